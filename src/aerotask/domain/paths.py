@@ -1,0 +1,136 @@
+"""Dataset paths, file names and slugs: what is a name and what is an attack."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from urllib.parse import unquote
+
+from aerotask.domain.errors import InvalidInput, InvalidPath
+
+MAX_PATH_BYTES = 1024
+MAX_NAME_BYTES = 255
+RESERVED_ROOT = ".ddb"
+
+_SLUG = re.compile(r"[a-z0-9](?:[a-z0-9_]|-(?!-)){0,127}")
+_NOT_NAMES = frozenset({"", ".", ".."})
+# `zip://…`, `s3:…`, `NETCDF:"…"`, `C:…`: what GDAL or Windows would take for something other than a file name.
+_DRIVER_PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_+.-]*:")
+
+
+def entry_path(raw: str) -> str:
+    """The dataset path `raw` in its one canonical form: `/`-separated, relative, NFC.
+
+    Raises:
+        InvalidPath: the path is empty, too long, reserved, or could mean something outside its dataset.
+    """
+    path = unicodedata.normalize("NFC", raw).removesuffix("/")
+    if not path:
+        raise InvalidPath("The path is empty; name a file or folder of the dataset.")
+    if len(path.encode("utf-8", "surrogatepass")) > MAX_PATH_BYTES:
+        raise InvalidPath(f"The path is longer than {MAX_PATH_BYTES} bytes.")
+    fault = next(filter(None, map(_fault, _readings(path))), None) or _lookalike_fault(path)
+    if fault:
+        raise InvalidPath(f"The path {shown(raw)} {fault}.")
+    return path
+
+
+def folder_path(raw: str | None) -> str:
+    """As `entry_path`, with the empty string for the dataset's root (given as nothing, `""`, `/` or `.`)."""
+    if raw is None or raw in {"", "/", "."}:
+        return ""
+    return entry_path(raw)
+
+
+def file_name(raw: str) -> str:
+    """A single file name without separators or control characters.
+
+    Raises:
+        InvalidPath: it holds a separator, a control character, or is a reserved or over-long name.
+    """
+    if "/" in raw or "%2f" in raw.lower():
+        raise InvalidPath(f"{shown(raw)} is not a file name: it holds a separator.")
+    return entry_path(raw)
+
+
+def slug(raw: str) -> str:
+    """A valid slug: 1–128 characters of `[a-z0-9_-]`, the first alphanumeric, no `--`.
+
+    Raises:
+        InvalidInput: it isn't one.
+    """
+    if not _SLUG.fullmatch(raw):
+        raise InvalidInput(
+            "A slug has 1 to 128 characters of a-z, 0-9, '_' and '-', starts with a letter or digit "
+            "and holds no '--'.",
+            code="invalid-slug",
+        )
+    return raw
+
+
+def parents(path: str) -> tuple[str, ...]:
+    """The folders above `path`, outermost first: `a/b/c` → `("a", "a/b")`."""
+    segments = path.split("/")[:-1]
+    return tuple("/".join(segments[: depth + 1]) for depth in range(len(segments)))
+
+
+def depth(path: str) -> int:
+    """How many folders are above `path`."""
+    return path.count("/")
+
+
+def base_name(path: str) -> str:
+    """The last segment of `path`."""
+    return path.rsplit("/", 1)[-1]
+
+
+def within(path: str, folder: str) -> bool:
+    """Whether `path` is `folder` or lies below it; everything lies within the root `""`."""
+    return folder in {"", path} or path.startswith(folder + "/")
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether two paths are the same or one lies below the other."""
+    return within(one, other) or within(other, one)
+
+
+def shown(raw: str) -> str:
+    """`raw` quoted for a message: control characters escaped, cut to a readable length."""
+    quoted = "".join(
+        c if unicodedata.category(c) not in {"Cc", "Cs"} else f"\\u{ord(c):04x}" for c in raw[:120]
+    )
+    return f"'{quoted}{'…' if len(raw) > 120 else ''}'"
+
+
+def _readings(path: str) -> tuple[str, ...]:
+    """Every form a later layer might read: as it is, and percent-decoded once and twice."""
+    decoded = unquote(path)
+    return tuple(dict.fromkeys((path, decoded, unquote(decoded))))
+
+
+def _fault(path: str) -> str | None:
+    if any(unicodedata.category(c) in {"Cc", "Cs"} for c in path):
+        return "holds a control character"
+    if path.startswith("/"):
+        return "is absolute; paths are relative to the dataset"
+    if "\\" in path:
+        return "holds a backslash; separate folders with '/'"
+    if _DRIVER_PREFIX.match(path):
+        return "starts like a URL or a driver's name"
+    segments = path.split("/")
+    if any(segment in _NOT_NAMES for segment in segments):
+        return "holds an empty, '.' or '..' segment"
+    if any(len(segment.encode()) > MAX_NAME_BYTES for segment in segments):
+        return f"holds a name longer than {MAX_NAME_BYTES} bytes"
+    if segments[0].lower() == RESERVED_ROOT:
+        return f"is reserved: '{RESERVED_ROOT}' belongs to the index"
+    return None
+
+
+def _lookalike_fault(path: str) -> str | None:
+    """What compatibility forms (U+FF0E, U+2025, …) become where somebody folds them."""
+    folded = unicodedata.normalize("NFKC", unquote(path))
+    segments = re.split(r"[/\\]", folded)
+    if any(segment in _NOT_NAMES for segment in segments) or segments[0].lower() == RESERVED_ROOT:
+        return "looks like a path that is not allowed"
+    return None

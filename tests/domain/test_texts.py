@@ -1,0 +1,33 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aerotask.domain.texts import MAX_LINE_CHARS, clean_json, clean_line
+
+
+def test_escape_sequences_and_line_ends_become_spaces() -> None:
+    assert clean_line("\x1b[31mred\r\nnext\x07") == " [31mred  next "
+
+
+def test_tabs_and_emoji_stay() -> None:
+    assert clean_line("a\tb 🚁") == "a\tb 🚁"
+
+
+def test_a_long_line_is_cut() -> None:
+    cut = clean_line("x" * 10_000)
+    assert len(cut) == MAX_LINE_CHARS
+    assert cut.endswith("…")
+
+
+def test_json_loses_what_postgres_cannot_store() -> None:
+    assert clean_json({"a\0": ["b\0c", float("nan"), float("inf"), "\ud800d"], "n": 1.5}) == {
+        "a": ["bc", None, None, "d"],
+        "n": 1.5,
+    }
+
+
+@given(st.text())
+def test_a_clean_line_is_always_encodable_and_one_line(text: str) -> None:
+    clean = clean_line(text)
+    clean.encode()
+    assert "\n" not in clean
+    assert "\x1b" not in clean
