@@ -1,0 +1,98 @@
+"""Finds the tools: whatever is registered under the entry-point group `aerotask.tools`, ours or anybody's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from packaging.version import InvalidVersion, Version
+
+from aerotask.domain.errors import InvalidInput
+from aerotask.sdk import Tool
+
+GROUP = "aerotask.tools"
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenTool:
+    """An entry point that could not be loaded, and why; it disables itself and nothing else."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """The tools of this installation, by id and version."""
+
+    tools: Mapping[str, Mapping[str, Tool[Any]]]
+    broken: tuple[BrokenTool, ...] = ()
+
+    def all(self) -> tuple[Tool[Any], ...]:
+        """Every version of every tool, by id, the highest version first."""
+        return tuple(
+            tool
+            for tool_id in sorted(self.tools)
+            for tool in sorted(
+                self.tools[tool_id].values(), key=lambda tool: Version(tool.version), reverse=True
+            )
+        )
+
+    def get(self, tool_id: str, version: str | None = None) -> Tool[Any]:
+        """The tool of that id, in that version or else the highest.
+
+        Raises:
+            InvalidInput: there is none (`unknown-tool`, `unknown-version`).
+        """
+        versions = self.tools.get(tool_id)
+        if not versions:
+            raise InvalidInput(
+                f"There is no tool '{tool_id[:64]}'; there are: {', '.join(sorted(self.tools))}.",
+                code="unknown-tool",
+            )
+        if version is None:
+            return versions[max(versions, key=Version)]
+        if version not in versions:
+            raise InvalidInput(
+                f"Tool '{tool_id}' has no version '{version[:64]}'; it has: {', '.join(sorted(versions))}.",
+                code="unknown-version",
+            )
+        return versions[version]
+
+
+def load_registry() -> Registry:
+    """Load every registered tool; one that fails to load is left out and reported in `broken`."""
+    return registry_of(entry_points(group=GROUP))
+
+
+def registry_of(points: Iterable[EntryPoint]) -> Registry:
+    """The registry of the given entry points."""
+    tools: dict[str, dict[str, Tool[Any]]] = {}
+    broken: list[BrokenTool] = []
+    for point in points:
+        try:
+            tool = _load(point)
+        # The edge to other people's code: whatever a plug-in raises must not take the platform down.
+        except Exception as error:  # noqa: BLE001
+            broken.append(BrokenTool(point.name, f"{type(error).__name__}: {error}"))
+        else:
+            tools.setdefault(tool.id, {})[tool.version] = tool
+    return Registry(tools, tuple(broken))
+
+
+def _load(point: EntryPoint) -> Tool[Any]:
+    loaded = point.load()
+    if not (isinstance(loaded, type) and issubclass(loaded, Tool)):
+        raise TypeError(f"{point.value} is not a subclass of aerotask.sdk.Tool")
+    for attribute in ("id", "version", "title", "params"):
+        if not hasattr(loaded, attribute):
+            raise TypeError(f"{point.value} has no '{attribute}'")
+    try:
+        Version(loaded.version)
+    except InvalidVersion:
+        raise TypeError(f"{point.value} has an unreadable version {loaded.version!r}") from None
+    tool = loaded()
+    tool.params.model_json_schema(by_alias=True)
+    return tool

@@ -1,0 +1,26 @@
+"""What the author of a tool imports: the tool's shape, its context, its errors and a kit to test it with."""
+
+from aerotask.domain.access import Access
+from aerotask.domain.errors import FieldError, InvalidInput, TaskFailed
+from aerotask.sdk.context import Cancelled, RunContext
+from aerotask.sdk.dataset import DatasetView, EntryView
+from aerotask.sdk.params import EntryPath, FileName, NewEntryPath, ToolParams
+from aerotask.sdk.plan import Plan
+from aerotask.sdk.tool import Tool
+
+__all__ = [
+    "Access",
+    "Cancelled",
+    "DatasetView",
+    "EntryPath",
+    "EntryView",
+    "FieldError",
+    "FileName",
+    "InvalidInput",
+    "NewEntryPath",
+    "Plan",
+    "RunContext",
+    "TaskFailed",
+    "Tool",
+    "ToolParams",
+]

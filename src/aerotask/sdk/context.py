@@ -1,0 +1,48 @@
+"""What a running tool can do: see its inputs, tell how far it is, and declare what should change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class Cancelled(BaseException):
+    """The task has been cancelled. Not an `Exception`, so that a tool's own handlers let it pass."""
+
+
+class RunContext(Protocol):
+    """Handed to `Tool.run`. Every method raises `Cancelled` once the task is cancelled.
+
+    Nothing takes effect before the run has ended well: the platform applies all declared changes in one
+    transaction, or none of them.
+    """
+
+    @property
+    def workdir(self) -> Path:
+        """A private, empty folder on the disk that outputs should be written to."""
+
+    @property
+    def threads(self) -> int:
+        """How many threads the run may keep busy."""
+
+    def input(self, path: str) -> Path:
+        """The content of a dataset entry as a read-only file under the entry's own name."""
+
+    def progress(self, fraction: float, phase: str | None = None) -> None:
+        """Say how much of the work is done, from 0 to 1; it never goes backwards for those who watch."""
+
+    def log(self, line: str) -> None:
+        """Add a line that a person can follow."""
+
+    def publish(self, path: Path, *, name: str, media_type: str) -> None:
+        """Offer the file at `path` for download as `name`; the first that is offered is the task's result."""
+
+    def put_entry(self, path: Path, *, at: str) -> None:
+        """Put the file at `path` into the dataset as entry `at`, replacing what is there."""
+
+    def remove_entry(self, path: str) -> None:
+        """Remove the entry at `path`, with everything below it if it is a folder."""
+
+    def result(self, outcome: Mapping[str, Any]) -> None:
+        """Set the structured outcome of the run (JSON values)."""

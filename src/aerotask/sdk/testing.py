@@ -1,0 +1,113 @@
+"""Run any tool against a folder of files, without a server: what tools are tested with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aerotask.sdk.changes import ChangeSet
+from aerotask.sdk.dataset import DatasetView, EntryView
+from aerotask.sdk.params import ToolParams
+from aerotask.sdk.plan import Plan
+from aerotask.sdk.run import LogLine, Progress, Run
+from aerotask.sdk.tool import Tool
+
+Describe = Callable[[Path], tuple[str, Mapping[str, Any]]]
+"""What the index would say of a file: its entry type and its properties."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one run did: what it declared, and everything that it said on the way."""
+
+    plan: Plan
+    changes: ChangeSet
+    log: tuple[str, ...]
+    progress: tuple[Progress, ...]
+
+    @property
+    def artifact(self) -> Path:
+        """The published file."""
+        if not self.changes.artifacts:
+            raise LookupError("The tool published no artifact.")
+        return self.changes.artifacts[0].path
+
+    @property
+    def result(self) -> Mapping[str, Any]:
+        """The structured outcome; empty if the tool set none."""
+        return self.changes.result or {}
+
+
+@dataclass(frozen=True, slots=True)
+class ToolBench:
+    """A folder that stands for a dataset, and a place for what runs write.
+
+    Without `describe`, the entries count as not yet indexed, so that only a run finds faults in files.
+    """
+
+    dataset: Path
+    workdir: Path
+    describe: Describe | None = None
+    threads: int = field(default=2, kw_only=True)
+
+    def view(self) -> DatasetView:
+        """The folder's files and folders as entries."""
+        found = (self._entry(path) for path in sorted(self.dataset.rglob("*")))
+        return DatasetView(slug=self.dataset.name, entries={entry.path: entry for entry in found})
+
+    def check(self, tool: Tool[Any], params: Mapping[str, Any]) -> Plan:
+        """Check the parameters as a submit would, and plan the run.
+
+        Raises:
+            pydantic.ValidationError: they don't fit the schema.
+            InvalidInput: the tool refuses them.
+        """
+        parsed, view = self._parse(tool, params), self.view()
+        tool.check(parsed, view)
+        return tool.plan(parsed, view)
+
+    def run(self, tool: Tool[Any], params: Mapping[str, Any]) -> Outcome:
+        """Check, plan and run the tool in this process.
+
+        Raises:
+            InvalidInput, TaskFailed: as the tool raises them.
+        """
+        plan = self.check(tool, params)
+        events: list[Progress | LogLine] = []
+        run = Run(
+            inputs={path: self.dataset / path for path in plan.reads},
+            workdir=self.workdir,
+            threads=self.threads,
+            emit=events.append,
+        )
+        tool.run(self._parse(tool, params), run)
+        return Outcome(
+            plan=plan,
+            changes=run.changes(),
+            log=tuple(event.text for event in events if isinstance(event, LogLine)),
+            progress=tuple(event for event in events if isinstance(event, Progress)),
+        )
+
+    @staticmethod
+    def _parse(tool: Tool[Any], params: Mapping[str, Any]) -> ToolParams:
+        return tool.params.model_validate_json(json.dumps(params))
+
+    def _entry(self, path: Path) -> EntryView:
+        relative = path.relative_to(self.dataset).as_posix()
+        if path.is_dir():
+            return EntryView(relative, "directory", "", 0, indexed=True)
+        kind, properties = self.describe(path) if self.describe else ("generic", {})
+        with path.open("rb") as content:
+            sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+        return EntryView(
+            relative,
+            kind,
+            sha256,
+            path.stat().st_size,
+            indexed=self.describe is not None,
+            properties=properties,
+        )

@@ -1,0 +1,104 @@
+"""The example package, tested as its author would: with the kit, and without a server."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import from_origin
+
+from aerotask.media.describe import describe
+from aerotask.sdk import InvalidInput, Tool
+from aerotask.sdk.testing import ToolBench
+
+
+@pytest.fixture
+def tool(plugins: Path) -> Iterator[Tool[Any]]:
+    """The tool, imported from where it was installed."""
+    sys.path.insert(0, str(plugins))
+    try:
+        from aerotask_hillshade import Hillshade  # noqa: PLC0415  only there once it is installed
+
+        yield Hillshade()
+    finally:
+        sys.path.remove(str(plugins))
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> ToolBench:
+    dataset, workdir = tmp_path / "dataset", tmp_path / "work"
+    dataset.mkdir()
+    workdir.mkdir()
+
+    def indexed(path: Path) -> tuple[str, dict[str, Any]]:
+        found = describe(path)
+        return found.type, dict(found.properties)
+
+    return ToolBench(dataset, workdir, describe=indexed)
+
+
+def write_heights(path: Path, heights: np.ndarray[Any, Any], *, nodata: float | None = None) -> None:
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        width=heights.shape[-1],
+        height=heights.shape[-2],
+        count=1 if heights.ndim == 2 else heights.shape[0],
+        dtype="float32",
+        crs="EPSG:32632",
+        transform=from_origin(500000, 5000000, 1, 1),
+        nodata=nodata,
+    ) as raster:
+        raster.write(heights.reshape(-1, *heights.shape[-2:]).astype("float32"))
+
+
+def read(path: Path) -> np.ndarray[Any, Any]:
+    with rasterio.open(path) as raster:
+        grey: np.ndarray[Any, Any] = raster.read(1)
+        return grey
+
+
+def test_flat_ground_is_lit_by_the_sine_of_the_suns_height(tool: Tool[Any], bench: ToolBench) -> None:
+    write_heights(bench.dataset / "dem.tif", np.zeros((8, 8)))
+    outcome = bench.run(tool, {"path": "dem.tif", "altitudeDeg": 30.0})
+    assert np.unique(read(outcome.artifact)).tolist() == [128]  # 1 + 254 · sin 30°
+
+
+@pytest.mark.parametrize(("azimuth_deg", "grey"), [(270.0, 255), (90.0, 1)])
+def test_a_slope_faces_the_light_or_not(
+    tool: Tool[Any], bench: ToolBench, azimuth_deg: float, grey: int
+) -> None:
+    write_heights(bench.dataset / "dem.tif", np.tile(np.arange(9), (9, 1)))  # rises eastwards at 45°
+    outcome = bench.run(tool, {"path": "dem.tif", "azimuthDeg": azimuth_deg})
+    assert read(outcome.artifact)[4, 4] == grey
+
+
+def test_nodata_stays_nodata(tool: Tool[Any], bench: ToolBench) -> None:
+    heights = np.zeros((8, 8))
+    heights[4, 4] = -9999
+    write_heights(bench.dataset / "dem.tif", heights, nodata=-9999)
+    grey = read(bench.run(tool, {"path": "dem.tif"}).artifact)
+    assert grey[4, 4] == 0
+    assert grey[0, 0] != 0
+
+
+def test_strips_do_not_show(tool: Tool[Any], bench: ToolBench) -> None:
+    """600 rows are shaded in three strips; each must look as if the whole had been shaded at once."""
+    from aerotask_hillshade import shade  # noqa: PLC0415  only there once it is installed
+
+    heights = np.random.default_rng(1).normal(size=(600, 20)).cumsum(0).astype("float32")
+    write_heights(bench.dataset / "dem.tif", heights)
+    outcome = bench.run(tool, {"path": "dem.tif"})
+    np.testing.assert_array_equal(read(outcome.artifact), shade(heights, (1.0, 1.0), 315.0, 45.0))
+    assert [round(step.fraction, 2) for step in outcome.progress] == [0.43, 0.85, 1.0]
+
+
+def test_more_than_one_band_is_refused_at_submit(tool: Tool[Any], bench: ToolBench) -> None:
+    write_heights(bench.dataset / "rgb.tif", np.zeros((3, 8, 8)))
+    with pytest.raises(InvalidInput) as refused:
+        bench.check(tool, {"path": "rgb.tif"})
+    assert refused.value.code == "one-band-only"

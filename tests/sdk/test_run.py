@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import pytest
+
+from aerotask.domain.errors import InvalidPath, TaskFailed
+from aerotask.sdk.changes import PutEntry, RemoveEntry
+from aerotask.sdk.run import LogLine, Progress, Run
+
+
+@pytest.fixture
+def events() -> list[Progress | LogLine]:
+    return []
+
+
+@pytest.fixture
+def run(tmp_path: Path, events: list[Progress | LogLine]) -> Run:
+    work = tmp_path / "work"
+    work.mkdir()
+    (tmp_path / "input.tif").write_bytes(b"in")
+    return Run(inputs={"a.tif": tmp_path / "input.tif"}, workdir=work, threads=2, emit=events.append)
+
+
+def test_progress_never_goes_backwards(run: Run, events: list[Progress | LogLine]) -> None:
+    for fraction in (0.5, 0.2, 0.7, 3.0):
+        run.progress(fraction)
+    assert [event.fraction for event in events if isinstance(event, Progress)] == [0.5, 0.5, 0.7, 1.0]
+
+
+def test_a_text_of_several_lines_becomes_several_log_lines(
+    run: Run, events: list[Progress | LogLine]
+) -> None:
+    run.log("one\ntwo\x1b[0m")
+    assert events == [LogLine("one"), LogLine("two [0m")]
+
+
+def test_only_planned_inputs_can_be_read(run: Run) -> None:
+    assert run.input("a.tif").read_bytes() == b"in"
+    with pytest.raises(TaskFailed, match="plan doesn't read"):
+        run.input("b.tif")
+
+
+def test_declarations_are_kept_in_order(run: Run) -> None:
+    file = run.workdir / "x"
+    file.write_bytes(b"x")
+    run.remove_entry("old.tif")
+    run.put_entry(file, at="new.tif")
+    run.publish(file, name="x.bin", media_type="application/octet-stream")
+    run.result({"n": float("nan")})
+
+    changes = run.changes()
+
+    assert changes.edits == (RemoveEntry("old.tif"), PutEntry(file, "new.tif"))
+    assert [artifact.name for artifact in changes.artifacts] == ["x.bin"]
+    assert changes.result == {"n": None}
+
+
+def test_what_is_published_again_under_a_name_replaces_the_first_and_keeps_its_place(run: Run) -> None:
+    first, second = run.workdir / "1", run.workdir / "2"
+    for file in (first, second):
+        file.write_bytes(b"x")
+    run.publish(first, name="map.tif", media_type="image/tiff")
+    run.publish(first, name="legend.txt", media_type="text/plain")
+    run.publish(second, name="map.tif", media_type="image/tiff")
+    assert [(made.name, made.path) for made in run.changes().artifacts] == [
+        ("map.tif", second),
+        ("legend.txt", first),
+    ]
+
+
+def test_outputs_must_be_files_of_the_work_folder(run: Run, tmp_path: Path) -> None:
+    link = run.workdir / "link"
+    link.symlink_to(tmp_path / "input.tif")
+    for path in (tmp_path / "input.tif", link, run.workdir, run.workdir / "absent"):
+        with pytest.raises(TaskFailed) as refused:
+            run.publish(path, name="x", media_type="text/plain")
+        assert refused.value.code == "bad-output"
+
+
+def test_names_of_outputs_are_checked(run: Run) -> None:
+    file = run.workdir / "x"
+    file.write_bytes(b"x")
+    with pytest.raises(InvalidPath):
+        run.publish(file, name="../x", media_type="text/plain")
+    with pytest.raises(InvalidPath):
+        run.put_entry(file, at="../x")
