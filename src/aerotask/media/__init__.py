@@ -1,0 +1,1 @@
+"""What a file is: its type and its properties, read from its content."""

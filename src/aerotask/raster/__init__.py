@@ -1,0 +1,1 @@
+"""The pixel library: formulas, colours, windows, pipelines."""

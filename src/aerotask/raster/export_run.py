@@ -1,0 +1,170 @@
+"""One export from beginning to end, told to a run's context: what was read, chosen and written, and how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from aerotask.domain.paths import shown
+from aerotask.raster.cog import write_cog
+from aerotask.raster.export import Stage, Writing, Written, export_image
+from aerotask.raster.expressions import Name
+from aerotask.raster.formulas import ValueRange
+from aerotask.raster.header import read_profile
+from aerotask.raster.io import open_raster
+from aerotask.raster.pixels import SourceFile
+from aerotask.raster.profile import RasterProfile
+from aerotask.raster.recipe import Recipe, make_recipe
+from aerotask.raster.request import Format, Request
+from aerotask.raster.stats import percentile_stretch
+from aerotask.sdk import RunContext
+
+MEDIA_TYPE = "image/tiff"
+EMPTY = "No pixel has a value: the result is empty."
+SMALLEST_STEP = 0.005
+"""Progress is reported in steps of at least this."""
+
+# How much of the whole each stage takes, roughly as measured; a COG is written a second time.
+_SHARES: dict[bool, Mapping[str, tuple[float, float]]] = {
+    False: {"range": (0, 0.05), "pixels": (0.05, 0.7), "overviews": (0.7, 0.99)},
+    True: {"range": (0, 0.04), "pixels": (0.04, 0.5), "overviews": (0.5, 0.7), "cog": (0.7, 0.99)},
+}
+_PHASES = {
+    "range": "finding the range of values",
+    "pixels": "computing and writing",
+    "overviews": "writing overviews",
+    "cog": "arranging the COG",
+}
+
+
+def run_export(path: str, request: Request, file_name: str, ctx: RunContext) -> None:
+    """Export the entry at `path` as requested and publish the result under `file_name`.
+
+    Raises:
+        InvalidInput: the real file can't give what is asked for, or is no readable raster.
+        OSError: the disk is full, or fails.
+    """
+    source = _read_source(path, ctx)
+    recipe = make_recipe(request, source.profile)
+    _tell_recipe(recipe, ctx)
+    progress = _Progress(ctx, in_cog=recipe.format is Format.COG)
+    recipe = _settle_ranges(recipe, source, progress, ctx)
+    target = ctx.workdir / "export.tif"
+    written = _write(source, recipe, target, progress, ctx)
+    if not written.valid_px:
+        ctx.log(f"Warning: {EMPTY}")
+        recipe = replace(recipe, warnings=(*recipe.warnings, EMPTY))
+    ctx.publish(target, name=file_name, media_type=MEDIA_TYPE)
+    ctx.log(_written_line(written, source.profile, file_name))
+    ctx.result(_outcome(recipe, source.profile, written))
+    ctx.progress(1.0, "done")
+
+
+class _Progress:
+    """Spreads the stages of an export over 0 to 1."""
+
+    def __init__(self, ctx: RunContext, *, in_cog: bool) -> None:
+        self._ctx = ctx
+        self._shares = _SHARES[in_cog]
+        self._told = 0.0
+
+    def of(self, stage: str) -> Callable[[float], None]:
+        """What to call with the fraction of a stage that is done."""
+        return lambda fraction: self.tell(stage, fraction)
+
+    def tell(self, stage: Stage | str, fraction: float) -> None:
+        start, end = self._shares[stage]
+        overall = start + (end - start) * fraction
+        if overall >= self._told + SMALLEST_STEP:
+            self._told = overall
+            self._ctx.progress(overall, _PHASES[stage])
+
+
+def _read_source(path: str, ctx: RunContext) -> SourceFile:
+    file = ctx.input(path)
+    with open_raster(file) as opened:
+        profile = read_profile(opened)
+    nodata = ", ".join(f"{value:g}" for value in {band.nodata for band in profile.bands} if value is not None)
+    ctx.log(
+        f"Reading {shown(path)}: {profile.width} × {profile.height} pixels, {profile.count} band(s) of "
+        f"{profile.bands[0].dtype}, {(profile.crs or 'no CRS')[:60]}, "
+        f"{f'nodata {nodata}' if nodata else 'no nodata value'}"
+        f"{', with alpha' if profile.alpha_band else ''}."
+    )
+    return SourceFile(file, profile)
+
+
+def _tell_recipe(recipe: Recipe, ctx: RunContext) -> None:
+    if recipe.formula is None or isinstance(recipe.formula.expression, Name):
+        ctx.log(f"Taking {recipe.title}.")
+    elif recipe.formula.text == recipe.title:
+        ctx.log(f"Computing {recipe.title}.")
+    else:
+        ctx.log(f"Computing {recipe.title} = {recipe.formula.text}.")
+    for line in recipe.reasons:
+        ctx.log(line)
+    for line in recipe.warnings:
+        ctx.log(f"Warning: {line}")
+
+
+def _settle_ranges(recipe: Recipe, source: SourceFile, progress: _Progress, ctx: RunContext) -> Recipe:
+    """The recipe with its ranges known, from the pixels if need be."""
+    if recipe.gives_values:
+        ctx.log("Writing the values as Float32, with NaN as nodata.")
+        return recipe
+    origin = {"rescale": "as asked for", "formula": "the formula's own range"}.get(recipe.range_source)
+    if recipe.ranges is None:
+        stretch = percentile_stretch(source, recipe, threads=ctx.threads, on_progress=progress.of("range"))
+        recipe = replace(recipe, ranges=stretch.ranges)
+        origin = f"2nd to 98th percentile, from {stretch.sample}"
+        if not stretch.found_values:
+            origin = "hardly any pixel has a value, if any"
+    colours = f"Colouring with '{recipe.colormap}'" if recipe.formula else "Showing red, green and blue"
+    ranges = "; ".join(f"{each.low:g} to {each.high:g}" for each in recipe.ranges or ())
+    ctx.log(f"{colours} from {ranges} ({origin}).")
+    return recipe
+
+
+def _write(source: SourceFile, recipe: Recipe, target: Path, progress: _Progress, ctx: RunContext) -> Written:
+    """Write under a temporary name and rename, so that `target` is never half a file."""
+    partial = target.with_suffix(".partial.tif")
+    partial.unlink(missing_ok=True)
+    writing = Writing(threads=ctx.threads)
+    written = export_image(source, recipe, partial, writing=writing, on_progress=progress.tell)
+    if recipe.format is Format.COG:
+        arranged = target.with_suffix(".cog.tif")
+        arranged.unlink(missing_ok=True)
+        write_cog(partial, arranged, threads=ctx.threads, on_progress=progress.of("cog"))
+        partial.unlink()
+        partial, written = arranged, replace(written, size_bytes=arranged.stat().st_size)
+    partial.replace(target)
+    return written
+
+
+def _written_line(written: Written, profile: RasterProfile, file_name: str) -> str:
+    share = 100 * written.valid_px / (profile.width * profile.height)
+    return f"Wrote {shown(file_name)}: {written.size_bytes / 1e6:,.1f} MB; {share:.1f} % of the pixels have a value."
+
+
+def _outcome(recipe: Recipe, profile: RasterProfile, written: Written) -> dict[str, Any]:
+    return {
+        "shows": recipe.title,
+        "formula": recipe.formula.title if recipe.formula else None,
+        "expression": recipe.formula.text if recipe.formula else None,
+        "bands": dict(recipe.names) if recipe.formula else list(recipe.channels),
+        "range": None if recipe.ranges is None else [_pair(each) for each in recipe.ranges],
+        "rescaleSource": recipe.range_source,
+        "colormap": recipe.colormap if recipe.formula or recipe.gives_values else None,
+        "format": recipe.format.value,
+        "width": profile.width,
+        "height": profile.height,
+        "validPixels": written.valid_px,
+        "sizeBytes": written.size_bytes,
+        "warnings": list(recipe.warnings),
+    }
+
+
+def _pair(value_range: ValueRange) -> list[float]:
+    return [value_range.low, value_range.high]

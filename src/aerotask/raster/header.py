@@ -1,0 +1,92 @@
+"""Reads a raster's profile from an open file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+from rasterio.transform import Affine
+
+from aerotask.raster.io import open_raster
+from aerotask.raster.profile import MAX_METADATA_CHARS, BandProfile, RasterProfile
+
+# Which tags tell of a file's origin; others (statistics, dates, exposure) only fill the index.
+_ORIGIN_TAG = re.compile(
+    r"(TIFFTAG_|EXIF_)?(SOFTWARE|IMAGEDESCRIPTION|MAKE|MODEL|DOCUMENTNAME|ARTIST|HOSTCOMPUTER)|"
+    r"(.*_)?(SENSOR|CAMERA|SATELLITE|PLATFORM|SPACECRAFT|PRODUCT|INSTRUMENT|MISSION|IMD|TITLE|DESCRIPTION)(_.*)?",
+    re.IGNORECASE,
+)
+_XMP_ORIGIN = re.compile(r"""[<\s][\w-]+:(Make|Model|CameraModel|BandName)(?:>|=["'])([^<"']{1,80})""")
+_XMP_MAKER = re.compile(r"https?://(?:www\.)?(micasense|parrot|sentera|flir|dji)\.com", re.IGNORECASE)
+
+
+def read_profile(source: Any) -> RasterProfile:
+    """The profile of a raster opened by `open_raster`."""
+    descriptions, colours = source.descriptions, source.colorinterp
+    return RasterProfile(
+        width=source.width,
+        height=source.height,
+        bands=tuple(
+            BandProfile(
+                dtype=dtype,
+                description=descriptions[at] or None,
+                colour=_colour(colours[at]),
+                nodata=source.nodatavals[at],
+            )
+            for at, dtype in enumerate(source.dtypes)
+        ),
+        crs=_crs_text(source.crs),
+        geotransform=_geotransform(source.transform),
+        block_size=(source.block_shapes[0][1], source.block_shapes[0][0]),
+        overview_sizes=_overview_sizes(source),
+        metadata_text=_metadata_text(source),
+    )
+
+
+def _overview_sizes(source: Any) -> tuple[tuple[int, int], ...]:
+    """The overviews' real sizes; the factors that GDAL gives don't say how the halves of odd numbers were rounded."""
+    sizes = []
+    for level in range(len(source.overviews(1))):
+        with open_raster(Path(source.name), overview_level=level) as overview:
+            sizes.append((overview.width, overview.height))
+    return tuple(sizes)
+
+
+def _colour(interpretation: Any) -> str:
+    name = str(getattr(interpretation, "name", interpretation)).lower()
+    return "gray" if name == "grey" else name
+
+
+def _crs_text(crs: CRS | None) -> str | None:
+    if not crs:
+        return None
+    try:
+        code = crs.to_epsg()
+        return f"EPSG:{code}" if code else str(crs.to_wkt())
+    except CRSError:
+        return None
+
+
+def _geotransform(transform: Affine) -> tuple[float, float, float, float, float, float] | None:
+    if transform.is_identity:
+        return None
+    origin_x, pixel_width, row_rotation, origin_y, column_rotation, pixel_height = transform.to_gdal()
+    return origin_x, pixel_width, row_rotation, origin_y, column_rotation, pixel_height
+
+
+def _metadata_text(source: Any) -> str:
+    """Camera, software and description from TIFF tags, EXIF and XMP, in one line that sensors are found in."""
+    parts = [
+        f"{key}={value}"
+        for namespace in (None, "EXIF", "IMAGERY")
+        for key, value in sorted(source.tags(ns=namespace).items())
+        if _ORIGIN_TAG.fullmatch(key)
+    ]
+    for xmp in source.tags(ns="xml:XMP").values():
+        parts.extend(f"{name}={value}" for name, value in _XMP_ORIGIN.findall(xmp))
+        parts.extend(dict.fromkeys(_XMP_MAKER.findall(xmp)))
+    joined = re.sub(r"\s+", " ", " ".join(parts)).strip()
+    return "".join(character for character in joined if character.isprintable())[:MAX_METADATA_CHARS]

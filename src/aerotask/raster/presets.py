@@ -1,0 +1,68 @@
+"""Ready choices by name: three bands to show as red, green and blue, an index, or a look at heat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from aerotask.domain.errors import InvalidInput
+from aerotask.domain.paths import shown
+
+
+@dataclass(frozen=True, slots=True)
+class Composite:
+    """Three roles, shown as red, green and blue."""
+
+    roles: tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexPreset:
+    """An index, as if its id were given as the formula."""
+
+    formula_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThermalPreset:
+    """The thermal band, or else the first, in a colormap of its own."""
+
+    colormap: str
+
+
+Preset = Composite | IndexPreset | ThermalPreset
+
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        "true-color": Composite(("R", "G", "B")),
+        "false-color-ir": Composite(("N", "R", "G")),
+        "agriculture": Composite(("S1", "N", "B")),
+        "geology": Composite(("S1", "S2", "R")),
+        "moisture": Composite(("N", "S1", "G")),
+        "urban": Composite(("S2", "S1", "R")),
+        "red-edge": Composite(("N", "Re", "R")),
+        "swir-composite": Composite(("S1", "N", "R")),
+        "ndvi": IndexPreset("NDVI"),
+        "ndwi": IndexPreset("NDWI"),
+        "gndvi": IndexPreset("GNDVI"),
+        "ndre": IndexPreset("NDRE"),
+        "ironbow": ThermalPreset("ironbow"),
+        "whitehot": ThermalPreset("whitehot"),
+        "blackhot": ThermalPreset("blackhot"),
+    }
+)
+
+
+def preset_named(name: str) -> Preset:
+    """The preset of that name, in any case.
+
+    Raises:
+        InvalidInput: there is none (`unknown-preset`).
+    """
+    found = PRESETS.get(name.strip().lower())
+    if found is None:
+        raise InvalidInput(
+            f"There is no preset {shown(name)}; there are {', '.join(PRESETS)}.", code="unknown-preset"
+        )
+    return found

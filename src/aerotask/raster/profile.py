@@ -1,0 +1,123 @@
+"""What a raster's header says: the facts that are kept in the index and that parameters are checked against."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MAX_METADATA_CHARS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class BandProfile:
+    """One band: its pixel type, what it is called, what it shows, and which value means "nothing here"."""
+
+    dtype: str
+    description: str | None
+    colour: str
+    """GDAL's colour interpretation in lower case, such as `red`, `alpha` or `undefined`."""
+    nodata: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RasterProfile:
+    """A raster as its header describes it; sizes are `(width, height)` as in the rest of the index."""
+
+    width: int
+    height: int
+    bands: tuple[BandProfile, ...]
+    crs: str | None
+    """`EPSG:…` where the CRS has a code, else WKT."""
+    geotransform: tuple[float, float, float, float, float, float] | None
+    """In GDAL's order: x origin, pixel width, row rotation, y origin, column rotation, pixel height."""
+    block_size: tuple[int, int]
+    overview_sizes: tuple[tuple[int, int], ...]
+    metadata_text: str
+    """What the file says of its origin (camera, software, description), to tell sensors apart."""
+
+    @property
+    def count(self) -> int:
+        """The number of bands."""
+        return len(self.bands)
+
+    @property
+    def data_bands(self) -> tuple[int, ...]:
+        """The bands (counted from 1) that hold values rather than transparency."""
+        return tuple(number for number, band in enumerate(self.bands, start=1) if band.colour != "alpha")
+
+    @property
+    def alpha_band(self) -> int | None:
+        """The band (counted from 1) that holds transparency."""
+        return next((number for number, band in enumerate(self.bands, 1) if band.colour == "alpha"), None)
+
+    def to_properties(self) -> dict[str, Any]:
+        """The profile as JSON values, the way it is kept in the index."""
+        return {
+            "width": self.width,
+            "height": self.height,
+            "bands": [
+                {
+                    "type": band.dtype,
+                    "description": band.description,
+                    "colorInterp": band.colour,
+                    "nodata": _number_to_json(band.nodata),
+                }
+                for band in self.bands
+            ],
+            "crs": self.crs,
+            "geotransform": None if self.geotransform is None else list(self.geotransform),
+            "blockSize": list(self.block_size),
+            "overviews": [list(size) for size in self.overview_sizes],
+            "metadataText": self.metadata_text,
+        }
+
+    @classmethod
+    def from_properties(cls, properties: Mapping[str, Any]) -> RasterProfile | None:
+        """The profile that `to_properties` wrote, or None if these are not a raster's properties."""
+        try:
+            return cls._parsed(properties)
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    @classmethod
+    def _parsed(cls, properties: Mapping[str, Any]) -> RasterProfile:
+        transform = properties["geotransform"]
+        return cls(
+            width=int(properties["width"]),
+            height=int(properties["height"]),
+            bands=tuple(
+                BandProfile(
+                    str(band["type"]),
+                    band["description"],
+                    str(band["colorInterp"]),
+                    _number_from_json(band["nodata"]),
+                )
+                for band in properties["bands"]
+            ),
+            crs=properties["crs"],
+            geotransform=None if transform is None else _six(transform),
+            block_size=_pair(properties["blockSize"]),
+            overview_sizes=tuple(_pair(size) for size in properties["overviews"]),
+            metadata_text=str(properties["metadataText"]),
+        )
+
+
+def _pair(values: Any) -> tuple[int, int]:
+    first, second = values
+    return int(first), int(second)
+
+
+def _six(values: Any) -> tuple[float, float, float, float, float, float]:
+    a, b, c, d, e, f = map(float, values)
+    return a, b, c, d, e, f
+
+
+def _number_to_json(value: float | None) -> float | str | None:
+    """JSON has no NaN and no infinity: they are kept as the strings that `float` reads back."""
+    return value if value is None or math.isfinite(value) else str(value)
+
+
+def _number_from_json(value: float | str | None) -> float | None:
+    return None if value is None else float(value)

@@ -1,0 +1,79 @@
+"""Which pixels tell the range of a raster's values: all of a small one, an overview, or blocks spread over it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from aerotask.raster.profile import RasterProfile
+from aerotask.raster.windows import Shape, Window, grid_shape, windows
+
+SAMPLE_PX = 1024 * 1024
+"""About how many pixels are looked at; a raster with no more is read whole."""
+FEWEST_OVERVIEW_PX = 128 * 1024
+DECODED_PX = 16 * SAMPLE_PX
+"""About how many pixels are decoded where blocks are sampled; of these, `SAMPLE_PX` are looked at."""
+FEWEST_BLOCKS, MOST_BLOCKS = 64, 1024
+_READ_YX = (512, 512)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Windows to read, every `stride`-th pixel both ways of each; of an overview, if a level is given."""
+
+    windows: tuple[Window, ...]
+    stride: int
+    overview_level: int | None
+    description: str
+
+
+def plan_sample(profile: RasterProfile) -> Sample:
+    """The pixels to look at: a matter of the raster alone, so that the same raster always gives the same range."""
+    shape = (profile.height, profile.width)
+    if _area(shape) <= SAMPLE_PX:
+        return Sample(tuple(windows(shape, _READ_YX)), 1, None, "all pixels")
+    for level, (width, height) in enumerate(profile.overview_sizes):
+        if FEWEST_OVERVIEW_PX <= width * height <= SAMPLE_PX:
+            whole = tuple(windows((height, width), _READ_YX))
+            return Sample(whole, 1, level, f"the overview of {width} × {height} pixels")
+    return _spread_blocks(shape, (profile.block_size[1], profile.block_size[0]))
+
+
+def plan_everything(profile: RasterProfile) -> Sample:
+    """Some pixels of every block, for rasters whose sampled blocks turn out to be empty."""
+    shape = (profile.height, profile.width)
+    stride = math.ceil(math.sqrt(_area(shape) / SAMPLE_PX))
+    return Sample(tuple(windows(shape, _READ_YX)), stride, None, f"one pixel in {stride} down and across")
+
+
+def _spread_blocks(shape: Shape, block_yx: Shape) -> Sample:
+    """Blocks evenly spread down and across, in proportion to the raster's sides."""
+    grid = grid_shape(shape, block_yx)
+    block_px = _area(block_yx)
+    wanted = min(max(DECODED_PX // block_px, FEWEST_BLOCKS), MOST_BLOCKS, _area(grid))
+    across = min(max(round(math.sqrt(wanted * grid[1] / grid[0])), 1), grid[1], wanted)
+    down = min(max(wanted // across, 1), grid[0])
+    stride = max(math.ceil(math.sqrt(down * across * block_px / SAMPLE_PX)), 1)
+    chosen = tuple(
+        _block(shape, block_yx, (_spread(row, down, grid[0]), _spread(col, across, grid[1])))
+        for row in range(down)
+        for col in range(across)
+    )
+    return Sample(chosen, stride, None, f"{len(chosen)} blocks spread over the raster")
+
+
+def _spread(number: int, chosen: int, available: int) -> int:
+    """The place of the `number`-th of `chosen` things in the middle of its share of those `available`."""
+    return (2 * number + 1) * available // (2 * chosen)
+
+
+def _block(shape: Shape, block_yx: Shape, place: Shape) -> Window:
+    top, left = place[0] * block_yx[0], place[1] * block_yx[1]
+    return (
+        slice(top, min(top + block_yx[0], shape[0])),
+        slice(left, min(left + block_yx[1], shape[1])),
+    )
+
+
+def _area(shape: Shape) -> int:
+    return shape[0] * shape[1]

@@ -1,0 +1,114 @@
+"""The range of values that most pixels have, for those who don't say which range to show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from aerotask.raster.computation import computation_for
+from aerotask.raster.evaluate import Floats
+from aerotask.raster.formulas import ValueRange
+from aerotask.raster.io import open_raster
+from aerotask.raster.parallel import run_in_threads
+from aerotask.raster.pixels import BandReader, Block, SourceFile
+from aerotask.raster.recipe import Recipe
+from aerotask.raster.sampling import Sample, plan_everything, plan_sample
+from aerotask.raster.windows import Window, windows
+
+PERCENTILES = (2, 98)
+_PART_YX = (64, 512)
+
+Values = list[list[Floats]]
+"""For each channel of the result, the values of the pixels that count, in pieces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A range for each channel, and in words what it was taken from."""
+
+    ranges: tuple[ValueRange, ...]
+    sample: str
+    found_values: bool
+
+
+def percentile_stretch(
+    source: SourceFile, recipe: Recipe, *, threads: int, on_progress: Callable[[float], None]
+) -> Stretch:
+    """From the 2nd to the 98th percentile of the pixels that count; of all of them in a small raster.
+
+    The percentiles interpolate linearly between the nearest values. Where both are the same, the range reaches half
+    a unit to either side; where no pixel counts, it is 0 to 1.
+    """
+    for sample in (plan_sample(source.profile), plan_everything(source.profile)):
+        channels = _collect(source, recipe, sample, threads=threads, on_progress=on_progress)
+        if all(values.size for values in channels):
+            ranges = tuple(_range_of(values) for values in channels)
+            return Stretch(ranges, sample.description, found_values=True)
+        if sample.description == "all pixels":
+            break
+    channel_count = 1 if recipe.formula else len(recipe.channels)
+    return Stretch((ValueRange(0, 1),) * channel_count, "no pixel with a value", found_values=False)
+
+
+def _collect(
+    source: SourceFile,
+    recipe: Recipe,
+    sample: Sample,
+    *,
+    threads: int,
+    on_progress: Callable[[float], None],
+) -> list[Floats]:
+    channels: Values = [[] for _ in range(1 if recipe.formula else len(recipe.channels))]
+    done = 0
+
+    @contextmanager
+    def worker() -> Iterator[Callable[[Window], Values]]:
+        with (
+            open_raster(source.path, overview_level=sample.overview_level) as opened,
+            np.errstate(all="ignore"),
+        ):
+            reader = BandReader(opened, source.profile, recipe.source_bands)
+            compute = computation_for(recipe)
+
+            def values_in(window: Window) -> Values:
+                thinned = _thinned(reader.read(window), sample.stride)
+                found: Values = [[] for _ in channels]
+                for part in windows(thinned.planes.shape[1:], _PART_YX):
+                    for chunk in reader.chunks(thinned, part):
+                        for pieces, values in zip(found, compute(chunk.planes, chunk.valid), strict=True):
+                            pieces.append(values[chunk.valid])
+                return found
+
+            yield values_in
+
+    def take(found: Values) -> None:
+        nonlocal done
+        done += 1
+        for channel, pieces in zip(channels, found, strict=True):
+            channel.extend(pieces)
+        on_progress(done / len(sample.windows))
+
+    run_in_threads(sample.windows, threads=threads, worker=worker, on_result=take)
+    return [_joined(pieces) for pieces in channels]
+
+
+def _thinned(block: Block, stride: int) -> Block:
+    if stride == 1:
+        return block
+    mask = None if block.mask is None else block.mask[::stride, ::stride]
+    return Block(block.planes[:, ::stride, ::stride], mask)
+
+
+def _joined(pieces: Sequence[Floats]) -> Floats:
+    return np.concatenate(pieces) if pieces else np.empty(0, np.float32)
+
+
+def _range_of(values: Floats) -> ValueRange:
+    low, high = (float(limit) for limit in np.percentile(values, PERCENTILES, overwrite_input=True))
+    if np.float32(low) >= np.float32(high):
+        half = max(0.5, abs(low) * 1e-6)
+        return ValueRange(low - half, high + half)
+    return ValueRange(low, high)

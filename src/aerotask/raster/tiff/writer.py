@@ -1,0 +1,165 @@
+"""A tiled TIFF in the making: any thread appends tiles in any order, `finish` adds directories and header.
+
+The image and its overviews are *levels*. Tiles that hold nothing are stored once and shared.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from aerotask.raster.tiff.codec import DEFLATE_LEVEL, Tile, TileLayout, decode, encode
+from aerotask.raster.tiff.directory import (
+    CLASSIC_LIMIT_BYTES,
+    HEADER_BYTES,
+    Code,
+    Field,
+    Kind,
+    field,
+    pack_directories,
+    pack_header,
+)
+from aerotask.raster.windows import Shape, grid_shape
+
+_DIRECTORY_HEADROOM_BYTES = 64 * 1024
+_MAIN_IMAGE_ONLY = {
+    Code.SOFTWARE,
+    Code.MODEL_PIXEL_SCALE,
+    Code.MODEL_TIEPOINT,
+    Code.MODEL_TRANSFORMATION,
+    Code.GEO_KEYS,
+    Code.GEO_DOUBLES,
+    Code.GEO_ASCII,
+    Code.GDAL_METADATA,
+}
+_REDUCED_IMAGE = 1
+
+
+class Level:
+    """Where the tiles of the image, or of one overview, are in the file; 16 bytes of memory for each."""
+
+    def __init__(self, shape_yx: Shape, tile_yx: Shape) -> None:
+        self.shape_yx = shape_yx
+        self.grid_yx = grid_shape(shape_yx, tile_yx)
+        tiles = self.grid_yx[0] * self.grid_yx[1]
+        self.offsets = array("Q", bytes(8 * tiles))
+        self.byte_counts = array("Q", bytes(8 * tiles))
+
+    def number_of(self, place_yx: Shape) -> int:
+        """The tile's number in the order of the directory."""
+        return place_yx[0] * self.grid_yx[1] + place_yx[1]
+
+
+class TiledTiff:
+    """Writes one file at `path`, which must not exist; used as a context, which closes it."""
+
+    def __init__(self, path: Path, layout: TileLayout, *, deflate_level: int = DEFLATE_LEVEL) -> None:
+        self.layout = layout
+        self._deflate_level = deflate_level
+        self._levels: list[Level] = []
+        self._end = HEADER_BYTES
+        self._lock = threading.Lock()
+        self._blank: tuple[int, int] | None = None
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._file)
+
+    def add_level(self, shape_yx: Shape) -> Level:
+        """The image (first) or its next overview, still without tiles."""
+        level = Level(shape_yx, self.layout.tile_yx)
+        self._levels.append(level)
+        return level
+
+    def put(self, level: Level, place_yx: Shape, tile: Tile) -> None:
+        """Compress and store a tile.
+
+        Raises:
+            OSError: it can't be written; `errno` says why (no space, for one).
+        """
+        data = encode(tile, level=self._deflate_level)
+        number = level.number_of(place_yx)
+        level.offsets[number], level.byte_counts[number] = self._append(data), len(data)
+
+    def put_blank(self, level: Level, place_yx: Shape) -> None:
+        """Let a tile that holds nothing point to the one stored for all of them."""
+        with self._lock:
+            if self._blank is None:
+                data = encode(self.layout.new_tile(), level=self._deflate_level)
+                self._blank = self._append_locked(data), len(data)
+        number = level.number_of(place_yx)
+        level.offsets[number], level.byte_counts[number] = self._blank
+
+    def get(self, level: Level, place_yx: Shape) -> Tile | None:
+        """A stored tile again; None if it holds nothing."""
+        number = level.number_of(place_yx)
+        offset, size = level.offsets[number], level.byte_counts[number]
+        if self._blank and offset == self._blank[0]:
+            return None
+        return decode(os.pread(self._file, size, offset), self.layout)
+
+    def finish(self, model: Sequence[Field], *, classic_limit_bytes: int = CLASSIC_LIMIT_BYTES) -> int:
+        """Write the directories and the header, and return the size of the file.
+
+        `model` holds the fields that don't depend on the image's size. The file is a BigTIFF if it has to be.
+        """
+        start = self._end + -self._end % 16
+        tiles = sum(len(level.offsets) for level in self._levels)
+        directory_bytes = 16 * tiles + len(self._levels) * sum(16 + 2 * len(item.data) for item in model)
+        big = start + directory_bytes + _DIRECTORY_HEADROOM_BYTES > classic_limit_bytes
+        directories = [
+            _directory_fields(level, self.layout, model, is_overview=number > 0, big=big)
+            for number, level in enumerate(self._levels)
+        ]
+        content = pack_directories(directories, start=start, big=big)
+        self._write(content, start)
+        self._write(pack_header(big=big, first_directory=start), 0)
+        return start + len(content)
+
+    def _append(self, data: bytes | bytearray) -> int:
+        with self._lock:
+            offset = self._end
+            self._end += len(data)
+        self._write(data, offset)
+        return offset
+
+    def _append_locked(self, data: bytes | bytearray) -> int:
+        offset = self._end
+        self._end += len(data)
+        self._write(data, offset)
+        return offset
+
+    def _write(self, data: bytes | bytearray, offset: int) -> None:
+        remaining = memoryview(data)
+        while remaining:
+            written = os.pwrite(self._file, remaining, offset)
+            remaining, offset = remaining[written:], offset + written
+
+
+def _directory_fields(
+    level: Level, layout: TileLayout, model: Sequence[Field], *, is_overview: bool, big: bool
+) -> list[Field]:
+    rows, cols = level.shape_yx
+    kind, typecode = (Kind.LONG8, "Q") if big else (Kind.LONG, "I")
+    fields = [item for item in model if not (is_overview and item.code in _MAIN_IMAGE_ONLY)]
+    fields += [
+        field(Code.WIDTH, Kind.LONG, cols),
+        field(Code.LENGTH, Kind.LONG, rows),
+        field(Code.TILE_WIDTH, Kind.SHORT, layout.tile_yx[1]),
+        field(Code.TILE_LENGTH, Kind.SHORT, layout.tile_yx[0]),
+        Field(Code.TILE_OFFSETS, kind, array(typecode, level.offsets).tobytes()),
+        Field(Code.TILE_BYTE_COUNTS, Kind.LONG, array("I", level.byte_counts).tobytes()),
+    ]
+    if is_overview:
+        fields.append(field(Code.SUBFILE_TYPE, Kind.LONG, _REDUCED_IMAGE))
+    return fields

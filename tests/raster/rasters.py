@@ -1,0 +1,104 @@
+"""Small rasters written on the spot, exported and read back."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.transform import from_origin
+
+from aerotask.raster.export import Writing, Written, export_image
+from aerotask.raster.header import read_profile
+from aerotask.raster.io import open_raster
+from aerotask.raster.pixels import SourceFile
+from aerotask.raster.recipe import Recipe, make_recipe
+from aerotask.raster.request import parse_request
+from aerotask.raster.stats import percentile_stretch
+
+Pixels = np.ndarray[Any, np.dtype[Any]]
+"""(bands, rows, cols)"""
+
+TWO_THREADS = Writing(threads=2)
+
+
+def write_raster(
+    path: Path,
+    pixels: Pixels,
+    *,
+    descriptions: Sequence[str] = (),
+    colours: Sequence[Any] = (),
+    mask: Pixels | None = None,
+    tags: dict[str, str] | None = None,
+    overviews: Sequence[int] = (),
+    **options: Any,
+) -> Path:
+    """Write a GeoTIFF in EPSG:32632 with pixels of half a metre; further options are rasterio's."""
+    settings: dict[str, Any] = {
+        "driver": "GTiff",
+        "width": pixels.shape[2],
+        "height": pixels.shape[1],
+        "count": pixels.shape[0],
+        "dtype": pixels.dtype,
+        "crs": "EPSG:32632",
+        "transform": from_origin(500_000, 5_000_000, 0.5, 0.5),
+        "photometric": "MINISBLACK",
+    } | options
+    if settings["driver"] != "GTiff":
+        del settings["photometric"]
+    with warnings.catch_warnings(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path, "w", **settings) as target:
+            if colours:
+                target.colorinterp = colours
+            target.update_tags(**tags or {})
+            target.write(pixels)
+            for number, text in enumerate(descriptions, start=1):
+                target.set_band_description(number, text)
+            if mask is not None:
+                target.write_mask(mask)
+            if overviews:
+                target.build_overviews(overviews)
+    return path
+
+
+def source_file(path: Path) -> SourceFile:
+    with open_raster(path) as opened:
+        return SourceFile(path, read_profile(opened))
+
+
+def settled_recipe(source: SourceFile, **parameters: Any) -> Recipe:
+    """What the tool's parameters lead to, with the ranges that the pixels give."""
+    recipe = make_recipe(parse_request(**parameters), source.profile)
+    if recipe.ranges is None and not recipe.gives_values:
+        stretch = percentile_stretch(source, recipe, threads=2, on_progress=lambda _share: None)
+        return replace(recipe, ranges=stretch.ranges)
+    return recipe
+
+
+def export(path: Path, target: Path, writing: Writing = TWO_THREADS, **parameters: Any) -> Written:
+    """Export a raster with the tool's parameters to `target`, in place of what is there."""
+    source = source_file(path)
+    recipe = settled_recipe(source, **parameters)
+    target.unlink(missing_ok=True)
+    return export_image(source, recipe, target, writing=writing, on_progress=lambda _stage, _share: None)
+
+
+def read(path: Path) -> Pixels:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path) as opened:
+            pixels: Pixels = opened.read()
+    return pixels
+
+
+def slope(shape_yx: tuple[int, int], *, bands: int = 2) -> Pixels:
+    """The raster that expectations are computed for: 100 + 100·((x+y) mod 251)/251 + 80·band, as float32."""
+    rows, cols = np.mgrid[: shape_yx[0], : shape_yx[1]]
+    steps = (rows + cols) % 251
+    return np.stack([100 + 100 * steps / 251 + 80 * band for band in range(bands)]).astype(np.float32)

@@ -1,0 +1,105 @@
+"""Indices by id, formulas of one's own, and the bands behind their names."""
+
+from __future__ import annotations
+
+import pytest
+
+from aerotask.domain.errors import InvalidInput
+from aerotask.raster.bands import BandRoles
+from aerotask.raster.formulas import ValueRange, index_ids, parse_formula, resolve_names, single_band
+
+RGB = BandRoles({"R": 1, "G": 2, "B": 3}, dict.fromkeys("RGB", "the band filter"))
+
+
+def test_there_are_eighteen_indices() -> None:
+    assert index_ids() == (
+        "VARI",
+        "EXG",
+        "GLI",
+        "vNDVI",
+        "NDVI",
+        "GNDVI",
+        "NDRE",
+        "NDWI",
+        "NDYI",
+        "MPRI",
+        "SAVI",
+        "OSAVI",
+        "EVI",
+        "ARVI",
+        "GRVI",
+        "ENDVI",
+        "CELSIUS",
+        "KELVIN",
+    )
+
+
+def test_ids_count_in_any_case() -> None:
+    assert {parse_formula(text).title for text in ("ndvi", "NdVi", " NDVI ")} == {"NDVI"}
+
+
+def test_most_indices_range_from_minus_one_to_one() -> None:
+    ranges = {index_id: parse_formula(index_id).value_range for index_id in index_ids()}
+    assert {name for name, each in ranges.items() if each is None} == {"EXG", "vNDVI", "GRVI", "ENDVI"}
+    assert ranges.pop("CELSIUS") == ValueRange(-40, 150)
+    assert ranges.pop("KELVIN") == ValueRange(233.15, 423.15)
+    assert {each for each in ranges.values() if each} == {ValueRange(-1, 1)}
+
+
+def test_a_formula_of_ones_own_has_no_range() -> None:
+    formula = parse_formula("(N-R)/(N+R)")
+    assert (formula.title, formula.value_range) == ("(N-R)/(N+R)", None)
+
+
+def test_an_unknown_id_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(InvalidInput, match=r"There is no formula 'NDVX'\. There are VARI, EXG,") as caught:
+        parse_formula("NDVX")
+    assert caught.value.code == "unknown-formula"
+
+
+@pytest.mark.parametrize("text", ["(X-R)/(X+R)", "N+b0", "N+b99999", "bb1*2"])
+def test_an_unknown_name_within_a_formula_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match="which is no band") as caught:
+        parse_formula(text)
+    assert caught.value.code == "invalid-formula"
+
+
+def test_a_formula_without_a_band_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="reads no band"):
+        parse_formula("1+2")
+
+
+def test_a_formula_reads_at_most_sixteen_bands() -> None:
+    sixteen = "+".join(f"b{number}" for number in range(1, 17))
+    assert parse_formula(sixteen).text == sixteen
+    with pytest.raises(InvalidInput, match="reads 17 bands; at most 16"):
+        parse_formula("+".join(f"b{number}" for number in range(1, 18)))
+
+
+def test_names_lead_to_bands_in_any_case() -> None:
+    assert resolve_names(parse_formula("(g-R)/B2"), RGB, 3) == {"g": 2, "R": 1, "B2": 2}
+
+
+def test_missing_bands_are_all_named() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        resolve_names(parse_formula("(N-Re)/(N+R)"), RGB, 3)
+    assert caught.value.code == "missing-bands"
+    assert caught.value.message == (
+        "(N-Re)/(N+R) needs N (near infrared) and Re (red edge), which no band of the raster is known to be. "
+        "Known: R=1, G=2, B=3. Say the order of the bands with bandFilter ('RGBN', for example), or choose another."
+    )
+
+
+def test_what_a_filter_cannot_name_is_not_asked_of_it() -> None:
+    with pytest.raises(InvalidInput, match=r"S1 \(short-wave infrared at 1.6 µm\).*write a formula over b1"):
+        resolve_names(parse_formula("S1/R"), RGB, 3)
+
+
+def test_a_numbered_band_must_exist() -> None:
+    with pytest.raises(InvalidInput, match=r"reads band 4, but the raster has 3 band\(s\)") as caught:
+        resolve_names(parse_formula("b4/b1"), RGB, 3)
+    assert caught.value.code == "band-out-of-range"
+
+
+def test_a_single_band_is_a_formula_too() -> None:
+    assert resolve_names(single_band(2), RGB, 3) == {"b2": 2}

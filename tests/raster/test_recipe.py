@@ -1,0 +1,203 @@
+"""What an export computes: precedence, presets, ranges and warnings."""
+
+from __future__ import annotations
+
+import pytest
+
+from aerotask.domain.errors import InvalidInput
+from aerotask.raster.formulas import ValueRange
+from aerotask.raster.profile import BandProfile, RasterProfile
+from aerotask.raster.recipe import Recipe, make_recipe
+from aerotask.raster.request import parse_request
+
+FIVE = ("red", "green", "blue", "nir", "rededge")
+
+
+def profile(
+    *descriptions: str, dtype: str = "uint16", alpha: bool = False, text: str = "", count: int = 0
+) -> RasterProfile:
+    bands = [BandProfile(dtype, name, "undefined", None) for name in descriptions]
+    bands += [BandProfile(dtype, None, "undefined", None)] * count
+    bands += [BandProfile(dtype, None, "alpha", None)] if alpha else []
+    return RasterProfile(10, 10, tuple(bands), None, None, (10, 10), (), text)
+
+
+def recipe(described: RasterProfile, **parameters: str) -> Recipe:
+    return make_recipe(parse_request(**parameters), described)
+
+
+def refused(described: RasterProfile, **parameters: str) -> InvalidInput:
+    with pytest.raises(InvalidInput) as caught:
+        recipe(described, **parameters)
+    return caught.value
+
+
+def test_an_index_has_its_own_range_and_the_default_colours() -> None:
+    found = recipe(profile(*FIVE), formula="ndvi")
+    assert (found.title, dict(found.names), found.source_bands) == ("NDVI", {"N": 4, "R": 1}, (1, 4))
+    assert (found.ranges, found.range_source, found.colormap) == ((ValueRange(-1, 1),), "formula", "rdylgn")
+    assert found.reasons == (
+        "N is band 4, from the band descriptions.",
+        "R is band 1, from the band descriptions.",
+    )
+
+
+def test_the_formula_comes_before_bands_and_preset() -> None:
+    found = recipe(profile(*FIVE), formula="NDVI", bands="3,2,1", preset="true-color")
+    assert found.title == "NDVI"
+    assert found.warnings == (
+        "'bands' was ignored: the formula comes first.",
+        "Preset 'true-color' was ignored: the formula comes first.",
+    )
+
+
+def test_bands_come_before_the_preset() -> None:
+    found = recipe(profile(*FIVE), bands="5,4,4", preset="ndvi")
+    assert (found.title, found.channels, found.source_bands) == ("bands 5, 4, 4", (5, 4, 4), (4, 5))
+    assert found.warnings == ("Preset 'ndvi' was ignored: bands named by number come first.",)
+
+
+def test_nothing_chosen_shows_the_first_three_bands() -> None:
+    found = recipe(profile(*FIVE))
+    assert (found.formula, found.channels, found.range_source) == (None, (1, 2, 3), "percentiles")
+    assert found.ranges is None
+
+
+def test_alpha_is_not_one_of_the_first_three_bands() -> None:
+    assert recipe(profile(count=3, alpha=True)).channels == (1, 2, 3)
+
+
+@pytest.mark.parametrize("described", [profile(count=1), profile(count=2), profile(count=2, alpha=True)])
+def test_with_fewer_than_three_bands_the_first_is_coloured(described: RasterProfile) -> None:
+    found = recipe(described)
+    assert (found.title, dict(found.names), found.colormap) == ("band 1", {"b1": 1}, "rdylgn")
+
+
+def test_a_single_band_is_coloured_like_an_index() -> None:
+    found = recipe(profile(*FIVE), bands="2", colormap="viridis")
+    assert (dict(found.names), found.colormap, found.range_source) == ({"b2": 2}, "viridis", "percentiles")
+
+
+@pytest.mark.parametrize(
+    ("preset", "channels"),
+    [("true-color", (1, 2, 3)), ("false-color-ir", (4, 1, 2)), ("red-edge", (4, 5, 1))],
+)
+def test_a_composite_preset_takes_bands_by_what_they_show(preset: str, channels: tuple[int, ...]) -> None:
+    assert recipe(profile(*FIVE), preset=preset).channels == channels
+
+
+@pytest.mark.parametrize(
+    ("preset", "channels"),
+    [
+        ("true-color", (4, 3, 2)),
+        ("false-color-ir", (8, 4, 3)),
+        ("agriculture", (11, 8, 2)),
+        ("geology", (11, 12, 4)),
+        ("moisture", (8, 11, 3)),
+        ("urban", (12, 11, 4)),
+        ("red-edge", (8, 5, 4)),
+        ("swir-composite", (11, 8, 4)),
+    ],
+)
+def test_a_satellite_has_the_bands_for_every_composite(preset: str, channels: tuple[int, ...]) -> None:
+    sentinel = profile(count=12, text="Sentinel-2 level 2A")
+    assert recipe(sentinel, preset=preset).channels == channels
+
+
+@pytest.mark.parametrize(
+    ("preset", "title"), [("ndvi", "NDVI"), ("ndwi", "NDWI"), ("gndvi", "GNDVI"), ("ndre", "NDRE")]
+)
+def test_an_index_preset_is_that_index(preset: str, title: str) -> None:
+    found = recipe(profile(*FIVE), preset=preset)
+    assert (found.title, found.ranges, found.colormap) == (title, (ValueRange(-1, 1),), "rdylgn")
+
+
+@pytest.mark.parametrize("preset", ["ironbow", "whitehot", "blackhot"])
+def test_a_thermal_preset_colours_the_thermal_band_or_else_the_first(preset: str) -> None:
+    with_thermal = recipe(profile("green", "lwir"), preset=preset)
+    assert (dict(with_thermal.names), with_thermal.colormap) == ({"b2": 2}, preset)
+    assert dict(recipe(profile(count=1), preset=preset).names) == {"b1": 1}
+
+
+def test_a_thermal_preset_keeps_its_colours() -> None:
+    found = recipe(profile(count=1), preset="ironbow", colormap="viridis")
+    assert found.colormap == "ironbow"
+    assert found.warnings == ("The colormap was ignored: preset 'ironbow' has its own.",)
+
+
+def test_values_may_be_asked_for_in_place_of_any_colours() -> None:
+    for parameters in ({"formula": "NDVI"}, {"bands": "3,2,1"}, {"preset": "ironbow"}, {}):
+        found = recipe(profile(*FIVE), colormap="none", **parameters)
+        assert (found.gives_values, found.ranges, found.range_source) == (True, None, "none")
+
+
+def test_a_rescale_comes_before_the_formulas_own_range() -> None:
+    found = recipe(profile(*FIVE), formula="NDVI", rescale="0,0.8")
+    assert (found.ranges, found.range_source) == ((ValueRange(0, 0.8),), "rescale")
+
+
+def test_one_rescale_counts_for_all_three_bands() -> None:
+    assert recipe(profile(*FIVE), bands="3,2,1", rescale="0,9").ranges == (ValueRange(0, 9),) * 3
+
+
+def test_three_rescales_are_too_many_for_one_value() -> None:
+    error = refused(profile(*FIVE), formula="NDVI", rescale="0,1;0,1;0,1")
+    assert (error.code, "give one pair" in error.message) == ("invalid-rescale", True)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "warning"),
+    [
+        (
+            {"bandFilter": "RGB", "bands": "1,2,3"},
+            "The band filter was ignored: nothing that was chosen asks for bands by what they show.",
+        ),
+        (
+            {"bandFilter": "RGB", "formula": "b1/b2"},
+            "The band filter was ignored: nothing that was chosen asks for bands by what they show.",
+        ),
+        (
+            {"colormap": "viridis", "bands": "1,2,3"},
+            "Colormap 'viridis' was ignored: three bands are shown in their own colours.",
+        ),
+        (
+            {"colormap": "none", "rescale": "0,1"},
+            "'rescale' was ignored: colormap 'none' gives the values as they are.",
+        ),
+    ],
+)
+def test_what_has_no_effect_is_said(parameters: dict[str, str], warning: str) -> None:
+    names = {"bandFilter": "band_filter"}
+    found = recipe(profile(*FIVE), **{names.get(name, name): value for name, value in parameters.items()})
+    assert found.warnings == (warning,)
+
+
+def test_what_has_an_effect_is_not_warned_of() -> None:
+    assert (
+        recipe(profile(*FIVE), formula="NDVI", band_filter="NGR", rescale="0,1", colormap="viridis").warnings
+        == ()
+    )
+    assert recipe(profile(*FIVE), preset="true-color", band_filter="BGR").warnings == ()
+
+
+def test_missing_bands_are_refused() -> None:
+    assert refused(profile("red", "green", "blue"), formula="NDRE").code == "missing-bands"
+    assert refused(profile(*FIVE), preset="agriculture").code == "missing-bands"
+    assert refused(profile(*FIVE), formula="NDVI", band_filter="RGB").code == "missing-bands"
+
+
+def test_bands_beyond_the_last_are_refused() -> None:
+    error = refused(profile(*FIVE), bands="1,2,6")
+    assert (error.code, error.message) == (
+        "band-out-of-range",
+        "Band 6 was asked for, but the raster has 5 band(s).",
+    )
+
+
+def test_a_palette_is_refused_where_only_the_raster_tells() -> None:
+    assert refused(profile(*FIVE), format="palette").code == "palette-impossible"
+    assert recipe(profile(count=1), format="palette").title == "band 1"
+
+
+def test_complex_pixels_are_refused() -> None:
+    assert refused(profile("red", dtype="complex64")).code == "unsupported-pixel-type"

@@ -1,0 +1,464 @@
+"""raster-export as a tool: what it refuses, plans, does and tells."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from jsonschema import Draft202012Validator
+from pydantic import ValidationError
+from rasterio.enums import ColorInterp
+from rio_cogeo.cogeo import cog_validate
+from tests.raster.rasters import Pixels, read, slope, write_raster
+
+from aerotask.domain.errors import InvalidInput
+from aerotask.media.raster import describe
+from aerotask.raster.colormaps import colormap_names
+from aerotask.raster.formulas import index_ids
+from aerotask.raster.presets import PRESETS
+from aerotask.sdk import Cancelled, DatasetView, EntryView
+from aerotask.sdk.run import LogLine, Progress, Run
+from aerotask.sdk.testing import ToolBench
+from aerotask.tools.raster_export import RasterExport, RasterExportParams
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PAGE = (REPOSITORY / "docs" / "tools" / "raster-export.md").read_text(encoding="utf-8")
+TOOL = RasterExport()
+
+
+def index(path: Path) -> tuple[str, Mapping[str, Any]]:
+    """What the index would keep of a file."""
+    try:
+        described = describe(path)
+    except InvalidInput:
+        return "generic", {}
+    return "geoRaster" if described.is_georeferenced else "image", described.profile.to_properties()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> ToolBench:
+    """A dataset in which `field.tif` has five bands and a nodata value."""
+    dataset, workdir = tmp_path / "dataset", tmp_path / "work"
+    dataset.mkdir()
+    workdir.mkdir()
+    write_raster(
+        dataset / "field.tif",
+        field(),
+        descriptions=["red", "green", "blue", "nir", "rededge"],
+        nodata=0,
+        tiled=True,
+    )
+    return ToolBench(dataset, workdir, describe=index)
+
+
+def field() -> Pixels:
+    pixels = np.random.default_rng(9).integers(100, 9000, (5, 300, 400)).astype(np.uint16)
+    pixels[:, :50, :50] = 0
+    return pixels
+
+
+def unindexed(bench: ToolBench) -> ToolBench:
+    return ToolBench(bench.dataset, bench.workdir)
+
+
+def refusal(bench: ToolBench, **params: Any) -> InvalidInput:
+    """The refusal at submit, which must be that of the run as well."""
+    with pytest.raises(InvalidInput) as at_submit:
+        bench.check(TOOL, {"path": "field.tif"} | params)
+    with pytest.raises(InvalidInput) as in_run:
+        unindexed(bench).run(TOOL, {"path": "field.tif"} | params)
+    assert in_run.value.code == at_submit.value.code
+    return at_submit.value
+
+
+def test_the_main_job_gives_the_colours_computed_by_hand(bench: ToolBench) -> None:
+    write_raster(bench.dataset / "slope.tif", slope((260, 260)))
+    outcome = bench.run(TOOL, {"path": "slope.tif", "formula": "ndvi", "bandFilter": "RN"})
+    pixels = read(outcome.artifact)
+    assert pixels[:, 0, 0].tolist() == [204, 220, 120, 255]
+    assert pixels[:, 125, 0].tolist() == [217, 221, 125, 255]
+    assert pixels[:, 0, 250].tolist() == [225, 221, 128, 255]
+
+
+def test_the_outcome_is_told_as_data(bench: ToolBench) -> None:
+    outcome = bench.run(TOOL, {"path": "field.tif", "formula": "NDVI", "preset": "true-color"})
+    assert dict(outcome.result) == {
+        "shows": "NDVI",
+        "formula": "NDVI",
+        "expression": "(N-R)/(N+R)",
+        "bands": {"N": 4, "R": 1},
+        "range": [[-1, 1]],
+        "rescaleSource": "formula",
+        "colormap": "rdylgn",
+        "format": "gtiff",
+        "width": 400,
+        "height": 300,
+        "validPixels": 300 * 400 - 50 * 50,
+        "sizeBytes": outcome.artifact.stat().st_size,
+        "warnings": ["Preset 'true-color' was ignored: the formula comes first."],
+    }
+    assert json.loads(json.dumps(outcome.result, allow_nan=False)) == outcome.result
+
+
+def test_three_bands_are_told_as_a_list(bench: ToolBench) -> None:
+    result = bench.run(TOOL, {"path": "field.tif", "bands": "5,4,1", "rescale": "0,9000"}).result
+    assert (result["bands"], result["range"]) == ([5, 4, 1], [[0, 9000]] * 3)
+    assert (result["formula"], result["colormap"], result["rescaleSource"]) == (None, None, "rescale")
+
+
+def test_the_log_can_be_followed(bench: ToolBench) -> None:
+    outcome = bench.run(TOOL, {"path": "field.tif", "formula": "NDRE", "bands": "1"})
+    assert outcome.log[:-1] == (
+        "Reading 'field.tif': 400 × 300 pixels, 5 band(s) of uint16, EPSG:32632, nodata 0.",
+        "Computing NDRE = (N-Re)/(N+Re).",
+        "N is band 4, from the band descriptions.",
+        "Re is band 5, from the band descriptions.",
+        "Warning: 'bands' was ignored: the formula comes first.",
+        "Colouring with 'rdylgn' from -1 to 1 (the formula's own range).",
+    )
+    assert re.fullmatch(
+        r"Wrote 'field_export\.tif': 0\.\d MB; 97\.9 % of the pixels have a value\.", outcome.log[-1]
+    )
+
+
+def test_percentiles_are_told_with_their_origin(bench: ToolBench) -> None:
+    log = bench.run(TOOL, {"path": "field.tif", "preset": "true-color"}).log
+    assert "(2nd to 98th percentile, from all pixels)." in log[-2]
+    assert log[2].startswith(
+        "Preset 'true-color' shows R-G-B as red, green and blue: R = band 1 (from the band desc"
+    )
+
+
+def test_progress_rises_from_0_to_1(bench: ToolBench) -> None:
+    for format_ in ("gtiff", "cog"):
+        fractions = [
+            step.fraction for step in bench.run(TOOL, {"path": "field.tif", "format": format_}).progress
+        ]
+        assert all(before < after for before, after in pairwise(fractions))
+        assert fractions[-1] == 1.0
+        bench = ToolBench(bench.dataset, bench.workdir, describe=index)
+
+
+def test_an_empty_raster_gives_an_empty_result_and_a_warning(bench: ToolBench) -> None:
+    write_raster(bench.dataset / "empty.tif", np.zeros((1, 20, 20), np.uint8), nodata=0)
+    outcome = bench.run(TOOL, {"path": "empty.tif"})
+    assert outcome.result["warnings"] == ["No pixel has a value: the result is empty."]
+    assert "Warning: No pixel has a value: the result is empty." in outcome.log
+    assert not read(outcome.artifact).any()
+
+
+@pytest.mark.parametrize(
+    ("params", "name"),
+    [
+        ({"path": "field.tif"}, "field_export.tif"),
+        ({"path": "field.tif", "fileName": "July.tif"}, "July.tif"),
+        ({"path": "a/b.c.tiff"}, "b.c_export.tif"),
+        ({"path": "noending"}, "noending_export.tif"),
+        ({"path": "ä" * 124 + ".tif"}, "ä" * 122 + "_export.tif"),
+    ],
+)
+def test_the_download_has_a_name(params: dict[str, str], name: str) -> None:
+    found = RasterExportParams.model_validate_json(json.dumps(params)).download_name()
+    assert found == name
+    assert len(found.encode()) <= 255
+
+
+def test_the_artifact_is_a_tiff_of_that_name(bench: ToolBench) -> None:
+    [artifact] = bench.run(TOOL, {"path": "field.tif", "fileName": "mine.tif"}).changes.artifacts
+    assert (artifact.name, artifact.media_type) == ("mine.tif", "image/tiff")
+    assert sorted(path.name for path in bench.workdir.iterdir()) == ["export.tif"]
+
+
+def test_a_second_run_in_the_same_folder_replaces_the_first(bench: ToolBench) -> None:
+    (bench.workdir / "export.partial.tif").write_bytes(b"left by a killed run")
+    first = read(bench.run(TOOL, {"path": "field.tif", "formula": "NDVI"}).artifact)
+    second = read(bench.run(TOOL, {"path": "field.tif", "formula": "NDVI"}).artifact)
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    "shown", [{"formula": "NDVI"}, {"preset": "true-color"}, {"formula": "NDVI", "colormap": "none"}]
+)
+def test_a_cog_is_valid_and_shows_the_same(bench: ToolBench, shown: dict[str, str]) -> None:
+    plain = read(bench.run(TOOL, {"path": "field.tif"} | shown).artifact)
+    cog = bench.run(TOOL, {"path": "field.tif", "format": "cog"} | shown).artifact
+    valid, errors, _warnings = cog_validate(cog, quiet=True)
+    assert (valid, errors) == (True, [])
+    np.testing.assert_array_equal(read(cog), plain)
+    with rasterio.open(cog) as opened:
+        if "colormap" in shown:
+            assert np.isnan(opened.nodata)
+        else:
+            assert opened.colorinterp[3] == ColorInterp.alpha
+        assert opened.crs.to_epsg() == 32632
+
+
+def test_a_large_cog_has_overviews(bench: ToolBench) -> None:
+    write_raster(bench.dataset / "large.tif", slope((1200, 1100)))
+    cog = bench.run(TOOL, {"path": "large.tif", "format": "cog", "bands": "1", "rescale": "100,300"}).artifact
+    assert cog_validate(cog, quiet=True)[0]
+    with rasterio.open(cog) as opened:
+        assert opened.overviews(1) == [2, 4]
+
+
+@pytest.mark.parametrize("formula", index_ids())
+def test_every_index_runs(bench: ToolBench, formula: str) -> None:
+    outcome = bench.run(TOOL, {"path": "field.tif", "formula": formula.lower()})
+    assert outcome.result["formula"] == formula
+    assert outcome.result["validPixels"] > 100_000
+
+
+@pytest.mark.parametrize(
+    "preset", ["true-color", "false-color-ir", "red-edge", "ndvi", "ndwi", "gndvi", "ndre"]
+)
+def test_every_preset_that_the_raster_has_bands_for_runs(bench: ToolBench, preset: str) -> None:
+    assert bench.run(TOOL, {"path": "field.tif", "preset": preset}).result["validPixels"] == 117_500
+
+
+@pytest.mark.parametrize("preset", ["agriculture", "geology", "moisture", "urban", "swir-composite"])
+def test_presets_for_satellites_run_on_a_satellites_raster(bench: ToolBench, preset: str) -> None:
+    pixels = np.random.default_rng(1).integers(1, 5000, (12, 20, 20)).astype(np.uint16)
+    write_raster(bench.dataset / "s2.tif", pixels, tags={"TIFFTAG_IMAGEDESCRIPTION": "Sentinel-2 L2A"})
+    assert bench.run(TOOL, {"path": "s2.tif", "preset": preset}).result["validPixels"] == 400
+
+
+@pytest.mark.parametrize("preset", ["ironbow", "whitehot", "blackhot"])
+def test_thermal_presets_colour_temperatures(bench: ToolBench, preset: str) -> None:
+    write_raster(bench.dataset / "hot.tif", np.linspace(10, 60, 400, dtype=np.float32).reshape(1, 20, 20))
+    result = bench.run(TOOL, {"path": "hot.tif", "preset": preset, "rescale": "10,60"}).result
+    assert (result["colormap"], result["expression"]) == (preset, "b1")
+
+
+@pytest.mark.parametrize("colormap", ["rdylgn", "viridis", "greys", "discrete_ndvi", "turbo_r", "none"])
+def test_colormaps_of_every_kind_run(bench: ToolBench, colormap: str) -> None:
+    assert (
+        bench.run(TOOL, {"path": "field.tif", "formula": "NDVI", "colormap": colormap}).result["colormap"]
+        == colormap
+    )
+
+
+REFUSALS: list[tuple[dict[str, str], str, str]] = [
+    ({"formula": "NDVX"}, "unknown-formula", "There is no formula 'NDVX'"),
+    ({"formula": "(N-R"}, "invalid-formula", "ends too early"),
+    ({"formula": "1+1"}, "invalid-formula", "reads no band"),
+    ({"formula": "b9/b1"}, "band-out-of-range", "reads band 9"),
+    ({"formula": "T"}, "missing-bands", "needs T (thermal)"),
+    ({"formula": "NDVI", "bandFilter": "RGB"}, "missing-bands", "needs N (near infrared)"),
+    ({"formula": "NDVI", "bandFilter": "R-N"}, "invalid-band-filter", "isn't one"),
+    ({"formula": "NDVI", "bandFilter": "RGBNReT"}, "band-out-of-range", "names 6 bands"),
+    ({"preset": "geology"}, "missing-bands", "needs S1 (short-wave infrared at 1.6 µm) and S2"),
+    ({"preset": "nice"}, "unknown-preset", "There is no preset 'nice'"),
+    ({"colormap": "rainbows"}, "unknown-colormap", "There is no colormap 'rainbows'"),
+    ({"rescale": "1"}, "invalid-rescale", "two numbers"),
+    ({"rescale": "NaN,1"}, "invalid-rescale", "must be finite"),
+    ({"rescale": "0,Infinity"}, "invalid-rescale", "must be finite"),
+    ({"formula": "NDVI", "rescale": "0,1;0,1;0,1"}, "invalid-rescale", "give one pair"),
+    ({"bands": "1,2"}, "invalid-bands", "one band, or three"),
+    ({"bands": "1,2,6"}, "band-out-of-range", "Band 6"),
+    ({"bands": "0"}, "band-out-of-range", "counted from 1"),
+    ({"format": "palette"}, "palette-impossible", "colormap"),
+    ({"format": "palette", "formula": "NDVI", "colormap": "none"}, "palette-impossible", "colormap"),
+]
+
+
+@pytest.mark.parametrize(("params", "code", "words"), REFUSALS)
+def test_what_cannot_work_is_refused_at_submit_and_in_the_run(
+    bench: ToolBench, params: dict[str, str], code: str, words: str
+) -> None:
+    error = refusal(bench, **params)
+    assert error.code == code
+    assert words in error.message
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"path": "field.tif", "colour": "red"},
+        {"path": "field.tif", "format": "png"},
+        {"path": "field.tif", "formula": 7},
+        {"path": "field.tif", "formula": ""},
+        {"path": "field.tif", "formula": "N" * 513},
+        {"path": "field.tif", "bands": [1, 2, 3]},
+        {"path": "../field.tif"},
+        {"path": "/vsicurl/http://example.org/a.tif"},
+        {"path": "field.tif", "fileName": "a/b.tif"},
+        {"path": "field.tif", "fileName": "a\nb.tif"},
+        {"path": "field.tif", "fileName": "..%2fb.tif"},
+    ],
+)
+def test_what_does_not_fit_the_schema_is_refused(bench: ToolBench, params: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        bench.check(TOOL, params)
+
+
+def test_an_absent_entry_and_a_folder_are_refused(bench: ToolBench) -> None:
+    (bench.dataset / "folder").mkdir()
+    with pytest.raises(InvalidInput, match="no entry"):
+        bench.check(TOOL, {"path": "other.tif"})
+    with pytest.raises(InvalidInput, match="is a folder"):
+        bench.check(TOOL, {"path": "folder"})
+
+
+def test_an_entry_known_to_be_no_raster_is_refused_at_submit(bench: ToolBench) -> None:
+    (bench.dataset / "notes.tif").write_text("just words")
+    with pytest.raises(InvalidInput, match="is no raster that can be exported") as caught:
+        bench.check(TOOL, {"path": "notes.tif"})
+    assert caught.value.code == "not-a-raster"
+
+
+def test_before_it_is_indexed_only_the_run_finds_it(bench: ToolBench) -> None:
+    (bench.dataset / "notes.tif").write_text("just words")
+    early = unindexed(bench)
+    early.check(TOOL, {"path": "notes.tif"})
+    with pytest.raises(InvalidInput, match="it is text") as caught:
+        early.run(TOOL, {"path": "notes.tif"})
+    assert caught.value.code == "unreadable-raster"
+    assert list(bench.workdir.iterdir()) == []
+
+
+def test_a_photo_without_a_profile_in_the_index_is_left_to_the_run() -> None:
+    entry = EntryView("photo.jpg", "geoImage", "0" * 64, 1_000_000, indexed=True, properties={"make": "DJI"})
+    dataset = DatasetView("ds", {"photo.jpg": entry})
+    params = RasterExportParams.model_validate_json('{"path": "photo.jpg"}')
+    TOOL.check(params, dataset)
+    assert TOOL.plan(params, dataset).estimated_output_bytes == 2_000_000
+
+
+def test_the_plan_reads_the_entry_and_writes_nothing(bench: ToolBench) -> None:
+    plan = bench.check(TOOL, {"path": "field.tif", "formula": "NDVI"})
+    assert (plan.reads, plan.writes, plan.memory_bytes) == (("field.tif",), (), 1024**3)
+
+
+@pytest.mark.parametrize(
+    ("shown", "bytes_per_px"),
+    [
+        ({"formula": "NDVI"}, 2.0),
+        ({"formula": "NDVI", "format": "palette"}, 1.0),
+        ({"formula": "NDVI", "colormap": "none"}, 5.5),
+        ({"preset": "true-color"}, 4.0),
+        ({"preset": "true-color", "colormap": "none"}, 16.5),
+    ],
+)
+def test_the_estimate_follows_from_the_size_and_the_kind(
+    bench: ToolBench, shown: dict[str, str], bytes_per_px: float
+) -> None:
+    outcome = bench.run(TOOL, {"path": "field.tif"} | shown)
+    assert outcome.plan.estimated_output_bytes == round(300 * 400 * bytes_per_px)
+    # Even noise, which compresses worst, stays within twice the estimate.
+    assert outcome.artifact.stat().st_size < 2 * outcome.plan.estimated_output_bytes
+
+
+def test_cancelling_ends_the_run_and_its_threads(bench: ToolBench) -> None:
+    seen: list[float] = []
+
+    def emit(event: Progress | LogLine) -> None:
+        if isinstance(event, Progress):
+            seen.append(event.fraction)
+            if event.fraction > 0.3:
+                raise Cancelled
+
+    write_raster(bench.dataset / "large.tif", slope((1500, 1500)))
+    run = Run(inputs={"large.tif": bench.dataset / "large.tif"}, workdir=bench.workdir, threads=2, emit=emit)
+    params = RasterExportParams.model_validate_json(
+        '{"path": "large.tif", "formula": "NDVI", "bandFilter": "RN"}'
+    )
+    with pytest.raises(Cancelled):
+        TOOL.run(params, run)
+    assert 0.3 < seen[-1] < 0.9
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("raster-")]
+    assert run.changes().artifacts == ()
+
+
+def test_checking_and_planning_load_no_gdal_and_no_numpy() -> None:
+    code = (
+        "import sys; from aerotask.tools.raster_export import *; "
+        'p = RasterExportParams.model_validate_json(\'{"path": "a.tif", "formula": "NDVI", "colormap": "viridis"}\'); '
+        "e = EntryView('a.tif', 'geoRaster', '', 9, indexed=False); "
+        "d = DatasetView('ds', {'a.tif': e}); RasterExport().check(p, d); RasterExport().plan(p, d); "
+        "print(sorted({'rasterio', 'numpy', 'deflate'} & set(sys.modules)))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "[]"
+
+
+def test_the_schema_is_valid_and_every_parameter_is_described() -> None:
+    schema = RasterExportParams.model_json_schema(by_alias=True)
+    Draft202012Validator.check_schema(schema)
+    assert list(schema["properties"]) == [
+        "path",
+        "formula",
+        "bandFilter",
+        "colormap",
+        "rescale",
+        "bands",
+        "preset",
+        "fileName",
+        "format",
+    ]
+    assert all(entry.get("description") for entry in schema["properties"].values())
+    assert schema["properties"]["colormap"]["default"] == "rdylgn"
+    assert (schema["required"], schema["additionalProperties"]) == (["path"], False)
+
+
+def test_the_page_names_every_parameter_formula_preset_and_own_colormap() -> None:
+    schema = RasterExportParams.model_json_schema(by_alias=True)
+    own_colormaps = colormap_names()[:13]
+    for name in (*schema["properties"], *index_ids(), *PRESETS, *own_colormaps, "gtiff", "cog", "palette"):
+        assert f"`{name}`" in PAGE, name
+
+
+def test_the_page_lists_every_error_code() -> None:
+    sources = [
+        *(REPOSITORY / "src/aerotask/raster").rglob("*.py"),
+        REPOSITORY / "src/aerotask/tools/raster_export.py",
+    ]
+    codes = {
+        code for path in sources for code in re.findall(r'code="([a-z-]+)"', path.read_text(encoding="utf-8"))
+    }
+    listed = set(re.findall(r"^\| `([a-z-]+)` \|", PAGE.split("## Error codes")[1], re.MULTILINE))
+    assert listed == codes
+
+
+@pytest.fixture
+def real_bench(real_data: Path, tmp_path: Path) -> ToolBench:
+    return ToolBench(real_data, tmp_path, describe=index)
+
+
+def test_a_real_field_has_plants_and_soil(real_bench: ToolBench) -> None:
+    params = {"path": "multispectral/field.tif", "formula": "NDVI", "colormap": "none"}
+    ndvi = read(real_bench.run(TOOL, params).artifact)
+    assert 0.1 < np.nanmedian(ndvi) < 0.95
+    assert np.isnan(ndvi).mean() == pytest.approx(0.19, abs=0.02)
+
+
+def test_a_real_landsat_scene_keeps_its_collar_transparent(real_bench: ToolBench) -> None:
+    outcome = real_bench.run(TOOL, {"path": "rasterio/RGB.byte.tif", "preset": "true-color"})
+    pixels = read(outcome.artifact)
+    assert pixels[:, 0, 0].tolist() == [0, 0, 0, 0]
+    assert (pixels[3] > 0).mean() == pytest.approx(0.667, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("path", "params"),
+    [
+        ("demo/orthophoto.tif", {"formula": "VARI"}),
+        ("demo/ms_nir.tif", {}),
+        ("micasense/IMG_0000_4.tif", {"colormap": "viridis"}),
+        ("demo/DJI_0022.JPG", {"formula": "GLI", "format": "cog"}),
+    ],
+)
+def test_real_files_of_every_kind_are_exported(
+    real_bench: ToolBench, path: str, params: dict[str, str]
+) -> None:
+    assert real_bench.run(TOOL, {"path": path} | params).result["validPixels"] > 100_000
