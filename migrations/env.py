@@ -1,0 +1,34 @@
+"""How alembic reaches the database: over a connection that the caller brings, or by AEROTASK_DATABASE_URL."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from alembic import context
+from sqlalchemy import Connection
+
+from aerotask.store.engine import open_database
+from aerotask.store.models import Model
+
+
+def run(connection: Connection) -> None:
+    """Run the migrations of this invocation on the connection, in one transaction."""
+    context.configure(connection=connection, target_metadata=Model.metadata, compare_server_default=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def run_by_url(url: str) -> None:
+    """Run the migrations on the database behind `url`."""
+    database = open_database(url, application="alembic")
+    async with database.begin() as connection:
+        await connection.run_sync(run)
+    await database.close()
+
+
+brought: Connection | None = context.config.attributes.get("connection")
+if brought is not None:
+    run(brought)
+else:
+    asyncio.run(run_by_url(os.environ["AEROTASK_DATABASE_URL"]))

@@ -1,0 +1,1 @@
+"""Postgres: the tables, and every query under a name."""

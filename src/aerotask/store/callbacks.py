@@ -1,0 +1,188 @@
+"""Queries for the messages that receivers are owed about ended tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    Text,
+    Update,
+    all_,
+    any_,
+    bindparam,
+    exists,
+    func,
+    insert,
+    select,
+    text,
+    true,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aerotask.domain.callbacks import CallbackState, Next
+from aerotask.domain.ids import DatasetId, TaskId, UserId, new_id
+from aerotask.store.clock import db_now
+from aerotask.store.models import Callback, Task
+
+CHANNEL = "aerotask_callbacks"
+"""Postgres tells workers on it, with the commit, that there is a message to deliver."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldMessage:
+    """A message that one worker holds until `held_until`, which is the fencing token as well."""
+
+    id: UUID
+    task_id: TaskId
+    dataset_id: DatasetId
+    user_id: UserId | None
+    url: str
+    host: str
+    body: bytes
+    tries: int
+    held_until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackRow:
+    """A message as its task's owner sees it."""
+
+    id: UUID
+    url: str
+    state: CallbackState
+    created_at: datetime
+    due_at: datetime
+    tries: int
+    attempts: list[Any]
+
+
+# A receiver that has answered 410 wants to hear no more of that task, whatever becomes of it.
+_OWED = select(Task.id).where(
+    Task.id == any_(bindparam("task_ids", type_=ARRAY(Task.id.type))),
+    Task.callback_url.is_not(None),
+    ~exists().where(Callback.task_id == Task.id, Callback.state == CallbackState.REFUSED),
+)
+
+
+async def owed_among(connection: AsyncConnection, task_ids: Sequence[TaskId]) -> list[TaskId]:
+    """Those of the tasks whose submitter wants to be called."""
+    found = await connection.execute(_OWED, {"task_ids": list(task_ids)})
+    return [TaskId(task_id) for task_id in found.scalars()]
+
+
+async def add(
+    connection: AsyncConnection, *, task_id: TaskId, user_id: UserId | None, url: str, body: bytes
+) -> None:
+    """Owe a message, and tell workers of it once this transaction commits."""
+    columns = {"id": new_id(), "task_id": task_id, "user_id": user_id, "url": url, "body": body}
+    await connection.execute(insert(Callback).values(columns))
+    await connection.execute(select(func.pg_notify(CHANNEL, "")))
+
+
+# Of a checked URL, which holds no user name: what stands between `//` and the path is host and port.
+_HOST = func.lower(func.substring(Callback.url, "^[A-Za-z]+://([^/?]+)", type_=Text))
+# The state as a literal, or no partial index would serve it; `now()`, since of a volatile clock the index
+# could not make use.
+_DUE = (
+    select(Callback.id)
+    .where(
+        text("callbacks.state = 'waiting'"),
+        Callback.due_at <= func.now(),
+        func.coalesce(Callback.user_id != all_(bindparam("users", type_=ARRAY(Task.id.type))), true()),
+        all_(bindparam("hosts", type_=ARRAY(Text))) != _HOST,
+    )
+    .order_by(Callback.due_at)
+    .limit(1)
+    .with_for_update(skip_locked=True)
+)
+_HOLD = (
+    update(Callback)
+    .where(Callback.id == _DUE.scalar_subquery(), Task.id == Callback.task_id)
+    .values(due_at=func.clock_timestamp() + bindparam("hold", type_=INTERVAL))
+    .returning(
+        Callback.id,
+        Callback.task_id,
+        Task.dataset_id,
+        Callback.user_id,
+        Callback.url,
+        _HOST.label("host"),
+        Callback.body,
+        Callback.tries,
+        Callback.due_at.label("held_until"),
+    )
+)
+
+
+async def hold_next(
+    connection: AsyncConnection,
+    *,
+    hold_s: float,
+    without_users: Collection[UserId],
+    without_hosts: Collection[str],
+) -> HeldMessage | None:
+    """Take the message that is due longest, of other users and hosts than these, for `hold_s` seconds.
+
+    Its due time moves to the end of that: whoever dies over it leaves it to be tried again then.
+    """
+    named = {
+        "hold": timedelta(seconds=hold_s),
+        "users": list(without_users),
+        "hosts": list(without_hosts),
+    }
+    row = (await connection.execute(_HOLD, named)).mappings().one_or_none()
+    return None if row is None else HeldMessage(**row)
+
+
+async def record_try(
+    connection: AsyncConnection, message: HeldMessage, attempt: Mapping[str, Any], then: Next
+) -> bool:
+    """Note how a try went and what follows; False if the message is somebody else's by now."""
+    values: dict[str, Any] = {
+        "state": then.state,
+        "tries": message.tries + 1,
+        "attempts": Callback.attempts.op("||")(func.jsonb_build_array(bindparam("attempt", type_=JSONB))),
+    }
+    if then.pause_s is not None:
+        values["due_at"] = db_now(plus_s=then.pause_s)
+    changed = await connection.execute(_held([message]).values(**values), {"attempt": dict(attempt)})
+    return changed.rowcount == 1
+
+
+async def let_go(connection: AsyncConnection, messages: Sequence[HeldMessage]) -> None:
+    """Leave the messages to other workers at once, and tell these."""
+    await connection.execute(_held(messages).values(due_at=db_now()))
+    await connection.execute(select(func.pg_notify(CHANNEL, "")))
+
+
+async def list_of_task(connection: AsyncConnection, task_id: TaskId) -> list[CallbackRow]:
+    """The messages about a task, oldest first."""
+    query = (
+        select(
+            Callback.id,
+            Callback.url,
+            Callback.state,
+            Callback.created_at,
+            Callback.due_at,
+            Callback.tries,
+            Callback.attempts,
+        )
+        .where(Callback.task_id == task_id)
+        .order_by(Callback.id)
+    )
+    rows = (await connection.execute(query)).mappings()
+    return [CallbackRow(**{**row, "state": CallbackState(row["state"])}) for row in rows]
+
+
+def _held(messages: Sequence[HeldMessage]) -> Update:
+    """An UPDATE of those of the messages that are still held as when they were taken."""
+    tokens = [(message.id, message.held_until) for message in messages]
+    return update(Callback).where(
+        Callback.state == CallbackState.WAITING, tuple_(Callback.id, Callback.due_at).in_(tokens)
+    )

@@ -1,0 +1,80 @@
+"""Queries of the sweeps: what has expired, what is old, and which blobs are still named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Result, delete, select, tuple_, union_all
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aerotask.domain.states import ACTIVE, TERMINAL
+from aerotask.store import locks
+from aerotask.store.clock import tx_now
+from aerotask.store.locks import LockSpace
+from aerotask.store.models import Artifact, Entry, IdempotencyKey, Task, TaskInput, in_states
+from aerotask.store.steering import Cleared, remove_tasks
+
+DAY_S = 24 * 3600
+
+
+async def remove_expired_artifacts(
+    connection: AsyncConnection, *, clock_offset_s: int, at_most: int
+) -> list[str]:
+    """Remove artifacts whose time has come; the blobs that nothing of theirs names any more."""
+    due = (
+        select(Artifact.task_id)
+        .where(Artifact.expires_at <= tx_now(plus_s=clock_offset_s))
+        .limit(at_most)
+        .with_for_update(skip_locked=True)
+    )
+    gone = delete(Artifact).where(Artifact.task_id.in_(due)).returning(Artifact.blob_key)
+    return list((await connection.execute(gone)).scalars())
+
+
+async def remove_old_tasks(
+    connection: AsyncConnection, *, retention_days: int, clock_offset_s: int, at_most: int
+) -> Cleared:
+    """Remove tasks that ended more than `retention_days` ago."""
+    horizon = tx_now(plus_s=clock_offset_s - retention_days * DAY_S)
+    ended_long_ago = (in_states(TERMINAL), Task.finished_at < horizon)
+    old = select(Task.id).where(*ended_long_ago).limit(at_most)
+    # Said of the locked row too: somebody may retry the task between the look and the lock.
+    return await remove_tasks(connection, [Task.id.in_(old), *ended_long_ago])
+
+
+async def remove_old_idempotency_keys(
+    connection: AsyncConnection, *, clock_offset_s: int, at_most: int
+) -> int:
+    """Remove idempotency keys that are older than a day; how many."""
+    old = (
+        select(IdempotencyKey.caller, IdempotencyKey.key)
+        .where(IdempotencyKey.created_at < tx_now(plus_s=clock_offset_s - DAY_S))
+        .limit(at_most)
+        .with_for_update(skip_locked=True)
+    )
+    which = tuple_(IdempotencyKey.caller, IdempotencyKey.key).in_(old)
+    return (await connection.execute(delete(IdempotencyKey).where(which))).rowcount
+
+
+async def hold_names(connection: AsyncConnection, blob_keys: Sequence[str]) -> set[str]:
+    """Make sure that these blobs stay until this transaction, which is to name them too, has ended.
+
+    Returns:
+        Those that nothing names any more, and that must therefore not be named again.
+    """
+    await locks.take_shared(connection, LockSpace.BLOBS)
+    return set(blob_keys) - await named_among(connection, blob_keys)
+
+
+async def named_among(connection: AsyncConnection, blob_keys: Sequence[str]) -> set[str]:
+    """Those of the blobs that some row needs: an entry, an artifact, or the input of an active task."""
+    rows: Result[str] = await connection.execute(
+        union_all(
+            select(Entry.blob_key).where(Entry.blob_key.in_(blob_keys)),
+            select(Artifact.blob_key).where(Artifact.blob_key.in_(blob_keys)),
+            select(TaskInput.blob_key)
+            .join(Task, Task.id == TaskInput.task_id)
+            .where(TaskInput.blob_key.in_(blob_keys), in_states(ACTIVE)),
+        )
+    )
+    return set(rows.scalars())

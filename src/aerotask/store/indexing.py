@@ -1,0 +1,102 @@
+"""Queries of the indexer: entries whose content nobody has looked into yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Integer, bindparam, func, select, update
+from sqlalchemy.dialects.postgresql import INTERVAL
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aerotask.domain.ids import EntryId, new_id
+from aerotask.store.clock import db_now
+from aerotask.store.models import Entry
+
+CHANNEL = "aerotask_entries"
+"""Postgres tells workers on it, with the commit, that there is something to index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unindexed:
+    """An entry handed to one worker under a fencing token."""
+
+    id: EntryId
+    token: UUID
+    path: str
+    blob_key: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What was found in an entry's content."""
+
+    type: str
+    properties: dict[str, Any]
+    point_geom: dict[str, Any] | None = None
+    polygon_geom: dict[str, Any] | None = None
+
+
+async def announce(connection: AsyncConnection) -> None:
+    """Tell workers, once this transaction commits, that there are entries to index."""
+    await connection.execute(select(func.pg_notify(CHANNEL, "")))
+
+
+_DUE = (
+    select(Entry.id)
+    .where(~Entry.indexed, Entry.index_due_at <= db_now(), Entry.blob_key.is_not(None))
+    .order_by(Entry.index_due_at)
+    .limit(bindparam("at_most", type_=Integer))
+    .with_for_update(skip_locked=True)
+)
+# Built once, since every worker asks once a poll.
+_CLAIM = (
+    update(Entry)
+    .where(Entry.id.in_(_DUE))
+    .values(
+        index_token=bindparam("token"),
+        index_due_at=db_now() + bindparam("lease", type_=INTERVAL),
+        index_attempts=Entry.index_attempts + 1,
+    )
+    .returning(Entry.id, Entry.path, Entry.blob_key, Entry.index_attempts)
+)
+
+
+async def claim(connection: AsyncConnection, *, at_most: int, lease_s: float) -> list[Unindexed]:
+    """Take entries to index for `lease_s`; whoever crashes on one leaves it to be tried again after that."""
+    token = new_id()
+    named = {"at_most": at_most, "token": token, "lease": timedelta(seconds=lease_s)}
+    rows = await connection.execute(_CLAIM, named)
+    return [Unindexed(EntryId(row[0]), token, row[1], row[2] or "", row[3]) for row in rows]
+
+
+async def finish(connection: AsyncConnection, entry: Unindexed, found: Metadata) -> bool:
+    """Store what was found, unless the content has been replaced meanwhile; whether it was stored."""
+    statement = (
+        update(Entry)
+        .where(Entry.id == entry.id, Entry.index_token == entry.token)
+        .values(
+            type=found.type,
+            properties=found.properties,
+            point_geom=found.point_geom,
+            polygon_geom=found.polygon_geom,
+            indexed=True,
+            index_token=None,
+        )
+    )
+    return bool((await connection.execute(statement)).rowcount)
+
+
+async def release(connection: AsyncConnection, entries: Sequence[Unindexed]) -> None:
+    """Let entries that were taken but not looked into be taken again at once, as if they never had been."""
+    if not entries:
+        return
+    await connection.execute(
+        update(Entry)
+        .where(Entry.id.in_([entry.id for entry in entries]), Entry.index_token == entries[0].token)
+        .values(index_token=None, index_due_at=db_now(), index_attempts=Entry.index_attempts - 1)
+    )

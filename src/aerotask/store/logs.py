@@ -1,0 +1,140 @@
+"""Queries for the lines that tasks write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import BigInteger, Text, Uuid, bindparam, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aerotask.domain.ids import TaskId
+from aerotask.store.models import Task, TaskLogLine
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """Some lines in order; `cursor` is where the next read goes on."""
+
+    cursor: int
+    lines: tuple[str, ...]
+    dropped: int
+    """How many lines at the log's beginning are no longer kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLimits:
+    """How much of a log is kept: its end, as many lines and UTF-8 bytes as this."""
+
+    lines: int
+    total_bytes: int
+
+    def exceeded_by(self, lines: int, total_bytes: int) -> bool:
+        """Whether a log of that size is too long."""
+        return lines > self.lines or total_bytes > self.total_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LogMarks:
+    """Where a task's log begins and ends, and how many bytes are in between."""
+
+    dropped: int
+    end: int
+    total_bytes: int
+
+
+def size_of(line: str) -> int:
+    """The UTF-8 bytes of a line, as Postgres's `octet_length` counts them."""
+    return len(line.encode())
+
+
+async def append(  # noqa: PLR0913  what is there, what comes, and what may stay
+    connection: AsyncConnection,
+    task_id: TaskId,
+    marks: LogMarks,
+    lines: Sequence[str],
+    *,
+    first: int,
+    keep: LogLimits,
+) -> LogMarks:
+    """Add lines from number `first` on, and drop from the head what exceeds the limits; the log's new marks.
+
+    The caller holds the lock of the task's row, has read `marks` under it, and writes the new ones back in the
+    same transaction. So numbers have no gap and no double, no reader sees a later line before an earlier
+    one, and lines that are sent again, which lie before the end, change nothing.
+    """
+    end = first + len(lines)
+    if end <= marks.end:
+        return marks
+    # A sender that could reach us only now has dropped by the same limits what would be before `first`.
+    start = max(first, marks.end)
+    fresh, start = _within(keep, lines[start - first :], start)
+    added = {"task_id": task_id, "start": start, "lines": list(fresh)}
+    await connection.execute(_ADD, added)
+    total_bytes = marks.total_bytes + sum(map(size_of, fresh))
+    begin = max(marks.dropped, end - keep.lines, start if start > marks.end else 0)
+    if begin > marks.dropped or total_bytes > keep.total_bytes:
+        excess = {"task_id": task_id, "begin": begin, "excess": total_bytes - keep.total_bytes}
+        reached, freed = (await connection.execute(_DROP, excess)).one()
+        return LogMarks(max(begin, reached), end, total_bytes - freed)
+    return LogMarks(begin, end, total_bytes)
+
+
+def _within(keep: LogLimits, lines: Sequence[str], start: int) -> tuple[Sequence[str], int]:
+    """The end of `lines` that the limits let through, and its number."""
+    total_bytes, kept = 0, 0
+    for line in reversed(lines):
+        total_bytes += size_of(line)
+        if keep.exceeded_by(kept + 1, total_bytes):
+            break
+        kept += 1
+    return lines[len(lines) - kept :], start + len(lines) - kept
+
+
+# One array and not a row each: after an outage of Postgres a whole log comes at once.
+_ADD = text("""
+    INSERT INTO task_log (task_id, n, line)
+    SELECT :task_id, :start + ordinal - 1, line FROM unnest(:lines) WITH ORDINALITY AS sent (line, ordinal)
+""").bindparams(
+    bindparam("task_id", type_=Uuid),
+    bindparam("start", type_=BigInteger),
+    bindparam("lines", type_=ARRAY(Text)),
+)
+# The running sum stops at the line that frees enough: only what is dropped is read.
+_DROP = text("""
+    WITH reached AS (
+        SELECT n + 1 AS n FROM (
+            SELECT n, sum(octet_length(line)) OVER (ORDER BY n ROWS UNBOUNDED PRECEDING) AS freed
+            FROM task_log WHERE task_id = :task_id
+        ) AS head
+        WHERE :excess > 0 AND freed >= :excess ORDER BY n LIMIT 1
+    ), gone AS (
+        DELETE FROM task_log WHERE task_id = :task_id AND n < greatest(:begin, (SELECT n FROM reached))
+        RETURNING n, octet_length(line) AS size
+    )
+    SELECT coalesce(max(n) + 1, 0), coalesce(sum(size), 0)::bigint FROM gone
+""").bindparams(
+    bindparam("task_id", type_=Uuid),
+    bindparam("begin", type_=BigInteger),
+    bindparam("excess", type_=BigInteger),
+)
+
+# Built once: many clients poll logs.
+_BOUNDS = select(Task.log_dropped, Task.log_next).where(Task.id == bindparam("task_id"))
+_LINES = (
+    select(TaskLogLine.n, TaskLogLine.line)
+    .where(TaskLogLine.task_id == bindparam("task_id"), TaskLogLine.n >= bindparam("since"))
+    .order_by(TaskLogLine.n)
+    .limit(bindparam("take"))
+)
+
+
+async def read(connection: AsyncConnection, task_id: TaskId, *, since: int, take: int) -> LogPage:
+    """Up to `take` lines from number `since` on; a cursor beyond the end is answered with the end."""
+    bounds = (await connection.execute(_BOUNDS, {"task_id": task_id})).one_or_none()
+    dropped, end = bounds or (0, 0)  # cleared since the caller found it
+    named = {"task_id": task_id, "since": since, "take": take}
+    rows = (await connection.execute(_LINES, named)).all()
+    cursor = rows[-1].n + 1 if rows else max(min(since, end), dropped)
+    return LogPage(cursor=cursor, lines=tuple(row.line for row in rows), dropped=dropped)

@@ -1,0 +1,44 @@
+"""Brings a database to a revision of the schema."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, func, select
+
+import aerotask
+from aerotask.store.engine import Database
+
+MIGRATION_LOCK = 0x41450000
+
+
+def migrations_folder() -> Path:
+    """Where the revisions are: beside the package in an installed wheel, at the root in a checkout."""
+    package = Path(aerotask.__file__).parent
+    installed = package / "migrations"
+    return installed if installed.is_dir() else package.parents[1] / "migrations"
+
+
+async def upgrade(database: Database, revision: str = "head") -> None:
+    """Upgrade to `revision`; of several processes that try at once, one does it and the others wait."""
+    await _run(database, command.upgrade, revision)
+
+
+async def downgrade(database: Database, revision: str) -> None:
+    """Go back to `revision` (`base` for an empty database)."""
+    await _run(database, command.downgrade, revision)
+
+
+async def _run(database: Database, step: Callable[[Config, str], None], revision: str) -> None:
+    def run(connection: Connection) -> None:
+        connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+        config = Config()
+        config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+        config.attributes["connection"] = connection
+        step(config, revision)
+
+    async with database.begin() as connection:
+        await connection.run_sync(run)

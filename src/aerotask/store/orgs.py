@@ -1,0 +1,300 @@
+"""Queries for organizations, their members and their datasets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import and_, bindparam, delete, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aerotask.domain.access import Membership, OrgStanding, Visibility
+from aerotask.domain.ids import DatasetId, OrgId, UserId
+from aerotask.store.engine import AnyRow, AnySelect
+from aerotask.store.models import Dataset, Member, Organization, User
+
+
+@dataclass(frozen=True, slots=True)
+class OrgRow:
+    """An organization as one caller stands to it."""
+
+    id: OrgId
+    slug: str
+    name: str
+    description: str
+    is_public: bool
+    owner: str | None
+    created_at: datetime
+    standing: OrgStanding
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRow:
+    """A dataset, its organization's slug, and the caller's standing there."""
+
+    id: DatasetId
+    org_slug: str
+    slug: str
+    name: str
+    tagline: str
+    visibility: Visibility
+    created_at: datetime
+    standing: OrgStanding
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRow:
+    """A member of an organization."""
+
+    user_name: str
+    permissions: Membership
+    created_at: datetime
+
+
+# Statements are built once: building and adapting one costs more than running it. `seen_by` is the caller's id; no
+# membership joins for an anonymous caller, whose id is NULL.
+_IS_MEMBER = and_(
+    Member.org_id == Organization.id, Member.user_id == bindparam("seen_by", type_=Member.user_id.type)
+)
+_ORGS: AnySelect = (
+    select(
+        Organization.id,
+        Organization.slug,
+        Organization.name,
+        Organization.description,
+        Organization.is_public,
+        User.user_name,
+        Organization.created_at,
+        Organization.owner_id,
+        Member.permissions,
+    )
+    .outerjoin(User, User.id == Organization.owner_id)
+    .outerjoin(Member, _IS_MEMBER)
+)
+_FIND_ORG = _ORGS.where(Organization.slug == bindparam("slug"))
+_LIST_ORGS = _ORGS.order_by(Organization.slug)
+
+
+def _standing(org_id: UUID, owner_id: UUID | None, permissions: str | None, *, public: bool) -> OrgStanding:
+    return OrgStanding(
+        OrgId(org_id),
+        None if owner_id is None else UserId(owner_id),
+        None if permissions is None else Membership(permissions),
+        is_public=public,
+    )
+
+
+def _org(row: AnyRow) -> OrgRow:
+    standing = _standing(row.id, row.owner_id, row.permissions, public=row.is_public)
+    return OrgRow(
+        standing.org_id,
+        row.slug,
+        row.name,
+        row.description,
+        row.is_public,
+        row.user_name,
+        row.created_at,
+        standing,
+    )
+
+
+async def find(connection: AsyncConnection, slug: str, *, seen_by: UserId | None) -> OrgRow | None:
+    """The organization of that slug."""
+    row = (await connection.execute(_FIND_ORG, {"seen_by": seen_by, "slug": slug})).one_or_none()
+    return None if row is None else _org(row)
+
+
+async def list_all(connection: AsyncConnection, *, seen_by: UserId | None) -> list[OrgRow]:
+    """Every organization with the caller's standing, by slug."""
+    return [_org(row) for row in await connection.execute(_LIST_ORGS, {"seen_by": seen_by})]
+
+
+async def add(  # noqa: PLR0913  the columns of an organization
+    connection: AsyncConnection,
+    *,
+    org_id: OrgId,
+    slug: str,
+    name: str,
+    description: str,
+    is_public: bool,
+    owner_id: UserId,
+) -> None:
+    """Insert an organization.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: the slug is taken.
+    """
+    await connection.execute(
+        insert(Organization).values(
+            id=org_id,
+            slug=slug,
+            name=name,
+            description=description,
+            is_public=is_public,
+            owner_id=owner_id,
+        )
+    )
+
+
+async def update_org(
+    connection: AsyncConnection, org_id: OrgId, *, name: str, description: str, is_public: bool
+) -> None:
+    """Change what an organization is called."""
+    await connection.execute(
+        update(Organization)
+        .where(Organization.id == org_id)
+        .values(name=name, description=description, is_public=is_public)
+    )
+
+
+async def delete_org(connection: AsyncConnection, org_id: OrgId) -> None:
+    """Remove an organization with everything in it; its blobs are left to the sweep."""
+    await connection.execute(delete(Organization).where(Organization.id == org_id))
+
+
+async def list_members(connection: AsyncConnection, org_id: OrgId) -> list[MemberRow]:
+    """The members, by name."""
+    rows = await connection.execute(
+        select(User.user_name, Member.permissions, Member.created_at)
+        .join(User, User.id == Member.user_id)
+        .where(Member.org_id == org_id)
+        .order_by(User.user_name)
+    )
+    return [MemberRow(row[0], Membership(row[1]), row[2]) for row in rows]
+
+
+async def set_member(
+    connection: AsyncConnection, org_id: OrgId, user_id: UserId, permissions: Membership
+) -> None:
+    """Make the user a member with these permissions, whether or not they were one."""
+    await connection.execute(
+        upsert(Member)
+        .values(org_id=org_id, user_id=user_id, permissions=permissions)
+        .on_conflict_do_update(
+            index_elements=[Member.org_id, Member.user_id], set_={"permissions": permissions}
+        )
+    )
+
+
+async def remove_member(connection: AsyncConnection, org_id: OrgId, user_id: UserId) -> bool:
+    """Remove the member; whether there was one."""
+    removed = await connection.execute(
+        delete(Member).where(Member.org_id == org_id, Member.user_id == user_id)
+    )
+    return bool(removed.rowcount)
+
+
+_DATASETS: AnySelect = (
+    select(
+        Dataset.id,
+        Organization.slug.label("org_slug"),
+        Dataset.slug,
+        Dataset.name,
+        Dataset.tagline,
+        Dataset.visibility,
+        Dataset.created_at,
+        Dataset.org_id,
+        Organization.owner_id,
+        Organization.is_public,
+        Member.permissions,
+    )
+    .join(Organization, Organization.id == Dataset.org_id)
+    .outerjoin(Member, _IS_MEMBER)
+)
+_FIND_DATASET = _DATASETS.where(Organization.slug == bindparam("org_slug"), Dataset.slug == bindparam("slug"))
+_GET_DATASET = _DATASETS.where(Dataset.id == bindparam("dataset_id"))
+_LIST_DATASETS = _DATASETS.where(Dataset.org_id == bindparam("org_id")).order_by(Dataset.slug)
+
+
+def _dataset(row: AnyRow) -> DatasetRow:
+    return DatasetRow(
+        DatasetId(row.id),
+        row.org_slug,
+        row.slug,
+        row.name,
+        row.tagline,
+        Visibility(row.visibility),
+        row.created_at,
+        _standing(row.org_id, row.owner_id, row.permissions, public=row.is_public),
+    )
+
+
+async def find_dataset(
+    connection: AsyncConnection, org_slug: str, slug: str, *, seen_by: UserId | None
+) -> DatasetRow | None:
+    """The dataset of that organization and slug."""
+    named = {"seen_by": seen_by, "org_slug": org_slug, "slug": slug}
+    row = (await connection.execute(_FIND_DATASET, named)).one_or_none()
+    return None if row is None else _dataset(row)
+
+
+async def get_dataset(
+    connection: AsyncConnection, dataset_id: DatasetId, *, seen_by: UserId | None
+) -> DatasetRow | None:
+    """The dataset of that id."""
+    named = {"seen_by": seen_by, "dataset_id": dataset_id}
+    row = (await connection.execute(_GET_DATASET, named)).one_or_none()
+    return None if row is None else _dataset(row)
+
+
+async def list_datasets(
+    connection: AsyncConnection, org_id: OrgId, *, seen_by: UserId | None
+) -> list[DatasetRow]:
+    """An organization's datasets, by slug."""
+    named = {"seen_by": seen_by, "org_id": org_id}
+    return [_dataset(row) for row in await connection.execute(_LIST_DATASETS, named)]
+
+
+async def add_dataset(  # noqa: PLR0913  the columns of a dataset
+    connection: AsyncConnection,
+    *,
+    dataset_id: DatasetId,
+    org_id: OrgId,
+    slug: str,
+    name: str,
+    tagline: str,
+    visibility: Visibility,
+) -> None:
+    """Insert a dataset.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: the slug is taken in the organization.
+    """
+    await connection.execute(
+        insert(Dataset).values(
+            id=dataset_id,
+            org_id=org_id,
+            slug=slug,
+            name=name,
+            tagline=tagline,
+            visibility=visibility,
+        )
+    )
+
+
+async def update_dataset(  # noqa: PLR0913  the columns of a dataset
+    connection: AsyncConnection,
+    dataset_id: DatasetId,
+    *,
+    slug: str,
+    name: str,
+    tagline: str,
+    visibility: Visibility,
+) -> None:
+    """Change what a dataset is called and who may see it; its entries and tasks stay with it.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: the slug is taken in the organization.
+    """
+    await connection.execute(
+        update(Dataset)
+        .where(Dataset.id == dataset_id)
+        .values(slug=slug, name=name, tagline=tagline, visibility=visibility)
+    )
+
+
+async def delete_dataset(connection: AsyncConnection, dataset_id: DatasetId) -> None:
+    """Remove a dataset with its entries and tasks; its blobs are left to the sweep."""
+    await connection.execute(delete(Dataset).where(Dataset.id == dataset_id))

@@ -1,0 +1,33 @@
+"""A worker's own session with Postgres: it shows that the worker lives, and hears what concerns it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from aerotask.store.listening import AnyConnection, Heard, Listening
+from aerotask.store.locks import LockSpace
+
+
+class Presence:
+    """Holds the advisory lock of a worker's number for as long as the process lives.
+
+    Postgres frees the lock within milliseconds of the process's death, which is how others see it. A
+    connection that breaks is opened again; meanwhile the heartbeat speaks for the worker.
+    """
+
+    def __init__(self, url: str, *, worker_no: int, channels: Mapping[str, Heard]) -> None:
+        self._worker_no = worker_no
+        self._session = Listening(
+            url, application="aerotask worker presence", channels=channels, prepare=self._lock
+        )
+
+    async def run(self, on_present: Callable[[], None]) -> None:
+        """Keep the session open until cancelled; `on_present` is called whenever it begins."""
+        await self._session.run(on_present)
+
+    async def _lock(self, connection: AnyConnection) -> bool:
+        # Not to be had while Postgres has not given up our own former session.
+        locked: bool = await connection.fetchval(
+            "SELECT pg_try_advisory_lock($1, $2)", int(LockSpace.WORKER), self._worker_no
+        )
+        return locked

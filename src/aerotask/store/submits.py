@@ -1,0 +1,268 @@
+"""Queries of a submit, run under the locks that make their answers hold until it commits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnExpressionArgument,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    func,
+    insert,
+    or_,
+    select,
+    true,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aerotask.domain.ids import DatasetId, OrgId, TaskId, UserId
+from aerotask.domain.states import ACTIVE, TaskState, WaitReason
+from aerotask.store.claims import Input
+from aerotask.store.clock import db_now, iso_now, tx_now
+from aerotask.store.expiry import hold_names
+from aerotask.store.models import Artifact, Dataset, Organization, Task, TaskInput, in_states
+from aerotask.store.transitions import move
+
+BULK_DOWNLOAD = "bulk-download"
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A task about to be inserted."""
+
+    id: TaskId
+    org_id: OrgId
+    dataset_id: DatasetId
+    user_id: UserId | None
+    tool_id: str
+    tool_version: str
+    path: str | None
+    params: dict[str, Any]
+    dedup_key: bytes
+    """Of tool, version, params and input contents: equal for tasks that would do the same."""
+    estimated_output_bytes: int
+    memory_bytes: int
+    writes: tuple[str, ...]
+    inputs: tuple[Input, ...]
+    scheduled_at: datetime | None = None
+    """Not before this; None or a time in the past: now."""
+    tags: tuple[str, ...] = ()
+    client_metadata: Mapping[str, Any] = field(default_factory=dict)
+    unique_id: str | None = None
+    restart_of: TaskId | None = None
+    callback_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """A task that answers for an identical submit."""
+
+    id: TaskId
+    estimated_output_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How much is under way, as one submitter's quotas count it."""
+
+    active: int
+    active_in_org: int
+    active_of_user: int
+    bulk_downloads_of_user: int
+    artifact_bytes_in_org: int
+    """What the organization's tasks have made lately, and what the active ones are expected to make."""
+
+
+async def find_twin(  # noqa: PLR0913  what makes two tasks the same
+    connection: AsyncConnection,
+    dataset_id: DatasetId,
+    dedup_key: bytes,
+    *,
+    lookback: timedelta,
+    needs_artifact: bool,
+    active_only: bool,
+    scheduled_at: datetime | None = None,
+    callback_url: str | None = None,
+) -> Twin | None:
+    """The newest task with that key that is active, or that succeeded lately and still has its artifact.
+
+    One that was scheduled for a later time than this submit doesn't answer for it, nor one that calls
+    somebody else back.
+    """
+    named = {
+        "dataset_id": dataset_id,
+        "dedup_key": dedup_key,
+        "lookback": lookback,
+        "scheduled_at": scheduled_at,
+        "callback_url": callback_url,
+    }
+    query = _twin_query(needs_artifact=needs_artifact, active_only=active_only)
+    row = (await connection.execute(query, named)).one_or_none()
+    return None if row is None else Twin(TaskId(row[0]), row[1])
+
+
+# Statements are built once: a submit holds locks while it runs them.
+@cache
+def _twin_query(*, needs_artifact: bool, active_only: bool) -> Select[UUID, int]:
+    asked = bindparam("scheduled_at", type_=Task.due_at.type)
+    later = and_(Task.waits_for == WaitReason.TIME, Task.due_at > func.coalesce(asked, db_now()))
+    answers: ColumnExpressionArgument[bool] = and_(in_states(ACTIVE), later.is_not(true()))
+    if not active_only:
+        lately = db_now() - bindparam("lookback", type_=INTERVAL)
+        recent = and_(Task.state == TaskState.SUCCEEDED, Task.finished_at > lately)
+        if needs_artifact:
+            recent = and_(recent, Artifact.task_id.is_not(None))
+        answers = or_(answers, recent)
+    return (
+        select(Task.id, Task.estimated_output_bytes)
+        .outerjoin(
+            Artifact,
+            and_(Artifact.task_id == Task.id, Artifact.ordinal == 0, Artifact.expires_at > db_now()),
+        )
+        .where(
+            Task.dataset_id == bindparam("dataset_id"),
+            Task.dedup_key == bindparam("dedup_key"),
+            answers,
+            Task.callback_url.is_not_distinct_from(
+                func.coalesce(bindparam("callback_url", type_=Text), Task.callback_url)
+            ),
+        )
+        .order_by(Task.id.desc())
+        .limit(1)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The task that holds a `uniqueId`, and where it is."""
+
+    id: TaskId
+    org_slug: str
+    dataset_slug: str
+
+
+_HOLDER = (
+    select(Task.id, Organization.slug, Dataset.slug)
+    .join(Organization, Organization.id == Task.org_id)
+    .join(Dataset, Dataset.id == Task.dataset_id)
+    .where(Task.org_id == bindparam("org_id"), Task.unique_id == bindparam("unique_id"))
+)
+
+
+async def find_holder(connection: AsyncConnection, org_id: OrgId, unique_id: str) -> Holder | None:
+    """The organization's task of that `uniqueId`."""
+    row = (await connection.execute(_HOLDER, {"org_id": org_id, "unique_id": unique_id})).one_or_none()
+    return None if row is None else Holder(TaskId(row[0]), row[1], row[2])
+
+
+_MINE = Task.user_id.is_not_distinct_from(bindparam("user_id", type_=Task.user_id.type))
+_HERE = Task.org_id == bindparam("org_id")
+_MADE = (
+    select(func.coalesce(func.sum(Task.artifact_bytes), 0))
+    .where(
+        _HERE,
+        Task.artifact_bytes > 0,
+        Task.finished_at > tx_now() - bindparam("period", type_=INTERVAL),
+    )
+    .scalar_subquery()
+)
+_LOAD = select(
+    func.count(),
+    func.count().filter(_HERE),
+    func.count().filter(_MINE),
+    func.count().filter(_MINE, Task.tool_id == BULK_DOWNLOAD),
+    (func.coalesce(func.sum(Task.estimated_output_bytes).filter(_HERE), 0) + _MADE).cast(BigInteger),
+).where(in_states(ACTIVE))
+
+
+async def load_for(
+    connection: AsyncConnection, org_id: OrgId, user_id: UserId | None, *, period: timedelta
+) -> Load:
+    """Count active tasks, and artifacts of the last `period`; anonymous callers count as one user."""
+    named = {"org_id": org_id, "user_id": user_id, "period": period}
+    return Load(*(await connection.execute(_LOAD, named)).one())
+
+
+_ADD = insert(Task).values(
+    history=func.jsonb_build_array(
+        func.jsonb_build_object(
+            *("at", iso_now()),
+            *("from", None),
+            *("to", TaskState.CREATED.value),
+            *("by", bindparam("by", type_=Text)),
+            *("reason", "submitted"),
+        )
+    )
+)
+
+
+async def add(connection: AsyncConnection, task: NewTask, *, by: str) -> set[str]:
+    """Insert the task in state Created, with the inputs that it keeps alive.
+
+    Returns:
+        The blobs of inputs that were given up meanwhile: if there are any, roll back.
+    """
+    columns = {
+        "id": task.id,
+        "org_id": task.org_id,
+        "dataset_id": task.dataset_id,
+        "user_id": task.user_id,
+        "tool_id": task.tool_id,
+        "tool_version": task.tool_version,
+        "path": task.path,
+        "params": task.params,
+        "dedup_key": task.dedup_key,
+        "estimated_output_bytes": task.estimated_output_bytes,
+        "memory_bytes": task.memory_bytes,
+        "writes": list(task.writes),
+        "tags": list(task.tags),
+        "metadata": dict(task.client_metadata),
+        "unique_id": task.unique_id,
+        "restart_of": task.restart_of,
+        "state": TaskState.CREATED,
+        "callback_url": task.callback_url,
+    }
+    await connection.execute(_ADD, {**columns, "by": by})
+    gone = await _add_inputs(connection, task.id, task.inputs)
+    if task.scheduled_at is not None:
+        later = move(
+            TaskState.SCHEDULED,
+            by=by,
+            reason="waits for its time",
+            waits_for=WaitReason.TIME,
+            due_at=task.scheduled_at,
+        )
+        await connection.execute(later.where(Task.id == task.id, Task.created_at < task.scheduled_at))
+    return gone
+
+
+_ADD_INPUTS = insert(TaskInput).from_select(
+    ["task_id", "path", "sha256", "blob_key"],
+    select(
+        bindparam("task_id", type_=TaskInput.task_id.type),
+        *(func.unnest(bindparam(name, type_=ARRAY(Text))) for name in ("paths", "sha256s", "blob_keys")),
+    ),
+)
+
+
+async def _add_inputs(connection: AsyncConnection, task_id: TaskId, inputs: Sequence[Input]) -> set[str]:
+    if not inputs:
+        return set()
+    columns = {
+        "paths": [item.path for item in inputs],
+        "sha256s": [item.sha256 for item in inputs],
+        "blob_keys": [item.blob_key for item in inputs],
+    }
+    gone = await hold_names(connection, columns["blob_keys"])
+    await connection.execute(_ADD_INPUTS, {"task_id": task_id, **columns})
+    return gone

@@ -1,0 +1,284 @@
+"""Queries for those who watch tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    RowMapping,
+    Text,
+    and_,
+    bindparam,
+    func,
+    literal,
+    or_,
+    select,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aerotask.domain.access import Visibility
+from aerotask.domain.callbacks import CallbackState
+from aerotask.domain.ids import DatasetId, TaskId, UserId
+from aerotask.domain.states import TaskState, WaitReason
+from aerotask.store.clock import db_now
+from aerotask.store.engine import AnySelect
+from aerotask.store.models import (
+    Artifact,
+    Callback,
+    Dataset,
+    Member,
+    Organization,
+    Task,
+    TaskInput,
+    TaskLogLine,
+    User,
+)
+
+CHANGES_CHANNEL = "aerotask_tasks"
+"""Postgres tells the API on it, with the commit, which task's state, progress or log has changed (a trigger)."""
+
+LOG_TAIL_LINES = 20
+SHOWN_INPUTS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactRow:
+    """A downloadable file of a task."""
+
+    file_name: str
+    media_type: str
+    blob_key: str
+    size_bytes: int
+    sha256: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """A task with everything that its status shows."""
+
+    id: TaskId
+    org_slug: str
+    dataset_slug: str
+    user_id: UserId | None
+    owner: str | None
+    tool_id: str
+    tool_version: str
+    path: str | None
+    params: dict[str, Any]
+    tags: list[str]
+    client_metadata: dict[str, Any]
+    unique_id: str | None
+    callback_url: str | None
+    callback_completed: bool
+    restart_of: TaskId | None
+    state: TaskState
+    waits_for: WaitReason | None
+    history: list[Any]
+    created_at: datetime
+    due_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    attempt: int
+    percent: float
+    phase: str | None
+    log_next: int
+    log_tail: list[str]
+    error_code: str | None
+    error_message: str | None
+    error_retryable: bool | None
+    result: dict[str, Any] | None
+    inputs: list[Any]
+    outputs: list[Any]
+    estimated_output_bytes: int
+    artifact_bytes: int
+    artifact: ArtifactRow | None
+    """None while there is none, and again once it has expired."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFilter:
+    """Which tasks a list is to show; None lets everything through."""
+
+    ids: tuple[TaskId, ...] | None = None
+    dataset_id: DatasetId | None = None
+    owner_id: UserId | None = None
+    readable_by: UserId | None = None
+    """Only tasks in datasets that this user may read by membership, ownership or visibility."""
+    tag: str | None = None
+    tool_id: str | None = None
+    state: TaskState | None = None
+    path: str | None = None
+    owner: str | None = None
+    org_slug: str | None = None
+
+
+_LOG_TAIL: ColumnElement[list[str]] = func.array(
+    select(TaskLogLine.line)
+    .where(TaskLogLine.task_id == Task.id, TaskLogLine.n >= Task.log_next - LOG_TAIL_LINES)
+    .order_by(TaskLogLine.n)
+    .correlate(Task)
+    .scalar_subquery(),
+    type_=ARRAY(Text),
+)
+_INPUTS: ColumnElement[list[Any]] = func.array(
+    select(func.jsonb_build_object("path", TaskInput.path, "hash", TaskInput.sha256))
+    .where(TaskInput.task_id == Task.id)
+    .order_by(TaskInput.path)
+    .limit(SHOWN_INPUTS)
+    .correlate(Task)
+    .scalar_subquery(),
+    type_=ARRAY(JSONB),
+)
+# Of the newest message: a task that was retried owes another one.
+_CALLBACK_COMPLETED: ColumnElement[bool] = func.coalesce(
+    select(Callback.state == CallbackState.DELIVERED)
+    .where(Callback.task_id == Task.id)
+    .order_by(Callback.id.desc())
+    .limit(1)
+    .correlate(Task)
+    .scalar_subquery(),
+    literal(value=False),
+)
+_UNEXPIRED = and_(Artifact.task_id == Task.id, Artifact.ordinal == 0, Artifact.expires_at > db_now())
+_ARTIFACT = (
+    Artifact.file_name,
+    Artifact.media_type,
+    Artifact.blob_key,
+    Artifact.size_bytes,
+    Artifact.sha256,
+    Artifact.expires_at,
+)
+
+
+# Built once: building and adapting a statement costs more than running it.
+_VIEWS: AnySelect = (
+    select(
+        Task.id,
+        Organization.slug.label("org_slug"),
+        Dataset.slug.label("dataset_slug"),
+        Task.user_id,
+        User.user_name.label("owner"),
+        Task.tool_id,
+        Task.tool_version,
+        Task.path,
+        Task.params,
+        Task.tags,
+        Task.client_metadata.label("client_metadata"),
+        Task.unique_id,
+        Task.callback_url,
+        _CALLBACK_COMPLETED.label("callback_completed"),
+        Task.restart_of,
+        Task.state,
+        Task.waits_for,
+        Task.history,
+        Task.created_at,
+        Task.due_at,
+        Task.started_at,
+        Task.finished_at,
+        Task.attempt,
+        Task.percent,
+        Task.phase,
+        Task.log_next,
+        _LOG_TAIL.label("log_tail"),
+        Task.error_code,
+        Task.error_message,
+        Task.error_retryable,
+        Task.result,
+        _INPUTS.label("inputs"),
+        Task.outputs,
+        Task.estimated_output_bytes,
+        Task.artifact_bytes,
+        *_ARTIFACT,
+    )
+    .join(Dataset, Dataset.id == Task.dataset_id)
+    .join(Organization, Organization.id == Task.org_id)
+    .outerjoin(User, User.id == Task.user_id)
+    .outerjoin(Artifact, _UNEXPIRED)
+)
+_FIND = _VIEWS.where(Task.id == bindparam("task_id"), Task.dataset_id == bindparam("dataset_id"))
+
+
+def _view(row: RowMapping) -> TaskRow:
+    columns: dict[str, Any] = {str(name): value for name, value in row.items()}
+    made = [columns.pop(column.key) for column in _ARTIFACT]
+    columns["state"] = TaskState(columns["state"])
+    if columns["waits_for"] is not None:
+        columns["waits_for"] = WaitReason(columns["waits_for"])
+    return TaskRow(**columns, artifact=None if made[0] is None else ArtifactRow(*made))
+
+
+async def find(connection: AsyncConnection, dataset_id: DatasetId, task_id: TaskId) -> TaskRow | None:
+    """The dataset's task of that id."""
+    named = {"task_id": task_id, "dataset_id": dataset_id}
+    row = (await connection.execute(_FIND, named)).mappings().one_or_none()
+    return None if row is None else _view(row)
+
+
+async def find_all(connection: AsyncConnection, task_ids: Sequence[TaskId]) -> list[TaskRow]:
+    """The tasks of these ids that there are, whatever their dataset."""
+    query = _VIEWS.where(Task.id.in_(task_ids))
+    return [_view(row) for row in (await connection.execute(query)).mappings()]
+
+
+async def list_newest(
+    connection: AsyncConnection, which: TaskFilter, *, skip: int, take: int
+) -> list[TaskRow]:
+    """The tasks that pass the filter, newest first."""
+    query = _VIEWS.where(*_conditions(which)).order_by(Task.id.desc()).offset(skip).limit(take)
+    return [_view(row) for row in (await connection.execute(query)).mappings()]
+
+
+async def count(connection: AsyncConnection, which: TaskFilter) -> int:
+    """How many tasks pass the filter."""
+    query = select(func.count()).select_from(Task)
+    # Joins that no condition needs would make Postgres read whole tables.
+    if which.org_slug is not None or which.readable_by is not None:
+        query = query.join(Organization, Organization.id == Task.org_id)
+    if which.readable_by is not None:
+        query = query.join(Dataset, Dataset.id == Task.dataset_id)
+    if which.owner is not None:
+        query = query.join(User, User.id == Task.user_id)
+    return (await connection.execute(query.where(*_conditions(which)))).scalar_one()
+
+
+def _conditions(which: TaskFilter) -> list[ColumnElement[bool]]:
+    wanted: list[tuple[ColumnElement[bool], object]] = [
+        (Task.id.in_(which.ids or ()), which.ids),
+        (Task.dataset_id == which.dataset_id, which.dataset_id),
+        (Task.user_id == which.owner_id, which.owner_id),
+        (_readable_by(which.readable_by), which.readable_by),
+        (Task.tags.contains([which.tag]), which.tag),
+        (Task.tool_id == which.tool_id, which.tool_id),
+        (Task.state == which.state, which.state),
+        (Task.path == which.path, which.path),
+        (User.user_name == which.owner, which.owner),
+        (Organization.slug == which.org_slug, which.org_slug),
+    ]
+    return [condition for condition, value in wanted if value is not None]
+
+
+def _readable_by(user_id: UserId | None) -> ColumnElement[bool]:
+    member = select(Member.user_id).where(Member.org_id == Task.org_id, Member.user_id == user_id)
+    return or_(Dataset.visibility != Visibility.PRIVATE, Organization.owner_id == user_id, member.exists())
+
+
+async def list_artifacts(connection: AsyncConnection, task_id: TaskId) -> list[ArtifactRow]:
+    """The files that the task offers for download, the result first; none once they have expired."""
+    query = (
+        select(*_ARTIFACT)
+        .where(Artifact.task_id == task_id, Artifact.expires_at > db_now())
+        .order_by(Artifact.ordinal)
+    )
+    return [ArtifactRow(*row) for row in await connection.execute(query)]
+
+
+async def input_blobs(connection: AsyncConnection, task_id: TaskId) -> list[str]:
+    """The contents that the task was submitted for."""
+    query = select(TaskInput.blob_key).where(TaskInput.task_id == task_id)
+    return list((await connection.execute(query)).scalars())

@@ -1,0 +1,50 @@
+"""How a task's state moves: one guarded UPDATE that also writes the history; the row count decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import ColumnElement, Update, case, func, update
+
+from aerotask.domain.states import ACTIVE, TaskState, sources_of
+from aerotask.store.clock import db_now, iso_now
+from aerotask.store.models import Task, in_states
+
+NO_LEASE: Mapping[str, Any] = {
+    "lease_token": None,
+    "lease_until": None,
+    "renewed_at": None,
+    "worker_no": None,
+}
+
+
+def move(target: TaskState, *, by: str, reason: str, **values: Any) -> Update:
+    """An UPDATE of tasks that may go to `target`, which the caller narrows down to those that should.
+
+    Leaving Processing drops the lease; ending sets `finished_at`.
+    """
+    if target is not TaskState.PROCESSING:
+        values = {**NO_LEASE, **values}
+    if target is not TaskState.SCHEDULED:
+        values = {"waits_for": None, **values}
+    if target.terminal:
+        # A task that has ended already keeps the time at which it did.
+        values.setdefault("finished_at", _unless_ended())
+    return (
+        update(Task)
+        .where(in_states(sources_of(target)))
+        .values(state=target, history=Task.history.op("||")(_event(target, by, reason)), **values)
+    )
+
+
+def _event(target: TaskState, by: str, reason: str) -> ColumnElement[Any]:
+    return func.jsonb_build_array(
+        func.jsonb_build_object(
+            "at", iso_now(), "from", Task.state, "to", target.value, "by", by, "reason", reason
+        )
+    )
+
+
+def _unless_ended() -> ColumnElement[Any]:
+    return case((in_states(ACTIVE), db_now()), else_=Task.finished_at)

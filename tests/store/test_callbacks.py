@@ -1,0 +1,124 @@
+import asyncio
+from typing import Any
+
+from sqlalchemy import text
+from tests.store.conftest import Rows, add_user
+
+from aerotask.domain.callbacks import CallbackState, Next
+from aerotask.domain.ids import TaskId, UserId, new_id
+from aerotask.store import callbacks
+from aerotask.store.callbacks import CallbackRow, HeldMessage
+
+DELIVERED = Next(CallbackState.DELIVERED)
+AGAIN = Next(CallbackState.WAITING, 10)
+TRY = {"at": "2026-11-01T00:00:00Z", "status": 500, "error": "The receiver answered 500.", "durationMs": 3}
+
+
+async def add(rows: Rows, url: str = "http://a.example/", user_id: UserId | None = None) -> TaskId:
+    task_id = await rows.task()
+    async with rows.db.begin() as connection:
+        await callbacks.add(connection, task_id=task_id, user_id=user_id or rows.user_id, url=url, body=b"{}")
+    return task_id
+
+
+async def hold(
+    rows: Rows, *, hold_s: float = 30, users: tuple[UserId, ...] = (), hosts: tuple[str, ...] = ()
+) -> HeldMessage | None:
+    async with rows.db.begin() as connection:
+        return await callbacks.hold_next(connection, hold_s=hold_s, without_users=users, without_hosts=hosts)
+
+
+async def held(rows: Rows, **values: Any) -> HeldMessage:
+    message = await hold(rows, **values)
+    assert message is not None
+    return message
+
+
+async def record(rows: Rows, message: HeldMessage, then: Next) -> bool:
+    async with rows.db.begin() as connection:
+        return await callbacks.record_try(connection, message, TRY, then)
+
+
+async def only(rows: Rows, task_id: TaskId) -> CallbackRow:
+    async with rows.db.read() as connection:
+        [row] = await callbacks.list_of_task(connection, task_id)
+    return row
+
+
+async def test_a_message_is_held_by_one_until_its_time_has_run_out(rows: Rows) -> None:
+    task_id = await add(rows, "HTTPS://Hooks.Example:8443/x?y")
+    message = await held(rows)
+    assert (message.task_id, message.dataset_id, message.user_id) == (task_id, rows.dataset_id, rows.user_id)
+    assert (message.host, message.body, message.tries) == ("hooks.example:8443", b"{}", 0)
+    assert await hold(rows) is None
+
+
+async def test_many_who_ask_at_once_get_each_message_once(rows: Rows) -> None:
+    for _ in range(10):
+        await add(rows)
+    found = await asyncio.gather(*(hold(rows) for _ in range(20)))
+    ids = [message.id for message in found if message is not None]
+    assert (len(ids), len(set(ids))) == (10, 10)
+
+
+async def test_whoever_held_a_message_too_long_changes_nothing(rows: Rows) -> None:
+    task_id = await add(rows)
+    slow = await held(rows, hold_s=0)
+    quick = await held(rows)
+    assert quick.id == slow.id
+    assert await record(rows, slow, AGAIN) is False
+    assert (await only(rows, task_id)).tries == 0
+    assert await record(rows, quick, DELIVERED) is True
+    assert (await only(rows, task_id)).state is CallbackState.DELIVERED
+
+
+async def test_a_try_is_noted_and_the_next_one_waits_for_its_time(rows: Rows) -> None:
+    task_id = await add(rows)
+    assert await record(rows, await held(rows), AGAIN)
+    row = await only(rows, task_id)
+    assert (row.state, row.tries, row.attempts) == (CallbackState.WAITING, 1, [TRY])
+    assert 9 < (row.due_at - row.created_at).total_seconds() < 30
+    assert await hold(rows) is None
+
+
+async def test_nobody_tries_what_has_been_delivered(rows: Rows) -> None:
+    await add(rows)
+    message = await held(rows, hold_s=0)
+    assert await record(rows, message, DELIVERED)
+    assert await hold(rows) is None
+    assert not await record(rows, message, AGAIN)
+
+
+async def test_messages_of_busy_users_and_hosts_are_passed_over(rows: Rows) -> None:
+    other = await add_user(rows.db, "other")
+    await add(rows, "http://a.example/")
+    await add(rows, "http://A.example/2", other)
+    last = await add(rows, "http://b.example/", other)
+    message = await held(rows, users=(rows.user_id,), hosts=("a.example",))
+    assert message.task_id == last
+    assert await hold(rows, users=(rows.user_id, other)) is None
+
+
+async def test_messages_that_are_let_go_are_due_at_once(rows: Rows) -> None:
+    await add(rows)
+    message = await held(rows)
+    async with rows.db.begin() as connection:
+        await callbacks.let_go(connection, [message])
+    assert (await held(rows)).id == message.id
+
+
+async def test_the_look_for_due_messages_goes_by_its_index(rows: Rows) -> None:
+    task_id = await rows.task()
+    fill = """
+        INSERT INTO callbacks (id, task_id, user_id, url, body, due_at)
+        SELECT gen_random_uuid(), :task, :owner, 'http://a.example/', '', now() + interval '1 hour'
+        FROM generate_series(1, 20000)"""
+    async with rows.db.begin() as connection:
+        await connection.execute(text(fill), {"task": task_id, "owner": rows.user_id})
+        await connection.execute(text("ANALYZE callbacks"))
+        compiled = callbacks._DUE.compile(dialect=connection.dialect)
+        values = compiled.construct_params({"users": [new_id()], "hosts": ["b.example"]})
+        named = tuple(values[name] for name in compiled.positiontup or ())
+        plan = "\n".join((await connection.exec_driver_sql(f"EXPLAIN {compiled}", named)).scalars())
+    assert "Index Cond: (due_at <= now())" in plan
+    assert "Seq Scan" not in plan

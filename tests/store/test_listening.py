@@ -1,0 +1,84 @@
+"""What Postgres tells of tasks, and to whom."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from tests.store.conftest import Rows
+from tests.support.databases import run_sql
+
+from aerotask.store import leases, steering
+from aerotask.store.claims import ClaimedTask
+from aerotask.store.leases import Report
+from aerotask.store.listening import Listening
+from aerotask.store.logs import LogLimits
+from aerotask.store.tasks import CHANGES_CHANNEL
+
+
+@asynccontextmanager
+async def listening(url: str) -> AsyncIterator[tuple[asyncio.Queue[str], asyncio.Queue[None]]]:
+    """What is heard on the channel, and a note for each time that listening began."""
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    begun: asyncio.Queue[None] = asyncio.Queue()
+    session = Listening(url, application="tests listening", channels={CHANGES_CHANNEL: heard.put_nowait})
+    running = asyncio.create_task(session.run(lambda: begun.put_nowait(None)))
+    try:
+        async with asyncio.timeout(30):
+            await begun.get()
+            yield heard, begun
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.fixture
+async def task(rows: Rows) -> ClaimedTask:
+    await rows.task()
+    return await rows.claimed(worker_no=1)
+
+
+async def test_a_change_is_told_with_its_commit(rows: Rows, task: ClaimedTask, database_url: str) -> None:
+    async with listening(database_url) as (heard, _):
+        async with rows.db.begin() as connection:
+            await leases.report(connection, task.lease, Report(0, ("a",)), keep=LogLimits(9, 1000))
+            await run_sql(database_url, f"NOTIFY {CHANGES_CHANNEL}, 'before the commit'")
+        assert await heard.get() == "before the commit"
+        assert await heard.get() == str(task.lease.task_id)
+
+
+async def test_state_progress_and_log_are_changes(rows: Rows, task: ClaimedTask, database_url: str) -> None:
+    changes = [Report(0, ("a",)), Report(1, (), 10.0), Report(1, (), 10.0, "phase")]
+    async with listening(database_url) as (heard, _):
+        for news in changes:
+            async with rows.db.begin() as connection:
+                await leases.report(connection, task.lease, news, keep=LogLimits(9, 1000))
+            assert await heard.get() == str(task.lease.task_id)
+        async with rows.db.begin() as connection:
+            await steering.delete_one(connection, rows.dataset_id, task.lease.task_id, by="tests")
+        assert await heard.get() == str(task.lease.task_id)
+
+
+async def test_a_renewed_lease_is_no_change(rows: Rows, task: ClaimedTask, database_url: str) -> None:
+    async with listening(database_url) as (heard, _):
+        async with rows.db.begin() as connection:
+            tokens = [task.lease.token]
+            assert await leases.renew(connection, tokens, worker_no=1, ttl_s=99) == set(tokens)
+        async with rows.db.begin() as connection:
+            await leases.report(connection, task.lease, Report(0), keep=LogLimits(9, 1000))
+        await run_sql(database_url, f"NOTIFY {CHANGES_CHANNEL}, 'after all'")
+        # Postgres tells in the order of the commits.
+        assert await heard.get() == "after all"
+
+
+async def test_a_broken_session_begins_anew(rows: Rows, task: ClaimedTask, database_url: str) -> None:
+    async with listening(database_url) as (heard, begun):
+        await run_sql(
+            database_url,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name = 'tests listening'",
+        )
+        await begun.get()
+        async with rows.db.begin() as connection:
+            await leases.report(connection, task.lease, Report(0, ("a",)), keep=LogLimits(9, 1000))
+        assert await heard.get() == str(task.lease.task_id)

@@ -1,0 +1,196 @@
+"""What Postgres does for the hot queries when there are a million tasks: no query may read the table through."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+from tests.support.databases import fresh_database
+
+from aerotask.domain.ids import DatasetId, LeaseToken, OrgId, TaskId, UserId
+from aerotask.domain.states import TaskState
+from aerotask.local.servers import LocalServers
+from aerotask.store import claims, expiry, leases, logs, recovery, submits, tasks
+from aerotask.store.engine import Database, open_database
+from aerotask.store.leases import Lease, Report
+from aerotask.store.logs import LogLimits
+from aerotask.store.tasks import TaskFilter
+
+# The rows are made in one place, by whichever test process gets this group.
+pytestmark = [pytest.mark.xdist_group("a million tasks"), pytest.mark.timeout(600)]
+
+TASKS = 1_000_000
+TABLES = frozenset({"tasks", "task_log", "task_inputs", "artifacts", "callbacks"})
+
+# 20 organizations of 10 datasets; of every 1,000 tasks one waits, and of every 50,000 one runs.
+FILL = """
+    INSERT INTO users (id, user_name, password_hash)
+        SELECT ('01000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'user-' || n, ''
+        FROM generate_series(0, 99) n;
+    INSERT INTO organizations (id, slug, name, owner_id)
+        SELECT ('02000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'org-' || n, '',
+               ('01000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid
+        FROM generate_series(0, 19) n;
+    INSERT INTO datasets (id, org_id, slug, name, visibility)
+        SELECT ('03000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid,
+               ('02000000-0000-7000-8000-' || lpad(to_hex(n / 10), 12, '0'))::uuid, 'ds-' || n, '', 'private'
+        FROM generate_series(0, 199) n;
+    INSERT INTO tasks (id, org_id, dataset_id, user_id, tool_id, tool_version, params, dedup_key,
+                       estimated_output_bytes, memory_bytes, state, created_at, due_at, finished_at,
+                       lease_token, lease_until, renewed_at, worker_no, tags)
+        SELECT ('04000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid,
+               ('02000000-0000-7000-8000-' || lpad(to_hex(n % 200 / 10), 12, '0'))::uuid,
+               ('03000000-0000-7000-8000-' || lpad(to_hex(n % 200), 12, '0'))::uuid,
+               ('01000000-0000-7000-8000-' || lpad(to_hex(n % 100), 12, '0'))::uuid,
+               'nothing', '1', '{}', int4send(n), 0, 0, state, at, at,
+               CASE WHEN state = 'Succeeded' THEN at END,
+               CASE WHEN state = 'Processing' THEN gen_random_uuid() END,
+               CASE WHEN state = 'Processing' THEN now() + interval '1 hour' END,
+               CASE WHEN state = 'Processing' THEN now() END,
+               CASE WHEN state = 'Processing' THEN n END,
+               CASE WHEN n % 5000 = 0 THEN ARRAY['rare'] ELSE '{}' END
+        FROM (SELECT n, CASE WHEN n % 50000 = 0 THEN 'Processing' WHEN n % 1000 = 0 THEN 'Enqueued'
+                             ELSE 'Succeeded' END AS state,
+                     now() - (:tasks - n) * interval '1 second' AS at
+              FROM generate_series(0, :tasks - 1) n) made;
+    INSERT INTO artifacts (task_id, file_name, media_type, blob_key, size_bytes, sha256, expires_at)
+        SELECT id, 'x', 'text/plain', id::text, 1, '', finished_at + interval '72 hours'
+        FROM tasks WHERE state = 'Succeeded' AND finished_at > now() - interval '1 day';
+    INSERT INTO task_inputs (task_id, path, sha256, blob_key)
+        SELECT task_id, 'in.tif', '', blob_key FROM artifacts;
+    INSERT INTO task_log (task_id, n, line)
+        SELECT task_id, n, 'line' FROM artifacts, generate_series(0, 2) n;
+    INSERT INTO callbacks (id, task_id, url, body, state)
+        SELECT gen_random_uuid(), task_id, 'https://example.org', '', 'delivered' FROM artifacts;
+"""
+ORG = OrgId(UUID("02000000-0000-7000-8000-000000000001"))
+DATASET = DatasetId(UUID("03000000-0000-7000-8000-00000000000a"))
+USER = UserId(UUID("01000000-0000-7000-8000-00000000000a"))
+TASK = TaskId(UUID("04000000-0000-7000-8000-00000000000a"))
+LEASE = Lease(TASK, LeaseToken(UUID(int=1)), 1)
+
+
+@pytest.fixture(scope="module")
+def million(servers: LocalServers) -> Iterator[str]:
+    """The address of a database with a million tasks."""
+    with asyncio.Runner() as runner:
+        scope = fresh_database(servers.postgres.url)
+        url = runner.run(scope.__aenter__())
+        try:
+            runner.run(_fill(url))
+            yield url
+        finally:
+            runner.run(scope.__aexit__(None, None, None))
+
+
+async def _fill(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        # The rows are right by construction; checking a million references would take longer than all else.
+        await connection.execute("SET session_replication_role = replica")
+        await connection.execute(FILL.replace(":tasks", str(TASKS)))
+        await connection.execute("VACUUM ANALYZE")
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+async def database(million: str) -> AsyncIterator[Database]:
+    opened = open_database(million, application="tests")
+    yield opened
+    await opened.close()
+
+
+@contextmanager
+def _recorded(database: Database) -> Iterator[list[tuple[str, Any]]]:
+    statements: list[tuple[str, Any]] = []
+
+    def note(_c: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        statements.append((statement, parameters))
+
+    event.listen(database.engine.sync_engine, "before_cursor_execute", note)
+    try:
+        yield statements
+    finally:
+        event.remove(database.engine.sync_engine, "before_cursor_execute", note)
+
+
+async def tables_read_through(
+    database: Database, query: Callable[[AsyncConnection], Awaitable[object]]
+) -> set[str]:
+    """The big tables that Postgres would scan from end to end for any statement of the query."""
+    async with database.begin() as connection:
+        with _recorded(database) as statements:
+            await query(connection)
+        scanned: set[str] = set()
+        for statement, parameters in statements:
+            plan = await connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters)
+            found = plan.scalar_one()
+            scanned |= _scans((json.loads(found) if isinstance(found, str) else found)[0]["Plan"])
+        await connection.rollback()
+    assert statements
+    return scanned & TABLES
+
+
+def _scans(node: dict[str, Any]) -> set[str]:
+    here = {node["Relation Name"]} if node["Node Type"] == "Seq Scan" else set()
+    return here.union(*(_scans(child) for child in node.get("Plans", [])))
+
+
+HOT: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {
+    "status": lambda c: tasks.find(c, DATASET, TASK),
+    "list": lambda c: tasks.list_newest(c, TaskFilter(dataset_id=DATASET), skip=0, take=50),
+    "list, tenth page": lambda c: tasks.list_newest(c, TaskFilter(dataset_id=DATASET), skip=450, take=50),
+    "list of a tool": lambda c: tasks.list_newest(
+        c, TaskFilter(dataset_id=DATASET, tool_id="nothing", state=TaskState.SUCCEEDED), skip=0, take=50
+    ),
+    "list by a rare tag": lambda c: tasks.list_newest(
+        c, TaskFilter(dataset_id=DATASET, tag="rare"), skip=0, take=50
+    ),
+    "count of a list": lambda c: tasks.count(c, TaskFilter(dataset_id=DATASET)),
+    "count by a tag": lambda c: tasks.count(c, TaskFilter(dataset_id=DATASET, tag="rare")),
+    "own tasks": lambda c: tasks.list_newest(c, TaskFilter(owner_id=USER, readable_by=USER), skip=0, take=50),
+    "own tasks by id": lambda c: tasks.list_newest(
+        c, TaskFilter(owner_id=USER, readable_by=USER, ids=(TASK,)), skip=0, take=50
+    ),
+    "all tasks, newest": lambda c: tasks.list_newest(c, TaskFilter(), skip=0, take=50),
+    "look before a claim": claims.any_due,
+    "claim": lambda c: claims.claim_next(c, worker_no=1, ttl_s=30, running_per_user=3),
+    "heartbeat": lambda c: leases.renew(c, [LeaseToken(TASK)], worker_no=50_000, ttl_s=30),
+    "recovery": lambda c: recovery.recover_lost(c, max_strikes=2, quiet_s=1, settle_s=5),
+    "log": lambda c: logs.read(c, TASK, since=0, take=100),
+    "twin": lambda c: submits.find_twin(
+        c, DATASET, b"x", lookback=timedelta(days=1), needs_artifact=True, active_only=False
+    ),
+    "unique id": lambda c: submits.find_holder(c, ORG, "x"),
+    "quota": lambda c: submits.load_for(c, ORG, USER, period=timedelta(days=1)),
+    "expired artifacts": lambda c: expiry.remove_expired_artifacts(c, clock_offset_s=0, at_most=500),
+    "old tasks": lambda c: expiry.remove_old_tasks(c, retention_days=60, clock_offset_s=0, at_most=500),
+}
+
+
+@pytest.mark.parametrize("name", HOT)
+async def test_a_hot_query_reads_by_index(database: Database, name: str) -> None:
+    assert await tables_read_through(database, HOT[name]) == set()
+
+
+async def test_a_report_of_a_running_task_writes_by_index(database: Database) -> None:
+    async def report(connection: AsyncConnection) -> None:
+        with pytest.raises(leases.LeaseLost):
+            await leases.report(connection, LEASE, Report(0, ("a",)), keep=LogLimits(100, 10_000))
+
+    assert await tables_read_through(database, report) == set()
+
+
+async def test_a_query_without_an_index_would_be_noticed(database: Database) -> None:
+    query = text("SELECT count(*) FROM tasks WHERE tool_version = 'x'")
+    assert await tables_read_through(database, lambda c: c.execute(query)) == {"tasks"}
