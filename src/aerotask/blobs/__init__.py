@@ -1,0 +1,1 @@
+"""Where contents lie: write-once files under generated keys."""

@@ -1,0 +1,121 @@
+"""Every setting, read once from the environment (`AEROTASK_…`); nothing below this module reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024**2
+GIB = 1024**3
+HOUR_S = 3600
+
+
+class Settings(BaseSettings):
+    """The configuration of one installation; the same for its API and its workers."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="AEROTASK_", frozen=True, extra="ignore", use_attribute_docstrings=True
+    )
+
+    database_url: SecretStr
+    """Postgres 15 or newer, as `postgresql://user:password@host:port/name` or with `?host=/socket/folder`."""
+    redis_url: SecretStr
+    """Redis or Valkey, as `redis://host:port/0` or `unix:///path.sock?db=0`."""
+    storage_url: str
+    """Where blobs lie: `file:///absolute/folder`, the same for every process."""
+    secret_key: SecretStr
+    """Signs the bearer tokens, and is what the keys of callbacks derive from; at least 32 characters, the same for every process."""
+    admin_password: SecretStr | None = None
+    """The first administrator's password; used once, by `aerotask migrate`, when there is no user yet."""
+    log_format: str = Field("console", pattern="^(console|json)$")
+    """How processes write their own log: `console` for people, `json` for machines."""
+
+    token_ttl_s: int = Field(12 * HOUR_S, ge=60)
+    """How long a bearer token holds, in seconds."""
+    max_body_bytes: int = Field(MIB, ge=1024)
+    """The largest request body other than an upload."""
+    max_object_bytes: int = Field(100 * GIB, ge=1)
+    """The largest file that may be uploaded."""
+
+    dedup_lookback_hours: int = Field(24, ge=0)
+    """How long a succeeded task answers for an identical one."""
+    artifact_ttl_hours: int = Field(72, ge=1)
+    """How long an artifact can be downloaded."""
+    task_retention_days: int = Field(60, ge=1)
+    """How long an ended task's row and log are kept."""
+    log_max_lines: int = Field(10_000, ge=100)
+    """How many lines of a task's log are kept; older ones are dropped first."""
+    log_max_bytes: int = Field(4 * MIB, ge=64 * 1024)
+    """How many bytes of a task's log are kept, likewise; no line is longer than 16 KiB."""
+
+    max_output_bytes: int = Field(20 * GIB, ge=1)
+    """The largest output that a task may be expected to make."""
+    max_active_tasks: int = Field(32, ge=1)
+    """How many tasks may wait or run at once."""
+    max_active_tasks_per_org: int = Field(10, ge=1)
+    """How many of them in one organization."""
+    max_active_tasks_per_user: int = Field(20, ge=1)
+    """How many of them of one user."""
+    max_active_tasks_anonymous: int = Field(2, ge=0)
+    """How many of them of all anonymous callers together."""
+    max_active_bulk_downloads_per_user: int = Field(1, ge=1)
+    """How many bulk downloads of one user may wait or run at once."""
+    max_running_tasks_per_user: int = Field(3, ge=1)
+    """How many tasks of one user run at once; more of them wait."""
+    max_artifact_bytes_per_org_day: int = Field(100 * GIB, ge=1)
+    """How many bytes of artifacts an organization may make in 24 hours."""
+
+    events_keepalive_s: float = Field(15.0, gt=0)
+    """After how long without news a stream of events shows that it is alive, and rights are asked for again."""
+
+    worker_slots: int = Field(2, ge=1, le=64)
+    """How many tasks one worker process runs at once."""
+    worker_poll_s: float = Field(1.0, gt=0)
+    """How often a worker looks in Postgres for work that no hint told it of."""
+    lease_ttl_s: float = Field(15.0, ge=2)
+    """After how long without a sign of life a task is given to another worker."""
+    heartbeat_s: float = Field(1.0, gt=0)
+    """How often a worker renews its leases and writes progress."""
+    cancel_grace_s: float = Field(1.0, ge=0)
+    """How long a cancelled tool has to stop by itself before it is killed."""
+    shutdown_grace_s: float = Field(10.0, ge=0)
+    """How long a stopping worker lets its tasks finish before it hands them over."""
+    task_timeout_s: int = Field(24 * HOUR_S, ge=1)
+    """The longest that one attempt may run."""
+    max_attempts: int = Field(2, ge=1)
+    """How many attempts may end by a crash, a lost worker or a retryable error before the task fails."""
+
+    callback_timeout_s: float = Field(15.0, gt=0, le=300)
+    """How long one try to deliver a callback may take, from the look-up of the name to the answer's status."""
+    callback_allow_private: bool = False
+    """Whether callbacks may go to private, loopback and link-local addresses; for closed networks and tests."""
+
+    sweep_s: float = Field(15.0, gt=0)
+    """How often expired and orphaned things are looked for."""
+    blob_grace_s: int = Field(HOUR_S, ge=1)
+    """How old a stored file that nothing names must be before it is removed."""
+    clock_offset_s: int = 0
+    """Added to the database's clock where expiry is decided; for tests and rehearsals only."""
+
+    @field_validator("secret_key")
+    @classmethod
+    def _long_enough(cls, value: SecretStr) -> SecretStr:
+        if len(value.get_secret_value()) < 32:
+            raise ValueError("AEROTASK_SECRET_KEY needs at least 32 characters")
+        return value
+
+    @field_validator("storage_url")
+    @classmethod
+    def _a_folder(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme != "file" or parts.netloc or not parts.path.startswith("/"):
+            raise ValueError("AEROTASK_STORAGE_URL must be file:///absolute/folder")
+        return value
+
+    @property
+    def storage_folder(self) -> Path:
+        """The folder that `storage_url` names."""
+        return Path(unquote(urlsplit(self.storage_url).path))

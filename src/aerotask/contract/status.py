@@ -1,0 +1,232 @@
+"""A task's status, as the API, event streams and callbacks show it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID
+
+from pydantic import Field
+
+from aerotask.contract.model import Answer, Moment
+from aerotask.domain.states import TaskState, WaitReason
+from aerotask.store.tasks import ArtifactRow, TaskRow
+
+
+class ProgressAnswer(Answer):
+    """How far a task is."""
+
+    percent: float
+    phase: str | None
+    message: str | None
+    """The last line of the log."""
+
+
+class ArtifactAnswer(Answer):
+    """The file that a task made."""
+
+    file_name: str
+    content_type: str
+    size_bytes: int
+    sha256: str
+    result_url: str
+    expires_at: Moment
+
+
+class TaskErrorAnswer(Answer):
+    """Why a task failed."""
+
+    code: str
+    message: str
+    retryable: bool
+
+
+class InputAnswer(Answer):
+    """An entry as the task read or wrote it."""
+
+    path: str
+    hash: str
+
+
+class AssetAnswer(Answer):
+    """A file that a task offers for download."""
+
+    name: str
+    content_type: str
+    size_bytes: int
+    sha256: str
+    url: str
+    expires_at: Moment
+
+
+class TransitionAnswer(Answer):
+    """A change of a task's state."""
+
+    at: str
+    from_: TaskState | None = Field(alias="from")
+    to: TaskState
+    by: str
+    reason: str
+
+
+class TaskAnswer(Answer):
+    """A task's status."""
+
+    task_id: UUID
+    tool_id: str
+    version: str
+    state: TaskState
+    waiting_for: WaitReason | None
+    """What a task in state Scheduled waits for."""
+    progress: ProgressAnswer
+    created_at: Moment
+    scheduled_at: Moment | None
+    started_at: Moment | None
+    finished_at: Moment | None
+    processing_time_ms: int
+    """-1 before it starts; up to now while it runs."""
+    attempt: int
+    path: str | None
+    params: dict[str, Any]
+    tags: list[str]
+    metadata: dict[str, Any]
+    unique_id: str | None
+    owner: str | None
+    estimated_output_bytes: int
+    log_cursor: int
+    log_tail: list[str]
+    artifact: ArtifactAnswer | None
+    error: TaskErrorAnswer | None
+    result: dict[str, Any] | None
+    inputs: list[InputAnswer]
+    outputs: list[InputAnswer]
+    callback_url: str | None
+    callback_completed: bool
+    """Whether the receiver has taken the message about the task's last end."""
+    parent_task_id: UUID | None
+    """The task that this one is a part of; tools have no parts yet."""
+    restart_of: UUID | None
+    history: list[TransitionAnswer]
+
+
+class SystemTaskAnswer(TaskAnswer):
+    """A task as administrators see it."""
+
+    org_slug: str
+    ds_slug: str
+    user_id: UUID | None
+
+
+def task_answer(row: TaskRow) -> TaskAnswer:
+    """A task's status."""
+    return TaskAnswer.model_construct(**_task_fields(row))
+
+
+def system_task_answer(row: TaskRow) -> SystemTaskAnswer:
+    """A task's status, with where it belongs."""
+    return SystemTaskAnswer.model_construct(
+        **_task_fields(row), org_slug=row.org_slug, ds_slug=row.dataset_slug, user_id=row.user_id
+    )
+
+
+def progress_answer(row: TaskRow) -> ProgressAnswer:
+    """How far the task is."""
+    return ProgressAnswer.model_construct(
+        percent=round(row.percent, 1),
+        phase=row.phase,
+        message=row.log_tail[-1] if row.log_tail else None,
+    )
+
+
+def asset_answer(row: TaskRow, asset: ArtifactRow) -> AssetAnswer:
+    """One of a task's files."""
+    return AssetAnswer.model_construct(
+        name=asset.file_name,
+        content_type=asset.media_type,
+        size_bytes=asset.size_bytes,
+        sha256=asset.sha256,
+        url=f"{_address(row)}/assets/{quote(asset.file_name, safe='')}",
+        expires_at=asset.expires_at,
+    )
+
+
+def _address(row: TaskRow) -> str:
+    return f"/orgs/{row.org_slug}/ds/{row.dataset_slug}/tasks/{row.id}"
+
+
+def _task_fields(row: TaskRow) -> dict[str, Any]:
+    # The rows are ours and checked on the way in, so building the answer skips a second validation.
+    return {
+        "task_id": row.id,
+        "tool_id": row.tool_id,
+        "version": row.tool_version,
+        "state": row.state,
+        "waiting_for": row.waits_for,
+        "progress": progress_answer(row),
+        "created_at": row.created_at,
+        "scheduled_at": row.due_at if row.due_at > row.created_at else None,
+        "started_at": row.started_at,
+        "finished_at": row.finished_at,
+        "processing_time_ms": _processing_time_ms(row),
+        "attempt": row.attempt,
+        "path": row.path,
+        "params": row.params,
+        "tags": row.tags,
+        "metadata": row.client_metadata,
+        "unique_id": row.unique_id,
+        "owner": row.owner,
+        "estimated_output_bytes": row.estimated_output_bytes,
+        "log_cursor": row.log_next,
+        "log_tail": row.log_tail,
+        "artifact": _artifact(row),
+        "error": _error(row),
+        "result": row.result,
+        "inputs": [InputAnswer.model_construct(**item) for item in row.inputs],
+        "outputs": [InputAnswer.model_construct(**item) for item in row.outputs],
+        "callback_url": row.callback_url,
+        "callback_completed": row.callback_completed,
+        "parent_task_id": None,
+        "restart_of": row.restart_of,
+        "history": [
+            TransitionAnswer.model_construct(
+                at=event["at"],
+                from_=None if event["from"] is None else TaskState(event["from"]),
+                to=TaskState(event["to"]),
+                by=event["by"],
+                reason=event["reason"],
+            )
+            for event in row.history
+        ],
+    }
+
+
+def _processing_time_ms(row: TaskRow) -> int:
+    if row.started_at is None:
+        return -1
+    end = row.finished_at or datetime.now(UTC)
+    return max(0, round((end - row.started_at).total_seconds() * 1000))
+
+
+def _artifact(row: TaskRow) -> ArtifactAnswer | None:
+    made = row.artifact
+    if made is None:
+        return None
+    return ArtifactAnswer.model_construct(
+        file_name=made.file_name,
+        content_type=made.media_type,
+        size_bytes=made.size_bytes,
+        sha256=made.sha256,
+        result_url=f"{_address(row)}/result",
+        expires_at=made.expires_at,
+    )
+
+
+def _error(row: TaskRow) -> TaskErrorAnswer | None:
+    if row.error_code is None:
+        return None
+    return TaskErrorAnswer.model_construct(
+        code=row.error_code,
+        message=row.error_message or "",
+        retryable=bool(row.error_retryable),
+    )

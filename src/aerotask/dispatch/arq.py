@@ -1,0 +1,134 @@
+"""Hints over arq, which is maintenance-only upstream and therefore known to nobody but this module.
+
+Each wake-up has a job id of its own for its task and attempt, no result is kept, nothing is retried: what
+arq loses, the workers' look into Postgres finds. The serializer is JSON, since arq's default runs code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+import orjson
+import structlog
+from arq.connections import ArqRedis, RedisSettings
+from arq.worker import Worker, func
+from redis.asyncio import ConnectionPool
+from redis.exceptions import RedisError
+
+from aerotask.cancelling import end
+from aerotask.dispatch.port import Hint
+from aerotask.domain.ids import TaskId
+
+QUEUE = "aerotask:hints"
+_JOB = "wake"
+# How often a listener asks Redis; half of this is the mean delay of a hint.
+POLL_S = 0.02
+RETRY_S = 0.5
+TIMEOUT_S = 2.0
+
+_log = structlog.get_logger(__name__)
+
+
+class ArqDispatcher:
+    """Sends hints as arq jobs."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._redis = _connect(redis_url)
+
+    async def send(self, hints: Sequence[Hint]) -> None:
+        """Enqueue a job per hint; a hint that waits in the queue already isn't doubled."""
+        try:
+            for hint in hints:
+                await self._redis.enqueue_job(
+                    _JOB,
+                    str(hint.task_id),
+                    hint.attempt,
+                    _job_id=f"{hint.task_id}:{hint.attempt}",
+                    _queue_name=QUEUE,
+                )
+        except RedisError as error:
+            raise OSError(f"Redis: {error}") from error
+
+    async def ping(self) -> None:
+        """Send PING."""
+        try:
+            await self._redis.ping()
+        except RedisError as error:
+            raise OSError(f"Redis: {error}") from error
+
+    async def close(self) -> None:
+        """Close the pool."""
+        await self._redis.aclose(close_connection_pool=True)
+
+
+class ArqListener:
+    """Receives hints as an arq worker inside our own process; arq handles no signals and runs no tool."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._url = redis_url
+        self._worker: Worker | None = None
+        self._accepting = True
+
+    def accept(self, *, more: bool) -> None:
+        """Let arq pick jobs, or not."""
+        self._accepting = more
+        if self._worker is not None:
+            self._worker.allow_pick_jobs = more
+
+    async def run(self, on_hint: Callable[[Hint], None]) -> None:
+        """Run arq workers, one after the other: an outage ends one, and the next waits for Redis."""
+        while True:
+            redis = _connect(self._url)
+            try:
+                self._worker = _worker(redis, on_hint)
+                self._worker.allow_pick_jobs = self._accepting
+                await _run(self._worker)
+            except (RedisError, OSError) as error:
+                _log.warning("hints.unavailable", error=str(error), retry_s=RETRY_S)
+            finally:
+                self._worker = None
+                await redis.aclose(close_connection_pool=True)
+            await asyncio.sleep(RETRY_S)
+
+
+async def _run(worker: Worker) -> None:
+    running = asyncio.create_task(worker.async_run())
+    try:
+        await asyncio.shield(running)
+    finally:
+        await end(running)
+        await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
+
+
+def _worker(redis: ArqRedis, on_hint: Callable[[Hint], None]) -> Worker:
+    async def wake(_context: dict[Any, Any], task_id: str, attempt: int) -> None:
+        on_hint(Hint(TaskId(UUID(task_id)), attempt))
+
+    # arq types its jobs by a protocol that demands `__qualname__`, which no function type has.
+    job = func(wake, name=_JOB, keep_result=0, max_tries=1)  # type: ignore[arg-type]
+    return Worker(
+        [job],
+        redis_pool=redis,
+        queue_name=QUEUE,
+        handle_signals=False,
+        poll_delay=POLL_S,
+        job_timeout=TIMEOUT_S,
+        retry_jobs=False,
+        log_results=False,
+        job_serializer=orjson.dumps,
+        job_deserializer=orjson.loads,
+    )
+
+
+def _connect(redis_url: str) -> ArqRedis:
+    RedisSettings.from_dsn(redis_url)  # refuses an address that arq would misread
+    pool = ConnectionPool.from_url(redis_url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
+    return ArqRedis(
+        pool_or_conn=pool,
+        job_serializer=orjson.dumps,
+        job_deserializer=orjson.loads,
+        default_queue_name=QUEUE,
+    )

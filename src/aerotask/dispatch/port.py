@@ -1,0 +1,48 @@
+"""What the platform needs of a wake-up queue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from aerotask.domain.ids import TaskId
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """Says that a task may be ready to run for the attempt after `attempt`; it may be late, double or lost."""
+
+    task_id: TaskId
+    attempt: int
+
+
+class Dispatcher(Protocol):
+    """Sends hints."""
+
+    async def send(self, hints: Sequence[Hint]) -> None:
+        """Hand the hints to the queue.
+
+        Raises:
+            OSError: the queue is out of reach.
+        """
+
+    async def ping(self) -> None:
+        """Ask the queue for a sign of life.
+
+        Raises:
+            OSError: there is none.
+        """
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+
+
+class HintListener(Protocol):
+    """Receives hints, each in one listener of the system."""
+
+    async def run(self, on_hint: Callable[[Hint], None]) -> None:
+        """Call `on_hint` for every hint until cancelled; outages of the queue are waited out."""
+
+    def accept(self, *, more: bool) -> None:
+        """Take hints, or leave them to other listeners for now."""

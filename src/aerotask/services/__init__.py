@@ -1,0 +1,1 @@
+"""What the platform does, one use case per function; transactions begin and end here."""

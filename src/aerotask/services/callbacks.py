@@ -1,0 +1,72 @@
+"""Callbacks: which are taken on, what they say, and the key that signs them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aerotask.contract.status import task_answer
+from aerotask.domain.access import Caller
+from aerotask.domain.addresses import check_url
+from aerotask.domain.errors import InvalidInput
+from aerotask.domain.ids import TaskId, UserId
+from aerotask.domain.signatures import SigningKey, signing_key
+from aerotask.services.access import require_user
+from aerotask.store import callbacks, tasks
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackService:
+    """Knows the rules for callback URLs and the keys of their owners."""
+
+    secret_key: SecretStr
+    allow_private: bool
+
+    def check(self, caller: Caller, url: str | None) -> None:
+        """Refuse a callback URL that can't be called, or nobody's.
+
+        Raises:
+            InvalidInput: it is malformed or names an address that isn't public, or the caller is anonymous.
+        """
+        if url is None:
+            return
+        if caller.user_id is None:
+            raise InvalidInput(
+                "Sign in to be called back: messages are signed with your own key.",
+                code="callback-needs-user",
+            )
+        check_url(url, allow_private=self.allow_private)
+
+    def key_of_caller(self, caller: Caller) -> SigningKey:
+        """The key that signs the messages about the caller's tasks.
+
+        Raises:
+            Unauthenticated: nobody is signed in.
+        """
+        return self.key_of(require_user(caller))
+
+    def key_of(self, user_id: UserId) -> SigningKey:
+        """The key that signs the messages about the user's tasks."""
+        return signing_key(self.secret_key.get_secret_value(), user_id)
+
+
+async def owe(connection: AsyncConnection, ended: Sequence[TaskId]) -> None:
+    """Owe a message about each task to its callback URL, if it has one: its status as it is now.
+
+    To be called at the end of the very transaction that ends the tasks.
+    """
+    owed = await callbacks.owed_among(connection, ended) if ended else []
+    for row in await tasks.find_all(connection, owed) if owed else []:
+        if row.callback_url is not None:
+            # Of this end nobody has been told yet, even if the receiver knows of an earlier one.
+            answer = task_answer(replace(row, callback_completed=False))
+            await callbacks.add(
+                connection,
+                task_id=row.id,
+                user_id=row.user_id,
+                url=row.callback_url,
+                body=answer.model_dump_json(by_alias=True).encode(),
+            )

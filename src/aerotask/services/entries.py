@@ -1,0 +1,199 @@
+"""The files and folders of a dataset: put, list, open, remove."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aerotask.blobs.port import Blob, BlobStore, OpenBlob
+from aerotask.domain import paths
+from aerotask.domain.access import Access, Caller
+from aerotask.domain.errors import Conflict, InvalidInput, NotFound
+from aerotask.domain.ids import DatasetId
+from aerotask.media.types import type_by_name
+from aerotask.services.access import AccessService
+from aerotask.store import entries, indexing, locks
+from aerotask.store.engine import Database
+from aerotask.store.entries import FOLDER, Content, EntryRow
+from aerotask.store.locks import LockSpace
+
+
+@dataclass(frozen=True, slots=True)
+class OpenEntry:
+    """An entry and its content, held open."""
+
+    row: EntryRow
+    content: OpenBlob
+
+
+@dataclass(frozen=True, slots=True)
+class EntryService:
+    """What can be done to the entries of a dataset."""
+
+    db: Database
+    blobs: BlobStore
+    access: AccessService
+    max_object_bytes: int
+
+    async def dataset_for(self, caller: Caller, org_slug: str, slug: str, *, to: Access) -> DatasetId:
+        """The dataset's id, if the caller may do that; asked before a body is read."""
+        return (await self.access.dataset(caller, org_slug, slug, to=to)).row.id
+
+    async def put(self, dataset_id: DatasetId, path: str, content: AsyncIterator[bytes]) -> EntryRow:
+        """Store a stream as the entry at `path`, replacing a file that is there.
+
+        Raises:
+            InvalidPath: the path won't do.
+            TooLarge: the content is longer than the limit; nothing changes.
+            Conflict: there is a folder at the path, or a file where a folder above it would be.
+        """
+        target = paths.entry_path(path)
+        await self._refuse_clash(dataset_id, target)
+        blob = await self.receive(content)
+        return await self.name(dataset_id, target, blob)
+
+    async def receive(self, content: AsyncIterator[bytes]) -> Blob:
+        """Store a stream under no name yet."""
+        return await self.blobs.put(content, limit_bytes=self.max_object_bytes)
+
+    async def name(self, dataset_id: DatasetId, path: str, blob: Blob) -> EntryRow:
+        """Make a stored blob the content of the entry at `path`; a blob that can't be named is removed."""
+        try:
+            target = paths.entry_path(path)
+            content = Content(blob.key, blob.sha256, blob.size_bytes, type_by_name(target))
+            async with self.db.begin() as connection:
+                row = await put_content(connection, dataset_id, target, content)
+        except (Conflict, InvalidInput):
+            await self.blobs.remove(blob.key)
+            raise
+        return row
+
+    async def make_folder(self, dataset_id: DatasetId, path: str) -> EntryRow:
+        """Make the folder at `path` with all above it; one that exists stays.
+
+        Raises:
+            Conflict: there is a file at the path or above it.
+        """
+        target = paths.entry_path(path)
+        async with self.db.begin() as connection:
+            await _lock_tree(connection, dataset_id)
+            await _refuse_files_among(connection, dataset_id, (*paths.parents(target), target))
+            await entries.add_folders(connection, dataset_id, (*paths.parents(target), target))
+            row = await entries.find(connection, dataset_id, target)
+        if row is None:
+            raise NotFound("The folder has been removed meanwhile.")
+        return row
+
+    async def list_entries(
+        self, caller: Caller, org_slug: str, slug: str, *, path: str | None, recursive: bool
+    ) -> list[EntryRow]:
+        """What is in the folder at `path`, or everything below it; of a file, the file.
+
+        Raises:
+            NotFound: there is nothing at the path.
+        """
+        folder = paths.folder_path(path)
+        dataset = (await self.access.dataset(caller, org_slug, slug)).row
+        async with self.db.read() as connection:
+            here = await entries.find(connection, dataset.id, folder) if folder else None
+            if folder and here is None:
+                raise _no_entry(folder)
+            if here is not None and here.type != FOLDER:
+                return [here]
+            if not recursive:
+                return await entries.list_children(connection, dataset.id, folder)
+            found = await entries.find_within(connection, dataset.id, [folder])
+        return [row for row in found if row.path != folder]
+
+    async def open_file(self, caller: Caller, org_slug: str, slug: str, path: str) -> OpenEntry:
+        """Open a file's content for reading.
+
+        Raises:
+            NotFound: there is nothing at the path.
+            InvalidInput: it is a folder.
+        """
+        target = paths.entry_path(path)
+        dataset = (await self.access.dataset(caller, org_slug, slug)).row
+        for _ in range(3):
+            async with self.db.read() as connection:
+                row = await entries.find(connection, dataset.id, target)
+            if row is None:
+                raise _no_entry(target)
+            if row.blob_key is None:
+                raise InvalidInput(
+                    f"{paths.shown(target)} is a folder; name a file, or submit a bulk-download.",
+                    code="not-a-file",
+                )
+            # Replaced between the look-up and the opening: look again.
+            with contextlib.suppress(FileNotFoundError):
+                return OpenEntry(row, await self.blobs.open(row.blob_key))
+        raise NotFound(f"The content of {paths.shown(target)} is missing from the storage.")
+
+    async def remove(self, caller: Caller, org_slug: str, slug: str, path: str) -> list[str]:
+        """Remove the entry at `path` and everything below it; the paths that went.
+
+        Raises:
+            NotFound: there is nothing at the path.
+        """
+        target = paths.entry_path(path)
+        dataset = (await self.access.dataset(caller, org_slug, slug, to=Access.DELETE)).row
+        async with self.db.begin() as connection:
+            gone = await remove_content(connection, dataset.id, target)
+        if not gone:
+            raise _no_entry(target)
+        return gone
+
+    async def _refuse_clash(self, dataset_id: DatasetId, path: str) -> None:
+        async with self.db.read() as connection:
+            await _refuse_clash(connection, dataset_id, path)
+
+
+async def put_content(
+    connection: AsyncConnection, dataset_id: DatasetId, path: str, content: Content
+) -> EntryRow:
+    """Within the caller's transaction, make `content` the entry at `path`, with the folders above it.
+
+    Raises:
+        Conflict: there is a folder at the path, or a file where a folder above it would be.
+    """
+    await _lock_tree(connection, dataset_id)
+    await _refuse_clash(connection, dataset_id, path)
+    await entries.add_folders(connection, dataset_id, paths.parents(path))
+    row = await entries.put_file(connection, dataset_id, path, content)
+    await indexing.announce(connection)
+    return row
+
+
+async def remove_content(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> list[str]:
+    """Within the caller's transaction, remove the entry at `path` and all below it; the paths that went."""
+    await _lock_tree(connection, dataset_id)
+    return await entries.remove_within(connection, dataset_id, path)
+
+
+async def _lock_tree(connection: AsyncConnection, dataset_id: DatasetId) -> None:
+    """The shape of a dataset's tree changes under one lock, so that no file ever gets entries below it."""
+    await locks.take(connection, LockSpace.ENTRIES, locks.key_of(dataset_id.bytes[-4:]))
+
+
+async def _refuse_clash(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> None:
+    here = await entries.find(connection, dataset_id, path)
+    if here is not None and here.type == FOLDER:
+        raise Conflict(f"There is a folder at {paths.shown(path)}.", code="entry-is-folder")
+    await _refuse_files_among(connection, dataset_id, paths.parents(path))
+
+
+async def _refuse_files_among(
+    connection: AsyncConnection, dataset_id: DatasetId, folders: Sequence[str]
+) -> None:
+    above = await entries.files_among(connection, dataset_id, folders)
+    if above:
+        raise Conflict(
+            f"{paths.shown(above[0])} is a file, so nothing can be below it.", code="entry-is-file"
+        )
+
+
+def _no_entry(path: str) -> NotFound:
+    return NotFound(f"The dataset has no entry {paths.shown(path)}.", code="no-such-entry")

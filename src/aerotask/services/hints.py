@@ -1,0 +1,71 @@
+"""Tells the queue of committed tasks, off the request: in batches, and never in the way of an answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from aerotask.cancelling import end
+from aerotask.dispatch.port import Dispatcher, Hint
+from aerotask.failpoints import failpoint
+from aerotask.store import steering
+from aerotask.store.engine import Database
+
+BATCH = 200
+# Beyond this many unsent hints the oldest are left to the workers' look into Postgres.
+BACKLOG = 10_000
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class HintSender:
+    """A queue in memory between those who commit tasks and the one task that sends hints.
+
+    What it loses, by a crash or an outage of Redis, the workers' look into Postgres finds.
+    """
+
+    db: Database
+    dispatcher: Dispatcher
+    _waiting: asyncio.Queue[Hint] = field(default_factory=lambda: asyncio.Queue(BACKLOG))
+
+    def notify(self, hint: Hint) -> None:
+        """Send the hint soon; to be called after the commit."""
+        if self._waiting.full():
+            self._waiting.get_nowait()
+        self._waiting.put_nowait(hint)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Send hints for as long as the block lasts, and those that wait at its end."""
+        sender = asyncio.create_task(self._send_forever())
+        try:
+            yield
+        finally:
+            await end(sender)
+            await self._send(self._gathered())
+
+    async def _send_forever(self) -> None:
+        while True:
+            first = await self._waiting.get()
+            await self._send([first, *self._gathered()])
+
+    def _gathered(self) -> list[Hint]:
+        count = min(self._waiting.qsize(), BATCH)
+        return [self._waiting.get_nowait() for _ in range(count)]
+
+    async def _send(self, hints: list[Hint]) -> None:
+        if not hints:
+            return
+        try:
+            await self.dispatcher.send(hints)
+            failpoint("hint-sent")
+            async with self.db.begin() as connection:
+                await steering.mark_enqueued(connection, [hint.task_id for hint in hints])
+        except (OSError, SQLAlchemyError) as error:
+            _log.warning("hints.unsent", count=len(hints), error=str(error))

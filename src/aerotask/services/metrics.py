@@ -1,0 +1,30 @@
+"""What monitors scrape: figures of the system and of this process, without a name of anything."""
+
+from __future__ import annotations
+
+from prometheus_client import REGISTRY, CollectorRegistry, Gauge, generate_latest
+
+from aerotask.services.readiness import Readiness
+from aerotask.store import backlog
+from aerotask.store.backlog import Backlog
+from aerotask.store.engine import Database
+
+
+async def exposition(db: Database, ready: Readiness) -> bytes:
+    """The figures in Prometheus' text format."""
+    async with db.read() as connection:
+        waiting = await backlog.read(connection)
+    return generate_latest(_of_system(waiting, ready)) + generate_latest(REGISTRY)
+
+
+def _of_system(waiting: Backlog, ready: Readiness) -> CollectorRegistry:
+    # Made anew for each scrape: the figures are Postgres' and not this process's.
+    registry = CollectorRegistry()
+    tasks = Gauge("aerotask_active_tasks", "Tasks that wait or run.", ["state"], registry=registry)
+    for state, count in waiting.tasks.items():
+        tasks.labels(state).set(count)
+    oldest = "How long the oldest task that is due has waited to run."
+    Gauge("aerotask_oldest_due_seconds", oldest, registry=registry).set(waiting.oldest_due_s)
+    Gauge("aerotask_live_workers", "Workers whose session lives.", registry=registry).set(ready.workers)
+    Gauge("aerotask_ready", "Whether tasks can be taken and done.", registry=registry).set(ready.ready)
+    return registry

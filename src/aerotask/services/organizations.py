@@ -1,0 +1,213 @@
+"""Organizations, their members, and their datasets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy.exc import IntegrityError
+
+from aerotask.domain import paths
+from aerotask.domain.access import Access, Caller, Membership, Visibility, rights_in, rights_on
+from aerotask.domain.errors import Conflict, InvalidInput, NotFound
+from aerotask.domain.ids import DatasetId, OrgId, new_id
+from aerotask.services.access import AccessService, require_user
+from aerotask.store import orgs, users
+from aerotask.store.engine import Database
+from aerotask.store.orgs import DatasetRow, MemberRow, OrgRow
+
+
+@dataclass(frozen=True, slots=True)
+class OrganizationService:
+    """What can be done to organizations and datasets as wholes."""
+
+    db: Database
+    access: AccessService
+
+    async def list_orgs(self, caller: Caller) -> list[OrgRow]:
+        """The organizations that the caller may see."""
+        async with self.db.read() as connection:
+            rows = await orgs.list_all(connection, seen_by=caller.user_id)
+        return [row for row in rows if row.is_public or rights_in(caller, row.standing)]
+
+    async def create_org(
+        self, caller: Caller, *, slug: str, name: str, description: str, is_public: bool
+    ) -> OrgRow:
+        """Add an organization owned by the caller.
+
+        Raises:
+            InvalidInput: the slug isn't one.
+            Conflict: the slug is taken.
+        """
+        owner_id = require_user(caller)
+        paths.slug(slug)
+        try:
+            async with self.db.begin() as connection:
+                await orgs.add(
+                    connection,
+                    org_id=OrgId(new_id()),
+                    slug=slug,
+                    name=name or slug,
+                    description=description,
+                    is_public=is_public,
+                    owner_id=owner_id,
+                )
+        except IntegrityError as error:
+            raise Conflict(
+                f"The slug '{slug}' is taken.", code="slug-taken", location=f"/orgs/{slug}"
+            ) from error
+        return await self.access.org(caller, slug)
+
+    async def update_org(
+        self, caller: Caller, slug: str, *, name: str, description: str, is_public: bool
+    ) -> OrgRow:
+        """Change what an organization is called; for its administrators."""
+        org = await self.access.org(caller, slug, to=Access.ADMIN)
+        async with self.db.begin() as connection:
+            await orgs.update_org(
+                connection, org.id, name=name or slug, description=description, is_public=is_public
+            )
+        return await self.access.org(caller, slug)
+
+    async def delete_org(self, caller: Caller, slug: str) -> None:
+        """Remove an organization with everything in it; for its administrators."""
+        org = await self.access.org(caller, slug, to=Access.ADMIN)
+        async with self.db.begin() as connection:
+            await orgs.delete_org(connection, org.id)
+
+    async def list_members(self, caller: Caller, slug: str) -> list[MemberRow]:
+        """An organization's members; for its administrators."""
+        org = await self.access.org(caller, slug, to=Access.ADMIN)
+        async with self.db.read() as connection:
+            return await orgs.list_members(connection, org.id)
+
+    async def set_member(self, caller: Caller, slug: str, *, user_name: str, permissions: Membership) -> None:
+        """Make a user a member with these permissions; for the organization's administrators.
+
+        Raises:
+            InvalidInput: there is no such user.
+        """
+        org = await self.access.org(caller, slug, to=Access.ADMIN)
+        async with self.db.begin() as connection:
+            user = await users.find_by_name(connection, user_name)
+            if user is None:
+                raise InvalidInput(f"There is no user '{user_name}'.", code="no-such-user")
+            await orgs.set_member(connection, org.id, user.id, permissions)
+
+    async def remove_member(self, caller: Caller, slug: str, user_name: str) -> None:
+        """Take a member's permissions away; for the organization's administrators.
+
+        Raises:
+            NotFound: they are no member.
+        """
+        org = await self.access.org(caller, slug, to=Access.ADMIN)
+        async with self.db.begin() as connection:
+            user = await users.find_by_name(connection, user_name)
+            if user is None or not await orgs.remove_member(connection, org.id, user.id):
+                raise NotFound(f"'{user_name}' is no member of '{slug}'.")
+
+    async def list_datasets(self, caller: Caller, org_slug: str) -> list[DatasetRow]:
+        """The datasets that the caller may see; unlisted ones are shown to members alone."""
+        org = await self.access.org(caller, org_slug)
+        async with self.db.read() as connection:
+            rows = await orgs.list_datasets(connection, org.id, seen_by=caller.user_id)
+        if rights_in(caller, org.standing):
+            return rows
+        return [row for row in rows if row.visibility is Visibility.PUBLIC]
+
+    async def create_dataset(  # noqa: PLR0913  what a dataset is made of
+        self,
+        caller: Caller,
+        org_slug: str,
+        *,
+        slug: str,
+        name: str,
+        tagline: str,
+        visibility: Visibility,
+    ) -> DatasetRow:
+        """Add a dataset; for those who may write in the organization.
+
+        Raises:
+            InvalidInput: the slug isn't one.
+            Conflict: the slug is taken.
+        """
+        org = await self.access.org(caller, org_slug, to=Access.WRITE)
+        paths.slug(slug)
+        try:
+            async with self.db.begin() as connection:
+                await orgs.add_dataset(
+                    connection,
+                    dataset_id=DatasetId(new_id()),
+                    org_id=org.id,
+                    slug=slug,
+                    name=name or slug,
+                    tagline=tagline,
+                    visibility=visibility,
+                )
+        except IntegrityError as error:
+            raise _dataset_slug_taken(org_slug, slug) from error
+        return (await self.access.dataset(caller, org_slug, slug)).row
+
+    async def update_dataset(  # noqa: PLR0913  what a dataset is made of
+        self,
+        caller: Caller,
+        org_slug: str,
+        slug: str,
+        *,
+        name: str,
+        tagline: str,
+        visibility: Visibility,
+    ) -> DatasetRow:
+        """Change what a dataset is called and who may see it; for the organization's administrators."""
+        row = (await self.access.dataset(caller, org_slug, slug, to=Access.ADMIN)).row
+        async with self.db.begin() as connection:
+            await orgs.update_dataset(
+                connection,
+                row.id,
+                slug=slug,
+                name=name or slug,
+                tagline=tagline,
+                visibility=visibility,
+            )
+        return (await self.access.dataset(caller, org_slug, slug)).row
+
+    async def rename_dataset(self, caller: Caller, org_slug: str, slug: str, *, to_slug: str) -> DatasetRow:
+        """Give a dataset another slug; entries and tasks go with it. For the organization's administrators.
+
+        Raises:
+            InvalidInput: the slug isn't one.
+            Conflict: the slug is taken.
+        """
+        row = (await self.access.dataset(caller, org_slug, slug, to=Access.ADMIN)).row
+        paths.slug(to_slug)
+        try:
+            async with self.db.begin() as connection:
+                await orgs.update_dataset(
+                    connection,
+                    row.id,
+                    slug=to_slug,
+                    name=row.name,
+                    tagline=row.tagline,
+                    visibility=row.visibility,
+                )
+        except IntegrityError as error:
+            raise _dataset_slug_taken(org_slug, to_slug) from error
+        return (await self.access.dataset(caller, org_slug, to_slug)).row
+
+    async def delete_dataset(self, caller: Caller, org_slug: str, slug: str) -> None:
+        """Remove a dataset with its entries and tasks; for the organization's administrators."""
+        row = (await self.access.dataset(caller, org_slug, slug, to=Access.ADMIN)).row
+        async with self.db.begin() as connection:
+            await orgs.delete_dataset(connection, row.id)
+
+
+def permissions_of(caller: Caller, row: DatasetRow) -> frozenset[Access]:
+    """What the caller may do to the dataset, for its description."""
+    return rights_on(caller, row.standing, row.visibility)
+
+
+def _dataset_slug_taken(org_slug: str, slug: str) -> Conflict:
+    return Conflict(
+        f"The slug '{slug}' is taken in '{org_slug}'.",
+        code="slug-taken",
+        location=f"/orgs/{org_slug}/ds/{slug}",
+    )

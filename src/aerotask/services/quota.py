@@ -1,0 +1,91 @@
+"""How much may be under way at once; checked under a lock, so that racing submits can't exceed it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aerotask.domain.errors import LimitReached, TooLarge
+from aerotask.domain.ids import OrgId, UserId
+from aerotask.store import locks, submits
+from aerotask.store.locks import LockSpace
+from aerotask.store.submits import BULK_DOWNLOAD
+
+RETRY_ACTIVE_S = 15
+RETRY_DAY_S = 3600
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """The limits of one installation."""
+
+    output_bytes: int
+    active: int
+    active_per_org: int
+    active_per_user: int
+    active_anonymous: int
+    bulk_downloads_per_user: int
+    artifact_bytes_per_org_day: int
+
+
+def refuse_oversized(quotas: Quotas, estimated_output_bytes: int) -> None:
+    """Let a task through whose output is expected to stay below the limit.
+
+    Raises:
+        TooLarge: it isn't.
+    """
+    if estimated_output_bytes > quotas.output_bytes:
+        raise TooLarge(
+            f"The output is estimated at {estimated_output_bytes} bytes, more than the limit of "
+            f"{quotas.output_bytes}; choose a smaller input or fewer bands.",
+            code="output-too-large",
+        )
+
+
+async def admit(  # noqa: PLR0913  who asks, where, and for what
+    connection: AsyncConnection,
+    quotas: Quotas,
+    *,
+    org_id: OrgId,
+    user_id: UserId | None,
+    tool_id: str,
+    estimated_output_bytes: int,
+) -> None:
+    """Count what is under way; the lock is held until the transaction that inserts the task has ended.
+
+    Raises:
+        LimitReached: one more task would exceed a limit, and which.
+    """
+    await locks.take(connection, LockSpace.QUOTA)
+    load = await submits.load_for(connection, org_id, user_id, period=_DAY)
+    per_user = quotas.active_per_user if user_id else quotas.active_anonymous
+    _within("maxActiveTasksPerUser", load.active_of_user, per_user)
+    _within("maxActiveTasksPerOrg", load.active_in_org, quotas.active_per_org)
+    _within("maxActiveTasks", load.active, quotas.active)
+    if tool_id == BULK_DOWNLOAD:
+        limit = quotas.bulk_downloads_per_user
+        _within("maxActiveBulkDownloadsPerUser", load.bulk_downloads_of_user, limit)
+    made = load.artifact_bytes_in_org
+    if made + estimated_output_bytes > quotas.artifact_bytes_per_org_day:
+        raise LimitReached(
+            "The organization has made as many bytes of artifacts in 24 hours as it may "
+            f"({made} of {quotas.artifact_bytes_per_org_day}); try again later.",
+            limit_name="maxArtifactBytesPerOrgDay",
+            limit=quotas.artifact_bytes_per_org_day,
+            current=made,
+            retry_after_s=RETRY_DAY_S,
+        )
+
+
+def _within(name: str, current: int, limit: int) -> None:
+    if current >= limit:
+        raise LimitReached(
+            f"{current} tasks wait or run, and the limit ({name}) is {limit}; try again when one has ended.",
+            limit_name=name,
+            limit=limit,
+            current=current,
+            retry_after_s=RETRY_ACTIVE_S,
+        )

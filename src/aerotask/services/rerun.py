@@ -1,0 +1,115 @@
+"""Ended tasks, once more: the same one again (retry), or a new one made from it (restart)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aerotask.dispatch.port import Hint
+from aerotask.domain.access import Caller
+from aerotask.domain.errors import Conflict, InvalidInput
+from aerotask.domain.ids import TaskId
+from aerotask.domain.states import TaskState
+from aerotask.services.access import OpenDataset
+from aerotask.services.hints import HintSender
+from aerotask.services.quota import Quotas, admit
+from aerotask.services.submit import Submission, SubmitService, Submitted
+from aerotask.services.tasks import TaskService
+from aerotask.store import steering, tasks
+from aerotask.store.engine import Database
+from aerotask.store.expiry import hold_names
+from aerotask.store.tasks import TaskRow
+
+
+@dataclass(frozen=True, slots=True)
+class RerunService:
+    """Runs ended tasks again."""
+
+    db: Database
+    tasks: TaskService
+    submits: SubmitService
+    hints: HintSender
+    quotas: Quotas
+
+    async def retry(self, caller: Caller, org_slug: str, slug: str, task_id: TaskId) -> TaskRow:
+        """Run a Failed or Deleted task again on the contents that it was submitted for; the log goes on.
+
+        Raises:
+            Forbidden: the task is somebody else's and the caller is no administrator.
+            Conflict: it has not ended, has succeeded, or what it read is gone.
+            LimitReached: it would be one task too many.
+        """
+        dataset, task = await self.tasks.managed(caller, org_slug, slug, task_id)
+        self.submits.available_tool(task.tool_id, task.tool_version)
+        async with self.db.begin() as connection:
+            attempts = await self._begin_again(connection, caller, dataset, task)
+        self.hints.notify(Hint(task_id, attempts))
+        return await self.tasks.status_in(dataset, task_id)
+
+    async def restart(  # noqa: PLR0913  which task, and what is to be different
+        self,
+        caller: Caller,
+        org_slug: str,
+        slug: str,
+        task_id: TaskId,
+        *,
+        params: Mapping[str, Any],
+        rerun_from: str | None,
+    ) -> Submitted:
+        """Submit an ended task anew, with some params changed, on the contents that are there now.
+
+        Raises:
+            Forbidden, LimitReached, TooLarge: as for a submit.
+            Conflict: the task has not ended.
+            InvalidInput: the tool's version is gone, has no stages, or doesn't take the params.
+        """
+        dataset, task = await self.tasks.managed(caller, org_slug, slug, task_id)
+        if not task.state.terminal:
+            raise Conflict(f"The task is {task.state}; restart it when it has ended.", code="not-ended")
+        if rerun_from is not None:
+            raise InvalidInput(f"Tool '{task.tool_id}' has no stages to run from.", code="no-stages")
+        submission = Submission(
+            tool_id=task.tool_id,
+            version=task.tool_version,
+            params={**task.params, **params},
+            force=True,
+            tags=tuple(task.tags),
+            metadata=task.client_metadata,
+            restart_of=task_id,
+            callback_url=task.callback_url,
+        )
+        return await self.submits.submit_to(caller, dataset, submission)
+
+    async def _begin_again(
+        self, connection: AsyncConnection, caller: Caller, dataset: OpenDataset, task: TaskRow
+    ) -> int:
+        if task.state not in {TaskState.FAILED, TaskState.DELETED}:
+            raise _not_retryable(task.state)
+        await admit(
+            connection,
+            self.quotas,
+            org_id=dataset.row.standing.org_id,
+            user_id=task.user_id,
+            tool_id=task.tool_id,
+            estimated_output_bytes=task.estimated_output_bytes,
+        )
+        if await hold_names(connection, await tasks.input_blobs(connection, task.id)):
+            raise Conflict(
+                "A file that the task read has been replaced or removed since; restart the task to run it "
+                "on what is there now.",
+                code="input-changed",
+            )
+        attempts = await steering.begin_again(connection, task.id, by=caller.display_name)
+        if attempts is None:
+            raise Conflict("Somebody else has retried or removed the task.", code="not-retryable")
+        return attempts
+
+
+def _not_retryable(state: TaskState) -> Conflict:
+    advice = "restart it to run it anew" if state is TaskState.SUCCEEDED else "wait until it has ended"
+    return Conflict(
+        f"The task is {state}; only Failed and Deleted ones can be retried: {advice}.", code="not-retryable"
+    )

@@ -1,0 +1,252 @@
+"""Submitting a task: from a body to a committed row, or to the task that is the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aerotask.dispatch.port import Hint
+from aerotask.domain.access import Access, Caller
+from aerotask.domain.errors import Conflict, InvalidInput
+from aerotask.domain.ids import OrgId, TaskId, new_id
+from aerotask.failpoints import failpoint
+from aerotask.registry import Registry
+from aerotask.sdk import Tool
+from aerotask.services.access import AccessService, OpenDataset, require
+from aerotask.services.callbacks import CallbackService
+from aerotask.services.dedup import dedup_key
+from aerotask.services.hints import HintSender
+from aerotask.services.idempotency import IdempotentRequest, idempotent
+from aerotask.services.planning import PlannedRun, plan_run
+from aerotask.services.quota import Quotas, admit, refuse_oversized
+from aerotask.store import locks, submits
+from aerotask.store.engine import Database
+from aerotask.store.locks import LockSpace
+from aerotask.store.orgs import DatasetRow
+from aerotask.store.submits import NewTask, Twin
+
+FARTHEST = timedelta(days=366)
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What a client asks for."""
+
+    tool_id: str
+    version: str | None = None
+    path: str | None = None
+    params: Mapping[str, Any] | None = None
+    force: bool = False
+    scheduled_at: datetime | None = None
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    unique_id: str | None = None
+    restart_of: TaskId | None = None
+    callback_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The task that answers for a submission; `deduplicated` if it was there before."""
+
+    task_id: TaskId
+    tool_id: str
+    version: str
+    deduplicated: bool
+    estimated_output_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is kept for whoever asks again."""
+        return {**asdict(self), "task_id": str(self.task_id)}
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Submitted:
+        """What `to_json` made."""
+        return cls(**{**kept, "task_id": TaskId(UUID(kept["task_id"]))})
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitService:
+    """Takes submissions."""
+
+    db: Database
+    access: AccessService
+    registry: Registry
+    hints: HintSender
+    quotas: Quotas
+    dedup_lookback: timedelta
+    callbacks: CallbackService
+
+    async def submit(
+        self,
+        caller: Caller,
+        org_slug: str,
+        slug: str,
+        submission: Submission,
+        *,
+        idempotency_key: str | None = None,
+    ) -> Submitted:
+        """Check, plan and commit a task; when this returns, no crash can lose it.
+
+        Raises:
+            Unauthenticated, NotFound: the dataset can't be read by the caller.
+            InvalidInput: tool, version, params, paths or the time won't do.
+            Forbidden: the tool needs more than the caller may do.
+            Conflict: the `uniqueId` is taken, or an input was replaced or removed meanwhile.
+            KeyReused: the key came with another submission before.
+            TooLarge, LimitReached: a quota.
+        """
+        dataset = await self.access.dataset(caller, org_slug, slug)
+        request = None
+        if idempotency_key is not None:
+            request = idempotent(caller, idempotency_key, _fingerprinted(dataset.row, submission))
+            async with self.db.read() as connection:
+                first = await request.first_answer(connection)
+            if first is not None:
+                return Submitted.from_json(first)
+        return await self.submit_to(caller, dataset, submission, request)
+
+    async def submit_to(
+        self,
+        caller: Caller,
+        dataset: OpenDataset,
+        submission: Submission,
+        request: IdempotentRequest | None = None,
+    ) -> Submitted:
+        """As `submit`, to a dataset that the caller was let into."""
+        _refuse_far_future(submission.scheduled_at)
+        tool = self.available_tool(submission.tool_id, submission.version)
+        require(caller, dataset.rights, tool.access)
+        self.callbacks.check(caller, submission.callback_url)
+        run = await plan_run(self.db, dataset.row, tool, path=submission.path, params=submission.params or {})
+        task = _new_task(caller, dataset.row, run, submission)
+        submitted = await self._insert(caller, tool, task, request, force=submission.force)
+        if submitted.task_id == task.id:
+            failpoint("submit-committed")
+            self.hints.notify(Hint(submitted.task_id, 0))
+        return submitted
+
+    def available_tool(self, tool_id: str, version: str | None) -> Tool[Any]:
+        """The tool of that version, or of the highest.
+
+        Raises:
+            InvalidInput: there is none, or it can't run here.
+        """
+        tool = self.registry.get(tool_id, version)
+        reason = tool.unavailable_reason()
+        if reason:
+            raise InvalidInput(f"Tool '{tool.id}' can't run here: {reason}", code="tool-unavailable")
+        return tool
+
+    async def _insert(
+        self,
+        caller: Caller,
+        tool: Tool[Any],
+        task: NewTask,
+        request: IdempotentRequest | None,
+        *,
+        force: bool,
+    ) -> Submitted:
+        async with self.db.begin() as connection:
+            if request is not None:
+                await request.hold(connection)
+                first = await request.first_answer(connection)
+                if first is not None:
+                    return Submitted.from_json(first)
+            twin = None if force else await self._twin(connection, tool, task)
+            if twin is None:
+                await self._add(connection, caller, task)
+                submitted = _answer(task, task.id, task.estimated_output_bytes, deduplicated=False)
+            else:
+                submitted = _answer(task, twin.id, twin.estimated_output_bytes, deduplicated=True)
+            if request is not None:
+                await request.keep(connection, submitted.to_json())
+        return submitted
+
+    async def _twin(self, connection: AsyncConnection, tool: Tool[Any], task: NewTask) -> Twin | None:
+        await locks.take(connection, LockSpace.DEDUP, locks.key_of(task.dedup_key))
+        return await submits.find_twin(
+            connection,
+            task.dataset_id,
+            task.dedup_key,
+            lookback=self.dedup_lookback,
+            needs_artifact=tool.artifact_suffix is not None,
+            active_only=tool.access is not Access.READ,
+            scheduled_at=task.scheduled_at,
+            callback_url=task.callback_url,
+        )
+
+    async def _add(self, connection: AsyncConnection, caller: Caller, task: NewTask) -> None:
+        if task.unique_id is not None:
+            # Under the lock that every insert takes, so that nobody takes the id between look and insert.
+            await locks.take(connection, LockSpace.QUOTA)
+            await _refuse_taken(connection, task.org_id, task.unique_id)
+        refuse_oversized(self.quotas, task.estimated_output_bytes)
+        await admit(
+            connection,
+            self.quotas,
+            org_id=task.org_id,
+            user_id=task.user_id,
+            tool_id=task.tool_id,
+            estimated_output_bytes=task.estimated_output_bytes,
+        )
+        if await submits.add(connection, task, by=caller.display_name):
+            raise Conflict(
+                "An input was replaced or removed while the task was submitted; submit it again.",
+                code="input-changed",
+            )
+
+
+async def _refuse_taken(connection: AsyncConnection, org_id: OrgId, unique_id: str) -> None:
+    holder = await submits.find_holder(connection, org_id, unique_id)
+    if holder is not None:
+        raise Conflict(
+            "Another task of the organization has this uniqueId; see Location.",
+            code="unique-id-taken",
+            location=f"/orgs/{holder.org_slug}/ds/{holder.dataset_slug}/tasks/{holder.id}",
+        )
+
+
+def _refuse_far_future(scheduled_at: datetime | None) -> None:
+    if scheduled_at is not None and scheduled_at > datetime.now(UTC) + FARTHEST:
+        raise InvalidInput(
+            f"'scheduledAt' may be {FARTHEST.days} days ahead at most.", code="scheduled-too-late"
+        )
+
+
+def _fingerprinted(dataset: DatasetRow, submission: Submission) -> dict[str, Any]:
+    return {"dataset": str(dataset.id), **asdict(submission)}
+
+
+def _new_task(caller: Caller, dataset: DatasetRow, run: PlannedRun, submission: Submission) -> NewTask:
+    path = run.params.get("path")
+    return NewTask(
+        id=TaskId(new_id()),
+        org_id=dataset.standing.org_id,
+        dataset_id=dataset.id,
+        user_id=caller.user_id,
+        tool_id=run.tool.id,
+        tool_version=run.tool.version,
+        path=path if isinstance(path, str) else None,
+        params=run.params,
+        dedup_key=dedup_key(run.tool.id, run.tool.version, run.params, run.inputs),
+        estimated_output_bytes=run.plan.estimated_output_bytes,
+        memory_bytes=run.plan.memory_bytes,
+        writes=run.plan.writes,
+        inputs=run.inputs,
+        scheduled_at=submission.scheduled_at,
+        tags=submission.tags,
+        client_metadata=submission.metadata,
+        unique_id=submission.unique_id,
+        restart_of=submission.restart_of,
+        callback_url=submission.callback_url,
+    )
+
+
+def _answer(task: NewTask, task_id: TaskId, estimated: int, *, deduplicated: bool) -> Submitted:
+    return Submitted(task_id, task.tool_id, task.tool_version, deduplicated, estimated)

@@ -1,0 +1,228 @@
+"""What has to be tidied up behind everybody: each sweep is idempotent, and one worker at a time runs it.
+
+A sweep works in batches, each a transaction of its own, so a crash in its middle costs nothing that was
+done. Rows go first and files after them: what a crash leaves in between are files that nothing names, which
+the sweep of orphans finds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import IntEnum
+from pathlib import Path
+
+import structlog
+
+from aerotask.blobs.port import BlobStore
+from aerotask.dispatch.port import Dispatcher, Hint
+from aerotask.domain.states import TaskState
+from aerotask.failpoints import failpoint
+from aerotask.services.callbacks import owe
+from aerotask.services.workfolders import work_folder
+from aerotask.store import expiry, locks, recovery, steering, turns, unsent
+from aerotask.store.engine import Database
+from aerotask.store.locks import LockSpace
+
+BATCH = 500
+# A hint leaves within milliseconds of the commit; after this long whoever should have sent it is gone.
+HINT_OVERDUE_S = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Sweep(IntEnum):
+    """The sweeps that run alone, by the second half of their lock's key."""
+
+    ARTIFACTS = 1
+    OLD_TASKS = 2
+    ORPHANS = 3
+    UNSENT_HINTS = 4
+    IDEMPOTENCY_KEYS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class SweepLimits:
+    """What counts as expired, old, lost or too much."""
+
+    max_strikes: int
+    running_per_user: int
+    quiet_s: float
+    """How long a worker without its lock must have been silent to be taken for dead."""
+    settle_s: float
+    """How long after a start of Postgres missing locks prove nothing."""
+    retention_days: int
+    blob_grace: timedelta
+    clock_offset_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class SweepService:
+    """The sweeps; each says how much it did, in the log and to its caller."""
+
+    db: Database
+    blobs: BlobStore
+    dispatcher: Dispatcher
+    limits: SweepLimits
+
+    async def lost_workers(self) -> int:
+        """Free the tasks of workers that died or fell silent; how many are to run again at once."""
+        async with self.db.begin() as connection:
+            recovered = await recovery.recover_lost(
+                connection,
+                max_strikes=self.limits.max_strikes,
+                quiet_s=self.limits.quiet_s,
+                settle_s=self.limits.settle_s,
+            )
+            await owe(connection, [task.task_id for task in recovered if task.state.terminal])
+        for task in recovered:
+            _log.warning("task.worker_lost", task_id=str(task.task_id), attempt=task.attempt, now=task.state)
+            # Its worker can't tidy up. One that was only paused finds its files gone, and its lease too.
+            folder = work_folder(self.blobs.work_root, task.task_id, task.attempt)
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        now = Counter(task.state for task in recovered)
+        _tell(
+            "lost_leases",
+            again=now[TaskState.ENQUEUED],
+            later=now[TaskState.SCHEDULED],
+            failed=now[TaskState.FAILED],
+        )
+        return now[TaskState.ENQUEUED]
+
+    async def turns(self) -> int:
+        """Say of due tasks that their user's running limit holds them back; of how many."""
+        async with self.db.begin() as connection:
+            held = await turns.hold_back(
+                connection, running_per_user=self.limits.running_per_user, at_most=BATCH
+            )
+        _tell("turns", held=held)
+        return held
+
+    async def unsent_hints(self) -> int:
+        """Tell the queue of tasks that it should know of by now; of how many."""
+        return await self._alone(Sweep.UNSENT_HINTS, self._unsent_hints)
+
+    async def expired_artifacts(self) -> int:
+        """Remove artifacts whose time has come; how many."""
+        return await self._alone(Sweep.ARTIFACTS, self._expired_artifacts)
+
+    async def old_tasks(self) -> int:
+        """Remove the rows of tasks that ended long ago, with their logs; how many."""
+        return await self._alone(Sweep.OLD_TASKS, self._old_tasks)
+
+    async def old_idempotency_keys(self) -> int:
+        """Remove the first answers that nobody may ask for any more; how many."""
+        return await self._alone(Sweep.IDEMPOTENCY_KEYS, self._old_idempotency_keys)
+
+    async def orphans(self) -> int:
+        """Remove stored files that no row names and work folders that nobody works in; how many."""
+        return await self._alone(Sweep.ORPHANS, self._orphans)
+
+    async def _alone(self, sweep: Sweep, run: Callable[[], Awaitable[Mapping[str, int]]]) -> int:
+        async with self.db.begin() as guard:
+            if not await locks.try_take(guard, LockSpace.SWEEP, sweep):
+                return 0
+            counts = await locks.held_during(guard, run())
+        _tell(sweep.name.lower(), **counts)
+        return sum(counts.values())
+
+    async def _unsent_hints(self) -> Mapping[str, int]:
+        async with self.db.read() as connection:
+            found = await unsent.find_unsent(connection, older_than_s=HINT_OVERDUE_S, at_most=BATCH)
+        if found:
+            # A crash from here on sends them a second time, which wakes workers and does nothing else.
+            await self.dispatcher.send([Hint(task.task_id, task.attempt) for task in found])
+            async with self.db.begin() as connection:
+                await steering.mark_enqueued(connection, [task.task_id for task in found])
+        return {"sent": len(found)}
+
+    async def _expired_artifacts(self) -> Mapping[str, int]:
+        total = 0
+        while True:
+            async with self.db.begin() as connection:
+                freed = await expiry.remove_expired_artifacts(
+                    connection, clock_offset_s=self.limits.clock_offset_s, at_most=BATCH
+                )
+            await self._remove(freed)
+            total += len(freed)
+            if len(freed) < BATCH:
+                return {"removed": total}
+
+    async def _old_tasks(self) -> Mapping[str, int]:
+        total = 0
+        while True:
+            async with self.db.begin() as connection:
+                cleared = await expiry.remove_old_tasks(
+                    connection,
+                    retention_days=self.limits.retention_days,
+                    clock_offset_s=self.limits.clock_offset_s,
+                    at_most=BATCH,
+                )
+            await self._remove(cleared.blob_keys)
+            total += cleared.tasks
+            if cleared.tasks < BATCH:
+                return {"removed": total}
+
+    async def _old_idempotency_keys(self) -> Mapping[str, int]:
+        total = 0
+        while True:
+            async with self.db.begin() as connection:
+                gone = await expiry.remove_old_idempotency_keys(
+                    connection, clock_offset_s=self.limits.clock_offset_s, at_most=BATCH
+                )
+            total += gone
+            if gone < BATCH:
+                return {"removed": total}
+
+    # Why this never takes a blob that a committed row names, nor one that a row is about to name:
+    # - A new blob is named within moments of being stored, and no blob younger than the grace time is
+    #   looked at. (So the grace time must be longer than a worker outlasts an outage of Postgres for with
+    #   finished outputs in its hands, `worker.attempt.OUTAGE_S`.)
+    # - An old blob gets another name only from a name that it has: the entry that a task reads, or is
+    #   copied from. Whoever does that holds LockSpace.BLOBS shared from before they check that the old name
+    #   is still there (`expiry.hold_names`) until they commit. The look that counts is made under the same
+    #   lock held alone: before it, they have committed and are seen; after it, they find no name to take.
+    #   So what it finds unnamed stays so for ever, and the files can go without the lock.
+    async def _orphans(self) -> Mapping[str, int]:
+        total = 0
+        batches = self.blobs.older_than(self.limits.blob_grace)
+        while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+            async with self.db.read() as connection:
+                suspects = set(batch) - await expiry.named_among(connection, batch)
+            if suspects:
+                async with self.db.begin() as connection:
+                    await locks.take(connection, LockSpace.BLOBS)
+                    suspects -= await expiry.named_among(connection, list(suspects))
+                await self._remove(suspects)
+            total += len(suspects)
+        return {"blobs": total, "folders": await asyncio.to_thread(self._abandoned_work)}
+
+    async def _remove(self, blob_keys: Iterable[str]) -> None:
+        for key in blob_keys:
+            failpoint("sweep-removing")
+            await self.blobs.remove(key)
+
+    def _abandoned_work(self) -> int:
+        """Remove work folders that nobody has touched for the grace time: their workers are gone."""
+        horizon = time.time() - self.limits.blob_grace.total_seconds()
+        abandoned = [folder for folder in self.blobs.work_root.iterdir() if _untouched_since(folder, horizon)]
+        for folder in abandoned:
+            shutil.rmtree(folder, ignore_errors=True)
+        return len(abandoned)
+
+
+def _untouched_since(folder: Path, horizon: float) -> bool:
+    with suppress(FileNotFoundError):  # its attempt has just ended
+        return folder.stat().st_mtime < horizon
+    return False
+
+
+def _tell(sweep: str, **counts: int) -> None:
+    if any(counts.values()):
+        _log.info("sweep.done", sweep=sweep, **counts)

@@ -1,0 +1,225 @@
+"""Watching tasks and ending them: status, list, log, result, cancel, clear."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from aerotask.blobs.port import BlobStore, OpenBlob
+from aerotask.domain.access import Access, Caller, may_manage_task
+from aerotask.domain.errors import Conflict, Forbidden, Gone, NotFound
+from aerotask.domain.ids import TaskId
+from aerotask.domain.states import TaskState
+from aerotask.services.access import AccessService, OpenDataset, require_admin, require_user
+from aerotask.services.callbacks import owe
+from aerotask.store import callbacks, logs, steering, tasks
+from aerotask.store.callbacks import CallbackRow
+from aerotask.store.engine import Database
+from aerotask.store.logs import LogPage
+from aerotask.store.tasks import ArtifactRow, TaskFilter, TaskRow
+
+MAX_TAKE = 200
+MAX_LOG_LINES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPage:
+    """Some of the tasks that a filter lets through, and how many there are in all."""
+
+    items: list[TaskRow]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenArtifact:
+    """An artifact and its content, held open."""
+
+    row: ArtifactRow
+    content: OpenBlob
+
+
+@dataclass(frozen=True, slots=True)
+class TaskService:
+    """What can be done to submitted tasks."""
+
+    db: Database
+    blobs: BlobStore
+    access: AccessService
+
+    async def status(self, caller: Caller, org_slug: str, slug: str, task_id: TaskId) -> TaskRow:
+        """The task; its status needs Read on the dataset.
+
+        Raises:
+            NotFound: the dataset has no such task.
+        """
+        dataset = await self.access.dataset(caller, org_slug, slug)
+        return await self.status_in(dataset, task_id)
+
+    async def status_in(self, dataset: OpenDataset, task_id: TaskId) -> TaskRow:
+        """The task of a dataset that the caller was let into.
+
+        Raises:
+            NotFound: the dataset has no such task.
+        """
+        async with self.db.read() as connection:
+            task = await tasks.find(connection, dataset.row.id, task_id)
+        if task is None:
+            raise _no_task(task_id)
+        return task
+
+    async def managed(
+        self, caller: Caller, org_slug: str, slug: str, task_id: TaskId
+    ) -> tuple[OpenDataset, TaskRow]:
+        """The task and its dataset, for a caller who may cancel, delete, retry and restart it.
+
+        Raises:
+            Forbidden: the task is somebody else's and the caller is no administrator.
+            NotFound: the dataset has no such task.
+        """
+        dataset = await self.access.dataset(caller, org_slug, slug)
+        task = await self.status_in(dataset, task_id)
+        if not may_manage_task(caller, dataset.rights, task.user_id):
+            raise Forbidden("Only whoever submitted the task, or an administrator, may do this to it.")
+        return dataset, task
+
+    async def list_tasks(  # noqa: PLR0913  where, which, and what part of them
+        self, caller: Caller, org_slug: str, slug: str, which: TaskFilter, *, skip: int, take: int
+    ) -> TaskPage:
+        """The dataset's tasks that pass the filter, newest first."""
+        dataset = (await self.access.dataset(caller, org_slug, slug)).row
+        return await self._page(replace(which, dataset_id=dataset.id), skip=skip, take=take)
+
+    async def list_own(self, caller: Caller, which: TaskFilter, *, skip: int, take: int) -> TaskPage:
+        """The caller's tasks in every dataset that they may still read, newest first.
+
+        Raises:
+            Unauthenticated: nobody is signed in.
+        """
+        me = require_user(caller)
+        own = replace(which, owner_id=me, readable_by=None if caller.is_admin else me)
+        return await self._page(own, skip=skip, take=take)
+
+    async def list_all(self, caller: Caller, which: TaskFilter, *, skip: int, take: int) -> TaskPage:
+        """Every task of the system that passes the filter, newest first; for administrators."""
+        require_admin(caller)
+        return await self._page(which, skip=skip, take=take)
+
+    async def log(  # noqa: PLR0913  whose log, and which part
+        self, caller: Caller, org_slug: str, slug: str, task_id: TaskId, *, since: int, take: int
+    ) -> LogPage:
+        """Lines of the task's log from number `since` on."""
+        dataset = await self.access.dataset(caller, org_slug, slug)
+        await self.status_in(dataset, task_id)
+        async with self.db.read() as connection:
+            return await logs.read(connection, task_id, since=since, take=max(1, min(take, MAX_LOG_LINES)))
+
+    async def open_result(self, caller: Caller, org_slug: str, slug: str, task_id: TaskId) -> OpenArtifact:
+        """Open the task's artifact for reading.
+
+        Raises:
+            Conflict: the task has not succeeded yet.
+            Gone: the artifact has expired.
+            NotFound: the task makes none.
+        """
+        dataset = await self.access.dataset(caller, org_slug, slug)
+        task = await self.status_in(dataset, task_id)
+        if task.artifact is None:
+            raise _no_artifact(task)
+        return await self._open(task.artifact)
+
+    async def assets(
+        self, caller: Caller, org_slug: str, slug: str, task_id: TaskId
+    ) -> tuple[TaskRow, list[ArtifactRow]]:
+        """The task, and every file that it offers for download, its result first."""
+        task = await self.status(caller, org_slug, slug, task_id)
+        async with self.db.read() as connection:
+            return task, await tasks.list_artifacts(connection, task_id)
+
+    async def open_asset(
+        self, caller: Caller, org_slug: str, slug: str, task_id: TaskId, name: str
+    ) -> OpenArtifact:
+        """Open one of the task's files for reading.
+
+        Raises:
+            Conflict, Gone: as for the result.
+            NotFound: the task offers no file of that name.
+        """
+        task, offered = await self.assets(caller, org_slug, slug, task_id)
+        for asset in offered:
+            if asset.file_name == name:
+                return await self._open(asset)
+        if task.artifact is None:
+            raise _no_artifact(task)
+        raise NotFound("The task made no file of that name; see its assets.", code="no-such-asset")
+
+    async def _open(self, artifact: ArtifactRow) -> OpenArtifact:
+        try:
+            return OpenArtifact(artifact, await self.blobs.open(artifact.blob_key))
+        except FileNotFoundError as error:  # expired since the look-up
+            raise _expired() from error
+
+    async def delete(self, caller: Caller, org_slug: str, slug: str, task_id: TaskId) -> TaskState:
+        """Cancel the task if it is active, else mark it Deleted; its artifact goes.
+
+        Raises:
+            Forbidden: the task is somebody else's and the caller is no administrator.
+            NotFound: the dataset has no such task.
+        """
+        dataset, _ = await self.managed(caller, org_slug, slug, task_id)
+        async with self.db.begin() as connection:
+            deletion = await steering.delete_one(connection, dataset.row.id, task_id, by=caller.display_name)
+            if deletion is None:
+                raise _no_task(task_id)
+            if deletion.moved:
+                await owe(connection, [task_id])
+        await self._remove_blobs(deletion.blob_keys)
+        return TaskState.DELETED
+
+    async def callbacks(self, caller: Caller, org_slug: str, slug: str, task_id: TaskId) -> list[CallbackRow]:
+        """The messages about the task to its callback URL, which may hold secrets.
+
+        Raises:
+            Forbidden: the task is somebody else's and the caller is no administrator.
+            NotFound: the dataset has no such task.
+        """
+        await self.managed(caller, org_slug, slug, task_id)
+        async with self.db.read() as connection:
+            return await callbacks.list_of_task(connection, task_id)
+
+    async def clear(self, caller: Caller, org_slug: str, slug: str, *, tool_id: str | None) -> int:
+        """Remove the dataset's ended tasks with logs and artifacts; how many they were. Needs Write."""
+        dataset = (await self.access.dataset(caller, org_slug, slug, to=Access.WRITE)).row
+        async with self.db.begin() as connection:
+            cleared = await steering.clear_ended(connection, dataset.id, tool_id=tool_id)
+        await self._remove_blobs(cleared.blob_keys)
+        return cleared.tasks
+
+    async def _page(self, which: TaskFilter, *, skip: int, take: int) -> TaskPage:
+        async with self.db.read() as connection:
+            total = await tasks.count(connection, which)
+            items = await tasks.list_newest(connection, which, skip=skip, take=max(1, min(take, MAX_TAKE)))
+        return TaskPage(items, total)
+
+    async def _remove_blobs(self, keys: tuple[str, ...]) -> None:
+        # After the commit: a crash in between leaves blobs that nothing names, and the sweep finds them.
+        for key in keys:
+            await self.blobs.remove(key)
+
+
+def _no_task(task_id: TaskId) -> NotFound:
+    return NotFound(f"The dataset has no task {task_id}.", code="no-such-task")
+
+
+def _no_artifact(task: TaskRow) -> Conflict | Gone | NotFound:
+    if not task.state.terminal:
+        return Conflict(
+            f"The task is {task.state}; its result is there once it has Succeeded.", code="not-finished"
+        )
+    if task.state is not TaskState.SUCCEEDED:
+        return Conflict(f"The task is {task.state} and has no result.", code="no-result")
+    if task.artifact_bytes:
+        return _expired()
+    return NotFound("The task's tool makes no artifact; see its outcome in the status.", code="no-artifact")
+
+
+def _expired() -> Gone:
+    return Gone("The artifact has expired; submit the task again to make it anew.", code="artifact-expired")

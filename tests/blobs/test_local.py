@@ -1,0 +1,159 @@
+import asyncio
+import hashlib
+import os
+import stat
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from aerotask.blobs.local import LocalBlobs
+from aerotask.domain.errors import TooLarge
+
+NO_LIMIT = 10**9
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> LocalBlobs:
+    return LocalBlobs(tmp_path)
+
+
+async def stream(*pieces: bytes) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
+async def content_of(blobs: LocalBlobs, key: str) -> bytes:
+    opened = await blobs.open(key)
+    try:
+        return b"".join([piece async for piece in opened.chunks(0, opened.size_bytes)])
+    finally:
+        await opened.close()
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+async def test_a_stream_is_stored_hashed_and_read_back(blobs: LocalBlobs) -> None:
+    pieces = [os.urandom(300_000) for _ in range(10)]
+    blob = await blobs.put(stream(*pieces), limit_bytes=NO_LIMIT)
+    assert blob.size_bytes == 3_000_000
+    assert blob.sha256 == hashlib.sha256(b"".join(pieces)).hexdigest()
+    assert await content_of(blobs, blob.key) == b"".join(pieces)
+
+
+async def test_an_empty_stream_is_a_blob(blobs: LocalBlobs) -> None:
+    blob = await blobs.put(stream(), limit_bytes=NO_LIMIT)
+    assert (blob.size_bytes, await content_of(blobs, blob.key)) == (0, b"")
+
+
+async def test_part_of_a_blob_can_be_read(blobs: LocalBlobs) -> None:
+    blob = await blobs.put(stream(b"0123456789"), limit_bytes=NO_LIMIT)
+    opened = await blobs.open(blob.key)
+    assert [piece async for piece in opened.chunks(2, 5)] == [b"234"]
+    await opened.close()
+
+
+async def test_a_stream_beyond_the_limit_leaves_nothing(blobs: LocalBlobs, tmp_path: Path) -> None:
+    await blobs.put(stream(b"x" * 100), limit_bytes=100)
+    with pytest.raises(TooLarge):
+        await blobs.put(stream(b"x" * 101), limit_bytes=100)
+    assert len(files(tmp_path)) == 1
+
+
+async def test_a_stream_that_breaks_off_leaves_nothing(blobs: LocalBlobs, tmp_path: Path) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"x" * 3_000_000
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        await blobs.put(broken(), limit_bytes=NO_LIMIT)
+    assert files(tmp_path) == []
+
+
+async def test_a_cancelled_upload_leaves_nothing(blobs: LocalBlobs, tmp_path: Path) -> None:
+    begun = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 2_000_000
+            begun.set()
+            await asyncio.sleep(0)
+
+    upload = asyncio.create_task(blobs.put(endless(), limit_bytes=NO_LIMIT))
+    await begun.wait()
+    upload.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await upload
+    assert files(tmp_path) == []
+
+
+async def test_a_blob_is_read_only_on_disk(blobs: LocalBlobs, tmp_path: Path) -> None:
+    await blobs.put(stream(b"x"), limit_bytes=NO_LIMIT)
+    [file] = files(tmp_path)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o444
+
+
+async def test_a_finished_file_is_adopted(blobs: LocalBlobs) -> None:
+    made = blobs.work_root / "made.tif"
+    made.write_bytes(b"made")
+    blob = await blobs.adopt(made)
+    assert (blob.size_bytes, blob.sha256) == (4, hashlib.sha256(b"made").hexdigest())
+    assert await content_of(blobs, blob.key) == b"made"
+    assert not made.exists()
+
+
+async def test_links_and_folders_are_not_adopted(blobs: LocalBlobs, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"secret")
+    link = blobs.work_root / "link"
+    link.symlink_to(secret)
+    for path in (link, blobs.work_root):
+        with pytest.raises(OSError, match="regular files"):
+            await blobs.adopt(path)
+    assert secret.read_bytes() == b"secret"
+
+
+async def test_a_file_that_has_another_name_is_adopted_as_a_copy(blobs: LocalBlobs) -> None:
+    blob = await blobs.put(stream(b"shared"), limit_bytes=NO_LIMIT)
+    lent = blobs.work_root / "lent"
+    await blobs.lend(blob.key, lent)
+
+    adopted = await blobs.adopt(lent)
+    await blobs.remove(adopted.key)
+
+    assert adopted.sha256 == blob.sha256
+    assert await content_of(blobs, blob.key) == b"shared"
+
+
+async def test_a_lent_file_outlives_its_blob(blobs: LocalBlobs) -> None:
+    blob = await blobs.put(stream(b"lent"), limit_bytes=NO_LIMIT)
+    lent = blobs.work_root / "input.tif"
+    await blobs.lend(blob.key, lent)
+    await blobs.remove(blob.key)
+    assert lent.read_bytes() == b"lent"
+
+
+async def test_whoever_has_a_blob_open_reads_it_to_its_end(blobs: LocalBlobs) -> None:
+    blob = await blobs.put(stream(b"x" * 1_000_000), limit_bytes=NO_LIMIT)
+    opened = await blobs.open(blob.key)
+    await blobs.remove(blob.key)
+    await blobs.remove(blob.key)
+    assert sum([len(piece) async for piece in opened.chunks(0, opened.size_bytes)]) == 1_000_000
+    await opened.close()
+    with pytest.raises(FileNotFoundError):
+        await blobs.open(blob.key)
+
+
+async def test_old_blobs_are_listed_and_old_partial_files_removed(blobs: LocalBlobs, tmp_path: Path) -> None:
+    keys = {(await blobs.put(stream(b"x"), limit_bytes=NO_LIMIT)).key for _ in range(5)}
+    leftover = tmp_path / "partial" / "left"
+    leftover.write_bytes(b"x")
+    assert list(blobs.older_than(timedelta(hours=1))) == []
+    assert leftover.exists()
+    for file in files(tmp_path):
+        os.utime(file, (0, 0))
+    assert {key for batch in blobs.older_than(timedelta(hours=1)) for key in batch} == keys
+    assert not leftover.exists()

@@ -1,0 +1,117 @@
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Self
+
+import pytest
+
+from aerotask.dispatch.arq import ArqDispatcher, ArqListener
+from aerotask.dispatch.port import Hint
+from aerotask.domain.ids import TaskId, new_id
+from aerotask.local.folder import OwnedFolder
+from aerotask.local.valkey import EmbeddedValkey
+
+TIMEOUT_S = 20
+
+
+@pytest.fixture
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
+    """A Valkey that tests may stop."""
+    with OwnedFolder(tmp_path_factory.mktemp("valkey")) as folder:
+        server = EmbeddedValkey(folder, durable=False)
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+async def dispatcher(valkey: EmbeddedValkey) -> AsyncIterator[ArqDispatcher]:
+    opened = ArqDispatcher(valkey.url)
+    yield opened
+    await opened.close()
+
+
+class Heard:
+    """Runs a listener and remembers what it hears."""
+
+    def __init__(self, url: str) -> None:
+        self.listener = ArqListener(url)
+        self.hints: asyncio.Queue[Hint] = asyncio.Queue()
+
+    async def __aenter__(self) -> Self:
+        self._running = asyncio.create_task(self.listener.run(self.hints.put_nowait))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._running.cancel()
+        await asyncio.gather(self._running, return_exceptions=True)
+
+    async def next(self) -> Hint:
+        return await asyncio.wait_for(self.hints.get(), TIMEOUT_S)
+
+
+def hint(attempt: int = 0) -> Hint:
+    return Hint(TaskId(new_id()), attempt)
+
+
+async def test_a_hint_arrives_at_one_listener(valkey: EmbeddedValkey, dispatcher: ArqDispatcher) -> None:
+    sent = [hint() for _ in range(20)]
+    async with Heard(valkey.url) as one, Heard(valkey.url) as other:
+        await dispatcher.send(sent)
+        received: list[Hint] = []
+        async with asyncio.timeout(TIMEOUT_S):
+            while len(received) < 20:
+                for heard in (one, other):
+                    while not heard.hints.empty():
+                        received.append(heard.hints.get_nowait())
+                await asyncio.sleep(0)
+    assert sorted(map(str, received)) == sorted(map(str, sent))
+
+
+async def test_a_later_attempt_of_the_same_task_is_another_hint(
+    valkey: EmbeddedValkey, dispatcher: ArqDispatcher
+) -> None:
+    first = hint()
+    async with Heard(valkey.url) as heard:
+        await dispatcher.send([first])
+        assert await heard.next() == first
+        await dispatcher.send([Hint(first.task_id, 1)])
+        assert await heard.next() == Hint(first.task_id, 1)
+        await dispatcher.send([first])
+        assert await heard.next() == first
+
+
+async def test_a_listener_that_does_not_accept_leaves_hints_to_others(
+    valkey: EmbeddedValkey, dispatcher: ArqDispatcher
+) -> None:
+    async with Heard(valkey.url) as busy, Heard(valkey.url) as idle:
+        busy.listener.accept(more=False)
+        for _ in range(10):
+            await dispatcher.send([hint()])
+            await idle.next()
+        assert busy.hints.empty()
+        idle.listener.accept(more=False)
+        busy.listener.accept(more=True)
+        await dispatcher.send([hint()])
+        await busy.next()
+
+
+async def test_a_listener_outlasts_an_outage(valkey: EmbeddedValkey, dispatcher: ArqDispatcher) -> None:
+    async with Heard(valkey.url) as heard:
+        await dispatcher.send([hint()])
+        await heard.next()
+        valkey.stop()
+        with pytest.raises(OSError, match="Redis"):
+            await dispatcher.send([hint()])
+        with pytest.raises(OSError, match="Redis"):
+            await dispatcher.ping()
+        valkey.start()
+        await dispatcher.ping()
+        late = hint()
+        await dispatcher.send([late])
+        assert await heard.next() == late
+
+
+async def test_hints_are_json_and_never_pickles(valkey: EmbeddedValkey, dispatcher: ArqDispatcher) -> None:
+    await dispatcher.send([hint()])
+    [key] = await dispatcher._redis.keys("arq:job:*")
+    assert (await dispatcher._redis.get(key)).startswith(b"{")

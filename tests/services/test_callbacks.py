@@ -1,0 +1,114 @@
+"""What is owed to whom when tasks end."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.store.conftest import Rows, add_dataset, add_user
+
+from aerotask.domain.access import Caller
+from aerotask.domain.callbacks import CallbackState, Next
+from aerotask.domain.ids import TaskId
+from aerotask.services.callbacks import owe
+from aerotask.store import callbacks, leases, steering
+from aerotask.store.callbacks import CallbackRow
+from aerotask.store.engine import Database
+from aerotask.store.leases import Failure, Report
+from aerotask.store.logs import LogLimits
+from aerotask.wiring import Platform
+
+URL = "https://hooks.example/?key=1"
+RAIN = Failure("bad-weather", "It rained.")
+
+
+@pytest.fixture
+async def rows(platform: Platform) -> Rows:
+    return await add_dataset(platform.db, await add_user(platform.db, "owner"), "acme")
+
+
+def owner(rows: Rows) -> Caller:
+    return Caller(user_id=rows.user_id, user_name="owner")
+
+
+async def fail(rows: Rows, *, by: str = "worker 1") -> TaskId:
+    task = await rows.claimed()
+    async with rows.db.begin() as connection:
+        await leases.fail(connection, task.lease, Report(0), RAIN, keep=LogLimits(100, 10_000), by=by)
+        await owe(connection, [task.lease.task_id])
+    return task.lease.task_id
+
+
+async def owed(db: Database, task_id: TaskId) -> list[CallbackRow]:
+    async with db.read() as connection:
+        return await callbacks.list_of_task(connection, task_id)
+
+
+async def body_of_next(db: Database) -> dict[str, Any]:
+    async with db.begin() as connection:
+        message = await callbacks.hold_next(connection, hold_s=60, without_users=(), without_hosts=())
+    assert message is not None
+    return dict(json.loads(message.body))
+
+
+async def test_an_end_owes_the_status_as_it_is_then(rows: Rows) -> None:
+    await rows.task(callback_url=URL)
+    [row] = await owed(rows.db, await fail(rows))
+    assert (row.url, row.state, row.tries, row.attempts) == (URL, CallbackState.WAITING, 0, [])
+    status = await body_of_next(rows.db)
+    assert (status["state"], status["error"]["code"]) == ("Failed", "bad-weather")
+    assert [event["to"] for event in status["history"]] == ["Created", "Processing", "Failed"]
+    assert (status["callbackUrl"], status["callbackCompleted"]) == (URL, False)
+
+
+async def test_a_task_without_a_callback_url_owes_nothing(rows: Rows) -> None:
+    await rows.task()
+    assert await owed(rows.db, await fail(rows)) == []
+
+
+async def test_nothing_is_owed_when_the_end_doesnt_commit(rows: Rows) -> None:
+    task_id = await rows.task(callback_url=URL)
+    async with rows.db.engine.connect() as connection:
+        await steering.delete_one(connection, rows.dataset_id, task_id, by="owner")
+        await owe(connection, [task_id])
+        await connection.rollback()
+    assert await owed(rows.db, task_id) == []
+
+
+async def test_a_second_end_owes_a_second_message_and_a_repeated_delete_none(
+    rows: Rows, platform: Platform
+) -> None:
+    await rows.task(callback_url=URL)
+    task_id = await fail(rows)
+    await body_of_next(rows.db)
+    for _ in range(3):
+        await platform.tasks.delete(owner(rows), "acme", "acme", task_id)
+    assert len(await owed(rows.db, task_id)) == 2
+    assert (await body_of_next(rows.db))["state"] == "Deleted"
+
+
+async def test_a_receiver_that_answered_410_is_owed_nothing_more(rows: Rows, platform: Platform) -> None:
+    await rows.task(callback_url=URL)
+    task_id = await fail(rows)
+    async with rows.db.begin() as connection:
+        message = await callbacks.hold_next(connection, hold_s=60, without_users=(), without_hosts=())
+        assert message is not None
+        await callbacks.record_try(connection, message, {}, Next(CallbackState.REFUSED))
+    await platform.tasks.delete(owner(rows), "acme", "acme", task_id)
+    assert [row.state for row in await owed(rows.db, task_id)] == [CallbackState.REFUSED]
+
+
+async def test_a_task_that_the_sweep_fails_owes_a_message(rows: Rows, platform: Platform) -> None:
+    task_id = await rows.task(callback_url=URL)
+    strict = replace(platform.sweep, limits=replace(platform.sweep.limits, max_strikes=1))
+    await rows.claimed(ttl_s=0)
+    await strict.lost_workers()
+    assert len(await owed(rows.db, task_id)) == 1
+    assert (await body_of_next(rows.db))["error"]["code"] == "worker-lost"
+
+
+async def test_a_task_that_runs_again_owes_nothing_yet(rows: Rows, platform: Platform) -> None:
+    task_id = await rows.task(callback_url=URL)
+    await rows.claimed(ttl_s=0)
+    assert await platform.sweep.lost_workers() == 1
+    assert await owed(rows.db, task_id) == []

@@ -1,0 +1,382 @@
+"""Every sweep: what it removes, that it can break off anywhere, and that two workers do it once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, insert, select, text, update
+from structlog.testing import capture_logs
+from tests.store.conftest import Rows, add_dataset, add_user
+
+from aerotask.blobs.local import LocalBlobs
+from aerotask.dispatch.arq import QUEUE, ArqDispatcher
+from aerotask.domain.ids import TaskId
+from aerotask.services.sweep import Sweep, SweepService
+from aerotask.store import entries, leases, locks, submits
+from aerotask.store.claims import Input
+from aerotask.store.clock import db_now
+from aerotask.store.entries import Content
+from aerotask.store.leases import MadeArtifact, Report
+from aerotask.store.locks import LockSpace
+from aerotask.store.logs import LogLimits
+from aerotask.store.models import Artifact, IdempotencyKey, Task
+from aerotask.wiring import Platform
+
+DAY_S = 24 * 3600
+LONG_AGO_S = 2 * 3600  # twice the grace time
+
+
+class Killed(BaseException):
+    """Stands for a SIGKILL at this point."""
+
+
+class DyingBlobs(LocalBlobs):
+    """The store of a process that dies when it is about to remove its file number `survives` + 1."""
+
+    survives = 1
+
+    async def remove(self, key: str) -> None:
+        if self.survives == 0:
+            raise Killed
+        self.survives -= 1
+        await super().remove(key)
+
+
+@dataclass
+class Yard:
+    """A platform with rows and blobs to sweep."""
+
+    platform: Platform
+    rows: Rows
+    root: Path
+    worker: SweepService = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.worker = self.platform.sweep
+
+    @property
+    def dying_worker(self) -> SweepService:
+        return replace(self.worker, blobs=DyingBlobs(self.root))
+
+    async def blob(self, *, age_s: float = LONG_AGO_S) -> str:
+        async def content() -> AsyncIterator[bytes]:
+            yield b"content"
+
+        key = (await self.platform.blobs.put(content(), limit_bytes=100)).key
+        then = time.time() - age_s
+        os.utime(self.file(key), (then, then))
+        return key
+
+    def file(self, key: str) -> Path:
+        return self.root / "blobs" / key[-2:] / key
+
+    def files(self) -> set[str]:
+        return {file.name for file in (self.root / "blobs").rglob("*") if file.is_file()}
+
+    async def entry(self, path: str, key: str) -> None:
+        async with self.rows.db.begin() as connection:
+            await entries.put_file(connection, self.rows.dataset_id, path, Content(key, "00ff", 7, "generic"))
+
+    async def forget_entry(self, path: str) -> None:
+        async with self.rows.db.begin() as connection:
+            await entries.remove_within(connection, self.rows.dataset_id, path)
+
+    async def succeeded(self, *keys: str, ttl_s: float = 60) -> TaskId:
+        """A task that has made artifacts of these blobs."""
+        await self.rows.task()
+        task = await self.rows.claimed()
+        async with self.rows.db.begin() as connection:
+            await leases.succeed(
+                connection,
+                task.lease,
+                Report(0, ("done",)),
+                keep=LogLimits(10, 1000),
+                by="tests",
+                artifacts=[
+                    MadeArtifact(f"{n}", "text/plain", key, 7, "00", ttl_s) for n, key in enumerate(keys)
+                ],
+                outputs=[],
+                result=None,
+            )
+        return task.lease.task_id
+
+    async def count(self, table: Any) -> int:
+        async with self.rows.db.read() as connection:
+            return int((await connection.execute(select(func.count()).select_from(table))).scalar_one())
+
+
+@pytest.fixture
+async def yard(platform: Platform, tmp_path: Path) -> Yard:
+    rows = await add_dataset(platform.db, await add_user(platform.db, "owner"), "acme")
+    return Yard(platform, rows, tmp_path / "storage")
+
+
+async def ended_long_ago(yard: Yard, *task_ids: TaskId) -> None:
+    async with yard.rows.db.begin() as connection:
+        long_ago = db_now(plus_s=-61 * DAY_S)
+        await connection.execute(update(Task).where(Task.id.in_(task_ids)).values(finished_at=long_ago))
+
+
+# Expired artifacts
+
+
+async def test_expired_artifacts_go_with_their_files_and_others_stay(yard: Yard) -> None:
+    stays, goes = await yard.blob(), await yard.blob()
+    await yard.succeeded(stays)
+    await yard.succeeded(goes, ttl_s=-1)
+    with capture_logs() as log:
+        assert await yard.worker.expired_artifacts() == 1
+        assert await yard.worker.expired_artifacts() == 0
+    assert [entry for entry in log if entry["event"] == "sweep.done"] == [
+        {"event": "sweep.done", "log_level": "info", "sweep": "artifacts", "removed": 1}
+    ]
+    assert yard.files() == {stays}
+
+
+async def test_a_crash_among_the_expired_files_leaves_orphans_that_go_later(yard: Yard) -> None:
+    stays = await yard.blob()
+    await yard.succeeded(stays)
+    await yard.succeeded(*[await yard.blob() for _ in range(3)], ttl_s=-1)
+    with pytest.raises(Killed):
+        await yard.dying_worker.expired_artifacts()
+    assert await yard.count(Artifact) == 1
+    assert len(yard.files()) == 3
+    assert await yard.worker.expired_artifacts() == 0
+    assert await yard.worker.orphans() == 2
+    assert yard.files() == {stays}
+
+
+# Old rows
+
+
+async def test_rows_of_long_ended_tasks_go_with_artifacts_and_files(yard: Yard) -> None:
+    recent, old = await yard.succeeded(await yard.blob()), await yard.succeeded(await yard.blob())
+    waiting = await yard.rows.task()
+    await ended_long_ago(yard, old)
+    assert [await yard.worker.old_tasks() for _ in range(2)] == [1, 0]
+    async with yard.rows.db.read() as connection:
+        assert set((await connection.execute(select(Task.id))).scalars()) == {recent, waiting}
+    assert len(yard.files()) == 1
+
+
+async def test_a_crash_among_the_files_of_old_tasks_leaves_orphans_that_go_later(yard: Yard) -> None:
+    await ended_long_ago(yard, *[await yard.succeeded(await yard.blob()) for _ in range(3)])
+    with pytest.raises(Killed):
+        await yard.dying_worker.old_tasks()
+    assert (await yard.count(Task), len(yard.files())) == (0, 2)
+    assert (await yard.worker.old_tasks(), await yard.worker.orphans()) == (0, 2)
+    assert yard.files() == set()
+
+
+async def test_an_old_task_that_is_retried_at_that_moment_stays(yard: Yard) -> None:
+    task_id = await yard.succeeded()
+    await ended_long_ago(yard, task_id)
+    async with yard.rows.db.begin() as connection:
+        again = update(Task).where(Task.id == task_id).values(state="Enqueued", finished_at=None)
+        await connection.execute(again)
+        sweeping = asyncio.create_task(yard.worker.old_tasks())
+        await wait_for_lock(yard, "transactionid")
+    assert await sweeping == 0
+    assert await yard.count(Task) == 1
+
+
+# Orphans
+
+
+async def wait_for_lock(yard: Yard, kind: str) -> None:
+    """Until somebody waits for a lock of that kind in our database."""
+    query = text("""
+        SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+        WHERE NOT l.granted AND l.locktype = :kind AND a.datname = current_database()
+    """)
+    async with yard.rows.db.read() as connection, asyncio.timeout(30):
+        while not (await connection.execute(query, {"kind": kind})).scalar_one():
+            pass
+
+
+async def test_old_files_that_nothing_names_go_and_named_and_young_ones_stay(yard: Yard) -> None:
+    young, entry, artifact, read, orphan = [
+        await yard.blob(age_s=0),
+        *[await yard.blob() for _ in range(4)],
+    ]
+    await yard.entry("a", entry)
+    await yard.entry("b", read)
+    await yard.succeeded(artifact)
+    await yard.rows.task(inputs=(Input("b", "00ff", read),))
+    await yard.forget_entry("b")
+    with capture_logs() as log:
+        assert [await yard.worker.orphans() for _ in range(2)] == [1, 0]
+    assert [entry for entry in log if entry["event"] == "sweep.done"] == [
+        {"event": "sweep.done", "log_level": "info", "sweep": "orphans", "blobs": 1, "folders": 0}
+    ]
+    assert yard.files() == {young, entry, artifact, read}
+    assert orphan not in yard.files()
+
+
+async def test_a_crash_among_the_orphans_leaves_the_others_for_later(yard: Yard) -> None:
+    for _ in range(4):
+        await yard.blob()
+    with pytest.raises(Killed):
+        await yard.dying_worker.orphans()
+    assert len(yard.files()) == 3
+    assert await yard.worker.orphans() == 3
+
+
+async def test_a_file_that_a_submit_is_about_to_name_stays(yard: Yard) -> None:
+    key = await yard.blob()
+    await yard.entry("a", key)
+    new = yard.rows.new_task(inputs=(Input("a", "00ff", key),))
+    async with yard.rows.db.begin() as connection:
+        assert await submits.add(connection, new, by="tests") == set()
+        await yard.forget_entry("a")  # committed at once: for all others nothing names the blob now
+        sweeping = asyncio.create_task(yard.worker.orphans())
+        await wait_for_lock(yard, "advisory")
+    assert await sweeping == 0
+    assert yard.files() == {key}
+
+
+async def test_a_submit_does_not_name_a_file_that_nothing_names_any_more(yard: Yard) -> None:
+    key = await yard.blob()
+    new = yard.rows.new_task(inputs=(Input("a", "00ff", key),))
+    async with yard.rows.db.engine.connect() as connection:
+        assert await submits.add(connection, new, by="tests") == {key}
+
+
+async def test_work_folders_that_nobody_touches_go_and_others_stay(yard: Yard) -> None:
+    work = yard.platform.blobs.work_root
+    for name in ("left", "used"):
+        (work / name / "in").mkdir(parents=True)
+    then = time.time() - LONG_AGO_S
+    os.utime(work / "left", (then, then))
+    assert [await yard.worker.orphans() for _ in range(2)] == [1, 0]
+    assert [folder.name for folder in work.iterdir()] == ["used"]
+
+
+# Unsent hints
+
+
+async def overdue(yard: Yard, count: int) -> list[TaskId]:
+    task_ids = [await yard.rows.task() for _ in range(count)]
+    async with yard.rows.db.begin() as connection:
+        await connection.execute(update(Task).where(Task.id.in_(task_ids)).values(due_at=db_now(plus_s=-60)))
+    return task_ids
+
+
+async def queued(yard: Yard) -> set[str]:
+    dispatcher = yard.platform.dispatcher
+    assert isinstance(dispatcher, ArqDispatcher)
+    return {job.decode() for job in await dispatcher._redis.zrange(QUEUE, 0, -1)}
+
+
+async def test_tasks_that_the_queue_was_not_told_of_are_hinted_at_once_more(yard: Yard) -> None:
+    lost = await overdue(yard, 3)
+    fresh = await yard.rows.task()
+    with capture_logs() as log:
+        assert [await yard.worker.unsent_hints() for _ in range(2)] == [3, 0]
+    assert log == [{"event": "sweep.done", "log_level": "info", "sweep": "unsent_hints", "sent": 3}]
+    hints = await queued(yard)
+    assert {f"{task_id}:0" for task_id in lost} <= hints
+    assert f"{fresh}:0" not in hints
+    async with yard.rows.db.read() as connection:
+        states = (await connection.execute(select(Task.id, Task.state))).all()
+    assert {row.id: row.state for row in states} == {
+        **dict.fromkeys(lost, "Enqueued"),
+        fresh: "Created",
+    }
+
+
+async def test_a_crash_between_hint_and_mark_sends_it_again_and_doubles_nothing(yard: Yard) -> None:
+    [lost] = await overdue(yard, 1)
+    async with yard.rows.db.begin() as connection:
+        await connection.execute(select(Task.id).where(Task.id == lost).with_for_update())
+        sweeping = asyncio.create_task(yard.worker.unsent_hints())
+        await wait_for_lock(yard, "transactionid")  # the hint is sent, the mark is not made
+        sweeping.cancel()
+        await asyncio.gather(sweeping, return_exceptions=True)
+    assert await yard.worker.unsent_hints() == 1
+    assert [hint for hint in await queued(yard) if hint.startswith(str(lost))] == [f"{lost}:0"]
+
+
+async def test_while_the_queue_is_away_nothing_is_marked(yard: Yard) -> None:
+    await overdue(yard, 1)
+    away = ArqDispatcher("redis://127.0.0.1:1/0")
+    with pytest.raises(OSError, match="Redis"):
+        await replace(yard.worker, dispatcher=away).unsent_hints()
+    await away.close()
+    assert await yard.worker.unsent_hints() == 1
+
+
+# Idempotency keys
+
+
+async def test_idempotency_keys_of_the_day_before_go(yard: Yard) -> None:
+    async with yard.rows.db.begin() as connection:
+        for key, age_s in (("old", DAY_S + 60), ("recent", DAY_S - 60)):
+            values = {"caller": "me", "key": key, "fingerprint": b"", "answer": {}}
+            await connection.execute(
+                insert(IdempotencyKey).values(**values, created_at=db_now(plus_s=-age_s))
+            )
+    assert [await yard.worker.old_idempotency_keys() for _ in range(2)] == [1, 0]
+    async with yard.rows.db.read() as connection:
+        assert (await connection.execute(select(IdempotencyKey.key))).scalars().all() == ["recent"]
+
+
+async def many_idempotency_keys(yard: Yard, count: int) -> None:
+    async with yard.rows.db.begin() as connection:
+        rows = [{"caller": "me", "key": str(n), "fingerprint": b"", "answer": {}} for n in range(count)]
+        await connection.execute(insert(IdempotencyKey).values(created_at=db_now(plus_s=-2 * DAY_S)), rows)
+
+
+# Two workers, and other servers' clocks
+
+
+@pytest.mark.parametrize("sweep", list(Sweep))
+async def test_two_workers_at_once_do_it_once(yard: Yard, sweep: Sweep) -> None:
+    await many_idempotency_keys(yard, 1100)
+    await yard.succeeded(*[await yard.blob() for _ in range(5)], ttl_s=-1)
+    await ended_long_ago(yard, *[await yard.succeeded() for _ in range(5)])
+    for _ in range(5):
+        await yard.blob()
+    await overdue(yard, 5)
+    run = {
+        Sweep.ARTIFACTS: SweepService.expired_artifacts,
+        Sweep.OLD_TASKS: SweepService.old_tasks,
+        Sweep.ORPHANS: SweepService.orphans,
+        Sweep.UNSENT_HINTS: SweepService.unsent_hints,
+        Sweep.IDEMPOTENCY_KEYS: SweepService.old_idempotency_keys,
+    }[sweep]
+    counts = await asyncio.gather(*(run(yard.worker) for _ in range(4)))
+    assert sum(counts) == (1100 if sweep is Sweep.IDEMPOTENCY_KEYS else 5)
+
+
+async def test_a_sweep_is_left_to_whoever_is_at_it(yard: Yard) -> None:
+    await yard.blob()
+    async with yard.rows.db.begin() as other:
+        assert await locks.try_take(other, LockSpace.SWEEP, Sweep.ORPHANS)
+        assert await yard.worker.orphans() == 0
+    assert await yard.worker.orphans() == 1
+
+
+async def test_lost_leases_are_counted_in_the_log(yard: Yard) -> None:
+    for _ in range(2):
+        await yard.rows.task()
+        await yard.rows.claimed(worker_no=9, ttl_s=-1)
+    async with yard.rows.db.begin() as connection:
+        struck = select(Task.id).limit(1).scalar_subquery()
+        await connection.execute(update(Task).where(Task.id == struck).values(strikes=1))
+    with capture_logs() as log:
+        found = await asyncio.gather(*(yard.worker.lost_workers() for _ in range(3)))
+    assert sum(found) == 1
+    told = [entry for entry in log if entry["event"] == "sweep.done"]
+    assert {key: sum(entry[key] for entry in told) for key in ("again", "later", "failed")} == {
+        "again": 1,
+        "later": 0,
+        "failed": 1,
+    }
