@@ -1,0 +1,295 @@
+"""One attempt at a task, from its lease to its end: inputs, child, outputs, one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import structlog
+
+from aerotask.cancelling import end
+from aerotask.domain.errors import AerotaskError, TaskFailed
+from aerotask.domain.retry import Strike, after_strike
+from aerotask.failpoints import failpoint
+from aerotask.services.callbacks import owe
+from aerotask.services.workfolders import work_folder
+from aerotask.store import expiry, leases
+from aerotask.store.claims import ClaimedTask
+from aerotask.store.leases import Failure, LeaseLost
+from aerotask.store.outages import is_outage, outlast
+from aerotask.worker.apply import apply_success
+from aerotask.worker.means import Means
+from aerotask.worker.outputs import StoredChanges, store_outputs
+from aerotask.worker.protocol import ToolJob
+from aerotask.worker.reporter import Reporter
+from aerotask.worker.supervise import End, Ended, supervise
+
+# Postgres may be away for this long before a finished attempt is given up (and later run again).
+OUTAGE_S = 900.0
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The task goes back to the queue."""
+
+    reason: str
+    delay_s: float = 0.0
+    strike: bool = False
+
+
+class Abandoned(Exception):
+    """The task is somebody else's now."""
+
+
+Verdict: TypeAlias = StoredChanges | Failure | Again
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """A claimed task being worked on."""
+
+    means: Means
+    task: ClaimedTask
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+    _lost: asyncio.Event = field(default_factory=asyncio.Event)
+    _handed_over: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """The attempt's own folder: `in` holds the inputs, `out` is where the tool writes."""
+        lease = self.task.lease
+        return work_folder(self.means.blobs.work_root, lease.task_id, lease.attempt)
+
+    def lose(self) -> None:
+        """The lease is no longer ours: kill the child, change nothing."""
+        self._lost.set()
+        self._stop.set()
+
+    def hand_over(self) -> None:
+        """The worker stops: kill the child, and let another worker begin anew."""
+        self._handed_over = True
+        self._stop.set()
+
+    def touch(self) -> None:
+        """Show the sweep that the work folder is in use."""
+        with suppress(FileNotFoundError):
+            os.utime(self.folder)
+
+    async def run(self) -> None:
+        """Work on the task until it has ended, one way or another."""
+        log = _log.bind(task_id=str(self.task.lease.task_id), attempt=self.task.lease.attempt)
+        log.info("task.started", tool=self.task.tool_id)
+        limits = self.means.limits
+        reporter = Reporter(
+            self.means.db,
+            self.task.lease,
+            next_line=self.task.log_next,
+            keep=limits.keep_log,
+            interval_s=limits.heartbeat_s,
+        )
+        try:
+            async with self._reporting(reporter):
+                verdict = await self._verdict(reporter)
+            await self._conclude(verdict, reporter)
+        except (Abandoned, LeaseLost):
+            log.info("task.abandoned")
+        finally:
+            await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
+
+    @asynccontextmanager
+    async def _reporting(self, reporter: Reporter) -> AsyncIterator[None]:
+        reporting = asyncio.create_task(reporter.run(self._lost))
+        watching = asyncio.create_task(self._stop_when_lost())
+        try:
+            yield
+        finally:
+            # A write that is under way may or may not arrive; the last report repeats its lines safely.
+            await end(reporting, watching)
+
+    async def _stop_when_lost(self) -> None:
+        await self._lost.wait()
+        self._stop.set()
+
+    async def _verdict(self, reporter: Reporter) -> Verdict:
+        reporter.say(f"Attempt {self.task.lease.attempt} of {self.task.tool_id}.")
+        try:
+            await self._check_access()
+            job = await self._prepare()
+            ended = await supervise(
+                self.means.spawner,
+                job,
+                on_event=reporter.hear,
+                stop=self._stop,
+                cancel_grace_s=self.means.limits.cancel_grace_s,
+                timeout_s=self.means.limits.timeout_s,
+            )
+            return await self._judge(ended, reporter)
+        except AerotaskError as error:
+            return Failure(error.code, error.message)
+        except FileNotFoundError:
+            return Failure("input-missing", "The content of an input is missing from the storage.")
+        except OSError as error:
+            if is_outage(error) and error.errno is None:
+                raise
+            return _storage_failure(error)
+
+    async def _check_access(self) -> None:
+        """Ask again what was asked at submit.
+
+        Raises:
+            TaskFailed: the owner has lost the right since (`access-revoked`).
+        """
+        needed = self.means.registry.get(self.task.tool_id, self.task.tool_version).access
+        rights = await outlast(
+            lambda: self.means.access.rights_of_user(self.task.user_id, self.task.dataset_id),
+            give_up_after_s=OUTAGE_S,
+        )
+        if needed not in rights:
+            raise TaskFailed(
+                "Whoever submitted the task has no right to it on this dataset any more.",
+                code="access-revoked",
+            )
+
+    async def _prepare(self) -> ToolJob:
+        inputs: dict[str, str] = {}
+        out = self.folder / "out"
+        await asyncio.to_thread(out.mkdir, mode=0o700, parents=True, exist_ok=True)
+        for item in self.task.inputs:
+            target = self.folder / "in" / item.path
+            await asyncio.to_thread(target.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
+            await self.means.blobs.lend(item.blob_key, target)
+            inputs[item.path] = str(target)
+        return ToolJob(
+            tool_id=self.task.tool_id,
+            tool_version=self.task.tool_version,
+            params=self.task.params,
+            inputs=inputs,
+            workdir=str(out),
+            threads=self.means.limits.threads,
+            memory_bytes=self.task.memory_bytes,
+            max_file_bytes=self.means.limits.max_file_bytes,
+        )
+
+    async def _judge(self, ended: Ended, reporter: Reporter) -> Verdict:
+        if self._lost.is_set():
+            raise Abandoned
+        if ended.how is End.STOPPED:
+            return Again("worker stopping")
+        if ended.how is End.TIMED_OUT:
+            limit = self.means.limits.timeout_s
+            return Failure("timed-out", f"The tool ran longer than the limit of {limit:.0f} s.")
+        if ended.how is End.CRASHED or ended.last is None:
+            return self._after_crash(ended.detail, reporter)
+        if ended.how is End.FAILED:
+            if ended.last.what == "cancelled":  # nobody cancelled it: somebody else sent the signal
+                return self._after_crash("it was interrupted", reporter)
+            return self._after_error(ended.last.body, reporter)
+        failpoint("output-written")
+        reporter.phase("storing")
+        return await store_outputs(
+            self.means.blobs,
+            ended.last.body,
+            workdir=self.folder / "out",
+            may_write=self.task.writes,
+        )
+
+    def _after_crash(self, detail: str, reporter: Reporter) -> Verdict:
+        reporter.say(f"The tool's process crashed: {detail}.")
+        failure = Failure(
+            "tool-crashed",
+            f"The tool's process crashed ({detail}), the last of {self.task.strikes + 1} attempts that "
+            "ended badly. The input may be damaged or too large; other tasks are not affected.",
+            retryable=True,
+            strike=True,
+        )
+        return self._after_strike(Strike.CRASH, "tool crashed", failure, reporter)
+
+    def _after_error(self, told: Mapping[str, Any], reporter: Reporter) -> Verdict:
+        code, message, again = str(told["code"]), str(told["message"]), bool(told["again"])
+        failure = Failure(code, message, retryable=bool(told["retryable"]), strike=again)
+        if not again:
+            return failure
+        reporter.say(f"The attempt failed: {message}")
+        return self._after_strike(Strike.RETRYABLE_ERROR, code, failure, reporter)
+
+    def _after_strike(
+        self, strike: Strike, reason: str, failure: Failure, reporter: Reporter
+    ) -> Again | Failure:
+        limit = self.means.limits.max_strikes
+        retry = after_strike(strike, strikes=self.task.strikes + 1, max_strikes=limit)
+        if retry is None:
+            return failure
+        reporter.say(f"Trying again in {retry.delay_s:.0f} s.")
+        return Again(reason, delay_s=retry.delay_s, strike=True)
+
+    async def _conclude(self, verdict: Verdict, reporter: Reporter) -> None:
+        try:
+            await outlast(lambda: self._write(verdict, reporter), give_up_after_s=OUTAGE_S)
+        except AerotaskError as error:  # the changes don't fit the dataset as it is now
+            await self._forget(verdict)
+            failure = Failure(error.code, error.message)
+            await outlast(lambda: self._write(failure, reporter), give_up_after_s=OUTAGE_S)
+            verdict = failure
+        except LeaseLost:
+            await self._forget(verdict)
+            raise
+        ended = verdict.code if isinstance(verdict, Failure) else type(verdict).__name__
+        _log.info("task.ended", task_id=str(self.task.lease.task_id), outcome=ended)
+
+    async def _write(self, verdict: Verdict, reporter: Reporter) -> None:
+        means, lease, news = self.means, self.task.lease, reporter.unsent()
+        keep, by = means.limits.keep_log, f"worker {means.worker_no}"
+        async with means.db.begin() as connection:
+            if isinstance(verdict, StoredChanges):
+                await apply_success(
+                    connection,
+                    self.task,
+                    news,
+                    verdict,
+                    keep=keep,
+                    by=by,
+                    artifact_ttl=means.limits.artifact_ttl,
+                )
+            elif isinstance(verdict, Failure):
+                await leases.fail(connection, lease, news, verdict, keep=keep, by=by)
+            else:
+                await leases.try_again(
+                    connection,
+                    lease,
+                    news,
+                    keep=keep,
+                    by=by,
+                    reason=verdict.reason,
+                    delay_s=verdict.delay_s,
+                    strike=verdict.strike,
+                )
+            if not isinstance(verdict, Again):
+                await owe(connection, [lease.task_id])
+
+    async def _forget(self, verdict: Verdict) -> None:
+        """Remove stored outputs, unless a commit whose answer was lost has named them after all."""
+        if not isinstance(verdict, StoredChanges) or not verdict.blob_keys:
+            return
+        async with self.means.db.read() as connection:
+            named = await expiry.named_among(connection, verdict.blob_keys)
+        for key in set(verdict.blob_keys) - named:
+            await self.means.blobs.remove(key)
+
+
+def _storage_failure(error: OSError) -> Failure:
+    """What a person may retry after a repair; by itself it would only fail in the same way again."""
+    if error.errno in _DISK_FULL:
+        return Failure("disk-full", "The storage is full; free space, then retry.", retryable=True)
+    return Failure(
+        "storage-error", f"The storage failed ({error.strerror or 'unknown fault'}).", retryable=True
+    )

@@ -1,0 +1,187 @@
+"""What a forked child does: one job, under limits, telling its socket how it goes."""
+
+from __future__ import annotations
+
+import errno
+import faulthandler
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from aerotask.domain.errors import AerotaskError, InvalidInput, TaskFailed
+from aerotask.domain.texts import clean_json, clean_line
+from aerotask.registry import Registry
+from aerotask.sdk.changes import ChangeSet, PutEntry
+from aerotask.sdk.context import Cancelled
+from aerotask.sdk.run import LogLine, Progress, Run
+from aerotask.worker.protocol import IndexJob, Job, ToolJob, decode_job, encode_event
+
+# How often progress is worth a message; the worker writes it once a second at most.
+PROGRESS_S = 0.1
+NICE = 5
+OPEN_FILES = 1024
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class Teller:
+    """Sends events, from any thread of the child."""
+
+    def __init__(self, own: socket.socket) -> None:
+        self._own = own
+        self._lock = threading.Lock()
+        self._next_progress = 0.0
+        self._phase: str | None = None
+
+    def tell(self, what: str, **body: Any) -> None:
+        """Send one event."""
+        line = encode_event(what, body)
+        with self._lock:
+            self._own.sendall(line)
+
+    def emit(self, event: Progress | LogLine) -> None:
+        """Send what a run emits, leaving out progress that nobody could see."""
+        if isinstance(event, LogLine):
+            self.tell("log", line=event.text)
+            return
+        now = time.monotonic()
+        if now < self._next_progress and event.phase == self._phase and event.fraction < 1:
+            return
+        self._next_progress, self._phase = now + PROGRESS_S, event.phase
+        self.tell("progress", fraction=event.fraction, phase=event.phase)
+
+
+def run_child(own: socket.socket, registry: Registry) -> None:
+    """Read a job from the socket and do it; the last event says how it ended."""
+    faulthandler.enable(sys.stderr)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _raise_cancelled)
+    teller = Teller(own)
+    workdir: str | None = None
+    try:
+        with own.makefile("rb") as lines:
+            job = decode_job(lines.readline())
+        workdir = job.workdir if isinstance(job, ToolJob) else None
+        _limit(job)
+        if isinstance(job, IndexJob):
+            _describe_all(job, teller)
+        else:
+            teller.tell("done", **_changes(_run_tool(job, registry, teller)))
+    except Cancelled:
+        teller.tell("cancelled")
+    # The edge of the process: whatever it was, the worker is told.
+    except BaseException as error:  # noqa: BLE001
+        teller.tell("failed", **_failure(error, workdir))
+
+
+def _raise_cancelled(_number: int, _frame: object) -> None:
+    raise Cancelled
+
+
+def _limit(job: Job) -> None:
+    """Bound what a run can take from its neighbours.
+
+    Memory is bounded as private writable mappings beyond what the fork shares (RLIMIT_DATA, Linux 4.7):
+    address space (RLIMIT_AS) also counts what threads' arenas merely reserve.
+    """
+    os.nice(NICE)
+    _lower(resource.RLIMIT_CORE, 0)
+    _lower(resource.RLIMIT_NOFILE, OPEN_FILES)
+    if isinstance(job, ToolJob):
+        _lower(resource.RLIMIT_FSIZE, job.max_file_bytes)
+    if sys.platform == "linux":
+        _lower(resource.RLIMIT_DATA, _data_bytes() + job.memory_bytes)
+
+
+def _lower(limit: int, wanted: int) -> None:
+    _, hard = resource.getrlimit(limit)
+    bound = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(limit, (bound, bound))
+
+
+def _data_bytes() -> int:
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmData:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _run_tool(job: ToolJob, registry: Registry, teller: Teller) -> ChangeSet:
+    tool = registry.get(job.tool_id, job.tool_version)
+    params = tool.params.model_validate_json(orjson.dumps(job.params))
+    workdir = Path(job.workdir)
+    os.chdir(workdir)
+    run = Run(
+        inputs={path: Path(file) for path, file in job.inputs.items()},
+        workdir=workdir,
+        threads=job.threads,
+        emit=teller.emit,
+    )
+    tool.run(params, run)
+    return run.changes()
+
+
+def _changes(changes: ChangeSet) -> dict[str, Any]:
+    return {
+        "artifacts": [
+            {"path": str(artifact.path), "name": artifact.name, "mediaType": artifact.media_type}
+            for artifact in changes.artifacts
+        ],
+        "edits": [
+            {"put": edit.at, "path": str(edit.path)} if isinstance(edit, PutEntry) else {"remove": edit.at}
+            for edit in changes.edits
+        ],
+        "result": changes.result,
+    }
+
+
+def _describe_all(job: IndexJob, teller: Teller) -> None:
+    from aerotask.media.describe import describe  # noqa: PLC0415  preloaded; brings GDAL along
+
+    for entry_id, file in job.files:
+        teller.tell("begun", id=entry_id)
+        found = describe(Path(file))
+        teller.tell(
+            "described",
+            id=entry_id,
+            type=found.type,
+            properties=clean_json(found.properties),
+            point=found.point,
+            polygon=found.polygon,
+        )
+    teller.tell("done")
+
+
+def _failure(error: BaseException, workdir: str | None) -> Mapping[str, Any]:
+    if isinstance(error, TaskFailed):
+        return _told(error.code, error.message, retryable=error.retryable, again=error.retryable)
+    if isinstance(error, InvalidInput):
+        return _told(error.code, error.message)
+    if isinstance(error, MemoryError):
+        return _told(
+            "out-of-memory",
+            "The tool needed more memory than it had planned; try a smaller input, or report it.",
+        )
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        # For a person to retry who has made room: by itself it would fill the neighbours' disk once more.
+        return _told("disk-full", "The storage is full; free space, then retry.", retryable=True)
+    # A fault of the tool itself: the trace is for the operator's log, a short form for the client.
+    traceback.print_exception(error)
+    detail = error.message if isinstance(error, AerotaskError) else f"{type(error).__name__}: {error}"
+    if workdir:
+        detail = detail.replace(workdir, "…")
+    return _told("tool-error", f"The tool failed unexpectedly ({detail}).")
+
+
+def _told(code: str, message: str, *, retryable: bool = False, again: bool = False) -> Mapping[str, Any]:
+    """`retryable` tells people that trying again may help; `again` asks the worker to do it by itself."""
+    return {"code": code, "message": clean_line(message), "retryable": retryable, "again": again}

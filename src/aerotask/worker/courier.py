@@ -1,0 +1,171 @@
+"""Delivers the messages that receivers are owed, beside the worker's tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from random import SystemRandom
+from typing import Any
+
+import structlog
+
+from aerotask import __version__
+from aerotask.cancelling import end
+from aerotask.domain.access import Access
+from aerotask.domain.addresses import check_url
+from aerotask.domain.callbacks import CallbackState, Next, after_try
+from aerotask.domain.errors import InvalidInput
+from aerotask.domain.ids import DatasetId, UserId
+from aerotask.services.access import AccessService
+from aerotask.services.callbacks import CallbackService
+from aerotask.store import callbacks
+from aerotask.store.callbacks import HeldMessage
+from aerotask.store.engine import Database
+from aerotask.store.outages import is_outage, outlast
+from aerotask.worker.post import Outcome, Poster
+
+AT_ONCE = 16
+# So that neither somebody's slow receiver nor a slow host of many people's holds up all others.
+AT_ONCE_PER_USER = 4
+AT_ONCE_PER_HOST = 4
+# Beyond the time of a try, for what comes before and after it; then another worker may try.
+HOLD_SLACK_S = 15.0
+# Postgres may be away for this long before a try is forgotten (and later made again).
+OUTAGE_S = 900.0
+OUTAGE_RETRY_S = 1.0
+LOST = Outcome(None, "Whoever submitted the task may not read the dataset any more.")
+
+_chance = SystemRandom().random
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Courier:
+    """The courier of one worker. A message is held by one courier at a time, and delivered at least once."""
+
+    db: Database
+    access: AccessService
+    keys: CallbackService
+    poster: Poster
+    poll_s: float
+    _under_way: dict[asyncio.Task[None], HeldMessage] = field(default_factory=dict)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def wake(self, _payload: str = "") -> None:
+        """There may be something to deliver."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Deliver until cancelled; then leave what is under way to others."""
+        try:
+            while True:
+                self._wake.clear()
+                message = await self._next() if len(self._under_way) < AT_ONCE else None
+                if message is None:
+                    await self._rest()
+                else:
+                    self._start(message)
+        finally:
+            await self._let_go()
+
+    async def _rest(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.poll_s):
+                await self._wake.wait()
+
+    async def _next(self) -> HeldMessage | None:
+        users = Counter(message.user_id for message in self._under_way.values())
+        hosts = Counter(message.host for message in self._under_way.values())
+        try:
+            async with self.db.begin() as connection:
+                return await callbacks.hold_next(
+                    connection,
+                    hold_s=self.poster.timeout_s + HOLD_SLACK_S,
+                    without_users=[user for user, n in users.items() if user and n >= AT_ONCE_PER_USER],
+                    without_hosts=[host for host, n in hosts.items() if n >= AT_ONCE_PER_HOST],
+                )
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            _log.warning("callbacks.delayed", error=str(error))
+            await asyncio.sleep(OUTAGE_RETRY_S)
+            return None
+
+    def _start(self, message: HeldMessage) -> None:
+        delivery = asyncio.create_task(self._deliver(message), name=f"callback {message.id}")
+        self._under_way[delivery] = message
+        delivery.add_done_callback(self._ended)
+
+    def _ended(self, delivery: asyncio.Task[None]) -> None:
+        message = self._under_way.pop(delivery)
+        self._wake.set()
+        error = None if delivery.cancelled() else delivery.exception()
+        if error is not None:
+            # It is tried again when its time with us has run out; the worker lives on.
+            _log.error("callback.broken", callback_id=str(message.id), exc_info=error)
+
+    async def _deliver(self, message: HeldMessage) -> None:
+        sent_at, begun = datetime.now(UTC), time.monotonic()
+        outcome, then = await self._tried(message, sent_at)
+        attempt = {
+            "at": sent_at.isoformat().replace("+00:00", "Z"),
+            "status": outcome.status,
+            "error": outcome.error,
+            "durationMs": round(1000 * (time.monotonic() - begun)),
+        }
+        await outlast(lambda: self._record(message, attempt, then), give_up_after_s=OUTAGE_S)
+        _log.info(
+            "callback.tried",
+            callback_id=str(message.id),
+            task_id=str(message.task_id),
+            host=message.host,
+            status=outcome.status,
+            error=outcome.error,
+            now=then.state,
+        )
+
+    async def _tried(self, message: HeldMessage, sent_at: datetime) -> tuple[Outcome, Next]:
+        user_id = message.user_id
+        if user_id is None or not await self._may_read(user_id, message.dataset_id):
+            return LOST, Next(CallbackState.GIVEN_UP)
+        try:
+            # Taken apart, not judged by its spelling: the poster judges the addresses that it connects to.
+            to = check_url(message.url, allow_private=True)
+        except InvalidInput as error:  # from before the rules became stricter
+            return Outcome(None, error.message), Next(CallbackState.GIVEN_UP)
+        headers = {
+            "User-Agent": f"aerotask/{__version__}",
+            "Content-Type": "application/json",
+            **self.keys.key_of(user_id).headers(message.id, sent_at, message.body),
+        }
+        outcome = await self.poster.post(to, headers, message.body)
+        return outcome, after_try(status=outcome.status, tries=message.tries + 1, chance=_chance())
+
+    async def _may_read(self, user_id: UserId, dataset_id: DatasetId) -> bool:
+        """Whether the task's owner, whose receiver would get the status, could still read it by themselves."""
+        rights = await outlast(
+            lambda: self.access.rights_of_user(user_id, dataset_id), give_up_after_s=HOLD_SLACK_S
+        )
+        return Access.READ in rights
+
+    async def _record(self, message: HeldMessage, attempt: Mapping[str, Any], then: Next) -> None:
+        async with self.db.begin() as connection:
+            await callbacks.record_try(connection, message, attempt, then)
+
+    async def _let_go(self) -> None:
+        held = dict(self._under_way)
+        await end(*held)
+        if not held:
+            return
+        try:
+            async with self.db.begin() as connection:
+                await callbacks.let_go(connection, list(held.values()))
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            _log.warning("callbacks.not_let_go", count=len(held), error=str(error))

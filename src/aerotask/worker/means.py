@@ -1,0 +1,40 @@
+"""What a worker runs tasks with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from aerotask.blobs.port import BlobStore
+from aerotask.registry import Registry
+from aerotask.services.access import AccessService
+from aerotask.store.engine import Database
+from aerotask.store.logs import LogLimits
+from aerotask.worker.spawner import Spawner
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptLimits:
+    """What bounds every attempt of a worker."""
+
+    keep_log: LogLimits
+    heartbeat_s: float
+    cancel_grace_s: float
+    timeout_s: float
+    max_strikes: int
+    artifact_ttl: timedelta
+    max_file_bytes: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """The parts of the platform that every attempt of a worker needs."""
+
+    worker_no: int
+    db: Database
+    blobs: BlobStore
+    registry: Registry
+    access: AccessService
+    spawner: Spawner
+    limits: AttemptLimits

@@ -1,0 +1,134 @@
+"""One child from its job to its end: events as they come, cancel, time limit, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from signal import SIGKILL, SIGTERM, Signals
+
+from aerotask.failpoints import failpoint
+from aerotask.worker.protocol import Event, Job, ToolJob, decode_event, encode_job
+from aerotask.worker.spawner import Child, ForkServerGone, Spawner
+
+# A child that has said its last word gets this long to exit.
+EXIT_GRACE_S = 5.0
+_LAST_WORDS = frozenset({"done", "failed", "cancelled"})
+
+
+class End(Enum):
+    """How a child ended."""
+
+    DONE = auto()
+    FAILED = auto()
+    STOPPED = auto()
+    """We told it to."""
+    TIMED_OUT = auto()
+    CRASHED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The end of a child: its last event, if it had a last word; else what killed it."""
+
+    how: End
+    last: Event | None = None
+    detail: str = ""
+
+
+async def supervise(  # noqa: PLR0913  a job, and what may end it
+    spawner: Spawner,
+    job: Job,
+    *,
+    on_event: Callable[[Event], None],
+    stop: asyncio.Event,
+    cancel_grace_s: float,
+    timeout_s: float,
+) -> Ended:
+    """Run the job in a fresh child. When this returns, the child and all it started are gone."""
+    try:
+        child = await spawner.spawn()
+    except (ForkServerGone, TimeoutError) as error:
+        return Ended(End.CRASHED, detail=f"no child could be started ({error})")
+    try:
+        if isinstance(job, ToolJob):
+            failpoint("child-started")
+        return await _follow(
+            spawner,
+            child,
+            job,
+            on_event=on_event,
+            stop=stop,
+            cancel_grace_s=cancel_grace_s,
+            timeout_s=timeout_s,
+        )
+    finally:
+        with contextlib.suppress(ForkServerGone):
+            spawner.signal(child, SIGKILL)
+        await asyncio.shield(child.exited)
+        child.writer.close()
+
+
+async def _follow(  # noqa: PLR0913  as above
+    spawner: Spawner,
+    child: Child,
+    job: Job,
+    *,
+    on_event: Callable[[Event], None],
+    stop: asyncio.Event,
+    cancel_grace_s: float,
+    timeout_s: float,
+) -> Ended:
+    told = asyncio.create_task(_converse(child, job, on_event))
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({told, stopped}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if told.done() and not stop.is_set():
+            return _ended(told.result(), await _exit_status(child))
+        with contextlib.suppress(ForkServerGone):
+            spawner.signal(child, SIGTERM)
+        await asyncio.wait({child.exited}, timeout=cancel_grace_s)
+        return Ended(End.STOPPED if stop.is_set() else End.TIMED_OUT)
+    finally:
+        stopped.cancel()
+        told.cancel()
+        await asyncio.gather(stopped, told, return_exceptions=True)
+
+
+async def _converse(child: Child, job: Job, on_event: Callable[[Event], None]) -> Event | None:
+    """Hand over the job and pass on what the child says; its last word, or None if it had none."""
+    try:
+        child.writer.write(encode_job(job))
+        await child.writer.drain()
+        while line := await child.reader.readline():
+            event = decode_event(line)
+            if event.what in _LAST_WORDS:
+                return event
+            on_event(event)
+    except (OSError, ValueError, KeyError, TypeError):
+        # The socket broke, or what came over it makes no sense: either way the child is lost.
+        return None
+    return None
+
+
+async def _exit_status(child: Child) -> int | None:
+    done, _ = await asyncio.wait({child.exited}, timeout=EXIT_GRACE_S)
+    return child.exited.result() if done else None
+
+
+def _ended(last: Event | None, status: int | None) -> Ended:
+    if last is not None:
+        return Ended(End.DONE if last.what == "done" else End.FAILED, last)
+    return Ended(End.CRASHED, detail=_cause(status))
+
+
+def _cause(status: int | None) -> str:
+    if status is None:
+        return "it stopped answering"
+    if status < 0:
+        name = Signals(-status).name if -status in set(Signals) else f"signal {-status}"
+        hint = "; the machine may have run out of memory" if -status == SIGKILL else ""
+        return f"it was ended by {name}{hint}"
+    return f"it exited with status {status} without a result"

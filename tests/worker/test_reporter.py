@@ -1,0 +1,68 @@
+"""A run's news on their way to Postgres, also when it is away."""
+
+import asyncio
+
+import pytest
+from tests.store.conftest import add_dataset, add_user
+from tests.support.world import eventually
+
+from aerotask.domain.ids import LeaseToken, TaskId, new_id
+from aerotask.store import logs
+from aerotask.store.engine import Database, open_database
+from aerotask.store.leases import Lease
+from aerotask.store.logs import LogLimits
+from aerotask.worker.reporter import Reporter
+
+NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
+
+
+def reporter(db: Database, lease: Lease | None = None, *, lines: int = 1000, total_bytes: int) -> Reporter:
+    lease = lease or Lease(TaskId(new_id()), LeaseToken(new_id()), 1)
+    return Reporter(db, lease, next_line=0, keep=LogLimits(lines, total_bytes), interval_s=0.01)
+
+
+async def test_a_backlog_is_bounded_by_bytes_whatever_the_number_of_lines() -> None:
+    talker = reporter(open_database(NOWHERE, application="tests"), total_bytes=100)
+    for n in range(1000):
+        talker.say(f"{n:09}ü")
+    waiting = talker.unsent()
+    assert waiting.first == 991
+    assert sum(len(line.encode()) for line in waiting.lines) == 99
+    assert waiting.lines[-1] == "000000999ü"
+
+
+async def test_a_backlog_is_bounded_while_postgres_is_away() -> None:
+    away = open_database(NOWHERE, application="tests")
+    talker = reporter(away, lines=50, total_bytes=10_000)
+    running = asyncio.create_task(talker.run(asyncio.Event()))
+    try:
+        for n in range(5000):
+            talker.say(f"line {n}")
+            if n % 1000 == 0:
+                await asyncio.sleep(0)
+        waiting = talker.unsent()
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await away.close()
+    assert (waiting.first, len(waiting.lines)) == (4950, 50)
+
+
+@pytest.mark.parametrize("total_bytes", [50, 100_000])
+async def test_what_was_held_back_arrives_with_its_numbers(database: Database, total_bytes: int) -> None:
+    rows = await add_dataset(database, await add_user(database, "owner"), "acme")
+    await rows.task()
+    lease = (await rows.claimed()).lease
+    talker = reporter(database, lease, total_bytes=total_bytes)
+    for n in range(100):
+        talker.say(f"line {n:03}")
+    running = asyncio.create_task(talker.run(asyncio.Event()))
+    await asyncio.to_thread(eventually, lambda: not talker._lines)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+    async with database.read() as connection:
+        page = await logs.read(connection, lease.task_id, since=0, take=1000)
+    dropped = 0 if total_bytes == 100_000 else 94
+    assert (page.dropped, page.cursor) == (dropped, 100)
+    assert page.lines == tuple(f"line {n:03}" for n in range(dropped, 100))

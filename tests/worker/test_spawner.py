@@ -1,0 +1,190 @@
+"""The fork server and its children, without a database."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from tests.support.world import eventually
+
+from aerotask.worker.protocol import Event, IndexJob, ToolJob
+from aerotask.worker.spawner import Spawner, clean_environment
+from aerotask.worker.supervise import End, Ended, supervise
+
+
+@pytest.fixture
+async def spawner(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Spawner]:
+    monkeypatch.setenv("PYTHONPATH", str(plugins))
+    monkeypatch.setenv("AEROTASK_SECRET_KEY", "secret")
+    started = Spawner()
+    yield started
+    await started.close()
+
+
+def job(tool: str, workdir: Path, **params: Any) -> ToolJob:
+    versions = {"nothing": "1.10"}
+    return ToolJob(
+        tool_id=tool,
+        tool_version=versions.get(tool, "1"),
+        params=params,
+        inputs={},
+        workdir=str(workdir),
+        threads=1,
+        memory_bytes=256 * 1024 * 1024,
+        max_file_bytes=10**9,
+    )
+
+
+async def run(
+    spawner: Spawner, the_job: ToolJob | IndexJob, *, stop: asyncio.Event | None = None, timeout_s: float = 60
+) -> tuple[Ended, list[Event]]:
+    events: list[Event] = []
+    ended = await supervise(
+        spawner,
+        the_job,
+        on_event=events.append,
+        stop=stop or asyncio.Event(),
+        cancel_grace_s=0.2,
+        timeout_s=timeout_s,
+    )
+    return ended, events
+
+
+def fork_server_of(spawner: Spawner) -> psutil.Process:
+    assert spawner._process is not None
+    return psutil.Process(spawner._process.pid)
+
+
+async def test_a_child_does_its_job_and_says_how_it_went(spawner: Spawner, tmp_path: Path) -> None:
+    ended, events = await run(spawner, job("patient", tmp_path, lines=2, publish="x"))
+    assert ended.how is End.DONE
+    assert [event.body["line"] for event in events if event.what == "log"] == ["line 0", "line 1"]
+    assert ended.last is not None
+    assert [made["name"] for made in ended.last.body["artifacts"]] == ["made.txt"]
+
+
+async def test_many_children_run_at_once(spawner: Spawner, tmp_path: Path) -> None:
+    folders = [tmp_path / str(number) for number in range(20)]
+    for folder in folders:
+        folder.mkdir()
+    results = await asyncio.gather(*(run(spawner, job("nothing", f, label=f.name)) for f in folders))
+    assert [ended.last.body["result"]["label"] for ended, _ in results if ended.last] == [
+        str(number) for number in range(20)
+    ]
+
+
+async def test_a_child_is_killed_however_young_it_is(spawner: Spawner) -> None:
+    """Just forked, it leads no session yet that a signal would reach."""
+    for _ in range(30):
+        child = await spawner.spawn()
+        spawner.signal(child, signal.SIGKILL)
+        async with asyncio.timeout(10):
+            assert await child.exited == -signal.SIGKILL
+        child.writer.close()
+
+
+async def test_a_crash_is_told_by_its_signal(spawner: Spawner, tmp_path: Path) -> None:
+    ended, _ = await run(spawner, job("segfault", tmp_path))
+    assert (ended.how, ended.detail) == (End.CRASHED, "it was ended by SIGSEGV")
+
+
+async def test_a_stopped_child_is_gone_even_if_it_is_deaf(spawner: Spawner, tmp_path: Path) -> None:
+    stop = asyncio.Event()
+    heard: list[Event] = []
+
+    def hear(event: Event) -> None:
+        heard.append(event)
+        stop.set()
+
+    ended = await supervise(
+        spawner, job("deaf", tmp_path), on_event=hear, stop=stop, cancel_grace_s=0.1, timeout_s=60
+    )
+    assert ended.how is End.STOPPED
+    assert fork_server_of(spawner).children() == []
+
+
+async def test_a_child_that_takes_too_long_is_ended(spawner: Spawner, tmp_path: Path) -> None:
+    ended, _ = await run(spawner, job("deaf", tmp_path), timeout_s=0.5)
+    assert ended.how is End.TIMED_OUT
+
+
+async def test_a_dead_fork_server_takes_its_children_along_and_another_is_started(
+    spawner: Spawner, tmp_path: Path
+) -> None:
+    pids: list[int] = []
+
+    def note(event: Event) -> None:
+        if event.what == "log":
+            pids.extend(child.pid for child in fork_server_of(spawner).children())
+            fork_server_of(spawner).kill()
+
+    ended = await supervise(
+        spawner,
+        job("deaf", tmp_path),
+        on_event=note,
+        stop=asyncio.Event(),
+        cancel_grace_s=0.1,
+        timeout_s=60,
+    )
+    assert ended.how is End.CRASHED
+    assert pids
+    eventually(lambda: not any(map(psutil.pid_exists, pids)), timeout_s=5)
+    assert (await run(spawner, job("nothing", tmp_path)))[0].how is End.DONE
+
+
+def test_children_die_with_a_killed_worker_even_if_they_are_deaf(plugins: Path, tmp_path: Path) -> None:
+    program = f"""
+import asyncio, os
+from pathlib import Path
+from aerotask.worker.protocol import ToolJob
+from aerotask.worker.spawner import Spawner
+from aerotask.worker.supervise import supervise
+
+async def main():
+    job = ToolJob("deaf", "1", {{}}, {{}}, {str(tmp_path)!r}, 1, 10**9, 10**9)
+    spawner = Spawner()
+    def hear(event):
+        server = spawner._process.pid
+        children = Path(f"/proc/{{server}}/task/{{server}}/children").read_text().split()
+        print(server, *children, flush=True)
+    await supervise(spawner, job, on_event=hear, stop=asyncio.Event(), cancel_grace_s=1, timeout_s=60)
+
+asyncio.run(main())
+"""
+    worker = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(plugins)},
+    )
+    assert worker.stdout is not None
+    with worker.stdout:
+        pids = [int(pid) for pid in worker.stdout.readline().split()]
+        assert len(pids) == 2
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+    eventually(lambda: not any(map(psutil.pid_exists, pids)), timeout_s=5)
+
+
+async def test_an_index_job_describes_each_file(spawner: Spawner, tmp_path: Path) -> None:
+    text, bad = tmp_path / "a.md", tmp_path / "b.tif"
+    text.write_text("# x", encoding="utf-8")
+    bad.write_text("no raster", encoding="utf-8")
+    files = (("1", str(text)), ("2", str(bad)))
+    ended, events = await run(spawner, IndexJob(files=files, memory_bytes=256 * 1024 * 1024))
+    assert ended.how is End.DONE
+    described = [event.body for event in events if event.what == "described"]
+    assert [(body["id"], body["type"]) for body in described] == [("1", "markdown"), ("2", "generic")]
+    assert described[1]["properties"]["indexError"]["code"]
+
+
+def test_settings_and_secrets_are_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AEROTASK_SECRET_KEY", "secret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    assert "secret" not in clean_environment().values()
+    assert clean_environment()["GDAL_DISABLE_READDIR_ON_OPEN"] == "EMPTY_DIR"
