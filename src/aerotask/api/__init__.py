@@ -1,0 +1,1 @@
+"""The HTTP interface: parses, authorises, calls one service, renders."""

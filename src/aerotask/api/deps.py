@@ -1,0 +1,102 @@
+"""What routes ask for: the platform, the caller, and the parts of an address."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Annotated, TypedDict
+from uuid import UUID
+
+from fastapi import Depends, Path, Query, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from aerotask.api.state import platform_of
+from aerotask.domain.access import ANONYMOUS, Caller
+from aerotask.domain.ids import TaskId, UserId
+from aerotask.services.following import Follower
+from aerotask.wiring import Platform
+
+_BEARER = HTTPBearer(auto_error=False, description="A token from `POST /users/authenticate`.")
+
+
+async def _platform(request: Request) -> Platform:  # a plain function would be run in a thread
+    return platform_of(request)
+
+
+PlatformDep = Annotated[Platform, Depends(_platform)]
+
+
+async def _caller(
+    request: Request,
+    platform: PlatformDep,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
+) -> Caller:
+    if credentials is not None:
+        return await platform.accounts.caller(credentials.credentials)
+    if "authorization" in request.headers:
+        reason = "The Authorization header holds no bearer token; send 'Authorization: Bearer <token>'."
+        return replace(ANONYMOUS, rejected_credentials=reason)
+    return ANONYMOUS
+
+
+CallerDep = Annotated[Caller, Depends(_caller)]
+OrgSlug = Annotated[str, Path(alias="orgSlug", description="The organization's slug.", max_length=128)]
+DsSlug = Annotated[str, Path(alias="dsSlug", description="The dataset's slug.", max_length=128)]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Who asks, and for which dataset."""
+
+    platform: Platform
+    caller: Caller
+    org: str
+    slug: str
+
+    @property
+    def address(self) -> str:
+        """The dataset's own address."""
+        return f"/orgs/{self.org}/ds/{self.slug}"
+
+
+async def _place(platform: PlatformDep, caller: CallerDep, org: OrgSlug, slug: DsSlug) -> Place:
+    return Place(platform, caller, org, slug)
+
+
+PlaceDep = Annotated[Place, Depends(_place)]
+TaskIdPath = Annotated[UUID, Path(alias="taskId", description="The task's id.")]
+Tag = Annotated[str | None, Query(max_length=64, description="A tag that the tasks must have.")]
+UserRef = Annotated[str | None, Query(alias="userId", max_length=128, description="The owner's name or id.")]
+
+
+async def _follower(
+    request: Request,
+    platform: PlatformDep,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
+    org: OrgSlug,
+    slug: DsSlug,
+    task_id: TaskIdPath,
+) -> Follower:
+    return Follower(partial(_caller, request, platform, credentials), org, slug, TaskId(task_id))
+
+
+FollowerDep = Annotated[Follower, Depends(_follower)]
+Skip = Annotated[int, Query(ge=0, le=2**31 - 1, description="How many to leave out at the beginning.")]
+Take = Annotated[int, Query(description="How many to answer; clamped to 1–200.")]
+
+
+class OwnerFilter(TypedDict, total=False):
+    """The part of a filter that names an owner."""
+
+    owner: str
+    owner_id: UserId
+
+
+def by_owner(ref: str | None) -> OwnerFilter:
+    """What a user's name or id asks for."""
+    if ref is None:
+        return {}
+    try:
+        return {"owner_id": UserId(UUID(ref))}
+    except ValueError:
+        return {"owner": ref}

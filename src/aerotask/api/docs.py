@@ -1,0 +1,58 @@
+"""The page at `/docs`: Swagger UI, served by ourselves, so that it works without a network and under a CSP."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse, Response
+from starlette.staticfiles import StaticFiles
+
+router = APIRouter(include_in_schema=False)
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+  <meta charset="utf-8">
+  <meta name="viewport" content="width=device-width, initial-scale=1">
+  <title>Aerotask API</title>
+  <link rel="icon" href="data:,">
+  <link rel="stylesheet" href="/docs/assets/swagger-ui.css">
+</head>
+<body>
+  <div id="swagger-ui"></div>
+  <script src="/docs/assets/swagger-ui-bundle.js"></script>
+  <script src="/docs/start.js"></script>
+</body>
+</html>
+"""
+_START = """SwaggerUIBundle({
+  url: "/openapi.json",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  persistAuthorization: true,
+  presets: [SwaggerUIBundle.presets.apis],
+});
+"""
+_POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
+
+
+@router.get("/docs")
+async def docs() -> HTMLResponse:
+    """The page."""
+    return HTMLResponse(_PAGE, headers={"Content-Security-Policy": _POLICY})
+
+
+@router.get("/docs/start.js")
+async def start() -> Response:
+    """What starts Swagger UI on the page."""
+    return Response(_START, media_type="text/javascript")
+
+
+def assets() -> StaticFiles:
+    """Swagger UI's own files, from the package that bundles them."""
+    spec = find_spec("fastapi_offline")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("the package fastapi-offline, which holds Swagger UI, is not installed")
+    return StaticFiles(directory=Path(spec.origin).parent / "static")

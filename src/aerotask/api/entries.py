@@ -1,0 +1,159 @@
+"""Routes: the files and folders of a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from aerotask.api.deps import Place, PlaceDep
+from aerotask.api.errors import problems
+from aerotask.api.files import file_response
+from aerotask.api.multipart import FormReader, field_text
+from aerotask.api.schemas import EntryAnswer, RemovedAnswer
+from aerotask.blobs.port import Blob
+from aerotask.domain import paths
+from aerotask.domain.access import Access
+from aerotask.domain.errors import InvalidInput
+from aerotask.domain.ids import DatasetId
+from aerotask.media.types import media_type_by_name
+from aerotask.services.entries import EntryService
+from aerotask.store.entries import EntryRow
+
+router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}", tags=["objects"])
+
+EntryPathParam = Annotated[str, Path(alias="path", description="The entry's path.")]
+_FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["path"],
+                    "properties": {
+                        "path": {"type": "string"},
+                        "file": {"type": "string", "format": "binary"},
+                    },
+                }
+            }
+        },
+    }
+}
+_RAW: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+_FILE: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The content.", "content": {"application/octet-stream": {}}},
+    206: {"description": "The ranges that were asked for.", "content": {"application/octet-stream": {}}},
+    304: {"description": "The client has this content."},
+}
+
+
+@router.get("/list", responses=problems(400, 401, 404))
+async def list_entries(
+    at: PlaceDep,
+    path: str | None = None,
+    recursive: Annotated[
+        bool, Query(description="Everything below, not only what is directly in it.")
+    ] = False,
+) -> list[EntryAnswer]:
+    """The entries in a folder, by path; of a file, the file itself."""
+    rows = await at.platform.entries.list_entries(at.caller, at.org, at.slug, path=path, recursive=recursive)
+    return [_entry(row) for row in rows]
+
+
+@router.post("/obj", status_code=201, responses=problems(400, 401, 403, 404, 409, 413), openapi_extra=_FORM)
+async def put_form(at: PlaceDep, request: Request, response: Response) -> EntryAnswer:
+    """Upload a file as a form; without `file`, make a folder."""
+    dataset_id = await at.platform.entries.dataset_for(at.caller, at.org, at.slug, to=Access.WRITE)
+    row = await _take_form(at.platform.entries, dataset_id, FormReader(request))
+    return _created(at, row, response)
+
+
+@router.put(
+    "/obj/{path:path}",
+    status_code=201,
+    responses=problems(400, 401, 403, 404, 409, 413),
+    openapi_extra=_RAW,
+)
+async def put_raw(at: PlaceDep, path: EntryPathParam, request: Request, response: Response) -> EntryAnswer:
+    """Upload a file as the raw body, for programs and `curl -T`."""
+    dataset_id = await at.platform.entries.dataset_for(at.caller, at.org, at.slug, to=Access.WRITE)
+    row = await at.platform.entries.put(dataset_id, path, request.stream())
+    return _created(at, row, response)
+
+
+@router.get("/obj/{path:path}", responses=_FILE | problems(400, 401, 404, 412, 416))
+@router.head("/obj/{path:path}", include_in_schema=False)
+async def get_object(at: PlaceDep, path: EntryPathParam, request: Request) -> Response:
+    """Download one file, whole or in ranges."""
+    entry = await at.platform.entries.open_file(at.caller, at.org, at.slug, path)
+    return await file_response(
+        request,
+        entry.content,
+        file_name=paths.base_name(entry.row.path),
+        media_type=media_type_by_name(entry.row.path),
+        sha256=entry.row.sha256,
+    )
+
+
+@router.delete("/obj/{path:path}", responses=problems(400, 401, 403, 404))
+async def delete_object(at: PlaceDep, path: EntryPathParam) -> RemovedAnswer:
+    """Remove an entry, with everything below it if it is a folder."""
+    return RemovedAnswer(removed=await at.platform.entries.remove(at.caller, at.org, at.slug, path))
+
+
+async def _take_form(entries: EntryService, dataset_id: DatasetId, form: FormReader) -> EntryRow:
+    """Read the form whole, whichever of its fields comes first."""
+    path: str | None = None
+    blob: Blob | None = None
+    try:
+        async for part in form.parts():
+            if part.name == "path":
+                path = await field_text(part)
+            elif part.name == "file" and blob is None:
+                blob = await entries.receive(part.body)
+            else:
+                await _skip(part.body)
+    except BaseException:
+        if blob is not None:
+            await entries.blobs.remove(blob.key)
+        raise
+    if path is None:
+        if blob is not None:
+            await entries.blobs.remove(blob.key)
+        raise InvalidInput("The form has no field 'path'.", code="invalid-form")
+    if blob is None:
+        return await entries.make_folder(dataset_id, path)
+    return await entries.name(dataset_id, path, blob)
+
+
+async def _skip(body: AsyncIterator[bytes]) -> None:
+    async for _ in body:
+        pass
+
+
+def _created(at: Place, row: EntryRow, response: Response) -> EntryAnswer:
+    response.headers["Location"] = f"{at.address}/obj/{quote(row.path)}"
+    return _entry(row)
+
+
+def _entry(row: EntryRow) -> EntryAnswer:
+    return EntryAnswer(
+        path=row.path,
+        hash=row.sha256,
+        type=row.type,
+        properties=row.properties,
+        mtime=int(row.modified_at.timestamp()),
+        size=row.size_bytes,
+        depth=row.depth,
+        point_geom=row.point_geom,
+        polygon_geom=row.polygon_geom,
+        indexed=row.indexed,
+    )

@@ -1,0 +1,196 @@
+"""Every error's way out: one place that turns it into `application/problem+json` (RFC 9457)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
+from pydantic.alias_generators import to_camel
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+
+from aerotask.domain.errors import (
+    AerotaskError,
+    Conflict,
+    FieldError,
+    Forbidden,
+    Gone,
+    InvalidInput,
+    KeyReused,
+    LimitReached,
+    NotFound,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+)
+from aerotask.store.outages import is_outage
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 5
+
+_STATUS: Mapping[type[AerotaskError], int] = {
+    InvalidInput: 400,
+    Unauthenticated: 401,
+    Forbidden: 403,
+    NotFound: 404,
+    Conflict: 409,
+    Gone: 410,
+    TooLarge: 413,
+    KeyReused: 422,
+    LimitReached: 429,
+    Unavailable: 503,
+}
+# Asking again the same way may succeed after these; after all others it won't.
+_MAY_RETRY = frozenset({409, 429, 500, 503})
+
+_log = structlog.get_logger(__name__)
+
+
+class Fault(BaseModel):
+    """One thing that is wrong with a body or with params."""
+
+    pointer: str = Field(description="JSON Pointer (RFC 6901) to the place.")
+    message: str
+
+
+class Problem(BaseModel):
+    """What every error answers."""
+
+    model_config = {"alias_generator": to_camel, "populate_by_name": True}
+
+    type: str = Field(description="A URN that identifies the kind of error.")
+    title: str
+    status: int
+    detail: str = Field(description="What is wrong and what to do, for people.")
+    code: str = Field(description="Stable and kebab-case, for programs.")
+    error: str = Field(description="The same text as `detail`.")
+    no_retry: bool = Field(description="Whether asking again the same way is of no use.")
+    errors: list[Fault] | None = Field(None, description="Where a body or params failed validation.")
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI description of a route's error answers; every route may also be out of reach (503)."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": schema}}}
+        for status in (*statuses, 503)
+    }
+
+
+def problem_schemas() -> dict[str, Any]:
+    """The components that the descriptions of error answers refer to."""
+    schema = Problem.model_json_schema(by_alias=True, ref_template="#/components/schemas/{model}")
+    return {**schema.pop("$defs"), "Problem": schema}
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    errors: Sequence[FieldError] = (),
+    headers: Mapping[str, str] | None = None,
+    facts: Mapping[str, object] | None = None,
+) -> JSONResponse:
+    """One error's answer."""
+    body: dict[str, object] = {
+        "type": f"urn:aerotask:error:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "error": detail,
+        "noRetry": status not in _MAY_RETRY,
+    }
+    if errors:
+        body["errors"] = [{"pointer": fault.pointer, "message": fault.message} for fault in errors]
+    body.update(facts or {})
+    return JSONResponse(body, status, headers, media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Have the app answer every error this way."""
+    app.add_exception_handler(AerotaskError, _aerotask_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(DBAPIError, _database_error)
+    app.add_exception_handler(PoolTimeout, _unavailable)
+    app.add_exception_handler(OSError, _unavailable)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _aerotask_error(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, AerotaskError):
+        raise error
+    status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), 500)
+    return problem(
+        status,
+        error.code,
+        error.message,
+        errors=error.errors if isinstance(error, InvalidInput) else (),
+        headers=_headers(error),
+        facts=error.facts() if isinstance(error, LimitReached) else None,
+    )
+
+
+def _headers(error: AerotaskError) -> dict[str, str]:
+    if isinstance(error, Unauthenticated):
+        return {"WWW-Authenticate": "Bearer"}
+    if isinstance(error, LimitReached | Unavailable):
+        return {"Retry-After": str(error.retry_after_s)}
+    if isinstance(error, Conflict) and error.location:
+        return {"Location": error.location}
+    return {}
+
+
+async def _validation_error(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    faults = [_fault(detail) for detail in error.errors()]
+    first = f" {faults[0].pointer}: {faults[0].message}" if faults else ""
+    return problem(400, "invalid-request", f"The request is malformed:{first}", errors=faults)
+
+
+def _fault(detail: Mapping[str, Any]) -> FieldError:
+    place = "/".join(str(part) for part in detail["loc"])
+    message = str(detail["msg"])
+    if detail["type"] == "json_invalid":
+        message = f"not valid JSON ({detail['ctx']['error']})"
+    return FieldError(f"/{place}", message.removeprefix("Value error, "))
+
+
+async def _http_error(_request: Request, error: Exception) -> Response:
+    """What the framework itself refuses: unknown routes, methods, bodies it can't read."""
+    if not isinstance(error, HTTPException):
+        raise error
+    status = error.status_code
+    code = HTTPStatus(status).phrase.lower().replace(" ", "-")
+    return problem(status, code, str(error.detail), headers=error.headers)
+
+
+async def _database_error(request: Request, error: Exception) -> Response:
+    if is_outage(error):
+        return await _unavailable(request, error)
+    return await _unexpected(request, error)
+
+
+async def _unavailable(_request: Request, error: Exception) -> Response:
+    _log.warning("request.unavailable", error=str(error))
+    return problem(
+        503,
+        "unavailable",
+        "Postgres, Redis or the storage is out of reach; try again in a moment.",
+        headers={"Retry-After": str(RETRY_AFTER_S)},
+    )
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    _log.error("request.failed", method=request.method, path=request.url.path, exc_info=error)
+    return problem(500, "internal-error", "Something went wrong here; it has been logged.")

@@ -1,0 +1,341 @@
+"""The JSON of requests and answers: camelCase outside, and made from what services return."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+import orjson
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from aerotask.contract.model import Answer, Moment
+from aerotask.contract.status import SystemTaskAnswer
+from aerotask.domain.access import Access, Membership, Visibility
+from aerotask.domain.states import TaskState
+from aerotask.domain.texts import clean_line
+
+MAX_METADATA_BYTES = 16 * 1024
+
+
+class Body(BaseModel):
+    """What a client sends: closed, so that a misspelt member is an error and not ignored."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", use_attribute_docstrings=True)
+
+
+class Credentials(Body):
+    """A sign-in."""
+
+    username: str = Field(max_length=256)
+    password: str = Field(max_length=1024)
+
+
+class TokenAnswer(Answer):
+    """A bearer token."""
+
+    username: str
+    token: str
+    expires: Moment
+
+
+class NewUser(Body):
+    """A user to add."""
+
+    user_name: str = Field(max_length=128)
+    password: str = Field(max_length=1024)
+    email: str | None = Field(None, max_length=320)
+    roles: list[str] = Field(default_factory=list, max_length=8)
+    """Any of `admin`, `deactivated`."""
+
+
+class UserRoles(Body):
+    """What a user may do from now on."""
+
+    roles: list[str] = Field(max_length=8)
+    """Any of `admin`, `deactivated`."""
+
+
+class NewPassword(Body):
+    """A change of the caller's own password."""
+
+    old_password: str = Field(max_length=1024)
+    new_password: str = Field(max_length=1024)
+
+
+class UserAnswer(Answer):
+    """A user."""
+
+    user_name: str
+    email: str | None
+    roles: list[str]
+    created_at: Moment
+
+
+class OrgFields(Body):
+    """What an organization is called."""
+
+    name: str = Field("", max_length=256)
+    description: str = Field("", max_length=4096)
+    is_public: bool = False
+
+
+class NewOrg(OrgFields):
+    """An organization to add."""
+
+    slug: str
+
+
+class OrgAnswer(Answer):
+    """An organization."""
+
+    slug: str
+    name: str
+    description: str
+    is_public: bool
+    owner: str | None
+    created_at: Moment
+
+
+class MemberFields(Body):
+    """What a member may do."""
+
+    permissions: Membership
+
+
+class NewMember(MemberFields):
+    """A member to add, or to give other permissions."""
+
+    user_name: str = Field(max_length=128)
+
+
+class MemberAnswer(Answer):
+    """A member."""
+
+    user_name: str
+    permissions: Membership
+    created_at: Moment
+
+
+class DatasetFields(Body):
+    """What a dataset is called, and who may see it."""
+
+    name: str = Field("", max_length=256)
+    tagline: str = Field("", max_length=4096)
+    visibility: Visibility = Visibility.PRIVATE
+
+
+class NewDataset(DatasetFields):
+    """A dataset to add."""
+
+    slug: str
+
+
+class NewSlug(Body):
+    """Another slug for a dataset."""
+
+    slug: str
+
+
+class DatasetAnswer(Answer):
+    """A dataset, and what the caller may do to it."""
+
+    slug: str
+    name: str
+    tagline: str
+    visibility: Visibility
+    created_at: Moment
+    permissions: list[Access]
+
+
+class EntryAnswer(Answer):
+    """A file or folder of a dataset."""
+
+    path: str
+    hash: str
+    """SHA-256 of the content; empty for a folder."""
+    type: str
+    properties: dict[str, Any]
+    mtime: int
+    """Unix seconds."""
+    size: int
+    depth: int
+    point_geom: dict[str, Any] | None
+    """GeoJSON in EPSG:4326."""
+    polygon_geom: dict[str, Any] | None
+    """GeoJSON in EPSG:4326."""
+    indexed: bool
+    """False until a worker has looked into the content."""
+
+
+class RemovedAnswer(Answer):
+    """What a removal took away."""
+
+    removed: list[str]
+
+
+class ToolAnswer(Answer):
+    """A tool that tasks can be submitted for."""
+
+    id: str
+    version: str
+    title: str
+    description: str
+    required_access: Access
+    produces_artifact: bool
+    result_extension: str | None
+    input_schema: dict[str, Any]
+    """JSON Schema 2020-12 of the params."""
+    available: bool
+    unavailable_reason: str | None
+
+
+def _as_text(value: Any) -> Any:
+    """A time comes as RFC 3339 text; numbers, which pydantic would take for Unix times, are refused."""
+    if value is not None and not isinstance(value, str):
+        raise ValueError("must be a time as RFC 3339 text, such as 2026-11-22T18:00:00Z")
+    return value
+
+
+def _printable(value: str) -> str:
+    if clean_line(value) != value:
+        raise ValueError("must not hold control characters")
+    return value
+
+
+def _within_16_kib(value: dict[str, Any]) -> dict[str, Any]:
+    size_bytes = len(orjson.dumps(value))
+    if size_bytes > MAX_METADATA_BYTES:
+        raise ValueError(f"is {size_bytes} bytes long; the limit is {MAX_METADATA_BYTES}")
+    return value
+
+
+Label = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_printable)]
+
+
+class NewTaskBody(Body):
+    """A task to run; only `toolId` is required."""
+
+    tool_id: str = Field(max_length=128)
+    version: str | None = Field(None, max_length=64)
+    """The highest if missing."""
+    path: str | None = Field(None, max_length=4096)
+    """The same as `params.path`."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    force: bool = False
+    """Run it even if an identical task is there."""
+    callback_url: str | None = None
+    """Where to POST the task's status when it has ended."""
+    scheduled_at: Annotated[AwareDatetime | None, BeforeValidator(_as_text)] = None
+    """Run it at this time, up to 366 days ahead; in the past: now."""
+    tags: list[Label] = Field(default_factory=list, max_length=5)
+    metadata: Annotated[dict[str, Any], AfterValidator(_within_16_kib)] = Field(default_factory=dict)
+    """Whatever the client wants to find in the status again; up to 16 KiB."""
+    unique_id: Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)] | None = None
+    """The client's own name for the task; unique within the organization."""
+
+
+class RestartBody(Body):
+    """What is to be different from the task before."""
+
+    params: dict[str, Any] = Field(default_factory=dict)
+    """Params to change; all others stay."""
+    rerun_from: str | None = Field(None, max_length=128)
+    """The stage to begin at, for tools that have stages."""
+
+
+class SubmittedAnswer(Answer):
+    """The task that answers for a submission."""
+
+    task_id: UUID
+    tool_id: str
+    version: str
+    deduplicated: bool
+    status_url: str
+    result_url: str
+    estimated_output_bytes: int
+
+
+class OwnTasksAnswer(Answer):
+    """The caller's tasks across datasets."""
+
+    count: int
+    next: str | None
+    """Address of the next page."""
+    previous: str | None
+    results: list[SystemTaskAnswer]
+
+
+class SystemTasksAnswer(Answer):
+    """Tasks of the whole system."""
+
+    items: list[SystemTaskAnswer]
+    total: int
+    skip: int
+    take: int
+
+
+class LogAnswer(Answer):
+    """Some lines of a task's log."""
+
+    cursor: int
+    """Where the next read goes on."""
+    lines: list[str]
+    truncated_from_tail: int
+    """How many of the oldest lines are no longer kept."""
+
+
+class DeletedTaskAnswer(Answer):
+    """What became of a task."""
+
+    task_id: UUID
+    state: TaskState
+
+
+class ClearedAnswer(Answer):
+    """How many tasks went."""
+
+    cleared: int
+
+
+class StateAnswer(Answer):
+    """A state of the table of transitions."""
+
+    value: TaskState
+    terminal: bool
+    next: list[TaskState]
+
+
+class FeatureTool(Answer):
+    """A tool in brief."""
+
+    id: str
+    version: str
+    title: str
+    available: bool
+    unavailable_reason: str | None
+
+
+class FeaturesAnswer(Answer):
+    """What this installation can do."""
+
+    version: str
+    task_states: list[StateAnswer]
+    task_tools: list[FeatureTool]
+    limits: dict[str, int]
+
+
+class HealthAnswer(Answer):
+    """The process is up."""
+
+    status: str
+
+
+class ReadyAnswer(Answer):
+    """Whether work can be taken and done, and the state of each part."""
+
+    ready: bool
+    postgres: str
+    redis: str
+    storage: str
+    workers: int

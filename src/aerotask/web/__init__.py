@@ -1,0 +1,1 @@
+"""What a browser is served beside the API: pages, styles and scripts."""

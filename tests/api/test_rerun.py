@@ -1,0 +1,146 @@
+"""Ended tasks once more: retry, restart, and the files that they made."""
+
+import asyncio
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.support.databases import run_sql
+from tests.support.world import Dataset, World, eventually
+
+ABSENT = "01a20276-4687-70c9-8a52-caac30ad7db1"
+
+
+@pytest.fixture
+def dataset(world: World) -> Dataset:
+    return world.dataset()
+
+
+def retry(dataset: Dataset, task_id: str) -> httpx.Response:
+    return dataset.client.post(f"{dataset.address}/tasks/{task_id}/retry")
+
+
+def restart(dataset: Dataset, task_id: str, **body: object) -> httpx.Response:
+    return dataset.client.post(f"{dataset.address}/tasks/{task_id}/restart", json=body)
+
+
+def test_a_failed_task_runs_again_as_the_next_attempt_with_the_same_log(dataset: Dataset) -> None:
+    task = dataset.run("confused", {"how": "fail"})
+
+    answer = retry(dataset, task["taskId"])
+
+    assert (answer.status_code, answer.json()["taskId"]) == (202, task["taskId"])
+    eventually(lambda: dataset.status(task["taskId"])["attempt"] == 2)
+    again = dataset.wait(task["taskId"])
+    assert (again["state"], again["error"]["code"]) == ("Failed", "bad-weather")
+    assert [event["reason"] for event in again["history"]].count("retried") == 1
+    assert [event["by"] for event in again["history"] if event["reason"] == "retried"] == ["admin"]
+    log = dataset.log(task["taskId"])
+    assert [line for line in log if line.startswith("Attempt")] == [
+        "Attempt 1 of confused.",
+        "Attempt 2 of confused.",
+    ]
+    assert again["logCursor"] == len(log)
+
+
+def test_a_deleted_task_runs_again_and_makes_its_artifact(dataset: Dataset) -> None:
+    task = dataset.run("patient", {"publish": "again"})
+    dataset.client.delete(f"{dataset.address}/tasks/{task['taskId']}").raise_for_status()
+    assert retry(dataset, task["taskId"]).status_code == 202
+    again = dataset.wait(task["taskId"])
+    assert (again["state"], again["attempt"]) == ("Succeeded", 2)
+    assert dataset.client.get(again["artifact"]["resultUrl"]).content == b"again"
+
+
+def test_a_running_or_succeeded_task_is_not_retried(dataset: Dataset, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    running = dataset.submit("patient", {"until": str(go)})
+    eventually(lambda: dataset.status(running)["state"] == "Processing")
+    refused = retry(dataset, running)
+    assert (refused.status_code, refused.json()["code"]) == (409, "not-retryable")
+    assert (restart(dataset, running).status_code, restart(dataset, running).json()["code"]) == (
+        409,
+        "not-ended",
+    )
+    go.touch()
+    assert dataset.wait(running)["attempt"] == 1
+    assert retry(dataset, running).status_code == 409
+
+
+def test_a_retry_runs_on_what_was_submitted_or_not_at_all(dataset: Dataset) -> None:
+    dataset.upload("in.txt", b"first")
+    task = dataset.run("patient", {"path": "in.txt"})
+    dataset.client.delete(f"{dataset.address}/tasks/{task['taskId']}").raise_for_status()
+    dataset.upload("in.txt", b"second")
+
+    refused = retry(dataset, task["taskId"])
+
+    assert (refused.status_code, refused.json()["code"]) == (409, "input-changed")
+    assert dataset.status(task["taskId"])["state"] == "Deleted"
+    anew = restart(dataset, task["taskId"]).json()["taskId"]
+    made = dataset.wait(anew)
+    assert dataset.client.get(made["artifact"]["resultUrl"]).content == b"second"
+
+
+def test_a_restart_is_a_new_task_with_some_params_changed(dataset: Dataset) -> None:
+    old = dataset.run("patient", {"publish": "old", "label": "kept"}, tags=["t"], metadata={"m": 1})
+
+    answer = restart(dataset, old["taskId"], params={"publish": "new"})
+
+    assert (answer.status_code, answer.json()["deduplicated"]) == (202, False)
+    assert answer.headers["location"] == answer.json()["statusUrl"]
+    new = dataset.wait(answer.json()["taskId"])
+    assert (new["restartOf"], new["taskId"] != old["taskId"]) == (old["taskId"], True)
+    assert (new["params"]["label"], new["params"]["publish"]) == ("kept", "new")
+    assert (new["tags"], new["metadata"]) == (["t"], {"m": 1})
+    assert old["restartOf"] is None
+
+
+def test_a_restart_that_the_tool_does_not_take_is_400(dataset: Dataset) -> None:
+    old = dataset.run("nothing")
+    assert restart(dataset, old["taskId"], params={"nonsense": 1}).json()["code"] == "invalid-params"
+    assert restart(dataset, old["taskId"], rerunFrom="dsm").json()["code"] == "no-stages"
+    assert restart(dataset, old["taskId"], unknown=1).status_code == 400
+
+
+def test_a_stranger_sees_no_task_and_a_reader_may_not_run_it_again(world: World, dataset: Dataset) -> None:
+    task = dataset.run("confused", {"how": "fail"})
+    reader = dataset.seen_by(world.member(dataset.org, "readOnly"))
+    stranger = dataset.seen_by(world.client(world.user()))
+    for ask in (retry, restart):
+        assert ask(reader, task["taskId"]).status_code == 403
+        assert ask(stranger, task["taskId"]).status_code == 404
+        assert ask(dataset, ABSENT).status_code == 404
+        assert ask(dataset.seen_by(world.client()), task["taskId"]).status_code == 401
+
+
+def test_every_file_that_a_task_made_can_be_listed_and_downloaded(world: World, dataset: Dataset) -> None:
+    task = dataset.run("album")
+
+    assets = dataset.client.get(f"{dataset.address}/tasks/{task['taskId']}/assets").json()
+
+    assert [asset["name"] for asset in assets] == ["main.txt", "legend.txt", "Übersicht 1.txt"]
+    assert task["artifact"]["fileName"] == "main.txt"
+    for asset in assets:
+        answer = dataset.client.get(asset["url"]).raise_for_status()
+        assert answer.text == f"this is {asset['name']}"
+        assert answer.headers["etag"] == f'"{asset["sha256"]}"'
+        head = dataset.client.head(asset["url"])
+        assert (head.status_code, head.headers["content-length"]) == (200, str(asset["sizeBytes"]))
+    missing = dataset.client.get(f"{dataset.address}/tasks/{task['taskId']}/assets/other.txt")
+    assert (missing.status_code, missing.json()["code"]) == (404, "no-such-asset")
+    dataset.client.delete(f"{dataset.address}/tasks/{task['taskId']}").raise_for_status()
+    assert dataset.client.get(f"{dataset.address}/tasks/{task['taskId']}/assets").json() == []
+    assert dataset.client.get(assets[1]["url"]).status_code == 409
+
+
+def test_a_task_whose_tool_version_is_gone_is_neither_restarted_nor_retried(
+    world: World, dataset: Dataset
+) -> None:
+    task = dataset.run("confused", {"how": "fail"})
+    was_made_by = f"UPDATE tasks SET tool_version = '0.9' WHERE id = '{task['taskId']}'"
+    asyncio.run(run_sql(world.stack.environment["AEROTASK_DATABASE_URL"], was_made_by))
+    for ask in (retry, restart):
+        refused = ask(dataset, task["taskId"])
+        assert (refused.status_code, refused.json()["code"]) == (400, "unknown-version")
+    assert dataset.status(task["taskId"])["state"] == "Failed"

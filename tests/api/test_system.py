@@ -1,0 +1,77 @@
+"""What an installation tells about itself."""
+
+import re
+
+from prometheus_client.parser import text_string_to_metric_families
+from tests.conftest import StackFactory
+from tests.support.world import World
+
+
+def test_features_tell_states_tools_and_limits_to_anybody(world: World) -> None:
+    features = world.client().get("/sys/features").json()
+    states = {state["value"]: state["terminal"] for state in features["taskStates"]}
+    assert states == {
+        "Created": False,
+        "Enqueued": False,
+        "Scheduled": False,
+        "Processing": False,
+        "Succeeded": True,
+        "Failed": True,
+        "Deleted": True,
+    }
+    processing = next(state for state in features["taskStates"] if state["value"] == "Processing")
+    assert processing["next"] == ["Deleted", "Enqueued", "Failed", "Scheduled", "Succeeded"]
+    assert "raster-export" in {tool["id"] for tool in features["taskTools"]}
+    assert features["limits"]["maxOutputBytes"] == 20 * 1024**3
+
+
+def test_readiness_counts_workers_and_names_what_is_missing(world: World, make_stack: StackFactory) -> None:
+    ready = world.client().get("/readyz")
+    assert (ready.status_code, ready.json()) == (
+        200,
+        {"ready": True, "postgres": "ok", "redis": "ok", "storage": "ok", "workers": 2},
+    )
+    with make_stack(workers=0) as alone:
+        missing = alone.client().get("/readyz")
+        assert (missing.status_code, missing.json()["workers"]) == (503, 0)
+        assert alone.client().get("/healthz").json() == {"status": "ok"}
+
+
+def test_metrics_show_the_backlog_and_no_names(make_stack: StackFactory) -> None:
+    with make_stack(workers=0) as stopped:
+        dataset = stopped.dataset()
+        for number in range(3):
+            dataset.submit("nothing", {"label": str(number)})
+        answer = stopped.client().get("/metrics").raise_for_status()
+        assert answer.headers["content-type"].startswith("text/plain; version=")
+        samples = {
+            sample.name + sample.labels.get("state", ""): sample.value
+            for family in text_string_to_metric_families(answer.text)
+            for sample in family.samples
+        }
+        assert samples["aerotask_active_tasksCreated"] + samples["aerotask_active_tasksEnqueued"] == 3
+        assert (samples["aerotask_live_workers"], samples["aerotask_ready"]) == (0, 0)
+        assert samples["aerotask_oldest_due_seconds"] > 0
+        assert samples["process_resident_memory_bytes"] > 10_000_000
+        assert dataset.org not in answer.text
+
+
+def test_unknown_routes_and_methods_answer_as_problems(world: World) -> None:
+    absent, method = world.client().get("/no/such/route"), world.client().patch("/orgs")
+    assert (absent.status_code, absent.json()["code"]) == (404, "not-found")
+    assert (method.status_code, method.json()["code"]) == (405, "method-not-allowed")
+    for answer in (absent, method):
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_the_documentation_needs_nothing_from_elsewhere(world: World) -> None:
+    page = world.client().get("/docs")
+    assert page.status_code == 200
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    addresses = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    for address in addresses:
+        assert not address.startswith("http")
+        if not address.startswith("data:"):
+            assert world.client().get(address).status_code == 200
+    assert world.client().get("/openapi.json").json()["info"]["title"] == "Aerotask"
+    assert world.client().get("/").headers["location"] == "/docs"
