@@ -1,0 +1,160 @@
+"""Servers, databases and stacks for the tests: all real, started here, thrown away at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from _pytest.nodeid import NodeId
+from tests.support.databases import fresh_database, make_template
+from tests.support.world import PASSWORD, World
+
+from aerotask.config import Settings
+from aerotask.local.folder import OwnedFolder
+from aerotask.local.servers import LocalServers, running_servers
+from aerotask.stack import Stack, running_stack
+from aerotask.store.engine import Database, open_database
+from aerotask.wiring import Platform, open_platform
+
+ROOT = Path(__file__).resolve().parents[1]
+SECRET = "a key for the tests, long enough to be one"
+
+# Short enough that tests needn't wait, long enough that a busy machine doesn't lose leases.
+QUICK = {
+    "AEROTASK_SECRET_KEY": SECRET,
+    "AEROTASK_ADMIN_PASSWORD": PASSWORD,
+    "AEROTASK_WORKER_POLL_S": "0.2",
+    "AEROTASK_HEARTBEAT_S": "0.2",
+    "AEROTASK_SHUTDOWN_GRACE_S": "1",
+    "AEROTASK_SWEEP_S": "0.5",
+    # Tests run many tasks at once as the one administrator; those about quotas set their own.
+    "AEROTASK_MAX_ACTIVE_TASKS": "1000",
+    "AEROTASK_MAX_ACTIVE_TASKS_PER_ORG": "1000",
+    "AEROTASK_MAX_ACTIVE_TASKS_PER_USER": "1000",
+    "AEROTASK_MAX_RUNNING_TASKS_PER_USER": "1000",
+}
+
+StackFactory = Callable[..., AbstractContextManager[World]]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the tests of an `xdist_group` on one worker, which xdist 3.8 no longer can under pytest 9.2.
+
+    It tells the scheduler by a suffix of the test's id: https://github.com/pytest-dev/pytest-xdist/issues/1386.
+    """
+    if not config.getoption("loadgroup", default=False):
+        return
+    for item in items:
+        mark = item.get_closest_marker("xdist_group")
+        suffix = f"@{mark.args[0]}" if mark else ""
+        if mark and not item.nodeid.endswith(suffix):
+            item._id = NodeId.parse(f"{item.nodeid}{suffix}")
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServers]:
+    """A Postgres and a Valkey for this test process, with a migrated template database."""
+    with OwnedFolder(tmp_path_factory.mktemp("servers")) as folder:
+        try:
+            with running_servers(folder, durable=False) as running:
+                asyncio.run(make_template(running.postgres.url))
+                yield running
+        finally:
+            folder.discard()
+
+
+@pytest.fixture
+async def database_url(servers: LocalServers) -> AsyncIterator[str]:
+    """The address of a migrated, empty database."""
+    async with fresh_database(servers.postgres.url) as url:
+        yield url
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A migrated, empty database."""
+    opened = open_database(database_url, application="tests", pool_size=20)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def settings(servers: LocalServers, database_url: str, tmp_path: Path) -> Settings:
+    """Settings of an installation of its own."""
+    return Settings.model_validate(
+        {
+            "database_url": database_url,
+            "redis_url": servers.valkey.url,
+            "storage_url": (tmp_path / "storage").as_uri(),
+            "secret_key": SECRET,
+        }
+    )
+
+
+@pytest.fixture
+async def platform(settings: Settings) -> AsyncIterator[Platform]:
+    """The platform inside this process, without API and workers."""
+    async with open_platform(settings, application="tests") as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for PYTHONPATH with the example's and the tests' own tools, installed as anybody's would be."""
+    target = tmp_path_factory.mktemp("plugins")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    offline = ["--no-deps", "--no-index", "--no-build-isolation", "--target", str(target)]
+    packages = [str(ROOT / "examples" / "hillshade"), str(ROOT / "tests" / "plugins" / "troublesome")]
+    subprocess.run([*command, *offline, *packages], check=True)
+    return target
+
+
+@pytest.fixture(scope="session")
+def make_stack(
+    servers: LocalServers, plugins: Path, tmp_path_factory: pytest.TempPathFactory
+) -> StackFactory:
+    """Makes stacks of real processes, each with a database and a storage of its own."""
+
+    @contextmanager
+    def make(*, workers: int = 1, **settings: str) -> Iterator[World]:
+        data = tmp_path_factory.mktemp("stack")
+        with ExitStack() as stack:
+            log = stack.enter_context((data / "stack.log").open("ab"))
+            runner = stack.enter_context(asyncio.Runner())
+            scope = fresh_database(servers.postgres.url)
+            environment = {
+                **QUICK,
+                "AEROTASK_DATABASE_URL": runner.run(scope.__aenter__()),
+                "AEROTASK_REDIS_URL": servers.valkey.url,
+                "AEROTASK_STORAGE_URL": (data / "storage").as_uri(),
+                "PYTHONPATH": os.pathsep.join([str(plugins), os.environ.get("PYTHONPATH", "")]),
+                **{f"AEROTASK_{name.upper()}": value for name, value in settings.items()},
+            }
+            stack.callback(lambda: runner.run(scope.__aexit__(None, None, None)))
+            folder = stack.enter_context(OwnedFolder(data))
+            running = stack.enter_context(
+                running_stack(folder, workers=workers, settings=environment, log=log)
+            )
+            yield stack.enter_context(World(running))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def world(make_stack: StackFactory) -> Iterator[World]:
+    """The stack that most tests share: two workers, generous quotas. Each test makes its own dataset."""
+    with make_stack(workers=2) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def stack(world: World) -> Stack:
+    """The processes of the shared stack."""
+    return world.stack

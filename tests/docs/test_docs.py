@@ -1,0 +1,93 @@
+"""What must be written down: every setting, every error code, every tool."""
+
+import ast
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aerotask.config import Settings
+from aerotask.registry import load_registry
+from aerotask.sdk import Tool
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src" / "aerotask"
+
+
+def codes_in(tree: ast.AST) -> Iterator[str]:
+    """The error codes that a module raises, declares or answers with."""
+    for node in ast.walk(tree):
+        if (isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "default_code") or (
+            isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "default_code"
+        ):
+            yield from constants([node.value])
+        elif isinstance(node, ast.Call):
+            yield from constants([kw.value for kw in node.keywords if kw.arg in {"code", "error_code"}])
+            name = ast.unparse(node.func).rpartition(".")[2]
+            if name in {"Failure", "_told"}:
+                yield from constants(node.args[:1])
+            elif name == "problem":
+                yield from constants(node.args[1:2])
+
+
+def constants(nodes: Sequence[ast.expr | None]) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def documented() -> set[str]:
+    pages = [ROOT / "docs" / "errors.md", *(ROOT / "docs" / "tools").glob("*.md")]
+    return {code for page in pages for code in re.findall(r"`([a-z-]+)`", page.read_text(encoding="utf-8"))}
+
+
+def test_every_error_code_is_documented() -> None:
+    codes = {
+        code
+        for module in SOURCE.rglob("*.py")
+        for code in codes_in(ast.parse(module.read_text(encoding="utf-8")))
+    }
+    assert len(codes) > 50
+    assert codes - documented() - {"error"} == set()
+
+
+def test_every_setting_is_in_the_readmes_table() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    missing = [name for name in Settings.model_fields if f"`AEROTASK_{name.upper()}`" not in readme]
+    assert missing == []
+
+
+def test_the_readme_names_no_setting_that_does_not_exist() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = {name.lower() for name in re.findall(r"AEROTASK_([A-Z_]+[A-Z])", readme)}
+    assert named - set(Settings.model_fields) - {"db_password", "port"} == set()
+
+
+@pytest.mark.parametrize("tool", load_registry().all(), ids=lambda tool: tool.id)
+def test_every_tool_has_a_page_that_names_its_parameters(tool: Tool[Any]) -> None:
+    page = (ROOT / "docs" / "tools" / f"{tool.id}.md").read_text(encoding="utf-8")
+    schema = tool.params.model_json_schema(by_alias=True)
+    assert [name for name in schema["properties"] if f"`{name}`" not in page] == []
+
+
+def test_every_setting_and_parameter_says_what_it_is() -> None:
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+    for tool in load_registry().all():
+        for name, described in tool.params.model_json_schema(by_alias=True)["properties"].items():
+            assert described.get("description"), (tool.id, name)
+
+
+def test_links_between_the_pages_lead_somewhere() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    for page in pages:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_no_page_and_no_lock_names_a_package_mirror() -> None:
+    files = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    for file in files:
+        assert not re.search(r"index-url|find-links|/simple/", file.read_text(encoding="utf-8")), file

@@ -1,0 +1,87 @@
+"""Stacks whose invariants are checked after every test, and the seed of what is random."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.conftest import StackFactory
+from tests.guarantees.invariants import assert_upheld
+from tests.support.world import World
+
+Figures = Callable[[str, Sequence[float]], None]
+
+
+@pytest.fixture(scope="session")
+def make_stack(make_stack: StackFactory) -> StackFactory:
+    """Makes stacks whose invariants hold when a test has done its worst."""
+
+    @contextmanager
+    def make(*, workers: int = 1, **settings: str) -> Iterator[World]:
+        with make_stack(workers=workers, **settings) as world:
+            yield world
+            assert_upheld(world)
+
+    return make
+
+
+@pytest.fixture
+def world(world: World) -> Iterator[World]:
+    """The stack that most tests share; its invariants hold after each of them."""
+    yield world
+    assert_upheld(world)
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    """What is random in a test, from `AEROTASK_TEST_SEED` or from a seed that is printed."""
+    seed = int(os.environ.get("AEROTASK_TEST_SEED") or random.SystemRandom().randrange(10**9))
+    print(f"AEROTASK_TEST_SEED={seed}")  # noqa: T201  pytest shows it with a failure
+    return random.Random(seed)
+
+
+@pytest.fixture
+def figures() -> Figures:
+    """Notes the middle and the largest of what a test measured, for people."""
+
+    def note(what: str, values: Sequence[float]) -> None:
+        ordered = sorted(values)
+        line = f"{what}: n={len(ordered)} p50={ordered[len(ordered) // 2]:.3f} max={ordered[-1]:.3f}"
+        print(line)  # noqa: T201  shown by -s and -rP
+        if "AEROTASK_TEST_FIGURES" in os.environ:
+            with Path(os.environ["AEROTASK_TEST_FIGURES"]).open("a", encoding="utf-8") as file:
+                file.write(f"{line}\n")
+
+    return note
+
+
+@pytest.fixture(scope="session")
+def kills() -> int:
+    """How many workers to kill at random moments."""
+    return int(os.environ.get("AEROTASK_TEST_KILLS") or 8)
+
+
+@pytest.fixture(scope="session")
+def restarts() -> int:
+    """How many processes to restart under load."""
+    return int(os.environ.get("AEROTASK_TEST_RESTARTS") or 5)
+
+
+@pytest.fixture(scope="session")
+def cancels() -> int:
+    """How many cancels meet the end of their task."""
+    return int(os.environ.get("AEROTASK_TEST_CANCELS") or 60)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the guarantees out unless they are asked for: beside everything else they take too long for CI."""
+    if os.environ.get("AEROTASK_TEST_GUARANTEES") == "1":
+        return
+    skip = pytest.mark.skip(reason="takes long; AEROTASK_TEST_GUARANTEES=1 runs it")
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(skip)

@@ -1,0 +1,91 @@
+"""Cancel: within two seconds, whatever the tool is doing, and clean even at the moment of completion."""
+
+import random
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from tests.guarantees.conftest import Figures
+from tests.guarantees.invariants import stored_files, work_folders
+from tests.support.processes import gone, hold_for
+from tests.support.world import Dataset, World, eventually
+
+CANCELLED_S = 2.0
+AT_ONCE = 4
+
+
+def cancel_a_deaf_tool(dataset: Dataset, *, label: str) -> float:
+    """How long after the request the tool's process was gone."""
+    task_id = dataset.submit("deaf", {"label": label})
+    eventually(lambda: any("deaf from now on" in line for line in dataset.log(task_id)))
+    child = int(dataset.log(task_id)[-1].rpartition(" ")[2])
+    asked_at = time.monotonic()
+    answer = dataset.client.delete(f"{dataset.address}/tasks/{task_id}")
+    eventually(lambda: gone(child))
+    took_s = time.monotonic() - asked_at
+    assert answer.json() == {"taskId": task_id, "state": "Deleted"}
+    return took_s
+
+
+@pytest.mark.xdist_group("timing")
+def test_a_tool_deaf_in_c_is_gone_within_two_seconds(world: World, figures: Figures) -> None:
+    dataset = world.dataset()
+    dataset.upload("kept.txt", b"kept")
+    before = stored_files(world)
+    took_s = []
+    for number in range(5):
+        took_s.append(cancel_a_deaf_tool(dataset, label=str(number)))
+        eventually(lambda: work_folders(world) == [], timeout_s=5)
+    figures("cancelled a deaf tool (s)", took_s)
+    assert max(took_s) <= CANCELLED_S
+    assert stored_files(world) == before
+    assert dataset.paths() == ["kept.txt"]
+
+
+def test_cancel_meets_the_moment_of_completion(
+    world: World, tmp_path: Path, rng: random.Random, cancels: int, figures: Figures
+) -> None:
+    dataset = world.dataset()
+    before = set(stored_files(world))
+    ended = [
+        state
+        for batch in range(cancels // AT_ONCE)
+        for state in cancel_at_the_end(world, dataset, tmp_path / f"go{batch}", rng)
+    ]
+    figures("of all cancels, those that came after the success", [float(state) for state in ended])
+    assert set(stored_files(world)) == before
+
+
+def cancel_at_the_end(world: World, dataset: Dataset, go: Path, rng: random.Random) -> list[bool]:
+    """Have some tasks end and cancel them meanwhile; of each, whether it had Succeeded before."""
+    params = [{"until": f"{go}.{n}", "publish": f"{go.name}.{n}"} for n in range(AT_ONCE)]
+    tasks = [dataset.submit("patient", each) for each in params]
+    eventually(lambda: len(list(go.parent.glob(f"{go.name}.*.running.*"))) == AT_ONCE)
+
+    def end_and_cancel(number: int, delay_s: float) -> None:
+        Path(f"{go}.{number}").touch()
+        hold_for(delay_s)
+        answer = world.admin.delete(f"{dataset.address}/tasks/{tasks[number]}")
+        assert answer.json()["state"] == "Deleted"
+
+    threads = [
+        threading.Thread(target=end_and_cancel, args=[n, rng.uniform(0, 0.12)]) for n in range(AT_ONCE)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    eventually(lambda: work_folders(world) == [], timeout_s=10)
+    outcomes = []
+    for task_id in tasks:
+        task = dataset.status(task_id)
+        assert (task["state"], task["artifact"]) == ("Deleted", None)
+        ends = [
+            event["to"]
+            for event in task["history"]
+            if event["to"] not in {"Created", "Enqueued", "Processing"}
+        ]
+        assert ends in (["Deleted"], ["Succeeded", "Deleted"])
+        outcomes.append(len(ends) == 2)
+    return outcomes

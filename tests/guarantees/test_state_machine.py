@@ -1,0 +1,417 @@
+"""Any order of what can happen to tasks, against a model of a few lines: hypothesis looks for one that breaks it.
+
+The store and the services are the real ones, over a real database; workers are played by the test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from importlib.metadata import EntryPoint
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as bounds
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlalchemy import text
+from tests.guarantees.invariants import history_faults
+from tests.store.conftest import Rows, add_dataset, add_user
+
+from aerotask.config import Settings
+from aerotask.domain.access import Caller
+from aerotask.domain.errors import Conflict, LimitReached, NotFound
+from aerotask.domain.ids import TaskId
+from aerotask.registry import GROUP, registry_of
+from aerotask.sdk import DatasetView, Plan, RunContext, Tool, ToolParams
+from aerotask.services.rerun import RerunService
+from aerotask.services.submit import Submission, SubmitService
+from aerotask.store import leases, recovery
+from aerotask.store.claims import ClaimedTask
+from aerotask.store.leases import Failure, LeaseLost, MadeArtifact, Report
+from aerotask.store.logs import LogLimits
+from aerotask.wiring import Platform, open_platform
+
+ACTIVE_AT_MOST = 4
+MAX_STRIKES = 2
+TTL_S = 3600.0
+KEEP = LogLimits(lines=1000, total_bytes=10**6)
+BOUNDS = bounds(
+    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+)
+ENDED = frozenset({"Succeeded", "Failed", "Deleted"})
+WAITING = frozenset({"Created", "Enqueued", "Scheduled"})
+
+
+class MakerParams(ToolParams):
+    """What tells tasks apart."""
+
+    label: str
+
+
+class Maker(Tool[MakerParams]):
+    """Makes an artifact; the test plays the worker, so it never runs."""
+
+    id, version, title = "maker", "1", "Make something"
+    params = MakerParams
+    artifact_suffix = ".txt"
+
+    def plan(self, params: MakerParams, dataset: DatasetView) -> Plan:
+        return Plan(estimated_output_bytes=0, memory_bytes=0)
+
+    def run(self, params: MakerParams, ctx: RunContext) -> None:
+        raise NotImplementedError
+
+
+@dataclass(slots=True)
+class Expected:
+    """What the model knows of a task."""
+
+    label: int
+    state: str = "Waiting"
+    attempt: int = 0
+    strikes: int = 0
+    lines: list[str] = field(default_factory=list)
+    artifact: str | None = None
+    """The key of its blob."""
+
+
+@dataclass(slots=True)
+class Holder:
+    """Somebody who took a task; they may have lost it since."""
+
+    claimed: ClaimedTask
+    written: int = 0
+    """How many lines of this attempt have been written."""
+
+
+class Tasks(RuleBasedStateMachine):
+    """The system under test and the model side by side."""
+
+    runner: asyncio.Runner
+    platform: Platform
+    submits: SubmitService
+    reruns: RerunService
+    rows: Rows
+
+    holders: Bundle[Holder] = Bundle("holders")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.caller = Caller(user_id=self.rows.user_id, user_name="owner", is_admin=True)
+        self.model: dict[TaskId, Expected] = {}
+
+    def teardown(self) -> None:
+        """Leave an empty database and storage to the next example."""
+        self.runner.run(self._empty())
+
+    async def _empty(self) -> None:
+        async with self.platform.db.begin() as connection:
+            await connection.execute(text("DELETE FROM tasks"))
+        for key in self._stored_keys():
+            await self.platform.blobs.remove(key)
+
+    # What clients do
+
+    @rule(label=st.integers(0, 3))
+    def submit(self, label: int) -> None:
+        """Submit one of four tasks; the same one is answered by a twin that is active or has succeeded."""
+        submission = Submission(tool_id="maker", params={"label": str(label)})
+        twins = {key for key, task in self.model.items() if task.label == label and self._answers(task)}
+        asked = self.submits.submit(self.caller, "acme", "acme", submission)
+        if not twins and self._active() == ACTIVE_AT_MOST:
+            self._asked(asked, LimitReached)
+            return
+        submitted = self._asked(asked, None)
+        assert submitted.deduplicated == bool(twins)
+        if twins:
+            assert submitted.task_id in twins
+        else:
+            self.model[submitted.task_id] = Expected(label)
+
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        """Delete any task, whatever its state; of one that was cleared, hear so."""
+        task_id = data.draw(st.sampled_from([*self.model, TaskId(self.rows.dataset_id)]), label="task")
+        asked = self.platform.tasks.delete(self.caller, "acme", "acme", task_id)
+        if task_id not in self.model:
+            self._asked(asked, NotFound)
+            return
+        assert self._asked(asked, None) == "Deleted"
+        self.model[task_id].state = "Deleted"
+        self.model[task_id].artifact = None
+
+    @rule(data=st.data())
+    def retry(self, data: st.DataObject) -> None:
+        """Run a task again that ended without success; its log and its count of attempts go on."""
+        task_id = data.draw(st.sampled_from([*self.model, TaskId(self.rows.dataset_id)]), label="task")
+        task = self.model.get(task_id)
+        refusal: type[Exception] | None = None
+        if task is None:
+            refusal = NotFound
+        elif task.state not in {"Failed", "Deleted"}:
+            refusal = Conflict
+        elif self._active() == ACTIVE_AT_MOST:
+            refusal = LimitReached
+        self._asked(self.reruns.retry(self.caller, "acme", "acme", task_id), refusal)
+        if task is not None and refusal is None:
+            task.state, task.strikes = "Waiting", 0
+
+    @rule(data=st.data())
+    def restart(self, data: st.DataObject) -> None:
+        """Make a new task from one that has ended."""
+        task_id = data.draw(st.sampled_from([*self.model, TaskId(self.rows.dataset_id)]), label="task")
+        task = self.model.get(task_id)
+        refusal: type[Exception] | None = None
+        if task is None:
+            refusal = NotFound
+        elif task.state not in ENDED:
+            refusal = Conflict
+        elif self._active() == ACTIVE_AT_MOST:
+            refusal = LimitReached
+        asked = self.reruns.restart(self.caller, "acme", "acme", task_id, params={}, rerun_from=None)
+        submitted = self._asked(asked, refusal)
+        if task is not None and refusal is None:
+            self.model[submitted.task_id] = Expected(task.label)
+
+    @rule()
+    def clear(self) -> None:
+        """Remove what has ended."""
+        cleared = self.runner.run(self.platform.tasks.clear(self.caller, "acme", "acme", tool_id=None))
+        ended = [key for key, task in self.model.items() if task.state in ENDED]
+        assert cleared == len(ended)
+        for task_id in ended:
+            del self.model[task_id]
+
+    # What workers do
+
+    @rule(target=holders)
+    def claim(self) -> Any:
+        """Take a task that waits."""
+        waiting = [key for key, task in self.model.items() if task.state == "Waiting"]
+        claimed = self.runner.run(self.rows.claim(running_per_user=100))
+        if claimed is None:
+            assert not waiting
+            return multiple()
+        task = self.model[claimed.lease.task_id]
+        task.state, task.attempt = "Processing", task.attempt + 1
+        assert (claimed.lease.task_id in waiting, claimed.lease.attempt) == (True, task.attempt)
+        assert (claimed.strikes, claimed.log_next) == (task.strikes, len(task.lines))
+        return Holder(claimed)
+
+    @rule(holder=holders, lines=st.integers(0, 3), twice=st.booleans())
+    def report(self, holder: Holder, lines: int, twice: bool) -> None:  # noqa: FBT001
+        """Write lines, maybe twice since the first answer was lost."""
+        first = holder.claimed.log_next + holder.written
+        said = tuple(f"{holder.claimed.lease.attempt}: {first + n}" for n in range(lines))
+        for _ in range(2 if twice else 1):
+            if self._as_holder(holder, leases.report, Report(first, said, 10.0)) and said:
+                holder.written = first + lines - holder.claimed.log_next
+                self._task(holder).lines[first:] = said
+
+    @rule(holder=holders)
+    def succeed(self, holder: Holder) -> None:
+        """Store an output and end well; one whose lease is lost takes its output away again."""
+        blob = self.runner.run(self._stored())
+        made = MadeArtifact("made.txt", "text/plain", blob.key, blob.size_bytes, blob.sha256, TTL_S)
+        done = self._as_holder(
+            holder,
+            leases.succeed,
+            self._silence(holder),
+            by="worker 1",
+            artifacts=[made],
+            outputs=[],
+            result=None,
+        )
+        if done:
+            self._task(holder).state, self._task(holder).artifact = "Succeeded", blob.key
+        else:
+            self.runner.run(self.platform.blobs.remove(blob.key))
+
+    @rule(holder=holders)
+    def fail(self, holder: Holder) -> None:
+        """End badly."""
+        if self._as_holder(
+            holder, leases.fail, self._silence(holder), Failure("tool-failed", "x"), by="worker 1"
+        ):
+            self._task(holder).state = "Failed"
+
+    @rule(holder=holders, crashed=st.booleans())
+    def give_back(self, holder: Holder, crashed: bool) -> None:  # noqa: FBT001
+        """Hand the task over, or come back from a crash of its child."""
+        done = self._as_holder(
+            holder,
+            leases.try_again,
+            self._silence(holder),
+            by="worker 1",
+            reason="worker stopping",
+            delay_s=0,
+            strike=crashed,
+        )
+        if done:
+            self._task(holder).state = "Waiting"
+            self._task(holder).strikes += crashed
+
+    @rule()
+    def kill(self) -> None:
+        """Every worker dies: leases run out, and the sweep frees what they held; twice changes nothing."""
+        held = {key for key, task in self.model.items() if task.state == "Processing"}
+        freed = self.runner.run(self._lose_leases())
+        assert {task.task_id for task in freed} == held
+        assert self.runner.run(self._recover()) == []
+        for task_id in held:
+            task = self.model[task_id]
+            task.strikes += 1
+            task.state = "Failed" if task.strikes >= MAX_STRIKES else "Waiting"
+
+    @rule()
+    def expire(self) -> None:
+        """Time goes by beyond the artifacts' time."""
+        service = self._sweep_later(timedelta(seconds=TTL_S + 1))
+        expired = [task for task in self.model.values() if task.artifact]
+        assert self.runner.run(service.expired_artifacts()) == len(expired)
+        for task in expired:
+            task.artifact = None
+
+    @rule()
+    def grow_old(self) -> None:
+        """Time goes by beyond the rows' time."""
+        service = self._sweep_later(timedelta(days=self.platform.settings.task_retention_days, seconds=1))
+        ended = [key for key, task in self.model.items() if task.state in ENDED]
+        assert self.runner.run(service.old_tasks()) == len(ended)
+        for task_id in ended:
+            del self.model[task_id]
+
+    # What must be so after each step
+
+    @invariant()
+    def rows_are_as_expected(self) -> None:
+        """Every task stands where the model says, with its log and artifact, and its history leads there."""
+        seen = self.runner.run(self._seen())
+        assert {key: row["state"] for key, row in seen.items()} == {
+            key: task.state for key, task in self.model.items()
+        }
+        for task_id, row in seen.items():
+            task = self.model[task_id]
+            assert (row["attempt"], row["strikes"]) == (task.attempt, task.strikes)
+            assert (row["lines"], row["log_next"]) == (task.lines, len(task.lines))
+            assert row["artifacts"] == ([task.artifact] if task.artifact else [])
+            assert list(history_faults(row["history"], row["raw_state"], row["attempt"])) == []
+
+    @invariant()
+    def only_named_contents_are_stored(self) -> None:
+        """Nothing is stored that no task names, and nothing is missing."""
+        assert self._stored_keys() == {task.artifact for task in self.model.values() if task.artifact}
+
+    # How it is done
+
+    def _asked(self, asked: Coroutine[Any, Any, Any], refusal: type[Exception] | None) -> Any:
+        """The answer to a client, who is refused if the model says so."""
+        if refusal is None:
+            return self.runner.run(asked)
+        with pytest.raises(refusal):
+            self.runner.run(asked)
+        return None
+
+    def _stored_keys(self) -> set[str]:
+        return {key for batch in self.platform.blobs.older_than(timedelta(seconds=-5)) for key in batch}
+
+    def _answers(self, task: Expected) -> bool:
+        return task.state not in ENDED or (task.state == "Succeeded" and task.artifact is not None)
+
+    def _active(self) -> int:
+        return sum(task.state not in ENDED for task in self.model.values())
+
+    def _task(self, holder: Holder) -> Expected:
+        return self.model[holder.claimed.lease.task_id]
+
+    def _silence(self, holder: Holder) -> Report:
+        return Report(holder.claimed.log_next + holder.written)
+
+    def _holds(self, holder: Holder) -> bool:
+        """Whether the model says that the task is still theirs."""
+        lease = holder.claimed.lease
+        task = self.model.get(lease.task_id)
+        return task is not None and (task.state, task.attempt) == ("Processing", lease.attempt)
+
+    def _as_holder(self, holder: Holder, step: Any, *arguments: Any, **named: Any) -> bool:
+        """Do what only the holder of the lease may; whether it was allowed, which the model knew."""
+
+        async def attempt() -> None:
+            async with self.platform.db.begin() as connection:
+                await step(connection, holder.claimed.lease, *arguments, keep=KEEP, **named)
+
+        if self._holds(holder):
+            self.runner.run(attempt())
+            return True
+        with pytest.raises(LeaseLost):
+            self.runner.run(attempt())
+        return False
+
+    async def _stored(self) -> Any:
+        async def content() -> Any:
+            yield b"an output"
+
+        return await self.platform.blobs.put(content(), limit_bytes=100)
+
+    async def _lose_leases(self) -> list[recovery.Recovered]:
+        async with self.platform.db.begin() as connection:
+            late = (
+                "UPDATE tasks SET lease_until = clock_timestamp() - interval '1 s' WHERE state = 'Processing'"
+            )
+            await connection.execute(text(late))
+        return await self._recover()
+
+    async def _recover(self) -> list[recovery.Recovered]:
+        async with self.platform.db.begin() as connection:
+            return await recovery.recover_lost(connection, max_strikes=MAX_STRIKES, quiet_s=60, settle_s=60)
+
+    def _sweep_later(self, by: timedelta) -> Any:
+        sweep = self.platform.sweep
+        limits = replace(sweep.limits, clock_offset_s=int(by.total_seconds()))
+        return replace(sweep, limits=limits)
+
+    async def _seen(self) -> dict[TaskId, dict[str, Any]]:
+        query = text(
+            """
+            SELECT t.id, t.state AS raw_state, t.attempt, t.strikes, t.log_next, t.history,
+                CASE WHEN t.state IN ('Created', 'Enqueued', 'Scheduled') THEN 'Waiting' ELSE t.state END AS state,
+                ARRAY(SELECT line FROM task_log l WHERE l.task_id = t.id ORDER BY n) AS lines,
+                ARRAY(SELECT blob_key FROM artifacts a WHERE a.task_id = t.id) AS artifacts
+            FROM tasks t
+            """
+        )
+        async with self.platform.db.read() as connection:
+            rows = (await connection.execute(query)).mappings().all()
+        return {TaskId(row["id"]): dict(row) for row in rows}
+
+
+def test_no_order_of_events_breaks_the_promises(settings: Settings) -> None:
+    limited = settings.model_copy(update={"max_active_tasks_per_org": ACTIVE_AT_MOST})
+    with asyncio.Runner() as runner:
+        opening = open_platform(limited, application="tests")
+        opened = runner.run(opening.__aenter__())
+        maker = registry_of([EntryPoint("maker", f"{__name__}:Maker", GROUP)])
+
+        class Run(Tasks):
+            platform, submits = opened, replace(opened.submits, registry=maker)
+            reruns = replace(opened.reruns, submits=submits)
+            rows = runner.run(first_rows(opened))
+
+        Run.runner = runner
+        run_state_machine_as_test(Run, settings=BOUNDS)
+        runner.run(opening.__aexit__(None, None, None))
+
+
+async def first_rows(platform: Platform) -> Rows:
+    return await add_dataset(platform.db, await add_user(platform.db, "owner"), "acme")

@@ -1,0 +1,48 @@
+"""A database per test, copied from a migrated one."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+from aerotask.store.engine import open_database
+from aerotask.store.migrate import upgrade
+
+TEMPLATE = "aerotask_template"
+
+
+def with_name(url: str, name: str) -> str:
+    """The address of the database `name` on the server of `url`."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+async def make_template(server_url: str) -> None:
+    """Make the migrated database that others are copied from."""
+    await run_sql(server_url, f'CREATE DATABASE "{TEMPLATE}"')
+    database = open_database(with_name(server_url, TEMPLATE), application="tests")
+    await upgrade(database)
+    await database.close()
+
+
+@asynccontextmanager
+async def fresh_database(server_url: str, *, template: str = TEMPLATE) -> AsyncIterator[str]:
+    """The address of a database of its own, dropped at the end of the block."""
+    name = f"test_{secrets.token_hex(6)}"
+    await run_sql(server_url, f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
+    try:
+        yield with_name(server_url, name)
+    finally:
+        await run_sql(server_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+async def run_sql(url: str, statement: str) -> None:
+    """Run one statement outside any transaction."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
