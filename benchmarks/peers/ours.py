@@ -1,0 +1,33 @@
+"""The product's own pipeline: ours.py SOURCE TARGET THREADS [overviews]."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from benchmarks.peers.clock import DEFLATE_LEVEL, TILE_PX, Clock
+
+from aerotask.raster.export import Writing, export_image
+from aerotask.raster.header import read_profile
+from aerotask.raster.io import open_raster
+from aerotask.raster.pixels import SourceFile
+from aerotask.raster.recipe import make_recipe
+from aerotask.raster.request import parse_request
+
+
+def main() -> None:
+    source, target, threads = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    writing = Writing(
+        threads=threads, tile_px=TILE_PX, deflate_level=DEFLATE_LEVEL, overviews="overviews" in sys.argv[4:]
+    )
+    clock = Clock()
+    with clock.phase("export"):
+        with open_raster(source) as opened:
+            profile = read_profile(opened)
+        recipe = make_recipe(parse_request(formula="NDVI", band_filter="RGBN"), profile)
+        file = SourceFile(source, profile)
+        export_image(file, recipe, target, writing=writing, on_progress=lambda _stage, _fraction: None)
+    clock.report()
+
+
+main()

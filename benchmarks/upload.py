@@ -1,0 +1,105 @@
+"""An upload of 2 GiB over HTTP: throughput, and the memory of the API while it lasts, beside `cp` and sha256sum.
+
+python benchmarks/upload.py
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+
+from aerotask.local.folder import OwnedFolder
+from aerotask.stack import running_stack
+
+MIB = 1024 * 1024
+SIZE_BYTES = 2048 * MIB
+PASSWORD = "only for this benchmark"
+
+
+def main() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="aerotask-bench-"))
+    source = folder / "source.bin"
+    digest = write_source(source)
+    copy_s = timed(["cp", str(source), str(folder / "copy.bin")])
+    hash_s = timed(["sha256sum", str(source)])
+    with OwnedFolder(folder / "data") as owned, (folder / "log").open("wb") as log:
+        settings = {"AEROTASK_ADMIN_PASSWORD": PASSWORD}
+        with running_stack(owned, workers=0, settings=settings, log=log) as stack:
+            assert stack.api is not None
+            raw_s, before, highest = upload(stack.address, stack.api.pid, source, digest, form=False)
+            show("PUT, raw body", raw_s, copy_s, before, highest)
+            form_s, before, highest = upload(stack.address, stack.api.pid, source, digest, form=True)
+            show("POST, form", form_s, copy_s, before, highest)
+        owned.discard()
+    print(f"cp of the same file: {copy_s:.2f} s; sha256sum: {hash_s:.2f} s")
+    shutil.rmtree(folder)
+
+
+def write_source(path: Path) -> str:
+    digest = hashlib.sha256()
+    piece = os.urandom(MIB)
+    with path.open("wb") as file:
+        for _ in range(SIZE_BYTES // MIB):
+            digest.update(piece)
+            file.write(piece)
+    return digest.hexdigest()
+
+
+def timed(command: list[str]) -> float:
+    started = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - started
+
+
+def upload(address: str, pid: int, source: Path, digest: str, *, form: bool) -> tuple[float, int, int]:
+    """Seconds, and the API's memory before and at its highest."""
+    api = psutil.Process(pid)
+    done, peak = threading.Event(), [0]
+
+    def watch() -> None:
+        while not done.wait(0.01):
+            peak[0] = max(peak[0], api.memory_info().rss)
+
+    with httpx.Client(base_url=address, trust_env=False, timeout=600) as client:
+        credentials = {"username": "admin", "password": PASSWORD}
+        token = client.post("/users/authenticate", json=credentials).json()["token"]
+        client.headers["Authorization"] = f"Bearer {token}"
+        for path in ("/orgs", "/orgs/bench/ds"):
+            client.post(path, json={"slug": "bench"})
+        before = api.memory_info().rss
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        started = time.perf_counter()
+        with source.open("rb") as file:
+            if form:
+                data, files = {"path": "form.bin"}, {"file": ("form.bin", file)}
+                answer = client.post("/orgs/bench/ds/bench/obj", data=data, files=files)
+            else:
+                pieces = iter(lambda: file.read(MIB), b"")
+                answer = client.put("/orgs/bench/ds/bench/obj/raw.bin", content=pieces)
+        took = time.perf_counter() - started
+        done.set()
+        watcher.join()
+        assert answer.json()["hash"] == digest
+    return took, before, peak[0]
+
+
+def show(name: str, took: float, copy_s: float, before: int, highest: int) -> None:
+    rate = SIZE_BYTES / MIB / took
+    print(
+        f"{name:14s} {took:6.2f} s   {rate:5.0f} MiB/s   {took / copy_s:4.1f} × cp   "
+        f"API memory {before / MIB:.0f} → at most {highest / MIB:.0f} MiB"
+    )
+
+
+if __name__ == "__main__":
+    main()
