@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -85,13 +86,18 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await opened.close()
 
 
+def own_redis(servers: LocalServers, number: int) -> str:
+    """The address of database `number` (0–15) of the Valkey, so that no other test's workers take its hints."""
+    return servers.valkey.url.replace("db=0", f"db={number}")
+
+
 @pytest.fixture
 def settings(servers: LocalServers, database_url: str, tmp_path: Path) -> Settings:
     """Settings of an installation of its own."""
     return Settings.model_validate(
         {
             "database_url": database_url,
-            "redis_url": servers.valkey.url,
+            "redis_url": own_redis(servers, 1),
             "storage_url": (tmp_path / "storage").as_uri(),
             "secret_key": SECRET,
         }
@@ -120,7 +126,8 @@ def plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_stack(
     servers: LocalServers, plugins: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> StackFactory:
-    """Makes stacks of real processes, each with a database and a storage of its own."""
+    """Makes stacks of real processes, each with databases and a storage of its own."""
+    redis_numbers = cycle(range(2, 16))
 
     @contextmanager
     def make(*, workers: int = 1, **settings: str) -> Iterator[World]:
@@ -132,7 +139,7 @@ def make_stack(
             environment = {
                 **QUICK,
                 "AEROTASK_DATABASE_URL": runner.run(scope.__aenter__()),
-                "AEROTASK_REDIS_URL": servers.valkey.url,
+                "AEROTASK_REDIS_URL": own_redis(servers, next(redis_numbers)),
                 "AEROTASK_STORAGE_URL": (data / "storage").as_uri(),
                 "PYTHONPATH": os.pathsep.join([str(plugins), os.environ.get("PYTHONPATH", "")]),
                 **{f"AEROTASK_{name.upper()}": value for name, value in settings.items()},
