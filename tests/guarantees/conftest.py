@@ -75,13 +75,3 @@ def restarts() -> int:
 def cancels() -> int:
     """How many cancels meet the end of their task."""
     return int(os.environ.get("AEROTASK_TEST_CANCELS") or 60)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave the guarantees out unless they are asked for: beside everything else they take too long for CI."""
-    if os.environ.get("AEROTASK_TEST_GUARANTEES") == "1":
-        return
-    skip = pytest.mark.skip(reason="takes long; AEROTASK_TEST_GUARANTEES=1 runs it")
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(skip)
