@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -127,19 +126,20 @@ def make_stack(
     servers: LocalServers, plugins: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> StackFactory:
     """Makes stacks of real processes, each with databases and a storage of its own."""
-    redis_numbers = cycle(range(2, 16))
+    free_redis = list(range(2, 16))
 
     @contextmanager
     def make(*, workers: int = 1, **settings: str) -> Iterator[World]:
         data = tmp_path_factory.mktemp("stack")
         with ExitStack() as stack:
+            stack.callback(free_redis.append, redis := free_redis.pop(0))
             log = stack.enter_context((data / "stack.log").open("ab"))
             runner = stack.enter_context(asyncio.Runner())
             scope = fresh_database(servers.postgres.url)
             environment = {
                 **QUICK,
                 "AEROTASK_DATABASE_URL": runner.run(scope.__aenter__()),
-                "AEROTASK_REDIS_URL": own_redis(servers, next(redis_numbers)),
+                "AEROTASK_REDIS_URL": own_redis(servers, redis),
                 "AEROTASK_STORAGE_URL": (data / "storage").as_uri(),
                 "PYTHONPATH": os.pathsep.join([str(plugins), os.environ.get("PYTHONPATH", "")]),
                 **{f"AEROTASK_{name.upper()}": value for name, value in settings.items()},
