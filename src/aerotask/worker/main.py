@@ -18,6 +18,7 @@ import structlog
 from aerotask.cancelling import end
 from aerotask.config import Settings
 from aerotask.dispatch.arq import ArqListener
+from aerotask.sandbox.spawner import Spawner
 from aerotask.services.sweep import SweepService
 from aerotask.store.callbacks import CHANNEL as CALLBACKS_CHANNEL
 from aerotask.store.indexing import CHANNEL as ENTRIES_CHANNEL
@@ -26,12 +27,12 @@ from aerotask.store.outages import is_outage
 from aerotask.store.presence import Presence
 from aerotask.store.steering import CANCEL_CHANNEL
 from aerotask.wiring import Platform, open_platform
+from aerotask.worker import forkserver
 from aerotask.worker.courier import AT_ONCE, Courier
 from aerotask.worker.indexer import Indexer
 from aerotask.worker.means import AttemptLimits, Means
 from aerotask.worker.post import Poster, Resolver
 from aerotask.worker.slots import SlotLimits, Slots
-from aerotask.worker.spawner import Spawner
 
 _PR_SET_DUMPABLE = 4
 
@@ -43,7 +44,7 @@ async def run_worker(settings: Settings) -> None:
     _hide_from_children()
     async with AsyncExitStack() as stack:
         platform = await stack.enter_async_context(open_platform(settings, application="aerotask worker"))
-        spawner = Spawner()
+        spawner = Spawner(forkserver.PROGRAM)
         stack.push_async_callback(spawner.close)
         await spawner.start()
         worker_no = secrets.randbelow(2**31 - 1) + 1
