@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.peers.clock import DEFLATE_LEVEL, NIR, RED, STOPS, TILE_PX, Clock
-from rio_tiler.io import Reader  # type: ignore[import-not-found]
+from rio_tiler.io import Reader
 
 
 def colormap() -> dict[int, tuple[int, int, int, int]]:

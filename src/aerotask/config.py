@@ -71,6 +71,19 @@ class Settings(BaseSettings):
     events_keepalive_s: float = Field(15.0, gt=0)
     """After how long without news a stream of events shows that it is alive, and rights are asked for again."""
 
+    render_processes: int = Field(2, ge=1, le=64)
+    """How many pictures (tiles, thumbnails, previews) one API process draws at once, each in a process of its own."""
+    render_queue: int = Field(128, ge=1)
+    """How many pictures may wait to be drawn; who asks for one more is told to come back."""
+    render_timeout_s: float = Field(30.0, gt=0)
+    """How long drawing one picture may take."""
+    render_cache_folder: Path | None = None
+    """Where drawn pictures are kept; unset, the folder `cache` beside the stored files."""
+    render_cache_bytes: int = Field(GIB, ge=MIB)
+    """How large that folder may grow."""
+    view_token_ttl_s: int = Field(HOUR_S, ge=60)
+    """How long a token for map clients holds, in seconds."""
+
     worker_slots: int = Field(2, ge=1, le=64)
     """How many tasks one worker process runs at once."""
     worker_poll_s: float = Field(1.0, gt=0)

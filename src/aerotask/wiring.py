@@ -15,6 +15,10 @@ from aerotask.config import Settings
 from aerotask.dispatch.arq import ArqDispatcher
 from aerotask.dispatch.port import Dispatcher
 from aerotask.registry import Registry, load_registry
+from aerotask.rendering.cache import PictureCache
+from aerotask.rendering.lending import LentFiles
+from aerotask.rendering.renderer import Renderer
+from aerotask.sandbox.pool import Pool, PoolLimits
 from aerotask.services.access import AccessService
 from aerotask.services.accounts import AccountService, open_accounts
 from aerotask.services.callbacks import CallbackService
@@ -28,11 +32,14 @@ from aerotask.services.rerun import RerunService
 from aerotask.services.submit import SubmitService
 from aerotask.services.sweep import SweepLimits, SweepService
 from aerotask.services.tasks import TaskService
+from aerotask.services.viewing import ViewingService
+from aerotask.services.viewtokens import ViewTokens
 from aerotask.store.engine import Database, open_database
 
 # A worker without its lock is dead after this many heartbeats of silence.
 QUIET_HEARTBEATS = 1.5
 SETTLE_S = 5.0
+DRAWING_PROGRAM = "aerotask.rendering.forkserver"
 
 _log = structlog.get_logger(__name__)
 
@@ -57,6 +64,7 @@ class Platform:
     follow: FollowService
     hints: HintSender
     sweep: SweepService
+    viewing: ViewingService
 
 
 @asynccontextmanager
@@ -67,9 +75,11 @@ async def open_platform(settings: Settings, *, application: str) -> AsyncIterato
     registry = load_registry()
     for broken in registry.broken:
         _log.error("tool.broken", name=broken.name, reason=broken.reason)
+    platform = _assemble(settings, db, dispatcher, registry)
     try:
-        yield _assemble(settings, db, dispatcher, registry)
+        yield platform
     finally:
+        await platform.viewing.renderer.close()
         await dispatcher.close()
         await db.close()
 
@@ -111,7 +121,26 @@ def _assemble(settings: Settings, db: Database, dispatcher: Dispatcher, registry
         follow=FollowService(tasks, changes, settings.events_keepalive_s),
         hints=hints,
         sweep=SweepService(db, blobs, dispatcher, _sweep_limits(settings)),
+        viewing=ViewingService(
+            db=db,
+            access=access,
+            tasks=tasks,
+            registry=registry,
+            renderer=_renderer(settings, blobs),
+            tokens=ViewTokens(settings.secret_key, ttl=timedelta(seconds=settings.view_token_ttl_s)),
+        ),
     )
+
+
+def _renderer(settings: Settings, blobs: BlobStore) -> Renderer:
+    limits = PoolLimits(
+        children=settings.render_processes,
+        waiting=settings.render_queue,
+        job_timeout_s=settings.render_timeout_s,
+    )
+    folder = settings.render_cache_folder or blobs.work_root.parent / "cache"
+    cache = PictureCache(folder, limit_bytes=settings.render_cache_bytes)
+    return Renderer(Pool(DRAWING_PROGRAM, limits), LentFiles(blobs), cache)
 
 
 def _quotas(settings: Settings) -> Quotas:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import rio_tiler  # type: ignore[import-not-found]
-from rio_tiler.colormap import cmap  # type: ignore[import-not-found]
+from rio_tiler.colormap import cmap
 
 TARGET = Path(__file__).parents[2] / "src/aerotask/raster/colormaps.json"
 

@@ -13,8 +13,9 @@ import psutil
 import pytest
 from tests.support.world import eventually
 
+from aerotask.sandbox.spawner import Spawner, clean_environment
+from aerotask.worker import forkserver
 from aerotask.worker.protocol import Event, IndexJob, ToolJob
-from aerotask.worker.spawner import Spawner, clean_environment
 from aerotask.worker.supervise import End, Ended, supervise
 
 
@@ -22,7 +23,7 @@ from aerotask.worker.supervise import End, Ended, supervise
 async def spawner(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Spawner]:
     monkeypatch.setenv("PYTHONPATH", str(plugins))
     monkeypatch.setenv("AEROTASK_SECRET_KEY", "secret")
-    started = Spawner()
+    started = Spawner(forkserver.PROGRAM)
     yield started
     await started.close()
 
@@ -143,12 +144,12 @@ def test_children_die_with_a_killed_worker_even_if_they_are_deaf(plugins: Path, 
 import asyncio, os
 from pathlib import Path
 from aerotask.worker.protocol import ToolJob
-from aerotask.worker.spawner import Spawner
+from aerotask.sandbox.spawner import Spawner
 from aerotask.worker.supervise import supervise
 
 async def main():
     job = ToolJob("deaf", "1", {{}}, {{}}, {str(tmp_path)!r}, 1, 10**9, 10**9)
-    spawner = Spawner()
+    spawner = Spawner("aerotask.worker.forkserver")
     def hear(event):
         server = spawner._process.pid
         children = Path(f"/proc/{{server}}/task/{{server}}/children").read_text().split()

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from aerotask.api.app import create_app
 from aerotask.config import Settings
+from aerotask.sandbox.hiding import hide_from_children
 from aerotask.wiring import Platform
 
 GRACE_S = 10
@@ -17,6 +18,7 @@ GRACE_S = 10
 
 def serve(settings: Settings, *, host: str, port: int) -> None:
     """Serve the API until SIGTERM or SIGINT; requests under way get `GRACE_S` to end."""
+    hide_from_children()
     app = create_app(settings)
     config = uvicorn.Config(
         app,

@@ -73,15 +73,21 @@ def open_raster(path: Path, *, overview_level: int | None = None) -> Iterator[An
     options = {} if overview_level is None else {"overview_level": overview_level}
     with rasterio.Env(**GDAL_OPTIONS):
         source = _open(path, options)
-        with source:
-            try:
-                _check_header(source, path.stat().st_size)
-                yield source
-            except GDAL_ERRORS as error:
-                raise InvalidInput(
-                    "A part of the raster can't be read: the file is damaged or incomplete. Upload it again.",
-                    code="damaged-raster",
-                ) from error
+        with source, refusing_damage():
+            _check_header(source, path.stat().st_size)
+            yield source
+
+
+@contextmanager
+def refusing_damage() -> Iterator[None]:
+    """Have errors of GDAL within the block become `InvalidInput` (`damaged-raster`)."""
+    try:
+        yield
+    except GDAL_ERRORS as error:
+        raise InvalidInput(
+            "A part of the raster can't be read: the file is damaged or incomplete. Upload it again.",
+            code="damaged-raster",
+        ) from error
 
 
 @contextmanager

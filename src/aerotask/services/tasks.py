@@ -121,10 +121,18 @@ class TaskService:
             NotFound: the task makes none.
         """
         dataset = await self.access.dataset(caller, org_slug, slug)
+        return await self._open(await self.artifact_in(dataset, task_id))
+
+    async def artifact_in(self, dataset: OpenDataset, task_id: TaskId) -> ArtifactRow:
+        """The artifact of a task of a dataset that the caller was let into.
+
+        Raises:
+            Conflict, Gone, NotFound: as for `open_result`.
+        """
         task = await self.status_in(dataset, task_id)
         if task.artifact is None:
             raise _no_artifact(task)
-        return await self._open(task.artifact)
+        return task.artifact
 
     async def assets(
         self, caller: Caller, org_slug: str, slug: str, task_id: TaskId

@@ -21,6 +21,7 @@ import orjson
 from aerotask.domain.errors import AerotaskError, InvalidInput, TaskFailed
 from aerotask.domain.texts import clean_json, clean_line
 from aerotask.registry import Registry
+from aerotask.sandbox.limits import limit_memory, lower
 from aerotask.sdk.changes import ChangeSet, PutEntry
 from aerotask.sdk.context import Cancelled
 from aerotask.sdk.run import LogLine, Progress, Run
@@ -88,31 +89,13 @@ def _raise_cancelled(_number: int, _frame: object) -> None:
 
 
 def _limit(job: Job) -> None:
-    """Bound what a run can take from its neighbours.
-
-    Memory is bounded as private writable mappings beyond what the fork shares (RLIMIT_DATA, Linux 4.7):
-    address space (RLIMIT_AS) also counts what threads' arenas merely reserve.
-    """
+    """Bound what a run can take from its neighbours."""
     os.nice(NICE)
-    _lower(resource.RLIMIT_CORE, 0)
-    _lower(resource.RLIMIT_NOFILE, OPEN_FILES)
+    lower(resource.RLIMIT_CORE, 0)
+    lower(resource.RLIMIT_NOFILE, OPEN_FILES)
     if isinstance(job, ToolJob):
-        _lower(resource.RLIMIT_FSIZE, job.max_file_bytes)
-    if sys.platform == "linux":
-        _lower(resource.RLIMIT_DATA, _data_bytes() + job.memory_bytes)
-
-
-def _lower(limit: int, wanted: int) -> None:
-    _, hard = resource.getrlimit(limit)
-    bound = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    resource.setrlimit(limit, (bound, bound))
-
-
-def _data_bytes() -> int:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmData:"):
-            return int(line.split()[1]) * 1024
-    return 0
+        lower(resource.RLIMIT_FSIZE, job.max_file_bytes)
+    limit_memory(job.memory_bytes)
 
 
 def _run_tool(job: ToolJob, registry: Registry, teller: Teller) -> ChangeSet:

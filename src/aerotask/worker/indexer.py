@@ -14,12 +14,12 @@ from aerotask.blobs.port import BlobStore
 from aerotask.domain import paths
 from aerotask.domain.ids import new_id
 from aerotask.domain.texts import clean_json
+from aerotask.sandbox.spawner import Spawner
 from aerotask.store import indexing
 from aerotask.store.engine import Database
 from aerotask.store.indexing import Metadata, Unindexed
 from aerotask.store.outages import is_outage
 from aerotask.worker.protocol import Event, IndexJob
-from aerotask.worker.spawner import Spawner
 from aerotask.worker.supervise import End, Ended, supervise
 
 BATCH = 32

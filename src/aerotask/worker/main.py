@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import secrets
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from datetime import timedelta
 
 import httpx
@@ -18,6 +17,8 @@ import structlog
 from aerotask.cancelling import end
 from aerotask.config import Settings
 from aerotask.dispatch.arq import ArqListener
+from aerotask.sandbox.hiding import hide_from_children
+from aerotask.sandbox.spawner import Spawner
 from aerotask.services.sweep import SweepService
 from aerotask.store.callbacks import CHANNEL as CALLBACKS_CHANNEL
 from aerotask.store.indexing import CHANNEL as ENTRIES_CHANNEL
@@ -26,24 +27,22 @@ from aerotask.store.outages import is_outage
 from aerotask.store.presence import Presence
 from aerotask.store.steering import CANCEL_CHANNEL
 from aerotask.wiring import Platform, open_platform
+from aerotask.worker import forkserver
 from aerotask.worker.courier import AT_ONCE, Courier
 from aerotask.worker.indexer import Indexer
 from aerotask.worker.means import AttemptLimits, Means
 from aerotask.worker.post import Poster, Resolver
 from aerotask.worker.slots import SlotLimits, Slots
-from aerotask.worker.spawner import Spawner
-
-_PR_SET_DUMPABLE = 4
 
 _log = structlog.get_logger(__name__)
 
 
 async def run_worker(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT; a second signal hands running tasks over at once."""
-    _hide_from_children()
+    hide_from_children()
     async with AsyncExitStack() as stack:
         platform = await stack.enter_async_context(open_platform(settings, application="aerotask worker"))
-        spawner = Spawner()
+        spawner = Spawner(forkserver.PROGRAM)
         stack.push_async_callback(spawner.close)
         await spawner.start()
         worker_no = secrets.randbelow(2**31 - 1) + 1
@@ -165,13 +164,6 @@ def _on_signals(stop: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-
-
-def _hide_from_children() -> None:
-    """Keep our environment and memory from processes of the same user: children run people's files."""
-    if sys.platform == "linux":
-        with suppress(OSError):
-            ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _cores() -> int:

@@ -7,10 +7,10 @@ from datetime import timedelta
 
 from aerotask.blobs.port import BlobStore
 from aerotask.registry import Registry
+from aerotask.sandbox.spawner import Spawner
 from aerotask.services.access import AccessService
 from aerotask.store.engine import Database
 from aerotask.store.logs import LogLimits
-from aerotask.worker.spawner import Spawner
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,6 @@ from typing import Any, Literal, TypeAlias
 
 import orjson
 
-MAX_LINE_BYTES = 64 * 1024 * 1024
-
 
 @dataclass(frozen=True, slots=True)
 class ToolJob:

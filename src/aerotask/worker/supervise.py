@@ -10,8 +10,8 @@ from enum import Enum, auto
 from signal import SIGKILL, SIGTERM, Signals
 
 from aerotask.failpoints import failpoint
+from aerotask.sandbox.spawner import Child, ForkServerGone, Spawner
 from aerotask.worker.protocol import Event, Job, ToolJob, decode_event, encode_job
-from aerotask.worker.spawner import Child, ForkServerGone, Spawner
 
 # A child that has said its last word gets this long to exit.
 EXIT_GRACE_S = 5.0

@@ -1,4 +1,4 @@
-"""The worker's end of the fork server: starts it, asks it for children, hears of their ends."""
+"""The other end of a fork server: starts it, asks it for children, hears of their ends."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from signal import Signals
 
 import structlog
 
-from aerotask.worker.protocol import MAX_LINE_BYTES
-
 START_TIMEOUT_S = 60.0
+MAX_LINE_BYTES = 64 * 1024 * 1024
+"""Of what a child says; a longer line is the end of it."""
 # What of our environment a child may see; settings and secrets are not in it.
 _PASSED_ON = (
     *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV"),
@@ -64,8 +64,10 @@ class Child:
 
 @dataclass(slots=True)
 class Spawner:
-    """Starts children. One fork server serves one worker; when it dies, the next child starts another."""
+    """Starts children. One fork server serves one process of ours; when it dies, the next child starts another."""
 
+    program: str
+    """The module that is run as the fork server, with the control socket's descriptor as its argument."""
     _process: subprocess.Popen[bytes] | None = None
     _control: socket.socket | None = None
     _listening: asyncio.Task[None] | None = None
@@ -83,7 +85,7 @@ class Spawner:
             ours, theirs = socket.socketpair()
             with theirs:
                 self._process = subprocess.Popen(  # noqa: ASYNC220  returns once it has forked
-                    [sys.executable, "-m", "aerotask.worker.forkserver", str(theirs.fileno())],
+                    [sys.executable, "-m", self.program, str(theirs.fileno())],
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
                     env=clean_environment(),

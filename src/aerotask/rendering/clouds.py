@@ -1,0 +1,91 @@
+"""Thumbnails of point clouds: from above, coloured by height; the highest point of each pixel is what is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import laspy
+import numpy as np
+from laspy.errors import LaspyException
+from lazrs import LazrsError
+from numpy.typing import NDArray
+
+from aerotask.domain.errors import InvalidInput
+from aerotask.raster.colormaps import colours_of
+from aerotask.rendering.drawing import OPAQUE, Rgba
+
+COLORMAP = "viridis"
+SAMPLED_POINTS = 1_000_000
+PIECES = 40
+"""The sample is taken in so many runs of neighbouring points, spread over the file."""
+HEIGHT_PERCENTILES = (2, 98)
+# A sample leaves holes between points that aren't there in the cloud.
+_GROWN_PX = 1
+
+_FAULTS = (LaspyException, LazrsError, OSError, ValueError, KeyError, IndexError, OverflowError, EOFError)
+
+
+def draw_cloud(path: Path, *, size_px: int) -> Rgba:
+    """The cloud from above, its longer side `size_px`; transparent where there is no point.
+
+    Raises:
+        InvalidInput: it is damaged, or no LAS or LAZ (`unreadable-cloud`), or has no points (`empty-cloud`).
+    """
+    try:
+        with laspy.open(path) as reader:
+            points = np.concatenate([np.empty((0, 3)), *_sample(reader)])
+    except _FAULTS as error:
+        raise InvalidInput(
+            "The point cloud can't be read: it is damaged, incomplete or no LAS or LAZ.",
+            code="unreadable-cloud",
+        ) from error
+    points = points[np.isfinite(points).all(axis=1)]
+    if not len(points):
+        raise InvalidInput("The point cloud has no points.", code="empty-cloud")
+    return _coloured(_highest(points, size_px=size_px))
+
+
+def _sample(reader: Any) -> Iterator[NDArray[np.float64]]:
+    """Points (n, 3): all of a small cloud, else runs of neighbours."""
+    count = int(reader.header.point_count)
+    if count <= SAMPLED_POINTS:
+        for chunk in reader.chunk_iterator(SAMPLED_POINTS // PIECES):
+            yield _xyz(chunk)
+        return
+    for piece in range(PIECES):
+        reader.seek(piece * count // PIECES)
+        yield _xyz(reader.read_points(SAMPLED_POINTS // PIECES))
+
+
+def _xyz(points: Any) -> NDArray[np.float64]:
+    return np.column_stack([np.asarray(points.x), np.asarray(points.y), np.asarray(points.z)])
+
+
+def _highest(points: NDArray[np.float64], *, size_px: int) -> NDArray[np.float64]:
+    """The height of the highest point in each pixel (rows, cols), north up; NaN where there is none."""
+    low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
+    side = max(float((high - low).max()), 1e-9)
+    pixel = side / size_px
+    cols, rows = (max(int(np.ceil(extent / pixel)), 1) for extent in high - low)
+    col = np.minimum((points[:, 0] - low[0]) / pixel, cols - 1).astype(np.intp)
+    row = np.minimum((high[1] - points[:, 1]) / pixel, rows - 1).astype(np.intp)
+    seen = np.full((rows, cols), -np.inf)
+    for down in range(-_GROWN_PX, _GROWN_PX + 1):
+        for right in range(-_GROWN_PX, _GROWN_PX + 1):
+            place = np.clip(row + down, 0, rows - 1), np.clip(col + right, 0, cols - 1)
+            np.maximum.at(seen, place, points[:, 2])
+    seen[np.isinf(seen)] = np.nan
+    return seen
+
+
+def _coloured(heights: NDArray[np.float64]) -> Rgba:
+    known = ~np.isnan(heights)
+    low, high = np.percentile(heights[known], HEIGHT_PERCENTILES)
+    share = np.clip((heights[known] - low) / max(high - low, 1e-9), 0, 1)
+    table = np.frombuffer(colours_of(COLORMAP), np.uint8).reshape(-1, 3)
+    picture = np.zeros((*heights.shape, 4), np.uint8)
+    picture[known, :3] = table[(share * (len(table) - 1)).astype(np.intp)]
+    picture[known, 3] = OPAQUE
+    return picture

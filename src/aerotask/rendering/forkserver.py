@@ -1,0 +1,82 @@
+"""The fork server of the API: its children draw."""
+
+from __future__ import annotations
+
+import socket
+import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import rasterio
+from PIL import Image
+
+from aerotask.domain.errors import InvalidInput
+from aerotask.raster.io import GDAL_OPTIONS
+from aerotask.rendering import photos
+from aerotask.rendering.clouds import draw_cloud
+from aerotask.rendering.jobs import LookJob, PreviewJob, Subject, ThumbnailJob, TileJob
+from aerotask.rendering.opening import OpenRasters
+from aerotask.rendering.png import encode_png
+from aerotask.rendering.previews import PREVIEWS
+from aerotask.rendering.rasters import RasterSubject, draw_thumbnail, draw_tile, find_look
+from aerotask.sandbox import forkserver
+from aerotask.sandbox.serving import Handler, serve_jobs
+from aerotask.sandbox.wire import Reply
+
+MEMORY_BYTES = 1024**3
+"""Of one child, beyond what the fork shares."""
+
+
+def drawing_child(own: socket.socket, more: Mapping[str, Handler] | None = None) -> None:
+    """Draw what the socket's other end asks for; `more` are handlers of tests."""
+    warnings.simplefilter("ignore")  # of missing georeferences and overviews, which were looked at before
+    with rasterio.Env(**GDAL_OPTIONS), OpenRasters() as rasters:
+        handlers: dict[str, Handler] = {
+            "look": partial(_look, rasters),
+            "tile": partial(_tile, rasters),
+            "thumbnail": partial(_thumbnail, rasters),
+            "preview": _preview,
+            **(more or {}),
+        }
+        serve_jobs(own, handlers, memory_bytes=MEMORY_BYTES)
+
+
+def _look(rasters: OpenRasters, body: Mapping[str, Any]) -> Reply:
+    job = LookJob.from_body(body)
+    return Reply(find_look(rasters, job.source, job.drawn, job.style).to_json())
+
+
+def _tile(rasters: OpenRasters, body: Mapping[str, Any]) -> Reply:
+    job = TileJob.from_body(body)
+    subject = RasterSubject(job.drawn, job.look, job.style)
+    return Reply(content=encode_png(draw_tile(rasters, subject, job.at, size_px=job.size_px)))
+
+
+def _thumbnail(rasters: OpenRasters, body: Mapping[str, Any]) -> Reply:
+    job = ThumbnailJob.from_body(body)
+    if job.subject is Subject.PICTURE and photos.is_photo(job.path):
+        return Reply(content=photos.draw_photo(job.path, size_px=job.size_px))
+    if job.subject is Subject.CLOUD:
+        picture = draw_cloud(job.path, size_px=job.size_px)
+    else:
+        picture = draw_thumbnail(rasters, job.path, size_px=job.size_px)
+    return Reply(content=photos.encode_webp(Image.fromarray(picture)))
+
+
+def _preview(body: Mapping[str, Any]) -> Reply:
+    job = PreviewJob.from_body(body)
+    preview = PREVIEWS.get(job.tool_id)
+    if preview is None:
+        raise InvalidInput(f"Tool '{job.tool_id}' can't show what it would make.", code="no-preview")
+    picture = preview(job.params, job.inputs, job.size_px)
+    return Reply(content=photos.encode_webp(Image.fromarray(picture)))
+
+
+def _preload() -> Callable[[socket.socket], None]:
+    Image.init()
+    return drawing_child
+
+
+if __name__ == "__main__":
+    forkserver.main(_preload)

@@ -1,0 +1,108 @@
+"""The jobs that children are given, as plain values; their JSON is what goes over the socket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from aerotask.rendering.grid import TileAt
+from aerotask.rendering.look import Look
+from aerotask.rendering.style import Style
+from aerotask.sandbox.wire import Job
+
+
+class Subject(StrEnum):
+    """What a thumbnail is of."""
+
+    PICTURE = "picture"
+    CLOUD = "cloud"
+
+
+@dataclass(frozen=True, slots=True)
+class LookJob:
+    """Find the look of the raster at `source`, whose tiles are drawn from `drawn`."""
+
+    source: Path
+    drawn: Path
+    style: Style
+
+    def to_job(self) -> Job:
+        """The job for a child."""
+        body = {"source": str(self.source), "drawn": str(self.drawn), "style": self.style.to_json()}
+        return Job("look", body)
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> LookJob:
+        """The job that a child was given."""
+        return cls(Path(body["source"]), Path(body["drawn"]), Style.from_json(body["style"]))
+
+
+@dataclass(frozen=True, slots=True)
+class TileJob:
+    """Draw a tile as PNG."""
+
+    drawn: Path
+    look: Look
+    style: Style
+    at: TileAt
+    size_px: int
+
+    def to_job(self) -> Job:
+        """The job for a child."""
+        body = {
+            "drawn": str(self.drawn),
+            "look": self.look.to_json(),
+            "style": self.style.to_json(),
+            "at": [self.at.z, self.at.x, self.at.y],
+            "size": self.size_px,
+        }
+        return Job("tile", body)
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> TileJob:
+        """The job that a child was given."""
+        look, style = Look.from_json(body["look"]), Style.from_json(body["style"])
+        return cls(Path(body["drawn"]), look, style, TileAt(*body["at"]), int(body["size"]))
+
+
+@dataclass(frozen=True, slots=True)
+class ThumbnailJob:
+    """Draw a file small, as WebP."""
+
+    path: Path
+    subject: Subject
+    size_px: int
+
+    def to_job(self) -> Job:
+        """The job for a child."""
+        return Job("thumbnail", {"path": str(self.path), "subject": self.subject, "size": self.size_px})
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> ThumbnailJob:
+        """The job that a child was given."""
+        return cls(Path(body["path"]), Subject(body["subject"]), int(body["size"]))
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewJob:
+    """Draw as WebP what a tool would make of some files, by their dataset paths."""
+
+    tool_id: str
+    params: Mapping[str, Any]
+    inputs: Mapping[str, Path]
+    size_px: int
+
+    def to_job(self) -> Job:
+        """The job for a child."""
+        inputs = {path: str(file) for path, file in self.inputs.items()}
+        body = {"tool": self.tool_id, "params": self.params, "inputs": inputs, "size": self.size_px}
+        return Job("preview", body)
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> PreviewJob:
+        """The job that a child was given."""
+        inputs = {path: Path(file) for path, file in body["inputs"].items()}
+        return cls(body["tool"], body["params"], inputs, int(body["size"]))

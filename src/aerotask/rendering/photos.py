@@ -1,0 +1,77 @@
+"""Thumbnails of photographs and other pictures of bytes, by Pillow: decoded small where the format can, upright."""
+
+from __future__ import annotations
+
+import struct
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from aerotask.domain.errors import InvalidInput
+
+MEDIA_TYPE = "image/webp"
+MAX_PIXELS = 200_000_000
+WEBP_QUALITY = 80
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP")
+_BYTE_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
+_INDEXED_MODES = frozenset({"1", "P", "PA"})
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"GIF8", b"BM")
+# What Pillow raises for files that are damaged in one way or another.
+_FAULTS = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+
+
+def is_photo(path: Path) -> bool:
+    """Whether the file begins like one that Pillow draws; one with more than bytes is left to GDAL."""
+    with path.open("rb") as content:
+        start = content.read(16)
+    if not start.startswith(_SIGNATURES):
+        return False
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return image.mode in _BYTE_MODES
+    except _FAULTS as error:
+        raise _unreadable() from error
+
+
+def draw_photo(path: Path, *, size_px: int) -> bytes:
+    """The picture as WebP, its longer side `size_px` at most, turned as its EXIF says.
+
+    Raises:
+        InvalidInput: it is damaged (`damaged-raster`) or larger than is sensible (`raster-too-large`).
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            _check_size(image)
+            image.draft("RGB", (2 * size_px, 2 * size_px))
+            small = image.convert("RGBA") if image.mode in _INDEXED_MODES else image
+            small.thumbnail((size_px, size_px))
+            upright = ImageOps.exif_transpose(small)
+            return encode_webp(upright)
+    except InvalidInput:
+        raise
+    except _FAULTS as error:
+        raise _unreadable() from error
+
+
+def _check_size(image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise InvalidInput(
+            f"The picture declares {image.width} × {image.height} pixels; that is more than is drawn here.",
+            code="raster-too-large",
+        )
+
+
+def encode_webp(image: Image.Image) -> bytes:
+    """The image as WebP, with its transparency."""
+    has_alpha = image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info
+    encoded = BytesIO()
+    image.convert("RGBA" if has_alpha else "RGB").save(encoded, "WEBP", quality=WEBP_QUALITY, method=3)
+    return encoded.getvalue()
+
+
+def _unreadable() -> InvalidInput:
+    return InvalidInput(
+        "The picture can't be read: the file is damaged or incomplete. Upload it again.",
+        code="damaged-raster",
+    )

@@ -1,0 +1,201 @@
+"""Draws through the pool, and remembers: what was drawn in files, looks in memory, and what failed for a minute."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from aerotask.domain.errors import AerotaskError, InvalidInput, Unavailable
+from aerotask.rendering.cache import PictureCache
+from aerotask.rendering.grid import TileAt
+from aerotask.rendering.jobs import LookJob, PreviewJob, Subject, ThumbnailJob, TileJob
+from aerotask.rendering.lending import LentFiles
+from aerotask.rendering.look import Look
+from aerotask.rendering.once import Once
+from aerotask.rendering.style import Style
+from aerotask.sandbox.pool import Crashed, Pool, TookTooLong
+from aerotask.sandbox.wire import Job, Reply
+
+DRAWN_BY = "1"
+"""Part of every digest: another number where the same request gives another picture than before."""
+KEPT_LOOKS = 2048
+FORGIVEN_AFTER_S = 60.0
+"""What crashed or hung a child isn't tried again before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A stored content to draw."""
+
+    blob_key: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Raster:
+    """A raster to put on a map: as it was uploaded, and the content its tiles are drawn from (often the same)."""
+
+    source: Content
+    drawn: Content
+
+
+class Renderer:
+    """Everything that is drawn in one process."""
+
+    def __init__(self, pool: Pool, files: LentFiles, cache: PictureCache) -> None:
+        self._pool = pool
+        self._files = files
+        self._cache = cache
+        self._drawing: Once[bytes] = Once()
+        self._looks: OrderedDict[str, Look] = OrderedDict()
+        self._failed: dict[str, tuple[float, AerotaskError]] = {}
+
+    async def close(self) -> None:
+        """End what is under way, kill the children and give the files back."""
+        await self._drawing.close()
+        await self._pool.close()
+        await self._files.close()
+
+    async def look(self, raster: Raster, style: Style) -> Look:
+        """The raster's look, found once for each content and style.
+
+        Raises:
+            InvalidInput: the raster can't be read, or can't give what the style asks for.
+            Unavailable: too much is being drawn.
+        """
+        digest = look_digest(raster, style)
+        known = self._looks.get(digest)
+        if known is None:
+
+            async def find(files: list[Path]) -> bytes:
+                reply = await self._run(digest, LookJob(files[0], files[1], style).to_job())
+                return orjson.dumps(reply.facts)
+
+            found = await self._made(digest, [raster.source, raster.drawn], find)
+            known = Look.from_json(orjson.loads(found))
+            self._looks[digest] = known
+            if len(self._looks) > KEPT_LOOKS:
+                self._looks.popitem(last=False)
+        return known
+
+    async def tile(self, raster: Raster, look: Look, style: Style, at: TileAt, *, size_px: int) -> bytes:
+        """A tile as PNG.
+
+        Raises:
+            InvalidInput, Unavailable: as for the look.
+        """
+        digest = tile_digest(raster, style, at, size_px=size_px)
+
+        async def draw(files: list[Path]) -> bytes:
+            return (await self._run(digest, TileJob(files[0], look, style, at, size_px).to_job())).content
+
+        return await self._made(digest, [raster.drawn], draw)
+
+    async def thumbnail(self, content: Content, subject: Subject, *, size_px: int) -> bytes:
+        """A small picture of the content, as WebP.
+
+        Raises:
+            InvalidInput, Unavailable: as for the look.
+        """
+        digest = thumbnail_digest(content, subject, size_px=size_px)
+
+        async def draw(files: list[Path]) -> bytes:
+            return (await self._run(digest, ThumbnailJob(files[0], subject, size_px).to_job())).content
+
+        return await self._made(digest, [content], draw)
+
+    async def preview(
+        self, tool_id: str, params: Mapping[str, Any], inputs: Mapping[str, Content], *, size_px: int
+    ) -> bytes:
+        """What a tool would make, as WebP.
+
+        Raises:
+            InvalidInput: it can't be made, or the tool has no preview (`no-preview`).
+            Unavailable: too much is being drawn.
+        """
+        contents = {path: content.sha256 for path, content in inputs.items()}
+        digest = _digest("preview", tool_id, params, contents, size_px)
+
+        async def draw(files: list[Path]) -> bytes:
+            named = dict(zip(inputs, files, strict=True))
+            return (await self._run(digest, PreviewJob(tool_id, params, named, size_px).to_job())).content
+
+        return await self._made(digest, list(inputs.values()), draw)
+
+    async def _made(
+        self, digest: str, contents: list[Content], make: Callable[[list[Path]], Awaitable[bytes]]
+    ) -> bytes:
+        """What the cache has, or what is made of the contents' files."""
+        self._refuse_failed(digest)
+        kept = await asyncio.to_thread(self._cache.get, digest)
+        if kept is not None:
+            return kept
+
+        async def work() -> bytes:
+            async with AsyncExitStack() as stack:
+                files = [
+                    await stack.enter_async_context(self._files.file(each.blob_key)) for each in contents
+                ]
+                made = await make(files)
+            await asyncio.to_thread(self._cache.put, digest, made)
+            return made
+
+        return await self._drawing.do(digest, work)
+
+    async def _run(self, digest: str, job: Job) -> Reply:
+        try:
+            return await self._pool.run(job)
+        except Crashed as error:
+            refusal: AerotaskError = InvalidInput(
+                "Drawing it crashed; the file is probably damaged.", code="drawing-crashed"
+            )
+            self._remember(digest, refusal)
+            raise refusal from error
+        except TookTooLong as error:
+            refusal = Unavailable(
+                "Drawing it takes too long; run the tool 'build' on it, or try again later.",
+                code="drawing-timed-out",
+                retry_after_s=int(FORGIVEN_AFTER_S),
+            )
+            self._remember(digest, refusal)
+            raise refusal from error
+
+    def _remember(self, digest: str, refusal: AerotaskError) -> None:
+        now = time.monotonic()
+        for key in [key for key, (until, _) in self._failed.items() if until <= now]:
+            del self._failed[key]
+        self._failed[digest] = (now + FORGIVEN_AFTER_S, refusal)
+
+    def _refuse_failed(self, digest: str) -> None:
+        until, refusal = self._failed.get(digest, (0.0, None))
+        if refusal is not None and time.monotonic() < until:
+            raise refusal.with_traceback(None)
+
+
+def look_digest(raster: Raster, style: Style) -> str:
+    """What a look follows from."""
+    return _digest("look", raster.source.sha256, raster.drawn.sha256, style)
+
+
+def tile_digest(raster: Raster, style: Style, at: TileAt, *, size_px: int) -> str:
+    """What a tile follows from."""
+    return _digest("tile", raster.source.sha256, raster.drawn.sha256, style, at, size_px)
+
+
+def thumbnail_digest(content: Content, subject: Subject, *, size_px: int) -> str:
+    """What a thumbnail follows from."""
+    return _digest("thumbnail", content.sha256, subject, size_px)
+
+
+def _digest(*parts: object) -> str:
+    listed = orjson.dumps([DRAWN_BY, *parts], option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(listed).hexdigest()

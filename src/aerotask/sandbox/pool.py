@@ -1,0 +1,172 @@
+"""A few children that do short jobs for this process: bounded in number, in time and in how many may wait."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from signal import SIGKILL, Signals
+
+import structlog
+
+from aerotask.domain.errors import InvalidInput, Unavailable
+from aerotask.sandbox.spawner import Child, ForkServerGone, Spawner
+from aerotask.sandbox.wire import Head, Job, Reply, decode_head, encode_job
+
+JOBS_PER_CHILD = 500
+"""A child is replaced after so many, whatever it has gathered in its memory."""
+MAX_WAIT_S = 30.0
+"""A job that hasn't been begun after so long is refused."""
+RETRY_AFTER_S = 2
+_BROKEN = (OSError, EOFError, ValueError, KeyError, TypeError)
+
+_log = structlog.get_logger(__name__)
+
+
+class Crashed(Exception):
+    """The child ended, or lost its senses, while it was at the job."""
+
+
+class TookTooLong(Exception):
+    """The job wasn't done in time, and its child was killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """How much a pool may do at once."""
+
+    children: int
+    waiting: int
+    """How many jobs may wait for a child; one more is refused."""
+    job_timeout_s: float
+
+
+@dataclass(slots=True, eq=False)
+class _Seat:
+    """A child, and how many jobs it has done."""
+
+    child: Child
+    jobs: int = 0
+
+
+@dataclass(slots=True)
+class Pool:
+    """Children of one program (`sandbox.forkserver`), started when they are first needed."""
+
+    program: str
+    limits: PoolLimits
+    _spawner: Spawner = field(init=False)
+    _free: asyncio.Semaphore = field(init=False)
+    _idle: list[_Seat] = field(default_factory=list)
+    _waiting: int = 0
+
+    def __post_init__(self) -> None:
+        """Make what depends on the other fields."""
+        self._spawner = Spawner(self.program)
+        self._free = asyncio.Semaphore(self.limits.children)
+
+    async def run(self, job: Job) -> Reply:
+        """Have a child do the job.
+
+        Raises:
+            InvalidInput: it can't be done; the child says why.
+            Unavailable: too many jobs are waiting (`drawing-busy`), or no child can be started.
+            Crashed, TookTooLong: the child is gone; the pool goes on with another.
+        """
+        await self._await_turn()
+        try:
+            seat = await self._seat()
+            return await self._do(seat, job)
+        finally:
+            self._free.release()
+
+    async def close(self) -> None:
+        """Kill all children."""
+        idle, self._idle = self._idle, []
+        await self._spawner.close()
+        for seat in idle:
+            await _hang_up(seat.child)
+
+    async def _await_turn(self) -> None:
+        if self._waiting >= self.limits.waiting:
+            raise _busy()
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(MAX_WAIT_S):
+                await self._free.acquire()
+        except TimeoutError as error:
+            raise _busy() from error
+        finally:
+            self._waiting -= 1
+
+    async def _seat(self) -> _Seat:
+        while self._idle:
+            seat = self._idle.pop()
+            if not seat.child.exited.done():
+                return seat
+            await _hang_up(seat.child)
+        try:
+            return _Seat(await self._spawner.spawn())
+        except (ForkServerGone, TimeoutError) as error:
+            _log.error("pool.no_child", program=self.program, error=str(error))
+            raise Unavailable("No process for this can be started; try again in a moment.") from error
+
+    async def _do(self, seat: _Seat, job: Job) -> Reply:
+        usable = False
+        try:
+            async with asyncio.timeout(self.limits.job_timeout_s):
+                head, content = await _converse(seat.child, job)
+            seat.jobs += 1
+            usable = seat.jobs < JOBS_PER_CHILD and not (head.refusal and head.refusal.final)
+        except TimeoutError as error:
+            _log.warning("pool.timeout", kind=job.kind, limit_s=self.limits.job_timeout_s)
+            raise TookTooLong from error
+        except _BROKEN as error:
+            cause = await self._cause(seat.child)
+            _log.warning("pool.crash", kind=job.kind, cause=cause)
+            raise Crashed(cause) from error
+        finally:
+            if usable:
+                self._idle.append(seat)
+            else:
+                await self._dismiss(seat.child)
+        if head.refusal:
+            if head.refusal.trace:
+                _log.error("pool.job_failed", kind=job.kind, trace=head.refusal.trace)
+            raise InvalidInput(head.refusal.message, code=head.refusal.code)
+        return Reply(head.facts, content)
+
+    async def _dismiss(self, child: Child) -> None:
+        with contextlib.suppress(ForkServerGone):
+            self._spawner.signal(child, SIGKILL)
+        await asyncio.shield(child.exited)
+        await _hang_up(child)
+
+    async def _cause(self, child: Child) -> str:
+        """What ended the child; one that is still there lost its senses."""
+        done, _ = await asyncio.wait({child.exited}, timeout=1)
+        if not done:
+            return "it makes no sense any more"
+        status = child.exited.result()
+        return Signals(-status).name if -status in set(Signals) else f"status {status}"
+
+
+async def _converse(child: Child, job: Job) -> tuple[Head, bytes]:
+    child.writer.write(encode_job(job))
+    await child.writer.drain()
+    head = decode_head(await child.reader.readline())
+    return head, await child.reader.readexactly(head.content_bytes)
+
+
+async def _hang_up(child: Child) -> None:
+    child.writer.close()
+    with contextlib.suppress(OSError):
+        await child.writer.wait_closed()
+
+
+def _busy() -> Unavailable:
+    return Unavailable(
+        "More pictures are being asked for than can be drawn; try again in a moment.",
+        code="drawing-busy",
+        retry_after_s=RETRY_AFTER_S,
+    )

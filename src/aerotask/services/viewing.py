@@ -1,0 +1,259 @@
+"""What can be looked at: map tiles of rasters and of results, thumbnails, previews, and the tokens for map clients."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from aerotask.domain import paths
+from aerotask.domain.access import ANONYMOUS, Access, Caller, Visibility
+from aerotask.domain.errors import InvalidInput, NotFound, Unauthenticated
+from aerotask.domain.ids import DatasetId, TaskId
+from aerotask.media.types import EntryType
+from aerotask.registry import Registry
+from aerotask.rendering.grid import TileAt
+from aerotask.rendering.jobs import Subject
+from aerotask.rendering.look import Look
+from aerotask.rendering.renderer import (
+    Content,
+    Raster,
+    Renderer,
+    thumbnail_digest,
+    tile_digest,
+)
+from aerotask.rendering.style import Style
+from aerotask.services.access import AccessService, OpenDataset, require_user
+from aerotask.services.drawnfrom import content_of, raster_of
+from aerotask.services.planning import plan_run
+from aerotask.services.tasks import TaskService
+from aerotask.services.viewtokens import ViewScope, ViewToken, ViewTokens
+from aerotask.store import entries, users
+from aerotask.store.engine import Database
+from aerotask.store.entries import EntryRow
+
+_PICTURES = frozenset(
+    {EntryType.IMAGE, EntryType.GEO_IMAGE, EntryType.GEO_RASTER, EntryType.PANORAMA, EntryType.GEO_PANORAMA}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Who looks: the caller, or on whose behalf the token in the address was made."""
+
+    caller: Caller
+    token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ViewedRaster:
+    """A raster that the viewer may look at."""
+
+    name: str
+    raster: Raster
+    dataset_id: DatasetId
+    open_to_all: bool
+    """Whether anybody may look at it."""
+
+    @property
+    def version(self) -> str:
+        """Another one whenever the content is another."""
+        return f"{self.raster.source.sha256[:8]}{self.raster.drawn.sha256[:8]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture that is drawn when it is wanted; those who know the digest have it already."""
+
+    digest: str
+    open_to_all: bool
+    draw: Callable[[], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class ViewingService:
+    """Looks at datasets; everything in it needs Read."""
+
+    db: Database
+    access: AccessService
+    tasks: TaskService
+    registry: Registry
+    renderer: Renderer
+    tokens: ViewTokens
+
+    async def entry(self, viewer: Viewer, org_slug: str, slug: str, path: str) -> ViewedRaster:
+        """The raster at `path`.
+
+        Raises:
+            NotFound: there is nothing at the path.
+            InvalidInput: it is a folder, or known to be no raster.
+        """
+        dataset, row = await self._row(viewer, org_slug, slug, path)
+        if row.indexed and row.type not in _PICTURES:
+            raise InvalidInput(f"{paths.shown(row.path)} is no raster.", code="not-a-raster")
+        async with self.db.read() as connection:
+            raster = await raster_of(connection, dataset.row.id, row)
+        return ViewedRaster(paths.base_name(row.path), raster, dataset.row.id, _open_to_all(dataset))
+
+    async def result(self, viewer: Viewer, org_slug: str, slug: str, task_id: TaskId) -> ViewedRaster:
+        """The raster that a task made.
+
+        Raises:
+            NotFound, Conflict, Gone: as for downloading it.
+        """
+        dataset = await self._dataset(viewer, org_slug, slug, task_id)
+        artifact = await self.tasks.artifact_in(dataset, task_id)
+        content = Content(artifact.blob_key, artifact.sha256)
+        raster = Raster(source=content, drawn=content)
+        return ViewedRaster(artifact.file_name, raster, dataset.row.id, _open_to_all(dataset))
+
+    async def look(self, viewed: ViewedRaster, style: Style) -> Look:
+        """What a map client has to know of the raster in that style.
+
+        Raises:
+            InvalidInput: it can't be shown so, or not on a map.
+            Unavailable: too much is being drawn.
+        """
+        style.request()
+        look = await self.renderer.look(viewed.raster, style)
+        look.place()
+        return look
+
+    def tile(self, viewed: ViewedRaster, style: Style, at: TileAt, *, size_px: int) -> Picture:
+        """A tile of the raster; drawing it raises `NotFound` (`tile-outside`) where the raster isn't.
+
+        Raises:
+            InvalidInput: there is no such tile, or no such style.
+        """
+        style.request()
+        if not at.exists:
+            raise InvalidInput(f"The grid has no tile {at.z}/{at.x}/{at.y}.", code="no-such-tile")
+        digest = tile_digest(viewed.raster, style, at, size_px=size_px)
+        draw = partial(self._draw_tile, viewed, style, at, size_px=size_px)
+        return Picture(digest, viewed.open_to_all, draw)
+
+    async def thumbnail(
+        self, viewer: Viewer, org_slug: str, slug: str, path: str, *, size_px: int
+    ) -> Picture:
+        """A small picture of the entry at `path`.
+
+        Raises:
+            NotFound: there is nothing at the path.
+            InvalidInput: it is a folder, or nothing that can be drawn (`no-thumbnail`).
+        """
+        dataset, row = await self._row(viewer, org_slug, slug, path)
+        content, subject = content_of(row), _subject(row)
+        if subject is Subject.PICTURE:
+            async with self.db.read() as connection:
+                content = (await raster_of(connection, dataset.row.id, row)).drawn
+        digest = thumbnail_digest(content, subject, size_px=size_px)
+        draw = partial(self.renderer.thumbnail, content, subject, size_px=size_px)
+        return Picture(digest, _open_to_all(dataset), draw)
+
+    async def preview(  # noqa: PLR0913  where, what, and how large
+        self,
+        caller: Caller,
+        org_slug: str,
+        slug: str,
+        tool_id: str,
+        params: Mapping[str, Any],
+        *,
+        size_px: int,
+    ) -> bytes:
+        """What a tool would make of the dataset's entries.
+
+        Raises:
+            InvalidInput: the tool refuses the params, or can't show what it would make.
+        """
+        dataset = await self.access.dataset(caller, org_slug, slug, to=Access.READ)
+        planned = await plan_run(self.db, dataset.row, self.registry.get(tool_id), path=None, params=params)
+        inputs = {item.path: Content(item.blob_key, item.sha256) for item in planned.inputs}
+        return await self.renderer.preview(tool_id, planned.params, inputs, size_px=size_px)
+
+    async def issue_token(
+        self, caller: Caller, org_slug: str, slug: str, *, task_id: TaskId | None
+    ) -> ViewToken:
+        """A token to look at the dataset, or at one task's result alone, on the caller's behalf.
+
+        Raises:
+            Unauthenticated: nobody is signed in.
+            NotFound: the dataset has no such task.
+        """
+        dataset = await self.access.dataset(caller, org_slug, slug)
+        user_id = require_user(caller)
+        if task_id is not None:
+            await self.tasks.status_in(dataset, task_id)
+        return self.tokens.issue(ViewScope(user_id, dataset.row.id, task_id))
+
+    def token_for(self, viewer: Viewer, viewed: ViewedRaster, *, task_id: TaskId | None) -> str | None:
+        """The token that the addresses of the raster's tiles have to carry; None where they need none."""
+        if viewed.open_to_all:
+            return None
+        if viewer.token is not None:
+            return viewer.token
+        scope = ViewScope(require_user(viewer.caller), viewed.dataset_id, task_id)
+        return self.tokens.issue(scope).token
+
+    async def _draw_tile(self, viewed: ViewedRaster, style: Style, at: TileAt, *, size_px: int) -> bytes:
+        look = await self.look(viewed, style)
+        if not at.touches(look.place()):
+            raise NotFound("The raster doesn't reach into this tile.", code="tile-outside")
+        return await self.renderer.tile(viewed.raster, look, style, at, size_px=size_px)
+
+    async def _row(self, viewer: Viewer, org_slug: str, slug: str, path: str) -> tuple[OpenDataset, EntryRow]:
+        target = paths.entry_path(path)
+        dataset = await self._dataset(viewer, org_slug, slug, None)
+        async with self.db.read() as connection:
+            row = await entries.find(connection, dataset.row.id, target)
+        if row is None:
+            raise NotFound(f"The dataset has no entry {paths.shown(target)}.", code="no-such-entry")
+        return dataset, row
+
+    async def _dataset(self, viewer: Viewer, org_slug: str, slug: str, task_id: TaskId | None) -> OpenDataset:
+        """The dataset, for who looks; a token that doesn't hold, or not here, leaves them anonymous."""
+        if viewer.token is None:
+            return await self.access.dataset(viewer.caller, org_slug, slug)
+        try:
+            scope = self.tokens.read(viewer.token)
+            caller = await self._caller(scope)
+        except Unauthenticated as error:
+            return await self.access.dataset(_rejected(error.message), org_slug, slug)
+        try:
+            dataset = await self.access.dataset(caller, org_slug, slug)
+        except NotFound:  # answered as where there is one that the token isn't for
+            dataset = None
+        if dataset is None or not scope.covers(dataset.row.id, task_id):
+            return await self.access.dataset(
+                _rejected("The viewing token is for something else, or its owner has lost the right."),
+                org_slug,
+                slug,
+            )
+        return dataset
+
+    async def _caller(self, scope: ViewScope) -> Caller:
+        async with self.db.read() as connection:
+            user = await users.find(connection, scope.user_id)
+        if user is None or user.is_deactivated:
+            raise Unauthenticated("The viewing token has been revoked.", code="bad-credentials")
+        return Caller(user_id=user.id, user_name=user.user_name, is_admin=user.is_admin)
+
+
+def _rejected(reason: str) -> Caller:
+    return Caller(ANONYMOUS.user_id, ANONYMOUS.user_name, rejected_credentials=reason)
+
+
+def _open_to_all(dataset: OpenDataset) -> bool:
+    return dataset.row.visibility is not Visibility.PRIVATE
+
+
+def _subject(row: EntryRow) -> Subject:
+    if row.type in _PICTURES:
+        return Subject.PICTURE
+    if row.type == EntryType.POINT_CLOUD:
+        return Subject.CLOUD
+    raise InvalidInput(
+        f"There are no thumbnails of entries like {paths.shown(row.path)}; of pictures, rasters and LAS or LAZ clouds "
+        "there are.",
+        code="no-thumbnail",
+    )

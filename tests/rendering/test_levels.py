@@ -1,0 +1,64 @@
+"""Which overview is read, and how much of a file that has none."""
+
+import pytest
+
+from aerotask.domain.errors import InvalidInput
+from aerotask.raster.profile import BandProfile, RasterProfile
+from aerotask.rendering.levels import (
+    TILE_BYTES,
+    TILE_PX,
+    Level,
+    affordable_level,
+    level_for,
+    lowest_zoom,
+    read_bytes,
+    tile_pixel_m,
+)
+
+
+def profile(side: int, *, overviews: tuple[int, ...] = (), bands: int = 4) -> RasterProfile:
+    return RasterProfile(
+        width=side,
+        height=side,
+        bands=(BandProfile("uint16", None, "undefined", None),) * bands,
+        crs="EPSG:3857",
+        geotransform=(0, 1, 0, 0, 0, -1),
+        block_size=(512, 512),
+        overview_sizes=tuple((side // factor, side // factor) for factor in overviews),
+        metadata_text="",
+    )
+
+
+@pytest.mark.parametrize(
+    ("ratio", "expected"),
+    [
+        (0.5, Level(None, 0.5)),
+        (1.0, Level(None, 1.0)),
+        (1.4, Level(None, 1.4)),
+        (1.5, Level(0, 0.75)),
+        (4.0, Level(1, 1.0)),
+        (64.0, Level(2, 8.0)),
+    ],
+)
+def test_the_level_whose_pixels_are_nearest_in_size_is_read(ratio: float, expected: Level) -> None:
+    assert level_for(profile(4096, overviews=(2, 4, 8)), ratio) == expected
+
+
+def test_what_is_read_never_exceeds_the_level_itself() -> None:
+    assert read_bytes(profile(1000), Level(None, 1.0), [1, 2], 100) == 100 * 2 * 2
+    assert read_bytes(profile(1000), Level(None, 1000.0), [1, 2], 65536) == 1000 * 1000 * 2 * 2
+
+
+def test_too_much_to_read_is_refused() -> None:
+    with pytest.raises(InvalidInput) as refused:
+        affordable_level(profile(20_000), 40.0, [1, 2, 3], TILE_PX**2, at_most_bytes=TILE_BYTES)
+    assert refused.value.code == "build-first"
+
+
+def test_the_lowest_zoom_is_the_first_whose_tiles_are_affordable() -> None:
+    bare, bands = profile(20_000), [1, 2, 3, 4]
+    lowest = lowest_zoom(bare, tile_pixel_m(20), bands)
+    # 2 bytes, 4 bands: 2^24 pixels are 128 MiB, so 4096 pixels a side go into the 256 of a tile.
+    assert lowest == 16
+    assert lowest_zoom(profile(20_000, overviews=(2, 4, 8, 16, 32, 64)), tile_pixel_m(20), bands) == 0
+    assert lowest_zoom(profile(1000), tile_pixel_m(20), bands) == 0

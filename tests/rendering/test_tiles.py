@@ -1,0 +1,232 @@
+"""Tiles drawn in this process, against literal pixels and against raster-export's own output."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.enums import ColorInterp
+from rasterio.transform import from_bounds, from_origin
+from tests.raster.rasters import export, read, slope, write_raster
+
+from aerotask.domain.errors import InvalidInput
+from aerotask.raster.io import GDAL_OPTIONS
+from aerotask.rendering.grid import TileAt
+from aerotask.rendering.look import Look
+from aerotask.rendering.opening import OpenRasters
+from aerotask.rendering.rasters import RasterSubject, draw_tile, find_look
+from aerotask.rendering.style import Style
+
+Rgba = np.ndarray[Any, np.dtype[Any]]
+
+AT = TileAt(18, 137_000, 90_000)
+RED, GREEN, NOTHING = [0xD7, 0x30, 0x27, 255], [0x1A, 0x98, 0x50, 255], [0, 0, 0, 0]
+"""The ends of rdylgn, and a pixel that doesn't count."""
+
+
+@pytest.fixture
+def rasters() -> Iterator[OpenRasters]:
+    with rasterio.Env(**GDAL_OPTIONS), OpenRasters() as opened:
+        yield opened
+
+
+def on_tile(path: Path, pixels: Rgba, *, at: TileAt = AT, **options: Any) -> Path:
+    """A raster that covers exactly one tile of the map."""
+    grid = from_bounds(*at.bounds_m(), pixels.shape[2], pixels.shape[1])
+    return write_raster(path, pixels, crs="EPSG:3857", transform=grid, **options)
+
+
+def tile(rasters: OpenRasters, path: Path, at: TileAt = AT, *, size_px: int = 256, **style: Any) -> Rgba:
+    wanted = Style(**style)
+    look = find_look(rasters, path, path, wanted)
+    return draw_tile(rasters, RasterSubject(path, look, wanted), at, size_px=size_px)
+
+
+def halves(left: float, right: float, *, bands: int = 1, dtype: str = "float32") -> Rgba:
+    pixels = np.full((bands, 256, 256), left, dtype)
+    pixels[:, :, 128:] = right
+    return pixels
+
+
+def test_constant_areas_have_the_colormaps_literal_colours(tmp_path: Path, rasters: OpenRasters) -> None:
+    path = on_tile(tmp_path / "a.tif", halves(-5, 5))
+    drawn = tile(rasters, path, rescale="-1,1", bands="1")
+    assert drawn.shape == (256, 256, 4)
+    assert (drawn[:, :128] == RED).all()
+    assert (drawn[:, 128:] == GREEN).all()
+
+
+@pytest.mark.parametrize(
+    "style",
+    [
+        {"formula": "(b2-b1)/(b2+b1)"},
+        {"formula": "NDVI", "band_filter": "RN", "colormap": "viridis"},
+        {"bands": "2"},
+        {"bands": "2,1,1", "rescale": "100,250;90,200;0,300"},
+        {"preset": "ironbow"},
+    ],
+)
+def test_a_tile_on_the_rasters_grid_is_what_raster_export_gives(
+    tmp_path: Path, rasters: OpenRasters, style: dict[str, Any]
+) -> None:
+    path = on_tile(tmp_path / "a.tif", slope((256, 256)), nodata=150.0)
+    exported = tmp_path / "exported.tif"
+    export(path, exported, **style)
+    assert np.array_equal(tile(rasters, path, **style), np.moveaxis(read(exported), 0, -1))
+
+
+def test_every_tile_has_the_stretch_of_the_whole_raster(tmp_path: Path, rasters: OpenRasters) -> None:
+    pixels = np.repeat(np.arange(512, dtype=np.float32)[None, None, :], 256, axis=1)
+    west, south, east, north = AT.bounds_m()
+    grid = from_bounds(west, south, 2 * east - west, north, 512, 256)
+    path = write_raster(tmp_path / "a.tif", pixels, crs="EPSG:3857", transform=grid)
+    look = find_look(rasters, path, path, Style())
+    assert (look.ranges[0].low, look.ranges[0].high) == (10, 501)
+    export(path, tmp_path / "exported.tif")
+    whole = np.moveaxis(read(tmp_path / "exported.tif"), 0, -1)
+    for number in (0, 1):
+        drawn = tile(rasters, path, TileAt(AT.z, AT.x + number, AT.y))
+        assert np.array_equal(drawn, whole[:, 256 * number : 256 * (number + 1)])
+
+
+def test_beside_the_raster_a_tile_is_transparent(tmp_path: Path, rasters: OpenRasters) -> None:
+    west, _, _, north = AT.bounds_m()
+    side = (AT.bounds_m()[2] - west) / 256
+    path = write_raster(
+        tmp_path / "a.tif",
+        np.full((1, 100, 60), 5, np.float32),
+        crs="EPSG:3857",
+        transform=from_origin(west, north, side, side),
+    )
+    drawn = tile(rasters, path, rescale="-1,1")
+    assert (drawn[:100, :60] == GREEN).all()
+    assert (drawn[100:] == 0).all()
+    assert (drawn[:, 60:] == 0).all()
+
+
+def test_nodata_nan_and_small_denominators_are_transparent(tmp_path: Path, rasters: OpenRasters) -> None:
+    pixels = np.stack([np.full((256, 256), 1.0), np.full((256, 256), 3.0)]).astype(np.float32)
+    pixels[0, 0, 0] = -99
+    pixels[1, 0, 1] = np.nan
+    pixels[:, 0, 2] = [-2, 2]
+    path = on_tile(tmp_path / "a.tif", pixels, nodata=-99)
+    drawn = tile(rasters, path, formula="(b2-b1)/(b2+b1)", rescale="-1,0.5")
+    assert drawn[0, :4].tolist() == [NOTHING, NOTHING, NOTHING, GREEN]
+
+
+def test_alpha_and_masks_are_kept(tmp_path: Path, rasters: OpenRasters) -> None:
+    alpha = np.full((256, 256), 255, np.uint8)
+    alpha[0, 0] = 0
+    colours = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
+    rgba = np.stack([np.full((256, 256), value, np.uint8) for value in (10, 20, 30)] + [alpha])
+    path = on_tile(tmp_path / "rgba.tif", rgba, colours=colours)
+    assert tile(rasters, path)[0, :2].tolist() == [NOTHING, [10, 20, 30, 255]]
+    assert tile(rasters, path, bands="1", rescale="0,5")[0, :2].tolist() == [NOTHING, GREEN]
+    masked = on_tile(tmp_path / "masked.tif", halves(5, 5), mask=alpha)
+    assert tile(rasters, masked, rescale="-1,1")[0, :2].tolist() == [NOTHING, GREEN]
+
+
+def test_a_picture_is_shown_as_it_is_where_nothing_was_chosen(tmp_path: Path, rasters: OpenRasters) -> None:
+    levels = np.arange(256, dtype=np.uint8)
+    rgb = np.stack([np.tile(levels, (256, 1)), np.tile(levels[:, None], 256), np.full((256, 256), 7)])
+    path = on_tile(
+        tmp_path / "rgb.tif",
+        rgb.astype(np.uint8),
+        colours=(ColorInterp.red, ColorInterp.green, ColorInterp.blue),
+    )
+    drawn = tile(rasters, path)
+    assert np.array_equal(drawn[..., :3], np.moveaxis(rgb, 0, -1))
+    assert (drawn[..., 3] == 255).all()
+
+
+def test_a_result_of_raster_export_is_shown_as_it_is(tmp_path: Path, rasters: OpenRasters) -> None:
+    """As colours, and as a palette, whose colours are the same but for the lowest."""
+    source = on_tile(tmp_path / "a.tif", slope((256, 256)) + 50, nodata=160.0)
+    export(source, tmp_path / "rgba.tif", formula="b1", rescale="100,250")
+    export(source, tmp_path / "palette.tif", formula="b1", rescale="100,250", format="palette")
+    expected = tile(rasters, source, formula="b1", rescale="100,250")
+    assert np.array_equal(tile(rasters, tmp_path / "rgba.tif"), expected)
+    assert np.array_equal(tile(rasters, tmp_path / "palette.tif"), expected)
+
+
+def test_a_tile_between_zooms_is_of_the_nearest_pixels(tmp_path: Path, rasters: OpenRasters) -> None:
+    path = on_tile(tmp_path / "a.tif", halves(-5, 5))
+    upper_right = TileAt(AT.z + 1, 2 * AT.x + 1, 2 * AT.y)
+    assert (tile(rasters, path, upper_right, rescale="-1,1") == GREEN).all()
+    twice = tile(rasters, path, size_px=512, rescale="-1,1")
+    assert (twice[:, :256] == RED).all()
+    assert (twice[:, 256:] == GREEN).all()
+
+
+def test_tiles_of_lower_zooms_come_from_overviews(tmp_path: Path, rasters: OpenRasters) -> None:
+    side = 1024
+    pixels = np.zeros((1, side, side), np.uint8)
+    pixels[:, ::2, ::2] = 200
+    west, _, east, north = AT.bounds_m()
+    grid = from_bounds(west, north - 4 * (east - west), west + 4 * (east - west), north, side, side)
+    path = write_raster(
+        tmp_path / "a.tif",
+        pixels,
+        crs="EPSG:3857",
+        transform=grid,
+        tiled=True,
+        blockxsize=256,
+        blockysize=256,
+    )
+    with rasterio.open(path, "r+") as target:
+        target.build_overviews([2, 4], rasterio.enums.Resampling.average)
+    drawn = tile(rasters, path, TileAt(AT.z - 2, AT.x // 4, AT.y // 4), colormap="grayscale", rescale="0,255")
+    assert np.unique(drawn[..., 0]).tolist() == [50]
+
+
+def test_a_raster_in_another_crs_lands_where_it_lies(tmp_path: Path, rasters: OpenRasters) -> None:
+    pixels = np.full((1, 400, 400), 5, np.float32)
+    path = write_raster(tmp_path / "a.tif", pixels)
+    look = find_look(rasters, path, path, Style(rescale="-1,1"))
+    assert look.bounds == pytest.approx((9.0, 45.1514, 9.00256, 45.1532), abs=1e-3)
+    west, south, east, north = look.place()
+    assert look.max_zoom == 18
+    z = 18
+    x = int((0.5 * (west + east) + 180) / 360 * 2**z)
+    y = next(y for y in range(2**z) if TileAt(z, x, y).bounds_deg()[1] < 0.5 * (south + north))
+    drawn = tile(rasters, path, TileAt(z, x, y), rescale="-1,1")
+    assert GREEN in drawn.reshape(-1, 4).tolist()
+    assert set(map(tuple, drawn.reshape(-1, 4).tolist())) <= {tuple(GREEN), tuple(NOTHING)}
+
+
+def test_a_raster_without_a_place_has_a_look_but_no_tiles(tmp_path: Path, rasters: OpenRasters) -> None:
+    path = write_raster(tmp_path / "a.tif", halves(0, 1), crs=None, transform=None)
+    with pytest.raises(InvalidInput) as refused:
+        find_look(rasters, path, path, Style()).place()
+    assert refused.value.code == "not-georeferenced"
+
+
+def test_a_look_survives_its_json(tmp_path: Path, rasters: OpenRasters) -> None:
+    path = on_tile(tmp_path / "a.tif", halves(0, 1), nodata=float("nan"))
+    look = find_look(rasters, path, path, Style())
+    again = Look.from_json(look.to_json())
+    assert again.to_json() == look.to_json()
+    assert again.bounds == look.bounds
+
+
+@pytest.mark.parametrize(
+    ("style", "code"),
+    [
+        ({"formula": "EVI2"}, "unknown-formula"),
+        ({"formula": "NDVI"}, "missing-bands"),
+        ({"bands": "9"}, "band-out-of-range"),
+        ({"colormap": "none"}, "values-not-shown"),
+        ({"colormap": "mud"}, "unknown-colormap"),
+        ({"rescale": "1"}, "invalid-rescale"),
+        ({"preset": "prettier"}, "unknown-preset"),
+    ],
+)
+def test_a_style_that_cannot_be_has_raster_exports_code(
+    tmp_path: Path, rasters: OpenRasters, style: dict[str, str], code: str
+) -> None:
+    path = on_tile(tmp_path / "a.tif", halves(0, 1))
+    with pytest.raises(InvalidInput) as refused:
+        find_look(rasters, path, path, Style(**style))
+    assert refused.value.code == code

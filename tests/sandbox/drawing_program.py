@@ -1,0 +1,71 @@
+"""The API's drawing program, with jobs besides that go wrong in every way."""
+
+import ctypes
+import os
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aerotask.domain.errors import InvalidInput
+from aerotask.rendering.forkserver import drawing_child
+from aerotask.sandbox import forkserver
+from aerotask.sandbox.wire import Reply
+
+
+def _echo(body: Mapping[str, Any]) -> Reply:
+    return Reply({"pid": os.getpid(), "secret": os.environ.get("AEROTASK_SECRET_KEY"), **body}, b"\0\n" * 3)
+
+
+def _hold(body: Mapping[str, Any]) -> Reply:
+    """Say that it has begun, and go on when the file is gone."""
+    gate = Path(body["until"])
+    gate.with_name(f"{gate.name}.begun.{body['n']}").touch(exist_ok=False)
+    while gate.exists():
+        time.sleep(0.01)
+    return Reply({"pid": os.getpid()})
+
+
+def _hang(_body: Mapping[str, Any]) -> Reply:
+    """Spin in C, holding the interpreter's lock."""
+    pattern = ctypes.PyDLL(None).sleep
+    while True:
+        pattern(1000)
+
+
+def _segfault(_body: Mapping[str, Any]) -> Reply:
+    ctypes.string_at(0)
+    return Reply()
+
+
+def _eat_memory(_body: Mapping[str, Any]) -> Reply:
+    eaten = [bytearray(64 * 1024 * 1024) for _ in range(1000)]
+    return Reply({"blocks": len(eaten)})
+
+
+def _refuse(_body: Mapping[str, Any]) -> Reply:
+    raise InvalidInput("It is damaged.", code="damaged-raster")
+
+
+def _stumble(_body: Mapping[str, Any]) -> Reply:
+    raise KeyError("unforeseen")
+
+
+HANDLERS = {
+    "echo": _echo,
+    "hold": _hold,
+    "hang": _hang,
+    "segfault": _segfault,
+    "eat": _eat_memory,
+    "refuse": _refuse,
+    "stumble": _stumble,
+}
+
+
+def _child(own: socket.socket) -> None:
+    drawing_child(own, HANDLERS)
+
+
+if __name__ == "__main__":
+    forkserver.main(lambda: _child)

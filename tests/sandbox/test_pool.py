@@ -1,0 +1,136 @@
+"""The pool of children, over jobs that crash, hang, and eat memory."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.support.served import until
+
+from aerotask.domain.errors import InvalidInput, Unavailable
+from aerotask.sandbox.pool import JOBS_PER_CHILD, Crashed, Pool, PoolLimits, TookTooLong
+from aerotask.sandbox.wire import Job
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = "tests.sandbox.drawing_program"
+
+
+@pytest.fixture
+async def pool(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pool]:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("AEROTASK_SECRET_KEY", "secret")
+    made = Pool(PROGRAM, PoolLimits(children=2, waiting=2, job_timeout_s=60))
+    yield made
+    await made.close()
+
+
+async def pid_of(pool: Pool) -> int:
+    return int((await pool.run(Job("echo", {}))).facts["pid"])
+
+
+def child_count(pool: Pool) -> int:
+    process = pool._spawner._process
+    return 0 if process is None else len(psutil.Process(process.pid).children())
+
+
+async def test_a_job_is_answered_with_facts_and_bytes(pool: Pool) -> None:
+    reply = await pool.run(Job("echo", {"n": 1}))
+    assert (reply.facts["n"], reply.content) == (1, b"\0\n\0\n\0\n")
+
+
+async def test_children_have_no_secrets_and_are_used_again(pool: Pool) -> None:
+    first = await pool.run(Job("echo", {}))
+    second = await pool.run(Job("echo", {}))
+    assert first.facts == second.facts
+    assert first.facts["secret"] is None
+
+
+async def test_a_child_is_replaced_after_many_jobs(pool: Pool) -> None:
+    first = await pid_of(pool)
+    pool._idle[0].jobs = JOBS_PER_CHILD - 1
+    assert await pid_of(pool) == first
+    assert await pid_of(pool) != first
+    assert child_count(pool) == 1
+
+
+async def test_a_refusal_keeps_the_child(pool: Pool) -> None:
+    first = await pid_of(pool)
+    with pytest.raises(InvalidInput, match="It is damaged") as refused:
+        await pool.run(Job("refuse", {}))
+    assert refused.value.code == "damaged-raster"
+    assert await pid_of(pool) == first
+
+
+async def test_an_unforeseen_error_replaces_the_child(pool: Pool) -> None:
+    first = await pid_of(pool)
+    with pytest.raises(InvalidInput) as refused:
+        await pool.run(Job("stumble", {}))
+    assert refused.value.code == "drawing-failed"
+    assert "KeyError" not in refused.value.message
+    assert await pid_of(pool) != first
+
+
+async def test_a_crash_is_told_and_the_next_job_is_done(pool: Pool) -> None:
+    with pytest.raises(Crashed, match="SIGSEGV"):
+        await pool.run(Job("segfault", {}))
+    await pid_of(pool)
+
+
+async def test_memory_is_bounded(pool: Pool) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        await pool.run(Job("eat", {}))
+    assert refused.value.code == "out-of-memory"
+    await pid_of(pool)
+
+
+async def test_a_job_that_is_deaf_in_c_is_killed_in_time(pool: Pool) -> None:
+    await pid_of(pool)  # so that starting the fork server isn't part of what is timed
+    pool.limits = PoolLimits(children=2, waiting=2, job_timeout_s=0.5)
+    with pytest.raises(TookTooLong):
+        await pool.run(Job("hang", {}))
+    assert child_count(pool) == 0
+    pool.limits = PoolLimits(children=2, waiting=2, job_timeout_s=60)
+    await pid_of(pool)
+
+
+async def test_no_more_jobs_wait_than_the_limit_says(pool: Pool, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    held = [asyncio.create_task(pool.run(Job("hold", {"until": str(gate), "n": n}))) for n in range(4)]
+    await until(lambda: len(list(tmp_path.glob("gate.begun.*"))) == 2 and pool._waiting == 2)
+    with pytest.raises(Unavailable) as refused:
+        await pool.run(Job("echo", {}))
+    assert (refused.value.code, refused.value.retry_after_s) == ("drawing-busy", 2)
+    assert child_count(pool) == 2
+    gate.unlink()
+    assert len({reply.facts["pid"] for reply in await asyncio.gather(*held)}) == 2
+    await pid_of(pool)
+
+
+async def test_who_leaves_takes_the_child_along_and_not_the_turn(pool: Pool) -> None:
+    await pid_of(pool)
+    for _ in range(3):
+        leaving = asyncio.create_task(pool.run(Job("hang", {})))
+        await until(lambda: not pool._idle and child_count(pool) == 1)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        assert child_count(pool) == 0
+        await pid_of(pool)
+
+
+async def test_a_killed_fork_server_is_replaced(pool: Pool) -> None:
+    await pid_of(pool)
+    process = pool._spawner._process
+    assert process is not None
+    process.kill()
+    await until(pool._idle[0].child.exited.done)
+    await pid_of(pool)
+
+
+async def test_closing_leaves_no_process(pool: Pool) -> None:
+    pid = await pid_of(pool)
+    process = pool._spawner._process
+    assert process is not None
+    await pool.close()
+    await until(lambda: not psutil.pid_exists(pid) and not psutil.pid_exists(process.pid))
