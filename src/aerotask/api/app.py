@@ -9,15 +9,19 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.responses import RedirectResponse
+from starlette.types import ASGIApp
 
 from aerotask import __version__
 from aerotask.api import (
+    audit,
     callbacks,
     datasets,
     docs,
     entries,
     errors,
     events,
+    hardening,
+    keys,
     orgs,
     own_tasks,
     system,
@@ -41,6 +45,7 @@ def create_app(settings: Settings) -> FastAPI:
                 yield
 
     app = _Api(
+        settings,
         title="Aerotask",
         version=__version__,
         description=_DESCRIPTION,
@@ -50,7 +55,9 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=_operation_id,
     )
     errors.install(app)
-    for module in (users, orgs, datasets, entries, tasks, own_tasks, callbacks, events, system, docs):
+    for module in (
+        *(users, keys, orgs, datasets, entries, tasks, own_tasks, callbacks, events, system, audit, docs),
+    ):
         app.include_router(module.router)
     app.mount("/docs/assets", docs.assets())
     app.add_api_route("/", _front_page, include_in_schema=False)
@@ -58,7 +65,15 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 class _Api(FastAPI):
-    """Describes what it does: malformed requests are 400 here, so no route answers 422."""
+    """Guarded from outside, and described as it is: malformed requests are 400, so no route answers 422."""
+
+    def __init__(self, settings: Settings, **options: Any) -> None:
+        super().__init__(**options)
+        self._settings = settings
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Everything between the server and the routes."""
+        return hardening.guarded(super().build_middleware_stack(), self._settings)
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document."""
