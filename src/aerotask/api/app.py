@@ -80,14 +80,26 @@ class _Api(FastAPI):
         if self.openapi_schema is None:
             document = super().openapi()
             for item in document["paths"].values():
-                for operation in item.values():
-                    operation["responses"].pop("422", None)
+                for method, operation in item.items():
+                    _describe(method, operation)
             schemas = document["components"]["schemas"]
             for name in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(name, None)
             schemas.update(errors.problem_schemas())
             self.openapi_schema = document
         return self.openapi_schema
+
+
+def _describe(method: str, operation: dict[str, Any]) -> None:
+    """Correct an operation's answers to what the whole app does."""
+    answers = operation["responses"]
+    if errors.MEDIA_TYPE not in answers.get("422", {}).get("content", {}):
+        answers.pop("422", None)  # the framework's own, which is 400 here
+    described = errors.problems(400, 403)
+    if operation.get("parameters") or operation.get("requestBody"):
+        answers.setdefault("400", described[400])
+    if method not in {"get", "head"} and "401" in answers:
+        answers.setdefault("403", described[403])  # for keys that may only read
 
 
 def _operation_id(route: APIRoute) -> str:

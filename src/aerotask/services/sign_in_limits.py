@@ -53,7 +53,7 @@ class SignInLimits:
                 self._remember(attempts)
                 raise self._refusal(attempts)
         async with self.db.begin() as connection:
-            # The address first, by everybody: two that wait for each other's rows would be a deadlock.
+            # The address first, by everybody: see `sign_ins.forgive`.
             for bucket in (address, account):
                 attempts = await sign_ins.count_one(connection, bucket, window_s=self.window_s)
                 if attempts.failures > self._limit(bucket):

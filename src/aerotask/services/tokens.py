@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -97,12 +98,10 @@ def _verified(token: str, secret: str) -> Claims | None:
             audience=_AUDIENCE,
             options={"require": _REQUIRED, "verify_exp": False},
         )
-        return Claims(
-            UserId(UUID(claims["sub"])),
-            int(claims["epoch"]),
-            float(claims["exp"]),
-            float(claims["since"]),
-        )
+        expires_s, since_s = float(claims["exp"]), float(claims["since"])
+        if not math.isfinite(expires_s + since_s):  # NaN is later than no time at all
+            return None
+        return Claims(UserId(UUID(claims["sub"])), int(claims["epoch"]), expires_s, since_s)
     # What a library says of a token that somebody made up is not bounded by its documentation.
     except (jwt.PyJWTError, ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError):
         return None

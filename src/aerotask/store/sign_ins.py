@@ -58,12 +58,13 @@ async def count_one(connection: AsyncConnection, bucket: str, *, window_s: int) 
 
 async def forgive(connection: AsyncConnection, *, account: str, address: str) -> None:
     """Forget the account's failures, since its owner is back; and this one try of the address."""
-    await connection.execute(delete(SignInAttempts).where(SignInAttempts.bucket == account))
+    # The address first, as when they are counted: two that wait for each other's rows would be a deadlock.
     await connection.execute(
         update(SignInAttempts)
         .where(SignInAttempts.bucket == address)
         .values(failures=func.greatest(SignInAttempts.failures - 1, 0, type_=Integer))
     )
+    await connection.execute(delete(SignInAttempts).where(SignInAttempts.bucket == account))
 
 
 async def remove_over(connection: AsyncConnection, *, at_most: int) -> int:
