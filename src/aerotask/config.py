@@ -33,8 +33,38 @@ class Settings(BaseSettings):
     log_format: str = Field("console", pattern="^(console|json)$")
     """How processes write their own log: `console` for people, `json` for machines."""
 
+    mode: str = Field("development", pattern="^(development|production)$")
+    """`production` refuses to start with secrets that are weak or known, or with armed failpoints."""
     token_ttl_s: int = Field(12 * HOUR_S, ge=60)
     """How long a bearer token holds, in seconds."""
+    session_ttl_s: int = Field(30 * 24 * HOUR_S, ge=60)
+    """How long after the sign-in a token can still be refreshed."""
+    sign_in_window_s: int = Field(300, ge=1)
+    """How long failed sign-ins are counted together."""
+    max_failed_sign_ins_per_account: int = Field(10, ge=1)
+    """How many sign-ins of one account may fail in that time; then it is 429 until the time is over."""
+    max_failed_sign_ins_per_address: int = Field(100, ge=1)
+    """How many sign-ins from one address may fail in that time."""
+    trusted_proxies: str = ""
+    """Addresses and networks, separated by commas, whose `X-Forwarded-For` and `-Proto` are believed."""
+    cors_origins: str = ""
+    """Origins, separated by commas, whose pages may call the API from a browser; `*` for all. None by default."""
+    max_url_bytes: int = Field(8192, ge=1024)
+    """The longest path with query of a request."""
+    max_header_bytes: int = Field(32 * 1024, ge=4096)
+    """The most that all headers of a request together may be."""
+    audit_retention_days: int = Field(365, ge=1)
+    """How long the audit log is kept."""
+
+    oidc_issuer: str | None = None
+    """An OpenID Connect issuer whose tokens are accepted beside our own, as its tokens spell it."""
+    oidc_audience: str = "aerotask"
+    """The audience that its tokens must name."""
+    oidc_provision: bool = False
+    """Whether somebody with a good token whom nobody has added becomes a user."""
+    oidc_allow_private: bool = False
+    """Whether the issuer may be at a private address, and without TLS; for closed networks and tests."""
+
     max_body_bytes: int = Field(MIB, ge=1024)
     """The largest request body other than an upload."""
     max_object_bytes: int = Field(100 * GIB, ge=1)

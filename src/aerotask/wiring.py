@@ -20,18 +20,27 @@ from aerotask.rendering.lending import LentFiles
 from aerotask.rendering.renderer import Renderer
 from aerotask.sandbox.pool import Pool, PoolLimits
 from aerotask.services.access import AccessService
-from aerotask.services.accounts import AccountService, open_accounts
+from aerotask.services.accounts import AccountService
+from aerotask.services.audit import AuditService
 from aerotask.services.callbacks import CallbackService
+from aerotask.services.callers import CallerService
 from aerotask.services.changes import TaskChanges
 from aerotask.services.entries import EntryService
 from aerotask.services.following import FollowService
 from aerotask.services.hints import HintSender
+from aerotask.services.issuer import IssuerService
+from aerotask.services.issuer_keys import GuardedFetch, IssuerKeys
+from aerotask.services.keys import KeyService
 from aerotask.services.organizations import OrganizationService
+from aerotask.services.passwords import Passwords, open_passwords
 from aerotask.services.quota import Quotas
 from aerotask.services.rerun import RerunService
+from aerotask.services.sign_in_limits import SignInLimits
+from aerotask.services.signing_in import SignInService
 from aerotask.services.submit import SubmitService
 from aerotask.services.sweep import SweepLimits, SweepService
 from aerotask.services.tasks import TaskService
+from aerotask.services.tokens import Tokens
 from aerotask.services.viewing import ViewingService
 from aerotask.services.viewtokens import ViewTokens
 from aerotask.store.engine import Database, open_database
@@ -55,6 +64,10 @@ class Platform:
     registry: Registry
     access: AccessService
     accounts: AccountService
+    callers: CallerService
+    signing_in: SignInService
+    keys: KeyService
+    audit: AuditService
     organizations: OrganizationService
     entries: EntryService
     submits: SubmitService
@@ -72,19 +85,23 @@ async def open_platform(settings: Settings, *, application: str) -> AsyncIterato
     """The platform of these settings; connections are made on first use and closed with the block."""
     db = open_database(settings.database_url.get_secret_value(), application=application)
     dispatcher = ArqDispatcher(settings.redis_url.get_secret_value())
+    passwords = open_passwords()
     registry = load_registry()
     for broken in registry.broken:
         _log.error("tool.broken", name=broken.name, reason=broken.reason)
-    platform = _assemble(settings, db, dispatcher, registry)
+    platform = _assemble(settings, db, dispatcher, registry, passwords)
     try:
         yield platform
     finally:
         await platform.viewing.renderer.close()
+        passwords.close()
         await dispatcher.close()
         await db.close()
 
 
-def _assemble(settings: Settings, db: Database, dispatcher: Dispatcher, registry: Registry) -> Platform:
+def _assemble(
+    settings: Settings, db: Database, dispatcher: Dispatcher, registry: Registry, passwords: Passwords
+) -> Platform:
     blobs = LocalBlobs(settings.storage_folder)
     access = AccessService(db)
     hints = HintSender(db, dispatcher)
@@ -99,6 +116,8 @@ def _assemble(settings: Settings, db: Database, dispatcher: Dispatcher, registry
         dedup_lookback=timedelta(hours=settings.dedup_lookback_hours),
         callbacks=callbacks,
     )
+    tokens = _tokens(settings)
+    keys = KeyService(db)
     changes = TaskChanges(settings.database_url.get_secret_value())
     return Platform(
         settings=settings,
@@ -107,11 +126,11 @@ def _assemble(settings: Settings, db: Database, dispatcher: Dispatcher, registry
         dispatcher=dispatcher,
         registry=registry,
         access=access,
-        accounts=open_accounts(
-            db,
-            secret=settings.secret_key.get_secret_value(),
-            token_ttl=timedelta(seconds=settings.token_ttl_s),
-        ),
+        accounts=AccountService(db, passwords, settings.oidc_issuer),
+        callers=CallerService(db, tokens, keys, _issuer(settings, db)),
+        signing_in=SignInService(db, tokens, passwords, _sign_in_limits(settings, db)),
+        keys=keys,
+        audit=AuditService(db),
         organizations=OrganizationService(db, access),
         entries=EntryService(db, blobs, access, settings.max_object_bytes),
         submits=submits,
@@ -155,6 +174,32 @@ def _quotas(settings: Settings) -> Quotas:
     )
 
 
+def _tokens(settings: Settings) -> Tokens:
+    return Tokens(
+        settings.secret_key.get_secret_value(),
+        timedelta(seconds=settings.token_ttl_s),
+        timedelta(seconds=settings.session_ttl_s),
+    )
+
+
+def _issuer(settings: Settings, db: Database) -> IssuerService | None:
+    if settings.oidc_issuer is None:
+        return None
+    keys = IssuerKeys(settings.oidc_issuer, GuardedFetch(settings.oidc_allow_private))
+    return IssuerService(
+        db, settings.oidc_issuer, settings.oidc_audience, keys, provision=settings.oidc_provision
+    )
+
+
+def _sign_in_limits(settings: Settings, db: Database) -> SignInLimits:
+    return SignInLimits(
+        db,
+        per_account=settings.max_failed_sign_ins_per_account,
+        per_address=settings.max_failed_sign_ins_per_address,
+        window_s=settings.sign_in_window_s,
+    )
+
+
 def _sweep_limits(settings: Settings) -> SweepLimits:
     return SweepLimits(
         max_strikes=settings.max_attempts,
@@ -162,6 +207,7 @@ def _sweep_limits(settings: Settings) -> SweepLimits:
         quiet_s=QUIET_HEARTBEATS * settings.heartbeat_s,
         settle_s=SETTLE_S,
         retention_days=settings.task_retention_days,
+        audit_retention_days=settings.audit_retention_days,
         blob_grace=timedelta(seconds=settings.blob_grace_s),
         clock_offset_s=settings.clock_offset_s,
     )

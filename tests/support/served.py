@@ -11,13 +11,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import httpx
-import uvicorn
 from fastapi import FastAPI
 from tests.store.conftest import Rows, add_dataset
 from tests.support.world import PASSWORD
 
 from aerotask.api.app import create_app
-from aerotask.api.serve import ApiServer
+from aerotask.api.serve import ApiServer, server_config
 from aerotask.config import Settings
 from aerotask.domain.ids import TaskId, UserId
 from aerotask.store import leases, users
@@ -93,7 +92,7 @@ async def until(condition: Callable[[], bool], *, timeout_s: float = 30.0) -> No
 async def served(settings: Settings) -> AsyncIterator[Served]:
     """The API of these settings, over a migrated database without users."""
     app = create_app(settings)
-    config = uvicorn.Config(app, port=0, http="httptools", log_config=None, timeout_graceful_shutdown=5)
+    config = server_config(app, settings, port=0)
     server = ApiServer(config, app)
     serving = asyncio.create_task(server.serve())
     try:

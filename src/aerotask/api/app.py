@@ -9,15 +9,19 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.responses import RedirectResponse
+from starlette.types import ASGIApp
 
 from aerotask import __version__
 from aerotask.api import (
+    audit,
     callbacks,
     datasets,
     docs,
     entries,
     errors,
     events,
+    hardening,
+    keys,
     orgs,
     own_tasks,
     system,
@@ -42,6 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
                 yield
 
     app = _Api(
+        settings,
         title="Aerotask",
         version=__version__,
         description=_DESCRIPTION,
@@ -53,6 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
     errors.install(app)
     for module in (
         users,
+        keys,
         orgs,
         datasets,
         entries,
@@ -62,6 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
         events,
         viewing,
         system,
+        audit,
         docs,
     ):
         app.include_router(module.router)
@@ -71,21 +78,41 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 class _Api(FastAPI):
-    """Describes what it does: malformed requests are 400 here, so no route answers 422."""
+    """Guarded from outside, and described as it is: malformed requests are 400, so no route answers 422."""
+
+    def __init__(self, settings: Settings, **options: Any) -> None:
+        super().__init__(**options)
+        self._settings = settings
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Everything between the server and the routes."""
+        return hardening.guarded(super().build_middleware_stack(), self._settings)
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document."""
         if self.openapi_schema is None:
             document = super().openapi()
             for item in document["paths"].values():
-                for operation in item.values():
-                    operation["responses"].pop("422", None)
+                for method, operation in item.items():
+                    _describe(method, operation)
             schemas = document["components"]["schemas"]
             for name in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(name, None)
             schemas.update(errors.problem_schemas())
             self.openapi_schema = document
         return self.openapi_schema
+
+
+def _describe(method: str, operation: dict[str, Any]) -> None:
+    """Correct an operation's answers to what the whole app does."""
+    answers = operation["responses"]
+    if errors.MEDIA_TYPE not in answers.get("422", {}).get("content", {}):
+        answers.pop("422", None)  # the framework's own, which is 400 here
+    described = errors.problems(400, 403)
+    if operation.get("parameters") or operation.get("requestBody"):
+        answers.setdefault("400", described[400])
+    if method not in {"get", "head"} and "401" in answers:
+        answers.setdefault("403", described[403])  # for keys that may only read
 
 
 def _operation_id(route: APIRoute) -> str:

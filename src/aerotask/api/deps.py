@@ -12,6 +12,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from aerotask.api.state import platform_of
 from aerotask.domain.access import ANONYMOUS, Caller
+from aerotask.domain.errors import Forbidden
 from aerotask.domain.ids import TaskId, UserId
 from aerotask.services.following import Follower
 from aerotask.wiring import Platform
@@ -31,15 +32,41 @@ async def _caller(
     platform: PlatformDep,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
 ) -> Caller:
+    address = request.client.host if request.client else None
     if credentials is not None:
-        return await platform.accounts.caller(credentials.credentials)
+        caller = await platform.callers.caller(credentials.credentials, address=address)
+        refuse_change(caller, request)
+        return caller
     if "authorization" in request.headers:
         reason = "The Authorization header holds no bearer token; send 'Authorization: Bearer <token>'."
-        return replace(ANONYMOUS, rejected_credentials=reason)
-    return ANONYMOUS
+        return replace(ANONYMOUS, rejected_credentials=reason, address=address)
+    return replace(ANONYMOUS, address=address)
+
+
+_READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+# Routes that only read, whatever their method says.
+_READING_ROUTES = frozenset({"/orgs/{orgSlug}/ds/{dsSlug}/search"})
+
+
+def refuse_change(caller: Caller, request: Request) -> None:
+    """Let a key that is for reading alone change nothing, whichever route it is presented to.
+
+    Raises:
+        Forbidden: it would.
+    """
+    if not caller.read_only or request.method in _READING_METHODS:
+        return
+    if getattr(request.scope.get("route"), "path", None) not in _READING_ROUTES:
+        raise Forbidden("This API key is for reading alone.", code="read-only-key")
+
+
+async def _somebody(request: Request) -> Caller:
+    return replace(ANONYMOUS, address=request.client.host if request.client else None)
 
 
 CallerDep = Annotated[Caller, Depends(_caller)]
+AddressDep = Annotated[Caller, Depends(_somebody)]
+"""An anonymous caller, who brings no credentials but the ones in the body."""
 OrgSlug = Annotated[str, Path(alias="orgSlug", description="The organization's slug.", max_length=128)]
 DsSlug = Annotated[str, Path(alias="dsSlug", description="The dataset's slug.", max_length=128)]
 

@@ -24,10 +24,25 @@ class Body(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", use_attribute_docstrings=True)
 
 
+def _printable(value: str) -> str:
+    if clean_line(value) != value:
+        raise ValueError("must not hold control characters")
+    return value
+
+
+def _without_controls(value: str) -> str:
+    """The text as people meant it: line ends and tabs stay, other control characters go."""
+    return "\n".join(clean_line(line) for line in value.splitlines())
+
+
+Plain = AfterValidator(clean_line)
+PlainLines = AfterValidator(_without_controls)
+
+
 class Credentials(Body):
     """A sign-in."""
 
-    username: str = Field(max_length=256)
+    username: Annotated[str, Field(max_length=256), AfterValidator(_printable)]
     password: str = Field(max_length=1024)
 
 
@@ -44,16 +59,20 @@ class NewUser(Body):
 
     user_name: str = Field(max_length=128)
     password: str = Field(max_length=1024)
-    email: str | None = Field(None, max_length=320)
+    email: Annotated[str, Field(max_length=320), AfterValidator(_printable)] | None = None
     roles: list[str] = Field(default_factory=list, max_length=8)
     """Any of `admin`, `deactivated`."""
 
 
-class UserRoles(Body):
-    """What a user may do from now on."""
+class UserFields(Body):
+    """What a user may do from now on, and what else is to change."""
 
     roles: list[str] = Field(max_length=8)
     """Any of `admin`, `deactivated`."""
+    password: str | None = Field(None, max_length=1024)
+    """A new password; ends the user's sessions."""
+    subject: Annotated[str, Field(max_length=255), AfterValidator(_printable)] | None = None
+    """Who they are for the external provider; an empty text for nobody."""
 
 
 class NewPassword(Body):
@@ -70,13 +89,15 @@ class UserAnswer(Answer):
     email: str | None
     roles: list[str]
     created_at: Moment
+    subject: str | None
+    """Who they are for the external provider."""
 
 
 class OrgFields(Body):
     """What an organization is called."""
 
-    name: str = Field("", max_length=256)
-    description: str = Field("", max_length=4096)
+    name: Annotated[str, Field(max_length=256), Plain] = ""
+    description: Annotated[str, Field(max_length=4096), PlainLines] = ""
     is_public: bool = False
 
 
@@ -120,8 +141,8 @@ class MemberAnswer(Answer):
 class DatasetFields(Body):
     """What a dataset is called, and who may see it."""
 
-    name: str = Field("", max_length=256)
-    tagline: str = Field("", max_length=4096)
+    name: Annotated[str, Field(max_length=256), Plain] = ""
+    tagline: Annotated[str, Field(max_length=4096), PlainLines] = ""
     visibility: Visibility = Visibility.PRIVATE
 
 
@@ -194,12 +215,6 @@ def _as_text(value: Any) -> Any:
     """A time comes as RFC 3339 text; numbers, which pydantic would take for Unix times, are refused."""
     if value is not None and not isinstance(value, str):
         raise ValueError("must be a time as RFC 3339 text, such as 2026-11-22T18:00:00Z")
-    return value
-
-
-def _printable(value: str) -> str:
-    if clean_line(value) != value:
-        raise ValueError("must not hold control characters")
     return value
 
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from aerotask.api.app import create_app
 from aerotask.config import Settings
@@ -14,26 +15,64 @@ from aerotask.sandbox.hiding import hide_from_children
 from aerotask.wiring import Platform
 
 GRACE_S = 10
+# Beyond the settings' limits on addresses and headers, which are for people; this one is for memory.
+MAX_HEAD_BYTES = 256 * 1024
 
 
 def serve(settings: Settings, *, host: str, port: int) -> None:
     """Serve the API until SIGTERM or SIGINT; requests under way get `GRACE_S` to end."""
     hide_from_children()
     app = create_app(settings)
-    config = uvicorn.Config(
+    config = server_config(app, settings, host=host, port=port)
+    # uvicorn raises SIGINT anew once it has stopped.
+    with suppress(KeyboardInterrupt):
+        ApiServer(config, app).run()
+
+
+def server_config(app: FastAPI, settings: Settings, *, host: str = "127.0.0.1", port: int) -> uvicorn.Config:
+    """How the app is served: proxies are believed only if the settings name them."""
+    return uvicorn.Config(
         app,
         host=host,
         port=port,
         loop="uvloop",
-        http="httptools",
+        http=BoundedHttp,
         access_log=False,
         server_header=False,
         log_config=None,
         timeout_graceful_shutdown=GRACE_S,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
     )
-    # uvicorn raises SIGINT anew once it has stopped.
-    with suppress(KeyboardInterrupt):
-        ApiServer(config, app).run()
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """Doesn't collect the head of a request without end; what is a bit too long is refused with words by the app."""
+
+    _head_bytes = 0
+    _in_head = True
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came."""
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._in_head and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too long.")
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._head_bytes, self._in_head = 0, True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Its head has ended."""
+        self._in_head = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """It has ended; another one may follow."""
+        self._head_bytes, self._in_head = 0, True
+        super().on_message_complete()
 
 
 class ApiServer(uvicorn.Server):

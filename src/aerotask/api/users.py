@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request, Response
 from pydantic import ValidationError
 
-from aerotask.api.deps import CallerDep, PlatformDep
+from aerotask.api.deps import AddressDep, CallerDep, PlatformDep
 from aerotask.api.errors import problems
 from aerotask.api.requests import StrictRoute
-from aerotask.api.schemas import Credentials, NewPassword, NewUser, TokenAnswer, UserAnswer, UserRoles
+from aerotask.api.schemas import Credentials, NewPassword, NewUser, TokenAnswer, UserAnswer, UserFields
 from aerotask.domain.errors import FieldError, InvalidInput
-from aerotask.services.accounts import Token
+from aerotask.services.accounts import UserChange
+from aerotask.services.tokens import Token
 from aerotask.store.users import UserRow
 
 router = APIRouter(prefix="/users", tags=["users"], route_class=StrictRoute)
 
+UserName = Annotated[str, Path(alias="userName", max_length=128, description="The user's name.")]
 ADMIN, DEACTIVATED = "admin", "deactivated"
 _SCHEMA = Credentials.model_json_schema()
 _JSON_OR_FORM: dict[str, Any] = {
@@ -31,8 +33,10 @@ _JSON_OR_FORM: dict[str, Any] = {
 }
 
 
-@router.post("/authenticate", responses=problems(400, 401, 413), openapi_extra=_JSON_OR_FORM)
-async def authenticate(request: Request, platform: PlatformDep) -> TokenAnswer:
+@router.post("/authenticate", responses=problems(400, 401, 413, 429), openapi_extra=_JSON_OR_FORM)
+async def authenticate(
+    request: Request, caller: AddressDep, platform: PlatformDep, response: Response
+) -> TokenAnswer:
     """Sign in with a name and a password, as JSON or as a form; the answer holds a bearer token."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     raw = dict(await request.form()) if "form" in kind else await request.json()
@@ -43,13 +47,20 @@ async def authenticate(request: Request, platform: PlatformDep) -> TokenAnswer:
         raise InvalidInput(
             "Send a 'username' and a 'password'.", code="invalid-request", errors=faults
         ) from error
-    return _token(await platform.accounts.sign_in(credentials.username, credentials.password))
+    signed_in = await platform.signing_in.sign_in(caller, credentials.username, credentials.password)
+    return _token(signed_in, response)
 
 
-@router.post("/authenticate/refresh", responses=problems(401))
-async def refresh(caller: CallerDep, platform: PlatformDep) -> TokenAnswer:
+@router.post("/authenticate/refresh", responses=problems(401, 403))
+async def refresh(caller: CallerDep, platform: PlatformDep, response: Response) -> TokenAnswer:
     """A fresh token for a token that still holds."""
-    return _token(await platform.accounts.refresh(caller))
+    return _token(await platform.signing_in.refresh(caller), response)
+
+
+@router.post("/me/sign-out", status_code=204, responses=problems(401, 403))
+async def sign_out_everywhere(caller: CallerDep, platform: PlatformDep) -> None:
+    """Void every token of the caller's, this one too; API keys stay."""
+    await platform.signing_in.sign_out_everywhere(caller)
 
 
 @router.get("/me", responses=problems(401))
@@ -58,10 +69,13 @@ async def me(caller: CallerDep, platform: PlatformDep) -> UserAnswer:
     return _user(await platform.accounts.me(caller))
 
 
-@router.put("/me/password", status_code=204, responses=problems(400, 401, 413))
-async def change_password(body: NewPassword, caller: CallerDep, platform: PlatformDep) -> None:
-    """Replace the caller's own password."""
-    await platform.accounts.change_password(caller, old=body.old_password, new=body.new_password)
+@router.put("/me/password", responses=problems(400, 401, 403, 413, 429))
+async def change_password(
+    body: NewPassword, caller: CallerDep, platform: PlatformDep, response: Response
+) -> TokenAnswer:
+    """Replace the caller's own password. Every token that is out is void; the answer holds a new one."""
+    changed = await platform.signing_in.change_password(caller, old=body.old_password, new=body.new_password)
+    return _token(changed, response)
 
 
 @router.get("", responses=problems(401, 403))
@@ -70,7 +84,7 @@ async def list_users(caller: CallerDep, platform: PlatformDep) -> list[UserAnswe
     return [_user(row) for row in await platform.accounts.list_users(caller)]
 
 
-@router.post("", status_code=201, responses=problems(400, 401, 403, 409, 413))
+@router.post("", status_code=201, responses=problems(400, 401, 403, 409, 413, 429))
 async def create_user(body: NewUser, caller: CallerDep, platform: PlatformDep) -> UserAnswer:
     """Add a user; for administrators."""
     roles = _roles(body.roles)
@@ -82,26 +96,30 @@ async def create_user(body: NewUser, caller: CallerDep, platform: PlatformDep) -
         is_admin=ADMIN in roles,
     )
     if DEACTIVATED in roles:
-        row = await platform.accounts.set_roles(
-            caller, row.user_name, is_admin=ADMIN in roles, is_deactivated=True
-        )
+        change = UserChange(is_admin=ADMIN in roles, is_deactivated=True)
+        row = await platform.accounts.change_user(caller, row.user_name, change)
     return _user(row)
 
 
-@router.put("/{userName}", responses=problems(400, 401, 403, 404, 413))
-async def set_roles(
-    userName: str,  # noqa: N803  the contract's name
-    body: UserRoles,
-    caller: CallerDep,
-    platform: PlatformDep,
+@router.put("/{userName}", responses=problems(400, 401, 403, 404, 409, 413, 429))
+async def change_user(
+    user_name: UserName, body: UserFields, caller: CallerDep, platform: PlatformDep
 ) -> UserAnswer:
-    """Set a user's roles; for administrators. A deactivated user's tokens are void at once."""
+    """Change a user; for administrators. A deactivated user's tokens and keys are void at once."""
     roles = _roles(body.roles)
-    return _user(
-        await platform.accounts.set_roles(
-            caller, userName, is_admin=ADMIN in roles, is_deactivated=DEACTIVATED in roles
-        )
+    change = UserChange(
+        is_admin=ADMIN in roles,
+        is_deactivated=DEACTIVATED in roles,
+        password=body.password,
+        subject=body.subject,
     )
+    return _user(await platform.accounts.change_user(caller, user_name, change))
+
+
+@router.delete("/{userName}", status_code=204, responses=problems(400, 401, 403, 404))
+async def delete_user(user_name: UserName, caller: CallerDep, platform: PlatformDep) -> None:
+    """Remove a user with their tokens and keys; for administrators. What they own stays."""
+    await platform.accounts.delete_user(caller, user_name)
 
 
 def _roles(named: Sequence[str]) -> set[str]:
@@ -121,8 +139,10 @@ def _user(row: UserRow) -> UserAnswer:
         email=row.email,
         roles=[role for role, held in flags.items() if held],
         created_at=row.created_at,
+        subject=row.subject,
     )
 
 
-def _token(token: Token) -> TokenAnswer:
+def _token(token: Token, response: Response) -> TokenAnswer:
+    response.headers["Cache-Control"] = "no-store"
     return TokenAnswer(username=token.user_name, token=token.token, expires=token.expires_at)

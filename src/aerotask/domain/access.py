@@ -48,6 +48,17 @@ OPEN_TO_ALL: Mapping[Visibility, frozenset[Access]] = {
 }
 
 
+class Credential(StrEnum):
+    """By what a caller has proved who they are."""
+
+    TOKEN = "token"  # noqa: S105  the kind of credential, not one
+    """A token that a password was given for."""
+    KEY = "key"
+    """An API key: a program."""
+    ISSUER = "issuer"
+    """A token of the external provider."""
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who is asking; `user_id` is None for an anonymous caller."""
@@ -55,6 +66,13 @@ class Caller:
     user_id: UserId | None
     user_name: str | None
     is_admin: bool = False
+    read_only: bool = False
+    """Whether their key is for reading alone, whatever they themselves may do."""
+    credential: Credential | None = None
+    since_s: float = 0.0
+    """When the session began that their token belongs to, as a Unix time."""
+    address: str | None = None
+    """Where the request came from, for the audit log and rate limits."""
     rejected_credentials: str | None = None
     """Why the credentials that came along don't hold, if some came and they don't."""
 
@@ -84,6 +102,11 @@ class OrgStanding:
 
 def rights_in(caller: Caller, standing: OrgStanding) -> frozenset[Access]:
     """What the caller may do to everything in the organization, whatever a dataset's visibility."""
+    rights = _granted(caller, standing)
+    return rights & {Access.READ} if caller.read_only else rights
+
+
+def _granted(caller: Caller, standing: OrgStanding) -> frozenset[Access]:
     if caller.is_admin:
         return frozenset(Access)
     if caller.user_id is not None and caller.user_id == standing.owner_id:
@@ -100,6 +123,8 @@ def rights_on(caller: Caller, standing: OrgStanding, visibility: Visibility) -> 
 
 def may_manage_task(caller: Caller, rights: frozenset[Access], submitted_by: UserId | None) -> bool:
     """Whether the caller may cancel, retry, restart or delete a task: whoever submitted it, and administrators."""
+    if caller.read_only:
+        return False
     if caller.user_id is not None and caller.user_id == submitted_by:
         return Access.READ in rights
     return Access.ADMIN in rights

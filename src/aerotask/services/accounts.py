@@ -1,102 +1,44 @@
-"""Signing in: passwords, bearer tokens, users."""
+"""Users, as administrators manage them and as they see themselves."""
 
 from __future__ import annotations
 
-import asyncio
 import re
 import secrets
-import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from uuid import UUID
 
-import jwt
-from argon2 import PasswordHasher
-from argon2.exceptions import VerificationError
 from sqlalchemy.exc import IntegrityError
 
 from aerotask.domain.access import ANONYMOUS, Caller
-from aerotask.domain.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthenticated
+from aerotask.domain.audit import Action
+from aerotask.domain.errors import Conflict, Forbidden, InvalidInput, NotFound
 from aerotask.domain.ids import UserId, new_id
 from aerotask.services.access import require_admin, require_user
-from aerotask.store import users
+from aerotask.services.passwords import Passwords
+from aerotask.store import api_keys, audit, users
 from aerotask.store.engine import Database
 from aerotask.store.users import UserRow
 
-ALGORITHM = "HS256"
-_AUDIENCE = "aerotask"
-MIN_PASSWORD_CHARS = 8
-MAX_PASSWORD_CHARS = 1024
-_USER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
+USER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
-    """A bearer token and when it ends."""
+class UserChange:
+    """What an administrator changes of a user; None leaves as it is what it stands for."""
 
-    user_name: str
-    token: str
-    expires_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class _Claims:
-    """What a token with a good signature says."""
-
-    user_id: UserId
-    epoch: int
-    expires_s: float
+    is_admin: bool
+    is_deactivated: bool
+    password: str | None = None
+    subject: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AccountService:
-    """Knows passwords and tokens; nobody else sees either."""
+    """Adds, changes and removes users."""
 
     db: Database
-    secret: str
-    token_ttl: timedelta
-    hasher: PasswordHasher
-    # Compared with when there is no such user, so that the answer takes as long as for a wrong password.
-    decoy_hash: str
-
-    async def sign_in(self, user_name: str, password: str) -> Token:
-        """A token for the user of that name and password.
-
-        Raises:
-            Unauthenticated: name or password are wrong, or the user is deactivated; it doesn't say which.
-        """
-        async with self.db.read() as connection:
-            user = await users.find_by_name(connection, user_name[:128])
-            hashed = await users.password_hash(connection, user.id) if user else self.decoy_hash
-        fits = await asyncio.to_thread(self._verify, hashed, password)
-        if user is None or not fits or user.is_deactivated:
-            raise Unauthenticated("The user name or the password is wrong.", code="bad-credentials")
-        return self._token(user)
-
-    async def refresh(self, caller: Caller) -> Token:
-        """A fresh token for the signed-in caller."""
-        async with self.db.read() as connection:
-            user = await users.find(connection, require_user(caller))
-        if user is None:
-            raise Unauthenticated("The user is gone.", code="bad-credentials")
-        return self._token(user)
-
-    async def caller(self, token: str | None) -> Caller:
-        """Who presents the token; a token that doesn't hold leaves them anonymous, with the reason."""
-        if token is None:
-            return ANONYMOUS
-        try:
-            claims = _verified(token, self.secret)
-        except (jwt.InvalidTokenError, ValueError, TypeError, AttributeError):
-            return _rejected("The token is not valid; sign in again.")
-        if claims.expires_s <= time.time():
-            return _rejected("The token has expired; sign in again.")
-        async with self.db.read() as connection:
-            user = await users.find(connection, claims.user_id)
-        if user is None or user.is_deactivated or user.token_epoch != claims.epoch:
-            return _rejected("The token has been revoked; sign in again.")
-        return Caller(user_id=user.id, user_name=user.user_name, is_admin=user.is_admin)
+    passwords: Passwords
+    issuer: str | None
+    """The external provider whose subjects users may be."""
 
     async def list_users(self, caller: Caller) -> list[UserRow]:
         """Every user; for administrators."""
@@ -122,43 +64,49 @@ class AccountService:
             Conflict: the name is taken.
         """
         require_admin(caller)
-        return await self._add(user_name, password, email=email, is_admin=is_admin)
+        return await self._add(caller, user_name, password, email=email, is_admin=is_admin)
 
-    async def set_roles(
-        self, caller: Caller, user_name: str, *, is_admin: bool, is_deactivated: bool
-    ) -> UserRow:
-        """Make a user an administrator or not, deactivated or not; for administrators.
+    async def change_user(self, caller: Caller, user_name: str, change: UserChange) -> UserRow:
+        """Change what a user may do, their password, or who they are for the provider; for administrators.
+
+        A new password ends the user's sessions; deactivation also removes their API keys.
 
         Raises:
             NotFound: there is no such user.
             Forbidden: administrators can't lock themselves out.
+            InvalidInput: the password won't do, or there is no provider.
+            Conflict: another user is that subject.
         """
         require_admin(caller)
-        if user_name == caller.user_name and (is_deactivated or not is_admin):
+        if user_name == caller.user_name and (change.is_deactivated or not change.is_admin):
             raise Forbidden("Administrators can't take their own rights away; ask another one.")
+        if change.subject is not None and self.issuer is None:
+            raise InvalidInput("There is no external provider here to know a subject.", code="no-issuer")
+        async with self.db.read() as connection:  # before the hashing, which takes a while
+            if await users.find_by_name(connection, user_name) is None:
+                raise _no_user(user_name)
+        hashed = None if change.password is None else await self.passwords.hash(change.password)
+        try:
+            return await self._change(caller, user_name, change, hashed)
+        except IntegrityError as error:
+            raise Conflict("Another user is that subject.", code="subject-taken") from error
+
+    async def delete_user(self, caller: Caller, user_name: str) -> None:
+        """Remove a user, with their tokens and keys; what they own stays, without an owner. For administrators.
+
+        Raises:
+            NotFound: there is no such user.
+            Forbidden: administrators can't remove themselves.
+        """
+        require_admin(caller)
+        if user_name == caller.user_name:
+            raise Forbidden("Administrators can't remove themselves; ask another one.")
         async with self.db.begin() as connection:
             user = await users.find_by_name(connection, user_name)
             if user is None:
-                raise NotFound(f"There is no user '{user_name}'.")
-            await users.set_roles(connection, user.id, is_admin=is_admin, is_deactivated=is_deactivated)
-            return await users.find(connection, user.id) or user
-
-    async def change_password(self, caller: Caller, *, old: str, new: str) -> None:
-        """Replace the caller's own password.
-
-        Raises:
-            Unauthenticated: the old password is wrong.
-            InvalidInput: the new one won't do.
-        """
-        user_id = require_user(caller)
-        _check_password(new)
-        async with self.db.read() as connection:
-            hashed = await users.password_hash(connection, user_id)
-        if not await asyncio.to_thread(self._verify, hashed, old):
-            raise Unauthenticated("The old password is wrong.", code="bad-credentials")
-        replacement = await asyncio.to_thread(self.hasher.hash, new)
-        async with self.db.begin() as connection:
-            await users.set_password_hash(connection, user_id, replacement)
+                raise _no_user(user_name)
+            await users.remove(connection, user.id)
+            await audit.record(connection, caller, Action.USER_DELETED, user.user_name)
 
     async def ensure_first_admin(self, password: str | None) -> str | None:
         """Make the administrator `admin` if there is no user yet; the password if one was generated."""
@@ -167,19 +115,51 @@ class AccountService:
                 return None
         generated = None if password else secrets.token_urlsafe(12)
         try:
-            await self._add("admin", password or generated or "", email=None, is_admin=True)
+            await self._add(ANONYMOUS, "admin", password or generated or "", email=None, is_admin=True)
         except Conflict:  # another process was faster
             return None
         return generated
 
-    async def _add(self, user_name: str, password: str, *, email: str | None, is_admin: bool) -> UserRow:
-        if not _USER_NAME.fullmatch(user_name):
+    async def _change(
+        self, caller: Caller, user_name: str, change: UserChange, hashed: str | None
+    ) -> UserRow:
+        async with self.db.begin() as connection:
+            user = await users.find_by_name(connection, user_name)
+            if user is None:
+                raise _no_user(user_name)
+            await users.set_roles(
+                connection, user.id, is_admin=change.is_admin, is_deactivated=change.is_deactivated
+            )
+            if change.is_deactivated:
+                await api_keys.remove_all_of(connection, user.id)
+            if hashed is not None:
+                await users.change_password_hash(connection, user.id, hashed)
+            if change.subject is not None:
+                subject = change.subject or None
+                await users.set_subject(
+                    connection, user.id, issuer=self.issuer if subject else None, subject=subject
+                )
+            await audit.record(
+                connection,
+                caller,
+                Action.USER_CHANGED,
+                user.user_name,
+                admin=change.is_admin,
+                deactivated=change.is_deactivated,
+                newPassword=hashed is not None,
+                newSubject=change.subject is not None,
+            )
+            return await users.find(connection, user.id) or user
+
+    async def _add(
+        self, caller: Caller, user_name: str, password: str, *, email: str | None, is_admin: bool
+    ) -> UserRow:
+        if not USER_NAME.fullmatch(user_name):
             raise InvalidInput(
                 "A user name has 1 to 128 letters, digits and . _ @ + - and starts with a letter or digit.",
                 code="invalid-user-name",
             )
-        _check_password(password)
-        hashed = await asyncio.to_thread(self.hasher.hash, password)
+        hashed = await self.passwords.hash(password)
         user_id = UserId(new_id())
         try:
             async with self.db.begin() as connection:
@@ -191,6 +171,7 @@ class AccountService:
                     hashed=hashed,
                     is_admin=is_admin,
                 )
+                await audit.record(connection, caller, Action.USER_CREATED, user_name, admin=is_admin)
                 added = await users.find(connection, user_id)
         except IntegrityError as error:
             raise Conflict(f"The user name '{user_name}' is taken.", code="user-name-taken") from error
@@ -198,53 +179,6 @@ class AccountService:
             raise NotFound("The user is gone.")
         return added
 
-    def _verify(self, hashed: str, password: str) -> bool:
-        try:
-            return self.hasher.verify(hashed, password[:MAX_PASSWORD_CHARS])
-        except VerificationError:
-            return False
 
-    def _token(self, user: UserRow) -> Token:
-        expires_at = datetime.now(UTC) + self.token_ttl
-        claims = {
-            "sub": str(user.id),
-            "aud": _AUDIENCE,
-            "exp": expires_at,
-            "epoch": user.token_epoch,
-        }
-        return Token(user.user_name, jwt.encode(claims, self.secret, ALGORITHM), expires_at)
-
-
-def open_accounts(db: Database, *, secret: str, token_ttl: timedelta) -> AccountService:
-    """The accounts over a database, with argon2id at the library's own cost."""
-    hasher = PasswordHasher()
-    return AccountService(db, secret, token_ttl, hasher, hasher.hash(secrets.token_hex(16)))
-
-
-@lru_cache(maxsize=4096)
-def _verified(token: str, secret: str) -> _Claims:
-    """The claims of a token whose signature is ours; whether it has expired is for the caller to see.
-
-    Raises:
-        jwt.InvalidTokenError, ValueError, TypeError, AttributeError: it isn't ours, or makes no sense.
-    """
-    claims = jwt.decode(
-        token,
-        secret,
-        algorithms=[ALGORITHM],
-        audience=_AUDIENCE,
-        options={"require": ["sub", "exp", "epoch"], "verify_exp": False},
-    )
-    return _Claims(UserId(UUID(claims["sub"])), int(claims["epoch"]), float(claims["exp"]))
-
-
-def _rejected(reason: str) -> Caller:
-    return Caller(user_id=None, user_name=None, rejected_credentials=reason)
-
-
-def _check_password(password: str) -> None:
-    if not MIN_PASSWORD_CHARS <= len(password) <= MAX_PASSWORD_CHARS:
-        raise InvalidInput(
-            f"A password has {MIN_PASSWORD_CHARS} to {MAX_PASSWORD_CHARS} characters.",
-            code="invalid-password",
-        )
+def _no_user(user_name: str) -> NotFound:
+    return NotFound(f"There is no user '{user_name}'.")

@@ -26,7 +26,7 @@ from aerotask.domain.states import TaskState
 from aerotask.failpoints import failpoint
 from aerotask.services.callbacks import owe
 from aerotask.services.workfolders import work_folder
-from aerotask.store import expiry, locks, recovery, steering, turns, unsent
+from aerotask.store import audit, expiry, locks, recovery, sign_ins, steering, turns, unsent
 from aerotask.store.engine import Database
 from aerotask.store.locks import LockSpace
 
@@ -45,6 +45,8 @@ class Sweep(IntEnum):
     ORPHANS = 3
     UNSENT_HINTS = 4
     IDEMPOTENCY_KEYS = 5
+    AUDIT_EVENTS = 6
+    SIGN_IN_ATTEMPTS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class SweepLimits:
     settle_s: float
     """How long after a start of Postgres missing locks prove nothing."""
     retention_days: int
+    audit_retention_days: int
     blob_grace: timedelta
     clock_offset_s: int
 
@@ -120,6 +123,14 @@ class SweepService:
         """Remove the first answers that nobody may ask for any more; how many."""
         return await self._alone(Sweep.IDEMPOTENCY_KEYS, self._old_idempotency_keys)
 
+    async def old_audit_events(self) -> int:
+        """Remove what the audit log needn't keep any longer; how many events."""
+        return await self._alone(Sweep.AUDIT_EVENTS, self._old_audit_events)
+
+    async def old_sign_in_attempts(self) -> int:
+        """Forget failed sign-ins that count no more; of how many accounts and addresses."""
+        return await self._alone(Sweep.SIGN_IN_ATTEMPTS, self._old_sign_in_attempts)
+
     async def orphans(self) -> int:
         """Remove stored files that no row names and work folders that nobody works in; how many."""
         return await self._alone(Sweep.ORPHANS, self._orphans)
@@ -176,6 +187,29 @@ class SweepService:
                 gone = await expiry.remove_old_idempotency_keys(
                     connection, clock_offset_s=self.limits.clock_offset_s, at_most=BATCH
                 )
+            total += gone
+            if gone < BATCH:
+                return {"removed": total}
+
+    async def _old_audit_events(self) -> Mapping[str, int]:
+        total = 0
+        while True:
+            async with self.db.begin() as connection:
+                gone = await audit.remove_old(
+                    connection,
+                    retention_days=self.limits.audit_retention_days,
+                    clock_offset_s=self.limits.clock_offset_s,
+                    at_most=BATCH,
+                )
+            total += gone
+            if gone < BATCH:
+                return {"removed": total}
+
+    async def _old_sign_in_attempts(self) -> Mapping[str, int]:
+        total = 0
+        while True:
+            async with self.db.begin() as connection:
+                gone = await sign_ins.remove_over(connection, at_most=BATCH)
             total += gone
             if gone < BATCH:
                 return {"removed": total}

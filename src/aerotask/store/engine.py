@@ -56,6 +56,8 @@ class Database:
 def open_database(url: str, *, application: str, pool_size: int = 10) -> Database:
     """A database behind `url`, whose connections call themselves `application`. Connects on first use."""
     options: dict[str, Any] = {
+        # Errors are logged and must not carry what was being written: password hashes, bodies, names.
+        "hide_parameters": True,
         "pool_size": pool_size,
         # An overflow would be opened and closed again for single statements, at a process of Postgres each.
         "max_overflow": 0,

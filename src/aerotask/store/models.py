@@ -66,15 +66,65 @@ class User(Model):
     """Somebody who can sign in; tokens of an older `token_epoch` don't hold any more."""
 
     __tablename__ = "users"
+    __table_args__ = (UniqueConstraint("issuer", "subject"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     user_name: Mapped[str] = mapped_column(unique=True)
     email: Mapped[str | None]
+    # Empty for those who sign in with the external provider alone.
     password_hash: Mapped[str]
     is_admin: Mapped[bool] = mapped_column(server_default=text("false"))
     is_deactivated: Mapped[bool] = mapped_column(server_default=text("false"))
     token_epoch: Mapped[int] = mapped_column(server_default=text("0"))
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    # Who they are for the external provider.
+    issuer: Mapped[str | None]
+    subject: Mapped[str | None]
+
+
+class ApiKey(Model):
+    """A key with which a program acts for a user; of the key itself only a digest is kept."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str]
+    digest: Mapped[bytes] = mapped_column(unique=True)
+    read_only: Mapped[bool]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    expires_at: Mapped[datetime]
+    last_used_at: Mapped[datetime | None]
+
+
+class SignInAttempts(Model):
+    """How many sign-ins failed lately, for one account or from one address."""
+
+    __tablename__ = "sign_in_attempts"
+
+    bucket: Mapped[str] = mapped_column(primary_key=True)
+    failures: Mapped[int]
+    window_ends_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class AuditEvent(Model):
+    """Something that somebody may have to answer for; names stand as they were, since users and things go."""
+
+    __tablename__ = "audit_events"
+    __table_args__ = (
+        Index("ix_audit_events_of_action", "action", "id"),
+        Index("ix_audit_events_of_actor", "actor", "id"),
+        Index("ix_audit_events_of_target", "target", "id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=text("now()"), index=True)
+    actor: Mapped[str]
+    actor_id: Mapped[UUID | None]
+    address: Mapped[str | None]
+    action: Mapped[str]
+    target: Mapped[str]
+    details: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
 
 
 class Organization(Model):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.domain.ids import UserId
@@ -24,6 +24,8 @@ class UserRow:
     is_deactivated: bool
     token_epoch: int
     created_at: datetime
+    subject: str | None
+    """Who they are for the external provider."""
 
 
 _COLUMNS = (
@@ -34,6 +36,7 @@ _COLUMNS = (
     User.is_deactivated,
     User.token_epoch,
     User.created_at,
+    User.subject,
 )
 
 
@@ -62,9 +65,56 @@ async def password_hash(connection: AsyncConnection, user_id: UserId) -> str:
     return (await connection.execute(select(User.password_hash).where(User.id == user_id))).scalar_one()
 
 
-async def set_password_hash(connection: AsyncConnection, user_id: UserId, hashed: str) -> None:
-    """Replace the stored hash of a user's password."""
-    await connection.execute(update(User).where(User.id == user_id).values(password_hash=hashed))
+async def change_password_hash(
+    connection: AsyncConnection, user_id: UserId, hashed: str, *, instead_of: str | None = None
+) -> int | None:
+    """Replace the stored hash of a user's password, and end every session that began with the old one.
+
+    Returns:
+        The user's new token epoch; None if the user is gone, or the hash isn't `instead_of` any more.
+    """
+    change = update(User).where(User.id == user_id)
+    if instead_of is not None:
+        change = change.where(User.password_hash == instead_of)
+    changed = change.values(password_hash=hashed, token_epoch=User.token_epoch + 1)
+    return (await connection.execute(changed.returning(User.token_epoch))).scalar_one_or_none()
+
+
+async def renew_password_hash(
+    connection: AsyncConnection, user_id: UserId, hashed: str, *, instead_of: str
+) -> None:
+    """Store another hash of the same password."""
+    await connection.execute(
+        update(User).where(User.id == user_id, User.password_hash == instead_of).values(password_hash=hashed)
+    )
+
+
+async def end_sessions(connection: AsyncConnection, user_id: UserId) -> None:
+    """Void every token that the user has."""
+    await connection.execute(update(User).where(User.id == user_id).values(token_epoch=User.token_epoch + 1))
+
+
+async def find_by_subject(connection: AsyncConnection, issuer: str, subject: str) -> UserRow | None:
+    """The user whom the external provider knows as that subject."""
+    query = select(*_COLUMNS).where(User.issuer == issuer, User.subject == subject)
+    row = (await connection.execute(query)).one_or_none()
+    return None if row is None else _user(row)
+
+
+async def set_subject(
+    connection: AsyncConnection, user_id: UserId, *, issuer: str | None, subject: str | None
+) -> None:
+    """Say who the user is for the external provider.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: another user is that already.
+    """
+    await connection.execute(update(User).where(User.id == user_id).values(issuer=issuer, subject=subject))
+
+
+async def remove(connection: AsyncConnection, user_id: UserId) -> None:
+    """Remove a user; what they own stays, without an owner."""
+    await connection.execute(delete(User).where(User.id == user_id))
 
 
 async def list_all(connection: AsyncConnection) -> list[UserRow]:
@@ -85,15 +135,23 @@ async def add(  # noqa: PLR0913  the columns of a user
     email: str | None,
     hashed: str,
     is_admin: bool,
+    issuer: str | None = None,
+    subject: str | None = None,
 ) -> None:
     """Insert a user.
 
     Raises:
-        sqlalchemy.exc.IntegrityError: the name is taken.
+        sqlalchemy.exc.IntegrityError: the name is taken, or another user is that subject.
     """
     await connection.execute(
         insert(User).values(
-            id=user_id, user_name=user_name, email=email, password_hash=hashed, is_admin=is_admin
+            id=user_id,
+            user_name=user_name,
+            email=email,
+            password_hash=hashed,
+            is_admin=is_admin,
+            issuer=issuer,
+            subject=subject,
         )
     )
 

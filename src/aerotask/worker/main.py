@@ -145,6 +145,8 @@ def _sweeps(sweep: SweepService, settings: Settings) -> list[Awaitable[None]]:
         _every(settings.sweep_s, sweep.unsent_hints),
         _every(settings.sweep_s, sweep.old_tasks),
         _every(settings.sweep_s, sweep.old_idempotency_keys),
+        _every(settings.sweep_s, sweep.old_audit_events),
+        _every(settings.sweep_s, sweep.old_sign_in_attempts),
         _every(max(settings.sweep_s, settings.blob_grace_s / 4), sweep.orphans),
     ]
 

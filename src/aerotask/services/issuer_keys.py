@@ -1,0 +1,150 @@
+"""The public keys of an OpenID Connect issuer: found by discovery, cached, and fetched anew when they rotate."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Any
+
+import httpx
+import jwt
+import orjson
+import structlog
+from jwt import PyJWK
+
+from aerotask.domain.addresses import check_url, is_public
+from aerotask.domain.errors import InvalidInput, Unavailable
+
+DISCOVERY = "/.well-known/openid-configuration"
+# How long keys are taken for current, and how soon a key that nobody knows makes us look again.
+FRESH_S = 3600.0
+REFETCH_S = 30.0
+TIMEOUT_S = 5.0
+MAX_BYTES = 256 * 1024
+# Every one of them asymmetric: with HS256 the public key would be the secret.
+ALGORITHMS = frozenset(
+    {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
+)
+
+Fetch = Callable[[str], Awaitable[Mapping[str, Any]]]
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class IssuerKeys:
+    """The keys of one issuer, by their id."""
+
+    issuer: str
+    fetch: Fetch
+    refetch_s: float = REFETCH_S
+    _keys: dict[str, PyJWK] = field(default_factory=dict)
+    _fetched_s: float | None = None
+    _tried_s: float | None = None
+    _fetching: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def find(self, key_id: str) -> PyJWK | None:
+        """The key of that id; None if the issuer has no such key.
+
+        Raises:
+            Unavailable: the issuer has never told us its keys and doesn't now.
+        """
+        if key_id not in self._keys or not self._fresh():
+            async with self._fetching:
+                # Others may have waited for the same; and nobody may have us ask again and again.
+                if (key_id not in self._keys or not self._fresh()) and self._may_try():
+                    await self._renew()
+        if self._fetched_s is None:
+            raise Unavailable("The provider of sign-ins is out of reach; try again in a moment.")
+        return self._keys.get(key_id)
+
+    def _fresh(self) -> bool:
+        return self._fetched_s is not None and time.monotonic() - self._fetched_s < FRESH_S
+
+    def _may_try(self) -> bool:
+        return self._tried_s is None or time.monotonic() - self._tried_s >= self.refetch_s
+
+    async def _renew(self) -> None:
+        self._tried_s = time.monotonic()
+        try:
+            found = await self.fetch(await self._keys_address())
+        except (httpx.HTTPError, OSError, InvalidInput, ValueError, TimeoutError) as error:
+            # What we have stays: a provider that is away mustn't sign everybody out.
+            _log.warning("issuer.unreachable", error=f"{type(error).__name__}: {error}")
+            return
+        self._keys = dict(_usable(found))
+        self._fetched_s = time.monotonic()
+        _log.info("issuer.keys", count=len(self._keys))
+
+    async def _keys_address(self) -> str:
+        described = await self.fetch(self.issuer.rstrip("/") + DISCOVERY)
+        if described.get("issuer") != self.issuer:
+            raise InvalidInput("the issuer calls itself by another name")
+        return str(described.get("jwks_uri"))
+
+
+def _usable(found: Mapping[str, Any]) -> list[tuple[str, PyJWK]]:
+    """The keys that signatures can be checked with; others are none of our business."""
+    usable: list[tuple[str, PyJWK]] = []
+    listed = found.get("keys")
+    for described in listed if isinstance(listed, list) else []:
+        if not isinstance(described, dict) or described.get("use", "sig") != "sig":
+            continue
+        try:
+            key = PyJWK(described)
+        except jwt.PyJWTError:
+            continue
+        if key.algorithm_name in ALGORITHMS and isinstance(key.key_id, str):
+            usable.append((key.key_id, key))
+    return usable
+
+
+@dataclass(frozen=True, slots=True)
+class GuardedFetch:
+    """GETs JSON from public addresses only: connects to those it has checked, and follows no redirect."""
+
+    allow_private: bool
+
+    async def __call__(self, url: str) -> Mapping[str, Any]:
+        """The JSON object behind the URL.
+
+        Raises:
+            httpx.HTTPError, OSError, InvalidInput, ValueError: it can't or mustn't be had.
+        """
+        to = check_url(url, allow_private=self.allow_private)
+        if to.scheme != "https" and not self.allow_private:
+            raise InvalidInput("keys are fetched by https only")
+        async with asyncio.timeout(TIMEOUT_S):
+            address = await self._checked_address(to.host, to.port)
+            target = httpx.URL(url).copy_with(host=address)
+            async with (
+                httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=TIMEOUT_S) as client,
+                client.stream(
+                    "GET",
+                    target,
+                    headers={"Host": to.authority, "Accept": "application/json"},
+                    # TLS verifies the name, not the address that it led to.
+                    extensions={"sni_hostname": to.host},
+                ) as answer,
+            ):
+                if answer.status_code != httpx.codes.OK:
+                    raise InvalidInput(f"the answer is {answer.status_code}")
+                body = b""
+                async for piece in answer.aiter_bytes():
+                    body += piece
+                    if len(body) > MAX_BYTES:
+                        raise InvalidInput("the answer is too long")
+        found = orjson.loads(body)
+        if not isinstance(found, dict):
+            raise InvalidInput("the answer is no JSON object")
+        return found
+
+    async def _checked_address(self, host: str, port: int) -> str:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=1)
+        addresses = [ip_address(sockaddr[0]) for *_, sockaddr in found]
+        # One address within is enough: a name that leads outside and inside has been set up to deceive.
+        if not self.allow_private and not all(map(is_public, addresses)):
+            raise InvalidInput("the host leads to an address that is private, local or reserved")
+        return str(addresses[0])

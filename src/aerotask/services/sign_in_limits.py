@@ -1,0 +1,97 @@
+"""How often signing in may fail: for one account, and from one address."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from aerotask.domain.access import Caller
+from aerotask.domain.audit import Action
+from aerotask.domain.errors import LimitReached
+from aerotask.store import audit, sign_ins
+from aerotask.store.engine import Database
+from aerotask.store.sign_ins import Attempts
+
+# A bucket that Postgres called full is taken for full this long without asking again: a storm costs no query.
+REMEMBERED_S = 5.0
+MAX_REMEMBERED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """A sign-in that has been let through and counts as failed until it is forgiven."""
+
+    account: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignInLimits:
+    """The limits, and what this process knows of those who are beyond them."""
+
+    db: Database
+    per_account: int
+    per_address: int
+    window_s: int
+    _full: dict[str, tuple[float, Attempts]] = field(default_factory=dict)
+
+    async def admit(self, caller: Caller, user_name: str) -> Try:
+        """Let a try through.
+
+        Raises:
+            LimitReached: the account or the address has failed too often.
+        """
+        # By a digest: people type passwords into the wrong field, and tables are read by many.
+        account = f"account:{sha256(user_name.encode(errors='replace')).hexdigest()[:32]}"
+        address = f"address:{caller.address or '-'}"
+        self._refuse_remembered(address, account)
+        async with self.db.read() as connection:
+            standing = await sign_ins.standing(connection, [address, account])
+        for attempts in standing:
+            if attempts.failures >= self._limit(attempts.bucket):
+                self._remember(attempts)
+                raise self._refusal(attempts)
+        async with self.db.begin() as connection:
+            # The address first, by everybody: see `sign_ins.forgive`.
+            for bucket in (address, account):
+                attempts = await sign_ins.count_one(connection, bucket, window_s=self.window_s)
+                if attempts.failures > self._limit(bucket):
+                    raise self._refusal(attempts)
+                if attempts.failures == self._limit(bucket):
+                    await audit.record(connection, caller, Action.SIGN_INS_LIMITED, bucket)
+        return Try(account, address)
+
+    async def forgive(self, attempt: Try) -> None:
+        """The try has succeeded."""
+        async with self.db.begin() as connection:
+            await sign_ins.forgive(connection, account=attempt.account, address=attempt.address)
+        self._full.pop(attempt.account, None)
+
+    def _limit(self, bucket: str) -> int:
+        return self.per_address if bucket.startswith("address:") else self.per_account
+
+    def _remember(self, attempts: Attempts) -> None:
+        if len(self._full) >= MAX_REMEMBERED:
+            self._full.clear()
+        self._full[attempts.bucket] = (time.monotonic(), attempts)
+
+    def _refuse_remembered(self, *buckets: str) -> None:
+        for bucket in buckets:
+            noted_s, attempts = self._full.get(bucket, (0.0, None))
+            if attempts is None:
+                continue
+            if time.monotonic() - noted_s < min(REMEMBERED_S, attempts.left_s):
+                raise self._refusal(attempts)
+            del self._full[bucket]
+
+    def _refusal(self, attempts: Attempts) -> LimitReached:
+        of_address = attempts.bucket.startswith("address:")
+        return LimitReached(
+            "Signing in has failed too often; wait before you try again.",
+            code="too-many-sign-ins",
+            limit_name="failedSignInsPerAddress" if of_address else "failedSignInsPerAccount",
+            limit=self._limit(attempts.bucket),
+            current=attempts.failures,
+            retry_after_s=attempts.left_s,
+        )

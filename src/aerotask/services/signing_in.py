@@ -1,0 +1,149 @@
+"""Signing in with a password, and ending sessions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aerotask.domain.access import Caller, Credential
+from aerotask.domain.audit import Action
+from aerotask.domain.errors import Forbidden, Unauthenticated
+from aerotask.domain.ids import UserId
+from aerotask.services.access import require_user
+from aerotask.services.passwords import Passwords
+from aerotask.services.sign_in_limits import SignInLimits
+from aerotask.services.tokens import Token, Tokens
+from aerotask.store import audit, users
+from aerotask.store.engine import Database
+from aerotask.store.users import UserRow
+
+# What the log calls a name that nobody has: it may be a password in the wrong field.
+NOBODY = "(no such user)"
+
+
+@dataclass(frozen=True, slots=True)
+class SignInService:
+    """Turns passwords into tokens."""
+
+    db: Database
+    tokens: Tokens
+    passwords: Passwords
+    limits: SignInLimits
+
+    async def sign_in(self, caller: Caller, user_name: str, password: str) -> Token:
+        """A token for the user of that name and password; the caller says where they call from.
+
+        Raises:
+            Unauthenticated: name or password are wrong, or the user is deactivated; it doesn't say which.
+            LimitReached: the account or the address has failed too often.
+        """
+        attempt = await self.limits.admit(caller, user_name)
+        async with self.db.read() as connection:
+            user = await users.find_by_name(connection, user_name[:128])
+            hashed = await users.password_hash(connection, user.id) if user else None
+        fits = await self.passwords.fits(hashed, password)
+        if user is None or hashed is None or not fits or user.is_deactivated:
+            await self._note(caller, Action.SIGN_IN_FAILED, user.user_name if user else NOBODY)
+            raise Unauthenticated("The user name or the password is wrong.", code="bad-credentials")
+        token = self.tokens.give(user.id, user.user_name, epoch=user.token_epoch)
+        await self.limits.forgive(attempt)
+        await self._renew(user.id, hashed, password)
+        signed_in = Caller(user.id, user.user_name, address=caller.address)
+        await self._note(signed_in, Action.SIGNED_IN, user.user_name)
+        return token
+
+    async def refresh(self, caller: Caller) -> Token:
+        """A fresh token for the caller's own that still holds.
+
+        Raises:
+            Forbidden: it is an API key, or a token of the external provider, that they have.
+        """
+        user_id = require_session(caller)
+        async with self.db.read() as connection:
+            user = await users.find(connection, user_id)
+        if user is None:
+            raise _gone()
+        return self.tokens.give(user.id, user.user_name, epoch=user.token_epoch, since_s=caller.since_s)
+
+    async def sign_out_everywhere(self, caller: Caller) -> None:
+        """Void every token of the caller's; their API keys stay."""
+        user_id = require_person(caller)
+        async with self.db.begin() as connection:
+            await users.end_sessions(connection, user_id)
+            await audit.record(connection, caller, Action.SIGNED_OUT, caller.display_name)
+
+    async def change_password(self, caller: Caller, *, old: str, new: str) -> Token:
+        """Replace the caller's own password; every session ends but the one of the token that comes back.
+
+        Raises:
+            Unauthenticated: the old password is wrong.
+            InvalidInput: the new one won't do.
+            LimitReached: the old password was wrong too often.
+        """
+        user_id = require_session(caller)
+        attempt = await self.limits.admit(caller, caller.display_name)
+        async with self.db.read() as connection:
+            user = await users.find(connection, user_id)
+            hashed = await users.password_hash(connection, user_id) if user else None
+        if not await self.passwords.fits(hashed, old):
+            await self._note(caller, Action.SIGN_IN_FAILED, caller.display_name)
+            raise Unauthenticated("The old password is wrong.", code="bad-credentials")
+        await self.limits.forgive(attempt)
+        replacement = await self.passwords.hash(new)
+        async with self.db.begin() as connection:
+            epoch = await users.change_password_hash(connection, user_id, replacement, instead_of=hashed)
+            if user is None or epoch is None:  # somebody else was faster
+                raise Unauthenticated("The old password is wrong.", code="bad-credentials")
+            await audit.record(connection, caller, Action.PASSWORD_CHANGED, user.user_name)
+        return self.tokens.give(user_id, user.user_name, epoch=epoch)
+
+    async def _renew(self, user_id: UserId, hashed: str, password: str) -> None:
+        renewed = await self.passwords.rehash(hashed, password)
+        if renewed is not None:
+            async with self.db.begin() as connection:
+                await users.renew_password_hash(connection, user_id, renewed, instead_of=hashed)
+
+    async def _note(self, by: Caller, action: Action, user_name: str) -> None:
+        async with self.db.begin() as connection:
+            await audit.record(connection, by, action, user_name)
+
+
+def require_person(caller: Caller) -> UserId:
+    """The id of a caller who is no program: keys can't make themselves more than they are.
+
+    Raises:
+        Unauthenticated: nobody is signed in.
+        Forbidden: it is an API key that they have.
+    """
+    user_id = require_user(caller)
+    if caller.credential is Credential.KEY:
+        raise Forbidden("An API key can't do this; sign in with a password.", code="not-by-key")
+    return user_id
+
+
+def require_session(caller: Caller) -> UserId:
+    """The id of a caller who has signed in here, with a password.
+
+    Raises:
+        Unauthenticated: nobody is signed in.
+        Forbidden: it is something else than a token of ours that they have.
+    """
+    user_id = require_person(caller)
+    if caller.credential is not Credential.TOKEN:
+        raise Forbidden("Your provider gives you tokens and passwords, not Aerotask.", code="not-by-issuer")
+    return user_id
+
+
+def _gone() -> Unauthenticated:
+    return Unauthenticated("The user is gone.", code="bad-credentials")
+
+
+def session_of(user: UserRow, *, since_s: float, address: str | None) -> Caller:
+    """The caller whom a token of the user's stands for."""
+    return Caller(
+        user_id=user.id,
+        user_name=user.user_name,
+        is_admin=user.is_admin,
+        credential=Credential.TOKEN,
+        since_s=since_s,
+        address=address,
+    )

@@ -1,0 +1,211 @@
+"""Tokens of an external OpenID Connect issuer, against a real one."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Callable, Iterator
+
+import jwt
+import pytest
+from sqlalchemy import select
+from tests.store.conftest import add_user
+from tests.support.issuer import AUDIENCE, Issuer, running_issuer
+
+from aerotask.domain.access import Credential
+from aerotask.domain.errors import InvalidInput, Unauthenticated, Unavailable
+from aerotask.services.issuer import IssuerService, unverified_issuer
+from aerotask.services.issuer_keys import GuardedFetch, IssuerKeys
+from aerotask.store import users
+from aerotask.store.engine import Database
+from aerotask.store.models import AuditEvent, User
+
+
+@pytest.fixture
+def issuer() -> Iterator[Issuer]:
+    with running_issuer() as running:
+        yield running
+
+
+def service(
+    database: Database, issuer: Issuer, *, provision: bool = False, refetch_s: float = 0.0
+) -> IssuerService:
+    keys = IssuerKeys(issuer.address, GuardedFetch(allow_private=True), refetch_s)
+    return IssuerService(database, issuer.address, AUDIENCE, keys, provision=provision)
+
+
+@pytest.fixture
+async def alice(database: Database, issuer: Issuer) -> None:
+    """A user whom the issuer knows."""
+    user_id = await add_user(database, "alice")
+    async with database.begin() as connection:
+        await users.set_subject(connection, user_id, issuer=issuer.address, subject="alice-at-the-issuer")
+
+
+async def test_a_good_token_stands_for_the_user_of_its_subject(
+    database: Database, issuer: Issuer, alice: None
+) -> None:
+    caller = await service(database, issuer).caller(issuer.token())
+    assert (caller.user_name, caller.credential) == ("alice", Credential.ISSUER)
+
+
+def part(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+
+
+def symmetric(issuer: Issuer) -> str:
+    """Signed with the public key as an HMAC secret, as libraries once accepted it."""
+    public = issuer.answer("/jwks")
+    assert public is not None
+    header = part(b'{"alg":"HS256","kid":"first"}')
+    signed = f"{header}.{issuer.token().split('.')[1]}"
+    mac = hmac.digest(json.dumps(public["keys"][0]).encode(), signed.encode(), hashlib.sha256)
+    return f"{signed}.{part(mac)}"
+
+
+def unsigned(issuer: Issuer) -> str:
+    header = part(b'{"alg":"none","kid":"first"}')
+    return ".".join((header, issuer.token().split(".")[1], ""))
+
+
+def tampered(issuer: Issuer) -> str:
+    header, _, signature = issuer.token().split(".")
+    return ".".join((header, issuer.token(sub="bob").split(".")[1], signature))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda issuer: issuer.token(aud="somebody-else"),
+        lambda issuer: issuer.token(aud=None),
+        lambda issuer: issuer.token(iss="https://elsewhere.example"),
+        lambda issuer: issuer.token(exp=int(time.time()) - 3600),
+        lambda issuer: issuer.token(exp=None),
+        lambda issuer: issuer.token(nbf=int(time.time()) + 3600),
+        lambda issuer: issuer.token(sub=None),
+        lambda issuer: issuer.token(sub=""),
+        lambda issuer: issuer.token(sub="x\0y"),
+        lambda issuer: issuer.token(algorithm="PS256"),
+        lambda issuer: issuer.token(sub="nobody-here"),
+        symmetric,
+        unsigned,
+        tampered,
+    ],
+)
+async def test_a_token_that_does_not_hold_is_refused(
+    database: Database, issuer: Issuer, alice: None, make: Callable[[Issuer], str]
+) -> None:
+    with pytest.raises(Unauthenticated):
+        await service(database, issuer).caller(make(issuer))
+
+
+async def test_a_symmetric_key_in_the_issuers_set_is_never_used(
+    database: Database, issuer: Issuer, alice: None
+) -> None:
+    secret = b"a secret that everybody may read"
+    issuer.extra_keys = [{"kty": "oct", "kid": "shared", "k": part(secret), "alg": "HS256"}]
+    claims = {"iss": issuer.address, "sub": "alice-at-the-issuer", "aud": AUDIENCE, "exp": 2**40}
+    token = jwt.encode(claims, secret, "HS256", headers={"kid": "shared"})
+    with pytest.raises(Unauthenticated):
+        await service(database, issuer).caller(token)
+
+
+async def test_keys_are_asked_for_once_and_again_when_they_rotate(
+    database: Database, issuer: Issuer, alice: None
+) -> None:
+    asked = service(database, issuer)
+    for _ in range(5):
+        await asked.caller(issuer.token())
+    assert issuer.asked == ["/.well-known/openid-configuration", "/jwks"]
+
+    old = issuer.token()
+    issuer.rotate("second", curve=True)
+    assert (await asked.caller(issuer.token(algorithm="ES256"))).user_name == "alice"
+    assert issuer.asked.count("/jwks") == 2
+    with pytest.raises(Unauthenticated):  # the key that was taken away signs nothing any more
+        await asked.caller(old)
+
+
+async def test_unknown_key_ids_do_not_make_us_ask_again_and_again(
+    database: Database, issuer: Issuer, alice: None
+) -> None:
+    asked = service(database, issuer, refetch_s=3600)
+    await asked.caller(issuer.token())
+    good = issuer.token()
+    issuer.rotate("unheard-of")
+    for _ in range(20):
+        with pytest.raises(Unauthenticated):
+            await asked.caller(issuer.token())
+    assert issuer.asked.count("/jwks") == 1
+    assert (await asked.caller(good)).user_name == "alice"
+
+
+async def test_an_issuer_that_is_away_signs_nobody_out(
+    database: Database, issuer: Issuer, alice: None
+) -> None:
+    asked = service(database, issuer)
+    issuer.down = True
+    with pytest.raises(Unavailable):
+        await asked.caller(issuer.token())
+    issuer.down = False
+    await asked.caller(issuer.token())
+    issuer.down = True
+    assert (await asked.caller(issuer.token())).user_name == "alice"
+
+
+async def test_an_issuer_by_another_name_is_not_believed(database: Database, issuer: Issuer) -> None:
+    issuer.calls_itself = "https://elsewhere.example"
+    with pytest.raises(Unavailable):
+        await service(database, issuer).caller(issuer.token())
+
+
+async def test_strangers_become_users_only_if_the_setting_says_so(database: Database, issuer: Issuer) -> None:
+    with pytest.raises(Unauthenticated):
+        await service(database, issuer).caller(issuer.token())
+    asked = service(database, issuer, provision=True)
+    first = await asked.caller(issuer.token(preferred_username="alice"))
+    assert (first.user_name, first.is_admin) == ("alice", False)
+    assert (await asked.caller(issuer.token(preferred_username="other"))).user_id == first.user_id
+    async with database.read() as connection:
+        assert (await connection.execute(select(AuditEvent.action))).scalars().all() == ["user-provisioned"]
+        assert (await connection.execute(select(User.password_hash))).scalars().all() == [""]
+
+
+@pytest.mark.parametrize("name", ["admin", "../x", "", 7, None])
+async def test_nobody_becomes_somebody_who_is_there_by_the_same_name(
+    database: Database, issuer: Issuer, name: object
+) -> None:
+    admin = await add_user(database, "admin")
+    caller = await service(database, issuer, provision=True).caller(issuer.token(preferred_username=name))
+    assert caller.user_id != admin
+    assert str(caller.user_name).startswith("oidc-")
+
+
+async def test_a_deactivated_user_is_refused_whatever_the_issuer_says(
+    database: Database, issuer: Issuer, alice: None
+) -> None:
+    async with database.begin() as connection:
+        user = await users.find_by_name(connection, "alice")
+        assert user is not None
+        await users.set_roles(connection, user.id, is_admin=False, is_deactivated=True)
+    with pytest.raises(Unauthenticated):
+        await service(database, issuer, provision=True).caller(issuer.token())
+
+
+@pytest.mark.parametrize(
+    "address", ["https://127.0.0.1/x", "https://localhost/x", "https://[::1]/x", "http://1.1.1.1/x"]
+)
+async def test_keys_are_not_fetched_from_within_nor_without_tls(address: str) -> None:
+    with pytest.raises(InvalidInput):
+        await GuardedFetch(allow_private=False)(address)
+
+
+def test_the_issuer_that_a_token_names_is_read_without_trust() -> None:
+    assert unverified_issuer("no token") is None
+    assert unverified_issuer("a.b.c") is None
+    assert unverified_issuer("x" * 100_000) is None
+    key = "a key for the tests, long enough to be one"
+    assert unverified_issuer(jwt.encode({"iss": "https://a.example"}, key)) == "https://a.example"
