@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import structlog
 
+from aerotask.blobs.growing import GrowingFiles
 from aerotask.blobs.local import LocalBlobs
 from aerotask.blobs.port import BlobStore
 from aerotask.config import Settings
@@ -24,10 +25,15 @@ from aerotask.services.following import FollowService
 from aerotask.services.hints import HintSender
 from aerotask.services.organizations import OrganizationService
 from aerotask.services.quota import Quotas
+from aerotask.services.removal import RemovalSweep
 from aerotask.services.rerun import RerunService
+from aerotask.services.storage import StorageLimits
 from aerotask.services.submit import SubmitService
 from aerotask.services.sweep import SweepLimits, SweepService
 from aerotask.services.tasks import TaskService
+from aerotask.services.trees import TreeService
+from aerotask.services.uploads import UploadLimits, UploadService
+from aerotask.services.usage import UsageService
 from aerotask.store.engine import Database, open_database
 
 # A worker without its lock is dead after this many heartbeats of silence.
@@ -50,6 +56,9 @@ class Platform:
     accounts: AccountService
     organizations: OrganizationService
     entries: EntryService
+    trees: TreeService
+    uploads: UploadService
+    usage: UsageService
     submits: SubmitService
     tasks: TaskService
     reruns: RerunService
@@ -57,6 +66,7 @@ class Platform:
     follow: FollowService
     hints: HintSender
     sweep: SweepService
+    removal: RemovalSweep
 
 
 @asynccontextmanager
@@ -89,6 +99,10 @@ def _assemble(settings: Settings, db: Database, dispatcher: Dispatcher, registry
         dedup_lookback=timedelta(hours=settings.dedup_lookback_hours),
         callbacks=callbacks,
     )
+    storage = _storage_limits(settings)
+    entries = EntryService(db, blobs, access, settings.max_object_bytes, storage)
+    files = GrowingFiles(settings.storage_folder / "uploads")
+    sweep = SweepService(db, blobs, dispatcher, _sweep_limits(settings))
     changes = TaskChanges(settings.database_url.get_secret_value())
     return Platform(
         settings=settings,
@@ -103,14 +117,30 @@ def _assemble(settings: Settings, db: Database, dispatcher: Dispatcher, registry
             token_ttl=timedelta(seconds=settings.token_ttl_s),
         ),
         organizations=OrganizationService(db, access),
-        entries=EntryService(db, blobs, access, settings.max_object_bytes),
+        entries=entries,
+        trees=TreeService(db, access, storage),
+        uploads=UploadService(db, files, blobs, access, entries, _upload_limits(settings)),
+        usage=UsageService(db, access, storage, submits.quotas),
         submits=submits,
         tasks=tasks,
         reruns=RerunService(db, tasks, submits, hints, submits.quotas),
         callbacks=callbacks,
         follow=FollowService(tasks, changes, settings.events_keepalive_s),
         hints=hints,
-        sweep=SweepService(db, blobs, dispatcher, _sweep_limits(settings)),
+        sweep=sweep,
+        removal=RemovalSweep(sweep, files),
+    )
+
+
+def _storage_limits(settings: Settings) -> StorageLimits:
+    return StorageLimits(settings.max_storage_bytes_per_org, settings.max_storage_bytes_per_user)
+
+
+def _upload_limits(settings: Settings) -> UploadLimits:
+    return UploadLimits(
+        ttl_s=timedelta(hours=settings.upload_ttl_hours).total_seconds(),
+        open_per_user=settings.max_open_uploads_per_user,
+        clock_offset_s=settings.clock_offset_s,
     )
 
 

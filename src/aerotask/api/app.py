@@ -22,6 +22,9 @@ from aerotask.api import (
     own_tasks,
     system,
     tasks,
+    trees,
+    uploads,
+    usage,
     users,
 )
 from aerotask.config import Settings
@@ -50,7 +53,10 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=_operation_id,
     )
     errors.install(app)
-    for module in (users, orgs, datasets, entries, tasks, own_tasks, callbacks, events, system, docs):
+    for module in (
+        *(users, orgs, usage, datasets, entries, trees, uploads),
+        *(tasks, own_tasks, callbacks, events, system, docs),
+    ):
         app.include_router(module.router)
     app.mount("/docs/assets", docs.assets())
     app.add_api_route("/", _front_page, include_in_schema=False)

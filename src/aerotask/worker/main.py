@@ -18,6 +18,7 @@ import structlog
 from aerotask.cancelling import end
 from aerotask.config import Settings
 from aerotask.dispatch.arq import ArqListener
+from aerotask.services.removal import RemovalSweep
 from aerotask.services.sweep import SweepService
 from aerotask.store.callbacks import CHANNEL as CALLBACKS_CHANNEL
 from aerotask.store.indexing import CHANNEL as ENTRIES_CHANNEL
@@ -73,7 +74,7 @@ async def run_worker(settings: Settings) -> None:
             listener.run(lambda _hint: slots.wake()),
             indexer.run(),
             courier.run(),
-            *_sweeps(platform.sweep, settings),
+            *_sweeps(platform.sweep, platform.removal, settings),
         ]
         _log.info("worker.started", worker_no=worker_no, slots=settings.worker_slots)
         await _run_beside(background, present, slots)
@@ -113,6 +114,7 @@ def _means(platform: Platform, settings: Settings, spawner: Spawner, worker_no: 
             timeout_s=settings.task_timeout_s,
             max_strikes=settings.max_attempts,
             artifact_ttl=timedelta(hours=settings.artifact_ttl_hours),
+            storage=platform.entries.storage,
             max_file_bytes=2 * settings.max_output_bytes,
             threads=_cores(),
         ),
@@ -140,12 +142,14 @@ def _slot_limits(settings: Settings) -> SlotLimits:
     )
 
 
-def _sweeps(sweep: SweepService, settings: Settings) -> list[Awaitable[None]]:
+def _sweeps(sweep: SweepService, removal: RemovalSweep, settings: Settings) -> list[Awaitable[None]]:
     return [
         _every(settings.sweep_s, sweep.expired_artifacts),
         _every(settings.sweep_s, sweep.unsent_hints),
         _every(settings.sweep_s, sweep.old_tasks),
         _every(settings.sweep_s, sweep.old_idempotency_keys),
+        _every(settings.sweep_s, removal.expired_uploads),
+        _every(settings.sweep_s, removal.deleted),
         _every(max(settings.sweep_s, settings.blob_grace_s / 4), sweep.orphans),
     ]
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from aerotask.blobs.port import BlobStore
 from aerotask.registry import Registry
 from aerotask.services.access import AccessService
+from aerotask.services.storage import StorageLimits
 from aerotask.store.engine import Database
 from aerotask.store.logs import LogLimits
 from aerotask.worker.spawner import Spawner
@@ -23,6 +24,7 @@ class AttemptLimits:
     timeout_s: float
     max_strikes: int
     artifact_ttl: timedelta
+    storage: StorageLimits
     max_file_bytes: int
     threads: int
 
