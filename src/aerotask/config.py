@@ -69,6 +69,14 @@ class Settings(BaseSettings):
     """The largest request body other than an upload."""
     max_object_bytes: int = Field(100 * GIB, ge=1)
     """The largest file that may be uploaded."""
+    upload_ttl_hours: int = Field(24, ge=1)
+    """How long a resumable upload may rest before it is given up."""
+    max_open_uploads_per_user: int = Field(100, ge=1)
+    """How many resumable uploads of one user may be open at once."""
+    max_storage_bytes_per_org: int | None = Field(None, ge=1)
+    """How many bytes the datasets of one organization may hold; unset: as many as the disk takes."""
+    max_storage_bytes_per_user: int | None = Field(None, ge=1)
+    """How many bytes all organizations that one user owns may hold together; unset: as many as the disk takes."""
 
     dedup_lookback_hours: int = Field(24, ge=0)
     """How long a succeeded task answers for an identical one."""

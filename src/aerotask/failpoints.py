@@ -28,6 +28,8 @@ POINTS: Mapping[str, str] = {
     "output-written": "worker: the child has ended, its output lies in the work folder",
     "blob-synced": "API and worker: a content is on the disk, under a temporary name",
     "blob-renamed": "API and worker: a content has its name, no row names it yet",
+    "upload-written": "API: a piece of a resumable upload is in its file, nobody has been told",
+    "upload-synced": "API: what came of a resumable upload is on the disk, it has not become an entry",
     "sweep-removing": "worker: the rows of expired things are gone, their blobs are not",
 }
 _FORM = re.compile(r"(?P<name>[a-z-]+):(?P<action>kill|stop|error)(?:@(?P<at>[1-9][0-9]*))?")

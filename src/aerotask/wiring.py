@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import structlog
 
+from aerotask.blobs.growing import GrowingFiles
 from aerotask.blobs.local import LocalBlobs
 from aerotask.blobs.port import BlobStore
 from aerotask.config import Settings
@@ -34,13 +35,18 @@ from aerotask.services.keys import KeyService
 from aerotask.services.organizations import OrganizationService
 from aerotask.services.passwords import Passwords, open_passwords
 from aerotask.services.quota import Quotas
+from aerotask.services.removal import RemovalSweep
 from aerotask.services.rerun import RerunService
 from aerotask.services.sign_in_limits import SignInLimits
 from aerotask.services.signing_in import SignInService
+from aerotask.services.storage import StorageLimits
 from aerotask.services.submit import SubmitService
 from aerotask.services.sweep import SweepLimits, SweepService
 from aerotask.services.tasks import TaskService
 from aerotask.services.tokens import Tokens
+from aerotask.services.trees import TreeService
+from aerotask.services.uploads import UploadLimits, UploadService
+from aerotask.services.usage import UsageService
 from aerotask.services.viewing import ViewingService
 from aerotask.services.viewtokens import ViewTokens
 from aerotask.store.engine import Database, open_database
@@ -70,6 +76,9 @@ class Platform:
     audit: AuditService
     organizations: OrganizationService
     entries: EntryService
+    trees: TreeService
+    uploads: UploadService
+    usage: UsageService
     submits: SubmitService
     tasks: TaskService
     reruns: RerunService
@@ -77,6 +86,7 @@ class Platform:
     follow: FollowService
     hints: HintSender
     sweep: SweepService
+    removal: RemovalSweep
     viewing: ViewingService
 
 
@@ -118,6 +128,10 @@ def _assemble(
     )
     tokens = _tokens(settings)
     keys = KeyService(db)
+    storage = _storage_limits(settings)
+    entries = EntryService(db, blobs, access, settings.max_object_bytes, storage)
+    files = GrowingFiles(settings.storage_folder / "uploads")
+    sweep = SweepService(db, blobs, dispatcher, _sweep_limits(settings))
     changes = TaskChanges(settings.database_url.get_secret_value())
     return Platform(
         settings=settings,
@@ -132,14 +146,18 @@ def _assemble(
         keys=keys,
         audit=AuditService(db),
         organizations=OrganizationService(db, access),
-        entries=EntryService(db, blobs, access, settings.max_object_bytes),
+        entries=entries,
+        trees=TreeService(db, access, storage),
+        uploads=UploadService(db, files, blobs, access, entries, _upload_limits(settings)),
+        usage=UsageService(db, access, storage, submits.quotas),
         submits=submits,
         tasks=tasks,
         reruns=RerunService(db, tasks, submits, hints, submits.quotas),
         callbacks=callbacks,
         follow=FollowService(tasks, changes, settings.events_keepalive_s),
         hints=hints,
-        sweep=SweepService(db, blobs, dispatcher, _sweep_limits(settings)),
+        sweep=sweep,
+        removal=RemovalSweep(sweep, files),
         viewing=ViewingService(
             db=db,
             access=access,
@@ -148,6 +166,18 @@ def _assemble(
             renderer=_renderer(settings, blobs),
             tokens=ViewTokens(settings.secret_key, ttl=timedelta(seconds=settings.view_token_ttl_s)),
         ),
+    )
+
+
+def _storage_limits(settings: Settings) -> StorageLimits:
+    return StorageLimits(settings.max_storage_bytes_per_org, settings.max_storage_bytes_per_user)
+
+
+def _upload_limits(settings: Settings) -> UploadLimits:
+    return UploadLimits(
+        ttl_s=timedelta(hours=settings.upload_ttl_hours).total_seconds(),
+        open_per_user=settings.max_open_uploads_per_user,
+        clock_offset_s=settings.clock_offset_s,
     )
 
 

@@ -17,9 +17,9 @@ from tests.store.conftest import Rows, add_dataset, add_user
 
 from aerotask.blobs.local import LocalBlobs
 from aerotask.dispatch.arq import QUEUE, ArqDispatcher
-from aerotask.domain.ids import TaskId
+from aerotask.domain.ids import TaskId, UploadId, new_id
 from aerotask.services.sweep import Sweep, SweepService
-from aerotask.store import entries, leases, locks, submits
+from aerotask.store import entries, leases, locks, orgs, submits, uploads
 from aerotask.store.claims import Input
 from aerotask.store.clock import db_now
 from aerotask.store.entries import Content
@@ -334,6 +334,26 @@ async def many_idempotency_keys(yard: Yard, count: int) -> None:
         await connection.execute(insert(IdempotencyKey).values(created_at=db_now(plus_s=-2 * DAY_S)), rows)
 
 
+async def deleted_dataset(yard: Yard, slug: str) -> None:
+    dataset = await add_dataset(yard.rows.db, yard.rows.user_id, slug)
+    async with yard.rows.db.begin() as connection:
+        await orgs.mark_dataset_deleted(connection, dataset.dataset_id)
+
+
+async def expired_upload(yard: Yard) -> None:
+    async with yard.rows.db.begin() as connection:
+        await uploads.add(
+            connection,
+            upload_id=UploadId(new_id()),
+            dataset_id=yard.rows.dataset_id,
+            user_id=yard.rows.user_id,
+            path="a",
+            size_bytes=1,
+            client_metadata="",
+            ttl_s=-1,
+        )
+
+
 # Two workers, and other servers' clocks
 
 
@@ -345,14 +365,19 @@ async def test_two_workers_at_once_do_it_once(yard: Yard, sweep: Sweep) -> None:
     for _ in range(5):
         await yard.blob()
     await overdue(yard, 5)
+    for number in range(5):
+        await deleted_dataset(yard, f"deleted-{number}")
+        await expired_upload(yard)
     run = {
-        Sweep.ARTIFACTS: SweepService.expired_artifacts,
-        Sweep.OLD_TASKS: SweepService.old_tasks,
-        Sweep.ORPHANS: SweepService.orphans,
-        Sweep.UNSENT_HINTS: SweepService.unsent_hints,
-        Sweep.IDEMPOTENCY_KEYS: SweepService.old_idempotency_keys,
+        Sweep.ARTIFACTS: yard.worker.expired_artifacts,
+        Sweep.OLD_TASKS: yard.worker.old_tasks,
+        Sweep.ORPHANS: yard.worker.orphans,
+        Sweep.UNSENT_HINTS: yard.worker.unsent_hints,
+        Sweep.IDEMPOTENCY_KEYS: yard.worker.old_idempotency_keys,
+        Sweep.UPLOADS: yard.platform.removal.expired_uploads,
+        Sweep.DELETED: yard.platform.removal.deleted,
     }[sweep]
-    counts = await asyncio.gather(*(run(yard.worker) for _ in range(4)))
+    counts = await asyncio.gather(*(run() for _ in range(4)))
     assert sum(counts) == (1100 if sweep is Sweep.IDEMPOTENCY_KEYS else 5)
 
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import TypeAdapter
 
 from aerotask.api.deps import Place, PlaceDep
 from aerotask.api.errors import problems
@@ -48,6 +50,7 @@ _RAW: dict[str, Any] = {
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
+_LIST: dict[int | str, dict[str, Any]] = {200: {"model": list[EntryAnswer]}}
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The content.", "content": {"application/octet-stream": {}}},
     206: {"description": "The ranges that were asked for.", "content": {"application/octet-stream": {}}},
@@ -55,38 +58,58 @@ _FILE: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("/list", responses=problems(400, 401, 404))
+@router.get(
+    "/list",
+    response_class=JSONResponse,
+    responses=_LIST | problems(400, 401, 404),
+)
 async def list_entries(
     at: PlaceDep,
     path: str | None = None,
     recursive: Annotated[
         bool, Query(description="Everything below, not only what is directly in it.")
     ] = False,
-) -> list[EntryAnswer]:
+) -> Response:
     """The entries in a folder, by path; of a file, the file itself."""
-    rows = await at.platform.entries.list_entries(at.caller, at.org, at.slug, path=path, recursive=recursive)
-    return [_entry(row) for row in rows]
+    batches = await at.platform.entries.list_entries(
+        at.caller, at.org, at.slug, path=path, recursive=recursive
+    )
+    return StreamingResponse(json_array(batches), media_type="application/json")
 
 
-@router.post("/obj", status_code=201, responses=problems(400, 401, 403, 404, 409, 413), openapi_extra=_FORM)
+async def json_array(batches: AsyncIterator[list[EntryRow]]) -> AsyncIterator[bytes]:
+    """The entries as one JSON array, a batch at a time, so that a long list is never whole in memory."""
+    opening = b"["
+    async for rows in batches:
+        items = TypeAdapter(list[EntryAnswer]).dump_json([entry_answer(row) for row in rows], by_alias=True)
+        if rows:
+            yield opening + items[1:-1]
+            opening = b","
+    yield b"[]" if opening == b"[" else b"]"
+
+
+@router.post(
+    "/obj", status_code=201, responses=problems(400, 401, 403, 404, 409, 413, 429), openapi_extra=_FORM
+)
 async def put_form(at: PlaceDep, request: Request, response: Response) -> EntryAnswer:
     """Upload a file as a form; without `file`, make a folder."""
     dataset_id = await at.platform.entries.dataset_for(at.caller, at.org, at.slug, to=Access.WRITE)
     row = await _take_form(at.platform.entries, dataset_id, FormReader(request))
-    return _created(at, row, response)
+    return created(at, row, response)
 
 
 @router.put(
     "/obj/{path:path}",
     status_code=201,
-    responses=problems(400, 401, 403, 404, 409, 413),
+    responses=problems(400, 401, 403, 404, 409, 413, 429),
     openapi_extra=_RAW,
 )
 async def put_raw(at: PlaceDep, path: EntryPathParam, request: Request, response: Response) -> EntryAnswer:
     """Upload a file as the raw body, for programs and `curl -T`."""
     dataset_id = await at.platform.entries.dataset_for(at.caller, at.org, at.slug, to=Access.WRITE)
-    row = await at.platform.entries.put(dataset_id, path, request.stream())
-    return _created(at, row, response)
+    announced = int(request.headers.get("content-length", "0"))
+    row = await at.platform.entries.put(dataset_id, path, request.stream(), announced_bytes=announced)
+    return created(at, row, response)
 
 
 @router.get("/obj/{path:path}", responses=_FILE | problems(400, 401, 404, 412, 416))
@@ -139,12 +162,14 @@ async def _skip(body: AsyncIterator[bytes]) -> None:
         pass
 
 
-def _created(at: Place, row: EntryRow, response: Response) -> EntryAnswer:
+def created(at: Place, row: EntryRow, response: Response) -> EntryAnswer:
+    """The answer about an entry that is new at its path."""
     response.headers["Location"] = f"{at.address}/obj/{quote(row.path)}"
-    return _entry(row)
+    return entry_answer(row)
 
 
-def _entry(row: EntryRow) -> EntryAnswer:
+def entry_answer(row: EntryRow) -> EntryAnswer:
+    """An entry as clients see it."""
     return EntryAnswer(
         path=row.path,
         hash=row.sha256,

@@ -25,6 +25,7 @@ from aerotask.domain.errors import (
     InvalidInput,
     KeyReused,
     LimitReached,
+    Locked,
     NotFound,
     TooLarge,
     Unauthenticated,
@@ -44,11 +45,12 @@ _STATUS: Mapping[type[AerotaskError], int] = {
     Gone: 410,
     TooLarge: 413,
     KeyReused: 422,
+    Locked: 423,
     LimitReached: 429,
     Unavailable: 503,
 }
 # Asking again the same way may succeed after these; after all others it won't.
-_MAY_RETRY = frozenset({409, 429, 500, 503})
+_MAY_RETRY = frozenset({409, 423, 429, 500, 503})
 
 _log = structlog.get_logger(__name__)
 

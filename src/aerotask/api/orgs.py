@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Response
 from aerotask.api.deps import CallerDep, OrgSlug, PlatformDep
 from aerotask.api.errors import problems
 from aerotask.api.requests import StrictRoute
-from aerotask.api.schemas import MemberAnswer, MemberFields, NewMember, NewOrg, OrgAnswer, OrgFields
+from aerotask.api.schemas import MemberAnswer, MemberFields, NewMember, NewOrg, OrgAnswer, OrgChanges
 from aerotask.store.orgs import OrgRow
 
 router = APIRouter(prefix="/orgs", tags=["organizations"], route_class=StrictRoute)
@@ -44,10 +44,15 @@ async def get_org(org: OrgSlug, caller: CallerDep, platform: PlatformDep) -> Org
 
 
 @router.put("/{orgSlug}", responses=problems(400, 401, 403, 404, 413))
-async def update_org(org: OrgSlug, body: OrgFields, caller: CallerDep, platform: PlatformDep) -> OrgAnswer:
-    """Change what an organization is called."""
+async def update_org(org: OrgSlug, body: OrgChanges, caller: CallerDep, platform: PlatformDep) -> OrgAnswer:
+    """Change what an organization is called, or whose it is."""
     row = await platform.organizations.update_org(
-        caller, org, name=body.name, description=body.description, is_public=body.is_public
+        caller,
+        org,
+        name=body.name,
+        description=body.description,
+        is_public=body.is_public,
+        owner=body.owner,
     )
     return _org(row)
 

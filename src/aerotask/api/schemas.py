@@ -14,6 +14,7 @@ from aerotask.contract.status import SystemTaskAnswer
 from aerotask.domain.access import Access, Membership, Visibility
 from aerotask.domain.states import TaskState
 from aerotask.domain.texts import clean_line
+from aerotask.media.types import EntryType
 
 MAX_METADATA_BYTES = 16 * 1024
 
@@ -99,6 +100,13 @@ class OrgFields(Body):
     name: Annotated[str, Field(max_length=256), Plain] = ""
     description: Annotated[str, Field(max_length=4096), PlainLines] = ""
     is_public: bool = False
+
+
+class OrgChanges(OrgFields):
+    """What an organization is called from now on, and whose it is."""
+
+    owner: str | None = Field(None, max_length=128)
+    """The user to give it to, for its owner alone, who stays one of its administrators; if missing it stays theirs."""
 
 
 class NewOrg(OrgFields):
@@ -193,6 +201,72 @@ class RemovedAnswer(Answer):
     """What a removal took away."""
 
     removed: list[str]
+
+
+class FromTo(Body):
+    """Two paths of a dataset."""
+
+    source: str = Field(max_length=4096)
+    """What is there."""
+    dest: str = Field(max_length=4096)
+    """Where it is to be; nothing may be there yet."""
+
+
+Degrees = Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)]
+
+
+class SearchBody(Body):
+    """What entries to find; each member that is given must hold."""
+
+    query: str | None = Field(None, min_length=1, max_length=256)
+    """A part of the path, in any case. With `*`, `?` or `**` it is a pattern for the whole path, or for the name if it holds no `/`."""
+    path: str | None = Field(None, max_length=4096)
+    """Only below this folder."""
+    types: list[EntryType] | None = Field(None, min_length=1, max_length=len(EntryType))
+    bbox: Annotated[list[Degrees], Field(min_length=4, max_length=4)] | None = None
+    """West, south, east, north in degrees of EPSG:4326: only entries whose point lies in it."""
+    skip: int = Field(0, ge=0, le=10_000_000)
+    take: int = 50
+    """Clamped to 1–1000."""
+
+
+class SearchAnswer(Answer):
+    """Entries that were found, by path."""
+
+    items: list[EntryAnswer]
+    skip: int
+    take: int
+    more: bool
+    """Whether there are others behind these."""
+
+
+class UsageLimits(Answer):
+    """What may be stored and done; null where there is no limit."""
+
+    max_storage_bytes_per_org: int | None
+    max_storage_bytes_per_user: int | None
+    max_object_bytes: int
+    max_active_tasks_per_org: int
+    max_active_tasks_per_user: int
+    max_artifact_bytes_per_org_day: int
+
+
+class UsageAnswer(Answer):
+    """How much an organization holds and does."""
+
+    storage_bytes: int
+    """Of all entries; one that was copied counts as often as it is there."""
+    upload_bytes: int
+    """Announced by resumable uploads that are not complete; counts for the limits."""
+    entries: int
+    datasets: int
+    owner_storage_bytes: int | None
+    """In all organizations of the owner, uploads included; null if nobody owns it."""
+    active_tasks: int
+    active_tasks_of_caller: int
+    artifact_bytes_day: int
+    """Made in the last 24 hours, and expected of the active tasks."""
+    limits: UsageLimits
 
 
 class ToolAnswer(Answer):

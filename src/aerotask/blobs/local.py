@@ -76,6 +76,10 @@ class LocalBlobs:
         """Store a finished regular file; a link is refused."""
         return await asyncio.to_thread(self._adopt, path)
 
+    async def share(self, path: Path, *, sha256: str) -> Blob:
+        """Give a finished file, whose hash is known, a second name in the store."""
+        return await asyncio.to_thread(self._share, path, sha256)
+
     async def open(self, key: str) -> OpenFile:
         """Open a blob's file."""
         descriptor = await asyncio.to_thread(os.open, self._path(key), os.O_RDONLY | os.O_CLOEXEC)
@@ -125,6 +129,19 @@ class LocalBlobs:
             return self._adopt(copied)
         failpoint("blob-synced")
         return self._publish(path, sha256, status.st_size)
+
+    def _share(self, path: Path, sha256: str) -> Blob:
+        linked = self._partial / str(new_id())
+        linked.hardlink_to(path)
+        descriptor = os.open(linked, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fchmod(descriptor, 0o444)
+            os.fsync(descriptor)
+            size_bytes = os.fstat(descriptor).st_size
+        finally:
+            os.close(descriptor)
+        failpoint("blob-synced")
+        return self._publish(linked, sha256, size_bytes)
 
     def _publish(self, finished: Path, sha256: str, size_bytes: int) -> Blob:
         key = str(new_id())

@@ -45,6 +45,9 @@ class BlobStore(Protocol):
     async def adopt(self, path: Path) -> Blob:
         """Store a finished file, taking it away from where it is; durable when this returns."""
 
+    async def share(self, path: Path, *, sha256: str) -> Blob:
+        """Store a finished file that keeps its own name as well, until its owner removes it; durable as above."""
+
     async def open(self, key: str) -> OpenBlob:
         """Open a blob for reading.
 

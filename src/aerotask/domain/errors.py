@@ -76,6 +76,12 @@ class Conflict(AerotaskError):
         self.location = location
 
 
+class Locked(AerotaskError):
+    """Somebody else is changing the thing at this moment."""
+
+    default_code = "locked"
+
+
 class KeyReused(AerotaskError):
     """An idempotency key came with another request than the first time."""
 

@@ -12,6 +12,7 @@ UserId = NewType("UserId", UUID)
 OrgId = NewType("OrgId", UUID)
 DatasetId = NewType("DatasetId", UUID)
 EntryId = NewType("EntryId", UUID)
+UploadId = NewType("UploadId", UUID)
 LeaseToken = NewType("LeaseToken", UUID)
 
 

@@ -11,14 +11,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aerotask.blobs.port import Blob, BlobStore, OpenBlob
 from aerotask.domain import paths
 from aerotask.domain.access import Access, Caller
-from aerotask.domain.errors import Conflict, InvalidInput, NotFound
+from aerotask.domain.errors import AerotaskError, Conflict, InvalidInput, NotFound
 from aerotask.domain.ids import DatasetId
 from aerotask.media.types import type_by_name
 from aerotask.services.access import AccessService
-from aerotask.store import entries, indexing, locks
+from aerotask.services.storage import UNLIMITED, StorageLimits, refuse_beyond, within_limits
+from aerotask.store import entries, indexing, locks, orgs
 from aerotask.store.engine import Database
 from aerotask.store.entries import FOLDER, Content, EntryRow
 from aerotask.store.locks import LockSpace
+
+LIST_BATCH = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +40,25 @@ class EntryService:
     blobs: BlobStore
     access: AccessService
     max_object_bytes: int
+    storage: StorageLimits = UNLIMITED
 
     async def dataset_for(self, caller: Caller, org_slug: str, slug: str, *, to: Access) -> DatasetId:
         """The dataset's id, if the caller may do that; asked before a body is read."""
         return (await self.access.dataset(caller, org_slug, slug, to=to)).row.id
 
-    async def put(self, dataset_id: DatasetId, path: str, content: AsyncIterator[bytes]) -> EntryRow:
+    async def put(
+        self, dataset_id: DatasetId, path: str, content: AsyncIterator[bytes], *, announced_bytes: int = 0
+    ) -> EntryRow:
         """Store a stream as the entry at `path`, replacing a file that is there.
 
         Raises:
             InvalidPath: the path won't do.
             TooLarge: the content is longer than the limit; nothing changes.
             Conflict: there is a folder at the path, or a file where a folder above it would be.
+            LimitReached: the organization or its owner would store too much; nothing changes.
         """
         target = paths.entry_path(path)
-        await self._refuse_clash(dataset_id, target)
+        await self.refuse_early(dataset_id, target, announced_bytes=announced_bytes)
         blob = await self.receive(content)
         return await self.name(dataset_id, target, blob)
 
@@ -64,9 +71,12 @@ class EntryService:
         try:
             target = paths.entry_path(path)
             content = Content(blob.key, blob.sha256, blob.size_bytes, type_by_name(target))
-            async with self.db.begin() as connection:
+            async with (
+                self.db.begin() as connection,
+                within_limits(connection, self.storage, dataset_id),
+            ):
                 row = await put_content(connection, dataset_id, target, content)
-        except (Conflict, InvalidInput):
+        except AerotaskError:
             await self.blobs.remove(blob.key)
             raise
         return row
@@ -79,8 +89,8 @@ class EntryService:
         """
         target = paths.entry_path(path)
         async with self.db.begin() as connection:
-            await _lock_tree(connection, dataset_id)
-            await _refuse_files_among(connection, dataset_id, (*paths.parents(target), target))
+            await lock_tree(connection, dataset_id)
+            await refuse_files_among(connection, dataset_id, (*paths.parents(target), target))
             await entries.add_folders(connection, dataset_id, (*paths.parents(target), target))
             row = await entries.find(connection, dataset_id, target)
         if row is None:
@@ -89,8 +99,11 @@ class EntryService:
 
     async def list_entries(
         self, caller: Caller, org_slug: str, slug: str, *, path: str | None, recursive: bool
-    ) -> list[EntryRow]:
-        """What is in the folder at `path`, or everything below it; of a file, the file.
+    ) -> AsyncIterator[list[EntryRow]]:
+        """What is in the folder at `path`, or everything below it, in batches; of a file, the file.
+
+        The first batch has been read when this returns. An entry that is renamed while later ones are read may
+        be listed under both of its paths, or neither.
 
         Raises:
             NotFound: there is nothing at the path.
@@ -99,14 +112,28 @@ class EntryService:
         dataset = (await self.access.dataset(caller, org_slug, slug)).row
         async with self.db.read() as connection:
             here = await entries.find(connection, dataset.id, folder) if folder else None
-            if folder and here is None:
-                raise _no_entry(folder)
-            if here is not None and here.type != FOLDER:
-                return [here]
-            if not recursive:
-                return await entries.list_children(connection, dataset.id, folder)
-            found = await entries.find_within(connection, dataset.id, [folder])
-        return [row for row in found if row.path != folder]
+        if folder and here is None:
+            raise no_entry(folder)
+        if here is not None and here.type != FOLDER:
+            return _just([here])
+        first = await self._page(dataset.id, folder, recursive=recursive, after="")
+        return self._pages(dataset.id, folder, first, recursive=recursive)
+
+    async def _pages(
+        self, dataset_id: DatasetId, folder: str, page: list[EntryRow], *, recursive: bool
+    ) -> AsyncIterator[list[EntryRow]]:
+        yield page
+        while len(page) == LIST_BATCH:
+            page = await self._page(dataset_id, folder, recursive=recursive, after=page[-1].path)
+            yield page
+
+    async def _page(
+        self, dataset_id: DatasetId, folder: str, *, recursive: bool, after: str
+    ) -> list[EntryRow]:
+        async with self.db.read() as connection:
+            return await entries.list_page(
+                connection, dataset_id, folder, recursive=recursive, after=after, at_most=LIST_BATCH
+            )
 
     async def open_file(self, caller: Caller, org_slug: str, slug: str, path: str) -> OpenEntry:
         """Open a file's content for reading.
@@ -121,7 +148,7 @@ class EntryService:
             async with self.db.read() as connection:
                 row = await entries.find(connection, dataset.id, target)
             if row is None:
-                raise _no_entry(target)
+                raise no_entry(target)
             if row.blob_key is None:
                 raise InvalidInput(
                     f"{paths.shown(target)} is a folder; name a file, or submit a bulk-download.",
@@ -143,12 +170,21 @@ class EntryService:
         async with self.db.begin() as connection:
             gone = await remove_content(connection, dataset.id, target)
         if not gone:
-            raise _no_entry(target)
+            raise no_entry(target)
         return gone
 
-    async def _refuse_clash(self, dataset_id: DatasetId, path: str) -> None:
+    async def refuse_early(self, dataset_id: DatasetId, path: str, *, announced_bytes: int) -> None:
+        """Refuse what can't become the entry at `path` as things stand, before its bytes are taken in."""
         async with self.db.read() as connection:
-            await _refuse_clash(connection, dataset_id, path)
+            await refuse_clash(connection, dataset_id, path)
+            if not self.storage.unlimited:
+                here = await entries.find(connection, dataset_id, path)
+                more_bytes = announced_bytes - (here.size_bytes if here else 0)
+                await refuse_beyond(connection, self.storage, dataset_id, more_bytes=more_bytes)
+
+
+async def _just(rows: list[EntryRow]) -> AsyncIterator[list[EntryRow]]:
+    yield rows
 
 
 async def put_content(
@@ -159,8 +195,8 @@ async def put_content(
     Raises:
         Conflict: there is a folder at the path, or a file where a folder above it would be.
     """
-    await _lock_tree(connection, dataset_id)
-    await _refuse_clash(connection, dataset_id, path)
+    await lock_tree(connection, dataset_id)
+    await refuse_clash(connection, dataset_id, path)
     await entries.add_folders(connection, dataset_id, paths.parents(path))
     row = await entries.put_file(connection, dataset_id, path, content)
     await indexing.announce(connection)
@@ -169,25 +205,41 @@ async def put_content(
 
 async def remove_content(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> list[str]:
     """Within the caller's transaction, remove the entry at `path` and all below it; the paths that went."""
-    await _lock_tree(connection, dataset_id)
+    await lock_tree(connection, dataset_id)
     return await entries.remove_within(connection, dataset_id, path)
 
 
-async def _lock_tree(connection: AsyncConnection, dataset_id: DatasetId) -> None:
-    """The shape of a dataset's tree changes under one lock, so that no file ever gets entries below it."""
+async def lock_tree(connection: AsyncConnection, dataset_id: DatasetId) -> None:
+    """The shape of a dataset's tree changes under one lock, so that no file ever gets entries below it.
+
+    Raises:
+        NotFound: the dataset has been deleted; it won't be from now on, until the transaction ends.
+    """
+    if not await orgs.hold_dataset(connection, dataset_id):
+        raise NotFound("The dataset has been deleted meanwhile.")
     await locks.take(connection, LockSpace.ENTRIES, locks.key_of(dataset_id.bytes[-4:]))
 
 
-async def _refuse_clash(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> None:
+async def refuse_clash(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> None:
+    """Let a file be put at `path`.
+
+    Raises:
+        Conflict: there is a folder at the path, or a file where a folder above it would be.
+    """
     here = await entries.find(connection, dataset_id, path)
     if here is not None and here.type == FOLDER:
         raise Conflict(f"There is a folder at {paths.shown(path)}.", code="entry-is-folder")
-    await _refuse_files_among(connection, dataset_id, paths.parents(path))
+    await refuse_files_among(connection, dataset_id, paths.parents(path))
 
 
-async def _refuse_files_among(
+async def refuse_files_among(
     connection: AsyncConnection, dataset_id: DatasetId, folders: Sequence[str]
 ) -> None:
+    """Let there be folders at these paths.
+
+    Raises:
+        Conflict: there is a file at one of them.
+    """
     above = await entries.files_among(connection, dataset_id, folders)
     if above:
         raise Conflict(
@@ -195,5 +247,6 @@ async def _refuse_files_among(
         )
 
 
-def _no_entry(path: str) -> NotFound:
+def no_entry(path: str) -> NotFound:
+    """What to answer about a path at which there is nothing."""
     return NotFound(f"The dataset has no entry {paths.shown(path)}.", code="no-such-entry")

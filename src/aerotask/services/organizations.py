@@ -8,10 +8,10 @@ from sqlalchemy.exc import IntegrityError
 
 from aerotask.domain import paths
 from aerotask.domain.access import Access, Caller, Membership, Visibility, rights_in, rights_on
-from aerotask.domain.errors import Conflict, InvalidInput, NotFound
+from aerotask.domain.errors import Conflict, Forbidden, InvalidInput, NotFound
 from aerotask.domain.ids import DatasetId, OrgId, new_id
 from aerotask.services.access import AccessService, require_user
-from aerotask.store import orgs, users
+from aerotask.store import orgs, removal, users
 from aerotask.store.engine import Database
 from aerotask.store.orgs import DatasetRow, MemberRow, OrgRow
 
@@ -57,22 +57,49 @@ class OrganizationService:
             ) from error
         return await self.access.org(caller, slug)
 
-    async def update_org(
-        self, caller: Caller, slug: str, *, name: str, description: str, is_public: bool
+    async def update_org(  # noqa: PLR0913  what an organization is made of
+        self,
+        caller: Caller,
+        slug: str,
+        *,
+        name: str,
+        description: str,
+        is_public: bool,
+        owner: str | None = None,
     ) -> OrgRow:
-        """Change what an organization is called; for its administrators."""
+        """Change what an organization is called; for its administrators. And whose it is, for its owner.
+
+        Raises:
+            Forbidden: the caller would give away what isn't theirs.
+            InvalidInput: there is no such user to give it to.
+        """
         org = await self.access.org(caller, slug, to=Access.ADMIN)
+        if owner is not None and owner != org.owner:
+            await self._transfer(caller, org, owner)
         async with self.db.begin() as connection:
             await orgs.update_org(
                 connection, org.id, name=name or slug, description=description, is_public=is_public
             )
         return await self.access.org(caller, slug)
 
+    async def _transfer(self, caller: Caller, org: OrgRow, to: str) -> None:
+        if not (caller.is_admin or (caller.user_id is not None and caller.user_id == org.standing.owner_id)):
+            raise Forbidden("Only the organization's owner, or a system administrator, may give it away.")
+        async with self.db.begin() as connection:
+            user = await users.find_by_name(connection, to)
+            if user is None or user.is_deactivated:
+                raise InvalidInput(f"There is no user '{to}' who could own it.", code="no-such-user")
+            await orgs.transfer_org(connection, org.id, user.id)
+
     async def delete_org(self, caller: Caller, slug: str) -> None:
-        """Remove an organization with everything in it; for its administrators."""
+        """Remove an organization with everything in it; for its administrators.
+
+        Nobody sees it from now on, its running tasks are cancelled, and the sweep removes the rest.
+        """
         org = await self.access.org(caller, slug, to=Access.ADMIN)
         async with self.db.begin() as connection:
-            await orgs.delete_org(connection, org.id)
+            await orgs.mark_org_deleted(connection, org.id)
+        await self._cancel_tasks(caller, removal.in_org(org.id))
 
     async def list_members(self, caller: Caller, slug: str) -> list[MemberRow]:
         """An organization's members; for its administrators."""
@@ -161,12 +188,7 @@ class OrganizationService:
         row = (await self.access.dataset(caller, org_slug, slug, to=Access.ADMIN)).row
         async with self.db.begin() as connection:
             await orgs.update_dataset(
-                connection,
-                row.id,
-                slug=slug,
-                name=name or slug,
-                tagline=tagline,
-                visibility=visibility,
+                connection, row.id, name=name or slug, tagline=tagline, visibility=visibility
             )
         return (await self.access.dataset(caller, org_slug, slug)).row
 
@@ -181,23 +203,26 @@ class OrganizationService:
         paths.slug(to_slug)
         try:
             async with self.db.begin() as connection:
-                await orgs.update_dataset(
-                    connection,
-                    row.id,
-                    slug=to_slug,
-                    name=row.name,
-                    tagline=row.tagline,
-                    visibility=row.visibility,
-                )
+                await orgs.rename_dataset(connection, row.id, slug=to_slug)
         except IntegrityError as error:
             raise _dataset_slug_taken(org_slug, to_slug) from error
         return (await self.access.dataset(caller, org_slug, to_slug)).row
 
     async def delete_dataset(self, caller: Caller, org_slug: str, slug: str) -> None:
-        """Remove a dataset with its entries and tasks; for the organization's administrators."""
+        """Remove a dataset with its entries and tasks; for the organization's administrators.
+
+        Nobody sees it from now on, its running tasks are cancelled, and the sweep removes the rest.
+        """
         row = (await self.access.dataset(caller, org_slug, slug, to=Access.ADMIN)).row
         async with self.db.begin() as connection:
-            await orgs.delete_dataset(connection, row.id)
+            await orgs.mark_dataset_deleted(connection, row.id)
+        await self._cancel_tasks(caller, removal.in_dataset(row.id))
+
+    async def _cancel_tasks(self, caller: Caller, which: removal.Which) -> None:
+        # After the commit that hides the dataset, so that no new task comes behind this, and no worker that
+        # is about to change the dataset has to wait for us while we wait for it.
+        async with self.db.begin() as connection:
+            await removal.cancel_tasks(connection, which, by=caller.display_name)
 
 
 def permissions_of(caller: Caller, row: DatasetRow) -> frozenset[Access]:

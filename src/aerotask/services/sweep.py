@@ -47,6 +47,8 @@ class Sweep(IntEnum):
     IDEMPOTENCY_KEYS = 5
     AUDIT_EVENTS = 6
     SIGN_IN_ATTEMPTS = 7
+    UPLOADS = 8
+    DELETED = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,33 +111,34 @@ class SweepService:
 
     async def unsent_hints(self) -> int:
         """Tell the queue of tasks that it should know of by now; of how many."""
-        return await self._alone(Sweep.UNSENT_HINTS, self._unsent_hints)
+        return await self.alone(Sweep.UNSENT_HINTS, self._unsent_hints)
 
     async def expired_artifacts(self) -> int:
         """Remove artifacts whose time has come; how many."""
-        return await self._alone(Sweep.ARTIFACTS, self._expired_artifacts)
+        return await self.alone(Sweep.ARTIFACTS, self._expired_artifacts)
 
     async def old_tasks(self) -> int:
         """Remove the rows of tasks that ended long ago, with their logs; how many."""
-        return await self._alone(Sweep.OLD_TASKS, self._old_tasks)
+        return await self.alone(Sweep.OLD_TASKS, self._old_tasks)
 
     async def old_idempotency_keys(self) -> int:
         """Remove the first answers that nobody may ask for any more; how many."""
-        return await self._alone(Sweep.IDEMPOTENCY_KEYS, self._old_idempotency_keys)
+        return await self.alone(Sweep.IDEMPOTENCY_KEYS, self._old_idempotency_keys)
 
     async def old_audit_events(self) -> int:
         """Remove what the audit log needn't keep any longer; how many events."""
-        return await self._alone(Sweep.AUDIT_EVENTS, self._old_audit_events)
+        return await self.alone(Sweep.AUDIT_EVENTS, self._old_audit_events)
 
     async def old_sign_in_attempts(self) -> int:
         """Forget failed sign-ins that count no more; of how many accounts and addresses."""
-        return await self._alone(Sweep.SIGN_IN_ATTEMPTS, self._old_sign_in_attempts)
+        return await self.alone(Sweep.SIGN_IN_ATTEMPTS, self._old_sign_in_attempts)
 
     async def orphans(self) -> int:
         """Remove stored files that no row names and work folders that nobody works in; how many."""
-        return await self._alone(Sweep.ORPHANS, self._orphans)
+        return await self.alone(Sweep.ORPHANS, self._orphans)
 
-    async def _alone(self, sweep: Sweep, run: Callable[[], Awaitable[Mapping[str, int]]]) -> int:
+    async def alone(self, sweep: Sweep, run: Callable[[], Awaitable[Mapping[str, int]]]) -> int:
+        """Run a sweep unless another worker is at it; how much it did."""
         async with self.db.begin() as guard:
             if not await locks.try_take(guard, LockSpace.SWEEP, sweep):
                 return 0
@@ -160,7 +163,7 @@ class SweepService:
                 freed = await expiry.remove_expired_artifacts(
                     connection, clock_offset_s=self.limits.clock_offset_s, at_most=BATCH
                 )
-            await self._remove(freed)
+            await self.remove_blobs(freed)
             total += len(freed)
             if len(freed) < BATCH:
                 return {"removed": total}
@@ -175,7 +178,7 @@ class SweepService:
                     clock_offset_s=self.limits.clock_offset_s,
                     at_most=BATCH,
                 )
-            await self._remove(cleared.blob_keys)
+            await self.remove_blobs(cleared.blob_keys)
             total += cleared.tasks
             if cleared.tasks < BATCH:
                 return {"removed": total}
@@ -233,11 +236,12 @@ class SweepService:
                 async with self.db.begin() as connection:
                     await locks.take(connection, LockSpace.BLOBS)
                     suspects -= await expiry.named_among(connection, list(suspects))
-                await self._remove(suspects)
+                await self.remove_blobs(suspects)
             total += len(suspects)
         return {"blobs": total, "folders": await asyncio.to_thread(self._abandoned_work)}
 
-    async def _remove(self, blob_keys: Iterable[str]) -> None:
+    async def remove_blobs(self, blob_keys: Iterable[str]) -> None:
+        """Remove stored files whose rows are gone."""
         for key in blob_keys:
             failpoint("sweep-removing")
             await self.blobs.remove(key)

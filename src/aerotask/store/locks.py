@@ -32,6 +32,8 @@ class LockSpace(IntEnum):
     """Choosing the next task to run."""
     SWEEP = 0x41450005
     """One kind of sweep at a time, whatever the number of workers."""
+    STORAGE = 0x41450008
+    """Adding bytes to an organization, or to all of one owner, by the last bytes of the id; the lower key first."""
     ENTRIES = 0x41450006
     """Changing the tree of one dataset's entries, by the last bytes of its id."""
     BLOBS = 0x41450007

@@ -131,14 +131,18 @@ class Organization(Model):
     """Owns datasets; its owner and the system's administrators may do everything in it."""
 
     __tablename__ = "organizations"
+    __table_args__ = (
+        Index("ix_organizations_deleted", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     slug: Mapped[str] = mapped_column(unique=True)
     name: Mapped[str]
     description: Mapped[str] = mapped_column(server_default="")
     is_public: Mapped[bool] = mapped_column(server_default=text("false"))
-    owner_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
+    owner_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"), index=True)
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    deleted_at: Mapped[datetime | None]
 
 
 class Member(Model):
@@ -156,12 +160,13 @@ class Member(Model):
 
 
 class Dataset(Model):
-    """A named set of entries."""
+    """A named set of entries; with `deleted_at` nobody sees it any more, and the sweep removes it bit by bit."""
 
     __tablename__ = "datasets"
     __table_args__ = (
         UniqueConstraint("org_id", "slug"),
         CheckConstraint(_one_of("visibility", Visibility), name="visibility"),
+        Index("ix_datasets_deleted", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -171,6 +176,35 @@ class Dataset(Model):
     tagline: Mapped[str] = mapped_column(server_default="")
     visibility: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    deleted_at: Mapped[datetime | None]
+
+
+class DatasetUsage(Model):
+    """How many entries a dataset has, and their bytes in all; triggers on `entries` keep it."""
+
+    __tablename__ = "dataset_usage"
+
+    dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True)
+    entries: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    size_bytes: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+
+
+class Upload(Model):
+    """A resumable upload as it was announced; how much of it has come is the length of its growing file."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (Index("ix_uploads_open", "dataset_id", postgresql_where=text("finished_at IS NULL")),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
+    user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"), index=True)
+    path: Mapped[str] = mapped_column(PathText)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    # The client's own header, which is given back as it came.
+    client_metadata: Mapped[str] = mapped_column("metadata", server_default="")
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+    finished_at: Mapped[datetime | None]
 
 
 class Entry(Model):
@@ -183,6 +217,8 @@ class Entry(Model):
         # The indexer's queue: what a worker has still to look into.
         Index("ix_entries_unindexed", "index_due_at", postgresql_where=text("NOT indexed")),
         Index("ix_entries_blob_key", "blob_key"),
+        Index("ix_entries_by_type", "dataset_id", "type", "path"),
+        Index("ix_entries_placed", "dataset_id", "path", postgresql_where=text("point_geom IS NOT NULL")),
         CheckConstraint("(type = 'directory') = (blob_key IS NULL)", name="content"),
     )
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, bindparam, delete, insert, select, update
+from sqlalchemy import Text, and_, bindparam, cast, delete, insert, literal, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.domain.access import Membership, OrgStanding, Visibility
 from aerotask.domain.ids import DatasetId, OrgId, UserId
+from aerotask.store.clock import db_now
 from aerotask.store.engine import AnyRow, AnySelect
 from aerotask.store.models import Dataset, Member, Organization, User
 
@@ -72,6 +74,7 @@ _ORGS: AnySelect = (
     )
     .outerjoin(User, User.id == Organization.owner_id)
     .outerjoin(Member, _IS_MEMBER)
+    .where(Organization.deleted_at.is_(None))
 )
 _FIND_ORG = _ORGS.where(Organization.slug == bindparam("slug"))
 _LIST_ORGS = _ORGS.order_by(Organization.slug)
@@ -149,9 +152,22 @@ async def update_org(
     )
 
 
-async def delete_org(connection: AsyncConnection, org_id: OrgId) -> None:
-    """Remove an organization with everything in it; its blobs are left to the sweep."""
-    await connection.execute(delete(Organization).where(Organization.id == org_id))
+async def transfer_org(connection: AsyncConnection, org_id: OrgId, to: UserId) -> None:
+    """Make the user the organization's owner; who owned it before becomes one of its administrators."""
+    asked = select(Organization.owner_id).where(Organization.id == org_id).with_for_update()
+    former = (await connection.execute(asked)).scalar_one_or_none()
+    await connection.execute(update(Organization).where(Organization.id == org_id).values(owner_id=to))
+    await remove_member(connection, org_id, to)
+    if former is not None and former != to:
+        await set_member(connection, org_id, UserId(former), Membership.ADMIN)
+
+
+async def mark_org_deleted(connection: AsyncConnection, org_id: OrgId) -> None:
+    """Take an organization and all its datasets out of everybody's sight, and free their slugs."""
+    for table, which in ((Organization, Organization.id == org_id), (Dataset, Dataset.org_id == org_id)):
+        await connection.execute(
+            update(table).where(which, table.deleted_at.is_(None)).values(**_gone(table))
+        )
 
 
 async def list_members(connection: AsyncConnection, org_id: OrgId) -> list[MemberRow]:
@@ -202,6 +218,7 @@ _DATASETS: AnySelect = (
     )
     .join(Organization, Organization.id == Dataset.org_id)
     .outerjoin(Member, _IS_MEMBER)
+    .where(Dataset.deleted_at.is_(None))
 )
 _FIND_DATASET = _DATASETS.where(Organization.slug == bindparam("org_slug"), Dataset.slug == bindparam("slug"))
 _GET_DATASET = _DATASETS.where(Dataset.id == bindparam("dataset_id"))
@@ -274,27 +291,45 @@ async def add_dataset(  # noqa: PLR0913  the columns of a dataset
     )
 
 
-async def update_dataset(  # noqa: PLR0913  the columns of a dataset
-    connection: AsyncConnection,
-    dataset_id: DatasetId,
-    *,
-    slug: str,
-    name: str,
-    tagline: str,
-    visibility: Visibility,
+async def update_dataset(
+    connection: AsyncConnection, dataset_id: DatasetId, *, name: str, tagline: str, visibility: Visibility
 ) -> None:
-    """Change what a dataset is called and who may see it; its entries and tasks stay with it.
+    """Change what a dataset is called and who may see it."""
+    await connection.execute(
+        update(Dataset)
+        .where(Dataset.id == dataset_id)
+        .values(name=name, tagline=tagline, visibility=visibility)
+    )
+
+
+async def rename_dataset(connection: AsyncConnection, dataset_id: DatasetId, *, slug: str) -> None:
+    """Give a dataset another slug; its entries and tasks stay with it.
 
     Raises:
         sqlalchemy.exc.IntegrityError: the slug is taken in the organization.
     """
-    await connection.execute(
-        update(Dataset)
-        .where(Dataset.id == dataset_id)
-        .values(slug=slug, name=name, tagline=tagline, visibility=visibility)
-    )
+    alive = (Dataset.id == dataset_id, Dataset.deleted_at.is_(None))
+    await connection.execute(update(Dataset).where(*alive).values(slug=slug))
 
 
-async def delete_dataset(connection: AsyncConnection, dataset_id: DatasetId) -> None:
-    """Remove a dataset with its entries and tasks; its blobs are left to the sweep."""
-    await connection.execute(delete(Dataset).where(Dataset.id == dataset_id))
+_HOLD = (
+    select(Dataset.id)
+    .where(Dataset.id == bindparam("dataset_id"), Dataset.deleted_at.is_(None))
+    .with_for_update(read=True)
+)
+
+
+async def hold_dataset(connection: AsyncConnection, dataset_id: DatasetId) -> bool:
+    """Keep the dataset from being deleted until the transaction ends; False if it has been."""
+    return (await connection.execute(_HOLD, {"dataset_id": dataset_id})).first() is not None
+
+
+async def mark_dataset_deleted(connection: AsyncConnection, dataset_id: DatasetId) -> None:
+    """Take a dataset out of everybody's sight, and free its slug."""
+    alive = (Dataset.id == dataset_id, Dataset.deleted_at.is_(None))
+    await connection.execute(update(Dataset).where(*alive).values(**_gone(Dataset)))
+
+
+def _gone(table: type[Organization | Dataset]) -> dict[str, Any]:
+    # Nobody can give or ask for a slug that begins so.
+    return {"deleted_at": db_now(), "slug": literal("--") + cast(table.id, Text)}

@@ -259,6 +259,7 @@ class Attempt:
                     keep=keep,
                     by=by,
                     artifact_ttl=means.limits.artifact_ttl,
+                    storage=means.limits.storage,
                 )
             elif isinstance(verdict, Failure):
                 await leases.fail(connection, lease, news, verdict, keep=keep, by=by)

@@ -19,6 +19,7 @@ from aerotask.config import Settings
 from aerotask.dispatch.arq import ArqListener
 from aerotask.sandbox.hiding import hide_from_children
 from aerotask.sandbox.spawner import Spawner
+from aerotask.services.removal import RemovalSweep
 from aerotask.services.sweep import SweepService
 from aerotask.store.callbacks import CHANNEL as CALLBACKS_CHANNEL
 from aerotask.store.indexing import CHANNEL as ENTRIES_CHANNEL
@@ -72,7 +73,7 @@ async def run_worker(settings: Settings) -> None:
             listener.run(lambda _hint: slots.wake()),
             indexer.run(),
             courier.run(),
-            *_sweeps(platform.sweep, settings),
+            *_sweeps(platform.sweep, platform.removal, settings),
         ]
         _log.info("worker.started", worker_no=worker_no, slots=settings.worker_slots)
         await _run_beside(background, present, slots)
@@ -112,6 +113,7 @@ def _means(platform: Platform, settings: Settings, spawner: Spawner, worker_no: 
             timeout_s=settings.task_timeout_s,
             max_strikes=settings.max_attempts,
             artifact_ttl=timedelta(hours=settings.artifact_ttl_hours),
+            storage=platform.entries.storage,
             max_file_bytes=2 * settings.max_output_bytes,
             threads=_cores(),
         ),
@@ -139,7 +141,7 @@ def _slot_limits(settings: Settings) -> SlotLimits:
     )
 
 
-def _sweeps(sweep: SweepService, settings: Settings) -> list[Awaitable[None]]:
+def _sweeps(sweep: SweepService, removal: RemovalSweep, settings: Settings) -> list[Awaitable[None]]:
     return [
         _every(settings.sweep_s, sweep.expired_artifacts),
         _every(settings.sweep_s, sweep.unsent_hints),
@@ -147,6 +149,8 @@ def _sweeps(sweep: SweepService, settings: Settings) -> list[Awaitable[None]]:
         _every(settings.sweep_s, sweep.old_idempotency_keys),
         _every(settings.sweep_s, sweep.old_audit_events),
         _every(settings.sweep_s, sweep.old_sign_in_attempts),
+        _every(settings.sweep_s, removal.expired_uploads),
+        _every(settings.sweep_s, removal.deleted),
         _every(max(settings.sweep_s, settings.blob_grace_s / 4), sweep.orphans),
     ]
 

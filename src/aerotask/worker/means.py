@@ -9,6 +9,7 @@ from aerotask.blobs.port import BlobStore
 from aerotask.registry import Registry
 from aerotask.sandbox.spawner import Spawner
 from aerotask.services.access import AccessService
+from aerotask.services.storage import StorageLimits
 from aerotask.store.engine import Database
 from aerotask.store.logs import LogLimits
 
@@ -23,6 +24,7 @@ class AttemptLimits:
     timeout_s: float
     max_strikes: int
     artifact_ttl: timedelta
+    storage: StorageLimits
     max_file_bytes: int
     threads: int
 

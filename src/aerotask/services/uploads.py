@@ -1,0 +1,241 @@
+"""Resumable uploads: announced, grown over as many requests as it takes, and then an entry like any other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from aerotask.blobs.growing import GrowingFile, GrowingFiles
+from aerotask.blobs.port import BlobStore
+from aerotask.domain import paths
+from aerotask.domain.access import Access, Caller
+from aerotask.domain.errors import AerotaskError, Conflict, LimitReached, NotFound, TooLarge
+from aerotask.domain.ids import UploadId, new_id
+from aerotask.failpoints import failpoint
+from aerotask.media.types import type_by_name
+from aerotask.services.access import AccessService
+from aerotask.services.entries import EntryService, put_content
+from aerotask.services.storage import within_limits
+from aerotask.store import uploads
+from aerotask.store.engine import Database
+from aerotask.store.entries import Content
+from aerotask.store.uploads import UploadRow
+
+RETRY_AFTER_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class UploadLimits:
+    """What bounds resumable uploads."""
+
+    ttl_s: float
+    """How long one may rest before it is given up."""
+    open_per_user: int
+    clock_offset_s: int
+    keep_s: float = 60.0
+    """How often one is said to be in use while its bytes come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """An upload, and how much of it has come."""
+
+    row: UploadRow
+    offset: int
+
+    @property
+    def expires_at(self) -> datetime:
+        """When it is given up."""
+        return self.row.expires_at
+
+
+@dataclass(frozen=True, slots=True)
+class UploadService:
+    """Takes resumable uploads. Every request needs Write; an upload is its creator's and administrators' alone."""
+
+    db: Database
+    files: GrowingFiles
+    blobs: BlobStore
+    access: AccessService
+    entries: EntryService
+    limits: UploadLimits
+
+    async def create(  # noqa: PLR0913  what is announced
+        self,
+        caller: Caller,
+        org_slug: str,
+        slug: str,
+        *,
+        path: str,
+        size_bytes: int,
+        client_metadata: str,
+    ) -> Progress:
+        """Announce an upload; its bytes count for the storage limits from now on. An empty one is complete at once.
+
+        Raises:
+            InvalidPath: the path won't do.
+            TooLarge: it is longer than an object may be.
+            Conflict: there is a folder at the path, or a file where a folder above it would be.
+            LimitReached: too much would be stored, or too many of the caller's uploads are open.
+        """
+        dataset = (await self.access.dataset(caller, org_slug, slug, to=Access.WRITE)).row
+        target = paths.entry_path(path)
+        if size_bytes > self.entries.max_object_bytes:
+            raise TooLarge(f"The file is larger than the limit of {self.entries.max_object_bytes} bytes.")
+        await self.entries.refuse_early(dataset.id, target, announced_bytes=size_bytes)
+        async with (
+            self.db.begin() as connection,
+            within_limits(connection, self.entries.storage, dataset.id),
+        ):
+            row = await uploads.add(
+                connection,
+                upload_id=UploadId(new_id()),
+                dataset_id=dataset.id,
+                user_id=caller.user_id,
+                path=target,
+                size_bytes=size_bytes,
+                client_metadata=client_metadata,
+                ttl_s=self.limits.ttl_s,
+            )
+            await self._refuse_too_many(await uploads.count_open(connection, caller.user_id))
+        if size_bytes == 0:
+            await self._complete(row)
+        return Progress(row, 0)
+
+    async def look(self, caller: Caller, org_slug: str, slug: str, upload_id: UploadId) -> Progress:
+        """How much of the upload is safely here.
+
+        One that is complete but has not become an entry, since the process died between the two, does so now:
+        whoever hears that everything has come won't come again.
+
+        Raises:
+            NotFound: the dataset has no such upload of the caller, or not any more.
+        """
+        await self._find(caller, org_slug, slug, upload_id)
+        # The length first: a file that is gone by then belongs to a row that says why.
+        offset = await self.files.size_bytes(str(upload_id))
+        row = await self._find(caller, org_slug, slug, upload_id)
+        if row.finished_at is not None:
+            return Progress(row, row.size_bytes)
+        if offset == row.size_bytes:
+            await self._complete(row)
+        return Progress(row, offset)
+
+    async def append(  # noqa: PLR0913  which upload, and what comes where
+        self,
+        caller: Caller,
+        org_slug: str,
+        slug: str,
+        upload_id: UploadId,
+        *,
+        offset: int,
+        content: AsyncIterator[bytes],
+        announced_bytes: int,
+    ) -> Progress:
+        """Add what comes at `offset`; with the last byte the upload becomes an entry.
+
+        Raises:
+            NotFound: as for `look`.
+            Conflict: the upload isn't that long, or longer; or its path has been taken meanwhile.
+            Locked: another request is adding to it.
+            TooLarge: more comes than was announced.
+        """
+        row = await self._find(caller, org_slug, slug, upload_id)
+        async with self.files.held(str(row.id)) as file:
+            row = await self._prolonged(row)
+            _require_offset(offset, file.size_bytes if row.finished_at is None else row.size_bytes)
+            if offset + announced_bytes > row.size_bytes:
+                raise TooLarge(f"More comes than the {row.size_bytes} bytes that were announced.")
+            if row.finished_at is not None:
+                return Progress(row, row.size_bytes)
+            await file.append(self._kept(row, content), up_to_bytes=row.size_bytes)
+            failpoint("upload-synced")
+            # Asked again: the body may have taken hours.
+            row = await self._prolonged(await self._find(caller, org_slug, slug, upload_id))
+            if file.size_bytes == row.size_bytes:
+                await self._finish(row, file)
+            return Progress(row, file.size_bytes)
+
+    async def terminate(self, caller: Caller, org_slug: str, slug: str, upload_id: UploadId) -> None:
+        """Give an upload up; an entry that it has become stays.
+
+        Raises:
+            NotFound: as for `look`.
+        """
+        row = await self._find(caller, org_slug, slug, upload_id)
+        async with self.db.begin() as connection:
+            await uploads.remove(connection, row.id)
+        # A request that is adding to it goes on writing to a file without a name, and finds no row at its end.
+        await self.files.remove(str(row.id))
+
+    async def _find(self, caller: Caller, org_slug: str, slug: str, upload_id: UploadId) -> UploadRow:
+        dataset = await self.access.dataset(caller, org_slug, slug, to=Access.WRITE)
+        async with self.db.read() as connection:
+            row = await uploads.find(
+                connection, dataset.row.id, upload_id, clock_offset_s=self.limits.clock_offset_s
+            )
+        if row is None or not (row.user_id == caller.user_id or Access.ADMIN in dataset.rights):
+            raise _no_upload()
+        return row
+
+    async def _prolonged(self, row: UploadRow) -> UploadRow:
+        async with self.db.begin() as connection:
+            kept = await uploads.prolong(connection, row.id, ttl_s=self.limits.ttl_s)
+        if kept is None:
+            raise _no_upload()
+        return kept
+
+    async def _kept(self, row: UploadRow, content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The same bytes; as long as they come the upload doesn't expire, and once it is given up they end."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self.limits.keep_s
+        async for piece in content:
+            if loop.time() > due:
+                await self._prolonged(row)
+                due = loop.time() + self.limits.keep_s
+            yield piece
+
+    async def _refuse_too_many(self, count: int) -> None:
+        if count > self.limits.open_per_user:
+            raise LimitReached(
+                f"{self.limits.open_per_user} of your uploads are open; complete or delete some.",
+                limit_name="maxOpenUploadsPerUser",
+                limit=self.limits.open_per_user,
+                current=count - 1,
+                retry_after_s=RETRY_AFTER_S,
+            )
+
+    async def _complete(self, row: UploadRow) -> None:
+        async with self.files.held(str(row.id)) as file:
+            if (await self._prolonged(row)).finished_at is None:
+                await self._finish(row, file)
+
+    async def _finish(self, row: UploadRow, file: GrowingFile) -> None:
+        """Make the complete file the content of an entry. A crash anywhere in it leaves it to be done again."""
+        try:
+            blob = await self.blobs.share(file.path, sha256=await file.sha256())
+        except FileNotFoundError as error:
+            raise _no_upload() from error
+        content = Content(blob.key, blob.sha256, blob.size_bytes, type_by_name(row.path))
+        try:
+            async with self.db.begin() as connection:
+                await put_content(connection, row.dataset_id, row.path, content)
+                if not await uploads.finish(connection, row.id):
+                    raise _no_upload()
+        except AerotaskError:
+            await self.blobs.remove(blob.key)
+            raise
+        await self.files.remove(str(row.id))
+
+
+def _require_offset(offset: int, size_bytes: int) -> None:
+    if offset != size_bytes:
+        raise Conflict(
+            f"The upload is {size_bytes} bytes long; go on from there.", code="upload-offset-mismatch"
+        )
+
+
+def _no_upload() -> NotFound:
+    return NotFound("The dataset has no such upload of yours, or not any more.", code="no-such-upload")

@@ -1,0 +1,49 @@
+"""How much an organization holds and does, for its members."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aerotask.domain.access import Caller, rights_in
+from aerotask.domain.errors import Forbidden
+from aerotask.services.access import AccessService
+from aerotask.services.quota import Quotas
+from aerotask.services.storage import StorageLimits
+from aerotask.store import usage
+from aerotask.store.engine import Database
+from aerotask.store.usage import Activity, Stored
+
+
+@dataclass(frozen=True, slots=True)
+class OrgUsage:
+    """What counts for an organization's limits."""
+
+    stored: Stored
+    owner_bytes: int | None
+    activity: Activity
+
+
+@dataclass(frozen=True, slots=True)
+class UsageService:
+    """Adds up; the same sums that the limits are held by."""
+
+    db: Database
+    access: AccessService
+    storage: StorageLimits
+    quotas: Quotas
+
+    async def of_org(self, caller: Caller, slug: str) -> OrgUsage:
+        """What an organization holds and does.
+
+        Raises:
+            Forbidden: the organization is public, but the caller isn't one of its members.
+        """
+        org = await self.access.org(caller, slug)
+        if not rights_in(caller, org.standing):
+            raise Forbidden("Only members of the organization may see its use.")
+        owner_id = org.standing.owner_id
+        async with self.db.read() as connection:
+            stored = await usage.stored_in_org(connection, org.id)
+            owned = None if owner_id is None else await usage.stored_of_owner(connection, owner_id)
+            activity = await usage.activity(connection, org.id, caller.user_id)
+        return OrgUsage(stored, None if owned is None else owned.total_bytes, activity)

@@ -1,0 +1,94 @@
+"""Queries that rename and copy whole trees of entries, each in one statement."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Integer, Text, case, func, insert, literal, select, update
+from sqlalchemy.dialects.postgresql import TIMESTAMP
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aerotask.domain import paths
+from aerotask.domain.ids import DatasetId
+from aerotask.store.clock import db_now
+from aerotask.store.entries import within
+from aerotask.store.models import Entry, PathText
+
+
+async def longest_below(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> int:
+    """How many bytes the longest path at or below `path` has."""
+    query = select(func.max(func.octet_length(Entry.path))).where(
+        Entry.dataset_id == dataset_id, within(path)
+    )
+    return (await connection.execute(query)).scalar_one_or_none() or 0
+
+
+async def blobs_below(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> list[str]:
+    """The blobs of the files at or below `path`, each once."""
+    query = (
+        select(Entry.blob_key)
+        .where(Entry.dataset_id == dataset_id, within(path), Entry.blob_key.is_not(None))
+        .distinct()
+    )
+    return [key for key in (await connection.execute(query)).scalars() if key is not None]
+
+
+async def move(
+    connection: AsyncConnection, dataset_id: DatasetId, source: str, dest: str, *, new_type: str | None
+) -> int:
+    """Give the entry at `source` and all below it paths at and below `dest`; how many.
+
+    With `new_type` the name says something else about the content than before: it is looked into anew.
+    """
+    values = {**_place(source, dest), **({} if new_type is None else _unseen(new_type))}
+    statement = update(Entry).where(Entry.dataset_id == dataset_id, within(source)).values(**values)
+    return (await connection.execute(statement)).rowcount
+
+
+async def copy(
+    connection: AsyncConnection, dataset_id: DatasetId, source: str, dest: str, *, new_type: str | None
+) -> int:
+    """Add an entry of the same content and metadata at and below `dest` for each at and below `source`; how many."""
+    columns: dict[str, Any] = {
+        "id": func.gen_random_uuid(),
+        "dataset_id": Entry.dataset_id,
+        **_place(source, dest),
+        "sha256": Entry.sha256,
+        "blob_key": Entry.blob_key,
+        "size_bytes": Entry.size_bytes,
+        "type": Entry.type,
+        "properties": Entry.properties,
+        "point_geom": Entry.point_geom,
+        "polygon_geom": Entry.polygon_geom,
+        "indexed": Entry.indexed,
+        "modified_at": func.clock_timestamp(type_=TIMESTAMP(timezone=True)),
+        **({} if new_type is None else _unseen(new_type)),
+    }
+    chosen = select(*columns.values()).where(Entry.dataset_id == dataset_id, within(source))
+    return (await connection.execute(insert(Entry).from_select(list(columns), chosen))).rowcount
+
+
+def _place(source: str, dest: str) -> dict[str, ColumnElement[Any]]:
+    """The path, parent and depth of an entry below `source` as they will be below `dest`."""
+    rest = func.substr(Entry.path, len(source) + 1, type_=PathText)
+    rest_of_parent = func.substr(Entry.parent, len(source) + 1, type_=PathText)
+    above = literal(dest.rpartition("/")[0], PathText)
+    return {
+        "path": literal(dest, PathText) + rest,
+        "parent": case((Entry.path == source, above), else_=literal(dest, PathText) + rest_of_parent),
+        "depth": Entry.depth + literal(paths.depth(dest) - paths.depth(source), Integer),
+    }
+
+
+def _unseen(new_type: str) -> dict[str, Any]:
+    """What `entries.put_file` says of fresh content."""
+    return {
+        "type": literal(new_type, Text),
+        "properties": literal({}, Entry.properties.type),
+        "point_geom": literal(None, Entry.point_geom.type),
+        "polygon_geom": literal(None, Entry.polygon_geom.type),
+        "indexed": literal(value=False),
+        "index_attempts": literal(0),
+        "index_due_at": db_now(),
+        "index_token": literal(None, Entry.index_token.type),
+    }

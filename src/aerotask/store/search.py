@@ -1,0 +1,92 @@
+"""Finding entries: every query is bounded, and reads one dataset's part of an index."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Double, and_, cast, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aerotask.domain.globs import Glob
+from aerotask.domain.ids import DatasetId
+from aerotask.store.entries import COLUMNS, EntryRow, within
+from aerotask.store.models import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """An area of EPSG:4326 in degrees; with `west` above `east` it crosses the antimeridian."""
+
+    west: float
+    south: float
+    east: float
+    north: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What entries must have; None lets everything through."""
+
+    text: str | None = None
+    """Somewhere in the path, whatever its case."""
+    glob: Glob | None = None
+    folder: str = ""
+    types: tuple[str, ...] | None = None
+    box: Box | None = None
+    """The entry's point lies in it."""
+
+
+async def find_matching(
+    connection: AsyncConnection, dataset_id: DatasetId, wanted: Wanted, *, skip: int, take: int
+) -> list[EntryRow]:
+    """The entries that have all of it, by path."""
+    query = (
+        select(*COLUMNS)
+        .where(Entry.dataset_id == dataset_id, *_conditions(wanted))
+        .order_by(Entry.path)
+        .offset(skip)
+        .limit(take)
+    )
+    return [EntryRow(*row) for row in await connection.execute(query)]
+
+
+def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.folder:
+        conditions += [within(wanted.folder), Entry.path != wanted.folder]
+    if wanted.types is not None:
+        conditions.append(Entry.type.in_(wanted.types))
+    if wanted.glob is not None:
+        conditions += _like(wanted.glob)
+    if wanted.text is not None:
+        # Paths are compared byte by byte elsewhere; letters' cases are known to the database's own collation.
+        conditions.append(Entry.path.collate("default").icontains(wanted.text, autoescape=True))
+    if wanted.box is not None:
+        conditions.append(_placed_in(wanted.box))
+    return conditions
+
+
+def _like(glob: Glob) -> list[ColumnElement[bool]]:
+    matches = Entry.path.regexp_match(glob.regex)
+    if not glob.prefix:
+        return [matches]
+    # The literal beginning of the pattern as a range that the index on (dataset, path) serves.
+    return [Entry.path >= glob.prefix, Entry.path < _after(glob.prefix), matches]
+
+
+def _after(prefix: str) -> str:
+    """A text after all that begin with `prefix`, in byte order; surrogates can't be stored, so they are passed over."""
+    last = ord(prefix[-1])
+    if last == 0x10FFFF:
+        return prefix + "\U0010ffff" * 4
+    return prefix[:-1] + chr(0xE000 if last == 0xD7FF else last + 1)
+
+
+def _placed_in(box: Box) -> ColumnElement[bool]:
+    longitude = cast(Entry.point_geom["coordinates"][0].astext, Double)
+    latitude = cast(Entry.point_geom["coordinates"][1].astext, Double)
+    if box.west <= box.east:
+        across = and_(longitude >= box.west, longitude <= box.east)
+    else:
+        across = or_(longitude >= box.west, longitude <= box.east)
+    return and_(Entry.point_geom.is_not(None), across, latitude >= box.south, latitude <= box.north)

@@ -1,0 +1,252 @@
+"""Growing files: one writer at a time, and a length that can be relied on."""
+
+import asyncio
+import errno
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aerotask.blobs.growing import REMEMBERED, GrowingFiles
+from aerotask.blobs.local import LocalBlobs
+from aerotask.domain.errors import Locked, TooLarge
+
+MIB = 1024 * 1024
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> GrowingFiles:
+    return GrowingFiles(tmp_path / "uploads")
+
+
+async def pieces(*content: bytes) -> AsyncIterator[bytes]:
+    for piece in content:
+        yield piece
+
+
+async def broken(*content: bytes) -> AsyncIterator[bytes]:
+    for piece in content:
+        yield piece
+    raise ConnectionError("the client is gone")
+
+
+async def append(files: GrowingFiles, key: str, *content: bytes, up_to: int = 100 * MIB) -> str:
+    """Add the content; the hash of the whole file."""
+    async with files.held(key) as file:
+        await file.append(pieces(*content), up_to_bytes=up_to)
+        return await file.sha256()
+
+
+async def test_a_file_grows_from_nothing(files: GrowingFiles) -> None:
+    assert await files.size_bytes("k") == 0
+    await append(files, "k", b"abc", b"def")
+    assert await files.size_bytes("k") == 6
+    assert await append(files, "k", b"ghi") == hashlib.sha256(b"abcdefghi").hexdigest()
+    assert (files.folder / "k").read_bytes() == b"abcdefghi"
+
+
+@given(parts=st.lists(st.lists(st.binary(max_size=50), max_size=4), max_size=4), restarts=st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_whatever_the_parts_the_content_and_its_hash_are_their_concatenation(
+    parts: list[list[bytes]], *, restarts: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    async def grow() -> tuple[bytes, str]:
+        files = GrowingFiles(tmp_path_factory.mktemp("uploads"))
+        for part in parts:
+            await append(files, "k", *part)
+            if restarts:
+                files = GrowingFiles(files.folder)
+        digest = await append(files, "k")
+        return (files.folder / "k").read_bytes(), digest
+
+    whole = b"".join(b"".join(part) for part in parts)
+    assert asyncio.run(grow()) == (whole, hashlib.sha256(whole).hexdigest())
+
+
+async def test_a_process_that_has_not_seen_the_beginning_reads_it_for_the_hash(files: GrowingFiles) -> None:
+    await append(files, "k", b"abc")
+    other = GrowingFiles(files.folder)
+    await append(other, "k", b"def")
+    assert await append(files, "k", b"ghi") == hashlib.sha256(b"abcdefghi").hexdigest()
+
+
+async def test_what_came_before_a_break_is_kept(files: GrowingFiles) -> None:
+    content = os.urandom(2 * MIB + 100)
+    async with files.held("k") as file:
+        with pytest.raises(ConnectionError):
+            await file.append(broken(content, b"xyz"), up_to_bytes=100 * MIB)
+    assert await files.size_bytes("k") == 2 * MIB + 103
+    assert await append(files, "k") == hashlib.sha256(content + b"xyz").hexdigest()
+
+
+async def test_what_is_too_much_is_not_kept(files: GrowingFiles) -> None:
+    async with files.held("k") as file:
+        with pytest.raises(TooLarge):
+            await file.append(pieces(b"abc", b"def"), up_to_bytes=5)
+    assert (files.folder / "k").read_bytes() == b"abc"
+
+
+async def test_a_client_that_falls_silent_is_let_go_with_what_it_sent(tmp_path: Path) -> None:
+    files = GrowingFiles(tmp_path / "uploads", silence_s=0.05)
+
+    async def silent() -> AsyncIterator[bytes]:
+        yield b"abc"
+        await asyncio.Event().wait()
+
+    async with files.held("k") as file:
+        with pytest.raises(TimeoutError):
+            await file.append(silent(), up_to_bytes=10)
+    assert await append(files, "k", b"def") == hashlib.sha256(b"abcdef").hexdigest()
+
+
+async def test_a_cancelled_writer_finishes_its_piece_and_frees_the_file(files: GrowingFiles) -> None:
+    begun = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"x" * MIB
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def write() -> None:
+        async with files.held("k") as file:
+            await file.append(endless(), up_to_bytes=10 * MIB)
+
+    writing = asyncio.create_task(write())
+    await begun.wait()
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert await append(files, "k", b"y") == hashlib.sha256(b"x" * MIB + b"y").hexdigest()
+
+
+async def test_a_second_writer_is_turned_away_until_the_first_has_left(files: GrowingFiles) -> None:
+    other = GrowingFiles(files.folder)
+    async with files.held("k"):
+        for them in (files, other):
+            with pytest.raises(Locked):
+                async with them.held("k"):
+                    pass
+        async with other.held("another"):
+            pass
+    assert await append(other, "k", b"abc") == hashlib.sha256(b"abc").hexdigest()
+
+
+KILLED = """
+import asyncio, sys
+from pathlib import Path
+from aerotask.blobs.growing import GrowingFiles
+
+async def content():
+    yield b"x" * 1024 * 1024
+    yield b"y" * 1024 * 1024
+    print("written", flush=True)
+    await asyncio.Event().wait()
+
+async def main():
+    async with GrowingFiles(Path(sys.argv[1])).held("k") as file:
+        await file.append(content(), up_to_bytes=10**9)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_writer_that_is_killed_leaves_its_bytes_and_no_lock(files: GrowingFiles) -> None:
+    victim = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", KILLED, str(files.folder), stdout=subprocess.PIPE
+    )
+    assert victim.stdout is not None
+    assert await victim.stdout.readline() == b"written\n"
+    with pytest.raises(Locked):
+        async with files.held("k"):
+            pass
+    victim.kill()
+    assert await victim.wait() == -signal.SIGKILL
+    size_bytes = await files.size_bytes("k")
+    # The first piece was written before the second was asked for; of the second, as much as got through.
+    assert MIB <= size_bytes <= 2 * MIB
+    whole = (b"x" * MIB + b"y" * MIB)[:size_bytes]
+    assert await append(files, "k", b"z") == hashlib.sha256(whole + b"z").hexdigest()
+
+
+async def test_a_removed_file_begins_anew(files: GrowingFiles) -> None:
+    await append(files, "k", b"abc")
+    await files.remove("k")
+    await files.remove("k")
+    assert await files.size_bytes("k") == 0
+    assert await append(files, "k", b"def") == hashlib.sha256(b"def").hexdigest()
+
+
+async def test_the_hashes_of_many_files_are_not_kept_for_ever(files: GrowingFiles) -> None:
+    for number in range(REMEMBERED + 5):
+        async with files.held(str(number)):
+            pass
+    assert len(files._digests) == REMEMBERED
+
+
+async def test_idle_files_are_those_that_nobody_holds_or_has_written_to(files: GrowingFiles) -> None:
+    for key in ("old", "held", "young"):
+        await append(files, key, b"x")
+    then = time.time() - 2 * HOUR.total_seconds()
+    for key in ("old", "held"):
+        os.utime(files.folder / key, (then, then))
+    async with files.held("held"):
+        assert list(files.idle_for(HOUR)) == ["old"]
+
+
+async def test_a_complete_file_becomes_a_blob_and_stays_until_it_is_removed(
+    files: GrowingFiles, tmp_path: Path
+) -> None:
+    blobs = LocalBlobs(tmp_path)
+    sha256 = await append(files, "k", b"abc")
+    shared = [await blobs.share(files.folder / "k", sha256=sha256) for _ in range(2)]
+    assert {(blob.sha256, blob.size_bytes) for blob in shared} == {(sha256, 3)}
+    await blobs.remove(shared[0].key)
+    assert await append(files, "k") == sha256
+    await files.remove("k")
+    opened = await blobs.open(shared[1].key)
+    assert b"".join([piece async for piece in opened.chunks(0, 3)]) == b"abc"
+    await opened.close()
+    blob = tmp_path / "blobs" / shared[1].key[-2:] / shared[1].key
+    assert not blob.stat().st_mode & 0o222
+
+
+FULL = """
+import asyncio, resource, signal, sys
+from pathlib import Path
+from aerotask.blobs.growing import GrowingFiles
+
+async def content():
+    for _ in range(4):
+        yield b"x" * 1024 * 1024
+
+async def main():
+    async with GrowingFiles(Path(sys.argv[1])).held("k") as file:
+        await file.append(content(), up_to_bytes=10**9)
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000))
+try:
+    asyncio.run(main())
+except OSError as error:
+    print(error.errno)
+"""
+
+
+async def test_a_full_disk_leaves_what_fitted(files: GrowingFiles) -> None:
+    full = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", FULL, str(files.folder), stdout=subprocess.PIPE
+    )
+    told, _ = await full.communicate()
+    assert int(told) == errno.EFBIG
+    assert await files.size_bytes("k") == 1_500_000
+    assert await append(files, "k", b"y") == hashlib.sha256(b"x" * 1_500_000 + b"y").hexdigest()
