@@ -58,6 +58,11 @@ def unreadable(code: str, message: str, kept: EntryType = EntryType.GENERIC) -> 
     return Description(kept, {"indexError": {"code": code, "message": message}})
 
 
+def given_up(detail: str) -> Description:
+    """The description of a file whose reading had to be ended."""
+    return unreadable("unreadable-file", f"The file could not be looked into: {detail}.")
+
+
 def _image(path: Path, kind: str, start: bytes) -> Description:
     properties: dict[str, Any] = {}
     size: tuple[int, int] | None = None

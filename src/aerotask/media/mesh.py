@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +19,7 @@ MAX_GLTF_JSON_BYTES = 64 * 1024 * 1024
 MAX_OBJ_BYTES = 4 * 1024**3
 _PIECE_BYTES = 1024 * 1024
 
+_PLY_ENCODINGS = frozenset({"ascii", "binary_little_endian", "binary_big_endian"})
 _PLY_SIZES = {
     **dict.fromkeys(("char", "uchar", "int8", "uint8"), 1),
     **dict.fromkeys(("short", "ushort", "int16", "uint16"), 2),
@@ -53,45 +55,52 @@ def _ply(path: Path, file: BinaryIO) -> dict[str, Any]:
     header, found, _ = head.partition(b"end_header")
     if not head.startswith((b"ply\n", b"ply\r")) or not found:
         raise _unreadable(path, "it has no PLY header")
-    encoding = ""
-    counts: dict[str, int] = {}
-    row_bytes: dict[str, int] = {}
-    properties: dict[str, list[str]] = {}
-    element = ""
-    for line in header.decode("latin-1").split("\n"):
-        match line.split():
-            case ["format", encoding, *_]:
-                pass
-            case ["element", element, count] if count.isascii() and count.isdigit() and len(count) < 25:
-                counts[element], row_bytes[element], properties[element] = int(count), 0, []
-            case ["property", "list", count_type, _, name] if element in counts:
-                row_bytes[element] += _PLY_SIZES.get(count_type, 1)
-                properties[element].append(name)
-            case ["property", kind, name] if element in counts:
-                row_bytes[element] += _PLY_SIZES.get(kind, 1)
-                properties[element].append(name)
-    if not counts or len(counts) > MAX_PLY_ELEMENTS or encoding not in _PLY_ENCODINGS:
-        raise _unreadable(path, "its PLY header makes no sense")
-    # In text a value takes a digit and a separator at the least.
-    least = sum(
-        count * (row_bytes[name] if encoding != "ascii" else 2 * len(properties[name]))
-        for name, count in counts.items()
-    )
-    file_bytes = path.stat().st_size
-    if least > file_bytes:
-        raise _damaged(
-            f"it claims {', '.join(f'{count:,} × {shown(name)}' for name, count in counts.items())}, which take "
-            f"{least:,} bytes at the least, and has {file_bytes:,}"
-        )
+    encoding, elements = _ply_elements(path, header.decode("latin-1"))
+    least = sum(element.least_bytes(is_text=encoding == "ascii") for element in elements)
+    body_bytes = path.stat().st_size - len(header) - len(found) - 1
+    if least > body_bytes:
+        claims = ", ".join(f"{element.count:,} × {shown(element.name)}" for element in elements)
+        raise _damaged(f"it claims {claims}, which take {least:,} bytes at the least, and has {body_bytes:,}")
+    by_name = {element.name: element for element in elements}
+    vertex, face = by_name.get("vertex"), by_name.get("face")
     return {
         "encoding": encoding,
-        "vertexCount": counts.get("vertex", 0),
-        "faceCount": counts.get("face", 0),
-        "vertexProperties": [name[:64] for name in properties.get("vertex", [])][:256],
+        "vertexCount": vertex.count if vertex else 0,
+        "faceCount": face.count if face else 0,
+        "vertexProperties": [name[:64] for name in (vertex.properties if vertex else [])][:256],
     }
 
 
-_PLY_ENCODINGS = frozenset({"ascii", "binary_little_endian", "binary_big_endian"})
+@dataclass(slots=True)
+class _PlyElement:
+    name: str
+    count: int
+    row_bytes: int = 0
+    """Of the members of fixed size, and of a list's length."""
+    properties: list[str] = field(default_factory=list)
+
+    def least_bytes(self, *, is_text: bool) -> int:
+        """What all rows take at the least: in text, a digit and a separator for each value."""
+        return self.count * (2 * len(self.properties) if is_text else self.row_bytes)
+
+
+def _ply_elements(path: Path, header: str) -> tuple[str, list[_PlyElement]]:
+    encoding = ""
+    elements: list[_PlyElement] = []
+    for line in header.split("\n"):
+        match line.split():
+            case ["format", encoding, *_]:
+                pass
+            case ["element", name, count] if count.isascii() and count.isdigit() and len(count) < 20:
+                elements.append(_PlyElement(name, int(count)))
+            case ["element", *_]:
+                raise _unreadable(path, "its PLY header makes no sense")
+            case ["property", "list", kind, _, name] | ["property", kind, name] if elements:
+                elements[-1].row_bytes += _PLY_SIZES.get(kind, 1)
+                elements[-1].properties.append(name)
+    if not 0 < len(elements) <= MAX_PLY_ELEMENTS or encoding not in _PLY_ENCODINGS:
+        raise _unreadable(path, "its PLY header makes no sense")
+    return encoding, elements
 
 
 def _obj(path: Path, file: BinaryIO) -> dict[str, Any]:

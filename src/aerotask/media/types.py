@@ -106,6 +106,14 @@ def shapefiles_beside(path: str) -> tuple[str, ...]:
     return f"{stem}shp", f"{stem}SHP"
 
 
+def sides_of_shapefile(path: str) -> tuple[str, ...]:
+    """The paths at which the side files of a shapefile may be; none if it is no shapefile."""
+    if suffix_of(path) != "shp":
+        return ()
+    stem = path[:-3]
+    return tuple(f"{stem}{form}" for side in sorted(SHAPEFILE_SIDES) for form in (side, side.upper()))
+
+
 def media_type_by_name(path: str) -> str:
     """The media type (RFC 6838) for a download of that name."""
     known = _MEDIA_TYPES.get(suffix_of(path))

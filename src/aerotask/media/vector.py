@@ -135,13 +135,15 @@ def _described(source: str, rules: _Kind) -> VectorDescription:
     else:
         names = [str(name) for name, _ in pyogrio.list_layers(source)]
         infos = [_info(source, name) for name in names[:MAX_LAYERS]]
+    if not infos:
+        raise DataSourceError("it holds no layer")
     for info in infos:
         if info["driver"] not in rules.drivers:
             raise DataSourceError(f"it opens as {info['driver']}")
     layers = [_layer(info) for info in infos]
     places = [_bounds_4326(layer) for layer in layers]
     properties: dict[str, Any] = {
-        "driver": infos[0]["driver"] if infos else None,
+        "driver": infos[0]["driver"],
         "layerCount": len(names),
         "layers": layers,
         "featureCount": sum(layer["featureCount"] for layer in layers),
