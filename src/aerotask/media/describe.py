@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.media import raster
-from aerotask.media.types import RASTER_SUFFIXES, EntryType, suffix_of, type_by_name
+from aerotask.domain.paths import shown
+from aerotask.media import cloud, mesh, photo, pictures, raster, vector, video
+from aerotask.media.ground import Place
+from aerotask.media.types import RASTER_SUFFIXES, EntryType, kind_of, type_of_kind
+
+_START_BYTES = 16
+# What makes a file unreadable for now, although it is what its name says.
+_REMEDIABLE = frozenset({"missing-side-file", "vector-too-large"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,26 +27,118 @@ class Description:
     point: Mapping[str, Any] | None = None
     polygon: Mapping[str, Any] | None = None
 
+    @property
+    def fault(self) -> str | None:
+        """Why the file could not be looked into."""
+        error = self.properties.get("indexError")
+        return None if error is None else str(error["message"])
+
 
 def describe(path: Path) -> Description:
     """Look into the file at `path`, which carries its entry's own name.
 
     A file that isn't what its name says is `generic`, and `properties.indexError` says why.
     """
-    if suffix_of(path.name) not in RASTER_SUFFIXES:
-        return Description(type_by_name(path.name))
+    with path.open("rb") as file:
+        start = file.read(_START_BYTES)
+    kind = kind_of(path.name, start)
+    suggested = type_of_kind(kind)
+    reader = _READERS.get(suggested)
+    if reader is None:
+        return Description(suggested)
     try:
-        found = raster.describe(path)
+        return reader(path, kind, start)
     except InvalidInput as error:
-        return unreadable(error.code, error.message)
-    return Description(
-        EntryType.GEO_RASTER if found.is_georeferenced else EntryType.IMAGE,
-        found.profile.to_properties(),
-        found.centre,
-        found.footprint,
-    )
+        kept = suggested if error.code in _REMEDIABLE else EntryType.GENERIC
+        return unreadable(error.code, error.message, kept)
 
 
-def unreadable(code: str, message: str) -> Description:
+def unreadable(code: str, message: str, kept: EntryType = EntryType.GENERIC) -> Description:
     """The description of a file whose content can't be read."""
-    return Description(EntryType.GENERIC, {"indexError": {"code": code, "message": message}})
+    return Description(kept, {"indexError": {"code": code, "message": message}})
+
+
+def given_up(detail: str) -> Description:
+    """The description of a file whose reading had to be ended."""
+    return unreadable("unreadable-file", f"The file could not be looked into: {detail}.")
+
+
+def _image(path: Path, kind: str, start: bytes) -> Description:
+    properties: dict[str, Any] = {}
+    size: tuple[int, int] | None = None
+    if kind in RASTER_SUFFIXES:
+        found = raster.describe(path)
+        properties = {**found.profile.to_properties(), **found.extras}
+        if found.is_georeferenced:
+            return Description(EntryType.GEO_RASTER, properties, found.centre, found.footprint)
+        size = found.profile.width, found.profile.height
+    elif not _is_picture(kind, start):
+        why = f"its content is not {kind.upper()}" if start else "it is empty"
+        raise InvalidInput(f"{shown(path.name)} is not a readable picture: {why}.", code="unreadable-picture")
+    else:
+        size = pictures.size_of(path)
+    taken = photo.describe(path, size)
+    if taken.is_panorama:
+        shows = EntryType.GEO_PANORAMA if taken.point else EntryType.PANORAMA
+    else:
+        shows = EntryType.GEO_IMAGE if taken.point else EntryType.IMAGE
+    return Description(shows, {**properties, **taken.properties}, taken.point, taken.footprint)
+
+
+def _is_picture(kind: str, start: bytes) -> bool:
+    match kind:
+        case "webp":
+            return start.startswith(b"RIFF") and start[8:12] == b"WEBP"
+        case "gif":
+            return start.startswith((b"GIF87a", b"GIF89a"))
+        case "bmp":
+            return start.startswith(b"BM")
+        case "heic":
+            return start[4:8] == b"ftyp"
+        case _:  # a DNG is a TIFF, whose first picture is but a preview
+            return start.startswith((b"II*\0", b"MM\0*"))
+
+
+def _cloud(path: Path, _kind: str, _start: bytes) -> Description:
+    found = cloud.describe(path)
+    return _placed(EntryType.POINT_CLOUD, found.properties, found.place)
+
+
+def _model(path: Path, kind: str, _start: bytes) -> Description:
+    properties = mesh.describe(path, kind)
+    # Scanners write clouds as PLY too: vertices, and nothing that joins them.
+    is_cloud = kind == "ply" and not properties["faceCount"]
+    return Description(EntryType.POINT_CLOUD if is_cloud else EntryType.MODEL, properties)
+
+
+def _vector(path: Path, kind: str, _start: bytes) -> Description:
+    found = vector.describe(path, kind)
+    return _placed(EntryType.VECTOR, found.properties, found.place)
+
+
+def _placed(kind: EntryType, properties: Mapping[str, Any], place: Place | None) -> Description:
+    if place is None:
+        return Description(kind, properties)
+    return Description(kind, properties, place.centre, place.outline)
+
+
+def _video(path: Path, kind: str, start: bytes) -> Description:
+    if kind in {"mp4", "mov", "m4v"}:
+        found = video.describe(path)
+        return Description(
+            EntryType.GEO_VIDEO if found.point else EntryType.VIDEO, found.properties, found.point
+        )
+    if not start.startswith(b"RIFF" if kind == "avi" else b"\x1a\x45\xdf\xa3"):
+        raise InvalidInput(
+            f"{shown(path.name)} is not a readable video: it is not {kind.upper()}.", code="unreadable-video"
+        )
+    return Description(EntryType.VIDEO)
+
+
+_READERS: Mapping[EntryType, Callable[[Path, str, bytes], Description]] = {
+    EntryType.IMAGE: _image,
+    EntryType.POINT_CLOUD: _cloud,
+    EntryType.MODEL: _model,
+    EntryType.VECTOR: _vector,
+    EntryType.VIDEO: _video,
+}

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rasterio.warp import transform
-
+from aerotask.media.ground import GeoJson, Place, place_of
 from aerotask.raster.header import read_profile
-from aerotask.raster.io import GDAL_ERRORS, open_raster
+from aerotask.raster.io import open_raster
 from aerotask.raster.profile import RasterProfile
-
-GeoJson = dict[str, Any]
-
-WGS84 = "EPSG:4326"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +20,8 @@ class RasterDescription:
     profile: RasterProfile
     footprint: GeoJson | None
     centre: GeoJson | None
+    extras: Mapping[str, Any] = field(default_factory=dict)
+    """What the index tells beside the profile: see `docs/metadata.md`."""
 
     @property
     def is_georeferenced(self) -> bool:
@@ -41,34 +38,47 @@ def describe(path: Path) -> RasterDescription:
     """
     with open_raster(path) as source:
         profile = read_profile(source)
-    located = _locate(profile)
-    return RasterDescription(profile, *located) if located else RasterDescription(profile, None, None)
+        extras = _extras(source, profile)
+    place = _place(profile)
+    if place is None:
+        return RasterDescription(profile, None, None, extras)
+    return RasterDescription(profile, place.outline, place.centre, extras)
 
 
-def _locate(profile: RasterProfile) -> tuple[GeoJson, GeoJson] | None:
+def _extras(source: Any, profile: RasterProfile) -> dict[str, Any]:
+    extras: dict[str, Any] = {"driver": source.driver}
+    if compression := source.tags(ns="IMAGE_STRUCTURE").get("COMPRESSION"):
+        extras["compression"] = compression
+    if profile.geotransform is not None:
+        _, x_by_col, x_by_row, _, y_by_col, y_by_row = profile.geotransform
+        extras["resolution"] = [
+            (x_by_col**2 + y_by_col**2) ** 0.5,
+            (x_by_row**2 + y_by_row**2) ** 0.5,
+        ]
+    statistics = [_stored_statistics(source.tags(band)) for band in range(1, profile.count + 1)]
+    if any(statistics):
+        extras["statistics"] = statistics
+    return extras
+
+
+def _stored_statistics(tags: Mapping[str, str]) -> dict[str, float] | None:
+    """The statistics that whoever wrote the file left in it: computing them would mean reading every pixel."""
+    names = {"min": "MINIMUM", "max": "MAXIMUM", "mean": "MEAN", "stdDev": "STDDEV"}
+    try:
+        return {name: float(tags[f"STATISTICS_{tag}"]) for name, tag in names.items()}
+    except (KeyError, ValueError):
+        return None
+
+
+def _place(profile: RasterProfile) -> Place | None:
     """The outline of the four corners and the centre, or None without a CRS that leads to EPSG:4326."""
     if profile.crs is None or profile.geotransform is None:
         return None
     x0, x_by_col, x_by_row, y0, y_by_col, y_by_row = profile.geotransform
     right, bottom = profile.width, profile.height
-    places = [(0, 0), (0, bottom), (right, bottom), (right, 0), (right / 2, bottom / 2)]
-    xs = [x0 + x_by_col * col + x_by_row * row for col, row in places]
-    ys = [y0 + y_by_col * col + y_by_row * row for col, row in places]
-    try:
-        longitudes, latitudes = transform(profile.crs, WGS84, xs, ys)
-    except (*GDAL_ERRORS, ValueError):
-        return None
-    positions = [[float(lon), float(lat)] for lon, lat in zip(longitudes, latitudes, strict=True)]
-    if not all(math.isfinite(value) and abs(value) <= 360 for position in positions for value in position):
-        return None
-    *corners, centre = positions
-    outline = {"type": "Polygon", "coordinates": [[*_anticlockwise(corners), _anticlockwise(corners)[0]]]}
-    return outline, {"type": "Point", "coordinates": centre}
 
+    def at(col: float, row: float) -> tuple[float, float]:
+        return x0 + x_by_col * col + x_by_row * row, y0 + y_by_col * col + y_by_row * row
 
-def _anticlockwise(corners: list[list[float]]) -> list[list[float]]:
-    """The corners in the order that RFC 7946 asks for; a raster may be mirrored."""
-    area = sum(
-        x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in zip(corners, corners[1:] + corners[:1], strict=True)
-    )
-    return corners if area >= 0 else corners[::-1]
+    corners = [at(0, 0), at(0, bottom), at(right, bottom), at(right, 0)]
+    return place_of(profile.crs, corners, at(right / 2, bottom / 2))

@@ -1,4 +1,4 @@
-"""What kind of thing a file is, as far as its name tells; the index looks into its content later."""
+"""What kind of thing a file is, as far as its name and its first bytes tell; the index looks deeper later."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class EntryType(StrEnum):
 _BY_SUFFIX: Mapping[str, EntryType] = {
     suffix: kind
     for kind, suffixes in {
-        EntryType.IMAGE: "jpg jpeg png webp gif bmp tif tiff heic dng",
+        EntryType.IMAGE: "jpg jpeg png webp gif bmp tif tiff jp2 heic dng",
         EntryType.POINT_CLOUD: "las laz e57",
         EntryType.MARKDOWN: "md markdown",
         EntryType.VIDEO: "mp4 mov m4v avi mkv webm",
@@ -36,6 +36,21 @@ _BY_SUFFIX: Mapping[str, EntryType] = {
         EntryType.VECTOR: "geojson gpkg shp kml kmz fgb dxf gml",
     }.items()
     for suffix in suffixes.split()
+}
+# How kinds of files begin that are told by their content where the name says nothing.
+_BY_START: Mapping[bytes, str] = {
+    b"\xff\xd8\xff": "jpg",
+    b"\x89PNG\r\n\x1a\n": "png",
+    b"II*\0": "tif",
+    b"MM\0*": "tif",
+    b"II+\0": "tif",
+    b"MM\0+": "tif",
+    b"LASF": "las",
+    b"ASTM-E57": "e57",
+    b"glTF": "glb",
+    b"ply\n": "ply",
+    b"ply\r": "ply",
+    b"fgb\x03fgb": "fgb",
 }
 _MEDIA_TYPES: Mapping[str, str] = {
     "tif": "image/tiff",
@@ -50,7 +65,10 @@ _MEDIA_TYPES: Mapping[str, str] = {
     "obj": "model/obj",
     "glb": "model/gltf-binary",
 }
-RASTER_SUFFIXES = frozenset({"tif", "tiff", "jp2", "png", "jpg", "jpeg", "webp"})
+RASTER_SUFFIXES = frozenset({"tif", "tiff", "jp2", "png", "jpg", "jpeg"})
+"""What the raster tools can open."""
+SHAPEFILE_SIDES = frozenset({"shx", "dbf", "prj", "cpg", "sbn", "sbx", "qix"})
+"""The files beside a `.shp` without which it can't be read, or not rightly."""
 
 
 def suffix_of(path: str) -> str:
@@ -61,6 +79,39 @@ def suffix_of(path: str) -> str:
 def type_by_name(path: str) -> EntryType:
     """The entry type that a file's name suggests."""
     return _BY_SUFFIX.get(suffix_of(path), EntryType.GENERIC)
+
+
+def kind_of(path: str, start: bytes) -> str:
+    """The suffix that stands for a file's kind: its own if that is known, else the one that its content suggests.
+
+    Empty if neither tells. `start` holds the first bytes of the content.
+    """
+    suffix = suffix_of(path)
+    if suffix in _BY_SUFFIX:
+        return suffix
+    return next((kind for magic, kind in _BY_START.items() if start.startswith(magic)), "")
+
+
+def type_of_kind(kind: str) -> EntryType:
+    """The entry type that a kind suggests."""
+    return _BY_SUFFIX.get(kind, EntryType.GENERIC)
+
+
+def shapefiles_beside(path: str) -> tuple[str, ...]:
+    """The paths at which the shapefile may be that a side file belongs to; none if it is no side file."""
+    suffix = suffix_of(path)
+    if suffix not in SHAPEFILE_SIDES:
+        return ()
+    stem = path[: -len(suffix)]
+    return f"{stem}shp", f"{stem}SHP"
+
+
+def sides_of_shapefile(path: str) -> tuple[str, ...]:
+    """The paths at which the side files of a shapefile may be; none if it is no shapefile."""
+    if suffix_of(path) != "shp":
+        return ()
+    stem = path[:-3]
+    return tuple(f"{stem}{form}" for side in sorted(SHAPEFILE_SIDES) for form in (side, side.upper()))
 
 
 def media_type_by_name(path: str) -> str:

@@ -2,6 +2,7 @@
 
 from aerotask.domain.access import Access
 from aerotask.domain.errors import FieldError, InvalidInput, TaskFailed
+from aerotask.sdk.changes import DescribeEntry
 from aerotask.sdk.context import Cancelled, RunContext
 from aerotask.sdk.dataset import DatasetView, EntryView
 from aerotask.sdk.params import EntryPath, FileName, NewEntryPath, ToolParams
@@ -12,6 +13,7 @@ __all__ = [
     "Access",
     "Cancelled",
     "DatasetView",
+    "DescribeEntry",
     "EntryPath",
     "EntryView",
     "FieldError",

@@ -33,6 +33,20 @@ class RemoveEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class DescribeEntry:
+    """What the index shall say of the entry at the path `at`, as long as it has the content that the run read."""
+
+    at: str
+    sha256: str
+    """Of the content, as it was read now."""
+    type: str
+    properties: Mapping[str, Any]
+    point_geom: Mapping[str, Any] | None = None
+    """GeoJSON in EPSG:4326, as is `polygon_geom`."""
+    polygon_geom: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ChangeSet:
     """Everything that one run declared; `edits` are in the order in which they were declared."""
 
@@ -40,3 +54,5 @@ class ChangeSet:
     """The first is the result; the others stand beside it."""
     edits: tuple[PutEntry | RemoveEntry, ...] = ()
     result: Mapping[str, Any] | None = field(default=None)
+    descriptions: tuple[DescribeEntry, ...] = ()
+    """Applied after the edits."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from aerotask.sdk.changes import DescribeEntry
+
 
 class Cancelled(BaseException):
     """The task has been cancelled. Not an `Exception`, so that a tool's own handlers let it pass."""
@@ -26,6 +28,10 @@ class RunContext(Protocol):
     def threads(self) -> int:
         """How many threads the run may keep busy."""
 
+    @property
+    def inputs(self) -> Mapping[str, Path]:
+        """Every input by its path."""
+
     def input(self, path: str) -> Path:
         """The content of a dataset entry as a read-only file under the entry's own name."""
 
@@ -43,6 +49,12 @@ class RunContext(Protocol):
 
     def remove_entry(self, path: str) -> None:
         """Remove the entry at `path`, with everything below it if it is a folder."""
+
+    def describe_entry(self, description: DescribeEntry) -> None:
+        """Have the index say this of an entry, unless its content is another by the time the run ends.
+
+        The path must be among the inputs of the run.
+        """
 
     def result(self, outcome: Mapping[str, Any]) -> None:
         """Set the structured outcome of the run (JSON values)."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from aerotask.domain import paths
 from aerotask.domain.errors import TaskFailed
 from aerotask.domain.texts import clean_json, clean_line
-from aerotask.sdk.changes import Artifact, ChangeSet, PutEntry, RemoveEntry
+from aerotask.sdk.changes import Artifact, ChangeSet, DescribeEntry, PutEntry, RemoveEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +41,18 @@ class Run:
     ) -> None:
         self.workdir = workdir
         self.threads = threads
-        self._inputs = inputs
+        self.inputs = inputs
         self._emit = emit
         self._furthest = 0.0
         self._artifacts: dict[str, Artifact] = {}
         self._edits: list[PutEntry | RemoveEntry] = []
+        self._descriptions: dict[str, DescribeEntry] = {}
         self._result: Mapping[str, Any] | None = None
 
     def input(self, path: str) -> Path:
         """The file that holds the entry's content."""
         try:
-            return self._inputs[path]
+            return self.inputs[path]
         except KeyError:
             raise TaskFailed(
                 f"The tool asked for {paths.shown(path)}, which its plan doesn't read.",
@@ -81,13 +82,28 @@ class Run:
         """Declare that the entry goes."""
         self._edits.append(RemoveEntry(paths.entry_path(path)))
 
+    def describe_entry(self, description: DescribeEntry) -> None:
+        """Declare what the index shall say of an input."""
+        self.input(description.at)
+        self._descriptions[description.at] = replace(
+            description,
+            properties=clean_json(description.properties),
+            point_geom=clean_json(description.point_geom),
+            polygon_geom=clean_json(description.polygon_geom),
+        )
+
     def result(self, outcome: Mapping[str, Any]) -> None:
         """Declare the structured outcome; a second declaration replaces the first."""
         self._result = clean_json(outcome)
 
     def changes(self) -> ChangeSet:
         """Everything declared so far."""
-        return ChangeSet(tuple(self._artifacts.values()), tuple(self._edits), self._result)
+        return ChangeSet(
+            tuple(self._artifacts.values()),
+            tuple(self._edits),
+            self._result,
+            tuple(self._descriptions.values()),
+        )
 
     def _own_file(self, path: Path) -> Path:
         resolved = path.resolve()

@@ -13,7 +13,7 @@ from aerotask.domain import paths
 from aerotask.domain.access import Access, Caller
 from aerotask.domain.errors import AerotaskError, Conflict, InvalidInput, NotFound
 from aerotask.domain.ids import DatasetId
-from aerotask.media.types import type_by_name
+from aerotask.media.types import shapefiles_beside, type_by_name
 from aerotask.services.access import AccessService
 from aerotask.services.storage import UNLIMITED, StorageLimits, refuse_beyond, within_limits
 from aerotask.store import entries, indexing, locks, orgs
@@ -199,6 +199,8 @@ async def put_content(
     await refuse_clash(connection, dataset_id, path)
     await entries.add_folders(connection, dataset_id, paths.parents(path))
     row = await entries.put_file(connection, dataset_id, path, content)
+    if shapefiles := shapefiles_beside(path):
+        await indexing.index_again(connection, dataset_id, shapefiles)
     await indexing.announce(connection)
     return row
 

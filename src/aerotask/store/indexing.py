@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Integer, bindparam, func, select, update
-from sqlalchemy.dialects.postgresql import INTERVAL
+from sqlalchemy import Integer, bindparam, func, select, text, update
+from sqlalchemy.dialects.postgresql import INTERVAL, JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aerotask.domain.ids import EntryId, new_id
+from aerotask.domain.ids import DatasetId, EntryId, new_id
 from aerotask.store.clock import db_now
 from aerotask.store.models import Entry
 
@@ -29,6 +29,7 @@ class Unindexed:
     path: str
     blob_key: str
     attempt: int
+    dataset_id: DatasetId
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ _CLAIM = (
         index_due_at=db_now() + bindparam("lease", type_=INTERVAL),
         index_attempts=Entry.index_attempts + 1,
     )
-    .returning(Entry.id, Entry.path, Entry.blob_key, Entry.index_attempts)
+    .returning(Entry.id, Entry.path, Entry.blob_key, Entry.index_attempts, Entry.dataset_id)
 )
 
 
@@ -71,7 +72,9 @@ async def claim(connection: AsyncConnection, *, at_most: int, lease_s: float) ->
     token = new_id()
     named = {"at_most": at_most, "token": token, "lease": timedelta(seconds=lease_s)}
     rows = await connection.execute(_CLAIM, named)
-    return [Unindexed(EntryId(row[0]), token, row[1], row[2] or "", row[3]) for row in rows]
+    return [
+        Unindexed(EntryId(row[0]), token, row[1], row[2] or "", row[3], DatasetId(row[4])) for row in rows
+    ]
 
 
 async def finish(connection: AsyncConnection, entry: Unindexed, found: Metadata) -> bool:
@@ -100,3 +103,43 @@ async def release(connection: AsyncConnection, entries: Sequence[Unindexed]) -> 
         .where(Entry.id.in_([entry.id for entry in entries]), Entry.index_token == entries[0].token)
         .values(index_token=None, index_due_at=db_now(), index_attempts=Entry.index_attempts - 1)
     )
+
+
+_REDESCRIBE = text("""
+    UPDATE entries SET type = found.type, sha256 = found.sha256, properties = found.properties,
+           point_geom = found.point_geom, polygon_geom = found.polygon_geom, indexed = true, index_token = NULL
+    FROM jsonb_to_recordset(:rows) AS found(path text, blob_key text, type text, sha256 text, properties jsonb,
+                                            point_geom jsonb, polygon_geom jsonb)
+    WHERE entries.dataset_id = :dataset_id AND entries.path = found.path COLLATE "C"
+      AND entries.blob_key = found.blob_key
+""").bindparams(bindparam("rows", type_=JSONB), bindparam("dataset_id", type_=Entry.dataset_id.type))
+
+
+async def redescribe(
+    connection: AsyncConnection, dataset_id: DatasetId, rows: Sequence[Mapping[str, Any]]
+) -> int:
+    """Store what was found anew of many entries, where they still have the content that was read; how many had.
+
+    Each row has `path`, `blob_key`, `sha256`, `type`, `properties`, `point_geom` and `polygon_geom`.
+    """
+    named = {"rows": list(rows), "dataset_id": dataset_id}
+    return (await connection.execute(_REDESCRIBE, named)).rowcount
+
+
+async def index_again(connection: AsyncConnection, dataset_id: DatasetId, paths: Sequence[str]) -> None:
+    """Have the files at these paths looked into once more; whoever is at it now, finishes in vain."""
+    await connection.execute(
+        update(Entry)
+        .where(Entry.dataset_id == dataset_id, Entry.path.in_(paths), Entry.blob_key.is_not(None))
+        .values(indexed=False, index_token=None, index_attempts=0, index_due_at=db_now())
+    )
+
+
+async def contents_at(
+    connection: AsyncConnection, dataset_id: DatasetId, paths: Sequence[str]
+) -> dict[str, str]:
+    """The blobs of those of the paths at which there is a file."""
+    query = select(Entry.path, Entry.blob_key).where(
+        Entry.dataset_id == dataset_id, Entry.path.in_(paths), Entry.blob_key.is_not(None)
+    )
+    return {path: key or "" for path, key in await connection.execute(query)}

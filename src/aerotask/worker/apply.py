@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
+from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.media.types import type_by_name
 from aerotask.services.entries import put_content, remove_content
 from aerotask.services.storage import StorageLimits, within_limits
-from aerotask.store import leases
+from aerotask.store import indexing, leases
 from aerotask.store.claims import ClaimedTask
 from aerotask.store.entries import Content
 from aerotask.store.leases import MadeArtifact, Report
 from aerotask.store.logs import LogLimits
+from aerotask.worker.descriptions import read_descriptions
 from aerotask.worker.outputs import Removal, StoredArtifact, StoredChanges, StoredPut
 
 
@@ -53,6 +56,8 @@ async def apply_success(  # noqa: PLR0913  one outcome, in parts
         async with within_limits(connection, storage, task.dataset_id):
             for edit in changes.edits:
                 await _apply(connection, task, edit)
+    if changes.descriptions is not None:
+        await _describe(connection, task, changes.descriptions)
 
 
 async def _apply(connection: AsyncConnection, task: ClaimedTask, edit: StoredPut | Removal) -> None:
@@ -61,6 +66,15 @@ async def _apply(connection: AsyncConnection, task: ClaimedTask, edit: StoredPut
     else:
         content = Content(edit.blob.key, edit.blob.sha256, edit.blob.size_bytes, type_by_name(edit.at))
         await put_content(connection, task.dataset_id, edit.at, content)
+
+
+async def _describe(connection: AsyncConnection, task: ClaimedTask, file: Path) -> None:
+    read = {item.path: item.blob_key for item in task.inputs}
+    batches = read_descriptions(file, may_write=task.writes, inputs=read.keys())
+    while batch := await asyncio.to_thread(next, batches, None):
+        await indexing.redescribe(
+            connection, task.dataset_id, [{**row, "blob_key": read[row["path"]]} for row in batch]
+        )
 
 
 def _made_artifact(made: StoredArtifact, ttl: timedelta) -> MadeArtifact:

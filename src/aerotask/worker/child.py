@@ -25,6 +25,7 @@ from aerotask.sandbox.limits import limit_memory, lower
 from aerotask.sdk.changes import ChangeSet, PutEntry
 from aerotask.sdk.context import Cancelled
 from aerotask.sdk.run import LogLine, Progress, Run
+from aerotask.worker.descriptions import write_descriptions
 from aerotask.worker.protocol import IndexJob, Job, ToolJob, decode_job, encode_event
 
 # How often progress is worth a message; the worker writes it once a second at most.
@@ -76,7 +77,8 @@ def run_child(own: socket.socket, registry: Registry) -> None:
         if isinstance(job, IndexJob):
             _describe_all(job, teller)
         else:
-            teller.tell("done", **_changes(_run_tool(job, registry, teller)))
+            changes = _run_tool(job, registry, teller)
+            teller.tell("done", **_changes(changes, Path(job.workdir)))
     except Cancelled:
         teller.tell("cancelled")
     # The edge of the process: whatever it was, the worker is told.
@@ -113,8 +115,10 @@ def _run_tool(job: ToolJob, registry: Registry, teller: Teller) -> ChangeSet:
     return run.changes()
 
 
-def _changes(changes: ChangeSet) -> dict[str, Any]:
+def _changes(changes: ChangeSet, workdir: Path) -> dict[str, Any]:
     return {
+        # Of a whole dataset they would be too long for a line.
+        "descriptions": write_descriptions(changes.descriptions, workdir) if changes.descriptions else None,
         "artifacts": [
             {"path": str(artifact.path), "name": artifact.name, "mediaType": artifact.media_type}
             for artifact in changes.artifacts

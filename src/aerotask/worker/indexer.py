@@ -14,6 +14,7 @@ from aerotask.blobs.port import BlobStore
 from aerotask.domain import paths
 from aerotask.domain.ids import new_id
 from aerotask.domain.texts import clean_json
+from aerotask.media.types import sides_of_shapefile
 from aerotask.sandbox.spawner import Spawner
 from aerotask.store import indexing
 from aerotask.store.engine import Database
@@ -111,7 +112,9 @@ class Indexer:
         async with self.db.begin() as connection:
             for entry, metadata in described:
                 await indexing.finish(connection, entry, metadata)
-        if begun is not None:
+        if begun is not None and ended.how is End.TIMED_OUT and described:
+            pass  # the others may have taken the time; it is tried again, sooner or later as the first
+        elif begun is not None:
             await self._give_up(waiting.pop(begun), _cause(ended))
         elif ended.how is not End.DONE:
             await asyncio.sleep(OUTAGE_RETRY_S)
@@ -125,7 +128,19 @@ class Indexer:
             await self.blobs.lend(entry.blob_key, target)
         except FileNotFoundError:  # replaced or removed meanwhile
             return None
+        await self._lend_sides(entry, target.parent)
         return target
+
+    async def _lend_sides(self, entry: Unindexed, folder: Path) -> None:
+        """The files without which a shapefile can't be read, beside it."""
+        wanted = sides_of_shapefile(entry.path)
+        if not wanted:
+            return
+        async with self.db.read() as connection:
+            sides = await indexing.contents_at(connection, entry.dataset_id, wanted)
+        for path, key in sides.items():
+            with suppress(FileNotFoundError):
+                await self.blobs.lend(key, folder / paths.base_name(path))
 
     async def _give_up(self, entry: Unindexed, detail: str) -> None:
         _log.warning("index.failed", entry_id=str(entry.id), detail=detail)

@@ -47,6 +47,8 @@ class StoredChanges:
     artifacts: tuple[StoredArtifact, ...]
     edits: tuple[StoredPut | Removal, ...]
     result: Mapping[str, Any] | None
+    descriptions: Path | None = None
+    """A file of the run's work folder, to be read with `read_descriptions`."""
 
     @property
     def blob_keys(self) -> list[str]:
@@ -76,6 +78,7 @@ async def store_outputs(
         artifacts=tuple([await _artifact(blobs, artifact, workdir) for artifact in declared["artifacts"]]),
         edits=tuple(stored),
         result=declared["result"],
+        descriptions=_own_file(told, workdir) if (told := declared.get("descriptions")) else None,
     )
 
 

@@ -1,0 +1,120 @@
+"""Which camera took a photo, and how much of the world it takes in."""
+
+from __future__ import annotations
+
+import functools
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+
+from aerotask.media.embedded import Embedded
+from aerotask.media.tagged import first_number, first_text, number, text
+
+Size = tuple[float, float]
+"""Width and height."""
+
+# Millimetres of the EXIF tag FocalPlaneResolutionUnit: inch, centimetre, millimetre, micrometre.
+_PLANE_UNITS_MM = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
+_FULL_FRAME_DIAGONAL_MM = math.hypot(36, 24)
+_LARGEST_SENSOR_MM = 200.0
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """What is known of the camera; lengths in millimetres."""
+
+    make: str | None
+    model: str | None
+    focal_length: float | None
+    focal_length_35: float | None
+    sensor_mm: Size | None
+    focal_length_px: float | None
+    """Of a calibrated camera."""
+
+    def to_properties(self) -> dict[str, object]:
+        """The known ones, under DroneDB's names."""
+        width, height = self.sensor_mm or (None, None)
+        both = [part.lower() for part in (self.make, self.model) if part]
+        named = {
+            "make": self.make,
+            "model": self.model,
+            "sensor": " ".join(both) or None,
+            "focalLength": self.focal_length,
+            "focalLength35": self.focal_length_35,
+            "sensorWidth": width,
+            "sensorHeight": height,
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+    def field_of_view(self, picture_px: tuple[int, int]) -> Size | None:
+        """The angles in degrees that the picture's width and height span."""
+        focal: float | None
+        if self.focal_length_px:
+            focal, (width, height) = self.focal_length_px, picture_px
+            return _angle(width, focal), _angle(height, focal)
+        if not self.focal_length or self.sensor_mm is None:
+            return None
+        # A picture of another shape than the sensor is cut at two sides.
+        across, upright = self.sensor_mm
+        shape = picture_px[0] / picture_px[1]
+        if shape < 1 < across / upright:
+            across, upright = upright, across
+        used = (across, across / shape) if shape >= across / upright else (upright * shape, upright)
+        return _angle(used[0], self.focal_length), _angle(used[1], self.focal_length)
+
+
+def camera(found: Embedded, picture_px: tuple[int, int]) -> Camera:
+    """The camera that a photo of this size was taken with."""
+    make = text(found.exif.get("Make")) or first_text(found.xmp, "tiff:Make")
+    model = text(found.exif.get("Model")) or first_text(found.xmp, "tiff:Model")
+    focal, focal_35 = _positive(found, "FocalLength"), _positive(found, "FocalLengthIn35mmFilm")
+    sensor = _known_sensor(model) or _sensor_by_resolution(found, picture_px)
+    if sensor is None and focal and focal_35:
+        sensor = _sensor_by_equivalent(focal, focal_35, picture_px)
+    return Camera(make, model, focal, focal_35, sensor, _calibrated(found, picture_px))
+
+
+@functools.cache
+def _sensors() -> Mapping[str, Size]:
+    listed = tomllib.loads(resources.files(__package__).joinpath("cameras.toml").read_text(encoding="utf-8"))
+    return {model: (float(width), float(height)) for model, (width, height) in listed["cameras"].items()}
+
+
+def _known_sensor(model: str | None) -> Size | None:
+    return _sensors().get((model or "").upper())
+
+
+def _sensor_by_resolution(found: Embedded, picture_px: tuple[int, int]) -> Size | None:
+    """From the pixels per unit of the sensor's surface."""
+    unit = _PLANE_UNITS_MM.get(int(number(found.exif.get("FocalPlaneResolutionUnit")) or 2))
+    across, upright = _positive(found, "FocalPlaneXResolution"), _positive(found, "FocalPlaneYResolution")
+    if unit is None or across is None or upright is None:
+        return None
+    size = picture_px[0] / across * unit, picture_px[1] / upright * unit
+    return size if max(size) <= _LARGEST_SENSOR_MM else None
+
+
+def _sensor_by_equivalent(focal: float, focal_35: float, picture_px: tuple[int, int]) -> Size | None:
+    """From the focal length that a 35 mm camera would need for the same diagonal (CIPA DCG-001)."""
+    diagonal_mm = _FULL_FRAME_DIAGONAL_MM * focal / focal_35
+    diagonal_px = math.hypot(*picture_px)
+    size = diagonal_mm * picture_px[0] / diagonal_px, diagonal_mm * picture_px[1] / diagonal_px
+    return size if max(size) <= _LARGEST_SENSOR_MM else None
+
+
+def _calibrated(found: Embedded, picture_px: tuple[int, int]) -> float | None:
+    """DJI's calibration, which is in pixels; anything that isn't near the picture's size is none."""
+    focal = first_number(found.xmp, "drone-dji:CalibratedFocalLength")
+    longest = max(picture_px)
+    return focal if focal is not None and longest / 4 < focal < longest * 50 else None
+
+
+def _positive(found: Embedded, tag: str) -> float | None:
+    value = number(found.exif.get(tag))
+    return value if value is not None and value > 0 else None
+
+
+def _angle(extent: float, focal: float) -> float:
+    return math.degrees(2 * math.atan(extent / (2 * focal)))

@@ -1,0 +1,163 @@
+"""What the header of a point cloud (LAS, LAZ, E57) tells: how many points, of what kind, and where."""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from laspy import LaspyException
+from laspy.header import LasHeader
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+
+from aerotask.domain.errors import InvalidInput
+from aerotask.domain.paths import shown
+from aerotask.media.ground import Place, place_of_bounds
+
+MAX_HEADER_BYTES = 16 * 1024 * 1024
+"""Everything before the points: the header and its variable-length records."""
+MAX_RECORDS = 10_000
+
+_HEADER = struct.Struct("<4s90xHLLBHL")
+_VLR_HEADER_BYTES = 54
+_COMPRESSED = 0x80
+_CHUNKED_COMPRESSORS = frozenset({2, 3})
+_E57_HEADER = struct.Struct("<8sLLQQQQ")
+# GeoTIFF keys of a projected and of a geographic CRS (OGC 19-008r4, 7.5); beyond the range they are no EPSG codes.
+_CRS_KEYS = (3072, 2048)
+_EPSG_CODES = range(1024, 32_767)
+
+
+@dataclass(frozen=True, slots=True)
+class CloudDescription:
+    """What was found, with the place where the cloud says its CRS."""
+
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    place: Place | None = None
+
+
+def describe(path: Path) -> CloudDescription:
+    """Read the header of the cloud at `path`; no point is decoded.
+
+    Raises:
+        InvalidInput: it is no point cloud (`unreadable-cloud`), or a part of it is missing (`damaged-cloud`).
+    """
+    file_bytes = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(_HEADER.size)
+        if start.startswith(b"ASTM-E57"):
+            return _describe_e57(start + file.read(16), file_bytes)
+        if not start.startswith(b"LASF"):
+            raise _unreadable(path, "it is empty" if not start else "it is neither LAS, LAZ nor E57")
+        header = _header(path, file, start)
+        _refuse_incomplete(header, file, file_bytes)
+    return _described(header)
+
+
+def _header(path: Path, file: BinaryIO, start: bytes) -> LasHeader:
+    if len(start) < _HEADER.size:
+        raise _damaged("the file ends within its header")
+    _, header_bytes, points_at, records, *_ = _HEADER.unpack(start)
+    if points_at > MAX_HEADER_BYTES or records > MAX_RECORDS:
+        raise _unreadable(path, f"its header claims {points_at:,} bytes and {records:,} records")
+    if records * _VLR_HEADER_BYTES > points_at - header_bytes:
+        raise _unreadable(path, f"its header has no room for the {records:,} records that it claims")
+    file.seek(0)
+    head = file.read(points_at)
+    if len(head) < points_at:
+        raise _damaged("the file ends within its header")
+    try:
+        return LasHeader.read_from(io.BytesIO(head))
+    # Whatever laspy stumbles over in a header that lies: an AssertionError, a struct.error, a ctypes error …
+    except (LaspyException, ValueError, LookupError, TypeError, AssertionError, struct.error) as error:
+        raise _unreadable(path, "its header makes no sense") from error
+
+
+def _refuse_incomplete(header: LasHeader, file: BinaryIO, file_bytes: int) -> None:
+    """Tell an upload that was cut, without decoding: the end of the points has to be in the file."""
+    if not header.are_points_compressed:
+        end = header.offset_to_point_data + header.point_count * header.point_format.size
+        if end > file_bytes:
+            raise _damaged(
+                f"it claims {header.point_count:,} points, which take {end:,} bytes, and has {file_bytes:,}"
+            )
+        return
+    if header.point_count == 0 or not _is_chunked(header):
+        return
+    # LAZ begins its points with the place of the table of chunks, or −1 and has it in its last 8 bytes.
+    file.seek(header.offset_to_point_data)
+    table_at = _signed(file.read(8))
+    if table_at == -1:
+        file.seek(-8, io.SEEK_END)
+        table_at = _signed(file.read(8))
+    if not header.offset_to_point_data < table_at <= file_bytes - 8:
+        raise _damaged("the table of its compressed points lies beyond the end of the file")
+
+
+def _is_chunked(header: LasHeader) -> bool:
+    records = header.vlrs.get("LasZipVlr")
+    data = records[0].record_data if records else b""
+    return len(data) >= 2 and struct.unpack_from("<H", data)[0] in _CHUNKED_COMPRESSORS
+
+
+def _signed(raw: bytes) -> int:
+    return int.from_bytes(raw, "little", signed=True) if len(raw) == 8 else 0
+
+
+def _described(header: LasHeader) -> CloudDescription:
+    bounds = [float(value) for value in (*header.mins, *header.maxs)]
+    crs = _crs(header)
+    properties: dict[str, Any] = {
+        "format": "laz" if header.are_points_compressed else "las",
+        "version": str(header.version),
+        "pointFormat": header.point_format.id,
+        "pointCount": header.point_count,
+        "dimensions": [str(name)[:64] for name in header.point_format.dimension_names][:256],
+        "crs": crs,
+        "software": header.generating_software.strip("\0 ")[:200],
+        "isCopc": any(record.user_id == "copc" for record in header.vlrs),
+    }
+    if header.creation_date is not None:
+        properties["created"] = header.creation_date.isoformat()
+    is_placed = header.point_count > 0 and all(map(math.isfinite, bounds))
+    if is_placed:
+        properties["bounds"] = bounds
+    place = place_of_bounds(crs, (bounds[0], bounds[1], bounds[3], bounds[4])) if crs and is_placed else None
+    return CloudDescription(properties, place)
+
+
+def _crs(header: LasHeader) -> str | None:
+    """`EPSG:…` where the CRS has a code, else WKT; None if the cloud says none that is known."""
+    for record in header.vlrs.get("WktCoordinateSystemVlr"):
+        try:
+            crs = CRS.from_wkt(record.string)
+            code = crs.to_epsg()
+        except CRSError:
+            continue
+        return f"EPSG:{code}" if code else crs.to_wkt()
+    keys = {key.id: key.value_offset for vlr in header.vlrs.get("GeoKeyDirectoryVlr") for key in vlr.geo_keys}
+    codes = (keys.get(key, 0) for key in _CRS_KEYS)
+    return next((f"EPSG:{code}" for code in codes if code in _EPSG_CODES), None)
+
+
+def _describe_e57(start: bytes, file_bytes: int) -> CloudDescription:
+    """ASTM E2807: the header says how long the file is; what it holds is in an XML section at its end."""
+    if len(start) < _E57_HEADER.size:
+        raise _damaged("the file ends within its header")
+    _, major, minor, length, xml_at, xml_bytes, _ = _E57_HEADER.unpack_from(start)
+    if length > file_bytes or xml_at + xml_bytes > file_bytes:
+        raise _damaged(f"it claims {length:,} bytes and has {file_bytes:,}")
+    return CloudDescription({"format": "e57", "version": f"{major}.{minor}"})
+
+
+def _unreadable(path: Path, why: str) -> InvalidInput:
+    return InvalidInput(f"{shown(path.name)} is not a readable point cloud: {why}.", code="unreadable-cloud")
+
+
+def _damaged(why: str) -> InvalidInput:
+    return InvalidInput(f"The point cloud is incomplete: {why}. Upload it again.", code="damaged-cloud")

@@ -1,0 +1,127 @@
+"""What EXIF and XMP tell of a photo: camera, time, position, orientation, and the ground that it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aerotask.media import pose
+from aerotask.media.camera import camera
+from aerotask.media.capture_time import capture_time
+from aerotask.media.embedded import Embedded, read_embedded
+from aerotask.media.footprint import View, footprint
+from aerotask.media.ground import GeoJson, point, polygon
+from aerotask.media.tagged import first_number, first_text, number, text
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoDescription:
+    """What was found in the metadata of a photo."""
+
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    point: GeoJson | None = None
+    footprint: GeoJson | None = None
+    is_panorama: bool = False
+
+
+def describe(path: Path, picture_px: tuple[int, int] | None) -> PhotoDescription:
+    """Read the metadata of the photo at `path`, whose width and height are known from elsewhere.
+
+    Broken metadata never fail; what is wrong is named in `metadataFaults`.
+    """
+    return interpret(read_embedded(path), picture_px)
+
+
+def interpret(found: Embedded, picture_px: tuple[int, int] | None) -> PhotoDescription:
+    """Make sense of a photo's metadata."""
+    size = picture_px if picture_px and min(picture_px) > 0 else _size(found)
+    where, how = pose.position(found), pose.orientation(found)
+    taken_with = camera(found, size or (1, 1))
+    when = capture_time(found, where.longitude if where else None)
+    panorama = _panorama(found)
+    height_m = pose.height_above_ground(found)
+    properties: dict[str, Any] = {
+        **(dict(zip(("width", "height"), size, strict=True)) if size else {}),
+        **taken_with.to_properties(),
+        **(when.to_properties() if when else {}),
+        **_orientation_properties(how),
+        **pose.flight(found),
+        **pose.accuracy(found),
+        **_present(
+            orientation=_whole(found.exif.get("Orientation")),
+            absoluteAltitude=pose.altitude(found),
+            relativeAltitude=height_m,
+            bandName=_band_name(found),
+            centralWavelength=first_number(found.xmp, "Camera:CentralWavelength"),
+            wavelengthFWHM=first_number(found.xmp, "Camera:WavelengthFWHM"),
+            rigCameraIndex=_whole(first_number(found.xmp, "Camera:RigCameraIndex")),
+            captureId=first_text(found.xmp, "MicaSense:CaptureId", "Camera:CaptureUUID"),
+            flightId=first_text(found.xmp, "MicaSense:FlightId", "Camera:FlightUUID"),
+        ),
+        **panorama,
+    }
+    if found.faults:
+        properties["metadataFaults"] = list(found.faults)
+    view = taken_with.field_of_view(size) if size and how and not panorama else None
+    shown = (
+        footprint(where.longitude, where.latitude, height_m, View(how.yaw, how.pitch, how.roll, *view))
+        if where and how and view and height_m is not None
+        else None
+    )
+    return PhotoDescription(
+        properties,
+        point(where.longitude, where.latitude, where.altitude_m) if where else None,
+        polygon(shown) if shown else None,
+        is_panorama=bool(panorama),
+    )
+
+
+def _size(found: Embedded) -> tuple[int, int] | None:
+    width = _whole(found.exif.get("ExifImageWidth")) or 0
+    height = _whole(found.exif.get("ExifImageHeight")) or 0
+    return (width, height) if width > 0 and height > 0 else None
+
+
+def _orientation_properties(how: pose.Orientation | None) -> dict[str, Any]:
+    if how is None:
+        return {"hasCameraOrientation": False}
+    return {
+        "hasCameraOrientation": True,
+        "cameraYaw": how.yaw,
+        "cameraPitch": how.pitch,
+        "cameraRoll": how.roll,
+    }
+
+
+def _panorama(found: Embedded) -> dict[str, Any]:
+    """The properties of a panorama (Google's GPano schema); empty if it is none."""
+    projection = text(found.xmp.get("GPano:ProjectionType"))
+    if projection is None:
+        return {}
+    return _present(
+        projectionType=projection,
+        croppedWidth=_whole(found.xmp.get("GPano:CroppedAreaImageWidthPixels")),
+        croppedHeight=_whole(found.xmp.get("GPano:CroppedAreaImageHeightPixels")),
+        croppedX=_whole(found.xmp.get("GPano:CroppedAreaLeftPixels")),
+        croppedY=_whole(found.xmp.get("GPano:CroppedAreaTopPixels")),
+        poseHeading=number(found.xmp.get("GPano:PoseHeadingDegrees")),
+        posePitch=number(found.xmp.get("GPano:PosePitchDegrees")),
+        poseRoll=number(found.xmp.get("GPano:PoseRollDegrees")),
+    )
+
+
+def _band_name(found: Embedded) -> str | None:
+    """The name of the band that the picture shows, or of all in its order."""
+    names = found.xmp.get("Camera:BandName") or found.xmp.get("drone-dji:BandName")
+    return ", ".join(names)[:200] if isinstance(names, tuple) else text(names)
+
+
+def _whole(value: Any) -> int | None:
+    found = number(value)
+    return round(found) if found is not None and abs(found) < 2**53 else None
+
+
+def _present(**properties: Any) -> dict[str, Any]:
+    return {name: value for name, value in properties.items() if value is not None}

@@ -1,0 +1,138 @@
+"""Where the camera was, how it looked and how fast it flew, from EXIF and the XMP of the drone's maker."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aerotask.media.embedded import Embedded
+from aerotask.media.tagged import first_number, number, text
+
+# To metres per second, by the EXIF tag GPSSpeedRef: km/h, mph, knots.
+_SPEED_UNITS = {"K": 1 / 3.6, "M": 0.44704, "N": 1852 / 3600}
+_BELOW_SEA_LEVEL = (b"\x01", 1, "1")
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Degrees in WGS 84, and metres above the sea (or the ellipsoid: cameras differ and don't say)."""
+
+    longitude: float
+    latitude: float
+    altitude_m: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """Degrees: yaw clockwise from north, pitch −90 straight down and 0 at the horizon."""
+
+    yaw: float
+    pitch: float
+    roll: float
+
+
+def position(found: Embedded) -> Position | None:
+    """Where the camera was; the null island is where receivers without a fix believe they are."""
+    longitude, latitude = _coordinates(found)
+    if longitude is None or latitude is None or abs(longitude) > 180 or abs(latitude) > 90:
+        return None
+    if longitude == 0 and latitude == 0:
+        return None
+    return Position(longitude, latitude, altitude(found))
+
+
+def altitude(found: Embedded) -> float | None:
+    """Metres above the sea or the ellipsoid."""
+    height = number(found.gps.get("GPSAltitude"))
+    if height is None:
+        return first_number(found.xmp, "drone-dji:AbsoluteAltitude")
+    return -height if found.gps.get("GPSAltitudeRef") in _BELOW_SEA_LEVEL else height
+
+
+def height_above_ground(found: Embedded) -> float | None:
+    """Metres above the take-off (DJI) or the ground (Pix4D's tag: senseFly, Parrot)."""
+    return first_number(found.xmp, "drone-dji:RelativeAltitude", "Camera:AboveGroundAltitude")
+
+
+def orientation(found: Embedded) -> Orientation | None:
+    """How the camera looked."""
+    for prefix, suffix in (("drone-dji:Gimbal", "Degree"), ("drone-parrot:Camera", "Degree")):
+        angles = _angles(found, prefix, suffix)
+        if angles is not None:
+            return Orientation(*angles)
+    angles = _angles(found, "Camera:", "")
+    if angles is None:
+        return None
+    yaw, pitch, roll = angles
+    # Pix4D counts the pitch from straight down; senseFly has the roll the other way round.
+    maker = text(found.exif.get("Make")) or ""
+    return Orientation(yaw, pitch - 90, -roll if maker.lower() == "sensefly" else roll)
+
+
+def flight(found: Embedded) -> dict[str, float]:
+    """The aircraft's own angles in degrees and its speed in m/s, as properties."""
+    properties: dict[str, float] = {}
+    for name in ("Yaw", "Pitch", "Roll"):
+        angle = first_number(found.xmp, f"drone-dji:Flight{name}Degree", f"drone-parrot:Drone{name}Degree")
+        if angle is not None:
+            properties[f"flight{name}"] = angle
+    speed = _speed(found)
+    return properties if speed is None else {**properties, "flightSpeed": speed}
+
+
+def accuracy(found: Embedded) -> dict[str, float]:
+    """How exact the position is, in metres, as properties."""
+    across = _largest(found, "drone-dji:RtkStdLat", "drone-dji:RtkStdLon")
+    if across is None:
+        across = first_number(found.xmp, "Camera:GPSXYAccuracy")
+    if across is None:
+        across = number(found.gps.get("GPSHPositioningError"))
+    upwards = first_number(found.xmp, "drone-dji:RtkStdHgt", "Camera:GPSZAccuracy")
+    dilution = number(found.gps.get("GPSDOP"))
+    named = {"gpsXYAccuracy": across, "gpsZAccuracy": upwards, "gpsDop": dilution}
+    return {name: value for name, value in named.items() if value is not None and value >= 0}
+
+
+def _coordinates(found: Embedded) -> tuple[float | None, float | None]:
+    longitude = _degrees(found.gps.get("GPSLongitude"), found.gps.get("GPSLongitudeRef"), "W")
+    latitude = _degrees(found.gps.get("GPSLatitude"), found.gps.get("GPSLatitudeRef"), "S")
+    if longitude is None or latitude is None:
+        # Some of DJI's firmware spells it like that.
+        longitude = first_number(found.xmp, "drone-dji:GpsLongitude", "drone-dji:GpsLongtitude")
+        latitude = first_number(found.xmp, "drone-dji:GpsLatitude")
+    return longitude, latitude
+
+
+def _degrees(parts: Any, side: Any, negative: str) -> float | None:
+    """Degrees, minutes and seconds as degrees."""
+    if not isinstance(parts, tuple) or not 1 <= len(parts) <= 3:
+        return None
+    values = [number(part) for part in parts]
+    if any(value is None or value < 0 for value in values):
+        return None
+    degrees = math.fsum((value or 0.0) / 60**place for place, value in enumerate(values))
+    return -degrees if str(side).upper().startswith(negative) else degrees
+
+
+def _angles(found: Embedded, prefix: str, suffix: str) -> tuple[float, float, float] | None:
+    yaw, pitch, roll = (number(found.xmp.get(f"{prefix}{name}{suffix}")) for name in ("Yaw", "Pitch", "Roll"))
+    if yaw is None or pitch is None or max(abs(yaw), abs(pitch), abs(roll or 0.0)) > 360:
+        return None
+    return yaw, pitch, roll or 0.0
+
+
+def _speed(found: Embedded) -> float | None:
+    parts = [number(found.xmp.get(f"drone-dji:Flight{axis}Speed")) for axis in "XYZ"]
+    known = [part for part in parts if part is not None]
+    if known:
+        return round(math.hypot(*known), 3)
+    speed = number(found.gps.get("GPSSpeed"))
+    unit = _SPEED_UNITS.get(str(found.gps.get("GPSSpeedRef", "K")).upper())
+    return None if speed is None or unit is None else round(speed * unit, 3)
+
+
+def _largest(found: Embedded, *names: str) -> float | None:
+    values: Mapping[str, float | None] = {name: number(found.xmp.get(name)) for name in names}
+    return max((value for value in values.values() if value is not None), default=None)

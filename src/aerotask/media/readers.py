@@ -1,0 +1,176 @@
+"""Describes many files in processes of their own, so that one that crashes or hangs takes nothing with it."""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import select
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from aerotask.media.describe import Description, given_up
+from aerotask.media.types import EntryType
+
+PATIENCE_S = 60.0
+"""How long one file may take, beside the time to read it."""
+SLOWEST_BYTES_PER_S = 20_000_000
+START_TIMEOUT_S = 120.0
+_MAX_WAITING = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found of one file, and the SHA-256 of its content."""
+
+    path: str
+    sha256: str
+    description: Description
+
+
+@contextmanager
+def describing(files: Mapping[str, Path], *, processes: int) -> Iterator[Iterator[Found]]:
+    """What is found of each file by its path, as it comes; leaving the block ends the processes."""
+    work = _Work(files)
+    workers = [
+        threading.Thread(target=work.run, name=f"reader-{number}", daemon=True)
+        for number in range(max(min(processes, len(files)), 1))
+    ]
+    for worker in workers:
+        worker.start()
+    try:
+        yield work.results()
+    finally:
+        work.stop()
+        for worker in workers:
+            worker.join()
+
+
+class _Work:
+    """The files to be described, shared by threads that each feed one process."""
+
+    def __init__(self, files: Mapping[str, Path]) -> None:
+        self._total = len(files)
+        self._waiting = iter(files.items())
+        self._lock = threading.Lock()
+        self._found: queue.Queue[Found | BaseException] = queue.Queue(_MAX_WAITING)
+        self._stopped = threading.Event()
+        self._readers: set[_Reader] = set()
+
+    def results(self) -> Iterator[Found]:
+        for _ in range(self._total):
+            found = self._found.get()
+            if isinstance(found, BaseException):
+                raise found
+            yield found
+
+    def run(self) -> None:
+        try:
+            self._describe_all()
+        # The thread's edge: whoever waits for results must learn of it.
+        except BaseException as error:  # noqa: BLE001
+            self._tell(error)
+
+    def stop(self) -> None:
+        self._stopped.set()
+        with self._lock:
+            for reader in self._readers:
+                reader.kill()
+
+    def _describe_all(self) -> None:
+        reader: _Reader | None = None
+        try:
+            while (item := self._next()) is not None:
+                if reader is None:
+                    reader = self._start()
+                path, file = item
+                told = reader.ask(file)
+                if self._stopped.is_set():
+                    return
+                if isinstance(told, str):
+                    self._end(reader)
+                    reader = None
+                    self._tell(Found(path, _sha256(file), given_up(told)))
+                else:
+                    self._tell(_found(path, told))
+        finally:
+            if reader is not None:
+                self._end(reader)
+
+    def _next(self) -> tuple[str, Path] | None:
+        with self._lock:
+            return None if self._stopped.is_set() else next(self._waiting, None)
+
+    def _start(self) -> _Reader:
+        with self._lock:
+            reader = _Reader()
+            self._readers.add(reader)
+            return reader
+
+    def _end(self, reader: _Reader) -> None:
+        with self._lock:
+            self._readers.discard(reader)
+        reader.end()
+
+    def _tell(self, found: Found | BaseException) -> None:
+        while not self._stopped.is_set():
+            with suppress(queue.Full):
+                self._found.put(found, timeout=1)
+                return
+
+
+class _Reader:
+    """One process of `aerotask.media.reader`."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "aerotask.media.reader"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self._is_new = True
+
+    def ask(self, file: Path) -> dict[str, Any] | str:
+        """What the process says of the file, or what became of the process."""
+        if self._process.stdin is None or self._process.stdout is None:
+            raise RuntimeError("the reader has no pipes")
+        timeout_s = PATIENCE_S + file.stat().st_size / SLOWEST_BYTES_PER_S
+        timeout_s += START_TIMEOUT_S if self._is_new else 0
+        self._is_new = False
+        line = b""
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(orjson.dumps({"path": str(file)}) + b"\n")
+            self._process.stdin.flush()
+            ready, _, _ = select.select([self._process.stdout], [], [], timeout_s)
+            if not ready:
+                return f"it took longer than {timeout_s:.0f} s"
+            line = self._process.stdout.readline()
+        if line.endswith(b"\n"):
+            return dict(orjson.loads(line))
+        return "it ended its reader"
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def end(self) -> None:
+        self._process.kill()
+        # Closes the pipes, and reaps.
+        with suppress(BrokenPipeError):
+            self._process.communicate()
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _found(path: str, told: Mapping[str, Any]) -> Found:
+    description = Description(EntryType(told["type"]), told["properties"], told["point"], told["polygon"])
+    return Found(path, str(told["sha256"]), description)

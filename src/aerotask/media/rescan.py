@@ -1,0 +1,86 @@
+"""Describes the inputs of a run anew and declares what was found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aerotask.domain.errors import TaskFailed
+from aerotask.domain.paths import shown
+from aerotask.media.readers import Found, describing
+from aerotask.media.types import EntryType, shapefiles_beside
+from aerotask.sdk import DescribeEntry, RunContext
+
+MAX_LISTED = 1000
+"""Failed entries that the result lists; their number is `total - ok` in any case."""
+MAX_LOGGED = 100
+# What a file weighs beside its bytes, so that many small files move the progress too.
+_FILE_WEIGHT_BYTES = 256 * 1024
+
+
+@dataclass(slots=True)
+class _Tally:
+    ok: int = 0
+    failed: list[dict[str, str]] = field(default_factory=list)
+    by_type: Counter[str] = field(default_factory=Counter)
+
+
+def rescan(ctx: RunContext, *, types: Collection[EntryType], stop_on_error: bool) -> None:
+    """Describe every input whose content is one of an entry to look into, in processes of their own.
+
+    Raises:
+        TaskFailed: with `stop_on_error`, an entry can't be read (`unreadable-entry`).
+    """
+    files = _to_describe(ctx.inputs, types)
+    ctx.log(f"Reading {len(files):,} entries anew, {ctx.threads} at a time.")
+    weights = {path: file.stat().st_size + _FILE_WEIGHT_BYTES for path, file in files.items()}
+    whole, done = max(sum(weights.values()), 1), 0
+    tally = _Tally()
+    with describing(files, processes=ctx.threads) as results:
+        for found in results:
+            _note(ctx, found, tally, stop_on_error=stop_on_error)
+            done += weights[found.path]
+            ctx.progress(done / whole, "reading")
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(tally.by_type.items()))
+    ctx.log(f"{tally.ok:,} of {len(files):,} entries could be read{f': {kinds}' if kinds else ''}.")
+    ctx.result(
+        {
+            "total": len(files),
+            "ok": tally.ok,
+            "failed": sorted(tally.failed, key=lambda failure: failure["path"])[:MAX_LISTED],
+        }
+    )
+
+
+def _note(ctx: RunContext, found: Found, tally: _Tally, *, stop_on_error: bool) -> None:
+    fault = found.description.fault
+    if fault is None:
+        tally.ok += 1
+        tally.by_type[found.description.type] += 1
+    elif stop_on_error:
+        raise TaskFailed(
+            f"{shown(found.path)} can't be read, so nothing was changed: {fault}", code="unreadable-entry"
+        )
+    else:
+        tally.failed.append({"path": found.path, "error": fault})
+        if len(tally.failed) <= MAX_LOGGED:
+            ctx.log(f"{shown(found.path)}: {fault}")
+    ctx.describe_entry(
+        DescribeEntry(
+            at=found.path,
+            sha256=found.sha256,
+            type=found.description.type,
+            properties=found.description.properties,
+            point_geom=found.description.point,
+            polygon_geom=found.description.polygon,
+        )
+    )
+
+
+def _to_describe(inputs: Mapping[str, Path], types: Collection[EntryType]) -> Mapping[str, Path]:
+    """The inputs without the side files of shapefiles that only came along with these."""
+    if EntryType.GENERIC in types:
+        return inputs
+    return {path: file for path, file in inputs.items() if not inputs.keys() & {*shapefiles_beside(path)}}

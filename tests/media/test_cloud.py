@@ -1,0 +1,119 @@
+"""Point clouds by their headers: laspy writes them, and some lie."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import laspy
+import numpy as np
+import pytest
+from rasterio.crs import CRS
+
+from aerotask.domain.errors import InvalidInput
+from aerotask.media.cloud import describe
+
+
+def write_cloud(
+    path: Path, *, points: int = 1000, version: str = "1.4", point_format: int = 7, crs: str | None = None
+) -> Path:
+    """A cloud in the rectangle (500000, 5000000) to (500100, 5000200), 10 to 30 m high."""
+    header = laspy.LasHeader(version=version, point_format=point_format)
+    header.offsets, header.scales = np.array([500_000, 5_000_000, 0]), np.array([0.001] * 3)
+    if crs is not None:
+        header.vlrs.append(laspy.vlrs.known.WktCoordinateSystemVlr(CRS.from_string(crs).to_wkt()))
+        header.global_encoding.wkt = True
+    cloud = laspy.LasData(header)
+    cloud.x = np.linspace(500_000, 500_100, points)
+    cloud.y = np.linspace(5_000_000, 5_000_200, points)
+    cloud.z = np.linspace(10, 30, points)
+    cloud.write(path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["las", "laz"])
+def test_the_header_tells_counts_bounds_dimensions_and_crs(tmp_path: Path, suffix: str) -> None:
+    found = describe(write_cloud(tmp_path / f"a.{suffix}", crs="EPSG:32632"))
+    assert found.properties["format"] == suffix
+    assert (found.properties["version"], found.properties["pointFormat"]) == ("1.4", 7)
+    assert (found.properties["pointCount"], found.properties["crs"]) == (1000, "EPSG:32632")
+    assert found.properties["bounds"] == pytest.approx([500_000, 5_000_000, 10, 500_100, 5_000_200, 30])
+    assert {"X", "intensity", "red", "gps_time"} <= set(found.properties["dimensions"])
+    assert found.place is not None
+    # The zone's central meridian, 9° east, is at an easting of 500,000.
+    assert found.place.centre["coordinates"] == pytest.approx([9.000635, 45.154], abs=1e-3)
+
+
+def test_geotiff_keys_tell_the_crs_too(tmp_path: Path) -> None:
+    header = laspy.LasHeader(version="1.2", point_format=3)
+    keys = struct.pack("<12H", 1, 1, 0, 2, 1024, 0, 1, 1, 3072, 0, 1, 32615)
+    header.vlrs.append(laspy.VLR("LASF_Projection", 34735, "", keys))
+    laspy.LasData(header).write(tmp_path / "a.las")
+    assert describe(tmp_path / "a.las").properties["crs"] == "EPSG:32615"
+
+
+def test_a_cloud_without_crs_has_bounds_but_no_place(tmp_path: Path) -> None:
+    found = describe(write_cloud(tmp_path / "a.las"))
+    assert found.properties["crs"] is None
+    assert found.properties["bounds"][0] == pytest.approx(500_000)
+    assert found.place is None
+
+
+def test_a_cloud_without_points_has_no_bounds(tmp_path: Path) -> None:
+    laspy.LasData(laspy.LasHeader(version="1.4", point_format=6)).write(tmp_path / "a.las")
+    found = describe(tmp_path / "a.las")
+    assert (found.properties["pointCount"], "bounds" in found.properties) == (0, False)
+
+
+@pytest.mark.parametrize("suffix", ["las", "laz"])
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.99])
+def test_a_cloud_that_was_cut_is_named(tmp_path: Path, suffix: str, share: float) -> None:
+    whole = write_cloud(tmp_path / f"a.{suffix}", points=20_000).read_bytes()
+    (tmp_path / f"a.{suffix}").write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(InvalidInput, match="incomplete") as caught:
+        describe(tmp_path / f"a.{suffix}")
+    assert caught.value.code == "damaged-cloud"
+
+
+@pytest.mark.parametrize(
+    ("at", "lie", "message"),
+    [
+        pytest.param(96, struct.pack("<L", 0xFFFFFFF0), "claims 4,294,967,280 bytes", id="points far away"),
+        pytest.param(100, struct.pack("<L", 0xFFFFFFFF), "4,294,967,295 records", id="endless records"),
+        pytest.param(100, struct.pack("<L", 5000), "no room for the 5,000 records", id="more records than room"),
+        pytest.param(94, struct.pack("<H", 10), "makes no sense", id="a header shorter than itself"),
+        pytest.param(105, struct.pack("<H", 1), "makes no sense", id="points smaller than their format"),
+        pytest.param(247, struct.pack("<Q", 2**60), "1,152,921,504,606,846,976 points", id="2^60 points"),
+    ],
+)  # fmt: skip
+def test_a_header_that_lies_is_named(tmp_path: Path, at: int, lie: bytes, message: str) -> None:
+    content = bytearray(write_cloud(tmp_path / "a.las").read_bytes())
+    content[at : at + len(lie)] = lie
+    (tmp_path / "a.las").write_bytes(content)
+    with pytest.raises(InvalidInput, match=message):
+        describe(tmp_path / "a.las")
+
+
+@pytest.mark.parametrize("content", [b"", b"LASF", b"no cloud at all", b"ASTM-E57"])
+def test_what_is_no_cloud_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.laz").write_bytes(content)
+    with pytest.raises(InvalidInput):
+        describe(tmp_path / "a.laz")
+
+
+def test_an_e57_cloud_tells_its_version(tmp_path: Path) -> None:
+    header = struct.pack("<8sLLQQQQ", b"ASTM-E57", 1, 0, 100, 48, 10, 1024)
+    (tmp_path / "a.e57").write_bytes(header + b"\0" * 52)
+    assert describe(tmp_path / "a.e57").properties == {"format": "e57", "version": "1.0"}
+    (tmp_path / "a.e57").write_bytes(header + b"\0" * 51)
+    with pytest.raises(InvalidInput, match="claims 100 bytes and has 99"):
+        describe(tmp_path / "a.e57")
+
+
+def test_the_brighton_cloud(real_data: Path) -> None:
+    found = describe(real_data / "brighton" / "model.laz")
+    assert (found.properties["pointCount"], found.properties["crs"]) == (940_393, "EPSG:32615")
+    assert found.properties["bounds"] == pytest.approx(
+        [576_661.97, 5_188_114.06, 156.06, 576_768.25, 5_188_211.70, 168.92], abs=0.01
+    )
+    assert found.place is not None

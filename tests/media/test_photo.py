@@ -1,0 +1,287 @@
+"""What a photo's EXIF and XMP come to mean, by the makers' own conventions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aerotask.media.embedded import Embedded, read_embedded
+from aerotask.media.photo import PhotoDescription, interpret
+from aerotask.media.xmp import XmpValue
+
+NORTH_WEST: dict[str, Any] = {
+    "GPSLatitudeRef": "N",
+    "GPSLatitude": (46.0, 30.0, 36.0),
+    "GPSLongitudeRef": "W",
+    "GPSLongitude": (91.0, 59.0, 24.0),
+    "GPSAltitude": 198.5,
+}
+
+
+def photo(
+    exif: Mapping[str, Any] | None = None,
+    xmp: Mapping[str, XmpValue] | None = None,
+    size: tuple[int, int] | None = (4000, 3000),
+    **gps: Any,
+) -> PhotoDescription:
+    return interpret(Embedded({**(exif or {}), "gps": gps}, xmp or {}), size)
+
+
+def test_position_is_in_degrees_with_the_altitude_last() -> None:
+    assert photo(None, None, **NORTH_WEST).point == {"type": "Point", "coordinates": [-91.99, 46.51, 198.5]}
+
+
+def test_a_height_below_the_sea_is_negative() -> None:
+    found = photo(**{**NORTH_WEST, "GPSAltitudeRef": b"\x01"})
+    assert found.properties["absoluteAltitude"] == -198.5
+
+
+@pytest.mark.parametrize(
+    "gps",
+    [
+        {"GPSLatitude": (0.0, 0.0, 0.0), "GPSLongitude": (0.0, 0.0, 0.0)},
+        {"GPSLatitude": (95.0, 0.0, 0.0), "GPSLongitude": (10.0, 0.0, 0.0)},
+        {"GPSLatitude": (45.0, 0.0, 0.0)},
+        {"GPSLatitude": "46.5", "GPSLongitude": "-91"},
+        {"GPSLatitude": (45.0, -3.0, 0.0), "GPSLongitude": (10.0, 0.0, 0.0)},
+        {"GPSLatitude": (45.0, 1.0, 0.0, 4.0), "GPSLongitude": (10.0, 0.0, 0.0)},
+    ],
+)
+def test_a_position_that_can_not_be_is_none(gps: dict[str, Any]) -> None:
+    assert photo(**gps).point is None
+
+
+def test_dji_gimbal_height_speed_and_accuracy() -> None:
+    found = photo(
+        {"Make": "DJI", "Model": "FC6310R"},
+        {
+            "drone-dji:GimbalYawDegree": "+45.00",
+            "drone-dji:GimbalPitchDegree": "-89.90",
+            "drone-dji:GimbalRollDegree": "+0.00",
+            "drone-dji:FlightYawDegree": "+46.00",
+            "drone-dji:RelativeAltitude": "+39.80",
+            "drone-dji:FlightXSpeed": "+3.0",
+            "drone-dji:FlightYSpeed": "-4.0",
+            "drone-dji:FlightZSpeed": "0.0",
+            "drone-dji:RtkStdLon": "0.012",
+            "drone-dji:RtkStdLat": "0.015",
+            "drone-dji:RtkStdHgt": "0.03",
+        },
+    ).properties
+    assert (found["hasCameraOrientation"], found["cameraYaw"], found["cameraPitch"]) == (True, 45.0, -89.9)
+    assert (found["cameraRoll"], found["flightYaw"], found["relativeAltitude"]) == (0.0, 46.0, 39.8)
+    assert (found["flightSpeed"], found["gpsXYAccuracy"], found["gpsZAccuracy"]) == (5.0, 0.015, 0.03)
+    assert (found["sensor"], found["sensorWidth"], found["sensorHeight"]) == ("dji fc6310r", 13.2, 8.8)
+
+
+def test_dji_position_from_xmp_where_exif_has_none() -> None:
+    found = photo(xmp={"drone-dji:GpsLatitude": "46.51", "drone-dji:GpsLongtitude": "-91.99"})
+    assert found.point == {"type": "Point", "coordinates": [-91.99, 46.51]}
+
+
+def test_pix4d_counts_the_pitch_from_straight_down() -> None:
+    found = photo({"Make": "Parrot"}, {"Camera:Yaw": "90", "Camera:Pitch": "5", "Camera:Roll": "-2"})
+    assert [found.properties[f"camera{name}"] for name in ("Yaw", "Pitch", "Roll")] == [90.0, -85.0, -2.0]
+
+
+def test_sensefly_has_the_roll_the_other_way_round() -> None:
+    found = photo(
+        {"Make": "senseFly", "Model": "S.O.D.A."},
+        {
+            "Camera:Yaw": "10.5",
+            "Camera:Pitch": "3.5",
+            "Camera:Roll": "4.25",
+            "Camera:AboveGroundAltitude": "120.5",
+            "Camera:GPSXYAccuracy": "0.02",
+            "Camera:GPSZAccuracy": "0.05",
+        },
+    ).properties
+    assert (found["cameraYaw"], found["cameraPitch"], found["cameraRoll"]) == (10.5, -86.5, -4.25)
+    assert (found["relativeAltitude"], found["gpsXYAccuracy"], found["gpsZAccuracy"]) == (120.5, 0.02, 0.05)
+
+
+def test_parrot_names_the_camera_beside_the_drone() -> None:
+    found = photo(
+        {"Make": "Parrot", "Model": "Anafi"},
+        {
+            "drone-parrot:CameraYawDegree": "12",
+            "drone-parrot:CameraPitchDegree": "-90",
+            "drone-parrot:CameraRollDegree": "1",
+            "drone-parrot:DroneYawDegree": "13",
+        },
+    ).properties
+    assert (found["cameraYaw"], found["cameraPitch"], found["cameraRoll"]) == (12.0, -90.0, 1.0)
+    assert found["flightYaw"] == 13.0
+
+
+def test_a_micasense_band() -> None:
+    found = photo(
+        {
+            "Make": "MicaSense",
+            "Model": "RedEdge-M",
+            "FocalLength": 5.5,
+            "FocalPlaneXResolution": 266.666667,
+            "FocalPlaneYResolution": 266.666667,
+            "FocalPlaneResolutionUnit": 4,
+            "DateTimeOriginal": "2017:10:19 20:40:39",
+        },
+        {"Camera:BandName": "NIR", "Camera:CentralWavelength": "840", "Camera:RigCameraIndex": "3"},
+        (1280, 960),
+        **NORTH_WEST,
+        GPSDOP=1.33,
+    ).properties
+    assert (found["bandName"], found["centralWavelength"], found["rigCameraIndex"]) == ("NIR", 840.0, 3)
+    assert (found["sensorWidth"], found["sensorHeight"], found["gpsDop"]) == (4.8, 3.6, 1.33)
+    # Its clock shows UTC, wherever it flies.
+    assert found["captureTimeText"] == "2017-10-19T20:40:39.000+00:00"
+    assert found["captureTimeZoneSource"] == "camera"
+
+
+def test_several_bands_are_named_in_their_order() -> None:
+    assert photo(xmp={"Camera:BandName": ("Red", "Green", "NIR")}).properties["bandName"] == "Red, Green, NIR"
+
+
+def test_the_size_of_the_sensor_from_its_resolution() -> None:
+    found = photo(
+        {"FocalPlaneXResolution": 250.0, "FocalPlaneYResolution": 250.0, "FocalPlaneResolutionUnit": 4}
+    )
+    assert (found.properties["sensorWidth"], found.properties["sensorHeight"]) == (16.0, 12.0)
+
+
+def test_the_size_of_the_sensor_from_the_equivalent_focal_length() -> None:
+    # A third of the full frame's diagonal of 43.27 mm, in the shape 4:3: 14.42 · 0.8 by 14.42 · 0.6.
+    found = photo({"FocalLength": 10.0, "FocalLengthIn35mmFilm": 30})
+    assert found.properties["sensorWidth"] == pytest.approx(11.54, abs=0.01)
+    assert found.properties["sensorHeight"] == pytest.approx(8.65, abs=0.01)
+
+
+def test_a_photo_straight_down_shows_the_ground_below_it() -> None:
+    # 12 mm of sensor over 10 mm at 100 m: 120 m across; the 16:9 picture uses 6.75 mm of the height: 67.5 m.
+    found = photo(
+        {
+            "FocalLength": 10.0,
+            "FocalPlaneXResolution": 4000 / 12,
+            "FocalPlaneYResolution": 2250 / 6.75,
+            "FocalPlaneResolutionUnit": 4,
+        },
+        {
+            "drone-dji:GimbalYawDegree": "0",
+            "drone-dji:GimbalPitchDegree": "-90",
+            "drone-dji:RelativeAltitude": "100",
+        },
+        (4000, 2250),
+        GPSLatitude=(0.0, 0.0, 0.001),
+        GPSLongitude=(0.0, 0.0, 0.0),
+    )
+    assert found.footprint is not None
+    ring = found.footprint["coordinates"][0]
+    assert len(ring) == 5
+    assert max(x for x, _ in ring) - min(x for x, _ in ring) == pytest.approx(120 / 111_319.49, rel=1e-4)
+    assert max(y for _, y in ring) - min(y for _, y in ring) == pytest.approx(67.5 / 110_574.28, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("exif", "xmp", "gps", "shown", "source"),
+    [
+        pytest.param(
+            {"OffsetTimeOriginal": "+02:00"}, {}, {}, "2021-06-01T12:30:00.000+02:00", "exif", id="its offset"
+        ),
+        pytest.param(
+            {"SubsecTimeOriginal": "25"}, {}, {}, "2021-06-01T12:30:00.250+00:00", "none", id="nothing known"
+        ),
+        pytest.param(
+            {},
+            {"xmp:CreateDate": "2021-06-01T12:30:00.4-07:00"},
+            {},
+            "2021-06-01T12:30:00.000-07:00",
+            "xmp",
+            id="xmp",
+        ),
+        pytest.param(
+            {},
+            {"drone-dji:UTCAtExposure": "2021-06-01T07:00:00.12"},
+            {},
+            "2021-06-01T12:30:00.000+05:30",
+            "xmp",
+            id="dji's utc",
+        ),
+        pytest.param(
+            {},
+            {},
+            {"GPSDateStamp": "2021:06:01", "GPSTimeStamp": (16.0, 29.0, 42.0)},
+            "2021-06-01T12:30:00.000-04:00",
+            "gps",
+            id="the satellites' clock, which is read a little earlier",
+        ),
+        pytest.param(
+            {},
+            {},
+            {"GPSDateStamp": "2021:06:01", "GPSTimeStamp": (3.0, 11.0, 0.0), **NORTH_WEST},
+            "2021-06-01T12:30:00.000-06:00",
+            "longitude",
+            id="a clock that is wrong",
+        ),
+        pytest.param(
+            {"OffsetTimeOriginal": "+99:00"}, {}, NORTH_WEST, "2021-06-01T12:30:00.000-06:00", "longitude",
+            id="an offset that can't be",
+        ),
+    ],
+)  # fmt: skip
+def test_the_zone_of_the_camera_clock(
+    exif: dict[str, Any], xmp: dict[str, XmpValue], gps: dict[str, Any], shown: str, source: str
+) -> None:
+    found = photo({"DateTimeOriginal": "2021:06:01 12:30:00", **exif}, xmp, **gps).properties
+    assert (found["captureTimeText"], found["captureTimeZoneSource"]) == (shown, source)
+
+
+def test_capture_time_is_in_milliseconds_as_dronedb_has_it() -> None:
+    found = photo({"DateTimeOriginal": "2021:06:01 12:30:00", "OffsetTimeOriginal": "+02:00"}).properties
+    assert found["captureTime"] == 1622543400000
+
+
+@pytest.mark.parametrize(
+    "shown", ["2021:13:01 00:00:00", "0000:00:00 00:00:00", "9999:12:31 23:59:59", "noon"]
+)
+def test_a_time_that_can_not_be_is_none(shown: str) -> None:
+    found = photo({"DateTimeOriginal": shown, "OffsetTimeOriginal": "+14:00"})
+    assert "captureTime" not in found.properties
+
+
+def test_a_panorama_and_how_it_is_cropped() -> None:
+    found = photo(
+        xmp={
+            "GPano:ProjectionType": "equirectangular",
+            "GPano:CroppedAreaImageWidthPixels": "8000",
+            "GPano:CroppedAreaLeftPixels": "0",
+            "GPano:PoseHeadingDegrees": "271.5",
+        }
+    )
+    assert found.is_panorama
+    assert found.properties["projectionType"] == "equirectangular"
+    assert (found.properties["croppedWidth"], found.properties["croppedX"]) == (8000, 0)
+    assert found.properties["poseHeading"] == 271.5
+
+
+@pytest.mark.parametrize("absurd", ["nan", "inf", "-1e400", "", "north", "1" * 400])
+def test_a_value_that_is_no_number_counts_as_absent(absurd: str) -> None:
+    found = photo(xmp={"drone-dji:RelativeAltitude": absurd, "drone-dji:GimbalYawDegree": absurd})
+    assert "relativeAltitude" not in found.properties
+    assert not found.properties["hasCameraOrientation"]
+
+
+def test_the_brighton_photo(real_data: Path) -> None:
+    found = interpret(read_embedded(real_data / "brighton" / "DJI_0018.JPG"), (4000, 2250))
+    known = {"model": "FC300S", "cameraYaw": 45.0, "cameraPitch": -89.9, "cameraRoll": 0.0, "width": 4000}
+    assert {name: found.properties[name] for name in known} == known
+    assert found.point == {
+        "type": "Point",
+        "coordinates": [pytest.approx(-91.9945599, abs=1e-7), pytest.approx(46.8426071, abs=1e-7), 198.309],
+    }
+    assert found.footprint is not None
+    longitudes, latitudes = zip(*found.footprint["coordinates"][0], strict=True)
+    # 68 m by 38 m, turned by 45°: 75 m in both directions.
+    assert (max(longitudes) - min(longitudes)) * 76_250 == pytest.approx(75.2, abs=0.5)
+    assert (max(latitudes) - min(latitudes)) * 111_200 == pytest.approx(75.2, abs=0.5)

@@ -1,0 +1,197 @@
+"""Vector files through the one door that leads to GDAL, and what must not pass through it."""
+
+from __future__ import annotations
+
+import io
+import socket
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+from tests.media.vectors import DRIVERS, write_points
+
+from aerotask.domain.errors import InvalidInput
+from aerotask.media.vector import VectorDescription, describe
+
+
+def look(path: Path) -> VectorDescription:
+    return describe(path, path.suffix[1:].lower())
+
+
+@pytest.mark.parametrize("suffix", sorted(DRIVERS))
+def test_every_format_tells_layers_counts_and_extents(tmp_path: Path, suffix: str) -> None:
+    found = look(write_points(tmp_path / f"points.{suffix}"))
+    assert found.properties["driver"] in {DRIVERS[suffix], "LIBKML"}
+    assert (found.properties["layerCount"], found.properties["featureCount"]) == (1, 2)
+    (layer,) = found.properties["layers"]
+    assert (layer["featureCount"], layer["bounds"]) == (2, [7.0, 50.0, 8.0, 51.0])
+    if suffix == "dxf":  # knows no CRS
+        assert found.place is None
+    else:
+        assert layer["crs"] == "EPSG:4326"
+        assert found.place is not None
+        assert found.place.centre == {"type": "Point", "coordinates": [7.5, 50.5]}
+
+
+def test_fields_have_names_and_types(tmp_path: Path) -> None:
+    found = look(write_points(tmp_path / "a.gpkg"))
+    assert found.properties["layers"][0]["fields"] == [{"name": "number", "type": "Integer64"}]
+    assert found.properties["layers"][0]["geometryType"] == "Point"
+
+
+def test_the_extent_spans_all_layers_whatever_their_crs(tmp_path: Path) -> None:
+    path = write_points(tmp_path / "a.gpkg", layer="degrees")
+    write_points(path, ((500_000.0, 5_000_000.0),) * 2, crs="EPSG:32632", layer="metres", append=True)
+    found = look(path)
+    assert [layer["name"] for layer in found.properties["layers"]] == ["degrees", "metres"]
+    assert found.properties["featureCount"] == 4
+    assert found.place is not None
+    ring = found.place.outline["coordinates"][0]
+    # The second layer lies at 9° east, 45.15° north.
+    assert [min(x for x, _ in ring), max(x for x, _ in ring)] == pytest.approx([7, 9], abs=1e-6)
+    assert [min(y for _, y in ring), max(y for _, y in ring)] == pytest.approx([45.153, 51], abs=1e-3)
+
+
+@pytest.mark.parametrize("side", ["shx", "dbf"])
+def test_a_shapefile_names_the_side_file_that_it_lacks(tmp_path: Path, side: str) -> None:
+    path = write_points(tmp_path / "a.shp")
+    path.with_suffix(f".{side}").unlink()
+    with pytest.raises(InvalidInput, match=f"lacks its .{side}; upload") as caught:
+        look(path)
+    assert caught.value.code == "missing-side-file"
+
+
+def test_side_files_count_in_any_case_and_only_under_the_same_name(tmp_path: Path) -> None:
+    path = write_points(tmp_path / "a.shp")
+    path.with_suffix(".dbf").rename(tmp_path / "a.DBF")
+    assert look(path).properties["featureCount"] == 2
+    (tmp_path / "a.DBF").rename(tmp_path / "ab.dbf")
+    with pytest.raises(InvalidInput, match=r"lacks its \.dbf"):
+        look(path)
+
+
+def test_a_name_may_hold_anything(tmp_path: Path) -> None:
+    folder = tmp_path / "a: b!"
+    folder.mkdir()
+    for name in ("two\nlines.geojson", "\u202egnp.geojson", "🛰️.geojson", "x.zip!y.geojson", "GPKG:a.geojson"):
+        write_points(tmp_path / "plain.geojson").rename(folder / name)
+        assert look(folder / name).properties["featureCount"] == 2, name
+
+
+SECRET = '{"type": "FeatureCollection", "features": []}'
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        pytest.param(
+            "geojson",
+            '{"type": "gdal_streamed_alg", "command_line": "gdal vector pipeline read SECRET ! write streamed"}',
+            id="a pipeline of GDAL's",
+        ),
+        pytest.param(
+            "kml",
+            "<OGRVRTDataSource><OGRVRTLayer name='secret'><SrcDataSource>SECRET</SrcDataSource></OGRVRTLayer>"
+            "</OGRVRTDataSource>",
+            id="a virtual source",
+        ),
+        pytest.param(
+            "gml",
+            "<!-- <FeatureCollection> --><OGRVRTDataSource><OGRVRTLayer name='secret'><SrcDataSource>SECRET"
+            "</SrcDataSource></OGRVRTLayer></OGRVRTDataSource>",
+            id="a virtual source behind a comment",
+        ),
+        pytest.param("gml", "<OGRWFSDataSource><URL>http://SERVER/</URL></OGRWFSDataSource>", id="a web service"),
+        pytest.param(
+            "kml",
+            '<!DOCTYPE kml [<!ENTITY f SYSTEM "SECRET">]><kml xmlns="http://www.opengis.net/kml/2.2">&f;</kml>',
+            id="an entity that is a file",
+        ),
+        pytest.param(
+            "kml",
+            '<!DOCTYPE kml [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;">]><kml>&b;</kml>',
+            id="entities that multiply",
+        ),
+        pytest.param("geojson", "SECRET", id="no JSON"),
+        pytest.param("gpkg", "SQLite format 3\0, or not", id="no GeoPackage"),
+        pytest.param("shp", "no shapefile", id="no shapefile"),
+        pytest.param("fgb", "fgb\x03fgb\x01 and no more", id="a FlatGeobuf that was cut"),
+        pytest.param("dxf", "\0\0SECTION", id="no DXF"),
+        pytest.param("geojson", '{"type": "FeatureCollection", "features": [{"type": "Feat', id="cut JSON"),
+        pytest.param("geojson", "[" * 100_000, id="arrays in arrays"),
+    ],
+)  # fmt: skip
+def test_what_is_no_vector_file_reaches_neither_files_nor_the_network(
+    tmp_path: Path, suffix: str, content: str
+) -> None:
+    secret = tmp_path / "secret.geojson"
+    secret.write_text(SECRET)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0)
+        port = server.getsockname()[1]
+        path = tmp_path / f"evil.{suffix}"
+        path.write_text(content.replace("SECRET", str(secret)).replace("SERVER", f"127.0.0.1:{port}"))
+        with pytest.raises(InvalidInput, match="not a readable vector file") as caught:
+            look(path)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert str(tmp_path) not in caught.value.message
+
+
+def test_a_schema_elsewhere_is_not_fetched(tmp_path: Path) -> None:
+    path = write_points(tmp_path / "a.gml")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0)
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/a.xsd"
+        path.write_text(path.read_text().replace("a.xsd", address))
+        assert look(path).properties["featureCount"] == 2
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+def test_a_feature_of_endless_arrays_is_named_and_takes_little(tmp_path: Path) -> None:
+    path = tmp_path / "wide.geojson"
+    with path.open("wb") as content:
+        content.write(
+            b'{"type":"FeatureCollection","features":[{"type":"Feature","properties":{},"geometry":'
+        )
+        content.write(b'{"type":"Polygon","coordinates":[[')
+        for _ in range(60):
+            content.write(b"[7.1,50.1]," * 100_000)
+        content.write(b"[7,50]]]}}]}")
+    with pytest.raises(InvalidInput, match="too complex/large"):
+        look(path)
+
+
+def test_a_text_that_is_too_large_is_not_begun(tmp_path: Path) -> None:
+    path = tmp_path / "huge.geojson"
+    with path.open("wb") as content:
+        content.write(b'{"type":"FeatureCollection","features":[')
+        content.truncate(1024**3)  # a gibibyte that takes no room
+    with pytest.raises(InvalidInput, match="at most 256 MiB are read") as caught:
+        look(path)
+    assert caught.value.code == "vector-too-large"
+
+
+def test_a_kmz_that_would_unpack_to_too_much_is_refused(tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("doc.kml", b"<kml>" + b" " * 80_000_000 + b"</kml>")
+    (tmp_path / "a.kmz").write_bytes(packed.getvalue())
+    with pytest.raises(InvalidInput, match="another kind"):
+        look(tmp_path / "a.kmz")
+
+
+def test_threads_do_not_disturb_each_other(tmp_path: Path) -> None:
+    paths = [write_points(tmp_path / f"{number}.gpkg") for number in range(4)]
+    counts: list[int] = []
+    threads = [
+        threading.Thread(target=lambda path=path: counts.append(look(path).properties["featureCount"]))
+        for path in paths
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counts == [2, 2, 2, 2]

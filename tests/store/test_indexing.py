@@ -1,0 +1,108 @@
+"""The queries of the indexer and of rescans."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import text
+from tests.store.conftest import Rows
+
+from aerotask.store import entries, indexing
+from aerotask.store.entries import Content, EntryRow
+from aerotask.store.indexing import Metadata
+
+
+async def put(rows: Rows, path: str, key: str) -> None:
+    async with rows.db.begin() as connection:
+        await entries.put_file(connection, rows.dataset_id, path, Content(key, "00", 1, "generic"))
+
+
+async def entry(rows: Rows, path: str) -> EntryRow:
+    async with rows.db.read() as connection:
+        found = await entries.find(connection, rows.dataset_id, path)
+    assert found is not None
+    return found
+
+
+def said(path: str, key: str, **values: Any) -> dict[str, Any]:
+    row = {"path": path, "blob_key": key, "sha256": "ff", "type": "image", "properties": {"width": 5}}
+    return {**row, "point_geom": None, "polygon_geom": None, **values}
+
+
+async def redescribe(rows: Rows, *descriptions: dict[str, Any]) -> int:
+    async with rows.db.begin() as connection:
+        return await indexing.redescribe(connection, rows.dataset_id, descriptions)
+
+
+async def test_many_entries_are_described_at_once(rows: Rows) -> None:
+    await put(rows, "a.jpg", "one")
+    await put(rows, "b.jpg", "two")
+    point = {"type": "Point", "coordinates": [1.5, 2.5]}
+    assert await redescribe(rows, said("a.jpg", "one", point_geom=point), said("b.jpg", "two")) == 2
+    found = await entry(rows, "a.jpg")
+    assert (found.type, found.sha256, found.properties) == ("image", "ff", {"width": 5})
+    assert (found.point_geom, found.polygon_geom, found.indexed) == (point, None, True)
+
+
+async def test_an_entry_with_other_content_by_now_stays_as_it_is(rows: Rows) -> None:
+    await put(rows, "a.jpg", "new")
+    assert await redescribe(rows, said("a.jpg", "old"), said("gone.jpg", "old")) == 0
+    found = await entry(rows, "a.jpg")
+    assert (found.type, found.indexed, found.properties) == ("generic", False, {})
+
+
+async def test_who_indexes_while_it_is_described_finishes_in_vain(rows: Rows) -> None:
+    await put(rows, "a.jpg", "one")
+    async with rows.db.begin() as connection:
+        (taken,) = await indexing.claim(connection, at_most=5, lease_s=60)
+    await redescribe(rows, said("a.jpg", "one"))
+    async with rows.db.begin() as connection:
+        assert not await indexing.finish(connection, taken, Metadata("video", {}))
+    assert (await entry(rows, "a.jpg")).type == "image"
+
+
+async def test_an_entry_is_indexed_again_when_asked(rows: Rows) -> None:
+    await put(rows, "a.shp", "one")
+    await redescribe(rows, said("a.shp", "one"))
+    async with rows.db.begin() as connection:
+        await indexing.index_again(connection, rows.dataset_id, ["a.shp", "b.shp"])
+    assert not (await entry(rows, "a.shp")).indexed
+    async with rows.db.begin() as connection:
+        taken = await indexing.claim(connection, at_most=5, lease_s=60)
+    assert [(found.path, found.dataset_id, found.attempt) for found in taken] == [
+        ("a.shp", rows.dataset_id, 1)
+    ]
+
+
+async def test_contents_are_found_by_path(rows: Rows) -> None:
+    await put(rows, "a.shx", "one")
+    async with rows.db.begin() as connection:
+        await entries.add_folders(connection, rows.dataset_id, ["a.dbf"])
+    async with rows.db.read() as connection:
+        found = await indexing.contents_at(connection, rows.dataset_id, ["a.shx", "a.dbf", "a.prj"])
+    assert found == {"a.shx": "one"}
+
+
+async def test_describing_many_goes_by_the_index_of_paths(rows: Rows) -> None:
+    async with rows.db.begin() as connection:
+        await connection.execute(
+            text(
+                "INSERT INTO entries (id, dataset_id, path, parent, depth, type, blob_key) SELECT gen_random_uuid(), "
+                ":dataset_id, 'file ' || n, '', 0, 'generic', 'key' FROM generate_series(1, 20000) n"
+            ),
+            {"dataset_id": rows.dataset_id},
+        )
+        await connection.execute(text("ANALYZE entries"))
+        plan = await connection.execute(
+            text(
+                "EXPLAIN UPDATE entries SET type = found.type "
+                "FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS found(path text, blob_key text, type text) "
+                'WHERE entries.dataset_id = :dataset_id AND entries.path = found.path COLLATE "C" '
+                "AND entries.blob_key = found.blob_key"
+            ).bindparams(
+                rows='[{"path": "file 1", "blob_key": "key", "type": "image"}]', dataset_id=rows.dataset_id
+            )
+        )
+        lines = "\n".join(line for (line,) in plan)
+    assert "uq_entries_dataset_id" in lines, lines
+    assert "Seq Scan on entries" not in lines, lines

@@ -1,0 +1,77 @@
+"""What a child may say of entries, and what the worker doesn't believe."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from aerotask.domain.errors import TaskFailed
+from aerotask.sdk import DescribeEntry
+from aerotask.worker.descriptions import BATCH, read_descriptions, write_descriptions
+
+GOOD = DescribeEntry("a/x.jpg", "0" * 64, "geoImage", {"width": 5}, {"type": "Point", "coordinates": [1, 2]})
+
+
+def read(file: Path, *, may_write: tuple[str, ...] = ("",)) -> list[list[dict[str, Any]]]:
+    return list(read_descriptions(file, may_write=may_write, inputs={"a/x.jpg", *map(str, range(BATCH + 1))}))
+
+
+def test_what_is_written_is_read_as_rows(tmp_path: Path) -> None:
+    file = Path(write_descriptions([GOOD], tmp_path))
+    assert read(file) == [
+        [
+            {
+                "path": "a/x.jpg",
+                "sha256": "0" * 64,
+                "type": "geoImage",
+                "properties": {"width": 5},
+                "point_geom": {"type": "Point", "coordinates": [1, 2]},
+                "polygon_geom": None,
+            }
+        ]
+    ]
+
+
+def test_many_come_in_batches(tmp_path: Path) -> None:
+    many = [replace(GOOD, at=str(number)) for number in range(BATCH + 1)]
+    file = Path(write_descriptions(many, tmp_path))
+    assert [len(batch) for batch in read(file)] == [BATCH, 1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"at": "a/other.jpg"}, id="no input"),
+        pytest.param({"at": 5}, id="no path"),
+        pytest.param({"type": "directory"}, id="a folder"),
+        pytest.param({"type": "spreadsheet"}, id="an unknown type"),
+        pytest.param({"sha256": "zz"}, id="no hash"),
+        pytest.param({"sha256": 5}, id="a number for a hash"),
+        pytest.param({"properties": [1]}, id="no properties"),
+        pytest.param({"polygon_geom": "POLYGON"}, id="no GeoJSON"),
+        pytest.param({"extra": 1}, id="a member too many"),
+        pytest.param({"properties": {"x": "y" * 2_000_000}}, id="endless properties"),
+    ],
+)
+def test_what_makes_no_sense_ends_the_task(tmp_path: Path, change: dict[str, Any]) -> None:
+    file = tmp_path / "lines"
+    file.write_bytes(orjson.dumps({**asdict(GOOD), **change}) + b"\n")
+    with pytest.raises(TaskFailed) as caught:
+        read(file)
+    assert caught.value.code == "bad-output"
+
+
+def test_what_the_plan_does_not_change_ends_the_task(tmp_path: Path) -> None:
+    file = Path(write_descriptions([GOOD], tmp_path))
+    with pytest.raises(TaskFailed, match=r"'a/x\.jpg' is described, which its plan doesn't name"):
+        read(file, may_write=("b",))
+
+
+def test_no_json_ends_the_task(tmp_path: Path) -> None:
+    (tmp_path / "lines").write_bytes(b"{")
+    with pytest.raises(TaskFailed, match="can't be read"):
+        read(tmp_path / "lines")
