@@ -51,7 +51,7 @@ async def apply_success(  # noqa: PLR0913  one outcome, in parts
             await remove_content(connection, task.dataset_id, edit.at)
         else:
             content = Content(edit.blob.key, edit.blob.sha256, edit.blob.size_bytes, type_by_name(edit.at))
-            await put_content(connection, task.dataset_id, edit.at, content)
+            await put_content(connection, task.dataset_id, edit.at, content, replace=edit.replace)
 
 
 def _made_artifact(made: StoredArtifact, ttl: timedelta) -> MadeArtifact:
