@@ -28,6 +28,7 @@ from aerotask.services.rerun import RerunService
 from aerotask.services.submit import SubmitService
 from aerotask.services.sweep import SweepLimits, SweepService
 from aerotask.services.tasks import TaskService
+from aerotask.services.validation import ValidationService
 from aerotask.store.engine import Database, open_database
 
 # A worker without its lock is dead after this many heartbeats of silence.
@@ -51,6 +52,7 @@ class Platform:
     organizations: OrganizationService
     entries: EntryService
     submits: SubmitService
+    validation: ValidationService
     tasks: TaskService
     reruns: RerunService
     callbacks: CallbackService
@@ -105,6 +107,7 @@ def _assemble(settings: Settings, db: Database, dispatcher: Dispatcher, registry
         organizations=OrganizationService(db, access),
         entries=EntryService(db, blobs, access, settings.max_object_bytes),
         submits=submits,
+        validation=ValidationService(db, access, submits),
         tasks=tasks,
         reruns=RerunService(db, tasks, submits, hints, submits.quotas),
         callbacks=callbacks,
