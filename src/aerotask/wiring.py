@@ -47,6 +47,7 @@ from aerotask.services.tokens import Tokens
 from aerotask.services.trees import TreeService
 from aerotask.services.uploads import UploadLimits, UploadService
 from aerotask.services.usage import UsageService
+from aerotask.services.validation import ValidationService
 from aerotask.services.viewing import ViewingService
 from aerotask.services.viewtokens import ViewTokens
 from aerotask.store.engine import Database, open_database
@@ -80,6 +81,7 @@ class Platform:
     uploads: UploadService
     usage: UsageService
     submits: SubmitService
+    validation: ValidationService
     tasks: TaskService
     reruns: RerunService
     callbacks: CallbackService
@@ -151,6 +153,7 @@ def _assemble(
         uploads=UploadService(db, files, blobs, access, entries, _upload_limits(settings)),
         usage=UsageService(db, access, storage, submits.quotas),
         submits=submits,
+        validation=ValidationService(db, access, submits),
         tasks=tasks,
         reruns=RerunService(db, tasks, submits, hints, submits.quotas),
         callbacks=callbacks,

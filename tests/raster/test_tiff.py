@@ -167,3 +167,11 @@ def test_gdal_finds_the_place_that_was_given(tmp_path: Path, name: str) -> None:
         assert opened.transform.almost_equals(place.transform or Affine.identity())
         assert opened.tags().get("AREA_OR_POINT") == (place.area_or_point or ("Area" if place.crs else None))
         assert opened.colorinterp == colours
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "uint32", "float32", "float64"])
+def test_tiles_of_samples_are_decoded_again(dtype: str) -> None:
+    layout = TileLayout((16, 32, 3), np.dtype(dtype), 0)
+    tile = np.random.default_rng(1).integers(0, 2**31, layout.shape).astype(dtype)
+    assert (decode(encode(tile, level=4), layout) == tile).all()
+    assert layout.predictor == (3 if dtype.startswith("float") else 2)

@@ -54,6 +54,14 @@ def test_declarations_are_kept_in_order(run: Run) -> None:
     assert changes.result == {"n": None}
 
 
+def test_an_entry_is_put_in_the_place_of_another_unless_told_otherwise(run: Run) -> None:
+    file = run.workdir / "out.tif"
+    file.write_bytes(b"out")
+    run.put_entry(file, at="a.tif")
+    run.put_entry(file, at="b.tif", replace=False)
+    assert [edit.replace for edit in run.changes().edits if isinstance(edit, PutEntry)] == [True, False]
+
+
 def test_what_is_published_again_under_a_name_replaces_the_first_and_keeps_its_place(run: Run) -> None:
     first, second = run.workdir / "1", run.workdir / "2"
     for file in (first, second):

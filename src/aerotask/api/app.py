@@ -30,6 +30,7 @@ from aerotask.api import (
     uploads,
     usage,
     users,
+    validation,
     viewing,
 )
 from aerotask.config import Settings
@@ -69,6 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
         trees,
         uploads,
         tasks,
+        validation,
         own_tasks,
         callbacks,
         events,

@@ -345,6 +345,26 @@ class SubmittedAnswer(Answer):
     estimated_output_bytes: int
 
 
+class ValidationFault(Answer):
+    """One reason why a submit would be refused."""
+
+    pointer: str
+    """JSON Pointer (RFC 6901) into the body; empty if the fault is of the whole."""
+    message: str
+    code: str
+    """The code that a submit would be refused with."""
+
+
+class ValidationAnswer(Answer):
+    """What a submit with these params would come to."""
+
+    ok: bool
+    errors: list[ValidationFault]
+    warnings: list[str]
+    summary: dict[str, Any]
+    """What the run would read and make; empty if there are errors."""
+
+
 class OwnTasksAnswer(Answer):
     """The caller's tasks across datasets."""
 

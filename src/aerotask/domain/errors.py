@@ -16,6 +16,8 @@ class FieldError:
 
     pointer: str
     message: str
+    code: str | None = None
+    """What kind of fault it is, where several of different kinds are told at once."""
 
 
 class AerotaskError(Exception):

@@ -104,7 +104,7 @@ def _roles_from_metadata(profile: RasterProfile) -> BandRoles:
     known_from: dict[str, str] = {}
     sensor = sensor_of(profile)
     offers = [
-        ("the band descriptions", [_described(band.description) for band in profile.bands]),
+        ("the band descriptions", [role_described(band.description) for band in profile.bands]),
         ("the colour interpretation", [_COLOURS.get(band.colour) for band in profile.bands]),
     ]
     if sensor:
@@ -117,6 +117,7 @@ def _roles_from_metadata(profile: RasterProfile) -> BandRoles:
     return BandRoles(in_order, known_from)
 
 
-def _described(description: str | None) -> str | None:
+def role_described(description: str | None) -> str | None:
+    """The role that a band's description names, however it is spelled."""
     plain = re.sub(r"[^a-z0-9]", "", (description or "").lower())
     return next((role for role, spellings in _DESCRIBED.items() if plain in spellings), None)

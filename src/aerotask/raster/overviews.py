@@ -33,9 +33,15 @@ def overview_shapes(shape_yx: Shape, tile_yx: Shape) -> list[Shape]:
 
 
 def write_overviews(
-    tiff: TiledTiff, image: Level, *, threads: int, on_progress: Callable[[float], None]
+    tiff: TiledTiff,
+    image: Level,
+    *,
+    threads: int,
+    on_progress: Callable[[float], None],
+    halve: Halve | None = None,
 ) -> None:
-    """Add all overviews of the image, one after the other."""
+    """Add all overviews of the image, one after the other; `halve` is by the tiles' layout unless given."""
+    halve = halve or halving_for(tiff.layout)
     levels = [tiff.add_level(shape) for shape in overview_shapes(image.shape_yx, tiff.layout.tile_yx)]
     total = sum(level.grid_yx[0] * level.grid_yx[1] for level in levels)
     done = 0
@@ -47,7 +53,7 @@ def write_overviews(
 
     for finer, level in zip([image, *levels], levels, strict=False):
         places = ((row, col) for row in range(level.grid_yx[0]) for col in range(level.grid_yx[1]))
-        run_in_threads(places, threads=threads, worker=_halver(tiff, finer, level), on_result=count)
+        run_in_threads(places, threads=threads, worker=_halver(tiff, finer, level, halve), on_result=count)
 
 
 def halving_for(layout: TileLayout) -> Halve:
@@ -97,9 +103,7 @@ def halve_indices(tile: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return tile[0::2, 0::2]
 
 
-def _halver(tiff: TiledTiff, finer: Level, level: Level) -> Worker[Shape, Shape]:
-    halve = halving_for(tiff.layout)
-
+def _halver(tiff: TiledTiff, finer: Level, level: Level, halve: Halve) -> Worker[Shape, Shape]:
     @contextmanager
     def worker() -> Iterator[Callable[[Shape], Shape]]:
         def halve_into(place: Shape) -> Shape:

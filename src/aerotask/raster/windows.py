@@ -51,18 +51,20 @@ def tiles_within(window: Window, tile_yx: Shape) -> Iterator[tuple[Shape, Window
         yield (in_raster[0].start // tile_yx[0], in_raster[1].start // tile_yx[1]), in_raster
 
 
-def unit_shape(shape_yx: Shape, *, tile_yx: Shape, block_yx: Shape, bytes_per_px: int) -> Shape:
+def unit_shape(
+    shape_yx: Shape, *, tile_yx: Shape, block_yx: Shape, bytes_per_px: int, unit_bytes: int = UNIT_BYTES
+) -> Shape:
     """The shape of the units for a source with such blocks, in whole tiles.
 
-    The first that fits into `UNIT_BYTES` of: whole blocks both ways; one tile high and whole blocks across (strips:
+    The first that fits into `unit_bytes` of: whole blocks both ways; one tile high and whole blocks across (strips:
     the whole width); one tile high and as many tiles across as fit, which decodes blocks more than once.
     """
     aligned_y = _aligned(shape_yx[0], tile_yx[0], block_yx[0])
     aligned_x = _aligned(shape_yx[1], tile_yx[1], block_yx[1])
     for rows, cols in ((aligned_y, aligned_x), (tile_yx[0], aligned_x)):
-        if rows * cols * bytes_per_px <= UNIT_BYTES:
+        if rows * cols * bytes_per_px <= unit_bytes:
             return rows, cols
-    fitting = UNIT_BYTES // (tile_yx[0] * tile_yx[1] * bytes_per_px)
+    fitting = unit_bytes // (tile_yx[0] * tile_yx[1] * bytes_per_px)
     return tile_yx[0], max(fitting, 1) * tile_yx[1]
 
 

@@ -7,6 +7,7 @@ from aerotask.sdk.context import Cancelled, RunContext
 from aerotask.sdk.dataset import DatasetView, EntryView
 from aerotask.sdk.params import EntryPath, FileName, NewEntryPath, ToolParams
 from aerotask.sdk.plan import Plan
+from aerotask.sdk.review import Review
 from aerotask.sdk.tool import Tool
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "InvalidInput",
     "NewEntryPath",
     "Plan",
+    "Review",
     "RunContext",
     "TaskFailed",
     "Tool",

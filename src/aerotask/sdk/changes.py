@@ -19,10 +19,11 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class PutEntry:
-    """A file to put into the dataset at the path `at`."""
+    """A file to put into the dataset at the path `at`; unless it may `replace` one there, the run then fails."""
 
     path: Path
     at: str
+    replace: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,8 +44,11 @@ class RunContext(Protocol):
     def publish(self, path: Path, *, name: str, media_type: str) -> None:
         """Offer the file at `path` for download as `name`; the first that is offered is the task's result."""
 
-    def put_entry(self, path: Path, *, at: str) -> None:
-        """Put the file at `path` into the dataset as entry `at`, replacing what is there."""
+    def put_entry(self, path: Path, *, at: str, replace: bool = True) -> None:
+        """Put the file at `path` into the dataset as entry `at`, replacing a file that is there.
+
+        Without `replace`, a file that is there by then ends the task Failed with `output-exists`.
+        """
 
     def remove_entry(self, path: str) -> None:
         """Remove the entry at `path`, with everything below it if it is a folder."""

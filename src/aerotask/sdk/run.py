@@ -74,9 +74,9 @@ class Run:
         safe = paths.file_name(name)
         self._artifacts[safe] = Artifact(self._own_file(path), safe, media_type)
 
-    def put_entry(self, path: Path, *, at: str) -> None:
+    def put_entry(self, path: Path, *, at: str, replace: bool = True) -> None:
         """Declare that the file becomes entry `at`."""
-        self._edits.append(PutEntry(self._own_file(path), paths.entry_path(at)))
+        self._edits.append(PutEntry(self._own_file(path), paths.entry_path(at), replace))
 
     def remove_entry(self, path: str) -> None:
         """Declare that the entry goes."""

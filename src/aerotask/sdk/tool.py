@@ -10,6 +10,7 @@ from aerotask.sdk.context import RunContext
 from aerotask.sdk.dataset import DatasetView
 from aerotask.sdk.params import ToolParams
 from aerotask.sdk.plan import Plan
+from aerotask.sdk.review import Review
 
 P = TypeVar("P", bound=ToolParams)
 
@@ -17,7 +18,7 @@ P = TypeVar("P", bound=ToolParams)
 class Tool(ABC, Generic[P]):
     """Subclass it, name the parameters' class in the brackets, and register the class as an entry point.
 
-    `check` and `plan` run in the API process and must be quick and open no file; `run` runs in a process
+    `check`, `plan` and `review` run in the API process and must be quick and open no file; `run` runs in a process
     of its own, may be killed at any moment, and may be run again.
     """
 
@@ -57,6 +58,13 @@ class Tool(ABC, Generic[P]):
     @abstractmethod
     def plan(self, params: P, dataset: DatasetView) -> Plan:
         """Say what the run will read, change and need."""
+
+    def review(self, params: P, dataset: DatasetView) -> Review:  # noqa: ARG002  for those who override it
+        """Say what a run would do, for somebody who asks before submitting it; `check` has let the params pass.
+
+        The platform adds what `plan` says. By default there is nothing to add.
+        """
+        return Review()
 
     @abstractmethod
     def run(self, params: P, ctx: RunContext) -> None:

@@ -188,15 +188,18 @@ async def _just(rows: list[EntryRow]) -> AsyncIterator[list[EntryRow]]:
 
 
 async def put_content(
-    connection: AsyncConnection, dataset_id: DatasetId, path: str, content: Content
+    connection: AsyncConnection, dataset_id: DatasetId, path: str, content: Content, *, replace: bool = True
 ) -> EntryRow:
     """Within the caller's transaction, make `content` the entry at `path`, with the folders above it.
 
     Raises:
-        Conflict: there is a folder at the path, or a file where a folder above it would be.
+        Conflict: there is a folder at the path, a file where a folder above it would be, or a file at the path
+            that may not be replaced.
     """
     await lock_tree(connection, dataset_id)
     await refuse_clash(connection, dataset_id, path)
+    if not replace and await entries.files_among(connection, dataset_id, [path]):
+        raise Conflict(f"There is a file at {paths.shown(path)} by now.", code="output-exists")
     await entries.add_folders(connection, dataset_id, paths.parents(path))
     row = await entries.put_file(connection, dataset_id, path, content)
     if shapefiles := shapefiles_beside(path):

@@ -13,7 +13,7 @@ from aerotask.domain import paths
 from aerotask.domain.access import Access
 from aerotask.domain.errors import FieldError, Forbidden, InvalidInput
 from aerotask.domain.ids import DatasetId
-from aerotask.sdk import DatasetView, EntryView, Plan, Tool, ToolParams
+from aerotask.sdk import DatasetView, EntryView, Plan, Review, Tool, ToolParams
 from aerotask.store import entries
 from aerotask.store.claims import Input
 from aerotask.store.engine import Database
@@ -43,6 +43,25 @@ async def plan_run(
     parsed = parse_params(tool, path, params)
     rows = await _entries(db, dataset.id, parsed)
     view = _view(dataset, rows)
+    return _plan_on(tool, parsed, rows, view)
+
+
+async def review_run(
+    db: Database, dataset: DatasetRow, tool: Tool[Any], params: Mapping[str, Any]
+) -> tuple[PlannedRun, Review]:
+    """As `plan_run`, and have the tool say what it would do.
+
+    Raises:
+        InvalidInput, Forbidden: as `plan_run`.
+    """
+    parsed = parse_params(tool, None, params)
+    rows = await _entries(db, dataset.id, parsed)
+    view = _view(dataset, rows)
+    run = _plan_on(tool, parsed, rows, view)
+    return run, tool.review(parsed, view)
+
+
+def _plan_on(tool: Tool[Any], parsed: ToolParams, rows: Sequence[EntryRow], view: DatasetView) -> PlannedRun:
     tool.check(parsed, view)
     plan = tool.plan(parsed, view)
     _refuse_undeclared(tool, plan, view)

@@ -65,7 +65,7 @@ async def _apply(connection: AsyncConnection, task: ClaimedTask, edit: StoredPut
         await remove_content(connection, task.dataset_id, edit.at)
     else:
         content = Content(edit.blob.key, edit.blob.sha256, edit.blob.size_bytes, type_by_name(edit.at))
-        await put_content(connection, task.dataset_id, edit.at, content)
+        await put_content(connection, task.dataset_id, edit.at, content, replace=edit.replace)
 
 
 async def _describe(connection: AsyncConnection, task: ClaimedTask, file: Path) -> None:

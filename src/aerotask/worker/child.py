@@ -124,7 +124,9 @@ def _changes(changes: ChangeSet, workdir: Path) -> dict[str, Any]:
             for artifact in changes.artifacts
         ],
         "edits": [
-            {"put": edit.at, "path": str(edit.path)} if isinstance(edit, PutEntry) else {"remove": edit.at}
+            {"put": edit.at, "path": str(edit.path), "replace": edit.replace}
+            if isinstance(edit, PutEntry)
+            else {"remove": edit.at}
             for edit in changes.edits
         ],
         "result": changes.result,

@@ -27,10 +27,11 @@ class StoredArtifact:
 
 @dataclass(frozen=True, slots=True)
 class StoredPut:
-    """An entry to put, its content stored."""
+    """An entry to put, its content stored; in the place of another only if it may `replace` one."""
 
     at: str
     blob: Blob
+    replace: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,8 @@ async def store_outputs(
         if isinstance(edit, Removal):
             stored.append(edit)
         else:
-            at, file = edit
-            stored.append(StoredPut(at, await blobs.adopt(_own_file(file, workdir))))
+            blob = await blobs.adopt(_own_file(edit.file, workdir))
+            stored.append(StoredPut(edit.at, blob, edit.replace))
     return StoredChanges(
         artifacts=tuple([await _artifact(blobs, artifact, workdir) for artifact in declared["artifacts"]]),
         edits=tuple(stored),
@@ -88,13 +89,22 @@ async def _artifact(blobs: BlobStore, declared: Mapping[str, Any], workdir: Path
     return StoredArtifact(name, media_type, await blobs.adopt(_own_file(declared["path"], workdir)))
 
 
-def _edit(declared: Mapping[str, Any], may_write: Sequence[str]) -> tuple[str, str] | Removal:
+@dataclass(frozen=True, slots=True)
+class _Put:
+    at: str
+    file: str
+    replace: bool
+
+
+def _edit(declared: Mapping[str, Any], may_write: Sequence[str]) -> _Put | Removal:
     at = paths.entry_path(str(declared.get("put") or declared["remove"]))
     if not any(paths.within(at, allowed) for allowed in may_write):
         raise TaskFailed(
             f"The tool wants to change {paths.shown(at)}, which its plan doesn't name.", code="bad-output"
         )
-    return (at, str(declared["path"])) if "put" in declared else Removal(at)
+    if "put" not in declared:
+        return Removal(at)
+    return _Put(at, str(declared["path"]), replace=bool(declared.get("replace", True)))
 
 
 def _own_file(declared: str, workdir: Path) -> Path:

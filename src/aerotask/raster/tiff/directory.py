@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -18,6 +18,7 @@ class Kind(IntEnum):
     """The field types that are written here."""
 
     BYTE = 1
+    ASCII = 2
     SHORT = 3
     LONG = 4
     LONG8 = 16
@@ -36,19 +37,24 @@ class Code(IntEnum):
     TILE_LENGTH = 323
     TILE_OFFSETS = 324
     TILE_BYTE_COUNTS = 325
+    MAKE = 271
+    MODEL = 272
     SOFTWARE = 305
+    DATE_TIME = 306
     MODEL_PIXEL_SCALE = 33550
     MODEL_TIEPOINT = 33922
     MODEL_TRANSFORMATION = 34264
     GEO_KEYS = 34735
     GEO_DOUBLES = 34736
     GEO_ASCII = 34737
+    EXIF_DIRECTORY = 34665
+    GPS_DIRECTORY = 34853
     GDAL_METADATA = 42112
     GDAL_NODATA = 42113
 
 
 _ITEM_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8}
-_FORMATS = {Kind.BYTE: "B", Kind.SHORT: "H", Kind.LONG: "I", Kind.LONG8: "Q"}
+_FORMATS: Mapping[int, str] = {Kind.BYTE: "B", Kind.SHORT: "H", Kind.LONG: "I", Kind.LONG8: "Q"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +81,19 @@ def parse_first_directory(content: bytes) -> dict[int, Field]:
     signature, first = struct.unpack_from("<4sI", content)
     if signature != b"II*\0":
         raise ValueError("not a classic little-endian TIFF")
-    (entries,) = struct.unpack_from("<H", content, first)
+    return parse_directory(content, first)
+
+
+def parse_directory(content: bytes, start: int) -> dict[int, Field]:
+    """The fields of the directory at `start` of a small, classic, little-endian TIFF."""
+    (entries,) = struct.unpack_from("<H", content, start)
     fields: dict[int, Field] = {}
     for number in range(entries):
-        at = first + 2 + 12 * number
+        at = start + 2 + 12 * number
         code, kind, count = struct.unpack_from("<HHI", content, at)
         size = count * _ITEM_BYTES[kind]
-        start = at + 8 if size <= 4 else struct.unpack_from("<I", content, at + 8)[0]
-        fields[code] = Field(code, kind, content[start : start + size])
+        values_at = at + 8 if size <= 4 else struct.unpack_from("<I", content, at + 8)[0]
+        fields[code] = Field(code, kind, content[values_at : values_at + size])
     return fields
 
 

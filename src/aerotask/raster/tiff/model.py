@@ -55,6 +55,8 @@ class ImageDescription:
     colour_table: bytes | None = None
     """256 × (red, green, blue)."""
     tags: Mapping[str, str] = field(default_factory=dict)
+    predictor: int | None = None
+    """That of the tiles' layout; left out, 3 for float32 and none for anything else."""
 
 
 def georeference_of(source: Any) -> Georeference:
@@ -80,7 +82,7 @@ def model_fields(image: ImageDescription, place: Georeference) -> tuple[Field, .
         "dtype": image.dtype,
         "nodata": image.nodata,
         "compress": "deflate",
-        "predictor": 3 if image.dtype == "float32" else 1,
+        "predictor": image.predictor or (3 if image.dtype == "float32" else 1),
         "interleave": "pixel",
         "endianness": "LITTLE",
         "tiled": True,
@@ -100,7 +102,7 @@ def model_fields(image: ImageDescription, place: Georeference) -> tuple[Field, .
 def _photometric(image: ImageDescription) -> dict[str, str]:
     if image.colour_table:
         return {"photometric": "PALETTE"}
-    if image.colours:
+    if image.colours and ColorInterp.alpha in image.colours:
         return {"photometric": "RGB", "alpha": "UNSPECIFIED"}
     return {"photometric": "MINISBLACK"}
 

@@ -28,7 +28,12 @@ from aerotask.raster.windows import Shape, grid_shape
 
 _DIRECTORY_HEADROOM_BYTES = 64 * 1024
 _MAIN_IMAGE_ONLY = {
+    Code.MAKE,
+    Code.MODEL,
     Code.SOFTWARE,
+    Code.DATE_TIME,
+    Code.EXIF_DIRECTORY,
+    Code.GPS_DIRECTORY,
     Code.MODEL_PIXEL_SCALE,
     Code.MODEL_TIEPOINT,
     Code.MODEL_TRANSFORMATION,
@@ -108,6 +113,15 @@ class TiledTiff:
             return None
         return decode(os.pread(self._file, size, offset), self.layout)
 
+    @property
+    def levels(self) -> Sequence[Level]:
+        """The image and its overviews, in the order in which they were added."""
+        return self._levels
+
+    def get_compressed(self, level: Level, number: int) -> bytes:
+        """The stored bytes of the level's tile of that number."""
+        return os.pread(self._file, level.byte_counts[number], level.offsets[number])
+
     def finish(self, model: Sequence[Field], *, classic_limit_bytes: int = CLASSIC_LIMIT_BYTES) -> int:
         """Write the directories and the header, and return the size of the file.
 
@@ -118,7 +132,7 @@ class TiledTiff:
         directory_bytes = 16 * tiles + len(self._levels) * sum(16 + 2 * len(item.data) for item in model)
         big = start + directory_bytes + _DIRECTORY_HEADROOM_BYTES > classic_limit_bytes
         directories = [
-            _directory_fields(level, self.layout, model, is_overview=number > 0, big=big)
+            directory_fields(level, self.layout, model, is_overview=number > 0, big=big)
             for number, level in enumerate(self._levels)
         ]
         content = pack_directories(directories, start=start, big=big)
@@ -146,9 +160,10 @@ class TiledTiff:
             remaining, offset = remaining[written:], offset + written
 
 
-def _directory_fields(
+def directory_fields(
     level: Level, layout: TileLayout, model: Sequence[Field], *, is_overview: bool, big: bool
 ) -> list[Field]:
+    """The directory of the image or of an overview: the model's fields, and those of the level itself."""
     rows, cols = level.shape_yx
     kind, typecode = (Kind.LONG8, "Q") if big else (Kind.LONG, "I")
     fields = [item for item in model if not (is_overview and item.code in _MAIN_IMAGE_ONLY)]

@@ -1,0 +1,215 @@
+"""Writes several single-band rasters as one multi-band COG, pixel for pixel.
+
+Every thread reads a unit of all bands, interleaves it into tiles, compresses them and writes them; overviews are made
+from the tiles, and the compressed tiles are then copied into the order of a COG. Peak memory follows from
+`UNITS_BYTES` and `TILE_BYTES`, and not from the rasters' size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
+from rasterio.windows import Window as RasterioWindow
+
+from aerotask.raster.halving import halving_of_samples
+from aerotask.raster.io import block_bytes, open_raster
+from aerotask.raster.merge_plan import MergePlan
+from aerotask.raster.overviews import write_overviews
+from aerotask.raster.parallel import MAX_THREADS, run_in_threads
+from aerotask.raster.tiff.arrange import ImageFields, arrange_cog
+from aerotask.raster.tiff.codec import DEFLATE_LEVEL, TileLayout
+from aerotask.raster.tiff.directory import CLASSIC_LIMIT_BYTES
+from aerotask.raster.tiff.exif import carried_exif
+from aerotask.raster.tiff.model import Georeference, ImageDescription, georeference_of, model_fields
+from aerotask.raster.tiff.writer import Level, TiledTiff
+from aerotask.raster.windows import Shape, Window, grid_shape, shape_of, tiles_within, unit_shape, windows
+
+TILE_PX = 512
+TILE_BYTES = 8 * 1024 * 1024
+"""A tile in all its bands is no larger: with many bands, tiles have fewer pixels."""
+UNITS_BYTES = 256 * 1024 * 1024
+"""What all threads together hold of source pixels; a raster in strips is read across its whole width."""
+DECODING_BYTES = 256 * 1024 * 1024
+"""What all threads together may need to decode the sources' blocks; large blocks are read by fewer threads."""
+SOFTWARE = "Aerotask merge-multispectral"
+
+Stage = Literal["pixels", "overviews", "cog"]
+OnProgress = Callable[[Stage, float], None]
+"""Told how much of a stage is done, from 0 to 1; what it raises ends the merge."""
+
+
+@dataclass(frozen=True, slots=True)
+class MergeWriting:
+    """How to write; the defaults are what is used, the rest is for tests and benchmarks."""
+
+    threads: int
+    tile_px: int = TILE_PX
+    unit_yx: Shape | None = None
+    """The unit's shape in whole tiles, instead of the one planned from the sources' blocks."""
+    deflate_level: int = DEFLATE_LEVEL
+    classic_limit_bytes: int = CLASSIC_LIMIT_BYTES
+    exif: Mapping[str, Any] = field(default_factory=dict)
+    """Tags by name, as `media.embedded` has them, to take position, time and camera from."""
+
+
+def merge_bands(plan: MergePlan, target: Path, *, writing: MergeWriting, on_progress: OnProgress) -> int:
+    """Write the COG at `target` and return its size; beside it, a scratch file comes and goes.
+
+    Neither `target` nor the scratch file, which has `.tiles` behind its name, may exist.
+
+    Raises:
+        InvalidInput: a source turns out to be damaged (`damaged-raster`).
+        OSError: the target can't be written; its `errno` says why.
+    """
+    layout = _layout(plan, writing.tile_px)
+    scratch = target.with_name(target.name + ".tiles")
+    carried = carried_exif(writing.exif)
+    with _opened(plan) as sources:
+        place = Georeference() if plan.is_shifted else georeference_of(sources[0])
+        threads = _threads(sources, writing.threads)
+        unit_yx = writing.unit_yx or _unit_shape(plan, sources, layout, threads)
+    fields = {item.code: item for item in model_fields(describe_merged(plan, layout), place)}
+    fields |= {item.code: item for item in carried.fields}
+    try:
+        with TiledTiff(scratch, layout, deflate_level=writing.deflate_level) as tiff:
+            image = tiff.add_level(plan.shape_yx)
+            _write_pixels(_Job(plan, tiff, image), unit_yx, threads, partial(on_progress, "pixels"))
+            write_overviews(
+                tiff,
+                image,
+                threads=writing.threads,
+                on_progress=partial(on_progress, "overviews"),
+                halve=halving_of_samples(plan.first.bands[0].nodata),
+            )
+            return arrange_cog(
+                tiff,
+                target,
+                ImageFields(tuple(fields.values()), carried.sub_directories),
+                on_progress=partial(on_progress, "cog"),
+                classic_limit_bytes=writing.classic_limit_bytes,
+            )
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def describe_merged(plan: MergePlan, layout: TileLayout) -> ImageDescription:
+    """What the file says of its bands."""
+    return ImageDescription(
+        dtype=plan.first.bands[0].dtype,
+        band_names=tuple(band.name for band in plan.bands),
+        colours=tuple(ColorInterp[band.colour] for band in plan.bands),
+        nodata=plan.first.bands[0].nodata,
+        tags={"TIFFTAG_SOFTWARE": SOFTWARE},
+        predictor=layout.predictor,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    plan: MergePlan
+    tiff: TiledTiff
+    image: Level
+
+
+@contextmanager
+def _opened(plan: MergePlan) -> Iterator[list[Any]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(open_raster(source.file)) for source in plan.sources]
+
+
+def _layout(plan: MergePlan, tile_px: int) -> TileLayout:
+    """Tiles of multiples of 16, as TIFF demands, no larger than a small image or `TILE_BYTES` need."""
+    dtype = np.dtype(plan.first.bands[0].dtype)
+    count = len(plan.sources)
+    while tile_px > 16 and tile_px * tile_px * count * dtype.itemsize > TILE_BYTES:
+        tile_px //= 2
+    rows, cols = (min(tile_px, size + -size % 16) for size in plan.shape_yx)
+    return TileLayout((rows, cols, count), dtype, 0)
+
+
+def _threads(sources: list[Any], wanted: int) -> int:
+    largest_block_bytes = max(block_bytes(source) for source in sources)
+    return max(1, min(wanted, MAX_THREADS, DECODING_BYTES // (2 * largest_block_bytes)))
+
+
+def _unit_shape(plan: MergePlan, sources: list[Any], layout: TileLayout, threads: int) -> Shape:
+    block_yx = tuple(max(source.block_shapes[0][axis] for source in sources) for axis in (0, 1))
+    return unit_shape(
+        plan.shape_yx,
+        tile_yx=layout.tile_yx,
+        block_yx=(block_yx[0], block_yx[1]),
+        bytes_per_px=len(sources) * layout.dtype.itemsize,
+        unit_bytes=UNITS_BYTES // threads,
+    )
+
+
+def _write_pixels(job: _Job, unit_yx: Shape, threads: int, on_progress: Callable[[float], None]) -> None:
+    down, across = grid_shape(job.plan.shape_yx, unit_yx)
+    done = 0
+
+    def count(_unit: Window) -> None:
+        nonlocal done
+        done += 1
+        on_progress(done / (down * across))
+
+    units = windows(job.plan.shape_yx, unit_yx)
+    run_in_threads(units, threads=threads, worker=lambda: _unit_writer(job), on_result=count)
+
+
+@contextmanager
+def _unit_writer(job: _Job) -> Iterator[Callable[[Window], Window]]:
+    """One thread's own readers and buffers; the function reads a unit of all bands and writes its tiles."""
+    layout = job.tiff.layout
+    with _opened(job.plan) as sources:
+        reader = _UnitReader(sources, job.plan, layout.dtype)
+        tile = layout.new_tile()
+
+        def write_unit(unit: Window) -> Window:
+            planes = reader.read(unit)
+            top, left = unit[0].start, unit[1].start
+            for place, (rows, cols) in tiles_within(unit, layout.tile_yx):
+                part = planes[:, rows.start - top : rows.stop - top, cols.start - left : cols.stop - left]
+                _fill_tile(tile, part)
+                job.tiff.put(job.image, place, tile)
+            return unit
+
+        yield write_unit
+
+
+class _UnitReader:
+    """Reads the same unit of the output from every source, each at its own offset, into one buffer."""
+
+    def __init__(self, sources: list[Any], plan: MergePlan, dtype: np.dtype[Any]) -> None:
+        self._sources, self._offsets = sources, plan.offsets
+        self._buffer = np.empty(0, dtype)
+
+    def read(self, unit: Window) -> NDArray[Any]:
+        """The pixels (bands, rows, cols); they are overwritten by the next read."""
+        rows, cols = shape_of(unit)
+        size = len(self._sources) * rows * cols
+        if self._buffer.size < size:
+            self._buffer = np.empty(size, self._buffer.dtype)
+        planes = self._buffer[:size].reshape(-1, rows, cols)
+        for plane, source, (down, right) in zip(planes, self._sources, self._offsets, strict=True):
+            area = RasterioWindow(unit[1].start + right, unit[0].start + down, cols, rows)
+            source.read(1, window=area, out=plane)
+        return planes
+
+
+def _fill_tile(tile: NDArray[Any], planes: NDArray[Any]) -> None:
+    """Interleave (bands, rows, cols) into a tile (rows, cols, bands).
+
+    Beyond the image's edge the last row and column are repeated, so that overviews don't fade there.
+    """
+    rows, cols = planes.shape[1:]
+    tile[:rows, :cols] = planes.transpose(1, 2, 0)
+    tile[:rows, cols:] = tile[:rows, cols - 1 : cols]
+    tile[rows:] = tile[rows - 1 : rows]

@@ -1,0 +1,122 @@
+"""One merge from beginning to end, told to a run's context: what was read, chosen and written, and how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aerotask.domain.paths import shown
+from aerotask.raster.header import read_profile
+from aerotask.raster.io import open_raster
+from aerotask.raster.merge import MergeWriting, Stage, merge_bands
+from aerotask.raster.merge_plan import MergePlan, SourceBand, plan_merge
+from aerotask.raster.profile import RasterProfile
+from aerotask.sdk import RunContext
+
+SMALLEST_STEP = 0.005
+"""Progress is reported in steps of at least this."""
+
+# How much of the whole each stage takes, roughly as measured.
+_SHARES: Mapping[Stage, tuple[float, float]] = {
+    "pixels": (0.01, 0.68),
+    "overviews": (0.68, 0.93),
+    "cog": (0.93, 0.99),
+}
+_PHASES: Mapping[Stage, str] = {
+    "pixels": "merging bands",
+    "overviews": "writing overviews",
+    "cog": "arranging the COG",
+}
+
+
+def profile_of(file: Path) -> RasterProfile:
+    """What a raster's header says.
+
+    Raises:
+        InvalidInput: it is no raster that can be read.
+    """
+    with open_raster(file) as opened:
+        return read_profile(opened)
+
+
+def run_merge(
+    sources: Sequence[SourceBand],
+    exif: Mapping[str, Any],
+    output_path: str,
+    ctx: RunContext,
+    *,
+    replace: bool,
+) -> None:
+    """Merge the files and put the result at `output_path`, with position, time and camera from `exif`.
+
+    Raises:
+        InvalidInput: the real files don't fit together, or one is damaged.
+        OSError: the disk is full, or fails.
+    """
+    plan = plan_merge(sources)
+    _tell_plan(plan, ctx)
+    target = ctx.workdir / "merged.tif"
+    target.unlink(missing_ok=True)
+    writing = MergeWriting(threads=ctx.threads, exif=exif)
+    size_bytes = merge_bands(plan, target, writing=writing, on_progress=_Progress(ctx).tell)
+    ctx.put_entry(target, at=output_path, replace=replace)
+    rows, cols = plan.shape_yx
+    ctx.log(
+        f"Wrote {shown(output_path)}: {cols} × {rows} pixels, {len(plan.bands)} bands, {size_bytes / 1e6:,.1f} MB."
+    )
+    ctx.result(_outcome(plan, output_path, size_bytes, has_position=bool(exif.get("gps"))))
+    ctx.progress(1.0, "done")
+
+
+class _Progress:
+    """Spreads the stages of a merge over 0 to 1."""
+
+    def __init__(self, ctx: RunContext) -> None:
+        self._ctx = ctx
+        self._told = 0.0
+
+    def tell(self, stage: Stage, fraction: float) -> None:
+        start, end = _SHARES[stage]
+        overall = start + (end - start) * fraction
+        if overall >= self._told + SMALLEST_STEP:
+            self._told = overall
+            self._ctx.progress(overall, _PHASES[stage])
+
+
+def _tell_plan(plan: MergePlan, ctx: RunContext) -> None:
+    first = plan.first
+    ctx.log(
+        f"Merging {len(plan.sources)} files of {first.width} × {first.height} pixels of {first.bands[0].dtype}, "
+        f"{(first.crs or 'no CRS')[:60]}."
+    )
+    for number, (source, band) in enumerate(zip(plan.sources, plan.bands, strict=True)):
+        right, down = plan.shift_of(number)
+        moved = f", {right:+d} px to the right and {down:+d} px down of the first" if plan.centre_kind else ""
+        ctx.log(f"Band {number + 1} is {shown(band.name)} from {shown(source.path)}{moved}.")
+    if plan.centre_kind:
+        ctx.log(
+            f"Shifted by the cameras' {plan.centre_kind}s; {plan.shape_yx[1]} × {plan.shape_yx[0]} pixels are common to "
+            "all bands. This lines up what is far away: nearby things keep the parallax between the lenses."
+        )
+    for line in plan.warnings:
+        ctx.log(f"Warning: {line}")
+
+
+def _outcome(plan: MergePlan, output_path: str, size_bytes: int, *, has_position: bool) -> dict[str, Any]:
+    rows, cols = plan.shape_yx
+    return {
+        "path": output_path,
+        "width": cols,
+        "height": rows,
+        "type": plan.first.bands[0].dtype,
+        "crs": plan.first.crs,
+        "bands": [
+            {"name": band.name, "path": source.path, "shift": list(plan.shift_of(number))}
+            for number, (source, band) in enumerate(zip(plan.sources, plan.bands, strict=True))
+        ],
+        "shiftedBy": plan.centre_kind,
+        "position": has_position,
+        "sizeBytes": size_bytes,
+        "warnings": list(plan.warnings),
+    }

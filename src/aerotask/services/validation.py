@@ -1,0 +1,87 @@
+"""Asking before submitting: what a tool would make of some params, without a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aerotask.domain.access import Access, Caller
+from aerotask.domain.errors import AerotaskError, FieldError, InvalidInput, TooLarge
+from aerotask.domain.texts import clean_json
+from aerotask.services.access import AccessService
+from aerotask.services.planning import PlannedRun, review_run
+from aerotask.services.quota import refuse_oversized
+from aerotask.services.submit import SubmitService
+from aerotask.store.engine import Database
+
+_PARAMS = "/params"
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What would come of a submit: errors that it would be refused for, or else warnings and a summary."""
+
+    errors: tuple[FieldError, ...] = ()
+    warnings: tuple[str, ...] = ()
+    summary: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether a submit would be taken, quotas on tasks apart."""
+        return not self.errors
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationService:
+    """Runs everything that a submit runs before it would commit, from index metadata alone."""
+
+    db: Database
+    access: AccessService
+    submits: SubmitService
+
+    async def validate(
+        self, caller: Caller, org_slug: str, slug: str, tool_id: str, params: Mapping[str, Any]
+    ) -> Validation:
+        """What the tool says of these params; whoever may read the dataset may ask.
+
+        Raises:
+            Unauthenticated, NotFound: the dataset can't be read by the caller.
+            InvalidInput: there is no such tool, or it can't run here.
+        """
+        dataset = await self.access.dataset(caller, org_slug, slug, to=Access.READ)
+        tool = self.submits.available_tool(tool_id, None)
+        try:
+            run, review = await review_run(self.db, dataset.row, tool, params)
+            refuse_oversized(self.submits.quotas, run.plan.estimated_output_bytes)
+        except InvalidInput as error:
+            return Validation(errors=_errors(error))
+        except TooLarge as error:
+            return Validation(errors=(_whole(error),))
+        summary = {**_planned(run), **review.summary}
+        return Validation(warnings=review.warnings, summary=clean_json(summary))
+
+
+def _planned(run: PlannedRun) -> dict[str, Any]:
+    return {
+        "toolId": run.tool.id,
+        "version": run.tool.version,
+        "estimatedOutputBytes": run.plan.estimated_output_bytes,
+        "memoryBytes": run.plan.memory_bytes,
+        "reads": list(run.plan.reads),
+        "writes": list(run.plan.writes),
+    }
+
+
+def _errors(error: InvalidInput) -> tuple[FieldError, ...]:
+    """The refusal's parts, each with its code; pointers are into the body, which is the params themselves."""
+    if not error.errors:
+        return (_whole(error),)
+    return tuple(
+        FieldError(fault.pointer.removeprefix(_PARAMS), fault.message, fault.code or error.code)
+        for fault in error.errors
+    )
+
+
+def _whole(error: AerotaskError) -> FieldError:
+    return FieldError("", error.message, error.code)

@@ -1,0 +1,113 @@
+"""Asking what a submit would come to, over HTTP."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from tests.raster.rasters import write_raster
+from tests.support.world import Dataset, World
+
+MERGE = {"paths": ["red.tif", "nir.tif"], "outputPath": "merged.tif"}
+
+
+@pytest.fixture
+def dataset(world: World, tmp_path: Path) -> Dataset:
+    """A public dataset with two bands that fit together, and one that doesn't."""
+    made = world.dataset(visibility="public")
+    for name, dtype in (("red", "uint16"), ("nir", "uint16"), ("bytes", "uint8")):
+        made.upload(f"{name}.tif", write_raster(tmp_path / f"{name}.tif", np.ones((1, 40, 50), dtype)))
+    return made
+
+
+def ask(dataset: Dataset, tool: str = "merge-multispectral", **params: Any) -> httpx.Response:
+    return dataset.client.post(f"{dataset.address}/{tool}/validate", json=MERGE | params)
+
+
+def test_what_would_be_taken_is_summed_up(dataset: Dataset) -> None:
+    answer = ask(dataset)
+    assert answer.status_code == 200
+    body = answer.json()
+    assert (body["ok"], body["errors"], body["warnings"]) == (True, [], [])
+    assert body["summary"] == {
+        "toolId": "merge-multispectral",
+        "version": "1",
+        "estimatedOutputBytes": 65536,
+        "memoryBytes": 1024**3,
+        "reads": ["red.tif", "nir.tif"],
+        "writes": ["merged.tif"],
+        "outputPath": "merged.tif",
+        "bands": [
+            {"path": "red.tif", "name": "red", "known": True},
+            {"path": "nir.tif", "name": "nir", "known": True},
+        ],
+        "width": 50,
+        "height": 40,
+        "type": "uint16",
+        "crs": "EPSG:32632",
+        "nodata": None,
+        "georeferenced": True,
+        "mayBeShifted": False,
+    }
+    assert dataset.client.get(f"{dataset.address}/tasks").json() == []
+
+
+def test_all_errors_come_at_once_each_with_its_place_and_code(dataset: Dataset) -> None:
+    answer = ask(dataset, paths=["red.tif", "bytes.tif", "absent.tif"], outputPath="red.tif")
+    body = answer.json()
+    assert (answer.status_code, body["ok"], body["summary"], body["warnings"]) == (200, False, {}, [])
+    assert {(fault["pointer"], fault["code"]) for fault in body["errors"]} == {
+        ("/paths/1", "type-mismatch"),
+        ("/paths/2", "no-such-entry"),
+        ("/outputPath", "output-is-input"),
+    }
+    assert all(fault["message"] for fault in body["errors"])
+
+
+def test_a_submit_is_refused_for_the_same_reasons(dataset: Dataset) -> None:
+    params = MERGE | {"paths": ["red.tif", "bytes.tif", "absent.tif"]}
+    asked = ask(dataset, paths=params["paths"]).json()["errors"]
+    refused = dataset.try_submit("merge-multispectral", params)
+    assert (refused.status_code, refused.json()["code"]) == (400, "bands-do-not-match")
+    assert [(f"/params{fault['pointer']}", fault["message"]) for fault in asked] == [
+        (fault["pointer"], fault["message"]) for fault in refused.json()["errors"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("params", "pointer"),
+    [
+        ({"paths": ["red.tif"]}, "/paths"),
+        ({"outputPath": ".ddb/x.tif"}, "/outputPath"),
+        ({"paths": ["red.tif", "nir.tif", "../x"]}, "/paths/2"),
+        ({"surprise": 1}, "/surprise"),
+    ],
+)
+def test_params_that_do_not_fit_the_schema_are_errors_of_the_answer(
+    dataset: Dataset, params: dict[str, Any], pointer: str
+) -> None:
+    body = ask(dataset, **params).json()
+    assert [(fault["pointer"], fault["code"]) for fault in body["errors"]] == [(pointer, "invalid-params")]
+
+
+def test_read_on_the_dataset_is_enough(world: World, dataset: Dataset) -> None:
+    assert ask(dataset.seen_by(world.client())).json()["ok"]
+    assert dataset.seen_by(world.client()).try_submit("merge-multispectral", MERGE).status_code == 403
+    private = world.dataset()
+    assert ask(private.seen_by(world.client())).status_code == 401
+    assert ask(private.seen_by(world.client(world.user()))).status_code == 404
+
+
+def test_a_body_that_is_no_object_is_refused(dataset: Dataset) -> None:
+    answer = dataset.client.post(f"{dataset.address}/merge-multispectral/validate", json=[1])
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid-request")
+
+
+def test_the_align_route_answers_for_whatever_is_installed(world: World, dataset: Dataset) -> None:
+    tools = dataset.client.get(f"{dataset.address}/tasks/tools").json()
+    answer = ask(dataset, "align")
+    if any(tool["id"] == "align-raster" for tool in tools):
+        assert {fault["code"] for fault in answer.json()["errors"]} == {"invalid-params"}
+    else:
+        assert (answer.status_code, answer.json()["code"]) == (400, "unknown-tool")
