@@ -1,0 +1,89 @@
+"""Plans in how much detail, and in which pieces, the rasters are compared: plain numbers, no pixels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from aerotask.raster.windows import Shape
+
+CHIP_PX = 512
+"""The side of a piece; with its surroundings and the arrays made of it, a thread holds some 20 MiB."""
+MOST_CHIPS = 64
+MOST_PATCHES = 400
+STEP = 5
+"""At most so many times as much detail from one level to the next."""
+PATCH_PX = 64
+SMALL_PATCH_PX = 32
+SMALL_SIDE_PX = 320
+"""Where an overlap's shorter side is below this, smaller patches are used, for there to be enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Pixels of the source, `right` and `bottom` exclusive."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return self.bottom - self.top
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """A piece of the source: its first pixel, and its size in pixels of the level."""
+
+    left: int
+    top: int
+    shape_yx: Shape
+
+
+def level_factors(seed_factor: float, finest: int) -> tuple[int, ...]:
+    """How many pixels of the source make one of each level, from the first to the finest."""
+    factors = [max(round(seed_factor), finest)]
+    while factors[-1] > finest:
+        steps_left = math.ceil(math.log(factors[-1] / finest, STEP))
+        ratio = (factors[-1] / finest) ** (1 / steps_left)
+        factors.append(max(round(factors[-1] / ratio), finest) if steps_left > 1 else finest)
+    return tuple(factors)
+
+
+def plan_chips(box: Box, factor: int) -> tuple[Chip, ...]:
+    """Pieces of the box at that level: all of it where that is few enough, else evenly spread ones."""
+    cols, rows = box.width // factor, box.height // factor
+    if cols < 1 or rows < 1:
+        return ()
+    across, down = -(-cols // CHIP_PX), -(-rows // CHIP_PX)
+    if across * down > MOST_CHIPS:
+        across = min(max(round(math.sqrt(MOST_CHIPS * cols / rows)), 1), MOST_CHIPS, across)
+        down = min(max(MOST_CHIPS // across, 1), down)
+    return tuple(
+        Chip(box.left + left * factor, box.top + top * factor, (height, width))
+        for top, height in _spread(rows, down)
+        for left, width in _spread(cols, across)
+    )
+
+
+def patch_side(box: Box, factor: int) -> int:
+    """The side of the patches for an overlap of that size."""
+    return PATCH_PX if min(box.width, box.height) // factor >= SMALL_SIDE_PX else SMALL_PATCH_PX
+
+
+def _spread(size: int, count: int) -> list[tuple[int, int]]:
+    """`count` pieces of at most `CHIP_PX` in the middles of equal shares of `size`: start and length."""
+    pieces = []
+    for number in range(count):
+        start, end = number * size // count, (number + 1) * size // count
+        length = min(end - start, CHIP_PX)
+        pieces.append((start + (end - start - length) // 2, length))
+    return pieces

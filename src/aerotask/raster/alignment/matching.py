@@ -1,0 +1,202 @@
+"""Finds the transform that lays the source on the reference: a seed, then patches at more and more detail."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from aerotask.raster.alignment.domain import Edges, edges_of
+from aerotask.raster.alignment.levels import (
+    MOST_PATCHES,
+    Box,
+    Chip,
+    level_factors,
+    patch_side,
+    plan_chips,
+)
+from aerotask.raster.alignment.pair import Pair, pixels_along
+from aerotask.raster.alignment.patches import Patches, correlation_of, match_patches
+from aerotask.raster.alignment.placement import Grid
+from aerotask.raster.alignment.robust import RobustFit, robust_fit
+from aerotask.raster.alignment.sampling import View
+from aerotask.raster.alignment.seed import SEED_PX, Seed, find_seed
+from aerotask.raster.alignment.similarity import Mode, Points, Similarity
+from aerotask.raster.parallel import run_in_threads
+
+TOLERANCE_PX = 3.0
+"""Patches that are farther off don't agree; local distortions of an orthophoto are below it."""
+FIRST_REACH_PX, NEXT_REACH_PX, LAST_REACH_PX = 24, 12, 4
+"""How far patches are sought: after the seed, after a coarser level, and in a level's second pass."""
+_SEED_MARGIN = 0.1
+"""Of the overlap, on every side: a raster that lies wrong shows things beyond it."""
+
+OnProgress = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What was found, trustworthy or not; `transform` is of the pair's plane, lengths are in pixels of `factor`."""
+
+    transform: Similarity
+    mode: Mode
+    seed: Seed
+    factor: int
+    patches: int
+    inliers: int
+    rmse_px: float
+    correlation: float
+    """Of the edges of both rasters over the whole overlap, once one lies on the other."""
+
+    @property
+    def inlier_ratio(self) -> float:
+        """The part of the patches that agree."""
+        return self.inliers / self.patches if self.patches else 0.0
+
+
+def find_match(pair: Pair, *, mode: Mode, threads: int, on_progress: OnProgress) -> Match:
+    """The transform, refined as far as patches were found to agree."""
+    box = overlap_box(pair, Similarity(1 + 0j, 0j))
+    grid = seed_grid(pair, box)
+    with pair.views(factor=int(grid.pixel_length / pair.source_grid.pixel_length)) as (source, reference):
+        source_edges = edges_of(source.on(grid))
+        seed = find_seed(source_edges, edges_of(reference.on(grid)), grid, mode=mode)
+        on_progress(0.3)
+        transform, fit, patches = seed.transform, None, 0
+        passes = plan_passes(pair, grid)
+        for number, step in enumerate(passes):
+            found = _pass(pair, transform, step, mode=mode, threads=threads)
+            patches = found[1]
+            on_progress(0.3 + 0.65 * (number + 1) / len(passes))
+            fit = found[0]
+            if fit is None:
+                break
+            transform = fit.transform
+        final = edges_of(reference.on(grid, transform))
+        correlation = _common_correlation(source_edges, final)
+    return Match(
+        transform=transform,
+        mode=mode,
+        seed=seed,
+        factor=passes[-1].factor,
+        patches=patches,
+        inliers=fit.count if fit else 0,
+        rmse_px=fit.rmse if fit else math.inf,
+        correlation=correlation,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One round of patches: in which detail, and how far they are sought."""
+
+    factor: int
+    reach_px: int
+    is_last: bool = False
+
+
+def plan_passes(pair: Pair, seed: Grid) -> tuple[Pass, ...]:
+    """Two rounds at the first level and at the last, where they take away what whole pixels pull; one in between."""
+    pixel = pair.source_grid.pixel_length
+    factors = level_factors(seed.pixel_length / pixel, finest_factor(pair))
+    passes = [Pass(factors[0], FIRST_REACH_PX), Pass(factors[0], LAST_REACH_PX)]
+    for factor in factors[1:]:
+        passes.append(Pass(factor, NEXT_REACH_PX, is_last=factor == factors[-1]))
+    if len(factors) > 1:
+        passes.append(Pass(factors[-1], LAST_REACH_PX, is_last=True))
+    return tuple(passes)
+
+
+def finest_factor(pair: Pair) -> int:
+    """How many of the source's pixels the reference's are as long as; 1 where they are shorter."""
+    return max(round(1 / pixels_along(pair.locate_in_reference, pair.source_grid.pixel_length)), 1)
+
+
+def overlap_box(pair: Pair, transform: Similarity) -> Box:
+    """The source's pixels that the reference shows too, once the source is transformed; at least one pixel."""
+    corners = transform.inverse().of(pair.reference_points(pair.reference.in_map.corners()))
+    pixels = pair.source_grid.pixels(corners)
+    rows, cols = pair.source.in_map.shape_yx
+    left, top = (max(math.floor(value), 0) for value in pixels.min(axis=0))
+    right, bottom = (math.ceil(value) for value in pixels.max(axis=0))
+    right, bottom = min(right, cols), min(bottom, rows)
+    return Box(min(left, cols - 1), min(top, rows - 1), max(right, left + 1), max(bottom, top + 1))
+
+
+def seed_grid(pair: Pair, box: Box) -> Grid:
+    """Square pixels, at most `SEED_PX` of them each way, over the overlap and a margin around it."""
+    margin_x, margin_y = (round(side * _SEED_MARGIN) for side in (box.width, box.height))
+    edges = [(box.left - margin_x, box.top - margin_y), (box.right + margin_x, box.bottom + margin_y)]
+    (left, top), (right, bottom) = edges
+    around = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float64)
+    points = pair.source_grid.plane_points(around)
+    low, high = points.min(axis=0), points.max(axis=0)
+    step = max(float((high - low).max()) / SEED_PX, pair.source_grid.pixel_length * finest_factor(pair))
+    cols, rows = (max(int(size / step), 1) for size in high - low)
+    return Grid(np.array([[step, 0, low[0]], [0, -step, high[1]]]), (rows, cols))
+
+
+def _pass(
+    pair: Pair, transform: Similarity, step: Pass, *, mode: Mode, threads: int
+) -> tuple[RobustFit | None, int]:
+    """One round: match patches with the source transformed so far, and fit anew; with the number of patches."""
+    box = overlap_box(pair, transform)
+    chips = plan_chips(box, step.factor)
+    patch_px = patch_side(box, step.factor)
+    most = math.ceil(MOST_PATCHES / len(chips)) if chips else 0
+    found: dict[Chip, tuple[Points, Points]] = {}
+
+    @contextmanager
+    def worker() -> Iterator[Callable[[Chip], tuple[Chip, Points, Points]]]:
+        with pair.views(factor=1 if step.is_last else step.factor) as (source, reference):
+
+            def match(chip: Chip) -> tuple[Chip, Points, Points]:
+                grid = _chip_grid(pair, chip, step.factor)
+                patches = _match_chip(source, reference, grid, transform, step.reach_px, patch_px, most)
+                ends = grid.plane_points(patches.centres), transform.of(grid.plane_points(patches.found))
+                return chip, *ends
+
+            yield match
+
+    run_in_threads(
+        chips, threads=threads, worker=worker, on_result=lambda ends: found.update({ends[0]: ends[1:]})
+    )
+    if not found:
+        return None, 0
+    sources, targets = (np.concatenate([found[chip][end] for chip in chips]) for end in (0, 1))
+    unit = pair.source_grid.pixel_length * step.factor
+    return robust_fit(sources, targets, mode=mode, tolerance=TOLERANCE_PX, unit=unit), len(sources)
+
+
+def _chip_grid(pair: Pair, chip: Chip, factor: int) -> Grid:
+    return pair.source_grid.part(left=chip.left, top=chip.top, step=factor, shape_yx=chip.shape_yx)
+
+
+def _match_chip(
+    source: View,
+    reference: View,
+    grid: Grid,
+    transform: Similarity,
+    reach_px: int,
+    patch_px: int,
+    most: int,
+) -> Patches:
+    rows, cols = grid.shape_yx
+    around = grid.part(
+        left=-reach_px, top=-reach_px, step=1, shape_yx=(rows + 2 * reach_px, cols + 2 * reach_px)
+    )
+    shown = edges_of(source.on(grid))
+    return match_patches(
+        shown, edges_of(reference.on(around, transform)), patch_px=patch_px, reach_px=reach_px, most=most
+    )
+
+
+def _common_correlation(one: Edges, other: Edges) -> float:
+    common = one.valid & other.valid
+    if not common.any():
+        return 0.0
+    first, second = one.strength[common], other.strength[common]
+    return correlation_of(first - first.mean(), second - second.mean())

@@ -1,0 +1,168 @@
+"""The two rasters of an alignment: which of their bands are compared, and how each is seen from the common plane."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from aerotask.domain.errors import InvalidInput
+from aerotask.raster.alignment.footprints import intersection, outline
+from aerotask.raster.alignment.placement import Grid, Plane, map_grid, reproject, same_crs
+from aerotask.raster.alignment.reading import BrightnessReader
+from aerotask.raster.alignment.sampling import View
+from aerotask.raster.alignment.similarity import Points
+from aerotask.raster.bands import roles_of
+from aerotask.raster.io import open_raster
+from aerotask.raster.pixels import SourceFile
+from aerotask.raster.profile import RasterProfile
+
+MOST_BANDS = 3
+ELEVATION_TYPES = frozenset({"int16", "int32", "float32", "float64"})
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One raster of the pair: its file, its grid in map coordinates, and the bands that are compared."""
+
+    file: SourceFile
+    crs: str
+    in_map: Grid
+    bands: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Source and reference, and the plane (the source's map, about the centre of the overlap) for both."""
+
+    source: Side
+    reference: Side
+    plane: Plane
+    compared: str
+    """Which bands are compared, in words."""
+    of_elevations: bool
+
+    @property
+    def source_grid(self) -> Grid:
+        """The source's own grid in the plane."""
+        return self.plane.grid(self.source.in_map)
+
+    def locate_in_source(self, points: Points) -> Points:
+        """Where points of the plane lie in the source, in pixels."""
+        return self.source_grid.pixels(points)
+
+    def locate_in_reference(self, points: Points) -> Points:
+        """Where points of the plane lie in the reference, in pixels."""
+        in_map = reproject(self.plane.to_map(points), self.source.crs, self.reference.crs)
+        return self.reference.in_map.pixels(in_map)
+
+    def reference_points(self, pixels: Points) -> Points:
+        """Where pixels of the reference lie in the plane."""
+        in_map = self.reference.in_map.plane_points(pixels)
+        return self.plane.from_map(reproject(in_map, self.reference.crs, self.source.crs))
+
+    @contextmanager
+    def views(self, *, factor: int = 1) -> Iterator[tuple[View, View]]:
+        """Source and reference, opened for this thread alone.
+
+        With a factor, overviews serve where only every so many pixels of the source are wanted.
+        """
+        detail = factor * self.source_grid.pixel_length
+        with (
+            _view(self.source, self.locate_in_source, detail) as source,
+            _view(self.reference, self.locate_in_reference, detail) as reference,
+        ):
+            yield source, reference
+
+
+def pixels_along(locate: Callable[[Points], Points], length: float) -> float:
+    """How many pixels a raster has along a line of the plane, about the plane's centre; 1 if it can't be told."""
+    ends = locate(np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]) * length)
+    pixels = abs(float(np.linalg.det(ends[1:] - ends[0])))
+    return math.sqrt(pixels) if math.isfinite(pixels) and pixels > 0 else 1.0
+
+
+@contextmanager
+def _view(side: Side, locate: Callable[[Points], Points], detail: float) -> Iterator[View]:
+    """The raster, or the smallest of its overviews whose pixels are no longer than `detail` in the plane."""
+    profile = side.file.profile
+    level = best_overview(profile, pixels_along(locate, detail))
+    with open_raster(side.file.path, overview_level=level) as opened:
+        share = np.array([opened.width / profile.width, opened.height / profile.height])
+        yield View(BrightnessReader(opened, side.bands), lambda points: locate(points) * share)
+
+
+def best_overview(profile: RasterProfile, detail_px: float) -> int | None:
+    """The number of the smallest overview whose pixels are no longer than so many of the raster's; None if none is."""
+    sizes = enumerate(profile.overview_sizes)
+    fitting = [(width, number) for number, (width, _) in sizes if profile.width / width <= detail_px * 1.05]
+    return min(fitting)[1] if fitting else None
+
+
+def make_pair(source: SourceFile, reference: SourceFile) -> Pair:
+    """The pair, once both have been checked to have a CRS and a geotransform.
+
+    Raises:
+        InvalidInput: the reference can't be projected to where the source lies (`no-overlap`).
+    """
+    bands_source, bands_reference, compared = common_bands(source.profile, reference.profile)
+    sides = _side(source, bands_source), _side(reference, bands_reference)
+    if same_crs(sides[0].crs, sides[1].crs):
+        sides = sides[0], Side(sides[1].file, sides[0].crs, sides[1].in_map, sides[1].bands)
+    plane = Plane.about(_centre(*sides), sides[0].crs)
+    return Pair(*sides, plane, compared, are_elevations(source.profile, reference.profile))
+
+
+def common_bands(
+    source: RasterProfile, reference: RasterProfile
+) -> tuple[tuple[int, ...], tuple[int, ...], str]:
+    """The bands to compare: those of equal meaning, else the first of each; at most `MOST_BANDS`, and in words."""
+    ours, theirs = (roles_of(profile, None).bands for profile in (source, reference))
+    roles = [role for role in ours if role in theirs][:MOST_BANDS]
+    if roles:
+        named = ", ".join(roles)
+        return tuple(ours[role] for role in roles), tuple(theirs[role] for role in roles), f"{named} of both"
+    first = source.data_bands[0], reference.data_bands[0]
+    return first[:1], first[1:], f"band {first[0]} of the source with band {first[1]} of the reference"
+
+
+def are_elevations(source: RasterProfile, reference: RasterProfile) -> bool:
+    """Whether both are single bands of signed or floating numbers, as elevations are stored."""
+    return all(
+        len(profile.data_bands) == 1
+        and profile.count == 1
+        and profile.bands[0].dtype in ELEVATION_TYPES
+        and profile.bands[0].colour != "palette"
+        for profile in (source, reference)
+    )
+
+
+def _side(file: SourceFile, bands: tuple[int, ...]) -> Side:
+    profile = file.profile
+    if profile.crs is None or profile.geotransform is None:
+        raise InvalidInput("A raster without a CRS can't be aligned.", code="missing-crs")
+    return Side(file, profile.crs, map_grid(profile.geotransform, (profile.height, profile.width)), bands)
+
+
+def source_outlines(source: Side, reference: Side) -> tuple[Points, Points]:
+    """Both outlines in the source's map, the reference's with its edges followed where they bend."""
+    ours = source.in_map.plane_points(source.in_map.corners())
+    theirs = reproject(
+        reference.in_map.plane_points(reference.in_map.corners()), reference.crs, source.crs
+    )
+    return ours, theirs
+
+
+def _centre(source: Side, reference: Side) -> tuple[float, float]:
+    """The middle of the overlap's corners."""
+    ours, theirs = source_outlines(source, reference)
+    common = intersection([(x, y) for x, y in ours.tolist()], [(x, y) for x, y in theirs.tolist()])
+    if not common:
+        raise InvalidInput("The two rasters do not overlap.", code="no-overlap")
+    return sum(x for x, _ in common) / len(common), sum(y for _, y in common) / len(common)
+
+
+__all__ = ["Pair", "Side", "make_pair", "outline"]

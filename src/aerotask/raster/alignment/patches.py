@@ -1,0 +1,111 @@
+"""Finds small pieces of one picture in another, to a part of a pixel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from aerotask.raster.alignment.domain import REACH_PX, Edges
+from aerotask.raster.alignment.similarity import Points
+from aerotask.raster.evaluate import Floats
+
+MIN_CORRELATION = 0.35
+MIN_VALID_SHARE = 0.9
+"""Of a patch, in both pictures."""
+MIN_CORNER_QUALITY = 0.02
+"""Weaker corners than this part of the strongest say too little."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patches:
+    """Centres of patches in the one picture (x, y), where the other shows them, and their correlations."""
+
+    centres: Points
+    found: Points
+    correlations: NDArray[np.float64]
+
+
+def match_patches(
+    source: Edges, reference: Edges, *, patch_px: int, reach_px: int, most: int
+) -> Patches:
+    """Match the source's strongest patches within `reach_px` around their own places in the reference.
+
+    The reference shows `reach_px` more than the source on every side. Positions are in the source's pixels.
+    """
+    places = strongest_corners(source, patch_px=patch_px, most=most)
+    matched = [
+        (place, where)
+        for place in places
+        if (where := _match(source, reference, place, patch_px=patch_px, reach_px=reach_px))
+    ]
+    centres = np.array([(x, y) for (x, y), _ in matched], np.float64).reshape(-1, 2)
+    shifts = np.array([where[:2] for _, where in matched], np.float64).reshape(-1, 2)
+    return Patches(centres, centres + shifts, np.array([where[2] for _, where in matched], np.float64))
+
+
+def strongest_corners(edges: Edges, *, patch_px: int, most: int) -> list[tuple[int, int]]:
+    """The centres (x, y) of the patches whose smaller eigenvalue of the structure is largest (Shi and Tomasi 1994).
+
+    They keep half a patch from each other.
+    """
+    half = patch_px // 2
+    margin = half + REACH_PX
+    rows, cols = edges.strength.shape
+    allowed = np.zeros((rows, cols), np.uint8)
+    share = cv2.blur(edges.valid.astype(np.float32), (patch_px, patch_px), borderType=cv2.BORDER_CONSTANT)
+    allowed[margin : rows - margin, margin : cols - margin] = 255
+    allowed[np.asarray(share) < MIN_VALID_SHARE] = 0
+    if not allowed.any():
+        return []
+    corners = cv2.goodFeaturesToTrack(
+        edges.strength, most, MIN_CORNER_QUALITY, half, mask=allowed, blockSize=patch_px - 1
+    )
+    if corners is None:
+        return []
+    return [(int(x), int(y)) for x, y in np.asarray(corners).reshape(-1, 2)]
+
+
+def _match(
+    source: Edges, reference: Edges, place: tuple[int, int], *, patch_px: int, reach_px: int
+) -> tuple[float, float, float] | None:
+    """The shift (x, y) that the patch needs and its correlation; None if it isn't found."""
+    half = patch_px // 2
+    left, top = place[0] - half, place[1] - half
+    template = source.strength[top : top + patch_px, left : left + patch_px]
+    side = patch_px + 2 * reach_px
+    surroundings = reference.strength[top : top + side, left : left + side]
+    if not template.any() or not surroundings.any():
+        return None
+    surface = cv2.matchTemplate(surroundings, template, cv2.TM_CCOEFF_NORMED)
+    row, col = (int(index) for index in np.unravel_index(int(np.argmax(surface)), surface.shape))
+    inside = 0 < row < surface.shape[0] - 1 and 0 < col < surface.shape[1] - 1
+    if not inside or not surface[row, col] >= MIN_CORRELATION:
+        return None
+    seen = reference.valid[top + row : top + row + patch_px, left + col : left + col + patch_px]
+    if seen.mean() < MIN_VALID_SHARE:
+        return None
+    x, y = quadratic_peak(np.asarray(surface[row - 1 : row + 2, col - 1 : col + 2], np.float64))
+    return col + x - reach_px, row + y - reach_px, float(surface[row, col])
+
+
+def quadratic_peak(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The top (x, y) of the quadratic surface that fits 3 × 3 values best, from their middle."""
+    xx = float((values[:, 0] - 2 * values[:, 1] + values[:, 2]).sum() / 3)
+    yy = float((values[0] - 2 * values[1] + values[2]).sum() / 3)
+    xy = float(values[0, 0] - values[0, 2] - values[2, 0] + values[2, 2]) / 4
+    x = float((values[:, 2] - values[:, 0]).sum() / 6)
+    y = float((values[2] - values[0]).sum() / 6)
+    determinant = xx * yy - xy * xy
+    if xx >= 0 or determinant <= 0:
+        return 0.0, 0.0
+    top_x, top_y = (xy * y - yy * x) / determinant, (xy * x - xx * y) / determinant
+    return min(max(top_x, -1.0), 1.0), min(max(top_y, -1.0), 1.0)
+
+
+def correlation_of(one: Floats, other: Floats) -> float:
+    """The normalised correlation of two pictures about zero."""
+    norm = float(np.linalg.norm(one)) * float(np.linalg.norm(other))
+    return float(np.vdot(one, other)) / norm if norm else 0.0

@@ -1,0 +1,154 @@
+"""Reads what is matched: one value for each pixel, from the bands that both rasters have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.windows import Window as RasterioWindow
+
+from aerotask.raster.evaluate import Flags, Floats
+from aerotask.raster.pixels import native_nodata
+
+STRIP_PX = 2 * 1024 * 1024
+"""How many pixels of each band are held in full detail while they are averaged."""
+LUMA = (0.299, 0.587, 0.114)
+"""What red, green and blue of a colour table add to brightness (ITU-R BT.601)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One value for each pixel (rows, cols), and whether it counts; others hold the mean of those that do."""
+
+    values: Floats
+    valid: Flags
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """Pixels of a raster: from `left` and `top`, `cols` and `rows` of `factor` × `factor` pixels each."""
+
+    left: int
+    top: int
+    cols: int
+    rows: int
+    factor: int = 1
+
+
+class BrightnessReader:
+    """One thread's reader of an open raster: the mean of some bands, or the brightness of a palette's colours.
+
+    A pixel counts if all the bands' masks (nodata, alpha or the file's own) let it and its values are finite.
+    """
+
+    def __init__(self, opened: Any, bands: Sequence[int]) -> None:
+        self._opened = opened
+        self._bands = list(bands)
+        self._palette = palette_brightness(opened, bands)
+        alphas = (at for at, colour in enumerate(opened.colorinterp, 1) if colour == ColorInterp.alpha)
+        self._alpha = next(alphas, None)
+        self._has_mask = MaskFlags.per_dataset in opened.mask_flag_enums[0]
+        self._nodata = [
+            native_nodata(opened.nodatavals[band - 1], np.dtype(opened.dtypes[band - 1])) for band in bands
+        ]
+        self.shape_yx = (opened.height, opened.width)
+
+    def read(self, area: Area) -> Picture:
+        """The mean of each square of `factor` × `factor` pixels; what lies outside of the raster doesn't count."""
+        values = np.zeros((area.rows, area.cols), np.float32)
+        valid = np.zeros((area.rows, area.cols), np.bool_)
+        inside = self._inside(area)
+        if inside is not None:
+            part, rows, cols = inside
+            values[rows, cols], valid[rows, cols] = self._read(part)
+        return filled(values, valid)
+
+    def _inside(self, area: Area) -> tuple[Area, slice, slice] | None:
+        """The part of the area that the raster has, in whole squares, and where it lies in the area."""
+        height, width = self.shape_yx
+        rows = _overlap(area.top, area.rows, area.factor, height)
+        cols = _overlap(area.left, area.cols, area.factor, width)
+        if rows.stop <= rows.start or cols.stop <= cols.start:
+            return None
+        part = Area(
+            area.left + cols.start * area.factor,
+            area.top + rows.start * area.factor,
+            cols.stop - cols.start,
+            rows.stop - rows.start,
+            area.factor,
+        )
+        return part, rows, cols
+
+    def _read(self, area: Area) -> tuple[Floats, Flags]:
+        """Strip by strip, so that no more than `STRIP_PX` pixels are held in full detail."""
+        values = np.empty((area.rows, area.cols), np.float32)
+        valid = np.empty((area.rows, area.cols), np.bool_)
+        step = max(STRIP_PX // (area.cols * area.factor**2), 1)
+        for top in range(0, area.rows, step):
+            rows = slice(top, min(top + step, area.rows))
+            values[rows], valid[rows] = self._read_strip(area, rows)
+        return values, valid
+
+    def _read_strip(self, area: Area, rows: slice) -> tuple[Floats, Flags]:
+        factor = area.factor
+        window = RasterioWindow(
+            area.left, area.top + rows.start * factor, area.cols * factor, (rows.stop - rows.start) * factor
+        )
+        pixels = self._opened.read(self._bands, window=window)
+        valid = self._valid(pixels, window)
+        planes = pixels if self._palette is None else self._palette[np.minimum(pixels, self._palette.size - 1)]
+        with np.errstate(invalid="ignore", over="ignore"):
+            values: Floats = planes.mean(axis=0, dtype=np.float32)
+        valid &= np.isfinite(values)
+        return (values, valid) if factor == 1 else _averaged(values, valid, factor)
+
+    def _valid(self, pixels: NDArray[Any], window: RasterioWindow) -> Flags:
+        valid = np.ones(pixels.shape[1:], np.bool_)
+        if self._alpha:
+            valid &= self._opened.read(self._alpha, window=window) != 0
+        elif self._has_mask:
+            valid &= self._opened.read_masks(1, window=window) != 0
+        for plane, nodata in zip(pixels, self._nodata, strict=True):
+            if nodata is not None:
+                valid &= plane != nodata
+        return valid
+
+
+def _averaged(values: Floats, valid: Flags, factor: int) -> tuple[Floats, Flags]:
+    """The mean of what counts in each square; a square counts if half of it does."""
+    size = (values.shape[1] // factor, values.shape[0] // factor)
+    counted = np.where(valid, values, np.float32(0))
+    sums = np.asarray(cv2.resize(counted, size, interpolation=cv2.INTER_AREA))
+    shares = np.asarray(cv2.resize(valid.astype(np.float32), size, interpolation=cv2.INTER_AREA))
+    means: Floats = sums / np.maximum(shares, np.float32(1e-6))
+    return means, shares >= np.float32(0.5)
+
+
+def filled(values: Floats, valid: Flags) -> Picture:
+    """The picture with the mean of what counts wherever nothing does, so that edges of holes stay low."""
+    mean = np.float32(values[valid].mean(dtype=np.float64)) if valid.any() else np.float32(0)
+    return Picture(np.where(valid, values, mean), valid)
+
+
+def palette_brightness(opened: Any, bands: Sequence[int]) -> NDArray[np.float32] | None:
+    """The brightness of each entry of the colour table; None for a raster without one."""
+    try:
+        table = opened.colormap(bands[0])
+    except ValueError:
+        return None
+    brightness = np.zeros(max(table) + 1, np.float32)
+    for entry, colour in table.items():
+        brightness[entry] = sum(share * channel for share, channel in zip(LUMA, colour[:3], strict=True))
+    return brightness
+
+
+def _overlap(start: int, count: int, factor: int, size: int) -> slice:
+    """Which of `count` squares from `start` lie wholly within 0 to `size`."""
+    first = max(-(start // factor), 0) if start < 0 else 0
+    last = min((size - start) // factor, count)
+    return slice(first, last)

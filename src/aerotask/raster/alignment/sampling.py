@@ -1,0 +1,123 @@
+"""Shows rasters on a grid of the plane: straight from the file where the grid is the file's own, else resampled once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from aerotask.raster.alignment.placement import Grid
+from aerotask.raster.alignment.reading import Area, BrightnessReader, Picture, filled
+from aerotask.raster.alignment.similarity import IDENTITY, Points, Similarity
+from aerotask.raster.evaluate import Floats
+from aerotask.raster.windows import Shape
+
+MAX_READ_PX = 4 * 1024 * 1024
+"""A picture is made of no more pixels than this: the rest is read in less detail. Bounds the memory of every step."""
+_MARGIN_PX = 6
+"""Around what is shown, for the kernel of the interpolation."""
+_NODES = (1 - np.cos(np.pi * np.arange(5) / 4)) / 2
+"""Chebyshev's nodes of the second kind on 0 to 1: positions are computed there, and by polynomials in between."""
+
+
+_STEP_PX = 1 / 32
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A raster as it is seen from the plane: `locate` leads from points of the plane to its pixels."""
+
+    reader: BrightnessReader
+    locate: Callable[[Points], Points]
+
+    def on(self, grid: Grid, transform: Similarity = IDENTITY) -> Picture:
+        """What the raster shows where `transform` brings the pixels of the grid."""
+        columns, rows = self._positions(grid, transform)
+        if not (np.isfinite(columns).all() and np.isfinite(rows).all()):
+            return nothing(grid.shape_yx)
+        area = self._area(columns, rows, grid)
+        if area is None:
+            return nothing(grid.shape_yx)
+        return _interpolated(self.reader.read(area), area, columns, rows)
+
+    def _positions(self, grid: Grid, transform: Similarity) -> tuple[Points, Points]:
+        """The raster's column and row at the centre of every pixel of the grid."""
+        height, width = grid.shape_yx
+        columns, rows = np.meshgrid(_NODES * width, _NODES * height)
+        nodes = np.column_stack([columns.ravel(), rows.ravel()])
+        found = self.locate(transform.of(grid.plane_points(nodes)))
+        across, down = _basis(width), _basis(height)
+        shape = (_NODES.size, _NODES.size)
+        with np.errstate(invalid="ignore"):
+            # Not by `@`: for such narrow matrices BLAS only wakes its threads.
+            parts = [np.einsum("rn,nm->rm", down, found[:, axis].reshape(shape)) for axis in (0, 1)]
+            columns, rows = (np.einsum("rm,cm->rc", part, across) for part in parts)
+        return columns, rows
+
+    def _area(self, columns: Points, rows: Points, grid: Grid) -> Area | None:
+        """The pixels to read: all that are shown, in about the grid's detail; None if the raster has none."""
+        height, width = self.reader.shape_yx
+        left, right = _clipped(columns, width)
+        top, bottom = _clipped(rows, height)
+        if left >= right or top >= bottom:
+            return None
+        area = (right - left) * (bottom - top)
+        span = (np.ptp(columns) + 1) * (np.ptp(rows) + 1)
+        detail = math.sqrt(span / (grid.shape_yx[0] * grid.shape_yx[1]))
+        factor = max(int(detail + 0.25), math.ceil(math.sqrt(area / MAX_READ_PX)), 1)
+        margin = _MARGIN_PX * factor
+        left, top = _aligned(left - margin, factor), _aligned(top - margin, factor)
+        cols, rows_ = (-(-(end - start) // factor) for start, end in ((left, right + margin), (top, bottom + margin)))
+        return Area(left, top, cols, rows_, factor)
+
+
+def nothing(shape_yx: Shape) -> Picture:
+    """A picture in which no pixel counts."""
+    return Picture(np.zeros(shape_yx, np.float32), np.zeros(shape_yx, np.bool_))
+
+
+def _clipped(positions: Points, size: int) -> tuple[int, int]:
+    start, stop = math.floor(positions.min()), math.ceil(positions.max())
+    return max(start, 0), min(stop, size)
+
+
+def _aligned(position: int, factor: int) -> int:
+    return position // factor * factor
+
+
+def _interpolated(picture: Picture, area: Area, columns: Points, rows: Points) -> Picture:
+    """The picture at those positions of the raster."""
+    across, down = _dither(columns.shape)
+    x = ((columns - area.left) / area.factor - 0.5 + across).astype(np.float32)
+    y = ((rows - area.top) / area.factor - 0.5 + down).astype(np.float32)
+    mean = float(picture.values.flat[0]) if not picture.valid.any() else float(picture.values.mean())
+    values = cv2.remap(
+        picture.values, x, y, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_CONSTANT, borderValue=mean
+    )
+    covered = cv2.remap(picture.valid.view(np.uint8) * np.uint8(255), x, y, cv2.INTER_LINEAR)
+    return filled(np.asarray(values, np.float32), np.asarray(covered) == 255)
+
+
+def _dither(shape: tuple[int, ...]) -> tuple[Points, Points]:
+    """Offsets, even over a step of OpenCV's interpolation, that differ from pixel to pixel.
+
+    OpenCV rounds positions to 1/32 pixel. Without them a pure shift would be rounded the same way everywhere, and the
+    answer would be wrong by as much. (Two axes of the sequence R2 of M. Roberts, 2018.)
+    """
+    pixel_row, pixel_col = np.ogrid[: shape[0], : shape[1]]
+    phase = pixel_col * 0.754877666 + pixel_row * 0.569840291
+    other = pixel_col * 0.569840291 + pixel_row * 0.324718 * 2
+    return ((phase % 1) - 0.5) * _STEP_PX, ((other % 1) - 0.5) * _STEP_PX
+
+
+def _basis(count: int) -> Floats | Points:
+    """Lagrange's polynomials over the nodes, at the centres of `count` pixels: (pixels, nodes)."""
+    at = (np.arange(count) + 0.5) / count
+    basis = np.ones((count, _NODES.size))
+    for node, position in enumerate(_NODES):
+        for other in _NODES[_NODES != position]:
+            basis[:, node] *= (at - other) / (position - other)
+    return basis

@@ -1,0 +1,189 @@
+"""A first idea of the transform, from both rasters at no more than about a thousand pixels.
+
+Phase correlation (Kuglin and Hines 1975) finds a shift, whatever its length. Rotation and scale become shifts in the
+logarithmic polar spectrum (Reddy and Chatterji 1996), which leaves 180° open. Of the candidates the one whose
+correlation has the sharpest peak is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from aerotask.raster.alignment.domain import Edges
+from aerotask.raster.alignment.placement import Grid
+from aerotask.raster.alignment.similarity import Mode, Similarity, fit_similarity, fit_translation, to_complex
+from aerotask.raster.evaluate import Floats
+
+SEED_PX = 1024
+"""The longer side of the pictures in which the first idea is sought."""
+ANGLES, RADII = 1024, 1024
+SMALLEST_RADIUS = 8.0
+"""In cycles for the whole picture: below, the spectrum tells of lighting and outlines."""
+SCALE_LIMITS = (0.5, 2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """Where a correlation is highest (columns, rows), and by how many standard deviations above its mean."""
+
+    x: float
+    y: float
+    sharpness: float
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """A first transform of the plane, and how sharp the peak was that spoke for it."""
+
+    transform: Similarity
+    sharpness: float
+    found_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A rotation (from x towards y, in radians) and a scale about the centre of a picture."""
+
+    angle: float
+    scale: float
+    found_by: str
+
+
+def find_seed(source: Edges, reference: Edges, grid: Grid, *, mode: Mode) -> Seed:
+    """The best candidate that leads from the source to the reference, both shown on the same grid."""
+    target = np.fft.rfft2(_padded(_windowed(reference)))
+    found = []
+    for turn in _turns(source, reference, mode):
+        turned = _turned(source, turn)
+        peak = _correlate(np.fft.rfft2(_padded(turned)), target)
+        found.append(_seed(turn, peak, grid, mode))
+    return max(found, key=lambda seed: seed.sharpness)
+
+
+def _turns(source: Edges, reference: Edges, mode: Mode) -> Iterator[_Turn]:
+    yield _Turn(0.0, 1.0, "phase correlation")
+    if mode == "similarity":
+        angle, scale = _rotation_and_scale(source, reference)
+        if SCALE_LIMITS[0] <= scale <= SCALE_LIMITS[1]:
+            yield _Turn(angle, scale, "Fourier-Mellin")
+            yield _Turn(angle + math.pi, scale, "Fourier-Mellin, half a turn on")
+
+
+def _seed(turn: _Turn, peak: Peak, grid: Grid, mode: Mode) -> Seed:
+    """The turn about the centre and then the shift, as a transform of the plane."""
+    corners = grid.corners()
+    turn_matrix = _turn_matrix(turn, grid.shape_yx)
+    # OpenCV's matrix is about the centres of pixels.
+    landed = (corners - 0.5) @ turn_matrix[:, :2].T + turn_matrix[:, 2] + 0.5 + (peak.x, peak.y)
+    fit = fit_similarity if mode == "similarity" else fit_translation
+    ends = [to_complex(grid.plane_points(points)) for points in (corners, landed)]
+    return Seed(fit(*ends, np.ones(len(corners))), peak.sharpness, turn.found_by)
+
+
+def _turn_matrix(turn: _Turn, shape_yx: tuple[int, int]) -> NDArray[np.float64]:
+    cos, sin = turn.scale * math.cos(turn.angle), turn.scale * math.sin(turn.angle)
+    linear = np.array([[cos, -sin], [sin, cos]])
+    centre = (np.array(shape_yx[::-1]) - 1) / 2
+    return np.column_stack([linear, centre - linear @ centre])
+
+
+def _turned(edges: Edges, turn: _Turn) -> Floats:
+    window = _window(edges.strength.shape)
+    if turn.angle == 0 and turn.scale == 1:
+        return edges.strength * window
+    rows, cols = edges.strength.shape
+    matrix = _turn_matrix(turn, (rows, cols))
+    turned = cv2.warpAffine(edges.strength, matrix, (cols, rows), flags=cv2.INTER_LINEAR)
+    return np.asarray(turned, np.float32) * window
+
+
+def _windowed(edges: Edges) -> Floats:
+    return edges.strength * _window(edges.strength.shape)
+
+
+def _window(shape: tuple[int, ...]) -> Floats:
+    """A cosine taper along the outer eighths of both axes, so that the picture's frame is no edge."""
+    rows, cols = (_taper(size) for size in shape)
+    window: Floats = rows[:, None] * cols[None, :]
+    return window
+
+
+def _taper(size: int) -> Floats:
+    at = (np.arange(size) + 0.5) / size
+    rise = np.clip(np.minimum(at, 1 - at) * 8, 0, 1)
+    return (0.5 - 0.5 * np.cos(np.pi * rise)).astype(np.float32)
+
+
+def _padded(picture: Floats) -> Floats:
+    """Zeros at the right and bottom, to a size that the transform is quick at."""
+    rows, cols = picture.shape
+    padded = np.zeros((cv2.getOptimalDFTSize(rows), cv2.getOptimalDFTSize(cols)), np.float32)
+    padded[:rows, :cols] = picture
+    return padded
+
+
+def _correlate(first: NDArray[np.complex64], second: NDArray[np.complex64]) -> Peak:
+    """Where the second picture shows what the first shows at its origin."""
+    cross = np.conj(first) * second
+    magnitude = np.abs(cross)
+    floor = 1e-6 * float(magnitude.max()) + 1e-30
+    rows = first.shape[0]
+    surface = np.fft.irfft2(cross / np.maximum(magnitude, np.float32(floor)), s=(rows, 2 * (first.shape[1] - 1)))
+    return _peak(surface.astype(np.float32))
+
+
+def _peak(surface: Floats) -> Peak:
+    """The highest place of a surface whose edges join, to a part of a pixel."""
+    rows, cols = surface.shape
+    row, col = (int(index) for index in np.unravel_index(int(surface.argmax()), surface.shape))
+    sigma = float(surface.std()) or 1.0
+    sharpness = (float(surface[row, col]) - float(surface.mean())) / sigma
+    y = row + _vertex(surface[row - 1, col], surface[row, col], surface[(row + 1) % rows, col])
+    x = col + _vertex(surface[row, col - 1], surface[row, col], surface[row, (col + 1) % cols])
+    return Peak(_signed(x, cols), _signed(y, rows), sharpness)
+
+
+def _vertex(before: float, here: float, after: float) -> float:
+    """The top of the parabola through three values, the middle one the highest."""
+    bend = float(before) - 2 * float(here) + float(after)
+    return 0.5 * (float(before) - float(after)) / bend if bend < 0 else 0.0
+
+
+def _signed(position: float, size: int) -> float:
+    return position - size if position > size / 2 else position
+
+
+def _rotation_and_scale(source: Edges, reference: Edges) -> tuple[float, float]:
+    """Of the source against the reference, from their spectra; half a turn is left open."""
+    spectra = [_polar_spectrum(_windowed(edges)) for edges in (source, reference)]
+    peak = _correlate(*(np.fft.rfft2(spectrum) for spectrum in spectra))
+    angle = peak.y * 2 * math.pi / ANGLES
+    # The spectrum shrinks as the picture grows.
+    scale = math.exp(-peak.x * _log_step())
+    return angle, scale
+
+
+def _log_step() -> float:
+    return math.log((SEED_PX / 2) / SMALLEST_RADIUS) / RADII
+
+
+def _polar_spectrum(picture: Floats) -> Floats:
+    """The spectrum's magnitude over angles (half a turn, twice as fine) and logarithmic radii."""
+    square = np.zeros((SEED_PX, SEED_PX), np.float32)
+    rows, cols = (min(size, SEED_PX) for size in picture.shape)
+    square[:rows, :cols] = picture[:rows, :cols]
+    magnitude = np.log1p(np.abs(np.fft.fftshift(np.fft.fft2(square)))).astype(np.float32)
+    angles = np.arange(ANGLES // 2, dtype=np.float32)[:, None] * np.float32(2 * math.pi / ANGLES)
+    radii = np.float32(SMALLEST_RADIUS) * np.exp(np.arange(RADII, dtype=np.float32) * np.float32(_log_step()))
+    x = SEED_PX / 2 + radii * np.cos(angles)
+    y = SEED_PX / 2 + radii * np.sin(angles)
+    polar = cv2.remap(magnitude, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR)
+    # Each radius about its own mean: the fall towards high frequencies is the same in every picture.
+    centred = polar - polar.mean(axis=0, keepdims=True)
+    return np.asarray(centred * _taper(RADII), np.float32)

@@ -1,0 +1,90 @@
+"""The transform that an alignment looks for: a translation, rotation and change of scale of the plane."""
+
+from __future__ import annotations
+
+import cmath
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Points = NDArray[np.float64]
+"""(points, 2): x to the right or east, y up or north."""
+
+Weights = NDArray[np.float64]
+
+Mode = Literal["similarity", "translation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Similarity:
+    """z → factor·z + shift over the complex plane: |factor| is the scale, its argument the anticlockwise rotation."""
+
+    factor: complex
+    shift: complex
+
+    @property
+    def scale(self) -> float:
+        """How many times as long distances become."""
+        return abs(self.factor)
+
+    @property
+    def rotation_deg(self) -> float:
+        """The rotation, clockwise where x points right and y up."""
+        return -math.degrees(cmath.phase(self.factor))
+
+    def of(self, points: Points) -> Points:
+        """Where the points come to lie."""
+        return from_complex(self.factor * to_complex(points) + self.shift)
+
+    def inverse(self) -> Similarity:
+        """The transform that undoes this one."""
+        return Similarity(1 / self.factor, -self.shift / self.factor)
+
+    def after(self, first: Similarity) -> Similarity:
+        """This transform applied to what another one gives."""
+        return Similarity(self.factor * first.factor, self.factor * first.shift + self.shift)
+
+    def matrix(self) -> Points:
+        """The 2 × 3 matrix (linear part, then shift) for column vectors (x, y, 1)."""
+        a, b = self.factor.real, self.factor.imag
+        return np.array([[a, -b, self.shift.real], [b, a, self.shift.imag]])
+
+
+IDENTITY = Similarity(1 + 0j, 0j)
+
+Fit = Callable[[Any, Any, Weights], Similarity]
+"""The weighted least-squares transform from the first complex points to the second."""
+
+
+def to_complex(points: Points) -> NDArray[np.complex128]:
+    """The points as numbers of the complex plane."""
+    return points[:, 0] + 1j * points[:, 1]
+
+
+def from_complex(numbers: NDArray[np.complex128]) -> Points:
+    """Numbers of the complex plane as points."""
+    return np.column_stack([numbers.real, numbers.imag])
+
+
+def fit_translation(source: Any, target: Any, weights: Weights) -> Similarity:
+    """The shift alone that brings the source's points nearest to the target's."""
+    return Similarity(1 + 0j, complex(np.average(target - source, weights=weights)))
+
+
+def fit_similarity(source: Any, target: Any, weights: Weights) -> Similarity:
+    """The similarity that brings the source's points nearest to the target's (Umeyama 1991, in complex form)."""
+    source_mean = complex(np.average(source, weights=weights))
+    target_mean = complex(np.average(target, weights=weights))
+    centred = source - source_mean
+    spread = float(np.sum(weights * np.abs(centred) ** 2))
+    if spread == 0:
+        return Similarity(1 + 0j, target_mean - source_mean)
+    factor = complex(np.sum(weights * np.conj(centred) * (target - target_mean)) / spread)
+    return Similarity(factor, target_mean - factor * source_mean)
+
+
+FITS: dict[Mode, Fit] = {"similarity": fit_similarity, "translation": fit_translation}
