@@ -20,9 +20,12 @@ from tests.support.processes import gone
 from tests.support.served import Served, served, until
 
 from aerotask.config import Settings
+from aerotask.domain.access import Caller
+from aerotask.domain.errors import InvalidInput
 from aerotask.rendering.renderer import Renderer
 from aerotask.sandbox.pool import PoolLimits
 
+ROOT = Path(__file__).resolve().parents[2]
 HERE = "/orgs/acme/ds/acme"
 
 
@@ -63,7 +66,7 @@ async def test_a_second_request_is_served_from_the_cache(
     assert pixels_of(first.content)[0, 0].tolist() == GREEN
     for child in drawing_children(api):
         child.kill()
-    renderer_of(api)._pool.program = "there.is.no.such.program"
+    renderer_of(api)._pool._spawner.program = "there.is.no.such.program"
     again = await tile(api)
     assert again.content == first.content
     kept = [path.read_bytes() for path in (settings.storage_folder / "cache").glob("??/*")]
@@ -193,3 +196,34 @@ async def test_nothing_is_left_when_the_api_ends(settings: Settings, tmp_path: P
     assert children
     await until(lambda: not any(child.is_running() for child in children))
     assert list((settings.storage_folder / "work").iterdir()) == []
+
+
+async def test_a_preview_is_given_the_tools_inputs_and_checked_params(
+    api: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a tool that has one in the tests' own program: which tools have one is a table."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    renderer_of(api)._pool._spawner.program = "tests.sandbox.drawing_program"
+    await put(api, "a.tif", b"x" * 100)
+    viewing, caller = api.platform.viewing, Caller(api.rows.user_id, "admin", is_admin=True)
+    drawn = await viewing.preview(caller, "acme", "acme", "raster-export", {"path": "a.tif"}, size_px=64)
+    pixels = pixels_of(drawn)
+    assert pixels.shape == (32, 64, 4)
+    assert np.abs(pixels[16, 32, :3].astype(int) - 100).max() <= 2
+    for params, code in (
+        ({"path": "b.tif"}, "no-such-entry"),
+        ({"path": "a.tif", "odd": 1}, "invalid-params"),
+    ):
+        with pytest.raises(InvalidInput) as refused:
+            await viewing.preview(caller, "acme", "acme", "raster-export", params, size_px=64)
+        assert refused.value.code == code
+
+
+async def test_a_tool_without_a_preview_says_so(api: Served) -> None:
+    await put(api, "a.tif", b"x")
+    caller = Caller(api.rows.user_id, "admin", is_admin=True)
+    with pytest.raises(InvalidInput) as refused:
+        await api.platform.viewing.preview(
+            caller, "acme", "acme", "raster-export", {"path": "a.tif"}, size_px=64
+        )
+    assert refused.value.code == "no-preview"
