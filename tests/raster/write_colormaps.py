@@ -14,7 +14,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import rio_tiler  # type: ignore[import-not-found]
+import rio_tiler
 from rio_tiler.colormap import cmap
 
 TARGET = Path(__file__).parents[2] / "src/aerotask/raster/colormaps.json"

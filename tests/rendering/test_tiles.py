@@ -10,6 +10,7 @@ import rasterio
 from rasterio.enums import ColorInterp
 from rasterio.transform import from_bounds, from_origin
 from tests.raster.rasters import export, read, slope, write_raster
+from tests.rendering.maps import AT, GREEN, NOTHING, RED, halves, on_tile
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.io import GDAL_OPTIONS
@@ -21,10 +22,6 @@ from aerotask.rendering.style import Style
 
 Rgba = np.ndarray[Any, np.dtype[Any]]
 
-AT = TileAt(18, 137_000, 90_000)
-RED, GREEN, NOTHING = [0xD7, 0x30, 0x27, 255], [0x1A, 0x98, 0x50, 255], [0, 0, 0, 0]
-"""The ends of rdylgn, and a pixel that doesn't count."""
-
 
 @pytest.fixture
 def rasters() -> Iterator[OpenRasters]:
@@ -32,22 +29,10 @@ def rasters() -> Iterator[OpenRasters]:
         yield opened
 
 
-def on_tile(path: Path, pixels: Rgba, *, at: TileAt = AT, **options: Any) -> Path:
-    """A raster that covers exactly one tile of the map."""
-    grid = from_bounds(*at.bounds_m(), pixels.shape[2], pixels.shape[1])
-    return write_raster(path, pixels, crs="EPSG:3857", transform=grid, **options)
-
-
 def tile(rasters: OpenRasters, path: Path, at: TileAt = AT, *, size_px: int = 256, **style: Any) -> Rgba:
     wanted = Style(**style)
     look = find_look(rasters, path, path, wanted)
     return draw_tile(rasters, RasterSubject(path, look, wanted), at, size_px=size_px)
-
-
-def halves(left: float, right: float, *, bands: int = 1, dtype: str = "float32") -> Rgba:
-    pixels = np.full((bands, 256, 256), left, dtype)
-    pixels[:, :, 128:] = right
-    return pixels
 
 
 def test_constant_areas_have_the_colormaps_literal_colours(tmp_path: Path, rasters: OpenRasters) -> None:

@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from aerotask.domain.errors import InvalidInput
+from aerotask.rendering.drawing import Rgba
 from aerotask.rendering.forkserver import drawing_child
 from aerotask.sandbox import forkserver
 from aerotask.sandbox.wire import Reply
@@ -63,8 +66,15 @@ HANDLERS = {
 }
 
 
+def _preview(params: Mapping[str, Any], inputs: Mapping[str, Path], size_px: int) -> Rgba:
+    """A grey as light as the first input is long."""
+    picture = np.full((size_px // 2, size_px, 4), 255, np.uint8)
+    picture[..., :3] = inputs[params["path"]].stat().st_size
+    return picture
+
+
 def _child(own: socket.socket) -> None:
-    drawing_child(own, HANDLERS)
+    drawing_child(own, previews={"raster-export": _preview}, more=HANDLERS)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,18 @@ HEIGHT_PERCENTILES = (2, 98)
 # A sample leaves holes between points that aren't there in the cloud.
 _GROWN_PX = 1
 
-_FAULTS = (LaspyException, LazrsError, OSError, ValueError, KeyError, IndexError, OverflowError, EOFError)
+# Out of memory, too: of a sample, only a header that lies about its sizes needs much.
+_FAULTS = (
+    MemoryError,
+    LaspyException,
+    LazrsError,
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    EOFError,
+)
 
 
 def draw_cloud(path: Path, *, size_px: int) -> Rgba:

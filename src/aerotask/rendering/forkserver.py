@@ -18,7 +18,7 @@ from aerotask.rendering.clouds import draw_cloud
 from aerotask.rendering.jobs import LookJob, PreviewJob, Subject, ThumbnailJob, TileJob
 from aerotask.rendering.opening import OpenRasters
 from aerotask.rendering.png import encode_png
-from aerotask.rendering.previews import PREVIEWS
+from aerotask.rendering.previews import PREVIEWS, Preview
 from aerotask.rendering.rasters import RasterSubject, draw_thumbnail, draw_tile, find_look
 from aerotask.sandbox import forkserver
 from aerotask.sandbox.serving import Handler, serve_jobs
@@ -28,15 +28,20 @@ MEMORY_BYTES = 1024**3
 """Of one child, beyond what the fork shares."""
 
 
-def drawing_child(own: socket.socket, more: Mapping[str, Handler] | None = None) -> None:
-    """Draw what the socket's other end asks for; `more` are handlers of tests."""
+def drawing_child(
+    own: socket.socket,
+    *,
+    previews: Mapping[str, Preview] = PREVIEWS,
+    more: Mapping[str, Handler] | None = None,
+) -> None:
+    """Draw what the socket's other end asks for; `more` handlers are for tests."""
     warnings.simplefilter("ignore")  # of missing georeferences and overviews, which were looked at before
     with rasterio.Env(**GDAL_OPTIONS), OpenRasters() as rasters:
         handlers: dict[str, Handler] = {
             "look": partial(_look, rasters),
             "tile": partial(_tile, rasters),
             "thumbnail": partial(_thumbnail, rasters),
-            "preview": _preview,
+            "preview": partial(_preview, previews),
             **(more or {}),
         }
         serve_jobs(own, handlers, memory_bytes=MEMORY_BYTES)
@@ -64,9 +69,9 @@ def _thumbnail(rasters: OpenRasters, body: Mapping[str, Any]) -> Reply:
     return Reply(content=photos.encode_webp(Image.fromarray(picture)))
 
 
-def _preview(body: Mapping[str, Any]) -> Reply:
+def _preview(previews: Mapping[str, Preview], body: Mapping[str, Any]) -> Reply:
     job = PreviewJob.from_body(body)
-    preview = PREVIEWS.get(job.tool_id)
+    preview = previews.get(job.tool_id)
     if preview is None:
         raise InvalidInput(f"Tool '{job.tool_id}' can't show what it would make.", code="no-preview")
     picture = preview(job.params, job.inputs, job.size_px)

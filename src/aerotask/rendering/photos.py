@@ -13,7 +13,7 @@ from aerotask.domain.errors import InvalidInput
 MEDIA_TYPE = "image/webp"
 MAX_PIXELS = 200_000_000
 WEBP_QUALITY = 80
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 _BYTE_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 _INDEXED_MODES = frozenset({"1", "P", "PA"})
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"GIF8", b"BM")

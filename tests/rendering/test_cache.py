@@ -1,0 +1,57 @@
+"""The folder of pictures: bounded, shared, and no harm if it can't be written."""
+
+import os
+from pathlib import Path
+
+from aerotask.rendering.cache import PictureCache
+
+
+def digest(number: int) -> str:
+    return f"{number:064x}"
+
+
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*/*"))
+
+
+def test_what_was_put_is_found(tmp_path: Path) -> None:
+    cache = PictureCache(tmp_path, limit_bytes=1000)
+    cache.put(digest(1), b"picture")
+    assert cache.get(digest(1)) == b"picture"
+    assert PictureCache(tmp_path, limit_bytes=1000).get(digest(1)) == b"picture"
+    assert cache.get(digest(2)) is None
+
+
+def test_it_never_grows_beyond_its_limit(tmp_path: Path) -> None:
+    cache = PictureCache(tmp_path, limit_bytes=1000)
+    for number in range(100):
+        cache.put(digest(number), b"x" * 100)
+        assert size_of(tmp_path) <= 1000
+
+
+def test_what_was_used_last_stays(tmp_path: Path) -> None:
+    cache = PictureCache(tmp_path, limit_bytes=1000)
+    for number in range(10):
+        cache.put(digest(number), b"x" * 100)
+        file = tmp_path / "00" / digest(number)
+        os.utime(file, (number, number))
+    assert cache.get(digest(0))
+    cache.put(digest(10), b"x" * 100)
+    assert cache.get(digest(0))
+    assert cache.get(digest(1)) is None
+    assert cache.get(digest(10))
+
+
+def test_what_a_former_process_left_counts(tmp_path: Path) -> None:
+    former = PictureCache(tmp_path, limit_bytes=10_000)
+    for number in range(50):
+        former.put(digest(number), b"x" * 100)
+    PictureCache(tmp_path, limit_bytes=1000).put(digest(99), b"x" * 100)
+    assert size_of(tmp_path) <= 1000
+
+
+def test_a_folder_that_cannot_be_written_keeps_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    cache = PictureCache(tmp_path / "file", limit_bytes=1000)
+    cache.put(digest(1), b"picture")
+    assert cache.get(digest(1)) is None
