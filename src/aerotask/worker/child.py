@@ -24,6 +24,7 @@ from aerotask.registry import Registry
 from aerotask.sdk.changes import ChangeSet, PutEntry
 from aerotask.sdk.context import Cancelled
 from aerotask.sdk.run import LogLine, Progress, Run
+from aerotask.worker import confinement
 from aerotask.worker.protocol import IndexJob, Job, ToolJob, decode_job, encode_event
 
 # How often progress is worth a message; the worker writes it once a second at most.
@@ -72,6 +73,8 @@ def run_child(own: socket.socket, registry: Registry) -> None:
             job = decode_job(lines.readline())
         workdir = job.workdir if isinstance(job, ToolJob) else None
         _limit(job)
+        if not _needs_network(job, registry):
+            confinement.confine()
         if isinstance(job, IndexJob):
             _describe_all(job, teller)
         else:
@@ -100,6 +103,10 @@ def _limit(job: Job) -> None:
         _lower(resource.RLIMIT_FSIZE, job.max_file_bytes)
     if sys.platform == "linux":
         _lower(resource.RLIMIT_DATA, _data_bytes() + job.memory_bytes)
+
+
+def _needs_network(job: Job, registry: Registry) -> bool:
+    return isinstance(job, ToolJob) and registry.get(job.tool_id, job.tool_version).network
 
 
 def _lower(limit: int, wanted: int) -> None:
