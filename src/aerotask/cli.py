@@ -15,7 +15,7 @@ from rich.console import Console
 
 from aerotask import __version__
 from aerotask.config import Settings
-from aerotask.domain.errors import AerotaskError
+from aerotask.domain.errors import AerotaskError, InvalidInput
 from aerotask.failpoints import armed_failpoints
 from aerotask.logs import configure_logs
 
@@ -137,4 +137,8 @@ def _settings() -> Settings:
     configure_logs(settings.log_format)
     for name, armed in armed_failpoints().items():
         _log.warning("failpoint.armed", name=name, action=armed.action)
+        if settings.mode == "production":
+            raise InvalidInput(
+                "AEROTASK_FAILPOINT is for tests; production mode refuses it.", code="unsafe-setting"
+            )
     return settings

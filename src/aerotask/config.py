@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024**2
 GIB = 1024**3
 HOUR_S = 3600
+
+
+# What examples and defaults are made of, here and elsewhere.
+_KNOWN = (
+    "changeme",
+    "change-me",
+    "default",
+    "example",
+    "insecure",
+    "only-for",
+    "password",
+    "secret",
+    "tests",
+)
+_MIN_DIFFERENT = 8
+
+
+def is_guessable(secret: str) -> bool:
+    """Whether a secret looks like an example, or has few different characters."""
+    plain = secret.lower()
+    return len(set(plain)) < _MIN_DIFFERENT or any(known in plain for known in _KNOWN)
 
 
 class Settings(BaseSettings):
@@ -20,6 +42,8 @@ class Settings(BaseSettings):
         env_prefix="AEROTASK_", frozen=True, extra="ignore", use_attribute_docstrings=True
     )
 
+    mode: str = Field("development", pattern="^(development|production)$")
+    """`production` refuses to start with secrets that are weak or known, a moved clock or armed failpoints."""
     database_url: SecretStr
     """Postgres 15 or newer, as `postgresql://user:password@host:port/name` or with `?host=/socket/folder`."""
     redis_url: SecretStr
@@ -33,8 +57,6 @@ class Settings(BaseSettings):
     log_format: str = Field("console", pattern="^(console|json)$")
     """How processes write their own log: `console` for people, `json` for machines."""
 
-    mode: str = Field("development", pattern="^(development|production)$")
-    """`production` refuses to start with secrets that are weak or known, or with armed failpoints."""
     token_ttl_s: int = Field(12 * HOUR_S, ge=60)
     """How long a bearer token holds, in seconds."""
     session_ttl_s: int = Field(30 * 24 * HOUR_S, ge=60)
@@ -153,9 +175,37 @@ class Settings(BaseSettings):
 
     @field_validator("secret_key")
     @classmethod
-    def _long_enough(cls, value: SecretStr) -> SecretStr:
-        if len(value.get_secret_value()) < 32:
+    def _long_enough(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        secret = value.get_secret_value()
+        if len(secret) < 32:
             raise ValueError("AEROTASK_SECRET_KEY needs at least 32 characters")
+        if info.data.get("mode") == "production" and is_guessable(secret):
+            raise ValueError(
+                "is a secret that can be guessed, which production mode refuses; make one, for instance "
+                "with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
+            )
+        return value
+
+    @field_validator("admin_password")
+    @classmethod
+    def _no_known_password(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        password = value.get_secret_value() if value else ""
+        if info.data.get("mode") == "production" and password and is_guessable(password):
+            raise ValueError("is a password that can be guessed, which production mode refuses")
+        return value
+
+    @field_validator("clock_offset_s")
+    @classmethod
+    def _present_time(cls, value: int, info: ValidationInfo) -> int:
+        if info.data.get("mode") == "production" and value:
+            raise ValueError("is for tests and rehearsals; production mode refuses it")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        for part in filter(None, value.split(",")):
+            ip_network(part.strip())
         return value
 
     @field_validator("storage_url")

@@ -7,8 +7,22 @@ import sys
 
 import structlog
 
+from aerotask.domain.texts import clean_line
+
 # Libraries that tell of every step at INFO; what they warn of still comes through.
 _TALKATIVE = ("alembic.runtime.plugins", "arq", "httpx", "asyncio")
+
+
+def _without_controls(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Names and messages come from people: nothing of them may move a terminal's cursor or fake a line."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            # A trace has lines; every other value is one.
+            lines = value.split("\n") if key == "exception" else [value]
+            event[key] = "\n".join(map(clean_line, lines))
+    return event
 
 
 def configure_logs(form: str) -> None:
@@ -36,6 +50,7 @@ def configure_logs(form: str) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
+                _without_controls,
                 renderer,
             ],
         )

@@ -29,6 +29,8 @@ class Tool(ABC, Generic[P]):
     access: ClassVar[Access] = Access.READ
     artifact_suffix: ClassVar[str | None] = None
     """The suffix of the artifact that a run publishes, or None if the tool publishes none."""
+    network: ClassVar[bool] = False
+    """Whether runs may use the network; without it the kernel refuses them every socket."""
     params: ClassVar[type[ToolParams]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

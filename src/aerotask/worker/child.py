@@ -25,6 +25,7 @@ from aerotask.sandbox.limits import limit_memory, lower
 from aerotask.sdk.changes import ChangeSet, PutEntry
 from aerotask.sdk.context import Cancelled
 from aerotask.sdk.run import LogLine, Progress, Run
+from aerotask.worker import confinement
 from aerotask.worker.descriptions import write_descriptions
 from aerotask.worker.protocol import IndexJob, Job, ToolJob, decode_job, encode_event
 
@@ -74,6 +75,8 @@ def run_child(own: socket.socket, registry: Registry) -> None:
             job = decode_job(lines.readline())
         workdir = job.workdir if isinstance(job, ToolJob) else None
         _limit(job)
+        if not _needs_network(job, registry):
+            confinement.confine()
         if isinstance(job, IndexJob):
             _describe_all(job, teller)
         else:
@@ -98,6 +101,10 @@ def _limit(job: Job) -> None:
     if isinstance(job, ToolJob):
         lower(resource.RLIMIT_FSIZE, job.max_file_bytes)
     limit_memory(job.memory_bytes)
+
+
+def _needs_network(job: Job, registry: Registry) -> bool:
+    return isinstance(job, ToolJob) and registry.get(job.tool_id, job.tool_version).network
 
 
 def _run_tool(job: ToolJob, registry: Registry, teller: Teller) -> ChangeSet:

@@ -29,6 +29,7 @@ from aerotask.store.presence import Presence
 from aerotask.store.steering import CANCEL_CHANNEL
 from aerotask.wiring import Platform, open_platform
 from aerotask.worker import forkserver
+from aerotask.worker.confinement import tell_whether_children_are_confined
 from aerotask.worker.courier import AT_ONCE, Courier
 from aerotask.worker.indexer import Indexer
 from aerotask.worker.means import AttemptLimits, Means
@@ -41,6 +42,7 @@ _log = structlog.get_logger(__name__)
 async def run_worker(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT; a second signal hands running tasks over at once."""
     hide_from_children()
+    tell_whether_children_are_confined()
     async with AsyncExitStack() as stack:
         platform = await stack.enter_async_context(open_platform(settings, application="aerotask worker"))
         spawner = Spawner(forkserver.PROGRAM)

@@ -1,0 +1,167 @@
+"""What every answer carries and every request keeps to."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import pytest
+from tests.support.served import Served, served
+
+from aerotask.config import Settings
+
+ADDRESSES = ["/", "/docs", "/docs/start.js", "/docs/assets/swagger-ui.css", "/openapi.json", "/healthz"]
+ADDRESSES += ["/users/me", "/orgs", "/orgs/none", "/no/such/route", "/orgs/acme/ds/acme/tasks"]
+
+
+def changed(settings: Settings, **changes: object) -> Settings:
+    return Settings.model_validate({**settings.model_dump(), **changes})
+
+
+async def test_every_answer_carries_the_headers_that_bind_browsers(settings: Settings) -> None:
+    async with served(settings) as api:
+        for address in ADDRESSES:
+            answer = await api.client.get(address)
+            assert answer.headers["x-content-type-options"] == "nosniff", address
+            assert answer.headers["referrer-policy"] == "no-referrer", address
+            assert answer.headers["x-frame-options"] == "DENY", address
+            assert "frame-ancestors 'none'" in answer.headers["content-security-policy"], address
+            assert "server" not in answer.headers, address
+            assert "access-control-allow-origin" not in answer.headers, address
+        assert "default-src 'none'" in (await api.client.get("/users/me")).headers["content-security-policy"]
+
+
+async def test_the_documentation_page_runs_under_its_policy(settings: Settings) -> None:
+    async with served(settings) as api:
+        page = await api.client.get("/docs")
+        policy = page.headers.get_list("content-security-policy")
+        assert len(policy) == 1
+        assert "default-src 'self'" in policy[0]
+        assert "unsafe-eval" not in policy[0]
+        scripts = policy[0].partition("script-src")[2].partition(";")[0]
+        assert "unsafe-inline" not in scripts
+        assert "<script>" not in page.text
+        for part in ("swagger-ui-bundle.js", "swagger-ui.css"):
+            assert (await api.client.get(f"/docs/assets/{part}")).status_code == 200
+
+
+async def test_tls_is_asked_for_again_only_over_tls(settings: Settings) -> None:
+    proxy = {"X-Forwarded-Proto": "https"}
+    async with served(changed(settings, trusted_proxies="127.0.0.1")) as api:
+        assert "strict-transport-security" in (await api.client.get("/healthz", headers=proxy)).headers
+        assert "strict-transport-security" not in (await api.client.get("/healthz")).headers
+    async with served(settings) as api:
+        assert "strict-transport-security" not in (await api.client.get("/healthz", headers=proxy)).headers
+
+
+async def failed_from(api: Served, *addresses: str) -> list[int]:
+    body = {"username": "admin", "password": "wrong"}
+    statuses = []
+    for address in addresses:
+        headers = {"X-Forwarded-For": address}
+        answer = await api.client.post("/users/authenticate", json=body, headers=headers)
+        statuses.append(answer.status_code)
+    return statuses
+
+
+async def test_only_a_trusted_proxy_decides_which_address_counts(settings: Settings) -> None:
+    limited = changed(settings, max_failed_sign_ins_per_address=2, max_failed_sign_ins_per_account=100)
+    async with served(limited) as api:  # anybody may claim to be anybody: it is one address
+        assert await failed_from(api, "192.0.2.1", "192.0.2.2", "192.0.2.3") == [401, 401, 429]
+
+
+async def test_behind_a_trusted_proxy_its_clients_count_one_by_one(settings: Settings) -> None:
+    limited = changed(
+        settings,
+        trusted_proxies="127.0.0.0/8, 10.0.0.0/8",
+        max_failed_sign_ins_per_address=2,
+        max_failed_sign_ins_per_account=100,
+    )
+    async with served(limited) as api:
+        assert await failed_from(api, "192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2") == [
+            *(401, 401, 429),
+            401,
+        ]
+        # What a client put there itself stands left of what the proxies added.
+        assert await failed_from(api, "192.0.2.77, 192.0.2.1, 10.0.0.5") == [429]
+
+
+async def test_429_says_what_limits_and_when_to_come_back(settings: Settings) -> None:
+    async with served(changed(settings, max_failed_sign_ins_per_account=1)) as api:
+        body = {"username": "nobody-here", "password": "wrong"}
+        await api.client.post("/users/authenticate", json=body)
+        answer = await api.client.post("/users/authenticate", json=body)
+        problem = answer.json()
+        assert answer.status_code == 429
+        assert 0 < int(answer.headers["retry-after"]) <= 300
+        assert problem["noRetry"] is False
+        assert (problem["code"], problem["limitName"], problem["limit"], problem["current"]) == (
+            "too-many-sign-ins",
+            "failedSignInsPerAccount",
+            1,
+            1,
+        )
+
+
+async def test_pages_of_other_origins_call_the_api_only_if_the_setting_names_them(settings: Settings) -> None:
+    asks = {"Origin": "https://map.example", "Access-Control-Request-Method": "PUT"}
+    async with served(settings) as api:
+        assert (await api.client.options("/orgs", headers=asks)).status_code == 405
+    async with served(changed(settings, cors_origins="https://map.example")) as api:
+        allowed = await api.client.options("/orgs", headers=asks)
+        assert allowed.headers["access-control-allow-origin"] == "https://map.example"
+        assert "access-control-allow-credentials" not in allowed.headers
+        other = await api.client.get("/orgs", headers={"Origin": "https://evil.example"})
+        assert "access-control-allow-origin" not in other.headers
+        assert other.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("address", "headers", "status", "code"),
+    [
+        ("/orgs?q=" + "x" * 9000, {}, 414, "url-too-long"),
+        ("/orgs", {f"x-{number}": "y" * 4000 for number in range(10)}, 431, "headers-too-large"),
+        ("/orgs?slug=a%00b", {}, 400, "invalid-request"),
+        ("/orgs/a%00b", {}, 400, "invalid-request"),
+        ("/users/me", {"Authorization": "Bearer " + "x" * 20_000}, 401, "bad-credentials"),
+        ("/users/me", {"Authorization": "Bearer a.b.c"}, 401, "bad-credentials"),
+        ("/users/me", {"Authorization": "Bearer atk_" + "x" * 5000}, 401, "bad-credentials"),
+        ("/users/me", {"Authorization": "Basic eDp5"}, 401, "bad-credentials"),
+    ],
+)
+async def test_what_is_too_long_or_malformed_is_refused_with_words(
+    settings: Settings, address: str, headers: dict[str, str], status: int, code: str
+) -> None:
+    async with served(settings) as api:
+        answer = await api.client.get(address, headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (status, code)
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_a_head_without_end_is_cut_off(settings: Settings) -> None:
+    async with served(settings) as api:
+        port = httpx.URL(str(api.client.base_url)).port
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: ")
+        sent = 0
+        try:
+            while sent < 64 * 2**20 and not reader.at_eof():
+                writer.write(b"x" * 65536)
+                await writer.drain()
+                sent += 65536
+                await asyncio.sleep(0)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+        assert sent < 64 * 2**20
+        assert (await api.client.get("/healthz")).status_code == 200
+
+
+async def test_several_requests_on_one_connection_are_measured_one_by_one(settings: Settings) -> None:
+    async with served(settings) as api:
+        body = {"username": "admin", "password": "x" * 1000}
+        for _ in range(3):
+            for _ in range(100):
+                assert (await api.client.get("/healthz", headers={"x-pad": "y" * 3000})).status_code == 200
+            assert (await api.client.post("/users/authenticate", json=body)).status_code == 401

@@ -1,0 +1,73 @@
+"""What settings refuse."""
+
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from aerotask.config import Settings
+
+GOOD = "q3VxPz7wKfJtB2nYhR8mLcE5uGdS9aWe"
+
+
+def settings(**changes: object) -> Settings:
+    return Settings.model_validate(
+        {
+            "database_url": "postgresql://x/y",
+            "redis_url": "redis://x",
+            "storage_url": "file:///nowhere",
+            "secret_key": GOOD,
+            **changes,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("secret_key", "x" * 40),
+        ("secret_key", "0123456012345601234560123456012345601234"),
+        ("secret_key", "please-ChangeMe-before-you-deploy-this"),
+        ("secret_key", "only-for-the-check-of-the-compose-file"),
+        ("admin_password", "password1234"),
+        ("clock_offset_s", 60),
+    ],
+)
+def test_production_refuses_what_can_be_guessed_and_what_is_for_tests(name: str, value: object) -> None:
+    settings(**{name: value})
+    settings(mode="production")
+    with pytest.raises(ValidationError, match="production mode refuses"):
+        settings(mode="production", **{name: value})
+
+
+def test_a_short_secret_is_refused_in_every_mode() -> None:
+    with pytest.raises(ValidationError, match="32 characters"):
+        settings(secret_key=GOOD[:31])
+
+
+@pytest.mark.parametrize("value", ["*", "proxy.example", "10.0.0.0/40", "10.0.0.1/8"])
+def test_proxies_are_addresses_or_networks(value: str) -> None:
+    with pytest.raises(ValidationError, match="trusted_proxies"):
+        settings(trusted_proxies=value)
+
+
+def test_secrets_do_not_show_in_what_settings_print() -> None:
+    shown = repr(settings(admin_password="very private words", database_url="postgresql://u:hidden@h/d"))
+    assert not [word for word in (GOOD, "very private words", "hidden") if word in shown]
+
+
+def test_a_process_with_a_weak_secret_ends_with_a_sentence_that_does_not_repeat_it() -> None:
+    weak = "secret-secret-secret-secret-secret"
+    environment = {
+        "AEROTASK_MODE": "production",
+        "AEROTASK_DATABASE_URL": "postgresql://x/y",
+        "AEROTASK_REDIS_URL": "redis://x",
+        "AEROTASK_STORAGE_URL": "file:///nowhere",
+        "AEROTASK_SECRET_KEY": weak,
+    }
+    command = [sys.executable, "-m", "aerotask", "api"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "AEROTASK_SECRET_KEY" in done.stderr
+    assert weak not in done.stderr
