@@ -96,12 +96,15 @@ async def test_what_is_refused_leaves_no_blob(store: Store) -> None:
 async def test_what_is_announced_as_too_much_is_refused_before_it_comes(store: Store) -> None:
     await store.put("a", 600)
 
-    async def never() -> AsyncIterator[bytes]:
-        raise AssertionError("the body was read")
-        yield b""
+    read: list[bytes] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        read.append(b"x" * 401)
+        yield read[0]
 
     with pytest.raises(LimitReached):
-        await store.platform.entries.put(store.rows.dataset_id, "b", never(), announced_bytes=401)
+        await store.platform.entries.put(store.rows.dataset_id, "b", body(), announced_bytes=401)
+    assert read == []
 
 
 async def test_a_replacement_counts_by_what_it_adds(store: Store) -> None:
