@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 import asyncpg
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
+from tests.store.plans import tables_read_through
 from tests.support.databases import fresh_database
 
 from aerotask.domain.ids import DatasetId, LeaseToken, OrgId, TaskId, UserId
@@ -110,42 +108,6 @@ async def database(million: str) -> AsyncIterator[Database]:
     await opened.close()
 
 
-@contextmanager
-def _recorded(database: Database) -> Iterator[list[tuple[str, Any]]]:
-    statements: list[tuple[str, Any]] = []
-
-    def note(_c: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
-        statements.append((statement, parameters))
-
-    event.listen(database.engine.sync_engine, "before_cursor_execute", note)
-    try:
-        yield statements
-    finally:
-        event.remove(database.engine.sync_engine, "before_cursor_execute", note)
-
-
-async def tables_read_through(
-    database: Database, query: Callable[[AsyncConnection], Awaitable[object]]
-) -> set[str]:
-    """The big tables that Postgres would scan from end to end for any statement of the query."""
-    async with database.begin() as connection:
-        with _recorded(database) as statements:
-            await query(connection)
-        scanned: set[str] = set()
-        for statement, parameters in statements:
-            plan = await connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters)
-            found = plan.scalar_one()
-            scanned |= _scans((json.loads(found) if isinstance(found, str) else found)[0]["Plan"])
-        await connection.rollback()
-    assert statements
-    return scanned & TABLES
-
-
-def _scans(node: dict[str, Any]) -> set[str]:
-    here = {node["Relation Name"]} if node["Node Type"] == "Seq Scan" else set()
-    return here.union(*(_scans(child) for child in node.get("Plans", [])))
-
-
 HOT: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {
     "status": lambda c: tasks.find(c, DATASET, TASK),
     "list": lambda c: tasks.list_newest(c, TaskFilter(dataset_id=DATASET), skip=0, take=50),
@@ -180,7 +142,7 @@ HOT: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {
 
 @pytest.mark.parametrize("name", HOT)
 async def test_a_hot_query_reads_by_index(database: Database, name: str) -> None:
-    assert await tables_read_through(database, HOT[name]) == set()
+    assert await tables_read_through(database, HOT[name], TABLES) == set()
 
 
 async def test_a_report_of_a_running_task_writes_by_index(database: Database) -> None:
@@ -188,9 +150,9 @@ async def test_a_report_of_a_running_task_writes_by_index(database: Database) ->
         with pytest.raises(leases.LeaseLost):
             await leases.report(connection, LEASE, Report(0, ("a",)), keep=LogLimits(100, 10_000))
 
-    assert await tables_read_through(database, report) == set()
+    assert await tables_read_through(database, report, TABLES) == set()
 
 
 async def test_a_query_without_an_index_would_be_noticed(database: Database) -> None:
     query = text("SELECT count(*) FROM tasks WHERE tool_version = 'x'")
-    assert await tables_read_through(database, lambda c: c.execute(query)) == {"tasks"}
+    assert await tables_read_through(database, lambda c: c.execute(query), TABLES) == {"tasks"}

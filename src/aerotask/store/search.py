@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Double, and_, cast, or_, select
+from sqlalchemy import ColumnElement, Double, and_, any_, cast, func, or_, select
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.domain.globs import Glob
 from aerotask.domain.ids import DatasetId
 from aerotask.store.entries import COLUMNS, EntryRow, within
-from aerotask.store.models import Entry
+from aerotask.store.models import Entry, PathText
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +41,16 @@ async def find_matching(
     connection: AsyncConnection, dataset_id: DatasetId, wanted: Wanted, *, skip: int, take: int
 ) -> list[EntryRow]:
     """The entries that have all of it, by path."""
-    query = (
-        select(*COLUMNS)
+    # Which paths match is found in the index alone; only the rows that are answered are fetched.
+    matching = (
+        select(Entry.path)
         .where(Entry.dataset_id == dataset_id, *_conditions(wanted))
         .order_by(Entry.path)
         .offset(skip)
         .limit(take)
     )
+    named = Entry.path == any_(func.array(matching.scalar_subquery(), type_=ARRAY(PathText)))
+    query = select(*COLUMNS).where(Entry.dataset_id == dataset_id, named).order_by(Entry.path)
     return [EntryRow(*row) for row in await connection.execute(query)]
 
 

@@ -1,0 +1,198 @@
+"""How much may be stored: never exceeded, however many upload, announce, copy and put at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from tests.store.conftest import Rows, add_dataset, add_user
+
+from aerotask.config import Settings
+from aerotask.domain.access import Caller
+from aerotask.domain.errors import LimitReached
+from aerotask.services.storage import StorageLimits, within_limits
+from aerotask.store import entries, orgs, usage
+from aerotask.store.entries import Content
+from aerotask.wiring import Platform, open_platform
+
+LIMIT = 1000
+
+
+async def content(size_bytes: int) -> AsyncIterator[bytes]:
+    yield b"x" * size_bytes
+
+
+@dataclass
+class Store:
+    """A platform with limits, and a dataset."""
+
+    platform: Platform
+    rows: Rows
+
+    @property
+    def owner(self) -> Caller:
+        return Caller(self.rows.user_id, "owner")
+
+    async def put(self, path: str, size_bytes: int, *, announced_bytes: int = 0) -> None:
+        await self.platform.entries.put(
+            self.rows.dataset_id, path, content(size_bytes), announced_bytes=announced_bytes
+        )
+
+    async def announce(self, path: str, size_bytes: int) -> Any:
+        return await self.platform.uploads.create(
+            self.owner, "acme", "acme", path=path, size_bytes=size_bytes, client_metadata=""
+        )
+
+    async def copy(self, source: str, dest: str) -> None:
+        await self.platform.trees.copy(self.owner, "acme", "acme", source=source, dest=dest)
+
+    async def used(self) -> int:
+        async with self.rows.db.read() as connection:
+            return (await usage.stored_in_org(connection, self.rows.org_id)).total_bytes
+
+
+@pytest.fixture
+async def store(settings: Settings) -> AsyncIterator[Store]:
+    limited = settings.model_copy(update={"max_storage_bytes_per_org": LIMIT})
+    async with open_platform(limited, application="tests") as platform:
+        rows = await add_dataset(platform.db, await add_user(platform.db, "owner"), "acme")
+        yield Store(platform, rows)
+
+
+async def outcomes(*steps: Awaitable[object]) -> Counter[str]:
+    done = await asyncio.gather(*steps, return_exceptions=True)
+    return Counter(
+        "refused" if isinstance(outcome, LimitReached) else type(outcome).__name__ for outcome in done
+    )
+
+
+async def test_the_limit_can_be_reached_and_not_exceeded(store: Store) -> None:
+    await store.put("a", 600)
+    with pytest.raises(LimitReached) as refused:
+        await store.put("b", 401)
+    error = refused.value
+    assert (error.code, error.limit_name, error.limit, error.current) == (
+        "storage-quota-exceeded",
+        "maxStorageBytesPerOrg",
+        1000,
+        600,
+    )
+    await store.put("b", 400)
+    assert await store.used() == 1000
+
+
+async def test_what_is_refused_leaves_no_blob(store: Store) -> None:
+    await store.put("a", 600)
+    with pytest.raises(LimitReached):
+        await store.put("b", 401)
+    batches = list(store.platform.blobs.older_than(-store.platform.sweep.limits.blob_grace))
+    assert [len(batch) for batch in batches] == [1]
+
+
+async def test_what_is_announced_as_too_much_is_refused_before_it_comes(store: Store) -> None:
+    await store.put("a", 600)
+
+    read: list[bytes] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        read.append(b"x" * 401)
+        yield read[0]
+
+    with pytest.raises(LimitReached):
+        await store.platform.entries.put(store.rows.dataset_id, "b", body(), announced_bytes=401)
+    assert read == []
+
+
+async def test_a_replacement_counts_by_what_it_adds(store: Store) -> None:
+    await store.put("a", 900)
+    await store.put("a", 1000, announced_bytes=1000)
+    await store.put("a", 10)
+    assert await store.used() == 10
+
+
+async def test_racing_uploads_fill_the_limit_and_never_exceed_it(store: Store) -> None:
+    assert await outcomes(*(store.put(str(number), 99) for number in range(40))) == {
+        "NoneType": 10,
+        "refused": 30,
+    }
+    assert await store.used() == 990
+
+
+async def test_racing_announcements_copies_and_uploads_share_the_limit(store: Store) -> None:
+    await store.put("a", 90)
+    steps: list[Awaitable[object]] = []
+    for number in range(10):
+        steps += [
+            store.put(f"put-{number}", 90),
+            store.announce(f"upload-{number}", 90),
+            store.copy("a", f"copy-{number}"),
+        ]
+    done = await outcomes(*steps)
+    assert (done.total() - done["refused"], await store.used()) == (10, 990)
+
+
+async def test_an_announced_upload_counts_until_it_is_given_up(store: Store) -> None:
+    progress = await store.announce("a", 1000)
+    with pytest.raises(LimitReached):
+        await store.put("b", 1)
+    await store.platform.uploads.terminate(store.owner, "acme", "acme", progress.row.id)
+    await store.put("b", 1000)
+
+
+async def test_a_complete_upload_counts_once(store: Store) -> None:
+    progress = await store.announce("a", 1000)
+    await store.platform.uploads.append(
+        store.owner,
+        "acme",
+        "acme",
+        progress.row.id,
+        offset=0,
+        content=content(1000),
+        announced_bytes=1000,
+    )
+    assert await store.used() == 1000
+
+
+async def test_what_frees_bytes_is_let_through_below_a_lowered_limit(store: Store) -> None:
+    await store.put("a", 600)
+    await store.put("b", 300)
+    lowered = StorageLimits(bytes_per_org=100)
+    here = store.rows.dataset_id
+    async with store.rows.db.begin() as connection, within_limits(connection, lowered, here):
+        await entries.remove_within(connection, here, "a")
+
+    async def add_one_byte() -> None:
+        async with store.rows.db.begin() as connection, within_limits(connection, lowered, here):
+            await entries.put_file(connection, here, "c", Content("k", "00", 1, "generic"))
+
+    with pytest.raises(LimitReached):
+        await add_one_byte()
+    assert await store.used() == 300
+
+
+async def test_a_deleted_dataset_frees_its_bytes_at_once(store: Store) -> None:
+    await store.put("a", 1000)
+    await store.platform.organizations.delete_dataset(store.owner, "acme", "acme")
+    assert await store.used() == 0
+
+
+async def test_a_users_limit_counts_all_organizations_that_they_own(settings: Settings) -> None:
+    limited = settings.model_copy(update={"max_storage_bytes_per_user": LIMIT})
+    async with open_platform(limited, application="tests") as platform:
+        owner = await add_user(platform.db, "owner")
+        one, two = [await add_dataset(platform.db, owner, slug) for slug in ("one", "two")]
+        other = await add_dataset(platform.db, await add_user(platform.db, "other"), "other")
+
+        async def put(rows: Rows, path: str) -> None:
+            await platform.entries.put(rows.dataset_id, path, content(90))
+
+        steps = [put(rows, str(number)) for number in range(10) for rows in (one, two)]
+        assert await outcomes(*steps) == {"NoneType": 11, "refused": 9}
+        await put(other, "a")
+        async with platform.db.begin() as connection:
+            await orgs.transfer_org(connection, two.org_id, other.user_id)
+        await put(one, "now there is room")

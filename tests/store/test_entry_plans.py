@@ -1,0 +1,137 @@
+"""What Postgres does for lists, searches and renames in a dataset of 100,000 entries beside as many others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from uuid import UUID
+
+import asyncpg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+from tests.store.plans import tables_read_through
+from tests.support.databases import fresh_database
+
+from aerotask.domain.globs import glob
+from aerotask.domain.ids import DatasetId, OrgId, UserId
+from aerotask.local.servers import LocalServers
+from aerotask.store import entries, moving, search, uploads, usage
+from aerotask.store.engine import Database, open_database
+from aerotask.store.search import Box, Wanted
+
+# The rows are made in one place, by whichever test process gets this group.
+pytestmark = [pytest.mark.xdist_group("many entries"), pytest.mark.timeout(300)]
+
+ENTRIES = 100_000
+TABLES = frozenset({"entries", "dataset_usage", "uploads"})
+
+# Two datasets: a folder for every thousand files, and every tenth file a placed image. Each has as much metadata as
+# photos have: rows without any would make reading the whole table look cheap.
+FILL = """
+    INSERT INTO users (id, user_name, password_hash) VALUES ('01000000-0000-7000-8000-000000000000', 'owner', '');
+    INSERT INTO organizations (id, slug, name, owner_id)
+        SELECT ('02000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'org-' || n, '',
+               '01000000-0000-7000-8000-000000000000'
+        FROM generate_series(0, 999) n;
+    INSERT INTO datasets (id, org_id, slug, name, visibility)
+        SELECT ('03000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid,
+               ('02000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'ds', '', 'private'
+        FROM generate_series(0, 999) n;
+    INSERT INTO entries (id, dataset_id, path, parent, depth, type, blob_key, size_bytes, indexed, properties, point_geom)
+        SELECT gen_random_uuid(), ('03000000-0000-7000-8000-' || lpad(to_hex(d), 12, '0'))::uuid,
+               'flight-' || n / 1000 || '/' || lpad(n::text, 6, '0') || '.jpg', 'flight-' || n / 1000, 1,
+               CASE WHEN n % 10 = 0 THEN 'geoImage' ELSE 'image' END, gen_random_uuid()::text, 1000, true,
+               jsonb_build_object('camera', repeat('x', 500)),
+               CASE WHEN n % 10 = 0 THEN jsonb_build_object('type', 'Point', 'coordinates',
+                    jsonb_build_array(9 + n / 1e6, 45)) END
+        FROM generate_series(1, 2) d, generate_series(0, :entries - 1) n;
+    INSERT INTO entries (id, dataset_id, path, parent, depth, type, indexed)
+        SELECT gen_random_uuid(), id, 'flight-' || n, '', 0, 'directory', true
+        FROM (SELECT id FROM datasets ORDER BY id LIMIT 2 OFFSET 1) d, generate_series(0, :entries / 1000 - 1) n;
+    INSERT INTO dataset_usage (dataset_id, entries, size_bytes)
+        SELECT d.id, count(e.id), coalesce(sum(e.size_bytes), 0)
+        FROM datasets d LEFT JOIN entries e ON e.dataset_id = d.id GROUP BY d.id;
+    INSERT INTO uploads (id, dataset_id, path, size_bytes, expires_at, finished_at)
+        SELECT gen_random_uuid(), ('03000000-0000-7000-8000-' || lpad(to_hex(n % 1000), 12, '0'))::uuid, 'x', 1,
+               now() + n * interval '1 minute', CASE WHEN n % 10 > 0 THEN now() END
+        FROM generate_series(1, 20000) n;
+"""
+DATASET = DatasetId(UUID("03000000-0000-7000-8000-000000000002"))
+ORG = OrgId(UUID("02000000-0000-7000-8000-000000000002"))
+OWNER = UserId(UUID("01000000-0000-7000-8000-000000000000"))
+
+
+@pytest.fixture(scope="module")
+def filled(servers: LocalServers) -> Iterator[str]:
+    """The address of a database with 200,000 entries."""
+    with asyncio.Runner() as runner:
+        scope = fresh_database(servers.postgres.url)
+        url = runner.run(scope.__aenter__())
+        try:
+            runner.run(_fill(url))
+            yield url
+        finally:
+            runner.run(scope.__aexit__(None, None, None))
+
+
+async def _fill(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("SET session_replication_role = replica")
+        await connection.execute(FILL.replace(":entries", str(ENTRIES)))
+        await connection.execute("VACUUM ANALYZE")
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+async def database(filled: str) -> AsyncIterator[Database]:
+    opened = open_database(filled, application="tests")
+    yield opened
+    await opened.close()
+
+
+def list_of(
+    folder: str, *, recursive: bool, after: str = ""
+) -> Callable[[AsyncConnection], Awaitable[object]]:
+    return lambda c: entries.list_page(c, DATASET, folder, recursive=recursive, after=after, at_most=2000)
+
+
+def search_of(wanted: Wanted) -> Callable[[AsyncConnection], Awaitable[object]]:
+    return lambda c: search.find_matching(c, DATASET, wanted, skip=0, take=51)
+
+
+HOT: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {
+    "list of the root": list_of("", recursive=False),
+    "list of a folder": list_of("flight-7", recursive=False),
+    "list of everything": list_of("", recursive=True),
+    "list of everything, its fortieth part": list_of("", recursive=True, after="flight-7/007500.jpg"),
+    "list of everything below a folder": list_of("flight-7", recursive=True),
+    "one entry": lambda c: entries.find(c, DATASET, "flight-7/007500.jpg"),
+    "several named": lambda c: entries.find_named(c, DATASET, ["flight-7", "flight-8/008000.jpg"]),
+    "search for a text": search_of(Wanted(text="7500")),
+    "search for a text that is nowhere": search_of(Wanted(text="nowhere")),
+    "search for a name": search_of(Wanted(glob=glob("*7500.jpg"))),
+    "search for a pattern in a folder": search_of(Wanted(glob=glob("flight-7/*99.jpg"))),
+    "search for a type": search_of(Wanted(types=("pointCloud",))),
+    "search for a type and a text": search_of(Wanted(types=("geoImage",), text="7500")),
+    "search for a place": search_of(Wanted(box=Box(9.05, 44, 9.06, 46))),
+    "rename of a folder": lambda c: moving.move(c, DATASET, "flight-7", "other", new_type=None),
+    "copy of a folder": lambda c: moving.copy(c, DATASET, "flight-7", "other", new_type=None),
+    "longest path of a folder": lambda c: moving.longest_below(c, DATASET, "flight-7"),
+    "removal of a folder": lambda c: entries.remove_within(c, DATASET, "flight-7"),
+    "use of an organization": lambda c: usage.stored_in_org(c, ORG),
+    "open uploads of a user": lambda c: uploads.count_open(c, OWNER),
+    "expired uploads": lambda c: uploads.remove_expired(c, clock_offset_s=0, at_most=500),
+}
+
+
+@pytest.mark.parametrize("name", HOT)
+async def test_a_hot_query_reads_by_index(database: Database, name: str) -> None:
+    assert await tables_read_through(database, HOT[name], TABLES) == set()
+
+
+async def test_a_query_without_an_index_would_be_noticed(database: Database) -> None:
+    query = text("SELECT count(*) FROM entries WHERE sha256 = 'x'")
+    assert await tables_read_through(database, lambda c: c.execute(query), TABLES) == {"entries"}
