@@ -67,7 +67,7 @@ def test_what_makes_no_sense_ends_the_task(tmp_path: Path, change: dict[str, Any
 
 def test_what_the_plan_does_not_change_ends_the_task(tmp_path: Path) -> None:
     file = Path(write_descriptions([GOOD], tmp_path))
-    with pytest.raises(TaskFailed, match=r"'a/x\.jpg' is described, which its plan doesn't name"):
+    with pytest.raises(TaskFailed, match=r"'a/x\.jpg' is described"):
         read(file, may_write=("b",))
 
 
@@ -75,3 +75,9 @@ def test_no_json_ends_the_task(tmp_path: Path) -> None:
     (tmp_path / "lines").write_bytes(b"{")
     with pytest.raises(TaskFailed, match="can't be read"):
         read(tmp_path / "lines")
+
+
+def test_what_is_described_twice_ends_the_task(tmp_path: Path) -> None:
+    file = Path(write_descriptions([GOOD, GOOD], tmp_path))
+    with pytest.raises(TaskFailed, match="described twice"):
+        read(file)

@@ -13,7 +13,7 @@ from aerotask.sdk import Access, DatasetView, Plan, RunContext, Tool, ToolParams
 
 MEMORY_BYTES = 512 * 1024**2
 """Held by a limit on the child and on each of the processes in which it reads files."""
-MEMORY_BYTES_PER_ENTRY = 8192
+MEMORY_BYTES_PER_ENTRY = 16 * 1024
 
 _TYPES_BY_NAME = {kind.lower(): kind for kind in EntryType}
 

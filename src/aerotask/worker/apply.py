@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aerotask.media.types import type_by_name
 from aerotask.services.entries import put_content, remove_content
 from aerotask.services.storage import StorageLimits, within_limits
-from aerotask.store import indexing, leases
+from aerotask.store import indexing, leases, locks
 from aerotask.store.claims import ClaimedTask
 from aerotask.store.entries import Content
 from aerotask.store.leases import MadeArtifact, Report
@@ -69,6 +69,7 @@ async def _apply(connection: AsyncConnection, task: ClaimedTask, edit: StoredPut
 
 
 async def _describe(connection: AsyncConnection, task: ClaimedTask, file: Path) -> None:
+    await locks.take_your_time(connection)  # there may be a great many
     read = {item.path: item.blob_key for item in task.inputs}
     batches = read_descriptions(file, may_write=task.writes, inputs=read.keys())
     while batch := await asyncio.to_thread(next, batches, None):

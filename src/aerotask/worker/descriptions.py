@@ -43,9 +43,12 @@ def read_descriptions(
         TaskFailed: one of them isn't the run's to give, or is no description (`bad-output`).
     """
     batch: list[dict[str, Any]] = []
+    # Each input once, so that nobody writes descriptions without end.
+    undescribed = set(inputs)
     with file.open("rb") as lines:
         while line := lines.readline(MAX_LINE_BYTES + 1):
-            batch.append(_row(line, may_write, inputs))
+            batch.append(_row(line, may_write, undescribed))
+            undescribed.discard(batch[-1]["path"])
             if len(batch) == BATCH:
                 yield batch
                 batch = []
@@ -53,7 +56,7 @@ def read_descriptions(
         yield batch
 
 
-def _row(line: bytes, may_write: Sequence[str], inputs: Collection[str]) -> dict[str, Any]:
+def _row(line: bytes, may_write: Sequence[str], undescribed: Collection[str]) -> dict[str, Any]:
     if len(line) > MAX_LINE_BYTES:
         raise _bad(f"a description is longer than {MAX_LINE_BYTES} bytes")
     try:
@@ -65,10 +68,12 @@ def _row(line: bytes, may_write: Sequence[str], inputs: Collection[str]) -> dict
     at = told["at"]
     if (
         not isinstance(at, str)
-        or at not in inputs
+        or at not in undescribed
         or not any(paths.within(at, allowed) for allowed in may_write)
     ):
-        raise _bad(f"{paths.shown(str(at))} is described, which its plan doesn't name")
+        raise _bad(
+            f"{paths.shown(str(at))} is described twice, or without being an input that its plan may change"
+        )
     if (
         told["type"] not in _TYPES
         or not (isinstance(told["sha256"], str) and _SHA256.fullmatch(told["sha256"]))

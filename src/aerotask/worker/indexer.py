@@ -112,9 +112,7 @@ class Indexer:
         async with self.db.begin() as connection:
             for entry, metadata in described:
                 await indexing.finish(connection, entry, metadata)
-        if begun is not None and ended.how is End.TIMED_OUT and described:
-            pass  # the others may have taken the time; it is tried again, sooner or later as the first
-        elif begun is not None:
+        if begun is not None and _is_to_blame(ended, described):
             await self._give_up(waiting.pop(begun), _cause(ended))
         elif ended.how is not End.DONE:
             await asyncio.sleep(OUTAGE_RETRY_S)
@@ -147,6 +145,14 @@ class Indexer:
         fault = {"code": "unreadable-file", "message": f"The file could not be looked into: {detail}."}
         async with self.db.begin() as connection:
             await indexing.finish(connection, entry, Metadata("generic", {"indexError": fault}))
+
+
+def _is_to_blame(ended: Ended, described: list[tuple[Unindexed, Metadata]]) -> bool:
+    """Whether the entry that was begun last is at fault: others before it may have taken the time.
+
+    It is tried again then, sooner or later as the first of its batch.
+    """
+    return not (ended.how is End.TIMED_OUT and described)
 
 
 def _cause(ended: Ended) -> str:
