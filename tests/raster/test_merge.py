@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -252,3 +254,31 @@ def test_many_bands_get_smaller_tiles(tmp_path: Path) -> None:
     with rasterio.open(result) as opened:
         assert opened.block_shapes[0] == (128, 128)
         assert opened.count == 20
+
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+from aerotask.raster.merge import MergeWriting, merge_bands
+from aerotask.raster.merge_plan import SourceBand, plan_merge
+from aerotask.raster.merge_run import profile_of
+target, *bands = map(Path, sys.argv[1:])
+plan = plan_merge([SourceBand(path.name, path, profile_of(path)) for path in bands])
+merge_bands(plan, target, writing=MergeWriting(2), on_progress=lambda stage, share: None)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_memory_does_not_grow_with_the_raster(tmp_path: Path) -> None:
+    """Twenty-five times as many pixels, 79 MB of them, take hardly more memory."""
+    peaks_mib = []
+    for size_px in (1024, 5120):
+        plane = np.zeros((1, size_px, size_px), np.uint8)
+        paths = [
+            write_raster(tmp_path / f"{name}-{size_px}.tif", plane, tiled=True, compress="deflate")
+            for name in NAMES[:3]
+        ]
+        command = [sys.executable, "-c", PEAK, str(tmp_path / f"out-{size_px}.tif"), *map(str, paths)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks_mib.append(int(done.stdout))
+    assert peaks_mib[1] - peaks_mib[0] < 32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -374,6 +375,15 @@ def test_the_page_lists_every_error_code() -> None:
     )
     assert len(codes) >= 17
     assert {code for code in codes if f"`{code}`" not in PAGE} == set()
+
+
+def test_a_preview_shows_what_a_run_would_give(bench: ToolBench) -> None:
+    params = MergeMultispectralParams.model_validate_json(json.dumps(MERGE))
+    with Image.open(io.BytesIO(TOOL.preview(params, bench.dataset.joinpath))) as picture:
+        assert (picture.format, picture.size) == ("WEBP", (200, 120))
+    write_raster(bench.dataset / "nir.tif", BAND.astype(np.uint8), nodata=0)
+    with pytest.raises(InvalidInput, match="uint8"):
+        TOOL.preview(params, bench.dataset.joinpath)
 
 
 # Real pictures.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from aerotask.domain.paths import shown
 from aerotask.raster.header import read_profile
 from aerotask.raster.io import open_raster
 from aerotask.raster.merge import MergeWriting, Stage, merge_bands
-from aerotask.raster.merge_plan import MergePlan, SourceBand, plan_merge
+from aerotask.raster.merge_plan import MergePlan
 from aerotask.raster.profile import RasterProfile
 from aerotask.sdk import RunContext
 
@@ -41,20 +41,19 @@ def profile_of(file: Path) -> RasterProfile:
 
 
 def run_merge(
-    sources: Sequence[SourceBand],
+    plan: MergePlan,
     exif: Mapping[str, Any],
     output_path: str,
     ctx: RunContext,
     *,
     replace: bool,
 ) -> None:
-    """Merge the files and put the result at `output_path`, with position, time and camera from `exif`.
+    """Merge as planned and put the result at `output_path`, with position, time and camera from `exif`.
 
     Raises:
-        InvalidInput: the real files don't fit together, or one is damaged.
+        InvalidInput: one of the files is damaged.
         OSError: the disk is full, or fails.
     """
-    plan = plan_merge(sources)
     _tell_plan(plan, ctx)
     target = ctx.workdir / "merged.tif"
     target.unlink(missing_ok=True)
