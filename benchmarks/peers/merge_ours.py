@@ -8,8 +8,8 @@ from pathlib import Path
 from benchmarks.peers.clock import DEFLATE_LEVEL, TILE_PX, Clock
 
 from aerotask.raster.merge import MergeWriting, merge_bands
-from aerotask.raster.merge_plan import SourceBand, plan_merge
-from aerotask.raster.merge_run import profile_of
+from aerotask.raster.merge_plan import plan_merge
+from aerotask.raster.merge_run import source_of
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
     writing = MergeWriting(threads=threads, tile_px=TILE_PX, deflate_level=DEFLATE_LEVEL)
     clock = Clock()
     with clock.phase("merge"):
-        plan = plan_merge([SourceBand(path.name, path, profile_of(path)) for path in bands])
+        plan = plan_merge([source_of(path.name, path) for path in bands])
         merge_bands(plan, target, writing=writing, on_progress=lambda _stage, _fraction: None)
     clock.report()
 

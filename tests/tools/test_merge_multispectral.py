@@ -178,6 +178,15 @@ def test_a_palette_and_complex_pixels_are_refused(bench: ToolBench) -> None:
         assert codes >= {"palette-image", "unsupported-pixel-type", "mixed-georeference"}
 
 
+def test_a_mask_is_refused_rather_than_lost(bench: ToolBench) -> None:
+    mask = np.full(BAND.shape[1:], 255, np.uint8)
+    mask[:50] = 0
+    write_raster(bench.dataset / "nir.tif", BAND, nodata=0, mask=mask)
+    with pytest.raises(InvalidInput) as failure:
+        run(bench)
+    assert (failure.value.code, failure.value.errors[0].pointer) == ("masked-raster", "/params/paths/1")
+
+
 def test_everything_that_is_wrong_is_told_in_one_answer(bench: ToolBench) -> None:
     write_raster(bench.dataset / "nir.tif", BAND.astype(np.uint8)[:, 1:], crs="EPSG:32633")
     (bench.dataset / "notes.tif").write_bytes(b"no raster at all")

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rasterio.enums import MaskFlags
+
 from aerotask.domain.paths import shown
 from aerotask.raster.header import read_profile
 from aerotask.raster.io import open_raster
 from aerotask.raster.merge import MergeWriting, Stage, merge_bands
-from aerotask.raster.merge_plan import MergePlan
-from aerotask.raster.profile import RasterProfile
+from aerotask.raster.merge_plan import MergePlan, SourceBand
 from aerotask.sdk import RunContext
 
 SMALLEST_STEP = 0.005
@@ -30,14 +31,15 @@ _PHASES: Mapping[Stage, str] = {
 }
 
 
-def profile_of(file: Path) -> RasterProfile:
-    """What a raster's header says.
+def source_of(path: str, file: Path) -> SourceBand:
+    """The file of the entry at `path` as its header describes it; of its camera nothing is known yet.
 
     Raises:
         InvalidInput: it is no raster that can be read.
     """
     with open_raster(file) as opened:
-        return read_profile(opened)
+        has_mask = opened.count == 1 and MaskFlags.per_dataset in opened.mask_flag_enums[0]
+        return SourceBand(path, file, read_profile(opened), has_mask=has_mask)
 
 
 def run_merge(

@@ -6,6 +6,7 @@ The API imports this module to check and plan; GDAL is loaded by `run` alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -149,8 +150,8 @@ def _sources(
         InvalidInput: some are no rasters; the refusal also names what else is wrong.
     """
     from aerotask.media.cameras import read_camera  # noqa: PLC0415  loads GDAL, which the API must not
-    from aerotask.raster.merge_plan import Centre, SourceBand  # noqa: PLC0415
-    from aerotask.raster.merge_run import profile_of  # noqa: PLC0415
+    from aerotask.raster.merge_plan import Centre  # noqa: PLC0415
+    from aerotask.raster.merge_run import source_of  # noqa: PLC0415
 
     sources: list[SourceBand] = []
     exif: Mapping[str, Any] = {}
@@ -158,14 +159,20 @@ def _sources(
     for number, path in enumerate(params.paths):
         file = input_of(path)
         try:
-            profile = profile_of(file)
+            source = source_of(path, file)
         except InvalidInput as error:
             faults.append(FieldError(f"/params/paths/{number}", error.message, error.code))
             continue
-        camera, embedded = read_camera(file, width=profile.width, height=profile.height)
+        camera, embedded = read_camera(file, width=source.profile.width, height=source.profile.height)
         exif = exif or embedded.exif
-        centre = Centre(camera.centre.kind, camera.centre.x, camera.centre.y) if camera.centre else None
-        sources.append(SourceBand(path, file, profile, centre, camera.band_name, camera.wavelength_nm))
+        sources.append(
+            replace(
+                source,
+                centre=Centre(*astuple(camera.centre)) if camera.centre else None,
+                camera_band=camera.band_name,
+                wavelength_nm=camera.wavelength_nm,
+            )
+        )
     if faults:
         files = [BandFile(source.path, source.profile) for source in sources]
         refuse([*faults, *faults_of(files)])
