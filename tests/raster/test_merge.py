@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,8 @@ from aerotask.domain.errors import InvalidInput
 from aerotask.media.embedded import read_embedded
 from aerotask.raster.io import open_raster
 from aerotask.raster.merge import MergeWriting, merge_bands
-from aerotask.raster.merge_plan import Centre, MergePlan, SourceBand, plan_merge
-from aerotask.raster.merge_run import profile_of
+from aerotask.raster.merge_plan import Centre, MergePlan, plan_merge
+from aerotask.raster.merge_run import source_of
 from aerotask.raster.tiff.arrange import GHOST
 
 UNPLACED: dict[str, Any] = {"crs": None, "transform": None}
@@ -37,7 +40,7 @@ def write_bands(folder: Path, pixels: Pixels, **options: Any) -> list[Path]:
 def planned(paths: list[Path], centres: list[Centre] | None = None) -> MergePlan:
     return plan_merge(
         [
-            SourceBand(path.name, path, profile_of(path), centres[at] if centres else None)
+            replace(source_of(path.name, path), centre=centres[at] if centres else None)
             for at, path in enumerate(paths)
         ]
     )
@@ -247,8 +250,35 @@ def test_what_progress_raises_stops_every_thread(tmp_path: Path) -> None:
 
 def test_many_bands_get_smaller_tiles(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "band.tif", noise((1, 300, 300), "float64"))
-    source = SourceBand("band.tif", path, profile_of(path))
-    result = merged(plan_merge([source] * 20), tmp_path / "out.tif", tile_px=512)
+    result = merged(plan_merge([source_of("band.tif", path)] * 20), tmp_path / "out.tif", tile_px=512)
     with rasterio.open(result) as opened:
         assert opened.block_shapes[0] == (128, 128)
         assert opened.count == 20
+
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+from aerotask.raster.merge import MergeWriting, merge_bands
+from aerotask.raster.merge_plan import plan_merge
+from aerotask.raster.merge_run import source_of
+target, *bands = map(Path, sys.argv[1:])
+plan = plan_merge([source_of(path.name, path) for path in bands])
+merge_bands(plan, target, writing=MergeWriting(2), on_progress=lambda stage, share: None)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_memory_does_not_grow_with_the_raster(tmp_path: Path) -> None:
+    """Twenty-five times as many pixels, 79 MB of them, take hardly more memory."""
+    peaks_mib = []
+    for size_px in (1024, 5120):
+        plane = np.zeros((1, size_px, size_px), np.uint8)
+        paths = [
+            write_raster(tmp_path / f"{name}-{size_px}.tif", plane, tiled=True, compress="deflate")
+            for name in NAMES[:3]
+        ]
+        command = [sys.executable, "-c", PEAK, str(tmp_path / f"out-{size_px}.tif"), *map(str, paths)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks_mib.append(int(done.stdout))
+    assert peaks_mib[1] - peaks_mib[0] < 32

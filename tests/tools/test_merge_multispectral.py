@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -175,6 +176,15 @@ def test_a_palette_and_complex_pixels_are_refused(bench: ToolBench) -> None:
     for refusal in refusals(bench):
         codes = {fault.code for fault in refusal.errors}
         assert codes >= {"palette-image", "unsupported-pixel-type", "mixed-georeference"}
+
+
+def test_a_mask_is_refused_rather_than_lost(bench: ToolBench) -> None:
+    mask = np.full(BAND.shape[1:], 255, np.uint8)
+    mask[:50] = 0
+    write_raster(bench.dataset / "nir.tif", BAND, nodata=0, mask=mask)
+    with pytest.raises(InvalidInput) as failure:
+        run(bench)
+    assert (failure.value.code, failure.value.errors[0].pointer) == ("masked-raster", "/params/paths/1")
 
 
 def test_everything_that_is_wrong_is_told_in_one_answer(bench: ToolBench) -> None:
@@ -374,6 +384,15 @@ def test_the_page_lists_every_error_code() -> None:
     )
     assert len(codes) >= 17
     assert {code for code in codes if f"`{code}`" not in PAGE} == set()
+
+
+def test_a_preview_shows_what_a_run_would_give(bench: ToolBench) -> None:
+    params = MergeMultispectralParams.model_validate_json(json.dumps(MERGE))
+    with Image.open(io.BytesIO(TOOL.preview(params, bench.dataset.joinpath))) as picture:
+        assert (picture.format, picture.size) == ("WEBP", (200, 120))
+    write_raster(bench.dataset / "nir.tif", BAND.astype(np.uint8), nodata=0)
+    with pytest.raises(InvalidInput, match="uint8"):
+        TOOL.preview(params, bench.dataset.joinpath)
 
 
 # Real pictures.

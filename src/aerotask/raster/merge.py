@@ -136,8 +136,8 @@ def _layout(plan: MergePlan, tile_px: int) -> TileLayout:
 
 
 def _threads(sources: list[Any], wanted: int) -> int:
-    largest_block_bytes = max(block_bytes(source) for source in sources)
-    return max(1, min(wanted, MAX_THREADS, DECODING_BYTES // (2 * largest_block_bytes)))
+    decoded_bytes = sum(block_bytes(source) for source in sources)
+    return max(1, min(wanted, MAX_THREADS, DECODING_BYTES // (2 * decoded_bytes)))
 
 
 def _unit_shape(plan: MergePlan, sources: list[Any], layout: TileLayout, threads: int) -> Shape:

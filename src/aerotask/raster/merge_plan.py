@@ -38,6 +38,8 @@ class SourceBand:
     centre: Centre | None = None
     camera_band: str | None = None
     wavelength_nm: float | None = None
+    has_mask: bool = False
+    """Whether the file tells beside its band which pixels count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ def plan_merge(sources: Sequence[SourceBand]) -> MergePlan:
     files = [BandFile(source.path, source.profile) for source in sources]
     faults = faults_of(files)
     is_placed = any(source.profile.geotransform for source in sources)
+    faults += _mask_faults(sources)
     if not is_placed:
         faults += _camera_faults(sources)
     refuse(faults)
@@ -117,6 +120,19 @@ def common_area(shape_yx: Shape, centres: Sequence[Centre]) -> tuple[Shape, tupl
 def _rounded(value: float) -> int:
     """To the nearest whole number, halves upwards, so that the same difference always gives the same shift."""
     return math.floor(value + 0.5)
+
+
+def _mask_faults(sources: Sequence[SourceBand]) -> list[FieldError]:
+    """Masks can differ from band to band, which one raster can't hold; leaving them out would change the pixels."""
+    return [
+        FieldError(
+            f"/params/paths/{number}",
+            f"{shown(source.path)} has a mask of its own; give these pixels a nodata value instead.",
+            "masked-raster",
+        )
+        for number, source in enumerate(sources)
+        if source.has_mask
+    ]
 
 
 def _camera_faults(sources: Sequence[SourceBand]) -> list[FieldError]:

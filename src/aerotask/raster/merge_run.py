@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from rasterio.enums import MaskFlags
 
 from aerotask.domain.paths import shown
 from aerotask.raster.header import read_profile
 from aerotask.raster.io import open_raster
 from aerotask.raster.merge import MergeWriting, Stage, merge_bands
-from aerotask.raster.merge_plan import MergePlan, SourceBand, plan_merge
-from aerotask.raster.profile import RasterProfile
+from aerotask.raster.merge_plan import MergePlan, SourceBand
 from aerotask.sdk import RunContext
 
 SMALLEST_STEP = 0.005
@@ -30,31 +31,31 @@ _PHASES: Mapping[Stage, str] = {
 }
 
 
-def profile_of(file: Path) -> RasterProfile:
-    """What a raster's header says.
+def source_of(path: str, file: Path) -> SourceBand:
+    """The file of the entry at `path` as its header describes it; of its camera nothing is known yet.
 
     Raises:
         InvalidInput: it is no raster that can be read.
     """
     with open_raster(file) as opened:
-        return read_profile(opened)
+        has_mask = opened.count == 1 and MaskFlags.per_dataset in opened.mask_flag_enums[0]
+        return SourceBand(path, file, read_profile(opened), has_mask=has_mask)
 
 
 def run_merge(
-    sources: Sequence[SourceBand],
+    plan: MergePlan,
     exif: Mapping[str, Any],
     output_path: str,
     ctx: RunContext,
     *,
     replace: bool,
 ) -> None:
-    """Merge the files and put the result at `output_path`, with position, time and camera from `exif`.
+    """Merge as planned and put the result at `output_path`, with position, time and camera from `exif`.
 
     Raises:
-        InvalidInput: the real files don't fit together, or one is damaged.
+        InvalidInput: one of the files is damaged.
         OSError: the disk is full, or fails.
     """
-    plan = plan_merge(sources)
     _tell_plan(plan, ctx)
     target = ctx.workdir / "merged.tif"
     target.unlink(missing_ok=True)

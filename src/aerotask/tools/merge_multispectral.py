@@ -5,8 +5,10 @@ The API imports this module to check and plan; GDAL is loaded by `run` alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import astuple, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -28,6 +30,9 @@ from aerotask.sdk import (
     Tool,
     ToolParams,
 )
+
+if TYPE_CHECKING:
+    from aerotask.raster.merge_plan import SourceBand
 
 MAX_FILES = 64
 MEMORY_BYTES = 1024**3
@@ -65,6 +70,7 @@ class MergeMultispectral(Tool[MergeMultispectralParams]):
     def preload(self) -> None:
         """Load GDAL and the pipeline before the fork."""
         import aerotask.media.cameras  # noqa: PLC0415
+        import aerotask.raster.merge_preview  # noqa: PLC0415
         import aerotask.raster.merge_run  # noqa: F401, PLC0415  loads GDAL, which the API must not
 
     def check(self, params: MergeMultispectralParams, dataset: DatasetView) -> None:
@@ -117,29 +123,60 @@ class MergeMultispectral(Tool[MergeMultispectralParams]):
 
     def run(self, params: MergeMultispectralParams, ctx: RunContext) -> None:
         """Check once more, on the real files, and merge."""
-        # These load GDAL, which the API must not.
-        from aerotask.media.cameras import read_camera  # noqa: PLC0415
-        from aerotask.raster.merge_plan import Centre, SourceBand  # noqa: PLC0415
-        from aerotask.raster.merge_run import profile_of, run_merge  # noqa: PLC0415
+        from aerotask.raster.merge_plan import plan_merge  # noqa: PLC0415  loads GDAL, which the API must not
+        from aerotask.raster.merge_run import run_merge  # noqa: PLC0415
 
-        sources = []
-        exif: Mapping[str, Any] = {}
-        faults = [*_path_faults(params)]
-        for number, path in enumerate(params.paths):
-            file = ctx.input(path)
-            try:
-                profile = profile_of(file)
-            except InvalidInput as error:
-                faults.append(FieldError(f"/params/paths/{number}", error.message, error.code))
-                continue
-            camera, embedded = read_camera(file, width=profile.width, height=profile.height)
-            exif = exif or embedded.exif
-            centre = Centre(camera.centre.kind, camera.centre.x, camera.centre.y) if camera.centre else None
-            sources.append(SourceBand(path, file, profile, centre, camera.band_name, camera.wavelength_nm))
-        if faults:
-            files = [BandFile(source.path, source.profile) for source in sources]
-            refuse([*faults, *faults_of(files)])
-        run_merge(sources, exif, params.output_path, ctx, replace=params.overwrite)
+        sources, exif = _sources(params, ctx.input)
+        run_merge(plan_merge(sources), exif, params.output_path, ctx, replace=params.overwrite)
+
+    def preview(self, params: MergeMultispectralParams, input_of: Callable[[str], Path]) -> bytes:
+        """A small WebP of what the merge would give; it opens the files, so it is for a child process.
+
+        Raises:
+            InvalidInput: the files can't be merged, as in a run.
+        """
+        from aerotask.raster.merge_plan import plan_merge  # noqa: PLC0415  loads GDAL, which the API must not
+        from aerotask.raster.merge_preview import preview_merge  # noqa: PLC0415
+
+        return preview_merge(plan_merge(_sources(params, input_of)[0]))
+
+
+def _sources(
+    params: MergeMultispectralParams, input_of: Callable[[str], Path]
+) -> tuple[list[SourceBand], Mapping[str, Any]]:
+    """The real files with what they and their cameras say, and the EXIF of the first file that has any.
+
+    Raises:
+        InvalidInput: some are no rasters; the refusal also names what else is wrong.
+    """
+    from aerotask.media.cameras import read_camera  # noqa: PLC0415  loads GDAL, which the API must not
+    from aerotask.raster.merge_plan import Centre  # noqa: PLC0415
+    from aerotask.raster.merge_run import source_of  # noqa: PLC0415
+
+    sources: list[SourceBand] = []
+    exif: Mapping[str, Any] = {}
+    faults = [*_path_faults(params)]
+    for number, path in enumerate(params.paths):
+        file = input_of(path)
+        try:
+            source = source_of(path, file)
+        except InvalidInput as error:
+            faults.append(FieldError(f"/params/paths/{number}", error.message, error.code))
+            continue
+        camera, embedded = read_camera(file, width=source.profile.width, height=source.profile.height)
+        exif = exif or embedded.exif
+        sources.append(
+            replace(
+                source,
+                centre=Centre(*astuple(camera.centre)) if camera.centre else None,
+                camera_band=camera.band_name,
+                wavelength_nm=camera.wavelength_nm,
+            )
+        )
+    if faults:
+        files = [BandFile(source.path, source.profile) for source in sources]
+        refuse([*faults, *faults_of(files)])
+    return sources, exif
 
 
 def _path_faults(params: MergeMultispectralParams) -> Iterator[FieldError]:

@@ -1,0 +1,25 @@
+"""The product's own merge: merge_ours.py TARGET THREADS BAND BAND …."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from benchmarks.peers.clock import DEFLATE_LEVEL, TILE_PX, Clock
+
+from aerotask.raster.merge import MergeWriting, merge_bands
+from aerotask.raster.merge_plan import plan_merge
+from aerotask.raster.merge_run import source_of
+
+
+def main() -> None:
+    target, threads, bands = Path(sys.argv[1]), int(sys.argv[2]), list(map(Path, sys.argv[3:]))
+    writing = MergeWriting(threads=threads, tile_px=TILE_PX, deflate_level=DEFLATE_LEVEL)
+    clock = Clock()
+    with clock.phase("merge"):
+        plan = plan_merge([source_of(path.name, path) for path in bands])
+        merge_bands(plan, target, writing=writing, on_progress=lambda _stage, _fraction: None)
+    clock.report()
+
+
+main()

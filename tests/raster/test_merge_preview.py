@@ -1,0 +1,76 @@
+"""Small pictures of merges."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.raster.rasters import Pixels
+from tests.raster.test_merge import UNPLACED, planned, write_bands
+
+from aerotask.raster.merge_plan import Centre, MergePlan
+from aerotask.raster.merge_preview import preview_merge, shown_bands
+
+
+def picture_of(plan: MergePlan, **options: Any) -> Pixels:
+    content = preview_merge(plan, **options)
+    with Image.open(io.BytesIO(content)) as picture:
+        assert picture.format == "WEBP"
+        return np.asarray(picture.convert("RGBA"))
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["blue", "green", "red", "nir", "rededge"], (3, 2, 1)),
+        (["blue", "green", "red"], (2, 1, 0)),
+        (["a", "b", "c", "d"], (0, 1, 2)),
+        (["red", "nir"], (0, 1, 1)),
+    ],
+)
+def test_vegetation_is_shown_in_false_colour_where_it_can_be(
+    names: list[str], shown: tuple[int, int, int]
+) -> None:
+    assert shown_bands(names) == shown
+
+
+def test_a_large_raster_becomes_a_small_picture_of_the_same_form(tmp_path: Path) -> None:
+    plan = planned(write_bands(tmp_path, np.ones((3, 600, 1500), np.uint16)))
+    assert picture_of(plan).shape == (410, 1024, 4)
+    assert picture_of(plan, longest_px=100).shape == (40, 100, 4)
+
+
+def test_bright_bands_are_bright_in_their_colour_and_nodata_is_transparent(tmp_path: Path) -> None:
+    """Green left above, red right above, near infrared left below; nothing right below."""
+    pixels = np.full((4, 64, 64), 100, np.uint16)
+    pixels[1, :32, :32] = pixels[2, :32, 32:] = pixels[3, 32:, :32] = 9000
+    pixels[:, 32:, 32:] = 0
+    picture = picture_of(planned(write_bands(tmp_path, pixels, nodata=0)))
+    shown = [picture[row, col].tolist() for row, col in ((16, 16), (16, 48), (48, 16), (48, 48))]
+    assert [shown[at].index(max(shown[at][:3])) for at in range(3)] == [2, 1, 0]
+    assert [max(each[:3]) > 200 for each in shown[:3]] == [True, True, True]
+    assert [each[3] for each in shown] == [255, 255, 255, 0]
+
+
+def test_bands_are_shown_where_their_shifts_put_them(tmp_path: Path) -> None:
+    """A bright square at other places in each band, by as much as their centres differ, is white."""
+    pixels = np.full((3, 100, 100), 10, np.uint8)
+    centres = [Centre("point", 50 + x, 50 + y) for x, y in ((0, 0), (10, -6), (-8, 4))]
+    for plane, (x, y) in zip(pixels, ((0, 0), (10, -6), (-8, 4)), strict=True):
+        plane[40 + y : 60 + y, 40 + x : 60 + x] = 200
+    picture = picture_of(planned(write_bands(tmp_path, pixels, **UNPLACED), centres))
+    assert picture.shape == (90, 82, 4)
+    bright = picture[..., :3].astype(int).min(axis=2) > 180
+    dark = picture[..., :3].astype(int).max(axis=2) < 70
+    assert 350 <= np.count_nonzero(bright) <= 400
+    assert np.count_nonzero(bright | dark) > 0.97 * bright.size
+
+
+@pytest.mark.parametrize("fill", [0.0, np.nan, np.inf, 1e308])
+def test_pictures_of_nothing_or_of_one_value_can_be_made(tmp_path: Path, fill: float) -> None:
+    plan = planned(write_bands(tmp_path, np.full((2, 20, 20), fill), nodata=0))
+    assert picture_of(plan).shape == (20, 20, 4)
