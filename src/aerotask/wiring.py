@@ -15,10 +15,12 @@ from aerotask.config import Settings
 from aerotask.dispatch.arq import ArqDispatcher
 from aerotask.dispatch.port import Dispatcher
 from aerotask.registry import Registry, load_registry
+from aerotask.sdk import Limits
 from aerotask.services.access import AccessService
 from aerotask.services.accounts import AccountService, open_accounts
 from aerotask.services.callbacks import CallbackService
 from aerotask.services.changes import TaskChanges
+from aerotask.services.downloads import DownloadService
 from aerotask.services.entries import EntryService
 from aerotask.services.following import FollowService
 from aerotask.services.hints import HintSender
@@ -50,6 +52,7 @@ class Platform:
     accounts: AccountService
     organizations: OrganizationService
     entries: EntryService
+    downloads: DownloadService
     submits: SubmitService
     tasks: TaskService
     reruns: RerunService
@@ -88,6 +91,7 @@ def _assemble(settings: Settings, db: Database, dispatcher: Dispatcher, registry
         quotas=_quotas(settings),
         dedup_lookback=timedelta(hours=settings.dedup_lookback_hours),
         callbacks=callbacks,
+        limits=tool_limits(settings),
     )
     changes = TaskChanges(settings.database_url.get_secret_value())
     return Platform(
@@ -104,6 +108,7 @@ def _assemble(settings: Settings, db: Database, dispatcher: Dispatcher, registry
         ),
         organizations=OrganizationService(db, access),
         entries=EntryService(db, blobs, access, settings.max_object_bytes),
+        downloads=DownloadService(db, blobs, access, settings.bulk_download_async_threshold_bytes),
         submits=submits,
         tasks=tasks,
         reruns=RerunService(db, tasks, submits, hints, submits.quotas),
@@ -111,6 +116,17 @@ def _assemble(settings: Settings, db: Database, dispatcher: Dispatcher, registry
         follow=FollowService(tasks, changes, settings.events_keepalive_s),
         hints=hints,
         sweep=SweepService(db, blobs, dispatcher, _sweep_limits(settings)),
+    )
+
+
+def tool_limits(settings: Settings) -> Limits:
+    """What the settings allow tools."""
+    return Limits(
+        archive_bytes=settings.archive_max_bytes,
+        extracted_bytes=settings.archive_max_extracted_bytes,
+        extracted_entries=settings.archive_max_entries,
+        extraction_ratio=settings.archive_max_ratio,
+        archive_depth=settings.archive_max_depth,
     )
 
 

@@ -4,8 +4,10 @@ from aerotask.domain.access import Access
 from aerotask.domain.errors import FieldError, InvalidInput, TaskFailed
 from aerotask.sdk.context import Cancelled, RunContext
 from aerotask.sdk.dataset import DatasetView, EntryView
+from aerotask.sdk.limits import Limits
 from aerotask.sdk.params import EntryPath, FileName, NewEntryPath, ToolParams
 from aerotask.sdk.plan import Plan
+from aerotask.sdk.snapshot import Snapshot
 from aerotask.sdk.tool import Tool
 
 __all__ = [
@@ -17,9 +19,11 @@ __all__ = [
     "FieldError",
     "FileName",
     "InvalidInput",
+    "Limits",
     "NewEntryPath",
     "Plan",
     "RunContext",
+    "Snapshot",
     "TaskFailed",
     "Tool",
     "ToolParams",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,13 +15,23 @@ class Artifact:
     path: Path
     name: str
     media_type: str
+    sha256: str | None = None
+    """Of the content, if the tool computed it while it wrote."""
 
 
 @dataclass(frozen=True, slots=True)
 class PutEntry:
-    """A file to put into the dataset at the path `at`."""
+    """A file to put into the dataset at the path `at`; with `keep_existing`, only if no file is there."""
 
     path: Path
+    at: str
+    keep_existing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PutFolder:
+    """A folder to make at the path `at`, with all above it; one that is there stays."""
+
     at: str
 
 
@@ -32,11 +42,14 @@ class RemoveEntry:
     at: str
 
 
+Edit: TypeAlias = PutEntry | PutFolder | RemoveEntry
+
+
 @dataclass(frozen=True, slots=True)
 class ChangeSet:
     """Everything that one run declared; `edits` are in the order in which they were declared."""
 
     artifacts: tuple[Artifact, ...] = ()
     """The first is the result; the others stand beside it."""
-    edits: tuple[PutEntry | RemoveEntry, ...] = ()
+    edits: tuple[Edit, ...] = ()
     result: Mapping[str, Any] | None = field(default=None)

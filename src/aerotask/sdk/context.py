@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from aerotask.sdk.limits import Limits
+from aerotask.sdk.snapshot import Snapshot
+
 
 class Cancelled(BaseException):
     """The task has been cancelled. Not an `Exception`, so that a tool's own handlers let it pass."""
@@ -26,6 +29,18 @@ class RunContext(Protocol):
     def threads(self) -> int:
         """How many threads the run may keep busy."""
 
+    @property
+    def limits(self) -> Limits:
+        """What the installation allows."""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The dataset's slug, and the entries that `Tool.snapshot_of` asked for."""
+
+    @property
+    def inputs(self) -> Mapping[str, Path]:
+        """Every input by its path."""
+
     def input(self, path: str) -> Path:
         """The content of a dataset entry as a read-only file under the entry's own name."""
 
@@ -35,11 +50,20 @@ class RunContext(Protocol):
     def log(self, line: str) -> None:
         """Add a line that a person can follow."""
 
-    def publish(self, path: Path, *, name: str, media_type: str) -> None:
-        """Offer the file at `path` for download as `name`; the first that is offered is the task's result."""
+    def publish(self, path: Path, *, name: str, media_type: str, sha256: str | None = None) -> None:
+        """Offer the file at `path` for download as `name`; the first that is offered is the task's result.
 
-    def put_entry(self, path: Path, *, at: str) -> None:
-        """Put the file at `path` into the dataset as entry `at`, replacing what is there."""
+        A `sha256` that the tool computed while it wrote spares the platform reading the file once more.
+        """
+
+    def put_entry(self, path: Path, *, at: str, keep_existing: bool = False) -> None:
+        """Put the file at `path` into the dataset as entry `at`, replacing what is there.
+
+        With `keep_existing`, a file that is there when the run's changes are applied stays as it is.
+        """
+
+    def put_folder(self, *, at: str) -> None:
+        """Make the folder `at`, with all above it; one that is there stays."""
 
     def remove_entry(self, path: str) -> None:
         """Remove the entry at `path`, with everything below it if it is a folder."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,6 +20,9 @@ from aerotask.store import entries, indexing, locks
 from aerotask.store.engine import Database
 from aerotask.store.entries import FOLDER, Content, EntryRow
 from aerotask.store.locks import LockSpace
+
+BATCH = 5000
+"""How many rows one statement writes: few enough that it ends soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +171,44 @@ async def put_content(
     return row
 
 
+async def put_contents(
+    connection: AsyncConnection,
+    dataset_id: DatasetId,
+    contents: Mapping[str, Content],
+    *,
+    folders: Collection[str] = (),
+) -> None:
+    """As `put_content`, for many paths at once, and with folders that shall be there too.
+
+    Raises:
+        Conflict: there is a folder at one of the paths, or a file at or above one of the folders or paths, be it
+            there already or among the contents.
+    """
+    await _lock_tree(connection, dataset_id)
+    needed = {*folders, *chain.from_iterable(map(paths.parents, (*contents, *folders)))}
+    clashing = next((path for path in contents if path in needed), None)
+    if clashing is not None:
+        raise _entry_is_file(clashing)
+    there = await entries.folders_among(connection, dataset_id, list(contents))
+    if there:
+        raise Conflict(f"There is a folder at {paths.shown(there[0])}.", code="entry-is-folder")
+    await _refuse_files_among(connection, dataset_id, sorted(needed))
+    await entries.add_folders(connection, dataset_id, sorted(needed))
+    placed = iter(contents.items())
+    while batch := dict(islice(placed, BATCH)):
+        await entries.put_files(connection, dataset_id, batch)
+    if contents:
+        await indexing.announce(connection)
+
+
+async def existing_files(
+    connection: AsyncConnection, dataset_id: DatasetId, candidates: Sequence[str]
+) -> set[str]:
+    """Those of the paths at which there is a file, which stays so until the transaction ends."""
+    await _lock_tree(connection, dataset_id)
+    return set(await entries.files_among(connection, dataset_id, candidates))
+
+
 async def remove_content(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> list[str]:
     """Within the caller's transaction, remove the entry at `path` and all below it; the paths that went."""
     await _lock_tree(connection, dataset_id)
@@ -190,9 +232,11 @@ async def _refuse_files_among(
 ) -> None:
     above = await entries.files_among(connection, dataset_id, folders)
     if above:
-        raise Conflict(
-            f"{paths.shown(above[0])} is a file, so nothing can be below it.", code="entry-is-file"
-        )
+        raise _entry_is_file(above[0])
+
+
+def _entry_is_file(path: str) -> Conflict:
+    return Conflict(f"{paths.shown(path)} is a file, so nothing can be below it.", code="entry-is-file")
 
 
 def _no_entry(path: str) -> NotFound:

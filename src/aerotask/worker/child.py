@@ -13,6 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,18 @@ import orjson
 from aerotask.domain.errors import AerotaskError, InvalidInput, TaskFailed
 from aerotask.domain.texts import clean_json, clean_line
 from aerotask.registry import Registry
-from aerotask.sdk.changes import ChangeSet, PutEntry
+from aerotask.sdk.changes import ChangeSet, Edit, PutEntry, PutFolder
 from aerotask.sdk.context import Cancelled
+from aerotask.sdk.limits import Limits
 from aerotask.sdk.run import LogLine, Progress, Run
+from aerotask.sdk.snapshot import Snapshot
 from aerotask.worker.protocol import IndexJob, Job, ToolJob, decode_job, encode_event
 
 # How often progress is worth a message; the worker writes it once a second at most.
 PROGRESS_S = 0.1
 NICE = 5
 OPEN_FILES = 1024
+EDITS_PER_MESSAGE = 1000
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -75,7 +79,7 @@ def run_child(own: socket.socket, registry: Registry) -> None:
         if isinstance(job, IndexJob):
             _describe_all(job, teller)
         else:
-            teller.tell("done", **_changes(_run_tool(job, registry, teller)))
+            _tell_changes(_run_tool(job, registry, teller), teller)
     except Cancelled:
         teller.tell("cancelled")
     # The edge of the process: whatever it was, the worker is told.
@@ -125,23 +129,34 @@ def _run_tool(job: ToolJob, registry: Registry, teller: Teller) -> ChangeSet:
         workdir=workdir,
         threads=job.threads,
         emit=teller.emit,
+        limits=Limits(**job.limits),
+        snapshot=Snapshot(job.slug, None if job.snapshot is None else Path(job.snapshot)),
     )
     tool.run(params, run)
     return run.changes()
 
 
-def _changes(changes: ChangeSet) -> dict[str, Any]:
-    return {
-        "artifacts": [
-            {"path": str(artifact.path), "name": artifact.name, "mediaType": artifact.media_type}
-            for artifact in changes.artifacts
-        ],
-        "edits": [
-            {"put": edit.at, "path": str(edit.path)} if isinstance(edit, PutEntry) else {"remove": edit.at}
-            for edit in changes.edits
-        ],
-        "result": changes.result,
-    }
+def _tell_changes(changes: ChangeSet, teller: Teller) -> None:
+    """Say what was declared, the edits a batch at a time: a message has a largest length."""
+    edits = iter(changes.edits)
+    while batch := [_edit(edit) for edit in islice(edits, EDITS_PER_MESSAGE)]:
+        teller.tell("edits", edits=batch)
+    artifacts = [
+        {
+            "path": str(artifact.path),
+            "name": artifact.name,
+            "mediaType": artifact.media_type,
+            "sha256": artifact.sha256,
+        }
+        for artifact in changes.artifacts
+    ]
+    teller.tell("done", artifacts=artifacts, result=changes.result)
+
+
+def _edit(edit: Edit) -> Mapping[str, Any]:
+    if isinstance(edit, PutEntry):
+        return {"put": edit.at, "path": str(edit.path), "keepExisting": edit.keep_existing}
+    return {"folder": edit.at} if isinstance(edit, PutFolder) else {"remove": edit.at}
 
 
 def _describe_all(job: IndexJob, teller: Teller) -> None:

@@ -25,7 +25,7 @@ from aerotask.store.logs import LogLimits
 from aerotask.store.outages import is_outage
 from aerotask.store.presence import Presence
 from aerotask.store.steering import CANCEL_CHANNEL
-from aerotask.wiring import Platform, open_platform
+from aerotask.wiring import Platform, open_platform, tool_limits
 from aerotask.worker.courier import AT_ONCE, Courier
 from aerotask.worker.indexer import Indexer
 from aerotask.worker.means import AttemptLimits, Means
@@ -115,6 +115,7 @@ def _means(platform: Platform, settings: Settings, spawner: Spawner, worker_no: 
             artifact_ttl=timedelta(hours=settings.artifact_ttl_hours),
             max_file_bytes=2 * settings.max_output_bytes,
             threads=_cores(),
+            tools=tool_limits(settings),
         ),
     )
 

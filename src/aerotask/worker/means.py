@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from aerotask.blobs.port import BlobStore
 from aerotask.registry import Registry
+from aerotask.sdk import Limits
 from aerotask.services.access import AccessService
 from aerotask.store.engine import Database
 from aerotask.store.logs import LogLimits
@@ -25,6 +26,8 @@ class AttemptLimits:
     artifact_ttl: timedelta
     max_file_bytes: int
     threads: int
+    tools: Limits
+    """What tools are allowed."""
 
 
 @dataclass(frozen=True, slots=True)
