@@ -31,9 +31,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.stacks import TASKS, bench, sign_in
 from tests.media.photos import exif_block, xmp_packet
 
+from aerotask.sandbox.spawner import Spawner
+from aerotask.worker import forkserver
 from aerotask.worker.indexer import BATCH, MEMORY_BYTES
 from aerotask.worker.protocol import Event, IndexJob
-from aerotask.worker.spawner import Spawner
 from aerotask.worker.supervise import End, supervise
 
 FILES = 200
@@ -154,7 +155,7 @@ def read_all(files: list[Path]) -> None:
 
 async def describe_all(files: list[Path]) -> None:
     """In batches, each in a fresh child, as the indexer does it; the fork server is there already."""
-    spawner = Spawner()
+    spawner = Spawner(forkserver.PROGRAM)
     described: list[Event] = []
     try:
         await spawner.start()

@@ -128,6 +128,19 @@ class Settings(BaseSettings):
     max_artifact_bytes_per_org_day: int = Field(100 * GIB, ge=1)
     """How many bytes of artifacts an organization may make in 24 hours."""
 
+    archive_max_bytes: int = Field(5 * GIB, ge=1)
+    """The largest archive that is extracted."""
+    archive_max_extracted_bytes: int = Field(100 * GIB, ge=1)
+    """How many bytes may come out of one archive."""
+    archive_max_entries: int = Field(100_000, ge=1)
+    """How many files and folders may come out of one archive."""
+    archive_max_ratio: int = Field(100, ge=1)
+    """How many bytes may come out of an archive for each of its own."""
+    archive_max_depth: int = Field(32, ge=1)
+    """How many folders deep an archive may go."""
+    bulk_download_async_threshold_bytes: int = Field(256 * MIB, ge=0)
+    """The largest selection that `GET …/download` streams at once; a larger one is a task for `bulk-download`."""
+
     events_keepalive_s: float = Field(15.0, gt=0)
     """After how long without news a stream of events shows that it is alive, and rights are asked for again."""
 

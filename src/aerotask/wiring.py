@@ -20,12 +20,14 @@ from aerotask.rendering.cache import PictureCache
 from aerotask.rendering.lending import LentFiles
 from aerotask.rendering.renderer import Renderer
 from aerotask.sandbox.pool import Pool, PoolLimits
+from aerotask.sdk import Limits
 from aerotask.services.access import AccessService
 from aerotask.services.accounts import AccountService
 from aerotask.services.audit import AuditService
 from aerotask.services.callbacks import CallbackService
 from aerotask.services.callers import CallerService
 from aerotask.services.changes import TaskChanges
+from aerotask.services.downloads import DownloadService
 from aerotask.services.entries import EntryService
 from aerotask.services.following import FollowService
 from aerotask.services.hints import HintSender
@@ -80,6 +82,7 @@ class Platform:
     trees: TreeService
     uploads: UploadService
     usage: UsageService
+    downloads: DownloadService
     submits: SubmitService
     validation: ValidationService
     tasks: TaskService
@@ -127,6 +130,7 @@ def _assemble(
         quotas=_quotas(settings),
         dedup_lookback=timedelta(hours=settings.dedup_lookback_hours),
         callbacks=callbacks,
+        limits=tool_limits(settings),
     )
     tokens = _tokens(settings)
     keys = KeyService(db)
@@ -152,6 +156,7 @@ def _assemble(
         trees=TreeService(db, access, storage),
         uploads=UploadService(db, files, blobs, access, entries, _upload_limits(settings)),
         usage=UsageService(db, access, storage, submits.quotas),
+        downloads=DownloadService(db, blobs, access, settings.bulk_download_async_threshold_bytes),
         submits=submits,
         validation=ValidationService(db, access, submits),
         tasks=tasks,
@@ -166,6 +171,7 @@ def _assemble(
             access=access,
             tasks=tasks,
             registry=registry,
+            limits=submits.limits,
             renderer=_renderer(settings, blobs),
             tokens=ViewTokens(settings.secret_key, ttl=timedelta(seconds=settings.view_token_ttl_s)),
         ),
@@ -193,6 +199,17 @@ def _renderer(settings: Settings, blobs: BlobStore) -> Renderer:
     folder = settings.render_cache_folder or blobs.work_root.parent / "cache"
     cache = PictureCache(folder, limit_bytes=settings.render_cache_bytes)
     return Renderer(Pool(DRAWING_PROGRAM, limits), LentFiles(blobs), cache)
+
+
+def tool_limits(settings: Settings) -> Limits:
+    """What the settings allow tools."""
+    return Limits(
+        archive_bytes=settings.archive_max_bytes,
+        extracted_bytes=settings.archive_max_extracted_bytes,
+        extracted_entries=settings.archive_max_entries,
+        extraction_ratio=settings.archive_max_ratio,
+        archive_depth=settings.archive_max_depth,
+    )
 
 
 def _quotas(settings: Settings) -> Quotas:

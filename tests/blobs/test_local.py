@@ -128,6 +128,52 @@ async def test_a_file_that_has_another_name_is_adopted_as_a_copy(blobs: LocalBlo
     assert await content_of(blobs, blob.key) == b"shared"
 
 
+@pytest.mark.parametrize("count", [0, 1, 200])
+async def test_many_finished_files_are_adopted_in_their_order(blobs: LocalBlobs, count: int) -> None:
+    made = [blobs.work_root / f"{number}" for number in range(count)]
+    for number, file in enumerate(made):
+        file.write_bytes(b"%d" % number)
+    adopted = await blobs.adopt_all(made)
+    assert [blob.sha256 for blob in adopted] == [
+        hashlib.sha256(b"%d" % number).hexdigest() for number in range(count)
+    ]
+    assert [await content_of(blobs, blob.key) for blob in adopted] == [b"%d" % n for n in range(count)]
+    assert not any(file.exists() for file in made)
+
+
+async def test_one_link_among_many_files_fails_them_all(blobs: LocalBlobs, tmp_path: Path) -> None:
+    secret, file, link = tmp_path / "secret", blobs.work_root / "file", blobs.work_root / "link"
+    secret.write_bytes(b"secret")
+    file.write_bytes(b"file")
+    link.symlink_to(secret)
+    with pytest.raises(OSError, match="symbolic links"):
+        await blobs.adopt_all([file, link])
+    assert secret.read_bytes() == b"secret"
+    assert [path for path in files(tmp_path) if "blobs" in path.parts] == []
+
+
+async def test_an_input_that_is_given_back_is_adopted_as_a_copy(blobs: LocalBlobs) -> None:
+    blob = await blobs.put(stream(b"shared"), limit_bytes=NO_LIMIT)
+    lent = blobs.work_root / "lent"
+    await blobs.lend(blob.key, lent)
+    [adopted] = await blobs.adopt_all([lent])
+    await blobs.remove(adopted.key)
+    assert (adopted.sha256, await content_of(blobs, blob.key)) == (blob.sha256, b"shared")
+
+
+async def test_a_hash_that_is_known_is_taken_as_it_is(blobs: LocalBlobs) -> None:
+    made = blobs.work_root / "made.zip"
+    made.write_bytes(b"made")
+    assert (await blobs.adopt(made, sha256="ab" * 32)).sha256 == "ab" * 32
+
+
+async def test_many_blobs_are_lent_at_once_into_new_folders(blobs: LocalBlobs) -> None:
+    keys = [(await blobs.put(stream(b"%d" % n), limit_bytes=NO_LIMIT)).key for n in range(3)]
+    lent = [blobs.work_root / "in" / f"folder-{n % 2}" / f"{n}.txt" for n in range(3)]
+    await blobs.lend_all(list(zip(keys, lent, strict=True)))
+    assert [file.read_bytes() for file in lent] == [b"0", b"1", b"2"]
+
+
 async def test_a_lent_file_outlives_its_blob(blobs: LocalBlobs) -> None:
     blob = await blobs.put(stream(b"lent"), limit_bytes=NO_LIMIT)
     lent = blobs.work_root / "input.tif"

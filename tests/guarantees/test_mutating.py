@@ -1,11 +1,18 @@
 """A tool that changes its dataset and dies in the middle has changed nothing."""
 
 import os
+import random
 import signal
+import zipfile
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
+import psutil
+import pytest
+from tests.archives.making import zipped
 from tests.support.processes import await_attempt, kill, running, worker_of
-from tests.support.world import Dataset, World, eventually
+from tests.support.world import ENDED, Dataset, World, eventually
 
 
 def begin_rewriting(world: World, go: Path) -> tuple[Dataset, str]:
@@ -70,3 +77,67 @@ def test_the_worker_killed_at_entry_five_of_ten(world: World, tmp_path: Path) ->
     assert dataset.wait(task_id)["attempt"] == 2
     assert_changed(dataset)
     world.stack.await_workers()
+
+
+def begin_extracting(world: World, *, members: int) -> tuple[Dataset, str, bytes]:
+    """A real extraction over an entry that is there, caught while it writes its members."""
+    dataset = world.dataset()
+    dataset.upload("out/0.bin", b"the old content", indexed=False)
+    content = os.urandom(4 * 1024 * 1024)
+    archive = zipped({f"{number}.bin": content for number in range(members)}, zipfile.ZIP_STORED)
+    dataset.upload("in.zip", archive, indexed=False)
+    params = {"sourcePath": "in.zip", "destPath": "out", "overwrite": True}
+    return dataset, dataset.submit("archive-extract", params), content
+
+
+def work_of(world: World, task_id: str) -> list[Path]:
+    """The files that attempts at the task have extracted so far."""
+    storage = Path(world.stack.environment["AEROTASK_STORAGE_URL"].removeprefix("file://"))
+    return [path for path in (storage / "work").glob(f"{task_id}-*/out/extracted/*/*") if path.is_file()]
+
+
+def child_of(world: World, task_id: str) -> int | None:
+    """The process whose working folder is the task's."""
+    for worker in world.stack.workers:
+        with suppress(psutil.Error):
+            for process in psutil.Process(worker.pid).children(recursive=True):
+                with suppress(psutil.Error):
+                    if task_id in process.cwd():
+                        return process.pid
+    return None
+
+
+def is_at(world: World, dataset: Dataset, task_id: str, files: int) -> bool:
+    """Whether so many files have been extracted, or everything is over."""
+    return len(work_of(world, task_id)) >= files or dataset.status(task_id)["state"] in ENDED
+
+
+@pytest.mark.parametrize("seen", [1, 5])
+def test_an_extraction_killed_between_its_members_changes_nothing(world: World, seen: int) -> None:
+    dataset, task_id, content = begin_extracting(world, members=10)
+
+    def caught() -> bool:
+        if len(work_of(world, task_id)) >= seen and (pid := child_of(world, task_id)):
+            os.kill(pid, signal.SIGKILL)
+            return True
+        return dataset.status(task_id)["state"] in ENDED  # it was quicker than we
+
+    eventually(caught)
+    task = dataset.wait(task_id)
+    assert task["state"] == "Succeeded"
+    # Whether it was caught or not: all ten, each whole.
+    assert dataset.paths() == ["in.zip", "out", *sorted(f"out/{number}.bin" for number in range(10))]
+    for number in (0, 5, 9):
+        assert dataset.client.get(f"{dataset.address}/obj/out/{number}.bin").content == content
+
+
+def test_an_extraction_cancelled_at_any_moment_changes_nothing(world: World, rng: random.Random) -> None:
+    for _ in range(5):
+        dataset, task_id, _ = begin_extracting(world, members=10)
+        wanted = rng.randrange(11)
+        eventually(partial(is_at, world, dataset, task_id, wanted))
+        dataset.client.delete(f"{dataset.address}/tasks/{task_id}")
+        history = [step["to"] for step in dataset.wait(task_id)["history"]]
+        old = dataset.client.get(f"{dataset.address}/obj/out/0.bin").content == b"the old content"
+        assert old == ("Succeeded" not in history)
+        assert len(dataset.paths()) == (3 if old else 12)

@@ -1,10 +1,13 @@
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from aerotask.domain.errors import InvalidPath, TaskFailed
-from aerotask.sdk.changes import PutEntry, RemoveEntry
+from aerotask.sdk import EntryView, Limits, Snapshot
+from aerotask.sdk.changes import Existing, PutEntry, PutFolder, RemoveEntry
 from aerotask.sdk.run import LogLine, Progress, Run
+from aerotask.sdk.snapshot import write_snapshot
 
 
 @pytest.fixture
@@ -58,8 +61,11 @@ def test_an_entry_is_put_in_the_place_of_another_unless_told_otherwise(run: Run)
     file = run.workdir / "out.tif"
     file.write_bytes(b"out")
     run.put_entry(file, at="a.tif")
-    run.put_entry(file, at="b.tif", replace=False)
-    assert [edit.replace for edit in run.changes().edits if isinstance(edit, PutEntry)] == [True, False]
+    run.put_entry(file, at="b.tif", existing=Existing.REFUSE)
+    assert [edit.existing for edit in run.changes().edits if isinstance(edit, PutEntry)] == [
+        "replace",
+        "refuse",
+    ]
 
 
 def test_what_is_published_again_under_a_name_replaces_the_first_and_keeps_its_place(run: Run) -> None:
@@ -91,3 +97,44 @@ def test_names_of_outputs_are_checked(run: Run) -> None:
         run.publish(file, name="../x", media_type="text/plain")
     with pytest.raises(InvalidPath):
         run.put_entry(file, at="../x")
+
+
+def test_a_file_can_be_put_only_where_none_is_and_folders_can_be_made(run: Run) -> None:
+    made = run.workdir / "made.txt"
+    made.write_text("x", encoding="utf-8")
+    run.put_entry(made, at="a.txt", existing=Existing.KEEP)
+    run.put_folder(at="b/c")
+    assert run.changes().edits == (
+        PutEntry(made.resolve(), "a.txt", existing=Existing.KEEP),
+        PutFolder("b/c"),
+    )
+    with pytest.raises(InvalidPath):
+        run.put_folder(at="../c")
+
+
+def test_a_run_knows_its_inputs_limits_and_snapshot(run: Run, tmp_path: Path) -> None:
+    assert dict(run.inputs) == {"a.tif": tmp_path / "input.tif"}
+    assert run.limits == Limits()
+    assert (run.snapshot.slug, list(run.snapshot.entries())) == ("", [])
+
+
+async def test_a_snapshot_gives_back_the_entries_that_were_written(tmp_path: Path) -> None:
+    entries = [
+        EntryView("a", "directory", "", 0, indexed=True, mtime=7),
+        EntryView(
+            "a/\u00e9\n",
+            "geoImage",
+            "ab",
+            3,
+            indexed=False,
+            properties={"x": [1]},
+            point_geom={"type": "Point"},
+        ),
+    ]
+
+    async def coming() -> AsyncIterator[EntryView]:
+        for entry in entries:
+            yield entry
+
+    await write_snapshot(tmp_path / "snapshot", coming())
+    assert list(Snapshot("field", tmp_path / "snapshot").entries()) == entries

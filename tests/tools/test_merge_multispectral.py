@@ -87,7 +87,7 @@ def test_two_bands_become_one_raster_pixel_for_pixel(bench: ToolBench) -> None:
     assert (read(result) == np.concatenate([plane(0), plane(1)])).all()
     (edit,) = outcome.changes.edits
     assert isinstance(edit, PutEntry)
-    assert (edit.at, edit.replace, outcome.changes.artifacts) == ("merged.tif", False, ())
+    assert (edit.at, edit.existing, outcome.changes.artifacts) == ("merged.tif", "refuse", ())
     with rasterio.open(result) as opened:
         assert opened.descriptions == ("red", "nir")
         assert (opened.nodata, str(opened.crs)) == (0, "EPSG:32632")
@@ -241,7 +241,7 @@ def test_an_output_that_is_there_is_only_replaced_if_asked_for(bench: ToolBench)
         assert refusal.value.code == code
     (edit,) = run(bench, overwrite=True).changes.edits
     assert isinstance(edit, PutEntry)
-    assert (edit.at, edit.replace) == ("merged.tif", True)
+    assert (edit.at, edit.existing) == ("merged.tif", "replace")
 
 
 @pytest.mark.parametrize(

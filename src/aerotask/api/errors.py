@@ -30,6 +30,7 @@ from aerotask.domain.errors import (
     TooLarge,
     Unauthenticated,
     Unavailable,
+    UseTask,
 )
 from aerotask.store.outages import is_outage
 
@@ -138,7 +139,7 @@ async def _aerotask_error(_request: Request, error: Exception) -> Response:
         error.message,
         errors=error.errors if isinstance(error, InvalidInput) else (),
         headers=_headers(error),
-        facts=error.facts() if isinstance(error, LimitReached) else None,
+        facts=error.facts() if isinstance(error, LimitReached | UseTask) else None,
     )
 
 

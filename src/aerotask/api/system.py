@@ -117,6 +117,10 @@ def _limits(platform: Platform) -> dict[str, int]:
         "maxActiveTasksPerOrg": settings.max_active_tasks_per_org,
         "maxActiveTasksPerUser": settings.max_active_tasks_per_user,
         "maxRunningTasksPerUser": settings.max_running_tasks_per_user,
+        "archiveMaxBytes": settings.archive_max_bytes,
+        "archiveMaxExtractedBytes": settings.archive_max_extracted_bytes,
+        "archiveMaxEntries": settings.archive_max_entries,
+        "bulkDownloadAsyncThresholdBytes": settings.bulk_download_async_threshold_bytes,
         "artifactTtlHours": settings.artifact_ttl_hours,
         "dedupLookbackHours": settings.dedup_lookback_hours,
     }

@@ -10,11 +10,12 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from aerotask.blobs.adopting import adopt_all, sync_folder
 from aerotask.blobs.port import Blob
 from aerotask.domain.errors import TooLarge
 from aerotask.domain.ids import new_id
@@ -72,9 +73,13 @@ class LocalBlobs:
         finally:
             await incoming.discard()
 
-    async def adopt(self, path: Path) -> Blob:
+    async def adopt(self, path: Path, *, sha256: str | None = None) -> Blob:
         """Store a finished regular file; a link is refused."""
-        return await asyncio.to_thread(self._adopt, path)
+        return await asyncio.to_thread(self._adopt, path, sha256)
+
+    async def adopt_all(self, files: Sequence[Path]) -> list[Blob]:
+        """Store finished regular files; a link is refused."""
+        return await asyncio.to_thread(adopt_all, files, place=self._path, copies=self._partial)
 
     async def share(self, path: Path, *, sha256: str) -> Blob:
         """Give a finished file, whose hash is known, a second name in the store."""
@@ -88,6 +93,10 @@ class LocalBlobs:
     async def lend(self, key: str, to: Path) -> None:
         """Give the content a second name, so that it stays for as long as that name exists."""
         await asyncio.to_thread(os.link, self._path(key), to)
+
+    async def lend_all(self, lent: Sequence[tuple[str, Path]]) -> None:
+        """Give each content a second name."""
+        await asyncio.to_thread(self._lend_all, lent)
 
     async def remove(self, key: str) -> None:
         """Unlink the blob's file; those who have it open read on."""
@@ -113,20 +122,26 @@ class LocalBlobs:
         # The end of a version 7 id is random, so it spreads files evenly over the shards.
         return self._blobs / key[-2:] / key
 
-    def _adopt(self, path: Path) -> Blob:
+    def _lend_all(self, lent: Sequence[tuple[str, Path]]) -> None:
+        for folder in {to.parent for _, to in lent}:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for key, to in lent:
+            os.link(self._path(key), to)
+
+    def _adopt(self, path: Path, known: str | None = None) -> Blob:
         if not stat.S_ISREG(os.lstat(path).st_mode):
             raise OSError(errno.EINVAL, "only regular files can be stored")
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as content:
             status = os.fstat(descriptor)
-            sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+            sha256 = known or hashlib.file_digest(content, "sha256").hexdigest()
             os.fchmod(descriptor, 0o444)
             os.fsync(descriptor)
         if status.st_nlink > 1:
             # Somebody else has a name for it (an input that was published as it is): take a copy.
             copied = self._partial / str(new_id())
             shutil.copyfile(path, copied)
-            return self._adopt(copied)
+            return self._adopt(copied, known)
         failpoint("blob-synced")
         return self._publish(path, sha256, status.st_size)
 
@@ -150,7 +165,7 @@ class LocalBlobs:
         # The age that the sweep goes by counts from now, not from when the content was written.
         os.utime(finished)
         finished.rename(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
         failpoint("blob-renamed")
         return Blob(key, sha256, size_bytes)
 
@@ -214,11 +229,3 @@ def _changed_before(file: Path, horizon: float) -> bool:
         return file.stat().st_mtime < horizon
     except FileNotFoundError:
         return False
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -42,8 +42,14 @@ class BlobStore(Protocol):
             TooLarge: the stream is longer than `limit_bytes`; nothing is kept.
         """
 
-    async def adopt(self, path: Path) -> Blob:
-        """Store a finished file, taking it away from where it is; durable when this returns."""
+    async def adopt(self, path: Path, *, sha256: str | None = None) -> Blob:
+        """Store a finished file, taking it away from where it is; durable when this returns.
+
+        With `sha256`, whoever made the file answers for its hash, and it isn't read again.
+        """
+
+    async def adopt_all(self, files: Sequence[Path]) -> list[Blob]:
+        """As `adopt`, for many files at once: the disk is waited for once and not for each."""
 
     async def share(self, path: Path, *, sha256: str) -> Blob:
         """Store a finished file that keeps its own name as well, until its owner removes it; durable as above."""
@@ -57,6 +63,9 @@ class BlobStore(Protocol):
 
     async def lend(self, key: str, to: Path) -> None:
         """Make the content readable as the file `to`, unchanged for as long as that file exists."""
+
+    async def lend_all(self, lent: Sequence[tuple[str, Path]]) -> None:
+        """As `lend`, for many blobs at once; makes the folders that the files lie in."""
 
     async def remove(self, key: str) -> None:
         """Remove a blob; one that isn't there is no error."""

@@ -96,6 +96,21 @@ class TooLarge(AerotaskError):
     default_code = "too-large"
 
 
+class UseTask(TooLarge):
+    """Too much to answer at once; the task named here does it."""
+
+    def __init__(
+        self, message: str, *, tool_id: str, params: Mapping[str, object], code: str | None = None
+    ) -> None:
+        super().__init__(message, code=code)
+        self.tool_id = tool_id
+        self.params = params
+
+    def facts(self) -> Mapping[str, object]:
+        """The task to submit, for the answer's body."""
+        return {"task": {"toolId": self.tool_id, "params": self.params}}
+
+
 class LimitReached(AerotaskError):
     """A quota or rate limit; asking again after `retry_after_s` may succeed."""
 

@@ -13,7 +13,7 @@ from aerotask.raster.header import read_profile
 from aerotask.raster.io import open_raster
 from aerotask.raster.merge import MergeWriting, Stage, merge_bands
 from aerotask.raster.merge_plan import MergePlan, SourceBand
-from aerotask.sdk import RunContext
+from aerotask.sdk import Existing, RunContext
 
 SMALLEST_STEP = 0.005
 """Progress is reported in steps of at least this."""
@@ -48,7 +48,7 @@ def run_merge(
     output_path: str,
     ctx: RunContext,
     *,
-    replace: bool,
+    existing: Existing,
 ) -> None:
     """Merge as planned and put the result at `output_path`, with position, time and camera from `exif`.
 
@@ -61,7 +61,7 @@ def run_merge(
     target.unlink(missing_ok=True)
     writing = MergeWriting(threads=ctx.threads, exif=exif)
     size_bytes = merge_bands(plan, target, writing=writing, on_progress=_Progress(ctx).tell)
-    ctx.put_entry(target, at=output_path, replace=replace)
+    ctx.put_entry(target, at=output_path, existing=existing)
     rows, cols = plan.shape_yx
     ctx.log(
         f"Wrote {shown(output_path)}: {cols} × {rows} pixels, {len(plan.bands)} bands, {size_bytes / 1e6:,.1f} MB."

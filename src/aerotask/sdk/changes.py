@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,15 +16,33 @@ class Artifact:
     path: Path
     name: str
     media_type: str
+    sha256: str | None = None
+    """Of the content, if the tool computed it while it wrote."""
+
+
+class Existing(StrEnum):
+    """What becomes of a file that is already at an output's path when a run's changes are applied."""
+
+    REPLACE = "replace"
+    KEEP = "keep"
+    REFUSE = "refuse"
+    """The task ends Failed with `output-exists`."""
 
 
 @dataclass(frozen=True, slots=True)
 class PutEntry:
-    """A file to put into the dataset at the path `at`; unless it may `replace` one there, the run then fails."""
+    """A file to put into the dataset at the path `at`, and what becomes of a file that is there by then."""
 
     path: Path
     at: str
-    replace: bool = True
+    existing: Existing = Existing.REPLACE
+
+
+@dataclass(frozen=True, slots=True)
+class PutFolder:
+    """A folder to make at the path `at`, with all above it; one that is there stays."""
+
+    at: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +50,9 @@ class RemoveEntry:
     """An entry to remove, with everything below it."""
 
     at: str
+
+
+Edit: TypeAlias = PutEntry | PutFolder | RemoveEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +75,7 @@ class ChangeSet:
 
     artifacts: tuple[Artifact, ...] = ()
     """The first is the result; the others stand beside it."""
-    edits: tuple[PutEntry | RemoveEntry, ...] = ()
+    edits: tuple[Edit, ...] = ()
     result: Mapping[str, Any] | None = field(default=None)
     descriptions: tuple[DescribeEntry, ...] = ()
     """Applied after the edits."""

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from aerotask.sdk.changes import DescribeEntry
+from aerotask.sdk.changes import DescribeEntry, Existing
+from aerotask.sdk.limits import Limits
+from aerotask.sdk.snapshot import Snapshot
 
 
 class Cancelled(BaseException):
@@ -29,6 +31,14 @@ class RunContext(Protocol):
         """How many threads the run may keep busy."""
 
     @property
+    def limits(self) -> Limits:
+        """What the installation allows."""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The dataset's slug, and the entries that `Tool.snapshot_of` asked for."""
+
+    @property
     def inputs(self) -> Mapping[str, Path]:
         """Every input by its path."""
 
@@ -41,14 +51,17 @@ class RunContext(Protocol):
     def log(self, line: str) -> None:
         """Add a line that a person can follow."""
 
-    def publish(self, path: Path, *, name: str, media_type: str) -> None:
-        """Offer the file at `path` for download as `name`; the first that is offered is the task's result."""
+    def publish(self, path: Path, *, name: str, media_type: str, sha256: str | None = None) -> None:
+        """Offer the file at `path` for download as `name`; the first that is offered is the task's result.
 
-    def put_entry(self, path: Path, *, at: str, replace: bool = True) -> None:
-        """Put the file at `path` into the dataset as entry `at`, replacing a file that is there.
-
-        Without `replace`, a file that is there by then ends the task Failed with `output-exists`.
+        A `sha256` that the tool computed while it wrote spares the platform reading the file once more.
         """
+
+    def put_entry(self, path: Path, *, at: str, existing: Existing = Existing.REPLACE) -> None:
+        """Put the file at `path` into the dataset as entry `at`; `existing` tells what becomes of a file there."""
+
+    def put_folder(self, *, at: str) -> None:
+        """Make the folder `at`, with all above it; one that is there stays."""
 
     def remove_entry(self, path: str) -> None:
         """Remove the entry at `path`, with everything below it if it is a folder."""

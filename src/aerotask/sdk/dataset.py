@@ -8,6 +8,7 @@ from typing import Any
 
 from aerotask.domain import paths
 from aerotask.domain.errors import InvalidInput
+from aerotask.sdk.limits import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,11 @@ class EntryView:
     size_bytes: int
     indexed: bool
     properties: Mapping[str, Any] = field(default_factory=dict)
+    mtime: int = 0
+    """When it was last changed, in Unix seconds."""
+    point_geom: Mapping[str, Any] | None = None
+    """GeoJSON in EPSG:4326, as is `polygon_geom`."""
+    polygon_geom: Mapping[str, Any] | None = None
 
     @property
     def is_folder(self) -> bool:
@@ -29,10 +35,11 @@ class EntryView:
 
 @dataclass(frozen=True, slots=True)
 class DatasetView:
-    """The entries that a tool's parameters name, and what lies below them."""
+    """The entries that a tool's parameters name, and what lies below them; and what the installation allows."""
 
     slug: str
     entries: Mapping[str, EntryView]
+    limits: Limits = field(default_factory=Limits)
 
     def entry(self, path: str) -> EntryView:
         """The entry at `path`.

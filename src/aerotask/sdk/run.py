@@ -10,7 +10,18 @@ from typing import Any
 from aerotask.domain import paths
 from aerotask.domain.errors import TaskFailed
 from aerotask.domain.texts import clean_json, clean_line
-from aerotask.sdk.changes import Artifact, ChangeSet, DescribeEntry, PutEntry, RemoveEntry
+from aerotask.sdk.changes import (
+    Artifact,
+    ChangeSet,
+    DescribeEntry,
+    Edit,
+    Existing,
+    PutEntry,
+    PutFolder,
+    RemoveEntry,
+)
+from aerotask.sdk.limits import Limits
+from aerotask.sdk.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +42,26 @@ class LogLine:
 class Run:
     """A run in progress; `emit` receives each `Progress` and `LogLine` as it comes."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  everything that a run is given
         self,
         *,
         inputs: Mapping[str, Path],
         workdir: Path,
         threads: int,
         emit: Callable[[Progress | LogLine], None],
+        limits: Limits | None = None,
+        snapshot: Snapshot | None = None,
     ) -> None:
         self.workdir = workdir
         self.threads = threads
         self.inputs = inputs
+        self.limits = limits or Limits()
+        self.snapshot = snapshot or Snapshot("")
+        self._own_folders: dict[Path, Path | None] = {}
         self._emit = emit
         self._furthest = 0.0
         self._artifacts: dict[str, Artifact] = {}
-        self._edits: list[PutEntry | RemoveEntry] = []
+        self._edits: list[Edit] = []
         self._descriptions: dict[str, DescribeEntry] = {}
         self._result: Mapping[str, Any] | None = None
 
@@ -69,14 +85,18 @@ class Run:
         for part in line.splitlines() or [""]:
             self._emit(LogLine(clean_line(part)))
 
-    def publish(self, path: Path, *, name: str, media_type: str) -> None:
+    def publish(self, path: Path, *, name: str, media_type: str, sha256: str | None = None) -> None:
         """Declare the artifact, or with another name a further one; the same name again replaces it."""
         safe = paths.file_name(name)
-        self._artifacts[safe] = Artifact(self._own_file(path), safe, media_type)
+        self._artifacts[safe] = Artifact(self._own_file(path), safe, media_type, sha256)
 
-    def put_entry(self, path: Path, *, at: str, replace: bool = True) -> None:
+    def put_entry(self, path: Path, *, at: str, existing: Existing = Existing.REPLACE) -> None:
         """Declare that the file becomes entry `at`."""
-        self._edits.append(PutEntry(self._own_file(path), paths.entry_path(at), replace))
+        self._edits.append(PutEntry(self._own_file(path), paths.entry_path(at), existing))
+
+    def put_folder(self, *, at: str) -> None:
+        """Declare that there shall be a folder."""
+        self._edits.append(PutFolder(paths.entry_path(at)))
 
     def remove_entry(self, path: str) -> None:
         """Declare that the entry goes."""
@@ -106,10 +126,18 @@ class Run:
         )
 
     def _own_file(self, path: Path) -> Path:
-        resolved = path.resolve()
-        if not resolved.is_relative_to(self.workdir.resolve()) or not resolved.is_file():
+        folder = self._own_folder(path.parent)
+        own = None if folder is None else folder / path.name
+        if own is None or own.is_symlink() or not own.is_file():
             raise TaskFailed(
                 "The tool declared an output that is not a file in its work folder.",
                 code="bad-output",
             )
-        return resolved
+        return own
+
+    def _own_folder(self, folder: Path) -> Path | None:
+        """The folder's real place if it is in the work folder; found out once for each."""
+        if folder not in self._own_folders:
+            real = folder.resolve()
+            self._own_folders[folder] = real if real.is_relative_to(self.workdir.resolve()) else None
+        return self._own_folders[folder]

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aerotask.domain import paths
 from aerotask.sdk.changes import ChangeSet
 from aerotask.sdk.dataset import DatasetView, EntryView
+from aerotask.sdk.limits import Limits
 from aerotask.sdk.params import ToolParams
 from aerotask.sdk.plan import Plan
 from aerotask.sdk.run import LogLine, Progress, Run
+from aerotask.sdk.snapshot import Snapshot, entry_line
 from aerotask.sdk.tool import Tool
 
 Describe = Callable[[Path], tuple[str, Mapping[str, Any]]]
@@ -53,11 +58,14 @@ class ToolBench:
     workdir: Path
     describe: Describe | None = None
     threads: int = field(default=2, kw_only=True)
+    limits: Limits = field(default_factory=Limits, kw_only=True)
 
     def view(self) -> DatasetView:
         """The folder's files and folders as entries."""
         found = (self._entry(path) for path in sorted(self.dataset.rglob("*")))
-        return DatasetView(slug=self.dataset.name, entries={entry.path: entry for entry in found})
+        return DatasetView(
+            slug=self.dataset.name, entries={entry.path: entry for entry in found}, limits=self.limits
+        )
 
     def check(self, tool: Tool[Any], params: Mapping[str, Any]) -> Plan:
         """Check the parameters as a submit would, and plan the run.
@@ -77,20 +85,33 @@ class ToolBench:
             InvalidInput, TaskFailed: as the tool raises them.
         """
         plan = self.check(tool, params)
+        parsed = self._parse(tool, params)
         events: list[Progress | LogLine] = []
         run = Run(
             inputs={path: self.dataset / path for path in plan.reads},
             workdir=self.workdir,
             threads=self.threads,
             emit=events.append,
+            limits=self.limits,
+            snapshot=self._snapshot(tool.snapshot_of(parsed)),
         )
-        tool.run(self._parse(tool, params), run)
+        tool.run(parsed, run)
         return Outcome(
             plan=plan,
             changes=run.changes(),
             log=tuple(event.text for event in events if isinstance(event, LogLine)),
             progress=tuple(event for event in events if isinstance(event, Progress)),
         )
+
+    def _snapshot(self, named: Sequence[str]) -> Snapshot:
+        if not named:
+            return Snapshot(self.dataset.name)
+        handle, file = tempfile.mkstemp(suffix=".snapshot", dir=self.workdir.parent)
+        with os.fdopen(handle, "wb") as lines:
+            for path, entry in self.view().entries.items():
+                if any(paths.within(path, folder) for folder in named):
+                    lines.write(entry_line(entry))
+        return Snapshot(self.dataset.name, Path(file))
 
     @staticmethod
     def _parse(tool: Tool[Any], params: Mapping[str, Any]) -> ToolParams:
@@ -99,7 +120,7 @@ class ToolBench:
     def _entry(self, path: Path) -> EntryView:
         relative = path.relative_to(self.dataset).as_posix()
         if path.is_dir():
-            return EntryView(relative, "directory", "", 0, indexed=True)
+            return EntryView(relative, "directory", "", 0, indexed=True, mtime=int(path.stat().st_mtime))
         kind, properties = self.describe(path) if self.describe else ("generic", {})
         with path.open("rb") as content:
             sha256 = hashlib.file_digest(content, "sha256").hexdigest()
@@ -110,4 +131,5 @@ class ToolBench:
             path.stat().st_size,
             indexed=self.describe is not None,
             properties=properties,
+            mtime=int(path.stat().st_mtime),
         )

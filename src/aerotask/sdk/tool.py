@@ -50,6 +50,14 @@ class Tool(ABC, Generic[P]):
         """Why the tool can't run on this installation, or None if it can."""
         return None
 
+    def needed_access(self, params: P) -> Access:  # noqa: ARG002  for those who override it
+        """What whoever submits these parameters must be allowed to do; `access`, unless they ask for more."""
+        return self.access
+
+    def snapshot_of(self, params: P) -> tuple[str, ...]:  # noqa: ARG002  as above
+        """The paths (`""` is the root) whose entries, with all below them, the run finds in `ctx.snapshot`."""
+        return ()
+
     def check(self, params: P, dataset: DatasetView) -> None:
         """Refuse what can't work, from index metadata alone.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -22,6 +23,8 @@ from aerotask.store.entries import FOLDER, Content, EntryRow
 from aerotask.store.locks import LockSpace
 
 LIST_BATCH = 2000
+BATCH = 5000
+"""How many rows one statement writes: few enough that it ends soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,24 +191,53 @@ async def _just(rows: list[EntryRow]) -> AsyncIterator[list[EntryRow]]:
 
 
 async def put_content(
-    connection: AsyncConnection, dataset_id: DatasetId, path: str, content: Content, *, replace: bool = True
+    connection: AsyncConnection, dataset_id: DatasetId, path: str, content: Content
 ) -> EntryRow:
     """Within the caller's transaction, make `content` the entry at `path`, with the folders above it.
 
     Raises:
-        Conflict: there is a folder at the path, a file where a folder above it would be, or a file at the path
-            that may not be replaced.
+        Conflict: there is a folder at the path, or a file where a folder above it would be.
     """
     await lock_tree(connection, dataset_id)
     await refuse_clash(connection, dataset_id, path)
-    if not replace and await entries.files_among(connection, dataset_id, [path]):
-        raise Conflict(f"There is a file at {paths.shown(path)} by now.", code="output-exists")
     await entries.add_folders(connection, dataset_id, paths.parents(path))
     row = await entries.put_file(connection, dataset_id, path, content)
     if shapefiles := shapefiles_beside(path):
         await indexing.index_again(connection, dataset_id, shapefiles)
     await indexing.announce(connection)
     return row
+
+
+async def put_contents(
+    connection: AsyncConnection,
+    dataset_id: DatasetId,
+    contents: Mapping[str, Content],
+    *,
+    folders: Collection[str] = (),
+) -> None:
+    """As `put_content`, for many paths at once, and with folders that shall be there too.
+
+    Raises:
+        Conflict: there is a folder at one of the paths, or a file at or above one of the folders or paths, be it
+            there already or among the contents.
+    """
+    await lock_tree(connection, dataset_id)
+    needed = {*folders, *chain.from_iterable(map(paths.parents, (*contents, *folders)))}
+    clashing = next((path for path in contents if path in needed), None)
+    if clashing is not None:
+        raise _entry_is_file(clashing)
+    there = await entries.folders_among(connection, dataset_id, list(contents))
+    if there:
+        raise Conflict(f"There is a folder at {paths.shown(there[0])}.", code="entry-is-folder")
+    await refuse_files_among(connection, dataset_id, sorted(needed))
+    await entries.add_folders(connection, dataset_id, sorted(needed))
+    placed = iter(contents.items())
+    while batch := dict(islice(placed, BATCH)):
+        await entries.put_files(connection, dataset_id, batch)
+    if shapefiles := {*chain.from_iterable(map(shapefiles_beside, contents))} - contents.keys():
+        await indexing.index_again(connection, dataset_id, sorted(shapefiles))
+    if contents:
+        await indexing.announce(connection)
 
 
 async def remove_content(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> list[str]:
@@ -247,9 +279,11 @@ async def refuse_files_among(
     """
     above = await entries.files_among(connection, dataset_id, folders)
     if above:
-        raise Conflict(
-            f"{paths.shown(above[0])} is a file, so nothing can be below it.", code="entry-is-file"
-        )
+        raise _entry_is_file(above[0])
+
+
+def _entry_is_file(path: str) -> Conflict:
+    return Conflict(f"{paths.shown(path)} is a file, so nothing can be below it.", code="entry-is-file")
 
 
 def no_entry(path: str) -> NotFound:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +14,14 @@ from aerotask.domain import paths
 from aerotask.domain.access import Access
 from aerotask.domain.errors import FieldError, Forbidden, InvalidInput
 from aerotask.domain.ids import DatasetId
-from aerotask.sdk import DatasetView, EntryView, Plan, Review, Tool, ToolParams
+from aerotask.sdk import DatasetView, EntryView, Limits, Plan, Review, Tool, ToolParams
 from aerotask.store import entries
 from aerotask.store.claims import Input
 from aerotask.store.engine import Database
 from aerotask.store.entries import FOLDER, EntryRow
 from aerotask.store.orgs import DatasetRow
+
+MANY = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +32,17 @@ class PlannedRun:
     params: dict[str, Any]
     plan: Plan
     inputs: tuple[Input, ...]
+    needed_access: Access
 
 
-async def plan_run(
-    db: Database, dataset: DatasetRow, tool: Tool[Any], *, path: str | None, params: Mapping[str, Any]
+async def plan_run(  # noqa: PLR0913  what is asked of which tool, and within which bounds
+    db: Database,
+    dataset: DatasetRow,
+    tool: Tool[Any],
+    *,
+    path: str | None,
+    params: Mapping[str, Any],
+    limits: Limits,
 ) -> PlannedRun:
     """Check the params against the tool and the dataset's index, and have the tool plan.
 
@@ -42,12 +52,11 @@ async def plan_run(
     """
     parsed = parse_params(tool, path, params)
     rows = await _entries(db, dataset.id, parsed)
-    view = _view(dataset, rows)
-    return _plan_on(tool, parsed, rows, view)
+    return await _plan_on(tool, parsed, rows, _view(dataset, rows, limits))
 
 
 async def review_run(
-    db: Database, dataset: DatasetRow, tool: Tool[Any], params: Mapping[str, Any]
+    db: Database, dataset: DatasetRow, tool: Tool[Any], params: Mapping[str, Any], *, limits: Limits
 ) -> tuple[PlannedRun, Review]:
     """As `plan_run`, and have the tool say what it would do.
 
@@ -56,22 +65,32 @@ async def review_run(
     """
     parsed = parse_params(tool, None, params)
     rows = await _entries(db, dataset.id, parsed)
-    view = _view(dataset, rows)
-    run = _plan_on(tool, parsed, rows, view)
+    view = _view(dataset, rows, limits)
+    run = await _plan_on(tool, parsed, rows, view)
     return run, tool.review(parsed, view)
 
 
-def _plan_on(tool: Tool[Any], parsed: ToolParams, rows: Sequence[EntryRow], view: DatasetView) -> PlannedRun:
-    tool.check(parsed, view)
-    plan = tool.plan(parsed, view)
-    _refuse_undeclared(tool, plan, view)
+async def _plan_on(
+    tool: Tool[Any], parsed: ToolParams, rows: Sequence[EntryRow], view: DatasetView
+) -> PlannedRun:
+    # So many entries would hold up everybody else's requests.
+    plan = (
+        await asyncio.to_thread(_plan, tool, parsed, view) if len(rows) > MANY else _plan(tool, parsed, view)
+    )
     wanted = set(plan.reads)
     inputs = tuple(
         Input(row.path, row.sha256, row.blob_key)
         for row in rows
         if row.path in wanted and row.type != FOLDER and row.blob_key is not None
     )
-    return PlannedRun(tool, parsed.normalised(), plan, inputs)
+    return PlannedRun(tool, parsed.normalised(), plan, inputs, tool.needed_access(parsed))
+
+
+def _plan(tool: Tool[Any], params: ToolParams, view: DatasetView) -> Plan:
+    tool.check(params, view)
+    plan = tool.plan(params, view)
+    _refuse_undeclared(tool, plan, view)
+    return plan
 
 
 def parse_params(tool: Tool[Any], path: str | None, raw: Mapping[str, Any]) -> ToolParams:
@@ -117,13 +136,22 @@ async def _entries(db: Database, dataset_id: DatasetId, params: ToolParams) -> l
         return await entries.find_named(connection, dataset_id, named)
 
 
-def _view(dataset: DatasetRow, rows: Sequence[EntryRow]) -> DatasetView:
-    return DatasetView(
-        slug=dataset.slug,
-        entries={
-            row.path: EntryView(row.path, row.type, row.sha256, row.size_bytes, row.indexed, row.properties)
-            for row in rows
-        },
+def _view(dataset: DatasetRow, rows: Sequence[EntryRow], limits: Limits) -> DatasetView:
+    return DatasetView(dataset.slug, {row.path: entry_view(row) for row in rows}, limits)
+
+
+def entry_view(row: EntryRow) -> EntryView:
+    """An entry as tools see it."""
+    return EntryView(
+        row.path,
+        row.type,
+        row.sha256,
+        row.size_bytes,
+        row.indexed,
+        row.properties,
+        int(row.modified_at.timestamp()),
+        row.point_geom,
+        row.polygon_geom,
     )
 
 

@@ -16,7 +16,7 @@ from aerotask.domain.errors import Conflict, InvalidInput
 from aerotask.domain.ids import OrgId, TaskId, new_id
 from aerotask.failpoints import failpoint
 from aerotask.registry import Registry
-from aerotask.sdk import Tool
+from aerotask.sdk import Limits, Tool
 from aerotask.services.access import AccessService, OpenDataset, require
 from aerotask.services.callbacks import CallbackService
 from aerotask.services.dedup import dedup_key
@@ -81,6 +81,7 @@ class SubmitService:
     quotas: Quotas
     dedup_lookback: timedelta
     callbacks: CallbackService
+    limits: Limits
 
     async def submit(
         self,
@@ -123,7 +124,15 @@ class SubmitService:
         tool = self.available_tool(submission.tool_id, submission.version)
         require(caller, dataset.rights, tool.access)
         self.callbacks.check(caller, submission.callback_url)
-        run = await plan_run(self.db, dataset.row, tool, path=submission.path, params=submission.params or {})
+        run = await plan_run(
+            self.db,
+            dataset.row,
+            tool,
+            path=submission.path,
+            params=submission.params or {},
+            limits=self.limits,
+        )
+        require(caller, dataset.rights, run.needed_access)
         task = _new_task(caller, dataset.row, run, submission)
         submitted = await self._insert(caller, tool, task, request, force=submission.force)
         if submitted.task_id == task.id:

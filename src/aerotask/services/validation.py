@@ -52,7 +52,7 @@ class ValidationService:
         dataset = await self.access.dataset(caller, org_slug, slug, to=Access.READ)
         tool = self.submits.available_tool(tool_id, None)
         try:
-            run, review = await review_run(self.db, dataset.row, tool, params)
+            run, review = await review_run(self.db, dataset.row, tool, params, limits=self.submits.limits)
             refuse_oversized(self.submits.quotas, run.plan.estimated_output_bytes)
         except InvalidInput as error:
             return Validation(errors=_errors(error))

@@ -24,6 +24,7 @@ from aerotask.rendering.renderer import (
     tile_digest,
 )
 from aerotask.rendering.style import Style
+from aerotask.sdk import Limits
 from aerotask.services.access import AccessService, OpenDataset, require_user
 from aerotask.services.drawnfrom import content_of, raster_of
 from aerotask.services.planning import plan_run
@@ -79,6 +80,7 @@ class ViewingService:
     access: AccessService
     tasks: TaskService
     registry: Registry
+    limits: Limits
     renderer: Renderer
     tokens: ViewTokens
 
@@ -167,7 +169,8 @@ class ViewingService:
             InvalidInput: the tool refuses the params, or can't show what it would make.
         """
         dataset = await self.access.dataset(caller, org_slug, slug, to=Access.READ)
-        planned = await plan_run(self.db, dataset.row, self.registry.get(tool_id), path=None, params=params)
+        tool = self.registry.get(tool_id)
+        planned = await plan_run(self.db, dataset.row, tool, path=None, params=params, limits=self.limits)
         inputs = {item.path: Content(item.blob_key, item.sha256) for item in planned.inputs}
         return await self.renderer.preview(tool_id, planned.params, inputs, size_px=size_px)
 

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, any_, bindparam, delete, literal, or_, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Text,
+    and_,
+    any_,
+    bindparam,
+    delete,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -18,6 +32,7 @@ from aerotask.store.clock import db_now
 from aerotask.store.models import Entry, PathText
 
 FOLDER = "directory"
+STREAM_ROWS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +131,46 @@ async def find_within(
     return [EntryRow(*row) for row in await connection.execute(query)]
 
 
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """How many entries there are, and how many bytes they have together."""
+
+    count: int
+    size_bytes: int
+
+
+async def measure(connection: AsyncConnection, dataset_id: DatasetId, named: Sequence[str]) -> Measure:
+    """How much is at or below the named paths (`""` is the root)."""
+    total = func.coalesce(func.sum(Entry.size_bytes), 0).cast(BigInteger)
+    query = select(func.count(), total).where(
+        Entry.dataset_id == dataset_id, or_(*(within(path) for path in named))
+    )
+    return Measure(*(await connection.execute(query)).one())
+
+
+async def stream_within(
+    connection: AsyncConnection, dataset_id: DatasetId, named: Sequence[str]
+) -> AsyncIterator[EntryRow]:
+    """As `find_within`, a little at a time, so that a great many take no memory; needs a transaction."""
+    query = (
+        select(*COLUMNS)
+        .where(Entry.dataset_id == dataset_id, or_(*(within(path) for path in _outermost(named))))
+        .order_by(Entry.path)
+        .execution_options(yield_per=STREAM_ROWS)
+    )
+    async for row in await connection.stream(query):
+        yield EntryRow(*row)
+
+
+def _outermost(named: Sequence[str]) -> list[str]:
+    """The paths without those that lie within another of them."""
+    kept: list[str] = []
+    for path in sorted(set(named), key=lambda path: path.split("/")):
+        if not kept or not paths.within(path, kept[-1]):
+            kept.append(path)
+    return kept
+
+
 async def list_page(  # noqa: PLR0913  which part of which folder
     connection: AsyncConnection,
     dataset_id: DatasetId,
@@ -142,31 +197,69 @@ async def files_among(
     connection: AsyncConnection, dataset_id: DatasetId, candidates: Sequence[str]
 ) -> list[str]:
     """Those of the paths at which there is a file."""
-    query = select(Entry.path).where(
-        Entry.dataset_id == dataset_id,
-        Entry.path.in_(candidates),
-        Entry.type != FOLDER,
-    )
-    return list((await connection.execute(query)).scalars())
+    return await _paths_among(connection, dataset_id, candidates, Entry.type != FOLDER)
+
+
+async def folders_among(
+    connection: AsyncConnection, dataset_id: DatasetId, candidates: Sequence[str]
+) -> list[str]:
+    """Those of the paths at which there is a folder."""
+    return await _paths_among(connection, dataset_id, candidates, Entry.type == FOLDER)
+
+
+async def _paths_among(
+    connection: AsyncConnection,
+    dataset_id: DatasetId,
+    candidates: Sequence[str],
+    kind: ColumnElement[bool],
+) -> list[str]:
+    named = any_(bindparam("paths", type_=ARRAY(PathText)))
+    query = select(Entry.path).where(Entry.dataset_id == dataset_id, Entry.path == named, kind)
+    return list((await connection.execute(query.order_by(Entry.path), {"paths": list(candidates)})).scalars())
 
 
 async def add_folders(connection: AsyncConnection, dataset_id: DatasetId, folders: Sequence[str]) -> None:
     """Make sure that there is an entry at each of the paths; what is there stays."""
-    if not folders:
-        return
-    rows = [
-        {
-            "id": new_id(),
-            "dataset_id": dataset_id,
-            "path": folder,
-            "parent": _parent(folder),
-            "depth": paths.depth(folder),
-            "type": FOLDER,
-            "indexed": True,
-        }
-        for folder in folders
-    ]
-    await connection.execute(upsert(Entry).values(rows).on_conflict_do_nothing())
+    if folders:
+        await connection.execute(_ADD_FOLDERS, {"dataset_id": dataset_id, **_places(folders)})
+
+
+def _places(placed: Sequence[str]) -> dict[str, list[Any]]:
+    """What new rows at these paths have because of their place."""
+    return {
+        "ids": [new_id() for _ in placed],
+        "paths": list(placed),
+        "parents": [_parent(path) for path in placed],
+        "depths": [paths.depth(path) for path in placed],
+    }
+
+
+# A parameter for each column and not for each row: Postgres takes 32,767 of them.
+_PLACE = {
+    "id": func.unnest(bindparam("ids", type_=ARRAY(Entry.id.type))),
+    "dataset_id": bindparam("dataset_id", type_=Entry.dataset_id.type),
+    "path": func.unnest(bindparam("paths", type_=ARRAY(PathText))),
+    "parent": func.unnest(bindparam("parents", type_=ARRAY(PathText))),
+    "depth": func.unnest(bindparam("depths", type_=ARRAY(Integer))),
+}
+_ADD_FOLDERS = (
+    upsert(Entry)
+    .from_select([*_PLACE, "type", "indexed"], select(*_PLACE.values(), literal(FOLDER), true()))
+    .on_conflict_do_nothing()
+)
+
+
+_UNREAD: dict[str, Any] = {
+    "modified_at": db_now(),
+    "properties": {},
+    "point_geom": None,
+    "polygon_geom": None,
+    "indexed": False,
+    "index_attempts": 0,
+    "index_due_at": db_now(),
+    "index_token": None,
+}
+"""What an entry is when its content is new: all there is to know of it must be found out."""
 
 
 async def put_file(
@@ -178,14 +271,7 @@ async def put_file(
         "sha256": content.sha256,
         "blob_key": content.blob_key,
         "size_bytes": content.size_bytes,
-        "modified_at": db_now(),
-        "properties": {},
-        "point_geom": None,
-        "polygon_geom": None,
-        "indexed": False,
-        "index_attempts": 0,
-        "index_due_at": db_now(),
-        "index_token": None,
+        **_UNREAD,
     }
     statement = (
         upsert(Entry)
@@ -201,6 +287,32 @@ async def put_file(
         .returning(*COLUMNS)
     )
     return EntryRow(*(await connection.execute(statement)).one())
+
+
+_CONTENT = {
+    "type": func.unnest(bindparam("types", type_=ARRAY(Text))),
+    "sha256": func.unnest(bindparam("sha256s", type_=ARRAY(Text))),
+    "blob_key": func.unnest(bindparam("blob_keys", type_=ARRAY(Text))),
+    "size_bytes": func.unnest(bindparam("sizes", type_=ARRAY(BigInteger))),
+}
+_ADD_FILES = upsert(Entry).from_select([*_PLACE, *_CONTENT], select(*_PLACE.values(), *_CONTENT.values()))
+_PUT_FILES = _ADD_FILES.on_conflict_do_update(
+    index_elements=[Entry.dataset_id, Entry.path],
+    set_={**{name: _ADD_FILES.excluded[name] for name in _CONTENT}, **_UNREAD},
+)
+
+
+async def put_files(connection: AsyncConnection, dataset_id: DatasetId, files: Mapping[str, Content]) -> None:
+    """As `put_file`, for many paths at once."""
+    contents = list(files.values())
+    columns = {
+        "types": [str(content.type) for content in contents],
+        "sha256s": [content.sha256 for content in contents],
+        "blob_keys": [content.blob_key for content in contents],
+        "sizes": [content.size_bytes for content in contents],
+    }
+    if files:
+        await connection.execute(_PUT_FILES, {"dataset_id": dataset_id, **_places(list(files)), **columns})
 
 
 async def remove_within(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> list[str]:

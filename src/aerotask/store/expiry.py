@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Result, delete, select, tuple_, union_all
+from sqlalchemy import CompoundSelect, Result, Text, any_, bindparam, delete, select, tuple_, union_all
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.domain.states import ACTIVE, TERMINAL
@@ -68,13 +69,16 @@ async def hold_names(connection: AsyncConnection, blob_keys: Sequence[str]) -> s
 
 async def named_among(connection: AsyncConnection, blob_keys: Sequence[str]) -> set[str]:
     """Those of the blobs that some row needs: an entry, an artifact, or the input of an active task."""
-    rows: Result[str] = await connection.execute(
-        union_all(
-            select(Entry.blob_key).where(Entry.blob_key.in_(blob_keys)),
-            select(Artifact.blob_key).where(Artifact.blob_key.in_(blob_keys)),
-            select(TaskInput.blob_key)
-            .join(Task, Task.id == TaskInput.task_id)
-            .where(TaskInput.blob_key.in_(blob_keys), in_states(ACTIVE)),
-        )
-    )
+    rows: Result[str] = await connection.execute(_NAMED_AMONG, {"blob_keys": list(blob_keys)})
     return set(rows.scalars())
+
+
+# One array and not a parameter for each: a task may have a hundred thousand inputs.
+_KEYS = any_(bindparam("blob_keys", type_=ARRAY(Text)))
+_NAMED_AMONG: CompoundSelect[str] = union_all(
+    select(Entry.blob_key).where(Entry.blob_key == _KEYS),
+    select(Artifact.blob_key).where(Artifact.blob_key == _KEYS),
+    select(TaskInput.blob_key)
+    .join(Task, Task.id == TaskInput.task_id)
+    .where(TaskInput.blob_key == _KEYS, in_states(ACTIVE)),
+)

@@ -21,6 +21,7 @@ from aerotask.sdk import (
     DatasetView,
     EntryPath,
     EntryView,
+    Existing,
     FieldError,
     InvalidInput,
     NewEntryPath,
@@ -127,7 +128,8 @@ class MergeMultispectral(Tool[MergeMultispectralParams]):
         from aerotask.raster.merge_run import run_merge  # noqa: PLC0415
 
         sources, exif = _sources(params, ctx.input)
-        run_merge(plan_merge(sources), exif, params.output_path, ctx, replace=params.overwrite)
+        existing = Existing.REPLACE if params.overwrite else Existing.REFUSE
+        run_merge(plan_merge(sources), exif, params.output_path, ctx, existing=existing)
 
     def preview(self, params: MergeMultispectralParams, input_of: Callable[[str], Path]) -> bytes:
         """A small WebP of what the merge would give; it opens the files, so it is for a child process.

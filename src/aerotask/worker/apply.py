@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.domain import paths
+from aerotask.domain.errors import Conflict
+from aerotask.domain.ids import DatasetId
 from aerotask.media.types import type_by_name
-from aerotask.services.entries import put_content, remove_content
+from aerotask.sdk.changes import Existing
+from aerotask.services.entries import lock_tree, put_contents, remove_content
 from aerotask.services.storage import StorageLimits, within_limits
 from aerotask.store import indexing, leases, locks
 from aerotask.store.claims import ClaimedTask
-from aerotask.store.entries import Content
+from aerotask.store.entries import Content, files_among
 from aerotask.store.leases import MadeArtifact, Report
 from aerotask.store.logs import LogLimits
 from aerotask.worker.descriptions import read_descriptions
-from aerotask.worker.outputs import Removal, StoredArtifact, StoredChanges, StoredPut
+from aerotask.worker.outputs import (
+    NewFolder,
+    Removal,
+    StoredArtifact,
+    StoredChanges,
+    StoredEdit,
+    StoredPut,
+)
+
+MANY = 5000
+"""So many edits may take longer than a transaction usually may."""
 
 
 async def apply_success(  # noqa: PLR0913  one outcome, in parts
@@ -38,6 +54,9 @@ async def apply_success(  # noqa: PLR0913  one outcome, in parts
         Conflict: an entry can't be put where the run wants it.
         LimitReached: the organization or its owner would store too much.
     """
+    if len(changes.edits) > MANY:
+        await locks.take_your_time(connection)
+    edits = await _that_take_effect(connection, task.dataset_id, changes.edits)
     await leases.succeed(
         connection,
         task.lease,
@@ -46,26 +65,23 @@ async def apply_success(  # noqa: PLR0913  one outcome, in parts
         by=by,
         artifacts=[_made_artifact(made, artifact_ttl) for made in changes.artifacts],
         outputs=[
-            {"path": edit.at, "hash": edit.blob.sha256}
-            for edit in changes.edits
-            if isinstance(edit, StoredPut)
+            {"path": edit.at, "hash": edit.blob.sha256} for edit in edits if isinstance(edit, StoredPut)
         ],
         result=changes.result,
     )
-    if changes.edits:
+    if edits:
         async with within_limits(connection, storage, task.dataset_id):
-            for edit in changes.edits:
-                await _apply(connection, task, edit)
+            for step in _steps(edits):
+                await _apply(connection, task.dataset_id, step)
     if changes.descriptions is not None:
         await _describe(connection, task, changes.descriptions)
 
 
-async def _apply(connection: AsyncConnection, task: ClaimedTask, edit: StoredPut | Removal) -> None:
-    if isinstance(edit, Removal):
-        await remove_content(connection, task.dataset_id, edit.at)
+async def _apply(connection: AsyncConnection, dataset_id: DatasetId, step: _Puts | Removal) -> None:
+    if isinstance(step, Removal):
+        await remove_content(connection, dataset_id, step.at)
     else:
-        content = Content(edit.blob.key, edit.blob.sha256, edit.blob.size_bytes, type_by_name(edit.at))
-        await put_content(connection, task.dataset_id, edit.at, content, replace=edit.replace)
+        await put_contents(connection, dataset_id, step.contents, folders=step.folders)
 
 
 async def _describe(connection: AsyncConnection, task: ClaimedTask, file: Path) -> None:
@@ -76,6 +92,54 @@ async def _describe(connection: AsyncConnection, task: ClaimedTask, file: Path) 
         await indexing.redescribe(
             connection, task.dataset_id, [{**row, "blob_key": read[row["path"]]} for row in batch]
         )
+
+
+@dataclass(slots=True)
+class _Puts:
+    """Edits in a row that can be made at once."""
+
+    contents: dict[str, Content] = field(default_factory=dict)
+    folders: set[str] = field(default_factory=set)
+
+
+def _steps(edits: Iterable[StoredEdit]) -> Iterator[_Puts | Removal]:
+    """The edits in their order, with all between two removals as one step."""
+    puts = _Puts()
+    for edit in edits:
+        if isinstance(edit, Removal):
+            yield puts
+            yield edit
+            puts = _Puts()
+        elif isinstance(edit, NewFolder):
+            puts.folders.add(edit.at)
+        else:
+            blob = edit.blob
+            puts.contents[edit.at] = Content(blob.key, blob.sha256, blob.size_bytes, type_by_name(edit.at))
+    yield puts
+
+
+async def _that_take_effect(
+    connection: AsyncConnection, dataset_id: DatasetId, edits: Sequence[StoredEdit]
+) -> list[StoredEdit]:
+    """The edits without those that give way to files that are there by now; their blobs are left to the sweep.
+
+    Raises:
+        Conflict: a file is there that may not be replaced.
+    """
+    if not edits:
+        return []
+    # Also where nothing is cautious: whoever deletes a dataset locks it first, and then its tasks.
+    await lock_tree(connection, dataset_id)
+    puts = [edit for edit in edits if isinstance(edit, StoredPut) and edit.existing is not Existing.REPLACE]
+    there = set(await files_among(connection, dataset_id, [edit.at for edit in puts]))
+    refused = next((edit for edit in puts if edit.existing is Existing.REFUSE and edit.at in there), None)
+    if refused is not None:
+        raise Conflict(f"There is a file at {paths.shown(refused.at)} by now.", code="output-exists")
+    return [
+        edit
+        for edit in edits
+        if not (isinstance(edit, StoredPut) and edit.existing is Existing.KEEP and edit.at in there)
+    ]
 
 
 def _made_artifact(made: StoredArtifact, ttl: timedelta) -> MadeArtifact:

@@ -8,17 +8,20 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import orjson
 import structlog
 
 from aerotask.cancelling import end
 from aerotask.domain.errors import AerotaskError, TaskFailed
 from aerotask.domain.retry import Strike, after_strike
 from aerotask.failpoints import failpoint
+from aerotask.sdk import Snapshot, Tool, ToolParams
 from aerotask.services.callbacks import owe
+from aerotask.services.snapshots import take_snapshot
 from aerotask.services.workfolders import work_folder
 from aerotask.store import expiry, leases
 from aerotask.store.claims import ClaimedTask
@@ -149,7 +152,8 @@ class Attempt:
         Raises:
             TaskFailed: the owner has lost the right since (`access-revoked`).
         """
-        needed = self.means.registry.get(self.task.tool_id, self.task.tool_version).access
+        tool, params = self._tool()
+        needed = tool.needed_access(params)
         rights = await outlast(
             lambda: self.means.access.rights_of_user(self.task.user_id, self.task.dataset_id),
             give_up_after_s=OUTAGE_S,
@@ -160,24 +164,40 @@ class Attempt:
                 code="access-revoked",
             )
 
+    def _tool(self) -> tuple[Tool[Any], ToolParams]:
+        tool = self.means.registry.get(self.task.tool_id, self.task.tool_version)
+        return tool, tool.params.model_validate_json(orjson.dumps(self.task.params))
+
+    async def _snapshot(self) -> Snapshot:
+        tool, params = self._tool()
+        named = tool.snapshot_of(params)
+        if not named:
+            return Snapshot("")
+        inputs = {item.path: item for item in self.task.inputs}
+        file = self.folder / "snapshot"
+        return await outlast(
+            lambda: take_snapshot(self.means.db, self.task.dataset_id, named=named, inputs=inputs, file=file),
+            give_up_after_s=OUTAGE_S,
+        )
+
     async def _prepare(self) -> ToolJob:
-        inputs: dict[str, str] = {}
         out = self.folder / "out"
         await asyncio.to_thread(out.mkdir, mode=0o700, parents=True, exist_ok=True)
-        for item in self.task.inputs:
-            target = self.folder / "in" / item.path
-            await asyncio.to_thread(target.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
-            await self.means.blobs.lend(item.blob_key, target)
-            inputs[item.path] = str(target)
+        lent = {item.path: self.folder / "in" / item.path for item in self.task.inputs}
+        await self.means.blobs.lend_all([(item.blob_key, lent[item.path]) for item in self.task.inputs])
+        snapshot = await self._snapshot()
         return ToolJob(
             tool_id=self.task.tool_id,
             tool_version=self.task.tool_version,
             params=self.task.params,
-            inputs=inputs,
+            inputs={path: str(file) for path, file in lent.items()},
             workdir=str(out),
             threads=self.means.limits.threads,
             memory_bytes=self.task.memory_bytes,
             max_file_bytes=self.means.limits.max_file_bytes,
+            limits=asdict(self.means.limits.tools),
+            slug=snapshot.slug,
+            snapshot=None if snapshot.file is None else str(snapshot.file),
         )
 
     async def _judge(self, ended: Ended, reporter: Reporter) -> Verdict:

@@ -13,6 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from aerotask.domain.errors import AerotaskError, InvalidInput, TaskFailed
 from aerotask.domain.texts import clean_json, clean_line
 from aerotask.registry import Registry
 from aerotask.sandbox.limits import limit_memory, lower
-from aerotask.sdk.changes import ChangeSet, PutEntry
+from aerotask.sdk.changes import ChangeSet, Edit, PutEntry, PutFolder
 from aerotask.sdk.context import Cancelled
+from aerotask.sdk.limits import Limits
 from aerotask.sdk.run import LogLine, Progress, Run
+from aerotask.sdk.snapshot import Snapshot
 from aerotask.worker import confinement
 from aerotask.worker.descriptions import write_descriptions
 from aerotask.worker.protocol import IndexJob, Job, ToolJob, decode_job, encode_event
@@ -33,6 +36,7 @@ from aerotask.worker.protocol import IndexJob, Job, ToolJob, decode_job, encode_
 PROGRESS_S = 0.1
 NICE = 5
 OPEN_FILES = 1024
+EDITS_PER_MESSAGE = 1000
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -80,8 +84,7 @@ def run_child(own: socket.socket, registry: Registry) -> None:
         if isinstance(job, IndexJob):
             _describe_all(job, teller)
         else:
-            changes = _run_tool(job, registry, teller)
-            teller.tell("done", **_changes(changes, Path(job.workdir)))
+            _tell_changes(_run_tool(job, registry, teller), Path(job.workdir), teller)
     except Cancelled:
         teller.tell("cancelled")
     # The edge of the process: whatever it was, the worker is told.
@@ -117,27 +120,36 @@ def _run_tool(job: ToolJob, registry: Registry, teller: Teller) -> ChangeSet:
         workdir=workdir,
         threads=job.threads,
         emit=teller.emit,
+        limits=Limits(**job.limits),
+        snapshot=Snapshot(job.slug, None if job.snapshot is None else Path(job.snapshot)),
     )
     tool.run(params, run)
     return run.changes()
 
 
-def _changes(changes: ChangeSet, workdir: Path) -> dict[str, Any]:
-    return {
-        # Of a whole dataset they would be too long for a line.
-        "descriptions": write_descriptions(changes.descriptions, workdir) if changes.descriptions else None,
-        "artifacts": [
-            {"path": str(artifact.path), "name": artifact.name, "mediaType": artifact.media_type}
-            for artifact in changes.artifacts
-        ],
-        "edits": [
-            {"put": edit.at, "path": str(edit.path), "replace": edit.replace}
-            if isinstance(edit, PutEntry)
-            else {"remove": edit.at}
-            for edit in changes.edits
-        ],
-        "result": changes.result,
-    }
+def _tell_changes(changes: ChangeSet, workdir: Path, teller: Teller) -> None:
+    """Say what was declared, the edits a batch at a time: a message has a largest length."""
+    edits = iter(changes.edits)
+    while batch := [_edit(edit) for edit in islice(edits, EDITS_PER_MESSAGE)]:
+        teller.tell("edits", edits=batch)
+    artifacts = [
+        {
+            "path": str(artifact.path),
+            "name": artifact.name,
+            "mediaType": artifact.media_type,
+            "sha256": artifact.sha256,
+        }
+        for artifact in changes.artifacts
+    ]
+    # Of a whole dataset they would be too long for a line.
+    descriptions = write_descriptions(changes.descriptions, workdir) if changes.descriptions else None
+    teller.tell("done", artifacts=artifacts, result=changes.result, descriptions=descriptions)
+
+
+def _edit(edit: Edit) -> Mapping[str, Any]:
+    if isinstance(edit, PutEntry):
+        return {"put": edit.at, "path": str(edit.path), "existing": edit.existing}
+    return {"folder": edit.at} if isinstance(edit, PutFolder) else {"remove": edit.at}
 
 
 def _describe_all(job: IndexJob, teller: Teller) -> None:

@@ -27,7 +27,7 @@ from aerotask.store.logs import LogLimits
 from aerotask.store.outages import is_outage
 from aerotask.store.presence import Presence
 from aerotask.store.steering import CANCEL_CHANNEL
-from aerotask.wiring import Platform, open_platform
+from aerotask.wiring import Platform, open_platform, tool_limits
 from aerotask.worker import forkserver
 from aerotask.worker.confinement import tell_whether_children_are_confined
 from aerotask.worker.courier import AT_ONCE, Courier
@@ -118,6 +118,7 @@ def _means(platform: Platform, settings: Settings, spawner: Spawner, worker_no: 
             storage=platform.entries.storage,
             max_file_bytes=2 * settings.max_output_bytes,
             threads=_cores(),
+            tools=tool_limits(settings),
         ),
     )
 

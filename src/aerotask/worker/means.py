@@ -8,6 +8,7 @@ from datetime import timedelta
 from aerotask.blobs.port import BlobStore
 from aerotask.registry import Registry
 from aerotask.sandbox.spawner import Spawner
+from aerotask.sdk import Limits
 from aerotask.services.access import AccessService
 from aerotask.services.storage import StorageLimits
 from aerotask.store.engine import Database
@@ -27,6 +28,8 @@ class AttemptLimits:
     storage: StorageLimits
     max_file_bytes: int
     threads: int
+    tools: Limits
+    """What tools are allowed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
+import re
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from aerotask.blobs.port import Blob, BlobStore
 from aerotask.domain import paths
 from aerotask.domain.errors import TaskFailed
 from aerotask.domain.texts import clean_line
+from aerotask.sdk.changes import Existing
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +32,18 @@ class StoredArtifact:
 
 @dataclass(frozen=True, slots=True)
 class StoredPut:
-    """An entry to put, its content stored; in the place of another only if it may `replace` one."""
+    """An entry to put, its content stored, and what becomes of a file that is there."""
 
     at: str
     blob: Blob
-    replace: bool = True
+    existing: Existing = Existing.REPLACE
+
+
+@dataclass(frozen=True, slots=True)
+class NewFolder:
+    """A folder to make."""
+
+    at: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +53,24 @@ class Removal:
     at: str
 
 
+StoredEdit: TypeAlias = StoredPut | NewFolder | Removal
+
+
+@dataclass(frozen=True, slots=True)
+class _Put:
+    """An entry to put whose content still lies in the work folder."""
+
+    at: str
+    file: Path
+    existing: Existing
+
+
 @dataclass(frozen=True, slots=True)
 class StoredChanges:
     """Everything that a run declared, ready to be applied in one transaction."""
 
     artifacts: tuple[StoredArtifact, ...]
-    edits: tuple[StoredPut | Removal, ...]
+    edits: tuple[StoredEdit, ...]
     result: Mapping[str, Any] | None
     descriptions: Path | None = None
     """A file of the run's work folder, to be read with `read_descriptions`."""
@@ -67,55 +91,81 @@ async def store_outputs(
         TaskFailed: a declaration names what isn't the run's to give (`bad-output`).
         OSError: the storage can't take it.
     """
-    edits = [_edit(edit, may_write) for edit in declared["edits"]]
-    stored: list[StoredPut | Removal] = []
-    for edit in edits:
-        if isinstance(edit, Removal):
-            stored.append(edit)
-        else:
-            blob = await blobs.adopt(_own_file(edit.file, workdir))
-            stored.append(StoredPut(edit.at, blob, edit.replace))
+    own = _OwnFiles(workdir)
+    edits = await asyncio.to_thread(lambda: [_edit(edit, may_write, own) for edit in declared["edits"]])
+    stored = iter(await blobs.adopt_all([edit.file for edit in edits if isinstance(edit, _Put)]))
     return StoredChanges(
-        artifacts=tuple([await _artifact(blobs, artifact, workdir) for artifact in declared["artifacts"]]),
-        edits=tuple(stored),
+        artifacts=tuple([await _artifact(blobs, artifact, own) for artifact in declared["artifacts"]]),
+        edits=tuple(
+            StoredPut(edit.at, next(stored), edit.existing) if isinstance(edit, _Put) else edit
+            for edit in edits
+        ),
         result=declared["result"],
-        descriptions=_own_file(told, workdir) if (told := declared.get("descriptions")) else None,
+        descriptions=own.file(told) if (told := declared.get("descriptions")) else None,
     )
 
 
-async def _artifact(blobs: BlobStore, declared: Mapping[str, Any], workdir: Path) -> StoredArtifact:
+async def _artifact(blobs: BlobStore, declared: Mapping[str, Any], own: _OwnFiles) -> StoredArtifact:
     name = paths.file_name(str(declared["name"]))
     media_type = clean_line(str(declared["mediaType"]))
-    return StoredArtifact(name, media_type, await blobs.adopt(_own_file(declared["path"], workdir)))
+    file = await asyncio.to_thread(own.file, declared["path"])
+    # The hash of what a tool makes for download is its own to say, as the bytes are.
+    blob = await blobs.adopt(file, sha256=_hash(declared.get("sha256")))
+    return StoredArtifact(name, media_type, blob)
 
 
-@dataclass(frozen=True, slots=True)
-class _Put:
-    at: str
-    file: str
-    replace: bool
+def _hash(declared: Any) -> str | None:
+    if declared is None:
+        return None
+    if not _SHA256.fullmatch(str(declared)):
+        raise TaskFailed("The tool declared a hash that is none.", code="bad-output")
+    return str(declared)
 
 
-def _edit(declared: Mapping[str, Any], may_write: Sequence[str]) -> _Put | Removal:
-    at = paths.entry_path(str(declared.get("put") or declared["remove"]))
+def _edit(
+    declared: Mapping[str, Any], may_write: Sequence[str], own: _OwnFiles
+) -> _Put | NewFolder | Removal:
+    at = paths.entry_path(str(declared.get("put") or declared.get("folder") or declared["remove"]))
     if not any(paths.within(at, allowed) for allowed in may_write):
         raise TaskFailed(
             f"The tool wants to change {paths.shown(at)}, which its plan doesn't name.", code="bad-output"
         )
-    if "put" not in declared:
-        return Removal(at)
-    return _Put(at, str(declared["path"]), replace=bool(declared.get("replace", True)))
+    if "put" in declared:
+        return _Put(at, own.file(declared["path"]), _existing(declared.get("existing")))
+    return NewFolder(at) if "folder" in declared else Removal(at)
 
 
-def _own_file(declared: str, workdir: Path) -> Path:
-    path = Path(declared)
-    inside = path.parent.resolve().is_relative_to(workdir.resolve())
+def _existing(declared: Any) -> Existing:
     try:
-        regular = stat.S_ISREG(os.lstat(path).st_mode)
+        return Existing(declared)
+    except ValueError:
+        raise TaskFailed("The tool declared an entry in a way that there isn't.", code="bad-output") from None
+
+
+class _OwnFiles:
+    """Tells a run's own files from all others; each folder is looked into once."""
+
+    def __init__(self, workdir: Path) -> None:
+        self._root = workdir.resolve()
+        self._inside: dict[Path, bool] = {}
+
+    def file(self, declared: Any) -> Path:
+        """The declared file, if it is a regular one in the work folder."""
+        path = Path(str(declared))
+        if not (self._is_inside(path.parent) and _is_regular(path)):
+            raise TaskFailed("The tool declared an output that is not a file of its own.", code="bad-output")
+        return path
+
+    def _is_inside(self, folder: Path) -> bool:
+        if folder not in self._inside:
+            self._inside[folder] = folder.resolve().is_relative_to(self._root)
+        return self._inside[folder]
+
+
+def _is_regular(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
     except OSError as error:
         if error.errno not in {errno.ENOENT, errno.ENOTDIR}:
             raise
-        regular = False
-    if not (inside and regular):
-        raise TaskFailed("The tool declared an output that is not a file of its own.", code="bad-output")
-    return path
+        return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import orjson
@@ -21,6 +21,11 @@ class ToolJob:
     threads: int
     memory_bytes: int
     max_file_bytes: int
+    limits: Mapping[str, int] = field(default_factory=dict)
+    """What the installation allows tools: `sdk.Limits`."""
+    slug: str = ""
+    snapshot: str | None = None
+    """The file of the snapshot, if the tool asked for one."""
     kind: Literal["tool"] = "tool"
 
 
@@ -40,7 +45,7 @@ Job: TypeAlias = ToolJob | IndexJob
 class Event:
     """Something that a child says. `what` decides which of the members mean something."""
 
-    what: Literal["log", "progress", "done", "failed", "cancelled", "begun", "described"]
+    what: Literal["log", "progress", "edits", "done", "failed", "cancelled", "begun", "described"]
     body: Mapping[str, Any]
 
 

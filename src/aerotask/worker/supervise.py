@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from signal import SIGKILL, SIGTERM, Signals
+from typing import Any
 
 from aerotask.failpoints import failpoint
 from aerotask.sandbox.spawner import Child, ForkServerGone, Spawner
@@ -102,11 +103,15 @@ async def _converse(child: Child, job: Job, on_event: Callable[[Event], None]) -
     try:
         child.writer.write(encode_job(job))
         await child.writer.drain()
+        edits: list[Any] = []
         while line := await child.reader.readline():
             event = decode_event(line)
-            if event.what in _LAST_WORDS:
-                return event
-            on_event(event)
+            if event.what == "edits":
+                edits += event.body["edits"]
+            elif event.what in _LAST_WORDS:
+                return Event(event.what, {**event.body, "edits": edits})
+            else:
+                on_event(event)
     except (OSError, ValueError, KeyError, TypeError):
         # The socket broke, or what came over it makes no sense: either way the child is lost.
         return None

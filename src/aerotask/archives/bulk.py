@@ -1,0 +1,98 @@
+"""The run of bulk-download: a run's inputs and the folders around them as one ZIP."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from aerotask.archives.ddb_index import INDEX_PATH, write_index
+from aerotask.archives.intake import case_folded
+from aerotask.archives.media_packing import is_packed
+from aerotask.archives.zip_writer import Source, write_zip
+from aerotask.domain.paths import parents, shown
+from aerotask.sdk.context import RunContext
+from aerotask.sdk.dataset import EntryView
+
+MEDIA_TYPE = "application/zip"
+_INDEX_SHARE = 0.02
+_MB = 1_000_000
+
+
+def pack(ctx: RunContext, *, name: str, with_index: bool) -> None:
+    """Pack every input, and the snapshot's folders, into a ZIP that is published under the name."""
+    ctx.progress(0, "listing")
+    sources = list(_sources(ctx))
+    files = [source for source in sources if source.file is not None]
+    total_bytes = sum(source.size_bytes for source in files)
+    ctx.log(f"Packing {len(files)} files and {len(sources) - len(files)} folders, {_mb(total_bytes)}.")
+    warnings = _collisions(sources)
+    for warning in warnings:
+        ctx.log(f"Warning: {warning}")
+    if with_index:
+        ctx.progress(0, "index")
+        sources += _index(ctx)
+        ctx.log(f"Added the index as {INDEX_PATH}.")
+    packed = sum(is_packed(source.path) for source in files)
+    ctx.log(f"{packed} of the files are of formats that are packed already and are stored as they are.")
+    target = ctx.workdir / "archive.zip"
+    ctx.progress(_INDEX_SHARE, "packing")
+    written = write_zip(
+        target,
+        sources,
+        threads=ctx.threads,
+        on_progress=lambda done: ctx.progress(
+            _INDEX_SHARE + (1 - _INDEX_SHARE) * min(done / max(total_bytes, 1), 1), "packing"
+        ),
+    )
+    ctx.publish(target, name=name, media_type=MEDIA_TYPE, sha256=written.sha256)
+    ctx.log(f"Wrote {shown(name)}: {_mb(written.size_bytes)}, SHA-256 {written.sha256}.")
+    ctx.result(
+        {
+            "files": len(files),
+            "folders": len(sources) - len(files) - 2 * with_index,
+            "bytes": total_bytes,
+            "archiveBytes": written.size_bytes,
+            "sha256": written.sha256,
+            "warnings": warnings,
+        }
+    )
+
+
+def _entries(ctx: RunContext) -> Iterator[EntryView]:
+    """What of the snapshot is packed: the folders, and the files whose content the run was given."""
+    return (entry for entry in ctx.snapshot.entries() if entry.is_folder or entry.path in ctx.inputs)
+
+
+def _sources(ctx: RunContext) -> Iterator[Source]:
+    for entry in _entries(ctx):
+        if entry.is_folder:
+            yield Source(entry.path, entry.mtime)
+        else:
+            file = ctx.input(entry.path)
+            yield Source(entry.path, entry.mtime, file, file.stat().st_size)
+
+
+def _index(ctx: RunContext) -> list[Source]:
+    now = int(time.time())
+    file: Path = ctx.workdir / "dbase.sqlite"
+    write_index(file, _entries(ctx), slug=ctx.snapshot.slug, made_at=now)
+    return [
+        *(Source(folder, now) for folder in parents(INDEX_PATH)),
+        Source(INDEX_PATH, now, file, file.stat().st_size),
+    ]
+
+
+def _collisions(sources: list[Source]) -> list[str]:
+    """Names that become one file on systems that take no account of case; such a ZIP isn't extracted everywhere."""
+    seen: dict[str, str] = {}
+    found: list[str] = []
+    for source in sources:
+        other = seen.setdefault(case_folded(source.path), source.path)
+        if other != source.path:
+            found.append(f"{shown(source.path)} and {shown(other)} are the same on some systems.")
+    return found[:20]
+
+
+def _mb(count: int) -> str:
+    return f"{count / _MB:.1f} MB"

@@ -1,0 +1,171 @@
+"""Extracts a ZIP file: threads share its descriptor, and each content must be what its headers promise."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from isal import isal_zlib
+
+from aerotask.archives import faults, unpacking
+from aerotask.archives.intake import Gauge, Intake
+from aerotask.archives.outlet import Outlet, new_file, write_all
+from aerotask.archives.promise import Promise
+from aerotask.archives.zip_directory import (
+    BZIP2,
+    DEFLATE,
+    ZSTD,
+    ZipMember,
+    locate_contents,
+    read_directory,
+)
+
+PIECE_BYTES = 1024 * 1024
+SHARE_BYTES = 4 * 1024 * 1024
+"""How much of small members a thread takes at a time."""
+SHARE_COUNT = 256
+MAX_THREADS = 8
+_UNPACKERS: Mapping[int, Callable[[], unpacking.Unpacker]] = {
+    DEFLATE: unpacking.deflate,
+    BZIP2: unpacking.bzip2,
+    ZSTD: unpacking.zstd,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A member to extract: where its content lies in the archive, and where it goes."""
+
+    member: ZipMember
+    content_at: int
+    path: str
+    file: Path
+
+
+def extract_zip(  # noqa: PLR0913  what comes in, what may come out, and who is told
+    archive: Path,
+    *,
+    intake: Intake,
+    gauge: Gauge,
+    outlet: Outlet,
+    is_wanted: Callable[[str], bool],
+    on_promise: Callable[[Promise], None],
+    on_progress: Callable[[int], None],
+    threads: int,
+) -> None:
+    """Extract the wanted files of a ZIP file into the outlet.
+
+    The whole directory is checked before the first byte comes out; `on_promise` may refuse what it promises,
+    `on_progress` hears how many bytes came out so far.
+
+    Raises:
+        InvalidInput: the archive is damaged, hostile or over a limit.
+    """
+    with _opened(archive) as (descriptor, file_bytes):
+        directory = read_directory(descriptor, file_bytes, max_members=intake.limits.extracted_entries)
+        gauge.expect(sum(member.size_bytes for member in directory.members))
+        wanted = list(_choose(locate_contents(descriptor, directory), intake, outlet, is_wanted))
+        on_promise(Promise(len(wanted), sum(item.member.size_bytes for item in wanted)))
+        with ThreadPoolExecutor(min(max(threads, 1), MAX_THREADS)) as pool:
+            try:
+                for share in _in_order(pool, descriptor, gauge, wanted, depth=2 * threads + 2):
+                    for item in share:
+                        outlet.add(item.path, item.file, item.member.size_bytes)
+                    on_progress(gauge.total)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[tuple[int, int]]:
+    descriptor = os.open(archive, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield descriptor, os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
+
+
+def _choose(
+    located: Iterator[tuple[ZipMember, int]],
+    intake: Intake,
+    outlet: Outlet,
+    is_wanted: Callable[[str], bool],
+) -> Iterator[_Wanted]:
+    for member, content_at in located:
+        if member.is_folder:
+            intake.folder(member.name)
+            continue
+        path = intake.file(member.name)
+        if path is not None and is_wanted(path):
+            yield _Wanted(member, content_at, path, outlet.reserve())
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, descriptor: int, gauge: Gauge, wanted: Sequence[_Wanted], *, depth: int
+) -> Iterator[list[_Wanted]]:
+    """The shares as they are done, never more than `depth` of them under way."""
+    shares = _shares(wanted)
+
+    def begin(share: list[_Wanted]) -> Future[list[_Wanted]]:
+        return pool.submit(_extract_share, descriptor, gauge, share)
+
+    waiting = deque(map(begin, islice(shares, depth)))
+    while waiting:
+        yield waiting.popleft().result()
+        waiting.extend(map(begin, islice(shares, 1)))
+
+
+def _shares(wanted: Sequence[_Wanted]) -> Iterator[list[_Wanted]]:
+    share: list[_Wanted] = []
+    share_bytes = 0
+    for item in wanted:
+        share.append(item)
+        share_bytes += item.member.size_bytes
+        if share_bytes >= SHARE_BYTES or len(share) >= SHARE_COUNT:
+            yield share
+            share, share_bytes = [], 0
+    if share:
+        yield share
+
+
+def _extract_share(descriptor: int, gauge: Gauge, share: list[_Wanted]) -> list[_Wanted]:
+    for item in share:
+        with new_file(item.file) as target:
+            _extract(descriptor, item, target, gauge)
+    return share
+
+
+def _extract(descriptor: int, item: _Wanted, target: int, gauge: Gauge) -> None:
+    member = item.member
+    packed = _packed(descriptor, item.content_at, member.stored_bytes)
+    unpacker = _UNPACKERS.get(member.method)
+    content = packed if unpacker is None else unpacking.unpack_one(packed, unpacker())
+    crc32 = size_bytes = 0
+    for piece in content:
+        size_bytes += len(piece)
+        if size_bytes > member.size_bytes:
+            raise faults.damaged(f"{item.path} is longer than the {member.size_bytes} bytes that it declares")
+        gauge.add(len(piece))
+        crc32 = isal_zlib.crc32(piece, crc32)
+        write_all(target, piece)
+    if size_bytes != member.size_bytes:
+        raise faults.damaged(f"{item.path} has {size_bytes} bytes where {member.size_bytes} are declared")
+    if crc32 != member.crc32:
+        raise faults.damaged(f"the checksum of {item.path} is wrong")
+
+
+def _packed(descriptor: int, at: int, count: int) -> Iterator[bytes]:
+    end = at + count
+    while at < end:
+        piece = os.pread(descriptor, min(PIECE_BYTES, end - at), at)
+        if not piece:
+            raise faults.damaged("it is cut off")
+        at += len(piece)
+        yield piece

@@ -1,0 +1,123 @@
+"""archive-extract: an archive's files and folders as entries of the dataset."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import AfterValidator, Field
+
+from aerotask.domain import paths
+from aerotask.sdk import (
+    Access,
+    DatasetView,
+    EntryPath,
+    InvalidInput,
+    Plan,
+    RunContext,
+    Tool,
+    ToolParams,
+)
+
+MEMORY_BYTES = 1024**3
+"""Held by a limit on the child: a few MiB a thread, the archive's directory, and up to 400 MiB for xz and 7z."""
+_ESTIMATED_RATIO = 2
+_PACKED_TYPES = frozenset({"generic", "vector"})
+
+FolderPath = Annotated[str, AfterValidator(paths.folder_path), Field(max_length=paths.MAX_PATH_BYTES)]
+
+
+class ArchiveExtractParams(ToolParams):
+    """What to extract, and where to."""
+
+    source_path: EntryPath
+    """The archive: ZIP, TAR (also .gz, .bz2, .xz, .zst), 7z, RAR, or a single .gz, .bz2 or .xz."""
+
+    dest_path: FolderPath = ""
+    """The folder for what comes out; left out, the root of the dataset. It is made if need be."""
+
+    delete_archive: bool = False
+    """Remove the archive's entry when everything is extracted. Needs the right to delete."""
+
+    overwrite: bool = False
+    """Replace files that are there. Otherwise they stay as they are, and are counted as skipped."""
+
+    def new_entry_paths(self) -> tuple[str, ...]:
+        """The destination; the root is always there."""
+        return (self.dest_path,) if self.dest_path else ()
+
+
+class ArchiveExtract(Tool[ArchiveExtractParams]):
+    """Extracts archives, all or nothing."""
+
+    id: ClassVar[str] = "archive-extract"
+    version: ClassVar[str] = "1"
+    title: ClassVar[str] = "Extract archive"
+    description: ClassVar[str] = (
+        "Makes entries of the files and folders of an archive, all of them or none; an index in a folder `.ddb` is "
+        "made anew from the contents."
+    )
+    access: ClassVar[Access] = Access.WRITE
+
+    def preload(self) -> None:
+        """Load the readers before the fork."""
+        import aerotask.archives.unpack  # noqa: F401, PLC0415  the API has no use for it
+
+    def needed_access(self, params: ArchiveExtractParams) -> Access:
+        """Removing the archive's entry needs the right to."""
+        return Access.DELETE if params.delete_archive else self.access
+
+    def snapshot_of(self, params: ArchiveExtractParams) -> tuple[str, ...]:
+        """What is there already at and below the destination."""
+        return (params.dest_path,)
+
+    def check(self, params: ArchiveExtractParams, dataset: DatasetView) -> None:
+        """Refuse what is no archive, is too large, or has no place to go."""
+        from aerotask.archives.formats import may_be_archive  # noqa: PLC0415  tools are loaded before it is needed
+        from aerotask.archives.rar_reader import no_rar, rar_extractor  # noqa: PLC0415  as above
+
+        archive = dataset.file(params.source_path)
+        if archive.type not in _PACKED_TYPES or not may_be_archive(archive.path):
+            raise InvalidInput(
+                f"{paths.shown(archive.path)} is no archive that can be extracted.", code="unsupported-format"
+            )
+        if archive.path.lower().endswith(".rar") and rar_extractor() is None:
+            raise no_rar()
+        limit = dataset.limits.archive_bytes
+        if archive.size_bytes > limit:
+            raise InvalidInput(
+                f"The archive has {archive.size_bytes} bytes; the limit is {limit}.",
+                code="archive-over-limit",
+            )
+        _refuse_file(params.dest_path, dataset)
+
+    def plan(self, params: ArchiveExtractParams, dataset: DatasetView) -> Plan:
+        """Guess what comes out: only the archive itself knows."""
+        archive = dataset.file(params.source_path)
+        writes = (params.dest_path, *((archive.path,) if params.delete_archive else ()))
+        return Plan(
+            estimated_output_bytes=_ESTIMATED_RATIO * archive.size_bytes,
+            memory_bytes=MEMORY_BYTES,
+            reads=(archive.path,),
+            writes=writes,
+        )
+
+    def run(self, params: ArchiveExtractParams, ctx: RunContext) -> None:
+        """Extract into the work folder, and declare what has come out."""
+        from aerotask.archives.unpack import unpack  # noqa: PLC0415  the API has no use for it
+
+        unpack(
+            ctx,
+            source_path=params.source_path,
+            dest_path=params.dest_path,
+            overwrite=params.overwrite,
+        )
+        if params.delete_archive:
+            ctx.remove_entry(params.source_path)
+
+
+def _refuse_file(folder: str, dataset: DatasetView) -> None:
+    found = dataset.entries.get(folder)
+    if found is not None and not found.is_folder:
+        raise InvalidInput(
+            f"{paths.shown(folder)} is a file; name a folder to extract to.", code="not-a-folder"
+        )

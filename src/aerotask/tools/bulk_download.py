@@ -1,0 +1,101 @@
+"""bulk-download: files, folders or a whole dataset as one ZIP."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from aerotask.domain import paths
+from aerotask.sdk import (
+    Access,
+    DatasetView,
+    EntryPath,
+    EntryView,
+    FileName,
+    Plan,
+    RunContext,
+    Tool,
+    ToolParams,
+)
+
+MEMORY_BYTES = 512 * 1024**2
+"""Held by a limit on the child: a few members of up to 16 MiB are packed at a time, and the directory is kept."""
+MEMORY_BYTES_PER_ENTRY = 4096
+MAX_NAMED = 10_000
+# What each member needs beside its content: two headers with a name each.
+_HEADER_BYTES = 160
+_SMALLEST_ESTIMATE_BYTES = 64 * 1024
+_INDEX_BYTES_PER_ENTRY = 1024
+
+
+class BulkDownloadParams(ToolParams):
+    """What to pack."""
+
+    paths: tuple[EntryPath, ...] | None = Field(None, min_length=1, max_length=MAX_NAMED)
+    """Files and folders; left out or null: the whole dataset, with its index in the folder `.ddb`."""
+
+    archive_name: FileName | None = None
+    """The name of the download; left out, the dataset's slug with `.zip`."""
+
+    def entry_paths(self) -> tuple[str, ...]:
+        """What is named, each once; the root for everything."""
+        return ("",) if self.paths is None else tuple(dict.fromkeys(self.paths))
+
+
+class BulkDownload(Tool[BulkDownloadParams]):
+    """Packs entries into a ZIP for download."""
+
+    id: ClassVar[str] = "bulk-download"
+    version: ClassVar[str] = "1"
+    title: ClassVar[str] = "Download as ZIP"
+    description: ClassVar[str] = (
+        "Packs files, folders or the whole dataset into one ZIP; photos and other packed files are stored, the rest "
+        "is deflated."
+    )
+    access: ClassVar[Access] = Access.READ
+    artifact_suffix: ClassVar[str | None] = ".zip"
+
+    def preload(self) -> None:
+        """Load the packing before the fork."""
+        import aerotask.archives.bulk  # noqa: F401, PLC0415  the API has no use for it
+
+    def snapshot_of(self, params: BulkDownloadParams) -> tuple[str, ...]:
+        """What is packed, with everything that the index knows of it."""
+        return params.entry_paths()
+
+    def check(self, params: BulkDownloadParams, dataset: DatasetView) -> None:
+        """Refuse paths that name nothing."""
+        for path in params.paths or ():
+            dataset.entry(path)
+
+    def plan(self, params: BulkDownloadParams, dataset: DatasetView) -> Plan:
+        """Take the size of the contents as that of the ZIP: most of them are packed already."""
+        chosen = _chosen(params.entry_paths(), dataset)
+        content_bytes = sum(entry.size_bytes for entry in chosen)
+        header_bytes = sum(_HEADER_BYTES + 2 * len(entry.path.encode()) for entry in chosen)
+        index_bytes = _INDEX_BYTES_PER_ENTRY * len(chosen) if params.paths is None else 0
+        return Plan(
+            estimated_output_bytes=max(content_bytes + header_bytes + index_bytes, _SMALLEST_ESTIMATE_BYTES),
+            memory_bytes=MEMORY_BYTES + MEMORY_BYTES_PER_ENTRY * len(chosen),
+            reads=tuple(entry.path for entry in chosen if not entry.is_folder),
+        )
+
+    def run(self, params: BulkDownloadParams, ctx: RunContext) -> None:
+        """Pack, in the order of the paths."""
+        from aerotask.archives.bulk import pack  # noqa: PLC0415  the API has no use for it
+
+        name = params.archive_name or f"{ctx.snapshot.slug}.zip"
+        pack(ctx, name=name, with_index=params.paths is None)
+
+
+def _chosen(named: tuple[str, ...], dataset: DatasetView) -> list[EntryView]:
+    """The entries that are named, and all below them."""
+    wanted = frozenset(named)
+    if "" in wanted:
+        return list(dataset.entries.values())
+    return [
+        entry
+        for path, entry in dataset.entries.items()
+        if path in wanted or not wanted.isdisjoint(paths.parents(path))
+    ]

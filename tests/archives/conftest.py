@@ -1,0 +1,62 @@
+"""Extraction as the tests ask for it: everything is wanted, nobody listens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aerotask.archives.extraction import Extraction, Order, extract
+from aerotask.domain.errors import InvalidInput
+from aerotask.sdk.limits import Limits
+
+Extract = Callable[..., Extraction]
+
+
+@pytest.fixture
+def extracted(tmp_path: Path) -> Extract:
+    """Extracts an archive that is given as bytes."""
+
+    def run(
+        archive: bytes,
+        *,
+        path: str = "archive.zip",
+        dest: str = "",
+        limits: Limits | None = None,
+        wanted: Callable[[str], bool] = lambda _: True,
+    ) -> Extraction:
+        file = tmp_path / f"archive-{len(list(tmp_path.iterdir()))}"
+        file.write_bytes(archive)
+        return extract(
+            Order(
+                archive=file,
+                path=path,
+                dest=dest,
+                into=tmp_path / f"{file.name}-out",
+                limits=limits or Limits(),
+                is_wanted=wanted,
+                on_promise=lambda _: None,
+                on_progress=lambda _: None,
+                threads=2,
+            )
+        )
+
+    return run
+
+
+@pytest.fixture
+def refused(extracted: Extract) -> Callable[..., tuple[str, str]]:
+    """Extracts what must not be extracted; the code and the message."""
+
+    def run(archive: bytes, **options: object) -> tuple[str, str]:
+        with pytest.raises(InvalidInput) as caught:
+            extracted(archive, **options)
+        return caught.value.code, caught.value.message
+
+    return run
+
+
+def contents(found: Extraction) -> dict[str, bytes]:
+    """What came out, by path."""
+    return {file.path: file.file.read_bytes() for file in found.files}

@@ -1,0 +1,106 @@
+"""Archives made by hand, honest and hostile, byte by byte where no library would make them."""
+
+from __future__ import annotations
+
+import io
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+
+def zipped(members: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """A ZIP as Python makes it; a name that ends with `/` is a folder."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return made.getvalue()
+
+
+def tarred(members: Mapping[str, bytes], *, form: int = tarfile.PAX_FORMAT) -> bytes:
+    """A TAR as Python makes it; a name that ends with `/` is a folder."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=form) as archive:
+        for name, content in members.items():
+            header = tarfile.TarInfo(name)
+            header.size = len(content)
+            if name.endswith("/"):
+                header.type = tarfile.DIRTYPE
+            archive.addfile(header, io.BytesIO(content))
+    return made.getvalue()
+
+
+def tarred_special(name: str, kind: bytes, target: str = "") -> bytes:
+    """A TAR with one member that is no file."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        header = tarfile.TarInfo(name)
+        header.type, header.linkname = kind, target
+        archive.addfile(header)
+    return made.getvalue()
+
+
+@dataclass(frozen=True)
+class Member:
+    """A ZIP member whose headers may say anything."""
+
+    name: str
+    content: bytes
+    method: int = 0
+    crc32: int | None = None
+    size_bytes: int | None = None
+    flags: int = 0x0800
+    attributes: int = 0o100644 << 16
+    local_name: str | None = None
+    local_size_bytes: int | None = None
+    header_at: int | None = None
+    """Where the directory says that it is; None: where it is."""
+
+    @property
+    def checksum(self) -> int:
+        """The CRC-32 that is declared."""
+        return zlib.crc32(self.content) if self.crc32 is None else self.crc32
+
+    @property
+    def length(self) -> int:
+        """The length that is declared."""
+        return len(self.content) if self.size_bytes is None else self.size_bytes
+
+
+def zip_of(members: Iterable[Member], *, count: int | None = None, prefix: bytes = b"") -> bytes:
+    """A ZIP of members whose content stands in it as it is given."""
+    body = bytearray(prefix)
+    directory = bytearray()
+    made = 0
+    for member in members:
+        made += 1
+        at = len(body) if member.header_at is None else member.header_at
+        if member.header_at is None:
+            name = (member.local_name or member.name).encode()
+            size = member.length if member.local_size_bytes is None else member.local_size_bytes
+            body += struct.pack(
+                "<4s5H3L2H",
+                *(b"PK\3\4", 20, member.flags, member.method, 0, 0x21),
+                *(member.checksum, len(member.content), size, len(name), 0),
+            )
+            body += name + member.content
+        name = member.name.encode()
+        directory += struct.pack(
+            "<4s6H3L5H2L",
+            *(b"PK\1\2", 3 << 8 | 20, 20, member.flags, member.method, 0, 0x21),
+            *(member.checksum, len(member.content), member.length),
+            *(len(name), 0, 0, 0, 0, member.attributes, at),
+        )
+        directory += name
+    said = made if count is None else count
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, said, said, len(directory), len(body), 0)
+    return bytes(body + directory + end)
+
+
+def deflated(content: bytes) -> bytes:
+    """A raw DEFLATE stream."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return packer.compress(content) + packer.flush()

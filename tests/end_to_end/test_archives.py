@@ -1,0 +1,153 @@
+"""bulk-download and archive-extract through the whole stack."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import zipfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.archives.making import Member, tarred, zip_of, zipped
+from tests.raster.rasters import slope, write_raster
+from tests.support.world import Dataset, World, eventually
+
+
+def entries(dataset: Dataset) -> dict[str, dict[str, Any]]:
+    """All entries, once all of them are indexed."""
+
+    def listed() -> list[dict[str, Any]]:
+        answer = dataset.client.get(f"{dataset.address}/list", params={"recursive": "true"})
+        return list(answer.raise_for_status().json())
+
+    eventually(lambda: all(entry["indexed"] for entry in listed()))
+    return {entry["path"]: entry for entry in listed()}
+
+
+def downloaded(dataset: Dataset, task: dict[str, Any]) -> bytes:
+    assert task["state"] == "Succeeded", task["error"]
+    answer = dataset.client.get(f"{dataset.address}/tasks/{task['taskId']}/result").raise_for_status()
+    assert answer.headers["etag"] == f'"{hashlib.sha256(answer.content).hexdigest()}"'
+    return answer.content
+
+
+def test_a_zip_of_a_dataset_restores_every_entry_in_an_empty_one(world: World, tmp_path: Path) -> None:
+    source = world.dataset()
+    raster = tmp_path / "map.tif"
+    write_raster(raster, slope((64, 64)))
+    source.upload("maps/map.tif", raster)
+    source.upload("notes \U0001f600.md", b"# Notes")
+    source.upload("maps/broken.tif", b"no raster")
+    source.client.post(f"{source.address}/obj", files={"path": (None, b"empty/inside")})
+
+    archive = downloaded(source, source.run("bulk-download"))
+    target = world.dataset()
+    target.upload("whole.zip", archive)
+    task = target.run("archive-extract", {"sourcePath": "whole.zip", "deleteArchive": True})
+
+    assert task["state"] == "Succeeded", task["error"]
+    assert task["result"] == {
+        "extracted": 3,
+        "skipped": 0,
+        "bytes": raster.stat().st_size + 16,
+        "format": "ZIP",
+    }
+    before, after = entries(source), entries(target)
+    kept = ("path", "hash", "type", "properties", "size", "depth", "pointGeom", "polygonGeom")
+    assert [[entry[name] for name in kept] for entry in after.values()] == [
+        [entry[name] for name in kept] for entry in before.values()
+    ]
+    assert {entry["path"]: entry["hash"] for entry in before.values() if entry["hash"]} == {
+        output["path"]: output["hash"] for output in task["outputs"]
+    }
+
+
+def test_what_is_packed_is_what_was_there_at_the_submit(world: World) -> None:
+    dataset = world.dataset()
+    dataset.upload("a.txt", b"first", indexed=False)
+    soon = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
+    task_id = dataset.submit("bulk-download", scheduledAt=soon)
+    dataset.upload("a.txt", b"second", indexed=False)
+    archive = zipfile.ZipFile(io.BytesIO(downloaded(dataset, dataset.wait(task_id))))
+    assert archive.read("a.txt") == b"first"
+
+
+def test_existing_files_stay_unless_they_are_to_be_replaced(world: World) -> None:
+    dataset = world.dataset()
+    dataset.upload("out/a.txt", b"old", indexed=False)
+    dataset.upload("in.tar", tarred({"a.txt": b"new", "b.txt": b"new"}), indexed=False)
+
+    def content(path: str) -> bytes:
+        return dataset.client.get(f"{dataset.address}/obj/{path}").content
+
+    params = {"sourcePath": "in.tar", "destPath": "out"}
+    first = dataset.run("archive-extract", params)
+    assert (first["result"]["extracted"], first["result"]["skipped"]) == (1, 1)
+    assert (content("out/a.txt"), content("out/b.txt")) == (b"old", b"new")
+    second = dataset.run("archive-extract", {**params, "overwrite": True})
+    assert (second["result"]["extracted"], second["result"]["skipped"]) == (2, 0)
+    assert content("out/a.txt") == b"new"
+
+
+def test_a_hostile_archive_fails_with_its_code_and_changes_nothing(world: World) -> None:
+    dataset = world.dataset()
+    hostile = {
+        "traversal.zip": (zip_of([Member("ok", b"x"), Member("../x", b"x")]), "archive-unsafe-name"),
+        "link.zip": (zip_of([Member("l", b"/etc", attributes=0o120777 << 16)]), "archive-special-file"),
+        "bomb.zip": (zipped({"zeros": bytes(30_000_000)}), "archive-over-limit"),
+        "cut.zip": (zipped({"a": os.urandom(9000)})[:5000], "archive-damaged"),
+        "no.zip": (b"no archive", "unsupported-format"),
+    }
+    for name, (content, _) in hostile.items():
+        dataset.upload(name, content, indexed=False)
+    tasks = {name: dataset.submit("archive-extract", {"sourcePath": name}) for name in hostile}
+    ended = {name: dataset.wait(task_id) for name, task_id in tasks.items()}
+    assert {name: task["error"]["code"] for name, task in ended.items()} == {
+        name: code for name, (_, code) in hostile.items()
+    }
+    assert all((task["attempt"], task["error"]["retryable"]) == (1, False) for task in ended.values())
+    assert dataset.paths() == sorted(hostile)
+
+
+def test_a_file_in_the_way_of_a_folder_fails_the_task_and_changes_nothing(world: World) -> None:
+    dataset = world.dataset()
+    dataset.upload("a", b"a file", indexed=False)
+    dataset.upload("in.zip", zipped({"0.txt": b"x", "a/b.txt": b"x"}), indexed=False)
+    task = dataset.run("archive-extract", {"sourcePath": "in.zip"})
+    assert (task["state"], task["error"]["code"]) == ("Failed", "entry-is-file")
+    assert dataset.paths() == ["a", "in.zip"]
+
+
+def test_removing_the_archive_needs_the_right_to_delete(world: World) -> None:
+    dataset = world.dataset()
+    dataset.upload("in.zip", zipped({"a.txt": b"x"}), indexed=False)
+    writer = dataset.seen_by(world.member(dataset.org, "readWrite"))
+    params = {"sourcePath": "in.zip", "deleteArchive": True}
+    assert writer.try_submit("archive-extract", params).status_code == 403
+    assert writer.run("archive-extract", {"sourcePath": "in.zip"})["state"] == "Succeeded"
+    reader = dataset.seen_by(world.member(dataset.org, "readOnly"))
+    assert reader.try_submit("archive-extract", {"sourcePath": "in.zip"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("tool", "params", "code"),
+    [
+        ("bulk-download", {"paths": []}, "invalid-params"),
+        ("bulk-download", {"paths": ["none"]}, "no-such-entry"),
+        ("bulk-download", {"paths": ["../x"]}, "invalid-params"),
+        ("archive-extract", {}, "invalid-params"),
+        ("archive-extract", {"sourcePath": "a.txt"}, "unsupported-format"),
+        ("archive-extract", {"sourcePath": "a.zip", "destPath": ".ddb"}, "invalid-params"),
+    ],
+)
+def test_what_can_not_work_is_refused_at_submit(
+    world: World, tool: str, params: dict[str, Any], code: str
+) -> None:
+    dataset = world.dataset()
+    for name in ("a.txt", "a.zip"):
+        dataset.upload(name, b"x", indexed=False)
+    answer = dataset.try_submit(tool, params)
+    assert (answer.status_code, answer.json()["code"]) == (400, code)

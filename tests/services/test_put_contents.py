@@ -1,0 +1,106 @@
+"""Many entries put at once: as many as an archive may hold, or none."""
+
+from __future__ import annotations
+
+import pytest
+from tests.store.conftest import Rows, add_dataset, add_user
+
+from aerotask.domain.errors import Conflict
+from aerotask.domain.ids import TaskId, new_id
+from aerotask.services.entries import put_content, put_contents
+from aerotask.store import entries, expiry, submits
+from aerotask.store.claims import Input
+from aerotask.store.engine import Database
+from aerotask.store.entries import Content
+
+MANY = 40_000
+"""More than Postgres takes parameters for in one statement."""
+
+
+@pytest.fixture
+async def rows(database: Database) -> Rows:
+    return await add_dataset(database, await add_user(database, "owner"), "acme")
+
+
+def content(name: str) -> Content:
+    return Content(blob_key=name, sha256=f"sha of {name}", size_bytes=len(name), type="generic")
+
+
+async def put(rows: Rows, *names: str, folders: tuple[str, ...] = ()) -> None:
+    async with rows.db.begin() as connection:
+        contents = {name: content(name) for name in names}
+        await put_contents(connection, rows.dataset_id, contents, folders=folders)
+
+
+async def listed(rows: Rows) -> dict[str, str]:
+    async with rows.db.read() as connection:
+        found = await entries.find_within(connection, rows.dataset_id, [""])
+    return {row.path: row.type for row in found}
+
+
+async def test_files_come_with_the_folders_above_them(rows: Rows) -> None:
+    await put(rows, "a/b/c.txt", "d.txt", folders=("e/f",))
+    assert await listed(rows) == {
+        "a": "directory",
+        "a/b": "directory",
+        "a/b/c.txt": "generic",
+        "d.txt": "generic",
+        "e": "directory",
+        "e/f": "directory",
+    }
+
+
+async def test_a_file_that_was_there_is_replaced_and_read_anew(rows: Rows) -> None:
+    async with rows.db.begin() as connection:
+        before = await put_content(connection, rows.dataset_id, "a.txt", content("old"))
+    await put(rows, "a.txt", "b.txt")
+    async with rows.db.read() as connection:
+        after = await entries.find(connection, rows.dataset_id, "a.txt")
+    assert after is not None
+    assert (after.id, after.sha256, after.indexed) == (before.id, "sha of a.txt", False)
+    assert (after.depth, after.size_bytes, after.blob_key) == (0, 5, "a.txt")
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted", "folders", "code"),
+    [
+        ("a/b", ("x", "a"), (), "entry-is-folder"),
+        ("a", ("x", "a/b"), (), "entry-is-file"),
+        ("a", ("x",), ("a/b",), "entry-is-file"),
+        ("a", ("x",), ("a",), "entry-is-file"),
+        ("z", ("a", "a/b"), (), "entry-is-file"),
+        ("z", ("a",), ("a",), "entry-is-file"),
+    ],
+)
+async def test_what_does_not_fit_changes_nothing(
+    rows: Rows, there: str, wanted: tuple[str, ...], folders: tuple[str, ...], code: str
+) -> None:
+    await put(rows, there)
+    before = await listed(rows)
+    with pytest.raises(Conflict) as caught:
+        await put(rows, *wanted, folders=folders)
+    assert caught.value.code == code
+    assert await listed(rows) == before
+
+
+async def test_a_great_many_are_put_kept_alive_and_measured(rows: Rows) -> None:
+    names = [f"{number // 1000}/{number}" for number in range(MANY)]
+    await put(rows, *names, folders=tuple(f"empty/{number}" for number in range(9000)))
+    async with rows.db.read() as connection:
+        size = await entries.measure(connection, rows.dataset_id, [""])
+        assert await expiry.named_among(connection, [*names, "nobody's"]) == set(names)
+    assert size.count == MANY + 40 + 9001
+    async with rows.db.begin() as connection:
+        assert set(await entries.files_among(connection, rows.dataset_id, [*names, "nobody's"])) == set(names)
+        inputs = tuple(Input(name, "sha", name) for name in names)
+        task = rows.new_task(id=TaskId(new_id()), inputs=inputs)
+        assert await submits.add(connection, task, by="tests") == set()
+    claimed = await rows.claimed()
+    assert len(claimed.inputs) == MANY
+
+
+async def test_entries_are_streamed_once_in_their_order(rows: Rows) -> None:
+    await put(rows, "b/1", "a/2", "ab", "c")
+    async with rows.db.begin() as connection:
+        stream = entries.stream_within(connection, rows.dataset_id, ["b", "a", "a/2", "c"])
+        assert [row.path async for row in stream] == ["a", "a/2", "b", "b/1", "c"]

@@ -1,0 +1,217 @@
+"""archive-extract as a tool: what it refuses, and what it declares."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from tests.archives.making import Member, tarred, zip_of, zipped
+
+from aerotask.archives.rar_reader import rar_extractor
+from aerotask.domain.access import Access
+from aerotask.domain.errors import InvalidInput, TaskFailed
+from aerotask.sdk import Limits
+from aerotask.sdk.changes import Existing, PutEntry, PutFolder, RemoveEntry
+from aerotask.sdk.testing import Outcome, ToolBench
+from aerotask.tools.archive_extract import ArchiveExtract, ArchiveExtractParams
+from aerotask.tools.bulk_download import BulkDownload
+
+TOOL = ArchiveExtract()
+
+
+def make_bench(folder: Path, files: dict[str, bytes], **options: Any) -> ToolBench:
+    dataset, work = folder / "field", folder / "work"
+    for path in (dataset, work):
+        path.mkdir(parents=True)
+    for name, content in files.items():
+        file = dataset / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    return ToolBench(dataset, work, **options)
+
+
+def put(outcome: Outcome) -> dict[str, bytes]:
+    """The contents that were declared."""
+    return {edit.at: edit.path.read_bytes() for edit in outcome.changes.edits if isinstance(edit, PutEntry)}
+
+
+def folders(outcome: Outcome) -> set[str]:
+    return {edit.at for edit in outcome.changes.edits if isinstance(edit, PutFolder)}
+
+
+def test_files_and_folders_become_entries(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path, {"in/a.zip": zipped({"x/y.txt": b"y", "e/": b"", "z.txt": b"zz"})})
+    outcome = bench.run(TOOL, {"sourcePath": "in/a.zip"})
+    assert put(outcome) == {"x/y.txt": b"y", "z.txt": b"zz"}
+    assert folders(outcome) == {"e"}
+    assert outcome.result == {"extracted": 2, "skipped": 0, "bytes": 3, "format": "ZIP"}
+    assert "'in/a.zip' is ZIP: 2 files extracted." in outcome.log
+    assert [step.fraction for step in outcome.progress][-1] == 1.0
+
+
+def test_a_destination_is_made_and_filled(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path, {"a.tar": tarred({"y.txt": b"y"})})
+    outcome = bench.run(TOOL, {"sourcePath": "a.tar", "destPath": "new/place"})
+    assert (put(outcome), folders(outcome)) == ({"new/place/y.txt": b"y"}, {"new/place"})
+    assert outcome.plan.writes == ("new/place",)
+
+
+def test_files_that_are_there_are_skipped(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path, {"a.zip": zipped({"old.txt": b"2", "new.txt": b"2"}), "old.txt": b"1"})
+    outcome = bench.run(TOOL, {"sourcePath": "a.zip"})
+    assert put(outcome) == {"new.txt": b"2"}
+    assert (outcome.result["extracted"], outcome.result["skipped"]) == (1, 1)
+    assert any("'old.txt'" in line for line in outcome.log)
+    assert [edit.existing for edit in outcome.changes.edits if isinstance(edit, PutEntry)] == [Existing.KEEP]
+
+
+def test_files_that_are_there_are_replaced_on_demand(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path, {"a.zip": zipped({"old.txt": b"2"}), "old.txt": b"1"})
+    outcome = bench.run(TOOL, {"sourcePath": "a.zip", "overwrite": True})
+    assert (put(outcome), outcome.result["skipped"]) == ({"old.txt": b"2"}, 0)
+    assert [edit.existing for edit in outcome.changes.edits if isinstance(edit, PutEntry)] == [
+        Existing.REPLACE
+    ]
+
+
+def test_the_archive_goes_last_if_that_is_wanted(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path, {"in/a.zip": zipped({"x": b""})})
+    outcome = bench.run(TOOL, {"sourcePath": "in/a.zip", "destPath": "out", "deleteArchive": True})
+    assert outcome.changes.edits[-1] == RemoveEntry("in/a.zip")
+    assert outcome.plan.writes == ("out", "in/a.zip")
+
+
+def test_removing_the_archive_needs_the_right_to_delete() -> None:
+    plain = ArchiveExtractParams.model_validate({"sourcePath": "a.zip"})
+    removing = ArchiveExtractParams.model_validate({"sourcePath": "a.zip", "deleteArchive": True})
+    assert (TOOL.needed_access(plain), TOOL.needed_access(removing)) == (Access.WRITE, Access.DELETE)
+
+
+def test_an_all_zip_of_odm_comes_out_as_it_is(tmp_path: Path) -> None:
+    produced = {
+        "odm_orthophoto/odm_orthophoto.tif": os.urandom(5000),
+        "odm_georeferencing/odm_georeferenced_model.laz": os.urandom(5000),
+        "odm_texturing/odm_textured_model_geo.obj": b"v 0 0 0\n" * 500,
+        "odm_texturing/odm_textured_model_geo.mtl": b"newmtl a\n",
+        "odm_texturing/odm_textured_model_geo_material0000_map_Kd.png": os.urandom(500),
+        "odm_report/report.pdf": b"%PDF-1.4",
+        "cameras.json": b"{}",
+        "images.json": b"[]",
+    }
+    empty = {"odm_meshing/": b"", "entwine_pointcloud/": b""}
+    bench = make_bench(tmp_path, {"all.zip": zipped({**empty, **produced})})
+    outcome = bench.run(TOOL, {"sourcePath": "all.zip", "destPath": "results"})
+    assert put(outcome) == {f"results/{name}": content for name, content in produced.items()}
+    assert folders(outcome) == {"results", "results/odm_meshing", "results/entwine_pointcloud"}
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "photo.jpg", "clip.mp4"])
+def test_what_can_be_no_archive_is_refused_at_submit(tmp_path: Path, name: str) -> None:
+    bench = make_bench(tmp_path, {name: b"x"})
+    with pytest.raises(InvalidInput) as caught:
+        bench.check(TOOL, {"sourcePath": name})
+    assert caught.value.code == "unsupported-format"
+
+
+def test_what_the_index_knows_to_be_something_else_is_refused_at_submit(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path, {"a.zip": b"x"}, describe=lambda _: ("geoRaster", {}))
+    with pytest.raises(InvalidInput) as caught:
+        bench.check(TOOL, {"sourcePath": "a.zip"})
+    assert caught.value.code == "unsupported-format"
+
+
+def test_a_rar_is_refused_at_submit_where_nothing_can_read_it(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path, {"a.rar": b"Rar!\x1a\x07\x01\x00"})
+    if rar_extractor():
+        pytest.skip("bsdtar is installed here")
+    with pytest.raises(InvalidInput) as caught:
+        bench.check(TOOL, {"sourcePath": "a.rar"})
+    assert (caught.value.code, "bsdtar" in caught.value.message) == ("unsupported-format", True)
+
+
+@pytest.mark.parametrize(
+    ("params", "code"),
+    [
+        ({"sourcePath": "none.zip"}, "no-such-entry"),
+        ({"sourcePath": "folder"}, "not-a-file"),
+        ({"sourcePath": "a.zip", "destPath": "file.bin"}, "not-a-folder"),
+        ({"sourcePath": "large.zip"}, "archive-over-limit"),
+    ],
+)
+def test_what_has_no_place_or_is_too_large_is_refused_at_submit(
+    tmp_path: Path, params: dict[str, object], code: str
+) -> None:
+    files = {"a.zip": b"x", "folder/b": b"x", "file.bin": b"x", "large.zip": b"x" * 11}
+    bench = make_bench(tmp_path, files, limits=Limits(archive_bytes=10))
+    with pytest.raises(InvalidInput) as caught:
+        bench.check(TOOL, params)
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("dest", ["../x", "/etc", "a/../b", ".ddb/x", "a\\b", "zip://x"])
+def test_a_destination_that_leads_elsewhere_is_refused(tmp_path: Path, dest: str) -> None:
+    bench = make_bench(tmp_path, {"a.zip": b"x"})
+    with pytest.raises(ValidationError):
+        bench.check(TOOL, {"sourcePath": "a.zip", "destPath": dest})
+
+
+def test_a_hostile_archive_declares_nothing(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path, {"a.zip": zip_of([Member("fine", b"x"), Member("../evil", b"x")])})
+    with pytest.raises(InvalidInput) as caught:
+        bench.run(TOOL, {"sourcePath": "a.zip"})
+    assert caught.value.code == "archive-unsafe-name"
+    assert not (tmp_path / "evil").exists()
+
+
+def test_an_archive_that_announces_more_than_the_disk_has_is_refused(tmp_path: Path) -> None:
+    huge = 2**62
+    lying = zip_of([Member("a", b"x", size_bytes=0xFFFFFFFE) for _ in range(1)])
+    many = zip_of([Member(f"{n}", b"x", size_bytes=0xFFFFFFFE) for n in range(500)])
+    limits = Limits(extracted_bytes=huge, extraction_ratio=huge)
+    bench = make_bench(tmp_path, {"a.zip": many, "b.zip": lying}, limits=limits)
+    with pytest.raises(TaskFailed) as caught:
+        bench.run(TOOL, {"sourcePath": "a.zip"})
+    assert caught.value.code == "disk-full"
+
+
+NAMES = st.text(
+    st.characters(exclude_categories=("Cc", "Cs", "Cn"), exclude_characters="/\\:%."), min_size=1, max_size=8
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    files=st.dictionaries(
+        st.tuples(st.sampled_from(["", "a/", "a/b/", "c/"]), NAMES), st.binary(max_size=2000), max_size=8
+    ),
+    empty=st.sampled_from(["", "d/e", "a/f"]),
+)
+def test_extracting_a_zip_of_a_dataset_gives_the_dataset(
+    tmp_path_factory: pytest.TempPathFactory, files: dict[tuple[str, str], bytes], empty: str
+) -> None:
+    # A number before each name, so that no two are one file on any system.
+    dataset = {
+        unicodedata.normalize("NFC", f"{folder}{n}{name}"): content
+        for n, ((folder, name), content) in enumerate(files.items())
+    }
+    bench = make_bench(tmp_path_factory.mktemp("from"), dataset)
+    if empty:
+        (bench.dataset / empty).mkdir(parents=True)
+    archive = bench.run(BulkDownload(), {}).artifact.read_bytes()
+    other = make_bench(tmp_path_factory.mktemp("to"), {"copy.zip": archive})
+    outcome = other.run(TOOL, {"sourcePath": "copy.zip"})
+    before = {entry.path: entry.sha256 for entry in bench.view().entries.values() if not entry.is_folder}
+    there = make_bench(tmp_path_factory.mktemp("there"), put(outcome))
+    for folder in folders(outcome):
+        (there.dataset / folder).mkdir(parents=True, exist_ok=True)
+    after = there.view().entries
+    assert {path: entry.sha256 for path, entry in after.items() if not entry.is_folder} == before
+    assert {path for path, entry in after.items() if entry.is_folder} == {
+        path for path, entry in bench.view().entries.items() if entry.is_folder
+    }
