@@ -19,6 +19,7 @@ from aerotask.services.access import AccessService
 from aerotask.services.accounts import AccountService, open_accounts
 from aerotask.services.callbacks import CallbackService
 from aerotask.services.changes import TaskChanges
+from aerotask.services.derivatives import DerivativeService
 from aerotask.services.entries import EntryService
 from aerotask.services.following import FollowService
 from aerotask.services.hints import HintSender
@@ -50,6 +51,7 @@ class Platform:
     accounts: AccountService
     organizations: OrganizationService
     entries: EntryService
+    derivatives: DerivativeService
     submits: SubmitService
     tasks: TaskService
     reruns: RerunService
@@ -104,6 +106,7 @@ def _assemble(settings: Settings, db: Database, dispatcher: Dispatcher, registry
         ),
         organizations=OrganizationService(db, access),
         entries=EntryService(db, blobs, access, settings.max_object_bytes),
+        derivatives=DerivativeService(db, blobs, access),
         submits=submits,
         tasks=tasks,
         reruns=RerunService(db, tasks, submits, hints, submits.quotas),

@@ -19,14 +19,15 @@ from aerotask.blobs.local import LocalBlobs
 from aerotask.dispatch.arq import QUEUE, ArqDispatcher
 from aerotask.domain.ids import TaskId
 from aerotask.services.sweep import Sweep, SweepService
-from aerotask.store import entries, leases, locks, submits
+from aerotask.store import derivatives, entries, leases, locks, submits
 from aerotask.store.claims import Input
 from aerotask.store.clock import db_now
+from aerotask.store.derivatives import NewDerivative
 from aerotask.store.entries import Content
 from aerotask.store.leases import MadeArtifact, Report
 from aerotask.store.locks import LockSpace
 from aerotask.store.logs import LogLimits
-from aerotask.store.models import Artifact, IdempotencyKey, Task
+from aerotask.store.models import Artifact, Derivative, IdempotencyKey, Task
 from aerotask.wiring import Platform
 
 DAY_S = 24 * 3600
@@ -72,6 +73,26 @@ class Yard:
         key = (await self.platform.blobs.put(content(), limit_bytes=100)).key
         then = time.time() - age_s
         os.utime(self.file(key), (then, then))
+        return key
+
+    async def derivative(self, content_sha256: str, *, age_s: float = LONG_AGO_S) -> str:
+        """The blob of a derivative of some content."""
+        key = await self.blob()
+        async with self.rows.db.begin() as connection:
+            made = NewDerivative(
+                dataset_id=self.rows.dataset_id,
+                source_key=content_sha256,
+                kind="cog",
+                content_sha256=content_sha256,
+                builder="1",
+                blob_key=key,
+                size_bytes=7,
+                sha256="d" * 64,
+                properties={},
+            )
+            await derivatives.put(connection, made)
+            aged = update(Derivative).where(Derivative.blob_key == key)
+            await connection.execute(aged.values(created_at=db_now(plus_s=-age_s)))
         return key
 
     def file(self, key: str) -> Path:
@@ -334,6 +355,43 @@ async def many_idempotency_keys(yard: Yard, count: int) -> None:
         await connection.execute(insert(IdempotencyKey).values(created_at=db_now(plus_s=-2 * DAY_S)), rows)
 
 
+# Derivatives
+
+
+async def test_derivatives_stay_while_an_entry_has_the_content(yard: Yard) -> None:
+    content, other = "a" * 64, "b" * 64
+    kept, unused, young = (
+        await yard.derivative(content),
+        await yard.derivative(other),
+        await yard.derivative("c" * 64, age_s=60),
+    )
+    blob = await yard.blob()
+    async with yard.rows.db.begin() as connection:
+        put = entries.put_file(connection, yard.rows.dataset_id, "x.tif", Content(blob, content, 7, "image"))
+        await put
+    assert await yard.worker.orphans() == 0
+    assert await yard.worker.unused_derivatives() == 1
+    assert yard.files() == {blob, kept, young}
+    assert unused not in yard.files()
+    async with yard.rows.db.begin() as connection:
+        await entries.remove_within(connection, yard.rows.dataset_id, "x.tif")
+    assert await yard.worker.unused_derivatives() == 1
+    assert kept not in yard.files()
+
+
+async def test_a_sweep_of_derivatives_that_breaks_off_leaves_orphans_and_no_row_without_a_file(
+    yard: Yard,
+) -> None:
+    for number in range(3):
+        await yard.derivative(f"{number}" * 64)
+    with pytest.raises(Killed):
+        await yard.dying_worker.unused_derivatives()
+    async with yard.rows.db.read() as connection:
+        assert (await connection.execute(select(func.count()).select_from(Derivative))).scalar_one() == 0
+    assert await yard.worker.orphans() == 2
+    assert yard.files() == set()
+
+
 # Two workers, and other servers' clocks
 
 
@@ -345,12 +403,15 @@ async def test_two_workers_at_once_do_it_once(yard: Yard, sweep: Sweep) -> None:
     for _ in range(5):
         await yard.blob()
     await overdue(yard, 5)
+    for number in range(5):
+        await yard.derivative(f"{number}" * 64)
     run = {
         Sweep.ARTIFACTS: SweepService.expired_artifacts,
         Sweep.OLD_TASKS: SweepService.old_tasks,
         Sweep.ORPHANS: SweepService.orphans,
         Sweep.UNSENT_HINTS: SweepService.unsent_hints,
         Sweep.IDEMPOTENCY_KEYS: SweepService.old_idempotency_keys,
+        Sweep.UNUSED_DERIVATIVES: SweepService.unused_derivatives,
     }[sweep]
     counts = await asyncio.gather(*(run(yard.worker) for _ in range(4)))
     assert sum(counts) == (1100 if sweep is Sweep.IDEMPOTENCY_KEYS else 5)

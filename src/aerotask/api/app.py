@@ -14,6 +14,7 @@ from aerotask import __version__
 from aerotask.api import (
     callbacks,
     datasets,
+    derivatives,
     docs,
     entries,
     errors,
@@ -50,7 +51,19 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=_operation_id,
     )
     errors.install(app)
-    for module in (users, orgs, datasets, entries, tasks, own_tasks, callbacks, events, system, docs):
+    for module in (
+        users,
+        orgs,
+        datasets,
+        entries,
+        derivatives,
+        tasks,
+        own_tasks,
+        callbacks,
+        events,
+        system,
+        docs,
+    ):
         app.include_router(module.router)
     app.mount("/docs/assets", docs.assets())
     app.add_api_route("/", _front_page, include_in_schema=False)

@@ -33,6 +33,18 @@ class RemoveEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class PutDerivative:
+    """A file made from the content of entry `of`, to be served beside it as its derivative of that kind."""
+
+    path: Path
+    of: str
+    kind: str
+    builder: str
+    """The version of what made it; another one makes it anew."""
+    properties: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class ChangeSet:
     """Everything that one run declared; `edits` are in the order in which they were declared."""
 
@@ -40,3 +52,4 @@ class ChangeSet:
     """The first is the result; the others stand beside it."""
     edits: tuple[PutEntry | RemoveEntry, ...] = ()
     result: Mapping[str, Any] | None = field(default=None)
+    derivatives: tuple[PutDerivative, ...] = ()

@@ -44,5 +44,20 @@ class RunContext(Protocol):
     def remove_entry(self, path: str) -> None:
         """Remove the entry at `path`, with everything below it if it is a folder."""
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The paths of all entries that the plan reads."""
+
+    def has_derivative(self, of: str, *, kind: str, builder: str) -> bool:
+        """Whether what the entry holds has that derivative already, made by that version of its builder."""
+
+    def put_derivative(
+        self, path: Path, *, of: str, kind: str, builder: str, properties: Mapping[str, Any]
+    ) -> None:
+        """Keep the file at `path` as the derivative of entry `of`, which the plan reads and writes.
+
+        It belongs to the content that the run has read: an entry that has been replaced meanwhile doesn't get it.
+        """
+
     def result(self, outcome: Mapping[str, Any]) -> None:
         """Set the structured outcome of the run (JSON values)."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,9 @@ from typing import Any
 from aerotask.domain import paths
 from aerotask.domain.errors import TaskFailed
 from aerotask.domain.texts import clean_json, clean_line
-from aerotask.sdk.changes import Artifact, ChangeSet, PutEntry, RemoveEntry
+from aerotask.sdk.changes import Artifact, ChangeSet, PutDerivative, PutEntry, RemoveEntry
+
+_KIND = re.compile(r"[a-z0-9]{1,32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +42,23 @@ class Run:
         workdir: Path,
         threads: int,
         emit: Callable[[Progress | LogLine], None],
+        derived: AbstractSet[tuple[str, str, str]] = frozenset(),
     ) -> None:
         self.workdir = workdir
         self.threads = threads
         self._inputs = inputs
         self._emit = emit
+        self._derived = derived
         self._furthest = 0.0
         self._artifacts: dict[str, Artifact] = {}
         self._edits: list[PutEntry | RemoveEntry] = []
+        self._derivatives: dict[tuple[str, str], PutDerivative] = {}
         self._result: Mapping[str, Any] | None = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The paths of all entries that the plan reads, sorted."""
+        return tuple(sorted(self._inputs))
 
     def input(self, path: str) -> Path:
         """The file that holds the entry's content."""
@@ -81,13 +93,32 @@ class Run:
         """Declare that the entry goes."""
         self._edits.append(RemoveEntry(paths.entry_path(path)))
 
+    def has_derivative(self, of: str, *, kind: str, builder: str) -> bool:
+        """Whether the entry's content has that derivative already."""
+        return (of, kind, builder) in self._derived
+
+    def put_derivative(
+        self, path: Path, *, of: str, kind: str, builder: str, properties: Mapping[str, Any]
+    ) -> None:
+        """Declare the derivative; the same kind of the same entry again replaces it."""
+        self.input(of)
+        if not _KIND.fullmatch(kind):
+            raise TaskFailed("A kind of derivative has 1 to 32 characters of a-z and 0-9.", code="bad-output")
+        made = PutDerivative(self._own_file(path), of, kind, builder, clean_json(properties))
+        self._derivatives[of, kind] = made
+
     def result(self, outcome: Mapping[str, Any]) -> None:
         """Declare the structured outcome; a second declaration replaces the first."""
         self._result = clean_json(outcome)
 
     def changes(self) -> ChangeSet:
         """Everything declared so far."""
-        return ChangeSet(tuple(self._artifacts.values()), tuple(self._edits), self._result)
+        return ChangeSet(
+            tuple(self._artifacts.values()),
+            tuple(self._edits),
+            self._result,
+            tuple(self._derivatives.values()),
+        )
 
     def _own_file(self, path: Path) -> Path:
         resolved = path.resolve()

@@ -28,6 +28,8 @@ class Tool(ABC, Generic[P]):
     access: ClassVar[Access] = Access.READ
     artifact_suffix: ClassVar[str | None] = None
     """The suffix of the artifact that a run publishes, or None if the tool publishes none."""
+    sees_derivatives: ClassVar[bool] = False
+    """Whether `check` and `plan` want to know which derivatives the dataset has."""
     params: ClassVar[type[ToolParams]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -14,7 +14,7 @@ from aerotask.domain.access import Access
 from aerotask.domain.errors import FieldError, Forbidden, InvalidInput
 from aerotask.domain.ids import DatasetId
 from aerotask.sdk import DatasetView, EntryView, Plan, Tool, ToolParams
-from aerotask.store import entries
+from aerotask.store import derivatives, entries
 from aerotask.store.claims import Input
 from aerotask.store.engine import Database
 from aerotask.store.entries import FOLDER, EntryRow
@@ -42,7 +42,7 @@ async def plan_run(
     """
     parsed = parse_params(tool, path, params)
     rows = await _entries(db, dataset.id, parsed)
-    view = _view(dataset, rows)
+    view = _view(dataset, rows, await _derived(db, dataset, tool))
     tool.check(parsed, view)
     plan = tool.plan(parsed, view)
     _refuse_undeclared(tool, plan, view)
@@ -98,9 +98,20 @@ async def _entries(db: Database, dataset_id: DatasetId, params: ToolParams) -> l
         return await entries.find_named(connection, dataset_id, named)
 
 
-def _view(dataset: DatasetRow, rows: Sequence[EntryRow]) -> DatasetView:
+async def _derived(db: Database, dataset: DatasetRow, tool: Tool[Any]) -> frozenset[tuple[str, str, str]]:
+    if not tool.sees_derivatives:
+        return frozenset()
+    async with db.read() as connection:
+        made = await derivatives.made_in(connection, dataset.id)
+    return frozenset((key, kind, builder) for key, kinds in made.items() for kind, builder in kinds)
+
+
+def _view(
+    dataset: DatasetRow, rows: Sequence[EntryRow], derived: frozenset[tuple[str, str, str]]
+) -> DatasetView:
     return DatasetView(
         slug=dataset.slug,
+        derived=derived,
         entries={
             row.path: EntryView(row.path, row.type, row.sha256, row.size_bytes, row.indexed, row.properties)
             for row in rows

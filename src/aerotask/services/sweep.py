@@ -26,7 +26,7 @@ from aerotask.domain.states import TaskState
 from aerotask.failpoints import failpoint
 from aerotask.services.callbacks import owe
 from aerotask.services.workfolders import work_folder
-from aerotask.store import expiry, locks, recovery, steering, turns, unsent
+from aerotask.store import derivatives, expiry, locks, recovery, steering, turns, unsent
 from aerotask.store.engine import Database
 from aerotask.store.locks import LockSpace
 
@@ -45,6 +45,7 @@ class Sweep(IntEnum):
     ORPHANS = 3
     UNSENT_HINTS = 4
     IDEMPOTENCY_KEYS = 5
+    UNUSED_DERIVATIVES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,10 @@ class SweepService:
         """Remove the first answers that nobody may ask for any more; how many."""
         return await self._alone(Sweep.IDEMPOTENCY_KEYS, self._old_idempotency_keys)
 
+    async def unused_derivatives(self) -> int:
+        """Remove derivatives of contents that no entry has any more; how many."""
+        return await self._alone(Sweep.UNUSED_DERIVATIVES, self._unused_derivatives)
+
     async def orphans(self) -> int:
         """Remove stored files that no row names and work folders that nobody works in; how many."""
         return await self._alone(Sweep.ORPHANS, self._orphans)
@@ -178,6 +183,21 @@ class SweepService:
                 )
             total += gone
             if gone < BATCH:
+                return {"removed": total}
+
+    async def _unused_derivatives(self) -> Mapping[str, int]:
+        total = 0
+        while True:
+            async with self.db.begin() as connection:
+                freed = await derivatives.remove_unused(
+                    connection,
+                    older_than=self.limits.blob_grace,
+                    clock_offset_s=self.limits.clock_offset_s,
+                    at_most=BATCH,
+                )
+            await self._remove(freed)
+            total += len(freed)
+            if len(freed) < BATCH:
                 return {"removed": total}
 
     # Why this never takes a blob that a committed row names, nor one that a row is about to name:

@@ -11,7 +11,7 @@ from aerotask.domain.states import ACTIVE, TERMINAL
 from aerotask.store import locks
 from aerotask.store.clock import tx_now
 from aerotask.store.locks import LockSpace
-from aerotask.store.models import Artifact, Entry, IdempotencyKey, Task, TaskInput, in_states
+from aerotask.store.models import Artifact, Derivative, Entry, IdempotencyKey, Task, TaskInput, in_states
 from aerotask.store.steering import Cleared, remove_tasks
 
 DAY_S = 24 * 3600
@@ -67,11 +67,12 @@ async def hold_names(connection: AsyncConnection, blob_keys: Sequence[str]) -> s
 
 
 async def named_among(connection: AsyncConnection, blob_keys: Sequence[str]) -> set[str]:
-    """Those of the blobs that some row needs: an entry, an artifact, or the input of an active task."""
+    """Those of the blobs that some row needs: an entry, a derivative, an artifact, an active task's input."""
     rows: Result[str] = await connection.execute(
         union_all(
             select(Entry.blob_key).where(Entry.blob_key.in_(blob_keys)),
             select(Artifact.blob_key).where(Artifact.blob_key.in_(blob_keys)),
+            select(Derivative.blob_key).where(Derivative.blob_key.in_(blob_keys)),
             select(TaskInput.blob_key)
             .join(Task, Task.id == TaskInput.task_id)
             .where(TaskInput.blob_key.in_(blob_keys), in_states(ACTIVE)),

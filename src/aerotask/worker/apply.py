@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.derivatives.sources import source_key
 from aerotask.media.types import type_by_name
 from aerotask.services.entries import put_content, remove_content
-from aerotask.store import leases
+from aerotask.store import derivatives, leases
 from aerotask.store.claims import ClaimedTask
+from aerotask.store.derivatives import NewDerivative
 from aerotask.store.entries import Content
 from aerotask.store.leases import MadeArtifact, Report
 from aerotask.store.logs import LogLimits
-from aerotask.worker.outputs import Removal, StoredArtifact, StoredChanges, StoredPut
+from aerotask.worker.outputs import Removal, StoredArtifact, StoredChanges, StoredDerivative, StoredPut
 
 
 async def apply_success(  # noqa: PLR0913  one outcome, in parts
@@ -52,6 +55,27 @@ async def apply_success(  # noqa: PLR0913  one outcome, in parts
         else:
             content = Content(edit.blob.key, edit.blob.sha256, edit.blob.size_bytes, type_by_name(edit.at))
             await put_content(connection, task.dataset_id, edit.at, content)
+    await _keep_derivatives(connection, task, changes.derivatives)
+
+
+async def _keep_derivatives(
+    connection: AsyncConnection, task: ClaimedTask, made: Sequence[StoredDerivative]
+) -> None:
+    """Keep each under the contents that the task was given, whatever the entry holds by now."""
+    hashes = {item.path: item.sha256 for item in task.inputs}
+    for derivative in made:
+        row = NewDerivative(
+            dataset_id=task.dataset_id,
+            source_key=source_key(derivative.of, hashes),
+            content_sha256=hashes[derivative.of],
+            kind=derivative.kind,
+            builder=derivative.builder,
+            blob_key=derivative.blob.key,
+            size_bytes=derivative.blob.size_bytes,
+            sha256=derivative.blob.sha256,
+            properties=dict(derivative.properties),
+        )
+        await derivatives.put(connection, row)
 
 
 def _made_artifact(made: StoredArtifact, ttl: timedelta) -> MadeArtifact:

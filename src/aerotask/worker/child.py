@@ -125,6 +125,7 @@ def _run_tool(job: ToolJob, registry: Registry, teller: Teller) -> ChangeSet:
         workdir=workdir,
         threads=job.threads,
         emit=teller.emit,
+        derived=frozenset(job.derived),
     )
     tool.run(params, run)
     return run.changes()
@@ -139,6 +140,16 @@ def _changes(changes: ChangeSet) -> dict[str, Any]:
         "edits": [
             {"put": edit.at, "path": str(edit.path)} if isinstance(edit, PutEntry) else {"remove": edit.at}
             for edit in changes.edits
+        ],
+        "derivatives": [
+            {
+                "path": str(made.path),
+                "of": made.of,
+                "kind": made.kind,
+                "builder": made.builder,
+                "properties": made.properties,
+            }
+            for made in changes.derivatives
         ],
         "result": changes.result,
     }

@@ -146,6 +146,7 @@ def _sweeps(sweep: SweepService, settings: Settings) -> list[Awaitable[None]]:
         _every(settings.sweep_s, sweep.unsent_hints),
         _every(settings.sweep_s, sweep.old_tasks),
         _every(settings.sweep_s, sweep.old_idempotency_keys),
+        _every(settings.sweep_s, sweep.unused_derivatives),
         _every(max(settings.sweep_s, settings.blob_grace_s / 4), sweep.orphans),
     ]
 

@@ -13,7 +13,7 @@ from typing import Any
 from aerotask.blobs.port import Blob, BlobStore
 from aerotask.domain import paths
 from aerotask.domain.errors import TaskFailed
-from aerotask.domain.texts import clean_line
+from aerotask.domain.texts import clean_json, clean_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +41,31 @@ class Removal:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredDerivative:
+    """A derivative of the input at `of`, its content stored."""
+
+    of: str
+    kind: str
+    builder: str
+    properties: Mapping[str, Any]
+    blob: Blob
+
+
+@dataclass(frozen=True, slots=True)
 class StoredChanges:
     """Everything that a run declared, ready to be applied in one transaction."""
 
     artifacts: tuple[StoredArtifact, ...]
     edits: tuple[StoredPut | Removal, ...]
     result: Mapping[str, Any] | None
+    derivatives: tuple[StoredDerivative, ...] = ()
 
     @property
     def blob_keys(self) -> list[str]:
         """The blobs that no row names until the changes are applied."""
         puts = [edit.blob.key for edit in self.edits if isinstance(edit, StoredPut)]
-        return puts + [artifact.blob.key for artifact in self.artifacts]
+        made = [derivative.blob.key for derivative in self.derivatives]
+        return puts + made + [artifact.blob.key for artifact in self.artifacts]
 
 
 async def store_outputs(
@@ -65,6 +78,8 @@ async def store_outputs(
         OSError: the storage can't take it.
     """
     edits = [_edit(edit, may_write) for edit in declared["edits"]]
+    for made in declared["derivatives"]:
+        _refuse_unplanned(str(made["of"]), may_write)
     stored: list[StoredPut | Removal] = []
     for edit in edits:
         if isinstance(edit, Removal):
@@ -76,6 +91,17 @@ async def store_outputs(
         artifacts=tuple([await _artifact(blobs, artifact, workdir) for artifact in declared["artifacts"]]),
         edits=tuple(stored),
         result=declared["result"],
+        derivatives=tuple([await _derivative(blobs, made, workdir) for made in declared["derivatives"]]),
+    )
+
+
+async def _derivative(blobs: BlobStore, declared: Mapping[str, Any], workdir: Path) -> StoredDerivative:
+    return StoredDerivative(
+        of=str(declared["of"]),
+        kind=str(declared["kind"]),
+        builder=clean_line(str(declared["builder"])),
+        properties=clean_json(declared["properties"]),
+        blob=await blobs.adopt(_own_file(declared["path"], workdir)),
     )
 
 
@@ -87,11 +113,15 @@ async def _artifact(blobs: BlobStore, declared: Mapping[str, Any], workdir: Path
 
 def _edit(declared: Mapping[str, Any], may_write: Sequence[str]) -> tuple[str, str] | Removal:
     at = paths.entry_path(str(declared.get("put") or declared["remove"]))
+    _refuse_unplanned(at, may_write)
+    return (at, str(declared["path"])) if "put" in declared else Removal(at)
+
+
+def _refuse_unplanned(at: str, may_write: Sequence[str]) -> None:
     if not any(paths.within(at, allowed) for allowed in may_write):
         raise TaskFailed(
             f"The tool wants to change {paths.shown(at)}, which its plan doesn't name.", code="bad-output"
         )
-    return (at, str(declared["path"])) if "put" in declared else Removal(at)
 
 
 def _own_file(declared: str, workdir: Path) -> Path:
