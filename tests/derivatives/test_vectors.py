@@ -3,6 +3,8 @@
 import gzip
 import json
 import struct
+import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -207,6 +209,15 @@ def test_what_is_no_vector_file_is_refused(tmp_path: Path, name: str) -> None:
             build(source, tmp_path / f"made{build.__name__}", on_progress=nothing)
         assert refused.value.code == "unreadable-vector"
         assert str(tmp_path) not in refused.value.message
+
+
+def test_drivers_that_read_what_a_file_only_names_are_never_registered() -> None:
+    program = (
+        "import aerotask.derivatives.build, pyogrio;"
+        "print({'OGR_VRT', 'GDALG', 'HTTP', 'WFS', 'OAPIF', 'CSW'} & set(pyogrio.list_drivers()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_a_shapefile_is_not_read_without_its_index(tmp_path: Path) -> None:

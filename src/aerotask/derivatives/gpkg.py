@@ -6,10 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyogrio
-import pyogrio.raw
-
-from aerotask.derivatives.ogr import Layer, VectorFile, noting_warnings, open_vector, readable
+from aerotask.derivatives.ogr import (
+    Layer,
+    VectorFile,
+    copy_layer,
+    feature_counts,
+    noting_warnings,
+    open_vector,
+    readable,
+)
 from aerotask.domain.errors import TaskFailed
 
 _ID_NAMES = ("fid", "ogc_fid", "gpkg_fid")
@@ -41,22 +46,6 @@ def build_gpkg(source: Path, target: Path, *, on_progress: Callable[[float], Non
     }
 
 
-def copy_layer(vector: VectorFile, layer: Layer, target: Path, *, driver: str, **options: Any) -> None:
-    """Stream one layer into a file of another driver; into a GeoPackage that exists, as a further layer."""
-    opened = pyogrio.raw.open_arrow(vector.path, layer=layer.name, use_pyarrow=False, **vector.options)
-    with opened as (about, features):
-        pyogrio.raw.write_arrow(
-            features,
-            target,
-            layer=layer.name,
-            driver=driver,
-            geometry_name=about["geometry_name"] or "wkb_geometry" if layer.geometry_type else None,
-            geometry_type=layer.geometry_type,
-            crs=layer.crs,
-            **options,
-        )
-
-
 def _options(layer: Layer) -> dict[str, str]:
     """Columns of our own that no attribute is called by."""
     taken = {name.lower() for name in layer.fields}
@@ -66,10 +55,7 @@ def _options(layer: Layer) -> dict[str, str]:
 
 
 def _check(vector: VectorFile, target: Path) -> None:
-    found = {
-        str(name): int(pyogrio.read_info(target, layer=name, force_feature_count=True)["features"])
-        for name, _ in pyogrio.list_layers(target)
-    }
+    found = feature_counts(target)
     expected = {layer.name: layer.features for layer in vector.layers}
     if found != expected:
         raise TaskFailed(

@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from aerotask.domain.errors import InvalidInput, TaskFailed
 from aerotask.domain.paths import shown
+from aerotask.media.types import suffix_of
 
 PROGRAM = Path(__file__).with_name("nxz_process.py")
 HOW_TO_GET_IT = (
@@ -29,6 +30,8 @@ _HEADER = struct.Struct("<IIQQ36xIII16x")
 _NODE = struct.Struct("<IHHf8x16xfI")
 _MAGIC, _VERSION, _BLOCK_BYTES = 0x4E787320, 2, 256
 _SAID = 4000
+_GLB = struct.Struct("<4sIII4s")
+_MAX_SCENE_BYTES = 64 * 1024 * 1024
 
 
 def nxz_missing() -> str | None:
@@ -44,14 +47,14 @@ def build_nxz(source: Path, target: Path, *, on_progress: Callable[[float], None
         TaskFailed: pymeshlab is missing (`derivative-unavailable`), failed (`nxz-failed`), or what it wrote isn't
             what it should be (`derivative-damaged`).
     """
-    _check_not_empty(source)
+    _check(source)
     plain = target.with_suffix(".nxs")
     facts = _run(source, plain, target, on_progress)
     if "missing" in facts:
         raise TaskFailed(f"{HOW_TO_GET_IT} ({facts['missing']}).", code="derivative-unavailable")
     if "error" in facts:
         raise _unreadable(source, str(facts["error"]))
-    header = _check(target, faces=facts["faces"])
+    header = _read_back(target, faces=facts["faces"])
     plain.unlink()
     plain.with_suffix(".ply").unlink()
     on_progress(1)
@@ -110,7 +113,7 @@ def _ended(process: subprocess.Popen[bytes]) -> bool:
     return True
 
 
-def _check(target: Path, *, faces: int) -> _Header:
+def _read_back(target: Path, *, faces: int) -> _Header:
     """Hold the file's own table of nodes against its size and against the mesh (Nexus format, version 2)."""
     content = target.read_bytes() if target.exists() else b""
     if len(content) < _HEADER.size:
@@ -135,9 +138,30 @@ def _check(target: Path, *, faces: int) -> _Header:
     return _Header(total_faces, nodes - 1)
 
 
-def _check_not_empty(mesh: Path) -> None:
-    if not mesh.stat().st_size:
-        raise _unreadable(mesh, "it is empty")
+def _check(mesh: Path) -> None:
+    """Refuse what MeshLab shouldn't see: nothing at all, and a GLB whose parts lie in other files of ours."""
+    with mesh.open("rb") as content:
+        head = content.read(_GLB.size)
+        if not head:
+            raise _unreadable(mesh, "it is empty")
+        if suffix_of(mesh.name) == "glb":
+            _check_scene(mesh, head, content)
+
+
+def _check_scene(mesh: Path, head: bytes, content: BinaryIO) -> None:
+    if len(head) < _GLB.size:
+        raise _unreadable(mesh, "it ends in its header")
+    magic, _version, _bytes, scene_bytes, chunk = _GLB.unpack(head)
+    if (magic, chunk) != (b"glTF", b"JSON") or scene_bytes > _MAX_SCENE_BYTES:
+        raise _unreadable(mesh, "it doesn't begin like a GLB file")
+    try:
+        scene = json.loads(content.read(scene_bytes))
+        parts = [*scene.get("buffers", ()), *scene.get("images", ())]
+        elsewhere = any(not str(part.get("uri", "data:")).startswith("data:") for part in parts)
+    except (ValueError, AttributeError, RecursionError, TypeError) as error:
+        raise _unreadable(mesh, "its description of the scene is damaged") from error
+    if elsewhere:
+        raise _unreadable(mesh, "it refers to other files; export it as one file")
 
 
 def _unreadable(mesh: Path, why: str) -> InvalidInput:

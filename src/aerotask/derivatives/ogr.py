@@ -16,47 +16,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aerotask.derivatives.drivers import SKIP_DRIVERS
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
 from aerotask.media.types import suffix_of
 
-POINTERS = [
-    "OGR_VRT",
-    "GDALG",
-    "HTTP",
-    "WFS",
-    "OAPIF",
-    "OGCAPI",
-    "CSW",
-    "EEDA",
-    "ADBC",
-    "Elasticsearch",
-    "Carto",
-    "AmigoCloud",
-    "PLSCENES",
-    "NGW",
-    "GPSBabel",
-    "GeoRSS",
-    "GTFS",
-    "OSM",
-    "LVBAG",
-    "VDV",
-    "MapML",
-    "ODS",
-    "XLSX",
-    "SQLite",
-    "OpenFileGDB",
-    "Idrisi",
-    "AVCBin",
-    "AIVector",
-]
-"""Drivers that are never needed here; the first of them open other files, fetch from networks or start programs."""
+# In a child the environment says so from the start; elsewhere this must come before pyogrio.
+os.environ.update(SKIP_DRIVERS)
 
-# Read as GDAL registers its drivers, which it does once, when pyogrio is imported.
-os.environ["OGR_SKIP"] = ",".join(POINTERS)
+import pyogrio
+import pyogrio.errors
+import pyogrio.raw
 
-import pyogrio  # noqa: E402
-import pyogrio.errors  # noqa: E402
+GDAL_OPTIONS = {
+    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
+    "GDAL_HTTP_PROXY": "http://127.0.0.1:9",  # where nobody listens
+    "GDAL_HTTP_MAX_RETRY": "0",
+    "GML_SKIP_RESOLVE_ELEMS": "ALL",
+    "SHAPE_RESTORE_SHX": "NO",
+}
+"""No network, and nothing that GDAL would repair in silence."""
 
 _HEAD_BYTES = 1024 * 1024
 _REFERRING = re.compile(rb"<OGR[A-Z]*DataSource|gdal_streamed_alg|<GDAL_|<!ENTITY", re.IGNORECASE)
@@ -128,6 +107,7 @@ def open_vector(path: Path) -> VectorFile:
     if form is None:
         raise _unreadable(path, "it is of no kind that is read here")
     _check_start(path, form)
+    pyogrio.set_gdal_config_options(GDAL_OPTIONS)
     with readable(path):
         names = [str(name) for name, _ in pyogrio.list_layers(path)]
         layers = tuple(_layer(path, name, form) for name in names)
@@ -162,6 +142,30 @@ def noting_warnings(into: list[str]) -> Iterator[None]:
     for text in dict.fromkeys(str(warning.message) for warning in caught):
         if text not in into and len(into) < _MAX_WARNINGS and "'crs' was not provided" not in text:
             into.append(text[:200])
+
+
+def copy_layer(vector: VectorFile, layer: Layer, target: Path, *, driver: str, **options: Any) -> None:
+    """Stream one layer into a file of another driver; into a GeoPackage that exists, as a further layer."""
+    opened = pyogrio.raw.open_arrow(vector.path, layer=layer.name, use_pyarrow=False, **vector.options)
+    with opened as (about, features):
+        pyogrio.raw.write_arrow(
+            features,
+            target,
+            layer=layer.name,
+            driver=driver,
+            geometry_name=about["geometry_name"] or "wkb_geometry" if layer.geometry_type else None,
+            geometry_type=layer.geometry_type,
+            crs=layer.crs,
+            **options,
+        )
+
+
+def feature_counts(path: Path) -> dict[str, int]:
+    """How many features each layer of a file that we have written has, counted by reading them."""
+    return {
+        str(name): int(pyogrio.read_info(path, layer=name, force_feature_count=True)["features"])
+        for name, _ in pyogrio.list_layers(path)
+    }
 
 
 def _check_start(path: Path, form: _Format) -> None:

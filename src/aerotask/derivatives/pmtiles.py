@@ -7,13 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyogrio
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 from rasterio.warp import transform_bounds
 
-from aerotask.derivatives.gpkg import copy_layer
-from aerotask.derivatives.ogr import Layer, VectorFile, noting_warnings, open_vector, readable
+from aerotask.derivatives.ogr import (
+    Layer,
+    VectorFile,
+    copy_layer,
+    feature_counts,
+    noting_warnings,
+    open_vector,
+    readable,
+)
 from aerotask.derivatives.tiles import join_archives
 from aerotask.domain.errors import InvalidInput, TaskFailed
 
@@ -62,7 +68,7 @@ def _tile(vector: VectorFile, layer: Layer, target: Path, number: int, zoom: int
     archive = target.with_name(f"layer-{number}.pmtiles")
     options = {"MINZOOM": "0", "MAXZOOM": str(zoom)}
     copy_layer(vector, layer, archive, driver="PMTiles", dataset_options=options)
-    if not pyogrio.read_info(archive, force_feature_count=True)["features"]:
+    if not any(feature_counts(archive).values()):
         raise TaskFailed(
             f"The vector tiles of layer '{layer.name}' don't read back as they should.",
             code="derivative-damaged",
