@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import errno
 import shutil
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aerotask.derivatives.build import build
 from aerotask.derivatives.kinds import FACTS, Kind, kinds_for, missing_for
+from aerotask.derivatives.maker import Maker
 from aerotask.derivatives.sources import check_complete
 from aerotask.domain.errors import AerotaskError, InvalidInput, TaskFailed
 from aerotask.domain.paths import shown
 from aerotask.sdk import RunContext
 
+_OURS = frozenset({"derivative-unavailable", "build-failed", "build-crashed", "out-of-memory"})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -44,13 +44,14 @@ def run_build(ctx: RunContext, *, only: str | None, force: bool) -> None:
         OSError: the disk is full.
     """
     outcomes: list[dict[str, Any]] = []
-    for number, job in enumerate(plan_jobs(ctx)):
-        if not force and ctx.has_derivative(job.path, kind=job.kind, builder=FACTS[job.kind].builder):
-            ctx.log(f"{shown(job.path)} has its {job.kind} already.")
-            outcomes.append({"path": job.path, "kind": job.kind, "outcome": "present"})
-        else:
-            outcomes.append(_outcome(job, ctx, ctx.workdir / f"{number}"))
-        ctx.progress(job.start + job.share)
+    with Maker(ctx.threads) as maker:
+        for number, job in enumerate(plan_jobs(ctx)):
+            if not force and ctx.has_derivative(job.path, kind=job.kind, builder=FACTS[job.kind].builder):
+                ctx.log(f"{shown(job.path)} has its {job.kind} already.")
+                outcomes.append({"path": job.path, "kind": job.kind, "outcome": "present"})
+            else:
+                outcomes.append(_outcome(job, ctx, maker, ctx.workdir / f"{number}"))
+            ctx.progress(job.start + job.share)
     counts = {
         name: sum(each["outcome"] == name for each in outcomes)
         for name in ("built", "present", "skipped", "failed")
@@ -73,10 +74,10 @@ def plan_jobs(ctx: RunContext) -> list[Job]:
     return jobs
 
 
-def _outcome(job: Job, ctx: RunContext, folder: Path) -> dict[str, Any]:
+def _outcome(job: Job, ctx: RunContext, maker: Maker, folder: Path) -> dict[str, Any]:
     """Make one derivative; whatever is wrong with its source is told of and ends nothing else."""
     told = {"path": job.path, "kind": job.kind}
-    made = _make(job, ctx, folder)
+    made = _make(job, ctx, maker, folder)
     if isinstance(made, _Failed):
         shutil.rmtree(folder, ignore_errors=True)
         # A plain image among rasters, a table among maps: nothing is wrong with those.
@@ -95,7 +96,7 @@ def _outcome(job: Job, ctx: RunContext, folder: Path) -> dict[str, Any]:
     return {**told, "outcome": "built", "sizeBytes": size_bytes, "warnings": properties.get("warnings", [])}
 
 
-def _make(job: Job, ctx: RunContext, folder: Path) -> tuple[Path, Mapping[str, Any]] | _Failed:
+def _make(job: Job, ctx: RunContext, maker: Maker, folder: Path) -> tuple[Path, Mapping[str, Any]] | _Failed:
     source = ctx.input(job.path)
     ctx.progress(job.start, f"{job.kind} of {source.name}")
     ctx.log(f"Building {job.kind} of {shown(job.path)} ({source.stat().st_size / 1e6:.1f} MB).")
@@ -106,23 +107,20 @@ def _make(job: Job, ctx: RunContext, folder: Path) -> tuple[Path, Mapping[str, A
         if missing:
             return _Failed("derivative-unavailable", f"{missing}.")
         check_complete(job.path, dict.fromkeys(ctx.inputs))
-        properties = build(
+        properties = maker.build(
             job.kind,
             source,
             target,
-            threads=ctx.threads,
             on_progress=lambda share: ctx.progress(job.start + job.share * min(share, 1.0)),
         )
     except AerotaskError as error:
         return _Failed(error.code, error.message)
     except MemoryError:
         return _Failed("out-of-memory", "It needs more memory than a task may take.")
-    # The edge between one entry and the others: files from outside make libraries fail in any way.
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in _FULL:
+    except OSError as error:
+        if error.errno in _FULL:
             raise
-        traceback.print_exception(error)
-        return _Failed("build-failed", f"It failed unexpectedly ({type(error).__name__}).")
+        return _Failed("build-failed", f"It failed unexpectedly ({error.strerror}).")
     return target, properties
 
 
@@ -132,6 +130,6 @@ def _raise_if_all_failed(outcomes: list[dict[str, Any]], only: str | None) -> No
     if not mine or any(each["outcome"] in {"built", "present"} for each in mine):
         return
     first = mine[0]
-    if first["code"] in {"derivative-unavailable", "build-failed", "out-of-memory"}:
+    if first["code"] in _OURS:
         raise TaskFailed(first["message"], code=first["code"])
     raise InvalidInput(first["message"], code=first["code"])

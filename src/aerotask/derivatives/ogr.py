@@ -16,23 +16,34 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aerotask.derivatives.drivers import SKIP_DRIVERS
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
 from aerotask.media.types import suffix_of
 
-# In a child the environment says so from the start; elsewhere this must come before pyogrio.
-os.environ.update(SKIP_DRIVERS)
+POINTERS = (
+    # These take a file for a description of what to open, to fetch or to start elsewhere.
+    *("OGR_VRT", "GDALG", "HTTP", "WFS", "OAPIF", "OGCAPI", "CSW", "EEDA", "ADBC", "Elasticsearch", "Carto"),
+    *("AmigoCloud", "PLSCENES", "NGW", "GPSBabel"),
+    # These would take files for theirs that nothing here is made of.
+    *("GeoRSS", "GTFS", "OSM", "LVBAG", "VDV", "MapML", "ODS", "XLSX", "OpenFileGDB", "AVCBin"),
+)
+"""Drivers that are never registered. (Vector tiles need SQLite's.)"""
 
-import pyogrio
-import pyogrio.errors
-import pyogrio.raw
+# GDAL reads it once, when it registers its drivers, as pyogrio is imported; rasterio's GDAL would read it, too.
+os.environ["OGR_SKIP"] = ",".join(POINTERS)
+
+import pyogrio  # noqa: E402  see above
+import pyogrio.errors  # noqa: E402
+import pyogrio.raw  # noqa: E402
+
+del os.environ["OGR_SKIP"]
 
 GDAL_OPTIONS = {
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
     "GDAL_HTTP_PROXY": "http://127.0.0.1:9",  # where nobody listens
     "GDAL_HTTP_MAX_RETRY": "0",
     "GML_SKIP_RESOLVE_ELEMS": "ALL",
+    "OGR_SQLITE_STATIC_VIRTUAL_OGR": "NO",
     "SHAPE_RESTORE_SHX": "NO",
 }
 """No network, and nothing that GDAL would repair in silence."""

@@ -1,6 +1,6 @@
 """build: what maps and viewers read piecemeal, made once of each entry's content.
 
-The API imports this module to check and plan; what makes the derivatives is loaded by `run` alone.
+Nothing here loads GDAL: what makes the derivatives is a process that a run begins.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+from aerotask.derivatives.build_run import run_build
 from aerotask.derivatives.kinds import FACTS, Kind, kinds_of, missing_for
 from aerotask.derivatives.sources import check_complete, paths_beside, source_key
 from aerotask.domain.paths import shown
@@ -57,10 +58,6 @@ class Build(Tool[BuildParams]):
     access: ClassVar[Access] = Access.WRITE
     sees_derivatives: ClassVar[bool] = True
 
-    def preload(self) -> None:
-        """Load GDAL, laspy and pyogrio before the fork."""
-        import aerotask.derivatives.build_run  # noqa: F401, PLC0415  loads GDAL, which the API must not
-
     def check(self, params: BuildParams, dataset: DatasetView) -> None:
         """Refuse a file that nothing can be made of; a folder's or dataset's are told of in the result."""
         if params.path is None:
@@ -84,8 +81,6 @@ class Build(Tool[BuildParams]):
 
     def run(self, params: BuildParams, ctx: RunContext) -> None:
         """Make each, read it back, and go on with the next whatever becomes of it."""
-        from aerotask.derivatives.build_run import run_build  # noqa: PLC0415  loads GDAL, which the API must not
-
         run_build(ctx, only=params.path, force=params.force)
 
 

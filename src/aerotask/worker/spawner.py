@@ -14,7 +14,6 @@ from signal import Signals
 
 import structlog
 
-from aerotask.derivatives.drivers import SKIP_DRIVERS
 from aerotask.worker.protocol import MAX_LINE_BYTES
 
 START_TIMEOUT_S = 60.0
@@ -24,7 +23,6 @@ _PASSED_ON = (
     *("LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE"),
 )
 _SET = {
-    **SKIP_DRIVERS,
     # One idle native thread would make forking unsafe; pixel work has threads of its own.
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
