@@ -27,6 +27,7 @@ from aerotask.services.audit import AuditService
 from aerotask.services.callbacks import CallbackService
 from aerotask.services.callers import CallerService
 from aerotask.services.changes import TaskChanges
+from aerotask.services.derivatives import DerivativeService
 from aerotask.services.downloads import DownloadService
 from aerotask.services.entries import EntryService
 from aerotask.services.following import FollowService
@@ -83,6 +84,7 @@ class Platform:
     uploads: UploadService
     usage: UsageService
     downloads: DownloadService
+    derivatives: DerivativeService
     submits: SubmitService
     validation: ValidationService
     tasks: TaskService
@@ -157,6 +159,7 @@ def _assemble(
         uploads=UploadService(db, files, blobs, access, entries, _upload_limits(settings)),
         usage=UsageService(db, access, storage, submits.quotas),
         downloads=DownloadService(db, blobs, access, settings.bulk_download_async_threshold_bytes),
+        derivatives=DerivativeService(db, blobs, access),
         submits=submits,
         validation=ValidationService(db, access, submits),
         tasks=tasks,

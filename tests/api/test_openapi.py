@@ -45,6 +45,8 @@ def test_every_route_of_the_main_job_is_described(document: dict[str, Any]) -> N
         f"PUT {here}/obj/{{path}}",
         f"GET {here}/obj/{{path}}",
         f"DELETE {here}/obj/{{path}}",
+        f"GET {here}/build/{{path}}",
+        f"GET {here}/build/{{path}}/{{kind}}",
         f"GET {here}/list",
         f"GET {here}/tasks/tools",
         f"POST {here}/tasks",

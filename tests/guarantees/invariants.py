@@ -195,6 +195,7 @@ async def _named(db: Any) -> list[Named]:
     rows = await db.fetch(
         """
         SELECT blob_key, sha256, 'entry ' || path AS what FROM entries WHERE blob_key IS NOT NULL
+        UNION ALL SELECT blob_key, sha256, kind || ' of ' || content_sha256 FROM derivatives
         UNION ALL SELECT blob_key, sha256, 'artifact of task ' || task_id FROM artifacts
         UNION ALL SELECT i.blob_key, i.sha256, 'input of task ' || t.id FROM task_inputs i JOIN tasks t ON t.id = i.task_id
             WHERE t.state IN ('Created', 'Enqueued', 'Scheduled', 'Processing')

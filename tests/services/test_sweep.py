@@ -19,14 +19,15 @@ from aerotask.blobs.local import LocalBlobs
 from aerotask.dispatch.arq import QUEUE, ArqDispatcher
 from aerotask.domain.ids import TaskId, UploadId, new_id
 from aerotask.services.sweep import Sweep, SweepService
-from aerotask.store import entries, leases, locks, orgs, submits, uploads
+from aerotask.store import derivatives, entries, leases, locks, orgs, submits, uploads
 from aerotask.store.claims import Input
 from aerotask.store.clock import db_now
+from aerotask.store.derivatives import NewDerivative
 from aerotask.store.entries import Content
 from aerotask.store.leases import MadeArtifact, Report
 from aerotask.store.locks import LockSpace
 from aerotask.store.logs import LogLimits
-from aerotask.store.models import Artifact, IdempotencyKey, Task
+from aerotask.store.models import Artifact, AuditEvent, Derivative, IdempotencyKey, SignInAttempts, Task
 from aerotask.wiring import Platform
 
 DAY_S = 24 * 3600
@@ -72,6 +73,26 @@ class Yard:
         key = (await self.platform.blobs.put(content(), limit_bytes=100)).key
         then = time.time() - age_s
         os.utime(self.file(key), (then, then))
+        return key
+
+    async def derivative(self, content_sha256: str, *, age_s: float = LONG_AGO_S) -> str:
+        """The blob of a derivative of some content."""
+        key = await self.blob()
+        async with self.rows.db.begin() as connection:
+            made = NewDerivative(
+                dataset_id=self.rows.dataset_id,
+                source_key=content_sha256,
+                kind="cog",
+                content_sha256=content_sha256,
+                builder="1",
+                blob_key=key,
+                size_bytes=7,
+                sha256="d" * 64,
+                properties={},
+            )
+            await derivatives.put(connection, made)
+            aged = update(Derivative).where(Derivative.blob_key == key)
+            await connection.execute(aged.values(created_at=db_now(plus_s=-age_s)))
         return key
 
     def file(self, key: str) -> Path:
@@ -334,6 +355,18 @@ async def many_idempotency_keys(yard: Yard, count: int) -> None:
         await connection.execute(insert(IdempotencyKey).values(created_at=db_now(plus_s=-2 * DAY_S)), rows)
 
 
+async def old_audit_event(yard: Yard) -> None:
+    async with yard.rows.db.begin() as connection:
+        values = {"id": new_id(), "actor": "owner", "action": "user.signed-in", "target": "owner"}
+        await connection.execute(insert(AuditEvent).values(**values, at=db_now(plus_s=-366 * DAY_S)))
+
+
+async def bygone_sign_in_attempts(yard: Yard, bucket: str) -> None:
+    async with yard.rows.db.begin() as connection:
+        values = {"bucket": bucket, "failures": 1, "window_ends_at": db_now(plus_s=-1)}
+        await connection.execute(insert(SignInAttempts).values(**values))
+
+
 async def deleted_dataset(yard: Yard, slug: str) -> None:
     dataset = await add_dataset(yard.rows.db, yard.rows.user_id, slug)
     async with yard.rows.db.begin() as connection:
@@ -354,6 +387,43 @@ async def expired_upload(yard: Yard) -> None:
         )
 
 
+# Derivatives
+
+
+async def test_derivatives_stay_while_an_entry_has_the_content(yard: Yard) -> None:
+    content, other = "a" * 64, "b" * 64
+    kept, unused, young = (
+        await yard.derivative(content),
+        await yard.derivative(other),
+        await yard.derivative("c" * 64, age_s=60),
+    )
+    blob = await yard.blob()
+    async with yard.rows.db.begin() as connection:
+        put = entries.put_file(connection, yard.rows.dataset_id, "x.tif", Content(blob, content, 7, "image"))
+        await put
+    assert await yard.worker.orphans() == 0
+    assert await yard.worker.unused_derivatives() == 1
+    assert yard.files() == {blob, kept, young}
+    assert unused not in yard.files()
+    async with yard.rows.db.begin() as connection:
+        await entries.remove_within(connection, yard.rows.dataset_id, "x.tif")
+    assert await yard.worker.unused_derivatives() == 1
+    assert kept not in yard.files()
+
+
+async def test_a_sweep_of_derivatives_that_breaks_off_leaves_orphans_and_no_row_without_a_file(
+    yard: Yard,
+) -> None:
+    for number in range(3):
+        await yard.derivative(f"{number}" * 64)
+    with pytest.raises(Killed):
+        await yard.dying_worker.unused_derivatives()
+    async with yard.rows.db.read() as connection:
+        assert (await connection.execute(select(func.count()).select_from(Derivative))).scalar_one() == 0
+    assert await yard.worker.orphans() == 2
+    assert yard.files() == set()
+
+
 # Two workers, and other servers' clocks
 
 
@@ -368,14 +438,20 @@ async def test_two_workers_at_once_do_it_once(yard: Yard, sweep: Sweep) -> None:
     for number in range(5):
         await deleted_dataset(yard, f"deleted-{number}")
         await expired_upload(yard)
+        await old_audit_event(yard)
+        await bygone_sign_in_attempts(yard, f"account:{number}")
+        await yard.derivative(f"{number}" * 64)
     run = {
         Sweep.ARTIFACTS: yard.worker.expired_artifacts,
         Sweep.OLD_TASKS: yard.worker.old_tasks,
         Sweep.ORPHANS: yard.worker.orphans,
         Sweep.UNSENT_HINTS: yard.worker.unsent_hints,
         Sweep.IDEMPOTENCY_KEYS: yard.worker.old_idempotency_keys,
+        Sweep.AUDIT_EVENTS: yard.worker.old_audit_events,
+        Sweep.SIGN_IN_ATTEMPTS: yard.worker.old_sign_in_attempts,
         Sweep.UPLOADS: yard.platform.removal.expired_uploads,
         Sweep.DELETED: yard.platform.removal.deleted,
+        Sweep.UNUSED_DERIVATIVES: yard.worker.unused_derivatives,
     }[sweep]
     counts = await asyncio.gather(*(run() for _ in range(4)))
     assert sum(counts) == (1100 if sweep is Sweep.IDEMPOTENCY_KEYS else 5)

@@ -51,7 +51,7 @@ _RAW: dict[str, Any] = {
     }
 }
 _LIST: dict[int | str, dict[str, Any]] = {200: {"model": list[EntryAnswer]}}
-_FILE: dict[int | str, dict[str, Any]] = {
+FILE_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "The content.", "content": {"application/octet-stream": {}}},
     206: {"description": "The ranges that were asked for.", "content": {"application/octet-stream": {}}},
     304: {"description": "The client has this content."},
@@ -112,7 +112,7 @@ async def put_raw(at: PlaceDep, path: EntryPathParam, request: Request, response
     return created(at, row, response)
 
 
-@router.get("/obj/{path:path}", responses=_FILE | problems(400, 401, 404, 412, 416))
+@router.get("/obj/{path:path}", responses=FILE_ANSWERS | problems(400, 401, 404, 412, 416))
 @router.head("/obj/{path:path}", include_in_schema=False)
 async def get_object(at: PlaceDep, path: EntryPathParam, request: Request) -> Response:
     """Download one file, whole or in ranges."""

@@ -425,12 +425,23 @@ class FeatureTool(Answer):
     unavailable_reason: str | None
 
 
+class FeatureDerivative(Answer):
+    """A kind of derivative that the tool `build` makes."""
+
+    kind: str
+    title: str
+    media_type: str
+    available: bool
+    unavailable_reason: str | None
+
+
 class FeaturesAnswer(Answer):
     """What this installation can do."""
 
     version: str
     task_states: list[StateAnswer]
     task_tools: list[FeatureTool]
+    derivatives: list[FeatureDerivative]
     limits: dict[str, int]
 
 

@@ -13,6 +13,7 @@ from aerotask.api.deps import CallerDep, PlatformDep, Skip, Take, UserRef, by_ow
 from aerotask.api.errors import problems
 from aerotask.api.requests import StrictRoute
 from aerotask.api.schemas import (
+    FeatureDerivative,
     FeaturesAnswer,
     FeatureTool,
     HealthAnswer,
@@ -21,6 +22,7 @@ from aerotask.api.schemas import (
     SystemTasksAnswer,
 )
 from aerotask.contract.status import system_task_answer
+from aerotask.derivatives.kinds import FACTS, missing_for
 from aerotask.domain.states import TRANSITIONS, TaskState
 from aerotask.services.metrics import exposition
 from aerotask.services.readiness import readiness
@@ -71,6 +73,16 @@ async def features(platform: PlatformDep) -> FeaturesAnswer:
                 unavailable_reason=tool.unavailable_reason(),
             )
             for tool in platform.registry.all()
+        ],
+        derivatives=[
+            FeatureDerivative(
+                kind=kind,
+                title=facts.title,
+                media_type=facts.media_type,
+                available=missing_for(kind) is None,
+                unavailable_reason=missing_for(kind),
+            )
+            for kind, facts in FACTS.items()
         ],
         limits=_limits(platform),
     )

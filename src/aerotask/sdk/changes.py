@@ -70,6 +70,18 @@ class DescribeEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class PutDerivative:
+    """A file made from the content of entry `of`, to be served beside it as its derivative of that kind."""
+
+    path: Path
+    of: str
+    kind: str
+    builder: str
+    """The version of what made it; another one makes it anew."""
+    properties: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class ChangeSet:
     """Everything that one run declared; `edits` are in the order in which they were declared."""
 
@@ -79,3 +91,4 @@ class ChangeSet:
     result: Mapping[str, Any] | None = field(default=None)
     descriptions: tuple[DescribeEntry, ...] = ()
     """Applied after the edits."""
+    derivatives: tuple[PutDerivative, ...] = ()

@@ -72,5 +72,16 @@ class RunContext(Protocol):
         The path must be among the inputs of the run.
         """
 
+    def has_derivative(self, of: str, *, kind: str, builder: str) -> bool:
+        """Whether what the entry holds has that derivative already, made by that version of its builder."""
+
+    def put_derivative(
+        self, path: Path, *, of: str, kind: str, builder: str, properties: Mapping[str, Any]
+    ) -> None:
+        """Keep the file at `path` as the derivative of entry `of`, which the plan reads and writes.
+
+        It belongs to the content that the run has read: an entry that has been replaced meanwhile doesn't get it.
+        """
+
     def result(self, outcome: Mapping[str, Any]) -> None:
         """Set the structured outcome of the run (JSON values)."""

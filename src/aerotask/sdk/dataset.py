@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +41,8 @@ class DatasetView:
     slug: str
     entries: Mapping[str, EntryView]
     limits: Limits = field(default_factory=Limits)
+    derived: AbstractSet[tuple[str, str, str]] = frozenset()
+    """Source key, kind and builder of each derivative that there is, for tools that declare `sees_derivatives`."""
 
     def entry(self, path: str) -> EntryView:
         """The entry at `path`.

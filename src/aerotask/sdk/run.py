@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,15 @@ from aerotask.sdk.changes import (
     DescribeEntry,
     Edit,
     Existing,
+    PutDerivative,
     PutEntry,
     PutFolder,
     RemoveEntry,
 )
 from aerotask.sdk.limits import Limits
 from aerotask.sdk.snapshot import Snapshot
+
+_KIND = re.compile(r"[a-z0-9]{1,32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,7 @@ class Run:
         emit: Callable[[Progress | LogLine], None],
         limits: Limits | None = None,
         snapshot: Snapshot | None = None,
+        derived: AbstractSet[tuple[str, str, str]] = frozenset(),
     ) -> None:
         self.workdir = workdir
         self.threads = threads
@@ -59,10 +65,12 @@ class Run:
         self.snapshot = snapshot or Snapshot("")
         self._own_folders: dict[Path, Path | None] = {}
         self._emit = emit
+        self._derived = derived
         self._furthest = 0.0
         self._artifacts: dict[str, Artifact] = {}
         self._edits: list[Edit] = []
         self._descriptions: dict[str, DescribeEntry] = {}
+        self._derivatives: dict[tuple[str, str], PutDerivative] = {}
         self._result: Mapping[str, Any] | None = None
 
     def input(self, path: str) -> Path:
@@ -112,6 +120,20 @@ class Run:
             polygon_geom=clean_json(description.polygon_geom),
         )
 
+    def has_derivative(self, of: str, *, kind: str, builder: str) -> bool:
+        """Whether the entry's content has that derivative already."""
+        return (of, kind, builder) in self._derived
+
+    def put_derivative(
+        self, path: Path, *, of: str, kind: str, builder: str, properties: Mapping[str, Any]
+    ) -> None:
+        """Declare the derivative; the same kind of the same entry again replaces it."""
+        self.input(of)
+        if not _KIND.fullmatch(kind):
+            raise TaskFailed("A kind of derivative has 1 to 32 characters of a-z and 0-9.", code="bad-output")
+        made = PutDerivative(self._own_file(path), of, kind, builder, clean_json(properties))
+        self._derivatives[of, kind] = made
+
     def result(self, outcome: Mapping[str, Any]) -> None:
         """Declare the structured outcome; a second declaration replaces the first."""
         self._result = clean_json(outcome)
@@ -123,6 +145,7 @@ class Run:
             tuple(self._edits),
             self._result,
             tuple(self._descriptions.values()),
+            tuple(self._derivatives.values()),
         )
 
     def _own_file(self, path: Path) -> Path:

@@ -15,7 +15,7 @@ from aerotask.domain.access import Access
 from aerotask.domain.errors import FieldError, Forbidden, InvalidInput
 from aerotask.domain.ids import DatasetId
 from aerotask.sdk import DatasetView, EntryView, Limits, Plan, Review, Tool, ToolParams
-from aerotask.store import entries
+from aerotask.store import derivatives, entries
 from aerotask.store.claims import Input
 from aerotask.store.engine import Database
 from aerotask.store.entries import FOLDER, EntryRow
@@ -52,7 +52,7 @@ async def plan_run(  # noqa: PLR0913  what is asked of which tool, and within wh
     """
     parsed = parse_params(tool, path, params)
     rows = await _entries(db, dataset.id, parsed)
-    return await _plan_on(tool, parsed, rows, _view(dataset, rows, limits))
+    return await _plan_on(tool, parsed, rows, await _view(db, dataset, tool, rows, limits))
 
 
 async def review_run(
@@ -65,7 +65,7 @@ async def review_run(
     """
     parsed = parse_params(tool, None, params)
     rows = await _entries(db, dataset.id, parsed)
-    view = _view(dataset, rows, limits)
+    view = await _view(db, dataset, tool, rows, limits)
     run = await _plan_on(tool, parsed, rows, view)
     return run, tool.review(parsed, view)
 
@@ -136,8 +136,19 @@ async def _entries(db: Database, dataset_id: DatasetId, params: ToolParams) -> l
         return await entries.find_named(connection, dataset_id, named)
 
 
-def _view(dataset: DatasetRow, rows: Sequence[EntryRow], limits: Limits) -> DatasetView:
-    return DatasetView(dataset.slug, {row.path: entry_view(row) for row in rows}, limits)
+async def _derived(db: Database, dataset: DatasetRow, tool: Tool[Any]) -> frozenset[tuple[str, str, str]]:
+    if not tool.sees_derivatives:
+        return frozenset()
+    async with db.read() as connection:
+        made = await derivatives.made_in(connection, dataset.id)
+    return frozenset((key, kind, builder) for key, kinds in made.items() for kind, builder in kinds)
+
+
+async def _view(
+    db: Database, dataset: DatasetRow, tool: Tool[Any], rows: Sequence[EntryRow], limits: Limits
+) -> DatasetView:
+    entries_by_path = {row.path: entry_view(row) for row in rows}
+    return DatasetView(dataset.slug, entries_by_path, limits, await _derived(db, dataset, tool))
 
 
 def entry_view(row: EntryRow) -> EntryView:

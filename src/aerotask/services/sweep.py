@@ -26,7 +26,7 @@ from aerotask.domain.states import TaskState
 from aerotask.failpoints import failpoint
 from aerotask.services.callbacks import owe
 from aerotask.services.workfolders import work_folder
-from aerotask.store import audit, expiry, locks, recovery, sign_ins, steering, turns, unsent
+from aerotask.store import audit, derivatives, expiry, locks, recovery, sign_ins, steering, turns, unsent
 from aerotask.store.engine import Database
 from aerotask.store.locks import LockSpace
 
@@ -49,6 +49,7 @@ class Sweep(IntEnum):
     SIGN_IN_ATTEMPTS = 7
     UPLOADS = 8
     DELETED = 9
+    UNUSED_DERIVATIVES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,10 @@ class SweepService:
         """Forget failed sign-ins that count no more; of how many accounts and addresses."""
         return await self.alone(Sweep.SIGN_IN_ATTEMPTS, self._old_sign_in_attempts)
 
+    async def unused_derivatives(self) -> int:
+        """Remove derivatives of contents that no entry has any more; how many."""
+        return await self.alone(Sweep.UNUSED_DERIVATIVES, self._unused_derivatives)
+
     async def orphans(self) -> int:
         """Remove stored files that no row names and work folders that nobody works in; how many."""
         return await self.alone(Sweep.ORPHANS, self._orphans)
@@ -215,6 +220,21 @@ class SweepService:
                 gone = await sign_ins.remove_over(connection, at_most=BATCH)
             total += gone
             if gone < BATCH:
+                return {"removed": total}
+
+    async def _unused_derivatives(self) -> Mapping[str, int]:
+        total = 0
+        while True:
+            async with self.db.begin() as connection:
+                freed = await derivatives.remove_unused(
+                    connection,
+                    older_than=self.limits.blob_grace,
+                    clock_offset_s=self.limits.clock_offset_s,
+                    at_most=BATCH,
+                )
+            await self.remove_blobs(freed)
+            total += len(freed)
+            if len(freed) < BATCH:
                 return {"removed": total}
 
     # Why this never takes a blob that a committed row names, nor one that a row is about to name:

@@ -12,7 +12,7 @@ from aerotask.domain.states import ACTIVE, TERMINAL
 from aerotask.store import locks
 from aerotask.store.clock import tx_now
 from aerotask.store.locks import LockSpace
-from aerotask.store.models import Artifact, Entry, IdempotencyKey, Task, TaskInput, in_states
+from aerotask.store.models import Artifact, Derivative, Entry, IdempotencyKey, Task, TaskInput, in_states
 from aerotask.store.steering import Cleared, remove_tasks
 
 DAY_S = 24 * 3600
@@ -68,7 +68,7 @@ async def hold_names(connection: AsyncConnection, blob_keys: Sequence[str]) -> s
 
 
 async def named_among(connection: AsyncConnection, blob_keys: Sequence[str]) -> set[str]:
-    """Those of the blobs that some row needs: an entry, an artifact, or the input of an active task."""
+    """Those of the blobs that some row needs: an entry, a derivative, an artifact, an active task's input."""
     rows: Result[str] = await connection.execute(_NAMED_AMONG, {"blob_keys": list(blob_keys)})
     return set(rows.scalars())
 
@@ -78,6 +78,7 @@ _KEYS = any_(bindparam("blob_keys", type_=ARRAY(Text)))
 _NAMED_AMONG: CompoundSelect[str] = union_all(
     select(Entry.blob_key).where(Entry.blob_key == _KEYS),
     select(Artifact.blob_key).where(Artifact.blob_key == _KEYS),
+    select(Derivative.blob_key).where(Derivative.blob_key == _KEYS),
     select(TaskInput.blob_key)
     .join(Task, Task.id == TaskInput.task_id)
     .where(TaskInput.blob_key == _KEYS, in_states(ACTIVE)),

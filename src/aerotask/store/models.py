@@ -219,6 +219,8 @@ class Entry(Model):
         Index("ix_entries_blob_key", "blob_key"),
         Index("ix_entries_by_type", "dataset_id", "type", "path"),
         Index("ix_entries_placed", "dataset_id", "path", postgresql_where=text("point_geom IS NOT NULL")),
+        # What has this content: asked for each derivative that may be of no use any more.
+        Index("ix_entries_content", "dataset_id", "sha256", postgresql_where=text("blob_key IS NOT NULL")),
         CheckConstraint("(type = 'directory') = (blob_key IS NULL)", name="content"),
     )
 
@@ -239,6 +241,28 @@ class Entry(Model):
     index_attempts: Mapped[int] = mapped_column(server_default=text("0"))
     index_due_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     index_token: Mapped[UUID | None]
+
+
+class Derivative(Model):
+    """A file made from an entry's content, for as long as an entry of the dataset has that content.
+
+    `source_key` tells the content and what belongs to it (a Shapefile's other files), so that an entry may be
+    renamed, copied, removed and put again without losing what was made of it.
+    """
+
+    __tablename__ = "derivatives"
+    __table_args__ = (Index("ix_derivatives_content", "dataset_id", "content_sha256"),)
+
+    dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True)
+    source_key: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    content_sha256: Mapped[str]
+    builder: Mapped[str]
+    blob_key: Mapped[str] = mapped_column(index=True)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str]
+    properties: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
 
 class Task(Model):

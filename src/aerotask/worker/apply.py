@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.derivatives.sources import source_key
 from aerotask.domain import paths
 from aerotask.domain.errors import Conflict
 from aerotask.domain.ids import DatasetId
@@ -17,8 +18,9 @@ from aerotask.media.types import type_by_name
 from aerotask.sdk.changes import Existing
 from aerotask.services.entries import lock_tree, put_contents, remove_content
 from aerotask.services.storage import StorageLimits, within_limits
-from aerotask.store import indexing, leases, locks
+from aerotask.store import derivatives, indexing, leases, locks
 from aerotask.store.claims import ClaimedTask
+from aerotask.store.derivatives import NewDerivative
 from aerotask.store.entries import Content, files_among
 from aerotask.store.leases import MadeArtifact, Report
 from aerotask.store.logs import LogLimits
@@ -28,6 +30,7 @@ from aerotask.worker.outputs import (
     Removal,
     StoredArtifact,
     StoredChanges,
+    StoredDerivative,
     StoredEdit,
     StoredPut,
 )
@@ -75,6 +78,7 @@ async def apply_success(  # noqa: PLR0913  one outcome, in parts
                 await _apply(connection, task.dataset_id, step)
     if changes.descriptions is not None:
         await _describe(connection, task, changes.descriptions)
+    await _keep_derivatives(connection, task, changes.derivatives)
 
 
 async def _apply(connection: AsyncConnection, dataset_id: DatasetId, step: _Puts | Removal) -> None:
@@ -140,6 +144,26 @@ async def _that_take_effect(
         for edit in edits
         if not (isinstance(edit, StoredPut) and edit.existing is Existing.KEEP and edit.at in there)
     ]
+
+
+async def _keep_derivatives(
+    connection: AsyncConnection, task: ClaimedTask, made: Sequence[StoredDerivative]
+) -> None:
+    """Keep each under the contents that the task was given, whatever the entry holds by now."""
+    hashes = {item.path: item.sha256 for item in task.inputs}
+    for derivative in made:
+        row = NewDerivative(
+            dataset_id=task.dataset_id,
+            source_key=source_key(derivative.of, hashes),
+            content_sha256=hashes[derivative.of],
+            kind=derivative.kind,
+            builder=derivative.builder,
+            blob_key=derivative.blob.key,
+            size_bytes=derivative.blob.size_bytes,
+            sha256=derivative.blob.sha256,
+            properties=dict(derivative.properties),
+        )
+        await derivatives.put(connection, row)
 
 
 def _made_artifact(made: StoredArtifact, ttl: timedelta) -> MadeArtifact:

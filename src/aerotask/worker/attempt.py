@@ -16,6 +16,7 @@ import orjson
 import structlog
 
 from aerotask.cancelling import end
+from aerotask.derivatives.sources import source_key
 from aerotask.domain.errors import AerotaskError, TaskFailed
 from aerotask.domain.retry import Strike, after_strike
 from aerotask.failpoints import failpoint
@@ -23,7 +24,7 @@ from aerotask.sdk import Snapshot, Tool, ToolParams
 from aerotask.services.callbacks import owe
 from aerotask.services.snapshots import take_snapshot
 from aerotask.services.workfolders import work_folder
-from aerotask.store import expiry, leases
+from aerotask.store import derivatives, expiry, leases
 from aerotask.store.claims import ClaimedTask
 from aerotask.store.leases import Failure, LeaseLost
 from aerotask.store.outages import is_outage, outlast
@@ -198,6 +199,20 @@ class Attempt:
             limits=asdict(self.means.limits.tools),
             slug=snapshot.slug,
             snapshot=None if snapshot.file is None else str(snapshot.file),
+            derived=await self._derived(),
+        )
+
+    async def _derived(self) -> tuple[tuple[str, str, str], ...]:
+        """Which derivatives the inputs have by now: another task may have made them since the submit."""
+        tool = self.means.registry.get(self.task.tool_id, self.task.tool_version)
+        if not tool.sees_derivatives:
+            return ()
+        async with self.means.db.read() as connection:
+            made = await derivatives.made_in(connection, self.task.dataset_id)
+        hashes = {item.path: item.sha256 for item in self.task.inputs}
+        keys = {path: source_key(path, hashes) for path in hashes}
+        return tuple(
+            (path, kind, builder) for path, key in keys.items() for kind, builder in made.get(key, ())
         )
 
     async def _judge(self, ended: Ended, reporter: Reporter) -> Verdict:

@@ -23,7 +23,7 @@ from aerotask.domain.errors import AerotaskError, InvalidInput, TaskFailed
 from aerotask.domain.texts import clean_json, clean_line
 from aerotask.registry import Registry
 from aerotask.sandbox.limits import limit_memory, lower
-from aerotask.sdk.changes import ChangeSet, Edit, PutEntry, PutFolder
+from aerotask.sdk.changes import ChangeSet, Edit, PutDerivative, PutEntry, PutFolder
 from aerotask.sdk.context import Cancelled
 from aerotask.sdk.limits import Limits
 from aerotask.sdk.run import LogLine, Progress, Run
@@ -122,6 +122,7 @@ def _run_tool(job: ToolJob, registry: Registry, teller: Teller) -> ChangeSet:
         emit=teller.emit,
         limits=Limits(**job.limits),
         snapshot=Snapshot(job.slug, None if job.snapshot is None else Path(job.snapshot)),
+        derived=frozenset(job.derived),
     )
     tool.run(params, run)
     return run.changes()
@@ -143,7 +144,23 @@ def _tell_changes(changes: ChangeSet, workdir: Path, teller: Teller) -> None:
     ]
     # Of a whole dataset they would be too long for a line.
     descriptions = write_descriptions(changes.descriptions, workdir) if changes.descriptions else None
-    teller.tell("done", artifacts=artifacts, result=changes.result, descriptions=descriptions)
+    teller.tell(
+        "done",
+        artifacts=artifacts,
+        derivatives=[_derivative(made) for made in changes.derivatives],
+        result=changes.result,
+        descriptions=descriptions,
+    )
+
+
+def _derivative(made: PutDerivative) -> Mapping[str, Any]:
+    return {
+        "path": str(made.path),
+        "of": made.of,
+        "kind": made.kind,
+        "builder": made.builder,
+        "properties": made.properties,
+    }
 
 
 def _edit(edit: Edit) -> Mapping[str, Any]:

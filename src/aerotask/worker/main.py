@@ -154,6 +154,7 @@ def _sweeps(sweep: SweepService, removal: RemovalSweep, settings: Settings) -> l
         _every(settings.sweep_s, sweep.old_sign_in_attempts),
         _every(settings.sweep_s, removal.expired_uploads),
         _every(settings.sweep_s, removal.deleted),
+        _every(settings.sweep_s, sweep.unused_derivatives),
         _every(max(settings.sweep_s, settings.blob_grace_s / 4), sweep.orphans),
     ]
 

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from aerotask.blobs.port import Blob, BlobStore
 from aerotask.domain import paths
 from aerotask.domain.errors import TaskFailed
-from aerotask.domain.texts import clean_line
+from aerotask.domain.texts import clean_json, clean_line
 from aerotask.sdk.changes import Existing
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -66,6 +66,17 @@ class _Put:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredDerivative:
+    """A derivative of the input at `of`, its content stored."""
+
+    of: str
+    kind: str
+    builder: str
+    properties: Mapping[str, Any]
+    blob: Blob
+
+
+@dataclass(frozen=True, slots=True)
 class StoredChanges:
     """Everything that a run declared, ready to be applied in one transaction."""
 
@@ -74,12 +85,14 @@ class StoredChanges:
     result: Mapping[str, Any] | None
     descriptions: Path | None = None
     """A file of the run's work folder, to be read with `read_descriptions`."""
+    derivatives: tuple[StoredDerivative, ...] = ()
 
     @property
     def blob_keys(self) -> list[str]:
         """The blobs that no row names until the changes are applied."""
         puts = [edit.blob.key for edit in self.edits if isinstance(edit, StoredPut)]
-        return puts + [artifact.blob.key for artifact in self.artifacts]
+        made = [derivative.blob.key for derivative in self.derivatives]
+        return puts + made + [artifact.blob.key for artifact in self.artifacts]
 
 
 async def store_outputs(
@@ -94,6 +107,8 @@ async def store_outputs(
     own = _OwnFiles(workdir)
     edits = await asyncio.to_thread(lambda: [_edit(edit, may_write, own) for edit in declared["edits"]])
     stored = iter(await blobs.adopt_all([edit.file for edit in edits if isinstance(edit, _Put)]))
+    for made in declared["derivatives"]:
+        _refuse_unplanned(str(made["of"]), may_write)
     return StoredChanges(
         artifacts=tuple([await _artifact(blobs, artifact, own) for artifact in declared["artifacts"]]),
         edits=tuple(
@@ -102,6 +117,17 @@ async def store_outputs(
         ),
         result=declared["result"],
         descriptions=own.file(told) if (told := declared.get("descriptions")) else None,
+        derivatives=tuple([await _derivative(blobs, made, own) for made in declared["derivatives"]]),
+    )
+
+
+async def _derivative(blobs: BlobStore, declared: Mapping[str, Any], own: _OwnFiles) -> StoredDerivative:
+    return StoredDerivative(
+        of=str(declared["of"]),
+        kind=str(declared["kind"]),
+        builder=clean_line(str(declared["builder"])),
+        properties=clean_json(declared["properties"]),
+        blob=await blobs.adopt(await asyncio.to_thread(own.file, declared["path"])),
     )
 
 
@@ -126,13 +152,17 @@ def _edit(
     declared: Mapping[str, Any], may_write: Sequence[str], own: _OwnFiles
 ) -> _Put | NewFolder | Removal:
     at = paths.entry_path(str(declared.get("put") or declared.get("folder") or declared["remove"]))
+    _refuse_unplanned(at, may_write)
+    if "put" in declared:
+        return _Put(at, own.file(declared["path"]), _existing(declared.get("existing")))
+    return NewFolder(at) if "folder" in declared else Removal(at)
+
+
+def _refuse_unplanned(at: str, may_write: Sequence[str]) -> None:
     if not any(paths.within(at, allowed) for allowed in may_write):
         raise TaskFailed(
             f"The tool wants to change {paths.shown(at)}, which its plan doesn't name.", code="bad-output"
         )
-    if "put" in declared:
-        return _Put(at, own.file(declared["path"]), _existing(declared.get("existing")))
-    return NewFolder(at) if "folder" in declared else Removal(at)
 
 
 def _existing(declared: Any) -> Existing:

@@ -26,6 +26,8 @@ class ToolJob:
     slug: str = ""
     snapshot: str | None = None
     """The file of the snapshot, if the tool asked for one."""
+    derived: tuple[tuple[str, str, str], ...] = ()
+    """Path of an input, kind and builder of each derivative that its content has."""
     kind: Literal["tool"] = "tool"
 
 
@@ -60,7 +62,8 @@ def decode_job(line: bytes) -> Job:
     if fields.pop("kind") == "index":
         files = tuple((str(entry), str(file)) for entry, file in fields.pop("files"))
         return IndexJob(files=files, **fields)
-    return ToolJob(**fields)
+    derived = tuple((str(path), str(kind), str(builder)) for path, kind, builder in fields.pop("derived", ()))
+    return ToolJob(derived=derived, **fields)
 
 
 def encode_event(what: str, body: Mapping[str, Any]) -> bytes:

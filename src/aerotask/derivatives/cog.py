@@ -1,0 +1,210 @@
+"""Makes a cloud-optimised GeoTIFF of a raster for web maps: Web Mercator, its tiles those of the maps' own grid."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from rasterio.enums import ColorInterp
+from rasterio.windows import Window as RasterioWindow
+
+from aerotask.derivatives.statistics import percentiles_of, raster_statistics
+from aerotask.domain.errors import InvalidInput, TaskFailed
+from aerotask.raster.cog import FULL_DISK_BYTES
+from aerotask.raster.io import GDAL_ERRORS, GDAL_OPTIONS, open_raster, quiet_about_georeference
+from aerotask.raster.tiff.codec import DEFLATE_LEVEL
+from aerotask.raster.windows import windows
+
+TILE_PX = 256
+JPEG_QUALITY = 90
+CACHE_MB = 96
+"""GDAL's block cache while it warps; unset it would take 5 % of the machine's memory."""
+PERCENTS = (2, 98)
+
+_SAMPLE_PX = 1024
+_CHECKED_PX = 2048
+_TICK_S = 0.1
+_WEB_MERCATOR = 3857
+_COLOURS = {ColorInterp.red, ColorInterp.green, ColorInterp.blue}
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What of the source must be so in the COG: the types of its first `colours` bands, those before any alpha."""
+
+    dtypes: tuple[str, ...]
+    colours: int
+
+
+def build_cog(
+    source: Path, target: Path, *, threads: int, on_progress: Callable[[float], None]
+) -> dict[str, Any]:
+    """Write the raster at `source` as a COG at `target`, which must not exist; its statistics and its place.
+
+    GDAL's warp can't be interrupted: where `on_progress` raises, it goes on in its thread until the process ends.
+
+    Raises:
+        InvalidInput: the raster says nowhere where it lies (`not-georeferenced`), or can't be read (the codes are
+            those of `raster.io.open_raster`).
+        OSError: the disk is full (`ENOSPC`).
+        TaskFailed: the warp failed (`cog-failed`), or what was written doesn't read back (`derivative-damaged`).
+    """
+    statistics = raster_statistics(
+        source, threads=threads, on_progress=lambda share: on_progress(0.3 * share)
+    )
+    with open_raster(source) as opened:
+        _refuse_unplaced(opened)
+        _copy(opened, target, _options(opened, threads), lambda share: on_progress(0.3 + 0.5 * share))
+        facts = _Facts(opened.dtypes, sum(colour != ColorInterp.alpha for colour in opened.colorinterp))
+    sample = _check(target, facts, lambda share: on_progress(0.8 + 0.2 * share))
+    bands = [
+        band.to_properties() | {"percentiles": percentiles}
+        for band, percentiles in zip(
+            statistics[: facts.colours], percentiles_of(sample, PERCENTS), strict=True
+        )
+    ]
+    return {"bands": bands, **_place(target)}
+
+
+def _refuse_unplaced(opened: Any) -> None:
+    if not opened.crs or opened.transform.is_identity:
+        raise InvalidInput(
+            "The raster says nowhere where on Earth it lies, so it can't be put on a map; give it a coordinate "
+            "system and a georeference (gdal_translate -a_srs -a_ullr).",
+            code="not-georeferenced",
+        )
+    if any(np.dtype(dtype).kind == "c" for dtype in opened.dtypes):
+        raise InvalidInput("The raster holds complex numbers, which no map shows.", code="unsupported-layout")
+
+
+def _options(opened: Any, threads: int) -> dict[str, Any]:
+    """Lossless, except for photographs: 8-bit red, green and blue where no value stands for "nothing here"."""
+    colours = list(opened.colorinterp)
+    photograph = (
+        set(opened.dtypes) == {"uint8"}
+        and set(colours[:3]) == _COLOURS
+        and colours[3:] in ([], [ColorInterp.alpha])
+        and opened.nodata is None
+    )
+    with_palette = ColorInterp.palette in colours
+    compression: dict[str, Any] = (
+        {"compress": "JPEG", "quality": JPEG_QUALITY}
+        if photograph
+        else {"compress": "DEFLATE", "level": DEFLATE_LEVEL, "predictor": "YES"}
+    )
+    return compression | {
+        "driver": "COG",
+        "tiling_scheme": "GoogleMapsCompatible",
+        "blocksize": TILE_PX,
+        "num_threads": threads,
+        # Between two entries of a colour table, or two classes, there is no mean.
+        "warp_resampling": "NEAREST" if with_palette else "BILINEAR",
+        "overview_resampling": "NEAREST" if with_palette else "AVERAGE",
+        "bigtiff": "IF_SAFER",
+    }
+
+
+def _copy(opened: Any, target: Path, options: dict[str, Any], on_progress: Callable[[float], None]) -> None:
+    warp = _Warp(opened, target, options)
+    warp.start()
+    expected_bytes = max(Path(opened.name).stat().st_size, 1)
+    most_bytes = 0
+    while warp.is_alive():
+        warp.join(_TICK_S)
+        most_bytes = max(most_bytes, _written_bytes(target))
+        on_progress(1 - math.exp(-most_bytes / expected_bytes))
+    if warp.error:
+        if shutil.disk_usage(target.parent).free < FULL_DISK_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from warp.error
+        if isinstance(warp.error, GDAL_ERRORS):
+            raise TaskFailed(
+                f"GDAL could not bring the raster onto a web map ({str(warp.error)[:200]}).",
+                code="cog-failed",
+            ) from warp.error
+        raise warp.error
+
+
+def _written_bytes(target: Path) -> int:
+    """Of the target and of what GDAL writes beside it before and then removes: the warped image, its overviews."""
+    total = 0
+    for file in target.parent.glob(f"{target.name}*"):
+        with suppress(FileNotFoundError):
+            total += file.stat().st_size
+    return total
+
+
+class _Warp(threading.Thread):
+    """The copy in a thread of its own; `error` is what it ended with."""
+
+    def __init__(self, opened: Any, target: Path, options: dict[str, Any]) -> None:
+        super().__init__(name="derivative-cog", daemon=True)
+        self.error: BaseException | None = None
+        self._opened, self._target, self._options = opened, target, options
+
+    def run(self) -> None:
+        try:
+            with rasterio.Env(**{**GDAL_OPTIONS, "GDAL_CACHEMAX": CACHE_MB}), quiet_about_georeference():
+                rasterio.shutil.copy(self._opened, self._target, **self._options)
+        # The thread's edge: it is raised again where the thread was started.
+        except BaseException as error:  # noqa: BLE001
+            self.error = error
+
+
+def _check(target: Path, facts: _Facts, on_progress: Callable[[float], None]) -> Any:
+    """Decode every pixel again, and hold the layout against what was asked for; a small view of the whole.
+
+    Raises:
+        TaskFailed: it isn't so (`derivative-damaged`).
+    """
+    try:
+        with open_raster(target) as made:
+            parts = list(windows((made.height, made.width), (_CHECKED_PX, _CHECKED_PX)))
+            for done, part in enumerate(parts, start=1):
+                made.read(window=RasterioWindow.from_slices(*part))
+                on_progress(done / len(parts))
+            sound = (
+                made.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == "COG"
+                and made.crs.to_epsg() == _WEB_MERCATOR
+                and made.block_shapes[0] == (TILE_PX, TILE_PX)
+                and made.dtypes[: facts.colours] == facts.dtypes[: facts.colours]
+            )
+            level = _small_level(made)
+        with open_raster(target, overview_level=level) as small:
+            sample = small.read(indexes=list(range(1, facts.colours + 1)), masked=True)
+    except InvalidInput as error:
+        raise TaskFailed("The COG can't be read back.", code="derivative-damaged") from error
+    if not sound:
+        raise TaskFailed("The COG doesn't read back as it should.", code="derivative-damaged")
+    return sample
+
+
+def _small_level(made: Any) -> int | None:
+    """The first overview that is small enough to be read whole; None for a raster that is so itself."""
+    longest = max(made.width, made.height)
+    if longest <= _SAMPLE_PX:
+        return None
+    factors = made.overviews(1)
+    fitting = [level for level, factor in enumerate(factors) if longest / factor <= _SAMPLE_PX]
+    return fitting[0] if fitting else len(factors) - 1
+
+
+def _place(target: Path) -> dict[str, Any]:
+    with open_raster(target) as made:
+        return {
+            "width": made.width,
+            "height": made.height,
+            "compression": str(made.tags(ns="IMAGE_STRUCTURE").get("COMPRESSION", "")),
+            "maxZoom": int(made.tags(ns="TILING_SCHEME").get("ZOOM_LEVEL", -1)),
+            "bounds": [float(value) for value in made.bounds],
+        }

@@ -1,0 +1,64 @@
+"""Makes a GeoPackage of a vector file: every layer with every attribute, in its own coordinate system."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aerotask.derivatives.ogr import (
+    Layer,
+    VectorFile,
+    copy_layer,
+    feature_counts,
+    noting_warnings,
+    open_vector,
+    readable,
+)
+from aerotask.domain.errors import TaskFailed
+
+_ID_NAMES = ("fid", "ogc_fid", "gpkg_fid")
+_GEOMETRY_NAMES = ("geom", "geometry", "gpkg_geom")
+
+
+def build_gpkg(source: Path, target: Path, *, on_progress: Callable[[float], None]) -> dict[str, Any]:
+    """Write the layers of the vector file at `source` as a GeoPackage at `target`, which must not exist.
+
+    Features stream from one to the other; memory doesn't depend on their number.
+
+    Raises:
+        InvalidInput: the file can't be read (`unreadable-vector`).
+        TaskFailed: what was written doesn't read back as it should (`derivative-damaged`).
+    """
+    noted: list[str] = []
+    with noting_warnings(noted), readable(source):
+        vector = open_vector(source)
+        for done, layer in enumerate(vector.layers, start=1):
+            copy_layer(vector, layer, target, driver="GPKG", layer_options=_options(layer))
+            on_progress(0.9 * done / len(vector.layers))
+    _check(vector, target)
+    on_progress(1)
+    return {
+        "layers": [
+            {"name": layer.name, "features": layer.features, "crs": layer.crs} for layer in vector.layers
+        ],
+        "warnings": noted,
+    }
+
+
+def _options(layer: Layer) -> dict[str, str]:
+    """Columns of our own that no attribute is called by."""
+    taken = {name.lower() for name in layer.fields}
+    fid = next((name for name in _ID_NAMES if name not in taken), "fid")
+    geometry = next((name for name in _GEOMETRY_NAMES if name not in taken), "geom")
+    return {"FID": fid, "GEOMETRY_NAME": geometry} if layer.geometry_type else {"FID": fid}
+
+
+def _check(vector: VectorFile, target: Path) -> None:
+    found = feature_counts(target)
+    expected = {layer.name: layer.features for layer in vector.layers}
+    if found != expected:
+        raise TaskFailed(
+            f"The GeoPackage doesn't read back as it should: {found} features instead of {expected}.",
+            code="derivative-damaged",
+        )

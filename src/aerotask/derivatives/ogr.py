@@ -1,0 +1,233 @@
+"""The one door through which vector files from outside reach GDAL's drivers in pyogrio.
+
+pyogrio can't be told which driver is to open a file, and some drivers take a file for a description of what to read
+elsewhere: any local file, any address. Those are never registered; a file must begin like what its name says, and
+must have been opened by a driver for that.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aerotask.domain.errors import InvalidInput
+from aerotask.domain.paths import shown
+from aerotask.media.types import suffix_of
+
+POINTERS = (
+    # These take a file for a description of what to open, to fetch or to start elsewhere.
+    *("OGR_VRT", "GDALG", "HTTP", "WFS", "OAPIF", "OGCAPI", "CSW", "EEDA", "ADBC", "Elasticsearch", "Carto"),
+    *("AmigoCloud", "PLSCENES", "NGW", "GPSBabel"),
+    # These would take files for theirs that nothing here is made of.
+    *("GeoRSS", "GTFS", "OSM", "LVBAG", "VDV", "MapML", "ODS", "XLSX", "OpenFileGDB", "AVCBin"),
+)
+"""Drivers that are never registered. (Vector tiles need SQLite's.)"""
+
+# GDAL reads it once, when it registers its drivers, as pyogrio is imported; rasterio's GDAL would read it, too.
+os.environ["OGR_SKIP"] = ",".join(POINTERS)
+
+import pyogrio  # noqa: E402  see above
+import pyogrio.errors  # noqa: E402
+import pyogrio.raw  # noqa: E402
+
+del os.environ["OGR_SKIP"]
+
+GDAL_OPTIONS = {
+    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
+    "GDAL_HTTP_PROXY": "http://127.0.0.1:9",  # where nobody listens
+    "GDAL_HTTP_MAX_RETRY": "0",
+    "GML_SKIP_RESOLVE_ELEMS": "ALL",
+    "OGR_SQLITE_STATIC_VIRTUAL_OGR": "NO",
+    "SHAPE_RESTORE_SHX": "NO",
+}
+"""No network, and nothing that GDAL would repair in silence."""
+
+_HEAD_BYTES = 1024 * 1024
+_REFERRING = re.compile(rb"<OGR[A-Z]*DataSource|gdal_streamed_alg|<GDAL_|<!ENTITY", re.IGNORECASE)
+_XML_ROOT = re.compile(
+    rb"\A(?:\xef\xbb\xbf)?\s*(?:<\?[^>]*\?>|<!--.*?-->|<!DOCTYPE[^>\[]*>|\s)*<([\w.:-]+)", re.DOTALL
+)
+_MAX_WARNINGS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """What files of a suffix must look like, and the drivers that may open them."""
+
+    name: str
+    start: re.Pattern[bytes]
+    drivers: frozenset[str]
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+_KML = frozenset({"LIBKML", "KML"})
+_FORMATS: Mapping[str, _Format] = {
+    "geojson": _Format(
+        "GeoJSON",
+        re.compile(rb"(?:\xef\xbb\xbf)?\s*[{\[]"),
+        frozenset({"GeoJSON", "GeoJSONSeq", "TopoJSON", "ESRIJSON", "JSONFG"}),
+    ),
+    "gpkg": _Format("GeoPackage", re.compile(rb"SQLite format 3\0"), frozenset({"GPKG"})),
+    "shp": _Format("Shapefile", re.compile(rb"\0\0\x27\x0a"), frozenset({"ESRI Shapefile"})),
+    "kml": _Format("KML", re.compile(rb".*", re.DOTALL), _KML),
+    "kmz": _Format("KMZ", re.compile(rb"PK\x03\x04"), _KML),
+    "fgb": _Format("FlatGeobuf", re.compile(rb"fgb.fgb", re.DOTALL), frozenset({"FlatGeobuf"})),
+    "dxf": _Format(
+        "DXF", re.compile(rb"AutoCAD Binary DXF|(?:.{0,4096}\bSECTION\b)", re.DOTALL), frozenset({"DXF"})
+    ),
+    "gml": _Format("GML", re.compile(rb".*", re.DOTALL), frozenset({"GML"}), {"DOWNLOAD_SCHEMA": "NO"}),
+}
+READ_SUFFIXES = frozenset(_FORMATS)
+_ROOTS = {"kml": {b"kml"}, "gml": {b"FeatureCollection"}}
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer of a vector file; `bounds` (west, south, east, north) are in its own coordinate system."""
+
+    name: str
+    crs: str | None
+    geometry_type: str | None
+    fields: tuple[str, ...]
+    features: int
+    bounds: tuple[float, float, float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class VectorFile:
+    """A vector file that has been let in; `options` are what it must be opened with."""
+
+    path: Path
+    layers: tuple[Layer, ...]
+    options: Mapping[str, str]
+
+
+def open_vector(path: Path) -> VectorFile:
+    """The layers of the vector file at `path`.
+
+    Raises:
+        InvalidInput: it isn't what its name says, is damaged, or holds no layer (`unreadable-vector`).
+    """
+    form = _FORMATS.get(suffix_of(path.name))
+    if form is None:
+        raise _unreadable(path, "it is of no kind that is read here")
+    _check_start(path, form)
+    pyogrio.set_gdal_config_options(GDAL_OPTIONS)
+    with readable(path):
+        names = [str(name) for name, _ in pyogrio.list_layers(path)]
+        layers = tuple(_layer(path, name, form) for name in names)
+    if not layers:
+        raise _unreadable(path, "it holds no layer")
+    return VectorFile(path, layers, form.options)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """What GDAL says of a damaged file, as `InvalidInput`."""
+    try:
+        yield
+    except (
+        pyogrio.errors.DataSourceError,
+        pyogrio.errors.DataLayerError,
+        pyogrio.errors.FieldError,
+    ) as error:
+        raise _unreadable(path, _plain(error, path)) from error
+    except (ValueError, RuntimeError, UnicodeError) as error:
+        if isinstance(error, InvalidInput):
+            raise
+        raise _unreadable(path, _plain(error, path)) from error
+
+
+@contextmanager
+def noting_warnings(into: list[str]) -> Iterator[None]:
+    """Collect what GDAL warns of, the first few and each once, instead of letting it pass unseen."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for text in dict.fromkeys(str(warning.message) for warning in caught):
+        if text not in into and len(into) < _MAX_WARNINGS and "'crs' was not provided" not in text:
+            into.append(text[:200])
+
+
+def copy_layer(vector: VectorFile, layer: Layer, target: Path, *, driver: str, **options: Any) -> None:
+    """Stream one layer into a file of another driver; into a GeoPackage that exists, as a further layer."""
+    opened = pyogrio.raw.open_arrow(vector.path, layer=layer.name, use_pyarrow=False, **vector.options)
+    with opened as (about, features):
+        pyogrio.raw.write_arrow(
+            features,
+            target,
+            layer=layer.name,
+            driver=driver,
+            geometry_name=about["geometry_name"] or "wkb_geometry" if layer.geometry_type else None,
+            geometry_type=layer.geometry_type,
+            crs=layer.crs,
+            **options,
+        )
+
+
+def feature_counts(path: Path) -> dict[str, int]:
+    """How many features each layer of a file that we have written has, counted by reading them."""
+    return {
+        str(name): int(pyogrio.read_info(path, layer=name, force_feature_count=True)["features"])
+        for name, _ in pyogrio.list_layers(path)
+    }
+
+
+def _check_start(path: Path, form: _Format) -> None:
+    with path.open("rb") as content:
+        start = content.read(_HEAD_BYTES)
+    if not start:
+        raise _unreadable(path, "it is empty")
+    roots = _ROOTS.get(suffix_of(path.name))
+    if not form.start.match(start) or (roots and _root(start) not in roots):
+        raise _unreadable(path, f"it doesn't begin like a {form.name} file")
+    if form.name == "Shapefile" and _declared_bytes(start) != path.stat().st_size:
+        # GDAL would read on in silence, and give features without geometries.
+        raise _unreadable(path, "it is not as long as its header says, so a part of it is missing")
+    if _REFERRING.search(start):
+        raise _unreadable(path, "it refers to other files; upload those themselves")
+
+
+def _declared_bytes(start: bytes) -> int:
+    """The length of a Shapefile's main file (ESRI Shapefile Technical Description, 1998: 16-bit words at byte 24)."""
+    return 2 * int.from_bytes(start[24:28], "big")
+
+
+def _root(start: bytes) -> bytes | None:
+    """The name of an XML document's root element, without its prefix."""
+    found = _XML_ROOT.match(start)
+    return found.group(1).rpartition(b":")[2] if found else None
+
+
+def _layer(path: Path, name: str, form: _Format) -> Layer:
+    info: Mapping[str, Any] = pyogrio.read_info(
+        path, layer=name, force_feature_count=True, force_total_bounds=True, **form.options
+    )
+    if info["driver"] not in form.drivers:
+        raise _unreadable(path, f"it is no {form.name} file but one for {info['driver']}")
+    bounds = info["total_bounds"]
+    return Layer(
+        name=name,
+        crs=info["crs"],
+        geometry_type=info["geometry_type"],
+        fields=tuple(str(name) for name in info["fields"]),
+        features=int(info["features"]),
+        bounds=None if bounds is None else tuple(float(value) for value in bounds),  # type: ignore[arg-type]
+    )
+
+
+def _plain(error: BaseException, path: Path) -> str:
+    """What GDAL says, without the folder that the file lies in."""
+    return str(error).replace(f"{path.parent}/", "")[:300]
+
+
+def _unreadable(path: Path, why: str) -> InvalidInput:
+    return InvalidInput(
+        f"{shown(path.name)} is not a readable vector file: {why.rstrip('.')}.", code="unreadable-vector"
+    )

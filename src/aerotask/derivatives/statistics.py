@@ -1,0 +1,143 @@
+"""What the values of each band of a raster are like: exact figures of all valid pixels, read once in parts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rasterio.windows import Window as RasterioWindow
+
+from aerotask.raster.io import open_raster
+from aerotask.raster.parallel import Worker, run_in_threads
+from aerotask.raster.windows import Window, unit_shape, windows
+
+_WORKING_BYTES = 16  # for each value, while it is added up as float64
+
+Masked = Any
+"""A numpy masked array, (bands, rows, cols)."""
+
+
+@dataclass(frozen=True, slots=True)
+class BandStatistics:
+    """Of the valid pixels of one band or of a part of it; `spread` is the sum of squared distances from the mean."""
+
+    pixels: int
+    valid: int
+    least: float
+    most: float
+    mean: float
+    spread: float
+
+    def joined(self, other: BandStatistics) -> BandStatistics:
+        """Of both parts together (Chan, Golub, LeVeque: Updating formulae for computing sample variances, 1979)."""
+        if not (self.valid and other.valid):
+            some = self if self.valid else other
+            return BandStatistics(
+                self.pixels + other.pixels, some.valid, some.least, some.most, some.mean, some.spread
+            )
+        valid = self.valid + other.valid
+        apart = other.mean - self.mean
+        return BandStatistics(
+            self.pixels + other.pixels,
+            valid,
+            min(self.least, other.least),
+            max(self.most, other.most),
+            self.mean + apart * other.valid / valid,
+            self.spread + other.spread + apart * apart * self.valid * other.valid / valid,
+        )
+
+    def to_properties(self) -> dict[str, Any]:
+        """As clients see it; without a valid pixel there are no figures."""
+        if not self.valid:
+            return {"validPercent": 0.0}
+        return {
+            "min": self.least,
+            "max": self.most,
+            "mean": self.mean,
+            "std": math.sqrt(self.spread / self.valid),
+            "validPercent": round(100 * self.valid / self.pixels, 4),
+        }
+
+
+def raster_statistics(
+    path: Path, *, threads: int, on_progress: Callable[[float], None]
+) -> list[BandStatistics]:
+    """The statistics of each band of the raster at `path`.
+
+    Raises:
+        InvalidInput: the codes are those of `raster.io.open_raster`.
+    """
+    with open_raster(path) as source:
+        shape_yx = (source.height, source.width)
+        bytes_per_px = source.count * _WORKING_BYTES
+        parts = list(
+            windows(
+                shape_yx,
+                unit_shape(
+                    shape_yx,
+                    tile_yx=(256, 256),
+                    block_yx=source.block_shapes[0],
+                    bytes_per_px=bytes_per_px,
+                ),
+            )
+        )
+    found: list[list[BandStatistics]] = []
+
+    def take(part: list[BandStatistics]) -> None:
+        found.append(part)
+        on_progress(len(found) / len(parts))
+
+    run_in_threads(parts, threads=threads, worker=_reader(path), on_result=take)
+    return [reduce(BandStatistics.joined, of_band) for of_band in zip(*found, strict=True)]
+
+
+def statistics_of(pixels: Masked) -> list[BandStatistics]:
+    """The statistics of each band of an array; NaN and infinities are never valid."""
+    return [_of_band(band) for band in pixels]
+
+
+def percentiles_of(pixels: Masked, percents: Sequence[int]) -> list[dict[str, float]]:
+    """These percentiles of each band of an array; none for a band without a valid pixel."""
+    tables = []
+    for band in pixels:
+        values = _valid(band)
+        found = np.percentile(values, percents) if len(values) else []
+        tables.append({str(percent): float(value) for percent, value in zip(percents, found, strict=False)})
+    return tables
+
+
+def _reader(path: Path) -> Worker[Window, list[BandStatistics]]:
+    @contextmanager
+    def worker() -> Iterator[Callable[[Window], list[BandStatistics]]]:
+        with open_raster(path) as source:
+            yield lambda part: statistics_of(
+                source.read(window=RasterioWindow.from_slices(*part), masked=True)
+            )
+
+    return worker
+
+
+def _of_band(band: Masked) -> BandStatistics:
+    values = _valid(band)
+    if not len(values):
+        return BandStatistics(band.size, 0, math.nan, math.nan, math.nan, 0.0)
+    mean = float(values.mean())
+    return BandStatistics(
+        band.size,
+        len(values),
+        float(values.min()),
+        float(values.max()),
+        mean,
+        float(np.square(values - mean).sum()),
+    )
+
+
+def _valid(band: Masked) -> Any:
+    values = band.compressed().astype(np.float64)
+    return values[np.isfinite(values)]

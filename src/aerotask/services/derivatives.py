@@ -1,0 +1,82 @@
+"""What was made of the entries of a dataset: list, open."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aerotask.blobs.port import BlobStore, OpenBlob
+from aerotask.derivatives.kinds import Kind
+from aerotask.derivatives.sources import paths_beside, source_key
+from aerotask.domain import paths
+from aerotask.domain.access import Caller
+from aerotask.domain.errors import InvalidInput, NotFound
+from aerotask.domain.ids import DatasetId
+from aerotask.services.access import AccessService
+from aerotask.store import derivatives, entries
+from aerotask.store.derivatives import DerivativeRow
+from aerotask.store.engine import Database
+from aerotask.store.entries import FOLDER
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDerivative:
+    """A derivative and its content, held open."""
+
+    row: DerivativeRow
+    content: OpenBlob
+
+
+@dataclass(frozen=True, slots=True)
+class DerivativeService:
+    """Derivatives of entries as these are now; whoever may read a dataset may read them."""
+
+    db: Database
+    blobs: BlobStore
+    access: AccessService
+
+    async def list_of(self, caller: Caller, org_slug: str, slug: str, path: str) -> list[DerivativeRow]:
+        """The derivatives of the entry at `path`, by kind.
+
+        Raises:
+            NotFound: there is nothing at the path.
+            InvalidInput: it is a folder.
+        """
+        target = paths.entry_path(path)
+        dataset = (await self.access.dataset(caller, org_slug, slug)).row
+        async with self.db.read() as connection:
+            return await _rows_of(connection, dataset.id, target)
+
+    async def open(self, caller: Caller, org_slug: str, slug: str, path: str, kind: Kind) -> OpenDerivative:
+        """Open the derivative of that kind for reading.
+
+        Raises:
+            NotFound: there is nothing at the path, or it has none of that kind.
+            InvalidInput: there is a folder at the path.
+        """
+        for _ in range(3):
+            rows = await self.list_of(caller, org_slug, slug, path)
+            row = next((row for row in rows if row.kind == kind), None)
+            if row is None:
+                break
+            # Made anew between the look-up and the opening: look again.
+            with contextlib.suppress(FileNotFoundError):
+                return OpenDerivative(row, await self.blobs.open(row.blob_key))
+        raise NotFound(
+            f"{paths.shown(path)} has no derivative '{kind}'; submit a task of the tool 'build'.",
+            code="no-such-derivative",
+        )
+
+
+async def _rows_of(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> list[DerivativeRow]:
+    here = await entries.find(connection, dataset_id, path)
+    if here is None:
+        raise NotFound(f"The dataset has no entry {paths.shown(path)}.", code="no-such-entry")
+    if here.type == FOLDER:
+        raise InvalidInput(f"{paths.shown(path)} is a folder; name a file.", code="not-a-file")
+    beside = paths_beside(path)
+    others = await entries.find_named(connection, dataset_id, beside) if beside else []
+    hashes = {row.path: row.sha256 for row in (here, *others) if row.type != FOLDER}
+    return await derivatives.find_of(connection, dataset_id, source_key(path, hashes))

@@ -1,0 +1,55 @@
+"""Small point clouds made on the spot, and COPC files as laspy's reader sees them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import laspy
+import numpy as np
+from numpy.typing import NDArray
+from pyproj import CRS
+
+Numbers = NDArray[Any]
+
+
+def nothing(_share: float) -> None:
+    """Progress that nobody looks at."""
+
+
+def write_cloud(
+    path: Path, xyz: Numbers, *, point_format: int = 3, version: str = "1.2", extra: bool = False
+) -> Path:
+    """Write points (x, y, z in three columns) in EPSG:32632 with every attribute of the format filled at random."""
+    header = laspy.LasHeader(point_format=point_format, version=version)
+    header.scales, header.offsets = np.full(3, 0.001), np.array([500_000.0, 5_000_000.0, 0.0])
+    header.add_crs(CRS.from_epsg(32632), keep_compatibility=point_format < 6)
+    if extra:
+        header.add_extra_dim(laspy.ExtraBytesParams("height", np.float32))
+    cloud = laspy.LasData(header)
+    cloud.x, cloud.y, cloud.z = xyz.T
+    random = np.random.default_rng(3)
+    for dimension in cloud.point_format.dimensions:
+        if dimension.name in {"X", "Y", "Z"}:
+            continue
+        if dimension.name in {"gps_time", "height"}:
+            cloud[dimension.name] = random.random(len(xyz))
+        elif dimension.name == "scan_angle_rank":
+            cloud[dimension.name] = random.integers(-90, 91, len(xyz))
+        else:
+            cloud[dimension.name] = random.integers(0, 2 ** min(dimension.num_bits, 15), len(xyz))
+    cloud.write(path)
+    return path
+
+
+def hills(points: int, *, seed: int = 1) -> Numbers:
+    """Points on a rolling surface of 200 m × 100 m, denser in one corner."""
+    random = np.random.default_rng(seed)
+    x, y = 200 * random.random(points) ** 2, 100 * random.random(points) ** 2
+    return np.column_stack([500_000 + x, 5_000_000 + y, 10 * np.sin(x / 20) + random.random(points)])
+
+
+def records(cloud: Any) -> Numbers:
+    """The stored records in one order that depends on nothing but their bytes."""
+    array = np.ascontiguousarray(cloud.array)
+    return np.sort(array.view(f"V{array.itemsize}").reshape(-1))

@@ -1,0 +1,241 @@
+"""COPC by our own writer, read back by laspy's reader: the same points, in an octree that is one."""
+
+import itertools
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import laspy
+import numpy as np
+import pytest
+from tests.derivatives.clouds import Numbers, hills, nothing, records, write_cloud
+
+from aerotask.derivatives.copc import octree
+from aerotask.derivatives.copc.build import build_copc
+from aerotask.derivatives.copc.cube import Bounds, cube_around, key_of
+from aerotask.derivatives.copc.octree import LEAF_POINTS, Bucket, Octree, sorted_bucket
+from aerotask.domain.errors import InvalidInput
+
+
+def points_of(path: Path) -> Any:
+    """Every point that laspy's COPC reader finds by walking the octree."""
+    with laspy.CopcReader.open(str(path)) as reader:
+        return reader.query()
+
+
+def built(source: Path, **options: Any) -> Path:
+    target = source.parent / "made.copc.laz"
+    target.unlink(missing_ok=True)
+    build_copc(source, target, on_progress=nothing, **options)
+    return target
+
+
+def nodes_of(path: Path) -> dict[tuple[int, int, int, int], int]:
+    """The points of each node, from the hierarchy as the specification lays it out."""
+    content = path.read_bytes()
+    at, size = struct.unpack_from("<QQ", content, 375 + 54 + 40)
+    entries = struct.iter_unpack("<4iQii", content[at : at + size])
+    return {entry[:4]: entry[6] for entry in entries}
+
+
+@pytest.mark.parametrize(
+    ("point_format", "version"),
+    [(0, "1.2"), (1, "1.2"), (2, "1.2"), (3, "1.2"), (6, "1.4"), (7, "1.4"), (8, "1.4")],
+)
+def test_every_attribute_of_every_point_is_kept(tmp_path: Path, point_format: int, version: str) -> None:
+    source = write_cloud(
+        tmp_path / "a.laz", hills(3000), point_format=point_format, version=version, extra=True
+    )
+    target = built(source)
+    made, before = points_of(target), laspy.read(source)
+    assert made.point_format.id == {0: 6, 1: 6, 2: 7, 3: 7}.get(point_format, point_format)
+    # laspy knows how to convert formats, too.
+    after = laspy.convert(before, point_format_id=made.point_format.id)
+    order, expected = (
+        np.lexsort([made["Z"], made["Y"], made["X"]]),
+        np.lexsort([after["Z"], after["Y"], after["X"]]),
+    )
+    for name in after.point_format.dimension_names:
+        if name == "scan_angle" and point_format < 6:
+            angles = np.asarray(before["scan_angle_rank"])[expected]
+            assert np.allclose(np.asarray(made[name])[order] * 0.006, angles, atol=0.003)
+        else:
+            assert np.array_equal(np.asarray(made[name])[order], np.asarray(after[name])[expected]), name
+
+
+def test_a_cloud_that_is_stored_as_copc_stores_it_has_the_same_records(tmp_path: Path) -> None:
+    source = write_cloud(tmp_path / "a.laz", hills(250_000), point_format=7, version="1.4", extra=True)
+    assert np.array_equal(records(points_of(built(source))), records(laspy.read(source).points))
+
+
+def test_header_and_bounds_tell_of_the_same_cloud(tmp_path: Path) -> None:
+    source = write_cloud(tmp_path / "a.las", hills(5000), point_format=1)
+    before = laspy.read(source)
+    with laspy.CopcReader.open(str(built(source))) as made:
+        assert made.header.point_count == 5000
+        assert made.header.mins.tolist() == before.header.mins.tolist()
+        assert made.header.maxs.tolist() == before.header.maxs.tolist()
+        assert made.header.parse_crs().to_epsg() == 32632
+        assert sum(made.header.number_of_points_by_return) == np.count_nonzero(before["return_number"])
+        half = made.copc_info.halfsize
+        assert half == pytest.approx(max(before.header.maxs - before.header.mins) / 2)
+        assert made.copc_info.center.tolist() == pytest.approx((before.header.mins + half).tolist())
+        assert made.copc_info.gps_min == before["gps_time"].min()
+        assert made.copc_info.gps_max == before["gps_time"].max()
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cloud that needs an octree of several levels."""
+    return write_cloud(
+        tmp_path_factory.mktemp("clouds") / "big.laz", hills(450_000), point_format=7, version="1.4"
+    )
+
+
+def test_nodes_lie_in_their_parents_and_hold_no_more_than_a_leaf_may(big: Path) -> None:
+    nodes = nodes_of(built(big))
+    assert sum(nodes.values()) == 450_000
+    for level, x, y, z in nodes:
+        assert level == 0 or (level - 1, x >> 1, y >> 1, z >> 1) in nodes
+        assert max(x, y, z) < 2**level
+    parents = {(level - 1, x >> 1, y >> 1, z >> 1) for level, x, y, z in nodes}
+    assert all(points <= LEAF_POINTS for node, points in nodes.items() if node not in parents)
+    assert len({level for level, *_ in nodes}) > 2
+
+
+def test_each_level_shows_the_whole_cloud_more_densely(big: Path) -> None:
+    with laspy.CopcReader.open(str(built(big))) as reader:
+        whole = reader.header.maxs - reader.header.mins
+        coarse = reader.query(level=0)
+        assert 1000 < len(coarse) < len(reader.query(level=1))
+        shown = np.ptp(np.column_stack([coarse.x, coarse.y, coarse.z]), axis=0)
+        assert np.all(shown > 0.98 * whole)
+
+
+def test_points_are_where_their_node_is(big: Path) -> None:
+    target = built(big)
+    with laspy.CopcReader.open(str(target)) as reader:
+        info = reader.copc_info
+        low = info.center - info.halfsize
+        bounds = laspy.Bounds(low, low + info.halfsize)  # the first child of the root
+        found = reader.query(bounds=bounds)
+    everything = points_of(target)
+    places = np.column_stack([everything.x, everything.y, everything.z])
+    inside = np.all(places <= low + info.halfsize, axis=1)
+    assert len(found) == np.count_nonzero(inside)
+
+
+def test_a_cloud_too_large_for_memory_gives_the_same_points(big: Path) -> None:
+    target = built(big, points_at_once=60_000)
+    assert np.array_equal(records(points_of(target)), records(laspy.read(big).points))
+    nodes = nodes_of(target)
+    assert all(level == 0 or (level - 1, x >> 1, y >> 1, z >> 1) in nodes for level, x, y, z in nodes)
+    assert sorted(path.name for path in big.parent.iterdir()) == ["big.laz", "made.copc.laz"]
+
+
+def test_buckets_deal_points_to_the_nodes_as_one_bucket_does() -> None:
+    """A node that a bucket's edge cuts gets its points from both sides, and each voxel one point."""
+    codes = np.sort(np.random.default_rng(5).integers(0, 1 << 60, 40_000).astype(np.uint64))
+    numbers = np.arange(len(codes))
+    edges = [0, 1 << 57, 5 << 57, 1 << 60]
+
+    def buckets() -> Iterator[Bucket]:
+        for first, stop in itertools.pairwise(edges):
+            inside = (codes >= first) & (codes < stop)
+            yield Bucket(numbers[inside], codes[inside], first, stop)
+
+    cut = Octree(leaf_points=500)
+    pieces = {node.key: node.records for bucket in buckets() for node in cut.nodes(bucket)}
+    whole = {node.key: node.records for node in Octree(leaf_points=500).nodes(Bucket(numbers, codes))}
+    assert pieces.keys() == whole.keys()
+    assert sorted(itertools.chain(*(part.tolist() for part in pieces.values()))) == numbers.tolist()
+    root = np.sort(codes[pieces[key_of(0, 0)]])
+    assert len(root) == len(np.unique(codes >> np.uint64(39))) == len(np.unique(root >> np.uint64(39)))
+
+
+def test_codes_interleave_the_axes() -> None:
+    cells = np.zeros(3, [(name, "i4") for name in "XYZ"])
+    for at, name in enumerate("XYZ"):
+        cells[name][at] = 1 << 20
+    cube = cube_around(Bounds((0, 0, 0), (1 << 20,) * 3), (1.0, 1.0, 1.0))
+    ones = sum(1 << 3 * bit for bit in range(20))
+    assert cube.codes(cells).tolist() == [ones, ones << 1, ones << 2]
+    assert key_of(2, 0b101_010) == (2, 0b01 << 1 | 0, 0b01, 0b10)
+
+
+@pytest.mark.parametrize(
+    "xyz",
+    [
+        np.array([[500_000.0, 5_000_000.0, 3.0]]),
+        np.tile([[500_001.0, 5_000_000.5, 3.0]], (200_000, 1)),
+        np.concatenate([hills(150_000), [[900_000.0, 5_400_000.0, 9.0]]]),
+    ],
+    ids=["one point", "all in one place", "one far away"],
+)
+def test_odd_clouds_keep_their_points(tmp_path: Path, xyz: Numbers) -> None:
+    source = write_cloud(tmp_path / "a.laz", xyz, point_format=6, version="1.4")
+    for at_once in (None, 50_000):
+        made = points_of(built(source, points_at_once=at_once))
+        assert np.array_equal(records(made), records(laspy.read(source).points))
+
+
+def test_the_same_cloud_gives_the_same_file(tmp_path: Path) -> None:
+    source = write_cloud(tmp_path / "a.laz", hills(120_000), point_format=6, version="1.4")
+    assert built(source).read_bytes() == built(source).read_bytes()
+
+
+def test_a_damaged_cloud_says_so(tmp_path: Path) -> None:
+    whole = write_cloud(tmp_path / "whole.laz", hills(20_000)).read_bytes()
+    plain = write_cloud(tmp_path / "whole.las", hills(2000)).read_bytes()
+    damaged = {
+        "half.laz": (whole[: len(whole) // 2], "damaged or incomplete|ends after"),
+        "half.las": (plain[: len(plain) // 2], "damaged or incomplete|ends after"),
+        "head.laz": (whole[:100], "begin|damaged"),
+        "empty.laz": (b"", "it is empty"),
+        "text.las": (b"x" * 5000, "doesn't begin like"),
+        "boast.las": (
+            plain[:107] + struct.pack("<I", 2**32 - 1) + plain[111:],
+            "declares 4,294,967,295 points",
+        ),
+        "records.las": (plain[:100] + struct.pack("<I", 2**31) + plain[104:], "header is damaged"),
+        "scrambled.laz": (whole[:1500] + bytes(reversed(whole[1500:])), "damaged or incomplete|ends after"),
+    }
+    for name, (content, words) in damaged.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InvalidInput, match=words) as refused:
+            build_copc(tmp_path / name, tmp_path / f"{name}.copc", on_progress=nothing)
+        assert refused.value.code == "unreadable-cloud", name
+
+
+def test_an_empty_cloud_and_waveforms_are_refused(tmp_path: Path) -> None:
+    empty = write_cloud(tmp_path / "empty.las", np.zeros((0, 3)))
+    with pytest.raises(InvalidInput, match="no points"):
+        build_copc(empty, tmp_path / "a", on_progress=nothing)
+    waves = write_cloud(tmp_path / "waves.las", hills(10), point_format=4, version="1.3")
+    with pytest.raises(InvalidInput, match="waveforms") as refused:
+        build_copc(waves, tmp_path / "b", on_progress=nothing)
+    assert refused.value.code == "unsupported-layout"
+
+
+def test_real_clouds_keep_count_bounds_and_colours(real_data: Path, tmp_path: Path) -> None:
+    for name in ("brighton/model.laz", "demo/point_cloud.laz"):
+        source, target = real_data / name, tmp_path / "made.copc.laz"
+        target.unlink(missing_ok=True)
+        told = build_copc(source, target, on_progress=nothing)
+        before, made = laspy.read(source), points_of(target)
+        assert told["points"] == len(made) == before.header.point_count
+        # The header of this file has bounds from before its coordinates were rounded to its own scale.
+        tolerance = before.header.scales / 2 + 1e-6
+        assert np.all(
+            np.abs(np.array(told["bounds"]) - [before.header.mins, before.header.maxs]) <= tolerance
+        )
+        for dimension in ("X", "Y", "Z", "red", "green", "blue", "intensity"):
+            assert np.array_equal(np.sort(made[dimension]), np.sort(before[dimension]))
+
+
+def test_the_cells_are_small_enough_for_the_deepest_level() -> None:
+    assert octree.DEEPEST == 13
+    one = np.zeros(4, [(name, "i4") for name in "XYZ"])
+    bucket = sorted_bucket(one, np.zeros(4, np.uint64))
+    assert [len(node.records) for node in Octree(leaf_points=1).nodes(bucket)] == [1, 1, 1, 1]

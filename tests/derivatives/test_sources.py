@@ -1,0 +1,33 @@
+"""What belongs to an entry, and what a derivative is kept under."""
+
+import pytest
+
+from aerotask.derivatives.sources import check_complete, paths_beside, source_key
+from aerotask.domain.errors import InvalidInput
+
+SHP, SHX, DBF = "a" * 64, "b" * 64, "c" * 64
+
+
+def test_an_entry_by_itself_is_kept_under_its_own_hash() -> None:
+    assert source_key("a/b.tif", {"a/b.tif": SHP, "a/b.dbf": DBF}) == SHP
+
+
+def test_what_belongs_to_an_entry_counts_whatever_the_names() -> None:
+    whole = source_key("a/roads.shp", {"a/roads.shp": SHP, "a/roads.shx": SHX, "a/roads.dbf": DBF})
+    assert len(whole) == 64
+    assert whole not in {SHP, SHX, DBF}
+    assert whole == source_key(
+        "WAYS.SHP", {"WAYS.SHP": SHP, "WAYS.SHX": SHX, "WAYS.DBF": DBF, "roads.prj": "d"}
+    )
+    assert whole != source_key("a/roads.shp", {"a/roads.shp": SHP, "a/roads.shx": SHX, "a/roads.dbf": SHP})
+    assert whole != source_key("a/roads.shp", {"a/roads.shp": SHP, "a/roads.shx": SHX})
+
+
+def test_a_shapefile_needs_its_index() -> None:
+    assert "x/roads.shx" in paths_beside("x/roads.shp")
+    assert paths_beside("x/cloud.laz") == ()
+    check_complete("x/roads.shp", {"x/roads.SHX": SHX})
+    check_complete("x/field.tif", {})
+    with pytest.raises(InvalidInput, match=r"'roads\.shx'") as refused:
+        check_complete("x/roads.shp", {"roads.shx": SHX, "x/roads.dbf": DBF})
+    assert refused.value.code == "missing-sidecar"

@@ -1,0 +1,289 @@
+"""build as a tool: what it refuses, plans, makes and tells, over a folder of files of every kind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import laspy
+import numpy as np
+import pyogrio
+import pytest
+from rio_cogeo.cogeo import cog_validate
+from tests.derivatives.clouds import hills, write_cloud
+from tests.derivatives.test_nxz import HUGE, INSTALLED, TETRAHEDRON, needs_meshlab
+from tests.derivatives.test_vectors import write_trees
+from tests.raster.rasters import slope, write_raster
+
+from aerotask.derivatives.kinds import FACTS, Kind
+from aerotask.derivatives.sources import source_key
+from aerotask.domain.errors import InvalidInput, TaskFailed
+from aerotask.sdk import Cancelled, DatasetView
+from aerotask.sdk.run import LogLine, Progress, Run
+from aerotask.sdk.testing import Outcome, ToolBench
+from aerotask.tools.build import Build, BuildParams
+
+TOOL = Build()
+EXPECTED = {
+    ("cloud.laz", "copc"),
+    ("field.tif", "cog"),
+    ("maps/parcels.geojson", "pmtiles"),
+    ("maps/parcels.geojson", "gpkg"),
+    ("maps/roads.shp", "pmtiles"),
+    ("maps/roads.shp", "gpkg"),
+} | ({("model.obj", "nxz")} if INSTALLED else set())
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> ToolBench:
+    """A dataset with one file of each kind, and some that nothing is made of."""
+    dataset, workdir = tmp_path / "dataset", tmp_path / "work"
+    (dataset / "maps").mkdir(parents=True)
+    workdir.mkdir()
+    write_raster(dataset / "field.tif", slope((300, 260)), nodata=-1)
+    write_cloud(dataset / "cloud.laz", hills(2000))
+    write_trees(dataset / "maps" / "parcels.geojson", driver="GeoJSON")
+    write_trees(dataset / "maps" / "roads.shp", driver="ESRI Shapefile")
+    (dataset / "model.obj").write_text(TETRAHEDRON, encoding="ascii")
+    (dataset / "notes.md").write_text("# Notes", encoding="utf-8")
+    return ToolBench(dataset, workdir)
+
+
+def outcomes(outcome: Outcome) -> dict[tuple[str, str], str]:
+    return {(each["path"], each["kind"]): each["outcome"] for each in outcome.result["derivatives"]}
+
+
+def kept(outcome: Outcome) -> dict[tuple[str, str], Path]:
+    return {(made.of, made.kind): made.path for made in outcome.changes.derivatives}
+
+
+def view_of(bench: ToolBench, *paths: str, **changes: Any) -> DatasetView:
+    view = bench.view()
+    return DatasetView(view.slug, {path: view.entries[path] for path in paths or view.entries}, **changes)
+
+
+def test_a_dataset_gets_every_derivative_it_lacks(bench: ToolBench) -> None:
+    outcome = bench.run(TOOL, {})
+    made = kept(outcome)
+    assert made.keys() == EXPECTED
+    assert outcome.result["built"] == len(EXPECTED)
+    assert cog_validate(made["field.tif", "cog"])[0]
+    with laspy.CopcReader.open(str(made["cloud.laz", "copc"])) as reader:
+        assert reader.header.point_count == 2000
+    assert pyogrio.read_info(made["maps/roads.shp", "gpkg"])["features"] == 60
+    assert pyogrio.read_info(made["maps/parcels.geojson", "pmtiles"])["driver"] == "PMTiles"
+    assert json.loads(json.dumps(outcome.result, allow_nan=False)) == outcome.result
+    assert outcome.changes.edits == ()
+
+
+def test_the_plan_names_what_is_read_and_what_it_changes(bench: ToolBench) -> None:
+    plan = bench.check(TOOL, {})
+    entries = ("cloud.laz", "field.tif", "maps/parcels.geojson", "maps/roads.shp", "model.obj")
+    assert plan.writes == entries
+    beside = [f"maps/roads.{suffix}" for suffix in ("cpg", "dbf", "prj", "shx")]
+    assert sorted(plan.reads) == sorted([*entries, *beside])
+    assert bench.check(TOOL, {"path": "maps"}).writes == entries[2:4]
+    alone = bench.check(TOOL, {"path": "field.tif"})
+    assert alone.reads == alone.writes == ("field.tif",)
+    assert alone.estimated_output_bytes == max(64 * 1024, 6 * (bench.dataset / "field.tif").stat().st_size)
+
+
+def test_very_many_entries_are_named_by_their_folder(tmp_path: Path) -> None:
+    (tmp_path / "many").mkdir()
+    for number in range(101):
+        (tmp_path / "many" / f"{number}.laz").write_bytes(b"x")
+    bench = ToolBench(tmp_path, tmp_path)
+    assert bench.check(TOOL, {"path": "many"}).writes == ("many",)
+    assert bench.check(TOOL, {}).writes == ("",)
+
+
+def test_the_parameters_name_what_the_platform_must_fetch() -> None:
+    assert BuildParams().entry_paths() == ("",)
+    assert BuildParams(path="a/b.tif").entry_paths() == ("a/b.tif",)
+    assert "a/b.shx" in BuildParams(path="a/b.shp").entry_paths()
+
+
+def test_what_has_been_made_of_the_same_content_is_not_planned_again(bench: ToolBench) -> None:
+    entries = bench.view().entries
+    hashes = {path: entry.sha256 for path, entry in entries.items()}
+    everything = {
+        (source_key(path, hashes), kind, FACTS[kind].builder)
+        for path, kinds in {
+            "field.tif": [Kind.COG],
+            "cloud.laz": [Kind.COPC],
+            "model.obj": [Kind.NXZ],
+            "maps/roads.shp": [Kind.PMTILES, Kind.GPKG],
+            "maps/parcels.geojson": [Kind.PMTILES],
+        }.items()
+        for kind in kinds
+    }
+    derived = frozenset(everything)
+    assert TOOL.plan(BuildParams(), view_of(bench, derived=derived)).writes == ("maps/parcels.geojson",)
+    older = frozenset((key, kind, "0") for key, kind, _ in derived)
+    assert len(TOOL.plan(BuildParams(), view_of(bench, derived=older)).writes) == 5
+    assert len(TOOL.plan(BuildParams(force=True), view_of(bench, derived=derived)).writes) == 5
+    (bench.dataset / "maps" / "roads.dbf").write_bytes(b"other attributes")
+    assert "maps/roads.shp" in TOOL.plan(BuildParams(), view_of(bench, derived=derived)).writes
+
+
+def run_with(bench: ToolBench, derived: frozenset[tuple[str, str, str]], **params: Any) -> Mapping[str, Any]:
+    """The result of a run that is told which derivatives there are by now."""
+    events: list[Progress | LogLine] = []
+    run = Run(
+        inputs={"cloud.laz": bench.dataset / "cloud.laz"},
+        workdir=bench.workdir,
+        threads=1,
+        emit=events.append,
+        derived=derived,
+    )
+    TOOL.run(BuildParams(path="cloud.laz", **params), run)
+    return run.changes().result or {}
+
+
+def test_what_another_task_has_made_meanwhile_is_not_made_again(bench: ToolBench) -> None:
+    there = frozenset({("cloud.laz", "copc", FACTS[Kind.COPC].builder)})
+    assert run_with(bench, there)["derivatives"] == [
+        {"path": "cloud.laz", "kind": "copc", "outcome": "present"}
+    ]
+    assert run_with(bench, there, force=True)["built"] == 1
+
+
+BAD: dict[str, bytes] = {
+    "bad/empty.tif": b"",
+    "bad/empty.laz": b"",
+    "bad/empty.geojson": b"",
+    "bad/empty.shp": b"",
+    "bad/empty.ply": b"",
+    "bad/huge.ply": HUGE,
+    "bad/text.tif": b"no raster",
+}
+
+
+def test_damaged_entries_stop_no_other_and_are_told_of_by_name(bench: ToolBench) -> None:
+    (bench.dataset / "bad").mkdir()
+    for name, content in BAD.items():
+        (bench.dataset / name).write_bytes(content)
+    whole = (bench.dataset / "cloud.laz").read_bytes()
+    (bench.dataset / "bad" / "half.laz").write_bytes(whole[: len(whole) // 2])
+    roads = (bench.dataset / "maps" / "roads.shp").read_bytes()
+    (bench.dataset / "bad" / "lonely.shp").write_bytes(roads)
+    before = {path: path.read_bytes() for path in bench.dataset.rglob("*") if path.is_file()}
+
+    outcome = bench.run(TOOL, {})
+    assert kept(outcome).keys() == EXPECTED
+    failures = {
+        (each["path"], each["kind"]): each
+        for each in outcome.result["derivatives"]
+        if each["outcome"] == "failed" and each["path"].startswith("bad/")
+    }
+    assert {path for path, _ in failures} == {*BAD, "bad/half.laz", "bad/lonely.shp"}
+    assert failures["bad/half.laz", "copc"]["code"] == "unreadable-cloud"
+    assert failures["bad/lonely.shp", "gpkg"]["code"] == "missing-sidecar"
+    assert "'lonely.shx'" in failures["bad/lonely.shp", "gpkg"]["message"]
+    assert all(each["message"].endswith(".") for each in failures.values())
+    assert any("half.laz" in line for line in outcome.log)
+    assert {path: path.read_bytes() for path in bench.dataset.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("notes.md", "nothing-to-build"),
+        ("absent.tif", "no-such-entry"),
+        ("maps/lonely.shp", "missing-sidecar"),
+    ],
+)
+def test_what_can_not_work_is_refused_at_submit(bench: ToolBench, path: str, code: str) -> None:
+    (bench.dataset / "maps" / "lonely.shp").write_bytes(b"x")
+    with pytest.raises(InvalidInput) as refused:
+        bench.check(TOOL, {"path": path})
+    assert refused.value.code == code
+
+
+@pytest.mark.skipif(INSTALLED, reason="pymeshlab is installed")
+def test_a_mesh_without_meshlab_is_refused_at_submit_and_told_of_in_a_dataset(bench: ToolBench) -> None:
+    with pytest.raises(InvalidInput, match="pip install pymeshlab") as refused:
+        bench.check(TOOL, {"path": "model.obj"})
+    assert refused.value.code == "derivative-unavailable"
+    [told] = [each for each in bench.run(TOOL, {}).result["derivatives"] if each["path"] == "model.obj"]
+    assert (told["outcome"], told["code"]) == ("failed", "derivative-unavailable")
+
+
+@needs_meshlab
+def test_a_mesh_is_built_by_name(bench: ToolBench) -> None:
+    assert outcomes(bench.run(TOOL, {"path": "model.obj"})) == {("model.obj", "nxz"): "built"}
+
+
+def test_a_task_for_one_entry_that_gets_nothing_fails(bench: ToolBench) -> None:
+    (bench.dataset / "a.laz").write_bytes(b"no cloud")
+    with pytest.raises(InvalidInput) as refused:
+        bench.run(TOOL, {"path": "a.laz"})
+    assert refused.value.code == "unreadable-cloud"
+
+
+def test_one_kind_may_fail_where_the_other_is_made(bench: ToolBench) -> None:
+    (bench.dataset / "maps" / "roads.prj").unlink()
+    assert outcomes(bench.run(TOOL, {"path": "maps/roads.shp"})) == {
+        ("maps/roads.shp", "pmtiles"): "skipped",
+        ("maps/roads.shp", "gpkg"): "built",
+    }
+
+
+def test_a_plain_image_is_passed_over_in_a_dataset(bench: ToolBench) -> None:
+    write_raster(bench.dataset / "photo.tif", slope((40, 40)), crs=None)
+    assert outcomes(bench.run(TOOL, {}))["photo.tif", "cog"] == "skipped"
+    indexed = ToolBench(bench.dataset, bench.workdir, describe=lambda _path: ("image", {}))
+    assert "photo.tif" not in indexed.check(TOOL, {}).reads
+    with pytest.raises(InvalidInput) as refused:
+        indexed.check(TOOL, {"path": "photo.tif"})
+    assert refused.value.code == "nothing-to-build"
+
+
+def test_progress_rises_with_the_work(bench: ToolBench) -> None:
+    steps = bench.run(TOOL, {}).progress
+    assert all(before.fraction <= after.fraction for before, after in pairwise(steps))
+    assert steps[-1].fraction == pytest.approx(1)
+    phases = list(dict.fromkeys(step.phase for step in steps if step.phase))
+    assert "cog of field.tif" in phases
+
+
+def test_a_cancelled_build_stops_at_once(bench: ToolBench) -> None:
+    def cancel(event: Progress | LogLine) -> None:
+        if isinstance(event, Progress) and event.fraction > 0:
+            raise Cancelled
+
+    run = Run(
+        inputs={"cloud.laz": bench.dataset / "cloud.laz"}, workdir=bench.workdir, threads=1, emit=cancel
+    )
+    with pytest.raises(Cancelled):
+        TOOL.run(BuildParams(), run)
+    assert run.changes().derivatives == ()
+
+
+def test_a_run_may_only_give_derivatives_of_what_it_reads(bench: ToolBench) -> None:
+    run = Run(inputs={}, workdir=bench.workdir, threads=1, emit=lambda _event: None)
+    (bench.workdir / "a").write_bytes(b"a")
+    with pytest.raises(TaskFailed):
+        run.put_derivative(bench.workdir / "a", of="other.tif", kind="cog", builder="1", properties={})
+
+
+def test_an_empty_dataset_needs_nothing(tmp_path: Path) -> None:
+    bench = ToolBench(tmp_path, tmp_path)
+    assert bench.run(TOOL, {}).result == {
+        "built": 0,
+        "present": 0,
+        "skipped": 0,
+        "failed": 0,
+        "derivatives": [],
+    }
+
+
+def test_real_files_of_every_kind(real_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    outcome = ToolBench(real_data / "demo", tmp_path / "work").run(TOOL, {})
+    built = {each for each, how in outcomes(outcome).items() if how == "built"}
+    assert {("orthophoto.tif", "cog"), ("orthophoto-2025.tif", "cog"), ("point_cloud.laz", "copc")} <= built
+    assert np.all([path.stat().st_size > 1000 for path in kept(outcome).values()])
