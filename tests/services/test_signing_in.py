@@ -22,7 +22,7 @@ from aerotask.services.signing_in import SignInService
 from aerotask.services.tokens import Tokens
 from aerotask.store import sign_ins, users
 from aerotask.store.engine import Database
-from aerotask.store.models import AuditEvent, SignInAttempts
+from aerotask.store.models import AuditEvent, SignInAttempts, User
 
 PASSWORD = "a long enough password"
 HERE = Caller(None, None, address="192.0.2.1")
@@ -119,10 +119,10 @@ async def test_a_hash_of_older_parameters_is_renewed_at_the_next_sign_in(databas
         await known(at)
         old = PasswordHasher(1, 128, 1).hash(PASSWORD)
         async with database.begin() as connection:
-            await connection.execute(update(users.User).values(password_hash=old))
+            await connection.execute(update(User).values(password_hash=old))
         assert await at.works("admin", PASSWORD)
         async with database.read() as connection:
-            renewed = (await connection.execute(select(users.User.password_hash))).scalar_one()
+            renewed = (await connection.execute(select(User.password_hash))).scalar_one()
         assert renewed != old
         assert await at.works("admin", PASSWORD)
 
