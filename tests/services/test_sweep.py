@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import func, insert, select, text, update
@@ -26,7 +27,7 @@ from aerotask.store.entries import Content
 from aerotask.store.leases import MadeArtifact, Report
 from aerotask.store.locks import LockSpace
 from aerotask.store.logs import LogLimits
-from aerotask.store.models import Artifact, IdempotencyKey, Task
+from aerotask.store.models import Artifact, AuditEvent, IdempotencyKey, SignInAttempts, Task
 from aerotask.wiring import Platform
 
 DAY_S = 24 * 3600
@@ -334,6 +335,16 @@ async def many_idempotency_keys(yard: Yard, count: int) -> None:
         await connection.execute(insert(IdempotencyKey).values(created_at=db_now(plus_s=-2 * DAY_S)), rows)
 
 
+async def old_audit_events_and_sign_ins(yard: Yard, count: int) -> None:
+    async with yard.rows.db.begin() as connection:
+        for number in range(count):
+            event = {"id": uuid4(), "actor": "x", "action": "signed-in", "target": "x"}
+            await connection.execute(insert(AuditEvent).values(**event, at=db_now(plus_s=-366 * DAY_S)))
+            failed = {"bucket": f"account:{number}", "failures": 1}
+            over = insert(SignInAttempts).values(**failed, window_ends_at=db_now(plus_s=-1))
+            await connection.execute(over)
+
+
 # Two workers, and other servers' clocks
 
 
@@ -345,12 +356,15 @@ async def test_two_workers_at_once_do_it_once(yard: Yard, sweep: Sweep) -> None:
     for _ in range(5):
         await yard.blob()
     await overdue(yard, 5)
+    await old_audit_events_and_sign_ins(yard, 5)
     run = {
         Sweep.ARTIFACTS: SweepService.expired_artifacts,
         Sweep.OLD_TASKS: SweepService.old_tasks,
         Sweep.ORPHANS: SweepService.orphans,
         Sweep.UNSENT_HINTS: SweepService.unsent_hints,
         Sweep.IDEMPOTENCY_KEYS: SweepService.old_idempotency_keys,
+        Sweep.AUDIT_EVENTS: SweepService.old_audit_events,
+        Sweep.SIGN_IN_ATTEMPTS: SweepService.old_sign_in_attempts,
     }[sweep]
     counts = await asyncio.gather(*(run(yard.worker) for _ in range(4)))
     assert sum(counts) == (1100 if sweep is Sweep.IDEMPOTENCY_KEYS else 5)
