@@ -104,3 +104,9 @@ async def test_a_part_is_not_held_in_memory() -> None:
             taken += len(piece)
             assert asked * 65536 - taken <= 3 * 65536
     assert taken == 99 * 65536
+
+
+@pytest.mark.parametrize("name", ["正射影像.tif", "fü.tif", "\U0001f681.tif"])
+async def test_a_file_name_may_be_written_in_any_script(name: str) -> None:
+    form = FORM.replace(b'filename="a.txt"', f'filename="{name}"'.encode())
+    assert await read([form]) == EXPECTED

@@ -72,7 +72,7 @@ def test_tags_waits_events_and_plain_logs_are_described(document: dict[str, Any]
     status, events, output = (
         document["paths"][f"{task}{part}"]["get"] for part in ("", "/events", "/output")
     )
-    assert set(status["responses"]) == {"200", "304", "400", "401", "404", "503"}
+    assert set(status["responses"]) == {"200", "304", "400", "401", "404", "414", "503"}
     wait = next(parameter for parameter in status["parameters"] if parameter["name"] == "wait")
     assert (wait["schema"]["minimum"], wait["schema"]["maximum"]) == (0, 30)
     assert list(events["responses"]["200"]["content"]) == ["text/event-stream"]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from aerotask.domain.access import (
@@ -75,3 +77,11 @@ def test_anonymous_tasks_belong_to_nobody_who_is_anonymous() -> None:
 
 def test_whoever_lost_the_right_to_read_manages_nothing() -> None:
     assert not may_manage_task(caller(), frozenset(), OTHER)
+
+
+def test_a_key_for_reading_takes_every_other_right_away_even_from_administrators() -> None:
+    for holder in (caller(OWNER), caller(is_admin=True), caller()):
+        reading = replace(holder, read_only=True)
+        assert rights_in(reading, standing(Membership.ADMIN)) == {R}
+        assert not may_manage_task(reading, frozenset({R}), reading.user_id)
+    assert rights_in(replace(caller(), read_only=True), standing()) == set()

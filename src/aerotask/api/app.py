@@ -120,9 +120,11 @@ def _describe(method: str, operation: dict[str, Any]) -> None:
     answers = operation["responses"]
     if errors.MEDIA_TYPE not in answers.get("422", {}).get("content", {}):
         answers.pop("422", None)  # the framework's own, which is 400 here
-    described = errors.problems(400, 403)
+    described = errors.problems(400, 403, 414)
     if operation.get("parameters") or operation.get("requestBody"):
         answers.setdefault("400", described[400])
+    if operation.get("parameters"):
+        answers.setdefault("414", described[414])
     if method not in {"get", "head"} and "401" in answers:
         answers.setdefault("403", described[403])  # for keys that may only read
 

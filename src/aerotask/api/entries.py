@@ -52,8 +52,8 @@ _RAW: dict[str, Any] = {
 }
 _LIST: dict[int | str, dict[str, Any]] = {200: {"model": list[EntryAnswer]}}
 FILE_ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The content.", "content": {"application/octet-stream": {}}},
-    206: {"description": "The ranges that were asked for.", "content": {"application/octet-stream": {}}},
+    200: {"description": "The content.", "content": {"*/*": {}}},
+    206: {"description": "The ranges that were asked for.", "content": {"*/*": {}}},
     304: {"description": "The client has this content."},
 }
 

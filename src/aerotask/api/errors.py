@@ -15,6 +15,7 @@ from pydantic.alias_generators import to_camel
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from aerotask.domain.errors import (
     AerotaskError,
@@ -123,6 +124,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(AerotaskError, _aerotask_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(ClientDisconnect, _gone_away)
     app.add_exception_handler(DBAPIError, _database_error)
     app.add_exception_handler(PoolTimeout, _unavailable)
     app.add_exception_handler(OSError, _unavailable)
@@ -176,6 +178,11 @@ async def _http_error(_request: Request, error: Exception) -> Response:
     status = error.status_code
     code = HTTPStatus(status).phrase.lower().replace(" ", "-")
     return problem(status, code, str(error.detail), headers=error.headers)
+
+
+async def _gone_away(_request: Request, _error: Exception) -> Response:
+    """Whoever asked has hung up in the middle of the body: nobody reads this, and nothing is wrong here."""
+    return problem(400, "invalid-request", "The body ended too early.")
 
 
 async def _database_error(request: Request, error: Exception) -> Response:

@@ -109,7 +109,8 @@ class FormReader:
 
     def _on_header_end(self) -> None:
         if self._header_name.lower() == b"content-disposition":
-            self._head.disposition = self._header_value.decode("utf-8", "replace")
+            # As the bytes that they are, whatever they mean: the library turns them back into these very bytes.
+            self._head.disposition = self._header_value.decode("latin-1")
         self._header_name = self._header_value = b""
 
     def _on_headers_finished(self) -> None:

@@ -44,8 +44,8 @@ from aerotask.store.tasks import TaskFilter
 router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}/tasks", tags=["tasks"], route_class=StrictRoute)
 
 _RESULT: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The artifact.", "content": {"application/octet-stream": {}}},
-    206: {"description": "The ranges that were asked for.", "content": {"application/octet-stream": {}}},
+    200: {"description": "The artifact.", "content": {"*/*": {}}},
+    206: {"description": "The ranges that were asked for.", "content": {"*/*": {}}},
     304: {"description": "The client has this content."},
 }
 IdempotencyKey = Annotated[

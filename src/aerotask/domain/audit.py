@@ -21,6 +21,7 @@ class Action(StrEnum):
     USER_DELETED = "user-deleted"
     MEMBER_SET = "member-set"
     MEMBER_REMOVED = "member-removed"
+    OWNER_CHANGED = "owner-changed"
     VISIBILITY_CHANGED = "visibility-changed"
     ORG_DELETED = "org-deleted"
     DATASET_DELETED = "dataset-deleted"

@@ -12,12 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aerotask.blobs.port import Blob, BlobStore, OpenBlob
 from aerotask.domain import paths
 from aerotask.domain.access import Access, Caller
+from aerotask.domain.audit import Action
 from aerotask.domain.errors import AerotaskError, Conflict, InvalidInput, NotFound
 from aerotask.domain.ids import DatasetId
 from aerotask.media.types import shapefiles_beside, type_by_name
 from aerotask.services.access import AccessService
 from aerotask.services.storage import UNLIMITED, StorageLimits, refuse_beyond, within_limits
-from aerotask.store import entries, indexing, locks, orgs
+from aerotask.store import audit, entries, indexing, locks, orgs
 from aerotask.store.engine import Database
 from aerotask.store.entries import FOLDER, Content, EntryRow
 from aerotask.store.locks import LockSpace
@@ -172,8 +173,10 @@ class EntryService:
         dataset = (await self.access.dataset(caller, org_slug, slug, to=Access.DELETE)).row
         async with self.db.begin() as connection:
             gone = await remove_content(connection, dataset.id, target)
-        if not gone:
-            raise no_entry(target)
+            if not gone:
+                raise no_entry(target)
+            address = f"/orgs/{org_slug}/ds/{slug}/obj/{target}"
+            await audit.record(connection, caller, Action.ENTRY_DELETED, address, entries=len(gone))
         return gone
 
     async def refuse_early(self, dataset_id: DatasetId, path: str, *, announced_bytes: int) -> None:

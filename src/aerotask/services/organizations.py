@@ -8,10 +8,11 @@ from sqlalchemy.exc import IntegrityError
 
 from aerotask.domain import paths
 from aerotask.domain.access import Access, Caller, Membership, Visibility, rights_in, rights_on
+from aerotask.domain.audit import Action
 from aerotask.domain.errors import Conflict, Forbidden, InvalidInput, NotFound
 from aerotask.domain.ids import DatasetId, OrgId, new_id
 from aerotask.services.access import AccessService, require_user
-from aerotask.store import orgs, removal, users
+from aerotask.store import audit, orgs, removal, users
 from aerotask.store.engine import Database
 from aerotask.store.orgs import DatasetRow, MemberRow, OrgRow
 
@@ -90,6 +91,7 @@ class OrganizationService:
             if user is None or user.is_deactivated:
                 raise InvalidInput(f"There is no user '{to}' who could own it.", code="no-such-user")
             await orgs.transfer_org(connection, org.id, user.id)
+            await audit.record(connection, caller, Action.OWNER_CHANGED, f"/orgs/{org.slug}", now=to)
 
     async def delete_org(self, caller: Caller, slug: str) -> None:
         """Remove an organization with everything in it; for its administrators.
@@ -99,6 +101,7 @@ class OrganizationService:
         org = await self.access.org(caller, slug, to=Access.ADMIN)
         async with self.db.begin() as connection:
             await orgs.mark_org_deleted(connection, org.id)
+            await audit.record(connection, caller, Action.ORG_DELETED, f"/orgs/{slug}")
         await self._cancel_tasks(caller, removal.in_org(org.id))
 
     async def list_members(self, caller: Caller, slug: str) -> list[MemberRow]:
@@ -119,6 +122,8 @@ class OrganizationService:
             if user is None:
                 raise InvalidInput(f"There is no user '{user_name}'.", code="no-such-user")
             await orgs.set_member(connection, org.id, user.id, permissions)
+            target = f"/orgs/{slug}/members/{user_name}"
+            await audit.record(connection, caller, Action.MEMBER_SET, target, permissions=permissions)
 
     async def remove_member(self, caller: Caller, slug: str, user_name: str) -> None:
         """Take a member's permissions away; for the organization's administrators.
@@ -131,6 +136,8 @@ class OrganizationService:
             user = await users.find_by_name(connection, user_name)
             if user is None or not await orgs.remove_member(connection, org.id, user.id):
                 raise NotFound(f"'{user_name}' is no member of '{slug}'.")
+            target = f"/orgs/{slug}/members/{user_name}"
+            await audit.record(connection, caller, Action.MEMBER_REMOVED, target)
 
     async def list_datasets(self, caller: Caller, org_slug: str) -> list[DatasetRow]:
         """The datasets that the caller may see; unlisted ones are shown to members alone."""
@@ -190,6 +197,9 @@ class OrganizationService:
             await orgs.update_dataset(
                 connection, row.id, name=name or slug, tagline=tagline, visibility=visibility
             )
+            if visibility is not row.visibility:
+                target = f"/orgs/{org_slug}/ds/{slug}"
+                await audit.record(connection, caller, Action.VISIBILITY_CHANGED, target, now=visibility)
         return (await self.access.dataset(caller, org_slug, slug)).row
 
     async def rename_dataset(self, caller: Caller, org_slug: str, slug: str, *, to_slug: str) -> DatasetRow:
@@ -216,6 +226,7 @@ class OrganizationService:
         row = (await self.access.dataset(caller, org_slug, slug, to=Access.ADMIN)).row
         async with self.db.begin() as connection:
             await orgs.mark_dataset_deleted(connection, row.id)
+            await audit.record(connection, caller, Action.DATASET_DELETED, f"/orgs/{org_slug}/ds/{slug}")
         await self._cancel_tasks(caller, removal.in_dataset(row.id))
 
     async def _cancel_tasks(self, caller: Caller, which: removal.Which) -> None:

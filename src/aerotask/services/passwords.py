@@ -69,10 +69,7 @@ class Passwords:
             InvalidInput: the password won't do.
             LimitReached: too many wait already.
         """
-        if not MIN_CHARS <= len(password) <= MAX_CHARS:
-            raise InvalidInput(
-                f"A password has {MIN_CHARS} to {MAX_CHARS} characters.", code="invalid-password"
-            )
+        check_password(password)
         return await self._in_turn(lambda: self._hasher.hash(password))
 
     async def rehash(self, hashed: str, password: str) -> str | None:
@@ -105,6 +102,16 @@ class Passwords:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         finally:
             self._waiting -= 1
+
+
+def check_password(password: str) -> None:
+    """Refuse what is no password.
+
+    Raises:
+        InvalidInput: it is too short or too long.
+    """
+    if not MIN_CHARS <= len(password) <= MAX_CHARS:
+        raise InvalidInput(f"A password has {MIN_CHARS} to {MAX_CHARS} characters.", code="invalid-password")
 
 
 def open_passwords() -> Passwords:

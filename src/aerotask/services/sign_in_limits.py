@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass, field
 from hashlib import sha256
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from aerotask.domain.access import Caller
 from aerotask.domain.audit import Action
 from aerotask.domain.errors import LimitReached
@@ -62,10 +64,9 @@ class SignInLimits:
                     await audit.record(connection, caller, Action.SIGN_INS_LIMITED, bucket)
         return Try(account, address)
 
-    async def forgive(self, attempt: Try) -> None:
-        """The try has succeeded."""
-        async with self.db.begin() as connection:
-            await sign_ins.forgive(connection, account=attempt.account, address=attempt.address)
+    async def forgive(self, connection: AsyncConnection, attempt: Try) -> None:
+        """Within the caller's transaction: the try has succeeded."""
+        await sign_ins.forgive(connection, account=attempt.account, address=attempt.address)
         self._full.pop(attempt.account, None)
 
     def _limit(self, bucket: str) -> int:

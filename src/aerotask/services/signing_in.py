@@ -9,7 +9,7 @@ from aerotask.domain.audit import Action
 from aerotask.domain.errors import Forbidden, Unauthenticated
 from aerotask.domain.ids import UserId
 from aerotask.services.access import require_user
-from aerotask.services.passwords import Passwords
+from aerotask.services.passwords import Passwords, check_password
 from aerotask.services.sign_in_limits import SignInLimits
 from aerotask.services.tokens import Token, Tokens
 from aerotask.store import audit, users
@@ -42,13 +42,16 @@ class SignInService:
             hashed = await users.password_hash(connection, user.id) if user else None
         fits = await self.passwords.fits(hashed, password)
         if user is None or hashed is None or not fits or user.is_deactivated:
-            await self._note(caller, Action.SIGN_IN_FAILED, user.user_name if user else NOBODY)
+            await self._note_failure(caller, user.user_name if user else NOBODY)
             raise Unauthenticated("The user name or the password is wrong.", code="bad-credentials")
         token = self.tokens.give(user.id, user.user_name, epoch=user.token_epoch)
-        await self.limits.forgive(attempt)
-        await self._renew(user.id, hashed, password)
+        renewed = await self.passwords.rehash(hashed, password)
         signed_in = Caller(user.id, user.user_name, address=caller.address)
-        await self._note(signed_in, Action.SIGNED_IN, user.user_name)
+        async with self.db.begin() as connection:
+            await self.limits.forgive(connection, attempt)
+            await audit.record(connection, signed_in, Action.SIGNED_IN, user.user_name)
+            if renewed is not None:
+                await users.renew_password_hash(connection, user.id, renewed, instead_of=hashed)
         return token
 
     async def refresh(self, caller: Caller) -> Token:
@@ -80,31 +83,26 @@ class SignInService:
             LimitReached: the old password was wrong too often.
         """
         user_id = require_session(caller)
+        check_password(new)
         attempt = await self.limits.admit(caller, caller.display_name)
         async with self.db.read() as connection:
             user = await users.find(connection, user_id)
             hashed = await users.password_hash(connection, user_id) if user else None
         if not await self.passwords.fits(hashed, old):
-            await self._note(caller, Action.SIGN_IN_FAILED, caller.display_name)
+            await self._note_failure(caller, caller.display_name)
             raise Unauthenticated("The old password is wrong.", code="bad-credentials")
-        await self.limits.forgive(attempt)
         replacement = await self.passwords.hash(new)
         async with self.db.begin() as connection:
+            await self.limits.forgive(connection, attempt)
             epoch = await users.change_password_hash(connection, user_id, replacement, instead_of=hashed)
             if user is None or epoch is None:  # somebody else was faster
                 raise Unauthenticated("The old password is wrong.", code="bad-credentials")
             await audit.record(connection, caller, Action.PASSWORD_CHANGED, user.user_name)
         return self.tokens.give(user_id, user.user_name, epoch=epoch)
 
-    async def _renew(self, user_id: UserId, hashed: str, password: str) -> None:
-        renewed = await self.passwords.rehash(hashed, password)
-        if renewed is not None:
-            async with self.db.begin() as connection:
-                await users.renew_password_hash(connection, user_id, renewed, instead_of=hashed)
-
-    async def _note(self, by: Caller, action: Action, user_name: str) -> None:
+    async def _note_failure(self, by: Caller, user_name: str) -> None:
         async with self.db.begin() as connection:
-            await audit.record(connection, by, action, user_name)
+            await audit.record(connection, by, Action.SIGN_IN_FAILED, user_name)
 
 
 def require_person(caller: Caller) -> UserId:

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 
 from aerotask.blobs.port import BlobStore, OpenBlob
 from aerotask.domain.access import Access, Caller, may_manage_task
+from aerotask.domain.audit import Action
 from aerotask.domain.errors import Conflict, Forbidden, Gone, NotFound
 from aerotask.domain.ids import TaskId
 from aerotask.domain.states import TaskState
 from aerotask.services.access import AccessService, OpenDataset, require_admin, require_user
 from aerotask.services.callbacks import owe
-from aerotask.store import callbacks, logs, steering, tasks
+from aerotask.store import audit, callbacks, logs, steering, tasks
 from aerotask.store.callbacks import CallbackRow
 from aerotask.store.engine import Database
 from aerotask.store.logs import LogPage
@@ -172,13 +173,16 @@ class TaskService:
             Forbidden: the task is somebody else's and the caller is no administrator.
             NotFound: the dataset has no such task.
         """
-        dataset, _ = await self.managed(caller, org_slug, slug, task_id)
+        dataset, task = await self.managed(caller, org_slug, slug, task_id)
         async with self.db.begin() as connection:
             deletion = await steering.delete_one(connection, dataset.row.id, task_id, by=caller.display_name)
             if deletion is None:
                 raise _no_task(task_id)
             if deletion.moved:
                 await owe(connection, [task_id])
+            if deletion.moved and task.user_id != caller.user_id:
+                target = f"/orgs/{org_slug}/ds/{slug}/tasks/{task_id}"
+                await audit.record(connection, caller, Action.TASK_CANCELLED, target, was=task.state)
         await self._remove_blobs(deletion.blob_keys)
         return TaskState.DELETED
 

@@ -132,7 +132,7 @@ async def _that_take_effect(
     """
     if not edits:
         return []
-    # Also where nothing is cautious: whoever deletes a dataset locks it first, and then its tasks.
+    # Also where nothing is cautious: the tree before the task's row, in one order for all runs.
     await lock_tree(connection, dataset_id)
     puts = [edit for edit in edits if isinstance(edit, StoredPut) and edit.existing is not Existing.REPLACE]
     there = set(await files_among(connection, dataset_id, [edit.at for edit in puts]))

@@ -118,6 +118,6 @@ def _basis(count: int) -> Floats | Points:
     at = (np.arange(count) + 0.5) / count
     basis = np.ones((count, _NODES.size))
     for node, position in enumerate(_NODES):
-        for other in _NODES[_NODES != position]:
+        for other in _NODES[position != _NODES]:
             basis[:, node] *= (at - other) / (position - other)
     return basis

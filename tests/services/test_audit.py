@@ -1,0 +1,94 @@
+"""The audit log: who reads it, what a filter lets through, and how long it is kept."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import select, text, update
+from tests.store.conftest import add_user
+
+from aerotask.domain.access import ANONYMOUS, Caller
+from aerotask.domain.audit import Action
+from aerotask.domain.errors import Forbidden, Unauthenticated
+from aerotask.services.audit import AuditService
+from aerotask.store import audit
+from aerotask.store.audit import AuditFilter
+from aerotask.store.engine import Database
+from aerotask.store.models import AuditEvent, SignInAttempts
+from aerotask.store.sign_ins import count_one
+from aerotask.wiring import Platform
+
+ALICE = Caller(None, "alice", address="192.0.2.1")
+
+
+async def admin(database: Database) -> Caller:
+    return Caller(await add_user(database, "root"), "root", is_admin=True)
+
+
+async def note(database: Database, *actions: Action, target: str = "thing") -> None:
+    async with database.begin() as connection:
+        for action in actions:
+            await audit.record(connection, ALICE, action, target, why="because")
+
+
+async def test_only_administrators_read_it(database: Database) -> None:
+    service = AuditService(database)
+    user = Caller(await add_user(database, "user"), "user")
+    for caller, refusal in ((ANONYMOUS, Unauthenticated), (user, Forbidden)):
+        with pytest.raises(refusal):
+            await service.page(caller, AuditFilter(), skip=0, take=1)
+
+
+async def test_it_is_read_newest_first_and_page_by_page(database: Database) -> None:
+    await note(database, Action.SIGNED_IN, Action.KEY_CREATED, Action.KEY_REVOKED)
+    service, caller = AuditService(database), await admin(database)
+    page = await service.page(caller, AuditFilter(), skip=1, take=1)
+    assert ([row.action for row in page.items], page.total) == ([Action.KEY_CREATED], 3)
+    (row,) = page.items
+    assert (row.actor, row.address, row.target, row.details) == (
+        "alice",
+        "192.0.2.1",
+        "thing",
+        {"why": "because"},
+    )
+    which = AuditFilter(action=Action.SIGNED_IN, actor="alice", target="thing")
+    assert (await service.page(caller, which, skip=0, take=50)).total == 1
+    assert (await service.page(caller, AuditFilter(actor="bob"), skip=0, take=50)).total == 0
+
+
+async def test_what_people_put_into_names_is_made_harmless(database: Database) -> None:
+    await note(database, Action.ENTRY_DELETED, target="a\x1b[2J\0b\nc" + "x" * 2000)
+    async with database.read() as connection:
+        target = (await connection.execute(select(AuditEvent.target))).scalar_one()
+    assert target.startswith("a [2J b cx")
+    assert len(target) == 512
+
+
+async def test_a_deed_that_is_undone_leaves_no_trace_of_having_been_done(database: Database) -> None:
+    async with database.engine.connect() as connection:
+        await audit.record(connection, ALICE, Action.ORG_DELETED, "acme")
+        await connection.rollback()
+    async with database.read() as connection:
+        assert (await connection.execute(select(AuditEvent.id))).all() == []
+
+
+async def test_it_is_kept_for_as_long_as_the_setting_says(platform: Platform) -> None:
+    await note(platform.db, Action.SIGNED_IN, Action.SIGNED_IN)
+    assert await platform.sweep.old_audit_events() == 0
+    async with platform.db.begin() as connection:
+        aged = update(AuditEvent).values(at=text("now() - interval '366 days'"))
+        await connection.execute(aged)
+    await note(platform.db, Action.KEY_CREATED)
+    assert await platform.sweep.old_audit_events() == 2
+    async with platform.db.read() as connection:
+        kept = (await connection.execute(select(AuditEvent.action))).scalars().all()
+    assert kept == [Action.KEY_CREATED]
+
+
+async def test_failed_sign_ins_are_forgotten_after_their_window(platform: Platform) -> None:
+    async with platform.db.begin() as connection:
+        await count_one(connection, "account:x", window_s=300)
+        await count_one(connection, "account:y", window_s=300)
+        over = update(SignInAttempts).where(SignInAttempts.bucket == "account:x")
+        await connection.execute(over.values(window_ends_at=text("now() - interval '1 s'")))
+    assert await platform.sweep.old_sign_in_attempts() == 1
+    assert await platform.sweep.old_sign_in_attempts() == 0
