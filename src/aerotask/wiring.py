@@ -25,7 +25,6 @@ from aerotask.services.following import FollowService
 from aerotask.services.hints import HintSender
 from aerotask.services.organizations import OrganizationService
 from aerotask.services.quota import Quotas
-from aerotask.services.removal import RemovalSweep
 from aerotask.services.rerun import RerunService
 from aerotask.services.storage import StorageLimits
 from aerotask.services.submit import SubmitService
@@ -66,7 +65,6 @@ class Platform:
     follow: FollowService
     hints: HintSender
     sweep: SweepService
-    removal: RemovalSweep
 
 
 @asynccontextmanager
@@ -102,7 +100,6 @@ def _assemble(settings: Settings, db: Database, dispatcher: Dispatcher, registry
     storage = _storage_limits(settings)
     entries = EntryService(db, blobs, access, settings.max_object_bytes, storage)
     files = GrowingFiles(settings.storage_folder / "uploads")
-    sweep = SweepService(db, blobs, dispatcher, _sweep_limits(settings))
     changes = TaskChanges(settings.database_url.get_secret_value())
     return Platform(
         settings=settings,
@@ -127,8 +124,7 @@ def _assemble(settings: Settings, db: Database, dispatcher: Dispatcher, registry
         callbacks=callbacks,
         follow=FollowService(tasks, changes, settings.events_keepalive_s),
         hints=hints,
-        sweep=sweep,
-        removal=RemovalSweep(sweep, files),
+        sweep=SweepService(db, blobs, dispatcher, _sweep_limits(settings), files),
     )
 
 

@@ -337,7 +337,7 @@ async def many_idempotency_keys(yard: Yard, count: int) -> None:
 async def deleted_dataset(yard: Yard, slug: str) -> None:
     dataset = await add_dataset(yard.rows.db, yard.rows.user_id, slug)
     async with yard.rows.db.begin() as connection:
-        await orgs.mark_dataset_deleted(connection, dataset.dataset_id)
+        await orgs.delete_dataset(connection, dataset.dataset_id)
 
 
 async def expired_upload(yard: Yard) -> None:
@@ -374,8 +374,8 @@ async def test_two_workers_at_once_do_it_once(yard: Yard, sweep: Sweep) -> None:
         Sweep.ORPHANS: yard.worker.orphans,
         Sweep.UNSENT_HINTS: yard.worker.unsent_hints,
         Sweep.IDEMPOTENCY_KEYS: yard.worker.old_idempotency_keys,
-        Sweep.UPLOADS: yard.platform.removal.expired_uploads,
-        Sweep.DELETED: yard.platform.removal.deleted,
+        Sweep.UPLOADS: yard.platform.sweep.expired_uploads,
+        Sweep.DELETED: yard.platform.sweep.deleted,
     }[sweep]
     counts = await asyncio.gather(*(run() for _ in range(4)))
     assert sum(counts) == (1100 if sweep is Sweep.IDEMPOTENCY_KEYS else 5)

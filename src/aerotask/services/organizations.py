@@ -98,7 +98,7 @@ class OrganizationService:
         """
         org = await self.access.org(caller, slug, to=Access.ADMIN)
         async with self.db.begin() as connection:
-            await orgs.mark_org_deleted(connection, org.id)
+            await orgs.delete_org(connection, org.id)
         await self._cancel_tasks(caller, removal.in_org(org.id))
 
     async def list_members(self, caller: Caller, slug: str) -> list[MemberRow]:
@@ -215,7 +215,7 @@ class OrganizationService:
         """
         row = (await self.access.dataset(caller, org_slug, slug, to=Access.ADMIN)).row
         async with self.db.begin() as connection:
-            await orgs.mark_dataset_deleted(connection, row.id)
+            await orgs.delete_dataset(connection, row.id)
         await self._cancel_tasks(caller, removal.in_dataset(row.id))
 
     async def _cancel_tasks(self, caller: Caller, which: removal.Which) -> None:

@@ -67,6 +67,11 @@ _UNLIMITED = text(
 )
 
 
+async def take_your_time(connection: AsyncConnection) -> None:
+    """Let this transaction last for as long as its statements are quick enough each."""
+    await connection.execute(_UNLIMITED)
+
+
 async def held_during(connection: AsyncConnection, work: Awaitable[T]) -> T:
     """Do the work while this transaction holds its locks, however long it takes.
 

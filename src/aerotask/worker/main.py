@@ -18,7 +18,6 @@ import structlog
 from aerotask.cancelling import end
 from aerotask.config import Settings
 from aerotask.dispatch.arq import ArqListener
-from aerotask.services.removal import RemovalSweep
 from aerotask.services.sweep import SweepService
 from aerotask.store.callbacks import CHANNEL as CALLBACKS_CHANNEL
 from aerotask.store.indexing import CHANNEL as ENTRIES_CHANNEL
@@ -74,7 +73,7 @@ async def run_worker(settings: Settings) -> None:
             listener.run(lambda _hint: slots.wake()),
             indexer.run(),
             courier.run(),
-            *_sweeps(platform.sweep, platform.removal, settings),
+            *_sweeps(platform.sweep, settings),
         ]
         _log.info("worker.started", worker_no=worker_no, slots=settings.worker_slots)
         await _run_beside(background, present, slots)
@@ -142,14 +141,14 @@ def _slot_limits(settings: Settings) -> SlotLimits:
     )
 
 
-def _sweeps(sweep: SweepService, removal: RemovalSweep, settings: Settings) -> list[Awaitable[None]]:
+def _sweeps(sweep: SweepService, settings: Settings) -> list[Awaitable[None]]:
     return [
         _every(settings.sweep_s, sweep.expired_artifacts),
         _every(settings.sweep_s, sweep.unsent_hints),
         _every(settings.sweep_s, sweep.old_tasks),
         _every(settings.sweep_s, sweep.old_idempotency_keys),
-        _every(settings.sweep_s, removal.expired_uploads),
-        _every(settings.sweep_s, removal.deleted),
+        _every(settings.sweep_s, sweep.expired_uploads),
+        _every(settings.sweep_s, sweep.deleted),
         _every(max(settings.sweep_s, settings.blob_grace_s / 4), sweep.orphans),
     ]
 
