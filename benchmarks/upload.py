@@ -1,4 +1,4 @@
-"""An upload of 2 GiB over HTTP: throughput, and the memory of the API while it lasts, beside `cp` and sha256sum.
+"""Uploads of 2 GiB over HTTP, whole and resumable: throughput, and the API's memory, beside `cp` and sha256sum.
 
 python benchmarks/upload.py
 """
@@ -12,7 +12,10 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import httpx
 import psutil
@@ -23,6 +26,7 @@ from aerotask.stack import running_stack
 MIB = 1024 * 1024
 SIZE_BYTES = 2048 * MIB
 PASSWORD = "only for this benchmark"
+DATASET = "/orgs/bench/ds/bench"
 
 
 def main() -> None:
@@ -35,10 +39,15 @@ def main() -> None:
         settings = {"AEROTASK_ADMIN_PASSWORD": PASSWORD}
         with running_stack(owned, workers=0, settings=settings, log=log) as stack:
             assert stack.api is not None
-            raw_s, before, highest = upload(stack.address, stack.api.pid, source, digest, form=False)
-            show("PUT, raw body", raw_s, copy_s, before, highest)
-            form_s, before, highest = upload(stack.address, stack.api.pid, source, digest, form=True)
-            show("POST, form", form_s, copy_s, before, highest)
+            ways: dict[str, Callable[[httpx.Client, BinaryIO], None]] = {
+                "PUT, raw body": put_raw,
+                "POST, form": post_form,
+                "tus, one part": partial(send_parts, part_bytes=SIZE_BYTES),
+                "tus, 8 MiB": partial(send_parts, part_bytes=8 * MIB),
+            }
+            for name, way in ways.items():
+                took, before, highest = upload(stack.address, stack.api.pid, source, digest, way)
+                show(name, took, copy_s, before, highest)
         owned.discard()
     print(f"cp of the same file: {copy_s:.2f} s; sha256sum: {hash_s:.2f} s")
     shutil.rmtree(folder)
@@ -60,7 +69,34 @@ def timed(command: list[str]) -> float:
     return time.perf_counter() - started
 
 
-def upload(address: str, pid: int, source: Path, digest: str, *, form: bool) -> tuple[float, int, int]:
+def put_raw(client: httpx.Client, file: BinaryIO) -> None:
+    client.put(f"{DATASET}/obj/big.bin", content=iter(lambda: file.read(MIB), b"")).raise_for_status()
+
+
+def post_form(client: httpx.Client, file: BinaryIO) -> None:
+    data, files = {"path": "big.bin"}, {"file": ("big.bin", file)}
+    client.post(f"{DATASET}/obj", data=data, files=files).raise_for_status()
+
+
+def send_parts(client: httpx.Client, file: BinaryIO, *, part_bytes: int) -> None:
+    """By the tus protocol, in parts of that size."""
+    tus = {"Tus-Resumable": "1.0.0"}
+    told = {"Upload-Length": str(SIZE_BYTES), "Upload-Metadata": "path YmlnLmJpbg=="}
+    created = client.post(f"{DATASET}/uploads", headers={**tus, **told}).raise_for_status()
+    for offset in range(0, SIZE_BYTES, part_bytes):
+        headers = {
+            **tus,
+            "Upload-Offset": str(offset),
+            "Content-Type": "application/offset+octet-stream",
+            "Content-Length": str(part_bytes),
+        }
+        pieces = (file.read(MIB) for _ in range(part_bytes // MIB))
+        client.patch(created.headers["location"], headers=headers, content=pieces).raise_for_status()
+
+
+def upload(
+    address: str, pid: int, source: Path, digest: str, way: Callable[[httpx.Client, BinaryIO], None]
+) -> tuple[float, int, int]:
     """Seconds, and the API's memory before and at its highest."""
     api = psutil.Process(pid)
     done, peak = threading.Event(), [0]
@@ -80,16 +116,11 @@ def upload(address: str, pid: int, source: Path, digest: str, *, form: bool) -> 
         watcher.start()
         started = time.perf_counter()
         with source.open("rb") as file:
-            if form:
-                data, files = {"path": "form.bin"}, {"file": ("form.bin", file)}
-                answer = client.post("/orgs/bench/ds/bench/obj", data=data, files=files)
-            else:
-                pieces = iter(lambda: file.read(MIB), b"")
-                answer = client.put("/orgs/bench/ds/bench/obj/raw.bin", content=pieces)
+            way(client, file)
         took = time.perf_counter() - started
         done.set()
         watcher.join()
-        assert answer.json()["hash"] == digest
+        assert client.get(f"{DATASET}/list").json()[0]["hash"] == digest
     return took, before, peak[0]
 
 

@@ -38,7 +38,6 @@ from aerotask.services.keys import KeyService
 from aerotask.services.organizations import OrganizationService
 from aerotask.services.passwords import Passwords, open_passwords
 from aerotask.services.quota import Quotas
-from aerotask.services.removal import RemovalSweep
 from aerotask.services.rerun import RerunService
 from aerotask.services.sign_in_limits import SignInLimits
 from aerotask.services.signing_in import SignInService
@@ -93,7 +92,6 @@ class Platform:
     follow: FollowService
     hints: HintSender
     sweep: SweepService
-    removal: RemovalSweep
     viewing: ViewingService
 
 
@@ -139,7 +137,6 @@ def _assemble(
     storage = _storage_limits(settings)
     entries = EntryService(db, blobs, access, settings.max_object_bytes, storage)
     files = GrowingFiles(settings.storage_folder / "uploads")
-    sweep = SweepService(db, blobs, dispatcher, _sweep_limits(settings))
     changes = TaskChanges(settings.database_url.get_secret_value())
     return Platform(
         settings=settings,
@@ -167,8 +164,7 @@ def _assemble(
         callbacks=callbacks,
         follow=FollowService(tasks, changes, settings.events_keepalive_s),
         hints=hints,
-        sweep=sweep,
-        removal=RemovalSweep(sweep, files),
+        sweep=SweepService(db, blobs, dispatcher, _sweep_limits(settings), files),
         viewing=ViewingService(
             db=db,
             access=access,

@@ -48,6 +48,16 @@ def test_every_route_of_the_main_job_is_described(document: dict[str, Any]) -> N
         f"GET {here}/build/{{path}}",
         f"GET {here}/build/{{path}}/{{kind}}",
         f"GET {here}/list",
+        f"PUT {here}/obj",
+        f"POST {here}/obj/copy",
+        f"POST {here}/search",
+        f"POST {here}/rename",
+        f"OPTIONS {here}/uploads",
+        f"POST {here}/uploads",
+        f"HEAD {here}/uploads/{{uploadId}}",
+        f"PATCH {here}/uploads/{{uploadId}}",
+        f"DELETE {here}/uploads/{{uploadId}}",
+        "GET /orgs/{orgSlug}/usage",
         f"GET {here}/tasks/tools",
         f"POST {here}/tasks",
         f"GET {here}/tasks",
@@ -78,6 +88,23 @@ def test_tags_waits_events_and_plain_logs_are_described(document: dict[str, Any]
     assert list(events["responses"]["200"]["content"]) == ["text/event-stream"]
     assert {parameter["name"] for parameter in events["parameters"]} >= {"last-event-id", "since"}
     assert list(output["responses"]["200"]["content"]) == ["text/plain"]
+
+
+def test_lists_and_the_headers_of_uploads_are_described(document: dict[str, Any]) -> None:
+    here = "/orgs/{orgSlug}/ds/{dsSlug}"
+    listed = document["paths"][f"{here}/list"]["get"]["responses"]["200"]["content"]["application/json"]
+    assert listed["schema"]["items"] == {"$ref": "#/components/schemas/EntryAnswer"}
+    creates = document["paths"][f"{here}/uploads"]["post"]
+    assert {p["name"] for p in creates["parameters"]} >= {"Tus-Resumable", "Upload-Length", "Upload-Metadata"}
+    assert set(creates["responses"]["201"]["headers"]) == {
+        "Tus-Resumable",
+        "Location",
+        "Upload-Offset",
+        "Upload-Expires",
+    }
+    sends = document["paths"][f"{here}/uploads/{{uploadId}}"]["patch"]
+    assert list(sends["requestBody"]["content"]) == ["application/offset+octet-stream"]
+    assert set(sends["responses"]) >= {"204", "404", "409", "412", "413", "415", "423"}
 
 
 def test_only_a_reused_idempotency_key_is_answered_422(document: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from aerotask.blobs.growing import REMEMBERED, GrowingFiles
 from aerotask.blobs.local import LocalBlobs
 from aerotask.domain.errors import Locked, TooLarge
+from aerotask.domain.ids import new_id
 
 MIB = 1024 * 1024
 HOUR = timedelta(hours=1)
@@ -194,13 +195,14 @@ async def test_the_hashes_of_many_files_are_not_kept_for_ever(files: GrowingFile
 
 
 async def test_idle_files_are_those_that_nobody_holds_or_has_written_to(files: GrowingFiles) -> None:
-    for key in ("old", "held", "young"):
+    old, held, young = (str(new_id()) for _ in range(3))
+    for key in (old, held, young, "lost+found"):
         await append(files, key, b"x")
     then = time.time() - 2 * HOUR.total_seconds()
-    for key in ("old", "held"):
+    for key in (old, held, "lost+found"):
         os.utime(files.folder / key, (then, then))
-    async with files.held("held"):
-        assert list(files.idle_for(HOUR)) == ["old"]
+    async with files.held(held):
+        assert list(files.idle_for(HOUR)) == [old]
 
 
 async def test_a_complete_file_becomes_a_blob_and_stays_until_it_is_removed(

@@ -136,6 +136,19 @@ async def _artifacts(db: Any, settings: Settings) -> list[str]:
     return [f"task {row['id']} has the wrong artifacts: {dict(row)}" for row in wrong]
 
 
+async def _usage(db: Any, _settings: Settings) -> list[str]:
+    wrong = await db.fetch(
+        """
+        WITH there AS (
+            SELECT dataset_id, count(*) AS entries, sum(size_bytes) AS bytes FROM entries GROUP BY dataset_id)
+        SELECT d.id, u.entries, u.size_bytes, t.entries AS true_entries, t.bytes
+        FROM datasets d LEFT JOIN dataset_usage u ON u.dataset_id = d.id LEFT JOIN there t ON t.dataset_id = d.id
+        WHERE (coalesce(u.entries, 0), coalesce(u.size_bytes, 0)) <> (coalesce(t.entries, 0), coalesce(t.bytes, 0))
+        """
+    )
+    return [f"the sums of dataset {row['id']} are wrong: {dict(row)}" for row in wrong]
+
+
 async def _histories(db: Any, _settings: Settings) -> list[str]:
     rows = await db.fetch("SELECT id, state, attempt, history FROM tasks")
     return [
@@ -161,7 +174,7 @@ def history_faults(history: list[Mapping[str, Any]], state: str, attempt: int) -
 
 
 async def _in_the_database(db: Any, settings: Settings) -> list[str]:
-    checks = (_leases, _quotas, _logs, _artifacts, _histories)
+    checks = (_leases, _quotas, _logs, _artifacts, _usage, _histories)
     return [line for check in checks for line in await check(db, settings)]
 
 

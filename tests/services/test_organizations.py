@@ -126,7 +126,7 @@ async def test_the_sweep_removes_every_row_and_in_time_every_blob(estate: Estate
         estate.owner, "acme", "acme", path="b", size_bytes=5, client_metadata=""
     )
     await estate.organizations.delete_dataset(estate.owner, "acme", "acme")
-    assert [await estate.platform.removal.deleted() for _ in range(2)] == [1, 0]
+    assert [await estate.platform.sweep.deleted() for _ in range(2)] == [1, 0]
     assert await estate.counts() == {
         "organizations": 1,
         "datasets": 0,
@@ -160,7 +160,7 @@ async def test_a_big_dataset_is_removed_piece_by_piece(estate: Estate) -> None:
     for _ in range(removal.TASKS + 1):
         await estate.rows.task()
     await estate.organizations.delete_dataset(estate.owner, "acme", "acme")
-    assert await estate.platform.removal.deleted() == 1
+    assert await estate.platform.sweep.deleted() == 1
     counts = await estate.counts()
     assert (counts["datasets"], counts["entries"], counts["tasks"]) == (0, 0, 0)
 
@@ -180,7 +180,7 @@ async def test_a_deleted_organization_goes_with_all_its_datasets(estate: Estate)
     assert await estate.organizations.list_orgs(estate.owner) == []
     assert await estate.states() == ["Deleted"]
     await estate.organizations.create_org(estate.owner, slug="acme", name="", description="", is_public=False)
-    assert [await estate.platform.removal.deleted() for _ in range(2)] == [3, 0]
+    assert [await estate.platform.sweep.deleted() for _ in range(2)] == [3, 0]
     assert await estate.counts() == {
         "organizations": 1,
         "datasets": 0,
@@ -194,10 +194,10 @@ async def test_a_deleted_organization_goes_with_all_its_datasets(estate: Estate)
 
 async def test_a_task_that_slipped_in_is_cancelled_by_the_sweep(estate: Estate) -> None:
     async with estate.rows.db.begin() as connection:
-        await orgs.mark_dataset_deleted(connection, estate.rows.dataset_id)
+        await orgs.delete_dataset(connection, estate.rows.dataset_id)
     await estate.rows.task()
     await estate.rows.claimed()
-    assert await estate.platform.removal.deleted() == 1
+    assert await estate.platform.sweep.deleted() == 1
     assert await estate.states() == []
 
 

@@ -370,7 +370,7 @@ async def bygone_sign_in_attempts(yard: Yard, bucket: str) -> None:
 async def deleted_dataset(yard: Yard, slug: str) -> None:
     dataset = await add_dataset(yard.rows.db, yard.rows.user_id, slug)
     async with yard.rows.db.begin() as connection:
-        await orgs.mark_dataset_deleted(connection, dataset.dataset_id)
+        await orgs.delete_dataset(connection, dataset.dataset_id)
 
 
 async def expired_upload(yard: Yard) -> None:
@@ -449,8 +449,8 @@ async def test_two_workers_at_once_do_it_once(yard: Yard, sweep: Sweep) -> None:
         Sweep.IDEMPOTENCY_KEYS: yard.worker.old_idempotency_keys,
         Sweep.AUDIT_EVENTS: yard.worker.old_audit_events,
         Sweep.SIGN_IN_ATTEMPTS: yard.worker.old_sign_in_attempts,
-        Sweep.UPLOADS: yard.platform.removal.expired_uploads,
-        Sweep.DELETED: yard.platform.removal.deleted,
+        Sweep.UPLOADS: yard.worker.expired_uploads,
+        Sweep.DELETED: yard.worker.deleted,
         Sweep.UNUSED_DERIVATIVES: yard.worker.unused_derivatives,
     }[sweep]
     counts = await asyncio.gather(*(run() for _ in range(4)))

@@ -182,10 +182,10 @@ async def test_a_dataset_that_is_deleted_while_the_bytes_come_takes_nothing(harb
             harbour.owner, "acme", "acme", upload_id, offset=0, content=deleting(), announced_bytes=4
         )
     assert await harbour.hashes() == {}
-    assert await harbour.platform.removal.deleted() == 1
+    assert await harbour.platform.sweep.deleted() == 1
     assert await harbour.count() == 0
     os.utime(harbour.folder / str(upload_id), (0, 0))
-    assert await harbour.platform.removal.expired_uploads() == 1
+    assert await harbour.platform.sweep.expired_uploads() == 1
     assert list(harbour.folder.iterdir()) == []
 
 
@@ -200,7 +200,7 @@ async def test_expired_uploads_are_swept_with_their_files_and_others_stay(harbou
     for file in harbour.folder.iterdir():
         then = time.time() - LONG_AGO_S
         os.utime(file, (then, then))
-    assert [await harbour.platform.removal.expired_uploads() for _ in range(2)] == [2, 0]
+    assert [await harbour.platform.sweep.expired_uploads() for _ in range(2)] == [2, 0]
     assert [file.name for file in harbour.folder.iterdir()] == [str(stays)]
     assert await harbour.count() == 1
     assert set(await harbour.hashes()) == {"complete"}
@@ -211,7 +211,7 @@ async def test_files_that_belong_to_no_upload_are_swept_after_the_grace_time(har
     for file in (old, young):
         file.write_bytes(b"x")
     os.utime(old, (0, 0))
-    assert [await harbour.platform.removal.expired_uploads() for _ in range(2)] == [1, 0]
+    assert [await harbour.platform.sweep.expired_uploads() for _ in range(2)] == [1, 0]
     assert list(harbour.folder.iterdir()) == [young]
 
 

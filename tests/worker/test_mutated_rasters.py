@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from aerotask.worker.spawner import clean_environment
 from rasterio.transform import from_origin
 from tests.worker.mutations import mutants
+
+from aerotask.sandbox.spawner import clean_environment
 
 MANY = 2000
 SEED = 20261124

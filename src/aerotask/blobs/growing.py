@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
+from uuid import UUID
 
 from aerotask.domain.errors import Locked, TooLarge
 from aerotask.failpoints import failpoint
@@ -155,7 +156,9 @@ class GrowingFiles:
     def idle_for(self, age: timedelta) -> list[str]:
         """The keys of the files that nobody holds and nothing was written to for so long."""
         horizon = time.time() - age.total_seconds()
-        return [path.name for path in self.folder.iterdir() if _idle_since(path, horizon)]
+        return [
+            path.name for path in self.folder.iterdir() if _is_key(path.name) and _idle_since(path, horizon)
+        ]
 
     def _digest_at(self, key: str, size_bytes: int) -> Digest | None:
         known_bytes, digest = self._digests.pop(key, (0, hashlib.sha256()))
@@ -201,6 +204,14 @@ def _synced_size(path: Path) -> int:
 def _read_digest(path: Path) -> Digest:
     with path.open("rb") as content:
         return hashlib.file_digest(content, "sha256")
+
+
+def _is_key(name: str) -> bool:
+    """Whether the name is one of ours; what else lies in the folder, say of a file system, is none of our business."""
+    try:
+        return str(UUID(name)) == name
+    except ValueError:
+        return False
 
 
 def _idle_since(path: Path, horizon: float) -> bool:

@@ -18,12 +18,13 @@ from aerotask.domain.ids import DatasetId
 from aerotask.media.types import shapefiles_beside, type_by_name
 from aerotask.services.access import AccessService
 from aerotask.services.storage import UNLIMITED, StorageLimits, refuse_beyond, within_limits
-from aerotask.store import audit, entries, indexing, locks, orgs
+from aerotask.services.tree_lock import lock_tree
+from aerotask.store import audit, entries, indexing, listing
 from aerotask.store.engine import Database
 from aerotask.store.entries import FOLDER, Content, EntryRow
-from aerotask.store.locks import LockSpace
 
-LIST_BATCH = 2000
+# Turning a batch into JSON holds the event loop up for about ten milliseconds.
+LIST_BATCH = 500
 BATCH = 5000
 """How many rows one statement writes: few enough that it ends soon."""
 
@@ -94,7 +95,7 @@ class EntryService:
         target = paths.entry_path(path)
         async with self.db.begin() as connection:
             await lock_tree(connection, dataset_id)
-            await refuse_files_among(connection, dataset_id, (*paths.parents(target), target))
+            await _refuse_files_among(connection, dataset_id, (*paths.parents(target), target))
             await entries.add_folders(connection, dataset_id, (*paths.parents(target), target))
             row = await entries.find(connection, dataset_id, target)
         if row is None:
@@ -117,7 +118,7 @@ class EntryService:
         async with self.db.read() as connection:
             here = await entries.find(connection, dataset.id, folder) if folder else None
         if folder and here is None:
-            raise no_entry(folder)
+            raise _no_entry(folder)
         if here is not None and here.type != FOLDER:
             return _just([here])
         first = await self._page(dataset.id, folder, recursive=recursive, after="")
@@ -135,7 +136,7 @@ class EntryService:
         self, dataset_id: DatasetId, folder: str, *, recursive: bool, after: str
     ) -> list[EntryRow]:
         async with self.db.read() as connection:
-            return await entries.list_page(
+            return await listing.list_page(
                 connection, dataset_id, folder, recursive=recursive, after=after, at_most=LIST_BATCH
             )
 
@@ -152,7 +153,7 @@ class EntryService:
             async with self.db.read() as connection:
                 row = await entries.find(connection, dataset.id, target)
             if row is None:
-                raise no_entry(target)
+                raise _no_entry(target)
             if row.blob_key is None:
                 raise InvalidInput(
                     f"{paths.shown(target)} is a folder; name a file, or submit a bulk-download.",
@@ -174,7 +175,7 @@ class EntryService:
         async with self.db.begin() as connection:
             gone = await remove_content(connection, dataset.id, target)
             if not gone:
-                raise no_entry(target)
+                raise _no_entry(target)
             address = f"/orgs/{org_slug}/ds/{slug}/obj/{target}"
             await audit.record(connection, caller, Action.ENTRY_DELETED, address, entries=len(gone))
         return gone
@@ -182,7 +183,7 @@ class EntryService:
     async def refuse_early(self, dataset_id: DatasetId, path: str, *, announced_bytes: int) -> None:
         """Refuse what can't become the entry at `path` as things stand, before its bytes are taken in."""
         async with self.db.read() as connection:
-            await refuse_clash(connection, dataset_id, path)
+            await _refuse_clash(connection, dataset_id, path)
             if not self.storage.unlimited:
                 here = await entries.find(connection, dataset_id, path)
                 more_bytes = announced_bytes - (here.size_bytes if here else 0)
@@ -202,7 +203,7 @@ async def put_content(
         Conflict: there is a folder at the path, or a file where a folder above it would be.
     """
     await lock_tree(connection, dataset_id)
-    await refuse_clash(connection, dataset_id, path)
+    await _refuse_clash(connection, dataset_id, path)
     await entries.add_folders(connection, dataset_id, paths.parents(path))
     row = await entries.put_file(connection, dataset_id, path, content)
     if shapefiles := shapefiles_beside(path):
@@ -232,7 +233,7 @@ async def put_contents(
     there = await entries.folders_among(connection, dataset_id, list(contents))
     if there:
         raise Conflict(f"There is a folder at {paths.shown(there[0])}.", code="entry-is-folder")
-    await refuse_files_among(connection, dataset_id, sorted(needed))
+    await _refuse_files_among(connection, dataset_id, sorted(needed))
     await entries.add_folders(connection, dataset_id, sorted(needed))
     placed = iter(contents.items())
     while batch := dict(islice(placed, BATCH)):
@@ -249,37 +250,16 @@ async def remove_content(connection: AsyncConnection, dataset_id: DatasetId, pat
     return await entries.remove_within(connection, dataset_id, path)
 
 
-async def lock_tree(connection: AsyncConnection, dataset_id: DatasetId) -> None:
-    """The shape of a dataset's tree changes under one lock, so that no file ever gets entries below it.
-
-    Raises:
-        NotFound: the dataset has been deleted; it won't be from now on, until the transaction ends.
-    """
-    if not await orgs.hold_dataset(connection, dataset_id):
-        raise NotFound("The dataset has been deleted meanwhile.")
-    await locks.take(connection, LockSpace.ENTRIES, locks.key_of(dataset_id.bytes[-4:]))
-
-
-async def refuse_clash(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> None:
-    """Let a file be put at `path`.
-
-    Raises:
-        Conflict: there is a folder at the path, or a file where a folder above it would be.
-    """
+async def _refuse_clash(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> None:
     here = await entries.find(connection, dataset_id, path)
     if here is not None and here.type == FOLDER:
         raise Conflict(f"There is a folder at {paths.shown(path)}.", code="entry-is-folder")
-    await refuse_files_among(connection, dataset_id, paths.parents(path))
+    await _refuse_files_among(connection, dataset_id, paths.parents(path))
 
 
-async def refuse_files_among(
+async def _refuse_files_among(
     connection: AsyncConnection, dataset_id: DatasetId, folders: Sequence[str]
 ) -> None:
-    """Let there be folders at these paths.
-
-    Raises:
-        Conflict: there is a file at one of them.
-    """
     above = await entries.files_among(connection, dataset_id, folders)
     if above:
         raise _entry_is_file(above[0])
@@ -289,6 +269,5 @@ def _entry_is_file(path: str) -> Conflict:
     return Conflict(f"{paths.shown(path)} is a file, so nothing can be below it.", code="entry-is-file")
 
 
-def no_entry(path: str) -> NotFound:
-    """What to answer about a path at which there is nothing."""
+def _no_entry(path: str) -> NotFound:
     return NotFound(f"The dataset has no entry {paths.shown(path)}.", code="no-such-entry")

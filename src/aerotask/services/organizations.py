@@ -100,7 +100,7 @@ class OrganizationService:
         """
         org = await self.access.org(caller, slug, to=Access.ADMIN)
         async with self.db.begin() as connection:
-            await orgs.mark_org_deleted(connection, org.id)
+            await orgs.delete_org(connection, org.id)
             await audit.record(connection, caller, Action.ORG_DELETED, f"/orgs/{slug}")
         await self._cancel_tasks(caller, removal.in_org(org.id))
 
@@ -225,7 +225,7 @@ class OrganizationService:
         """
         row = (await self.access.dataset(caller, org_slug, slug, to=Access.ADMIN)).row
         async with self.db.begin() as connection:
-            await orgs.mark_dataset_deleted(connection, row.id)
+            await orgs.delete_dataset(connection, row.id)
             await audit.record(connection, caller, Action.DATASET_DELETED, f"/orgs/{org_slug}/ds/{slug}")
         await self._cancel_tasks(caller, removal.in_dataset(row.id))
 

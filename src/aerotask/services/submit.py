@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.dispatch.port import Hint
 from aerotask.domain.access import Access, Caller
-from aerotask.domain.errors import Conflict, InvalidInput
+from aerotask.domain.errors import Conflict, InvalidInput, NotFound
 from aerotask.domain.ids import OrgId, TaskId, new_id
 from aerotask.failpoints import failpoint
 from aerotask.registry import Registry
@@ -204,7 +205,11 @@ class SubmitService:
             tool_id=task.tool_id,
             estimated_output_bytes=task.estimated_output_bytes,
         )
-        if await submits.add(connection, task, by=caller.display_name):
+        try:
+            replaced = await submits.add(connection, task, by=caller.display_name)
+        except IntegrityError as error:  # what it refers to has been swept since the caller was let in
+            raise NotFound("The dataset has been deleted meanwhile.") from error
+        if replaced:
             raise Conflict(
                 "An input was replaced or removed while the task was submitted; submit it again.",
                 code="input-changed",

@@ -20,11 +20,13 @@ from pathlib import Path
 
 import structlog
 
+from aerotask.blobs.growing import GrowingFiles
 from aerotask.blobs.port import BlobStore
 from aerotask.dispatch.port import Dispatcher, Hint
 from aerotask.domain.states import TaskState
 from aerotask.failpoints import failpoint
 from aerotask.services.callbacks import owe
+from aerotask.services.removal import remove_deleted, remove_expired_uploads
 from aerotask.services.workfolders import work_folder
 from aerotask.store import audit, derivatives, expiry, locks, recovery, sign_ins, steering, turns, unsent
 from aerotask.store.engine import Database
@@ -47,9 +49,9 @@ class Sweep(IntEnum):
     IDEMPOTENCY_KEYS = 5
     AUDIT_EVENTS = 6
     SIGN_IN_ATTEMPTS = 7
-    UPLOADS = 8
-    DELETED = 9
-    UNUSED_DERIVATIVES = 10
+    UNUSED_DERIVATIVES = 8
+    UPLOADS = 9
+    DELETED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class SweepService:
     blobs: BlobStore
     dispatcher: Dispatcher
     limits: SweepLimits
+    files: GrowingFiles
 
     async def lost_workers(self) -> int:
         """Free the tasks of workers that died or fell silent; how many are to run again at once."""
@@ -112,38 +115,45 @@ class SweepService:
 
     async def unsent_hints(self) -> int:
         """Tell the queue of tasks that it should know of by now; of how many."""
-        return await self.alone(Sweep.UNSENT_HINTS, self._unsent_hints)
+        return await self._alone(Sweep.UNSENT_HINTS, self._unsent_hints)
 
     async def expired_artifacts(self) -> int:
         """Remove artifacts whose time has come; how many."""
-        return await self.alone(Sweep.ARTIFACTS, self._expired_artifacts)
+        return await self._alone(Sweep.ARTIFACTS, self._expired_artifacts)
 
     async def old_tasks(self) -> int:
         """Remove the rows of tasks that ended long ago, with their logs; how many."""
-        return await self.alone(Sweep.OLD_TASKS, self._old_tasks)
+        return await self._alone(Sweep.OLD_TASKS, self._old_tasks)
 
     async def old_idempotency_keys(self) -> int:
         """Remove the first answers that nobody may ask for any more; how many."""
-        return await self.alone(Sweep.IDEMPOTENCY_KEYS, self._old_idempotency_keys)
+        return await self._alone(Sweep.IDEMPOTENCY_KEYS, self._old_idempotency_keys)
+
+    async def expired_uploads(self) -> int:
+        """Remove uploads that have rested too long, and growing files that belong to none; how many."""
+        return await self._alone(Sweep.UPLOADS, self._expired_uploads)
+
+    async def deleted(self) -> int:
+        """Remove the rows of deleted datasets and organizations; how many of them."""
+        return await self._alone(Sweep.DELETED, lambda: remove_deleted(self.db, self.blobs))
 
     async def old_audit_events(self) -> int:
         """Remove what the audit log needn't keep any longer; how many events."""
-        return await self.alone(Sweep.AUDIT_EVENTS, self._old_audit_events)
+        return await self._alone(Sweep.AUDIT_EVENTS, self._old_audit_events)
 
     async def old_sign_in_attempts(self) -> int:
         """Forget failed sign-ins that count no more; of how many accounts and addresses."""
-        return await self.alone(Sweep.SIGN_IN_ATTEMPTS, self._old_sign_in_attempts)
+        return await self._alone(Sweep.SIGN_IN_ATTEMPTS, self._old_sign_in_attempts)
 
     async def unused_derivatives(self) -> int:
         """Remove derivatives of contents that no entry has any more; how many."""
-        return await self.alone(Sweep.UNUSED_DERIVATIVES, self._unused_derivatives)
+        return await self._alone(Sweep.UNUSED_DERIVATIVES, self._unused_derivatives)
 
     async def orphans(self) -> int:
         """Remove stored files that no row names and work folders that nobody works in; how many."""
-        return await self.alone(Sweep.ORPHANS, self._orphans)
+        return await self._alone(Sweep.ORPHANS, self._orphans)
 
-    async def alone(self, sweep: Sweep, run: Callable[[], Awaitable[Mapping[str, int]]]) -> int:
-        """Run a sweep unless another worker is at it; how much it did."""
+    async def _alone(self, sweep: Sweep, run: Callable[[], Awaitable[Mapping[str, int]]]) -> int:
         async with self.db.begin() as guard:
             if not await locks.try_take(guard, LockSpace.SWEEP, sweep):
                 return 0
@@ -168,7 +178,7 @@ class SweepService:
                 freed = await expiry.remove_expired_artifacts(
                     connection, clock_offset_s=self.limits.clock_offset_s, at_most=BATCH
                 )
-            await self.remove_blobs(freed)
+            await self._remove(freed)
             total += len(freed)
             if len(freed) < BATCH:
                 return {"removed": total}
@@ -183,7 +193,7 @@ class SweepService:
                     clock_offset_s=self.limits.clock_offset_s,
                     at_most=BATCH,
                 )
-            await self.remove_blobs(cleared.blob_keys)
+            await self._remove(cleared.blob_keys)
             total += cleared.tasks
             if cleared.tasks < BATCH:
                 return {"removed": total}
@@ -232,10 +242,16 @@ class SweepService:
                     clock_offset_s=self.limits.clock_offset_s,
                     at_most=BATCH,
                 )
-            await self.remove_blobs(freed)
+            await self._remove(freed)
             total += len(freed)
             if len(freed) < BATCH:
                 return {"removed": total}
+
+    async def _expired_uploads(self) -> Mapping[str, int]:
+        limits = self.limits
+        return await remove_expired_uploads(
+            self.db, self.files, clock_offset_s=limits.clock_offset_s, grace=limits.blob_grace
+        )
 
     # Why this never takes a blob that a committed row names, nor one that a row is about to name:
     # - A new blob is named within moments of being stored, and no blob younger than the grace time is
@@ -256,12 +272,11 @@ class SweepService:
                 async with self.db.begin() as connection:
                     await locks.take(connection, LockSpace.BLOBS)
                     suspects -= await expiry.named_among(connection, list(suspects))
-                await self.remove_blobs(suspects)
+                await self._remove(suspects)
             total += len(suspects)
         return {"blobs": total, "folders": await asyncio.to_thread(self._abandoned_work)}
 
-    async def remove_blobs(self, blob_keys: Iterable[str]) -> None:
-        """Remove stored files whose rows are gone."""
+    async def _remove(self, blob_keys: Iterable[str]) -> None:
         for key in blob_keys:
             failpoint("sweep-removing")
             await self.blobs.remove(key)

@@ -8,16 +8,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.domain import paths
 from aerotask.domain.access import Access, Caller
-from aerotask.domain.errors import Conflict, InvalidInput, InvalidPath
+from aerotask.domain.errors import Conflict, InvalidInput, InvalidPath, NotFound
 from aerotask.domain.globs import glob, is_glob
 from aerotask.domain.ids import DatasetId
 from aerotask.media.types import suffix_of, type_by_name
 from aerotask.services.access import AccessService
-from aerotask.services.entries import lock_tree, no_entry, refuse_files_among
 from aerotask.services.storage import StorageLimits, within_limits
-from aerotask.store import entries, expiry, indexing, moving, search
+from aerotask.services.tree_lock import lock_tree
+from aerotask.store import entries, indexing, locks, moving, search
 from aerotask.store.engine import Database
 from aerotask.store.entries import FOLDER, EntryRow
+from aerotask.store.locks import LockSpace
 from aerotask.store.search import Wanted
 
 MAX_TAKE = 1000
@@ -71,8 +72,8 @@ class TreeService:
             within_limits(connection, self.storage, dataset.id),
         ):
             new_type = await _make_way(connection, dataset.id, source, dest)
-            # The tree's lock keeps the old names, and this the blobs that they name.
-            await expiry.hold_names(connection, await moving.blobs_below(connection, dataset.id, source))
+            # The tree's lock keeps the old names; with this one no sweep has judged their blobs before.
+            await locks.take_shared(connection, LockSpace.BLOBS)
             await moving.copy(connection, dataset.id, source, dest, new_type=new_type)
             return await _arrived(connection, dataset.id, dest, new_type)
 
@@ -106,10 +107,11 @@ async def _make_way(connection: AsyncConnection, dataset_id: DatasetId, source: 
     Returns:
         The type that a file's new name suggests, if the old one suggested something else.
     """
+    await locks.take_your_time(connection)  # there may be a great many entries below
     await lock_tree(connection, dataset_id)
     here = await entries.find(connection, dataset_id, source)
     if here is None:
-        raise no_entry(source)
+        raise _no_entry(source)
     if await entries.find(connection, dataset_id, dest) is not None:
         raise Conflict(
             f"There is an entry at {paths.shown(dest)} already; remove it or choose another path.",
@@ -119,7 +121,11 @@ async def _make_way(connection: AsyncConnection, dataset_id: DatasetId, source: 
         raise InvalidInput(
             f"{paths.shown(dest)} lies within {paths.shown(source)}.", code="path-within-itself"
         )
-    await refuse_files_among(connection, dataset_id, paths.parents(dest))
+    above = await entries.files_among(connection, dataset_id, paths.parents(dest))
+    if above:
+        raise Conflict(
+            f"{paths.shown(above[0])} is a file, so nothing can be below it.", code="entry-is-file"
+        )
     longest = await moving.longest_below(connection, dataset_id, source)
     if longest - len(source.encode()) + len(dest.encode()) > paths.MAX_PATH_BYTES:
         raise InvalidPath(f"A path below it would be longer than {paths.MAX_PATH_BYTES} bytes.")
@@ -136,5 +142,9 @@ async def _arrived(
         await indexing.announce(connection)
     row = await entries.find(connection, dataset_id, dest)
     if row is None:
-        raise no_entry(dest)
+        raise _no_entry(dest)
     return row
+
+
+def _no_entry(path: str) -> NotFound:
+    return NotFound(f"The dataset has no entry {paths.shown(path)}.", code="no-such-entry")

@@ -18,7 +18,7 @@ from aerotask.media.types import type_by_name
 from aerotask.services.access import AccessService
 from aerotask.services.entries import EntryService, put_content
 from aerotask.services.storage import within_limits
-from aerotask.store import uploads
+from aerotask.store import orgs, uploads
 from aerotask.store.engine import Database
 from aerotask.store.entries import Content
 from aerotask.store.uploads import UploadRow
@@ -89,6 +89,8 @@ class UploadService:
             self.db.begin() as connection,
             within_limits(connection, self.entries.storage, dataset.id),
         ):
+            if not await orgs.hold_dataset(connection, dataset.id):
+                raise NotFound("The dataset has been deleted meanwhile.")
             row = await uploads.add(
                 connection,
                 upload_id=UploadId(new_id()),

@@ -12,7 +12,6 @@ from sqlalchemy import (
     ColumnElement,
     Integer,
     Text,
-    and_,
     any_,
     bindparam,
     delete,
@@ -63,7 +62,7 @@ class Content:
     type: str
 
 
-COLUMNS = (
+_COLUMNS = (
     Entry.id,
     Entry.path,
     Entry.type,
@@ -90,13 +89,29 @@ def within(folder: str) -> ColumnElement[bool]:
 
 async def find(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> EntryRow | None:
     """The entry at `path`."""
-    query = select(*COLUMNS).where(Entry.dataset_id == dataset_id, Entry.path == path)
+    query = select(*_COLUMNS).where(Entry.dataset_id == dataset_id, Entry.path == path)
     row = (await connection.execute(query)).one_or_none()
     return None if row is None else EntryRow(*row)
 
 
+async def find_where(
+    connection: AsyncConnection,
+    dataset_id: DatasetId,
+    *conditions: ColumnElement[bool],
+    at_most: int | None = None,
+) -> list[EntryRow]:
+    """The dataset's entries that fulfil every condition, by path."""
+    query = (
+        select(*_COLUMNS)
+        .where(Entry.dataset_id == dataset_id, *conditions)
+        .order_by(Entry.path)
+        .limit(at_most)
+    )
+    return [EntryRow(*row) for row in await connection.execute(query)]
+
+
 _NAMED = (
-    select(*COLUMNS)
+    select(*_COLUMNS)
     .where(
         Entry.dataset_id == bindparam("dataset_id"),
         Entry.path == any_(bindparam("paths", type_=ARRAY(PathText))),
@@ -124,7 +139,7 @@ async def find_within(
 ) -> list[EntryRow]:
     """The entries at or below any of the named paths (`""` is the root), by path."""
     query = (
-        select(*COLUMNS)
+        select(*_COLUMNS)
         .where(Entry.dataset_id == dataset_id, or_(*(within(path) for path in named)))
         .order_by(Entry.path)
     )
@@ -153,7 +168,7 @@ async def stream_within(
 ) -> AsyncIterator[EntryRow]:
     """As `find_within`, a little at a time, so that a great many take no memory; needs a transaction."""
     query = (
-        select(*COLUMNS)
+        select(*_COLUMNS)
         .where(Entry.dataset_id == dataset_id, or_(*(within(path) for path in _outermost(named))))
         .order_by(Entry.path)
         .execution_options(yield_per=STREAM_ROWS)
@@ -169,28 +184,6 @@ def _outermost(named: Sequence[str]) -> list[str]:
         if not kept or not paths.within(path, kept[-1]):
             kept.append(path)
     return kept
-
-
-async def list_page(  # noqa: PLR0913  which part of which folder
-    connection: AsyncConnection,
-    dataset_id: DatasetId,
-    folder: str,
-    *,
-    recursive: bool,
-    after: str,
-    at_most: int,
-) -> list[EntryRow]:
-    """The next entries in `folder` (`""` is the root), or anywhere below it, by path, behind the path `after`."""
-    here = Entry.parent == folder
-    if recursive:
-        here = and_(within(folder), Entry.path != folder)
-    query = (
-        select(*COLUMNS)
-        .where(Entry.dataset_id == dataset_id, here, Entry.path > after)
-        .order_by(Entry.path)
-        .limit(at_most)
-    )
-    return [EntryRow(*row) for row in await connection.execute(query)]
 
 
 async def files_among(
@@ -284,7 +277,7 @@ async def put_file(
             **fresh,
         )
         .on_conflict_do_update(index_elements=[Entry.dataset_id, Entry.path], set_=fresh)
-        .returning(*COLUMNS)
+        .returning(*_COLUMNS)
     )
     return EntryRow(*(await connection.execute(statement)).one())
 

@@ -1,10 +1,11 @@
-"""Queries that rename and copy whole trees of entries, each in one statement."""
+"""Queries that rename and copy whole trees of entries."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Text, case, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Integer, Text, and_, case, func, insert, literal, select, update
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -13,6 +14,8 @@ from aerotask.domain.ids import DatasetId
 from aerotask.store.clock import db_now
 from aerotask.store.entries import within
 from aerotask.store.models import Entry, PathText
+
+PIECE = 5000
 
 
 async def longest_below(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> int:
@@ -23,16 +26,6 @@ async def longest_below(connection: AsyncConnection, dataset_id: DatasetId, path
     return (await connection.execute(query)).scalar_one_or_none() or 0
 
 
-async def blobs_below(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> list[str]:
-    """The blobs of the files at or below `path`, each once."""
-    query = (
-        select(Entry.blob_key)
-        .where(Entry.dataset_id == dataset_id, within(path), Entry.blob_key.is_not(None))
-        .distinct()
-    )
-    return [key for key in (await connection.execute(query)).scalars() if key is not None]
-
-
 async def move(
     connection: AsyncConnection, dataset_id: DatasetId, source: str, dest: str, *, new_type: str | None
 ) -> int:
@@ -41,8 +34,11 @@ async def move(
     With `new_type` the name says something else about the content than before: it is looked into anew.
     """
     values = {**_place(source, dest), **({} if new_type is None else _unseen(new_type))}
-    statement = update(Entry).where(Entry.dataset_id == dataset_id, within(source)).values(**values)
-    return (await connection.execute(statement)).rowcount
+    moved = 0
+    async for piece in _pieces(connection, dataset_id, source):
+        statement = update(Entry).where(Entry.dataset_id == dataset_id, piece).values(**values)
+        moved += (await connection.execute(statement)).rowcount
+    return moved
 
 
 async def copy(
@@ -64,8 +60,27 @@ async def copy(
         "modified_at": func.clock_timestamp(type_=TIMESTAMP(timezone=True)),
         **({} if new_type is None else _unseen(new_type)),
     }
-    chosen = select(*columns.values()).where(Entry.dataset_id == dataset_id, within(source))
-    return (await connection.execute(insert(Entry).from_select(list(columns), chosen))).rowcount
+    copied = 0
+    async for piece in _pieces(connection, dataset_id, source):
+        chosen = select(*columns.values()).where(Entry.dataset_id == dataset_id, piece)
+        copied += (await connection.execute(insert(Entry).from_select(list(columns), chosen))).rowcount
+    return copied
+
+
+async def _pieces(
+    connection: AsyncConnection, dataset_id: DatasetId, source: str
+) -> AsyncIterator[ColumnElement[bool]]:
+    """The entries at and below `source` in ranges of paths, each few enough that a statement about them ends soon."""
+    after = ""
+    while True:
+        rest = and_(within(source), Entry.path > after)
+        query = select(Entry.path).where(Entry.dataset_id == dataset_id, rest).order_by(Entry.path)
+        last = (await connection.execute(query.offset(PIECE - 1).limit(1))).scalar_one_or_none()
+        if last is None:
+            yield rest
+            return
+        yield and_(rest, Entry.path <= last)
+        after = last
 
 
 def _place(source: str, dest: str) -> dict[str, ColumnElement[Any]]:

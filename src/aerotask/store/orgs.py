@@ -162,8 +162,8 @@ async def transfer_org(connection: AsyncConnection, org_id: OrgId, to: UserId) -
         await set_member(connection, org_id, UserId(former), Membership.ADMIN)
 
 
-async def mark_org_deleted(connection: AsyncConnection, org_id: OrgId) -> None:
-    """Take an organization and all its datasets out of everybody's sight, and free their slugs."""
+async def delete_org(connection: AsyncConnection, org_id: OrgId) -> None:
+    """Take an organization and all its datasets out of everybody's sight, and free their slugs; the sweep does the rest."""
     for table, which in ((Organization, Organization.id == org_id), (Dataset, Dataset.org_id == org_id)):
         await connection.execute(
             update(table).where(which, table.deleted_at.is_(None)).values(**_gone(table))
@@ -324,8 +324,8 @@ async def hold_dataset(connection: AsyncConnection, dataset_id: DatasetId) -> bo
     return (await connection.execute(_HOLD, {"dataset_id": dataset_id})).first() is not None
 
 
-async def mark_dataset_deleted(connection: AsyncConnection, dataset_id: DatasetId) -> None:
-    """Take a dataset out of everybody's sight, and free its slug."""
+async def delete_dataset(connection: AsyncConnection, dataset_id: DatasetId) -> None:
+    """Take a dataset out of everybody's sight, and free its slug; the sweep does the rest."""
     alive = (Dataset.id == dataset_id, Dataset.deleted_at.is_(None))
     await connection.execute(update(Dataset).where(*alive).values(**_gone(Dataset)))
 

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.domain.globs import Glob
 from aerotask.domain.ids import DatasetId
-from aerotask.store.entries import COLUMNS, EntryRow, within
+from aerotask.store.entries import EntryRow, find_where, within
 from aerotask.store.models import Entry, PathText
 
 
@@ -50,8 +50,7 @@ async def find_matching(
         .limit(take)
     )
     named = Entry.path == any_(func.array(matching.scalar_subquery(), type_=ARRAY(PathText)))
-    query = select(*COLUMNS).where(Entry.dataset_id == dataset_id, named).order_by(Entry.path)
-    return [EntryRow(*row) for row in await connection.execute(query)]
+    return await find_where(connection, dataset_id, named)
 
 
 def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import any_, bindparam, delete, func, insert, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.domain.ids import DatasetId, UploadId, UserId
@@ -143,5 +144,6 @@ async def remove_expired(connection: AsyncConnection, *, clock_offset_s: int, at
 
 async def unfinished_among(connection: AsyncConnection, candidates: Collection[UUID]) -> set[UUID]:
     """Those of the ids that are uploads which still need their files."""
-    query = select(Upload.id).where(Upload.id.in_(candidates), Upload.finished_at.is_(None))
-    return set((await connection.execute(query)).scalars())
+    known = Upload.id == any_(bindparam("candidates", type_=ARRAY(Upload.id.type)))
+    query = select(Upload.id).where(known, Upload.finished_at.is_(None))
+    return set((await connection.execute(query, {"candidates": list(candidates)})).scalars())

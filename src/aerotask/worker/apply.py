@@ -16,8 +16,9 @@ from aerotask.domain.errors import Conflict
 from aerotask.domain.ids import DatasetId
 from aerotask.media.types import type_by_name
 from aerotask.sdk.changes import Existing
-from aerotask.services.entries import lock_tree, put_contents, remove_content
+from aerotask.services.entries import put_contents, remove_content
 from aerotask.services.storage import StorageLimits, within_limits
+from aerotask.services.tree_lock import lock_tree
 from aerotask.store import derivatives, indexing, leases, locks
 from aerotask.store.claims import ClaimedTask
 from aerotask.store.derivatives import NewDerivative

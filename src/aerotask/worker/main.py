@@ -19,7 +19,6 @@ from aerotask.config import Settings
 from aerotask.dispatch.arq import ArqListener
 from aerotask.sandbox.hiding import hide_from_children
 from aerotask.sandbox.spawner import Spawner
-from aerotask.services.removal import RemovalSweep
 from aerotask.services.sweep import SweepService
 from aerotask.store.callbacks import CHANNEL as CALLBACKS_CHANNEL
 from aerotask.store.indexing import CHANNEL as ENTRIES_CHANNEL
@@ -75,7 +74,7 @@ async def run_worker(settings: Settings) -> None:
             listener.run(lambda _hint: slots.wake()),
             indexer.run(),
             courier.run(),
-            *_sweeps(platform.sweep, platform.removal, settings),
+            *_sweeps(platform.sweep, settings),
         ]
         _log.info("worker.started", worker_no=worker_no, slots=settings.worker_slots)
         await _run_beside(background, present, slots)
@@ -144,7 +143,7 @@ def _slot_limits(settings: Settings) -> SlotLimits:
     )
 
 
-def _sweeps(sweep: SweepService, removal: RemovalSweep, settings: Settings) -> list[Awaitable[None]]:
+def _sweeps(sweep: SweepService, settings: Settings) -> list[Awaitable[None]]:
     return [
         _every(settings.sweep_s, sweep.expired_artifacts),
         _every(settings.sweep_s, sweep.unsent_hints),
@@ -152,8 +151,8 @@ def _sweeps(sweep: SweepService, removal: RemovalSweep, settings: Settings) -> l
         _every(settings.sweep_s, sweep.old_idempotency_keys),
         _every(settings.sweep_s, sweep.old_audit_events),
         _every(settings.sweep_s, sweep.old_sign_in_attempts),
-        _every(settings.sweep_s, removal.expired_uploads),
-        _every(settings.sweep_s, removal.deleted),
+        _every(settings.sweep_s, sweep.expired_uploads),
+        _every(settings.sweep_s, sweep.deleted),
         _every(settings.sweep_s, sweep.unused_derivatives),
         _every(max(settings.sweep_s, settings.blob_grace_s / 4), sweep.orphans),
     ]
