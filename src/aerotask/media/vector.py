@@ -92,8 +92,13 @@ def describe(path: Path, kind: str) -> VectorDescription:
     with _apart(path, kind) as source:
         try:
             return _described(f"{rules.prefix}{source}", rules)
-        except (DataSourceError, DataLayerError, ValueError, UnicodeError) as error:
+        except MemoryError:
+            raise
+        except (DataSourceError, DataLayerError) as error:
             raise _unreadable(path, _reason(error, source)) from error
+        # pyogrio itself stumbles over some of what GDAL tells it, such as a CRS that it can't write as text.
+        except Exception as error:
+            raise _unreadable(path, "its description makes no sense") from error
 
 
 @contextmanager
