@@ -18,14 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyogrio
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import ParseError, iterparse
-from pyogrio.errors import DataLayerError, DataSourceError
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
 from aerotask.media.ground import WGS84, Place, place_of_bounds
+from aerotask.media.ogr import DataLayerError, DataSourceError, pyogrio
 from aerotask.media.types import SHAPEFILE_SIDES, suffix_of
 
 MIB = 1024 * 1024
