@@ -28,6 +28,7 @@ def test_the_wheel_holds_what_is_needed_at_run_time(wheel: Path) -> None:
         "aerotask/py.typed",
         "aerotask/migrations/env.py",
         "aerotask/migrations/versions/0001_the_task_substrate.py",
+        "aerotask/media/cameras.toml",
         "aerotask/raster/sensors.toml",
         "aerotask/raster/colormaps.json",
     }
@@ -48,7 +49,10 @@ def test_an_installed_wheel_finds_its_migrations_and_tools(wheel: Path, tmp_path
         text=True,
         check=True,
     )
-    assert done.stdout.splitlines() == [str(tmp_path / "aerotask" / "migrations"), "raster-export"]
+    assert done.stdout.splitlines() == [
+        str(tmp_path / "aerotask" / "migrations"),
+        "raster-export rescan-index",
+    ]
 
 
 def check_locks(root: Path) -> subprocess.CompletedProcess[str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aerotask.media.embedded import Embedded, read_embedded
 from aerotask.media.photo import PhotoDescription, interpret
@@ -263,6 +266,81 @@ def test_a_panorama_and_how_it_is_cropped() -> None:
     assert found.properties["projectionType"] == "equirectangular"
     assert (found.properties["croppedWidth"], found.properties["croppedX"]) == (8000, 0)
     assert found.properties["poseHeading"] == 271.5
+
+
+def test_a_calibrated_camera_needs_no_sensor_size() -> None:
+    # 4000 px over a focal length of 2000 px: 90°, so 200 m across from 100 m.
+    found = photo(
+        None,
+        {
+            "drone-dji:CalibratedFocalLength": "2000",
+            "drone-dji:GimbalYawDegree": "0",
+            "drone-dji:GimbalPitchDegree": "-90",
+            "drone-dji:RelativeAltitude": "100",
+        },
+        GPSLatitude=(0.0, 0.0, 0.001),
+        GPSLongitude=(0.0, 0.0, 0.0),
+    )
+    assert found.footprint is not None
+    longitudes = [longitude for longitude, _ in found.footprint["coordinates"][0]]
+    assert max(longitudes) - min(longitudes) == pytest.approx(200 / 111_319.49, rel=1e-4)
+
+
+_ANYTHING = (
+    st.none()
+    | st.integers()
+    | st.floats()
+    | st.binary(max_size=8)
+    | st.text(max_size=20)
+    | st.sampled_from(["2021:06:01 12:30:00", "-90", "+45.00", "N", "1e999", "٣"])
+)
+_TAGS = (
+    *(
+        "Make",
+        "Model",
+        "FocalLength",
+        "FocalLengthIn35mmFilm",
+        "FocalPlaneXResolution",
+        "FocalPlaneYResolution",
+    ),
+    *(
+        "FocalPlaneResolutionUnit",
+        "Orientation",
+        "DateTimeOriginal",
+        "SubsecTimeOriginal",
+        "OffsetTimeOriginal",
+    ),
+)
+_GPS_TAGS = (
+    *("GPSLatitude", "GPSLatitudeRef", "GPSLongitude", "GPSLongitudeRef", "GPSAltitude", "GPSAltitudeRef"),
+    *("GPSSpeed", "GPSSpeedRef", "GPSDateStamp", "GPSTimeStamp", "GPSDOP"),
+)
+_XMP_NAMES = (
+    *(
+        f"drone-dji:{name}"
+        for name in ("GimbalYawDegree", "GimbalPitchDegree", "RelativeAltitude", "FlightXSpeed")
+    ),
+    *(f"Camera:{name}" for name in ("Yaw", "Pitch", "BandName", "RigCameraIndex", "GPSXYAccuracy")),
+    *("GPano:ProjectionType", "GPano:CroppedAreaLeftPixels", "xmp:CreateDate", "drone-dji:UTCAtExposure"),
+    *("drone-dji:CalibratedFocalLength", "drone-dji:GpsLatitude", "drone-dji:GpsLongitude"),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    exif=st.dictionaries(st.sampled_from(_TAGS), _ANYTHING | st.tuples(_ANYTHING)),
+    gps=st.dictionaries(st.sampled_from(_GPS_TAGS), _ANYTHING | st.tuples(_ANYTHING, _ANYTHING, _ANYTHING)),
+    xmp=st.dictionaries(
+        st.sampled_from(_XMP_NAMES),
+        st.text(max_size=20) | st.floats().map(str) | st.lists(st.text(max_size=5), min_size=1).map(tuple),
+    ),
+    size=st.none() | st.tuples(st.integers(0, 50_000), st.integers(0, 50_000)),
+)
+def test_whatever_the_metadata_say_the_outcome_is_json(
+    exif: dict[str, Any], gps: dict[str, Any], xmp: dict[str, XmpValue], size: tuple[int, int] | None
+) -> None:
+    found = photo(exif, xmp, size, **gps)
+    json.dumps([found.properties, found.point, found.footprint], allow_nan=False)
 
 
 @pytest.mark.parametrize("absurd", ["nan", "inf", "-1e400", "", "north", "1" * 400])

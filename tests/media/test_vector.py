@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import socket
+import subprocess
+import sys
 import threading
 import zipfile
 from pathlib import Path
@@ -195,3 +197,13 @@ def test_threads_do_not_disturb_each_other(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert counts == [2, 2, 2, 2]
+
+
+def test_drivers_that_point_elsewhere_are_not_registered_where_people_s_files_are_read() -> None:
+    # In a process of its own: this one has imported pyogrio by itself.
+    program = (
+        "import aerotask.media.describe, os, pyogrio; from aerotask.media.ogr import POINTERS;"
+        "print(sorted(set(POINTERS) & set(pyogrio.list_drivers())), 'OGR_SKIP' in os.environ)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[] False\n"

@@ -119,7 +119,7 @@ def _described(header: LasHeader) -> CloudDescription:
         "pointCount": header.point_count,
         "dimensions": [str(name)[:64] for name in header.point_format.dimension_names][:256],
         "crs": crs,
-        "software": header.generating_software.strip("\0 ")[:200],
+        "software": _text(header.generating_software),
         "isCopc": any(record.user_id == "copc" for record in header.vlrs),
     }
     if header.creation_date is not None:
@@ -129,6 +129,12 @@ def _described(header: LasHeader) -> CloudDescription:
         properties["bounds"] = bounds
     place = place_of_bounds(crs, (bounds[0], bounds[1], bounds[3], bounds[4])) if crs and is_placed else None
     return CloudDescription(properties, place)
+
+
+def _text(value: str | bytes) -> str:
+    """Laspy gives the bytes where they are no UTF-8."""
+    shown = value.decode("latin-1") if isinstance(value, bytes) else value
+    return shown.split("\0", 1)[0].strip()[:200]
 
 
 def _crs(header: LasHeader) -> str | None:

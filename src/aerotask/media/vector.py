@@ -18,14 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyogrio
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import ParseError, iterparse
-from pyogrio.errors import DataLayerError, DataSourceError
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
 from aerotask.media.ground import WGS84, Place, place_of_bounds
+from aerotask.media.ogr import DataLayerError, DataSourceError, pyogrio
 from aerotask.media.types import SHAPEFILE_SIDES, suffix_of
 
 MIB = 1024 * 1024
@@ -92,8 +91,13 @@ def describe(path: Path, kind: str) -> VectorDescription:
     with _apart(path, kind) as source:
         try:
             return _described(f"{rules.prefix}{source}", rules)
-        except (DataSourceError, DataLayerError, ValueError, UnicodeError) as error:
+        except MemoryError:
+            raise
+        except (DataSourceError, DataLayerError) as error:
             raise _unreadable(path, _reason(error, source)) from error
+        # pyogrio itself stumbles over some of what GDAL tells it, such as a CRS that it can't write as text.
+        except Exception as error:
+            raise _unreadable(path, "its description makes no sense") from error
 
 
 @contextmanager
