@@ -144,7 +144,7 @@ class MergeMultispectral(Tool[MergeMultispectralParams]):
 def _sources(
     params: MergeMultispectralParams, input_of: Callable[[str], Path]
 ) -> tuple[list[SourceBand], Mapping[str, Any]]:
-    """The real files with what they and their cameras say, and the EXIF of the first file that has any.
+    """The real files with what they and their cameras say, and the EXIF of the first that tells its position.
 
     Raises:
         InvalidInput: some are no rasters; the refusal also names what else is wrong.
@@ -154,7 +154,7 @@ def _sources(
     from aerotask.raster.merge_run import source_of  # noqa: PLC0415
 
     sources: list[SourceBand] = []
-    exif: Mapping[str, Any] = {}
+    exifs: list[Mapping[str, Any]] = []
     faults = [*_path_faults(params)]
     for number, path in enumerate(params.paths):
         file = input_of(path)
@@ -164,7 +164,7 @@ def _sources(
             faults.append(FieldError(f"/params/paths/{number}", error.message, error.code))
             continue
         camera, embedded = read_camera(file, width=source.profile.width, height=source.profile.height)
-        exif = exif or embedded.exif
+        exifs.append(embedded.exif)
         sources.append(
             replace(
                 source,
@@ -176,7 +176,7 @@ def _sources(
     if faults:
         files = [BandFile(source.path, source.profile) for source in sources]
         refuse([*faults, *faults_of(files)])
-    return sources, exif
+    return sources, next((exif for exif in exifs if exif.get("gps")), exifs[0])
 
 
 def _path_faults(params: MergeMultispectralParams) -> Iterator[FieldError]:
