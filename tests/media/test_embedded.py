@@ -147,6 +147,19 @@ def test_a_rational_over_zero_is_left_out(tmp_path: Path) -> None:
     assert (found.exif, found.faults) == ({}, ())
 
 
+def test_a_tag_with_more_values_than_usual_is_no_damage(tmp_path: Path) -> None:
+    # Orientation, once too often.
+    block = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHLHHL", 1, 0x0112, 3, 2, 6, 1, 0)
+    found = read_embedded(_jpeg_with_block(tmp_path, block))
+    assert (found.exif, found.faults) == ({"Orientation": 6}, ())
+
+
+def test_the_tables_of_a_raster_are_left_out(tmp_path: Path) -> None:
+    found = read_embedded(write_photo(tmp_path / "a.tif", size=(300, 3000)))
+    assert found.exif["ImageWidth"] == 300
+    assert not {"StripOffsets", "StripByteCounts"} & found.exif.keys()
+
+
 def test_a_big_tiff_that_claims_endless_tags_ends(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     path.write_bytes(b"II+\0" + struct.pack("<HHQQ", 8, 0, 16, 2**60) + b"\0" * 2_000_000)

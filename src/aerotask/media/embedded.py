@@ -30,6 +30,8 @@ MAX_VALUE_BYTES = 4096
 
 _XMP_TAG = 700
 _EXIF_POINTER, _GPS_POINTER = int(ExifTags.IFD.Exif), int(ExifTags.IFD.GPSInfo)
+# Pointers, and the tables of strips and tiles, which of a large raster are millions of numbers.
+_LEFT_OUT = frozenset({_XMP_TAG, _EXIF_POINTER, _GPS_POINTER, 273, 279, 288, 289, 324, 325})
 # Where the header of a classic and of a big TIFF says that the first directory is.
 _FIRST_DIRECTORY = {
     b"II*\0": "<4xL",
@@ -116,7 +118,9 @@ def _read_tags(file: BinaryIO) -> _Tags:
         # Pillow raises whatever it stumbles over: SyntaxError, struct.error, TypeError, AssertionError …
         except Exception:  # noqa: BLE001
             return _Tags({}, None, is_sound=False)
-    return tags if not complaints else _Tags(tags.values, tags.packet, is_sound=False)
+    # That a tag has more values than usual is no damage.
+    damage = [said for said in complaints if not str(said.message).startswith("Metadata Warning")]
+    return tags if not damage else _Tags(tags.values, tags.packet, is_sound=False)
 
 
 def _directories(file: BinaryIO) -> _Tags:
@@ -155,7 +159,7 @@ def _named(tags: Mapping[int, Any] | Exif, names: Mapping[int, str]) -> tuple[di
     found: dict[str, Any] = {}
     is_sound = True
     for number in sorted(tags):
-        if number in {_XMP_TAG, _EXIF_POINTER, _GPS_POINTER} or number not in names:
+        if number not in names or number in _LEFT_OUT:
             continue
         try:
             value = _plain(tags[number])
