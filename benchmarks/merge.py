@@ -17,6 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.peers.clock import DEFLATE_LEVEL, TILE_PX
 from benchmarks.raster_export import (
     CORES,

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from tests.conftest import StackFactory
 from tests.guarantees.invariants import assert_upheld, stored_files
+from tests.raster.rasters import write_raster
 from tests.support.processes import add_worker, dismiss, frozen, restart_api, running
 from tests.support.world import Dataset, World, eventually
 
@@ -180,3 +182,26 @@ def test_the_api_is_killed_in_mid_upload_at(ailing: World, dataset: Dataset, poi
     eventually(lambda: set(stored_files(ailing)) <= set(before), timeout_s=20)
     dataset.upload("notes.txt", b"the new text")
     assert dataset.client.get(f"{dataset.address}/obj/notes.txt").content == b"the new text"
+
+
+@pytest.mark.parametrize("point", ["output-written", "blob-renamed"])
+def test_a_merge_over_an_entry_is_killed_at(
+    ailing: World, dataset: Dataset, sound_worker_busy: Path, tmp_path: Path, point: str
+) -> None:
+    for name in ("red", "nir"):
+        band = write_raster(tmp_path / f"{name}.tif", np.full((1, 60, 80), 7, np.uint16))
+        dataset.upload(f"{name}.tif", band, indexed=False)
+    dataset.upload("merged.tif", b"the old content", indexed=False)
+    merged = f"{dataset.address}/obj/merged.tif"
+
+    worker = add_worker(ailing, failpoint=f"{point}:kill")
+    params = {"paths": ["red.tif", "nir.tif"], "outputPath": "merged.tif", "overwrite": True}
+    task_id = dataset.submit("merge-multispectral", params)
+    assert worker.wait(60) == -signal.SIGKILL
+    ailing.stack.workers.remove(worker)
+
+    assert dataset.client.get(merged).content == b"the old content"
+    sound_worker_busy.touch()
+    task = dataset.wait(task_id)
+    assert (task["state"], task["attempt"]) == ("Succeeded", 2)
+    assert dataset.client.get(merged).content.startswith(b"II*\0")

@@ -342,6 +342,19 @@ def test_pictures_of_a_dji_camera_are_shifted_and_keep_their_position(bench: Too
     assert "Band 2 is 'nir' from 'DJI_2.TIF', -4 px to the right and +3 px down of the first." in outcome.log
 
 
+def test_the_position_comes_from_the_first_picture_that_has_one(bench: ToolBench) -> None:
+    write_raster(bench.dataset / "red.tif", plane()[:, :30, :40].astype(np.uint8))
+    write_raster(bench.dataset / "nir.tif", plane()[:, :30, :40].astype(np.uint8))
+    assert run(bench).result["position"] is False
+    gps = {"GPSLatitudeRef": "S", "GPSLatitude": (1.0, 2.0, 3.0)}
+    for name, tags in (("a.tif", None), ("b.tif", gps)):
+        write_photo(bench.dataset / name, exif=exif_block(gps=tags), mode="L")
+    outcome = run(bench, paths=["a.tif", "b.tif"])
+    assert outcome.result["position"] is True
+    with open_raster(output(outcome)) as opened:
+        assert opened.tags(ns="EXIF")["EXIF_GPSLatitudeRef"] == "S"
+
+
 def test_pictures_of_which_only_some_tell_of_their_camera_are_refused_in_the_run(bench: ToolBench) -> None:
     write_photo(bench.dataset / "red.tif", size=(200, 120), mode="L")
     write_dji_band(bench.dataset / "nir.tif", x=0, y=0, band="NIR", scene=np.zeros((120, 200), np.uint8))

@@ -62,6 +62,7 @@ class Fault(BaseModel):
 
     pointer: str = Field(description="JSON Pointer (RFC 6901) to the place.")
     message: str
+    code: str | None = Field(None, description="The kind of fault, where there are several kinds at once.")
 
 
 class Problem(BaseModel):
@@ -114,9 +115,14 @@ def problem(
         "noRetry": status not in _MAY_RETRY,
     }
     if errors:
-        body["errors"] = [{"pointer": fault.pointer, "message": fault.message} for fault in errors]
+        body["errors"] = [_listed(fault) for fault in errors]
     body.update(facts or {})
     return JSONResponse(body, status, headers, media_type=MEDIA_TYPE)
+
+
+def _listed(fault: FieldError) -> dict[str, str]:
+    listed = {"pointer": fault.pointer, "message": fault.message}
+    return listed if fault.code is None else listed | {"code": fault.code}
 
 
 def install(app: FastAPI) -> None:

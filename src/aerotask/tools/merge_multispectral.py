@@ -70,7 +70,7 @@ class MergeMultispectral(Tool[MergeMultispectralParams]):
 
     def preload(self) -> None:
         """Load GDAL and the pipeline before the fork."""
-        import aerotask.media.cameras  # noqa: PLC0415
+        import aerotask.media.lenses  # noqa: PLC0415
         import aerotask.raster.merge_preview  # noqa: PLC0415
         import aerotask.raster.merge_run  # noqa: F401, PLC0415  loads GDAL, which the API must not
 
@@ -146,17 +146,17 @@ class MergeMultispectral(Tool[MergeMultispectralParams]):
 def _sources(
     params: MergeMultispectralParams, input_of: Callable[[str], Path]
 ) -> tuple[list[SourceBand], Mapping[str, Any]]:
-    """The real files with what they and their cameras say, and the EXIF of the first file that has any.
+    """The real files with what they and their cameras say, and the EXIF of the first that tells its position.
 
     Raises:
         InvalidInput: some are no rasters; the refusal also names what else is wrong.
     """
-    from aerotask.media.cameras import read_camera  # noqa: PLC0415  loads GDAL, which the API must not
+    from aerotask.media.lenses import read_lens  # noqa: PLC0415  loads GDAL, which the API must not
     from aerotask.raster.merge_plan import Centre  # noqa: PLC0415
     from aerotask.raster.merge_run import source_of  # noqa: PLC0415
 
     sources: list[SourceBand] = []
-    exif: Mapping[str, Any] = {}
+    exifs: list[Mapping[str, Any]] = []
     faults = [*_path_faults(params)]
     for number, path in enumerate(params.paths):
         file = input_of(path)
@@ -165,20 +165,20 @@ def _sources(
         except InvalidInput as error:
             faults.append(FieldError(f"/params/paths/{number}", error.message, error.code))
             continue
-        camera, embedded = read_camera(file, width=source.profile.width, height=source.profile.height)
-        exif = exif or embedded.exif
+        lens, embedded = read_lens(file, width=source.profile.width, height=source.profile.height)
+        exifs.append(embedded.exif)
         sources.append(
             replace(
                 source,
-                centre=Centre(*astuple(camera.centre)) if camera.centre else None,
-                camera_band=camera.band_name,
-                wavelength_nm=camera.wavelength_nm,
+                centre=Centre(*astuple(lens.centre)) if lens.centre else None,
+                camera_band=lens.band_name,
+                wavelength_nm=lens.wavelength_nm,
             )
         )
     if faults:
         files = [BandFile(source.path, source.profile) for source in sources]
         refuse([*faults, *faults_of(files)])
-    return sources, exif
+    return sources, next((exif for exif in exifs if exif.get("gps")), exifs[0])
 
 
 def _path_faults(params: MergeMultispectralParams) -> Iterator[FieldError]:

@@ -46,28 +46,28 @@ class OpticalCentre:
 
 
 @dataclass(frozen=True, slots=True)
-class Camera:
-    """What a picture says of the camera that took it."""
+class Lens:
+    """What a picture says of the lens that it was taken through."""
 
     centre: OpticalCentre | None = None
     band_name: str | None = None
     wavelength_nm: float | None = None
 
 
-def read_camera(path: Path, *, width: int, height: int) -> tuple[Camera, Embedded]:
-    """The camera of a picture of that size, and all metadata that it was found in.
+def read_lens(path: Path, *, width: int, height: int) -> tuple[Lens, Embedded]:
+    """The lens of a picture of that size, and all metadata that it was found in.
 
     Raises:
         OSError: the file can't be read at all.
     """
     embedded = read_embedded(path)
-    return camera_of(embedded, width=width, height=height), embedded
+    return lens_of(embedded, width=width, height=height), embedded
 
 
-def camera_of(embedded: Embedded, *, width: int, height: int) -> Camera:
-    """The camera that the metadata of a picture of that size tell of."""
+def lens_of(embedded: Embedded, *, width: int, height: int) -> Lens:
+    """The lens that the metadata of a picture of that size tell of."""
     xmp = embedded.xmp
-    return Camera(
+    return Lens(
         centre=_centre(embedded, (width, height)),
         band_name=next((name for key in _BAND_NAMES if (name := _text(xmp.get(key)))), None),
         wavelength_nm=next((found[0] for key in _WAVELENGTHS if (found := _numbers(xmp.get(key)))), None),

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from tests.media.photos import CAMERA, DJI, exif_block, packet_of, write_photo, xmp_packet
 
-from aerotask.media.cameras import OpticalCentre, camera_of, read_camera
 from aerotask.media.embedded import Embedded
+from aerotask.media.lenses import OpticalCentre, lens_of, read_lens
 
 MM = {"FocalPlaneXResolution": 266.666667, "FocalPlaneYResolution": 266.666667, "FocalPlaneResolutionUnit": 4}
 
@@ -15,7 +15,7 @@ MM = {"FocalPlaneXResolution": 266.666667, "FocalPlaneYResolution": 266.666667, 
 def centre(
     xmp: dict[str, Any], exif: dict[str, Any] | None = None, size: tuple[int, int] = (1280, 960)
 ) -> OpticalCentre | None:
-    return camera_of(Embedded(exif or {}, xmp), width=size[0], height=size[1]).centre
+    return lens_of(Embedded(exif or {}, xmp), width=size[0], height=size[1]).centre
 
 
 def rounded(found: OpticalCentre | None) -> tuple[str, float, float]:
@@ -92,15 +92,15 @@ def test_djis_relative_centre_comes_before_the_designed_one() -> None:
 def test_a_camera_says_which_band_it_shows(
     xmp: dict[str, Any], band: str | None, wavelength: float | None
 ) -> None:
-    camera = camera_of(Embedded({}, xmp), width=10, height=10)
-    assert (camera.band_name, camera.wavelength_nm) == (band, wavelength)
+    lens = lens_of(Embedded({}, xmp), width=10, height=10)
+    assert (lens.band_name, lens.wavelength_nm) == (band, wavelength)
 
 
 def test_a_dji_picture_is_read(tmp_path: Path) -> None:
     said = {"RelativeOpticalCenterX": "2.5", "RelativeOpticalCenterY": "-4", "BandName": "Green"}
     path = write_photo(tmp_path / "DJI_0012.tif", xmp=xmp_packet(said, namespace=DJI), mode="L")
-    camera, _ = read_camera(path, width=40, height=30)
-    assert (camera.centre, camera.band_name) == (OpticalCentre("relative optical centre", 2.5, -4.0), "Green")
+    lens, _ = read_lens(path, width=40, height=30)
+    assert (lens.centre, lens.band_name) == (OpticalCentre("relative optical centre", 2.5, -4.0), "Green")
 
 
 @pytest.mark.parametrize("maker", ["Parrot", "Sentera", "MicaSense"])
@@ -114,21 +114,21 @@ def test_a_picture_with_pix4ds_tags_is_read(tmp_path: Path, maker: str) -> None:
         {"FocalPlaneXResolution": 10.0, "FocalPlaneYResolution": 10.0, "FocalPlaneResolutionUnit": 4},
     )
     path = write_photo(tmp_path / "IMG.tif", xmp=packet, exif=exif, mode="L")
-    camera, embedded = read_camera(path, width=40, height=30)
-    assert (camera.centre, camera.band_name) == (OpticalCentre("principal point", 20.0, 15.0), "RedEdge")
+    lens, embedded = read_lens(path, width=40, height=30)
+    assert (lens.centre, lens.band_name) == (OpticalCentre("principal point", 20.0, 15.0), "RedEdge")
     assert embedded.exif["Make"] == maker
 
 
 def test_the_five_lenses_of_a_real_capture(real_data: Path) -> None:
-    cameras = [
-        read_camera(real_data / "micasense" / f"IMG_0000_{number}.tif", width=1280, height=960)[0]
+    lenses = [
+        read_lens(real_data / "micasense" / f"IMG_0000_{number}.tif", width=1280, height=960)[0]
         for number in range(1, 6)
     ]
-    assert [rounded(camera.centre)[1:] for camera in cameras] == [
+    assert [rounded(lens.centre)[1:] for lens in lenses] == [
         (627.63, 479.86),
         (639.32, 488.02),
         (637.33, 486.25),
         (648.78, 487.16),
         (649.44, 479.24),
     ]
-    assert [camera.band_name for camera in cameras] == ["Blue", "Green", "Red", "NIR", "Red edge"]
+    assert [lens.band_name for lens in lenses] == ["Blue", "Green", "Red", "NIR", "Red edge"]
