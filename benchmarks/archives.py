@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import os
 import random
 import shutil
@@ -28,7 +29,6 @@ from pathlib import Path
 import numpy as np
 
 MB = 1_000_000
-TINY_FILES = 70_000
 PHOTO_BYTES, RASTER_BYTES = 3 * MB, 4 * MB
 BUFFER_BYTES = 1024 * 1024
 
@@ -62,6 +62,7 @@ def arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--mb", type=int, default=2000, help="how many megabytes of photos and rasters")
+    parser.add_argument("--tiny", type=int, default=70_000, help="how many tiny files")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", help="where to make the files")
     parser.add_argument("--stack", action="store_true", help="also through the whole stack")
@@ -88,9 +89,9 @@ def compare_tiny(folder: Path, options: argparse.Namespace) -> None:
     tiny = folder / "tiny"
     tiny.mkdir()
     rng = random.Random(1)
-    for number in range(TINY_FILES):
+    for number in range(options.tiny):
         (tiny / f"{number}.txt").write_bytes(rng.randbytes(50).hex().encode())
-    print(f"\n{TINY_FILES} files of 100 bytes")
+    print(f"\n{options.tiny} files of 100 bytes")
     writing(folder, tiny, options.rounds, kind="tiny", level="-1", method=zipfile.ZIP_DEFLATED, tools=False)
     reading(folder, folder / "tiny.zip", options.rounds, "tiny")
 
@@ -116,7 +117,14 @@ def make_large(stored: Path, deflated: Path, total_bytes: int) -> int:
 
 
 def writing(
-    folder: Path, source: Path, rounds: int, kind: str, level: list[str], method: int, *, tools: bool = True
+    folder: Path,
+    source: Path,
+    rounds: int,
+    *,
+    kind: str,
+    level: str,
+    method: int,
+    tools: bool = True,
 ) -> None:
     target = folder / f"{kind}.zip"
     files = sorted(str(file) for file in source.iterdir())
@@ -195,7 +203,7 @@ def run(command: Sequence[str]) -> Figures:
 
 def show(title: str, figures: Mapping[str, Figures]) -> None:
     ours = next(iter(figures.values()))
-    print(f"\n  {title}")
+    print(f"\n  {title}", flush=True)
     for name, each in figures.items():
         print(
             f"    {name:28} {each.wall_s:7.2f} s {each.cpu_s:7.2f} s CPU {each.peak_mib:6.0f} MiB"
@@ -262,9 +270,8 @@ CHILDREN: Mapping[str, Callable[[Path, Path], None]] = {
 
 def through_the_stack(entries: int) -> None:
     """Many small files: extracted from a ZIP, listed, and packed again, by the product as it is."""
-    import io  # noqa: PLC0415  only here
-
-    from stacks import TASKS, bench, sign_in  # noqa: PLC0415  only here
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from benchmarks.stacks import TASKS, bench, sign_in  # noqa: PLC0415  only here
 
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w") as archive:
@@ -274,7 +281,7 @@ def through_the_stack(entries: int) -> None:
     with bench() as server, server.stack(workers=1) as stack, sign_in(stack.address) as client:
         client.put("/orgs/bench/ds/bench/obj/in.zip", content=made.getvalue()).raise_for_status()
 
-        def finished(body: dict[str, object]) -> float:
+        def finished(body: Mapping[str, object]) -> float:
             started = time.perf_counter()
             task = client.post(TASKS, json=body).raise_for_status().json()["taskId"]
             print(f"    submitted {body['toolId']:16} {time.perf_counter() - started:6.2f} s")
