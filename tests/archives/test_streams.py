@@ -16,7 +16,7 @@ import py7zr
 import pytest
 import zstandard
 from tests.archives.conftest import Extract, contents
-from tests.archives.making import tarred, tarred_special
+from tests.archives.making import rar_of, tarred, tarred_special
 
 from aerotask.archives.rar_reader import rar_extractor
 from aerotask.sdk.limits import Limits
@@ -199,9 +199,30 @@ def test_what_is_no_archive_is_said_to_be_none(refused: Refused) -> None:
         assert refused(content, path="a.zip")[0] == "unsupported-format"
 
 
+needs_extractor = pytest.mark.skipif(
+    rar_extractor() is None, reason="bsdtar (libarchive-tools) isn't installed"
+)
+
+
 def test_rar_without_an_extractor_is_unsupported(refused: Refused) -> None:
-    code, message = refused(b"Rar!\x1a\x07\x01\x00" + bytes(100), path="a.rar")
-    if rar_extractor() is None:
-        assert (code, "bsdtar" in message) == ("unsupported-format", True)
-    else:
-        assert code == "archive-damaged"
+    if rar_extractor() is not None:
+        pytest.skip("bsdtar is installed here")
+    code, message = refused(rar_of({"a": b"x"}), path="a.rar")
+    assert (code, "bsdtar" in message) == ("unsupported-format", True)
+
+
+@needs_extractor
+def test_a_rar_is_read(extracted: Extract) -> None:
+    members = {"a.txt": b"hello" * 100, "d/\u00e9.bin": os.urandom(2_500_000)}
+    found = extracted(rar_of(members), path="a.rar")
+    assert (contents(found), found.format) == (members, "RAR")
+
+
+@needs_extractor
+def test_hostile_rars_are_refused(refused: Refused) -> None:
+    assert refused(rar_of({"../evil": b"x"}), path="a.rar")[0] == "archive-unsafe-name"
+    assert refused(rar_of({"a": b"x", "A": b"x"}), path="a.rar")[0] == "archive-duplicate-name"
+    whole = rar_of({"a": os.urandom(5000)})
+    assert refused(whole[:3000], path="a.rar")[0] == "archive-damaged"
+    limits = Limits(extracted_bytes=1000)
+    assert refused(whole, path="a.rar", limits=limits)[0] == "archive-over-limit"

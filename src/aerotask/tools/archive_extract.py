@@ -6,6 +6,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
+from aerotask.archives.formats import may_be_archive
+from aerotask.archives.rar_reader import no_rar, rar_extractor
 from aerotask.domain import paths
 from aerotask.sdk import (
     Access,
@@ -72,9 +74,6 @@ class ArchiveExtract(Tool[ArchiveExtractParams]):
 
     def check(self, params: ArchiveExtractParams, dataset: DatasetView) -> None:
         """Refuse what is no archive, is too large, or has no place to go."""
-        from aerotask.archives.formats import may_be_archive  # noqa: PLC0415  tools are loaded before it is needed
-        from aerotask.archives.rar_reader import no_rar, rar_extractor  # noqa: PLC0415  as above
-
         archive = dataset.file(params.source_path)
         if archive.type not in _PACKED_TYPES or not may_be_archive(archive.path):
             raise InvalidInput(

@@ -22,7 +22,7 @@ from aerotask.sdk import (
 MEMORY_BYTES = 512 * 1024**2
 """Held by a limit on the child: a few members of up to 16 MiB are packed at a time, and the directory is kept."""
 MEMORY_BYTES_PER_ENTRY = 4096
-MAX_NAMED = 10_000
+MAX_NAMED = 1000
 # What each member needs beside its content: two headers with a name each.
 _HEADER_BYTES = 160
 _SMALLEST_ESTIMATE_BYTES = 64 * 1024

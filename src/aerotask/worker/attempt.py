@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import orjson
 import structlog
+from pydantic import ValidationError
 
 from aerotask.cancelling import end
 from aerotask.derivatives.sources import source_key
@@ -167,7 +168,13 @@ class Attempt:
 
     def _tool(self) -> tuple[Tool[Any], ToolParams]:
         tool = self.means.registry.get(self.task.tool_id, self.task.tool_version)
-        return tool, tool.params.model_validate_json(orjson.dumps(self.task.params))
+        try:
+            return tool, tool.params.model_validate_json(orjson.dumps(self.task.params))
+        except ValidationError as error:
+            raise TaskFailed(
+                "The task's params don't fit the tool as it is installed now; submit it again.",
+                code="invalid-params",
+            ) from error
 
     async def _snapshot(self) -> Snapshot:
         tool, params = self._tool()

@@ -1,0 +1,308 @@
+"""Writing and reading ZIP files: ours beside Info-ZIP, bsdtar, Python's zipfile, and `cat` as the limit.
+
+    python benchmarks/archives.py                # 2 GB of photos and rasters, 70,000 tiny files
+    python benchmarks/archives.py --mb 500       # less
+    python benchmarks/archives.py --stack        # and a dataset of 10,000 small files through the whole stack
+
+Every candidate runs in a process of its own, in turns; the quickest of the rounds counts, by the clock and by the
+processor. unzip and zip (Info-ZIP) and bsdtar (libarchive-tools) are measured where they are installed. Close other
+programs: with two cores, every one of them shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+MB = 1_000_000
+PHOTO_BYTES, RASTER_BYTES = 3 * MB, 4 * MB
+BUFFER_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The best of a candidate's rounds."""
+
+    wall_s: float
+    cpu_s: float
+    peak_mib: float
+
+
+def main() -> None:
+    options = arguments()
+    if options.child:
+        CHILDREN[options.child](Path(options.source), Path(options.target))
+        return
+    folder = Path(tempfile.mkdtemp(prefix="aerotask-bench-", dir=options.folder))
+    try:
+        compare_large(folder, options)
+        compare_tiny(folder, options)
+        if options.stack:
+            through_the_stack(options.entries)
+    finally:
+        shutil.rmtree(folder)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--mb", type=int, default=2000, help="how many megabytes of photos and rasters")
+    parser.add_argument("--tiny", type=int, default=70_000, help="how many tiny files")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--folder", help="where to make the files")
+    parser.add_argument("--stack", action="store_true", help="also through the whole stack")
+    parser.add_argument(
+        "--entries", type=int, default=10_000, help="how many small files go through the stack"
+    )
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--source", help=argparse.SUPPRESS)
+    parser.add_argument("--target", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def compare_large(folder: Path, options: argparse.Namespace) -> None:
+    stored, deflated = folder / "stored", folder / "deflated"
+    total = make_large(stored, deflated, options.mb * MB)
+    print(f"\n{total / MB:.0f} MB in {len(list(stored.iterdir()))} files; best of {options.rounds} rounds")
+    writing(folder, stored, options.rounds, kind="stored", level="-0", method=zipfile.ZIP_STORED)
+    writing(folder, deflated, options.rounds, kind="deflated", level="-1", method=zipfile.ZIP_DEFLATED)
+    for kind in ("stored", "deflated"):
+        reading(folder, folder / f"{kind}.zip", options.rounds, kind)
+
+
+def compare_tiny(folder: Path, options: argparse.Namespace) -> None:
+    tiny = folder / "tiny"
+    tiny.mkdir()
+    rng = random.Random(1)
+    for number in range(options.tiny):
+        (tiny / f"{number}.txt").write_bytes(rng.randbytes(50).hex().encode())
+    print(f"\n{options.tiny} files of 100 bytes")
+    writing(folder, tiny, options.rounds, kind="tiny", level="-1", method=zipfile.ZIP_DEFLATED, tools=False)
+    reading(folder, folder / "tiny.zip", options.rounds, "tiny")
+
+
+def make_large(stored: Path, deflated: Path, total_bytes: int) -> int:
+    """Photos are noise, rasters are 16-bit slopes with some noise; both folders have the same files by other names."""
+    stored.mkdir()
+    deflated.mkdir()
+    rng = np.random.default_rng(1)
+    made = number = 0
+    while made < total_bytes:
+        if number % 5 < 3:
+            content = rng.bytes(PHOTO_BYTES)
+        else:
+            steps = np.arange(RASTER_BYTES // 2, dtype=np.uint32) // 300
+            content = (steps + rng.integers(0, 16, steps.size, dtype=np.uint32)).astype("<u2").tobytes()
+        file = stored / f"{number:05}.jpg"
+        file.write_bytes(content)
+        os.link(file, deflated / f"{number:05}.tif")
+        made, number = made + len(content), number + 1
+    os.sync()
+    return made
+
+
+def writing(
+    folder: Path,
+    source: Path,
+    rounds: int,
+    *,
+    kind: str,
+    level: str,
+    method: int,
+    tools: bool = True,
+) -> None:
+    target = folder / f"{kind}.zip"
+    files = sorted(str(file) for file in source.iterdir())
+    ours = child("ours-write", source, target)
+    candidates: dict[str, Sequence[str]] = {"ours, with SHA-256": ours}
+    if tools:
+        listed = folder / "files"
+        listed.write_text("\n".join(files), encoding="utf-8")
+        candidates["cat"] = ["sh", "-c", f"xargs -a {listed} cat > {target}.cat"]
+        if zip_program := shutil.which("zip"):
+            candidates[f"Info-ZIP zip {level}"] = [
+                zip_program,
+                "-qrj",
+                *level,
+                f"{target}.zip",
+                str(source),
+            ]
+    name = "zipfile-stored" if method == zipfile.ZIP_STORED else "zipfile-deflated"
+    candidates["Python's zipfile" + ("" if method == zipfile.ZIP_STORED else ", zlib 1")] = child(
+        name, source, Path(f"{target}.python")
+    )
+    figures = race(candidates, rounds, before=lambda: remove(folder, f"{kind}.zip*"))
+    show(f"writing, {kind}", figures)
+    sizes = {file.name: file.stat().st_size / MB for file in folder.glob(f"{kind}.zip*")}
+    print("    " + ", ".join(f"{name} {size:.1f} MB" for name, size in sorted(sizes.items())))
+    for extra in folder.glob(f"{kind}.zip.*"):
+        extra.unlink()
+
+
+def reading(folder: Path, archive: Path, rounds: int, kind: str) -> None:
+    target = folder / "out"
+    candidates: dict[str, Sequence[str]] = {"ours": child("ours-read", archive, target)}
+    if unzip := shutil.which("unzip"):
+        candidates["unzip"] = [unzip, "-qq", str(archive), "-d", str(target)]
+    if bsdtar := shutil.which("bsdtar"):
+        candidates["bsdtar"] = ["sh", "-c", f"mkdir {target} && {bsdtar} -xf {archive} -C {target}"]
+
+    def clear() -> None:
+        shutil.rmtree(target, ignore_errors=True)
+
+    show(f"reading, {kind}", race(candidates, rounds, before=clear))
+    clear()
+
+
+def race(
+    candidates: Mapping[str, Sequence[str]], rounds: int, *, before: Callable[[], None]
+) -> dict[str, Figures]:
+    """Each candidate once a round, in turns, so that a noisy minute hits all of them."""
+    runs: dict[str, list[Figures]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        before()
+        for name, command in candidates.items():
+            if name in {"unzip", "bsdtar"}:
+                before()  # they don't write over what another has extracted
+            runs[name].append(run(command))
+    return {
+        name: Figures(
+            min(each.wall_s for each in measured),
+            min(each.cpu_s for each in measured),
+            max(each.peak_mib for each in measured),
+        )
+        for name, measured in runs.items()
+    }
+
+
+def run(command: Sequence[str]) -> Figures:
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    wall_s = time.perf_counter() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{command[0]} failed with {process.returncode}")
+    return Figures(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def show(title: str, figures: Mapping[str, Figures]) -> None:
+    ours = next(iter(figures.values()))
+    print(f"\n  {title}", flush=True)
+    for name, each in figures.items():
+        print(
+            f"    {name:28} {each.wall_s:7.2f} s {each.cpu_s:7.2f} s CPU {each.peak_mib:6.0f} MiB"
+            f"   × ours: {each.wall_s / ours.wall_s:5.2f} wall, {each.cpu_s / ours.cpu_s:5.2f} CPU"
+        )
+
+
+def remove(folder: Path, pattern: str) -> None:
+    for file in folder.glob(pattern):
+        file.unlink()
+
+
+def child(name: str, source: Path, target: Path) -> list[str]:
+    return [sys.executable, __file__, "--child", name, "--source", str(source), "--target", str(target)]
+
+
+def write_ours(source: Path, target: Path) -> None:
+    from aerotask.archives.zip_writer import Source, write_zip  # noqa: PLC0415  only in the child
+
+    sources = [
+        Source(file.name, int(file.stat().st_mtime), file, file.stat().st_size)
+        for file in sorted(source.iterdir())
+    ]
+    write_zip(target, sources, threads=cores(), on_progress=lambda _: None)
+
+
+def read_ours(archive: Path, target: Path) -> None:
+    from aerotask.archives.extraction import Order, extract  # noqa: PLC0415  only in the child
+    from aerotask.sdk.limits import Limits  # noqa: PLC0415  as above
+
+    order = Order(
+        archive=archive,
+        path=archive.name,
+        dest="",
+        into=target,
+        limits=Limits(),
+        is_wanted=lambda _: True,
+        on_promise=lambda _: None,
+        on_progress=lambda _: None,
+        threads=cores(),
+    )
+    extract(order)
+
+
+def write_zipfile(source: Path, target: Path, method: int) -> None:
+    with zipfile.ZipFile(target, "w", method, compresslevel=1) as archive:
+        for file in sorted(source.iterdir()):
+            archive.write(file, file.name)
+    with target.open("rb") as made:
+        hashlib.file_digest(made, "sha256")
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+CHILDREN: Mapping[str, Callable[[Path, Path], None]] = {
+    "ours-write": write_ours,
+    "ours-read": read_ours,
+    "zipfile-stored": lambda source, target: write_zipfile(source, target, zipfile.ZIP_STORED),
+    "zipfile-deflated": lambda source, target: write_zipfile(source, target, zipfile.ZIP_DEFLATED),
+}
+
+
+def through_the_stack(entries: int) -> None:
+    """Many small files: extracted from a ZIP, listed, and packed again, by the product as it is."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from benchmarks.stacks import TASKS, bench, sign_in  # noqa: PLC0415  only here
+
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        for number in range(entries):
+            archive.writestr(f"{number % 100:02}/{number}.txt", f"file {number}\n")
+    print(f"\n{entries} small files through the stack")
+    with bench() as server, server.stack(workers=1) as stack, sign_in(stack.address) as client:
+        client.put("/orgs/bench/ds/bench/obj/in.zip", content=made.getvalue()).raise_for_status()
+
+        def finished(body: Mapping[str, object]) -> float:
+            started = time.perf_counter()
+            task = client.post(TASKS, json=body).raise_for_status().json()["taskId"]
+            print(f"    submitted {body['toolId']:16} {time.perf_counter() - started:6.2f} s")
+            while (status := client.get(f"{TASKS}/{task}?wait=30").json())["state"] not in {
+                "Succeeded",
+                "Failed",
+            }:
+                pass
+            assert status["state"] == "Succeeded", status["error"]
+            return time.perf_counter() - started
+
+        extract = {"toolId": "archive-extract", "params": {"sourcePath": "in.zip", "deleteArchive": True}}
+        print(f"    archive-extract          {finished(extract):8.2f} s")
+        print(f"    bulk-download            {finished({'toolId': 'bulk-download'}):8.2f} s")
+        started = time.perf_counter()
+        listed = client.get("/orgs/bench/ds/bench/list?recursive=true").raise_for_status().json()
+        print(f"    list of {len(listed)} entries     {time.perf_counter() - started:8.2f} s")
+        started = time.perf_counter()
+        got = client.get("/orgs/bench/ds/bench/download?path=00&path=01").raise_for_status()
+        print(f"    download of {len(got.content)} bytes    {time.perf_counter() - started:8.2f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""What a run may know of its dataset when it begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.store.conftest import Rows, add_dataset, add_user
+
+from aerotask.domain.errors import NotFound
+from aerotask.domain.ids import DatasetId, new_id
+from aerotask.sdk.snapshot import Snapshot
+from aerotask.services.entries import put_contents
+from aerotask.services.snapshots import take_snapshot
+from aerotask.store.claims import Input
+from aerotask.store.engine import Database
+from aerotask.store.entries import Content
+
+
+@pytest.fixture
+async def rows(database: Database) -> Rows:
+    made = await add_dataset(database, await add_user(database, "owner"), "acme")
+    async with made.db.begin() as connection:
+        paths = ("a/kept.tif", "a/replaced.tif", "b/other.md")
+        contents = {path: Content(path, f"new {path}", 5, "image") for path in paths}
+        await put_contents(connection, made.dataset_id, contents)
+    return made
+
+
+async def snapshot_of(rows: Rows, file: Path, *named: str, inputs: tuple[Input, ...] = ()) -> Snapshot:
+    return await take_snapshot(
+        rows.db, rows.dataset_id, named=named, inputs={item.path: item for item in inputs}, file=file
+    )
+
+
+async def test_it_holds_what_is_named_and_the_datasets_slug(rows: Rows, tmp_path: Path) -> None:
+    taken = await snapshot_of(rows, tmp_path / "snapshot", "a")
+    assert taken.slug == "acme"
+    assert [entry.path for entry in taken.entries()] == ["a", "a/kept.tif", "a/replaced.tif"]
+
+
+async def test_of_an_input_that_was_replaced_or_removed_only_its_content_is_known(
+    rows: Rows, tmp_path: Path
+) -> None:
+    inputs = (
+        Input("a/kept.tif", "new a/kept.tif", "1"),
+        Input("a/replaced.tif", "old", "2"),
+        Input("a/gone.laz", "older", "3"),
+    )
+    taken = await snapshot_of(rows, tmp_path / "snapshot", "", inputs=inputs)
+    assert [(entry.path, entry.type, entry.sha256, entry.size_bytes) for entry in taken.entries()] == [
+        ("a", "directory", "", 0),
+        ("a/kept.tif", "image", "new a/kept.tif", 5),
+        ("a/replaced.tif", "image", "old", 0),
+        ("b", "directory", "", 0),
+        ("b/other.md", "image", "new b/other.md", 5),
+        ("a/gone.laz", "pointCloud", "older", 0),
+    ]
+
+
+async def test_it_is_written_anew_if_it_was_begun_before(rows: Rows, tmp_path: Path) -> None:
+    for _ in range(2):
+        taken = await snapshot_of(rows, tmp_path / "snapshot", "b")
+    assert len(list(taken.entries())) == 2
+
+
+async def test_a_dataset_that_is_gone_has_none(rows: Rows, tmp_path: Path) -> None:
+    elsewhere = Rows(rows.db, rows.org_id, DatasetId(new_id()), rows.user_id)
+    with pytest.raises(NotFound):
+        await snapshot_of(elsewhere, tmp_path / "snapshot", "")

@@ -1,0 +1,93 @@
+"""What a run declared takes effect whole, in its order, and only for whoever holds the lease."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from tests.store.conftest import Rows, add_dataset, add_user
+
+from aerotask.blobs.port import Blob
+from aerotask.domain.errors import Conflict
+from aerotask.domain.ids import LeaseToken, new_id
+from aerotask.services.entries import put_contents
+from aerotask.store import entries, tasks
+from aerotask.store.claims import ClaimedTask
+from aerotask.store.engine import Database
+from aerotask.store.entries import Content
+from aerotask.store.leases import LeaseLost, Report
+from aerotask.store.logs import LogLimits
+from aerotask.worker.apply import apply_success
+from aerotask.worker.outputs import NewFolder, Removal, StoredChanges, StoredEdit, StoredPut
+
+
+@pytest.fixture
+async def rows(database: Database) -> Rows:
+    made = await add_dataset(database, await add_user(database, "owner"), "acme")
+    async with made.db.begin() as connection:
+        old = {path: Content(f"old {path}", "0", 1, "generic") for path in ("a/1", "a/2", "b")}
+        await put_contents(connection, made.dataset_id, old)
+    return made
+
+
+def put(at: str, *, keep_existing: bool = False) -> StoredPut:
+    return StoredPut(at, Blob(f"new {at}", "1", 1), keep_existing)
+
+
+async def apply(rows: Rows, task: ClaimedTask, *edits: StoredEdit) -> None:
+    async with rows.db.begin() as connection:
+        await apply_success(
+            connection,
+            task,
+            Report(0),
+            StoredChanges((), edits, None),
+            keep=LogLimits(100, 100_000),
+            by="tests",
+            artifact_ttl=timedelta(hours=1),
+        )
+
+
+async def claimed(rows: Rows) -> ClaimedTask:
+    await rows.task()
+    return await rows.claimed()
+
+
+async def contents(rows: Rows) -> dict[str, str | None]:
+    async with rows.db.read() as connection:
+        found = await entries.find_within(connection, rows.dataset_id, [""])
+    return {row.path: row.blob_key for row in found if row.type != "directory"}
+
+
+async def test_edits_take_effect_in_their_order(rows: Rows) -> None:
+    task = await claimed(rows)
+    await apply(rows, task, put("a/1"), Removal("a"), put("a/3"), NewFolder("c/d"), put("e"), Removal("e"))
+    assert await contents(rows) == {"a/3": "new a/3", "b": "old b"}
+    async with rows.db.read() as connection:
+        assert await entries.find(connection, rows.dataset_id, "c/d") is not None
+
+
+async def test_a_cautious_put_gives_way_and_is_not_among_the_outputs(rows: Rows) -> None:
+    task = await claimed(rows)
+    await apply(rows, task, put("a/1", keep_existing=True), put("a/9", keep_existing=True), put("b"))
+    assert await contents(rows) == {"a/1": "old a/1", "a/2": "old a/2", "a/9": "new a/9", "b": "new b"}
+    async with rows.db.read() as connection:
+        row = await tasks.find(connection, rows.dataset_id, task.lease.task_id)
+    assert row is not None
+    assert [output["path"] for output in row.outputs] == ["a/9", "b"]
+
+
+@pytest.mark.parametrize("edits", [(put("x"), put("a")), (put("x"), put("b/c")), (put("x"), NewFolder("b"))])
+async def test_what_does_not_fit_changes_nothing(rows: Rows, edits: tuple[StoredEdit, ...]) -> None:
+    task, before = await claimed(rows), await contents(rows)
+    with pytest.raises(Conflict):
+        await apply(rows, task, *edits)
+    assert await contents(rows) == before
+
+
+async def test_whoever_has_lost_the_lease_changes_nothing(rows: Rows) -> None:
+    task, before = await claimed(rows), await contents(rows)
+    lost = replace(task, lease=replace(task.lease, token=LeaseToken(new_id())))
+    with pytest.raises(LeaseLost):
+        await apply(rows, lost, put("x"), Removal("b"))
+    assert await contents(rows) == before
