@@ -12,9 +12,11 @@ import pytest
 from tests.derivatives.clouds import Numbers, hills, nothing, records, write_cloud
 
 from aerotask.derivatives.copc import octree
+from aerotask.derivatives.copc.buckets import ordered
 from aerotask.derivatives.copc.build import build_copc
 from aerotask.derivatives.copc.cube import Bounds, cube_around, key_of
 from aerotask.derivatives.copc.octree import LEAF_POINTS, Bucket, Octree, sorted_bucket
+from aerotask.derivatives.copc.reading import open_cloud
 from aerotask.domain.errors import InvalidInput
 
 
@@ -132,6 +134,15 @@ def test_a_cloud_too_large_for_memory_gives_the_same_points(big: Path) -> None:
     nodes = nodes_of(target)
     assert all(level == 0 or (level - 1, x >> 1, y >> 1, z >> 1) in nodes for level, x, y, z in nodes)
     assert sorted(path.name for path in big.parent.iterdir()) == ["big.laz", "made.copc.laz"]
+
+
+def test_no_more_points_than_allowed_are_in_memory_at_once(big: Path, tmp_path: Path) -> None:
+    points = ordered(open_cloud(big), tmp_path, at_once=60_000, on_progress=nothing)
+    sizes = [len(bucket.records) for bucket in points.buckets]
+    assert sum(sizes) == 450_000
+    assert max(sizes) <= 60_000
+    assert len(sizes) <= 16
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_buckets_deal_points_to_the_nodes_as_one_bucket_does() -> None:
