@@ -28,6 +28,7 @@ from aerotask.sandbox.wire import Job, Reply
 DRAWN_BY = "1"
 """Part of every digest: another number where the same request gives another picture than before."""
 KEPT_LOOKS = 2048
+_NO_LOOK = (orjson.JSONDecodeError, KeyError, TypeError)
 FORGIVEN_AFTER_S = 60.0
 """What crashed or hung a child isn't tried again before."""
 
@@ -80,8 +81,12 @@ class Renderer:
                 reply = await self._run(digest, LookJob(files[0], files[1], style).to_job())
                 return orjson.dumps(reply.facts)
 
-            found = await self._made(digest, [raster.source, raster.drawn], find)
-            known = Look.from_json(orjson.loads(found))
+            contents = [raster.source, raster.drawn]
+            try:
+                known = _look_in(await self._made(digest, contents, find))
+            except _NO_LOOK:  # the file in the cache was damaged
+                await asyncio.to_thread(self._cache.forget, digest)
+                known = _look_in(await self._made(digest, contents, find))
             self._looks[digest] = known
             if len(self._looks) > KEPT_LOOKS:
                 self._looks.popitem(last=False)
@@ -179,6 +184,10 @@ class Renderer:
         until, refusal = self._failed.get(digest, (0.0, None))
         if refusal is not None and time.monotonic() < until:
             raise refusal.with_traceback(None)
+
+
+def _look_in(content: bytes) -> Look:
+    return Look.from_json(orjson.loads(content))
 
 
 def look_digest(raster: Raster, style: Style) -> str:
