@@ -73,6 +73,17 @@ async def test_a_second_request_is_served_from_the_cache(
     assert first.content in kept
 
 
+async def test_a_damaged_look_in_the_cache_is_found_anew(
+    api: Served, settings: Settings, tmp_path: Path
+) -> None:
+    await put(api, "a.tif", on_tile(tmp_path / "a.tif", halves(5, 5)))
+    assert (await tile(api)).status_code == 200
+    for file in (settings.storage_folder / "cache").glob("*/*"):
+        file.write_bytes(b"{}" if file.read_bytes().startswith(b"{") else b"")
+    renderer_of(api)._looks.clear()
+    assert pixels_of((await tile(api)).content)[0, 0].tolist() == GREEN
+
+
 async def test_a_killed_child_is_replaced(api: Served, tmp_path: Path) -> None:
     await put(api, "a.tif", on_tile(tmp_path / "a.tif", halves(5, 5)))
     assert (await tile(api)).status_code == 200

@@ -239,7 +239,7 @@ def _work_folders(world: World) -> Iterator[str]:
     held = sql(world, "SELECT id::text || '-' || attempt AS name FROM tasks WHERE state = 'Processing'")
     busy = {row["name"] for row in held}
     for name in work_folders(world):
-        if not name.startswith("index-") and name not in busy:
+        if not name.startswith(("index-", "draw-")) and name not in busy:
             yield f"the work folder {name} is left over"
 
 

@@ -55,3 +55,10 @@ def test_a_folder_that_cannot_be_written_keeps_nothing(tmp_path: Path) -> None:
     cache = PictureCache(tmp_path / "file", limit_bytes=1000)
     cache.put(digest(1), b"picture")
     assert cache.get(digest(1)) is None
+
+
+def test_a_file_that_lost_its_content_is_no_picture(tmp_path: Path) -> None:
+    cache = PictureCache(tmp_path, limit_bytes=1000)
+    cache.put(digest(1), b"picture")
+    (tmp_path / "00" / digest(1)).write_bytes(b"")
+    assert cache.get(digest(1)) is None

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from rasterio.enums import ColorInterp
 from rasterio.transform import from_bounds, from_origin
 from tests.raster.rasters import export, read, slope, write_raster
@@ -215,3 +216,36 @@ def test_a_style_that_cannot_be_has_raster_exports_code(
     with pytest.raises(InvalidInput) as refused:
         find_look(rasters, path, path, Style(**style))
     assert refused.value.code == code
+
+
+def test_tiles_come_from_a_derivative_and_their_colours_from_the_original(
+    tmp_path: Path, rasters: OpenRasters
+) -> None:
+    """A COG on the map's own grid, as `build` makes it, of a raster that had no nodata and gets an alpha band by it."""
+    source = write_raster(
+        tmp_path / "a.tif", np.pad(halves(1, 2), ((0, 0), (128, 128), (128, 128)), mode="edge")
+    )
+    cog = tmp_path / "cog.tif"
+    with rasterio.Env(GDAL_CACHEMAX=64):
+        rasterio.shutil.copy(
+            source,
+            cog,
+            driver="COG",
+            tiling_scheme="GoogleMapsCompatible",
+            resampling="nearest",
+            compress="DEFLATE",
+        )
+    look = find_look(rasters, source, cog, Style())
+    assert (look.ranges[0].low, look.ranges[0].high) == (1, 2)
+    west, south, east, north = look.place()
+    z = look.max_zoom
+    side = 2**z
+    column = int(((west + east) / 2 + 180) / 360 * side)
+    row = next(y for y in range(side) if TileAt(z, column, y).bounds_deg()[1] < (south + north) / 2)
+    subject = RasterSubject(cog, look, Style())
+    colours: set[tuple[int, ...]] = set()
+    for x in (column - 1, column, column + 1):
+        for y in (row - 1, row, row + 1):
+            drawn = draw_tile(rasters, subject, TileAt(z, x, y), size_px=256)
+            colours |= set(map(tuple, drawn.reshape(-1, 4).tolist()))
+    assert colours == {tuple(RED), tuple(GREEN), tuple(NOTHING)}

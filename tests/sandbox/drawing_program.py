@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.rendering.drawing import Rgba
 from aerotask.rendering.forkserver import drawing_child
+from aerotask.rendering.photos import encode_webp
 from aerotask.sandbox import forkserver
 from aerotask.sandbox.wire import Reply
 
@@ -66,11 +67,11 @@ HANDLERS = {
 }
 
 
-def _preview(params: Mapping[str, Any], inputs: Mapping[str, Path], size_px: int) -> Rgba:
+def _preview(params: Mapping[str, Any], inputs: Mapping[str, Path], size_px: int) -> bytes:
     """A grey as light as the first input is long."""
     picture = np.full((size_px // 2, size_px, 4), 255, np.uint8)
     picture[..., :3] = inputs[params["path"]].stat().st_size
-    return picture
+    return encode_webp(Image.fromarray(picture))
 
 
 def _child(own: socket.socket) -> None:

@@ -33,9 +33,16 @@ class PictureCache:
             content = path.read_bytes()
         except OSError:  # a cache that can't be read is an empty one
             return None
+        if not content:  # what a loss of power leaves of a file that wasn't synced
+            return None
         with suppress(OSError):
             os.utime(path)
         return content
+
+    def forget(self, digest: str) -> None:
+        """Remove a content that turns out to be of no use."""
+        with suppress(OSError):
+            self._path(digest).unlink(missing_ok=True)
 
     def put(self, digest: str, content: bytes) -> None:
         """Keep a content, and clear the folder if it has grown too large. A disk that fails keeps nothing."""

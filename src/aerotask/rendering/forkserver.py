@@ -74,8 +74,7 @@ def _preview(previews: Mapping[str, Preview], body: Mapping[str, Any]) -> Reply:
     preview = previews.get(job.tool_id)
     if preview is None:
         raise InvalidInput(f"Tool '{job.tool_id}' can't show what it would make.", code="no-preview")
-    picture = preview(job.params, job.inputs, job.size_px)
-    return Reply(content=photos.encode_webp(Image.fromarray(picture)))
+    return Reply(content=preview(job.params, job.inputs, job.size_px))
 
 
 def _preload() -> Callable[[socket.socket], None]:

@@ -7,11 +7,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from aerotask.rendering.drawing import Rgba
-
-Preview = Callable[[Mapping[str, Any], Mapping[str, Path], int], Rgba]
-"""Takes the tool's normalised params, its inputs' files by their dataset paths and the longest side in pixels; gives
-red, green, blue and alpha (rows, cols, 4). May raise `InvalidInput`."""
+Preview = Callable[[Mapping[str, Any], Mapping[str, Path], int], bytes]
+"""Takes the tool's normalised params, its inputs' files by their dataset paths and the longest side in pixels; gives a
+WebP. May raise `InvalidInput`."""
 
 PREVIEWS: Mapping[str, Preview] = MappingProxyType({})
 """By the tool's id."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import orjson
 
 from aerotask.domain.errors import AerotaskError, InvalidInput, Unavailable
 from aerotask.rendering.cache import PictureCache
+from aerotask.rendering.failures import FORGIVEN_AFTER_S, Failures
 from aerotask.rendering.grid import TileAt
 from aerotask.rendering.jobs import LookJob, PreviewJob, Subject, ThumbnailJob, TileJob
 from aerotask.rendering.lending import LentFiles
@@ -28,8 +28,7 @@ from aerotask.sandbox.wire import Job, Reply
 DRAWN_BY = "1"
 """Part of every digest: another number where the same request gives another picture than before."""
 KEPT_LOOKS = 2048
-FORGIVEN_AFTER_S = 60.0
-"""What crashed or hung a child isn't tried again before."""
+_NO_LOOK = (orjson.JSONDecodeError, KeyError, TypeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ class Renderer:
         self._cache = cache
         self._drawing: Once[bytes] = Once()
         self._looks: OrderedDict[str, Look] = OrderedDict()
-        self._failed: dict[str, tuple[float, AerotaskError]] = {}
+        self._failures = Failures()
 
     async def close(self) -> None:
         """End what is under way, kill the children and give the files back."""
@@ -73,15 +72,19 @@ class Renderer:
             Unavailable: too much is being drawn.
         """
         digest = look_digest(raster, style)
+        contents = [raster.source, raster.drawn]
         known = self._looks.get(digest)
         if known is None:
 
             async def find(files: list[Path]) -> bytes:
-                reply = await self._run(digest, LookJob(files[0], files[1], style).to_job())
+                reply = await self._run(digest, contents, LookJob(files[0], files[1], style).to_job())
                 return orjson.dumps(reply.facts)
 
-            found = await self._made(digest, [raster.source, raster.drawn], find)
-            known = Look.from_json(orjson.loads(found))
+            try:
+                known = _look_in(await self._made(digest, contents, find))
+            except _NO_LOOK:  # the file in the cache was damaged
+                await asyncio.to_thread(self._cache.forget, digest)
+                known = _look_in(await self._made(digest, contents, find))
             self._looks[digest] = known
             if len(self._looks) > KEPT_LOOKS:
                 self._looks.popitem(last=False)
@@ -96,7 +99,9 @@ class Renderer:
         digest = tile_digest(raster, style, at, size_px=size_px)
 
         async def draw(files: list[Path]) -> bytes:
-            return (await self._run(digest, TileJob(files[0], look, style, at, size_px).to_job())).content
+            return (
+                await self._run(digest, [raster.drawn], TileJob(files[0], look, style, at, size_px).to_job())
+            ).content
 
         return await self._made(digest, [raster.drawn], draw)
 
@@ -109,7 +114,9 @@ class Renderer:
         digest = thumbnail_digest(content, subject, size_px=size_px)
 
         async def draw(files: list[Path]) -> bytes:
-            return (await self._run(digest, ThumbnailJob(files[0], subject, size_px).to_job())).content
+            return (
+                await self._run(digest, [content], ThumbnailJob(files[0], subject, size_px).to_job())
+            ).content
 
         return await self._made(digest, [content], draw)
 
@@ -122,12 +129,16 @@ class Renderer:
             InvalidInput: it can't be made, or the tool has no preview (`no-preview`).
             Unavailable: too much is being drawn.
         """
-        contents = {path: content.sha256 for path, content in inputs.items()}
-        digest = _digest("preview", tool_id, params, contents, size_px)
+        hashes = {path: content.sha256 for path, content in inputs.items()}
+        digest = _digest("preview", tool_id, params, hashes, size_px)
 
         async def draw(files: list[Path]) -> bytes:
             named = dict(zip(inputs, files, strict=True))
-            return (await self._run(digest, PreviewJob(tool_id, params, named, size_px).to_job())).content
+            return (
+                await self._run(
+                    digest, list(inputs.values()), PreviewJob(tool_id, params, named, size_px).to_job()
+                )
+            ).content
 
         return await self._made(digest, list(inputs.values()), draw)
 
@@ -135,7 +146,7 @@ class Renderer:
         self, digest: str, contents: list[Content], make: Callable[[list[Path]], Awaitable[bytes]]
     ) -> bytes:
         """What the cache has, or what is made of the contents' files."""
-        self._refuse_failed(digest)
+        self._failures.refuse(digest, [each.sha256 for each in contents])
         kept = await asyncio.to_thread(self._cache.get, digest)
         if kept is not None:
             return kept
@@ -151,14 +162,14 @@ class Renderer:
 
         return await self._drawing.do(digest, work)
 
-    async def _run(self, digest: str, job: Job) -> Reply:
+    async def _run(self, digest: str, contents: Sequence[Content], job: Job) -> Reply:
         try:
             return await self._pool.run(job)
         except Crashed as error:
             refusal: AerotaskError = InvalidInput(
                 "Drawing it crashed; the file is probably damaged.", code="drawing-crashed"
             )
-            self._remember(digest, refusal)
+            self._failures.remember(digest, [each.sha256 for each in contents], refusal)
             raise refusal from error
         except TookTooLong as error:
             refusal = Unavailable(
@@ -166,19 +177,12 @@ class Renderer:
                 code="drawing-timed-out",
                 retry_after_s=int(FORGIVEN_AFTER_S),
             )
-            self._remember(digest, refusal)
+            self._failures.remember(digest, [each.sha256 for each in contents], refusal)
             raise refusal from error
 
-    def _remember(self, digest: str, refusal: AerotaskError) -> None:
-        now = time.monotonic()
-        for key in [key for key, (until, _) in self._failed.items() if until <= now]:
-            del self._failed[key]
-        self._failed[digest] = (now + FORGIVEN_AFTER_S, refusal)
 
-    def _refuse_failed(self, digest: str) -> None:
-        until, refusal = self._failed.get(digest, (0.0, None))
-        if refusal is not None and time.monotonic() < until:
-            raise refusal.with_traceback(None)
+def _look_in(content: bytes) -> Look:
+    return Look.from_json(orjson.loads(content))
 
 
 def look_digest(raster: Raster, style: Style) -> str:

@@ -93,7 +93,8 @@ class ViewingService:
         """
         dataset, row = await self._row(viewer, org_slug, slug, path)
         if row.indexed and row.type not in _PICTURES:
-            raise InvalidInput(f"{paths.shown(row.path)} is no raster.", code="not-a-raster")
+            fault = row.properties.get("indexError", {}).get("message")
+            raise InvalidInput(fault or f"{paths.shown(row.path)} is no raster.", code="not-a-raster")
         async with self.db.read() as connection:
             raster = await raster_of(connection, dataset.row.id, row)
         return ViewedRaster(paths.base_name(row.path), raster, dataset.row.id, _open_to_all(dataset))

@@ -1,0 +1,176 @@
+"""Map tiles per second, by the API's renderer and by bare rio-tiler in this process, of one COG and one style.
+
+python benchmarks/tiles.py
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from rio_tiler.colormap import cmap
+from rio_tiler.io import Reader
+
+from aerotask.blobs.local import LocalBlobs
+from aerotask.raster.specimen import write_specimen
+from aerotask.rendering.cache import PictureCache
+from aerotask.rendering.grid import MAX_ZOOM, TileAt
+from aerotask.rendering.lending import LentFiles
+from aerotask.rendering.look import Look
+from aerotask.rendering.renderer import Content, Raster, Renderer
+from aerotask.rendering.style import Style
+from aerotask.sandbox.pool import Pool, PoolLimits
+
+SIZE_PX = 8192
+PROCESSES = 2
+CLIENTS = 8
+TILES = 300
+STYLE = Style(formula="NDVI")
+EXPRESSION = "(b4-b1)/(b4+b1)"
+ROUNDS = 2
+
+
+def main() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="aerotask-bench-"))
+    try:
+        cog = write_cog(folder)
+        asyncio.run(compare(folder, cog))
+    finally:
+        shutil.rmtree(folder)
+
+
+def write_cog(folder: Path) -> Path:
+    """What `build` makes of an orthophoto: a COG whose grid is the web map's."""
+    plain, cog = folder / "plain.tif", folder / "cog.tif"
+    write_specimen(plain, size_px=SIZE_PX, bands=4)
+    with rasterio.Env(GDAL_CACHEMAX=256):
+        rasterio.shutil.copy(
+            plain,
+            cog,
+            driver="COG",
+            tiling_scheme="GoogleMapsCompatible",
+            compress="DEFLATE",
+            predictor="YES",
+        )
+    plain.unlink()
+    return cog
+
+
+async def compare(folder: Path, cog: Path) -> None:
+    blobs = LocalBlobs(folder / "storage")
+    stored = await blobs.adopt(cog)
+    content = Content(stored.key, stored.sha256)
+    raster = Raster(content, content)
+    kept = folder / "kept.tif"
+    await blobs.lend(stored.key, kept)
+    limits = PoolLimits(children=PROCESSES, waiting=1000, job_timeout_s=60)
+    for number in range(ROUNDS):
+        cache = PictureCache(folder / f"cache-{number}", limit_bytes=10**9)
+        renderer = Renderer(Pool("aerotask.rendering.forkserver", limits), LentFiles(blobs), cache)
+        look = await renderer.look(raster, STYLE)
+        tiles = some_tiles(look)
+        ours, ours_ms = await by_renderer(renderer, raster, look, tiles)
+        again, again_ms = await by_renderer(renderer, raster, look, tiles)
+        await renderer.close()
+        bare, bare_ms = await asyncio.to_thread(by_rio_tiler, kept, tiles, threads=PROCESSES)
+        one, _ = await asyncio.to_thread(by_rio_tiler, kept, tiles, threads=1)
+        print(f"round {number + 1}: {len(tiles)} tiles of zooms {tiles[-1].z}–{tiles[0].z}")
+        print(
+            f"  renderer, {PROCESSES} children: {ours:7.1f} tiles/s   p50 {ours_ms[0]:.0f} ms, p95 {ours_ms[1]:.0f} ms"
+        )
+        print(
+            f"  renderer, from its cache: {again:7.1f} tiles/s   p50 {again_ms[0]:.1f} ms, p95 {again_ms[1]:.1f} ms"
+        )
+        print(
+            f"  rio-tiler, {PROCESSES} threads: {bare:7.1f} tiles/s   p50 {bare_ms[0]:.0f} ms, p95 {bare_ms[1]:.0f} ms"
+        )
+        print(f"  rio-tiler, 1 thread: {one:7.1f} tiles/s")
+        print(f"  ours over rio-tiler's: {ours / bare:.2f}")
+
+
+def some_tiles(look: Look) -> list[TileAt]:
+    """Tiles of the highest zooms that have the raster in them, as somebody sees them who looks around."""
+    random = np.random.default_rng(7)
+    found: list[TileAt] = []
+    for zoom in range(look.max_zoom, max(look.max_zoom - 4, 0), -1):
+        there = list(tiles_of(look, zoom))
+        random.shuffle(there)
+        found += there[: TILES // 4]
+    return found
+
+
+def tiles_of(look: Look, zoom: int) -> Iterator[TileAt]:
+    west, south, east, north = look.place()
+    side = 2 ** min(zoom, MAX_ZOOM)
+    columns = [int((longitude + 180) / 360 * side) for longitude in (west, east)]
+    rows = [
+        int((1 - np.arcsinh(np.tan(np.radians(latitude))) / np.pi) / 2 * side) for latitude in (north, south)
+    ]
+    for x in range(columns[0], columns[1] + 1):
+        for y in range(rows[0], rows[1] + 1):
+            at = TileAt(zoom, x, y)
+            if at.touches(look.place()):
+                yield at
+
+
+async def by_renderer(
+    renderer: Renderer, raster: Raster, look: Look, tiles: Sequence[TileAt]
+) -> tuple[float, tuple[float, float]]:
+    clients = asyncio.Semaphore(CLIENTS)
+    times: list[float] = []
+
+    async def ask(at: TileAt) -> None:
+        async with clients:
+            started = time.perf_counter()
+            await renderer.tile(raster, look, STYLE, at, size_px=256)
+            times.append(time.perf_counter() - started)
+
+    started = time.perf_counter()
+    await asyncio.gather(*map(ask, tiles))
+    return len(tiles) / (time.perf_counter() - started), _percentiles(times)
+
+
+def by_rio_tiler(path: Path, tiles: Sequence[TileAt], *, threads: int) -> tuple[float, tuple[float, float]]:
+    """As its documentation shows it: a reader for each request, the expression, a colormap, a PNG."""
+    colours = cmap.get("rdylgn")
+    times: list[float] = []
+
+    def draw(at: TileAt) -> None:
+        started = time.perf_counter()
+        with Reader(str(path)) as reader:
+            image = reader.tile(at.x, at.y, at.z, expression=EXPRESSION)
+        image.rescale(in_range=((-1, 1),))
+        image.render(img_format="PNG", colormap=colours)
+        times.append(time.perf_counter() - started)
+
+    with gdal_as_served(), ThreadPoolExecutor(threads) as pool:
+        started = time.perf_counter()
+        list(pool.map(draw, tiles))
+        return len(tiles) / (time.perf_counter() - started), _percentiles(times)
+
+
+@contextmanager
+def gdal_as_served() -> Iterator[None]:
+    """What tile servers set: no listing of folders, a cache."""
+    os.environ["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"
+    os.environ["GDAL_CACHEMAX"] = "64"
+    yield
+
+
+def _percentiles(times: Sequence[float]) -> tuple[float, float]:
+    p50, p95 = np.percentile(times, (50, 95)) * 1000
+    return float(p50), float(p95)
+
+
+if __name__ == "__main__":
+    main()
