@@ -20,6 +20,8 @@ class EntryView:
     size_bytes: int
     indexed: bool
     properties: Mapping[str, Any] = field(default_factory=dict)
+    polygon: Mapping[str, Any] | None = None
+    """Its outline on the ground, as GeoJSON in EPSG:4326, where the index knows it."""
 
     @property
     def is_folder(self) -> bool:

@@ -102,7 +102,9 @@ def _view(dataset: DatasetRow, rows: Sequence[EntryRow]) -> DatasetView:
     return DatasetView(
         slug=dataset.slug,
         entries={
-            row.path: EntryView(row.path, row.type, row.sha256, row.size_bytes, row.indexed, row.properties)
+            row.path: EntryView(
+                row.path, row.type, row.sha256, row.size_bytes, row.indexed, row.properties, row.polygon_geom
+            )
             for row in rows
         },
     )
