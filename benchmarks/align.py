@@ -23,9 +23,11 @@ from typing import Any
 
 import numpy as np
 import rasterio
+from rasterio.transform import Affine
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.alignment_cases import CRS, TRANSFORM, Case, read_photo, rmse_px, write, write_cases
 from benchmarks.stacks import PEERS, ROOT, environment_with
-from rasterio.transform import Affine
 
 FOUND_PX = 1.0
 """An answer farther off than this is a wrong one."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import rasterio
-from benchmarks.peers.align_clock import Rows, run_cases
+from benchmarks.peers.align_clock import Rows, rows, run_cases
 
 CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 60, 1e-6)
 
@@ -27,13 +27,16 @@ def find(source: Path, reference: Path) -> Rows | None:
         ]
         level = matrix.copy()
         level[:, 2] /= factor
+        everywhere = np.full(small[1].shape, 255, np.uint8)
         try:
-            _, level = cv2.findTransformECC(small[0], small[1], level, cv2.MOTION_AFFINE, CRITERIA, None, 5)
+            _, found = cv2.findTransformECC(
+                small[0], small[1], level, cv2.MOTION_AFFINE, CRITERIA, everywhere, 5
+            )
         except cv2.error:
             return None
-        matrix = np.asarray(level, np.float32)
+        matrix = np.array(found, np.float32)
         matrix[:, 2] *= factor
-    return matrix.tolist()
+    return rows(matrix)
 
 
 run_cases(find)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from benchmarks.peers.align_clock import Rows, run_cases
+from benchmarks.peers.align_clock import Rows, rows, run_cases
 
 from aerotask.raster.alignment.matching import find_match
 from aerotask.raster.alignment.pair import make_pair
@@ -29,7 +29,7 @@ def find(source: Path, reference: Path) -> Rows | None:
     points = np.array([[0.0, 0.0], [1000.0, 0.0], [0.0, 1000.0]]) + 0.5
     moved = pair.locate_in_reference(match.transform.of(pair.source_grid.plane_points(points))) - 0.5
     columns = (moved[1] - moved[0]) / 1000, (moved[2] - moved[0]) / 1000, moved[0]
-    return np.column_stack(columns).tolist()
+    return rows(np.column_stack(columns))
 
 
 cv2.setNumThreads(1)

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import rasterio
-from benchmarks.peers.align_clock import Rows, run_cases
+from benchmarks.peers.align_clock import Rows, rows, run_cases
 
 FEATURES = 4000
 
@@ -18,7 +18,7 @@ def grey(path: Path) -> cv2.typing.MatLike:
 
 
 def find(source: Path, reference: Path) -> Rows | None:
-    sift = cv2.SIFT_create(FEATURES)
+    sift = cv2.SIFT.create(FEATURES)
     ours, theirs = (sift.detectAndCompute(grey(path), None) for path in (source, reference))
     pairs = cv2.BFMatcher().knnMatch(ours[1], theirs[1], k=2)
     good = [best for best, second in pairs if best.distance < 0.75 * second.distance]
@@ -27,7 +27,7 @@ def find(source: Path, reference: Path) -> Rows | None:
     here = np.array([ours[0][match.queryIdx].pt for match in good], np.float32)
     there = np.array([theirs[0][match.trainIdx].pt for match in good], np.float32)
     matrix, _ = cv2.estimateAffinePartial2D(here, there, ransacReprojThreshold=1.0)
-    return None if matrix is None else matrix.tolist()
+    return rows(np.asarray(matrix))
 
 
 run_cases(find)
