@@ -137,7 +137,7 @@ def a_year_later(pixels: Pixels, other: Pixels, *, seed: int) -> Pixels:
     _, encoded = cv2.imencode(".jpg", np.ascontiguousarray(bytes_yx), [cv2.IMWRITE_JPEG_QUALITY, 85])
     decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
     assert decoded is not None
-    return np.maximum(decoded.transpose(2, 0, 1), 1) * here
+    return np.asarray(np.maximum(decoded.transpose(2, 0, 1), 1) * here, np.uint8)
 
 
 def rectangles(

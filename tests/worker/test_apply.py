@@ -11,7 +11,9 @@ from tests.store.conftest import Rows, add_dataset, add_user
 from aerotask.blobs.port import Blob
 from aerotask.domain.errors import Conflict
 from aerotask.domain.ids import LeaseToken, new_id
+from aerotask.sdk import Existing
 from aerotask.services.entries import put_contents
+from aerotask.services.storage import UNLIMITED
 from aerotask.store import entries, tasks
 from aerotask.store.claims import ClaimedTask
 from aerotask.store.engine import Database
@@ -31,8 +33,8 @@ async def rows(database: Database) -> Rows:
     return made
 
 
-def put(at: str, *, keep_existing: bool = False) -> StoredPut:
-    return StoredPut(at, Blob(f"new {at}", "1", 1), keep_existing)
+def put(at: str, *, existing: Existing = Existing.REPLACE) -> StoredPut:
+    return StoredPut(at, Blob(f"new {at}", "1", 1), existing)
 
 
 async def apply(rows: Rows, task: ClaimedTask, *edits: StoredEdit) -> None:
@@ -45,6 +47,7 @@ async def apply(rows: Rows, task: ClaimedTask, *edits: StoredEdit) -> None:
             keep=LogLimits(100, 100_000),
             by="tests",
             artifact_ttl=timedelta(hours=1),
+            storage=UNLIMITED,
         )
 
 
@@ -67,9 +70,19 @@ async def test_edits_take_effect_in_their_order(rows: Rows) -> None:
         assert await entries.find(connection, rows.dataset_id, "c/d") is not None
 
 
+async def test_a_put_that_may_replace_nothing_refuses_the_whole_set(rows: Rows) -> None:
+    task = await claimed(rows)
+    with pytest.raises(Conflict) as refusal:
+        await apply(rows, task, put("a/9"), Removal("a"), put("b", existing=Existing.REFUSE))
+    assert refusal.value.code == "output-exists"
+    assert await contents(rows) == {"a/1": "old a/1", "a/2": "old a/2", "b": "old b"}
+    await apply(rows, task, put("a/9", existing=Existing.REFUSE))
+    assert (await contents(rows))["a/9"] == "new a/9"
+
+
 async def test_a_cautious_put_gives_way_and_is_not_among_the_outputs(rows: Rows) -> None:
     task = await claimed(rows)
-    await apply(rows, task, put("a/1", keep_existing=True), put("a/9", keep_existing=True), put("b"))
+    await apply(rows, task, put("a/1", existing=Existing.KEEP), put("a/9", existing=Existing.KEEP), put("b"))
     assert await contents(rows) == {"a/1": "old a/1", "a/2": "old a/2", "a/9": "new a/9", "b": "new b"}
     async with rows.db.read() as connection:
         row = await tasks.find(connection, rows.dataset_id, task.lease.task_id)

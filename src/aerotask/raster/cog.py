@@ -23,8 +23,17 @@ FULL_DISK_BYTES = 16 * 1024 * 1024
 _TICK_S = 0.2
 
 
-def write_cog(image: Path, target: Path, *, threads: int, on_progress: Callable[[float], None]) -> None:
+def write_cog(
+    image: Path,
+    target: Path,
+    *,
+    threads: int,
+    on_progress: Callable[[float], None],
+    predictor: bool | None = None,
+) -> None:
     """Rewrite the GeoTIFF at `image`, its overviews included, as a COG at `target`, which must not exist.
+
+    Without a word about the predictor, it is used for floating numbers.
 
     GDAL's copy can't be interrupted: where `on_progress` raises, it goes on in its thread until the process ends.
 
@@ -32,7 +41,7 @@ def write_cog(image: Path, target: Path, *, threads: int, on_progress: Callable[
         OSError: the disk is full (`ENOSPC`).
         TaskFailed: the copy failed for another reason (`cog-failed`).
     """
-    copy = _Copy(image, target, _options(image, threads=threads))
+    copy = _Copy(image, target, _options(image, threads=threads, predictor=predictor))
     copy.start()
     expected_bytes = image.stat().st_size
     while copy.is_alive():
@@ -46,7 +55,7 @@ def write_cog(image: Path, target: Path, *, threads: int, on_progress: Callable[
     on_progress(1)
 
 
-def _options(image: Path, *, threads: int) -> dict[str, Any]:
+def _options(image: Path, *, threads: int, predictor: bool | None) -> dict[str, Any]:
     with rasterio.Env(**GDAL_OPTIONS), quiet_about_georeference(), rasterio.open(image) as opened:
         has_overviews, is_float = bool(opened.overviews(1)), opened.dtypes[0] == "float32"
         block_px = opened.block_shapes[0][0]
@@ -57,7 +66,7 @@ def _options(image: Path, *, threads: int) -> dict[str, Any]:
         "level": DEFLATE_LEVEL,
         "num_threads": threads,
         "overviews": "FORCE_USE_EXISTING" if has_overviews else "NONE",
-        "predictor": "YES" if is_float else "NO",
+        "predictor": "YES" if (is_float if predictor is None else predictor) else "NO",
         "bigtiff": "IF_SAFER",
     }
 

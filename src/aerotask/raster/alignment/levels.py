@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from aerotask.raster.windows import Shape
 
-CHIP_PX = 512
-"""The side of a piece; with its surroundings and the arrays made of it, a thread holds some 20 MiB."""
-MOST_CHIPS = 64
+CHIP_PX = 384
+"""The side of a piece; with its surroundings and the arrays made of it, a thread holds some 12 MiB."""
+MOST_CHIPS = 36
 MOST_PATCHES = 400
 STEP = 5
 """At most so many times as much detail from one level to the next."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from aerotask.raster.alignment.levels import (
     plan_chips,
 )
 from aerotask.raster.alignment.pair import Pair, pixels_along
-from aerotask.raster.alignment.patches import Patches, correlation_of, match_patches
+from aerotask.raster.alignment.patches import Patches, PatchSearch, correlation_of, match_patches
 from aerotask.raster.alignment.placement import Grid
 from aerotask.raster.alignment.robust import RobustFit, robust_fit
 from aerotask.raster.alignment.sampling import View
@@ -31,6 +31,8 @@ TOLERANCE_PX = 3.0
 """Patches that are farther off don't agree; local distortions of an orthophoto are below it."""
 FIRST_REACH_PX, NEXT_REACH_PX, LAST_REACH_PX = 24, 12, 4
 """How far patches are sought: after the seed, after a coarser level, and in a level's second pass."""
+FINEST_PX = 1e-5
+"""The answer is rounded to it: a thousandth of its error."""
 _SEED_MARGIN = 0.1
 """Of the overlap, on every side: a raster that lies wrong shows things beyond it."""
 
@@ -61,24 +63,24 @@ def find_match(pair: Pair, *, mode: Mode, threads: int, on_progress: OnProgress)
     """The transform, refined as far as patches were found to agree."""
     box = overlap_box(pair, Similarity(1 + 0j, 0j))
     grid = seed_grid(pair, box)
-    with pair.views(factor=int(grid.pixel_length / pair.source_grid.pixel_length)) as (source, reference):
-        source_edges = edges_of(source.on(grid))
-        seed = find_seed(source_edges, edges_of(reference.on(grid)), grid, mode=mode)
-        on_progress(0.3)
-        transform, fit, patches = seed.transform, None, 0
-        passes = plan_passes(pair, grid)
-        for number, step in enumerate(passes):
-            found = _pass(pair, transform, step, mode=mode, threads=threads)
-            patches = found[1]
-            on_progress(0.3 + 0.65 * (number + 1) / len(passes))
-            fit = found[0]
-            if fit is None:
-                break
-            transform = fit.transform
-        final = edges_of(reference.on(grid, transform))
-        correlation = _common_correlation(source_edges, final)
+    with pair.views(factor=int(grid.pixel_length / pair.source_grid.pixel_length)) as views:
+        held = views[0].held(grid), views[1].held(grid)
+    shown = edges_of(held[0].on(grid))
+    seed = find_seed(shown, edges_of(held[1].on(grid)), grid, mode=mode)
+    on_progress(0.4)
+    transform, fit, patches = seed.transform, None, 0
+    passes = plan_passes(pair, grid)
+    for number, step in enumerate(passes):
+        of_held = step.factor == passes[0].factor > 1
+        rounds = _Round(pair, transform, step, held if of_held else None)
+        fit, patches = rounds.run(mode=mode, threads=threads)
+        on_progress(0.4 + 0.6 * (number + 1) / len(passes))
+        if fit is None:
+            break
+        transform = fit.transform
+    correlation = _common_correlation(shown, edges_of(held[1].on(grid, transform)))
     return Match(
-        transform=transform,
+        transform=transform.rounded(length=FINEST_PX * pair.source_grid.pixel_length),
         mode=mode,
         seed=seed,
         factor=passes[-1].factor,
@@ -103,8 +105,7 @@ def plan_passes(pair: Pair, seed: Grid) -> tuple[Pass, ...]:
     pixel = pair.source_grid.pixel_length
     factors = level_factors(seed.pixel_length / pixel, finest_factor(pair))
     passes = [Pass(factors[0], FIRST_REACH_PX), Pass(factors[0], LAST_REACH_PX)]
-    for factor in factors[1:]:
-        passes.append(Pass(factor, NEXT_REACH_PX, is_last=factor == factors[-1]))
+    passes += [Pass(factor, NEXT_REACH_PX, is_last=factor == factors[-1]) for factor in factors[1:]]
     if len(factors) > 1:
         passes.append(Pass(factors[-1], LAST_REACH_PX, is_last=True))
     return tuple(passes)
@@ -139,59 +140,66 @@ def seed_grid(pair: Pair, box: Box) -> Grid:
     return Grid(np.array([[step, 0, low[0]], [0, -step, high[1]]]), (rows, cols))
 
 
-def _pass(
-    pair: Pair, transform: Similarity, step: Pass, *, mode: Mode, threads: int
-) -> tuple[RobustFit | None, int]:
-    """One round: match patches with the source transformed so far, and fit anew; with the number of patches."""
-    box = overlap_box(pair, transform)
-    chips = plan_chips(box, step.factor)
-    patch_px = patch_side(box, step.factor)
-    most = math.ceil(MOST_PATCHES / len(chips)) if chips else 0
-    found: dict[Chip, tuple[Points, Points]] = {}
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """One round: patches of the source as transformed so far, sought in the reference.
+
+    `held` are both rasters in memory, where they have all the detail that the round needs.
+    """
+
+    pair: Pair
+    transform: Similarity
+    step: Pass
+    held: tuple[View, View] | None
+
+    def run(self, *, mode: Mode, threads: int) -> tuple[RobustFit | None, int]:
+        """The transform that fits the patches, and the number of patches."""
+        box = overlap_box(self.pair, self.transform)
+        chips = plan_chips(box, self.step.factor)
+        most = math.ceil(MOST_PATCHES / len(chips)) if chips else 0
+        search = PatchSearch(patch_side(box, self.step.factor), self.step.reach_px, most)
+        found: dict[Chip, tuple[Points, Points]] = {}
+        run_in_threads(
+            chips,
+            threads=threads,
+            worker=lambda: self._matcher(search),
+            on_result=lambda ends: found.update({ends[0]: ends[1:]}),
+        )
+        if not found:
+            return None, 0
+        sources, targets = (np.concatenate([found[chip][end] for chip in chips]) for end in (0, 1))
+        unit = self.pair.source_grid.pixel_length * self.step.factor
+        return robust_fit(sources, targets, mode=mode, tolerance=TOLERANCE_PX, unit=unit), len(sources)
 
     @contextmanager
-    def worker() -> Iterator[Callable[[Chip], tuple[Chip, Points, Points]]]:
-        with pair.views(factor=1 if step.is_last else step.factor) as (source, reference):
+    def _matcher(self, search: PatchSearch) -> Iterator[Callable[[Chip], tuple[Chip, Points, Points]]]:
+        with self._views() as views:
 
             def match(chip: Chip) -> tuple[Chip, Points, Points]:
-                grid = _chip_grid(pair, chip, step.factor)
-                patches = _match_chip(source, reference, grid, transform, step.reach_px, patch_px, most)
-                ends = grid.plane_points(patches.centres), transform.of(grid.plane_points(patches.found))
-                return chip, *ends
+                grid = chip_grid(self.pair, chip, self.step.factor)
+                patches = _match_chip(views, grid, self.transform, search)
+                found = self.transform.of(grid.plane_points(patches.found))
+                return chip, grid.plane_points(patches.centres), found
 
             yield match
 
-    run_in_threads(
-        chips, threads=threads, worker=worker, on_result=lambda ends: found.update({ends[0]: ends[1:]})
-    )
-    if not found:
-        return None, 0
-    sources, targets = (np.concatenate([found[chip][end] for chip in chips]) for end in (0, 1))
-    unit = pair.source_grid.pixel_length * step.factor
-    return robust_fit(sources, targets, mode=mode, tolerance=TOLERANCE_PX, unit=unit), len(sources)
+    def _views(self) -> AbstractContextManager[tuple[View, View]]:
+        if self.held:
+            return nullcontext(self.held)
+        return self.pair.views(factor=1 if self.step.is_last else self.step.factor)
 
 
-def _chip_grid(pair: Pair, chip: Chip, factor: int) -> Grid:
+def chip_grid(pair: Pair, chip: Chip, factor: int) -> Grid:
+    """A piece of the source as a grid of the plane, in the level's pixels."""
     return pair.source_grid.part(left=chip.left, top=chip.top, step=factor, shape_yx=chip.shape_yx)
 
 
-def _match_chip(
-    source: View,
-    reference: View,
-    grid: Grid,
-    transform: Similarity,
-    reach_px: int,
-    patch_px: int,
-    most: int,
-) -> Patches:
+def _match_chip(views: tuple[View, View], grid: Grid, transform: Similarity, search: PatchSearch) -> Patches:
     rows, cols = grid.shape_yx
-    around = grid.part(
-        left=-reach_px, top=-reach_px, step=1, shape_yx=(rows + 2 * reach_px, cols + 2 * reach_px)
-    )
-    shown = edges_of(source.on(grid))
-    return match_patches(
-        shown, edges_of(reference.on(around, transform)), patch_px=patch_px, reach_px=reach_px, most=most
-    )
+    reach = search.reach_px
+    around = grid.part(left=-reach, top=-reach, step=1, shape_yx=(rows + 2 * reach, cols + 2 * reach))
+    shown = edges_of(views[0].on(grid))
+    return match_patches(shown, edges_of(views[1].on(around, transform)), search)
 
 
 def _common_correlation(one: Edges, other: Edges) -> float:

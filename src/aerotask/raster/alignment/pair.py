@@ -10,17 +10,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.raster.alignment.footprints import intersection, outline
+from aerotask.raster.alignment.footprints import intersection
 from aerotask.raster.alignment.placement import Grid, Plane, map_grid, reproject, same_crs
 from aerotask.raster.alignment.reading import BrightnessReader
 from aerotask.raster.alignment.sampling import View
 from aerotask.raster.alignment.similarity import Points
 from aerotask.raster.bands import roles_of
+from aerotask.raster.formulas import index_ids
 from aerotask.raster.io import open_raster
 from aerotask.raster.pixels import SourceFile
 from aerotask.raster.profile import RasterProfile
 
 MOST_BANDS = 3
+_INDICES = frozenset(name.upper() for name in index_ids())
 ELEVATION_TYPES = frozenset({"int16", "int32", "float32", "float64"})
 
 
@@ -130,12 +132,11 @@ def common_bands(
 
 
 def are_elevations(source: RasterProfile, reference: RasterProfile) -> bool:
-    """Whether both are single bands of signed or floating numbers, as elevations are stored."""
+    """Whether both are single bands of signed or floating numbers, as elevations are stored, and named no index."""
     return all(
-        len(profile.data_bands) == 1
-        and profile.count == 1
+        profile.count == 1
         and profile.bands[0].dtype in ELEVATION_TYPES
-        and profile.bands[0].colour != "palette"
+        and (profile.bands[0].description or "").upper() not in _INDICES
         for profile in (source, reference)
     )
 
@@ -150,9 +151,7 @@ def _side(file: SourceFile, bands: tuple[int, ...]) -> Side:
 def source_outlines(source: Side, reference: Side) -> tuple[Points, Points]:
     """Both outlines in the source's map, the reference's with its edges followed where they bend."""
     ours = source.in_map.plane_points(source.in_map.corners())
-    theirs = reproject(
-        reference.in_map.plane_points(reference.in_map.corners()), reference.crs, source.crs
-    )
+    theirs = reproject(reference.in_map.plane_points(reference.in_map.corners()), reference.crs, source.crs)
     return ours, theirs
 
 
@@ -163,6 +162,3 @@ def _centre(source: Side, reference: Side) -> tuple[float, float]:
     if not common:
         raise InvalidInput("The two rasters do not overlap.", code="no-overlap")
     return sum(x for x, _ in common) / len(common), sum(y for _, y in common) / len(common)
-
-
-__all__ = ["Pair", "Side", "make_pair", "outline"]

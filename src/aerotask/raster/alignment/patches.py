@@ -28,19 +28,22 @@ class Patches:
     correlations: NDArray[np.float64]
 
 
-def match_patches(
-    source: Edges, reference: Edges, *, patch_px: int, reach_px: int, most: int
-) -> Patches:
-    """Match the source's strongest patches within `reach_px` around their own places in the reference.
+@dataclass(frozen=True, slots=True)
+class PatchSearch:
+    """The side of the patches, how far around its own place each is sought, and how many at most."""
+
+    patch_px: int
+    reach_px: int
+    most: int
+
+
+def match_patches(source: Edges, reference: Edges, search: PatchSearch) -> Patches:
+    """Match the source's strongest patches around their own places in the reference.
 
     The reference shows `reach_px` more than the source on every side. Positions are in the source's pixels.
     """
-    places = strongest_corners(source, patch_px=patch_px, most=most)
-    matched = [
-        (place, where)
-        for place in places
-        if (where := _match(source, reference, place, patch_px=patch_px, reach_px=reach_px))
-    ]
+    places = strongest_corners(source, patch_px=search.patch_px, most=search.most)
+    matched = [(place, where) for place in places if (where := _match(source, reference, place, search))]
     centres = np.array([(x, y) for (x, y), _ in matched], np.float64).reshape(-1, 2)
     shifts = np.array([where[:2] for _, where in matched], np.float64).reshape(-1, 2)
     return Patches(centres, centres + shifts, np.array([where[2] for _, where in matched], np.float64))
@@ -63,15 +66,17 @@ def strongest_corners(edges: Edges, *, patch_px: int, most: int) -> list[tuple[i
     corners = cv2.goodFeaturesToTrack(
         edges.strength, most, MIN_CORNER_QUALITY, half, mask=allowed, blockSize=patch_px - 1
     )
+    # OpenCV's stubs don't know that nothing may be found.
     if corners is None:
-        return []
+        return []  # type: ignore[unreachable]
     return [(int(x), int(y)) for x, y in np.asarray(corners).reshape(-1, 2)]
 
 
 def _match(
-    source: Edges, reference: Edges, place: tuple[int, int], *, patch_px: int, reach_px: int
+    source: Edges, reference: Edges, place: tuple[int, int], search: PatchSearch
 ) -> tuple[float, float, float] | None:
     """The shift (x, y) that the patch needs and its correlation; None if it isn't found."""
+    patch_px, reach_px = search.patch_px, search.reach_px
     half = patch_px // 2
     left, top = place[0] - half, place[1] - half
     template = source.strength[top : top + patch_px, left : left + patch_px]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -14,6 +14,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from aerotask.raster.evaluate import Flags, Floats
 from aerotask.raster.pixels import native_nodata
+from aerotask.raster.windows import Shape
 
 STRIP_PX = 2 * 1024 * 1024
 """How many pixels of each band are held in full detail while they are averaged."""
@@ -56,33 +57,14 @@ class BrightnessReader:
         self._nodata = [
             native_nodata(opened.nodatavals[band - 1], np.dtype(opened.dtypes[band - 1])) for band in bands
         ]
-        self.shape_yx = (opened.height, opened.width)
+        self._scale, self._offset = (
+            np.float32(each[bands[0] - 1]) for each in (opened.scales, opened.offsets)
+        )
+        self.shape_yx: Shape = (opened.height, opened.width)
 
     def read(self, area: Area) -> Picture:
         """The mean of each square of `factor` × `factor` pixels; what lies outside of the raster doesn't count."""
-        values = np.zeros((area.rows, area.cols), np.float32)
-        valid = np.zeros((area.rows, area.cols), np.bool_)
-        inside = self._inside(area)
-        if inside is not None:
-            part, rows, cols = inside
-            values[rows, cols], valid[rows, cols] = self._read(part)
-        return filled(values, valid)
-
-    def _inside(self, area: Area) -> tuple[Area, slice, slice] | None:
-        """The part of the area that the raster has, in whole squares, and where it lies in the area."""
-        height, width = self.shape_yx
-        rows = _overlap(area.top, area.rows, area.factor, height)
-        cols = _overlap(area.left, area.cols, area.factor, width)
-        if rows.stop <= rows.start or cols.stop <= cols.start:
-            return None
-        part = Area(
-            area.left + cols.start * area.factor,
-            area.top + rows.start * area.factor,
-            cols.stop - cols.start,
-            rows.stop - rows.start,
-            area.factor,
-        )
-        return part, rows, cols
+        return _framed(area, self.shape_yx, self._read)
 
     def _read(self, area: Area) -> tuple[Floats, Flags]:
         """Strip by strip, so that no more than `STRIP_PX` pixels are held in full detail."""
@@ -101,9 +83,11 @@ class BrightnessReader:
         )
         pixels = self._opened.read(self._bands, window=window)
         valid = self._valid(pixels, window)
-        planes = pixels if self._palette is None else self._palette[np.minimum(pixels, self._palette.size - 1)]
+        planes = (
+            pixels if self._palette is None else self._palette[np.minimum(pixels, self._palette.size - 1)]
+        )
         with np.errstate(invalid="ignore", over="ignore"):
-            values: Floats = planes.mean(axis=0, dtype=np.float32)
+            values: Floats = planes.mean(axis=0, dtype=np.float32) * self._scale + self._offset
         valid &= np.isfinite(values)
         return (values, valid) if factor == 1 else _averaged(values, valid, factor)
 
@@ -119,13 +103,55 @@ class BrightnessReader:
         return valid
 
 
+class HeldPicture:
+    """A picture in memory, read as a raster is; any number of threads may."""
+
+    def __init__(self, picture: Picture) -> None:
+        self._picture = picture
+        self.shape_yx: Shape = (picture.values.shape[0], picture.values.shape[1])
+
+    def read(self, area: Area) -> Picture:
+        """The mean of each square of `factor` × `factor` pixels; what lies outside of the picture doesn't count."""
+        return _framed(area, self.shape_yx, self._read)
+
+    def _read(self, area: Area) -> tuple[Floats, Flags]:
+        rows = slice(area.top, area.top + area.rows * area.factor)
+        cols = slice(area.left, area.left + area.cols * area.factor)
+        values, valid = self._picture.values[rows, cols], self._picture.valid[rows, cols]
+        return (values, valid) if area.factor == 1 else _averaged(values, valid, area.factor)
+
+
+class Reader(Protocol):
+    """Something that pictures can be read from: a raster, or a picture."""
+
+    @property
+    def shape_yx(self) -> Shape:
+        """Rows and columns."""
+
+    def read(self, area: Area) -> Picture:
+        """The mean of each square of `factor` × `factor` pixels; what lies outside doesn't count."""
+
+
+def _framed(area: Area, shape_yx: Shape, read: Callable[[Area], tuple[Floats, Flags]]) -> Picture:
+    """The area's picture, of which `read` gives the part that lies within the shape, in whole squares."""
+    values = np.zeros((area.rows, area.cols), np.float32)
+    valid = np.zeros((area.rows, area.cols), np.bool_)
+    rows = _overlap(area.top, area.rows, area.factor, shape_yx[0])
+    cols = _overlap(area.left, area.cols, area.factor, shape_yx[1])
+    if rows.stop > rows.start and cols.stop > cols.start:
+        left, top = area.left + cols.start * area.factor, area.top + rows.start * area.factor
+        part = Area(left, top, cols.stop - cols.start, rows.stop - rows.start, area.factor)
+        values[rows, cols], valid[rows, cols] = read(part)
+    return filled(values, valid)
+
+
 def _averaged(values: Floats, valid: Flags, factor: int) -> tuple[Floats, Flags]:
     """The mean of what counts in each square; a square counts if half of it does."""
     size = (values.shape[1] // factor, values.shape[0] // factor)
     counted = np.where(valid, values, np.float32(0))
     sums = np.asarray(cv2.resize(counted, size, interpolation=cv2.INTER_AREA))
     shares = np.asarray(cv2.resize(valid.astype(np.float32), size, interpolation=cv2.INTER_AREA))
-    means: Floats = sums / np.maximum(shares, np.float32(1e-6))
+    means = np.asarray(sums / np.maximum(shares, np.float32(1e-6)), np.float32)
     return means, shares >= np.float32(0.5)
 
 

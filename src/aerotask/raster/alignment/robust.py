@@ -41,7 +41,9 @@ class RobustFit:
         return int(self.inliers.sum())
 
 
-def robust_fit(source: Points, target: Points, *, mode: Mode, tolerance: float, unit: float) -> RobustFit | None:
+def robust_fit(
+    source: Points, target: Points, *, mode: Mode, tolerance: float, unit: float
+) -> RobustFit | None:
     """The transform from source to target that most pairs follow within `tolerance` units; None without three.
 
     `unit` is the length of the unit (a pixel, say) in the points' own measure.

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from aerotask.raster.alignment.placement import Grid
-from aerotask.raster.alignment.reading import Area, BrightnessReader, Picture, filled
+from aerotask.raster.alignment.reading import Area, HeldPicture, Picture, Reader, filled
 from aerotask.raster.alignment.similarity import IDENTITY, Points, Similarity
 from aerotask.raster.evaluate import Floats
 from aerotask.raster.windows import Shape
@@ -30,7 +30,7 @@ _STEP_PX = 1 / 32
 class View:
     """A raster as it is seen from the plane: `locate` leads from points of the plane to its pixels."""
 
-    reader: BrightnessReader
+    reader: Reader
     locate: Callable[[Points], Points]
 
     def on(self, grid: Grid, transform: Similarity = IDENTITY) -> Picture:
@@ -42,6 +42,16 @@ class View:
         if area is None:
             return nothing(grid.shape_yx)
         return _interpolated(self.reader.read(area), area, columns, rows)
+
+    def held(self, grid: Grid) -> View:
+        """The same view from memory: what the grid shows, and a margin, in the grid's detail."""
+        columns, rows = self._positions(grid, IDENTITY)
+        area = self._area(columns, rows, grid) if np.isfinite(columns + rows).all() else None
+        if area is None:
+            return View(HeldPicture(nothing((1, 1))), self.locate)
+        origin = np.array([area.left, area.top])
+        picture = self.reader.read(area)
+        return View(HeldPicture(picture), lambda points: (self.locate(points) - origin) / area.factor)
 
     def _positions(self, grid: Grid, transform: Similarity) -> tuple[Points, Points]:
         """The raster's column and row at the centre of every pixel of the grid."""
@@ -70,7 +80,9 @@ class View:
         factor = max(int(detail + 0.25), math.ceil(math.sqrt(area / MAX_READ_PX)), 1)
         margin = _MARGIN_PX * factor
         left, top = _aligned(left - margin, factor), _aligned(top - margin, factor)
-        cols, rows_ = (-(-(end - start) // factor) for start, end in ((left, right + margin), (top, bottom + margin)))
+        cols, rows_ = (
+            -(-(end - start) // factor) for start, end in ((left, right + margin), (top, bottom + margin))
+        )
         return Area(left, top, cols, rows_, factor)
 
 
@@ -118,6 +130,6 @@ def _basis(count: int) -> Floats | Points:
     at = (np.arange(count) + 0.5) / count
     basis = np.ones((count, _NODES.size))
     for node, position in enumerate(_NODES):
-        for other in _NODES[position != _NODES]:
+        for other in _NODES[np.not_equal(_NODES, position)]:
             basis[:, node] *= (at - other) / (position - other)
     return basis

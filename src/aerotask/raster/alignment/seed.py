@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,16 +26,24 @@ SEED_PX = 1024
 ANGLES, RADII = 1024, 1024
 SMALLEST_RADIUS = 8.0
 """In cycles for the whole picture: below, the spectrum tells of lighting and outlines."""
+NEAR_PX = 6
+"""A peak that rotation or scale has spread is about so wide; what rivals it lies farther off."""
 SCALE_LIMITS = (0.5, 2.0)
+
+Spectrum = NDArray[np.complexfloating[Any, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """Where a correlation is highest (columns, rows), and by how many standard deviations above its mean."""
+    """Where a correlation is highest (columns, rows), and by how many standard deviations above its mean.
+
+    `rival` is the height of the highest place that isn't near, as a part of the peak's.
+    """
 
     x: float
     y: float
     sharpness: float
+    rival: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,8 @@ class Seed:
 
     transform: Similarity
     sharpness: float
+    rival: float
+    """The next best shift's peak as a part of the best one's; near 1 where a pattern repeats itself."""
     found_by: str
 
 
@@ -82,8 +93,8 @@ def _seed(turn: _Turn, peak: Peak, grid: Grid, mode: Mode) -> Seed:
     # OpenCV's matrix is about the centres of pixels.
     landed = (corners - 0.5) @ turn_matrix[:, :2].T + turn_matrix[:, 2] + 0.5 + (peak.x, peak.y)
     fit = fit_similarity if mode == "similarity" else fit_translation
-    ends = [to_complex(grid.plane_points(points)) for points in (corners, landed)]
-    return Seed(fit(*ends, np.ones(len(corners))), peak.sharpness, turn.found_by)
+    start, end = (to_complex(grid.plane_points(points)) for points in (corners, landed))
+    return Seed(fit(start, end, np.ones(len(corners))), peak.sharpness, peak.rival, turn.found_by)
 
 
 def _turn_matrix(turn: _Turn, shape_yx: tuple[int, int]) -> NDArray[np.float64]:
@@ -117,7 +128,7 @@ def _window(shape: tuple[int, ...]) -> Floats:
 def _taper(size: int) -> Floats:
     at = (np.arange(size) + 0.5) / size
     rise = np.clip(np.minimum(at, 1 - at) * 8, 0, 1)
-    return (0.5 - 0.5 * np.cos(np.pi * rise)).astype(np.float32)
+    return np.asarray(0.5 - 0.5 * np.cos(np.pi * rise), np.float32)
 
 
 def _padded(picture: Floats) -> Floats:
@@ -128,13 +139,15 @@ def _padded(picture: Floats) -> Floats:
     return padded
 
 
-def _correlate(first: NDArray[np.complex64], second: NDArray[np.complex64]) -> Peak:
+def _correlate(first: Spectrum, second: Spectrum) -> Peak:
     """Where the second picture shows what the first shows at its origin."""
     cross = np.conj(first) * second
     magnitude = np.abs(cross)
     floor = 1e-6 * float(magnitude.max()) + 1e-30
     rows = first.shape[0]
-    surface = np.fft.irfft2(cross / np.maximum(magnitude, np.float32(floor)), s=(rows, 2 * (first.shape[1] - 1)))
+    surface = np.fft.irfft2(
+        cross / np.maximum(magnitude, np.float32(floor)), s=(rows, 2 * (first.shape[1] - 1))
+    )
     return _peak(surface.astype(np.float32))
 
 
@@ -142,11 +155,20 @@ def _peak(surface: Floats) -> Peak:
     """The highest place of a surface whose edges join, to a part of a pixel."""
     rows, cols = surface.shape
     row, col = (int(index) for index in np.unravel_index(int(surface.argmax()), surface.shape))
-    sigma = float(surface.std()) or 1.0
-    sharpness = (float(surface[row, col]) - float(surface.mean())) / sigma
+    mean, sigma = float(surface.mean()), float(surface.std()) or 1.0
+    height = float(surface[row, col]) - mean
     y = row + _vertex(surface[row - 1, col], surface[row, col], surface[(row + 1) % rows, col])
     x = col + _vertex(surface[row, col - 1], surface[row, col], surface[row, (col + 1) % cols])
-    return Peak(_signed(x, cols), _signed(y, rows), sharpness)
+    rival = (_highest_beyond(surface, row, col) - mean) / height if height > 0 else 1.0
+    return Peak(_signed(x, cols), _signed(y, rows), height / sigma, rival)
+
+
+def _highest_beyond(surface: Floats, row: int, col: int) -> float:
+    """The highest value that is more than `NEAR_PX` from a place of a surface whose edges join."""
+    turned = np.roll(surface, (NEAR_PX - row, NEAR_PX - col), axis=(0, 1))
+    around = 2 * NEAR_PX + 1
+    beyond = [part.max() for part in (turned[around:], turned[:around, around:]) if part.size]
+    return float(max(beyond, default=surface[row, col]))
 
 
 def _vertex(before: float, here: float, after: float) -> float:
@@ -161,8 +183,8 @@ def _signed(position: float, size: int) -> float:
 
 def _rotation_and_scale(source: Edges, reference: Edges) -> tuple[float, float]:
     """Of the source against the reference, from their spectra; half a turn is left open."""
-    spectra = [_polar_spectrum(_windowed(edges)) for edges in (source, reference)]
-    peak = _correlate(*(np.fft.rfft2(spectrum) for spectrum in spectra))
+    ours, theirs = (np.fft.rfft2(_polar_spectrum(_windowed(edges))) for edges in (source, reference))
+    peak = _correlate(ours, theirs)
     angle = peak.y * 2 * math.pi / ANGLES
     # The spectrum shrinks as the picture grows.
     scale = math.exp(-peak.x * _log_step())

@@ -48,6 +48,13 @@ class Similarity:
         """This transform applied to what another one gives."""
         return Similarity(self.factor * first.factor, self.factor * first.shift + self.shift)
 
+    def rounded(self, *, length: float) -> Similarity:
+        """The nearest one whose factor is a multiple of 2⁻²⁷ and whose shift one of that length.
+
+        What the last digits of a sum are depends on where arrays lie in memory: without this, so would pixels.
+        """
+        return Similarity(_rounded(self.factor, 2.0**-27), _rounded(self.shift, length))
+
     def matrix(self) -> Points:
         """The 2 × 3 matrix (linear part, then shift) for column vectors (x, y, 1)."""
         a, b = self.factor.real, self.factor.imag
@@ -58,6 +65,10 @@ IDENTITY = Similarity(1 + 0j, 0j)
 
 Fit = Callable[[Any, Any, Weights], Similarity]
 """The weighted least-squares transform from the first complex points to the second."""
+
+
+def _rounded(number: complex, step: float) -> complex:
+    return complex(round(number.real / step) * step, round(number.imag / step) * step)
 
 
 def to_complex(points: Points) -> NDArray[np.complex128]:

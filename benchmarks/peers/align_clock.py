@@ -1,0 +1,27 @@
+"""What every candidate of `align.py` reports: the matrix that it found, and what finding it took, imports left out."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+Rows = Sequence[Sequence[float]]
+
+
+def rows(matrix: Any) -> Rows:
+    """A 2 × 3 array as lists, for JSON."""
+    return [[float(value) for value in row] for row in matrix]
+
+
+def run_cases(find: Callable[[Path, Path], Rows | None]) -> None:
+    """Call `find(source, reference)` for each source of the command line (the reference comes first)."""
+    reference, *sources = map(Path, sys.argv[1:])
+    for source in sources:
+        wall, cpu = time.perf_counter(), time.process_time()
+        matrix = find(source, reference)
+        took = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
+        print(json.dumps({"source": str(source), "matrix": matrix, **took}), flush=True)

@@ -1,0 +1,103 @@
+"""A small picture of two rasters over their overlap, for a person to look at before they are aligned."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from aerotask.domain.errors import InvalidInput
+from aerotask.raster.alignment.checks import Subject, check_overlap, check_subject
+from aerotask.raster.alignment.matching import overlap_box
+from aerotask.raster.alignment.pair import Pair, make_pair
+from aerotask.raster.alignment.placement import Grid
+from aerotask.raster.alignment.reading import Picture
+from aerotask.raster.alignment.similarity import IDENTITY, Similarity
+from aerotask.raster.header import read_profile
+from aerotask.raster.io import open_raster
+from aerotask.raster.pixels import SourceFile
+
+LONGEST_PX = 1024
+STRETCH = (2, 98)
+"""The percentiles that become black and white."""
+QUALITY = 80
+
+Look = Literal["overlay", "side-by-side"]
+"""`overlay`: the source in red, the reference in cyan, so that what lies on each other is grey."""
+
+Bytes2d = NDArray[np.uint8]
+
+
+def preview_pair(
+    source: Path,
+    reference: Path,
+    *,
+    look: Look = "overlay",
+    transform: Similarity = IDENTITY,
+    longest_px: int = LONGEST_PX,
+) -> bytes:
+    """A WebP picture of both rasters over their overlap, no side longer than `longest_px`.
+
+    The rasters are shown as they lie, or with the source moved by a match's transform. Overviews are used.
+
+    Raises:
+        InvalidInput: one of them is no readable raster, or they can't be aligned (the codes of align-raster).
+    """
+    pair = _open_pair(source, reference)
+    gap_px = 8 if look == "side-by-side" else 0
+    grid = _grid(pair, transform, (longest_px - gap_px) // 2 if gap_px else longest_px)
+    detail = max(int(grid.pixel_length / pair.source_grid.pixel_length), 1)
+    with pair.views(factor=detail) as (ours, theirs):
+        left = _stretched(ours.on(grid, transform.inverse()))
+        right = _stretched(theirs.on(grid))
+    if gap_px:
+        white = np.full((left.shape[0], gap_px), 255, np.uint8)
+        return _webp(Image.fromarray(np.hstack([left, white, right])))
+    return _webp(Image.fromarray(np.dstack([left, right, right])))
+
+
+def _open_pair(source: Path, reference: Path) -> Pair:
+    files = []
+    for path in (source, reference):
+        with open_raster(path) as opened:
+            files.append(SourceFile(path, read_profile(opened)))
+    subjects = [Subject(file.path.name, file.profile, None) for file in files]
+    for subject in subjects:
+        check_subject(subject)
+    check_overlap(*subjects)
+    return make_pair(*files)
+
+
+def _grid(pair: Pair, transform: Similarity, longest_px: int) -> Grid:
+    """Square pixels over the overlap, in the directions of the source's plane."""
+    box = overlap_box(pair, transform)
+    corners = np.array(
+        [[box.left, box.top], [box.right, box.top], [box.right, box.bottom], [box.left, box.bottom]],
+        np.float64,
+    )
+    points = transform.of(pair.source_grid.plane_points(corners))
+    low, high = points.min(axis=0), points.max(axis=0)
+    step = max(float((high - low).max()) / longest_px, pair.source_grid.pixel_length)
+    cols, rows = (max(int(size / step), 1) for size in high - low)
+    if not np.isfinite(step):
+        raise InvalidInput("The two rasters do not overlap.", code="no-overlap")
+    return Grid(np.array([[step, 0, low[0]], [0, -step, high[1]]]), (rows, cols))
+
+
+def _stretched(picture: Picture) -> Bytes2d:
+    """As bytes from 1 to 255; 0 where nothing is."""
+    if not picture.valid.any():
+        return np.zeros(picture.valid.shape, np.uint8)
+    low, high = np.percentile(picture.values[picture.valid], STRETCH)
+    scaled = 1 + 254 * np.clip((picture.values - low) / max(high - low, 1e-9), 0, 1)
+    return np.where(picture.valid, scaled, 0).astype(np.uint8)
+
+
+def _webp(picture: Image.Image) -> bytes:
+    content = io.BytesIO()
+    picture.save(content, "WEBP", quality=QUALITY)
+    return content.getvalue()

@@ -1,0 +1,240 @@
+"""Moves pixels to where they belong, by one interpolation (GDAL's cubic convolution) and window by window."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.transform import Affine
+from rasterio.warp import reproject
+from rasterio.windows import Window as RasterioWindow
+
+from aerotask.raster.alignment.output_grid import OutputGrid
+from aerotask.raster.alignment.similarity import Points
+from aerotask.raster.evaluate import Flags
+from aerotask.raster.pixels import native_nodata
+from aerotask.raster.profile import RasterProfile
+from aerotask.raster.windows import Shape, Window, shape_of
+
+Pixels = NDArray[Any]
+
+MARGIN_PX = 4
+"""Around a window, for the kernel: two pixels, and what a change of scale adds."""
+_ANY_CRS = "EPSG:3857"
+"""Positions are pixels on both sides; GDAL only wants to see that nothing is projected."""
+_IN_TENTHS = Affine.scale(10)
+"""Of a pixel, on both sides: rasterio would take an identity for a missing georeference, and warn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Pixels of the output (bands, rows, cols), and where there are any (rows, cols)."""
+
+    pixels: Pixels
+    covered: Flags
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Pixels of the source (bands, rows, cols), which of them count, and the position of the first."""
+
+    pixels: Pixels
+    valid: Flags
+    left: int
+    top: int
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """What stands where the output has nothing, band by band, and what is added to every value."""
+
+    values: tuple[float, ...]
+    offset: float = 0.0
+    nearest: bool = False
+    """For colour tables: between two entries there is no mean."""
+
+
+class Mover:
+    """One thread's reader of the source that gives windows of the output."""
+
+    def __init__(self, source: Any, grid: OutputGrid, filling: Filling) -> None:
+        self._source = source
+        self._grid = grid
+        self._filling = filling
+        self._has_mask = MaskFlags.per_dataset in source.mask_flag_enums[0]
+        self._alpha = next(
+            (at for at, colour in enumerate(source.colorinterp) if colour == ColorInterp.alpha), None
+        )
+        self._nodata = [native_nodata(value, np.dtype(source.dtypes[0])) for value in source.nodatavals]
+
+    def window(self, window: Window) -> Moved:
+        """The output's pixels in a window."""
+        to_source = _from_window(self._grid.to_source, window)
+        content = self._read(to_source, shape_of(window))
+        if content is None or not content.valid.any():
+            return self._empty(shape_of(window))
+        if content.valid.all() and self._surrounds(to_source, shape_of(window)):
+            planes = [self._resampled(plane, to_source, content, window) for plane in content.pixels]
+            return Moved(self._finished(planes), np.ones(shape_of(window), np.bool_))
+        return self._with_holes(content, to_source, window)
+
+    def _empty(self, shape: Shape) -> Moved:
+        planes = [np.full(shape, value, self._source.dtypes[0]) for value in self._filling.values]
+        return Moved(np.stack(planes), np.zeros(shape, np.bool_))
+
+    def _read(self, to_source: Points, shape: Shape) -> Content | None:
+        """All pixels of the source that the window needs; None if there are none."""
+        low, high = _bounds(to_source, shape)
+        margin = MARGIN_PX + math.ceil(np.abs(to_source[:, :2]).max())
+        left, top = (max(math.floor(value) - margin, 0) for value in low)
+        right = min(math.ceil(high[0]) + margin, self._source.width)
+        bottom = min(math.ceil(high[1]) + margin, self._source.height)
+        if left >= right or top >= bottom:
+            return None
+        area = RasterioWindow(left, top, right - left, bottom - top)
+        pixels = self._source.read(window=area)
+        return Content(pixels, self._valid(pixels, area), left, top)
+
+    def _valid(self, pixels: Pixels, area: RasterioWindow) -> Flags:
+        """A pixel counts if alpha and mask let it and no band lacks a value there."""
+        valid = np.ones(pixels.shape[1:], np.bool_)
+        if self._alpha is not None:
+            valid &= pixels[self._alpha] != 0
+        elif self._has_mask:
+            valid &= self._source.read_masks(1, window=area) != 0
+        if self._alpha is None:
+            for plane, nodata in zip(pixels, self._nodata, strict=True):
+                if nodata is not None:
+                    valid &= plane != nodata
+        if pixels.dtype.kind == "f":
+            valid &= np.isfinite(pixels).all(axis=0)
+        return valid
+
+    def _surrounds(self, to_source: Points, shape: Shape) -> bool:
+        """Whether every pixel of the window lies within the source."""
+        low, high = _bounds(to_source, shape)
+        return bool((low >= 0).all() and high[0] <= self._source.width and high[1] <= self._source.height)
+
+    def _resampled(
+        self, plane: Pixels, to_source: Points, content: Content, window: Window, *, linear: bool = False
+    ) -> Pixels:
+        kernel = Resampling.bilinear if linear else Resampling.cubic
+        result = np.zeros(shape_of(window), plane.dtype)
+        reproject(
+            plane,
+            result,
+            src_transform=_IN_TENTHS @ Affine.translation(content.left, content.top),
+            dst_transform=_IN_TENTHS @ Affine(*to_source.ravel()),
+            src_crs=_ANY_CRS,
+            dst_crs=_ANY_CRS,
+            resampling=Resampling.nearest if self._filling.nearest else kernel,
+            tolerance=0,
+            num_threads=1,
+        )
+        return result
+
+    def _with_holes(self, content: Content, to_source: Points, window: Window) -> Moved:
+        """As `window`, where some of the source's pixels don't count.
+
+        Cubic where all that the kernel reaches counts, else the mean of what counts in a bilinear kernel; nothing
+        where that is less than half of it.
+        """
+        padded = _padded(content)
+        share = self._resampled(padded.valid.astype(np.float32), to_source, padded, window, linear=True)
+        inner = _eroded(padded.valid).astype(np.float32)
+        whole = self._resampled(inner, to_source, padded, window, linear=True) > np.float32(0.999)
+        covered: Flags = share >= np.float32(0.5)
+        planes = []
+        for plane, fill in zip(padded.pixels, self._filling.values, strict=True):
+            exact = plane.astype(np.float64 if plane.dtype.itemsize > 2 else np.float32)
+            counted = np.where(padded.valid, exact, 0)
+            if self._filling.nearest:
+                moved = self._resampled(counted, to_source, padded, window)
+            else:
+                sums = self._resampled(counted, to_source, padded, window, linear=True)
+                moved = np.divide(sums, share, out=np.zeros_like(sums), where=share > 0)
+                moved[whole] = self._resampled(counted, to_source, padded, window)[whole]
+            planes.append(np.where(covered, moved, np.nan if np.isnan(fill) else fill))
+        return Moved(self._finished(planes, covered), covered)
+
+    def _finished(self, planes: list[Pixels], covered: Flags | None = None) -> Pixels:
+        """The planes in the source's pixel type, none of their values taken for nothing."""
+        dtype = np.dtype(self._source.dtypes[0])
+        result = np.empty((len(planes), *planes[0].shape), dtype)
+        for number, plane in enumerate(planes):
+            values = plane + self._filling.offset if self._filling.offset else plane
+            result[number] = _as_type(values, dtype)
+            nodata = self._nodata[number]
+            if nodata is not None and self._alpha is None:
+                taken = result[number] == nodata
+                result[number][taken] = _beside(nodata, dtype)
+            if covered is not None:
+                result[number][~covered] = self._filling.values[number]
+        return result
+
+
+def filling_for(profile: RasterProfile, *, offset: float = 0.0, palette: bool = False) -> Filling:
+    """What stands for nothing: the nodata value; else NaN where numbers can be that; else 0 (with a mask or alpha)."""
+    values = []
+    for band in profile.bands:
+        dtype = np.dtype(band.dtype)
+        if band.nodata is not None and (dtype.kind == "f" or native_nodata(band.nodata, dtype) is not None):
+            values.append(float(band.nodata))
+        else:
+            values.append(math.nan if dtype.kind == "f" and profile.alpha_band is None else 0.0)
+    return Filling(tuple(values), offset, nearest=palette)
+
+
+def _from_window(to_source: Points, window: Window) -> Points:
+    """From positions in the window to positions in the source."""
+    origin = to_source[:, :2] @ (window[1].start, window[0].start) + to_source[:, 2]
+    return np.column_stack([to_source[:, :2], origin])
+
+
+def _bounds(to_source: Points, shape: Shape) -> tuple[Points, Points]:
+    """The least and greatest position of the source's pixels that the window reaches."""
+    rows, cols = shape
+    corners = np.array([[0, 0], [cols, 0], [cols, rows], [0, rows]], np.float64)
+    positions = corners @ to_source[:, :2].T + to_source[:, 2]
+    return positions.min(axis=0), positions.max(axis=0)
+
+
+def _padded(content: Content) -> Content:
+    """With a frame of pixels that don't count, so that the source's outer edge is one like any other."""
+    frame = ((MARGIN_PX, MARGIN_PX), (MARGIN_PX, MARGIN_PX))
+    return Content(
+        np.pad(content.pixels, ((0, 0), *frame)),
+        np.pad(content.valid, frame),
+        content.left - MARGIN_PX,
+        content.top - MARGIN_PX,
+    )
+
+
+def _eroded(valid: Flags) -> Flags:
+    """Pixels around which everything within two pixels counts."""
+    inner = valid.copy()
+    for axis in (0, 1):
+        for step in (-2, -1, 1, 2):
+            inner &= np.roll(valid, step, axis=axis)
+        valid = inner.copy()
+    return inner
+
+
+def _as_type(values: Pixels, dtype: np.dtype[Any]) -> Pixels:
+    if values.dtype == dtype:
+        return values
+    if dtype.kind == "f":
+        return values.astype(dtype)
+    limits = np.iinfo(dtype)
+    return np.asarray(np.clip(np.rint(np.nan_to_num(values)), limits.min, limits.max), dtype)
+
+
+def _beside(nodata: Any, dtype: np.dtype[Any]) -> Any:
+    """The value next to the one that means nothing."""
+    if dtype.kind == "f":
+        return np.nextafter(nodata, dtype.type(0) if nodata else dtype.type(1))
+    return nodata + 1 if nodata < np.iinfo(dtype).max else nodata - 1

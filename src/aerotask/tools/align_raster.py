@@ -1,0 +1,125 @@
+"""align-raster: lays a raster exactly on another one of the same place.
+
+The API imports this module to check and plan; GDAL and OpenCV are loaded by `run` alone.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from aerotask.raster.alignment.checks import (
+    Subject,
+    check_overlap,
+    check_paths,
+    check_subject,
+    footprint_of,
+)
+from aerotask.raster.profile import RasterProfile
+from aerotask.sdk import (
+    Access,
+    DatasetView,
+    EntryPath,
+    EntryView,
+    InvalidInput,
+    NewEntryPath,
+    Plan,
+    RunContext,
+    Tool,
+    ToolParams,
+)
+
+MEMORY_BYTES = 1024**3
+"""Held by a limit on the child; two threads need about 300 MiB, whatever the rasters' size."""
+
+_ROOM = 1.7
+"""Of the source's uncompressed bytes: overviews, and the larger outline of a turned raster."""
+_SMALLEST_ESTIMATE_BYTES = 64 * 1024
+_IMAGE_TYPES = frozenset({"geoRaster", "image", "geoImage", "panorama", "geoPanorama"})
+
+
+class AlignRasterParams(ToolParams):
+    """What to move, what to lay it on, and where to put the result."""
+
+    source_path: EntryPath
+    """The raster to move; its CRS, resolution and pixel type are kept."""
+
+    reference_path: EntryPath
+    """The raster that lies where it should; it may have another CRS, resolution, extent and other bands."""
+
+    output_path: NewEntryPath
+    """Where the moved raster is put; what is there is replaced. Neither of the inputs."""
+
+    mode: Literal["similarity", "translation"] = "similarity"
+    """`similarity` finds shift, rotation and scale; `translation` the shift alone."""
+
+
+class AlignRaster(Tool[AlignRasterParams]):
+    """Finds how a raster is shifted, turned and scaled against a reference, and writes it where it belongs."""
+
+    id: ClassVar[str] = "align-raster"
+    version: ClassVar[str] = "1"
+    title: ClassVar[str] = "Align raster"
+    description: ClassVar[str] = (
+        "Lays an orthophoto or an elevation model exactly on another one of the same place, and writes it as a COG."
+    )
+    access: ClassVar[Access] = Access.WRITE
+
+    def preload(self) -> None:
+        """Load GDAL, OpenCV and the library before the fork."""
+        import aerotask.raster.alignment.run  # noqa: F401, PLC0415  loads GDAL, which the API must not
+
+    def check(self, params: AlignRasterParams, dataset: DatasetView) -> None:
+        """Refuse what can't be aligned, as far as the index knows the two rasters."""
+        check_paths(params.source_path, params.reference_path, params.output_path)
+        subjects = [_subject(dataset.file(path)) for path in (params.source_path, params.reference_path)]
+        known = [subject for subject in subjects if subject]
+        for subject in known:
+            check_subject(subject)
+        if len(known) == len(subjects):
+            check_overlap(*known)
+
+    def plan(self, params: AlignRasterParams, dataset: DatasetView) -> Plan:
+        """Estimate the size of the result from the source's pixels, or from its file before it is indexed."""
+        entry = dataset.file(params.source_path)
+        subject = _subject(entry)
+        estimate = _estimate_bytes(subject.profile) if subject else 4 * entry.size_bytes
+        return Plan(
+            estimated_output_bytes=max(estimate, _SMALLEST_ESTIMATE_BYTES),
+            memory_bytes=MEMORY_BYTES,
+            reads=(params.source_path, params.reference_path),
+            writes=(params.output_path,),
+        )
+
+    def run(self, params: AlignRasterParams, ctx: RunContext) -> None:
+        """Check once more, on the real files, and align."""
+        from aerotask.raster.alignment.run import (  # noqa: PLC0415  loads GDAL, which the API must not
+            Wish,
+            run_alignment,
+        )
+
+        wish = Wish(params.source_path, params.reference_path, params.output_path, params.mode)
+        run_alignment(wish, ctx)
+
+
+def _subject(entry: EntryView) -> Subject | None:
+    """The raster as far as the index knows it.
+
+    Raises:
+        InvalidInput: the index knows the entry to be no raster (`not-a-raster`).
+    """
+    if not entry.indexed:
+        return None
+    profile = RasterProfile.from_properties(entry.properties)
+    if profile is not None:
+        return Subject(entry.path, profile, footprint_of(entry.polygon_geom))
+    if entry.type in _IMAGE_TYPES:
+        return None
+    fault = entry.properties.get("indexError", {}).get("message")
+    raise InvalidInput(
+        fault or f"'{entry.path}' is no raster that can be aligned; name a GeoTIFF.", code="not-a-raster"
+    )
+
+
+def _estimate_bytes(profile: RasterProfile) -> int:
+    sizes = (int("".join(filter(str.isdigit, band.dtype)) or 8) // 8 for band in profile.bands)
+    return round(profile.width * profile.height * sum(sizes) * _ROOM)
