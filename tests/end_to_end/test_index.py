@@ -59,11 +59,29 @@ def test_a_rescan_says_the_same_as_the_uploads_and_lists_what_it_can_not_read(
     assert [dataset.entry(path) for path in ("a.jpg", "cloud.laz", "notes.md")] == before
 
 
+def test_a_rescan_corrects_what_has_become_wrong(world: World, tmp_path: Path) -> None:
+    dataset = world.dataset()
+    path = write_points(tmp_path / "points.shp")
+    for suffix in ("shx", "dbf", "shp"):
+        dataset.upload(f"points.{suffix}", path.with_suffix(f".{suffix}"))
+    assert dataset.entry("points.shp")["properties"]["featureCount"] == 2
+    dataset.client.delete(f"{dataset.address}/obj/points.dbf").raise_for_status()
+
+    task = dataset.run("rescan-index", {"types": "Vector"})
+
+    assert (task["state"], task["result"]["total"], task["result"]["ok"]) == ("Succeeded", 1, 0)
+    properties = dataset.entry("points.shp")["properties"]
+    assert properties["indexError"]["code"] == "missing-side-file"
+    assert "featureCount" not in properties
+
+
 def test_a_rescan_that_stops_on_an_error_fails(world: World) -> None:
     dataset = world.dataset()
     dataset.upload("cloud.laz", b"no cloud")
+    before = dataset.entry("cloud.laz")
     task = dataset.run("rescan-index", {"stopOnError": True})
     assert (task["state"], task["error"]["code"]) == ("Failed", "unreadable-entry")
+    assert dataset.entry("cloud.laz") == before
 
 
 def test_an_unknown_type_is_answered_400(world: World) -> None:

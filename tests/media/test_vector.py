@@ -152,18 +152,29 @@ def test_a_schema_elsewhere_is_not_fetched(tmp_path: Path) -> None:
             server.accept()
 
 
-def test_a_feature_of_endless_arrays_is_named_and_takes_little(tmp_path: Path) -> None:
+@pytest.mark.parametrize("piece", [b"[7.1,50.1],", b"[[],[[]]],", b'"x",'])
+def test_endless_arrays_in_one_feature_fit_into_the_memory_of_the_index_child(
+    tmp_path: Path, piece: bytes
+) -> None:
     path = tmp_path / "wide.geojson"
     with path.open("wb") as content:
         content.write(
             b'{"type":"FeatureCollection","features":[{"type":"Feature","properties":{},"geometry":'
         )
         content.write(b'{"type":"Polygon","coordinates":[[')
-        for _ in range(60):
-            content.write(b"[7.1,50.1]," * 100_000)
+        for _ in range(100):
+            content.write(piece * 100_000)
         content.write(b"[7,50]]]}}]}")
-    with pytest.raises(InvalidInput, match="too complex/large"):
-        look(path)
+    program = (
+        "import sys; from pathlib import Path; from aerotask.media.describe import describe;"
+        "from aerotask.worker.child import _limit; from aerotask.worker.indexer import MEMORY_BYTES;"
+        "from aerotask.worker.protocol import IndexJob; _limit(IndexJob((), MEMORY_BYTES));"
+        "print(describe(Path(sys.argv[1])).fault)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True
+    )
+    assert "too complex/large" in done.stdout
 
 
 def test_a_text_that_is_too_large_is_not_begun(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aerotask.media import pose
-from aerotask.media.camera import camera
+from aerotask.media.camera import Size, camera
 from aerotask.media.capture_time import capture_time
 from aerotask.media.embedded import Embedded, read_embedded
 from aerotask.media.footprint import View, footprint
@@ -41,7 +41,6 @@ def interpret(found: Embedded, picture_px: tuple[int, int] | None) -> PhotoDescr
     taken_with = camera(found, size or (1, 1))
     when = capture_time(found, where.longitude if where else None)
     panorama = _panorama(found)
-    height_m = pose.height_above_ground(found)
     properties: dict[str, Any] = {
         **(dict(zip(("width", "height"), size, strict=True)) if size else {}),
         **taken_with.to_properties(),
@@ -49,32 +48,43 @@ def interpret(found: Embedded, picture_px: tuple[int, int] | None) -> PhotoDescr
         **_orientation_properties(how),
         **pose.flight(found),
         **pose.accuracy(found),
-        **_present(
-            orientation=_whole(found.exif.get("Orientation")),
-            absoluteAltitude=pose.altitude(found),
-            relativeAltitude=height_m,
-            bandName=_band_name(found),
-            centralWavelength=first_number(found.xmp, "Camera:CentralWavelength"),
-            wavelengthFWHM=first_number(found.xmp, "Camera:WavelengthFWHM"),
-            rigCameraIndex=_whole(first_number(found.xmp, "Camera:RigCameraIndex")),
-            captureId=first_text(found.xmp, "MicaSense:CaptureId", "Camera:CaptureUUID"),
-            flightId=first_text(found.xmp, "MicaSense:FlightId", "Camera:FlightUUID"),
-        ),
+        **_further(found),
         **panorama,
     }
     if found.faults:
         properties["metadataFaults"] = list(found.faults)
-    view = taken_with.field_of_view(size) if size and how and not panorama else None
-    shown = (
-        footprint(where.longitude, where.latitude, height_m, View(how.yaw, how.pitch, how.roll, *view))
-        if where and how and view and height_m is not None
-        else None
-    )
+    if where is None:
+        return PhotoDescription(properties, is_panorama=bool(panorama))
+    view = taken_with.field_of_view(size) if size and not panorama else None
     return PhotoDescription(
         properties,
-        point(where.longitude, where.latitude, where.altitude_m) if where else None,
-        polygon(shown) if shown else None,
+        point(where.longitude, where.latitude, where.altitude_m),
+        _shown(where, how, pose.height_above_ground(found), view),
         is_panorama=bool(panorama),
+    )
+
+
+def _shown(
+    where: pose.Position, how: pose.Orientation | None, height_m: float | None, view: Size | None
+) -> GeoJson | None:
+    """The ground in the picture, if everything is known that it takes."""
+    if how is None or height_m is None or view is None:
+        return None
+    corners = footprint(where.longitude, where.latitude, height_m, View(how.yaw, how.pitch, how.roll, *view))
+    return None if corners is None else polygon(corners)
+
+
+def _further(found: Embedded) -> dict[str, Any]:
+    return _present(
+        orientation=_whole(found.exif.get("Orientation")),
+        absoluteAltitude=pose.altitude(found),
+        relativeAltitude=pose.height_above_ground(found),
+        bandName=_band_name(found),
+        centralWavelength=first_number(found.xmp, "Camera:CentralWavelength"),
+        wavelengthFWHM=first_number(found.xmp, "Camera:WavelengthFWHM"),
+        rigCameraIndex=_whole(first_number(found.xmp, "Camera:RigCameraIndex")),
+        captureId=first_text(found.xmp, "MicaSense:CaptureId", "Camera:CaptureUUID"),
+        flightId=first_text(found.xmp, "MicaSense:FlightId", "Camera:FlightUUID"),
     )
 
 
