@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -49,10 +50,11 @@ def test_an_installed_wheel_finds_its_migrations_and_tools(wheel: Path, tmp_path
         text=True,
         check=True,
     )
-    assert done.stdout.splitlines() == [
-        str(tmp_path / "aerotask" / "migrations"),
-        "raster-export rescan-index",
-    ]
+    migrations, tools = done.stdout.splitlines()
+    assert migrations == str(tmp_path / "aerotask" / "migrations")
+    assert {"merge-multispectral", "raster-export"} <= set(tools.split())
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
+    assert set(tools.split()) == set(declared["aerotask.tools"])
 
 
 def check_locks(root: Path) -> subprocess.CompletedProcess[str]:
