@@ -301,9 +301,17 @@ def test_a_cloud_is_seen_from_above_by_height(world: World, tmp_path: Path) -> N
     assert np.abs(high - [0xFD, 0xE7, 0x25]).max() < 16
 
 
-@pytest.mark.parametrize("path", ["notes.md"])
-def test_what_cannot_be_drawn_says_so(maps: Maps, path: str) -> None:
-    assert code_of(maps.get("thumb", params={"path": path})) == (400, "no-thumbnail")
+def test_a_geojson_is_seen_from_above(world: World) -> None:
+    dataset = world.dataset()
+    dataset.upload(
+        "a.geojson", b'{"type": "LineString", "coordinates": [[0, 0], [0.5, 0.5], [1, 0]]}', indexed=False
+    )
+    answer = dataset.client.get(f"{dataset.address}/thumb", params={"path": "a.geojson", "size": 100})
+    assert (answer.status_code, pixels_of(answer.content).shape) == (200, (53, 100, 4))
+
+
+def test_what_cannot_be_drawn_says_so(maps: Maps) -> None:
+    assert code_of(maps.get("thumb", params={"path": "notes.md"})) == (400, "no-thumbnail")
 
 
 def test_a_raster_without_a_place_has_a_thumbnail_and_no_tiles(world: World, tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ async def get_result_tilejson(
 async def get_thumbnail(
     at: PlaceDep, viewer: ViewerDep, path: EntryPathQuery, request: Request, size: Size = 256
 ) -> Response:
-    """A small picture of an entry: of photos and other pictures, rasters, and point clouds from above."""
+    """A small picture of an entry: of pictures, rasters, GeoJSON, and point clouds from above."""
     size_px = max(SMALLEST_PX, min(size, LARGEST_PX))
     picture = await at.platform.viewing.thumbnail(viewer, at.org, at.slug, path, size_px=size_px)
     return await picture_response(request, picture, WEBP, pinned=False)

@@ -20,6 +20,7 @@ from aerotask.rendering.opening import OpenRasters
 from aerotask.rendering.png import encode_png
 from aerotask.rendering.previews import PREVIEWS, Preview
 from aerotask.rendering.rasters import RasterSubject, draw_thumbnail, draw_tile, find_look
+from aerotask.rendering.vectors import draw_geojson
 from aerotask.sandbox import forkserver
 from aerotask.sandbox.serving import Handler, serve_jobs
 from aerotask.sandbox.wire import Reply
@@ -62,6 +63,8 @@ def _thumbnail(rasters: OpenRasters, body: Mapping[str, Any]) -> Reply:
     job = ThumbnailJob.from_body(body)
     if job.subject is Subject.PICTURE and photos.is_photo(job.path):
         return Reply(content=photos.draw_photo(job.path, size_px=job.size_px))
+    if job.subject is Subject.GEOJSON:
+        return Reply(content=photos.encode_webp(draw_geojson(job.path, size_px=job.size_px)))
     if job.subject is Subject.CLOUD:
         picture = draw_cloud(job.path, size_px=job.size_px)
     else:

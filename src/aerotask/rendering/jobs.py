@@ -19,6 +19,7 @@ class Subject(StrEnum):
 
     PICTURE = "picture"
     CLOUD = "cloud"
+    GEOJSON = "geojson"
 
 
 @dataclass(frozen=True, slots=True)

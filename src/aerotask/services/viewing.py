@@ -11,7 +11,7 @@ from aerotask.domain import paths
 from aerotask.domain.access import ANONYMOUS, Access, Caller, Visibility
 from aerotask.domain.errors import InvalidInput, NotFound, Unauthenticated
 from aerotask.domain.ids import DatasetId, TaskId
-from aerotask.media.types import EntryType
+from aerotask.media.types import EntryType, suffix_of
 from aerotask.registry import Registry
 from aerotask.rendering.grid import TileAt
 from aerotask.rendering.jobs import Subject
@@ -256,8 +256,10 @@ def _subject(row: EntryRow) -> Subject:
         return Subject.PICTURE
     if row.type == EntryType.POINT_CLOUD:
         return Subject.CLOUD
+    if row.type == EntryType.VECTOR and suffix_of(row.path) == "geojson":
+        return Subject.GEOJSON
     raise InvalidInput(
-        f"There are no thumbnails of entries like {paths.shown(row.path)}; of pictures, rasters and LAS or LAZ clouds "
-        "there are.",
+        f"There are no thumbnails of entries like {paths.shown(row.path)}; of pictures, rasters, LAS or LAZ "
+        "clouds and GeoJSON there are.",
         code="no-thumbnail",
     )
