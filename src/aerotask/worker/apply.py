@@ -8,6 +8,8 @@ from datetime import timedelta
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.derivatives.sources import source_key
+from aerotask.domain import paths
+from aerotask.domain.errors import TaskFailed
 from aerotask.media.types import type_by_name
 from aerotask.services.entries import put_content, remove_content
 from aerotask.store import derivatives, leases
@@ -34,6 +36,7 @@ async def apply_success(  # noqa: PLR0913  one outcome, in parts
     Raises:
         LeaseLost: the task is no longer ours.
         Conflict: an entry can't be put where the run wants it.
+        TaskFailed: it gave a derivative of what it hasn't read.
     """
     await leases.succeed(
         connection,
@@ -61,9 +64,18 @@ async def apply_success(  # noqa: PLR0913  one outcome, in parts
 async def _keep_derivatives(
     connection: AsyncConnection, task: ClaimedTask, made: Sequence[StoredDerivative]
 ) -> None:
-    """Keep each under the contents that the task was given, whatever the entry holds by now."""
+    """Keep each under the contents that the task was given, whatever the entry holds by now.
+
+    Raises:
+        TaskFailed: the task was given no such entry (`bad-output`).
+    """
     hashes = {item.path: item.sha256 for item in task.inputs}
     for derivative in made:
+        if derivative.of not in hashes:
+            raise TaskFailed(
+                f"The tool gave a derivative of {paths.shown(derivative.of)}, which it hasn't read.",
+                code="bad-output",
+            )
         row = NewDerivative(
             dataset_id=task.dataset_id,
             source_key=source_key(derivative.of, hashes),
