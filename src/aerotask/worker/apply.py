@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.derivatives.sources import source_key
 from aerotask.domain import paths
-from aerotask.domain.errors import Conflict
+from aerotask.domain.errors import Conflict, TaskFailed
 from aerotask.domain.ids import DatasetId
 from aerotask.media.types import type_by_name
 from aerotask.sdk.changes import Existing
@@ -57,6 +57,7 @@ async def apply_success(  # noqa: PLR0913  one outcome, in parts
         LeaseLost: the task is no longer ours.
         Conflict: an entry can't be put where the run wants it.
         LimitReached: the organization or its owner would store too much.
+        TaskFailed: it gave a derivative of what it hasn't read.
     """
     if len(changes.edits) > MANY:
         await locks.take_your_time(connection)
@@ -150,9 +151,18 @@ async def _that_take_effect(
 async def _keep_derivatives(
     connection: AsyncConnection, task: ClaimedTask, made: Sequence[StoredDerivative]
 ) -> None:
-    """Keep each under the contents that the task was given, whatever the entry holds by now."""
+    """Keep each under the contents that the task was given, whatever the entry holds by now.
+
+    Raises:
+        TaskFailed: the task was given no such entry (`bad-output`).
+    """
     hashes = {item.path: item.sha256 for item in task.inputs}
     for derivative in made:
+        if derivative.of not in hashes:
+            raise TaskFailed(
+                f"The tool gave a derivative of {paths.shown(derivative.of)}, which it hasn't read.",
+                code="bad-output",
+            )
         row = NewDerivative(
             dataset_id=task.dataset_id,
             source_key=source_key(derivative.of, hashes),

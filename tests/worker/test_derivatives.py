@@ -1,0 +1,104 @@
+"""What becomes of the derivatives that a run declares: stored, and kept in the transaction that ends the task."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, select
+from tests.store.conftest import Rows, add_dataset, add_user
+
+from aerotask.blobs.local import LocalBlobs
+from aerotask.blobs.port import Blob
+from aerotask.domain.errors import TaskFailed
+from aerotask.domain.ids import TaskId
+from aerotask.store import derivatives
+from aerotask.store.claims import ClaimedTask
+from aerotask.store.engine import Database
+from aerotask.store.leases import Report
+from aerotask.store.logs import LogLimits
+from aerotask.store.models import Task, TaskInput
+from aerotask.worker.apply import apply_success
+from aerotask.worker.outputs import StoredChanges, StoredDerivative, store_outputs
+from aerotask.worker.protocol import ToolJob, decode_job, encode_job
+
+CONTENT = "a" * 64
+
+
+@pytest.fixture
+async def rows(database: Database) -> Rows:
+    return await add_dataset(database, await add_user(database, "owner"), "acme")
+
+
+async def claimed(rows: Rows) -> ClaimedTask:
+    """A running task that was given one entry."""
+    task_id: TaskId = await rows.task()
+    async with rows.db.begin() as connection:
+        given = {"task_id": task_id, "path": "a.tif", "sha256": CONTENT, "blob_key": "blob"}
+        await connection.execute(insert(TaskInput).values(given))
+    return await rows.claimed()
+
+
+async def succeed(rows: Rows, task: ClaimedTask, of: str) -> None:
+    made = StoredDerivative(of, "cog", "1", {"width": 3}, Blob("key", "c" * 64, 10))
+    changes = StoredChanges((), (), None, (made,))
+    async with rows.db.begin() as connection:
+        await apply_success(
+            connection,
+            task,
+            Report(0, ()),
+            changes,
+            keep=LogLimits(10, 1000),
+            by="tests",
+            artifact_ttl=timedelta(hours=1),
+        )
+    assert changes.blob_keys == ["key"]
+
+
+async def test_a_derivative_is_kept_under_the_content_that_the_task_was_given(rows: Rows) -> None:
+    await succeed(rows, await claimed(rows), "a.tif")
+    async with rows.db.read() as connection:
+        [row] = await derivatives.find_of(connection, rows.dataset_id, CONTENT)
+    assert (row.kind, row.blob_key, row.size_bytes, row.properties) == ("cog", "key", 10, {"width": 3})
+
+
+async def test_a_derivative_of_what_was_not_read_changes_nothing(rows: Rows) -> None:
+    with pytest.raises(TaskFailed) as failed:
+        await succeed(rows, await claimed(rows), "b.tif")
+    assert failed.value.code == "bad-output"
+    async with rows.db.read() as connection:
+        assert (await connection.execute(select(Task.state))).scalar_one() == "Processing"
+        assert await derivatives.made_in(connection, rows.dataset_id) == {}
+
+
+def declared(path: Path, of: str) -> dict[str, Any]:
+    made = {"path": str(path), "of": of, "kind": "cog", "builder": "1", "properties": {}}
+    return {"artifacts": [], "edits": [], "result": None, "derivatives": [made]}
+
+
+async def test_only_what_the_plan_names_gets_derivatives(tmp_path: Path) -> None:
+    blobs, work = LocalBlobs(tmp_path / "storage"), tmp_path / "work"
+    work.mkdir()
+    (work / "made.tif").write_bytes(b"tiles")
+    for file, of in ((work / "made.tif", "b.tif"), (tmp_path / "foreign", "a/x.tif")):
+        with pytest.raises(TaskFailed) as failed:
+            await store_outputs(blobs, declared(file, of), workdir=work, may_write=["a"])
+        assert failed.value.code == "bad-output"
+    stored = await store_outputs(blobs, declared(work / "made.tif", "a/x.tif"), workdir=work, may_write=["a"])
+    [made] = stored.derivatives
+    assert (made.of, made.kind, made.blob.size_bytes) == ("a/x.tif", "cog", 5)
+
+
+def test_a_job_tells_which_derivatives_there_are() -> None:
+    job = ToolJob(
+        tool_id="build",
+        tool_version="1",
+        params={},
+        inputs={"a.tif": "/in/a.tif"},
+        workdir="/out",
+        threads=2,
+        memory_bytes=1,
+        max_file_bytes=1,
+        derived=(("a.tif", "cog", "1"),),
+    )
+    assert decode_job(encode_job(job)) == job
