@@ -357,6 +357,6 @@ def test_nobody_uploads_without_signing_in(world: World) -> None:
     announcement = {**TUS, "Upload-Length": "1", **metadata(path="b.txt")}
     # A public dataset can be seen, so this is no secret; writing isn't theirs.
     assert anonymous.post(f"{public.address}/uploads", headers=announcement).status_code == 403
-    for method in ("HEAD", "PATCH", "DELETE"):
+    for method in ("HEAD", "PATCH", "DELETE", "POST"):
         headers = {**BYTES, "Upload-Offset": "0"}
         assert anonymous.request(method, address, headers=headers).status_code == 403

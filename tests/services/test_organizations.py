@@ -201,6 +201,15 @@ async def test_a_task_that_slipped_in_is_cancelled_by_the_sweep(estate: Estate) 
     assert await estate.states() == []
 
 
+async def test_a_submit_that_comes_after_the_sweep_finds_no_dataset(estate: Estate) -> None:
+    late = estate.rows.new_task()
+    await estate.organizations.delete_dataset(estate.owner, "acme", "acme")
+    await estate.platform.sweep.deleted()
+    async with estate.rows.db.engine.connect() as connection:
+        with pytest.raises(NotFound):
+            await estate.platform.submits._add(connection, estate.owner, late)
+
+
 async def test_an_upload_that_ends_after_its_dataset_was_deleted_finds_nothing_and_leaves_nothing(
     estate: Estate,
 ) -> None:

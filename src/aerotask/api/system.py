@@ -124,6 +124,8 @@ def _limits(platform: Platform) -> dict[str, int]:
     return {
         "maxBodyBytes": settings.max_body_bytes,
         "maxObjectBytes": settings.max_object_bytes,
+        "maxOpenUploadsPerUser": settings.max_open_uploads_per_user,
+        "uploadTtlHours": settings.upload_ttl_hours,
         "maxOutputBytes": settings.max_output_bytes,
         "maxActiveTasks": settings.max_active_tasks,
         "maxActiveTasksPerOrg": settings.max_active_tasks_per_org,

@@ -165,6 +165,7 @@ async def override_method(
     _override: Override = None,
 ) -> Response:
     """`PATCH`, `DELETE` or `HEAD` for clients that can't send them, as `X-HTTP-Method-Override` says."""
+    await at.platform.entries.dataset_for(at.caller, at.org, at.slug, to=Access.WRITE)
     meant = request.headers.get("x-http-method-override", "").upper()
     routes: Mapping[str, Callable[[], Coroutine[Any, Any, Response]]] = {
         "PATCH": lambda: append_to_upload(at, upload_id, request),
