@@ -68,7 +68,7 @@ def door(database: Database, *, per_account: int = 1000, per_address: int = 1000
     hasher = CountingHasher()
     passwords = Passwords(hasher)
     tokens = Tokens("a key for the tests, long enough to be one", timedelta(hours=1), timedelta(days=1))
-    limits = SignInLimits(database, per_account=per_account, per_address=per_address, window_s=300)
+    limits = SignInLimits(database, per_account=per_account, per_address=per_address, window_s=300, held_s=0)
     try:
         yield Door(
             SignInService(database, tokens, passwords, limits),

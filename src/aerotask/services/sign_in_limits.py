@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -17,6 +18,9 @@ from aerotask.store.sign_ins import Attempts
 
 # A bucket that Postgres called full is taken for full this long without asking again: a storm costs no query.
 REMEMBERED_S = 5.0
+# Refusals are answered after a moment, in which their connection can't ask again; not of more than so many.
+HELD_S = 1.0
+MAX_HELD = 2000
 MAX_REMEMBERED = 10_000
 
 
@@ -36,14 +40,23 @@ class SignInLimits:
     per_account: int
     per_address: int
     window_s: int
+    held_s: float = HELD_S
+    _held: set[object] = field(default_factory=set)
     _full: dict[str, tuple[float, Attempts]] = field(default_factory=dict)
 
     async def admit(self, caller: Caller, user_name: str) -> Try:
         """Let a try through.
 
         Raises:
-            LimitReached: the account or the address has failed too often.
+            LimitReached: the account or the address has failed too often; raised after a moment.
         """
+        try:
+            return await self._admitted(caller, user_name)
+        except LimitReached:
+            await self._hold()
+            raise
+
+    async def _admitted(self, caller: Caller, user_name: str) -> Try:
         # By a digest: people type passwords into the wrong field, and tables are read by many.
         account = f"account:{sha256(user_name.encode(errors='replace')).hexdigest()[:32]}"
         address = f"address:{caller.address or '-'}"
@@ -68,6 +81,17 @@ class SignInLimits:
         """Within the caller's transaction: the try has succeeded."""
         await sign_ins.forgive(connection, account=attempt.account, address=attempt.address)
         self._full.pop(attempt.account, None)
+
+    async def _hold(self) -> None:
+        """Slow a storm down to the pace of its connections, at the cost of a timer each."""
+        if len(self._held) >= MAX_HELD:
+            return
+        held = object()
+        self._held.add(held)
+        try:
+            await asyncio.sleep(self.held_s)
+        finally:
+            self._held.discard(held)
 
     def _limit(self, bucket: str) -> int:
         return self.per_address if bucket.startswith("address:") else self.per_account
