@@ -6,13 +6,13 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 from hashlib import sha256
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.domain.access import Caller
-from aerotask.domain.audit import Action
 from aerotask.domain.errors import LimitReached
-from aerotask.store import audit, sign_ins
+from aerotask.store import sign_ins
 from aerotask.store.engine import Database
 from aerotask.store.sign_ins import Attempts
 
@@ -30,6 +30,8 @@ class Try:
 
     account: str
     address: str
+    filled: tuple[str, ...]
+    """Which of the two take no further try, should this one fail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class SignInLimits:
     async def _admitted(self, caller: Caller, user_name: str) -> Try:
         # By a digest: people type passwords into the wrong field, and tables are read by many.
         account = f"account:{sha256(user_name.encode(errors='replace')).hexdigest()[:32]}"
-        address = f"address:{caller.address or '-'}"
+        address = f"address:{_counted(caller.address)}"
         self._refuse_remembered(address, account)
         async with self.db.read() as connection:
             standing = await sign_ins.standing(connection, [address, account])
@@ -67,6 +69,7 @@ class SignInLimits:
             if attempts.failures >= self._limit(attempts.bucket):
                 self._remember(attempts)
                 raise self._refusal(attempts)
+        filled = []
         async with self.db.begin() as connection:
             # The address first, by everybody: see `sign_ins.forgive`.
             for bucket in (address, account):
@@ -74,8 +77,8 @@ class SignInLimits:
                 if attempts.failures > self._limit(bucket):
                     raise self._refusal(attempts)
                 if attempts.failures == self._limit(bucket):
-                    await audit.record(connection, caller, Action.SIGN_INS_LIMITED, bucket)
-        return Try(account, address)
+                    filled.append(bucket)
+        return Try(account, address, tuple(filled))
 
     async def forgive(self, connection: AsyncConnection, attempt: Try) -> None:
         """Within the caller's transaction: the try has succeeded."""
@@ -120,3 +123,14 @@ class SignInLimits:
             current=attempts.failures,
             retry_after_s=attempts.left_s,
         )
+
+
+def _counted(address: str | None) -> str:
+    """What counts as one address: of IPv6 the network of 64 bits that everybody gets for themselves."""
+    try:
+        parsed = ip_address(address or "")
+    except ValueError:
+        return "-"  # a socket of this host, or whatever a proxy calls its client
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
+        return str(ip_network((parsed, 64), strict=False))
+    return str(parsed)
