@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.load import Load, put_under_load, request
 from benchmarks.stacks import PASSWORD, TASKS, bench, sign_in
 
-READERS, STORMERS, SECONDS, ROUNDS = 8, 8, 5.0, 3
+READERS, STORMERS, SECONDS, ROUNDS = 8, 8, 4.0, 5
 JSON = {"Content-Type": "application/json"}
 UNLIMITED = {
     "max_failed_sign_ins_per_account": "1000000000",

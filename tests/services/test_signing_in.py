@@ -68,7 +68,7 @@ def door(database: Database, *, per_account: int = 1000, per_address: int = 1000
     hasher = CountingHasher()
     passwords = Passwords(hasher)
     tokens = Tokens("a key for the tests, long enough to be one", timedelta(hours=1), timedelta(days=1))
-    limits = SignInLimits(database, per_account=per_account, per_address=per_address, window_s=300)
+    limits = SignInLimits(database, per_account=per_account, per_address=per_address, window_s=300, held_s=0)
     try:
         yield Door(
             SignInService(database, tokens, passwords, limits),
@@ -159,6 +159,27 @@ async def test_an_address_that_fails_too_often_waits_and_others_do_not(database:
         assert await at.works("admin", PASSWORD, Caller(None, None, address="192.0.2.2"))
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", True),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        (None, "not an address", True),
+    ],
+)
+async def test_a_whole_network_of_ipv6_counts_as_one_address(
+    database: Database, first: str | None, second: str, *, same: bool
+) -> None:
+    with door(database, per_address=1) as at:
+        assert not await at.works("guess", "wrong", Caller(None, None, address=first))
+        other = Caller(None, None, address=second)
+        if same:
+            await refusal(at, "guess-2", caller=other)
+        else:
+            assert not await at.works("guess-2", "wrong", other)
+
+
 async def test_unknown_names_are_limited_as_known_ones_are(database: Database) -> None:
     with door(database, per_account=2) as at:
         await known(at)
@@ -237,8 +258,8 @@ async def test_sign_ins_are_in_the_audit_log(database: Database) -> None:
             ("anonymous", None, "user-created"),
             ("admin", "192.0.2.1", "signed-in"),
             ("anonymous", "192.0.2.1", "sign-in-failed"),
-            ("anonymous", "192.0.2.1", "sign-ins-limited"),
             ("anonymous", "192.0.2.1", "sign-in-failed"),
+            ("anonymous", "192.0.2.1", "sign-ins-limited"),
         ]
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from hashlib import sha256
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.domain.access import Caller
-from aerotask.domain.audit import Action
 from aerotask.domain.errors import LimitReached
-from aerotask.store import audit, sign_ins
+from aerotask.store import sign_ins
 from aerotask.store.engine import Database
 from aerotask.store.sign_ins import Attempts
 
 # A bucket that Postgres called full is taken for full this long without asking again: a storm costs no query.
 REMEMBERED_S = 5.0
+# Refusals are answered after a moment, in which their connection can't ask again; not of more than so many.
+HELD_S = 1.0
+MAX_HELD = 2000
 MAX_REMEMBERED = 10_000
 
 
@@ -26,6 +30,8 @@ class Try:
 
     account: str
     address: str
+    filled: tuple[str, ...]
+    """Which of the two take no further try, should this one fail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +42,26 @@ class SignInLimits:
     per_account: int
     per_address: int
     window_s: int
+    held_s: float = HELD_S
+    _held: set[object] = field(default_factory=set)
     _full: dict[str, tuple[float, Attempts]] = field(default_factory=dict)
 
     async def admit(self, caller: Caller, user_name: str) -> Try:
         """Let a try through.
 
         Raises:
-            LimitReached: the account or the address has failed too often.
+            LimitReached: the account or the address has failed too often; raised after a moment.
         """
+        try:
+            return await self._admitted(caller, user_name)
+        except LimitReached:
+            await self._hold()
+            raise
+
+    async def _admitted(self, caller: Caller, user_name: str) -> Try:
         # By a digest: people type passwords into the wrong field, and tables are read by many.
         account = f"account:{sha256(user_name.encode(errors='replace')).hexdigest()[:32]}"
-        address = f"address:{caller.address or '-'}"
+        address = f"address:{_counted(caller.address)}"
         self._refuse_remembered(address, account)
         async with self.db.read() as connection:
             standing = await sign_ins.standing(connection, [address, account])
@@ -54,6 +69,7 @@ class SignInLimits:
             if attempts.failures >= self._limit(attempts.bucket):
                 self._remember(attempts)
                 raise self._refusal(attempts)
+        filled = []
         async with self.db.begin() as connection:
             # The address first, by everybody: see `sign_ins.forgive`.
             for bucket in (address, account):
@@ -61,13 +77,24 @@ class SignInLimits:
                 if attempts.failures > self._limit(bucket):
                     raise self._refusal(attempts)
                 if attempts.failures == self._limit(bucket):
-                    await audit.record(connection, caller, Action.SIGN_INS_LIMITED, bucket)
-        return Try(account, address)
+                    filled.append(bucket)
+        return Try(account, address, tuple(filled))
 
     async def forgive(self, connection: AsyncConnection, attempt: Try) -> None:
         """Within the caller's transaction: the try has succeeded."""
         await sign_ins.forgive(connection, account=attempt.account, address=attempt.address)
         self._full.pop(attempt.account, None)
+
+    async def _hold(self) -> None:
+        """Slow a storm down to the pace of its connections, at the cost of a timer each."""
+        if len(self._held) >= MAX_HELD:
+            return
+        held = object()
+        self._held.add(held)
+        try:
+            await asyncio.sleep(self.held_s)
+        finally:
+            self._held.discard(held)
 
     def _limit(self, bucket: str) -> int:
         return self.per_address if bucket.startswith("address:") else self.per_account
@@ -96,3 +123,14 @@ class SignInLimits:
             current=attempts.failures,
             retry_after_s=attempts.left_s,
         )
+
+
+def _counted(address: str | None) -> str:
+    """What counts as one address: of IPv6 the network of 64 bits that everybody gets for themselves."""
+    try:
+        parsed = ip_address(address or "")
+    except ValueError:
+        return "-"  # a socket of this host, or whatever a proxy calls its client
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
+        return str(ip_network((parsed, 64), strict=False))
+    return str(parsed)

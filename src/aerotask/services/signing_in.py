@@ -10,7 +10,7 @@ from aerotask.domain.errors import Forbidden, Unauthenticated
 from aerotask.domain.ids import UserId
 from aerotask.services.access import require_user
 from aerotask.services.passwords import Passwords, check_password
-from aerotask.services.sign_in_limits import SignInLimits
+from aerotask.services.sign_in_limits import SignInLimits, Try
 from aerotask.services.tokens import Token, Tokens
 from aerotask.store import audit, users
 from aerotask.store.engine import Database
@@ -42,7 +42,7 @@ class SignInService:
             hashed = await users.password_hash(connection, user.id) if user else None
         fits = await self.passwords.fits(hashed, password)
         if user is None or hashed is None or not fits or user.is_deactivated:
-            await self._note_failure(caller, user.user_name if user else NOBODY)
+            await self._note_failure(caller, user.user_name if user else NOBODY, attempt)
             raise Unauthenticated("The user name or the password is wrong.", code="bad-credentials")
         token = self.tokens.give(user.id, user.user_name, epoch=user.token_epoch)
         renewed = await self.passwords.rehash(hashed, password)
@@ -89,7 +89,7 @@ class SignInService:
             user = await users.find(connection, user_id)
             hashed = await users.password_hash(connection, user_id) if user else None
         if not await self.passwords.fits(hashed, old):
-            await self._note_failure(caller, caller.display_name)
+            await self._note_failure(caller, caller.display_name, attempt)
             raise Unauthenticated("The old password is wrong.", code="bad-credentials")
         replacement = await self.passwords.hash(new)
         async with self.db.begin() as connection:
@@ -100,9 +100,11 @@ class SignInService:
             await audit.record(connection, caller, Action.PASSWORD_CHANGED, user.user_name)
         return self.tokens.give(user_id, user.user_name, epoch=epoch)
 
-    async def _note_failure(self, by: Caller, user_name: str) -> None:
+    async def _note_failure(self, by: Caller, user_name: str, attempt: Try) -> None:
         async with self.db.begin() as connection:
             await audit.record(connection, by, Action.SIGN_IN_FAILED, user_name)
+            for bucket in attempt.filled:
+                await audit.record(connection, by, Action.SIGN_INS_LIMITED, bucket)
 
 
 def require_person(caller: Caller) -> UserId:
