@@ -53,8 +53,8 @@ def main() -> None:
         folder = Path(options.keep or temporary)
         folder.mkdir(parents=True, exist_ok=True)
         if not options.without_cases:
-            photos = (options.data / "brighton" / name for name in PHOTOS)
-            reference, cases = write_cases(*photos, folder)
+            photo, other = (options.data / "brighton" / name for name in PHOTOS)
+            reference, cases = write_cases(photo, other, folder)
             print_cases(run_candidates(reference, cases, folder), cases)
             print_cross_bands(options.data / "multispectral" / "field.tif", folder)
         if options.large:
