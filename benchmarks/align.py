@@ -35,6 +35,7 @@ GOAL_PX, GOAL_S, GOAL_CROSS_PX = 0.02, 3.0, 0.3
 LARGE_PX = 20_000
 GOAL_COPIES, GOAL_MIB = 4.0, 1024.0
 ECC = "OpenCV ECC, affine"
+PHOTOS = ("DJI_0022.JPG", "DJI_0032.JPG")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +52,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="aerotask-bench-") as temporary:
         folder = Path(options.keep or temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        reference, cases = write_cases(
-            options.data / "brighton" / "DJI_0022.JPG", options.data / "brighton" / "DJI_0032.JPG", folder
-        )
-        print_cases(run_candidates(reference, cases, folder), cases)
-        print_cross_bands(options.data / "multispectral" / "field.tif", folder)
+        if not options.without_cases:
+            photo, other = (options.data / "brighton" / name for name in PHOTOS)
+            reference, cases = write_cases(photo, other, folder)
+            print_cases(run_candidates(reference, cases, folder), cases)
+            print_cross_bands(options.data / "multispectral" / "field.tif", folder)
         if options.large:
-            print_large(options.data / "brighton", folder)
+            print_large(options.data / "brighton", folder, options.large)
 
 
 def arguments() -> argparse.Namespace:
@@ -66,7 +67,10 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="the real data")
     parser.add_argument("--keep", help="a folder for the files, kept for the next run")
-    parser.add_argument("--large", action="store_true", help="the whole tool on 20000 × 20000 pixels")
+    parser.add_argument(
+        "--large", type=int, nargs="?", const=LARGE_PX, help="the whole tool on so many pixels each way"
+    )
+    parser.add_argument("--without-cases", action="store_true", help="leave the cases and bands out")
     return parser.parse_args()
 
 
@@ -167,14 +171,14 @@ def print_cross_bands(field: Path, folder: Path) -> None:
         goal(f"{name}, at most {GOAL_CROSS_PX} px", off, off <= GOAL_CROSS_PX)
 
 
-def print_large(photos: Path, folder: Path) -> None:
+def print_large(photos: Path, folder: Path, size_px: int) -> None:
     """The whole tool, and reading and writing its source once, each in a process of its own."""
-    reference, source = write_large(photos, folder)
+    reference, source = write_large(photos, folder, size_px)
     with tempfile.TemporaryDirectory(dir=folder) as work:
         copy = measured(["align_copy.py", str(source), str(Path(work) / "copy.tif")])
         tool = measured(["align_tool.py", str(source), str(reference), work])
     print(
-        f"\n{LARGE_PX} × {LARGE_PX}, 3 bands of bytes, {source.stat().st_size / 1e6:,.0f} MB: {tool['result']}"
+        f"\n{size_px} × {size_px}, 3 bands of bytes, {source.stat().st_size / 1e6:,.0f} MB: {tool['result']}"
     )
     for name, run_ in (("reading and writing once", copy), ("the whole tool", tool)):
         print(f"{name:28}{run_['wall_s']:8.1f} s{run_['cpu_s']:8.1f} CPU s{run_['peak_mib']:8.0f} MiB")
@@ -197,16 +201,16 @@ def measured(arguments_: Sequence[str]) -> dict[str, Any]:
     return {**json.loads(said), "peak_mib": used.ru_maxrss / 1024}
 
 
-def write_large(photos: Path, folder: Path) -> tuple[Path, Path]:
+def write_large(photos: Path, folder: Path, size_px: int) -> tuple[Path, Path]:
     """Two photographs enlarged five times with fine grain, and the same turned by 0.35° and 1.004 times as large."""
-    reference, source = folder / "large.tif", folder / "large-source.tif"
+    reference, source = folder / f"large-{size_px}.tif", folder / f"large-{size_px}-source.tif"
     if source.exists():
         return reference, source
     print("making the large rasters …", flush=True)
-    pictures = [read_photo(photos / name) for name in ("DJI_0022.JPG", "DJI_0032.JPG")]
-    small = np.concatenate(pictures, axis=1)[:, :4000, :4000]
+    pictures = [read_photo(photos / name) for name in PHOTOS]
+    small = np.concatenate(pictures, axis=1)[:, : size_px // 5, : size_px // 5]
     options: dict[str, Any] = {
-        "driver": "GTiff", "count": 3, "dtype": "uint8", "crs": CRS, "nodata": 0, "height": LARGE_PX, "width": LARGE_PX,
+        "driver": "GTiff", "count": 3, "dtype": "uint8", "crs": CRS, "nodata": 0, "height": size_px, "width": size_px,
         "tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "zlevel": 1, "predictor": 2,
         "interleave": "pixel", "num_threads": 2, "bigtiff": "IF_SAFER",
     }  # fmt: skip
@@ -216,10 +220,10 @@ def write_large(photos: Path, folder: Path) -> tuple[Path, Path]:
         rasterio.open(source, "w", transform=wrong, **options) as moved,
     ):
         random = np.random.default_rng(1)
-        for top in range(0, LARGE_PX, 500):
+        for top in range(0, size_px, 500):
             part = small[:, top // 5 : top // 5 + 100].repeat(5, axis=1).repeat(5, axis=2).astype(np.int16)
             grain = random.normal(0, 6, part.shape[1:]).astype(np.int16)
-            window = rasterio.windows.Window(0, top, LARGE_PX, 500)
+            window = rasterio.windows.Window(0, top, size_px, 500)
             pixels = np.clip(part + grain, 1, 255).astype(np.uint8)
             right.write(pixels, window=window)
             moved.write(pixels, window=window)

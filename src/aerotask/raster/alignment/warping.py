@@ -69,6 +69,8 @@ class Mover:
         self._alpha = next(
             (at for at, colour in enumerate(source.colorinterp) if colour == ColorInterp.alpha), None
         )
+        # How many pixels of the output one of the source becomes.
+        self._detail = min(1 / math.sqrt(abs(np.linalg.det(grid.to_source[:, :2]))), 1.0)
         self._nodata = [native_nodata(value, np.dtype(source.dtypes[0])) for value in source.nodatavals]
 
     def window(self, window: Window) -> Moved:
@@ -134,6 +136,9 @@ class Mover:
             resampling=Resampling.nearest if self._filling.nearest else kernel,
             tolerance=0,
             num_threads=1,
+            # GDAL would guess it from the window's outline, and blur what is only turned.
+            XSCALE=self._detail,
+            YSCALE=self._detail,
         )
         return result
 
