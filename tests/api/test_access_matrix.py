@@ -31,6 +31,8 @@ class Needs(Enum):
     ADMINISTRATOR = "administrator"
     OWN_KEY = "own key"
     READ = Access.READ
+    MEMBER = "membership"
+    READ_AS_USER = "read, signed in"
     WRITE = Access.WRITE
     DELETE = Access.DELETE
     ADMIN = Access.ADMIN
@@ -56,6 +58,11 @@ def row(needs: Needs, answers: int | None = None, **request: Any) -> Row:
 D, T = "/orgs/{orgSlug}/ds/{dsSlug}", "/orgs/{orgSlug}/ds/{dsSlug}/tasks/{taskId}"
 SIGN_IN = {"username": "stranger", "password": PASSWORD}
 NEW_USER = {"userName": "{fresh}", "password": PASSWORD}
+ALIGN = {"sourcePath": "a.txt", "referencePath": "b.tif", "outputPath": "c.tif"}
+MERGE = {"paths": ["a.txt", "b.tif"], "outputPath": "c.tif"}
+TUS = {"Tus-Resumable": "1.0.0"}
+ANNOUNCED = {**TUS, "Upload-Length": "1", "Upload-Metadata": "path Yi50eHQ="}  # b.txt
+PART = {**TUS, "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
 SUBMIT = {"toolId": "raster-export", "path": "absent.tif"}
 
 ROWS: dict[str, Row] = {
@@ -77,6 +84,7 @@ ROWS: dict[str, Row] = {
     "GET /orgs/{orgSlug}": row(Needs.READ),
     "PUT /orgs/{orgSlug}": row(Needs.ADMIN, json={"name": "New"}),
     "DELETE /orgs/{orgSlug}": row(Needs.ADMIN),
+    "GET /orgs/{orgSlug}/usage": row(Needs.MEMBER),
     "GET /orgs/{orgSlug}/members": row(Needs.ADMIN),
     "POST /orgs/{orgSlug}/members": row(
         Needs.ADMIN, json={"userName": "stranger", "permissions": "readOnly"}
@@ -94,6 +102,29 @@ ROWS: dict[str, Row] = {
     f"PUT {D}/obj/{{path}}": row(Needs.WRITE, content=b"new"),
     f"GET {D}/obj/{{path}}": row(Needs.READ),
     f"DELETE {D}/obj/{{path}}": row(Needs.DELETE),
+    f"PUT {D}/obj": row(Needs.WRITE, json={"source": "a.txt", "dest": "b.txt"}),
+    f"POST {D}/obj/copy": row(Needs.WRITE, json={"source": "a.txt", "dest": "b.txt"}),
+    f"POST {D}/search": row(Needs.READ, json={}),
+    f"GET {D}/download": row(Needs.READ, params={"path": "a.txt"}),
+    f"OPTIONS {D}/uploads": row(Needs.NOTHING),
+    f"POST {D}/uploads": row(Needs.WRITE, headers=ANNOUNCED),
+    f"HEAD {D}/uploads/{{uploadId}}": row(Needs.WRITE, 404, headers=TUS),
+    f"PATCH {D}/uploads/{{uploadId}}": row(Needs.WRITE, 404, headers=PART, content=b"x"),
+    f"POST {D}/uploads/{{uploadId}}": row(
+        Needs.WRITE, 404, headers={**PART, "X-HTTP-Method-Override": "PATCH"}, content=b"x"
+    ),
+    f"DELETE {D}/uploads/{{uploadId}}": row(Needs.WRITE, 404, headers=TUS),
+    f"GET {D}/build/{{path}}": row(Needs.READ),
+    f"GET {D}/build/{{path}}/{{kind}}": row(Needs.READ, 404),
+    f"GET {D}/thumb": row(Needs.READ, 400, params={"path": "a.txt"}),
+    f"GET {D}/tilejson.json": row(Needs.READ, 400, params={"path": "a.txt"}),
+    f"GET {D}/tiles/{{z}}/{{x}}/{{y}}.png": row(Needs.READ, 400, params={"path": "a.txt"}),
+    f"GET {D}/tiles/{{z}}/{{x}}/{{y}}@2x.png": row(Needs.READ, 400, params={"path": "a.txt"}),
+    f"POST {D}/view-tokens": row(Needs.READ_AS_USER, json={}),
+    f"POST {D}/align/validate": row(Needs.READ, json=ALIGN),
+    f"POST {D}/align/preview": row(Needs.READ, 400, json=ALIGN),
+    f"POST {D}/merge-multispectral/validate": row(Needs.READ, json=MERGE),
+    f"POST {D}/merge-multispectral/preview": row(Needs.READ, 400, json=MERGE),
     f"GET {D}/tasks/tools": row(Needs.READ),
     f"POST {D}/tasks": row(Needs.READ, 400, json=SUBMIT),
     f"GET {D}/tasks": row(Needs.READ),
@@ -105,6 +136,9 @@ ROWS: dict[str, Row] = {
     f"GET {T}/result": row(Needs.READ, 409),
     f"GET {T}/assets": row(Needs.READ),
     f"GET {T}/assets/{{name}}": row(Needs.READ, 409),
+    f"GET {T}/tilejson.json": row(Needs.READ, 409),
+    f"GET {T}/tiles/{{z}}/{{x}}/{{y}}.png": row(Needs.READ, 409),
+    f"GET {T}/tiles/{{z}}/{{x}}/{{y}}@2x.png": row(Needs.READ, 409),
     f"GET {T}/callbacks": row(Needs.TASK),
     f"DELETE {T}": row(Needs.TASK),
     f"POST {T}/retry": row(Needs.TASK, 400),  # its tool is not installed here
@@ -213,6 +247,7 @@ class Matrix:
             "taskId": str(task.id),
             "userName": f"m-{slug}",
             "keyId": str(uuid4()),
+            "uploadId": str(uuid4()),
             "path": "a.txt",
             "name": "absent.tif",
         }
@@ -311,6 +346,10 @@ def expectation(needs: Needs, caller: str, kind: str, operation: str) -> int | N
         return 401 if anonymous else 404
     if kind in {"smuggled", "no-task"}:
         return 404
+    if needs is Needs.MEMBER:
+        return None if RIGHTS.get(caller) else 403
+    if needs is Needs.READ_AS_USER:
+        return 401 if anonymous else None
     if needs is Needs.TASK:
         return None if Access.ADMIN in rights or caller == "writer" else 403
     return None if needs.value in rights else 403

@@ -12,6 +12,7 @@ from aerotask.blobs.local import LocalBlobs
 from aerotask.blobs.port import Blob
 from aerotask.domain.errors import TaskFailed
 from aerotask.domain.ids import TaskId
+from aerotask.services.storage import UNLIMITED
 from aerotask.store import derivatives
 from aerotask.store.claims import ClaimedTask
 from aerotask.store.engine import Database
@@ -41,7 +42,7 @@ async def claimed(rows: Rows) -> ClaimedTask:
 
 async def succeed(rows: Rows, task: ClaimedTask, of: str) -> None:
     made = StoredDerivative(of, "cog", "1", {"width": 3}, Blob("key", "c" * 64, 10))
-    changes = StoredChanges((), (), None, (made,))
+    changes = StoredChanges((), (), None, derivatives=(made,))
     async with rows.db.begin() as connection:
         await apply_success(
             connection,
@@ -51,6 +52,7 @@ async def succeed(rows: Rows, task: ClaimedTask, of: str) -> None:
             keep=LogLimits(10, 1000),
             by="tests",
             artifact_ttl=timedelta(hours=1),
+            storage=UNLIMITED,
         )
     assert changes.blob_keys == ["key"]
 

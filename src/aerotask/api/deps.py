@@ -45,7 +45,18 @@ async def _caller(
 
 _READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Routes that only read, whatever their method says.
-_READING_ROUTES = frozenset({"/orgs/{orgSlug}/ds/{dsSlug}/search"})
+_READING_ROUTES = frozenset(
+    f"/orgs/{{orgSlug}}/ds/{{dsSlug}}/{route}"
+    for route in (
+        "search",
+        "view-tokens",
+        *(
+            f"{tool}/{asked}"
+            for tool in ("align", "merge-multispectral")
+            for asked in ("validate", "preview")
+        ),
+    )
+)
 
 
 def refuse_change(caller: Caller, request: Request) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.texts import clean_line
+from aerotask.sandbox.confinement import confine
 from aerotask.sandbox.limits import limit_memory, lower
 from aerotask.sandbox.wire import Job, Refusal, Reply, decode_job, encode_reply
 
@@ -36,6 +37,7 @@ def serve_jobs(own: socket.socket, handlers: Mapping[str, Handler], *, memory_by
     lower(resource.RLIMIT_NOFILE, OPEN_FILES)
     lower(resource.RLIMIT_FSIZE, FILE_BYTES)
     limit_memory(memory_bytes)
+    confine()
     with own.makefile("rb") as lines:
         for line in lines:
             reply = _answer(decode_job(line), handlers)

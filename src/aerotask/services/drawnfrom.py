@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.derivatives.sources import source_key
 from aerotask.domain import paths
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.ids import DatasetId
 from aerotask.rendering.renderer import Content, Raster
+from aerotask.store import derivatives
 from aerotask.store.entries import EntryRow
 
 
@@ -22,10 +24,13 @@ def content_of(row: EntryRow) -> Content:
     return Content(row.blob_key, row.sha256)
 
 
-async def raster_of(_connection: AsyncConnection, _dataset_id: DatasetId, row: EntryRow) -> Raster:
+async def raster_of(connection: AsyncConnection, dataset_id: DatasetId, row: EntryRow) -> Raster:
     """The raster of an entry: its colours follow from its own content, its pixels come from the best there is.
 
     This is the one place that knows of derivatives.
     """
     own = content_of(row)
-    return Raster(source=own, drawn=own)
+    key = source_key(row.path, {row.path: row.sha256})
+    built = await derivatives.find_of(connection, dataset_id, key)
+    cog = next((derivative for derivative in built if derivative.kind == "cog"), None)
+    return Raster(source=own, drawn=own if cog is None else Content(cog.blob_key, cog.sha256))

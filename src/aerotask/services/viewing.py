@@ -240,7 +240,7 @@ class ViewingService:
             user = await users.find(connection, scope.user_id)
         if user is None or user.is_deactivated:
             raise Unauthenticated("The viewing token has been revoked.", code="bad-credentials")
-        return Caller(user_id=user.id, user_name=user.user_name, is_admin=user.is_admin)
+        return Caller(user_id=user.id, user_name=user.user_name, is_admin=user.is_admin, read_only=True)
 
 
 def _rejected(reason: str) -> Caller:

@@ -131,8 +131,10 @@ class MergeMultispectral(Tool[MergeMultispectralParams]):
         existing = Existing.REPLACE if params.overwrite else Existing.REFUSE
         run_merge(plan_merge(sources), exif, params.output_path, ctx, existing=existing)
 
-    def preview(self, params: MergeMultispectralParams, input_of: Callable[[str], Path]) -> bytes:
-        """A small WebP of what the merge would give; it opens the files, so it is for a child process.
+    def preview(
+        self, params: MergeMultispectralParams, input_of: Callable[[str], Path], *, longest_px: int = 1024
+    ) -> bytes:
+        """A WebP, no side longer than `longest_px`, of what the merge would give; it opens the files, so it is for a child process.
 
         Raises:
             InvalidInput: the files can't be merged, as in a run.
@@ -140,7 +142,7 @@ class MergeMultispectral(Tool[MergeMultispectralParams]):
         from aerotask.raster.merge_plan import plan_merge  # noqa: PLC0415  loads GDAL, which the API must not
         from aerotask.raster.merge_preview import preview_merge  # noqa: PLC0415
 
-        return preview_merge(plan_merge(_sources(params, input_of)[0]))
+        return preview_merge(plan_merge(_sources(params, input_of)[0]), longest_px=longest_px)
 
 
 def _sources(

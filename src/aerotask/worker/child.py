@@ -22,13 +22,13 @@ import orjson
 from aerotask.domain.errors import AerotaskError, InvalidInput, TaskFailed
 from aerotask.domain.texts import clean_json, clean_line
 from aerotask.registry import Registry
+from aerotask.sandbox import confinement
 from aerotask.sandbox.limits import limit_memory, lower
 from aerotask.sdk.changes import ChangeSet, Edit, PutDerivative, PutEntry, PutFolder
 from aerotask.sdk.context import Cancelled
 from aerotask.sdk.limits import Limits
 from aerotask.sdk.run import LogLine, Progress, Run
 from aerotask.sdk.snapshot import Snapshot
-from aerotask.worker import confinement
 from aerotask.worker.descriptions import write_descriptions
 from aerotask.worker.protocol import IndexJob, Job, ToolJob, decode_job, encode_event
 

@@ -17,6 +17,7 @@ import structlog
 from aerotask.cancelling import end
 from aerotask.config import Settings
 from aerotask.dispatch.arq import ArqListener
+from aerotask.sandbox.confinement import tell_whether_children_are_confined
 from aerotask.sandbox.hiding import hide_from_children
 from aerotask.sandbox.spawner import Spawner
 from aerotask.services.sweep import SweepService
@@ -28,7 +29,6 @@ from aerotask.store.presence import Presence
 from aerotask.store.steering import CANCEL_CHANNEL
 from aerotask.wiring import Platform, open_platform, tool_limits
 from aerotask.worker import forkserver
-from aerotask.worker.confinement import tell_whether_children_are_confined
 from aerotask.worker.courier import AT_ONCE, Courier
 from aerotask.worker.indexer import Indexer
 from aerotask.worker.means import AttemptLimits, Means

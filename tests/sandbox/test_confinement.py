@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from aerotask.worker.confinement import _kernel_filters
+from aerotask.sandbox.confinement import _kernel_filters
 
 PROGRAM = """
 import ctypes, json, os, socket, subprocess, sys, threading
-from aerotask.worker.confinement import confine
+from aerotask.sandbox.confinement import confine
 
 inherited = socket.socketpair()
 confined = confine() if sys.argv[1] == "confined" else False
