@@ -32,7 +32,7 @@ from aerotask.raster.windows import Window, windows
 TILE_PX = 512
 UNIT_BYTES = 12 * 1024 * 1024
 """At most so many bytes of the output are computed by one thread at a time, unless a tile is already more."""
-UNIT_TILES = 2
+UNIT_TILES = 1
 """Nor more tiles than this each way: beside a hole, a pixel takes some 60 bytes."""
 MOVING_BYTES = 512 * 1024 * 1024
 """What all threads together may hold of pixels; with many bands, fewer threads run."""
