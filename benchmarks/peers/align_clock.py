@@ -9,6 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+
+def peak_mib() -> float:
+    """The most memory that this process has had, since it was started."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
 Rows = Sequence[Sequence[float]]
 
 

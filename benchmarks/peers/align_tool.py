@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.peers.align_clock import peak_mib
+
 from aerotask.sdk.run import Run
 from aerotask.tools.align_raster import AlignRaster, AlignRasterParams
 
@@ -22,7 +24,7 @@ def main() -> None:
     wall, cpu = time.perf_counter(), time.process_time()
     TOOL.run(AlignRasterParams.model_validate_json(json.dumps(params)), run)
     took = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
-    print(json.dumps({**took, "result": run.changes().result}))
+    print(json.dumps({**took, "peak_mib": peak_mib(), "result": run.changes().result}))
 
 
 main()

@@ -18,10 +18,13 @@ from aerotask.raster.alignment.similarity import Points
 from aerotask.raster.bands import roles_of
 from aerotask.raster.formulas import index_ids
 from aerotask.raster.io import open_raster
+from aerotask.raster.parallel import MAX_THREADS
 from aerotask.raster.pixels import SourceFile
 from aerotask.raster.profile import RasterProfile
 
 MOST_BANDS = 3
+DECODING_BYTES = 256 * 1024 * 1024
+"""What all threads together may need to decode blocks."""
 _INDICES = frozenset(name.upper() for name in index_ids())
 ELEVATION_TYPES = frozenset({"int16", "int32", "float32", "float64"})
 
@@ -66,6 +69,11 @@ class Pair:
         in_map = self.reference.in_map.plane_points(pixels)
         return self.plane.from_map(reproject(in_map, self.reference.crs, self.source.crs))
 
+    def fitting_threads(self, threads: int) -> int:
+        """How many threads may read at a time: large blocks are decoded by fewer."""
+        largest = max(_block_bytes(side.file.profile) for side in (self.source, self.reference))
+        return max(1, min(threads, MAX_THREADS, DECODING_BYTES // (2 * largest)))
+
     @contextmanager
     def views(self, *, factor: int = 1) -> Iterator[tuple[View, View]]:
         """Source and reference, opened for this thread alone.
@@ -78,6 +86,12 @@ class Pair:
             _view(self.reference, self.locate_in_reference, detail) as reference,
         ):
             yield source, reference
+
+
+def _block_bytes(profile: RasterProfile) -> int:
+    """At most what GDAL decodes at a time: whether bands are stored together, the profile doesn't say."""
+    width, height = profile.block_size
+    return width * height * sum(np.dtype(band.dtype).itemsize for band in profile.bands)
 
 
 def pixels_along(locate: Callable[[Points], Points], length: float) -> float:
@@ -149,7 +163,7 @@ def _side(file: SourceFile, bands: tuple[int, ...]) -> Side:
 
 
 def source_outlines(source: Side, reference: Side) -> tuple[Points, Points]:
-    """Both outlines in the source's map, the reference's with its edges followed where they bend."""
+    """The corners of both in the source's map."""
     ours = source.in_map.plane_points(source.in_map.corners())
     theirs = reproject(reference.in_map.plane_points(reference.in_map.corners()), reference.crs, source.crs)
     return ours, theirs
@@ -158,6 +172,10 @@ def source_outlines(source: Side, reference: Side) -> tuple[Points, Points]:
 def _centre(source: Side, reference: Side) -> tuple[float, float]:
     """The middle of the overlap's corners."""
     ours, theirs = source_outlines(source, reference)
+    if not np.isfinite(theirs).all():
+        raise InvalidInput(
+            "The reference can't be projected to the source's CRS: the two do not overlap.", code="no-overlap"
+        )
     common = intersection([(x, y) for x, y in ours.tolist()], [(x, y) for x, y in theirs.tolist()])
     if not common:
         raise InvalidInput("The two rasters do not overlap.", code="no-overlap")

@@ -14,9 +14,9 @@ from rasterio.windows import Window as RasterioWindow
 
 from aerotask.raster.evaluate import Flags, Floats
 from aerotask.raster.pixels import native_nodata
-from aerotask.raster.windows import Shape
+from aerotask.raster.windows import Shape, Window, shape_of, windows
 
-STRIP_PX = 2 * 1024 * 1024
+PART_PX = 2 * 1024 * 1024
 """How many pixels of each band are held in full detail while they are averaged."""
 LUMA = (0.299, 0.587, 0.114)
 """What red, green and blue of a colour table add to brightness (ITU-R BT.601)."""
@@ -67,19 +67,23 @@ class BrightnessReader:
         return _framed(area, self.shape_yx, self._read)
 
     def _read(self, area: Area) -> tuple[Floats, Flags]:
-        """Strip by strip, so that no more than `STRIP_PX` pixels are held in full detail."""
+        """Part by part, so that no more than `PART_PX` pixels are held in full detail."""
         values = np.empty((area.rows, area.cols), np.float32)
         valid = np.empty((area.rows, area.cols), np.bool_)
-        step = max(STRIP_PX // (area.cols * area.factor**2), 1)
-        for top in range(0, area.rows, step):
-            rows = slice(top, min(top + step, area.rows))
-            values[rows], valid[rows] = self._read_strip(area, rows)
+        squares = max(PART_PX // area.factor**2, 1)
+        step = max(squares // area.cols, 1), min(squares, area.cols)
+        for part in windows((area.rows, area.cols), step):
+            values[part], valid[part] = self._read_part(area, part)
         return values, valid
 
-    def _read_strip(self, area: Area, rows: slice) -> tuple[Floats, Flags]:
+    def _read_part(self, area: Area, part: Window) -> tuple[Floats, Flags]:
         factor = area.factor
+        rows, cols = shape_of(part)
         window = RasterioWindow(
-            area.left, area.top + rows.start * factor, area.cols * factor, (rows.stop - rows.start) * factor
+            area.left + part[1].start * factor,
+            area.top + part[0].start * factor,
+            cols * factor,
+            rows * factor,
         )
         pixels = self._opened.read(self._bands, window=window)
         valid = self._valid(pixels, window)

@@ -111,7 +111,7 @@ def _match(pair: Pair, wish: Wish, ctx: RunContext) -> Match:
     match = find_match(
         pair,
         mode=wish.mode,
-        threads=ctx.threads,
+        threads=pair.fitting_threads(ctx.threads),
         on_progress=lambda share: ctx.progress(_MATCHED * share, "comparing"),
     )
     ctx.log(
@@ -136,7 +136,9 @@ def _heights(pair: Pair, match: Match, ctx: RunContext) -> float | None:
     """What has to be added to the source's heights; None for what isn't elevations."""
     if not pair.of_elevations:
         return None
-    dz = vertical_offset(pair, match.transform, factor=match.factor, threads=ctx.threads)
+    dz = vertical_offset(
+        pair, match.transform, factor=match.factor, threads=pair.fitting_threads(ctx.threads)
+    )
     ctx.progress(_MEASURED, "comparing heights")
     if dz is not None:
         ctx.log(f"The reference lies {dz:+.3f} above the source; that is added to every height.")
@@ -157,7 +159,8 @@ def _write(pair: Pair, grid: OutputGrid, dz: float | None, wish: Wish, ctx: RunC
         ctx.progress(_MEASURED + (0.99 - _MEASURED) * share, _PHASES[stage])
 
     move = Move(pair.source.file, grid, filling)
-    covered = write_moved(move, partial, threads=ctx.threads, on_stage=tell)
+    threads = pair.fitting_threads(ctx.threads)
+    covered = write_moved(move, partial, threads=threads, on_stage=tell)
     partial.replace(target)
     ctx.put_entry(target, at=wish.output)
     rows, cols = grid.shape_yx

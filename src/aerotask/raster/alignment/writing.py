@@ -30,8 +30,12 @@ from aerotask.raster.pixels import SourceFile
 from aerotask.raster.windows import Window, windows
 
 TILE_PX = 512
-UNIT_BYTES = 24 * 1024 * 1024
+UNIT_BYTES = 12 * 1024 * 1024
 """At most so many bytes of the output are computed by one thread at a time, unless a tile is already more."""
+UNIT_TILES = 1
+"""Nor more tiles than this each way: beside a hole, a pixel takes some 60 bytes."""
+MOVING_BYTES = 512 * 1024 * 1024
+"""What all threads together may hold of pixels; with many bands, fewer threads run."""
 _PLAIN_OPTIONS = {
     "GDAL_TIFF_INTERNAL_MASK": True,
     "COMPRESS_OVERVIEW": "ZSTD",
@@ -125,7 +129,7 @@ def _write_pixels(move: Move, output: Any, *, threads: int, tell: OnStage) -> in
         tell("pixels", done / len(units))
 
     with _quiet_threads():
-        run_in_threads(units, threads=threads, worker=worker, on_result=count)
+        run_in_threads(units, threads=_fitting_threads(move.source, threads), worker=worker, on_result=count)
     return covered
 
 
@@ -155,7 +159,14 @@ def _unit_shape(source: SourceFile) -> tuple[int, int]:
     profile = source.profile
     tile_bytes = TILE_PX * TILE_PX * profile.count * np.dtype(profile.bands[0].dtype).itemsize
     side = max(int((UNIT_BYTES / tile_bytes) ** 0.5), 1)
-    return min(side, 4) * TILE_PX, min(side, 4) * TILE_PX
+    return min(side, UNIT_TILES) * TILE_PX, min(side, UNIT_TILES) * TILE_PX
+
+
+def _fitting_threads(source: SourceFile, threads: int) -> int:
+    """As many threads as may hold a unit: of the source up to twice its size, and of a band in floating numbers."""
+    pixel_bytes = source.profile.count * np.dtype(source.profile.bands[0].dtype).itemsize
+    rows, cols = _unit_shape(source)
+    return max(1, min(threads, MOVING_BYTES // (rows * cols * (4 * pixel_bytes + 60))))
 
 
 def _creation_options(opened: Any, move: Move, threads: int) -> dict[str, Any]:
