@@ -7,7 +7,6 @@ must have been opened by a driver for that.
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -18,25 +17,8 @@ from typing import Any
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
+from aerotask.media.ogr import pyogrio
 from aerotask.media.types import suffix_of
-
-POINTERS = (
-    # These take a file for a description of what to open, to fetch or to start elsewhere.
-    *("OGR_VRT", "GDALG", "HTTP", "WFS", "OAPIF", "OGCAPI", "CSW", "EEDA", "ADBC", "Elasticsearch", "Carto"),
-    *("AmigoCloud", "PLSCENES", "NGW", "GPSBabel"),
-    # These would take files for theirs that nothing here is made of.
-    *("GeoRSS", "GTFS", "OSM", "LVBAG", "VDV", "MapML", "ODS", "XLSX", "OpenFileGDB", "AVCBin"),
-)
-"""Drivers that are never registered. (Vector tiles need SQLite's.)"""
-
-# GDAL reads it once, when it registers its drivers, as pyogrio is imported; rasterio's GDAL would read it, too.
-os.environ["OGR_SKIP"] = ",".join(POINTERS)
-
-import pyogrio  # noqa: E402  see above
-import pyogrio.errors  # noqa: E402
-import pyogrio.raw  # noqa: E402
-
-del os.environ["OGR_SKIP"]
 
 GDAL_OPTIONS = {
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
