@@ -142,7 +142,7 @@ def writing(
             candidates[f"Info-ZIP zip {level}"] = [
                 zip_program,
                 "-qrj",
-                *level,
+                level,
                 f"{target}.zip",
                 str(source),
             ]
