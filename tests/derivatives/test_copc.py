@@ -14,7 +14,7 @@ from tests.derivatives.clouds import Numbers, hills, nothing, records, write_clo
 from aerotask.derivatives.copc import octree
 from aerotask.derivatives.copc.buckets import ordered
 from aerotask.derivatives.copc.build import build_copc
-from aerotask.derivatives.copc.cube import Bounds, cube_around, key_of
+from aerotask.derivatives.copc.cube import Bounds, bounds_of, cube_around, key_of
 from aerotask.derivatives.copc.octree import LEAF_POINTS, Bucket, Octree, sorted_bucket
 from aerotask.derivatives.copc.reading import open_cloud
 from aerotask.domain.errors import InvalidInput
@@ -192,21 +192,22 @@ def test_odd_clouds_keep_their_points(tmp_path: Path, xyz: Numbers) -> None:
 
 
 def test_points_on_an_edge_are_in_the_node_that_their_coordinates_are_in() -> None:
-    """Coordinates that are multiples of the nodes' sides, which no binary fraction is exactly."""
-    stored = np.zeros(641, [(name, "i4") for name in "XYZ"])
+    """A real cloud's extent: its edges are multiples of a hundredth, and rounded another way than the points there."""
+    numbers = np.arange(518_811_406, 518_811_406 + 10_629)
+    stored = np.zeros(len(numbers), [(name, "i4") for name in "XYZ"])
     for name in "XYZ":
-        stored[name] = np.arange(641)
-    cube = cube_around(Bounds((0,) * 3, (640,) * 3), (0.1,) * 3, (500_000.3, 5_188_114.06, 0.0))
-    codes = cube.codes(stored)
-    for level in range(1, 8):
+        stored[name] = numbers
+    cube = cube_around(bounds_of(stored), (0.01,) * 3, (0.0,) * 3)
+    places, corner = numbers * 0.01, cube.corner[0]
+    by_level = [
+        [key_of(level, code >> 60 - 3 * level) for code in cube.codes(stored).tolist()] for level in (1, 2)
+    ]
+    for level, keys in enumerate(by_level, start=1):
         side = cube.side / 2**level
-        for at, code in enumerate(codes.tolist()):
-            for axis, cell in enumerate(key_of(level, code >> 60 - 3 * level)[1:]):
-                place = stored["XYZ"[axis]][at] * cube.scales[axis] + cube.offsets[axis]
-                corner = cube.corner[axis]
-                last = cell == 2**level - 1
-                assert corner + cell * side <= place
-                assert place < corner + (cell + 1) * side or (last and at == 640)
+        cells = np.array([key.x for key in keys])
+        assert np.array_equal(cells, [key.z for key in keys])
+        assert np.all(corner + cells * side <= places)
+        assert np.all((places < corner + (cells + 1) * side) | (cells == 2**level - 1))
 
 
 def test_the_same_cloud_gives_the_same_file(tmp_path: Path) -> None:
