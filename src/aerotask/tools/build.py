@@ -98,27 +98,28 @@ def _chosen(params: BuildParams, dataset: DatasetView) -> Iterator[EntryView]:
 
 
 def _kinds(entry: EntryView) -> tuple[Kind, ...]:
-    return () if entry.is_folder else kinds_of(entry.path, entry.type, indexed=entry.indexed)
+    """What is derived from the entry; of one that the index couldn't read, what its name promises, to be told of."""
+    known = entry.indexed and "indexError" not in entry.properties
+    return () if entry.is_folder else kinds_of(entry.path, entry.type, indexed=known)
 
 
 def _check_file(entry: EntryView, dataset: DatasetView) -> None:
     kinds = _kinds(entry)
     if not kinds:
-        raise InvalidInput(_why_nothing(entry), code="nothing-to-build")
+        raise InvalidInput(
+            f"Nothing is derived from {shown(entry.path)}. A georeferenced TIFF, a LAS or LAZ cloud, an OBJ, PLY, GLB "
+            "or STL mesh, and a GeoJSON, GeoPackage, Shapefile, KML, KMZ, FlatGeobuf, DXF or GML file can be built.",
+            code="nothing-to-build",
+        )
+    fault = entry.properties.get("indexError")
+    if fault and Kind.COG in kinds:
+        raise InvalidInput(fault["message"], code=fault["code"])
     check_complete(entry.path, dataset.entries)
     missing = [reason for reason in map(missing_for, kinds) if reason]
     if len(missing) == len(kinds):
         raise InvalidInput(
             f"{shown(entry.path)} can't be built: {missing[0]}.", code="derivative-unavailable"
         )
-
-
-def _why_nothing(entry: EntryView) -> str:
-    fault = entry.properties.get("indexError", {}).get("message")
-    return fault or (
-        f"Nothing is derived from {shown(entry.path)}. A georeferenced TIFF, a LAS or LAZ cloud, an OBJ, PLY, GLB or "
-        "STL mesh, and a GeoJSON, GeoPackage, Shapefile, KML, KMZ, FlatGeobuf, DXF or GML file can be built."
-    )
 
 
 def _estimate_bytes(entry: EntryView) -> int:

@@ -57,7 +57,7 @@ def ordered(cloud: CloudFile, folder: Path, *, at_once: int, on_progress: Progre
     if cloud.points <= at_once:
         return _in_memory(cloud, on_progress)
     bounds, sample = _survey(cloud, lambda share: on_progress(share / 2))
-    cube = cube_around(bounds, cloud.scales)
+    cube = cube_around(bounds, cloud.scales, cloud.offsets)
     # Half full on average, since a sample tells where to divide only roughly.
     count = min(-(-2 * cloud.points // at_once), MAX_BUCKETS)
     edges = _edges(cube.codes(sample), count, points=cloud.points)
@@ -74,7 +74,7 @@ def _in_memory(cloud: CloudFile, on_progress: Progress) -> Ordered:
         done += len(piece)
         on_progress(done / cloud.points)
     bounds = bounds_of(records)
-    cube = cube_around(bounds, cloud.scales)
+    cube = cube_around(bounds, cloud.scales, cloud.offsets)
     return Ordered(cube, bounds, iter([sorted_bucket(records, cube.codes(records))]))
 
 

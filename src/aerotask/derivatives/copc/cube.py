@@ -54,11 +54,18 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Cube:
-    """The cube from `least` (as stored) with edges of `side` in the cloud's units; a stored unit is `scales` long."""
+    """The cube from `least` (as stored) with edges of `side`; coordinates are stored numbers · scale + offset."""
 
     least: tuple[int, ...]
     scales: tuple[float, ...]
+    offsets: tuple[float, ...]
     side: float
+
+    @property
+    def corner(self) -> tuple[float, ...]:
+        """The least coordinates."""
+        axes = zip(self.least, self.scales, self.offsets, strict=True)
+        return tuple(stored * scale + offset for stored, scale, offset in axes)
 
     def codes(self, records: Records) -> Codes:
         """The Morton code of each point: the bits of x, y and z in turn, z's the highest."""
@@ -68,8 +75,13 @@ class Cube:
         return code
 
     def _cells(self, stored: NDArray[np.int32], axis: int) -> Codes:
-        per_unit = self.scales[axis] * (1 << BITS) / self.side
-        cells = (stored.astype(np.int64) - self.least[axis]) * per_unit
+        # In the very arithmetic of a reader that asks whether a point is in its node, so that a point on an edge is on
+        # the side where the rounding of its coordinate puts it: edges are at corner + number · step at every level.
+        places = stored * self.scales[axis] + self.offsets[axis]
+        corner, step = self.corner[axis], self.side / (1 << BITS)
+        cells = np.floor((places - corner) / step)
+        cells -= places < corner + cells * step
+        cells += places >= corner + (cells + 1) * step
         inside: Codes = np.clip(cells, 0, (1 << BITS) - 1).astype(np.uint64)
         return inside
 
@@ -80,12 +92,12 @@ def bounds_of(records: Records) -> Bounds:
     return Bounds(least, most)
 
 
-def cube_around(bounds: Bounds, scales: tuple[float, ...]) -> Cube:
+def cube_around(bounds: Bounds, scales: tuple[float, ...], offsets: tuple[float, ...]) -> Cube:
     """The cube of a cloud: from its least corner, as long as its longest side (some readers insist on both)."""
     extents = [
         (high - low) * scale for low, high, scale in zip(bounds.least, bounds.most, scales, strict=True)
     ]
-    return Cube(bounds.least, scales, max(extents) or max(scales))
+    return Cube(bounds.least, scales, offsets, max(extents) or max(scales))
 
 
 def key_of(level: int, code: int) -> Key:

@@ -49,6 +49,11 @@ class CloudFile:
         return tuple(float(scale) for scale in self.header.scales)
 
     @property
+    def offsets(self) -> tuple[float, ...]:
+        """What is added to each scaled coordinate."""
+        return tuple(float(offset) for offset in self.header.offsets)
+
+    @property
     def record_bytes(self) -> int:
         """Of one point in the target's format."""
         return int(self.target_format.size)

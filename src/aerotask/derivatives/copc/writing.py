@@ -127,13 +127,8 @@ def _hierarchy(written: list[tuple[Key, int]], sizes: list[int], first_at: int) 
 
 def _info(writer: CopcWriter, hierarchy_at: int, hierarchy_bytes: int) -> bytes:
     half = writer.cube.side / 2
-    offsets = writer.cloud.header.offsets
-    corner = [
-        stored * scale + offset
-        for stored, scale, offset in zip(writer.cube.least, writer.cube.scales, offsets, strict=True)
-    ]
     return _INFO.pack(
-        *(float(low + half) for low in corner),
+        *(low + half for low in writer.cube.corner),
         half,
         writer.cube.side / GRID,
         hierarchy_at,
