@@ -8,7 +8,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.media.types import type_by_name
 from aerotask.services.entries import put_content, remove_content
-from aerotask.services.storage import StorageLimits, within_limits
 from aerotask.store import leases
 from aerotask.store.claims import ClaimedTask
 from aerotask.store.entries import Content
@@ -26,14 +25,12 @@ async def apply_success(  # noqa: PLR0913  one outcome, in parts
     keep: LogLimits,
     by: str,
     artifact_ttl: timedelta,
-    storage: StorageLimits,
 ) -> None:
     """End the task as Succeeded and change the dataset as the run declared.
 
     Raises:
         LeaseLost: the task is no longer ours.
         Conflict: an entry can't be put where the run wants it.
-        LimitReached: the organization or its owner would store too much.
     """
     await leases.succeed(
         connection,
@@ -49,18 +46,12 @@ async def apply_success(  # noqa: PLR0913  one outcome, in parts
         ],
         result=changes.result,
     )
-    if changes.edits:
-        async with within_limits(connection, storage, task.dataset_id):
-            for edit in changes.edits:
-                await _apply(connection, task, edit)
-
-
-async def _apply(connection: AsyncConnection, task: ClaimedTask, edit: StoredPut | Removal) -> None:
-    if isinstance(edit, Removal):
-        await remove_content(connection, task.dataset_id, edit.at)
-    else:
-        content = Content(edit.blob.key, edit.blob.sha256, edit.blob.size_bytes, type_by_name(edit.at))
-        await put_content(connection, task.dataset_id, edit.at, content)
+    for edit in changes.edits:
+        if isinstance(edit, Removal):
+            await remove_content(connection, task.dataset_id, edit.at)
+        else:
+            content = Content(edit.blob.key, edit.blob.sha256, edit.blob.size_bytes, type_by_name(edit.at))
+            await put_content(connection, task.dataset_id, edit.at, content)
 
 
 def _made_artifact(made: StoredArtifact, ttl: timedelta) -> MadeArtifact:
