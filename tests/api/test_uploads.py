@@ -210,6 +210,7 @@ def test_another_version_of_the_protocol_is_refused(
         ({"Upload-Defer-Length": "1", **metadata(path="a")}, "invalid-upload"),
         ({"Upload-Length": "1", "Upload-Metadata": "path !!!"}, "invalid-upload"),
         ({"Upload-Length": "1", "Upload-Metadata": "path YQ==,path YQ=="}, "invalid-upload"),
+        ({"Upload-Length": "1", "Upload-Metadata": "path \xe9\xe9=="}, "invalid-upload"),
         ({"Upload-Length": "1", "Upload-Metadata": "path /w=="}, "invalid-upload"),
         ({"Upload-Length": "1", **metadata(path="../a")}, "invalid-path"),
         ({"Upload-Length": "1", **metadata(path=".ddb/index")}, "invalid-path"),
@@ -219,7 +220,8 @@ def test_another_version_of_the_protocol_is_refused(
 def test_a_malformed_announcement_says_what_is_wrong(
     dataset: Dataset, headers: dict[str, str], code: str
 ) -> None:
-    answer = dataset.client.post(f"{dataset.address}/uploads", headers={**TUS, **headers})
+    raw = [(name.encode(), value.encode("latin-1")) for name, value in {**TUS, **headers}.items()]
+    answer = dataset.client.post(f"{dataset.address}/uploads", headers=raw)
     assert (answer.status_code, answer.json()["code"]) == (400, code)
 
 

@@ -129,6 +129,15 @@ async def test_no_user_opens_uploads_without_end(harbour: Harbour) -> None:
     assert await harbour.count() == 3
 
 
+async def test_racing_announcements_do_not_exceed_their_number(harbour: Harbour) -> None:
+    harbour.uploads = replace(harbour.uploads, limits=replace(harbour.uploads.limits, open_per_user=5))
+    done = await asyncio.gather(
+        *(harbour.announce(str(number), 1) for number in range(20)), return_exceptions=True
+    )
+    assert sum(isinstance(outcome, LimitReached) for outcome in done) == 15
+    assert await harbour.count() == 5
+
+
 async def test_a_crash_after_the_last_byte_is_made_good_by_whoever_asks_how_far_it_is(
     harbour: Harbour,
 ) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Text, literal, select
 from tests.store.conftest import Rows
 
 from aerotask.domain.globs import glob
@@ -56,6 +61,19 @@ async def test_a_pattern_finds_what_begins_like_it_whatever_the_last_letter(
         f"{beginning}/\U0010ffff",
     ]
     assert f"{beginning}y" in await found(rows, Wanted(glob=glob(f"{beginning}*")))
+
+
+@given(
+    pattern=st.text(st.sampled_from(list("ab/*?\\.^$|()[]{}+-!#\n")), min_size=1, max_size=12),
+    path=st.text(st.sampled_from(list("ab/\\.^$|()[]{}+-!#\n")), min_size=1, max_size=12),
+)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_postgres_understands_every_pattern_as_python_does(rows: Rows, pattern: str, path: str) -> None:
+    compiled = glob(pattern)
+    async with rows.db.read() as c:
+        asked = select(literal(path, Text).regexp_match(literal(compiled.regex, Text)))
+        matched = (await c.execute(asked)).scalar_one()
+    assert matched is bool(re.fullmatch(compiled.regex.removesuffix("$"), path, re.DOTALL))
 
 
 async def test_a_name_with_a_line_break_is_matched_whole(rows: Rows) -> None:

@@ -13,7 +13,6 @@ from aerotask.domain.errors import Conflict
 from aerotask.domain.ids import LeaseToken, new_id
 from aerotask.sdk import Existing
 from aerotask.services.entries import put_contents
-from aerotask.services.storage import UNLIMITED
 from aerotask.store import entries, tasks
 from aerotask.store.claims import ClaimedTask
 from aerotask.store.engine import Database
@@ -47,7 +46,6 @@ async def apply(rows: Rows, task: ClaimedTask, *edits: StoredEdit) -> None:
             keep=LogLimits(100, 100_000),
             by="tests",
             artifact_ttl=timedelta(hours=1),
-            storage=UNLIMITED,
         )
 
 

@@ -12,7 +12,6 @@ from aerotask.blobs.local import LocalBlobs
 from aerotask.blobs.port import Blob
 from aerotask.domain.errors import TaskFailed
 from aerotask.domain.ids import TaskId
-from aerotask.services.storage import UNLIMITED
 from aerotask.store import derivatives
 from aerotask.store.claims import ClaimedTask
 from aerotask.store.engine import Database
@@ -52,7 +51,6 @@ async def succeed(rows: Rows, task: ClaimedTask, of: str) -> None:
             keep=LogLimits(10, 1000),
             by="tests",
             artifact_ttl=timedelta(hours=1),
-            storage=UNLIMITED,
         )
     assert changes.blob_keys == ["key"]
 

@@ -50,6 +50,7 @@ _RAW: dict[str, Any] = {
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
+_ENTRIES = TypeAdapter(list[EntryAnswer])
 _LIST: dict[int | str, dict[str, Any]] = {200: {"model": list[EntryAnswer]}}
 FILE_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "The content.", "content": {"*/*": {}}},
@@ -81,7 +82,7 @@ async def json_array(batches: AsyncIterator[list[EntryRow]]) -> AsyncIterator[by
     """The entries as one JSON array, a batch at a time, so that a long list is never whole in memory."""
     opening = b"["
     async for rows in batches:
-        items = TypeAdapter(list[EntryAnswer]).dump_json([entry_answer(row) for row in rows], by_alias=True)
+        items = _ENTRIES.dump_json([entry_answer(row) for row in rows], by_alias=True)
         if rows:
             yield opening + items[1:-1]
             opening = b","

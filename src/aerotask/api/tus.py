@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from email.utils import format_datetime
 
@@ -101,7 +100,7 @@ def metadata_in(header: str) -> Mapping[str, str]:
             raise _malformed()
         try:
             pairs[key] = base64.b64decode(value, validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError) as error:
+        except ValueError as error:  # no Base64, or no UTF-8 in it
             raise _malformed() from error
     return pairs
 

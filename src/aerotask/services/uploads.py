@@ -89,6 +89,8 @@ class UploadService:
             self.db.begin() as connection,
             within_limits(connection, self.entries.storage, dataset.id),
         ):
+            # One announcement of a user at a time, so that they can be counted.
+            await uploads.hold_user(connection, caller.user_id)
             if not await orgs.hold_dataset(connection, dataset.id):
                 raise NotFound("The dataset has been deleted meanwhile.")
             row = await uploads.add(
@@ -101,7 +103,7 @@ class UploadService:
                 client_metadata=client_metadata,
                 ttl_s=self.limits.ttl_s,
             )
-            await self._refuse_too_many(await uploads.count_open(connection, caller.user_id))
+            self._refuse_too_many(await uploads.count_open(connection, caller.user_id))
         if size_bytes == 0:
             await self._complete(row)
         return Progress(row, 0)
@@ -145,13 +147,13 @@ class UploadService:
             TooLarge: more comes than was announced.
         """
         row = await self._find(caller, org_slug, slug, upload_id)
+        if row.finished_at is not None:
+            return _complete_already(row, offset, announced_bytes)
         async with self.files.held(str(row.id)) as file:
             row = await self._prolonged(row)
-            _require_offset(offset, file.size_bytes if row.finished_at is None else row.size_bytes)
-            if offset + announced_bytes > row.size_bytes:
-                raise TooLarge(f"More comes than the {row.size_bytes} bytes that were announced.")
-            if row.finished_at is not None:
-                return Progress(row, row.size_bytes)
+            if row.finished_at is not None:  # by somebody else, before we had the file
+                return _complete_already(row, offset, announced_bytes)
+            _require_fit(row, offset, file.size_bytes, announced_bytes)
             await file.append(self._kept(row, content), up_to_bytes=row.size_bytes)
             failpoint("upload-synced")
             # Asked again: the body may have taken hours.
@@ -199,7 +201,7 @@ class UploadService:
                 due = loop.time() + self.limits.keep_s
             yield piece
 
-    async def _refuse_too_many(self, count: int) -> None:
+    def _refuse_too_many(self, count: int) -> None:
         if count > self.limits.open_per_user:
             raise LimitReached(
                 f"{self.limits.open_per_user} of your uploads are open; complete or delete some.",
@@ -232,11 +234,19 @@ class UploadService:
         await self.files.remove(str(row.id))
 
 
-def _require_offset(offset: int, size_bytes: int) -> None:
+def _complete_already(row: UploadRow, offset: int, announced_bytes: int) -> Progress:
+    """The answer to who sends the end once more, since the first answer got lost."""
+    _require_fit(row, offset, row.size_bytes, announced_bytes)
+    return Progress(row, row.size_bytes)
+
+
+def _require_fit(row: UploadRow, offset: int, size_bytes: int, announced_bytes: int) -> None:
     if offset != size_bytes:
         raise Conflict(
             f"The upload is {size_bytes} bytes long; go on from there.", code="upload-offset-mismatch"
         )
+    if offset + announced_bytes > row.size_bytes:
+        raise TooLarge(f"More comes than the {row.size_bytes} bytes that were announced.")
 
 
 def _no_upload() -> NotFound:

@@ -22,7 +22,7 @@ class LockSpace(IntEnum):
 
     WORKER = 0x41450001
     """Held by a worker's own session for as long as it lives; the second half is its number."""
-    IDEMPOTENCY = 0x41450007
+    IDEMPOTENCY = 0x41450009
     """Submits that came with the same key, by the first bytes of a digest of it."""
     DEDUP = 0x41450002
     """Submits of the same task, by the first bytes of its deduplication key."""

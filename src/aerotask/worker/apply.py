@@ -17,7 +17,6 @@ from aerotask.domain.ids import DatasetId
 from aerotask.media.types import type_by_name
 from aerotask.sdk.changes import Existing
 from aerotask.services.entries import put_contents, remove_content
-from aerotask.services.storage import StorageLimits, within_limits
 from aerotask.services.tree_lock import lock_tree
 from aerotask.store import derivatives, indexing, leases, locks
 from aerotask.store.claims import ClaimedTask
@@ -49,14 +48,12 @@ async def apply_success(  # noqa: PLR0913  one outcome, in parts
     keep: LogLimits,
     by: str,
     artifact_ttl: timedelta,
-    storage: StorageLimits,
 ) -> None:
     """End the task as Succeeded and change the dataset as the run declared.
 
     Raises:
         LeaseLost: the task is no longer ours.
         Conflict: an entry can't be put where the run wants it.
-        LimitReached: the organization or its owner would store too much.
         TaskFailed: it gave a derivative of what it hasn't read.
     """
     if len(changes.edits) > MANY:
@@ -74,10 +71,8 @@ async def apply_success(  # noqa: PLR0913  one outcome, in parts
         ],
         result=changes.result,
     )
-    if edits:
-        async with within_limits(connection, storage, task.dataset_id):
-            for step in _steps(edits):
-                await _apply(connection, task.dataset_id, step)
+    for step in _steps(edits):
+        await _apply(connection, task.dataset_id, step)
     if changes.descriptions is not None:
         await _describe(connection, task, changes.descriptions)
     await _keep_derivatives(connection, task, changes.derivatives)

@@ -24,6 +24,7 @@ from aerotask.failpoints import failpoint
 from aerotask.sdk import Snapshot, Tool, ToolParams
 from aerotask.services.callbacks import owe
 from aerotask.services.snapshots import take_snapshot
+from aerotask.services.storage import UNLIMITED, within_limits
 from aerotask.services.workfolders import work_folder
 from aerotask.store import derivatives, expiry, leases
 from aerotask.store.claims import ClaimedTask
@@ -293,16 +294,18 @@ class Attempt:
         keep, by = means.limits.keep_log, f"worker {means.worker_no}"
         async with means.db.begin() as connection:
             if isinstance(verdict, StoredChanges):
-                await apply_success(
-                    connection,
-                    self.task,
-                    news,
-                    verdict,
-                    keep=keep,
-                    by=by,
-                    artifact_ttl=means.limits.artifact_ttl,
-                    storage=means.limits.storage,
-                )
+                # Only what changes the dataset can make it hold more.
+                storage = means.limits.storage if verdict.edits else UNLIMITED
+                async with within_limits(connection, storage, self.task.dataset_id):
+                    await apply_success(
+                        connection,
+                        self.task,
+                        news,
+                        verdict,
+                        keep=keep,
+                        by=by,
+                        artifact_ttl=means.limits.artifact_ttl,
+                    )
             elif isinstance(verdict, Failure):
                 await leases.fail(connection, lease, news, verdict, keep=keep, by=by)
             else:
