@@ -45,7 +45,18 @@ async def _caller(
 
 _READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Routes that only read, whatever their method says.
-_READING_ROUTES = frozenset({"/orgs/{orgSlug}/ds/{dsSlug}/search"})
+_DATASET = "/orgs/{orgSlug}/ds/{dsSlug}"
+_READING_ROUTES = frozenset(
+    f"{_DATASET}/{reading}"
+    for reading in (
+        "search",
+        "view-tokens",
+        "align/validate",
+        "align/preview",
+        "merge-multispectral/validate",
+        "merge-multispectral/preview",
+    )
+)
 
 
 def refuse_change(caller: Caller, request: Request) -> None:
