@@ -45,16 +45,16 @@ async def _caller(
 
 _READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Routes that only read, whatever their method says.
+_DATASET = "/orgs/{orgSlug}/ds/{dsSlug}"
 _READING_ROUTES = frozenset(
-    f"/orgs/{{orgSlug}}/ds/{{dsSlug}}/{route}"
-    for route in (
+    f"{_DATASET}/{reading}"
+    for reading in (
         "search",
         "view-tokens",
-        *(
-            f"{tool}/{asked}"
-            for tool in ("align", "merge-multispectral")
-            for asked in ("validate", "preview")
-        ),
+        "align/validate",
+        "align/preview",
+        "merge-multispectral/validate",
+        "merge-multispectral/preview",
     )
 )
 
