@@ -34,6 +34,14 @@ _EXPOSED = (
     "X-Total-Count",
     "Content-Disposition",
     "Accept-Ranges",
+    "Tus-Resumable",
+    "Tus-Version",
+    "Tus-Extension",
+    "Tus-Max-Size",
+    "Upload-Offset",
+    "Upload-Length",
+    "Upload-Metadata",
+    "Upload-Expires",
 )
 
 
