@@ -330,8 +330,7 @@ def test_a_task_without_a_raster_result_has_no_tiles(world: World, maps: Maps) -
     assert code_of(maps.get(f"tasks/{nothing}/tilejson.json")) == (404, "no-artifact")
 
 
-def test_previews_are_of_tools_that_have_one(world: World, maps: Maps) -> None:
-    """The two tools come from elsewhere; what they are given is checked before anything is drawn."""
+def test_a_preview_needs_what_its_inputs_need(world: World, maps: Maps) -> None:
     address = f"{maps.dataset.address}/align/preview"
     answer = world.client().post(address, json={})
     assert answer.status_code == 401
