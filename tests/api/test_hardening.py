@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import httpx
+import orjson
 from tests.support.served import Served, served
 
 from aerotask.config import Settings
@@ -152,6 +153,19 @@ async def test_a_head_without_end_is_cut_off(settings: Settings) -> None:
             writer.close()
         assert sent < 64 * 2**20
         assert (await api.client.get("/healthz")).status_code == 200
+
+
+async def test_what_is_no_http_is_told_as_every_error_is(settings: Settings) -> None:
+    async with served(settings) as api:
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.client.base_url.port)
+        writer.write(b"GET / NONSENSE\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/problem+json" in head
+    assert orjson.loads(body)["code"] == "malformed-http"
 
 
 async def test_several_requests_on_one_connection_are_measured_one_by_one(settings: Settings) -> None:

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from aerotask.api.app import create_app
+from aerotask.api.errors import problem
 from aerotask.config import Settings
 from aerotask.sandbox.hiding import hide_from_children
 from aerotask.wiring import Platform
@@ -58,6 +59,14 @@ class BoundedHttp(HttpToolsProtocol):
         super().data_received(data)
         if self._in_head and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response("The head of the request is too long.")
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what isn't HTTP, or has no end, as every error is told; the app never saw it."""
+        answer = problem(400, "malformed-http", msg)
+        head = b"".join(b"%b: %b\r\n" % header for header in answer.raw_headers)
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n%bconnection: close\r\n\r\n" % head)
+        self.transport.write(bytes(answer.body))
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         """A request begins."""
