@@ -44,21 +44,12 @@ class Similarity:
         """The transform that undoes this one."""
         return Similarity(1 / self.factor, -self.shift / self.factor)
 
-    def after(self, first: Similarity) -> Similarity:
-        """This transform applied to what another one gives."""
-        return Similarity(self.factor * first.factor, self.factor * first.shift + self.shift)
-
     def rounded(self, *, length: float) -> Similarity:
         """The nearest one whose factor is a multiple of 2⁻²⁷ and whose shift one of that length.
 
         What the last digits of a sum are depends on where arrays lie in memory: without this, so would pixels.
         """
         return Similarity(_rounded(self.factor, 2.0**-27), _rounded(self.shift, length))
-
-    def matrix(self) -> Points:
-        """The 2 × 3 matrix (linear part, then shift) for column vectors (x, y, 1)."""
-        a, b = self.factor.real, self.factor.imag
-        return np.array([[a, -b, self.shift.real], [b, a, self.shift.imag]])
 
 
 IDENTITY = Similarity(1 + 0j, 0j)
