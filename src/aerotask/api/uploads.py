@@ -11,7 +11,7 @@ from fastapi import APIRouter, Header, Path, Request, Response
 from starlette.requests import ClientDisconnect
 
 from aerotask.api import tus
-from aerotask.api.deps import Place, PlaceDep, PlatformDep
+from aerotask.api.deps import DsSlug, OrgSlug, Place, PlaceDep, PlatformDep
 from aerotask.api.errors import problem, problems
 from aerotask.api.tus import TusRoute
 from aerotask.domain.access import Access
@@ -54,8 +54,12 @@ def _answers(status: int, description: str, *headers: str) -> dict[int | str, di
     return {status: {"description": description, "headers": shown}}
 
 
-@router.options("", status_code=204, responses=_answers(204, "Versions, extensions and the largest size."))
-async def discover_uploads(platform: PlatformDep) -> Response:
+@router.options(
+    "",
+    status_code=204,
+    responses=_answers(204, "Versions, extensions and the largest size.") | problems(400),
+)
+async def discover_uploads(platform: PlatformDep, _org: OrgSlug, _slug: DsSlug) -> Response:
     """What of the tus protocol is spoken here, for anybody."""
     limit = platform.settings.max_object_bytes
     return Response(status_code=204, headers=tus.discovery_headers(limit))
