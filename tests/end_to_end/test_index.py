@@ -34,7 +34,12 @@ def test_a_shapefile_is_read_once_its_side_files_are_there(world: World, tmp_pat
     path = write_points(tmp_path / "points.shp")
     alone = dataset.upload("maps/points.shp", path)
     assert alone["properties"]["indexError"]["code"] == "missing-side-file"
-    dataset.upload("maps/points.shx", path.with_suffix(".shx"))
+    dataset.upload("elsewhere.shx", path.with_suffix(".shx"))
+    moved = dataset.client.put(
+        f"{dataset.address}/obj", json={"source": "elsewhere.shx", "dest": "maps/points.shx"}
+    )
+    assert moved.status_code == 200
+    eventually(lambda: dataset.entry("maps/points.shp")["type"] == "vector")
     dataset.upload("maps/points.dbf", path.with_suffix(".dbf"))
     dataset.upload("maps/points.prj", path.with_suffix(".prj"))
     eventually(lambda: dataset.entry("maps/points.shp")["properties"].get("featureCount") == 2)

@@ -11,7 +11,7 @@ from aerotask.domain.access import Access, Caller
 from aerotask.domain.errors import Conflict, InvalidInput, InvalidPath, NotFound
 from aerotask.domain.globs import glob, is_glob
 from aerotask.domain.ids import DatasetId
-from aerotask.media.types import suffix_of, type_by_name
+from aerotask.media.types import shapefiles_beside, suffix_of, type_by_name
 from aerotask.services.access import AccessService
 from aerotask.services.storage import StorageLimits, within_limits
 from aerotask.services.tree_lock import lock_tree
@@ -138,7 +138,10 @@ async def _make_way(connection: AsyncConnection, dataset_id: DatasetId, source: 
 async def _arrived(
     connection: AsyncConnection, dataset_id: DatasetId, dest: str, new_type: str | None
 ) -> EntryRow:
-    if new_type is not None:
+    shapefiles = shapefiles_beside(dest)
+    if shapefiles:
+        await indexing.index_again(connection, dataset_id, shapefiles)
+    if new_type is not None or shapefiles:
         await indexing.announce(connection)
     row = await entries.find(connection, dataset_id, dest)
     if row is None:
