@@ -32,7 +32,8 @@ QUICK = {
     "AEROTASK_WORKER_POLL_S": "0.2",
     "AEROTASK_HEARTBEAT_S": "0.2",
     "AEROTASK_SHUTDOWN_GRACE_S": "1",
-    "AEROTASK_SWEEP_S": "0.5",
+    # Each stack that waits for its tests sweeps all the while, beside those that run.
+    "AEROTASK_SWEEP_S": "2",
     # Tests run many tasks at once as the one administrator; those about quotas set their own.
     "AEROTASK_MAX_ACTIVE_TASKS": "1000",
     "AEROTASK_MAX_ACTIVE_TASKS_PER_ORG": "1000",

@@ -29,7 +29,7 @@ def make_stack(make_stack: StackFactory) -> StackFactory:
     return make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def troubled_world(make_stack: StackFactory) -> Iterator[World]:
     """The stack that most of these tests share; nobody else's tests have bent its rows by hand."""
     with make_stack(workers=2) as made:

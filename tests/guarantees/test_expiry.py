@@ -28,7 +28,7 @@ GONE_S = 60.0
 @pytest.fixture(scope="module")
 def ageing(make_stack: StackFactory) -> Iterator[World]:
     """A stack whose later processes live later."""
-    with make_stack(workers=1, blob_grace_s="5") as world:
+    with make_stack(workers=1, blob_grace_s="5", sweep_s="0.5") as world:
         yield world
 
 
