@@ -71,8 +71,8 @@ class Settings(BaseSettings):
     """Addresses and networks, separated by commas, whose `X-Forwarded-For` and `-Proto` are believed."""
     cors_origins: str = ""
     """Origins, separated by commas, whose pages may call the API from a browser; `*` for all. None by default."""
-    max_url_bytes: int = Field(8192, ge=1024)
-    """The longest path with query of a request."""
+    max_url_bytes: int = Field(16 * 1024, ge=1024)
+    """The longest path with query of a request; 200 ids of tasks take 9 KiB."""
     max_header_bytes: int = Field(32 * 1024, ge=4096)
     """The most that all headers of a request together may be."""
     audit_retention_days: int = Field(365, ge=1)

@@ -82,7 +82,8 @@ def test_a_path_that_names_nothing_is_404(dataset: Dataset) -> None:
 )
 def test_a_path_that_leads_elsewhere_is_400(dataset: Dataset, path: str) -> None:
     answer = dataset.client.get(f"{dataset.address}/download", params={"path": ["a.txt", path]})
-    assert (answer.status_code, answer.json()["code"]) == (400, "invalid-path")
+    code = "invalid-request" if "\0" in path else "invalid-path"  # no address may hold a NUL
+    assert (answer.status_code, answer.json()["code"]) == (400, code)
 
 
 def test_whoever_may_not_read_gets_nothing(world: World, dataset: Dataset) -> None:

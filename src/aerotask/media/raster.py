@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,8 +53,8 @@ def _extras(source: Any, profile: RasterProfile) -> dict[str, Any]:
     if profile.geotransform is not None:
         _, x_by_col, x_by_row, _, y_by_col, y_by_row = profile.geotransform
         extras["resolution"] = [
-            (x_by_col**2 + y_by_col**2) ** 0.5,
-            (x_by_row**2 + y_by_row**2) ** 0.5,
+            math.hypot(x_by_col, y_by_col),
+            math.hypot(x_by_row, y_by_row),
         ]
     statistics = [_stored_statistics(source.tags(band)) for band in range(1, profile.count + 1)]
     if any(statistics):
