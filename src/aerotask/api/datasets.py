@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from aerotask.api.deps import CallerDep, OrgSlug, PlaceDep, PlatformDep
 from aerotask.api.errors import problems
 from aerotask.api.requests import StrictRoute
-from aerotask.api.schemas import DatasetAnswer, DatasetFields, NewDataset, NewSlug
+from aerotask.api.schemas.orgs import DatasetAnswer, DatasetFields, NewDataset, NewSlug
 from aerotask.domain.access import Caller
 from aerotask.services.organizations import permissions_of
 from aerotask.store.orgs import DatasetRow

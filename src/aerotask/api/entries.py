@@ -14,7 +14,7 @@ from aerotask.api.deps import Place, PlaceDep
 from aerotask.api.errors import problems
 from aerotask.api.files import file_response
 from aerotask.api.multipart import FormReader, field_text
-from aerotask.api.schemas import EntryAnswer, RemovedAnswer
+from aerotask.api.schemas.entries import EntryAnswer, RemovedAnswer
 from aerotask.blobs.port import Blob
 from aerotask.domain import paths
 from aerotask.domain.access import Access

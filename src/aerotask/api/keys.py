@@ -11,7 +11,7 @@ from pydantic import Field
 from aerotask.api.deps import CallerDep, PlatformDep
 from aerotask.api.errors import problems
 from aerotask.api.requests import StrictRoute
-from aerotask.api.schemas import Body, Label
+from aerotask.api.schemas.text import Body, Label
 from aerotask.contract.model import Answer, Moment
 from aerotask.store.api_keys import KeyRow
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Response
 from aerotask.api.deps import CallerDep, OrgSlug, PlatformDep
 from aerotask.api.errors import problems
 from aerotask.api.requests import StrictRoute
-from aerotask.api.schemas import MemberAnswer, MemberFields, NewMember, NewOrg, OrgAnswer, OrgChanges
+from aerotask.api.schemas.orgs import MemberAnswer, MemberFields, NewMember, NewOrg, OrgAnswer, OrgChanges
 from aerotask.store.orgs import OrgRow
 
 router = APIRouter(prefix="/orgs", tags=["organizations"], route_class=StrictRoute)

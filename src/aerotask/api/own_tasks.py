@@ -11,7 +11,7 @@ from aerotask.api.deps import CallerDep, PlatformDep, Skip, Tag, Take
 from aerotask.api.errors import problems
 from aerotask.api.paging import neighbours
 from aerotask.api.requests import StrictRoute
-from aerotask.api.schemas import OwnTasksAnswer
+from aerotask.api.schemas.tasks import OwnTasksAnswer
 from aerotask.contract.status import system_task_answer
 from aerotask.domain.ids import TaskId
 from aerotask.domain.states import TaskState

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aerotask.api.schemas import ToolAnswer
+from aerotask.api.schemas.tasks import ToolAnswer
 from aerotask.sdk import Tool
 
 

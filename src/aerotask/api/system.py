@@ -12,15 +12,15 @@ from aerotask import __version__
 from aerotask.api.deps import CallerDep, PlatformDep, Skip, Take, UserRef, by_owner
 from aerotask.api.errors import problems
 from aerotask.api.requests import StrictRoute
-from aerotask.api.schemas import (
+from aerotask.api.schemas.system import (
     FeatureDerivative,
     FeaturesAnswer,
     FeatureTool,
     HealthAnswer,
     ReadyAnswer,
     StateAnswer,
-    SystemTasksAnswer,
 )
+from aerotask.api.schemas.tasks import SystemTasksAnswer
 from aerotask.contract.status import system_task_answer
 from aerotask.derivatives.kinds import FACTS, missing_for
 from aerotask.domain.states import TRANSITIONS, TaskState

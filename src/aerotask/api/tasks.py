@@ -24,7 +24,7 @@ from aerotask.api.files import file_response
 from aerotask.api.paging import page_headers
 from aerotask.api.render import tool_answer
 from aerotask.api.requests import StrictRoute
-from aerotask.api.schemas import (
+from aerotask.api.schemas.tasks import (
     ClearedAnswer,
     DeletedTaskAnswer,
     LogAnswer,

@@ -8,7 +8,7 @@ from aerotask.api.deps import PlaceDep
 from aerotask.api.entries import created, entry_answer
 from aerotask.api.errors import problems
 from aerotask.api.requests import StrictRoute
-from aerotask.api.schemas import EntryAnswer, FromTo, SearchAnswer, SearchBody
+from aerotask.api.schemas.entries import EntryAnswer, FromTo, SearchAnswer, SearchBody
 from aerotask.domain import paths
 from aerotask.domain.errors import InvalidInput
 from aerotask.store.search import Box, Wanted

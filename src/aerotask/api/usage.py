@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from aerotask.api.deps import CallerDep, OrgSlug, PlatformDep
 from aerotask.api.errors import problems
 from aerotask.api.requests import StrictRoute
-from aerotask.api.schemas import UsageAnswer, UsageLimits
+from aerotask.api.schemas.orgs import UsageAnswer, UsageLimits
 
 router = APIRouter(prefix="/orgs", tags=["organizations"], route_class=StrictRoute)
 

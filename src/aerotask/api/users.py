@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from aerotask.api.deps import AddressDep, CallerDep, PlatformDep
 from aerotask.api.errors import problems
 from aerotask.api.requests import StrictRoute
-from aerotask.api.schemas import Credentials, NewPassword, NewUser, TokenAnswer, UserAnswer, UserFields
+from aerotask.api.schemas.users import Credentials, NewPassword, NewUser, TokenAnswer, UserAnswer, UserFields
 from aerotask.domain.errors import FieldError, InvalidInput
 from aerotask.services.accounts import UserChange
 from aerotask.services.tokens import Token

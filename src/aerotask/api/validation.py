@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from aerotask.api.deps import Place, PlaceDep
 from aerotask.api.errors import problems
 from aerotask.api.requests import StrictRoute
-from aerotask.api.schemas import ValidationAnswer, ValidationFault
+from aerotask.api.schemas.tasks import ValidationAnswer, ValidationFault
 
 router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}", tags=["tasks"], route_class=StrictRoute)
 

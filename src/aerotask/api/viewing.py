@@ -11,7 +11,7 @@ from aerotask.api.deps import Place, PlaceDep, TaskIdPath
 from aerotask.api.errors import problems
 from aerotask.api.pictures import ELSEWHERE, picture_answers, picture_response
 from aerotask.api.requests import StrictRoute
-from aerotask.api.schemas import NewViewToken, TileJsonAnswer, ViewTokenAnswer
+from aerotask.api.schemas.viewing import NewViewToken, TileJsonAnswer, ViewTokenAnswer
 from aerotask.domain.ids import TaskId
 from aerotask.rendering.grid import TileAt
 from aerotask.rendering.style import Style

@@ -16,7 +16,7 @@ from PIL import ExifTags
 from PIL.Image import Exif
 from PIL.TiffImagePlugin import IFDRational
 
-from aerotask.media.blocks import MAX_BLOCK_BYTES, find_blocks
+from aerotask.media.segments import MAX_BLOCK_BYTES, find_blocks
 from aerotask.media.xmp import XmpValue, parse_xmp
 
 DAMAGED_EXIF = "damaged-exif"
