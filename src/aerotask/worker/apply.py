@@ -132,6 +132,8 @@ async def _that_take_effect(
     # Also where nothing is cautious: the tree before the task's row, in one order for all runs.
     await lock_tree(connection, dataset_id)
     puts = [edit for edit in edits if isinstance(edit, StoredPut) and edit.existing is not Existing.REPLACE]
+    if not puts:
+        return list(edits)
     there = set(await files_among(connection, dataset_id, [edit.at for edit in puts]))
     refused = next((edit for edit in puts if edit.existing is Existing.REFUSE and edit.at in there), None)
     if refused is not None:
