@@ -29,7 +29,7 @@ check: $(INSTALLED) ## format, lint, types, import contracts, lock files, deploy
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 
 audit: $(INSTALLED) ## known vulnerabilities of the locked dependencies (asks PyPI)
-	$(BIN)/pip-audit --requirement deploy/requirements.lock --require-hashes --disable-pip
+	$(BIN)/pip-audit --requirement deploy/requirements.lock --require-hashes --disable-pip --strict
 
 fmt: $(INSTALLED) ## repair what can be repaired
 	$(BIN)/ruff check --fix-only --quiet .
