@@ -11,7 +11,7 @@ from aerotask.domain import paths
 from aerotask.domain.access import ANONYMOUS, Access, Caller, Visibility
 from aerotask.domain.errors import InvalidInput, NotFound, Unauthenticated
 from aerotask.domain.ids import DatasetId, TaskId
-from aerotask.media.types import EntryType, suffix_of
+from aerotask.media.types import PICTURES, EntryType, suffix_of
 from aerotask.registry import Registry
 from aerotask.rendering.grid import TileAt
 from aerotask.rendering.jobs import Subject
@@ -33,10 +33,6 @@ from aerotask.services.viewtokens import ViewScope, ViewToken, ViewTokens
 from aerotask.store import entries, users
 from aerotask.store.engine import Database
 from aerotask.store.entries import EntryRow
-
-_PICTURES = frozenset(
-    {EntryType.IMAGE, EntryType.GEO_IMAGE, EntryType.GEO_RASTER, EntryType.PANORAMA, EntryType.GEO_PANORAMA}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +88,7 @@ class ViewingService:
             InvalidInput: it is a folder, or known to be no raster.
         """
         dataset, row = await self._row(viewer, org_slug, slug, path)
-        if row.indexed and row.type not in _PICTURES:
+        if row.indexed and row.type not in PICTURES:
             fault = row.properties.get("indexError", {}).get("message")
             raise InvalidInput(fault or f"{paths.shown(row.path)} is no raster.", code="not-a-raster")
         async with self.db.read() as connection:
@@ -252,7 +248,7 @@ def _open_to_all(dataset: OpenDataset) -> bool:
 
 
 def _subject(row: EntryRow) -> Subject:
-    if row.type in _PICTURES:
+    if row.type in PICTURES:
         return Subject.PICTURE
     if row.type == EntryType.POINT_CLOUD:
         return Subject.CLOUD
