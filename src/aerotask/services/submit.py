@@ -25,6 +25,7 @@ from aerotask.services.hints import HintSender
 from aerotask.services.idempotency import IdempotentRequest, idempotent
 from aerotask.services.planning import PlannedRun, plan_run
 from aerotask.services.quota import Quotas, admit, refuse_oversized
+from aerotask.services.sessions import Presented
 from aerotask.store import locks, submits
 from aerotask.store.engine import Database
 from aerotask.store.locks import LockSpace
@@ -86,7 +87,7 @@ class SubmitService:
 
     async def submit(
         self,
-        caller: Caller,
+        who: Presented,
         org_slug: str,
         slug: str,
         submission: Submission,
@@ -103,7 +104,7 @@ class SubmitService:
             KeyReused: the key came with another submission before.
             TooLarge, LimitReached: a quota.
         """
-        dataset = await self.access.dataset(caller, org_slug, slug)
+        caller, dataset = await self.access.arrive(who, org_slug, slug)
         request = None
         if idempotency_key is not None:
             request = idempotent(caller, idempotency_key, _fingerprinted(dataset.row, submission))
