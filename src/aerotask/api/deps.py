@@ -30,12 +30,11 @@ PlatformDep = Annotated[Platform, Depends(_platform)]
 
 async def _presented(
     request: Request,
-    platform: PlatformDep,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
 ) -> Presented:
     address = request.client.host if request.client else None
     if credentials is not None:
-        who = await platform.callers.presented(credentials.credentials, address=address)
+        who = await platform_of(request).callers.presented(credentials.credentials, address=address)
         if isinstance(who, Caller):  # a session of ours may change things
             refuse_change(who, request)
         return who
@@ -119,13 +118,12 @@ UserRef = Annotated[str | None, Query(alias="userId", max_length=128, descriptio
 
 async def _follower(
     request: Request,
-    platform: PlatformDep,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
     org: OrgSlug,
     slug: DsSlug,
     task_id: TaskIdPath,
 ) -> Follower:
-    return Follower(partial(_presented, request, platform, credentials), org, slug, TaskId(task_id))
+    return Follower(partial(_presented, request, credentials), org, slug, TaskId(task_id))
 
 
 FollowerDep = Annotated[Follower, Depends(_follower)]
