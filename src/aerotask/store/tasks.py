@@ -14,6 +14,7 @@ from sqlalchemy import (
     bindparam,
     func,
     literal,
+    literal_column,
     or_,
     select,
 )
@@ -252,13 +253,17 @@ async def count(connection: AsyncConnection, which: TaskFilter) -> int:
     return (await connection.execute(query.where(*_conditions(which)))).scalar_one()
 
 
+# Said in the words of the index, which only has tasks with tags.
+_TAGGED = Task.tags != literal_column("'{}'")
+
+
 def _conditions(which: TaskFilter) -> list[ColumnElement[bool]]:
     wanted: list[tuple[ColumnElement[bool], object]] = [
         (Task.id.in_(which.ids or ()), which.ids),
         (Task.dataset_id == which.dataset_id, which.dataset_id),
         (Task.user_id == which.owner_id, which.owner_id),
         (_readable_by(which.readable_by), which.readable_by),
-        (Task.tags.contains([which.tag]), which.tag),
+        (and_(Task.tags.contains([which.tag]), _TAGGED), which.tag),
         (Task.tool_id == which.tool_id, which.tool_id),
         (Task.state == which.state, which.state),
         (Task.path == which.path, which.path),
