@@ -57,6 +57,11 @@ def test_strangers_and_anonymous_callers_may_only_read_what_is_open(
     assert rights_on(caller(), standing(), visibility) == rights
 
 
+@pytest.mark.parametrize("membership", Membership)
+def test_a_membership_gives_nothing_to_somebody_whose_token_was_revoked(membership: Membership) -> None:
+    assert rights_in(ANONYMOUS, standing(membership)) == set()
+
+
 def test_an_ownerless_organization_gives_nothing_to_anonymous_callers() -> None:
     assert rights_in(ANONYMOUS, OrgStanding(ORG, None, None)) == set()
 

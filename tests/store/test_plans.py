@@ -17,10 +17,11 @@ from tests.support.databases import fresh_database
 from aerotask.domain.ids import DatasetId, LeaseToken, OrgId, TaskId, UserId
 from aerotask.domain.states import TaskState
 from aerotask.local.servers import LocalServers
-from aerotask.store import claims, expiry, leases, logs, recovery, submits, tasks
+from aerotask.store import arrivals, claims, expiry, leases, logs, recovery, submits, tasks
 from aerotask.store.engine import Database, open_database
 from aerotask.store.leases import Lease, Report
 from aerotask.store.logs import LogLimits
+from aerotask.store.submits import Likeness
 from aerotask.store.tasks import TaskFilter
 
 # The rows are made in one place, by whichever test process gets this group.
@@ -74,6 +75,7 @@ ORG = OrgId(UUID("02000000-0000-7000-8000-000000000001"))
 DATASET = DatasetId(UUID("03000000-0000-7000-8000-00000000000a"))
 USER = UserId(UUID("01000000-0000-7000-8000-00000000000a"))
 TASK = TaskId(UUID("04000000-0000-7000-8000-00000000000a"))
+LIKE = Likeness(DATASET, b"x", timedelta(days=1), needs_artifact=True, active_only=False)
 LEASE = Lease(TASK, LeaseToken(UUID(int=1)), 1)
 
 
@@ -110,6 +112,7 @@ async def database(million: str) -> AsyncIterator[Database]:
 
 HOT: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {
     "status": lambda c: tasks.find(c, DATASET, TASK),
+    "status, with caller and dataset": lambda c: arrivals.look(c, USER, "org-1", "ds-10", task_id=TASK),
     "list": lambda c: tasks.list_newest(c, TaskFilter(dataset_id=DATASET), skip=0, take=50),
     "list, tenth page": lambda c: tasks.list_newest(c, TaskFilter(dataset_id=DATASET), skip=450, take=50),
     "list of a tool": lambda c: tasks.list_newest(
@@ -130,9 +133,8 @@ HOT: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {
     "heartbeat": lambda c: leases.renew(c, [LeaseToken(TASK)], worker_no=50_000, ttl_s=30),
     "recovery": lambda c: recovery.recover_lost(c, max_strikes=2, quiet_s=1, settle_s=5),
     "log": lambda c: logs.read(c, TASK, since=0, take=100),
-    "twin": lambda c: submits.find_twin(
-        c, DATASET, b"x", lookback=timedelta(days=1), needs_artifact=True, active_only=False
-    ),
+    "twin": lambda c: submits.find_twin(c, LIKE),
+    "twin and quota": lambda c: submits.find_twin_and_load(c, LIKE, ORG, USER, period=timedelta(days=1)),
     "unique id": lambda c: submits.find_holder(c, ORG, "x"),
     "quota": lambda c: submits.load_for(c, ORG, USER, period=timedelta(days=1)),
     "expired artifacts": lambda c: expiry.remove_expired_artifacts(c, clock_offset_s=0, at_most=500),

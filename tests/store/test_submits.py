@@ -8,13 +8,13 @@ from tests.store.conftest import Rows
 
 from aerotask.domain.errors import LimitReached, TooLarge
 from aerotask.domain.ids import TaskId, UserId, new_id
-from aerotask.services.quota import Quotas, admit, refuse_oversized
+from aerotask.services.quota import Quotas, Wish, admit, refuse_oversized
 from aerotask.store import leases, submits
 from aerotask.store.clock import db_now
 from aerotask.store.leases import MadeArtifact, Report
 from aerotask.store.logs import LogLimits
 from aerotask.store.models import Artifact, Task
-from aerotask.store.submits import NewTask, Twin
+from aerotask.store.submits import Likeness, NewTask, Twin
 
 DAY = timedelta(days=1)
 KEY = b"the same"
@@ -23,7 +23,7 @@ KEY = b"the same"
 async def twin(rows: Rows, **values: Any) -> Twin | None:
     options = {"lookback": DAY, "needs_artifact": True, "active_only": False, **values}
     async with rows.db.read() as connection:
-        return await submits.find_twin(connection, rows.dataset_id, KEY, **options)
+        return await submits.find_twin(connection, Likeness(rows.dataset_id, KEY, **options))
 
 
 async def succeed(rows: Rows) -> None:
@@ -107,14 +107,8 @@ async def admitted(
     )
     try:
         async with rows.db.begin() as connection:
-            await admit(
-                connection,
-                limits,
-                org_id=task.org_id,
-                user_id=task.user_id,
-                tool_id=task.tool_id,
-                estimated_output_bytes=task.estimated_output_bytes,
-            )
+            wish = Wish(task.org_id, task.user_id, task.tool_id, task.estimated_output_bytes)
+            await admit(connection, limits, wish)
             await submits.add(connection, task, by="tests")
     except LimitReached as refused:
         return refused

@@ -62,7 +62,9 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=_operation_id,
     )
     errors.install(app)
+    # A request is compared with one route after the other, and twice; so what clients ask for all the time comes first.
     for module in (
+        tasks,
         users,
         keys,
         orgs,
@@ -73,7 +75,6 @@ def create_app(settings: Settings) -> FastAPI:
         derivatives,
         trees,
         uploads,
-        tasks,
         validation,
         own_tasks,
         callbacks,

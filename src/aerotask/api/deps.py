@@ -15,6 +15,7 @@ from aerotask.domain.access import ANONYMOUS, Caller
 from aerotask.domain.errors import Forbidden
 from aerotask.domain.ids import TaskId, UserId
 from aerotask.services.following import Follower
+from aerotask.services.sessions import Presented
 from aerotask.wiring import Platform
 
 _BEARER = HTTPBearer(auto_error=False, description="A token from `POST /users/authenticate`.")
@@ -27,20 +28,28 @@ async def _platform(request: Request) -> Platform:  # a plain function would be 
 PlatformDep = Annotated[Platform, Depends(_platform)]
 
 
-async def _caller(
+async def _presented(
     request: Request,
-    platform: PlatformDep,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
-) -> Caller:
+) -> Presented:
     address = request.client.host if request.client else None
     if credentials is not None:
-        caller = await platform.callers.caller(credentials.credentials, address=address)
-        refuse_change(caller, request)
-        return caller
+        who = await platform_of(request).callers.presented(credentials.credentials, address=address)
+        if isinstance(who, Caller):  # a session of ours may change things
+            refuse_change(who, request)
+        return who
     if "authorization" in request.headers:
         reason = "The Authorization header holds no bearer token; send 'Authorization: Bearer <token>'."
         return replace(ANONYMOUS, rejected_credentials=reason, address=address)
     return replace(ANONYMOUS, address=address)
+
+
+PresentedDep = Annotated[Presented, Depends(_presented)]
+"""Who presents credentials; for routes whose first look at the database confirms a session on the way."""
+
+
+async def _caller(platform: PlatformDep, who: PresentedDep) -> Caller:
+    return await platform.callers.confirm(who)
 
 
 _READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -109,13 +118,12 @@ UserRef = Annotated[str | None, Query(alias="userId", max_length=128, descriptio
 
 async def _follower(
     request: Request,
-    platform: PlatformDep,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
     org: OrgSlug,
     slug: DsSlug,
     task_id: TaskIdPath,
 ) -> Follower:
-    return Follower(partial(_caller, request, platform, credentials), org, slug, TaskId(task_id))
+    return Follower(partial(_presented, request, credentials), org, slug, TaskId(task_id))
 
 
 FollowerDep = Annotated[Follower, Depends(_follower)]

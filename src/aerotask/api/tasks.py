@@ -8,10 +8,12 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from aerotask.api.conditional import status_response
 from aerotask.api.deps import (
+    DsSlug,
     FollowerDep,
-    Place,
+    OrgSlug,
     PlaceDep,
     PlatformDep,
+    PresentedDep,
     Skip,
     Tag,
     Take,
@@ -73,7 +75,13 @@ async def list_tools(at: PlaceDep) -> list[ToolAnswer]:
 
 @router.post("", status_code=202, responses=_DUPLICATE | problems(400, 401, 403, 404, 409, 413, 422, 429))
 async def submit(
-    at: PlaceDep, body: NewTaskBody, response: Response, idempotency_key: IdempotencyKey = None
+    platform: PlatformDep,
+    who: PresentedDep,
+    org: OrgSlug,
+    slug: DsSlug,
+    body: NewTaskBody,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
 ) -> SubmittedAnswer:
     """Submit a task. With 202 it is committed; with 200 an identical one is there already.
 
@@ -91,15 +99,13 @@ async def submit(
         unique_id=body.unique_id,
         callback_url=body.callback_url,
     )
-    submitted = await at.platform.submits.submit(
-        at.caller, at.org, at.slug, submission, idempotency_key=idempotency_key
-    )
+    submitted = await platform.submits.submit(who, org, slug, submission, idempotency_key=idempotency_key)
     response.status_code = 200 if submitted.deduplicated else 202
-    return _submitted(at, submitted, response)
+    return _submitted(f"/orgs/{org}/ds/{slug}", submitted, response)
 
 
-def _submitted(at: Place, submitted: Submitted, response: Response) -> SubmittedAnswer:
-    status_url = f"{at.address}/tasks/{submitted.task_id}"
+def _submitted(address: str, submitted: Submitted, response: Response) -> SubmittedAnswer:
+    status_url = f"{address}/tasks/{submitted.task_id}"
     response.headers["Location"] = status_url
     return SubmittedAnswer(
         task_id=submitted.task_id,
@@ -218,7 +224,7 @@ async def restart(
     submitted = await at.platform.reruns.restart(
         at.caller, at.org, at.slug, TaskId(task_id), params=body.params, rerun_from=body.rerun_from
     )
-    return _submitted(at, submitted, response)
+    return _submitted(at.address, submitted, response)
 
 
 @router.delete("/{taskId}", responses=problems(400, 401, 403, 404))

@@ -109,7 +109,10 @@ def rights_in(caller: Caller, standing: OrgStanding) -> frozenset[Access]:
 def _granted(caller: Caller, standing: OrgStanding) -> frozenset[Access]:
     if caller.is_admin:
         return frozenset(Access)
-    if caller.user_id is not None and caller.user_id == standing.owner_id:
+    if caller.user_id is None:
+        # Rows may have been read for somebody whose token turned out to be revoked.
+        return frozenset()
+    if caller.user_id == standing.owner_id:
         return frozenset(Access)
     if standing.membership is None:
         return frozenset()

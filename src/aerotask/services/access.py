@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 from aerotask.domain.access import Access, Caller, rights_in, rights_on
 from aerotask.domain.errors import Forbidden, NotFound, Unauthenticated
-from aerotask.domain.ids import DatasetId, UserId
-from aerotask.store import orgs, users
+from aerotask.domain.ids import DatasetId, TaskId, UserId
+from aerotask.services.sessions import Presented, confirmed, user_id_of
+from aerotask.store import arrivals, orgs, users
 from aerotask.store.engine import Database
 from aerotask.store.orgs import DatasetRow, OrgRow
+from aerotask.store.tasks import TaskRow
 
 _NEEDED = {
     Access.READ: "read it",
@@ -45,11 +47,31 @@ class AccessService:
         """
         async with self.db.read() as connection:
             row = await orgs.find_dataset(connection, org_slug, slug, seen_by=caller.user_id)
-        rights = rights_on(caller, row.standing, row.visibility) if row else frozenset[Access]()
-        if row is None or Access.READ not in rights:
-            raise hidden(caller, f"There is no dataset '{org_slug}/{slug}'.")
-        require(caller, rights, to)
-        return OpenDataset(row, rights)
+        opened = _opened(caller, row, f"{org_slug}/{slug}")
+        require(caller, opened.rights, to)
+        return opened
+
+    async def arrive(self, who: Presented, org_slug: str, slug: str) -> tuple[Caller, OpenDataset]:
+        """Who calls, and the dataset if they may read it, in a single look at the database.
+
+        Raises:
+            Unauthenticated, NotFound: as for a dataset.
+        """
+        async with self.db.read() as connection:
+            found = await arrivals.look(connection, user_id_of(who), org_slug, slug)
+        caller = confirmed(who, found.user)
+        return caller, _opened(caller, found.dataset, f"{org_slug}/{slug}")
+
+    async def task(self, who: Presented, org_slug: str, slug: str, task_id: TaskId) -> TaskRow | None:
+        """The dataset's task if the caller may read the dataset, in a single look at the database.
+
+        Raises:
+            Unauthenticated, NotFound: as for a dataset; a task that isn't there is None.
+        """
+        async with self.db.read() as connection:
+            found = await arrivals.look(connection, user_id_of(who), org_slug, slug, task_id=task_id)
+        _opened(confirmed(who, found.user), found.dataset, f"{org_slug}/{slug}")
+        return found.task
 
     async def org(self, caller: Caller, slug: str, *, to: Access = Access.READ) -> OrgRow:
         """The organization, if the caller may do that in it; public ones may be seen by all.
@@ -80,6 +102,13 @@ class AccessService:
             is_admin=bool(user and user.is_admin),
         )
         return rights_on(caller, row.standing, row.visibility)
+
+
+def _opened(caller: Caller, row: DatasetRow | None, name: str) -> OpenDataset:
+    rights = rights_on(caller, row.standing, row.visibility) if row else frozenset[Access]()
+    if row is None or Access.READ not in rights:
+        raise hidden(caller, f"There is no dataset '{name}'.")
+    return OpenDataset(row, rights)
 
 
 def require(caller: Caller, rights: frozenset[Access], needed: Access) -> None:

@@ -9,7 +9,7 @@ from aerotask.domain.errors import Unauthenticated
 from aerotask.services import keys
 from aerotask.services.issuer import IssuerService, unverified_issuer
 from aerotask.services.keys import KeyService
-from aerotask.services.signing_in import session_of
+from aerotask.services.sessions import Presented, Session
 from aerotask.services.tokens import Tokens
 from aerotask.store import users
 from aerotask.store.engine import Database
@@ -24,25 +24,23 @@ class CallerService:
     keys: KeyService
     issuer: IssuerService | None
 
-    async def caller(self, credential: str, *, address: str | None) -> Caller:
+    async def presented(self, credential: str, *, address: str | None) -> Presented:
         """Who presents the credential; one that doesn't hold leaves them anonymous, with the reason."""
         try:
-            caller = await self._known(credential)
+            return await self._known(credential, address)
         except Unauthenticated as error:
             return replace(ANONYMOUS, rejected_credentials=error.message, address=address)
-        return replace(caller, address=address)
 
-    async def _known(self, credential: str) -> Caller:
-        if credential.startswith(keys.PREFIX):
-            return await self.keys.holder(credential)
-        if self.issuer is not None and unverified_issuer(credential) == self.issuer.issuer:
-            return await self.issuer.caller(credential)
-        return await self._session(credential)
-
-    async def _session(self, token: str) -> Caller:
-        claims = self.tokens.read(token)
+    async def confirm(self, who: Presented) -> Caller:
+        """The caller; a session is looked up."""
+        if isinstance(who, Caller):
+            return who
         async with self.db.read() as connection:
-            user = await users.find(connection, claims.user_id)
-        if user is None or user.is_deactivated or user.token_epoch != claims.epoch:
-            raise Unauthenticated("The token has been revoked; sign in again.", code="bad-credentials")
-        return session_of(user, since_s=claims.since_s, address=None)
+            return who.confirmed(await users.find(connection, who.claims.user_id))
+
+    async def _known(self, credential: str, address: str | None) -> Presented:
+        if credential.startswith(keys.PREFIX):
+            return replace(await self.keys.holder(credential), address=address)
+        if self.issuer is not None and unverified_issuer(credential) == self.issuer.issuer:
+            return replace(await self.issuer.caller(credential), address=address)
+        return Session(self.tokens.read(credential), address)

@@ -13,10 +13,10 @@ import structlog
 
 from aerotask.contract.status import TaskAnswer, task_answer
 from aerotask.contract.tags import status_tag
-from aerotask.domain.access import Caller
 from aerotask.domain.errors import Forbidden, NotFound, Unauthenticated
 from aerotask.domain.ids import TaskId
 from aerotask.services.changes import TaskChanges, Watch
+from aerotask.services.sessions import Presented
 from aerotask.services.tasks import TaskService
 from aerotask.store import logs
 from aerotask.store.outages import is_outage
@@ -39,7 +39,7 @@ _log = structlog.get_logger(__name__)
 class Follower:
     """Who follows which task; `ask` finds out anew who they are, since rights may go while they wait."""
 
-    ask: Callable[[], Awaitable[Caller]]
+    ask: Callable[[], Awaitable[Presented]]
     org_slug: str
     slug: str
     task_id: TaskId
@@ -169,7 +169,7 @@ class FollowService:
         return await self.tasks.status(await who.ask(), who.org_slug, who.slug, who.task_id)
 
     async def _permit(self, who: Follower) -> None:
-        await self.tasks.access.dataset(await who.ask(), who.org_slug, who.slug)
+        await self.tasks.access.arrive(await who.ask(), who.org_slug, who.slug)
 
     async def _page(self, task: TaskRow, since: int) -> News:
         since = min(since, task.log_next)

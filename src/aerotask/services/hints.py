@@ -14,6 +14,7 @@ from aerotask.cancelling import end
 from aerotask.dispatch.port import Dispatcher, Hint
 from aerotask.failpoints import failpoint
 from aerotask.store import steering
+from aerotask.store.durability import commit_at_once
 from aerotask.store.engine import Database
 
 BATCH = 200
@@ -66,6 +67,8 @@ class HintSender:
             await self.dispatcher.send(hints)
             failpoint("hint-sent")
             async with self.db.begin() as connection:
+                # Nobody waits for it, and what a crash undoes the sweep of unsent hints does again.
+                await commit_at_once(connection)
                 await steering.mark_enqueued(connection, [hint.task_id for hint in hints])
         except (OSError, SQLAlchemyError) as error:
             _log.warning("hints.unsent", count=len(hints), error=str(error))

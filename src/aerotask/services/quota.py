@@ -8,14 +8,15 @@ from datetime import timedelta
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.domain.errors import LimitReached, TooLarge
-from aerotask.domain.ids import OrgId, UserId
+from aerotask.domain.ids import OrgId, TaskId, UserId
 from aerotask.store import locks, submits
 from aerotask.store.locks import LockSpace
-from aerotask.store.submits import BULK_DOWNLOAD
+from aerotask.store.submits import BULK_DOWNLOAD, Load
 
 RETRY_ACTIVE_S = 15
 RETRY_DAY_S = 3600
-_DAY = timedelta(days=1)
+PERIOD = timedelta(days=1)
+"""For how long artifacts count that have been made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,31 +46,47 @@ def refuse_oversized(quotas: Quotas, estimated_output_bytes: int) -> None:
         )
 
 
-async def admit(  # noqa: PLR0913  who asks, where, and for what
-    connection: AsyncConnection,
-    quotas: Quotas,
-    *,
-    org_id: OrgId,
-    user_id: UserId | None,
-    tool_id: str,
-    estimated_output_bytes: int,
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A task as quotas see it: who wants it, where, and what it costs."""
+
+    org_id: OrgId
+    user_id: UserId | None
+    tool_id: str
+    estimated_output_bytes: int
+
+
+async def admit(
+    connection: AsyncConnection, quotas: Quotas, wish: Wish, *, besides: TaskId | None = None
 ) -> None:
-    """Count what is under way; the lock is held until the transaction that inserts the task has ended.
+    """Count what is under way; `besides` is the task itself if the transaction has inserted it already.
+
+    The lock is held until the transaction has committed, and not until the commit is on the disk: wait for
+    `durability.flushed` before anybody is told.
 
     Raises:
         LimitReached: one more task would exceed a limit, and which.
     """
-    await locks.take(connection, LockSpace.QUOTA)
-    load = await submits.load_for(connection, org_id, user_id, period=_DAY)
-    per_user = quotas.active_per_user if user_id else quotas.active_anonymous
+    await locks.take_briefly(connection, LockSpace.QUOTA)
+    load = await submits.load_for(connection, wish.org_id, wish.user_id, period=PERIOD, besides=besides)
+    refuse_excess(quotas, load, wish)
+
+
+def refuse_excess(quotas: Quotas, load: Load, wish: Wish) -> None:
+    """Let one more task through.
+
+    Raises:
+        LimitReached: it would exceed a limit, and which.
+    """
+    per_user = quotas.active_per_user if wish.user_id else quotas.active_anonymous
     _within("maxActiveTasksPerUser", load.active_of_user, per_user)
     _within("maxActiveTasksPerOrg", load.active_in_org, quotas.active_per_org)
     _within("maxActiveTasks", load.active, quotas.active)
-    if tool_id == BULK_DOWNLOAD:
+    if wish.tool_id == BULK_DOWNLOAD:
         limit = quotas.bulk_downloads_per_user
         _within("maxActiveBulkDownloadsPerUser", load.bulk_downloads_of_user, limit)
     made = load.artifact_bytes_in_org
-    if made + estimated_output_bytes > quotas.artifact_bytes_per_org_day:
+    if made + wish.estimated_output_bytes > quotas.artifact_bytes_per_org_day:
         raise LimitReached(
             "The organization has made as many bytes of artifacts in 24 hours as it may "
             f"({made} of {quotas.artifact_bytes_per_org_day}); try again later.",

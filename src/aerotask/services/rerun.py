@@ -15,10 +15,11 @@ from aerotask.domain.ids import TaskId
 from aerotask.domain.states import TaskState
 from aerotask.services.access import OpenDataset
 from aerotask.services.hints import HintSender
-from aerotask.services.quota import Quotas, admit
+from aerotask.services.quota import Quotas, Wish, admit
 from aerotask.services.submit import Submission, SubmitService, Submitted
 from aerotask.services.tasks import TaskService
 from aerotask.store import steering, tasks
+from aerotask.store.durability import flushed
 from aerotask.store.engine import Database
 from aerotask.store.expiry import hold_names
 from aerotask.store.tasks import TaskRow
@@ -46,6 +47,8 @@ class RerunService:
         self.submits.available_tool(task.tool_id, task.tool_version)
         async with self.db.begin() as connection:
             attempts = await self._begin_again(connection, caller, dataset, task)
+        async with self.db.read() as connection:
+            await flushed(connection)
         self.hints.notify(Hint(task_id, attempts))
         return await self.tasks.status_in(dataset, task_id)
 
@@ -88,20 +91,14 @@ class RerunService:
     ) -> int:
         if task.state not in {TaskState.FAILED, TaskState.DELETED}:
             raise _not_retryable(task.state)
-        await admit(
-            connection,
-            self.quotas,
-            org_id=dataset.row.standing.org_id,
-            user_id=task.user_id,
-            tool_id=task.tool_id,
-            estimated_output_bytes=task.estimated_output_bytes,
-        )
         if await hold_names(connection, await tasks.input_blobs(connection, task.id)):
             raise Conflict(
                 "A file that the task read has been replaced or removed since; restart the task to run it "
                 "on what is there now.",
                 code="input-changed",
             )
+        wish = Wish(dataset.row.standing.org_id, task.user_id, task.tool_id, task.estimated_output_bytes)
+        await admit(connection, self.quotas, wish)
         attempts = await steering.begin_again(connection, task.id, by=caller.display_name)
         if attempts is None:
             raise Conflict("Somebody else has retried or removed the task.", code="not-retryable")

@@ -14,7 +14,6 @@ from aerotask.services.sign_in_limits import SignInLimits, Try
 from aerotask.services.tokens import Token, Tokens
 from aerotask.store import audit, users
 from aerotask.store.engine import Database
-from aerotask.store.users import UserRow
 
 # What the log calls a name that nobody has: it may be a password in the wrong field.
 NOBODY = "(no such user)"
@@ -135,15 +134,3 @@ def require_session(caller: Caller) -> UserId:
 
 def _gone() -> Unauthenticated:
     return Unauthenticated("The user is gone.", code="bad-credentials")
-
-
-def session_of(user: UserRow, *, since_s: float, address: str | None) -> Caller:
-    """The caller whom a token of the user's stands for."""
-    return Caller(
-        user_id=user.id,
-        user_name=user.user_name,
-        is_admin=user.is_admin,
-        credential=Credential.TOKEN,
-        since_s=since_s,
-        address=address,
-    )

@@ -24,12 +24,14 @@ from aerotask.services.dedup import dedup_key
 from aerotask.services.hints import HintSender
 from aerotask.services.idempotency import IdempotentRequest, idempotent
 from aerotask.services.planning import PlannedRun, plan_run
-from aerotask.services.quota import Quotas, admit, refuse_oversized
+from aerotask.services.quota import PERIOD, Quotas, Wish, admit, refuse_excess, refuse_oversized
+from aerotask.services.sessions import Presented
 from aerotask.store import locks, submits
+from aerotask.store.durability import flushed
 from aerotask.store.engine import Database
 from aerotask.store.locks import LockSpace
 from aerotask.store.orgs import DatasetRow
-from aerotask.store.submits import NewTask, Twin
+from aerotask.store.submits import Likeness, NewTask, Twin, UniqueIdTaken
 
 FARTHEST = timedelta(days=366)
 
@@ -86,7 +88,7 @@ class SubmitService:
 
     async def submit(
         self,
-        caller: Caller,
+        who: Presented,
         org_slug: str,
         slug: str,
         submission: Submission,
@@ -103,13 +105,14 @@ class SubmitService:
             KeyReused: the key came with another submission before.
             TooLarge, LimitReached: a quota.
         """
-        dataset = await self.access.dataset(caller, org_slug, slug)
+        caller, dataset = await self.access.arrive(who, org_slug, slug)
         request = None
         if idempotency_key is not None:
             request = idempotent(caller, idempotency_key, _fingerprinted(dataset.row, submission))
             async with self.db.read() as connection:
                 first = await request.first_answer(connection)
             if first is not None:
+                await self._on_disk()
                 return Submitted.from_json(first)
         return await self.submit_to(caller, dataset, submission, request)
 
@@ -136,6 +139,7 @@ class SubmitService:
         require(caller, dataset.rights, run.needed_access)
         task = _new_task(caller, dataset.row, run, submission)
         submitted = await self._insert(caller, tool, task, request, force=submission.force)
+        await self._on_disk()
         if submitted.task_id == task.id:
             failpoint("submit-committed")
             self.hints.notify(Hint(submitted.task_id, 0))
@@ -168,7 +172,7 @@ class SubmitService:
                 first = await request.first_answer(connection)
                 if first is not None:
                     return Submitted.from_json(first)
-            twin = None if force else await self._twin(connection, tool, task)
+            twin = await self._twin_unless_full(connection, tool, task, force=force)
             if twin is None:
                 await self._add(connection, caller, task)
                 submitted = _answer(task, task.id, task.estimated_output_bytes, deduplicated=False)
@@ -178,42 +182,60 @@ class SubmitService:
                 await request.keep(connection, submitted.to_json())
         return submitted
 
-    async def _twin(self, connection: AsyncConnection, tool: Tool[Any], task: NewTask) -> Twin | None:
-        await locks.take(connection, LockSpace.DEDUP, locks.key_of(task.dedup_key))
-        return await submits.find_twin(
-            connection,
-            task.dataset_id,
-            task.dedup_key,
-            lookback=self.dedup_lookback,
-            needs_artifact=tool.artifact_suffix is not None,
-            active_only=tool.access is not Access.READ,
-            scheduled_at=task.scheduled_at,
-            callback_url=task.callback_url,
-        )
+    async def _on_disk(self) -> None:
+        """Wait until the task that is about to be named is on the disk, whoever has committed it."""
+        async with self.db.read() as connection:
+            await flushed(connection)
 
-    async def _add(self, connection: AsyncConnection, caller: Caller, task: NewTask) -> None:
+    async def _twin_unless_full(
+        self, connection: AsyncConnection, tool: Tool[Any], task: NewTask, *, force: bool
+    ) -> Twin | None:
+        """The task that answers for this one; where there is none, a first look at the quotas, without their lock."""
+        if force:
+            load = await submits.load_for(connection, task.org_id, task.user_id, period=PERIOD)
+        else:
+            await locks.take(connection, LockSpace.DEDUP, locks.key_of(task.dedup_key))
+            like = Likeness(
+                dataset_id=task.dataset_id,
+                dedup_key=task.dedup_key,
+                lookback=self.dedup_lookback,
+                needs_artifact=tool.artifact_suffix is not None,
+                active_only=tool.access is not Access.READ,
+                scheduled_at=task.scheduled_at,
+                callback_url=task.callback_url,
+            )
+            twin, load = await submits.find_twin_and_load(
+                connection, like, task.org_id, task.user_id, period=PERIOD
+            )
+            if twin is not None:
+                return twin
         if task.unique_id is not None:
-            # Under the lock that every insert takes, so that nobody takes the id between look and insert.
-            await locks.take(connection, LockSpace.QUOTA)
             await _refuse_taken(connection, task.org_id, task.unique_id)
         refuse_oversized(self.quotas, task.estimated_output_bytes)
-        await admit(
-            connection,
-            self.quotas,
-            org_id=task.org_id,
-            user_id=task.user_id,
-            tool_id=task.tool_id,
-            estimated_output_bytes=task.estimated_output_bytes,
-        )
+        # Whoever asks again and again at a limit shall leave no rows that were inserted in vain.
+        refuse_excess(self.quotas, load, _wish(task))
+        return None
+
+    async def _add(self, connection: AsyncConnection, caller: Caller, task: NewTask) -> None:
+        # All that takes its time comes before the one lock that every submit needs. What is counted under it
+        # stays true until the commit, which lets go of it.
         try:
             replaced = await submits.add(connection, task, by=caller.display_name)
         except IntegrityError as error:  # what it refers to has been swept since the caller was let in
             raise NotFound("The dataset has been deleted meanwhile.") from error
+        except UniqueIdTaken as error:  # since it was looked for
+            await _refuse_taken(connection, task.org_id, str(task.unique_id))
+            raise Conflict("The uniqueId was taken a moment ago.", code="unique-id-taken") from error
         if replaced:
             raise Conflict(
                 "An input was replaced or removed while the task was submitted; submit it again.",
                 code="input-changed",
             )
+        await admit(connection, self.quotas, _wish(task), besides=task.id)
+
+
+def _wish(task: NewTask) -> Wish:
+    return Wish(task.org_id, task.user_id, task.tool_id, task.estimated_output_bytes)
 
 
 async def _refuse_taken(connection: AsyncConnection, org_id: OrgId, unique_id: str) -> None:

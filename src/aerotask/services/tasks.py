@@ -12,6 +12,7 @@ from aerotask.domain.ids import TaskId
 from aerotask.domain.states import TaskState
 from aerotask.services.access import AccessService, OpenDataset, require_admin, require_user
 from aerotask.services.callbacks import owe
+from aerotask.services.sessions import Presented
 from aerotask.store import audit, callbacks, logs, steering, tasks
 from aerotask.store.callbacks import CallbackRow
 from aerotask.store.engine import Database
@@ -46,14 +47,16 @@ class TaskService:
     blobs: BlobStore
     access: AccessService
 
-    async def status(self, caller: Caller, org_slug: str, slug: str, task_id: TaskId) -> TaskRow:
+    async def status(self, who: Presented, org_slug: str, slug: str, task_id: TaskId) -> TaskRow:
         """The task; its status needs Read on the dataset.
 
         Raises:
             NotFound: the dataset has no such task.
         """
-        dataset = await self.access.dataset(caller, org_slug, slug)
-        return await self.status_in(dataset, task_id)
+        task = await self.access.task(who, org_slug, slug, task_id)
+        if task is None:
+            raise _no_task(task_id)
+        return task
 
     async def status_in(self, dataset: OpenDataset, task_id: TaskId) -> TaskRow:
         """The task of a dataset that the caller was let into.

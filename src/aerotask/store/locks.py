@@ -7,10 +7,22 @@ from collections.abc import Awaitable
 from enum import IntEnum
 from typing import TypeVar
 
-from sqlalchemy import BigInteger, Integer, Select, bindparam, cast, column, func, select, table, text
+from sqlalchemy import (
+    BigInteger,
+    Integer,
+    Select,
+    bindparam,
+    cast,
+    column,
+    func,
+    select,
+    table,
+    text,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.cancelling import end
+from aerotask.store.durability import COMMIT_AT_ONCE
 
 SIGN_OF_LIFE_S = 5.0
 
@@ -26,8 +38,6 @@ class LockSpace(IntEnum):
     """Submits that came with the same key, by the first bytes of a digest of it."""
     DEDUP = 0x41450002
     """Submits of the same task, by the first bytes of its deduplication key."""
-    QUOTA = 0x41450003
-    """Counting active tasks and adding one."""
     CLAIM = 0x41450004
     """Choosing the next task to run."""
     SWEEP = 0x41450005
@@ -38,10 +48,13 @@ class LockSpace(IntEnum):
     """Changing the tree of one dataset's entries, by the last bytes of its id."""
     BLOBS = 0x41450007
     """Shared: giving a stored blob another name. Alone: finding out that a blob has none."""
+    QUOTA = 0x41450003
+    """Counting active tasks before the one that this transaction has added commits. All submits share it, so last."""
 
 
 _KEY = (bindparam("space", type_=Integer), bindparam("key", type_=Integer))
 _TAKE = select(func.pg_advisory_xact_lock(*_KEY))
+_TAKE_BRIEFLY = select(COMMIT_AT_ONCE, func.pg_advisory_xact_lock(*_KEY))
 _TAKE_SHARED = select(func.pg_advisory_xact_lock_shared(*_KEY))
 _TRY_TAKE = select(func.pg_try_advisory_xact_lock(*_KEY))
 
@@ -49,6 +62,11 @@ _TRY_TAKE = select(func.pg_try_advisory_xact_lock(*_KEY))
 async def take(connection: AsyncConnection, space: LockSpace, key: int = 0) -> None:
     """Wait for the lock and hold it until the transaction ends."""
     await connection.execute(_TAKE, {"space": int(space), "key": key})
+
+
+async def take_briefly(connection: AsyncConnection, space: LockSpace, key: int = 0) -> None:
+    """As `take`, and hold it until the transaction has committed but not until the disk has it (`durability`)."""
+    await connection.execute(_TAKE_BRIEFLY, {"space": int(space), "key": key})
 
 
 async def take_shared(connection: AsyncConnection, space: LockSpace, key: int = 0) -> None:

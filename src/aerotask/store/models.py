@@ -274,12 +274,19 @@ class Task(Model):
         CheckConstraint("(state = 'Processing') = (lease_token IS NOT NULL)", name="lease"),
         Index("ix_tasks_newest", "dataset_id", "id"),
         Index("ix_tasks_newest_of_user", "user_id", "id"),
-        Index("ix_tasks_tags", "tags", postgresql_using="gin"),
+        # Few tasks have tags, and every change of a state would write into this index again.
+        Index("ix_tasks_tags", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
         Index("ix_tasks_dedup", "dataset_id", "dedup_key"),
         Index("ix_tasks_waiting", "due_at", postgresql_where=in_states(WAITING)),
         Index("ix_tasks_active", "org_id", "user_id", postgresql_where=in_states(ACTIVE)),
         Index("ix_tasks_running", "worker_no", postgresql_where=text("state = 'Processing'")),
-        Index("ix_tasks_made", "org_id", "finished_at", postgresql_where=text("artifact_bytes > 0")),
+        Index(
+            "ix_tasks_made",
+            "org_id",
+            "finished_at",
+            postgresql_where=text("artifact_bytes > 0"),
+            postgresql_include=["artifact_bytes"],
+        ),
         Index("ix_tasks_ended", "finished_at", postgresql_where=in_states(TERMINAL)),
         Index(
             "uq_tasks_unique_id",

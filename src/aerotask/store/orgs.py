@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -202,20 +203,22 @@ async def remove_member(connection: AsyncConnection, org_id: OrgId, user_id: Use
     return bool(removed.rowcount)
 
 
+DATASET_COLUMNS = (
+    Dataset.id,
+    Organization.slug,
+    Dataset.slug,
+    Dataset.name,
+    Dataset.tagline,
+    Dataset.visibility,
+    Dataset.created_at,
+    Dataset.org_id,
+    Organization.owner_id,
+    Organization.is_public,
+    Member.permissions,
+)
+"""What `dataset_row` makes a dataset from; the member is the one who looks."""
 _DATASETS: AnySelect = (
-    select(
-        Dataset.id,
-        Organization.slug.label("org_slug"),
-        Dataset.slug,
-        Dataset.name,
-        Dataset.tagline,
-        Dataset.visibility,
-        Dataset.created_at,
-        Dataset.org_id,
-        Organization.owner_id,
-        Organization.is_public,
-        Member.permissions,
-    )
+    select(*DATASET_COLUMNS)
     .join(Organization, Organization.id == Dataset.org_id)
     .outerjoin(Member, _IS_MEMBER)
     .where(Dataset.deleted_at.is_(None))
@@ -225,16 +228,19 @@ _GET_DATASET = _DATASETS.where(Dataset.id == bindparam("dataset_id"))
 _LIST_DATASETS = _DATASETS.where(Dataset.org_id == bindparam("org_id")).order_by(Dataset.slug)
 
 
-def _dataset(row: AnyRow) -> DatasetRow:
+def dataset_row(values: Sequence[Any]) -> DatasetRow:
+    """A dataset from the values of `DATASET_COLUMNS`."""
+    dataset_id, org_slug, slug, name, tagline, visibility, created_at, *standing = values
+    org_id, owner_id, is_public, permissions = standing
     return DatasetRow(
-        DatasetId(row.id),
-        row.org_slug,
-        row.slug,
-        row.name,
-        row.tagline,
-        Visibility(row.visibility),
-        row.created_at,
-        _standing(row.org_id, row.owner_id, row.permissions, public=row.is_public),
+        DatasetId(dataset_id),
+        org_slug,
+        slug,
+        name,
+        tagline,
+        Visibility(visibility),
+        created_at,
+        _standing(org_id, owner_id, permissions, public=is_public),
     )
 
 
@@ -244,7 +250,7 @@ async def find_dataset(
     """The dataset of that organization and slug."""
     named = {"seen_by": seen_by, "org_slug": org_slug, "slug": slug}
     row = (await connection.execute(_FIND_DATASET, named)).one_or_none()
-    return None if row is None else _dataset(row)
+    return None if row is None else dataset_row(row)
 
 
 async def get_dataset(
@@ -253,7 +259,7 @@ async def get_dataset(
     """The dataset of that id."""
     named = {"seen_by": seen_by, "dataset_id": dataset_id}
     row = (await connection.execute(_GET_DATASET, named)).one_or_none()
-    return None if row is None else _dataset(row)
+    return None if row is None else dataset_row(row)
 
 
 async def list_datasets(
@@ -261,7 +267,7 @@ async def list_datasets(
 ) -> list[DatasetRow]:
     """An organization's datasets, by slug."""
     named = {"seen_by": seen_by, "org_id": org_id}
-    return [_dataset(row) for row in await connection.execute(_LIST_DATASETS, named)]
+    return [dataset_row(row) for row in await connection.execute(_LIST_DATASETS, named)]
 
 
 async def add_dataset(  # noqa: PLR0913  the columns of a dataset

@@ -23,12 +23,14 @@ from sqlalchemy import (
     true,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL
+from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.domain.ids import DatasetId, OrgId, TaskId, UserId
 from aerotask.domain.states import ACTIVE, TaskState, WaitReason
 from aerotask.store.claims import Input
 from aerotask.store.clock import db_now, iso_now, tx_now
+from aerotask.store.engine import AnySelect
 from aerotask.store.expiry import hold_names
 from aerotask.store.models import Artifact, Dataset, Organization, Task, TaskInput, in_states
 from aerotask.store.transitions import move
@@ -83,31 +85,37 @@ class Load:
     """What the organization's tasks have made lately, and what the active ones are expected to make."""
 
 
-async def find_twin(  # noqa: PLR0913  what makes two tasks the same
-    connection: AsyncConnection,
-    dataset_id: DatasetId,
-    dedup_key: bytes,
-    *,
-    lookback: timedelta,
-    needs_artifact: bool,
-    active_only: bool,
-    scheduled_at: datetime | None = None,
-    callback_url: str | None = None,
-) -> Twin | None:
-    """The newest task with that key that is active, or that succeeded lately and still has its artifact.
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """What makes a task answer for a submit: it is active, or succeeded lately and still has its artifact.
 
     One that was scheduled for a later time than this submit doesn't answer for it, nor one that calls
     somebody else back.
     """
-    named = {
-        "dataset_id": dataset_id,
-        "dedup_key": dedup_key,
-        "lookback": lookback,
-        "scheduled_at": scheduled_at,
-        "callback_url": callback_url,
-    }
-    query = _twin_query(needs_artifact=needs_artifact, active_only=active_only)
-    row = (await connection.execute(query, named)).one_or_none()
+
+    dataset_id: DatasetId
+    dedup_key: bytes
+    lookback: timedelta
+    needs_artifact: bool
+    active_only: bool
+    scheduled_at: datetime | None = None
+    callback_url: str | None = None
+
+    def named(self) -> dict[str, Any]:
+        """The parameters of the queries."""
+        return {
+            "dataset_id": self.dataset_id,
+            "dedup_key": self.dedup_key,
+            "lookback": self.lookback,
+            "scheduled_at": self.scheduled_at,
+            "callback_url": self.callback_url,
+        }
+
+
+async def find_twin(connection: AsyncConnection, like: Likeness) -> Twin | None:
+    """The newest task that answers for the submit."""
+    query = _twin_query(needs_artifact=like.needs_artifact, active_only=like.active_only)
+    row = (await connection.execute(query, like.named())).one_or_none()
     return None if row is None else Twin(TaskId(row[0]), row[1])
 
 
@@ -177,23 +185,47 @@ _MADE = (
     .scalar_subquery()
 )
 _LOAD = select(
-    func.count(),
-    func.count().filter(_HERE),
-    func.count().filter(_MINE),
-    func.count().filter(_MINE, Task.tool_id == BULK_DOWNLOAD),
-    (func.coalesce(func.sum(Task.estimated_output_bytes).filter(_HERE), 0) + _MADE).cast(BigInteger),
-).where(in_states(ACTIVE))
+    func.count().label("active"),
+    func.count().filter(_HERE).label("active_in_org"),
+    func.count().filter(_MINE).label("active_of_user"),
+    func.count().filter(_MINE, Task.tool_id == BULK_DOWNLOAD).label("bulk_downloads_of_user"),
+    (func.coalesce(func.sum(Task.estimated_output_bytes).filter(_HERE), 0) + _MADE)
+    .cast(BigInteger)
+    .label("artifact_bytes_in_org"),
+).where(in_states(ACTIVE), Task.id.is_distinct_from(bindparam("besides", type_=Task.id.type)))
 
 
 async def load_for(
-    connection: AsyncConnection, org_id: OrgId, user_id: UserId | None, *, period: timedelta
+    connection: AsyncConnection,
+    org_id: OrgId,
+    user_id: UserId | None,
+    *,
+    period: timedelta,
+    besides: TaskId | None = None,
 ) -> Load:
-    """Count active tasks, and artifacts of the last `period`; anonymous callers count as one user."""
-    named = {"org_id": org_id, "user_id": user_id, "period": period}
+    """Count active tasks besides that one, and artifacts of the last `period`; anonymous callers count as one user."""
+    named = {"org_id": org_id, "user_id": user_id, "period": period, "besides": besides}
     return Load(*(await connection.execute(_LOAD, named)).one())
 
 
-_ADD = insert(Task).values(
+async def find_twin_and_load(
+    connection: AsyncConnection, like: Likeness, org_id: OrgId, user_id: UserId | None, *, period: timedelta
+) -> tuple[Twin | None, Load]:
+    """`find_twin` and `load_for` in one statement."""
+    query = _twin_and_load(needs_artifact=like.needs_artifact, active_only=like.active_only)
+    counted = {"org_id": org_id, "user_id": user_id, "period": period, "besides": None}
+    twin_id, estimated, *load = (await connection.execute(query, {**like.named(), **counted})).one()
+    return None if twin_id is None else Twin(TaskId(twin_id), estimated), Load(*load)
+
+
+@cache
+def _twin_and_load(*, needs_artifact: bool, active_only: bool) -> AnySelect:
+    twin = _twin_query(needs_artifact=needs_artifact, active_only=active_only).subquery("twin")
+    load = _LOAD.subquery("load")
+    return select(*twin.c, *load.c).select_from(load.outerjoin(twin, true()))
+
+
+_ADD = upsert(Task).values(
     history=func.jsonb_build_array(
         func.jsonb_build_object(
             *("at", iso_now()),
@@ -204,6 +236,13 @@ _ADD = insert(Task).values(
         )
     )
 )
+_ADD_UNIQUE = _ADD.on_conflict_do_nothing(
+    index_elements=[Task.org_id, Task.unique_id], index_where=Task.unique_id.is_not(None)
+)
+
+
+class UniqueIdTaken(Exception):
+    """Another task of the organization has this `uniqueId`."""
 
 
 async def add(connection: AsyncConnection, task: NewTask, *, by: str) -> set[str]:
@@ -211,6 +250,9 @@ async def add(connection: AsyncConnection, task: NewTask, *, by: str) -> set[str
 
     Returns:
         The blobs of inputs that were given up meanwhile: if there are any, roll back.
+
+    Raises:
+        UniqueIdTaken: by a task that has committed; while one with this `uniqueId` hasn't, this waits for it.
     """
     columns = {
         "id": task.id,
@@ -232,7 +274,10 @@ async def add(connection: AsyncConnection, task: NewTask, *, by: str) -> set[str
         "state": TaskState.CREATED,
         "callback_url": task.callback_url,
     }
-    await connection.execute(_ADD, {**columns, "by": by})
+    statement = _ADD if task.unique_id is None else _ADD_UNIQUE
+    added = await connection.execute(statement, {**columns, "by": by})
+    if not added.rowcount:
+        raise UniqueIdTaken
     gone = await _add_inputs(connection, task.id, task.inputs)
     if task.scheduled_at is not None:
         later = move(

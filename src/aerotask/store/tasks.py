@@ -9,17 +9,18 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    RowMapping,
     Text,
     and_,
     bindparam,
     func,
     literal,
+    literal_column,
     or_,
     select,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.orm import InstrumentedAttribute
 
 from aerotask.domain.access import Visibility
 from aerotask.domain.callbacks import CallbackState
@@ -145,7 +146,7 @@ _CALLBACK_COMPLETED: ColumnElement[bool] = func.coalesce(
     .scalar_subquery(),
     literal(value=False),
 )
-_UNEXPIRED = and_(Artifact.task_id == Task.id, Artifact.ordinal == 0, Artifact.expires_at > db_now())
+UNEXPIRED = and_(Artifact.task_id == Task.id, Artifact.ordinal == 0, Artifact.expires_at > db_now())
 _ARTIFACT = (
     Artifact.file_name,
     Artifact.media_type,
@@ -156,56 +157,61 @@ _ARTIFACT = (
 )
 
 
+COLUMNS: tuple[ColumnElement[Any] | InstrumentedAttribute[Any], ...] = (
+    Task.id,
+    Organization.slug.label("org_slug"),
+    Dataset.slug.label("dataset_slug"),
+    Task.user_id,
+    User.user_name.label("owner"),
+    Task.tool_id,
+    Task.tool_version,
+    Task.path,
+    Task.params,
+    Task.tags,
+    Task.client_metadata.label("client_metadata"),
+    Task.unique_id,
+    Task.callback_url,
+    _CALLBACK_COMPLETED.label("callback_completed"),
+    Task.restart_of,
+    Task.state,
+    Task.waits_for,
+    Task.history,
+    Task.created_at,
+    Task.due_at,
+    Task.started_at,
+    Task.finished_at,
+    Task.attempt,
+    Task.percent,
+    Task.phase,
+    Task.log_next,
+    _LOG_TAIL.label("log_tail"),
+    Task.error_code,
+    Task.error_message,
+    Task.error_retryable,
+    Task.result,
+    _INPUTS.label("inputs"),
+    Task.outputs,
+    Task.estimated_output_bytes,
+    Task.artifact_bytes,
+    *_ARTIFACT,
+)
+"""What `view` makes a task from; of the task, its dataset and organization, `User` as its owner, its artifact."""
+_NAMES = tuple(str(column.key) for column in COLUMNS)
+
 # Built once: building and adapting a statement costs more than running it.
 _VIEWS: AnySelect = (
-    select(
-        Task.id,
-        Organization.slug.label("org_slug"),
-        Dataset.slug.label("dataset_slug"),
-        Task.user_id,
-        User.user_name.label("owner"),
-        Task.tool_id,
-        Task.tool_version,
-        Task.path,
-        Task.params,
-        Task.tags,
-        Task.client_metadata.label("client_metadata"),
-        Task.unique_id,
-        Task.callback_url,
-        _CALLBACK_COMPLETED.label("callback_completed"),
-        Task.restart_of,
-        Task.state,
-        Task.waits_for,
-        Task.history,
-        Task.created_at,
-        Task.due_at,
-        Task.started_at,
-        Task.finished_at,
-        Task.attempt,
-        Task.percent,
-        Task.phase,
-        Task.log_next,
-        _LOG_TAIL.label("log_tail"),
-        Task.error_code,
-        Task.error_message,
-        Task.error_retryable,
-        Task.result,
-        _INPUTS.label("inputs"),
-        Task.outputs,
-        Task.estimated_output_bytes,
-        Task.artifact_bytes,
-        *_ARTIFACT,
-    )
+    select(*COLUMNS)
     .join(Dataset, Dataset.id == Task.dataset_id)
     .join(Organization, Organization.id == Task.org_id)
     .outerjoin(User, User.id == Task.user_id)
-    .outerjoin(Artifact, _UNEXPIRED)
+    .outerjoin(Artifact, UNEXPIRED)
 )
 _FIND = _VIEWS.where(Task.id == bindparam("task_id"), Task.dataset_id == bindparam("dataset_id"))
 
 
-def _view(row: RowMapping) -> TaskRow:
-    columns: dict[str, Any] = {str(name): value for name, value in row.items()}
+def view(values: Sequence[Any]) -> TaskRow:
+    """A task from the values of `COLUMNS`."""
+    columns: dict[str, Any] = dict(zip(_NAMES, values, strict=True))
     made = [columns.pop(column.key) for column in _ARTIFACT]
     columns["state"] = TaskState(columns["state"])
     if columns["waits_for"] is not None:
@@ -216,14 +222,14 @@ def _view(row: RowMapping) -> TaskRow:
 async def find(connection: AsyncConnection, dataset_id: DatasetId, task_id: TaskId) -> TaskRow | None:
     """The dataset's task of that id."""
     named = {"task_id": task_id, "dataset_id": dataset_id}
-    row = (await connection.execute(_FIND, named)).mappings().one_or_none()
-    return None if row is None else _view(row)
+    row = (await connection.execute(_FIND, named)).one_or_none()
+    return None if row is None else view(row)
 
 
 async def find_all(connection: AsyncConnection, task_ids: Sequence[TaskId]) -> list[TaskRow]:
     """The tasks of these ids that there are, whatever their dataset."""
     query = _VIEWS.where(Task.id.in_(task_ids))
-    return [_view(row) for row in (await connection.execute(query)).mappings()]
+    return [view(row) for row in await connection.execute(query)]
 
 
 async def list_newest(
@@ -231,7 +237,7 @@ async def list_newest(
 ) -> list[TaskRow]:
     """The tasks that pass the filter, newest first."""
     query = _VIEWS.where(*_conditions(which)).order_by(Task.id.desc()).offset(skip).limit(take)
-    return [_view(row) for row in (await connection.execute(query)).mappings()]
+    return [view(row) for row in await connection.execute(query)]
 
 
 async def count(connection: AsyncConnection, which: TaskFilter) -> int:
@@ -247,13 +253,17 @@ async def count(connection: AsyncConnection, which: TaskFilter) -> int:
     return (await connection.execute(query.where(*_conditions(which)))).scalar_one()
 
 
+# Said in the words of the index, which only has tasks with tags.
+_TAGGED = Task.tags != literal_column("'{}'")
+
+
 def _conditions(which: TaskFilter) -> list[ColumnElement[bool]]:
     wanted: list[tuple[ColumnElement[bool], object]] = [
         (Task.id.in_(which.ids or ()), which.ids),
         (Task.dataset_id == which.dataset_id, which.dataset_id),
         (Task.user_id == which.owner_id, which.owner_id),
         (_readable_by(which.readable_by), which.readable_by),
-        (Task.tags.contains([which.tag]), which.tag),
+        (and_(Task.tags.contains([which.tag]), _TAGGED), which.tag),
         (Task.tool_id == which.tool_id, which.tool_id),
         (Task.state == which.state, which.state),
         (Task.path == which.path, which.path),

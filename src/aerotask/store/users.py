@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.orm import InstrumentedAttribute
 
 from aerotask.domain.ids import UserId
-from aerotask.store.engine import AnyRow
 from aerotask.store.models import User
 
 
@@ -28,20 +30,26 @@ class UserRow:
     """Who they are for the external provider."""
 
 
-_COLUMNS = (
-    User.id,
-    User.user_name,
-    User.email,
-    User.is_admin,
-    User.is_deactivated,
-    User.token_epoch,
-    User.created_at,
-    User.subject,
-)
+def columns_of(user: type[User]) -> tuple[InstrumentedAttribute[Any], ...]:
+    """What `user_row` makes a user from, of the table under one of its names."""
+    return (
+        user.id,
+        user.user_name,
+        user.email,
+        user.is_admin,
+        user.is_deactivated,
+        user.token_epoch,
+        user.created_at,
+        user.subject,
+    )
 
 
-def _user(row: AnyRow) -> UserRow:
-    return UserRow(*row)
+_COLUMNS = columns_of(User)
+
+
+def user_row(values: Sequence[Any]) -> UserRow:
+    """A user from the values of `columns_of`."""
+    return UserRow(*values)
 
 
 # Built once, since every request asks it: building and adapting a statement costs more than running it.
@@ -51,13 +59,13 @@ _FIND = select(*_COLUMNS).where(User.id == bindparam("user_id"))
 async def find(connection: AsyncConnection, user_id: UserId) -> UserRow | None:
     """The user of that id."""
     row = (await connection.execute(_FIND, {"user_id": user_id})).one_or_none()
-    return None if row is None else _user(row)
+    return None if row is None else user_row(row)
 
 
 async def find_by_name(connection: AsyncConnection, user_name: str) -> UserRow | None:
     """The user of that name."""
     row = (await connection.execute(select(*_COLUMNS).where(User.user_name == user_name))).one_or_none()
-    return None if row is None else _user(row)
+    return None if row is None else user_row(row)
 
 
 async def password_hash(connection: AsyncConnection, user_id: UserId) -> str:
@@ -98,7 +106,7 @@ async def find_by_subject(connection: AsyncConnection, issuer: str, subject: str
     """The user whom the external provider knows as that subject."""
     query = select(*_COLUMNS).where(User.issuer == issuer, User.subject == subject)
     row = (await connection.execute(query)).one_or_none()
-    return None if row is None else _user(row)
+    return None if row is None else user_row(row)
 
 
 async def set_subject(
@@ -119,7 +127,7 @@ async def remove(connection: AsyncConnection, user_id: UserId) -> None:
 
 async def list_all(connection: AsyncConnection) -> list[UserRow]:
     """Every user, by name."""
-    return [_user(row) for row in await connection.execute(select(*_COLUMNS).order_by(User.user_name))]
+    return [user_row(row) for row in await connection.execute(select(*_COLUMNS).order_by(User.user_name))]
 
 
 async def any_exist(connection: AsyncConnection) -> bool:
