@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Update, case, func, update
+from sqlalchemy import BindParameter, ColumnElement, Update, case, func, update
 
 from aerotask.domain.states import ACTIVE, TaskState, sources_of
 from aerotask.store.clock import db_now, iso_now
@@ -19,7 +19,7 @@ NO_LEASE: Mapping[str, Any] = {
 }
 
 
-def move(target: TaskState, *, by: str, reason: str, **values: Any) -> Update:
+def move(target: TaskState, *, by: str | BindParameter[str], reason: str, **values: Any) -> Update:
     """An UPDATE of tasks that may go to `target`, which the caller narrows down to those that should.
 
     Leaving Processing drops the lease; ending sets `finished_at`.
@@ -38,7 +38,7 @@ def move(target: TaskState, *, by: str, reason: str, **values: Any) -> Update:
     )
 
 
-def _event(target: TaskState, by: str, reason: str) -> ColumnElement[Any]:
+def _event(target: TaskState, by: str | BindParameter[str], reason: str) -> ColumnElement[Any]:
     return func.jsonb_build_array(
         func.jsonb_build_object(
             "at", iso_now(), "from", Task.state, "to", target.value, "by", by, "reason", reason
