@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import BindParameter, ColumnElement, Update, case, func, update
@@ -38,6 +39,8 @@ def move(target: TaskState, *, by: str | BindParameter[str], reason: str, **valu
     )
 
 
+# Kept, since building an expression costs more than running it; there are few reasons, and few that move a lot.
+@lru_cache(maxsize=256)
 def _event(target: TaskState, by: str | BindParameter[str], reason: str) -> ColumnElement[Any]:
     return func.jsonb_build_array(
         func.jsonb_build_object(
@@ -46,5 +49,6 @@ def _event(target: TaskState, by: str | BindParameter[str], reason: str) -> Colu
     )
 
 
+@lru_cache
 def _unless_ended() -> ColumnElement[Any]:
     return case((in_states(ACTIVE), db_now()), else_=Task.finished_at)
