@@ -1,12 +1,15 @@
 import asyncio
+from dataclasses import dataclass
+from random import Random
 
-from sqlalchemy import update
+from sqlalchemy import insert, select, update
 from tests.store.conftest import Rows, add_dataset, add_user
 
+from aerotask.domain.ids import DatasetId, OrgId, TaskId, UserId
 from aerotask.store import claims
 from aerotask.store.clock import db_now
 from aerotask.store.engine import Database
-from aerotask.store.models import Task
+from aerotask.store.models import Task, TaskInput
 from aerotask.store.tasks import find
 
 
@@ -133,3 +136,116 @@ async def test_the_history_says_who_claimed_it(rows: Rows) -> None:
         (None, "Created", "tests"),
         ("Created", "Processing", "worker 7"),
     ]
+
+
+async def test_several_are_claimed_at_once_each_counting_for_the_next(database: Database, rows: Rows) -> None:
+    small = await add_dataset(database, await add_user(database, "small"), "small")
+    first, second, third = [await rows.task() for _ in range(3)]
+    of_small = await small.task()
+
+    claimed = await rows.claim_many(3)
+    rest = await rows.claim_many(3)
+
+    assert [task.lease.task_id for task in claimed] == [first, of_small, second]
+    assert [task.lease.task_id for task in rest] == [third]
+
+
+async def test_tasks_claimed_at_once_keep_to_the_running_limit(rows: Rows) -> None:
+    for _ in range(5):
+        await rows.task()
+    assert len(await rows.claim_many(5, running_per_user=3)) == 3
+
+
+async def test_a_locked_task_is_passed_over_for_the_next_of_its_submitter(rows: Rows) -> None:
+    oldest, next_one = await rows.task(), await rows.task()
+    async with rows.db.begin() as busy:
+        await busy.execute(select(Task.id).where(Task.id == oldest).with_for_update())
+        assert (await rows.claimed()).lease.task_id == next_one
+        assert await rows.claim() is None
+    assert (await rows.claimed()).lease.task_id == oldest
+
+
+async def test_all_anonymous_tasks_count_as_one_users(database: Database, rows: Rows) -> None:
+    other = await add_dataset(database, rows.user_id, "other")
+    for dataset in (rows, other, rows):
+        await dataset.task(user_id=None)
+    assert len(await rows.claim_many(3, running_per_user=2)) == 2
+
+
+async def test_the_first_task_of_a_submitter_that_is_not_due_hides_no_other_submitter(
+    database: Database, rows: Rows
+) -> None:
+    later = await rows.task()
+    async with database.begin() as connection:
+        await connection.execute(update(Task).where(Task.id == later).values(due_at=db_now(plus_s=60)))
+    due = await rows.task(user_id=await add_user(database, "other"))
+    assert [task.lease.task_id for task in await rows.claim_many(3)] == [due]
+
+
+async def test_a_claim_reads_no_inputs_and_says_whom_to_call(rows: Rows) -> None:
+    task_id = await rows.task(callback_url="https://hooks.example/")
+    async with rows.db.begin() as connection:
+        columns = {"task_id": task_id, "path": "a.tif", "sha256": "aa", "blob_key": "blob-1"}
+        await connection.execute(insert(TaskInput).values(columns))
+    [task] = await rows.claim_many(1)
+    assert (task.inputs, task.callback_url) == ((), "https://hooks.example/")
+    async with rows.db.read() as connection:
+        task = await claims.with_inputs(connection, task)
+    assert task.inputs == (claims.Input("a.tif", "aa", "blob-1"),)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A task in the order of age."""
+
+    id: TaskId
+    org: OrgId
+    user: UserId | None
+    dataset: DatasetId
+    writes: tuple[str, ...]
+
+
+def by_the_rule(waiting: list[Waiting], running: list[Waiting], *, running_per_user: int) -> Waiting | None:
+    """The plain rule: nobody over the limit, no paths that overlap; the idlest organization, its idlest user, age."""
+
+    def of_org(task: Waiting) -> int:
+        return sum(other.org == task.org for other in running)
+
+    def of_user(task: Waiting) -> int:
+        return sum(other.user == task.user for other in running)
+
+    def clashes(task: Waiting) -> bool:
+        return any(
+            mine == theirs
+            or "" in {mine, theirs}
+            or mine.startswith(f"{theirs}/")
+            or theirs.startswith(f"{mine}/")
+            for other in running
+            if other.dataset == task.dataset
+            for mine in other.writes
+            for theirs in task.writes
+        )
+
+    may = [task for task in waiting if of_user(task) < running_per_user and not clashes(task)]
+    return min(may, key=lambda task: (of_org(task), of_user(task), waiting.index(task)), default=None)
+
+
+async def test_claims_take_what_the_plain_rule_says(database: Database, rows: Rows) -> None:
+    chance = Random(2026)
+    users = [rows.user_id, await add_user(database, "second"), await add_user(database, "third"), None]
+    datasets = [rows, *[await add_dataset(database, rows.user_id, slug) for slug in ("b", "c", "d")]]
+    changed = [(), (), ("",), ("a",), ("a/b",), ("a/bc", "d"), ("ab",)]
+    waiting: list[Waiting] = []
+    for _ in range(60):
+        at = chance.choice(datasets)
+        user, writes = chance.choice(users), chance.choice(changed)
+        task_id = await at.task(user_id=user, writes=writes)
+        waiting.append(Waiting(task_id, at.org_id, user, at.dataset_id, writes))
+
+    running: list[Waiting] = []
+    while (expected := by_the_rule(waiting, running, running_per_user=6)) is not None:
+        assert (await rows.claimed(running_per_user=6)).lease.task_id == expected.id
+        waiting.remove(expected)
+        running.append(expected)
+    assert await rows.claim(running_per_user=6) is None
+    assert len(running) > 15

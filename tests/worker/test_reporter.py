@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from sqlalchemy import event
 from tests.store.conftest import add_dataset, add_user
 from tests.support.world import eventually
 
@@ -66,3 +67,21 @@ async def test_what_was_held_back_arrives_with_its_numbers(database: Database, t
     dropped = 0 if total_bytes == 100_000 else 94
     assert (page.dropped, page.cursor) == (dropped, 100)
     assert page.lines == tuple(f"line {n:03}" for n in range(dropped, 100))
+
+
+async def test_a_run_that_is_over_at_once_writes_nothing_before_its_end(database: Database) -> None:
+    rows = await add_dataset(database, await add_user(database, "owner"), "acme")
+    await rows.task()
+    lease = (await rows.claimed()).lease
+    used: list[object] = []
+    event.listen(database.engine.sync_engine, "checkout", lambda *connection: used.append(connection))
+    talker = reporter(database, lease, total_bytes=1000)
+    running = asyncio.create_task(talker.run(asyncio.Event()))
+    talker.say("Attempt 1.")
+    for _ in range(10):
+        await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+    assert talker.unsent().lines == ("Attempt 1.",)
+    assert used == []

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
-from pathlib import Path
+
+STATUS_BYTES = 16 * 1024
+"""More than the kernel has to say of a process."""
 
 
 def lower(limit: int, wanted: int) -> None:
@@ -24,7 +27,10 @@ def limit_memory(memory_bytes: int) -> None:
 
 
 def _data_bytes() -> int:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmData:"):
-            return int(line.split()[1]) * 1024
-    return 0
+    # Not by `open`, whose machinery would write to, and so copy, hundreds of pages that the fork shares.
+    status = os.open("/proc/self/status", os.O_RDONLY)
+    try:
+        _, _, behind = os.read(status, STATUS_BYTES).partition(b"VmData:")
+    finally:
+        os.close(status)
+    return int(behind.split(maxsplit=1)[0]) * 1024 if behind else 0

@@ -8,7 +8,7 @@ from aerotask.domain.access import Access, Caller, rights_in, rights_on
 from aerotask.domain.errors import Forbidden, NotFound, Unauthenticated
 from aerotask.domain.ids import DatasetId, TaskId, UserId
 from aerotask.services.sessions import Presented, confirmed, user_id_of
-from aerotask.store import arrivals, orgs, users
+from aerotask.store import arrivals, orgs
 from aerotask.store.engine import Database
 from aerotask.store.orgs import DatasetRow, OrgRow
 from aerotask.store.tasks import TaskRow
@@ -92,9 +92,11 @@ class AccessService:
     async def rights_of_user(self, user_id: UserId | None, dataset_id: DatasetId) -> frozenset[Access]:
         """What a task's owner (None: anybody) may do to the dataset now; nothing if either is gone."""
         async with self.db.read() as connection:
-            user = None if user_id is None else await users.find(connection, user_id)
-            row = await orgs.get_dataset(connection, dataset_id, seen_by=user_id)
-        if row is None or (user_id is not None and (user is None or user.is_deactivated)):
+            found = await orgs.get_dataset_and_user(connection, dataset_id, seen_by=user_id)
+        if found is None:
+            return frozenset()
+        row, user = found
+        if user_id is not None and (user is None or user.is_deactivated):
             return frozenset()
         caller = Caller(
             user_id=user_id,

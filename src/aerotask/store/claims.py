@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import Integer, Text, Uuid, bindparam, func, select, text
+from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.domain.ids import DatasetId, LeaseToken, OrgId, TaskId, UserId, new_id
 from aerotask.domain.states import WAITING, TaskState
 from aerotask.store.clock import db_now
+from aerotask.store.engine import AnyRow
 from aerotask.store.leases import Lease
 from aerotask.store.locks import LockSpace, take
 from aerotask.store.models import Task, TaskInput, in_states
@@ -41,84 +44,127 @@ class ClaimedTask:
     writes: tuple[str, ...]
     strikes: int
     log_next: int
-    inputs: tuple[Input, ...]
+    callback_url: str | None
+    inputs: tuple[Input, ...] = ()
+    """Empty until `with_inputs` has read them: there may be a great many."""
 
 
 # Fair first between organizations, then between users, then by age. A user's running limit holds a task
 # back; so does a running task that changes the same paths of the same dataset.
-_NEXT = text("""
-    WITH running AS MATERIALIZED (
-        SELECT org_id, user_id, dataset_id, writes FROM tasks WHERE state = 'Processing'
+#
+# A claim is made under a lock of the whole system, so it must not read all that wait: `waiting` goes from
+# submitter to submitter, a step of `ix_tasks_submitters` each, and `first` takes of each the oldest task that
+# may run. The best of these is locked last; where somebody has it locked at the moment, the next of its
+# submitter takes its place. The clock is the statement's, since of a volatile one the index could make no use.
+_SUBMITTER = "coalesce(user_id, '00000000-0000-0000-0000-000000000000')"
+_WAITING = "state IN ('Created', 'Enqueued', 'Scheduled')"
+_MAY_RUN = f"""
+    {_WAITING} AND (t.org_id, {_SUBMITTER}) = (s.org_id, s.submitter) AND t.due_at <= statement_timestamp()
+    AND (t.writes = '{{}}' OR NOT EXISTS (
+        SELECT 1 FROM running r, unnest(r.writes) mine, unnest(t.writes) theirs
+        WHERE r.dataset_id = t.dataset_id
+          AND (mine IN (theirs, '') OR theirs = ''
+               OR starts_with(mine, theirs || '/') OR starts_with(theirs, mine || '/'))))
+    ORDER BY t.due_at, t.id LIMIT 1
+"""  # noqa: S608  constants of ours
+_NEXT = text(f"""
+    WITH RECURSIVE running AS MATERIALIZED (
+        SELECT org_id, {_SUBMITTER} AS submitter, dataset_id, writes FROM tasks WHERE state = 'Processing'
     ), per_org AS (
         SELECT org_id, count(*) AS n FROM running GROUP BY org_id
     ), per_user AS (
-        SELECT user_id, count(*) AS n FROM running GROUP BY user_id
+        SELECT submitter, count(*) AS n FROM running GROUP BY submitter
+    ), waiting AS (
+        (SELECT org_id, {_SUBMITTER} AS submitter, due_at FROM tasks WHERE {_WAITING}
+         ORDER BY org_id, {_SUBMITTER}, due_at, id LIMIT 1)
+        UNION ALL
+        SELECT further.* FROM waiting w CROSS JOIN LATERAL (
+            SELECT org_id, {_SUBMITTER}, due_at FROM tasks
+            WHERE {_WAITING} AND (org_id, {_SUBMITTER}) > (w.org_id, w.submitter)
+            ORDER BY org_id, {_SUBMITTER}, due_at, id LIMIT 1) further
+    ), first AS MATERIALIZED (
+        SELECT s.org_id, s.submitter FROM waiting s
+        LEFT JOIN per_org o ON o.org_id = s.org_id
+        LEFT JOIN per_user u ON u.submitter = s.submitter
+        CROSS JOIN LATERAL (SELECT t.due_at, t.id FROM tasks t WHERE {_MAY_RUN}) oldest
+        WHERE s.due_at <= statement_timestamp() AND coalesce(u.n, 0) < :per_user
+        ORDER BY coalesce(o.n, 0), coalesce(u.n, 0), oldest.due_at, oldest.id
     )
-    SELECT t.id FROM tasks t
-    LEFT JOIN per_org o ON o.org_id = t.org_id
-    LEFT JOIN per_user u ON u.user_id IS NOT DISTINCT FROM t.user_id
-    WHERE t.state IN ('Created', 'Enqueued', 'Scheduled') AND t.due_at <= clock_timestamp()
-      AND coalesce(u.n, 0) < :per_user
-      AND (t.writes = '{}' OR NOT EXISTS (
-          SELECT 1 FROM running r, unnest(r.writes) mine, unnest(t.writes) theirs
-          WHERE r.dataset_id = t.dataset_id
-            AND (mine IN (theirs, '') OR theirs = ''
-                 OR starts_with(mine, theirs || '/') OR starts_with(theirs, mine || '/'))))
-    ORDER BY coalesce(o.n, 0), coalesce(u.n, 0), t.due_at, t.id
+    SELECT taken.id FROM first s
+    CROSS JOIN LATERAL (SELECT t.id FROM tasks t WHERE {_MAY_RUN} FOR UPDATE OF t SKIP LOCKED) taken
     LIMIT 1
-    FOR UPDATE OF t SKIP LOCKED
-""")
+""")  # noqa: S608  as above
+
+# Built once: building a statement costs more than running it.
+_CLAIM = (
+    move(
+        TaskState.PROCESSING,
+        by=bindparam("by", type_=Text),
+        reason="claimed",
+        attempt=Task.attempt + 1,
+        lease_token=bindparam("token", type_=Uuid),
+        lease_until=func.clock_timestamp() + bindparam("ttl", type_=INTERVAL),
+        renewed_at=db_now(),
+        worker_no=bindparam("worker", type_=Integer),
+        started_at=db_now(),
+        percent=0,
+        phase=None,
+        error_code=None,
+        error_message=None,
+        error_retryable=None,
+    )
+    .where(
+        Task.id == _NEXT.bindparams(bindparam("per_user", type_=Integer)).columns(id=Uuid).scalar_subquery()
+    )
+    .returning(
+        Task.id,
+        Task.lease_token,
+        Task.attempt,
+        Task.org_id,
+        Task.dataset_id,
+        Task.user_id,
+        Task.tool_id,
+        Task.tool_version,
+        Task.params,
+        Task.memory_bytes,
+        Task.writes,
+        Task.strikes,
+        Task.log_next,
+        Task.callback_url,
+    )
+)
+
+
+_ANY_DUE = select(Task.id).where(in_states(WAITING), Task.due_at <= db_now()).limit(1)
 
 
 async def any_due(connection: AsyncConnection) -> bool:
     """Whether a task waits whose time has come; a cheap look before a claim."""
-    query = select(Task.id).where(in_states(WAITING), Task.due_at <= db_now()).limit(1)
-    return (await connection.execute(query)).first() is not None
+    return (await connection.execute(_ANY_DUE)).first() is not None
 
 
 async def claim_next(
-    connection: AsyncConnection, *, worker_no: int, ttl_s: float, running_per_user: int
-) -> ClaimedTask | None:
-    """Take the next task that may run, one claim at a time in the whole system; None if there is none."""
+    connection: AsyncConnection, *, worker_no: int, ttl_s: float, running_per_user: int, at_most: int
+) -> list[ClaimedTask]:
+    """Take the next tasks that may run, one claimer at a time in the whole system; none if there are none."""
     await take(connection, LockSpace.CLAIM)
-    found = (await connection.execute(_NEXT, {"per_user": running_per_user})).scalar_one_or_none()
-    if found is None:
-        return None
-    statement = (
-        move(
-            TaskState.PROCESSING,
-            by=f"worker {worker_no}",
-            reason="claimed",
-            attempt=Task.attempt + 1,
-            lease_token=new_id(),
-            lease_until=db_now(plus_s=ttl_s),
-            renewed_at=db_now(),
-            worker_no=worker_no,
-            started_at=db_now(),
-            percent=0,
-            phase=None,
-            error_code=None,
-            error_message=None,
-            error_retryable=None,
-        )
-        .where(Task.id == found)
-        .returning(
-            Task.id,
-            Task.lease_token,
-            Task.attempt,
-            Task.org_id,
-            Task.dataset_id,
-            Task.user_id,
-            Task.tool_id,
-            Task.tool_version,
-            Task.params,
-            Task.memory_bytes,
-            Task.writes,
-            Task.strikes,
-            Task.log_next,
-        )
-    )
-    row = (await connection.execute(statement)).one()
+    named = {
+        "by": f"worker {worker_no}",
+        "worker": worker_no,
+        "ttl": timedelta(seconds=ttl_s),
+        "per_user": running_per_user,
+    }
+    claimed: list[ClaimedTask] = []
+    while len(claimed) < at_most:
+        # One by one: each that is taken counts when the next is chosen.
+        row = (await connection.execute(_CLAIM, {**named, "token": new_id()})).one_or_none()
+        if row is None:
+            break
+        claimed.append(_claimed(row))
+    return claimed
+
+
+def _claimed(row: AnyRow) -> ClaimedTask:
     return ClaimedTask(
         lease=Lease(TaskId(row.id), LeaseToken(row.lease_token), row.attempt),
         org_id=OrgId(row.org_id),
@@ -131,14 +177,18 @@ async def claim_next(
         writes=tuple(row.writes),
         strikes=row.strikes,
         log_next=row.log_next,
-        inputs=await _inputs(connection, TaskId(row.id)),
+        callback_url=row.callback_url,
     )
 
 
-async def _inputs(connection: AsyncConnection, task_id: TaskId) -> tuple[Input, ...]:
-    rows = await connection.execute(
-        select(TaskInput.path, TaskInput.sha256, TaskInput.blob_key)
-        .where(TaskInput.task_id == task_id)
-        .order_by(TaskInput.path)
-    )
-    return tuple(Input(*row) for row in rows)
+_INPUTS = (
+    select(TaskInput.path, TaskInput.sha256, TaskInput.blob_key)
+    .where(TaskInput.task_id == bindparam("task"))
+    .order_by(TaskInput.path)
+)
+
+
+async def with_inputs(connection: AsyncConnection, task: ClaimedTask) -> ClaimedTask:
+    """The task together with the files that it reads."""
+    rows = await connection.execute(_INPUTS, {"task": task.lease.task_id})
+    return replace(task, inputs=tuple(Input(*row) for row in rows))

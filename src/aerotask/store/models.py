@@ -278,6 +278,15 @@ class Task(Model):
         Index("ix_tasks_tags", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
         Index("ix_tasks_dedup", "dataset_id", "dedup_key"),
         Index("ix_tasks_waiting", "due_at", postgresql_where=in_states(WAITING)),
+        # Whose tasks wait, and since when: the claim goes from submitter to submitter.
+        Index(
+            "ix_tasks_submitters",
+            "org_id",
+            text("coalesce(user_id, '00000000-0000-0000-0000-000000000000'::uuid)"),
+            "due_at",
+            "id",
+            postgresql_where=in_states(WAITING),
+        ),
         Index("ix_tasks_active", "org_id", "user_id", postgresql_where=in_states(ACTIVE)),
         Index("ix_tasks_running", "worker_no", postgresql_where=text("state = 'Processing'")),
         Index(

@@ -225,6 +225,9 @@ _DATASETS: AnySelect = (
 )
 _FIND_DATASET = _DATASETS.where(Organization.slug == bindparam("org_slug"), Dataset.slug == bindparam("slug"))
 _GET_DATASET = _DATASETS.where(Dataset.id == bindparam("dataset_id"))
+_GET_DATASET_AND_USER = _GET_DATASET.outerjoin(User, User.id == bindparam("seen_by")).add_columns(
+    User.user_name, User.is_admin, User.is_deactivated
+)
 _LIST_DATASETS = _DATASETS.where(Dataset.org_id == bindparam("org_id")).order_by(Dataset.slug)
 
 
@@ -260,6 +263,27 @@ async def get_dataset(
     named = {"seen_by": seen_by, "dataset_id": dataset_id}
     row = (await connection.execute(_GET_DATASET, named)).one_or_none()
     return None if row is None else dataset_row(row)
+
+
+@dataclass(frozen=True, slots=True)
+class SeenBy:
+    """A user who sees a dataset."""
+
+    user_name: str
+    is_admin: bool
+    is_deactivated: bool
+
+
+async def get_dataset_and_user(
+    connection: AsyncConnection, dataset_id: DatasetId, *, seen_by: UserId | None
+) -> tuple[DatasetRow, SeenBy | None] | None:
+    """The dataset of that id, and who sees it as that user is now; None for the user if there is none."""
+    named = {"seen_by": seen_by, "dataset_id": dataset_id}
+    row = (await connection.execute(_GET_DATASET_AND_USER, named)).one_or_none()
+    if row is None:
+        return None
+    known = row.user_name is not None
+    return _dataset(row), SeenBy(row.user_name, row.is_admin, row.is_deactivated) if known else None
 
 
 async def list_datasets(

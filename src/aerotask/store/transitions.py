@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Update, case, func, update
+from sqlalchemy import BindParameter, ColumnElement, Update, case, func, update
 
 from aerotask.domain.states import ACTIVE, TaskState, sources_of
 from aerotask.store.clock import db_now, iso_now
@@ -19,7 +20,7 @@ NO_LEASE: Mapping[str, Any] = {
 }
 
 
-def move(target: TaskState, *, by: str, reason: str, **values: Any) -> Update:
+def move(target: TaskState, *, by: str | BindParameter[str], reason: str, **values: Any) -> Update:
     """An UPDATE of tasks that may go to `target`, which the caller narrows down to those that should.
 
     Leaving Processing drops the lease; ending sets `finished_at`.
@@ -38,7 +39,9 @@ def move(target: TaskState, *, by: str, reason: str, **values: Any) -> Update:
     )
 
 
-def _event(target: TaskState, by: str, reason: str) -> ColumnElement[Any]:
+# Kept, since building an expression costs more than running it; there are few reasons, and few that move a lot.
+@lru_cache(maxsize=256)
+def _event(target: TaskState, by: str | BindParameter[str], reason: str) -> ColumnElement[Any]:
     return func.jsonb_build_array(
         func.jsonb_build_object(
             "at", iso_now(), "from", Task.state, "to", target.value, "by", by, "reason", reason
@@ -46,5 +49,6 @@ def _event(target: TaskState, by: str, reason: str) -> ColumnElement[Any]:
     )
 
 
+@lru_cache
 def _unless_ended() -> ColumnElement[Any]:
     return case((in_states(ACTIVE), db_now()), else_=Task.finished_at)

@@ -81,7 +81,7 @@ async def apply_success(  # noqa: PLR0913  one outcome, in parts
 async def _apply(connection: AsyncConnection, dataset_id: DatasetId, step: _Puts | Removal) -> None:
     if isinstance(step, Removal):
         await remove_content(connection, dataset_id, step.at)
-    else:
+    elif step.contents or step.folders:
         await put_contents(connection, dataset_id, step.contents, folders=step.folders)
 
 

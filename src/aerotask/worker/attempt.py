@@ -27,7 +27,7 @@ from aerotask.services.snapshots import take_snapshot
 from aerotask.services.storage import UNLIMITED, within_limits
 from aerotask.services.workfolders import work_folder
 from aerotask.store import derivatives, expiry, leases
-from aerotask.store.claims import ClaimedTask
+from aerotask.store.claims import ClaimedTask, with_inputs
 from aerotask.store.leases import Failure, LeaseLost
 from aerotask.store.outages import is_outage, outlast
 from aerotask.worker.apply import apply_success
@@ -129,8 +129,9 @@ class Attempt:
     async def _verdict(self, reporter: Reporter) -> Verdict:
         reporter.say(f"Attempt {self.task.lease.attempt} of {self.task.tool_id}.")
         try:
-            await self._check_access()
-            job = await self._prepare()
+            tool, params = self._tool()
+            await self._check_access(tool, params)
+            job = await self._prepare(tool, params)
             ended = await supervise(
                 self.means.spawner,
                 job,
@@ -149,13 +150,12 @@ class Attempt:
                 raise
             return _storage_failure(error)
 
-    async def _check_access(self) -> None:
+    async def _check_access(self, tool: Tool[Any], params: ToolParams) -> None:
         """Ask again what was asked at submit.
 
         Raises:
             TaskFailed: the owner has lost the right since (`access-revoked`).
         """
-        tool, params = self._tool()
         needed = tool.needed_access(params)
         rights = await outlast(
             lambda: self.means.access.rights_of_user(self.task.user_id, self.task.dataset_id),
@@ -177,8 +177,7 @@ class Attempt:
                 code="invalid-params",
             ) from error
 
-    async def _snapshot(self) -> Snapshot:
-        tool, params = self._tool()
+    async def _snapshot(self, tool: Tool[Any], params: ToolParams) -> Snapshot:
         named = tool.snapshot_of(params)
         if not named:
             return Snapshot("")
@@ -189,12 +188,14 @@ class Attempt:
             give_up_after_s=OUTAGE_S,
         )
 
-    async def _prepare(self) -> ToolJob:
+    async def _prepare(self, tool: Tool[Any], params: ToolParams) -> ToolJob:
         out = self.folder / "out"
         await asyncio.to_thread(out.mkdir, mode=0o700, parents=True, exist_ok=True)
+        self.task = await outlast(self._with_inputs, give_up_after_s=OUTAGE_S)
         lent = {item.path: self.folder / "in" / item.path for item in self.task.inputs}
-        await self.means.blobs.lend_all([(item.blob_key, lent[item.path]) for item in self.task.inputs])
-        snapshot = await self._snapshot()
+        if lent:
+            await self.means.blobs.lend_all([(item.blob_key, lent[item.path]) for item in self.task.inputs])
+        snapshot = await self._snapshot(tool, params)
         return ToolJob(
             tool_id=self.task.tool_id,
             tool_version=self.task.tool_version,
@@ -207,12 +208,15 @@ class Attempt:
             limits=asdict(self.means.limits.tools),
             slug=snapshot.slug,
             snapshot=None if snapshot.file is None else str(snapshot.file),
-            derived=await self._derived(),
+            derived=await self._derived(tool),
         )
 
-    async def _derived(self) -> tuple[tuple[str, str, str], ...]:
+    async def _with_inputs(self) -> ClaimedTask:
+        async with self.means.db.read() as connection:
+            return await with_inputs(connection, self.task)
+
+    async def _derived(self, tool: Tool[Any]) -> tuple[tuple[str, str, str], ...]:
         """Which derivatives the inputs have by now: another task may have made them since the submit."""
-        tool = self.means.registry.get(self.task.tool_id, self.task.tool_version)
         if not tool.sees_derivatives:
             return ()
         async with self.means.db.read() as connection:
@@ -319,7 +323,7 @@ class Attempt:
                     delay_s=verdict.delay_s,
                     strike=verdict.strike,
                 )
-            if not isinstance(verdict, Again):
+            if self.task.callback_url is not None and not isinstance(verdict, Again):
                 await owe(connection, [lease.task_id])
 
     async def _forget(self, verdict: Verdict) -> None:

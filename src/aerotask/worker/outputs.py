@@ -105,8 +105,9 @@ async def store_outputs(
         OSError: the storage can't take it.
     """
     own = _OwnFiles(workdir)
-    edits = await asyncio.to_thread(lambda: [_edit(edit, may_write, own) for edit in declared["edits"]])
-    stored = iter(await blobs.adopt_all([edit.file for edit in edits if isinstance(edit, _Put)]))
+    edits = await _edits(declared["edits"], may_write, own)
+    puts = [edit.file for edit in edits if isinstance(edit, _Put)]
+    stored = iter(await blobs.adopt_all(puts) if puts else [])
     for made in declared["derivatives"]:
         _refuse_unplanned(str(made["of"]), may_write)
     return StoredChanges(
@@ -146,6 +147,14 @@ def _hash(declared: Any) -> str | None:
     if not _SHA256.fullmatch(str(declared)):
         raise TaskFailed("The tool declared a hash that is none.", code="bad-output")
     return str(declared)
+
+
+async def _edits(
+    declared: Sequence[Mapping[str, Any]], may_write: Sequence[str], own: _OwnFiles
+) -> list[_Put | NewFolder | Removal]:
+    if not declared:
+        return []
+    return await asyncio.to_thread(lambda: [_edit(edit, may_write, own) for edit in declared])
 
 
 def _edit(

@@ -16,6 +16,9 @@ from aerotask.store.logs import LogLimits, size_of
 from aerotask.store.outages import is_outage
 from aerotask.worker.protocol import Event
 
+GATHER_S = 0.3
+"""The first news wait for so long: a run that is over by then is told of with its end, in one transaction."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -65,6 +68,8 @@ class Reporter:
 
     async def run(self, lost: asyncio.Event) -> None:
         """Write news until cancelled; sets `lost` and returns when the lease is no longer ours."""
+        await self._news.wait()
+        await asyncio.sleep(GATHER_S)
         while True:
             await self._news.wait()
             self._news.clear()

@@ -75,15 +75,17 @@ class Slots:
     async def fill(self) -> None:
         """Claim and start tasks whenever a slot is free, until stopped; then wait for them, or hand over."""
         while not self._stopping.is_set():
+            # What woke us, a hint or a slot that is free again, tells that there may be a task; a poll tells
+            # nothing, so it looks before it claims.
+            woken = self._wake.is_set()
             self._wake.clear()
-            claimed = await self._claim() if len(self._running) < self.limits.slots else None
-            if claimed is None:
-                # Not `wait_for`, which in Python 3.11 loses a cancellation that meets the event.
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self.limits.poll_s):
-                        await self._wake.wait()
-            else:
+            free = self.limits.slots - len(self._running)
+            for claimed in await self._claim(free, look_first=not woken) if free else ():
                 self._start(claimed)
+            # Not `wait_for`, which in Python 3.11 loses a cancellation that meets the event.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.limits.poll_s):
+                    await self._wake.wait()
         await self._empty()
 
     async def beat(self) -> None:
@@ -110,22 +112,24 @@ class Slots:
             await self._tolerating_outages("turns", self.sweep.turns())
             await asyncio.sleep(self.limits.poll_s)
 
-    async def _claim(self) -> ClaimedTask | None:
-        return await self._tolerating_outages("claim", self._claim_next())
+    async def _claim(self, free: int, *, look_first: bool) -> list[ClaimedTask]:
+        return await self._tolerating_outages("claim", self._claim_next(free, look_first=look_first)) or []
 
-    async def _claim_next(self) -> ClaimedTask | None:
+    async def _claim_next(self, free: int, *, look_first: bool) -> list[ClaimedTask]:
         db = self.means.db
-        async with db.read() as connection:
-            if not await claims.any_due(connection):
-                return None
+        if look_first:
+            async with db.read() as connection:
+                if not await claims.any_due(connection):
+                    return []
         async with db.begin() as connection:
             claimed = await claims.claim_next(
                 connection,
                 worker_no=self.means.worker_no,
                 ttl_s=self.limits.lease_ttl_s,
                 running_per_user=self.limits.running_per_user,
+                at_most=free,
             )
-        if claimed is not None:
+        for _ in claimed:
             failpoint("task-claimed")
         return claimed
 
