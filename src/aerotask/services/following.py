@@ -13,9 +13,9 @@ import structlog
 
 from aerotask.contract.status import TaskAnswer, task_answer
 from aerotask.contract.tags import status_tag
-from aerotask.domain.access import Caller
 from aerotask.domain.errors import Forbidden, NotFound, Unauthenticated
 from aerotask.domain.ids import TaskId
+from aerotask.services.access import Ask
 from aerotask.services.changes import TaskChanges, Watch
 from aerotask.services.tasks import TaskService
 from aerotask.store import logs
@@ -39,7 +39,7 @@ _log = structlog.get_logger(__name__)
 class Follower:
     """Who follows which task; `ask` finds out anew who they are, since rights may go while they wait."""
 
-    ask: Callable[[], Awaitable[Caller]]
+    ask: Ask
     org_slug: str
     slug: str
     task_id: TaskId
