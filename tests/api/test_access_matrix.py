@@ -14,11 +14,12 @@ from uuid import uuid4
 
 import httpx
 from tests.store.conftest import Rows
+from tests.support.callers import permit
 from tests.support.served import Served, served
 from tests.support.world import PASSWORD
 
 from aerotask.config import Settings
-from aerotask.domain.access import Access, Membership, Visibility
+from aerotask.domain.access import Access, Caller, Membership, Visibility
 from aerotask.domain.ids import DatasetId, OrgId, UserId, new_id
 from aerotask.store import api_keys, orgs, submits, users
 
@@ -240,7 +241,8 @@ class Matrix:
             )
             await orgs.set_member(connection, org_id, member, Membership.READ_ONLY)
             await submits.add(connection, task, by="tests")
-        await platform.entries.put(dataset_id, "a.txt", _content())
+        system = Caller(self.ids["administrator"], "admin", is_admin=True)
+        await platform.entries.put(permit(platform.access, system, dataset_id), "a.txt", _content())
         names = {
             "orgSlug": slug,
             "dsSlug": slug,

@@ -36,7 +36,7 @@ def request(pieces: list[bytes], kind: str = "multipart/form-data; boundary=XX")
 async def read(pieces: list[bytes]) -> list[tuple[str, bool, bytes]]:
     return [
         (part.name, part.is_file, b"".join([piece async for piece in part.body]))
-        async for part in FormReader(request(pieces)).parts()
+        async for part in FormReader(request(pieces), "file").parts()
     ]
 
 
@@ -68,13 +68,13 @@ async def test_what_is_no_form_at_all_is_refused() -> None:
 @pytest.mark.parametrize("kind", ["application/json", "multipart/form-data", ""])
 def test_another_content_type_is_refused(kind: str) -> None:
     with pytest.raises(InvalidInput):
-        FormReader(request([FORM], kind))
+        FormReader(request([FORM], kind), "file")
 
 
 @pytest.mark.parametrize("content", [b"x" * 10_000, b"\xff\xfe"])
 async def test_a_field_is_short_and_utf_8(content: bytes) -> None:
     body = b'--XX\r\nContent-Disposition: form-data; name="path"\r\n\r\n' + content + b"\r\n--XX--\r\n"
-    part = await anext(FormReader(request([body])).parts())
+    part = await anext(FormReader(request([body]), "file").parts())
     with pytest.raises(InvalidInput):
         await field_text(part)
 
@@ -99,7 +99,7 @@ async def test_a_part_is_not_held_in_memory() -> None:
         "headers": [(b"content-type", b"multipart/form-data; boundary=XX")],
     }
     taken = 0
-    async for part in FormReader(Request(scope, receive)).parts():
+    async for part in FormReader(Request(scope, receive), "file").parts():
         async for piece in part.body:
             taken += len(piece)
             assert asked * 65536 - taken <= 3 * 65536

@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, text
 from tests.store.conftest import Rows, add_dataset, add_user
+from tests.support.callers import permit
 
 from aerotask.domain.access import Access, Caller, Membership, Visibility
 from aerotask.domain.errors import Conflict, Forbidden, InvalidInput, NotFound
 from aerotask.services import removal
+from aerotask.services.access import Permit
 from aerotask.services.organizations import OrganizationService
+from aerotask.services.storage import UNBOUNDED
 from aerotask.store import leases, orgs, users
 from aerotask.store.leases import LeaseLost, Report
 from aerotask.store.logs import LogLimits
@@ -41,11 +44,15 @@ class Estate:
     def owner(self) -> Caller:
         return Caller(self.rows.user_id, "owner")
 
+    @property
+    def permit(self) -> Permit:
+        return permit(self.platform.access, self.owner, self.rows.dataset_id)
+
     async def put(self, path: str) -> None:
         async def content() -> AsyncIterator[bytes]:
             yield path.encode()
 
-        await self.platform.entries.put(self.rows.dataset_id, path, content())
+        await self.platform.entries.put(self.permit, path, content())
 
     async def counts(self) -> dict[str, int]:
         async with self.rows.db.read() as connection:
@@ -110,7 +117,7 @@ async def test_the_sweep_removes_every_row_and_in_time_every_blob(estate: Estate
         await estate.put(f"a/{number}.txt")
     await estate.rows.task()
     task = await estate.rows.claimed()
-    blob = await estate.platform.entries.receive(_bytes(b"made"))
+    blob = await estate.platform.entries.receive(_bytes(b"made"), UNBOUNDED)
     async with estate.rows.db.begin() as connection:
         await leases.succeed(
             connection,
@@ -219,7 +226,7 @@ async def test_an_upload_that_ends_after_its_dataset_was_deleted_finds_nothing_a
         yield b"second half"
 
     with pytest.raises(NotFound):
-        await estate.platform.entries.put(estate.rows.dataset_id, "a.txt", deleting())
+        await estate.platform.entries.put(estate.permit, "a.txt", deleting())
     assert estate.blobs() == []
 
 

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from tests.store.conftest import Rows, add_dataset, add_user
+from tests.support.callers import always, permit
 
 from aerotask.config import Settings
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import LimitReached
+from aerotask.services.access import Permit
 from aerotask.services.storage import StorageLimits, within_limits
 from aerotask.store import entries, orgs, usage
 from aerotask.store.entries import Content
@@ -37,9 +39,13 @@ class Store:
     def owner(self) -> Caller:
         return Caller(self.rows.user_id, "owner")
 
+    @property
+    def permit(self) -> Permit:
+        return permit(self.platform.access, self.owner, self.rows.dataset_id)
+
     async def put(self, path: str, size_bytes: int, *, announced_bytes: int = 0) -> None:
         await self.platform.entries.put(
-            self.rows.dataset_id, path, content(size_bytes), announced_bytes=announced_bytes
+            self.permit, path, content(size_bytes), announced_bytes=announced_bytes
         )
 
     async def announce(self, path: str, size_bytes: int) -> Any:
@@ -103,7 +109,7 @@ async def test_what_is_announced_as_too_much_is_refused_before_it_comes(store: S
         yield read[0]
 
     with pytest.raises(LimitReached):
-        await store.platform.entries.put(store.rows.dataset_id, "b", body(), announced_bytes=401)
+        await store.platform.entries.put(store.permit, "b", body(), announced_bytes=401)
     assert read == []
 
 
@@ -146,7 +152,7 @@ async def test_an_announced_upload_counts_until_it_is_given_up(store: Store) -> 
 async def test_a_complete_upload_counts_once(store: Store) -> None:
     progress = await store.announce("a", 1000)
     await store.platform.uploads.append(
-        store.owner,
+        always(store.owner),
         "acme",
         "acme",
         progress.row.id,
@@ -188,7 +194,9 @@ async def test_a_users_limit_counts_all_organizations_that_they_own(settings: Se
         other = await add_dataset(platform.db, await add_user(platform.db, "other"), "other")
 
         async def put(rows: Rows, path: str) -> None:
-            await platform.entries.put(rows.dataset_id, path, content(90))
+            await platform.entries.put(
+                permit(platform.access, Caller(rows.user_id, ""), rows.dataset_id), path, content(90)
+            )
 
         steps = [put(rows, str(number)) for number in range(10) for rows in (one, two)]
         assert await outcomes(*steps) == {"NoneType": 11, "refused": 9}

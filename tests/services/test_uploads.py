@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, update
 from tests.store.conftest import Rows, add_dataset, add_user
+from tests.support.callers import always
 
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import Conflict, LimitReached, NotFound
@@ -52,7 +53,7 @@ class Harbour:
 
     async def send(self, upload_id: UploadId, offset: int, *content: bytes) -> Progress:
         return await self.uploads.append(
-            self.owner,
+            always(self.owner),
             "acme",
             "acme",
             upload_id,
@@ -109,7 +110,7 @@ async def test_a_long_part_keeps_its_upload_from_expiring(harbour: Harbour) -> N
             yield piece
 
     await restless.append(
-        harbour.owner, "acme", "acme", upload_id, offset=0, content=slowly(), announced_bytes=3
+        always(harbour.owner), "acme", "acme", upload_id, offset=0, content=slowly(), announced_bytes=3
     )
     assert len(set(seen)) == 3
 
@@ -188,7 +189,7 @@ async def test_a_dataset_that_is_deleted_while_the_bytes_come_takes_nothing(harb
 
     with pytest.raises(NotFound):
         await harbour.uploads.append(
-            harbour.owner, "acme", "acme", upload_id, offset=0, content=deleting(), announced_bytes=4
+            always(harbour.owner), "acme", "acme", upload_id, offset=0, content=deleting(), announced_bytes=4
         )
     assert await harbour.hashes() == {}
     assert await harbour.platform.sweep.deleted() == 1

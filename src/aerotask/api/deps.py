@@ -11,9 +11,10 @@ from fastapi import Depends, Path, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from aerotask.api.state import platform_of
-from aerotask.domain.access import ANONYMOUS, Caller
+from aerotask.domain.access import ANONYMOUS, Access, Caller
 from aerotask.domain.errors import Forbidden
 from aerotask.domain.ids import TaskId, UserId
+from aerotask.services.access import Ask, Permit
 from aerotask.services.following import Follower
 from aerotask.services.sessions import Presented
 from aerotask.wiring import Platform
@@ -97,6 +98,8 @@ class Place:
 
     platform: Platform
     caller: Caller
+    ask: Ask
+    """Finds out anew who asks, since a body may take hours."""
     org: str
     slug: str
 
@@ -105,9 +108,24 @@ class Place:
         """The dataset's own address."""
         return f"/orgs/{self.org}/ds/{self.slug}"
 
+    async def permit(self, to: Access) -> Permit:
+        """The caller's right to do that to the dataset; asked for before a body is read."""
+        dataset = await self.platform.access.dataset(self.caller, self.org, self.slug, to=to)
+        return Permit(self.platform.access, self.ask, dataset.row.id, to)
 
-async def _place(platform: PlatformDep, caller: CallerDep, org: OrgSlug, slug: DsSlug) -> Place:
-    return Place(platform, caller, org, slug)
+
+async def _place(
+    request: Request,
+    platform: PlatformDep,
+    caller: CallerDep,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
+    org: OrgSlug,
+    slug: DsSlug,
+) -> Place:
+    async def ask() -> Caller:
+        return await platform.callers.confirm(await _presented(request, credentials))
+
+    return Place(platform, caller, ask, org, slug)
 
 
 PlaceDep = Annotated[Place, Depends(_place)]

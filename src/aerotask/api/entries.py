@@ -19,9 +19,10 @@ from aerotask.blobs.port import Blob
 from aerotask.domain import paths
 from aerotask.domain.access import Access
 from aerotask.domain.errors import InvalidInput
-from aerotask.domain.ids import DatasetId
 from aerotask.media.types import media_type_by_name
+from aerotask.services.access import Permit
 from aerotask.services.entries import EntryService
+from aerotask.services.storage import Room
 from aerotask.store.entries import EntryRow
 
 router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}", tags=["objects"])
@@ -94,8 +95,8 @@ async def json_array(batches: AsyncIterator[list[EntryRow]]) -> AsyncIterator[by
 )
 async def put_form(at: PlaceDep, request: Request, response: Response) -> EntryAnswer:
     """Upload a file as a form; without `file`, make a folder."""
-    dataset_id = await at.platform.entries.dataset_for(at.caller, at.org, at.slug, to=Access.WRITE)
-    row = await _take_form(at.platform.entries, dataset_id, FormReader(request))
+    permit = await at.permit(Access.WRITE)
+    row = await _take_form(at.platform.entries, permit, FormReader(request, payload="file"))
     return created(at, row, response)
 
 
@@ -107,9 +108,9 @@ async def put_form(at: PlaceDep, request: Request, response: Response) -> EntryA
 )
 async def put_raw(at: PlaceDep, path: EntryPathParam, request: Request, response: Response) -> EntryAnswer:
     """Upload a file as the raw body, for programs and `curl -T`."""
-    dataset_id = await at.platform.entries.dataset_for(at.caller, at.org, at.slug, to=Access.WRITE)
+    permit = await at.permit(Access.WRITE)
     announced = int(request.headers.get("content-length", "0"))
-    row = await at.platform.entries.put(dataset_id, path, request.stream(), announced_bytes=announced)
+    row = await at.platform.entries.put(permit, path, request.stream(), announced_bytes=announced)
     return created(at, row, response)
 
 
@@ -133,7 +134,7 @@ async def delete_object(at: PlaceDep, path: EntryPathParam) -> RemovedAnswer:
     return RemovedAnswer(removed=await at.platform.entries.remove(at.caller, at.org, at.slug, path))
 
 
-async def _take_form(entries: EntryService, dataset_id: DatasetId, form: FormReader) -> EntryRow:
+async def _take_form(entries: EntryService, permit: Permit, form: FormReader) -> EntryRow:
     """Read the form whole, whichever of its fields comes first."""
     path: str | None = None
     blob: Blob | None = None
@@ -142,7 +143,7 @@ async def _take_form(entries: EntryService, dataset_id: DatasetId, form: FormRea
             if part.name == "path":
                 path = await field_text(part)
             elif part.name == "file" and blob is None:
-                blob = await entries.receive(part.body)
+                blob = await entries.receive(part.body, await _room(entries, permit, path))
             else:
                 await _skip(part.body)
     except BaseException:
@@ -154,8 +155,15 @@ async def _take_form(entries: EntryService, dataset_id: DatasetId, form: FormRea
             await entries.blobs.remove(blob.key)
         raise InvalidInput("The form has no field 'path'.", code="invalid-form")
     if blob is None:
-        return await entries.make_folder(dataset_id, path)
-    return await entries.name(dataset_id, path, blob)
+        return await entries.make_folder(permit, path)
+    return await entries.name(permit, path, blob)
+
+
+async def _room(entries: EntryService, permit: Permit, path: str | None) -> Room:
+    """How much may come, where the path is known by then and where it isn't."""
+    if path is None:
+        return await entries.room_anywhere(permit.dataset_id)
+    return await entries.refuse_early(permit.dataset_id, paths.entry_path(path), announced_bytes=0)
 
 
 async def _skip(body: AsyncIterator[bytes]) -> None:

@@ -10,9 +10,11 @@ from fastapi import Request
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from aerotask.domain.errors import InvalidInput
+from aerotask.domain.errors import InvalidInput, TooLarge
 
 MAX_FIELD_BYTES = 8 * 1024
+# All that a form may hold beside the file that it is about: whatever is skipped must end too.
+MAX_BESIDE_BYTES = 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -39,6 +41,9 @@ class FormReader:
     """The parts of a `multipart/form-data` request (RFC 7578), in order."""
 
     request: Request
+    payload: str
+    """The field whose first part may be as long as whoever reads it allows."""
+    _beside_bytes: int = 0
     _parser: MultipartParser = field(init=False)
     _stream: AsyncIterator[bytes] = field(init=False)
     _tokens: deque[_Head | bytes | _End] = field(default_factory=deque)
@@ -72,15 +77,21 @@ class FormReader:
 
         Raises:
             InvalidInput: the form is malformed or ends too early.
+            TooLarge: there is too much in it beside the payload.
         """
+        awaited = True
         while (token := await self._next()) is not None:
             if isinstance(token, _Head):
                 _, options = parse_options_header(token.disposition)
                 name = options.get(b"name", b"").decode("utf-8", "replace")
-                yield Part(name, b"filename" in options, self._body())
+                is_payload = awaited and name == self.payload
+                awaited = awaited and not is_payload
+                yield Part(name, b"filename" in options, self._body(counted=not is_payload))
 
-    async def _body(self) -> AsyncIterator[bytes]:
+    async def _body(self, *, counted: bool) -> AsyncIterator[bytes]:
         while isinstance(token := await self._next(), bytes):
+            if not counted:
+                self._beside_bytes -= len(token)
             yield token
 
     async def _next(self) -> _Head | bytes | _End | None:
@@ -90,6 +101,10 @@ class FormReader:
                 if not self._complete:
                     raise InvalidInput("The form ends too early.", code="invalid-form")
                 return None
+            # Nothing is left of the pieces before: of them, what isn't the payload's has been counted.
+            if self._beside_bytes > MAX_BESIDE_BYTES:
+                raise TooLarge("The form holds too much beside the file.")
+            self._beside_bytes += len(piece)
             try:
                 self._parser.write(piece)
             except MultipartParseError as error:

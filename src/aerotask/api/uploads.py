@@ -80,7 +80,7 @@ async def create_upload(
     _metadata: Metadata = None,
 ) -> Response:
     """Announce a resumable upload; a body is its beginning."""
-    await at.platform.entries.dataset_for(at.caller, at.org, at.slug, to=Access.WRITE)
+    await at.permit(Access.WRITE)
     if request.headers.get("content-length", "0") != "0" and not _has_bytes(request):
         return _wrong_type()
     header = request.headers.get("upload-metadata", "")
@@ -131,7 +131,7 @@ async def append_to_upload(
     _offset: Offset = None,
 ) -> Response:
     """Add the body to an upload; with the last byte it becomes an entry."""
-    await at.platform.entries.dataset_for(at.caller, at.org, at.slug, to=Access.WRITE)
+    await at.permit(Access.WRITE)
     if not _has_bytes(request):
         return _wrong_type()
     offset = tus.count_in(request, "Upload-Offset")
@@ -169,7 +169,7 @@ async def override_method(
     _override: Override = None,
 ) -> Response:
     """`PATCH`, `DELETE` or `HEAD` for clients that can't send them, as `X-HTTP-Method-Override` says."""
-    await at.platform.entries.dataset_for(at.caller, at.org, at.slug, to=Access.WRITE)
+    await at.permit(Access.WRITE)
     meant = request.headers.get("x-http-method-override", "").upper()
     routes: Mapping[str, Callable[[], Coroutine[Any, Any, Response]]] = {
         "PATCH": lambda: append_to_upload(at, upload_id, request),
@@ -188,7 +188,7 @@ async def override_method(
 
 async def _append(at: Place, upload_id: UploadId, request: Request, *, offset: int) -> Progress:
     return await at.platform.uploads.append(
-        at.caller,
+        at.ask,
         at.org,
         at.slug,
         upload_id,

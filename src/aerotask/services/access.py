@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from aerotask.domain.access import Access, Caller, rights_in, rights_on
 from aerotask.domain.errors import Forbidden, NotFound, Unauthenticated
@@ -19,6 +21,10 @@ _NEEDED = {
     Access.DELETE: "delete from it",
     Access.ADMIN: "administer it",
 }
+
+
+Ask: TypeAlias = Callable[[], Awaitable[Caller]]
+"""Finds out anew who is calling, by the credentials that came with the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,15 @@ class AccessService:
         _opened(confirmed(who, found.user), found.dataset, f"{org_slug}/{slug}")
         return found.task
 
+    async def known_dataset(self, caller: Caller, dataset_id: DatasetId, *, to: Access) -> None:
+        """As `dataset`, of one that has been found already, whatever it is called by now."""
+        async with self.db.read() as connection:
+            row = await orgs.get_dataset(connection, dataset_id, seen_by=caller.user_id)
+        rights = rights_on(caller, row.standing, row.visibility) if row else frozenset[Access]()
+        if Access.READ not in rights:
+            raise hidden(caller, "The dataset has been deleted meanwhile, or you may not see it any more.")
+        require(caller, rights, to)
+
     async def org(self, caller: Caller, slug: str, *, to: Access = Access.READ) -> OrgRow:
         """The organization, if the caller may do that in it; public ones may be seen by all.
 
@@ -111,6 +126,24 @@ def _opened(caller: Caller, row: DatasetRow | None, name: str) -> OpenDataset:
     if row is None or Access.READ not in rights:
         raise hidden(caller, f"There is no dataset '{name}'.")
     return OpenDataset(row, rights)
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """A caller's right to do something to a dataset; asked for again when what takes long has been done."""
+
+    access: AccessService
+    ask: Ask
+    dataset_id: DatasetId
+    to: Access
+
+    async def confirm(self) -> None:
+        """Let the call go on if its credentials and rights still hold: a body may have taken hours.
+
+        Raises:
+            Unauthenticated, NotFound, Forbidden: they don't.
+        """
+        await self.access.known_dataset(await self.ask(), self.dataset_id, to=self.to)
 
 
 def require(caller: Caller, rights: frozenset[Access], needed: Access) -> None:

@@ -13,13 +13,20 @@ from aerotask.blobs.port import Blob, BlobStore, OpenBlob
 from aerotask.domain import paths
 from aerotask.domain.access import Access, Caller
 from aerotask.domain.audit import Action
-from aerotask.domain.errors import AerotaskError, Conflict, InvalidInput, NotFound
+from aerotask.domain.errors import AerotaskError, Conflict, InvalidInput, NotFound, TooLarge
 from aerotask.domain.ids import DatasetId
 from aerotask.media.types import shapefiles_beside, type_by_name
-from aerotask.services.access import AccessService
-from aerotask.services.storage import UNLIMITED, StorageLimits, refuse_beyond, within_limits
+from aerotask.services.access import AccessService, Permit
+from aerotask.services.storage import (
+    UNBOUNDED,
+    UNLIMITED,
+    Room,
+    StorageLimits,
+    room_for,
+    within_limits,
+)
 from aerotask.services.tree_lock import lock_tree
-from aerotask.store import audit, entries, indexing, listing
+from aerotask.store import audit, entries, indexing, listing, usage
 from aerotask.store.engine import Database
 from aerotask.store.entries import FOLDER, Content, EntryRow
 
@@ -47,12 +54,8 @@ class EntryService:
     max_object_bytes: int
     storage: StorageLimits = UNLIMITED
 
-    async def dataset_for(self, caller: Caller, org_slug: str, slug: str, *, to: Access) -> DatasetId:
-        """The dataset's id, if the caller may do that; asked before a body is read."""
-        return (await self.access.dataset(caller, org_slug, slug, to=to)).row.id
-
     async def put(
-        self, dataset_id: DatasetId, path: str, content: AsyncIterator[bytes], *, announced_bytes: int = 0
+        self, permit: Permit, path: str, content: AsyncIterator[bytes], *, announced_bytes: int = 0
     ) -> EntryRow:
         """Store a stream as the entry at `path`, replacing a file that is there.
 
@@ -61,20 +64,30 @@ class EntryService:
             TooLarge: the content is longer than the limit; nothing changes.
             Conflict: there is a folder at the path, or a file where a folder above it would be.
             LimitReached: the organization or its owner would store too much; nothing changes.
+            Unauthenticated, Forbidden, NotFound: the permit doesn't hold any more; nothing changes.
         """
         target = paths.entry_path(path)
-        await self.refuse_early(dataset_id, target, announced_bytes=announced_bytes)
-        blob = await self.receive(content)
-        return await self.name(dataset_id, target, blob)
+        if announced_bytes > self.max_object_bytes:
+            raise TooLarge(f"The file is larger than the limit of {self.max_object_bytes} bytes.")
+        room = await self.refuse_early(permit.dataset_id, target, announced_bytes=announced_bytes)
+        blob = await self.receive(content, room)
+        return await self.name(permit, target, blob)
 
-    async def receive(self, content: AsyncIterator[bytes]) -> Blob:
-        """Store a stream under no name yet."""
-        return await self.blobs.put(content, limit_bytes=self.max_object_bytes)
+    async def receive(self, content: AsyncIterator[bytes], room: Room) -> Blob:
+        """Store a stream under no name yet.
 
-    async def name(self, dataset_id: DatasetId, path: str, blob: Blob) -> EntryRow:
+        Raises:
+            TooLarge: it is longer than the limit.
+            LimitReached: it is longer than the room for it.
+        """
+        return await self.blobs.put(room.bounded(content), limit_bytes=self.max_object_bytes)
+
+    async def name(self, permit: Permit, path: str, blob: Blob) -> EntryRow:
         """Make a stored blob the content of the entry at `path`; a blob that can't be named is removed."""
+        dataset_id = permit.dataset_id
         try:
             target = paths.entry_path(path)
+            await permit.confirm()
             content = Content(blob.key, blob.sha256, blob.size_bytes, type_by_name(target))
             async with (
                 self.db.begin() as connection,
@@ -86,13 +99,14 @@ class EntryService:
             raise
         return row
 
-    async def make_folder(self, dataset_id: DatasetId, path: str) -> EntryRow:
+    async def make_folder(self, permit: Permit, path: str) -> EntryRow:
         """Make the folder at `path` with all above it; one that exists stays.
 
         Raises:
             Conflict: there is a file at the path or above it.
         """
-        target = paths.entry_path(path)
+        target, dataset_id = paths.entry_path(path), permit.dataset_id
+        await permit.confirm()
         async with self.db.begin() as connection:
             await lock_tree(connection, dataset_id)
             await _refuse_files_among(connection, dataset_id, (*paths.parents(target), target))
@@ -180,14 +194,29 @@ class EntryService:
             await audit.record(connection, caller, Action.ENTRY_DELETED, address, entries=len(gone))
         return gone
 
-    async def refuse_early(self, dataset_id: DatasetId, path: str, *, announced_bytes: int) -> None:
-        """Refuse what can't become the entry at `path` as things stand, before its bytes are taken in."""
+    async def refuse_early(self, dataset_id: DatasetId, path: str, *, announced_bytes: int) -> Room:
+        """Refuse what can't become the entry at `path` as things stand, before its bytes are taken in.
+
+        Returns:
+            How many bytes may come, since not everybody announces them.
+        """
         async with self.db.read() as connection:
             await _refuse_clash(connection, dataset_id, path)
-            if not self.storage.unlimited:
-                here = await entries.find(connection, dataset_id, path)
-                more_bytes = announced_bytes - (here.size_bytes if here else 0)
-                await refuse_beyond(connection, self.storage, dataset_id, more_bytes=more_bytes)
+            if self.storage.unlimited:
+                return UNBOUNDED
+            here = await entries.find(connection, dataset_id, path)
+            freed_bytes = here.size_bytes if here else 0
+            room = await room_for(connection, self.storage, dataset_id, freed_bytes=freed_bytes)
+        room.require(announced_bytes)
+        return room
+
+    async def room_anywhere(self, dataset_id: DatasetId) -> Room:
+        """How many bytes may come for an entry whose path isn't known yet: it may replace the largest."""
+        if self.storage.unlimited:
+            return UNBOUNDED
+        async with self.db.read() as connection:
+            freed_bytes = await usage.stored_in(connection, dataset_id)
+            return await room_for(connection, self.storage, dataset_id, freed_bytes=freed_bytes)
 
 
 async def _just(rows: list[EntryRow]) -> AsyncIterator[list[EntryRow]]:

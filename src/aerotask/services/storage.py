@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.domain.errors import LimitReached
-from aerotask.domain.ids import DatasetId
+from aerotask.domain.ids import DatasetId, OrgId, UserId
 from aerotask.store import locks, usage
 from aerotask.store.locks import LockSpace
 from aerotask.store.usage import Payer
@@ -41,6 +41,37 @@ class _Share:
     used: int
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What may come as things stand: a stream that is longer is refused while it comes, not after it has filled a disk."""
+
+    shares: tuple[_Share, ...] = ()
+    freed_bytes: int = 0
+    """What it may replace."""
+
+    def require(self, size_bytes: int) -> None:
+        """Let so many bytes come.
+
+        Raises:
+            LimitReached: they would exceed a limit.
+        """
+        more_bytes = size_bytes - self.freed_bytes
+        for share in self.shares:
+            if more_bytes > 0 and share.used + more_bytes > share.limit:
+                raise _exceeded(share, more_bytes)
+
+    async def bounded(self, content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The same bytes, as long as there is room for them."""
+        size_bytes = 0
+        async for piece in content:
+            size_bytes += len(piece)
+            self.require(size_bytes)
+            yield piece
+
+
+UNBOUNDED = Room()
+
+
 @asynccontextmanager
 async def within_limits(
     connection: AsyncConnection, limits: StorageLimits, dataset_id: DatasetId
@@ -52,7 +83,7 @@ async def within_limits(
     Raises:
         LimitReached: the block would exceed a limit, and which (`storage-quota-exceeded`).
     """
-    payer = None if limits.unlimited else await usage.payer_of(connection, dataset_id)
+    payer = None if limits.unlimited else await usage.hold_payer(connection, dataset_id)
     if payer is None:
         yield
         return
@@ -67,19 +98,32 @@ async def within_limits(
             raise _exceeded(was, now.used - was.used)
 
 
-async def refuse_beyond(
-    connection: AsyncConnection, limits: StorageLimits, dataset_id: DatasetId, *, more_bytes: int
+async def room_for(
+    connection: AsyncConnection, limits: StorageLimits, dataset_id: DatasetId, *, freed_bytes: int
+) -> Room:
+    """How much may come into the dataset as things stand; `within_limits` decides."""
+    payer = None if limits.unlimited else await usage.payer_of(connection, dataset_id)
+    shares = [] if payer is None else await _shares(connection, limits, payer)
+    return Room(tuple(shares), freed_bytes)
+
+
+async def refuse_gift(
+    connection: AsyncConnection, limits: StorageLimits, org_id: OrgId, *, to: UserId
 ) -> None:
-    """Refuse what is known to be too much before its bytes are taken in; `within_limits` decides.
+    """In the transaction that has made the user the organization's owner: refuse if they own too much by it.
 
     Raises:
-        LimitReached: so many more bytes would exceed a limit as things stand.
+        LimitReached: all that they own would hold more than they may store.
     """
-    payer = None if limits.unlimited else await usage.payer_of(connection, dataset_id)
-    if payer is not None:
-        for share in await _shares(connection, limits, payer):
-            if more_bytes > 0 and share.used + more_bytes > share.limit:
-                raise _exceeded(share, more_bytes)
+    if limits.bytes_per_user is None:
+        return
+    for key in sorted(_keys(Payer(org_id, to), limits)):
+        await locks.take(connection, LockSpace.STORAGE, key)
+    given_bytes = (await usage.stored_in_org(connection, org_id)).total_bytes
+    owned_bytes = (await usage.stored_of_owner(connection, to)).total_bytes
+    if given_bytes > 0 and owned_bytes > limits.bytes_per_user:
+        share = _Share("maxStorageBytesPerUser", limits.bytes_per_user, owned_bytes - given_bytes)
+        raise _exceeded(share, given_bytes)
 
 
 def _keys(payer: Payer, limits: StorageLimits) -> set[int]:

@@ -15,7 +15,7 @@ from aerotask.domain.errors import AerotaskError, Conflict, LimitReached, NotFou
 from aerotask.domain.ids import UploadId, new_id
 from aerotask.failpoints import failpoint
 from aerotask.media.types import type_by_name
-from aerotask.services.access import AccessService
+from aerotask.services.access import AccessService, Ask
 from aerotask.services.entries import EntryService, put_content
 from aerotask.services.storage import within_limits
 from aerotask.store import orgs, uploads
@@ -129,7 +129,7 @@ class UploadService:
 
     async def append(  # noqa: PLR0913  which upload, and what comes where
         self,
-        caller: Caller,
+        ask: Ask,
         org_slug: str,
         slug: str,
         upload_id: UploadId,
@@ -141,12 +141,13 @@ class UploadService:
         """Add what comes at `offset`; with the last byte the upload becomes an entry.
 
         Raises:
-            NotFound: as for `look`.
+            NotFound: as for `look`; also when the caller's rights go while the bytes come.
+            Unauthenticated: their credentials don't hold any more.
             Conflict: the upload isn't that long, or longer; or its path has been taken meanwhile.
             Locked: another request is adding to it.
             TooLarge: more comes than was announced.
         """
-        row = await self._find(caller, org_slug, slug, upload_id)
+        row = await self._find(await ask(), org_slug, slug, upload_id)
         if row.finished_at is not None:
             return _complete_already(row, offset, announced_bytes)
         async with self.files.held(str(row.id)) as file:
@@ -156,8 +157,8 @@ class UploadService:
             _require_fit(row, offset, file.size_bytes, announced_bytes)
             await file.append(self._kept(row, content), up_to_bytes=row.size_bytes)
             failpoint("upload-synced")
-            # Asked again: the body may have taken hours.
-            row = await self._prolonged(await self._find(caller, org_slug, slug, upload_id))
+            # Asked again, who it is and what they may: the body may have taken hours.
+            row = await self._prolonged(await self._find(await ask(), org_slug, slug, upload_id))
             if file.size_bytes == row.size_bytes:
                 await self._finish(row, file)
             return Progress(row, file.size_bytes)

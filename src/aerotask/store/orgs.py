@@ -282,8 +282,9 @@ async def get_dataset_and_user(
     row = (await connection.execute(_GET_DATASET_AND_USER, named)).one_or_none()
     if row is None:
         return None
-    known = row.user_name is not None
-    return _dataset(row), SeenBy(row.user_name, row.is_admin, row.is_deactivated) if known else None
+    *dataset, user_name, is_admin, is_deactivated = row
+    user = None if user_name is None else SeenBy(user_name, is_admin, is_deactivated)
+    return dataset_row(dataset), user
 
 
 async def list_datasets(

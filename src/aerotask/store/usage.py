@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.domain.ids import DatasetId, OrgId, UserId
 from aerotask.store import submits
+from aerotask.store.engine import AnyRow
 from aerotask.store.models import Dataset, DatasetUsage, Organization, Upload
 
 
@@ -45,15 +46,32 @@ class Activity:
     artifact_bytes_day: int
 
 
+_PAYER = (
+    select(Organization.id, Organization.owner_id)
+    .join(Dataset, Dataset.org_id == Organization.id)
+    .where(Dataset.id == bindparam("dataset_id", type_=Dataset.id.type), Dataset.deleted_at.is_(None))
+)
+_HOLD_PAYER = _PAYER.with_for_update(read=True, key_share=True, of=Organization)
+
+
 async def payer_of(connection: AsyncConnection, dataset_id: DatasetId) -> Payer | None:
     """Whose limits the dataset's bytes count for; None if it is gone."""
-    query = (
-        select(Organization.id, Organization.owner_id)
-        .join(Dataset, Dataset.org_id == Organization.id)
-        .where(Dataset.id == dataset_id, Dataset.deleted_at.is_(None))
-    )
-    row = (await connection.execute(query)).one_or_none()
+    return _payer((await connection.execute(_PAYER, {"dataset_id": dataset_id})).one_or_none())
+
+
+async def hold_payer(connection: AsyncConnection, dataset_id: DatasetId) -> Payer | None:
+    """As `payer_of`; the organization isn't given away until the transaction ends."""
+    return _payer((await connection.execute(_HOLD_PAYER, {"dataset_id": dataset_id})).one_or_none())
+
+
+def _payer(row: AnyRow | None) -> Payer | None:
     return None if row is None else Payer(OrgId(row[0]), None if row[1] is None else UserId(row[1]))
+
+
+async def stored_in(connection: AsyncConnection, dataset_id: DatasetId) -> int:
+    """The bytes of a dataset's entries."""
+    query = select(DatasetUsage.size_bytes).where(DatasetUsage.dataset_id == dataset_id)
+    return (await connection.execute(query)).scalar_one_or_none() or 0
 
 
 def _sums(mine: ColumnElement[bool]) -> ColumnElement[int]:

@@ -1,0 +1,176 @@
+"""Rights and credentials that go while a body comes: nothing that began with them is named without them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+import httpx
+import pytest
+from sqlalchemy import func, select
+from tests.store.conftest import add_dataset, add_user
+from tests.support.callers import always, permit
+from tests.support.served import Served, served
+
+from aerotask.config import Settings
+from aerotask.domain.access import ANONYMOUS, Access, Caller, Membership
+from aerotask.domain.errors import Unauthenticated
+from aerotask.services.access import Permit
+from aerotask.store import orgs, users
+from aerotask.store.models import Upload
+from aerotask.wiring import Platform
+
+D = "/orgs/acme/ds/acme"
+HEAD = b'--XX\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+TAIL = b'\r\n--XX\r\nContent-Disposition: form-data; name="path"\r\n\r\nform.txt\r\n--XX--\r\n'
+TUS = {"Tus-Resumable": "1.0.0"}
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A user who may write when a request begins, and how they lose that."""
+
+    headers: dict[str, str]
+    lose: Callable[[], Awaitable[httpx.Response]]
+
+
+async def writer(api: Served, way: str) -> Writer:
+    """A fresh writer who will lose their rights that way."""
+    name, platform = f"w-{way}", api.platform
+    user_id = await add_user(platform.db, name)  # without a password, since hashing is slow
+    async with platform.db.begin() as connection:
+        if way == "role-lost":
+            await users.set_roles(connection, user_id, is_admin=True, is_deactivated=False)
+        else:
+            await orgs.set_member(connection, api.rows.org_id, user_id, Membership.READ_WRITE)
+    own = {"Authorization": f"Bearer {platform.signing_in.tokens.give(user_id, name, epoch=0).token}"}
+    used, key_id = own, ""
+    if way == "key-revoked":
+        made = await api.client.post("/users/me/keys", json={"name": "k"}, headers=own)
+        used, key_id = {"Authorization": f"Bearer {made.json()['key']}"}, made.json()["id"]
+    client, member_at = api.client, f"/orgs/acme/members/{name}"
+    ways: dict[str, Callable[[], Awaitable[httpx.Response]]] = {
+        "deactivated": lambda: client.put(f"/users/{name}", json={"roles": ["deactivated"]}),
+        "role-lost": lambda: client.put(f"/users/{name}", json={"roles": []}),
+        "signed-out": lambda: client.post("/users/me/sign-out", headers=own),
+        "key-revoked": lambda: client.delete(f"/users/me/keys/{key_id}", headers=own),
+        "level-lowered": lambda: client.put(member_at, json={"permissions": "readOnly"}),
+        "membership-lost": lambda: client.delete(member_at),
+    }
+    return Writer(used, ways[way])
+
+
+WAYS = {
+    "deactivated": 401,
+    "role-lost": 404,
+    "signed-out": 401,
+    "key-revoked": 401,
+    "level-lowered": 403,
+    "membership-lost": 404,
+}
+
+
+async def halves(
+    first: bytes,
+    taken: Callable[[], Awaitable[bool]],
+    lose: Callable[[], Awaitable[httpx.Response]],
+    rest: bytes,
+) -> AsyncIterator[bytes]:
+    """A body whose second half comes when its sender has lost their rights, and not before the first was taken."""
+    yield first
+    async with asyncio.timeout(30):
+        while not await taken():  # noqa: ASYNC110  what is waited for has no event
+            await asyncio.sleep(0.005)
+    (await lose()).raise_for_status()
+    yield rest
+
+
+async def entries(api: Served) -> list[str]:
+    listed = await api.client.get(f"{D}/list", params={"recursive": True})
+    return [entry["path"] for entry in listed.raise_for_status().json()]
+
+
+async def no_blobs(api: Served) -> bool:
+    blobs = api.platform.blobs
+    return not [key for batch in blobs.older_than(-api.platform.sweep.limits.blob_grace) for key in batch]
+
+
+@pytest.mark.parametrize("form", [False, True], ids=["put", "post"])
+async def test_an_upload_is_named_only_if_its_sender_may_still(settings: Settings, *, form: bool) -> None:
+    async with served(settings) as api:
+        partial = settings.storage_folder / "partial"
+
+        async def taken() -> bool:
+            return any(partial.iterdir())
+
+        for way, status in WAYS.items():
+            sender = await writer(api, way)
+            content_type = {"Content-Type": "multipart/form-data; boundary=XX"} if form else {}
+            first, rest = (HEAD + b"half", b"half" + TAIL) if form else (b"half", b"half")
+            answer = await api.client.request(
+                "POST" if form else "PUT",
+                f"{D}/obj" if form else f"{D}/obj/raw.txt",
+                headers={**sender.headers, **content_type},
+                content=halves(first, taken, sender.lose, rest),
+            )
+            assert (way, answer.status_code) == (way, status)
+        assert await entries(api) == []
+        assert await no_blobs(api)
+
+
+async def test_a_folder_is_made_only_if_its_sender_may_still(platform: Platform) -> None:
+    rows = await add_dataset(platform.db, await add_user(platform.db, "owner"), "acme")
+    gone = Permit(platform.access, always(ANONYMOUS), rows.dataset_id, Access.WRITE)
+    with pytest.raises(Unauthenticated):
+        await platform.entries.make_folder(gone, "a")
+    made = await platform.entries.make_folder(
+        permit(platform.access, Caller(rows.user_id, ""), rows.dataset_id), "a"
+    )
+    assert made.path == "a"
+
+
+async def test_a_resumable_upload_becomes_an_entry_only_if_its_sender_may_still(settings: Settings) -> None:
+    async with served(settings) as api:
+        for way, status in WAYS.items():
+            sender = await writer(api, way)
+            announced = {**TUS, "Upload-Length": "8", "Upload-Metadata": "path Yi50eHQ="}
+            made = await api.client.post(f"{D}/uploads", headers={**sender.headers, **announced})
+            before = await latest_expiry(api)
+
+            async def taken(before: object = before) -> bool:
+                return await latest_expiry(api) != before
+
+            answer = await api.client.patch(
+                made.headers["location"],
+                headers={
+                    **sender.headers,
+                    **TUS,
+                    "Upload-Offset": "0",
+                    "Content-Type": "application/offset+octet-stream",
+                },
+                content=halves(b"half", taken, sender.lose, b"half"),
+            )
+            assert (way, answer.status_code) == (way, status)
+        assert await entries(api) == []
+
+
+async def latest_expiry(api: Served) -> object:
+    """When the upload that was used last is given up: later as soon as a request has begun to add to it."""
+    async with api.platform.db.read() as connection:
+        return (await connection.execute(select(func.max(Upload.expires_at)))).scalar_one()
+
+
+async def test_an_upload_to_a_dataset_that_is_renamed_meanwhile_arrives(settings: Settings) -> None:
+    async with served(settings) as api:
+        partial = settings.storage_folder / "partial"
+
+        async def taken() -> bool:
+            return any(partial.iterdir())
+
+        async def rename() -> httpx.Response:
+            return await api.client.post(f"{D}/rename", json={"slug": "renamed"})
+
+        answer = await api.client.put(f"{D}/obj/a.txt", content=halves(b"half", taken, rename, b"half"))
+        assert answer.status_code == 201
+        assert (await api.client.get("/orgs/acme/ds/renamed/obj/a.txt")).content == b"halfhalf"
