@@ -31,16 +31,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.load import Load, put_under_load, request
 from benchmarks.stacks import PEERS, TASKS, bench, percentile, sign_in
 
-CONNECTIONS, SECONDS, ROUNDS = 32, 5.0, 50
+CONNECTIONS, SECONDS, TURNS, ROUNDS = 32, 1.5, 7, 50
 JSON = {"Content-Type": "application/json"}
 
 
 def main() -> None:
     with bench() as made:
-        with bare_api(made.postgres_url) as bare:
-            compare_bare(bare)
-        with made.stack(workers=0) as ours:
-            measure_ours(ours)
+        with bare_api(made.postgres_url) as bare, made.stack(workers=0) as ours:
+            compare(bare, ours)
         with made.stack(workers=1) as ours:
             show_latency("submit → Succeeded, a task that does nothing", latencies(ours))
         show_arq(made.redis_url)
@@ -72,39 +70,38 @@ def answers(port: int) -> bool:
         connection.close()
 
 
-BARE: dict[str, Load] = {}
-
-
-def compare_bare(address: str) -> None:
-    bodies = (
-        json.dumps({"toolId": "nothing", "params": {"label": str(n)}}).encode() for n in itertools.count()
-    )
-    posts = (request("POST", "/tasks", JSON, body) for body in bodies)
-    BARE["submits"] = put_under_load(address, posts, connections=CONNECTIONS, seconds=SECONDS)
-    task = httpx.post(f"{address}/tasks", json={"toolId": "nothing", "params": {}}, trust_env=False).json()[
-        "taskId"
-    ]
-    reads = itertools.repeat(request("GET", f"/tasks/{task}", {}))
-    BARE["reads"] = put_under_load(address, reads, connections=CONNECTIONS, seconds=SECONDS)
-    print(f"bare submits    {BARE['submits']}")
-    print(f"bare reads      {BARE['reads']}")
-
-
-def measure_ours(stack: Stack) -> None:
-    with sign_in(stack.address) as client:
+def compare(bare: str, ours: Stack) -> None:
+    """Both in turns of seconds, since a busy machine changes from one minute to the next; medians are shown."""
+    with sign_in(ours.address) as client:
         headers = {**JSON, "Authorization": client.headers["Authorization"]}
-        bodies = (
-            json.dumps({"toolId": "nothing", "params": {"label": f"s{n}"}}).encode()
-            for n in itertools.count()
-        )
-        posts = (request("POST", TASKS, headers, body) for body in bodies)
-        submits = put_under_load(stack.address, posts, connections=CONNECTIONS, seconds=SECONDS)
         task = client.post(TASKS, json={"toolId": "nothing", "params": {"label": "read"}}).json()["taskId"]
-        reads = itertools.repeat(request("GET", f"{TASKS}/{task}", headers))
-        status = put_under_load(stack.address, reads, connections=CONNECTIONS, seconds=SECONDS)
+        bare_task = httpx.post(f"{bare}/tasks", json={"params": {}}, trust_env=False).json()["taskId"]
+        loads = {
+            "submits": (submits("/tasks", JSON), submits(TASKS, headers)),
+            "reads": (
+                itertools.repeat(request("GET", f"/tasks/{bare_task}", {})),
+                itertools.repeat(request("GET", f"{TASKS}/{task}", headers)),
+            ),
+        }
+        for name, (to_bare, to_ours) in loads.items():
+            pairs = [(put(bare, to_bare), put(ours.address, to_ours)) for _ in range(TURNS)]
+            ratio = percentile([mine.per_s / least.per_s for least, mine in pairs], 0.5)
+            least, mine = (
+                sorted(side, key=lambda load: load.per_s)[TURNS // 2] for side in zip(*pairs, strict=True)
+            )
+            print(f"bare {name:8s} {least}")
+            print(f"our {name:9s} {mine}   {ratio:.2f} of bare (median of {TURNS} pairs)")
         client.request("POST", f"{TASKS}/clear")
-    print(f"our submits     {submits}   {submits.per_s / BARE['submits'].per_s:.2f} of bare")
-    print(f"our reads       {status}   {status.per_s / BARE['reads'].per_s:.2f} of bare")
+
+
+def submits(path: str, headers: dict[str, str]) -> Iterator[bytes]:
+    for n in itertools.count():
+        body = json.dumps({"toolId": "nothing", "params": {"label": str(n)}}).encode()
+        yield request("POST", path, headers, body)
+
+
+def put(address: str, requests: Iterator[bytes]) -> Load:
+    return put_under_load(address, requests, connections=CONNECTIONS, seconds=SECONDS)
 
 
 def latencies(stack: Stack) -> list[float]:

@@ -34,6 +34,13 @@ def test_a_broken_plug_in_disables_itself_and_nothing_else() -> None:
     assert "not a subclass" in registry.broken[1].reason
 
 
+def test_the_schema_of_a_tools_params_is_made_once() -> None:
+    registry = load_registry()
+    tool = registry.get("raster-export")
+    assert registry.schema(tool) == tool.params.model_json_schema(by_alias=True)
+    assert registry.schema(tool) is registry.schema(tool)
+
+
 def test_an_unknown_tool_or_version_is_refused_with_what_there_is() -> None:
     registry = load_registry()
     with pytest.raises(InvalidInput, match="raster-export") as unknown:

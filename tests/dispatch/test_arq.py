@@ -4,7 +4,7 @@ from typing import Self
 
 import pytest
 
-from aerotask.dispatch.arq import ArqDispatcher, ArqListener
+from aerotask.dispatch.arq import QUEUE, ArqDispatcher, ArqListener
 from aerotask.dispatch.port import Hint
 from aerotask.domain.ids import TaskId, new_id
 from aerotask.local.folder import OwnedFolder
@@ -109,6 +109,25 @@ async def test_a_listener_outlasts_an_outage(valkey: EmbeddedValkey, dispatcher:
         late = hint()
         await dispatcher.send([late])
         assert await heard.next() == late
+
+
+async def test_a_hint_that_waits_is_not_doubled(dispatcher: ArqDispatcher) -> None:
+    waiting, other = hint(), hint()
+    await dispatcher.send([waiting])
+    await dispatcher.send([waiting, other, waiting])
+    assert await dispatcher._redis.zcard(QUEUE) == 2
+    assert len(await dispatcher._redis.keys("arq:job:*")) == 2
+
+
+async def test_a_batch_of_hints_is_one_round_trip(valkey: EmbeddedValkey, dispatcher: ArqDispatcher) -> None:
+    await dispatcher.ping()
+    async with dispatcher._redis.monitor() as monitor:  # which takes the open connection; another is opened
+        await dispatcher.send([hint() for _ in range(3)])
+        seen: list[str] = []
+        while "EXEC" not in seen:
+            command = await asyncio.wait_for(monitor.next_command(), TIMEOUT_S)
+            seen.append(str(command["command"]).split(" ", 1)[0].upper())
+    assert seen[seen.index("MULTI") :] == ["MULTI", "SET", "ZADD", "SET", "ZADD", "SET", "ZADD", "EXEC"]
 
 
 async def test_hints_are_json_and_never_pickles(valkey: EmbeddedValkey, dispatcher: ArqDispatcher) -> None:

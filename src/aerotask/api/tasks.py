@@ -24,7 +24,6 @@ from aerotask.api.deps import (
 from aerotask.api.errors import problems
 from aerotask.api.files import file_response
 from aerotask.api.paging import page_headers
-from aerotask.api.render import tool_answer
 from aerotask.api.requests import StrictRoute
 from aerotask.api.schemas.tasks import (
     ClearedAnswer,
@@ -35,6 +34,7 @@ from aerotask.api.schemas.tasks import (
     SubmittedAnswer,
     ToolAnswer,
 )
+from aerotask.api.tools import tool_answer
 from aerotask.contract.status import AssetAnswer, TaskAnswer, asset_answer, task_answer
 from aerotask.domain.access import Access
 from aerotask.domain.ids import TaskId
@@ -70,7 +70,8 @@ _DUPLICATE: dict[int | str, dict[str, Any]] = {
 async def list_tools(at: PlaceDep) -> list[ToolAnswer]:
     """Every tool, in every version, with the schema of its params."""
     await at.platform.access.dataset(at.caller, at.org, at.slug, to=Access.READ)
-    return [tool_answer(tool) for tool in at.platform.registry.all()]
+    registry = at.platform.registry
+    return [tool_answer(tool, registry.schema(tool)) for tool in registry.all()]
 
 
 @router.post("", status_code=202, responses=_DUPLICATE | problems(400, 401, 403, 404, 409, 413, 422, 429))

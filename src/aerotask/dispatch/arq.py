@@ -14,8 +14,12 @@ from uuid import UUID
 import orjson
 import structlog
 from arq.connections import ArqRedis, RedisSettings
+from arq.constants import expires_extra_ms, job_key_prefix
+from arq.jobs import serialize_job
+from arq.utils import timestamp_ms
 from arq.worker import Worker, func
 from redis.asyncio import ConnectionPool
+from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
 
 from aerotask.cancelling import end
@@ -39,18 +43,15 @@ class ArqDispatcher:
         self._redis = _connect(redis_url)
 
     async def send(self, hints: Sequence[Hint]) -> None:
-        """Enqueue a job per hint; a hint that waits in the queue already isn't doubled."""
-        try:
+        """Enqueue a job per hint, all in one round trip; a hint that waits in the queue already isn't doubled."""
+        # arq's own `enqueue_job` takes three round trips for each.
+        async with self._redis.pipeline(transaction=True) as batch:
             for hint in hints:
-                await self._redis.enqueue_job(
-                    _JOB,
-                    str(hint.task_id),
-                    hint.attempt,
-                    _job_id=f"{hint.task_id}:{hint.attempt}",
-                    _queue_name=QUEUE,
-                )
-        except RedisError as error:
-            raise OSError(f"Redis: {error}") from error
+                _enqueue(batch, hint, now_ms=timestamp_ms())
+            try:
+                await batch.execute()
+            except RedisError as error:
+                raise OSError(f"Redis: {error}") from error
 
     async def ping(self) -> None:
         """Send PING."""
@@ -62,6 +63,14 @@ class ArqDispatcher:
     async def close(self) -> None:
         """Close the pool."""
         await self._redis.aclose(close_connection_pool=True)
+
+
+def _enqueue(batch: Pipeline, hint: Hint, *, now_ms: int) -> None:
+    """As arq does it: the job under its id, and its id in the queue; what is there already stays."""
+    job_id, arguments = f"{hint.task_id}:{hint.attempt}", (str(hint.task_id), hint.attempt)
+    job = serialize_job(_JOB, arguments, {}, None, now_ms, serializer=orjson.dumps)
+    batch.set(job_key_prefix + job_id, job, px=expires_extra_ms, nx=True)
+    batch.zadd(QUEUE, {job_id: now_ms}, nx=True)
 
 
 class ArqListener:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from aerotask.api.schemas.tasks import ToolAnswer
 from aerotask.sdk import Tool
 
 
-def tool_answer(tool: Tool[Any]) -> ToolAnswer:
-    """A tool as clients see it."""
+def tool_answer(tool: Tool[Any], schema: Mapping[str, Any]) -> ToolAnswer:
+    """A tool as clients see it, with the JSON Schema of its params."""
     reason = tool.unavailable_reason()
     return ToolAnswer(
         id=tool.id,
@@ -21,7 +22,7 @@ def tool_answer(tool: Tool[Any]) -> ToolAnswer:
         result_extension=tool.artifact_suffix,
         input_schema={
             "$schema": "https://json-schema.org/draft/2020-12/schema",
-            **tool.params.model_json_schema(by_alias=True),
+            **schema,
         },
         available=reason is None,
         unavailable_reason=reason,
