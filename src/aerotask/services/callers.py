@@ -27,16 +27,16 @@ class CallerService:
     async def caller(self, credential: str, *, address: str | None) -> Caller:
         """Who presents the credential; one that doesn't hold leaves them anonymous, with the reason."""
         try:
-            caller = await self._known(credential)
+            caller = await self._known(credential, address)
         except Unauthenticated as error:
             return replace(ANONYMOUS, rejected_credentials=error.message, address=address)
         return replace(caller, address=address)
 
-    async def _known(self, credential: str) -> Caller:
+    async def _known(self, credential: str, address: str | None) -> Caller:
         if credential.startswith(keys.PREFIX):
             return await self.keys.holder(credential)
         if self.issuer is not None and unverified_issuer(credential) == self.issuer.issuer:
-            return await self.issuer.caller(credential)
+            return await self.issuer.caller(credential, address=address)
         return await self._session(credential)
 
     async def _session(self, token: str) -> Caller:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.dispatch.port import Hint
-from aerotask.domain.access import Access, Caller
+from aerotask.domain.access import Access, Caller, rights_on
 from aerotask.domain.errors import Conflict, InvalidInput, NotFound
 from aerotask.domain.ids import OrgId, TaskId, new_id
 from aerotask.failpoints import failpoint
@@ -25,7 +25,7 @@ from aerotask.services.hints import HintSender
 from aerotask.services.idempotency import IdempotentRequest, idempotent
 from aerotask.services.planning import PlannedRun, plan_run
 from aerotask.services.quota import Quotas, admit, refuse_oversized
-from aerotask.store import locks, submits
+from aerotask.store import locks, orgs, submits
 from aerotask.store.engine import Database
 from aerotask.store.locks import LockSpace
 from aerotask.store.orgs import DatasetRow
@@ -195,7 +195,7 @@ class SubmitService:
         if task.unique_id is not None:
             # Under the lock that every insert takes, so that nobody takes the id between look and insert.
             await locks.take(connection, LockSpace.QUOTA)
-            await _refuse_taken(connection, task.org_id, task.unique_id)
+            await _refuse_taken(connection, caller, task.org_id, task.unique_id)
         refuse_oversized(self.quotas, task.estimated_output_bytes)
         await admit(
             connection,
@@ -216,14 +216,18 @@ class SubmitService:
             )
 
 
-async def _refuse_taken(connection: AsyncConnection, org_id: OrgId, unique_id: str) -> None:
+async def _refuse_taken(connection: AsyncConnection, caller: Caller, org_id: OrgId, unique_id: str) -> None:
     holder = await submits.find_holder(connection, org_id, unique_id)
-    if holder is not None:
-        raise Conflict(
-            "Another task of the organization has this uniqueId; see Location.",
-            code="unique-id-taken",
-            location=f"/orgs/{holder.org_slug}/ds/{holder.dataset_slug}/tasks/{holder.id}",
-        )
+    if holder is None:
+        return
+    dataset = await orgs.get_dataset(connection, holder.dataset_id, seen_by=caller.user_id)
+    # Where it is, is for those who may read it there.
+    shown = dataset is not None and Access.READ in rights_on(caller, dataset.standing, dataset.visibility)
+    raise Conflict(
+        f"Another task of the organization has this uniqueId{'; see Location' if shown else ''}.",
+        code="unique-id-taken",
+        location=f"/orgs/{holder.org_slug}/ds/{holder.dataset_slug}/tasks/{holder.id}" if shown else None,
+    )
 
 
 def _refuse_far_future(scheduled_at: datetime | None) -> None:
