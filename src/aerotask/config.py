@@ -97,6 +97,8 @@ class Settings(BaseSettings):
     """How many resumable uploads of one user may be open at once."""
     max_storage_bytes_per_org: int | None = Field(None, ge=1)
     """How many bytes the datasets of one organization may hold; unset: as many as the disk takes."""
+    max_orgs_per_user: int = Field(100, ge=1)
+    """How many organizations one user may own; system administrators as many as they like."""
     max_storage_bytes_per_user: int | None = Field(None, ge=1)
     """How many bytes all organizations that one user owns may hold together; unset: as many as the disk takes."""
 

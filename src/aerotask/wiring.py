@@ -150,7 +150,7 @@ def _assemble(
         signing_in=SignInService(db, tokens, passwords, _sign_in_limits(settings, db)),
         keys=keys,
         audit=AuditService(db),
-        organizations=OrganizationService(db, access),
+        organizations=OrganizationService(db, access, storage, settings.max_orgs_per_user),
         entries=entries,
         trees=TreeService(db, access, storage),
         uploads=UploadService(db, files, blobs, access, entries, _upload_limits(settings)),

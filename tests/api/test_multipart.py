@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aerotask.api.multipart import FormReader, field_text
-from aerotask.domain.errors import InvalidInput
+from aerotask.domain.errors import InvalidInput, TooLarge
 
 FORM = (
     b"--XX\r\n"
@@ -110,3 +110,25 @@ async def test_a_part_is_not_held_in_memory() -> None:
 async def test_a_file_name_may_be_written_in_any_script(name: str) -> None:
     form = FORM.replace(b'filename="a.txt"', f'filename="{name}"'.encode())
     assert await read([form]) == EXPECTED
+
+
+PART = b'--XX\r\nContent-Disposition: form-data; name="%s"\r\n\r\n'
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        PART % b"junk",
+        FORM.removesuffix(b"--XX--\r\n") + PART % b"file",
+        FORM,
+    ],
+    ids=["a foreign field", "a second file", "behind the end"],
+)
+async def test_what_is_skipped_must_end(head: bytes) -> None:
+    with pytest.raises(TooLarge):
+        await read([head, *[b"x" * 65536] * 20])
+
+
+async def test_many_small_fields_must_end_too() -> None:
+    with pytest.raises(TooLarge):
+        await read([(PART % b"path" + b"a\r\n") * 1000] * 30)

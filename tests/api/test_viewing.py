@@ -1,6 +1,7 @@
 """Map tiles, TileJSON, thumbnails and viewing tokens of a whole stack, over HTTP."""
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.conftest import SECRET
 from tests.raster.rasters import read, write_raster
 from tests.rendering.maps import AT, GREEN, NOTHING, RED, halves, on_tile
 from tests.rendering.pictures import pixels_of
-from tests.support.world import Dataset, World
+from tests.support.world import PASSWORD, Dataset, World
 
 HERE = f"{AT.z}/{AT.x}/{AT.y}"
 STYLE = {"formula": "(b2-b1)/(b2+b1)", "rescale": "-0.4,0.4"}
@@ -237,6 +238,45 @@ def test_a_token_ends_with_its_makers_rights(world: World, maps: Maps, nobody: h
     name = member.get("/users/me").json()["userName"]
     world.admin.delete(f"/orgs/{maps.dataset.org}/members/{name}").raise_for_status()
     assert code_of(maps.tile(as_=nobody, params={"token": token})) == (401, "bad-credentials")
+
+
+def deactivated_and_back(world: World, name: str, _session: httpx.Client) -> None:
+    for roles in (["deactivated"], []):
+        world.admin.put(f"/users/{name}", json={"roles": roles}).raise_for_status()
+
+
+def signed_out(_world: World, _name: str, session: httpx.Client) -> None:
+    session.post("/users/me/sign-out").raise_for_status()
+
+
+def password_changed(_world: World, _name: str, session: httpx.Client) -> None:
+    new = {"oldPassword": PASSWORD, "newPassword": "another good password"}
+    session.put("/users/me/password", json=new).raise_for_status()
+
+
+def key_revoked(_world: World, _name: str, session: httpx.Client) -> None:
+    (key,) = session.get("/users/me/keys").json()
+    session.delete(f"/users/me/keys/{key['id']}").raise_for_status()
+
+
+@pytest.mark.parametrize("end", [deactivated_and_back, signed_out, password_changed, key_revoked])
+def test_a_token_ends_with_the_credentials_that_made_it(
+    world: World, maps: Maps, nobody: httpx.Client, end: Callable[[World, str, httpx.Client], None]
+) -> None:
+    session = world.member(maps.dataset.org, "readOnly")
+    name = session.get("/users/me").json()["userName"]
+    program = world.client()
+    key = session.post("/users/me/keys", json={"name": "maps"}).raise_for_status().json()["key"]
+    program.headers["Authorization"] = f"Bearer {key}"
+    maker = program if end is key_revoked else session
+    made = maker.post(f"{maps.dataset.address}/view-tokens", json={}).raise_for_status().json()
+    tilejson = maps.get("tilejson.json", as_=maker, params={"path": "field.tif"}).raise_for_status().json()
+    tokens = [made["token"], parse_qs(urlsplit(tilejson["tiles"][0]).query)["token"][0]]
+    for token in tokens:
+        assert maps.tile(as_=nobody, params={"token": token}).status_code == 200
+    end(world, name, session)
+    for token in tokens:
+        assert code_of(maps.tile(as_=nobody, params={"token": token})) == (401, "bad-credentials")
 
 
 def test_an_expired_or_forged_token_is_refused(maps: Maps, nobody: httpx.Client) -> None:

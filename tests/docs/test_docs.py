@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from aerotask.config import Settings
+from aerotask.domain.audit import Action
 from aerotask.registry import load_registry
 from aerotask.sdk import Tool
 
@@ -57,6 +58,11 @@ def test_every_setting_is_in_the_readmes_table() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     missing = [name for name in Settings.model_fields if f"`AEROTASK_{name.upper()}`" not in readme]
     assert missing == []
+
+
+def test_every_action_of_the_audit_log_is_documented() -> None:
+    page = (ROOT / "docs" / "accounts.md").read_text()
+    assert [action for action in Action if f"`{action}`" not in page] == []
 
 
 def test_the_readme_names_no_setting_that_does_not_exist() -> None:

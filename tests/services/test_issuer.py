@@ -170,7 +170,11 @@ async def test_strangers_become_users_only_if_the_setting_says_so(database: Data
     assert (first.user_name, first.is_admin) == ("alice", False)
     assert (await asked.caller(issuer.token(preferred_username="other"))).user_id == first.user_id
     async with database.read() as connection:
-        assert (await connection.execute(select(AuditEvent.action))).scalars().all() == ["user-provisioned"]
+        assert (await connection.execute(select(AuditEvent.action))).scalars().all() == [
+            "user-provisioned",
+            "signed-in",
+            "signed-in",
+        ]
         assert (await connection.execute(select(User.password_hash))).scalars().all() == [""]
 
 
@@ -209,3 +213,18 @@ def test_the_issuer_that_a_token_names_is_read_without_trust() -> None:
     assert unverified_issuer("x" * 100_000) is None
     key = "a key for the tests, long enough to be one"
     assert unverified_issuer(jwt.encode({"iss": "https://a.example"}, key)) == "https://a.example"
+
+
+async def test_a_providers_token_is_in_the_audit_log_once_as_a_sign_in(
+    database: Database, issuer: Issuer, alice: None
+) -> None:
+    at = service(database, issuer)
+    first, second = issuer.token(), issuer.token(jti="another")
+    for token in (first, first, second):
+        await at.caller(token, address="192.0.2.1")
+    with pytest.raises(Unauthenticated):
+        await at.caller(tampered(issuer))
+    async with database.read() as connection:
+        columns = (AuditEvent.actor, AuditEvent.address, AuditEvent.action, AuditEvent.details)
+        rows = [tuple(row) for row in await connection.execute(select(*columns))]
+    assert rows == [("alice", "192.0.2.1", "signed-in", {"provider": issuer.address})] * 2

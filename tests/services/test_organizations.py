@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,8 @@ from sqlalchemy import func, select, text
 from tests.store.conftest import Rows, add_dataset, add_user
 from tests.support.callers import permit
 
-from aerotask.domain.access import Access, Caller, Membership, Visibility
-from aerotask.domain.errors import Conflict, Forbidden, InvalidInput, NotFound
+from aerotask.domain.access import ANONYMOUS, Access, Caller, Membership, Visibility
+from aerotask.domain.errors import Conflict, Forbidden, InvalidInput, LimitReached, NotFound
 from aerotask.services import removal
 from aerotask.services.access import Permit
 from aerotask.services.organizations import OrganizationService
@@ -22,7 +22,16 @@ from aerotask.services.storage import UNBOUNDED
 from aerotask.store import leases, orgs, users
 from aerotask.store.leases import LeaseLost, Report
 from aerotask.store.logs import LogLimits
-from aerotask.store.models import Artifact, Dataset, Entry, Organization, Task, TaskLogLine, Upload
+from aerotask.store.models import (
+    Artifact,
+    AuditEvent,
+    Dataset,
+    Entry,
+    Organization,
+    Task,
+    TaskLogLine,
+    Upload,
+)
 from aerotask.wiring import Platform
 
 KEEP = LogLimits(100, 10_000)
@@ -298,3 +307,72 @@ async def test_nobody_else_gives_it_away_and_nobody_gets_it_who_is_not_there(est
     system = Caller(gone, "root", is_admin=True)
     await give(estate, system, "deputy")
     assert (await estate.platform.access.org(deputy, "acme")).owner == "deputy"
+
+
+async def actions(estate: Estate) -> list[tuple[str, str, object]]:
+    async with estate.rows.db.read() as connection:
+        columns = (AuditEvent.action, AuditEvent.target, AuditEvent.details)
+        return [tuple(row) for row in await connection.execute(select(*columns).order_by(AuditEvent.id))]
+
+
+async def test_what_opens_to_everybody_is_in_the_audit_log(estate: Estate) -> None:
+    organizations = estate.organizations
+    await organizations.create_org(estate.owner, slug="open", name="", description="", is_public=True)
+    for is_public in (False, False):
+        await organizations.update_org(estate.owner, "open", name="", description="", is_public=is_public)
+    for slug, visibility in (("a", Visibility.PRIVATE), ("b", Visibility.UNLISTED)):
+        await organizations.create_dataset(
+            estate.owner, "open", slug=slug, name="", tagline="", visibility=visibility
+        )
+    assert await actions(estate) == [
+        ("visibility-changed", "/orgs/open", {"now": "public"}),
+        ("visibility-changed", "/orgs/open", {"now": "private"}),
+        ("visibility-changed", "/orgs/open/ds/b", {"now": "unlisted"}),
+    ]
+
+
+async def test_a_change_that_is_refused_changes_nothing_of_an_organization(estate: Estate) -> None:
+    with pytest.raises(InvalidInput):
+        await estate.organizations.update_org(
+            estate.owner, "acme", name="New", description="", is_public=True, owner="nobody"
+        )
+    row = await estate.platform.access.org(estate.owner, "acme")
+    assert (row.name, row.is_public, await actions(estate)) == ("acme", False, [])
+
+
+async def test_nobody_owns_organizations_without_end(estate: Estate) -> None:
+    few = replace(estate.organizations, max_per_owner=3)
+
+    async def create(slug: str) -> None:
+        await few.create_org(estate.owner, slug=slug, name="", description="", is_public=False)
+
+    ended = await asyncio.gather(*(create(f"org-{n}") for n in range(8)), return_exceptions=True)
+    assert [type(outcome) for outcome in ended].count(LimitReached) == 6
+    other = Caller(await add_user(estate.rows.db, "other"), "other")
+    await few.create_org(other, slug="others", name="", description="", is_public=False)
+    with pytest.raises(LimitReached) as refused:
+        await few.update_org(other, "others", name="", description="", is_public=False, owner="owner")
+    assert (refused.value.limit_name, refused.value.limit, refused.value.current) == ("maxOrgsPerUser", 3, 3)
+    root = Caller(await add_user(estate.rows.db, "root"), "root", is_admin=True)
+    for number in range(4):
+        await few.create_org(root, slug=f"root-{number}", name="", description="", is_public=False)
+
+
+async def test_the_list_holds_what_the_caller_may_see(estate: Estate) -> None:
+    organizations = estate.organizations
+    member = Caller(await add_user(estate.rows.db, "member"), "member")
+    stranger = Caller(await add_user(estate.rows.db, "stranger"), "stranger")
+    root = Caller(await add_user(estate.rows.db, "root"), "root", is_admin=True)
+    await organizations.set_member(estate.owner, "acme", user_name="member", permissions=Membership.READ_ONLY)
+    await organizations.create_org(stranger, slug="open", name="", description="", is_public=True)
+    seen = {
+        caller.user_name: [row.slug for row in await organizations.list_orgs(caller)]
+        for caller in (ANONYMOUS, stranger, member, estate.owner, root)
+    }
+    assert seen == {
+        None: ["open"],
+        "stranger": ["open"],
+        "member": ["acme", "open"],
+        "owner": ["acme", "open"],
+        "root": ["acme", "open"],
+    }

@@ -7,16 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from threading import Event
+from typing import Any
 
 import pytest
 from argon2 import PasswordHasher
-from sqlalchemy import select, text, update
+from sqlalchemy import event, select, text, update
 from tests.store.conftest import add_user
 
 from aerotask.domain.access import Caller, Credential
 from aerotask.domain.errors import LimitReached, Unauthenticated
 from aerotask.services.accounts import AccountService
-from aerotask.services.passwords import Passwords
+from aerotask.services.passwords import MAX_WAITING, Passwords
 from aerotask.services.sign_in_limits import SignInLimits
 from aerotask.services.signing_in import SignInService
 from aerotask.services.tokens import Tokens
@@ -34,6 +36,11 @@ class CountingHasher:
 
     real: PasswordHasher = field(default_factory=lambda: PasswordHasher(1, 64, 1))
     calls: list[str] = field(default_factory=list)
+    gate: Event = field(default_factory=Event)
+    """Closed, verifying waits for it."""
+
+    def __post_init__(self) -> None:
+        self.gate.set()
 
     def hash(self, password: str) -> str:
         self.calls.append("hash")
@@ -41,6 +48,7 @@ class CountingHasher:
 
     def verify(self, hashed: str, password: str) -> bool:
         self.calls.append("verify")
+        self.gate.wait(60)
         return self.real.verify(hashed, password)
 
     def check_needs_rehash(self, hashed: str) -> bool:
@@ -278,6 +286,71 @@ async def test_two_changes_of_one_password_at_once_are_one(database: Database) -
         assert sum(isinstance(error, Unauthenticated) for error in ended) == 1
         worked = [await at.works("admin", f"new password {number}") for number in range(2)]
         assert sorted(worked) == [False, True]
+
+
+@contextmanager
+def counting(database: Database) -> Iterator[list[str]]:
+    """The statements that the database is asked meanwhile."""
+    asked: list[str] = []
+
+    def note(*told: Any) -> None:
+        asked.append(told[2])
+
+    engines = [database.engine.sync_engine, database.reader.sync_engine]
+    for engine in engines:
+        event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield asked
+    finally:
+        for engine in engines:
+            event.remove(engine, "before_cursor_execute", note)
+
+
+async def test_unknown_and_known_names_cost_the_same_statements(database: Database) -> None:
+    with door(database) as at:
+        await known(at)
+        await add_user(database, "without-password")
+        counted = []
+        for name in ("admin", "nobody-here", "without-password"):
+            assert not await at.works(name, "wrong")  # connections and buckets are there from now on
+            with counting(database) as asked:
+                assert not await at.works(name, "wrong")
+            counted.append([statement.split()[:2] for statement in asked])
+    assert counted[0] == counted[1] == counted[2]
+    assert len(counted[0]) == 5
+
+
+async def test_a_name_is_counted_as_it_is_looked_up(database: Database) -> None:
+    with door(database, per_account=2) as at:
+        await known(at)
+        await add_user(database, "n" * 128)
+        for _ in range(2):
+            assert not await at.works("n" * 128, "wrong")
+        at.hasher.calls.clear()
+        await refusal(at, "n" * 128)
+        assert not await at.works("n" * 128 + "1", "wrong")  # nobody's
+    async with database.read() as connection:
+        targets = await connection.execute(
+            select(AuditEvent.target).where(AuditEvent.action == "sign-in-failed")
+        )
+    assert sorted(targets.scalars()) == ["(no such user)", "n" * 128, "n" * 128]
+
+
+async def test_a_try_that_is_not_judged_for_want_of_a_turn_is_not_counted(database: Database) -> None:
+    with door(database, per_account=3) as at:
+        await known(at)
+        at.hasher.gate.clear()
+        queue = [asyncio.create_task(at.service.passwords.fits(None, "x")) for _ in range(MAX_WAITING)]
+        try:
+            for _ in range(4):
+                assert (await refusal(at, "admin", PASSWORD)).limit_name == "waitingSignIns"
+        finally:
+            at.hasher.gate.set()
+            await asyncio.gather(*queue)
+        async with database.read() as connection:
+            kept = (await connection.execute(select(SignInAttempts.failures))).scalars().all()
+        assert list(kept) == [0, 0]
+        assert await at.works("admin", PASSWORD)
 
 
 async def test_more_than_can_wait_are_told_to_come_back(database: Database) -> None:

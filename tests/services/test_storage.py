@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from tests.support.callers import always, permit
 
 from aerotask.config import Settings
 from aerotask.domain.access import Caller
-from aerotask.domain.errors import LimitReached
+from aerotask.domain.errors import LimitReached, TooLarge
 from aerotask.services.access import Permit
 from aerotask.services.storage import StorageLimits, within_limits
 from aerotask.store import entries, orgs, usage
@@ -204,3 +204,87 @@ async def test_a_users_limit_counts_all_organizations_that_they_own(settings: Se
         async with platform.db.begin() as connection:
             await orgs.transfer_org(connection, two.org_id, other.user_id)
         await put(one, "now there is room")
+
+
+async def test_nobody_is_given_more_than_they_may_store(settings: Settings) -> None:
+    limited = settings.model_copy(update={"max_storage_bytes_per_user": LIMIT})
+    async with open_platform(limited, application="tests") as platform:
+        heir = await add_user(platform.db, "heir")
+        stores = [
+            Store(platform, await add_dataset(platform.db, await add_user(platform.db, slug), slug))
+            for slug in ("one", "two")
+        ]
+
+        async def give(store: Store, slug: str) -> None:
+            owner = Caller(store.rows.user_id, slug)
+            await platform.organizations.update_org(
+                owner, slug, name="", description="", is_public=False, owner="heir"
+            )
+
+        for store in stores:
+            await store.put("a", 501)
+        await give(stores[0], "one")
+        with pytest.raises(LimitReached) as refused:
+            await give(stores[1], "two")
+        error = refused.value
+        assert (error.limit_name, error.limit, error.current) == ("maxStorageBytesPerUser", 1000, 501)
+        async with platform.db.read() as connection:
+            assert (await usage.stored_of_owner(connection, heir)).total_bytes == 501
+
+
+async def test_an_organization_is_not_given_away_while_bytes_are_added_to_it(store: Store) -> None:
+    heir = await add_user(store.platform.db, "heir")
+    limits = StorageLimits(bytes_per_user=LIMIT)
+
+    async def give() -> None:
+        async with store.platform.db.begin() as connection:
+            await orgs.transfer_org(connection, store.rows.org_id, heir)
+
+    async with (
+        store.platform.db.begin() as connection,
+        within_limits(connection, limits, store.rows.dataset_id),
+    ):
+        giving = asyncio.create_task(give())
+        done, _ = await asyncio.wait({giving}, timeout=0.2)
+        assert not done
+    await giving
+
+
+async def test_a_stream_of_unknown_length_ends_where_the_room_ends(store: Store) -> None:
+    await store.put("a", 600)
+    read = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal read
+        while True:
+            read += 100
+            yield b"x" * 100
+
+    with pytest.raises(LimitReached) as refused:
+        await store.platform.entries.put(store.permit, "b", endless())
+    assert (refused.value.code, read) == ("storage-quota-exceeded", 500)
+    with pytest.raises(LimitReached):
+        await store.platform.entries.put(store.permit, "a", endless())
+    assert read == 500 + 1100
+
+
+async def test_what_may_replace_anything_has_the_room_of_all_that_it_may_replace(store: Store) -> None:
+    await store.put("a", 600)
+    room = await store.platform.entries.room_anywhere(store.rows.dataset_id)
+    room.require(1000)
+    with pytest.raises(LimitReached):
+        room.require(1001)
+
+
+async def test_what_is_announced_as_longer_than_an_object_may_be_is_not_read(store: Store) -> None:
+    entries_ = replace(store.platform.entries, max_object_bytes=10, storage=StorageLimits())
+
+    read: list[bytes] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        read.append(b"x" * 11)
+        yield read[0]
+
+    with pytest.raises(TooLarge):
+        await entries_.put(store.permit, "b", body(), announced_bytes=11)
+    assert read == []

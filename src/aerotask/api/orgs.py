@@ -23,7 +23,7 @@ async def list_orgs(caller: CallerDep, platform: PlatformDep) -> list[OrgAnswer]
     return [_org(row) for row in await platform.organizations.list_orgs(caller)]
 
 
-@router.post("", status_code=201, responses=problems(400, 401, 409, 413))
+@router.post("", status_code=201, responses=problems(400, 401, 409, 413, 429))
 async def create_org(body: NewOrg, caller: CallerDep, platform: PlatformDep, response: Response) -> OrgAnswer:
     """Add an organization, owned by the caller."""
     row = await platform.organizations.create_org(
@@ -43,7 +43,7 @@ async def get_org(org: OrgSlug, caller: CallerDep, platform: PlatformDep) -> Org
     return _org(await platform.access.org(caller, org))
 
 
-@router.put("/{orgSlug}", responses=problems(400, 401, 403, 404, 413))
+@router.put("/{orgSlug}", responses=problems(400, 401, 403, 404, 413, 429))
 async def update_org(org: OrgSlug, body: OrgChanges, caller: CallerDep, platform: PlatformDep) -> OrgAnswer:
     """Change what an organization is called, or whose it is."""
     row = await platform.organizations.update_org(

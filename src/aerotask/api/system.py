@@ -125,6 +125,7 @@ def _limits(platform: Platform) -> dict[str, int]:
         "maxBodyBytes": settings.max_body_bytes,
         "maxObjectBytes": settings.max_object_bytes,
         "maxOpenUploadsPerUser": settings.max_open_uploads_per_user,
+        "maxOrgsPerUser": settings.max_orgs_per_user,
         "uploadTtlHours": settings.upload_ttl_hours,
         "maxOutputBytes": settings.max_output_bytes,
         "maxActiveTasks": settings.max_active_tasks,

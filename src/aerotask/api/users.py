@@ -94,10 +94,8 @@ async def create_user(body: NewUser, caller: CallerDep, platform: PlatformDep) -
         password=body.password,
         email=body.email,
         is_admin=ADMIN in roles,
+        is_deactivated=DEACTIVATED in roles,
     )
-    if DEACTIVATED in roles:
-        change = UserChange(is_admin=ADMIN in roles, is_deactivated=True)
-        row = await platform.accounts.change_user(caller, row.user_name, change)
     return _user(row)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from uuid import UUID
 
 from aerotask.domain.ids import OrgId, UserId
 
@@ -71,6 +72,10 @@ class Caller:
     credential: Credential | None = None
     since_s: float = 0.0
     """When the session began that their token belongs to, as a Unix time."""
+    epoch: int = 0
+    """The user's token epoch as it was when the credentials were checked."""
+    key_id: UUID | None = None
+    """The key that they have."""
     address: str | None = None
     """Where the request came from, for the audit log and rate limits."""
     rejected_credentials: str | None = None

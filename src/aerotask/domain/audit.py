@@ -26,4 +26,5 @@ class Action(StrEnum):
     ORG_DELETED = "org-deleted"
     DATASET_DELETED = "dataset-deleted"
     ENTRY_DELETED = "entry-deleted"
+    TASKS_CLEARED = "tasks-cleared"
     TASK_CANCELLED = "task-cancelled-by-other"

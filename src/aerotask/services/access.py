@@ -68,16 +68,18 @@ class AccessService:
         caller = confirmed(who, found.user)
         return caller, _opened(caller, found.dataset, f"{org_slug}/{slug}")
 
-    async def task(self, who: Presented, org_slug: str, slug: str, task_id: TaskId) -> TaskRow | None:
-        """The dataset's task if the caller may read the dataset, in a single look at the database.
+    async def task(
+        self, who: Presented, org_slug: str, slug: str, task_id: TaskId
+    ) -> tuple[Caller, OpenDataset, TaskRow | None]:
+        """Who calls, and the dataset and its task if they may read it, in a single look at the database.
 
         Raises:
             Unauthenticated, NotFound: as for a dataset; a task that isn't there is None.
         """
         async with self.db.read() as connection:
             found = await arrivals.look(connection, user_id_of(who), org_slug, slug, task_id=task_id)
-        _opened(confirmed(who, found.user), found.dataset, f"{org_slug}/{slug}")
-        return found.task
+        caller = confirmed(who, found.user)
+        return caller, _opened(caller, found.dataset, f"{org_slug}/{slug}"), found.task
 
     async def known_dataset(self, caller: Caller, dataset_id: DatasetId, *, to: Access) -> None:
         """As `dataset`, of one that has been found already, whatever it is called by now."""

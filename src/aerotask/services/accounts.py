@@ -32,6 +32,14 @@ class UserChange:
 
 
 @dataclass(frozen=True, slots=True)
+class _NewUser:
+    user_name: str
+    email: str | None
+    is_admin: bool
+    is_deactivated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class AccountService:
     """Adds, changes and removes users."""
 
@@ -54,8 +62,15 @@ class AccountService:
             raise NotFound("The user is gone.")
         return user
 
-    async def create_user(
-        self, caller: Caller, *, user_name: str, password: str, email: str | None, is_admin: bool
+    async def create_user(  # noqa: PLR0913  what a user is made of
+        self,
+        caller: Caller,
+        *,
+        user_name: str,
+        password: str,
+        email: str | None,
+        is_admin: bool,
+        is_deactivated: bool = False,
     ) -> UserRow:
         """Add a user; for administrators.
 
@@ -64,7 +79,8 @@ class AccountService:
             Conflict: the name is taken.
         """
         require_admin(caller)
-        return await self._add(caller, user_name, password, email=email, is_admin=is_admin)
+        new = _NewUser(user_name, email, is_admin=is_admin, is_deactivated=is_deactivated)
+        return await self._add(caller, new, password)
 
     async def change_user(self, caller: Caller, user_name: str, change: UserChange) -> UserRow:
         """Change what a user may do, their password, or who they are for the provider; for administrators.
@@ -115,7 +131,7 @@ class AccountService:
                 return None
         generated = None if password else secrets.token_urlsafe(12)
         try:
-            await self._add(ANONYMOUS, "admin", password or generated or "", email=None, is_admin=True)
+            await self._add(ANONYMOUS, _NewUser("admin", None, is_admin=True), password or generated or "")
         except Conflict:  # another process was faster
             return None
         return generated
@@ -151,10 +167,8 @@ class AccountService:
             )
             return await users.find(connection, user.id) or user
 
-    async def _add(
-        self, caller: Caller, user_name: str, password: str, *, email: str | None, is_admin: bool
-    ) -> UserRow:
-        if not USER_NAME.fullmatch(user_name):
+    async def _add(self, caller: Caller, new: _NewUser, password: str) -> UserRow:
+        if not USER_NAME.fullmatch(new.user_name):
             raise InvalidInput(
                 "A user name has 1 to 128 letters, digits and . _ @ + - and starts with a letter or digit.",
                 code="invalid-user-name",
@@ -166,15 +180,24 @@ class AccountService:
                 await users.add(
                     connection,
                     user_id=user_id,
-                    user_name=user_name,
-                    email=email,
+                    user_name=new.user_name,
+                    email=new.email,
                     hashed=hashed,
-                    is_admin=is_admin,
+                    is_admin=new.is_admin,
                 )
-                await audit.record(connection, caller, Action.USER_CREATED, user_name, admin=is_admin)
+                if new.is_deactivated:
+                    await users.set_roles(connection, user_id, is_admin=new.is_admin, is_deactivated=True)
+                await audit.record(
+                    connection,
+                    caller,
+                    Action.USER_CREATED,
+                    new.user_name,
+                    admin=new.is_admin,
+                    deactivated=new.is_deactivated,
+                )
                 added = await users.find(connection, user_id)
         except IntegrityError as error:
-            raise Conflict(f"The user name '{user_name}' is taken.", code="user-name-taken") from error
+            raise Conflict(f"The user name '{new.user_name}' is taken.", code="user-name-taken") from error
         if added is None:
             raise NotFound("The user is gone.")
         return added

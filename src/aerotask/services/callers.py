@@ -42,5 +42,5 @@ class CallerService:
         if credential.startswith(keys.PREFIX):
             return replace(await self.keys.holder(credential), address=address)
         if self.issuer is not None and unverified_issuer(credential) == self.issuer.issuer:
-            return replace(await self.issuer.caller(credential), address=address)
+            return await self.issuer.caller(credential, address=address)
         return Session(self.tokens.read(credential), address)

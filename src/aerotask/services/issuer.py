@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
@@ -23,6 +23,8 @@ from aerotask.store.users import UserRow
 LEEWAY_S = 30
 MAX_CHARS = 16 * 1024
 MAX_SUBJECT_CHARS = 255
+# Of so many tokens this process knows that they are in the audit log.
+MAX_NOTED = 10_000
 _REQUIRED = ["iss", "sub", "aud", "exp"]
 
 
@@ -36,8 +38,9 @@ class IssuerService:
     keys: IssuerKeys
     provision: bool
     """Whether somebody whom we don't know yet becomes a user by a good token."""
+    _noted: set[bytes] = field(default_factory=set)
 
-    async def caller(self, token: str) -> Caller:
+    async def caller(self, token: str, *, address: str | None = None) -> Caller:
         """Whom the token stands for.
 
         Raises:
@@ -51,15 +54,32 @@ class IssuerService:
         async with self.db.read() as connection:
             user = await users.find_by_subject(connection, self.issuer, subject)
         if user is None and self.provision:
-            user = await self._provisioned(subject, claims)
+            user = await self._provisioned(subject, claims, address)
         if user is None or user.is_deactivated:
             raise Unauthenticated("The provider's token stands for nobody here.", code="bad-credentials")
-        return Caller(
+        caller = Caller(
             user_id=user.id,
             user_name=user.user_name,
             is_admin=user.is_admin,
             credential=Credential.ISSUER,
+            epoch=user.token_epoch,
+            address=address,
         )
+        await self._note(token, caller)
+        return caller
+
+    async def _note(self, token: str, caller: Caller) -> None:
+        """Have the log say that somebody came with a token that this process has not seen yet."""
+        digest = sha256(token.encode()).digest()
+        if digest in self._noted:
+            return
+        async with self.db.begin() as connection:
+            await audit.record(
+                connection, caller, Action.SIGNED_IN, caller.display_name, provider=self.issuer
+            )
+        if len(self._noted) >= MAX_NOTED:
+            self._noted.clear()
+        self._noted.add(digest)
 
     async def _verified(self, token: str) -> dict[str, Any]:
         if len(token) > MAX_CHARS:
@@ -90,7 +110,7 @@ class IssuerService:
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise _invalid() from error
 
-    async def _provisioned(self, subject: str, claims: dict[str, Any]) -> UserRow | None:
+    async def _provisioned(self, subject: str, claims: dict[str, Any], address: str | None) -> UserRow | None:
         """A new user for the subject; never one that is there already by the same name."""
         for user_name in self._names(subject, claims):
             user_id = UserId(new_id())
@@ -106,7 +126,7 @@ class IssuerService:
                         issuer=self.issuer,
                         subject=subject,
                     )
-                    new = Caller(user_id, user_name, credential=Credential.ISSUER)
+                    new = Caller(user_id, user_name, credential=Credential.ISSUER, address=address)
                     await audit.record(
                         connection, new, Action.USER_PROVISIONED, user_name, issuer=self.issuer
                     )

@@ -13,7 +13,7 @@ from aerotask.domain.errors import Conflict, NotFound, Unauthenticated
 from aerotask.domain.ids import new_id
 from aerotask.services.access import require_user
 from aerotask.services.signing_in import require_person
-from aerotask.store import api_keys, audit
+from aerotask.store import api_keys, audit, users
 from aerotask.store.api_keys import KeyRow
 from aerotask.store.engine import Database
 
@@ -52,6 +52,7 @@ class KeyService:
         user_id = require_person(caller)
         key = PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
         async with self.db.begin() as connection:
+            await users.hold(connection, user_id)
             if len(await api_keys.list_of(connection, user_id)) >= MAX_KEYS:
                 raise Conflict(
                     f"You have {MAX_KEYS} keys; revoke those that are of no use.", code="too-many-keys"
@@ -117,6 +118,8 @@ class KeyService:
             is_admin=held.is_admin,
             read_only=held.read_only,
             credential=Credential.KEY,
+            epoch=held.token_epoch,
+            key_id=held.key_id,
         )
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.domain import paths
 from aerotask.domain.access import Access, Caller, Membership, Visibility, rights_in, rights_on
 from aerotask.domain.audit import Action
-from aerotask.domain.errors import Conflict, Forbidden, InvalidInput, NotFound
-from aerotask.domain.ids import DatasetId, OrgId, new_id
+from aerotask.domain.errors import Conflict, Forbidden, InvalidInput, LimitReached, NotFound
+from aerotask.domain.ids import DatasetId, OrgId, UserId, new_id
 from aerotask.services.access import AccessService, require_user
+from aerotask.services.storage import RETRY_AFTER_S, StorageLimits, refuse_gift
 from aerotask.store import audit, orgs, removal, users
 from aerotask.store.engine import Database
 from aerotask.store.orgs import DatasetRow, MemberRow, OrgRow
@@ -23,12 +25,16 @@ class OrganizationService:
 
     db: Database
     access: AccessService
+    storage: StorageLimits
+    max_per_owner: int
+    """How many organizations somebody who isn't a system administrator may own."""
 
     async def list_orgs(self, caller: Caller) -> list[OrgRow]:
         """The organizations that the caller may see."""
         async with self.db.read() as connection:
-            rows = await orgs.list_all(connection, seen_by=caller.user_id)
-        return [row for row in rows if row.is_public or rights_in(caller, row.standing)]
+            if caller.is_admin:
+                return await orgs.list_all(connection, seen_by=caller.user_id)
+            return await orgs.list_visible(connection, seen_by=caller.user_id)
 
     async def create_org(
         self, caller: Caller, *, slug: str, name: str, description: str, is_public: bool
@@ -38,11 +44,14 @@ class OrganizationService:
         Raises:
             InvalidInput: the slug isn't one.
             Conflict: the slug is taken.
+            LimitReached: the caller owns very many.
         """
         owner_id = require_user(caller)
         paths.slug(slug)
         try:
             async with self.db.begin() as connection:
+                if not caller.is_admin:
+                    await self._refuse_too_many(connection, owner_id)
                 await orgs.add(
                     connection,
                     org_id=OrgId(new_id()),
@@ -52,6 +61,8 @@ class OrganizationService:
                     is_public=is_public,
                     owner_id=owner_id,
                 )
+                if is_public:
+                    await _note_org_visibility(connection, caller, slug, is_public=True)
         except IntegrityError as error:
             raise Conflict(
                 f"The slug '{slug}' is taken.", code="slug-taken", location=f"/orgs/{slug}"
@@ -73,25 +84,43 @@ class OrganizationService:
         Raises:
             Forbidden: the caller would give away what isn't theirs.
             InvalidInput: there is no such user to give it to.
+            LimitReached: they would own too many, or store too much.
         """
         org = await self.access.org(caller, slug, to=Access.ADMIN)
-        if owner is not None and owner != org.owner:
-            await self._transfer(caller, org, owner)
         async with self.db.begin() as connection:
+            if owner is not None and owner != org.owner:
+                await self._transfer(connection, caller, org, owner)
             await orgs.update_org(
                 connection, org.id, name=name or slug, description=description, is_public=is_public
             )
+            if is_public is not org.is_public:
+                await _note_org_visibility(connection, caller, slug, is_public=is_public)
         return await self.access.org(caller, slug)
 
-    async def _transfer(self, caller: Caller, org: OrgRow, to: str) -> None:
+    async def _transfer(self, connection: AsyncConnection, caller: Caller, org: OrgRow, to: str) -> None:
         if not (caller.is_admin or (caller.user_id is not None and caller.user_id == org.standing.owner_id)):
             raise Forbidden("Only the organization's owner, or a system administrator, may give it away.")
-        async with self.db.begin() as connection:
-            user = await users.find_by_name(connection, to)
-            if user is None or user.is_deactivated:
-                raise InvalidInput(f"There is no user '{to}' who could own it.", code="no-such-user")
-            await orgs.transfer_org(connection, org.id, user.id)
-            await audit.record(connection, caller, Action.OWNER_CHANGED, f"/orgs/{org.slug}", now=to)
+        user = await users.find_by_name(connection, to)
+        if user is None or user.is_deactivated:
+            raise InvalidInput(f"There is no user '{to}' who could own it.", code="no-such-user")
+        if not user.is_admin:
+            await self._refuse_too_many(connection, user.id)
+        await orgs.transfer_org(connection, org.id, user.id)
+        await refuse_gift(connection, self.storage, org.id, to=user.id)
+        await audit.record(connection, caller, Action.OWNER_CHANGED, f"/orgs/{org.slug}", now=to)
+
+    async def _refuse_too_many(self, connection: AsyncConnection, owner_id: UserId) -> None:
+        """Before the user becomes the owner of one more, in that transaction."""
+        await users.hold(connection, owner_id)
+        owned = await orgs.count_owned(connection, owner_id)
+        if owned >= self.max_per_owner:
+            raise LimitReached(
+                f"One user owns at most {self.max_per_owner} organizations; delete some that are of no use.",
+                limit_name="maxOrgsPerUser",
+                limit=self.max_per_owner,
+                current=owned,
+                retry_after_s=RETRY_AFTER_S,
+            )
 
     async def delete_org(self, caller: Caller, slug: str) -> None:
         """Remove an organization with everything in it; for its administrators.
@@ -177,6 +206,9 @@ class OrganizationService:
                     tagline=tagline,
                     visibility=visibility,
                 )
+                if visibility is not Visibility.PRIVATE:
+                    target = f"/orgs/{org_slug}/ds/{slug}"
+                    await audit.record(connection, caller, Action.VISIBILITY_CHANGED, target, now=visibility)
         except IntegrityError as error:
             raise _dataset_slug_taken(org_slug, slug) from error
         return (await self.access.dataset(caller, org_slug, slug)).row
@@ -239,6 +271,13 @@ class OrganizationService:
 def permissions_of(caller: Caller, row: DatasetRow) -> frozenset[Access]:
     """What the caller may do to the dataset, for its description."""
     return rights_on(caller, row.standing, row.visibility)
+
+
+async def _note_org_visibility(
+    connection: AsyncConnection, caller: Caller, slug: str, *, is_public: bool
+) -> None:
+    now = Visibility.PUBLIC if is_public else Visibility.PRIVATE
+    await audit.record(connection, caller, Action.VISIBILITY_CHANGED, f"/orgs/{slug}", now=now)
 
 
 def _dataset_slug_taken(org_slug: str, slug: str) -> Conflict:

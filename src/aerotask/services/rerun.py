@@ -64,6 +64,8 @@ class RerunService:
     ) -> Submitted:
         """Submit an ended task anew, with some params changed, on the contents that are there now.
 
+        The new task is the caller's; of somebody else's it doesn't take over where messages go.
+
         Raises:
             Forbidden, LimitReached, TooLarge: as for a submit.
             Conflict: the task has not ended.
@@ -82,7 +84,8 @@ class RerunService:
             tags=tuple(task.tags),
             metadata=task.client_metadata,
             restart_of=task_id,
-            callback_url=task.callback_url,
+            # The new task is the restarter's, and so is the secret that its messages would be signed with.
+            callback_url=task.callback_url if task.user_id == caller.user_id else None,
         )
         return await self.submits.submit_to(caller, dataset, submission)
 

@@ -29,6 +29,7 @@ class Session:
             is_admin=user.is_admin,
             credential=Credential.TOKEN,
             since_s=self.claims.since_s,
+            epoch=user.token_epoch,
             address=self.address,
         )
 

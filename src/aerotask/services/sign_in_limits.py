@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from ipaddress import IPv6Address, ip_address, ip_network
@@ -45,6 +47,21 @@ class SignInLimits:
     held_s: float = HELD_S
     _held: set[object] = field(default_factory=set)
     _full: dict[str, tuple[float, Attempts]] = field(default_factory=dict)
+
+    @asynccontextmanager
+    async def trying(self, caller: Caller, user_name: str) -> AsyncIterator[Try]:
+        """A try that counts as failed unless the block forgives it, or too much else is tried for it to be judged.
+
+        Raises:
+            LimitReached: as for `admit`.
+        """
+        attempt = await self.admit(caller, user_name)
+        try:
+            yield attempt
+        except LimitReached:
+            async with self.db.begin() as connection:
+                await sign_ins.withdraw(connection, account=attempt.account, address=attempt.address)
+            raise
 
     async def admit(self, caller: Caller, user_name: str) -> Try:
         """Let a try through.

@@ -35,22 +35,23 @@ class SignInService:
             Unauthenticated: name or password are wrong, or the user is deactivated; it doesn't say which.
             LimitReached: the account or the address has failed too often.
         """
-        attempt = await self.limits.admit(caller, user_name)
-        async with self.db.read() as connection:
-            user = await users.find_by_name(connection, user_name[:128])
-            hashed = await users.password_hash(connection, user.id) if user else None
-        fits = await self.passwords.fits(hashed, password)
-        if user is None or hashed is None or not fits or user.is_deactivated:
-            await self._note_failure(caller, user.user_name if user else NOBODY, attempt)
-            raise Unauthenticated("The user name or the password is wrong.", code="bad-credentials")
-        token = self.tokens.give(user.id, user.user_name, epoch=user.token_epoch)
-        renewed = await self.passwords.rehash(hashed, password)
-        signed_in = Caller(user.id, user.user_name, address=caller.address)
-        async with self.db.begin() as connection:
-            await self.limits.forgive(connection, attempt)
-            await audit.record(connection, signed_in, Action.SIGNED_IN, user.user_name)
-            if renewed is not None:
-                await users.renew_password_hash(connection, user.id, renewed, instead_of=hashed)
+        async with self.limits.trying(caller, user_name) as attempt:
+            # In one query, whether or not there is such a user: how many there are can be measured.
+            async with self.db.read() as connection:
+                found = await users.find_to_sign_in(connection, user_name)
+            user, hashed = found or (None, None)
+            fits = await self.passwords.fits(hashed, password)
+            if user is None or hashed is None or not fits or user.is_deactivated:
+                await self._note_failure(caller, user.user_name if user else NOBODY, attempt)
+                raise Unauthenticated("The user name or the password is wrong.", code="bad-credentials")
+            token = self.tokens.give(user.id, user.user_name, epoch=user.token_epoch)
+            renewed = await self.passwords.rehash(hashed, password)
+            signed_in = Caller(user.id, user.user_name, address=caller.address)
+            async with self.db.begin() as connection:
+                await self.limits.forgive(connection, attempt)
+                await audit.record(connection, signed_in, Action.SIGNED_IN, user.user_name)
+                if renewed is not None:
+                    await users.renew_password_hash(connection, user.id, renewed, instead_of=hashed)
         return token
 
     async def refresh(self, caller: Caller) -> Token:
@@ -83,21 +84,20 @@ class SignInService:
         """
         user_id = require_session(caller)
         check_password(new)
-        attempt = await self.limits.admit(caller, caller.display_name)
-        async with self.db.read() as connection:
-            user = await users.find(connection, user_id)
-            hashed = await users.password_hash(connection, user_id) if user else None
-        if not await self.passwords.fits(hashed, old):
-            await self._note_failure(caller, caller.display_name, attempt)
-            raise Unauthenticated("The old password is wrong.", code="bad-credentials")
-        replacement = await self.passwords.hash(new)
-        async with self.db.begin() as connection:
-            await self.limits.forgive(connection, attempt)
-            epoch = await users.change_password_hash(connection, user_id, replacement, instead_of=hashed)
-            if user is None or epoch is None:  # somebody else was faster
-                raise Unauthenticated("The old password is wrong.", code="bad-credentials")
-            await audit.record(connection, caller, Action.PASSWORD_CHANGED, user.user_name)
-        return self.tokens.give(user_id, user.user_name, epoch=epoch)
+        async with self.limits.trying(caller, caller.display_name) as attempt:
+            async with self.db.read() as connection:
+                hashed = await users.password_hash(connection, user_id)
+            if not await self.passwords.fits(hashed, old):
+                await self._note_failure(caller, caller.display_name, attempt)
+                raise _wrong_old()
+            replacement = await self.passwords.hash(new)
+            async with self.db.begin() as connection:
+                await self.limits.forgive(connection, attempt)
+                epoch = await users.change_password_hash(connection, user_id, replacement, instead_of=hashed)
+                if epoch is None:  # somebody else was faster
+                    raise _wrong_old()
+                await audit.record(connection, caller, Action.PASSWORD_CHANGED, caller.display_name)
+        return self.tokens.give(user_id, caller.display_name, epoch=epoch)
 
     async def _note_failure(self, by: Caller, user_name: str, attempt: Try) -> None:
         async with self.db.begin() as connection:
@@ -130,6 +130,10 @@ def require_session(caller: Caller) -> UserId:
     if caller.credential is not Credential.TOKEN:
         raise Forbidden("Your provider gives you tokens and passwords, not Aerotask.", code="not-by-issuer")
     return user_id
+
+
+def _wrong_old() -> Unauthenticated:
+    return Unauthenticated("The old password is wrong.", code="bad-credentials")
 
 
 def _gone() -> Unauthenticated:

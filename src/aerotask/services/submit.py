@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.dispatch.port import Hint
-from aerotask.domain.access import Access, Caller
+from aerotask.domain.access import Access, Caller, rights_on
 from aerotask.domain.errors import Conflict, InvalidInput, NotFound
 from aerotask.domain.ids import OrgId, TaskId, new_id
 from aerotask.failpoints import failpoint
@@ -26,7 +26,7 @@ from aerotask.services.idempotency import IdempotentRequest, idempotent
 from aerotask.services.planning import PlannedRun, plan_run
 from aerotask.services.quota import PERIOD, Quotas, Wish, admit, refuse_excess, refuse_oversized
 from aerotask.services.sessions import Presented
-from aerotask.store import locks, submits
+from aerotask.store import locks, orgs, submits
 from aerotask.store.durability import flushed
 from aerotask.store.engine import Database
 from aerotask.store.locks import LockSpace
@@ -172,7 +172,7 @@ class SubmitService:
                 first = await request.first_answer(connection)
                 if first is not None:
                     return Submitted.from_json(first)
-            twin = await self._twin_unless_full(connection, tool, task, force=force)
+            twin = await self._twin_unless_full(connection, caller, tool, task, force=force)
             if twin is None:
                 await self._add(connection, caller, task)
                 submitted = _answer(task, task.id, task.estimated_output_bytes, deduplicated=False)
@@ -188,7 +188,7 @@ class SubmitService:
             await flushed(connection)
 
     async def _twin_unless_full(
-        self, connection: AsyncConnection, tool: Tool[Any], task: NewTask, *, force: bool
+        self, connection: AsyncConnection, caller: Caller, tool: Tool[Any], task: NewTask, *, force: bool
     ) -> Twin | None:
         """The task that answers for this one; where there is none, a first look at the quotas, without their lock."""
         if force:
@@ -210,7 +210,7 @@ class SubmitService:
             if twin is not None:
                 return twin
         if task.unique_id is not None:
-            await _refuse_taken(connection, task.org_id, task.unique_id)
+            await _refuse_taken(connection, caller, task.org_id, task.unique_id)
         refuse_oversized(self.quotas, task.estimated_output_bytes)
         # Whoever asks again and again at a limit shall leave no rows that were inserted in vain.
         refuse_excess(self.quotas, load, _wish(task))
@@ -224,7 +224,7 @@ class SubmitService:
         except IntegrityError as error:  # what it refers to has been swept since the caller was let in
             raise NotFound("The dataset has been deleted meanwhile.") from error
         except UniqueIdTaken as error:  # since it was looked for
-            await _refuse_taken(connection, task.org_id, str(task.unique_id))
+            await _refuse_taken(connection, caller, task.org_id, str(task.unique_id))
             raise Conflict("The uniqueId was taken a moment ago.", code="unique-id-taken") from error
         if replaced:
             raise Conflict(
@@ -238,14 +238,18 @@ def _wish(task: NewTask) -> Wish:
     return Wish(task.org_id, task.user_id, task.tool_id, task.estimated_output_bytes)
 
 
-async def _refuse_taken(connection: AsyncConnection, org_id: OrgId, unique_id: str) -> None:
+async def _refuse_taken(connection: AsyncConnection, caller: Caller, org_id: OrgId, unique_id: str) -> None:
     holder = await submits.find_holder(connection, org_id, unique_id)
-    if holder is not None:
-        raise Conflict(
-            "Another task of the organization has this uniqueId; see Location.",
-            code="unique-id-taken",
-            location=f"/orgs/{holder.org_slug}/ds/{holder.dataset_slug}/tasks/{holder.id}",
-        )
+    if holder is None:
+        return
+    dataset = await orgs.get_dataset(connection, holder.dataset_id, seen_by=caller.user_id)
+    # Where it is, is for those who may read it there.
+    shown = dataset is not None and Access.READ in rights_on(caller, dataset.standing, dataset.visibility)
+    raise Conflict(
+        f"Another task of the organization has this uniqueId{'; see Location' if shown else ''}.",
+        code="unique-id-taken",
+        location=f"/orgs/{holder.org_slug}/ds/{holder.dataset_slug}/tasks/{holder.id}" if shown else None,
+    )
 
 
 def _refuse_far_future(scheduled_at: datetime | None) -> None:

@@ -21,6 +21,7 @@ from aerotask.store.tasks import ArtifactRow, TaskFilter, TaskRow
 
 MAX_TAKE = 200
 MAX_LOG_LINES = 1000
+_READING = frozenset({Access.READ})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +54,10 @@ class TaskService:
         Raises:
             NotFound: the dataset has no such task.
         """
-        task = await self.access.task(who, org_slug, slug, task_id)
+        caller, dataset, task = await self.access.task(who, org_slug, slug, task_id)
         if task is None:
             raise _no_task(task_id)
-        return task
+        return _as_seen(caller, dataset.rights, task)
 
     async def status_in(self, dataset: OpenDataset, task_id: TaskId) -> TaskRow:
         """The task of a dataset that the caller was let into.
@@ -89,8 +90,9 @@ class TaskService:
         self, caller: Caller, org_slug: str, slug: str, which: TaskFilter, *, skip: int, take: int
     ) -> TaskPage:
         """The dataset's tasks that pass the filter, newest first."""
-        dataset = (await self.access.dataset(caller, org_slug, slug)).row
-        return await self._page(replace(which, dataset_id=dataset.id), skip=skip, take=take)
+        dataset = await self.access.dataset(caller, org_slug, slug)
+        page = await self._page(replace(which, dataset_id=dataset.row.id), skip=skip, take=take)
+        return replace(page, items=[_as_seen(caller, dataset.rights, task) for task in page.items])
 
     async def list_own(self, caller: Caller, which: TaskFilter, *, skip: int, take: int) -> TaskPage:
         """The caller's tasks in every dataset that they may still read, newest first.
@@ -100,12 +102,14 @@ class TaskService:
         """
         me = require_user(caller)
         own = replace(which, owner_id=me, readable_by=None if caller.is_admin else me)
-        return await self._page(own, skip=skip, take=take)
+        page = await self._page(own, skip=skip, take=take)
+        return replace(page, items=[_as_seen(caller, _READING, task) for task in page.items])
 
     async def list_all(self, caller: Caller, which: TaskFilter, *, skip: int, take: int) -> TaskPage:
         """Every task of the system that passes the filter, newest first; for administrators."""
         require_admin(caller)
-        return await self._page(which, skip=skip, take=take)
+        page = await self._page(which, skip=skip, take=take)
+        return replace(page, items=[_as_seen(caller, frozenset(Access), task) for task in page.items])
 
     async def log(  # noqa: PLR0913  whose log, and which part
         self, caller: Caller, org_slug: str, slug: str, task_id: TaskId, *, since: int, take: int
@@ -205,6 +209,11 @@ class TaskService:
         dataset = (await self.access.dataset(caller, org_slug, slug, to=Access.WRITE)).row
         async with self.db.begin() as connection:
             cleared = await steering.clear_ended(connection, dataset.id, tool_id=tool_id)
+            if cleared.tasks:
+                target = f"/orgs/{org_slug}/ds/{slug}/tasks"
+                await audit.record(
+                    connection, caller, Action.TASKS_CLEARED, target, tasks=cleared.tasks, toolId=tool_id
+                )
         await self._remove_blobs(cleared.blob_keys)
         return cleared.tasks
 
@@ -218,6 +227,11 @@ class TaskService:
         # After the commit: a crash in between leaves blobs that nothing names, and the sweep finds them.
         for key in keys:
             await self.blobs.remove(key)
+
+
+def _as_seen(caller: Caller, rights: frozenset[Access], task: TaskRow) -> TaskRow:
+    """The task without where its messages go, which may hold secrets, for those who may not manage it."""
+    return task if may_manage_task(caller, rights, task.user_id) else replace(task, callback_url=None)
 
 
 def _no_task(task_id: TaskId) -> NotFound:

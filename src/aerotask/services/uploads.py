@@ -18,7 +18,7 @@ from aerotask.media.types import type_by_name
 from aerotask.services.access import AccessService, Ask
 from aerotask.services.entries import EntryService, put_content
 from aerotask.services.storage import within_limits
-from aerotask.store import orgs, uploads
+from aerotask.store import orgs, uploads, users
 from aerotask.store.engine import Database
 from aerotask.store.entries import Content
 from aerotask.store.uploads import UploadRow
@@ -90,7 +90,8 @@ class UploadService:
             within_limits(connection, self.entries.storage, dataset.id),
         ):
             # One announcement of a user at a time, so that they can be counted.
-            await uploads.hold_user(connection, caller.user_id)
+            if caller.user_id is not None:
+                await users.hold(connection, caller.user_id)
             if not await orgs.hold_dataset(connection, dataset.id):
                 raise NotFound("The dataset has been deleted meanwhile.")
             row = await uploads.add(

@@ -30,7 +30,7 @@ from aerotask.services.drawnfrom import content_of, raster_of
 from aerotask.services.planning import plan_run
 from aerotask.services.tasks import TaskService
 from aerotask.services.viewtokens import ViewScope, ViewToken, ViewTokens
-from aerotask.store import entries, users
+from aerotask.store import api_keys, entries, users
 from aerotask.store.engine import Database
 from aerotask.store.entries import EntryRow
 
@@ -181,10 +181,10 @@ class ViewingService:
             NotFound: the dataset has no such task.
         """
         dataset = await self.access.dataset(caller, org_slug, slug)
-        user_id = require_user(caller)
+        require_user(caller)
         if task_id is not None:
             await self.tasks.status_in(dataset, task_id)
-        return self.tokens.issue(ViewScope(user_id, dataset.row.id, task_id))
+        return self.tokens.issue(_scope(caller, dataset.row.id, task_id))
 
     def token_for(self, viewer: Viewer, viewed: ViewedRaster, *, task_id: TaskId | None) -> str | None:
         """The token that the addresses of the raster's tiles have to carry; None where they need none."""
@@ -192,8 +192,7 @@ class ViewingService:
             return None
         if viewer.token is not None:
             return viewer.token
-        scope = ViewScope(require_user(viewer.caller), viewed.dataset_id, task_id)
-        return self.tokens.issue(scope).token
+        return self.tokens.issue(_scope(viewer.caller, viewed.dataset_id, task_id)).token
 
     async def _draw_tile(self, viewed: ViewedRaster, style: Style, at: TileAt, *, size_px: int) -> bytes:
         look = await self.look(viewed, style)
@@ -234,9 +233,15 @@ class ViewingService:
     async def _caller(self, scope: ViewScope) -> Caller:
         async with self.db.read() as connection:
             user = await users.find(connection, scope.user_id)
-        if user is None or user.is_deactivated:
+            held = scope.key_id is None or await api_keys.holds(connection, scope.user_id, scope.key_id)
+        if user is None or user.is_deactivated or user.token_epoch != scope.epoch or not held:
             raise Unauthenticated("The viewing token has been revoked.", code="bad-credentials")
         return Caller(user_id=user.id, user_name=user.user_name, is_admin=user.is_admin, read_only=True)
+
+
+def _scope(caller: Caller, dataset_id: DatasetId, task_id: TaskId | None) -> ViewScope:
+    """On the caller's behalf, for as long as the credentials hold that they have now."""
+    return ViewScope(require_user(caller), caller.epoch, caller.key_id, dataset_id, task_id)
 
 
 def _rejected(reason: str) -> Caller:

@@ -25,6 +25,10 @@ class ViewScope:
     """On whose behalf, and what may be looked at: a task's result, or without a task everything in the dataset."""
 
     user_id: UserId
+    epoch: int
+    """The user's token epoch: what ends their sessions ends their viewing tokens."""
+    key_id: UUID | None
+    """The key by which it was made, with which it ends."""
     dataset_id: DatasetId
     task_id: TaskId | None = None
 
@@ -55,6 +59,8 @@ class ViewTokens:
             "aud": _AUDIENCE,
             "exp": expires_at,
             "sub": str(scope.user_id),
+            "epoch": scope.epoch,
+            "key": None if scope.key_id is None else str(scope.key_id),
             "dataset": str(scope.dataset_id),
             "task": None if scope.task_id is None else str(scope.task_id),
         }
@@ -72,11 +78,13 @@ class ViewTokens:
                 self._key,
                 algorithms=[ALGORITHM],
                 audience=_AUDIENCE,
-                options={"require": ["exp", "sub", "dataset"]},
+                options={"require": ["exp", "sub", "epoch", "dataset"]},
             )
-            task = claims.get("task")
+            task, key = claims.get("task"), claims.get("key")
             return ViewScope(
                 UserId(UUID(claims["sub"])),
+                int(claims["epoch"]),
+                None if key is None else UUID(key),
                 DatasetId(UUID(claims["dataset"])),
                 None if task is None else TaskId(UUID(task)),
             )

@@ -37,6 +37,7 @@ class KeyHolder:
     user_id: UserId
     user_name: str
     is_admin: bool
+    token_epoch: int
     read_only: bool
     expired: bool
     use_unnoted: bool
@@ -56,6 +57,7 @@ _FIND_HOLDER = (
         User.id,
         User.user_name,
         User.is_admin,
+        User.token_epoch,
         ApiKey.read_only,
         ApiKey.expires_at <= db_now(),
         or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < db_now(plus_s=-USE_NOTED_EVERY_S)),
@@ -70,8 +72,16 @@ async def find_holder(connection: AsyncConnection, digest: bytes) -> KeyHolder |
     row = (await connection.execute(_FIND_HOLDER, {"digest": digest})).one_or_none()
     if row is None:
         return None
-    key_id, user_id, user_name, is_admin, read_only, expired, use_unnoted = row
-    return KeyHolder(key_id, UserId(user_id), user_name, is_admin, read_only, expired, use_unnoted)
+    key_id, user_id, user_name, is_admin, epoch, read_only, expired, use_unnoted = row
+    return KeyHolder(key_id, UserId(user_id), user_name, is_admin, epoch, read_only, expired, use_unnoted)
+
+
+async def holds(connection: AsyncConnection, user_id: UserId, key_id: UUID) -> bool:
+    """Whether the user has that key and it has not expired."""
+    query = select(ApiKey.id).where(
+        ApiKey.id == key_id, ApiKey.user_id == user_id, ApiKey.expires_at > db_now()
+    )
+    return (await connection.execute(query)).first() is not None
 
 
 async def note_use(connection: AsyncConnection, key_id: UUID) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Text, and_, bindparam, cast, delete, insert, literal, select, update
+from sqlalchemy import Text, and_, bindparam, cast, delete, func, insert, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -79,6 +79,13 @@ _ORGS: AnySelect = (
 )
 _FIND_ORG = _ORGS.where(Organization.slug == bindparam("slug"))
 _LIST_ORGS = _ORGS.order_by(Organization.slug)
+_LIST_VISIBLE_ORGS = _LIST_ORGS.where(
+    or_(
+        Organization.is_public,
+        Organization.owner_id == bindparam("seen_by", type_=Member.user_id.type),
+        Member.user_id.is_not(None),
+    )
+)
 
 
 def _standing(org_id: UUID, owner_id: UUID | None, permissions: str | None, *, public: bool) -> OrgStanding:
@@ -113,6 +120,17 @@ async def find(connection: AsyncConnection, slug: str, *, seen_by: UserId | None
 async def list_all(connection: AsyncConnection, *, seen_by: UserId | None) -> list[OrgRow]:
     """Every organization with the caller's standing, by slug."""
     return [_org(row) for row in await connection.execute(_LIST_ORGS, {"seen_by": seen_by})]
+
+
+async def list_visible(connection: AsyncConnection, *, seen_by: UserId | None) -> list[OrgRow]:
+    """The organizations that are public, or that the caller owns or is a member of, by slug."""
+    return [_org(row) for row in await connection.execute(_LIST_VISIBLE_ORGS, {"seen_by": seen_by})]
+
+
+async def count_owned(connection: AsyncConnection, owner_id: UserId) -> int:
+    """How many organizations the user owns."""
+    query = select(func.count()).where(Organization.owner_id == owner_id, Organization.deleted_at.is_(None))
+    return (await connection.execute(query)).scalar_one()
 
 
 async def add(  # noqa: PLR0913  the columns of an organization

@@ -67,6 +67,16 @@ async def forgive(connection: AsyncConnection, *, account: str, address: str) ->
     await connection.execute(delete(SignInAttempts).where(SignInAttempts.bucket == account))
 
 
+async def withdraw(connection: AsyncConnection, *, account: str, address: str) -> None:
+    """Take back one try that was counted and then not made."""
+    for bucket in (address, account):  # the address first, as ever
+        await connection.execute(
+            update(SignInAttempts)
+            .where(SignInAttempts.bucket == bucket)
+            .values(failures=func.greatest(SignInAttempts.failures - 1, 0, type_=Integer))
+        )
+
+
 async def remove_over(connection: AsyncConnection, *, at_most: int) -> int:
     """Remove buckets whose window is over; how many."""
     over = select(SignInAttempts.bucket).where(SignInAttempts.window_ends_at < tx_now()).limit(at_most)

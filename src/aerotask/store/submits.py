@@ -155,12 +155,13 @@ class Holder:
     """The task that holds a `uniqueId`, and where it is."""
 
     id: TaskId
+    dataset_id: DatasetId
     org_slug: str
     dataset_slug: str
 
 
 _HOLDER = (
-    select(Task.id, Organization.slug, Dataset.slug)
+    select(Task.id, Dataset.id, Organization.slug, Dataset.slug)
     .join(Organization, Organization.id == Task.org_id)
     .join(Dataset, Dataset.id == Task.dataset_id)
     .where(Task.org_id == bindparam("org_id"), Task.unique_id == bindparam("unique_id"))
@@ -170,7 +171,7 @@ _HOLDER = (
 async def find_holder(connection: AsyncConnection, org_id: OrgId, unique_id: str) -> Holder | None:
     """The organization's task of that `uniqueId`."""
     row = (await connection.execute(_HOLDER, {"org_id": org_id, "unique_id": unique_id})).one_or_none()
-    return None if row is None else Holder(TaskId(row[0]), row[1], row[2])
+    return None if row is None else Holder(TaskId(row[0]), DatasetId(row[1]), row[2], row[3])
 
 
 _MINE = Task.user_id.is_not_distinct_from(bindparam("user_id", type_=Task.user_id.type))

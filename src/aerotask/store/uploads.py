@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aerotask.domain.ids import DatasetId, UploadId, UserId
 from aerotask.store.clock import db_now, tx_now
 from aerotask.store.engine import AnyRow
-from aerotask.store.models import Upload, User
+from aerotask.store.models import Upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +95,6 @@ async def find(
     )
     row = (await connection.execute(query)).one_or_none()
     return None if row is None else _row(row)
-
-
-async def hold_user(connection: AsyncConnection, user_id: UserId | None) -> None:
-    """Have others who call this for the same user wait until the transaction ends."""
-    query = select(User.id).where(User.id == user_id)
-    await connection.execute(query.with_for_update(key_share=True))
 
 
 async def count_open(connection: AsyncConnection, user_id: UserId | None) -> int:

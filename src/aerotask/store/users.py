@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import InstrumentedAttribute
 
 from aerotask.domain.ids import UserId
+from aerotask.store.engine import AnySelect
 from aerotask.store.models import User
 
 
@@ -68,9 +69,23 @@ async def find_by_name(connection: AsyncConnection, user_name: str) -> UserRow |
     return None if row is None else user_row(row)
 
 
-async def password_hash(connection: AsyncConnection, user_id: UserId) -> str:
-    """The stored hash of a user's password."""
-    return (await connection.execute(select(User.password_hash).where(User.id == user_id))).scalar_one()
+async def find_to_sign_in(connection: AsyncConnection, user_name: str) -> tuple[UserRow, str] | None:
+    """The user of that name, and the stored hash of their password."""
+    query: AnySelect = select(*_COLUMNS, User.password_hash).where(User.user_name == user_name)
+    row = (await connection.execute(query)).one_or_none()
+    return None if row is None else (user_row(row[:-1]), row[-1])
+
+
+async def hold(connection: AsyncConnection, user_id: UserId) -> None:
+    """Have others who call this for the same user wait until the transaction ends, so that theirs can be counted."""
+    query = select(User.id).where(User.id == user_id)
+    await connection.execute(query.with_for_update(key_share=True))
+
+
+async def password_hash(connection: AsyncConnection, user_id: UserId) -> str | None:
+    """The stored hash of a user's password; None if the user is gone."""
+    query = select(User.password_hash).where(User.id == user_id)
+    return (await connection.execute(query)).scalar_one_or_none()
 
 
 async def change_password_hash(

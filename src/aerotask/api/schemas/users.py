@@ -13,7 +13,7 @@ from aerotask.contract.model import Answer, Moment
 class Credentials(Body):
     """A sign-in."""
 
-    username: Annotated[str, Field(max_length=256), AfterValidator(_printable)]
+    username: Annotated[str, Field(max_length=128), AfterValidator(_printable)]
     password: str = Field(max_length=1024)
 
 

@@ -1,0 +1,35 @@
+"""API keys that are made at the same moment."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.store.conftest import add_user
+
+from aerotask.domain.access import Caller, Credential
+from aerotask.domain.errors import Conflict
+from aerotask.domain.ids import new_id
+from aerotask.services.keys import MAX_KEYS, KeyService
+from aerotask.store import api_keys
+from aerotask.store.engine import Database
+
+
+async def test_nobody_gets_past_the_limit_by_making_many_at_once(database: Database) -> None:
+    user_id = await add_user(database, "user")
+    async with database.begin() as connection:
+        for number in range(MAX_KEYS - 2):
+            await api_keys.add(
+                connection,
+                key_id=new_id(),
+                user_id=user_id,
+                name=f"key {number}",
+                digest=number.to_bytes(32, "big"),
+                read_only=False,
+                ttl_s=60,
+            )
+    caller = Caller(user_id, "user", credential=Credential.TOKEN)
+    makes = [KeyService(database).create(caller, name="k", read_only=False, ttl_days=1) for _ in range(8)]
+    ended = await asyncio.gather(*makes, return_exceptions=True)
+    assert [type(outcome) for outcome in ended].count(Conflict) == 6
+    async with database.read() as connection:
+        assert len(await api_keys.list_of(connection, user_id)) == MAX_KEYS
