@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import io
 import os
+import sqlite3
 import zipfile
+from contextlib import closing, suppress
+from pathlib import Path
 
+import httpx
 import pytest
-from tests.support.served import served
+from sqlalchemy import text
+from tests.support.served import Served, served, until
 from tests.support.world import Dataset, World
 
 from aerotask.config import Settings
@@ -59,8 +66,22 @@ def test_one_folder_gives_the_zip_its_name(dataset: Dataset) -> None:
 
 def test_without_paths_everything_comes(dataset: Dataset) -> None:
     found = members(dataset.client.get(f"{dataset.address}/download").content)
-    assert {name: content for name, content in found.items() if not name.endswith("/")} == FILES
+    files = {name: content for name, content in found.items() if not name.endswith("/")}
+    assert files.pop(".ddb/dbase.sqlite")
+    assert files == FILES
     assert "empty/" in found
+
+
+def test_everything_comes_with_the_index_of_it(dataset: Dataset, tmp_path: Path) -> None:
+    index = tmp_path / "dbase.sqlite"
+    found = members(dataset.client.get(f"{dataset.address}/download").content)
+    index.write_bytes(found[".ddb/dbase.sqlite"])
+    with closing(sqlite3.connect(index)) as database:
+        rows = dict(database.execute("SELECT path, hash FROM entries"))
+    hashes = {path: hashlib.sha256(content).hexdigest() for path, content in FILES.items()}
+    assert rows == {"empty": "", "photos": "", "photos/sub": "", **hashes}
+    some = dataset.client.get(f"{dataset.address}/download", params={"path": "photos"})
+    assert not any(name.startswith(".ddb") for name in members(some.content))
 
 
 def test_head_tells_the_length_without_the_content(dataset: Dataset) -> None:
@@ -111,3 +132,86 @@ async def test_more_than_the_threshold_names_the_task_to_submit(settings: Settin
         assert (await api.client.post(f"{here}/tasks", json=some["task"])).status_code == 202
         # One file is never a ZIP, however large.
         assert (await api.client.get(f"{here}/download", params={"path": "b"})).content == b"x" * 100
+
+
+HERE = "/orgs/acme/ds/acme"
+MIB = 1024 * 1024
+
+
+async def test_what_is_removed_and_swept_during_a_download_is_sent_whole(settings: Settings) -> None:
+    # More in the first than the sockets hold, so that the others have not been opened when they go.
+    files = {"a": os.urandom(24 * MIB), "b": b"removed", "c": b"replaced", "d": os.urandom(MIB)}
+    async with served(settings) as api:
+        for path, content in files.items():
+            (await api.client.put(f"{HERE}/obj/{path}", content=content)).raise_for_status()
+        async with api.client.stream("GET", f"{HERE}/download", params={"path": list(files)}) as answer:
+            pieces = answer.aiter_raw()
+            read = bytearray(await anext(pieces))
+            (await api.client.delete(f"{HERE}/obj/b")).raise_for_status()
+            (await api.client.put(f"{HERE}/obj/c", content=b"new")).raise_for_status()
+            for blob in (api.platform.settings.storage_folder / "blobs").glob("*/*"):
+                os.utime(blob, (0, 0))
+            assert await api.platform.sweep.orphans() == 2
+            async for piece in pieces:
+                read += piece
+    assert members(bytes(read)) == files
+
+
+async def test_downloads_that_break_off_leave_nothing_open(settings: Settings) -> None:
+    async with served(settings) as api:
+        for number in range(20):
+            (await api.client.put(f"{HERE}/obj/{number}", content=os.urandom(300_000))).raise_for_status()
+        work = api.platform.blobs.work_root
+        await asyncio.gather(*(broken_off(api) for _ in range(30)))
+        await until(lambda: not [*work.glob("send-*")])
+        await until(lambda: not open_below(work.parent))
+
+
+def open_below(folder: Path) -> list[str]:
+    """The files below the folder, removed ones too, that this process holds open."""
+    found: list[str] = []
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.append(str(link.readlink()))
+    return [file for file in found if file.startswith(f"{folder}/")]
+
+
+async def broken_off(api: Served) -> None:
+    """Begin a download over a connection of its own, and hang up."""
+    async with (
+        httpx.AsyncClient(
+            base_url=api.client.base_url, headers=api.client.headers, trust_env=False, timeout=60
+        ) as client,
+        client.stream("GET", f"{HERE}/download") as answer,
+    ):
+        assert await anext(answer.aiter_raw())
+
+
+async def test_two_downloads_at_once_are_both_whole(settings: Settings) -> None:
+    files = {f"{number}": os.urandom(700_000) for number in range(10)}
+    async with served(settings) as api:
+        for path, content in files.items():
+            (await api.client.put(f"{HERE}/obj/{path}", content=content)).raise_for_status()
+        wanted = {"path": list(files)}
+        answers = await asyncio.gather(*(api.client.get(f"{HERE}/download", params=wanted) for _ in range(2)))
+        assert [members(answer.content) for answer in answers] == [files, files]
+
+
+FILL = text("""
+    INSERT INTO entries (id, dataset_id, path, parent, depth, type, sha256, indexed)
+        SELECT gen_random_uuid(), d.id, lpad(n::text, 6, '0'), '', 0, 'directory', '', true
+        FROM datasets d, generate_series(CAST(:first AS int), CAST(:last AS int)) n
+""")
+
+
+async def test_more_entries_than_are_streamed_name_the_task_to_submit(settings: Settings) -> None:
+    async with served(settings) as api:
+        async with api.platform.db.begin() as connection:
+            await connection.execute(FILL, {"first": 1, "last": 10_000})
+        whole = await api.client.get(f"{HERE}/download")
+        assert (whole.status_code, len(members(whole.content))) == (200, 10_000 + 2)
+
+        async with api.platform.db.begin() as connection:
+            await connection.execute(FILL, {"first": 10_001, "last": 10_001})
+        refused = await api.client.get(f"{HERE}/download")
+        assert (refused.status_code, refused.json()["code"]) == (413, "use-bulk-download")

@@ -175,3 +175,29 @@ async def test_several_requests_on_one_connection_are_measured_one_by_one(settin
             for _ in range(100):
                 assert (await api.client.get("/healthz", headers={"x-pad": "y" * 3000})).status_code == 200
             assert (await api.client.post("/users/authenticate", json=body)).status_code == 401
+
+
+async def test_an_address_that_is_no_utf8_is_refused(settings: Settings) -> None:
+    async with served(settings) as api:
+        here = "/orgs/acme/ds/acme"
+        # Decoded with replacement characters, the two would be one entry.
+        for name in ("a%ff.txt", "a%fe.txt"):
+            answer = await api.client.put(f"{here}/obj/{name}", content=b"x")
+            assert (answer.status_code, answer.json()["code"]) == (400, "invalid-request")
+        assert (await api.client.get(f"{here}/list?path=a%ff.txt")).status_code == 400
+        assert (await api.client.put(f"{here}/obj/a%EF%BF%BD.txt", content=b"x")).status_code == 201
+
+
+async def test_too_long_an_address_of_a_download_says_what_to_do(settings: Settings) -> None:
+    async with served(settings) as api:
+        named = {"path": [f"flights/2026-11-24/DJI_{number:06}.JPG" for number in range(600)]}
+        answer = await api.client.get("/orgs/acme/ds/acme/download", params=named)
+        assert (answer.status_code, answer.json()["code"]) == (414, "url-too-long")
+        assert "bulk-download" in answer.json()["detail"]
+        assert "bulk-download" not in (await api.client.get("/orgs?" + "x" * 20_000)).json()["detail"]
+
+
+async def test_a_pointer_escapes_what_stands_in_the_keys(settings: Settings) -> None:
+    async with served(settings) as api:
+        answer = await api.client.post("/orgs", json={"slug": "b", "a/b~c": 1})
+        assert [fault["pointer"] for fault in answer.json()["errors"]] == ["/body/a~1b~0c"]

@@ -203,3 +203,40 @@ async def test_old_blobs_are_listed_and_old_partial_files_removed(blobs: LocalBl
         os.utime(file, (0, 0))
     assert {key for batch in blobs.older_than(timedelta(hours=1)) for key in batch} == keys
     assert not leftover.exists()
+
+
+async def test_opening_that_is_cancelled_leaves_no_descriptor(blobs: LocalBlobs, tmp_path: Path) -> None:
+    fifo = tmp_path / "blobs" / "ey" / "slow-key"  # whose opening waits for a writer
+    fifo.parent.mkdir()
+    os.mkfifo(fifo)
+    opening = asyncio.create_task(blobs.open(fifo.name))
+    async with asyncio.timeout(30):
+        while (writer := writer_to(fifo)) is None:  # noqa: ASYNC110  the kernel has no event for it
+            await asyncio.sleep(0.001)
+
+        # The thread is in the middle of it, and whoever asked for it leaves.
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        while is_read(writer):  # noqa: ASYNC110  nor for this
+            await asyncio.sleep(0.001)
+    os.close(writer)
+
+
+def writer_to(fifo: Path) -> int | None:
+    """The writing end, if somebody is opening the reading end."""
+    try:
+        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
+
+
+def is_read(writer: int) -> bool:
+    """Whether anybody has the reading end open."""
+    try:
+        os.write(writer, b"x")
+    except BrokenPipeError:
+        return False
+    except BlockingIOError:
+        return True
+    return True

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from aerotask.api.deps import PlaceDep
 from aerotask.api.errors import problems
@@ -50,8 +52,9 @@ async def download(at: PlaceDep, request: Request, named: Paths = []) -> Respons
         "X-Content-Type-Options": "nosniff",
     }
     if request.method == "HEAD":
+        await chosen.let_go()
         return Response(headers=headers, media_type="application/zip")
-    return _zip(at, chosen, headers)
+    return _ZipResponse(chosen, headers)
 
 
 async def _one_file(at: PlaceDep, request: Request, row: EntryRow) -> Response:
@@ -65,7 +68,17 @@ async def _one_file(at: PlaceDep, request: Request, row: EntryRow) -> Response:
     )
 
 
-def _zip(at: PlaceDep, selection: Selection, headers: dict[str, str]) -> Response:
-    return StreamingResponse(
-        at.platform.downloads.chunks(selection), headers=headers, media_type="application/zip"
-    )
+class _ZipResponse(StreamingResponse):
+    """Streams a selection and lets it go whatever happens, also when the client leaves before the start."""
+
+    def __init__(self, selection: Selection, headers: Mapping[str, str]) -> None:
+        self._chunks = selection.chunks()
+        super().__init__(self._chunks, headers=headers, media_type="application/zip")
+        self._selection = selection
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._chunks.aclose()
+            await self._selection.let_go()

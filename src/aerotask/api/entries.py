@@ -10,6 +10,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import TypeAdapter
 
+from aerotask.api.conditions import ConditionDep
 from aerotask.api.deps import Place, PlaceDep
 from aerotask.api.errors import problems
 from aerotask.api.files import file_response
@@ -103,14 +104,18 @@ async def put_form(at: PlaceDep, request: Request, response: Response) -> EntryA
 @router.put(
     "/obj/{path:path}",
     status_code=201,
-    responses=problems(400, 401, 403, 404, 409, 413, 429),
+    responses=problems(400, 401, 403, 404, 409, 412, 413, 429),
     openapi_extra=_RAW,
 )
-async def put_raw(at: PlaceDep, path: EntryPathParam, request: Request, response: Response) -> EntryAnswer:
+async def put_raw(
+    at: PlaceDep, path: EntryPathParam, condition: ConditionDep, request: Request, response: Response
+) -> EntryAnswer:
     """Upload a file as the raw body, for programs and `curl -T`."""
     permit = await at.permit(Access.WRITE)
     announced = int(request.headers.get("content-length", "0"))
-    row = await at.platform.entries.put(permit, path, request.stream(), announced_bytes=announced)
+    row = await at.platform.entries.put(
+        permit, path, request.stream(), announced_bytes=announced, condition=condition
+    )
     return created(at, row, response)
 
 
@@ -128,10 +133,11 @@ async def get_object(at: PlaceDep, path: EntryPathParam, request: Request) -> Re
     )
 
 
-@router.delete("/obj/{path:path}", responses=problems(400, 401, 403, 404))
-async def delete_object(at: PlaceDep, path: EntryPathParam) -> RemovedAnswer:
+@router.delete("/obj/{path:path}", responses=problems(400, 401, 403, 404, 412))
+async def delete_object(at: PlaceDep, path: EntryPathParam, condition: ConditionDep) -> RemovedAnswer:
     """Remove an entry, with everything below it if it is a folder."""
-    return RemovedAnswer(removed=await at.platform.entries.remove(at.caller, at.org, at.slug, path))
+    gone = await at.platform.entries.remove(at.caller, at.org, at.slug, path, condition=condition)
+    return RemovedAnswer(removed=gone)
 
 
 async def _take_form(entries: EntryService, permit: Permit, form: FormReader) -> EntryRow:

@@ -28,10 +28,12 @@ from aerotask.domain.errors import (
     LimitReached,
     Locked,
     NotFound,
+    PreconditionFailed,
     TooLarge,
     Unauthenticated,
     Unavailable,
     UseTask,
+    json_pointer,
 )
 from aerotask.store.outages import is_outage
 
@@ -45,6 +47,7 @@ _STATUS: Mapping[type[AerotaskError], int] = {
     NotFound: 404,
     Conflict: 409,
     Gone: 410,
+    PreconditionFailed: 412,
     TooLarge: 413,
     KeyReused: 422,
     Locked: 423,
@@ -52,7 +55,9 @@ _STATUS: Mapping[type[AerotaskError], int] = {
     Unavailable: 503,
 }
 # Asking again the same way may succeed after these; after all others it won't.
-_MAY_RETRY = frozenset({409, 423, 429, 500, 503})
+_MAY_RETRY = frozenset({408, 423, 429, 500, 503})
+# Of conflicts most last until somebody does something about them; these pass by themselves.
+_PASSING_CONFLICTS = frozenset({"input-changed", "not-ended", "not-finished"})
 
 _log = structlog.get_logger(__name__)
 
@@ -112,7 +117,7 @@ def problem(
         "detail": detail,
         "code": code,
         "error": detail,
-        "noRetry": status not in _MAY_RETRY,
+        "noRetry": status not in _MAY_RETRY and code not in _PASSING_CONFLICTS,
     }
     if errors:
         body["errors"] = [_listed(fault) for fault in errors]
@@ -170,11 +175,11 @@ async def _validation_error(_request: Request, error: Exception) -> Response:
 
 
 def _fault(detail: Mapping[str, Any]) -> FieldError:
-    place = "/".join(str(part) for part in detail["loc"])
+    place = json_pointer(map(str, detail["loc"]))
     message = str(detail["msg"])
     if detail["type"] == "json_invalid":
         message = f"not valid JSON ({detail['ctx']['error']})"
-    return FieldError(f"/{place}", message.removeprefix("Value error, "))
+    return FieldError(place, message.removeprefix("Value error, "))
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:

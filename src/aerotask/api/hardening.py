@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
@@ -72,13 +73,33 @@ class Guard:
         query: bytes = scope["query_string"]
         if len(scope["raw_path"]) + len(query) > self.max_url_bytes:
             detail = f"The address is longer than the limit of {self.max_url_bytes} bytes."
-            return problem(414, "url-too-long", detail)
+            return problem(414, "url-too-long", detail + _way_out(scope["path"]))
         if sum(len(name) + len(value) for name, value in scope["headers"]) > self.max_header_bytes:
             detail = f"The headers are longer than the limit of {self.max_header_bytes} bytes."
             return problem(431, "headers-too-large", detail)
         if "\0" in scope["path"] or b"%00" in query or b"\0" in query:
             return problem(400, "invalid-request", "The address holds a NUL character.")
+        if not (_is_utf8(scope["raw_path"]) and _is_utf8(query)):
+            return problem(400, "invalid-request", "The address is no UTF-8.")
         return None
+
+
+def _is_utf8(encoded: bytes) -> bool:
+    """Whether percent-encoded bytes are a text; the framework would put U+FFFD for what isn't."""
+    try:
+        unquote_to_bytes(encoded).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _way_out(path: str) -> str:
+    """What to do where long addresses are to be expected."""
+    if path.endswith("/download"):
+        return (
+            " Name fewer paths, or submit a task of the tool 'bulk-download', which takes 1000 of any length."
+        )
+    return ""
 
 
 def guarded(app: ASGIApp, settings: Settings) -> ASGIApp:

@@ -11,41 +11,18 @@ import shutil
 import stat
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from aerotask.blobs.adopting import adopt_all, sync_folder
 from aerotask.blobs.port import Blob
+from aerotask.blobs.reading import OpenFile, open_file
 from aerotask.domain.errors import TooLarge
 from aerotask.domain.ids import new_id
 from aerotask.failpoints import failpoint
 
 WRITE_BYTES = 1024 * 1024
-READ_BYTES = 256 * 1024
 BATCH = 500
-
-
-@dataclass(frozen=True, slots=True)
-class OpenFile:
-    """A blob's file, held open."""
-
-    descriptor: int
-    size_bytes: int
-
-    async def chunks(self, start: int, stop: int) -> AsyncIterator[bytes]:
-        """The bytes from `start` up to `stop`, in pieces of at most `READ_BYTES`."""
-        while start < stop:
-            wanted = min(READ_BYTES, stop - start)
-            piece = await asyncio.to_thread(os.pread, self.descriptor, wanted, start)
-            if not piece:
-                raise OSError(errno.EIO, "a stored file is shorter than it was")
-            start += len(piece)
-            yield piece
-
-    async def close(self) -> None:
-        """Close the file."""
-        os.close(self.descriptor)
 
 
 class LocalBlobs:
@@ -87,8 +64,7 @@ class LocalBlobs:
 
     async def open(self, key: str) -> OpenFile:
         """Open a blob's file."""
-        descriptor = await asyncio.to_thread(os.open, self._path(key), os.O_RDONLY | os.O_CLOEXEC)
-        return OpenFile(descriptor, os.fstat(descriptor).st_size)
+        return await open_file(self._path(key))
 
     async def lend(self, key: str, to: Path) -> None:
         """Give the content a second name, so that it stays for as long as that name exists."""

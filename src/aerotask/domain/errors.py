@@ -5,7 +5,7 @@ HTTP statuses are not known here; `api/errors.py` maps the classes to them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,6 +18,11 @@ class FieldError:
     message: str
     code: str | None = None
     """What kind of fault it is, where several of different kinds are told at once."""
+
+
+def json_pointer(parts: Iterable[str]) -> str:
+    """The JSON Pointer to a place, given the keys and positions that lead there (RFC 6901, section 3)."""
+    return "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in parts)
 
 
 class AerotaskError(Exception):
@@ -76,6 +81,12 @@ class Conflict(AerotaskError):
     def __init__(self, message: str, *, code: str | None = None, location: str | None = None) -> None:
         super().__init__(message, code=code)
         self.location = location
+
+
+class PreconditionFailed(AerotaskError):
+    """The thing isn't as the client takes it to be; look at it again."""
+
+    default_code = "precondition-failed"
 
 
 class Locked(AerotaskError):

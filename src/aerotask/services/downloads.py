@@ -2,37 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 from isal import isal_zlib
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.archives.ddb_index import INDEX_PATH, write_index
 from aerotask.archives.zip_stream import Member, StreamWriter, streamed_bytes
+from aerotask.blobs.holding import HeldBlobs, hold
 from aerotask.blobs.port import BlobStore, OpenBlob
 from aerotask.domain import paths
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import NotFound, UseTask
+from aerotask.sdk.dataset import EntryView
+from aerotask.sdk.snapshot import Snapshot, write_snapshot
 from aerotask.services.access import AccessService
-from aerotask.store import entries
+from aerotask.services.planning import entry_view
+from aerotask.store import entries, outlines
 from aerotask.store.engine import Database
 from aerotask.store.entries import FOLDER, EntryRow
+from aerotask.store.orgs import DatasetRow
+from aerotask.store.outlines import OutlineRow
 from aerotask.store.submits import BULK_DOWNLOAD
 
 MAX_STREAMED_ENTRIES = 10_000
 GATHER_BYTES = 256 * 1024
+_INDEX, _SNAPSHOT = "index.sqlite", "snapshot"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A member of the ZIP, and the name of its content among those that are held; None for a folder."""
+
+    member: Member
+    content: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is to be streamed, and under which name."""
+    """What is to be streamed, and under which name; its contents are held until it is let go."""
 
     file_name: str
-    rows: tuple[EntryRow, ...]
+    parts: tuple[Part, ...]
+    length: int
+    """The length of the ZIP."""
+    held: HeldBlobs
 
-    @property
-    def length(self) -> int:
-        """The length of the ZIP."""
-        return streamed_bytes(map(_member, self.rows))
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The bytes of the ZIP.
+
+        Each content is read twice, first for its checksum, which stands before it.
+
+        Raises:
+            OSError: the storage fails; what was sent so far is no whole ZIP.
+        """
+        writer = StreamWriter()
+        gathered = bytearray()
+        for part in self.parts:
+            async with aclosing(self._part_chunks(writer, part)) as pieces:
+                async for piece in pieces:
+                    gathered += piece
+                    if len(gathered) >= GATHER_BYTES:
+                        yield bytes(gathered)
+                        gathered.clear()
+        yield bytes(gathered) + writer.tail()
+
+    async def let_go(self) -> None:
+        """Give the contents back."""
+        await self.held.let_go()
+
+    async def _part_chunks(self, writer: StreamWriter, part: Part) -> AsyncGenerator[bytes, None]:
+        if part.content is None:
+            yield writer.head(part.member)
+            return
+        content = await self.held.open(part.content)
+        try:
+            yield writer.head(part.member, await _crc32(content))
+            async for piece in content.chunks(0, part.member.size_bytes):
+                yield piece
+        finally:
+            await content.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,56 +102,45 @@ class DownloadService:
     ) -> Selection | EntryRow:
         """The one file that is named, or what to stream: the named entries with all below; all if none is named.
 
+        Whoever gets a selection has to let it go.
+
         Raises:
             NotFound: there is nothing at one of the paths.
             UseTask: it is more than is streamed at once.
         """
         wanted = list(dict.fromkeys(map(paths.entry_path, named)))
         dataset = (await self.access.dataset(caller, org_slug, slug)).row
-        async with self.db.read() as connection:
-            if len(wanted) == 1:
+        if len(wanted) == 1:
+            async with self.db.read() as connection:
                 only = await entries.find(connection, dataset.id, wanted[0])
-                if only is not None and only.type != FOLDER:
-                    return only
+            if only is not None and only.type != FOLDER:
+                return only
+        for _ in range(3):
+            # Removed between the look and the holding: look again.
+            with suppress(FileNotFoundError):
+                return await self._held(dataset, wanted)
+        raise NotFound("The content of an entry is missing from the storage.")
+
+    async def _held(self, dataset: DatasetRow, wanted: Sequence[str]) -> Selection:
+        held = await hold(self.blobs)
+        try:
+            parts = await self._parts(dataset, wanted, held)
+            await held.add(part.content for part in parts if part.content and part.content != _INDEX)
+            length = await asyncio.to_thread(streamed_bytes, [part.member for part in parts])
+        except BaseException:
+            await held.let_go()
+            raise
+        stem = paths.base_name(wanted[0]) if len(wanted) == 1 else dataset.slug
+        return Selection(f"{stem}.zip", tuple(parts), length, held)
+
+    async def _parts(self, dataset: DatasetRow, wanted: Sequence[str], held: HeldBlobs) -> list[Part]:
+        async with self.db.begin() as connection:
             size = await entries.measure(connection, dataset.id, wanted or [""])
             self._refuse_large(size, wanted)
-            rows = await entries.find_within(connection, dataset.id, wanted or [""])
-        there = {row.path for row in rows}
-        missing = next((path for path in wanted if path not in there), None)
-        if missing is not None:
-            raise NotFound(f"The dataset has no entry {paths.shown(missing)}.", code="no-such-entry")
-        stem = paths.base_name(wanted[0]) if len(wanted) == 1 else dataset.slug
-        return Selection(f"{stem}.zip", tuple(rows))
-
-    async def chunks(self, selection: Selection) -> AsyncIterator[bytes]:
-        """The bytes of the ZIP.
-
-        Each content is read twice, first for its checksum, which stands before it.
-
-        Raises:
-            OSError: a content can't be read any more; what was sent so far is no whole ZIP.
-        """
-        writer = StreamWriter()
-        gathered = bytearray()
-        for row in selection.rows:
-            async for piece in self._member_chunks(writer, row):
-                gathered += piece
-                if len(gathered) >= GATHER_BYTES:
-                    yield bytes(gathered)
-                    gathered.clear()
-        yield bytes(gathered) + writer.tail()
-
-    async def _member_chunks(self, writer: StreamWriter, row: EntryRow) -> AsyncIterator[bytes]:
-        if row.blob_key is None:
-            yield writer.head(_member(row))
-            return
-        content = await self.blobs.open(row.blob_key)
-        try:
-            yield writer.head(_member(row), await _crc32(content))
-            async for piece in content.chunks(0, row.size_bytes):
-                yield piece
-        finally:
-            await content.close()
+            if wanted:
+                return await _named(connection, dataset, wanted)
+            parts = await _noted(connection, dataset, held)
+        return [*parts, *await asyncio.to_thread(_index_parts, dataset, held)]
 
     def _refuse_large(self, size: entries.Measure, wanted: Sequence[str]) -> None:
         if size.size_bytes <= self.threshold_bytes and size.count <= MAX_STREAMED_ENTRIES:
@@ -112,6 +154,37 @@ class DownloadService:
         )
 
 
+async def _named(connection: AsyncConnection, dataset: DatasetRow, wanted: Sequence[str]) -> list[Part]:
+    rows = [row async for row in outlines.stream_within(connection, dataset.id, wanted)]
+    there = {row.path for row in rows}
+    missing = next((path for path in wanted if path not in there), None)
+    if missing is not None:
+        raise NotFound(f"The dataset has no entry {paths.shown(missing)}.", code="no-such-entry")
+    return [_part(row) for row in rows]
+
+
+async def _noted(connection: AsyncConnection, dataset: DatasetRow, held: HeldBlobs) -> list[Part]:
+    """All entries; what is known of these goes among what is held, for the index."""
+    parts: list[Part] = []
+
+    async def noted() -> AsyncIterator[EntryView]:
+        async for row in entries.stream_within(connection, dataset.id, [""]):
+            parts.append(_part(row))
+            yield entry_view(row)
+
+    await write_snapshot(held.folder / _SNAPSHOT, noted())
+    return parts
+
+
+def _index_parts(dataset: DatasetRow, held: HeldBlobs) -> list[Part]:
+    """The index of what was noted, as bulk-download has it."""
+    index, now = held.folder / _INDEX, int(time.time())
+    known = Snapshot(dataset.slug, held.folder / _SNAPSHOT)
+    write_index(index, known.entries(), slug=dataset.slug, made_at=now)
+    folders = [Part(Member(path, now, is_folder=True), None) for path in paths.parents(INDEX_PATH)]
+    return [*folders, Part(Member(INDEX_PATH, now, index.stat().st_size), _INDEX)]
+
+
 async def _crc32(content: OpenBlob) -> int:
     crc32 = 0
     async for piece in content.chunks(0, content.size_bytes):
@@ -119,5 +192,6 @@ async def _crc32(content: OpenBlob) -> int:
     return crc32
 
 
-def _member(row: EntryRow) -> Member:
-    return Member(row.path, int(row.modified_at.timestamp()), row.size_bytes, is_folder=row.type == FOLDER)
+def _part(row: EntryRow | OutlineRow) -> Part:
+    mtime = int(row.modified_at.timestamp())
+    return Part(Member(row.path, mtime, row.size_bytes, is_folder=row.type == FOLDER), row.blob_key)

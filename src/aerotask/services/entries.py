@@ -13,6 +13,7 @@ from aerotask.blobs.port import Blob, BlobStore, OpenBlob
 from aerotask.domain import paths
 from aerotask.domain.access import Access, Caller
 from aerotask.domain.audit import Action
+from aerotask.domain.conditions import UNCONDITIONAL, Condition
 from aerotask.domain.errors import AerotaskError, Conflict, InvalidInput, NotFound, TooLarge
 from aerotask.domain.ids import DatasetId
 from aerotask.media.types import shapefiles_beside, type_by_name
@@ -55,7 +56,13 @@ class EntryService:
     storage: StorageLimits = UNLIMITED
 
     async def put(
-        self, permit: Permit, path: str, content: AsyncIterator[bytes], *, announced_bytes: int = 0
+        self,
+        permit: Permit,
+        path: str,
+        content: AsyncIterator[bytes],
+        *,
+        announced_bytes: int = 0,
+        condition: Condition = UNCONDITIONAL,
     ) -> EntryRow:
         """Store a stream as the entry at `path`, replacing a file that is there.
 
@@ -65,13 +72,16 @@ class EntryService:
             Conflict: there is a folder at the path, or a file where a folder above it would be.
             LimitReached: the organization or its owner would store too much; nothing changes.
             Unauthenticated, Forbidden, NotFound: the permit doesn't hold any more; nothing changes.
+            PreconditionFailed: what is there doesn't fulfil the condition; nothing changes.
         """
         target = paths.entry_path(path)
         if announced_bytes > self.max_object_bytes:
             raise TooLarge(f"The file is larger than the limit of {self.max_object_bytes} bytes.")
-        room = await self.refuse_early(permit.dataset_id, target, announced_bytes=announced_bytes)
+        room = await self.refuse_early(
+            permit.dataset_id, target, announced_bytes=announced_bytes, condition=condition
+        )
         blob = await self.receive(content, room)
-        return await self.name(permit, target, blob)
+        return await self.name(permit, target, blob, condition=condition)
 
     async def receive(self, content: AsyncIterator[bytes], room: Room) -> Blob:
         """Store a stream under no name yet.
@@ -82,7 +92,9 @@ class EntryService:
         """
         return await self.blobs.put(room.bounded(content), limit_bytes=self.max_object_bytes)
 
-    async def name(self, permit: Permit, path: str, blob: Blob) -> EntryRow:
+    async def name(
+        self, permit: Permit, path: str, blob: Blob, *, condition: Condition = UNCONDITIONAL
+    ) -> EntryRow:
         """Make a stored blob the content of the entry at `path`; a blob that can't be named is removed."""
         dataset_id = permit.dataset_id
         try:
@@ -93,7 +105,7 @@ class EntryService:
                 self.db.begin() as connection,
                 within_limits(connection, self.storage, dataset_id),
             ):
-                row = await put_content(connection, dataset_id, target, content)
+                row = await put_content(connection, dataset_id, target, content, condition=condition)
         except AerotaskError:
             await self.blobs.remove(blob.key)
             raise
@@ -178,33 +190,52 @@ class EntryService:
                 return OpenEntry(row, await self.blobs.open(row.blob_key))
         raise NotFound(f"The content of {paths.shown(target)} is missing from the storage.")
 
-    async def remove(self, caller: Caller, org_slug: str, slug: str, path: str) -> list[str]:
+    async def remove(
+        self,
+        caller: Caller,
+        org_slug: str,
+        slug: str,
+        path: str,
+        *,
+        condition: Condition = UNCONDITIONAL,
+    ) -> list[str]:
         """Remove the entry at `path` and everything below it; the paths that went.
 
         Raises:
             NotFound: there is nothing at the path.
+            PreconditionFailed: the entry doesn't fulfil the condition; nothing changes.
         """
         target = paths.entry_path(path)
         dataset = (await self.access.dataset(caller, org_slug, slug, to=Access.DELETE)).row
         async with self.db.begin() as connection:
-            gone = await remove_content(connection, dataset.id, target)
-            if not gone:
+            await lock_tree(connection, dataset.id)
+            here = await entries.find(connection, dataset.id, target)
+            if here is None:
                 raise _no_entry(target)
+            condition.check(here.sha256)
+            gone = await remove_content(connection, dataset.id, target)
             address = f"/orgs/{org_slug}/ds/{slug}/obj/{target}"
             await audit.record(connection, caller, Action.ENTRY_DELETED, address, entries=len(gone))
         return gone
 
-    async def refuse_early(self, dataset_id: DatasetId, path: str, *, announced_bytes: int) -> Room:
+    async def refuse_early(
+        self,
+        dataset_id: DatasetId,
+        path: str,
+        *,
+        announced_bytes: int,
+        condition: Condition = UNCONDITIONAL,
+    ) -> Room:
         """Refuse what can't become the entry at `path` as things stand, before its bytes are taken in.
 
         Returns:
             How many bytes may come, since not everybody announces them.
         """
         async with self.db.read() as connection:
-            await _refuse_clash(connection, dataset_id, path)
+            here = await _refuse_clash(connection, dataset_id, path)
+            condition.check(here.sha256 if here else None)
             if self.storage.unlimited:
                 return UNBOUNDED
-            here = await entries.find(connection, dataset_id, path)
             freed_bytes = here.size_bytes if here else 0
             room = await room_for(connection, self.storage, dataset_id, freed_bytes=freed_bytes)
         room.require(announced_bytes)
@@ -224,15 +255,22 @@ async def _just(rows: list[EntryRow]) -> AsyncIterator[list[EntryRow]]:
 
 
 async def put_content(
-    connection: AsyncConnection, dataset_id: DatasetId, path: str, content: Content
+    connection: AsyncConnection,
+    dataset_id: DatasetId,
+    path: str,
+    content: Content,
+    *,
+    condition: Condition = UNCONDITIONAL,
 ) -> EntryRow:
     """Within the caller's transaction, make `content` the entry at `path`, with the folders above it.
 
     Raises:
         Conflict: there is a folder at the path, or a file where a folder above it would be.
+        PreconditionFailed: what is there doesn't fulfil the condition.
     """
     await lock_tree(connection, dataset_id)
-    await _refuse_clash(connection, dataset_id, path)
+    here = await _refuse_clash(connection, dataset_id, path)
+    condition.check(here.sha256 if here else None)
     await entries.add_folders(connection, dataset_id, paths.parents(path))
     row = await entries.put_file(connection, dataset_id, path, content)
     if shapefiles := shapefiles_beside(path):
@@ -279,11 +317,13 @@ async def remove_content(connection: AsyncConnection, dataset_id: DatasetId, pat
     return await entries.remove_within(connection, dataset_id, path)
 
 
-async def _refuse_clash(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> None:
+async def _refuse_clash(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> EntryRow | None:
+    """The file that is at the path, if any; what stands in its way is refused."""
     here = await entries.find(connection, dataset_id, path)
     if here is not None and here.type == FOLDER:
         raise Conflict(f"There is a folder at {paths.shown(path)}.", code="entry-is-folder")
     await _refuse_files_among(connection, dataset_id, paths.parents(path))
+    return here
 
 
 async def _refuse_files_among(

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from aerotask.domain import paths
 from aerotask.domain.access import Access
-from aerotask.domain.errors import FieldError, Forbidden, InvalidInput
+from aerotask.domain.errors import FieldError, Forbidden, InvalidInput, json_pointer
 from aerotask.domain.ids import DatasetId
 from aerotask.sdk import DatasetView, EntryView, Limits, Plan, Review, Tool, ToolParams
 from aerotask.store import derivatives, entries
@@ -118,14 +118,9 @@ def parse_params(tool: Tool[Any], path: str | None, raw: Mapping[str, Any]) -> T
 
 
 def _fault(detail: Any) -> FieldError:
-    pointer = "".join(f"/{_escaped(str(part))}" for part in ("params", *detail["loc"]))
+    pointer = json_pointer(paths.shown(str(part))[1:-1] for part in ("params", *detail["loc"]))
     cause = detail.get("ctx", {}).get("error")
     return FieldError(pointer, cause.message if isinstance(cause, InvalidInput) else detail["msg"])
-
-
-def _escaped(part: str) -> str:
-    """A JSON Pointer's reference token (RFC 6901, section 3)."""
-    return paths.shown(part)[1:-1].replace("~", "~0").replace("/", "~1")
 
 
 async def _entries(db: Database, dataset_id: DatasetId, params: ToolParams) -> list[EntryRow]:

@@ -169,7 +169,7 @@ async def stream_within(
     """As `find_within`, a little at a time, so that a great many take no memory; needs a transaction."""
     query = (
         select(*_COLUMNS)
-        .where(Entry.dataset_id == dataset_id, or_(*(within(path) for path in _outermost(named))))
+        .where(Entry.dataset_id == dataset_id, or_(*(within(path) for path in outermost(named))))
         .order_by(Entry.path)
         .execution_options(yield_per=STREAM_ROWS)
     )
@@ -177,7 +177,7 @@ async def stream_within(
         yield EntryRow(*row)
 
 
-def _outermost(named: Sequence[str]) -> list[str]:
+def outermost(named: Sequence[str]) -> list[str]:
     """The paths without those that lie within another of them."""
     kept: list[str] = []
     for path in sorted(set(named), key=lambda path: path.split("/")):

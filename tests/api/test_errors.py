@@ -1,0 +1,43 @@
+"""What every error says of itself, over all codes that the page on errors lists."""
+
+import re
+from pathlib import Path
+
+import orjson
+
+from aerotask.api.errors import problem
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
+ROW = re.compile(r"^\| `([a-z-]+)` \| ([0-9, ]+) \|", re.MULTILINE)
+
+# What passes by itself, so that asking again the same way is of use; everything else lasts until somebody acts.
+PASSING = {
+    ("drawing-busy", 503),
+    ("drawing-timed-out", 503),
+    ("input-changed", 409),
+    ("internal-error", 500),
+    ("locked", 423),
+    ("not-ended", 409),
+    ("not-finished", 409),
+    ("quota-exceeded", 429),
+    ("storage-quota-exceeded", 429),
+    ("too-many-sign-ins", 429),
+    ("unavailable", 503),
+    ("upload-busy", 423),
+    ("upload-silent", 408),
+}
+
+
+def documented() -> set[tuple[str, int]]:
+    rows = ROW.findall(PAGE.read_text())
+    return {(code, int(status)) for code, statuses in rows for status in statuses.split(",")}
+
+
+def no_retry(code: str, status: int) -> bool:
+    return bool(orjson.loads(problem(status, code, "…").body)["noRetry"])
+
+
+def test_only_what_passes_by_itself_may_be_asked_for_again() -> None:
+    found = {(code, status) for code, status in documented() if not no_retry(code, status)}
+    assert len(documented()) > 80
+    assert found == PASSING
