@@ -100,6 +100,17 @@ def zip_of(members: Iterable[Member], *, count: int | None = None, prefix: bytes
     return bytes(body + directory + end)
 
 
+def with_zip64_end(archive: bytes, **told: int) -> bytes:
+    """The ZIP with a ZIP64 end record before its end; `told` says otherwise of `count`, `size` or `at`."""
+    body, end = archive[:-22], archive[-22:]
+    count, size, at = struct.unpack("<10xH2L", end[:20])
+    told = {"count": count, "size": size, "at": at, **told}
+    wide = struct.pack(
+        "<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, told["count"], told["count"], told["size"], told["at"]
+    )
+    return body + wide + struct.pack("<4sLQL", b"PK\6\7", 0, len(body), 1) + end
+
+
 def deflated(content: bytes) -> bytes:
     """A raw DEFLATE stream."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
