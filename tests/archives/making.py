@@ -9,6 +9,9 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import py7zr
 
 
 def zipped(members: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -33,6 +36,15 @@ def tarred(members: Mapping[str, bytes], *, form: int = tarfile.PAX_FORMAT) -> b
     return made.getvalue()
 
 
+def sevenzipped(members: Mapping[str, bytes], **options: Any) -> bytes:
+    """A 7z as py7zr makes it."""
+    made = io.BytesIO()
+    with py7zr.SevenZipFile(made, "w", **options) as archive:
+        for name, content in members.items():
+            archive.writestr(content, name)
+    return made.getvalue()
+
+
 def tarred_special(name: str, kind: bytes, target: str = "") -> bytes:
     """A TAR with one member that is no file."""
     made = io.BytesIO()
@@ -41,6 +53,27 @@ def tarred_special(name: str, kind: bytes, target: str = "") -> bytes:
         header.type, header.linkname = kind, target
         archive.addfile(header)
     return made.getvalue()
+
+
+def tar_block(name: bytes, kind: bytes, content: bytes = b"", *, length: bytes | None = None) -> bytes:
+    """A header with whatever bytes for a name and for a length, and its content."""
+    length = b"%011o\0" % len(content) if length is None else length
+    start = struct.pack("<100s8s8s8s12s12s", name, b"0000644\0", b"0\0", b"0\0", length, b"0\0")
+    end = struct.pack("<c100s8s247x", kind, b"", b"ustar\x0000")
+    checksum = sum(start + b" " * 8 + end)
+    return start + b"%06o\0 " % checksum + end + content + bytes(-len(content) % 512)
+
+
+def pax(records: bytes) -> bytes:
+    """An extended header with these bytes for records."""
+    return tar_block(b"pax", b"x", records)
+
+
+def pax_record(key: bytes, value: bytes) -> bytes:
+    """A record of an extended header, its own length before it."""
+    rest = b" %b=%b\n" % (key, value)
+    length = next(n for n in range(len(rest), len(rest) + 10) if len(b"%d" % n) + len(rest) == n)
+    return b"%d" % length + rest
 
 
 @dataclass(frozen=True)

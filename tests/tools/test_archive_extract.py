@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import unicodedata
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from tests.archives.making import Member, tarred, zip_of, zipped
+from tests.archives.making import Member, sevenzipped, tarred, zip_of, zipped
 
 from aerotask.archives.rar_reader import rar_extractor
 from aerotask.domain.access import Access
@@ -85,6 +86,15 @@ def test_the_archive_goes_last_if_that_is_wanted(tmp_path: Path) -> None:
     outcome = bench.run(TOOL, {"sourcePath": "in/a.zip", "destPath": "out", "deleteArchive": True})
     assert outcome.changes.edits[-1] == RemoveEntry("in/a.zip")
     assert outcome.plan.writes == ("out", "in/a.zip")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_archive_that_holds_a_file_of_its_own_name_stays(tmp_path: Path, *, overwrite: bool) -> None:
+    bench = make_bench(tmp_path, {"a.zip": zipped({"a.zip": b"inner", "b.txt": b"b"})})
+    outcome = bench.run(TOOL, {"sourcePath": "a.zip", "deleteArchive": True, "overwrite": overwrite})
+    assert put(outcome) == {"b.txt": b"b", **({"a.zip": b"inner"} if overwrite else {})}
+    assert not any(isinstance(edit, RemoveEntry) for edit in outcome.changes.edits)
+    assert "Warning: 'a.zip' stays, since the archive holds a file of that name itself." in outcome.log
 
 
 def test_removing_the_archive_needs_the_right_to_delete() -> None:
@@ -178,6 +188,49 @@ def test_an_archive_that_announces_more_than_the_disk_has_is_refused(tmp_path: P
     with pytest.raises(TaskFailed) as caught:
         bench.run(TOOL, {"sourcePath": "a.zip"})
     assert caught.value.code == "disk-full"
+
+
+MEMBERS = {"a.bin": os.urandom(3000), "b.bin": os.urandom(3000)}
+EVERY_FORMAT = {
+    "a.zip": zipped(MEMBERS),
+    "a.tar": tarred(MEMBERS),
+    "a.tar.gz": gzip.compress(tarred(MEMBERS)),
+    "a.bin.gz": gzip.compress(os.urandom(6000)),
+    "a.7z": sevenzipped(MEMBERS),
+}
+
+
+@pytest.mark.parametrize("name", EVERY_FORMAT)
+def test_what_the_storage_limits_do_not_allow_ends_the_run_before_it_is_declared(
+    tmp_path: Path, name: str
+) -> None:
+    files = {name: EVERY_FORMAT[name]}
+    with pytest.raises(TaskFailed) as caught:
+        make_bench(tmp_path / "small", files, limits=Limits(storage_left_bytes=5999)).run(
+            TOOL, {"sourcePath": name}
+        )
+    assert caught.value.code == "storage-quota-exceeded"
+    enough = make_bench(tmp_path / "enough", files, limits=Limits(storage_left_bytes=6000))
+    assert sum(map(len, put(enough.run(TOOL, {"sourcePath": name})).values())) == 6000
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.7z"])
+def test_what_is_replaced_or_removed_makes_room(tmp_path: Path, name: str) -> None:
+    archive = EVERY_FORMAT[name]
+    files = {"out/a.bin": bytes(2500), name: archive}
+
+    def extracted(bench: ToolBench, **params: bool) -> int:
+        return len(put(bench.run(TOOL, {"sourcePath": name, "destPath": "out", **params})))
+
+    limits = Limits(storage_left_bytes=3500)
+    assert extracted(make_bench(tmp_path / "1", files, limits=limits), overwrite=True) == 2
+    limits = Limits(storage_left_bytes=6000 - len(archive))
+    assert extracted(make_bench(tmp_path / "2", {name: archive}, limits=limits), deleteArchive=True) == 2
+    # It was lowered below what is there: nothing may be added, yet what adds nothing may be done.
+    limits = Limits(storage_left_bytes=-5)
+    full = {"out/a.bin": bytes(3000), "out/b.bin": bytes(3000), name: archive}
+    assert extracted(make_bench(tmp_path / "3", full, limits=limits), overwrite=True) == 2
+    assert extracted(make_bench(tmp_path / "4", full, limits=limits)) == 0
 
 
 NAMES = st.text(

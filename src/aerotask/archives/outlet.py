@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aerotask.archives.room import Room
+
 FILES_PER_FOLDER = 1000
 
 
@@ -23,9 +25,10 @@ class Extracted:
 
 @dataclass(slots=True)
 class Outlet:
-    """A folder that takes extracted contents."""
+    """A folder that takes extracted contents, as long as there is room."""
 
     folder: Path
+    room: Room
     extracted: list[Extracted] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
@@ -36,6 +39,15 @@ class Outlet:
         if number % FILES_PER_FOLDER == 0:
             shard.mkdir(mode=0o700, parents=True)
         return shard / str(number)
+
+    def write(self, descriptor: int, data: bytes | bytearray | memoryview) -> None:
+        """Write some of a content.
+
+        Raises:
+            TaskFailed: there is no room for it.
+        """
+        self.room.take(len(data))
+        write_all(descriptor, data)
 
     def add(self, path: str, file: Path, size_bytes: int) -> None:
         """Note a content that is complete."""

@@ -82,6 +82,14 @@ async def refuse_beyond(
                 raise _exceeded(share, more_bytes)
 
 
+async def left_bytes(connection: AsyncConnection, limits: StorageLimits, dataset_id: DatasetId) -> int | None:
+    """How many bytes more the dataset may hold as things stand, less than none if there are too many; None: any."""
+    payer = None if limits.unlimited else await usage.payer_of(connection, dataset_id)
+    if payer is None:
+        return None
+    return min((share.limit - share.used for share in await _shares(connection, limits, payer)), default=None)
+
+
 def _keys(payer: Payer, limits: StorageLimits) -> set[int]:
     ids = [payer.org_id] if limits.bytes_per_org is not None else []
     owner = [payer.owner_id] if limits.bytes_per_user is not None and payer.owner_id else []

@@ -211,7 +211,7 @@ async def contents_among(
         return {}
     query = select(Entry.path, Entry.blob_key).where(Entry.dataset_id == dataset_id, Entry.path == _AMONG)
     rows = await connection.execute(query, {"paths": list(candidates)})
-    return {path: blob_key for path, blob_key in rows}
+    return {row.path: row.blob_key for row in rows}
 
 
 async def _paths_among(
