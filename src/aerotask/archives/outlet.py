@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aerotask.archives.room import Room
+from aerotask.failpoints import failpoint
 
 FILES_PER_FOLDER = 1000
 
@@ -52,6 +53,7 @@ class Outlet:
     def add(self, path: str, file: Path, size_bytes: int) -> None:
         """Note a content that is complete."""
         self.extracted.append(Extracted(path, file, size_bytes))
+        failpoint("member-extracted")
 
 
 def open_new(file: Path) -> int:
