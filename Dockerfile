@@ -12,6 +12,11 @@ RUN uv build --wheel --no-build-isolation --out-dir dist \
  && uv pip install --python /opt/aerotask/bin/python --compile-bytecode --no-deps dist/*.whl
 
 FROM python:3.13-slim-bookworm
+# For archive-extract: bsdtar reads RAR. Debian keeps no older versions, so one that is named would soon be gone.
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends libarchive-tools \
+ && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin aerotask \
  && install -d -o aerotask -g aerotask -m 0700 /var/lib/aerotask
 COPY --from=build /opt/aerotask /opt/aerotask

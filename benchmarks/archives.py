@@ -253,6 +253,7 @@ def write_ours(source: Path, target: Path) -> Callable[[], None]:
 
 def read_ours(archive: Path, target: Path) -> Callable[[], None]:
     from aerotask.archives.extraction import Order, extract  # noqa: PLC0415  only in the child
+    from aerotask.archives.room import Room  # noqa: PLC0415  as above
     from aerotask.sdk.limits import Limits  # noqa: PLC0415  as above
 
     order = Order(
@@ -260,6 +261,7 @@ def read_ours(archive: Path, target: Path) -> Callable[[], None]:
         path=archive.name,
         dest="",
         into=target,
+        room=Room(target.parent, None),
         limits=Limits(),
         is_wanted=lambda _: True,
         on_promise=lambda _: None,

@@ -1,9 +1,11 @@
 """Organizations and datasets over HTTP, with workers at work: deletion in mid-task, use, limits."""
 
+import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.archives.making import tarred
 from tests.conftest import StackFactory
 from tests.support.processes import gone, running
 from tests.support.world import World, eventually
@@ -104,6 +106,17 @@ def test_a_task_whose_outputs_would_be_too_much_fails_and_changes_nothing(small:
     assert dataset.paths() == ["a.bin"]
     assert {file.name for file in (storage_of(small) / "blobs").rglob("*") if file.is_file()} == before
     assert dataset.run("writer", {"folder": "out", "count": 2})["state"] == "Succeeded"
+
+
+def test_an_archive_that_holds_too_much_ends_in_the_run_and_not_only_when_all_is_extracted(
+    small: World,
+) -> None:
+    dataset = small.dataset()
+    dataset.upload("in.tar.gz", gzip.compress(tarred({"a": bytes(6 * KIB), "b": bytes(6 * KIB)})))
+    task = dataset.run("archive-extract", {"sourcePath": "in.tar.gz"})
+    assert (task["state"], task["error"]["code"]) == ("Failed", "storage-quota-exceeded")
+    assert "What comes out of the archive" in task["error"]["message"]
+    assert dataset.paths() == ["in.tar.gz"]
 
 
 def test_an_upload_that_would_be_too_much_says_what_the_limit_is(small: World) -> None:

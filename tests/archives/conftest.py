@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from aerotask.archives.extraction import Extraction, Order, extract
+from aerotask.archives.promise import Promise
+from aerotask.archives.room import Room
 from aerotask.domain.errors import InvalidInput
 from aerotask.sdk.limits import Limits
 
@@ -25,6 +27,7 @@ def extracted(tmp_path: Path) -> Extract:
         dest: str = "",
         limits: Limits | None = None,
         wanted: Callable[[str], bool] = lambda _: True,
+        promised: Callable[[Promise], None] = lambda _: None,
     ) -> Extraction:
         file = tmp_path / f"archive-{len(list(tmp_path.iterdir()))}"
         file.write_bytes(archive)
@@ -34,9 +37,10 @@ def extracted(tmp_path: Path) -> Extract:
                 path=path,
                 dest=dest,
                 into=tmp_path / f"{file.name}-out",
+                room=Room(tmp_path, None),
                 limits=limits or Limits(),
                 is_wanted=wanted,
-                on_promise=lambda _: None,
+                on_promise=promised,
                 on_progress=lambda _: None,
                 threads=2,
             )

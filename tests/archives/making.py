@@ -9,6 +9,9 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import py7zr
 
 
 def zipped(members: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -33,6 +36,15 @@ def tarred(members: Mapping[str, bytes], *, form: int = tarfile.PAX_FORMAT) -> b
     return made.getvalue()
 
 
+def sevenzipped(members: Mapping[str, bytes], **options: Any) -> bytes:
+    """A 7z as py7zr makes it."""
+    made = io.BytesIO()
+    with py7zr.SevenZipFile(made, "w", **options) as archive:
+        for name, content in members.items():
+            archive.writestr(content, name)
+    return made.getvalue()
+
+
 def tarred_special(name: str, kind: bytes, target: str = "") -> bytes:
     """A TAR with one member that is no file."""
     made = io.BytesIO()
@@ -41,6 +53,27 @@ def tarred_special(name: str, kind: bytes, target: str = "") -> bytes:
         header.type, header.linkname = kind, target
         archive.addfile(header)
     return made.getvalue()
+
+
+def tar_block(name: bytes, kind: bytes, content: bytes = b"", *, length: bytes | None = None) -> bytes:
+    """A header with whatever bytes for a name and for a length, and its content."""
+    length = b"%011o\0" % len(content) if length is None else length
+    start = struct.pack("<100s8s8s8s12s12s", name, b"0000644\0", b"0\0", b"0\0", length, b"0\0")
+    end = struct.pack("<c100s8s247x", kind, b"", b"ustar\x0000")
+    checksum = sum(start + b" " * 8 + end)
+    return start + b"%06o\0 " % checksum + end + content + bytes(-len(content) % 512)
+
+
+def pax(records: bytes) -> bytes:
+    """An extended header with these bytes for records."""
+    return tar_block(b"pax", b"x", records)
+
+
+def pax_record(key: bytes, value: bytes) -> bytes:
+    """A record of an extended header, its own length before it."""
+    rest = b" %b=%b\n" % (key, value)
+    length = next(n for n in range(len(rest), len(rest) + 10) if len(b"%d" % n) + len(rest) == n)
+    return b"%d" % length + rest
 
 
 @dataclass(frozen=True)
@@ -98,6 +131,17 @@ def zip_of(members: Iterable[Member], *, count: int | None = None, prefix: bytes
     said = made if count is None else count
     end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, said, said, len(directory), len(body), 0)
     return bytes(body + directory + end)
+
+
+def with_zip64_end(archive: bytes, **told: int) -> bytes:
+    """The ZIP with a ZIP64 end record before its end; `told` says otherwise of `count`, `size` or `at`."""
+    body, end = archive[:-22], archive[-22:]
+    count, size, at = struct.unpack("<10xH2L", end[:20])
+    told = {"count": count, "size": size, "at": at, **told}
+    wide = struct.pack(
+        "<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, told["count"], told["count"], told["size"], told["at"]
+    )
+    return body + wide + struct.pack("<4sLQL", b"PK\6\7", 0, len(body), 1) + end
 
 
 def deflated(content: bytes) -> bytes:

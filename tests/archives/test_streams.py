@@ -10,14 +10,23 @@ import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import py7zr
 import pytest
 import zstandard
 from tests.archives.conftest import Extract, contents
-from tests.archives.making import rar_of, tarred, tarred_special
+from tests.archives.making import (
+    pax,
+    pax_record,
+    rar_of,
+    sevenzipped,
+    tar_block,
+    tarred,
+    tarred_special,
+    zipped,
+)
 
+from aerotask.archives.promise import Promise
 from aerotask.archives.rar_reader import rar_extractor
 from aerotask.sdk.limits import Limits
 
@@ -38,14 +47,6 @@ MEMBERS = {
 }
 
 
-def sevenzipped(members: dict[str, bytes], **options: Any) -> bytes:
-    made = io.BytesIO()
-    with py7zr.SevenZipFile(made, "w", **options) as archive:
-        for name, content in members.items():
-            archive.writestr(content, name)
-    return made.getvalue()
-
-
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_every_form_of_tar_is_read(extracted: Extract, form: int) -> None:
     members = dict(list(MEMBERS.items())[:2]) if form == tarfile.USTAR_FORMAT else MEMBERS
@@ -58,6 +59,15 @@ def test_every_form_of_tar_is_read(extracted: Extract, form: int) -> None:
 def test_every_packing_of_tar_is_read_whatever_its_name(extracted: Extract, suffix: str) -> None:
     found = extracted(PACKINGS[suffix](tarred(MEMBERS)), path="upload.bin")
     assert contents(found) == {name.removeprefix("./"): content for name, content in MEMBERS.items()}
+
+
+def test_what_comes_out_is_announced_as_far_as_the_format_tells(extracted: Extract) -> None:
+    members, heard = {"a": b"x" * 1000, "b": b"y" * 500}, list[Promise]()
+    tar = tarred(members)
+    extracted(tar, path="a.tar", promised=heard.append)
+    extracted(sevenzipped(members), path="a.7z", promised=heard.append, wanted=lambda path: path == "b")
+    extracted(zipped(members), promised=heard.append, wanted=lambda path: path == "b")
+    assert heard == [Promise(None, len(tar)), Promise(1, 500), Promise(1, 500)]
 
 
 @pytest.mark.parametrize("suffix", PACKINGS)
@@ -123,6 +133,88 @@ def test_a_broken_header_in_the_middle_is_not_taken_for_the_end(refused: Refused
     whole = bytearray(tarred({"a": b"x" * 100, "b": b"y" * 100}))
     whole[1024 + 10] ^= 1
     assert refused(bytes(whole), path="a.tar")[0] == "archive-damaged"
+
+
+FILE = tar_block(b"a.txt", b"0", b"hello")
+TAR_END = bytes(1024)
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        b"garbage",
+        b"99 path=x\n",
+        b"7 path=x\n",
+        b"0 path=x\n",
+        b"-9 path=x\n",
+        b"9 path:x\n",
+        b"\xd9\xa8 a=b\n",
+        b"9" * 5000 + b" path=x\n",
+        b"9" * 1_000_000,
+        pax_record(b"size", b"x"),
+        pax_record(b"size", b"-1"),
+        pax_record(b"size", b"9" * 5000),
+    ],
+    ids=lambda records: records[:20].decode("latin-1") + f" {len(records)}",
+)
+def test_an_extended_header_that_makes_no_sense_is_refused(refused: Refused, records: bytes) -> None:
+    assert refused(pax(records) + FILE + TAR_END, path="a.tar")[0] == "archive-damaged"
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        pax_record(b"GNU.sparse.map", b"a,b"),
+        pax_record(b"GNU.sparse.size", b"x"),
+        pax_record(b"GNU.sparse.major", b"1") + pax_record(b"GNU.sparse.minor", b"0"),
+    ],
+)
+def test_sparse_files_of_every_form_are_refused(refused: Refused, records: bytes) -> None:
+    assert refused(pax(records) + FILE + TAR_END, path="a.tar")[0] == "archive-special-file"
+
+
+@pytest.mark.parametrize("length", [b"99999999999\0", b"-0000000001\0", b"\xff" * 12, b"\x81" + bytes(11)])
+def test_a_length_that_is_none_is_refused(refused: Refused, length: bytes) -> None:
+    header = tar_block(b"a.txt", b"0", b"hello", length=length)
+    assert refused(header + TAR_END, path="a.tar")[0] == "archive-damaged"
+
+
+def test_however_many_extended_headers_follow_each_other_the_last_one_counts(extracted: Extract) -> None:
+    many = b"".join(pax(pax_record(b"path", b"%d.txt" % number)) for number in range(3000))
+    assert contents(extracted(many + FILE + TAR_END, path="a.tar")) == {"2999.txt": b"hello"}
+
+
+def test_what_extended_headers_say_of_all_members_holds_until_one_says_otherwise(extracted: Extract) -> None:
+    everywhere = tar_block(b"pax", b"g", pax_record(b"size", b"3"))
+    short = tar_block(b"a.txt", b"0", b"one")
+    named = pax(pax_record(b"path", b"b.txt")) + tar_block(b"x", b"0", b"two")
+    long = tar_block(b"long", b"L", b"c.txt\0") + pax(pax_record(b"size", b"5")) + FILE
+    whole = everywhere + short + named + long + TAR_END
+    assert contents(extracted(whole, path="a.tar")) == {"a.txt": b"one", "b.txt": b"two", "c.txt": b"hello"}
+
+
+def test_names_that_are_no_utf_8_are_read_as_latin_ones(extracted: Extract) -> None:
+    old = tar_block("Stra\u00dfe/\u00fc\u20ac.txt".encode("cp1252"), b"0", b"x")
+    assert list(contents(extracted(old + TAR_END, path="a.tar"))) == ["Stra\u00dfe/\u00fc\u20ac.txt"]
+
+
+def test_a_tar_without_its_end_is_refused_also_if_it_is_cut_between_members(refused: Refused) -> None:
+    assert refused(FILE, path="a.tar")[0] == "archive-damaged"
+
+
+def test_the_oldest_form_tells_folders_by_their_names(extracted: Extract) -> None:
+    found = extracted(tar_block(b"folder/", b"\0") + FILE + TAR_END, path="a.tar")
+    assert (contents(found), found.folders) == ({"a.txt": b"hello"}, ["folder"])
+
+
+def test_too_many_entries_are_refused_while_they_come(refused: Refused) -> None:
+    entries = b"".join(tar_block(b"%d" % number, b"0") for number in range(2001)) + TAR_END
+    limits = Limits(extracted_entries=2000)
+    code, message = refused(gzip.compress(entries, 1), path="a.tar.gz", limits=limits)
+    assert (code, "2000 members" in message) == ("archive-over-limit", True)
+    packed = sevenzipped({str(number): b"" for number in range(201)})
+    code, message = refused(packed, path="a.7z", limits=Limits(extracted_entries=200))
+    assert (code, "200 members" in message) == ("archive-over-limit", True)
 
 
 def test_limits_on_entries_bytes_and_depth_hold(refused: Refused) -> None:
@@ -231,3 +323,56 @@ def test_hostile_rars_are_refused(refused: Refused) -> None:
     assert refused(whole[:3000], path="a.rar")[0] == "archive-damaged"
     limits = Limits(extracted_bytes=1000)
     assert refused(whole, path="a.rar", limits=limits)[0] == "archive-over-limit"
+
+
+@pytest.fixture
+def extractor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts a shell script in the place of bsdtar: some of its faults can't be had from it at will."""
+
+    def install(script: str) -> None:
+        folder = tmp_path / "bin"
+        folder.mkdir()
+        (folder / "bsdtar").write_text(f"#!/bin/sh\n{script}\n")
+        (folder / "bsdtar").chmod(0o700)
+        monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+    return install
+
+
+def test_a_crash_of_the_extractor_is_told_as_one(
+    refused: Refused, extractor: Callable[[str], None], tmp_path: Path
+) -> None:
+    (tmp_path / "made.tar").write_bytes(tarred({"a": b"x"}))
+    extractor(f"cat {tmp_path}/made.tar; kill -SEGV $$")
+    code, message = refused(rar_of({"a": b"x"}), path="a.rar")
+    assert (code, "extractor crashed" in message) == ("archive-damaged", True)
+
+
+def test_an_extractor_that_complains_a_lot_does_not_wait_for_ever(
+    extracted: Extract, extractor: Callable[[str], None], tmp_path: Path
+) -> None:
+    (tmp_path / "made.tar").write_bytes(tarred({"a": b"x"}))
+    extractor(f"head -c 1000000 /dev/zero >&2; cat {tmp_path}/made.tar")
+    assert contents(extracted(rar_of({"a": b"x"}), path="a.rar")) == {"a": b"x"}
+
+
+def test_the_extractor_is_run_with_a_locale_that_knows_all_names_and_without_our_environment(
+    extracted: Extract, extractor: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setenv("AEROTASK_SECRET_KEY", "secret")
+    (tmp_path / "made.tar").write_bytes(tarred({"a": b"x"}))
+    extractor(f"env > {tmp_path}/seen; cat {tmp_path}/made.tar")
+    extracted(rar_of({"a": b"x"}), path="a.rar")
+    seen = dict(line.split("=", 1) for line in (tmp_path / "seen").read_text().splitlines())
+    assert (seen["LC_ALL"], "AEROTASK_SECRET_KEY" in seen) == ("C.UTF-8", False)
+
+
+def test_the_extractor_does_not_outlive_a_refusal(
+    refused: Refused, extractor: Callable[[str], None], tmp_path: Path
+) -> None:
+    (tmp_path / "made.tar").write_bytes(tar_block(b"../evil", b"0", b"x"))
+    extractor(f"echo $$ > {tmp_path}/pid; cat {tmp_path}/made.tar; exec cat /dev/zero")
+    assert refused(rar_of({"a": b"x"}), path="a.rar")[0] == "archive-unsafe-name"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.archives.conftest import Extract, contents
-from tests.archives.making import Member, zip_of, zipped
+from tests.archives.making import Member, with_zip64_end, zip_of, zipped
 
 from aerotask.archives.zip_format import Record, central_header, dos_time, end_records, local_header
 from aerotask.archives.zip_stream import Member as Streamed
@@ -187,6 +187,31 @@ def test_info_zips_archives_are_read_from_a_pipe_too(tmp_path: Path, extracted: 
     (tmp_path / "in" / "\u00e9.txt").write_text("hello" * 100)
     made = subprocess.run(["zip", "-qr", "-", "."], cwd=tmp_path / "in", capture_output=True, check=True)
     assert contents(extracted(made.stdout)) == {"\u00e9.txt": b"hello" * 100}
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_info_zips_forced_zip64_is_read_from_a_file_and_from_a_pipe(
+    tmp_path: Path, extracted: Extract, members: int
+) -> None:
+    if not shutil.which("zip"):
+        pytest.skip("Info-ZIP's zip is not installed")
+    wanted = {f"{number}.txt": b"hello" * 100 for number in range(members)}
+    (tmp_path / "in").mkdir()
+    for name, content in wanted.items():
+        (tmp_path / "in" / name).write_bytes(content)
+    command = ["zip", "-qr", "-fz"]
+    piped = subprocess.run([*command, "-", "."], cwd=tmp_path / "in", capture_output=True, check=True)
+    subprocess.run([*command, tmp_path / "made.zip", "."], cwd=tmp_path / "in", check=True)
+    assert contents(extracted(piped.stdout)) == wanted
+    assert contents(extracted((tmp_path / "made.zip").read_bytes())) == wanted
+
+
+def test_a_zip64_end_is_believed_also_where_the_classic_one_would_have_done(extracted: Extract) -> None:
+    # As Go's and .NET's writers may do: nothing is marked as too large, the wider record is there all the same.
+    assert contents(extracted(with_zip64_end(zip_of([Member("a", b"1"), Member("b", b"2")])))) == {
+        "a": b"1",
+        "b": b"2",
+    }
 
 
 def test_names_without_the_flag_are_utf_8_or_the_code_page_of_dos(extracted: Extract) -> None:

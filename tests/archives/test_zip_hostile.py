@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.archives.conftest import Extract, contents
-from tests.archives.making import Member, deflated, zip_of, zipped
+from tests.archives.making import Member, deflated, with_zip64_end, zip_of, zipped
 
 from aerotask.sdk.limits import Limits
 
@@ -170,6 +170,20 @@ def test_an_archive_of_200_000_entries_is_refused_by_its_end_alone(refused: Refu
     end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
     code, message = refused(whole[:at] + many + wide + locator + end)
     assert (code, "100000 members" in message) == ("archive-over-limit", True)
+
+
+def test_two_ends_that_contradict_each_other_are_refused(refused: Refused) -> None:
+    two = zip_of([Member("a", b"x"), Member("b", b"y")])
+    for told in ({"count": 1}, {"size": 47}, {"at": 0}):
+        code, message = refused(with_zip64_end(two, **told))
+        assert (code, "contradict" in message) == ("archive-damaged", True)
+
+
+def test_a_locator_that_points_to_nothing_is_refused(refused: Refused) -> None:
+    two = zip_of([Member("a", b"x"), Member("b", b"y")])
+    for at in (0, 50, len(two), 2**63):
+        locator = struct.pack("<4sLQL", b"PK\6\7", 0, at, 1)
+        assert refused(two[:-22] + locator + two[-22:])[0] == "archive-damaged"
 
 
 def test_more_members_than_announced_are_refused(refused: Refused) -> None:

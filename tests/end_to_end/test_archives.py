@@ -75,6 +75,20 @@ def test_what_is_packed_is_what_was_there_at_the_submit(world: World) -> None:
     assert archive.read("a.txt") == b"first"
 
 
+@pytest.mark.parametrize("newer", ["in.zip", "in.zip/photo.jpg"])
+def test_what_took_the_place_of_the_archive_meanwhile_is_not_deleted(world: World, newer: str) -> None:
+    dataset = world.dataset()
+    dataset.upload("in.zip", zipped({"a.txt": b"first"}), indexed=False)
+    soon = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
+    params = {"sourcePath": "in.zip", "destPath": "out", "deleteArchive": True}
+    task_id = dataset.submit("archive-extract", params, scheduledAt=soon)
+    dataset.client.delete(f"{dataset.address}/obj/in.zip").raise_for_status()
+    dataset.upload(newer, b"nobody has extracted this", indexed=False)
+    assert dataset.wait(task_id)["state"] == "Succeeded"
+    assert {"out/a.txt", newer} <= set(dataset.paths())
+    assert any("'in.zip' stays" in line for line in dataset.log(task_id))
+
+
 def test_existing_files_stay_unless_they_are_to_be_replaced(world: World) -> None:
     dataset = world.dataset()
     dataset.upload("out/a.txt", b"old", indexed=False)

@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import zipfile
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.archives.making import zipped
-from tests.support.processes import await_attempt, kill, running, worker_of
+from tests.conftest import StackFactory
+from tests.support.processes import await_attempt, frozen, kill, running, worker_of
 from tests.support.world import ENDED, Dataset, World, eventually
 
 
@@ -112,20 +114,54 @@ def is_at(world: World, dataset: Dataset, task_id: str, files: int) -> bool:
     return len(work_of(world, task_id)) >= files or dataset.status(task_id)["state"] in ENDED
 
 
-@pytest.mark.parametrize("seen", [1, 5])
-def test_an_extraction_killed_between_its_members_changes_nothing(world: World, seen: int) -> None:
-    dataset, task_id, content = begin_extracting(world, members=10)
+@pytest.fixture(scope="module")
+def pausing(make_stack: StackFactory) -> Iterator[World]:
+    """A stack with one worker, whose extractions freeze after each member until they are woken."""
+    with make_stack(workers=1, failpoint="member-extracted:stop") as world:
+        yield world
 
-    def caught() -> bool:
-        if len(work_of(world, task_id)) >= seen and (pid := child_of(world, task_id)):
-            os.kill(pid, signal.SIGKILL)
-            return True
-        return dataset.status(task_id)["state"] in ENDED  # it was quicker than we
 
-    eventually(caught)
+def await_frozen(world: World, task_id: str, *, former: int | None = None) -> int:
+    """The child that extracts for the task, when it has frozen; it is another than the former one."""
+
+    def is_frozen() -> bool:
+        pid = child_of(world, task_id)
+        return pid not in {None, former} and frozen(pid)
+
+    eventually(is_frozen)
+    pid = child_of(world, task_id)
+    assert pid is not None
+    return pid
+
+
+def wake(pid: int) -> None:
+    os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("member", [1, 5, 10])
+def test_an_extraction_killed_at_a_member_changes_nothing_and_is_done_again(
+    pausing: World, member: int
+) -> None:
+    dataset, task_id, content = begin_extracting(pausing, members=10)
+    old = f"{dataset.address}/obj/out/0.bin"
+
+    for _ in range(member - 1):
+        wake(await_frozen(pausing, task_id))
+    victim = await_frozen(pausing, task_id)
+    assert len(work_of(pausing, task_id)) >= member
+    assert dataset.paths() == ["in.zip", "out", "out/0.bin"]
+    os.kill(victim, signal.SIGKILL)
+
+    for _ in range(9):
+        wake(again := await_frozen(pausing, task_id, former=victim))
+    await_frozen(pausing, task_id, former=victim)
+    assert (dataset.status(task_id)["attempt"], dataset.status(task_id)["state"]) == (2, "Processing")
+    assert dataset.client.get(old).content == b"the old content"
+    assert dataset.paths() == ["in.zip", "out", "out/0.bin"]
+    wake(again)
+
     task = dataset.wait(task_id)
-    assert task["state"] == "Succeeded"
-    # Whether it was caught or not: all ten, each whole.
+    assert (task["state"], task["attempt"]) == ("Succeeded", 2)
     assert dataset.paths() == ["in.zip", "out", *sorted(f"out/{number}.bin" for number in range(10))]
     for number in (0, 5, 9):
         assert dataset.client.get(f"{dataset.address}/obj/out/{number}.bin").content == content

@@ -16,7 +16,7 @@ from aerotask.config import Settings
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import LimitReached, TooLarge
 from aerotask.services.access import Permit
-from aerotask.services.storage import StorageLimits, within_limits
+from aerotask.services.storage import StorageLimits, room_for, within_limits
 from aerotask.store import entries, orgs, usage
 from aerotask.store.entries import Content
 from aerotask.wiring import Platform, open_platform
@@ -97,6 +97,19 @@ async def test_what_is_refused_leaves_no_blob(store: Store) -> None:
         await store.put("b", 401)
     batches = list(store.platform.blobs.older_than(-store.platform.sweep.limits.blob_grace))
     assert [len(batch) for batch in batches] == [1]
+
+
+async def test_what_is_left_is_told_also_where_it_is_less_than_nothing(store: Store) -> None:
+    async def left(**limits: int | None) -> int | None:
+        async with store.rows.db.read() as connection:
+            room = await room_for(connection, StorageLimits(**limits), store.rows.dataset_id)
+        return room.left_bytes
+
+    await store.put("a", 600)
+    assert await left() is None
+    assert await left(bytes_per_org=1000) == 400
+    assert await left(bytes_per_org=1000, bytes_per_user=700) == 100
+    assert await left(bytes_per_org=500) == -100
 
 
 async def test_what_is_announced_as_too_much_is_refused_before_it_comes(store: Store) -> None:

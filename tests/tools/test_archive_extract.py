@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from tests.archives.making import Member, tarred, zip_of, zipped
+from tests.archives.making import Member, sevenzipped, tarred, zip_of, zipped
 
 from aerotask.archives.rar_reader import rar_extractor
 from aerotask.domain.access import Access
 from aerotask.domain.errors import InvalidInput, TaskFailed
+from aerotask.media.describe import describe
 from aerotask.sdk import Limits
 from aerotask.sdk.changes import Existing, PutEntry, PutFolder, RemoveEntry
 from aerotask.sdk.testing import Outcome, ToolBench
@@ -85,6 +88,15 @@ def test_the_archive_goes_last_if_that_is_wanted(tmp_path: Path) -> None:
     outcome = bench.run(TOOL, {"sourcePath": "in/a.zip", "destPath": "out", "deleteArchive": True})
     assert outcome.changes.edits[-1] == RemoveEntry("in/a.zip")
     assert outcome.plan.writes == ("out", "in/a.zip")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_archive_that_holds_a_file_of_its_own_name_stays(tmp_path: Path, *, overwrite: bool) -> None:
+    bench = make_bench(tmp_path, {"a.zip": zipped({"a.zip": b"inner", "b.txt": b"b"})})
+    outcome = bench.run(TOOL, {"sourcePath": "a.zip", "deleteArchive": True, "overwrite": overwrite})
+    assert put(outcome) == {"b.txt": b"b", **({"a.zip": b"inner"} if overwrite else {})}
+    assert not any(isinstance(edit, RemoveEntry) for edit in outcome.changes.edits)
+    assert "Warning: 'a.zip' stays, since the archive holds a file of that name itself." in outcome.log
 
 
 def test_removing_the_archive_needs_the_right_to_delete() -> None:
@@ -180,38 +192,113 @@ def test_an_archive_that_announces_more_than_the_disk_has_is_refused(tmp_path: P
     assert caught.value.code == "disk-full"
 
 
+MEMBERS = {"a.bin": os.urandom(3000), "b.bin": os.urandom(3000)}
+EVERY_FORMAT = {
+    "a.zip": zipped(MEMBERS),
+    "a.tar": tarred(MEMBERS),
+    "a.tar.gz": gzip.compress(tarred(MEMBERS)),
+    "a.bin.gz": gzip.compress(os.urandom(6000)),
+    "a.7z": sevenzipped(MEMBERS),
+}
+
+
+@pytest.mark.parametrize("name", EVERY_FORMAT)
+def test_what_the_storage_limits_do_not_allow_ends_the_run_before_it_is_declared(
+    tmp_path: Path, name: str
+) -> None:
+    files = {name: EVERY_FORMAT[name]}
+    with pytest.raises(TaskFailed) as caught:
+        make_bench(tmp_path / "small", files, limits=Limits(storage_left_bytes=5999)).run(
+            TOOL, {"sourcePath": name}
+        )
+    assert caught.value.code == "storage-quota-exceeded"
+    enough = make_bench(tmp_path / "enough", files, limits=Limits(storage_left_bytes=6000))
+    assert sum(map(len, put(enough.run(TOOL, {"sourcePath": name})).values())) == 6000
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.7z"])
+def test_what_is_replaced_or_removed_makes_room(tmp_path: Path, name: str) -> None:
+    archive = EVERY_FORMAT[name]
+    files = {"out/a.bin": bytes(2500), name: archive}
+
+    def extracted(bench: ToolBench, **params: bool) -> int:
+        return len(put(bench.run(TOOL, {"sourcePath": name, "destPath": "out", **params})))
+
+    limits = Limits(storage_left_bytes=3500)
+    assert extracted(make_bench(tmp_path / "1", files, limits=limits), overwrite=True) == 2
+    limits = Limits(storage_left_bytes=6000 - len(archive))
+    assert extracted(make_bench(tmp_path / "2", {name: archive}, limits=limits), deleteArchive=True) == 2
+    # It was lowered below what is there: nothing may be added, yet what adds nothing may be done.
+    limits = Limits(storage_left_bytes=-5)
+    full = {"out/a.bin": bytes(3000), "out/b.bin": bytes(3000), name: archive}
+    assert extracted(make_bench(tmp_path / "3", full, limits=limits), overwrite=True) == 2
+    assert extracted(make_bench(tmp_path / "4", full, limits=limits)) == 0
+
+
 NAMES = st.text(
     st.characters(exclude_categories=("Cc", "Cs", "Cn"), exclude_characters="/\\:%."), min_size=1, max_size=8
 )
+FOLDERS = st.sampled_from(["", "a/", "a/b/", "c/", "deep/" * 32])
+SUFFIXES = st.sampled_from(["", ".txt", ".md", ".tif", ".jpg", ".json", ".obj"])
+CONTENTS = st.one_of(
+    st.binary(max_size=2000),
+    # What deflates by a factor of up to a thousand: empty rasters, masks, rows of the same value.
+    st.builds(lambda unit, times: unit * times, st.binary(min_size=1, max_size=4), st.integers(1, 600_000)),
+)
+
+
+def as_indexed(file: Path) -> tuple[str, Mapping[str, Any]]:
+    """What the index says of a file."""
+    found = describe(file)
+    return found.type, found.properties
+
+
+def seen(bench: ToolBench) -> dict[str, tuple[object, ...]]:
+    """All that a dataset has, but for when it was changed."""
+    return {
+        path: (entry.type, entry.sha256, entry.size_bytes, dict(entry.properties))
+        for path, entry in bench.view().entries.items()
+    }
 
 
 @settings(max_examples=30, deadline=None)
 @given(
-    files=st.dictionaries(
-        st.tuples(st.sampled_from(["", "a/", "a/b/", "c/"]), NAMES), st.binary(max_size=2000), max_size=8
-    ),
+    files=st.dictionaries(st.tuples(FOLDERS, NAMES, SUFFIXES), CONTENTS, max_size=8),
     empty=st.sampled_from(["", "d/e", "a/f"]),
 )
 def test_extracting_a_zip_of_a_dataset_gives_the_dataset(
-    tmp_path_factory: pytest.TempPathFactory, files: dict[tuple[str, str], bytes], empty: str
+    tmp_path_factory: pytest.TempPathFactory, files: dict[tuple[str, str, str], bytes], empty: str
 ) -> None:
     # A number before each name, so that no two are one file on any system.
     dataset = {
-        unicodedata.normalize("NFC", f"{folder}{n}{name}"): content
-        for n, ((folder, name), content) in enumerate(files.items())
+        unicodedata.normalize("NFC", f"{folder}{n}{name}{suffix}"): content
+        for n, ((folder, name, suffix), content) in enumerate(files.items())
     }
-    bench = make_bench(tmp_path_factory.mktemp("from"), dataset)
+    bench = make_bench(tmp_path_factory.mktemp("from"), dataset, describe=as_indexed)
     if empty:
         (bench.dataset / empty).mkdir(parents=True)
-    archive = bench.run(BulkDownload(), {}).artifact.read_bytes()
-    other = make_bench(tmp_path_factory.mktemp("to"), {"copy.zip": archive})
+    packed = bench.run(BulkDownload(), {})
+    other = make_bench(tmp_path_factory.mktemp("to"), {"copy.zip": packed.artifact.read_bytes()})
     outcome = other.run(TOOL, {"sourcePath": "copy.zip"})
-    before = {entry.path: entry.sha256 for entry in bench.view().entries.values() if not entry.is_folder}
-    there = make_bench(tmp_path_factory.mktemp("there"), put(outcome))
+    there = make_bench(tmp_path_factory.mktemp("there"), put(outcome), describe=as_indexed)
     for folder in folders(outcome):
         (there.dataset / folder).mkdir(parents=True, exist_ok=True)
-    after = there.view().entries
-    assert {path: entry.sha256 for path, entry in after.items() if not entry.is_folder} == before
-    assert {path for path, entry in after.items() if entry.is_folder} == {
-        path for path, entry in bench.view().entries.items() if entry.is_folder
-    }
+    assert (seen(there), packed.result["warnings"]) == (seen(bench), [])
+
+
+def test_an_empty_raster_of_megabytes_comes_back_out_of_our_own_zip(tmp_path: Path) -> None:
+    rasters = {"small.tif": bytes(900_000), "empty.tif": bytes(4_000_000), "large.tif": bytes(20_000_000)}
+    packed = make_bench(tmp_path / "from", rasters).run(BulkDownload(), {}).artifact.read_bytes()
+    assert len(packed) < 600_000
+    other = make_bench(tmp_path / "to", {"copy.zip": packed})
+    assert put(other.run(TOOL, {"sourcePath": "copy.zip"})) == rasters
+
+
+def test_our_own_zip_keeps_to_the_ratio_that_is_set(tmp_path: Path) -> None:
+    limits = Limits(extraction_ratio=4)
+    raster = {"empty.tif": bytes(4_000_000)}
+    packed = (
+        make_bench(tmp_path / "from", raster, limits=limits).run(BulkDownload(), {}).artifact.read_bytes()
+    )
+    other = make_bench(tmp_path / "to", {"copy.zip": packed}, limits=limits)
+    assert put(other.run(TOOL, {"sourcePath": "copy.zip"})) == raster

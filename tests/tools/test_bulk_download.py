@@ -13,6 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from aerotask.domain.errors import InvalidInput
+from aerotask.sdk import Limits
 from aerotask.sdk.testing import ToolBench
 from aerotask.tools.bulk_download import BulkDownload
 
@@ -144,3 +145,16 @@ def test_names_that_collide_elsewhere_are_warned_of(bench: ToolBench) -> None:
     (bench.dataset / "A.txt").write_bytes(b"other")
     outcome = bench.run(TOOL, {})
     assert outcome.result["warnings"] == ["'a.txt' and 'A.txt' are the same on some systems."]
+
+
+def test_what_archive_extract_would_refuse_is_warned_of(bench: ToolBench, tmp_path: Path) -> None:
+    (bench.dataset / "1/2/3").mkdir(parents=True)
+    limits = Limits(archive_depth=2, extracted_entries=3, extracted_bytes=400)
+    small = ToolBench(bench.dataset, tmp_path / "work", limits=limits)
+    (bench.dataset / "1/2/3/x.txt").write_bytes(b"x")
+    outcome = small.run(TOOL, {"paths": ["1", "a.txt", "photos"]})
+    assert outcome.result["warnings"] == [
+        "Paths more than 2 folders deep ('1/2/3/x.txt' is one of 1): archive-extract here takes no such ZIP.",
+        "More than 3 members: archive-extract here takes no such ZIP.",
+        "More than 400 bytes: archive-extract here takes no such ZIP.",
+    ]

@@ -12,9 +12,9 @@ from aerotask.blobs.port import Blob
 from aerotask.domain.errors import Conflict
 from aerotask.domain.ids import LeaseToken, new_id
 from aerotask.sdk import Existing
-from aerotask.services.entries import put_contents
-from aerotask.store import entries, tasks
-from aerotask.store.claims import ClaimedTask
+from aerotask.services.entries import put_content, put_contents, remove_content
+from aerotask.store import entries, logs, tasks
+from aerotask.store.claims import ClaimedTask, Input
 from aerotask.store.engine import Database
 from aerotask.store.entries import Content
 from aerotask.store.leases import LeaseLost, Report
@@ -86,6 +86,54 @@ async def test_a_cautious_put_gives_way_and_is_not_among_the_outputs(rows: Rows)
         row = await tasks.find(connection, rows.dataset_id, task.lease.task_id)
     assert row is not None
     assert [output["path"] for output in row.outputs] == ["a/9", "b"]
+
+
+async def claimed_reading(rows: Rows, *paths: str) -> ClaimedTask:
+    """A task that was given these entries as they are."""
+    await rows.task(inputs=tuple(Input(path, "0", f"old {path}") for path in paths))
+    return await rows.claimed()
+
+
+async def log_of(rows: Rows, task: ClaimedTask) -> list[str]:
+    async with rows.db.read() as connection:
+        page = await logs.read(connection, task.lease.task_id, since=0, take=100)
+    return list(page.lines)
+
+
+async def test_an_input_is_removed_as_long_as_it_is_what_was_read(rows: Rows) -> None:
+    task = await claimed_reading(rows, "b")
+    await apply(rows, task, put("a/3"), Removal("b"))
+    assert await contents(rows) == {"a/1": "old a/1", "a/2": "old a/2", "a/3": "new a/3"}
+    assert await log_of(rows, task) == []
+
+
+@pytest.mark.parametrize("at", ["b", "b/deep/er"])
+async def test_what_came_to_the_place_of_an_input_is_not_removed(rows: Rows, at: str) -> None:
+    task = await claimed_reading(rows, "b")
+    async with rows.db.begin() as connection:
+        await remove_content(connection, rows.dataset_id, "b")
+        await put_content(connection, rows.dataset_id, at, Content("newer", "2", 1, "generic"))
+    await apply(rows, task, put("a/3"), Removal("b"))
+    assert (await contents(rows))[at] == "newer"
+    assert (await contents(rows))["a/3"] == "new a/3"
+    assert await log_of(rows, task) == [
+        "Warning: 'b' stays, since it holds something else by now than what was read."
+    ]
+
+
+async def test_what_the_run_itself_puts_in_the_place_of_an_input_is_not_removed(rows: Rows) -> None:
+    task = await claimed_reading(rows, "b")
+    await apply(rows, task, put("b"), Removal("b"))
+    assert (await contents(rows))["b"] == "new b"
+
+
+async def test_an_input_that_is_gone_already_needs_no_removal(rows: Rows) -> None:
+    task = await claimed_reading(rows, "b")
+    async with rows.db.begin() as connection:
+        await remove_content(connection, rows.dataset_id, "b")
+    await apply(rows, task, Removal("b"))
+    assert await contents(rows) == {"a/1": "old a/1", "a/2": "old a/2"}
+    assert await log_of(rows, task) == []
 
 
 @pytest.mark.parametrize("edits", [(put("x"), put("a")), (put("x"), put("b/c")), (put("x"), NewFolder("b"))])

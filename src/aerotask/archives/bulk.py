@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aerotask.archives.ddb_index import INDEX_PATH, write_index
+from aerotask.archives.deflating import MAX_RATIO
 from aerotask.archives.intake import case_folded
 from aerotask.archives.media_packing import is_packed
 from aerotask.archives.zip_writer import Source, write_zip
-from aerotask.domain.paths import parents, shown
+from aerotask.domain.paths import depth, parents, shown
 from aerotask.sdk.context import RunContext
 from aerotask.sdk.dataset import EntryView
+from aerotask.sdk.limits import Limits
 
 MEDIA_TYPE = "application/zip"
 _INDEX_SHARE = 0.02
@@ -26,7 +28,7 @@ def pack(ctx: RunContext, *, name: str, with_index: bool) -> None:
     files = [source for source in sources if source.file is not None]
     total_bytes = sum(source.size_bytes for source in files)
     ctx.log(f"Packing {len(files)} files and {len(sources) - len(files)} folders, {_mb(total_bytes)}.")
-    warnings = _collisions(sources)
+    warnings = [*_collisions(sources), *_beyond_limits(sources, ctx.limits)]
     for warning in warnings:
         ctx.log(f"Warning: {warning}")
     if with_index:
@@ -41,6 +43,7 @@ def pack(ctx: RunContext, *, name: str, with_index: bool) -> None:
         target,
         sources,
         threads=ctx.threads,
+        max_ratio=min(MAX_RATIO, ctx.limits.extraction_ratio // 2),
         on_progress=lambda done: ctx.progress(
             _INDEX_SHARE + (1 - _INDEX_SHARE) * min(done / max(total_bytes, 1), 1), "packing"
         ),
@@ -92,6 +95,20 @@ def _collisions(sources: list[Source]) -> list[str]:
         if other != source.path:
             found.append(f"{shown(source.path)} and {shown(other)} are the same on some systems.")
     return found[:20]
+
+
+def _beyond_limits(sources: list[Source], limits: Limits) -> Iterator[str]:
+    """In which ways it is more than `archive-extract` takes here."""
+    never = "archive-extract here takes no such ZIP"
+    deep = [source.path for source in sources if depth(source.path) > limits.archive_depth]
+    if deep:
+        first = f"{shown(deep[0])} is one of {len(deep)}"
+        yield f"Paths more than {limits.archive_depth} folders deep ({first}): {never}."
+    if len(sources) > limits.extracted_entries:
+        yield f"More than {limits.extracted_entries} members: {never}."
+    size_bytes = sum(source.size_bytes for source in sources)
+    if size_bytes > limits.extracted_bytes:
+        yield f"More than {limits.extracted_bytes} bytes: {never}."
 
 
 def _mb(count: int) -> str:

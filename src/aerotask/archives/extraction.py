@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -10,9 +11,10 @@ from pathlib import Path
 from aerotask.archives import faults, unpacking
 from aerotask.archives.formats import HEAD_BYTES, Format, format_of, unpacked_name
 from aerotask.archives.intake import Gauge, Intake
-from aerotask.archives.outlet import Extracted, Outlet, new_file, write_all
+from aerotask.archives.outlet import Extracted, Outlet, new_file
 from aerotask.archives.promise import Promise
 from aerotask.archives.rar_reader import rar_as_tar
+from aerotask.archives.room import Room
 from aerotask.archives.tar_reader import StreamReader, extract_tar, looks_like_tar
 from aerotask.archives.zip_reader import extract_zip
 from aerotask.domain.paths import base_name
@@ -32,13 +34,14 @@ class Order:
     """What to extract and how: `path` is the archive's own in the dataset, `dest` the folder for what comes out.
 
     `is_wanted` says of each path whether its content is needed; `on_promise` may refuse what the archive
-    announces; `on_progress` hears a fraction.
+    announces; `on_progress` hears a fraction; `room` bounds what is written.
     """
 
     archive: Path
     path: str
     dest: str
     into: Path
+    room: Room
     limits: Limits
     is_wanted: Callable[[str], bool]
     on_promise: Callable[[Promise], None]
@@ -74,7 +77,7 @@ def extract(order: Order) -> Extraction:
         archive_bytes,
         Intake(order.dest, order.limits),
         Gauge(archive_bytes, order.limits),
-        Outlet(order.into),
+        Outlet(order.into, order.room),
     )
     name = job.run(kind)
     return Extraction(name, job.outlet.extracted, job.intake.folders, job.gauge.total)
@@ -97,9 +100,11 @@ class _Job:
         elif kind is Format.SEVEN_ZIP:
             self._seven_zip()
         elif kind is Format.TAR:
+            self.order.on_promise(Promise(None, self.archive_bytes))
             self._tar(self._gauged(self._pieces()))
         elif kind is Format.RAR:
-            self._tar(self._gauged(rar_as_tar(self.order.archive)))
+            with closing(rar_as_tar(self.order.archive)) as pieces:  # the extractor ends with it
+                self._tar(self._gauged(pieces))
         else:
             return self._stream(kind)
         return str(kind)
@@ -159,7 +164,7 @@ class _Job:
         with new_file(file) as target:
             for piece in content:
                 size_bytes += len(piece)
-                write_all(target, piece)
+                self.outlet.write(target, piece)
         self.outlet.add(path, file, size_bytes)
 
     def _pieces(self) -> Iterator[bytes]:

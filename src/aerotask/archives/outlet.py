@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aerotask.archives.room import Room
+from aerotask.failpoints import failpoint
+
 FILES_PER_FOLDER = 1000
 
 
@@ -23,9 +26,10 @@ class Extracted:
 
 @dataclass(slots=True)
 class Outlet:
-    """A folder that takes extracted contents."""
+    """A folder that takes extracted contents, as long as there is room."""
 
     folder: Path
+    room: Room
     extracted: list[Extracted] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
@@ -37,9 +41,19 @@ class Outlet:
             shard.mkdir(mode=0o700, parents=True)
         return shard / str(number)
 
+    def write(self, descriptor: int, data: bytes | bytearray | memoryview) -> None:
+        """Write some of a content.
+
+        Raises:
+            TaskFailed: there is no room for it.
+        """
+        self.room.take(len(data))
+        write_all(descriptor, data)
+
     def add(self, path: str, file: Path, size_bytes: int) -> None:
         """Note a content that is complete."""
         self.extracted.append(Extracted(path, file, size_bytes))
+        failpoint("member-extracted")
 
 
 def open_new(file: Path) -> int:

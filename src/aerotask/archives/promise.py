@@ -1,4 +1,4 @@
-"""What an archive's directory says will come out of it, known before anything does."""
+"""What an archive says will come out of it, known before anything does."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """So many files with so many bytes."""
+    """So many wanted files with so many bytes; a format without a directory tells at most the bytes of all."""
 
-    files: int
+    files: int | None
     size_bytes: int

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from aerotask.archives import faults
 
 PIECE_BYTES = 1024 * 1024
+COMPLAINT_BYTES = 64 * 1024
 _EXTRACTOR = "bsdtar"
+_LOCALE = "C.UTF-8"
+"""In that of plain C, libarchive 3.6 crashes over the first name that is not ASCII."""
 
 
 def rar_extractor() -> str | None:
@@ -23,7 +31,7 @@ def no_rar() -> Exception:
     return faults.unsupported("RAR can't be read here: bsdtar (libarchive-tools) isn't installed.")
 
 
-def rar_as_tar(archive: Path) -> Iterator[bytes]:
+def rar_as_tar(archive: Path) -> Generator[bytes, None, None]:
     """The bytes of a TAR with the members of the RAR; nothing is written to any file system.
 
     Raises:
@@ -32,19 +40,53 @@ def rar_as_tar(archive: Path) -> Iterator[bytes]:
     program = rar_extractor()
     if program is None:
         raise no_rar()
-    command = [program, "-c", "-f", "-", "--format", "pax", f"@{archive}"]
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as running:
-        try:
-            if running.stdout is None or running.stderr is None:
-                raise OSError("no pipe to the extractor")
-            while piece := running.stdout.read(PIECE_BYTES):
-                yield piece
-            complaint = running.stderr.read(4096).decode(errors="replace")
-        finally:
-            running.kill()
-    if running.returncode:
-        if "ncrypt" in complaint or "assphrase" in complaint:
+    with _running([program, "-c", "-f", "-", "--format", "pax", f"@{archive}"]) as (extractor, complaints):
+        while piece := extractor.read(PIECE_BYTES):
+            yield piece
+    if complaints.status < 0:
+        raise faults.damaged(f"the extractor crashed over it (signal {-complaints.status})")
+    if complaints.status:
+        if "ncrypt" in complaints.text or "assphrase" in complaints.text:
             raise faults.encrypted()
         raise faults.damaged("bsdtar can't read the RAR")
+
+
+@dataclass(slots=True)
+class _Complaints:
+    """What the extractor had to say, and with what status it ended."""
+
+    text: str = ""
+    status: int = 0
+
+    def hear(self, source: IO[bytes]) -> None:
+        """Read all, keep the beginning: a pipe that nobody empties would stop the extractor."""
+        kept = b""
+        while piece := source.read(COMPLAINT_BYTES):
+            kept += piece[: COMPLAINT_BYTES - len(kept)]
+        self.text = kept.decode(errors="replace")
+
+
+@contextmanager
+def _running(command: list[str]) -> Iterator[tuple[IO[bytes], _Complaints]]:
+    """The extractor's output; what it complains of is complete after the block. It doesn't outlive the block."""
+    complaints = _Complaints()
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": _LOCALE},
+    ) as running:
+        if running.stdout is None or running.stderr is None:
+            raise OSError("no pipe to the extractor")
+        listening = threading.Thread(target=complaints.hear, args=(running.stderr,), daemon=True)
+        listening.start()
+        try:
+            yield running.stdout, complaints
+        except BaseException:
+            running.kill()
+            raise
+        finally:
+            listening.join()
+            complaints.status = running.wait()

@@ -14,7 +14,7 @@ from py7zr.io import Py7zIO, WriterFactory
 
 from aerotask.archives import faults
 from aerotask.archives.intake import Gauge, Intake
-from aerotask.archives.outlet import Outlet, open_new, write_all
+from aerotask.archives.outlet import Outlet, open_new
 from aerotask.archives.promise import Promise
 from aerotask.domain.errors import AerotaskError
 
@@ -136,7 +136,7 @@ class _Writer(Py7zIO):
         self._gauge.add(len(s))
         if self._descriptor is None:
             raise faults.damaged("a member goes on after its end")
-        write_all(self._descriptor, s)
+        self._outlet.write(self._descriptor, s)
         self._on_progress(self._gauge.total)
         return len(s)
 

@@ -3,77 +3,82 @@
 from __future__ import annotations
 
 import re
-import tarfile
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO, Self, cast
+from copy import copy
+from dataclasses import dataclass
 
 from aerotask.archives import faults
 from aerotask.archives.intake import Intake
-from aerotask.archives.outlet import Outlet, new_file, write_all
-
-PIECE_BYTES = 1024 * 1024
-MAX_HEADER_BYTES = 1024 * 1024
-"""The longest extended header; names have 1,024 bytes at most, so more than this is no honest one."""
-_EXTENDED = frozenset(
-    {
-        *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
-        *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
-    }
+from aerotask.archives.outlet import Outlet, new_file
+from aerotask.archives.tar_headers import (
+    BLOCK_BYTES,
+    MAX_EXTENDED_BYTES,
+    Extended,
+    Header,
+    decoded,
+    parse_header,
+    read_extended,
 )
+from aerotask.domain.errors import InvalidInput
+
+_LONG_NAME, _LONG_LINK, _GLOBAL = b"L", b"K", b"g"
+_LOCAL = frozenset({b"x", b"X"})
+_EXTENDED = frozenset({_LONG_NAME, _LONG_LINK, _GLOBAL, *_LOCAL})
+_FILES, _FOLDER, _SPARSE = frozenset({b"0", b"7"}), b"5", b"S"
 _KINDS = {
-    tarfile.SYMTYPE: "symbolic link",
-    tarfile.LNKTYPE: "hard link",
-    tarfile.CHRTYPE: "device",
-    tarfile.BLKTYPE: "device",
-    tarfile.FIFOTYPE: "pipe",
+    b"1": "hard link",
+    b"2": "symbolic link",
+    b"3": "device",
+    b"4": "device",
+    b"6": "pipe",
+    _SPARSE: "sparse file",
 }
 _TAR_NAME = re.compile(r"\.(?:tar(?:\.[a-z0-9]+)?|tgz|tbz2?|txz|tzst)$", re.IGNORECASE)
 
 
-class _Header(tarfile.TarInfo):
-    """A header that is refused where tarfile would believe it, or take it for the end of the archive."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        if len(buf) == tarfile.BLOCKSIZE and buf.count(0) == tarfile.BLOCKSIZE:
-            return super().frombuf(buf, encoding, errors)  # the end's mark: tarfile is told so by an error
-        try:
-            header = super().frombuf(buf, encoding, errors)
-        except tarfile.HeaderError as error:
-            raise faults.damaged("it is cut off, or a header makes no sense") from error
-        if header.type in _EXTENDED and header.size > MAX_HEADER_BYTES:
-            raise faults.damaged(f"a header of {header.size} bytes")
-        if header.size < 0:
-            raise faults.damaged("a member of negative length")
-        return header
-
-
 class StreamReader:
-    """Pieces of bytes as something to `read` from."""
+    """Pieces of bytes as something to read from."""
 
-    def __init__(self, pieces: Iterable[bytes]) -> None:
+    def __init__(self, pieces: Iterable[bytes | memoryview]) -> None:
         self._pieces = iter(pieces)
         self._piece = memoryview(b"")
 
-    def read(self, count: int) -> bytes:
-        """The next `count` bytes, or fewer at the end."""
-        parts: list[memoryview] = []
+    def take(self, count: int) -> Iterator[memoryview]:
+        """The next `count` bytes as they come, or fewer at the end."""
         while count:
             if not self._piece:
                 piece = next(self._pieces, None)
                 if piece is None:
-                    break
+                    return
                 self._piece = memoryview(piece)
             part, self._piece = self._piece[:count], self._piece[count:]
-            parts.append(part)
             count -= len(part)
-        return b"".join(parts)
+            yield part
+
+    def read(self, count: int) -> bytes:
+        """The next `count` bytes, or fewer at the end."""
+        return b"".join(self.take(count))
 
     def drain(self) -> None:
         """Read to the end, so that a fault behind the last member is found too."""
         self._piece = memoryview(b"")
         for _ in self._pieces:
             pass
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """What a TAR holds, its content the next `size_bytes` of the stream."""
+
+    name: str
+    kind: bytes
+    size_bytes: int
+    is_sparse: bool
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder: its kind says so or, in the oldest form, its name."""
+        return self.kind == _FOLDER or (self.kind in _FILES and self.name.endswith("/"))
 
 
 def extract_tar(
@@ -88,18 +93,8 @@ def extract_tar(
     Raises:
         InvalidInput: the archive is damaged, hostile or over a limit.
     """
-    try:
-        with tarfile.open(
-            fileobj=cast("IO[bytes]", content),  # it only reads
-            mode="r|",
-            tarinfo=_Header,
-            format=tarfile.PAX_FORMAT,
-            errors="surrogateescape",
-        ) as tar:
-            for member in _members(tar):
-                _extract(tar, member, intake, outlet, is_wanted)
-    except tarfile.TarError as error:
-        raise faults.damaged("it is cut off, or a header makes no sense") from error
+    for member in _members(content):
+        _extract(content, member, intake, outlet, is_wanted)
     content.drain()
 
 
@@ -108,43 +103,102 @@ def looks_like_tar(head: bytes, name: str) -> bool:
 
     One without members is nothing but zeros, as other files may be too: then the name decides.
     """
-    if len(head) < tarfile.BLOCKSIZE:
+    if len(head) < BLOCK_BYTES:
         return False
+    block = bytes(head[:BLOCK_BYTES])
+    if not any(block):
+        return _TAR_NAME.search(name) is not None
     try:
-        tarfile.TarInfo.frombuf(head[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
-    except tarfile.HeaderError:
-        return not head.strip(b"\0") and _TAR_NAME.search(name) is not None
-    return True
+        return parse_header(block) is not None
+    except InvalidInput:
+        return True  # and a damaged one
 
 
-def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    while (member := tar.next()) is not None:
-        # tarfile would keep every header that it ever read.
-        tar.members = []  # type: ignore[attr-defined]  # typeshed leaves it out
-        yield member
+def _members(content: StreamReader) -> Iterator[_Member]:
+    """The members in their order; whoever asks for the next has taken the content of the one before."""
+    everywhere, here = Extended(), None
+    while (header := _next_header(content)) is not None:
+        if header.kind not in _EXTENDED:
+            yield _described(header, here or everywhere)
+            here = None
+            continue
+        data = _extended(content, header)
+        if header.kind == _GLOBAL:
+            read_extended(data, everywhere)
+            continue
+        here = here or copy(everywhere)
+        if header.kind == _LONG_NAME:
+            here.path = data.partition(b"\0")[0]
+        elif header.kind in _LOCAL:
+            read_extended(data, here)
+
+
+def _next_header(content: StreamReader) -> Header | None:
+    """The next header; None at the mark of the end, which must be there: else there may have been more."""
+    block = content.read(BLOCK_BYTES)
+    if len(block) == BLOCK_BYTES and not any(block):
+        return None
+    header = parse_header(block)
+    if header is None:
+        raise faults.damaged("it is cut off, or a header makes no sense")
+    return header
+
+
+def _extended(content: StreamReader, header: Header) -> bytes:
+    if header.size_bytes > MAX_EXTENDED_BYTES:
+        raise faults.damaged(f"a header of {header.size_bytes} bytes")
+    data = content.read(header.size_bytes)
+    _skip(content, _padding(header.size_bytes))
+    return data
+
+
+def _described(header: Header, extended: Extended) -> _Member:
+    return _Member(
+        decoded(header.name if extended.path is None else extended.path),
+        header.kind,
+        header.size_bytes if extended.size_bytes is None else extended.size_bytes,
+        extended.is_sparse or header.kind == _SPARSE,
+    )
 
 
 def _extract(
-    tar: tarfile.TarFile,
-    member: tarfile.TarInfo,
+    content: StreamReader,
+    member: _Member,
     intake: Intake,
     outlet: Outlet,
     is_wanted: Callable[[str], bool],
 ) -> None:
-    if member.isdir():
+    if member.is_folder:
+        if member.kind != _FOLDER and member.size_bytes:
+            raise faults.damaged("a folder has content")
         intake.folder(member.name)
         return
-    if not member.isreg() or member.issparse():
-        kind = "sparse file" if member.issparse() else _KINDS.get(member.type, "special file")
+    if member.is_sparse or member.kind not in _FILES:
+        kind = _KINDS[_SPARSE] if member.is_sparse else _KINDS.get(member.kind, "special file")
         raise faults.special(member.name, kind)
     path = intake.file(member.name)
     if path is None or not is_wanted(path):
-        return
-    source = tar.extractfile(member)
-    if source is None:
-        raise faults.special(member.name, "special file")
-    file = outlet.reserve()
-    with new_file(file) as target, source:
-        while piece := source.read(PIECE_BYTES):
-            write_all(target, piece)
-    outlet.add(path, file, member.size)
+        _skip(content, member.size_bytes)
+    else:
+        file = outlet.reserve()
+        with new_file(file) as target:
+            left = member.size_bytes
+            for piece in content.take(left):
+                outlet.write(target, piece)
+                left -= len(piece)
+        if left:
+            raise faults.damaged("it is cut off")
+        outlet.add(path, file, member.size_bytes)
+    _skip(content, _padding(member.size_bytes))
+
+
+def _skip(content: StreamReader, count: int) -> None:
+    for piece in content.take(count):
+        count -= len(piece)
+    if count:
+        raise faults.damaged("it is cut off")
+
+
+def _padding(size_bytes: int) -> int:
+    """How many bytes fill up the last block."""
+    return -size_bytes % BLOCK_BYTES

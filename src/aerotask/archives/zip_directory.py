@@ -24,6 +24,9 @@ _UNIX_SYSTEMS = frozenset({3, 19})
 _END_BYTES, _LOCATOR_BYTES, _END64_BYTES = 22, 20, 56
 _LOCAL_BYTES, _CENTRAL_BYTES = 30, 46
 _MAX_COMMENT = 0xFFFF
+_WIDE_2, _WIDE_4 = 0xFFFF, 0xFFFFFFFF
+_TOO_LARGE = (_WIDE_2, _WIDE_2, _WIDE_2, _WIDE_2, _WIDE_4, _WIDE_4)
+"""What the fields of the end say where only the ZIP64 end record has room for them."""
 _KINDS = {
     stat.S_IFLNK: "symbolic link",
     stat.S_IFBLK: "device",
@@ -114,17 +117,19 @@ def _find_directory(descriptor: int, file_bytes: int) -> _Directory:
         raise faults.damaged("its end is missing; maybe it was not uploaded whole")
     disk, first_disk, here, count, size_bytes, at = struct.unpack("<4H2L", tail[begin + 4 : begin + 20])
     end_at = tail_at + begin
-    if 0xFFFF in {disk, first_disk, here, count} or 0xFFFFFFFF in {size_bytes, at}:
-        wide = _find_wide(descriptor, end_at)
-        if wide is not None:
-            return wide
+    wide_at = _find_wide(descriptor, end_at)
+    if wide_at is not None:
+        return _wide_directory(descriptor, wide_at, told=(disk, first_disk, here, count, size_bytes, at))
     if disk or first_disk or here != count:
         raise faults.unsupported("The archive is one part of several.")
+    if at == _WIDE_4:
+        # Info-ZIP's `zip -fz` into a pipe: too large to be told, it says, yet there is no wider record.
+        at = end_at - size_bytes
     return _placed(_Directory(at, size_bytes, count), end_at)
 
 
-def _find_wide(descriptor: int, end_at: int) -> _Directory | None:
-    """The directory as the ZIP64 records tell, if there are any."""
+def _find_wide(descriptor: int, end_at: int) -> int | None:
+    """Where the ZIP64 end record is, if the locator before the end says that there is one."""
     if end_at < _LOCATOR_BYTES + _END64_BYTES:
         return None
     signature, disk, wide_at, disks = struct.unpack(
@@ -136,12 +141,20 @@ def _find_wide(descriptor: int, end_at: int) -> _Directory | None:
         raise faults.unsupported("The archive is one part of several.")
     if wide_at > end_at - _LOCATOR_BYTES - _END64_BYTES:
         raise faults.damaged("its end points outside of it")
-    record = _read(descriptor, wide_at, _END64_BYTES)
-    signature, _size, _by, _needs, disk, first_disk, here, count, size_bytes, at = struct.unpack(
-        "<4sQ2H2L4Q", record
-    )
+    return int(wide_at)
+
+
+def _wide_directory(descriptor: int, wide_at: int, *, told: tuple[int, ...]) -> _Directory:
+    """The directory as the ZIP64 end record tells, which must not contradict what the end itself has `told`."""
+    fields: tuple[int, ...]
+    record = struct.unpack("<4sQ2H2L4Q", _read(descriptor, wide_at, _END64_BYTES))
+    signature, fields = record[0], record[4:]
+    disk, first_disk, here, count, size_bytes, at = fields
     if signature != b"PK\6\6" or disk or first_disk or here != count:
         raise faults.damaged("its ZIP64 end makes no sense")
+    for said, wide, too_large in zip(told, fields, _TOO_LARGE, strict=True):
+        if said not in {wide, too_large}:
+            raise faults.damaged("its two ends contradict each other")
     return _placed(_Directory(at, size_bytes, count), wide_at)
 
 
@@ -218,7 +231,7 @@ def _widened(wide: bytes, values: tuple[int, int, int]) -> tuple[int, int, int]:
     taken = 0
     result: list[int] = []
     for value in values:
-        if value != 0xFFFFFFFF:
+        if value != _WIDE_4:
             result.append(value)
             continue
         if taken + 8 > len(wide):

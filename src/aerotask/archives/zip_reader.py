@@ -15,7 +15,7 @@ from isal import isal_zlib
 
 from aerotask.archives import faults, unpacking
 from aerotask.archives.intake import Gauge, Intake
-from aerotask.archives.outlet import Outlet, new_file, write_all
+from aerotask.archives.outlet import Outlet, new_file
 from aerotask.archives.promise import Promise
 from aerotask.archives.zip_directory import (
     BZIP2,
@@ -72,9 +72,10 @@ def extract_zip(  # noqa: PLR0913  what comes in, what may come out, and who is 
         gauge.expect(sum(member.size_bytes for member in directory.members))
         wanted = list(_choose(locate_contents(descriptor, directory), intake, outlet, is_wanted))
         on_promise(Promise(len(wanted), sum(item.member.size_bytes for item in wanted)))
+        job = _Job(descriptor, gauge, outlet)
         with ThreadPoolExecutor(min(max(threads, 1), MAX_THREADS)) as pool:
             try:
-                for share in _in_order(pool, descriptor, gauge, wanted, depth=2 * threads + 2):
+                for share in _in_order(pool, job, wanted, depth=2 * threads + 2):
                     for item in share:
                         outlet.add(item.path, item.file, item.member.size_bytes)
                     on_progress(gauge.total)
@@ -108,13 +109,13 @@ def _choose(
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, descriptor: int, gauge: Gauge, wanted: Sequence[_Wanted], *, depth: int
+    pool: ThreadPoolExecutor, job: _Job, wanted: Sequence[_Wanted], *, depth: int
 ) -> Iterator[list[_Wanted]]:
     """The shares as they are done, never more than `depth` of them under way."""
     shares = _shares(wanted)
 
     def begin(share: list[_Wanted]) -> Future[list[_Wanted]]:
-        return pool.submit(_extract_share, descriptor, gauge, share)
+        return pool.submit(job.extract_share, share)
 
     waiting = deque(map(begin, islice(shares, depth)))
     while waiting:
@@ -135,30 +136,40 @@ def _shares(wanted: Sequence[_Wanted]) -> Iterator[list[_Wanted]]:
         yield share
 
 
-def _extract_share(descriptor: int, gauge: Gauge, share: list[_Wanted]) -> list[_Wanted]:
-    for item in share:
-        with new_file(item.file) as target:
-            _extract(descriptor, item, target, gauge)
-    return share
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What the threads share."""
 
+    descriptor: int
+    gauge: Gauge
+    outlet: Outlet
 
-def _extract(descriptor: int, item: _Wanted, target: int, gauge: Gauge) -> None:
-    member = item.member
-    packed = _packed(descriptor, item.content_at, member.stored_bytes)
-    unpacker = _UNPACKERS.get(member.method)
-    content = packed if unpacker is None else unpacking.unpack_one(packed, unpacker())
-    crc32 = size_bytes = 0
-    for piece in content:
-        size_bytes += len(piece)
-        if size_bytes > member.size_bytes:
-            raise faults.damaged(f"{item.path} is longer than the {member.size_bytes} bytes that it declares")
-        gauge.add(len(piece))
-        crc32 = isal_zlib.crc32(piece, crc32)
-        write_all(target, piece)
-    if size_bytes != member.size_bytes:
-        raise faults.damaged(f"{item.path} has {size_bytes} bytes where {member.size_bytes} are declared")
-    if crc32 != member.crc32:
-        raise faults.damaged(f"the checksum of {item.path} is wrong")
+    def extract_share(self, share: list[_Wanted]) -> list[_Wanted]:
+        """Extract each of them whole."""
+        for item in share:
+            with new_file(item.file) as target:
+                self._extract(item, target)
+        return share
+
+    def _extract(self, item: _Wanted, target: int) -> None:
+        member = item.member
+        packed = _packed(self.descriptor, item.content_at, member.stored_bytes)
+        unpacker = _UNPACKERS.get(member.method)
+        content = packed if unpacker is None else unpacking.unpack_one(packed, unpacker())
+        crc32 = size_bytes = 0
+        for piece in content:
+            size_bytes += len(piece)
+            if size_bytes > member.size_bytes:
+                raise faults.damaged(
+                    f"{item.path} is longer than the {member.size_bytes} bytes that it declares"
+                )
+            self.gauge.add(len(piece))
+            crc32 = isal_zlib.crc32(piece, crc32)
+            self.outlet.write(target, piece)
+        if size_bytes != member.size_bytes:
+            raise faults.damaged(f"{item.path} has {size_bytes} bytes where {member.size_bytes} are declared")
+        if crc32 != member.crc32:
+            raise faults.damaged(f"the checksum of {item.path} is wrong")
 
 
 def _packed(descriptor: int, at: int, count: int) -> Iterator[bytes]:

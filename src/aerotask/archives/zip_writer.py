@@ -19,6 +19,7 @@ from pathlib import Path
 
 from isal import isal_zlib
 
+from aerotask.archives.deflating import MAX_RATIO, Deflater, deflated
 from aerotask.archives.follow_hash import FollowingHash
 from aerotask.archives.media_packing import is_packed
 from aerotask.archives.zip_format import (
@@ -39,11 +40,8 @@ GATHER_COUNT = 512
 HELD_BYTES = 16 * MIB
 """Members up to this size are deflated in memory, several at a time; larger ones straight into the file."""
 MAX_THREADS = 8
-DEFLATE_LEVEL = 1
-"""isal's; level 1 packs about like zlib's 3 at many times the speed."""
 DIRECTORY_BATCH = 4096
 _READ_BYTES = MIB
-_RAW_DEFLATE = -15
 SENDFILE_BYTES = 1024 * MIB
 # Between file systems, and on those that can't: then the kernel copies in another way.
 _NO_COPY_RANGE = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
@@ -72,8 +70,15 @@ Progress = Callable[[int], None]
 """Told how many bytes of the sources have been packed so far."""
 
 
-def write_zip(target: Path, sources: Iterable[Source], *, threads: int, on_progress: Progress) -> Written:
-    """Pack the sources, in their order, into the new file `target`.
+def write_zip(
+    target: Path,
+    sources: Iterable[Source],
+    *,
+    threads: int,
+    on_progress: Progress,
+    max_ratio: int = MAX_RATIO,
+) -> Written:
+    """Pack the sources, in their order, into the new file `target`; no content shrinks by more than `max_ratio`.
 
     Raises:
         FileExistsError: there is a file at `target`.
@@ -83,10 +88,10 @@ def write_zip(target: Path, sources: Iterable[Source], *, threads: int, on_progr
     workers = min(max(threads, 1), MAX_THREADS)
     try:
         with FollowingHash(descriptor) as digest, ThreadPoolExecutor(workers) as pool:
-            lay = _Layer(descriptor, digest)
+            lay = _Layer(descriptor, digest, max_ratio)
             packed = 0
             try:
-                for done in _ahead(pool, _portions(sources), depth=workers + 1):
+                for done in _ahead(pool, _portions(sources), depth=workers + 1, max_ratio=max_ratio):
                     packed += lay.put(done)
                     on_progress(packed)
             except BaseException:
@@ -128,58 +133,59 @@ def _portions(sources: Iterable[Source]) -> Iterator[list[Source]]:
         yield gathered
 
 
-def _ahead(pool: ThreadPoolExecutor, portions: Iterator[list[Source]], *, depth: int) -> Iterator[_Prepared]:
+def _ahead(
+    pool: ThreadPoolExecutor, portions: Iterator[list[Source]], *, depth: int, max_ratio: int
+) -> Iterator[_Prepared]:
     """The portions in order, prepared by the pool, never more than `depth` of them held."""
     waiting: deque[Future[_Prepared]] = deque(
-        pool.submit(_prepare, portion) for portion in itertools.islice(portions, depth)
+        pool.submit(_prepare, portion, max_ratio) for portion in itertools.islice(portions, depth)
     )
     while waiting:
         done = waiting.popleft().result()
         yield done
         for portion in itertools.islice(portions, 1):
-            waiting.append(pool.submit(_prepare, portion))
+            waiting.append(pool.submit(_prepare, portion, max_ratio))
 
 
-def _prepare(portion: list[Source]) -> _Prepared:
+def _prepare(portion: list[Source], max_ratio: int) -> _Prepared:
     if len(portion) == 1 and portion[0].size_bytes > GATHER_BYTES:
-        return _prepare_large(portion[0])
+        return _prepare_large(portion[0], max_ratio)
     data = bytearray()
     records: list[Record] = []
     for source in portion:
-        record, content = _small(source)
+        record, content = _small(source, max_ratio)
         records.append(replace(record, offset=len(data)))
         data += local_header(record)
         data += content
     return _Prepared(data, tuple(records), sum(source.size_bytes for source in portion))
 
 
-def _small(source: Source) -> tuple[Record, bytes]:
+def _small(source: Source, max_ratio: int) -> tuple[Record, bytes]:
     if source.file is None:
         return folder_record(source.path, source.mtime), b""
     content = _whole(source)
     crc32 = isal_zlib.crc32(content)
     if not is_packed(source.path):
-        packer = isal_zlib.compressobj(DEFLATE_LEVEL, DEFLATED, _RAW_DEFLATE)
-        packed = packer.compress(content) + packer.flush()
+        packed = deflated(content, max_ratio)
         if len(packed) < len(content):
             return _record(source, DEFLATED, crc32, len(packed)), packed
     return _record(source, STORED, crc32, len(content)), content
 
 
-def _prepare_large(source: Source) -> _Prepared:
+def _prepare_large(source: Source, max_ratio: int) -> _Prepared:
     if is_packed(source.path):
         record = _record(source, STORED, _crc32(source), source.size_bytes)
         return _Prepared(local_header(record), (record,), source.size_bytes, source)
     if source.size_bytes > HELD_BYTES:
         record = _record(source, DEFLATED, 0, 0)
         return _Prepared(local_header(record, wide=True), (record,), source.size_bytes, source)
-    packer = isal_zlib.compressobj(DEFLATE_LEVEL, DEFLATED, _RAW_DEFLATE)
+    packer = Deflater(max_ratio)
     packed = bytearray()
     crc32 = 0
     for piece in _pieces(source):
         crc32 = isal_zlib.crc32(piece, crc32)
-        packed += packer.compress(piece)
-    packed += packer.flush()
+        packed += packer.feed(piece)
+    packed += packer.end()
     if len(packed) >= source.size_bytes:
         record = _record(source, STORED, crc32, source.size_bytes)
         return _Prepared(local_header(record), (record,), source.size_bytes, source)
@@ -190,8 +196,9 @@ def _prepare_large(source: Source) -> _Prepared:
 class _Layer:
     """Lays portions down one after the other, and the directory last."""
 
-    def __init__(self, descriptor: int, digest: FollowingHash) -> None:
+    def __init__(self, descriptor: int, digest: FollowingHash, max_ratio: int) -> None:
         self._descriptor = descriptor
+        self._max_ratio = max_ratio
         self._digest = digest
         self.offset = 0
         self.records: list[Record] = []
@@ -247,12 +254,12 @@ class _Layer:
     def _deflate(self, source: Source, record: Record) -> Record:
         """Append a large file's deflated bytes, then put the real sizes into the header before them."""
         begin = self.offset
-        packer = isal_zlib.compressobj(DEFLATE_LEVEL, DEFLATED, _RAW_DEFLATE)
+        packer = Deflater(self._max_ratio)
         crc32 = 0
         for piece in _pieces(source):
             crc32 = isal_zlib.crc32(piece, crc32)
-            self._write(packer.compress(piece))
-        self._write(packer.flush())
+            self._write(packer.feed(piece))
+        self._write(packer.end())
         final = replace(record, crc32=crc32, stored_bytes=self.offset - begin, size_bytes=source.size_bytes)
         os.pwrite(self._descriptor, local_header(final, wide=True), record.offset)
         return final

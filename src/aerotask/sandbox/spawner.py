@@ -14,6 +14,8 @@ from signal import Signals
 
 import structlog
 
+from aerotask import failpoints
+
 START_TIMEOUT_S = 60.0
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """Of what a child says; a longer line is the end of it."""
@@ -21,6 +23,7 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 _PASSED_ON = (
     *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV"),
     *("LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE"),
+    failpoints.VARIABLE,
 )
 _SET = {
     # One idle native thread would make forking unsafe; pixel work has threads of its own.

@@ -9,7 +9,7 @@ GIB = 1024**3
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on archives from outside."""
+    """Bounds on archives from outside, and on what a run may add."""
 
     archive_bytes: int = 5 * GIB
     """The largest archive that is extracted."""
@@ -21,3 +21,5 @@ class Limits:
     """How many bytes may come out for each byte of the archive."""
     archive_depth: int = 32
     """How many folders deep an archive may go."""
+    storage_left_bytes: int | None = None
+    """How many bytes more the dataset may hold as the run begins, by its payers' limits; None: there is no limit."""

@@ -49,6 +49,11 @@ class Room:
     freed_bytes: int = 0
     """What it may replace."""
 
+    @property
+    def left_bytes(self) -> int | None:
+        """How many bytes more may be stored, less than none if there are too many; None: any."""
+        return min((share.limit - share.used for share in self.shares), default=None)
+
     def require(self, size_bytes: int) -> None:
         """Let so many bytes come.
 
@@ -99,7 +104,7 @@ async def within_limits(
 
 
 async def room_for(
-    connection: AsyncConnection, limits: StorageLimits, dataset_id: DatasetId, *, freed_bytes: int
+    connection: AsyncConnection, limits: StorageLimits, dataset_id: DatasetId, *, freed_bytes: int = 0
 ) -> Room:
     """How much may come into the dataset as things stand; `within_limits` decides."""
     payer = None if limits.unlimited else await usage.payer_of(connection, dataset_id)

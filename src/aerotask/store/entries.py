@@ -186,6 +186,9 @@ def outermost(named: Sequence[str]) -> list[str]:
     return kept
 
 
+_AMONG = any_(bindparam("paths", type_=ARRAY(PathText)))
+
+
 async def files_among(
     connection: AsyncConnection, dataset_id: DatasetId, candidates: Sequence[str]
 ) -> list[str]:
@@ -200,14 +203,24 @@ async def folders_among(
     return await _paths_among(connection, dataset_id, candidates, Entry.type == FOLDER)
 
 
+async def contents_among(
+    connection: AsyncConnection, dataset_id: DatasetId, candidates: Sequence[str]
+) -> dict[str, str | None]:
+    """The blob that holds the content of each of the paths at which there is an entry; a folder has none."""
+    if not candidates:
+        return {}
+    query = select(Entry.path, Entry.blob_key).where(Entry.dataset_id == dataset_id, Entry.path == _AMONG)
+    rows = await connection.execute(query, {"paths": list(candidates)})
+    return {row.path: row.blob_key for row in rows}
+
+
 async def _paths_among(
     connection: AsyncConnection,
     dataset_id: DatasetId,
     candidates: Sequence[str],
     kind: ColumnElement[bool],
 ) -> list[str]:
-    named = any_(bindparam("paths", type_=ARRAY(PathText)))
-    query = select(Entry.path).where(Entry.dataset_id == dataset_id, Entry.path == named, kind)
+    query = select(Entry.path).where(Entry.dataset_id == dataset_id, Entry.path == _AMONG, kind)
     return list((await connection.execute(query.order_by(Entry.path), {"paths": list(candidates)})).scalars())
 
 

@@ -38,7 +38,10 @@ class ArchiveExtractParams(ToolParams):
     """The folder for what comes out; left out, the root of the dataset. It is made if need be."""
 
     delete_archive: bool = False
-    """Remove the archive's entry when everything is extracted. Needs the right to delete."""
+    """Remove the archive's entry when everything is extracted, unless the path holds something else by then.
+
+    Needs the right to delete.
+    """
 
     overwrite: bool = False
     """Replace files that are there. Otherwise they stay as they are, and are counted as skipped."""
@@ -109,9 +112,8 @@ class ArchiveExtract(Tool[ArchiveExtractParams]):
             source_path=params.source_path,
             dest_path=params.dest_path,
             overwrite=params.overwrite,
+            delete_archive=params.delete_archive,
         )
-        if params.delete_archive:
-            ctx.remove_entry(params.source_path)
 
 
 def _refuse_file(folder: str, dataset: DatasetView) -> None:

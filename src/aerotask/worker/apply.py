@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from aerotask.services.tree_lock import lock_tree
 from aerotask.store import derivatives, indexing, leases, locks
 from aerotask.store.claims import ClaimedTask
 from aerotask.store.derivatives import NewDerivative
-from aerotask.store.entries import Content, files_among
+from aerotask.store.entries import Content, contents_among, files_among
 from aerotask.store.leases import MadeArtifact, Report
 from aerotask.store.logs import LogLimits
 from aerotask.worker.descriptions import read_descriptions
@@ -59,10 +59,11 @@ async def apply_success(  # noqa: PLR0913  one outcome, in parts
     if len(changes.edits) > MANY:
         await locks.take_your_time(connection)
     edits = await _that_take_effect(connection, task.dataset_id, changes.edits)
+    edits, kept = await _without_removals_of_others(connection, task, edits)
     await leases.succeed(
         connection,
         task.lease,
-        news,
+        replace(news, lines=(*news.lines, *map(_kept, kept))),
         keep=keep,
         by=by,
         artifacts=[_made_artifact(made, artifact_ttl) for made in changes.artifacts],
@@ -143,6 +144,33 @@ async def _that_take_effect(
         for edit in edits
         if not (isinstance(edit, StoredPut) and edit.existing is Existing.KEEP and edit.at in there)
     ]
+
+
+async def _without_removals_of_others(
+    connection: AsyncConnection, task: ClaimedTask, edits: Sequence[StoredEdit]
+) -> tuple[list[StoredEdit], list[str]]:
+    """The edits without removals of inputs whose paths hold something else by now, and the paths of those.
+
+    Whoever removes what it was given means that content, and nothing that came to its place since: neither from
+    others nor from the run itself.
+    """
+    read = {item.path: item.blob_key for item in task.inputs}
+    removals = [edit.at for edit in edits if isinstance(edit, Removal) and edit.at in read]
+    there = await contents_among(connection, task.dataset_id, removals)
+    kept: list[str] = []
+    left: list[StoredEdit] = []
+    for edit in edits:
+        if isinstance(edit, StoredPut):
+            there[edit.at] = edit.blob.key
+        if isinstance(edit, Removal) and edit.at in read and there.get(edit.at, "") != read[edit.at]:
+            kept += [edit.at] if edit.at in there else []
+        else:
+            left.append(edit)
+    return left, kept
+
+
+def _kept(path: str) -> str:
+    return f"Warning: {paths.shown(path)} stays, since it holds something else by now than what was read."
 
 
 async def _keep_derivatives(

@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,10 +21,10 @@ from aerotask.derivatives.sources import source_key
 from aerotask.domain.errors import AerotaskError, TaskFailed
 from aerotask.domain.retry import Strike, after_strike
 from aerotask.failpoints import failpoint
-from aerotask.sdk import Snapshot, Tool, ToolParams
+from aerotask.sdk import Limits, Snapshot, Tool, ToolParams
 from aerotask.services.callbacks import owe
 from aerotask.services.snapshots import take_snapshot
-from aerotask.services.storage import UNLIMITED, within_limits
+from aerotask.services.storage import UNLIMITED, room_for, within_limits
 from aerotask.services.workfolders import work_folder
 from aerotask.store import derivatives, expiry, leases
 from aerotask.store.claims import ClaimedTask, with_inputs
@@ -205,7 +205,7 @@ class Attempt:
             threads=self.means.limits.threads,
             memory_bytes=self.task.memory_bytes,
             max_file_bytes=self.means.limits.max_file_bytes,
-            limits=asdict(self.means.limits.tools),
+            limits=asdict(await self._limits()),
             slug=snapshot.slug,
             snapshot=None if snapshot.file is None else str(snapshot.file),
             derived=await self._derived(tool),
@@ -214,6 +214,15 @@ class Attempt:
     async def _with_inputs(self) -> ClaimedTask:
         async with self.means.db.read() as connection:
             return await with_inputs(connection, self.task)
+
+    async def _limits(self) -> Limits:
+        """What the run is allowed, with what it may add to the storage: it had better know before it has worked."""
+        tools, storage = self.means.limits.tools, self.means.limits.storage
+        if not self.task.writes or storage.unlimited:
+            return tools
+        async with self.means.db.read() as connection:
+            room = await room_for(connection, storage, self.task.dataset_id)
+        return replace(tools, storage_left_bytes=room.left_bytes)
 
     async def _derived(self, tool: Tool[Any]) -> tuple[tuple[str, str, str], ...]:
         """Which derivatives the inputs have by now: another task may have made them since the submit."""

@@ -21,7 +21,7 @@ class ToolJob:
     threads: int
     memory_bytes: int
     max_file_bytes: int
-    limits: Mapping[str, int] = field(default_factory=dict)
+    limits: Mapping[str, Any] = field(default_factory=dict)
     """What the installation allows tools: `sdk.Limits`."""
     slug: str = ""
     snapshot: str | None = None
