@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
 from aerotask.media import cloud, mesh, photo, pictures, raster, vector, video
+from aerotask.media.description import Description, unreadable
 from aerotask.media.ground import Place
-from aerotask.media.types import RASTER_SUFFIXES, EntryType, kind_of, type_of_kind
+from aerotask.media.types import RASTER_SUFFIXES, START_BYTES, EntryType, kind_of, type_of_kind
 
-_START_BYTES = 16
 # What makes a file unreadable for now, although it is what its name says.
 _REMEDIABLE = frozenset({"missing-side-file", "vector-too-large"})
-
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    """What was found in a file; geometries are GeoJSON in EPSG:4326."""
-
-    type: EntryType
-    properties: Mapping[str, Any] = field(default_factory=dict)
-    point: Mapping[str, Any] | None = None
-    polygon: Mapping[str, Any] | None = None
-
-    @property
-    def fault(self) -> str | None:
-        """Why the file could not be looked into."""
-        error = self.properties.get("indexError")
-        return None if error is None else str(error["message"])
 
 
 def describe(path: Path) -> Description:
@@ -40,7 +23,7 @@ def describe(path: Path) -> Description:
     A file that isn't what its name says is `generic`, and `properties.indexError` says why.
     """
     with path.open("rb") as file:
-        start = file.read(_START_BYTES)
+        start = file.read(START_BYTES)
     kind = kind_of(path.name, start)
     suggested = type_of_kind(kind)
     reader = _READERS.get(suggested)
@@ -51,16 +34,6 @@ def describe(path: Path) -> Description:
     except InvalidInput as error:
         kept = suggested if error.code in _REMEDIABLE else EntryType.GENERIC
         return unreadable(error.code, error.message, kept)
-
-
-def unreadable(code: str, message: str, kept: EntryType = EntryType.GENERIC) -> Description:
-    """The description of a file whose content can't be read."""
-    return Description(kept, {"indexError": {"code": code, "message": message}})
-
-
-def given_up(detail: str) -> Description:
-    """The description of a file whose reading had to be ended."""
-    return unreadable("unreadable-file", f"The file could not be looked into: {detail}.")
 
 
 def _image(path: Path, kind: str, start: bytes) -> Description:
