@@ -6,8 +6,8 @@ import os
 import struct
 from typing import Any, BinaryIO
 
-MAX_INFLATION = 1000
-"""Bytes of points that a cloud may declare for each byte of its file."""
+MAX_INFLATION = 10_000
+"""Bytes of points that a cloud may declare for each byte of its file; points that are all the same come to 3,500."""
 MAX_LONG_RECORDS = 1000
 MAX_WKT_BYTES = 1024 * 1024
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
 from aerotask.media import cloud, mesh, photo, pictures, raster, vector, video
@@ -13,6 +15,8 @@ from aerotask.media.description import Description, unreadable
 from aerotask.media.ground import Place
 from aerotask.media.types import RASTER_SUFFIXES, START_BYTES, EntryType, kind_of, type_of_kind
 
+MAX_PROPERTIES_BYTES = 512 * 1024
+"""Well below what a worker takes as one description."""
 # What makes a file unreadable for now, although it is what its name says.
 _REMEDIABLE = frozenset({"missing-side-file", "vector-too-large"})
 
@@ -30,10 +34,22 @@ def describe(path: Path) -> Description:
     if reader is None:
         return Description(suggested)
     try:
-        return reader(path, kind, start)
+        found = reader(path, kind, start)
     except InvalidInput as error:
         kept = suggested if error.code in _REMEDIABLE else EntryType.GENERIC
         return unreadable(error.code, error.message, kept)
+    return bounded(path, found)
+
+
+def bounded(path: Path, found: Description) -> Description:
+    """The description, or that it is too long for the index, which a worker would refuse as a whole."""
+    if len(orjson.dumps(found.properties, default=str)) <= MAX_PROPERTIES_BYTES:
+        return found
+    return unreadable(
+        "description-too-large",
+        f"{shown(path.name)} has more to tell than the index keeps of a file ({MAX_PROPERTIES_BYTES:,} bytes).",
+        found.type,
+    )
 
 
 def _image(path: Path, kind: str, start: bytes) -> Description:
@@ -67,9 +83,15 @@ def _is_picture(kind: str, start: bytes) -> bool:
         case "bmp":
             return start.startswith(b"BM")
         case "heic":
-            return start[4:8] == b"ftyp"
+            return start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS
         case _:  # a DNG is a TIFF, whose first picture is but a preview
             return start.startswith((b"II*\0", b"MM\0*"))
+
+
+# ISO/IEC 23008-12, 10.2 and B.4: the major brands of still pictures and their sequences, by any codec and by HEVC.
+_HEIF_BRANDS = frozenset(
+    {b"mif1", b"mif2", b"msf1", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
+)
 
 
 def _cloud(path: Path, _kind: str, _start: bytes) -> Description:
