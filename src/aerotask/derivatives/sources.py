@@ -10,6 +10,8 @@ from aerotask.domain.paths import base_name, shown
 from aerotask.media.types import suffix_of
 
 _BESIDE: Mapping[str, tuple[str, ...]] = {"shp": ("shx", "dbf", "prj", "cpg"), "obj": ("mtl",)}
+OWNED_SIDES = tuple((owner, side) for owner, sides in _BESIDE.items() for side in sides)
+"""The suffixes of entries and of files that belong to them, in pairs."""
 _NEEDED: Mapping[str, tuple[str, ...]] = {"shp": ("shx",)}
 
 
