@@ -42,6 +42,19 @@ def write_cloud(
     return path
 
 
+def write_cloud_with_long_wkt(path: Path, xyz: Numbers, epsg: int) -> Path:
+    """Write points whose coordinate system stands in a record behind them, as LAS 1.4 allows."""
+    header = laspy.LasHeader(point_format=6, version="1.4")
+    header.scales, header.offsets = np.full(3, 0.001), np.array([500_000.0, 5_000_000.0, 0.0])
+    cloud = laspy.LasData(header)
+    cloud.x, cloud.y, cloud.z = xyz.T
+    wkt = CRS.from_epsg(epsg).to_wkt("WKT1_GDAL").encode() + b"\0"
+    notes = laspy.VLR("somebody", 7, "notes", b"x" * 70_000)
+    cloud.evlrs = laspy.vlrs.vlrlist.VLRList([notes, laspy.VLR("LASF_Projection", 2112, "WKT", wkt)])
+    cloud.write(path)
+    return path
+
+
 def hills(points: int, *, seed: int = 1) -> Numbers:
     """Points on a rolling surface of 200 m × 100 m, denser in one corner."""
     random = np.random.default_rng(seed)

@@ -9,7 +9,14 @@ from typing import Any
 import laspy
 import numpy as np
 import pytest
-from tests.derivatives.clouds import Numbers, hills, nothing, records, write_cloud
+from tests.derivatives.clouds import (
+    Numbers,
+    hills,
+    nothing,
+    records,
+    write_cloud,
+    write_cloud_with_long_wkt,
+)
 
 from aerotask.derivatives.copc import octree
 from aerotask.derivatives.copc.buckets import ordered
@@ -85,6 +92,41 @@ def test_header_and_bounds_tell_of_the_same_cloud(tmp_path: Path) -> None:
         assert made.copc_info.center.tolist() == pytest.approx((before.header.mins + half).tolist())
         assert made.copc_info.gps_min == before["gps_time"].min()
         assert made.copc_info.gps_max == before["gps_time"].max()
+
+
+def records_before_points(path: Path) -> tuple[list[tuple[bytes, int, int]], int, int]:
+    """User, number and length of each record that the header counts; where the last ends; where the points begin."""
+    content = path.read_bytes()
+    header_bytes, points_at, count = struct.unpack_from("<HII", content, 94)
+    found, at = [], header_bytes
+    for _ in range(count):
+        user, number, length = struct.unpack_from("<2x16sHH", content, at)
+        found.append((user.rstrip(b"\0"), number, length))
+        at += 54 + length
+    return found, at, points_at
+
+
+def test_the_header_counts_the_records_before_the_points(tmp_path: Path) -> None:
+    source = write_cloud(tmp_path / "a.laz", hills(500), point_format=7, version="1.4", extra=True)
+    found, end, points_at = records_before_points(built(source))
+    assert end == points_at
+    assert found[0] == (b"copc", 1, 160)
+    assert sorted(found[1:])[:2] == [(b"LASF_Projection", 2112, found[1][2]), (b"LASF_Spec", 4, 192)]
+    assert max(found)[:2] == (b"laszip encoded", 22204)
+
+
+def test_the_record_behind_the_points_is_the_hierarchy_and_ends_with_the_file(tmp_path: Path) -> None:
+    content = built(write_cloud(tmp_path / "a.laz", hills(500))).read_bytes()
+    first_at, count = struct.unpack_from("<QI", content, 235)
+    user, number, length = struct.unpack_from("<2x16sHQ", content, first_at)
+    assert (count, user.rstrip(b"\0"), number, first_at + 60 + length) == (1, b"copc", 1000, len(content))
+    assert struct.unpack_from("<QQ", content, 375 + 54 + 40) == (first_at + 60, length)
+
+
+def test_a_coordinate_system_behind_the_points_is_kept(tmp_path: Path) -> None:
+    source = write_cloud_with_long_wkt(tmp_path / "a.laz", hills(500), 32632)
+    with laspy.CopcReader.open(str(built(source))) as made:
+        assert made.header.parse_crs().to_epsg() == 32632
 
 
 @pytest.fixture(scope="module")

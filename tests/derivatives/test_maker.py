@@ -6,10 +6,11 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.derivatives.clouds import hills, write_cloud
+from tests.derivatives.vectors import endless
 from tests.support.world import eventually
 
 from aerotask.derivatives.kinds import Kind
-from aerotask.derivatives.maker import Maker
+from aerotask.derivatives.maker import Maker, Patience
 from aerotask.domain.errors import InvalidInput, TaskFailed
 
 
@@ -67,6 +68,24 @@ def test_a_crash_fails_its_job_and_the_next_one_is_made_by_another_process(
             maker.build(Kind.COPC, cloud, tmp_path / "1.copc.laz", on_progress=crash)
         assert failed.value.code == "build-crashed"
         assert maker.build(Kind.COPC, cloud, tmp_path / "2.copc.laz", on_progress=nothing)["points"] == 50_000
+
+
+def test_a_file_without_an_end_is_given_up_and_the_next_one_is_made_by_another_process(
+    cloud: Path, tmp_path: Path
+) -> None:
+    source = endless(tmp_path / "endless.gpkg")
+    with Maker(threads=1, patience=Patience(least_s=4)) as maker:
+        with pytest.raises(TaskFailed, match="came no further") as failed:
+            maker.build(Kind.GPKG, source, tmp_path / "1.gpkg", on_progress=nothing)
+        assert failed.value.code == "build-timed-out"
+        assert makers() == []
+    with Maker(threads=1) as maker:
+        assert maker.build(Kind.COPC, cloud, tmp_path / "2.copc.laz", on_progress=nothing)["points"] == 50_000
+
+
+def test_the_patience_grows_with_the_source_and_what_belongs_to_it() -> None:
+    assert Patience().for_bytes(0) == 300
+    assert Patience().for_bytes(1_000_000_000) == 10_300
 
 
 def test_a_process_that_died_between_two_jobs_is_a_crash_too(cloud: Path, tmp_path: Path) -> None:

@@ -30,4 +30,4 @@ def test_a_shapefile_needs_its_index() -> None:
     check_complete("x/field.tif", {})
     with pytest.raises(InvalidInput, match=r"'roads\.shx'") as refused:
         check_complete("x/roads.shp", {"roads.shx": SHX, "x/roads.dbf": DBF})
-    assert refused.value.code == "missing-sidecar"
+    assert refused.value.code == "missing-side-file"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 from pathlib import Path
 
+import asyncpg
 from tests.media.photos import exif_block, write_photo, xmp_packet
 from tests.media.vectors import write_points
-from tests.support.world import World, eventually
+from tests.support.world import Dataset, World, eventually
 
 PHOTO = exif_block(
     {"Make": "DJI", "Model": "FC6310"},
@@ -47,21 +50,55 @@ def test_a_shapefile_is_read_once_its_side_files_are_there(world: World, tmp_pat
     assert dataset.entry("maps/points.shp")["type"] == "vector"
 
 
-def test_a_rescan_says_the_same_as_the_uploads_and_lists_what_it_can_not_read(
+def spoil(world: World, dataset: Dataset) -> None:
+    """Have the dataset's entries say what isn't so, as a lost or wrongly restored index would."""
+
+    async def write() -> None:
+        connection = await asyncpg.connect(world.stack.environment["AEROTASK_DATABASE_URL"])
+        try:
+            await connection.execute(
+                """
+                UPDATE entries SET type = 'video', sha256 = repeat('0', 64), properties = '{"width": 1}',
+                       point_geom = NULL, polygon_geom = NULL
+                FROM datasets, organizations WHERE datasets.id = dataset_id AND organizations.id = org_id
+                     AND blob_key IS NOT NULL AND organizations.slug = $1 AND datasets.slug = $2
+                """,
+                dataset.org,
+                dataset.slug,
+            )
+        finally:
+            await connection.close()
+
+    asyncio.run(write())
+
+
+def fill(dataset: Dataset, folder: Path) -> tuple[str, ...]:
+    """A photo, a text and what is no cloud; their paths."""
+    dataset.upload("a.jpg", write_photo(folder / "a.jpg", exif=PHOTO, xmp=LOOKING_DOWN))
+    dataset.upload("notes.md", b"# Notes")
+    dataset.upload("cloud.laz", b"no cloud")
+    return "a.jpg", "cloud.laz", "notes.md"
+
+
+def test_a_rescan_makes_the_index_say_again_what_the_uploads_made_it_say(
     world: World, tmp_path: Path
 ) -> None:
     dataset = world.dataset()
-    dataset.upload("a.jpg", write_photo(tmp_path / "a.jpg", exif=PHOTO, xmp=LOOKING_DOWN))
-    dataset.upload("notes.md", b"# Notes")
-    dataset.upload("cloud.laz", b"no cloud")
-    before = [dataset.entry(path) for path in ("a.jpg", "cloud.laz", "notes.md")]
+    paths = fill(dataset, tmp_path)
+    before = [dataset.entry(path) for path in paths]
+    spoil(world, dataset)
+    spoiled = [dataset.entry(path) for path in paths]
+    assert [(each["type"], each["hash"], each["properties"]) for each in spoiled] == [
+        ("video", "0" * 64, {"width": 1})
+    ] * 3
 
     task = dataset.run("rescan-index")
 
     assert task["state"] == "Succeeded", task["error"]
     assert (task["result"]["total"], task["result"]["ok"]) == (3, 2)
     assert [failure["path"] for failure in task["result"]["failed"]] == ["cloud.laz"]
-    assert [dataset.entry(path) for path in ("a.jpg", "cloud.laz", "notes.md")] == before
+    assert [dataset.entry(path) for path in paths] == before
+    assert before[0]["hash"] == hashlib.sha256((tmp_path / "a.jpg").read_bytes()).hexdigest()
 
 
 def test_a_rescan_corrects_what_has_become_wrong(world: World, tmp_path: Path) -> None:
@@ -80,13 +117,14 @@ def test_a_rescan_corrects_what_has_become_wrong(world: World, tmp_path: Path) -
     assert "featureCount" not in properties
 
 
-def test_a_rescan_that_stops_on_an_error_fails(world: World) -> None:
+def test_a_rescan_that_stops_on_an_error_fails_and_changes_nothing(world: World, tmp_path: Path) -> None:
     dataset = world.dataset()
-    dataset.upload("cloud.laz", b"no cloud")
-    before = dataset.entry("cloud.laz")
+    paths = fill(dataset, tmp_path)
+    spoil(world, dataset)
+    spoiled = [dataset.entry(path) for path in paths]
     task = dataset.run("rescan-index", {"stopOnError": True})
     assert (task["state"], task["error"]["code"]) == ("Failed", "unreadable-entry")
-    assert dataset.entry("cloud.laz") == before
+    assert [dataset.entry(path) for path in paths] == spoiled
 
 
 def test_an_unknown_type_is_answered_400(world: World) -> None:

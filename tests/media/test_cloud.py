@@ -9,6 +9,7 @@ import laspy
 import numpy as np
 import pytest
 from rasterio.crs import CRS
+from tests.derivatives.clouds import hills, write_cloud_with_long_wkt
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.media.cloud import describe
@@ -50,6 +51,73 @@ def test_geotiff_keys_tell_the_crs_too(tmp_path: Path) -> None:
     header.vlrs.append(laspy.VLR("LASF_Projection", 34735, "", keys))
     laspy.LasData(header).write(tmp_path / "a.las")
     assert describe(tmp_path / "a.las").properties["crs"] == "EPSG:32615"
+
+
+@pytest.mark.parametrize(
+    ("keys", "crs"),
+    [
+        pytest.param({1024: 1, 2048: 4269, 3072: 32767}, None, id="a projected CRS of one's own"),
+        pytest.param({2048: 4269, 3072: 32767}, None, id="the same without its model"),
+        pytest.param({1024: 1, 2048: 4269}, None, id="a projected CRS that isn't named"),
+        pytest.param({1024: 3, 2048: 4978}, None, id="geocentric"),
+        pytest.param({1024: 2, 2048: 4269}, "EPSG:4269", id="geographic"),
+        pytest.param({2048: 4269}, "EPSG:4269", id="geographic without its model"),
+        pytest.param({3072: 32615}, "EPSG:32615", id="projected without its model"),
+    ],
+)
+def test_metres_are_never_taken_for_degrees(tmp_path: Path, keys: dict[int, int], crs: str | None) -> None:
+    header = laspy.LasHeader(version="1.2", point_format=3)
+    directory = struct.pack("<4H", 1, 1, 0, len(keys))
+    directory += b"".join(struct.pack("<4H", key, 0, 1, value) for key, value in keys.items())
+    header.vlrs.append(laspy.VLR("LASF_Projection", 34735, "", directory))
+    laspy.LasData(header).write(tmp_path / "a.las")
+    assert describe(tmp_path / "a.las").properties["crs"] == crs
+
+
+def test_a_code_that_stands_in_another_record_is_none(tmp_path: Path) -> None:
+    header = laspy.LasHeader(version="1.2", point_format=3)
+    keys = struct.pack("<8H", 1, 1, 0, 1, 3072, 34736, 1, 32615)
+    header.vlrs.append(laspy.VLR("LASF_Projection", 34735, "", keys))
+    laspy.LasData(header).write(tmp_path / "a.las")
+    assert describe(tmp_path / "a.las").properties["crs"] is None
+
+
+@pytest.mark.parametrize("suffix", ["las", "laz"])
+def test_the_crs_may_stand_behind_the_points(tmp_path: Path, suffix: str) -> None:
+    path = write_cloud_with_long_wkt(tmp_path / f"a.{suffix}", hills(100), 32632)
+    assert describe(path).properties["crs"] == "EPSG:32632"
+
+
+def test_records_behind_the_points_may_lie(tmp_path: Path) -> None:
+    whole = write_cloud_with_long_wkt(tmp_path / "a.las", hills(100), 32632).read_bytes()
+    (first_at,) = struct.unpack_from("<Q", whole, 235)
+    lies = {
+        "endless.las": (243, struct.pack("<I", 2**32 - 1), "EPSG:32632"),
+        "beyond.las": (235, struct.pack("<Q", 2**64 - 1), None),
+        "longest.las": (first_at + 20, struct.pack("<Q", 2**64 - 1), None),
+        "other.las": (first_at + 60 + 70_000 + 2, b"somebody else\0\0\0", None),
+    }
+    for name, (at, lie, crs) in lies.items():
+        (tmp_path / name).write_bytes(whole[:at] + lie + whole[at + len(lie) :])
+        assert describe(tmp_path / name).properties["crs"] == crs, name
+
+
+def test_compressed_points_must_have_a_place(tmp_path: Path) -> None:
+    content = bytearray(write_cloud(tmp_path / "a.laz", points=2).read_bytes())
+    for points, message in ((60_000, "has places for 50,000"), (4_000_000_000, "bytes can hold")):
+        content[247:255] = struct.pack("<Q", points)
+        (tmp_path / "a.laz").write_bytes(content)
+        with pytest.raises(InvalidInput, match=message) as caught:
+            describe(tmp_path / "a.laz")
+        assert caught.value.code == "damaged-cloud"
+
+
+def test_points_that_are_all_the_same_may_take_next_to_nothing(tmp_path: Path) -> None:
+    cloud = laspy.LasData(laspy.LasHeader(version="1.4", point_format=7))
+    cloud.x = np.zeros(1_000_000)
+    cloud.write(tmp_path / "a.laz")
+    assert (tmp_path / "a.laz").stat().st_size < 20_000
+    assert describe(tmp_path / "a.laz").properties["pointCount"] == 1_000_000
 
 
 def test_a_cloud_without_crs_has_bounds_but_no_place(tmp_path: Path) -> None:

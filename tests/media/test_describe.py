@@ -16,7 +16,8 @@ from tests.media.photos import exif_block, packet_of, write_photo
 from tests.media.vectors import write_points
 from tests.raster.rasters import slope, write_raster
 
-from aerotask.media.describe import describe
+from aerotask.media.describe import bounded, describe
+from aerotask.media.description import Description
 from aerotask.media.types import EntryType, type_by_name
 
 SOMEWHERE = {"GPSLatitudeRef": "N", "GPSLatitude": (46.0, 30.0, 0.0), "GPSLongitude": (9.0, 0.0, 0.0)}
@@ -121,6 +122,23 @@ def test_a_file_of_noise_is_generic_and_says_why(tmp_path: Path, suffix: str) ->
     found = describe(tmp_path / f"noise.{suffix}")
     assert (found.type, found.point, found.polygon) == (EntryType.GENERIC, None, None)
     assert found.fault
+
+
+def test_a_film_under_a_picture_s_name_is_no_picture(tmp_path: Path) -> None:
+    for brand, kind in {b"heic": "image", b"mif1": "image", b"isom": "generic", b"mp42": "generic"}.items():
+        path = tmp_path / "a.heic"
+        path.write_bytes(b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mif1heic" + b"\0" * 40)
+        assert describe(path).type.value == kind, brand
+
+
+def test_what_has_more_to_tell_than_the_index_keeps_is_named(tmp_path: Path) -> None:
+    """A picture whose tags are long but sound; a rescan may not fail as a whole for it."""
+    properties = {str(number): "x" * 1000 for number in range(600)}
+    found = bounded(tmp_path / "a.tif", Description(EntryType.GEO_RASTER, properties))
+    assert (found.type, found.properties["indexError"]["code"]) == (
+        *(EntryType.GEO_RASTER, "description-too-large"),
+    )
+    assert bounded(tmp_path / "a.tif", Description(EntryType.IMAGE, {"width": 5})).properties == {"width": 5}
 
 
 def test_a_file_of_another_kind_than_its_name_says_is_generic(tmp_path: Path) -> None:

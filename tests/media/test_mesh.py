@@ -167,3 +167,19 @@ def test_a_binary_stl_is_as_long_as_its_triangles(tmp_path: Path) -> None:
 def test_the_demo_mesh(real_data: Path) -> None:
     found = describe(real_data / "demo" / "mesh.ply", "ply")
     assert (found["vertexCount"], found["faceCount"]) == (7564, 15_000)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "binary_little_endian"])
+def test_rows_of_nothing_take_a_byte_each(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.ply").write_text(
+        f"ply\nformat {encoding} 1.0\nelement vertex {2**60}\nend_header\n", encoding="ascii"
+    )
+    with pytest.raises(InvalidInput, match="1,152,921,504,606,846,976") as caught:
+        describe(tmp_path / "a.ply", "ply")
+    assert caught.value.code == "damaged-model"
+
+
+def test_an_obj_may_be_written_with_tabs(tmp_path: Path) -> None:
+    (tmp_path / "a.obj").write_text("v\t0 0 0\nv\t1 0 0\nv 0 1 0\nvt\t0 0\nf\t1 2 3\n", encoding="ascii")
+    found = describe(tmp_path / "a.obj", "obj")
+    assert (found["vertexCount"], found["faceCount"], found["hasTextureCoordinates"]) == (3, 1, True)

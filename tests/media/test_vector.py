@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import zipfile
 from pathlib import Path
 
+import numpy as np
+import pyogrio
 import pytest
 from tests.media.vectors import DRIVERS, write_points
 
@@ -185,6 +189,28 @@ def test_a_text_that_is_too_large_is_not_begun(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="at most 256 MiB are read") as caught:
         look(path)
     assert caught.value.code == "vector-too-large"
+
+
+def test_many_layers_with_many_fields_are_described_within_bounds(tmp_path: Path) -> None:
+    path = tmp_path / "wide.gpkg"
+    fields = [f"{number:03}{'x' * 37}" for number in range(256)]
+    for number in range(20):
+        pyogrio.raw.write(
+            path,
+            geometry=np.array([struct.pack("<BIdd", 1, 1, 7, 50)], dtype=object),
+            field_data=[np.arange(1)] * len(fields),
+            fields=fields,
+            geometry_type="Point",
+            crs="EPSG:4326",
+            driver="GPKG",
+            layer=f"layer {number}",
+            append=number > 0,
+        )
+    found = look(path).properties
+    assert (found["layerCount"], found["featureCount"]) == (20, 20)
+    assert [layer["fieldCount"] for layer in found["layers"]] == [256] * 20
+    assert [len(layer["fields"]) for layer in found["layers"]] == [256] * 9 + [192] + [0] * 10
+    assert len(json.dumps(found)) < 200_000
 
 
 def test_a_kmz_that_would_unpack_to_too_much_is_refused(tmp_path: Path) -> None:

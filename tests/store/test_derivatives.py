@@ -1,15 +1,19 @@
 """What was made of a dataset's entries, by the content that it was made from."""
 
+from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 from tests.store.conftest import Rows, add_dataset, add_user
 
+from aerotask.derivatives.sources import source_key
 from aerotask.domain.ids import DatasetId
-from aerotask.store import derivatives
+from aerotask.store import derivatives, entries
 from aerotask.store.derivatives import NewDerivative
 from aerotask.store.engine import Database
+from aerotask.store.entries import Content
 
 
 @pytest.fixture
@@ -42,10 +46,12 @@ async def test_a_kind_made_anew_takes_the_place_of_the_one_before(acme: Rows) ->
             ("cog", "2", "second"),
             ("gpkg", "1", "other"),
         ]
-        made = await derivatives.made_in(connection, acme.dataset_id)
+        made = await derivatives.made_in(connection, acme.dataset_id, ["a" * 64])
         assert {key: sorted(kinds) for key, kinds in made.items()} == {
             "a" * 64: [("cog", "2"), ("gpkg", "1")]
         }
+        assert await derivatives.made_in(connection, acme.dataset_id, ["b" * 64]) == {}
+        assert await derivatives.made_in(connection, acme.dataset_id, []) == {}
 
 
 async def test_datasets_share_nothing(acme: Rows) -> None:
@@ -53,7 +59,7 @@ async def test_datasets_share_nothing(acme: Rows) -> None:
     async with acme.db.begin() as connection:
         await derivatives.put(connection, cog(acme.dataset_id))
         assert await derivatives.find_of(connection, other.dataset_id, "a" * 64) == []
-        assert await derivatives.made_in(connection, other.dataset_id) == {}
+        assert await derivatives.made_in(connection, other.dataset_id, ["a" * 64]) == {}
 
 
 async def test_they_go_with_their_dataset(acme: Rows) -> None:
@@ -61,3 +67,67 @@ async def test_they_go_with_their_dataset(acme: Rows) -> None:
         await derivatives.put(connection, cog(acme.dataset_id))
         await connection.execute(text("DELETE FROM datasets"))
         assert (await connection.execute(text("SELECT count(*) FROM derivatives"))).scalar_one() == 0
+
+
+ROADS = {"maps/roads.shp": "1" * 64, "maps/roads.shx": "2" * 64, "maps/roads.dbf": "3" * 64}
+
+
+async def lay(rows: Rows, files: Mapping[str, str]) -> None:
+    """Put files with contents of these hashes."""
+    async with rows.db.begin() as connection:
+        for path, sha256 in files.items():
+            content = Content(f"{path} {sha256}", sha256, 1, "generic")
+            await entries.put_file(connection, rows.dataset_id, path, content)
+
+
+async def swept(rows: Rows) -> list[str]:
+    async with rows.db.begin() as connection:
+        return sorted(
+            await derivatives.remove_unused(
+                connection, older_than=timedelta(0), clock_offset_s=60, at_most=100
+            )
+        )
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ROADS,
+        {**ROADS, "maps/roads.PRJ": "4" * 64, "maps/roads.prj": "0" * 64, "maps/other.cpg": "5" * 64},
+        {"maps/Straße.2.SHP": "1" * 64, "maps/Straße.2.shx": "2" * 64, "maps/Straße.shx": "3" * 64},
+        {"house.obj": "1" * 64, "house.mtl": "2" * 64, "house.shx": "3" * 64},
+        {"shp": "1" * 64, "a.tif": "2" * 64, "a.shx": "3" * 64, ".shp": "4" * 64, ".dbf": "5" * 64},
+    ],
+)
+async def test_what_was_made_of_entries_as_they_are_is_kept(acme: Rows, files: Mapping[str, str]) -> None:
+    await lay(acme, files)
+    async with acme.db.begin() as connection:
+        for path, sha256 in files.items():
+            key = source_key(path, files)
+            made = cog(acme.dataset_id, source_key=key, content_sha256=sha256, blob_key=path)
+            await derivatives.put(connection, made)
+    assert await swept(acme) == []
+    async with acme.db.begin() as connection:
+        await connection.execute(text("DELETE FROM entries"))
+    assert await swept(acme) == sorted(files)
+
+
+async def test_what_was_made_before_a_file_beside_the_entry_changed_is_removed(acme: Rows) -> None:
+    await lay(acme, ROADS)
+    now = {**ROADS, "maps/roads.dbf": "4" * 64}
+    async with acme.db.begin() as connection:
+        for name, files in {"before": ROADS, "alone": {"maps/roads.shp": "1" * 64}, "now": now}.items():
+            key = source_key("maps/roads.shp", files)
+            made = cog(acme.dataset_id, source_key=key, content_sha256="1" * 64, blob_key=name)
+            await derivatives.put(connection, made)
+    await lay(acme, {"maps/roads.dbf": "4" * 64})
+    assert await swept(acme) == ["alone", "before"]
+
+
+async def test_what_is_young_is_kept(acme: Rows) -> None:
+    async with acme.db.begin() as connection:
+        await derivatives.put(connection, cog(acme.dataset_id))
+        gone = await derivatives.remove_unused(
+            connection, older_than=timedelta(hours=1), clock_offset_s=0, at_most=100
+        )
+    assert gone == []

@@ -61,6 +61,35 @@ async def test_who_indexes_while_it_is_described_finishes_in_vain(rows: Rows) ->
     assert (await entry(rows, "a.jpg")).type == "image"
 
 
+async def test_many_are_finished_at_once_but_those_that_others_have_by_now(rows: Rows) -> None:
+    for path in ("a.jpg", "b.jpg", "c.jpg"):
+        await put(rows, path, path)
+    async with rows.db.begin() as connection:
+        taken = await indexing.claim(connection, at_most=3, lease_s=0)
+        (again,) = await indexing.claim(connection, at_most=1, lease_s=60)
+    point = {"type": "Point", "coordinates": [1.5, 2.5]}
+    found = [(each, Metadata("image", {"width": 5}, point_geom=point)) for each in taken]
+    async with rows.db.begin() as connection:
+        assert await indexing.finish_all(connection, found) == 2
+        assert await indexing.finish_all(connection, []) == 0
+    indexed = {path: (await entry(rows, path)) for path in ("a.jpg", "b.jpg", "c.jpg")}
+    assert {path for path, row in indexed.items() if row.indexed} == indexed.keys() - {again.path}
+    done = next(row for row in indexed.values() if row.indexed)
+    assert (done.type, done.properties, done.point_geom, done.polygon_geom) == (
+        *("image", {"width": 5}, point, None),
+    )
+
+
+async def test_a_lease_is_prolonged_for_what_takes_longer(rows: Rows) -> None:
+    await put(rows, "a.jpg", "one")
+    async with rows.db.begin() as connection:
+        taken = await indexing.claim(connection, at_most=1, lease_s=0)
+        assert [each.size_bytes for each in taken] == [1]
+        await indexing.prolong(connection, taken, lease_s=60)
+    async with rows.db.begin() as connection:
+        assert await indexing.claim(connection, at_most=1, lease_s=60) == []
+
+
 async def test_an_entry_is_indexed_again_when_asked(rows: Rows) -> None:
     await put(rows, "a.shp", "one")
     await redescribe(rows, said("a.shp", "one"))

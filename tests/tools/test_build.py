@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -16,12 +17,16 @@ from rio_cogeo.cogeo import cog_validate
 from tests.derivatives.clouds import hills, write_cloud
 from tests.derivatives.test_nxz import HUGE, INSTALLED, TETRAHEDRON, needs_meshlab
 from tests.derivatives.test_vectors import write_trees
+from tests.derivatives.vectors import endless
+from tests.media.vectors import write_points
 from tests.raster.rasters import slope, write_raster
 
+from aerotask.derivatives.build_run import run_build
 from aerotask.derivatives.kinds import FACTS, Kind
+from aerotask.derivatives.maker import Patience
 from aerotask.derivatives.sources import source_key
 from aerotask.domain.errors import InvalidInput, TaskFailed
-from aerotask.sdk import Cancelled, DatasetView
+from aerotask.sdk import Cancelled, DatasetView, EntryView
 from aerotask.sdk.run import LogLine, Progress, Run
 from aerotask.sdk.testing import Outcome, ToolBench
 from aerotask.tools.build import Build, BuildParams
@@ -181,7 +186,7 @@ def test_damaged_entries_stop_no_other_and_are_told_of_by_name(bench: ToolBench)
     }
     assert {path for path, _ in failures} == {*BAD, "bad/half.laz", "bad/lonely.shp"}
     assert failures["bad/half.laz", "copc"]["code"] == "unreadable-cloud"
-    assert failures["bad/lonely.shp", "gpkg"]["code"] == "missing-sidecar"
+    assert failures["bad/lonely.shp", "gpkg"]["code"] == "missing-side-file"
     assert "'lonely.shx'" in failures["bad/lonely.shp", "gpkg"]["message"]
     assert all(each["message"].endswith(".") for each in failures.values())
     assert any("half.laz" in line for line in outcome.log)
@@ -193,7 +198,7 @@ def test_damaged_entries_stop_no_other_and_are_told_of_by_name(bench: ToolBench)
     [
         ("notes.md", "nothing-to-build"),
         ("absent.tif", "no-such-entry"),
-        ("maps/lonely.shp", "missing-sidecar"),
+        ("maps/lonely.shp", "missing-side-file"),
     ],
 )
 def test_what_can_not_work_is_refused_at_submit(bench: ToolBench, path: str, code: str) -> None:
@@ -240,6 +245,66 @@ def test_a_plain_image_is_passed_over_in_a_dataset(bench: ToolBench) -> None:
     with pytest.raises(InvalidInput) as refused:
         indexed.check(TOOL, {"path": "photo.tif"})
     assert refused.value.code == "nothing-to-build"
+
+
+def test_the_index_decides_by_type_what_is_made_of_an_entry() -> None:
+    known = {
+        "s2.jp2": ("geoRaster", {}),
+        "ortho": ("geoRaster", {}),
+        "plan.jpg": ("image", {}),
+        "scan.data": ("pointCloud", {"format": "laz"}),
+        "hall.e57": ("pointCloud", {"format": "e57"}),
+        "cloud.ply": ("pointCloud", {"format": "ply"}),
+        "mesh.ply": ("model", {"format": "ply"}),
+        "mesh.gltf": ("model", {"format": "gltf"}),
+        "roads": ("vector", {"driver": "FlatGeobuf"}),
+        "notes.tif": ("generic", {}),
+    }
+    view = DatasetView(
+        "a",
+        {
+            path: EntryView(path, kind, "0" * 64, 9, indexed=True, properties=properties)
+            for path, (kind, properties) in known.items()
+        },
+    )
+    assert TOOL.plan(BuildParams(), view).writes == ("mesh.ply", "ortho", "roads", "s2.jp2", "scan.data")
+
+
+def test_entries_are_made_whatever_they_are_called(bench: ToolBench) -> None:
+    for path in list(bench.dataset.iterdir()):
+        if path.name not in {"cloud.laz", "field.tif"}:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (bench.dataset / "cloud.laz").rename(bench.dataset / "scan.data")
+    (bench.dataset / "field.tif").rename(bench.dataset / "ortho")
+    write_points(bench.dataset / "roads.fgb").rename(bench.dataset / "roads")
+    kinds = {"scan.data": "pointCloud", "ortho": "geoRaster", "roads": "vector"}
+    about = {"scan.data": {"format": "laz"}}
+    indexed = ToolBench(
+        bench.dataset,
+        bench.workdir,
+        describe=lambda path: (kinds[path.name], about.get(path.name, {})),
+    )
+    assert outcomes(indexed.run(TOOL, {})) == {
+        ("scan.data", "copc"): "built",
+        ("ortho", "cog"): "built",
+        ("roads", "pmtiles"): "built",
+        ("roads", "gpkg"): "built",
+    }
+
+
+def test_an_entry_without_an_end_is_told_of_and_the_others_are_made(bench: ToolBench) -> None:
+    inputs = {
+        "endless.gpkg": endless(bench.dataset / "endless.gpkg"),
+        "cloud.laz": bench.dataset / "cloud.laz",
+    }
+    run = Run(inputs=inputs, workdir=bench.workdir, threads=1, emit=lambda _event: None)
+    run_build(run, only=None, force=False, patience=Patience(least_s=5))
+    told = (run.changes().result or {})["derivatives"]
+    assert {(each["path"], each["kind"]): each.get("code", each["outcome"]) for each in told} == {
+        ("endless.gpkg", "pmtiles"): "build-timed-out",
+        ("endless.gpkg", "gpkg"): "build-timed-out",
+        ("cloud.laz", "copc"): "built",
+    }
 
 
 def test_progress_rises_with_the_work(bench: ToolBench) -> None:

@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aerotask.derivatives.kinds import FACTS, Kind, kinds_for, missing_for
-from aerotask.derivatives.maker import Maker
-from aerotask.derivatives.sources import check_complete
+from aerotask.derivatives.kinds import FACTS, Kind, kinds_in, missing_for
+from aerotask.derivatives.maker import Maker, Patience
+from aerotask.derivatives.sources import check_complete, paths_beside
 from aerotask.domain.errors import AerotaskError, InvalidInput, TaskFailed
 from aerotask.domain.paths import shown
+from aerotask.media.types import START_BYTES, kind_of, suffix_of
 from aerotask.sdk import RunContext
 
-_OURS = frozenset({"derivative-unavailable", "build-failed", "build-crashed", "out-of-memory"})
+_OURS = frozenset(
+    {"derivative-unavailable", "build-failed", "build-crashed", "build-timed-out", "out-of-memory"}
+)
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -25,6 +28,8 @@ class Job:
     """One derivative to make: `start` and `share` are its part of the whole run, by the bytes that it reads."""
 
     path: str
+    file_format: str
+    """As its usual suffix."""
     kind: Kind
     start: float
     share: float
@@ -36,7 +41,7 @@ class _Failed:
     message: str
 
 
-def run_build(ctx: RunContext, *, only: str | None, force: bool) -> None:
+def run_build(ctx: RunContext, *, only: str | None, force: bool, patience: Patience | None = None) -> None:
     """Make what is lacking of the run's inputs, and tell of each; `only` is the one entry that was asked for.
 
     Raises:
@@ -44,7 +49,7 @@ def run_build(ctx: RunContext, *, only: str | None, force: bool) -> None:
         OSError: the disk is full.
     """
     outcomes: list[dict[str, Any]] = []
-    with Maker(ctx.threads) as maker:
+    with Maker(ctx.threads, patience) as maker:
         for number, job in enumerate(plan_jobs(ctx)):
             if not force and ctx.has_derivative(job.path, kind=job.kind, builder=FACTS[job.kind].builder):
                 ctx.log(f"{shown(job.path)} has its {job.kind} already.")
@@ -64,14 +69,34 @@ def run_build(ctx: RunContext, *, only: str | None, force: bool) -> None:
 def plan_jobs(ctx: RunContext) -> list[Job]:
     """Every derivative of the inputs, the smallest files first, so that much is done early."""
     sizes = {path: ctx.input(path).stat().st_size for path in sorted(ctx.inputs)}
-    wanted = [(path, kind) for path in sorted(sizes, key=sizes.__getitem__) for kind in kinds_for(path)]
+    formats = _formats(ctx.inputs)
+    smallest_first = sorted(formats, key=sizes.__getitem__)
+    wanted = [(path, kind) for path in smallest_first for kind in kinds_in(formats[path])]
     total = sum(1 + sizes[path] for path, _ in wanted)
     jobs, start = [], 0.0
     for path, kind in wanted:
         share = (1 + sizes[path]) / total
-        jobs.append(Job(path, kind, start, share))
+        jobs.append(Job(path, formats[path], kind, start, share))
         start += share
     return jobs
+
+
+def _formats(inputs: Mapping[str, Path]) -> dict[str, str]:
+    """How each entry is written, without the files that only belong to another; by content where no name tells.
+
+    The plan has chosen them by what the index knows; this tells no more than how to open them.
+    """
+    beside = {path for entry in inputs for path in paths_beside(entry)}
+    return {
+        path: kind_of(path, _start_of(file))
+        for path, file in inputs.items()
+        if path not in beside or kinds_in(suffix_of(path))
+    }
+
+
+def _start_of(file: Path) -> bytes:
+    with file.open("rb") as content:
+        return content.read(START_BYTES)
 
 
 def _outcome(job: Job, ctx: RunContext, maker: Maker, folder: Path) -> dict[str, Any]:
@@ -101,6 +126,10 @@ def _make(job: Job, ctx: RunContext, maker: Maker, folder: Path) -> tuple[Path, 
     ctx.progress(job.start, f"{job.kind} of {source.name}")
     ctx.log(f"Building {job.kind} of {shown(job.path)} ({source.stat().st_size / 1e6:.1f} MB).")
     folder.mkdir()
+    if suffix_of(source.name) != job.file_format:
+        # What makes derivatives goes by suffixes.
+        source = folder / f"{source.name}.{job.file_format}"
+        source.symlink_to(ctx.input(job.path).absolute())
     target = folder / f"derivative{FACTS[job.kind].suffix}"
     try:
         missing = missing_for(job.kind)

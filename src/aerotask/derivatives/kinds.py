@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from aerotask.derivatives.nxz import nxz_missing
 from aerotask.domain.paths import base_name
@@ -35,34 +36,51 @@ class KindFacts:
 
 FACTS: Mapping[Kind, KindFacts] = {
     Kind.COG: KindFacts("Cloud-optimised GeoTIFF", ".cog.tif", "image/tiff", "1", 6.0),
-    Kind.COPC: KindFacts("Cloud-optimised point cloud", ".copc.laz", "application/vnd.laszip+copc", "1", 2.0),
+    Kind.COPC: KindFacts("Cloud-optimised point cloud", ".copc.laz", "application/vnd.laszip+copc", "2", 2.0),
     Kind.NXZ: KindFacts("Multi-resolution mesh (Nexus)", ".nxz", "application/octet-stream", "1", 1.0),
     Kind.PMTILES: KindFacts("Vector tiles (PMTiles)", ".pmtiles", "application/vnd.pmtiles", "1", 4.0),
     Kind.GPKG: KindFacts("GeoPackage", ".gpkg", "application/geopackage+sqlite3", "1", 4.0),
 }
 
-_BY_SUFFIX: Mapping[str, tuple[Kind, ...]] = {
-    suffix: kinds
-    for suffixes, kinds in {
-        "tif tiff": (Kind.COG,),
+_OF_FORMAT: Mapping[str, tuple[Kind, ...]] = {
+    name: kinds
+    for names, kinds in {
+        "tif tiff jp2 png jpg jpeg": (Kind.COG,),
         "las laz": (Kind.COPC,),
         "obj ply glb stl": (Kind.NXZ,),
         "geojson gpkg shp kml kmz fgb dxf gml": (Kind.PMTILES, Kind.GPKG),
     }.items()
-    for suffix in suffixes.split()
+    for name in names.split()
 }
+# Of pictures in these formats nobody expects to lie anywhere, until the index has found that one does.
+_RARELY_PLACED = frozenset({"jp2", "png", "jpg", "jpeg"})
+_OF_TYPE: Mapping[str, tuple[Kind, ...]] = {
+    EntryType.GEO_RASTER: (Kind.COG,),
+    EntryType.POINT_CLOUD: (Kind.COPC,),
+    EntryType.MODEL: (Kind.NXZ,),
+    EntryType.VECTOR: (Kind.PMTILES, Kind.GPKG),
+}
+# These types also have files in formats of which nothing can be made.
+_IN_SOME_FORMATS = frozenset({EntryType.POINT_CLOUD, EntryType.MODEL})
 
 
-def kinds_for(path: str) -> tuple[Kind, ...]:
-    """What may be derived from a file of that name; a raster must also say where it lies."""
-    return _BY_SUFFIX.get(suffix_of(path), ())
+def kinds_by_name(path: str) -> tuple[Kind, ...]:
+    """What may be derived from a file of that name, as long as nobody has looked into it."""
+    suffix = suffix_of(path)
+    return () if suffix in _RARELY_PLACED else kinds_in(suffix)
 
 
-def kinds_of(path: str, entry_type: str, *, indexed: bool) -> tuple[Kind, ...]:
-    """What is derived from an entry: of rasters, only those that the index doesn't know to have no place."""
-    kinds = kinds_for(path)
-    unplaced = indexed and entry_type != EntryType.GEO_RASTER
-    return tuple(kind for kind in kinds if not (kind is Kind.COG and unplaced))
+def kinds_of(path: str, entry_type: str, properties: Mapping[str, Any]) -> tuple[Kind, ...]:
+    """What is derived from an entry that the index has looked into: its type decides, whatever its name."""
+    kinds = _OF_TYPE.get(entry_type, ())
+    if entry_type in _IN_SOME_FORMATS and kinds_in(str(properties.get("format") or suffix_of(path))) != kinds:
+        return ()
+    return kinds
+
+
+def kinds_in(file_format: str) -> tuple[Kind, ...]:
+    """What can be made of a file in that format, given as its usual suffix."""
+    return _OF_FORMAT.get(file_format, ())
 
 
 def missing_for(kind: Kind) -> str | None:

@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import subprocess
-import sys
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from aerotask.derivatives.kinds import Kind
+from aerotask.derivatives.sources import paths_beside
 from aerotask.domain.errors import InvalidInput, TaskFailed
+from aerotask.sandbox.line_process import LineProcess, ProcessEnded, ProcessTooSlow
 
-COMMAND = (sys.executable, "-m", "aerotask.derivatives.maker_process")
+MODULE = "aerotask.derivatives.maker_process"
+_ADVANCE = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a job may take, and again whenever it has come a hundredth further.
+
+    Rasters and clouds tell how far they are; of a vector file only whole layers count, which takes the whole file at
+    the worst. A job that never ends comes no further at last, whatever it tells.
+    """
+
+    least_s: float = 300.0
+    slowest_bytes_per_s: float = 100_000.0
+
+    def for_bytes(self, source_bytes: int) -> float:
+        """For a source of so many bytes."""
+        return self.least_s + source_bytes / self.slowest_bytes_per_s
 
 
 class Maker:
-    """The process, begun when it is first needed, and again after it has crashed; it ends with the block."""
+    """The process, begun when it is first needed, and again after it was lost; it ends with the block."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, patience: Patience | None = None) -> None:
         self._threads = threads
-        self._process: subprocess.Popen[bytes] | None = None
+        self._patience = patience or Patience()
+        self._process: LineProcess | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -40,61 +58,55 @@ class Maker:
 
         Raises:
             InvalidInput, TaskFailed, OSError, MemoryError: as `build.build`.
-            TaskFailed: besides, the process crashed (`build-crashed`) or failed unexpectedly (`build-failed`).
+            TaskFailed: besides, the process crashed (`build-crashed`), came no further (`build-timed-out`) or failed
+                unexpectedly (`build-failed`).
         """
-        process = self._running()
+        patience_s = self._patience.for_bytes(_bytes_of(source))
         job = {"kind": kind, "source": str(source), "target": str(target), "threads": self._threads}
         try:
-            _send(process, job)
-            while line := _receive(process):
-                if "done" in line:
-                    properties: dict[str, Any] = line["done"]
-                    return properties
-                if "failed" in line:
-                    raise _error(line["failed"])
-                on_progress(line["progress"])
-        except BrokenPipeError:
-            pass
-        raise self._crashed()
+            return self._follow(job, patience_s, on_progress)
+        except ProcessTooSlow:
+            self._end()
+            raise TaskFailed(
+                f"Making it came no further for {patience_s:.0f} s and was ended; the file may be made to keep readers "
+                "busy.",
+                code="build-timed-out",
+            ) from None
+        except ProcessEnded as lost:
+            self._end()
+            raise TaskFailed(
+                f"The process that made it crashed ({lost.how}); the file may be damaged.",
+                code="build-crashed",
+            ) from None
 
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None:
-            # In our own session and group: whoever kills us kills it too.
-            self._process = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        return self._process
+    def _follow(
+        self, job: Mapping[str, Any], patience_s: float, on_progress: Callable[[float], None]
+    ) -> dict[str, Any]:
+        process = self._process = self._process or LineProcess(MODULE)
+        process.tell(job)
+        until, reached = time.monotonic() + patience_s, 0.0
+        while True:
+            line = process.hear(until=until)
+            if "done" in line:
+                properties: dict[str, Any] = line["done"]
+                return properties
+            if "failed" in line:
+                raise _error(line["failed"])
+            share = float(line["progress"])
+            if share >= reached + _ADVANCE:
+                until, reached = time.monotonic() + patience_s, share
+            on_progress(share)
 
-    def _crashed(self) -> TaskFailed:
-        status = self._end()
-        how = signal.Signals(-status).name if status < 0 else f"status {status}"
-        return TaskFailed(
-            f"The process that made it crashed ({how}); the file may be damaged.", code="build-crashed"
-        )
-
-    def _end(self) -> int:
-        """End the process, whatever it is at; how it ended."""
+    def _end(self) -> None:
         process, self._process = self._process, None
-        if process is None:
-            return 0
-        crashed = process.poll()
-        with process:
-            process.kill()
-        return process.returncode if crashed is None else crashed
+        if process is not None:
+            process.end()
 
 
-def _send(process: subprocess.Popen[bytes], job: Mapping[str, Any]) -> None:
-    if process.stdin is not None:
-        process.stdin.write(json.dumps(job).encode() + b"\n")
-        process.stdin.flush()
-
-
-def _receive(process: subprocess.Popen[bytes]) -> dict[str, Any] | None:
-    """The next line; None once the process has ended."""
-    line = process.stdout.readline() if process.stdout is not None else b""
-    if not line.endswith(b"\n"):
-        process.wait()
-        return None
-    told: dict[str, Any] = json.loads(line)
-    return told
+def _bytes_of(source: Path) -> int:
+    """Of the file with those that belong to it."""
+    files = (source, *map(Path, paths_beside(str(source))))
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _error(told: Mapping[str, Any]) -> Exception:

@@ -10,6 +10,8 @@ from aerotask.domain.paths import base_name, shown
 from aerotask.media.types import suffix_of
 
 _BESIDE: Mapping[str, tuple[str, ...]] = {"shp": ("shx", "dbf", "prj", "cpg"), "obj": ("mtl",)}
+OWNED_SIDES = tuple((owner, side) for owner, sides in _BESIDE.items() for side in sides)
+"""The suffixes of entries and of files that belong to them, in pairs."""
 _NEEDED: Mapping[str, tuple[str, ...]] = {"shp": ("shx",)}
 
 
@@ -24,7 +26,7 @@ def check_complete(path: str, present: Mapping[str, object]) -> None:
     """Refuse an entry that can't be read without a file that isn't `present` beside it.
 
     Raises:
-        InvalidInput: it names the file (`missing-sidecar`).
+        InvalidInput: it names the file (`missing-side-file`).
     """
     stem = path.rpartition(".")[0]
     for name in _NEEDED.get(suffix_of(path), ()):
@@ -32,7 +34,7 @@ def check_complete(path: str, present: Mapping[str, object]) -> None:
             raise InvalidInput(
                 f"{shown(base_name(path))} can't be read without '{base_name(stem)}.{name}', which isn't beside it; "
                 "upload that too.",
-                code="missing-sidecar",
+                code="missing-side-file",
             )
 
 

@@ -19,6 +19,8 @@ Size = tuple[float, float]
 _PLANE_UNITS_MM = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
 _FULL_FRAME_DIAGONAL_MM = math.hypot(36, 24)
 _LARGEST_SENSOR_MM = 200.0
+# Equivalents are whole millimetres, and of a diagonal that is cut in pictures of another shape.
+_TOLERANCE = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +72,10 @@ def camera(found: Embedded, picture_px: tuple[int, int]) -> Camera:
     make = text(found.exif.get("Make")) or first_text(found.xmp, "tiff:Make")
     model = text(found.exif.get("Model")) or first_text(found.xmp, "tiff:Model")
     focal, focal_35 = _positive(found, "FocalLength"), _positive(found, "FocalLengthIn35mmFilm")
-    sensor = _known_sensor(model) or _sensor_by_resolution(found, picture_px)
-    if sensor is None and focal and focal_35:
-        sensor = _sensor_by_equivalent(focal, focal_35, picture_px)
+    by_equivalent = _sensor_by_equivalent(focal, focal_35, picture_px) if focal and focal_35 else None
+    # What the file says of itself before what a list says of its model: a model may have several cameras.
+    claims = (_sensor_by_resolution(found, picture_px), _known_sensor(model))
+    sensor = next((size for size in claims if size and _agree(size, by_equivalent)), by_equivalent)
     return Camera(make, model, focal, focal_35, sensor, _calibrated(found, picture_px))
 
 
@@ -102,6 +105,13 @@ def _sensor_by_equivalent(focal: float, focal_35: float, picture_px: tuple[int, 
     diagonal_px = math.hypot(*picture_px)
     size = diagonal_mm * picture_px[0] / diagonal_px, diagonal_mm * picture_px[1] / diagonal_px
     return size if max(size) <= _LARGEST_SENSOR_MM else None
+
+
+def _agree(size: Size, by_equivalent: Size | None) -> bool:
+    """Whether a sensor's diagonal is about the one that both focal lengths make it."""
+    if by_equivalent is None:
+        return True
+    return abs(math.hypot(*size) / math.hypot(*by_equivalent) - 1) <= _TOLERANCE
 
 
 def _calibrated(found: Embedded, picture_px: tuple[int, int]) -> float | None:

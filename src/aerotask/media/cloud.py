@@ -17,6 +17,7 @@ from rasterio.errors import CRSError
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
+from aerotask.media.cloud_records import MAX_INFLATION, wkt_behind_points
 from aerotask.media.ground import Place, place_of_bounds
 
 MAX_HEADER_BYTES = 16 * 1024 * 1024
@@ -28,8 +29,11 @@ _VLR_HEADER_BYTES = 54
 _COMPRESSED = 0x80
 _CHUNKED_COMPRESSORS = frozenset({2, 3})
 _E57_HEADER = struct.Struct("<8sLLQQQQ")
-# GeoTIFF keys of a projected and of a geographic CRS (OGC 19-008r4, 7.5); beyond the range they are no EPSG codes.
-_CRS_KEYS = (3072, 2048)
+_VARIABLE_CHUNKS = 2**32 - 1
+_SENSIBLE_CHUNK_POINTS = 10_000_000
+# GeoTIFF keys (OGC 19-008r4, 7.1 and 7.5): what kind of CRS, and its code; beyond the range they are no EPSG codes.
+_MODEL_KEY, _PROJECTED_KEY, _GEOGRAPHIC_KEY = 1024, 3072, 2048
+_GEOGRAPHIC_MODEL = 2
 _EPSG_CODES = range(1024, 32_767)
 
 
@@ -56,7 +60,8 @@ def describe(path: Path) -> CloudDescription:
             raise _unreadable(path, "it is empty" if not start else "it is neither LAS, LAZ nor E57")
         header = _header(path, file, start)
         _refuse_incomplete(header, file, file_bytes)
-    return _described(header)
+        crs = _crs(header) or _crs_of_wkt(wkt_behind_points(file, header))
+    return _described(header, crs)
 
 
 def _header(path: Path, file: BinaryIO, start: bytes) -> LasHeader:
@@ -87,6 +92,8 @@ def _refuse_incomplete(header: LasHeader, file: BinaryIO, file_bytes: int) -> No
                 f"it claims {header.point_count:,} points, which take {end:,} bytes, and has {file_bytes:,}"
             )
         return
+    if header.point_count * header.point_format.size > file_bytes * MAX_INFLATION:
+        raise _damaged(f"it claims {header.point_count:,} points, more than {file_bytes:,} bytes can hold")
     if header.point_count == 0 or not _is_chunked(header):
         return
     # LAZ begins its points with the place of the table of chunks, or −1 and has it in its last 8 bytes.
@@ -97,21 +104,37 @@ def _refuse_incomplete(header: LasHeader, file: BinaryIO, file_bytes: int) -> No
         table_at = _signed(file.read(8))
     if not header.offset_to_point_data < table_at <= file_bytes - 8:
         raise _damaged("the table of its compressed points lies beyond the end of the file")
+    file.seek(table_at)
+    _, chunks = struct.unpack("<LL", file.read(8))
+    most = chunks * _chunk_points(header)
+    if header.point_count > most:
+        raise _damaged(f"it claims {header.point_count:,} points, and has places for {most:,}")
 
 
 def _is_chunked(header: LasHeader) -> bool:
-    records = header.vlrs.get("LasZipVlr")
-    data = records[0].record_data if records else b""
+    data = _laszip(header)
     return len(data) >= 2 and struct.unpack_from("<H", data)[0] in _CHUNKED_COMPRESSORS
+
+
+def _chunk_points(header: LasHeader) -> int:
+    """How many points a chunk may hold; chunks of varying size say it only where they are."""
+    data = _laszip(header)
+    points = int(struct.unpack_from("<L", data, 12)[0]) if len(data) >= 16 else _VARIABLE_CHUNKS
+    return _SENSIBLE_CHUNK_POINTS if points == _VARIABLE_CHUNKS else points
+
+
+def _laszip(header: LasHeader) -> bytes:
+    """The record that says how the points are compressed."""
+    records = header.vlrs.get("LasZipVlr")
+    return bytes(records[0].record_data) if records else b""
 
 
 def _signed(raw: bytes) -> int:
     return int.from_bytes(raw, "little", signed=True) if len(raw) == 8 else 0
 
 
-def _described(header: LasHeader) -> CloudDescription:
+def _described(header: LasHeader, crs: str | None) -> CloudDescription:
     bounds = [float(value) for value in (*header.mins, *header.maxs)]
-    crs = _crs(header)
     properties: dict[str, Any] = {
         "format": "laz" if header.are_points_compressed else "las",
         "version": str(header.version),
@@ -140,15 +163,31 @@ def _text(value: str | bytes) -> str:
 def _crs(header: LasHeader) -> str | None:
     """`EPSG:…` where the CRS has a code, else WKT; None if the cloud says none that is known."""
     for record in header.vlrs.get("WktCoordinateSystemVlr"):
-        try:
-            crs = CRS.from_wkt(record.string)
-            code = crs.to_epsg()
-        except CRSError:
-            continue
-        return f"EPSG:{code}" if code else crs.to_wkt()
-    keys = {key.id: key.value_offset for vlr in header.vlrs.get("GeoKeyDirectoryVlr") for key in vlr.geo_keys}
-    codes = (keys.get(key, 0) for key in _CRS_KEYS)
-    return next((f"EPSG:{code}" for code in codes if code in _EPSG_CODES), None)
+        if crs := _crs_of_wkt(record.string):
+            return crs
+    keys = {
+        key.id: key.value_offset
+        for record in header.vlrs.get("GeoKeyDirectoryVlr")
+        for key in record.geo_keys
+        if key.tiff_tag_location == 0  # else it is a place in another record
+    }
+    # A projected CRS of somebody's own also names the geographic one that it is based on: its metres are not degrees.
+    is_geographic = (
+        _PROJECTED_KEY not in keys and keys.get(_MODEL_KEY, _GEOGRAPHIC_MODEL) == _GEOGRAPHIC_MODEL
+    )
+    code = keys.get(_GEOGRAPHIC_KEY if is_geographic else _PROJECTED_KEY, 0)
+    return f"EPSG:{code}" if code in _EPSG_CODES else None
+
+
+def _crs_of_wkt(wkt: str | None) -> str | None:
+    if not wkt:
+        return None
+    try:
+        crs = CRS.from_wkt(wkt)
+        code = crs.to_epsg()
+    except CRSError:
+        return None
+    return f"EPSG:{code}" if code else str(crs.to_wkt())
 
 
 def _describe_e57(start: bytes, file_bytes: int) -> CloudDescription:

@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
 from aerotask.media import cloud, mesh, photo, pictures, raster, vector, video
+from aerotask.media.description import Description, unreadable
 from aerotask.media.ground import Place
-from aerotask.media.types import RASTER_SUFFIXES, EntryType, kind_of, type_of_kind
+from aerotask.media.types import RASTER_SUFFIXES, START_BYTES, EntryType, kind_of, type_of_kind
 
-_START_BYTES = 16
+MAX_PROPERTIES_BYTES = 512 * 1024
+"""Well below what a worker takes as one description."""
 # What makes a file unreadable for now, although it is what its name says.
 _REMEDIABLE = frozenset({"missing-side-file", "vector-too-large"})
-
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    """What was found in a file; geometries are GeoJSON in EPSG:4326."""
-
-    type: EntryType
-    properties: Mapping[str, Any] = field(default_factory=dict)
-    point: Mapping[str, Any] | None = None
-    polygon: Mapping[str, Any] | None = None
-
-    @property
-    def fault(self) -> str | None:
-        """Why the file could not be looked into."""
-        error = self.properties.get("indexError")
-        return None if error is None else str(error["message"])
 
 
 def describe(path: Path) -> Description:
@@ -40,27 +27,29 @@ def describe(path: Path) -> Description:
     A file that isn't what its name says is `generic`, and `properties.indexError` says why.
     """
     with path.open("rb") as file:
-        start = file.read(_START_BYTES)
+        start = file.read(START_BYTES)
     kind = kind_of(path.name, start)
     suggested = type_of_kind(kind)
     reader = _READERS.get(suggested)
     if reader is None:
         return Description(suggested)
     try:
-        return reader(path, kind, start)
+        found = reader(path, kind, start)
     except InvalidInput as error:
         kept = suggested if error.code in _REMEDIABLE else EntryType.GENERIC
         return unreadable(error.code, error.message, kept)
+    return bounded(path, found)
 
 
-def unreadable(code: str, message: str, kept: EntryType = EntryType.GENERIC) -> Description:
-    """The description of a file whose content can't be read."""
-    return Description(kept, {"indexError": {"code": code, "message": message}})
-
-
-def given_up(detail: str) -> Description:
-    """The description of a file whose reading had to be ended."""
-    return unreadable("unreadable-file", f"The file could not be looked into: {detail}.")
+def bounded(path: Path, found: Description) -> Description:
+    """The description, or that it is too long for the index, which a worker would refuse as a whole."""
+    if len(orjson.dumps(found.properties, default=str)) <= MAX_PROPERTIES_BYTES:
+        return found
+    return unreadable(
+        "description-too-large",
+        f"{shown(path.name)} has more to tell than the index keeps of a file ({MAX_PROPERTIES_BYTES:,} bytes).",
+        found.type,
+    )
 
 
 def _image(path: Path, kind: str, start: bytes) -> Description:
@@ -94,9 +83,15 @@ def _is_picture(kind: str, start: bytes) -> bool:
         case "bmp":
             return start.startswith(b"BM")
         case "heic":
-            return start[4:8] == b"ftyp"
+            return start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS
         case _:  # a DNG is a TIFF, whose first picture is but a preview
             return start.startswith((b"II*\0", b"MM\0*"))
+
+
+# ISO/IEC 23008-12, 10.2 and B.4: the major brands of still pictures and their sequences, by any codec and by HEVC.
+_HEIF_BRANDS = frozenset(
+    {b"mif1", b"mif2", b"msf1", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
+)
 
 
 def _cloud(path: Path, _kind: str, _start: bytes) -> Description:

@@ -27,7 +27,7 @@ Point = tuple[float, float]
 _UNIT_MM = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
 """EXIF's FocalPlaneResolutionUnit: how many millimetres the unit has (inch, centimetre, millimetre, micrometre)."""
 
-_BAND_NAMES = ("Camera:BandName", "drone-dji:BandName", "Sentera:BandName")
+BAND_NAMES = ("Camera:BandName", "drone-dji:BandName", "Sentera:BandName")
 _WAVELENGTHS = ("Camera:CentralWavelength", "drone-dji:CentralWavelength", "drone-dji:BandFreq")
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?")
 
@@ -69,9 +69,14 @@ def lens_of(embedded: Embedded, *, width: int, height: int) -> Lens:
     xmp = embedded.xmp
     return Lens(
         centre=_centre(embedded, (width, height)),
-        band_name=next((name for key in _BAND_NAMES if (name := _text(xmp.get(key)))), None),
-        wavelength_nm=next((found[0] for key in _WAVELENGTHS if (found := _numbers(xmp.get(key)))), None),
+        band_name=next((name for key in BAND_NAMES if (name := _text(xmp.get(key)))), None),
+        wavelength_nm=wavelength_nm(xmp),
     )
+
+
+def wavelength_nm(xmp: Mapping[str, XmpValue]) -> float | None:
+    """The middle of the picture's band; of several, the first."""
+    return next((found[0] for key in _WAVELENGTHS if (found := _numbers(xmp.get(key)))), None)
 
 
 def _centre(embedded: Embedded, size: tuple[int, int]) -> OpticalCentre | None:

@@ -80,8 +80,8 @@ class _PlyElement:
     properties: list[str] = field(default_factory=list)
 
     def least_bytes(self, *, is_text: bool) -> int:
-        """What all rows take at the least: in text, a digit and a separator for each value."""
-        return self.count * (2 * len(self.properties) if is_text else self.row_bytes)
+        """What all rows take at the least: in text, a digit and a separator for each value; nothing takes no byte."""
+        return self.count * max(2 * len(self.properties) if is_text else self.row_bytes, 1)
 
 
 def _ply_elements(path: Path, header: str) -> tuple[str, list[_PlyElement]]:
@@ -128,7 +128,7 @@ def _pieces_of_lines(file: BinaryIO) -> Iterator[bytes]:
     """The content in pieces that each begin with a line break, cut where no line's beginning is torn."""
     kept = b"\n"
     while piece := file.read(_PIECE_BYTES):
-        joined = (kept + piece).replace(b"\r", b"\n")
+        joined = (kept + piece).replace(b"\r", b"\n").replace(b"\t", b" ")
         cut = max(joined.rfind(b"\n"), 1)
         yield joined[:cut]
         # A line without an end must not pile up: its beginning has been counted.

@@ -13,6 +13,7 @@ from aerotask.media.capture_time import capture_time
 from aerotask.media.embedded import Embedded, read_embedded
 from aerotask.media.footprint import View, footprint
 from aerotask.media.ground import GeoJson, point, polygon
+from aerotask.media.lenses import BAND_NAMES, wavelength_nm
 from aerotask.media.tagged import first_number, first_text, number, text
 
 
@@ -80,7 +81,7 @@ def _further(found: Embedded) -> dict[str, Any]:
         absoluteAltitude=pose.altitude(found),
         relativeAltitude=pose.height_above_ground(found),
         bandName=_band_name(found),
-        centralWavelength=first_number(found.xmp, "Camera:CentralWavelength"),
+        centralWavelength=wavelength_nm(found.xmp),
         wavelengthFWHM=first_number(found.xmp, "Camera:WavelengthFWHM"),
         rigCameraIndex=_whole(first_number(found.xmp, "Camera:RigCameraIndex")),
         captureId=first_text(found.xmp, "MicaSense:CaptureId", "Camera:CaptureUUID"),
@@ -124,7 +125,7 @@ def _panorama(found: Embedded) -> dict[str, Any]:
 
 def _band_name(found: Embedded) -> str | None:
     """The name of the band that the picture shows, or of all in its order."""
-    names = found.xmp.get("Camera:BandName") or found.xmp.get("drone-dji:BandName")
+    names = next((value for name in BAND_NAMES if (value := found.xmp.get(name))), None)
     return ", ".join(names)[:200] if isinstance(names, tuple) else text(names)
 
 

@@ -15,7 +15,8 @@ from typing import Any, BinaryIO
 import orjson
 
 from aerotask.domain.texts import clean_json
-from aerotask.media.describe import describe, given_up
+from aerotask.media.describe import describe
+from aerotask.media.description import given_up
 
 
 def answer(path: Path) -> dict[str, Any]:

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import queue
-import select
-import subprocess
-import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from aerotask.media.describe import Description, given_up
+from aerotask.media.description import Description, given_up
+from aerotask.media.patience import patience_s
 from aerotask.media.types import EntryType
+from aerotask.sandbox.line_process import LineProcess, ProcessEnded, ProcessTooSlow
 
-PATIENCE_S = 60.0
-"""How long one file may take, beside the time to read it."""
-SLOWEST_BYTES_PER_S = 20_000_000
 START_TIMEOUT_S = 120.0
 _MAX_WAITING = 256
 
@@ -130,40 +125,26 @@ class _Reader:
     """One process of `aerotask.media.reader`."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "aerotask.media.reader"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        self._is_new = True
+        self._process = LineProcess("aerotask.media.reader")
+        self._starting_s = START_TIMEOUT_S
 
     def ask(self, file: Path) -> dict[str, Any] | str:
         """What the process says of the file, or what became of the process."""
-        if self._process.stdin is None or self._process.stdout is None:
-            raise RuntimeError("the reader has no pipes")
-        timeout_s = PATIENCE_S + file.stat().st_size / SLOWEST_BYTES_PER_S
-        timeout_s += START_TIMEOUT_S if self._is_new else 0
-        self._is_new = False
-        line = b""
-        with suppress(BrokenPipeError):
-            self._process.stdin.write(orjson.dumps({"path": str(file)}) + b"\n")
-            self._process.stdin.flush()
-            ready, _, _ = select.select([self._process.stdout], [], [], timeout_s)
-            if not ready:
-                return f"it took longer than {timeout_s:.0f} s"
-            line = self._process.stdout.readline()
-        if line.endswith(b"\n"):
-            return dict(orjson.loads(line))
-        return "it ended its reader"
+        timeout_s = patience_s(file.stat().st_size) + self._starting_s
+        self._starting_s = 0.0
+        try:
+            self._process.tell({"path": str(file)})
+            return self._process.hear(until=time.monotonic() + timeout_s)
+        except ProcessTooSlow:
+            return f"it took longer than {timeout_s:.0f} s"
+        except ProcessEnded:
+            return "it ended its reader"
 
     def kill(self) -> None:
         self._process.kill()
 
     def end(self) -> None:
-        self._process.kill()
-        # Closes the pipes, and reaps.
-        with suppress(BrokenPipeError):
-            self._process.communicate()
+        self._process.end()
 
 
 def _sha256(file: Path) -> str:

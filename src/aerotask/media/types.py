@@ -57,6 +57,8 @@ _BY_START: Mapping[bytes, str] = {
     b"ply\r": "ply",
     b"fgb\x03fgb": "fgb",
 }
+START_BYTES = 16
+"""So much of a content tells its kind."""
 _MEDIA_TYPES: Mapping[str, str] = {
     "tif": "image/tiff",
     "tiff": "image/tiff",

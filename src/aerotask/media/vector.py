@@ -23,13 +23,17 @@ from defusedxml.ElementTree import ParseError, iterparse
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
-from aerotask.media.ground import WGS84, Place, place_of_bounds
+from aerotask.media.ground import Bounds, Place, place_of_all, place_of_bounds
 from aerotask.media.ogr import DataLayerError, DataSourceError, pyogrio
 from aerotask.media.types import SHAPEFILE_SIDES, suffix_of
 
 MIB = 1024 * 1024
 MAX_LAYERS = 64
 MAX_FIELDS = 256
+"""Of a layer."""
+MAX_LISTED_CHARS = 100_000
+"""Of names of fields and coordinate systems in all layers together; what comes after is left out."""
+MAX_CRS_CHARS = 20_000
 _HEAD_BYTES = 64 * 1024
 
 GDAL_OPTIONS: dict[str, Any] = {
@@ -144,7 +148,7 @@ def _described(source: str, rules: _Kind) -> VectorDescription:
     for info in infos:
         if info["driver"] not in rules.drivers:
             raise DataSourceError(f"it opens as {info['driver']}")
-    layers = [_layer(info) for info in infos]
+    layers = _bounded([_layer(info) for info in infos])
     places = [_bounds_4326(layer) for layer in layers]
     properties: dict[str, Any] = {
         "driver": infos[0]["driver"],
@@ -155,13 +159,7 @@ def _described(source: str, rules: _Kind) -> VectorDescription:
     known = [place for place in places if place is not None]
     if not known:
         return VectorDescription(properties)
-    whole = (
-        min(bounds[0] for bounds in known),
-        min(bounds[1] for bounds in known),
-        max(bounds[2] for bounds in known),
-        max(bounds[3] for bounds in known),
-    )
-    return VectorDescription(properties, place_of_bounds(WGS84, whole))
+    return VectorDescription(properties, place_of_all(known))
 
 
 def _info(source: str, layer: str | None) -> dict[str, Any]:
@@ -179,24 +177,36 @@ def _layer(info: Mapping[str, Any]) -> dict[str, Any]:
         "name": str(info["layer_name"])[:200],
         "geometryType": info["geometry_type"],
         "featureCount": max(int(info["features"]), 0),
-        "crs": info["crs"],
+        "crs": info["crs"] if len(info["crs"] or "") <= MAX_CRS_CHARS else None,
         "bounds": [float(value) for value in bounds] if finite else None,
         "fields": [
             {"name": str(name)[:200], "type": str(kind).removeprefix("OFT")}
-            for name, kind in zip(names[:MAX_FIELDS], types[:MAX_FIELDS], strict=True)
+            for name, kind in zip(names, types, strict=True)
         ],
     }
 
 
-def _bounds_4326(layer: Mapping[str, Any]) -> tuple[float, float, float, float] | None:
+def _bounded(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The layers without the fields for which there is no room in an index."""
+    left = MAX_LISTED_CHARS
+    for layer in layers:
+        left -= len(layer["crs"] or "") + len(layer["name"])
+        fields = layer["fields"]
+        layer["fieldCount"], layer["fields"] = len(fields), []
+        for each in fields[:MAX_FIELDS]:
+            left -= len(each["name"])
+            if left < 0:
+                break
+            layer["fields"].append(each)
+    return layers
+
+
+def _bounds_4326(layer: Mapping[str, Any]) -> Bounds | None:
     if layer["crs"] is None or layer["bounds"] is None or not layer["featureCount"]:
         return None
     x0, y0, x1, y1 = layer["bounds"]
     place = place_of_bounds(layer["crs"], (x0, y0, x1, y1))
-    if place is None:
-        return None
-    longitudes, latitudes = zip(*place.outline["coordinates"][0], strict=True)
-    return min(longitudes), min(latitudes), max(longitudes), max(latitudes)
+    return None if place is None else place.bounds
 
 
 def _is_json(_path: Path, head: bytes) -> bool:

@@ -131,11 +131,13 @@ async def _entries(db: Database, dataset_id: DatasetId, params: ToolParams) -> l
         return await entries.find_named(connection, dataset_id, named)
 
 
-async def _derived(db: Database, dataset: DatasetRow, tool: Tool[Any]) -> frozenset[tuple[str, str, str]]:
+async def _derived(
+    db: Database, dataset: DatasetRow, tool: Tool[Any], rows: Sequence[EntryRow]
+) -> frozenset[tuple[str, str, str]]:
     if not tool.sees_derivatives:
         return frozenset()
     async with db.read() as connection:
-        made = await derivatives.made_in(connection, dataset.id)
+        made = await derivatives.made_in(connection, dataset.id, [row.sha256 for row in rows])
     return frozenset((key, kind, builder) for key, kinds in made.items() for kind, builder in kinds)
 
 
@@ -143,7 +145,7 @@ async def _view(
     db: Database, dataset: DatasetRow, tool: Tool[Any], rows: Sequence[EntryRow], limits: Limits
 ) -> DatasetView:
     entries_by_path = {row.path: entry_view(row) for row in rows}
-    return DatasetView(dataset.slug, entries_by_path, limits, await _derived(db, dataset, tool))
+    return DatasetView(dataset.slug, entries_by_path, limits, await _derived(db, dataset, tool, rows))
 
 
 def entry_view(row: EntryRow) -> EntryView:

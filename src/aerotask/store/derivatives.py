@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, exists, select, tuple_
+from sqlalchemy import ARRAY, Text, any_, bindparam, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.derivatives.sources import OWNED_SIDES
 from aerotask.domain.ids import DatasetId
-from aerotask.store.clock import db_now, tx_now
-from aerotask.store.models import Derivative, Entry
+from aerotask.store.clock import db_now
+from aerotask.store.models import Derivative
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,32 +81,58 @@ async def find_of(connection: AsyncConnection, dataset_id: DatasetId, source_key
     return [DerivativeRow(*row) for row in await connection.execute(query)]
 
 
-async def made_in(connection: AsyncConnection, dataset_id: DatasetId) -> Mapping[str, list[tuple[str, str]]]:
-    """Kind and builder of every derivative in the dataset, by its source."""
+async def made_in(
+    connection: AsyncConnection, dataset_id: DatasetId, contents: Collection[str]
+) -> Mapping[str, list[tuple[str, str]]]:
+    """Kind and builder of every derivative of these contents in the dataset, by its source."""
     query = select(Derivative.source_key, Derivative.kind, Derivative.builder).where(
-        Derivative.dataset_id == dataset_id
+        Derivative.dataset_id == dataset_id,
+        Derivative.content_sha256 == any_(bindparam("contents", type_=ARRAY(Text))),
     )
     made: dict[str, list[tuple[str, str]]] = {}
-    for source_key, kind, builder in await connection.execute(query):
+    for source_key, kind, builder in await connection.execute(query, {"contents": sorted(set(contents))}):
         made.setdefault(source_key, []).append((kind, builder))
     return made
+
+
+# `derivatives.sources.source_key`, of an entry as it is now: its own hash where nothing lies beside it.
+_SOURCE_KEY = """
+    coalesce((
+        SELECT encode(sha256(convert_to(
+            entries.sha256 || string_agg(' ' || owned.side || ':' || beside.sha256, ''
+                                         ORDER BY owned.side COLLATE "C", beside.sha256 COLLATE "C"),
+            'UTF8')), 'hex')
+        FROM unnest(CAST(:owners AS text[]), CAST(:sides AS text[])) AS owned(owner, side), entries AS beside
+        WHERE lower(right(entries.path, length(owned.owner) + 1)) = '.' || owned.owner
+          AND beside.dataset_id = entries.dataset_id AND beside.blob_key IS NOT NULL
+          AND beside.path COLLATE "C" = ANY (ARRAY[
+                left(entries.path, -length(owned.owner)) || owned.side,
+                left(entries.path, -length(owned.owner)) || upper(owned.side)])
+    ), entries.sha256)
+"""
+_REMOVE_UNUSED = text(f"""
+    DELETE FROM derivatives WHERE (dataset_id, source_key, kind) IN (
+        SELECT made.dataset_id, made.source_key, made.kind FROM derivatives AS made
+        WHERE made.created_at < now() + make_interval(secs => :plus_s) AND NOT EXISTS (
+            SELECT FROM entries
+            WHERE entries.dataset_id = made.dataset_id AND entries.sha256 = made.content_sha256
+              AND entries.blob_key IS NOT NULL AND made.source_key = {_SOURCE_KEY})
+        LIMIT :at_most FOR UPDATE SKIP LOCKED)
+    RETURNING blob_key
+""")  # noqa: S608  both parts are here
 
 
 async def remove_unused(
     connection: AsyncConnection, *, older_than: timedelta, clock_offset_s: int, at_most: int
 ) -> list[str]:
-    """Remove derivatives of contents that no entry of their dataset has any more; the blobs that held them."""
-    used = exists().where(
-        Entry.dataset_id == Derivative.dataset_id,
-        Entry.sha256 == Derivative.content_sha256,
-        Entry.blob_key.is_not(None),
-    )
-    horizon = tx_now(plus_s=clock_offset_s - older_than.total_seconds())
-    unused = (
-        select(*_KEY)
-        .where(Derivative.created_at < horizon, ~used)
-        .limit(at_most)
-        .with_for_update(skip_locked=True)
-    )
-    gone = delete(Derivative).where(tuple_(*_KEY).in_(unused)).returning(Derivative.blob_key)
-    return list((await connection.execute(gone)).scalars())
+    """Remove derivatives of sources that no entry of their dataset is any more; the blobs that held them.
+
+    An entry is another source when a file that belongs to it has changed, too.
+    """
+    named = {
+        "owners": [owner for owner, _ in OWNED_SIDES],
+        "sides": [side for _, side in OWNED_SIDES],
+        "plus_s": clock_offset_s - older_than.total_seconds(),
+        "at_most": at_most,
+    }
+    return list((await connection.execute(_REMOVE_UNUSED, named)).scalars())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -30,6 +30,7 @@ class Unindexed:
     blob_key: str
     attempt: int
     dataset_id: DatasetId
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ _CLAIM = (
         index_due_at=db_now() + bindparam("lease", type_=INTERVAL),
         index_attempts=Entry.index_attempts + 1,
     )
-    .returning(Entry.id, Entry.path, Entry.blob_key, Entry.index_attempts, Entry.dataset_id)
+    .returning(Entry.id, Entry.path, Entry.blob_key, Entry.index_attempts, Entry.dataset_id, Entry.size_bytes)
 )
 
 
@@ -73,8 +74,19 @@ async def claim(connection: AsyncConnection, *, at_most: int, lease_s: float) ->
     named = {"at_most": at_most, "token": token, "lease": timedelta(seconds=lease_s)}
     rows = await connection.execute(_CLAIM, named)
     return [
-        Unindexed(EntryId(row[0]), token, row[1], row[2] or "", row[3], DatasetId(row[4])) for row in rows
+        Unindexed(EntryId(row[0]), token, row[1], row[2] or "", row[3], DatasetId(row[4]), row[5])
+        for row in rows
     ]
+
+
+async def prolong(connection: AsyncConnection, entries: Sequence[Unindexed], *, lease_s: float) -> None:
+    """Have entries that were taken at once for `lease_s` from now on."""
+    await connection.execute(
+        update(Entry)
+        .where(Entry.id.in_([entry.id for entry in entries]), Entry.index_token == entries[0].token)
+        .values(index_due_at=db_now() + bindparam("lease", type_=INTERVAL)),
+        {"lease": timedelta(seconds=lease_s)},
+    )
 
 
 async def finish(connection: AsyncConnection, entry: Unindexed, found: Metadata) -> bool:
@@ -92,6 +104,23 @@ async def finish(connection: AsyncConnection, entry: Unindexed, found: Metadata)
         )
     )
     return bool((await connection.execute(statement)).rowcount)
+
+
+_FINISH = text("""
+    UPDATE entries SET type = found.type, properties = found.properties, point_geom = found.point_geom,
+           polygon_geom = found.polygon_geom, indexed = true, index_token = NULL
+    FROM jsonb_to_recordset(:rows) AS found(id uuid, token uuid, type text, properties jsonb, point_geom jsonb,
+                                            polygon_geom jsonb)
+    WHERE entries.id = found.id AND entries.index_token = found.token
+""").bindparams(bindparam("rows", type_=JSONB))
+
+
+async def finish_all(connection: AsyncConnection, found: Sequence[tuple[Unindexed, Metadata]]) -> int:
+    """As `finish`, for many entries at once; of how many it was stored."""
+    if not found:
+        return 0
+    rows = [{"id": str(entry.id), "token": str(entry.token), **asdict(metadata)} for entry, metadata in found]
+    return (await connection.execute(_FINISH, {"rows": rows})).rowcount
 
 
 async def release(connection: AsyncConnection, entries: Sequence[Unindexed]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from aerotask.derivatives.build_run import run_build
-from aerotask.derivatives.kinds import FACTS, Kind, kinds_of, missing_for
+from aerotask.derivatives.kinds import FACTS, Kind, kinds_by_name, kinds_of, missing_for
 from aerotask.derivatives.sources import check_complete, paths_beside, source_key
 from aerotask.domain.paths import shown
 from aerotask.sdk import (
@@ -99,15 +99,17 @@ def _chosen(params: BuildParams, dataset: DatasetView) -> Iterator[EntryView]:
 
 def _kinds(entry: EntryView) -> tuple[Kind, ...]:
     """What is derived from the entry; of one that the index couldn't read, what its name promises, to be told of."""
+    if entry.is_folder:
+        return ()
     known = entry.indexed and "indexError" not in entry.properties
-    return () if entry.is_folder else kinds_of(entry.path, entry.type, indexed=known)
+    return kinds_of(entry.path, entry.type, entry.properties) if known else kinds_by_name(entry.path)
 
 
 def _check_file(entry: EntryView, dataset: DatasetView) -> None:
     kinds = _kinds(entry)
     if not kinds:
         raise InvalidInput(
-            f"Nothing is derived from {shown(entry.path)}. A georeferenced TIFF, a LAS or LAZ cloud, an OBJ, PLY, GLB "
+            f"Nothing is derived from {shown(entry.path)}. A georeferenced raster, a LAS or LAZ cloud, an OBJ, PLY, GLB "
             "or STL mesh, and a GeoJSON, GeoPackage, Shapefile, KML, KMZ, FlatGeobuf, DXF or GML file can be built.",
             code="nothing-to-build",
         )

@@ -228,9 +228,9 @@ class Attempt:
         """Which derivatives the inputs have by now: another task may have made them since the submit."""
         if not tool.sees_derivatives:
             return ()
-        async with self.means.db.read() as connection:
-            made = await derivatives.made_in(connection, self.task.dataset_id)
         hashes = {item.path: item.sha256 for item in self.task.inputs}
+        async with self.means.db.read() as connection:
+            made = await derivatives.made_in(connection, self.task.dataset_id, hashes.values())
         keys = {path: source_key(path, hashes) for path in hashes}
         return tuple(
             (path, kind, builder) for path, key in keys.items() for kind, builder in made.get(key, ())

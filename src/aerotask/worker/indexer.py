@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from aerotask.blobs.port import BlobStore
 from aerotask.domain import paths
 from aerotask.domain.ids import new_id
 from aerotask.domain.texts import clean_json
+from aerotask.media.description import given_up
+from aerotask.media.patience import patience_s
 from aerotask.media.types import sides_of_shapefile
 from aerotask.sandbox.spawner import Spawner
 from aerotask.store import indexing
@@ -24,9 +27,8 @@ from aerotask.worker.protocol import Event, IndexJob
 from aerotask.worker.supervise import End, Ended, supervise
 
 BATCH = 32
-# Long enough for a batch; after it, entries of a worker that died are taken up by another.
-LEASE_S = 60.0
-BATCH_TIMEOUT_S = 50.0
+# Longer than a batch may take: after it, entries of a worker that died are taken up by another.
+LEASE_MARGIN_S = 10.0
 MEMORY_BYTES = 512 * 1024 * 1024
 MAX_ATTEMPTS = 3
 OUTAGE_RETRY_S = 1.0
@@ -70,26 +72,27 @@ class Indexer:
 
     async def _batch(self) -> bool:
         async with self.db.begin() as connection:
-            batch = await indexing.claim(connection, at_most=BATCH, lease_s=LEASE_S)
+            batch = await indexing.claim(connection, at_most=BATCH, lease_s=patience_s(0) + LEASE_MARGIN_S)
+            timeout_s = patience_s(sum(entry.size_bytes for entry in batch))
+            if timeout_s > patience_s(0) + LEASE_MARGIN_S / 2:
+                await indexing.prolong(connection, batch, lease_s=timeout_s + LEASE_MARGIN_S)
         if batch:
             folder = self.blobs.work_root / f"index-{new_id()}"
             try:
-                await self._describe(batch, folder)
+                await self._describe(batch, folder, timeout_s)
             finally:
                 await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         return bool(batch)
 
-    async def _describe(self, batch: list[Unindexed], folder: Path) -> None:
+    async def _describe(self, batch: list[Unindexed], folder: Path, timeout_s: float) -> None:
         waiting = {str(entry.id): entry for entry in batch}
-        files: list[tuple[str, str]] = []
         for entry in batch:
-            key = str(entry.id)
             if entry.attempt > MAX_ATTEMPTS:
-                await self._give_up(waiting.pop(key), "it ended its reader several times")
-            elif file := await self._lend(entry, folder):
-                files.append((key, str(file)))
-            else:
-                await self._give_up(waiting.pop(key), "its content is missing from the storage")
+                await self._give_up(waiting.pop(str(entry.id)), "it ended its reader several times")
+        lent = await self._lend(waiting, folder)
+        for key in waiting.keys() - lent.keys():
+            await self._give_up(waiting.pop(key), "its content is missing from the storage")
+        files = [(key, str(lent[key])) for key in waiting]
         job = IndexJob(tuple(files), MEMORY_BYTES)
         described: list[tuple[Unindexed, Metadata]] = []
         begun: str | None = None
@@ -107,27 +110,36 @@ class Indexer:
             on_event=hear,
             stop=asyncio.Event(),
             cancel_grace_s=0,
-            timeout_s=BATCH_TIMEOUT_S,
+            timeout_s=timeout_s,
         )
         async with self.db.begin() as connection:
-            for entry, metadata in described:
-                await indexing.finish(connection, entry, metadata)
+            await indexing.finish_all(connection, described)
         if begun is not None and _is_to_blame(ended, described):
-            await self._give_up(waiting.pop(begun), _cause(ended))
+            await self._give_up(waiting.pop(begun), _cause(ended, timeout_s))
         elif ended.how is not End.DONE:
             await asyncio.sleep(OUTAGE_RETRY_S)
         async with self.db.begin() as connection:
             await indexing.release(connection, list(waiting.values()))
 
-    async def _lend(self, entry: Unindexed, folder: Path) -> Path | None:
-        target = folder / str(entry.id) / paths.base_name(entry.path)
-        await asyncio.to_thread(target.parent.mkdir, mode=0o700, parents=True)
+    async def _lend(self, entries: Mapping[str, Unindexed], folder: Path) -> dict[str, Path]:
+        """The files with the entries' contents, each in a folder of its own, without those that are gone."""
+        files = {key: folder / key / paths.base_name(entry.path) for key, entry in entries.items()}
         try:
-            await self.blobs.lend(entry.blob_key, target)
-        except FileNotFoundError:  # replaced or removed meanwhile
-            return None
-        await self._lend_sides(entry, target.parent)
-        return target
+            await self.blobs.lend_all([(entries[key].blob_key, file) for key, file in files.items()])
+        except FileNotFoundError:  # one has been replaced or removed meanwhile
+            files = {key: file for key, file in files.items() if await self._lend_one(entries[key], file)}
+        for key, file in files.items():
+            await self._lend_sides(entries[key], file.parent)
+        return files
+
+    async def _lend_one(self, entry: Unindexed, file: Path) -> bool:
+        await asyncio.to_thread(file.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            try:
+                await self.blobs.lend(entry.blob_key, file)
+            except FileNotFoundError:
+                return False
+        return True
 
     async def _lend_sides(self, entry: Unindexed, folder: Path) -> None:
         """The files without which a shapefile can't be read, beside it."""
@@ -142,9 +154,9 @@ class Indexer:
 
     async def _give_up(self, entry: Unindexed, detail: str) -> None:
         _log.warning("index.failed", entry_id=str(entry.id), detail=detail)
-        fault = {"code": "unreadable-file", "message": f"The file could not be looked into: {detail}."}
+        found = given_up(detail)
         async with self.db.begin() as connection:
-            await indexing.finish(connection, entry, Metadata("generic", {"indexError": fault}))
+            await indexing.finish(connection, entry, Metadata(found.type, dict(found.properties)))
 
 
 def _is_to_blame(ended: Ended, described: list[tuple[Unindexed, Metadata]]) -> bool:
@@ -155,10 +167,10 @@ def _is_to_blame(ended: Ended, described: list[tuple[Unindexed, Metadata]]) -> b
     return not (ended.how is End.TIMED_OUT and described)
 
 
-def _cause(ended: Ended) -> str:
+def _cause(ended: Ended, timeout_s: float) -> str:
     if ended.last is not None:
         return str(ended.last.body.get("message", "the reader was interrupted"))
-    return ended.detail or f"it took longer than {BATCH_TIMEOUT_S:.0f} s"
+    return ended.detail or f"it took longer than {timeout_s:.0f} s"
 
 
 def _metadata(event: Event) -> Metadata:

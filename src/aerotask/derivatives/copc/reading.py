@@ -18,12 +18,10 @@ from aerotask.derivatives.copc.cube import Records
 from aerotask.derivatives.copc.records import converted, copc_format
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
+from aerotask.media.cloud_records import MAX_INFLATION, wkt_behind_points
 
 PIECE_POINTS = 500_000
 """How many points are decoded at a time."""
-
-MAX_INFLATION = 1000
-"""Declared bytes of points for each byte of the file."""
 
 _HEADER = struct.Struct("<4s20xBB68xHII")
 _VLR_BYTES = 54
@@ -37,6 +35,8 @@ class CloudFile:
     """laspy's header of the file."""
     target_format: laspy.PointFormat
     pieces: Callable[[], Iterator[Records]]
+    long_wkt: str | None = None
+    """The coordinate system from a record behind the points."""
 
     @property
     def points(self) -> int:
@@ -67,7 +67,8 @@ def open_cloud(path: Path) -> CloudFile:
             are of a kind that COPC has no place for (`unsupported-layout`).
     """
     _check_signature(path)
-    with _readable(path), laspy.open(path) as reader:
+    # The records behind the points are read by us: laspy believes their number, whatever it is.
+    with _readable(path), laspy.open(path, read_evlrs=False) as reader:
         header = reader.header
     declared_bytes = header.point_count * header.point_format.size
     if not header.point_count:
@@ -77,12 +78,14 @@ def open_cloud(path: Path) -> CloudFile:
     if not all(np.isfinite([*header.scales, *header.offsets])) or not all(header.scales > 0):
         raise _unreadable(path, "its scales and offsets make no sense")
     target = copc_format(header.point_format)
-    return CloudFile(header, target, lambda: _pieces(path, header.point_count, target))
+    with path.open("rb") as file:
+        long_wkt = wkt_behind_points(file, header)
+    return CloudFile(header, target, lambda: _pieces(path, header.point_count, target), long_wkt)
 
 
 def _pieces(path: Path, points: int, target: laspy.PointFormat) -> Iterator[Records]:
     done = 0
-    with _readable(path), laspy.open(path) as reader:
+    with _readable(path), laspy.open(path, read_evlrs=False) as reader:
         for piece in reader.chunk_iterator(PIECE_POINTS):
             done += len(piece)
             yield converted(piece.array, reader.header.point_format, target)

@@ -91,7 +91,7 @@ def copc_file(path: Path, cloud: CloudFile, cube: Cube) -> Iterator[CopcWriter]:
     """A new COPC file at `path`, complete when the block ends well."""
     form = cloud.target_format
     laz = lazrs.LazVlr.new_for_compression(form.id, form.num_extra_bytes, use_variable_size_chunks=True)
-    kept = _kept_records(cloud.header) + _record(_LAZ, bytes(laz.record_data()), "lazrs")
+    kept = _kept_records(cloud) + _record(_LAZ, bytes(laz.record_data()), "lazrs")
     points_at = _HEADER.size + _RECORD_HEAD.size + _INFO.size + len(kept)
     with path.open("xb+") as target:
         target.write(bytes(points_at))
@@ -109,7 +109,7 @@ def copc_file(path: Path, cloud: CloudFile, cube: Cube) -> Iterator[CopcWriter]:
         target.write(_long_record(("copc", 1000), hierarchy, "EPT hierarchy"))
         target.seek(0)
         target.write(
-            _header(writer, points_at=points_at, records=3 + _count(kept), hierarchy_at=hierarchy_at)
+            _header(writer, points_at=points_at, records=1 + _count(kept), hierarchy_at=hierarchy_at)
         )
         info = _info(writer, hierarchy_at + _LONG_RECORD_HEAD.size, len(hierarchy))
         target.write(_record(("copc", 1), info, "COPC info"))
@@ -175,17 +175,19 @@ def _header(writer: CopcWriter, *, points_at: int, records: int, hierarchy_at: i
     )
 
 
-def _kept_records(source: Any) -> bytes:
+def _kept_records(cloud: CloudFile) -> bytes:
     """The source's records that stay true: coordinate system (as WKT, which LAS 1.4 wants) and extra dimensions."""
     kept = b""
     has_wkt = False
-    for record in source.vlrs:
+    for record in cloud.header.vlrs:
         name = (record.user_id, record.record_id)
         if name in _KEEP:
             has_wkt |= name == _WKT
             kept += _record(name, bytes(record.record_data_bytes()), record.description)
-    wkt = None if has_wkt else _wkt_of_geotiff_keys(source)
-    return kept + (_record(_WKT, wkt.encode() + b"\0", "WKT") if wkt else b"")
+    wkt = None if has_wkt else cloud.long_wkt or _wkt_of_geotiff_keys(cloud.header)
+    content = (wkt or "").encode() + b"\0"
+    # A longer one has no place before the points: it says more than coordinates need, or is no WKT.
+    return kept + (_record(_WKT, content, "WKT") if wkt and len(content) < 2**16 else b"")
 
 
 def _wkt_of_geotiff_keys(source: Any) -> str | None:

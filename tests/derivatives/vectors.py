@@ -1,0 +1,25 @@
+"""Vector files that are made to do harm."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from tests.media.vectors import write_points
+
+
+def endless(path: Path) -> Path:
+    """A GeoPackage one of whose layers never comes to an end."""
+    write_points(path)
+    with sqlite3.connect(path) as database:
+        [(table, geometry)] = database.execute("SELECT table_name, column_name FROM gpkg_geometry_columns")
+        database.execute(
+            f"CREATE VIEW forever AS WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) "
+            f'SELECT x AS fid, {geometry} FROM c, "{table}"'
+        )
+        for content in ("gpkg_contents", "gpkg_geometry_columns"):
+            names = [row[1] for row in database.execute(f"PRAGMA table_info({content})")]
+            values = ["'forever'" if name in {"table_name", "identifier"} else name for name in names]
+            database.execute(f"INSERT INTO {content} SELECT {', '.join(values)} FROM {content}")
+    database.close()
+    return path
