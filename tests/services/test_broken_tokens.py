@@ -31,8 +31,9 @@ from aerotask.store import users
 from aerotask.store.engine import Database
 
 MANY = 10_000
-# Of a provider's, which signs and verifies with curves: that takes ten times as long.
-MANY_OF_A_PROVIDER = 2000
+# Of the others fewer, by the same makers: curves take ten times as long.
+MANY_FOR_MAPS = 3000
+MANY_OF_A_PROVIDER = 1000
 SECRET = "a key for the tests, long enough to be one"
 TOKENS = Tokens(SECRET, timedelta(hours=1), timedelta(days=1))
 VIEWING = ViewTokens(SecretStr(SECRET), ttl=timedelta(hours=1))
@@ -196,13 +197,13 @@ def test_ten_thousand_broken_tokens_are_refused(make: Make) -> None:
 
 
 @every_kind
-def test_ten_thousand_broken_viewing_tokens_are_refused(make: Make) -> None:
+def test_three_thousand_broken_viewing_tokens_are_refused(make: Make) -> None:
     chance = random.Random(20261125)
-    assert [token for token in (make(OF_A_MAP, chance) for _ in range(MANY)) if shows(token)] == []
+    assert [token for token in (make(OF_A_MAP, chance) for _ in range(MANY_FOR_MAPS)) if shows(token)] == []
 
 
 @every_kind
-async def test_two_thousand_broken_tokens_of_a_provider_are_refused(database: Database, make: Make) -> None:
+async def test_a_thousand_broken_tokens_of_a_provider_are_refused(database: Database, make: Make) -> None:
     chance = random.Random(20261126)
     with running_issuer() as issuer:
         issuer.rotate("first", curve=True)

@@ -48,6 +48,7 @@ class IssuerKeys:
     issuer: str
     fetch: Fetch
     refetch_s: float = REFETCH_S
+    within_s: float = TIMEOUT_S
     now: Callable[[], float] = time.monotonic
     _keys: dict[str, PyJWK] = field(default_factory=dict)
     _fetched_s: float | None = None
@@ -85,7 +86,7 @@ class IssuerKeys:
     async def _renew(self) -> None:
         self._tried_s = self.now()
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with asyncio.timeout(self.within_s):
                 found = await self.fetch(await self._keys_address())
         except (httpx.HTTPError, httpx.InvalidURL, OSError, InvalidInput, ValueError) as error:
             # What we have stays for a while: a provider that is away mustn't sign everybody out.
@@ -115,7 +116,7 @@ def _usable(found: Mapping[str, Any]) -> list[tuple[str, PyJWK]]:
             continue
         try:
             key = PyJWK(public)
-        except (jwt.PyJWTError, ValueError, UnsupportedAlgorithm):
+        except (jwt.PyJWTError, ValueError, KeyError, UnsupportedAlgorithm):
             continue
         if key.algorithm_name in ALGORITHMS and isinstance(key.key_id, str):
             usable.append((key.key_id, key))
