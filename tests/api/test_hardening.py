@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import httpx
 import orjson
@@ -153,6 +154,61 @@ async def test_a_head_without_end_is_cut_off(settings: Settings) -> None:
             writer.close()
         assert sent < 64 * 2**20
         assert (await api.client.get("/healthz")).status_code == 200
+
+
+CHUNKED = b"POST /users/authenticate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def test_trailers_without_end_are_cut_off(settings: Settings) -> None:
+    async with served(settings) as api:
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.client.base_url.port)
+        writer.write(CHUNKED + b"2\r\n{}\r\n0\r\n")
+        sent = 0
+        try:
+            while sent < 16 * 2**20 and not reader.at_eof():
+                writer.write(b"a: xxxx\r\n" * 8192)
+                await writer.drain()
+                sent += 9 * 8192
+                await asyncio.sleep(0)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+        assert sent < 16 * 2**20
+        assert (await api.client.get("/healthz")).status_code == 200
+
+
+async def test_a_long_body_in_chunks_is_no_head_without_end(settings: Settings) -> None:
+    async with served(changed(settings, max_body_bytes=2**21)) as api:
+        padded = [b'{"username": "admin", "password": "wrong"}', *[b" " * 16384] * 64]
+
+        async def pieces() -> AsyncIterator[bytes]:
+            for piece in padded:
+                yield piece
+
+        answer = await api.client.post(
+            "/users/authenticate", content=pieces(), headers={"Content-Type": "application/json"}
+        )
+        assert answer.status_code == 401
+
+
+async def test_a_trailer_is_no_header_whatever_the_proxy_lets_through(settings: Settings) -> None:
+    limited = changed(
+        settings,
+        trusted_proxies="127.0.0.0/8",
+        max_failed_sign_ins_per_address=2,
+        max_failed_sign_ins_per_account=100,
+    )
+    body = b'{"username": "admin", "password": "wrong"}'
+    async with served(limited) as api:
+        statuses = []
+        for number in range(3):
+            trailer = b"X-Forwarded-For: 192.0.2.%d\r\n\r\n" % number
+            reader, writer = await asyncio.open_connection("127.0.0.1", api.client.base_url.port)
+            writer.write(CHUNKED + b"%x\r\n%b\r\n0\r\n%b" % (len(body), body, trailer))
+            statuses.append((await reader.readline())[9:12])
+            writer.close()
+        assert statuses == [b"401", b"401", b"429"]
 
 
 async def test_what_is_no_http_is_told_as_every_error_is(settings: Settings) -> None:

@@ -89,6 +89,7 @@ def test_a_key_for_reading_changes_nothing(world: World, dataset: Dataset) -> No
         program.post("/users", json={"userName": "x", "password": PASSWORD}),
         program.post("/users/me/keys", json={"name": "more"}),
         program.post("/users/me/sign-out"),
+        program.get("/users/me/callback-secret"),
     ]
     assert [answer.status_code for answer in changes] == [403] * len(changes)
     assert {answer.json()["code"] for answer in changes} == {"read-only-key"}
@@ -179,7 +180,10 @@ def test_the_audit_log_tells_what_was_done_to_a_user(world: World) -> None:
     assert (event["actor"], event["address"]) == ("admin", "127.0.0.1")
     assert actions(world, target=name, take="1", skip="1") == ["user-changed"]
     assert actions(world, target=name, until="2026-01-01T00:00:00Z") == []
-    assert world.admin.get("/sys/audit", params={"since": "yesterday"}).status_code == 400
+    assert actions(world, target=name, until="0001-01-01T00:00:00Z", since="9999-12-31T23:59:59Z") == []
+    for end in ("yesterday", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
+        for bound in ("since", "until"):
+            assert world.admin.get("/sys/audit", params={bound: end}).status_code == 400
 
 
 def test_the_audit_log_tells_of_grants_deletions_and_others_tasks(world: World) -> None:

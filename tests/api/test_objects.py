@@ -64,6 +64,12 @@ def test_a_form_without_a_path_is_refused_and_stores_nothing(world: World, datas
     assert not list((storage / "partial").iterdir())
 
 
+def test_a_boundary_without_end_is_refused(dataset: Dataset) -> None:
+    head = {"Content-Type": f"multipart/form-data; boundary={'b' * 257}"}
+    answer = dataset.client.post(f"{dataset.address}/obj", content=b"--b", headers=head)
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid-form")
+
+
 def test_a_second_upload_replaces_the_first(dataset: Dataset) -> None:
     dataset.upload("a.txt", b"one")
     dataset.upload("a.txt", b"two")

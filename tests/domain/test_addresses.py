@@ -58,6 +58,8 @@ PRIVATE_HOSTS = [
     "2852039166",
     "0xa9fea9fe",
     "0251.0376.0251.0376",
+    "168.63.129.16",
+    "[::ffff:168.63.129.16]",
     # shared, protocols, benchmarks, documentation, 6to4 relays
     "100.64.0.1",
     "100.127.255.255",

@@ -1,4 +1,4 @@
-"""10,000 tokens of every broken kind, against the verifier that the API asks."""
+"""10,000 tokens of every broken kind, against the verifiers that the API asks."""
 
 from __future__ import annotations
 
@@ -6,104 +6,170 @@ import base64
 import json
 import random
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jwt.api_jws import PyJWS
+from pydantic import SecretStr
+from tests.store.conftest import add_user
+from tests.support.issuer import AUDIENCE, running_issuer
 
 from aerotask.domain.errors import Unauthenticated
-from aerotask.domain.ids import UserId, new_id
+from aerotask.domain.ids import DatasetId, TaskId, UserId, new_id
+from aerotask.services.issuer import IssuerService, unverified_issuer
+from aerotask.services.issuer_keys import GuardedFetch, IssuerKeys
 from aerotask.services.tokens import Tokens
+from aerotask.services.viewtokens import ViewScope, ViewTokens
+from aerotask.store import users
+from aerotask.store.engine import Database
 
 MANY = 10_000
+# Of the others fewer, by the same makers: curves take ten times as long.
+MANY_FOR_MAPS = 3000
+MANY_OF_A_PROVIDER = 1000
 SECRET = "a key for the tests, long enough to be one"
 TOKENS = Tokens(SECRET, timedelta(hours=1), timedelta(days=1))
+VIEWING = ViewTokens(SecretStr(SECRET), ttl=timedelta(hours=1))
 USER = UserId(new_id())
 GOOD = TOKENS.give(USER, "alice", epoch=0).token
-CLAIMS: dict[str, Any] = jwt.decode(GOOD, options={"verify_signature": False})
-HEADER, BODY, SIGNATURE = GOOD.split(".")
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+Key: TypeAlias = bytes | ec.EllipticCurvePrivateKey
 
 
 def encoded(value: object) -> str:
     return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
 
 
-def flipped_bit(chance: random.Random) -> str:
+@dataclass(frozen=True)
+class Genuine:
+    """A token that holds, and what it was signed with."""
+
+    token: str
+    key: Key
+
+    @property
+    def parts(self) -> list[str]:
+        return self.token.split(".")
+
+    @property
+    def header(self) -> dict[str, Any]:
+        return jwt.get_unverified_header(self.token)
+
+    @property
+    def claims(self) -> dict[str, Any]:
+        return dict(jwt.decode(self.token, options={"verify_signature": False}))
+
+    @property
+    def required(self) -> list[str]:
+        """All claims but the task of a viewing token, which may look at the whole dataset without."""
+        return [name for name in self.claims if name != "task"]
+
+    def signed(self, claims: object, *, key: Key | None = None, algorithm: str | None = None) -> str:
+        """Any claims, as libraries would not sign them."""
+        header = self.header
+        return PyJWS().encode(
+            json.dumps(claims).encode(),
+            key or self.key,
+            algorithm or header["alg"],
+            headers=header | {"alg": algorithm or header["alg"]},
+        )
+
+
+OWN = Genuine(GOOD, SECRET.encode())
+OF_A_MAP = Genuine(VIEWING.issue(ViewScope(USER, DatasetId(new_id()), TaskId(new_id()))).token, VIEWING._key)
+
+
+def flipped_bit(of: Genuine, chance: random.Random) -> str:
     # Not in the last character, of which two bits mean nothing.
-    place, bit = chance.randrange(len(GOOD) - 1), 1 << chance.randrange(7)
-    return GOOD[:place] + chr(ord(GOOD[place]) ^ bit) + GOOD[place + 1 :]
+    place, bit = chance.randrange(len(of.token) - 1), 1 << chance.randrange(7)
+    return of.token[:place] + chr(ord(of.token[place]) ^ bit) + of.token[place + 1 :]
 
 
-def cut(chance: random.Random) -> str:
-    return GOOD[: chance.randrange(len(GOOD) - 1)]
+def cut(of: Genuine, chance: random.Random) -> str:
+    return of.token[: chance.randrange(len(of.token) - 1)]
 
 
-def lengthened(chance: random.Random) -> str:
-    return GOOD + "".join(chance.choices(ALPHABET, k=chance.randrange(4, 40)))
+def lengthened(of: Genuine, chance: random.Random) -> str:
+    return of.token + "".join(chance.choices(ALPHABET, k=chance.randrange(4, 40)))
 
 
-def shuffled_parts(chance: random.Random) -> str:
-    parts = [HEADER, BODY, SIGNATURE, "", encoded({})]
-    made = ".".join(chance.choices(parts, k=chance.randrange(1, 6)))
-    return made if made != GOOD else ""
+def shuffled_parts(of: Genuine, chance: random.Random) -> str:
+    made = ".".join(chance.choices([*of.parts, "", encoded({})], k=chance.randrange(1, 6)))
+    return made if made != of.token else ""
 
 
-def other_key(chance: random.Random) -> str:
-    return jwt.encode(CLAIMS, f"{chance.random()} another key, long enough", "HS256")
+def other_key(of: Genuine, chance: random.Random) -> str:
+    if isinstance(of.key, bytes):
+        return of.signed(of.claims, key=f"{chance.random()} another key, long enough".encode())
+    return of.signed(of.claims, key=ec.generate_private_key(ec.SECP256R1()))
 
 
-def other_algorithm(chance: random.Random) -> str:
-    return jwt.encode(CLAIMS, SECRET * 2, chance.choice(["HS384", "HS512"]))
+def other_algorithm(of: Genuine, chance: random.Random) -> str:
+    secret = of.key if isinstance(of.key, bytes) else b"what everybody may know of the key"
+    return of.signed(of.claims, key=secret * 2, algorithm=chance.choice(["HS384", "HS512"]))
 
 
-def none_algorithm(chance: random.Random) -> str:
+def none_algorithm(of: Genuine, chance: random.Random) -> str:
     named = "".join(chance.choice((c.lower(), c.upper())) for c in "none")
-    return f"{encoded({'alg': named, 'typ': 'JWT'})}.{BODY}.{chance.choice(['', SIGNATURE])}"
+    return f"{encoded(of.header | {'alg': named})}.{of.parts[1]}.{chance.choice(['', of.parts[2]])}"
 
 
-def foreign_claims(chance: random.Random) -> str:
-    """Signed with the right key, as only we could, but not a token of ours."""
-    name = chance.choice(list(CLAIMS))
+def foreign_claims(of: Genuine, chance: random.Random) -> str:
+    """Signed with the right key, as only its owner could, but not a token that was meant."""
+    name = chance.choice(of.required)
     wrong: object = chance.choice([None, "", "x", [], {}, "admin", [1], float("nan"), "\ud800", {"a": 1}])
     if name == "aud":
         wrong = chance.choice(["other", ["other"], None, ""])
-    return jwt.encode({**CLAIMS, name: wrong}, SECRET, "HS256")
+    return of.signed({**of.claims, name: wrong})
 
 
-def missing_claim(chance: random.Random) -> str:
-    left_out = chance.choice(list(CLAIMS))
-    return jwt.encode({k: v for k, v in CLAIMS.items() if k != left_out}, SECRET, "HS256")
+def missing_claim(of: Genuine, chance: random.Random) -> str:
+    left_out = chance.choice(of.required)
+    return of.signed({k: v for k, v in of.claims.items() if k != left_out})
 
 
-def expired(chance: random.Random) -> str:
-    return jwt.encode({**CLAIMS, "exp": chance.randrange(-(10**9), 1_700_000_000)}, SECRET, "HS256")
+def no_claims(of: Genuine, chance: random.Random) -> str:
+    return of.signed(chance.choice([[], None, 7, "x", [of.claims], {}]))
 
 
-def garbage(chance: random.Random) -> str:
+def expired(of: Genuine, chance: random.Random) -> str:
+    return of.signed({**of.claims, "exp": chance.randrange(-(10**9), 1_700_000_000)})
+
+
+def garbage(_: Genuine, chance: random.Random) -> str:
     return chance.randbytes(chance.randrange(400)).decode("latin-1")
 
 
-def strange_header(chance: random.Random) -> str:
-    header = chance.choice(
+def strange_header(of: Genuine, chance: random.Random) -> str:
+    changed: object = chance.choice(
         [
-            {"alg": "HS256", "crit": ["b64"], "b64": False},
-            {"alg": "HS256", "jwk": {"kty": "oct", "k": "AAAA"}},
-            {"alg": "HS256", "kid": "../../dev/null"},
-            {"alg": ["HS256"]},
+            {"crit": ["b64"], "b64": False},
+            {"jwk": {"kty": "oct", "k": "AAAA"}, "kid": "unheard-of"},
+            {"kid": "../../dev/null"},
+            {"kid": ["first"]},
+            {"alg": [of.header["alg"]]},
+            {"alg": {of.header["alg"]: 1}},
             {"alg": None},
             [],
-            "HS256",
+            of.header["alg"],
             7,
         ]
     )
-    return f"{encoded(header)}.{BODY}.{SIGNATURE}"
+    header = of.header | changed if isinstance(changed, dict) else changed
+    _, body, signature = of.parts
+    return f"{encoded(header)}.{body}.{signature}"
 
 
-@pytest.mark.parametrize(
+Make: TypeAlias = Callable[[Genuine, random.Random], str]
+every_kind = pytest.mark.parametrize(
     "make",
     [
         flipped_bit,
@@ -115,15 +181,52 @@ def strange_header(chance: random.Random) -> str:
         none_algorithm,
         foreign_claims,
         missing_claim,
+        no_claims,
         expired,
         garbage,
         strange_header,
     ],
     ids=lambda make: make.__name__,
 )
-def test_ten_thousand_broken_tokens_are_refused(make: Callable[[random.Random], str]) -> None:
+
+
+@every_kind
+def test_ten_thousand_broken_tokens_are_refused(make: Make) -> None:
     chance = random.Random(20261124)
-    accepted = [token for token in (make(chance) for _ in range(MANY)) if holds(token)]
+    assert [token for token in (make(OWN, chance) for _ in range(MANY)) if holds(token)] == []
+
+
+@every_kind
+def test_three_thousand_broken_viewing_tokens_are_refused(make: Make) -> None:
+    chance = random.Random(20261125)
+    assert [token for token in (make(OF_A_MAP, chance) for _ in range(MANY_FOR_MAPS)) if shows(token)] == []
+
+
+@every_kind
+async def test_a_thousand_broken_tokens_of_a_provider_are_refused(database: Database, make: Make) -> None:
+    chance = random.Random(20261126)
+    with running_issuer() as issuer:
+        issuer.rotate("first", curve=True)
+        key = issuer.keys["first"]
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        genuine = Genuine(issuer.token(algorithm="ES256", exp=2**40), key)
+        async with database.begin() as connection:
+            await users.set_subject(
+                connection,
+                await add_user(database, "alice"),
+                issuer=issuer.address,
+                subject=genuine.claims["sub"],
+            )
+        keys = IssuerKeys(issuer.address, GuardedFetch(allow_private=True))
+        asked = IssuerService(database, issuer.address, AUDIENCE, keys, provision=False)
+        assert (await asked.caller(genuine.token)).user_name == "alice"
+        accepted = []
+        for _ in range(MANY_OF_A_PROVIDER):
+            token = make(genuine, chance)
+            unverified_issuer(token)
+            with suppress(Unauthenticated):
+                await asked.caller(token)
+                accepted.append(token)
     assert accepted == []
 
 
@@ -131,15 +234,18 @@ def test_ten_thousand_broken_tokens_are_refused(make: Callable[[random.Random], 
 @given(st.text(max_size=300))
 def test_no_text_is_a_token_nor_breaks_the_verifier(text: str) -> None:
     assert not holds(text)
+    assert not shows(text)
 
 
 def test_a_very_long_token_is_not_even_decoded() -> None:
-    claims = {**CLAIMS, "padding": "x" * 4000}
-    assert not holds(jwt.encode(claims, SECRET, "HS256"))
+    assert not holds(OWN.signed({**OWN.claims, "padding": "x" * 4000}))
 
 
-def test_the_good_one_holds() -> None:
+def test_the_good_ones_hold() -> None:
     assert TOKENS.read(GOOD).user_id == USER
+    assert VIEWING.read(OF_A_MAP.token).user_id == USER
+    assert holds(OWN.signed(OWN.claims))
+    assert shows(OF_A_MAP.signed(OF_A_MAP.claims))
 
 
 def test_a_session_ends_whatever_is_refreshed() -> None:
@@ -153,6 +259,14 @@ def test_a_session_ends_whatever_is_refreshed() -> None:
 def holds(token: str) -> bool:
     try:
         TOKENS.read(token)
+    except Unauthenticated:
+        return False
+    return True
+
+
+def shows(token: str) -> bool:
+    try:
+        VIEWING.read(token)
     except Unauthenticated:
         return False
     return True

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
 from sqlalchemy import select
 from tests.store.conftest import add_user
 from tests.support.issuer import AUDIENCE, Issuer, running_issuer
@@ -18,7 +22,7 @@ from tests.support.issuer import AUDIENCE, Issuer, running_issuer
 from aerotask.domain.access import Credential
 from aerotask.domain.errors import InvalidInput, Unauthenticated, Unavailable
 from aerotask.services.issuer import IssuerService, unverified_issuer
-from aerotask.services.issuer_keys import GuardedFetch, IssuerKeys
+from aerotask.services.issuer_keys import REFETCH_S, GuardedFetch, IssuerKeys
 from aerotask.store import users
 from aerotask.store.engine import Database
 from aerotask.store.models import AuditEvent, User
@@ -113,6 +117,40 @@ async def test_a_symmetric_key_in_the_issuers_set_is_never_used(
         await service(database, issuer).caller(token)
 
 
+async def test_odd_keys_among_good_ones_break_nothing(
+    database: Database, issuer: Issuer, alice: None
+) -> None:
+    good = issuer.answer("/jwks")
+    assert good is not None
+    oddities = (["x"], {"a": 1}, 7, None, True, "", "ES256", "none", "é")
+    for member in ("alg", "kty", "kid", "use", "n", "e", "key_ops"):
+        issuer.extra_keys += [{**good["keys"][0], "kid": "odd", member: odd} for odd in oddities]
+    for kind in ("EC", "OKP", "oct"):
+        issuer.extra_keys += [
+            {"kty": kind, "kid": "odd", "crv": odd, "x": odd, "y": "AA"} for odd in oddities
+        ]
+    assert (await service(database, issuer).caller(issuer.token())).user_name == "alice"
+
+
+async def test_a_private_key_that_a_provider_shows_checks_signatures_like_its_public_one(
+    database: Database, issuer: Issuer, alice: None
+) -> None:
+    key = issuer.keys["first"]
+    assert isinstance(key, rsa.RSAPrivateKey)
+    shown = {**RSAAlgorithm.to_jwk(key, as_dict=True), "kid": "shown", "alg": "RS256"}
+    shown.pop("key_ops")
+    issuer.extra_keys = [shown]
+    caller = await service(database, issuer).caller(
+        jwt.encode(
+            jwt.decode(issuer.token(), options={"verify_signature": False}),
+            key,
+            "RS256",
+            headers={"kid": "shown"},
+        )
+    )
+    assert caller.user_name == "alice"
+
+
 async def test_keys_are_asked_for_once_and_again_when_they_rotate(
     database: Database, issuer: Issuer, alice: None
 ) -> None:
@@ -154,6 +192,42 @@ async def test_an_issuer_that_is_away_signs_nobody_out(
     await asked.caller(issuer.token())
     issuer.down = True
     assert (await asked.caller(issuer.token())).user_name == "alice"
+
+
+async def test_keys_hold_for_a_day_while_the_issuer_is_away_and_no_longer(issuer: Issuer) -> None:
+    now = [0.0]
+    keys = IssuerKeys(issuer.address, GuardedFetch(allow_private=True), now=lambda: now[0])
+    assert await keys.find("first") is not None
+    issuer.down = True
+    now[0] = 24 * 3600 - 1
+    assert await keys.find("first") is not None
+    now[0] = 24 * 3600
+    with pytest.raises(Unavailable):
+        await keys.find("first")
+    issuer.down = False
+    now[0] += REFETCH_S
+    assert await keys.find("first") is not None
+
+
+async def test_only_one_request_waits_for_an_issuer_that_does_not_answer(issuer: Issuer) -> None:
+    fetch, now, asked = GuardedFetch(allow_private=True), [0.0], asyncio.Event()
+
+    async def hang(url: str) -> Mapping[str, Any]:
+        if now[0] == 0:
+            return await fetch(url)
+        asked.set()
+        return await asyncio.Future[Mapping[str, Any]]()
+
+    keys = IssuerKeys(issuer.address, hang, within_s=0.5, now=lambda: now[0])
+    await keys.find("first")
+    now[0] = 3601.0
+    first = asyncio.create_task(keys.find("first"))
+    async with asyncio.timeout(30):
+        await asked.wait()
+        others = [await keys.find("first") for _ in range(10)]
+        assert not first.done()  # it waits for the issuer still, when all others are through
+        assert await first is not None
+    assert None not in others
 
 
 async def test_an_issuer_by_another_name_is_not_believed(database: Database, issuer: Issuer) -> None:

@@ -173,6 +173,7 @@ async def test_an_address_that_fails_too_often_waits_and_others_do_not(database:
         ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", True),
         ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
         ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
         (None, "not an address", True),
     ],
 )

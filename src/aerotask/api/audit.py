@@ -6,11 +6,11 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime
 
 from aerotask.api.deps import CallerDep, PlatformDep, Skip, Take
 from aerotask.api.errors import problems
 from aerotask.api.requests import StrictRoute
+from aerotask.api.schemas.times import UtcTime
 from aerotask.contract.model import Answer, Moment
 from aerotask.domain.audit import Action
 from aerotask.store.audit import AuditFilter
@@ -49,8 +49,8 @@ async def list_audit_events(
     action: Action | None = None,
     actor: Annotated[str | None, Query(max_length=128, description="Whose doings.")] = None,
     target: Annotated[str | None, Query(max_length=512, description="What they were done to.")] = None,
-    since: Annotated[AwareDatetime | None, Query(description="Not before this time.")] = None,
-    until: Annotated[AwareDatetime | None, Query(description="Before this time.")] = None,
+    since: Annotated[UtcTime | None, Query(description="Not before this time.")] = None,
+    until: Annotated[UtcTime | None, Query(description="Before this time.")] = None,
     skip: Skip = 0,
     take: Take = 50,
 ) -> AuditAnswer:

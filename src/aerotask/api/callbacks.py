@@ -55,7 +55,7 @@ async def list_callbacks(at: PlaceDep, task_id: TaskIdPath) -> list[CallbackAnsw
     return [_answer(row) for row in rows]
 
 
-@router.get("/users/me/callback-secret", responses=problems(401))
+@router.get("/users/me/callback-secret", responses=problems(401, 403))
 async def callback_secret(
     caller: CallerDep, platform: PlatformDep, response: Response
 ) -> CallbackSecretAnswer:

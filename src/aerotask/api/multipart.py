@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from fastapi import Request
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from aerotask.domain.errors import InvalidInput, TooLarge
@@ -58,7 +58,13 @@ class FormReader:
         if kind != b"multipart/form-data" or not boundary:
             raise InvalidInput("Send a multipart/form-data body with a boundary.", code="invalid-form")
         self._stream = self.request.stream()
-        self._parser = MultipartParser(
+        try:
+            self._parser = self._parser_of(boundary)
+        except FormParserError as error:
+            raise InvalidInput("The form's boundary is too long.", code="invalid-form") from error
+
+    def _parser_of(self, boundary: bytes) -> MultipartParser:
+        return MultipartParser(
             boundary,
             {
                 "on_part_begin": self._on_part_begin,
@@ -107,7 +113,7 @@ class FormReader:
             self._beside_bytes += len(piece)
             try:
                 self._parser.write(piece)
-            except MultipartParseError as error:
+            except FormParserError as error:
                 raise InvalidInput("The form is malformed.", code="invalid-form") from error
         return self._tokens.popleft()
 

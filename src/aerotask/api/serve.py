@@ -48,17 +48,21 @@ def server_config(app: FastAPI, settings: Settings, *, host: str = "127.0.0.1", 
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """Doesn't collect the head of a request without end; what is a bit too long is refused with words by the app."""
+    """Collects neither a request's head nor what stands between pieces of its body without end.
 
-    _head_bytes = 0
+    What is a bit too long is refused with words by the app. Trailers are dropped (RFC 9110, 6.5.1): uvicorn
+    would append them to the headers, where they pass for what a proxy has checked.
+    """
+
+    _bytes_since_body = 0
     _in_head = True
 
     def data_received(self, data: bytes) -> None:
         """Parse what came."""
-        self._head_bytes += len(data)
+        self._bytes_since_body += len(data)
         super().data_received(data)
-        if self._in_head and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response("The head of the request is too long.")
+        if self._bytes_since_body > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The head or the trailer of the request is too long.")
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what isn't HTTP, or has no end, as every error is told; the app never saw it."""
@@ -70,17 +74,27 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._head_bytes, self._in_head = 0, True
+        self._bytes_since_body, self._in_head = 0, True
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A field of the head, or of the trailer, which counts for nothing."""
+        if self._in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Its head has ended."""
         self._in_head = False
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        """A piece of its body, whose length the app bounds."""
+        self._bytes_since_body = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         """It has ended; another one may follow."""
-        self._head_bytes, self._in_head = 0, True
+        self._bytes_since_body, self._in_head = 0, True
         super().on_message_complete()
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aerotask.contract.status import task_answer
 from aerotask.domain.access import Caller
 from aerotask.domain.addresses import check_url
-from aerotask.domain.errors import InvalidInput
+from aerotask.domain.errors import Forbidden, InvalidInput
 from aerotask.domain.ids import TaskId, UserId
 from aerotask.domain.signatures import SigningKey, signing_key
 from aerotask.services.access import require_user
@@ -45,8 +45,12 @@ class CallbackService:
 
         Raises:
             Unauthenticated: nobody is signed in.
+            Forbidden: the caller's key is for reading alone; with this one it could forge messages.
         """
-        return self.key_of(require_user(caller))
+        user_id = require_user(caller)
+        if caller.read_only:
+            raise Forbidden("This API key is for reading alone.", code="read-only-key")
+        return self.key_of(user_id)
 
     def key_of(self, user_id: UserId) -> SigningKey:
         """The key that signs the messages about the user's tasks."""

@@ -49,7 +49,10 @@ class IssuerService:
         """
         claims = await self._verified(token)
         subject = claims["sub"]
-        if not isinstance(subject, str) or not 0 < len(subject) <= MAX_SUBJECT_CHARS or "\0" in subject:
+        # Nothing unprintable: NUL and halves of surrogate pairs are no text to Postgres.
+        if not isinstance(subject, str) or not 0 < len(subject) <= MAX_SUBJECT_CHARS:
+            raise _invalid()
+        if not subject.isprintable():
             raise _invalid()
         async with self.db.read() as connection:
             user = await users.find_by_subject(connection, self.issuer, subject)
@@ -89,7 +92,8 @@ class IssuerService:
         except (jwt.PyJWTError, ValueError, RecursionError) as error:
             raise _invalid() from error
         key_id, algorithm = header.get("kid"), header.get("alg")
-        if not isinstance(key_id, str) or algorithm not in ALGORITHMS:
+        # Whatever JSON holds can stand here, also what has no hash.
+        if not isinstance(key_id, str) or not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
             raise _invalid()
         key = await self.keys.find(key_id)
         # By the key, not by the token: whoever forges one must not choose how it is checked.

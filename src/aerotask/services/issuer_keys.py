@@ -7,12 +7,14 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from math import inf
 from typing import Any
 
 import httpx
 import jwt
 import orjson
 import structlog
+from cryptography.exceptions import UnsupportedAlgorithm
 from jwt import PyJWK
 
 from aerotask.domain.addresses import check_url, is_public
@@ -22,12 +24,18 @@ DISCOVERY = "/.well-known/openid-configuration"
 # How long keys are taken for current, and how soon a key that nobody knows makes us look again.
 FRESH_S = 3600.0
 REFETCH_S = 30.0
+KEPT_S = 24 * 3600.0
+"""How long keys hold while the provider is away: it can't withdraw one in that time."""
 TIMEOUT_S = 5.0
+"""Of one look for new keys, which one request at a time waits for."""
 MAX_BYTES = 256 * 1024
 # Every one of them asymmetric: with HS256 the public key would be the secret.
 ALGORITHMS = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 )
+
+# RFC 7517, section 4, and RFC 7518, section 6.
+_PUBLIC_MEMBERS = ("kty", "alg", "kid", "n", "e", "crv", "x", "y")
 
 Fetch = Callable[[str], Awaitable[Mapping[str, Any]]]
 _log = structlog.get_logger(__name__)
@@ -40,6 +48,8 @@ class IssuerKeys:
     issuer: str
     fetch: Fetch
     refetch_s: float = REFETCH_S
+    within_s: float = TIMEOUT_S
+    now: Callable[[], float] = time.monotonic
     _keys: dict[str, PyJWK] = field(default_factory=dict)
     _fetched_s: float | None = None
     _tried_s: float | None = None
@@ -49,33 +59,41 @@ class IssuerKeys:
         """The key of that id; None if the issuer has no such key.
 
         Raises:
-            Unavailable: the issuer has never told us its keys and doesn't now.
+            Unavailable: the issuer has told us no keys for `KEPT_S`, or never, and doesn't now.
         """
-        if key_id not in self._keys or not self._fresh():
+        # Whose key is known doesn't wait for others to look for news: it takes long when the provider is away.
+        if self._wanting(key_id) and not (self._known(key_id) and self._fetching.locked()):
             async with self._fetching:
                 # Others may have waited for the same; and nobody may have us ask again and again.
-                if (key_id not in self._keys or not self._fresh()) and self._may_try():
+                if self._wanting(key_id) and self._may_try():
                     await self._renew()
-        if self._fetched_s is None:
+        if self._age_s() >= KEPT_S:
             raise Unavailable("The provider of sign-ins is out of reach; try again in a moment.")
         return self._keys.get(key_id)
 
-    def _fresh(self) -> bool:
-        return self._fetched_s is not None and time.monotonic() - self._fetched_s < FRESH_S
+    def _wanting(self, key_id: str) -> bool:
+        return key_id not in self._keys or self._age_s() >= FRESH_S
+
+    def _known(self, key_id: str) -> bool:
+        return key_id in self._keys and self._age_s() < KEPT_S
+
+    def _age_s(self) -> float:
+        return inf if self._fetched_s is None else self.now() - self._fetched_s
 
     def _may_try(self) -> bool:
-        return self._tried_s is None or time.monotonic() - self._tried_s >= self.refetch_s
+        return self._tried_s is None or self.now() - self._tried_s >= self.refetch_s
 
     async def _renew(self) -> None:
-        self._tried_s = time.monotonic()
+        self._tried_s = self.now()
         try:
-            found = await self.fetch(await self._keys_address())
-        except (httpx.HTTPError, OSError, InvalidInput, ValueError, TimeoutError) as error:
-            # What we have stays: a provider that is away mustn't sign everybody out.
+            async with asyncio.timeout(self.within_s):
+                found = await self.fetch(await self._keys_address())
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, InvalidInput, ValueError) as error:
+            # What we have stays for a while: a provider that is away mustn't sign everybody out.
             _log.warning("issuer.unreachable", error=f"{type(error).__name__}: {error}")
             return
         self._keys = dict(_usable(found))
-        self._fetched_s = time.monotonic()
+        self._fetched_s = self.now()
         _log.info("issuer.keys", count=len(self._keys))
 
     async def _keys_address(self) -> str:
@@ -92,9 +110,13 @@ def _usable(found: Mapping[str, Any]) -> list[tuple[str, PyJWK]]:
     for described in listed if isinstance(listed, list) else []:
         if not isinstance(described, dict) or described.get("use", "sig") != "sig":
             continue
+        # Text alone: the library takes it for granted. And nothing of a private key that somebody put there.
+        public = {name: value for name in _PUBLIC_MEMBERS if isinstance(value := described.get(name), str)}
+        if "alg" in public and public["alg"] not in ALGORITHMS:
+            continue
         try:
-            key = PyJWK(described)
-        except jwt.PyJWTError:
+            key = PyJWK(public)
+        except (jwt.PyJWTError, ValueError, KeyError, UnsupportedAlgorithm):
             continue
         if key.algorithm_name in ALGORITHMS and isinstance(key.key_id, str):
             usable.append((key.key_id, key))

@@ -148,6 +148,7 @@ def _counted(address: str | None) -> str:
         parsed = ip_address(address or "")
     except ValueError:
         return "-"  # a socket of this host, or whatever a proxy calls its client
-    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
-        return str(ip_network((parsed, 64), strict=False))
+    if isinstance(parsed, IPv6Address):
+        # A listener of both kinds tells IPv4 addresses so; they are no others.
+        return str(parsed.ipv4_mapped or ip_network((parsed, 64), strict=False))
     return str(parsed)

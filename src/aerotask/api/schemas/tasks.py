@@ -6,9 +6,10 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import orjson
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from aerotask.api.schemas.text import Body, Label, _printable
+from aerotask.api.schemas.times import UtcTime
 from aerotask.contract.model import Answer
 from aerotask.contract.status import SystemTaskAnswer
 from aerotask.domain.access import Access
@@ -60,7 +61,7 @@ class NewTaskBody(Body):
     """Run it even if an identical task is there."""
     callback_url: str | None = None
     """Where to POST the task's status when it has ended."""
-    scheduled_at: Annotated[AwareDatetime | None, BeforeValidator(_as_text)] = None
+    scheduled_at: Annotated[UtcTime | None, BeforeValidator(_as_text)] = None
     """Run it at this time, up to 366 days ahead; in the past: now."""
     tags: list[Label] = Field(default_factory=list, max_length=5)
     metadata: Annotated[dict[str, Any], AfterValidator(_within_16_kib)] = Field(default_factory=dict)
