@@ -69,8 +69,8 @@ class Genuine:
 
     @property
     def required(self) -> list[str]:
-        """All claims but the task of a viewing token, which may look at the whole dataset without."""
-        return [name for name in self.claims if name != "task"]
+        """All claims but those that a viewing token may lack: a task, and the key by which it was made."""
+        return [name for name in self.claims if name not in {"task", "key"}]
 
     def signed(self, claims: object, *, key: Key | None = None, algorithm: str | None = None) -> str:
         """Any claims, as libraries would not sign them."""
@@ -84,7 +84,8 @@ class Genuine:
 
 
 OWN = Genuine(GOOD, SECRET.encode())
-OF_A_MAP = Genuine(VIEWING.issue(ViewScope(USER, DatasetId(new_id()), TaskId(new_id()))).token, VIEWING._key)
+MAP = ViewScope(USER, epoch=0, key_id=new_id(), dataset_id=DatasetId(new_id()), task_id=TaskId(new_id()))
+OF_A_MAP = Genuine(VIEWING.issue(MAP).token, VIEWING._key)
 
 
 def flipped_bit(of: Genuine, chance: random.Random) -> str:
