@@ -89,7 +89,7 @@ def quotas(**values: int) -> Quotas:
 async def admitted(
     rows: Rows, limits: Quotas, *, user_id: UserId | None = None, **values: Any
 ) -> TaskId | LimitReached:
-    """Insert a task if the quotas allow it, in one transaction."""
+    """Insert a task if the quotas allow it, in one transaction, as a submit does."""
     task = NewTask(
         id=TaskId(new_id()),
         org_id=rows.org_id,
@@ -107,9 +107,9 @@ async def admitted(
     )
     try:
         async with rows.db.begin() as connection:
+            assert await submits.add(connection, task, by="tests") == set()
             wish = Wish(task.org_id, task.user_id, task.tool_id, task.estimated_output_bytes)
-            await admit(connection, limits, wish)
-            await submits.add(connection, task, by="tests")
+            await admit(connection, limits, wish, besides=task.id)
     except LimitReached as refused:
         return refused
     return task.id
