@@ -25,7 +25,6 @@ MAX_RECORDS = 10_000
 
 _HEADER = struct.Struct("<4s90xHLLBHL")
 _VLR_HEADER_BYTES = 54
-_COMPRESSED = 0x80
 _CHUNKED_COMPRESSORS = frozenset({2, 3})
 _E57_HEADER = struct.Struct("<8sLLQQQQ")
 # GeoTIFF keys of a projected and of a geographic CRS (OGC 19-008r4, 7.5); beyond the range they are no EPSG codes.
