@@ -19,7 +19,7 @@ from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from aerotask.cancelling import end
-from aerotask.dispatch.port import Hint
+from aerotask.dispatch.port import Hint, QueueAway
 from aerotask.domain.ids import TaskId
 
 QUEUE = "aerotask:hints"
@@ -49,15 +49,15 @@ class ArqDispatcher:
                     _job_id=f"{hint.task_id}:{hint.attempt}",
                     _queue_name=QUEUE,
                 )
-        except RedisError as error:
-            raise OSError(f"Redis: {error}") from error
+        except (RedisError, OSError) as error:
+            raise QueueAway(f"Redis: {error}") from error
 
     async def ping(self) -> None:
         """Send PING."""
         try:
             await self._redis.ping()
-        except RedisError as error:
-            raise OSError(f"Redis: {error}") from error
+        except (RedisError, OSError) as error:
+            raise QueueAway(f"Redis: {error}") from error
 
     async def close(self) -> None:
         """Close the pool."""
