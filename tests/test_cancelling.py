@@ -1,6 +1,8 @@
 import asyncio
 
-from aerotask.cancelling import end
+import pytest
+
+from aerotask.cancelling import beside, end, first_of
 
 
 async def test_a_task_that_loses_a_cancellation_is_ended_all_the_same() -> None:
@@ -43,3 +45,53 @@ async def test_tasks_that_have_ended_and_those_that_fail_are_no_trouble() -> Non
 
 async def test_no_task_is_no_trouble() -> None:
     await end()
+
+
+async def test_work_beside_a_block_ends_with_it() -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with beside(work(), on_end=ended.set):
+        await begun.wait()
+    assert not ended.is_set()
+
+
+async def test_work_that_fails_is_told_of_at_once_and_raises_at_the_end_of_the_block() -> None:
+    failed = asyncio.Event()
+
+    async def work() -> None:
+        raise RuntimeError
+
+    async def block() -> None:
+        async with beside(work(), on_end=failed.set), asyncio.timeout(10):
+            await failed.wait()
+
+    with pytest.raises(RuntimeError):
+        await block()
+    assert failed.is_set()
+
+
+async def test_what_a_block_fails_of_is_not_hidden_by_its_work() -> None:
+    ended = asyncio.Event()
+
+    async def work() -> None:
+        raise RuntimeError
+
+    async def block() -> None:
+        async with beside(work(), on_end=ended.set):
+            await ended.wait()
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        await block()
+
+
+async def test_the_first_wait_that_is_over_ends_the_others() -> None:
+    first, never = asyncio.Event(), asyncio.Event()
+    first.set()
+    async with asyncio.timeout(10):
+        await first_of(never.wait(), first.wait())
+    assert len(asyncio.all_tasks()) == 1

@@ -32,6 +32,7 @@ def settings(**changes: object) -> Settings:
         ("secret_key", "only-for-the-check-of-the-compose-file"),
         ("admin_password", "password1234"),
         ("clock_offset_s", 60),
+        ("blob_grace_s", 1799),
     ],
 )
 def test_production_refuses_what_can_be_guessed_and_what_is_for_tests(name: str, value: object) -> None:

@@ -1,8 +1,10 @@
-"""Ending asyncio tasks for certain."""
+"""Asyncio tasks with an owner: ended for certain, and missed when they fail."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
 ASK_AGAIN_S = 0.5
@@ -20,3 +22,29 @@ async def end(*tasks: asyncio.Future[Any]) -> None:
             task.cancel()
         await asyncio.wait(left, timeout=ASK_AGAIN_S)
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def first_of(*waits: Coroutine[Any, Any, Any]) -> None:
+    """Return when one of the waits is over, and end the others."""
+    waiting = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await end(*waiting)
+
+
+@asynccontextmanager
+async def beside(work: Coroutine[Any, Any, None], *, on_end: Callable[[], None]) -> AsyncIterator[None]:
+    """Do the work for as long as the block lasts; `on_end` is called if it ends before.
+
+    Raises:
+        Whatever the work failed of, once the block has ended well.
+    """
+    working = asyncio.ensure_future(work)
+    working.add_done_callback(lambda done: None if done.cancelled() else on_end())
+    try:
+        yield
+    finally:
+        await end(working)
+    if not working.cancelled():
+        working.result()

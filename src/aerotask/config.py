@@ -9,6 +9,8 @@ from urllib.parse import unquote, urlsplit
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from aerotask.domain.retry import OUTAGE_S
+
 MIB = 1024**2
 GIB = 1024**3
 HOUR_S = 3600
@@ -184,7 +186,7 @@ class Settings(BaseSettings):
     sweep_s: float = Field(15.0, gt=0)
     """How often expired and orphaned things are looked for."""
     blob_grace_s: int = Field(HOUR_S, ge=1)
-    """How old a stored file that nothing names must be before it is removed."""
+    """How old a stored file that nothing names must be before it is removed; in production mode at least 1800."""
     clock_offset_s: int = 0
     """Added to the database's clock where expiry is decided; for tests and rehearsals only."""
 
@@ -214,6 +216,16 @@ class Settings(BaseSettings):
     def _present_time(cls, value: int, info: ValidationInfo) -> int:
         if info.data.get("mode") == "production" and value:
             raise ValueError("is for tests and rehearsals; production mode refuses it")
+        return value
+
+    @field_validator("blob_grace_s")
+    @classmethod
+    def _longer_than_an_outage(cls, value: int, info: ValidationInfo) -> int:
+        # What a worker has stored and can't name yet, since Postgres is away, looks like an orphan.
+        if info.data.get("mode") == "production" and value < 2 * OUTAGE_S:
+            raise ValueError(
+                f"could remove what is in use; production mode refuses less than {2 * OUTAGE_S:.0f}"
+            )
         return value
 
     @field_validator("trusted_proxies")

@@ -64,17 +64,17 @@ class Armed:
         return next(self._passes) == self.at_pass or self.at_pass is None
 
 
-def failpoint(name: str) -> None:
+def failpoint(name: str, *, fails_as: type[OSError] = FailpointError) -> None:
     """The place called `name`: does what this process's environment asks for there, or nothing.
 
     Raises:
-        FailpointError: that was asked for.
+        FailpointError, or `fails_as`: that was asked for.
     """
     armed = armed_failpoints().get(name)
     if armed is None or not armed.passed():
         return
     if armed.action is Action.ERROR:
-        raise FailpointError(errno.EIO, f"failpoint {name}")
+        raise fails_as(errno.EIO, f"failpoint {name}")
     os.kill(os.getpid(), signal.SIGKILL if armed.action is Action.KILL else signal.SIGSTOP)
 
 

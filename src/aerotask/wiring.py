@@ -96,9 +96,16 @@ class Platform:
 
 
 @asynccontextmanager
-async def open_platform(settings: Settings, *, application: str) -> AsyncIterator[Platform]:
-    """The platform of these settings; connections are made on first use and closed with the block."""
-    db = open_database(settings.database_url.get_secret_value(), application=application)
+async def open_platform(
+    settings: Settings, *, application: str, connections: int = 10
+) -> AsyncIterator[Platform]:
+    """The platform of these settings; connections are made on first use and closed with the block.
+
+    As many as `connections` can write at once.
+    """
+    db = open_database(
+        settings.database_url.get_secret_value(), application=application, pool_size=connections
+    )
     dispatcher = ArqDispatcher(settings.redis_url.get_secret_value())
     passwords = open_passwords()
     registry = load_registry()

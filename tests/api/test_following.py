@@ -18,6 +18,7 @@ from aerotask.config import Settings
 from aerotask.local.folder import OwnedFolder
 from aerotask.local.servers import running_postgres
 from aerotask.store.claims import ClaimedTask
+from aerotask.store.outages import is_outage
 
 END_LISTENING = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -313,7 +314,9 @@ async def until_written(api: Served, task: ClaimedTask) -> None:
         while True:
             try:
                 await api.report(task, 1, "after")
-            except Exception:  # noqa: BLE001  whatever the broken pool says
+            except Exception as error:
+                if not is_outage(error):
+                    raise
                 await asyncio.sleep(0.05)
             else:
                 return

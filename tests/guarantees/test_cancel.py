@@ -1,13 +1,17 @@
 """Cancel: within two seconds, whatever the tool is doing, and clean even at the moment of completion."""
 
+import asyncio
 import random
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import asyncpg
 import pytest
 from tests.guarantees.conftest import Figures
-from tests.guarantees.invariants import stored_files, work_folders
+from tests.guarantees.invariants import sql, stored_files, work_folders
 from tests.support.processes import gone, hold_for
 from tests.support.world import Dataset, World, eventually
 
@@ -89,3 +93,34 @@ def cancel_at_the_end(world: World, dataset: Dataset, go: Path, rng: random.Rand
         assert ends in (["Deleted"], ["Succeeded", "Deleted"])
         outcomes.append(len(ends) == 2)
     return outcomes
+
+
+@contextmanager
+def locked_entry(world: World, path: str) -> Iterator[None]:
+    """Nobody can change the entry at this path."""
+    with asyncio.Runner() as runner:
+        connection = runner.run(asyncpg.connect(world.stack.environment["AEROTASK_DATABASE_URL"]))
+        try:
+            runner.run(connection.execute("BEGIN"))
+            runner.run(connection.execute("SELECT FROM entries WHERE path = $1 FOR UPDATE", path))
+            yield
+        finally:
+            runner.run(connection.close())
+
+
+def waits_for_lock(world: World) -> bool:
+    waiting = "SELECT FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND datname = current_database()"
+    return bool(sql(world, waiting))
+
+
+def test_a_task_whose_changes_are_being_made_gives_up_at_once_and_changes_nothing(world: World) -> None:
+    dataset = world.dataset()
+    dataset.upload("slow/0.txt", b"the old content")
+    before = set(stored_files(world))
+    with locked_entry(world, "slow/0.txt"):
+        task_id = dataset.submit("writer", {"folder": "slow", "count": 2})
+        eventually(lambda: waits_for_lock(world))
+        answer = dataset.client.delete(f"{dataset.address}/tasks/{task_id}", timeout=20)
+        assert answer.json() == {"taskId": task_id, "state": "Deleted"}
+        eventually(lambda: work_folders(world) == [] and set(stored_files(world)) == before, timeout_s=20)
+    assert dataset.paths() == ["slow", "slow/0.txt"]

@@ -159,3 +159,22 @@ def test_a_worker_that_is_told_to_stop_while_postgres_is_away_stops(
 
     go.touch()
     assert dataset.wait(task_id)["state"] == "Succeeded"
+
+
+def test_a_worker_that_is_told_to_stop_before_it_ever_saw_postgres_stops(
+    cut_off: World, postgres: EmbeddedPostgres
+) -> None:
+    assert cut_off.stack.log is not None
+    log = Path(cut_off.stack.log.name)
+    before = log.stat().st_size
+    postgres.kill()
+    worker = cut_off.stack.start_worker()
+    try:
+        # It listens to signals by then.
+        eventually(lambda: b"worker.started" in log.read_bytes()[before:])
+        worker.terminate()
+        assert worker.wait(15) == 0
+    finally:
+        cut_off.stack.workers.remove(worker)
+        postgres.start()
+        cut_off.stack.await_workers()

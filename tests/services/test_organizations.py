@@ -32,6 +32,7 @@ from aerotask.store.models import (
     TaskLogLine,
     Upload,
 )
+from aerotask.store.steering import TASKS_AT_ONCE
 from aerotask.wiring import Platform
 
 KEEP = LogLimits(100, 10_000)
@@ -173,7 +174,7 @@ async def test_a_big_dataset_is_removed_piece_by_piece(estate: Estate) -> None:
             ),
             {"dataset": estate.rows.dataset_id, "n": removal.ENTRIES + 1},
         )
-    for _ in range(removal.TASKS + 1):
+    for _ in range(TASKS_AT_ONCE + 1):
         await estate.rows.task()
     await estate.organizations.delete_dataset(estate.owner, "acme", "acme")
     assert await estate.platform.sweep.deleted() == 1

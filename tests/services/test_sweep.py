@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import func, insert, select, update
 from structlog.testing import capture_logs
 from tests.store.conftest import Rows, add_dataset, add_user
+from tests.support.databases import wait_for_lock
 
 from aerotask.blobs.local import LocalBlobs
 from aerotask.dispatch.arq import QUEUE, ArqDispatcher
@@ -28,6 +29,7 @@ from aerotask.store.leases import MadeArtifact, Report
 from aerotask.store.locks import LockSpace
 from aerotask.store.logs import LogLimits
 from aerotask.store.models import Artifact, AuditEvent, Derivative, IdempotencyKey, SignInAttempts, Task
+from aerotask.store.steering import TASKS_AT_ONCE
 from aerotask.wiring import Platform
 
 DAY_S = 24 * 3600
@@ -196,6 +198,14 @@ async def test_a_crash_among_the_files_of_old_tasks_leaves_orphans_that_go_later
     assert yard.files() == set()
 
 
+async def test_old_tasks_go_a_few_at_a_time(yard: Yard) -> None:
+    await ended_long_ago(yard, *[await yard.succeeded(await yard.blob()) for _ in range(TASKS_AT_ONCE + 3)])
+    with pytest.raises(Killed):
+        await yard.dying_worker.old_tasks()
+    assert await yard.count(Task) == 3
+    assert await yard.worker.old_tasks() == 3
+
+
 async def test_an_old_task_that_is_retried_at_that_moment_stays(yard: Yard) -> None:
     task_id = await yard.succeeded()
     await ended_long_ago(yard, task_id)
@@ -203,23 +213,12 @@ async def test_an_old_task_that_is_retried_at_that_moment_stays(yard: Yard) -> N
         again = update(Task).where(Task.id == task_id).values(state="Enqueued", finished_at=None)
         await connection.execute(again)
         sweeping = asyncio.create_task(yard.worker.old_tasks())
-        await wait_for_lock(yard, "transactionid")
+        await wait_for_lock(yard.rows.db, "transactionid")
     assert await sweeping == 0
     assert await yard.count(Task) == 1
 
 
 # Orphans
-
-
-async def wait_for_lock(yard: Yard, kind: str) -> None:
-    """Until somebody waits for a lock of that kind in our database."""
-    query = text("""
-        SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-        WHERE NOT l.granted AND l.locktype = :kind AND a.datname = current_database()
-    """)
-    async with yard.rows.db.read() as connection, asyncio.timeout(30):
-        while not (await connection.execute(query, {"kind": kind})).scalar_one():
-            pass
 
 
 async def test_old_files_that_nothing_names_go_and_named_and_young_ones_stay(yard: Yard) -> None:
@@ -258,7 +257,7 @@ async def test_a_file_that_a_submit_is_about_to_name_stays(yard: Yard) -> None:
         assert await submits.add(connection, new, by="tests") == set()
         await yard.forget_entry("a")  # committed at once: for all others nothing names the blob now
         sweeping = asyncio.create_task(yard.worker.orphans())
-        await wait_for_lock(yard, "advisory")
+        await wait_for_lock(yard.rows.db, "advisory")
     assert await sweeping == 0
     assert yard.files() == {key}
 
@@ -318,7 +317,7 @@ async def test_a_crash_between_hint_and_mark_sends_it_again_and_doubles_nothing(
     async with yard.rows.db.begin() as connection:
         await connection.execute(select(Task.id).where(Task.id == lost).with_for_update())
         sweeping = asyncio.create_task(yard.worker.unsent_hints())
-        await wait_for_lock(yard, "transactionid")  # the hint is sent, the mark is not made
+        await wait_for_lock(yard.rows.db, "transactionid")  # the hint is sent, the mark is not made
         sweeping.cancel()
         await asyncio.gather(sweeping, return_exceptions=True)
     assert await yard.worker.unsent_hints() == 1

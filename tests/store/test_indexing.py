@@ -135,3 +135,10 @@ async def test_describing_many_goes_by_the_index_of_paths(rows: Rows) -> None:
         lines = "\n".join(line for (line,) in plan)
     assert "uq_entries_dataset_id" in lines, lines
     assert "Seq Scan on entries" not in lines, lines
+
+
+async def test_a_great_many_paths_are_one_parameter(rows: Rows) -> None:
+    many = [f"{n}.shp" for n in range(33_000)]
+    async with rows.db.begin() as connection:
+        await indexing.index_again(connection, rows.dataset_id, many)
+        assert await indexing.contents_at(connection, rows.dataset_id, many) == {}

@@ -1,3 +1,4 @@
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -5,13 +6,14 @@ from sqlalchemy import select
 from tests.store.conftest import Rows
 
 from aerotask.domain.states import TaskState, WaitReason
-from aerotask.store import leases, logs, steering, tasks
-from aerotask.store.claims import ClaimedTask
+from aerotask.store import entries, leases, logs, steering, tasks
+from aerotask.store.claims import ClaimedTask, Input
 from aerotask.store.clock import db_now
+from aerotask.store.entries import Content
 from aerotask.store.leases import Failure, LeaseLost, MadeArtifact, Report
 from aerotask.store.logs import LogLimits
 from aerotask.store.models import Task
-from aerotask.store.tasks import TaskRow
+from aerotask.store.tasks import TaskFilter, TaskRow
 
 KEEP = LogLimits(100, 100_000)
 
@@ -100,6 +102,34 @@ async def test_success_ends_the_task_with_its_artifact(rows: Rows, task: Claimed
     assert seen.log_tail == ["done"]
 
 
+async def test_of_a_great_many_inputs_and_outputs_the_first_are_shown_and_all_are_counted(rows: Rows) -> None:
+    inputs = tuple(Input(f"{n:04}.tif", "00ff", f"blob {n}") for n in range(1001))
+    async with rows.db.begin() as connection:
+        read = {item.path: Content(item.blob_key, "00ff", 1, "generic") for item in inputs}
+        await entries.put_files(connection, rows.dataset_id, read)
+    await rows.task(inputs=inputs)
+    task = await rows.claimed()
+    async with rows.db.begin() as connection:
+        outputs = [{"path": f"out/{n:04}", "hash": "00"} for n in range(1002)]
+        await leases.succeed(
+            connection,
+            task.lease,
+            Report(0),
+            keep=KEEP,
+            by="worker 1",
+            artifacts=[],
+            outputs=outputs,
+            result=None,
+        )
+    seen = await view(rows, task)
+    async with rows.db.read() as connection:
+        [listed] = await tasks.list_newest(connection, TaskFilter(), skip=0, take=50)
+    for row, shown in ((seen, 1000), (listed, 20)):
+        assert (row.inputs_count, row.outputs_count) == (1001, 1002)
+        assert [item["path"] for item in row.inputs] == [f"{n:04}.tif" for n in range(shown)]
+        assert [item["path"] for item in row.outputs] == [f"out/{n:04}" for n in range(shown)]
+
+
 async def test_failure_ends_the_task_with_code_and_message(rows: Rows, task: ClaimedTask) -> None:
     async with rows.db.begin() as connection:
         failure = Failure("bad-weather", "It rained.", retryable=True)
@@ -176,6 +206,21 @@ async def test_renewing_tells_which_leases_are_still_held(rows: Rows, task: Clai
         tokens = [task.lease.token, other.lease.token]
         held = await leases.renew(connection, tokens, worker_no=1, ttl_s=30)
     assert held == {task.lease.token}
+
+
+async def test_a_lease_whose_row_is_locked_is_held_and_keeps_no_other_from_being_renewed(
+    rows: Rows, task: ClaimedTask
+) -> None:
+    await rows.task()
+    locked = await rows.claimed(worker_no=1, ttl_s=30)
+    tokens = [task.lease.token, locked.lease.token]
+    async with rows.db.begin() as somebody:
+        await somebody.execute(select(Task.id).where(Task.id == locked.lease.task_id).with_for_update())
+        async with asyncio.timeout(20), rows.db.begin() as connection:
+            assert await leases.renew(connection, tokens, worker_no=1, ttl_s=3600) == set(tokens)
+    async with rows.db.read() as connection:
+        query = select(Task.id).where(Task.lease_until > db_now(plus_s=1800))
+        assert list((await connection.execute(query)).scalars()) == [task.lease.task_id]
 
 
 async def test_a_lease_that_its_worker_does_not_know_of_is_not_renewed(rows: Rows, task: ClaimedTask) -> None:

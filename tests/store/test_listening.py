@@ -8,7 +8,7 @@ import pytest
 from tests.store.conftest import Rows
 from tests.support.databases import run_sql
 
-from aerotask.store import leases, steering
+from aerotask.store import leases, removal, steering
 from aerotask.store.claims import ClaimedTask
 from aerotask.store.leases import Report
 from aerotask.store.listening import Listening
@@ -17,11 +17,13 @@ from aerotask.store.tasks import CHANGES_CHANNEL
 
 
 @asynccontextmanager
-async def listening(url: str) -> AsyncIterator[tuple[asyncio.Queue[str], asyncio.Queue[None]]]:
+async def listening(
+    url: str, channel: str = CHANGES_CHANNEL
+) -> AsyncIterator[tuple[asyncio.Queue[str], asyncio.Queue[None]]]:
     """What is heard on the channel, and a note for each time that listening began."""
     heard: asyncio.Queue[str] = asyncio.Queue()
     begun: asyncio.Queue[None] = asyncio.Queue()
-    session = Listening(url, application="tests listening", channels={CHANGES_CHANNEL: heard.put_nowait})
+    session = Listening(url, application="tests listening", channels={channel: heard.put_nowait})
     running = asyncio.create_task(session.run(lambda: begun.put_nowait(None)))
     try:
         async with asyncio.timeout(30):
@@ -82,3 +84,18 @@ async def test_a_broken_session_begins_anew(rows: Rows, task: ClaimedTask, datab
         async with rows.db.begin() as connection:
             await leases.report(connection, task.lease, Report(0, ("a",)), keep=LogLimits(9, 1000))
         assert await heard.get() == str(task.lease.task_id)
+
+
+async def test_workers_are_told_which_attempt_has_been_cancelled(rows: Rows, database_url: str) -> None:
+    await rows.task()
+    first = await rows.claimed()
+    async with listening(database_url, steering.CANCEL_CHANNEL) as (heard, _):
+        async with rows.db.begin() as connection:
+            await steering.delete_one(connection, rows.dataset_id, first.lease.task_id, by="tests")
+        assert await heard.get() == first.lease.name == f"{first.lease.task_id}:1"
+        async with rows.db.begin() as connection:
+            await steering.begin_again(connection, first.lease.task_id, by="tests")
+        second = await rows.claimed()
+        async with rows.db.begin() as connection:
+            await removal.cancel_tasks(connection, removal.in_dataset(rows.dataset_id), by="tests")
+        assert await heard.get() == second.lease.name == f"{first.lease.task_id}:2"

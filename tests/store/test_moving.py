@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, text
 from tests.store.conftest import Rows
+from tests.support.statements import rows_changed
 
-from aerotask.store import moving
+from aerotask.store import entries, moving
+from aerotask.store.entries import PIECE
 from aerotask.store.models import Entry
 
 # A folder of `files` files in folders of a hundred, between neighbours whose names begin alike.
@@ -26,21 +28,24 @@ FOLDERS = """
 """
 
 
+async def fill(rows: Rows, files: int) -> int:
+    """Make so many files, in folders of a hundred; how many entries there are below `a`."""
+    async with rows.db.begin() as c:
+        for statement in (FILL, FOLDERS):
+            await c.execute(text(statement), {"dataset": rows.dataset_id, "files": files})
+    return files + -(-files // 100)
+
+
 async def count(rows: Rows, prefix: str) -> int:
     async with rows.db.read() as c:
         query = select(func.count()).where(Entry.path.startswith(prefix, autoescape=True))
         return (await c.execute(query)).scalar_one()
 
 
-@pytest.mark.parametrize(
-    "files", [1, moving.PIECE - 52, moving.PIECE, 2 * moving.PIECE + 1], ids=lambda n: f"{n} files"
-)
+@pytest.mark.parametrize("files", [1, PIECE - 52, PIECE, 2 * PIECE + 1], ids=lambda n: f"{n} files")
 @pytest.mark.parametrize("change", [moving.move, moving.copy])
 async def test_every_entry_is_taken_along_once(rows: Rows, change: Callable[..., Any], files: int) -> None:
-    there = files + -(-files // 100)
-    async with rows.db.begin() as c:
-        for statement in (FILL, FOLDERS):
-            await c.execute(text(statement), {"dataset": rows.dataset_id, "files": files})
+    there = await fill(rows, files)
     async with rows.db.begin() as c:
         assert await change(c, rows.dataset_id, "a", "x/y", new_type=None) == there + 1
     assert await count(rows, "x/y/") == there
@@ -50,3 +55,13 @@ async def test_every_entry_is_taken_along_once(rows: Rows, change: Callable[...,
         async with rows.db.read() as c:
             query = select(Entry.parent, Entry.depth, Entry.blob_key).where(Entry.path == "x/y/12/1234")
             assert tuple((await c.execute(query)).one()) == ("x/y/12", 3, "1234")
+
+
+async def test_a_folder_is_removed_in_pieces_of_one_transaction(rows: Rows) -> None:
+    there = await fill(rows, 2 * PIECE)
+    with rows_changed(rows.db, "DELETE") as removed:
+        async with rows.db.begin() as c:
+            gone = await entries.remove_within(c, rows.dataset_id, "a")
+            assert await count(rows, "a/") == there  # for all others, until it commits
+    assert (len(gone), sum(removed), max(removed)) == (there + 1, there + 1, PIECE)
+    assert (await count(rows, "a/"), await count(rows, "a")) == (0, 3)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
 from uuid import UUID
 
-import asyncpg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
-from tests.store.plans import tables_read_through
-from tests.support.databases import fresh_database
+from tests.store.plans import filled_database, rows_read
 
 from aerotask.domain.ids import DatasetId, LeaseToken, OrgId, TaskId, UserId
 from aerotask.domain.states import TaskState
@@ -28,7 +25,7 @@ from aerotask.store.tasks import TaskFilter
 pytestmark = [pytest.mark.xdist_group("a million tasks"), pytest.mark.timeout(600)]
 
 TASKS = 1_000_000
-TABLES = frozenset({"tasks", "task_log", "task_inputs", "artifacts", "callbacks"})
+MOST_ROWS = 2000
 
 # 20 organizations of 10 datasets; of every 1,000 tasks one waits, and of every 50,000 one runs.
 FILL = """
@@ -82,25 +79,8 @@ LEASE = Lease(TASK, LeaseToken(UUID(int=1)), 1)
 @pytest.fixture(scope="module")
 def million(servers: LocalServers) -> Iterator[str]:
     """The address of a database with a million tasks."""
-    with asyncio.Runner() as runner:
-        scope = fresh_database(servers.postgres.url)
-        url = runner.run(scope.__aenter__())
-        try:
-            runner.run(_fill(url))
-            yield url
-        finally:
-            runner.run(scope.__aexit__(None, None, None))
-
-
-async def _fill(url: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        # The rows are right by construction; checking a million references would take longer than all else.
-        await connection.execute("SET session_replication_role = replica")
-        await connection.execute(FILL.replace(":tasks", str(TASKS)))
-        await connection.execute("VACUUM ANALYZE")
-    finally:
-        await connection.close()
+    with filled_database(servers.postgres.url, FILL.replace(":tasks", str(TASKS))) as url:
+        yield url
 
 
 @pytest.fixture
@@ -142,9 +122,14 @@ HOT: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {
 }
 
 
+# All tasks of a dataset are counted, and all of a user are looked through for those that they may still read.
+MORE_ROWS = {"count of a list": TASKS // 200, "own tasks": TASKS // 100}
+
+
 @pytest.mark.parametrize("name", HOT)
-async def test_a_hot_query_reads_by_index(database: Database, name: str) -> None:
-    assert await tables_read_through(database, HOT[name], TABLES) == set()
+async def test_a_hot_query_reads_little(database: Database, name: str) -> None:
+    read = await rows_read(database, HOT[name])
+    assert {table: rows for table, rows in read.items() if rows > MORE_ROWS.get(name, MOST_ROWS)} == {}
 
 
 async def test_a_report_of_a_running_task_writes_by_index(database: Database) -> None:
@@ -152,9 +137,9 @@ async def test_a_report_of_a_running_task_writes_by_index(database: Database) ->
         with pytest.raises(leases.LeaseLost):
             await leases.report(connection, LEASE, Report(0, ("a",)), keep=LogLimits(100, 10_000))
 
-    assert await tables_read_through(database, report, TABLES) == set()
+    assert (await rows_read(database, report))["tasks"] <= 1
 
 
-async def test_a_query_without_an_index_would_be_noticed(database: Database) -> None:
+async def test_a_query_that_reads_everything_would_be_noticed(database: Database) -> None:
     query = text("SELECT count(*) FROM tasks WHERE tool_version = 'x'")
-    assert await tables_read_through(database, lambda c: c.execute(query), TABLES) == {"tasks"}
+    assert (await rows_read(database, lambda c: c.execute(query)))["tasks"] > TASKS / 2

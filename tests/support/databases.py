@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+from sqlalchemy import text
 
-from aerotask.store.engine import open_database
+from aerotask.store.engine import Database, open_database
 from aerotask.store.migrate import upgrade
 
 TEMPLATE = "aerotask_template"
@@ -46,3 +48,14 @@ async def run_sql(url: str, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+async def wait_for_lock(database: Database, kind: str) -> None:
+    """Until somebody waits for a lock of that kind in this database."""
+    query = text("""
+        SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+        WHERE NOT l.granted AND l.locktype = :kind AND a.datname = current_database()
+    """)
+    async with database.read() as connection, asyncio.timeout(30):
+        while not (await connection.execute(query, {"kind": kind})).scalar_one():  # noqa: ASYNC110  Postgres tells nobody
+            await asyncio.sleep(0.01)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import select
 from tests.store.conftest import Rows, add_dataset, add_user
+from tests.support.databases import wait_for_lock
 
 from aerotask.blobs.port import Blob
 from aerotask.domain.errors import Conflict
 from aerotask.domain.ids import LeaseToken, new_id
 from aerotask.sdk import Existing
 from aerotask.services.entries import put_content, put_contents, remove_content
-from aerotask.store import entries, logs, tasks
+from aerotask.store import entries, leases, logs, steering, tasks
 from aerotask.store.claims import ClaimedTask, Input
 from aerotask.store.engine import Database
 from aerotask.store.entries import Content
 from aerotask.store.leases import LeaseLost, Report
 from aerotask.store.logs import LogLimits
+from aerotask.store.models import Entry
 from aerotask.worker.apply import apply_success
 from aerotask.worker.outputs import NewFolder, Removal, StoredChanges, StoredEdit, StoredPut
 
@@ -149,4 +155,38 @@ async def test_whoever_has_lost_the_lease_changes_nothing(rows: Rows) -> None:
     lost = replace(task, lease=replace(task.lease, token=LeaseToken(new_id())))
     with pytest.raises(LeaseLost):
         await apply(rows, lost, put("x"), Removal("b"))
+    assert await contents(rows) == before
+
+
+# While the changes take their time
+
+
+@asynccontextmanager
+async def held_halfway(rows: Rows, task: ClaimedTask) -> AsyncIterator[asyncio.Task[None]]:
+    """Changes whose first half is made and whose second one waits for as long as the block lasts."""
+    async with rows.db.begin() as other:
+        await other.execute(select(Entry.id).where(Entry.path == "b").with_for_update())
+        applying = asyncio.create_task(apply(rows, task, put("x"), Removal("a"), put("b")))
+        await wait_for_lock(rows.db, "transactionid")
+        yield applying
+
+
+async def test_other_tasks_are_kept_alive_while_changes_are_made(rows: Rows) -> None:
+    task, other = await claimed(rows), await claimed(rows)
+    async with held_halfway(rows, task) as applying, asyncio.timeout(20), rows.db.begin() as connection:
+        tokens = [task.lease.token, other.lease.token]
+        assert await leases.renew(connection, tokens, worker_no=1, ttl_s=30) == set(tokens)
+    await applying
+    assert await contents(rows) == {"b": "new b", "x": "new x"}
+
+
+async def test_a_task_can_be_cancelled_while_its_changes_are_made(rows: Rows) -> None:
+    task, before = await claimed(rows), await contents(rows)
+    async with held_halfway(rows, task) as applying:
+        async with asyncio.timeout(20), rows.db.begin() as connection:
+            deletion = await steering.delete_one(connection, rows.dataset_id, task.lease.task_id, by="owner")
+        assert deletion is not None
+        assert deletion.moved
+    with pytest.raises(LeaseLost):
+        await applying
     assert await contents(rows) == before

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -48,7 +50,10 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_platform(settings, application="aerotask api") as platform:
             app.state.platform = platform
-            async with platform.hints.running(), platform.follow.changes.running():
+            async with (
+                platform.hints.running(on_failure=_stop),
+                platform.follow.changes.running(on_failure=_stop),
+            ):
                 yield
 
     app = _Api(
@@ -132,6 +137,11 @@ def _describe(method: str, operation: dict[str, Any]) -> None:
 
 def _operation_id(route: APIRoute) -> str:
     return route.name
+
+
+def _stop() -> None:
+    """End the process in order: whoever looks after it starts one that is whole again."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 async def _front_page() -> RedirectResponse:

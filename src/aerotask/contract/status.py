@@ -100,7 +100,13 @@ class TaskAnswer(Answer):
     error: TaskErrorAnswer | None
     result: dict[str, Any] | None
     inputs: list[InputAnswer]
+    """The first 1000 by path; in a list of tasks the first 20."""
+    inputs_count: int
+    """How many there are in all."""
     outputs: list[InputAnswer]
+    """The first 1000 entries that the task put; in a list of tasks the first 20."""
+    outputs_count: int
+    """How many there are in all."""
     callback_url: str | None
     callback_completed: bool
     """Whether the receiver has taken the message about the task's last end."""
@@ -183,6 +189,8 @@ def _task_fields(row: TaskRow) -> dict[str, Any]:
         "error": _error(row),
         "result": row.result,
         "inputs": [InputAnswer.model_construct(**item) for item in row.inputs],
+        "inputs_count": row.inputs_count,
+        "outputs_count": row.outputs_count,
         "outputs": [InputAnswer.model_construct(**item) for item in row.outputs],
         "callback_url": row.callback_url,
         "callback_completed": row.callback_completed,

@@ -65,7 +65,6 @@ _FORMATS: Mapping[str, _Format] = {
     ),
     "gml": _Format("GML", re.compile(rb".*", re.DOTALL), frozenset({"GML"}), {"DOWNLOAD_SCHEMA": "NO"}),
 }
-READ_SUFFIXES = frozenset(_FORMATS)
 _ROOTS = {"kml": {b"kml"}, "gml": {b"FeatureCollection"}}
 
 

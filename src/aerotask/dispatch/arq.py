@@ -23,7 +23,7 @@ from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
 
 from aerotask.cancelling import end
-from aerotask.dispatch.port import Hint
+from aerotask.dispatch.port import Hint, QueueAway
 from aerotask.domain.ids import TaskId
 
 QUEUE = "aerotask:hints"
@@ -50,15 +50,15 @@ class ArqDispatcher:
                 _enqueue(batch, hint, now_ms=timestamp_ms())
             try:
                 await batch.execute()
-            except RedisError as error:
-                raise OSError(f"Redis: {error}") from error
+            except (RedisError, OSError) as error:
+                raise QueueAway(f"Redis: {error}") from error
 
     async def ping(self) -> None:
         """Send PING."""
         try:
             await self._redis.ping()
-        except RedisError as error:
-            raise OSError(f"Redis: {error}") from error
+        except (RedisError, OSError) as error:
+            raise QueueAway(f"Redis: {error}") from error
 
     async def close(self) -> None:
         """Close the pool."""

@@ -17,6 +17,10 @@ class Hint:
     attempt: int
 
 
+class QueueAway(ConnectionError):
+    """The queue is out of reach."""
+
+
 class Dispatcher(Protocol):
     """Sends hints."""
 
@@ -24,14 +28,14 @@ class Dispatcher(Protocol):
         """Hand the hints to the queue.
 
         Raises:
-            OSError: the queue is out of reach.
+            QueueAway: it is out of reach.
         """
 
     async def ping(self) -> None:
         """Ask the queue for a sign of life.
 
         Raises:
-            OSError: there is none.
+            QueueAway: there is none.
         """
 
     async def close(self) -> None:

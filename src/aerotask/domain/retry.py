@@ -9,6 +9,9 @@ FIRST_DELAY_S = 1.0
 GROWTH = 4.0
 LONGEST_DELAY_S = 300.0
 
+OUTAGE_S = 900.0
+"""For so long whoever has something to write waits for Postgres to come back, before it is given up (and done again)."""
+
 
 class Strike(Enum):
     """What ended an attempt without it being anybody's wish; all kinds are counted together."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from aerotask.domain import paths
+from aerotask.domain.errors import TaskFailed
 
 MIB = 1024 * 1024
 
@@ -19,3 +23,15 @@ class Plan:
     memory_bytes: int = 512 * MIB
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
+
+
+def refuse_unplanned(at: str, writes: Sequence[str]) -> None:
+    """Refuse a change at a path that lies neither at nor below one of the planned ones.
+
+    Raises:
+        TaskFailed: it is so (`bad-output`).
+    """
+    if not any(paths.within(at, planned) for planned in writes):
+        raise TaskFailed(
+            f"The tool wants to change {paths.shown(at)}, which its plan doesn't name.", code="bad-output"
+        )

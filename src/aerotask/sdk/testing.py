@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from aerotask.sdk.changes import ChangeSet
 from aerotask.sdk.dataset import DatasetView, EntryView
 from aerotask.sdk.limits import Limits
 from aerotask.sdk.params import ToolParams
-from aerotask.sdk.plan import Plan
+from aerotask.sdk.plan import Plan, refuse_unplanned
 from aerotask.sdk.run import LogLine, Progress, Run
 from aerotask.sdk.snapshot import Snapshot, entry_line
 from aerotask.sdk.tool import Tool
@@ -83,6 +83,7 @@ class ToolBench:
 
         Raises:
             InvalidInput, TaskFailed: as the tool raises them.
+            TaskFailed: it changes what its plan doesn't name, as the worker would find (`bad-output`).
         """
         plan = self.check(tool, params)
         parsed = self._parse(tool, params)
@@ -96,9 +97,12 @@ class ToolBench:
             snapshot=self._snapshot(tool.snapshot_of(parsed)),
         )
         tool.run(parsed, run)
+        changes = run.changes()
+        for path in _changed_paths(changes):
+            refuse_unplanned(path, plan.writes)
         return Outcome(
             plan=plan,
-            changes=run.changes(),
+            changes=changes,
             log=tuple(event.text for event in events if isinstance(event, LogLine)),
             progress=tuple(event for event in events if isinstance(event, Progress)),
         )
@@ -133,3 +137,9 @@ class ToolBench:
             properties=properties,
             mtime=int(path.stat().st_mtime),
         )
+
+
+def _changed_paths(changes: ChangeSet) -> Iterator[str]:
+    yield from (edit.at for edit in changes.edits)
+    yield from (description.at for description in changes.descriptions)
+    yield from (derivative.of for derivative in changes.derivatives)

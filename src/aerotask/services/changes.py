@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from aerotask.cancelling import end
+from aerotask.cancelling import beside
 from aerotask.domain.ids import TaskId
 from aerotask.store.listening import Listening
 from aerotask.store.tasks import CHANGES_CHANNEL
@@ -70,14 +70,16 @@ class TaskChanges:
         )
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Listen for as long as the block lasts."""
-        listening = asyncio.create_task(self._listening.run(self._wake_all))
-        try:
-            yield
-        finally:
-            self.close()
-            await end(listening)
+    async def running(self, *, on_failure: Callable[[], None]) -> AsyncIterator[None]:
+        """Listen for as long as the block lasts.
+
+        If that fails, `on_failure` is called, and the block's end raises what it failed of.
+        """
+        async with beside(self._listening.run(self._wake_all), on_end=on_failure):
+            try:
+                yield
+            finally:
+                self.close()
 
     @contextmanager
     def watching(self, task_id: TaskId) -> Iterator[Watch]:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
-from aerotask.cancelling import end
-from aerotask.dispatch.port import Dispatcher, Hint
+from aerotask.cancelling import beside
+from aerotask.dispatch.port import Dispatcher, Hint, QueueAway
 from aerotask.failpoints import failpoint
 from aerotask.store import steering
 from aerotask.store.durability import commit_at_once
 from aerotask.store.engine import Database
+from aerotask.store.outages import is_outage
 
 BATCH = 200
 # Beyond this many unsent hints the oldest are left to the workers' look into Postgres.
@@ -42,14 +42,14 @@ class HintSender:
         self._waiting.put_nowait(hint)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Send hints for as long as the block lasts, and those that wait at its end."""
-        sender = asyncio.create_task(self._send_forever())
-        try:
+    async def running(self, *, on_failure: Callable[[], None]) -> AsyncIterator[None]:
+        """Send hints for as long as the block lasts, and those that wait at its end.
+
+        If that fails, `on_failure` is called, and the block's end raises what it failed of.
+        """
+        async with beside(self._send_forever(), on_end=on_failure):
             yield
-        finally:
-            await end(sender)
-            await self._send(self._gathered())
+        await self._send(self._gathered())
 
     async def _send_forever(self) -> None:
         while True:
@@ -65,10 +65,12 @@ class HintSender:
             return
         try:
             await self.dispatcher.send(hints)
-            failpoint("hint-sent")
+            failpoint("hint-sent", fails_as=QueueAway)
             async with self.db.begin() as connection:
                 # Nobody waits for it, and what a crash undoes the sweep of unsent hints does again.
                 await commit_at_once(connection)
                 await steering.mark_enqueued(connection, [hint.task_id for hint in hints])
-        except (OSError, SQLAlchemyError) as error:
+        except Exception as error:
+            if not (isinstance(error, QueueAway) or is_outage(error)):
+                raise
             _log.warning("hints.unsent", count=len(hints), error=str(error))

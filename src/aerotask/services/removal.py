@@ -16,11 +16,10 @@ from aerotask.blobs.port import BlobStore
 from aerotask.domain.ids import DatasetId
 from aerotask.store import removal, uploads
 from aerotask.store.engine import Database
+from aerotask.store.steering import TASKS_AT_ONCE
 
 DATASETS = 100
 ENTRIES = 5000
-# Each may have a log of ten thousand lines.
-TASKS = 20
 UPLOADS = 500
 
 
@@ -39,10 +38,10 @@ async def _take_apart(db: Database, blobs: BlobStore, dataset_id: DatasetId) -> 
     async with db.begin() as connection:
         # Those that were submitted while the dataset was being deleted, or whose canceller died.
         await removal.cancel_tasks(connection, removal.in_dataset(dataset_id), by="sweep")
-    gone = TASKS
-    while gone == TASKS:
+    gone = TASKS_AT_ONCE
+    while gone == TASKS_AT_ONCE:
         async with db.begin() as connection:
-            cleared = await removal.remove_some_tasks(connection, dataset_id, at_most=TASKS)
+            cleared = await removal.remove_some_tasks(connection, dataset_id, at_most=TASKS_AT_ONCE)
         for key in cleared.blob_keys:
             await blobs.remove(key)
         gone = cleared.tasks

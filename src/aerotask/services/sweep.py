@@ -31,6 +31,7 @@ from aerotask.services.workfolders import work_folder
 from aerotask.store import audit, derivatives, expiry, locks, recovery, sign_ins, steering, turns, unsent
 from aerotask.store.engine import Database
 from aerotask.store.locks import LockSpace
+from aerotask.store.steering import TASKS_AT_ONCE
 
 BATCH = 500
 # A hint leaves within milliseconds of the commit; after this long whoever should have sent it is gone.
@@ -191,11 +192,11 @@ class SweepService:
                     connection,
                     retention_days=self.limits.retention_days,
                     clock_offset_s=self.limits.clock_offset_s,
-                    at_most=BATCH,
+                    at_most=TASKS_AT_ONCE,
                 )
             await self._remove(cleared.blob_keys)
             total += cleared.tasks
-            if cleared.tasks < BATCH:
+            if cleared.tasks < TASKS_AT_ONCE:
                 return {"removed": total}
 
     async def _old_idempotency_keys(self) -> Mapping[str, int]:
@@ -256,7 +257,7 @@ class SweepService:
     # Why this never takes a blob that a committed row names, nor one that a row is about to name:
     # - A new blob is named within moments of being stored, and no blob younger than the grace time is
     #   looked at. (So the grace time must be longer than a worker outlasts an outage of Postgres for with
-    #   finished outputs in its hands, `worker.attempt.OUTAGE_S`.)
+    #   finished outputs in its hands, `domain.retry.OUTAGE_S`: production mode asks for it.)
     # - An old blob gets another name only from a name that it has: the entry that a task reads, or is
     #   copied from. Whoever does that holds LockSpace.BLOBS shared from before they check that the old name
     #   is still there (`expiry.hold_names`) until they commit. The look that counts is made under the same

@@ -205,17 +205,23 @@ class TaskService:
             return await callbacks.list_of_task(connection, task_id)
 
     async def clear(self, caller: Caller, org_slug: str, slug: str, *, tool_id: str | None) -> int:
-        """Remove the dataset's ended tasks with logs and artifacts; how many they were. Needs Write."""
+        """Remove the dataset's ended tasks with logs and artifacts; how many they were. Needs Write.
+
+        A few at a time: what a crash leaves goes when somebody asks again.
+        """
         dataset = (await self.access.dataset(caller, org_slug, slug, to=Access.WRITE)).row
-        async with self.db.begin() as connection:
-            cleared = await steering.clear_ended(connection, dataset.id, tool_id=tool_id)
-            if cleared.tasks:
-                target = f"/orgs/{org_slug}/ds/{slug}/tasks"
+        target = f"/orgs/{org_slug}/ds/{slug}/tasks"
+        total = 0
+        while True:
+            async with self.db.begin() as connection:
+                cleared = await steering.clear_ended(connection, dataset.id, tool_id=tool_id)
+                if not cleared.tasks:
+                    return total
                 await audit.record(
                     connection, caller, Action.TASKS_CLEARED, target, tasks=cleared.tasks, toolId=tool_id
                 )
-        await self._remove_blobs(cleared.blob_keys)
-        return cleared.tasks
+            await self._remove_blobs(cleared.blob_keys)
+            total += cleared.tasks
 
     async def _page(self, which: TaskFilter, *, skip: int, take: int) -> TaskPage:
         async with self.db.read() as connection:

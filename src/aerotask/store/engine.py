@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -17,6 +17,10 @@ FROZEN_S = 15
 """A transaction in which nothing is done for so long is broken off by Postgres."""
 STATEMENT_S = 60
 """A statement that takes longer, or whose sender froze halfway through sending it, is broken off."""
+LOCK_S = 30
+"""A statement that waits longer for a lock is broken off, and may be tried again."""
+SILENCE_S = STATEMENT_S + 10
+"""Postgres, which answers within `STATEMENT_S`, is out of reach if it hasn't by then."""
 
 AnyRow: TypeAlias = Row[*tuple[Any, ...]]
 """A row whose columns are named by the query that made it."""
@@ -24,10 +28,15 @@ AnySelect: TypeAlias = Select[*tuple[Any, ...]]
 """A query that the function beside it turns into values."""
 
 
+class PostgresAway(ConnectionError):
+    """Postgres can't be connected to."""
+
+
 @dataclass(frozen=True, slots=True)
 class Database:
-    """Two pools of connections; every statement runs at READ COMMITTED with `synchronous_commit` on,
-    but for transactions that say otherwise (`durability`).
+    """Two pools of connections; every statement runs at READ COMMITTED with `synchronous_commit` on.
+
+    Single transactions may commit without waiting for the disk (`durability`).
 
     A connection that Postgres has dropped meanwhile shows itself by an error (`outages.is_outage`), which
     empties the pool, rather than by a question before every use.
@@ -38,20 +47,39 @@ class Database:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that commits when the block ends well, and before the block's caller goes on."""
-        async with self.engine.begin() as connection:
+        """A transaction that commits when the block ends well, and before the block's caller goes on.
+
+        Raises:
+            PostgresAway: there is no connection to be had.
+        """
+        async with _entered(self.engine.begin()) as connection:
             yield connection
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for single reads, each a statement of its own."""
-        async with self.reader.connect() as connection:
+        """A connection for single reads, each a statement of its own.
+
+        Raises:
+            PostgresAway: there is no connection to be had.
+        """
+        async with _entered(self.reader.connect()) as connection:
             yield connection
 
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
         await self.reader.dispose()
+
+
+@asynccontextmanager
+async def _entered(opening: AbstractAsyncContextManager[AsyncConnection]) -> AsyncIterator[AsyncConnection]:
+    """What is opened; a socket that fails then says nothing of the files that the block may use."""
+    async with AsyncExitStack() as stack:
+        try:
+            connection = await stack.enter_async_context(opening)
+        except OSError as error:
+            raise PostgresAway(f"Postgres: {error}") from error
+        yield connection
 
 
 def open_database(url: str, *, application: str, pool_size: int = 10) -> Database:
@@ -99,7 +127,7 @@ def connect_args(application: str) -> dict[str, Any]:
     """What each connection is opened with, shared by the pool and a worker's own connection."""
     return {
         "timeout": 5,
-        "command_timeout": STATEMENT_S,
+        "command_timeout": SILENCE_S,
         "server_settings": {
             "application_name": application,
             "jit": "off",
@@ -108,5 +136,8 @@ def connect_args(application: str) -> dict[str, Any]:
             "idle_in_transaction_session_timeout": f"{FROZEN_S}s",
             # Between preparing and executing, Postgres doesn't count it as idle.
             "statement_timeout": f"{STATEMENT_S}s",
+            "lock_timeout": f"{LOCK_S}s",
+            # What has been answered must outlast a crash, whatever the server's or the database's default is.
+            "synchronous_commit": "on",
         },
     }

@@ -12,6 +12,7 @@ from sqlalchemy import (
     ColumnElement,
     Integer,
     Text,
+    and_,
     any_,
     bindparam,
     delete,
@@ -32,6 +33,8 @@ from aerotask.store.models import Entry, PathText
 
 FOLDER = "directory"
 STREAM_ROWS = 500
+PIECE = 5000
+"""So many entries one statement changes, so that it ends soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,8 +326,27 @@ async def put_files(connection: AsyncConnection, dataset_id: DatasetId, files: M
 
 async def remove_within(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> list[str]:
     """Remove the entry at `path` and all below it; the paths that went."""
-    statement = delete(Entry).where(Entry.dataset_id == dataset_id, within(path)).returning(Entry.path)
-    return list((await connection.execute(statement)).scalars())
+    gone: list[str] = []
+    async for piece in pieces(connection, dataset_id, path):
+        statement = delete(Entry).where(Entry.dataset_id == dataset_id, piece).returning(Entry.path)
+        gone += (await connection.execute(statement)).scalars()
+    return gone
+
+
+async def pieces(
+    connection: AsyncConnection, dataset_id: DatasetId, source: str
+) -> AsyncIterator[ColumnElement[bool]]:
+    """The entries at and below `source` in ranges of paths, each few enough that a statement about them ends soon."""
+    after = ""
+    while True:
+        rest = and_(within(source), Entry.path > after)
+        query = select(Entry.path).where(Entry.dataset_id == dataset_id, rest).order_by(Entry.path)
+        last = (await connection.execute(query.offset(PIECE - 1).limit(1))).scalar_one_or_none()
+        if last is None:
+            yield rest
+            return
+        yield and_(rest, Entry.path <= last)
+        after = last
 
 
 def _parent(path: str) -> str:

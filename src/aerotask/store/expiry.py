@@ -38,9 +38,8 @@ async def remove_old_tasks(
     """Remove tasks that ended more than `retention_days` ago."""
     horizon = tx_now(plus_s=clock_offset_s - retention_days * DAY_S)
     ended_long_ago = (in_states(TERMINAL), Task.finished_at < horizon)
-    old = select(Task.id).where(*ended_long_ago).limit(at_most)
     # Said of the locked row too: somebody may retry the task between the look and the lock.
-    return await remove_tasks(connection, [Task.id.in_(old), *ended_long_ago])
+    return await remove_tasks(connection, ended_long_ago, at_most=at_most)
 
 
 async def remove_old_idempotency_keys(

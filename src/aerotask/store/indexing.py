@@ -8,13 +8,13 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Integer, bindparam, func, select, text, update
-from sqlalchemy.dialects.postgresql import INTERVAL, JSONB
+from sqlalchemy import Integer, and_, any_, bindparam, func, select, text, update
+from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.domain.ids import DatasetId, EntryId, new_id
 from aerotask.store.clock import db_now
-from aerotask.store.models import Entry
+from aerotask.store.models import Entry, PathText
 
 CHANNEL = "aerotask_entries"
 """Postgres tells workers on it, with the commit, that there is something to index."""
@@ -157,18 +157,26 @@ async def redescribe(
 
 async def index_again(connection: AsyncConnection, dataset_id: DatasetId, paths: Sequence[str]) -> None:
     """Have the files at these paths looked into once more; whoever is at it now, finishes in vain."""
-    await connection.execute(
-        update(Entry)
-        .where(Entry.dataset_id == dataset_id, Entry.path.in_(paths), Entry.blob_key.is_not(None))
-        .values(indexed=False, index_token=None, index_attempts=0, index_due_at=db_now())
-    )
+    await connection.execute(_INDEX_AGAIN, {"in_dataset": dataset_id, "at": list(paths)})
 
 
 async def contents_at(
     connection: AsyncConnection, dataset_id: DatasetId, paths: Sequence[str]
 ) -> dict[str, str]:
     """The blobs of those of the paths at which there is a file."""
-    query = select(Entry.path, Entry.blob_key).where(
-        Entry.dataset_id == dataset_id, Entry.path.in_(paths), Entry.blob_key.is_not(None)
-    )
-    return {path: key or "" for path, key in await connection.execute(query)}
+    rows = await connection.execute(_CONTENTS_AT, {"in_dataset": dataset_id, "at": list(paths)})
+    return {path: key or "" for path, key in rows}
+
+
+# One array and not a parameter for each: there may be a hundred thousand.
+_FILES_AT = and_(
+    Entry.dataset_id == bindparam("in_dataset"),
+    Entry.path == any_(bindparam("at", type_=ARRAY(PathText))),
+    Entry.blob_key.is_not(None),
+)
+_INDEX_AGAIN = (
+    update(Entry)
+    .where(_FILES_AT)
+    .values(indexed=False, index_token=None, index_attempts=0, index_due_at=db_now())
+)
+_CONTENTS_AT = select(Entry.path, Entry.blob_key).where(_FILES_AT)

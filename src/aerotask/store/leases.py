@@ -34,6 +34,11 @@ class Lease:
     token: LeaseToken
     attempt: int
 
+    @property
+    def name(self) -> str:
+        """What the attempt is called where workers are told that it has been cancelled."""
+        return f"{self.task_id}:{self.attempt}"
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -76,15 +81,28 @@ async def renew(
 ) -> set[LeaseToken]:
     """Extend these leases of the worker; those of them that it still holds.
 
-    A lease that the worker doesn't know of, since the answer to its claim was lost, must run out.
+    A lease that the worker doesn't know of, since the answer to its claim was lost, must run out. One whose
+    row somebody has locked is left to the next heartbeat: the others mustn't wait for it.
     """
+    ours = (Task.state == TaskState.PROCESSING, Task.worker_no == worker_no, Task.lease_token.in_(tokens))
+    free = select(Task.id).where(*ours).with_for_update(skip_locked=True, key_share=True)
     statement = (
-        update(Task)
-        .where(Task.state == TaskState.PROCESSING, Task.worker_no == worker_no, Task.lease_token.in_(tokens))
-        .values(lease_until=db_now(plus_s=ttl_s), renewed_at=db_now())
-        .returning(Task.lease_token)
+        update(Task).where(Task.id.in_(free)).values(lease_until=db_now(plus_s=ttl_s), renewed_at=db_now())
     )
-    return {LeaseToken(token) for token in (await connection.execute(statement)).scalars() if token}
+    await connection.execute(statement)
+    held = (await connection.execute(select(Task.lease_token).where(*ours))).scalars()
+    return {LeaseToken(token) for token in held if token}
+
+
+async def check(connection: AsyncConnection, lease: Lease) -> None:
+    """Look whether the lease is still ours, without keeping anybody from taking it away.
+
+    Raises:
+        LeaseLost: the task is no longer ours.
+    """
+    held = select(Task.id).where(Task.id == lease.task_id, Task.lease_token == lease.token)
+    if (await connection.execute(held)).first() is None:
+        raise LeaseLost
 
 
 async def report(connection: AsyncConnection, lease: Lease, news: Report, *, keep: LogLimits) -> None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Text, and_, case, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Integer, Text, case, func, insert, literal, select, update
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.domain import paths
 from aerotask.domain.ids import DatasetId
 from aerotask.store.clock import db_now
-from aerotask.store.entries import within
+from aerotask.store.entries import pieces, within
 from aerotask.store.models import Entry, PathText
-
-PIECE = 5000
 
 
 async def longest_below(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> int:
@@ -35,7 +32,7 @@ async def move(
     """
     values = {**_place(source, dest), **({} if new_type is None else _unseen(new_type))}
     moved = 0
-    async for piece in _pieces(connection, dataset_id, source):
+    async for piece in pieces(connection, dataset_id, source):
         statement = update(Entry).where(Entry.dataset_id == dataset_id, piece).values(**values)
         moved += (await connection.execute(statement)).rowcount
     return moved
@@ -61,26 +58,10 @@ async def copy(
         **({} if new_type is None else _unseen(new_type)),
     }
     copied = 0
-    async for piece in _pieces(connection, dataset_id, source):
+    async for piece in pieces(connection, dataset_id, source):
         chosen = select(*columns.values()).where(Entry.dataset_id == dataset_id, piece)
         copied += (await connection.execute(insert(Entry).from_select(list(columns), chosen))).rowcount
     return copied
-
-
-async def _pieces(
-    connection: AsyncConnection, dataset_id: DatasetId, source: str
-) -> AsyncIterator[ColumnElement[bool]]:
-    """The entries at and below `source` in ranges of paths, each few enough that a statement about them ends soon."""
-    after = ""
-    while True:
-        rest = and_(within(source), Entry.path > after)
-        query = select(Entry.path).where(Entry.dataset_id == dataset_id, rest).order_by(Entry.path)
-        last = (await connection.execute(query.offset(PIECE - 1).limit(1))).scalar_one_or_none()
-        if last is None:
-            yield rest
-            return
-        yield and_(rest, Entry.path <= last)
-        after = last
 
 
 def _place(source: str, dest: str) -> dict[str, ColumnElement[Any]]:

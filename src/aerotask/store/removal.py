@@ -33,9 +33,9 @@ async def cancel_tasks(connection: AsyncConnection, which: Which, *, by: str) ->
     # Their own names are free again at once, though their rows stay for a moment.
     await connection.execute(update(Task).where(which, Task.unique_id.is_not(None)).values(unique_id=None))
     statement = move(TaskState.DELETED, by=by, reason="dataset deleted").where(which, in_states(ACTIVE))
-    ended = list((await connection.execute(statement.returning(Task.id))).scalars())
+    ended = (await connection.execute(statement.returning(Task.id, Task.attempt))).all()
     if ended:
-        each = func.unnest(literal([str(task_id) for task_id in ended], ARRAY(Text)))
+        each = func.unnest(literal([f"{task_id}:{attempt}" for task_id, attempt in ended], ARRAY(Text)))
         await connection.execute(select(func.pg_notify(CANCEL_CHANNEL, each)))
     return len(ended)
 
@@ -50,8 +50,7 @@ async def find_deleted(connection: AsyncConnection, *, at_most: int) -> list[Dat
 
 async def remove_some_tasks(connection: AsyncConnection, dataset_id: DatasetId, *, at_most: int) -> Cleared:
     """Remove some of the dataset's tasks with their logs and artifacts."""
-    some = select(Task.id).where(Task.dataset_id == dataset_id).limit(at_most)
-    return await remove_tasks(connection, [Task.id.in_(some)])
+    return await remove_tasks(connection, [Task.dataset_id == dataset_id], at_most=at_most)
 
 
 async def remove_some_entries(connection: AsyncConnection, dataset_id: DatasetId, *, at_most: int) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnExpressionArgument, delete, func, select
+from sqlalchemy import ColumnExpressionArgument, any_, bindparam, delete, func, select
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.domain.ids import DatasetId, TaskId
@@ -15,7 +16,7 @@ from aerotask.store.models import Artifact, Task, in_states
 from aerotask.store.transitions import move
 
 CANCEL_CHANNEL = "aerotask_cancelled"
-"""Postgres tells workers on it, with the commit, which task has been cancelled."""
+"""Postgres tells workers on it, with the commit, which attempt has been cancelled (`Lease.name`)."""
 
 
 async def begin_again(connection: AsyncConnection, task_id: TaskId, *, by: str) -> int | None:
@@ -71,13 +72,17 @@ async def delete_one(
     statement = move(TaskState.DELETED, by=by, reason="deleted").where(
         Task.id == task_id, Task.dataset_id == dataset_id
     )
-    moved = (await connection.execute(statement.returning(Task.id))).scalar_one_or_none()
-    if moved is None:
+    attempt = (await connection.execute(statement.returning(Task.attempt))).scalar_one_or_none()
+    if attempt is None:
         there = select(Task.id).where(Task.id == task_id, Task.dataset_id == dataset_id)
         return Deletion(moved=False) if (await connection.execute(there)).first() else None
-    await connection.execute(select(func.pg_notify(CANCEL_CHANNEL, str(task_id))))
+    await connection.execute(select(func.pg_notify(CANCEL_CHANNEL, f"{task_id}:{attempt}")))
     gone = delete(Artifact).where(Artifact.task_id == task_id).returning(Artifact.blob_key)
     return Deletion(moved=True, blob_keys=tuple((await connection.execute(gone)).scalars()))
+
+
+TASKS_AT_ONCE = 20
+"""So many tasks go in one transaction: each may have a log of ten thousand lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,22 +93,30 @@ class Cleared:
     blob_keys: tuple[str, ...]
 
 
-async def clear_ended(connection: AsyncConnection, dataset_id: DatasetId, *, tool_id: str | None) -> Cleared:
-    """Remove the dataset's ended tasks, of one tool or of all, with their logs and artifacts."""
+async def clear_ended(
+    connection: AsyncConnection, dataset_id: DatasetId, *, tool_id: str | None, at_most: int = TASKS_AT_ONCE
+) -> Cleared:
+    """Remove some of the dataset's ended tasks, of one tool or of all, with their logs and artifacts."""
     ended: list[ColumnExpressionArgument[bool]] = [Task.dataset_id == dataset_id, in_states(TERMINAL)]
     if tool_id is not None:
         ended.append(Task.tool_id == tool_id)
-    return await remove_tasks(connection, ended)
+    return await remove_tasks(connection, ended, at_most=at_most)
 
 
 async def remove_tasks(
-    connection: AsyncConnection, which: Sequence[ColumnExpressionArgument[bool]]
+    connection: AsyncConnection, which: Sequence[ColumnExpressionArgument[bool]], *, at_most: int
 ) -> Cleared:
-    """Remove the tasks that fulfil every condition, with their logs, inputs and artifacts."""
-    ids = list((await connection.execute(select(Task.id).where(*which).with_for_update())).scalars())
+    """Remove tasks that fulfil every condition, with their logs, inputs and artifacts."""
+    found = select(Task.id).where(*which).limit(at_most).with_for_update()
+    ids = list((await connection.execute(found)).scalars())
     if not ids:
         return Cleared(0, ())
-    gone = delete(Artifact).where(Artifact.task_id.in_(ids)).returning(Artifact.blob_key)
-    keys = tuple((await connection.execute(gone)).scalars())
-    await connection.execute(delete(Task).where(Task.id.in_(ids)))
+    keys = tuple((await connection.execute(_REMOVE_ARTIFACTS, {"ids": ids})).scalars())
+    await connection.execute(_REMOVE_TASKS, {"ids": ids})
     return Cleared(len(ids), keys)
+
+
+# One array and not a parameter for each: Postgres takes 32,767 of them.
+_IDS = any_(bindparam("ids", type_=ARRAY(Task.id.type)))
+_REMOVE_ARTIFACTS = delete(Artifact).where(Artifact.task_id == _IDS).returning(Artifact.blob_key)
+_REMOVE_TASKS = delete(Task).where(Task.id == _IDS)

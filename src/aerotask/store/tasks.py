@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    Integer,
     Text,
     and_,
     bindparam,
@@ -44,7 +45,10 @@ CHANGES_CHANNEL = "aerotask_tasks"
 """Postgres tells the API on it, with the commit, which task's state, progress or log has changed (a trigger)."""
 
 LOG_TAIL_LINES = 20
-SHOWN_INPUTS = 1000
+SHOWN_ENTRIES = 1000
+"""So many of a task's inputs and of its outputs are shown: there may be a hundred thousand, which is twelve megabytes."""
+LISTED_ENTRIES = 20
+"""And so many in a list of tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,10 @@ class TaskRow:
     error_retryable: bool | None
     result: dict[str, Any] | None
     inputs: list[Any]
+    """The first of `inputs_count`; likewise the outputs."""
+    inputs_count: int
     outputs: list[Any]
+    outputs_count: int
     estimated_output_bytes: int
     artifact_bytes: int
     artifact: ArtifactRow | None
@@ -127,14 +134,24 @@ _LOG_TAIL: ColumnElement[list[str]] = func.array(
     .scalar_subquery(),
     type_=ARRAY(Text),
 )
+_SHOWN = bindparam("shown_entries", SHOWN_ENTRIES, type_=Integer)
 _INPUTS: ColumnElement[list[Any]] = func.array(
     select(func.jsonb_build_object("path", TaskInput.path, "hash", TaskInput.sha256))
     .where(TaskInput.task_id == Task.id)
     .order_by(TaskInput.path)
-    .limit(SHOWN_INPUTS)
+    .limit(_SHOWN)
     .correlate(Task)
     .scalar_subquery(),
     type_=ARRAY(JSONB),
+)
+_INPUTS_COUNT: ColumnElement[int] = (
+    select(func.count()).where(TaskInput.task_id == Task.id).correlate(Task).scalar_subquery()
+)
+_OUTPUTS: ColumnElement[list[Any]] = func.jsonb_path_query_array(
+    Task.outputs,
+    literal_column("'$[0 to $end - 1]'"),
+    func.jsonb_build_object("end", _SHOWN),
+    type_=JSONB,
 )
 # Of the newest message: a task that was retried owes another one.
 _CALLBACK_COMPLETED: ColumnElement[bool] = func.coalesce(
@@ -190,7 +207,9 @@ COLUMNS: tuple[ColumnElement[Any] | InstrumentedAttribute[Any], ...] = (
     Task.error_retryable,
     Task.result,
     _INPUTS.label("inputs"),
-    Task.outputs,
+    _INPUTS_COUNT.label("inputs_count"),
+    _OUTPUTS.label("outputs"),
+    func.jsonb_array_length(Task.outputs).label("outputs_count"),
     Task.estimated_output_bytes,
     Task.artifact_bytes,
     *_ARTIFACT,
@@ -237,7 +256,8 @@ async def list_newest(
 ) -> list[TaskRow]:
     """The tasks that pass the filter, newest first."""
     query = _VIEWS.where(*_conditions(which)).order_by(Task.id.desc()).offset(skip).limit(take)
-    return [view(row) for row in await connection.execute(query)]
+    rows = await connection.execute(query, {"shown_entries": LISTED_ENTRIES})
+    return [view(row) for row in rows]
 
 
 async def count(connection: AsyncConnection, which: TaskFilter) -> int:

@@ -36,7 +36,7 @@ from aerotask.worker.outputs import (
 )
 
 MANY = 5000
-"""So many edits may take longer than a transaction usually may."""
+"""So many edits may take longer than a transaction usually may; and one removal may be of a great many entries."""
 
 
 async def apply_success(  # noqa: PLR0913  one outcome, in parts
@@ -49,17 +49,26 @@ async def apply_success(  # noqa: PLR0913  one outcome, in parts
     by: str,
     artifact_ttl: timedelta,
 ) -> None:
-    """End the task as Succeeded and change the dataset as the run declared.
+    """Change the dataset as the run declared and end the task as Succeeded.
+
+    The changes may take minutes. The task's row is locked after them, since heartbeats and whoever cancels the
+    task would wait for it: a lease that was lost meanwhile takes all the changes back.
 
     Raises:
         LeaseLost: the task is no longer ours.
         Conflict: an entry can't be put where the run wants it.
         TaskFailed: it gave a derivative of what it hasn't read.
     """
-    if len(changes.edits) > MANY:
+    if len(changes.edits) > MANY or any(isinstance(edit, Removal) for edit in changes.edits):
         await locks.take_your_time(connection)
+    await leases.check(connection, task.lease)
     edits = await _that_take_effect(connection, task.dataset_id, changes.edits)
     edits, kept = await _without_removals_of_others(connection, task, edits)
+    for step in _steps(edits):
+        await _apply(connection, task.dataset_id, step)
+    if changes.descriptions is not None:
+        await _describe(connection, task, changes.descriptions)
+    await _keep_derivatives(connection, task, changes.derivatives)
     await leases.succeed(
         connection,
         task.lease,
@@ -72,11 +81,6 @@ async def apply_success(  # noqa: PLR0913  one outcome, in parts
         ],
         result=changes.result,
     )
-    for step in _steps(edits):
-        await _apply(connection, task.dataset_id, step)
-    if changes.descriptions is not None:
-        await _describe(connection, task, changes.descriptions)
-    await _keep_derivatives(connection, task, changes.derivatives)
 
 
 async def _apply(connection: AsyncConnection, dataset_id: DatasetId, step: _Puts | Removal) -> None:
@@ -130,7 +134,7 @@ async def _that_take_effect(
     """
     if not edits:
         return []
-    # Also where nothing is cautious: the tree before the task's row, in one order for all runs.
+    # Also where nothing is cautious: the tree before any entry and the task's row, in one order for all runs.
     await lock_tree(connection, dataset_id)
     puts = [edit for edit in edits if isinstance(edit, StoredPut) and edit.existing is not Existing.REPLACE]
     if not puts:

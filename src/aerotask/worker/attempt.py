@@ -6,8 +6,8 @@ import asyncio
 import errno
 import os
 import shutil
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Collection, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,15 +16,15 @@ import orjson
 import structlog
 from pydantic import ValidationError
 
-from aerotask.cancelling import end
+from aerotask.cancelling import beside, end
 from aerotask.derivatives.sources import source_key
 from aerotask.domain.errors import AerotaskError, TaskFailed
-from aerotask.domain.retry import Strike, after_strike
+from aerotask.domain.retry import OUTAGE_S, Strike, after_strike
 from aerotask.failpoints import failpoint
 from aerotask.sdk import Limits, Snapshot, Tool, ToolParams
 from aerotask.services.callbacks import owe
 from aerotask.services.snapshots import take_snapshot
-from aerotask.services.storage import UNLIMITED, room_for, within_limits
+from aerotask.services.storage import UNLIMITED, Room, StorageLimits, room_for, within_limits
 from aerotask.services.workfolders import work_folder
 from aerotask.store import derivatives, expiry, leases
 from aerotask.store.claims import ClaimedTask, with_inputs
@@ -37,8 +37,6 @@ from aerotask.worker.protocol import ToolJob
 from aerotask.worker.reporter import Reporter
 from aerotask.worker.supervise import End, Ended, supervise
 
-# Postgres may be away for this long before a finished attempt is given up (and later run again).
-OUTAGE_S = 900.0
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _log = structlog.get_logger(__name__)
@@ -68,7 +66,6 @@ class Attempt:
     task: ClaimedTask
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _lost: asyncio.Event = field(default_factory=asyncio.Event)
-    _handed_over: bool = False
 
     @property
     def folder(self) -> Path:
@@ -83,7 +80,6 @@ class Attempt:
 
     def hand_over(self) -> None:
         """The worker stops: kill the child, and let another worker begin anew."""
-        self._handed_over = True
         self._stop.set()
 
     def touch(self) -> None:
@@ -104,27 +100,14 @@ class Attempt:
             interval_s=limits.heartbeat_s,
         )
         try:
-            async with self._reporting(reporter):
+            # A write that is under way may or may not arrive; the last report repeats its lines safely.
+            async with beside(reporter.run(self._lost), on_end=self._stop.set):
                 verdict = await self._verdict(reporter)
             await self._conclude(verdict, reporter)
         except (Abandoned, LeaseLost):
             log.info("task.abandoned")
         finally:
             await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
-
-    @asynccontextmanager
-    async def _reporting(self, reporter: Reporter) -> AsyncIterator[None]:
-        reporting = asyncio.create_task(reporter.run(self._lost))
-        watching = asyncio.create_task(self._stop_when_lost())
-        try:
-            yield
-        finally:
-            # A write that is under way may or may not arrive; the last report repeats its lines safely.
-            await end(reporting, watching)
-
-    async def _stop_when_lost(self) -> None:
-        await self._lost.wait()
-        self._stop.set()
 
     async def _verdict(self, reporter: Reporter) -> Verdict:
         reporter.say(f"Attempt {self.task.lease.attempt} of {self.task.tool_id}.")
@@ -141,14 +124,12 @@ class Attempt:
                 timeout_s=self.means.limits.timeout_s,
             )
             return await self._judge(ended, reporter)
-        except AerotaskError as error:
-            return Failure(error.code, error.message)
         except FileNotFoundError:
             return Failure("input-missing", "The content of an input is missing from the storage.")
-        except OSError as error:
-            if is_outage(error) and error.errno is None:
+        except (AerotaskError, OSError) as error:
+            if is_outage(error):
                 raise
-            return _storage_failure(error)
+            return _failure_of(error)
 
     async def _check_access(self, tool: Tool[Any], params: ToolParams) -> None:
         """Ask again what was asked at submit.
@@ -220,21 +201,27 @@ class Attempt:
         tools, storage = self.means.limits.tools, self.means.limits.storage
         if not self.task.writes or storage.unlimited:
             return tools
-        async with self.means.db.read() as connection:
-            room = await room_for(connection, storage, self.task.dataset_id)
+        room = await outlast(lambda: self._room(storage), give_up_after_s=OUTAGE_S)
         return replace(tools, storage_left_bytes=room.left_bytes)
+
+    async def _room(self, storage: StorageLimits) -> Room:
+        async with self.means.db.read() as connection:
+            return await room_for(connection, storage, self.task.dataset_id)
 
     async def _derived(self, tool: Tool[Any]) -> tuple[tuple[str, str, str], ...]:
         """Which derivatives the inputs have by now: another task may have made them since the submit."""
         if not tool.sees_derivatives:
             return ()
         hashes = {item.path: item.sha256 for item in self.task.inputs}
-        async with self.means.db.read() as connection:
-            made = await derivatives.made_in(connection, self.task.dataset_id, hashes.values())
+        made = await outlast(lambda: self._made_derivatives(hashes.values()), give_up_after_s=OUTAGE_S)
         keys = {path: source_key(path, hashes) for path in hashes}
         return tuple(
             (path, kind, builder) for path, key in keys.items() for kind, builder in made.get(key, ())
         )
+
+    async def _made_derivatives(self, hashes: Collection[str]) -> Mapping[str, Sequence[tuple[str, str]]]:
+        async with self.means.db.read() as connection:
+            return await derivatives.made_in(connection, self.task.dataset_id, hashes)
 
     async def _judge(self, ended: Ended, reporter: Reporter) -> Verdict:
         if self._lost.is_set():
@@ -290,10 +277,15 @@ class Attempt:
 
     async def _conclude(self, verdict: Verdict, reporter: Reporter) -> None:
         try:
-            await outlast(lambda: self._write(verdict, reporter), give_up_after_s=OUTAGE_S)
-        except AerotaskError as error:  # the changes don't fit the dataset as it is now
+            await self._unless_lost(outlast(lambda: self._write(verdict, reporter), give_up_after_s=OUTAGE_S))
+        except (
+            AerotaskError,
+            OSError,
+        ) as error:  # the changes don't fit the dataset as it is now, or can't be read
+            if is_outage(error):
+                raise
             await self._forget(verdict)
-            failure = Failure(error.code, error.message)
+            failure = _failure_of(error)
             await outlast(lambda: self._write(failure, reporter), give_up_after_s=OUTAGE_S)
             verdict = failure
         except LeaseLost:
@@ -301,6 +293,25 @@ class Attempt:
             raise
         ended = verdict.code if isinstance(verdict, Failure) else type(verdict).__name__
         _log.info("task.ended", task_id=str(self.task.lease.task_id), outcome=ended)
+
+    async def _unless_lost(self, writing: Coroutine[Any, Any, None]) -> None:
+        """Finish the writing, or break it off once the lease is lost: then it could only be taken back.
+
+        A lease whose loss can be seen is either lost to somebody else, and the writing can't commit any more, or
+        ended by the writing's own commit, which then can be seen as well.
+
+        Raises:
+            LeaseLost: it was broken off.
+        """
+        written = asyncio.ensure_future(writing)
+        lost = asyncio.create_task(self._lost.wait())
+        try:
+            await asyncio.wait({written, lost}, return_when=asyncio.FIRST_COMPLETED)
+            if not written.done():
+                raise LeaseLost
+            written.result()
+        finally:
+            await end(written, lost)
 
     async def _write(self, verdict: Verdict, reporter: Reporter) -> None:
         means, lease, news = self.means, self.task.lease, reporter.unsent()
@@ -343,6 +354,10 @@ class Attempt:
             named = await expiry.named_among(connection, verdict.blob_keys)
         for key in set(verdict.blob_keys) - named:
             await self.means.blobs.remove(key)
+
+
+def _failure_of(error: AerotaskError | OSError) -> Failure:
+    return Failure(error.code, error.message) if isinstance(error, AerotaskError) else _storage_failure(error)
 
 
 def _storage_failure(error: OSError) -> Failure:

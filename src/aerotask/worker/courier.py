@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import SystemRandom
@@ -21,12 +20,14 @@ from aerotask.domain.addresses import check_url
 from aerotask.domain.callbacks import CallbackState, Next, after_try
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.ids import DatasetId, UserId
+from aerotask.domain.retry import OUTAGE_S
 from aerotask.services.access import AccessService
 from aerotask.services.callbacks import CallbackService
 from aerotask.store import callbacks
 from aerotask.store.callbacks import HeldMessage
 from aerotask.store.engine import Database
-from aerotask.store.outages import is_outage, outlast
+from aerotask.store.outages import is_outage, outlast, tolerate
+from aerotask.worker.bell import Bell
 from aerotask.worker.post import Outcome, Poster
 
 AT_ONCE = 16
@@ -35,9 +36,6 @@ AT_ONCE_PER_USER = 4
 AT_ONCE_PER_HOST = 4
 # Beyond the time of a try, for what comes before and after it; then another worker may try.
 HOLD_SLACK_S = 15.0
-# Postgres may be away for this long before a try is forgotten (and later made again).
-OUTAGE_S = 900.0
-OUTAGE_RETRY_S = 1.0
 LOST = Outcome(None, "Whoever submitted the task may not read the dataset any more.")
 
 _chance = SystemRandom().random
@@ -54,47 +52,32 @@ class Courier:
     poster: Poster
     poll_s: float
     _under_way: dict[asyncio.Task[None], HeldMessage] = field(default_factory=dict)
-    _wake: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def wake(self, _payload: str = "") -> None:
-        """There may be something to deliver."""
-        self._wake.set()
+    bell: Bell = field(default_factory=Bell)
+    """Rings when there may be something to deliver."""
 
     async def run(self) -> None:
         """Deliver until cancelled; then leave what is under way to others."""
         try:
             while True:
-                self._wake.clear()
-                message = await self._next() if len(self._under_way) < AT_ONCE else None
+                free = len(self._under_way) < AT_ONCE
+                message = await tolerate("callbacks.delayed", self._next()) if free else None
                 if message is None:
-                    await self._rest()
+                    await self.bell.rest(self.poll_s)
                 else:
                     self._start(message)
         finally:
             await self._let_go()
 
-    async def _rest(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self.poll_s):
-                await self._wake.wait()
-
     async def _next(self) -> HeldMessage | None:
         users = Counter(message.user_id for message in self._under_way.values())
         hosts = Counter(message.host for message in self._under_way.values())
-        try:
-            async with self.db.begin() as connection:
-                return await callbacks.hold_next(
-                    connection,
-                    hold_s=self.poster.timeout_s + HOLD_SLACK_S,
-                    without_users=[user for user, n in users.items() if user and n >= AT_ONCE_PER_USER],
-                    without_hosts=[host for host, n in hosts.items() if n >= AT_ONCE_PER_HOST],
-                )
-        except Exception as error:
-            if not is_outage(error):
-                raise
-            _log.warning("callbacks.delayed", error=str(error))
-            await asyncio.sleep(OUTAGE_RETRY_S)
-            return None
+        async with self.db.begin() as connection:
+            return await callbacks.hold_next(
+                connection,
+                hold_s=self.poster.timeout_s + HOLD_SLACK_S,
+                without_users=[user for user, n in users.items() if user and n >= AT_ONCE_PER_USER],
+                without_hosts=[host for host, n in hosts.items() if n >= AT_ONCE_PER_HOST],
+            )
 
     def _start(self, message: HeldMessage) -> None:
         delivery = asyncio.create_task(self._deliver(message), name=f"callback {message.id}")
@@ -103,7 +86,7 @@ class Courier:
 
     def _ended(self, delivery: asyncio.Task[None]) -> None:
         message = self._under_way.pop(delivery)
-        self._wake.set()
+        self.bell.ring()
         error = None if delivery.cancelled() else delivery.exception()
         if error is not None:
             # It is tried again when its time with us has run out; the worker lives on.

@@ -22,7 +22,8 @@ from aerotask.sandbox.spawner import Spawner
 from aerotask.store import indexing
 from aerotask.store.engine import Database
 from aerotask.store.indexing import Metadata, Unindexed
-from aerotask.store.outages import is_outage
+from aerotask.store.outages import tolerate
+from aerotask.worker.bell import Bell
 from aerotask.worker.protocol import Event, IndexJob
 from aerotask.worker.supervise import End, Ended, supervise
 
@@ -44,31 +45,16 @@ class Indexer:
     blobs: BlobStore
     spawner: Spawner
     poll_s: float
-    _wake: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def wake(self, _payload: str = "") -> None:
-        """There may be something to index."""
-        self._wake.set()
+    bell: Bell = field(default_factory=Bell)
+    """Rings when there may be something to index."""
 
     async def run(self) -> None:
         """Index until cancelled."""
         while True:
-            self._wake.clear()
-            try:
-                found_work = await self._batch()
-            except Exception as error:
-                if not is_outage(error):
-                    raise
-                _log.warning("indexer.delayed", error=str(error))
-                await asyncio.sleep(OUTAGE_RETRY_S)
-                continue
+            # The storage may fail as well, and be repaired.
+            found_work = await tolerate("indexer.delayed", self._batch(), also=OSError)
             if not found_work:
-                await self._rest()
-
-    async def _rest(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self.poll_s):
-                await self._wake.wait()
+                await self.bell.rest(self.poll_s)
 
     async def _batch(self) -> bool:
         async with self.db.begin() as connection:

@@ -7,9 +7,10 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from typing import Any
 
 import httpx
 import structlog
@@ -20,20 +21,22 @@ from aerotask.dispatch.arq import ArqListener
 from aerotask.sandbox.confinement import tell_whether_children_are_confined
 from aerotask.sandbox.hiding import hide_from_children
 from aerotask.sandbox.spawner import Spawner
-from aerotask.services.sweep import SweepService
 from aerotask.store.callbacks import CHANNEL as CALLBACKS_CHANNEL
 from aerotask.store.indexing import CHANNEL as ENTRIES_CHANNEL
 from aerotask.store.logs import LogLimits
-from aerotask.store.outages import is_outage
 from aerotask.store.presence import Presence
 from aerotask.store.steering import CANCEL_CHANNEL
 from aerotask.wiring import Platform, open_platform, tool_limits
-from aerotask.worker import forkserver
+from aerotask.worker import forkserver, sweeping
 from aerotask.worker.courier import AT_ONCE, Courier
 from aerotask.worker.indexer import Indexer
 from aerotask.worker.means import AttemptLimits, Means
 from aerotask.worker.post import Poster, Resolver
 from aerotask.worker.slots import SlotLimits, Slots
+
+# Beside the tasks, who may want a connection to write with at once: claims, heartbeat, recovery, turns, indexer,
+# courier with a delivery that has ended, and the sweeps.
+OTHERS = 7 + sweeping.CONNECTIONS
 
 _log = structlog.get_logger(__name__)
 
@@ -43,7 +46,13 @@ async def run_worker(settings: Settings) -> None:
     hide_from_children()
     tell_whether_children_are_confined()
     async with AsyncExitStack() as stack:
-        platform = await stack.enter_async_context(open_platform(settings, application="aerotask worker"))
+        platform = await stack.enter_async_context(
+            open_platform(
+                settings,
+                application="aerotask worker",
+                connections=settings.worker_slots + OTHERS,
+            )
+        )
         spawner = Spawner(forkserver.PROGRAM)
         stack.push_async_callback(spawner.close)
         await spawner.start()
@@ -60,8 +69,8 @@ async def run_worker(settings: Settings) -> None:
             worker_no=worker_no,
             channels={
                 CANCEL_CHANNEL: slots.cancelled,
-                ENTRIES_CHANNEL: indexer.wake,
-                CALLBACKS_CHANNEL: courier.wake,
+                ENTRIES_CHANNEL: indexer.bell.ring,
+                CALLBACKS_CHANNEL: courier.bell.ring,
             },
         )
         _on_signals(slots.stop)
@@ -74,29 +83,23 @@ async def run_worker(settings: Settings) -> None:
             listener.run(lambda _hint: slots.wake()),
             indexer.run(),
             courier.run(),
-            *_sweeps(platform.sweep, settings),
+            *sweeping.rounds(platform.sweep, period_s=settings.sweep_s, blob_grace_s=settings.blob_grace_s),
         ]
         _log.info("worker.started", worker_no=worker_no, slots=settings.worker_slots)
-        await _run_beside(background, present, slots)
+        await _run_beside(background, slots.fill(present))
     _log.info("worker.stopped", worker_no=worker_no)
 
 
-async def _run_beside(background: list[Awaitable[None]], present: asyncio.Event, slots: Slots) -> None:
+async def _run_beside(background: list[Awaitable[None]], filling_slots: Coroutine[Any, Any, None]) -> None:
     """Fill the slots until stopped, with everything else beside; what fails in one fails the worker."""
     others = [asyncio.ensure_future(work) for work in background]
-    filling = asyncio.create_task(_fill_when_present(present, slots))
+    filling = asyncio.create_task(filling_slots)
     try:
         done, _ = await asyncio.wait({filling, *others}, return_when=asyncio.FIRST_COMPLETED)
         for finished in done:
             finished.result()
     finally:
         await end(filling, *others)
-
-
-async def _fill_when_present(present: asyncio.Event, slots: Slots) -> None:
-    # Not before others can see that we live: they would take our tasks for a dead worker's.
-    await present.wait()
-    await slots.fill()
 
 
 def _means(platform: Platform, settings: Settings, spawner: Spawner, worker_no: int) -> Means:
@@ -141,32 +144,6 @@ def _slot_limits(settings: Settings) -> SlotLimits:
         running_per_user=settings.max_running_tasks_per_user,
         shutdown_grace_s=settings.shutdown_grace_s,
     )
-
-
-def _sweeps(sweep: SweepService, settings: Settings) -> list[Awaitable[None]]:
-    return [
-        _every(settings.sweep_s, sweep.expired_artifacts),
-        _every(settings.sweep_s, sweep.unsent_hints),
-        _every(settings.sweep_s, sweep.old_tasks),
-        _every(settings.sweep_s, sweep.old_idempotency_keys),
-        _every(settings.sweep_s, sweep.old_audit_events),
-        _every(settings.sweep_s, sweep.old_sign_in_attempts),
-        _every(settings.sweep_s, sweep.expired_uploads),
-        _every(settings.sweep_s, sweep.deleted),
-        _every(settings.sweep_s, sweep.unused_derivatives),
-        _every(max(settings.sweep_s, settings.blob_grace_s / 4), sweep.orphans),
-    ]
-
-
-async def _every(period_s: float, sweep: Callable[[], Awaitable[int]]) -> None:
-    while True:
-        try:
-            await sweep()
-        except Exception as error:
-            if not is_outage(error):
-                raise
-            _log.warning("sweep.delayed", error=str(error))
-        await asyncio.sleep(period_s)
 
 
 def _on_signals(stop: Callable[[], None]) -> None:

@@ -17,6 +17,7 @@ from aerotask.domain import paths
 from aerotask.domain.errors import TaskFailed
 from aerotask.domain.texts import clean_json, clean_line
 from aerotask.sdk.changes import Existing
+from aerotask.sdk.plan import refuse_unplanned
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -109,7 +110,7 @@ async def store_outputs(
     puts = [edit.file for edit in edits if isinstance(edit, _Put)]
     stored = iter(await blobs.adopt_all(puts) if puts else [])
     for made in declared["derivatives"]:
-        _refuse_unplanned(str(made["of"]), may_write)
+        refuse_unplanned(str(made["of"]), may_write)
     return StoredChanges(
         artifacts=tuple([await _artifact(blobs, artifact, own) for artifact in declared["artifacts"]]),
         edits=tuple(
@@ -161,17 +162,10 @@ def _edit(
     declared: Mapping[str, Any], may_write: Sequence[str], own: _OwnFiles
 ) -> _Put | NewFolder | Removal:
     at = paths.entry_path(str(declared.get("put") or declared.get("folder") or declared["remove"]))
-    _refuse_unplanned(at, may_write)
+    refuse_unplanned(at, may_write)
     if "put" in declared:
         return _Put(at, own.file(declared["path"]), _existing(declared.get("existing")))
     return NewFolder(at) if "folder" in declared else Removal(at)
-
-
-def _refuse_unplanned(at: str, may_write: Sequence[str]) -> None:
-    if not any(paths.within(at, allowed) for allowed in may_write):
-        raise TaskFailed(
-            f"The tool wants to change {paths.shown(at)}, which its plan doesn't name.", code="bad-output"
-        )
 
 
 def _existing(declared: Any) -> Existing:

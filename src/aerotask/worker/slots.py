@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
-from uuid import UUID
 
 import structlog
 
-from aerotask.cancelling import end
+from aerotask.cancelling import end, first_of
 from aerotask.dispatch.port import HintListener
 from aerotask.failpoints import failpoint
 from aerotask.services.sweep import SweepService
 from aerotask.store import claims, leases
 from aerotask.store.claims import ClaimedTask
-from aerotask.store.outages import is_outage
+from aerotask.store.engine import PostgresAway
+from aerotask.store.outages import tolerate
 from aerotask.worker.attempt import Attempt
+from aerotask.worker.bell import Bell
 from aerotask.worker.means import Means
 
-OUTAGE_RETRY_S = 0.5
 # A hand-over is one transaction; who stops us won't wait for Postgres to come back.
 HAND_OVER_S = 5.0
-
-T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
@@ -51,48 +46,47 @@ class Slots:
     listener: HintListener
     sweep: SweepService
     _running: dict[Attempt, asyncio.Task[None]] = field(default_factory=dict)
-    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _bell: Bell = field(default_factory=Bell)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     def wake(self) -> None:
         """There may be a task to run."""
-        self._wake.set()
+        self._bell.ring()
 
-    def cancelled(self, task_id: str) -> None:
-        """A task has been cancelled, maybe one of ours: don't wait for the heartbeat to find out."""
-        with suppress(ValueError):
-            for attempt in self._running:
-                if attempt.task.lease.task_id == UUID(task_id):
-                    attempt.lose()
+    def cancelled(self, which: str) -> None:
+        """An attempt has been cancelled, maybe one of ours: don't wait for the heartbeat to find out."""
+        for attempt in self._running:
+            if attempt.task.lease.name == which:
+                attempt.lose()
 
     def stop(self) -> None:
         """Take no more tasks; asked a second time, hand over those that run at once."""
         if self._stopping.is_set():
             self._hand_over()
         self._stopping.set()
-        self._wake.set()
+        self._bell.ring()
 
-    async def fill(self) -> None:
-        """Claim and start tasks whenever a slot is free, until stopped; then wait for them, or hand over."""
+    async def fill(self, present: asyncio.Event) -> None:
+        """Claim and start tasks whenever a slot is free, until stopped; then wait for them, or hand over.
+
+        Not before others can see that we live (`present`): they would take our tasks for a dead worker's.
+        """
+        await first_of(present.wait(), self._stopping.wait())
+        woken = False
         while not self._stopping.is_set():
+            free = self.limits.slots - len(self._running)
             # What woke us, a hint or a slot that is free again, tells that there may be a task; a poll tells
             # nothing, so it looks before it claims.
-            woken = self._wake.is_set()
-            self._wake.clear()
-            free = self.limits.slots - len(self._running)
             for claimed in await self._claim(free, look_first=not woken) if free else ():
                 self._start(claimed)
-            # Not `wait_for`, which in Python 3.11 loses a cancellation that meets the event.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self.limits.poll_s):
-                    await self._wake.wait()
+            woken = await self._bell.rest(self.limits.poll_s)
         await self._empty()
 
     async def beat(self) -> None:
         """Renew the leases once a heartbeat, and drop what is no longer ours, until cancelled."""
         while True:
             if self._running:
-                await self._tolerating_outages("heartbeat", self._renew())
+                await tolerate("worker.delayed", self._renew(), doing="heartbeat")
             await asyncio.sleep(self.limits.heartbeat_s)
 
     async def recover(self) -> None:
@@ -101,7 +95,7 @@ class Slots:
         Twice a poll: together with the silence that it takes to be lost, this is how long such a task waits.
         """
         while True:
-            freed = await self._tolerating_outages("recovery", self.sweep.lost_workers())
+            freed = await tolerate("worker.delayed", self.sweep.lost_workers(), doing="recovery")
             if freed:
                 self.wake()
             await asyncio.sleep(self.limits.poll_s / 2)
@@ -109,11 +103,12 @@ class Slots:
     async def take_turns(self) -> None:
         """Say once a poll of which tasks that they wait for a turn, until cancelled."""
         while True:
-            await self._tolerating_outages("turns", self.sweep.turns())
+            await tolerate("worker.delayed", self.sweep.turns(), doing="turns")
             await asyncio.sleep(self.limits.poll_s)
 
     async def _claim(self, free: int, *, look_first: bool) -> list[ClaimedTask]:
-        return await self._tolerating_outages("claim", self._claim_next(free, look_first=look_first)) or []
+        claiming = self._claim_next(free, look_first=look_first)
+        return await tolerate("worker.delayed", claiming, doing="claim") or []
 
     async def _claim_next(self, free: int, *, look_first: bool) -> list[ClaimedTask]:
         db = self.means.db
@@ -130,7 +125,7 @@ class Slots:
                 at_most=free,
             )
         for _ in claimed:
-            failpoint("task-claimed")
+            failpoint("task-claimed", fails_as=PostgresAway)
         return claimed
 
     def _start(self, claimed: ClaimedTask) -> None:
@@ -143,7 +138,7 @@ class Slots:
     def _ended(self, attempt: Attempt, done: asyncio.Task[None]) -> None:
         del self._running[attempt]
         self.listener.accept(more=not self._stopping.is_set())
-        self._wake.set()
+        self._bell.ring()
         error = None if done.cancelled() else done.exception()
         if error is not None:
             # The lease runs out, and the task is tried again; the worker lives on.
@@ -183,13 +178,3 @@ class Slots:
     def _hand_over(self) -> None:
         for attempt in self._running:
             attempt.hand_over()
-
-    async def _tolerating_outages(self, doing: str, step: Coroutine[Any, Any, T]) -> T | None:
-        try:
-            return await step
-        except Exception as error:
-            if not is_outage(error):
-                raise
-            _log.warning("worker.delayed", doing=doing, error=str(error))
-            await asyncio.sleep(OUTAGE_RETRY_S)
-            return None

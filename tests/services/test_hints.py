@@ -1,0 +1,61 @@
+"""The sender of hints: what it lives through, and what is noticed when it doesn't."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from structlog.testing import capture_logs
+
+from aerotask.dispatch.port import Hint, QueueAway
+from aerotask.domain.ids import TaskId, new_id
+from aerotask.services.hints import HintSender
+from aerotask.store.engine import Database
+
+
+@dataclass(slots=True)
+class Failing:
+    """A queue that fails in this way."""
+
+    error: Exception
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def send(self, hints: Sequence[Hint]) -> None:
+        self.asked.set()
+        raise self.error
+
+    async def ping(self) -> None:
+        raise self.error
+
+    async def close(self) -> None:
+        pass
+
+
+def hint() -> Hint:
+    return Hint(TaskId(new_id()), 0)
+
+
+async def test_an_outage_of_the_queue_is_lived_through(database: Database) -> None:
+    queue, failed = Failing(QueueAway("away")), asyncio.Event()
+    sender = HintSender(database, queue)
+    with capture_logs() as log:
+        async with sender.running(on_failure=failed.set), asyncio.timeout(10):
+            sender.notify(hint())
+            await queue.asked.wait()
+    assert [entry["event"] for entry in log] == ["hints.unsent"]
+    assert not failed.is_set()
+
+
+async def test_a_sender_that_breaks_is_noticed_at_once_and_at_the_end(database: Database) -> None:
+    failed = asyncio.Event()
+    sender = HintSender(database, Failing(RuntimeError("broken")))
+
+    async def send() -> None:
+        async with sender.running(on_failure=failed.set), asyncio.timeout(10):
+            sender.notify(hint())
+            await failed.wait()
+
+    with pytest.raises(RuntimeError, match="broken"):
+        await send()

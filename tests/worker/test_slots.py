@@ -1,0 +1,37 @@
+"""Which attempts a worker gives up when it hears of a cancel."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.store.conftest import add_dataset, add_user
+
+from aerotask.config import Settings
+from aerotask.dispatch.arq import ArqListener
+from aerotask.sandbox.spawner import Spawner
+from aerotask.store import steering
+from aerotask.wiring import Platform
+from aerotask.worker import forkserver, main
+from aerotask.worker.attempt import Attempt
+from aerotask.worker.slots import Slots
+
+
+async def test_a_late_word_of_a_cancel_leaves_the_next_attempt_alone(
+    platform: Platform, settings: Settings
+) -> None:
+    rows = await add_dataset(platform.db, await add_user(platform.db, "owner"), "acme")
+    await rows.task()
+    first = await rows.claimed()
+    async with platform.db.begin() as connection:
+        await steering.delete_one(connection, rows.dataset_id, first.lease.task_id, by="tests")
+        await steering.begin_again(connection, first.lease.task_id, by="tests")
+    means = main._means(platform, settings, Spawner(forkserver.PROGRAM), 1)
+    attempt = Attempt(means, await rows.claimed())
+    listener = ArqListener(settings.redis_url.get_secret_value())
+    slots = Slots(means, main._slot_limits(settings), listener, platform.sweep)
+    slots._running[attempt] = asyncio.create_task(asyncio.sleep(0))
+
+    slots.cancelled(first.lease.name)
+    assert not attempt._lost.is_set()
+    slots.cancelled(attempt.task.lease.name)
+    assert attempt._lost.is_set()
