@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from aerotask.blobs.port import BlobStore, OpenBlob
+from aerotask.domain import paths
 from aerotask.domain.access import Access, Caller, may_manage_task
 from aerotask.domain.audit import Action
 from aerotask.domain.errors import Conflict, Forbidden, Gone, NotFound
@@ -89,9 +90,15 @@ class TaskService:
     async def list_tasks(  # noqa: PLR0913  where, which, and what part of them
         self, caller: Caller, org_slug: str, slug: str, which: TaskFilter, *, skip: int, take: int
     ) -> TaskPage:
-        """The dataset's tasks that pass the filter, newest first."""
+        """The dataset's tasks that pass the filter, newest first.
+
+        Raises:
+            InvalidPath: the filter's path won't do.
+        """
         dataset = await self.access.dataset(caller, org_slug, slug)
-        page = await self._page(replace(which, dataset_id=dataset.row.id), skip=skip, take=take)
+        path = paths.entry_path(which.path) if which.path else which.path
+        here = replace(which, dataset_id=dataset.row.id, path=path)
+        page = await self._page(here, skip=skip, take=take)
         return replace(page, items=[_as_seen(caller, dataset.rights, task) for task in page.items])
 
     async def list_own(self, caller: Caller, which: TaskFilter, *, skip: int, take: int) -> TaskPage:

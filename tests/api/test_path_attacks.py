@@ -1,0 +1,147 @@
+"""Paths that lead out, in everything of the OpenAPI document that takes a path: refused, and nothing is written."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from tests.support.served import served
+
+from aerotask.config import Settings
+
+ATTACKS = [
+    "../x.tif",
+    "a/../../x.tif",
+    "/etc/passwd",
+    "a\\..\\b",
+    "%2e%2e%2fx",
+    "a\u0000b",
+    "\uff0e\uff0e/x",
+    "x" * 2000,
+    ".ddb/x",
+    "zip://a.zip",
+    "/vsicurl/http://127.0.0.1/x.tif",
+    "NETCDF:a.nc",
+]
+D = "/orgs/{orgSlug}/ds/{dsSlug}"
+# What fields of bodies are called that hold a path.
+FIELDS = {"path", "paths", "source", "dest", "sourcePath", "referencePath", "outputPath", "folder"}
+NAMES = {"orgSlug": "acme", "dsSlug": "acme", "kind": "cog", "z": "0", "x": "0", "y": "0"}
+
+Ask = Callable[[str], dict[str, Any]]
+
+
+def json_of(field: str, **others: object) -> Ask:
+    """A request whose body holds the attack, alone or in a list, among others that will do."""
+
+    def request(attack: str) -> dict[str, Any]:
+        return {"json": {**others, field: [attack, "a.txt"] if field == "paths" else attack}}
+
+    return request
+
+
+def announced(attack: str) -> dict[str, Any]:
+    told = base64.b64encode(attack.encode()).decode()
+    return {"headers": {"Tus-Resumable": "1.0.0", "Upload-Length": "1", "Upload-Metadata": f"path {told}"}}
+
+
+ALIGN = {"sourcePath": "a.txt", "referencePath": "b.txt", "outputPath": "c.tif"}
+MERGE = {"paths": ["a.txt", "b.txt"], "outputPath": "c.tif"}
+SOURCES = {"source": "a.txt", "dest": "b.txt"}
+SUBMIT = {"toolId": "raster-export"}
+# Where the document doesn't say which part is a path, or what else the body must hold.
+BODIES: Mapping[str, list[Ask]] = {
+    f"POST {D}/uploads": [announced],
+    f"POST {D}/obj": [lambda attack: {"files": {"path": (None, attack.encode()), "file": ("x", b"x")}}],
+    f"PUT {D}/obj": [json_of(field, **SOURCES) for field in SOURCES],
+    f"POST {D}/obj/copy": [json_of(field, **SOURCES) for field in SOURCES],
+    f"POST {D}/search": [json_of("path")],
+    f"POST {D}/tasks": [
+        json_of("path", **SUBMIT),
+        lambda attack: {"json": {**SUBMIT, "params": {"path": attack}}},
+    ],
+    f"POST {D}/align/preview": [json_of(field, **ALIGN) for field in ALIGN],
+    f"POST {D}/align/validate": [json_of(field, **ALIGN) for field in ALIGN],
+    f"POST {D}/merge-multispectral/preview": [json_of(field, **MERGE) for field in MERGE],
+    f"POST {D}/merge-multispectral/validate": [json_of(field, **MERGE) for field in MERGE],
+}
+
+
+def in_address(attack: str) -> dict[str, Any]:
+    return {"path": "".join(f"%{byte:02x}" for byte in attack.encode())}
+
+
+@dataclass(frozen=True)
+class Place:
+    """An operation, and how a path gets into it."""
+
+    operation: str
+    where: str
+    ask: Ask
+
+    async def send(self, client: httpx.AsyncClient, attack: str) -> httpx.Response:
+        """Ask for the attack's path."""
+        method, _, template = self.operation.partition(" ")
+        request = dict(self.ask(attack))
+        names = {**NAMES, "path": request.pop("path", "a.txt")}
+        address = re.sub(r"\{(\w+)\}", lambda found: names[found[1]], template)
+        return await client.request(method, address, **request)
+
+
+def places(document: Mapping[str, Any]) -> Iterator[Place]:
+    """Every place of every operation that takes a path: in the address, in the query, in the body."""
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            name = f"{method.upper()} {path}"
+            for parameter in operation.get("parameters", ()):
+                if parameter["name"] not in FIELDS:
+                    continue
+                if parameter["in"] == "path":
+                    yield Place(name, "address", in_address)
+                else:
+                    yield Place(name, "query", lambda attack: {"params": {"path": attack}})
+            for ask in BODIES.get(name, ()):
+                yield Place(name, "body", ask)
+
+
+def takes_paths_in_its_body(document: Mapping[str, Any], operation: Mapping[str, Any]) -> bool:
+    """Whether a body has a field that is called like a path, or is whatever a tool wants."""
+    for media in operation.get("requestBody", {}).get("content", {}).values():
+        schema = media.get("schema", {})
+        named = schema.get("$ref", "").rpartition("/")[2]
+        fields = document["components"]["schemas"].get(named, schema)
+        if FIELDS & fields.get("properties", {}).keys() or fields.get("additionalProperties") is True:
+            return True
+    return False
+
+
+def refused(place: Place, answer: httpx.Response) -> bool:
+    """Whether it is 400; what only says what a submit would come to says so with 200."""
+    if answer.status_code == 200 and place.operation.endswith("/validate"):
+        told = answer.json()
+        return not told["ok"] and not told["summary"]
+    return answer.status_code == 400
+
+
+async def test_every_path_that_leads_out_is_refused_wherever_it_is_taken(settings: Settings) -> None:
+    async with served(settings) as api:
+        document = api.app.openapi()
+        for path, item in document["paths"].items():
+            for method, operation in item.items():
+                if takes_paths_in_its_body(document, operation):
+                    assert f"{method.upper()} {path}" in BODIES, "say how a path gets into its body"
+        asked = [*places(document)]
+        assert len(asked) > 25
+        faults = []
+        for place in asked:
+            for attack in ATTACKS:
+                answer = await place.send(api.client, attack)
+                if not refused(place, answer):
+                    faults.append((place.operation, place.where, attack[:40], answer.status_code))
+        assert faults == []
+        assert (await api.client.get("/orgs/acme/ds/acme/list", params={"recursive": True})).json() == []
+        assert (await api.client.get("/orgs/acme/ds/acme/tasks")).json() == []
