@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -79,8 +80,44 @@ def measure(client: httpx.Client, api: psutil.Process, database_url: str, size: 
     for name, step in steps.items():
         show(name, min(timed(step) for _ in range(RUNS)), bare_s)
     print(f"  the API's memory: {before / 2**20:.0f} → {api.memory_info().rss / 2**20:.0f} MiB")
+    for name, step in wholes(client, here).items():
+        took, waited = beside(client, step)
+        show(name, took, bare_s)
+        print(f"    others waited for up to {1000 * waited:.0f} ms meanwhile")
     for name, step in changes(client, here).items():
         show(name, timed(step), bare_s)
+
+
+def wholes(client: httpx.Client, here: str) -> dict[str, Callable[[], httpx.Response]]:
+    """What goes over all entries at once."""
+
+    def submit(tool: str) -> Callable[[], httpx.Response]:
+        return lambda: client.post(f"{here}/tasks", json={"toolId": tool, "force": True})
+
+    paths = [f"flight-{number}" for number in range(9)]
+    return {
+        "submit a bulk-download": submit("bulk-download"),
+        "submit a build": submit("build"),
+        "submit a rescan-index": submit("rescan-index"),
+        "select 9,000 to download": lambda: client.head(f"{here}/download", params={"path": paths}),
+    }
+
+
+def beside(client: httpx.Client, step: Callable[[], httpx.Response]) -> tuple[float, float]:
+    """How long the step takes, and the longest that somebody else waits for an answer meanwhile."""
+    done, waits = threading.Event(), [0.0]
+
+    def ask() -> None:
+        with httpx.Client(base_url=client.base_url, trust_env=False) as other:
+            while not done.is_set():
+                waits.append(timed(lambda: other.get("/healthz")))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    took = timed(step)
+    done.set()
+    asking.join()
+    return took, max(waits)
 
 
 def changes(client: httpx.Client, here: str) -> dict[str, Callable[[], httpx.Response]]:

@@ -3,7 +3,10 @@
 import uuid
 
 import httpx
+from tests.support.served import served
 from tests.support.world import Dataset, World
+
+from aerotask.config import Settings
 
 
 def own(client: httpx.Client, **params: object) -> dict[str, object]:
@@ -66,6 +69,23 @@ def test_tasks_of_a_dataset_that_one_may_not_read_any_more_are_gone_from_the_lis
     assert own(member)["count"] == 0
     dataset.client.put(dataset.address, json={"visibility": "public"}).raise_for_status()
     assert ids(own(member)) == [task]
+
+
+async def test_tasks_of_a_deleted_dataset_are_gone_from_every_list(settings: Settings) -> None:
+    async with served(settings) as api:  # whose rows no worker sweeps
+        here = "/orgs/acme/ds/acme"
+        (await api.client.put(f"{here}/obj/a.txt", content=b"x")).raise_for_status()
+        (await api.client.post(f"{here}/tasks", json={"toolId": "bulk-download"})).raise_for_status()
+
+        async def counts() -> tuple[int, int, int]:
+            mine = await api.client.get("/tasks")
+            everybodys = await api.client.get("/sys/tasks")
+            named = await api.client.get("/sys/tasks", params={"orgSlug": "acme"})
+            return mine.json()["count"], everybodys.json()["total"], len(named.json()["items"])
+
+        assert await counts() == (1, 1, 1)
+        (await api.client.delete(here)).raise_for_status()
+        assert await counts() == (0, 0, 0)
 
 
 def test_anonymous_callers_have_no_tasks_of_their_own(world: World) -> None:

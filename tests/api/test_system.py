@@ -22,7 +22,11 @@ def test_features_tell_states_tools_and_limits_to_anybody(world: World) -> None:
     processing = next(state for state in features["taskStates"] if state["value"] == "Processing")
     assert processing["next"] == ["Deleted", "Enqueued", "Failed", "Scheduled", "Succeeded"]
     assert "raster-export" in {tool["id"] for tool in features["taskTools"]}
-    assert features["limits"]["maxOutputBytes"] == 20 * 1024**3
+    limits = features["limits"]
+    assert limits["maxOutputBytes"] == 20 * 1024**3
+    assert limits["maxArtifactBytesPerOrgDay"] == 100 * 1024**3
+    assert (limits["maxActiveBulkDownloadsPerUser"], limits["maxStorageBytesPerOrg"]) == (1, None)
+    assert features["versions"] == {"aerotask": features["version"], "tus": "1.0.0"}
 
 
 def test_readiness_counts_workers_and_names_what_is_missing(world: World, make_stack: StackFactory) -> None:
@@ -34,6 +38,7 @@ def test_readiness_counts_workers_and_names_what_is_missing(world: World, make_s
     with make_stack(workers=0) as alone:
         missing = alone.client().get("/readyz")
         assert (missing.status_code, missing.json()["workers"]) == (503, 0)
+        assert int(missing.headers["retry-after"]) > 0
         assert alone.client().get("/healthz").json() == {"status": "ok"}
 
 

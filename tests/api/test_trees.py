@@ -186,6 +186,17 @@ def test_searches_find_by_text_pattern_type_and_folder(dataset: Dataset) -> None
     assert len(search(dataset)) == 7
 
 
+def test_texts_are_compared_as_paths_are_spelt(dataset: Dataset) -> None:
+    composed, decomposed = "caf\u00e9.txt", "cafe\u0301.txt"
+    dataset.upload(decomposed, b"x", indexed=False)
+    assert dataset.paths() == [composed]
+    assert search(dataset, query=decomposed) == [composed]
+    assert search(dataset, query="*e\u0301.txt") == [composed]
+    task_id = dataset.submit("patient", {"path": decomposed})
+    tasks = dataset.client.get(f"{dataset.address}/tasks", params={"path": decomposed}).json()
+    assert [task["taskId"] for task in tasks] == [task_id]
+
+
 def test_searches_are_answered_in_pages(dataset: Dataset) -> None:
     fill(dataset, *(f"{number}.txt" for number in range(5)))
 

@@ -362,3 +362,32 @@ def test_nobody_uploads_without_signing_in(world: World) -> None:
     for method in ("HEAD", "PATCH", "DELETE", "POST"):
         headers = {**BYTES, "Upload-Offset": "0"}
         assert anonymous.request(method, address, headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_beginning_longer_than_the_file_is_refused_and_keeps_nothing(
+    world: World, dataset: Dataset, files: Path, *, chunked: bool
+) -> None:
+    before = set(files.iterdir())
+    headers = {**BYTES, "Upload-Length": "4", **metadata(path="a.bin")}
+    body = iter([b"12345"]) if chunked else b"12345"
+    answer = dataset.client.post(f"{dataset.address}/uploads", headers=headers, content=body)
+    assert (answer.status_code, "location" in answer.headers) == (413, False)
+    assert set(files.iterdir()) <= before
+    usage = world.admin.get(f"/orgs/{dataset.org}/usage").raise_for_status().json()
+    assert usage["uploadBytes"] == 0
+
+
+def test_a_beginning_that_cannot_become_an_entry_keeps_nothing(dataset: Dataset, files: Path) -> None:
+    before = set(files.iterdir())
+
+    def body() -> Iterator[bytes]:
+        yield b"12"
+        # Meanwhile somebody makes a folder of that name.
+        dataset.client.post(f"{dataset.address}/obj", files={"path": (None, b"a.bin")}).raise_for_status()
+        yield b"34"
+
+    headers = {**BYTES, "Upload-Length": "4", **metadata(path="a.bin")}
+    answer = dataset.client.post(f"{dataset.address}/uploads", headers=headers, content=body())
+    assert (answer.status_code, answer.json()["code"]) == (409, "entry-is-folder")
+    assert set(files.iterdir()) <= before

@@ -176,6 +176,27 @@ async def test_a_complete_upload_counts_once(store: Store) -> None:
     assert await store.used() == 1000
 
 
+async def test_an_upload_that_replaces_a_file_counts_by_what_it_adds(store: Store) -> None:
+    await store.put("a", 900)
+    progress = await store.announce("a", 1000)
+    assert await store.used() == 1000
+    with pytest.raises(LimitReached):
+        await store.put("b", 1)
+    # Renamed, the file would stay beside what was to replace it.
+    with pytest.raises(LimitReached):
+        await store.platform.trees.rename(store.owner, "acme", "acme", source="a", dest="b")
+    await store.platform.uploads.append(
+        always(store.owner),
+        "acme",
+        "acme",
+        progress.row.id,
+        offset=0,
+        content=content(1000),
+        announced_bytes=1000,
+    )
+    assert await store.used() == 1000
+
+
 async def test_what_frees_bytes_is_let_through_below_a_lowered_limit(store: Store) -> None:
     await store.put("a", 600)
     await store.put("b", 300)

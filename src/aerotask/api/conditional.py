@@ -10,7 +10,7 @@ from fastapi import Request, Response
 from aerotask.api.ranges import matches
 from aerotask.api.watching import watching
 from aerotask.contract.status import TaskAnswer, task_answer
-from aerotask.contract.tags import status_tag
+from aerotask.contract.tags import tagged_status
 from aerotask.services.following import Follower, FollowService
 
 
@@ -34,9 +34,9 @@ def _known(request: Request) -> Callable[[str], bool] | None:
 
 
 def _tagged(answer: TaskAnswer, known: Callable[[str], bool] | None) -> Response:
-    tag = status_tag(answer)
+    tag, content = tagged_status(answer)
     # Weak, since processingTimeMs goes on while nothing else changes.
     headers = {"ETag": f"W/{tag}", "Cache-Control": "no-cache"}
     if known is not None and known(tag):
         return Response(status_code=304, headers=headers)
-    return Response(answer.model_dump_json(by_alias=True), 200, headers, "application/json")
+    return Response(content, 200, headers, "application/json")

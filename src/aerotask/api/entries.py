@@ -66,8 +66,10 @@ FILE_ANSWERS: dict[int | str, dict[str, Any]] = {
     response_class=JSONResponse,
     responses=_LIST | problems(400, 401, 404),
 )
+@router.head("/list", include_in_schema=False)
 async def list_entries(
     at: PlaceDep,
+    request: Request,
     path: str | None = None,
     recursive: Annotated[
         bool, Query(description="Everything below, not only what is directly in it.")
@@ -77,6 +79,8 @@ async def list_entries(
     batches = await at.platform.entries.list_entries(
         at.caller, at.org, at.slug, path=path, recursive=recursive
     )
+    if request.method == "HEAD":
+        return Response(media_type="application/json")
     return StreamingResponse(json_array(batches), media_type="application/json")
 
 

@@ -12,6 +12,8 @@ from aerotask.services.viewing import Picture
 
 PINNED_S = 24 * 3600
 """How long a client may keep a picture whose address names the content's version."""
+SHARED_S = 60
+"""How long a cache between may, which would go on giving it to all when the dataset is private by then."""
 
 # Map clients fetch pictures from pages elsewhere. Nobody is recognised by cookies here, so that gives nothing away.
 ELSEWHERE = {"Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin"}
@@ -37,8 +39,10 @@ async def picture_response(request: Request, picture: Picture, media_type: str, 
 
 def cache_control(picture: Picture, *, pinned: bool) -> str:
     """How long a picture may be kept, and by whom; without a version in the address, the server is asked each time."""
-    who = "public" if picture.open_to_all else "private"
-    return f"{who}, max-age={PINNED_S}" if pinned else f"{who}, no-cache"
+    who = "public" if picture.shared else "private"
+    if not pinned:
+        return f"{who}, no-cache"
+    return f"{who}, max-age={PINNED_S}" + (f", s-maxage={SHARED_S}" if picture.shared else "")
 
 
 def _safe(headers: Mapping[str, str]) -> dict[str, str]:

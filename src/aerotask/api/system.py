@@ -9,8 +9,9 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from aerotask import __version__
+from aerotask.api import tus
 from aerotask.api.deps import CallerDep, PlatformDep, Skip, Take, UserRef, by_owner
-from aerotask.api.errors import problems
+from aerotask.api.errors import RETRY_AFTER_S, problems
 from aerotask.api.requests import StrictRoute
 from aerotask.api.schemas.system import (
     FeatureDerivative,
@@ -60,6 +61,7 @@ async def features(platform: PlatformDep) -> FeaturesAnswer:
     """What this installation can do, for anybody."""
     return FeaturesAnswer(
         version=__version__,
+        versions={"aerotask": __version__, "tus": tus.VERSION},
         task_states=[
             StateAnswer(value=state, terminal=state.terminal, next=sorted(targets))
             for state, targets in TRANSITIONS.items()
@@ -98,7 +100,9 @@ async def healthz() -> HealthAnswer:
 async def readyz(platform: PlatformDep, response: Response) -> ReadyAnswer:
     """Whether tasks can be taken and done, and the state of Postgres, Redis, storage and workers."""
     found = await readiness(platform.db, platform.dispatcher, platform.blobs)
-    response.status_code = 200 if found.ready else 503
+    if not found.ready:
+        response.status_code = 503
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return ReadyAnswer(
         ready=found.ready,
         postgres=found.postgres,
@@ -119,10 +123,11 @@ async def metrics(platform: PlatformDep) -> Response:
     return Response(await exposition(platform.db, ready), media_type=CONTENT_TYPE_LATEST)
 
 
-def _limits(platform: Platform) -> dict[str, int]:
+def _limits(platform: Platform) -> dict[str, int | None]:
     settings = platform.settings
     return {
         "maxBodyBytes": settings.max_body_bytes,
+        "maxUrlBytes": settings.max_url_bytes,
         "maxObjectBytes": settings.max_object_bytes,
         "maxOpenUploadsPerUser": settings.max_open_uploads_per_user,
         "maxOrgsPerUser": settings.max_orgs_per_user,
@@ -131,10 +136,17 @@ def _limits(platform: Platform) -> dict[str, int]:
         "maxActiveTasks": settings.max_active_tasks,
         "maxActiveTasksPerOrg": settings.max_active_tasks_per_org,
         "maxActiveTasksPerUser": settings.max_active_tasks_per_user,
+        "maxActiveTasksAnonymous": settings.max_active_tasks_anonymous,
+        "maxActiveBulkDownloadsPerUser": settings.max_active_bulk_downloads_per_user,
         "maxRunningTasksPerUser": settings.max_running_tasks_per_user,
+        "maxArtifactBytesPerOrgDay": settings.max_artifact_bytes_per_org_day,
+        "maxStorageBytesPerOrg": settings.max_storage_bytes_per_org,
+        "maxStorageBytesPerUser": settings.max_storage_bytes_per_user,
         "archiveMaxBytes": settings.archive_max_bytes,
         "archiveMaxExtractedBytes": settings.archive_max_extracted_bytes,
         "archiveMaxEntries": settings.archive_max_entries,
+        "archiveMaxRatio": settings.archive_max_ratio,
+        "archiveMaxDepth": settings.archive_max_depth,
         "bulkDownloadAsyncThresholdBytes": settings.bulk_download_async_threshold_bytes,
         "artifactTtlHours": settings.artifact_ttl_hours,
         "dedupLookbackHours": settings.dedup_lookback_hours,

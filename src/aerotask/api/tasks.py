@@ -36,6 +36,7 @@ from aerotask.api.schemas.tasks import (
 )
 from aerotask.api.tools import tool_answer
 from aerotask.contract.status import AssetAnswer, TaskAnswer, asset_answer, task_answer
+from aerotask.domain import paths
 from aerotask.domain.access import Access
 from aerotask.domain.ids import TaskId
 from aerotask.domain.states import TaskState
@@ -133,7 +134,9 @@ async def list_tasks(
     take: Take = 50,
 ) -> list[TaskAnswer]:
     """The dataset's tasks, newest first; `X-Total-Count` and `Link` tell of the others."""
-    which = TaskFilter(tool_id=tool_id, state=state, tag=tag, path=path, **by_owner(user_id))
+    which = TaskFilter(
+        tool_id=tool_id, state=state, tag=tag, path=path and paths.canonical(path), **by_owner(user_id)
+    )
     page = await at.platform.tasks.list_tasks(at.caller, at.org, at.slug, which, skip=skip, take=take)
     response.headers.update(page_headers(request.url, skip=skip, take=take, total=page.total))
     return [task_answer(row) for row in page.items]

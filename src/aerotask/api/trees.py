@@ -16,7 +16,7 @@ from aerotask.store.search import Box, Wanted
 router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}", tags=["objects"], route_class=StrictRoute)
 
 
-@router.put("/obj", responses=problems(400, 401, 403, 404, 409, 413))
+@router.put("/obj", responses=problems(400, 401, 403, 404, 409, 413, 429))
 async def rename_object(at: PlaceDep, body: FromTo) -> EntryAnswer:
     """Give a file, or a folder with everything below it, another path."""
     row = await at.platform.trees.rename(at.caller, at.org, at.slug, source=body.source, dest=body.dest)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import suppress
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -15,7 +14,7 @@ from aerotask.api.deps import DsSlug, OrgSlug, Place, PlaceDep, PlatformDep
 from aerotask.api.errors import problem, problems
 from aerotask.api.tus import TusRoute
 from aerotask.domain.access import Access
-from aerotask.domain.errors import InvalidInput
+from aerotask.domain.errors import InvalidInput, TooLarge
 from aerotask.domain.ids import UploadId
 from aerotask.services.uploads import Progress
 
@@ -85,18 +84,19 @@ async def create_upload(
         return _wrong_type()
     header = request.headers.get("upload-metadata", "")
     told = tus.metadata_in(header)
+    size_bytes = _length_in(request)
+    if _has_bytes(request) and int(request.headers.get("content-length", "0")) > size_bytes:
+        raise TooLarge(f"More comes than the {size_bytes} bytes that are announced.")
     progress = await at.platform.uploads.create(
         at.caller,
         at.org,
         at.slug,
         path=_path_in(told),
-        size_bytes=_length_in(request),
+        size_bytes=size_bytes,
         client_metadata=header,
     )
     if _has_bytes(request):
-        # Whatever becomes of the beginning, the client must learn where to go on.
-        with suppress(TimeoutError):
-            progress = await _append(at, progress.row.id, request, offset=0)
+        progress = await _begin(at, progress, request)
     location = f"{at.address}/uploads/{progress.row.id}"
     return Response(status_code=201, headers={"Location": location, **tus.progress_headers(progress)})
 
@@ -184,6 +184,18 @@ async def override_method(
             headers={"Allow": "HEAD, PATCH, DELETE"},
         )
     return await routes[meant]()
+
+
+async def _begin(at: Place, announced: Progress, request: Request) -> Progress:
+    """Take the beginning in. A client that is told of an error knows no address, so nothing is kept for it then."""
+    uploads = at.platform.uploads
+    try:
+        return await _append(at, announced.row.id, request, offset=0)
+    except TimeoutError:  # nothing is wrong with what came: it must learn where to go on
+        return await uploads.reached(announced.row)
+    except Exception:
+        await uploads.discard(announced.row)
+        raise
 
 
 async def _append(at: Place, upload_id: UploadId, request: Request, *, offset: int) -> Progress:

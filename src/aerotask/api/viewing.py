@@ -75,6 +75,7 @@ TileDep = Annotated[TileAt, Depends(_tile_at)]
     response_class=Response,
     responses=picture_answers(PNG) | problems(400, 401, 404),
 )
+@router.head("/tiles/{z}/{x}/{y}@2x.png", include_in_schema=False)
 async def get_large_tile(
     at: PlaceDep,
     viewer: ViewerDep,
@@ -94,6 +95,7 @@ async def get_large_tile(
     response_class=Response,
     responses=picture_answers(PNG) | problems(400, 401, 404),
 )
+@router.head("/tiles/{z}/{x}/{y}.png", include_in_schema=False)
 async def get_tile(
     at: PlaceDep,
     viewer: ViewerDep,
@@ -109,6 +111,7 @@ async def get_tile(
 
 
 @router.get("/tilejson.json", responses=problems(400, 401, 404))
+@router.head("/tilejson.json", include_in_schema=False)
 async def get_tilejson(
     at: PlaceDep,
     viewer: ViewerDep,
@@ -129,6 +132,7 @@ async def get_tilejson(
     response_class=Response,
     responses=picture_answers(PNG) | problems(400, 401, 404, 409, 410),
 )
+@router.head("/tasks/{taskId}/tiles/{z}/{x}/{y}@2x.png", include_in_schema=False)
 async def get_large_result_tile(
     at: PlaceDep,
     viewer: ViewerDep,
@@ -148,6 +152,7 @@ async def get_large_result_tile(
     response_class=Response,
     responses=picture_answers(PNG) | problems(400, 401, 404, 409, 410),
 )
+@router.head("/tasks/{taskId}/tiles/{z}/{x}/{y}.png", include_in_schema=False)
 async def get_result_tile(
     at: PlaceDep,
     viewer: ViewerDep,
@@ -163,6 +168,7 @@ async def get_result_tile(
 
 
 @router.get("/tasks/{taskId}/tilejson.json", responses=problems(400, 401, 404, 409, 410))
+@router.head("/tasks/{taskId}/tilejson.json", include_in_schema=False)
 async def get_result_tilejson(
     at: PlaceDep,
     viewer: ViewerDep,
@@ -179,6 +185,7 @@ async def get_result_tilejson(
 
 
 @router.get("/thumb", response_class=Response, responses=picture_answers(WEBP) | problems(400, 401, 404))
+@router.head("/thumb", include_in_schema=False)
 async def get_thumbnail(
     at: PlaceDep, viewer: ViewerDep, path: EntryPathQuery, request: Request, size: Size = 256
 ) -> Response:

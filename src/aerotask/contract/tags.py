@@ -11,5 +11,19 @@ _DIGEST_BYTES = 12
 
 def status_tag(answer: TaskAnswer) -> str:
     """The opaque tag, in quotes, of a status: the same as long as nothing but the time goes on."""
-    content = answer.model_dump_json(by_alias=True, exclude={"processing_time_ms"})
+    return _tag(_timeless(answer))
+
+
+def tagged_status(answer: TaskAnswer) -> tuple[str, str]:
+    """As `status_tag`, and the status as JSON, which is made once for both."""
+    content = _timeless(answer)
+    time = TaskAnswer.model_fields["processing_time_ms"].alias
+    return _tag(content), f'{content[:-1]},"{time}":{answer.processing_time_ms}}}'
+
+
+def _timeless(answer: TaskAnswer) -> str:
+    return answer.model_dump_json(by_alias=True, exclude={"processing_time_ms"})
+
+
+def _tag(content: str) -> str:
     return f'"{hashlib.blake2b(content.encode(), digest_size=_DIGEST_BYTES).hexdigest()}"'

@@ -24,7 +24,7 @@ def entry_path(raw: str) -> str:
     Raises:
         InvalidPath: the path is empty, too long, reserved, or could mean something outside its dataset.
     """
-    path = unicodedata.normalize("NFC", raw).removesuffix("/")
+    path = canonical(raw)
     if not path:
         raise InvalidPath("The path is empty; name a file or folder of the dataset.")
     if len(path.encode("utf-8", "surrogatepass")) > MAX_PATH_BYTES:
@@ -33,6 +33,11 @@ def entry_path(raw: str) -> str:
     if fault:
         raise InvalidPath(f"The path {shown(raw)} {fault}.")
     return path
+
+
+def canonical(raw: str) -> str:
+    """`raw` spelt as paths are, whether or not it is one: to compare with them."""
+    return unicodedata.normalize("NFC", raw).removesuffix("/")
 
 
 def folder_path(raw: str | None) -> str:

@@ -1,4 +1,8 @@
-"""Blobs as files that children can open: lent once, kept for a while, since a map asks for many tiles of one raster."""
+"""Blobs as files that children can open: lent once, kept for a while, since a map asks for many tiles of one raster.
+
+A file that is lent keeps its content on the disk also when the blob has been removed, so what nobody uses is
+bounded by number, by bytes and by time.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from aerotask.blobs.port import BlobStore
@@ -16,24 +21,38 @@ from aerotask.cancelling import end
 from aerotask.domain.errors import NotFound
 from aerotask.domain.ids import new_id
 
-KEPT_FILES = 64
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What of the files that nobody uses is kept for who comes next."""
+
+    files: int = 64
+    total_bytes: int = 16 * 1024**3
+    for_s: float = 300.0
 
 
 @dataclass(slots=True, eq=False)
 class _Loan:
     path: Path
-    lending: asyncio.Task[None]
+    lending: asyncio.Task[int]
+    """Its outcome is the file's length."""
     users: int = 0
+    unused_since: float = 0.0
 
 
 class LentFiles:
     """The files lent to one process's children."""
 
-    def __init__(self, blobs: BlobStore) -> None:
+    def __init__(self, blobs: BlobStore, kept: Kept = Kept()) -> None:
         self._blobs = blobs
+        self._kept = kept
         # Below the folder of work folders, so that the sweep finds what a killed process leaves.
         self._folder = blobs.work_root / f"draw-{new_id()}"
+        # Those used last come last.
         self._loans: OrderedDict[str, _Loan] = OrderedDict()
+        # Each has a name of its own, so that one that is given back is never taken for the next.
+        self._numbers = count()
+        self._tidying: asyncio.Task[None] | None = None
 
     @asynccontextmanager
     async def file(self, blob_key: str) -> AsyncIterator[Path]:
@@ -47,10 +66,14 @@ class LentFiles:
             yield loan.path
         finally:
             loan.users -= 1
-            await self._give_back_some()
+            loan.unused_since = _now()
+            await self._give_back(self._beyond_what_is_kept())
+            self._tidy_later()
 
     async def close(self) -> None:
         """Give everything back."""
+        if self._tidying is not None:
+            await end(self._tidying)
         await end(*(loan.lending for loan in self._loans.values()))
         self._loans.clear()
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
@@ -76,25 +99,68 @@ class LentFiles:
 
     def _loan(self, blob_key: str) -> _Loan:
         if blob_key not in self._loans:
-            path = self._folder / blob_key
+            path = self._folder / f"{next(self._numbers)}-{blob_key}"
             self._loans[blob_key] = _Loan(path, asyncio.create_task(self._lend(blob_key, path)))
         self._loans.move_to_end(blob_key)
         return self._loans[blob_key]
 
-    async def _lend(self, blob_key: str, path: Path) -> None:
+    async def _lend(self, blob_key: str, path: Path) -> int:
         await asyncio.to_thread(path.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            await self._blobs.lend(blob_key, path)
+        await self._blobs.lend(blob_key, path)
+        return (await asyncio.to_thread(path.stat)).st_size
 
     def _forget(self, blob_key: str, loan: _Loan) -> None:
         if self._loans.get(blob_key) is loan:
             del self._loans[blob_key]
 
-    async def _give_back_some(self) -> None:
-        unused = [(key, loan) for key, loan in self._loans.items() if not loan.users and loan.lending.done()]
-        for key, loan in unused[: max(len(self._loans) - KEPT_FILES, 0)]:
-            del self._loans[key]
+    def _unused(self) -> list[tuple[str, _Loan]]:
+        """The loans that could be given back, those that were used last first."""
+        return [
+            (key, loan)
+            for key, loan in reversed(self._loans.items())
+            if not loan.users and loan.lending.done() and not loan.lending.cancelled()
+        ]
+
+    def _beyond_what_is_kept(self) -> list[tuple[str, _Loan]]:
+        """The unused loans that are too many, too large together, or unused for too long."""
+        beyond: list[tuple[str, _Loan]] = []
+        files = len(self._loans) - len(self._unused())
+        total_bytes, horizon = 0, _now() - self._kept.for_s
+        for key, loan in self._unused():
+            files += 1
+            total_bytes += _size_bytes(loan)
+            if (
+                files > self._kept.files
+                or total_bytes > self._kept.total_bytes
+                or loan.unused_since <= horizon
+            ):
+                beyond.append((key, loan))
+        return beyond
+
+    async def _give_back(self, loans: list[tuple[str, _Loan]]) -> None:
+        for key, loan in loans:
+            self._forget(key, loan)
+        for _, loan in loans:
             await asyncio.to_thread(loan.path.unlink, missing_ok=True)
+
+    def _tidy_later(self) -> None:
+        if self._tidying is None or self._tidying.done():
+            self._tidying = asyncio.create_task(self._tidy())
+
+    async def _tidy(self) -> None:
+        """Give back what nobody has used for long, until nothing is left that could be."""
+        while unused := self._unused():
+            oldest = min(loan.unused_since for _, loan in unused)
+            await asyncio.sleep(max(oldest + self._kept.for_s - _now(), 0))
+            await self._give_back(self._beyond_what_is_kept())
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _size_bytes(loan: _Loan) -> int:
+    return 0 if loan.lending.exception() is not None else loan.lending.result()
 
 
 def _in_use(path: Path) -> bool:

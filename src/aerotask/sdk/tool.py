@@ -33,6 +33,11 @@ class Tool(ABC, Generic[P]):
     """Whether runs may use the network; without it the kernel refuses them every socket."""
     sees_derivatives: ClassVar[bool] = False
     """Whether `check` and `plan` want to know which derivatives the dataset has."""
+    plans_on: ClassVar[frozenset[str] | None] = None
+    """The properties of entries that `check`, `plan` and `review` look at, if they need no others and no geometries.
+
+    None is for all of them. Whoever plans on whole datasets names them: others needn't be read of 100,000 entries then.
+    """
     params: ClassVar[type[ToolParams]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

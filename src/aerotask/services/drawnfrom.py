@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aerotask.derivatives.sources import source_key
+from aerotask.derivatives.kinds import Kind
 from aerotask.domain import paths
-from aerotask.domain.errors import InvalidInput
+from aerotask.domain.errors import InvalidInput, NotFound
 from aerotask.domain.ids import DatasetId
 from aerotask.rendering.renderer import Content, Raster
 from aerotask.store import derivatives
+from aerotask.store.derivatives import StoredContent
 from aerotask.store.entries import EntryRow
 
 
@@ -24,13 +25,25 @@ def content_of(row: EntryRow) -> Content:
     return Content(row.blob_key, row.sha256)
 
 
-async def raster_of(connection: AsyncConnection, dataset_id: DatasetId, row: EntryRow) -> Raster:
+async def find_raster(
+    connection: AsyncConnection, dataset_id: DatasetId, path: str
+) -> tuple[EntryRow, StoredContent | None]:
+    """The entry at `path`, and the COG that was built of it. No raster has files beside it that count.
+
+    Raises:
+        NotFound: there is nothing at the path.
+    """
+    found = await derivatives.find_with(connection, dataset_id, path, Kind.COG)
+    if found is None:
+        raise NotFound(f"The dataset has no entry {paths.shown(path)}.", code="no-such-entry")
+    return found
+
+
+def raster_of(row: EntryRow, cog: StoredContent | None) -> Raster:
     """The raster of an entry: its colours follow from its own content, its pixels come from the best there is.
 
-    This is the one place that knows of derivatives.
+    Raises:
+        InvalidInput: it is a folder (`not-a-file`).
     """
     own = content_of(row)
-    key = source_key(row.path, {row.path: row.sha256})
-    built = await derivatives.find_of(connection, dataset_id, key)
-    cog = next((derivative for derivative in built if derivative.kind == "cog"), None)
     return Raster(source=own, drawn=own if cog is None else Content(cog.blob_key, cog.sha256))

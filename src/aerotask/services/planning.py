@@ -15,11 +15,13 @@ from aerotask.domain.access import Access
 from aerotask.domain.errors import FieldError, Forbidden, InvalidInput, json_pointer
 from aerotask.domain.ids import DatasetId
 from aerotask.sdk import DatasetView, EntryView, Limits, Plan, Review, Tool, ToolParams
-from aerotask.store import derivatives, entries
+from aerotask.services.dedup import dedup_key
+from aerotask.store import derivatives, outlines
 from aerotask.store.claims import Input
 from aerotask.store.engine import Database
 from aerotask.store.entries import FOLDER, EntryRow
 from aerotask.store.orgs import DatasetRow
+from aerotask.store.outlines import PlanRow
 
 MANY = 2000
 
@@ -33,6 +35,7 @@ class PlannedRun:
     plan: Plan
     inputs: tuple[Input, ...]
     needed_access: Access
+    dedup_key: bytes
 
 
 async def plan_run(  # noqa: PLR0913  what is asked of which tool, and within which bounds
@@ -51,8 +54,8 @@ async def plan_run(  # noqa: PLR0913  what is asked of which tool, and within wh
         Forbidden: the plan changes the dataset, although the tool declares that it only reads.
     """
     parsed = parse_params(tool, path, params)
-    rows = await _entries(db, dataset.id, parsed)
-    return await _plan_on(tool, parsed, rows, await _view(db, dataset, tool, rows, limits))
+    run, _ = await _planned(db, dataset, tool, parsed, limits)
+    return run
 
 
 async def review_run(
@@ -64,26 +67,37 @@ async def review_run(
         InvalidInput, Forbidden: as `plan_run`.
     """
     parsed = parse_params(tool, None, params)
-    rows = await _entries(db, dataset.id, parsed)
-    view = await _view(db, dataset, tool, rows, limits)
-    run = await _plan_on(tool, parsed, rows, view)
+    run, view = await _planned(db, dataset, tool, parsed, limits)
     return run, tool.review(parsed, view)
 
 
-async def _plan_on(
-    tool: Tool[Any], parsed: ToolParams, rows: Sequence[EntryRow], view: DatasetView
-) -> PlannedRun:
+async def _planned(
+    db: Database, dataset: DatasetRow, tool: Tool[Any], parsed: ToolParams, limits: Limits
+) -> tuple[PlannedRun, DatasetView]:
+    rows = await _entries(db, dataset.id, tool, parsed)
+    derived = await _derived(db, dataset, tool, rows)
+
+    def plan() -> tuple[PlannedRun, DatasetView]:
+        by_path = {row.path: row for row in sorted(rows, key=lambda row: row.path.encode())}
+        views = {path: entry_view(row) for path, row in by_path.items()}
+        view = DatasetView(dataset.slug, views, limits, derived)
+        return _plan_on(tool, parsed, list(by_path.values()), view), view
+
     # So many entries would hold up everybody else's requests.
-    plan = (
-        await asyncio.to_thread(_plan, tool, parsed, view) if len(rows) > MANY else _plan(tool, parsed, view)
-    )
+    return await asyncio.to_thread(plan) if len(rows) > MANY else plan()
+
+
+def _plan_on(tool: Tool[Any], parsed: ToolParams, rows: Sequence[PlanRow], view: DatasetView) -> PlannedRun:
+    plan = _plan(tool, parsed, view)
     wanted = set(plan.reads)
     inputs = tuple(
         Input(row.path, row.sha256, row.blob_key)
         for row in rows
         if row.path in wanted and row.type != FOLDER and row.blob_key is not None
     )
-    return PlannedRun(tool, parsed.normalised(), plan, inputs, tool.needed_access(parsed))
+    params = parsed.normalised()
+    key = dedup_key(tool.id, tool.version, params, inputs)
+    return PlannedRun(tool, params, plan, inputs, tool.needed_access(parsed), key)
 
 
 def _plan(tool: Tool[Any], params: ToolParams, view: DatasetView) -> Plan:
@@ -123,16 +137,23 @@ def _fault(detail: Any) -> FieldError:
     return FieldError(pointer, cause.message if isinstance(cause, InvalidInput) else detail["msg"])
 
 
-async def _entries(db: Database, dataset_id: DatasetId, params: ToolParams) -> list[EntryRow]:
+async def _entries(db: Database, dataset_id: DatasetId, tool: Tool[Any], params: ToolParams) -> list[PlanRow]:
+    """The entries that are named, and all below those that are folders; some may be there twice."""
     named = (*params.entry_paths(), *params.new_entry_paths())
     if not named:
         return []
     async with db.read() as connection:
-        return await entries.find_named(connection, dataset_id, named)
+        rows = await outlines.plan_rows_at(connection, dataset_id, named, tool.plans_on)
+    folders = [row.path for row in rows if row.type == FOLDER] + [path for path in named if not path]
+    if folders:
+        async with db.begin() as connection:
+            async for batch in outlines.plan_rows_within(connection, dataset_id, folders, tool.plans_on):
+                rows += batch
+    return rows
 
 
 async def _derived(
-    db: Database, dataset: DatasetRow, tool: Tool[Any], rows: Sequence[EntryRow]
+    db: Database, dataset: DatasetRow, tool: Tool[Any], rows: Sequence[PlanRow]
 ) -> frozenset[tuple[str, str, str]]:
     if not tool.sees_derivatives:
         return frozenset()
@@ -141,14 +162,7 @@ async def _derived(
     return frozenset((key, kind, builder) for key, kinds in made.items() for kind, builder in kinds)
 
 
-async def _view(
-    db: Database, dataset: DatasetRow, tool: Tool[Any], rows: Sequence[EntryRow], limits: Limits
-) -> DatasetView:
-    entries_by_path = {row.path: entry_view(row) for row in rows}
-    return DatasetView(dataset.slug, entries_by_path, limits, await _derived(db, dataset, tool, rows))
-
-
-def entry_view(row: EntryRow) -> EntryView:
+def entry_view(row: EntryRow | PlanRow) -> EntryView:
     """An entry as tools see it."""
     return EntryView(
         row.path,
@@ -156,7 +170,7 @@ def entry_view(row: EntryRow) -> EntryView:
         row.sha256,
         row.size_bytes,
         row.indexed,
-        row.properties,
+        row.properties or {},
         int(row.modified_at.timestamp()),
         row.point_geom,
         row.polygon_geom,

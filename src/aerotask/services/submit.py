@@ -20,7 +20,6 @@ from aerotask.registry import Registry
 from aerotask.sdk import Limits, Tool
 from aerotask.services.access import AccessService, OpenDataset, require
 from aerotask.services.callbacks import CallbackService
-from aerotask.services.dedup import dedup_key
 from aerotask.services.hints import HintSender
 from aerotask.services.idempotency import IdempotentRequest, idempotent
 from aerotask.services.planning import PlannedRun, plan_run
@@ -274,7 +273,7 @@ def _new_task(caller: Caller, dataset: DatasetRow, run: PlannedRun, submission: 
         tool_version=run.tool.version,
         path=path if isinstance(path, str) else None,
         params=run.params,
-        dedup_key=dedup_key(run.tool.id, run.tool.version, run.params, run.inputs),
+        dedup_key=run.dedup_key,
         estimated_output_bytes=run.plan.estimated_output_bytes,
         memory_bytes=run.plan.memory_bytes,
         writes=run.plan.writes,

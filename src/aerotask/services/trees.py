@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -50,10 +51,14 @@ class TreeService:
             NotFound: there is nothing at `source`.
             Conflict: there is something at `dest`, or a file where a folder above it would be.
             InvalidInput: `dest` lies within `source`.
+            LimitReached: an open upload would then be beside what it was to replace, and that would be too much.
         """
         dataset = (await self.access.dataset(caller, org_slug, slug, to=Access.WRITE)).row
         source, dest = paths.entry_path(source), paths.entry_path(dest)
-        async with self.db.begin() as connection:
+        async with (
+            self.db.begin() as connection,
+            within_limits(connection, self.storage, dataset.id),
+        ):
             new_type = await _make_way(connection, dataset.id, source, dest)
             await moving.move(connection, dataset.id, source, dest, new_type=new_type)
             return await _arrived(connection, dataset.id, dest, new_type)
@@ -93,8 +98,11 @@ class TreeService:
             InvalidInput: the pattern can't be matched in bounded time.
         """
         dataset = (await self.access.dataset(caller, org_slug, slug)).row
-        if wanted.text is not None and is_glob(wanted.text):
-            wanted = replace(wanted, text=None, glob=glob(wanted.text))
+        if wanted.text is not None:
+            text = unicodedata.normalize("NFC", wanted.text)  # as paths are
+            wanted = (
+                replace(wanted, text=None, glob=glob(text)) if is_glob(text) else replace(wanted, text=text)
+            )
         take = max(1, min(take, MAX_TAKE))
         async with self.db.read() as connection:
             rows = await search.find_matching(connection, dataset.id, wanted, skip=skip, take=take + 1)

@@ -128,6 +128,10 @@ class UploadService:
             await self._complete(row)
         return Progress(row, offset)
 
+    async def reached(self, row: UploadRow) -> Progress:
+        """How much of an upload that was found already is safely here."""
+        return Progress(row, await self.files.size_bytes(str(row.id)))
+
     async def append(  # noqa: PLR0913  which upload, and what comes where
         self,
         ask: Ask,
@@ -170,7 +174,10 @@ class UploadService:
         Raises:
             NotFound: as for `look`.
         """
-        row = await self._find(caller, org_slug, slug, upload_id)
+        await self.discard(await self._find(caller, org_slug, slug, upload_id))
+
+    async def discard(self, row: UploadRow) -> None:
+        """As `terminate`, of an upload that was found already."""
         async with self.db.begin() as connection:
             await uploads.remove(connection, row.id)
         # A request that is adding to it goes on writing to a file without a name, and finds no row at its end.

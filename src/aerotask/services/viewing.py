@@ -26,11 +26,11 @@ from aerotask.rendering.renderer import (
 from aerotask.rendering.style import Style
 from aerotask.sdk import Limits
 from aerotask.services.access import AccessService, OpenDataset, require_user
-from aerotask.services.drawnfrom import content_of, raster_of
+from aerotask.services.drawnfrom import content_of, find_raster, raster_of
 from aerotask.services.planning import plan_run
 from aerotask.services.tasks import TaskService
 from aerotask.services.viewtokens import ViewScope, ViewToken, ViewTokens
-from aerotask.store import api_keys, entries, users
+from aerotask.store import api_keys, users
 from aerotask.store.engine import Database
 from aerotask.store.entries import EntryRow
 
@@ -51,7 +51,9 @@ class ViewedRaster:
     raster: Raster
     dataset_id: DatasetId
     open_to_all: bool
-    """Whether anybody may look at it."""
+    """Whether anybody may look at it, who knows of it."""
+    shared: bool
+    """Whether it is open to all for all to know of, so that caches between may keep it too."""
 
     @property
     def version(self) -> str:
@@ -64,7 +66,8 @@ class Picture:
     """A picture that is drawn when it is wanted; those who know the digest have it already."""
 
     digest: str
-    open_to_all: bool
+    shared: bool
+    """Whether caches that several people share may keep it."""
     draw: Callable[[], Awaitable[bytes]]
 
 
@@ -87,13 +90,14 @@ class ViewingService:
             NotFound: there is nothing at the path.
             InvalidInput: it is a folder, or known to be no raster.
         """
-        dataset, row = await self._row(viewer, org_slug, slug, path)
+        target = paths.entry_path(path)
+        dataset = await self._dataset(viewer, org_slug, slug, None)
+        async with self.db.read() as connection:
+            row, cog = await find_raster(connection, dataset.row.id, target)
         if row.indexed and row.type not in PICTURES:
             fault = row.properties.get("indexError", {}).get("message")
             raise InvalidInput(fault or f"{paths.shown(row.path)} is no raster.", code="not-a-raster")
-        async with self.db.read() as connection:
-            raster = await raster_of(connection, dataset.row.id, row)
-        return ViewedRaster(paths.base_name(row.path), raster, dataset.row.id, _open_to_all(dataset))
+        return _viewed(paths.base_name(row.path), raster_of(row, cog), dataset)
 
     async def result(self, viewer: Viewer, org_slug: str, slug: str, task_id: TaskId) -> ViewedRaster:
         """The raster that a task made.
@@ -105,7 +109,7 @@ class ViewingService:
         artifact = await self.tasks.artifact_in(dataset, task_id)
         content = Content(artifact.blob_key, artifact.sha256)
         raster = Raster(source=content, drawn=content)
-        return ViewedRaster(artifact.file_name, raster, dataset.row.id, _open_to_all(dataset))
+        return _viewed(artifact.file_name, raster, dataset)
 
     async def look(self, viewed: ViewedRaster, style: Style) -> Look:
         """What a map client has to know of the raster in that style.
@@ -130,7 +134,7 @@ class ViewingService:
             raise InvalidInput(f"The grid has no tile {at.z}/{at.x}/{at.y}.", code="no-such-tile")
         digest = tile_digest(viewed.raster, style, at, size_px=size_px)
         draw = partial(self._draw_tile, viewed, style, at, size_px=size_px)
-        return Picture(digest, viewed.open_to_all, draw)
+        return Picture(digest, viewed.shared, draw)
 
     async def thumbnail(
         self, viewer: Viewer, org_slug: str, slug: str, path: str, *, size_px: int
@@ -141,14 +145,16 @@ class ViewingService:
             NotFound: there is nothing at the path.
             InvalidInput: it is a folder, or nothing that can be drawn (`no-thumbnail`).
         """
-        dataset, row = await self._row(viewer, org_slug, slug, path)
+        target = paths.entry_path(path)
+        dataset = await self._dataset(viewer, org_slug, slug, None)
+        async with self.db.read() as connection:
+            row, cog = await find_raster(connection, dataset.row.id, target)
         content, subject = content_of(row), _subject(row)
         if subject is Subject.PICTURE:
-            async with self.db.read() as connection:
-                content = (await raster_of(connection, dataset.row.id, row)).drawn
+            content = raster_of(row, cog).drawn
         digest = thumbnail_digest(content, subject, size_px=size_px)
         draw = partial(self.renderer.thumbnail, content, subject, size_px=size_px)
-        return Picture(digest, _open_to_all(dataset), draw)
+        return Picture(digest, _shared(dataset), draw)
 
     async def preview(  # noqa: PLR0913  where, what, and how large
         self,
@@ -190,9 +196,15 @@ class ViewingService:
         """The token that the addresses of the raster's tiles have to carry; None where they need none."""
         if viewed.open_to_all:
             return None
-        if viewer.token is not None:
+        if viewer.token is not None and self._covers(viewer.token, viewed.dataset_id, task_id):
             return viewer.token
         return self.tokens.issue(_scope(viewer.caller, viewed.dataset_id, task_id)).token
+
+    def _covers(self, token: str, dataset_id: DatasetId, task_id: TaskId | None) -> bool:
+        try:
+            return self.tokens.read(token).covers(dataset_id, task_id)
+        except Unauthenticated:
+            return False
 
     async def _draw_tile(self, viewed: ViewedRaster, style: Style, at: TileAt, *, size_px: int) -> bytes:
         look = await self.look(viewed, style)
@@ -200,34 +212,22 @@ class ViewingService:
             raise NotFound("The raster doesn't reach into this tile.", code="tile-outside")
         return await self.renderer.tile(viewed.raster, look, style, at, size_px=size_px)
 
-    async def _row(self, viewer: Viewer, org_slug: str, slug: str, path: str) -> tuple[OpenDataset, EntryRow]:
-        target = paths.entry_path(path)
-        dataset = await self._dataset(viewer, org_slug, slug, None)
-        async with self.db.read() as connection:
-            row = await entries.find(connection, dataset.row.id, target)
-        if row is None:
-            raise NotFound(f"The dataset has no entry {paths.shown(target)}.", code="no-such-entry")
-        return dataset, row
-
     async def _dataset(self, viewer: Viewer, org_slug: str, slug: str, task_id: TaskId | None) -> OpenDataset:
-        """The dataset, for who looks; a token that doesn't hold, or not here, leaves them anonymous."""
+        """The dataset, for who looks; with a token that doesn't hold, or not here, they are who they are without it."""
         if viewer.token is None:
             return await self.access.dataset(viewer.caller, org_slug, slug)
         try:
             scope = self.tokens.read(viewer.token)
             caller = await self._caller(scope)
         except Unauthenticated as error:
-            return await self.access.dataset(_rejected(error.message), org_slug, slug)
+            return await self.access.dataset(_otherwise(viewer, error.message), org_slug, slug)
         try:
             dataset = await self.access.dataset(caller, org_slug, slug)
         except NotFound:  # answered as where there is one that the token isn't for
             dataset = None
         if dataset is None or not scope.covers(dataset.row.id, task_id):
-            return await self.access.dataset(
-                _rejected("The viewing token is for something else, or its owner has lost the right."),
-                org_slug,
-                slug,
-            )
+            reason = "The viewing token is for something else, or its owner has lost the right."
+            return await self.access.dataset(_otherwise(viewer, reason), org_slug, slug)
         return dataset
 
     async def _caller(self, scope: ViewScope) -> Caller:
@@ -244,15 +244,28 @@ def _scope(caller: Caller, dataset_id: DatasetId, task_id: TaskId | None) -> Vie
     return ViewScope(require_user(caller), caller.epoch, caller.key_id, dataset_id, task_id)
 
 
-def _rejected(reason: str) -> Caller:
+def _otherwise(viewer: Viewer, reason: str) -> Caller:
+    """Who looks if it isn't whom the token names."""
+    if not viewer.caller.anonymous:
+        return viewer.caller
     return Caller(ANONYMOUS.user_id, ANONYMOUS.user_name, rejected_credentials=reason)
 
 
-def _open_to_all(dataset: OpenDataset) -> bool:
-    return dataset.row.visibility is not Visibility.PRIVATE
+def _viewed(name: str, raster: Raster, dataset: OpenDataset) -> ViewedRaster:
+    open_to_all = dataset.row.visibility is not Visibility.PRIVATE
+    return ViewedRaster(name, raster, dataset.row.id, open_to_all, _shared(dataset))
+
+
+def _shared(dataset: OpenDataset) -> bool:
+    return dataset.row.visibility is Visibility.PUBLIC
 
 
 def _subject(row: EntryRow) -> Subject:
+    if suffix_of(row.path) == "heic":
+        raise InvalidInput(
+            "HEIC pictures aren't drawn: no free decoder of them comes with this installation. Upload a JPEG of it.",
+            code="no-thumbnail",
+        )
     if row.type in PICTURES:
         return Subject.PICTURE
     if row.type == EntryType.POINT_CLOUD:

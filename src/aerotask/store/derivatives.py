@@ -7,14 +7,15 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ARRAY, Text, any_, bindparam, select, text
+from sqlalchemy import ARRAY, Text, and_, any_, bindparam, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.derivatives.sources import OWNED_SIDES
 from aerotask.domain.ids import DatasetId
 from aerotask.store.clock import db_now
-from aerotask.store.models import Derivative
+from aerotask.store.entries import COLUMNS, EntryRow
+from aerotask.store.models import Derivative, Entry, PathText
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +72,57 @@ async def put(connection: AsyncConnection, made: NewDerivative) -> None:
     await connection.execute(statement.on_conflict_do_update(index_elements=_KEY, set_=fresh))
 
 
+_OF_SOURCE = (
+    select(*_COLUMNS)
+    .where(
+        Derivative.dataset_id == bindparam("dataset_id", type_=Derivative.dataset_id.type),
+        Derivative.source_key == bindparam("source_key"),
+    )
+    .order_by(Derivative.kind)
+)
+
+
 async def find_of(connection: AsyncConnection, dataset_id: DatasetId, source_key: str) -> list[DerivativeRow]:
     """The derivatives from that source, by kind."""
-    query = (
-        select(*_COLUMNS)
-        .where(Derivative.dataset_id == dataset_id, Derivative.source_key == source_key)
-        .order_by(Derivative.kind)
+    bound = {"dataset_id": dataset_id, "source_key": source_key}
+    return [DerivativeRow(*row) for row in await connection.execute(_OF_SOURCE, bound)]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredContent:
+    """A content by its blob and its hash."""
+
+    blob_key: str
+    sha256: str
+
+
+_WITH_DERIVATIVE = (
+    select(*COLUMNS, Derivative.blob_key, Derivative.sha256)
+    .outerjoin(
+        Derivative,
+        and_(
+            Derivative.dataset_id == Entry.dataset_id,
+            Derivative.source_key == Entry.sha256,
+            Derivative.kind == bindparam("kind"),
+        ),
     )
-    return [DerivativeRow(*row) for row in await connection.execute(query)]
+    .where(
+        Entry.dataset_id == bindparam("dataset_id", type_=Entry.dataset_id.type),
+        Entry.path == bindparam("path", type_=PathText),
+    )
+)
+
+
+async def find_with(
+    connection: AsyncConnection, dataset_id: DatasetId, path: str, kind: str
+) -> tuple[EntryRow, StoredContent | None] | None:
+    """The entry at `path`, and what was made of its own content alone, of that kind."""
+    bound = {"dataset_id": dataset_id, "path": path, "kind": kind}
+    row = (await connection.execute(_WITH_DERIVATIVE, bound)).one_or_none()
+    if row is None:
+        return None
+    *entry, blob_key, sha256 = row
+    return EntryRow(*entry), None if blob_key is None else StoredContent(blob_key, sha256)
 
 
 async def made_in(

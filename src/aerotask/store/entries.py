@@ -65,7 +65,7 @@ class Content:
     type: str
 
 
-_COLUMNS = (
+COLUMNS = (
     Entry.id,
     Entry.path,
     Entry.type,
@@ -90,10 +90,16 @@ def within(folder: str) -> ColumnElement[bool]:
     return or_(Entry.path == folder, below)
 
 
+# Statements that are asked for often are built once: building and adapting one costs more than running it.
+_FIND = select(*COLUMNS).where(
+    Entry.dataset_id == bindparam("dataset_id", type_=Entry.dataset_id.type),
+    Entry.path == bindparam("path", type_=PathText),
+)
+
+
 async def find(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> EntryRow | None:
     """The entry at `path`."""
-    query = select(*_COLUMNS).where(Entry.dataset_id == dataset_id, Entry.path == path)
-    row = (await connection.execute(query)).one_or_none()
+    row = (await connection.execute(_FIND, {"dataset_id": dataset_id, "path": path})).one_or_none()
     return None if row is None else EntryRow(*row)
 
 
@@ -105,7 +111,7 @@ async def find_where(
 ) -> list[EntryRow]:
     """The dataset's entries that fulfil every condition, by path."""
     query = (
-        select(*_COLUMNS)
+        select(*COLUMNS)
         .where(Entry.dataset_id == dataset_id, *conditions)
         .order_by(Entry.path)
         .limit(at_most)
@@ -114,7 +120,7 @@ async def find_where(
 
 
 _NAMED = (
-    select(*_COLUMNS)
+    select(*COLUMNS)
     .where(
         Entry.dataset_id == bindparam("dataset_id"),
         Entry.path == any_(bindparam("paths", type_=ARRAY(PathText))),
@@ -142,7 +148,7 @@ async def find_within(
 ) -> list[EntryRow]:
     """The entries at or below any of the named paths (`""` is the root), by path."""
     query = (
-        select(*_COLUMNS)
+        select(*COLUMNS)
         .where(Entry.dataset_id == dataset_id, or_(*(within(path) for path in named)))
         .order_by(Entry.path)
     )
@@ -171,7 +177,7 @@ async def stream_within(
 ) -> AsyncIterator[EntryRow]:
     """As `find_within`, a little at a time, so that a great many take no memory; needs a transaction."""
     query = (
-        select(*_COLUMNS)
+        select(*COLUMNS)
         .where(Entry.dataset_id == dataset_id, or_(*(within(path) for path in outermost(named))))
         .order_by(Entry.path)
         .execution_options(yield_per=STREAM_ROWS)
@@ -293,7 +299,7 @@ async def put_file(
             **fresh,
         )
         .on_conflict_do_update(index_elements=[Entry.dataset_id, Entry.path], set_=fresh)
-        .returning(*_COLUMNS)
+        .returning(*COLUMNS)
     )
     return EntryRow(*(await connection.execute(statement)).one())
 

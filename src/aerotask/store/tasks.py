@@ -290,7 +290,12 @@ def _conditions(which: TaskFilter) -> list[ColumnElement[bool]]:
         (User.user_name == which.owner, which.owner),
         (Organization.slug == which.org_slug, which.org_slug),
     ]
-    return [condition for condition, value in wanted if value is not None]
+    conditions = [condition for condition, value in wanted if value is not None]
+    return conditions if which.dataset_id is not None else [*conditions, Task.dataset_id.not_in(_DELETED)]
+
+
+# Their tasks are out of sight with them. There are few: until the sweep has removed them.
+_DELETED = select(Dataset.id).where(Dataset.deleted_at.is_not(None))
 
 
 def _readable_by(user_id: UserId | None) -> ColumnElement[bool]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import BigInteger, ColumnElement, bindparam, func, select
+from sqlalchemy import BigInteger, ColumnElement, and_, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.domain.ids import DatasetId, OrgId, UserId
 from aerotask.store import submits
 from aerotask.store.engine import AnyRow
-from aerotask.store.models import Dataset, DatasetUsage, Organization, Upload
+from aerotask.store.models import Dataset, DatasetUsage, Entry, Organization, Upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Payer:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What is stored: the bytes of entries, those that open uploads have announced, and how many entries."""
+    """What is stored: the bytes of entries, those that open uploads will add to them, and how many entries."""
 
     entry_bytes: int
     upload_bytes: int
@@ -75,9 +75,12 @@ async def stored_in(connection: AsyncConnection, dataset_id: DatasetId) -> int:
 
 
 def _sums(mine: ColumnElement[bool]) -> ColumnElement[int]:
+    # What an upload will replace is counted once, and not beside it.
+    added = func.greatest(Upload.size_bytes - func.coalesce(Entry.size_bytes, 0), 0)
     announced = (
-        select(func.coalesce(func.sum(Upload.size_bytes), 0).cast(BigInteger))
+        select(func.coalesce(func.sum(added), 0).cast(BigInteger))
         .join(Dataset, Dataset.id == Upload.dataset_id)
+        .outerjoin(Entry, and_(Entry.dataset_id == Upload.dataset_id, Entry.path == Upload.path))
         .where(mine, Dataset.deleted_at.is_(None), Upload.finished_at.is_(None))
         .correlate(None)
     )

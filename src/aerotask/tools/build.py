@@ -57,6 +57,7 @@ class Build(Tool[BuildParams]):
     )
     access: ClassVar[Access] = Access.WRITE
     sees_derivatives: ClassVar[bool] = True
+    plans_on: ClassVar[frozenset[str] | None] = frozenset({"indexError", "format"})
 
     def check(self, params: BuildParams, dataset: DatasetView) -> None:
         """Refuse a file that nothing can be made of; a folder's or dataset's are told of in the result."""

@@ -55,6 +55,7 @@ class BulkDownload(Tool[BulkDownloadParams]):
     )
     access: ClassVar[Access] = Access.READ
     artifact_suffix: ClassVar[str | None] = ".zip"
+    plans_on: ClassVar[frozenset[str] | None] = frozenset()
 
     def preload(self) -> None:
         """Load the packing before the fork."""

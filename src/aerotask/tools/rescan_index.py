@@ -60,6 +60,7 @@ class RescanIndex(Tool[RescanIndexParams]):
         "point clouds, vectors and models."
     )
     access: ClassVar[Access] = Access.WRITE
+    plans_on: ClassVar[frozenset[str] | None] = frozenset()
 
     def preload(self) -> None:
         """Load the reading before the fork."""

@@ -38,10 +38,11 @@ class FeaturesAnswer(Answer):
     """What this installation can do."""
 
     version: str
+    versions: dict[str, str]
     task_states: list[StateAnswer]
     task_tools: list[FeatureTool]
     derivatives: list[FeatureDerivative]
-    limits: dict[str, int]
+    limits: dict[str, int | None]
 
 
 class HealthAnswer(Answer):

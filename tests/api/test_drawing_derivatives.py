@@ -1,0 +1,56 @@
+"""Tiles, TileJSON and thumbnails come from what was built of a raster, where that is there."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from pathlib import Path
+
+import httpx
+import numpy as np
+from tests.rendering.maps import AT, GREEN, RED, halves, on_tile
+from tests.rendering.pictures import pixels_of
+from tests.support.served import Served, served
+
+from aerotask.config import Settings
+from aerotask.store import derivatives
+from aerotask.store.derivatives import NewDerivative
+
+HERE = "/orgs/acme/ds/acme"
+TILE = f"tiles/{AT.z}/{AT.x}/{AT.y}.png"
+
+
+async def get(api: Served, path: str) -> httpx.Response:
+    return await api.client.get(f"{HERE}/{path}", params={"path": "large.tif", "rescale": "-1,1"})
+
+
+async def build(api: Served, file: Path, *, source: Path) -> None:
+    """Have the file be the COG that was built of the source."""
+    hashed = hashlib.sha256(await asyncio.to_thread(source.read_bytes)).hexdigest()
+    blob = await api.platform.blobs.adopt(file)
+    made = NewDerivative(
+        api.rows.dataset_id, hashed, "cog", hashed, "1", blob.key, blob.size_bytes, blob.sha256, {}
+    )
+    async with api.platform.db.begin() as connection:
+        await derivatives.put(connection, made)
+
+
+async def test_pictures_come_from_the_newest_derivative(settings: Settings, tmp_path: Path) -> None:
+    # More than is read for a tile, and without overviews: only tiles from close by can be drawn.
+    source = on_tile(tmp_path / "large.tif", np.zeros((1, 4200, 4200)), compress="deflate")
+    async with served(settings) as api:
+        body = await asyncio.to_thread(source.read_bytes)
+        (await api.client.put(f"{HERE}/obj/large.tif", content=body)).raise_for_status()
+        refused = await get(api, TILE)
+        assert (refused.status_code, refused.json()["code"]) == (400, "build-first")
+        assert (await get(api, "tilejson.json")).json()["minzoom"] == AT.z + 1
+        tags = [(await get(api, "thumb")).headers["etag"]]
+
+        # Colours that the source doesn't have show which of the two is drawn.
+        for name, left, right, colours in (("a", -5, 5, [RED, GREEN]), ("b", 5, -5, [GREEN, RED])):
+            await build(api, on_tile(tmp_path / f"{name}.tif", halves(left, right)), source=source)
+            tile = await get(api, TILE)
+            assert pixels_of(tile.content)[9, [9, 200]].tolist() == colours
+            assert (await get(api, "tilejson.json")).json()["minzoom"] == 0
+            tags += [tile.headers["etag"], (await get(api, "thumb")).headers["etag"]]
+        assert len(set(tags)) == 5

@@ -1,0 +1,140 @@
+"""Files lent to children: there while they are used, kept a while for who comes next, and no longer."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from aerotask.blobs.local import LocalBlobs
+from aerotask.domain.errors import NotFound
+from aerotask.rendering.lending import Kept, LentFiles
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> LocalBlobs:
+    return LocalBlobs(tmp_path)
+
+
+async def stored(blobs: LocalBlobs, content: bytes) -> str:
+    file = blobs.work_root / "made"
+    file.write_bytes(content)
+    return (await blobs.adopt(file)).key
+
+
+@asynccontextmanager
+async def lending(blobs: LocalBlobs, **kept: float) -> AsyncIterator[LentFiles]:
+    files = LentFiles(blobs, Kept(**kept))  # type: ignore[arg-type]
+    try:
+        yield files
+    finally:
+        await files.close()
+
+
+def lent(blobs: LocalBlobs) -> list[bytes]:
+    """The contents of what is lent at the moment."""
+    return sorted(file.read_bytes() for file in blobs.work_root.glob("draw-*/*"))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110  a file system has no event
+            await asyncio.sleep(0.005)
+
+
+async def test_a_file_outlasts_its_blob_while_it_is_used(blobs: LocalBlobs) -> None:
+    key = await stored(blobs, b"content")
+    async with lending(blobs) as files:
+        async with files.file(key) as file:
+            await blobs.remove(key)
+            assert file.read_bytes() == b"content"
+        async with files.file(key) as again:
+            assert again == file
+    assert lent(blobs) == []
+
+
+async def test_what_the_storage_lacks_is_not_found(blobs: LocalBlobs) -> None:
+    async with lending(blobs) as files:
+        with pytest.raises(NotFound):
+            async with files.file("absent"):
+                pass
+        key = await stored(blobs, b"content")
+        async with files.file(key) as file:
+            assert file.read_bytes() == b"content"
+
+
+async def test_what_was_used_longest_ago_goes_first_when_files_are_too_many(blobs: LocalBlobs) -> None:
+    keys = [await stored(blobs, b"%d" % number) for number in range(4)]
+    async with lending(blobs, files=2) as files:
+        for key in (*keys, keys[2]):
+            async with files.file(key):
+                pass
+        assert lent(blobs) == [b"2", b"3"]
+
+
+async def test_files_in_use_count_and_stay(blobs: LocalBlobs) -> None:
+    keys = [await stored(blobs, b"%d" % number) for number in range(4)]
+    async with lending(blobs, files=2) as files:
+        async with AsyncExitStack() as using:
+            paths = [await using.enter_async_context(files.file(key)) for key in keys[:3]]
+            async with files.file(keys[3]):
+                pass
+            assert [path.read_bytes() for path in paths] == [b"0", b"1", b"2"]
+            assert lent(blobs) == [b"0", b"1", b"2"]
+        assert len(lent(blobs)) == 2
+
+
+async def test_unused_files_are_bounded_by_their_bytes(blobs: LocalBlobs) -> None:
+    small, large = await stored(blobs, b"small"), await stored(blobs, b"x" * 1000)
+    async with lending(blobs, total_bytes=100) as files:
+        async with files.file(small):
+            pass
+        async with files.file(large) as file:
+            assert file.stat().st_size == 1000
+        assert b"x" * 1000 not in lent(blobs)
+
+
+async def test_unused_files_go_by_themselves_after_a_while(blobs: LocalBlobs) -> None:
+    key, other = await stored(blobs, b"content"), await stored(blobs, b"in use")
+    async with lending(blobs, for_s=0.05) as files, files.file(other) as in_use:
+        async with files.file(key):
+            pass
+        await until(lambda: lent(blobs) == [b"in use"])
+        assert in_use.exists()
+
+
+async def test_a_loan_has_a_name_of_its_own(blobs: LocalBlobs) -> None:
+    # One that is being given back would take the next one's file with it.
+    key = await stored(blobs, b"content")
+    async with lending(blobs, files=0) as files:
+        async with files.file(key) as first:
+            pass
+        async with files.file(key) as second:
+            assert (first.exists(), second.exists(), first == second) == (False, True, False)
+
+
+async def test_a_file_is_there_for_everybody_however_loans_end_and_begin(blobs: LocalBlobs) -> None:
+    keys = [await stored(blobs, b"%d" % number) for number in range(3)]
+    async with lending(blobs, files=1) as files:
+
+        async def use(number: int) -> bool:
+            async with files.file(keys[number % 3]) as file:
+                await asyncio.sleep(0)
+                return await asyncio.to_thread(file.read_bytes) == b"%d" % (number % 3)
+
+        async def user(first: int) -> list[bool]:
+            return [await use(first + number) for number in range(30)]
+
+        assert all(map(all, await asyncio.gather(*map(user, range(8)))))
+
+
+async def test_a_folder_that_was_swept_is_made_anew(blobs: LocalBlobs) -> None:
+    key = await stored(blobs, b"content")
+    async with lending(blobs) as files:
+        async with files.file(key) as file:
+            pass
+        file.unlink()
+        file.parent.rmdir()
+        async with files.file(key) as file:
+            assert file.read_bytes() == b"content"
