@@ -207,6 +207,16 @@ class Settings(BaseSettings):
             raise ValueError("is a password that can be guessed, which production mode refuses")
         return value
 
+    @field_validator("database_url")
+    @classmethod
+    def _no_known_database_password(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        # Without a password (a socket, a certificate, a file of passwords) there is none to be guessed.
+        parts = urlsplit(value.get_secret_value())
+        password = unquote(parts.password or "")
+        if info.data.get("mode") == "production" and password and is_guessable(password):
+            raise ValueError("holds a password that can be guessed, which production mode refuses")
+        return value
+
     @field_validator("clock_offset_s")
     @classmethod
     def _present_time(cls, value: int, info: ValidationInfo) -> int:

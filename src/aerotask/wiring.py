@@ -197,7 +197,10 @@ def _renderer(settings: Settings, blobs: BlobStore) -> Renderer:
     )
     folder = settings.render_cache_folder or blobs.work_root.parent / "cache"
     cache = PictureCache(folder, limit_bytes=settings.render_cache_bytes)
-    return Renderer(Pool(DRAWING_PROGRAM, limits), LentFiles(blobs), cache)
+    files = LentFiles(blobs)
+    pool = Pool(DRAWING_PROGRAM, limits, files.folder)
+    files.on_new_folder = pool.renew
+    return Renderer(pool, files, cache)
 
 
 def tool_limits(settings: Settings) -> Limits:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,9 @@ class LentFiles:
     def __init__(self, blobs: BlobStore) -> None:
         self._blobs = blobs
         # Below the folder of work folders, so that the sweep finds what a killed process leaves.
-        self._folder = blobs.work_root / f"draw-{new_id()}"
+        self.folder = blobs.work_root / f"draw-{new_id()}"
+        self.on_new_folder: Callable[[], None] = lambda: None
+        """Called when the folder is made, for the first time or again; children know it by what it is."""
         self._loans: OrderedDict[str, _Loan] = OrderedDict()
 
     @asynccontextmanager
@@ -53,7 +55,7 @@ class LentFiles:
         """Give everything back."""
         await end(*(loan.lending for loan in self._loans.values()))
         self._loans.clear()
-        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
 
     async def _borrow(self, blob_key: str) -> _Loan:
         while True:
@@ -76,13 +78,15 @@ class LentFiles:
 
     def _loan(self, blob_key: str) -> _Loan:
         if blob_key not in self._loans:
-            path = self._folder / blob_key
+            path = self.folder / blob_key
             self._loans[blob_key] = _Loan(path, asyncio.create_task(self._lend(blob_key, path)))
         self._loans.move_to_end(blob_key)
         return self._loans[blob_key]
 
     async def _lend(self, blob_key: str, path: Path) -> None:
-        await asyncio.to_thread(path.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            await asyncio.to_thread(path.parent.mkdir, mode=0o700, parents=True)
+            self.on_new_folder()
         with suppress(FileExistsError):
             await self._blobs.lend(blob_key, path)
 

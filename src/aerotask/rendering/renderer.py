@@ -33,7 +33,11 @@ _NO_LOOK = (orjson.JSONDecodeError, KeyError, TypeError)
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A stored content to draw."""
+    """A stored content to draw.
+
+    Pictures are kept and failures counted by its key: the hash of what a run published is the run's own word, with
+    which a taken-over one would get, or spoil, the pictures of somebody else's content.
+    """
 
     blob_key: str
     sha256: str
@@ -129,8 +133,8 @@ class Renderer:
             InvalidInput: it can't be made, or the tool has no preview (`no-preview`).
             Unavailable: too much is being drawn.
         """
-        hashes = {path: content.sha256 for path, content in inputs.items()}
-        digest = _digest("preview", tool_id, params, hashes, size_px)
+        contents = {path: content.blob_key for path, content in inputs.items()}
+        digest = _digest("preview", tool_id, params, contents, size_px)
 
         async def draw(files: list[Path]) -> bytes:
             named = dict(zip(inputs, files, strict=True))
@@ -146,7 +150,7 @@ class Renderer:
         self, digest: str, contents: list[Content], make: Callable[[list[Path]], Awaitable[bytes]]
     ) -> bytes:
         """What the cache has, or what is made of the contents' files."""
-        self._failures.refuse(digest, [each.sha256 for each in contents])
+        self._failures.refuse(digest, [each.blob_key for each in contents])
         kept = await asyncio.to_thread(self._cache.get, digest)
         if kept is not None:
             return kept
@@ -169,7 +173,7 @@ class Renderer:
             refusal: AerotaskError = InvalidInput(
                 "Drawing it crashed; the file is probably damaged.", code="drawing-crashed"
             )
-            self._failures.remember(digest, [each.sha256 for each in contents], refusal)
+            self._failures.remember(digest, [each.blob_key for each in contents], refusal)
             raise refusal from error
         except TookTooLong as error:
             refusal = Unavailable(
@@ -177,7 +181,7 @@ class Renderer:
                 code="drawing-timed-out",
                 retry_after_s=int(FORGIVEN_AFTER_S),
             )
-            self._failures.remember(digest, [each.sha256 for each in contents], refusal)
+            self._failures.remember(digest, [each.blob_key for each in contents], refusal)
             raise refusal from error
 
 
@@ -187,17 +191,17 @@ def _look_in(content: bytes) -> Look:
 
 def look_digest(raster: Raster, style: Style) -> str:
     """What a look follows from."""
-    return _digest("look", raster.source.sha256, raster.drawn.sha256, style)
+    return _digest("look", raster.source.blob_key, raster.drawn.blob_key, style)
 
 
 def tile_digest(raster: Raster, style: Style, at: TileAt, *, size_px: int) -> str:
     """What a tile follows from."""
-    return _digest("tile", raster.source.sha256, raster.drawn.sha256, style, at, size_px)
+    return _digest("tile", raster.source.blob_key, raster.drawn.blob_key, style, at, size_px)
 
 
 def thumbnail_digest(content: Content, subject: Subject, *, size_px: int) -> str:
     """What a thumbnail follows from."""
-    return _digest("thumbnail", content.sha256, subject, size_px)
+    return _digest("thumbnail", content.blob_key, subject, size_px)
 
 
 def _digest(*parts: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass, field
+from pathlib import Path
 from signal import SIGKILL, Signals
 
 import structlog
@@ -46,6 +47,7 @@ class _Seat:
     """A child, and how many jobs it has done."""
 
     child: Child
+    generation: int
     jobs: int = 0
 
 
@@ -55,14 +57,17 @@ class Pool:
 
     program: str
     limits: PoolLimits
+    folder: Path | None = None
+    """Where the files are that children may read, if any."""
     _spawner: Spawner = field(init=False)
     _free: asyncio.Semaphore = field(init=False)
     _idle: list[_Seat] = field(default_factory=list)
+    _generation: int = 0
     _waiting: int = 0
 
     def __post_init__(self) -> None:
         """Make what depends on the other fields."""
-        self._spawner = Spawner(self.program)
+        self._spawner = Spawner(self.program, () if self.folder is None else (str(self.folder),))
         self._free = asyncio.Semaphore(self.limits.children)
 
     async def run(self, job: Job) -> Reply:
@@ -79,6 +84,10 @@ class Pool:
             return await self._do(seat, job)
         finally:
             self._free.release()
+
+    def renew(self) -> None:
+        """Give later jobs to children that are started later: the folder is another one by the same name."""
+        self._generation += 1
 
     async def close(self) -> None:
         """Kill all children."""
@@ -102,11 +111,12 @@ class Pool:
     async def _seat(self) -> _Seat:
         while self._idle:
             seat = self._idle.pop()
-            if not seat.child.exited.done():
+            if not seat.child.exited.done() and seat.generation == self._generation:
                 return seat
-            await _hang_up(seat.child)
+            await self._dismiss(seat.child)
+        generation = self._generation
         try:
-            return _Seat(await self._spawner.spawn())
+            return _Seat(await self._spawner.spawn(), generation)
         except (ForkServerGone, TimeoutError) as error:
             _log.error("pool.no_child", program=self.program, error=str(error))
             raise Unavailable("No process for this can be started; try again in a moment.") from error

@@ -90,7 +90,7 @@ class Indexer:
                 files.append((key, str(file)))
             else:
                 await self._give_up(waiting.pop(key), "its content is missing from the storage")
-        job = IndexJob(tuple(files), MEMORY_BYTES)
+        job = IndexJob(tuple(files), str(folder), MEMORY_BYTES)
         described: list[tuple[Unindexed, Metadata]] = []
         begun: str | None = None
 
