@@ -147,7 +147,7 @@ class Settings(BaseSettings):
     render_processes: int = Field(2, ge=1, le=64)
     """How many pictures (tiles, thumbnails, previews) one API process draws at once, each in a process of its own."""
     render_queue: int = Field(128, ge=1)
-    """How many pictures may wait to be drawn; who asks for one more is told to come back."""
+    """How many pictures may wait to be drawn; who asks for one more is told to come back, and one caller for more than a quarter of them."""
     render_timeout_s: float = Field(30.0, gt=0)
     """How long drawing one picture may take."""
     render_cache_folder: Path | None = None

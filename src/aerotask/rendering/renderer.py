@@ -52,11 +52,15 @@ class Raster:
 
 
 class Renderer:
-    """Everything that is drawn in one process."""
+    """Everything that is drawn in one process.
+
+    The `caller` of a method is whoever has to wait in their own row when many want pictures.
+    """
 
     def __init__(self, pool: Pool, files: LentFiles, cache: PictureCache) -> None:
         self._pool = pool
         self._files = files
+        files.on_new_folder = pool.renew
         self._cache = cache
         self._drawing: Once[bytes] = Once()
         self._looks: OrderedDict[str, Look] = OrderedDict()
@@ -68,7 +72,7 @@ class Renderer:
         await self._pool.close()
         await self._files.close()
 
-    async def look(self, raster: Raster, style: Style) -> Look:
+    async def look(self, raster: Raster, style: Style, *, caller: str) -> Look:
         """The raster's look, found once for each content and style.
 
         Raises:
@@ -81,7 +85,7 @@ class Renderer:
         if known is None:
 
             async def find(files: list[Path]) -> bytes:
-                reply = await self._run(digest, contents, LookJob(files[0], files[1], style).to_job())
+                reply = await self._run(digest, contents, LookJob(files[0], files[1], style).to_job(), caller)
                 return orjson.dumps(reply.facts)
 
             try:
@@ -94,7 +98,9 @@ class Renderer:
                 self._looks.popitem(last=False)
         return known
 
-    async def tile(self, raster: Raster, look: Look, style: Style, at: TileAt, *, size_px: int) -> bytes:
+    async def tile(  # noqa: PLR0913  what, and for whom
+        self, raster: Raster, look: Look, style: Style, at: TileAt, *, size_px: int, caller: str
+    ) -> bytes:
         """A tile as PNG.
 
         Raises:
@@ -104,12 +110,14 @@ class Renderer:
 
         async def draw(files: list[Path]) -> bytes:
             return (
-                await self._run(digest, [raster.drawn], TileJob(files[0], look, style, at, size_px).to_job())
+                await self._run(
+                    digest, [raster.drawn], TileJob(files[0], look, style, at, size_px).to_job(), caller
+                )
             ).content
 
         return await self._made(digest, [raster.drawn], draw)
 
-    async def thumbnail(self, content: Content, subject: Subject, *, size_px: int) -> bytes:
+    async def thumbnail(self, content: Content, subject: Subject, *, size_px: int, caller: str) -> bytes:
         """A small picture of the content, as WebP.
 
         Raises:
@@ -119,13 +127,19 @@ class Renderer:
 
         async def draw(files: list[Path]) -> bytes:
             return (
-                await self._run(digest, [content], ThumbnailJob(files[0], subject, size_px).to_job())
+                await self._run(digest, [content], ThumbnailJob(files[0], subject, size_px).to_job(), caller)
             ).content
 
         return await self._made(digest, [content], draw)
 
     async def preview(
-        self, tool_id: str, params: Mapping[str, Any], inputs: Mapping[str, Content], *, size_px: int
+        self,
+        tool_id: str,
+        params: Mapping[str, Any],
+        inputs: Mapping[str, Content],
+        *,
+        size_px: int,
+        caller: str,
     ) -> bytes:
         """What a tool would make, as WebP.
 
@@ -140,7 +154,10 @@ class Renderer:
             named = dict(zip(inputs, files, strict=True))
             return (
                 await self._run(
-                    digest, list(inputs.values()), PreviewJob(tool_id, params, named, size_px).to_job()
+                    digest,
+                    list(inputs.values()),
+                    PreviewJob(tool_id, params, named, size_px).to_job(),
+                    caller,
                 )
             ).content
 
@@ -166,9 +183,9 @@ class Renderer:
 
         return await self._drawing.do(digest, work)
 
-    async def _run(self, digest: str, contents: Sequence[Content], job: Job) -> Reply:
+    async def _run(self, digest: str, contents: Sequence[Content], job: Job, caller: str) -> Reply:
         try:
-            return await self._pool.run(job)
+            return await self._pool.run(job, caller=caller)
         except Crashed as error:
             refusal: AerotaskError = InvalidInput(
                 "Drawing it crashed; the file is probably damaged.", code="drawing-crashed"

@@ -28,6 +28,7 @@ from aerotask.sdk import Limits
 from aerotask.services.access import AccessService, OpenDataset, require_user
 from aerotask.services.drawnfrom import content_of, raster_of
 from aerotask.services.planning import plan_run
+from aerotask.services.sign_in_limits import counted
 from aerotask.services.tasks import TaskService
 from aerotask.services.viewtokens import ViewScope, ViewToken, ViewTokens
 from aerotask.store import entries, users
@@ -46,6 +47,11 @@ class Viewer:
     caller: Caller
     token: str | None = None
 
+    @property
+    def row(self) -> str:
+        """In whose row they wait for pictures: their own, or that of their address, as with a token."""
+        return waits_as(self.caller)
+
 
 @dataclass(frozen=True, slots=True)
 class ViewedRaster:
@@ -56,6 +62,8 @@ class ViewedRaster:
     dataset_id: DatasetId
     open_to_all: bool
     """Whether anybody may look at it."""
+    row: str
+    """In whose row who looks at it waits."""
 
     @property
     def version(self) -> str:
@@ -97,7 +105,9 @@ class ViewingService:
             raise InvalidInput(fault or f"{paths.shown(row.path)} is no raster.", code="not-a-raster")
         async with self.db.read() as connection:
             raster = await raster_of(connection, dataset.row.id, row)
-        return ViewedRaster(paths.base_name(row.path), raster, dataset.row.id, _open_to_all(dataset))
+        return ViewedRaster(
+            paths.base_name(row.path), raster, dataset.row.id, _open_to_all(dataset), viewer.row
+        )
 
     async def result(self, viewer: Viewer, org_slug: str, slug: str, task_id: TaskId) -> ViewedRaster:
         """The raster that a task made.
@@ -109,7 +119,7 @@ class ViewingService:
         artifact = await self.tasks.artifact_in(dataset, task_id)
         content = Content(artifact.blob_key, artifact.sha256)
         raster = Raster(source=content, drawn=content)
-        return ViewedRaster(artifact.file_name, raster, dataset.row.id, _open_to_all(dataset))
+        return ViewedRaster(artifact.file_name, raster, dataset.row.id, _open_to_all(dataset), viewer.row)
 
     async def look(self, viewed: ViewedRaster, style: Style) -> Look:
         """What a map client has to know of the raster in that style.
@@ -119,7 +129,7 @@ class ViewingService:
             Unavailable: too much is being drawn.
         """
         style.request()
-        look = await self.renderer.look(viewed.raster, style)
+        look = await self.renderer.look(viewed.raster, style, caller=viewed.row)
         look.place()
         return look
 
@@ -151,7 +161,7 @@ class ViewingService:
             async with self.db.read() as connection:
                 content = (await raster_of(connection, dataset.row.id, row)).drawn
         digest = thumbnail_digest(content, subject, size_px=size_px)
-        draw = partial(self.renderer.thumbnail, content, subject, size_px=size_px)
+        draw = partial(self.renderer.thumbnail, content, subject, size_px=size_px, caller=viewer.row)
         return Picture(digest, _open_to_all(dataset), draw)
 
     async def preview(  # noqa: PLR0913  where, what, and how large
@@ -173,7 +183,9 @@ class ViewingService:
         tool = self.registry.get(tool_id)
         planned = await plan_run(self.db, dataset.row, tool, path=None, params=params, limits=self.limits)
         inputs = {item.path: Content(item.blob_key, item.sha256) for item in planned.inputs}
-        return await self.renderer.preview(tool_id, planned.params, inputs, size_px=size_px)
+        return await self.renderer.preview(
+            tool_id, planned.params, inputs, size_px=size_px, caller=waits_as(caller)
+        )
 
     async def issue_token(
         self, caller: Caller, org_slug: str, slug: str, *, task_id: TaskId | None
@@ -203,7 +215,7 @@ class ViewingService:
         look = await self.look(viewed, style)
         if not at.touches(look.place()):
             raise NotFound("The raster doesn't reach into this tile.", code="tile-outside")
-        return await self.renderer.tile(viewed.raster, look, style, at, size_px=size_px)
+        return await self.renderer.tile(viewed.raster, look, style, at, size_px=size_px, caller=viewed.row)
 
     async def _row(self, viewer: Viewer, org_slug: str, slug: str, path: str) -> tuple[OpenDataset, EntryRow]:
         target = paths.entry_path(path)
@@ -241,6 +253,11 @@ class ViewingService:
         if user is None or user.is_deactivated:
             raise Unauthenticated("The viewing token has been revoked.", code="bad-credentials")
         return Caller(user_id=user.id, user_name=user.user_name, is_admin=user.is_admin, read_only=True)
+
+
+def waits_as(caller: Caller) -> str:
+    """Whose share of the drawing the caller's pictures are: a user's, or an address's."""
+    return f"address {counted(caller.address)}" if caller.user_id is None else f"user {caller.user_id}"
 
 
 def _rejected(reason: str) -> Caller:
