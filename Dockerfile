@@ -22,6 +22,7 @@ RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nolog
 COPY --from=build /opt/aerotask /opt/aerotask
 ENV PATH=/opt/aerotask/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    AEROTASK_MODE=production \
     AEROTASK_STORAGE_URL=file:///var/lib/aerotask \
     AEROTASK_LOG_FORMAT=json
 USER 10001

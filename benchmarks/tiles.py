@@ -76,8 +76,9 @@ async def compare(folder: Path, cog: Path) -> None:
     limits = PoolLimits(children=PROCESSES, waiting=1000, job_timeout_s=60)
     for number in range(ROUNDS):
         cache = PictureCache(folder / f"cache-{number}", limit_bytes=10**9)
-        renderer = Renderer(Pool("aerotask.rendering.forkserver", limits), LentFiles(blobs), cache)
-        look = await renderer.look(raster, STYLE)
+        files = LentFiles(blobs)
+        renderer = Renderer(Pool("aerotask.rendering.forkserver", limits, files.folder), files, cache)
+        look = await renderer.look(raster, STYLE, caller="")
         tiles = some_tiles(look)
         ours, ours_ms = await by_renderer(renderer, raster, look, tiles)
         again, again_ms = await by_renderer(renderer, raster, look, tiles)
@@ -132,7 +133,7 @@ async def by_renderer(
     async def ask(at: TileAt) -> None:
         async with clients:
             started = time.perf_counter()
-            await renderer.tile(raster, look, STYLE, at, size_px=256)
+            await renderer.tile(raster, look, STYLE, at, size_px=256, caller="")
             times.append(time.perf_counter() - started)
 
     started = time.perf_counter()

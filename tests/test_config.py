@@ -31,6 +31,9 @@ def settings(**changes: object) -> Settings:
         ("secret_key", "please-ChangeMe-before-you-deploy-this"),
         ("secret_key", "only-for-the-check-of-the-compose-file"),
         ("admin_password", "password1234"),
+        ("database_url", "postgresql://postgres:postgres@h/d"),
+        ("database_url", "postgresql://app:app@h/d"),
+        ("database_url", "postgresql://app:Pass%77ord1234@h/d"),
         ("clock_offset_s", 60),
         ("blob_grace_s", 1799),
     ],
@@ -40,6 +43,11 @@ def test_production_refuses_what_can_be_guessed_and_what_is_for_tests(name: str,
     settings(mode="production")
     with pytest.raises(ValidationError, match="production mode refuses"):
         settings(mode="production", **{name: value})
+
+
+@pytest.mark.parametrize("url", [f"postgresql://app:{GOOD}@h/d", "postgresql:///d?host=/run/postgresql"])
+def test_production_takes_a_database_with_a_good_password_or_none(url: str) -> None:
+    settings(mode="production", database_url=url)
 
 
 def test_a_short_secret_is_refused_in_every_mode() -> None:

@@ -151,7 +151,7 @@ class Settings(BaseSettings):
     render_processes: int = Field(2, ge=1, le=64)
     """How many pictures (tiles, thumbnails, previews) one API process draws at once, each in a process of its own."""
     render_queue: int = Field(128, ge=1)
-    """How many pictures may wait to be drawn; who asks for one more is told to come back."""
+    """How many pictures may wait to be drawn; who asks for one more is told to come back, and one caller for more than a quarter of them."""
     render_timeout_s: float = Field(30.0, gt=0)
     """How long drawing one picture may take."""
     render_cache_folder: Path | None = None
@@ -209,6 +209,16 @@ class Settings(BaseSettings):
         password = value.get_secret_value() if value else ""
         if info.data.get("mode") == "production" and password and is_guessable(password):
             raise ValueError("is a password that can be guessed, which production mode refuses")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _no_known_database_password(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        # Without a password (a socket, a certificate, a file of passwords) there is none to be guessed.
+        parts = urlsplit(value.get_secret_value())
+        password = unquote(parts.password or "")
+        if info.data.get("mode") == "production" and password and is_guessable(password):
+            raise ValueError("holds a password that can be guessed, which production mode refuses")
         return value
 
     @field_validator("clock_offset_s")

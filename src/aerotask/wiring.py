@@ -58,6 +58,8 @@ from aerotask.store.engine import Database, open_database
 QUIET_HEARTBEATS = 1.5
 SETTLE_S = 5.0
 DRAWING_PROGRAM = "aerotask.rendering.forkserver"
+# So many callers have to wait for pictures before one more is sent away.
+CALLERS_AT_LEAST = 4
 
 _log = structlog.get_logger(__name__)
 
@@ -200,11 +202,13 @@ def _renderer(settings: Settings, blobs: BlobStore) -> Renderer:
     limits = PoolLimits(
         children=settings.render_processes,
         waiting=settings.render_queue,
+        waiting_each=max(1, settings.render_queue // CALLERS_AT_LEAST),
         job_timeout_s=settings.render_timeout_s,
     )
     folder = settings.render_cache_folder or blobs.work_root.parent / "cache"
     cache = PictureCache(folder, limit_bytes=settings.render_cache_bytes)
-    return Renderer(Pool(DRAWING_PROGRAM, limits), LentFiles(blobs), cache)
+    files = LentFiles(blobs)
+    return Renderer(Pool(DRAWING_PROGRAM, limits, files.folder), files, cache)
 
 
 def tool_limits(settings: Settings) -> Limits:

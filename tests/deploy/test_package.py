@@ -136,3 +136,18 @@ def test_ci_runs_the_commands_that_people_run() -> None:
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
     steps = workflow["jobs"]["check-and-test"]["steps"]
     assert ".ci/run" in [step.get("run") for step in steps]
+
+
+def test_the_image_is_in_production_mode_like_the_compose_file() -> None:
+    assert "    AEROTASK_MODE=production \\\n" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    composed = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+    assert composed["x-aerotask"]["environment"]["AEROTASK_MODE"] == "production"
+
+
+def test_every_week_and_on_both_ends_of_python_dependencies_are_audited() -> None:
+    ci = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+    image = (ROOT / "Dockerfile").read_text(encoding="utf-8").rpartition("FROM python:")[2].partition("-")[0]
+    assert {"3.11", image} <= set(ci["jobs"]["audit"]["strategy"]["matrix"]["python"])
+    # YAML 1.1 reads the key `on` as true.
+    assert ci[True]["schedule"]
+    assert "if" not in ci["jobs"]["audit"]

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import socket
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -75,7 +76,9 @@ def _preview(params: Mapping[str, Any], inputs: Mapping[str, Path], size_px: int
 
 
 def _child(own: socket.socket) -> None:
-    drawing_child(own, previews={"raster-export": _preview}, more=HANDLERS)
+    drawing_child(
+        own, previews={"raster-export": _preview}, more=HANDLERS, writes=[Path(tempfile.gettempdir())]
+    )
 
 
 if __name__ == "__main__":

@@ -1,20 +1,21 @@
 """What a confined process can't do, tried in processes of their own since there is no way back."""
 
 import json
+import os
 import platform
 import subprocess
 import sys
 
 import pytest
 
-from aerotask.sandbox.confinement import _kernel_filters
+from aerotask.sandbox.confinement import possible
 
 PROGRAM = """
 import ctypes, json, os, socket, subprocess, sys, threading
 from aerotask.sandbox.confinement import confine
 
 inherited = socket.socketpair()
-confined = confine() if sys.argv[1] == "confined" else False
+confined = confine().network if sys.argv[1] == "confined" else False
 
 def tried(step):
     try:
@@ -44,14 +45,16 @@ print(json.dumps({
     "thread": in_thread(lambda: socket.socket().close()),
     "executed": subprocess.run([sys.executable, "-c", executed], capture_output=True, text=True).stdout.strip(),
     "trace": tried(traced),
+    "session": tried(os.setsid),
+    "group": tried(lambda: os.setpgid(0, 0)),
     "own socket": tried(lambda: (inherited[0].send(b"x"), inherited[1].recv(1))),
     "pair": tried(lambda: [end.close() for end in socket.socketpair()]),
     "file": tried(lambda: open(os.devnull).close()),
 }))
 """
-EACCES = 13
+EACCES, EPERM = 13, 1
 pytestmark = pytest.mark.skipif(
-    not _kernel_filters(), reason=f"no seccomp filters here ({sys.platform}, {platform.machine()})"
+    not possible().network, reason=f"no seccomp filters here ({sys.platform}, {platform.machine()})"
 )
 
 
@@ -63,7 +66,7 @@ def found(how: str) -> dict[str, object]:
 def test_a_confined_process_opens_no_socket_and_keeps_those_it_has() -> None:
     what = found("confined")
     assert what["confined"] is True
-    refused = {name: what[name] for name in ("ipv4", "ipv6", "unix", "thread", "trace")}
+    refused = {name: what[name] for name in ("ipv4", "ipv6", "unix", "thread", "trace", "session", "group")}
     assert refused == dict.fromkeys(refused, EACCES)
     assert what["executed"] == str(EACCES)
     assert [what[name] for name in ("own socket", "pair", "file")] == ["works"] * 3
@@ -72,3 +75,85 @@ def test_a_confined_process_opens_no_socket_and_keeps_those_it_has() -> None:
 def test_without_confinement_the_same_steps_work() -> None:
     what = found("free")
     assert [what[name] for name in ("ipv4", "unix", "thread", "executed")] == ["works"] * 4
+
+
+# A process that hides, as fork servers do, a child of its beside, and a confined one that looks at both.
+NEIGHBOURS = """
+import json, os, signal, sys, time
+from pathlib import Path
+from aerotask.sandbox.confinement import confine
+from aerotask.sandbox.hiding import hide_from_children
+
+secret = b"what nobody else may see"
+place = id(secret)
+if sys.argv[1] == "confined":
+    hide_from_children()
+sibling = os.fork()
+if sibling == 0:
+    time.sleep(600)
+parent = os.getpid()
+
+def read(pid):
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        memory.seek(place)
+        assert secret in memory.read(200)
+
+def write(pid):
+    with open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
+        memory.seek(place)
+        memory.write(memory.read(1))
+
+def tried(step, *arguments):
+    try:
+        step(*arguments)
+    except OSError as error:
+        return error.errno
+    return "works"
+
+def grandchild():
+    if (own := os.fork()) == 0:
+        time.sleep(600)
+    os.kill(own, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(own, 0)[1]) == -signal.SIGKILL
+
+if (looking := os.fork()) == 0:
+    if sys.argv[1] == "confined":
+        confine()
+    print(json.dumps({
+        "memory": [tried(step, pid) for step in (read, write) for pid in (parent, sibling)],
+        "environment": [tried(Path(f"/proc/{pid}/environ").read_bytes) for pid in (parent, sibling)],
+        "signals": [tried(os.kill, pid, 0) for pid in (parent, sibling)],
+        "own child": tried(grandchild),
+    }), flush=True)
+    os._exit(0)
+os.waitpid(looking, 0)
+os.kill(sibling, signal.SIGKILL)
+os.waitpid(sibling, 0)
+"""
+
+
+def neighbours(how: str) -> dict[str, object]:
+    done = subprocess.run([sys.executable, "-c", NEIGHBOURS, how], capture_output=True, text=True, check=True)
+    return dict(json.loads(done.stdout))
+
+
+@pytest.mark.skipif(
+    os.getuid() == 0 and not possible().files, reason="from root nothing can be hidden without Landlock"
+)
+def test_a_confined_process_sees_nothing_of_its_neighbours() -> None:
+    what = neighbours("confined")
+    assert what["memory"] == [EACCES] * 4
+    if os.getuid() != 0:  # root may measure performance, which lets it read this (CAP_PERFMON)
+        assert what["environment"] == [EACCES] * 2
+    assert what["own child"] == "works"
+
+
+@pytest.mark.skipif(not possible().signals, reason="this kernel's Landlock doesn't know signals")
+def test_a_confined_process_signals_nobody_but_its_own() -> None:
+    assert neighbours("confined")["signals"] == [EPERM] * 2
+
+
+def test_without_confinement_neighbours_are_open_to_each_other() -> None:
+    what = neighbours("free")
+    assert what["signals"] == ["works"] * 2
+    assert what["own child"] == "works"

@@ -98,7 +98,7 @@ async def test_no_more_jobs_wait_than_the_limit_says(pool: Pool, tmp_path: Path)
     gate = tmp_path / "gate"
     gate.touch()
     held = [asyncio.create_task(pool.run(Job("hold", {"until": str(gate), "n": n}))) for n in range(4)]
-    await until(lambda: len(list(tmp_path.glob("gate.begun.*"))) == 2 and pool._waiting == 2)
+    await until(lambda: len(list(tmp_path.glob("gate.begun.*"))) == 2 and pool._turns.waiting == 2)
     with pytest.raises(Unavailable) as refused:
         await pool.run(Job("echo", {}))
     assert (refused.value.code, refused.value.retry_after_s) == ("drawing-busy", 2)
@@ -134,3 +134,37 @@ async def test_closing_leaves_no_process(pool: Pool) -> None:
     assert process is not None
     await pool.close()
     await until(lambda: not psutil.pid_exists(pid) and not psutil.pid_exists(process.pid))
+
+
+async def test_one_caller_cannot_keep_all_others_out(pool: Pool, tmp_path: Path) -> None:
+    await pool.close()
+    pool = Pool(PROGRAM, PoolLimits(children=1, waiting=8, job_timeout_s=60, waiting_each=2))
+    gate = tmp_path / "gate"
+    gate.touch()
+    order: list[str] = []
+
+    async def asked(caller: str, kind: str, **body: object) -> None:
+        await pool.run(Job(kind, body), caller=caller)
+        order.append(caller)
+
+    try:
+        held = [asyncio.create_task(asked("greedy", "hold", until=str(gate), n=0))]
+        await until((tmp_path / "gate.begun.0").exists)
+        held += [asyncio.create_task(asked("greedy", "echo")) for _ in range(2)]
+        await until(lambda: pool._turns.waiting == 2)
+        with pytest.raises(Unavailable):
+            await pool.run(Job("echo", {}), caller="greedy")
+        held.append(asyncio.create_task(asked("another", "echo")))
+        await until(lambda: pool._turns.waiting == 3)
+        gate.unlink()
+        await asyncio.gather(*held)
+    finally:
+        await pool.close()
+    assert order == ["greedy", "greedy", "another", "greedy"]
+
+
+async def test_a_child_that_knows_another_folder_by_the_same_name_is_replaced(pool: Pool) -> None:
+    first = await pid_of(pool)
+    pool.renew()
+    assert await pid_of(pool) != first
+    assert child_count(pool) == 1

@@ -1,13 +1,16 @@
-"""2,000 mutated GeoTIFFs through raster-export, in children as the worker forks them: no reader dies."""
+"""Mutated GeoTIFFs through raster-export: 2,000 in one process, and some in children as a worker has them."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +18,25 @@ import rasterio
 from rasterio.transform import from_origin
 from tests.worker.mutations import mutants
 
-from aerotask.sandbox.spawner import clean_environment
+from aerotask.domain.errors import InvalidInput
+from aerotask.sandbox.spawner import Spawner, clean_environment
+from aerotask.sdk.testing import ToolBench
+from aerotask.tools.raster_export import RasterExport
+from aerotask.worker import forkserver
+from aerotask.worker.indexer import MEMORY_BYTES
+from aerotask.worker.protocol import Event, IndexJob, ToolJob
+from aerotask.worker.supervise import End, supervise
 
 MANY = 2000
+MANY_IN_CHILDREN = 240
 SEED = 20261124
 # For all of them; one that hangs would take it all. Generous, since the machine may be busy.
 WITHIN_S = 500
+ONE_WITHIN_S = 120
+MAX_OUTPUT_BYTES = 4 * 2**20
+REFUSALS = frozenset(
+    {"damaged-raster", "not-a-raster", "raster-too-large", "unreadable-raster", "unsupported-layout"}
+)
 
 CHILD = """
 import json, sys
@@ -110,6 +126,96 @@ def test_two_thousand_mutated_rasters_kill_no_reader(tmp_path: Path) -> None:
     outcomes = json.loads(done.stdout)
     assert outcomes["exported"] + outcomes["refused"] == MANY
     assert min(outcomes["exported"], outcomes["refused"]) > MANY / 20
+
+
+@pytest.mark.timeout(WITHIN_S + 60)
+async def test_mutated_rasters_end_in_order_in_confined_and_limited_children(tmp_path: Path) -> None:
+    files = written(tmp_path)
+    spawner = Spawner(forkserver.PROGRAM)
+    try:
+        found = await indexed(spawner, files)
+        two_at_once = asyncio.Semaphore(2)
+
+        async def exported(number: str) -> str:
+            async with two_at_once:
+                return await export(spawner, files[number], tmp_path / "out" / number, *found[number])
+
+        outcomes = Counter(await asyncio.gather(*map(exported, files)))
+    finally:
+        await spawner.close()
+    assert set(outcomes) == {"exported", "refused"}
+    assert min(outcomes.values()) > MANY_IN_CHILDREN / 20
+
+
+def written(folder: Path) -> dict[str, Path]:
+    """Mutants by their number, each in a folder of its own, and an empty one for what its run makes."""
+    (folder / "seeds").mkdir()
+    write_seeds(folder / "seeds")
+    files = {}
+    for number, content in mutants(folder / "seeds", SEED + 1, MANY_IN_CHILDREN):
+        files[str(number)] = folder / "in" / str(number) / "a.tif"
+        files[str(number)].parent.mkdir(parents=True)
+        files[str(number)].write_bytes(content)
+        (folder / "out" / str(number)).mkdir(parents=True)
+    return files
+
+
+async def indexed(spawner: Spawner, files: dict[str, Path]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Each file's type and properties, as a child of the indexer tells them."""
+    found = {}
+
+    def hear(event: Event) -> None:
+        if event.what == "described":
+            found[event.body["id"]] = event.body["type"], event.body["properties"]
+
+    named = tuple((number, str(file)) for number, file in files.items())
+    folder = str(next(iter(files.values())).parents[1])
+    ended = await supervise(
+        spawner,
+        IndexJob(named, folder, MEMORY_BYTES),
+        on_event=hear,
+        stop=asyncio.Event(),
+        cancel_grace_s=1,
+        timeout_s=WITHIN_S,
+    )
+    assert (ended.how, set(found)) == (End.DONE, set(files))
+    return found
+
+
+async def export(spawner: Spawner, file: Path, out: Path, type_: str, properties: dict[str, Any]) -> str:
+    """How a task for the file ends that was indexed like this; checked, planned and run as ever."""
+    tool, params = RasterExport(), {"path": "a.tif", "formula": "b1"}
+    bench = ToolBench(file.parent, out, lambda _: (type_, properties))
+    try:
+        plan = bench.check(tool, params)
+    except InvalidInput:
+        return "refused"
+    if plan.estimated_output_bytes > MAX_OUTPUT_BYTES:
+        return "refused"
+    job = ToolJob(
+        tool_id=tool.id,
+        tool_version=tool.version,
+        params=params,
+        inputs={"a.tif": str(file)},
+        workdir=str(out),
+        threads=1,
+        memory_bytes=plan.memory_bytes,
+        max_file_bytes=2 * MAX_OUTPUT_BYTES,
+        reads=str(file.parent),
+    )
+    ended = await supervise(
+        spawner,
+        job,
+        on_event=lambda _: None,
+        stop=asyncio.Event(),
+        cancel_grace_s=1,
+        timeout_s=ONE_WITHIN_S,
+    )
+    if ended.how is End.DONE:
+        return "exported"
+    code = ended.last.body["code"] if ended.last else ended.detail
+    # Anything else would be a fault of ours, or a child that died; its name is what the test then shows.
+    return "refused" if ended.how is End.FAILED and code in REFUSALS else f"{ended.how.name} {code}"
 
 
 def test_mutants_are_the_same_for_the_same_seed(tmp_path: Path) -> None:

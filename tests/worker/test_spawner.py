@@ -6,13 +6,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from structlog.testing import capture_logs
 from tests.support.world import eventually
 
+from aerotask.sandbox.confinement import possible
 from aerotask.sandbox.spawner import Spawner, clean_environment
 from aerotask.worker import forkserver
 from aerotask.worker.protocol import Event, IndexJob, ToolJob
@@ -144,6 +147,7 @@ def test_children_die_with_a_killed_worker_even_if_they_are_deaf(plugins: Path, 
 import asyncio, os
 from pathlib import Path
 from aerotask.worker.protocol import ToolJob
+from aerotask.sandbox.confinement import possible
 from aerotask.sandbox.spawner import Spawner
 from aerotask.worker.supervise import supervise
 
@@ -177,11 +181,75 @@ async def test_an_index_job_describes_each_file(spawner: Spawner, tmp_path: Path
     text.write_text("# x", encoding="utf-8")
     bad.write_text("no raster", encoding="utf-8")
     files = (("1", str(text)), ("2", str(bad)))
-    ended, events = await run(spawner, IndexJob(files=files, memory_bytes=256 * 1024 * 1024))
+    ended, events = await run(
+        spawner, IndexJob(files=files, folder=str(tmp_path), memory_bytes=256 * 1024 * 1024)
+    )
     assert ended.how is End.DONE
     described = [event.body for event in events if event.what == "described"]
     assert [(body["id"], body["type"]) for body in described] == [("1", "markdown"), ("2", "generic")]
     assert described[1]["properties"]["indexError"]["code"]
+
+
+async def test_a_taken_over_child_reaches_nothing_that_it_was_not_lent(
+    spawner: Spawner, tmp_path: Path
+) -> None:
+    work, lent, foreign = tmp_path / "out", tmp_path / "in", tmp_path / "foreign"
+    for folder in (work, lent, foreign):
+        folder.mkdir()
+        (folder / "file").write_bytes(b"content")
+    the_job = job("intruder", work, foreign=str(foreign / "file"), path="a.tif")
+    the_job = replace(the_job, reads=str(lent), inputs={"a.tif": str(lent / "file")})
+    ended, _ = await run(spawner, the_job)
+    assert ended.last is not None
+    found = ended.last.body["result"]
+    here = possible()
+    assert {name for name, how in found.items() if how == "works"} >= {
+        "read what was lent",
+        "write a file of its own",
+        "write a temporary file",
+    }
+    if here.files or os.getuid() != 0:
+        assert found["look into the fork server"] == found["patch the fork server"] == "PermissionError"
+    if here.network:
+        assert found["leave the session"] == "PermissionError"
+    if here.signals:
+        assert found["signal the fork server"] == "PermissionError"
+    if here.files:
+        foreign_ones = [how for name, how in found.items() if "foreign" in name or "beside" in name]
+        assert foreign_ones == ["PermissionError"] * 3
+        assert found["change what was lent"] == found["put away what was lent"] == "PermissionError"
+        assert (lent / "file").read_bytes() == (foreign / "file").read_bytes() == b"content"
+
+
+async def test_a_spawn_that_is_given_up_leaves_no_socket_behind(spawner: Spawner) -> None:
+    await spawner.start()
+    before = psutil.Process().num_fds()
+    server = fork_server_of(spawner)
+    server.suspend()  # so that it answers nothing
+    try:
+        given_up = asyncio.create_task(spawner.spawn())
+        async with asyncio.timeout(30):
+            while not spawner._forks:  # noqa: ASYNC110  what is waited for has no event
+                await asyncio.sleep(0.005)
+        given_up.cancel()
+        await asyncio.gather(given_up, return_exceptions=True)
+        assert psutil.Process().num_fds() == before
+    finally:
+        server.resume()
+
+
+async def test_what_children_print_reaches_the_log_without_escape_sequences(
+    spawner: Spawner, tmp_path: Path
+) -> None:
+    with capture_logs() as log:
+        ended, _ = await run(spawner, job("confused", tmp_path, how="print"))
+        await spawner.close()
+    assert ended.how is End.DONE
+    printed = [event["line"] for event in log if event["event"] == "child.printed"]
+    assert " [2J 31m red" in printed
+    assert not {"\x1b", "\x9b"} & set("".join(printed))
+    assert max(map(len, printed)) <= 4000
+    assert sum(map(len, printed)) > 4000
 
 
 def test_settings_and_secrets_are_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from aerotask.api.app import create_app
 from aerotask.api.errors import problem
 from aerotask.config import Settings
+from aerotask.sandbox.confinement import tell_whether_children_are_confined
 from aerotask.sandbox.hiding import hide_from_children
 from aerotask.wiring import Platform
 
@@ -23,6 +24,7 @@ MAX_HEAD_BYTES = 256 * 1024
 def serve(settings: Settings, *, host: str, port: int) -> None:
     """Serve the API until SIGTERM or SIGINT; requests under way get `GRACE_S` to end."""
     hide_from_children()
+    tell_whether_children_are_confined()
     app = create_app(settings)
     config = server_config(app, settings, host=host, port=port)
     # uvicorn raises SIGINT anew once it has stopped.

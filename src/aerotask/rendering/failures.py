@@ -22,7 +22,7 @@ class _Failure:
 
 @dataclass(slots=True)
 class Failures:
-    """The pictures that failed lately, by digest, and the contents that they were of, by hash."""
+    """The pictures that failed lately, by digest, and the contents that they were of, by key."""
 
     now: Callable[[], float] = time.monotonic
     _failed: dict[str, _Failure] = field(default_factory=dict)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import rasterio
@@ -34,8 +36,13 @@ def drawing_child(
     *,
     previews: Mapping[str, Preview] = PREVIEWS,
     more: Mapping[str, Handler] | None = None,
+    writes: Sequence[Path] = (),
 ) -> None:
-    """Draw what the socket's other end asks for; `more` handlers are for tests."""
+    """Draw what the socket's other end asks for; `more` handlers, and what they write, are for tests.
+
+    The files are in the folders that the program's further arguments name.
+    """
+    reads = [Path(folder) for folder in sys.argv[2:]]
     warnings.simplefilter("ignore")  # of missing georeferences and overviews, which were looked at before
     with rasterio.Env(**GDAL_OPTIONS), OpenRasters() as rasters:
         handlers: dict[str, Handler] = {
@@ -45,7 +52,7 @@ def drawing_child(
             "preview": partial(_preview, previews),
             **(more or {}),
         }
-        serve_jobs(own, handlers, memory_bytes=MEMORY_BYTES)
+        serve_jobs(own, handlers, memory_bytes=MEMORY_BYTES, reads=reads, writes=writes)
 
 
 def _look(rasters: OpenRasters, body: Mapping[str, Any]) -> Reply:

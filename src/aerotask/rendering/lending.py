@@ -10,7 +10,7 @@ import asyncio
 import os
 import shutil
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
@@ -47,7 +47,9 @@ class LentFiles:
         self._blobs = blobs
         self._kept = kept
         # Below the folder of work folders, so that the sweep finds what a killed process leaves.
-        self._folder = blobs.work_root / f"draw-{new_id()}"
+        self.folder = blobs.work_root / f"draw-{new_id()}"
+        self.on_new_folder: Callable[[], None] = lambda: None
+        """Called when the folder is made, for the first time or again; children know it by what it is."""
         # Those used last come last.
         self._loans: OrderedDict[str, _Loan] = OrderedDict()
         # Each has a name of its own, so that one that is given back is never taken for the next.
@@ -76,7 +78,7 @@ class LentFiles:
             await end(self._tidying)
         await end(*(loan.lending for loan in self._loans.values()))
         self._loans.clear()
-        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
 
     async def _borrow(self, blob_key: str) -> _Loan:
         while True:
@@ -99,13 +101,15 @@ class LentFiles:
 
     def _loan(self, blob_key: str) -> _Loan:
         if blob_key not in self._loans:
-            path = self._folder / f"{next(self._numbers)}-{blob_key}"
+            path = self.folder / f"{next(self._numbers)}-{blob_key}"
             self._loans[blob_key] = _Loan(path, asyncio.create_task(self._lend(blob_key, path)))
         self._loans.move_to_end(blob_key)
         return self._loans[blob_key]
 
     async def _lend(self, blob_key: str, path: Path) -> int:
-        await asyncio.to_thread(path.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            await asyncio.to_thread(path.parent.mkdir, mode=0o700, parents=True)
+            self.on_new_folder()
         await self._blobs.lend(blob_key, path)
         return (await asyncio.to_thread(path.stat)).st_size
 

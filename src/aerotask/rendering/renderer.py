@@ -33,7 +33,11 @@ _NO_LOOK = (orjson.JSONDecodeError, KeyError, TypeError)
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A stored content to draw."""
+    """A stored content to draw.
+
+    Pictures are kept and failures counted by its key: the hash of what a run published is the run's own word, with
+    which a taken-over one would get, or spoil, the pictures of somebody else's content.
+    """
 
     blob_key: str
     sha256: str
@@ -48,11 +52,15 @@ class Raster:
 
 
 class Renderer:
-    """Everything that is drawn in one process."""
+    """Everything that is drawn in one process.
+
+    The `caller` of a method is whoever has to wait in their own row when many want pictures.
+    """
 
     def __init__(self, pool: Pool, files: LentFiles, cache: PictureCache) -> None:
         self._pool = pool
         self._files = files
+        files.on_new_folder = pool.renew
         self._cache = cache
         self._drawing: Once[bytes] = Once()
         self._looks: OrderedDict[str, Look] = OrderedDict()
@@ -64,7 +72,7 @@ class Renderer:
         await self._pool.close()
         await self._files.close()
 
-    async def look(self, raster: Raster, style: Style) -> Look:
+    async def look(self, raster: Raster, style: Style, *, caller: str) -> Look:
         """The raster's look, found once for each content and style.
 
         Raises:
@@ -77,7 +85,7 @@ class Renderer:
         if known is None:
 
             async def find(files: list[Path]) -> bytes:
-                reply = await self._run(digest, contents, LookJob(files[0], files[1], style).to_job())
+                reply = await self._run(digest, contents, LookJob(files[0], files[1], style).to_job(), caller)
                 return orjson.dumps(reply.facts)
 
             try:
@@ -90,7 +98,9 @@ class Renderer:
                 self._looks.popitem(last=False)
         return known
 
-    async def tile(self, raster: Raster, look: Look, style: Style, at: TileAt, *, size_px: int) -> bytes:
+    async def tile(  # noqa: PLR0913  what, and for whom
+        self, raster: Raster, look: Look, style: Style, at: TileAt, *, size_px: int, caller: str
+    ) -> bytes:
         """A tile as PNG.
 
         Raises:
@@ -100,12 +110,14 @@ class Renderer:
 
         async def draw(files: list[Path]) -> bytes:
             return (
-                await self._run(digest, [raster.drawn], TileJob(files[0], look, style, at, size_px).to_job())
+                await self._run(
+                    digest, [raster.drawn], TileJob(files[0], look, style, at, size_px).to_job(), caller
+                )
             ).content
 
         return await self._made(digest, [raster.drawn], draw)
 
-    async def thumbnail(self, content: Content, subject: Subject, *, size_px: int) -> bytes:
+    async def thumbnail(self, content: Content, subject: Subject, *, size_px: int, caller: str) -> bytes:
         """A small picture of the content, as WebP.
 
         Raises:
@@ -115,13 +127,19 @@ class Renderer:
 
         async def draw(files: list[Path]) -> bytes:
             return (
-                await self._run(digest, [content], ThumbnailJob(files[0], subject, size_px).to_job())
+                await self._run(digest, [content], ThumbnailJob(files[0], subject, size_px).to_job(), caller)
             ).content
 
         return await self._made(digest, [content], draw)
 
     async def preview(
-        self, tool_id: str, params: Mapping[str, Any], inputs: Mapping[str, Content], *, size_px: int
+        self,
+        tool_id: str,
+        params: Mapping[str, Any],
+        inputs: Mapping[str, Content],
+        *,
+        size_px: int,
+        caller: str,
     ) -> bytes:
         """What a tool would make, as WebP.
 
@@ -129,14 +147,17 @@ class Renderer:
             InvalidInput: it can't be made, or the tool has no preview (`no-preview`).
             Unavailable: too much is being drawn.
         """
-        hashes = {path: content.sha256 for path, content in inputs.items()}
-        digest = _digest("preview", tool_id, params, hashes, size_px)
+        contents = {path: content.blob_key for path, content in inputs.items()}
+        digest = _digest("preview", tool_id, params, contents, size_px)
 
         async def draw(files: list[Path]) -> bytes:
             named = dict(zip(inputs, files, strict=True))
             return (
                 await self._run(
-                    digest, list(inputs.values()), PreviewJob(tool_id, params, named, size_px).to_job()
+                    digest,
+                    list(inputs.values()),
+                    PreviewJob(tool_id, params, named, size_px).to_job(),
+                    caller,
                 )
             ).content
 
@@ -146,7 +167,7 @@ class Renderer:
         self, digest: str, contents: list[Content], make: Callable[[list[Path]], Awaitable[bytes]]
     ) -> bytes:
         """What the cache has, or what is made of the contents' files."""
-        self._failures.refuse(digest, [each.sha256 for each in contents])
+        self._failures.refuse(digest, [each.blob_key for each in contents])
         kept = await asyncio.to_thread(self._cache.get, digest)
         if kept is not None:
             return kept
@@ -162,14 +183,14 @@ class Renderer:
 
         return await self._drawing.do(digest, work)
 
-    async def _run(self, digest: str, contents: Sequence[Content], job: Job) -> Reply:
+    async def _run(self, digest: str, contents: Sequence[Content], job: Job, caller: str) -> Reply:
         try:
-            return await self._pool.run(job)
+            return await self._pool.run(job, caller=caller)
         except Crashed as error:
             refusal: AerotaskError = InvalidInput(
                 "Drawing it crashed; the file is probably damaged.", code="drawing-crashed"
             )
-            self._failures.remember(digest, [each.sha256 for each in contents], refusal)
+            self._failures.remember(digest, [each.blob_key for each in contents], refusal)
             raise refusal from error
         except TookTooLong as error:
             refusal = Unavailable(
@@ -177,7 +198,7 @@ class Renderer:
                 code="drawing-timed-out",
                 retry_after_s=int(FORGIVEN_AFTER_S),
             )
-            self._failures.remember(digest, [each.sha256 for each in contents], refusal)
+            self._failures.remember(digest, [each.blob_key for each in contents], refusal)
             raise refusal from error
 
 
@@ -187,17 +208,17 @@ def _look_in(content: bytes) -> Look:
 
 def look_digest(raster: Raster, style: Style) -> str:
     """What a look follows from."""
-    return _digest("look", raster.source.sha256, raster.drawn.sha256, style)
+    return _digest("look", raster.source.blob_key, raster.drawn.blob_key, style)
 
 
 def tile_digest(raster: Raster, style: Style, at: TileAt, *, size_px: int) -> str:
     """What a tile follows from."""
-    return _digest("tile", raster.source.sha256, raster.drawn.sha256, style, at, size_px)
+    return _digest("tile", raster.source.blob_key, raster.drawn.blob_key, style, at, size_px)
 
 
 def thumbnail_digest(content: Content, subject: Subject, *, size_px: int) -> str:
     """What a thumbnail follows from."""
-    return _digest("thumbnail", content.sha256, subject, size_px)
+    return _digest("thumbnail", content.blob_key, subject, size_px)
 
 
 def _digest(*parts: object) -> str:

@@ -21,6 +21,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from aerotask.sandbox.hiding import hide_from_children
+
 MAX_MESSAGE = 64 * 1024
 MAX_FDS = 64
 _PR_SET_PDEATHSIG = 1
@@ -146,6 +148,7 @@ def main(preload: Callable[[], Callable[[socket.socket], None]]) -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the control socket's end is what stops us
+    hide_from_children()  # a child that patched this process would be in all that are forked later
     child = preload()
     gc.collect()
     gc.freeze()  # so that the children's collections leave the shared pages alone

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass, field
+from pathlib import Path
 from signal import SIGKILL, Signals
 
 import structlog
 
 from aerotask.domain.errors import InvalidInput, Unavailable
 from aerotask.sandbox.spawner import Child, ForkServerGone, Spawner
+from aerotask.sandbox.turns import Crowded, Turns
 from aerotask.sandbox.wire import Head, Job, Reply, decode_head, encode_job
 
 JOBS_PER_CHILD = 500
@@ -39,6 +41,8 @@ class PoolLimits:
     waiting: int
     """How many jobs may wait for a child; one more is refused."""
     job_timeout_s: float
+    waiting_each: int | None = None
+    """How many of one caller's may wait; as many as of all if None."""
 
 
 @dataclass(slots=True, eq=False)
@@ -46,6 +50,7 @@ class _Seat:
     """A child, and how many jobs it has done."""
 
     child: Child
+    generation: int
     jobs: int = 0
 
 
@@ -55,30 +60,41 @@ class Pool:
 
     program: str
     limits: PoolLimits
+    folder: Path | None = None
+    """Where the files are that children may read, if any."""
     _spawner: Spawner = field(init=False)
-    _free: asyncio.Semaphore = field(init=False)
+    _turns: Turns = field(init=False)
     _idle: list[_Seat] = field(default_factory=list)
-    _waiting: int = 0
+    _generation: int = 0
 
     def __post_init__(self) -> None:
         """Make what depends on the other fields."""
-        self._spawner = Spawner(self.program)
-        self._free = asyncio.Semaphore(self.limits.children)
+        self._spawner = Spawner(self.program, () if self.folder is None else (str(self.folder),))
+        self._turns = Turns(self.limits.children)
 
-    async def run(self, job: Job) -> Reply:
-        """Have a child do the job.
+    async def run(self, job: Job, *, caller: str = "") -> Reply:
+        """Have a child do the job, in turn with those of other callers.
 
         Raises:
             InvalidInput: it can't be done; the child says why.
-            Unavailable: too many jobs are waiting (`drawing-busy`), or no child can be started.
+            Unavailable: too many jobs wait, of all or of this caller (`drawing-busy`), or no child can be started.
             Crashed, TookTooLong: the child is gone; the pool goes on with another.
         """
-        await self._await_turn()
+        try:
+            most = self.limits.waiting
+            most_each = self.limits.waiting_each or most
+            await self._turns.take(caller, most=most, most_each=most_each, within_s=MAX_WAIT_S)
+        except (Crowded, TimeoutError) as error:
+            raise _busy() from error
         try:
             seat = await self._seat()
             return await self._do(seat, job)
         finally:
-            self._free.release()
+            self._turns.give_back()
+
+    def renew(self) -> None:
+        """Give later jobs to children that are started later: the folder is another one by the same name."""
+        self._generation += 1
 
     async def close(self) -> None:
         """Kill all children."""
@@ -87,26 +103,15 @@ class Pool:
         for seat in idle:
             await _hang_up(seat.child)
 
-    async def _await_turn(self) -> None:
-        if self._waiting >= self.limits.waiting:
-            raise _busy()
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(MAX_WAIT_S):
-                await self._free.acquire()
-        except TimeoutError as error:
-            raise _busy() from error
-        finally:
-            self._waiting -= 1
-
     async def _seat(self) -> _Seat:
         while self._idle:
             seat = self._idle.pop()
-            if not seat.child.exited.done():
+            if not seat.child.exited.done() and seat.generation == self._generation:
                 return seat
-            await _hang_up(seat.child)
+            await self._dismiss(seat.child)
+        generation = self._generation
         try:
-            return _Seat(await self._spawner.spawn())
+            return _Seat(await self._spawner.spawn(), generation)
         except (ForkServerGone, TimeoutError) as error:
             _log.error("pool.no_child", program=self.program, error=str(error))
             raise Unavailable("No process for this can be started; try again in a moment.") from error

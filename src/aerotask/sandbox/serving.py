@@ -9,7 +9,8 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from aerotask.domain.errors import InvalidInput
@@ -27,7 +28,14 @@ Handler = Callable[[Mapping[str, Any]], Reply]
 """Does the jobs of one kind; may raise `InvalidInput`, and after anything else its process is replaced."""
 
 
-def serve_jobs(own: socket.socket, handlers: Mapping[str, Handler], *, memory_bytes: int) -> None:
+def serve_jobs(
+    own: socket.socket,
+    handlers: Mapping[str, Handler],
+    *,
+    memory_bytes: int,
+    reads: Sequence[Path],
+    writes: Sequence[Path] = (),
+) -> None:
     """Do what the socket's other end asks for, until it ends or a job went wrong in a way that nobody foresaw."""
     faulthandler.enable(sys.stderr)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -37,7 +45,7 @@ def serve_jobs(own: socket.socket, handlers: Mapping[str, Handler], *, memory_by
     lower(resource.RLIMIT_NOFILE, OPEN_FILES)
     lower(resource.RLIMIT_FSIZE, FILE_BYTES)
     limit_memory(memory_bytes)
-    confine()
+    confine(reads=reads, writes=writes)
     with own.makefile("rb") as lines:
         for line in lines:
             reply = _answer(decode_job(line), handlers)

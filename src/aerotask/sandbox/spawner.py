@@ -15,8 +15,11 @@ from signal import Signals
 import structlog
 
 from aerotask import failpoints
+from aerotask.sandbox.overhearing import overhear
 
 START_TIMEOUT_S = 60.0
+LAST_WORDS_S = 5.0
+"""How long is listened, once the fork server is gone, to what children still print."""
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """Of what a child says; a longer line is the end of it."""
 # What of our environment a child may see; settings and secrets are not in it.
@@ -37,6 +40,8 @@ _SET = {
     "CPL_CURL_ENABLE_VSIMEM": "NO",
     "PROJ_NETWORK": "OFF",
     "PYTHONUNBUFFERED": "1",
+    # No module of the folder that we, or a tool's own processes, happen to be started in.
+    "PYTHONSAFEPATH": "1",
 }
 
 _log = structlog.get_logger(__name__)
@@ -71,9 +76,12 @@ class Spawner:
 
     program: str
     """The module that is run as the fork server, with the control socket's descriptor as its argument."""
+    arguments: tuple[str, ...] = ()
+    """More of them, for the children."""
     _process: subprocess.Popen[bytes] | None = None
     _control: socket.socket | None = None
     _listening: asyncio.Task[None] | None = None
+    _overhearing: asyncio.Task[None] | None = None
     _forks: dict[int, asyncio.Future[Forked]] = field(default_factory=dict)
     _exits: dict[int, asyncio.Future[int]] = field(default_factory=dict)
     _number: int = 0
@@ -88,12 +96,18 @@ class Spawner:
             ours, theirs = socket.socketpair()
             with theirs:
                 self._process = subprocess.Popen(  # noqa: ASYNC220  returns once it has forked
-                    [sys.executable, "-m", self.program, str(theirs.fileno())],
+                    [sys.executable, "-m", self.program, str(theirs.fileno()), *self.arguments],
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    bufsize=0,
                     env=clean_environment(),
                     start_new_session=True,
                 )
+            if self._process.stdout is not None:
+                overheard = overhear(self._process.stdout, program=self.program)
+                self._overhearing = asyncio.create_task(overheard)
             ours.settimeout(0)
             self._control = ours
             self._listening = asyncio.create_task(self._listen(ours))
@@ -106,10 +120,14 @@ class Spawner:
         """
         await self.start()
         ours, theirs = socket.socketpair()
-        with theirs:
-            async with asyncio.timeout(START_TIMEOUT_S):
-                forked = await self._fork(theirs)
-        reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
+        try:
+            with theirs:
+                async with asyncio.timeout(START_TIMEOUT_S):
+                    forked = await self._fork(theirs)
+            reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
+        except BaseException:
+            ours.close()  # which also ends a child that is forked later
+            raise
         return Child(forked.pid, reader, writer, forked.exited)
 
     def signal(self, child: Child, number: Signals) -> None:
@@ -187,6 +205,10 @@ class Spawner:
         if self._process is not None:
             await asyncio.to_thread(self._process.wait)
             self._process = None
+        if self._overhearing is not None:  # it ends with the last of the children, which are being killed
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._overhearing, LAST_WORDS_S)
+            self._overhearing = None
 
 
 def clean_environment() -> dict[str, str]:

@@ -31,6 +31,8 @@ class Tool(ABC, Generic[P]):
     """The suffix of the artifact that a run publishes, or None if the tool publishes none."""
     network: ClassVar[bool] = False
     """Whether runs may use the network; without it the kernel refuses them every socket."""
+    folders: ClassVar[tuple[str, ...]] = ()
+    """Folders of the host that runs may read and change, such as a store of models; else they reach only their inputs."""
     sees_derivatives: ClassVar[bool] = False
     """Whether `check` and `plan` want to know which derivatives the dataset has."""
     plans_on: ClassVar[frozenset[str] | None] = None

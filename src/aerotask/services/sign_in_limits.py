@@ -78,7 +78,7 @@ class SignInLimits:
     async def _admitted(self, caller: Caller, user_name: str) -> Try:
         # By a digest: people type passwords into the wrong field, and tables are read by many.
         account = f"account:{sha256(user_name.encode(errors='replace')).hexdigest()[:32]}"
-        address = f"address:{_counted(caller.address)}"
+        address = f"address:{counted(caller.address)}"
         self._refuse_remembered(address, account)
         async with self.db.read() as connection:
             standing = await sign_ins.standing(connection, [address, account])
@@ -142,7 +142,7 @@ class SignInLimits:
         )
 
 
-def _counted(address: str | None) -> str:
+def counted(address: str | None) -> str:
     """What counts as one address: of IPv6 the network of 64 bits that everybody gets for themselves."""
     try:
         parsed = ip_address(address or "")

@@ -28,6 +28,7 @@ from aerotask.sdk import Limits
 from aerotask.services.access import AccessService, OpenDataset, require_user
 from aerotask.services.drawnfrom import content_of, find_raster, raster_of
 from aerotask.services.planning import plan_run
+from aerotask.services.sign_in_limits import counted
 from aerotask.services.tasks import TaskService
 from aerotask.services.viewtokens import ViewScope, ViewToken, ViewTokens
 from aerotask.store import api_keys, users
@@ -42,6 +43,11 @@ class Viewer:
     caller: Caller
     token: str | None = None
 
+    @property
+    def row(self) -> str:
+        """In whose row they wait for pictures: their own, or that of their address, as with a token."""
+        return waits_as(self.caller)
+
 
 @dataclass(frozen=True, slots=True)
 class ViewedRaster:
@@ -54,6 +60,8 @@ class ViewedRaster:
     """Whether anybody may look at it, who knows of it."""
     shared: bool
     """Whether it is open to all for all to know of, so that caches between may keep it too."""
+    row: str
+    """In whose row who looks at it waits."""
 
     @property
     def version(self) -> str:
@@ -97,7 +105,7 @@ class ViewingService:
         if row.indexed and row.type not in PICTURES:
             fault = row.properties.get("indexError", {}).get("message")
             raise InvalidInput(fault or f"{paths.shown(row.path)} is no raster.", code="not-a-raster")
-        return _viewed(paths.base_name(row.path), raster_of(row, cog), dataset)
+        return _viewed(paths.base_name(row.path), raster_of(row, cog), dataset, viewer)
 
     async def result(self, viewer: Viewer, org_slug: str, slug: str, task_id: TaskId) -> ViewedRaster:
         """The raster that a task made.
@@ -109,7 +117,7 @@ class ViewingService:
         artifact = await self.tasks.artifact_in(dataset, task_id)
         content = Content(artifact.blob_key, artifact.sha256)
         raster = Raster(source=content, drawn=content)
-        return _viewed(artifact.file_name, raster, dataset)
+        return _viewed(artifact.file_name, raster, dataset, viewer)
 
     async def look(self, viewed: ViewedRaster, style: Style) -> Look:
         """What a map client has to know of the raster in that style.
@@ -119,7 +127,7 @@ class ViewingService:
             Unavailable: too much is being drawn.
         """
         style.request()
-        look = await self.renderer.look(viewed.raster, style)
+        look = await self.renderer.look(viewed.raster, style, caller=viewed.row)
         look.place()
         return look
 
@@ -153,7 +161,7 @@ class ViewingService:
         if subject is Subject.PICTURE:
             content = raster_of(row, cog).drawn
         digest = thumbnail_digest(content, subject, size_px=size_px)
-        draw = partial(self.renderer.thumbnail, content, subject, size_px=size_px)
+        draw = partial(self.renderer.thumbnail, content, subject, size_px=size_px, caller=viewer.row)
         return Picture(digest, _shared(dataset), draw)
 
     async def preview(  # noqa: PLR0913  where, what, and how large
@@ -175,7 +183,9 @@ class ViewingService:
         tool = self.registry.get(tool_id)
         planned = await plan_run(self.db, dataset.row, tool, path=None, params=params, limits=self.limits)
         inputs = {item.path: Content(item.blob_key, item.sha256) for item in planned.inputs}
-        return await self.renderer.preview(tool_id, planned.params, inputs, size_px=size_px)
+        return await self.renderer.preview(
+            tool_id, planned.params, inputs, size_px=size_px, caller=waits_as(caller)
+        )
 
     async def issue_token(
         self, caller: Caller, org_slug: str, slug: str, *, task_id: TaskId | None
@@ -210,7 +220,7 @@ class ViewingService:
         look = await self.look(viewed, style)
         if not at.touches(look.place()):
             raise NotFound("The raster doesn't reach into this tile.", code="tile-outside")
-        return await self.renderer.tile(viewed.raster, look, style, at, size_px=size_px)
+        return await self.renderer.tile(viewed.raster, look, style, at, size_px=size_px, caller=viewed.row)
 
     async def _dataset(self, viewer: Viewer, org_slug: str, slug: str, task_id: TaskId | None) -> OpenDataset:
         """The dataset, for who looks; with a token that doesn't hold, or not here, they are who they are without it."""
@@ -244,6 +254,11 @@ def _scope(caller: Caller, dataset_id: DatasetId, task_id: TaskId | None) -> Vie
     return ViewScope(require_user(caller), caller.epoch, caller.key_id, dataset_id, task_id)
 
 
+def waits_as(caller: Caller) -> str:
+    """Whose share of the drawing the caller's pictures are: a user's, or an address's."""
+    return f"address {counted(caller.address)}" if caller.user_id is None else f"user {caller.user_id}"
+
+
 def _otherwise(viewer: Viewer, reason: str) -> Caller:
     """Who looks if it isn't whom the token names."""
     if not viewer.caller.anonymous:
@@ -251,9 +266,9 @@ def _otherwise(viewer: Viewer, reason: str) -> Caller:
     return Caller(ANONYMOUS.user_id, ANONYMOUS.user_name, rejected_credentials=reason)
 
 
-def _viewed(name: str, raster: Raster, dataset: OpenDataset) -> ViewedRaster:
+def _viewed(name: str, raster: Raster, dataset: OpenDataset, viewer: Viewer) -> ViewedRaster:
     open_to_all = dataset.row.visibility is not Visibility.PRIVATE
-    return ViewedRaster(name, raster, dataset.row.id, open_to_all, _shared(dataset))
+    return ViewedRaster(name, raster, dataset.row.id, open_to_all, _shared(dataset), viewer.row)
 
 
 def _shared(dataset: OpenDataset) -> bool:

@@ -183,6 +183,7 @@ class Attempt:
             params=self.task.params,
             inputs={path: str(file) for path, file in lent.items()},
             workdir=str(out),
+            reads=str(self.folder),
             threads=self.means.limits.threads,
             memory_bytes=self.task.memory_bytes,
             max_file_bytes=self.means.limits.max_file_bytes,

@@ -9,6 +9,7 @@ import resource
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -79,8 +80,7 @@ def run_child(own: socket.socket, registry: Registry) -> None:
             job = decode_job(lines.readline())
         workdir = job.workdir if isinstance(job, ToolJob) else None
         _limit(job)
-        if not _needs_network(job, registry):
-            confinement.confine()
+        _confine(job, registry)
         if isinstance(job, IndexJob):
             _describe_all(job, teller)
         else:
@@ -106,8 +106,21 @@ def _limit(job: Job) -> None:
     limit_memory(job.memory_bytes)
 
 
-def _needs_network(job: Job, registry: Registry) -> bool:
-    return isinstance(job, ToolJob) and registry.get(job.tool_id, job.tool_version).network
+def _confine(job: Job, registry: Registry) -> None:
+    """Leave a run what it was lent, and a folder for all that it writes."""
+    if isinstance(job, IndexJob):
+        own, lent = Path(job.folder, "tmp"), [Path(job.folder)]
+        own.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shared: list[Path] = []
+    else:
+        tool = registry.get(job.tool_id, job.tool_version)
+        own, lent = Path(job.workdir), [Path(job.reads)] if job.reads else []
+        shared = [Path(folder) for folder in tool.folders]
+        if tool.network:
+            return
+    # Libraries and programs that want a temporary file.
+    os.environ["TMPDIR"] = tempfile.tempdir = str(own)
+    confinement.confine(reads=lent, writes=[own, *shared])
 
 
 def _run_tool(job: ToolJob, registry: Registry, teller: Teller) -> ChangeSet:

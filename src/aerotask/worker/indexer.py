@@ -79,7 +79,7 @@ class Indexer:
         for key in waiting.keys() - lent.keys():
             await self._give_up(waiting.pop(key), "its content is missing from the storage")
         files = [(key, str(lent[key])) for key in waiting]
-        job = IndexJob(tuple(files), MEMORY_BYTES)
+        job = IndexJob(tuple(files), str(folder), MEMORY_BYTES)
         described: list[tuple[Unindexed, Metadata]] = []
         begun: str | None = None
 

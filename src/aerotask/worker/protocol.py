@@ -28,6 +28,8 @@ class ToolJob:
     """The file of the snapshot, if the tool asked for one."""
     derived: tuple[tuple[str, str, str], ...] = ()
     """Path of an input, kind and builder of each derivative that its content has."""
+    reads: str | None = None
+    """The folder that the inputs and the snapshot lie in; nothing else that is stored can be read."""
     kind: Literal["tool"] = "tool"
 
 
@@ -36,6 +38,8 @@ class IndexJob:
     """Describe files: each pair is an entry's id and the file with its content, under the entry's name."""
 
     files: tuple[tuple[str, str], ...]
+    folder: str
+    """The one that the files lie in; nothing else that is stored can be read."""
     memory_bytes: int
     kind: Literal["index"] = "index"
 

@@ -8,7 +8,9 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +29,8 @@ from aerotask.sdk import (
 )
 
 MIB = 1024 * 1024
+# Where the tests keep what they and the tools tell each other by.
+OUTSIDE = (tempfile.gettempdir(),)
 
 
 class NoParams(ToolParams):
@@ -75,6 +79,7 @@ class Patient(Tool[PatientParams]):
     """Writes lines, then waits for a file that the test makes, then publishes."""
 
     id, version, title = "patient", "1", "Wait for a file"
+    folders = OUTSIDE
     artifact_suffix = ".txt"
 
     def plan(self, params: PatientParams, dataset: DatasetView) -> Plan:
@@ -170,6 +175,7 @@ class Writer(Tool[WriterParams]):
     """Puts numbered files into a folder, and may remove an entry."""
 
     id, version, title = "writer", "1", "Write entries"
+    folders = OUTSIDE
     access = Access.WRITE
 
     def plan(self, params: WriterParams, dataset: DatasetView) -> Plan:
@@ -229,6 +235,7 @@ class Flaky(Tool[FlakyParams]):
     """Fails in its first attempts, then succeeds."""
 
     id, version, title = "flaky", "1", "Fail at first"
+    folders = OUTSIDE
 
     def plan(self, params: FlakyParams, dataset: DatasetView) -> Plan:
         return Plan(estimated_output_bytes=0, memory_bytes=256 * MIB)
@@ -259,6 +266,7 @@ class ConfusedParams(ToolParams):
         "garbage",
         "result",
         "escape",
+        "print",
     ]
 
 
@@ -305,6 +313,8 @@ class Confused(Tool[ConfusedParams]):
                 ctx.result({"nul": "a\0b", "nan": float("nan"), "lone": "\ud800x"})
             case "escape":
                 ctx.log("\x1b[31mred\x1b[0m \x07 bell\r\nsecond")
+            case "print":
+                os.write(2, b"\x1b[2J\xc2\x9b31m red\n" + b"x" * 100_000)
 
 
 class Curious(_Small):
@@ -349,6 +359,7 @@ class Parent(Tool[ParentParams]):
     """Starts a process of its own and waits for it, or leaves it behind."""
 
     id, version, title = "parent", "1", "Start a process"
+    folders = OUTSIDE
 
     def plan(self, params: ParentParams, dataset: DatasetView) -> Plan:
         return Plan(estimated_output_bytes=0, memory_bytes=256 * MIB)
@@ -358,3 +369,48 @@ class Parent(Tool[ParentParams]):
         Path(params.note).write_text(str(grandchild.pid), encoding="ascii")
         if params.wait:
             grandchild.wait()
+
+
+class IntruderParams(ToolParams):
+    """Which files of others to try."""
+
+    foreign: str
+    path: EntryPath | None = None
+
+
+class Intruder(Tool[IntruderParams]):
+    """Tries what a taken-over child would; tells what the system answers to each."""
+
+    id, version, title = "intruder", "1", "Break out"
+
+    def plan(self, params: IntruderParams, dataset: DatasetView) -> Plan:
+        reads = (params.path,) if params.path else ()
+        return Plan(estimated_output_bytes=0, memory_bytes=256 * MIB, reads=reads)
+
+    def run(self, params: IntruderParams, ctx: RunContext) -> None:
+        forkserver, foreign = os.getppid(), Path(params.foreign)
+        tries: dict[str, Callable[[], object]] = {
+            "look into the fork server": lambda: Path(f"/proc/{forkserver}/mem").open("rb").close(),
+            "patch the fork server": lambda: Path(f"/proc/{forkserver}/mem").open("r+b").close(),
+            "signal the fork server": lambda: os.kill(forkserver, 0),
+            "leave the session": os.setsid,
+            "read a foreign file": foreign.read_bytes,
+            "change a foreign file": lambda: foreign.open("r+b").close(),
+            "make a file beside it": foreign.with_name("made").touch,
+            "write a file of its own": (ctx.workdir / "made").touch,
+            "write a temporary file": lambda: tempfile.TemporaryFile().close(),
+        }
+        if params.path:
+            lent = ctx.input(params.path)
+            tries["read what was lent"] = lent.read_bytes
+            tries["change what was lent"] = lambda: lent.open("r+b").close()
+            tries["put away what was lent"] = lent.unlink
+        ctx.result({name: _outcome(step) for name, step in tries.items()})
+
+
+def _outcome(step: Callable[[], object]) -> str:
+    try:
+        step()
+    except OSError as error:
+        return type(error).__name__
+    return "works"

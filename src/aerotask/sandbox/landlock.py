@@ -1,0 +1,128 @@
+"""Bounds which files a child reaches and whom it signals, by a Landlock domain of the kernel.
+
+Like the seccomp filter it only takes rights away from oneself, holds for threads and programs that are started
+later, and can't be left. It also keeps processes outside the domain from being traced, or looked into by way of
+/proc. https://docs.kernel.org/userspace-api/landlock.html
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import ClassVar
+
+# Of every architecture that we know a seccomp filter for.
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
+_TELL_VERSION = 1
+_PATH_BENEATH = 1
+# Before it (Linux 5.19), no file could be moved from one folder to another.
+_MIN_VERSION = 2
+_KNOWS_TRUNCATE, _KNOWS_SIGNALS = 3, 6
+
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_FOLDER = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+_CHANGE_FOLDER = sum(1 << bit for bit in range(4, 14))  # removing, making and moving entries
+_TRUNCATE = 1 << 14
+_OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE
+_READ = _READ_FILE | _READ_FOLDER
+_SIGNALS = 1 << 1
+
+# What programs and libraries read; of /etc nothing that somebody may keep a secret in.
+_SYSTEM = (
+    *(
+        "/usr",
+        "/lib",
+        "/lib32",
+        "/lib64",
+        "/bin",
+        "/sbin",
+        "/etc/alternatives",
+        "/etc/fonts",
+        "/etc/ld.so.cache",
+    ),
+    *("/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/mime.types", "/etc/timezone"),
+    *("/proc", "/sys/devices/system", "/sys/fs/cgroup"),
+)
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+
+
+class _Ruleset(ctypes.Structure):
+    _fields_: ClassVar = [
+        ("files", ctypes.c_uint64),
+        ("network", ctypes.c_uint64),
+        ("scoped", ctypes.c_uint64),
+    ]
+
+
+class _Beneath(ctypes.Structure):
+    _pack_ = 1
+    _fields_: ClassVar = [("allowed", ctypes.c_uint64), ("folder", ctypes.c_int32)]
+
+
+def version() -> int:
+    """The version of Landlock that this kernel has; 0 if none that is of use."""
+    if sys.platform != "linux":
+        return 0
+    found = ctypes.CDLL(None, use_errno=True).syscall(_CREATE_RULESET, None, 0, _TELL_VERSION)
+    return int(found) if found >= _MIN_VERSION else 0
+
+
+def knows_signals() -> bool:
+    """Whether the kernel keeps signals in the domain as well (Linux 6.12)."""
+    return version() >= _KNOWS_SIGNALS
+
+
+def restrict(*, reads: Iterable[Path], writes: Iterable[Path]) -> None:
+    """From now on, read nothing but the system, Python and `reads`, and change nothing but `writes`.
+
+    The caller must have taken the right to new privileges from itself (PR_SET_NO_NEW_PRIVS). What isn't there
+    when this is called can't be reached later.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    known = version()
+    everything = _OF_FILES | _READ | _CHANGE_FOLDER
+    if known >= _KNOWS_TRUNCATE:
+        everything |= _TRUNCATE
+    size = ctypes.sizeof(_Ruleset) if known >= _KNOWS_SIGNALS else ctypes.sizeof(ctypes.c_uint64)
+    ruleset = _call(_CREATE_RULESET, ctypes.byref(_Ruleset(everything, 0, _SIGNALS)), size, 0)
+    try:
+        for path in {*map(Path, _SYSTEM), *_of_python()}:
+            _allow(ruleset, path, _READ | _EXECUTE)
+        for path in reads:
+            _allow(ruleset, path, _READ)
+        for path in map(Path, _DEVICES):
+            _allow(ruleset, path, everything)
+        for path in writes:
+            _allow(ruleset, path, everything)
+        _call(_RESTRICT_SELF, ruleset, 0)
+    finally:
+        os.close(ruleset)
+
+
+def _of_python() -> set[Path]:
+    """Where the interpreter, its libraries and its modules are."""
+    searched = os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
+    prefixes = (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix)
+    return {Path(name) for name in (*prefixes, *sys.path, *searched) if name.startswith("/")}
+
+
+def _allow(ruleset: int, path: Path, rights: int) -> None:
+    with suppress(FileNotFoundError, NotADirectoryError):
+        place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            rule = _Beneath(rights if path.is_dir() else rights & (_OF_FILES | _TRUNCATE), place)
+            _call(_ADD_RULE, ruleset, _PATH_BENEATH, ctypes.byref(rule), 0)
+        finally:
+            os.close(place)
+
+
+def _call(number: int, *arguments: object) -> int:
+    done = int(ctypes.CDLL(None, use_errno=True).syscall(number, *arguments))
+    if done < 0:
+        raise OSError(ctypes.get_errno(), f"Landlock: {os.strerror(ctypes.get_errno())}")
+    return done
