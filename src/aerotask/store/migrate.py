@@ -7,7 +7,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, true
 
 import aerotask
 from aerotask.store.engine import Database
@@ -34,6 +34,8 @@ async def downgrade(database: Database, revision: str) -> None:
 
 async def _run(database: Database, step: Callable[[Config, str], None], revision: str) -> None:
     def run(connection: Connection) -> None:
+        # Whoever waits for another process's migration waits for as long as that may take.
+        connection.execute(select(func.set_config("lock_timeout", "0", true())))
         connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
         config = Config()
         config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))

@@ -84,7 +84,7 @@ class Attempt:
 
     def touch(self) -> None:
         """Show the sweep that the work folder is in use."""
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             os.utime(self.folder)
 
     async def run(self) -> None:
@@ -279,12 +279,10 @@ class Attempt:
     async def _conclude(self, verdict: Verdict, reporter: Reporter) -> None:
         try:
             await self._unless_lost(outlast(lambda: self._write(verdict, reporter), give_up_after_s=OUTAGE_S))
-        except (
-            AerotaskError,
-            OSError,
-        ) as error:  # the changes don't fit the dataset as it is now, or can't be read
+        except (AerotaskError, OSError) as error:
             if is_outage(error):
                 raise
+            # The changes don't fit the dataset as it is now, or can't be read.
             await self._forget(verdict)
             failure = _failure_of(error)
             await outlast(lambda: self._write(failure, reporter), give_up_after_s=OUTAGE_S)
