@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+from sqlalchemy.event import listen
 from tests.raster.rasters import write_raster
 from tests.raster.test_raster_io import declared
 from tests.rendering.maps import AT, GREEN, halves, on_tile
@@ -71,6 +72,29 @@ async def test_a_second_request_is_served_from_the_cache(
     assert again.content == first.content
     kept = [path.read_bytes() for path in (settings.storage_folder / "cache").glob("??/*")]
     assert first.content in kept
+
+
+async def test_a_raster_and_its_derivative_are_found_by_one_query(api: Served, tmp_path: Path) -> None:
+    await put(api, "a.tif", on_tile(tmp_path / "a.tif", halves(5, 5)))
+    assert (await tile(api)).status_code == 200
+    asked: list[str] = []
+
+    def note(*event: Any) -> None:
+        asked.append(event[2])
+
+    for engine in (api.platform.db.engine, api.platform.db.reader):
+        listen(engine.sync_engine, "before_cursor_execute", note)
+    assert (await tile(api)).status_code == 200
+    assert (
+        len([statement for statement in asked if "entries" in statement or "derivatives" in statement]) == 1
+    )
+
+
+async def test_a_heic_says_why_it_is_not_drawn(api: Served) -> None:
+    await put(api, "a.heic", b"\0\0\0\x18ftypheic")
+    answer = await api.client.get(f"{HERE}/thumb", params={"path": "a.heic"})
+    assert code_of(answer) == (400, "no-thumbnail")
+    assert "HEIC" in answer.json()["detail"]
 
 
 async def test_a_damaged_look_in_the_cache_is_found_anew(
