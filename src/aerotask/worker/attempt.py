@@ -215,9 +215,12 @@ class Attempt:
         tools, storage = self.means.limits.tools, self.means.limits.storage
         if not self.task.writes or storage.unlimited:
             return tools
-        async with self.means.db.read() as connection:
-            left = await left_bytes(connection, storage, self.task.dataset_id)
-        return replace(tools, storage_left_bytes=left)
+
+        async def left() -> int | None:
+            async with self.means.db.read() as connection:
+                return await left_bytes(connection, storage, self.task.dataset_id)
+
+        return replace(tools, storage_left_bytes=await outlast(left, give_up_after_s=OUTAGE_S))
 
     async def _derived(self) -> tuple[tuple[str, str, str], ...]:
         """Which derivatives the inputs have by now: another task may have made them since the submit."""
