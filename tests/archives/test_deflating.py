@@ -6,7 +6,7 @@ import random
 import zlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aerotask.archives.deflating import Deflater, deflated
@@ -23,7 +23,7 @@ CONTENTS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(pieces=CONTENTS, max_ratio=st.integers(1, 200))
 def test_whatever_is_packed_comes_out_again_and_never_shrinks_too_much(
     pieces: list[bytes], max_ratio: int

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.archives.making import pax, pax_record, sevenzipped, tar_block, tarred, with_zip64_end, zipped
 
@@ -96,7 +96,7 @@ MUTATIONS = st.one_of(
 
 
 @pytest.mark.parametrize("name", WHOLE)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(mutations=st.lists(MUTATIONS, min_size=1, max_size=4))
 def test_a_mutated_archive_is_refused_in_our_words_or_read_within_the_limits(
     tmp_path_factory: pytest.TempPathFactory, name: str, mutations: list[Mutation]

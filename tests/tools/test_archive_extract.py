@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from tests.archives.making import Member, sevenzipped, tarred, zip_of, zipped
@@ -261,7 +261,7 @@ def seen(bench: ToolBench) -> dict[str, tuple[object, ...]]:
     }
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     files=st.dictionaries(st.tuples(FOLDERS, NAMES, SUFFIXES), CONTENTS, max_size=8),
     empty=st.sampled_from(["", "d/e", "a/f"]),

@@ -13,7 +13,8 @@ from isal.igzip_lib import IsalError
 
 from aerotask.archives import faults
 
-PIECE_BYTES = 1024 * 1024
+PIECE_BYTES = 128 * 1024
+"""What comes out at a time: larger pieces leave the processor's cache, and each costs fresh pages of memory."""
 XZ_MEMORY_BYTES = 128 * 1024 * 1024
 """More than the dictionary of `xz -9` takes."""
 ZSTD_WINDOW_BYTES = 128 * 1024 * 1024
