@@ -26,8 +26,9 @@ AnySelect: TypeAlias = Select[*tuple[Any, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """Two pools of connections; every statement runs at READ COMMITTED with `synchronous_commit` on,
-    but for transactions that say otherwise (`durability`).
+    """Two pools of connections; every statement runs at READ COMMITTED.
+
+    `synchronous_commit` is on but for transactions that say otherwise (`durability`).
 
     A connection that Postgres has dropped meanwhile shows itself by an error (`outages.is_outage`), which
     empties the pool, rather than by a question before every use.
