@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import update
-from tests.store.conftest import Rows
+from tests.store.conftest import Rows, add_dataset
 
 from aerotask.domain.errors import LimitReached, TooLarge
 from aerotask.domain.ids import TaskId, UserId, new_id
@@ -14,7 +14,7 @@ from aerotask.store.clock import db_now
 from aerotask.store.leases import MadeArtifact, Report
 from aerotask.store.logs import LogLimits
 from aerotask.store.models import Artifact, Task
-from aerotask.store.submits import Likeness, NewTask, Twin
+from aerotask.store.submits import Likeness, Load, NewTask, Twin
 
 DAY = timedelta(days=1)
 KEY = b"the same"
@@ -165,6 +165,21 @@ async def test_an_organizations_artifacts_of_a_day_are_bounded_expected_ones_inc
         await connection.execute(update(Task).values(finished_at=db_now() - 2 * DAY))
     third = await admitted(rows, limits, user_id=rows.user_id, estimated_output_bytes=6)
     assert not isinstance(third, LimitReached)
+
+
+async def test_the_count_under_the_lock_is_the_same_as_without(rows: Rows) -> None:
+    await rows.task(estimated_output_bytes=7)
+    await succeed(rows)  # 5 bytes made
+    await rows.task(estimated_output_bytes=20, tool_id="bulk-download")
+    mine = await rows.task(estimated_output_bytes=300, user_id=None)
+    other = await add_dataset(rows.db, rows.user_id, "other")
+    await other.task(estimated_output_bytes=4000)
+    async with rows.db.begin() as connection:
+        asked = (connection, rows.org_id, rows.user_id)
+        free = await submits.load_for(*asked, period=DAY)
+        assert free == Load(3, 2, 2, 1, 325)
+        assert await submits.load_under_lock(*asked, period=DAY) == free
+        assert await submits.load_under_lock(*asked, period=DAY, besides=mine) == Load(2, 1, 2, 1, 25)
 
 
 def test_an_output_beyond_the_limit_is_refused_before_anything_is_counted() -> None:

@@ -9,8 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.domain.errors import LimitReached, TooLarge
 from aerotask.domain.ids import OrgId, TaskId, UserId
-from aerotask.store import locks, submits
-from aerotask.store.locks import LockSpace
+from aerotask.store import submits
 from aerotask.store.submits import BULK_DOWNLOAD, Load
 
 RETRY_ACTIVE_S = 15
@@ -67,8 +66,9 @@ async def admit(
     Raises:
         LimitReached: one more task would exceed a limit, and which.
     """
-    await locks.take_briefly(connection, LockSpace.QUOTA)
-    load = await submits.load_for(connection, wish.org_id, wish.user_id, period=PERIOD, besides=besides)
+    load = await submits.load_under_lock(
+        connection, wish.org_id, wish.user_id, period=PERIOD, besides=besides
+    )
     refuse_excess(quotas, load, wish)
 
 

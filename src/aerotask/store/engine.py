@@ -34,9 +34,9 @@ class PostgresAway(ConnectionError):
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """Two pools of connections; every statement runs at READ COMMITTED with `synchronous_commit` on.
+    """Two pools of connections; every statement runs at READ COMMITTED.
 
-    Single transactions may commit without waiting for the disk (`durability`).
+    `synchronous_commit` is on but for transactions that say otherwise (`durability`).
 
     A connection that Postgres has dropped meanwhile shows itself by an error (`outages.is_outage`), which
     empties the pool, rather than by a question before every use.

@@ -22,7 +22,6 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.cancelling import end
-from aerotask.store.durability import COMMIT_AT_ONCE
 
 SIGN_OF_LIFE_S = 5.0
 
@@ -54,7 +53,6 @@ class LockSpace(IntEnum):
 
 _KEY = (bindparam("space", type_=Integer), bindparam("key", type_=Integer))
 _TAKE = select(func.pg_advisory_xact_lock(*_KEY))
-_TAKE_BRIEFLY = select(COMMIT_AT_ONCE, func.pg_advisory_xact_lock(*_KEY))
 _TAKE_SHARED = select(func.pg_advisory_xact_lock_shared(*_KEY))
 _TRY_TAKE = select(func.pg_try_advisory_xact_lock(*_KEY))
 
@@ -62,11 +60,6 @@ _TRY_TAKE = select(func.pg_try_advisory_xact_lock(*_KEY))
 async def take(connection: AsyncConnection, space: LockSpace, key: int = 0) -> None:
     """Wait for the lock and hold it until the transaction ends."""
     await connection.execute(_TAKE, {"space": int(space), "key": key})
-
-
-async def take_briefly(connection: AsyncConnection, space: LockSpace, key: int = 0) -> None:
-    """As `take`, and hold it until the transaction has committed but not until the disk has it (`durability`)."""
-    await connection.execute(_TAKE_BRIEFLY, {"space": int(space), "key": key})
 
 
 async def take_shared(connection: AsyncConnection, space: LockSpace, key: int = 0) -> None:
