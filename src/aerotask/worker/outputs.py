@@ -109,6 +109,7 @@ async def store_outputs(
     stored = iter(await blobs.adopt_all([edit.file for edit in edits if isinstance(edit, _Put)]))
     for made in declared["derivatives"]:
         _refuse_unplanned(str(made["of"]), may_write)
+    derived = await asyncio.to_thread(lambda: [own.file(made["path"]) for made in declared["derivatives"]])
     return StoredChanges(
         artifacts=tuple([await _artifact(blobs, artifact, own) for artifact in declared["artifacts"]]),
         edits=tuple(
@@ -117,17 +118,17 @@ async def store_outputs(
         ),
         result=declared["result"],
         descriptions=own.file(told) if (told := declared.get("descriptions")) else None,
-        derivatives=tuple([await _derivative(blobs, made, own) for made in declared["derivatives"]]),
+        derivatives=tuple(map(_derivative, declared["derivatives"], await blobs.adopt_all(derived))),
     )
 
 
-async def _derivative(blobs: BlobStore, declared: Mapping[str, Any], own: _OwnFiles) -> StoredDerivative:
+def _derivative(declared: Mapping[str, Any], blob: Blob) -> StoredDerivative:
     return StoredDerivative(
         of=str(declared["of"]),
         kind=str(declared["kind"]),
         builder=clean_line(str(declared["builder"])),
         properties=clean_json(declared["properties"]),
-        blob=await blobs.adopt(await asyncio.to_thread(own.file, declared["path"])),
+        blob=blob,
     )
 
 
