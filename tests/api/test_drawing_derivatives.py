@@ -32,7 +32,7 @@ async def build(api: Served, file: Path, *, source: Path) -> None:
         api.rows.dataset_id, hashed, "cog", hashed, "1", blob.key, blob.size_bytes, blob.sha256, {}
     )
     async with api.platform.db.begin() as connection:
-        await derivatives.put(connection, made)
+        await derivatives.put(connection, [made])
 
 
 async def test_pictures_come_from_the_newest_derivative(settings: Settings, tmp_path: Path) -> None:

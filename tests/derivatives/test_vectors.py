@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import shapely
 from pmtiles.reader import MmapSource, Reader, all_tiles
 
 from aerotask.derivatives.gpkg import build_gpkg
+from aerotask.derivatives.ogr import open_vector
 from aerotask.derivatives.pmtiles import build_pmtiles, max_zoom
 from aerotask.domain.errors import InvalidInput
 
@@ -102,6 +104,37 @@ def test_every_format_becomes_geopackage_and_tiles(tmp_path: Path, name: str, dr
     assert sorted(by_zoom) == list(range(told["minZoom"], told["maxZoom"] + 1))
     [trees] = by_zoom[told["maxZoom"]].values()
     assert {tree[field] for tree in trees} == set(NAMES)
+
+
+def write_many(path: Path, *, features: int) -> Path:
+    """Points within a few metres of each other."""
+    places = np.random.default_rng(4).random((features, 2)) * 1e-5 + [11.5, 48.1]
+    pyogrio.raw.write(
+        path,
+        shapely.to_wkb(shapely.points(places)),
+        field_data=[np.arange(features)],
+        fields=["number"],
+        driver="GPKG",
+        geometry_type="Point",
+        crs="EPSG:4326",
+    )
+    return path
+
+
+def test_many_features_in_one_place_are_all_in_the_most_detailed_tiles(tmp_path: Path) -> None:
+    tiles, told = pmtiles_of(write_many(tmp_path / "a.gpkg", features=1000))
+    [points] = features_by_zoom(tiles)[told["maxZoom"]].values()
+    assert sorted(point["number"] for point in points) == list(range(1000))
+    assert told["warnings"] == []
+
+
+def test_features_that_are_in_no_tile_are_counted_in_a_warning(tmp_path: Path) -> None:
+    places = [{"type": "Point", "coordinates": [11, 48]}, None, None]
+    features = [{"type": "Feature", "properties": {}, "geometry": place} for place in places]
+    source = tmp_path / "a.geojson"
+    source.write_text(json.dumps({"type": "FeatureCollection", "features": features}), encoding="utf-8")
+    _, told = pmtiles_of(source)
+    assert [warning[:44] for warning in told["warnings"]] == ["Layer 'a': 2 of 3 features are in no tile, e"]
 
 
 def test_attributes_named_like_our_own_columns_are_kept(tmp_path: Path) -> None:
@@ -236,3 +269,65 @@ def test_a_shapefile_of_which_a_part_is_missing_is_refused(tmp_path: Path) -> No
         with pytest.raises(InvalidInput) as refused:
             gpkg_of(source)
         assert refused.value.code == "unreadable-vector"
+
+
+COLLECTION = b'{"type":"FeatureCollection","features":['
+FEATURE = b'{"type":"Feature","properties":{},"geometry":'
+HARMFUL = {
+    "nested": (b"", b"[", b"", "vector-too-large"),
+    "nested features": (COLLECTION, b"[", b"", "unreadable-vector"),
+    "nested coordinates": (
+        COLLECTION + FEATURE + b'{"type":"Polygon","coordinates":',
+        *(b"[", b"", "unreadable-vector"),
+    ),
+    "wide coordinates": (
+        COLLECTION + FEATURE + b'{"type":"Polygon","coordinates":[[',
+        *(b"[[],[[]]],", b"[7,50]]]}}]}", "unreadable-vector"),
+    ),
+    "wide properties": (
+        COLLECTION + b'{"type":"Feature","properties":{"a":[',
+        *(b"[],", b'0]},"geometry":null}]}', "unreadable-vector"),
+    ),
+    "a geometry": (b'{"type":"MultiPoint","coordinates":[', b"[7.1,50.1],", b"[7,50]]}", "vector-too-large"),
+    "a feature": (
+        FEATURE + b'{"type":"MultiPoint","coordinates":[',
+        *(b"[7.1,50.1],", b"[7,50]]}}", "vector-too-large"),
+    ),
+}
+MIB = 1024 * 1024
+SIZE_MIB = int(os.environ.get("AEROTASK_TEST_GEOJSON_MIB", "64"))
+"""1024 takes a GiB of disk, and little longer."""
+
+
+@pytest.mark.parametrize("shape", HARMFUL)
+def test_endless_arrays_are_refused_before_they_fill_the_memory(tmp_path: Path, shape: str) -> None:
+    start, piece, end, code = HARMFUL[shape]
+    source = tmp_path / "a.geojson"
+    with source.open("wb") as content:
+        content.write(start)
+        for _ in range(SIZE_MIB):
+            content.write(piece * (MIB // len(piece)))
+        content.write(end)
+    program = (
+        "import sys; from pathlib import Path; from aerotask.sandbox.limits import limit_memory\n"
+        "from aerotask.derivatives.gpkg import build_gpkg; from aerotask.domain.errors import InvalidInput\n"
+        "limit_memory(768 * 2**20)\n"
+        "try: build_gpkg(Path(sys.argv[1]), Path(sys.argv[2]), on_progress=print)\n"
+        "except InvalidInput as error: print(error.code, error.message)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(source), str(tmp_path / "made.gpkg")],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    assert done.stdout.startswith(code), done.stdout
+    assert "out of memory" not in done.stdout
+
+
+def test_features_one_after_the_other_are_read_however_many(tmp_path: Path) -> None:
+    named = FEATURE.replace(b"{}", b'{"a":"%s"}' % (b"long " * 20_000))
+    line = named + b'{"type":"Point","coordinates":[7,50]}}\n'
+    (tmp_path / "a.geojson").write_bytes(line * (33 * MIB // len(line)))
+    assert len(open_vector(tmp_path / "a.geojson").layers) == 1

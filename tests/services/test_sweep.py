@@ -92,7 +92,7 @@ class Yard:
                 sha256="d" * 64,
                 properties={},
             )
-            await derivatives.put(connection, made)
+            await derivatives.put(connection, [made])
             aged = update(Derivative).where(Derivative.blob_key == key)
             await connection.execute(aged.values(created_at=db_now(plus_s=-age_s)))
         return key

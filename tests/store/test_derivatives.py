@@ -38,9 +38,9 @@ def cog(dataset_id: DatasetId, **values: Any) -> NewDerivative:
 
 async def test_a_kind_made_anew_takes_the_place_of_the_one_before(acme: Rows) -> None:
     async with acme.db.begin() as connection:
-        await derivatives.put(connection, cog(acme.dataset_id))
-        await derivatives.put(connection, cog(acme.dataset_id, kind="gpkg", blob_key="other"))
-        await derivatives.put(connection, cog(acme.dataset_id, builder="2", blob_key="second"))
+        await derivatives.put(connection, [cog(acme.dataset_id)])
+        await derivatives.put(connection, [cog(acme.dataset_id, kind="gpkg", blob_key="other")])
+        await derivatives.put(connection, [cog(acme.dataset_id, builder="2", blob_key="second")])
         rows = await derivatives.find_of(connection, acme.dataset_id, "a" * 64)
         assert [(row.kind, row.builder, row.blob_key) for row in rows] == [
             ("cog", "2", "second"),
@@ -54,17 +54,30 @@ async def test_a_kind_made_anew_takes_the_place_of_the_one_before(acme: Rows) ->
         assert await derivatives.made_in(connection, acme.dataset_id, []) == {}
 
 
+async def test_many_are_kept_at_once_and_of_two_of_a_kind_the_last(acme: Rows) -> None:
+    first, other = cog(acme.dataset_id), cog(acme.dataset_id, kind="gpkg", blob_key="other")
+    last = cog(acme.dataset_id, blob_key="last", properties={"bands": [1]})
+    async with acme.db.begin() as connection:
+        await derivatives.put(connection, [])
+        await derivatives.put(connection, [first, other, last])
+        rows = await derivatives.find_of(connection, acme.dataset_id, "a" * 64)
+    assert [(row.kind, row.blob_key, row.properties) for row in rows] == [
+        ("cog", "last", {"bands": [1]}),
+        ("gpkg", "other", {"bands": []}),
+    ]
+
+
 async def test_datasets_share_nothing(acme: Rows) -> None:
     other = await add_dataset(acme.db, acme.user_id, "other")
     async with acme.db.begin() as connection:
-        await derivatives.put(connection, cog(acme.dataset_id))
+        await derivatives.put(connection, [cog(acme.dataset_id)])
         assert await derivatives.find_of(connection, other.dataset_id, "a" * 64) == []
         assert await derivatives.made_in(connection, other.dataset_id, ["a" * 64]) == {}
 
 
 async def test_they_go_with_their_dataset(acme: Rows) -> None:
     async with acme.db.begin() as connection:
-        await derivatives.put(connection, cog(acme.dataset_id))
+        await derivatives.put(connection, [cog(acme.dataset_id)])
         await connection.execute(text("DELETE FROM datasets"))
         assert (await connection.execute(text("SELECT count(*) FROM derivatives"))).scalar_one() == 0
 
@@ -105,7 +118,7 @@ async def test_what_was_made_of_entries_as_they_are_is_kept(acme: Rows, files: M
         for path, sha256 in files.items():
             key = source_key(path, files)
             made = cog(acme.dataset_id, source_key=key, content_sha256=sha256, blob_key=path)
-            await derivatives.put(connection, made)
+            await derivatives.put(connection, [made])
     assert await swept(acme) == []
     async with acme.db.begin() as connection:
         await connection.execute(text("DELETE FROM entries"))
@@ -119,14 +132,14 @@ async def test_what_was_made_before_a_file_beside_the_entry_changed_is_removed(a
         for name, files in {"before": ROADS, "alone": {"maps/roads.shp": "1" * 64}, "now": now}.items():
             key = source_key("maps/roads.shp", files)
             made = cog(acme.dataset_id, source_key=key, content_sha256="1" * 64, blob_key=name)
-            await derivatives.put(connection, made)
+            await derivatives.put(connection, [made])
     await lay(acme, {"maps/roads.dbf": "4" * 64})
     assert await swept(acme) == ["alone", "before"]
 
 
 async def test_what_is_young_is_kept(acme: Rows) -> None:
     async with acme.db.begin() as connection:
-        await derivatives.put(connection, cog(acme.dataset_id))
+        await derivatives.put(connection, [cog(acme.dataset_id)])
         gone = await derivatives.remove_unused(
             connection, older_than=timedelta(hours=1), clock_offset_s=0, at_most=100
         )

@@ -56,6 +56,8 @@ class LocalBlobs:
 
     async def adopt_all(self, files: Sequence[Path]) -> list[Blob]:
         """Store finished regular files; a link is refused."""
+        if not files:
+            return []
         return await asyncio.to_thread(adopt_all, files, place=self._path, copies=self._partial)
 
     async def share(self, path: Path, *, sha256: str) -> Blob:
@@ -72,7 +74,8 @@ class LocalBlobs:
 
     async def lend_all(self, lent: Sequence[tuple[str, Path]]) -> None:
         """Give each content a second name."""
-        await asyncio.to_thread(self._lend_all, lent)
+        if lent:
+            await asyncio.to_thread(self._lend_all, lent)
 
     async def remove(self, key: str) -> None:
         """Unlink the blob's file; those who have it open read on."""

@@ -25,12 +25,17 @@ GDAL_OPTIONS = {
     "GDAL_HTTP_PROXY": "http://127.0.0.1:9",  # where nobody listens
     "GDAL_HTTP_MAX_RETRY": "0",
     "GML_SKIP_RESOLVE_ELEMS": "ALL",
+    "OGR_GEOJSON_MAX_OBJ_SIZE": "50",  # MB of one feature
     "OGR_SQLITE_STATIC_VIRTUAL_OGR": "NO",
     "SHAPE_RESTORE_SHX": "NO",
 }
 """No network, and nothing that GDAL would repair in silence."""
 
 _HEAD_BYTES = 1024 * 1024
+MAX_WHOLE_JSON_BYTES = 32 * 1024 * 1024
+"""GDAL takes 30 bytes of memory for each of a JSON text that it has to read whole."""
+# What it reads a feature at a time: a collection, or one feature after the other (RFC 8142).
+_JSON_IN_PARTS = re.compile(rb'"FeatureCollection"|\}\s*\x1e?\s*\{')
 _REFERRING = re.compile(rb"<OGR[A-Z]*DataSource|gdal_streamed_alg|<GDAL_|<!ENTITY", re.IGNORECASE)
 _XML_ROOT = re.compile(
     rb"\A(?:\xef\xbb\xbf)?\s*(?:<\?[^>]*\?>|<!--.*?-->|<!DOCTYPE[^>\[]*>|\s)*<([\w.:-]+)", re.DOTALL
@@ -93,7 +98,8 @@ def open_vector(path: Path) -> VectorFile:
     """The layers of the vector file at `path`.
 
     Raises:
-        InvalidInput: it isn't what its name says, is damaged, or holds no layer (`unreadable-vector`).
+        InvalidInput: it isn't what its name says, is damaged, or holds no layer (`unreadable-vector`); it would have
+            to be read whole and is too large for that (`vector-too-large`).
     """
     form = _FORMATS.get(suffix_of(path.name))
     if form is None:
@@ -171,6 +177,16 @@ def _check_start(path: Path, form: _Format) -> None:
     if form.name == "Shapefile" and _declared_bytes(start) != path.stat().st_size:
         # GDAL would read on in silence, and give features without geometries.
         raise _unreadable(path, "it is not as long as its header says, so a part of it is missing")
+    if (
+        form.name == "GeoJSON"
+        and path.stat().st_size > MAX_WHOLE_JSON_BYTES
+        and not _JSON_IN_PARTS.search(start)
+    ):
+        raise InvalidInput(
+            f"{shown(path.name)} would have to be read whole, since it is no FeatureCollection, and is too large for that. "
+            "Convert it to a GeoPackage.",
+            code="vector-too-large",
+        )
     if _REFERRING.search(start):
         raise _unreadable(path, "it refers to other files; upload those themselves")
 

@@ -47,7 +47,14 @@ def build_pmtiles(source: Path, target: Path, *, on_progress: Callable[[float], 
         zoom = max(max_zoom(_extent_deg(layer)) for layer in layers)
         archives = []
         for number, layer in enumerate(layers):
-            archives.append(_tile(vector, layer, target, number, zoom))
+            archive = target.with_name(f"layer-{number}.pmtiles")
+            lost = layer.features - _tile(vector, layer, archive, zoom)
+            archives.append(archive)
+            if lost > 0:
+                noted.append(
+                    f"Layer '{layer.name}': {lost:,} of {layer.features:,} features are in no tile, even of the most "
+                    "detailed zoom: too many lie in one place, or they have no place or size. The GeoPackage has all."
+                )
             on_progress(0.8 * (number + 1) / len(layers))
         join_archives(archives, target)
     on_progress(1)
@@ -63,17 +70,21 @@ def max_zoom(extent_deg: float) -> int:
     return min(max(zoom, MIN_MAX_ZOOM), MAX_ZOOM)
 
 
-def _tile(vector: VectorFile, layer: Layer, target: Path, number: int, zoom: int) -> Path:
-    """The tiles of one layer, which GDAL can write only as an archive of its own; read back."""
-    archive = target.with_name(f"layer-{number}.pmtiles")
+def _tile(vector: VectorFile, layer: Layer, archive: Path, zoom: int) -> int:
+    """Write the tiles of one layer, which GDAL can do only as an archive of its own, and read them back.
+
+    Returns:
+        How many features the most detailed tiles have; one in several tiles counts in each.
+    """
     options = {"MINZOOM": "0", "MAXZOOM": str(zoom)}
     copy_layer(vector, layer, archive, driver="PMTiles", dataset_options=options)
-    if not any(feature_counts(archive).values()):
+    found = sum(feature_counts(archive).values())
+    if not found:
         raise TaskFailed(
             f"The vector tiles of layer '{layer.name}' don't read back as they should.",
             code="derivative-damaged",
         )
-    return archive
+    return found
 
 
 def _choose(vector: VectorFile) -> tuple[list[Layer], list[Layer]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -55,21 +55,21 @@ _COLUMNS = (
     Derivative.properties,
     Derivative.created_at,
 )
+_ANEW = ("content_sha256", "builder", "blob_key", "size_bytes", "sha256", "properties")
 _KEY = (Derivative.dataset_id, Derivative.source_key, Derivative.kind)
 
 
-async def put(connection: AsyncConnection, made: NewDerivative) -> None:
-    """Keep a derivative, in place of one of the same kind from the same source."""
-    statement = upsert(Derivative).values(**asdict(made))
-    fresh = {
-        "builder": made.builder,
-        "blob_key": made.blob_key,
-        "size_bytes": made.size_bytes,
-        "sha256": made.sha256,
-        "properties": made.properties,
-        "created_at": db_now(),
-    }
-    await connection.execute(statement.on_conflict_do_update(index_elements=_KEY, set_=fresh))
+async def put(connection: AsyncConnection, made: Sequence[NewDerivative]) -> None:
+    """Keep derivatives, each in place of one of the same kind from the same source; of two such, the last."""
+    latest = {(each.dataset_id, each.source_key, each.kind): each for each in made}
+    if not latest:
+        return
+    statement = upsert(Derivative)
+    fresh = {name: statement.excluded[name] for name in _ANEW} | {"created_at": db_now()}
+    await connection.execute(
+        statement.on_conflict_do_update(index_elements=_KEY, set_=fresh),
+        [asdict(each) for each in latest.values()],
+    )
 
 
 _OF_SOURCE = (

@@ -186,6 +186,7 @@ async def _keep_derivatives(
         TaskFailed: the task was given no such entry (`bad-output`).
     """
     hashes = {item.path: item.sha256 for item in task.inputs}
+    rows = []
     for derivative in made:
         if derivative.of not in hashes:
             raise TaskFailed(
@@ -203,7 +204,8 @@ async def _keep_derivatives(
             sha256=derivative.blob.sha256,
             properties=dict(derivative.properties),
         )
-        await derivatives.put(connection, row)
+        rows.append(row)
+    await derivatives.put(connection, rows)
 
 
 def _made_artifact(made: StoredArtifact, ttl: timedelta) -> MadeArtifact:

@@ -108,9 +108,10 @@ async def store_outputs(
     own = _OwnFiles(workdir)
     edits = await _edits(declared["edits"], may_write, own)
     puts = [edit.file for edit in edits if isinstance(edit, _Put)]
-    stored = iter(await blobs.adopt_all(puts) if puts else [])
+    stored = iter(await blobs.adopt_all(puts))
     for made in declared["derivatives"]:
         refuse_unplanned(str(made["of"]), may_write)
+    derived = await asyncio.to_thread(lambda: [own.file(made["path"]) for made in declared["derivatives"]])
     return StoredChanges(
         artifacts=tuple([await _artifact(blobs, artifact, own) for artifact in declared["artifacts"]]),
         edits=tuple(
@@ -119,17 +120,17 @@ async def store_outputs(
         ),
         result=declared["result"],
         descriptions=own.file(told) if (told := declared.get("descriptions")) else None,
-        derivatives=tuple([await _derivative(blobs, made, own) for made in declared["derivatives"]]),
+        derivatives=tuple(map(_derivative, declared["derivatives"], await blobs.adopt_all(derived))),
     )
 
 
-async def _derivative(blobs: BlobStore, declared: Mapping[str, Any], own: _OwnFiles) -> StoredDerivative:
+def _derivative(declared: Mapping[str, Any], blob: Blob) -> StoredDerivative:
     return StoredDerivative(
         of=str(declared["of"]),
         kind=str(declared["kind"]),
         builder=clean_line(str(declared["builder"])),
         properties=clean_json(declared["properties"]),
-        blob=await blobs.adopt(await asyncio.to_thread(own.file, declared["path"])),
+        blob=blob,
     )
 
 
