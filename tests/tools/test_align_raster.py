@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +27,7 @@ from tests.raster.alignment.scenes import (
     shifted,
 )
 from tests.raster.rasters import Pixels, read, write_raster
+from tests.tools.raster_bench import empty_bench
 
 from aerotask.domain.errors import InvalidInput, TaskFailed
 from aerotask.media.raster import describe
@@ -40,22 +40,10 @@ TOOL = AlignRaster()
 PARAMS = {"sourcePath": "source.tif", "referencePath": "reference.tif", "outputPath": "aligned.tif"}
 
 
-def index(path: Path) -> tuple[str, Mapping[str, Any]]:
-    """What the index would keep of a file."""
-    try:
-        described = describe(path)
-    except InvalidInput:
-        return "generic", {}
-    return "geoRaster" if described.is_georeferenced else "image", described.profile.to_properties()
-
-
 @pytest.fixture
 def bench(tmp_path: Path) -> ToolBench:
     """An empty dataset."""
-    dataset, workdir = tmp_path / "dataset", tmp_path / "work"
-    dataset.mkdir()
-    workdir.mkdir()
-    return ToolBench(dataset, workdir, describe=index)
+    return empty_bench(tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -389,6 +389,7 @@ def test_the_page_lists_every_error_code() -> None:
     source = Path(__file__).resolve().parents[2] / "src" / "aerotask"
     modules = [
         source / "tools" / "merge_multispectral.py",
+        source / "tools" / "indexed_raster.py",
         *(source / "raster" / f"merge_{name}.py" for name in ("checks", "plan")),
     ]
     text = "".join(module.read_text(encoding="utf-8") for module in modules)

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,9 @@ from pydantic import ValidationError
 from rasterio.enums import ColorInterp
 from rio_cogeo.cogeo import cog_validate
 from tests.raster.rasters import Pixels, read, slope, write_raster
+from tests.tools.raster_bench import empty_bench, index
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.media.raster import describe
 from aerotask.raster.colormaps import colormap_names
 from aerotask.raster.formulas import index_ids
 from aerotask.raster.presets import PRESETS
@@ -36,29 +35,18 @@ PAGE = (REPOSITORY / "docs" / "tools" / "raster-export.md").read_text(encoding="
 TOOL = RasterExport()
 
 
-def index(path: Path) -> tuple[str, Mapping[str, Any]]:
-    """What the index would keep of a file."""
-    try:
-        described = describe(path)
-    except InvalidInput:
-        return "generic", {}
-    return "geoRaster" if described.is_georeferenced else "image", described.profile.to_properties()
-
-
 @pytest.fixture
 def bench(tmp_path: Path) -> ToolBench:
     """A dataset in which `field.tif` has five bands and a nodata value."""
-    dataset, workdir = tmp_path / "dataset", tmp_path / "work"
-    dataset.mkdir()
-    workdir.mkdir()
+    bench = empty_bench(tmp_path)
     write_raster(
-        dataset / "field.tif",
+        bench.dataset / "field.tif",
         field(),
         descriptions=["red", "green", "blue", "nir", "rededge"],
         nodata=0,
         tiled=True,
     )
-    return ToolBench(dataset, workdir, describe=index)
+    return bench
 
 
 def field() -> Pixels:
@@ -426,6 +414,7 @@ def test_the_page_lists_every_error_code() -> None:
             if path.parent.name != "alignment"
         ),
         REPOSITORY / "src/aerotask/tools/raster_export.py",
+        REPOSITORY / "src/aerotask/tools/indexed_raster.py",
     ]
     codes = {
         code for path in sources for code in re.findall(r'code="([a-z-]+)"', path.read_text(encoding="utf-8"))

@@ -25,6 +25,11 @@ class EntryType(StrEnum):
     VECTOR = "vector"
 
 
+PICTURES = frozenset(
+    {EntryType.IMAGE, EntryType.GEO_IMAGE, EntryType.GEO_RASTER, EntryType.PANORAMA, EntryType.GEO_PANORAMA}
+)
+"""What has pixels that can be looked at."""
+
 _BY_SUFFIX: Mapping[str, EntryType] = {
     suffix: kind
     for kind, suffixes in {

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from aerotask.domain.paths import shown
 from aerotask.raster.cog import write_cog
-from aerotask.raster.export import Stage, Writing, Written, export_image
+from aerotask.raster.export import Writing, Written, export_image
 from aerotask.raster.expressions import Name
 from aerotask.raster.formulas import ValueRange
 from aerotask.raster.header import read_profile
@@ -18,14 +18,12 @@ from aerotask.raster.pixels import SourceFile
 from aerotask.raster.profile import RasterProfile
 from aerotask.raster.recipe import Recipe, make_recipe
 from aerotask.raster.request import Format, Request
+from aerotask.raster.stages import StageProgress
 from aerotask.raster.stats import percentile_stretch
 from aerotask.sdk import RunContext
 
 MEDIA_TYPE = "image/tiff"
 EMPTY = "No pixel has a value: the result is empty."
-SMALLEST_STEP = 0.005
-"""Progress is reported in steps of at least this."""
-
 # How much of the whole each stage takes, roughly as measured; a COG is written a second time.
 _SHARES: dict[bool, Mapping[str, tuple[float, float]]] = {
     False: {"range": (0, 0.05), "pixels": (0.05, 0.7), "overviews": (0.7, 0.99)},
@@ -49,7 +47,7 @@ def run_export(path: str, request: Request, file_name: str, ctx: RunContext) -> 
     source = _read_source(path, ctx)
     recipe = make_recipe(request, source.profile)
     _tell_recipe(recipe, ctx)
-    progress = _Progress(ctx, in_cog=recipe.format is Format.COG)
+    progress = StageProgress(ctx, _SHARES[recipe.format is Format.COG], _PHASES)
     recipe = _settle_ranges(recipe, source, progress, ctx)
     target = ctx.workdir / "export.tif"
     written = _write(source, recipe, target, progress, ctx)
@@ -60,26 +58,6 @@ def run_export(path: str, request: Request, file_name: str, ctx: RunContext) -> 
     ctx.log(_written_line(written, source.profile, file_name))
     ctx.result(_outcome(recipe, source.profile, written))
     ctx.progress(1.0, "done")
-
-
-class _Progress:
-    """Spreads the stages of an export over 0 to 1."""
-
-    def __init__(self, ctx: RunContext, *, in_cog: bool) -> None:
-        self._ctx = ctx
-        self._shares = _SHARES[in_cog]
-        self._told = 0.0
-
-    def of(self, stage: str) -> Callable[[float], None]:
-        """What to call with the fraction of a stage that is done."""
-        return lambda fraction: self.tell(stage, fraction)
-
-    def tell(self, stage: Stage | str, fraction: float) -> None:
-        start, end = self._shares[stage]
-        overall = start + (end - start) * fraction
-        if overall >= self._told + SMALLEST_STEP:
-            self._told = overall
-            self._ctx.progress(overall, _PHASES[stage])
 
 
 def _read_source(path: str, ctx: RunContext) -> SourceFile:
@@ -109,7 +87,7 @@ def _tell_recipe(recipe: Recipe, ctx: RunContext) -> None:
         ctx.log(f"Warning: {line}")
 
 
-def _settle_ranges(recipe: Recipe, source: SourceFile, progress: _Progress, ctx: RunContext) -> Recipe:
+def _settle_ranges(recipe: Recipe, source: SourceFile, progress: StageProgress, ctx: RunContext) -> Recipe:
     """The recipe with its ranges known, from the pixels if need be."""
     if recipe.gives_values:
         ctx.log("Writing the values as Float32, with NaN as nodata.")
@@ -127,7 +105,9 @@ def _settle_ranges(recipe: Recipe, source: SourceFile, progress: _Progress, ctx:
     return recipe
 
 
-def _write(source: SourceFile, recipe: Recipe, target: Path, progress: _Progress, ctx: RunContext) -> Written:
+def _write(
+    source: SourceFile, recipe: Recipe, target: Path, progress: StageProgress, ctx: RunContext
+) -> Written:
     """Write under a temporary name and rename, so that `target` is never half a file."""
     partial = target.with_suffix(".partial.tif")
     partial.unlink(missing_ok=True)

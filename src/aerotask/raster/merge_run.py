@@ -11,20 +11,18 @@ from rasterio.enums import MaskFlags
 from aerotask.domain.paths import shown
 from aerotask.raster.header import read_profile
 from aerotask.raster.io import open_raster
-from aerotask.raster.merge import MergeWriting, Stage, merge_bands
+from aerotask.raster.merge import MergeWriting, merge_bands
 from aerotask.raster.merge_plan import MergePlan, SourceBand
+from aerotask.raster.stages import StageProgress
 from aerotask.sdk import Existing, RunContext
 
-SMALLEST_STEP = 0.005
-"""Progress is reported in steps of at least this."""
-
 # How much of the whole each stage takes, roughly as measured.
-_SHARES: Mapping[Stage, tuple[float, float]] = {
+_SHARES: Mapping[str, tuple[float, float]] = {
     "pixels": (0.01, 0.68),
     "overviews": (0.68, 0.93),
     "cog": (0.93, 0.99),
 }
-_PHASES: Mapping[Stage, str] = {
+_PHASES: Mapping[str, str] = {
     "pixels": "merging bands",
     "overviews": "writing overviews",
     "cog": "arranging the COG",
@@ -59,8 +57,9 @@ def run_merge(
     _tell_plan(plan, ctx)
     target = ctx.workdir / "merged.tif"
     target.unlink(missing_ok=True)
+    progress = StageProgress(ctx, _SHARES, _PHASES)
     writing = MergeWriting(threads=ctx.threads, exif=exif)
-    size_bytes = merge_bands(plan, target, writing=writing, on_progress=_Progress(ctx).tell)
+    size_bytes = merge_bands(plan, target, writing=writing, on_progress=progress.tell)
     ctx.put_entry(target, at=output_path, existing=existing)
     rows, cols = plan.shape_yx
     ctx.log(
@@ -68,21 +67,6 @@ def run_merge(
     )
     ctx.result(_outcome(plan, output_path, size_bytes, has_position=bool(exif.get("gps"))))
     ctx.progress(1.0, "done")
-
-
-class _Progress:
-    """Spreads the stages of a merge over 0 to 1."""
-
-    def __init__(self, ctx: RunContext) -> None:
-        self._ctx = ctx
-        self._told = 0.0
-
-    def tell(self, stage: Stage, fraction: float) -> None:
-        start, end = _SHARES[stage]
-        overall = start + (end - start) * fraction
-        if overall >= self._told + SMALLEST_STEP:
-            self._told = overall
-            self._ctx.progress(overall, _PHASES[stage])
 
 
 def _tell_plan(plan: MergePlan, ctx: RunContext) -> None:

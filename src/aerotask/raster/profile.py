@@ -20,6 +20,12 @@ class BandProfile:
     """GDAL's colour interpretation in lower case, such as `red`, `alpha` or `undefined`."""
     nodata: float | None
 
+    @property
+    def value_bytes(self) -> int:
+        """The size of one value; 1 for a type without digits in its name."""
+        bits = "".join(filter(str.isdigit, self.dtype))
+        return int(bits or 8) // 8
+
 
 @dataclass(frozen=True, slots=True)
 class RasterProfile:

@@ -11,7 +11,7 @@ from aerotask.domain import paths
 from aerotask.domain.access import ANONYMOUS, Access, Caller, Visibility
 from aerotask.domain.errors import InvalidInput, NotFound, Unauthenticated
 from aerotask.domain.ids import DatasetId, TaskId
-from aerotask.media.types import EntryType, suffix_of
+from aerotask.media.types import PICTURES, EntryType, suffix_of
 from aerotask.registry import Registry
 from aerotask.rendering.grid import TileAt
 from aerotask.rendering.jobs import Subject
@@ -33,10 +33,6 @@ from aerotask.services.viewtokens import ViewScope, ViewToken, ViewTokens
 from aerotask.store import users
 from aerotask.store.engine import Database
 from aerotask.store.entries import EntryRow
-
-_PICTURES = frozenset(
-    {EntryType.IMAGE, EntryType.GEO_IMAGE, EntryType.GEO_RASTER, EntryType.PANORAMA, EntryType.GEO_PANORAMA}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +94,7 @@ class ViewingService:
         dataset = await self._dataset(viewer, org_slug, slug, None)
         async with self.db.read() as connection:
             row, cog = await find_raster(connection, dataset.row.id, target)
-        if row.indexed and row.type not in _PICTURES:
+        if row.indexed and row.type not in PICTURES:
             fault = row.properties.get("indexError", {}).get("message")
             raise InvalidInput(fault or f"{paths.shown(row.path)} is no raster.", code="not-a-raster")
         return _viewed(paths.base_name(row.path), raster_of(row, cog), dataset)
@@ -265,7 +261,7 @@ def _subject(row: EntryRow) -> Subject:
             "HEIC pictures aren't drawn: no free decoder of them comes with this installation. Upload a JPEG of it.",
             code="no-thumbnail",
         )
-    if row.type in _PICTURES:
+    if row.type in PICTURES:
         return Subject.PICTURE
     if row.type == EntryType.POINT_CLOUD:
         return Subject.CLOUD

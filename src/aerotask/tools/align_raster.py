@@ -20,13 +20,13 @@ from aerotask.sdk import (
     DatasetView,
     EntryPath,
     EntryView,
-    InvalidInput,
     NewEntryPath,
     Plan,
     RunContext,
     Tool,
     ToolParams,
 )
+from aerotask.tools.indexed_raster import known_profile
 
 MEMORY_BYTES = 1024**3
 """Held by a limit on the child; two threads need about 300 MiB, whatever the rasters' size."""
@@ -34,7 +34,6 @@ MEMORY_BYTES = 1024**3
 _ROOM = 1.7
 """Of the source's uncompressed bytes: overviews, and the larger outline of a turned raster."""
 _SMALLEST_ESTIMATE_BYTES = 64 * 1024
-_IMAGE_TYPES = frozenset({"geoRaster", "image", "geoImage", "panorama", "geoPanorama"})
 
 
 class AlignRasterParams(ToolParams):
@@ -102,24 +101,10 @@ class AlignRaster(Tool[AlignRasterParams]):
 
 
 def _subject(entry: EntryView) -> Subject | None:
-    """The raster as far as the index knows it.
-
-    Raises:
-        InvalidInput: the index knows the entry to be no raster (`not-a-raster`).
-    """
-    if not entry.indexed:
-        return None
-    profile = RasterProfile.from_properties(entry.properties)
-    if profile is not None:
-        return Subject(entry.path, profile, footprint_of(entry.polygon_geom))
-    if entry.type in _IMAGE_TYPES:
-        return None
-    fault = entry.properties.get("indexError", {}).get("message")
-    raise InvalidInput(
-        fault or f"'{entry.path}' is no raster that can be aligned; name a GeoTIFF.", code="not-a-raster"
-    )
+    profile = known_profile(entry, " that can be aligned; name a GeoTIFF.")
+    return Subject(entry.path, profile, footprint_of(entry.polygon_geom)) if profile else None
 
 
 def _estimate_bytes(profile: RasterProfile) -> int:
-    sizes = (int("".join(filter(str.isdigit, band.dtype)) or 8) // 8 for band in profile.bands)
-    return round(profile.width * profile.height * sum(sizes) * _ROOM)
+    pixel_bytes = sum(band.value_bytes for band in profile.bands)
+    return round(profile.width * profile.height * pixel_bytes * _ROOM)

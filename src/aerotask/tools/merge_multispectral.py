@@ -31,6 +31,7 @@ from aerotask.sdk import (
     Tool,
     ToolParams,
 )
+from aerotask.tools.indexed_raster import known_profile
 
 if TYPE_CHECKING:
     from aerotask.raster.merge_plan import SourceBand
@@ -219,25 +220,11 @@ def _profiles(params: MergeMultispectralParams, dataset: DatasetView) -> list[Ra
 
 
 def _profile(entry: EntryView) -> RasterProfile | None:
-    """The raster's profile as far as the index knows it.
-
-    Raises:
-        InvalidInput: the index knows the entry to be no raster (`not-a-raster`).
-    """
-    if not entry.indexed:
-        return None
-    profile = RasterProfile.from_properties(entry.properties)
-    if profile is None:
-        fault = entry.properties.get("indexError", {}).get("message")
-        raise InvalidInput(
-            fault or f"{shown(entry.path)} is no raster; name the bands' TIFF files.", code="not-a-raster"
-        )
-    return profile
+    return known_profile(entry, "; name the bands' TIFF files.", undescribed=frozenset())
 
 
 def _pixel_bytes(profile: RasterProfile) -> int:
-    bits = "".join(character for character in profile.bands[0].dtype if character.isdigit())
-    return profile.width * profile.height * int(bits or 8) // 8
+    return profile.width * profile.height * profile.bands[0].value_bytes
 
 
 def _bands(files: list[BandFile]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from aerotask.domain.paths import MAX_NAME_BYTES, base_name, shown
+from aerotask.domain.paths import MAX_NAME_BYTES, base_name
 from aerotask.raster.colormaps import DEFAULT_COLORMAP
 from aerotask.raster.profile import RasterProfile
 from aerotask.raster.recipe import Recipe, make_recipe
@@ -20,12 +20,12 @@ from aerotask.sdk import (
     EntryPath,
     EntryView,
     FileName,
-    InvalidInput,
     Plan,
     RunContext,
     Tool,
     ToolParams,
 )
+from aerotask.tools.indexed_raster import known_profile
 
 MEMORY_BYTES = 1024**3
 """Held by a limit on the child; two threads need about 100 MiB, eight with large blocks several times that."""
@@ -34,7 +34,6 @@ MEMORY_BYTES = 1024**3
 _BYTES_PER_PX = {"palette": 1.0, "colormap": 2.0, "composite": 4.0}
 _BYTES_PER_VALUE = 5.5
 _SMALLEST_ESTIMATE_BYTES = 64 * 1024
-_IMAGE_TYPES = frozenset({"geoRaster", "image", "geoImage", "panorama", "geoPanorama"})
 _SUFFIX = "_export.tif"
 
 
@@ -143,22 +142,7 @@ class RasterExport(Tool[RasterExportParams]):
 
 
 def _profile(entry: EntryView) -> RasterProfile | None:
-    """The raster's profile as far as the index knows it.
-
-    Raises:
-        InvalidInput: the index knows the entry to be no raster (`not-a-raster`).
-    """
-    if not entry.indexed:
-        return None
-    profile = RasterProfile.from_properties(entry.properties)
-    if profile is None and entry.type not in _IMAGE_TYPES:
-        fault = entry.properties.get("indexError", {}).get("message")
-        raise InvalidInput(
-            fault
-            or f"{shown(entry.path)} is no raster that can be exported; name a TIFF, PNG, JPEG or JPEG 2000.",
-            code="not-a-raster",
-        )
-    return profile
+    return known_profile(entry, " that can be exported; name a TIFF, PNG, JPEG or JPEG 2000.")
 
 
 def _estimate_bytes(recipe: Recipe, profile: RasterProfile) -> int:

@@ -25,10 +25,12 @@ from aerotask.raster.alignment.writing import Move, write_moved
 from aerotask.raster.header import read_profile
 from aerotask.raster.io import open_raster
 from aerotask.raster.pixels import SourceFile
+from aerotask.raster.stages import StageProgress
 from aerotask.sdk import RunContext
 
 _MATCHED, _MEASURED = 0.35, 0.4
 """How much of the whole is done when the match is found, and when the heights are compared."""
+_SHARES = {"pixels": (_MEASURED, 0.75), "overviews": (0.75, 0.81), "cog": (0.81, 0.99)}
 _PHASES = {"pixels": "moving pixels", "overviews": "writing overviews", "cog": "arranging the COG"}
 
 
@@ -155,12 +157,9 @@ def _write(pair: Pair, grid: OutputGrid, dz: float | None, wish: Wish, ctx: RunC
     profile = pair.source.file.profile
     filling = filling_for(profile, offset=(dz or 0.0) / scale, palette=profile.bands[0].colour == "palette")
 
-    def tell(stage: str, share: float) -> None:
-        ctx.progress(_MEASURED + (0.99 - _MEASURED) * share, _PHASES[stage])
-
     move = Move(pair.source.file, grid, filling)
     threads = pair.fitting_threads(ctx.threads)
-    covered = write_moved(move, partial, threads=threads, on_stage=tell)
+    covered = write_moved(move, partial, threads=threads, on_stage=StageProgress(ctx, _SHARES, _PHASES).tell)
     partial.replace(target)
     ctx.put_entry(target, at=wish.output)
     rows, cols = grid.shape_yx

@@ -42,10 +42,8 @@ _PLAIN_OPTIONS = {
     "ZSTD_LEVEL_OVERVIEW": 1,
     "BIGTIFF_OVERVIEW": "IF_SAFER",
 }
-_SHARES = {"pixels": (0.0, 0.6), "overviews": (0.6, 0.7), "cog": (0.7, 1.0)}
-
 OnStage = Callable[[str, float], None]
-"""Told the stage (`pixels`, `overviews`, `cog`) and how much of all of the writing is done."""
+"""Told the stage (`pixels`, `overviews`, `cog`) and how much of it is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +66,13 @@ def write_moved(move: Move, target: Path, *, threads: int, on_stage: OnStage) ->
     plain = target.with_suffix(".plain.tif")
     plain.unlink(missing_ok=True)
 
-    def tell(stage: str, fraction: float) -> None:
-        start, end = _SHARES[stage]
-        on_stage(stage, start + (end - start) * fraction)
-
-    covered = _write_plain(move, plain, threads=threads, tell=tell)
+    covered = _write_plain(move, plain, threads=threads, tell=on_stage)
     write_cog(
         plain,
         target,
         threads=threads,
         predictor=not move.filling.nearest,
-        on_progress=lambda share: tell("cog", share),
+        on_progress=lambda share: on_stage("cog", share),
     )
     plain.unlink()
     return covered

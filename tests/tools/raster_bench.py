@@ -1,0 +1,28 @@
+"""A bench whose rasters count as indexed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aerotask.domain.errors import InvalidInput
+from aerotask.media.raster import describe
+from aerotask.sdk.testing import ToolBench
+
+
+def index(path: Path) -> tuple[str, Mapping[str, Any]]:
+    """What the index would keep of a file."""
+    try:
+        described = describe(path)
+    except InvalidInput:
+        return "generic", {}
+    return "geoRaster" if described.is_georeferenced else "image", described.profile.to_properties()
+
+
+def empty_bench(folder: Path) -> ToolBench:
+    """An empty dataset below `folder`."""
+    dataset, workdir = folder / "dataset", folder / "work"
+    dataset.mkdir()
+    workdir.mkdir()
+    return ToolBench(dataset, workdir, describe=index)
