@@ -205,7 +205,11 @@ def test_the_audit_log_tells_of_grants_deletions_and_others_tasks(world: World) 
     assert actions(world, target=f"{dataset.address}/tasks/{theirs}") == ["task-cancelled-by-other"]
     assert actions(world, target=f"{dataset.address}/tasks/{mine}") == []
     assert actions(world, target=f"{dataset.address}/obj/a.txt") == ["entry-deleted"]
-    assert actions(world, target=dataset.address) == ["dataset-deleted", "visibility-changed"]
+    assert actions(world, target=dataset.address) == [
+        "dataset-deleted",
+        "visibility-changed",  # to private
+        "visibility-changed",  # from the beginning public
+    ]
     assert actions(world, target=f"/orgs/{org}") == ["org-deleted"]
 
 
