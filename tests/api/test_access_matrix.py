@@ -172,6 +172,18 @@ ROWS: dict[str, Row] = {
     "GET /openapi.json": row(Needs.NOTHING),
     "HEAD /openapi.json": row(Needs.NOTHING),
 }
+ROWS |= {
+    f"HEAD {place}": ROWS[f"GET {place}"]
+    for place in (
+        f"{D}/list",
+        f"{D}/thumb",
+        *(
+            f"{raster}/{picture}"
+            for raster in (D, T)
+            for picture in ("tilejson.json", "tiles/{z}/{x}/{y}.png", "tiles/{z}/{x}/{y}@2x.png")
+        ),
+    )
+}
 # Several tests, since one would take too long beside others.
 PARTS = 4
 # Files of the product itself, for everybody.
@@ -405,11 +417,7 @@ def expectation(needs: Needs, caller: str, kind: str, operation: str) -> int | N
     """The status of a refusal; None where the caller may do it."""
     if needs is Needs.NOTHING:
         return None
-    if (
-        caller == "program"
-        and operation.split(maxsplit=1)[0] not in {"GET", "HEAD"}
-        and operation not in READING
-    ):
+    if caller == "program" and not only_reads(operation):
         return 403
     nobody = caller in {"anonymous", "deactivated"}
     if needs in {Needs.SIGNED_IN, Needs.OWN_KEY}:
@@ -424,6 +432,12 @@ def expectation(needs: Needs, caller: str, kind: str, operation: str) -> int | N
     if Access.READ not in rights:
         return 401 if nobody else 404
     return refusal(needs, caller, kind, rights)
+
+
+def only_reads(operation: str) -> bool:
+    """Whether a key that is for reading alone will do: not for changes, nor for secrets that are good for more."""
+    reading = operation in READING or operation.split(maxsplit=1)[0] in {"GET", "HEAD"}
+    return reading and operation != "GET /users/me/callback-secret"
 
 
 def rights_on(caller: str, kind: str) -> frozenset[Access]:
