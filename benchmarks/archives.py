@@ -183,6 +183,7 @@ def race(
         for name, command in candidates.items():
             if name in {"unzip", "bsdtar"}:
                 before()  # they don't write over what another has extracted
+            os.sync()  # else the kernel holds up whoever comes while it still writes for those before
             runs[name].append(run(command))
     return {
         name: Figures(
