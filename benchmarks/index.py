@@ -160,7 +160,7 @@ async def describe_all(files: list[Path]) -> None:
     try:
         await spawner.start()
         for batch in in_batches(files):
-            folder = str(batch[0].parent)
+            folder = os.path.commonpath(batch)
             job = IndexJob(tuple((str(file), str(file)) for file in batch), folder, MEMORY_BYTES)
             ended = await supervise(
                 spawner, job, on_event=described.append, stop=asyncio.Event(), cancel_grace_s=0, timeout_s=600

@@ -134,9 +134,9 @@ async def test_a_replacement_counts_by_what_it_adds(store: Store) -> None:
 
 
 async def test_racing_uploads_fill_the_limit_and_never_exceed_it(store: Store) -> None:
-    assert await outcomes(*(store.put(str(number), 99) for number in range(40))) == {
+    assert await outcomes(*(store.put(str(number), 99) for number in range(25))) == {
         "NoneType": 10,
-        "refused": 30,
+        "refused": 15,
     }
     assert await store.used() == 990
 
