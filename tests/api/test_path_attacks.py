@@ -9,24 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+from tests.support.attacks import PATH_ATTACKS
 from tests.support.served import served
 
 from aerotask.config import Settings
 
-ATTACKS = [
-    "../x.tif",
-    "a/../../x.tif",
-    "/etc/passwd",
-    "a\\..\\b",
-    "%2e%2e%2fx",
-    "a\u0000b",
-    "\uff0e\uff0e/x",
-    "x" * 2000,
-    ".ddb/x",
-    "zip://a.zip",
-    "/vsicurl/http://127.0.0.1/x.tif",
-    "NETCDF:a.nc",
-]
 D = "/orgs/{orgSlug}/ds/{dsSlug}"
 # What fields of bodies are called that hold a path.
 FIELDS = {"path", "paths", "source", "dest", "sourcePath", "referencePath", "outputPath", "folder"}
@@ -138,7 +125,7 @@ async def test_every_path_that_leads_out_is_refused_wherever_it_is_taken(setting
         assert len(asked) > 25
         faults = []
         for place in asked:
-            for attack in ATTACKS:
+            for attack in PATH_ATTACKS:
                 answer = await place.send(api.client, attack)
                 if not refused(place, answer):
                     faults.append((place.operation, place.where, attack[:40], answer.status_code))

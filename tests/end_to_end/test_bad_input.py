@@ -8,21 +8,8 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio.transform import from_origin
+from tests.support.attacks import PATH_ATTACKS
 from tests.support.world import Dataset, World
-
-PATH_ATTACKS = [
-    "../x.tif",
-    "/etc/passwd",
-    "a\\..\\b",
-    "%2e%2e%2fx",
-    "a\u0000b",
-    "\uff0e\uff0e/x",
-    "x" * 2000,
-    ".ddb/x",
-    "zip://a.zip",
-    "/vsicurl/http://127.0.0.1/x.tif",
-    "NETCDF:a.nc",
-]
 
 
 @pytest.fixture(scope="module")
