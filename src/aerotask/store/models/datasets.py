@@ -1,0 +1,126 @@
+"""Datasets, their entries, and what is made of those."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from aerotask.domain.access import Visibility
+from aerotask.store.models.base import Model, PathText, one_of
+
+
+class Dataset(Model):
+    """A named set of entries; with `deleted_at` nobody sees it any more, and the sweep removes it bit by bit."""
+
+    __tablename__ = "datasets"
+    __table_args__ = (
+        UniqueConstraint("org_id", "slug"),
+        CheckConstraint(one_of("visibility", Visibility), name="visibility"),
+        Index("ix_datasets_deleted", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    org_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id", ondelete="CASCADE"))
+    slug: Mapped[str]
+    name: Mapped[str]
+    tagline: Mapped[str] = mapped_column(server_default="")
+    visibility: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    deleted_at: Mapped[datetime | None]
+
+
+class DatasetUsage(Model):
+    """How many entries a dataset has, and their bytes in all; triggers on `entries` keep it."""
+
+    __tablename__ = "dataset_usage"
+
+    dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True)
+    entries: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    size_bytes: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+
+
+class Upload(Model):
+    """A resumable upload as it was announced; how much of it has come is the length of its growing file."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (Index("ix_uploads_open", "dataset_id", postgresql_where=text("finished_at IS NULL")),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
+    user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"), index=True)
+    path: Mapped[str] = mapped_column(PathText)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    # The client's own header, which is given back as it came.
+    client_metadata: Mapped[str] = mapped_column("metadata", server_default="")
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+    finished_at: Mapped[datetime | None]
+
+
+class Entry(Model):
+    """A file or folder of a dataset; a file's content is the blob that `blob_key` names."""
+
+    __tablename__ = "entries"
+    __table_args__ = (
+        UniqueConstraint("dataset_id", "path"),
+        Index("ix_entries_children", "dataset_id", "parent", "path"),
+        # The indexer's queue: what a worker has still to look into.
+        Index("ix_entries_unindexed", "index_due_at", postgresql_where=text("NOT indexed")),
+        Index("ix_entries_blob_key", "blob_key"),
+        Index("ix_entries_by_type", "dataset_id", "type", "path"),
+        Index("ix_entries_placed", "dataset_id", "path", postgresql_where=text("point_geom IS NOT NULL")),
+        # What has this content: asked for each derivative that may be of no use any more.
+        Index("ix_entries_content", "dataset_id", "sha256", postgresql_where=text("blob_key IS NOT NULL")),
+        CheckConstraint("(type = 'directory') = (blob_key IS NULL)", name="content"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
+    path: Mapped[str] = mapped_column(PathText)
+    parent: Mapped[str] = mapped_column(PathText)
+    depth: Mapped[int]
+    type: Mapped[str]
+    sha256: Mapped[str] = mapped_column(server_default="")
+    blob_key: Mapped[str | None]
+    size_bytes: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    modified_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    properties: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    point_geom: Mapped[dict[str, Any] | None]
+    polygon_geom: Mapped[dict[str, Any] | None]
+    indexed: Mapped[bool] = mapped_column(server_default=text("false"))
+    index_attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    index_due_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    index_token: Mapped[UUID | None]
+
+
+class Derivative(Model):
+    """A file made from an entry's content, for as long as an entry of the dataset has that content.
+
+    `source_key` tells the content and what belongs to it (a Shapefile's other files), so that an entry may be
+    renamed, copied, removed and put again without losing what was made of it.
+    """
+
+    __tablename__ = "derivatives"
+    __table_args__ = (Index("ix_derivatives_content", "dataset_id", "content_sha256"),)
+
+    dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True)
+    source_key: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    content_sha256: Mapped[str]
+    builder: Mapped[str]
+    blob_key: Mapped[str] = mapped_column(index=True)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str]
+    properties: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
