@@ -297,7 +297,8 @@ def test_a_paused_worker_changes_nothing_when_it_wakes(make_stack: StackFactory,
         paused = worker_of(world, first)
         os.kill(paused, signal.SIGSTOP)
         try:
-            eventually(lambda: len(running(go)) == 2, timeout_s=15)
+            # Longer than Postgres waits for one that was paused in mid transaction.
+            eventually(lambda: len(running(go)) == 2)
             go.touch()
             task = dataset.wait(task_id)
         finally:
