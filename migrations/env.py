@@ -8,8 +8,8 @@ import os
 from alembic import context
 from sqlalchemy import Connection
 
-from aerotask.store.engine import open_database
-from aerotask.store.models import Model
+from aerotask.db.engine import open_database
+from aerotask.db.models import Model
 
 
 def run(connection: Connection) -> None:

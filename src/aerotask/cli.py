@@ -123,7 +123,7 @@ def version() -> None:
 
 
 async def _migrate(settings: Settings) -> str | None:
-    from aerotask.store.migrate import upgrade  # noqa: PLC0415  alembic is needed here alone
+    from aerotask.db.migrate import upgrade  # noqa: PLC0415  alembic is needed here alone
     from aerotask.wiring import open_platform  # noqa: PLC0415
 
     async with open_platform(settings, application="aerotask migrate") as platform:

@@ -13,6 +13,7 @@ from aerotask.blobs.growing import GrowingFiles
 from aerotask.blobs.local import LocalBlobs
 from aerotask.blobs.port import BlobStore
 from aerotask.config import Settings
+from aerotask.db.engine import Database, open_database
 from aerotask.dispatch.arq import ArqDispatcher
 from aerotask.dispatch.port import Dispatcher
 from aerotask.registry import Registry, load_registry
@@ -52,7 +53,6 @@ from aerotask.services.usage import UsageService
 from aerotask.services.validation import ValidationService
 from aerotask.services.viewing import ViewingService
 from aerotask.services.viewtokens import ViewTokens
-from aerotask.store.engine import Database, open_database
 
 # A worker without its lock is dead after this many heartbeats of silence.
 QUIET_HEARTBEATS = 1.5

@@ -15,10 +15,10 @@ from tests.support.served import Served, served, until
 from tests.support.sse import KEEPALIVE, Event, aevents_of, lines_of
 
 from aerotask.config import Settings
+from aerotask.db.outages import is_outage
 from aerotask.local.folder import OwnedFolder
 from aerotask.local.servers import running_postgres
 from aerotask.store.claims import ClaimedTask
-from aerotask.store.outages import is_outage
 
 END_LISTENING = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity

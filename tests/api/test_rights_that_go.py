@@ -14,11 +14,11 @@ from tests.support.callers import always, permit
 from tests.support.served import Served, served
 
 from aerotask.config import Settings
+from aerotask.db.models import Upload
 from aerotask.domain.access import ANONYMOUS, Access, Caller, Membership
 from aerotask.domain.errors import Unauthenticated
 from aerotask.services.access import Permit
 from aerotask.store import orgs, users
-from aerotask.store.models import Upload
 from aerotask.wiring import Platform
 
 D = "/orgs/acme/ds/acme"

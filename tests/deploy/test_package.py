@@ -39,7 +39,7 @@ def test_the_wheel_holds_what_is_needed_at_run_time(wheel: Path) -> None:
 def test_an_installed_wheel_finds_its_migrations_and_tools(wheel: Path, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "zipfile", "-e", str(wheel), str(tmp_path)], check=True)
     program = (
-        "from aerotask.store.migrate import migrations_folder; from aerotask.registry import load_registry;"
+        "from aerotask.db.migrate import migrations_folder; from aerotask.registry import load_registry;"
         "print(migrations_folder()); print(*load_registry().tools)"
     )
     done = subprocess.run(

@@ -15,9 +15,9 @@ from tests.guarantees.test_downloads import MIB, make_artifact, read_some
 from tests.support.processes import dismiss, frozen
 from tests.support.world import Dataset, World, eventually
 
+from aerotask.db.engine import open_database
 from aerotask.failpoints import VARIABLE
 from aerotask.store import expiry
-from aerotask.store.engine import open_database
 
 pytestmark = pytest.mark.xdist_group("expiry")
 TTL_S = 72 * 3600

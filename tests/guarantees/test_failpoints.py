@@ -16,7 +16,7 @@ from tests.raster.rasters import write_raster
 from tests.support.processes import add_worker, dismiss, frozen, restart_api, running
 from tests.support.world import Dataset, World, eventually
 
-from aerotask.store.engine import STATEMENT_S
+from aerotask.db.engine import STATEMENT_S
 
 pytestmark = pytest.mark.xdist_group("failpoints")
 

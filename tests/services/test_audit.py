@@ -6,14 +6,14 @@ import pytest
 from sqlalchemy import select, text, update
 from tests.store.conftest import add_user
 
+from aerotask.db.engine import Database
+from aerotask.db.models import AuditEvent, SignInAttempts
 from aerotask.domain.access import ANONYMOUS, Caller
 from aerotask.domain.audit import Action
 from aerotask.domain.errors import Forbidden, Unauthenticated
 from aerotask.services.audit import AuditService
 from aerotask.store import audit
 from aerotask.store.audit import AuditFilter
-from aerotask.store.engine import Database
-from aerotask.store.models import AuditEvent, SignInAttempts
 from aerotask.store.sign_ins import count_one
 from aerotask.wiring import Platform
 

@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from tests.store.conftest import add_user
 from tests.support.issuer import AUDIENCE, running_issuer
 
+from aerotask.db.engine import Database
 from aerotask.domain.errors import Unauthenticated
 from aerotask.domain.ids import DatasetId, TaskId, UserId, new_id
 from aerotask.services.issuer import IssuerService, unverified_issuer
@@ -28,7 +29,6 @@ from aerotask.services.issuer_keys import GuardedFetch, IssuerKeys
 from aerotask.services.tokens import Tokens
 from aerotask.services.viewtokens import ViewScope, ViewTokens
 from aerotask.store import users
-from aerotask.store.engine import Database
 
 MANY = 10_000
 # Of the others fewer, by the same makers: curves take ten times as long.

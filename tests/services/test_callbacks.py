@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from tests.store.conftest import Rows, add_dataset, add_user
 
+from aerotask.db.engine import Database
 from aerotask.domain.access import Caller
 from aerotask.domain.callbacks import CallbackState, Next
 from aerotask.domain.ids import TaskId
 from aerotask.services.callbacks import owe
 from aerotask.store import callbacks, leases, steering
 from aerotask.store.callbacks import CallbackRow
-from aerotask.store.engine import Database
 from aerotask.store.leases import Failure, Report
 from aerotask.store.logs import LogLimits
 from aerotask.wiring import Platform

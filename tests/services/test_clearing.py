@@ -7,9 +7,9 @@ from sqlalchemy import func, select, text, true
 from tests.store.conftest import Rows, add_dataset, add_user
 from tests.support.statements import rows_changed
 
+from aerotask.db.models import Task
 from aerotask.domain.access import Caller
 from aerotask.store import steering
-from aerotask.store.models import Task
 from aerotask.wiring import Platform
 
 FILL = """

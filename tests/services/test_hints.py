@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import pytest
 from structlog.testing import capture_logs
 
+from aerotask.db.engine import Database
 from aerotask.dispatch.port import Hint, QueueAway
 from aerotask.domain.ids import TaskId, new_id
 from aerotask.services.hints import HintSender
-from aerotask.store.engine import Database
 
 
 @dataclass(slots=True)

@@ -19,13 +19,13 @@ from sqlalchemy import select
 from tests.store.conftest import add_user
 from tests.support.issuer import AUDIENCE, Issuer, running_issuer
 
+from aerotask.db.engine import Database
+from aerotask.db.models import AuditEvent, User
 from aerotask.domain.access import Credential
 from aerotask.domain.errors import InvalidInput, Unauthenticated, Unavailable
 from aerotask.services.issuer import IssuerService, unverified_issuer
 from aerotask.services.issuer_keys import REFETCH_S, GuardedFetch, IssuerKeys
 from aerotask.store import users
-from aerotask.store.engine import Database
-from aerotask.store.models import AuditEvent, User
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import asyncio
 
 from tests.store.conftest import add_user
 
+from aerotask.db.engine import Database
 from aerotask.domain.access import Caller, Credential
 from aerotask.domain.errors import Conflict
 from aerotask.domain.ids import new_id
 from aerotask.services.keys import MAX_KEYS, KeyService
 from aerotask.store import api_keys
-from aerotask.store.engine import Database
 
 
 async def test_nobody_gets_past_the_limit_by_making_many_at_once(database: Database) -> None:

@@ -13,16 +13,7 @@ from sqlalchemy import func, select, text
 from tests.store.conftest import Rows, add_dataset, add_user
 from tests.support.callers import permit
 
-from aerotask.domain.access import ANONYMOUS, Access, Caller, Membership, Visibility
-from aerotask.domain.errors import Conflict, Forbidden, InvalidInput, LimitReached, NotFound
-from aerotask.services import removal
-from aerotask.services.access import Permit
-from aerotask.services.organizations import OrganizationService
-from aerotask.services.storage import UNBOUNDED
-from aerotask.store import leases, orgs, users
-from aerotask.store.leases import LeaseLost, Report
-from aerotask.store.logs import LogLimits
-from aerotask.store.models import (
+from aerotask.db.models import (
     Artifact,
     AuditEvent,
     Dataset,
@@ -32,6 +23,15 @@ from aerotask.store.models import (
     TaskLogLine,
     Upload,
 )
+from aerotask.domain.access import ANONYMOUS, Access, Caller, Membership, Visibility
+from aerotask.domain.errors import Conflict, Forbidden, InvalidInput, LimitReached, NotFound
+from aerotask.services import removal
+from aerotask.services.access import Permit
+from aerotask.services.organizations import OrganizationService
+from aerotask.services.storage import UNBOUNDED
+from aerotask.store import leases, orgs, users
+from aerotask.store.leases import LeaseLost, Report
+from aerotask.store.logs import LogLimits
 from aerotask.store.steering import TASKS_AT_ONCE
 from aerotask.wiring import Platform
 

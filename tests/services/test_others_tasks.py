@@ -9,12 +9,12 @@ import pytest
 from sqlalchemy import select, update
 from tests.store.conftest import Rows, add_dataset, add_user
 
+from aerotask.db.models import AuditEvent, Dataset, Task
 from aerotask.domain.access import ANONYMOUS, Caller, Membership, Visibility
 from aerotask.domain.errors import Conflict
 from aerotask.domain.ids import DatasetId, TaskId, new_id
 from aerotask.services.submit import Submission
 from aerotask.store import orgs
-from aerotask.store.models import AuditEvent, Dataset, Task
 from aerotask.store.tasks import TaskFilter
 from aerotask.wiring import Platform
 

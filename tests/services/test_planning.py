@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import text
 from tests.store.conftest import Rows, add_dataset, add_user
 
+from aerotask.db.engine import Database
 from aerotask.domain.ids import DatasetId
 from aerotask.sdk import DatasetView, EntryView, Limits, Plan, RunContext, Tool, ToolParams
 from aerotask.services.planning import MANY, PlannedRun, plan_run
 from aerotask.store import entries, orgs
-from aerotask.store.engine import Database
 
 FILL = text("""
     INSERT INTO entries (

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from tests.store.conftest import Rows, add_dataset, add_user
 
+from aerotask.db.engine import Database
 from aerotask.domain.errors import Conflict
 from aerotask.domain.ids import TaskId, new_id
 from aerotask.services.entries import put_content, put_contents
 from aerotask.store import entries, expiry, submits
 from aerotask.store.claims import Input
-from aerotask.store.engine import Database
 from aerotask.store.entries import Content
 
 MANY = 40_000

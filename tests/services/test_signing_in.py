@@ -15,6 +15,8 @@ from argon2 import PasswordHasher
 from sqlalchemy import event, select, text, update
 from tests.store.conftest import add_user
 
+from aerotask.db.engine import Database
+from aerotask.db.models import AuditEvent, SignInAttempts, User
 from aerotask.domain.access import Caller, Credential
 from aerotask.domain.errors import LimitReached, Unauthenticated
 from aerotask.services.accounts import AccountService
@@ -23,8 +25,6 @@ from aerotask.services.sign_in_limits import SignInLimits
 from aerotask.services.signing_in import SignInService
 from aerotask.services.tokens import Tokens
 from aerotask.store import sign_ins, users
-from aerotask.store.engine import Database
-from aerotask.store.models import AuditEvent, SignInAttempts, User
 
 PASSWORD = "a long enough password"
 HERE = Caller(None, None, address="192.0.2.1")

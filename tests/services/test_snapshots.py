@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from tests.store.conftest import Rows, add_dataset, add_user
 
+from aerotask.db.engine import Database
 from aerotask.domain.errors import NotFound
 from aerotask.domain.ids import DatasetId, new_id
 from aerotask.sdk.snapshot import Snapshot
 from aerotask.services.entries import put_contents
 from aerotask.services.snapshots import take_snapshot
 from aerotask.store.claims import Input
-from aerotask.store.engine import Database
 from aerotask.store.entries import Content
 
 

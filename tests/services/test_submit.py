@@ -12,16 +12,17 @@ from tests.store.conftest import Rows, add_dataset, add_user
 from tests.support.databases import fresh_database, make_template
 
 from aerotask.config import Settings
+from aerotask.db import locks
+from aerotask.db.locks import LockSpace
+from aerotask.db.models import Task
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import LimitReached
 from aerotask.domain.ids import TaskId
 from aerotask.local.folder import OwnedFolder
 from aerotask.local.postgres import EmbeddedPostgres
 from aerotask.services.submit import Submission
-from aerotask.store import entries, locks
+from aerotask.store import entries
 from aerotask.store.entries import Content
-from aerotask.store.locks import LockSpace
-from aerotask.store.models import Task
 from aerotask.wiring import Platform, open_platform
 
 TIMEOUT_S = 60

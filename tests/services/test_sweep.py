@@ -17,18 +17,19 @@ from tests.store.conftest import Rows, add_dataset, add_user
 from tests.support.databases import wait_for_lock
 
 from aerotask.blobs.local import LocalBlobs
+from aerotask.db import locks
+from aerotask.db.clock import db_now
+from aerotask.db.locks import LockSpace
+from aerotask.db.models import Artifact, AuditEvent, Derivative, IdempotencyKey, SignInAttempts, Task
 from aerotask.dispatch.arq import QUEUE, ArqDispatcher
 from aerotask.domain.ids import TaskId, UploadId, new_id
 from aerotask.services.sweep import Sweep, SweepService
-from aerotask.store import derivatives, entries, leases, locks, orgs, submits, uploads
+from aerotask.store import derivatives, entries, leases, orgs, submits, uploads
 from aerotask.store.claims import Input
-from aerotask.store.clock import db_now
 from aerotask.store.derivatives import NewDerivative
 from aerotask.store.entries import Content
 from aerotask.store.leases import MadeArtifact, Report
-from aerotask.store.locks import LockSpace
 from aerotask.store.logs import LogLimits
-from aerotask.store.models import Artifact, AuditEvent, Derivative, IdempotencyKey, SignInAttempts, Task
 from aerotask.store.steering import TASKS_AT_ONCE
 from aerotask.wiring import Platform
 

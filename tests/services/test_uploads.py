@@ -15,13 +15,13 @@ from sqlalchemy import func, select, update
 from tests.store.conftest import Rows, add_dataset, add_user
 from tests.support.callers import always
 
+from aerotask.db.clock import db_now
+from aerotask.db.models import Entry, Upload
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import Conflict, LimitReached, NotFound
 from aerotask.domain.ids import UploadId, new_id
 from aerotask.services.uploads import Progress, UploadService
 from aerotask.store import orgs
-from aerotask.store.clock import db_now
-from aerotask.store.models import Entry, Upload
 from aerotask.wiring import Platform
 
 LONG_AGO_S = 2 * 3600

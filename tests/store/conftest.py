@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from aerotask.db.engine import Database
 from aerotask.domain.access import Visibility
 from aerotask.domain.ids import DatasetId, OrgId, TaskId, UserId, new_id
 from aerotask.store import claims, orgs, submits, users
 from aerotask.store.claims import ClaimedTask
-from aerotask.store.engine import Database
 from aerotask.store.submits import NewTask
 
 

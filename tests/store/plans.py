@@ -14,7 +14,7 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.support.databases import fresh_database
 
-from aerotask.store.engine import Database
+from aerotask.db.engine import Database
 
 
 @contextmanager

@@ -5,11 +5,11 @@ from random import Random
 from sqlalchemy import insert, select, update
 from tests.store.conftest import Rows, add_dataset, add_user
 
+from aerotask.db.clock import db_now
+from aerotask.db.engine import Database
+from aerotask.db.models import Task, TaskInput
 from aerotask.domain.ids import DatasetId, OrgId, TaskId, UserId
 from aerotask.store import claims
-from aerotask.store.clock import db_now
-from aerotask.store.engine import Database
-from aerotask.store.models import Task, TaskInput
 from aerotask.store.tasks import find
 
 

@@ -8,11 +8,11 @@ import pytest
 from sqlalchemy import text
 from tests.store.conftest import Rows, add_dataset, add_user
 
+from aerotask.db.engine import Database
 from aerotask.derivatives.sources import source_key
 from aerotask.domain.ids import DatasetId
 from aerotask.store import derivatives, entries
 from aerotask.store.derivatives import NewDerivative
-from aerotask.store.engine import Database
 from aerotask.store.entries import Content
 
 

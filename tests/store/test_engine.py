@@ -6,9 +6,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from tests.support.databases import run_sql
 
-from aerotask.store.engine import FROZEN_S, Database, PostgresAway, open_database
-from aerotask.store.locks import LockSpace, take
-from aerotask.store.outages import is_outage
+from aerotask.db.engine import FROZEN_S, Database, PostgresAway, open_database
+from aerotask.db.locks import LockSpace, take
+from aerotask.db.outages import is_outage
 
 
 async def test_a_process_that_freezes_in_mid_transaction_holds_nobody_up_for_long(database: Database) -> None:

@@ -10,11 +10,11 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.store.plans import filled_database, rows_read
 
+from aerotask.db.engine import Database, open_database
 from aerotask.domain.globs import glob
 from aerotask.domain.ids import DatasetId, OrgId, UserId
 from aerotask.local.servers import LocalServers
 from aerotask.store import entries, listing, moving, search, uploads, usage
-from aerotask.store.engine import Database, open_database
 from aerotask.store.search import Box, Wanted
 
 # The rows are made in one place, by whichever test process gets this group.

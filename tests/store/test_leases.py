@@ -5,14 +5,14 @@ import pytest
 from sqlalchemy import select
 from tests.store.conftest import Rows
 
+from aerotask.db.clock import db_now
+from aerotask.db.models import Task
 from aerotask.domain.states import TaskState, WaitReason
 from aerotask.store import entries, leases, logs, steering, tasks
 from aerotask.store.claims import ClaimedTask, Input
-from aerotask.store.clock import db_now
 from aerotask.store.entries import Content
 from aerotask.store.leases import Failure, LeaseLost, MadeArtifact, Report
 from aerotask.store.logs import LogLimits
-from aerotask.store.models import Task
 from aerotask.store.tasks import TaskFilter, TaskRow
 
 KEEP = LogLimits(100, 100_000)

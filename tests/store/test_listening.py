@@ -8,10 +8,10 @@ import pytest
 from tests.store.conftest import Rows
 from tests.support.databases import run_sql
 
+from aerotask.db.listen import Listening
 from aerotask.store import leases, removal, steering
 from aerotask.store.claims import ClaimedTask
 from aerotask.store.leases import Report
-from aerotask.store.listening import Listening
 from aerotask.store.logs import LogLimits
 from aerotask.store.tasks import CHANGES_CHANNEL
 

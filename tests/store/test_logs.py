@@ -7,14 +7,14 @@ import pytest
 from sqlalchemy import func, select, update
 from tests.store.conftest import Rows
 
+from aerotask.db.clock import db_now
+from aerotask.db.models import Task, TaskLogLine
 from aerotask.domain.ids import TaskId
 from aerotask.domain.states import TaskState
 from aerotask.store import expiry, leases, logs, steering
 from aerotask.store.claims import ClaimedTask
-from aerotask.store.clock import db_now
 from aerotask.store.leases import Failure, Report
 from aerotask.store.logs import LogLimits
-from aerotask.store.models import Task, TaskLogLine
 
 WIDE = LogLimits(1000, 1000)
 

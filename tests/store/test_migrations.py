@@ -3,10 +3,10 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 from tests.support.databases import fresh_database
 
+from aerotask.db.engine import Database, open_database
+from aerotask.db.migrate import downgrade, upgrade
+from aerotask.db.models import Model
 from aerotask.local.servers import LocalServers
-from aerotask.store.engine import Database, open_database
-from aerotask.store.migrate import downgrade, upgrade
-from aerotask.store.models import Model
 
 
 async def test_the_migrations_make_exactly_the_tables_of_the_models(database: Database) -> None:

@@ -10,9 +10,9 @@ from sqlalchemy import func, select, text
 from tests.store.conftest import Rows
 from tests.support.statements import rows_changed
 
+from aerotask.db.models import Entry
 from aerotask.store import entries, moving
 from aerotask.store.entries import PIECE
-from aerotask.store.models import Entry
 
 # A folder of `files` files in folders of a hundred, between neighbours whose names begin alike.
 FILL = """

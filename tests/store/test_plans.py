@@ -11,11 +11,11 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.store.plans import filled_database, rows_read
 
+from aerotask.db.engine import Database, open_database
 from aerotask.domain.ids import DatasetId, LeaseToken, OrgId, TaskId, UserId
 from aerotask.domain.states import TaskState
 from aerotask.local.servers import LocalServers
 from aerotask.store import arrivals, claims, expiry, leases, logs, recovery, submits, tasks
-from aerotask.store.engine import Database, open_database
 from aerotask.store.leases import Lease, Report
 from aerotask.store.logs import LogLimits
 from aerotask.store.submits import Likeness

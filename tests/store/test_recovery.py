@@ -2,11 +2,11 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.store.conftest import Rows
 
+from aerotask.db.clock import db_now
+from aerotask.db.locks import LockSpace
+from aerotask.db.models import Task
 from aerotask.domain.states import TaskState
 from aerotask.store import recovery
-from aerotask.store.clock import db_now
-from aerotask.store.locks import LockSpace
-from aerotask.store.models import Task
 
 
 async def recover(rows: Rows, *, max_strikes: int = 2, settle_s: float = -1) -> list[recovery.Recovered]:

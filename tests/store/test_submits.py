@@ -6,14 +6,14 @@ import pytest
 from sqlalchemy import update
 from tests.store.conftest import Rows, add_dataset
 
+from aerotask.db.clock import db_now
+from aerotask.db.models import Artifact, Task
 from aerotask.domain.errors import LimitReached, TooLarge
 from aerotask.domain.ids import TaskId, UserId, new_id
 from aerotask.services.quota import Quotas, Wish, admit, refuse_oversized
 from aerotask.store import leases, submits
-from aerotask.store.clock import db_now
 from aerotask.store.leases import MadeArtifact, Report
 from aerotask.store.logs import LogLimits
-from aerotask.store.models import Artifact, Task
 from aerotask.store.submits import Likeness, Load, NewTask, Twin
 
 DAY = timedelta(days=1)

@@ -4,12 +4,12 @@ import pytest
 from sqlalchemy import select, update
 from tests.store.conftest import Rows, add_user
 
+from aerotask.db.clock import db_now
+from aerotask.db.models import Task
 from aerotask.domain.ids import TaskId
 from aerotask.store import leases, turns
-from aerotask.store.clock import db_now
 from aerotask.store.leases import Report
 from aerotask.store.logs import LogLimits
-from aerotask.store.models import Task
 
 
 async def hold_back(rows: Rows, *, limit: int = 1) -> int:

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, func, select
 from tests.store.conftest import Rows, add_dataset
 
+from aerotask.db.engine import Database
+from aerotask.db.models import Dataset, DatasetUsage, Entry
 from aerotask.domain.ids import DatasetId
 from aerotask.store import entries, indexing, moving, removal, usage
-from aerotask.store.engine import Database
 from aerotask.store.entries import Content
 from aerotask.store.indexing import Metadata
-from aerotask.store.models import Dataset, DatasetUsage, Entry
 
 
 def content(size_bytes: int) -> Content:

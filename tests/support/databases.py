@@ -11,8 +11,8 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 from sqlalchemy import text
 
-from aerotask.store.engine import Database, open_database
-from aerotask.store.migrate import upgrade
+from aerotask.db.engine import Database, open_database
+from aerotask.db.migrate import upgrade
 
 TEMPLATE = "aerotask_template"
 

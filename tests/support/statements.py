@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import event
 
-from aerotask.store.engine import Database
+from aerotask.db.engine import Database
 
 
 @contextmanager

@@ -14,17 +14,17 @@ from tests.store.conftest import Rows, add_dataset, add_user
 from tests.support.databases import wait_for_lock
 
 from aerotask.blobs.port import Blob
+from aerotask.db.engine import Database
+from aerotask.db.models import Entry
 from aerotask.domain.errors import Conflict
 from aerotask.domain.ids import LeaseToken, new_id
 from aerotask.sdk import Existing
 from aerotask.services.entries import put_content, put_contents, remove_content
 from aerotask.store import entries, leases, logs, steering, tasks
 from aerotask.store.claims import ClaimedTask, Input
-from aerotask.store.engine import Database
 from aerotask.store.entries import Content
 from aerotask.store.leases import LeaseLost, Report
 from aerotask.store.logs import LogLimits
-from aerotask.store.models import Entry
 from aerotask.worker.apply import apply_success
 from aerotask.worker.outputs import NewFolder, Removal, StoredChanges, StoredEdit, StoredPut
 

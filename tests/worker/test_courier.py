@@ -10,11 +10,11 @@ from sqlalchemy import text
 from tests.store.conftest import Rows, add_dataset, add_user
 from tests.support.receiver import running_receiver
 
+from aerotask.db.engine import open_database
 from aerotask.domain.callbacks import CallbackState
 from aerotask.domain.ids import TaskId, UserId
 from aerotask.store import callbacks, users
 from aerotask.store.callbacks import CallbackRow
-from aerotask.store.engine import open_database
 from aerotask.wiring import Platform
 from aerotask.worker.courier import Courier
 from aerotask.worker.post import Poster, Resolver

@@ -7,9 +7,9 @@ from sqlalchemy import event
 from tests.store.conftest import add_dataset, add_user
 from tests.support.world import eventually
 
+from aerotask.db.engine import Database, open_database
 from aerotask.domain.ids import LeaseToken, TaskId, new_id
 from aerotask.store import logs
-from aerotask.store.engine import Database, open_database
 from aerotask.store.leases import Lease
 from aerotask.store.logs import LogLimits
 from aerotask.worker.reporter import Reporter

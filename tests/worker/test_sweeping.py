@@ -8,7 +8,7 @@ from sqlalchemy import event
 from structlog.testing import capture_logs
 
 from aerotask.config import Settings
-from aerotask.store.engine import PostgresAway
+from aerotask.db.engine import PostgresAway
 from aerotask.wiring import open_platform
 from aerotask.worker import sweeping
 

@@ -17,6 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from aerotask.db.outages import is_outage
 from aerotask.domain.errors import (
     AerotaskError,
     Conflict,
@@ -35,7 +36,6 @@ from aerotask.domain.errors import (
     UseTask,
     json_pointer,
 )
-from aerotask.store.outages import is_outage
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5

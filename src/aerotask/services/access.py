@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from aerotask.db.engine import Database
 from aerotask.domain.access import Access, Caller, rights_in, rights_on
 from aerotask.domain.errors import Forbidden, NotFound, Unauthenticated
 from aerotask.domain.ids import DatasetId, TaskId, UserId
 from aerotask.services.sessions import Presented, confirmed, user_id_of
 from aerotask.store import arrivals, orgs
-from aerotask.store.engine import Database
 from aerotask.store.orgs import DatasetRow, OrgRow
 from aerotask.store.tasks import TaskRow
 

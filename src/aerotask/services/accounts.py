@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.exc import IntegrityError
 
+from aerotask.db.engine import Database
 from aerotask.domain.access import ANONYMOUS, Caller
 from aerotask.domain.audit import Action
 from aerotask.domain.errors import Conflict, Forbidden, InvalidInput, NotFound
@@ -15,7 +16,6 @@ from aerotask.domain.ids import UserId, new_id
 from aerotask.services.access import require_admin, require_user
 from aerotask.services.passwords import Passwords
 from aerotask.store import api_keys, audit, users
-from aerotask.store.engine import Database
 from aerotask.store.users import UserRow
 
 USER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")

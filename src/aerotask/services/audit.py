@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aerotask.db.engine import Database
 from aerotask.domain.access import Caller
 from aerotask.services.access import require_admin
 from aerotask.store import audit
 from aerotask.store.audit import AuditFilter, AuditRow
-from aerotask.store.engine import Database
 
 MAX_TAKE = 200
 

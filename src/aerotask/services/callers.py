@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from aerotask.db.engine import Database
 from aerotask.domain.access import ANONYMOUS, Caller
 from aerotask.domain.errors import Unauthenticated
 from aerotask.services import keys
@@ -12,7 +13,6 @@ from aerotask.services.keys import KeyService
 from aerotask.services.sessions import Presented, Session
 from aerotask.services.tokens import Tokens
 from aerotask.store import users
-from aerotask.store.engine import Database
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from aerotask.cancelling import beside
+from aerotask.db.listen import Listening
 from aerotask.domain.ids import TaskId
-from aerotask.store.listening import Listening
 from aerotask.store.tasks import CHANGES_CHANNEL
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.blobs.port import BlobStore, OpenBlob
+from aerotask.db.engine import Database
 from aerotask.derivatives.kinds import Kind
 from aerotask.derivatives.sources import paths_beside, source_key
 from aerotask.domain import paths
@@ -17,7 +18,6 @@ from aerotask.domain.ids import DatasetId
 from aerotask.services.access import AccessService
 from aerotask.store import derivatives, entries
 from aerotask.store.derivatives import DerivativeRow
-from aerotask.store.engine import Database
 from aerotask.store.entries import FOLDER
 
 

@@ -15,6 +15,7 @@ from aerotask.archives.ddb_index import INDEX_PATH, write_index
 from aerotask.archives.zip_stream import Member, StreamWriter, streamed_bytes
 from aerotask.blobs.holding import HeldBlobs, hold
 from aerotask.blobs.port import BlobStore, OpenBlob
+from aerotask.db.engine import Database
 from aerotask.domain import paths
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import NotFound, UseTask
@@ -23,7 +24,6 @@ from aerotask.sdk.snapshot import Snapshot, write_snapshot
 from aerotask.services.access import AccessService
 from aerotask.services.planning import entry_view
 from aerotask.store import entries, outlines
-from aerotask.store.engine import Database
 from aerotask.store.entries import FOLDER, EntryRow
 from aerotask.store.orgs import DatasetRow
 from aerotask.store.outlines import OutlineRow

@@ -10,6 +10,7 @@ from itertools import chain, islice
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.blobs.port import Blob, BlobStore, OpenBlob
+from aerotask.db.engine import Database
 from aerotask.domain import paths
 from aerotask.domain.access import Access, Caller
 from aerotask.domain.audit import Action
@@ -28,7 +29,6 @@ from aerotask.services.storage import (
 )
 from aerotask.services.tree_lock import lock_tree
 from aerotask.store import audit, entries, indexing, listing, usage
-from aerotask.store.engine import Database
 from aerotask.store.entries import FOLDER, Content, EntryRow
 
 # Turning a batch into JSON holds the event loop up for about ten milliseconds.

@@ -13,13 +13,13 @@ import structlog
 
 from aerotask.contract.status import TaskAnswer, task_answer
 from aerotask.contract.tags import status_tag
+from aerotask.db.outages import is_outage
 from aerotask.domain.errors import Forbidden, NotFound, Unauthenticated
 from aerotask.domain.ids import TaskId
 from aerotask.services.changes import TaskChanges, Watch
 from aerotask.services.sessions import Presented
 from aerotask.services.tasks import TaskService
 from aerotask.store import logs
-from aerotask.store.outages import is_outage
 from aerotask.store.tasks import TaskRow
 
 PAGE_LINES = 500

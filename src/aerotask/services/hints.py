@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 import structlog
 
 from aerotask.cancelling import beside
+from aerotask.db.async_commit import commit_at_once
+from aerotask.db.engine import Database
+from aerotask.db.outages import is_outage
 from aerotask.dispatch.port import Dispatcher, Hint, QueueAway
 from aerotask.failpoints import failpoint
 from aerotask.store import steering
-from aerotask.store.durability import commit_at_once
-from aerotask.store.engine import Database
-from aerotask.store.outages import is_outage
 
 BATCH = 200
 # Beyond this many unsent hints the oldest are left to the workers' look into Postgres.

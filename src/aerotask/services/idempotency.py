@@ -10,10 +10,11 @@ from typing import Any
 import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db import locks
+from aerotask.db.locks import LockSpace
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import KeyReused
-from aerotask.store import idempotency, locks
-from aerotask.store.locks import LockSpace
+from aerotask.store import idempotency
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 import jwt
 from sqlalchemy.exc import IntegrityError
 
+from aerotask.db.engine import Database
 from aerotask.domain.access import Caller, Credential
 from aerotask.domain.audit import Action
 from aerotask.domain.errors import Unauthenticated
@@ -16,7 +17,6 @@ from aerotask.domain.ids import UserId, new_id
 from aerotask.services.accounts import USER_NAME
 from aerotask.services.issuer_keys import ALGORITHMS, IssuerKeys
 from aerotask.store import audit, users
-from aerotask.store.engine import Database
 from aerotask.store.users import UserRow
 
 # The provider's clock may differ from ours by so much.

@@ -7,6 +7,7 @@ import secrets
 from dataclasses import dataclass
 from uuid import UUID
 
+from aerotask.db.engine import Database
 from aerotask.domain.access import Caller, Credential
 from aerotask.domain.audit import Action
 from aerotask.domain.errors import Conflict, NotFound, Unauthenticated
@@ -15,7 +16,6 @@ from aerotask.services.access import require_user
 from aerotask.services.signing_in import require_person
 from aerotask.store import api_keys, audit, users
 from aerotask.store.api_keys import KeyRow
-from aerotask.store.engine import Database
 
 # Tells a key from a token, and lets scanners find one in a repository.
 PREFIX = "atk_"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge, generate_latest
 
+from aerotask.db.engine import Database
 from aerotask.services.readiness import Readiness
 from aerotask.store import backlog
 from aerotask.store.backlog import Backlog
-from aerotask.store.engine import Database
 
 
 async def exposition(db: Database, ready: Readiness) -> bytes:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db.engine import Database
 from aerotask.domain import paths
 from aerotask.domain.access import Access, Caller, Membership, Visibility, rights_in, rights_on
 from aerotask.domain.audit import Action
@@ -15,7 +16,6 @@ from aerotask.domain.ids import DatasetId, OrgId, UserId, new_id
 from aerotask.services.access import AccessService, require_user
 from aerotask.services.storage import RETRY_AFTER_S, StorageLimits, refuse_gift
 from aerotask.store import audit, orgs, removal, users
-from aerotask.store.engine import Database
 from aerotask.store.orgs import DatasetRow, MemberRow, OrgRow
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
+from aerotask.db.engine import Database
 from aerotask.domain import paths
 from aerotask.domain.access import Access
 from aerotask.domain.errors import FieldError, Forbidden, InvalidInput, json_pointer
@@ -18,7 +19,6 @@ from aerotask.sdk import DatasetView, EntryView, Limits, Plan, Review, Tool, Too
 from aerotask.services.dedup import dedup_key
 from aerotask.store import derivatives, outlines
 from aerotask.store.claims import Input
-from aerotask.store.engine import Database
 from aerotask.store.entries import FOLDER, EntryRow
 from aerotask.store.orgs import DatasetRow
 from aerotask.store.outlines import PlanRow

@@ -11,9 +11,9 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from aerotask.blobs.port import BlobStore
+from aerotask.db.engine import Database
+from aerotask.db.locks import live_workers
 from aerotask.dispatch.port import Dispatcher
-from aerotask.store.engine import Database
-from aerotask.store.locks import live_workers
 
 TIMEOUT_S = 3.0
 OK = "ok"

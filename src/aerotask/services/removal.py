@@ -13,9 +13,9 @@ from uuid import UUID
 
 from aerotask.blobs.growing import GrowingFiles
 from aerotask.blobs.port import BlobStore
+from aerotask.db.engine import Database
 from aerotask.domain.ids import DatasetId
 from aerotask.store import removal, uploads
-from aerotask.store.engine import Database
 from aerotask.store.steering import TASKS_AT_ONCE
 
 DATASETS = 100

@@ -8,6 +8,8 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db.async_commit import flushed
+from aerotask.db.engine import Database
 from aerotask.dispatch.port import Hint
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import Conflict, InvalidInput
@@ -19,8 +21,6 @@ from aerotask.services.quota import Quotas, Wish, admit
 from aerotask.services.submit import Submission, SubmitService, Submitted
 from aerotask.services.tasks import TaskService
 from aerotask.store import steering, tasks
-from aerotask.store.durability import flushed
-from aerotask.store.engine import Database
 from aerotask.store.expiry import hold_names
 from aerotask.store.tasks import TaskRow
 

@@ -12,10 +12,10 @@ from ipaddress import IPv6Address, ip_address, ip_network
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db.engine import Database
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import LimitReached
 from aerotask.store import sign_ins
-from aerotask.store.engine import Database
 from aerotask.store.sign_ins import Attempts
 
 # A bucket that Postgres called full is taken for full this long without asking again: a storm costs no query.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aerotask.db.engine import Database
 from aerotask.domain.access import Caller, Credential
 from aerotask.domain.audit import Action
 from aerotask.domain.errors import Forbidden, Unauthenticated
@@ -13,7 +14,6 @@ from aerotask.services.passwords import Passwords, check_password
 from aerotask.services.sign_in_limits import SignInLimits, Try
 from aerotask.services.tokens import Token, Tokens
 from aerotask.store import audit, users
-from aerotask.store.engine import Database
 
 # What the log calls a name that nobody has: it may be a password in the wrong field.
 NOBODY = "(no such user)"

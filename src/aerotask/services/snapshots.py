@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
+from aerotask.db import locks
+from aerotask.db.engine import Database
 from aerotask.domain.errors import NotFound
 from aerotask.domain.ids import DatasetId
 from aerotask.media.types import type_by_name
 from aerotask.sdk.dataset import EntryView
 from aerotask.sdk.snapshot import Snapshot, write_snapshot
 from aerotask.services.planning import entry_view
-from aerotask.store import entries, locks, orgs
+from aerotask.store import entries, orgs
 from aerotask.store.claims import Input
-from aerotask.store.engine import Database
 from aerotask.store.entries import EntryRow
 
 

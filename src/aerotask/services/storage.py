@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db import locks
+from aerotask.db.locks import LockSpace
 from aerotask.domain.errors import LimitReached
 from aerotask.domain.ids import DatasetId, OrgId, UserId
-from aerotask.store import locks, usage
-from aerotask.store.locks import LockSpace
+from aerotask.store import usage
 from aerotask.store.usage import Payer
 
 RETRY_AFTER_S = 3600

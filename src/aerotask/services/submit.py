@@ -11,6 +11,10 @@ from uuid import UUID
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db import locks
+from aerotask.db.async_commit import flushed
+from aerotask.db.engine import Database
+from aerotask.db.locks import LockSpace
 from aerotask.dispatch.port import Hint
 from aerotask.domain.access import Access, Caller, rights_on
 from aerotask.domain.errors import Conflict, InvalidInput, NotFound
@@ -25,10 +29,7 @@ from aerotask.services.idempotency import IdempotentRequest, idempotent
 from aerotask.services.planning import PlannedRun, plan_run
 from aerotask.services.quota import PERIOD, Quotas, Wish, admit, refuse_excess, refuse_oversized
 from aerotask.services.sessions import Presented
-from aerotask.store import locks, orgs, submits
-from aerotask.store.durability import flushed
-from aerotask.store.engine import Database
-from aerotask.store.locks import LockSpace
+from aerotask.store import orgs, submits
 from aerotask.store.orgs import DatasetRow
 from aerotask.store.submits import Likeness, NewTask, Twin, UniqueIdTaken
 

@@ -22,15 +22,16 @@ import structlog
 
 from aerotask.blobs.growing import GrowingFiles
 from aerotask.blobs.port import BlobStore
+from aerotask.db import locks
+from aerotask.db.engine import Database
+from aerotask.db.locks import LockSpace
 from aerotask.dispatch.port import Dispatcher, Hint
 from aerotask.domain.states import TaskState
 from aerotask.failpoints import failpoint
 from aerotask.services.callbacks import owe
 from aerotask.services.removal import remove_deleted, remove_expired_uploads
 from aerotask.services.workfolders import work_folder
-from aerotask.store import audit, derivatives, expiry, locks, recovery, sign_ins, steering, turns, unsent
-from aerotask.store.engine import Database
-from aerotask.store.locks import LockSpace
+from aerotask.store import audit, derivatives, expiry, recovery, sign_ins, steering, turns, unsent
 from aerotask.store.steering import TASKS_AT_ONCE
 
 BATCH = 500

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from aerotask.blobs.port import BlobStore, OpenBlob
+from aerotask.db.engine import Database
 from aerotask.domain import paths
 from aerotask.domain.access import Access, Caller, may_manage_task
 from aerotask.domain.audit import Action
@@ -16,7 +17,6 @@ from aerotask.services.callbacks import owe
 from aerotask.services.sessions import Presented
 from aerotask.store import audit, callbacks, logs, steering, tasks
 from aerotask.store.callbacks import CallbackRow
-from aerotask.store.engine import Database
 from aerotask.store.logs import LogPage
 from aerotask.store.tasks import ArtifactRow, TaskFilter, TaskRow
 

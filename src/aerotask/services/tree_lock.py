@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db import locks
+from aerotask.db.locks import LockSpace
 from aerotask.domain.errors import NotFound
 from aerotask.domain.ids import DatasetId
-from aerotask.store import locks, orgs
-from aerotask.store.locks import LockSpace
+from aerotask.store import orgs
 
 
 async def lock_tree(connection: AsyncConnection, dataset_id: DatasetId) -> None:

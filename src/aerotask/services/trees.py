@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db import locks
+from aerotask.db.engine import Database
+from aerotask.db.locks import LockSpace
 from aerotask.domain import paths
 from aerotask.domain.access import Access, Caller
 from aerotask.domain.errors import Conflict, InvalidInput, InvalidPath, NotFound
@@ -16,10 +19,8 @@ from aerotask.media.types import shapefiles_beside, suffix_of, type_by_name
 from aerotask.services.access import AccessService
 from aerotask.services.storage import StorageLimits, within_limits
 from aerotask.services.tree_lock import lock_tree
-from aerotask.store import entries, indexing, locks, moving, search
-from aerotask.store.engine import Database
+from aerotask.store import entries, indexing, moving, search
 from aerotask.store.entries import FOLDER, EntryRow
-from aerotask.store.locks import LockSpace
 from aerotask.store.search import Wanted
 
 MAX_TAKE = 1000

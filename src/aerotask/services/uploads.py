@@ -9,6 +9,7 @@ from datetime import datetime
 
 from aerotask.blobs.growing import GrowingFile, GrowingFiles
 from aerotask.blobs.port import BlobStore
+from aerotask.db.engine import Database
 from aerotask.domain import paths
 from aerotask.domain.access import Access, Caller
 from aerotask.domain.errors import AerotaskError, Conflict, LimitReached, NotFound, TooLarge
@@ -19,7 +20,6 @@ from aerotask.services.access import AccessService, Ask
 from aerotask.services.entries import EntryService, put_content
 from aerotask.services.storage import within_limits
 from aerotask.store import orgs, uploads, users
-from aerotask.store.engine import Database
 from aerotask.store.entries import Content
 from aerotask.store.uploads import UploadRow
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aerotask.db.engine import Database
 from aerotask.domain.access import Caller, rights_in
 from aerotask.domain.errors import Forbidden
 from aerotask.services.access import AccessService
 from aerotask.services.quota import Quotas
 from aerotask.services.storage import StorageLimits
 from aerotask.store import usage
-from aerotask.store.engine import Database
 from aerotask.store.usage import Activity, Stored
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from aerotask.db.engine import Database
 from aerotask.domain.access import Access, Caller
 from aerotask.domain.errors import AerotaskError, FieldError, InvalidInput, TooLarge
 from aerotask.domain.texts import clean_json
@@ -13,7 +14,6 @@ from aerotask.services.access import AccessService
 from aerotask.services.planning import PlannedRun, review_run
 from aerotask.services.quota import refuse_oversized
 from aerotask.services.submit import SubmitService
-from aerotask.store.engine import Database
 
 _PARAMS = "/params"
 

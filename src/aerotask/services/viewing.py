@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from aerotask.db.engine import Database
 from aerotask.domain import paths
 from aerotask.domain.access import ANONYMOUS, Access, Caller, Visibility
 from aerotask.domain.errors import InvalidInput, NotFound, Unauthenticated
@@ -32,7 +33,6 @@ from aerotask.services.sign_in_limits import counted
 from aerotask.services.tasks import TaskService
 from aerotask.services.viewtokens import ViewScope, ViewToken, ViewTokens
 from aerotask.store import api_keys, users
-from aerotask.store.engine import Database
 from aerotask.store.entries import EntryRow
 
 

@@ -9,9 +9,9 @@ from uuid import UUID
 from sqlalchemy import bindparam, delete, func, insert, literal_column, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db.clock import db_now, seconds
+from aerotask.db.models import ApiKey, User
 from aerotask.domain.ids import UserId
-from aerotask.store.clock import db_now, seconds
-from aerotask.store.models import ApiKey, User
 
 # How exactly `last_used_at` is known: each request would be a write otherwise.
 USE_NOTED_EVERY_S = 60

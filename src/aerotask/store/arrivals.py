@@ -11,10 +11,10 @@ from sqlalchemy import FromClause, and_, bindparam, join, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
+from aerotask.db.engine import AnySelect
+from aerotask.db.models import Artifact, Dataset, Member, Organization, Task, User
 from aerotask.domain.ids import TaskId, UserId
 from aerotask.store import orgs, tasks, users
-from aerotask.store.engine import AnySelect
-from aerotask.store.models import Artifact, Dataset, Member, Organization, Task, User
 from aerotask.store.orgs import DatasetRow
 from aerotask.store.tasks import TaskRow
 from aerotask.store.users import UserRow

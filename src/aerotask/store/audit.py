@@ -11,13 +11,13 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db.clock import tx_now
+from aerotask.db.models import AuditEvent
 from aerotask.domain.access import Caller
 from aerotask.domain.audit import Action
 from aerotask.domain.ids import new_id
 from aerotask.domain.texts import clean_json, clean_line
-from aerotask.store.clock import tx_now
 from aerotask.store.expiry import DAY_S
-from aerotask.store.models import AuditEvent
 
 MAX_TARGET_CHARS = 512
 

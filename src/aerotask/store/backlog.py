@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from sqlalchemy import Float, cast, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db.clock import db_now
+from aerotask.db.models import Task, in_states
 from aerotask.domain.states import ACTIVE, WAITING, TaskState
-from aerotask.store.clock import db_now
-from aerotask.store.models import Task, in_states
 
 
 @dataclass(frozen=True, slots=True)

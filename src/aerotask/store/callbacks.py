@@ -26,10 +26,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db.clock import db_now
+from aerotask.db.models import Callback, Task
 from aerotask.domain.callbacks import CallbackState, Next
 from aerotask.domain.ids import DatasetId, TaskId, UserId, new_id
-from aerotask.store.clock import db_now
-from aerotask.store.models import Callback, Task
 
 CHANNEL = "aerotask_callbacks"
 """Postgres tells workers on it, with the commit, that there is a message to deliver."""

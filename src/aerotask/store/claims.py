@@ -10,13 +10,13 @@ from sqlalchemy import Integer, Text, Uuid, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db.clock import db_now
+from aerotask.db.engine import AnyRow
+from aerotask.db.locks import LockSpace, take
+from aerotask.db.models import Task, TaskInput, in_states
 from aerotask.domain.ids import DatasetId, LeaseToken, OrgId, TaskId, UserId, new_id
 from aerotask.domain.states import WAITING, TaskState
-from aerotask.store.clock import db_now
-from aerotask.store.engine import AnyRow
 from aerotask.store.leases import Lease
-from aerotask.store.locks import LockSpace, take
-from aerotask.store.models import Task, TaskInput, in_states
 from aerotask.store.transitions import move
 
 

@@ -11,11 +11,11 @@ from sqlalchemy import ARRAY, Text, and_, any_, bindparam, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db.clock import db_now
+from aerotask.db.models import Derivative, Entry, PathText
 from aerotask.derivatives.sources import OWNED_SIDES
 from aerotask.domain.ids import DatasetId
-from aerotask.store.clock import db_now
 from aerotask.store.entries import COLUMNS, EntryRow
-from aerotask.store.models import Derivative, Entry, PathText
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,10 +26,10 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db.clock import db_now
+from aerotask.db.models import Entry, PathText
 from aerotask.domain import paths
 from aerotask.domain.ids import DatasetId, EntryId, new_id
-from aerotask.store.clock import db_now
-from aerotask.store.models import Entry, PathText
 
 FOLDER = "directory"
 STREAM_ROWS = 500

@@ -8,11 +8,11 @@ from sqlalchemy import CompoundSelect, Result, Text, any_, bindparam, delete, se
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db import locks
+from aerotask.db.clock import tx_now
+from aerotask.db.locks import LockSpace
+from aerotask.db.models import Artifact, Derivative, Entry, IdempotencyKey, Task, TaskInput, in_states
 from aerotask.domain.states import ACTIVE, TERMINAL
-from aerotask.store import locks
-from aerotask.store.clock import tx_now
-from aerotask.store.locks import LockSpace
-from aerotask.store.models import Artifact, Derivative, Entry, IdempotencyKey, Task, TaskInput, in_states
 from aerotask.store.steering import Cleared, remove_tasks
 
 DAY_S = 24 * 3600

@@ -11,8 +11,8 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.dialects.postgresql import INTERVAL, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aerotask.store.clock import db_now
-from aerotask.store.models import IdempotencyKey
+from aerotask.db.clock import db_now
+from aerotask.db.models import IdempotencyKey
 
 KEPT = timedelta(hours=24)
 

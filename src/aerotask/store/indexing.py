@@ -12,9 +12,9 @@ from sqlalchemy import Integer, and_, any_, bindparam, func, select, text, updat
 from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db.clock import db_now
+from aerotask.db.models import Entry, PathText
 from aerotask.domain.ids import DatasetId, EntryId, new_id
-from aerotask.store.clock import db_now
-from aerotask.store.models import Entry, PathText
 
 CHANNEL = "aerotask_entries"
 """Postgres tells workers on it, with the commit, that there is something to index."""

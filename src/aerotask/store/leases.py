@@ -13,12 +13,12 @@ from typing import Any
 from sqlalchemy import Update, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db.clock import db_now
+from aerotask.db.models import Artifact, Task
 from aerotask.domain.ids import LeaseToken, TaskId
 from aerotask.domain.states import TaskState, WaitReason
 from aerotask.store import logs
-from aerotask.store.clock import db_now
 from aerotask.store.logs import LogLimits, LogMarks
-from aerotask.store.models import Artifact, Task
 from aerotask.store.transitions import move
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from sqlalchemy import and_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db.models import Entry
 from aerotask.domain.ids import DatasetId
 from aerotask.store.entries import EntryRow, find_where, within
-from aerotask.store.models import Entry
 
 
 async def list_page(  # noqa: PLR0913  which part of which folder

@@ -9,8 +9,8 @@ from sqlalchemy import BigInteger, Text, Uuid, bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db.models import Task, TaskLogLine
 from aerotask.domain.ids import TaskId
-from aerotask.store.models import Task, TaskLogLine
 
 
 @dataclass(frozen=True, slots=True)

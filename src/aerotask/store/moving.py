@@ -8,11 +8,11 @@ from sqlalchemy import ColumnElement, Integer, Text, case, func, insert, literal
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db.clock import db_now
+from aerotask.db.models import Entry, PathText
 from aerotask.domain import paths
 from aerotask.domain.ids import DatasetId
-from aerotask.store.clock import db_now
 from aerotask.store.entries import pieces, within
-from aerotask.store.models import Entry, PathText
 
 
 async def longest_below(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> int:

@@ -12,11 +12,11 @@ from sqlalchemy import Text, and_, bindparam, cast, delete, func, insert, litera
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db.clock import db_now
+from aerotask.db.engine import AnyRow, AnySelect
+from aerotask.db.models import Dataset, Member, Organization, User
 from aerotask.domain.access import Membership, OrgStanding, Visibility
 from aerotask.domain.ids import DatasetId, OrgId, UserId
-from aerotask.store.clock import db_now
-from aerotask.store.engine import AnyRow, AnySelect
-from aerotask.store.models import Dataset, Member, Organization, User
 
 
 @dataclass(frozen=True, slots=True)

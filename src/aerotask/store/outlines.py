@@ -11,9 +11,9 @@ from sqlalchemy import ColumnElement, any_, bindparam, func, null, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db.models import Entry, PathText
 from aerotask.domain.ids import DatasetId
 from aerotask.store.entries import STREAM_ROWS, outermost, within
-from aerotask.store.models import Entry, PathText
 
 
 @dataclass(frozen=True, slots=True)

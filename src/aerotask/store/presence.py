@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from aerotask.store.listening import AnyConnection, Heard, Listening
-from aerotask.store.locks import LockSpace
+from aerotask.db.listen import AnyConnection, Heard, Listening
+from aerotask.db.locks import LockSpace
 
 
 class Presence:

@@ -10,12 +10,12 @@ from sqlalchemy import Select, and_, bindparam, func, or_, select, text
 from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db.clock import db_now
+from aerotask.db.locks import live_workers
+from aerotask.db.models import Task
 from aerotask.domain.ids import TaskId
 from aerotask.domain.retry import Strike, after_strike
 from aerotask.domain.states import TaskState, WaitReason
-from aerotask.store.clock import db_now
-from aerotask.store.locks import live_workers
-from aerotask.store.models import Task
 from aerotask.store.transitions import move
 
 

@@ -8,9 +8,9 @@ from sqlalchemy import ColumnElement, Text, delete, exists, func, literal, selec
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db.models import Dataset, Entry, Organization, Task, in_states
 from aerotask.domain.ids import DatasetId, OrgId
 from aerotask.domain.states import ACTIVE, TaskState
-from aerotask.store.models import Dataset, Entry, Organization, Task, in_states
 from aerotask.store.steering import CANCEL_CHANNEL, Cleared, remove_tasks
 from aerotask.store.transitions import move
 

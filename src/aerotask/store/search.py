@@ -8,10 +8,10 @@ from sqlalchemy import ColumnElement, Double, and_, any_, cast, func, or_, selec
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db.models import Entry, PathText
 from aerotask.domain.globs import Glob
 from aerotask.domain.ids import DatasetId
 from aerotask.store.entries import EntryRow, find_where, within
-from aerotask.store.models import Entry, PathText
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from sqlalchemy import Integer, case, delete, extract, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aerotask.store.clock import db_now, tx_now
-from aerotask.store.models import SignInAttempts
+from aerotask.db.clock import db_now, tx_now
+from aerotask.db.models import SignInAttempts
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from sqlalchemy import ColumnExpressionArgument, any_, bindparam, delete, func, 
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db.clock import db_now
+from aerotask.db.models import Artifact, Task, in_states
 from aerotask.domain.ids import DatasetId, TaskId
 from aerotask.domain.states import TERMINAL, TaskState
-from aerotask.store.clock import db_now
-from aerotask.store.models import Artifact, Task, in_states
 from aerotask.store.transitions import move
 
 CANCEL_CHANNEL = "aerotask_cancelled"

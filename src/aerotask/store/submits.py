@@ -27,15 +27,15 @@ from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db.async_commit import COMMIT_AT_ONCE
+from aerotask.db.clock import db_now, iso_now, tx_now
+from aerotask.db.engine import AnySelect
+from aerotask.db.locks import LockSpace
+from aerotask.db.models import Artifact, Dataset, Organization, Task, TaskInput, in_states
 from aerotask.domain.ids import DatasetId, OrgId, TaskId, UserId
 from aerotask.domain.states import ACTIVE, TaskState, WaitReason
 from aerotask.store.claims import Input
-from aerotask.store.clock import db_now, iso_now, tx_now
-from aerotask.store.durability import COMMIT_AT_ONCE
-from aerotask.store.engine import AnySelect
 from aerotask.store.expiry import hold_names
-from aerotask.store.locks import LockSpace
-from aerotask.store.models import Artifact, Dataset, Organization, Task, TaskInput, in_states
 from aerotask.store.transitions import move
 
 BULK_DOWNLOAD = "bulk-download"

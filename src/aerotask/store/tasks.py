@@ -23,13 +23,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import InstrumentedAttribute
 
-from aerotask.domain.access import Visibility
-from aerotask.domain.callbacks import CallbackState
-from aerotask.domain.ids import DatasetId, TaskId, UserId
-from aerotask.domain.states import TaskState, WaitReason
-from aerotask.store.clock import db_now
-from aerotask.store.engine import AnySelect
-from aerotask.store.models import (
+from aerotask.db.clock import db_now
+from aerotask.db.engine import AnySelect
+from aerotask.db.models import (
     Artifact,
     Callback,
     Dataset,
@@ -40,6 +36,10 @@ from aerotask.store.models import (
     TaskLogLine,
     User,
 )
+from aerotask.domain.access import Visibility
+from aerotask.domain.callbacks import CallbackState
+from aerotask.domain.ids import DatasetId, TaskId, UserId
+from aerotask.domain.states import TaskState, WaitReason
 
 CHANGES_CHANNEL = "aerotask_tasks"
 """Postgres tells the API on it, with the commit, which task's state, progress or log has changed (a trigger)."""

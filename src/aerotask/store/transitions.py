@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import BindParameter, ColumnElement, Update, case, func, update
 
+from aerotask.db.clock import db_now, iso_now
+from aerotask.db.models import Task, in_states
 from aerotask.domain.states import ACTIVE, TaskState, sources_of
-from aerotask.store.clock import db_now, iso_now
-from aerotask.store.models import Task, in_states
 
 NO_LEASE: Mapping[str, Any] = {
     "lease_token": None,

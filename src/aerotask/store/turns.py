@@ -19,9 +19,9 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
+from aerotask.db.clock import db_now
+from aerotask.db.models import Task, in_states
 from aerotask.domain.states import TaskState, WaitReason
-from aerotask.store.clock import db_now
-from aerotask.store.models import Task, in_states
 from aerotask.store.transitions import move
 
 _UNHELD = frozenset({TaskState.CREATED, TaskState.ENQUEUED})

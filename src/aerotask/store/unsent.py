@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db.clock import db_now
+from aerotask.db.models import Task
 from aerotask.domain.ids import TaskId
-from aerotask.store.clock import db_now
-from aerotask.store.models import Task
 
 
 @dataclass(frozen=True, slots=True)

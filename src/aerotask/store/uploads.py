@@ -11,10 +11,10 @@ from sqlalchemy import any_, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db.clock import db_now, tx_now
+from aerotask.db.engine import AnyRow
+from aerotask.db.models import Upload
 from aerotask.domain.ids import DatasetId, UploadId, UserId
-from aerotask.store.clock import db_now, tx_now
-from aerotask.store.engine import AnyRow
-from aerotask.store.models import Upload
 
 
 @dataclass(frozen=True, slots=True)

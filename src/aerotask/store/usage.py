@@ -8,10 +8,10 @@ from datetime import timedelta
 from sqlalchemy import BigInteger, ColumnElement, and_, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db.engine import AnyRow
+from aerotask.db.models import Dataset, DatasetUsage, Entry, Organization, Upload
 from aerotask.domain.ids import DatasetId, OrgId, UserId
 from aerotask.store import submits
-from aerotask.store.engine import AnyRow
-from aerotask.store.models import Dataset, DatasetUsage, Entry, Organization, Upload
 
 
 @dataclass(frozen=True, slots=True)

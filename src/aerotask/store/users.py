@@ -11,9 +11,9 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import InstrumentedAttribute
 
+from aerotask.db.engine import AnySelect
+from aerotask.db.models import User
 from aerotask.domain.ids import UserId
-from aerotask.store.engine import AnySelect
-from aerotask.store.models import User
 
 
 @dataclass(frozen=True, slots=True)

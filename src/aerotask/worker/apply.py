@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aerotask.db import locks
 from aerotask.derivatives.sources import source_key
 from aerotask.domain import paths
 from aerotask.domain.errors import Conflict, TaskFailed
@@ -18,7 +19,7 @@ from aerotask.media.types import type_by_name
 from aerotask.sdk.changes import Existing
 from aerotask.services.entries import put_contents, remove_content
 from aerotask.services.tree_lock import lock_tree
-from aerotask.store import derivatives, indexing, leases, locks
+from aerotask.store import derivatives, indexing, leases
 from aerotask.store.claims import ClaimedTask
 from aerotask.store.derivatives import NewDerivative
 from aerotask.store.entries import Content, contents_among, files_among

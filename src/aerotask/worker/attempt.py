@@ -17,6 +17,7 @@ import structlog
 from pydantic import ValidationError
 
 from aerotask.cancelling import beside, end
+from aerotask.db.outages import is_outage, outlast
 from aerotask.derivatives.sources import source_key
 from aerotask.domain.errors import AerotaskError, TaskFailed
 from aerotask.domain.retry import OUTAGE_S, Strike, after_strike
@@ -29,7 +30,6 @@ from aerotask.services.workfolders import work_folder
 from aerotask.store import derivatives, expiry, leases
 from aerotask.store.claims import ClaimedTask, with_inputs
 from aerotask.store.leases import Failure, LeaseLost
-from aerotask.store.outages import is_outage, outlast
 from aerotask.worker.apply import apply_success
 from aerotask.worker.means import Means
 from aerotask.worker.outputs import StoredChanges, store_outputs

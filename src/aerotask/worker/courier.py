@@ -15,6 +15,8 @@ import structlog
 
 from aerotask import __version__
 from aerotask.cancelling import end
+from aerotask.db.engine import Database
+from aerotask.db.outages import is_outage, outlast, tolerate
 from aerotask.domain.access import Access
 from aerotask.domain.addresses import check_url
 from aerotask.domain.callbacks import CallbackState, Next, after_try
@@ -25,8 +27,6 @@ from aerotask.services.access import AccessService
 from aerotask.services.callbacks import CallbackService
 from aerotask.store import callbacks
 from aerotask.store.callbacks import HeldMessage
-from aerotask.store.engine import Database
-from aerotask.store.outages import is_outage, outlast, tolerate
 from aerotask.worker.bell import Bell
 from aerotask.worker.post import Outcome, Poster
 

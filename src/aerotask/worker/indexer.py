@@ -12,6 +12,8 @@ from pathlib import Path
 import structlog
 
 from aerotask.blobs.port import BlobStore
+from aerotask.db.engine import Database
+from aerotask.db.outages import tolerate
 from aerotask.domain import paths
 from aerotask.domain.ids import new_id
 from aerotask.domain.texts import clean_json
@@ -20,9 +22,7 @@ from aerotask.media.patience import patience_s
 from aerotask.media.types import sides_of_shapefile
 from aerotask.sandbox.spawner import Spawner
 from aerotask.store import indexing
-from aerotask.store.engine import Database
 from aerotask.store.indexing import Metadata, Unindexed
-from aerotask.store.outages import tolerate
 from aerotask.worker.bell import Bell
 from aerotask.worker.protocol import Event, IndexJob
 from aerotask.worker.supervise import End, Ended, supervise

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from aerotask.blobs.port import BlobStore
+from aerotask.db.engine import Database
 from aerotask.registry import Registry
 from aerotask.sandbox.spawner import Spawner
 from aerotask.sdk import Limits
 from aerotask.services.access import AccessService
 from aerotask.services.storage import StorageLimits
-from aerotask.store.engine import Database
 from aerotask.store.logs import LogLimits
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from aerotask.db.engine import Database
+from aerotask.db.outages import is_outage
 from aerotask.domain.texts import clean_line
 from aerotask.store import leases
-from aerotask.store.engine import Database
 from aerotask.store.leases import Lease, LeaseLost, Report
 from aerotask.store.logs import LogLimits, size_of
-from aerotask.store.outages import is_outage
 from aerotask.worker.protocol import Event
 
 GATHER_S = 0.3

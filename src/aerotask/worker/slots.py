@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import structlog
 
 from aerotask.cancelling import end, first_of
+from aerotask.db.engine import PostgresAway
+from aerotask.db.outages import tolerate
 from aerotask.dispatch.port import HintListener
 from aerotask.failpoints import failpoint
 from aerotask.services.sweep import SweepService
 from aerotask.store import claims, leases
 from aerotask.store.claims import ClaimedTask
-from aerotask.store.engine import PostgresAway
-from aerotask.store.outages import tolerate
 from aerotask.worker.attempt import Attempt
 from aerotask.worker.bell import Bell
 from aerotask.worker.means import Means

@@ -12,9 +12,9 @@ from typing import TypeAlias
 
 import structlog
 
+from aerotask.db.outages import is_outage
 from aerotask.dispatch.port import QueueAway
 from aerotask.services.sweep import SweepService
-from aerotask.store.outages import is_outage
 
 Run: TypeAlias = Callable[[], Awaitable[int]]
 

@@ -10,7 +10,7 @@ from alembic.config import Config
 from sqlalchemy import Connection, func, select, true
 
 import aerotask
-from aerotask.store.engine import Database
+from aerotask.db.engine import Database
 
 MIGRATION_LOCK = 0x41450000
 

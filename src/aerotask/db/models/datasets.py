@@ -16,8 +16,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
+from aerotask.db.models.base import Model, PathText, one_of
 from aerotask.domain.access import Visibility
-from aerotask.store.models.base import Model, PathText, one_of
 
 
 class Dataset(Model):

@@ -17,9 +17,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
+from aerotask.db.models.base import Model, PathText, in_states, one_of
 from aerotask.domain.callbacks import CallbackState
 from aerotask.domain.states import ACTIVE, TERMINAL, WAITING, TaskState
-from aerotask.store.models.base import Model, PathText, in_states, one_of
 
 
 class Task(Model):

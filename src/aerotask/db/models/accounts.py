@@ -15,8 +15,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
+from aerotask.db.models.base import Model, one_of
 from aerotask.domain.access import Membership
-from aerotask.store.models.base import Model, one_of
 
 
 class User(Model):

@@ -11,7 +11,7 @@ import asyncpg
 import structlog
 from sqlalchemy.engine import make_url
 
-from aerotask.store.engine import connect_args
+from aerotask.db.engine import connect_args
 
 RETRY_S = 0.25
 # How often the session is tried, so that a connection that died without a word is noticed.

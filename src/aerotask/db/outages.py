@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from aerotask.store.engine import PostgresAway
+from aerotask.db.engine import PostgresAway
 
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 2.0

@@ -1,9 +1,9 @@
 """The tables. Classes give the queries typed columns; rows travel as plain values, never as live objects."""
 
-from aerotask.store.models.accounts import ApiKey, AuditEvent, Member, Organization, SignInAttempts, User
-from aerotask.store.models.base import Model, PathText, in_states
-from aerotask.store.models.datasets import Dataset, DatasetUsage, Derivative, Entry, Upload
-from aerotask.store.models.tasks import Artifact, Callback, IdempotencyKey, Task, TaskInput, TaskLogLine
+from aerotask.db.models.accounts import ApiKey, AuditEvent, Member, Organization, SignInAttempts, User
+from aerotask.db.models.base import Model, PathText, in_states
+from aerotask.db.models.datasets import Dataset, DatasetUsage, Derivative, Entry, Upload
+from aerotask.db.models.tasks import Artifact, Callback, IdempotencyKey, Task, TaskInput, TaskLogLine
 
 __all__ = [
     "ApiKey",

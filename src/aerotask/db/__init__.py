@@ -1,0 +1,1 @@
+"""Postgres: engine, models, locks, notifications and migrations."""
