@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 
-# What `store/submits.py` counts as well, here with the lock before it: no exchange with the client lies between the two.
+# What `store/tasks/submit.py` counts as well, here with the lock before it: no exchange with the client lies between the two.
 # Each statement of such a function has a snapshot of its own, so the count's is younger than the lock.
 LOAD_UNDER_LOCK = """
     CREATE FUNCTION load_under_lock(

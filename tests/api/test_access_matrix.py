@@ -25,8 +25,10 @@ from aerotask.config import Settings
 from aerotask.domain.access import Access, Caller, Membership, Visibility
 from aerotask.domain.ids import DatasetId, OrgId, UploadId, UserId, new_id
 from aerotask.services.entries import put_content
-from aerotask.store import api_keys, orgs, submits, uploads, users
-from aerotask.store.entries import Content
+from aerotask.store.accounts import api_keys, users
+from aerotask.store.datasets import orgs, uploads
+from aerotask.store.datasets.entries import Content
+from aerotask.store.tasks import submit
 
 Found = TypeVar("Found")
 
@@ -314,7 +316,7 @@ class Matrix:
                 connection, user_id=member, user_name=f"m-{slug}", email=None, hashed="", is_admin=False
             )
             await orgs.set_member(connection, org_id, member, Membership.READ_ONLY)
-            await submits.add(connection, task, by="tests")
+            await submit.add(connection, task, by="tests")
             await put_content(connection, dataset_id, "a.txt", self.content)
             upload = await uploads.add(
                 connection,

@@ -13,8 +13,8 @@ from tests.rendering.pictures import pixels_of
 from tests.support.served import Served, served
 
 from aerotask.config import Settings
-from aerotask.store import derivatives
-from aerotask.store.derivatives import NewDerivative
+from aerotask.store.datasets import derivatives
+from aerotask.store.datasets.derivatives import NewDerivative
 
 HERE = "/orgs/acme/ds/acme"
 TILE = f"tiles/{AT.z}/{AT.x}/{AT.y}.png"

@@ -18,7 +18,7 @@ from aerotask.config import Settings
 from aerotask.db.outages import is_outage
 from aerotask.local.folder import OwnedFolder
 from aerotask.local.servers import running_postgres
-from aerotask.store.claims import ClaimedTask
+from aerotask.store.queue.claims import ClaimedTask
 
 END_LISTENING = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity

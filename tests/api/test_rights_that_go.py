@@ -18,7 +18,8 @@ from aerotask.db.models import Upload
 from aerotask.domain.access import ANONYMOUS, Access, Caller, Membership
 from aerotask.domain.errors import Unauthenticated
 from aerotask.services.access import Permit
-from aerotask.store import orgs, users
+from aerotask.store.accounts import users
+from aerotask.store.datasets import orgs
 from aerotask.wiring import Platform
 
 D = "/orgs/acme/ds/acme"

@@ -13,7 +13,8 @@ from tests.support.served import Served, served
 from aerotask.config import Settings
 from aerotask.domain.access import Membership, Visibility
 from aerotask.domain.ids import TaskId, UserId, new_id
-from aerotask.store import orgs, users
+from aerotask.store.accounts import users
+from aerotask.store.datasets import orgs
 
 
 @pytest.fixture

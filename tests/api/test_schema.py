@@ -14,7 +14,7 @@ from tests.support.served import Served, served
 
 from aerotask.config import Settings
 from aerotask.domain.access import Membership
-from aerotask.store import orgs
+from aerotask.store.datasets import orgs
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 # The configuration names it by a path from where schemathesis runs.

@@ -17,7 +17,7 @@ from tests.support.world import Dataset, World, eventually
 
 from aerotask.db.engine import open_database
 from aerotask.failpoints import VARIABLE
-from aerotask.store import expiry
+from aerotask.store.queue import retention
 
 pytestmark = pytest.mark.xdist_group("expiry")
 TTL_S = 72 * 3600
@@ -62,8 +62,8 @@ def due(world: World, *, by_s: int) -> tuple[int, int]:
     async def look() -> tuple[int, int]:
         db = open_database(world.stack.environment["AEROTASK_DATABASE_URL"], application="tests")
         async with db.begin() as connection:
-            artifacts = await expiry.remove_expired_artifacts(connection, clock_offset_s=by_s, at_most=100)
-            rows = await expiry.remove_old_tasks(
+            artifacts = await retention.remove_expired_artifacts(connection, clock_offset_s=by_s, at_most=100)
+            rows = await retention.remove_old_tasks(
                 connection, retention_days=60, clock_offset_s=by_s, at_most=100
             )
             await connection.rollback()

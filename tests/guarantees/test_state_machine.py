@@ -36,10 +36,10 @@ from aerotask.registry import GROUP, registry_of
 from aerotask.sdk import DatasetView, Plan, RunContext, Tool, ToolParams
 from aerotask.services.rerun import RerunService
 from aerotask.services.submit import Submission, SubmitService
-from aerotask.store import leases, recovery
-from aerotask.store.claims import ClaimedTask
-from aerotask.store.leases import Failure, LeaseLost, MadeArtifact, Report
-from aerotask.store.logs import LogLimits
+from aerotask.store.queue import leases, recovery
+from aerotask.store.queue.claims import ClaimedTask
+from aerotask.store.queue.leases import Failure, LeaseLost, MadeArtifact, Report
+from aerotask.store.queue.logs import LogLimits
 from aerotask.wiring import Platform, open_platform
 
 ACTIVE_AT_MOST = 4

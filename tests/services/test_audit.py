@@ -12,9 +12,9 @@ from aerotask.domain.access import ANONYMOUS, Caller
 from aerotask.domain.audit import Action
 from aerotask.domain.errors import Forbidden, Unauthenticated
 from aerotask.services.audit import AuditService
-from aerotask.store import audit
-from aerotask.store.audit import AuditFilter
-from aerotask.store.sign_ins import count_one
+from aerotask.store.accounts import audit
+from aerotask.store.accounts.audit import AuditFilter
+from aerotask.store.accounts.login_attempts import count_one
 from aerotask.wiring import Platform
 
 ALICE = Caller(None, "alice", address="192.0.2.1")

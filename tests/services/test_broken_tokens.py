@@ -28,7 +28,7 @@ from aerotask.services.issuer import IssuerService, unverified_issuer
 from aerotask.services.issuer_keys import GuardedFetch, IssuerKeys
 from aerotask.services.tokens import Tokens
 from aerotask.services.viewtokens import ViewScope, ViewTokens
-from aerotask.store import users
+from aerotask.store.accounts import users
 
 MANY = 10_000
 # Of the others fewer, by the same makers: curves take ten times as long.

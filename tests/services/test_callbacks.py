@@ -12,10 +12,11 @@ from aerotask.domain.access import Caller
 from aerotask.domain.callbacks import CallbackState, Next
 from aerotask.domain.ids import TaskId
 from aerotask.services.callbacks import owe
-from aerotask.store import callbacks, leases, steering
-from aerotask.store.callbacks import CallbackRow
-from aerotask.store.leases import Failure, Report
-from aerotask.store.logs import LogLimits
+from aerotask.store.queue import cancel, leases
+from aerotask.store.queue.leases import Failure, Report
+from aerotask.store.queue.logs import LogLimits
+from aerotask.store.tasks import webhooks
+from aerotask.store.tasks.webhooks import CallbackRow
 from aerotask.wiring import Platform
 
 URL = "https://hooks.example/?key=1"
@@ -41,12 +42,12 @@ async def fail(rows: Rows, *, by: str = "worker 1") -> TaskId:
 
 async def owed(db: Database, task_id: TaskId) -> list[CallbackRow]:
     async with db.read() as connection:
-        return await callbacks.list_of_task(connection, task_id)
+        return await webhooks.list_of_task(connection, task_id)
 
 
 async def body_of_next(db: Database) -> dict[str, Any]:
     async with db.begin() as connection:
-        message = await callbacks.hold_next(connection, hold_s=60, without_users=(), without_hosts=())
+        message = await webhooks.hold_next(connection, hold_s=60, without_users=(), without_hosts=())
     assert message is not None
     return dict(json.loads(message.body))
 
@@ -69,7 +70,7 @@ async def test_a_task_without_a_callback_url_owes_nothing(rows: Rows) -> None:
 async def test_nothing_is_owed_when_the_end_doesnt_commit(rows: Rows) -> None:
     task_id = await rows.task(callback_url=URL)
     async with rows.db.engine.connect() as connection:
-        await steering.delete_one(connection, rows.dataset_id, task_id, by="owner")
+        await cancel.delete_one(connection, rows.dataset_id, task_id, by="owner")
         await owe(connection, [task_id])
         await connection.rollback()
     assert await owed(rows.db, task_id) == []
@@ -91,9 +92,9 @@ async def test_a_receiver_that_answered_410_is_owed_nothing_more(rows: Rows, pla
     await rows.task(callback_url=URL)
     task_id = await fail(rows)
     async with rows.db.begin() as connection:
-        message = await callbacks.hold_next(connection, hold_s=60, without_users=(), without_hosts=())
+        message = await webhooks.hold_next(connection, hold_s=60, without_users=(), without_hosts=())
         assert message is not None
-        await callbacks.record_try(connection, message, {}, Next(CallbackState.REFUSED))
+        await webhooks.record_try(connection, message, {}, Next(CallbackState.REFUSED))
     await platform.tasks.delete(owner(rows), "acme", "acme", task_id)
     assert [row.state for row in await owed(rows.db, task_id)] == [CallbackState.REFUSED]
 

@@ -25,7 +25,7 @@ from aerotask.domain.access import Credential
 from aerotask.domain.errors import InvalidInput, Unauthenticated, Unavailable
 from aerotask.services.issuer import IssuerService, unverified_issuer
 from aerotask.services.issuer_keys import REFETCH_S, GuardedFetch, IssuerKeys
-from aerotask.store import users
+from aerotask.store.accounts import users
 
 
 @pytest.fixture

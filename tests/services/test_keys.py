@@ -11,7 +11,7 @@ from aerotask.domain.access import Caller, Credential
 from aerotask.domain.errors import Conflict
 from aerotask.domain.ids import new_id
 from aerotask.services.keys import MAX_KEYS, KeyService
-from aerotask.store import api_keys
+from aerotask.store.accounts import api_keys
 
 
 async def test_nobody_gets_past_the_limit_by_making_many_at_once(database: Database) -> None:

@@ -29,10 +29,12 @@ from aerotask.services import removal
 from aerotask.services.access import Permit
 from aerotask.services.organizations import OrganizationService
 from aerotask.services.storage import UNBOUNDED
-from aerotask.store import leases, orgs, users
-from aerotask.store.leases import LeaseLost, Report
-from aerotask.store.logs import LogLimits
-from aerotask.store.steering import TASKS_AT_ONCE
+from aerotask.store.accounts import users
+from aerotask.store.datasets import orgs
+from aerotask.store.queue import leases
+from aerotask.store.queue.cancel import TASKS_AT_ONCE
+from aerotask.store.queue.leases import LeaseLost, Report
+from aerotask.store.queue.logs import LogLimits
 from aerotask.wiring import Platform
 
 KEEP = LogLimits(100, 10_000)

@@ -14,8 +14,8 @@ from aerotask.domain.access import ANONYMOUS, Caller, Membership, Visibility
 from aerotask.domain.errors import Conflict
 from aerotask.domain.ids import DatasetId, TaskId, new_id
 from aerotask.services.submit import Submission
-from aerotask.store import orgs
-from aerotask.store.tasks import TaskFilter
+from aerotask.store.datasets import orgs
+from aerotask.store.tasks.tasks import TaskFilter
 from aerotask.wiring import Platform
 
 URL = "https://mallory.example/?token=secret"

@@ -14,7 +14,7 @@ from aerotask.db.engine import Database
 from aerotask.domain.ids import DatasetId
 from aerotask.sdk import DatasetView, EntryView, Limits, Plan, RunContext, Tool, ToolParams
 from aerotask.services.planning import MANY, PlannedRun, plan_run
-from aerotask.store import entries, orgs
+from aerotask.store.datasets import entries, orgs
 
 FILL = text("""
     INSERT INTO entries (

@@ -9,9 +9,11 @@ from aerotask.db.engine import Database
 from aerotask.domain.errors import Conflict
 from aerotask.domain.ids import TaskId, new_id
 from aerotask.services.entries import put_content, put_contents
-from aerotask.store import entries, expiry, submits
-from aerotask.store.claims import Input
-from aerotask.store.entries import Content
+from aerotask.store.datasets import entries
+from aerotask.store.datasets.entries import Content
+from aerotask.store.queue import retention
+from aerotask.store.queue.claims import Input
+from aerotask.store.tasks import submit
 
 MANY = 40_000
 """More than Postgres takes parameters for in one statement."""
@@ -88,13 +90,13 @@ async def test_a_great_many_are_put_kept_alive_and_measured(rows: Rows) -> None:
     await put(rows, *names, folders=tuple(f"empty/{number}" for number in range(9000)))
     async with rows.db.read() as connection:
         size = await entries.measure(connection, rows.dataset_id, [""])
-        assert await expiry.named_among(connection, [*names, "nobody's"]) == set(names)
+        assert await retention.named_among(connection, [*names, "nobody's"]) == set(names)
     assert size.count == MANY + 40 + 9001
     async with rows.db.begin() as connection:
         assert set(await entries.files_among(connection, rows.dataset_id, [*names, "nobody's"])) == set(names)
         inputs = tuple(Input(name, "sha", name) for name in names)
         task = rows.new_task(id=TaskId(new_id()), inputs=inputs)
-        assert await submits.add(connection, task, by="tests") == set()
+        assert await submit.add(connection, task, by="tests") == set()
     claimed = await rows.claimed()
     assert len(claimed.inputs) == MANY
 

@@ -24,7 +24,7 @@ from aerotask.services.passwords import MAX_WAITING, Passwords
 from aerotask.services.sign_in_limits import SignInLimits
 from aerotask.services.signing_in import SignInService
 from aerotask.services.tokens import Tokens
-from aerotask.store import sign_ins, users
+from aerotask.store.accounts import login_attempts, users
 
 PASSWORD = "a long enough password"
 HERE = Caller(None, None, address="192.0.2.1")
@@ -237,7 +237,7 @@ async def test_success_wipes_the_slate_and_the_windows_end_too(database: Databas
             assert not await at.works("admin", "wrong")
     async with database.begin() as connection:
         await connection.execute(update(SignInAttempts).values(window_ends_at=text("now() - interval '1 s'")))
-        assert await sign_ins.remove_over(connection, at_most=1) == 1
+        assert await login_attempts.remove_over(connection, at_most=1) == 1
     with door(database, per_account=3) as at:
         assert await at.works("admin", PASSWORD)
 

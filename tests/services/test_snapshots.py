@@ -13,8 +13,8 @@ from aerotask.domain.ids import DatasetId, new_id
 from aerotask.sdk.snapshot import Snapshot
 from aerotask.services.entries import put_contents
 from aerotask.services.snapshots import take_snapshot
-from aerotask.store.claims import Input
-from aerotask.store.entries import Content
+from aerotask.store.datasets.entries import Content
+from aerotask.store.queue.claims import Input
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ from aerotask.domain.access import Caller
 from aerotask.domain.errors import LimitReached, TooLarge
 from aerotask.services.access import Permit
 from aerotask.services.storage import StorageLimits, room_for, within_limits
-from aerotask.store import entries, orgs, usage
-from aerotask.store.entries import Content
+from aerotask.store.datasets import entries, orgs
+from aerotask.store.datasets.entries import Content
+from aerotask.store.tasks import usage
 from aerotask.wiring import Platform, open_platform
 
 LIMIT = 1000

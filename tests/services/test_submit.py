@@ -21,8 +21,8 @@ from aerotask.domain.ids import TaskId
 from aerotask.local.folder import OwnedFolder
 from aerotask.local.postgres import EmbeddedPostgres
 from aerotask.services.submit import Submission
-from aerotask.store import entries
-from aerotask.store.entries import Content
+from aerotask.store.datasets import entries
+from aerotask.store.datasets.entries import Content
 from aerotask.wiring import Platform, open_platform
 
 TIMEOUT_S = 60

@@ -24,13 +24,15 @@ from aerotask.db.models import Artifact, AuditEvent, Derivative, IdempotencyKey,
 from aerotask.dispatch.arq import QUEUE, ArqDispatcher
 from aerotask.domain.ids import TaskId, UploadId, new_id
 from aerotask.services.sweep import Sweep, SweepService
-from aerotask.store import derivatives, entries, leases, orgs, submits, uploads
-from aerotask.store.claims import Input
-from aerotask.store.derivatives import NewDerivative
-from aerotask.store.entries import Content
-from aerotask.store.leases import MadeArtifact, Report
-from aerotask.store.logs import LogLimits
-from aerotask.store.steering import TASKS_AT_ONCE
+from aerotask.store.datasets import derivatives, entries, orgs, uploads
+from aerotask.store.datasets.derivatives import NewDerivative
+from aerotask.store.datasets.entries import Content
+from aerotask.store.queue import leases
+from aerotask.store.queue.cancel import TASKS_AT_ONCE
+from aerotask.store.queue.claims import Input
+from aerotask.store.queue.leases import MadeArtifact, Report
+from aerotask.store.queue.logs import LogLimits
+from aerotask.store.tasks import submit
 from aerotask.wiring import Platform
 
 DAY_S = 24 * 3600
@@ -255,7 +257,7 @@ async def test_a_file_that_a_submit_is_about_to_name_stays(yard: Yard) -> None:
     await yard.entry("a", key)
     new = yard.rows.new_task(inputs=(Input("a", "00ff", key),))
     async with yard.rows.db.begin() as connection:
-        assert await submits.add(connection, new, by="tests") == set()
+        assert await submit.add(connection, new, by="tests") == set()
         await yard.forget_entry("a")  # committed at once: for all others nothing names the blob now
         sweeping = asyncio.create_task(yard.worker.orphans())
         await wait_for_lock(yard.rows.db, "advisory")
@@ -267,7 +269,7 @@ async def test_a_submit_does_not_name_a_file_that_nothing_names_any_more(yard: Y
     key = await yard.blob()
     new = yard.rows.new_task(inputs=(Input("a", "00ff", key),))
     async with yard.rows.db.engine.connect() as connection:
-        assert await submits.add(connection, new, by="tests") == {key}
+        assert await submit.add(connection, new, by="tests") == {key}
 
 
 async def test_work_folders_that_nobody_touches_go_and_others_stay(yard: Yard) -> None:

@@ -17,7 +17,7 @@ from aerotask.domain import paths
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import Conflict, InvalidInput, NotFound
 from aerotask.domain.ids import DatasetId
-from aerotask.store import entries
+from aerotask.store.datasets import entries
 from aerotask.wiring import Platform
 
 TASKS, STEPS = 8, 5

@@ -21,7 +21,7 @@ from aerotask.domain.access import Caller
 from aerotask.domain.errors import Conflict, LimitReached, NotFound
 from aerotask.domain.ids import UploadId, new_id
 from aerotask.services.uploads import Progress, UploadService
-from aerotask.store import orgs
+from aerotask.store.datasets import orgs
 from aerotask.wiring import Platform
 
 LONG_AGO_S = 2 * 3600

@@ -10,9 +10,12 @@ import pytest
 from aerotask.db.engine import Database
 from aerotask.domain.access import Visibility
 from aerotask.domain.ids import DatasetId, OrgId, TaskId, UserId, new_id
-from aerotask.store import claims, orgs, submits, users
-from aerotask.store.claims import ClaimedTask
-from aerotask.store.submits import NewTask
+from aerotask.store.accounts import users
+from aerotask.store.datasets import orgs
+from aerotask.store.queue import claims
+from aerotask.store.queue.claims import ClaimedTask
+from aerotask.store.tasks import submit
+from aerotask.store.tasks.submit import NewTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class Rows:
         """Insert a waiting task."""
         new = self.new_task(**values)
         async with self.db.begin() as connection:
-            await submits.add(connection, new, by="tests")
+            await submit.add(connection, new, by="tests")
         return new.id
 
     async def claim(

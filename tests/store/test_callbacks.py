@@ -6,8 +6,8 @@ from tests.store.conftest import Rows, add_user
 
 from aerotask.domain.callbacks import CallbackState, Next
 from aerotask.domain.ids import TaskId, UserId, new_id
-from aerotask.store import callbacks
-from aerotask.store.callbacks import CallbackRow, HeldMessage
+from aerotask.store.tasks import webhooks
+from aerotask.store.tasks.webhooks import CallbackRow, HeldMessage
 
 DELIVERED = Next(CallbackState.DELIVERED)
 AGAIN = Next(CallbackState.WAITING, 10)
@@ -17,7 +17,7 @@ TRY = {"at": "2026-11-01T00:00:00Z", "status": 500, "error": "The receiver answe
 async def add(rows: Rows, url: str = "http://a.example/", user_id: UserId | None = None) -> TaskId:
     task_id = await rows.task()
     async with rows.db.begin() as connection:
-        await callbacks.add(connection, task_id=task_id, user_id=user_id or rows.user_id, url=url, body=b"{}")
+        await webhooks.add(connection, task_id=task_id, user_id=user_id or rows.user_id, url=url, body=b"{}")
     return task_id
 
 
@@ -25,7 +25,7 @@ async def hold(
     rows: Rows, *, hold_s: float = 30, users: tuple[UserId, ...] = (), hosts: tuple[str, ...] = ()
 ) -> HeldMessage | None:
     async with rows.db.begin() as connection:
-        return await callbacks.hold_next(connection, hold_s=hold_s, without_users=users, without_hosts=hosts)
+        return await webhooks.hold_next(connection, hold_s=hold_s, without_users=users, without_hosts=hosts)
 
 
 async def held(rows: Rows, **values: Any) -> HeldMessage:
@@ -36,12 +36,12 @@ async def held(rows: Rows, **values: Any) -> HeldMessage:
 
 async def record(rows: Rows, message: HeldMessage, then: Next) -> bool:
     async with rows.db.begin() as connection:
-        return await callbacks.record_try(connection, message, TRY, then)
+        return await webhooks.record_try(connection, message, TRY, then)
 
 
 async def only(rows: Rows, task_id: TaskId) -> CallbackRow:
     async with rows.db.read() as connection:
-        [row] = await callbacks.list_of_task(connection, task_id)
+        [row] = await webhooks.list_of_task(connection, task_id)
     return row
 
 
@@ -103,7 +103,7 @@ async def test_messages_that_are_let_go_are_due_at_once(rows: Rows) -> None:
     await add(rows)
     message = await held(rows)
     async with rows.db.begin() as connection:
-        await callbacks.let_go(connection, [message])
+        await webhooks.let_go(connection, [message])
     assert (await held(rows)).id == message.id
 
 
@@ -116,7 +116,7 @@ async def test_the_look_for_due_messages_goes_by_its_index(rows: Rows) -> None:
     async with rows.db.begin() as connection:
         await connection.execute(text(fill), {"task": task_id, "owner": rows.user_id})
         await connection.execute(text("ANALYZE callbacks"))
-        compiled = callbacks._DUE.compile(dialect=connection.dialect)
+        compiled = webhooks._DUE.compile(dialect=connection.dialect)
         values = compiled.construct_params({"users": [new_id()], "hosts": ["b.example"]})
         named = tuple(values[name] for name in compiled.positiontup or ())
         plan = "\n".join((await connection.exec_driver_sql(f"EXPLAIN {compiled}", named)).scalars())

@@ -9,8 +9,8 @@ from aerotask.db.clock import db_now
 from aerotask.db.engine import Database
 from aerotask.db.models import Task, TaskInput
 from aerotask.domain.ids import DatasetId, OrgId, TaskId, UserId
-from aerotask.store import claims
-from aerotask.store.tasks import find
+from aerotask.store.queue import claims
+from aerotask.store.tasks.tasks import find
 
 
 async def test_a_claim_takes_the_oldest_task_and_counts_the_attempt(rows: Rows) -> None:

@@ -11,9 +11,9 @@ from tests.store.conftest import Rows, add_dataset, add_user
 from aerotask.db.engine import Database
 from aerotask.derivatives.sources import source_key
 from aerotask.domain.ids import DatasetId
-from aerotask.store import derivatives, entries
-from aerotask.store.derivatives import NewDerivative
-from aerotask.store.entries import Content
+from aerotask.store.datasets import derivatives, entries
+from aerotask.store.datasets.derivatives import NewDerivative
+from aerotask.store.datasets.entries import Content
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 from tests.store.conftest import Rows
 
-from aerotask.store import entries
-from aerotask.store.entries import Content
+from aerotask.store.datasets import entries
+from aerotask.store.datasets.entries import Content
 
 
 async def fill(rows: Rows, *paths: str) -> None:

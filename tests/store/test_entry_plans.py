@@ -14,8 +14,9 @@ from aerotask.db.engine import Database, open_database
 from aerotask.domain.globs import glob
 from aerotask.domain.ids import DatasetId, OrgId, UserId
 from aerotask.local.servers import LocalServers
-from aerotask.store import entries, listing, moving, search, uploads, usage
-from aerotask.store.search import Box, Wanted
+from aerotask.store.datasets import entries, listing, search, tree, uploads
+from aerotask.store.datasets.search import Box, Wanted
+from aerotask.store.tasks import usage
 
 # The rows are made in one place, by whichever test process gets this group.
 pytestmark = [pytest.mark.xdist_group("many entries"), pytest.mark.timeout(300)]
@@ -98,9 +99,9 @@ HOT: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {
     "search for a type": search_of(Wanted(types=("pointCloud",))),
     "search for a type and a text": search_of(Wanted(types=("geoImage",), text="7500")),
     "search for a place": search_of(Wanted(box=Box(9.05, 44, 9.06, 46))),
-    "rename of a folder": lambda c: moving.move(c, DATASET, "flight-7", "other", new_type=None),
-    "copy of a folder": lambda c: moving.copy(c, DATASET, "flight-7", "other", new_type=None),
-    "longest path of a folder": lambda c: moving.longest_below(c, DATASET, "flight-7"),
+    "rename of a folder": lambda c: tree.move(c, DATASET, "flight-7", "other", new_type=None),
+    "copy of a folder": lambda c: tree.copy(c, DATASET, "flight-7", "other", new_type=None),
+    "longest path of a folder": lambda c: tree.longest_below(c, DATASET, "flight-7"),
     "removal of a folder": lambda c: entries.remove_within(c, DATASET, "flight-7"),
     "use of an organization": lambda c: usage.stored_in_org(c, ORG),
     "open uploads of a user": lambda c: uploads.count_open(c, OWNER),

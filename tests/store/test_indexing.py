@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy import text
 from tests.store.conftest import Rows
 
-from aerotask.store import entries, indexing
-from aerotask.store.entries import Content, EntryRow
-from aerotask.store.indexing import Metadata
+from aerotask.store.datasets import entries, indexing
+from aerotask.store.datasets.entries import Content, EntryRow
+from aerotask.store.datasets.indexing import Metadata
 
 
 async def put(rows: Rows, path: str, key: str) -> None:

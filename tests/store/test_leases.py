@@ -8,12 +8,14 @@ from tests.store.conftest import Rows
 from aerotask.db.clock import db_now
 from aerotask.db.models import Task
 from aerotask.domain.states import TaskState, WaitReason
-from aerotask.store import entries, leases, logs, steering, tasks
-from aerotask.store.claims import ClaimedTask, Input
-from aerotask.store.entries import Content
-from aerotask.store.leases import Failure, LeaseLost, MadeArtifact, Report
-from aerotask.store.logs import LogLimits
-from aerotask.store.tasks import TaskFilter, TaskRow
+from aerotask.store.datasets import entries
+from aerotask.store.datasets.entries import Content
+from aerotask.store.queue import cancel, leases, logs
+from aerotask.store.queue.claims import ClaimedTask, Input
+from aerotask.store.queue.leases import Failure, LeaseLost, MadeArtifact, Report
+from aerotask.store.queue.logs import LogLimits
+from aerotask.store.tasks import tasks
+from aerotask.store.tasks.tasks import TaskFilter, TaskRow
 
 KEEP = LogLimits(100, 100_000)
 
@@ -175,7 +177,7 @@ async def test_a_delayed_retry_waits_in_scheduled(rows: Rows, task: ClaimedTask)
 
 async def test_whoever_lost_the_lease_changes_nothing(rows: Rows, task: ClaimedTask) -> None:
     async with rows.db.begin() as connection:
-        await steering.delete_one(connection, rows.dataset_id, task.lease.task_id, by="owner")
+        await cancel.delete_one(connection, rows.dataset_id, task.lease.task_id, by="owner")
 
     with pytest.raises(LeaseLost):
         await report(rows, task, Report(0, ("too late",), 99.0))
@@ -201,7 +203,7 @@ async def test_renewing_tells_which_leases_are_still_held(rows: Rows, task: Clai
     await rows.task()
     other = await rows.claimed(worker_no=1)
     async with rows.db.begin() as connection:
-        await steering.delete_one(connection, rows.dataset_id, other.lease.task_id, by="owner")
+        await cancel.delete_one(connection, rows.dataset_id, other.lease.task_id, by="owner")
     async with rows.db.begin() as connection:
         tokens = [task.lease.token, other.lease.token]
         held = await leases.renew(connection, tokens, worker_no=1, ttl_s=30)

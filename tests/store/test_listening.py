@@ -9,11 +9,12 @@ from tests.store.conftest import Rows
 from tests.support.databases import run_sql
 
 from aerotask.db.listen import Listening
-from aerotask.store import leases, removal, steering
-from aerotask.store.claims import ClaimedTask
-from aerotask.store.leases import Report
-from aerotask.store.logs import LogLimits
-from aerotask.store.tasks import CHANGES_CHANNEL
+from aerotask.store.datasets import deletion
+from aerotask.store.queue import cancel, leases
+from aerotask.store.queue.claims import ClaimedTask
+from aerotask.store.queue.leases import Report
+from aerotask.store.queue.logs import LogLimits
+from aerotask.store.tasks.tasks import CHANGES_CHANNEL
 
 
 @asynccontextmanager
@@ -57,7 +58,7 @@ async def test_state_progress_and_log_are_changes(rows: Rows, task: ClaimedTask,
                 await leases.report(connection, task.lease, news, keep=LogLimits(9, 1000))
             assert await heard.get() == str(task.lease.task_id)
         async with rows.db.begin() as connection:
-            await steering.delete_one(connection, rows.dataset_id, task.lease.task_id, by="tests")
+            await cancel.delete_one(connection, rows.dataset_id, task.lease.task_id, by="tests")
         assert await heard.get() == str(task.lease.task_id)
 
 
@@ -89,13 +90,13 @@ async def test_a_broken_session_begins_anew(rows: Rows, task: ClaimedTask, datab
 async def test_workers_are_told_which_attempt_has_been_cancelled(rows: Rows, database_url: str) -> None:
     await rows.task()
     first = await rows.claimed()
-    async with listening(database_url, steering.CANCEL_CHANNEL) as (heard, _):
+    async with listening(database_url, cancel.CANCEL_CHANNEL) as (heard, _):
         async with rows.db.begin() as connection:
-            await steering.delete_one(connection, rows.dataset_id, first.lease.task_id, by="tests")
+            await cancel.delete_one(connection, rows.dataset_id, first.lease.task_id, by="tests")
         assert await heard.get() == first.lease.name == f"{first.lease.task_id}:1"
         async with rows.db.begin() as connection:
-            await steering.begin_again(connection, first.lease.task_id, by="tests")
+            await cancel.begin_again(connection, first.lease.task_id, by="tests")
         second = await rows.claimed()
         async with rows.db.begin() as connection:
-            await removal.cancel_tasks(connection, removal.in_dataset(rows.dataset_id), by="tests")
+            await deletion.cancel_tasks(connection, deletion.in_dataset(rows.dataset_id), by="tests")
         assert await heard.get() == second.lease.name == f"{first.lease.task_id}:2"

@@ -11,8 +11,8 @@ from tests.store.conftest import Rows
 from tests.support.statements import rows_changed
 
 from aerotask.db.models import Entry
-from aerotask.store import entries, moving
-from aerotask.store.entries import PIECE
+from aerotask.store.datasets import entries, tree
+from aerotask.store.datasets.entries import PIECE
 
 # A folder of `files` files in folders of a hundred, between neighbours whose names begin alike.
 FILL = """
@@ -43,14 +43,14 @@ async def count(rows: Rows, prefix: str) -> int:
 
 
 @pytest.mark.parametrize("files", [1, PIECE - 52, PIECE, 2 * PIECE + 1], ids=lambda n: f"{n} files")
-@pytest.mark.parametrize("change", [moving.move, moving.copy])
+@pytest.mark.parametrize("change", [tree.move, tree.copy])
 async def test_every_entry_is_taken_along_once(rows: Rows, change: Callable[..., Any], files: int) -> None:
     there = await fill(rows, files)
     async with rows.db.begin() as c:
         assert await change(c, rows.dataset_id, "a", "x/y", new_type=None) == there + 1
     assert await count(rows, "x/y/") == there
-    assert await count(rows, "a/") == (0 if change is moving.move else there)
-    assert await count(rows, "a") == 3 + (0 if change is moving.move else there + 1)
+    assert await count(rows, "a/") == (0 if change is tree.move else there)
+    assert await count(rows, "a") == 3 + (0 if change is tree.move else there + 1)
     if files > 1:
         async with rows.db.read() as c:
             query = select(Entry.parent, Entry.depth, Entry.blob_key).where(Entry.path == "x/y/12/1234")

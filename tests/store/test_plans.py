@@ -15,11 +15,12 @@ from aerotask.db.engine import Database, open_database
 from aerotask.domain.ids import DatasetId, LeaseToken, OrgId, TaskId, UserId
 from aerotask.domain.states import TaskState
 from aerotask.local.servers import LocalServers
-from aerotask.store import arrivals, claims, expiry, leases, logs, recovery, submits, tasks
-from aerotask.store.leases import Lease, Report
-from aerotask.store.logs import LogLimits
-from aerotask.store.submits import Likeness
-from aerotask.store.tasks import TaskFilter
+from aerotask.store.queue import claims, leases, logs, recovery, retention
+from aerotask.store.queue.leases import Lease, Report
+from aerotask.store.queue.logs import LogLimits
+from aerotask.store.tasks import request_context, submit, tasks
+from aerotask.store.tasks.submit import Likeness
+from aerotask.store.tasks.tasks import TaskFilter
 
 # The rows are made in one place, by whichever test process gets this group.
 pytestmark = [pytest.mark.xdist_group("a million tasks"), pytest.mark.timeout(600)]
@@ -92,7 +93,9 @@ async def database(million: str) -> AsyncIterator[Database]:
 
 HOT: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {
     "status": lambda c: tasks.find(c, DATASET, TASK),
-    "status, with caller and dataset": lambda c: arrivals.look(c, USER, "org-1", "ds-10", task_id=TASK),
+    "status, with caller and dataset": lambda c: request_context.look(
+        c, USER, "org-1", "ds-10", task_id=TASK
+    ),
     "list": lambda c: tasks.list_newest(c, TaskFilter(dataset_id=DATASET), skip=0, take=50),
     "list, tenth page": lambda c: tasks.list_newest(c, TaskFilter(dataset_id=DATASET), skip=450, take=50),
     "list of a tool": lambda c: tasks.list_newest(
@@ -113,12 +116,12 @@ HOT: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {
     "heartbeat": lambda c: leases.renew(c, [LeaseToken(TASK)], worker_no=50_000, ttl_s=30),
     "recovery": lambda c: recovery.recover_lost(c, max_strikes=2, quiet_s=1, settle_s=5),
     "log": lambda c: logs.read(c, TASK, since=0, take=100),
-    "twin": lambda c: submits.find_twin(c, LIKE),
-    "twin and quota": lambda c: submits.find_twin_and_load(c, LIKE, ORG, USER, period=timedelta(days=1)),
-    "unique id": lambda c: submits.find_holder(c, ORG, "x"),
-    "quota": lambda c: submits.load_for(c, ORG, USER, period=timedelta(days=1)),
-    "expired artifacts": lambda c: expiry.remove_expired_artifacts(c, clock_offset_s=0, at_most=500),
-    "old tasks": lambda c: expiry.remove_old_tasks(c, retention_days=60, clock_offset_s=0, at_most=500),
+    "twin": lambda c: submit.find_twin(c, LIKE),
+    "twin and quota": lambda c: submit.find_twin_and_load(c, LIKE, ORG, USER, period=timedelta(days=1)),
+    "unique id": lambda c: submit.find_holder(c, ORG, "x"),
+    "quota": lambda c: submit.load_for(c, ORG, USER, period=timedelta(days=1)),
+    "expired artifacts": lambda c: retention.remove_expired_artifacts(c, clock_offset_s=0, at_most=500),
+    "old tasks": lambda c: retention.remove_old_tasks(c, retention_days=60, clock_offset_s=0, at_most=500),
 }
 
 

@@ -6,7 +6,7 @@ from aerotask.db.clock import db_now
 from aerotask.db.locks import LockSpace
 from aerotask.db.models import Task
 from aerotask.domain.states import TaskState
-from aerotask.store import recovery
+from aerotask.store.queue import recovery
 
 
 async def recover(rows: Rows, *, max_strikes: int = 2, settle_s: float = -1) -> list[recovery.Recovered]:

@@ -11,10 +11,10 @@ from sqlalchemy import Text, literal, select
 from tests.store.conftest import Rows
 
 from aerotask.domain.globs import glob
-from aerotask.store import entries, indexing, search
-from aerotask.store.entries import Content
-from aerotask.store.indexing import Metadata
-from aerotask.store.search import Box, Wanted
+from aerotask.store.datasets import entries, indexing, search
+from aerotask.store.datasets.entries import Content
+from aerotask.store.datasets.indexing import Metadata
+from aerotask.store.datasets.search import Box, Wanted
 
 
 async def put(rows: Rows, *paths: str) -> None:

@@ -11,10 +11,11 @@ from aerotask.db.models import Artifact, Task
 from aerotask.domain.errors import LimitReached, TooLarge
 from aerotask.domain.ids import TaskId, UserId, new_id
 from aerotask.services.quota import Quotas, Wish, admit, refuse_oversized
-from aerotask.store import leases, submits
-from aerotask.store.leases import MadeArtifact, Report
-from aerotask.store.logs import LogLimits
-from aerotask.store.submits import Likeness, Load, NewTask, Twin
+from aerotask.store.queue import leases
+from aerotask.store.queue.leases import MadeArtifact, Report
+from aerotask.store.queue.logs import LogLimits
+from aerotask.store.tasks import submit
+from aerotask.store.tasks.submit import Likeness, Load, NewTask, Twin
 
 DAY = timedelta(days=1)
 KEY = b"the same"
@@ -23,7 +24,7 @@ KEY = b"the same"
 async def twin(rows: Rows, **values: Any) -> Twin | None:
     options = {"lookback": DAY, "needs_artifact": True, "active_only": False, **values}
     async with rows.db.read() as connection:
-        return await submits.find_twin(connection, Likeness(rows.dataset_id, KEY, **options))
+        return await submit.find_twin(connection, Likeness(rows.dataset_id, KEY, **options))
 
 
 async def succeed(rows: Rows) -> None:
@@ -107,7 +108,7 @@ async def admitted(
     )
     try:
         async with rows.db.begin() as connection:
-            assert await submits.add(connection, task, by="tests") == set()
+            assert await submit.add(connection, task, by="tests") == set()
             wish = Wish(task.org_id, task.user_id, task.tool_id, task.estimated_output_bytes)
             await admit(connection, limits, wish, besides=task.id)
     except LimitReached as refused:
@@ -176,10 +177,10 @@ async def test_the_count_under_the_lock_is_the_same_as_without(rows: Rows) -> No
     await other.task(estimated_output_bytes=4000)
     async with rows.db.begin() as connection:
         asked = (connection, rows.org_id, rows.user_id)
-        free = await submits.load_for(*asked, period=DAY)
+        free = await submit.load_for(*asked, period=DAY)
         assert free == Load(3, 2, 2, 1, 325)
-        assert await submits.load_under_lock(*asked, period=DAY) == free
-        assert await submits.load_under_lock(*asked, period=DAY, besides=mine) == Load(2, 1, 2, 1, 25)
+        assert await submit.load_under_lock(*asked, period=DAY) == free
+        assert await submit.load_under_lock(*asked, period=DAY, besides=mine) == Load(2, 1, 2, 1, 25)
 
 
 def test_an_output_beyond_the_limit_is_refused_before_anything_is_counted() -> None:

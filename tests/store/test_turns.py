@@ -7,14 +7,14 @@ from tests.store.conftest import Rows, add_user
 from aerotask.db.clock import db_now
 from aerotask.db.models import Task
 from aerotask.domain.ids import TaskId
-from aerotask.store import leases, turns
-from aerotask.store.leases import Report
-from aerotask.store.logs import LogLimits
+from aerotask.store.queue import concurrency, leases
+from aerotask.store.queue.leases import Report
+from aerotask.store.queue.logs import LogLimits
 
 
 async def hold_back(rows: Rows, *, limit: int = 1) -> int:
     async with rows.db.begin() as connection:
-        return await turns.hold_back(connection, running_per_user=limit, at_most=100)
+        return await concurrency.hold_back(connection, running_per_user=limit, at_most=100)
 
 
 async def waits(rows: Rows, task_id: TaskId) -> tuple[str, str | None]:

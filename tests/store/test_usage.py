@@ -13,9 +13,10 @@ from tests.store.conftest import Rows, add_dataset
 from aerotask.db.engine import Database
 from aerotask.db.models import Dataset, DatasetUsage, Entry
 from aerotask.domain.ids import DatasetId
-from aerotask.store import entries, indexing, moving, removal, usage
-from aerotask.store.entries import Content
-from aerotask.store.indexing import Metadata
+from aerotask.store.datasets import deletion, entries, indexing, tree
+from aerotask.store.datasets.entries import Content
+from aerotask.store.datasets.indexing import Metadata
+from aerotask.store.tasks import usage
 
 
 def content(size_bytes: int) -> Content:
@@ -48,10 +49,10 @@ async def test_puts_replacements_folders_copies_and_removals_are_counted(rows: R
     async with rows.db.begin() as c:
         await entries.put_file(c, here, "b", content(7))
         await entries.add_folders(c, here, ["a"])
-        await moving.copy(c, here, "a", "c", new_type=None)
+        await tree.copy(c, here, "a", "c", new_type=None)
     assert await sums(rows.db, here) == (5, 207)
     async with rows.db.begin() as c:
-        await moving.move(c, here, "c", "d", new_type=None)
+        await tree.move(c, here, "c", "d", new_type=None)
         claimed = await indexing.claim(c, at_most=10, lease_s=60)
         await indexing.finish(c, claimed[0], Metadata("image", {"width": 1}))
     assert await sums(rows.db, here) == (5, 207)
@@ -59,7 +60,7 @@ async def test_puts_replacements_folders_copies_and_removals_are_counted(rows: R
         await entries.remove_within(c, here, "a")
     assert await sums(rows.db, here) == (3, 107)
     async with rows.db.begin() as c:
-        assert await removal.remove_some_entries(c, here, at_most=2) == 2
+        assert await deletion.remove_some_entries(c, here, at_most=2) == 2
     assert (await sums(rows.db, here))[0] == 1
 
 
@@ -124,5 +125,5 @@ async def test_no_sequence_of_changes_makes_the_sums_wrong(rows: Rows, steps: li
                 await entries.remove_within(c, rows.dataset_id, path)
             else:
                 await entries.remove_within(c, rows.dataset_id, f"copy-{number}")
-                await moving.copy(c, rows.dataset_id, path, f"copy-{number}", new_type=None)
+                await tree.copy(c, rows.dataset_id, path, f"copy-{number}", new_type=None)
         await sums(rows.db, rows.dataset_id)

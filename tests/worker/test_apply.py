@@ -20,11 +20,13 @@ from aerotask.domain.errors import Conflict
 from aerotask.domain.ids import LeaseToken, new_id
 from aerotask.sdk import Existing
 from aerotask.services.entries import put_content, put_contents, remove_content
-from aerotask.store import entries, leases, logs, steering, tasks
-from aerotask.store.claims import ClaimedTask, Input
-from aerotask.store.entries import Content
-from aerotask.store.leases import LeaseLost, Report
-from aerotask.store.logs import LogLimits
+from aerotask.store.datasets import entries
+from aerotask.store.datasets.entries import Content
+from aerotask.store.queue import cancel, leases, logs
+from aerotask.store.queue.claims import ClaimedTask, Input
+from aerotask.store.queue.leases import LeaseLost, Report
+from aerotask.store.queue.logs import LogLimits
+from aerotask.store.tasks import tasks
 from aerotask.worker.apply import apply_success
 from aerotask.worker.outputs import NewFolder, Removal, StoredChanges, StoredEdit, StoredPut
 
@@ -184,7 +186,7 @@ async def test_a_task_can_be_cancelled_while_its_changes_are_made(rows: Rows) ->
     task, before = await claimed(rows), await contents(rows)
     async with held_halfway(rows, task) as applying:
         async with asyncio.timeout(20), rows.db.begin() as connection:
-            deletion = await steering.delete_one(connection, rows.dataset_id, task.lease.task_id, by="owner")
+            deletion = await cancel.delete_one(connection, rows.dataset_id, task.lease.task_id, by="owner")
         assert deletion is not None
         assert deletion.moved
     with pytest.raises(LeaseLost):

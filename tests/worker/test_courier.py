@@ -13,8 +13,9 @@ from tests.support.receiver import running_receiver
 from aerotask.db.engine import open_database
 from aerotask.domain.callbacks import CallbackState
 from aerotask.domain.ids import TaskId, UserId
-from aerotask.store import callbacks, users
-from aerotask.store.callbacks import CallbackRow
+from aerotask.store.accounts import users
+from aerotask.store.tasks import webhooks
+from aerotask.store.tasks.webhooks import CallbackRow
 from aerotask.wiring import Platform
 from aerotask.worker.courier import Courier
 from aerotask.worker.post import Poster, Resolver
@@ -57,7 +58,7 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 async def owe_one(rows: Rows, port: int, *, user_id: UserId | None = None, host: str = "127.0.0.1") -> TaskId:
     task_id = await rows.task()
     async with rows.db.begin() as connection:
-        await callbacks.add(
+        await webhooks.add(
             connection,
             task_id=task_id,
             user_id=user_id or rows.user_id,
@@ -69,7 +70,7 @@ async def owe_one(rows: Rows, port: int, *, user_id: UserId | None = None, host:
 
 async def message_of(rows: Rows, task_id: TaskId) -> CallbackRow:
     async with rows.db.read() as connection:
-        [row] = await callbacks.list_of_task(connection, task_id)
+        [row] = await webhooks.list_of_task(connection, task_id)
     return row
 
 
@@ -191,7 +192,7 @@ async def test_an_outage_of_postgres_delays_messages_and_loses_none(
 
         async def told() -> bool:
             async with killer.read() as connection:
-                [row] = await callbacks.list_of_task(connection, task_id)
+                [row] = await webhooks.list_of_task(connection, task_id)
             return row.state is CallbackState.DELIVERED
 
         async with at_work(make_courier()):

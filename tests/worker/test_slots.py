@@ -9,7 +9,7 @@ from tests.store.conftest import add_dataset, add_user
 from aerotask.config import Settings
 from aerotask.dispatch.arq import ArqListener
 from aerotask.sandbox.spawner import Spawner
-from aerotask.store import steering
+from aerotask.store.queue import cancel
 from aerotask.wiring import Platform
 from aerotask.worker import forkserver, main
 from aerotask.worker.attempt import Attempt
@@ -23,8 +23,8 @@ async def test_a_late_word_of_a_cancel_leaves_the_next_attempt_alone(
     await rows.task()
     first = await rows.claimed()
     async with platform.db.begin() as connection:
-        await steering.delete_one(connection, rows.dataset_id, first.lease.task_id, by="tests")
-        await steering.begin_again(connection, first.lease.task_id, by="tests")
+        await cancel.delete_one(connection, rows.dataset_id, first.lease.task_id, by="tests")
+        await cancel.begin_again(connection, first.lease.task_id, by="tests")
     means = main._means(platform, settings, Spawner(forkserver.PROGRAM), 1)
     attempt = Attempt(means, await rows.claimed())
     listener = ArqListener(settings.redis_url.get_secret_value())

@@ -13,7 +13,7 @@ from aerotask.api.requests import StrictRoute
 from aerotask.api.schemas.times import UtcTime
 from aerotask.contract.model import Answer, Moment
 from aerotask.domain.audit import Action
-from aerotask.store.audit import AuditFilter
+from aerotask.store.accounts.audit import AuditFilter
 
 router = APIRouter(tags=["system"], route_class=StrictRoute)
 

@@ -12,7 +12,7 @@ from aerotask.api.requests import StrictRoute
 from aerotask.contract.model import Answer, Moment
 from aerotask.domain.callbacks import CallbackState
 from aerotask.domain.ids import TaskId
-from aerotask.store.callbacks import CallbackRow
+from aerotask.store.tasks.webhooks import CallbackRow
 
 router = APIRouter(tags=["callbacks"], route_class=StrictRoute)
 

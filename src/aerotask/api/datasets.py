@@ -10,7 +10,7 @@ from aerotask.api.requests import StrictRoute
 from aerotask.api.schemas.orgs import DatasetAnswer, DatasetFields, NewDataset, NewSlug
 from aerotask.domain.access import Caller
 from aerotask.services.organizations import permissions_of
-from aerotask.store.orgs import DatasetRow
+from aerotask.store.datasets.orgs import DatasetRow
 
 router = APIRouter(prefix="/orgs/{orgSlug}/ds", tags=["datasets"], route_class=StrictRoute)
 

@@ -14,7 +14,7 @@ from aerotask.api.errors import problems
 from aerotask.api.files import file_response
 from aerotask.contract.model import Answer, Moment
 from aerotask.derivatives.kinds import FACTS, Kind, download_name
-from aerotask.store.derivatives import DerivativeRow
+from aerotask.store.datasets.derivatives import DerivativeRow
 
 
 class DerivativeAnswer(Answer):

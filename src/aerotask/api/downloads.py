@@ -15,7 +15,7 @@ from aerotask.api.files import attachment, file_response
 from aerotask.domain import paths
 from aerotask.media.types import media_type_by_name
 from aerotask.services.downloads import Selection
-from aerotask.store.entries import EntryRow
+from aerotask.store.datasets.entries import EntryRow
 
 MAX_PATHS = 1000
 

@@ -24,7 +24,7 @@ from aerotask.media.types import media_type_by_name
 from aerotask.services.access import Permit
 from aerotask.services.entries import EntryService
 from aerotask.services.storage import Room
-from aerotask.store.entries import EntryRow
+from aerotask.store.datasets.entries import EntryRow
 
 router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}", tags=["objects"])
 

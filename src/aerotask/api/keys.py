@@ -13,7 +13,7 @@ from aerotask.api.errors import problems
 from aerotask.api.requests import StrictRoute
 from aerotask.api.schemas.text import Body, Label
 from aerotask.contract.model import Answer, Moment
-from aerotask.store.api_keys import KeyRow
+from aerotask.store.accounts.api_keys import KeyRow
 
 router = APIRouter(prefix="/users/me/keys", tags=["users"], route_class=StrictRoute)
 

@@ -10,7 +10,7 @@ from aerotask.api.deps import CallerDep, OrgSlug, PlatformDep
 from aerotask.api.errors import problems
 from aerotask.api.requests import StrictRoute
 from aerotask.api.schemas.orgs import MemberAnswer, MemberFields, NewMember, NewOrg, OrgAnswer, OrgChanges
-from aerotask.store.orgs import OrgRow
+from aerotask.store.datasets.orgs import OrgRow
 
 router = APIRouter(prefix="/orgs", tags=["organizations"], route_class=StrictRoute)
 

@@ -16,7 +16,7 @@ from aerotask.contract.status import system_task_answer
 from aerotask.domain.ids import TaskId
 from aerotask.domain.states import TaskState
 from aerotask.services.tasks import MAX_TAKE
-from aerotask.store.tasks import TaskFilter
+from aerotask.store.tasks.tasks import TaskFilter
 
 router = APIRouter(tags=["tasks"], route_class=StrictRoute)
 

@@ -28,7 +28,7 @@ from aerotask.domain.states import TRANSITIONS, TaskState
 from aerotask.services.metrics import exposition
 from aerotask.services.readiness import readiness
 from aerotask.services.tasks import MAX_TAKE
-from aerotask.store.tasks import TaskFilter
+from aerotask.store.tasks.tasks import TaskFilter
 from aerotask.wiring import Platform
 
 router = APIRouter(tags=["system"], route_class=StrictRoute)

@@ -42,7 +42,7 @@ from aerotask.domain.ids import TaskId
 from aerotask.domain.states import TaskState
 from aerotask.services.submit import Submission, Submitted
 from aerotask.services.tasks import OpenArtifact
-from aerotask.store.tasks import TaskFilter
+from aerotask.store.tasks.tasks import TaskFilter
 
 router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}/tasks", tags=["tasks"], route_class=StrictRoute)
 

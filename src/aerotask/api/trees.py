@@ -11,7 +11,7 @@ from aerotask.api.requests import StrictRoute
 from aerotask.api.schemas.entries import EntryAnswer, FromTo, SearchAnswer, SearchBody
 from aerotask.domain import paths
 from aerotask.domain.errors import InvalidInput
-from aerotask.store.search import Box, Wanted
+from aerotask.store.datasets.search import Box, Wanted
 
 router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}", tags=["objects"], route_class=StrictRoute)
 

@@ -15,7 +15,7 @@ from aerotask.api.schemas.users import Credentials, NewPassword, NewUser, TokenA
 from aerotask.domain.errors import FieldError, InvalidInput
 from aerotask.services.accounts import UserChange
 from aerotask.services.tokens import Token
-from aerotask.store.users import UserRow
+from aerotask.store.accounts.users import UserRow
 
 router = APIRouter(prefix="/users", tags=["users"], route_class=StrictRoute)
 

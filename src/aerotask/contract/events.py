@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aerotask.contract.model import Answer, Moment
 from aerotask.domain.states import TaskState, WaitReason
-from aerotask.store.tasks import TaskRow
+from aerotask.store.tasks.tasks import TaskRow
 
 
 class LogEvent(Answer):

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from aerotask.contract.model import Answer, Moment
 from aerotask.domain.states import TaskState, WaitReason
-from aerotask.store.tasks import ArtifactRow, TaskRow
+from aerotask.store.tasks.tasks import ArtifactRow, TaskRow
 
 
 class ProgressAnswer(Answer):

@@ -11,9 +11,10 @@ from aerotask.domain.access import Access, Caller, rights_in, rights_on
 from aerotask.domain.errors import Forbidden, NotFound, Unauthenticated
 from aerotask.domain.ids import DatasetId, TaskId, UserId
 from aerotask.services.sessions import Presented, confirmed, user_id_of
-from aerotask.store import arrivals, orgs
-from aerotask.store.orgs import DatasetRow, OrgRow
-from aerotask.store.tasks import TaskRow
+from aerotask.store.datasets import orgs
+from aerotask.store.datasets.orgs import DatasetRow, OrgRow
+from aerotask.store.tasks import request_context
+from aerotask.store.tasks.tasks import TaskRow
 
 _NEEDED = {
     Access.READ: "read it",
@@ -64,7 +65,7 @@ class AccessService:
             Unauthenticated, NotFound: as for a dataset.
         """
         async with self.db.read() as connection:
-            found = await arrivals.look(connection, user_id_of(who), org_slug, slug)
+            found = await request_context.look(connection, user_id_of(who), org_slug, slug)
         caller = confirmed(who, found.user)
         return caller, _opened(caller, found.dataset, f"{org_slug}/{slug}")
 
@@ -77,7 +78,7 @@ class AccessService:
             Unauthenticated, NotFound: as for a dataset; a task that isn't there is None.
         """
         async with self.db.read() as connection:
-            found = await arrivals.look(connection, user_id_of(who), org_slug, slug, task_id=task_id)
+            found = await request_context.look(connection, user_id_of(who), org_slug, slug, task_id=task_id)
         caller = confirmed(who, found.user)
         return caller, _opened(caller, found.dataset, f"{org_slug}/{slug}"), found.task
 

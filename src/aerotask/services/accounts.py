@@ -15,8 +15,8 @@ from aerotask.domain.errors import Conflict, Forbidden, InvalidInput, NotFound
 from aerotask.domain.ids import UserId, new_id
 from aerotask.services.access import require_admin, require_user
 from aerotask.services.passwords import Passwords
-from aerotask.store import api_keys, audit, users
-from aerotask.store.users import UserRow
+from aerotask.store.accounts import api_keys, audit, users
+from aerotask.store.accounts.users import UserRow
 
 USER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from aerotask.db.engine import Database
 from aerotask.domain.access import Caller
 from aerotask.services.access import require_admin
-from aerotask.store import audit
-from aerotask.store.audit import AuditFilter, AuditRow
+from aerotask.store.accounts import audit
+from aerotask.store.accounts.audit import AuditFilter, AuditRow
 
 MAX_TAKE = 200
 

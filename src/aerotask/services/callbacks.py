@@ -15,7 +15,7 @@ from aerotask.domain.errors import Forbidden, InvalidInput
 from aerotask.domain.ids import TaskId, UserId
 from aerotask.domain.signatures import SigningKey, signing_key
 from aerotask.services.access import require_user
-from aerotask.store import callbacks, tasks
+from aerotask.store.tasks import tasks, webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +62,12 @@ async def owe(connection: AsyncConnection, ended: Sequence[TaskId]) -> None:
 
     To be called at the end of the very transaction that ends the tasks.
     """
-    owed = await callbacks.owed_among(connection, ended) if ended else []
+    owed = await webhooks.owed_among(connection, ended) if ended else []
     for row in await tasks.find_all(connection, owed) if owed else []:
         if row.callback_url is not None:
             # Of this end nobody has been told yet, even if the receiver knows of an earlier one.
             answer = task_answer(replace(row, callback_completed=False))
-            await callbacks.add(
+            await webhooks.add(
                 connection,
                 task_id=row.id,
                 user_id=row.user_id,

@@ -12,7 +12,7 @@ from aerotask.services.issuer import IssuerService, unverified_issuer
 from aerotask.services.keys import KeyService
 from aerotask.services.sessions import Presented, Session
 from aerotask.services.tokens import Tokens
-from aerotask.store import users
+from aerotask.store.accounts import users
 
 
 @dataclass(frozen=True, slots=True)

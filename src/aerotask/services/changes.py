@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from aerotask.cancelling import beside
 from aerotask.db.listen import Listening
 from aerotask.domain.ids import TaskId
-from aerotask.store.tasks import CHANGES_CHANNEL
+from aerotask.store.tasks.tasks import CHANGES_CHANNEL
 
 
 class Watch:

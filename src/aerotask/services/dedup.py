@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from aerotask.store.claims import Input
+from aerotask.store.queue.claims import Input
 
 
 def dedup_key(tool_id: str, version: str, params: Mapping[str, Any], inputs: Sequence[Input]) -> bytes:

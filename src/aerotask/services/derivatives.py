@@ -16,9 +16,9 @@ from aerotask.domain.access import Caller
 from aerotask.domain.errors import InvalidInput, NotFound
 from aerotask.domain.ids import DatasetId
 from aerotask.services.access import AccessService
-from aerotask.store import derivatives, entries
-from aerotask.store.derivatives import DerivativeRow
-from aerotask.store.entries import FOLDER
+from aerotask.store.datasets import derivatives, entries
+from aerotask.store.datasets.derivatives import DerivativeRow
+from aerotask.store.datasets.entries import FOLDER
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,11 @@ from aerotask.sdk.dataset import EntryView
 from aerotask.sdk.snapshot import Snapshot, write_snapshot
 from aerotask.services.access import AccessService
 from aerotask.services.planning import entry_view
-from aerotask.store import entries, outlines
-from aerotask.store.entries import FOLDER, EntryRow
-from aerotask.store.orgs import DatasetRow
-from aerotask.store.outlines import OutlineRow
-from aerotask.store.submits import BULK_DOWNLOAD
+from aerotask.store.datasets import entries, plan_rows
+from aerotask.store.datasets.entries import FOLDER, EntryRow
+from aerotask.store.datasets.orgs import DatasetRow
+from aerotask.store.datasets.plan_rows import OutlineRow
+from aerotask.store.tasks.submit import BULK_DOWNLOAD
 
 MAX_STREAMED_ENTRIES = 10_000
 GATHER_BYTES = 256 * 1024
@@ -155,7 +155,7 @@ class DownloadService:
 
 
 async def _named(connection: AsyncConnection, dataset: DatasetRow, wanted: Sequence[str]) -> list[Part]:
-    rows = [row async for row in outlines.stream_within(connection, dataset.id, wanted)]
+    rows = [row async for row in plan_rows.stream_within(connection, dataset.id, wanted)]
     there = {row.path for row in rows}
     missing = next((path for path in wanted if path not in there), None)
     if missing is not None:

@@ -9,9 +9,9 @@ from aerotask.domain import paths
 from aerotask.domain.errors import InvalidInput, NotFound
 from aerotask.domain.ids import DatasetId
 from aerotask.rendering.renderer import Content, Raster
-from aerotask.store import derivatives
-from aerotask.store.derivatives import StoredContent
-from aerotask.store.entries import EntryRow
+from aerotask.store.datasets import derivatives
+from aerotask.store.datasets.derivatives import StoredContent
+from aerotask.store.datasets.entries import EntryRow
 
 
 def content_of(row: EntryRow) -> Content:

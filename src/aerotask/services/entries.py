@@ -28,8 +28,10 @@ from aerotask.services.storage import (
     within_limits,
 )
 from aerotask.services.tree_lock import lock_tree
-from aerotask.store import audit, entries, indexing, listing, usage
-from aerotask.store.entries import FOLDER, Content, EntryRow
+from aerotask.store.accounts import audit
+from aerotask.store.datasets import entries, indexing, listing
+from aerotask.store.datasets.entries import FOLDER, Content, EntryRow
+from aerotask.store.tasks import usage
 
 # Turning a batch into JSON holds the event loop up for about ten milliseconds.
 LIST_BATCH = 500

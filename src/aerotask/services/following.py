@@ -19,8 +19,8 @@ from aerotask.domain.ids import TaskId
 from aerotask.services.changes import TaskChanges, Watch
 from aerotask.services.sessions import Presented
 from aerotask.services.tasks import TaskService
-from aerotask.store import logs
-from aerotask.store.tasks import TaskRow
+from aerotask.store.queue import logs
+from aerotask.store.tasks.tasks import TaskRow
 
 PAGE_LINES = 500
 # At most so many followers read at once, whatever woke them, so that they never take all connections.

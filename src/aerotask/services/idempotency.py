@@ -14,7 +14,7 @@ from aerotask.db import locks
 from aerotask.db.locks import LockSpace
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import KeyReused
-from aerotask.store import idempotency
+from aerotask.store.tasks import idempotency
 
 
 @dataclass(frozen=True, slots=True)

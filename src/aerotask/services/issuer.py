@@ -16,8 +16,8 @@ from aerotask.domain.errors import Unauthenticated
 from aerotask.domain.ids import UserId, new_id
 from aerotask.services.accounts import USER_NAME
 from aerotask.services.issuer_keys import ALGORITHMS, IssuerKeys
-from aerotask.store import audit, users
-from aerotask.store.users import UserRow
+from aerotask.store.accounts import audit, users
+from aerotask.store.accounts.users import UserRow
 
 # The provider's clock may differ from ours by so much.
 LEEWAY_S = 30

@@ -14,8 +14,8 @@ from aerotask.domain.errors import Conflict, NotFound, Unauthenticated
 from aerotask.domain.ids import new_id
 from aerotask.services.access import require_user
 from aerotask.services.signing_in import require_person
-from aerotask.store import api_keys, audit, users
-from aerotask.store.api_keys import KeyRow
+from aerotask.store.accounts import api_keys, audit, users
+from aerotask.store.accounts.api_keys import KeyRow
 
 # Tells a key from a token, and lets scanners find one in a repository.
 PREFIX = "atk_"

@@ -6,14 +6,14 @@ from prometheus_client import REGISTRY, CollectorRegistry, Gauge, generate_lates
 
 from aerotask.db.engine import Database
 from aerotask.services.readiness import Readiness
-from aerotask.store import backlog
-from aerotask.store.backlog import Backlog
+from aerotask.store.queue import queue_depth
+from aerotask.store.queue.queue_depth import Backlog
 
 
 async def exposition(db: Database, ready: Readiness) -> bytes:
     """The figures in Prometheus' text format."""
     async with db.read() as connection:
-        waiting = await backlog.read(connection)
+        waiting = await queue_depth.read(connection)
     return generate_latest(_of_system(waiting, ready)) + generate_latest(REGISTRY)
 
 

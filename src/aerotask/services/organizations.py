@@ -15,8 +15,9 @@ from aerotask.domain.errors import Conflict, Forbidden, InvalidInput, LimitReach
 from aerotask.domain.ids import DatasetId, OrgId, UserId, new_id
 from aerotask.services.access import AccessService, require_user
 from aerotask.services.storage import RETRY_AFTER_S, StorageLimits, refuse_gift
-from aerotask.store import audit, orgs, removal, users
-from aerotask.store.orgs import DatasetRow, MemberRow, OrgRow
+from aerotask.store.accounts import audit, users
+from aerotask.store.datasets import deletion, orgs
+from aerotask.store.datasets.orgs import DatasetRow, MemberRow, OrgRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ class OrganizationService:
         async with self.db.begin() as connection:
             await orgs.delete_org(connection, org.id)
             await audit.record(connection, caller, Action.ORG_DELETED, f"/orgs/{slug}")
-        await self._cancel_tasks(caller, removal.in_org(org.id))
+        await self._cancel_tasks(caller, deletion.in_org(org.id))
 
     async def list_members(self, caller: Caller, slug: str) -> list[MemberRow]:
         """An organization's members; for its administrators."""
@@ -259,13 +260,13 @@ class OrganizationService:
         async with self.db.begin() as connection:
             await orgs.delete_dataset(connection, row.id)
             await audit.record(connection, caller, Action.DATASET_DELETED, f"/orgs/{org_slug}/ds/{slug}")
-        await self._cancel_tasks(caller, removal.in_dataset(row.id))
+        await self._cancel_tasks(caller, deletion.in_dataset(row.id))
 
-    async def _cancel_tasks(self, caller: Caller, which: removal.Which) -> None:
+    async def _cancel_tasks(self, caller: Caller, which: deletion.Which) -> None:
         # After the commit that hides the dataset, so that no new task comes behind this, and no worker that
         # is about to change the dataset has to wait for us while we wait for it.
         async with self.db.begin() as connection:
-            await removal.cancel_tasks(connection, which, by=caller.display_name)
+            await deletion.cancel_tasks(connection, which, by=caller.display_name)
 
 
 def permissions_of(caller: Caller, row: DatasetRow) -> frozenset[Access]:

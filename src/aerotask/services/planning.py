@@ -17,11 +17,11 @@ from aerotask.domain.errors import FieldError, Forbidden, InvalidInput, json_poi
 from aerotask.domain.ids import DatasetId
 from aerotask.sdk import DatasetView, EntryView, Limits, Plan, Review, Tool, ToolParams
 from aerotask.services.dedup import dedup_key
-from aerotask.store import derivatives, outlines
-from aerotask.store.claims import Input
-from aerotask.store.entries import FOLDER, EntryRow
-from aerotask.store.orgs import DatasetRow
-from aerotask.store.outlines import PlanRow
+from aerotask.store.datasets import derivatives, plan_rows
+from aerotask.store.datasets.entries import FOLDER, EntryRow
+from aerotask.store.datasets.orgs import DatasetRow
+from aerotask.store.datasets.plan_rows import PlanRow
+from aerotask.store.queue.claims import Input
 
 MANY = 2000
 
@@ -143,11 +143,11 @@ async def _entries(db: Database, dataset_id: DatasetId, tool: Tool[Any], params:
     if not named:
         return []
     async with db.read() as connection:
-        rows = await outlines.plan_rows_at(connection, dataset_id, named, tool.plans_on)
+        rows = await plan_rows.plan_rows_at(connection, dataset_id, named, tool.plans_on)
     folders = [row.path for row in rows if row.type == FOLDER] + [path for path in named if not path]
     if folders:
         async with db.begin() as connection:
-            async for batch in outlines.plan_rows_within(connection, dataset_id, folders, tool.plans_on):
+            async for batch in plan_rows.plan_rows_within(connection, dataset_id, folders, tool.plans_on):
                 rows += batch
     return rows
 

@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.domain.errors import LimitReached, TooLarge
 from aerotask.domain.ids import OrgId, TaskId, UserId
-from aerotask.store import submits
-from aerotask.store.submits import BULK_DOWNLOAD, Load
+from aerotask.store.tasks import submit
+from aerotask.store.tasks.submit import BULK_DOWNLOAD, Load
 
 RETRY_ACTIVE_S = 15
 RETRY_DAY_S = 3600
@@ -66,9 +66,7 @@ async def admit(
     Raises:
         LimitReached: one more task would exceed a limit, and which.
     """
-    load = await submits.load_under_lock(
-        connection, wish.org_id, wish.user_id, period=PERIOD, besides=besides
-    )
+    load = await submit.load_under_lock(connection, wish.org_id, wish.user_id, period=PERIOD, besides=besides)
     refuse_excess(quotas, load, wish)
 
 

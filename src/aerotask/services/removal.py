@@ -15,8 +15,8 @@ from aerotask.blobs.growing import GrowingFiles
 from aerotask.blobs.port import BlobStore
 from aerotask.db.engine import Database
 from aerotask.domain.ids import DatasetId
-from aerotask.store import removal, uploads
-from aerotask.store.steering import TASKS_AT_ONCE
+from aerotask.store.datasets import deletion, uploads
+from aerotask.store.queue.cancel import TASKS_AT_ONCE
 
 DATASETS = 100
 ENTRIES = 5000
@@ -26,31 +26,31 @@ UPLOADS = 500
 async def remove_deleted(db: Database, blobs: BlobStore) -> Mapping[str, int]:
     """Remove the rows of deleted datasets, then of organizations that have none any more; how many of each."""
     async with db.read() as connection:
-        found = await removal.find_deleted(connection, at_most=DATASETS)
+        found = await deletion.find_deleted(connection, at_most=DATASETS)
     for dataset_id in found:
         await _take_apart(db, blobs, dataset_id)
     async with db.begin() as connection:
-        orgs = await removal.remove_empty_orgs(connection)
+        orgs = await deletion.remove_empty_orgs(connection)
     return {"datasets": len(found), "organizations": orgs}
 
 
 async def _take_apart(db: Database, blobs: BlobStore, dataset_id: DatasetId) -> None:
     async with db.begin() as connection:
         # Those that were submitted while the dataset was being deleted, or whose canceller died.
-        await removal.cancel_tasks(connection, removal.in_dataset(dataset_id), by="sweep")
+        await deletion.cancel_tasks(connection, deletion.in_dataset(dataset_id), by="sweep")
     gone = TASKS_AT_ONCE
     while gone == TASKS_AT_ONCE:
         async with db.begin() as connection:
-            cleared = await removal.remove_some_tasks(connection, dataset_id, at_most=TASKS_AT_ONCE)
+            cleared = await deletion.remove_some_tasks(connection, dataset_id, at_most=TASKS_AT_ONCE)
         for key in cleared.blob_keys:
             await blobs.remove(key)
         gone = cleared.tasks
     gone = ENTRIES
     while gone == ENTRIES:
         async with db.begin() as connection:
-            gone = await removal.remove_some_entries(connection, dataset_id, at_most=ENTRIES)
+            gone = await deletion.remove_some_entries(connection, dataset_id, at_most=ENTRIES)
     async with db.begin() as connection:
-        await removal.remove_dataset(connection, dataset_id)
+        await deletion.remove_dataset(connection, dataset_id)
 
 
 async def remove_expired_uploads(

@@ -20,9 +20,10 @@ from aerotask.services.hints import HintSender
 from aerotask.services.quota import Quotas, Wish, admit
 from aerotask.services.submit import Submission, SubmitService, Submitted
 from aerotask.services.tasks import TaskService
-from aerotask.store import steering, tasks
-from aerotask.store.expiry import hold_names
-from aerotask.store.tasks import TaskRow
+from aerotask.store.queue import cancel
+from aerotask.store.queue.retention import hold_names
+from aerotask.store.tasks import tasks
+from aerotask.store.tasks.tasks import TaskRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ class RerunService:
             )
         wish = Wish(dataset.row.standing.org_id, task.user_id, task.tool_id, task.estimated_output_bytes)
         await admit(connection, self.quotas, wish)
-        attempts = await steering.begin_again(connection, task.id, by=caller.display_name)
+        attempts = await cancel.begin_again(connection, task.id, by=caller.display_name)
         if attempts is None:
             raise Conflict("Somebody else has retried or removed the task.", code="not-retryable")
         return attempts

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from aerotask.domain.access import ANONYMOUS, Caller, Credential
 from aerotask.domain.ids import UserId
 from aerotask.services.tokens import Claims
-from aerotask.store.users import UserRow
+from aerotask.store.accounts.users import UserRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aerotask.db.engine import Database
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import LimitReached
-from aerotask.store import sign_ins
-from aerotask.store.sign_ins import Attempts
+from aerotask.store.accounts import login_attempts
+from aerotask.store.accounts.login_attempts import Attempts
 
 # A bucket that Postgres called full is taken for full this long without asking again: a storm costs no query.
 REMEMBERED_S = 5.0
@@ -60,7 +60,7 @@ class SignInLimits:
             yield attempt
         except LimitReached:
             async with self.db.begin() as connection:
-                await sign_ins.withdraw(connection, account=attempt.account, address=attempt.address)
+                await login_attempts.withdraw(connection, account=attempt.account, address=attempt.address)
             raise
 
     async def admit(self, caller: Caller, user_name: str) -> Try:
@@ -81,7 +81,7 @@ class SignInLimits:
         address = f"address:{counted(caller.address)}"
         self._refuse_remembered(address, account)
         async with self.db.read() as connection:
-            standing = await sign_ins.standing(connection, [address, account])
+            standing = await login_attempts.standing(connection, [address, account])
         for attempts in standing:
             if attempts.failures >= self._limit(attempts.bucket):
                 self._remember(attempts)
@@ -90,7 +90,7 @@ class SignInLimits:
         async with self.db.begin() as connection:
             # The address first, by everybody: see `sign_ins.forgive`.
             for bucket in (address, account):
-                attempts = await sign_ins.count_one(connection, bucket, window_s=self.window_s)
+                attempts = await login_attempts.count_one(connection, bucket, window_s=self.window_s)
                 if attempts.failures > self._limit(bucket):
                     raise self._refusal(attempts)
                 if attempts.failures == self._limit(bucket):
@@ -99,7 +99,7 @@ class SignInLimits:
 
     async def forgive(self, connection: AsyncConnection, attempt: Try) -> None:
         """Within the caller's transaction: the try has succeeded."""
-        await sign_ins.forgive(connection, account=attempt.account, address=attempt.address)
+        await login_attempts.forgive(connection, account=attempt.account, address=attempt.address)
         self._full.pop(attempt.account, None)
 
     async def _hold(self) -> None:

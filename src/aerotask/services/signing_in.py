@@ -13,7 +13,7 @@ from aerotask.services.access import require_user
 from aerotask.services.passwords import Passwords, check_password
 from aerotask.services.sign_in_limits import SignInLimits, Try
 from aerotask.services.tokens import Token, Tokens
-from aerotask.store import audit, users
+from aerotask.store.accounts import audit, users
 
 # What the log calls a name that nobody has: it may be a password in the wrong field.
 NOBODY = "(no such user)"

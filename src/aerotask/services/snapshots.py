@@ -13,9 +13,9 @@ from aerotask.media.types import type_by_name
 from aerotask.sdk.dataset import EntryView
 from aerotask.sdk.snapshot import Snapshot, write_snapshot
 from aerotask.services.planning import entry_view
-from aerotask.store import entries, orgs
-from aerotask.store.claims import Input
-from aerotask.store.entries import EntryRow
+from aerotask.store.datasets import entries, orgs
+from aerotask.store.datasets.entries import EntryRow
+from aerotask.store.queue.claims import Input
 
 
 async def take_snapshot(

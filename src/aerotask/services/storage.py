@@ -12,8 +12,8 @@ from aerotask.db import locks
 from aerotask.db.locks import LockSpace
 from aerotask.domain.errors import LimitReached
 from aerotask.domain.ids import DatasetId, OrgId, UserId
-from aerotask.store import usage
-from aerotask.store.usage import Payer
+from aerotask.store.tasks import usage
+from aerotask.store.tasks.usage import Payer
 
 RETRY_AFTER_S = 3600
 

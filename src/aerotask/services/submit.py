@@ -29,9 +29,10 @@ from aerotask.services.idempotency import IdempotentRequest, idempotent
 from aerotask.services.planning import PlannedRun, plan_run
 from aerotask.services.quota import PERIOD, Quotas, Wish, admit, refuse_excess, refuse_oversized
 from aerotask.services.sessions import Presented
-from aerotask.store import orgs, submits
-from aerotask.store.orgs import DatasetRow
-from aerotask.store.submits import Likeness, NewTask, Twin, UniqueIdTaken
+from aerotask.store.datasets import orgs
+from aerotask.store.datasets.orgs import DatasetRow
+from aerotask.store.tasks import submit
+from aerotask.store.tasks.submit import Likeness, NewTask, Twin, UniqueIdTaken
 
 FARTHEST = timedelta(days=366)
 
@@ -192,7 +193,7 @@ class SubmitService:
     ) -> Twin | None:
         """The task that answers for this one; where there is none, a first look at the quotas, without their lock."""
         if force:
-            load = await submits.load_for(connection, task.org_id, task.user_id, period=PERIOD)
+            load = await submit.load_for(connection, task.org_id, task.user_id, period=PERIOD)
         else:
             await locks.take(connection, LockSpace.DEDUP, locks.key_of(task.dedup_key))
             like = Likeness(
@@ -204,7 +205,7 @@ class SubmitService:
                 scheduled_at=task.scheduled_at,
                 callback_url=task.callback_url,
             )
-            twin, load = await submits.find_twin_and_load(
+            twin, load = await submit.find_twin_and_load(
                 connection, like, task.org_id, task.user_id, period=PERIOD
             )
             if twin is not None:
@@ -220,7 +221,7 @@ class SubmitService:
         # All that takes its time comes before the one lock that every submit needs. What is counted under it
         # stays true until the commit, which lets go of it.
         try:
-            replaced = await submits.add(connection, task, by=caller.display_name)
+            replaced = await submit.add(connection, task, by=caller.display_name)
         except IntegrityError as error:  # what it refers to has been swept since the caller was let in
             raise NotFound("The dataset has been deleted meanwhile.") from error
         except UniqueIdTaken as error:  # since it was looked for
@@ -239,7 +240,7 @@ def _wish(task: NewTask) -> Wish:
 
 
 async def _refuse_taken(connection: AsyncConnection, caller: Caller, org_id: OrgId, unique_id: str) -> None:
-    holder = await submits.find_holder(connection, org_id, unique_id)
+    holder = await submit.find_holder(connection, org_id, unique_id)
     if holder is None:
         return
     dataset = await orgs.get_dataset(connection, holder.dataset_id, seen_by=caller.user_id)

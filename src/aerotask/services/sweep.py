@@ -31,8 +31,10 @@ from aerotask.failpoints import failpoint
 from aerotask.services.callbacks import owe
 from aerotask.services.removal import remove_deleted, remove_expired_uploads
 from aerotask.services.workfolders import work_folder
-from aerotask.store import audit, derivatives, expiry, recovery, sign_ins, steering, turns, unsent
-from aerotask.store.steering import TASKS_AT_ONCE
+from aerotask.store.accounts import audit, login_attempts
+from aerotask.store.datasets import derivatives
+from aerotask.store.queue import cancel, concurrency, recovery, retention, undispatched
+from aerotask.store.queue.cancel import TASKS_AT_ONCE
 
 BATCH = 500
 # A hint leaves within milliseconds of the commit; after this long whoever should have sent it is gone.
@@ -109,7 +111,7 @@ class SweepService:
     async def turns(self) -> int:
         """Say of due tasks that their user's running limit holds them back; of how many."""
         async with self.db.begin() as connection:
-            held = await turns.hold_back(
+            held = await concurrency.hold_back(
                 connection, running_per_user=self.limits.running_per_user, at_most=BATCH
             )
         _tell("turns", held=held)
@@ -165,19 +167,19 @@ class SweepService:
 
     async def _unsent_hints(self) -> Mapping[str, int]:
         async with self.db.read() as connection:
-            found = await unsent.find_unsent(connection, older_than_s=HINT_OVERDUE_S, at_most=BATCH)
+            found = await undispatched.find_unsent(connection, older_than_s=HINT_OVERDUE_S, at_most=BATCH)
         if found:
             # A crash from here on sends them a second time, which wakes workers and does nothing else.
             await self.dispatcher.send([Hint(task.task_id, task.attempt) for task in found])
             async with self.db.begin() as connection:
-                await steering.mark_enqueued(connection, [task.task_id for task in found])
+                await cancel.mark_enqueued(connection, [task.task_id for task in found])
         return {"sent": len(found)}
 
     async def _expired_artifacts(self) -> Mapping[str, int]:
         total = 0
         while True:
             async with self.db.begin() as connection:
-                freed = await expiry.remove_expired_artifacts(
+                freed = await retention.remove_expired_artifacts(
                     connection, clock_offset_s=self.limits.clock_offset_s, at_most=BATCH
                 )
             await self._remove(freed)
@@ -189,7 +191,7 @@ class SweepService:
         total = 0
         while True:
             async with self.db.begin() as connection:
-                cleared = await expiry.remove_old_tasks(
+                cleared = await retention.remove_old_tasks(
                     connection,
                     retention_days=self.limits.retention_days,
                     clock_offset_s=self.limits.clock_offset_s,
@@ -204,7 +206,7 @@ class SweepService:
         total = 0
         while True:
             async with self.db.begin() as connection:
-                gone = await expiry.remove_old_idempotency_keys(
+                gone = await retention.remove_old_idempotency_keys(
                     connection, clock_offset_s=self.limits.clock_offset_s, at_most=BATCH
                 )
             total += gone
@@ -229,7 +231,7 @@ class SweepService:
         total = 0
         while True:
             async with self.db.begin() as connection:
-                gone = await sign_ins.remove_over(connection, at_most=BATCH)
+                gone = await login_attempts.remove_over(connection, at_most=BATCH)
             total += gone
             if gone < BATCH:
                 return {"removed": total}
@@ -269,11 +271,11 @@ class SweepService:
         batches = self.blobs.older_than(self.limits.blob_grace)
         while (batch := await asyncio.to_thread(next, batches, None)) is not None:
             async with self.db.read() as connection:
-                suspects = set(batch) - await expiry.named_among(connection, batch)
+                suspects = set(batch) - await retention.named_among(connection, batch)
             if suspects:
                 async with self.db.begin() as connection:
                     await locks.take(connection, LockSpace.BLOBS)
-                    suspects -= await expiry.named_among(connection, list(suspects))
+                    suspects -= await retention.named_among(connection, list(suspects))
                 await self._remove(suspects)
             total += len(suspects)
         return {"blobs": total, "folders": await asyncio.to_thread(self._abandoned_work)}

@@ -15,10 +15,12 @@ from aerotask.domain.states import TaskState
 from aerotask.services.access import AccessService, OpenDataset, require_admin, require_user
 from aerotask.services.callbacks import owe
 from aerotask.services.sessions import Presented
-from aerotask.store import audit, callbacks, logs, steering, tasks
-from aerotask.store.callbacks import CallbackRow
-from aerotask.store.logs import LogPage
-from aerotask.store.tasks import ArtifactRow, TaskFilter, TaskRow
+from aerotask.store.accounts import audit
+from aerotask.store.queue import cancel, logs
+from aerotask.store.queue.logs import LogPage
+from aerotask.store.tasks import tasks, webhooks
+from aerotask.store.tasks.tasks import ArtifactRow, TaskFilter, TaskRow
+from aerotask.store.tasks.webhooks import CallbackRow
 
 MAX_TAKE = 200
 MAX_LOG_LINES = 1000
@@ -189,7 +191,7 @@ class TaskService:
         """
         dataset, task = await self.managed(caller, org_slug, slug, task_id)
         async with self.db.begin() as connection:
-            deletion = await steering.delete_one(connection, dataset.row.id, task_id, by=caller.display_name)
+            deletion = await cancel.delete_one(connection, dataset.row.id, task_id, by=caller.display_name)
             if deletion is None:
                 raise _no_task(task_id)
             if deletion.moved:
@@ -209,7 +211,7 @@ class TaskService:
         """
         await self.managed(caller, org_slug, slug, task_id)
         async with self.db.read() as connection:
-            return await callbacks.list_of_task(connection, task_id)
+            return await webhooks.list_of_task(connection, task_id)
 
     async def clear(self, caller: Caller, org_slug: str, slug: str, *, tool_id: str | None) -> int:
         """Remove the dataset's ended tasks with logs and artifacts; how many they were. Needs Write.
@@ -221,7 +223,7 @@ class TaskService:
         total = 0
         while True:
             async with self.db.begin() as connection:
-                cleared = await steering.clear_ended(connection, dataset.id, tool_id=tool_id)
+                cleared = await cancel.clear_ended(connection, dataset.id, tool_id=tool_id)
                 if not cleared.tasks:
                     return total
                 await audit.record(

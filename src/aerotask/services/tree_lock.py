@@ -8,7 +8,7 @@ from aerotask.db import locks
 from aerotask.db.locks import LockSpace
 from aerotask.domain.errors import NotFound
 from aerotask.domain.ids import DatasetId
-from aerotask.store import orgs
+from aerotask.store.datasets import orgs
 
 
 async def lock_tree(connection: AsyncConnection, dataset_id: DatasetId) -> None:

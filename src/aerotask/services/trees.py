@@ -19,9 +19,9 @@ from aerotask.media.types import shapefiles_beside, suffix_of, type_by_name
 from aerotask.services.access import AccessService
 from aerotask.services.storage import StorageLimits, within_limits
 from aerotask.services.tree_lock import lock_tree
-from aerotask.store import entries, indexing, moving, search
-from aerotask.store.entries import FOLDER, EntryRow
-from aerotask.store.search import Wanted
+from aerotask.store.datasets import entries, indexing, search, tree
+from aerotask.store.datasets.entries import FOLDER, EntryRow
+from aerotask.store.datasets.search import Wanted
 
 MAX_TAKE = 1000
 
@@ -61,7 +61,7 @@ class TreeService:
             within_limits(connection, self.storage, dataset.id),
         ):
             new_type = await _make_way(connection, dataset.id, source, dest)
-            await moving.move(connection, dataset.id, source, dest, new_type=new_type)
+            await tree.move(connection, dataset.id, source, dest, new_type=new_type)
             return await _arrived(connection, dataset.id, dest, new_type)
 
     async def copy(self, caller: Caller, org_slug: str, slug: str, *, source: str, dest: str) -> EntryRow:
@@ -80,7 +80,7 @@ class TreeService:
             new_type = await _make_way(connection, dataset.id, source, dest)
             # The tree's lock keeps the old names; with this one no sweep has judged their blobs before.
             await locks.take_shared(connection, LockSpace.BLOBS)
-            await moving.copy(connection, dataset.id, source, dest, new_type=new_type)
+            await tree.copy(connection, dataset.id, source, dest, new_type=new_type)
             return await _arrived(connection, dataset.id, dest, new_type)
 
     async def search(  # noqa: PLR0913  where, for what, and what part of it
@@ -135,7 +135,7 @@ async def _make_way(connection: AsyncConnection, dataset_id: DatasetId, source: 
         raise Conflict(
             f"{paths.shown(above[0])} is a file, so nothing can be below it.", code="entry-is-file"
         )
-    longest = await moving.longest_below(connection, dataset_id, source)
+    longest = await tree.longest_below(connection, dataset_id, source)
     if longest - len(source.encode()) + len(dest.encode()) > paths.MAX_PATH_BYTES:
         raise InvalidPath(f"A path below it would be longer than {paths.MAX_PATH_BYTES} bytes.")
     await entries.add_folders(connection, dataset_id, paths.parents(dest))

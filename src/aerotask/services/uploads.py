@@ -19,9 +19,10 @@ from aerotask.media.types import type_by_name
 from aerotask.services.access import AccessService, Ask
 from aerotask.services.entries import EntryService, put_content
 from aerotask.services.storage import within_limits
-from aerotask.store import orgs, uploads, users
-from aerotask.store.entries import Content
-from aerotask.store.uploads import UploadRow
+from aerotask.store.accounts import users
+from aerotask.store.datasets import orgs, uploads
+from aerotask.store.datasets.entries import Content
+from aerotask.store.datasets.uploads import UploadRow
 
 RETRY_AFTER_S = 60
 

@@ -10,8 +10,8 @@ from aerotask.domain.errors import Forbidden
 from aerotask.services.access import AccessService
 from aerotask.services.quota import Quotas
 from aerotask.services.storage import StorageLimits
-from aerotask.store import usage
-from aerotask.store.usage import Activity, Stored
+from aerotask.store.tasks import usage
+from aerotask.store.tasks.usage import Activity, Stored
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,8 @@ from aerotask.services.planning import plan_run
 from aerotask.services.sign_in_limits import counted
 from aerotask.services.tasks import TaskService
 from aerotask.services.viewtokens import ViewScope, ViewToken, ViewTokens
-from aerotask.store import api_keys, users
-from aerotask.store.entries import EntryRow
+from aerotask.store.accounts import api_keys, users
+from aerotask.store.datasets.entries import EntryRow
 
 
 @dataclass(frozen=True, slots=True)

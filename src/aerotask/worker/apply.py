@@ -19,12 +19,13 @@ from aerotask.media.types import type_by_name
 from aerotask.sdk.changes import Existing
 from aerotask.services.entries import put_contents, remove_content
 from aerotask.services.tree_lock import lock_tree
-from aerotask.store import derivatives, indexing, leases
-from aerotask.store.claims import ClaimedTask
-from aerotask.store.derivatives import NewDerivative
-from aerotask.store.entries import Content, contents_among, files_among
-from aerotask.store.leases import MadeArtifact, Report
-from aerotask.store.logs import LogLimits
+from aerotask.store.datasets import derivatives, indexing
+from aerotask.store.datasets.derivatives import NewDerivative
+from aerotask.store.datasets.entries import Content, contents_among, files_among
+from aerotask.store.queue import leases
+from aerotask.store.queue.claims import ClaimedTask
+from aerotask.store.queue.leases import MadeArtifact, Report
+from aerotask.store.queue.logs import LogLimits
 from aerotask.worker.descriptions import read_descriptions
 from aerotask.worker.outputs import (
     NewFolder,

@@ -27,9 +27,10 @@ from aerotask.services.callbacks import owe
 from aerotask.services.snapshots import take_snapshot
 from aerotask.services.storage import UNLIMITED, Room, StorageLimits, room_for, within_limits
 from aerotask.services.workfolders import work_folder
-from aerotask.store import derivatives, expiry, leases
-from aerotask.store.claims import ClaimedTask, with_inputs
-from aerotask.store.leases import Failure, LeaseLost
+from aerotask.store.datasets import derivatives
+from aerotask.store.queue import leases, retention
+from aerotask.store.queue.claims import ClaimedTask, with_inputs
+from aerotask.store.queue.leases import Failure, LeaseLost
 from aerotask.worker.apply import apply_success
 from aerotask.worker.means import Means
 from aerotask.worker.outputs import StoredChanges, store_outputs
@@ -349,7 +350,7 @@ class Attempt:
         if not isinstance(verdict, StoredChanges) or not verdict.blob_keys:
             return
         async with self.means.db.read() as connection:
-            named = await expiry.named_among(connection, verdict.blob_keys)
+            named = await retention.named_among(connection, verdict.blob_keys)
         for key in set(verdict.blob_keys) - named:
             await self.means.blobs.remove(key)
 

@@ -25,8 +25,8 @@ from aerotask.domain.ids import DatasetId, UserId
 from aerotask.domain.retry import OUTAGE_S
 from aerotask.services.access import AccessService
 from aerotask.services.callbacks import CallbackService
-from aerotask.store import callbacks
-from aerotask.store.callbacks import HeldMessage
+from aerotask.store.tasks import webhooks
+from aerotask.store.tasks.webhooks import HeldMessage
 from aerotask.worker.bell import Bell
 from aerotask.worker.post import Outcome, Poster
 
@@ -72,7 +72,7 @@ class Courier:
         users = Counter(message.user_id for message in self._under_way.values())
         hosts = Counter(message.host for message in self._under_way.values())
         async with self.db.begin() as connection:
-            return await callbacks.hold_next(
+            return await webhooks.hold_next(
                 connection,
                 hold_s=self.poster.timeout_s + HOLD_SLACK_S,
                 without_users=[user for user, n in users.items() if user and n >= AT_ONCE_PER_USER],
@@ -138,7 +138,7 @@ class Courier:
 
     async def _record(self, message: HeldMessage, attempt: Mapping[str, Any], then: Next) -> None:
         async with self.db.begin() as connection:
-            await callbacks.record_try(connection, message, attempt, then)
+            await webhooks.record_try(connection, message, attempt, then)
 
     async def _let_go(self) -> None:
         held = dict(self._under_way)
@@ -147,7 +147,7 @@ class Courier:
             return
         try:
             async with self.db.begin() as connection:
-                await callbacks.let_go(connection, list(held.values()))
+                await webhooks.let_go(connection, list(held.values()))
         except Exception as error:
             if not is_outage(error):
                 raise

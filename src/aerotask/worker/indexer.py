@@ -21,8 +21,8 @@ from aerotask.media.description import given_up
 from aerotask.media.patience import patience_s
 from aerotask.media.types import sides_of_shapefile
 from aerotask.sandbox.spawner import Spawner
-from aerotask.store import indexing
-from aerotask.store.indexing import Metadata, Unindexed
+from aerotask.store.datasets import indexing
+from aerotask.store.datasets.indexing import Metadata, Unindexed
 from aerotask.worker.bell import Bell
 from aerotask.worker.protocol import Event, IndexJob
 from aerotask.worker.supervise import End, Ended, supervise

@@ -21,11 +21,11 @@ from aerotask.dispatch.arq import ArqListener
 from aerotask.sandbox.confinement import tell_whether_children_are_confined
 from aerotask.sandbox.hiding import hide_from_children
 from aerotask.sandbox.spawner import Spawner
-from aerotask.store.callbacks import CHANNEL as CALLBACKS_CHANNEL
-from aerotask.store.indexing import CHANNEL as ENTRIES_CHANNEL
-from aerotask.store.logs import LogLimits
-from aerotask.store.presence import Presence
-from aerotask.store.steering import CANCEL_CHANNEL
+from aerotask.store.datasets.indexing import CHANNEL as ENTRIES_CHANNEL
+from aerotask.store.queue.cancel import CANCEL_CHANNEL
+from aerotask.store.queue.logs import LogLimits
+from aerotask.store.queue.worker_session import Presence
+from aerotask.store.tasks.webhooks import CHANNEL as CALLBACKS_CHANNEL
 from aerotask.wiring import Platform, open_platform, tool_limits
 from aerotask.worker import forkserver, sweeping
 from aerotask.worker.courier import AT_ONCE, Courier

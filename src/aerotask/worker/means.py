@@ -12,7 +12,7 @@ from aerotask.sandbox.spawner import Spawner
 from aerotask.sdk import Limits
 from aerotask.services.access import AccessService
 from aerotask.services.storage import StorageLimits
-from aerotask.store.logs import LogLimits
+from aerotask.store.queue.logs import LogLimits
 
 
 @dataclass(frozen=True, slots=True)

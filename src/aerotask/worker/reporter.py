@@ -11,9 +11,9 @@ import structlog
 from aerotask.db.engine import Database
 from aerotask.db.outages import is_outage
 from aerotask.domain.texts import clean_line
-from aerotask.store import leases
-from aerotask.store.leases import Lease, LeaseLost, Report
-from aerotask.store.logs import LogLimits, size_of
+from aerotask.store.queue import leases
+from aerotask.store.queue.leases import Lease, LeaseLost, Report
+from aerotask.store.queue.logs import LogLimits, size_of
 from aerotask.worker.protocol import Event
 
 GATHER_S = 0.3

@@ -13,8 +13,8 @@ from aerotask.db.outages import tolerate
 from aerotask.dispatch.port import HintListener
 from aerotask.failpoints import failpoint
 from aerotask.services.sweep import SweepService
-from aerotask.store import claims, leases
-from aerotask.store.claims import ClaimedTask
+from aerotask.store.queue import claims, leases
+from aerotask.store.queue.claims import ClaimedTask
 from aerotask.worker.attempt import Attempt
 from aerotask.worker.bell import Bell
 from aerotask.worker.means import Means

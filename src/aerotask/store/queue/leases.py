@@ -17,9 +17,9 @@ from aerotask.db.clock import db_now
 from aerotask.db.models import Artifact, Task
 from aerotask.domain.ids import LeaseToken, TaskId
 from aerotask.domain.states import TaskState, WaitReason
-from aerotask.store import logs
-from aerotask.store.logs import LogLimits, LogMarks
-from aerotask.store.transitions import move
+from aerotask.store.queue import logs
+from aerotask.store.queue.logs import LogLimits, LogMarks
+from aerotask.store.queue.transitions import move
 
 
 class LeaseLost(Exception):

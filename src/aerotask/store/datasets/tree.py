@@ -12,7 +12,7 @@ from aerotask.db.clock import db_now
 from aerotask.db.models import Entry, PathText
 from aerotask.domain import paths
 from aerotask.domain.ids import DatasetId
-from aerotask.store.entries import pieces, within
+from aerotask.store.datasets.entries import pieces, within
 
 
 async def longest_below(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> int:

@@ -34,9 +34,9 @@ from aerotask.db.locks import LockSpace
 from aerotask.db.models import Artifact, Dataset, Organization, Task, TaskInput, in_states
 from aerotask.domain.ids import DatasetId, OrgId, TaskId, UserId
 from aerotask.domain.states import ACTIVE, TaskState, WaitReason
-from aerotask.store.claims import Input
-from aerotask.store.expiry import hold_names
-from aerotask.store.transitions import move
+from aerotask.store.queue.claims import Input
+from aerotask.store.queue.retention import hold_names
+from aerotask.store.queue.transitions import move
 
 BULK_DOWNLOAD = "bulk-download"
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.db.models import Entry, PathText
 from aerotask.domain.ids import DatasetId
-from aerotask.store.entries import STREAM_ROWS, outermost, within
+from aerotask.store.datasets.entries import STREAM_ROWS, outermost, within
 
 
 @dataclass(frozen=True, slots=True)

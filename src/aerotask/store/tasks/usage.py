@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aerotask.db.engine import AnyRow
 from aerotask.db.models import Dataset, DatasetUsage, Entry, Organization, Upload
 from aerotask.domain.ids import DatasetId, OrgId, UserId
-from aerotask.store import submits
+from aerotask.store.tasks import submit
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,5 +119,5 @@ async def stored_of_owner(connection: AsyncConnection, owner_id: UserId) -> Stor
 
 async def activity(connection: AsyncConnection, org_id: OrgId, user_id: UserId | None) -> Activity:
     """What the organization's tasks do, as the quotas count it."""
-    load = await submits.load_for(connection, org_id, user_id, period=timedelta(days=1))
+    load = await submit.load_for(connection, org_id, user_id, period=timedelta(days=1))
     return Activity(load.active_in_org, load.active_of_user, load.artifact_bytes_in_org)

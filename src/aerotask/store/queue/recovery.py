@@ -16,7 +16,7 @@ from aerotask.db.models import Task
 from aerotask.domain.ids import TaskId
 from aerotask.domain.retry import Strike, after_strike
 from aerotask.domain.states import TaskState, WaitReason
-from aerotask.store.transitions import move
+from aerotask.store.queue.transitions import move
 
 
 # A worker is lost when its lease has run out, or at once when Postgres sees that its session has ended. The

@@ -13,7 +13,7 @@ from aerotask.db.clock import tx_now
 from aerotask.db.locks import LockSpace
 from aerotask.db.models import Artifact, Derivative, Entry, IdempotencyKey, Task, TaskInput, in_states
 from aerotask.domain.states import ACTIVE, TERMINAL
-from aerotask.store.steering import Cleared, remove_tasks
+from aerotask.store.queue.cancel import Cleared, remove_tasks
 
 DAY_S = 24 * 3600
 

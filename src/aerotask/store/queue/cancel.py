@@ -13,7 +13,7 @@ from aerotask.db.clock import db_now
 from aerotask.db.models import Artifact, Task, in_states
 from aerotask.domain.ids import DatasetId, TaskId
 from aerotask.domain.states import TERMINAL, TaskState
-from aerotask.store.transitions import move
+from aerotask.store.queue.transitions import move
 
 CANCEL_CHANNEL = "aerotask_cancelled"
 """Postgres tells workers on it, with the commit, which attempt has been cancelled (`Lease.name`)."""

@@ -17,7 +17,7 @@ from aerotask.domain.access import Caller
 from aerotask.domain.audit import Action
 from aerotask.domain.ids import new_id
 from aerotask.domain.texts import clean_json, clean_line
-from aerotask.store.expiry import DAY_S
+from aerotask.store.queue.retention import DAY_S
 
 MAX_TARGET_CHARS = 512
 

@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aerotask.db.models import Dataset, Entry, Organization, Task, in_states
 from aerotask.domain.ids import DatasetId, OrgId
 from aerotask.domain.states import ACTIVE, TaskState
-from aerotask.store.steering import CANCEL_CHANNEL, Cleared, remove_tasks
-from aerotask.store.transitions import move
+from aerotask.store.queue.cancel import CANCEL_CHANNEL, Cleared, remove_tasks
+from aerotask.store.queue.transitions import move
 
 Which: TypeAlias = ColumnElement[bool]
 """The tasks of some datasets."""

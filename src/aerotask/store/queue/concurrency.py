@@ -22,7 +22,7 @@ from sqlalchemy.orm import aliased
 from aerotask.db.clock import db_now
 from aerotask.db.models import Task, in_states
 from aerotask.domain.states import TaskState, WaitReason
-from aerotask.store.transitions import move
+from aerotask.store.queue.transitions import move
 
 _UNHELD = frozenset({TaskState.CREATED, TaskState.ENQUEUED})
 

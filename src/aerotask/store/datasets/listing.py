@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.db.models import Entry
 from aerotask.domain.ids import DatasetId
-from aerotask.store.entries import EntryRow, find_where, within
+from aerotask.store.datasets.entries import EntryRow, find_where, within
 
 
 async def list_page(  # noqa: PLR0913  which part of which folder

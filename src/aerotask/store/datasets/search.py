@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aerotask.db.models import Entry, PathText
 from aerotask.domain.globs import Glob
 from aerotask.domain.ids import DatasetId
-from aerotask.store.entries import EntryRow, find_where, within
+from aerotask.store.datasets.entries import EntryRow, find_where, within
 
 
 @dataclass(frozen=True, slots=True)

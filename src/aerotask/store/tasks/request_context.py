@@ -14,10 +14,12 @@ from sqlalchemy.orm import aliased
 from aerotask.db.engine import AnySelect
 from aerotask.db.models import Artifact, Dataset, Member, Organization, Task, User
 from aerotask.domain.ids import TaskId, UserId
-from aerotask.store import orgs, tasks, users
-from aerotask.store.orgs import DatasetRow
-from aerotask.store.tasks import TaskRow
-from aerotask.store.users import UserRow
+from aerotask.store.accounts import users
+from aerotask.store.accounts.users import UserRow
+from aerotask.store.datasets import orgs
+from aerotask.store.datasets.orgs import DatasetRow
+from aerotask.store.tasks import tasks
+from aerotask.store.tasks.tasks import TaskRow
 
 
 @dataclass(frozen=True, slots=True)

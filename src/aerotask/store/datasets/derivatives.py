@@ -15,7 +15,7 @@ from aerotask.db.clock import db_now
 from aerotask.db.models import Derivative, Entry, PathText
 from aerotask.derivatives.sources import OWNED_SIDES
 from aerotask.domain.ids import DatasetId
-from aerotask.store.entries import COLUMNS, EntryRow
+from aerotask.store.datasets.entries import COLUMNS, EntryRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from aerotask.db.locks import LockSpace, take
 from aerotask.db.models import Task, TaskInput, in_states
 from aerotask.domain.ids import DatasetId, LeaseToken, OrgId, TaskId, UserId, new_id
 from aerotask.domain.states import WAITING, TaskState
-from aerotask.store.leases import Lease
-from aerotask.store.transitions import move
+from aerotask.store.queue.leases import Lease
+from aerotask.store.queue.transitions import move
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Queries for users, API keys, logins and the audit log."""

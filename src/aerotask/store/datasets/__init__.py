@@ -1,0 +1,1 @@
+"""Queries for organizations, datasets and entries."""

@@ -1,0 +1,1 @@
+"""Queries for the task queue: claims, leases, transitions, retention."""

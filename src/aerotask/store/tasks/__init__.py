@@ -1,0 +1,1 @@
+"""Queries for tasks as clients see them: submit, status, webhooks."""
