@@ -22,37 +22,37 @@ from aerotask.rendering.lending import LentFiles
 from aerotask.rendering.renderer import Renderer
 from aerotask.sandbox.pool import Pool, PoolLimits
 from aerotask.sdk import Limits
-from aerotask.services.access import AccessService
-from aerotask.services.accounts import AccountService
-from aerotask.services.audit import AuditService
-from aerotask.services.callbacks import CallbackService
-from aerotask.services.callers import CallerService
-from aerotask.services.changes import TaskChanges
-from aerotask.services.derivatives import DerivativeService
-from aerotask.services.downloads import DownloadService
-from aerotask.services.entries import EntryService
-from aerotask.services.following import FollowService
-from aerotask.services.hints import HintSender
-from aerotask.services.issuer import IssuerService
-from aerotask.services.issuer_keys import GuardedFetch, IssuerKeys
-from aerotask.services.keys import KeyService
-from aerotask.services.organizations import OrganizationService
-from aerotask.services.passwords import Passwords, open_passwords
-from aerotask.services.quota import Quotas
-from aerotask.services.rerun import RerunService
-from aerotask.services.sign_in_limits import SignInLimits
-from aerotask.services.signing_in import SignInService
-from aerotask.services.storage import StorageLimits
-from aerotask.services.submit import SubmitService
-from aerotask.services.sweep import SweepLimits, SweepService
-from aerotask.services.tasks import TaskService
-from aerotask.services.tokens import Tokens
-from aerotask.services.trees import TreeService
-from aerotask.services.uploads import UploadLimits, UploadService
-from aerotask.services.usage import UsageService
-from aerotask.services.validation import ValidationService
-from aerotask.services.viewing import ViewingService
-from aerotask.services.viewtokens import ViewTokens
+from aerotask.services.accounts.api_keys import KeyService
+from aerotask.services.accounts.audit import AuditService
+from aerotask.services.accounts.authentication import CallerService
+from aerotask.services.accounts.jwks import GuardedFetch, IssuerKeys
+from aerotask.services.accounts.login import SignInService
+from aerotask.services.accounts.login_throttle import SignInLimits
+from aerotask.services.accounts.oidc import IssuerService
+from aerotask.services.accounts.passwords import Passwords, open_passwords
+from aerotask.services.accounts.permissions import AccessService
+from aerotask.services.accounts.tokens import Tokens
+from aerotask.services.accounts.users import AccountService
+from aerotask.services.datasets.derivatives import DerivativeService
+from aerotask.services.datasets.downloads import DownloadService
+from aerotask.services.datasets.entries import EntryService
+from aerotask.services.datasets.orgs import OrganizationService
+from aerotask.services.datasets.storage_quota import StorageLimits
+from aerotask.services.datasets.tree import TreeService
+from aerotask.services.datasets.uploads import UploadLimits, UploadService
+from aerotask.services.tasks.dry_run import ValidationService
+from aerotask.services.tasks.maintenance import SweepLimits, SweepService
+from aerotask.services.tasks.notifications import TaskChanges
+from aerotask.services.tasks.quota import Quotas
+from aerotask.services.tasks.retry import RerunService
+from aerotask.services.tasks.submit import SubmitService
+from aerotask.services.tasks.tasks import TaskService
+from aerotask.services.tasks.usage import UsageService
+from aerotask.services.tasks.wakeups import HintSender
+from aerotask.services.tasks.watch import FollowService
+from aerotask.services.tasks.webhooks import CallbackService
+from aerotask.services.tiles.tile_tokens import ViewTokens
+from aerotask.services.tiles.tiles import ViewingService
 
 # A worker without its lock is dead after this many heartbeats of silence.
 QUIET_HEARTBEATS = 1.5

@@ -17,7 +17,7 @@ from aerotask.config import Settings
 from aerotask.db.models import Upload
 from aerotask.domain.access import ANONYMOUS, Access, Caller, Membership
 from aerotask.domain.errors import Unauthenticated
-from aerotask.services.access import Permit
+from aerotask.services.accounts.permissions import Permit
 from aerotask.store.accounts import users
 from aerotask.store.datasets import orgs
 from aerotask.wiring import Platform

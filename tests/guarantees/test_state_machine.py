@@ -34,8 +34,8 @@ from aerotask.domain.errors import Conflict, LimitReached, NotFound
 from aerotask.domain.ids import TaskId
 from aerotask.registry import GROUP, registry_of
 from aerotask.sdk import DatasetView, Plan, RunContext, Tool, ToolParams
-from aerotask.services.rerun import RerunService
-from aerotask.services.submit import Submission, SubmitService
+from aerotask.services.tasks.retry import RerunService
+from aerotask.services.tasks.submit import Submission, SubmitService
 from aerotask.store.queue import leases, recovery
 from aerotask.store.queue.claims import ClaimedTask
 from aerotask.store.queue.leases import Failure, LeaseLost, MadeArtifact, Report

@@ -11,7 +11,7 @@ from aerotask.db.models import AuditEvent, SignInAttempts
 from aerotask.domain.access import ANONYMOUS, Caller
 from aerotask.domain.audit import Action
 from aerotask.domain.errors import Forbidden, Unauthenticated
-from aerotask.services.audit import AuditService
+from aerotask.services.accounts.audit import AuditService
 from aerotask.store.accounts import audit
 from aerotask.store.accounts.audit import AuditFilter
 from aerotask.store.accounts.login_attempts import count_one

@@ -24,10 +24,10 @@ from tests.support.issuer import AUDIENCE, running_issuer
 from aerotask.db.engine import Database
 from aerotask.domain.errors import Unauthenticated
 from aerotask.domain.ids import DatasetId, TaskId, UserId, new_id
-from aerotask.services.issuer import IssuerService, unverified_issuer
-from aerotask.services.issuer_keys import GuardedFetch, IssuerKeys
-from aerotask.services.tokens import Tokens
-from aerotask.services.viewtokens import ViewScope, ViewTokens
+from aerotask.services.accounts.jwks import GuardedFetch, IssuerKeys
+from aerotask.services.accounts.oidc import IssuerService, unverified_issuer
+from aerotask.services.accounts.tokens import Tokens
+from aerotask.services.tiles.tile_tokens import ViewScope, ViewTokens
 from aerotask.store.accounts import users
 
 MANY = 10_000

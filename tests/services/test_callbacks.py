@@ -11,7 +11,7 @@ from aerotask.db.engine import Database
 from aerotask.domain.access import Caller
 from aerotask.domain.callbacks import CallbackState, Next
 from aerotask.domain.ids import TaskId
-from aerotask.services.callbacks import owe
+from aerotask.services.tasks.webhooks import owe
 from aerotask.store.queue import cancel, leases
 from aerotask.store.queue.leases import Failure, Report
 from aerotask.store.queue.logs import LogLimits

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from aerotask.db.engine import Database
 from aerotask.dispatch.port import Hint, QueueAway
 from aerotask.domain.ids import TaskId, new_id
-from aerotask.services.hints import HintSender
+from aerotask.services.tasks.wakeups import HintSender
 
 
 @dataclass(slots=True)

@@ -23,8 +23,8 @@ from aerotask.db.engine import Database
 from aerotask.db.models import AuditEvent, User
 from aerotask.domain.access import Credential
 from aerotask.domain.errors import InvalidInput, Unauthenticated, Unavailable
-from aerotask.services.issuer import IssuerService, unverified_issuer
-from aerotask.services.issuer_keys import REFETCH_S, GuardedFetch, IssuerKeys
+from aerotask.services.accounts.jwks import REFETCH_S, GuardedFetch, IssuerKeys
+from aerotask.services.accounts.oidc import IssuerService, unverified_issuer
 from aerotask.store.accounts import users
 
 

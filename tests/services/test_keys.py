@@ -10,7 +10,7 @@ from aerotask.db.engine import Database
 from aerotask.domain.access import Caller, Credential
 from aerotask.domain.errors import Conflict
 from aerotask.domain.ids import new_id
-from aerotask.services.keys import MAX_KEYS, KeyService
+from aerotask.services.accounts.api_keys import MAX_KEYS, KeyService
 from aerotask.store.accounts import api_keys
 
 

@@ -25,10 +25,10 @@ from aerotask.db.models import (
 )
 from aerotask.domain.access import ANONYMOUS, Access, Caller, Membership, Visibility
 from aerotask.domain.errors import Conflict, Forbidden, InvalidInput, LimitReached, NotFound
-from aerotask.services import removal
-from aerotask.services.access import Permit
-from aerotask.services.organizations import OrganizationService
-from aerotask.services.storage import UNBOUNDED
+from aerotask.services.accounts.permissions import Permit
+from aerotask.services.datasets import deletion
+from aerotask.services.datasets.orgs import OrganizationService
+from aerotask.services.datasets.storage_quota import UNBOUNDED
 from aerotask.store.accounts import users
 from aerotask.store.datasets import orgs
 from aerotask.store.queue import leases
@@ -174,7 +174,7 @@ async def test_a_big_dataset_is_removed_piece_by_piece(estate: Estate) -> None:
                 "INSERT INTO entries (id, dataset_id, path, parent, depth, type) "
                 "SELECT gen_random_uuid(), :dataset, n::text, '', 0, 'directory' FROM generate_series(1, :n) n"
             ),
-            {"dataset": estate.rows.dataset_id, "n": removal.ENTRIES + 1},
+            {"dataset": estate.rows.dataset_id, "n": deletion.ENTRIES + 1},
         )
     for _ in range(TASKS_AT_ONCE + 1):
         await estate.rows.task()

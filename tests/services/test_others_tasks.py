@@ -13,7 +13,7 @@ from aerotask.db.models import AuditEvent, Dataset, Task
 from aerotask.domain.access import ANONYMOUS, Caller, Membership, Visibility
 from aerotask.domain.errors import Conflict
 from aerotask.domain.ids import DatasetId, TaskId, new_id
-from aerotask.services.submit import Submission
+from aerotask.services.tasks.submit import Submission
 from aerotask.store.datasets import orgs
 from aerotask.store.tasks.tasks import TaskFilter
 from aerotask.wiring import Platform

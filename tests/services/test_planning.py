@@ -13,7 +13,7 @@ from tests.store.conftest import Rows, add_dataset, add_user
 from aerotask.db.engine import Database
 from aerotask.domain.ids import DatasetId
 from aerotask.sdk import DatasetView, EntryView, Limits, Plan, RunContext, Tool, ToolParams
-from aerotask.services.planning import MANY, PlannedRun, plan_run
+from aerotask.services.tasks.planning import MANY, PlannedRun, plan_run
 from aerotask.store.datasets import entries, orgs
 
 FILL = text("""

@@ -8,7 +8,7 @@ from tests.store.conftest import Rows, add_dataset, add_user
 from aerotask.db.engine import Database
 from aerotask.domain.errors import Conflict
 from aerotask.domain.ids import TaskId, new_id
-from aerotask.services.entries import put_content, put_contents
+from aerotask.services.datasets.entries import put_content, put_contents
 from aerotask.store.datasets import entries
 from aerotask.store.datasets.entries import Content
 from aerotask.store.queue import retention

@@ -19,11 +19,11 @@ from aerotask.db.engine import Database
 from aerotask.db.models import AuditEvent, SignInAttempts, User
 from aerotask.domain.access import Caller, Credential
 from aerotask.domain.errors import LimitReached, Unauthenticated
-from aerotask.services.accounts import AccountService
-from aerotask.services.passwords import MAX_WAITING, Passwords
-from aerotask.services.sign_in_limits import SignInLimits
-from aerotask.services.signing_in import SignInService
-from aerotask.services.tokens import Tokens
+from aerotask.services.accounts.login import SignInService
+from aerotask.services.accounts.login_throttle import SignInLimits
+from aerotask.services.accounts.passwords import MAX_WAITING, Passwords
+from aerotask.services.accounts.tokens import Tokens
+from aerotask.services.accounts.users import AccountService
 from aerotask.store.accounts import login_attempts, users
 
 PASSWORD = "a long enough password"

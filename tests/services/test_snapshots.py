@@ -11,8 +11,8 @@ from aerotask.db.engine import Database
 from aerotask.domain.errors import NotFound
 from aerotask.domain.ids import DatasetId, new_id
 from aerotask.sdk.snapshot import Snapshot
-from aerotask.services.entries import put_contents
-from aerotask.services.snapshots import take_snapshot
+from aerotask.services.datasets.entries import put_contents
+from aerotask.services.tasks.snapshots import take_snapshot
 from aerotask.store.datasets.entries import Content
 from aerotask.store.queue.claims import Input
 

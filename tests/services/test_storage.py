@@ -15,8 +15,8 @@ from tests.support.callers import always, permit
 from aerotask.config import Settings
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import LimitReached, TooLarge
-from aerotask.services.access import Permit
-from aerotask.services.storage import StorageLimits, room_for, within_limits
+from aerotask.services.accounts.permissions import Permit
+from aerotask.services.datasets.storage_quota import StorageLimits, room_for, within_limits
 from aerotask.store.datasets import entries, orgs
 from aerotask.store.datasets.entries import Content
 from aerotask.store.tasks import usage

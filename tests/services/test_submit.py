@@ -20,7 +20,7 @@ from aerotask.domain.errors import LimitReached
 from aerotask.domain.ids import TaskId
 from aerotask.local.folder import OwnedFolder
 from aerotask.local.postgres import EmbeddedPostgres
-from aerotask.services.submit import Submission
+from aerotask.services.tasks.submit import Submission
 from aerotask.store.datasets import entries
 from aerotask.store.datasets.entries import Content
 from aerotask.wiring import Platform, open_platform

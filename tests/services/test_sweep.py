@@ -23,7 +23,7 @@ from aerotask.db.locks import LockSpace
 from aerotask.db.models import Artifact, AuditEvent, Derivative, IdempotencyKey, SignInAttempts, Task
 from aerotask.dispatch.arq import QUEUE, ArqDispatcher
 from aerotask.domain.ids import TaskId, UploadId, new_id
-from aerotask.services.sweep import Sweep, SweepService
+from aerotask.services.tasks.maintenance import Sweep, SweepService
 from aerotask.store.datasets import derivatives, entries, orgs, uploads
 from aerotask.store.datasets.derivatives import NewDerivative
 from aerotask.store.datasets.entries import Content

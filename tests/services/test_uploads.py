@@ -20,7 +20,7 @@ from aerotask.db.models import Entry, Upload
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import Conflict, LimitReached, NotFound
 from aerotask.domain.ids import UploadId, new_id
-from aerotask.services.uploads import Progress, UploadService
+from aerotask.services.datasets.uploads import Progress, UploadService
 from aerotask.store.datasets import orgs
 from aerotask.wiring import Platform
 

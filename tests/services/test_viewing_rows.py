@@ -6,7 +6,7 @@ from uuid import UUID
 
 from aerotask.domain.access import Caller
 from aerotask.domain.ids import UserId
-from aerotask.services.viewing import Viewer
+from aerotask.services.tiles.tiles import Viewer
 
 ALICE = UserId(UUID("00000000-0000-7000-8000-000000000001"))
 

@@ -10,7 +10,7 @@ from aerotask.db.clock import db_now
 from aerotask.db.models import Artifact, Task
 from aerotask.domain.errors import LimitReached, TooLarge
 from aerotask.domain.ids import TaskId, UserId, new_id
-from aerotask.services.quota import Quotas, Wish, admit, refuse_oversized
+from aerotask.services.tasks.quota import Quotas, Wish, admit, refuse_oversized
 from aerotask.store.queue import leases
 from aerotask.store.queue.leases import MadeArtifact, Report
 from aerotask.store.queue.logs import LogLimits

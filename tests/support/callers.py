@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aerotask.domain.access import Access, Caller
 from aerotask.domain.ids import DatasetId
-from aerotask.services.access import AccessService, Ask, Permit
+from aerotask.services.accounts.permissions import AccessService, Ask, Permit
 
 
 def always(caller: Caller) -> Ask:

@@ -19,7 +19,7 @@ from aerotask.db.models import Entry
 from aerotask.domain.errors import Conflict
 from aerotask.domain.ids import LeaseToken, new_id
 from aerotask.sdk import Existing
-from aerotask.services.entries import put_content, put_contents, remove_content
+from aerotask.services.datasets.entries import put_content, put_contents, remove_content
 from aerotask.store.datasets import entries
 from aerotask.store.datasets.entries import Content
 from aerotask.store.queue import cancel, leases, logs

@@ -11,7 +11,7 @@ from aerotask.api.ranges import matches
 from aerotask.api.watching import watching
 from aerotask.contract.status import TaskAnswer, task_answer
 from aerotask.contract.tags import tagged_status
-from aerotask.services.following import Follower, FollowService
+from aerotask.services.tasks.watch import Follower, FollowService
 
 
 async def status_response(

@@ -9,7 +9,7 @@ from aerotask.api.errors import problems
 from aerotask.api.requests import StrictRoute
 from aerotask.api.schemas.orgs import DatasetAnswer, DatasetFields, NewDataset, NewSlug
 from aerotask.domain.access import Caller
-from aerotask.services.organizations import permissions_of
+from aerotask.services.datasets.orgs import permissions_of
 from aerotask.store.datasets.orgs import DatasetRow
 
 router = APIRouter(prefix="/orgs/{orgSlug}/ds", tags=["datasets"], route_class=StrictRoute)

@@ -14,9 +14,9 @@ from aerotask.api.state import platform_of
 from aerotask.domain.access import ANONYMOUS, Access, Caller
 from aerotask.domain.errors import Forbidden
 from aerotask.domain.ids import TaskId, UserId
-from aerotask.services.access import Ask, Permit
-from aerotask.services.following import Follower
-from aerotask.services.sessions import Presented
+from aerotask.services.accounts.permissions import Ask, Permit
+from aerotask.services.accounts.principal import Presented
+from aerotask.services.tasks.watch import Follower
 from aerotask.wiring import Platform
 
 _BEARER = HTTPBearer(auto_error=False, description="A token from `POST /users/authenticate`.")

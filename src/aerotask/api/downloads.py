@@ -14,7 +14,7 @@ from aerotask.api.errors import problems
 from aerotask.api.files import attachment, file_response
 from aerotask.domain import paths
 from aerotask.media.types import media_type_by_name
-from aerotask.services.downloads import Selection
+from aerotask.services.datasets.downloads import Selection
 from aerotask.store.datasets.entries import EntryRow
 
 MAX_PATHS = 1000

@@ -21,9 +21,9 @@ from aerotask.domain import paths
 from aerotask.domain.access import Access
 from aerotask.domain.errors import InvalidInput
 from aerotask.media.types import media_type_by_name
-from aerotask.services.access import Permit
-from aerotask.services.entries import EntryService
-from aerotask.services.storage import Room
+from aerotask.services.accounts.permissions import Permit
+from aerotask.services.datasets.entries import EntryService
+from aerotask.services.datasets.storage_quota import Room
 from aerotask.store.datasets.entries import EntryRow
 
 router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}", tags=["objects"])

@@ -12,7 +12,7 @@ from aerotask.api.deps import FollowerDep, PlatformDep
 from aerotask.api.errors import problems
 from aerotask.api.requests import StrictRoute
 from aerotask.api.streams import EventStream
-from aerotask.services.following import Follower, FollowService
+from aerotask.services.tasks.watch import Follower, FollowService
 
 router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}/tasks", tags=["tasks"], route_class=StrictRoute)
 

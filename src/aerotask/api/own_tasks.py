@@ -15,7 +15,7 @@ from aerotask.api.schemas.tasks import OwnTasksAnswer
 from aerotask.contract.status import system_task_answer
 from aerotask.domain.ids import TaskId
 from aerotask.domain.states import TaskState
-from aerotask.services.tasks import MAX_TAKE
+from aerotask.services.tasks.tasks import MAX_TAKE
 from aerotask.store.tasks.tasks import TaskFilter
 
 router = APIRouter(tags=["tasks"], route_class=StrictRoute)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.datastructures import URL
 
-from aerotask.services.tasks import MAX_TAKE
+from aerotask.services.tasks.tasks import MAX_TAKE
 
 
 def page_headers(url: URL, *, skip: int, take: int, total: int) -> dict[str, str]:

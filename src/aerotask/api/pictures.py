@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import Request, Response
 
 from aerotask.api.ranges import matches
-from aerotask.services.viewing import Picture
+from aerotask.services.tiles.tiles import Picture
 
 PINNED_S = 24 * 3600
 """How long a client may keep a picture whose address names the content's version."""

@@ -13,7 +13,7 @@ from aerotask.api.watching import watching
 from aerotask.contract.events import LogEvent, TruncatedEvent, state_event
 from aerotask.contract.model import Answer
 from aerotask.contract.status import progress_answer, task_answer
-from aerotask.services.following import Follower, FollowService, News
+from aerotask.services.tasks.watch import Follower, FollowService, News
 
 
 class EventStream(Response):

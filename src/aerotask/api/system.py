@@ -25,9 +25,9 @@ from aerotask.api.schemas.tasks import SystemTasksAnswer
 from aerotask.contract.status import system_task_answer
 from aerotask.derivatives.kinds import FACTS, missing_for
 from aerotask.domain.states import TRANSITIONS, TaskState
-from aerotask.services.metrics import exposition
-from aerotask.services.readiness import readiness
-from aerotask.services.tasks import MAX_TAKE
+from aerotask.services.system.metrics import exposition
+from aerotask.services.system.readiness import readiness
+from aerotask.services.tasks.tasks import MAX_TAKE
 from aerotask.store.tasks.tasks import TaskFilter
 from aerotask.wiring import Platform
 

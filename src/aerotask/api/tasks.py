@@ -40,8 +40,8 @@ from aerotask.domain import paths
 from aerotask.domain.access import Access
 from aerotask.domain.ids import TaskId
 from aerotask.domain.states import TaskState
-from aerotask.services.submit import Submission, Submitted
-from aerotask.services.tasks import OpenArtifact
+from aerotask.services.tasks.submit import Submission, Submitted
+from aerotask.services.tasks.tasks import OpenArtifact
 from aerotask.store.tasks.tasks import TaskFilter
 
 router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}/tasks", tags=["tasks"], route_class=StrictRoute)

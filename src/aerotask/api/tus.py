@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from aerotask.api.errors import problem
 from aerotask.domain.errors import InvalidInput
-from aerotask.services.uploads import Progress
+from aerotask.services.datasets.uploads import Progress
 
 VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,termination,expiration"

@@ -16,7 +16,7 @@ from aerotask.api.tus import TusRoute
 from aerotask.domain.access import Access
 from aerotask.domain.errors import InvalidInput, TooLarge
 from aerotask.domain.ids import UploadId
-from aerotask.services.uploads import Progress
+from aerotask.services.datasets.uploads import Progress
 
 router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}/uploads", tags=["objects"], route_class=TusRoute)
 

@@ -13,8 +13,8 @@ from aerotask.api.errors import problems
 from aerotask.api.requests import StrictRoute
 from aerotask.api.schemas.users import Credentials, NewPassword, NewUser, TokenAnswer, UserAnswer, UserFields
 from aerotask.domain.errors import FieldError, InvalidInput
-from aerotask.services.accounts import UserChange
-from aerotask.services.tokens import Token
+from aerotask.services.accounts.tokens import Token
+from aerotask.services.accounts.users import UserChange
 from aerotask.store.accounts.users import UserRow
 
 router = APIRouter(prefix="/users", tags=["users"], route_class=StrictRoute)

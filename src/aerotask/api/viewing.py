@@ -15,7 +15,7 @@ from aerotask.api.schemas.viewing import NewViewToken, TileJsonAnswer, ViewToken
 from aerotask.domain.ids import TaskId
 from aerotask.rendering.grid import TileAt
 from aerotask.rendering.style import Style
-from aerotask.services.viewing import ViewedRaster, Viewer
+from aerotask.services.tiles.tiles import ViewedRaster, Viewer
 
 router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}", tags=["viewing"], route_class=StrictRoute)
 

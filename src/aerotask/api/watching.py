@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from starlette.types import Receive
 
 from aerotask.domain.ids import TaskId
-from aerotask.services.changes import TaskChanges, Watch
+from aerotask.services.tasks.notifications import TaskChanges, Watch
 
 
 @asynccontextmanager

@@ -17,8 +17,8 @@ from aerotask.domain.errors import Conflict, TaskFailed
 from aerotask.domain.ids import DatasetId
 from aerotask.media.types import type_by_name
 from aerotask.sdk.changes import Existing
-from aerotask.services.entries import put_contents, remove_content
-from aerotask.services.tree_lock import lock_tree
+from aerotask.services.datasets.entries import put_contents, remove_content
+from aerotask.services.datasets.tree_lock import lock_tree
 from aerotask.store.datasets import derivatives, indexing
 from aerotask.store.datasets.derivatives import NewDerivative
 from aerotask.store.datasets.entries import Content, contents_among, files_among

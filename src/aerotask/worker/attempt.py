@@ -23,10 +23,10 @@ from aerotask.domain.errors import AerotaskError, TaskFailed
 from aerotask.domain.retry import OUTAGE_S, Strike, after_strike
 from aerotask.failpoints import failpoint
 from aerotask.sdk import Limits, Snapshot, Tool, ToolParams
-from aerotask.services.callbacks import owe
-from aerotask.services.snapshots import take_snapshot
-from aerotask.services.storage import UNLIMITED, Room, StorageLimits, room_for, within_limits
-from aerotask.services.workfolders import work_folder
+from aerotask.services.datasets.storage_quota import UNLIMITED, Room, StorageLimits, room_for, within_limits
+from aerotask.services.tasks.snapshots import take_snapshot
+from aerotask.services.tasks.webhooks import owe
+from aerotask.services.tasks.work_dirs import work_folder
 from aerotask.store.datasets import derivatives
 from aerotask.store.queue import leases, retention
 from aerotask.store.queue.claims import ClaimedTask, with_inputs

@@ -23,8 +23,8 @@ from aerotask.domain.callbacks import CallbackState, Next, after_try
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.ids import DatasetId, UserId
 from aerotask.domain.retry import OUTAGE_S
-from aerotask.services.access import AccessService
-from aerotask.services.callbacks import CallbackService
+from aerotask.services.accounts.permissions import AccessService
+from aerotask.services.tasks.webhooks import CallbackService
 from aerotask.store.tasks import webhooks
 from aerotask.store.tasks.webhooks import HeldMessage
 from aerotask.worker.bell import Bell

@@ -10,8 +10,8 @@ from aerotask.db.engine import Database
 from aerotask.registry import Registry
 from aerotask.sandbox.spawner import Spawner
 from aerotask.sdk import Limits
-from aerotask.services.access import AccessService
-from aerotask.services.storage import StorageLimits
+from aerotask.services.accounts.permissions import AccessService
+from aerotask.services.datasets.storage_quota import StorageLimits
 from aerotask.store.queue.logs import LogLimits
 
 

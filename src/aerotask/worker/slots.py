@@ -12,7 +12,7 @@ from aerotask.db.engine import PostgresAway
 from aerotask.db.outages import tolerate
 from aerotask.dispatch.port import HintListener
 from aerotask.failpoints import failpoint
-from aerotask.services.sweep import SweepService
+from aerotask.services.tasks.maintenance import SweepService
 from aerotask.store.queue import claims, leases
 from aerotask.store.queue.claims import ClaimedTask
 from aerotask.worker.attempt import Attempt

@@ -14,7 +14,7 @@ import structlog
 
 from aerotask.db.outages import is_outage
 from aerotask.dispatch.port import QueueAway
-from aerotask.services.sweep import SweepService
+from aerotask.services.tasks.maintenance import SweepService
 
 Run: TypeAlias = Callable[[], Awaitable[int]]
 

@@ -1,6 +1,6 @@
 """What a request has to know before anything else, in one statement: who calls, the dataset, and maybe a task of it.
 
-Each of the three may be missing, which is for `services/access.py` to judge.
+Each of the three may be missing, which is for `services/accounts/permissions.py` to judge.
 """
 
 from __future__ import annotations

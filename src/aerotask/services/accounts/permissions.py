@@ -10,7 +10,7 @@ from aerotask.db.engine import Database
 from aerotask.domain.access import Access, Caller, rights_in, rights_on
 from aerotask.domain.errors import Forbidden, NotFound, Unauthenticated
 from aerotask.domain.ids import DatasetId, TaskId, UserId
-from aerotask.services.sessions import Presented, confirmed, user_id_of
+from aerotask.services.accounts.principal import Presented, confirmed, user_id_of
 from aerotask.store.datasets import orgs
 from aerotask.store.datasets.orgs import DatasetRow, OrgRow
 from aerotask.store.tasks import request_context

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from aerotask.db.engine import Database
 from aerotask.domain.access import Caller, rights_in
 from aerotask.domain.errors import Forbidden
-from aerotask.services.access import AccessService
-from aerotask.services.quota import Quotas
-from aerotask.services.storage import StorageLimits
+from aerotask.services.accounts.permissions import AccessService
+from aerotask.services.datasets.storage_quota import StorageLimits
+from aerotask.services.tasks.quota import Quotas
 from aerotask.store.tasks import usage
 from aerotask.store.tasks.usage import Activity, Stored
 

@@ -15,7 +15,7 @@ from aerotask.domain import paths
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import InvalidInput, NotFound
 from aerotask.domain.ids import DatasetId
-from aerotask.services.access import AccessService
+from aerotask.services.accounts.permissions import AccessService
 from aerotask.store.datasets import derivatives, entries
 from aerotask.store.datasets.derivatives import DerivativeRow
 from aerotask.store.datasets.entries import FOLDER

@@ -21,8 +21,8 @@ from aerotask.domain.access import Caller
 from aerotask.domain.errors import NotFound, UseTask
 from aerotask.sdk.dataset import EntryView
 from aerotask.sdk.snapshot import Snapshot, write_snapshot
-from aerotask.services.access import AccessService
-from aerotask.services.planning import entry_view
+from aerotask.services.accounts.permissions import AccessService
+from aerotask.services.tasks.planning import entry_view
 from aerotask.store.datasets import entries, plan_rows
 from aerotask.store.datasets.entries import FOLDER, EntryRow
 from aerotask.store.datasets.orgs import DatasetRow

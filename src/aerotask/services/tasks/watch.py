@@ -16,9 +16,9 @@ from aerotask.contract.tags import status_tag
 from aerotask.db.outages import is_outage
 from aerotask.domain.errors import Forbidden, NotFound, Unauthenticated
 from aerotask.domain.ids import TaskId
-from aerotask.services.changes import TaskChanges, Watch
-from aerotask.services.sessions import Presented
-from aerotask.services.tasks import TaskService
+from aerotask.services.accounts.principal import Presented
+from aerotask.services.tasks.notifications import TaskChanges, Watch
+from aerotask.services.tasks.tasks import TaskService
 from aerotask.store.queue import logs
 from aerotask.store.tasks.tasks import TaskRow
 

@@ -9,10 +9,10 @@ from aerotask.domain.access import Caller, Credential
 from aerotask.domain.audit import Action
 from aerotask.domain.errors import Forbidden, Unauthenticated
 from aerotask.domain.ids import UserId
-from aerotask.services.access import require_user
-from aerotask.services.passwords import Passwords, check_password
-from aerotask.services.sign_in_limits import SignInLimits, Try
-from aerotask.services.tokens import Token, Tokens
+from aerotask.services.accounts.login_throttle import SignInLimits, Try
+from aerotask.services.accounts.passwords import Passwords, check_password
+from aerotask.services.accounts.permissions import require_user
+from aerotask.services.accounts.tokens import Token, Tokens
 from aerotask.store.accounts import audit, users
 
 # What the log calls a name that nobody has: it may be a password in the wrong field.

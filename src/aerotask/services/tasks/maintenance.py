@@ -28,9 +28,9 @@ from aerotask.db.locks import LockSpace
 from aerotask.dispatch.port import Dispatcher, Hint
 from aerotask.domain.states import TaskState
 from aerotask.failpoints import failpoint
-from aerotask.services.callbacks import owe
-from aerotask.services.removal import remove_deleted, remove_expired_uploads
-from aerotask.services.workfolders import work_folder
+from aerotask.services.datasets.deletion import remove_deleted, remove_expired_uploads
+from aerotask.services.tasks.webhooks import owe
+from aerotask.services.tasks.work_dirs import work_folder
 from aerotask.store.accounts import audit, login_attempts
 from aerotask.store.datasets import derivatives
 from aerotask.store.queue import cancel, concurrency, recovery, retention, undispatched

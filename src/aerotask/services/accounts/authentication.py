@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from aerotask.db.engine import Database
 from aerotask.domain.access import ANONYMOUS, Caller
 from aerotask.domain.errors import Unauthenticated
-from aerotask.services import keys
-from aerotask.services.issuer import IssuerService, unverified_issuer
-from aerotask.services.keys import KeyService
-from aerotask.services.sessions import Presented, Session
-from aerotask.services.tokens import Tokens
+from aerotask.services.accounts import api_keys
+from aerotask.services.accounts.api_keys import KeyService
+from aerotask.services.accounts.oidc import IssuerService, unverified_issuer
+from aerotask.services.accounts.principal import Presented, Session
+from aerotask.services.accounts.tokens import Tokens
 from aerotask.store.accounts import users
 
 
@@ -39,7 +39,7 @@ class CallerService:
             return who.confirmed(await users.find(connection, who.claims.user_id))
 
     async def _known(self, credential: str, address: str | None) -> Presented:
-        if credential.startswith(keys.PREFIX):
+        if credential.startswith(api_keys.PREFIX):
             return replace(await self.keys.holder(credential), address=address)
         if self.issuer is not None and unverified_issuer(credential) == self.issuer.issuer:
             return await self.issuer.caller(credential, address=address)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge, generate_latest
 
 from aerotask.db.engine import Database
-from aerotask.services.readiness import Readiness
+from aerotask.services.system.readiness import Readiness
 from aerotask.store.queue import queue_depth
 from aerotask.store.queue.queue_depth import Backlog
 

@@ -12,8 +12,8 @@ from aerotask.domain.access import Caller, Credential
 from aerotask.domain.audit import Action
 from aerotask.domain.errors import Conflict, NotFound, Unauthenticated
 from aerotask.domain.ids import new_id
-from aerotask.services.access import require_user
-from aerotask.services.signing_in import require_person
+from aerotask.services.accounts.login import require_person
+from aerotask.services.accounts.permissions import require_user
 from aerotask.store.accounts import api_keys, audit, users
 from aerotask.store.accounts.api_keys import KeyRow
 

@@ -22,13 +22,13 @@ from aerotask.domain.ids import OrgId, TaskId, new_id
 from aerotask.failpoints import failpoint
 from aerotask.registry import Registry
 from aerotask.sdk import Limits, Tool
-from aerotask.services.access import AccessService, OpenDataset, require
-from aerotask.services.callbacks import CallbackService
-from aerotask.services.hints import HintSender
-from aerotask.services.idempotency import IdempotentRequest, idempotent
-from aerotask.services.planning import PlannedRun, plan_run
-from aerotask.services.quota import PERIOD, Quotas, Wish, admit, refuse_excess, refuse_oversized
-from aerotask.services.sessions import Presented
+from aerotask.services.accounts.permissions import AccessService, OpenDataset, require
+from aerotask.services.accounts.principal import Presented
+from aerotask.services.tasks.idempotency import IdempotentRequest, idempotent
+from aerotask.services.tasks.planning import PlannedRun, plan_run
+from aerotask.services.tasks.quota import PERIOD, Quotas, Wish, admit, refuse_excess, refuse_oversized
+from aerotask.services.tasks.wakeups import HintSender
+from aerotask.services.tasks.webhooks import CallbackService
 from aerotask.store.datasets import orgs
 from aerotask.store.datasets.orgs import DatasetRow
 from aerotask.store.tasks import submit

@@ -15,11 +15,11 @@ from aerotask.domain.access import Caller
 from aerotask.domain.errors import Conflict, InvalidInput
 from aerotask.domain.ids import TaskId
 from aerotask.domain.states import TaskState
-from aerotask.services.access import OpenDataset
-from aerotask.services.hints import HintSender
-from aerotask.services.quota import Quotas, Wish, admit
-from aerotask.services.submit import Submission, SubmitService, Submitted
-from aerotask.services.tasks import TaskService
+from aerotask.services.accounts.permissions import OpenDataset
+from aerotask.services.tasks.quota import Quotas, Wish, admit
+from aerotask.services.tasks.submit import Submission, SubmitService, Submitted
+from aerotask.services.tasks.tasks import TaskService
+from aerotask.services.tasks.wakeups import HintSender
 from aerotask.store.queue import cancel
 from aerotask.store.queue.retention import hold_names
 from aerotask.store.tasks import tasks

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aerotask.db.engine import Database
 from aerotask.domain.access import Caller
-from aerotask.services.access import require_admin
+from aerotask.services.accounts.permissions import require_admin
 from aerotask.store.accounts import audit
 from aerotask.store.accounts.audit import AuditFilter, AuditRow
 

@@ -16,7 +16,7 @@ from aerotask.domain.access import Access
 from aerotask.domain.errors import FieldError, Forbidden, InvalidInput, json_pointer
 from aerotask.domain.ids import DatasetId
 from aerotask.sdk import DatasetView, EntryView, Limits, Plan, Review, Tool, ToolParams
-from aerotask.services.dedup import dedup_key
+from aerotask.services.tasks.dedup import dedup_key
 from aerotask.store.datasets import derivatives, plan_rows
 from aerotask.store.datasets.entries import FOLDER, EntryRow
 from aerotask.store.datasets.orgs import DatasetRow

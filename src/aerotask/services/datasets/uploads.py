@@ -16,9 +16,9 @@ from aerotask.domain.errors import AerotaskError, Conflict, LimitReached, NotFou
 from aerotask.domain.ids import UploadId, new_id
 from aerotask.failpoints import failpoint
 from aerotask.media.types import type_by_name
-from aerotask.services.access import AccessService, Ask
-from aerotask.services.entries import EntryService, put_content
-from aerotask.services.storage import within_limits
+from aerotask.services.accounts.permissions import AccessService, Ask
+from aerotask.services.datasets.entries import EntryService, put_content
+from aerotask.services.datasets.storage_quota import within_limits
 from aerotask.store.accounts import users
 from aerotask.store.datasets import orgs, uploads
 from aerotask.store.datasets.entries import Content

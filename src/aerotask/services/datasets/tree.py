@@ -16,9 +16,9 @@ from aerotask.domain.errors import Conflict, InvalidInput, InvalidPath, NotFound
 from aerotask.domain.globs import glob, is_glob
 from aerotask.domain.ids import DatasetId
 from aerotask.media.types import shapefiles_beside, suffix_of, type_by_name
-from aerotask.services.access import AccessService
-from aerotask.services.storage import StorageLimits, within_limits
-from aerotask.services.tree_lock import lock_tree
+from aerotask.services.accounts.permissions import AccessService
+from aerotask.services.datasets.storage_quota import StorageLimits, within_limits
+from aerotask.services.datasets.tree_lock import lock_tree
 from aerotask.store.datasets import entries, indexing, search, tree
 from aerotask.store.datasets.entries import FOLDER, EntryRow
 from aerotask.store.datasets.search import Wanted

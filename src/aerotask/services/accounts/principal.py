@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from aerotask.domain.access import ANONYMOUS, Caller, Credential
 from aerotask.domain.ids import UserId
-from aerotask.services.tokens import Claims
+from aerotask.services.accounts.tokens import Claims
 from aerotask.store.accounts.users import UserRow
 
 

@@ -12,7 +12,7 @@ from aerotask.domain.ids import DatasetId
 from aerotask.media.types import type_by_name
 from aerotask.sdk.dataset import EntryView
 from aerotask.sdk.snapshot import Snapshot, write_snapshot
-from aerotask.services.planning import entry_view
+from aerotask.services.tasks.planning import entry_view
 from aerotask.store.datasets import entries, orgs
 from aerotask.store.datasets.entries import EntryRow
 from aerotask.store.queue.claims import Input

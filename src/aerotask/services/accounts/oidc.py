@@ -14,8 +14,8 @@ from aerotask.domain.access import Caller, Credential
 from aerotask.domain.audit import Action
 from aerotask.domain.errors import Unauthenticated
 from aerotask.domain.ids import UserId, new_id
-from aerotask.services.accounts import USER_NAME
-from aerotask.services.issuer_keys import ALGORITHMS, IssuerKeys
+from aerotask.services.accounts.jwks import ALGORITHMS, IssuerKeys
+from aerotask.services.accounts.users import USER_NAME
 from aerotask.store.accounts import audit, users
 from aerotask.store.accounts.users import UserRow
 

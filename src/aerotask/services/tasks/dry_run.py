@@ -10,10 +10,10 @@ from aerotask.db.engine import Database
 from aerotask.domain.access import Access, Caller
 from aerotask.domain.errors import AerotaskError, FieldError, InvalidInput, TooLarge
 from aerotask.domain.texts import clean_json
-from aerotask.services.access import AccessService
-from aerotask.services.planning import PlannedRun, review_run
-from aerotask.services.quota import refuse_oversized
-from aerotask.services.submit import SubmitService
+from aerotask.services.accounts.permissions import AccessService
+from aerotask.services.tasks.planning import PlannedRun, review_run
+from aerotask.services.tasks.quota import refuse_oversized
+from aerotask.services.tasks.submit import SubmitService
 
 _PARAMS = "/params"
 

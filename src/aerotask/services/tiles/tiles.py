@@ -26,12 +26,12 @@ from aerotask.rendering.renderer import (
 )
 from aerotask.rendering.style import Style
 from aerotask.sdk import Limits
-from aerotask.services.access import AccessService, OpenDataset, require_user
-from aerotask.services.drawnfrom import content_of, find_raster, raster_of
-from aerotask.services.planning import plan_run
-from aerotask.services.sign_in_limits import counted
-from aerotask.services.tasks import TaskService
-from aerotask.services.viewtokens import ViewScope, ViewToken, ViewTokens
+from aerotask.services.accounts.login_throttle import counted
+from aerotask.services.accounts.permissions import AccessService, OpenDataset, require_user
+from aerotask.services.tasks.planning import plan_run
+from aerotask.services.tasks.tasks import TaskService
+from aerotask.services.tiles.source import content_of, find_raster, raster_of
+from aerotask.services.tiles.tile_tokens import ViewScope, ViewToken, ViewTokens
 from aerotask.store.accounts import api_keys, users
 from aerotask.store.datasets.entries import EntryRow
 

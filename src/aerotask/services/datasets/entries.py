@@ -18,8 +18,8 @@ from aerotask.domain.conditions import UNCONDITIONAL, Condition
 from aerotask.domain.errors import AerotaskError, Conflict, InvalidInput, NotFound, TooLarge
 from aerotask.domain.ids import DatasetId
 from aerotask.media.types import shapefiles_beside, type_by_name
-from aerotask.services.access import AccessService, Permit
-from aerotask.services.storage import (
+from aerotask.services.accounts.permissions import AccessService, Permit
+from aerotask.services.datasets.storage_quota import (
     UNBOUNDED,
     UNLIMITED,
     Room,
@@ -27,7 +27,7 @@ from aerotask.services.storage import (
     room_for,
     within_limits,
 )
-from aerotask.services.tree_lock import lock_tree
+from aerotask.services.datasets.tree_lock import lock_tree
 from aerotask.store.accounts import audit
 from aerotask.store.datasets import entries, indexing, listing
 from aerotask.store.datasets.entries import FOLDER, Content, EntryRow

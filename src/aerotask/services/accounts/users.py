@@ -13,8 +13,8 @@ from aerotask.domain.access import ANONYMOUS, Caller
 from aerotask.domain.audit import Action
 from aerotask.domain.errors import Conflict, Forbidden, InvalidInput, NotFound
 from aerotask.domain.ids import UserId, new_id
-from aerotask.services.access import require_admin, require_user
-from aerotask.services.passwords import Passwords
+from aerotask.services.accounts.passwords import Passwords
+from aerotask.services.accounts.permissions import require_admin, require_user
 from aerotask.store.accounts import api_keys, audit, users
 from aerotask.store.accounts.users import UserRow
 

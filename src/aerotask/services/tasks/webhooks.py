@@ -14,7 +14,7 @@ from aerotask.domain.addresses import check_url
 from aerotask.domain.errors import Forbidden, InvalidInput
 from aerotask.domain.ids import TaskId, UserId
 from aerotask.domain.signatures import SigningKey, signing_key
-from aerotask.services.access import require_user
+from aerotask.services.accounts.permissions import require_user
 from aerotask.store.tasks import tasks, webhooks
 
 

@@ -12,9 +12,9 @@ from aerotask.domain.audit import Action
 from aerotask.domain.errors import Conflict, Forbidden, Gone, NotFound
 from aerotask.domain.ids import TaskId
 from aerotask.domain.states import TaskState
-from aerotask.services.access import AccessService, OpenDataset, require_admin, require_user
-from aerotask.services.callbacks import owe
-from aerotask.services.sessions import Presented
+from aerotask.services.accounts.permissions import AccessService, OpenDataset, require_admin, require_user
+from aerotask.services.accounts.principal import Presented
+from aerotask.services.tasks.webhooks import owe
 from aerotask.store.accounts import audit
 from aerotask.store.queue import cancel, logs
 from aerotask.store.queue.logs import LogPage

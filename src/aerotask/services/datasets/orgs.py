@@ -13,8 +13,8 @@ from aerotask.domain.access import Access, Caller, Membership, Visibility, right
 from aerotask.domain.audit import Action
 from aerotask.domain.errors import Conflict, Forbidden, InvalidInput, LimitReached, NotFound
 from aerotask.domain.ids import DatasetId, OrgId, UserId, new_id
-from aerotask.services.access import AccessService, require_user
-from aerotask.services.storage import RETRY_AFTER_S, StorageLimits, refuse_gift
+from aerotask.services.accounts.permissions import AccessService, require_user
+from aerotask.services.datasets.storage_quota import RETRY_AFTER_S, StorageLimits, refuse_gift
 from aerotask.store.accounts import audit, users
 from aerotask.store.datasets import deletion, orgs
 from aerotask.store.datasets.orgs import DatasetRow, MemberRow, OrgRow

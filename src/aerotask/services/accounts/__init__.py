@@ -1,0 +1,1 @@
+"""Use cases for users, authentication, permissions and the audit log."""

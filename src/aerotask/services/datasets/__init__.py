@@ -1,0 +1,1 @@
+"""Use cases for organizations, datasets, entries, uploads and downloads."""

@@ -1,0 +1,1 @@
+"""Use cases for tasks, from submit to maintenance."""
