@@ -5,7 +5,7 @@ from pathlib import Path
 
 import orjson
 
-from aerotask.api.errors import problem
+from aerotask.api.http.errors import problem
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
 ROW = re.compile(r"^\| `([a-z-]+)` \| ([0-9, ]+) \|", re.MULTILINE)

@@ -6,7 +6,7 @@ from fastapi import Request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aerotask.api.multipart import FormReader, field_text
+from aerotask.api.http.multipart import FormReader, field_text
 from aerotask.domain.errors import InvalidInput, TooLarge
 
 FORM = (

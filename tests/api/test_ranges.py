@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aerotask.api.ranges import Selection, Span, parse_range, select
+from aerotask.api.http.ranges import Selection, Span, parse_range, select
 
 TAG = '"abc"'
 WHOLE = Selection(200, (Span(0, 100),))

@@ -14,29 +14,12 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp
 
 from aerotask import __version__
-from aerotask.api import (
-    audit,
-    callbacks,
-    datasets,
-    derivatives,
-    docs,
-    downloads,
-    entries,
-    errors,
-    events,
-    hardening,
-    keys,
-    orgs,
-    own_tasks,
-    system,
-    tasks,
-    trees,
-    uploads,
-    usage,
-    users,
-    validation,
-    viewing,
-)
+from aerotask.api.accounts import api_keys, audit, users
+from aerotask.api.datasets import datasets, derivatives, downloads, entries, orgs, tree, uploads
+from aerotask.api.http import errors, middleware
+from aerotask.api.system import docs, system
+from aerotask.api.tasks import dry_run, events, own_tasks, tasks, usage, webhooks
+from aerotask.api.tiles import tiles
 from aerotask.config import Settings
 from aerotask.wiring import open_platform
 
@@ -71,20 +54,20 @@ def create_app(settings: Settings) -> FastAPI:
     for module in (
         tasks,
         users,
-        keys,
+        api_keys,
         orgs,
         usage,
         datasets,
         entries,
         downloads,
         derivatives,
-        trees,
+        tree,
         uploads,
-        validation,
+        dry_run,
         own_tasks,
-        callbacks,
+        webhooks,
         events,
-        viewing,
+        tiles,
         system,
         audit,
         docs,
@@ -104,7 +87,7 @@ class _Api(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """Everything between the server and the routes."""
-        return hardening.guarded(super().build_middleware_stack(), self._settings)
+        return middleware.guarded(super().build_middleware_stack(), self._settings)
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document."""

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from aerotask.api.app import create_app
-from aerotask.api.errors import problem
+from aerotask.api.http.errors import problem
 from aerotask.config import Settings
 from aerotask.sandbox.confinement import tell_whether_children_are_confined
 from aerotask.sandbox.hiding import hide_from_children

@@ -1,6 +1,6 @@
 """The one tree of errors: a stable `code`, a message for people, typed details.
 
-HTTP statuses are not known here; `api/errors.py` maps the classes to them.
+HTTP statuses are not known here; `api/http/errors.py` maps the classes to them.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Routes and schemas for users, API keys and the audit log."""

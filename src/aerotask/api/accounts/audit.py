@@ -1,0 +1,76 @@
+"""Route: the audit log, for administrators."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+
+from aerotask.api.deps import CallerDep, PlatformDep, Skip, Take
+from aerotask.api.http.errors import problems
+from aerotask.api.http.strict_json import StrictRoute
+from aerotask.api.http.times import UtcTime
+from aerotask.contract.model import Answer, Moment
+from aerotask.domain.audit import Action
+from aerotask.store.accounts.audit import AuditFilter
+
+router = APIRouter(tags=["system"], route_class=StrictRoute)
+
+
+class AuditEventAnswer(Answer):
+    """Something that was done."""
+
+    id: UUID
+    at: Moment
+    actor: str
+    """The user's name at that time; `anonymous` if nobody was signed in."""
+    address: str | None
+    """Where the request came from."""
+    action: Action
+    target: str
+    """What it was done to."""
+    details: dict[str, Any]
+
+
+class AuditAnswer(Answer):
+    """Some events."""
+
+    items: list[AuditEventAnswer]
+    total: int
+    skip: int
+    take: int
+
+
+@router.get("/sys/audit", responses=problems(400, 401, 403))
+async def list_audit_events(
+    caller: CallerDep,
+    platform: PlatformDep,
+    action: Action | None = None,
+    actor: Annotated[str | None, Query(max_length=128, description="Whose doings.")] = None,
+    target: Annotated[str | None, Query(max_length=512, description="What they were done to.")] = None,
+    since: Annotated[UtcTime | None, Query(description="Not before this time.")] = None,
+    until: Annotated[UtcTime | None, Query(description="Before this time.")] = None,
+    skip: Skip = 0,
+    take: Take = 50,
+) -> AuditAnswer:
+    """Sign-ins, grants, deletions, cancellations by others, keys and users: newest first; for administrators."""
+    which = AuditFilter(action=action, actor=actor, target=target, since=since, until=until)
+    page = await platform.audit.page(caller, which, skip=skip, take=take)
+    return AuditAnswer(
+        items=[
+            AuditEventAnswer(
+                id=row.id,
+                at=row.at,
+                actor=row.actor,
+                address=row.address,
+                action=row.action,
+                target=row.target,
+                details=dict(row.details),
+            )
+            for row in page.items
+        ],
+        total=page.total,
+        skip=skip,
+        take=page.take,
+    )

@@ -1,0 +1,64 @@
+"""Bodies and answers about users and their sessions."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from aerotask.api.http.schema import Body, _printable
+from aerotask.contract.model import Answer, Moment
+
+
+class Credentials(Body):
+    """A sign-in."""
+
+    username: Annotated[str, Field(max_length=128), AfterValidator(_printable)]
+    password: str = Field(max_length=1024)
+
+
+class TokenAnswer(Answer):
+    """A bearer token."""
+
+    username: str
+    token: str
+    expires: Moment
+
+
+class NewUser(Body):
+    """A user to add."""
+
+    user_name: str = Field(max_length=128)
+    password: str = Field(max_length=1024)
+    email: Annotated[str, Field(max_length=320), AfterValidator(_printable)] | None = None
+    roles: list[str] = Field(default_factory=list, max_length=8)
+    """Any of `admin`, `deactivated`."""
+
+
+class UserFields(Body):
+    """What a user may do from now on, and what else is to change."""
+
+    roles: list[str] = Field(max_length=8)
+    """Any of `admin`, `deactivated`."""
+    password: str | None = Field(None, max_length=1024)
+    """A new password; ends the user's sessions."""
+    subject: Annotated[str, Field(max_length=255), AfterValidator(_printable)] | None = None
+    """Who they are for the external provider; an empty text for nobody."""
+
+
+class NewPassword(Body):
+    """A change of the caller's own password."""
+
+    old_password: str = Field(max_length=1024)
+    new_password: str = Field(max_length=1024)
+
+
+class UserAnswer(Answer):
+    """A user."""
+
+    user_name: str
+    email: str | None
+    roles: list[str]
+    created_at: Moment
+    subject: str | None
+    """Who they are for the external provider."""

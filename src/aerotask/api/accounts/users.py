@@ -1,0 +1,153 @@
+"""Routes: signing in, and users."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request, Response
+from pydantic import ValidationError
+
+from aerotask.api.accounts.schemas import (
+    Credentials,
+    NewPassword,
+    NewUser,
+    TokenAnswer,
+    UserAnswer,
+    UserFields,
+)
+from aerotask.api.deps import AddressDep, CallerDep, PlatformDep
+from aerotask.api.http.errors import problems
+from aerotask.api.http.strict_json import StrictRoute
+from aerotask.domain.errors import FieldError, InvalidInput
+from aerotask.services.accounts.tokens import Token
+from aerotask.services.accounts.users import UserChange
+from aerotask.store.accounts.users import UserRow
+
+router = APIRouter(prefix="/users", tags=["users"], route_class=StrictRoute)
+
+UserName = Annotated[str, Path(alias="userName", max_length=128, description="The user's name.")]
+ADMIN, DEACTIVATED = "admin", "deactivated"
+_SCHEMA = Credentials.model_json_schema()
+_JSON_OR_FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": _SCHEMA},
+            "application/x-www-form-urlencoded": {"schema": _SCHEMA},
+        },
+    }
+}
+
+
+@router.post("/authenticate", responses=problems(400, 401, 413, 429), openapi_extra=_JSON_OR_FORM)
+async def authenticate(
+    request: Request, caller: AddressDep, platform: PlatformDep, response: Response
+) -> TokenAnswer:
+    """Sign in with a name and a password, as JSON or as a form; the answer holds a bearer token."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    raw = dict(await request.form()) if "form" in kind else await request.json()
+    try:
+        credentials = Credentials.model_validate(raw)
+    except ValidationError as error:
+        faults = [FieldError("/" + "/".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
+        raise InvalidInput(
+            "Send a 'username' and a 'password'.", code="invalid-request", errors=faults
+        ) from error
+    signed_in = await platform.signing_in.sign_in(caller, credentials.username, credentials.password)
+    return _token(signed_in, response)
+
+
+@router.post("/authenticate/refresh", responses=problems(401, 403))
+async def refresh(caller: CallerDep, platform: PlatformDep, response: Response) -> TokenAnswer:
+    """A fresh token for a token that still holds."""
+    return _token(await platform.signing_in.refresh(caller), response)
+
+
+@router.post("/me/sign-out", status_code=204, responses=problems(401, 403))
+async def sign_out_everywhere(caller: CallerDep, platform: PlatformDep) -> None:
+    """Void every token of the caller's, this one too; API keys stay."""
+    await platform.signing_in.sign_out_everywhere(caller)
+
+
+@router.get("/me", responses=problems(401))
+async def me(caller: CallerDep, platform: PlatformDep) -> UserAnswer:
+    """The signed-in user."""
+    return _user(await platform.accounts.me(caller))
+
+
+@router.put("/me/password", responses=problems(400, 401, 403, 413, 429))
+async def change_password(
+    body: NewPassword, caller: CallerDep, platform: PlatformDep, response: Response
+) -> TokenAnswer:
+    """Replace the caller's own password. Every token that is out is void; the answer holds a new one."""
+    changed = await platform.signing_in.change_password(caller, old=body.old_password, new=body.new_password)
+    return _token(changed, response)
+
+
+@router.get("", responses=problems(401, 403))
+async def list_users(caller: CallerDep, platform: PlatformDep) -> list[UserAnswer]:
+    """Every user; for administrators."""
+    return [_user(row) for row in await platform.accounts.list_users(caller)]
+
+
+@router.post("", status_code=201, responses=problems(400, 401, 403, 409, 413, 429))
+async def create_user(body: NewUser, caller: CallerDep, platform: PlatformDep) -> UserAnswer:
+    """Add a user; for administrators."""
+    roles = _roles(body.roles)
+    row = await platform.accounts.create_user(
+        caller,
+        user_name=body.user_name,
+        password=body.password,
+        email=body.email,
+        is_admin=ADMIN in roles,
+        is_deactivated=DEACTIVATED in roles,
+    )
+    return _user(row)
+
+
+@router.put("/{userName}", responses=problems(400, 401, 403, 404, 409, 413, 429))
+async def change_user(
+    user_name: UserName, body: UserFields, caller: CallerDep, platform: PlatformDep
+) -> UserAnswer:
+    """Change a user; for administrators. A deactivated user's tokens and keys are void at once."""
+    roles = _roles(body.roles)
+    change = UserChange(
+        is_admin=ADMIN in roles,
+        is_deactivated=DEACTIVATED in roles,
+        password=body.password,
+        subject=body.subject,
+    )
+    return _user(await platform.accounts.change_user(caller, user_name, change))
+
+
+@router.delete("/{userName}", status_code=204, responses=problems(400, 401, 403, 404))
+async def delete_user(user_name: UserName, caller: CallerDep, platform: PlatformDep) -> None:
+    """Remove a user with their tokens and keys; for administrators. What they own stays."""
+    await platform.accounts.delete_user(caller, user_name)
+
+
+def _roles(named: Sequence[str]) -> set[str]:
+    unknown = set(named) - {ADMIN, DEACTIVATED}
+    if unknown:
+        raise InvalidInput(
+            f"There is no role '{min(unknown)[:64]}'; there are {ADMIN} and {DEACTIVATED}.",
+            code="unknown-role",
+        )
+    return set(named)
+
+
+def _user(row: UserRow) -> UserAnswer:
+    flags = {ADMIN: row.is_admin, DEACTIVATED: row.is_deactivated}
+    return UserAnswer(
+        user_name=row.user_name,
+        email=row.email,
+        roles=[role for role, held in flags.items() if held],
+        created_at=row.created_at,
+        subject=row.subject,
+    )
+
+
+def _token(token: Token, response: Response) -> TokenAnswer:
+    response.headers["Cache-Control"] = "no-store"
+    return TokenAnswer(username=token.user_name, token=token.token, expires=token.expires_at)

@@ -1,0 +1,1 @@
+"""Routes and schemas for organizations, datasets, entries, uploads and downloads."""

@@ -1,0 +1,203 @@
+"""Routes: the files and folders of a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import TypeAdapter
+
+from aerotask.api.datasets.entry_schemas import EntryAnswer, RemovedAnswer
+from aerotask.api.deps import Place, PlaceDep
+from aerotask.api.http.errors import problems
+from aerotask.api.http.file_response import file_response
+from aerotask.api.http.multipart import FormReader, field_text
+from aerotask.api.http.preconditions import ConditionDep
+from aerotask.blobs.port import Blob
+from aerotask.domain import paths
+from aerotask.domain.access import Access
+from aerotask.domain.errors import InvalidInput
+from aerotask.media.types import media_type_by_name
+from aerotask.services.accounts.permissions import Permit
+from aerotask.services.datasets.entries import EntryService
+from aerotask.services.datasets.storage_quota import Room
+from aerotask.store.datasets.entries import EntryRow
+
+router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}", tags=["objects"])
+
+EntryPathParam = Annotated[str, Path(alias="path", description="The entry's path.")]
+_FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["path"],
+                    "properties": {
+                        "path": {"type": "string"},
+                        "file": {"type": "string", "format": "binary"},
+                    },
+                }
+            }
+        },
+    }
+}
+_RAW: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+_ENTRIES = TypeAdapter(list[EntryAnswer])
+_LIST: dict[int | str, dict[str, Any]] = {200: {"model": list[EntryAnswer]}}
+FILE_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The content.", "content": {"*/*": {}}},
+    206: {"description": "The ranges that were asked for.", "content": {"*/*": {}}},
+    304: {"description": "The client has this content."},
+}
+
+
+@router.get(
+    "/list",
+    response_class=JSONResponse,
+    responses=_LIST | problems(400, 401, 404),
+)
+@router.head("/list", include_in_schema=False)
+async def list_entries(
+    at: PlaceDep,
+    request: Request,
+    path: str | None = None,
+    recursive: Annotated[
+        bool, Query(description="Everything below, not only what is directly in it.")
+    ] = False,
+) -> Response:
+    """The entries in a folder, by path; of a file, the file itself."""
+    batches = await at.platform.entries.list_entries(
+        at.caller, at.org, at.slug, path=path, recursive=recursive
+    )
+    if request.method == "HEAD":
+        return Response(media_type="application/json")
+    return StreamingResponse(json_array(batches), media_type="application/json")
+
+
+async def json_array(batches: AsyncIterator[list[EntryRow]]) -> AsyncIterator[bytes]:
+    """The entries as one JSON array, a batch at a time, so that a long list is never whole in memory."""
+    opening = b"["
+    async for rows in batches:
+        items = _ENTRIES.dump_json([entry_answer(row) for row in rows], by_alias=True)
+        if rows:
+            yield opening + items[1:-1]
+            opening = b","
+    yield b"[]" if opening == b"[" else b"]"
+
+
+@router.post(
+    "/obj", status_code=201, responses=problems(400, 401, 403, 404, 409, 413, 429), openapi_extra=_FORM
+)
+async def put_form(at: PlaceDep, request: Request, response: Response) -> EntryAnswer:
+    """Upload a file as a form; without `file`, make a folder."""
+    permit = await at.permit(Access.WRITE)
+    row = await _take_form(at.platform.entries, permit, FormReader(request, payload="file"))
+    return created(at, row, response)
+
+
+@router.put(
+    "/obj/{path:path}",
+    status_code=201,
+    responses=problems(400, 401, 403, 404, 409, 412, 413, 429),
+    openapi_extra=_RAW,
+)
+async def put_raw(
+    at: PlaceDep, path: EntryPathParam, condition: ConditionDep, request: Request, response: Response
+) -> EntryAnswer:
+    """Upload a file as the raw body, for programs and `curl -T`."""
+    permit = await at.permit(Access.WRITE)
+    announced = int(request.headers.get("content-length", "0"))
+    row = await at.platform.entries.put(
+        permit, path, request.stream(), announced_bytes=announced, condition=condition
+    )
+    return created(at, row, response)
+
+
+@router.get("/obj/{path:path}", responses=FILE_ANSWERS | problems(400, 401, 404, 412, 416))
+@router.head("/obj/{path:path}", include_in_schema=False)
+async def get_object(at: PlaceDep, path: EntryPathParam, request: Request) -> Response:
+    """Download one file, whole or in ranges."""
+    entry = await at.platform.entries.open_file(at.caller, at.org, at.slug, path)
+    return await file_response(
+        request,
+        entry.content,
+        file_name=paths.base_name(entry.row.path),
+        media_type=media_type_by_name(entry.row.path),
+        sha256=entry.row.sha256,
+    )
+
+
+@router.delete("/obj/{path:path}", responses=problems(400, 401, 403, 404, 412))
+async def delete_object(at: PlaceDep, path: EntryPathParam, condition: ConditionDep) -> RemovedAnswer:
+    """Remove an entry, with everything below it if it is a folder."""
+    gone = await at.platform.entries.remove(at.caller, at.org, at.slug, path, condition=condition)
+    return RemovedAnswer(removed=gone)
+
+
+async def _take_form(entries: EntryService, permit: Permit, form: FormReader) -> EntryRow:
+    """Read the form whole, whichever of its fields comes first."""
+    path: str | None = None
+    blob: Blob | None = None
+    try:
+        async for part in form.parts():
+            if part.name == "path":
+                path = await field_text(part)
+            elif part.name == "file" and blob is None:
+                blob = await entries.receive(part.body, await _room(entries, permit, path))
+            else:
+                await _skip(part.body)
+    except BaseException:
+        if blob is not None:
+            await entries.blobs.remove(blob.key)
+        raise
+    if path is None:
+        if blob is not None:
+            await entries.blobs.remove(blob.key)
+        raise InvalidInput("The form has no field 'path'.", code="invalid-form")
+    if blob is None:
+        return await entries.make_folder(permit, path)
+    return await entries.name(permit, path, blob)
+
+
+async def _room(entries: EntryService, permit: Permit, path: str | None) -> Room:
+    """How much may come, where the path is known by then and where it isn't."""
+    if path is None:
+        return await entries.room_anywhere(permit.dataset_id)
+    return await entries.refuse_early(permit.dataset_id, paths.entry_path(path), announced_bytes=0)
+
+
+async def _skip(body: AsyncIterator[bytes]) -> None:
+    async for _ in body:
+        pass
+
+
+def created(at: Place, row: EntryRow, response: Response) -> EntryAnswer:
+    """The answer about an entry that is new at its path."""
+    response.headers["Location"] = f"{at.address}/obj/{quote(row.path)}"
+    return entry_answer(row)
+
+
+def entry_answer(row: EntryRow) -> EntryAnswer:
+    """An entry as clients see it."""
+    return EntryAnswer(
+        path=row.path,
+        hash=row.sha256,
+        type=row.type,
+        properties=row.properties,
+        mtime=int(row.modified_at.timestamp()),
+        size=row.size_bytes,
+        depth=row.depth,
+        point_geom=row.point_geom,
+        polygon_geom=row.polygon_geom,
+        indexed=row.indexed,
+    )

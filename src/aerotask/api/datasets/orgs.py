@@ -1,0 +1,113 @@
+"""Routes: organizations and their members."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response
+
+from aerotask.api.datasets.org_schemas import (
+    MemberAnswer,
+    MemberFields,
+    NewMember,
+    NewOrg,
+    OrgAnswer,
+    OrgChanges,
+)
+from aerotask.api.deps import CallerDep, OrgSlug, PlatformDep
+from aerotask.api.http.errors import problems
+from aerotask.api.http.strict_json import StrictRoute
+from aerotask.store.datasets.orgs import OrgRow
+
+router = APIRouter(prefix="/orgs", tags=["organizations"], route_class=StrictRoute)
+
+UserName = Annotated[str, Path(alias="userName", max_length=128)]
+
+
+@router.get("", responses=problems())
+async def list_orgs(caller: CallerDep, platform: PlatformDep) -> list[OrgAnswer]:
+    """The organizations that the caller may see."""
+    return [_org(row) for row in await platform.organizations.list_orgs(caller)]
+
+
+@router.post("", status_code=201, responses=problems(400, 401, 409, 413, 429))
+async def create_org(body: NewOrg, caller: CallerDep, platform: PlatformDep, response: Response) -> OrgAnswer:
+    """Add an organization, owned by the caller."""
+    row = await platform.organizations.create_org(
+        caller,
+        slug=body.slug,
+        name=body.name,
+        description=body.description,
+        is_public=body.is_public,
+    )
+    response.headers["Location"] = f"/orgs/{row.slug}"
+    return _org(row)
+
+
+@router.get("/{orgSlug}", responses=problems(401, 404))
+async def get_org(org: OrgSlug, caller: CallerDep, platform: PlatformDep) -> OrgAnswer:
+    """One organization."""
+    return _org(await platform.access.org(caller, org))
+
+
+@router.put("/{orgSlug}", responses=problems(400, 401, 403, 404, 413, 429))
+async def update_org(org: OrgSlug, body: OrgChanges, caller: CallerDep, platform: PlatformDep) -> OrgAnswer:
+    """Change what an organization is called, or whose it is."""
+    row = await platform.organizations.update_org(
+        caller,
+        org,
+        name=body.name,
+        description=body.description,
+        is_public=body.is_public,
+        owner=body.owner,
+    )
+    return _org(row)
+
+
+@router.delete("/{orgSlug}", status_code=204, responses=problems(401, 403, 404))
+async def delete_org(org: OrgSlug, caller: CallerDep, platform: PlatformDep) -> None:
+    """Remove an organization with everything in it."""
+    await platform.organizations.delete_org(caller, org)
+
+
+@router.get("/{orgSlug}/members", responses=problems(401, 403, 404))
+async def list_members(org: OrgSlug, caller: CallerDep, platform: PlatformDep) -> list[MemberAnswer]:
+    """The organization's members."""
+    rows = await platform.organizations.list_members(caller, org)
+    return [
+        MemberAnswer(user_name=row.user_name, permissions=row.permissions, created_at=row.created_at)
+        for row in rows
+    ]
+
+
+@router.post("/{orgSlug}/members", status_code=204, responses=problems(400, 401, 403, 404, 413))
+async def add_member(org: OrgSlug, body: NewMember, caller: CallerDep, platform: PlatformDep) -> None:
+    """Make a user a member."""
+    await platform.organizations.set_member(
+        caller, org, user_name=body.user_name, permissions=body.permissions
+    )
+
+
+@router.put("/{orgSlug}/members/{userName}", status_code=204, responses=problems(400, 401, 403, 404, 413))
+async def set_member(
+    org: OrgSlug, user_name: UserName, body: MemberFields, caller: CallerDep, platform: PlatformDep
+) -> None:
+    """Give a member other permissions."""
+    await platform.organizations.set_member(caller, org, user_name=user_name, permissions=body.permissions)
+
+
+@router.delete("/{orgSlug}/members/{userName}", status_code=204, responses=problems(401, 403, 404))
+async def remove_member(org: OrgSlug, user_name: UserName, caller: CallerDep, platform: PlatformDep) -> None:
+    """Take a member's permissions away."""
+    await platform.organizations.remove_member(caller, org, user_name)
+
+
+def _org(row: OrgRow) -> OrgAnswer:
+    return OrgAnswer(
+        slug=row.slug,
+        name=row.name,
+        description=row.description,
+        is_public=row.is_public,
+        owner=row.owner,
+        created_at=row.created_at,
+    )

@@ -1,0 +1,245 @@
+"""Routes: resumable uploads by the tus protocol."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Path, Request, Response
+from starlette.requests import ClientDisconnect
+
+from aerotask.api.deps import DsSlug, OrgSlug, Place, PlaceDep, PlatformDep
+from aerotask.api.http import tus
+from aerotask.api.http.errors import problem, problems
+from aerotask.api.http.tus import TusRoute
+from aerotask.domain.access import Access
+from aerotask.domain.errors import InvalidInput, TooLarge
+from aerotask.domain.ids import UploadId
+from aerotask.services.datasets.uploads import Progress
+
+router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}/uploads", tags=["objects"], route_class=TusRoute)
+
+UploadIdPath = Annotated[UUID, Path(alias="uploadId", description="The upload's id.")]
+# The headers are read by hand, so that a fault in them is told in words; these describe them.
+Version = Annotated[
+    str | None, Header(alias="Tus-Resumable", description=f"`{tus.VERSION}`; anything else is 412.")
+]
+Length = Annotated[str | None, Header(alias="Upload-Length", description="How long the file is, in bytes.")]
+Offset = Annotated[
+    str | None, Header(alias="Upload-Offset", description="Where the body goes: the upload's length so far.")
+]
+Metadata = Annotated[
+    str | None,
+    Header(
+        alias="Upload-Metadata",
+        description="`path` (or `filename`): where the file is to be in the dataset, in Base64; other keys come back.",
+    ),
+]
+Override = Annotated[
+    str | None,
+    Header(
+        alias="X-HTTP-Method-Override", description="The method that is meant, where only POST gets through."
+    ),
+]
+_BODY: dict[str, Any] = {
+    "requestBody": {"content": {tus.MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}}
+}
+
+
+def _answers(status: int, description: str, *headers: str) -> dict[int | str, dict[str, Any]]:
+    names = ("Tus-Resumable", *headers)
+    shown = {name: {"schema": {"type": "string"}} for name in names}
+    return {status: {"description": description, "headers": shown}}
+
+
+@router.options(
+    "",
+    status_code=204,
+    responses=_answers(204, "Versions, extensions and the largest size.") | problems(400),
+)
+async def discover_uploads(platform: PlatformDep, _org: OrgSlug, _slug: DsSlug) -> Response:
+    """What of the tus protocol is spoken here, for anybody."""
+    limit = platform.settings.max_object_bytes
+    return Response(status_code=204, headers=tus.discovery_headers(limit))
+
+
+@router.post(
+    "",
+    status_code=201,
+    responses=_answers(201, "Announced.", "Location", "Upload-Offset", "Upload-Expires")
+    | problems(400, 401, 403, 404, 409, 412, 413, 415, 423, 429),
+    openapi_extra=_BODY,
+)
+async def create_upload(
+    at: PlaceDep,
+    request: Request,
+    _version: Version = None,
+    _length: Length = None,
+    _metadata: Metadata = None,
+) -> Response:
+    """Announce a resumable upload; a body is its beginning."""
+    await at.permit(Access.WRITE)
+    if request.headers.get("content-length", "0") != "0" and not _has_bytes(request):
+        return _wrong_type()
+    header = request.headers.get("upload-metadata", "")
+    told = tus.metadata_in(header)
+    size_bytes = _length_in(request)
+    if _has_bytes(request) and int(request.headers.get("content-length", "0")) > size_bytes:
+        raise TooLarge(f"More comes than the {size_bytes} bytes that are announced.")
+    progress = await at.platform.uploads.create(
+        at.caller,
+        at.org,
+        at.slug,
+        path=_path_in(told),
+        size_bytes=size_bytes,
+        client_metadata=header,
+    )
+    if _has_bytes(request):
+        progress = await _begin(at, progress, request)
+    location = f"{at.address}/uploads/{progress.row.id}"
+    return Response(status_code=201, headers={"Location": location, **tus.progress_headers(progress)})
+
+
+@router.head(
+    "/{uploadId}",
+    responses=_answers(
+        200, "How far it is.", "Upload-Offset", "Upload-Length", "Upload-Metadata", "Upload-Expires"
+    )
+    | problems(400, 401, 403, 404, 409, 412, 423),
+)
+async def get_upload(at: PlaceDep, upload_id: UploadIdPath, _version: Version = None) -> Response:
+    """How much of an upload is safely here."""
+    progress = await at.platform.uploads.look(at.caller, at.org, at.slug, UploadId(upload_id))
+    return Response(
+        status_code=200, headers={**tus.progress_headers(progress), **tus.description_headers(progress)}
+    )
+
+
+@router.patch(
+    "/{uploadId}",
+    status_code=204,
+    responses=_answers(204, "Taken.", "Upload-Offset", "Upload-Expires")
+    | problems(400, 401, 403, 404, 408, 409, 412, 413, 415, 423),
+    openapi_extra=_BODY,
+)
+async def append_to_upload(
+    at: PlaceDep,
+    upload_id: UploadIdPath,
+    request: Request,
+    _version: Version = None,
+    _offset: Offset = None,
+) -> Response:
+    """Add the body to an upload; with the last byte it becomes an entry."""
+    await at.permit(Access.WRITE)
+    if not _has_bytes(request):
+        return _wrong_type()
+    offset = tus.count_in(request, "Upload-Offset")
+    try:
+        progress = await _append(at, UploadId(upload_id), request, offset=offset)
+    except TimeoutError:
+        return problem(408, "upload-silent", "Nothing came for a while; what came before is kept.")
+    return Response(status_code=204, headers=tus.progress_headers(progress))
+
+
+@router.delete(
+    "/{uploadId}",
+    status_code=204,
+    responses=_answers(204, "Given up.") | problems(400, 401, 403, 404, 412),
+)
+async def delete_upload(at: PlaceDep, upload_id: UploadIdPath, _version: Version = None) -> Response:
+    """Give an upload up; an entry that it has become stays."""
+    await at.platform.uploads.terminate(at.caller, at.org, at.slug, UploadId(upload_id))
+    return Response(status_code=204)
+
+
+@router.post(
+    "/{uploadId}",
+    status_code=204,
+    responses=_answers(204, "As the method that is meant.", "Upload-Offset", "Upload-Expires")
+    | problems(400, 401, 403, 404, 405, 408, 409, 412, 413, 415, 423),
+    openapi_extra=_BODY,
+)
+async def override_method(
+    at: PlaceDep,
+    upload_id: UploadIdPath,
+    request: Request,
+    _version: Version = None,
+    _offset: Offset = None,
+    _override: Override = None,
+) -> Response:
+    """`PATCH`, `DELETE` or `HEAD` for clients that can't send them, as `X-HTTP-Method-Override` says."""
+    await at.permit(Access.WRITE)
+    meant = request.headers.get("x-http-method-override", "").upper()
+    routes: Mapping[str, Callable[[], Coroutine[Any, Any, Response]]] = {
+        "PATCH": lambda: append_to_upload(at, upload_id, request),
+        "DELETE": lambda: delete_upload(at, upload_id),
+        "HEAD": lambda: get_upload(at, upload_id),
+    }
+    if meant not in routes:
+        return problem(
+            405,
+            "method-not-allowed",
+            "A POST to an upload needs 'X-HTTP-Method-Override: PATCH', 'DELETE' or 'HEAD'.",
+            headers={"Allow": "HEAD, PATCH, DELETE"},
+        )
+    return await routes[meant]()
+
+
+async def _begin(at: Place, announced: Progress, request: Request) -> Progress:
+    """Take the beginning in. A client that is told of an error knows no address, so nothing is kept for it then."""
+    uploads = at.platform.uploads
+    try:
+        return await _append(at, announced.row.id, request, offset=0)
+    except TimeoutError:  # nothing is wrong with what came: it must learn where to go on
+        return await uploads.reached(announced.row)
+    except Exception:
+        await uploads.discard(announced.row)
+        raise
+
+
+async def _append(at: Place, upload_id: UploadId, request: Request, *, offset: int) -> Progress:
+    return await at.platform.uploads.append(
+        at.ask,
+        at.org,
+        at.slug,
+        upload_id,
+        offset=offset,
+        content=_body(request),
+        announced_bytes=int(request.headers.get("content-length", "0")),
+    )
+
+
+async def _body(request: Request) -> AsyncIterator[bytes]:
+    """The body as far as it comes: a client that leaves halfway has sent what it has sent."""
+    try:
+        async for piece in request.stream():
+            yield piece
+    except ClientDisconnect:
+        return
+
+
+def _path_in(told: Mapping[str, str]) -> str:
+    path = told.get("path") or told.get("filename")
+    if not path:
+        raise InvalidInput(
+            "Name the path in the dataset as 'path' (or 'filename') in 'Upload-Metadata'.",
+            code="invalid-upload",
+        )
+    return path
+
+
+def _length_in(request: Request) -> int:
+    if "upload-defer-length" in request.headers:
+        raise InvalidInput(
+            "The length must be known at the beginning; send it as 'Upload-Length'.", code="invalid-upload"
+        )
+    return tus.count_in(request, "Upload-Length")
+
+
+def _has_bytes(request: Request) -> bool:
+    return request.headers.get("content-type", "").lower() == tus.MEDIA_TYPE
+
+
+def _wrong_type() -> Response:
+    return problem(415, "not-offset-stream", f"Send the bytes with 'Content-Type: {tus.MEDIA_TYPE}'.")

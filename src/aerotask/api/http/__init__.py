@@ -1,0 +1,1 @@
+"""HTTP itself: errors, middleware, request bodies, ranges, preconditions, pagination."""

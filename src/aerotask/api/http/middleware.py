@@ -1,0 +1,124 @@
+"""What every request has to keep to and every answer carries, whichever route it is, also when that fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
+
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from aerotask.api.http.errors import problem
+from aerotask.config import Settings
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+# What browsers may do with an answer of the API: nothing. Pages say for themselves what they need.
+_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"
+_HEADERS = (
+    (b"content-security-policy", _POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+)
+_OVER_TLS = (b"strict-transport-security", b"max-age=31536000")
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_EXPOSED = (
+    "Location",
+    "Link",
+    "ETag",
+    "Retry-After",
+    "X-Total-Count",
+    "Content-Disposition",
+    "Accept-Ranges",
+    "Tus-Resumable",
+    "Tus-Version",
+    "Tus-Extension",
+    "Tus-Max-Size",
+    "Upload-Offset",
+    "Upload-Length",
+    "Upload-Metadata",
+    "Upload-Expires",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Stands before the whole app, its error handling included."""
+
+    app: ASGIApp
+    max_url_bytes: int
+    max_header_bytes: int
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        tls = scope["scheme"] == "https"
+
+        async def send_hardened(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = _hardened(message["headers"], tls=tls)
+            await send(message)
+
+        answer = self._refusal(scope) or self.app
+        await answer(scope, receive, send_hardened)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        query: bytes = scope["query_string"]
+        if len(scope["raw_path"]) + len(query) > self.max_url_bytes:
+            detail = f"The address is longer than the limit of {self.max_url_bytes} bytes."
+            return problem(414, "url-too-long", detail + _way_out(scope["path"]))
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > self.max_header_bytes:
+            detail = f"The headers are longer than the limit of {self.max_header_bytes} bytes."
+            return problem(431, "headers-too-large", detail)
+        if "\0" in scope["path"] or b"%00" in query or b"\0" in query:
+            return problem(400, "invalid-request", "The address holds a NUL character.")
+        if not (_is_utf8(scope["raw_path"]) and _is_utf8(query)):
+            return problem(400, "invalid-request", "The address is no UTF-8.")
+        return None
+
+
+def _is_utf8(encoded: bytes) -> bool:
+    """Whether percent-encoded bytes are a text; the framework would put U+FFFD for what isn't."""
+    try:
+        unquote_to_bytes(encoded).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _way_out(path: str) -> str:
+    """What to do where long addresses are to be expected."""
+    if path.endswith("/download"):
+        return (
+            " Name fewer paths, or submit a task of the tool 'bulk-download', which takes 1000 of any length."
+        )
+    return ""
+
+
+def guarded(app: ASGIApp, settings: Settings) -> ASGIApp:
+    """The app behind everything that the settings ask for."""
+    origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
+    if origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=origins,
+            allow_methods=_METHODS,
+            # Callers are known by a header that pages set themselves, never by cookies.
+            allow_headers=["*"],
+            allow_credentials=False,
+            expose_headers=_EXPOSED,
+        )
+    return Guard(app, settings.max_url_bytes, settings.max_header_bytes)
+
+
+def _hardened(headers: list[tuple[bytes, bytes]], *, tls: bool) -> list[tuple[bytes, bytes]]:
+    present = Headers(raw=list(headers))
+    wanted = (*_HEADERS, _OVER_TLS) if tls else _HEADERS
+    return [*headers, *(header for header in wanted if header[0].decode() not in present)]

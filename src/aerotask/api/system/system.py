@@ -1,0 +1,153 @@
+"""Routes: the whole installation, for administrators, programs and monitors."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from aerotask import __version__
+from aerotask.api.deps import CallerDep, PlatformDep, Skip, Take, UserRef, by_owner
+from aerotask.api.http import tus
+from aerotask.api.http.errors import RETRY_AFTER_S, problems
+from aerotask.api.http.strict_json import StrictRoute
+from aerotask.api.system.schemas import (
+    FeatureDerivative,
+    FeaturesAnswer,
+    FeatureTool,
+    HealthAnswer,
+    ReadyAnswer,
+    StateAnswer,
+)
+from aerotask.api.tasks.schemas import SystemTasksAnswer
+from aerotask.contract.status import system_task_answer
+from aerotask.derivatives.kinds import FACTS, missing_for
+from aerotask.domain.states import TRANSITIONS, TaskState
+from aerotask.services.system.metrics import exposition
+from aerotask.services.system.readiness import readiness
+from aerotask.services.tasks.tasks import MAX_TAKE
+from aerotask.store.tasks.tasks import TaskFilter
+from aerotask.wiring import Platform
+
+router = APIRouter(tags=["system"], route_class=StrictRoute)
+
+
+@router.get("/sys/tasks", responses=problems(400, 401, 403))
+async def list_all_tasks(
+    caller: CallerDep,
+    platform: PlatformDep,
+    tool_id: Annotated[str | None, Query(alias="toolId")] = None,
+    state: TaskState | None = None,
+    user_id: UserRef = None,
+    org_slug: Annotated[str | None, Query(alias="orgSlug")] = None,
+    skip: Skip = 0,
+    take: Take = 50,
+) -> SystemTasksAnswer:
+    """Every task of the system, newest first; for administrators."""
+    which = TaskFilter(tool_id=tool_id, state=state, org_slug=org_slug, **by_owner(user_id))
+    page = await platform.tasks.list_all(caller, which, skip=skip, take=take)
+    return SystemTasksAnswer.model_construct(
+        items=[system_task_answer(row) for row in page.items],
+        total=page.total,
+        skip=skip,
+        take=max(1, min(take, MAX_TAKE)),
+    )
+
+
+@router.get("/sys/features")
+async def features(platform: PlatformDep) -> FeaturesAnswer:
+    """What this installation can do, for anybody."""
+    return FeaturesAnswer(
+        version=__version__,
+        versions={"aerotask": __version__, "tus": tus.VERSION},
+        task_states=[
+            StateAnswer(value=state, terminal=state.terminal, next=sorted(targets))
+            for state, targets in TRANSITIONS.items()
+        ],
+        task_tools=[
+            FeatureTool(
+                id=tool.id,
+                version=tool.version,
+                title=tool.title,
+                available=tool.unavailable_reason() is None,
+                unavailable_reason=tool.unavailable_reason(),
+            )
+            for tool in platform.registry.all()
+        ],
+        derivatives=[
+            FeatureDerivative(
+                kind=kind,
+                title=facts.title,
+                media_type=facts.media_type,
+                available=missing_for(kind) is None,
+                unavailable_reason=missing_for(kind),
+            )
+            for kind, facts in FACTS.items()
+        ],
+        limits=_limits(platform),
+    )
+
+
+@router.get("/healthz")
+async def healthz() -> HealthAnswer:
+    """The process is up and answers."""
+    return HealthAnswer(status="ok")
+
+
+@router.get("/readyz", responses={503: {"model": ReadyAnswer, "description": "A part is missing."}})
+async def readyz(platform: PlatformDep, response: Response) -> ReadyAnswer:
+    """Whether tasks can be taken and done, and the state of Postgres, Redis, storage and workers."""
+    found = await readiness(platform.db, platform.dispatcher, platform.blobs)
+    if not found.ready:
+        response.status_code = 503
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    return ReadyAnswer(
+        ready=found.ready,
+        postgres=found.postgres,
+        redis=found.redis,
+        storage=found.storage,
+        workers=found.workers,
+    )
+
+
+@router.get(
+    "/metrics",
+    response_class=PlainTextResponse,
+    responses=problems() | {200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}}},
+)
+async def metrics(platform: PlatformDep) -> Response:
+    """Figures for monitors: the backlog, live workers, and this process; no names of anything."""
+    ready = await readiness(platform.db, platform.dispatcher, platform.blobs)
+    return Response(await exposition(platform.db, ready), media_type=CONTENT_TYPE_LATEST)
+
+
+def _limits(platform: Platform) -> dict[str, int | None]:
+    settings = platform.settings
+    return {
+        "maxBodyBytes": settings.max_body_bytes,
+        "maxUrlBytes": settings.max_url_bytes,
+        "maxObjectBytes": settings.max_object_bytes,
+        "maxOpenUploadsPerUser": settings.max_open_uploads_per_user,
+        "maxOrgsPerUser": settings.max_orgs_per_user,
+        "uploadTtlHours": settings.upload_ttl_hours,
+        "maxOutputBytes": settings.max_output_bytes,
+        "maxActiveTasks": settings.max_active_tasks,
+        "maxActiveTasksPerOrg": settings.max_active_tasks_per_org,
+        "maxActiveTasksPerUser": settings.max_active_tasks_per_user,
+        "maxActiveTasksAnonymous": settings.max_active_tasks_anonymous,
+        "maxActiveBulkDownloadsPerUser": settings.max_active_bulk_downloads_per_user,
+        "maxRunningTasksPerUser": settings.max_running_tasks_per_user,
+        "maxArtifactBytesPerOrgDay": settings.max_artifact_bytes_per_org_day,
+        "maxStorageBytesPerOrg": settings.max_storage_bytes_per_org,
+        "maxStorageBytesPerUser": settings.max_storage_bytes_per_user,
+        "archiveMaxBytes": settings.archive_max_bytes,
+        "archiveMaxExtractedBytes": settings.archive_max_extracted_bytes,
+        "archiveMaxEntries": settings.archive_max_entries,
+        "archiveMaxRatio": settings.archive_max_ratio,
+        "archiveMaxDepth": settings.archive_max_depth,
+        "bulkDownloadAsyncThresholdBytes": settings.bulk_download_async_threshold_bytes,
+        "artifactTtlHours": settings.artifact_ttl_hours,
+        "dedupLookbackHours": settings.dedup_lookback_hours,
+    }

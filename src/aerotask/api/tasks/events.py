@@ -1,0 +1,75 @@
+"""Routes: a task's events as they come, and its log as plain text."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import PlainTextResponse, StreamingResponse
+
+from aerotask.api.deps import FollowerDep, PlatformDep
+from aerotask.api.http.errors import problems
+from aerotask.api.http.strict_json import StrictRoute
+from aerotask.api.tasks.event_stream import EventStream
+from aerotask.services.tasks.watch import Follower, FollowService
+
+router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}/tasks", tags=["tasks"], route_class=StrictRoute)
+
+_LAST_CURSOR = 2**62
+_EVENTS = """The events, as `text/event-stream`. The data of each is JSON:
+
+- `state` `{state, waitingFor, attempt, at, reason}`: at the beginning, and whenever it changes.
+- `log` `{cursor, line}`, with the cursor as `id`.
+- `truncated` `{cursor, lines}`, with the cursor as `id`: so many lines before it are no longer kept.
+- `progress` `{percent, phase, message}`.
+- `end`, the last: the task's status. The stream closes after it.
+
+A stream that closes without `end` is to be opened again with the last `id` as `Last-Event-ID`."""
+_STREAM: dict[int | str, dict[str, Any]] = {200: {"description": _EVENTS}}
+_TEXT: dict[int | str, dict[str, Any]] = {200: {"description": "The lines, each ended by a line feed."}}
+
+
+@router.get(
+    "/{taskId}/events",
+    response_class=EventStream,
+    status_code=200,
+    responses=_STREAM | problems(400, 401, 404),
+)
+async def events(
+    platform: PlatformDep,
+    who: FollowerDep,
+    since: Annotated[int, Query(ge=0, le=_LAST_CURSOR, description="The log's cursor to begin at.")] = 0,
+    last_event_id: Annotated[
+        int | None,
+        Header(ge=0, le=_LAST_CURSOR, description="The log's cursor to resume at, before `since`."),
+    ] = None,
+) -> Response:
+    """Follow the task as server-sent events until it has ended."""
+    begin = since if last_event_id is None else last_event_id
+    return EventStream(platform.follow, who, since=begin)
+
+
+@router.get("/{taskId}/output", response_class=PlainTextResponse, responses=_TEXT | problems(400, 401, 404))
+async def output(
+    platform: PlatformDep,
+    who: FollowerDep,
+    line: Annotated[int, Query(ge=0, le=_LAST_CURSOR, description="The number of the first line.")] = 0,
+) -> Response:
+    """The task's log as plain text, from that line on up to its present end."""
+    pages = _text(platform.follow, who, line)
+    # Whatever is wrong shows here, before the answer begins.
+    first = await anext(pages)
+    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    return StreamingResponse(_chained(first, pages), headers=headers, media_type=PlainTextResponse.media_type)
+
+
+async def _text(service: FollowService, who: Follower, line: int) -> AsyncGenerator[str]:
+    async for page in service.output(who, since=line):
+        yield "".join(f"{text}\n" for text in page.lines)
+
+
+async def _chained(first: str, rest: AsyncGenerator[str]) -> AsyncGenerator[str]:
+    yield first
+    async for page in rest:
+        yield page

@@ -1,0 +1,238 @@
+"""Routes: the tools and tasks of a dataset."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+
+from aerotask.api.deps import (
+    DsSlug,
+    FollowerDep,
+    OrgSlug,
+    PlaceDep,
+    PlatformDep,
+    PresentedDep,
+    Skip,
+    Tag,
+    Take,
+    TaskIdPath,
+    UserRef,
+    by_owner,
+)
+from aerotask.api.http.errors import problems
+from aerotask.api.http.file_response import file_response
+from aerotask.api.http.pagination import page_headers
+from aerotask.api.http.strict_json import StrictRoute
+from aerotask.api.tasks.schemas import (
+    ClearedAnswer,
+    DeletedTaskAnswer,
+    LogAnswer,
+    NewTaskBody,
+    RestartBody,
+    SubmittedAnswer,
+    ToolAnswer,
+)
+from aerotask.api.tasks.status_response import status_response
+from aerotask.api.tasks.tools import tool_answer
+from aerotask.contract.status import AssetAnswer, TaskAnswer, asset_answer, task_answer
+from aerotask.domain import paths
+from aerotask.domain.access import Access
+from aerotask.domain.ids import TaskId
+from aerotask.domain.states import TaskState
+from aerotask.services.tasks.submit import Submission, Submitted
+from aerotask.services.tasks.tasks import OpenArtifact
+from aerotask.store.tasks.tasks import TaskFilter
+
+router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}/tasks", tags=["tasks"], route_class=StrictRoute)
+
+_RESULT: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The artifact.", "content": {"*/*": {}}},
+    206: {"description": "The ranges that were asked for.", "content": {"*/*": {}}},
+    304: {"description": "The client has this content."},
+}
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x20-\x7e]+$",
+        description="The client's own name for this request, for sending it again safely.",
+    ),
+]
+_UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "The client has this status."}}
+_DUPLICATE: dict[int | str, dict[str, Any]] = {
+    200: {"model": SubmittedAnswer, "description": "The same task is there already."}
+}
+
+
+@router.get("/tools", responses=problems(401, 404))
+async def list_tools(at: PlaceDep) -> list[ToolAnswer]:
+    """Every tool, in every version, with the schema of its params."""
+    await at.platform.access.dataset(at.caller, at.org, at.slug, to=Access.READ)
+    registry = at.platform.registry
+    return [tool_answer(tool, registry.schema(tool)) for tool in registry.all()]
+
+
+@router.post("", status_code=202, responses=_DUPLICATE | problems(400, 401, 403, 404, 409, 413, 422, 429))
+async def submit(
+    platform: PlatformDep,
+    who: PresentedDep,
+    org: OrgSlug,
+    slug: DsSlug,
+    body: NewTaskBody,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> SubmittedAnswer:
+    """Submit a task. With 202 it is committed; with 200 an identical one is there already.
+
+    The same `Idempotency-Key` and body get the first answer again for 24 hours.
+    """
+    submission = Submission(
+        tool_id=body.tool_id,
+        version=body.version,
+        path=body.path,
+        params=body.params,
+        force=body.force,
+        scheduled_at=body.scheduled_at,
+        tags=tuple(body.tags),
+        metadata=body.metadata,
+        unique_id=body.unique_id,
+        callback_url=body.callback_url,
+    )
+    submitted = await platform.submits.submit(who, org, slug, submission, idempotency_key=idempotency_key)
+    response.status_code = 200 if submitted.deduplicated else 202
+    return _submitted(f"/orgs/{org}/ds/{slug}", submitted, response)
+
+
+def _submitted(address: str, submitted: Submitted, response: Response) -> SubmittedAnswer:
+    status_url = f"{address}/tasks/{submitted.task_id}"
+    response.headers["Location"] = status_url
+    return SubmittedAnswer(
+        task_id=submitted.task_id,
+        tool_id=submitted.tool_id,
+        version=submitted.version,
+        deduplicated=submitted.deduplicated,
+        status_url=status_url,
+        result_url=f"{status_url}/result",
+        estimated_output_bytes=submitted.estimated_output_bytes,
+    )
+
+
+@router.get("", responses=problems(400, 401, 404))
+async def list_tasks(
+    at: PlaceDep,
+    request: Request,
+    response: Response,
+    tool_id: Annotated[str | None, Query(alias="toolId")] = None,
+    state: TaskState | None = None,
+    tag: Tag = None,
+    path: str | None = None,
+    user_id: UserRef = None,
+    skip: Skip = 0,
+    take: Take = 50,
+) -> list[TaskAnswer]:
+    """The dataset's tasks, newest first; `X-Total-Count` and `Link` tell of the others."""
+    which = TaskFilter(
+        tool_id=tool_id, state=state, tag=tag, path=path and paths.canonical(path), **by_owner(user_id)
+    )
+    page = await at.platform.tasks.list_tasks(at.caller, at.org, at.slug, which, skip=skip, take=take)
+    response.headers.update(page_headers(request.url, skip=skip, take=take, total=page.total))
+    return [task_answer(row) for row in page.items]
+
+
+@router.post("/clear", responses=problems(401, 403, 404))
+async def clear(
+    at: PlaceDep,
+    tool_id: Annotated[str | None, Query(alias="toolId")] = None,
+) -> ClearedAnswer:
+    """Remove the dataset's ended tasks, with their logs and artifacts."""
+    return ClearedAnswer(cleared=await at.platform.tasks.clear(at.caller, at.org, at.slug, tool_id=tool_id))
+
+
+@router.get("/{taskId}", response_model=TaskAnswer, responses=_UNCHANGED | problems(400, 401, 404))
+async def status(
+    platform: PlatformDep,
+    who: FollowerDep,
+    request: Request,
+    wait: Annotated[
+        float,
+        Query(ge=0, le=30, description="For how many seconds to hold the answer until the task changes."),
+    ] = 0,
+) -> Response:
+    """The task's status; with `wait` as soon as it differs from what it was, or from `If-None-Match`."""
+    return await status_response(request, platform.follow, who, wait_s=wait)
+
+
+@router.get("/{taskId}/log", responses=problems(400, 401, 404))
+async def log(
+    at: PlaceDep,
+    task_id: TaskIdPath,
+    since: Annotated[int, Query(ge=0, le=2**62, description="The cursor to go on from.")] = 0,
+    take: Annotated[int, Query(description="How many lines; clamped to 1–1000.")] = 1000,
+) -> LogAnswer:
+    """Lines of the task's log, and the cursor for the next read."""
+    page = await at.platform.tasks.log(at.caller, at.org, at.slug, TaskId(task_id), since=since, take=take)
+    return LogAnswer(cursor=page.cursor, lines=list(page.lines), truncated_from_tail=page.dropped)
+
+
+@router.get("/{taskId}/result", responses=_RESULT | problems(400, 401, 404, 409, 410, 412, 416))
+@router.head("/{taskId}/result", include_in_schema=False)
+async def result(at: PlaceDep, task_id: TaskIdPath, request: Request) -> Response:
+    """Download the task's artifact, whole or in ranges."""
+    opened = await at.platform.tasks.open_result(at.caller, at.org, at.slug, TaskId(task_id))
+    return await _download(request, opened)
+
+
+async def _download(request: Request, opened: OpenArtifact) -> Response:
+    return await file_response(
+        request,
+        opened.content,
+        file_name=opened.row.file_name,
+        media_type=opened.row.media_type,
+        sha256=opened.row.sha256,
+    )
+
+
+@router.get("/{taskId}/assets", responses=problems(400, 401, 404))
+async def list_assets(at: PlaceDep, task_id: TaskIdPath) -> list[AssetAnswer]:
+    """Every file that the task offers for download, its result first."""
+    task, offered = await at.platform.tasks.assets(at.caller, at.org, at.slug, TaskId(task_id))
+    return [asset_answer(task, asset) for asset in offered]
+
+
+@router.get("/{taskId}/assets/{name}", responses=_RESULT | problems(400, 401, 404, 409, 410, 412, 416))
+@router.head("/{taskId}/assets/{name}", include_in_schema=False)
+async def asset(
+    at: PlaceDep, task_id: TaskIdPath, name: Annotated[str, Path(max_length=255)], request: Request
+) -> Response:
+    """Download one of the task's files, whole or in ranges."""
+    opened = await at.platform.tasks.open_asset(at.caller, at.org, at.slug, TaskId(task_id), name)
+    return await _download(request, opened)
+
+
+@router.post("/{taskId}/retry", status_code=202, responses=problems(400, 401, 403, 404, 409, 429))
+async def retry(at: PlaceDep, task_id: TaskIdPath, response: Response) -> TaskAnswer:
+    """Run a Failed or Deleted task again: same id, next attempt, its log goes on."""
+    row = await at.platform.reruns.retry(at.caller, at.org, at.slug, TaskId(task_id))
+    response.headers["Location"] = f"{at.address}/tasks/{task_id}"
+    return task_answer(row)
+
+
+@router.post("/{taskId}/restart", status_code=202, responses=problems(400, 401, 403, 404, 409, 413, 429))
+async def restart(
+    at: PlaceDep, task_id: TaskIdPath, body: RestartBody, response: Response
+) -> SubmittedAnswer:
+    """A new task from an ended one, with some params changed; `restartOf` names the old one."""
+    submitted = await at.platform.reruns.restart(
+        at.caller, at.org, at.slug, TaskId(task_id), params=body.params, rerun_from=body.rerun_from
+    )
+    return _submitted(at.address, submitted, response)
+
+
+@router.delete("/{taskId}", responses=problems(400, 401, 403, 404))
+async def delete(at: PlaceDep, task_id: TaskIdPath) -> DeletedTaskAnswer:
+    """Cancel an active task, or mark an ended one Deleted; its artifact goes too."""
+    state = await at.platform.tasks.delete(at.caller, at.org, at.slug, TaskId(task_id))
+    return DeletedTaskAnswer(task_id=task_id, state=state)

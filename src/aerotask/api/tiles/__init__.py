@@ -1,0 +1,1 @@
+"""Routes and schemas for tiles, thumbnails and previews."""

@@ -1,0 +1,37 @@
+"""Bodies and answers for maps and other viewers."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from aerotask.api.http.schema import Body
+from aerotask.contract.model import Answer, Moment
+
+
+class NewViewToken(Body):
+    """What a viewing token is to be for."""
+
+    task_id: UUID | None = None
+    """The task whose result may be looked at; left out, everything in the dataset."""
+
+
+class ViewTokenAnswer(Answer):
+    """A token for the `token` parameter of the routes for viewing."""
+
+    token: str
+    expires: Moment
+
+
+class TileJsonAnswer(Answer):
+    """How a raster's tiles are found (TileJSON 3.0.0)."""
+
+    tilejson: str = "3.0.0"
+    name: str
+    scheme: str = "xyz"
+    tiles: list[str]
+    bounds: list[float]
+    """West, south, east, north in degrees."""
+    center: list[float]
+    """Longitude, latitude, zoom."""
+    minzoom: int
+    maxzoom: int

@@ -1,0 +1,278 @@
+"""Routes: map tiles, TileJSON, thumbnails, previews, and tokens for map clients."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import quote, urlencode
+
+from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
+
+from aerotask.api.deps import Place, PlaceDep, TaskIdPath
+from aerotask.api.http.errors import problems
+from aerotask.api.http.strict_json import StrictRoute
+from aerotask.api.tiles.image_response import ELSEWHERE, picture_answers, picture_response
+from aerotask.api.tiles.schemas import NewViewToken, TileJsonAnswer, ViewTokenAnswer
+from aerotask.domain.ids import TaskId
+from aerotask.rendering.grid import TileAt
+from aerotask.rendering.style import Style
+from aerotask.services.tiles.tiles import ViewedRaster, Viewer
+
+router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}", tags=["viewing"], route_class=StrictRoute)
+
+PNG, WEBP = "image/png", "image/webp"
+TILE_PX = 256
+_PREVIEW: dict[int | str, dict[str, Any]] = {200: {"description": "The picture.", "content": {WEBP: {}}}}
+SMALLEST_PX, LARGEST_PX = 16, 1024
+
+EntryPathQuery = Annotated[str, Query(alias="path", max_length=1024, description="The entry's path.")]
+Version = Annotated[
+    str | None,
+    Query(alias="v", max_length=64, description="The content's version, as TileJSON names it, for caches."),
+]
+Zoom = Annotated[int, Path(alias="z", description="The zoom, 0–24.")]
+Column = Annotated[int, Path(alias="x", description="The tile's column, from the west.")]
+Row = Annotated[int, Path(alias="y", description="The tile's row, from the north.")]
+Size = Annotated[int, Query(alias="size", description="The longer side in pixels; clamped to 16–1024.")]
+
+
+async def _viewer(
+    at: PlaceDep,
+    token: Annotated[
+        str | None,
+        Query(max_length=2048, description="A viewing token, for clients that can't send headers."),
+    ] = None,
+) -> Viewer:
+    return Viewer(at.caller, token)
+
+
+ToolParamsBody = Annotated[dict[str, Any], Body(description="The tool's own parameters, as for a task.")]
+ViewerDep = Annotated[Viewer, Depends(_viewer)]
+
+
+async def _style(  # the names and limits of raster-export's parameters
+    formula: Annotated[str | None, Query(min_length=1, max_length=512)] = None,
+    bands: Annotated[str | None, Query(min_length=1, max_length=64)] = None,
+    band_filter: Annotated[str | None, Query(alias="bandFilter", min_length=1, max_length=64)] = None,
+    colormap: Annotated[str | None, Query(min_length=1, max_length=64)] = None,
+    rescale: Annotated[str | None, Query(min_length=1, max_length=256)] = None,
+    preset: Annotated[str | None, Query(min_length=1, max_length=64)] = None,
+) -> Style:
+    return Style(formula, bands, band_filter, colormap, rescale, preset)
+
+
+StyleDep = Annotated[Style, Depends(_style)]
+
+
+async def _tile_at(z: Zoom, x: Column, y: Row) -> TileAt:
+    return TileAt(z, x, y)
+
+
+TileDep = Annotated[TileAt, Depends(_tile_at)]
+
+
+@router.get(
+    "/tiles/{z}/{x}/{y}@2x.png",
+    response_class=Response,
+    responses=picture_answers(PNG) | problems(400, 401, 404),
+)
+@router.head("/tiles/{z}/{x}/{y}@2x.png", include_in_schema=False)
+async def get_large_tile(
+    at: PlaceDep,
+    viewer: ViewerDep,
+    tile: TileDep,
+    style: StyleDep,
+    path: EntryPathQuery,
+    request: Request,
+    version: Version = None,
+) -> Response:
+    """A map tile of a raster at twice the resolution: 512 × 512 pixels."""
+    viewed = await at.platform.viewing.entry(viewer, at.org, at.slug, path)
+    return await _tile(at, request, viewed, style, tile, version, scale=2)
+
+
+@router.get(
+    "/tiles/{z}/{x}/{y}.png",
+    response_class=Response,
+    responses=picture_answers(PNG) | problems(400, 401, 404),
+)
+@router.head("/tiles/{z}/{x}/{y}.png", include_in_schema=False)
+async def get_tile(
+    at: PlaceDep,
+    viewer: ViewerDep,
+    tile: TileDep,
+    style: StyleDep,
+    path: EntryPathQuery,
+    request: Request,
+    version: Version = None,
+) -> Response:
+    """A map tile of a raster (Web Mercator, 256 × 256 pixels), coloured as raster-export would; 404 beside it."""
+    viewed = await at.platform.viewing.entry(viewer, at.org, at.slug, path)
+    return await _tile(at, request, viewed, style, tile, version, scale=1)
+
+
+@router.get("/tilejson.json", responses=problems(400, 401, 404))
+@router.head("/tilejson.json", include_in_schema=False)
+async def get_tilejson(
+    at: PlaceDep,
+    viewer: ViewerDep,
+    style: StyleDep,
+    path: EntryPathQuery,
+    request: Request,
+    response: Response,
+) -> TileJsonAnswer:
+    """A raster's TileJSON 3.0.0. Where the dataset isn't open to all, its tile addresses carry a viewing token."""
+    viewed = await at.platform.viewing.entry(viewer, at.org, at.slug, path)
+    token = at.platform.viewing.token_for(viewer, viewed, task_id=None)
+    asked = {"path": path, **_chosen(style), "token": token}
+    return await _tilejson(at, request, response, viewed, style, at.address, asked)
+
+
+@router.get(
+    "/tasks/{taskId}/tiles/{z}/{x}/{y}@2x.png",
+    response_class=Response,
+    responses=picture_answers(PNG) | problems(400, 401, 404, 409, 410),
+)
+@router.head("/tasks/{taskId}/tiles/{z}/{x}/{y}@2x.png", include_in_schema=False)
+async def get_large_result_tile(
+    at: PlaceDep,
+    viewer: ViewerDep,
+    task_id: TaskIdPath,
+    tile: TileDep,
+    style: StyleDep,
+    request: Request,
+    version: Version = None,
+) -> Response:
+    """A map tile of a task's raster result at twice the resolution: 512 × 512 pixels."""
+    viewed = await at.platform.viewing.result(viewer, at.org, at.slug, TaskId(task_id))
+    return await _tile(at, request, viewed, style, tile, version, scale=2)
+
+
+@router.get(
+    "/tasks/{taskId}/tiles/{z}/{x}/{y}.png",
+    response_class=Response,
+    responses=picture_answers(PNG) | problems(400, 401, 404, 409, 410),
+)
+@router.head("/tasks/{taskId}/tiles/{z}/{x}/{y}.png", include_in_schema=False)
+async def get_result_tile(
+    at: PlaceDep,
+    viewer: ViewerDep,
+    task_id: TaskIdPath,
+    tile: TileDep,
+    style: StyleDep,
+    request: Request,
+    version: Version = None,
+) -> Response:
+    """A map tile of a task's raster result (Web Mercator, 256 × 256 pixels); 404 beside it."""
+    viewed = await at.platform.viewing.result(viewer, at.org, at.slug, TaskId(task_id))
+    return await _tile(at, request, viewed, style, tile, version, scale=1)
+
+
+@router.get("/tasks/{taskId}/tilejson.json", responses=problems(400, 401, 404, 409, 410))
+@router.head("/tasks/{taskId}/tilejson.json", include_in_schema=False)
+async def get_result_tilejson(
+    at: PlaceDep,
+    viewer: ViewerDep,
+    task_id: TaskIdPath,
+    style: StyleDep,
+    request: Request,
+    response: Response,
+) -> TileJsonAnswer:
+    """The TileJSON 3.0.0 of a task's raster result; its token, where there is one, is for this result alone."""
+    viewed = await at.platform.viewing.result(viewer, at.org, at.slug, TaskId(task_id))
+    token = at.platform.viewing.token_for(viewer, viewed, task_id=TaskId(task_id))
+    asked = {**_chosen(style), "token": token}
+    return await _tilejson(at, request, response, viewed, style, f"{at.address}/tasks/{task_id}", asked)
+
+
+@router.get("/thumb", response_class=Response, responses=picture_answers(WEBP) | problems(400, 401, 404))
+@router.head("/thumb", include_in_schema=False)
+async def get_thumbnail(
+    at: PlaceDep, viewer: ViewerDep, path: EntryPathQuery, request: Request, size: Size = 256
+) -> Response:
+    """A small picture of an entry: of pictures, rasters, GeoJSON, and point clouds from above."""
+    size_px = max(SMALLEST_PX, min(size, LARGEST_PX))
+    picture = await at.platform.viewing.thumbnail(viewer, at.org, at.slug, path, size_px=size_px)
+    return await picture_response(request, picture, WEBP, pinned=False)
+
+
+@router.post("/view-tokens", status_code=201, responses=problems(400, 401, 404, 413))
+async def create_view_token(
+    at: PlaceDep, body: Annotated[NewViewToken, Body()], response: Response
+) -> ViewTokenAnswer:
+    """A short-lived token for map clients that can't send headers: for `?token=` of the routes for viewing alone."""
+    task_id = None if body.task_id is None else TaskId(body.task_id)
+    made = await at.platform.viewing.issue_token(at.caller, at.org, at.slug, task_id=task_id)
+    response.headers["Cache-Control"] = "no-store"
+    return ViewTokenAnswer(token=made.token, expires=made.expires_at)
+
+
+@router.post(
+    "/align/preview",
+    response_class=Response,
+    responses=_PREVIEW | problems(400, 401, 404, 413),
+)
+async def preview_align(at: PlaceDep, params: ToolParamsBody, size: Size = 512) -> Response:
+    """What align-raster would make, small; nothing is stored."""
+    return await _preview(at, "align-raster", params, size)
+
+
+@router.post(
+    "/merge-multispectral/preview",
+    response_class=Response,
+    responses=_PREVIEW | problems(400, 401, 404, 413),
+)
+async def preview_merge(at: PlaceDep, params: ToolParamsBody, size: Size = 512) -> Response:
+    """What merge-multispectral would make, small; nothing is stored."""
+    return await _preview(at, "merge-multispectral", params, size)
+
+
+async def _tile(
+    at: Place,
+    request: Request,
+    viewed: ViewedRaster,
+    style: Style,
+    tile: TileAt,
+    version: str | None,
+    *,
+    scale: int,
+) -> Response:
+    picture = at.platform.viewing.tile(viewed, style, tile, size_px=TILE_PX * scale)
+    return await picture_response(request, picture, PNG, pinned=version == viewed.version)
+
+
+async def _tilejson(
+    at: Place,
+    request: Request,
+    response: Response,
+    viewed: ViewedRaster,
+    style: Style,
+    address: str,
+    asked: dict[str, str | None],
+) -> TileJsonAnswer:
+    look = await at.platform.viewing.look(viewed, style)
+    west, south, east, north = look.place()
+    query = urlencode(
+        {name: value for name, value in asked.items() if value is not None} | {"v": viewed.version}
+    )
+    base = f"{str(request.base_url).rstrip('/')}{quote(address)}"
+    response.headers.update({**ELSEWHERE, "Cache-Control": "no-store"})
+    return TileJsonAnswer(
+        name=viewed.name,
+        tiles=[f"{base}/tiles/{{z}}/{{x}}/{{y}}.png?{query}"],
+        bounds=[west, south, east, north],
+        center=[(west + east) / 2, (south + north) / 2, look.max_zoom],
+        minzoom=look.min_zoom,
+        maxzoom=max(look.max_zoom, look.min_zoom),
+    )
+
+
+def _chosen(style: Style) -> dict[str, str | None]:
+    chosen = style.to_json()
+    chosen["bandFilter"] = chosen.pop("band_filter")
+    return chosen
+
+
+async def _preview(at: Place, tool_id: str, params: dict[str, Any], size: int) -> Response:
+    size_px = max(SMALLEST_PX, min(size, LARGEST_PX))
+    picture = await at.platform.viewing.preview(at.caller, at.org, at.slug, tool_id, params, size_px=size_px)
+    return Response(picture, headers={"Cache-Control": "no-store"}, media_type=WEBP)
