@@ -243,7 +243,7 @@ def child(name: str, source: Path, target: Path) -> list[str]:
 
 
 def write_ours(source: Path, target: Path) -> Callable[[], None]:
-    from aerotask.archives.zip_writer import Source, write_zip  # noqa: PLC0415  only in the child
+    from aerotask.archives.zip.writer import Source, write_zip  # noqa: PLC0415  only in the child
 
     sources = [
         Source(file.name, int(file.stat().st_mtime), file, file.stat().st_size)
@@ -253,8 +253,8 @@ def write_ours(source: Path, target: Path) -> Callable[[], None]:
 
 
 def read_ours(archive: Path, target: Path) -> Callable[[], None]:
-    from aerotask.archives.extraction import Order, extract  # noqa: PLC0415  only in the child
-    from aerotask.archives.room import Room  # noqa: PLC0415  as above
+    from aerotask.archives.extract import Order, extract  # noqa: PLC0415  only in the child
+    from aerotask.archives.space_budget import Room  # noqa: PLC0415  as above
     from aerotask.sdk.limits import Limits  # noqa: PLC0415  as above
 
     order = Order(

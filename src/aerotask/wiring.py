@@ -9,13 +9,13 @@ from datetime import timedelta
 
 import structlog
 
-from aerotask.blobs.growing import GrowingFiles
+from aerotask.blobs.blob_store import BlobStore
 from aerotask.blobs.local import LocalBlobs
-from aerotask.blobs.port import BlobStore
+from aerotask.blobs.partial_files import GrowingFiles
 from aerotask.config import Settings
 from aerotask.db.engine import Database, open_database
 from aerotask.dispatch.arq import ArqDispatcher
-from aerotask.dispatch.port import Dispatcher
+from aerotask.dispatch.dispatcher import Dispatcher
 from aerotask.registry import Registry, load_registry
 from aerotask.rendering.cache import PictureCache
 from aerotask.rendering.lending import LentFiles

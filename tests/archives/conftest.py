@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from aerotask.archives.extraction import Extraction, Order, extract
+from aerotask.archives.extract import Extraction, Order, extract
 from aerotask.archives.promise import Promise
-from aerotask.archives.room import Room
+from aerotask.archives.space_budget import Room
 from aerotask.domain.errors import InvalidInput
 from aerotask.sdk.limits import Limits
 

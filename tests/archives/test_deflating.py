@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aerotask.archives.deflating import Deflater, deflated
+from aerotask.archives.zip.deflate import Deflater, deflated
 
 MIB = 1024 * 1024
 CONTENTS = st.lists(

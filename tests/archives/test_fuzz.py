@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.archives.making import pax, pax_record, sevenzipped, tar_block, tarred, with_zip64_end, zipped
 
-from aerotask.archives.extraction import Order, extract
-from aerotask.archives.outlet import Extracted
-from aerotask.archives.room import Room
+from aerotask.archives.extract import Order, extract
+from aerotask.archives.extract_dir import Extracted
+from aerotask.archives.space_budget import Room
 from aerotask.domain.errors import InvalidInput
 from aerotask.sdk.limits import Limits
 

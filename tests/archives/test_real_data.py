@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.archives.conftest import Extract
 from tests.raster.real_data import real_data
 
-from aerotask.archives.zip_writer import Source, write_zip
+from aerotask.archives.zip.writer import Source, write_zip
 
 __all__ = ["real_data"]
 

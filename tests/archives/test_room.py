@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aerotask.archives.room import Room
+from aerotask.archives.space_budget import Room
 from aerotask.domain.errors import TaskFailed
 
 

@@ -27,7 +27,7 @@ from tests.archives.making import (
 )
 
 from aerotask.archives.promise import Promise
-from aerotask.archives.rar_reader import rar_extractor
+from aerotask.archives.rar import rar_extractor
 from aerotask.sdk.limits import Limits
 
 Refused = Callable[..., tuple[str, str]]

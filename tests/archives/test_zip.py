@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from tests.archives.conftest import Extract, contents
 from tests.archives.making import Member, with_zip64_end, zip_of, zipped
 
-from aerotask.archives.zip_format import Record, central_header, dos_time, end_records, local_header
-from aerotask.archives.zip_stream import Member as Streamed
-from aerotask.archives.zip_stream import StreamWriter, streamed_bytes
-from aerotask.archives.zip_writer import GATHER_BYTES, HELD_BYTES, Source, Written, write_zip
+from aerotask.archives.zip.records import Record, central_header, dos_time, end_records, local_header
+from aerotask.archives.zip.stream import Member as Streamed
+from aerotask.archives.zip.stream import StreamWriter, streamed_bytes
+from aerotask.archives.zip.writer import GATHER_BYTES, HELD_BYTES, Source, Written, write_zip
 
 GIB = 1024**3
 

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aerotask.blobs.growing import REMEMBERED, GrowingFiles
 from aerotask.blobs.local import LocalBlobs
+from aerotask.blobs.partial_files import REMEMBERED, GrowingFiles
 from aerotask.domain.errors import Locked, TooLarge
 from aerotask.domain.ids import new_id
 
@@ -145,7 +145,7 @@ async def test_a_second_writer_is_turned_away_until_the_first_has_left(files: Gr
 KILLED = """
 import asyncio, sys
 from pathlib import Path
-from aerotask.blobs.growing import GrowingFiles
+from aerotask.blobs.partial_files import GrowingFiles
 
 async def content():
     yield b"x" * 1024 * 1024
@@ -225,7 +225,7 @@ async def test_a_complete_file_becomes_a_blob_and_stays_until_it_is_removed(
 FULL = """
 import asyncio, resource, signal, sys
 from pathlib import Path
-from aerotask.blobs.growing import GrowingFiles
+from aerotask.blobs.partial_files import GrowingFiles
 
 async def content():
     for _ in range(4):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from aerotask.blobs.holding import hold
 from aerotask.blobs.local import LocalBlobs
+from aerotask.blobs.pinned import hold
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from typing import Self
 import pytest
 
 from aerotask.dispatch.arq import QUEUE, ArqDispatcher, ArqListener
-from aerotask.dispatch.port import Hint
+from aerotask.dispatch.dispatcher import Hint
 from aerotask.domain.ids import TaskId, new_id
 from aerotask.local.folder import OwnedFolder
 from aerotask.local.valkey import EmbeddedValkey

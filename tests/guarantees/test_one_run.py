@@ -9,7 +9,7 @@ from tests.support.processes import add_worker, claims, dismiss
 from tests.support.world import World
 
 from aerotask.dispatch.arq import ArqDispatcher
-from aerotask.dispatch.port import Hint
+from aerotask.dispatch.dispatcher import Hint
 from aerotask.domain.ids import TaskId
 
 

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from aerotask.db.engine import Database
-from aerotask.dispatch.port import Hint, QueueAway
+from aerotask.dispatch.dispatcher import Hint, QueueAway
 from aerotask.domain.ids import TaskId, new_id
 from aerotask.services.tasks.wakeups import HintSender
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from tests.archives.making import Member, sevenzipped, tarred, zip_of, zipped
 
-from aerotask.archives.rar_reader import rar_extractor
+from aerotask.archives.rar import rar_extractor
 from aerotask.domain.access import Access
 from aerotask.domain.errors import InvalidInput, TaskFailed
 from aerotask.media.describe import describe

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from tests.store.conftest import Rows, add_dataset, add_user
 from tests.support.databases import wait_for_lock
 
-from aerotask.blobs.port import Blob
+from aerotask.blobs.blob_store import Blob
 from aerotask.db.engine import Database
 from aerotask.db.models import Entry
 from aerotask.domain.errors import Conflict

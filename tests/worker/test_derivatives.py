@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import insert, select
 from tests.store.conftest import Rows, add_dataset, add_user
 
+from aerotask.blobs.blob_store import Blob
 from aerotask.blobs.local import LocalBlobs
-from aerotask.blobs.port import Blob
 from aerotask.db.engine import Database
 from aerotask.db.models import Task, TaskInput
 from aerotask.domain.errors import TaskFailed

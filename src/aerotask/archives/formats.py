@@ -5,7 +5,7 @@ from __future__ import annotations
 import mimetypes
 from enum import StrEnum
 
-from aerotask.archives.tar_reader import looks_like_tar
+from aerotask.archives.tar.reader import looks_like_tar
 
 HEAD_BYTES = 512
 

@@ -14,9 +14,9 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from aerotask.blobs.adopting import adopt_all, sync_folder
-from aerotask.blobs.port import Blob
-from aerotask.blobs.reading import OpenFile, open_file
+from aerotask.blobs.blob_store import Blob
+from aerotask.blobs.ingest import adopt_all, sync_folder
+from aerotask.blobs.open_file import OpenFile, open_file
 from aerotask.domain.errors import TooLarge
 from aerotask.domain.ids import new_id
 from aerotask.failpoints import failpoint

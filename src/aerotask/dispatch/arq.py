@@ -23,7 +23,7 @@ from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
 
 from aerotask.cancelling import end
-from aerotask.dispatch.port import Hint, QueueAway
+from aerotask.dispatch.dispatcher import Hint, QueueAway
 from aerotask.domain.ids import TaskId
 
 QUEUE = "aerotask:hints"

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, Field
 
 from aerotask.archives.formats import may_be_archive
-from aerotask.archives.rar_reader import no_rar, rar_extractor
+from aerotask.archives.rar import no_rar, rar_extractor
 from aerotask.domain import paths
 from aerotask.sdk import (
     Access,
@@ -65,7 +65,7 @@ class ArchiveExtract(Tool[ArchiveExtractParams]):
 
     def preload(self) -> None:
         """Load the readers before the fork."""
-        import aerotask.archives.unpack  # noqa: F401, PLC0415  the API has no use for it
+        import aerotask.archives.run_extract  # noqa: F401, PLC0415  the API has no use for it
 
     def needed_access(self, params: ArchiveExtractParams) -> Access:
         """Removing the archive's entry needs the right to."""
@@ -105,7 +105,7 @@ class ArchiveExtract(Tool[ArchiveExtractParams]):
 
     def run(self, params: ArchiveExtractParams, ctx: RunContext) -> None:
         """Extract into the work folder, and declare what has come out."""
-        from aerotask.archives.unpack import unpack  # noqa: PLC0415  the API has no use for it
+        from aerotask.archives.run_extract import unpack  # noqa: PLC0415  the API has no use for it
 
         unpack(
             ctx,

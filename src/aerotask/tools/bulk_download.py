@@ -59,7 +59,7 @@ class BulkDownload(Tool[BulkDownloadParams]):
 
     def preload(self) -> None:
         """Load the packing before the fork."""
-        import aerotask.archives.bulk  # noqa: F401, PLC0415  the API has no use for it
+        import aerotask.archives.run_download  # noqa: F401, PLC0415  the API has no use for it
 
     def snapshot_of(self, params: BulkDownloadParams) -> tuple[str, ...]:
         """What is packed, with everything that the index knows of it."""
@@ -84,7 +84,7 @@ class BulkDownload(Tool[BulkDownloadParams]):
 
     def run(self, params: BulkDownloadParams, ctx: RunContext) -> None:
         """Pack, in the order of the paths."""
-        from aerotask.archives.bulk import pack  # noqa: PLC0415  the API has no use for it
+        from aerotask.archives.run_download import pack  # noqa: PLC0415  the API has no use for it
 
         name = params.archive_name or f"{ctx.snapshot.slug}.zip"
         pack(ctx, name=name, with_index=params.paths is None)

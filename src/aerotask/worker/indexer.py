@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from aerotask.blobs.port import BlobStore
+from aerotask.blobs.blob_store import BlobStore
 from aerotask.db.engine import Database
 from aerotask.db.outages import tolerate
 from aerotask.domain import paths

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from aerotask.blobs.port import BlobStore
+from aerotask.blobs.blob_store import BlobStore
 from aerotask.db.engine import Database
 from aerotask.registry import Registry
 from aerotask.sandbox.spawner import Spawner

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from aerotask.blobs.port import Blob, BlobStore
+from aerotask.blobs.blob_store import Blob, BlobStore
 from aerotask.domain import paths
 from aerotask.domain.errors import TaskFailed
 from aerotask.domain.texts import clean_json, clean_line

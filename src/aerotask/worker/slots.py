@@ -10,7 +10,7 @@ import structlog
 from aerotask.cancelling import end, first_of
 from aerotask.db.engine import PostgresAway
 from aerotask.db.outages import tolerate
-from aerotask.dispatch.port import HintListener
+from aerotask.dispatch.dispatcher import HintListener
 from aerotask.failpoints import failpoint
 from aerotask.services.tasks.maintenance import SweepService
 from aerotask.store.queue import claims, leases

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import structlog
 
 from aerotask.db.outages import is_outage
-from aerotask.dispatch.port import QueueAway
+from aerotask.dispatch.dispatcher import QueueAway
 from aerotask.services.tasks.maintenance import SweepService
 
 Run: TypeAlias = Callable[[], Awaitable[int]]

@@ -16,7 +16,7 @@ from aerotask.api.http.errors import problems
 from aerotask.api.http.file_response import file_response
 from aerotask.api.http.multipart import FormReader, field_text
 from aerotask.api.http.preconditions import ConditionDep
-from aerotask.blobs.port import Blob
+from aerotask.blobs.blob_store import Blob
 from aerotask.domain import paths
 from aerotask.domain.access import Access
 from aerotask.domain.errors import InvalidInput

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from aerotask.api.http.errors import problem
 from aerotask.api.http.ranges import Selection, Span, select
-from aerotask.blobs.port import OpenBlob
+from aerotask.blobs.blob_store import OpenBlob
 
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._ -]")
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from uuid import UUID
 
-from aerotask.blobs.growing import GrowingFiles
-from aerotask.blobs.port import BlobStore
+from aerotask.blobs.blob_store import BlobStore
+from aerotask.blobs.partial_files import GrowingFiles
 from aerotask.db.engine import Database
 from aerotask.domain.ids import DatasetId
 from aerotask.store.datasets import deletion, uploads

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aerotask.blobs.port import BlobStore, OpenBlob
+from aerotask.blobs.blob_store import BlobStore, OpenBlob
 from aerotask.db.engine import Database
 from aerotask.derivatives.kinds import Kind
 from aerotask.derivatives.sources import paths_beside, source_key

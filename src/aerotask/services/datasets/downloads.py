@@ -12,9 +12,9 @@ from isal import isal_zlib
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.archives.ddb_index import INDEX_PATH, write_index
-from aerotask.archives.zip_stream import Member, StreamWriter, streamed_bytes
-from aerotask.blobs.holding import HeldBlobs, hold
-from aerotask.blobs.port import BlobStore, OpenBlob
+from aerotask.archives.zip.stream import Member, StreamWriter, streamed_bytes
+from aerotask.blobs.blob_store import BlobStore, OpenBlob
+from aerotask.blobs.pinned import HeldBlobs, hold
 from aerotask.db.engine import Database
 from aerotask.domain import paths
 from aerotask.domain.access import Caller

@@ -9,7 +9,7 @@ from itertools import chain, islice
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aerotask.blobs.port import Blob, BlobStore, OpenBlob
+from aerotask.blobs.blob_store import Blob, BlobStore, OpenBlob
 from aerotask.db.engine import Database
 from aerotask.domain import paths
 from aerotask.domain.access import Access, Caller

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from aerotask.blobs.growing import GrowingFile, GrowingFiles
-from aerotask.blobs.port import BlobStore
+from aerotask.blobs.blob_store import BlobStore
+from aerotask.blobs.partial_files import GrowingFile, GrowingFiles
 from aerotask.db.engine import Database
 from aerotask.domain import paths
 from aerotask.domain.access import Access, Caller

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from aerotask.blobs.port import BlobStore
+from aerotask.blobs.blob_store import BlobStore
 from aerotask.db.engine import Database
 from aerotask.db.locks import live_workers
-from aerotask.dispatch.port import Dispatcher
+from aerotask.dispatch.dispatcher import Dispatcher
 
 TIMEOUT_S = 3.0
 OK = "ok"

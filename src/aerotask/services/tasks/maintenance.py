@@ -20,12 +20,12 @@ from pathlib import Path
 
 import structlog
 
-from aerotask.blobs.growing import GrowingFiles
-from aerotask.blobs.port import BlobStore
+from aerotask.blobs.blob_store import BlobStore
+from aerotask.blobs.partial_files import GrowingFiles
 from aerotask.db import locks
 from aerotask.db.engine import Database
 from aerotask.db.locks import LockSpace
-from aerotask.dispatch.port import Dispatcher, Hint
+from aerotask.dispatch.dispatcher import Dispatcher, Hint
 from aerotask.domain.states import TaskState
 from aerotask.failpoints import failpoint
 from aerotask.services.datasets.deletion import remove_deleted, remove_expired_uploads

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.db.async_commit import flushed
 from aerotask.db.engine import Database
-from aerotask.dispatch.port import Hint
+from aerotask.dispatch.dispatcher import Hint
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import Conflict, InvalidInput
 from aerotask.domain.ids import TaskId

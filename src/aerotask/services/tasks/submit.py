@@ -15,7 +15,7 @@ from aerotask.db import locks
 from aerotask.db.async_commit import flushed
 from aerotask.db.engine import Database
 from aerotask.db.locks import LockSpace
-from aerotask.dispatch.port import Hint
+from aerotask.dispatch.dispatcher import Hint
 from aerotask.domain.access import Access, Caller, rights_on
 from aerotask.domain.errors import Conflict, InvalidInput, NotFound
 from aerotask.domain.ids import OrgId, TaskId, new_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from aerotask.blobs.port import BlobStore, OpenBlob
+from aerotask.blobs.blob_store import BlobStore, OpenBlob
 from aerotask.db.engine import Database
 from aerotask.domain import paths
 from aerotask.domain.access import Access, Caller, may_manage_task

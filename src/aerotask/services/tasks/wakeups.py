@@ -13,7 +13,7 @@ from aerotask.cancelling import beside
 from aerotask.db.async_commit import commit_at_once
 from aerotask.db.engine import Database
 from aerotask.db.outages import is_outage
-from aerotask.dispatch.port import Dispatcher, Hint, QueueAway
+from aerotask.dispatch.dispatcher import Dispatcher, Hint, QueueAway
 from aerotask.failpoints import failpoint
 from aerotask.store.queue import cancel
 

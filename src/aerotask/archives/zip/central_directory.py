@@ -11,8 +11,8 @@ from itertools import pairwise
 
 from isal import isal_zlib
 
-from aerotask.archives import faults
-from aerotask.archives.zip_format import STORED, UTF8_NAME
+from aerotask.archives import errors
+from aerotask.archives.zip.records import STORED, UTF8_NAME
 
 DEFLATE, BZIP2, ZSTD = 8, 12, 93
 METHODS = frozenset({STORED, DEFLATE, BZIP2, ZSTD})
@@ -78,13 +78,13 @@ def read_directory(descriptor: int, file_bytes: int, *, max_members: int) -> Zip
     """
     where = _find_directory(descriptor, file_bytes)
     if where.count > max_members:
-        raise faults.over_limit(f"it has more than {max_members} members")
+        raise errors.over_limit(f"it has more than {max_members} members")
     if where.size_bytes > MAX_DIRECTORY_BYTES:
-        raise faults.over_limit(f"its directory is larger than {MAX_DIRECTORY_BYTES} bytes")
+        raise errors.over_limit(f"its directory is larger than {MAX_DIRECTORY_BYTES} bytes")
     data = _read(descriptor, where.at, where.size_bytes)
     members = tuple(_members(data, where))
     if len(members) != where.count:
-        raise faults.damaged(f"its directory has {len(members)} members where {where.count} are announced")
+        raise errors.damaged(f"its directory has {len(members)} members where {where.count} are announced")
     return ZipDirectory(where.at, members)
 
 
@@ -99,7 +99,7 @@ def locate_contents(descriptor: int, directory: ZipDirectory) -> Iterator[tuple[
     for member, (begin, next_begin) in zip(ordered, pairwise(starts), strict=True):
         content_at = begin + _header_bytes(descriptor, member)
         if content_at + member.stored_bytes > next_begin:
-            raise faults.damaged(f"members overlap at byte {next_begin}")
+            raise errors.damaged(f"members overlap at byte {next_begin}")
         yield member, content_at
 
 
@@ -114,14 +114,14 @@ def _find_directory(descriptor: int, file_bytes: int) -> _Directory:
     ):
         begin = tail.rfind(b"PK\5\6", 0, begin)
     if begin < 0:
-        raise faults.damaged("its end is missing; maybe it was not uploaded whole")
+        raise errors.damaged("its end is missing; maybe it was not uploaded whole")
     disk, first_disk, here, count, size_bytes, at = struct.unpack("<4H2L", tail[begin + 4 : begin + 20])
     end_at = tail_at + begin
     wide_at = _find_wide(descriptor, end_at)
     if wide_at is not None:
         return _wide_directory(descriptor, wide_at, told=(disk, first_disk, here, count, size_bytes, at))
     if disk or first_disk or here != count:
-        raise faults.unsupported("The archive is one part of several.")
+        raise errors.unsupported("The archive is one part of several.")
     if at == _WIDE_4:
         # Info-ZIP's `zip -fz` into a pipe: too large to be told, it says, yet there is no wider record.
         at = end_at - size_bytes
@@ -138,9 +138,9 @@ def _find_wide(descriptor: int, end_at: int) -> int | None:
     if signature != b"PK\6\7":
         return None
     if disk or disks > 1:
-        raise faults.unsupported("The archive is one part of several.")
+        raise errors.unsupported("The archive is one part of several.")
     if wide_at > end_at - _LOCATOR_BYTES - _END64_BYTES:
-        raise faults.damaged("its end points outside of it")
+        raise errors.damaged("its end points outside of it")
     return int(wide_at)
 
 
@@ -151,18 +151,18 @@ def _wide_directory(descriptor: int, wide_at: int, *, told: tuple[int, ...]) -> 
     signature, fields = record[0], record[4:]
     disk, first_disk, here, count, size_bytes, at = fields
     if signature != b"PK\6\6" or disk or first_disk or here != count:
-        raise faults.damaged("its ZIP64 end makes no sense")
+        raise errors.damaged("its ZIP64 end makes no sense")
     for said, wide, too_large in zip(told, fields, _TOO_LARGE, strict=True):
         if said not in {wide, too_large}:
-            raise faults.damaged("its two ends contradict each other")
+            raise errors.damaged("its two ends contradict each other")
     return _placed(_Directory(at, size_bytes, count), wide_at)
 
 
 def _placed(directory: _Directory, end_at: int) -> _Directory:
     if directory.at + directory.size_bytes != end_at:
-        raise faults.damaged("its directory isn't where its end says")
+        raise errors.damaged("its directory isn't where its end says")
     if directory.count * _CENTRAL_BYTES > directory.size_bytes:
-        raise faults.damaged("its directory is too short for its members")
+        raise errors.damaged("its directory is too short for its members")
     return directory
 
 
@@ -170,17 +170,17 @@ def _members(data: bytes, where: _Directory) -> Iterator[ZipMember]:
     at = 0
     while at < len(data):
         if at + _CENTRAL_BYTES > len(data) or data[at : at + 4] != b"PK\1\2":
-            raise faults.damaged("its directory makes no sense")
+            raise errors.damaged("its directory makes no sense")
         fields = struct.unpack("<6H3L5H2L", data[at + 4 : at + _CENTRAL_BYTES])
         name_bytes, extra_bytes, comment_bytes = fields[9:12]
         name_at = at + _CENTRAL_BYTES
         extra_at = name_at + name_bytes
         at = extra_at + extra_bytes + comment_bytes
         if at > len(data):
-            raise faults.damaged("its directory is cut off")
+            raise errors.damaged("its directory is cut off")
         member = _member(fields, data[name_at:extra_at], data[extra_at : extra_at + extra_bytes])
         if member.header_at + _LOCAL_BYTES + name_bytes + member.stored_bytes > where.at:
-            raise faults.damaged("a member lies outside of it")
+            raise errors.damaged("a member lies outside of it")
         yield member
 
 
@@ -191,15 +191,15 @@ def _member(fields: tuple[int, ...], raw_name: bytes, extra: bytes) -> ZipMember
     name = _name(raw_name, flags, extras)
     size_bytes, stored_bytes, header_at = _widened(extras.get(1, b""), (size_bytes, stored_bytes, header_at))
     if flags & _ENCRYPTED:
-        raise faults.encrypted()
+        raise errors.encrypted()
     if made_by >> 8 in _UNIX_SYSTEMS:
         kind = stat.S_IFMT(attributes >> 16)
         if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
-            raise faults.special(name, _KINDS.get(kind, "special file"))
+            raise errors.special(name, _KINDS.get(kind, "special file"))
     if method not in METHODS:
-        raise faults.unsupported(f"The archive packs members by ZIP's method {method}.")
+        raise errors.unsupported(f"The archive packs members by ZIP's method {method}.")
     if raw_name.endswith(b"/") and size_bytes:
-        raise faults.damaged("a folder has content")
+        raise errors.damaged("a folder has content")
     return ZipMember(name, raw_name, flags, method, crc32, stored_bytes, size_bytes, header_at)
 
 
@@ -212,7 +212,7 @@ def _name(raw: bytes, flags: int, extras: dict[int, bytes]) -> str:
         return raw.decode()
     except UnicodeDecodeError:
         if flags & UTF8_NAME:
-            raise faults.damaged("a name is no UTF-8") from None
+            raise errors.damaged("a name is no UTF-8") from None
         return raw.decode("cp437")
 
 
@@ -235,7 +235,7 @@ def _widened(wide: bytes, values: tuple[int, int, int]) -> tuple[int, int, int]:
             result.append(value)
             continue
         if taken + 8 > len(wide):
-            raise faults.damaged("a member's ZIP64 sizes are missing")
+            raise errors.damaged("a member's ZIP64 sizes are missing")
         result.append(int.from_bytes(wide[taken : taken + 8], "little"))
         taken += 8
     return result[0], result[1], result[2]
@@ -245,11 +245,11 @@ def _header_bytes(descriptor: int, member: ZipMember) -> int:
     """The length of the local header, which must say the same as the directory."""
     raw = os.pread(descriptor, _LOCAL_BYTES + len(member.raw_name), member.header_at)
     if len(raw) < _LOCAL_BYTES or raw[:4] != b"PK\3\4":
-        raise faults.damaged(f"a member is not at byte {member.header_at}")
+        raise errors.damaged(f"a member is not at byte {member.header_at}")
     fields: tuple[int, ...] = struct.unpack("<5H3L2H", raw[4:_LOCAL_BYTES])
     _needs, flags, method, _time, _date, crc32, stored, size, name_bytes, extra_bytes = fields
     if flags & _ENCRYPTED:
-        raise faults.encrypted()
+        raise errors.encrypted()
     extras = _extras(os.pread(descriptor, extra_bytes, member.header_at + _LOCAL_BYTES + name_bytes))
     size, stored, _ = _widened(extras.get(1, b""), (size, stored, 0))
     told = (crc32, stored, size)
@@ -259,12 +259,12 @@ def _header_bytes(descriptor: int, member: ZipMember) -> int:
         value in {0, wanted} for value, wanted in zip(told, real, strict=True)
     )
     if raw[_LOCAL_BYTES:] != member.raw_name or method != member.method or not (told == real or later):
-        raise faults.damaged("a member and the directory contradict each other")
+        raise errors.damaged("a member and the directory contradict each other")
     return _LOCAL_BYTES + name_bytes + extra_bytes
 
 
 def _read(descriptor: int, at: int, count: int) -> bytes:
     data = os.pread(descriptor, count, at)
     if len(data) != count:
-        raise faults.damaged("it is cut off")
+        raise errors.damaged("it is cut off")
     return data

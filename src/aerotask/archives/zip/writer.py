@@ -19,10 +19,10 @@ from pathlib import Path
 
 from isal import isal_zlib
 
-from aerotask.archives.deflating import MAX_RATIO, Deflater, deflated
-from aerotask.archives.follow_hash import FollowingHash
 from aerotask.archives.media_packing import is_packed
-from aerotask.archives.zip_format import (
+from aerotask.archives.trailing_hash import FollowingHash
+from aerotask.archives.zip.deflate import MAX_RATIO, Deflater, deflated
+from aerotask.archives.zip.records import (
     DEFLATED,
     STORED,
     Record,

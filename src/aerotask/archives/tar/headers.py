@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from aerotask.archives import faults
+from aerotask.archives import errors
 
 BLOCK_BYTES = 512
 MAX_EXTENDED_BYTES = 1024 * 1024
@@ -58,7 +58,7 @@ def parse_header(block: bytes) -> Header | None:
         name = _until_nul(prefix) + b"/" + _until_nul(name)
     size_bytes = _number(size)
     if size_bytes is None:
-        raise faults.damaged("the length of a member makes no sense")
+        raise errors.damaged("the length of a member makes no sense")
     return Header(_until_nul(name), b"0" if kind == b"\0" else kind, size_bytes)
 
 
@@ -73,7 +73,7 @@ def read_extended(data: bytes, into: Extended) -> None:
             into.path = value or None
         elif key == b"size":
             if value and not _DECIMAL.fullmatch(value):
-                raise faults.damaged("the length of a member makes no sense")
+                raise errors.damaged("the length of a member makes no sense")
             into.size_bytes = int(value) if value else None
         elif key.startswith(_SPARSE):
             into.is_sparse = True
@@ -94,13 +94,13 @@ def _records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     while at < len(data) and data[at]:  # some pad with zeros
         space = data.find(b" ", at, at + 10)
         if space < 0 or not _LENGTH.fullmatch(data, at, space):
-            raise faults.damaged("an extended header makes no sense")
+            raise errors.damaged("an extended header makes no sense")
         end = at + int(data[at:space])
         if not space < end <= len(data) or data[end - 1 : end] != b"\n":
-            raise faults.damaged("an extended header makes no sense")
+            raise errors.damaged("an extended header makes no sense")
         key, equals, value = data[space + 1 : end - 1].partition(b"=")
         if not equals:
-            raise faults.damaged("an extended header makes no sense")
+            raise errors.damaged("an extended header makes no sense")
         yield key, value
         at = end
 

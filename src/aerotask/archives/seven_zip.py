@@ -12,9 +12,9 @@ import py7zr
 from py7zr.exceptions import PasswordRequired, UnsupportedCompressionMethodError
 from py7zr.io import Py7zIO, WriterFactory
 
-from aerotask.archives import faults
-from aerotask.archives.intake import Gauge, Intake
-from aerotask.archives.outlet import Outlet, open_new
+from aerotask.archives import errors
+from aerotask.archives.extract_dir import Outlet, open_new
+from aerotask.archives.member_filter import Gauge, Intake
 from aerotask.archives.promise import Promise
 from aerotask.domain.errors import AerotaskError
 
@@ -37,7 +37,7 @@ def extract_7z(  # noqa: PLR0913  what comes in, what may come out, and who is t
     # An open file and not its name: with a name, py7zr unpacks in threads that nothing stops.
     with archive.open("rb") as opened, _foreign_parser(), py7zr.SevenZipFile(opened) as packed:
         if packed.needs_password():
-            raise faults.encrypted()
+            raise errors.encrypted()
         intake.expect(len(packed.files))
         wanted = _choose(packed, intake, gauge, is_wanted)
         on_promise(Promise(len(wanted), sum(item.size_bytes for item in wanted.values())))
@@ -47,7 +47,7 @@ def extract_7z(  # noqa: PLR0913  what comes in, what may come out, and who is t
         finally:
             writers.close()
         if len(outlet.extracted) != len(wanted):
-            raise faults.damaged("members are missing")
+            raise errors.damaged("members are missing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +67,12 @@ def _choose(
     total = 0
     for member in packed.files:
         if member.is_symlink or member.is_junction or member.is_socket:
-            raise faults.special(member.filename, "link")
+            raise errors.special(member.filename, "link")
         if member.is_directory:
             intake.folder(member.filename)
             continue
         if not member.is_file:
-            raise faults.special(member.filename, "special file")
+            raise errors.special(member.filename, "special file")
         size_bytes = int(member.uncompressed or 0)
         total += size_bytes
         gauge.expect(total)
@@ -103,7 +103,7 @@ class _Writers(WriterFactory):
         """The writer of the member that py7zr calls so."""
         item = self._wanted.get(filename)
         if item is None:
-            raise faults.damaged("a member changed its name")
+            raise errors.damaged("a member changed its name")
         self.close()
         self._last = _Writer(item, self._gauge, self._outlet, self._on_progress)
         return self._last
@@ -132,10 +132,10 @@ class _Writer(Py7zIO):
         """Take some of the content."""
         self._size_bytes += len(s)
         if self._size_bytes > self._item.size_bytes:
-            raise faults.damaged(f"{self._item.path} is longer than it declares")
+            raise errors.damaged(f"{self._item.path} is longer than it declares")
         self._gauge.add(len(s))
         if self._descriptor is None:
-            raise faults.damaged("a member goes on after its end")
+            raise errors.damaged("a member goes on after its end")
         self._outlet.write(self._descriptor, s)
         self._on_progress(self._gauge.total)
         return len(s)
@@ -165,7 +165,7 @@ class _Writer(Py7zIO):
             return
         self.drop()
         if self._size_bytes != self._item.size_bytes:
-            raise faults.damaged(f"{self._item.path} is shorter than it declares")
+            raise errors.damaged(f"{self._item.path} is shorter than it declares")
         self._outlet.add(self._item.path, self._file, self._size_bytes)
 
     def drop(self) -> None:
@@ -183,15 +183,15 @@ def _foreign_parser() -> Iterator[None]:
     except (AerotaskError, MemoryError):
         raise
     except PasswordRequired as error:
-        raise faults.encrypted() from error
+        raise errors.encrypted() from error
     except UnsupportedCompressionMethodError as error:
-        raise faults.unsupported(
+        raise errors.unsupported(
             "The archive is packed by a method of 7z that can't be read here."
         ) from error
     except OSError as error:
         if error.errno is not None:
             raise
-        raise faults.damaged("compressed data makes no sense") from error
+        raise errors.damaged("compressed data makes no sense") from error
     # An edge: a parser of bytes that anybody may have made, which fails on them in any way it likes.
     except Exception as error:
-        raise faults.damaged("it makes no sense as 7z") from error
+        raise errors.damaged("it makes no sense as 7z") from error

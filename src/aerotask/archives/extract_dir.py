@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aerotask.archives.room import Room
+from aerotask.archives.space_budget import Room
 from aerotask.failpoints import failpoint
 
 FILES_PER_FOLDER = 1000

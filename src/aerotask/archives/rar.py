@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from aerotask.archives import faults
+from aerotask.archives import errors
 
 PIECE_BYTES = 1024 * 1024
 COMPLAINT_BYTES = 64 * 1024
@@ -28,7 +28,7 @@ def rar_extractor() -> str | None:
 
 def no_rar() -> Exception:
     """There is none."""
-    return faults.unsupported("RAR can't be read here: bsdtar (libarchive-tools) isn't installed.")
+    return errors.unsupported("RAR can't be read here: bsdtar (libarchive-tools) isn't installed.")
 
 
 def rar_as_tar(archive: Path) -> Generator[bytes, None, None]:
@@ -44,11 +44,11 @@ def rar_as_tar(archive: Path) -> Generator[bytes, None, None]:
         while piece := extractor.read(PIECE_BYTES):
             yield piece
     if complaints.status < 0:
-        raise faults.damaged(f"the extractor crashed over it (signal {-complaints.status})")
+        raise errors.damaged(f"the extractor crashed over it (signal {-complaints.status})")
     if complaints.status:
         if "ncrypt" in complaints.text or "assphrase" in complaints.text:
-            raise faults.encrypted()
-        raise faults.damaged("bsdtar can't read the RAR")
+            raise errors.encrypted()
+        raise errors.damaged("bsdtar can't read the RAR")
 
 
 @dataclass(slots=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from aerotask.archives.extraction import Extraction, Order, extract
+from aerotask.archives.extract import Extraction, Order, extract
 from aerotask.archives.promise import Promise
-from aerotask.archives.room import Room
+from aerotask.archives.space_budget import Room
 from aerotask.domain.paths import shown
 from aerotask.sdk.changes import Existing
 from aerotask.sdk.context import RunContext

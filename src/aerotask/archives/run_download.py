@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aerotask.archives.ddb_index import INDEX_PATH, write_index
-from aerotask.archives.deflating import MAX_RATIO
-from aerotask.archives.intake import case_folded
 from aerotask.archives.media_packing import is_packed
-from aerotask.archives.zip_writer import Source, write_zip
+from aerotask.archives.member_filter import case_folded
+from aerotask.archives.zip.deflate import MAX_RATIO
+from aerotask.archives.zip.writer import Source, write_zip
 from aerotask.domain.paths import depth, parents, shown
 from aerotask.sdk.context import RunContext
 from aerotask.sdk.dataset import EntryView

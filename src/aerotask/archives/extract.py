@@ -8,24 +8,24 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from aerotask.archives import faults, unpacking
+from aerotask.archives import decompress, errors
+from aerotask.archives.extract_dir import Extracted, Outlet, new_file
 from aerotask.archives.formats import HEAD_BYTES, Format, format_of, unpacked_name
-from aerotask.archives.intake import Gauge, Intake
-from aerotask.archives.outlet import Extracted, Outlet, new_file
+from aerotask.archives.member_filter import Gauge, Intake
 from aerotask.archives.promise import Promise
-from aerotask.archives.rar_reader import rar_as_tar
-from aerotask.archives.room import Room
-from aerotask.archives.tar_reader import StreamReader, extract_tar, looks_like_tar
-from aerotask.archives.zip_reader import extract_zip
+from aerotask.archives.rar import rar_as_tar
+from aerotask.archives.space_budget import Room
+from aerotask.archives.tar.reader import StreamReader, extract_tar, looks_like_tar
+from aerotask.archives.zip.reader import extract_zip
 from aerotask.domain.paths import base_name
 from aerotask.sdk.limits import Limits
 
 READ_BYTES = 256 * 1024
-_UNPACKERS: Mapping[Format, Callable[[], unpacking.Unpacker]] = {
-    Format.GZIP: unpacking.gzip,
-    Format.BZIP2: unpacking.bzip2,
-    Format.XZ: unpacking.xz,
-    Format.ZSTD: unpacking.zstd,
+_UNPACKERS: Mapping[Format, Callable[[], decompress.Unpacker]] = {
+    Format.GZIP: decompress.gzip,
+    Format.BZIP2: decompress.bzip2,
+    Format.XZ: decompress.xz,
+    Format.ZSTD: decompress.zstd,
 }
 
 
@@ -67,11 +67,11 @@ def extract(order: Order) -> Extraction:
     """
     archive_bytes = order.archive.stat().st_size
     if archive_bytes > order.limits.archive_bytes:
-        raise faults.over_limit(f"it has {archive_bytes} bytes; the limit is {order.limits.archive_bytes}")
+        raise errors.over_limit(f"it has {archive_bytes} bytes; the limit is {order.limits.archive_bytes}")
     with order.archive.open("rb") as opened:
         kind = format_of(opened.read(HEAD_BYTES), order.path)
     if kind is None:
-        raise faults.unsupported("This is no archive that can be read here.")
+        raise errors.unsupported("This is no archive that can be read here.")
     job = _Job(
         order,
         archive_bytes,
@@ -123,7 +123,7 @@ class _Job:
         )
 
     def _seven_zip(self) -> None:
-        from aerotask.archives.seven_zip_reader import extract_7z  # noqa: PLC0415  slow to load, rarely needed
+        from aerotask.archives.seven_zip import extract_7z  # noqa: PLC0415  slow to load, rarely needed
 
         order = self.order
         extract_7z(
@@ -137,7 +137,7 @@ class _Job:
         )
 
     def _stream(self, kind: Format) -> str:
-        content = self._gauged(unpacking.unpack_all(self._pieces(), _UNPACKERS[kind]))
+        content = self._gauged(decompress.unpack_all(self._pieces(), _UNPACKERS[kind]))
         head = b""
         while len(head) < HEAD_BYTES and (piece := next(content, None)):
             head += piece

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from aerotask.blobs.port import Blob
+from aerotask.blobs.blob_store import Blob
 from aerotask.domain.ids import new_id
 from aerotask.failpoints import failpoint
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass
 
-from aerotask.archives import faults
-from aerotask.archives.intake import Intake
-from aerotask.archives.outlet import Outlet, new_file
-from aerotask.archives.tar_headers import (
+from aerotask.archives import errors
+from aerotask.archives.extract_dir import Outlet, new_file
+from aerotask.archives.member_filter import Intake
+from aerotask.archives.tar.headers import (
     BLOCK_BYTES,
     MAX_EXTENDED_BYTES,
     Extended,
@@ -140,13 +140,13 @@ def _next_header(content: StreamReader) -> Header | None:
         return None
     header = parse_header(block)
     if header is None:
-        raise faults.damaged("it is cut off, or a header makes no sense")
+        raise errors.damaged("it is cut off, or a header makes no sense")
     return header
 
 
 def _extended(content: StreamReader, header: Header) -> bytes:
     if header.size_bytes > MAX_EXTENDED_BYTES:
-        raise faults.damaged(f"a header of {header.size_bytes} bytes")
+        raise errors.damaged(f"a header of {header.size_bytes} bytes")
     data = content.read(header.size_bytes)
     _skip(content, _padding(header.size_bytes))
     return data
@@ -170,12 +170,12 @@ def _extract(
 ) -> None:
     if member.is_folder:
         if member.kind != _FOLDER and member.size_bytes:
-            raise faults.damaged("a folder has content")
+            raise errors.damaged("a folder has content")
         intake.folder(member.name)
         return
     if member.is_sparse or member.kind not in _FILES:
         kind = _KINDS[_SPARSE] if member.is_sparse else _KINDS.get(member.kind, "special file")
-        raise faults.special(member.name, kind)
+        raise errors.special(member.name, kind)
     path = intake.file(member.name)
     if path is None or not is_wanted(path):
         _skip(content, member.size_bytes)
@@ -187,7 +187,7 @@ def _extract(
                 outlet.write(target, piece)
                 left -= len(piece)
         if left:
-            raise faults.damaged("it is cut off")
+            raise errors.damaged("it is cut off")
         outlet.add(path, file, member.size_bytes)
     _skip(content, _padding(member.size_bytes))
 
@@ -196,7 +196,7 @@ def _skip(content: StreamReader, count: int) -> None:
     for piece in content.take(count):
         count -= len(piece)
     if count:
-        raise faults.damaged("it is cut off")
+        raise errors.damaged("it is cut off")
 
 
 def _padding(size_bytes: int) -> int:

@@ -11,7 +11,7 @@ import zstandard
 from isal import isal_zlib
 from isal.igzip_lib import IsalError
 
-from aerotask.archives import faults
+from aerotask.archives import errors
 
 PIECE_BYTES = 128 * 1024
 """What comes out at a time: larger pieces leave the processor's cache, and each costs fresh pages of memory."""
@@ -82,14 +82,14 @@ def unpack_one(packed: Iterable[bytes], unpacker: Unpacker) -> Iterator[bytes]:
     try:
         for data in packed:
             if unpacker.ended:
-                raise faults.damaged("there is more data than there should be")
+                raise errors.damaged("there is more data than there should be")
             yield from unpacker.feed(data)
     except UNPACKING_ERRORS as error:
         raise _translated(error) from error
     if not unpacker.ended:
-        raise faults.damaged("compressed data is cut off")
+        raise errors.damaged("compressed data is cut off")
     if unpacker.unused:
-        raise faults.damaged("there is more data than there should be")
+        raise errors.damaged("there is more data than there should be")
 
 
 def unpack_all(packed: Iterable[bytes], new: Callable[[], Unpacker]) -> Iterator[bytes]:
@@ -114,7 +114,7 @@ def unpack_all(packed: Iterable[bytes], new: Callable[[], Unpacker]) -> Iterator
     except UNPACKING_ERRORS as error:
         raise _translated(error) from error
     if begun:
-        raise faults.damaged("compressed data is cut off")
+        raise errors.damaged("compressed data is cut off")
 
 
 def _translated(error: Exception) -> Exception:
@@ -124,8 +124,8 @@ def _translated(error: Exception) -> Exception:
     if hasattr(error, "code"):
         return error
     if isinstance(error, lzma.LZMAError) and "emory" in str(error):
-        return faults.over_limit(f"it needs more than {XZ_MEMORY_BYTES} bytes of memory to be read")
-    return faults.damaged("compressed data makes no sense")
+        return errors.over_limit(f"it needs more than {XZ_MEMORY_BYTES} bytes of memory to be read")
+    return errors.damaged("compressed data makes no sense")
 
 
 class _Inflate:

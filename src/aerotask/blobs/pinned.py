@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from aerotask.blobs.port import BlobStore, OpenBlob
-from aerotask.blobs.reading import open_file
+from aerotask.blobs.blob_store import BlobStore, OpenBlob
+from aerotask.blobs.open_file import open_file
 from aerotask.cancelling import end
 from aerotask.domain.ids import new_id
 

@@ -6,7 +6,7 @@ import threading
 import unicodedata
 from dataclasses import dataclass, field
 
-from aerotask.archives import faults
+from aerotask.archives import errors
 from aerotask.domain import paths
 from aerotask.domain.errors import InvalidPath
 from aerotask.sdk.limits import Limits
@@ -42,9 +42,9 @@ class Gauge:
         """
         limits = self.limits
         if total > limits.extracted_bytes:
-            raise faults.over_limit(f"more than {limits.extracted_bytes} bytes come out of it")
+            raise errors.over_limit(f"more than {limits.extracted_bytes} bytes come out of it")
         if total > max(limits.extraction_ratio * self.archive_bytes, RATIO_FROM_BYTES):
-            raise faults.over_limit(
+            raise errors.over_limit(
                 f"more than {limits.extraction_ratio} times its own {self.archive_bytes} bytes come out of it"
             )
 
@@ -76,7 +76,7 @@ class Intake:
         folded = case_folded(path)
         taken = self._files.get(folded) or self._folders.get(folded)
         if taken is not None:
-            raise faults.doubled(path, taken)
+            raise errors.doubled(path, taken)
         self._files[folded] = path
         return path
 
@@ -95,7 +95,7 @@ class Intake:
             InvalidInput: they are too many.
         """
         if members > self.limits.extracted_entries:
-            raise faults.over_limit(f"it has more than {self.limits.extracted_entries} members")
+            raise errors.over_limit(f"it has more than {self.limits.extracted_entries} members")
 
     def _path(self, name: str) -> str | None:
         self._members += 1
@@ -112,9 +112,9 @@ class Intake:
             path = paths.entry_path(plain)
             target = paths.entry_path(f"{self.dest}/{path}") if self.dest else path
         except InvalidPath as error:
-            raise faults.unsafe_name(name, error.message) from error
+            raise errors.unsafe_name(name, error.message) from error
         if paths.depth(path) > self.limits.archive_depth:
-            raise faults.over_limit(f"it goes more than {self.limits.archive_depth} folders deep")
+            raise errors.over_limit(f"it goes more than {self.limits.archive_depth} folders deep")
         return target
 
     def _enter_folders(self, folders: tuple[str, ...]) -> None:
@@ -125,7 +125,7 @@ class Intake:
                 return  # and so are all above it
             taken = known or self._files.get(folded)
             if taken is not None:
-                raise faults.doubled(folder, taken)
+                raise errors.doubled(folder, taken)
             self._folders[folded] = folder
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from isal import isal_zlib
 
-from aerotask.archives import faults, unpacking
-from aerotask.archives.intake import Gauge, Intake
-from aerotask.archives.outlet import Outlet, new_file
+from aerotask.archives import decompress, errors
+from aerotask.archives.extract_dir import Outlet, new_file
+from aerotask.archives.member_filter import Gauge, Intake
 from aerotask.archives.promise import Promise
-from aerotask.archives.zip_directory import (
+from aerotask.archives.zip.central_directory import (
     BZIP2,
     DEFLATE,
     ZSTD,
@@ -25,7 +25,7 @@ from aerotask.archives.zip_directory import (
     locate_contents,
     read_directory,
 )
-from aerotask.archives.zip_format import STORED
+from aerotask.archives.zip.records import STORED
 
 PACKED_BYTES = 64 * 1024
 """How much of a packed content is read at a time."""
@@ -35,10 +35,10 @@ SHARE_BYTES = 4 * 1024 * 1024
 """How much of small members a thread takes at a time."""
 SHARE_COUNT = 256
 MAX_THREADS = 8
-_UNPACKERS: Mapping[int, Callable[[], unpacking.Unpacker]] = {
-    DEFLATE: unpacking.deflate,
-    BZIP2: unpacking.bzip2,
-    ZSTD: unpacking.zstd,
+_UNPACKERS: Mapping[int, Callable[[], decompress.Unpacker]] = {
+    DEFLATE: decompress.deflate,
+    BZIP2: decompress.bzip2,
+    ZSTD: decompress.zstd,
 }
 
 
@@ -165,21 +165,21 @@ class _Job:
             content = _stored(self.descriptor, item.content_at, member.stored_bytes, buffer)
         else:
             packed = _packed(self.descriptor, item.content_at, member.stored_bytes)
-            content = unpacking.unpack_one(packed, unpacker())
+            content = decompress.unpack_one(packed, unpacker())
         crc32 = size_bytes = 0
         for piece in content:
             size_bytes += len(piece)
             if size_bytes > member.size_bytes:
-                raise faults.damaged(
+                raise errors.damaged(
                     f"{item.path} is longer than the {member.size_bytes} bytes that it declares"
                 )
             self.gauge.add(len(piece))
             crc32 = isal_zlib.crc32(piece, crc32)
             self.outlet.write(target, piece)
         if size_bytes != member.size_bytes:
-            raise faults.damaged(f"{item.path} has {size_bytes} bytes where {member.size_bytes} are declared")
+            raise errors.damaged(f"{item.path} has {size_bytes} bytes where {member.size_bytes} are declared")
         if crc32 != member.crc32:
-            raise faults.damaged(f"the checksum of {item.path} is wrong")
+            raise errors.damaged(f"the checksum of {item.path} is wrong")
 
 
 def _packed(descriptor: int, at: int, count: int) -> Iterator[bytes]:
@@ -187,7 +187,7 @@ def _packed(descriptor: int, at: int, count: int) -> Iterator[bytes]:
     while at < end:
         piece = os.pread(descriptor, min(PACKED_BYTES, end - at), at)
         if not piece:
-            raise faults.damaged("it is cut off")
+            raise errors.damaged("it is cut off")
         at += len(piece)
         yield piece
 
@@ -198,6 +198,6 @@ def _stored(descriptor: int, at: int, count: int, buffer: memoryview) -> Iterato
     while at < end:
         got = os.preadv(descriptor, [buffer[: end - at]], at)
         if not got:
-            raise faults.damaged("it is cut off")
+            raise errors.damaged("it is cut off")
         at += got
         yield buffer[:got]

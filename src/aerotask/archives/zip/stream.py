@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from aerotask.archives.zip_format import (
+from aerotask.archives.zip.records import (
     STORED,
     Record,
     central_header,

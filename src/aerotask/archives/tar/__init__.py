@@ -1,0 +1,1 @@
+"""TAR files: headers and extraction."""

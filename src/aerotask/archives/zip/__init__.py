@@ -1,0 +1,1 @@
+"""ZIP files: records, central directory, extraction, writing and streaming."""
