@@ -24,8 +24,8 @@ from typing import Any
 
 import httpx
 
-from aerotask.local.waiting import await_condition
-from aerotask.stack import Stack
+from aerotask.stack.stack import Stack
+from aerotask.stack.waiting import await_condition
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.load import Load, put_under_load, request

@@ -17,8 +17,8 @@ import asyncpg
 import httpx
 import psutil
 
-from aerotask.local.folder import OwnedFolder
-from aerotask.stack import running_stack
+from aerotask.stack.folder import OwnedFolder
+from aerotask.stack.stack import running_stack
 
 PASSWORD = "only for this benchmark"
 SIZES = (10_000, 100_000)

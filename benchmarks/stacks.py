@@ -14,9 +14,9 @@ from typing import IO
 
 import httpx
 
-from aerotask.local.folder import OwnedFolder
-from aerotask.local.servers import running_servers
-from aerotask.stack import Stack, running_stack
+from aerotask.stack.folder import OwnedFolder
+from aerotask.stack.servers import running_servers
+from aerotask.stack.stack import Stack, running_stack
 
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = ROOT / "benchmarks" / "peers"

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 
-from aerotask.stack import Stack
+from aerotask.stack.stack import Stack
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.load import Load, put_under_load, request

@@ -29,8 +29,8 @@ import asyncpg
 import httpx
 import psutil
 
-from aerotask.local.waiting import await_condition
 from aerotask.raster.specimen import write_specimen
+from aerotask.stack.waiting import await_condition
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.load import put_under_load, request

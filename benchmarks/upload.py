@@ -20,8 +20,8 @@ from typing import BinaryIO
 import httpx
 import psutil
 
-from aerotask.local.folder import OwnedFolder
-from aerotask.stack import running_stack
+from aerotask.stack.folder import OwnedFolder
+from aerotask.stack.stack import running_stack
 
 MIB = 1024 * 1024
 SIZE_BYTES = 2048 * MIB

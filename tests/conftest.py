@@ -17,9 +17,9 @@ from tests.support.world import PASSWORD, World
 
 from aerotask.config import Settings
 from aerotask.db.engine import Database, open_database
-from aerotask.local.folder import OwnedFolder
-from aerotask.local.servers import LocalServers, running_servers
-from aerotask.stack import Stack, running_stack
+from aerotask.stack.folder import OwnedFolder
+from aerotask.stack.servers import LocalServers, running_servers
+from aerotask.stack.stack import Stack, running_stack
 from aerotask.wiring import Platform, open_platform
 
 ROOT = Path(__file__).resolve().parents[1]

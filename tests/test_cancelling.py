@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from aerotask.cancelling import beside, end, first_of
+from aerotask.aio import beside, end, first_of
 
 
 async def test_a_task_that_loses_a_cancellation_is_ended_all_the_same() -> None:

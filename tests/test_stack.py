@@ -16,8 +16,8 @@ import psutil
 import pytest
 from tests.support.world import PASSWORD
 
-from aerotask.local.folder import OwnedFolder
-from aerotask.local.servers import LocalServers
+from aerotask.stack.folder import OwnedFolder
+from aerotask.stack.servers import LocalServers
 
 START_TIMEOUT_S = 90
 

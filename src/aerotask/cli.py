@@ -57,8 +57,8 @@ def up(
     *, host: Host = "127.0.0.1", port: Port = 8000, data: Data = Path("var/up"), workers: Workers = 1
 ) -> None:
     """Run the whole stack in the foreground, with a Postgres and a Valkey of its own if none are set."""
-    from aerotask.local.folder import OwnedFolder  # noqa: PLC0415  not needed by the parts alone
-    from aerotask.stack import running_stack  # noqa: PLC0415
+    from aerotask.stack.folder import OwnedFolder  # noqa: PLC0415  not needed by the parts alone
+    from aerotask.stack.stack import running_stack  # noqa: PLC0415
 
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

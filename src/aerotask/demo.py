@@ -19,10 +19,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from aerotask.domain.errors import TaskFailed
-from aerotask.local.folder import OwnedFolder
 from aerotask.raster.preview import write_preview
 from aerotask.raster.specimen import write_specimen
-from aerotask.stack import running_stack
+from aerotask.stack.folder import OwnedFolder
+from aerotask.stack.stack import running_stack
 
 ORG, DATASET = "demo", "survey"
 HERE = f"/orgs/{ORG}/ds/{DATASET}"

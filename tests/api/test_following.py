@@ -16,8 +16,8 @@ from tests.support.sse import KEEPALIVE, Event, aevents_of, lines_of
 
 from aerotask.config import Settings
 from aerotask.db.outages import is_outage
-from aerotask.local.folder import OwnedFolder
-from aerotask.local.servers import running_postgres
+from aerotask.stack.folder import OwnedFolder
+from aerotask.stack.servers import running_postgres
 from aerotask.store.queue.claims import ClaimedTask
 
 END_LISTENING = """

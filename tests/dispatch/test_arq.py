@@ -7,8 +7,8 @@ import pytest
 from aerotask.dispatch.arq import QUEUE, ArqDispatcher, ArqListener
 from aerotask.dispatch.dispatcher import Hint
 from aerotask.domain.ids import TaskId, new_id
-from aerotask.local.folder import OwnedFolder
-from aerotask.local.valkey import EmbeddedValkey
+from aerotask.stack.folder import OwnedFolder
+from aerotask.stack.valkey import EmbeddedValkey
 
 TIMEOUT_S = 20
 

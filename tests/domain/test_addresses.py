@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aerotask.domain.addresses import WebAddress, check_url, is_public
 from aerotask.domain.errors import InvalidInput
+from aerotask.net.addresses import WebAddress, check_url, is_public
 
 SECRET_URL = "http://127.0.0.1/?token=s3cr3t"
 

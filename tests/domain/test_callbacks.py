@@ -1,6 +1,6 @@
 import pytest
 
-from aerotask.domain.callbacks import MAX_TRIES, CallbackState, Next, after_try
+from aerotask.domain.webhooks import MAX_TRIES, CallbackState, Next, after_try
 
 
 def pauses(chance: float) -> list[float]:

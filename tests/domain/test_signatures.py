@@ -6,7 +6,7 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from aerotask.domain.ids import UserId
-from aerotask.domain.signatures import signing_key
+from aerotask.domain.webhook_signatures import signing_key
 
 INSTALLATION = "a key for the tests, long enough to be one"
 ALICE = UserId(UUID("01a20276-4687-70c9-8a52-caac30ad7db1"))

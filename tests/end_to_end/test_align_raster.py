@@ -11,7 +11,7 @@ from tests.raster.alignment.scenes import METRES, ORIGIN, canvas, cut, shifted
 from tests.raster.rasters import write_raster
 from tests.support.world import Dataset, World, eventually
 
-from aerotask.local.waiting import await_condition
+from aerotask.stack.waiting import await_condition
 
 PARAMS = {"sourcePath": "source.tif", "referencePath": "reference.tif", "outputPath": "out/aligned.tif"}
 

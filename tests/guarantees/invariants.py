@@ -19,7 +19,7 @@ from tests.support.world import World
 
 from aerotask.config import Settings
 from aerotask.domain.states import TRANSITIONS, TaskState
-from aerotask.local.waiting import await_condition
+from aerotask.stack.waiting import await_condition
 
 # Leases, orphans and processes are looked after once a poll, a sweep or a heartbeat.
 CONVERGE_S = 20.0

@@ -15,9 +15,9 @@ from tests.guarantees.conftest import Figures
 from tests.support.processes import running
 from tests.support.world import Dataset, World, eventually
 
-from aerotask.local.folder import OwnedFolder
-from aerotask.local.postgres import EmbeddedPostgres
-from aerotask.local.servers import running_postgres
+from aerotask.stack.folder import OwnedFolder
+from aerotask.stack.postgres import EmbeddedPostgres
+from aerotask.stack.servers import running_postgres
 
 pytestmark = pytest.mark.xdist_group("postgres")
 BACK_S = 5.0

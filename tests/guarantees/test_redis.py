@@ -10,9 +10,9 @@ from tests.guarantees.conftest import Figures
 from tests.support.processes import claims, hold_for, running, seconds_until
 from tests.support.world import Dataset, World, eventually
 
-from aerotask.local.folder import OwnedFolder
-from aerotask.local.servers import running_valkey
-from aerotask.local.valkey import EmbeddedValkey
+from aerotask.stack.folder import OwnedFolder
+from aerotask.stack.servers import running_valkey
+from aerotask.stack.valkey import EmbeddedValkey
 
 pytestmark = pytest.mark.xdist_group("redis")
 PICKED_UP_S = 3.0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from aerotask.local.folder import FolderInUse, OwnedFolder, reachable_by_others
+from aerotask.stack.folder import FolderInUse, OwnedFolder, reachable_by_others
 
 
 def test_a_second_owner_is_told_who_has_the_folder(tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_a_second_owner_is_told_who_has_the_folder(tmp_path: Path) -> None:
 def test_a_folder_is_free_again_after_its_owner_was_killed(tmp_path: Path) -> None:
     program = f"""
 from pathlib import Path
-from aerotask.local.folder import OwnedFolder
+from aerotask.stack.folder import OwnedFolder
 with OwnedFolder(Path({str(tmp_path / "data")!r})):
     print("owned", flush=True)
     import time; time.sleep(600)

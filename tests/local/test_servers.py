@@ -14,9 +14,9 @@ from tests.support.databases import run_sql
 from tests.support.world import eventually
 
 from aerotask.domain.errors import Unavailable
-from aerotask.local.folder import OwnedFolder
-from aerotask.local.postgres import EmbeddedPostgres
-from aerotask.local.servers import running_servers
+from aerotask.stack.folder import OwnedFolder
+from aerotask.stack.postgres import EmbeddedPostgres
+from aerotask.stack.servers import running_servers
 
 
 async def fetch(url: str, query: str) -> object:
@@ -66,8 +66,8 @@ def test_both_servers_end_with_a_killed_supervisor_and_start_again(tmp_path: Pat
     program = f"""
 import sys, time
 from pathlib import Path
-from aerotask.local.folder import OwnedFolder
-from aerotask.local.servers import running_servers
+from aerotask.stack.folder import OwnedFolder
+from aerotask.stack.servers import running_servers
 with OwnedFolder(Path({str(tmp_path / "data")!r})) as folder, running_servers(folder) as servers:
     print(servers.postgres._process.pid, servers.valkey._process.pid, flush=True)
     time.sleep(600)

@@ -9,8 +9,8 @@ from tests.store.conftest import Rows, add_dataset, add_user
 
 from aerotask.db.engine import Database
 from aerotask.domain.access import Caller
-from aerotask.domain.callbacks import CallbackState, Next
 from aerotask.domain.ids import TaskId
+from aerotask.domain.webhooks import CallbackState, Next
 from aerotask.services.tasks.webhooks import owe
 from aerotask.store.queue import cancel, leases
 from aerotask.store.queue.leases import Failure, Report

@@ -18,9 +18,9 @@ from aerotask.db.models import Task
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import LimitReached
 from aerotask.domain.ids import TaskId
-from aerotask.local.folder import OwnedFolder
-from aerotask.local.postgres import EmbeddedPostgres
 from aerotask.services.tasks.submit import Submission
+from aerotask.stack.folder import OwnedFolder
+from aerotask.stack.postgres import EmbeddedPostgres
 from aerotask.store.datasets import entries
 from aerotask.store.datasets.entries import Content
 from aerotask.wiring import Platform, open_platform

@@ -4,8 +4,8 @@ from typing import Any
 from sqlalchemy import text
 from tests.store.conftest import Rows, add_user
 
-from aerotask.domain.callbacks import CallbackState, Next
 from aerotask.domain.ids import TaskId, UserId, new_id
+from aerotask.domain.webhooks import CallbackState, Next
 from aerotask.store.tasks import webhooks
 from aerotask.store.tasks.webhooks import CallbackRow, HeldMessage
 

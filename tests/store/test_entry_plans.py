@@ -13,7 +13,7 @@ from tests.store.plans import filled_database, rows_read
 from aerotask.db.engine import Database, open_database
 from aerotask.domain.globs import glob
 from aerotask.domain.ids import DatasetId, OrgId, UserId
-from aerotask.local.servers import LocalServers
+from aerotask.stack.servers import LocalServers
 from aerotask.store.datasets import entries, listing, search, tree, uploads
 from aerotask.store.datasets.search import Box, Wanted
 from aerotask.store.tasks import usage

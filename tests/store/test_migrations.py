@@ -6,7 +6,7 @@ from tests.support.databases import fresh_database
 from aerotask.db.engine import Database, open_database
 from aerotask.db.migrate import downgrade, upgrade
 from aerotask.db.models import Model
-from aerotask.local.servers import LocalServers
+from aerotask.stack.servers import LocalServers
 
 
 async def test_the_migrations_make_exactly_the_tables_of_the_models(database: Database) -> None:

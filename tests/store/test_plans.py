@@ -14,7 +14,7 @@ from tests.store.plans import filled_database, rows_read
 from aerotask.db.engine import Database, open_database
 from aerotask.domain.ids import DatasetId, LeaseToken, OrgId, TaskId, UserId
 from aerotask.domain.states import TaskState
-from aerotask.local.servers import LocalServers
+from aerotask.stack.servers import LocalServers
 from aerotask.store.queue import claims, leases, logs, recovery, retention
 from aerotask.store.queue.leases import Lease, Report
 from aerotask.store.queue.logs import LogLimits

@@ -11,8 +11,8 @@ from typing import Any, Self
 
 import httpx
 
-from aerotask.local.waiting import await_condition
-from aerotask.stack import Stack
+from aerotask.stack.stack import Stack
+from aerotask.stack.waiting import await_condition
 
 PASSWORD = "a long enough password"
 ENDED = frozenset({"Succeeded", "Failed", "Deleted"})

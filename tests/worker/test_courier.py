@@ -11,8 +11,8 @@ from tests.store.conftest import Rows, add_dataset, add_user
 from tests.support.receiver import running_receiver
 
 from aerotask.db.engine import open_database
-from aerotask.domain.callbacks import CallbackState
 from aerotask.domain.ids import TaskId, UserId
+from aerotask.domain.webhooks import CallbackState
 from aerotask.store.accounts import users
 from aerotask.store.tasks import webhooks
 from aerotask.store.tasks.webhooks import CallbackRow

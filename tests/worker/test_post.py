@@ -11,7 +11,7 @@ import pytest
 import trustme
 from tests.support.receiver import running_receiver
 
-from aerotask.domain.addresses import Address, WebAddress
+from aerotask.net.addresses import Address, WebAddress
 from aerotask.worker.post import Outcome, Poster, Resolver
 
 BODY = b'{"state":"Succeeded"}'

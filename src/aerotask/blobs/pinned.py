@@ -10,9 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from aerotask.aio import end
 from aerotask.blobs.blob_store import BlobStore, OpenBlob
 from aerotask.blobs.open_file import open_file
-from aerotask.cancelling import end
 from aerotask.domain.ids import new_id
 
 FRESHEN_S = 10.0

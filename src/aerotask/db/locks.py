@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aerotask.cancelling import end
+from aerotask.aio import end
 
 SIGN_OF_LIFE_S = 5.0
 

@@ -22,7 +22,7 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
 
-from aerotask.cancelling import end
+from aerotask.aio import end
 from aerotask.dispatch.dispatcher import Hint, QueueAway
 from aerotask.domain.ids import TaskId
 

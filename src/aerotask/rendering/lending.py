@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from aerotask.aio import end
 from aerotask.blobs.blob_store import BlobStore
-from aerotask.cancelling import end
 from aerotask.domain.errors import NotFound
 from aerotask.domain.ids import new_id
 

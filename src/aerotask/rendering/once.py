@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
-from aerotask.cancelling import end
+from aerotask.aio import end
 
 T = TypeVar("T")
 

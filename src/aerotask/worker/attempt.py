@@ -16,7 +16,7 @@ import orjson
 import structlog
 from pydantic import ValidationError
 
-from aerotask.cancelling import beside, end
+from aerotask.aio import beside, end
 from aerotask.db.outages import is_outage, outlast
 from aerotask.derivatives.sources import source_key
 from aerotask.domain.errors import AerotaskError, TaskFailed

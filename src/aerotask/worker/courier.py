@@ -14,15 +14,15 @@ from typing import Any
 import structlog
 
 from aerotask import __version__
-from aerotask.cancelling import end
+from aerotask.aio import end
 from aerotask.db.engine import Database
 from aerotask.db.outages import is_outage, outlast, tolerate
 from aerotask.domain.access import Access
-from aerotask.domain.addresses import check_url
-from aerotask.domain.callbacks import CallbackState, Next, after_try
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.ids import DatasetId, UserId
 from aerotask.domain.retry import OUTAGE_S
+from aerotask.domain.webhooks import CallbackState, Next, after_try
+from aerotask.net.addresses import check_url
 from aerotask.services.accounts.permissions import AccessService
 from aerotask.services.tasks.webhooks import CallbackService
 from aerotask.store.tasks import webhooks

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import structlog
 
-from aerotask.cancelling import end
+from aerotask.aio import end
 from aerotask.config import Settings
 from aerotask.dispatch.arq import ArqListener
 from aerotask.sandbox.confinement import tell_whether_children_are_confined

@@ -13,8 +13,8 @@ from typing import TypeAlias
 
 import httpcore
 
-from aerotask.domain.addresses import Address, WebAddress, is_public
 from aerotask.domain.texts import clean_line
+from aerotask.net.addresses import Address, WebAddress, is_public
 
 # A host with several addresses gets to its second one within the time of a try.
 CONNECT_TIMEOUT_S = 5.0

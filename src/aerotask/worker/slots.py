@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from aerotask.cancelling import end, first_of
+from aerotask.aio import end, first_of
 from aerotask.db.engine import PostgresAway
 from aerotask.db.outages import tolerate
 from aerotask.dispatch.dispatcher import HintListener

@@ -12,7 +12,7 @@ from aerotask.api.deps import CallerDep, PlatformDep
 from aerotask.api.http.errors import problems
 from aerotask.api.http.schema import Body, Label
 from aerotask.api.http.strict_json import StrictRoute
-from aerotask.contract.model import Answer, Moment
+from aerotask.representations.base import Answer, Moment
 from aerotask.store.accounts.api_keys import KeyRow
 
 router = APIRouter(prefix="/users/me/keys", tags=["users"], route_class=StrictRoute)

@@ -11,8 +11,8 @@ from aerotask.api.deps import CallerDep, PlatformDep, Skip, Take
 from aerotask.api.http.errors import problems
 from aerotask.api.http.strict_json import StrictRoute
 from aerotask.api.http.times import UtcTime
-from aerotask.contract.model import Answer, Moment
 from aerotask.domain.audit import Action
+from aerotask.representations.base import Answer, Moment
 from aerotask.store.accounts.audit import AuditFilter
 
 router = APIRouter(tags=["system"], route_class=StrictRoute)

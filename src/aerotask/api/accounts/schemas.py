@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from aerotask.api.http.schema import Body, _printable
-from aerotask.contract.model import Answer, Moment
+from aerotask.representations.base import Answer, Moment
 
 
 class Credentials(Body):

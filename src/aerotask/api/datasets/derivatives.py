@@ -12,8 +12,8 @@ from aerotask.api.datasets.entries import FILE_ANSWERS, EntryPathParam
 from aerotask.api.deps import Place, PlaceDep
 from aerotask.api.http.errors import problems
 from aerotask.api.http.file_response import file_response
-from aerotask.contract.model import Answer, Moment
 from aerotask.derivatives.kinds import FACTS, Kind, download_name
+from aerotask.representations.base import Answer, Moment
 from aerotask.store.datasets.derivatives import DerivativeRow
 
 

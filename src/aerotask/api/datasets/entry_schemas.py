@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from aerotask.api.http.schema import Body
-from aerotask.contract.model import Answer
 from aerotask.media.types import EntryType
+from aerotask.representations.base import Answer
 
 
 class EntryAnswer(Answer):

@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import Field
 
 from aerotask.api.http.schema import Body, Plain, PlainLines
-from aerotask.contract.model import Answer, Moment
 from aerotask.domain.access import Access, Membership, Visibility
+from aerotask.representations.base import Answer, Moment
 
 
 class OrgFields(Body):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Request
 
-from aerotask.domain.conditions import Condition
+from aerotask.domain.preconditions import Condition
 
 # Read from the request, since a header may come in several lines; these describe them.
 IfMatch = Annotated[

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from aerotask.contract.model import Answer
 from aerotask.domain.states import TaskState
+from aerotask.representations.base import Answer
 
 
 class StateAnswer(Answer):

@@ -22,9 +22,9 @@ from aerotask.api.system.schemas import (
     StateAnswer,
 )
 from aerotask.api.tasks.schemas import SystemTasksAnswer
-from aerotask.contract.status import system_task_answer
 from aerotask.derivatives.kinds import FACTS, missing_for
 from aerotask.domain.states import TRANSITIONS, TaskState
+from aerotask.representations.task_status import system_task_answer
 from aerotask.services.system.metrics import exposition
 from aerotask.services.system.readiness import readiness
 from aerotask.services.tasks.tasks import MAX_TAKE

@@ -10,9 +10,9 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.types import Receive, Scope, Send
 
 from aerotask.api.tasks.client_disconnect import watching
-from aerotask.contract.events import LogEvent, TruncatedEvent, state_event
-from aerotask.contract.model import Answer
-from aerotask.contract.status import progress_answer, task_answer
+from aerotask.representations.base import Answer
+from aerotask.representations.task_events import LogEvent, TruncatedEvent, state_event
+from aerotask.representations.task_status import progress_answer, task_answer
 from aerotask.services.tasks.watch import Follower, FollowService, News
 
 

@@ -12,9 +12,9 @@ from aerotask.api.http.errors import problems
 from aerotask.api.http.pagination import neighbours
 from aerotask.api.http.strict_json import StrictRoute
 from aerotask.api.tasks.schemas import OwnTasksAnswer
-from aerotask.contract.status import system_task_answer
 from aerotask.domain.ids import TaskId
 from aerotask.domain.states import TaskState
+from aerotask.representations.task_status import system_task_answer
 from aerotask.services.tasks.tasks import MAX_TAKE
 from aerotask.store.tasks.tasks import TaskFilter
 

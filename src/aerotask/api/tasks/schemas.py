@@ -10,10 +10,10 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from aerotask.api.http.schema import Body, Label, _printable
 from aerotask.api.http.times import UtcTime
-from aerotask.contract.model import Answer
-from aerotask.contract.status import SystemTaskAnswer
 from aerotask.domain.access import Access
 from aerotask.domain.states import TaskState
+from aerotask.representations.base import Answer
+from aerotask.representations.task_status import SystemTaskAnswer
 
 MAX_METADATA_BYTES = 16 * 1024
 

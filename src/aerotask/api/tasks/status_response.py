@@ -9,8 +9,8 @@ from fastapi import Request, Response
 
 from aerotask.api.http.ranges import matches
 from aerotask.api.tasks.client_disconnect import watching
-from aerotask.contract.status import TaskAnswer, task_answer
-from aerotask.contract.tags import tagged_status
+from aerotask.representations.etags import tagged_status
+from aerotask.representations.task_status import TaskAnswer, task_answer
 from aerotask.services.tasks.watch import Follower, FollowService
 
 

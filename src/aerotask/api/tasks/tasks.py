@@ -35,11 +35,11 @@ from aerotask.api.tasks.schemas import (
 )
 from aerotask.api.tasks.status_response import status_response
 from aerotask.api.tasks.tools import tool_answer
-from aerotask.contract.status import AssetAnswer, TaskAnswer, asset_answer, task_answer
 from aerotask.domain import paths
 from aerotask.domain.access import Access
 from aerotask.domain.ids import TaskId
 from aerotask.domain.states import TaskState
+from aerotask.representations.task_status import AssetAnswer, TaskAnswer, asset_answer, task_answer
 from aerotask.services.tasks.submit import Submission, Submitted
 from aerotask.services.tasks.tasks import OpenArtifact
 from aerotask.store.tasks.tasks import TaskFilter

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Response
 from aerotask.api.deps import CallerDep, PlaceDep, PlatformDep, TaskIdPath
 from aerotask.api.http.errors import problems
 from aerotask.api.http.strict_json import StrictRoute
-from aerotask.contract.model import Answer, Moment
-from aerotask.domain.callbacks import CallbackState
 from aerotask.domain.ids import TaskId
+from aerotask.domain.webhooks import CallbackState
+from aerotask.representations.base import Answer, Moment
 from aerotask.store.tasks.webhooks import CallbackRow
 
 router = APIRouter(tags=["callbacks"], route_class=StrictRoute)

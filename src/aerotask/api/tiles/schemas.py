@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from aerotask.api.http.schema import Body
-from aerotask.contract.model import Answer, Moment
+from aerotask.representations.base import Answer, Moment
 
 
 class NewViewToken(Body):

@@ -18,8 +18,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from aerotask.db.models.base import Model, PathText, in_states, one_of
-from aerotask.domain.callbacks import CallbackState
 from aerotask.domain.states import ACTIVE, TERMINAL, WAITING, TaskState
+from aerotask.domain.webhooks import CallbackState
 
 
 class Task(Model):

@@ -17,8 +17,8 @@ import structlog
 from cryptography.exceptions import UnsupportedAlgorithm
 from jwt import PyJWK
 
-from aerotask.domain.addresses import check_url, is_public
 from aerotask.domain.errors import InvalidInput, Unavailable
+from aerotask.net.addresses import check_url, is_public
 
 DISCOVERY = "/.well-known/openid-configuration"
 # How long keys are taken for current, and how soon a key that nobody knows makes us look again.

@@ -14,9 +14,9 @@ from aerotask.db.engine import Database
 from aerotask.domain import paths
 from aerotask.domain.access import Access, Caller
 from aerotask.domain.audit import Action
-from aerotask.domain.conditions import UNCONDITIONAL, Condition
 from aerotask.domain.errors import AerotaskError, Conflict, InvalidInput, NotFound, TooLarge
 from aerotask.domain.ids import DatasetId
+from aerotask.domain.preconditions import UNCONDITIONAL, Condition
 from aerotask.media.types import shapefiles_beside, type_by_name
 from aerotask.services.accounts.permissions import AccessService, Permit
 from aerotask.services.datasets.storage_quota import (

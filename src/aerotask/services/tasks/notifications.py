@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from aerotask.cancelling import beside
+from aerotask.aio import beside
 from aerotask.db.listen import Listening
 from aerotask.domain.ids import TaskId
 from aerotask.store.tasks.tasks import CHANGES_CHANNEL

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from aerotask.cancelling import beside
+from aerotask.aio import beside
 from aerotask.db.async_commit import commit_at_once
 from aerotask.db.engine import Database
 from aerotask.db.outages import is_outage

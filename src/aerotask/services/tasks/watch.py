@@ -11,11 +11,11 @@ from typing import TypeVar
 
 import structlog
 
-from aerotask.contract.status import TaskAnswer, task_answer
-from aerotask.contract.tags import status_tag
 from aerotask.db.outages import is_outage
 from aerotask.domain.errors import Forbidden, NotFound, Unauthenticated
 from aerotask.domain.ids import TaskId
+from aerotask.representations.etags import status_tag
+from aerotask.representations.task_status import TaskAnswer, task_answer
 from aerotask.services.accounts.principal import Presented
 from aerotask.services.tasks.notifications import TaskChanges, Watch
 from aerotask.services.tasks.tasks import TaskService

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aerotask.contract.status import task_answer
 from aerotask.domain.access import Caller
-from aerotask.domain.addresses import check_url
 from aerotask.domain.errors import Forbidden, InvalidInput
 from aerotask.domain.ids import TaskId, UserId
-from aerotask.domain.signatures import SigningKey, signing_key
+from aerotask.domain.webhook_signatures import SigningKey, signing_key
+from aerotask.net.addresses import check_url
+from aerotask.representations.task_status import task_answer
 from aerotask.services.accounts.permissions import require_user
 from aerotask.store.tasks import tasks, webhooks
 

@@ -37,9 +37,9 @@ from aerotask.db.models import (
     User,
 )
 from aerotask.domain.access import Visibility
-from aerotask.domain.callbacks import CallbackState
 from aerotask.domain.ids import DatasetId, TaskId, UserId
 from aerotask.domain.states import TaskState, WaitReason
+from aerotask.domain.webhooks import CallbackState
 
 CHANGES_CHANNEL = "aerotask_tasks"
 """Postgres tells the API on it, with the commit, which task's state, progress or log has changed (a trigger)."""

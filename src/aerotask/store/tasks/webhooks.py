@@ -28,8 +28,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.db.clock import db_now
 from aerotask.db.models import Callback, Task
-from aerotask.domain.callbacks import CallbackState, Next
 from aerotask.domain.ids import DatasetId, TaskId, UserId, new_id
+from aerotask.domain.webhooks import CallbackState, Next
 
 CHANNEL = "aerotask_callbacks"
 """Postgres tells workers on it, with the commit, that there is a message to deliver."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from aerotask.contract.model import Answer, Moment
 from aerotask.domain.states import TaskState, WaitReason
+from aerotask.representations.base import Answer, Moment
 from aerotask.store.tasks.tasks import TaskRow
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from aerotask.contract.status import TaskAnswer
+from aerotask.representations.task_status import TaskAnswer
 
 _DIGEST_BYTES = 12
 

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import IO
 
 from aerotask.domain.errors import Unavailable
-from aerotask.local import processes
-from aerotask.local.folder import OwnedFolder
-from aerotask.local.postgres import EmbeddedPostgres
-from aerotask.local.servers import running_postgres, running_valkey
-from aerotask.local.valkey import EmbeddedValkey
-from aerotask.local.waiting import await_condition
+from aerotask.stack import processes
+from aerotask.stack.folder import OwnedFolder
+from aerotask.stack.postgres import EmbeddedPostgres
+from aerotask.stack.servers import running_postgres, running_valkey
+from aerotask.stack.valkey import EmbeddedValkey
+from aerotask.stack.waiting import await_condition
 
 START_TIMEOUT_S = 60.0
 STOP_GRACE_S = 20.0

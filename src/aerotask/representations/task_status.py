@@ -9,8 +9,8 @@ from uuid import UUID
 
 from pydantic import Field
 
-from aerotask.contract.model import Answer, Moment
 from aerotask.domain.states import TaskState, WaitReason
+from aerotask.representations.base import Answer, Moment
 from aerotask.store.tasks.tasks import ArtifactRow, TaskRow
 
 

@@ -12,10 +12,10 @@ import subprocess
 from pathlib import Path
 
 from aerotask.domain.errors import Unavailable
-from aerotask.local import processes
-from aerotask.local.folder import OwnedFolder, reachable_by_others
-from aerotask.local.processes import Account
-from aerotask.local.waiting import await_condition
+from aerotask.stack import processes
+from aerotask.stack.folder import OwnedFolder, reachable_by_others
+from aerotask.stack.processes import Account
+from aerotask.stack.waiting import await_condition
 
 START_TIMEOUT_S = 60.0
 STOP_GRACE_S = 15.0

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from aerotask.local.folder import OwnedFolder
-from aerotask.local.postgres import FORGETFUL, EmbeddedPostgres
-from aerotask.local.valkey import EmbeddedValkey
+from aerotask.stack.folder import OwnedFolder
+from aerotask.stack.postgres import FORGETFUL, EmbeddedPostgres
+from aerotask.stack.valkey import EmbeddedValkey
 
 
 @dataclass(frozen=True, slots=True)

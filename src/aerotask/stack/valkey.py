@@ -11,9 +11,9 @@ import subprocess
 from pathlib import Path
 
 from aerotask.domain.errors import Unavailable
-from aerotask.local import processes
-from aerotask.local.folder import OwnedFolder
-from aerotask.local.waiting import await_condition
+from aerotask.stack import processes
+from aerotask.stack.folder import OwnedFolder
+from aerotask.stack.waiting import await_condition
 
 START_TIMEOUT_S = 30.0
 STOP_GRACE_S = 10.0

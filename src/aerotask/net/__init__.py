@@ -1,0 +1,1 @@
+"""Guarded HTTP to addresses that users chose."""

@@ -1,0 +1,1 @@
+"""Tasks as the API, event streams and webhooks show them."""
