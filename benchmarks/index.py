@@ -32,7 +32,7 @@ from benchmarks.stacks import TASKS, bench, sign_in
 from tests.media.photos import exif_block, xmp_packet
 
 from aerotask.sandbox.spawner import Spawner
-from aerotask.worker import forkserver
+from aerotask.worker import tool_server
 from aerotask.worker.indexer import BATCH, MEMORY_BYTES
 from aerotask.worker.protocol import Event, IndexJob
 from aerotask.worker.supervise import End, supervise
@@ -155,7 +155,7 @@ def read_all(files: list[Path]) -> None:
 
 async def describe_all(files: list[Path]) -> None:
     """In batches, each in a fresh child, as the indexer does it; the fork server is there already."""
-    spawner = Spawner(forkserver.PROGRAM)
+    spawner = Spawner(tool_server.PROGRAM)
     described: list[Event] = []
     try:
         await spawner.start()

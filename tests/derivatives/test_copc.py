@@ -19,11 +19,11 @@ from tests.derivatives.clouds import (
 )
 
 from aerotask.derivatives.copc import octree
-from aerotask.derivatives.copc.buckets import ordered
+from aerotask.derivatives.copc.bounds import Bounds, bounds_of, cube_around, key_of
 from aerotask.derivatives.copc.build import build_copc
-from aerotask.derivatives.copc.cube import Bounds, bounds_of, cube_around, key_of
+from aerotask.derivatives.copc.morton_sort import ordered
 from aerotask.derivatives.copc.octree import LEAF_POINTS, Bucket, Octree, sorted_bucket
-from aerotask.derivatives.copc.reading import open_cloud
+from aerotask.derivatives.copc.reader import open_cloud
 from aerotask.domain.errors import InvalidInput
 
 

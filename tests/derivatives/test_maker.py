@@ -9,8 +9,8 @@ from tests.derivatives.clouds import hills, write_cloud
 from tests.derivatives.vectors import endless
 from tests.support.world import eventually
 
+from aerotask.derivatives.builder import Maker, Patience
 from aerotask.derivatives.kinds import Kind
-from aerotask.derivatives.maker import Maker, Patience
 from aerotask.domain.errors import InvalidInput, TaskFailed
 
 

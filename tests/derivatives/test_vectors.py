@@ -19,8 +19,8 @@ import shapely
 from pmtiles.reader import MmapSource, Reader, all_tiles
 
 from aerotask.derivatives.gpkg import build_gpkg
-from aerotask.derivatives.ogr import open_vector
 from aerotask.derivatives.pmtiles import build_pmtiles, max_zoom
+from aerotask.derivatives.vector_source import open_vector
 from aerotask.domain.errors import InvalidInput
 
 NAMES = [f"tree {number}" for number in range(60)]

@@ -16,7 +16,7 @@ from aerotask.domain.errors import InvalidInput
 from aerotask.rendering.forkserver import drawing_child
 from aerotask.rendering.photos import encode_webp
 from aerotask.sandbox import forkserver
-from aerotask.sandbox.wire import Reply
+from aerotask.sandbox.protocol import Reply
 
 
 def _echo(body: Mapping[str, Any]) -> Reply:

@@ -82,7 +82,7 @@ NEIGHBOURS = """
 import json, os, signal, sys, time
 from pathlib import Path
 from aerotask.sandbox.confinement import confine
-from aerotask.sandbox.hiding import hide_from_children
+from aerotask.sandbox.undumpable import hide_from_children
 
 secret = b"what nobody else may see"
 place = id(secret)

@@ -10,7 +10,7 @@ from tests.support.served import until
 
 from aerotask.domain.errors import InvalidInput, Unavailable
 from aerotask.sandbox.pool import JOBS_PER_CHILD, Crashed, Pool, PoolLimits, TookTooLong
-from aerotask.sandbox.wire import Job
+from aerotask.sandbox.protocol import Job
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = "tests.sandbox.drawing_program"

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from aerotask.sandbox.turns import Crowded, Turns
+from aerotask.sandbox.fair_semaphore import Crowded, Turns
 
 
 async def take(

@@ -21,9 +21,9 @@ from tests.derivatives.vectors import endless
 from tests.media.vectors import write_points
 from tests.raster.rasters import slope, write_raster
 
-from aerotask.derivatives.build_run import run_build
+from aerotask.derivatives.builder import Patience
 from aerotask.derivatives.kinds import FACTS, Kind
-from aerotask.derivatives.maker import Patience
+from aerotask.derivatives.run_build import run_build
 from aerotask.derivatives.sources import source_key
 from aerotask.domain.errors import InvalidInput, TaskFailed
 from aerotask.sdk import Cancelled, DatasetView, EntryView

@@ -27,7 +27,7 @@ from aerotask.store.queue.claims import ClaimedTask, Input
 from aerotask.store.queue.leases import LeaseLost, Report
 from aerotask.store.queue.logs import LogLimits
 from aerotask.store.tasks import tasks
-from aerotask.worker.apply import apply_success
+from aerotask.worker.commit import apply_success
 from aerotask.worker.outputs import NewFolder, Removal, StoredChanges, StoredEdit, StoredPut
 
 

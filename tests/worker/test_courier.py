@@ -13,12 +13,12 @@ from tests.support.receiver import running_receiver
 from aerotask.db.engine import open_database
 from aerotask.domain.ids import TaskId, UserId
 from aerotask.domain.webhooks import CallbackState
+from aerotask.net.guarded_http import Poster, Resolver
 from aerotask.store.accounts import users
 from aerotask.store.tasks import webhooks
 from aerotask.store.tasks.webhooks import CallbackRow
 from aerotask.wiring import Platform
-from aerotask.worker.courier import Courier
-from aerotask.worker.post import Poster, Resolver
+from aerotask.worker.webhook_delivery import Courier
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from aerotask.store.datasets import derivatives
 from aerotask.store.queue.claims import ClaimedTask
 from aerotask.store.queue.leases import Report
 from aerotask.store.queue.logs import LogLimits
-from aerotask.worker.apply import apply_success
+from aerotask.worker.commit import apply_success
 from aerotask.worker.outputs import StoredChanges, StoredDerivative, store_outputs
 from aerotask.worker.protocol import ToolJob, decode_job, encode_job
 

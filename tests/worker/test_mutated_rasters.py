@@ -22,7 +22,7 @@ from aerotask.domain.errors import InvalidInput
 from aerotask.sandbox.spawner import Spawner, clean_environment
 from aerotask.sdk.testing import ToolBench
 from aerotask.tools.raster_export import RasterExport
-from aerotask.worker import forkserver
+from aerotask.worker import tool_server
 from aerotask.worker.indexer import MEMORY_BYTES
 from aerotask.worker.protocol import Event, IndexJob, ToolJob
 from aerotask.worker.supervise import End, supervise
@@ -131,7 +131,7 @@ def test_two_thousand_mutated_rasters_kill_no_reader(tmp_path: Path) -> None:
 @pytest.mark.timeout(WITHIN_S + 60)
 async def test_mutated_rasters_end_in_order_in_confined_and_limited_children(tmp_path: Path) -> None:
     files = written(tmp_path)
-    spawner = Spawner(forkserver.PROGRAM)
+    spawner = Spawner(tool_server.PROGRAM)
     try:
         found = await indexed(spawner, files)
         two_at_once = asyncio.Semaphore(2)

@@ -12,7 +12,7 @@ import trustme
 from tests.support.receiver import running_receiver
 
 from aerotask.net.addresses import Address, WebAddress
-from aerotask.worker.post import Outcome, Poster, Resolver
+from aerotask.net.guarded_http import Outcome, Poster, Resolver
 
 BODY = b'{"state":"Succeeded"}'
 PRIVATE = Outcome(None, "The host leads to an address that is private, local or reserved.")

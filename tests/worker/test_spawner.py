@@ -17,7 +17,7 @@ from tests.support.world import eventually
 
 from aerotask.sandbox.confinement import possible
 from aerotask.sandbox.spawner import Spawner, clean_environment
-from aerotask.worker import forkserver
+from aerotask.worker import tool_server
 from aerotask.worker.protocol import Event, IndexJob, ToolJob
 from aerotask.worker.supervise import End, Ended, supervise
 
@@ -26,7 +26,7 @@ from aerotask.worker.supervise import End, Ended, supervise
 async def spawner(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Spawner]:
     monkeypatch.setenv("PYTHONPATH", str(plugins))
     monkeypatch.setenv("AEROTASK_SECRET_KEY", "secret")
-    started = Spawner(forkserver.PROGRAM)
+    started = Spawner(tool_server.PROGRAM)
     yield started
     await started.close()
 
@@ -153,7 +153,7 @@ from aerotask.worker.supervise import supervise
 
 async def main():
     job = ToolJob("deaf", "1", {{}}, {{}}, {str(tmp_path)!r}, 1, 10**9, 10**9)
-    spawner = Spawner("aerotask.worker.forkserver")
+    spawner = Spawner("aerotask.worker.tool_server")
     def hear(event):
         server = spawner._process.pid
         children = Path(f"/proc/{{server}}/task/{{server}}/children").read_text().split()

@@ -13,7 +13,7 @@ from aerotask.api.app import create_app
 from aerotask.api.http.errors import problem
 from aerotask.config import Settings
 from aerotask.sandbox.confinement import tell_whether_children_are_confined
-from aerotask.sandbox.hiding import hide_from_children
+from aerotask.sandbox.undumpable import hide_from_children
 from aerotask.wiring import Platform
 
 GRACE_S = 10

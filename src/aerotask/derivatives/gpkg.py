@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from aerotask.derivatives.ogr import (
+from aerotask.derivatives.vector_source import (
     Layer,
     VectorFile,
     copy_layer,

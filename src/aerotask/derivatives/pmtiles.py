@@ -11,7 +11,8 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 from rasterio.warp import transform_bounds
 
-from aerotask.derivatives.ogr import (
+from aerotask.derivatives.pmtiles_merge import join_archives
+from aerotask.derivatives.vector_source import (
     Layer,
     VectorFile,
     copy_layer,
@@ -20,7 +21,6 @@ from aerotask.derivatives.ogr import (
     open_vector,
     readable,
 )
-from aerotask.derivatives.tiles import join_archives
 from aerotask.domain.errors import InvalidInput, TaskFailed
 
 MAX_ZOOM = 16

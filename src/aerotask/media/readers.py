@@ -15,7 +15,7 @@ from typing import Any
 from aerotask.media.description import Description, given_up
 from aerotask.media.patience import patience_s
 from aerotask.media.types import EntryType
-from aerotask.sandbox.line_process import LineProcess, ProcessEnded, ProcessTooSlow
+from aerotask.sandbox.json_process import LineProcess, ProcessEnded, ProcessTooSlow
 
 START_TIMEOUT_S = 120.0
 _MAX_WAITING = 256

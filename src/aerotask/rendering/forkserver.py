@@ -24,8 +24,8 @@ from aerotask.rendering.previews import PREVIEWS, Preview
 from aerotask.rendering.rasters import RasterSubject, draw_thumbnail, draw_tile, find_look
 from aerotask.rendering.vectors import draw_geojson
 from aerotask.sandbox import forkserver
-from aerotask.sandbox.serving import Handler, serve_jobs
-from aerotask.sandbox.wire import Reply
+from aerotask.sandbox.pool_child import Handler, serve_jobs
+from aerotask.sandbox.protocol import Reply
 
 MEMORY_BYTES = 1024**3
 """Of one child, beyond what the fork shares."""

@@ -11,7 +11,7 @@ from typing import Any
 from aerotask.rendering.grid import TileAt
 from aerotask.rendering.look import Look
 from aerotask.rendering.style import Style
-from aerotask.sandbox.wire import Job
+from aerotask.sandbox.protocol import Job
 
 
 class Subject(StrEnum):

@@ -23,7 +23,7 @@ from aerotask.rendering.look import Look
 from aerotask.rendering.once import Once
 from aerotask.rendering.style import Style
 from aerotask.sandbox.pool import Crashed, Pool, TookTooLong
-from aerotask.sandbox.wire import Job, Reply
+from aerotask.sandbox.protocol import Job, Reply
 
 DRAWN_BY = "1"
 """Part of every digest: another number where the same request gives another picture than before."""

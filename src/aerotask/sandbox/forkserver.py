@@ -21,7 +21,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from aerotask.sandbox.hiding import hide_from_children
+from aerotask.sandbox.undumpable import hide_from_children
 
 MAX_MESSAGE = 64 * 1024
 MAX_FDS = 64

@@ -11,9 +11,9 @@ from signal import SIGKILL, Signals
 import structlog
 
 from aerotask.domain.errors import InvalidInput, Unavailable
+from aerotask.sandbox.fair_semaphore import Crowded, Turns
+from aerotask.sandbox.protocol import Head, Job, Reply, decode_head, encode_job
 from aerotask.sandbox.spawner import Child, ForkServerGone, Spawner
-from aerotask.sandbox.turns import Crowded, Turns
-from aerotask.sandbox.wire import Head, Job, Reply, decode_head, encode_job
 
 JOBS_PER_CHILD = 500
 """A child is replaced after so many, whatever it has gathered in its memory."""

@@ -15,7 +15,7 @@ from signal import Signals
 import structlog
 
 from aerotask import failpoints
-from aerotask.sandbox.overhearing import overhear
+from aerotask.sandbox.output_log import overhear
 
 START_TIMEOUT_S = 60.0
 LAST_WORDS_S = 5.0

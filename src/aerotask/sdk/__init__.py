@@ -5,10 +5,10 @@ from aerotask.domain.errors import FieldError, InvalidInput, TaskFailed
 from aerotask.sdk.changes import DescribeEntry, Existing
 from aerotask.sdk.context import Cancelled, RunContext
 from aerotask.sdk.dataset import DatasetView, EntryView
+from aerotask.sdk.dry_run import Review
 from aerotask.sdk.limits import Limits
 from aerotask.sdk.params import EntryPath, FileName, NewEntryPath, ToolParams
 from aerotask.sdk.plan import Plan
-from aerotask.sdk.review import Review
 from aerotask.sdk.snapshot import Snapshot
 from aerotask.sdk.tool import Tool
 

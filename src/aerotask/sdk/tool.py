@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 from aerotask.domain.access import Access
 from aerotask.sdk.context import RunContext
 from aerotask.sdk.dataset import DatasetView
+from aerotask.sdk.dry_run import Review
 from aerotask.sdk.params import ToolParams
 from aerotask.sdk.plan import Plan
-from aerotask.sdk.review import Review
 
 P = TypeVar("P", bound=ToolParams)
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from aerotask.derivatives.build_run import run_build
 from aerotask.derivatives.kinds import FACTS, Kind, kinds_by_name, kinds_of, missing_for
+from aerotask.derivatives.run_build import run_build
 from aerotask.derivatives.sources import check_complete, paths_beside, source_key
 from aerotask.domain.paths import shown
 from aerotask.sdk import (

@@ -31,8 +31,8 @@ from aerotask.store.datasets import derivatives
 from aerotask.store.queue import leases, retention
 from aerotask.store.queue.claims import ClaimedTask, with_inputs
 from aerotask.store.queue.leases import Failure, LeaseLost
-from aerotask.worker.apply import apply_success
-from aerotask.worker.means import Means
+from aerotask.worker.commit import apply_success
+from aerotask.worker.context import Means
 from aerotask.worker.outputs import StoredChanges, store_outputs
 from aerotask.worker.protocol import ToolJob
 from aerotask.worker.reporter import Reporter

@@ -23,9 +23,9 @@ from aerotask.media.types import sides_of_shapefile
 from aerotask.sandbox.spawner import Spawner
 from aerotask.store.datasets import indexing
 from aerotask.store.datasets.indexing import Metadata, Unindexed
-from aerotask.worker.bell import Bell
 from aerotask.worker.protocol import Event, IndexJob
 from aerotask.worker.supervise import End, Ended, supervise
+from aerotask.worker.wakeup import Bell
 
 BATCH = 32
 # Longer than a batch may take: after it, entries of a worker that died are taken up by another.

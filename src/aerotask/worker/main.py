@@ -18,25 +18,25 @@ import structlog
 from aerotask.aio import end
 from aerotask.config import Settings
 from aerotask.dispatch.arq import ArqListener
+from aerotask.net.guarded_http import Poster, Resolver
 from aerotask.sandbox.confinement import tell_whether_children_are_confined
-from aerotask.sandbox.hiding import hide_from_children
 from aerotask.sandbox.spawner import Spawner
+from aerotask.sandbox.undumpable import hide_from_children
 from aerotask.store.datasets.indexing import CHANNEL as ENTRIES_CHANNEL
 from aerotask.store.queue.cancel import CANCEL_CHANNEL
 from aerotask.store.queue.logs import LogLimits
 from aerotask.store.queue.worker_session import Presence
 from aerotask.store.tasks.webhooks import CHANNEL as CALLBACKS_CHANNEL
 from aerotask.wiring import Platform, open_platform, tool_limits
-from aerotask.worker import forkserver, sweeping
-from aerotask.worker.courier import AT_ONCE, Courier
+from aerotask.worker import maintenance, tool_server
+from aerotask.worker.context import AttemptLimits, Means
 from aerotask.worker.indexer import Indexer
-from aerotask.worker.means import AttemptLimits, Means
-from aerotask.worker.post import Poster, Resolver
-from aerotask.worker.slots import SlotLimits, Slots
+from aerotask.worker.runner import SlotLimits, Slots
+from aerotask.worker.webhook_delivery import AT_ONCE, Courier
 
 # Beside the tasks, who may want a connection to write with at once: claims, heartbeat, recovery, turns, indexer,
 # courier with a delivery that has ended, and the sweeps.
-OTHERS = 7 + sweeping.CONNECTIONS
+OTHERS = 7 + maintenance.CONNECTIONS
 
 _log = structlog.get_logger(__name__)
 
@@ -53,7 +53,7 @@ async def run_worker(settings: Settings) -> None:
                 connections=settings.worker_slots + OTHERS,
             )
         )
-        spawner = Spawner(forkserver.PROGRAM)
+        spawner = Spawner(tool_server.PROGRAM)
         stack.push_async_callback(spawner.close)
         await spawner.start()
         worker_no = secrets.randbelow(2**31 - 1) + 1
@@ -83,7 +83,9 @@ async def run_worker(settings: Settings) -> None:
             listener.run(lambda _hint: slots.wake()),
             indexer.run(),
             courier.run(),
-            *sweeping.rounds(platform.sweep, period_s=settings.sweep_s, blob_grace_s=settings.blob_grace_s),
+            *maintenance.rounds(
+                platform.sweep, period_s=settings.sweep_s, blob_grace_s=settings.blob_grace_s
+            ),
         ]
         _log.info("worker.started", worker_no=worker_no, slots=settings.worker_slots)
         await _run_beside(background, slots.fill(present))

@@ -9,10 +9,10 @@ from typing import Any
 import laspy
 import numpy as np
 
-from aerotask.derivatives.copc.buckets import ordered, points_in_memory
+from aerotask.derivatives.copc.morton_sort import ordered, points_in_memory
 from aerotask.derivatives.copc.octree import Octree
-from aerotask.derivatives.copc.reading import PIECE_POINTS, CloudFile, open_cloud
-from aerotask.derivatives.copc.writing import CopcWriter, copc_file
+from aerotask.derivatives.copc.reader import PIECE_POINTS, CloudFile, open_cloud
+from aerotask.derivatives.copc.writer import CopcWriter, copc_file
 from aerotask.domain.errors import TaskFailed
 
 

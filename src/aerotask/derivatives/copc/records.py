@@ -5,7 +5,7 @@ from __future__ import annotations
 import laspy
 import numpy as np
 
-from aerotask.derivatives.copc.cube import Records
+from aerotask.derivatives.copc.bounds import Records
 from aerotask.domain.errors import InvalidInput
 
 _COPC_FORMATS = {0: 6, 1: 6, 2: 7, 3: 7, 6: 6, 7: 7, 8: 8}

@@ -17,7 +17,7 @@ from aerotask.domain.errors import InvalidInput
 from aerotask.domain.texts import clean_line
 from aerotask.sandbox.confinement import confine
 from aerotask.sandbox.limits import limit_memory, lower
-from aerotask.sandbox.wire import Job, Refusal, Reply, decode_job, encode_reply
+from aerotask.sandbox.protocol import Job, Refusal, Reply, decode_job, encode_reply
 
 NICE = 5
 OPEN_FILES = 256

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aerotask.derivatives.copc.cube import (
+from aerotask.derivatives.copc.bounds import (
     ALL_CODES,
     CODE_BITS,
     Bounds,
@@ -20,7 +20,7 @@ from aerotask.derivatives.copc.cube import (
     cube_around,
 )
 from aerotask.derivatives.copc.octree import LEAF_POINTS, Bucket, sorted_bucket
-from aerotask.derivatives.copc.reading import CloudFile
+from aerotask.derivatives.copc.reader import CloudFile
 
 CLOUD_BYTES = 768 * 1024 * 1024
 """What the points of a cloud, or of a bucket, and the work on them may take of the memory."""

@@ -14,7 +14,7 @@ import laspy.errors
 import lazrs
 import numpy as np
 
-from aerotask.derivatives.copc.cube import Records
+from aerotask.derivatives.copc.bounds import Records
 from aerotask.derivatives.copc.records import converted, copc_format
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown

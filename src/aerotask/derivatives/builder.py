@@ -13,9 +13,9 @@ from typing import Any, Self
 from aerotask.derivatives.kinds import Kind
 from aerotask.derivatives.sources import paths_beside
 from aerotask.domain.errors import InvalidInput, TaskFailed
-from aerotask.sandbox.line_process import LineProcess, ProcessEnded, ProcessTooSlow
+from aerotask.sandbox.json_process import LineProcess, ProcessEnded, ProcessTooSlow
 
-MODULE = "aerotask.derivatives.maker_process"
+MODULE = "aerotask.derivatives.builder_process"
 _ADVANCE = 0.01
 
 

@@ -1,4 +1,4 @@
-"""Program: makes the derivatives that it is told to, one after the other (`python -m aerotask.derivatives.maker_process`).
+"""Program: makes the derivatives that it is told to, one after the other (`python -m aerotask.derivatives.builder_process`).
 
 It reads one JSON object a line, `{"kind", "source", "target", "threads"}`, and answers with lines `{"progress": 0.5}`
 and a last one, `{"done": properties}` or `{"failed": {"error", "code", "message", "errno"}}`. It ends with its input.

@@ -16,8 +16,8 @@ from aerotask.services.tasks.maintenance import SweepService
 from aerotask.store.queue import claims, leases
 from aerotask.store.queue.claims import ClaimedTask
 from aerotask.worker.attempt import Attempt
-from aerotask.worker.bell import Bell
-from aerotask.worker.means import Means
+from aerotask.worker.context import Means
+from aerotask.worker.wakeup import Bell
 
 # A hand-over is one transaction; who stops us won't wait for Postgres to come back.
 HAND_OVER_S = 5.0

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aerotask.derivatives.builder import Maker, Patience
 from aerotask.derivatives.kinds import FACTS, Kind, kinds_in, missing_for
-from aerotask.derivatives.maker import Maker, Patience
 from aerotask.derivatives.sources import check_complete, paths_beside
 from aerotask.domain.errors import AerotaskError, InvalidInput, TaskFailed
 from aerotask.domain.paths import shown

@@ -15,9 +15,9 @@ from typing import Any, BinaryIO
 import lazrs
 import numpy as np
 
-from aerotask.derivatives.copc.cube import Cube, Key
+from aerotask.derivatives.copc.bounds import Cube, Key
 from aerotask.derivatives.copc.octree import GRID, Node
-from aerotask.derivatives.copc.reading import CloudFile
+from aerotask.derivatives.copc.reader import CloudFile
 
 _HEADER = struct.Struct("<4sHH16sBB32s32sHHHIIBHI5I3d3d6dQQIQ15Q")
 _RECORD_HEAD = struct.Struct("<H16sHH32s")

@@ -23,12 +23,12 @@ from aerotask.domain.ids import DatasetId, UserId
 from aerotask.domain.retry import OUTAGE_S
 from aerotask.domain.webhooks import CallbackState, Next, after_try
 from aerotask.net.addresses import check_url
+from aerotask.net.guarded_http import Outcome, Poster
 from aerotask.services.accounts.permissions import AccessService
 from aerotask.services.tasks.webhooks import CallbackService
 from aerotask.store.tasks import webhooks
 from aerotask.store.tasks.webhooks import HeldMessage
-from aerotask.worker.bell import Bell
-from aerotask.worker.post import Outcome, Poster
+from aerotask.worker.wakeup import Bell
 
 AT_ONCE = 16
 # So that neither somebody's slow receiver nor a slow host of many people's holds up all others.

@@ -8,9 +8,9 @@ from functools import partial
 
 from aerotask.registry import load_registry
 from aerotask.sandbox import forkserver
-from aerotask.worker.child import run_child
+from aerotask.worker.tool_child import run_child
 
-PROGRAM = "aerotask.worker.forkserver"
+PROGRAM = "aerotask.worker.tool_server"
 
 
 def _preload() -> Callable[[socket.socket], None]:
