@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from aerotask.archives.ddb_index import TYPE_NUMBERS, write_index
-from aerotask.media.types import EntryType
+from aerotask.metadata.file_types import EntryType
 from aerotask.sdk import EntryView
 
 POINT = {"type": "Point", "coordinates": [10.5, 45.25, 120.0]}

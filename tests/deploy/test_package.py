@@ -29,7 +29,7 @@ def test_the_wheel_holds_what_is_needed_at_run_time(wheel: Path) -> None:
         "aerotask/py.typed",
         "aerotask/migrations/env.py",
         "aerotask/migrations/versions/0001_the_task_substrate.py",
-        "aerotask/media/cameras.toml",
+        "aerotask/metadata/photos/cameras.toml",
         "aerotask/raster/sensors.toml",
         "aerotask/raster/colormaps.json",
     }

@@ -10,7 +10,7 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
-from aerotask.media.describe import describe
+from aerotask.metadata.extract import describe
 from aerotask.sdk import InvalidInput, Tool
 from aerotask.sdk.testing import ToolBench
 

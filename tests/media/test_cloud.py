@@ -12,7 +12,7 @@ from rasterio.crs import CRS
 from tests.derivatives.clouds import hills, write_cloud_with_long_wkt
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.media.cloud import describe
+from aerotask.metadata.pointcloud import describe
 
 
 def write_cloud(

@@ -16,9 +16,9 @@ from tests.media.photos import exif_block, packet_of, write_photo
 from tests.media.vectors import write_points
 from tests.raster.rasters import slope, write_raster
 
-from aerotask.media.describe import bounded, describe
-from aerotask.media.description import Description
-from aerotask.media.types import EntryType, type_by_name
+from aerotask.metadata.extract import bounded, describe
+from aerotask.metadata.file_types import EntryType, type_by_name
+from aerotask.metadata.model import Description
 
 SOMEWHERE = {"GPSLatitudeRef": "N", "GPSLatitude": (46.0, 30.0, 0.0), "GPSLongitude": (9.0, 0.0, 0.0)}
 PANORAMA = packet_of(

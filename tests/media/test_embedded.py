@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tests.media.photos import CAMERA, exif_block, packet_of, write_photo, xmp_packet
 
-from aerotask.media.embedded import Embedded, read_embedded
+from aerotask.metadata.photos.exif import Embedded, read_embedded
 
 EVERY_KIND = ["photo.jpg", "photo.png", "photo.webp", "photo.tif"]
 

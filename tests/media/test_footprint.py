@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from aerotask.media.footprint import View, footprint
+from aerotask.metadata.photos.footprint import View, footprint
 
 # On the equator a degree east is 111,319.49 m and a degree north 110,574.28 m (WGS 84).
 EAST_M, NORTH_M = 111_319.49, 110_574.28

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from aerotask.media.footprint import View, footprint
-from aerotask.media.ground import place_of, place_of_all, place_of_bounds, polygon
+from aerotask.metadata.geojson import place_of, place_of_all, place_of_bounds, polygon
+from aerotask.metadata.photos.footprint import View, footprint
 
 Ring = list[list[float]]
 

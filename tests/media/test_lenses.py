@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from tests.media.photos import CAMERA, DJI, exif_block, packet_of, write_photo, xmp_packet
 
-from aerotask.media.embedded import Embedded
-from aerotask.media.lenses import OpticalCentre, lens_of, read_lens
+from aerotask.metadata.photos.exif import Embedded
+from aerotask.metadata.photos.multispectral import OpticalCentre, lens_of, read_lens
 
 MM = {"FocalPlaneXResolution": 266.666667, "FocalPlaneYResolution": 266.666667, "FocalPlaneResolutionUnit": 4}
 

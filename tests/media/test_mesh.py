@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.media.mesh import describe
+from aerotask.metadata.mesh import describe
 
 PLY = """ply
 format binary_little_endian 1.0

@@ -15,7 +15,7 @@ from PIL import Image
 from tests.media.test_mesh import glb
 from tests.media.test_video import header, place, track, video
 
-from aerotask.media.describe import describe
+from aerotask.metadata.extract import describe
 
 PLY = "ply\nformat binary_little_endian 1.0\nelement vertex 3\nproperty float x\nelement face 1\nproperty list uchar int v\nend_header\n"
 SCENE = {

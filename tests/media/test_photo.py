@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aerotask.media.describe import describe
-from aerotask.media.embedded import Embedded
-from aerotask.media.photo import PhotoDescription, interpret
-from aerotask.media.xmp import XmpValue
+from aerotask.metadata.extract import describe
+from aerotask.metadata.photos.exif import Embedded
+from aerotask.metadata.photos.photo import PhotoDescription, interpret
+from aerotask.metadata.photos.xmp import XmpValue
 
 NORTH_WEST: dict[str, Any] = {
     "GPSLatitudeRef": "N",

@@ -11,7 +11,7 @@ from rasterio.transform import Affine
 from tests.raster.rasters import slope, write_raster
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.media.raster import describe
+from aerotask.metadata.raster import describe
 
 
 def test_the_outline_is_a_closed_anticlockwise_ring_in_degrees(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import psutil
 from tests.media.photos import write_photo
 from tests.support.world import eventually
 
-from aerotask.media.readers import Found, describing
+from aerotask.metadata.extractor_pool import Found, describing
 
 
 def all_of(files: dict[str, Path], *, processes: int = 2) -> dict[str, Found]:
@@ -22,7 +22,7 @@ def all_of(files: dict[str, Path], *, processes: int = 2) -> dict[str, Found]:
 def readers() -> list[psutil.Process]:
     """The reading processes of this one."""
     children = psutil.Process().children(recursive=True)
-    return [child for child in children if "aerotask.media.reader" in child.cmdline()]
+    return [child for child in children if "aerotask.metadata.extractor_process" in child.cmdline()]
 
 
 def test_every_file_is_described_and_hashed_under_its_path(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 from tests.media.vectors import DRIVERS, write_points
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.media.vector import VectorDescription, describe
+from aerotask.metadata.vector import VectorDescription, describe
 
 
 def look(path: Path) -> VectorDescription:
@@ -170,7 +170,7 @@ def test_endless_arrays_in_one_feature_fit_into_the_memory_of_the_index_child(
             content.write(piece * 100_000)
         content.write(b"[7,50]]]}}]}")
     program = (
-        "import sys; from pathlib import Path; from aerotask.media.describe import describe;"
+        "import sys; from pathlib import Path; from aerotask.metadata.extract import describe;"
         "from aerotask.worker.tool_child import _limit; from aerotask.worker.indexer import MEMORY_BYTES;"
         "from aerotask.worker.protocol import IndexJob; _limit(IndexJob((), '', MEMORY_BYTES));"
         "print(describe(Path(sys.argv[1])).fault)"
@@ -239,7 +239,7 @@ def test_threads_do_not_disturb_each_other(tmp_path: Path) -> None:
 def test_drivers_that_point_elsewhere_are_not_registered_where_people_s_files_are_read() -> None:
     # In a process of its own: this one has imported pyogrio by itself.
     program = (
-        "import aerotask.media.describe, os, pyogrio; from aerotask.media.ogr import POINTERS;"
+        "import aerotask.metadata.extract, os, pyogrio; from aerotask.metadata.ogr import POINTERS;"
         "print(sorted(set(POINTERS) & set(pyogrio.list_drivers())), 'OGR_SKIP' in os.environ)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.media import pictures
-from aerotask.media.video import describe
+from aerotask.metadata.photos import image_size
+from aerotask.metadata.video import describe
 
 
 def box(kind: bytes, content: bytes) -> bytes:
@@ -83,7 +83,7 @@ def test_what_is_no_video_is_named(tmp_path: Path, content: bytes) -> None:
 )  # fmt: skip
 def test_the_size_of_a_picture(tmp_path: Path, suffix: str, options: dict[str, Any]) -> None:
     Image.new("RGB", (300, 200)).save(tmp_path / f"a.{suffix}", **options)
-    assert pictures.size_of(tmp_path / f"a.{suffix}") == (300, 200)
+    assert image_size.size_of(tmp_path / f"a.{suffix}") == (300, 200)
 
 
 @pytest.mark.parametrize(
@@ -91,4 +91,4 @@ def test_the_size_of_a_picture(tmp_path: Path, suffix: str, options: dict[str, A
 )
 def test_what_is_no_picture_has_no_size(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.gif").write_bytes(content)
-    assert pictures.size_of(tmp_path / "a.gif") is None
+    assert image_size.size_of(tmp_path / "a.gif") is None

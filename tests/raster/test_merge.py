@@ -18,7 +18,7 @@ from rio_cogeo.cogeo import cog_validate
 from tests.raster.rasters import Pixels, read, write_raster
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.media.embedded import read_embedded
+from aerotask.metadata.photos.exif import read_embedded
 from aerotask.raster.io import open_raster
 from aerotask.raster.merge import MergeWriting, merge_bands
 from aerotask.raster.merge_plan import Centre, MergePlan, plan_merge

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.media.raster import describe
+from aerotask.metadata.raster import describe
 from aerotask.sdk.testing import ToolBench
 
 

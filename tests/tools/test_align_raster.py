@@ -30,7 +30,7 @@ from tests.raster.rasters import Pixels, read, write_raster
 from tests.tools.raster_bench import empty_bench
 
 from aerotask.domain.errors import InvalidInput, TaskFailed
-from aerotask.media.raster import describe
+from aerotask.metadata.raster import describe
 from aerotask.sdk import Cancelled, DatasetView, EntryView
 from aerotask.sdk.run import LogLine, Progress, Run
 from aerotask.sdk.testing import Outcome, ToolBench

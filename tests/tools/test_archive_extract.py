@@ -18,7 +18,7 @@ from tests.archives.making import Member, sevenzipped, tarred, zip_of, zipped
 from aerotask.archives.rar import rar_extractor
 from aerotask.domain.access import Access
 from aerotask.domain.errors import InvalidInput, TaskFailed
-from aerotask.media.describe import describe
+from aerotask.metadata.extract import describe
 from aerotask.sdk import Limits
 from aerotask.sdk.changes import Existing, PutEntry, PutFolder, RemoveEntry
 from aerotask.sdk.testing import Outcome, ToolBench

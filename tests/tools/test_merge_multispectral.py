@@ -24,7 +24,7 @@ from tests.media.photos import DJI, exif_block, write_photo, xmp_packet
 from tests.raster.rasters import Pixels, read, write_raster
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.media.describe import describe
+from aerotask.metadata.extract import describe
 from aerotask.raster.io import open_raster
 from aerotask.sdk.changes import PutEntry
 from aerotask.sdk.testing import Outcome, ToolBench

@@ -11,7 +11,7 @@ from tests.media.photos import exif_block, write_photo
 from tests.media.vectors import write_points
 
 from aerotask.domain.errors import InvalidInput, TaskFailed
-from aerotask.media.describe import describe
+from aerotask.metadata.extract import describe
 from aerotask.sdk.testing import Outcome, ToolBench
 from aerotask.tools.rescan_index import RescanIndex
 

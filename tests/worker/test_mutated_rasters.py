@@ -46,7 +46,7 @@ from pathlib import Path
 from tests.worker.mutations import mutants
 
 from aerotask.domain.errors import InvalidInput, TaskFailed
-from aerotask.media.raster import describe
+from aerotask.metadata.raster import describe
 from aerotask.sdk.testing import ToolBench
 from aerotask.tools.raster_export import RasterExport
 

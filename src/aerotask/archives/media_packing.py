@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aerotask.media.types import suffix_of
+from aerotask.metadata.file_types import suffix_of
 
 _PACKED = frozenset(
     suffix

@@ -9,7 +9,7 @@ from typing import Any
 
 from aerotask.derivatives.nxz import nxz_missing
 from aerotask.domain.paths import base_name
-from aerotask.media.types import EntryType, suffix_of
+from aerotask.metadata.file_types import EntryType, suffix_of
 
 
 class Kind(StrEnum):

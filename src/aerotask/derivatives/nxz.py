@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from aerotask.domain.errors import InvalidInput, TaskFailed
 from aerotask.domain.paths import shown
-from aerotask.media.types import suffix_of
+from aerotask.metadata.file_types import suffix_of
 
 PROGRAM = Path(__file__).with_name("nxz_process.py")
 HOW_TO_GET_IT = (

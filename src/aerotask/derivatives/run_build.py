@@ -14,7 +14,7 @@ from aerotask.derivatives.kinds import FACTS, Kind, kinds_in, missing_for
 from aerotask.derivatives.sources import check_complete, paths_beside
 from aerotask.domain.errors import AerotaskError, InvalidInput, TaskFailed
 from aerotask.domain.paths import shown
-from aerotask.media.types import START_BYTES, kind_of, suffix_of
+from aerotask.metadata.file_types import START_BYTES, kind_of, suffix_of
 from aerotask.sdk import RunContext
 
 _OURS = frozenset(

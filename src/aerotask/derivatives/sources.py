@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import base_name, shown
-from aerotask.media.types import suffix_of
+from aerotask.metadata.file_types import suffix_of
 
 _BESIDE: Mapping[str, tuple[str, ...]] = {"shp": ("shx", "dbf", "prj", "cpg"), "obj": ("mtl",)}
 OWNED_SIDES = tuple((owner, side) for owner, sides in _BESIDE.items() for side in sides)

@@ -17,8 +17,8 @@ from typing import Any
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
-from aerotask.media.ogr import pyogrio
-from aerotask.media.types import suffix_of
+from aerotask.metadata.file_types import suffix_of
+from aerotask.metadata.ogr import pyogrio
 
 GDAL_OPTIONS = {
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",

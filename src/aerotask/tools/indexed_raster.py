@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 
 from aerotask.domain.paths import shown
-from aerotask.media.types import PICTURES
+from aerotask.metadata.file_types import PICTURES
 from aerotask.raster.profile import RasterProfile
 from aerotask.sdk import EntryView, InvalidInput
 

@@ -71,7 +71,7 @@ class MergeMultispectral(Tool[MergeMultispectralParams]):
 
     def preload(self) -> None:
         """Load GDAL and the pipeline before the fork."""
-        import aerotask.media.lenses  # noqa: PLC0415
+        import aerotask.metadata.photos.multispectral  # noqa: PLC0415
         import aerotask.raster.merge_preview  # noqa: PLC0415
         import aerotask.raster.merge_run  # noqa: F401, PLC0415  loads GDAL, which the API must not
 
@@ -154,7 +154,7 @@ def _sources(
     Raises:
         InvalidInput: some are no rasters; the refusal also names what else is wrong.
     """
-    from aerotask.media.lenses import read_lens  # noqa: PLC0415  loads GDAL, which the API must not
+    from aerotask.metadata.photos.multispectral import read_lens  # noqa: PLC0415  loads GDAL, which the API must not
     from aerotask.raster.merge_plan import Centre  # noqa: PLC0415
     from aerotask.raster.merge_run import source_of  # noqa: PLC0415
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
-from aerotask.media.types import EntryType, sides_of_shapefile
+from aerotask.metadata.file_types import EntryType, sides_of_shapefile
 from aerotask.sdk import Access, DatasetView, Plan, RunContext, Tool, ToolParams
 
 MEMORY_BYTES = 512 * 1024**2
@@ -64,7 +64,7 @@ class RescanIndex(Tool[RescanIndexParams]):
 
     def preload(self) -> None:
         """Load the reading before the fork."""
-        import aerotask.media.rescan  # noqa: F401, PLC0415  loads GDAL, which the API must not
+        import aerotask.metadata.rescan  # noqa: F401, PLC0415  loads GDAL, which the API must not
 
     def check(self, params: RescanIndexParams, dataset: DatasetView) -> None:  # noqa: ARG002  as the base has it
         """Refuse unknown types."""
@@ -84,7 +84,7 @@ class RescanIndex(Tool[RescanIndexParams]):
 
     def run(self, params: RescanIndexParams, ctx: RunContext) -> None:
         """Read the files, and declare what was found."""
-        from aerotask.media.rescan import rescan  # noqa: PLC0415  loads GDAL, which the API must not
+        from aerotask.metadata.rescan import rescan  # noqa: PLC0415  loads GDAL, which the API must not
 
         rescan(ctx, types=params.chosen_types(), stop_on_error=params.stop_on_error)
 

@@ -15,7 +15,7 @@ from aerotask.derivatives.sources import source_key
 from aerotask.domain import paths
 from aerotask.domain.errors import Conflict, TaskFailed
 from aerotask.domain.ids import DatasetId
-from aerotask.media.types import type_by_name
+from aerotask.metadata.file_types import type_by_name
 from aerotask.sdk.changes import Existing
 from aerotask.services.datasets.entries import put_contents, remove_content
 from aerotask.services.datasets.tree_lock import lock_tree

@@ -13,7 +13,7 @@ import orjson
 from aerotask.domain import paths
 from aerotask.domain.errors import TaskFailed
 from aerotask.domain.texts import clean_json
-from aerotask.media.types import EntryType
+from aerotask.metadata.file_types import EntryType
 from aerotask.sdk.changes import DescribeEntry
 
 FILE_NAME = ".descriptions.jsonl"

@@ -17,9 +17,9 @@ from aerotask.db.outages import tolerate
 from aerotask.domain import paths
 from aerotask.domain.ids import new_id
 from aerotask.domain.texts import clean_json
-from aerotask.media.description import given_up
-from aerotask.media.patience import patience_s
-from aerotask.media.types import sides_of_shapefile
+from aerotask.metadata.file_types import sides_of_shapefile
+from aerotask.metadata.model import given_up
+from aerotask.metadata.timeouts import patience_s
 from aerotask.sandbox.spawner import Spawner
 from aerotask.store.datasets import indexing
 from aerotask.store.datasets.indexing import Metadata, Unindexed

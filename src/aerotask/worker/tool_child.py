@@ -183,7 +183,7 @@ def _edit(edit: Edit) -> Mapping[str, Any]:
 
 
 def _describe_all(job: IndexJob, teller: Teller) -> None:
-    from aerotask.media.describe import describe  # noqa: PLC0415  preloaded; brings GDAL along
+    from aerotask.metadata.extract import describe  # noqa: PLC0415  preloaded; brings GDAL along
 
     for entry_id, file in job.files:
         teller.tell("begun", id=entry_id)

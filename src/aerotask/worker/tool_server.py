@@ -16,7 +16,7 @@ PROGRAM = "aerotask.worker.tool_server"
 def _preload() -> Callable[[socket.socket], None]:
     import rasterio  # noqa: F401, PLC0415  the reason for this process
 
-    import aerotask.media.describe  # noqa: F401, PLC0415
+    import aerotask.metadata.extract  # noqa: F401, PLC0415
 
     registry = load_registry()
     for tool in registry.all():

@@ -13,7 +13,7 @@ from aerotask.api.deps import PlaceDep
 from aerotask.api.http.errors import problems
 from aerotask.api.http.file_response import attachment, file_response
 from aerotask.domain import paths
-from aerotask.media.types import media_type_by_name
+from aerotask.metadata.file_types import media_type_by_name
 from aerotask.services.datasets.downloads import Selection
 from aerotask.store.datasets.entries import EntryRow
 

@@ -20,7 +20,7 @@ from aerotask.blobs.blob_store import Blob
 from aerotask.domain import paths
 from aerotask.domain.access import Access
 from aerotask.domain.errors import InvalidInput
-from aerotask.media.types import media_type_by_name
+from aerotask.metadata.file_types import media_type_by_name
 from aerotask.services.accounts.permissions import Permit
 from aerotask.services.datasets.entries import EntryService
 from aerotask.services.datasets.storage_quota import Room

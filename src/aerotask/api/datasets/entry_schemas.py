@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from aerotask.api.http.schema import Body
-from aerotask.media.types import EntryType
+from aerotask.metadata.file_types import EntryType
 from aerotask.representations.base import Answer
 
 

@@ -18,7 +18,7 @@ from aerotask.derivatives.copc.bounds import Records
 from aerotask.derivatives.copc.records import converted, copc_format
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
-from aerotask.media.cloud_records import MAX_INFLATION, wkt_behind_points
+from aerotask.metadata.las_records import MAX_INFLATION, wkt_behind_points
 
 PIECE_POINTS = 500_000
 """How many points are decoded at a time."""

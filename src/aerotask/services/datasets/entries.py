@@ -17,7 +17,7 @@ from aerotask.domain.audit import Action
 from aerotask.domain.errors import AerotaskError, Conflict, InvalidInput, NotFound, TooLarge
 from aerotask.domain.ids import DatasetId
 from aerotask.domain.preconditions import UNCONDITIONAL, Condition
-from aerotask.media.types import shapefiles_beside, type_by_name
+from aerotask.metadata.file_types import shapefiles_beside, type_by_name
 from aerotask.services.accounts.permissions import AccessService, Permit
 from aerotask.services.datasets.storage_quota import (
     UNBOUNDED,

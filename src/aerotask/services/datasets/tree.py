@@ -15,7 +15,7 @@ from aerotask.domain.access import Access, Caller
 from aerotask.domain.errors import Conflict, InvalidInput, InvalidPath, NotFound
 from aerotask.domain.globs import glob, is_glob
 from aerotask.domain.ids import DatasetId
-from aerotask.media.types import shapefiles_beside, suffix_of, type_by_name
+from aerotask.metadata.file_types import shapefiles_beside, suffix_of, type_by_name
 from aerotask.services.accounts.permissions import AccessService
 from aerotask.services.datasets.storage_quota import StorageLimits, within_limits
 from aerotask.services.datasets.tree_lock import lock_tree

@@ -15,7 +15,7 @@ from aerotask.domain.access import Access, Caller
 from aerotask.domain.errors import AerotaskError, Conflict, LimitReached, NotFound, TooLarge
 from aerotask.domain.ids import UploadId, new_id
 from aerotask.failpoints import failpoint
-from aerotask.media.types import type_by_name
+from aerotask.metadata.file_types import type_by_name
 from aerotask.services.accounts.permissions import AccessService, Ask
 from aerotask.services.datasets.entries import EntryService, put_content
 from aerotask.services.datasets.storage_quota import within_limits

@@ -9,7 +9,7 @@ from aerotask.db import locks
 from aerotask.db.engine import Database
 from aerotask.domain.errors import NotFound
 from aerotask.domain.ids import DatasetId
-from aerotask.media.types import type_by_name
+from aerotask.metadata.file_types import type_by_name
 from aerotask.sdk.dataset import EntryView
 from aerotask.sdk.snapshot import Snapshot, write_snapshot
 from aerotask.services.tasks.planning import entry_view

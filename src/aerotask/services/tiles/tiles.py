@@ -12,7 +12,7 @@ from aerotask.domain import paths
 from aerotask.domain.access import ANONYMOUS, Access, Caller, Visibility
 from aerotask.domain.errors import InvalidInput, NotFound, Unauthenticated
 from aerotask.domain.ids import DatasetId, TaskId
-from aerotask.media.types import PICTURES, EntryType, suffix_of
+from aerotask.metadata.file_types import PICTURES, EntryType, suffix_of
 from aerotask.registry import Registry
 from aerotask.rendering.grid import TileAt
 from aerotask.rendering.jobs import Subject

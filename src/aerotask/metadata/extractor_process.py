@@ -1,4 +1,4 @@
-"""A process that describes files one after the other: `python -m aerotask.media.reader`.
+"""A process that describes files one after the other: `python -m aerotask.metadata.extractor_process`.
 
 It reads one JSON object a line from its standard input, `{"path": …}`, and answers each with one line on its standard
 output: the content's SHA-256 and what the index says of the file. A file that crashes it takes nothing else with it.
@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 import orjson
 
 from aerotask.domain.texts import clean_json
-from aerotask.media.describe import describe
-from aerotask.media.description import given_up
+from aerotask.metadata.extract import describe
+from aerotask.metadata.model import given_up
 
 
 def answer(path: Path) -> dict[str, Any]:

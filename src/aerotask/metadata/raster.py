@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aerotask.media.ground import GeoJson, Place, place_of
+from aerotask.metadata.geojson import GeoJson, Place, place_of
 from aerotask.raster.header import read_profile
 from aerotask.raster.io import open_raster
 from aerotask.raster.profile import RasterProfile

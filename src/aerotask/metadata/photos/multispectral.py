@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aerotask.media.embedded import Embedded, read_embedded
-from aerotask.media.xmp import XmpValue
+from aerotask.metadata.photos.exif import Embedded, read_embedded
+from aerotask.metadata.photos.xmp import XmpValue
 
 PRINCIPAL_POINT = "principal point"
 RELATIVE_OPTICAL_CENTRE = "relative optical centre"

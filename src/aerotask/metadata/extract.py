@@ -10,10 +10,11 @@ import orjson
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
-from aerotask.media import cloud, mesh, photo, pictures, raster, vector, video
-from aerotask.media.description import Description, unreadable
-from aerotask.media.ground import Place
-from aerotask.media.types import RASTER_SUFFIXES, START_BYTES, EntryType, kind_of, type_of_kind
+from aerotask.metadata import mesh, pointcloud, raster, vector, video
+from aerotask.metadata.file_types import RASTER_SUFFIXES, START_BYTES, EntryType, kind_of, type_of_kind
+from aerotask.metadata.geojson import Place
+from aerotask.metadata.model import Description, unreadable
+from aerotask.metadata.photos import image_size, photo
 
 MAX_PROPERTIES_BYTES = 512 * 1024
 """Well below what a worker takes as one description."""
@@ -65,7 +66,7 @@ def _image(path: Path, kind: str, start: bytes) -> Description:
         why = f"its content is not {kind.upper()}" if start else "it is empty"
         raise InvalidInput(f"{shown(path.name)} is not a readable picture: {why}.", code="unreadable-picture")
     else:
-        size = pictures.size_of(path)
+        size = image_size.size_of(path)
     taken = photo.describe(path, size)
     if taken.is_panorama:
         shows = EntryType.GEO_PANORAMA if taken.point else EntryType.PANORAMA
@@ -95,7 +96,7 @@ _HEIF_BRANDS = frozenset(
 
 
 def _cloud(path: Path, _kind: str, _start: bytes) -> Description:
-    found = cloud.describe(path)
+    found = pointcloud.describe(path)
     return _placed(EntryType.POINT_CLOUD, found.properties, found.place)
 
 

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
-from aerotask.media.ground import GeoJson, point
+from aerotask.metadata.geojson import GeoJson, point
 
 MAX_BOXES = 1000
 MAX_MOVIE_BYTES = 64 * 1024 * 1024

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from aerotask.media.ground import Position
+from aerotask.metadata.geojson import Position
 
 Vector: TypeAlias = tuple[float, float, float]
 """East, north, up."""

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aerotask.media.description import Description, given_up
-from aerotask.media.patience import patience_s
-from aerotask.media.types import EntryType
+from aerotask.metadata.file_types import EntryType
+from aerotask.metadata.model import Description, given_up
+from aerotask.metadata.timeouts import patience_s
 from aerotask.sandbox.json_process import LineProcess, ProcessEnded, ProcessTooSlow
 
 START_TIMEOUT_S = 120.0
@@ -122,10 +122,10 @@ class _Work:
 
 
 class _Reader:
-    """One process of `aerotask.media.reader`."""
+    """One process of `aerotask.metadata.extractor_process`."""
 
     def __init__(self) -> None:
-        self._process = LineProcess("aerotask.media.reader")
+        self._process = LineProcess("aerotask.metadata.extractor_process")
         self._starting_s = START_TIMEOUT_S
 
     def ask(self, file: Path) -> dict[str, Any] | str:

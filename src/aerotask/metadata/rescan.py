@@ -9,8 +9,8 @@ from pathlib import Path
 
 from aerotask.domain.errors import TaskFailed
 from aerotask.domain.paths import shown
-from aerotask.media.readers import Found, describing
-from aerotask.media.types import EntryType, shapefiles_beside
+from aerotask.metadata.extractor_pool import Found, describing
+from aerotask.metadata.file_types import EntryType, shapefiles_beside
 from aerotask.sdk import DescribeEntry, RunContext
 
 MAX_LISTED = 1000

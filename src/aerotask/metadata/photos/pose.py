@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aerotask.media.embedded import Embedded
-from aerotask.media.tagged import first_number, number, text
+from aerotask.metadata.photos.exif import Embedded
+from aerotask.metadata.photos.values import first_number, number, text
 
 # To metres per second, by the EXIF tag GPSSpeedRef: km/h, mph, knots.
 _SPEED_UNITS = {"K": 1 / 3.6, "M": 0.44704, "N": 1852 / 3600}

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aerotask.media import pose
-from aerotask.media.camera import Size, camera
-from aerotask.media.capture_time import capture_time
-from aerotask.media.embedded import Embedded, read_embedded
-from aerotask.media.footprint import View, footprint
-from aerotask.media.ground import GeoJson, point, polygon
-from aerotask.media.lenses import BAND_NAMES, wavelength_nm
-from aerotask.media.tagged import first_number, first_text, number, text
+from aerotask.metadata.geojson import GeoJson, point, polygon
+from aerotask.metadata.photos import pose
+from aerotask.metadata.photos.camera import Size, camera
+from aerotask.metadata.photos.capture_time import capture_time
+from aerotask.metadata.photos.exif import Embedded, read_embedded
+from aerotask.metadata.photos.footprint import View, footprint
+from aerotask.metadata.photos.multispectral import BAND_NAMES, wavelength_nm
+from aerotask.metadata.photos.values import first_number, first_text, number, text
 
 
 @dataclass(frozen=True, slots=True)

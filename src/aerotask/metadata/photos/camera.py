@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 
-from aerotask.media.embedded import Embedded
-from aerotask.media.tagged import first_number, first_text, number, text
+from aerotask.metadata.photos.exif import Embedded
+from aerotask.metadata.photos.values import first_number, first_text, number, text
 
 Size = tuple[float, float]
 """Width and height."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from aerotask.media.xmp import XmpValue
+from aerotask.metadata.photos.xmp import XmpValue
 
 MAX_TEXT_CHARS = 200
 

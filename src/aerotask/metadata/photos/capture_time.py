@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 
-from aerotask.media.embedded import Embedded
-from aerotask.media.tagged import number, text
+from aerotask.metadata.photos.exif import Embedded
+from aerotask.metadata.photos.values import number, text
 
 _EXIF_TIME = re.compile(r"(\d{4})[:-](\d{2})[:-](\d{2})[ T](\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,9}))?")
 _OFFSET = re.compile(r"([+-])(\d{2}):?(\d{2})|(Z)")

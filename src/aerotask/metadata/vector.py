@@ -23,9 +23,9 @@ from defusedxml.ElementTree import ParseError, iterparse
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
-from aerotask.media.ground import Bounds, Place, place_of_all, place_of_bounds
-from aerotask.media.ogr import DataLayerError, DataSourceError, pyogrio
-from aerotask.media.types import SHAPEFILE_SIDES, suffix_of
+from aerotask.metadata.file_types import SHAPEFILE_SIDES, suffix_of
+from aerotask.metadata.geojson import Bounds, Place, place_of_all, place_of_bounds
+from aerotask.metadata.ogr import DataLayerError, DataSourceError, pyogrio
 
 MIB = 1024 * 1024
 MAX_LAYERS = 64

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aerotask.media.types import EntryType
+from aerotask.metadata.file_types import EntryType
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from PIL import ExifTags
 from PIL.Image import Exif
 from PIL.TiffImagePlugin import IFDRational
 
-from aerotask.media.segments import MAX_BLOCK_BYTES, find_blocks
-from aerotask.media.xmp import XmpValue, parse_xmp
+from aerotask.metadata.photos.image_blocks import MAX_BLOCK_BYTES, find_blocks
+from aerotask.metadata.photos.xmp import XmpValue, parse_xmp
 
 DAMAGED_EXIF = "damaged-exif"
 DAMAGED_XMP = "damaged-xmp"

@@ -17,8 +17,8 @@ from rasterio.errors import CRSError
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
-from aerotask.media.cloud_records import MAX_INFLATION, wkt_behind_points
-from aerotask.media.ground import Place, place_of_bounds
+from aerotask.metadata.geojson import Place, place_of_bounds
+from aerotask.metadata.las_records import MAX_INFLATION, wkt_behind_points
 
 MAX_HEADER_BYTES = 16 * 1024 * 1024
 """Everything before the points: the header and its variable-length records."""

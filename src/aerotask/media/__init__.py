@@ -1,1 +1,0 @@
-"""What a file is: its type and its properties, read from its content."""

@@ -1,0 +1,1 @@
+"""Metadata extraction from rasters, photos, point clouds, meshes, vectors and videos."""

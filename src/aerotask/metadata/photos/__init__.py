@@ -1,0 +1,1 @@
+"""Metadata of photos: EXIF, XMP, camera, pose and footprint."""
