@@ -23,7 +23,7 @@ from pathlib import Path
 import laspy
 import numpy as np
 
-from aerotask.raster.specimen import write_specimen
+from aerotask.demo_data.orthophoto import write_specimen
 
 PIECE = 1_000_000
 BANDS = 4

@@ -109,7 +109,7 @@ def specimen(size_px: int, folder: Path) -> Path:
     if not path.exists():
         print(f"making {path.name} …", flush=True)
         code = (
-            "import sys, pathlib; from aerotask.raster.specimen import write_specimen; "
+            "import sys, pathlib; from aerotask.demo_data.orthophoto import write_specimen; "
             f"write_specimen(pathlib.Path(sys.argv[1]), size_px={size_px}, bands=4, threads={CORES})"
         )
         subprocess.run([sys.executable, "-c", code, str(path.with_suffix(".part"))], check=True)

@@ -29,7 +29,7 @@ import asyncpg
 import httpx
 import psutil
 
-from aerotask.raster.specimen import write_specimen
+from aerotask.demo_data.orthophoto import write_specimen
 from aerotask.stack.waiting import await_condition
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))

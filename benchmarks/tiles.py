@@ -22,7 +22,7 @@ from rio_tiler.colormap import cmap
 from rio_tiler.io import Reader
 
 from aerotask.blobs.local import LocalBlobs
-from aerotask.raster.specimen import write_specimen
+from aerotask.demo_data.orthophoto import write_specimen
 from aerotask.rendering.cache import PictureCache
 from aerotask.rendering.grid import MAX_ZOOM, TileAt
 from aerotask.rendering.lending import LentFiles

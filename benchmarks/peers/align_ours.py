@@ -10,7 +10,7 @@ from benchmarks.peers.align_clock import Rows, rows, run_cases
 
 from aerotask.raster.alignment.matching import find_match
 from aerotask.raster.alignment.pair import make_pair
-from aerotask.raster.alignment.verdict import doubts
+from aerotask.raster.alignment.quality import doubts
 from aerotask.raster.header import read_profile
 from aerotask.raster.io import open_raster
 from aerotask.raster.pixels import SourceFile

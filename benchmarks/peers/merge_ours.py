@@ -7,9 +7,9 @@ from pathlib import Path
 
 from benchmarks.peers.clock import DEFLATE_LEVEL, TILE_PX, Clock
 
-from aerotask.raster.merge import MergeWriting, merge_bands
-from aerotask.raster.merge_plan import plan_merge
-from aerotask.raster.merge_run import source_of
+from aerotask.raster.merge.plan import plan_merge
+from aerotask.raster.merge.run import source_of
+from aerotask.raster.merge.write import MergeWriting, merge_bands
 
 
 def main() -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from benchmarks.peers.clock import DEFLATE_LEVEL, TILE_PX, Clock
 
-from aerotask.raster.export import Writing, export_image
+from aerotask.raster.export.options import parse_request
+from aerotask.raster.export.plan import make_recipe
+from aerotask.raster.export.write import Writing, export_image
 from aerotask.raster.header import read_profile
 from aerotask.raster.io import open_raster
 from aerotask.raster.pixels import SourceFile
-from aerotask.raster.recipe import make_recipe
-from aerotask.raster.request import parse_request
 
 
 def main() -> None:

@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from aerotask.demo_data.orthophoto import write_specimen
 from aerotask.domain.errors import TaskFailed
-from aerotask.raster.preview import write_preview
-from aerotask.raster.specimen import write_specimen
+from aerotask.raster.export.preview import write_preview
 from aerotask.stack.folder import OwnedFolder
 from aerotask.stack.stack import running_stack
 

@@ -13,13 +13,13 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_origin
 
-from aerotask.raster.export import Writing, Written, export_image
+from aerotask.raster.export.options import parse_request
+from aerotask.raster.export.plan import Recipe, make_recipe
+from aerotask.raster.export.stretch import percentile_stretch
+from aerotask.raster.export.write import Writing, Written, export_image
 from aerotask.raster.header import read_profile
 from aerotask.raster.io import open_raster
 from aerotask.raster.pixels import SourceFile
-from aerotask.raster.recipe import Recipe, make_recipe
-from aerotask.raster.request import parse_request
-from aerotask.raster.stats import percentile_stretch
 
 Pixels = np.ndarray[Any, np.dtype[Any]]
 """(bands, rows, cols)"""

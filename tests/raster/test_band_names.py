@@ -2,7 +2,7 @@
 
 import pytest
 
-from aerotask.raster.band_names import Clues, NamedBand, name_bands
+from aerotask.raster.merge.band_names import Clues, NamedBand, name_bands
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aerotask.raster.evaluate import Evaluator
-from aerotask.raster.expressions import Expression, Name, Negation, Number, Operation, parse
-from aerotask.raster.formulas import Formula, parse_formula
-from aerotask.raster.program import Program, Step, compile_expression
+from aerotask.raster.expression.compiler import Program, Step, compile_expression
+from aerotask.raster.expression.evaluate import Evaluator
+from aerotask.raster.expression.indices import Formula, parse_formula
+from aerotask.raster.expression.parser import Expression, Name, Negation, Number, Operation, parse
 
 BANDS = {"R": 1, "G": 2, "B": 3, "N": 4, "Re": 5, "b1": 1}
 PIXEL = {1: 100.0, 2: 200.0, 3: 50.0, 4: 400.0, 5: 300.0}

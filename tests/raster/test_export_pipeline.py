@@ -29,7 +29,7 @@ from tests.raster.rasters import (
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.cog import write_cog
-from aerotask.raster.export import Stage, Writing, export_image
+from aerotask.raster.export.write import Stage, Writing, export_image
 from aerotask.sdk import Cancelled
 
 NDVI: dict[str, Any] = {"formula": "NDVI", "band_filter": "RN"}

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.raster.expressions import (
+from aerotask.raster.expression.parser import (
     MAX_CHARS,
     Expression,
     Name,

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.bands import parse_filter
-from aerotask.raster.evaluate import Evaluator
-from aerotask.raster.expressions import names
-from aerotask.raster.formulas import index_ids, parse_formula
-from aerotask.raster.program import compile_expression
+from aerotask.raster.expression.compiler import compile_expression
+from aerotask.raster.expression.evaluate import Evaluator
+from aerotask.raster.expression.indices import index_ids, parse_formula
+from aerotask.raster.expression.parser import names
 
 PIECES = ["+", "-", "*", "/", "^", "(", ")", " ", ".", ",", "b1", "b0", "b99999999999", "R", "N", "Re"]
 PIECES += ["1", "0", "1e308", "1e-320", "9" * 400, "__import__", "os.system", "[0]", "lambda:0", "NaN"]

@@ -6,7 +6,13 @@ import pytest
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.bands import BandRoles
-from aerotask.raster.formulas import ValueRange, index_ids, parse_formula, resolve_names, single_band
+from aerotask.raster.expression.indices import (
+    ValueRange,
+    index_ids,
+    parse_formula,
+    resolve_names,
+    single_band,
+)
 
 RGB = BandRoles({"R": 1, "G": 2, "B": 3}, dict.fromkeys("RGB", "the band filter"))
 

@@ -20,10 +20,10 @@ from tests.raster.rasters import Pixels, read, write_raster
 from aerotask.domain.errors import InvalidInput
 from aerotask.metadata.photos.exif import read_embedded
 from aerotask.raster.io import open_raster
-from aerotask.raster.merge import MergeWriting, merge_bands
-from aerotask.raster.merge_plan import Centre, MergePlan, plan_merge
-from aerotask.raster.merge_run import source_of
-from aerotask.raster.tiff.arrange import GHOST
+from aerotask.raster.merge.plan import Centre, MergePlan, plan_merge
+from aerotask.raster.merge.run import source_of
+from aerotask.raster.merge.write import MergeWriting, merge_bands
+from aerotask.raster.tiff.cog_layout import GHOST
 
 UNPLACED: dict[str, Any] = {"crs": None, "transform": None}
 NAMES = ("blue", "green", "red", "nir", "rededge")
@@ -259,9 +259,9 @@ def test_many_bands_get_smaller_tiles(tmp_path: Path) -> None:
 PEAK = """
 import resource, sys
 from pathlib import Path
-from aerotask.raster.merge import MergeWriting, merge_bands
-from aerotask.raster.merge_plan import plan_merge
-from aerotask.raster.merge_run import source_of
+from aerotask.raster.merge.write import MergeWriting, merge_bands
+from aerotask.raster.merge.plan import plan_merge
+from aerotask.raster.merge.run import source_of
 target, *bands = map(Path, sys.argv[1:])
 plan = plan_merge([source_of(path.name, path) for path in bands])
 merge_bands(plan, target, writing=MergeWriting(2), on_progress=lambda stage, share: None)

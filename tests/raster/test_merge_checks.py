@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.raster.merge_checks import BandFile, faults_of, refuse, warnings_of
+from aerotask.raster.merge.checks import BandFile, faults_of, refuse, warnings_of
 from aerotask.raster.profile import BandProfile, RasterProfile
 
 NAN = float("nan")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.raster.test_merge_checks import FIRST
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.raster.merge_plan import Centre, SourceBand, common_area, plan_merge
+from aerotask.raster.merge.plan import Centre, SourceBand, common_area, plan_merge
 from aerotask.raster.profile import RasterProfile
 
 POINT = "principal point"

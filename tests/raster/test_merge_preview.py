@@ -12,8 +12,8 @@ from PIL import Image
 from tests.raster.rasters import Pixels
 from tests.raster.test_merge import UNPLACED, planned, write_bands
 
-from aerotask.raster.merge_plan import Centre, MergePlan
-from aerotask.raster.merge_preview import preview_merge, shown_bands
+from aerotask.raster.merge.plan import Centre, MergePlan
+from aerotask.raster.merge.preview import preview_merge, shown_bands
 
 
 def picture_of(plan: MergePlan, **options: Any) -> Pixels:

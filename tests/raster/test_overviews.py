@@ -8,7 +8,7 @@ import numpy as np
 import rasterio
 from tests.raster.rasters import export, slope, write_raster
 
-from aerotask.raster.export import Writing
+from aerotask.raster.export.write import Writing
 from aerotask.raster.overviews import halve_indices, halve_rgba, halve_values, overview_shapes
 
 

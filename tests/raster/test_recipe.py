@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.raster.formulas import ValueRange
+from aerotask.raster.export.options import parse_request
+from aerotask.raster.export.plan import Recipe, make_recipe
+from aerotask.raster.expression.indices import ValueRange
 from aerotask.raster.profile import BandProfile, RasterProfile
-from aerotask.raster.recipe import Recipe, make_recipe
-from aerotask.raster.request import parse_request
 
 FIVE = ("red", "green", "blue", "nir", "rededge")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.raster.formulas import ValueRange
-from aerotask.raster.presets import PRESETS, preset_named
-from aerotask.raster.request import parse_bands, parse_request, parse_rescale
+from aerotask.raster.export.options import parse_bands, parse_request, parse_rescale
+from aerotask.raster.export.presets import PRESETS, preset_named
+from aerotask.raster.expression.indices import ValueRange
 
 
 @pytest.mark.parametrize(

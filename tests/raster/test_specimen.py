@@ -9,10 +9,10 @@ import pytest
 import rasterio
 from tests.raster.rasters import export, read
 
-from aerotask.raster.farmland import Farmland
-from aerotask.raster.noise import Area, layered_noise
-from aerotask.raster.preview import write_preview
-from aerotask.raster.specimen import specimen_pixels, write_specimen
+from aerotask.demo_data.farmland import Farmland
+from aerotask.demo_data.noise import Area, layered_noise
+from aerotask.demo_data.orthophoto import specimen_pixels, write_specimen
+from aerotask.raster.export.preview import write_preview
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aerotask.raster.stages import StageProgress
+from aerotask.raster.progress import StageProgress
 from aerotask.sdk.run import LogLine, Progress, Run
 
 

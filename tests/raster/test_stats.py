@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.raster.rasters import Pixels, source_file, write_raster
 
+from aerotask.raster.export.options import parse_request
+from aerotask.raster.export.plan import make_recipe
+from aerotask.raster.export.stretch import Stretch, percentile_stretch
 from aerotask.raster.profile import BandProfile, RasterProfile
-from aerotask.raster.recipe import make_recipe
-from aerotask.raster.request import parse_request
 from aerotask.raster.sampling import SAMPLE_PX, plan_everything, plan_sample
-from aerotask.raster.stats import Stretch, percentile_stretch
 
 
 def stretch(path: Path, *, threads: int = 2, **parameters: Any) -> Stretch:

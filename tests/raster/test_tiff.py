@@ -24,7 +24,7 @@ from aerotask.raster.tiff.directory import (
     pack_header,
     parse_first_directory,
 )
-from aerotask.raster.tiff.model import Georeference, ImageDescription, model_fields
+from aerotask.raster.tiff.template import Georeference, ImageDescription, model_fields
 from aerotask.raster.tiff.writer import TiledTiff
 
 RGBA = TileLayout((16, 32), np.dtype(np.uint32), 0)

@@ -23,8 +23,8 @@ from tests.tools.raster_bench import empty_bench, index
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.colormaps import colormap_names
-from aerotask.raster.formulas import index_ids
-from aerotask.raster.presets import PRESETS
+from aerotask.raster.export.presets import PRESETS
+from aerotask.raster.expression.indices import index_ids
 from aerotask.sdk import Cancelled, DatasetView, EntryView
 from aerotask.sdk.run import LogLine, Progress, Run
 from aerotask.sdk.testing import ToolBench

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rasterio.enums import MaskFlags
 from rasterio.windows import Window as RasterioWindow
 
-from aerotask.raster.evaluate import Flags, Floats, narrow
+from aerotask.raster.expression.evaluate import Flags, Floats, narrow
 from aerotask.raster.profile import RasterProfile
 from aerotask.raster.windows import Window, shape_of
 

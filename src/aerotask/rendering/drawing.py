@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rio_tiler.models import ImageData
 
-from aerotask.raster.computation import computation_for
-from aerotask.raster.painting import painter_for
+from aerotask.raster.export.colorize import painter_for
+from aerotask.raster.export.compute import computation_for
+from aerotask.raster.export.plan import Recipe, make_recipe
 from aerotask.raster.pixels import BandReader, Block
 from aerotask.raster.profile import RasterProfile
-from aerotask.raster.recipe import Recipe, make_recipe
 from aerotask.rendering.look import Look, Plain
 from aerotask.rendering.opening import OpenRaster
 from aerotask.rendering.style import Style

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.raster.formulas import ValueRange
+from aerotask.raster.expression.indices import ValueRange
 from aerotask.raster.profile import RasterProfile
 
 Plain = Literal["rgb", "palette"]

@@ -12,11 +12,11 @@ from rio_tiler import reader
 from rio_tiler.constants import WEB_MERCATOR_TMS
 from rio_tiler.types import RIOResampling
 
-from aerotask.raster.formulas import ValueRange
+from aerotask.raster.export.plan import make_recipe
+from aerotask.raster.export.stretch import percentile_stretch
+from aerotask.raster.expression.indices import ValueRange
 from aerotask.raster.io import refusing_damage
 from aerotask.raster.pixels import SourceFile
-from aerotask.raster.recipe import make_recipe
-from aerotask.raster.stats import percentile_stretch
 from aerotask.rendering.drawing import (
     Drawing,
     Rgba,

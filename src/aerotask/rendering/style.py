@@ -8,7 +8,7 @@ from typing import Any
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.colormaps import DEFAULT_COLORMAP
-from aerotask.raster.request import Request, parse_request
+from aerotask.raster.export.options import Request, parse_request
 
 
 @dataclass(frozen=True, slots=True)

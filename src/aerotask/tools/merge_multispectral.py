@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from aerotask.domain.paths import base_name, shown
-from aerotask.raster.band_names import Clues, name_bands
-from aerotask.raster.merge_checks import BandFile, faults_of, refuse, warnings_of
+from aerotask.raster.merge.band_names import Clues, name_bands
+from aerotask.raster.merge.checks import BandFile, faults_of, refuse, warnings_of
 from aerotask.raster.profile import RasterProfile
 from aerotask.sdk import (
     Access,
@@ -34,7 +34,7 @@ from aerotask.sdk import (
 from aerotask.tools.indexed_raster import known_profile
 
 if TYPE_CHECKING:
-    from aerotask.raster.merge_plan import SourceBand
+    from aerotask.raster.merge.plan import SourceBand
 
 MAX_FILES = 64
 MEMORY_BYTES = 1024**3
@@ -72,8 +72,8 @@ class MergeMultispectral(Tool[MergeMultispectralParams]):
     def preload(self) -> None:
         """Load GDAL and the pipeline before the fork."""
         import aerotask.metadata.photos.multispectral  # noqa: PLC0415
-        import aerotask.raster.merge_preview  # noqa: PLC0415
-        import aerotask.raster.merge_run  # noqa: F401, PLC0415  loads GDAL, which the API must not
+        import aerotask.raster.merge.preview  # noqa: PLC0415
+        import aerotask.raster.merge.run  # noqa: F401, PLC0415  loads GDAL, which the API must not
 
     def check(self, params: MergeMultispectralParams, dataset: DatasetView) -> None:
         """Refuse everything that is wrong at once, as far as the index knows the files."""
@@ -125,8 +125,8 @@ class MergeMultispectral(Tool[MergeMultispectralParams]):
 
     def run(self, params: MergeMultispectralParams, ctx: RunContext) -> None:
         """Check once more, on the real files, and merge."""
-        from aerotask.raster.merge_plan import plan_merge  # noqa: PLC0415  loads GDAL, which the API must not
-        from aerotask.raster.merge_run import run_merge  # noqa: PLC0415
+        from aerotask.raster.merge.plan import plan_merge  # noqa: PLC0415  loads GDAL, which the API must not
+        from aerotask.raster.merge.run import run_merge  # noqa: PLC0415
 
         sources, exif = _sources(params, ctx.input)
         existing = Existing.REPLACE if params.overwrite else Existing.REFUSE
@@ -140,8 +140,8 @@ class MergeMultispectral(Tool[MergeMultispectralParams]):
         Raises:
             InvalidInput: the files can't be merged, as in a run.
         """
-        from aerotask.raster.merge_plan import plan_merge  # noqa: PLC0415  loads GDAL, which the API must not
-        from aerotask.raster.merge_preview import preview_merge  # noqa: PLC0415
+        from aerotask.raster.merge.plan import plan_merge  # noqa: PLC0415  loads GDAL, which the API must not
+        from aerotask.raster.merge.preview import preview_merge  # noqa: PLC0415
 
         return preview_merge(plan_merge(_sources(params, input_of)[0]), longest_px=longest_px)
 
@@ -155,8 +155,8 @@ def _sources(
         InvalidInput: some are no rasters; the refusal also names what else is wrong.
     """
     from aerotask.metadata.photos.multispectral import read_lens  # noqa: PLC0415  loads GDAL, which the API must not
-    from aerotask.raster.merge_plan import Centre  # noqa: PLC0415
-    from aerotask.raster.merge_run import source_of  # noqa: PLC0415
+    from aerotask.raster.merge.plan import Centre  # noqa: PLC0415
+    from aerotask.raster.merge.run import source_of  # noqa: PLC0415
 
     sources: list[SourceBand] = []
     exifs: list[Mapping[str, Any]] = []

@@ -11,9 +11,9 @@ from pydantic import Field
 
 from aerotask.domain.paths import MAX_NAME_BYTES, base_name
 from aerotask.raster.colormaps import DEFAULT_COLORMAP
+from aerotask.raster.export.options import Format, Request, parse_request
+from aerotask.raster.export.plan import Recipe, make_recipe
 from aerotask.raster.profile import RasterProfile
-from aerotask.raster.recipe import Recipe, make_recipe
-from aerotask.raster.request import Format, Request, parse_request
 from aerotask.sdk import (
     Access,
     DatasetView,
@@ -110,7 +110,7 @@ class RasterExport(Tool[RasterExportParams]):
 
     def preload(self) -> None:
         """Load GDAL and the pipeline before the fork."""
-        import aerotask.raster.export_run  # noqa: F401, PLC0415  loads GDAL, which the API must not
+        import aerotask.raster.export.run  # noqa: F401, PLC0415  loads GDAL, which the API must not
 
     def check(self, params: RasterExportParams, dataset: DatasetView) -> None:
         """Refuse malformed choices and, once the raster is indexed, those that it can't fulfil."""
@@ -136,7 +136,7 @@ class RasterExport(Tool[RasterExportParams]):
 
     def run(self, params: RasterExportParams, ctx: RunContext) -> None:
         """Check once more, on the real file, and export."""
-        from aerotask.raster.export_run import run_export  # noqa: PLC0415  loads GDAL, which the API must not
+        from aerotask.raster.export.run import run_export  # noqa: PLC0415  loads GDAL, which the API must not
 
         run_export(params.path, params.request(), params.download_name(), ctx)
 

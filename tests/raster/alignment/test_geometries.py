@@ -17,7 +17,7 @@ from tests.raster.alignment.scenes import METRES, ORIGIN, SIDE, canvas, cut, on_
 from aerotask.raster.alignment.matching import Match, find_match, finest_factor
 from aerotask.raster.alignment.output_grid import plan_output
 from aerotask.raster.alignment.pair import Pair, make_pair
-from aerotask.raster.alignment.verdict import doubts
+from aerotask.raster.alignment.quality import doubts
 from aerotask.raster.alignment.warping import filling_for
 from aerotask.raster.alignment.writing import Move, write_moved
 from aerotask.raster.pixels import SourceFile

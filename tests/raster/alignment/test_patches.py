@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from tests.raster.alignment.scenes import canvas
 
-from aerotask.raster.alignment.domain import REACH_PX, edges_of
+from aerotask.raster.alignment.common_grid import Grid
+from aerotask.raster.alignment.gradient import REACH_PX, edges_of
+from aerotask.raster.alignment.initial_estimate import find_seed
 from aerotask.raster.alignment.patches import PatchSearch, match_patches, quadratic_peak, strongest_corners
-from aerotask.raster.alignment.placement import Grid
 from aerotask.raster.alignment.reading import Picture, filled
-from aerotask.raster.alignment.seed import find_seed
 
 
 def picture(seed: int = 51, *, side: int = 300) -> Picture:

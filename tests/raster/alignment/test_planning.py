@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aerotask.raster.alignment.footprints import area, intersection, outline, overlap_share
-from aerotask.raster.alignment.levels import CHIP_PX, MOST_CHIPS, Box, level_factors, patch_side, plan_chips
+from aerotask.raster.alignment.pyramid import CHIP_PX, MOST_CHIPS, Box, level_factors, patch_side, plan_chips
 
 SQUARE = [(0.0, 0.0), (4.0, 0.0), (4.0, 4.0), (0.0, 4.0)]
 

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from aerotask.raster.alignment.levels import Chip, plan_chips
 from aerotask.raster.alignment.matching import chip_grid, overlap_box
 from aerotask.raster.alignment.pair import Pair
+from aerotask.raster.alignment.pyramid import Chip, plan_chips
 from aerotask.raster.alignment.robust import TUKEY_CUT
 from aerotask.raster.alignment.similarity import Similarity
 from aerotask.raster.parallel import run_in_threads

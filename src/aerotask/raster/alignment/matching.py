@@ -9,8 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aerotask.raster.alignment.domain import Edges, edges_of
-from aerotask.raster.alignment.levels import (
+from aerotask.raster.alignment.common_grid import Grid
+from aerotask.raster.alignment.gradient import Edges, edges_of
+from aerotask.raster.alignment.initial_estimate import SEED_PX, Seed, find_seed
+from aerotask.raster.alignment.pair import Pair, pixels_along
+from aerotask.raster.alignment.patches import Patches, PatchSearch, correlation_of, match_patches
+from aerotask.raster.alignment.pyramid import (
     MOST_PATCHES,
     Box,
     Chip,
@@ -18,12 +22,8 @@ from aerotask.raster.alignment.levels import (
     patch_side,
     plan_chips,
 )
-from aerotask.raster.alignment.pair import Pair, pixels_along
-from aerotask.raster.alignment.patches import Patches, PatchSearch, correlation_of, match_patches
-from aerotask.raster.alignment.placement import Grid
 from aerotask.raster.alignment.robust import RobustFit, robust_fit
 from aerotask.raster.alignment.sampling import View
-from aerotask.raster.alignment.seed import SEED_PX, Seed, find_seed
 from aerotask.raster.alignment.similarity import Mode, Points, Similarity
 from aerotask.raster.parallel import run_in_threads
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from aerotask.domain.errors import InvalidInput
+from aerotask.raster.alignment.common_grid import Grid, Plane, map_grid, reproject, same_crs
 from aerotask.raster.alignment.footprints import intersection
-from aerotask.raster.alignment.placement import Grid, Plane, map_grid, reproject, same_crs
 from aerotask.raster.alignment.reading import BrightnessReader
 from aerotask.raster.alignment.sampling import View
 from aerotask.raster.alignment.similarity import Points
 from aerotask.raster.bands import roles_of
-from aerotask.raster.formulas import index_ids
+from aerotask.raster.expression.indices import index_ids
 from aerotask.raster.io import open_raster
 from aerotask.raster.parallel import MAX_THREADS
 from aerotask.raster.pixels import SourceFile

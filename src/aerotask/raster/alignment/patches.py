@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aerotask.raster.alignment.domain import REACH_PX, Edges
+from aerotask.raster.alignment.gradient import REACH_PX, Edges
 from aerotask.raster.alignment.similarity import Points
-from aerotask.raster.evaluate import Floats
+from aerotask.raster.expression.evaluate import Floats
 
 MIN_CORRELATION = 0.35
 MIN_VALID_SHARE = 0.9

@@ -12,9 +12,9 @@ from PIL import Image
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.alignment.checks import Subject, check_overlap, check_subject
+from aerotask.raster.alignment.common_grid import Grid
 from aerotask.raster.alignment.matching import overlap_box
 from aerotask.raster.alignment.pair import Pair, make_pair
-from aerotask.raster.alignment.placement import Grid
 from aerotask.raster.alignment.reading import Picture
 from aerotask.raster.alignment.similarity import IDENTITY, Similarity
 from aerotask.raster.header import read_profile

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window as RasterioWindow
 
-from aerotask.raster.evaluate import Flags, Floats
+from aerotask.raster.expression.evaluate import Flags, Floats
 from aerotask.raster.pixels import native_nodata
 from aerotask.raster.windows import Shape, Window, shape_of, windows
 

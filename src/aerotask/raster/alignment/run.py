@@ -13,19 +13,19 @@ import numpy as np
 from aerotask.domain.errors import TaskFailed
 from aerotask.domain.paths import shown
 from aerotask.raster.alignment.checks import Subject, check_overlap, check_paths, check_subject
+from aerotask.raster.alignment.common_grid import map_grid, reproject, same_crs
 from aerotask.raster.alignment.elevation import vertical_offset
 from aerotask.raster.alignment.matching import Match, find_match
 from aerotask.raster.alignment.output_grid import OutputGrid, plan_output
 from aerotask.raster.alignment.pair import Pair, make_pair
-from aerotask.raster.alignment.placement import map_grid, reproject, same_crs
+from aerotask.raster.alignment.quality import confidence, doubts
 from aerotask.raster.alignment.similarity import Mode
-from aerotask.raster.alignment.verdict import confidence, doubts
 from aerotask.raster.alignment.warping import filling_for
 from aerotask.raster.alignment.writing import Move, write_moved
 from aerotask.raster.header import read_profile
 from aerotask.raster.io import open_raster
 from aerotask.raster.pixels import SourceFile
-from aerotask.raster.stages import StageProgress
+from aerotask.raster.progress import StageProgress
 from aerotask.sdk import RunContext
 
 _MATCHED, _MEASURED = 0.35, 0.4

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from aerotask.raster.alignment.placement import Grid
+from aerotask.raster.alignment.common_grid import Grid
 from aerotask.raster.alignment.reading import Area, HeldPicture, Picture, Reader, filled
 from aerotask.raster.alignment.similarity import IDENTITY, Points, Similarity
-from aerotask.raster.evaluate import Floats
+from aerotask.raster.expression.evaluate import Floats
 from aerotask.raster.windows import Shape
 
 MAX_READ_PX = 4 * 1024 * 1024

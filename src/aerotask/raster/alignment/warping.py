@@ -15,7 +15,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from aerotask.raster.alignment.output_grid import OutputGrid
 from aerotask.raster.alignment.similarity import Points
-from aerotask.raster.evaluate import Flags
+from aerotask.raster.expression.evaluate import Flags
 from aerotask.raster.pixels import native_nodata
 from aerotask.raster.profile import RasterProfile
 from aerotask.raster.windows import Shape, Window, shape_of

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
 
-from aerotask.raster.tiff.arrange import ImageFields
+from aerotask.raster.tiff.cog_layout import ImageFields
 from aerotask.raster.tiff.directory import Code, Field, Kind
 
 _RATIONAL = 5

@@ -13,10 +13,10 @@ from PIL import Image
 from rasterio.enums import Resampling
 from rasterio.windows import Window as RasterioWindow
 
+from aerotask.raster.export.stretch import PERCENTILES
 from aerotask.raster.io import open_raster
-from aerotask.raster.merge_plan import MergePlan
+from aerotask.raster.merge.plan import MergePlan
 from aerotask.raster.pixels import native_nodata
-from aerotask.raster.stats import PERCENTILES
 
 MEDIA_TYPE = "image/webp"
 LONGEST_PX = 1024

@@ -9,17 +9,17 @@ from typing import Any
 
 from aerotask.domain.paths import shown
 from aerotask.raster.cog import write_cog
-from aerotask.raster.export import Writing, Written, export_image
-from aerotask.raster.expressions import Name
-from aerotask.raster.formulas import ValueRange
+from aerotask.raster.export.options import Format, Request
+from aerotask.raster.export.plan import Recipe, make_recipe
+from aerotask.raster.export.stretch import percentile_stretch
+from aerotask.raster.export.write import Writing, Written, export_image
+from aerotask.raster.expression.indices import ValueRange
+from aerotask.raster.expression.parser import Name
 from aerotask.raster.header import read_profile
 from aerotask.raster.io import open_raster
 from aerotask.raster.pixels import SourceFile
 from aerotask.raster.profile import RasterProfile
-from aerotask.raster.recipe import Recipe, make_recipe
-from aerotask.raster.request import Format, Request
-from aerotask.raster.stages import StageProgress
-from aerotask.raster.stats import percentile_stretch
+from aerotask.raster.progress import StageProgress
 from aerotask.sdk import RunContext
 
 MEDIA_TYPE = "image/tiff"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from aerotask.raster.evaluate import Evaluator, Flags, Floats
+from aerotask.raster.export.plan import Recipe
+from aerotask.raster.expression.compiler import compile_expression
+from aerotask.raster.expression.evaluate import Evaluator, Flags, Floats
 from aerotask.raster.pixels import CHUNK_PX
-from aerotask.raster.program import compile_expression
-from aerotask.raster.recipe import Recipe
 
 Computation = Callable[[Sequence[Floats], Flags], Sequence[Floats]]
 """Takes one flat array for each of the recipe's `source_bands`, gives one for each channel of the result, and clears

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from aerotask.raster.expressions import Expression, Name, Negation, Number, Operation, Operator, names
+from aerotask.raster.expression.parser import Expression, Name, Negation, Number, Operation, Operator, names
 
 Opcode = Operator | Literal["negate"]
 

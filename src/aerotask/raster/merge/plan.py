@@ -9,8 +9,8 @@ from pathlib import Path
 
 from aerotask.domain.errors import FieldError
 from aerotask.domain.paths import base_name, shown
-from aerotask.raster.band_names import Clues, NamedBand, name_bands
-from aerotask.raster.merge_checks import BandFile, faults_of, refuse, warnings_of
+from aerotask.raster.merge.band_names import Clues, NamedBand, name_bands
+from aerotask.raster.merge.checks import BandFile, faults_of, refuse, warnings_of
 from aerotask.raster.profile import RasterProfile
 from aerotask.raster.windows import Shape
 

@@ -9,7 +9,9 @@ from typing import Literal
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.bands import BandRoles, roles_of
 from aerotask.raster.colormaps import DEFAULT_COLORMAP, NO_COLORMAP
-from aerotask.raster.formulas import (
+from aerotask.raster.export.options import Format, Request, palette_impossible
+from aerotask.raster.export.presets import Composite, IndexPreset, ThermalPreset
+from aerotask.raster.expression.indices import (
     Formula,
     ValueRange,
     missing_bands_message,
@@ -17,9 +19,7 @@ from aerotask.raster.formulas import (
     resolve_names,
     single_band,
 )
-from aerotask.raster.presets import Composite, IndexPreset, ThermalPreset
 from aerotask.raster.profile import RasterProfile
-from aerotask.raster.request import Format, Request, palette_impossible
 
 RangeSource = Literal["rescale", "formula", "percentiles", "none"]
 

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aerotask.raster.colormaps import colours_of
-from aerotask.raster.evaluate import Flags, Floats
-from aerotask.raster.formulas import ValueRange
+from aerotask.raster.export.options import Format
+from aerotask.raster.export.plan import Recipe
+from aerotask.raster.expression.evaluate import Flags, Floats
+from aerotask.raster.expression.indices import ValueRange
 from aerotask.raster.pixels import CHUNK_PX
-from aerotask.raster.recipe import Recipe
-from aerotask.raster.request import Format
 from aerotask.raster.tiff.codec import Tile, TileLayout
 
 OPAQUE = 255

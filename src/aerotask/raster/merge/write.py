@@ -21,14 +21,14 @@ from rasterio.windows import Window as RasterioWindow
 
 from aerotask.raster.halving import halving_of_samples
 from aerotask.raster.io import block_bytes, open_raster
-from aerotask.raster.merge_plan import MergePlan
+from aerotask.raster.merge.plan import MergePlan
 from aerotask.raster.overviews import write_overviews
 from aerotask.raster.parallel import MAX_THREADS, run_in_threads
-from aerotask.raster.tiff.arrange import ImageFields, arrange_cog
 from aerotask.raster.tiff.codec import DEFLATE_LEVEL, TileLayout
+from aerotask.raster.tiff.cog_layout import ImageFields, arrange_cog
 from aerotask.raster.tiff.directory import CLASSIC_LIMIT_BYTES
 from aerotask.raster.tiff.exif import carried_exif
-from aerotask.raster.tiff.model import Georeference, ImageDescription, georeference_of, model_fields
+from aerotask.raster.tiff.template import Georeference, ImageDescription, georeference_of, model_fields
 from aerotask.raster.tiff.writer import Level, TiledTiff
 from aerotask.raster.windows import Shape, Window, grid_shape, shape_of, tiles_within, unit_shape, windows
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aerotask.raster.noise import Area, Floats, Ints, hashed, layered_noise
+from aerotask.demo_data.noise import Area, Floats, Ints, hashed, layered_noise
 
 BANDS = ("red", "green", "blue", "nir", "rededge")
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aerotask.raster.computation import computation_for
-from aerotask.raster.evaluate import Floats
-from aerotask.raster.formulas import ValueRange
+from aerotask.raster.export.compute import computation_for
+from aerotask.raster.export.plan import Recipe
+from aerotask.raster.expression.evaluate import Floats
+from aerotask.raster.expression.indices import ValueRange
 from aerotask.raster.io import open_raster
 from aerotask.raster.parallel import run_in_threads
 from aerotask.raster.pixels import BandReader, Block, SourceFile
-from aerotask.raster.recipe import Recipe
 from aerotask.raster.sampling import Sample, plan_everything, plan_sample
 from aerotask.raster.windows import Window, windows
 

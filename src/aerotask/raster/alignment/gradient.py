@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from aerotask.raster.alignment.reading import Picture
-from aerotask.raster.evaluate import Flags, Floats
+from aerotask.raster.expression.evaluate import Flags, Floats
 
 SMOOTHING_PX = 0.8
 REACH_PX = 4

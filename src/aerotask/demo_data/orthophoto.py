@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from rasterio.transform import from_origin
 from rasterio.windows import Window as RasterioWindow
 
-from aerotask.raster.farmland import BANDS, Farmland
-from aerotask.raster.noise import Area, smooth_noise
+from aerotask.demo_data.farmland import BANDS, Farmland
+from aerotask.demo_data.noise import Area, smooth_noise
 from aerotask.raster.parallel import run_in_threads
 from aerotask.raster.windows import Window, shape_of, windows
 

@@ -17,17 +17,17 @@ import numpy as np
 from rasterio.enums import ColorInterp
 
 from aerotask.raster.colormaps import colours_of
-from aerotask.raster.computation import computation_for
+from aerotask.raster.export.colorize import NOTHING, painter_for, palette_entries
+from aerotask.raster.export.compute import computation_for
+from aerotask.raster.export.options import Format
+from aerotask.raster.export.plan import Recipe
 from aerotask.raster.io import block_bytes, open_raster
 from aerotask.raster.overviews import write_overviews
-from aerotask.raster.painting import NOTHING, painter_for, palette_entries
 from aerotask.raster.parallel import MAX_THREADS, run_in_threads
 from aerotask.raster.pixels import BandReader, Block, SourceFile
-from aerotask.raster.recipe import Recipe
-from aerotask.raster.request import Format
 from aerotask.raster.tiff.codec import DEFLATE_LEVEL
 from aerotask.raster.tiff.directory import CLASSIC_LIMIT_BYTES
-from aerotask.raster.tiff.model import ImageDescription, georeference_of, model_fields
+from aerotask.raster.tiff.template import ImageDescription, georeference_of, model_fields
 from aerotask.raster.tiff.writer import Level, TiledTiff
 from aerotask.raster.windows import Shape, Window, grid_shape, tiles_within, unit_shape, windows
 

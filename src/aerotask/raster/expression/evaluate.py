@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aerotask.raster.program import Program
+from aerotask.raster.expression.compiler import Program
 
 Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]

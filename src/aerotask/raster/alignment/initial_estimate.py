@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aerotask.raster.alignment.domain import Edges
-from aerotask.raster.alignment.placement import Grid
+from aerotask.raster.alignment.common_grid import Grid
+from aerotask.raster.alignment.gradient import Edges
 from aerotask.raster.alignment.similarity import Mode, Similarity, fit_similarity, fit_translation, to_complex
-from aerotask.raster.evaluate import Floats
+from aerotask.raster.expression.evaluate import Floats
 
 SEED_PX = 1024
 """The longer side of the pictures in which the first idea is sought."""

@@ -11,9 +11,9 @@ from rasterio.enums import MaskFlags
 from aerotask.domain.paths import shown
 from aerotask.raster.header import read_profile
 from aerotask.raster.io import open_raster
-from aerotask.raster.merge import MergeWriting, merge_bands
-from aerotask.raster.merge_plan import MergePlan, SourceBand
-from aerotask.raster.stages import StageProgress
+from aerotask.raster.merge.plan import MergePlan, SourceBand
+from aerotask.raster.merge.write import MergeWriting, merge_bands
+from aerotask.raster.progress import StageProgress
 from aerotask.sdk import Existing, RunContext
 
 # How much of the whole each stage takes, roughly as measured.

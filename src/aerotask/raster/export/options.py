@@ -12,8 +12,8 @@ from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
 from aerotask.raster.bands import parse_filter
 from aerotask.raster.colormaps import DEFAULT_COLORMAP, NO_COLORMAP, check_name
-from aerotask.raster.formulas import Formula, ValueRange, parse_formula
-from aerotask.raster.presets import Composite, Preset, preset_named
+from aerotask.raster.export.presets import Composite, Preset, preset_named
+from aerotask.raster.expression.indices import Formula, ValueRange, parse_formula
 
 _BANDS = re.compile(r"\s*[0-9]{1,4}\s*(?:,\s*[0-9]{1,4}\s*){0,2}")
 

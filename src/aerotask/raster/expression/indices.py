@@ -9,9 +9,9 @@ from types import MappingProxyType
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
-from aerotask.raster import expressions
 from aerotask.raster.bands import MEANINGS, NAMEABLE, BandRoles
-from aerotask.raster.expressions import Expression
+from aerotask.raster.expression import parser
+from aerotask.raster.expression.parser import Expression
 
 MAX_BANDS = 16
 """How many different bands one formula may read; a window of each is held in memory."""
@@ -88,14 +88,14 @@ def parse_formula(text: str) -> Formula:
     wanted = text.strip().lower()
     for index_id, index in _INDICES.items():
         if index_id.lower() == wanted:
-            expression = expressions.parse(index.text)
+            expression = parser.parse(index.text)
             return Formula(index_id, index.text, expression, index.value_range, index.positive_bands)
     return _own_formula(text.strip())
 
 
 def single_band(number: int) -> Formula:
     """The formula that is one band as it is."""
-    return Formula(f"band {number}", f"b{number}", expressions.Name(f"b{number}"))
+    return Formula(f"band {number}", f"b{number}", parser.Name(f"b{number}"))
 
 
 def resolve_names(formula: Formula, roles: BandRoles, band_count: int) -> Mapping[str, int]:
@@ -106,7 +106,7 @@ def resolve_names(formula: Formula, roles: BandRoles, band_count: int) -> Mappin
     """
     found: dict[str, int] = {}
     missing: list[str] = []
-    for name in dict.fromkeys(expressions.names(formula.expression)):
+    for name in dict.fromkeys(parser.names(formula.expression)):
         number = _numbered(name) or roles.bands.get(_role(name) or "")
         if number is None:
             missing.append(_role(name) or name)
@@ -133,8 +133,8 @@ def missing_bands_message(title: str, missing: list[str], roles: BandRoles) -> s
 
 
 def _own_formula(text: str) -> Formula:
-    expression = expressions.parse(text)
-    used = tuple(dict.fromkeys(expressions.names(expression)))
+    expression = parser.parse(text)
+    used = tuple(dict.fromkeys(parser.names(expression)))
     for name in used:
         if _numbered(name) is None and _role(name) is None:
             raise _unknown_name(name, whole=name == text)

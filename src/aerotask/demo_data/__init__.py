@@ -1,0 +1,1 @@
+"""Synthetic orthophotos for the demonstration, tests and benchmarks."""

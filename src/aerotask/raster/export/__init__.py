@@ -1,0 +1,1 @@
+"""Raster export: options, plan, pixels and files."""

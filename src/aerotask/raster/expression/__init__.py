@@ -1,0 +1,1 @@
+"""Band expressions and vegetation indices."""

@@ -1,0 +1,1 @@
+"""Merge of single-band rasters into one multispectral raster."""
