@@ -23,13 +23,13 @@ from rio_tiler.io import Reader
 
 from aerotask.blobs.local import LocalBlobs
 from aerotask.demo_data.orthophoto import write_specimen
-from aerotask.rendering.cache import PictureCache
-from aerotask.rendering.grid import MAX_ZOOM, TileAt
-from aerotask.rendering.lending import LentFiles
-from aerotask.rendering.look import Look
-from aerotask.rendering.renderer import Content, Raster, Renderer
-from aerotask.rendering.style import Style
 from aerotask.sandbox.pool import Pool, PoolLimits
+from aerotask.tiles.image_cache import PictureCache
+from aerotask.tiles.local_files import LentFiles
+from aerotask.tiles.render_info import Look
+from aerotask.tiles.renderer import Content, Raster, Renderer
+from aerotask.tiles.style import Style
+from aerotask.tiles.tile_matrix import MAX_ZOOM, TileAt
 
 SIZE_PX = 8192
 PROCESSES = 2
@@ -77,7 +77,7 @@ async def compare(folder: Path, cog: Path) -> None:
     for number in range(ROUNDS):
         cache = PictureCache(folder / f"cache-{number}", limit_bytes=10**9)
         files = LentFiles(blobs)
-        renderer = Renderer(Pool("aerotask.rendering.forkserver", limits, files.folder), files, cache)
+        renderer = Renderer(Pool("aerotask.tiles.render_child", limits, files.folder), files, cache)
         look = await renderer.look(raster, STYLE, caller="")
         tiles = some_tiles(look)
         ours, ours_ms = await by_renderer(renderer, raster, look, tiles)

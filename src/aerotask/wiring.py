@@ -17,9 +17,6 @@ from aerotask.db.engine import Database, open_database
 from aerotask.dispatch.arq import ArqDispatcher
 from aerotask.dispatch.dispatcher import Dispatcher
 from aerotask.registry import Registry, load_registry
-from aerotask.rendering.cache import PictureCache
-from aerotask.rendering.lending import LentFiles
-from aerotask.rendering.renderer import Renderer
 from aerotask.sandbox.pool import Pool, PoolLimits
 from aerotask.sdk import Limits
 from aerotask.services.accounts.api_keys import KeyService
@@ -53,11 +50,14 @@ from aerotask.services.tasks.watch import FollowService
 from aerotask.services.tasks.webhooks import CallbackService
 from aerotask.services.tiles.tile_tokens import ViewTokens
 from aerotask.services.tiles.tiles import ViewingService
+from aerotask.tiles.image_cache import PictureCache
+from aerotask.tiles.local_files import LentFiles
+from aerotask.tiles.renderer import Renderer
 
 # A worker without its lock is dead after this many heartbeats of silence.
 QUIET_HEARTBEATS = 1.5
 SETTLE_S = 5.0
-DRAWING_PROGRAM = "aerotask.rendering.forkserver"
+DRAWING_PROGRAM = "aerotask.tiles.render_child"
 # So many callers have to wait for pictures before one more is sent away.
 CALLERS_AT_LEAST = 4
 

@@ -23,8 +23,8 @@ from tests.support.served import Served, served, until
 from aerotask.config import Settings
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import InvalidInput
-from aerotask.rendering.renderer import Renderer
 from aerotask.sandbox.pool import PoolLimits
+from aerotask.tiles.renderer import Renderer
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = "/orgs/acme/ds/acme"

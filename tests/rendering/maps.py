@@ -7,7 +7,7 @@ import numpy as np
 from rasterio.transform import from_bounds
 from tests.raster.rasters import Pixels, write_raster
 
-from aerotask.rendering.grid import TileAt
+from aerotask.tiles.tile_matrix import TileAt
 
 AT = TileAt(18, 137_000, 90_000)
 RED, GREEN, NOTHING = [0xD7, 0x30, 0x27, 255], [0x1A, 0x98, 0x50, 255], [0, 0, 0, 0]

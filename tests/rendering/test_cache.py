@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from aerotask.rendering.cache import PictureCache
+from aerotask.tiles.image_cache import PictureCache
 
 
 def digest(number: int) -> str:

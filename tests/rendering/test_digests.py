@@ -1,9 +1,9 @@
 """What pictures are kept by: the stored content itself, not what somebody says of it."""
 
-from aerotask.rendering.grid import TileAt
-from aerotask.rendering.jobs import Subject
-from aerotask.rendering.renderer import Content, Raster, look_digest, thumbnail_digest, tile_digest
-from aerotask.rendering.style import Style
+from aerotask.tiles.jobs import Subject
+from aerotask.tiles.renderer import Content, Raster, look_digest, thumbnail_digest, tile_digest
+from aerotask.tiles.style import Style
+from aerotask.tiles.tile_matrix import TileAt
 
 PRIVATE = Content("key of a private raster", "00ff")
 CLAIMED = Content("key of an artifact", "00ff")

@@ -3,7 +3,7 @@
 import pytest
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.rendering.failures import Failures
+from aerotask.tiles.negative_cache import Failures
 
 REFUSAL = InvalidInput("It crashed.", code="drawing-crashed")
 

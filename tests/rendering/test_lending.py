@@ -9,7 +9,7 @@ import pytest
 
 from aerotask.blobs.local import LocalBlobs
 from aerotask.domain.errors import NotFound
-from aerotask.rendering.lending import Kept, LentFiles
+from aerotask.tiles.local_files import Kept, LentFiles
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.profile import BandProfile, RasterProfile
-from aerotask.rendering.levels import (
+from aerotask.tiles.overviews import (
     TILE_BYTES,
     TILE_PX,
     Level,

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from aerotask.rendering.once import Once
+from aerotask.tiles.single_flight import Once
 
 
 class Work:

@@ -15,11 +15,11 @@ from tests.rendering.maps import AT, GREEN, NOTHING, RED, halves, on_tile
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.io import GDAL_OPTIONS
-from aerotask.rendering.grid import TileAt
-from aerotask.rendering.look import Look
-from aerotask.rendering.opening import OpenRasters
-from aerotask.rendering.rasters import RasterSubject, draw_tile, find_look
-from aerotask.rendering.style import Style
+from aerotask.tiles.dataset_cache import OpenRasters
+from aerotask.tiles.raster_tiles import RasterSubject, draw_tile, find_look
+from aerotask.tiles.render_info import Look
+from aerotask.tiles.style import Style
+from aerotask.tiles.tile_matrix import TileAt
 
 Rgba = np.ndarray[Any, np.dtype[Any]]
 

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.rendering.vectors import AREA, LINE, MAX_BYTES, draw_geojson
+from aerotask.tiles.thumbnails.vector import AREA, LINE, MAX_BYTES, draw_geojson
 
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]]}
 

@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.rendering.forkserver import drawing_child
-from aerotask.rendering.photos import encode_webp
 from aerotask.sandbox import forkserver
 from aerotask.sandbox.protocol import Reply
+from aerotask.tiles.render_child import drawing_child
+from aerotask.tiles.thumbnails.image import encode_webp
 
 
 def _echo(body: Mapping[str, Any]) -> Reply:

@@ -13,9 +13,9 @@ from aerotask.api.http.strict_json import StrictRoute
 from aerotask.api.tiles.image_response import ELSEWHERE, picture_answers, picture_response
 from aerotask.api.tiles.schemas import NewViewToken, TileJsonAnswer, ViewTokenAnswer
 from aerotask.domain.ids import TaskId
-from aerotask.rendering.grid import TileAt
-from aerotask.rendering.style import Style
 from aerotask.services.tiles.tiles import ViewedRaster, Viewer
+from aerotask.tiles.style import Style
+from aerotask.tiles.tile_matrix import TileAt
 
 router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}", tags=["viewing"], route_class=StrictRoute)
 

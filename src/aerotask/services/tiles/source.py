@@ -8,10 +8,10 @@ from aerotask.derivatives.kinds import Kind
 from aerotask.domain import paths
 from aerotask.domain.errors import InvalidInput, NotFound
 from aerotask.domain.ids import DatasetId
-from aerotask.rendering.renderer import Content, Raster
 from aerotask.store.datasets import derivatives
 from aerotask.store.datasets.derivatives import StoredContent
 from aerotask.store.datasets.entries import EntryRow
+from aerotask.tiles.renderer import Content, Raster
 
 
 def content_of(row: EntryRow) -> Content:

@@ -14,17 +14,6 @@ from aerotask.domain.errors import InvalidInput, NotFound, Unauthenticated
 from aerotask.domain.ids import DatasetId, TaskId
 from aerotask.metadata.file_types import PICTURES, EntryType, suffix_of
 from aerotask.registry import Registry
-from aerotask.rendering.grid import TileAt
-from aerotask.rendering.jobs import Subject
-from aerotask.rendering.look import Look
-from aerotask.rendering.renderer import (
-    Content,
-    Raster,
-    Renderer,
-    thumbnail_digest,
-    tile_digest,
-)
-from aerotask.rendering.style import Style
 from aerotask.sdk import Limits
 from aerotask.services.accounts.login_throttle import counted
 from aerotask.services.accounts.permissions import AccessService, OpenDataset, require_user
@@ -34,6 +23,17 @@ from aerotask.services.tiles.source import content_of, find_raster, raster_of
 from aerotask.services.tiles.tile_tokens import ViewScope, ViewToken, ViewTokens
 from aerotask.store.accounts import api_keys, users
 from aerotask.store.datasets.entries import EntryRow
+from aerotask.tiles.jobs import Subject
+from aerotask.tiles.render_info import Look
+from aerotask.tiles.renderer import (
+    Content,
+    Raster,
+    Renderer,
+    thumbnail_digest,
+    tile_digest,
+)
+from aerotask.tiles.style import Style
+from aerotask.tiles.tile_matrix import TileAt
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from aerotask.raster.export.compute import computation_for
 from aerotask.raster.export.plan import Recipe, make_recipe
 from aerotask.raster.pixels import BandReader, Block
 from aerotask.raster.profile import RasterProfile
-from aerotask.rendering.look import Look, Plain
-from aerotask.rendering.opening import OpenRaster
-from aerotask.rendering.style import Style
+from aerotask.tiles.dataset_cache import OpenRaster
+from aerotask.tiles.render_info import Look, Plain
+from aerotask.tiles.style import Style
 
 Rgba = NDArray[np.uint8]
 """(rows, cols, 4)"""

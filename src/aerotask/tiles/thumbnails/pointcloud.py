@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.colormaps import colours_of
-from aerotask.rendering.drawing import OPAQUE, Rgba
+from aerotask.tiles.colorize import OPAQUE, Rgba
 
 COLORMAP = "viridis"
 SAMPLED_POINTS = 1_000_000

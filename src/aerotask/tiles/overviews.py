@@ -10,7 +10,7 @@ import numpy as np
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.profile import RasterProfile
-from aerotask.rendering.grid import HALF_WORLD_M, MAX_ZOOM
+from aerotask.tiles.tile_matrix import HALF_WORLD_M, MAX_ZOOM
 
 TILE_BYTES = 128 * 1024 * 1024
 """Source pixels that one tile may have decoded; with more, a few viewers would keep all cores busy."""

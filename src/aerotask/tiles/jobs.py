@@ -8,10 +8,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from aerotask.rendering.grid import TileAt
-from aerotask.rendering.look import Look
-from aerotask.rendering.style import Style
 from aerotask.sandbox.protocol import Job
+from aerotask.tiles.render_info import Look
+from aerotask.tiles.style import Style
+from aerotask.tiles.tile_matrix import TileAt
 
 
 class Subject(StrEnum):

@@ -14,16 +14,16 @@ from typing import Any
 import orjson
 
 from aerotask.domain.errors import AerotaskError, InvalidInput, Unavailable
-from aerotask.rendering.cache import PictureCache
-from aerotask.rendering.failures import FORGIVEN_AFTER_S, Failures
-from aerotask.rendering.grid import TileAt
-from aerotask.rendering.jobs import LookJob, PreviewJob, Subject, ThumbnailJob, TileJob
-from aerotask.rendering.lending import LentFiles
-from aerotask.rendering.look import Look
-from aerotask.rendering.once import Once
-from aerotask.rendering.style import Style
 from aerotask.sandbox.pool import Crashed, Pool, TookTooLong
 from aerotask.sandbox.protocol import Job, Reply
+from aerotask.tiles.image_cache import PictureCache
+from aerotask.tiles.jobs import LookJob, PreviewJob, Subject, ThumbnailJob, TileJob
+from aerotask.tiles.local_files import LentFiles
+from aerotask.tiles.negative_cache import FORGIVEN_AFTER_S, Failures
+from aerotask.tiles.render_info import Look
+from aerotask.tiles.single_flight import Once
+from aerotask.tiles.style import Style
+from aerotask.tiles.tile_matrix import TileAt
 
 DRAWN_BY = "1"
 """Part of every digest: another number where the same request gives another picture than before."""

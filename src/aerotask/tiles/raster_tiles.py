@@ -17,7 +17,7 @@ from aerotask.raster.export.stretch import percentile_stretch
 from aerotask.raster.expression.indices import ValueRange
 from aerotask.raster.io import refusing_damage
 from aerotask.raster.pixels import SourceFile
-from aerotask.rendering.drawing import (
+from aerotask.tiles.colorize import (
     Drawing,
     Rgba,
     draw,
@@ -25,8 +25,8 @@ from aerotask.rendering.drawing import (
     indexes_to_read,
     plain_form,
 )
-from aerotask.rendering.grid import MAX_ZOOM, TileAt
-from aerotask.rendering.levels import (
+from aerotask.tiles.dataset_cache import WEB_MERCATOR, OpenRaster, OpenRasters, bounds_deg, resolution_m
+from aerotask.tiles.overviews import (
     THUMBNAIL_BYTES,
     TILE_BYTES,
     TILE_PX,
@@ -34,9 +34,9 @@ from aerotask.rendering.levels import (
     lowest_zoom,
     tile_pixel_m,
 )
-from aerotask.rendering.look import Look
-from aerotask.rendering.opening import WEB_MERCATOR, OpenRaster, OpenRasters, bounds_deg, resolution_m
-from aerotask.rendering.style import Style
+from aerotask.tiles.render_info import Look
+from aerotask.tiles.style import Style
+from aerotask.tiles.tile_matrix import MAX_ZOOM, TileAt
 
 
 @dataclass(frozen=True, slots=True)

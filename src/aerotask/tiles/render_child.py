@@ -15,17 +15,17 @@ from PIL import Image
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.io import GDAL_OPTIONS
-from aerotask.rendering import photos
-from aerotask.rendering.clouds import draw_cloud
-from aerotask.rendering.jobs import LookJob, PreviewJob, Subject, ThumbnailJob, TileJob
-from aerotask.rendering.opening import OpenRasters
-from aerotask.rendering.png import encode_png
-from aerotask.rendering.previews import PREVIEWS, Preview
-from aerotask.rendering.rasters import RasterSubject, draw_thumbnail, draw_tile, find_look
-from aerotask.rendering.vectors import draw_geojson
 from aerotask.sandbox import forkserver
 from aerotask.sandbox.pool_child import Handler, serve_jobs
 from aerotask.sandbox.protocol import Reply
+from aerotask.tiles.dataset_cache import OpenRasters
+from aerotask.tiles.jobs import LookJob, PreviewJob, Subject, ThumbnailJob, TileJob
+from aerotask.tiles.png import encode_png
+from aerotask.tiles.previews import PREVIEWS, Preview
+from aerotask.tiles.raster_tiles import RasterSubject, draw_thumbnail, draw_tile, find_look
+from aerotask.tiles.thumbnails import image
+from aerotask.tiles.thumbnails.pointcloud import draw_cloud
+from aerotask.tiles.thumbnails.vector import draw_geojson
 
 MEMORY_BYTES = 1024**3
 """Of one child, beyond what the fork shares."""
@@ -68,15 +68,15 @@ def _tile(rasters: OpenRasters, body: Mapping[str, Any]) -> Reply:
 
 def _thumbnail(rasters: OpenRasters, body: Mapping[str, Any]) -> Reply:
     job = ThumbnailJob.from_body(body)
-    if job.subject is Subject.PICTURE and photos.is_photo(job.path):
-        return Reply(content=photos.draw_photo(job.path, size_px=job.size_px))
+    if job.subject is Subject.PICTURE and image.is_photo(job.path):
+        return Reply(content=image.draw_photo(job.path, size_px=job.size_px))
     if job.subject is Subject.GEOJSON:
-        return Reply(content=photos.encode_webp(draw_geojson(job.path, size_px=job.size_px)))
+        return Reply(content=image.encode_webp(draw_geojson(job.path, size_px=job.size_px)))
     if job.subject is Subject.CLOUD:
         picture = draw_cloud(job.path, size_px=job.size_px)
     else:
         picture = draw_thumbnail(rasters, job.path, size_px=job.size_px)
-    return Reply(content=photos.encode_webp(Image.fromarray(picture)))
+    return Reply(content=image.encode_webp(Image.fromarray(picture)))
 
 
 def _preview(previews: Mapping[str, Preview], body: Mapping[str, Any]) -> Reply:

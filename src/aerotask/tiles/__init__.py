@@ -1,0 +1,1 @@
+"""Tile server: rendering of map tiles, thumbnails and previews."""

@@ -1,0 +1,1 @@
+"""Thumbnails of photos, vectors and point clouds."""
