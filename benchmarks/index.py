@@ -29,7 +29,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.stacks import TASKS, bench, sign_in
-from tests.media.photos import exif_block, xmp_packet
+from tests.metadata.photo_files import exif_block, xmp_packet
 
 from aerotask.sandbox.spawner import Spawner
 from aerotask.worker import tool_server

@@ -14,7 +14,15 @@ import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.archives.making import pax, pax_record, sevenzipped, tar_block, tarred, with_zip64_end, zipped
+from tests.archives.archive_files import (
+    pax,
+    pax_record,
+    sevenzipped,
+    tar_block,
+    tarred,
+    with_zip64_end,
+    zipped,
+)
 
 from aerotask.archives.extract import Order, extract
 from aerotask.archives.extract_dir import Extracted

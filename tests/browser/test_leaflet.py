@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from rasterio.transform import from_bounds
 from tests.raster.rasters import write_raster
-from tests.rendering.maps import AT, GREEN, RED, halves
 from tests.support.world import World
+from tests.tiles.maps import AT, GREEN, RED, halves
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 LEAFLET = "leaflet@1.9.4"

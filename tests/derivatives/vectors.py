@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from tests.media.vectors import write_points
+from tests.metadata.vectors import write_points
 
 
 def endless(path: Path) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.archives.making import tarred, zipped
+from tests.archives.archive_files import tarred, zipped
 from tests.raster.rasters import slope, write_raster
 from tests.support.world import Dataset, World, eventually
 

@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 
-from tests.archives.making import (
+from tests.archives.archive_files import (
     Member,
     deflated,
     sevenzipped,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import laspy
 import numpy as np
-from tests.media.photos import exif_block, write_photo
+from tests.metadata.photo_files import exif_block, write_photo
 from tests.support.world import World, eventually
 
 KINDS = {

@@ -7,8 +7,8 @@ import hashlib
 from pathlib import Path
 
 import asyncpg
-from tests.media.photos import exif_block, write_photo, xmp_packet
-from tests.media.vectors import write_points
+from tests.metadata.photo_files import exif_block, write_photo, xmp_packet
+from tests.metadata.vectors import write_points
 from tests.support.world import Dataset, World, eventually
 
 PHOTO = exif_block(

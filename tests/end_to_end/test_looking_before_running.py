@@ -9,9 +9,9 @@ import pytest
 import rasterio
 from PIL import Image
 from tests.raster.rasters import write_raster
-from tests.rendering.maps import AT, GREEN, halves, on_tile
-from tests.rendering.pictures import pixels_of
 from tests.support.world import Dataset, World
+from tests.tiles.images import pixels_of
+from tests.tiles.maps import AT, GREEN, halves, on_tile
 
 ALIGN = {"sourcePath": "2026.tif", "referencePath": "2025.tif", "outputPath": "aligned.tif"}
 MERGE = {"paths": ["red.tif", "nir.tif"], "outputPath": "merged.tif"}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.archives.making import zipped
+from tests.archives.archive_files import zipped
 from tests.conftest import StackFactory
 from tests.support.processes import await_attempt, frozen, kill, running, worker_of
 from tests.support.world import ENDED, Dataset, World, eventually

@@ -13,7 +13,7 @@ from aerotask.sandbox.pool import JOBS_PER_CHILD, Crashed, Pool, PoolLimits, Too
 from aerotask.sandbox.protocol import Job
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = "tests.sandbox.drawing_program"
+PROGRAM = "tests.sandbox.render_program"
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from tests.archives.making import Member, sevenzipped, tarred, zip_of, zipped
+from tests.archives.archive_files import Member, sevenzipped, tarred, zip_of, zipped
 
 from aerotask.archives.rar import rar_extractor
 from aerotask.domain.access import Access

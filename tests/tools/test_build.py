@@ -18,7 +18,7 @@ from tests.derivatives.clouds import hills, write_cloud
 from tests.derivatives.test_nxz import HUGE, INSTALLED, TETRAHEDRON, needs_meshlab
 from tests.derivatives.test_vectors import write_trees
 from tests.derivatives.vectors import endless
-from tests.media.vectors import write_points
+from tests.metadata.vectors import write_points
 from tests.raster.rasters import slope, write_raster
 
 from aerotask.derivatives.builder import Patience

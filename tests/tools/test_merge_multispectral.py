@@ -20,7 +20,7 @@ from jsonschema import Draft202012Validator
 from PIL import Image
 from pydantic import ValidationError
 from rasterio.transform import Affine, from_origin
-from tests.media.photos import DJI, exif_block, write_photo, xmp_packet
+from tests.metadata.photo_files import DJI, exif_block, write_photo, xmp_packet
 from tests.raster.rasters import Pixels, read, write_raster
 
 from aerotask.domain.errors import InvalidInput

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.media.photos import exif_block, write_photo
-from tests.media.vectors import write_points
+from tests.metadata.photo_files import exif_block, write_photo
+from tests.metadata.vectors import write_points
 
 from aerotask.domain.errors import InvalidInput, TaskFailed
 from aerotask.metadata.extract import describe

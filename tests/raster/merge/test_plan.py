@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.raster.test_merge_checks import FIRST
+from tests.raster.merge.test_checks import FIRST
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.merge.plan import Centre, SourceBand, common_area, plan_merge

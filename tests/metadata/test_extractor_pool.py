@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import psutil
-from tests.media.photos import write_photo
+from tests.metadata.photo_files import write_photo
 from tests.support.world import eventually
 
 from aerotask.metadata.extractor_pool import Found, describing

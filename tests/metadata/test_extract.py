@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from rasterio.transform import Affine
-from tests.media.photos import exif_block, packet_of, write_photo
-from tests.media.vectors import write_points
+from tests.metadata.photo_files import exif_block, packet_of, write_photo
+from tests.metadata.vectors import write_points
 from tests.raster.rasters import slope, write_raster
 
 from aerotask.metadata.extract import bounded, describe

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tests.raster.merge.test_merge import UNPLACED, planned, write_bands
 from tests.raster.rasters import Pixels
-from tests.raster.test_merge import UNPLACED, planned, write_bands
 
 from aerotask.raster.merge.plan import Centre, MergePlan
 from aerotask.raster.merge.preview import preview_merge, shown_bands

@@ -14,8 +14,7 @@ from pathlib import Path
 import py7zr
 import pytest
 import zstandard
-from tests.archives.conftest import Extract, contents
-from tests.archives.making import (
+from tests.archives.archive_files import (
     pax,
     pax_record,
     rar_of,
@@ -25,6 +24,7 @@ from tests.archives.making import (
     tarred_special,
     zipped,
 )
+from tests.archives.conftest import Extract, contents
 
 from aerotask.archives.promise import Promise
 from aerotask.archives.rar import rar_extractor

@@ -321,6 +321,6 @@ def test_a_file_that_cannot_grow_ends_with_the_systems_own_error(tmp_path: Path)
     source = write_raster(tmp_path / "in.tif", noisy((2, 600, 600)))
     command = [sys.executable, "-c", WRITE_WITH_LIMIT, str(source), str(tmp_path / "out.tif")]
     ended = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2]
+        command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3]
     )
     assert (ended.stdout.strip(), ended.stderr) == (str(errno.EFBIG), "")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyogrio
 import pytest
-from tests.media.vectors import DRIVERS, write_points
+from tests.metadata.vectors import DRIVERS, write_points
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.metadata.vector import VectorDescription, describe

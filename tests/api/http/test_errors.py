@@ -7,7 +7,7 @@ import orjson
 
 from aerotask.api.http.errors import problem
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "errors.md"
 ROW = re.compile(r"^\| `([a-z-]+)` \| ([0-9, ]+) \|", re.MULTILINE)
 
 # What passes by itself, so that asking again the same way is of use; everything else lasts until somebody acts.

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.media.photos import CAMERA, DJI, exif_block, packet_of, write_photo, xmp_packet
+from tests.metadata.photo_files import CAMERA, DJI, exif_block, packet_of, write_photo, xmp_packet
 
 from aerotask.metadata.photos.exif import Embedded
 from aerotask.metadata.photos.multispectral import OpticalCentre, lens_of, read_lens

@@ -15,10 +15,10 @@ import pytest
 from sqlalchemy.event import listen
 from tests.raster.rasters import write_raster
 from tests.raster.test_raster_io import declared
-from tests.rendering.maps import AT, GREEN, halves, on_tile
-from tests.rendering.pictures import pixels_of
 from tests.support.processes import gone
 from tests.support.served import Served, served, until
+from tests.tiles.images import pixels_of
+from tests.tiles.maps import AT, GREEN, halves, on_tile
 
 from aerotask.config import Settings
 from aerotask.domain.access import Caller
@@ -26,7 +26,7 @@ from aerotask.domain.errors import InvalidInput
 from aerotask.sandbox.pool import PoolLimits
 from aerotask.tiles.renderer import Renderer
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 HERE = "/orgs/acme/ds/acme"
 
 
@@ -238,7 +238,7 @@ async def test_a_preview_is_given_the_tools_inputs_and_checked_params(
 ) -> None:
     """Of a tool that has one in the tests' own program: which tools have one is a table."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    renderer_of(api)._pool._spawner.program = "tests.sandbox.drawing_program"
+    renderer_of(api)._pool._spawner.program = "tests.sandbox.render_program"
     await put(api, "a.tif", b"x" * 100)
     viewing, caller = api.platform.viewing, Caller(api.rows.user_id, "admin", is_admin=True)
     drawn = await viewing.preview(caller, "acme", "acme", "raster-export", {"path": "a.tif"}, size_px=64)

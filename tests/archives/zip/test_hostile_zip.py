@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.archives.archive_files import Member, deflated, with_zip64_end, zip_of, zipped
 from tests.archives.conftest import Extract, contents
-from tests.archives.making import Member, deflated, with_zip64_end, zip_of, zipped
 
 from aerotask.sdk.limits import Limits
 

@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 from tests.conftest import SECRET
 from tests.raster.rasters import read, write_raster
-from tests.rendering.maps import AT, GREEN, NOTHING, RED, halves, on_tile
-from tests.rendering.pictures import pixels_of
 from tests.support.world import PASSWORD, Dataset, World
+from tests.tiles.images import pixels_of
+from tests.tiles.maps import AT, GREEN, NOTHING, RED, halves, on_tile
 
 HERE = f"{AT.z}/{AT.x}/{AT.y}"
 STYLE = {"formula": "(b2-b1)/(b2+b1)", "rescale": "-0.4,0.4"}

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tests.media.test_mesh import glb
-from tests.media.test_video import header, place, track, video
+from tests.metadata.test_mesh import glb
+from tests.metadata.test_video import header, place, track, video
 
 from aerotask.metadata.extract import describe
 

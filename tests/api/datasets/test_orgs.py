@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.archives.making import tarred
+from tests.archives.archive_files import tarred
 from tests.conftest import StackFactory
 from tests.support.processes import gone, running
 from tests.support.world import World, eventually

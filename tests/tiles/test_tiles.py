@@ -11,7 +11,7 @@ import rasterio.shutil
 from rasterio.enums import ColorInterp
 from rasterio.transform import from_bounds, from_origin
 from tests.raster.rasters import export, read, slope, write_raster
-from tests.rendering.maps import AT, GREEN, NOTHING, RED, halves, on_tile
+from tests.tiles.maps import AT, GREEN, NOTHING, RED, halves, on_tile
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.io import GDAL_OPTIONS

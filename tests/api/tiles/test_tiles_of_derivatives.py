@@ -8,9 +8,9 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-from tests.rendering.maps import AT, GREEN, RED, halves, on_tile
-from tests.rendering.pictures import pixels_of
 from tests.support.served import Served, served
+from tests.tiles.images import pixels_of
+from tests.tiles.maps import AT, GREEN, RED, halves, on_tile
 
 from aerotask.config import Settings
 from aerotask.store.datasets import derivatives

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.archives.archive_files import Member, with_zip64_end, zip_of, zipped
 from tests.archives.conftest import Extract, contents
-from tests.archives.making import Member, with_zip64_end, zip_of, zipped
 
 from aerotask.archives.zip.records import Record, central_header, dos_time, end_records, local_header
 from aerotask.archives.zip.stream import Member as Streamed

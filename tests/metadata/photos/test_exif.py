@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tests.media.photos import CAMERA, exif_block, packet_of, write_photo, xmp_packet
+from tests.metadata.photo_files import CAMERA, exif_block, packet_of, write_photo, xmp_packet
 
 from aerotask.metadata.photos.exif import Embedded, read_embedded
 
