@@ -243,26 +243,26 @@ def child(name: str, source: Path, target: Path) -> list[str]:
 
 
 def write_ours(source: Path, target: Path) -> Callable[[], None]:
-    from aerotask.archives.zip.writer import Source, write_zip  # noqa: PLC0415  only in the child
+    from aerotask.archives.zip.writer import ZipSource, write_zip  # noqa: PLC0415  only in the child
 
     sources = [
-        Source(file.name, int(file.stat().st_mtime), file, file.stat().st_size)
+        ZipSource(file.name, int(file.stat().st_mtime), file, file.stat().st_size)
         for file in sorted(source.iterdir())
     ]
     return lambda: void(write_zip(target, sources, threads=cores(), on_progress=lambda _: None))
 
 
 def read_ours(archive: Path, target: Path) -> Callable[[], None]:
-    from aerotask.archives.extract import Order, extract  # noqa: PLC0415  only in the child
-    from aerotask.archives.space_budget import Room  # noqa: PLC0415  as above
+    from aerotask.archives.extract import ExtractRequest, extract  # noqa: PLC0415  only in the child
+    from aerotask.archives.space_budget import SpaceBudget  # noqa: PLC0415  as above
     from aerotask.sdk.limits import Limits  # noqa: PLC0415  as above
 
-    order = Order(
+    order = ExtractRequest(
         archive=archive,
         path=archive.name,
         dest="",
         into=target,
-        room=Room(target.parent, None),
+        room=SpaceBudget(target.parent, None),
         limits=Limits(),
         is_wanted=lambda _: True,
         on_promise=lambda _: None,

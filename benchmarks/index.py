@@ -35,7 +35,7 @@ from aerotask.sandbox.spawner import Spawner
 from aerotask.worker import tool_server
 from aerotask.worker.indexer import BATCH, MEMORY_BYTES
 from aerotask.worker.protocol import Event, IndexJob
-from aerotask.worker.supervise import End, supervise
+from aerotask.worker.supervise import ChildEnd, supervise
 
 FILES = 200
 UPLOADERS = 8
@@ -165,7 +165,7 @@ async def describe_all(files: list[Path]) -> None:
             ended = await supervise(
                 spawner, job, on_event=described.append, stop=asyncio.Event(), cancel_grace_s=0, timeout_s=600
             )
-            assert ended.how is End.DONE, ended
+            assert ended.how is ChildEnd.DONE, ended
     finally:
         await spawner.close()
     assert sum(event.what == "described" for event in described) == len(files)

@@ -24,12 +24,12 @@ from rio_tiler.io import Reader
 from aerotask.blobs.local import LocalBlobs
 from aerotask.demo_data.orthophoto import write_specimen
 from aerotask.sandbox.pool import Pool, PoolLimits
-from aerotask.tiles.image_cache import PictureCache
-from aerotask.tiles.local_files import LentFiles
-from aerotask.tiles.render_info import Look
-from aerotask.tiles.renderer import Content, Raster, Renderer
+from aerotask.tiles.image_cache import ImageCache
+from aerotask.tiles.local_files import LocalFileCache
+from aerotask.tiles.render_info import RenderInfo
+from aerotask.tiles.renderer import RasterSource, Renderer, RenderSource
 from aerotask.tiles.style import Style
-from aerotask.tiles.tile_matrix import MAX_ZOOM, TileAt
+from aerotask.tiles.tile_matrix import MAX_ZOOM, TileIndex
 
 SIZE_PX = 8192
 PROCESSES = 2
@@ -69,14 +69,14 @@ def write_cog(folder: Path) -> Path:
 async def compare(folder: Path, cog: Path) -> None:
     blobs = LocalBlobs(folder / "storage")
     stored = await blobs.adopt(cog)
-    content = Content(stored.key, stored.sha256)
-    raster = Raster(content, content)
+    content = RenderSource(stored.key, stored.sha256)
+    raster = RasterSource(content, content)
     kept = folder / "kept.tif"
     await blobs.lend(stored.key, kept)
     limits = PoolLimits(children=PROCESSES, waiting=1000, job_timeout_s=60)
     for number in range(ROUNDS):
-        cache = PictureCache(folder / f"cache-{number}", limit_bytes=10**9)
-        files = LentFiles(blobs)
+        cache = ImageCache(folder / f"cache-{number}", limit_bytes=10**9)
+        files = LocalFileCache(blobs)
         renderer = Renderer(Pool("aerotask.tiles.render_child", limits, files.folder), files, cache)
         look = await renderer.look(raster, STYLE, caller="")
         tiles = some_tiles(look)
@@ -99,10 +99,10 @@ async def compare(folder: Path, cog: Path) -> None:
         print(f"  ours over rio-tiler's: {ours / bare:.2f}")
 
 
-def some_tiles(look: Look) -> list[TileAt]:
+def some_tiles(look: RenderInfo) -> list[TileIndex]:
     """Tiles of the highest zooms that have the raster in them, as somebody sees them who looks around."""
     random = np.random.default_rng(7)
-    found: list[TileAt] = []
+    found: list[TileIndex] = []
     for zoom in range(look.max_zoom, max(look.max_zoom - 4, 0), -1):
         there = list(tiles_of(look, zoom))
         random.shuffle(there)
@@ -110,7 +110,7 @@ def some_tiles(look: Look) -> list[TileAt]:
     return found
 
 
-def tiles_of(look: Look, zoom: int) -> Iterator[TileAt]:
+def tiles_of(look: RenderInfo, zoom: int) -> Iterator[TileIndex]:
     west, south, east, north = look.place()
     side = 2 ** min(zoom, MAX_ZOOM)
     columns = [int((longitude + 180) / 360 * side) for longitude in (west, east)]
@@ -119,18 +119,18 @@ def tiles_of(look: Look, zoom: int) -> Iterator[TileAt]:
     ]
     for x in range(columns[0], columns[1] + 1):
         for y in range(rows[0], rows[1] + 1):
-            at = TileAt(zoom, x, y)
+            at = TileIndex(zoom, x, y)
             if at.touches(look.place()):
                 yield at
 
 
 async def by_renderer(
-    renderer: Renderer, raster: Raster, look: Look, tiles: Sequence[TileAt]
+    renderer: Renderer, raster: RasterSource, look: RenderInfo, tiles: Sequence[TileIndex]
 ) -> tuple[float, tuple[float, float]]:
     clients = asyncio.Semaphore(CLIENTS)
     times: list[float] = []
 
-    async def ask(at: TileAt) -> None:
+    async def ask(at: TileIndex) -> None:
         async with clients:
             started = time.perf_counter()
             await renderer.tile(raster, look, STYLE, at, size_px=256, caller="")
@@ -141,12 +141,14 @@ async def by_renderer(
     return len(tiles) / (time.perf_counter() - started), _percentiles(times)
 
 
-def by_rio_tiler(path: Path, tiles: Sequence[TileAt], *, threads: int) -> tuple[float, tuple[float, float]]:
+def by_rio_tiler(
+    path: Path, tiles: Sequence[TileIndex], *, threads: int
+) -> tuple[float, tuple[float, float]]:
     """As its documentation shows it: a reader for each request, the expression, a colormap, a PNG."""
     colours = cmap.get("rdylgn")
     times: list[float] = []
 
-    def draw(at: TileAt) -> None:
+    def draw(at: TileIndex) -> None:
         started = time.perf_counter()
         with Reader(str(path)) as reader:
             image = reader.tile(at.x, at.y, at.z, expression=EXPRESSION)

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from aerotask.aio import beside, end, first_of
+from aerotask.aio import background, cancel_and_wait, first_completed
 
 
 async def test_a_task_that_loses_a_cancellation_is_ended_all_the_same() -> None:
@@ -23,7 +23,7 @@ async def test_a_task_that_loses_a_cancellation_is_ended_all_the_same() -> None:
     task = asyncio.create_task(forgetful())
     await begun.wait()
     async with asyncio.timeout(10):
-        await end(task)
+        await cancel_and_wait(task)
     assert task.cancelled()
     assert lost == 3
 
@@ -39,12 +39,12 @@ async def test_tasks_that_have_ended_and_those_that_fail_are_no_trouble() -> Non
     await ended
     failed = asyncio.create_task(failing())
     await asyncio.sleep(0)
-    await end(ended, failed)
+    await cancel_and_wait(ended, failed)
     assert isinstance(failed.exception(), RuntimeError)
 
 
 async def test_no_task_is_no_trouble() -> None:
-    await end()
+    await cancel_and_wait()
 
 
 async def test_work_beside_a_block_ends_with_it() -> None:
@@ -54,7 +54,7 @@ async def test_work_beside_a_block_ends_with_it() -> None:
         begun.set()
         await asyncio.Event().wait()
 
-    async with beside(work(), on_end=ended.set):
+    async with background(work(), on_end=ended.set):
         await begun.wait()
     assert not ended.is_set()
 
@@ -66,7 +66,7 @@ async def test_work_that_fails_is_told_of_at_once_and_raises_at_the_end_of_the_b
         raise RuntimeError
 
     async def block() -> None:
-        async with beside(work(), on_end=failed.set), asyncio.timeout(10):
+        async with background(work(), on_end=failed.set), asyncio.timeout(10):
             await failed.wait()
 
     with pytest.raises(RuntimeError):
@@ -81,7 +81,7 @@ async def test_what_a_block_fails_of_is_not_hidden_by_its_work() -> None:
         raise RuntimeError
 
     async def block() -> None:
-        async with beside(work(), on_end=ended.set):
+        async with background(work(), on_end=ended.set):
             await ended.wait()
             raise LookupError
 
@@ -93,5 +93,5 @@ async def test_the_first_wait_that_is_over_ends_the_others() -> None:
     first, never = asyncio.Event(), asyncio.Event()
     first.set()
     async with asyncio.timeout(10):
-        await first_of(never.wait(), first.wait())
+        await first_completed(never.wait(), first.wait())
     assert len(asyncio.all_tasks()) == 1

@@ -12,7 +12,7 @@ import pytest
 from tests.support.world import eventually
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.failpoints import POINTS, VARIABLE, Action, Armed, parse
+from aerotask.failpoints import POINTS, VARIABLE, ArmedFailpoint, FailpointAction, parse
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "aerotask"
 PROGRAM = "from aerotask.failpoints import failpoint; failpoint('{}'); print('passed', flush=True)"
@@ -76,8 +76,8 @@ def test_a_number_picks_one_pass() -> None:
 
 def test_a_list_arms_several() -> None:
     assert parse("blob-synced:kill,task-claimed:stop@2") == {
-        "blob-synced": Armed(Action.KILL),
-        "task-claimed": Armed(Action.STOP, 2),
+        "blob-synced": ArmedFailpoint(FailpointAction.KILL),
+        "task-claimed": ArmedFailpoint(FailpointAction.STOP, 2),
     }
 
 

@@ -9,12 +9,12 @@ from benchmarks.peers.clock import DEFLATE_LEVEL, TILE_PX, Clock
 
 from aerotask.raster.merge.plan import plan_merge
 from aerotask.raster.merge.run import source_of
-from aerotask.raster.merge.write import MergeWriting, merge_bands
+from aerotask.raster.merge.write import MergeWriteOptions, merge_bands
 
 
 def main() -> None:
     target, threads, bands = Path(sys.argv[1]), int(sys.argv[2]), list(map(Path, sys.argv[3:]))
-    writing = MergeWriting(threads=threads, tile_px=TILE_PX, deflate_level=DEFLATE_LEVEL)
+    writing = MergeWriteOptions(threads=threads, tile_px=TILE_PX, deflate_level=DEFLATE_LEVEL)
     clock = Clock()
     with clock.phase("merge"):
         plan = plan_merge([source_of(path.name, path) for path in bands])

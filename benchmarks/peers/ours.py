@@ -9,7 +9,7 @@ from benchmarks.peers.clock import DEFLATE_LEVEL, TILE_PX, Clock
 
 from aerotask.raster.export.options import parse_request
 from aerotask.raster.export.plan import make_recipe
-from aerotask.raster.export.write import Writing, export_image
+from aerotask.raster.export.write import ExportWriteOptions, export_image
 from aerotask.raster.header import read_profile
 from aerotask.raster.io import open_raster
 from aerotask.raster.pixels import SourceFile
@@ -17,7 +17,7 @@ from aerotask.raster.pixels import SourceFile
 
 def main() -> None:
     source, target, threads = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-    writing = Writing(
+    writing = ExportWriteOptions(
         threads=threads, tile_px=TILE_PX, deflate_level=DEFLATE_LEVEL, overviews="overviews" in sys.argv[4:]
     )
     clock = Clock()

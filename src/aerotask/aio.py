@@ -10,7 +10,7 @@ from typing import Any
 ASK_AGAIN_S = 0.5
 
 
-async def end(*tasks: asyncio.Future[Any]) -> None:
+async def cancel_and_wait(*tasks: asyncio.Future[Any]) -> None:
     """Cancel the tasks and return when they have ended, with whatever result.
 
     Once isn't enough: Python 3.11's `wait_for`, which drivers and pools are built on, loses a cancellation
@@ -24,17 +24,17 @@ async def end(*tasks: asyncio.Future[Any]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def first_of(*waits: Coroutine[Any, Any, Any]) -> None:
+async def first_completed(*waits: Coroutine[Any, Any, Any]) -> None:
     """Return when one of the waits is over, and end the others."""
     waiting = [asyncio.ensure_future(wait) for wait in waits]
     try:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        await end(*waiting)
+        await cancel_and_wait(*waiting)
 
 
 @asynccontextmanager
-async def beside(work: Coroutine[Any, Any, None], *, on_end: Callable[[], None]) -> AsyncIterator[None]:
+async def background(work: Coroutine[Any, Any, None], *, on_end: Callable[[], None]) -> AsyncIterator[None]:
     """Do the work for as long as the block lasts; `on_end` is called if it ends before.
 
     Raises:
@@ -45,6 +45,6 @@ async def beside(work: Coroutine[Any, Any, None], *, on_end: Callable[[], None])
     try:
         yield
     finally:
-        await end(working)
+        await cancel_and_wait(working)
     if not working.cancelled():
         working.result()

@@ -40,7 +40,7 @@ class FailpointError(OSError):
     """What an armed failpoint raises: the failure of whatever was being done there."""
 
 
-class Action(StrEnum):
+class FailpointAction(StrEnum):
     """What happens at an armed failpoint."""
 
     KILL = "kill"
@@ -52,10 +52,10 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Armed:
+class ArmedFailpoint:
     """What shall happen at one failpoint: at every pass, or at the one of number `at_pass`."""
 
-    action: Action
+    action: FailpointAction
     at_pass: int | None = None
     _passes: Iterator[int] = field(default_factory=lambda: itertools.count(1), compare=False)
 
@@ -73,13 +73,13 @@ def failpoint(name: str, *, fails_as: type[OSError] = FailpointError) -> None:
     armed = armed_failpoints().get(name)
     if armed is None or not armed.passed():
         return
-    if armed.action is Action.ERROR:
+    if armed.action is FailpointAction.ERROR:
         raise fails_as(errno.EIO, f"failpoint {name}")
-    os.kill(os.getpid(), signal.SIGKILL if armed.action is Action.KILL else signal.SIGSTOP)
+    os.kill(os.getpid(), signal.SIGKILL if armed.action is FailpointAction.KILL else signal.SIGSTOP)
 
 
 @cache
-def armed_failpoints() -> Mapping[str, Armed]:
+def armed_failpoints() -> Mapping[str, ArmedFailpoint]:
     """What this process's environment asks for; read once.
 
     Raises:
@@ -88,13 +88,13 @@ def armed_failpoints() -> Mapping[str, Armed]:
     return parse(os.environ.get(VARIABLE, ""))
 
 
-def parse(wanted: str) -> Mapping[str, Armed]:
+def parse(wanted: str) -> Mapping[str, ArmedFailpoint]:
     """The failpoints of a comma list like `task-claimed:stop,blob-synced:error@2`.
 
     Raises:
         InvalidInput: it is no such list, or names a point that doesn't exist.
     """
-    armed: dict[str, Armed] = {}
+    armed: dict[str, ArmedFailpoint] = {}
     for item in filter(None, wanted.split(",")):
         found = _FORM.fullmatch(item)
         if found is None or found["name"] not in POINTS:
@@ -104,5 +104,5 @@ def parse(wanted: str) -> Mapping[str, Armed]:
                 code="unknown-failpoint",
             )
         at = found["at"]
-        armed[found["name"]] = Armed(Action(found["action"]), int(at) if at else None)
+        armed[found["name"]] = ArmedFailpoint(FailpointAction(found["action"]), int(at) if at else None)
     return armed

@@ -11,7 +11,7 @@ import structlog
 
 from aerotask.blobs.blob_store import BlobStore
 from aerotask.blobs.local import LocalBlobs
-from aerotask.blobs.partial_files import GrowingFiles
+from aerotask.blobs.partial_files import PartialFiles
 from aerotask.config import Settings
 from aerotask.db.engine import Database, open_database
 from aerotask.dispatch.arq import ArqDispatcher
@@ -19,39 +19,39 @@ from aerotask.dispatch.dispatcher import Dispatcher
 from aerotask.registry import Registry, load_registry
 from aerotask.sandbox.pool import Pool, PoolLimits
 from aerotask.sdk import Limits
-from aerotask.services.accounts.api_keys import KeyService
+from aerotask.services.accounts.api_keys import ApiKeyService
 from aerotask.services.accounts.audit import AuditService
-from aerotask.services.accounts.authentication import CallerService
-from aerotask.services.accounts.jwks import GuardedFetch, IssuerKeys
-from aerotask.services.accounts.login import SignInService
-from aerotask.services.accounts.login_throttle import SignInLimits
-from aerotask.services.accounts.oidc import IssuerService
+from aerotask.services.accounts.authentication import AuthenticationService
+from aerotask.services.accounts.jwks import GuardedFetch, JwksCache
+from aerotask.services.accounts.login import LoginService
+from aerotask.services.accounts.login_throttle import LoginThrottle
+from aerotask.services.accounts.oidc import OidcService
 from aerotask.services.accounts.passwords import Passwords, open_passwords
-from aerotask.services.accounts.permissions import AccessService
+from aerotask.services.accounts.permissions import PermissionService
 from aerotask.services.accounts.tokens import Tokens
-from aerotask.services.accounts.users import AccountService
+from aerotask.services.accounts.users import UserService
 from aerotask.services.datasets.derivatives import DerivativeService
 from aerotask.services.datasets.downloads import DownloadService
 from aerotask.services.datasets.entries import EntryService
-from aerotask.services.datasets.orgs import OrganizationService
-from aerotask.services.datasets.storage_quota import StorageLimits
+from aerotask.services.datasets.orgs import OrgService
+from aerotask.services.datasets.storage_quota import StorageQuota
 from aerotask.services.datasets.tree import TreeService
 from aerotask.services.datasets.uploads import UploadLimits, UploadService
-from aerotask.services.tasks.dry_run import ValidationService
-from aerotask.services.tasks.maintenance import SweepLimits, SweepService
-from aerotask.services.tasks.notifications import TaskChanges
+from aerotask.services.tasks.dry_run import DryRunService
+from aerotask.services.tasks.maintenance import MaintenanceLimits, MaintenanceService
+from aerotask.services.tasks.notifications import TaskNotifications
 from aerotask.services.tasks.quota import Quotas
-from aerotask.services.tasks.retry import RerunService
+from aerotask.services.tasks.retry import RetryService
 from aerotask.services.tasks.submit import SubmitService
 from aerotask.services.tasks.tasks import TaskService
 from aerotask.services.tasks.usage import UsageService
-from aerotask.services.tasks.wakeups import HintSender
-from aerotask.services.tasks.watch import FollowService
-from aerotask.services.tasks.webhooks import CallbackService
-from aerotask.services.tiles.tile_tokens import ViewTokens
-from aerotask.services.tiles.tiles import ViewingService
-from aerotask.tiles.image_cache import PictureCache
-from aerotask.tiles.local_files import LentFiles
+from aerotask.services.tasks.wakeups import WakeupSender
+from aerotask.services.tasks.watch import WatchService
+from aerotask.services.tasks.webhooks import WebhookService
+from aerotask.services.tiles.tile_tokens import TileTokens
+from aerotask.services.tiles.tiles import TileService
+from aerotask.tiles.image_cache import ImageCache
+from aerotask.tiles.local_files import LocalFileCache
 from aerotask.tiles.renderer import Renderer
 
 # A worker without its lock is dead after this many heartbeats of silence.
@@ -73,13 +73,13 @@ class Platform:
     blobs: BlobStore
     dispatcher: Dispatcher
     registry: Registry
-    access: AccessService
-    accounts: AccountService
-    callers: CallerService
-    signing_in: SignInService
-    keys: KeyService
+    access: PermissionService
+    accounts: UserService
+    callers: AuthenticationService
+    signing_in: LoginService
+    keys: ApiKeyService
     audit: AuditService
-    organizations: OrganizationService
+    organizations: OrgService
     entries: EntryService
     trees: TreeService
     uploads: UploadService
@@ -87,14 +87,14 @@ class Platform:
     downloads: DownloadService
     derivatives: DerivativeService
     submits: SubmitService
-    validation: ValidationService
+    validation: DryRunService
     tasks: TaskService
-    reruns: RerunService
-    callbacks: CallbackService
-    follow: FollowService
-    hints: HintSender
-    sweep: SweepService
-    viewing: ViewingService
+    reruns: RetryService
+    callbacks: WebhookService
+    follow: WatchService
+    hints: WakeupSender
+    sweep: MaintenanceService
+    viewing: TileService
 
 
 @asynccontextmanager
@@ -127,9 +127,9 @@ def _assemble(
     settings: Settings, db: Database, dispatcher: Dispatcher, registry: Registry, passwords: Passwords
 ) -> Platform:
     blobs = LocalBlobs(settings.storage_folder)
-    access = AccessService(db)
-    hints = HintSender(db, dispatcher)
-    callbacks = CallbackService(settings.secret_key, allow_private=settings.callback_allow_private)
+    access = PermissionService(db)
+    hints = WakeupSender(db, dispatcher)
+    callbacks = WebhookService(settings.secret_key, allow_private=settings.callback_allow_private)
     tasks = TaskService(db, blobs, access)
     submits = SubmitService(
         db=db,
@@ -142,11 +142,11 @@ def _assemble(
         limits=tool_limits(settings),
     )
     tokens = _tokens(settings)
-    keys = KeyService(db)
+    keys = ApiKeyService(db)
     storage = _storage_limits(settings)
     entries = EntryService(db, blobs, access, settings.max_object_bytes, storage)
-    files = GrowingFiles(settings.storage_folder / "uploads")
-    changes = TaskChanges(settings.database_url.get_secret_value())
+    files = PartialFiles(settings.storage_folder / "uploads")
+    changes = TaskNotifications(settings.database_url.get_secret_value())
     return Platform(
         settings=settings,
         db=db,
@@ -154,12 +154,12 @@ def _assemble(
         dispatcher=dispatcher,
         registry=registry,
         access=access,
-        accounts=AccountService(db, passwords, settings.oidc_issuer),
-        callers=CallerService(db, tokens, keys, _issuer(settings, db)),
-        signing_in=SignInService(db, tokens, passwords, _sign_in_limits(settings, db)),
+        accounts=UserService(db, passwords, settings.oidc_issuer),
+        callers=AuthenticationService(db, tokens, keys, _issuer(settings, db)),
+        signing_in=LoginService(db, tokens, passwords, _sign_in_limits(settings, db)),
         keys=keys,
         audit=AuditService(db),
-        organizations=OrganizationService(db, access, storage, settings.max_orgs_per_user),
+        organizations=OrgService(db, access, storage, settings.max_orgs_per_user),
         entries=entries,
         trees=TreeService(db, access, storage),
         uploads=UploadService(db, files, blobs, access, entries, _upload_limits(settings)),
@@ -167,27 +167,27 @@ def _assemble(
         downloads=DownloadService(db, blobs, access, settings.bulk_download_async_threshold_bytes),
         derivatives=DerivativeService(db, blobs, access),
         submits=submits,
-        validation=ValidationService(db, access, submits),
+        validation=DryRunService(db, access, submits),
         tasks=tasks,
-        reruns=RerunService(db, tasks, submits, hints, submits.quotas),
+        reruns=RetryService(db, tasks, submits, hints, submits.quotas),
         callbacks=callbacks,
-        follow=FollowService(tasks, changes, settings.events_keepalive_s),
+        follow=WatchService(tasks, changes, settings.events_keepalive_s),
         hints=hints,
-        sweep=SweepService(db, blobs, dispatcher, _sweep_limits(settings), files),
-        viewing=ViewingService(
+        sweep=MaintenanceService(db, blobs, dispatcher, _sweep_limits(settings), files),
+        viewing=TileService(
             db=db,
             access=access,
             tasks=tasks,
             registry=registry,
             limits=submits.limits,
             renderer=_renderer(settings, blobs),
-            tokens=ViewTokens(settings.secret_key, ttl=timedelta(seconds=settings.view_token_ttl_s)),
+            tokens=TileTokens(settings.secret_key, ttl=timedelta(seconds=settings.view_token_ttl_s)),
         ),
     )
 
 
-def _storage_limits(settings: Settings) -> StorageLimits:
-    return StorageLimits(settings.max_storage_bytes_per_org, settings.max_storage_bytes_per_user)
+def _storage_limits(settings: Settings) -> StorageQuota:
+    return StorageQuota(settings.max_storage_bytes_per_org, settings.max_storage_bytes_per_user)
 
 
 def _upload_limits(settings: Settings) -> UploadLimits:
@@ -206,8 +206,8 @@ def _renderer(settings: Settings, blobs: BlobStore) -> Renderer:
         job_timeout_s=settings.render_timeout_s,
     )
     folder = settings.render_cache_folder or blobs.work_root.parent / "cache"
-    cache = PictureCache(folder, limit_bytes=settings.render_cache_bytes)
-    files = LentFiles(blobs)
+    cache = ImageCache(folder, limit_bytes=settings.render_cache_bytes)
+    files = LocalFileCache(blobs)
     return Renderer(Pool(DRAWING_PROGRAM, limits, files.folder), files, cache)
 
 
@@ -242,17 +242,17 @@ def _tokens(settings: Settings) -> Tokens:
     )
 
 
-def _issuer(settings: Settings, db: Database) -> IssuerService | None:
+def _issuer(settings: Settings, db: Database) -> OidcService | None:
     if settings.oidc_issuer is None:
         return None
-    keys = IssuerKeys(settings.oidc_issuer, GuardedFetch(settings.oidc_allow_private))
-    return IssuerService(
+    keys = JwksCache(settings.oidc_issuer, GuardedFetch(settings.oidc_allow_private))
+    return OidcService(
         db, settings.oidc_issuer, settings.oidc_audience, keys, provision=settings.oidc_provision
     )
 
 
-def _sign_in_limits(settings: Settings, db: Database) -> SignInLimits:
-    return SignInLimits(
+def _sign_in_limits(settings: Settings, db: Database) -> LoginThrottle:
+    return LoginThrottle(
         db,
         per_account=settings.max_failed_sign_ins_per_account,
         per_address=settings.max_failed_sign_ins_per_address,
@@ -260,8 +260,8 @@ def _sign_in_limits(settings: Settings, db: Database) -> SignInLimits:
     )
 
 
-def _sweep_limits(settings: Settings) -> SweepLimits:
-    return SweepLimits(
+def _sweep_limits(settings: Settings) -> MaintenanceLimits:
+    return MaintenanceLimits(
         max_strikes=settings.max_attempts,
         running_per_user=settings.max_running_tasks_per_user,
         quiet_s=QUIET_HEARTBEATS * settings.heartbeat_s,

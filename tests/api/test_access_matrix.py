@@ -27,7 +27,7 @@ from aerotask.domain.ids import DatasetId, OrgId, UploadId, UserId, new_id
 from aerotask.services.datasets.entries import put_content
 from aerotask.store.accounts import api_keys, users
 from aerotask.store.datasets import orgs, uploads
-from aerotask.store.datasets.entries import Content
+from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.tasks import submit
 
 Found = TypeVar("Found")
@@ -249,7 +249,7 @@ class Matrix:
         self.ids: dict[str, UserId] = {}
         self.tokens: dict[str, str] = {}
         self.lands: dict[str, Things] = {}
-        self.content = Content("", "", 0, "generic")
+        self.content = EntryContent("", "", 0, "generic")
         self.faults: list[str] = []
         self.requests = 0
 
@@ -264,7 +264,7 @@ class Matrix:
         async with platform.db.begin() as connection:
             await users.set_roles(connection, self.ids["deactivated"], is_admin=False, is_deactivated=True)
         blob = await platform.blobs.put(_content(), limit_bytes=1)
-        self.content = Content(blob.key, blob.sha256, blob.size_bytes, "generic")
+        self.content = EntryContent(blob.key, blob.sha256, blob.size_bytes, "generic")
         holder = Caller(self.ids["org-admin"], "org-admin")
         made = await platform.keys.create(holder, name="program", read_only=True, ttl_days=1)
         self.tokens["program"] = f"Bearer {made.key}"

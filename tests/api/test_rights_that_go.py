@@ -17,7 +17,7 @@ from aerotask.config import Settings
 from aerotask.db.models import Upload
 from aerotask.domain.access import ANONYMOUS, Access, Caller, Membership
 from aerotask.domain.errors import Unauthenticated
-from aerotask.services.accounts.permissions import Permit
+from aerotask.services.accounts.permissions import Grant
 from aerotask.store.accounts import users
 from aerotask.store.datasets import orgs
 from aerotask.wiring import Platform
@@ -122,7 +122,7 @@ async def test_an_upload_is_named_only_if_its_sender_may_still(settings: Setting
 
 async def test_a_folder_is_made_only_if_its_sender_may_still(platform: Platform) -> None:
     rows = await add_dataset(platform.db, await add_user(platform.db, "owner"), "acme")
-    gone = Permit(platform.access, always(ANONYMOUS), rows.dataset_id, Access.WRITE)
+    gone = Grant(platform.access, always(ANONYMOUS), rows.dataset_id, Access.WRITE)
     with pytest.raises(Unauthenticated):
         await platform.entries.make_folder(gone, "a")
     still = permit(platform.access, Caller(rows.user_id, "owner"), rows.dataset_id)

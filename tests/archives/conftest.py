@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from aerotask.archives.extract import Extraction, Order, extract
-from aerotask.archives.promise import Promise
-from aerotask.archives.space_budget import Room
+from aerotask.archives.extract import Extraction, ExtractRequest, extract
+from aerotask.archives.promise import AnnouncedTotals
+from aerotask.archives.space_budget import SpaceBudget
 from aerotask.domain.errors import InvalidInput
 from aerotask.sdk.limits import Limits
 
@@ -27,17 +27,17 @@ def extracted(tmp_path: Path) -> Extract:
         dest: str = "",
         limits: Limits | None = None,
         wanted: Callable[[str], bool] = lambda _: True,
-        promised: Callable[[Promise], None] = lambda _: None,
+        promised: Callable[[AnnouncedTotals], None] = lambda _: None,
     ) -> Extraction:
         file = tmp_path / f"archive-{len(list(tmp_path.iterdir()))}"
         file.write_bytes(archive)
         return extract(
-            Order(
+            ExtractRequest(
                 archive=file,
                 path=path,
                 dest=dest,
                 into=tmp_path / f"{file.name}-out",
-                room=Room(tmp_path, None),
+                room=SpaceBudget(tmp_path, None),
                 limits=limits or Limits(),
                 is_wanted=wanted,
                 on_promise=promised,

@@ -24,9 +24,9 @@ from tests.archives.archive_files import (
     zipped,
 )
 
-from aerotask.archives.extract import Order, extract
-from aerotask.archives.extract_dir import Extracted
-from aerotask.archives.space_budget import Room
+from aerotask.archives.extract import ExtractRequest, extract
+from aerotask.archives.extract_dir import ExtractedFile
+from aerotask.archives.space_budget import SpaceBudget
 from aerotask.domain.errors import InvalidInput
 from aerotask.sdk.limits import Limits
 
@@ -125,14 +125,14 @@ def test_a_mutated_archive_is_refused_in_our_words_or_read_within_the_limits(
     remove(folder)
 
 
-def outcome(archive: Path, into: Path, name: str) -> tuple[str, list[Extracted]]:
+def outcome(archive: Path, into: Path, name: str) -> tuple[str, list[ExtractedFile]]:
     """With which code it is refused, or what came out of it."""
-    order = Order(
+    order = ExtractRequest(
         archive=archive,
         path=name,
         dest="",
         into=into,
-        room=Room(archive.parent, None),
+        room=SpaceBudget(archive.parent, None),
         limits=LIMITS,
         is_wanted=lambda _: True,
         on_promise=lambda _: None,

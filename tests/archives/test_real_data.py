@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.archives.conftest import Extract
 from tests.raster.real_data import real_data
 
-from aerotask.archives.zip.writer import Source, write_zip
+from aerotask.archives.zip.writer import ZipSource, write_zip
 
 __all__ = ["real_data"]
 
@@ -28,7 +28,7 @@ def test_photos_rasters_clouds_and_meshes_come_out_as_they_went_in(
         if file.is_file()
     }
     sources = [
-        Source(path, int(file.stat().st_mtime), file, file.stat().st_size) for path, file in files.items()
+        ZipSource(path, int(file.stat().st_mtime), file, file.stat().st_size) for path, file in files.items()
     ]
     target = tmp_path / "all.zip"
     written = write_zip(target, sources, threads=2, on_progress=lambda _: None)

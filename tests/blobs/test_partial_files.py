@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aerotask.blobs.local import LocalBlobs
-from aerotask.blobs.partial_files import REMEMBERED, GrowingFiles
+from aerotask.blobs.partial_files import REMEMBERED, PartialFiles
 from aerotask.domain.errors import Locked, TooLarge
 from aerotask.domain.ids import new_id
 
@@ -26,8 +26,8 @@ HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> GrowingFiles:
-    return GrowingFiles(tmp_path / "uploads")
+def files(tmp_path: Path) -> PartialFiles:
+    return PartialFiles(tmp_path / "uploads")
 
 
 async def pieces(*content: bytes) -> AsyncIterator[bytes]:
@@ -41,14 +41,14 @@ async def broken(*content: bytes) -> AsyncIterator[bytes]:
     raise ConnectionError("the client is gone")
 
 
-async def append(files: GrowingFiles, key: str, *content: bytes, up_to: int = 100 * MIB) -> str:
+async def append(files: PartialFiles, key: str, *content: bytes, up_to: int = 100 * MIB) -> str:
     """Add the content; the hash of the whole file."""
     async with files.held(key) as file:
         await file.append(pieces(*content), up_to_bytes=up_to)
         return await file.sha256()
 
 
-async def test_a_file_grows_from_nothing(files: GrowingFiles) -> None:
+async def test_a_file_grows_from_nothing(files: PartialFiles) -> None:
     assert await files.size_bytes("k") == 0
     await append(files, "k", b"abc", b"def")
     assert await files.size_bytes("k") == 6
@@ -62,11 +62,11 @@ def test_whatever_the_parts_the_content_and_its_hash_are_their_concatenation(
     parts: list[list[bytes]], *, restarts: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     async def grow() -> tuple[bytes, str]:
-        files = GrowingFiles(tmp_path_factory.mktemp("uploads"))
+        files = PartialFiles(tmp_path_factory.mktemp("uploads"))
         for part in parts:
             await append(files, "k", *part)
             if restarts:
-                files = GrowingFiles(files.folder)
+                files = PartialFiles(files.folder)
         digest = await append(files, "k")
         return (files.folder / "k").read_bytes(), digest
 
@@ -74,14 +74,14 @@ def test_whatever_the_parts_the_content_and_its_hash_are_their_concatenation(
     assert asyncio.run(grow()) == (whole, hashlib.sha256(whole).hexdigest())
 
 
-async def test_a_process_that_has_not_seen_the_beginning_reads_it_for_the_hash(files: GrowingFiles) -> None:
+async def test_a_process_that_has_not_seen_the_beginning_reads_it_for_the_hash(files: PartialFiles) -> None:
     await append(files, "k", b"abc")
-    other = GrowingFiles(files.folder)
+    other = PartialFiles(files.folder)
     await append(other, "k", b"def")
     assert await append(files, "k", b"ghi") == hashlib.sha256(b"abcdefghi").hexdigest()
 
 
-async def test_what_came_before_a_break_is_kept(files: GrowingFiles) -> None:
+async def test_what_came_before_a_break_is_kept(files: PartialFiles) -> None:
     content = os.urandom(2 * MIB + 100)
     async with files.held("k") as file:
         with pytest.raises(ConnectionError):
@@ -90,7 +90,7 @@ async def test_what_came_before_a_break_is_kept(files: GrowingFiles) -> None:
     assert await append(files, "k") == hashlib.sha256(content + b"xyz").hexdigest()
 
 
-async def test_what_is_too_much_is_not_kept(files: GrowingFiles) -> None:
+async def test_what_is_too_much_is_not_kept(files: PartialFiles) -> None:
     async with files.held("k") as file:
         with pytest.raises(TooLarge):
             await file.append(pieces(b"abc", b"def"), up_to_bytes=5)
@@ -98,7 +98,7 @@ async def test_what_is_too_much_is_not_kept(files: GrowingFiles) -> None:
 
 
 async def test_a_client_that_falls_silent_is_let_go_with_what_it_sent(tmp_path: Path) -> None:
-    files = GrowingFiles(tmp_path / "uploads", silence_s=0.05)
+    files = PartialFiles(tmp_path / "uploads", silence_s=0.05)
 
     async def silent() -> AsyncIterator[bytes]:
         yield b"abc"
@@ -110,7 +110,7 @@ async def test_a_client_that_falls_silent_is_let_go_with_what_it_sent(tmp_path: 
     assert await append(files, "k", b"def") == hashlib.sha256(b"abcdef").hexdigest()
 
 
-async def test_a_cancelled_writer_finishes_its_piece_and_frees_the_file(files: GrowingFiles) -> None:
+async def test_a_cancelled_writer_finishes_its_piece_and_frees_the_file(files: PartialFiles) -> None:
     begun = asyncio.Event()
 
     async def endless() -> AsyncIterator[bytes]:
@@ -130,8 +130,8 @@ async def test_a_cancelled_writer_finishes_its_piece_and_frees_the_file(files: G
     assert await append(files, "k", b"y") == hashlib.sha256(b"x" * MIB + b"y").hexdigest()
 
 
-async def test_a_second_writer_is_turned_away_until_the_first_has_left(files: GrowingFiles) -> None:
-    other = GrowingFiles(files.folder)
+async def test_a_second_writer_is_turned_away_until_the_first_has_left(files: PartialFiles) -> None:
+    other = PartialFiles(files.folder)
     async with files.held("k"):
         for them in (files, other):
             with pytest.raises(Locked):
@@ -145,7 +145,7 @@ async def test_a_second_writer_is_turned_away_until_the_first_has_left(files: Gr
 KILLED = """
 import asyncio, sys
 from pathlib import Path
-from aerotask.blobs.partial_files import GrowingFiles
+from aerotask.blobs.partial_files import PartialFiles
 
 async def content():
     yield b"x" * 1024 * 1024
@@ -154,14 +154,14 @@ async def content():
     await asyncio.Event().wait()
 
 async def main():
-    async with GrowingFiles(Path(sys.argv[1])).held("k") as file:
+    async with PartialFiles(Path(sys.argv[1])).held("k") as file:
         await file.append(content(), up_to_bytes=10**9)
 
 asyncio.run(main())
 """
 
 
-async def test_a_writer_that_is_killed_leaves_its_bytes_and_no_lock(files: GrowingFiles) -> None:
+async def test_a_writer_that_is_killed_leaves_its_bytes_and_no_lock(files: PartialFiles) -> None:
     victim = await asyncio.create_subprocess_exec(
         sys.executable, "-c", KILLED, str(files.folder), stdout=subprocess.PIPE
     )
@@ -179,7 +179,7 @@ async def test_a_writer_that_is_killed_leaves_its_bytes_and_no_lock(files: Growi
     assert await append(files, "k", b"z") == hashlib.sha256(whole + b"z").hexdigest()
 
 
-async def test_a_removed_file_begins_anew(files: GrowingFiles) -> None:
+async def test_a_removed_file_begins_anew(files: PartialFiles) -> None:
     await append(files, "k", b"abc")
     await files.remove("k")
     await files.remove("k")
@@ -187,14 +187,14 @@ async def test_a_removed_file_begins_anew(files: GrowingFiles) -> None:
     assert await append(files, "k", b"def") == hashlib.sha256(b"def").hexdigest()
 
 
-async def test_the_hashes_of_many_files_are_not_kept_for_ever(files: GrowingFiles) -> None:
+async def test_the_hashes_of_many_files_are_not_kept_for_ever(files: PartialFiles) -> None:
     for number in range(REMEMBERED + 5):
         async with files.held(str(number)):
             pass
     assert len(files._digests) == REMEMBERED
 
 
-async def test_idle_files_are_those_that_nobody_holds_or_has_written_to(files: GrowingFiles) -> None:
+async def test_idle_files_are_those_that_nobody_holds_or_has_written_to(files: PartialFiles) -> None:
     old, held, young = (str(new_id()) for _ in range(3))
     for key in (old, held, young, "lost+found"):
         await append(files, key, b"x")
@@ -206,7 +206,7 @@ async def test_idle_files_are_those_that_nobody_holds_or_has_written_to(files: G
 
 
 async def test_a_complete_file_becomes_a_blob_and_stays_until_it_is_removed(
-    files: GrowingFiles, tmp_path: Path
+    files: PartialFiles, tmp_path: Path
 ) -> None:
     blobs = LocalBlobs(tmp_path)
     sha256 = await append(files, "k", b"abc")
@@ -225,14 +225,14 @@ async def test_a_complete_file_becomes_a_blob_and_stays_until_it_is_removed(
 FULL = """
 import asyncio, resource, signal, sys
 from pathlib import Path
-from aerotask.blobs.partial_files import GrowingFiles
+from aerotask.blobs.partial_files import PartialFiles
 
 async def content():
     for _ in range(4):
         yield b"x" * 1024 * 1024
 
 async def main():
-    async with GrowingFiles(Path(sys.argv[1])).held("k") as file:
+    async with PartialFiles(Path(sys.argv[1])).held("k") as file:
         await file.append(content(), up_to_bytes=10**9)
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -244,7 +244,7 @@ except OSError as error:
 """
 
 
-async def test_a_full_disk_leaves_what_fitted(files: GrowingFiles) -> None:
+async def test_a_full_disk_leaves_what_fitted(files: PartialFiles) -> None:
     full = await asyncio.create_subprocess_exec(
         sys.executable, "-c", FULL, str(files.folder), stdout=subprocess.PIPE
     )

@@ -8,7 +8,7 @@ import pytest
 from tests.store.conftest import Rows
 from tests.support.databases import run_sql
 
-from aerotask.db.listen import Listening
+from aerotask.db.listen import Listener
 from aerotask.store.datasets import deletion
 from aerotask.store.queue import cancel, leases
 from aerotask.store.queue.claims import ClaimedTask
@@ -24,7 +24,7 @@ async def listening(
     """What is heard on the channel, and a note for each time that listening began."""
     heard: asyncio.Queue[str] = asyncio.Queue()
     begun: asyncio.Queue[None] = asyncio.Queue()
-    session = Listening(url, application="tests listening", channels={channel: heard.put_nowait})
+    session = Listener(url, application="tests listening", channels={channel: heard.put_nowait})
     running = asyncio.create_task(session.run(lambda: begun.put_nowait(None)))
     try:
         async with asyncio.timeout(30):

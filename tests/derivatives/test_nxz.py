@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aerotask.derivatives.kinds import Kind, missing_for
+from aerotask.derivatives.kinds import DerivativeKind, missing_for
 from aerotask.derivatives.nxz import build_nxz
 from aerotask.domain.errors import InvalidInput, TaskFailed
 
@@ -41,14 +41,14 @@ def nodes_of(content: bytes) -> list[tuple[int, int, int]]:
 
 
 def test_without_meshlab_the_kind_says_what_is_missing_and_how_to_get_it() -> None:
-    missing = missing_for(Kind.NXZ)
+    missing = missing_for(DerivativeKind.NXZ)
     if INSTALLED:
         assert missing is None
     else:
         assert missing is not None
         assert "pip install pymeshlab" in missing
         assert "libgl1" in missing
-    assert [kind for kind in Kind if kind is not Kind.NXZ and missing_for(kind)] == []
+    assert [kind for kind in DerivativeKind if kind is not DerivativeKind.NXZ and missing_for(kind)] == []
 
 
 @pytest.mark.skipif(INSTALLED, reason="pymeshlab is installed")

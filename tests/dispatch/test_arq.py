@@ -5,7 +5,7 @@ from typing import Self
 import pytest
 
 from aerotask.dispatch.arq import QUEUE, ArqDispatcher, ArqListener
-from aerotask.dispatch.dispatcher import Hint
+from aerotask.dispatch.dispatcher import Wakeup
 from aerotask.domain.ids import TaskId, new_id
 from aerotask.stack.folder import OwnedFolder
 from aerotask.stack.valkey import EmbeddedValkey
@@ -35,7 +35,7 @@ class Heard:
 
     def __init__(self, url: str) -> None:
         self.listener = ArqListener(url)
-        self.hints: asyncio.Queue[Hint] = asyncio.Queue()
+        self.hints: asyncio.Queue[Wakeup] = asyncio.Queue()
 
     async def __aenter__(self) -> Self:
         self._running = asyncio.create_task(self.listener.run(self.hints.put_nowait))
@@ -45,19 +45,19 @@ class Heard:
         self._running.cancel()
         await asyncio.gather(self._running, return_exceptions=True)
 
-    async def next(self) -> Hint:
+    async def next(self) -> Wakeup:
         return await asyncio.wait_for(self.hints.get(), TIMEOUT_S)
 
 
-def hint(attempt: int = 0) -> Hint:
-    return Hint(TaskId(new_id()), attempt)
+def hint(attempt: int = 0) -> Wakeup:
+    return Wakeup(TaskId(new_id()), attempt)
 
 
 async def test_a_hint_arrives_at_one_listener(valkey: EmbeddedValkey, dispatcher: ArqDispatcher) -> None:
     sent = [hint() for _ in range(20)]
     async with Heard(valkey.url) as one, Heard(valkey.url) as other:
         await dispatcher.send(sent)
-        received: list[Hint] = []
+        received: list[Wakeup] = []
         async with asyncio.timeout(TIMEOUT_S):
             while len(received) < 20:
                 for heard in (one, other):
@@ -74,8 +74,8 @@ async def test_a_later_attempt_of_the_same_task_is_another_hint(
     async with Heard(valkey.url) as heard:
         await dispatcher.send([first])
         assert await heard.next() == first
-        await dispatcher.send([Hint(first.task_id, 1)])
-        assert await heard.next() == Hint(first.task_id, 1)
+        await dispatcher.send([Wakeup(first.task_id, 1)])
+        assert await heard.next() == Wakeup(first.task_id, 1)
         await dispatcher.send([first])
         assert await heard.next() == first
 

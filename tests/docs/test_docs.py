@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aerotask.config import Settings
-from aerotask.domain.audit import Action
+from aerotask.domain.audit import AuditAction
 from aerotask.registry import load_registry
 from aerotask.sdk import Tool
 
@@ -62,7 +62,7 @@ def test_every_setting_is_in_the_readmes_table() -> None:
 
 def test_every_action_of_the_audit_log_is_documented() -> None:
     page = (ROOT / "docs" / "accounts.md").read_text()
-    assert [action for action in Action if f"`{action}`" not in page] == []
+    assert [action for action in AuditAction if f"`{action}`" not in page] == []
 
 
 def test_the_readme_names_no_setting_that_does_not_exist() -> None:

@@ -1,17 +1,17 @@
 import pytest
 
-from aerotask.domain.webhooks import MAX_TRIES, CallbackState, Next, after_try
+from aerotask.domain.webhooks import MAX_TRIES, NextStep, WebhookState, after_attempt
 
 
 def pauses(chance: float) -> list[float]:
-    found = [after_try(status=500, tries=tries, chance=chance).pause_s for tries in range(1, MAX_TRIES)]
+    found = [after_attempt(status=500, tries=tries, chance=chance).pause_s for tries in range(1, MAX_TRIES)]
     return [pause_s for pause_s in found if pause_s is not None]
 
 
 def test_a_message_is_tried_eight_times_over_almost_a_day() -> None:
     assert pauses(0) == [10, 60, 600, 3600, 10_800, 25_200, 45_000]
     assert 23 * 3600 < sum(pauses(0)) < 24 * 3600
-    assert after_try(status=500, tries=8, chance=0) == Next(CallbackState.GIVEN_UP)
+    assert after_attempt(status=500, tries=8, chance=0) == NextStep(WebhookState.GIVEN_UP)
 
 
 def test_chance_shortens_pauses_and_they_grow_all_the_same() -> None:
@@ -22,13 +22,13 @@ def test_chance_shortens_pauses_and_they_grow_all_the_same() -> None:
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
 def test_every_2xx_is_a_delivery(status: int) -> None:
-    assert after_try(status=status, tries=8, chance=0.5) == Next(CallbackState.DELIVERED)
+    assert after_attempt(status=status, tries=8, chance=0.5) == NextStep(WebhookState.DELIVERED)
 
 
 def test_410_ends_it_at_the_first_try() -> None:
-    assert after_try(status=410, tries=1, chance=0.5) == Next(CallbackState.REFUSED)
+    assert after_attempt(status=410, tries=1, chance=0.5) == NextStep(WebhookState.REFUSED)
 
 
 @pytest.mark.parametrize("status", [None, 199, 300, 301, 308, 400, 401, 404, 429, 500, 503])
 def test_everything_else_is_tried_again(status: int | None) -> None:
-    assert after_try(status=status, tries=1, chance=0) == Next(CallbackState.WAITING, 10)
+    assert after_attempt(status=status, tries=1, chance=0) == NextStep(WebhookState.WAITING, 10)

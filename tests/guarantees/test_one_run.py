@@ -9,7 +9,7 @@ from tests.support.processes import add_worker, claims, dismiss
 from tests.support.world import World
 
 from aerotask.dispatch.arq import ArqDispatcher
-from aerotask.dispatch.dispatcher import Hint
+from aerotask.dispatch.dispatcher import Wakeup
 from aerotask.domain.ids import TaskId
 
 
@@ -37,6 +37,6 @@ async def hint(world: World, tasks: list[str], *, times: int) -> None:
     """Hint at the tasks; each hint counts as another, so that the queue merges none of them."""
     dispatcher = ArqDispatcher(world.stack.environment["AEROTASK_REDIS_URL"])
     try:
-        await dispatcher.send([Hint(TaskId(UUID(task)), n) for n in range(times) for task in tasks])
+        await dispatcher.send([Wakeup(TaskId(UUID(task)), n) for n in range(times) for task in tasks])
     finally:
         await dispatcher.close()

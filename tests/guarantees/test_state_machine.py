@@ -34,11 +34,11 @@ from aerotask.domain.errors import Conflict, LimitReached, NotFound
 from aerotask.domain.ids import TaskId
 from aerotask.registry import GROUP, registry_of
 from aerotask.sdk import DatasetView, Plan, RunContext, Tool, ToolParams
-from aerotask.services.tasks.retry import RerunService
+from aerotask.services.tasks.retry import RetryService
 from aerotask.services.tasks.submit import Submission, SubmitService
 from aerotask.store.queue import leases, recovery
 from aerotask.store.queue.claims import ClaimedTask
-from aerotask.store.queue.leases import Failure, LeaseLost, MadeArtifact, Report
+from aerotask.store.queue.leases import Failure, LeaseLost, NewArtifact, Report
 from aerotask.store.queue.logs import LogLimits
 from aerotask.wiring import Platform, open_platform
 
@@ -101,7 +101,7 @@ class Tasks(RuleBasedStateMachine):
     runner: asyncio.Runner
     platform: Platform
     submits: SubmitService
-    reruns: RerunService
+    reruns: RetryService
     rows: Rows
 
     holders: Bundle[Holder] = Bundle("holders")
@@ -223,7 +223,7 @@ class Tasks(RuleBasedStateMachine):
     def succeed(self, holder: Holder) -> None:
         """Store an output and end well; one whose lease is lost takes its output away again."""
         blob = self.runner.run(self._stored())
-        made = MadeArtifact("made.txt", "text/plain", blob.key, blob.size_bytes, blob.sha256, TTL_S)
+        made = NewArtifact("made.txt", "text/plain", blob.key, blob.size_bytes, blob.sha256, TTL_S)
         done = self._as_holder(
             holder,
             leases.succeed,
@@ -364,7 +364,7 @@ class Tasks(RuleBasedStateMachine):
 
         return await self.platform.blobs.put(content(), limit_bytes=100)
 
-    async def _lose_leases(self) -> list[recovery.Recovered]:
+    async def _lose_leases(self) -> list[recovery.RecoveredTask]:
         async with self.platform.db.begin() as connection:
             late = (
                 "UPDATE tasks SET lease_until = clock_timestamp() - interval '1 s' WHERE state = 'Processing'"
@@ -372,7 +372,7 @@ class Tasks(RuleBasedStateMachine):
             await connection.execute(text(late))
         return await self._recover()
 
-    async def _recover(self) -> list[recovery.Recovered]:
+    async def _recover(self) -> list[recovery.RecoveredTask]:
         async with self.platform.db.begin() as connection:
             return await recovery.recover_lost(connection, max_strikes=MAX_STRIKES, quiet_s=60, settle_s=60)
 

@@ -18,7 +18,7 @@ from tests.raster.rasters import slope, write_raster
 
 from aerotask.metadata.extract import bounded, describe
 from aerotask.metadata.file_types import EntryType, type_by_name
-from aerotask.metadata.model import Description
+from aerotask.metadata.model import FileMetadata
 
 SOMEWHERE = {"GPSLatitudeRef": "N", "GPSLatitude": (46.0, 30.0, 0.0), "GPSLongitude": (9.0, 0.0, 0.0)}
 PANORAMA = packet_of(
@@ -134,11 +134,11 @@ def test_a_film_under_a_picture_s_name_is_no_picture(tmp_path: Path) -> None:
 def test_what_has_more_to_tell_than_the_index_keeps_is_named(tmp_path: Path) -> None:
     """A picture whose tags are long but sound; a rescan may not fail as a whole for it."""
     properties = {str(number): "x" * 1000 for number in range(600)}
-    found = bounded(tmp_path / "a.tif", Description(EntryType.GEO_RASTER, properties))
+    found = bounded(tmp_path / "a.tif", FileMetadata(EntryType.GEO_RASTER, properties))
     assert (found.type, found.properties["indexError"]["code"]) == (
         *(EntryType.GEO_RASTER, "description-too-large"),
     )
-    assert bounded(tmp_path / "a.tif", Description(EntryType.IMAGE, {"width": 5})).properties == {"width": 5}
+    assert bounded(tmp_path / "a.tif", FileMetadata(EntryType.IMAGE, {"width": 5})).properties == {"width": 5}
 
 
 def test_a_file_of_another_kind_than_its_name_says_is_generic(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ import psutil
 from tests.metadata.photo_files import write_photo
 from tests.support.world import eventually
 
-from aerotask.metadata.extractor_pool import Found, describing
+from aerotask.metadata.extractor_pool import ExtractedMetadata, describing
 
 
-def all_of(files: dict[str, Path], *, processes: int = 2) -> dict[str, Found]:
+def all_of(files: dict[str, Path], *, processes: int = 2) -> dict[str, ExtractedMetadata]:
     with describing(files, processes=processes) as results:
         return {found.path: found for found in results}
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aerotask.metadata.geojson import place_of, place_of_all, place_of_bounds, polygon
-from aerotask.metadata.photos.footprint import View, footprint
+from aerotask.metadata.photos.footprint import CameraView, footprint
 
 Ring = list[list[float]]
 
@@ -113,7 +113,7 @@ def test_layers_on_both_sides_of_the_antimeridian_are_near_each_other() -> None:
 
 
 def test_a_photo_beside_the_antimeridian_shows_ground_on_both_sides() -> None:
-    corners = footprint(179.9999, -17, 100, View(0, -90, 0, 60, 45))
+    corners = footprint(179.9999, -17, 100, CameraView(0, -90, 0, 60, 45))
     assert corners is not None
     west, east = rings(polygon(corners))
     assert (ends(west)[1], ends(east)[0]) == (180, -180)

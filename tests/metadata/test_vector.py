@@ -18,10 +18,10 @@ import pytest
 from tests.metadata.vectors import DRIVERS, write_points
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.metadata.vector import VectorDescription, describe
+from aerotask.metadata.vector import VectorMetadata, describe
 
 
-def look(path: Path) -> VectorDescription:
+def look(path: Path) -> VectorMetadata:
     return describe(path, path.suffix[1:].lower())
 
 

@@ -12,10 +12,10 @@ import trustme
 from tests.support.receiver import running_receiver
 
 from aerotask.net.addresses import Address, WebAddress
-from aerotask.net.guarded_http import Outcome, Poster, Resolver
+from aerotask.net.guarded_http import GuardedClient, PostResult, Resolver
 
 BODY = b'{"state":"Succeeded"}'
-PRIVATE = Outcome(None, "The host leads to an address that is private, local or reserved.")
+PRIVATE = PostResult(None, "The host leads to an address that is private, local or reserved.")
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ class Names:
         return [ip_address(address) for address in self.answers[min(self.asked, len(self.answers)) - 1]]
 
 
-def poster(resolve: Names | Resolver, *, allow_private: bool = True, timeout_s: float = 10) -> Poster:
-    return Poster(
+def poster(resolve: Names | Resolver, *, allow_private: bool = True, timeout_s: float = 10) -> GuardedClient:
+    return GuardedClient(
         timeout_s=timeout_s, allow_private=allow_private, tls=ssl.create_default_context(), resolve=resolve
     )
 
@@ -51,7 +51,7 @@ async def test_a_body_arrives_with_its_headers_and_nothing_lost_of_the_address()
     with running_receiver() as receiver:
         to = at("hooks.example", receiver.port, "/a;b/c?d=e&f")
         outcome = await poster(Names(["127.0.0.1"])).post(to, {"X-Test": "1"}, BODY)
-        assert outcome == Outcome(204, None)
+        assert outcome == PostResult(204, None)
         [request] = receiver.received
         assert (request.path, request.body) == ("/a;b/c?d=e&f", BODY)
         assert request.headers["x-test"] == "1"
@@ -98,7 +98,7 @@ async def test_a_redirect_is_an_answer_and_not_followed() -> None:
         running_receiver(307, location=f"http://127.0.0.1:{target.port}/") as first,
     ):
         outcome = await poster(Names(["127.0.0.1"])).post(at("x.example", first.port), {}, BODY)
-        assert outcome == Outcome(307, "The receiver answered 307. Redirects are not followed.")
+        assert outcome == PostResult(307, "The receiver answered 307. Redirects are not followed.")
         assert target.received == []
 
 
@@ -116,7 +116,7 @@ async def test_a_receiver_that_hangs_is_left_after_the_time_of_a_try() -> None:
         outcome = await poster(Names(["127.0.0.1"]), timeout_s=0.3).post(
             at("x.example", receiver.port), {}, BODY
         )
-        assert outcome == Outcome(None, "There was no answer within 0.3 s.")
+        assert outcome == PostResult(None, "There was no answer within 0.3 s.")
 
 
 async def test_a_resolver_that_hangs_is_left_after_the_time_of_a_try() -> None:
@@ -127,7 +127,7 @@ async def test_a_resolver_that_hangs_is_left_after_the_time_of_a_try() -> None:
             return []
 
     outcome = await poster(Deaf(), timeout_s=0.1).post(at("x.example", 80), {}, BODY)
-    assert outcome == Outcome(None, "There was no answer within 0.1 s.")
+    assert outcome == PostResult(None, "There was no answer within 0.1 s.")
 
 
 async def test_a_name_that_nobody_knows_says_so(resolver: Resolver) -> None:
@@ -136,14 +136,14 @@ async def test_a_name_that_nobody_knows_says_so(resolver: Resolver) -> None:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     outcome = await poster(Unknown()).post(at("x.example", 80), {}, BODY)
-    assert outcome == Outcome(None, "The host's name can't be resolved.")
+    assert outcome == PostResult(None, "The host's name can't be resolved.")
 
 
 async def test_a_port_that_nobody_listens_on_says_so() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         outcome = await poster(Names(["127.0.0.1"])).post(at("x.example", silent.getsockname()[1]), {}, BODY)
-    assert outcome == Outcome(None, "The exchange failed: All connection attempts failed.")
+    assert outcome == PostResult(None, "The exchange failed: All connection attempts failed.")
 
 
 def speaker(listener: socket.socket, chunk: bytes, sent: list[int]) -> None:
@@ -184,10 +184,10 @@ async def test_tls_verifies_the_name_although_it_connects_to_an_address() -> Non
     authority.issue_cert("hooks.example").configure_cert(served)
     authority.configure_trust(trusted)
     with running_receiver(tls=served) as receiver:
-        sender = Poster(timeout_s=10, allow_private=True, tls=trusted, resolve=Names(["127.0.0.1"]))
+        sender = GuardedClient(timeout_s=10, allow_private=True, tls=trusted, resolve=Names(["127.0.0.1"]))
         right = await sender.post(at("hooks.example", receiver.port, scheme="https"), {}, BODY)
         wrong = await sender.post(at("other.example", receiver.port, scheme="https"), {}, BODY)
-        assert right == Outcome(204, None)
+        assert right == PostResult(204, None)
         assert wrong.status is None
         assert "not valid for 'other.example'" in (wrong.error or "")
         assert len(receiver.received) == 1

@@ -14,9 +14,9 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_origin
 
 from aerotask.raster.export.options import parse_request
-from aerotask.raster.export.plan import Recipe, make_recipe
+from aerotask.raster.export.plan import ExportPlan, make_recipe
 from aerotask.raster.export.stretch import percentile_stretch
-from aerotask.raster.export.write import Writing, Written, export_image
+from aerotask.raster.export.write import ExportResult, ExportWriteOptions, export_image
 from aerotask.raster.header import read_profile
 from aerotask.raster.io import open_raster
 from aerotask.raster.pixels import SourceFile
@@ -24,7 +24,7 @@ from aerotask.raster.pixels import SourceFile
 Pixels = np.ndarray[Any, np.dtype[Any]]
 """(bands, rows, cols)"""
 
-TWO_THREADS = Writing(threads=2)
+TWO_THREADS = ExportWriteOptions(threads=2)
 
 
 def write_raster(
@@ -72,7 +72,7 @@ def source_file(path: Path) -> SourceFile:
         return SourceFile(path, read_profile(opened))
 
 
-def settled_recipe(source: SourceFile, **parameters: Any) -> Recipe:
+def settled_recipe(source: SourceFile, **parameters: Any) -> ExportPlan:
     """What the tool's parameters lead to, with the ranges that the pixels give."""
     recipe = make_recipe(parse_request(**parameters), source.profile)
     if recipe.ranges is None and not recipe.gives_values:
@@ -81,7 +81,9 @@ def settled_recipe(source: SourceFile, **parameters: Any) -> Recipe:
     return recipe
 
 
-def export(path: Path, target: Path, writing: Writing = TWO_THREADS, **parameters: Any) -> Written:
+def export(
+    path: Path, target: Path, writing: ExportWriteOptions = TWO_THREADS, **parameters: Any
+) -> ExportResult:
     """Export a raster with the tool's parameters to `target`, in place of what is there."""
     source = source_file(path)
     recipe = settled_recipe(source, **parameters)

@@ -8,7 +8,7 @@ import numpy as np
 import rasterio
 from tests.raster.rasters import export, slope, write_raster
 
-from aerotask.raster.export.write import Writing
+from aerotask.raster.export.write import ExportWriteOptions
 from aerotask.raster.overviews import halve_indices, halve_rgba, halve_values, overview_shapes
 
 
@@ -60,7 +60,7 @@ def test_indices_are_taken_not_averaged() -> None:
 def test_gdal_sees_the_overviews_and_their_pixels(tmp_path: Path) -> None:
     source = write_raster(tmp_path / "in.tif", slope((300, 200)), nodata=-1)
     target = tmp_path / "out.tif"
-    export(source, target, Writing(threads=2, tile_px=64), formula="NDVI", band_filter="RN")
+    export(source, target, ExportWriteOptions(threads=2, tile_px=64), formula="NDVI", band_filter="RN")
     with rasterio.open(target) as opened:
         assert opened.overviews(1) == [2, 4, 8]
         full = opened.read().astype(int)
@@ -73,6 +73,6 @@ def test_gdal_sees_the_overviews_and_their_pixels(tmp_path: Path) -> None:
 def test_an_empty_raster_has_empty_overviews(tmp_path: Path) -> None:
     source = write_raster(tmp_path / "in.tif", np.zeros((1, 200, 200), np.uint8), nodata=0)
     target = tmp_path / "out.tif"
-    assert export(source, target, Writing(threads=2, tile_px=64)).valid_px == 0
+    assert export(source, target, ExportWriteOptions(threads=2, tile_px=64)).valid_px == 0
     with rasterio.open(target, overview_level=1) as quarter:
         assert not quarter.read().any()

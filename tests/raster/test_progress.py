@@ -3,11 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from aerotask.raster.progress import StageProgress
-from aerotask.sdk.run import LogLine, Progress, Run
+from aerotask.sdk.run import LogLine, Run, RunProgress
 
 
 def test_stages_are_spread_over_the_whole_and_small_steps_are_not_told(tmp_path: Path) -> None:
-    told: list[Progress | LogLine] = []
+    told: list[RunProgress | LogLine] = []
     ctx = Run(inputs={}, workdir=tmp_path, threads=1, emit=told.append)
     progress = StageProgress(
         ctx, {"pixels": (0.0, 0.5), "cog": (0.5, 1.0)}, {"pixels": "writing", "cog": "arranging"}
@@ -15,4 +15,4 @@ def test_stages_are_spread_over_the_whole_and_small_steps_are_not_told(tmp_path:
     progress.tell("pixels", 0.5)
     progress.tell("pixels", 0.505)
     progress.of("cog")(0.5)
-    assert told == [Progress(0.25, "writing"), Progress(0.75, "arranging")]
+    assert told == [RunProgress(0.25, "writing"), RunProgress(0.75, "arranging")]

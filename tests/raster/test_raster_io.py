@@ -15,7 +15,7 @@ from aerotask.domain.errors import InvalidInput
 from aerotask.raster.header import read_profile
 from aerotask.raster.io import open_raster
 from aerotask.raster.profile import RasterProfile
-from aerotask.raster.tiff.directory import HEADER_BYTES, Kind, field, pack_directories, pack_header
+from aerotask.raster.tiff.directory import HEADER_BYTES, FieldType, field, pack_directories, pack_header
 
 
 def opened(path: Path) -> RasterProfile:
@@ -94,17 +94,17 @@ def declared(path: Path, *, width: int, height: int, samples: int = 1, tile: int
     """A TIFF whose header declares any size, without the pixels."""
     tiles = -(-width // tile) * -(-height // tile) if width * height < 10**8 else 1
     fields = [
-        field(256, Kind.LONG, width),
-        field(257, Kind.LONG, height),
-        field(258, Kind.SHORT, *[8] * samples),
-        field(259, Kind.SHORT, 8),
-        field(262, Kind.SHORT, 1),
-        field(277, Kind.SHORT, samples),
-        field(284, Kind.SHORT, 1),
-        field(322, Kind.LONG, tile),
-        field(323, Kind.LONG, tile),
-        field(324, Kind.LONG, *[0] * tiles),
-        field(325, Kind.LONG, *[0] * tiles),
+        field(256, FieldType.LONG, width),
+        field(257, FieldType.LONG, height),
+        field(258, FieldType.SHORT, *[8] * samples),
+        field(259, FieldType.SHORT, 8),
+        field(262, FieldType.SHORT, 1),
+        field(277, FieldType.SHORT, samples),
+        field(284, FieldType.SHORT, 1),
+        field(322, FieldType.LONG, tile),
+        field(323, FieldType.LONG, tile),
+        field(324, FieldType.LONG, *[0] * tiles),
+        field(325, FieldType.LONG, *[0] * tiles),
     ]
     directory = pack_directories([fields], start=HEADER_BYTES, big=False)
     path.write_bytes(pack_header(big=False, first_directory=HEADER_BYTES) + directory)

@@ -18,13 +18,13 @@ from aerotask.raster.tiff.codec import TileLayout, decode, encode
 from aerotask.raster.tiff.directory import (
     HEADER_BYTES,
     Field,
-    Kind,
+    FieldType,
     field,
     pack_directories,
     pack_header,
     parse_first_directory,
 )
-from aerotask.raster.tiff.template import Georeference, ImageDescription, model_fields
+from aerotask.raster.tiff.template import Georeference, TemplateFields, model_fields
 from aerotask.raster.tiff.writer import TiledTiff
 
 RGBA = TileLayout((16, 32), np.dtype(np.uint32), 0)
@@ -40,20 +40,22 @@ def test_a_bigtiff_header_has_offsets_of_eight_bytes() -> None:
 
 
 def test_a_directory_is_sorted_and_keeps_small_values_inline() -> None:
-    fields = [field(257, Kind.LONG, 7), field(256, Kind.SHORT, 1, 2)]
+    fields = [field(257, FieldType.LONG, 7), field(256, FieldType.SHORT, 1, 2)]
     assert pack_directories([fields], start=16, big=False) == struct.pack(
         "<H HHIHH HHII I", 2, 256, 3, 2, 1, 2, 257, 4, 1, 7, 0
     )
 
 
 def test_values_that_do_not_fit_inline_follow_the_directory() -> None:
-    content = pack_directories([[field(324, Kind.LONG, 10, 20)]], start=16, big=False)
+    content = pack_directories([[field(324, FieldType.LONG, 10, 20)]], start=16, big=False)
     assert content[:18] == struct.pack("<H HHII I", 1, 324, 4, 2, 16 + 18, 0)
     assert content[18:] == struct.pack("<II", 10, 20)
 
 
 def test_each_directory_points_to_the_next() -> None:
-    content = pack_directories([[field(256, Kind.LONG, 1)], [field(256, Kind.LONG, 2)]], start=16, big=False)
+    content = pack_directories(
+        [[field(256, FieldType.LONG, 1)], [field(256, FieldType.LONG, 2)]], start=16, big=False
+    )
     (following,) = struct.unpack_from("<I", content, 14)
     assert following % 8 == 0
     assert struct.unpack_from("<HHHII", content, following - 16)[4] == 2
@@ -64,7 +66,7 @@ fields = st.lists(
     st.builds(
         Field,
         codes,
-        st.just(int(Kind.SHORT)),
+        st.just(int(FieldType.SHORT)),
         st.binary(min_size=2, max_size=40).map(lambda b: b[: len(b) // 2 * 2]),
     ),
     unique_by=lambda item: item.code,
@@ -96,7 +98,7 @@ def test_colour_tiles_survive() -> None:
 
 def rgba_model() -> tuple[Field, ...]:
     colours = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
-    return model_fields(ImageDescription("uint8", ("r", "g", "b", "a"), colours=colours), PLACE)
+    return model_fields(TemplateFields("uint8", ("r", "g", "b", "a"), colours=colours), PLACE)
 
 
 def write(path: Path, *, classic_limit_bytes: int) -> np.ndarray:
@@ -161,7 +163,7 @@ def test_gdal_finds_the_place_that_was_given(tmp_path: Path, name: str) -> None:
     with TiledTiff(path, RGBA) as tiff:
         tiff.put_blank(tiff.add_level((16, 32)), (0, 0))
         colours = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
-        tiff.finish(model_fields(ImageDescription("uint8", ("r", "g", "b", "a"), colours=colours), place))
+        tiff.finish(model_fields(TemplateFields("uint8", ("r", "g", "b", "a"), colours=colours), place))
     with rasterio.open(path) as opened:
         assert opened.crs == (place.crs and rasterio.crs.CRS.from_user_input(place.crs))
         assert opened.transform.almost_equals(place.transform or Affine.identity())

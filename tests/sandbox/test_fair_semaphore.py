@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from aerotask.sandbox.fair_semaphore import Crowded, Turns
+from aerotask.sandbox.fair_semaphore import FairSemaphore, QueueFull
 
 
 async def take(
-    turns: Turns, caller: str, *, most: int = 10, most_each: int = 10, within_s: float = 60
+    turns: FairSemaphore, caller: str, *, most: int = 10, most_each: int = 10, within_s: float = 60
 ) -> None:
     await turns.take(caller, most=most, most_each=most_each, within_s=within_s)
 
@@ -18,11 +18,11 @@ async def take(
 class Visit:
     """Takes a place when it gets one, notes its name, and gives the place back when told to."""
 
-    def __init__(self, turns: Turns, caller: str, name: str, order: list[str]) -> None:
+    def __init__(self, turns: FairSemaphore, caller: str, name: str, order: list[str]) -> None:
         self.leave = asyncio.Event()
         self.task = asyncio.create_task(self._visit(turns, caller, name, order))
 
-    async def _visit(self, turns: Turns, caller: str, name: str, order: list[str]) -> None:
+    async def _visit(self, turns: FairSemaphore, caller: str, name: str, order: list[str]) -> None:
         await take(turns, caller)
         order.append(name)
         await self.leave.wait()
@@ -36,7 +36,7 @@ async def settled() -> None:
 
 
 async def test_who_asks_for_much_lets_others_in_between() -> None:
-    turns, order = Turns(1), list[str]()
+    turns, order = FairSemaphore(1), list[str]()
     visits = [Visit(turns, "greedy", f"greedy {number}", order) for number in range(4)]
     await settled()
     visits += [
@@ -52,14 +52,14 @@ async def test_who_asks_for_much_lets_others_in_between() -> None:
 
 
 async def test_one_caller_takes_no_more_than_a_share_of_those_who_may_wait() -> None:
-    turns, order = Turns(1), list[str]()
+    turns, order = FairSemaphore(1), list[str]()
     visits = [Visit(turns, "greedy", "greedy", order) for _ in range(3)]
     await settled()
-    with pytest.raises(Crowded):
+    with pytest.raises(QueueFull):
         await take(turns, "greedy", most=4, most_each=2)
     visits += [Visit(turns, name, name, order) for name in ("a", "b")]
     await settled()
-    with pytest.raises(Crowded):
+    with pytest.raises(QueueFull):
         await take(turns, "c", most=4, most_each=2)
     for visit in visits:
         visit.leave.set()
@@ -68,7 +68,7 @@ async def test_one_caller_takes_no_more_than_a_share_of_those_who_may_wait() -> 
 
 
 async def test_who_leaves_or_waits_too_long_loses_nobodys_turn() -> None:
-    turns, order = Turns(1), list[str]()
+    turns, order = FairSemaphore(1), list[str]()
     first, leaving, last = (Visit(turns, "a", name, order) for name in ("first", "leaving", "last"))
     await settled()
     with pytest.raises(TimeoutError):
@@ -86,7 +86,7 @@ async def test_who_leaves_or_waits_too_long_loses_nobodys_turn() -> None:
 
 
 async def test_a_turn_that_comes_while_one_leaves_goes_to_the_next() -> None:
-    turns, order = Turns(1), list[str]()
+    turns, order = FairSemaphore(1), list[str]()
     first, leaving, last = (Visit(turns, "a", name, order) for name in ("first", "leaving", "last"))
     await settled()
     turns.give_back()  # the first one's place; what resolves the second's wait …

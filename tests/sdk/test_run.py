@@ -6,31 +6,31 @@ import pytest
 from aerotask.domain.errors import InvalidPath, TaskFailed
 from aerotask.sdk import EntryView, Limits, Snapshot
 from aerotask.sdk.changes import Existing, PutEntry, PutFolder, RemoveEntry
-from aerotask.sdk.run import LogLine, Progress, Run
+from aerotask.sdk.run import LogLine, Run, RunProgress
 from aerotask.sdk.snapshot import write_snapshot
 
 
 @pytest.fixture
-def events() -> list[Progress | LogLine]:
+def events() -> list[RunProgress | LogLine]:
     return []
 
 
 @pytest.fixture
-def run(tmp_path: Path, events: list[Progress | LogLine]) -> Run:
+def run(tmp_path: Path, events: list[RunProgress | LogLine]) -> Run:
     work = tmp_path / "work"
     work.mkdir()
     (tmp_path / "input.tif").write_bytes(b"in")
     return Run(inputs={"a.tif": tmp_path / "input.tif"}, workdir=work, threads=2, emit=events.append)
 
 
-def test_progress_never_goes_backwards(run: Run, events: list[Progress | LogLine]) -> None:
+def test_progress_never_goes_backwards(run: Run, events: list[RunProgress | LogLine]) -> None:
     for fraction in (0.5, 0.2, 0.7, 3.0):
         run.progress(fraction)
-    assert [event.fraction for event in events if isinstance(event, Progress)] == [0.5, 0.5, 0.7, 1.0]
+    assert [event.fraction for event in events if isinstance(event, RunProgress)] == [0.5, 0.5, 0.7, 1.0]
 
 
 def test_a_text_of_several_lines_becomes_several_log_lines(
-    run: Run, events: list[Progress | LogLine]
+    run: Run, events: list[RunProgress | LogLine]
 ) -> None:
     run.log("one\ntwo\x1b[0m")
     assert events == [LogLine("one"), LogLine("two [0m")]

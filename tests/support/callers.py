@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from aerotask.domain.access import Access, Caller
 from aerotask.domain.ids import DatasetId
-from aerotask.services.accounts.permissions import AccessService, Ask, Permit
+from aerotask.services.accounts.permissions import Grant, PermissionService, Reauthenticate
 
 
-def always(caller: Caller) -> Ask:
+def always(caller: Caller) -> Reauthenticate:
     """It is this caller, whenever it is asked."""
 
     async def ask() -> Caller:
@@ -16,6 +16,6 @@ def always(caller: Caller) -> Ask:
     return ask
 
 
-def permit(access: AccessService, caller: Caller, dataset_id: DatasetId) -> Permit:
+def permit(access: PermissionService, caller: Caller, dataset_id: DatasetId) -> Grant:
     """The caller's right to write in the dataset."""
-    return Permit(access, always(caller), dataset_id, Access.WRITE)
+    return Grant(access, always(caller), dataset_id, Access.WRITE)

@@ -7,14 +7,14 @@ import numpy as np
 from rasterio.transform import from_bounds
 from tests.raster.rasters import Pixels, write_raster
 
-from aerotask.tiles.tile_matrix import TileAt
+from aerotask.tiles.tile_matrix import TileIndex
 
-AT = TileAt(18, 137_000, 90_000)
+AT = TileIndex(18, 137_000, 90_000)
 RED, GREEN, NOTHING = [0xD7, 0x30, 0x27, 255], [0x1A, 0x98, 0x50, 255], [0, 0, 0, 0]
 """The ends of rdylgn, and a pixel that doesn't count."""
 
 
-def on_tile(path: Path, pixels: Pixels, *, at: TileAt = AT, **options: Any) -> Path:
+def on_tile(path: Path, pixels: Pixels, *, at: TileIndex = AT, **options: Any) -> Path:
     """A raster that covers exactly one tile of the map."""
     grid = from_bounds(*at.bounds_m(), pixels.shape[2], pixels.shape[1])
     return write_raster(path, pixels, crs="EPSG:3857", transform=grid, **options)

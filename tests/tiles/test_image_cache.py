@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from aerotask.tiles.image_cache import PictureCache
+from aerotask.tiles.image_cache import ImageCache
 
 
 def digest(number: int) -> str:
@@ -15,22 +15,22 @@ def size_of(folder: Path) -> int:
 
 
 def test_what_was_put_is_found(tmp_path: Path) -> None:
-    cache = PictureCache(tmp_path, limit_bytes=1000)
+    cache = ImageCache(tmp_path, limit_bytes=1000)
     cache.put(digest(1), b"picture")
     assert cache.get(digest(1)) == b"picture"
-    assert PictureCache(tmp_path, limit_bytes=1000).get(digest(1)) == b"picture"
+    assert ImageCache(tmp_path, limit_bytes=1000).get(digest(1)) == b"picture"
     assert cache.get(digest(2)) is None
 
 
 def test_it_never_grows_beyond_its_limit(tmp_path: Path) -> None:
-    cache = PictureCache(tmp_path, limit_bytes=1000)
+    cache = ImageCache(tmp_path, limit_bytes=1000)
     for number in range(100):
         cache.put(digest(number), b"x" * 100)
         assert size_of(tmp_path) <= 1000
 
 
 def test_what_was_used_last_stays(tmp_path: Path) -> None:
-    cache = PictureCache(tmp_path, limit_bytes=1000)
+    cache = ImageCache(tmp_path, limit_bytes=1000)
     for number in range(10):
         cache.put(digest(number), b"x" * 100)
         file = tmp_path / "00" / digest(number)
@@ -43,22 +43,22 @@ def test_what_was_used_last_stays(tmp_path: Path) -> None:
 
 
 def test_what_a_former_process_left_counts(tmp_path: Path) -> None:
-    former = PictureCache(tmp_path, limit_bytes=10_000)
+    former = ImageCache(tmp_path, limit_bytes=10_000)
     for number in range(50):
         former.put(digest(number), b"x" * 100)
-    PictureCache(tmp_path, limit_bytes=1000).put(digest(99), b"x" * 100)
+    ImageCache(tmp_path, limit_bytes=1000).put(digest(99), b"x" * 100)
     assert size_of(tmp_path) <= 1000
 
 
 def test_a_folder_that_cannot_be_written_keeps_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    cache = PictureCache(tmp_path / "file", limit_bytes=1000)
+    cache = ImageCache(tmp_path / "file", limit_bytes=1000)
     cache.put(digest(1), b"picture")
     assert cache.get(digest(1)) is None
 
 
 def test_a_file_that_lost_its_content_is_no_picture(tmp_path: Path) -> None:
-    cache = PictureCache(tmp_path, limit_bytes=1000)
+    cache = ImageCache(tmp_path, limit_bytes=1000)
     cache.put(digest(1), b"picture")
     (tmp_path / "00" / digest(1)).write_bytes(b"")
     assert cache.get(digest(1)) is None

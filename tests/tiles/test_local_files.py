@@ -9,7 +9,7 @@ import pytest
 
 from aerotask.blobs.local import LocalBlobs
 from aerotask.domain.errors import NotFound
-from aerotask.tiles.local_files import Kept, LentFiles
+from aerotask.tiles.local_files import CacheLimits, LocalFileCache
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ async def stored(blobs: LocalBlobs, content: bytes) -> str:
 
 
 @asynccontextmanager
-async def lending(blobs: LocalBlobs, **kept: float) -> AsyncIterator[LentFiles]:
-    files = LentFiles(blobs, Kept(**kept))  # type: ignore[arg-type]
+async def lending(blobs: LocalBlobs, **kept: float) -> AsyncIterator[LocalFileCache]:
+    files = LocalFileCache(blobs, CacheLimits(**kept))  # type: ignore[arg-type]
     try:
         yield files
     finally:

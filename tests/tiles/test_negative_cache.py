@@ -3,7 +3,7 @@
 import pytest
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.tiles.negative_cache import Failures
+from aerotask.tiles.negative_cache import NegativeCache
 
 REFUSAL = InvalidInput("It crashed.", code="drawing-crashed")
 
@@ -16,7 +16,7 @@ class Clock:
         return self.now_s
 
 
-def refused(failures: Failures, digest: str, content: str) -> bool:
+def refused(failures: NegativeCache, digest: str, content: str) -> bool:
     try:
         failures.refuse(digest, [content])
     except InvalidInput:
@@ -26,7 +26,7 @@ def refused(failures: Failures, digest: str, content: str) -> bool:
 
 def test_what_failed_is_refused_for_a_minute() -> None:
     clock = Clock()
-    failures = Failures(clock)
+    failures = NegativeCache(clock)
     failures.remember("tile", ["file"], REFUSAL)
     with pytest.raises(InvalidInput, match="It crashed"):
         failures.refuse("tile", ["file"])
@@ -38,7 +38,7 @@ def test_what_failed_is_refused_for_a_minute() -> None:
 
 def test_a_file_is_refused_after_its_third_failure() -> None:
     clock = Clock()
-    failures = Failures(clock)
+    failures = NegativeCache(clock)
     for tile in ("a", "b"):
         failures.remember(tile, ["file"], REFUSAL)
         assert not refused(failures, "c", "file")

@@ -7,7 +7,7 @@ from aerotask.raster.profile import BandProfile, RasterProfile
 from aerotask.tiles.overviews import (
     TILE_BYTES,
     TILE_PX,
-    Level,
+    OverviewLevel,
     affordable_level,
     level_for,
     lowest_zoom,
@@ -32,21 +32,21 @@ def profile(side: int, *, overviews: tuple[int, ...] = (), bands: int = 4) -> Ra
 @pytest.mark.parametrize(
     ("ratio", "expected"),
     [
-        (0.5, Level(None, 0.5)),
-        (1.0, Level(None, 1.0)),
-        (1.4, Level(None, 1.4)),
-        (1.5, Level(0, 0.75)),
-        (4.0, Level(1, 1.0)),
-        (64.0, Level(2, 8.0)),
+        (0.5, OverviewLevel(None, 0.5)),
+        (1.0, OverviewLevel(None, 1.0)),
+        (1.4, OverviewLevel(None, 1.4)),
+        (1.5, OverviewLevel(0, 0.75)),
+        (4.0, OverviewLevel(1, 1.0)),
+        (64.0, OverviewLevel(2, 8.0)),
     ],
 )
-def test_the_level_whose_pixels_are_nearest_in_size_is_read(ratio: float, expected: Level) -> None:
+def test_the_level_whose_pixels_are_nearest_in_size_is_read(ratio: float, expected: OverviewLevel) -> None:
     assert level_for(profile(4096, overviews=(2, 4, 8)), ratio) == expected
 
 
 def test_what_is_read_never_exceeds_the_level_itself() -> None:
-    assert read_bytes(profile(1000), Level(None, 1.0), [1, 2], 100) == 100 * 2 * 2
-    assert read_bytes(profile(1000), Level(None, 1000.0), [1, 2], 65536) == 1000 * 1000 * 2 * 2
+    assert read_bytes(profile(1000), OverviewLevel(None, 1.0), [1, 2], 100) == 100 * 2 * 2
+    assert read_bytes(profile(1000), OverviewLevel(None, 1000.0), [1, 2], 65536) == 1000 * 1000 * 2 * 2
 
 
 def test_too_much_to_read_is_refused() -> None:

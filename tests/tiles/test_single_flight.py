@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from aerotask.tiles.single_flight import Once
+from aerotask.tiles.single_flight import SingleFlight
 
 
 class Work:
@@ -27,7 +27,7 @@ async def begun(*asking: asyncio.Task[str]) -> None:
 
 
 async def test_who_asks_meanwhile_gets_the_same_outcome() -> None:
-    once, work = Once[str](), Work()
+    once, work = SingleFlight[str](), Work()
     asking = [asyncio.create_task(once.do("key", work)) for _ in range(3)]
     await begun(*asking)
     work.go.set()
@@ -36,14 +36,14 @@ async def test_who_asks_meanwhile_gets_the_same_outcome() -> None:
 
 
 async def test_another_key_is_other_work() -> None:
-    once, work = Once[str](), Work()
+    once, work = SingleFlight[str](), Work()
     work.go.set()
     await asyncio.gather(once.do("a", work), once.do("b", work))
     assert work.begun == 2
 
 
 async def test_it_goes_on_when_who_began_it_leaves() -> None:
-    once, work = Once[str](), Work()
+    once, work = SingleFlight[str](), Work()
     first = asyncio.create_task(once.do("key", work))
     await begun(first)
     second = asyncio.create_task(once.do("key", work))
@@ -55,7 +55,7 @@ async def test_it_goes_on_when_who_began_it_leaves() -> None:
 
 
 async def test_a_failure_is_everybodys_and_is_forgotten() -> None:
-    once: Once[str] = Once()
+    once: SingleFlight[str] = SingleFlight()
 
     async def failing() -> str:
         await asyncio.sleep(0)
@@ -71,7 +71,7 @@ async def test_a_failure_is_everybodys_and_is_forgotten() -> None:
 
 
 async def test_closing_ends_what_is_under_way() -> None:
-    once, work = Once[str](), Work()
+    once, work = SingleFlight[str](), Work()
     asking = asyncio.create_task(once.do("key", work))
     await begun(asking)
     await once.close()

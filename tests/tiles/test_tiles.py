@@ -15,28 +15,28 @@ from tests.tiles.maps import AT, GREEN, NOTHING, RED, halves, on_tile
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.io import GDAL_OPTIONS
-from aerotask.tiles.dataset_cache import OpenRasters
-from aerotask.tiles.raster_tiles import RasterSubject, draw_tile, find_look
-from aerotask.tiles.render_info import Look
+from aerotask.tiles.dataset_cache import DatasetCache
+from aerotask.tiles.raster_tiles import MapRaster, draw_tile, find_look
+from aerotask.tiles.render_info import RenderInfo
 from aerotask.tiles.style import Style
-from aerotask.tiles.tile_matrix import TileAt
+from aerotask.tiles.tile_matrix import TileIndex
 
 Rgba = np.ndarray[Any, np.dtype[Any]]
 
 
 @pytest.fixture
-def rasters() -> Iterator[OpenRasters]:
-    with rasterio.Env(**GDAL_OPTIONS), OpenRasters() as opened:
+def rasters() -> Iterator[DatasetCache]:
+    with rasterio.Env(**GDAL_OPTIONS), DatasetCache() as opened:
         yield opened
 
 
-def tile(rasters: OpenRasters, path: Path, at: TileAt = AT, *, size_px: int = 256, **style: Any) -> Rgba:
+def tile(rasters: DatasetCache, path: Path, at: TileIndex = AT, *, size_px: int = 256, **style: Any) -> Rgba:
     wanted = Style(**style)
     look = find_look(rasters, path, path, wanted)
-    return draw_tile(rasters, RasterSubject(path, look, wanted), at, size_px=size_px)
+    return draw_tile(rasters, MapRaster(path, look, wanted), at, size_px=size_px)
 
 
-def test_constant_areas_have_the_colormaps_literal_colours(tmp_path: Path, rasters: OpenRasters) -> None:
+def test_constant_areas_have_the_colormaps_literal_colours(tmp_path: Path, rasters: DatasetCache) -> None:
     path = on_tile(tmp_path / "a.tif", halves(-5, 5))
     drawn = tile(rasters, path, rescale="-1,1", bands="1")
     assert drawn.shape == (256, 256, 4)
@@ -55,7 +55,7 @@ def test_constant_areas_have_the_colormaps_literal_colours(tmp_path: Path, raste
     ],
 )
 def test_a_tile_on_the_rasters_grid_is_what_raster_export_gives(
-    tmp_path: Path, rasters: OpenRasters, style: dict[str, Any]
+    tmp_path: Path, rasters: DatasetCache, style: dict[str, Any]
 ) -> None:
     path = on_tile(tmp_path / "a.tif", slope((256, 256)), nodata=150.0)
     exported = tmp_path / "exported.tif"
@@ -63,7 +63,7 @@ def test_a_tile_on_the_rasters_grid_is_what_raster_export_gives(
     assert np.array_equal(tile(rasters, path, **style), np.moveaxis(read(exported), 0, -1))
 
 
-def test_every_tile_has_the_stretch_of_the_whole_raster(tmp_path: Path, rasters: OpenRasters) -> None:
+def test_every_tile_has_the_stretch_of_the_whole_raster(tmp_path: Path, rasters: DatasetCache) -> None:
     pixels = np.repeat(np.arange(512, dtype=np.float32)[None, None, :], 256, axis=1)
     west, south, east, north = AT.bounds_m()
     grid = from_bounds(west, south, 2 * east - west, north, 512, 256)
@@ -73,11 +73,11 @@ def test_every_tile_has_the_stretch_of_the_whole_raster(tmp_path: Path, rasters:
     export(path, tmp_path / "exported.tif")
     whole = np.moveaxis(read(tmp_path / "exported.tif"), 0, -1)
     for number in (0, 1):
-        drawn = tile(rasters, path, TileAt(AT.z, AT.x + number, AT.y))
+        drawn = tile(rasters, path, TileIndex(AT.z, AT.x + number, AT.y))
         assert np.array_equal(drawn, whole[:, 256 * number : 256 * (number + 1)])
 
 
-def test_beside_the_raster_a_tile_is_transparent(tmp_path: Path, rasters: OpenRasters) -> None:
+def test_beside_the_raster_a_tile_is_transparent(tmp_path: Path, rasters: DatasetCache) -> None:
     west, _, _, north = AT.bounds_m()
     side = (AT.bounds_m()[2] - west) / 256
     path = write_raster(
@@ -92,7 +92,7 @@ def test_beside_the_raster_a_tile_is_transparent(tmp_path: Path, rasters: OpenRa
     assert (drawn[:, 60:] == 0).all()
 
 
-def test_nodata_nan_and_small_denominators_are_transparent(tmp_path: Path, rasters: OpenRasters) -> None:
+def test_nodata_nan_and_small_denominators_are_transparent(tmp_path: Path, rasters: DatasetCache) -> None:
     pixels = np.stack([np.full((256, 256), 1.0), np.full((256, 256), 3.0)]).astype(np.float32)
     pixels[0, 0, 0] = -99
     pixels[1, 0, 1] = np.nan
@@ -102,7 +102,7 @@ def test_nodata_nan_and_small_denominators_are_transparent(tmp_path: Path, raste
     assert drawn[0, :4].tolist() == [NOTHING, NOTHING, NOTHING, GREEN]
 
 
-def test_alpha_and_masks_are_kept(tmp_path: Path, rasters: OpenRasters) -> None:
+def test_alpha_and_masks_are_kept(tmp_path: Path, rasters: DatasetCache) -> None:
     alpha = np.full((256, 256), 255, np.uint8)
     alpha[0, 0] = 0
     colours = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
@@ -114,7 +114,7 @@ def test_alpha_and_masks_are_kept(tmp_path: Path, rasters: OpenRasters) -> None:
     assert tile(rasters, masked, rescale="-1,1")[0, :2].tolist() == [NOTHING, GREEN]
 
 
-def test_a_picture_is_shown_as_it_is_where_nothing_was_chosen(tmp_path: Path, rasters: OpenRasters) -> None:
+def test_a_picture_is_shown_as_it_is_where_nothing_was_chosen(tmp_path: Path, rasters: DatasetCache) -> None:
     levels = np.arange(256, dtype=np.uint8)
     rgb = np.stack([np.tile(levels, (256, 1)), np.tile(levels[:, None], 256), np.full((256, 256), 7)])
     path = on_tile(
@@ -127,7 +127,7 @@ def test_a_picture_is_shown_as_it_is_where_nothing_was_chosen(tmp_path: Path, ra
     assert (drawn[..., 3] == 255).all()
 
 
-def test_a_result_of_raster_export_is_shown_as_it_is(tmp_path: Path, rasters: OpenRasters) -> None:
+def test_a_result_of_raster_export_is_shown_as_it_is(tmp_path: Path, rasters: DatasetCache) -> None:
     """As colours, and as a palette, whose colours are the same but for the lowest."""
     source = on_tile(tmp_path / "a.tif", slope((256, 256)) + 50, nodata=160.0)
     export(source, tmp_path / "rgba.tif", formula="b1", rescale="100,250")
@@ -137,16 +137,16 @@ def test_a_result_of_raster_export_is_shown_as_it_is(tmp_path: Path, rasters: Op
     assert np.array_equal(tile(rasters, tmp_path / "palette.tif"), expected)
 
 
-def test_a_tile_between_zooms_is_of_the_nearest_pixels(tmp_path: Path, rasters: OpenRasters) -> None:
+def test_a_tile_between_zooms_is_of_the_nearest_pixels(tmp_path: Path, rasters: DatasetCache) -> None:
     path = on_tile(tmp_path / "a.tif", halves(-5, 5))
-    upper_right = TileAt(AT.z + 1, 2 * AT.x + 1, 2 * AT.y)
+    upper_right = TileIndex(AT.z + 1, 2 * AT.x + 1, 2 * AT.y)
     assert (tile(rasters, path, upper_right, rescale="-1,1") == GREEN).all()
     twice = tile(rasters, path, size_px=512, rescale="-1,1")
     assert (twice[:, :256] == RED).all()
     assert (twice[:, 256:] == GREEN).all()
 
 
-def test_tiles_of_lower_zooms_come_from_overviews(tmp_path: Path, rasters: OpenRasters) -> None:
+def test_tiles_of_lower_zooms_come_from_overviews(tmp_path: Path, rasters: DatasetCache) -> None:
     side = 1024
     pixels = np.zeros((1, side, side), np.uint8)
     pixels[:, ::2, ::2] = 200
@@ -163,11 +163,13 @@ def test_tiles_of_lower_zooms_come_from_overviews(tmp_path: Path, rasters: OpenR
     )
     with rasterio.open(path, "r+") as target:
         target.build_overviews([2, 4], rasterio.enums.Resampling.average)
-    drawn = tile(rasters, path, TileAt(AT.z - 2, AT.x // 4, AT.y // 4), colormap="grayscale", rescale="0,255")
+    drawn = tile(
+        rasters, path, TileIndex(AT.z - 2, AT.x // 4, AT.y // 4), colormap="grayscale", rescale="0,255"
+    )
     assert np.unique(drawn[..., 0]).tolist() == [50]
 
 
-def test_a_raster_in_another_crs_lands_where_it_lies(tmp_path: Path, rasters: OpenRasters) -> None:
+def test_a_raster_in_another_crs_lands_where_it_lies(tmp_path: Path, rasters: DatasetCache) -> None:
     pixels = np.full((1, 400, 400), 5, np.float32)
     path = write_raster(tmp_path / "a.tif", pixels)
     look = find_look(rasters, path, path, Style(rescale="-1,1"))
@@ -176,23 +178,23 @@ def test_a_raster_in_another_crs_lands_where_it_lies(tmp_path: Path, rasters: Op
     assert look.max_zoom == 18
     z = 18
     x = int((0.5 * (west + east) + 180) / 360 * 2**z)
-    y = next(y for y in range(2**z) if TileAt(z, x, y).bounds_deg()[1] < 0.5 * (south + north))
-    drawn = tile(rasters, path, TileAt(z, x, y), rescale="-1,1")
+    y = next(y for y in range(2**z) if TileIndex(z, x, y).bounds_deg()[1] < 0.5 * (south + north))
+    drawn = tile(rasters, path, TileIndex(z, x, y), rescale="-1,1")
     assert GREEN in drawn.reshape(-1, 4).tolist()
     assert set(map(tuple, drawn.reshape(-1, 4).tolist())) <= {tuple(GREEN), tuple(NOTHING)}
 
 
-def test_a_raster_without_a_place_has_a_look_but_no_tiles(tmp_path: Path, rasters: OpenRasters) -> None:
+def test_a_raster_without_a_place_has_a_look_but_no_tiles(tmp_path: Path, rasters: DatasetCache) -> None:
     path = write_raster(tmp_path / "a.tif", halves(0, 1), crs=None, transform=None)
     with pytest.raises(InvalidInput) as refused:
         find_look(rasters, path, path, Style()).place()
     assert refused.value.code == "not-georeferenced"
 
 
-def test_a_look_survives_its_json(tmp_path: Path, rasters: OpenRasters) -> None:
+def test_a_look_survives_its_json(tmp_path: Path, rasters: DatasetCache) -> None:
     path = on_tile(tmp_path / "a.tif", halves(0, 1), nodata=float("nan"))
     look = find_look(rasters, path, path, Style())
-    again = Look.from_json(look.to_json())
+    again = RenderInfo.from_json(look.to_json())
     assert again.to_json() == look.to_json()
     assert again.bounds == look.bounds
 
@@ -210,7 +212,7 @@ def test_a_look_survives_its_json(tmp_path: Path, rasters: OpenRasters) -> None:
     ],
 )
 def test_a_style_that_cannot_be_has_raster_exports_code(
-    tmp_path: Path, rasters: OpenRasters, style: dict[str, str], code: str
+    tmp_path: Path, rasters: DatasetCache, style: dict[str, str], code: str
 ) -> None:
     path = on_tile(tmp_path / "a.tif", halves(0, 1))
     with pytest.raises(InvalidInput) as refused:
@@ -219,7 +221,7 @@ def test_a_style_that_cannot_be_has_raster_exports_code(
 
 
 def test_tiles_come_from_a_derivative_and_their_colours_from_the_original(
-    tmp_path: Path, rasters: OpenRasters
+    tmp_path: Path, rasters: DatasetCache
 ) -> None:
     """A COG on the map's own grid, as `build` makes it, of a raster that had no nodata and gets an alpha band by it."""
     source = write_raster(
@@ -241,11 +243,11 @@ def test_tiles_come_from_a_derivative_and_their_colours_from_the_original(
     z = look.max_zoom
     side = 2**z
     column = int(((west + east) / 2 + 180) / 360 * side)
-    row = next(y for y in range(side) if TileAt(z, column, y).bounds_deg()[1] < (south + north) / 2)
-    subject = RasterSubject(cog, look, Style())
+    row = next(y for y in range(side) if TileIndex(z, column, y).bounds_deg()[1] < (south + north) / 2)
+    subject = MapRaster(cog, look, Style())
     colours: set[tuple[int, ...]] = set()
     for x in (column - 1, column, column + 1):
         for y in (row - 1, row, row + 1):
-            drawn = draw_tile(rasters, subject, TileAt(z, x, y), size_px=256)
+            drawn = draw_tile(rasters, subject, TileIndex(z, x, y), size_px=256)
             colours |= set(map(tuple, drawn.reshape(-1, 4).tolist()))
     assert colours == {tuple(RED), tuple(GREEN), tuple(NOTHING)}

@@ -32,8 +32,8 @@ from tests.tools.raster_bench import empty_bench
 from aerotask.domain.errors import InvalidInput, TaskFailed
 from aerotask.metadata.raster import describe
 from aerotask.sdk import Cancelled, DatasetView, EntryView
-from aerotask.sdk.run import LogLine, Progress, Run
-from aerotask.sdk.testing import Outcome, ToolBench
+from aerotask.sdk.run import LogLine, Run, RunProgress
+from aerotask.sdk.testing import ToolBench, ToolOutcome
 from aerotask.tools.align_raster import AlignRaster, AlignRasterParams
 
 TOOL = AlignRaster()
@@ -56,11 +56,11 @@ def put(bench: ToolBench, name: str, pixels: Pixels, **options: Any) -> Path:
     return write_raster(bench.dataset / name, pixels, **({"nodata": 0} | options))
 
 
-def align(bench: ToolBench, **params: Any) -> Outcome:
+def align(bench: ToolBench, **params: Any) -> ToolOutcome:
     return bench.run(TOOL, PARAMS | params)
 
 
-def written(outcome: Outcome) -> Path:
+def written(outcome: ToolOutcome) -> Path:
     """The file that the run puts into the dataset."""
     (edit,) = outcome.changes.edits
     assert edit.at == "aligned.tif"
@@ -69,7 +69,7 @@ def written(outcome: Outcome) -> Path:
     return path
 
 
-def numbers(outcome: Outcome) -> dict[str, float]:
+def numbers(outcome: ToolOutcome) -> dict[str, float]:
     """The result's figures."""
     return {name: value for name, value in outcome.result.items() if isinstance(value, int | float)}
 
@@ -390,8 +390,8 @@ def test_a_cancelled_run_declares_nothing(bench: ToolBench, scene: Pixels, phase
     put(bench, "source.tif", shifted(scene, right=5, down=-3))
     put(bench, "reference.tif", cut(scene, left=0, top=0))
 
-    def emit(event: Progress | LogLine) -> None:
-        if isinstance(event, Progress) and event.phase == phase:
+    def emit(event: RunProgress | LogLine) -> None:
+        if isinstance(event, RunProgress) and event.phase == phase:
             raise Cancelled
 
     inputs = {path: bench.dataset / path for path in ("source.tif", "reference.tif")}

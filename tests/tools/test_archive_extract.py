@@ -21,7 +21,7 @@ from aerotask.domain.errors import InvalidInput, TaskFailed
 from aerotask.metadata.extract import describe
 from aerotask.sdk import Limits
 from aerotask.sdk.changes import Existing, PutEntry, PutFolder, RemoveEntry
-from aerotask.sdk.testing import Outcome, ToolBench
+from aerotask.sdk.testing import ToolBench, ToolOutcome
 from aerotask.tools.archive_extract import ArchiveExtract, ArchiveExtractParams
 from aerotask.tools.bulk_download import BulkDownload
 
@@ -39,12 +39,12 @@ def make_bench(folder: Path, files: dict[str, bytes], **options: Any) -> ToolBen
     return ToolBench(dataset, work, **options)
 
 
-def put(outcome: Outcome) -> dict[str, bytes]:
+def put(outcome: ToolOutcome) -> dict[str, bytes]:
     """The contents that were declared."""
     return {edit.at: edit.path.read_bytes() for edit in outcome.changes.edits if isinstance(edit, PutEntry)}
 
 
-def folders(outcome: Outcome) -> set[str]:
+def folders(outcome: ToolOutcome) -> set[str]:
     return {edit.at for edit in outcome.changes.edits if isinstance(edit, PutFolder)}
 
 

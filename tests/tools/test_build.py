@@ -21,14 +21,14 @@ from tests.derivatives.vectors import endless
 from tests.metadata.vectors import write_points
 from tests.raster.rasters import slope, write_raster
 
-from aerotask.derivatives.builder import Patience
-from aerotask.derivatives.kinds import FACTS, Kind
+from aerotask.derivatives.builder import TimeoutPolicy
+from aerotask.derivatives.kinds import KIND_INFO, DerivativeKind
 from aerotask.derivatives.run_build import run_build
 from aerotask.derivatives.sources import source_key
 from aerotask.domain.errors import InvalidInput, TaskFailed
 from aerotask.sdk import Cancelled, DatasetView, EntryView
-from aerotask.sdk.run import LogLine, Progress, Run
-from aerotask.sdk.testing import Outcome, ToolBench
+from aerotask.sdk.run import LogLine, Run, RunProgress
+from aerotask.sdk.testing import ToolBench, ToolOutcome
 from aerotask.tools.build import Build, BuildParams
 
 TOOL = Build()
@@ -57,11 +57,11 @@ def bench(tmp_path: Path) -> ToolBench:
     return ToolBench(dataset, workdir)
 
 
-def outcomes(outcome: Outcome) -> dict[tuple[str, str], str]:
+def outcomes(outcome: ToolOutcome) -> dict[tuple[str, str], str]:
     return {(each["path"], each["kind"]): each["outcome"] for each in outcome.result["derivatives"]}
 
 
-def kept(outcome: Outcome) -> dict[tuple[str, str], Path]:
+def kept(outcome: ToolOutcome) -> dict[tuple[str, str], Path]:
     return {(made.of, made.kind): made.path for made in outcome.changes.derivatives}
 
 
@@ -115,13 +115,13 @@ def test_what_has_been_made_of_the_same_content_is_not_planned_again(bench: Tool
     entries = bench.view().entries
     hashes = {path: entry.sha256 for path, entry in entries.items()}
     everything = {
-        (source_key(path, hashes), kind, FACTS[kind].builder)
+        (source_key(path, hashes), kind, KIND_INFO[kind].builder)
         for path, kinds in {
-            "field.tif": [Kind.COG],
-            "cloud.laz": [Kind.COPC],
-            "model.obj": [Kind.NXZ],
-            "maps/roads.shp": [Kind.PMTILES, Kind.GPKG],
-            "maps/parcels.geojson": [Kind.PMTILES],
+            "field.tif": [DerivativeKind.COG],
+            "cloud.laz": [DerivativeKind.COPC],
+            "model.obj": [DerivativeKind.NXZ],
+            "maps/roads.shp": [DerivativeKind.PMTILES, DerivativeKind.GPKG],
+            "maps/parcels.geojson": [DerivativeKind.PMTILES],
         }.items()
         for kind in kinds
     }
@@ -136,7 +136,7 @@ def test_what_has_been_made_of_the_same_content_is_not_planned_again(bench: Tool
 
 def run_with(bench: ToolBench, derived: frozenset[tuple[str, str, str]], **params: Any) -> Mapping[str, Any]:
     """The result of a run that is told which derivatives there are by now."""
-    events: list[Progress | LogLine] = []
+    events: list[RunProgress | LogLine] = []
     run = Run(
         inputs={"cloud.laz": bench.dataset / "cloud.laz"},
         workdir=bench.workdir,
@@ -149,7 +149,7 @@ def run_with(bench: ToolBench, derived: frozenset[tuple[str, str, str]], **param
 
 
 def test_what_another_task_has_made_meanwhile_is_not_made_again(bench: ToolBench) -> None:
-    there = frozenset({("cloud.laz", "copc", FACTS[Kind.COPC].builder)})
+    there = frozenset({("cloud.laz", "copc", KIND_INFO[DerivativeKind.COPC].builder)})
     assert run_with(bench, there)["derivatives"] == [
         {"path": "cloud.laz", "kind": "copc", "outcome": "present"}
     ]
@@ -298,7 +298,7 @@ def test_an_entry_without_an_end_is_told_of_and_the_others_are_made(bench: ToolB
         "cloud.laz": bench.dataset / "cloud.laz",
     }
     run = Run(inputs=inputs, workdir=bench.workdir, threads=1, emit=lambda _event: None)
-    run_build(run, only=None, force=False, patience=Patience(least_s=5))
+    run_build(run, only=None, force=False, patience=TimeoutPolicy(least_s=5))
     told = (run.changes().result or {})["derivatives"]
     assert {(each["path"], each["kind"]): each.get("code", each["outcome"]) for each in told} == {
         ("endless.gpkg", "pmtiles"): "build-timed-out",
@@ -316,8 +316,8 @@ def test_progress_rises_with_the_work(bench: ToolBench) -> None:
 
 
 def test_a_cancelled_build_stops_at_once(bench: ToolBench) -> None:
-    def cancel(event: Progress | LogLine) -> None:
-        if isinstance(event, Progress) and event.fraction > 0:
+    def cancel(event: RunProgress | LogLine) -> None:
+        if isinstance(event, RunProgress) and event.fraction > 0:
             raise Cancelled
 
     run = Run(

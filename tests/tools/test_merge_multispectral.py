@@ -27,7 +27,7 @@ from aerotask.domain.errors import InvalidInput
 from aerotask.metadata.extract import describe
 from aerotask.raster.io import open_raster
 from aerotask.sdk.changes import PutEntry
-from aerotask.sdk.testing import Outcome, ToolBench
+from aerotask.sdk.testing import ToolBench, ToolOutcome
 from aerotask.tools.merge_multispectral import MergeMultispectral, MergeMultispectralParams
 from aerotask.tools.raster_export import RasterExport
 
@@ -61,11 +61,11 @@ def bench(tmp_path: Path) -> ToolBench:
     return ToolBench(dataset, workdir, describe=index)
 
 
-def run(bench: ToolBench, **params: Any) -> Outcome:
+def run(bench: ToolBench, **params: Any) -> ToolOutcome:
     return bench.run(TOOL, MERGE | params)
 
 
-def output(outcome: Outcome) -> Path:
+def output(outcome: ToolOutcome) -> Path:
     """The file that the run puts into the dataset."""
     (edit,) = outcome.changes.edits
     assert isinstance(edit, PutEntry)

@@ -26,7 +26,7 @@ from aerotask.raster.colormaps import colormap_names
 from aerotask.raster.export.presets import PRESETS
 from aerotask.raster.expression.indices import index_ids
 from aerotask.sdk import Cancelled, DatasetView, EntryView
-from aerotask.sdk.run import LogLine, Progress, Run
+from aerotask.sdk.run import LogLine, Run, RunProgress
 from aerotask.sdk.testing import ToolBench
 from aerotask.tools.raster_export import RasterExport, RasterExportParams
 
@@ -350,8 +350,8 @@ def test_the_estimate_follows_from_the_size_and_the_kind(
 def test_cancelling_ends_the_run_and_its_threads(bench: ToolBench) -> None:
     seen: list[float] = []
 
-    def emit(event: Progress | LogLine) -> None:
-        if isinstance(event, Progress):
+    def emit(event: RunProgress | LogLine) -> None:
+        if isinstance(event, RunProgress):
             seen.append(event.fraction)
             if event.fraction > 0.3:
                 raise Cancelled

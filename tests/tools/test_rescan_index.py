@@ -12,7 +12,7 @@ from tests.metadata.vectors import write_points
 
 from aerotask.domain.errors import InvalidInput, TaskFailed
 from aerotask.metadata.extract import describe
-from aerotask.sdk.testing import Outcome, ToolBench
+from aerotask.sdk.testing import ToolBench, ToolOutcome
 from aerotask.tools.rescan_index import RescanIndex
 
 
@@ -39,7 +39,7 @@ def bench(dataset: Path) -> ToolBench:
     return ToolBench(dataset, workdir, describe=index)
 
 
-def rescan(dataset: Path, **params: Any) -> Outcome:
+def rescan(dataset: Path, **params: Any) -> ToolOutcome:
     return bench(dataset).run(RescanIndex(), params)
 
 

@@ -21,21 +21,21 @@ from aerotask.domain.ids import LeaseToken, new_id
 from aerotask.sdk import Existing
 from aerotask.services.datasets.entries import put_content, put_contents, remove_content
 from aerotask.store.datasets import entries
-from aerotask.store.datasets.entries import Content
+from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.queue import cancel, leases, logs
-from aerotask.store.queue.claims import ClaimedTask, Input
+from aerotask.store.queue.claims import ClaimedTask, TaskInputRow
 from aerotask.store.queue.leases import LeaseLost, Report
 from aerotask.store.queue.logs import LogLimits
 from aerotask.store.tasks import tasks
 from aerotask.worker.commit import apply_success
-from aerotask.worker.outputs import NewFolder, Removal, StoredChanges, StoredEdit, StoredPut
+from aerotask.worker.outputs import StoredChanges, StoredEdit, StoredFolder, StoredPut, StoredRemoval
 
 
 @pytest.fixture
 async def rows(database: Database) -> Rows:
     made = await add_dataset(database, await add_user(database, "owner"), "acme")
     async with made.db.begin() as connection:
-        old = {path: Content(f"old {path}", "0", 1, "generic") for path in ("a/1", "a/2", "b")}
+        old = {path: EntryContent(f"old {path}", "0", 1, "generic") for path in ("a/1", "a/2", "b")}
         await put_contents(connection, made.dataset_id, old)
     return made
 
@@ -70,7 +70,16 @@ async def contents(rows: Rows) -> dict[str, str | None]:
 
 async def test_edits_take_effect_in_their_order(rows: Rows) -> None:
     task = await claimed(rows)
-    await apply(rows, task, put("a/1"), Removal("a"), put("a/3"), NewFolder("c/d"), put("e"), Removal("e"))
+    await apply(
+        rows,
+        task,
+        put("a/1"),
+        StoredRemoval("a"),
+        put("a/3"),
+        StoredFolder("c/d"),
+        put("e"),
+        StoredRemoval("e"),
+    )
     assert await contents(rows) == {"a/3": "new a/3", "b": "old b"}
     async with rows.db.read() as connection:
         assert await entries.find(connection, rows.dataset_id, "c/d") is not None
@@ -79,7 +88,7 @@ async def test_edits_take_effect_in_their_order(rows: Rows) -> None:
 async def test_a_put_that_may_replace_nothing_refuses_the_whole_set(rows: Rows) -> None:
     task = await claimed(rows)
     with pytest.raises(Conflict) as refusal:
-        await apply(rows, task, put("a/9"), Removal("a"), put("b", existing=Existing.REFUSE))
+        await apply(rows, task, put("a/9"), StoredRemoval("a"), put("b", existing=Existing.REFUSE))
     assert refusal.value.code == "output-exists"
     assert await contents(rows) == {"a/1": "old a/1", "a/2": "old a/2", "b": "old b"}
     await apply(rows, task, put("a/9", existing=Existing.REFUSE))
@@ -98,7 +107,7 @@ async def test_a_cautious_put_gives_way_and_is_not_among_the_outputs(rows: Rows)
 
 async def claimed_reading(rows: Rows, *paths: str) -> ClaimedTask:
     """A task that was given these entries as they are."""
-    await rows.task(inputs=tuple(Input(path, "0", f"old {path}") for path in paths))
+    await rows.task(inputs=tuple(TaskInputRow(path, "0", f"old {path}") for path in paths))
     return await rows.claimed()
 
 
@@ -110,7 +119,7 @@ async def log_of(rows: Rows, task: ClaimedTask) -> list[str]:
 
 async def test_an_input_is_removed_as_long_as_it_is_what_was_read(rows: Rows) -> None:
     task = await claimed_reading(rows, "b")
-    await apply(rows, task, put("a/3"), Removal("b"))
+    await apply(rows, task, put("a/3"), StoredRemoval("b"))
     assert await contents(rows) == {"a/1": "old a/1", "a/2": "old a/2", "a/3": "new a/3"}
     assert await log_of(rows, task) == []
 
@@ -120,8 +129,8 @@ async def test_what_came_to_the_place_of_an_input_is_not_removed(rows: Rows, at:
     task = await claimed_reading(rows, "b")
     async with rows.db.begin() as connection:
         await remove_content(connection, rows.dataset_id, "b")
-        await put_content(connection, rows.dataset_id, at, Content("newer", "2", 1, "generic"))
-    await apply(rows, task, put("a/3"), Removal("b"))
+        await put_content(connection, rows.dataset_id, at, EntryContent("newer", "2", 1, "generic"))
+    await apply(rows, task, put("a/3"), StoredRemoval("b"))
     assert (await contents(rows))[at] == "newer"
     assert (await contents(rows))["a/3"] == "new a/3"
     assert await log_of(rows, task) == [
@@ -131,7 +140,7 @@ async def test_what_came_to_the_place_of_an_input_is_not_removed(rows: Rows, at:
 
 async def test_what_the_run_itself_puts_in_the_place_of_an_input_is_not_removed(rows: Rows) -> None:
     task = await claimed_reading(rows, "b")
-    await apply(rows, task, put("b"), Removal("b"))
+    await apply(rows, task, put("b"), StoredRemoval("b"))
     assert (await contents(rows))["b"] == "new b"
 
 
@@ -139,12 +148,14 @@ async def test_an_input_that_is_gone_already_needs_no_removal(rows: Rows) -> Non
     task = await claimed_reading(rows, "b")
     async with rows.db.begin() as connection:
         await remove_content(connection, rows.dataset_id, "b")
-    await apply(rows, task, Removal("b"))
+    await apply(rows, task, StoredRemoval("b"))
     assert await contents(rows) == {"a/1": "old a/1", "a/2": "old a/2"}
     assert await log_of(rows, task) == []
 
 
-@pytest.mark.parametrize("edits", [(put("x"), put("a")), (put("x"), put("b/c")), (put("x"), NewFolder("b"))])
+@pytest.mark.parametrize(
+    "edits", [(put("x"), put("a")), (put("x"), put("b/c")), (put("x"), StoredFolder("b"))]
+)
 async def test_what_does_not_fit_changes_nothing(rows: Rows, edits: tuple[StoredEdit, ...]) -> None:
     task, before = await claimed(rows), await contents(rows)
     with pytest.raises(Conflict):
@@ -156,7 +167,7 @@ async def test_whoever_has_lost_the_lease_changes_nothing(rows: Rows) -> None:
     task, before = await claimed(rows), await contents(rows)
     lost = replace(task, lease=replace(task.lease, token=LeaseToken(new_id())))
     with pytest.raises(LeaseLost):
-        await apply(rows, lost, put("x"), Removal("b"))
+        await apply(rows, lost, put("x"), StoredRemoval("b"))
     assert await contents(rows) == before
 
 
@@ -168,7 +179,7 @@ async def held_halfway(rows: Rows, task: ClaimedTask) -> AsyncIterator[asyncio.T
     """Changes whose first half is made and whose second one waits for as long as the block lasts."""
     async with rows.db.begin() as other:
         await other.execute(select(Entry.id).where(Entry.path == "b").with_for_update())
-        applying = asyncio.create_task(apply(rows, task, put("x"), Removal("a"), put("b")))
+        applying = asyncio.create_task(apply(rows, task, put("x"), StoredRemoval("a"), put("b")))
         await wait_for_lock(rows.db, "transactionid")
         yield applying
 

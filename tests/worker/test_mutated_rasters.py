@@ -25,7 +25,7 @@ from aerotask.tools.raster_export import RasterExport
 from aerotask.worker import tool_server
 from aerotask.worker.indexer import MEMORY_BYTES
 from aerotask.worker.protocol import Event, IndexJob, ToolJob
-from aerotask.worker.supervise import End, supervise
+from aerotask.worker.supervise import ChildEnd, supervise
 
 MANY = 2000
 MANY_IN_CHILDREN = 240
@@ -178,7 +178,7 @@ async def indexed(spawner: Spawner, files: dict[str, Path]) -> dict[str, tuple[s
         cancel_grace_s=1,
         timeout_s=WITHIN_S,
     )
-    assert (ended.how, set(found)) == (End.DONE, set(files))
+    assert (ended.how, set(found)) == (ChildEnd.DONE, set(files))
     return found
 
 
@@ -211,11 +211,11 @@ async def export(spawner: Spawner, file: Path, out: Path, type_: str, properties
         cancel_grace_s=1,
         timeout_s=ONE_WITHIN_S,
     )
-    if ended.how is End.DONE:
+    if ended.how is ChildEnd.DONE:
         return "exported"
     code = ended.last.body["code"] if ended.last else ended.detail
     # Anything else would be a fault of ours, or a child that died; its name is what the test then shows.
-    return "refused" if ended.how is End.FAILED and code in REFUSALS else f"{ended.how.name} {code}"
+    return "refused" if ended.how is ChildEnd.FAILED and code in REFUSALS else f"{ended.how.name} {code}"
 
 
 def test_mutants_are_the_same_for_the_same_seed(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from aerotask.store.queue import cancel
 from aerotask.wiring import Platform
 from aerotask.worker import main, tool_server
 from aerotask.worker.attempt import Attempt
-from aerotask.worker.runner import Slots
+from aerotask.worker.runner import TaskRunner
 
 
 async def test_a_late_word_of_a_cancel_leaves_the_next_attempt_alone(
@@ -28,7 +28,7 @@ async def test_a_late_word_of_a_cancel_leaves_the_next_attempt_alone(
     means = main._means(platform, settings, Spawner(tool_server.PROGRAM), 1)
     attempt = Attempt(means, await rows.claimed())
     listener = ArqListener(settings.redis_url.get_secret_value())
-    slots = Slots(means, main._slot_limits(settings), listener, platform.sweep)
+    slots = TaskRunner(means, main._slot_limits(settings), listener, platform.sweep)
     slots._running[attempt] = asyncio.create_task(asyncio.sleep(0))
 
     slots.cancelled(first.lease.name)

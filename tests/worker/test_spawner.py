@@ -19,7 +19,7 @@ from aerotask.sandbox.confinement import possible
 from aerotask.sandbox.spawner import Spawner, clean_environment
 from aerotask.worker import tool_server
 from aerotask.worker.protocol import Event, IndexJob, ToolJob
-from aerotask.worker.supervise import End, Ended, supervise
+from aerotask.worker.supervise import ChildEnd, Ended, supervise
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def fork_server_of(spawner: Spawner) -> psutil.Process:
 
 async def test_a_child_does_its_job_and_says_how_it_went(spawner: Spawner, tmp_path: Path) -> None:
     ended, events = await run(spawner, job("patient", tmp_path, lines=2, publish="x"))
-    assert ended.how is End.DONE
+    assert ended.how is ChildEnd.DONE
     assert [event.body["line"] for event in events if event.what == "log"] == ["line 0", "line 1"]
     assert ended.last is not None
     assert [made["name"] for made in ended.last.body["artifacts"]] == ["made.txt"]
@@ -95,7 +95,7 @@ async def test_a_child_is_killed_however_young_it_is(spawner: Spawner) -> None:
 
 async def test_a_crash_is_told_by_its_signal(spawner: Spawner, tmp_path: Path) -> None:
     ended, _ = await run(spawner, job("segfault", tmp_path))
-    assert (ended.how, ended.detail) == (End.CRASHED, "it was ended by SIGSEGV")
+    assert (ended.how, ended.detail) == (ChildEnd.CRASHED, "it was ended by SIGSEGV")
 
 
 async def test_a_stopped_child_is_gone_even_if_it_is_deaf(spawner: Spawner, tmp_path: Path) -> None:
@@ -109,13 +109,13 @@ async def test_a_stopped_child_is_gone_even_if_it_is_deaf(spawner: Spawner, tmp_
     ended = await supervise(
         spawner, job("deaf", tmp_path), on_event=hear, stop=stop, cancel_grace_s=0.1, timeout_s=60
     )
-    assert ended.how is End.STOPPED
+    assert ended.how is ChildEnd.STOPPED
     assert fork_server_of(spawner).children() == []
 
 
 async def test_a_child_that_takes_too_long_is_ended(spawner: Spawner, tmp_path: Path) -> None:
     ended, _ = await run(spawner, job("deaf", tmp_path), timeout_s=0.5)
-    assert ended.how is End.TIMED_OUT
+    assert ended.how is ChildEnd.TIMED_OUT
 
 
 async def test_a_dead_fork_server_takes_its_children_along_and_another_is_started(
@@ -136,10 +136,10 @@ async def test_a_dead_fork_server_takes_its_children_along_and_another_is_starte
         cancel_grace_s=0.1,
         timeout_s=60,
     )
-    assert ended.how is End.CRASHED
+    assert ended.how is ChildEnd.CRASHED
     assert pids
     eventually(lambda: not any(map(psutil.pid_exists, pids)), timeout_s=5)
-    assert (await run(spawner, job("nothing", tmp_path)))[0].how is End.DONE
+    assert (await run(spawner, job("nothing", tmp_path)))[0].how is ChildEnd.DONE
 
 
 def test_children_die_with_a_killed_worker_even_if_they_are_deaf(plugins: Path, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ async def test_an_index_job_describes_each_file(spawner: Spawner, tmp_path: Path
     ended, events = await run(
         spawner, IndexJob(files=files, folder=str(tmp_path), memory_bytes=256 * 1024 * 1024)
     )
-    assert ended.how is End.DONE
+    assert ended.how is ChildEnd.DONE
     described = [event.body for event in events if event.what == "described"]
     assert [(body["id"], body["type"]) for body in described] == [("1", "markdown"), ("2", "generic")]
     assert described[1]["properties"]["indexError"]["code"]
@@ -244,7 +244,7 @@ async def test_what_children_print_reaches_the_log_without_escape_sequences(
     with capture_logs() as log:
         ended, _ = await run(spawner, job("confused", tmp_path, how="print"))
         await spawner.close()
-    assert ended.how is End.DONE
+    assert ended.how is ChildEnd.DONE
     printed = [event["line"] for event in log if event["event"] == "child.printed"]
     assert " [2J 31m red" in printed
     assert not {"\x1b", "\x9b"} & set("".join(printed))

@@ -12,11 +12,11 @@ from tests.support.receiver import running_receiver
 
 from aerotask.db.engine import open_database
 from aerotask.domain.ids import TaskId, UserId
-from aerotask.domain.webhooks import CallbackState
-from aerotask.net.guarded_http import Poster, Resolver
+from aerotask.domain.webhooks import WebhookState
+from aerotask.net.guarded_http import GuardedClient, Resolver
 from aerotask.store.accounts import users
 from aerotask.store.tasks import webhooks
-from aerotask.store.tasks.webhooks import CallbackRow
+from aerotask.store.tasks.webhooks import WebhookRow
 from aerotask.wiring import Platform
 from aerotask.worker.webhook_delivery import Courier
 
@@ -35,7 +35,9 @@ async def rows(platform: Platform) -> Rows:
 
 @pytest.fixture
 def make_courier(platform: Platform, resolver: Resolver) -> Callable[[], Courier]:
-    poster = Poster(timeout_s=60, allow_private=True, tls=ssl.create_default_context(), resolve=resolver)
+    poster = GuardedClient(
+        timeout_s=60, allow_private=True, tls=ssl.create_default_context(), resolve=resolver
+    )
     return lambda: Courier(platform.db, platform.access, platform.callbacks, poster, poll_s=0.05)
 
 
@@ -68,7 +70,7 @@ async def owe_one(rows: Rows, port: int, *, user_id: UserId | None = None, host:
     return task_id
 
 
-async def message_of(rows: Rows, task_id: TaskId) -> CallbackRow:
+async def message_of(rows: Rows, task_id: TaskId) -> WebhookRow:
     async with rows.db.read() as connection:
         [row] = await webhooks.list_of_task(connection, task_id)
     return row
@@ -93,7 +95,7 @@ async def test_a_users_hanging_receivers_dont_hold_up_another_user(
         prompt = await owe_one(rows, quick.port, user_id=other)
 
         async def told() -> bool:
-            return (await message_of(rows, prompt)).state is CallbackState.DELIVERED
+            return (await message_of(rows, prompt)).state is WebhookState.DELIVERED
 
         async with at_work(make_courier()):
             await until(told)
@@ -112,7 +114,7 @@ async def test_a_hanging_host_of_many_users_doesnt_hold_up_another_host(
         prompt = await owe_one(rows, quick.port)
 
         async def told() -> bool:
-            return (await message_of(rows, prompt)).state is CallbackState.DELIVERED
+            return (await message_of(rows, prompt)).state is WebhookState.DELIVERED
 
         async with at_work(make_courier()):
             await until(told)
@@ -135,7 +137,7 @@ async def test_what_was_under_way_at_a_stop_is_taken_up_at_once_by_another(
         receiver.hanging.clear()
 
         async def told() -> bool:
-            return (await message_of(rows, task_id)).state is CallbackState.DELIVERED
+            return (await message_of(rows, task_id)).state is WebhookState.DELIVERED
 
         async with at_work(make_courier()):
             await until(told)
@@ -153,12 +155,12 @@ async def test_whoever_lost_the_right_to_read_the_status_is_not_sent_it(
             await users.set_roles(connection, rows.user_id, is_admin=False, is_deactivated=True)
 
         async def over() -> bool:
-            return (await message_of(rows, task_id)).state is not CallbackState.WAITING
+            return (await message_of(rows, task_id)).state is not WebhookState.WAITING
 
         async with at_work(make_courier()):
             await until(over)
         row = await message_of(rows, task_id)
-        assert (row.state, receiver.received) == (CallbackState.GIVEN_UP, [])
+        assert (row.state, receiver.received) == (WebhookState.GIVEN_UP, [])
         assert row.attempts[0]["error"] == "Whoever submitted the task may not read the dataset any more."
 
 
@@ -168,7 +170,7 @@ async def test_an_address_that_no_rule_lets_through_any_more_is_given_up(
     task_id = await owe_one(rows, 80, host="user@hooks.example")
 
     async def over() -> bool:
-        return (await message_of(rows, task_id)).state is CallbackState.GIVEN_UP
+        return (await message_of(rows, task_id)).state is WebhookState.GIVEN_UP
 
     async with at_work(make_courier()):
         await until(over)
@@ -193,7 +195,7 @@ async def test_an_outage_of_postgres_delays_messages_and_loses_none(
         async def told() -> bool:
             async with killer.read() as connection:
                 [row] = await webhooks.list_of_task(connection, task_id)
-            return row.state is CallbackState.DELIVERED
+            return row.state is WebhookState.DELIVERED
 
         async with at_work(make_courier()):
             await until(arrived)

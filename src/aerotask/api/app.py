@@ -87,7 +87,7 @@ class _Api(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """Everything between the server and the routes."""
-        return middleware.guarded(super().build_middleware_stack(), self._settings)
+        return middleware.add_security(super().build_middleware_stack(), self._settings)
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document."""

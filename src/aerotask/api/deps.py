@@ -14,9 +14,9 @@ from aerotask.api.state import platform_of
 from aerotask.domain.access import ANONYMOUS, Access, Caller
 from aerotask.domain.errors import Forbidden
 from aerotask.domain.ids import TaskId, UserId
-from aerotask.services.accounts.permissions import Ask, Permit
+from aerotask.services.accounts.permissions import Grant, Reauthenticate
 from aerotask.services.accounts.principal import Presented
-from aerotask.services.tasks.watch import Follower
+from aerotask.services.tasks.watch import Watcher
 from aerotask.wiring import Platform
 
 _BEARER = HTTPBearer(auto_error=False, description="A token from `POST /users/authenticate`.")
@@ -37,7 +37,7 @@ async def _presented(
     if credentials is not None:
         who = await platform_of(request).callers.presented(credentials.credentials, address=address)
         if isinstance(who, Caller):  # a session of ours may change things
-            refuse_change(who, request)
+            raise_if_read_only(who, request)
         return who
     if "authorization" in request.headers:
         reason = "The Authorization header holds no bearer token; send 'Authorization: Bearer <token>'."
@@ -45,11 +45,11 @@ async def _presented(
     return replace(ANONYMOUS, address=address)
 
 
-PresentedDep = Annotated[Presented, Depends(_presented)]
+CredentialsDep = Annotated[Presented, Depends(_presented)]
 """Who presents credentials; for routes whose first look at the database confirms a session on the way."""
 
 
-async def _caller(platform: PlatformDep, who: PresentedDep) -> Caller:
+async def _caller(platform: PlatformDep, who: CredentialsDep) -> Caller:
     return await platform.callers.confirm(who)
 
 
@@ -69,7 +69,7 @@ _READING_ROUTES = frozenset(
 )
 
 
-def refuse_change(caller: Caller, request: Request) -> None:
+def raise_if_read_only(caller: Caller, request: Request) -> None:
     """Let a key that is for reading alone change nothing, whichever route it is presented to.
 
     Raises:
@@ -93,12 +93,12 @@ DsSlug = Annotated[str, Path(alias="dsSlug", description="The dataset's slug.", 
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DatasetContext:
     """Who asks, and for which dataset."""
 
     platform: Platform
     caller: Caller
-    ask: Ask
+    ask: Reauthenticate
     """Finds out anew who asks, since a body may take hours."""
     org: str
     slug: str
@@ -108,10 +108,10 @@ class Place:
         """The dataset's own address."""
         return f"/orgs/{self.org}/ds/{self.slug}"
 
-    async def permit(self, to: Access) -> Permit:
+    async def permit(self, to: Access) -> Grant:
         """The caller's right to do that to the dataset; asked for before a body is read."""
         dataset = await self.platform.access.dataset(self.caller, self.org, self.slug, to=to)
-        return Permit(self.platform.access, self.ask, dataset.row.id, to)
+        return Grant(self.platform.access, self.ask, dataset.row.id, to)
 
 
 async def _place(
@@ -121,14 +121,14 @@ async def _place(
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
     org: OrgSlug,
     slug: DsSlug,
-) -> Place:
+) -> DatasetContext:
     async def ask() -> Caller:
         return await platform.callers.confirm(await _presented(request, credentials))
 
-    return Place(platform, caller, ask, org, slug)
+    return DatasetContext(platform, caller, ask, org, slug)
 
 
-PlaceDep = Annotated[Place, Depends(_place)]
+DatasetCtx = Annotated[DatasetContext, Depends(_place)]
 TaskIdPath = Annotated[UUID, Path(alias="taskId", description="The task's id.")]
 Tag = Annotated[str | None, Query(max_length=64, description="A tag that the tasks must have.")]
 UserRef = Annotated[str | None, Query(alias="userId", max_length=128, description="The owner's name or id.")]
@@ -140,11 +140,11 @@ async def _follower(
     org: OrgSlug,
     slug: DsSlug,
     task_id: TaskIdPath,
-) -> Follower:
-    return Follower(partial(_presented, request, credentials), org, slug, TaskId(task_id))
+) -> Watcher:
+    return Watcher(partial(_presented, request, credentials), org, slug, TaskId(task_id))
 
 
-FollowerDep = Annotated[Follower, Depends(_follower)]
+WatcherDep = Annotated[Watcher, Depends(_follower)]
 Skip = Annotated[int, Query(ge=0, le=2**31 - 1, description="How many to leave out at the beginning.")]
 Take = Annotated[int, Query(description="How many to answer; clamped to 1–200.")]
 

@@ -33,7 +33,7 @@ UNPACKING_ERRORS: tuple[type[Exception], ...] = (
 )
 
 
-class Unpacker(Protocol):
+class Decompressor(Protocol):
     """One compressed stream being unpacked."""
 
     @property
@@ -48,32 +48,32 @@ class Unpacker(Protocol):
         """Take some input, and give what becomes of it in pieces."""
 
 
-def deflate() -> Unpacker:
+def deflate() -> Decompressor:
     """A raw DEFLATE stream, as in ZIP files."""
     return _Inflate(_RAW_DEFLATE)
 
 
-def gzip() -> Unpacker:
+def gzip() -> Decompressor:
     """One member of a gzip file."""
     return _Inflate(_GZIP)
 
 
-def bzip2() -> Unpacker:
+def bzip2() -> Decompressor:
     """One stream of a bzip2 file."""
     return _Buffering(bz2.BZ2Decompressor())
 
 
-def xz() -> Unpacker:
+def xz() -> Decompressor:
     """One stream of an xz file."""
     return _Buffering(lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY_BYTES))
 
 
-def zstd() -> Unpacker:
+def zstd() -> Decompressor:
     """One frame of a Zstandard file."""
     return _Zstd()
 
 
-def unpack_one(packed: Iterable[bytes], unpacker: Unpacker) -> Iterator[bytes]:
+def unpack_one(packed: Iterable[bytes], unpacker: Decompressor) -> Iterator[bytes]:
     """The content of exactly one stream.
 
     Raises:
@@ -92,7 +92,7 @@ def unpack_one(packed: Iterable[bytes], unpacker: Unpacker) -> Iterator[bytes]:
         raise errors.damaged("there is more data than there should be")
 
 
-def unpack_all(packed: Iterable[bytes], new: Callable[[], Unpacker]) -> Iterator[bytes]:
+def unpack_all(packed: Iterable[bytes], new: Callable[[], Decompressor]) -> Iterator[bytes]:
     """The content of streams that follow each other, as in `cat a.gz b.gz`; zeros may pad the end.
 
     Raises:

@@ -9,28 +9,28 @@ from itertools import chain
 from pathlib import Path
 
 from aerotask.archives import decompress, errors
-from aerotask.archives.extract_dir import Extracted, Outlet, new_file
-from aerotask.archives.formats import HEAD_BYTES, Format, format_of, unpacked_name
-from aerotask.archives.member_filter import Gauge, Intake
-from aerotask.archives.promise import Promise
+from aerotask.archives.extract_dir import ExtractDir, ExtractedFile, new_file
+from aerotask.archives.formats import HEAD_BYTES, ArchiveFormat, format_of, unpacked_name
+from aerotask.archives.member_filter import ExpansionLimit, MemberFilter
+from aerotask.archives.promise import AnnouncedTotals
 from aerotask.archives.rar import rar_as_tar
-from aerotask.archives.space_budget import Room
+from aerotask.archives.space_budget import SpaceBudget
 from aerotask.archives.tar.reader import StreamReader, extract_tar, looks_like_tar
 from aerotask.archives.zip.reader import extract_zip
 from aerotask.domain.paths import base_name
 from aerotask.sdk.limits import Limits
 
 READ_BYTES = 256 * 1024
-_UNPACKERS: Mapping[Format, Callable[[], decompress.Unpacker]] = {
-    Format.GZIP: decompress.gzip,
-    Format.BZIP2: decompress.bzip2,
-    Format.XZ: decompress.xz,
-    Format.ZSTD: decompress.zstd,
+_UNPACKERS: Mapping[ArchiveFormat, Callable[[], decompress.Decompressor]] = {
+    ArchiveFormat.GZIP: decompress.gzip,
+    ArchiveFormat.BZIP2: decompress.bzip2,
+    ArchiveFormat.XZ: decompress.xz,
+    ArchiveFormat.ZSTD: decompress.zstd,
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class ExtractRequest:
     """What to extract and how: `path` is the archive's own in the dataset, `dest` the folder for what comes out.
 
     `is_wanted` says of each path whether its content is needed; `on_promise` may refuse what the archive
@@ -41,10 +41,10 @@ class Order:
     path: str
     dest: str
     into: Path
-    room: Room
+    room: SpaceBudget
     limits: Limits
     is_wanted: Callable[[str], bool]
-    on_promise: Callable[[Promise], None]
+    on_promise: Callable[[AnnouncedTotals], None]
     on_progress: Callable[[float], None]
     threads: int
 
@@ -54,12 +54,12 @@ class Extraction:
     """What came out: files, and the paths of folders that have members of their own."""
 
     format: str
-    files: list[Extracted]
+    files: list[ExtractedFile]
     folders: list[str]
     size_bytes: int
 
 
-def extract(order: Order) -> Extraction:
+def extract(order: ExtractRequest) -> Extraction:
     """Extract an archive into numbered files below `order.into`.
 
     Raises:
@@ -72,37 +72,37 @@ def extract(order: Order) -> Extraction:
         kind = format_of(opened.read(HEAD_BYTES), order.path)
     if kind is None:
         raise errors.unsupported("This is no archive that can be read here.")
-    job = _Job(
+    job = _ExtractRun(
         order,
         archive_bytes,
-        Intake(order.dest, order.limits),
-        Gauge(archive_bytes, order.limits),
-        Outlet(order.into, order.room),
+        MemberFilter(order.dest, order.limits),
+        ExpansionLimit(archive_bytes, order.limits),
+        ExtractDir(order.into, order.room),
     )
     name = job.run(kind)
     return Extraction(name, job.outlet.extracted, job.intake.folders, job.gauge.total)
 
 
 @dataclass(slots=True)
-class _Job:
-    order: Order
+class _ExtractRun:
+    order: ExtractRequest
     archive_bytes: int
-    intake: Intake
-    gauge: Gauge
-    outlet: Outlet
+    intake: MemberFilter
+    gauge: ExpansionLimit
+    outlet: ExtractDir
     _promised: int = 0
     _read: int = 0
 
-    def run(self, kind: Format) -> str:
+    def run(self, kind: ArchiveFormat) -> str:
         """Extract; what the archive turned out to be."""
-        if kind is Format.ZIP:
+        if kind is ArchiveFormat.ZIP:
             self._zip()
-        elif kind is Format.SEVEN_ZIP:
+        elif kind is ArchiveFormat.SEVEN_ZIP:
             self._seven_zip()
-        elif kind is Format.TAR:
-            self.order.on_promise(Promise(None, self.archive_bytes))
+        elif kind is ArchiveFormat.TAR:
+            self.order.on_promise(AnnouncedTotals(None, self.archive_bytes))
             self._tar(self._gauged(self._pieces()))
-        elif kind is Format.RAR:
+        elif kind is ArchiveFormat.RAR:
             with closing(rar_as_tar(self.order.archive)) as pieces:  # the extractor ends with it
                 self._tar(self._gauged(pieces))
         else:
@@ -136,14 +136,14 @@ class _Job:
             on_progress=self._hear_bytes,
         )
 
-    def _stream(self, kind: Format) -> str:
+    def _stream(self, kind: ArchiveFormat) -> str:
         content = self._gauged(decompress.unpack_all(self._pieces(), _UNPACKERS[kind]))
         head = b""
         while len(head) < HEAD_BYTES and (piece := next(content, None)):
             head += piece
         if looks_like_tar(head, self.order.path):
             self._tar(chain([head], content))
-            return f"{Format.TAR}, {kind}"
+            return f"{ArchiveFormat.TAR}, {kind}"
         self._single(chain([head], content))
         return str(kind)
 
@@ -179,7 +179,7 @@ class _Job:
             self.gauge.add(len(piece))
             yield piece
 
-    def _hear_promise(self, promise: Promise) -> None:
+    def _hear_promise(self, promise: AnnouncedTotals) -> None:
         self._promised = promise.size_bytes
         self.order.on_promise(promise)
 

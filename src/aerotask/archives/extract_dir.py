@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aerotask.archives.space_budget import Room
+from aerotask.archives.space_budget import SpaceBudget
 from aerotask.failpoints import failpoint
 
 FILES_PER_FOLDER = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Extracted:
+class ExtractedFile:
     """A content that came out of an archive: the path of the entry that it becomes, and the file that holds it."""
 
     path: str
@@ -25,12 +25,12 @@ class Extracted:
 
 
 @dataclass(slots=True)
-class Outlet:
+class ExtractDir:
     """A folder that takes extracted contents, as long as there is room."""
 
     folder: Path
-    room: Room
-    extracted: list[Extracted] = field(default_factory=list)
+    room: SpaceBudget
+    extracted: list[ExtractedFile] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def reserve(self) -> Path:
@@ -52,7 +52,7 @@ class Outlet:
 
     def add(self, path: str, file: Path, size_bytes: int) -> None:
         """Note a content that is complete."""
-        self.extracted.append(Extracted(path, file, size_bytes))
+        self.extracted.append(ExtractedFile(path, file, size_bytes))
         failpoint("member-extracted")
 
 

@@ -10,7 +10,7 @@ from aerotask.archives.tar.reader import looks_like_tar
 HEAD_BYTES = 512
 
 
-class Format(StrEnum):
+class ArchiveFormat(StrEnum):
     """The containers and the compressions that are told apart."""
 
     ZIP = "ZIP"
@@ -24,25 +24,25 @@ class Format(StrEnum):
 
 
 _MAGIC = (
-    (b"PK\3\4", Format.ZIP),
-    (b"PK\5\6", Format.ZIP),
-    (b"7z\xbc\xaf\x27\x1c", Format.SEVEN_ZIP),
-    (b"Rar!\x1a\x07", Format.RAR),
-    (b"\x1f\x8b", Format.GZIP),
-    (b"BZh", Format.BZIP2),
-    (b"\xfd7zXZ\0", Format.XZ),
-    (b"\x28\xb5\x2f\xfd", Format.ZSTD),
+    (b"PK\3\4", ArchiveFormat.ZIP),
+    (b"PK\5\6", ArchiveFormat.ZIP),
+    (b"7z\xbc\xaf\x27\x1c", ArchiveFormat.SEVEN_ZIP),
+    (b"Rar!\x1a\x07", ArchiveFormat.RAR),
+    (b"\x1f\x8b", ArchiveFormat.GZIP),
+    (b"BZh", ArchiveFormat.BZIP2),
+    (b"\xfd7zXZ\0", ArchiveFormat.XZ),
+    (b"\x28\xb5\x2f\xfd", ArchiveFormat.ZSTD),
 )
 _NEVER = ("text/", "image/", "video/", "audio/")
 SINGLE_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 
 
-def format_of(head: bytes, name: str) -> Format | None:
+def format_of(head: bytes, name: str) -> ArchiveFormat | None:
     """The format of a file that begins so; the name decides only about nothing but zeros."""
     for magic, kind in _MAGIC:
         if head.startswith(magic):
             return kind
-    return Format.TAR if looks_like_tar(head, name) else None
+    return ArchiveFormat.TAR if looks_like_tar(head, name) else None
 
 
 def may_be_archive(path: str) -> bool:

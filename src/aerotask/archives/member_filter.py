@@ -16,7 +16,7 @@ RATIO_FROM_BYTES = 1024 * 1024
 
 
 @dataclass(slots=True)
-class Gauge:
+class ExpansionLimit:
     """Counts the bytes that really come out of an archive, from any thread."""
 
     archive_bytes: int
@@ -50,7 +50,7 @@ class Gauge:
 
 
 @dataclass(slots=True)
-class Intake:
+class MemberFilter:
     """Decides for every member which entry below `dest` it becomes."""
 
     dest: str

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Promise:
+class AnnouncedTotals:
     """So many wanted files with so many bytes; a format without a directory tells at most the bytes of all."""
 
     files: int | None

@@ -52,7 +52,7 @@ def rar_as_tar(archive: Path) -> Generator[bytes, None, None]:
 
 
 @dataclass(slots=True)
-class _Complaints:
+class _ExtractorErrors:
     """What the extractor had to say, and with what status it ended."""
 
     text: str = ""
@@ -67,9 +67,9 @@ class _Complaints:
 
 
 @contextmanager
-def _running(command: list[str]) -> Iterator[tuple[IO[bytes], _Complaints]]:
+def _running(command: list[str]) -> Iterator[tuple[IO[bytes], _ExtractorErrors]]:
     """The extractor's output; what it complains of is complete after the block. It doesn't outlive the block."""
-    complaints = _Complaints()
+    complaints = _ExtractorErrors()
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

@@ -10,7 +10,7 @@ from aerotask.archives.ddb_index import INDEX_PATH, write_index
 from aerotask.archives.media_packing import is_packed
 from aerotask.archives.member_filter import case_folded
 from aerotask.archives.zip.deflate import MAX_RATIO
-from aerotask.archives.zip.writer import Source, write_zip
+from aerotask.archives.zip.writer import ZipSource, write_zip
 from aerotask.domain.paths import depth, parents, shown
 from aerotask.sdk.context import RunContext
 from aerotask.sdk.dataset import EntryView
@@ -67,26 +67,26 @@ def _entries(ctx: RunContext) -> Iterator[EntryView]:
     return (entry for entry in ctx.snapshot.entries() if entry.is_folder or entry.path in ctx.inputs)
 
 
-def _sources(ctx: RunContext) -> Iterator[Source]:
+def _sources(ctx: RunContext) -> Iterator[ZipSource]:
     for entry in _entries(ctx):
         if entry.is_folder:
-            yield Source(entry.path, entry.mtime)
+            yield ZipSource(entry.path, entry.mtime)
         else:
             file = ctx.input(entry.path)
-            yield Source(entry.path, entry.mtime, file, file.stat().st_size)
+            yield ZipSource(entry.path, entry.mtime, file, file.stat().st_size)
 
 
-def _index(ctx: RunContext) -> list[Source]:
+def _index(ctx: RunContext) -> list[ZipSource]:
     now = int(time.time())
     file: Path = ctx.workdir / "dbase.sqlite"
     write_index(file, _entries(ctx), slug=ctx.snapshot.slug, made_at=now)
     return [
-        *(Source(folder, now) for folder in parents(INDEX_PATH)),
-        Source(INDEX_PATH, now, file, file.stat().st_size),
+        *(ZipSource(folder, now) for folder in parents(INDEX_PATH)),
+        ZipSource(INDEX_PATH, now, file, file.stat().st_size),
     ]
 
 
-def _collisions(sources: list[Source]) -> list[str]:
+def _collisions(sources: list[ZipSource]) -> list[str]:
     """Names that become one file on systems that take no account of case; such a ZIP isn't extracted everywhere."""
     seen: dict[str, str] = {}
     found: list[str] = []
@@ -97,7 +97,7 @@ def _collisions(sources: list[Source]) -> list[str]:
     return found[:20]
 
 
-def _beyond_limits(sources: list[Source], limits: Limits) -> Iterator[str]:
+def _beyond_limits(sources: list[ZipSource], limits: Limits) -> Iterator[str]:
     """In which ways it is more than `archive-extract` takes here."""
     never = "archive-extract here takes no such ZIP"
     deep = [source.path for source in sources if depth(source.path) > limits.archive_depth]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from aerotask.archives.extract import Extraction, Order, extract
-from aerotask.archives.promise import Promise
-from aerotask.archives.space_budget import Room
+from aerotask.archives.extract import Extraction, ExtractRequest, extract
+from aerotask.archives.promise import AnnouncedTotals
+from aerotask.archives.space_budget import SpaceBudget
 from aerotask.domain.paths import shown
 from aerotask.sdk.changes import Existing
 from aerotask.sdk.context import RunContext
@@ -29,7 +29,7 @@ def unpack(
     there = {entry.path: entry for entry in ctx.snapshot.entries() if not entry.is_folder}
     archive = ctx.input(source_path)
     removed_bytes = archive.stat().st_size if delete_archive else 0
-    room = Room(
+    room = SpaceBudget(
         ctx.workdir,
         ctx.limits.storage_left_bytes,
         removed_bytes + (sum(entry.size_bytes for entry in there.values()) if overwrite else 0),
@@ -45,13 +45,13 @@ def unpack(
         replaced_bytes += there[path].size_bytes if path in there else 0
         return True
 
-    def hear_promise(promise: Promise) -> None:
+    def hear_promise(promise: AnnouncedTotals) -> None:
         if promise.files is not None:
             ctx.log(f"It announces {promise.files} files to extract, {_mb(promise.size_bytes)}.")
             room.expect_growth(promise.size_bytes - replaced_bytes - removed_bytes)
         room.expect_on_disk(promise.size_bytes)
 
-    order = Order(
+    order = ExtractRequest(
         archive=archive,
         path=source_path,
         dest=dest_path,

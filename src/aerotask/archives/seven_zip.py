@@ -13,20 +13,20 @@ from py7zr.exceptions import PasswordRequired, UnsupportedCompressionMethodError
 from py7zr.io import Py7zIO, WriterFactory
 
 from aerotask.archives import errors
-from aerotask.archives.extract_dir import Outlet, open_new
-from aerotask.archives.member_filter import Gauge, Intake
-from aerotask.archives.promise import Promise
+from aerotask.archives.extract_dir import ExtractDir, open_new
+from aerotask.archives.member_filter import ExpansionLimit, MemberFilter
+from aerotask.archives.promise import AnnouncedTotals
 from aerotask.domain.errors import AerotaskError
 
 
 def extract_7z(  # noqa: PLR0913  what comes in, what may come out, and who is told
     archive: Path,
     *,
-    intake: Intake,
-    gauge: Gauge,
-    outlet: Outlet,
+    intake: MemberFilter,
+    gauge: ExpansionLimit,
+    outlet: ExtractDir,
     is_wanted: Callable[[str], bool],
-    on_promise: Callable[[Promise], None],
+    on_promise: Callable[[AnnouncedTotals], None],
     on_progress: Callable[[int], None],
 ) -> None:
     """Extract the wanted files of a 7z file into the outlet.
@@ -40,7 +40,7 @@ def extract_7z(  # noqa: PLR0913  what comes in, what may come out, and who is t
             raise errors.encrypted()
         intake.expect(len(packed.files))
         wanted = _choose(packed, intake, gauge, is_wanted)
-        on_promise(Promise(len(wanted), sum(item.size_bytes for item in wanted.values())))
+        on_promise(AnnouncedTotals(len(wanted), sum(item.size_bytes for item in wanted.values())))
         writers = _Writers(wanted, gauge, outlet, on_progress)
         try:
             packed.extract(targets=[item.name for item in wanted.values()], factory=writers)
@@ -51,7 +51,7 @@ def extract_7z(  # noqa: PLR0913  what comes in, what may come out, and who is t
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _SevenZipMember:
     """A member to extract: its name in the archive, the entry's path and the length that is declared."""
 
     name: str
@@ -60,10 +60,10 @@ class _Wanted:
 
 
 def _choose(
-    packed: py7zr.SevenZipFile, intake: Intake, gauge: Gauge, is_wanted: Callable[[str], bool]
-) -> dict[str, _Wanted]:
+    packed: py7zr.SevenZipFile, intake: MemberFilter, gauge: ExpansionLimit, is_wanted: Callable[[str], bool]
+) -> dict[str, _SevenZipMember]:
     """The wanted files by the key under which py7zr will ask for their writers."""
-    wanted: dict[str, _Wanted] = {}
+    wanted: dict[str, _SevenZipMember] = {}
     total = 0
     for member in packed.files:
         if member.is_symlink or member.is_junction or member.is_socket:
@@ -79,7 +79,7 @@ def _choose(
         path = intake.file(member.filename)
         if path is not None and is_wanted(path):
             key = PurePosixPath(member.filename).as_posix()
-            wanted[key] = _Wanted(member.filename, path, size_bytes)
+            wanted[key] = _SevenZipMember(member.filename, path, size_bytes)
     return wanted
 
 
@@ -88,9 +88,9 @@ class _Writers(WriterFactory):
 
     def __init__(
         self,
-        wanted: dict[str, _Wanted],
-        gauge: Gauge,
-        outlet: Outlet,
+        wanted: dict[str, _SevenZipMember],
+        gauge: ExpansionLimit,
+        outlet: ExtractDir,
         on_progress: Callable[[int], None],
     ) -> None:
         self._wanted = wanted
@@ -118,7 +118,11 @@ class _Writer(Py7zIO):
     """Takes the content of one member."""
 
     def __init__(
-        self, item: _Wanted, gauge: Gauge, outlet: Outlet, on_progress: Callable[[int], None]
+        self,
+        item: _SevenZipMember,
+        gauge: ExpansionLimit,
+        outlet: ExtractDir,
+        on_progress: Callable[[int], None],
     ) -> None:
         self._item = item
         self._gauge = gauge

@@ -17,7 +17,7 @@ _MB = 1_000_000
 
 
 @dataclass(slots=True)
-class Room:
+class SpaceBudget:
     """Counts the bytes that are written, from any thread; `folder` is where to."""
 
     folder: Path

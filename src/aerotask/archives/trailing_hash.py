@@ -11,7 +11,7 @@ from typing import Self
 _READ_BYTES = 4 * 1024 * 1024
 
 
-class FollowingHash:
+class TrailingHash:
     """Hashes a file up to a mark that its writer moves on; what lies before the mark must not change any more.
 
     The bytes come out of the page cache, so following costs no disk access.

@@ -26,7 +26,7 @@ from aerotask.failpoints import failpoint
 
 WRITE_BYTES = 1024 * 1024
 # A client that sends nothing for so long has gone, and must not keep others from resuming.
-SILENCE_S = 60.0
+IDLE_TIMEOUT_S = 60.0
 # How many files' hashes are carried on from request to request; any other is read anew once it is complete.
 REMEMBERED = 1000
 
@@ -42,7 +42,7 @@ class Digest(Protocol):
 
 
 @dataclass(slots=True)
-class GrowingFile:
+class PartialFile:
     """One file, held by this writer alone."""
 
     path: Path
@@ -114,18 +114,18 @@ class GrowingFile:
 
 
 @dataclass(slots=True)
-class GrowingFiles:
+class PartialFiles:
     """The growing files of one folder, which every process that takes uploads shares."""
 
     folder: Path
-    silence_s: float = SILENCE_S
+    silence_s: float = IDLE_TIMEOUT_S
     _digests: OrderedDict[str, tuple[int, Digest]] = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @asynccontextmanager
-    async def held(self, key: str) -> AsyncIterator[GrowingFile]:
+    async def held(self, key: str) -> AsyncIterator[PartialFile]:
         """The file of that key, made if it isn't there, for this writer alone.
 
         Raises:
@@ -135,7 +135,7 @@ class GrowingFiles:
         # Not in a thread: a request that is cancelled meanwhile would leave the lock to nobody.
         descriptor = _lock(path)
         size_bytes = os.fstat(descriptor).st_size
-        file = GrowingFile(path, size_bytes, self.silence_s, descriptor, self._digest_at(key, size_bytes))
+        file = PartialFile(path, size_bytes, self.silence_s, descriptor, self._digest_at(key, size_bytes))
         try:
             yield file
         finally:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from aerotask.aio import end
+from aerotask.aio import cancel_and_wait
 from aerotask.blobs.blob_store import BlobStore, OpenBlob
 from aerotask.blobs.open_file import open_file
 from aerotask.domain.ids import new_id
@@ -20,7 +20,7 @@ FRESHEN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class HeldBlobs:
+class PinnedBlobs:
     """Second names of blobs in a work folder; it stays until `let_go`, and if the process dies, the sweep has it."""
 
     folder: Path
@@ -41,15 +41,15 @@ class HeldBlobs:
 
     async def let_go(self) -> None:
         """Give the blobs back, and remove whatever else lies in the folder."""
-        await end(self._freshening)
+        await cancel_and_wait(self._freshening)
         await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
 
 
-async def hold(blobs: BlobStore, *, freshen_s: float = FRESHEN_S) -> HeldBlobs:
+async def hold(blobs: BlobStore, *, freshen_s: float = FRESHEN_S) -> PinnedBlobs:
     """A folder to hold blobs in, which is empty at first."""
     folder = blobs.work_root / f"send-{new_id()}"
     await asyncio.to_thread(folder.mkdir, mode=0o700)
-    return HeldBlobs(folder, blobs, asyncio.create_task(_freshen(folder, freshen_s)))
+    return PinnedBlobs(folder, blobs, asyncio.create_task(_freshen(folder, freshen_s)))
 
 
 async def _freshen(folder: Path, every_s: float) -> None:

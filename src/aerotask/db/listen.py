@@ -27,7 +27,7 @@ async def _at_once(_connection: AnyConnection) -> bool:
     return True
 
 
-class Listening:
+class Listener:
     """Calls each channel's function with what is told there (`NOTIFY`), as long as `run` runs.
 
     What is told while there is no connection is lost: whoever runs it must look for themselves when it

@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aerotask.aio import end
+from aerotask.aio import cancel_and_wait
 
 SIGN_OF_LIFE_S = 5.0
 
@@ -78,12 +78,12 @@ _UNLIMITED = text(
 )
 
 
-async def take_your_time(connection: AsyncConnection) -> None:
+async def disable_idle_timeout(connection: AsyncConnection) -> None:
     """Let this transaction last for as long as its statements are quick enough each."""
     await connection.execute(_UNLIMITED)
 
 
-async def held_during(connection: AsyncConnection, work: Awaitable[T]) -> T:
+async def run_locked(connection: AsyncConnection, work: Awaitable[T]) -> T:
     """Do the work while this transaction holds its locks, however long it takes.
 
     The transaction shows signs of life, so that Postgres breaks it off soon if the process freezes.
@@ -95,7 +95,7 @@ async def held_during(connection: AsyncConnection, work: Awaitable[T]) -> T:
             await connection.execute(select(1))
         return working.result()
     finally:
-        await end(working)
+        await cancel_and_wait(working)
 
 
 def key_of(digest: bytes) -> int:

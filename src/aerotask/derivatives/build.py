@@ -9,13 +9,13 @@ from typing import Any
 from aerotask.derivatives.cog import build_cog
 from aerotask.derivatives.copc.build import build_copc
 from aerotask.derivatives.gpkg import build_gpkg
-from aerotask.derivatives.kinds import Kind
+from aerotask.derivatives.kinds import DerivativeKind
 from aerotask.derivatives.nxz import build_nxz
 from aerotask.derivatives.pmtiles import build_pmtiles
 
 
 def build(
-    kind: Kind, source: Path, target: Path, *, threads: int, on_progress: Callable[[float], None]
+    kind: DerivativeKind, source: Path, target: Path, *, threads: int, on_progress: Callable[[float], None]
 ) -> dict[str, Any]:
     """Make the derivative of `source` at `target`, alone in its folder, and read it back; what is to be known of it.
 
@@ -24,12 +24,12 @@ def build(
         TaskFailed: the making failed.
         OSError: the disk is full.
     """
-    if kind is Kind.COG:
+    if kind is DerivativeKind.COG:
         return build_cog(source, target, threads=threads, on_progress=on_progress)
-    builders: dict[Kind, Callable[..., dict[str, Any]]] = {
-        Kind.COPC: build_copc,
-        Kind.NXZ: build_nxz,
-        Kind.PMTILES: build_pmtiles,
-        Kind.GPKG: build_gpkg,
+    builders: dict[DerivativeKind, Callable[..., dict[str, Any]]] = {
+        DerivativeKind.COPC: build_copc,
+        DerivativeKind.NXZ: build_nxz,
+        DerivativeKind.PMTILES: build_pmtiles,
+        DerivativeKind.GPKG: build_gpkg,
     }
     return builders[kind](source, target, on_progress=on_progress)

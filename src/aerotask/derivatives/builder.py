@@ -10,17 +10,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from aerotask.derivatives.kinds import Kind
+from aerotask.derivatives.kinds import DerivativeKind
 from aerotask.derivatives.sources import paths_beside
 from aerotask.domain.errors import InvalidInput, TaskFailed
-from aerotask.sandbox.json_process import LineProcess, ProcessEnded, ProcessTooSlow
+from aerotask.sandbox.json_process import JsonProcess, ProcessEnded, ProcessTooSlow
 
 MODULE = "aerotask.derivatives.builder_process"
 _ADVANCE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class TimeoutPolicy:
     """How long a job may take, and again whenever it has come a hundredth further.
 
     Rasters and clouds tell how far they are; of a vector file only whole layers count, which takes the whole file at
@@ -35,13 +35,13 @@ class Patience:
         return self.least_s + source_bytes / self.slowest_bytes_per_s
 
 
-class Maker:
+class BuilderProcess:
     """The process, begun when it is first needed, and again after it was lost; it ends with the block."""
 
-    def __init__(self, threads: int, patience: Patience | None = None) -> None:
+    def __init__(self, threads: int, patience: TimeoutPolicy | None = None) -> None:
         self._threads = threads
-        self._patience = patience or Patience()
-        self._process: LineProcess | None = None
+        self._patience = patience or TimeoutPolicy()
+        self._process: JsonProcess | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -52,7 +52,7 @@ class Maker:
         self._end()
 
     def build(
-        self, kind: Kind, source: Path, target: Path, *, on_progress: Callable[[float], None]
+        self, kind: DerivativeKind, source: Path, target: Path, *, on_progress: Callable[[float], None]
     ) -> dict[str, Any]:
         """As `build.build`.
 
@@ -82,7 +82,7 @@ class Maker:
     def _follow(
         self, job: Mapping[str, Any], patience_s: float, on_progress: Callable[[float], None]
     ) -> dict[str, Any]:
-        process = self._process = self._process or LineProcess(MODULE)
+        process = self._process = self._process or JsonProcess(MODULE)
         process.tell(job)
         until, reached = time.monotonic() + patience_s, 0.0
         while True:

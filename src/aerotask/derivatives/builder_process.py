@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from aerotask.derivatives.build import build
-from aerotask.derivatives.kinds import Kind
+from aerotask.derivatives.kinds import DerivativeKind
 from aerotask.domain.errors import AerotaskError, InvalidInput
 
 PROGRESS_S = 0.1
@@ -48,7 +48,7 @@ def _outcome(job: Mapping[str, Any], answers: FileIO) -> dict[str, Any]:
 
     try:
         properties = build(
-            Kind(job["kind"]),
+            DerivativeKind(job["kind"]),
             Path(job["source"]),
             Path(job["target"]),
             threads=job["threads"],

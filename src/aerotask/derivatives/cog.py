@@ -40,7 +40,7 @@ _COLOURS = {ColorInterp.red, ColorInterp.green, ColorInterp.blue}
 
 
 @dataclass(frozen=True, slots=True)
-class _Facts:
+class _SourceInfo:
     """What of the source must be so in the COG: the types of its first `colours` bands, those before any alpha."""
 
     dtypes: tuple[str, ...]
@@ -66,7 +66,7 @@ def build_cog(
     with open_raster(source) as opened:
         _refuse_unplaced(opened)
         _copy(opened, target, _options(opened, threads), lambda share: on_progress(0.3 + 0.5 * share))
-        facts = _Facts(opened.dtypes, sum(colour != ColorInterp.alpha for colour in opened.colorinterp))
+        facts = _SourceInfo(opened.dtypes, sum(colour != ColorInterp.alpha for colour in opened.colorinterp))
     sample = _check(target, facts, lambda share: on_progress(0.8 + 0.2 * share))
     bands = [
         band.to_properties() | {"percentiles": percentiles}
@@ -161,7 +161,7 @@ class _Warp(threading.Thread):
             self.error = error
 
 
-def _check(target: Path, facts: _Facts, on_progress: Callable[[float], None]) -> Any:
+def _check(target: Path, facts: _SourceInfo, on_progress: Callable[[float], None]) -> Any:
     """Decode every pixel again, and hold the layout against what was asked for; a small view of the whole.
 
     Raises:

@@ -12,7 +12,7 @@ from aerotask.domain.paths import base_name
 from aerotask.metadata.file_types import EntryType, suffix_of
 
 
-class Kind(StrEnum):
+class DerivativeKind(StrEnum):
     """What can be derived from an entry."""
 
     COG = "cog"
@@ -23,7 +23,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class KindFacts:
+class KindInfo:
     """What is known of a kind before any is made; derivatives of an older `builder` are made anew."""
 
     title: str
@@ -34,43 +34,49 @@ class KindFacts:
     """About how many bytes each byte of the source becomes, rather more than less."""
 
 
-FACTS: Mapping[Kind, KindFacts] = {
-    Kind.COG: KindFacts("Cloud-optimised GeoTIFF", ".cog.tif", "image/tiff", "1", 6.0),
-    Kind.COPC: KindFacts("Cloud-optimised point cloud", ".copc.laz", "application/vnd.laszip+copc", "2", 2.0),
-    Kind.NXZ: KindFacts("Multi-resolution mesh (Nexus)", ".nxz", "application/octet-stream", "1", 1.0),
-    Kind.PMTILES: KindFacts("Vector tiles (PMTiles)", ".pmtiles", "application/vnd.pmtiles", "1", 4.0),
-    Kind.GPKG: KindFacts("GeoPackage", ".gpkg", "application/geopackage+sqlite3", "1", 4.0),
+KIND_INFO: Mapping[DerivativeKind, KindInfo] = {
+    DerivativeKind.COG: KindInfo("Cloud-optimised GeoTIFF", ".cog.tif", "image/tiff", "1", 6.0),
+    DerivativeKind.COPC: KindInfo(
+        "Cloud-optimised point cloud", ".copc.laz", "application/vnd.laszip+copc", "2", 2.0
+    ),
+    DerivativeKind.NXZ: KindInfo(
+        "Multi-resolution mesh (Nexus)", ".nxz", "application/octet-stream", "1", 1.0
+    ),
+    DerivativeKind.PMTILES: KindInfo(
+        "Vector tiles (PMTiles)", ".pmtiles", "application/vnd.pmtiles", "1", 4.0
+    ),
+    DerivativeKind.GPKG: KindInfo("GeoPackage", ".gpkg", "application/geopackage+sqlite3", "1", 4.0),
 }
 
-_OF_FORMAT: Mapping[str, tuple[Kind, ...]] = {
+_OF_FORMAT: Mapping[str, tuple[DerivativeKind, ...]] = {
     name: kinds
     for names, kinds in {
-        "tif tiff jp2 png jpg jpeg": (Kind.COG,),
-        "las laz": (Kind.COPC,),
-        "obj ply glb stl": (Kind.NXZ,),
-        "geojson gpkg shp kml kmz fgb dxf gml": (Kind.PMTILES, Kind.GPKG),
+        "tif tiff jp2 png jpg jpeg": (DerivativeKind.COG,),
+        "las laz": (DerivativeKind.COPC,),
+        "obj ply glb stl": (DerivativeKind.NXZ,),
+        "geojson gpkg shp kml kmz fgb dxf gml": (DerivativeKind.PMTILES, DerivativeKind.GPKG),
     }.items()
     for name in names.split()
 }
 # Of pictures in these formats nobody expects to lie anywhere, until the index has found that one does.
 _RARELY_PLACED = frozenset({"jp2", "png", "jpg", "jpeg"})
-_OF_TYPE: Mapping[str, tuple[Kind, ...]] = {
-    EntryType.GEO_RASTER: (Kind.COG,),
-    EntryType.POINT_CLOUD: (Kind.COPC,),
-    EntryType.MODEL: (Kind.NXZ,),
-    EntryType.VECTOR: (Kind.PMTILES, Kind.GPKG),
+_OF_TYPE: Mapping[str, tuple[DerivativeKind, ...]] = {
+    EntryType.GEO_RASTER: (DerivativeKind.COG,),
+    EntryType.POINT_CLOUD: (DerivativeKind.COPC,),
+    EntryType.MODEL: (DerivativeKind.NXZ,),
+    EntryType.VECTOR: (DerivativeKind.PMTILES, DerivativeKind.GPKG),
 }
 # These types also have files in formats of which nothing can be made.
 _IN_SOME_FORMATS = frozenset({EntryType.POINT_CLOUD, EntryType.MODEL})
 
 
-def kinds_by_name(path: str) -> tuple[Kind, ...]:
+def kinds_by_name(path: str) -> tuple[DerivativeKind, ...]:
     """What may be derived from a file of that name, as long as nobody has looked into it."""
     suffix = suffix_of(path)
     return () if suffix in _RARELY_PLACED else kinds_in(suffix)
 
 
-def kinds_of(path: str, entry_type: str, properties: Mapping[str, Any]) -> tuple[Kind, ...]:
+def kinds_of(path: str, entry_type: str, properties: Mapping[str, Any]) -> tuple[DerivativeKind, ...]:
     """What is derived from an entry that the index has looked into: its type decides, whatever its name."""
     kinds = _OF_TYPE.get(entry_type, ())
     if entry_type in _IN_SOME_FORMATS and kinds_in(str(properties.get("format") or suffix_of(path))) != kinds:
@@ -78,17 +84,17 @@ def kinds_of(path: str, entry_type: str, properties: Mapping[str, Any]) -> tuple
     return kinds
 
 
-def kinds_in(file_format: str) -> tuple[Kind, ...]:
+def kinds_in(file_format: str) -> tuple[DerivativeKind, ...]:
     """What can be made of a file in that format, given as its usual suffix."""
     return _OF_FORMAT.get(file_format, ())
 
 
-def missing_for(kind: Kind) -> str | None:
+def missing_for(kind: DerivativeKind) -> str | None:
     """What this installation lacks to make that kind, and how to get it; None if nothing."""
-    return nxz_missing() if kind is Kind.NXZ else None
+    return nxz_missing() if kind is DerivativeKind.NXZ else None
 
 
-def download_name(path: str, kind: Kind) -> str:
+def download_name(path: str, kind: DerivativeKind) -> str:
     """Under which name a derivative of the entry at `path` is downloaded."""
     stem = base_name(path).rpartition(".")[0] or base_name(path)
-    return stem + FACTS[kind].suffix
+    return stem + KIND_INFO[kind].suffix

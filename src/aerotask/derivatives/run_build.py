@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aerotask.derivatives.builder import Maker, Patience
-from aerotask.derivatives.kinds import FACTS, Kind, kinds_in, missing_for
+from aerotask.derivatives.builder import BuilderProcess, TimeoutPolicy
+from aerotask.derivatives.kinds import KIND_INFO, DerivativeKind, kinds_in, missing_for
 from aerotask.derivatives.sources import check_complete, paths_beside
 from aerotask.domain.errors import AerotaskError, InvalidInput, TaskFailed
 from aerotask.domain.paths import shown
@@ -24,13 +24,13 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class BuildJob:
     """One derivative to make: `start` and `share` are its part of the whole run, by the bytes that it reads."""
 
     path: str
     file_format: str
     """As its usual suffix."""
-    kind: Kind
+    kind: DerivativeKind
     start: float
     share: float
 
@@ -41,7 +41,9 @@ class _Failed:
     message: str
 
 
-def run_build(ctx: RunContext, *, only: str | None, force: bool, patience: Patience | None = None) -> None:
+def run_build(
+    ctx: RunContext, *, only: str | None, force: bool, patience: TimeoutPolicy | None = None
+) -> None:
     """Make what is lacking of the run's inputs, and tell of each; `only` is the one entry that was asked for.
 
     Raises:
@@ -49,9 +51,9 @@ def run_build(ctx: RunContext, *, only: str | None, force: bool, patience: Patie
         OSError: the disk is full.
     """
     outcomes: list[dict[str, Any]] = []
-    with Maker(ctx.threads, patience) as maker:
+    with BuilderProcess(ctx.threads, patience) as maker:
         for number, job in enumerate(plan_jobs(ctx)):
-            if not force and ctx.has_derivative(job.path, kind=job.kind, builder=FACTS[job.kind].builder):
+            if not force and ctx.has_derivative(job.path, kind=job.kind, builder=KIND_INFO[job.kind].builder):
                 ctx.log(f"{shown(job.path)} has its {job.kind} already.")
                 outcomes.append({"path": job.path, "kind": job.kind, "outcome": "present"})
             else:
@@ -66,7 +68,7 @@ def run_build(ctx: RunContext, *, only: str | None, force: bool, patience: Patie
     _raise_if_all_failed(outcomes, only)
 
 
-def plan_jobs(ctx: RunContext) -> list[Job]:
+def plan_jobs(ctx: RunContext) -> list[BuildJob]:
     """Every derivative of the inputs, the smallest files first, so that much is done early."""
     sizes = {path: ctx.input(path).stat().st_size for path in sorted(ctx.inputs)}
     formats = _formats(ctx.inputs)
@@ -76,7 +78,7 @@ def plan_jobs(ctx: RunContext) -> list[Job]:
     jobs, start = [], 0.0
     for path, kind in wanted:
         share = (1 + sizes[path]) / total
-        jobs.append(Job(path, formats[path], kind, start, share))
+        jobs.append(BuildJob(path, formats[path], kind, start, share))
         start += share
     return jobs
 
@@ -99,7 +101,7 @@ def _start_of(file: Path) -> bytes:
         return content.read(START_BYTES)
 
 
-def _outcome(job: Job, ctx: RunContext, maker: Maker, folder: Path) -> dict[str, Any]:
+def _outcome(job: BuildJob, ctx: RunContext, maker: BuilderProcess, folder: Path) -> dict[str, Any]:
     """Make one derivative; whatever is wrong with its source is told of and ends nothing else."""
     told = {"path": job.path, "kind": job.kind}
     made = _make(job, ctx, maker, folder)
@@ -113,7 +115,7 @@ def _outcome(job: Job, ctx: RunContext, maker: Maker, folder: Path) -> dict[str,
     target, properties = made
     size_bytes = target.stat().st_size
     ctx.put_derivative(
-        target, of=job.path, kind=job.kind, builder=FACTS[job.kind].builder, properties=properties
+        target, of=job.path, kind=job.kind, builder=KIND_INFO[job.kind].builder, properties=properties
     )
     ctx.log(f"Built: {job.kind} of {shown(job.path)}, {size_bytes / 1e6:.1f} MB, read back and found whole.")
     for warning in properties.get("warnings", ()):
@@ -121,7 +123,9 @@ def _outcome(job: Job, ctx: RunContext, maker: Maker, folder: Path) -> dict[str,
     return {**told, "outcome": "built", "sizeBytes": size_bytes, "warnings": properties.get("warnings", [])}
 
 
-def _make(job: Job, ctx: RunContext, maker: Maker, folder: Path) -> tuple[Path, Mapping[str, Any]] | _Failed:
+def _make(
+    job: BuildJob, ctx: RunContext, maker: BuilderProcess, folder: Path
+) -> tuple[Path, Mapping[str, Any]] | _Failed:
     source = ctx.input(job.path)
     ctx.progress(job.start, f"{job.kind} of {source.name}")
     ctx.log(f"Building {job.kind} of {shown(job.path)} ({source.stat().st_size / 1e6:.1f} MB).")
@@ -130,7 +134,7 @@ def _make(job: Job, ctx: RunContext, maker: Maker, folder: Path) -> tuple[Path, 
         # What makes derivatives goes by suffixes.
         source = folder / f"{source.name}.{job.file_format}"
         source.symlink_to(ctx.input(job.path).absolute())
-    target = folder / f"derivative{FACTS[job.kind].suffix}"
+    target = folder / f"derivative{KIND_INFO[job.kind].suffix}"
     try:
         missing = missing_for(job.kind)
         if missing:

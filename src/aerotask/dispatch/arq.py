@@ -22,8 +22,8 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
 
-from aerotask.aio import end
-from aerotask.dispatch.dispatcher import Hint, QueueAway
+from aerotask.aio import cancel_and_wait
+from aerotask.dispatch.dispatcher import QueueAway, Wakeup
 from aerotask.domain.ids import TaskId
 
 QUEUE = "aerotask:hints"
@@ -42,7 +42,7 @@ class ArqDispatcher:
     def __init__(self, redis_url: str) -> None:
         self._redis = _connect(redis_url)
 
-    async def send(self, hints: Sequence[Hint]) -> None:
+    async def send(self, hints: Sequence[Wakeup]) -> None:
         """Enqueue a job per hint, all in one round trip; a hint that waits in the queue already isn't doubled."""
         # arq's own `enqueue_job` takes three round trips for each.
         async with self._redis.pipeline(transaction=True) as batch:
@@ -65,7 +65,7 @@ class ArqDispatcher:
         await self._redis.aclose(close_connection_pool=True)
 
 
-def _enqueue(batch: Pipeline, hint: Hint, *, now_ms: int) -> None:
+def _enqueue(batch: Pipeline, hint: Wakeup, *, now_ms: int) -> None:
     """As arq does it: the job under its id, and its id in the queue; what is there already stays."""
     job_id, arguments = f"{hint.task_id}:{hint.attempt}", (str(hint.task_id), hint.attempt)
     job = serialize_job(_JOB, arguments, {}, None, now_ms, serializer=orjson.dumps)
@@ -87,7 +87,7 @@ class ArqListener:
         if self._worker is not None:
             self._worker.allow_pick_jobs = more
 
-    async def run(self, on_hint: Callable[[Hint], None]) -> None:
+    async def run(self, on_hint: Callable[[Wakeup], None]) -> None:
         """Run arq workers, one after the other: an outage ends one, and the next waits for Redis."""
         while True:
             redis = _connect(self._url)
@@ -108,13 +108,13 @@ async def _run(worker: Worker) -> None:
     try:
         await asyncio.shield(running)
     finally:
-        await end(running)
+        await cancel_and_wait(running)
         await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
 
 
-def _worker(redis: ArqRedis, on_hint: Callable[[Hint], None]) -> Worker:
+def _worker(redis: ArqRedis, on_hint: Callable[[Wakeup], None]) -> Worker:
     async def wake(_context: dict[Any, Any], task_id: str, attempt: int) -> None:
-        on_hint(Hint(TaskId(UUID(task_id)), attempt))
+        on_hint(Wakeup(TaskId(UUID(task_id)), attempt))
 
     # arq types its jobs by a protocol that demands `__qualname__`, which no function type has.
     job = func(wake, name=_JOB, keep_result=0, max_tries=1)  # type: ignore[arg-type]

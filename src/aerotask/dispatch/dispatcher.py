@@ -10,7 +10,7 @@ from aerotask.domain.ids import TaskId
 
 
 @dataclass(frozen=True, slots=True)
-class Hint:
+class Wakeup:
     """Says that a task may be ready to run for the attempt after `attempt`; it may be late, double or lost."""
 
     task_id: TaskId
@@ -24,7 +24,7 @@ class QueueAway(ConnectionError):
 class Dispatcher(Protocol):
     """Sends hints."""
 
-    async def send(self, hints: Sequence[Hint]) -> None:
+    async def send(self, hints: Sequence[Wakeup]) -> None:
         """Hand the hints to the queue.
 
         Raises:
@@ -42,10 +42,10 @@ class Dispatcher(Protocol):
         """Let go of the connection."""
 
 
-class HintListener(Protocol):
+class WakeupListener(Protocol):
     """Receives hints, each in one listener of the system."""
 
-    async def run(self, on_hint: Callable[[Hint], None]) -> None:
+    async def run(self, on_hint: Callable[[Wakeup], None]) -> None:
         """Call `on_hint` for every hint until cancelled; outages of the queue are waited out."""
 
     def accept(self, *, more: bool) -> None:

@@ -13,7 +13,7 @@ OUTAGE_S = 900.0
 """For so long whoever has something to write waits for Postgres to come back, before it is given up (and done again)."""
 
 
-class Strike(Enum):
+class FailureKind(Enum):
     """What ended an attempt without it being anybody's wish; all kinds are counted together."""
 
     CRASH = auto()
@@ -31,12 +31,12 @@ class Retry:
     delay_s: float
 
 
-def after_strike(strike: Strike, *, strikes: int, max_strikes: int) -> Retry | None:
+def after_strike(strike: FailureKind, *, strikes: int, max_strikes: int) -> Retry | None:
     """What follows the strike that brings their count to `strikes`: a retry with a growing delay, or nothing.
 
     A lost worker says little about the task, so the first one costs it no delay.
     """
     if strikes >= max_strikes:
         return None
-    step = strikes - 1 if strike is Strike.LOST_WORKER else strikes
+    step = strikes - 1 if strike is FailureKind.LOST_WORKER else strikes
     return Retry(min(FIRST_DELAY_S * GROWTH ** (step - 1), LONGEST_DELAY_S) if step else 0.0)

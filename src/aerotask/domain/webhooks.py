@@ -15,7 +15,7 @@ JITTER = 0.15
 GONE = 410
 
 
-class CallbackState(StrEnum):
+class WebhookState(StrEnum):
     """Where a message stands; the values are what clients see."""
 
     WAITING = "waiting"
@@ -29,22 +29,22 @@ class CallbackState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Next:
+class NextStep:
     """What follows a try; `pause_s` is there if and only if another try does."""
 
-    state: CallbackState
+    state: WebhookState
     pause_s: float | None = None
 
 
-def after_try(*, status: int | None, tries: int, chance: float) -> Next:
+def after_attempt(*, status: int | None, tries: int, chance: float) -> NextStep:
     """What follows the try that brings the count to `tries` and was answered with `status` (None: not at all).
 
     `chance` is a random number from 0 to 1.
     """
     if status is not None and 200 <= status <= 299:
-        return Next(CallbackState.DELIVERED)
+        return NextStep(WebhookState.DELIVERED)
     if status == GONE:
-        return Next(CallbackState.REFUSED)
+        return NextStep(WebhookState.REFUSED)
     if tries >= MAX_TRIES:
-        return Next(CallbackState.GIVEN_UP)
-    return Next(CallbackState.WAITING, PAUSES_S[tries - 1] * (1 - JITTER * chance))
+        return NextStep(WebhookState.GIVEN_UP)
+    return NextStep(WebhookState.WAITING, PAUSES_S[tries - 1] * (1 - JITTER * chance))

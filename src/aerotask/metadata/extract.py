@@ -12,8 +12,8 @@ from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
 from aerotask.metadata import mesh, pointcloud, raster, vector, video
 from aerotask.metadata.file_types import RASTER_SUFFIXES, START_BYTES, EntryType, kind_of, type_of_kind
-from aerotask.metadata.geojson import Place
-from aerotask.metadata.model import Description, unreadable
+from aerotask.metadata.geojson import Footprint
+from aerotask.metadata.model import FileMetadata, unreadable
 from aerotask.metadata.photos import image_size, photo
 
 MAX_PROPERTIES_BYTES = 512 * 1024
@@ -22,7 +22,7 @@ MAX_PROPERTIES_BYTES = 512 * 1024
 _REMEDIABLE = frozenset({"missing-side-file", "vector-too-large"})
 
 
-def describe(path: Path) -> Description:
+def describe(path: Path) -> FileMetadata:
     """Look into the file at `path`, which carries its entry's own name.
 
     A file that isn't what its name says is `generic`, and `properties.indexError` says why.
@@ -33,7 +33,7 @@ def describe(path: Path) -> Description:
     suggested = type_of_kind(kind)
     reader = _READERS.get(suggested)
     if reader is None:
-        return Description(suggested)
+        return FileMetadata(suggested)
     try:
         found = reader(path, kind, start)
     except InvalidInput as error:
@@ -42,7 +42,7 @@ def describe(path: Path) -> Description:
     return bounded(path, found)
 
 
-def bounded(path: Path, found: Description) -> Description:
+def bounded(path: Path, found: FileMetadata) -> FileMetadata:
     """The description, or that it is too long for the index, which a worker would refuse as a whole."""
     if len(orjson.dumps(found.properties, default=str)) <= MAX_PROPERTIES_BYTES:
         return found
@@ -53,14 +53,14 @@ def bounded(path: Path, found: Description) -> Description:
     )
 
 
-def _image(path: Path, kind: str, start: bytes) -> Description:
+def _image(path: Path, kind: str, start: bytes) -> FileMetadata:
     properties: dict[str, Any] = {}
     size: tuple[int, int] | None = None
     if kind in RASTER_SUFFIXES:
         found = raster.describe(path)
         properties = {**found.profile.to_properties(), **found.extras}
         if found.is_georeferenced:
-            return Description(EntryType.GEO_RASTER, properties, found.centre, found.footprint)
+            return FileMetadata(EntryType.GEO_RASTER, properties, found.centre, found.footprint)
         size = found.profile.width, found.profile.height
     elif not _is_picture(kind, start):
         why = f"its content is not {kind.upper()}" if start else "it is empty"
@@ -72,7 +72,7 @@ def _image(path: Path, kind: str, start: bytes) -> Description:
         shows = EntryType.GEO_PANORAMA if taken.point else EntryType.PANORAMA
     else:
         shows = EntryType.GEO_IMAGE if taken.point else EntryType.IMAGE
-    return Description(shows, {**properties, **taken.properties}, taken.point, taken.footprint)
+    return FileMetadata(shows, {**properties, **taken.properties}, taken.point, taken.footprint)
 
 
 def _is_picture(kind: str, start: bytes) -> bool:
@@ -95,43 +95,43 @@ _HEIF_BRANDS = frozenset(
 )
 
 
-def _cloud(path: Path, _kind: str, _start: bytes) -> Description:
+def _cloud(path: Path, _kind: str, _start: bytes) -> FileMetadata:
     found = pointcloud.describe(path)
     return _placed(EntryType.POINT_CLOUD, found.properties, found.place)
 
 
-def _model(path: Path, kind: str, _start: bytes) -> Description:
+def _model(path: Path, kind: str, _start: bytes) -> FileMetadata:
     properties = mesh.describe(path, kind)
     # Scanners write clouds as PLY too: vertices, and nothing that joins them.
     is_cloud = kind == "ply" and not properties["faceCount"]
-    return Description(EntryType.POINT_CLOUD if is_cloud else EntryType.MODEL, properties)
+    return FileMetadata(EntryType.POINT_CLOUD if is_cloud else EntryType.MODEL, properties)
 
 
-def _vector(path: Path, kind: str, _start: bytes) -> Description:
+def _vector(path: Path, kind: str, _start: bytes) -> FileMetadata:
     found = vector.describe(path, kind)
     return _placed(EntryType.VECTOR, found.properties, found.place)
 
 
-def _placed(kind: EntryType, properties: Mapping[str, Any], place: Place | None) -> Description:
+def _placed(kind: EntryType, properties: Mapping[str, Any], place: Footprint | None) -> FileMetadata:
     if place is None:
-        return Description(kind, properties)
-    return Description(kind, properties, place.centre, place.outline)
+        return FileMetadata(kind, properties)
+    return FileMetadata(kind, properties, place.centre, place.outline)
 
 
-def _video(path: Path, kind: str, start: bytes) -> Description:
+def _video(path: Path, kind: str, start: bytes) -> FileMetadata:
     if kind in {"mp4", "mov", "m4v"}:
         found = video.describe(path)
-        return Description(
+        return FileMetadata(
             EntryType.GEO_VIDEO if found.point else EntryType.VIDEO, found.properties, found.point
         )
     if not start.startswith(b"RIFF" if kind == "avi" else b"\x1a\x45\xdf\xa3"):
         raise InvalidInput(
             f"{shown(path.name)} is not a readable video: it is not {kind.upper()}.", code="unreadable-video"
         )
-    return Description(EntryType.VIDEO)
+    return FileMetadata(EntryType.VIDEO)
 
 
-_READERS: Mapping[EntryType, Callable[[Path, str, bytes], Description]] = {
+_READERS: Mapping[EntryType, Callable[[Path, str, bytes], FileMetadata]] = {
     EntryType.IMAGE: _image,
     EntryType.POINT_CLOUD: _cloud,
     EntryType.MODEL: _model,

@@ -13,27 +13,27 @@ from pathlib import Path
 from typing import Any
 
 from aerotask.metadata.file_types import EntryType
-from aerotask.metadata.model import Description, given_up
+from aerotask.metadata.model import FileMetadata, given_up
 from aerotask.metadata.timeouts import patience_s
-from aerotask.sandbox.json_process import LineProcess, ProcessEnded, ProcessTooSlow
+from aerotask.sandbox.json_process import JsonProcess, ProcessEnded, ProcessTooSlow
 
 START_TIMEOUT_S = 120.0
 _MAX_WAITING = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ExtractedMetadata:
     """What was found of one file, and the SHA-256 of its content."""
 
     path: str
     sha256: str
-    description: Description
+    description: FileMetadata
 
 
 @contextmanager
-def describing(files: Mapping[str, Path], *, processes: int) -> Iterator[Iterator[Found]]:
+def describing(files: Mapping[str, Path], *, processes: int) -> Iterator[Iterator[ExtractedMetadata]]:
     """What is found of each file by its path, as it comes; leaving the block ends the processes."""
-    work = _Work(files)
+    work = _FileQueue(files)
     workers = [
         threading.Thread(target=work.run, name=f"reader-{number}", daemon=True)
         for number in range(max(min(processes, len(files)), 1))
@@ -48,18 +48,18 @@ def describing(files: Mapping[str, Path], *, processes: int) -> Iterator[Iterato
             worker.join()
 
 
-class _Work:
+class _FileQueue:
     """The files to be described, shared by threads that each feed one process."""
 
     def __init__(self, files: Mapping[str, Path]) -> None:
         self._total = len(files)
         self._waiting = iter(files.items())
         self._lock = threading.Lock()
-        self._found: queue.Queue[Found | BaseException] = queue.Queue(_MAX_WAITING)
+        self._found: queue.Queue[ExtractedMetadata | BaseException] = queue.Queue(_MAX_WAITING)
         self._stopped = threading.Event()
-        self._readers: set[_Reader] = set()
+        self._readers: set[_ExtractorProcess] = set()
 
-    def results(self) -> Iterator[Found]:
+    def results(self) -> Iterator[ExtractedMetadata]:
         for _ in range(self._total):
             found = self._found.get()
             if isinstance(found, BaseException):
@@ -80,7 +80,7 @@ class _Work:
                 reader.kill()
 
     def _describe_all(self) -> None:
-        reader: _Reader | None = None
+        reader: _ExtractorProcess | None = None
         try:
             while (item := self._next()) is not None:
                 if reader is None:
@@ -92,7 +92,7 @@ class _Work:
                 if isinstance(told, str):
                     self._end(reader)
                     reader = None
-                    self._tell(Found(path, _sha256(file), given_up(told)))
+                    self._tell(ExtractedMetadata(path, _sha256(file), given_up(told)))
                 else:
                     self._tell(_found(path, told))
         finally:
@@ -103,29 +103,29 @@ class _Work:
         with self._lock:
             return None if self._stopped.is_set() else next(self._waiting, None)
 
-    def _start(self) -> _Reader:
+    def _start(self) -> _ExtractorProcess:
         with self._lock:
-            reader = _Reader()
+            reader = _ExtractorProcess()
             self._readers.add(reader)
             return reader
 
-    def _end(self, reader: _Reader) -> None:
+    def _end(self, reader: _ExtractorProcess) -> None:
         with self._lock:
             self._readers.discard(reader)
         reader.end()
 
-    def _tell(self, found: Found | BaseException) -> None:
+    def _tell(self, found: ExtractedMetadata | BaseException) -> None:
         while not self._stopped.is_set():
             with suppress(queue.Full):
                 self._found.put(found, timeout=1)
                 return
 
 
-class _Reader:
+class _ExtractorProcess:
     """One process of `aerotask.metadata.extractor_process`."""
 
     def __init__(self) -> None:
-        self._process = LineProcess("aerotask.metadata.extractor_process")
+        self._process = JsonProcess("aerotask.metadata.extractor_process")
         self._starting_s = START_TIMEOUT_S
 
     def ask(self, file: Path) -> dict[str, Any] | str:
@@ -152,6 +152,6 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def _found(path: str, told: Mapping[str, Any]) -> Found:
-    description = Description(EntryType(told["type"]), told["properties"], told["point"], told["polygon"])
-    return Found(path, str(told["sha256"]), description)
+def _found(path: str, told: Mapping[str, Any]) -> ExtractedMetadata:
+    description = FileMetadata(EntryType(told["type"]), told["properties"], told["point"], told["polygon"])
+    return ExtractedMetadata(path, str(told["sha256"]), description)

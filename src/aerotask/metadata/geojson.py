@@ -26,7 +26,7 @@ _HALF_A_CELL_DEG = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Footprint:
     """An outline and its centre."""
 
     outline: GeoJson
@@ -54,7 +54,7 @@ def polygon(corners: Sequence[Position]) -> GeoJson:
     return {"type": "MultiPolygon", "coordinates": [[_ring(_cut(around, side=-1))], [_ring(east)]]}
 
 
-def place_of(crs: str, corners: Sequence[Position], centre: Position) -> Place | None:
+def place_of(crs: str, corners: Sequence[Position], centre: Position) -> Footprint | None:
     """Where corners and a centre in `crs` lie; None if no way leads from there to EPSG:4326."""
     xs, ys = zip(*_walk([centre, *corners, corners[0]]), strict=True)
     try:
@@ -71,13 +71,13 @@ def place_of(crs: str, corners: Sequence[Position], centre: Position) -> Place |
     return _place(around, middle)
 
 
-def place_of_bounds(crs: str, bounds: tuple[float, float, float, float]) -> Place | None:
+def place_of_bounds(crs: str, bounds: tuple[float, float, float, float]) -> Footprint | None:
     """Where the rectangle `(min x, min y, max x, max y)` in `crs` lies."""
     x0, y0, x1, y1 = bounds
     return place_of(crs, [(x0, y0), (x1, y0), (x1, y1), (x0, y1)], ((x0 + x1) / 2, (y0 + y1) / 2))
 
 
-def place_of_all(bounds: Sequence[Bounds]) -> Place:
+def place_of_all(bounds: Sequence[Bounds]) -> Footprint:
     """The least rectangle of degrees around several, of which there must be one at least."""
     west, south, east, north = bounds[0]
     for other_west, other_south, other_east, other_north in bounds[1:]:
@@ -88,11 +88,11 @@ def place_of_all(bounds: Sequence[Bounds]) -> Place:
     return _place(around, ((west + east) / 2, (south + north) / 2))
 
 
-def _place(around: Sequence[Position], middle: Position) -> Place:
+def _place(around: Sequence[Position], middle: Position) -> Footprint:
     longitudes, latitudes = zip(*_from_west(around), strict=True)
     # Python's remainder is never negative; 180 itself stays.
     longitude = middle[0] if abs(middle[0]) <= 180 else (middle[0] + 180) % 360 - 180
-    return Place(
+    return Footprint(
         polygon(around),
         point(longitude, middle[1]),
         (min(longitudes), min(latitudes), max(longitudes), max(latitudes)),

@@ -10,7 +10,7 @@ from aerotask.metadata.file_types import EntryType
 
 
 @dataclass(frozen=True, slots=True)
-class Description:
+class FileMetadata:
     """What was found in a file; geometries are GeoJSON in EPSG:4326."""
 
     type: EntryType
@@ -25,11 +25,11 @@ class Description:
         return None if error is None else str(error["message"])
 
 
-def unreadable(code: str, message: str, kept: EntryType = EntryType.GENERIC) -> Description:
+def unreadable(code: str, message: str, kept: EntryType = EntryType.GENERIC) -> FileMetadata:
     """The description of a file whose content can't be read."""
-    return Description(kept, {"indexError": {"code": code, "message": message}})
+    return FileMetadata(kept, {"indexError": {"code": code, "message": message}})
 
 
-def given_up(detail: str) -> Description:
+def given_up(detail: str) -> FileMetadata:
     """The description of a file whose reading had to be ended."""
     return unreadable("unreadable-file", f"The file could not be looked into: {detail}.")

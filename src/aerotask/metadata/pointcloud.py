@@ -17,7 +17,7 @@ from rasterio.errors import CRSError
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
-from aerotask.metadata.geojson import Place, place_of_bounds
+from aerotask.metadata.geojson import Footprint, place_of_bounds
 from aerotask.metadata.las_records import MAX_INFLATION, wkt_behind_points
 
 MAX_HEADER_BYTES = 16 * 1024 * 1024
@@ -37,14 +37,14 @@ _EPSG_CODES = range(1024, 32_767)
 
 
 @dataclass(frozen=True, slots=True)
-class CloudDescription:
+class PointCloudMetadata:
     """What was found, with the place where the cloud says its CRS."""
 
     properties: Mapping[str, Any] = field(default_factory=dict)
-    place: Place | None = None
+    place: Footprint | None = None
 
 
-def describe(path: Path) -> CloudDescription:
+def describe(path: Path) -> PointCloudMetadata:
     """Read the header of the cloud at `path`; no point is decoded.
 
     Raises:
@@ -132,7 +132,7 @@ def _signed(raw: bytes) -> int:
     return int.from_bytes(raw, "little", signed=True) if len(raw) == 8 else 0
 
 
-def _described(header: LasHeader, crs: str | None) -> CloudDescription:
+def _described(header: LasHeader, crs: str | None) -> PointCloudMetadata:
     bounds = [float(value) for value in (*header.mins, *header.maxs)]
     properties: dict[str, Any] = {
         "format": "laz" if header.are_points_compressed else "las",
@@ -150,7 +150,7 @@ def _described(header: LasHeader, crs: str | None) -> CloudDescription:
     if is_placed:
         properties["bounds"] = bounds
     place = place_of_bounds(crs, (bounds[0], bounds[1], bounds[3], bounds[4])) if crs and is_placed else None
-    return CloudDescription(properties, place)
+    return PointCloudMetadata(properties, place)
 
 
 def _text(value: str | bytes) -> str:
@@ -189,14 +189,14 @@ def _crs_of_wkt(wkt: str | None) -> str | None:
     return f"EPSG:{code}" if code else str(crs.to_wkt())
 
 
-def _describe_e57(start: bytes, file_bytes: int) -> CloudDescription:
+def _describe_e57(start: bytes, file_bytes: int) -> PointCloudMetadata:
     """ASTM E2807: the header says how long the file is; what it holds is in an XML section at its end."""
     if len(start) < _E57_HEADER.size:
         raise _damaged("the file ends within its header")
     _, major, minor, length, xml_at, xml_bytes, _ = _E57_HEADER.unpack_from(start)
     if length > file_bytes or xml_at + xml_bytes > file_bytes:
         raise _damaged(f"it claims {length:,} bytes and has {file_bytes:,}")
-    return CloudDescription({"format": "e57", "version": f"{major}.{minor}"})
+    return PointCloudMetadata({"format": "e57", "version": f"{major}.{minor}"})
 
 
 def _unreadable(path: Path, why: str) -> InvalidInput:

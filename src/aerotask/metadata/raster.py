@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aerotask.metadata.geojson import GeoJson, Place, place_of
+from aerotask.metadata.geojson import Footprint, GeoJson, place_of
 from aerotask.raster.header import read_profile
 from aerotask.raster.io import open_raster
 from aerotask.raster.profile import RasterProfile
 
 
 @dataclass(frozen=True, slots=True)
-class RasterDescription:
+class RasterMetadata:
     """A raster's profile, with its outline and its centre as GeoJSON in EPSG:4326 where they are known."""
 
     profile: RasterProfile
@@ -30,7 +30,7 @@ class RasterDescription:
         return self.footprint is not None
 
 
-def describe(path: Path) -> RasterDescription:
+def describe(path: Path) -> RasterMetadata:
     """Read the raster's header; no pixels are touched.
 
     Raises:
@@ -42,8 +42,8 @@ def describe(path: Path) -> RasterDescription:
         extras = _extras(source, profile)
     place = _place(profile)
     if place is None:
-        return RasterDescription(profile, None, None, extras)
-    return RasterDescription(profile, place.outline, place.centre, extras)
+        return RasterMetadata(profile, None, None, extras)
+    return RasterMetadata(profile, place.outline, place.centre, extras)
 
 
 def _extras(source: Any, profile: RasterProfile) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def _stored_statistics(tags: Mapping[str, str]) -> dict[str, float] | None:
         return None
 
 
-def _place(profile: RasterProfile) -> Place | None:
+def _place(profile: RasterProfile) -> Footprint | None:
     """The outline of the four corners and the centre, or None without a CRS that leads to EPSG:4326."""
     if profile.crs is None or profile.geotransform is None:
         return None

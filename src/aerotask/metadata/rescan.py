@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aerotask.domain.errors import TaskFailed
 from aerotask.domain.paths import shown
-from aerotask.metadata.extractor_pool import Found, describing
+from aerotask.metadata.extractor_pool import ExtractedMetadata, describing
 from aerotask.metadata.file_types import EntryType, shapefiles_beside
 from aerotask.sdk import DescribeEntry, RunContext
 
@@ -54,7 +54,7 @@ def rescan(ctx: RunContext, *, types: Collection[EntryType], stop_on_error: bool
     )
 
 
-def _note(ctx: RunContext, found: Found, tally: _Tally, *, stop_on_error: bool) -> None:
+def _note(ctx: RunContext, found: ExtractedMetadata, tally: _Tally, *, stop_on_error: bool) -> None:
     fault = found.description.fault
     if fault is None:
         tally.ok += 1

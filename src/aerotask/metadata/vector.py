@@ -24,7 +24,7 @@ from defusedxml.ElementTree import ParseError, iterparse
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
 from aerotask.metadata.file_types import SHAPEFILE_SIDES, suffix_of
-from aerotask.metadata.geojson import Bounds, Place, place_of_all, place_of_bounds
+from aerotask.metadata.geojson import Bounds, Footprint, place_of_all, place_of_bounds
 from aerotask.metadata.ogr import DataLayerError, DataSourceError, pyogrio
 
 MIB = 1024 * 1024
@@ -52,11 +52,11 @@ GDAL_OPTIONS: dict[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class VectorDescription:
+class VectorMetadata:
     """What was found, with the place where the CRS is known."""
 
     properties: Mapping[str, Any] = field(default_factory=dict)
-    place: Place | None = None
+    place: Footprint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class _Kind:
     """Names the only driver, where GDAL takes it from the path."""
 
 
-def describe(path: Path, kind: str) -> VectorDescription:
+def describe(path: Path, kind: str) -> VectorMetadata:
     """Look into the vector file at `path`, whose kind is given as its suffix; a shapefile's side files lie beside it.
 
     Raises:
@@ -136,7 +136,7 @@ def _refuse_without_index(path: Path) -> None:
         )
 
 
-def _described(source: str, rules: _Kind) -> VectorDescription:
+def _described(source: str, rules: _Kind) -> VectorMetadata:
     if rules.prefix:  # one layer, and naming it would read the whole text once more
         infos = [_info(source, None)]
         names = [str(infos[0]["layer_name"])]
@@ -158,8 +158,8 @@ def _described(source: str, rules: _Kind) -> VectorDescription:
     }
     known = [place for place in places if place is not None]
     if not known:
-        return VectorDescription(properties)
-    return VectorDescription(properties, place_of_all(known))
+        return VectorMetadata(properties)
+    return VectorMetadata(properties, place_of_all(known))
 
 
 def _info(source: str, layer: str | None) -> dict[str, Any]:

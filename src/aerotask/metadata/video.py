@@ -23,14 +23,14 @@ _PLACE = re.compile(rb"([+-]\d{1,2}(?:\.\d+)?)([+-]\d{1,3}(?:\.\d+)?)(?:([+-]\d+
 
 
 @dataclass(frozen=True, slots=True)
-class VideoDescription:
+class VideoMetadata:
     """What was found; `point` is where the video was taken."""
 
     properties: Mapping[str, Any] = field(default_factory=dict)
     point: GeoJson | None = None
 
 
-def describe(path: Path) -> VideoDescription:
+def describe(path: Path) -> VideoMetadata:
     """Read the boxes of the video at `path`; no picture is decoded.
 
     Raises:
@@ -46,7 +46,7 @@ def describe(path: Path) -> VideoDescription:
     return _movie(boxes[b"moov"])
 
 
-def _movie(movie: bytes) -> VideoDescription:
+def _movie(movie: bytes) -> VideoMetadata:
     properties: dict[str, Any] = {}
     place = None
     for kind, content in _inner(movie):
@@ -56,7 +56,7 @@ def _movie(movie: bytes) -> VideoDescription:
             properties |= _track_size(content)
         elif kind == b"udta":
             place = place or _place(content)
-    return VideoDescription(properties, place)
+    return VideoMetadata(properties, place)
 
 
 def _header(content: bytes) -> dict[str, Any]:

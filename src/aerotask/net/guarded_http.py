@@ -25,7 +25,7 @@ Resolve: TypeAlias = Callable[[str, int], Awaitable[list[Address]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class PostResult:
     """How a POST went: the status of the answer, or None and what went wrong before there was one."""
 
     status: int | None
@@ -53,7 +53,7 @@ class Resolver:
 
 
 @dataclass(frozen=True, slots=True)
-class Poster:
+class GuardedClient:
     """Sends what it is given, once, over a connection of its own."""
 
     timeout_s: float
@@ -62,12 +62,12 @@ class Poster:
     tls: ssl.SSLContext
     resolve: Resolve
 
-    async def post(self, to: WebAddress, headers: Mapping[str, str], body: bytes) -> Outcome:
+    async def post(self, to: WebAddress, headers: Mapping[str, str], body: bytes) -> PostResult:
         """Send the body. Of the answer only the status counts, and nothing behind its headers is read."""
         try:
             async with asyncio.timeout(self.timeout_s):
                 return _answered(await self._exchange(to, headers, body))
-        except _NotPublic:
+        except _PrivateAddress:
             return _unanswered("The host leads to an address that is private, local or reserved.")
         except httpcore.ConnectTimeout:
             return _unanswered("The host takes no connection.")
@@ -96,7 +96,7 @@ class Poster:
             return answer.status
 
 
-class _NotPublic(Exception):
+class _PrivateAddress(Exception):
     """The host has an address that we don't call."""
 
 
@@ -122,7 +122,7 @@ class _GuardedNetwork(httpcore.AsyncNetworkBackend):
         addresses = await self._resolve(host, port)
         # One address within is enough: a name that leads outside and inside has been set up to deceive.
         if not self._allow_private and not all(map(is_public, addresses)):
-            raise _NotPublic
+            raise _PrivateAddress
         failure: Exception = httpcore.ConnectError("the name has no address")
         for address in addresses[:MAX_ADDRESSES]:
             try:
@@ -140,12 +140,12 @@ def _look_up(host: str, port: int) -> list[Address]:
     return list(dict.fromkeys(ip_address(sockaddr[0]) for *_, sockaddr in found))
 
 
-def _answered(status: int) -> Outcome:
+def _answered(status: int) -> PostResult:
     if 200 <= status <= 299:
-        return Outcome(status, None)
+        return PostResult(status, None)
     hint = " Redirects are not followed." if 300 <= status <= 399 else ""
-    return Outcome(status, f"The receiver answered {status}.{hint}")
+    return PostResult(status, f"The receiver answered {status}.{hint}")
 
 
-def _unanswered(error: str) -> Outcome:
-    return Outcome(None, clean_line(error)[:MAX_ERROR_CHARS])
+def _unanswered(error: str) -> PostResult:
+    return PostResult(None, clean_line(error)[:MAX_ERROR_CHARS])

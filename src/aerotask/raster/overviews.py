@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aerotask.raster.parallel import Worker, run_in_threads
 from aerotask.raster.tiff.codec import Tile, TileLayout
-from aerotask.raster.tiff.writer import Level, TiledTiff
+from aerotask.raster.tiff.writer import TiffLevel, TiledTiff
 from aerotask.raster.windows import Shape
 
 Halve = Callable[[Tile], Tile]
@@ -34,7 +34,7 @@ def overview_shapes(shape_yx: Shape, tile_yx: Shape) -> list[Shape]:
 
 def write_overviews(
     tiff: TiledTiff,
-    image: Level,
+    image: TiffLevel,
     *,
     threads: int,
     on_progress: Callable[[float], None],
@@ -103,7 +103,7 @@ def halve_indices(tile: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return tile[0::2, 0::2]
 
 
-def _halver(tiff: TiledTiff, finer: Level, level: Level, halve: Halve) -> Worker[Shape, Shape]:
+def _halver(tiff: TiledTiff, finer: TiffLevel, level: TiffLevel, halve: Halve) -> Worker[Shape, Shape]:
     @contextmanager
     def worker() -> Iterator[Callable[[Shape], Shape]]:
         def halve_into(place: Shape) -> Shape:
@@ -115,7 +115,7 @@ def _halver(tiff: TiledTiff, finer: Level, level: Level, halve: Halve) -> Worker
     return worker
 
 
-def _write_tile(tiff: TiledTiff, finer: Level, level: Level, place: Shape, halve: Halve) -> None:
+def _write_tile(tiff: TiledTiff, finer: TiffLevel, level: TiffLevel, place: Shape, halve: Halve) -> None:
     """Write one tile of an overview from the up to four below it."""
     rows, cols = (size // 2 for size in tiff.layout.tile_yx)
     tile: Tile | None = None

@@ -30,7 +30,7 @@ class SourceFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class PixelBlock:
     """Pixels as they are in the file: `planes` is (bands, rows, cols), `mask` (rows, cols) with 0 for "nothing here"."""
 
     planes: NDArray[Any]
@@ -74,7 +74,7 @@ class BandReader:
         """How much memory a block takes for each of its pixels."""
         return len(self._indexes) * self._dtype.itemsize + int(self._has_mask)
 
-    def read(self, window: Window) -> Block:
+    def read(self, window: Window) -> PixelBlock:
         """The bands' pixels in the window; the arrays are overwritten by the next read."""
         rows, cols = shape_of(window)
         size = len(self._indexes) * rows * cols
@@ -84,11 +84,11 @@ class BandReader:
         area = RasterioWindow.from_slices(*window)
         self._source.read(self._indexes, window=area, out=content)
         if self._has_alpha:
-            return Block(content[:-1], content[-1])
+            return PixelBlock(content[:-1], content[-1])
         mask = self._source.read_masks(1, window=area) if self._has_mask else None
-        return Block(content, mask)
+        return PixelBlock(content, mask)
 
-    def chunks(self, block: Block, part: Window) -> Iterator[Chunk]:
+    def chunks(self, block: PixelBlock, part: Window) -> Iterator[Chunk]:
         """A part of a block, at most `CHUNK_PX` columns wide, from top to bottom.
 
         The rows of the chunks are counted from the part's own top.
@@ -100,7 +100,7 @@ class BandReader:
             in_block = slice(part[0].start + in_part.start, part[0].start + in_part.stop)
             yield Chunk(in_part, *self._load(block, (in_block, part[1])))
 
-    def _load(self, block: Block, area: Window) -> tuple[list[Floats], Flags]:
+    def _load(self, block: PixelBlock, area: Window) -> tuple[list[Floats], Flags]:
         shape = shape_of(area)
         count = shape[0] * shape[1]
         valid, flags = self._valid[:count], self._flags[:count]

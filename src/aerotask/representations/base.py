@@ -17,7 +17,7 @@ Moment = Annotated[datetime, PlainSerializer(_rfc3339, return_type=str, when_use
 """A time, as RFC 3339 in UTC with `Z`."""
 
 
-class Answer(BaseModel):
+class ApiModel(BaseModel):
     """What a client gets."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, use_attribute_docstrings=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from aerotask.domain.states import TaskState, WaitReason
-from aerotask.representations.base import Answer, Moment
+from aerotask.representations.base import ApiModel, Moment
 from aerotask.store.tasks.tasks import TaskRow
 
 
-class LogEvent(Answer):
+class LogEvent(ApiModel):
     """A line of the log; the stream's event has the cursor as its id too."""
 
     cursor: int
@@ -15,7 +15,7 @@ class LogEvent(Answer):
     line: str
 
 
-class TruncatedEvent(Answer):
+class TruncatedEvent(ApiModel):
     """Lines that were asked for and are no longer kept."""
 
     cursor: int
@@ -24,7 +24,7 @@ class TruncatedEvent(Answer):
     """How many were lost before it."""
 
 
-class StateEvent(Answer):
+class StateEvent(ApiModel):
     """The state that the task is in, since when and why."""
 
     state: TaskState

@@ -10,11 +10,11 @@ from uuid import UUID
 from pydantic import Field
 
 from aerotask.domain.states import TaskState, WaitReason
-from aerotask.representations.base import Answer, Moment
+from aerotask.representations.base import ApiModel, Moment
 from aerotask.store.tasks.tasks import ArtifactRow, TaskRow
 
 
-class ProgressAnswer(Answer):
+class ProgressResponse(ApiModel):
     """How far a task is."""
 
     percent: float
@@ -23,7 +23,7 @@ class ProgressAnswer(Answer):
     """The last line of the log."""
 
 
-class ArtifactAnswer(Answer):
+class ArtifactResponse(ApiModel):
     """The file that a task made."""
 
     file_name: str
@@ -34,7 +34,7 @@ class ArtifactAnswer(Answer):
     expires_at: Moment
 
 
-class TaskErrorAnswer(Answer):
+class TaskErrorResponse(ApiModel):
     """Why a task failed."""
 
     code: str
@@ -42,14 +42,14 @@ class TaskErrorAnswer(Answer):
     retryable: bool
 
 
-class InputAnswer(Answer):
+class InputResponse(ApiModel):
     """An entry as the task read or wrote it."""
 
     path: str
     hash: str
 
 
-class AssetAnswer(Answer):
+class AssetResponse(ApiModel):
     """A file that a task offers for download."""
 
     name: str
@@ -60,7 +60,7 @@ class AssetAnswer(Answer):
     expires_at: Moment
 
 
-class TransitionAnswer(Answer):
+class TransitionResponse(ApiModel):
     """A change of a task's state."""
 
     at: str
@@ -70,7 +70,7 @@ class TransitionAnswer(Answer):
     reason: str
 
 
-class TaskAnswer(Answer):
+class TaskResponse(ApiModel):
     """A task's status."""
 
     task_id: UUID
@@ -79,7 +79,7 @@ class TaskAnswer(Answer):
     state: TaskState
     waiting_for: WaitReason | None
     """What a task in state Scheduled waits for."""
-    progress: ProgressAnswer
+    progress: ProgressResponse
     created_at: Moment
     scheduled_at: Moment | None
     started_at: Moment | None
@@ -96,14 +96,14 @@ class TaskAnswer(Answer):
     estimated_output_bytes: int
     log_cursor: int
     log_tail: list[str]
-    artifact: ArtifactAnswer | None
-    error: TaskErrorAnswer | None
+    artifact: ArtifactResponse | None
+    error: TaskErrorResponse | None
     result: dict[str, Any] | None
-    inputs: list[InputAnswer]
+    inputs: list[InputResponse]
     """The first 1000 by path; in a list of tasks the first 20."""
     inputs_count: int
     """How many there are in all."""
-    outputs: list[InputAnswer]
+    outputs: list[InputResponse]
     """The first 1000 entries that the task put; in a list of tasks the first 20."""
     outputs_count: int
     """How many there are in all."""
@@ -113,10 +113,10 @@ class TaskAnswer(Answer):
     parent_task_id: UUID | None
     """The task that this one is a part of; tools have no parts yet."""
     restart_of: UUID | None
-    history: list[TransitionAnswer]
+    history: list[TransitionResponse]
 
 
-class SystemTaskAnswer(TaskAnswer):
+class SystemTaskResponse(TaskResponse):
     """A task as administrators see it."""
 
     org_slug: str
@@ -124,30 +124,30 @@ class SystemTaskAnswer(TaskAnswer):
     user_id: UUID | None
 
 
-def task_answer(row: TaskRow) -> TaskAnswer:
+def task_response(row: TaskRow) -> TaskResponse:
     """A task's status."""
-    return TaskAnswer.model_construct(**_task_fields(row))
+    return TaskResponse.model_construct(**_task_fields(row))
 
 
-def system_task_answer(row: TaskRow) -> SystemTaskAnswer:
+def system_task_response(row: TaskRow) -> SystemTaskResponse:
     """A task's status, with where it belongs."""
-    return SystemTaskAnswer.model_construct(
+    return SystemTaskResponse.model_construct(
         **_task_fields(row), org_slug=row.org_slug, ds_slug=row.dataset_slug, user_id=row.user_id
     )
 
 
-def progress_answer(row: TaskRow) -> ProgressAnswer:
+def progress_response(row: TaskRow) -> ProgressResponse:
     """How far the task is."""
-    return ProgressAnswer.model_construct(
+    return ProgressResponse.model_construct(
         percent=round(row.percent, 1),
         phase=row.phase,
         message=row.log_tail[-1] if row.log_tail else None,
     )
 
 
-def asset_answer(row: TaskRow, asset: ArtifactRow) -> AssetAnswer:
+def asset_response(row: TaskRow, asset: ArtifactRow) -> AssetResponse:
     """One of a task's files."""
-    return AssetAnswer.model_construct(
+    return AssetResponse.model_construct(
         name=asset.file_name,
         content_type=asset.media_type,
         size_bytes=asset.size_bytes,
@@ -169,7 +169,7 @@ def _task_fields(row: TaskRow) -> dict[str, Any]:
         "version": row.tool_version,
         "state": row.state,
         "waiting_for": row.waits_for,
-        "progress": progress_answer(row),
+        "progress": progress_response(row),
         "created_at": row.created_at,
         "scheduled_at": row.due_at if row.due_at > row.created_at else None,
         "started_at": row.started_at,
@@ -188,16 +188,16 @@ def _task_fields(row: TaskRow) -> dict[str, Any]:
         "artifact": _artifact(row),
         "error": _error(row),
         "result": row.result,
-        "inputs": [InputAnswer.model_construct(**item) for item in row.inputs],
+        "inputs": [InputResponse.model_construct(**item) for item in row.inputs],
         "inputs_count": row.inputs_count,
         "outputs_count": row.outputs_count,
-        "outputs": [InputAnswer.model_construct(**item) for item in row.outputs],
+        "outputs": [InputResponse.model_construct(**item) for item in row.outputs],
         "callback_url": row.callback_url,
         "callback_completed": row.callback_completed,
         "parent_task_id": None,
         "restart_of": row.restart_of,
         "history": [
-            TransitionAnswer.model_construct(
+            TransitionResponse.model_construct(
                 at=event["at"],
                 from_=None if event["from"] is None else TaskState(event["from"]),
                 to=TaskState(event["to"]),
@@ -216,11 +216,11 @@ def _processing_time_ms(row: TaskRow) -> int:
     return max(0, round((end - row.started_at).total_seconds() * 1000))
 
 
-def _artifact(row: TaskRow) -> ArtifactAnswer | None:
+def _artifact(row: TaskRow) -> ArtifactResponse | None:
     made = row.artifact
     if made is None:
         return None
-    return ArtifactAnswer.model_construct(
+    return ArtifactResponse.model_construct(
         file_name=made.file_name,
         content_type=made.media_type,
         size_bytes=made.size_bytes,
@@ -230,10 +230,10 @@ def _artifact(row: TaskRow) -> ArtifactAnswer | None:
     )
 
 
-def _error(row: TaskRow) -> TaskErrorAnswer | None:
+def _error(row: TaskRow) -> TaskErrorResponse | None:
     if row.error_code is None:
         return None
-    return TaskErrorAnswer.model_construct(
+    return TaskErrorResponse.model_construct(
         code=row.error_code,
         message=row.error_message or "",
         retryable=bool(row.error_retryable),

@@ -6,11 +6,11 @@ import asyncio
 from collections import OrderedDict, deque
 
 
-class Crowded(Exception):
+class QueueFull(Exception):
     """Too many wait already, or too many of the same."""
 
 
-class Turns:
+class FairSemaphore:
     """Places, and who waits for one: in a row of their own for each caller, the rows taken in turn."""
 
     def __init__(self, places: int) -> None:
@@ -30,7 +30,7 @@ class Turns:
             self._free -= 1
             return
         if self.waiting >= most or len(self._rows.get(caller, ())) >= most_each:
-            raise Crowded
+            raise QueueFull
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._rows.setdefault(caller, deque()).append(turn)
         self.waiting += 1

@@ -37,7 +37,7 @@ class ProcessTooSlow(ProcessLost):
     """It said nothing before the deadline."""
 
 
-class LineProcess:
+class JsonProcess:
     """A running `python -m MODULE`; in our own session and group, so whoever kills us kills it too."""
 
     def __init__(self, module: str) -> None:

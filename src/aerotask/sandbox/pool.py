@@ -11,8 +11,8 @@ from signal import SIGKILL, Signals
 import structlog
 
 from aerotask.domain.errors import InvalidInput, Unavailable
-from aerotask.sandbox.fair_semaphore import Crowded, Turns
-from aerotask.sandbox.protocol import Head, Job, Reply, decode_head, encode_job
+from aerotask.sandbox.fair_semaphore import FairSemaphore, QueueFull
+from aerotask.sandbox.protocol import PoolJob, Reply, ReplyHead, decode_head, encode_job
 from aerotask.sandbox.spawner import Child, ForkServerGone, Spawner
 
 JOBS_PER_CHILD = 500
@@ -25,11 +25,11 @@ _BROKEN = (OSError, EOFError, ValueError, KeyError, TypeError)
 _log = structlog.get_logger(__name__)
 
 
-class Crashed(Exception):
+class ChildCrashed(Exception):
     """The child ended, or lost its senses, while it was at the job."""
 
 
-class TookTooLong(Exception):
+class JobTimeout(Exception):
     """The job wasn't done in time, and its child was killed."""
 
 
@@ -46,7 +46,7 @@ class PoolLimits:
 
 
 @dataclass(slots=True, eq=False)
-class _Seat:
+class _PooledChild:
     """A child, and how many jobs it has done."""
 
     child: Child
@@ -63,28 +63,28 @@ class Pool:
     folder: Path | None = None
     """Where the files are that children may read, if any."""
     _spawner: Spawner = field(init=False)
-    _turns: Turns = field(init=False)
-    _idle: list[_Seat] = field(default_factory=list)
+    _turns: FairSemaphore = field(init=False)
+    _idle: list[_PooledChild] = field(default_factory=list)
     _generation: int = 0
 
     def __post_init__(self) -> None:
         """Make what depends on the other fields."""
         self._spawner = Spawner(self.program, () if self.folder is None else (str(self.folder),))
-        self._turns = Turns(self.limits.children)
+        self._turns = FairSemaphore(self.limits.children)
 
-    async def run(self, job: Job, *, caller: str = "") -> Reply:
+    async def run(self, job: PoolJob, *, caller: str = "") -> Reply:
         """Have a child do the job, in turn with those of other callers.
 
         Raises:
             InvalidInput: it can't be done; the child says why.
             Unavailable: too many jobs wait, of all or of this caller (`drawing-busy`), or no child can be started.
-            Crashed, TookTooLong: the child is gone; the pool goes on with another.
+            Crashed, JobTimeout: the child is gone; the pool goes on with another.
         """
         try:
             most = self.limits.waiting
             most_each = self.limits.waiting_each or most
             await self._turns.take(caller, most=most, most_each=most_each, within_s=MAX_WAIT_S)
-        except (Crowded, TimeoutError) as error:
+        except (QueueFull, TimeoutError) as error:
             raise _busy() from error
         try:
             seat = await self._seat()
@@ -103,7 +103,7 @@ class Pool:
         for seat in idle:
             await _hang_up(seat.child)
 
-    async def _seat(self) -> _Seat:
+    async def _seat(self) -> _PooledChild:
         while self._idle:
             seat = self._idle.pop()
             if not seat.child.exited.done() and seat.generation == self._generation:
@@ -111,12 +111,12 @@ class Pool:
             await self._dismiss(seat.child)
         generation = self._generation
         try:
-            return _Seat(await self._spawner.spawn(), generation)
+            return _PooledChild(await self._spawner.spawn(), generation)
         except (ForkServerGone, TimeoutError) as error:
             _log.error("pool.no_child", program=self.program, error=str(error))
             raise Unavailable("No process for this can be started; try again in a moment.") from error
 
-    async def _do(self, seat: _Seat, job: Job) -> Reply:
+    async def _do(self, seat: _PooledChild, job: PoolJob) -> Reply:
         usable = False
         try:
             async with asyncio.timeout(self.limits.job_timeout_s):
@@ -125,11 +125,11 @@ class Pool:
             usable = seat.jobs < JOBS_PER_CHILD and not (head.refusal and head.refusal.final)
         except TimeoutError as error:
             _log.warning("pool.timeout", kind=job.kind, limit_s=self.limits.job_timeout_s)
-            raise TookTooLong from error
+            raise JobTimeout from error
         except _BROKEN as error:
             cause = await self._cause(seat.child)
             _log.warning("pool.crash", kind=job.kind, cause=cause)
-            raise Crashed(cause) from error
+            raise ChildCrashed(cause) from error
         finally:
             if usable:
                 self._idle.append(seat)
@@ -156,7 +156,7 @@ class Pool:
         return Signals(-status).name if -status in set(Signals) else f"status {status}"
 
 
-async def _converse(child: Child, job: Job) -> tuple[Head, bytes]:
+async def _converse(child: Child, job: PoolJob) -> tuple[ReplyHead, bytes]:
     child.writer.write(encode_job(job))
     await child.writer.drain()
     head = decode_head(await child.reader.readline())

@@ -17,7 +17,7 @@ from aerotask.domain.errors import InvalidInput
 from aerotask.domain.texts import clean_line
 from aerotask.sandbox.confinement import confine
 from aerotask.sandbox.limits import limit_memory, lower
-from aerotask.sandbox.protocol import Job, Refusal, Reply, decode_job, encode_reply
+from aerotask.sandbox.protocol import PoolJob, Refusal, Reply, decode_job, encode_reply
 
 NICE = 5
 OPEN_FILES = 256
@@ -54,7 +54,7 @@ def serve_jobs(
                 return
 
 
-def _answer(job: Job, handlers: Mapping[str, Handler]) -> Reply | Refusal:
+def _answer(job: PoolJob, handlers: Mapping[str, Handler]) -> Reply | Refusal:
     try:
         return handlers[job.kind](job.body)
     except InvalidInput as error:

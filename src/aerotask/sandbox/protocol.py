@@ -12,7 +12,7 @@ MAX_CONTENT_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class PoolJob:
     """Something to do: `kind` chooses who does it, `body` is JSON."""
 
     kind: str
@@ -38,7 +38,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class ReplyHead:
     """A reply's first line: what there is to know before its content is read."""
 
     facts: Mapping[str, Any]
@@ -46,15 +46,15 @@ class Head:
     refusal: Refusal | None
 
 
-def encode_job(job: Job) -> bytes:
+def encode_job(job: PoolJob) -> bytes:
     """The job as a line."""
     return orjson.dumps(job) + b"\n"
 
 
-def decode_job(line: bytes) -> Job:
+def decode_job(line: bytes) -> PoolJob:
     """The job that a line holds."""
     fields = orjson.loads(line)
-    return Job(fields["kind"], fields["body"])
+    return PoolJob(fields["kind"], fields["body"])
 
 
 def encode_reply(reply: Reply | Refusal) -> bytes:
@@ -64,7 +64,7 @@ def encode_reply(reply: Reply | Refusal) -> bytes:
     return orjson.dumps({"facts": reply.facts, "bytes": len(reply.content)}) + b"\n" + reply.content
 
 
-def decode_head(line: bytes) -> Head:
+def decode_head(line: bytes) -> ReplyHead:
     """The reply that a line begins.
 
     Raises:
@@ -75,4 +75,4 @@ def decode_head(line: bytes) -> Head:
     if not 0 <= size <= MAX_CONTENT_BYTES:
         raise ValueError(f"a reply of {size} bytes")
     refused = fields.get("refusal")
-    return Head(dict(fields["facts"]), size, Refusal(**refused) if refused else None)
+    return ReplyHead(dict(fields["facts"]), size, Refusal(**refused) if refused else None)

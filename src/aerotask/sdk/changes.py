@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
-class Artifact:
+class PublishedArtifact:
     """A file to offer for download."""
 
     path: Path
@@ -85,7 +85,7 @@ class PutDerivative:
 class ChangeSet:
     """Everything that one run declared; `edits` are in the order in which they were declared."""
 
-    artifacts: tuple[Artifact, ...] = ()
+    artifacts: tuple[PublishedArtifact, ...] = ()
     """The first is the result; the others stand beside it."""
     edits: tuple[Edit, ...] = ()
     result: Mapping[str, Any] | None = field(default=None)

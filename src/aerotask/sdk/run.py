@@ -13,11 +13,11 @@ from aerotask.domain import paths
 from aerotask.domain.errors import TaskFailed
 from aerotask.domain.texts import clean_json, clean_line
 from aerotask.sdk.changes import (
-    Artifact,
     ChangeSet,
     DescribeEntry,
     Edit,
     Existing,
+    PublishedArtifact,
     PutDerivative,
     PutEntry,
     PutFolder,
@@ -30,7 +30,7 @@ _KIND = re.compile(r"[a-z0-9]{1,32}")
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RunProgress:
     """How far a run is: `fraction` from 0 to 1."""
 
     fraction: float
@@ -45,7 +45,7 @@ class LogLine:
 
 
 class Run:
-    """A run in progress; `emit` receives each `Progress` and `LogLine` as it comes."""
+    """A run in progress; `emit` receives each `RunProgress` and `LogLine` as it comes."""
 
     def __init__(  # noqa: PLR0913  everything that a run is given
         self,
@@ -53,7 +53,7 @@ class Run:
         inputs: Mapping[str, Path],
         workdir: Path,
         threads: int,
-        emit: Callable[[Progress | LogLine], None],
+        emit: Callable[[RunProgress | LogLine], None],
         limits: Limits | None = None,
         snapshot: Snapshot | None = None,
         derived: AbstractSet[tuple[str, str, str]] = frozenset(),
@@ -67,7 +67,7 @@ class Run:
         self._emit = emit
         self._derived = derived
         self._furthest = 0.0
-        self._artifacts: dict[str, Artifact] = {}
+        self._artifacts: dict[str, PublishedArtifact] = {}
         self._edits: list[Edit] = []
         self._descriptions: dict[str, DescribeEntry] = {}
         self._derivatives: dict[tuple[str, str], PutDerivative] = {}
@@ -86,7 +86,7 @@ class Run:
     def progress(self, fraction: float, phase: str | None = None) -> None:
         """Pass on how far the run is; a smaller fraction than before counts as the one before."""
         self._furthest = min(max(self._furthest, fraction), 1.0)
-        self._emit(Progress(self._furthest, None if phase is None else clean_line(phase)))
+        self._emit(RunProgress(self._furthest, None if phase is None else clean_line(phase)))
 
     def log(self, line: str) -> None:
         """Pass on each line of the text."""
@@ -96,7 +96,7 @@ class Run:
     def publish(self, path: Path, *, name: str, media_type: str, sha256: str | None = None) -> None:
         """Declare the artifact, or with another name a further one; the same name again replaces it."""
         safe = paths.file_name(name)
-        self._artifacts[safe] = Artifact(self._own_file(path), safe, media_type, sha256)
+        self._artifacts[safe] = PublishedArtifact(self._own_file(path), safe, media_type, sha256)
 
     def put_entry(self, path: Path, *, at: str, existing: Existing = Existing.REPLACE) -> None:
         """Declare that the file becomes entry `at`."""

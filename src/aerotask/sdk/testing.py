@@ -17,7 +17,7 @@ from aerotask.sdk.dataset import DatasetView, EntryView
 from aerotask.sdk.limits import Limits
 from aerotask.sdk.params import ToolParams
 from aerotask.sdk.plan import Plan, refuse_unplanned
-from aerotask.sdk.run import LogLine, Progress, Run
+from aerotask.sdk.run import LogLine, Run, RunProgress
 from aerotask.sdk.snapshot import Snapshot, entry_line
 from aerotask.sdk.tool import Tool
 
@@ -26,13 +26,13 @@ Describe = Callable[[Path], tuple[str, Mapping[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ToolOutcome:
     """What one run did: what it declared, and everything that it said on the way."""
 
     plan: Plan
     changes: ChangeSet
     log: tuple[str, ...]
-    progress: tuple[Progress, ...]
+    progress: tuple[RunProgress, ...]
 
     @property
     def artifact(self) -> Path:
@@ -78,7 +78,7 @@ class ToolBench:
         tool.check(parsed, view)
         return tool.plan(parsed, view)
 
-    def run(self, tool: Tool[Any], params: Mapping[str, Any]) -> Outcome:
+    def run(self, tool: Tool[Any], params: Mapping[str, Any]) -> ToolOutcome:
         """Check, plan and run the tool in this process.
 
         Raises:
@@ -87,7 +87,7 @@ class ToolBench:
         """
         plan = self.check(tool, params)
         parsed = self._parse(tool, params)
-        events: list[Progress | LogLine] = []
+        events: list[RunProgress | LogLine] = []
         run = Run(
             inputs={path: self.dataset / path for path in plan.reads},
             workdir=self.workdir,
@@ -100,11 +100,11 @@ class ToolBench:
         changes = run.changes()
         for path in _changed_paths(changes):
             refuse_unplanned(path, plan.writes)
-        return Outcome(
+        return ToolOutcome(
             plan=plan,
             changes=changes,
             log=tuple(event.text for event in events if isinstance(event, LogLine)),
-            progress=tuple(event for event in events if isinstance(event, Progress)),
+            progress=tuple(event for event in events if isinstance(event, RunProgress)),
         )
 
     def _snapshot(self, named: Sequence[str]) -> Snapshot:

@@ -12,11 +12,11 @@ from rio_tiler.models import ImageData
 
 from aerotask.raster.export.colorize import painter_for
 from aerotask.raster.export.compute import computation_for
-from aerotask.raster.export.plan import Recipe, make_recipe
-from aerotask.raster.pixels import BandReader, Block
+from aerotask.raster.export.plan import ExportPlan, make_recipe
+from aerotask.raster.pixels import BandReader, PixelBlock
 from aerotask.raster.profile import RasterProfile
 from aerotask.tiles.dataset_cache import OpenRaster
-from aerotask.tiles.render_info import Look, Plain
+from aerotask.tiles.render_info import Plain, RenderInfo
 from aerotask.tiles.style import Style
 
 Rgba = NDArray[np.uint8]
@@ -28,24 +28,24 @@ _PLAIN_RGB = ("red", "green", "blue")
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
+class DrawPlan:
     """What is to be drawn: by a recipe whose ranges are settled, or the raster's own colours."""
 
     bands: tuple[int, ...]
-    recipe: Recipe | None = None
+    recipe: ExportPlan | None = None
     plain: Plain | None = None
 
 
-def drawing_of(look: Look, style: Style) -> Drawing:
+def drawing_of(look: RenderInfo, style: Style) -> DrawPlan:
     """What a style draws of a raster with that look.
 
     Raises:
         InvalidInput: the raster can't give what the style asks for.
     """
     if look.plain:
-        return Drawing(plain_bands(look.profile, look.plain), plain=look.plain)
+        return DrawPlan(plain_bands(look.profile, look.plain), plain=look.plain)
     recipe = replace(make_recipe(style.request(), look.profile), ranges=look.ranges)
-    return Drawing(recipe.source_bands, recipe)
+    return DrawPlan(recipe.source_bands, recipe)
 
 
 def plain_form(profile: RasterProfile) -> Plain | None:
@@ -66,12 +66,12 @@ def plain_bands(profile: RasterProfile, plain: Plain) -> tuple[int, ...]:
     return tuple(colours.index(colour) + 1 for colour in _PLAIN_RGB)
 
 
-def indexes_to_read(drawing: Drawing, profile: RasterProfile) -> list[int]:
+def indexes_to_read(drawing: DrawPlan, profile: RasterProfile) -> list[int]:
     """The bands to read of the file that is drawn from: the drawing's, and the file's alpha band behind them."""
     return [*drawing.bands, *([profile.alpha_band] if profile.alpha_band else [])]
 
 
-def draw(image: ImageData, drawing: Drawing, raster: OpenRaster) -> Rgba:
+def draw(image: ImageData, drawing: DrawPlan, raster: OpenRaster) -> Rgba:
     """The picture of an image read with `indexes_to_read`; what doesn't count is 0, 0, 0, 0."""
     block = _block(image, raster.profile)
     if drawing.recipe is not None:
@@ -81,15 +81,15 @@ def draw(image: ImageData, drawing: Drawing, raster: OpenRaster) -> Rgba:
     return _draw_rgb(block, raster, drawing.bands)
 
 
-def _block(image: ImageData, profile: RasterProfile) -> Block:
+def _block(image: ImageData, profile: RasterProfile) -> PixelBlock:
     planes: NDArray[Any] = np.ma.getdata(image.array)
     if profile.alpha_band:
-        return Block(planes[:-1], planes[-1])
+        return PixelBlock(planes[:-1], planes[-1])
     masked: NDArray[np.bool_] = np.ma.getmaskarray(image.array)
-    return Block(planes, np.logical_not(masked.any(axis=0)).view(np.uint8))
+    return PixelBlock(planes, np.logical_not(masked.any(axis=0)).view(np.uint8))
 
 
-def _draw_recipe(block: Block, recipe: Recipe, raster: OpenRaster) -> Rgba:
+def _draw_recipe(block: PixelBlock, recipe: ExportPlan, raster: OpenRaster) -> Rgba:
     shape: tuple[int, int] = block.planes.shape[1:]
     painter = painter_for(recipe, tile_yx=shape)
     compute = computation_for(recipe)
@@ -103,7 +103,7 @@ def _draw_recipe(block: Block, recipe: Recipe, raster: OpenRaster) -> Rgba:
     return picture.view(np.uint8).reshape(*shape, 4)
 
 
-def _draw_rgb(block: Block, raster: OpenRaster, bands: tuple[int, ...]) -> Rgba:
+def _draw_rgb(block: PixelBlock, raster: OpenRaster, bands: tuple[int, ...]) -> Rgba:
     alpha: Any = block.mask
     if not raster.profile.alpha_band:
         alpha = _counted(block, raster, bands).view(np.uint8) * np.uint8(OPAQUE)
@@ -112,7 +112,7 @@ def _draw_rgb(block: Block, raster: OpenRaster, bands: tuple[int, ...]) -> Rgba:
     return picture
 
 
-def _draw_palette(block: Block, raster: OpenRaster) -> Rgba:
+def _draw_palette(block: PixelBlock, raster: OpenRaster) -> Rgba:
     table = np.zeros((256, 4), np.uint8)
     for entry, colour in raster.source.colormap(1).items():
         table[entry] = colour
@@ -122,7 +122,7 @@ def _draw_palette(block: Block, raster: OpenRaster) -> Rgba:
     return picture
 
 
-def _counted(block: Block, raster: OpenRaster, bands: tuple[int, ...]) -> NDArray[np.bool_]:
+def _counted(block: PixelBlock, raster: OpenRaster, bands: tuple[int, ...]) -> NDArray[np.bool_]:
     """Which pixels count (rows, cols), by the rules of the export."""
     shape: tuple[int, int] = block.planes.shape[1:]
     counted = np.zeros(shape, np.bool_)

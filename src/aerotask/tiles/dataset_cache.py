@@ -32,7 +32,7 @@ class OpenRaster:
     profile: RasterProfile
 
 
-class OpenRasters:
+class DatasetCache:
     """Opens rasters through the one door, and closes those that haven't been used for longest; all with the block."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ KEPT_SHARE = 0.8
 """How much of the limit is left when the folder is cleared."""
 
 
-class PictureCache:
+class ImageCache:
     """Contents by a digest of everything that they follow from, so none is ever out of date.
 
     Several processes may share the folder. The methods block, and may be called from threads.

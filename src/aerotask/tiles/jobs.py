@@ -8,13 +8,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from aerotask.sandbox.protocol import Job
-from aerotask.tiles.render_info import Look
+from aerotask.sandbox.protocol import PoolJob
+from aerotask.tiles.render_info import RenderInfo
 from aerotask.tiles.style import Style
-from aerotask.tiles.tile_matrix import TileAt
+from aerotask.tiles.tile_matrix import TileIndex
 
 
-class Subject(StrEnum):
+class ThumbnailKind(StrEnum):
     """What a thumbnail is of."""
 
     PICTURE = "picture"
@@ -23,20 +23,20 @@ class Subject(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class LookJob:
+class RenderInfoJob:
     """Find the look of the raster at `source`, whose tiles are drawn from `drawn`."""
 
     source: Path
     drawn: Path
     style: Style
 
-    def to_job(self) -> Job:
+    def to_job(self) -> PoolJob:
         """The job for a child."""
         body = {"source": str(self.source), "drawn": str(self.drawn), "style": self.style.to_json()}
-        return Job("look", body)
+        return PoolJob("look", body)
 
     @classmethod
-    def from_body(cls, body: Mapping[str, Any]) -> LookJob:
+    def from_body(cls, body: Mapping[str, Any]) -> RenderInfoJob:
         """The job that a child was given."""
         return cls(Path(body["source"]), Path(body["drawn"]), Style.from_json(body["style"]))
 
@@ -46,12 +46,12 @@ class TileJob:
     """Draw a tile as PNG."""
 
     drawn: Path
-    look: Look
+    look: RenderInfo
     style: Style
-    at: TileAt
+    at: TileIndex
     size_px: int
 
-    def to_job(self) -> Job:
+    def to_job(self) -> PoolJob:
         """The job for a child."""
         body = {
             "drawn": str(self.drawn),
@@ -60,13 +60,13 @@ class TileJob:
             "at": [self.at.z, self.at.x, self.at.y],
             "size": self.size_px,
         }
-        return Job("tile", body)
+        return PoolJob("tile", body)
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> TileJob:
         """The job that a child was given."""
-        look, style = Look.from_json(body["look"]), Style.from_json(body["style"])
-        return cls(Path(body["drawn"]), look, style, TileAt(*body["at"]), int(body["size"]))
+        look, style = RenderInfo.from_json(body["look"]), Style.from_json(body["style"])
+        return cls(Path(body["drawn"]), look, style, TileIndex(*body["at"]), int(body["size"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +74,17 @@ class ThumbnailJob:
     """Draw a file small, as WebP."""
 
     path: Path
-    subject: Subject
+    subject: ThumbnailKind
     size_px: int
 
-    def to_job(self) -> Job:
+    def to_job(self) -> PoolJob:
         """The job for a child."""
-        return Job("thumbnail", {"path": str(self.path), "subject": self.subject, "size": self.size_px})
+        return PoolJob("thumbnail", {"path": str(self.path), "subject": self.subject, "size": self.size_px})
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> ThumbnailJob:
         """The job that a child was given."""
-        return cls(Path(body["path"]), Subject(body["subject"]), int(body["size"]))
+        return cls(Path(body["path"]), ThumbnailKind(body["subject"]), int(body["size"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +96,11 @@ class PreviewJob:
     inputs: Mapping[str, Path]
     size_px: int
 
-    def to_job(self) -> Job:
+    def to_job(self) -> PoolJob:
         """The job for a child."""
         inputs = {path: str(file) for path, file in self.inputs.items()}
         body = {"tool": self.tool_id, "params": self.params, "inputs": inputs, "size": self.size_px}
-        return Job("preview", body)
+        return PoolJob("preview", body)
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> PreviewJob:

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from aerotask.aio import end
+from aerotask.aio import cancel_and_wait
 from aerotask.blobs.blob_store import BlobStore
 from aerotask.domain.errors import NotFound
 from aerotask.domain.ids import new_id
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CacheLimits:
     """What of the files that nobody uses is kept for who comes next."""
 
     files: int = 64
@@ -32,7 +32,7 @@ class Kept:
 
 
 @dataclass(slots=True, eq=False)
-class _Loan:
+class _Entry:
     path: Path
     lending: asyncio.Task[int]
     """Its outcome is the file's length."""
@@ -40,10 +40,10 @@ class _Loan:
     unused_since: float = 0.0
 
 
-class LentFiles:
+class LocalFileCache:
     """The files lent to one process's children."""
 
-    def __init__(self, blobs: BlobStore, kept: Kept = Kept()) -> None:
+    def __init__(self, blobs: BlobStore, kept: CacheLimits = CacheLimits()) -> None:
         self._blobs = blobs
         self._kept = kept
         # Below the folder of work folders, so that the sweep finds what a killed process leaves.
@@ -51,7 +51,7 @@ class LentFiles:
         self.on_new_folder: Callable[[], None] = lambda: None
         """Called when the folder is made, for the first time or again; children know it by what it is."""
         # Those used last come last.
-        self._loans: OrderedDict[str, _Loan] = OrderedDict()
+        self._loans: OrderedDict[str, _Entry] = OrderedDict()
         # Each has a name of its own, so that one that is given back is never taken for the next.
         self._numbers = count()
         self._tidying: asyncio.Task[None] | None = None
@@ -75,12 +75,12 @@ class LentFiles:
     async def close(self) -> None:
         """Give everything back."""
         if self._tidying is not None:
-            await end(self._tidying)
-        await end(*(loan.lending for loan in self._loans.values()))
+            await cancel_and_wait(self._tidying)
+        await cancel_and_wait(*(loan.lending for loan in self._loans.values()))
         self._loans.clear()
         await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
 
-    async def _borrow(self, blob_key: str) -> _Loan:
+    async def _borrow(self, blob_key: str) -> _Entry:
         while True:
             loan = self._loan(blob_key)
             loan.users += 1  # before anything is awaited, so that nobody gives it back
@@ -99,10 +99,10 @@ class LentFiles:
                 return loan
             # The sweep took our folder for a dead process's: once more.
 
-    def _loan(self, blob_key: str) -> _Loan:
+    def _loan(self, blob_key: str) -> _Entry:
         if blob_key not in self._loans:
             path = self.folder / f"{next(self._numbers)}-{blob_key}"
-            self._loans[blob_key] = _Loan(path, asyncio.create_task(self._lend(blob_key, path)))
+            self._loans[blob_key] = _Entry(path, asyncio.create_task(self._lend(blob_key, path)))
         self._loans.move_to_end(blob_key)
         return self._loans[blob_key]
 
@@ -113,11 +113,11 @@ class LentFiles:
         await self._blobs.lend(blob_key, path)
         return (await asyncio.to_thread(path.stat)).st_size
 
-    def _forget(self, blob_key: str, loan: _Loan) -> None:
+    def _forget(self, blob_key: str, loan: _Entry) -> None:
         if self._loans.get(blob_key) is loan:
             del self._loans[blob_key]
 
-    def _unused(self) -> list[tuple[str, _Loan]]:
+    def _unused(self) -> list[tuple[str, _Entry]]:
         """The loans that could be given back, those that were used last first."""
         return [
             (key, loan)
@@ -125,9 +125,9 @@ class LentFiles:
             if not loan.users and loan.lending.done() and not loan.lending.cancelled()
         ]
 
-    def _beyond_what_is_kept(self) -> list[tuple[str, _Loan]]:
+    def _beyond_what_is_kept(self) -> list[tuple[str, _Entry]]:
         """The unused loans that are too many, too large together, or unused for too long."""
-        beyond: list[tuple[str, _Loan]] = []
+        beyond: list[tuple[str, _Entry]] = []
         files = len(self._loans) - len(self._unused())
         total_bytes, horizon = 0, _now() - self._kept.for_s
         for key, loan in self._unused():
@@ -141,7 +141,7 @@ class LentFiles:
                 beyond.append((key, loan))
         return beyond
 
-    async def _give_back(self, loans: list[tuple[str, _Loan]]) -> None:
+    async def _give_back(self, loans: list[tuple[str, _Entry]]) -> None:
         for key, loan in loans:
             self._forget(key, loan)
         for _, loan in loans:
@@ -163,7 +163,7 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _size_bytes(loan: _Loan) -> int:
+def _size_bytes(loan: _Entry) -> int:
     return 0 if loan.lending.exception() is not None else loan.lending.result()
 
 

@@ -21,7 +21,7 @@ class _Failure:
 
 
 @dataclass(slots=True)
-class Failures:
+class NegativeCache:
     """The pictures that failed lately, by digest, and the contents that they were of, by key."""
 
     now: Callable[[], float] = time.monotonic

@@ -22,7 +22,7 @@ _COARSEST = math.sqrt(2)
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class OverviewLevel:
     """The raster itself (None) or one of its overviews, and how many of its pixels lie in one of the picture's."""
 
     overview: int | None
@@ -30,17 +30,17 @@ class Level:
     """Along one side."""
 
 
-def level_for(profile: RasterProfile, ratio: float) -> Level:
+def level_for(profile: RasterProfile, ratio: float) -> OverviewLevel:
     """The level to draw from where `ratio` of the raster's pixels, along one side, go into one of the picture."""
-    chosen = Level(None, ratio)
+    chosen = OverviewLevel(None, ratio)
     for level, (width, _) in enumerate(profile.overview_sizes):
         left = ratio * width / profile.width
         if left * _COARSEST >= 1 and left < chosen.ratio:
-            chosen = Level(level, left)
+            chosen = OverviewLevel(level, left)
     return chosen
 
 
-def read_bytes(profile: RasterProfile, level: Level, bands: Sequence[int], picture_px: int) -> int:
+def read_bytes(profile: RasterProfile, level: OverviewLevel, bands: Sequence[int], picture_px: int) -> int:
     """About how many bytes of source pixels a picture of so many pixels needs."""
     size = (
         (profile.width, profile.height) if level.overview is None else profile.overview_sizes[level.overview]
@@ -52,7 +52,7 @@ def read_bytes(profile: RasterProfile, level: Level, bands: Sequence[int], pictu
 
 def affordable_level(
     profile: RasterProfile, ratio: float, bands: Sequence[int], picture_px: int, *, at_most_bytes: int
-) -> Level:
+) -> OverviewLevel:
     """The level to draw from.
 
     Raises:

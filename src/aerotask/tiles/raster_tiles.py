@@ -18,14 +18,14 @@ from aerotask.raster.expression.indices import ValueRange
 from aerotask.raster.io import refusing_damage
 from aerotask.raster.pixels import SourceFile
 from aerotask.tiles.colorize import (
-    Drawing,
+    DrawPlan,
     Rgba,
     draw,
     drawing_of,
     indexes_to_read,
     plain_form,
 )
-from aerotask.tiles.dataset_cache import WEB_MERCATOR, OpenRaster, OpenRasters, bounds_deg, resolution_m
+from aerotask.tiles.dataset_cache import WEB_MERCATOR, DatasetCache, OpenRaster, bounds_deg, resolution_m
 from aerotask.tiles.overviews import (
     THUMBNAIL_BYTES,
     TILE_BYTES,
@@ -34,21 +34,21 @@ from aerotask.tiles.overviews import (
     lowest_zoom,
     tile_pixel_m,
 )
-from aerotask.tiles.render_info import Look
+from aerotask.tiles.render_info import RenderInfo
 from aerotask.tiles.style import Style
-from aerotask.tiles.tile_matrix import MAX_ZOOM, TileAt
+from aerotask.tiles.tile_matrix import MAX_ZOOM, TileIndex
 
 
 @dataclass(frozen=True, slots=True)
-class RasterSubject:
+class MapRaster:
     """A raster to put on a map: the file that is drawn from, and how it is to look."""
 
     drawn: Path
-    look: Look
+    look: RenderInfo
     style: Style
 
 
-def find_look(rasters: OpenRasters, source: Path, drawn: Path, style: Style) -> Look:
+def find_look(rasters: DatasetCache, source: Path, drawn: Path, style: Style) -> RenderInfo:
     """The look of the raster at `source`, whose tiles are drawn from the file at `drawn`.
 
     Raises:
@@ -56,7 +56,7 @@ def find_look(rasters: OpenRasters, source: Path, drawn: Path, style: Style) -> 
     """
     profile = rasters.get(source).profile
     plain = plain_form(profile) if style.is_plain else None
-    look = Look(profile, plain, (), None, 0, 0)
+    look = RenderInfo(profile, plain, (), None, 0, 0)
     if not plain:
         look = replace(look, ranges=_ranges(SourceFile(source, profile), style))
     shown = rasters.get(drawn)
@@ -74,7 +74,7 @@ def find_look(rasters: OpenRasters, source: Path, drawn: Path, style: Style) -> 
     )
 
 
-def draw_tile(rasters: OpenRasters, subject: RasterSubject, at: TileAt, *, size_px: int) -> Rgba:
+def draw_tile(rasters: DatasetCache, subject: MapRaster, at: TileIndex, *, size_px: int) -> Rgba:
     """A tile of the web map, of the nearest pixel each; transparent beside the raster.
 
     Raises:
@@ -104,14 +104,14 @@ def draw_tile(rasters: OpenRasters, subject: RasterSubject, at: TileAt, *, size_
         return draw(image, drawing, raster)
 
 
-def draw_thumbnail(rasters: OpenRasters, path: Path, *, size_px: int) -> Rgba:
+def draw_thumbnail(rasters: DatasetCache, path: Path, *, size_px: int) -> Rgba:
     """The whole raster in its own grid, its longer side `size_px` at most.
 
     Raises:
         InvalidInput: the file can't be read, or too much of it would have to be (`build-first`).
     """
     profile = rasters.get(path).profile
-    look = Look(profile, plain_form(profile), (), None, 0, 0)
+    look = RenderInfo(profile, plain_form(profile), (), None, 0, 0)
     if not look.plain:
         look = replace(look, ranges=_ranges(SourceFile(path, profile), Style()))
     drawing = drawing_of(look, Style())
@@ -119,7 +119,7 @@ def draw_thumbnail(rasters: OpenRasters, path: Path, *, size_px: int) -> Rgba:
         return _draw_whole(rasters, path, drawing, size_px=size_px)
 
 
-def _draw_whole(rasters: OpenRasters, path: Path, drawing: Drawing, *, size_px: int) -> Rgba:
+def _draw_whole(rasters: DatasetCache, path: Path, drawing: DrawPlan, *, size_px: int) -> Rgba:
     profile = rasters.get(path).profile
     ratio = max(profile.width, profile.height) / size_px
     rows, cols = (max(round(size / max(ratio, 1)), 1) for size in (profile.height, profile.width))

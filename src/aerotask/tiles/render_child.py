@@ -18,11 +18,11 @@ from aerotask.raster.io import GDAL_OPTIONS
 from aerotask.sandbox import forkserver
 from aerotask.sandbox.pool_child import Handler, serve_jobs
 from aerotask.sandbox.protocol import Reply
-from aerotask.tiles.dataset_cache import OpenRasters
-from aerotask.tiles.jobs import LookJob, PreviewJob, Subject, ThumbnailJob, TileJob
+from aerotask.tiles.dataset_cache import DatasetCache
+from aerotask.tiles.jobs import PreviewJob, RenderInfoJob, ThumbnailJob, ThumbnailKind, TileJob
 from aerotask.tiles.png import encode_png
 from aerotask.tiles.previews import PREVIEWS, Preview
-from aerotask.tiles.raster_tiles import RasterSubject, draw_thumbnail, draw_tile, find_look
+from aerotask.tiles.raster_tiles import MapRaster, draw_thumbnail, draw_tile, find_look
 from aerotask.tiles.thumbnails import image
 from aerotask.tiles.thumbnails.pointcloud import draw_cloud
 from aerotask.tiles.thumbnails.vector import draw_geojson
@@ -44,7 +44,7 @@ def drawing_child(
     """
     reads = [Path(folder) for folder in sys.argv[2:]]
     warnings.simplefilter("ignore")  # of missing georeferences and overviews, which were looked at before
-    with rasterio.Env(**GDAL_OPTIONS), OpenRasters() as rasters:
+    with rasterio.Env(**GDAL_OPTIONS), DatasetCache() as rasters:
         handlers: dict[str, Handler] = {
             "look": partial(_look, rasters),
             "tile": partial(_tile, rasters),
@@ -55,24 +55,24 @@ def drawing_child(
         serve_jobs(own, handlers, memory_bytes=MEMORY_BYTES, reads=reads, writes=writes)
 
 
-def _look(rasters: OpenRasters, body: Mapping[str, Any]) -> Reply:
-    job = LookJob.from_body(body)
+def _look(rasters: DatasetCache, body: Mapping[str, Any]) -> Reply:
+    job = RenderInfoJob.from_body(body)
     return Reply(find_look(rasters, job.source, job.drawn, job.style).to_json())
 
 
-def _tile(rasters: OpenRasters, body: Mapping[str, Any]) -> Reply:
+def _tile(rasters: DatasetCache, body: Mapping[str, Any]) -> Reply:
     job = TileJob.from_body(body)
-    subject = RasterSubject(job.drawn, job.look, job.style)
+    subject = MapRaster(job.drawn, job.look, job.style)
     return Reply(content=encode_png(draw_tile(rasters, subject, job.at, size_px=job.size_px)))
 
 
-def _thumbnail(rasters: OpenRasters, body: Mapping[str, Any]) -> Reply:
+def _thumbnail(rasters: DatasetCache, body: Mapping[str, Any]) -> Reply:
     job = ThumbnailJob.from_body(body)
-    if job.subject is Subject.PICTURE and image.is_photo(job.path):
+    if job.subject is ThumbnailKind.PICTURE and image.is_photo(job.path):
         return Reply(content=image.draw_photo(job.path, size_px=job.size_px))
-    if job.subject is Subject.GEOJSON:
+    if job.subject is ThumbnailKind.GEOJSON:
         return Reply(content=image.encode_webp(draw_geojson(job.path, size_px=job.size_px)))
-    if job.subject is Subject.CLOUD:
+    if job.subject is ThumbnailKind.CLOUD:
         picture = draw_cloud(job.path, size_px=job.size_px)
     else:
         picture = draw_thumbnail(rasters, job.path, size_px=job.size_px)

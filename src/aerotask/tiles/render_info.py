@@ -15,7 +15,7 @@ Plain = Literal["rgb", "palette"]
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class RenderInfo:
     """A raster as one style shows it."""
 
     profile: RasterProfile
@@ -42,7 +42,7 @@ class Look:
         }
 
     @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Look:
+    def from_json(cls, fields: Mapping[str, Any]) -> RenderInfo:
         """The look that `to_json` wrote.
 
         Raises:

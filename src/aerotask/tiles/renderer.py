@@ -14,25 +14,25 @@ from typing import Any
 import orjson
 
 from aerotask.domain.errors import AerotaskError, InvalidInput, Unavailable
-from aerotask.sandbox.pool import Crashed, Pool, TookTooLong
-from aerotask.sandbox.protocol import Job, Reply
-from aerotask.tiles.image_cache import PictureCache
-from aerotask.tiles.jobs import LookJob, PreviewJob, Subject, ThumbnailJob, TileJob
-from aerotask.tiles.local_files import LentFiles
-from aerotask.tiles.negative_cache import FORGIVEN_AFTER_S, Failures
-from aerotask.tiles.render_info import Look
-from aerotask.tiles.single_flight import Once
+from aerotask.sandbox.pool import ChildCrashed, JobTimeout, Pool
+from aerotask.sandbox.protocol import PoolJob, Reply
+from aerotask.tiles.image_cache import ImageCache
+from aerotask.tiles.jobs import PreviewJob, RenderInfoJob, ThumbnailJob, ThumbnailKind, TileJob
+from aerotask.tiles.local_files import LocalFileCache
+from aerotask.tiles.negative_cache import FORGIVEN_AFTER_S, NegativeCache
+from aerotask.tiles.render_info import RenderInfo
+from aerotask.tiles.single_flight import SingleFlight
 from aerotask.tiles.style import Style
-from aerotask.tiles.tile_matrix import TileAt
+from aerotask.tiles.tile_matrix import TileIndex
 
-DRAWN_BY = "1"
+RENDER_VERSION = "1"
 """Part of every digest: another number where the same request gives another picture than before."""
 KEPT_LOOKS = 2048
 _NO_LOOK = (orjson.JSONDecodeError, KeyError, TypeError)
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class RenderSource:
     """A stored content to draw.
 
     Pictures are kept and failures counted by its key: the hash of what a run published is the run's own word, with
@@ -44,11 +44,11 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
-class Raster:
+class RasterSource:
     """A raster to put on a map: as it was uploaded, and the content its tiles are drawn from (often the same)."""
 
-    source: Content
-    drawn: Content
+    source: RenderSource
+    drawn: RenderSource
 
 
 class Renderer:
@@ -57,14 +57,14 @@ class Renderer:
     The `caller` of a method is whoever has to wait in their own row when many want pictures.
     """
 
-    def __init__(self, pool: Pool, files: LentFiles, cache: PictureCache) -> None:
+    def __init__(self, pool: Pool, files: LocalFileCache, cache: ImageCache) -> None:
         self._pool = pool
         self._files = files
         files.on_new_folder = pool.renew
         self._cache = cache
-        self._drawing: Once[bytes] = Once()
-        self._looks: OrderedDict[str, Look] = OrderedDict()
-        self._failures = Failures()
+        self._drawing: SingleFlight[bytes] = SingleFlight()
+        self._looks: OrderedDict[str, RenderInfo] = OrderedDict()
+        self._failures = NegativeCache()
 
     async def close(self) -> None:
         """End what is under way, kill the children and give the files back."""
@@ -72,7 +72,7 @@ class Renderer:
         await self._pool.close()
         await self._files.close()
 
-    async def look(self, raster: Raster, style: Style, *, caller: str) -> Look:
+    async def look(self, raster: RasterSource, style: Style, *, caller: str) -> RenderInfo:
         """The raster's look, found once for each content and style.
 
         Raises:
@@ -85,7 +85,9 @@ class Renderer:
         if known is None:
 
             async def find(files: list[Path]) -> bytes:
-                reply = await self._run(digest, contents, LookJob(files[0], files[1], style).to_job(), caller)
+                reply = await self._run(
+                    digest, contents, RenderInfoJob(files[0], files[1], style).to_job(), caller
+                )
                 return orjson.dumps(reply.facts)
 
             try:
@@ -99,7 +101,14 @@ class Renderer:
         return known
 
     async def tile(  # noqa: PLR0913  what, and for whom
-        self, raster: Raster, look: Look, style: Style, at: TileAt, *, size_px: int, caller: str
+        self,
+        raster: RasterSource,
+        look: RenderInfo,
+        style: Style,
+        at: TileIndex,
+        *,
+        size_px: int,
+        caller: str,
     ) -> bytes:
         """A tile as PNG.
 
@@ -117,7 +126,9 @@ class Renderer:
 
         return await self._made(digest, [raster.drawn], draw)
 
-    async def thumbnail(self, content: Content, subject: Subject, *, size_px: int, caller: str) -> bytes:
+    async def thumbnail(
+        self, content: RenderSource, subject: ThumbnailKind, *, size_px: int, caller: str
+    ) -> bytes:
         """A small picture of the content, as WebP.
 
         Raises:
@@ -136,7 +147,7 @@ class Renderer:
         self,
         tool_id: str,
         params: Mapping[str, Any],
-        inputs: Mapping[str, Content],
+        inputs: Mapping[str, RenderSource],
         *,
         size_px: int,
         caller: str,
@@ -164,7 +175,7 @@ class Renderer:
         return await self._made(digest, list(inputs.values()), draw)
 
     async def _made(
-        self, digest: str, contents: list[Content], make: Callable[[list[Path]], Awaitable[bytes]]
+        self, digest: str, contents: list[RenderSource], make: Callable[[list[Path]], Awaitable[bytes]]
     ) -> bytes:
         """What the cache has, or what is made of the contents' files."""
         self._failures.refuse(digest, [each.blob_key for each in contents])
@@ -183,16 +194,16 @@ class Renderer:
 
         return await self._drawing.do(digest, work)
 
-    async def _run(self, digest: str, contents: Sequence[Content], job: Job, caller: str) -> Reply:
+    async def _run(self, digest: str, contents: Sequence[RenderSource], job: PoolJob, caller: str) -> Reply:
         try:
             return await self._pool.run(job, caller=caller)
-        except Crashed as error:
+        except ChildCrashed as error:
             refusal: AerotaskError = InvalidInput(
                 "Drawing it crashed; the file is probably damaged.", code="drawing-crashed"
             )
             self._failures.remember(digest, [each.blob_key for each in contents], refusal)
             raise refusal from error
-        except TookTooLong as error:
+        except JobTimeout as error:
             refusal = Unavailable(
                 "Drawing it takes too long; run the tool 'build' on it, or try again later.",
                 code="drawing-timed-out",
@@ -202,25 +213,25 @@ class Renderer:
             raise refusal from error
 
 
-def _look_in(content: bytes) -> Look:
-    return Look.from_json(orjson.loads(content))
+def _look_in(content: bytes) -> RenderInfo:
+    return RenderInfo.from_json(orjson.loads(content))
 
 
-def look_digest(raster: Raster, style: Style) -> str:
+def look_digest(raster: RasterSource, style: Style) -> str:
     """What a look follows from."""
     return _digest("look", raster.source.blob_key, raster.drawn.blob_key, style)
 
 
-def tile_digest(raster: Raster, style: Style, at: TileAt, *, size_px: int) -> str:
+def tile_digest(raster: RasterSource, style: Style, at: TileIndex, *, size_px: int) -> str:
     """What a tile follows from."""
     return _digest("tile", raster.source.blob_key, raster.drawn.blob_key, style, at, size_px)
 
 
-def thumbnail_digest(content: Content, subject: Subject, *, size_px: int) -> str:
+def thumbnail_digest(content: RenderSource, subject: ThumbnailKind, *, size_px: int) -> str:
     """What a thumbnail follows from."""
     return _digest("thumbnail", content.blob_key, subject, size_px)
 
 
 def _digest(*parts: object) -> str:
-    listed = orjson.dumps([DRAWN_BY, *parts], option=orjson.OPT_SORT_KEYS)
+    listed = orjson.dumps([RENDER_VERSION, *parts], option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(listed).hexdigest()

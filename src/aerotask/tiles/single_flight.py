@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
-from aerotask.aio import end
+from aerotask.aio import cancel_and_wait
 
 T = TypeVar("T")
 
 
-class Once(Generic[T]):
+class SingleFlight(Generic[T]):
     """Work under way, by key. It goes on when who asked for it leaves, since others may have joined."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Once(Generic[T]):
 
     async def close(self) -> None:
         """End what is under way."""
-        await end(*self._running.values())
+        await cancel_and_wait(*self._running.values())
 
     def _ended(self, key: str, done: asyncio.Task[T]) -> None:
         del self._running[key]

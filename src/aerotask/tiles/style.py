@@ -8,7 +8,7 @@ from typing import Any
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.colormaps import DEFAULT_COLORMAP
-from aerotask.raster.export.options import Request, parse_request
+from aerotask.raster.export.options import ExportOptions, parse_request
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Style:
         """Whether nothing was chosen, so that a raster that already is a picture is shown as it is."""
         return self == Style()
 
-    def request(self) -> Request:
+    def request(self) -> ExportOptions:
         """The choices, each checked by itself.
 
         Raises:

@@ -15,7 +15,7 @@ Bounds = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class TileAt:
+class TileIndex:
     """A tile of the grid; rows are counted from the north."""
 
     z: int

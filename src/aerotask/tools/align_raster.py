@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from aerotask.raster.alignment.checks import (
-    Subject,
+    AlignInput,
     check_overlap,
     check_paths,
     check_subject,
@@ -92,17 +92,17 @@ class AlignRaster(Tool[AlignRasterParams]):
     def run(self, params: AlignRasterParams, ctx: RunContext) -> None:
         """Check once more, on the real files, and align."""
         from aerotask.raster.alignment.run import (  # noqa: PLC0415  loads GDAL, which the API must not
-            Wish,
+            AlignOptions,
             run_alignment,
         )
 
-        wish = Wish(params.source_path, params.reference_path, params.output_path, params.mode)
+        wish = AlignOptions(params.source_path, params.reference_path, params.output_path, params.mode)
         run_alignment(wish, ctx)
 
 
-def _subject(entry: EntryView) -> Subject | None:
+def _subject(entry: EntryView) -> AlignInput | None:
     profile = known_profile(entry, " that can be aligned; name a GeoTIFF.")
-    return Subject(entry.path, profile, footprint_of(entry.polygon_geom)) if profile else None
+    return AlignInput(entry.path, profile, footprint_of(entry.polygon_geom)) if profile else None
 
 
 def _estimate_bytes(profile: RasterProfile) -> int:

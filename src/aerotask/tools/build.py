@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from aerotask.derivatives.kinds import FACTS, Kind, kinds_by_name, kinds_of, missing_for
+from aerotask.derivatives.kinds import KIND_INFO, DerivativeKind, kinds_by_name, kinds_of, missing_for
 from aerotask.derivatives.run_build import run_build
 from aerotask.derivatives.sources import check_complete, paths_beside, source_key
 from aerotask.domain.paths import shown
@@ -93,12 +93,12 @@ def _chosen(params: BuildParams, dataset: DatasetView) -> Iterator[EntryView]:
         if not kinds:
             continue
         key = source_key(entry.path, hashes)
-        lacks = any((key, kind, FACTS[kind].builder) not in dataset.derived for kind in kinds)
+        lacks = any((key, kind, KIND_INFO[kind].builder) not in dataset.derived for kind in kinds)
         if lacks or params.force or entry.path == params.path:
             yield entry
 
 
-def _kinds(entry: EntryView) -> tuple[Kind, ...]:
+def _kinds(entry: EntryView) -> tuple[DerivativeKind, ...]:
     """What is derived from the entry; of one that the index couldn't read, what its name promises, to be told of."""
     if entry.is_folder:
         return ()
@@ -115,7 +115,7 @@ def _check_file(entry: EntryView, dataset: DatasetView) -> None:
             code="nothing-to-build",
         )
     fault = entry.properties.get("indexError")
-    if fault and Kind.COG in kinds:
+    if fault and DerivativeKind.COG in kinds:
         raise InvalidInput(fault["message"], code=fault["code"])
     check_complete(entry.path, dataset.entries)
     missing = [reason for reason in map(missing_for, kinds) if reason]
@@ -126,4 +126,4 @@ def _check_file(entry: EntryView, dataset: DatasetView) -> None:
 
 
 def _estimate_bytes(entry: EntryView) -> int:
-    return round(entry.size_bytes * sum(FACTS[kind].growth for kind in _kinds(entry)))
+    return round(entry.size_bytes * sum(KIND_INFO[kind].growth for kind in _kinds(entry)))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from aerotask.domain.paths import base_name, shown
-from aerotask.raster.merge.band_names import Clues, name_bands
+from aerotask.raster.merge.band_names import BandClues, name_bands
 from aerotask.raster.merge.checks import BandFile, faults_of, refuse, warnings_of
 from aerotask.raster.profile import RasterProfile
 from aerotask.sdk import (
@@ -155,7 +155,7 @@ def _sources(
         InvalidInput: some are no rasters; the refusal also names what else is wrong.
     """
     from aerotask.metadata.photos.multispectral import read_lens  # noqa: PLC0415  loads GDAL, which the API must not
-    from aerotask.raster.merge.plan import Centre  # noqa: PLC0415
+    from aerotask.raster.merge.plan import OpticalCentrePx  # noqa: PLC0415
     from aerotask.raster.merge.run import source_of  # noqa: PLC0415
 
     sources: list[SourceBand] = []
@@ -173,7 +173,7 @@ def _sources(
         sources.append(
             replace(
                 source,
-                centre=Centre(*astuple(lens.centre)) if lens.centre else None,
+                centre=OpticalCentrePx(*astuple(lens.centre)) if lens.centre else None,
                 camera_band=lens.band_name,
                 wavelength_nm=lens.wavelength_nm,
             )
@@ -230,7 +230,7 @@ def _pixel_bytes(profile: RasterProfile) -> int:
 def _bands(files: list[BandFile]) -> list[dict[str, Any]]:
     named = name_bands(
         [
-            Clues(base_name(file.path), file.profile.bands[0].description if file.profile else None)
+            BandClues(base_name(file.path), file.profile.bands[0].description if file.profile else None)
             for file in files
         ]
     )

@@ -11,8 +11,8 @@ from pydantic import Field
 
 from aerotask.domain.paths import MAX_NAME_BYTES, base_name
 from aerotask.raster.colormaps import DEFAULT_COLORMAP
-from aerotask.raster.export.options import Format, Request, parse_request
-from aerotask.raster.export.plan import Recipe, make_recipe
+from aerotask.raster.export.options import ExportFormat, ExportOptions, parse_request
+from aerotask.raster.export.plan import ExportPlan, make_recipe
 from aerotask.raster.profile import RasterProfile
 from aerotask.sdk import (
     Access,
@@ -71,7 +71,7 @@ class RasterExportParams(ToolParams):
     format: Literal["gtiff", "cog", "palette"] = "gtiff"
     """`gtiff`: tiled, with overviews. `cog`: cloud-optimised. `palette`: one band with a colour table, the smallest."""
 
-    def request(self) -> Request:
+    def request(self) -> ExportOptions:
         """The choices, each checked by itself.
 
         Raises:
@@ -145,10 +145,10 @@ def _profile(entry: EntryView) -> RasterProfile | None:
     return known_profile(entry, " that can be exported; name a TIFF, PNG, JPEG or JPEG 2000.")
 
 
-def _estimate_bytes(recipe: Recipe, profile: RasterProfile) -> int:
+def _estimate_bytes(recipe: ExportPlan, profile: RasterProfile) -> int:
     pixels = profile.width * profile.height
     if recipe.gives_values:
         return round(pixels * _BYTES_PER_VALUE * max(len(recipe.channels), 1))
     if recipe.formula is None:
         return round(pixels * _BYTES_PER_PX["composite"])
-    return round(pixels * _BYTES_PER_PX["palette" if recipe.format is Format.PALETTE else "colormap"])
+    return round(pixels * _BYTES_PER_PX["palette" if recipe.format is ExportFormat.PALETTE else "colormap"])

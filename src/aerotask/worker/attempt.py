@@ -16,14 +16,20 @@ import orjson
 import structlog
 from pydantic import ValidationError
 
-from aerotask.aio import beside, end
+from aerotask.aio import background, cancel_and_wait
 from aerotask.db.outages import is_outage, outlast
 from aerotask.derivatives.sources import source_key
 from aerotask.domain.errors import AerotaskError, TaskFailed
-from aerotask.domain.retry import OUTAGE_S, Strike, after_strike
+from aerotask.domain.retry import OUTAGE_S, FailureKind, after_strike
 from aerotask.failpoints import failpoint
 from aerotask.sdk import Limits, Snapshot, Tool, ToolParams
-from aerotask.services.datasets.storage_quota import UNLIMITED, Room, StorageLimits, room_for, within_limits
+from aerotask.services.datasets.storage_quota import (
+    UNLIMITED,
+    Headroom,
+    StorageQuota,
+    room_for,
+    within_limits,
+)
 from aerotask.services.tasks.snapshots import take_snapshot
 from aerotask.services.tasks.webhooks import owe
 from aerotask.services.tasks.work_dirs import work_folder
@@ -32,11 +38,11 @@ from aerotask.store.queue import leases, retention
 from aerotask.store.queue.claims import ClaimedTask, with_inputs
 from aerotask.store.queue.leases import Failure, LeaseLost
 from aerotask.worker.commit import apply_success
-from aerotask.worker.context import Means
+from aerotask.worker.context import WorkerContext
 from aerotask.worker.outputs import StoredChanges, store_outputs
 from aerotask.worker.protocol import ToolJob
 from aerotask.worker.reporter import Reporter
-from aerotask.worker.supervise import End, Ended, supervise
+from aerotask.worker.supervise import ChildEnd, Ended, supervise
 
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -44,7 +50,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class Retry:
     """The task goes back to the queue."""
 
     reason: str
@@ -52,18 +58,18 @@ class Again:
     strike: bool = False
 
 
-class Abandoned(Exception):
+class LostLease(Exception):
     """The task is somebody else's now."""
 
 
-Verdict: TypeAlias = StoredChanges | Failure | Again
+Verdict: TypeAlias = StoredChanges | Failure | Retry
 
 
 @dataclass(slots=True, eq=False)
 class Attempt:
     """A claimed task being worked on."""
 
-    means: Means
+    means: WorkerContext
     task: ClaimedTask
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _lost: asyncio.Event = field(default_factory=asyncio.Event)
@@ -102,10 +108,10 @@ class Attempt:
         )
         try:
             # A write that is under way may or may not arrive; the last report repeats its lines safely.
-            async with beside(reporter.run(self._lost), on_end=self._stop.set):
+            async with background(reporter.run(self._lost), on_end=self._stop.set):
                 verdict = await self._verdict(reporter)
             await self._conclude(verdict, reporter)
-        except (Abandoned, LeaseLost):
+        except (LostLease, LeaseLost):
             log.info("task.abandoned")
         finally:
             await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
@@ -205,7 +211,7 @@ class Attempt:
         room = await outlast(lambda: self._room(storage), give_up_after_s=OUTAGE_S)
         return replace(tools, storage_left_bytes=room.left_bytes)
 
-    async def _room(self, storage: StorageLimits) -> Room:
+    async def _room(self, storage: StorageQuota) -> Headroom:
         async with self.means.db.read() as connection:
             return await room_for(connection, storage, self.task.dataset_id)
 
@@ -226,15 +232,15 @@ class Attempt:
 
     async def _judge(self, ended: Ended, reporter: Reporter) -> Verdict:
         if self._lost.is_set():
-            raise Abandoned
-        if ended.how is End.STOPPED:
-            return Again("worker stopping")
-        if ended.how is End.TIMED_OUT:
+            raise LostLease
+        if ended.how is ChildEnd.STOPPED:
+            return Retry("worker stopping")
+        if ended.how is ChildEnd.TIMED_OUT:
             limit = self.means.limits.timeout_s
             return Failure("timed-out", f"The tool ran longer than the limit of {limit:.0f} s.")
-        if ended.how is End.CRASHED or ended.last is None:
+        if ended.how is ChildEnd.CRASHED or ended.last is None:
             return self._after_crash(ended.detail, reporter)
-        if ended.how is End.FAILED:
+        if ended.how is ChildEnd.FAILED:
             if ended.last.what == "cancelled":  # nobody cancelled it: somebody else sent the signal
                 return self._after_crash("it was interrupted", reporter)
             return self._after_error(ended.last.body, reporter)
@@ -256,7 +262,7 @@ class Attempt:
             retryable=True,
             strike=True,
         )
-        return self._after_strike(Strike.CRASH, "tool crashed", failure, reporter)
+        return self._after_strike(FailureKind.CRASH, "tool crashed", failure, reporter)
 
     def _after_error(self, told: Mapping[str, Any], reporter: Reporter) -> Verdict:
         code, message, again = str(told["code"]), str(told["message"]), bool(told["again"])
@@ -264,17 +270,17 @@ class Attempt:
         if not again:
             return failure
         reporter.say(f"The attempt failed: {message}")
-        return self._after_strike(Strike.RETRYABLE_ERROR, code, failure, reporter)
+        return self._after_strike(FailureKind.RETRYABLE_ERROR, code, failure, reporter)
 
     def _after_strike(
-        self, strike: Strike, reason: str, failure: Failure, reporter: Reporter
-    ) -> Again | Failure:
+        self, strike: FailureKind, reason: str, failure: Failure, reporter: Reporter
+    ) -> Retry | Failure:
         limit = self.means.limits.max_strikes
         retry = after_strike(strike, strikes=self.task.strikes + 1, max_strikes=limit)
         if retry is None:
             return failure
         reporter.say(f"Trying again in {retry.delay_s:.0f} s.")
-        return Again(reason, delay_s=retry.delay_s, strike=True)
+        return Retry(reason, delay_s=retry.delay_s, strike=True)
 
     async def _conclude(self, verdict: Verdict, reporter: Reporter) -> None:
         try:
@@ -310,7 +316,7 @@ class Attempt:
                 raise LeaseLost
             written.result()
         finally:
-            await end(written, lost)
+            await cancel_and_wait(written, lost)
 
     async def _write(self, verdict: Verdict, reporter: Reporter) -> None:
         means, lease, news = self.means, self.task.lease, reporter.unsent()
@@ -342,7 +348,7 @@ class Attempt:
                     delay_s=verdict.delay_s,
                     strike=verdict.strike,
                 )
-            if self.task.callback_url is not None and not isinstance(verdict, Again):
+            if self.task.callback_url is not None and not isinstance(verdict, Retry):
                 await owe(connection, [lease.task_id])
 
     async def _forget(self, verdict: Verdict) -> None:

@@ -21,20 +21,20 @@ from aerotask.services.datasets.entries import put_contents, remove_content
 from aerotask.services.datasets.tree_lock import lock_tree
 from aerotask.store.datasets import derivatives, indexing
 from aerotask.store.datasets.derivatives import NewDerivative
-from aerotask.store.datasets.entries import Content, contents_among, files_among
+from aerotask.store.datasets.entries import EntryContent, contents_among, files_among
 from aerotask.store.queue import leases
 from aerotask.store.queue.claims import ClaimedTask
-from aerotask.store.queue.leases import MadeArtifact, Report
+from aerotask.store.queue.leases import NewArtifact, Report
 from aerotask.store.queue.logs import LogLimits
 from aerotask.worker.descriptions import read_descriptions
 from aerotask.worker.outputs import (
-    NewFolder,
-    Removal,
     StoredArtifact,
     StoredChanges,
     StoredDerivative,
     StoredEdit,
+    StoredFolder,
     StoredPut,
+    StoredRemoval,
 )
 
 MANY = 5000
@@ -61,8 +61,8 @@ async def apply_success(  # noqa: PLR0913  one outcome, in parts
         Conflict: an entry can't be put where the run wants it.
         TaskFailed: it gave a derivative of what it hasn't read.
     """
-    if len(changes.edits) > MANY or any(isinstance(edit, Removal) for edit in changes.edits):
-        await locks.take_your_time(connection)
+    if len(changes.edits) > MANY or any(isinstance(edit, StoredRemoval) for edit in changes.edits):
+        await locks.disable_idle_timeout(connection)
     await leases.check(connection, task.lease)
     edits = await _that_take_effect(connection, task.dataset_id, changes.edits)
     edits, kept = await _without_removals_of_others(connection, task, edits)
@@ -85,15 +85,15 @@ async def apply_success(  # noqa: PLR0913  one outcome, in parts
     )
 
 
-async def _apply(connection: AsyncConnection, dataset_id: DatasetId, step: _Puts | Removal) -> None:
-    if isinstance(step, Removal):
+async def _apply(connection: AsyncConnection, dataset_id: DatasetId, step: _Puts | StoredRemoval) -> None:
+    if isinstance(step, StoredRemoval):
         await remove_content(connection, dataset_id, step.at)
     elif step.contents or step.folders:
         await put_contents(connection, dataset_id, step.contents, folders=step.folders)
 
 
 async def _describe(connection: AsyncConnection, task: ClaimedTask, file: Path) -> None:
-    await locks.take_your_time(connection)  # there may be a great many
+    await locks.disable_idle_timeout(connection)  # there may be a great many
     read = {item.path: item.blob_key for item in task.inputs}
     batches = read_descriptions(file, may_write=task.writes, inputs=read.keys())
     while batch := await asyncio.to_thread(next, batches, None):
@@ -106,23 +106,25 @@ async def _describe(connection: AsyncConnection, task: ClaimedTask, file: Path) 
 class _Puts:
     """Edits in a row that can be made at once."""
 
-    contents: dict[str, Content] = field(default_factory=dict)
+    contents: dict[str, EntryContent] = field(default_factory=dict)
     folders: set[str] = field(default_factory=set)
 
 
-def _steps(edits: Iterable[StoredEdit]) -> Iterator[_Puts | Removal]:
+def _steps(edits: Iterable[StoredEdit]) -> Iterator[_Puts | StoredRemoval]:
     """The edits in their order, with all between two removals as one step."""
     puts = _Puts()
     for edit in edits:
-        if isinstance(edit, Removal):
+        if isinstance(edit, StoredRemoval):
             yield puts
             yield edit
             puts = _Puts()
-        elif isinstance(edit, NewFolder):
+        elif isinstance(edit, StoredFolder):
             puts.folders.add(edit.at)
         else:
             blob = edit.blob
-            puts.contents[edit.at] = Content(blob.key, blob.sha256, blob.size_bytes, type_by_name(edit.at))
+            puts.contents[edit.at] = EntryContent(
+                blob.key, blob.sha256, blob.size_bytes, type_by_name(edit.at)
+            )
     yield puts
 
 
@@ -161,14 +163,14 @@ async def _without_removals_of_others(
     others nor from the run itself.
     """
     read = {item.path: item.blob_key for item in task.inputs}
-    removals = [edit.at for edit in edits if isinstance(edit, Removal) and edit.at in read]
+    removals = [edit.at for edit in edits if isinstance(edit, StoredRemoval) and edit.at in read]
     there = await contents_among(connection, task.dataset_id, removals)
     kept: list[str] = []
     left: list[StoredEdit] = []
     for edit in edits:
         if isinstance(edit, StoredPut):
             there[edit.at] = edit.blob.key
-        if isinstance(edit, Removal) and edit.at in read and there.get(edit.at, "") != read[edit.at]:
+        if isinstance(edit, StoredRemoval) and edit.at in read and there.get(edit.at, "") != read[edit.at]:
             kept += [edit.at] if edit.at in there else []
         else:
             left.append(edit)
@@ -210,8 +212,8 @@ async def _keep_derivatives(
     await derivatives.put(connection, rows)
 
 
-def _made_artifact(made: StoredArtifact, ttl: timedelta) -> MadeArtifact:
-    return MadeArtifact(
+def _made_artifact(made: StoredArtifact, ttl: timedelta) -> NewArtifact:
+    return NewArtifact(
         file_name=made.name,
         media_type=made.media_type,
         blob_key=made.blob.key,

@@ -10,8 +10,8 @@ from aerotask.db.engine import Database
 from aerotask.registry import Registry
 from aerotask.sandbox.spawner import Spawner
 from aerotask.sdk import Limits
-from aerotask.services.accounts.permissions import AccessService
-from aerotask.services.datasets.storage_quota import StorageLimits
+from aerotask.services.accounts.permissions import PermissionService
+from aerotask.services.datasets.storage_quota import StorageQuota
 from aerotask.store.queue.logs import LogLimits
 
 
@@ -25,7 +25,7 @@ class AttemptLimits:
     timeout_s: float
     max_strikes: int
     artifact_ttl: timedelta
-    storage: StorageLimits
+    storage: StorageQuota
     max_file_bytes: int
     threads: int
     tools: Limits
@@ -33,13 +33,13 @@ class AttemptLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class WorkerContext:
     """The parts of the platform that every attempt of a worker needs."""
 
     worker_no: int
     db: Database
     blobs: BlobStore
     registry: Registry
-    access: AccessService
+    access: PermissionService
     spawner: Spawner
     limits: AttemptLimits

@@ -22,10 +22,10 @@ from aerotask.metadata.model import given_up
 from aerotask.metadata.timeouts import patience_s
 from aerotask.sandbox.spawner import Spawner
 from aerotask.store.datasets import indexing
-from aerotask.store.datasets.indexing import Metadata, Unindexed
+from aerotask.store.datasets.indexing import Metadata, UnindexedEntry
 from aerotask.worker.protocol import Event, IndexJob
-from aerotask.worker.supervise import End, Ended, supervise
-from aerotask.worker.wakeup import Bell
+from aerotask.worker.supervise import ChildEnd, Ended, supervise
+from aerotask.worker.wakeup import WakeupEvent
 
 BATCH = 32
 # Longer than a batch may take: after it, entries of a worker that died are taken up by another.
@@ -45,7 +45,7 @@ class Indexer:
     blobs: BlobStore
     spawner: Spawner
     poll_s: float
-    bell: Bell = field(default_factory=Bell)
+    bell: WakeupEvent = field(default_factory=WakeupEvent)
     """Rings when there may be something to index."""
 
     async def run(self) -> None:
@@ -70,7 +70,7 @@ class Indexer:
                 await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         return bool(batch)
 
-    async def _describe(self, batch: list[Unindexed], folder: Path, timeout_s: float) -> None:
+    async def _describe(self, batch: list[UnindexedEntry], folder: Path, timeout_s: float) -> None:
         waiting = {str(entry.id): entry for entry in batch}
         for entry in batch:
             if entry.attempt > MAX_ATTEMPTS:
@@ -80,7 +80,7 @@ class Indexer:
             await self._give_up(waiting.pop(key), "its content is missing from the storage")
         files = [(key, str(lent[key])) for key in waiting]
         job = IndexJob(tuple(files), str(folder), MEMORY_BYTES)
-        described: list[tuple[Unindexed, Metadata]] = []
+        described: list[tuple[UnindexedEntry, Metadata]] = []
         begun: str | None = None
 
         def hear(event: Event) -> None:
@@ -102,12 +102,12 @@ class Indexer:
             await indexing.finish_all(connection, described)
         if begun is not None and _is_to_blame(ended, described):
             await self._give_up(waiting.pop(begun), _cause(ended, timeout_s))
-        elif ended.how is not End.DONE:
+        elif ended.how is not ChildEnd.DONE:
             await asyncio.sleep(OUTAGE_RETRY_S)
         async with self.db.begin() as connection:
             await indexing.release(connection, list(waiting.values()))
 
-    async def _lend(self, entries: Mapping[str, Unindexed], folder: Path) -> dict[str, Path]:
+    async def _lend(self, entries: Mapping[str, UnindexedEntry], folder: Path) -> dict[str, Path]:
         """The files with the entries' contents, each in a folder of its own, without those that are gone."""
         files = {key: folder / key / paths.base_name(entry.path) for key, entry in entries.items()}
         try:
@@ -118,7 +118,7 @@ class Indexer:
             await self._lend_sides(entries[key], file.parent)
         return files
 
-    async def _lend_one(self, entry: Unindexed, file: Path) -> bool:
+    async def _lend_one(self, entry: UnindexedEntry, file: Path) -> bool:
         await asyncio.to_thread(file.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
         with suppress(FileExistsError):
             try:
@@ -127,7 +127,7 @@ class Indexer:
                 return False
         return True
 
-    async def _lend_sides(self, entry: Unindexed, folder: Path) -> None:
+    async def _lend_sides(self, entry: UnindexedEntry, folder: Path) -> None:
         """The files without which a shapefile can't be read, beside it."""
         wanted = sides_of_shapefile(entry.path)
         if not wanted:
@@ -138,19 +138,19 @@ class Indexer:
             with suppress(FileNotFoundError):
                 await self.blobs.lend(key, folder / paths.base_name(path))
 
-    async def _give_up(self, entry: Unindexed, detail: str) -> None:
+    async def _give_up(self, entry: UnindexedEntry, detail: str) -> None:
         _log.warning("index.failed", entry_id=str(entry.id), detail=detail)
         found = given_up(detail)
         async with self.db.begin() as connection:
             await indexing.finish(connection, entry, Metadata(found.type, dict(found.properties)))
 
 
-def _is_to_blame(ended: Ended, described: list[tuple[Unindexed, Metadata]]) -> bool:
+def _is_to_blame(ended: Ended, described: list[tuple[UnindexedEntry, Metadata]]) -> bool:
     """Whether the entry that was begun last is at fault: others before it may have taken the time.
 
     It is tried again then, sooner or later as the first of its batch.
     """
-    return not (ended.how is End.TIMED_OUT and described)
+    return not (ended.how is ChildEnd.TIMED_OUT and described)
 
 
 def _cause(ended: Ended, timeout_s: float) -> str:

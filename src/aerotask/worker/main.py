@@ -15,23 +15,23 @@ from typing import Any
 import httpx
 import structlog
 
-from aerotask.aio import end
+from aerotask.aio import cancel_and_wait
 from aerotask.config import Settings
 from aerotask.dispatch.arq import ArqListener
-from aerotask.net.guarded_http import Poster, Resolver
+from aerotask.net.guarded_http import GuardedClient, Resolver
 from aerotask.sandbox.confinement import tell_whether_children_are_confined
 from aerotask.sandbox.spawner import Spawner
 from aerotask.sandbox.undumpable import hide_from_children
 from aerotask.store.datasets.indexing import CHANNEL as ENTRIES_CHANNEL
 from aerotask.store.queue.cancel import CANCEL_CHANNEL
 from aerotask.store.queue.logs import LogLimits
-from aerotask.store.queue.worker_session import Presence
+from aerotask.store.queue.worker_session import WorkerSession
 from aerotask.store.tasks.webhooks import CHANNEL as CALLBACKS_CHANNEL
 from aerotask.wiring import Platform, open_platform, tool_limits
 from aerotask.worker import maintenance, tool_server
-from aerotask.worker.context import AttemptLimits, Means
+from aerotask.worker.context import AttemptLimits, WorkerContext
 from aerotask.worker.indexer import Indexer
-from aerotask.worker.runner import SlotLimits, Slots
+from aerotask.worker.runner import RunnerLimits, TaskRunner
 from aerotask.worker.webhook_delivery import AT_ONCE, Courier
 
 # Beside the tasks, who may want a connection to write with at once: claims, heartbeat, recovery, turns, indexer,
@@ -59,12 +59,12 @@ async def run_worker(settings: Settings) -> None:
         worker_no = secrets.randbelow(2**31 - 1) + 1
         listener = ArqListener(settings.redis_url.get_secret_value())
         means = _means(platform, settings, spawner, worker_no)
-        slots = Slots(means, _slot_limits(settings), listener, platform.sweep)
+        slots = TaskRunner(means, _slot_limits(settings), listener, platform.sweep)
         indexer = Indexer(platform.db, platform.blobs, spawner, settings.worker_poll_s)
         resolver = Resolver(threads=AT_ONCE)
         stack.callback(resolver.close)
         courier = _courier(platform, settings, resolver)
-        presence = Presence(
+        presence = WorkerSession(
             settings.database_url.get_secret_value(),
             worker_no=worker_no,
             channels={
@@ -101,11 +101,11 @@ async def _run_beside(background: list[Awaitable[None]], filling_slots: Coroutin
         for finished in done:
             finished.result()
     finally:
-        await end(filling, *others)
+        await cancel_and_wait(filling, *others)
 
 
-def _means(platform: Platform, settings: Settings, spawner: Spawner, worker_no: int) -> Means:
-    return Means(
+def _means(platform: Platform, settings: Settings, spawner: Spawner, worker_no: int) -> WorkerContext:
+    return WorkerContext(
         worker_no=worker_no,
         db=platform.db,
         blobs=platform.blobs,
@@ -128,7 +128,7 @@ def _means(platform: Platform, settings: Settings, spawner: Spawner, worker_no: 
 
 
 def _courier(platform: Platform, settings: Settings, resolver: Resolver) -> Courier:
-    poster = Poster(
+    poster = GuardedClient(
         timeout_s=settings.callback_timeout_s,
         allow_private=settings.callback_allow_private,
         tls=httpx.create_ssl_context(),
@@ -137,8 +137,8 @@ def _courier(platform: Platform, settings: Settings, resolver: Resolver) -> Cour
     return Courier(platform.db, platform.access, platform.callbacks, poster, settings.worker_poll_s)
 
 
-def _slot_limits(settings: Settings) -> SlotLimits:
-    return SlotLimits(
+def _slot_limits(settings: Settings) -> RunnerLimits:
+    return RunnerLimits(
         slots=settings.worker_slots,
         poll_s=settings.worker_poll_s,
         heartbeat_s=settings.heartbeat_s,

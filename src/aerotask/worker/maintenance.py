@@ -14,7 +14,7 @@ import structlog
 
 from aerotask.db.outages import is_outage
 from aerotask.dispatch.dispatcher import QueueAway
-from aerotask.services.tasks.maintenance import SweepService
+from aerotask.services.tasks.maintenance import MaintenanceService
 
 Run: TypeAlias = Callable[[], Awaitable[int]]
 
@@ -25,7 +25,7 @@ CONNECTIONS = 2 * ROUNDS
 _log = structlog.get_logger(__name__)
 
 
-def rounds(sweep: SweepService, *, period_s: float, blob_grace_s: float) -> list[Awaitable[None]]:
+def rounds(sweep: MaintenanceService, *, period_s: float, blob_grace_s: float) -> list[Awaitable[None]]:
     """All sweeps, to be run beside each other until cancelled."""
     quick = (
         sweep.expired_artifacts,

@@ -41,24 +41,24 @@ class StoredPut:
 
 
 @dataclass(frozen=True, slots=True)
-class NewFolder:
+class StoredFolder:
     """A folder to make."""
 
     at: str
 
 
 @dataclass(frozen=True, slots=True)
-class Removal:
+class StoredRemoval:
     """An entry to remove."""
 
     at: str
 
 
-StoredEdit: TypeAlias = StoredPut | NewFolder | Removal
+StoredEdit: TypeAlias = StoredPut | StoredFolder | StoredRemoval
 
 
 @dataclass(frozen=True, slots=True)
-class _Put:
+class _UnstoredPut:
     """An entry to put whose content still lies in the work folder."""
 
     at: str
@@ -107,7 +107,7 @@ async def store_outputs(
     """
     own = _OwnFiles(workdir)
     edits = await _edits(declared["edits"], may_write, own)
-    puts = [edit.file for edit in edits if isinstance(edit, _Put)]
+    puts = [edit.file for edit in edits if isinstance(edit, _UnstoredPut)]
     stored = iter(await blobs.adopt_all(puts))
     for made in declared["derivatives"]:
         refuse_unplanned(str(made["of"]), may_write)
@@ -115,7 +115,7 @@ async def store_outputs(
     return StoredChanges(
         artifacts=tuple([await _artifact(blobs, artifact, own) for artifact in declared["artifacts"]]),
         edits=tuple(
-            StoredPut(edit.at, next(stored), edit.existing) if isinstance(edit, _Put) else edit
+            StoredPut(edit.at, next(stored), edit.existing) if isinstance(edit, _UnstoredPut) else edit
             for edit in edits
         ),
         result=declared["result"],
@@ -153,7 +153,7 @@ def _hash(declared: Any) -> str | None:
 
 async def _edits(
     declared: Sequence[Mapping[str, Any]], may_write: Sequence[str], own: _OwnFiles
-) -> list[_Put | NewFolder | Removal]:
+) -> list[_UnstoredPut | StoredFolder | StoredRemoval]:
     if not declared:
         return []
     return await asyncio.to_thread(lambda: [_edit(edit, may_write, own) for edit in declared])
@@ -161,12 +161,12 @@ async def _edits(
 
 def _edit(
     declared: Mapping[str, Any], may_write: Sequence[str], own: _OwnFiles
-) -> _Put | NewFolder | Removal:
+) -> _UnstoredPut | StoredFolder | StoredRemoval:
     at = paths.entry_path(str(declared.get("put") or declared.get("folder") or declared["remove"]))
     refuse_unplanned(at, may_write)
     if "put" in declared:
-        return _Put(at, own.file(declared["path"]), _existing(declared.get("existing")))
-    return NewFolder(at) if "folder" in declared else Removal(at)
+        return _UnstoredPut(at, own.file(declared["path"]), _existing(declared.get("existing")))
+    return StoredFolder(at) if "folder" in declared else StoredRemoval(at)
 
 
 def _existing(declared: Any) -> Existing:

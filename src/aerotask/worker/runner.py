@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from aerotask.aio import end, first_of
+from aerotask.aio import cancel_and_wait, first_completed
 from aerotask.db.engine import PostgresAway
 from aerotask.db.outages import tolerate
-from aerotask.dispatch.dispatcher import HintListener
+from aerotask.dispatch.dispatcher import WakeupListener
 from aerotask.failpoints import failpoint
-from aerotask.services.tasks.maintenance import SweepService
+from aerotask.services.tasks.maintenance import MaintenanceService
 from aerotask.store.queue import claims, leases
 from aerotask.store.queue.claims import ClaimedTask
 from aerotask.worker.attempt import Attempt
-from aerotask.worker.context import Means
-from aerotask.worker.wakeup import Bell
+from aerotask.worker.context import WorkerContext
+from aerotask.worker.wakeup import WakeupEvent
 
 # A hand-over is one transaction; who stops us won't wait for Postgres to come back.
 HAND_OVER_S = 5.0
@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class SlotLimits:
+class RunnerLimits:
     """How many tasks run at once, and how the worker keeps in touch."""
 
     slots: int
@@ -38,15 +38,15 @@ class SlotLimits:
 
 
 @dataclass(slots=True)
-class Slots:
+class TaskRunner:
     """Runs tasks until told to stop."""
 
-    means: Means
-    limits: SlotLimits
-    listener: HintListener
-    sweep: SweepService
+    means: WorkerContext
+    limits: RunnerLimits
+    listener: WakeupListener
+    sweep: MaintenanceService
     _running: dict[Attempt, asyncio.Task[None]] = field(default_factory=dict)
-    _bell: Bell = field(default_factory=Bell)
+    _bell: WakeupEvent = field(default_factory=WakeupEvent)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     def wake(self) -> None:
@@ -71,7 +71,7 @@ class Slots:
 
         Not before others can see that we live (`present`): they would take our tasks for a dead worker's.
         """
-        await first_of(present.wait(), self._stopping.wait())
+        await first_completed(present.wait(), self._stopping.wait())
         woken = False
         while not self._stopping.is_set():
             free = self.limits.slots - len(self._running)
@@ -173,7 +173,7 @@ class Slots:
         left = set(self._running.values())
         if left:
             _log.warning("worker.leaving", tasks=len(left))
-        await end(*left)
+        await cancel_and_wait(*left)
 
     def _hand_over(self) -> None:
         for attempt in self._running:

@@ -19,7 +19,7 @@ EXIT_GRACE_S = 5.0
 _LAST_WORDS = frozenset({"done", "failed", "cancelled"})
 
 
-class End(Enum):
+class ChildEnd(Enum):
     """How a child ended."""
 
     DONE = auto()
@@ -34,7 +34,7 @@ class End(Enum):
 class Ended:
     """The end of a child: its last event, if it had a last word; else what killed it."""
 
-    how: End
+    how: ChildEnd
     last: Event | None = None
     detail: str = ""
 
@@ -52,7 +52,7 @@ async def supervise(  # noqa: PLR0913  a job, and what may end it
     try:
         child = await spawner.spawn()
     except (ForkServerGone, TimeoutError) as error:
-        return Ended(End.CRASHED, detail=f"no child could be started ({error})")
+        return Ended(ChildEnd.CRASHED, detail=f"no child could be started ({error})")
     try:
         if isinstance(job, ToolJob):
             failpoint("child-started")
@@ -91,7 +91,7 @@ async def _follow(  # noqa: PLR0913  as above
         with contextlib.suppress(ForkServerGone):
             spawner.signal(child, SIGTERM)
         await asyncio.wait({child.exited}, timeout=cancel_grace_s)
-        return Ended(End.STOPPED if stop.is_set() else End.TIMED_OUT)
+        return Ended(ChildEnd.STOPPED if stop.is_set() else ChildEnd.TIMED_OUT)
     finally:
         stopped.cancel()
         told.cancel()
@@ -125,8 +125,8 @@ async def _exit_status(child: Child) -> int | None:
 
 def _ended(last: Event | None, status: int | None) -> Ended:
     if last is not None:
-        return Ended(End.DONE if last.what == "done" else End.FAILED, last)
-    return Ended(End.CRASHED, detail=_cause(status))
+        return Ended(ChildEnd.DONE if last.what == "done" else ChildEnd.FAILED, last)
+    return Ended(ChildEnd.CRASHED, detail=_cause(status))
 
 
 def _cause(status: int | None) -> str:

@@ -28,7 +28,7 @@ from aerotask.sandbox.limits import limit_memory, lower
 from aerotask.sdk.changes import ChangeSet, Edit, PutDerivative, PutEntry, PutFolder
 from aerotask.sdk.context import Cancelled
 from aerotask.sdk.limits import Limits
-from aerotask.sdk.run import LogLine, Progress, Run
+from aerotask.sdk.run import LogLine, Run, RunProgress
 from aerotask.sdk.snapshot import Snapshot
 from aerotask.worker.descriptions import write_descriptions
 from aerotask.worker.protocol import IndexJob, Job, ToolJob, decode_job, encode_event
@@ -41,7 +41,7 @@ EDITS_PER_MESSAGE = 1000
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
-class Teller:
+class EventWriter:
     """Sends events, from any thread of the child."""
 
     def __init__(self, own: socket.socket) -> None:
@@ -56,7 +56,7 @@ class Teller:
         with self._lock:
             self._own.sendall(line)
 
-    def emit(self, event: Progress | LogLine) -> None:
+    def emit(self, event: RunProgress | LogLine) -> None:
         """Send what a run emits, leaving out progress that nobody could see."""
         if isinstance(event, LogLine):
             self.tell("log", line=event.text)
@@ -73,7 +73,7 @@ def run_child(own: socket.socket, registry: Registry) -> None:
     faulthandler.enable(sys.stderr)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _raise_cancelled)
-    teller = Teller(own)
+    teller = EventWriter(own)
     workdir: str | None = None
     try:
         with own.makefile("rb") as lines:
@@ -123,7 +123,7 @@ def _confine(job: Job, registry: Registry) -> None:
     confinement.confine(reads=lent, writes=[own, *shared])
 
 
-def _run_tool(job: ToolJob, registry: Registry, teller: Teller) -> ChangeSet:
+def _run_tool(job: ToolJob, registry: Registry, teller: EventWriter) -> ChangeSet:
     tool = registry.get(job.tool_id, job.tool_version)
     params = tool.params.model_validate_json(orjson.dumps(job.params))
     workdir = Path(job.workdir)
@@ -141,7 +141,7 @@ def _run_tool(job: ToolJob, registry: Registry, teller: Teller) -> ChangeSet:
     return run.changes()
 
 
-def _tell_changes(changes: ChangeSet, workdir: Path, teller: Teller) -> None:
+def _tell_changes(changes: ChangeSet, workdir: Path, teller: EventWriter) -> None:
     """Say what was declared, the edits a batch at a time: a message has a largest length."""
     edits = iter(changes.edits)
     while batch := [_edit(edit) for edit in islice(edits, EDITS_PER_MESSAGE)]:
@@ -182,7 +182,7 @@ def _edit(edit: Edit) -> Mapping[str, Any]:
     return {"folder": edit.at} if isinstance(edit, PutFolder) else {"remove": edit.at}
 
 
-def _describe_all(job: IndexJob, teller: Teller) -> None:
+def _describe_all(job: IndexJob, teller: EventWriter) -> None:
     from aerotask.metadata.extract import describe  # noqa: PLC0415  preloaded; brings GDAL along
 
     for entry_id, file in job.files:

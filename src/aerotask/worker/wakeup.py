@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class Bell:
+class WakeupEvent:
     """Wakes the one who rests; a ring that nobody heard since cuts the next rest short."""
 
     _rung: asyncio.Event = field(default_factory=asyncio.Event)

@@ -14,21 +14,21 @@ from typing import Any
 import structlog
 
 from aerotask import __version__
-from aerotask.aio import end
+from aerotask.aio import cancel_and_wait
 from aerotask.db.engine import Database
 from aerotask.db.outages import is_outage, outlast, tolerate
 from aerotask.domain.access import Access
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.ids import DatasetId, UserId
 from aerotask.domain.retry import OUTAGE_S
-from aerotask.domain.webhooks import CallbackState, Next, after_try
+from aerotask.domain.webhooks import NextStep, WebhookState, after_attempt
 from aerotask.net.addresses import check_url
-from aerotask.net.guarded_http import Outcome, Poster
-from aerotask.services.accounts.permissions import AccessService
-from aerotask.services.tasks.webhooks import CallbackService
+from aerotask.net.guarded_http import GuardedClient, PostResult
+from aerotask.services.accounts.permissions import PermissionService
+from aerotask.services.tasks.webhooks import WebhookService
 from aerotask.store.tasks import webhooks
-from aerotask.store.tasks.webhooks import HeldMessage
-from aerotask.worker.wakeup import Bell
+from aerotask.store.tasks.webhooks import ClaimedWebhook
+from aerotask.worker.wakeup import WakeupEvent
 
 AT_ONCE = 16
 # So that neither somebody's slow receiver nor a slow host of many people's holds up all others.
@@ -36,7 +36,7 @@ AT_ONCE_PER_USER = 4
 AT_ONCE_PER_HOST = 4
 # Beyond the time of a try, for what comes before and after it; then another worker may try.
 HOLD_SLACK_S = 15.0
-LOST = Outcome(None, "Whoever submitted the task may not read the dataset any more.")
+LOST = PostResult(None, "Whoever submitted the task may not read the dataset any more.")
 
 _chance = SystemRandom().random
 _log = structlog.get_logger(__name__)
@@ -47,12 +47,12 @@ class Courier:
     """The courier of one worker. A message is held by one courier at a time, and delivered at least once."""
 
     db: Database
-    access: AccessService
-    keys: CallbackService
-    poster: Poster
+    access: PermissionService
+    keys: WebhookService
+    poster: GuardedClient
     poll_s: float
-    _under_way: dict[asyncio.Task[None], HeldMessage] = field(default_factory=dict)
-    bell: Bell = field(default_factory=Bell)
+    _under_way: dict[asyncio.Task[None], ClaimedWebhook] = field(default_factory=dict)
+    bell: WakeupEvent = field(default_factory=WakeupEvent)
     """Rings when there may be something to deliver."""
 
     async def run(self) -> None:
@@ -68,7 +68,7 @@ class Courier:
         finally:
             await self._let_go()
 
-    async def _next(self) -> HeldMessage | None:
+    async def _next(self) -> ClaimedWebhook | None:
         users = Counter(message.user_id for message in self._under_way.values())
         hosts = Counter(message.host for message in self._under_way.values())
         async with self.db.begin() as connection:
@@ -79,7 +79,7 @@ class Courier:
                 without_hosts=[host for host, n in hosts.items() if n >= AT_ONCE_PER_HOST],
             )
 
-    def _start(self, message: HeldMessage) -> None:
+    def _start(self, message: ClaimedWebhook) -> None:
         delivery = asyncio.create_task(self._deliver(message), name=f"callback {message.id}")
         self._under_way[delivery] = message
         delivery.add_done_callback(self._ended)
@@ -92,7 +92,7 @@ class Courier:
             # It is tried again when its time with us has run out; the worker lives on.
             _log.error("callback.broken", callback_id=str(message.id), exc_info=error)
 
-    async def _deliver(self, message: HeldMessage) -> None:
+    async def _deliver(self, message: ClaimedWebhook) -> None:
         sent_at, begun = datetime.now(UTC), time.monotonic()
         outcome, then = await self._tried(message, sent_at)
         attempt = {
@@ -112,22 +112,22 @@ class Courier:
             now=then.state,
         )
 
-    async def _tried(self, message: HeldMessage, sent_at: datetime) -> tuple[Outcome, Next]:
+    async def _tried(self, message: ClaimedWebhook, sent_at: datetime) -> tuple[PostResult, NextStep]:
         user_id = message.user_id
         if user_id is None or not await self._may_read(user_id, message.dataset_id):
-            return LOST, Next(CallbackState.GIVEN_UP)
+            return LOST, NextStep(WebhookState.GIVEN_UP)
         try:
             # Taken apart, not judged by its spelling: the poster judges the addresses that it connects to.
             to = check_url(message.url, allow_private=True)
         except InvalidInput as error:  # from before the rules became stricter
-            return Outcome(None, error.message), Next(CallbackState.GIVEN_UP)
+            return PostResult(None, error.message), NextStep(WebhookState.GIVEN_UP)
         headers = {
             "User-Agent": f"aerotask/{__version__}",
             "Content-Type": "application/json",
             **self.keys.key_of(user_id).headers(message.id, sent_at, message.body),
         }
         outcome = await self.poster.post(to, headers, message.body)
-        return outcome, after_try(status=outcome.status, tries=message.tries + 1, chance=_chance())
+        return outcome, after_attempt(status=outcome.status, tries=message.tries + 1, chance=_chance())
 
     async def _may_read(self, user_id: UserId, dataset_id: DatasetId) -> bool:
         """Whether the task's owner, whose receiver would get the status, could still read it by themselves."""
@@ -136,13 +136,13 @@ class Courier:
         )
         return Access.READ in rights
 
-    async def _record(self, message: HeldMessage, attempt: Mapping[str, Any], then: Next) -> None:
+    async def _record(self, message: ClaimedWebhook, attempt: Mapping[str, Any], then: NextStep) -> None:
         async with self.db.begin() as connection:
             await webhooks.record_try(connection, message, attempt, then)
 
     async def _let_go(self) -> None:
         held = dict(self._under_way)
-        await end(*held)
+        await cancel_and_wait(*held)
         if not held:
             return
         try:

@@ -2,10 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aerotask.api.http.ranges import Selection, Span, parse_range, select
+from aerotask.api.http.ranges import ByteRange, RangeResponse, parse_range, select
 
 TAG = '"abc"'
-WHOLE = Selection(200, (Span(0, 100),))
+WHOLE = RangeResponse(200, (ByteRange(0, 100),))
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ WHOLE = Selection(200, (Span(0, 100),))
     ],
 )
 def test_satisfiable_ranges(header: str, spans: list[tuple[int, int]]) -> None:
-    assert parse_range(header, 100) == tuple(Span(*span) for span in spans)
+    assert parse_range(header, 100) == tuple(ByteRange(*span) for span in spans)
 
 
 @pytest.mark.parametrize("header", ["bytes=100-", "bytes=200-300", "bytes=-0", f"bytes={'9' * 5000}-"])
@@ -68,8 +68,10 @@ def test_unknown_units_and_malformed_headers_are_ignored(header: str) -> None:
 
 
 def test_a_range_gets_206_and_an_unsatisfiable_one_416() -> None:
-    assert select("GET", {"range": "bytes=5-9"}, size_bytes=100, etag=TAG) == Selection(206, (Span(5, 10),))
-    assert select("GET", {"range": "bytes=100-"}, size_bytes=100, etag=TAG) == Selection(416)
+    assert select("GET", {"range": "bytes=5-9"}, size_bytes=100, etag=TAG) == RangeResponse(
+        206, (ByteRange(5, 10),)
+    )
+    assert select("GET", {"range": "bytes=100-"}, size_bytes=100, etag=TAG) == RangeResponse(416)
 
 
 def test_a_range_of_head_is_ignored() -> None:
@@ -87,7 +89,7 @@ def test_if_range_gives_the_part_only_of_the_same_content(tag: str, status: int)
 @pytest.mark.parametrize("tags", [TAG, 'W/"abc"', '"x", "abc"', "*"])
 def test_if_none_match_gives_304(tags: str) -> None:
     headers = {"if-none-match": tags, "range": "bytes=0-1"}
-    assert select("GET", headers, size_bytes=100, etag=TAG) == Selection(304)
+    assert select("GET", headers, size_bytes=100, etag=TAG) == RangeResponse(304)
 
 
 @pytest.mark.parametrize(("tags", "status"), [(TAG, 200), ("*", 200), ('"x"', 412), ('W/"abc"', 412)])
@@ -106,11 +108,11 @@ def test_conditions_on_a_date_that_the_content_does_not_have_are_ignored(name: s
 
 def test_if_match_is_looked_at_before_if_none_match_and_both_before_the_range() -> None:
     both = {"if-match": '"x"', "if-none-match": TAG, "range": "bytes=100-"}
-    assert select("GET", both, size_bytes=100, etag=TAG) == Selection(412)
-    assert select("GET", {**both, "if-match": TAG}, size_bytes=100, etag=TAG) == Selection(304)
+    assert select("GET", both, size_bytes=100, etag=TAG) == RangeResponse(412)
+    assert select("GET", {**both, "if-match": TAG}, size_bytes=100, etag=TAG) == RangeResponse(304)
     assert select(
         "GET", {**both, "if-match": TAG, "if-none-match": '"y"'}, size_bytes=100, etag=TAG
-    ) == Selection(416)
+    ) == RangeResponse(416)
 
 
 def test_if_range_without_range_asks_for_the_whole() -> None:

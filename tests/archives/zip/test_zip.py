@@ -17,20 +17,22 @@ from tests.archives.archive_files import Member, with_zip64_end, zip_of, zipped
 from tests.archives.conftest import Extract, contents
 
 from aerotask.archives.zip.records import Record, central_header, dos_time, end_records, local_header
-from aerotask.archives.zip.stream import Member as Streamed
+from aerotask.archives.zip.stream import StreamMember as Streamed
 from aerotask.archives.zip.stream import StreamWriter, streamed_bytes
-from aerotask.archives.zip.writer import GATHER_BYTES, HELD_BYTES, Source, Written, write_zip
+from aerotask.archives.zip.writer import GATHER_BYTES, HELD_BYTES, ZipResult, ZipSource, write_zip
 
 GIB = 1024**3
 
 
-def packed(folder: Path, members: dict[str, bytes], *, folders: tuple[str, ...] = ()) -> tuple[Path, Written]:
+def packed(
+    folder: Path, members: dict[str, bytes], *, folders: tuple[str, ...] = ()
+) -> tuple[Path, ZipResult]:
     """A ZIP of these contents by our own writer."""
-    sources = [Source(path, 1_700_000_001) for path in folders]
+    sources = [ZipSource(path, 1_700_000_001) for path in folders]
     for number, (path, content) in enumerate(members.items()):
         file = folder / f"source-{number}"
         file.write_bytes(content)
-        sources.append(Source(path, 1_700_000_000 + number, file, len(content)))
+        sources.append(ZipSource(path, 1_700_000_000 + number, file, len(content)))
     target = folder / "made.zip"
     return target, write_zip(target, sources, threads=2, on_progress=lambda _: None)
 
@@ -81,7 +83,7 @@ def test_the_local_headers_are_complete_so_that_it_reads_as_a_stream(tmp_path: P
 def test_the_hash_and_the_length_are_those_of_the_file(tmp_path: Path) -> None:
     file, written = packed(tmp_path, members_of_every_size())
     content = file.read_bytes()
-    assert written == Written(hashlib.sha256(content).hexdigest(), len(content), 9)
+    assert written == ZipResult(hashlib.sha256(content).hexdigest(), len(content), 9)
 
 
 def test_times_are_kept_to_the_second_where_the_format_can(tmp_path: Path) -> None:
@@ -116,7 +118,7 @@ def test_a_file_that_changed_its_length_fails_the_writing(tmp_path: Path) -> Non
     for number, size in enumerate((2, 4, 2 * GATHER_BYTES)):
         with pytest.raises(OSError, match="another length"):
             write_zip(
-                tmp_path / str(number), [Source("a", 0, file, size)], threads=1, on_progress=lambda _: None
+                tmp_path / str(number), [ZipSource("a", 0, file, size)], threads=1, on_progress=lambda _: None
             )
 
 
@@ -126,7 +128,7 @@ def test_progress_counts_up_to_all_bytes(tmp_path: Path) -> None:
     for number in range(20):
         file = tmp_path / str(number)
         file.write_bytes(bytes(200_000))
-        sources.append(Source(f"{number}.bin", 0, file, 200_000))
+        sources.append(ZipSource(f"{number}.bin", 0, file, 200_000))
     write_zip(tmp_path / "made.zip", sources, threads=3, on_progress=seen.append)
     assert seen == sorted(seen)
     assert (len(seen) > 3, seen[-1]) == (True, 4_000_000)
@@ -135,7 +137,7 @@ def test_progress_counts_up_to_all_bytes(tmp_path: Path) -> None:
 def test_more_than_65535_members_need_zip64(tmp_path: Path, extracted: Extract) -> None:
     file = tmp_path / "one"
     file.write_bytes(b"1")
-    sources = (Source(f"{number // 1000}/{number}", 0, file, 1) for number in range(70_000))
+    sources = (ZipSource(f"{number // 1000}/{number}", 0, file, 1) for number in range(70_000))
     target = tmp_path / "many.zip"
     assert write_zip(target, sources, threads=2, on_progress=lambda _: None).members == 70_000
     with zipfile.ZipFile(target) as archive:

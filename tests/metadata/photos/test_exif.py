@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tests.metadata.photo_files import CAMERA, exif_block, packet_of, write_photo, xmp_packet
 
-from aerotask.metadata.photos.exif import Embedded, read_embedded
+from aerotask.metadata.photos.exif import EmbeddedMetadata, read_embedded
 
 EVERY_KIND = ["photo.jpg", "photo.png", "photo.webp", "photo.tif"]
 
@@ -116,7 +116,7 @@ def test_a_hostile_packet_is_named_and_gives_nothing(tmp_path: Path, packet: byt
 
 def test_an_oversized_packet_counts_as_absent(tmp_path: Path) -> None:
     packet = packet_of(f"<!--{'x' * 1_100_000}-->")
-    assert read_embedded(write_photo(tmp_path / "a.png", xmp=packet)) == Embedded()
+    assert read_embedded(write_photo(tmp_path / "a.png", xmp=packet)) == EmbeddedMetadata()
 
 
 def test_exif_that_points_outside_the_block_is_named(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from aerotask.metadata.photos.footprint import View, footprint
+from aerotask.metadata.photos.footprint import CameraView, footprint
 
 # On the equator a degree east is 111,319.49 m and a degree north 110,574.28 m (WGS 84).
 EAST_M, NORTH_M = 111_319.49, 110_574.28
@@ -17,9 +17,9 @@ def metres(corners: list[tuple[float, float]] | None) -> list[tuple[float, float
     return [(longitude * EAST_M, latitude * NORTH_M) for longitude, latitude in corners]
 
 
-def looking(*, yaw: float = 0, pitch: float = -90, roll: float = 0) -> View:
+def looking(*, yaw: float = 0, pitch: float = -90, roll: float = 0) -> CameraView:
     """A camera that takes in 90° across and 2·atan(0.5) upright."""
-    return View(yaw, pitch, roll, 90, math.degrees(2 * math.atan(0.5)))
+    return CameraView(yaw, pitch, roll, 90, math.degrees(2 * math.atan(0.5)))
 
 
 def test_straight_down_from_100_m_shows_200_by_100_m() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.metadata.photo_files import CAMERA, DJI, exif_block, packet_of, write_photo, xmp_packet
 
-from aerotask.metadata.photos.exif import Embedded
+from aerotask.metadata.photos.exif import EmbeddedMetadata
 from aerotask.metadata.photos.multispectral import OpticalCentre, lens_of, read_lens
 
 MM = {"FocalPlaneXResolution": 266.666667, "FocalPlaneYResolution": 266.666667, "FocalPlaneResolutionUnit": 4}
@@ -15,7 +15,7 @@ MM = {"FocalPlaneXResolution": 266.666667, "FocalPlaneYResolution": 266.666667, 
 def centre(
     xmp: dict[str, Any], exif: dict[str, Any] | None = None, size: tuple[int, int] = (1280, 960)
 ) -> OpticalCentre | None:
-    return lens_of(Embedded(exif or {}, xmp), width=size[0], height=size[1]).centre
+    return lens_of(EmbeddedMetadata(exif or {}, xmp), width=size[0], height=size[1]).centre
 
 
 def rounded(found: OpticalCentre | None) -> tuple[str, float, float]:
@@ -92,7 +92,7 @@ def test_djis_relative_centre_comes_before_the_designed_one() -> None:
 def test_a_camera_says_which_band_it_shows(
     xmp: dict[str, Any], band: str | None, wavelength: float | None
 ) -> None:
-    lens = lens_of(Embedded({}, xmp), width=10, height=10)
+    lens = lens_of(EmbeddedMetadata({}, xmp), width=10, height=10)
     assert (lens.band_name, lens.wavelength_nm) == (band, wavelength)
 
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aerotask.metadata.extract import describe
-from aerotask.metadata.photos.exif import Embedded
-from aerotask.metadata.photos.photo import PhotoDescription, interpret
+from aerotask.metadata.photos.exif import EmbeddedMetadata
+from aerotask.metadata.photos.photo import PhotoMetadata, interpret
 from aerotask.metadata.photos.xmp import XmpValue
 
 NORTH_WEST: dict[str, Any] = {
@@ -30,8 +30,8 @@ def photo(
     xmp: Mapping[str, XmpValue] | None = None,
     size: tuple[int, int] | None = (4000, 3000),
     **gps: Any,
-) -> PhotoDescription:
-    return interpret(Embedded({**(exif or {}), "gps": gps}, xmp or {}), size)
+) -> PhotoMetadata:
+    return interpret(EmbeddedMetadata({**(exif or {}), "gps": gps}, xmp or {}), size)
 
 
 def test_position_is_in_degrees_with_the_altitude_last() -> None:

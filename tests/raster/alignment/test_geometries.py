@@ -19,7 +19,7 @@ from aerotask.raster.alignment.output_grid import plan_output
 from aerotask.raster.alignment.pair import Pair, make_pair
 from aerotask.raster.alignment.quality import doubts
 from aerotask.raster.alignment.warping import filling_for
-from aerotask.raster.alignment.writing import Move, write_moved
+from aerotask.raster.alignment.writing import WarpJob, write_moved
 from aerotask.raster.pixels import SourceFile
 
 UTM32 = "EPSG:32632"
@@ -138,7 +138,9 @@ def test_another_crs_is_projected_once(
 
 
 def write(pair: Pair, match: Match, target: Path) -> Path:
-    move = Move(pair.source.file, plan_output(pair, match.transform), filling_for(pair.source.file.profile))
+    move = WarpJob(
+        pair.source.file, plan_output(pair, match.transform), filling_for(pair.source.file.profile)
+    )
     write_moved(move, target, threads=2, on_stage=lambda _stage, _share: None)
     return target
 

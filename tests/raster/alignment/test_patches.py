@@ -10,17 +10,17 @@ from aerotask.raster.alignment.common_grid import Grid
 from aerotask.raster.alignment.gradient import REACH_PX, edges_of
 from aerotask.raster.alignment.initial_estimate import find_seed
 from aerotask.raster.alignment.patches import PatchSearch, match_patches, quadratic_peak, strongest_corners
-from aerotask.raster.alignment.reading import Picture, filled
+from aerotask.raster.alignment.reading import MaskedImage, filled
 
 
-def picture(seed: int = 51, *, side: int = 300) -> Picture:
+def picture(seed: int = 51, *, side: int = 300) -> MaskedImage:
     values = canvas(seed, side=side, bands=1)[0].astype(np.float32)
-    return Picture(values, np.ones(values.shape, np.bool_))
+    return MaskedImage(values, np.ones(values.shape, np.bool_))
 
 
-def part(whole: Picture, left: int, top: int, side: int) -> Picture:
+def part(whole: MaskedImage, left: int, top: int, side: int) -> MaskedImage:
     rows, cols = slice(top, top + side), slice(left, left + side)
-    return Picture(
+    return MaskedImage(
         np.ascontiguousarray(whole.values[rows, cols]), np.ascontiguousarray(whole.valid[rows, cols])
     )
 
@@ -70,7 +70,9 @@ def test_edges_do_not_count_beside_what_does_not_count() -> None:
 
 def test_gain_and_offset_change_no_edge() -> None:
     whole = picture()
-    plain, bright = (edges_of(each).strength for each in (whole, Picture(whole.values * 4 + 30, whole.valid)))
+    plain, bright = (
+        edges_of(each).strength for each in (whole, MaskedImage(whole.values * 4 + 30, whole.valid))
+    )
     # The root of four times the gradient.
     assert np.abs(bright - 2 * plain).max() < 0.01
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from aerotask.raster.alignment.footprints import area, intersection, outline, overlap_share
-from aerotask.raster.alignment.pyramid import CHIP_PX, MOST_CHIPS, Box, level_factors, patch_side, plan_chips
+from aerotask.raster.alignment.pyramid import (
+    CHIP_PX,
+    MOST_CHIPS,
+    PixelBox,
+    level_factors,
+    patch_side,
+    plan_chips,
+)
 
 SQUARE = [(0.0, 0.0), (4.0, 0.0), (4.0, 4.0), (0.0, 4.0)]
 
@@ -52,7 +59,7 @@ def test_levels_lead_to_full_detail_in_steps(seed: float, finest: int, expected:
 
 
 def test_a_small_overlap_is_read_whole() -> None:
-    chips = plan_chips(Box(10, 20, 610, 420), 1)
+    chips = plan_chips(PixelBox(10, 20, 610, 420), 1)
     assert [(chip.left, chip.top, chip.shape_yx) for chip in chips] == [
         (10, 20, (200, 300)),
         (310, 20, (200, 300)),
@@ -63,7 +70,7 @@ def test_a_small_overlap_is_read_whole() -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(20_000, 20_000), (300_000, 4000), (500, 200_000)])
 def test_a_large_overlap_is_sampled_evenly(width: int, height: int) -> None:
-    chips = plan_chips(Box(0, 0, width, height), 1)
+    chips = plan_chips(PixelBox(0, 0, width, height), 1)
     assert len(chips) <= MOST_CHIPS
     assert all(max(chip.shape_yx) <= CHIP_PX for chip in chips)
     centres = (
@@ -75,5 +82,5 @@ def test_a_large_overlap_is_sampled_evenly(width: int, height: int) -> None:
 
 
 def test_patches_fit_the_overlap() -> None:
-    assert (patch_side(Box(0, 0, 1000, 320), 1), patch_side(Box(0, 0, 1000, 300), 1)) == (64, 32)
-    assert patch_side(Box(0, 0, 4000, 1200), 4) == 32
+    assert (patch_side(PixelBox(0, 0, 1000, 320), 1), patch_side(PixelBox(0, 0, 1000, 300), 1)) == (64, 32)
+    assert patch_side(PixelBox(0, 0, 4000, 1200), 4) == 32

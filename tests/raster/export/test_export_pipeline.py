@@ -29,7 +29,7 @@ from tests.raster.rasters import (
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.cog import write_cog
-from aerotask.raster.export.write import Stage, Writing, export_image
+from aerotask.raster.export.write import ExportWriteOptions, Stage, export_image
 from aerotask.sdk import Cancelled
 
 NDVI: dict[str, Any] = {"formula": "NDVI", "band_filter": "RN"}
@@ -153,10 +153,12 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 def test_any_window_size_gives_the_same_pixels(tmp_path: Path, shown: str, layout: str) -> None:
     source = write_raster(tmp_path / "in.tif", noisy(), nodata=0, **LAYOUTS[layout])
     whole = tmp_path / "whole.tif"
-    export(source, whole, Writing(threads=1), **SHOWN[shown])
+    export(source, whole, ExportWriteOptions(threads=1), **SHOWN[shown])
     for tile_px, unit_yx in ((512, None), (64, None), (64, (64, 64)), (16, (48, 112)), (32, (160, 256))):
         target = tmp_path / "out.tif"
-        export(source, target, Writing(threads=3, tile_px=tile_px, unit_yx=unit_yx), **SHOWN[shown])
+        export(
+            source, target, ExportWriteOptions(threads=3, tile_px=tile_px, unit_yx=unit_yx), **SHOWN[shown]
+        )
         np.testing.assert_array_equal(read(target), read(whole))
 
 
@@ -212,8 +214,8 @@ def test_the_file_says_what_it_shows(tmp_path: Path) -> None:
 def test_a_result_too_large_for_classic_tiff_becomes_a_bigtiff(tmp_path: Path) -> None:
     source = write_raster(tmp_path / "in.tif", slope((300, 200)))
     classic, big = tmp_path / "classic.tif", tmp_path / "big.tif"
-    export(source, classic, Writing(threads=2, tile_px=64), **NDVI)
-    export(source, big, Writing(threads=2, tile_px=64, classic_limit_bytes=10_000), **NDVI)
+    export(source, classic, ExportWriteOptions(threads=2, tile_px=64), **NDVI)
+    export(source, big, ExportWriteOptions(threads=2, tile_px=64, classic_limit_bytes=10_000), **NDVI)
     assert (classic.read_bytes()[:4], big.read_bytes()[:4]) == (b"II*\0", b"II+\0")
     np.testing.assert_array_equal(read(big), read(classic))
     with rasterio.open(big) as opened:
@@ -225,7 +227,7 @@ def test_empty_tiles_take_no_room(tmp_path: Path) -> None:
     pixels[0, 5, 5] = 1
     source = write_raster(tmp_path / "in.tif", pixels, nodata=0)
     target = tmp_path / "out.tif"
-    written = export(source, target, Writing(threads=2, tile_px=64), bands="1")
+    written = export(source, target, ExportWriteOptions(threads=2, tile_px=64), bands="1")
     assert written.valid_px == 1
     assert written.size_bytes < 10_000
 
@@ -237,7 +239,7 @@ def test_progress_goes_from_stage_to_stage_and_rises(tmp_path: Path) -> None:
         file,
         settled_recipe(file, **NDVI),
         tmp_path / "out.tif",
-        writing=Writing(threads=2, tile_px=64),
+        writing=ExportWriteOptions(threads=2, tile_px=64),
         on_progress=lambda stage, share: told.append((stage, share)),
     )
     pixels = [share for stage, share in told if stage == "pixels"]
@@ -255,7 +257,7 @@ def test_cancelling_stops_all_threads(tmp_path: Path, stage: Stage) -> None:
 
     file = source_file(write_raster(tmp_path / "in.tif", slope((300, 200))))
     recipe = settled_recipe(file, **NDVI)
-    writing = Writing(threads=2, tile_px=16)
+    writing = ExportWriteOptions(threads=2, tile_px=16)
     with pytest.raises(Cancelled):
         export_image(file, recipe, tmp_path / "out.tif", writing=writing, on_progress=cancel)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("raster-")]

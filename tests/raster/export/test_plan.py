@@ -6,7 +6,7 @@ import pytest
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.export.options import parse_request
-from aerotask.raster.export.plan import Recipe, make_recipe
+from aerotask.raster.export.plan import ExportPlan, make_recipe
 from aerotask.raster.expression.indices import ValueRange
 from aerotask.raster.profile import BandProfile, RasterProfile
 
@@ -22,7 +22,7 @@ def profile(
     return RasterProfile(10, 10, tuple(bands), None, None, (10, 10), (), text)
 
 
-def recipe(described: RasterProfile, **parameters: str) -> Recipe:
+def recipe(described: RasterProfile, **parameters: str) -> ExportPlan:
     return make_recipe(parse_request(**parameters), described)
 
 

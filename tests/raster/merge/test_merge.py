@@ -20,9 +20,9 @@ from tests.raster.rasters import Pixels, read, write_raster
 from aerotask.domain.errors import InvalidInput
 from aerotask.metadata.photos.exif import read_embedded
 from aerotask.raster.io import open_raster
-from aerotask.raster.merge.plan import Centre, MergePlan, plan_merge
+from aerotask.raster.merge.plan import MergePlan, OpticalCentrePx, plan_merge
 from aerotask.raster.merge.run import source_of
-from aerotask.raster.merge.write import MergeWriting, merge_bands
+from aerotask.raster.merge.write import MergeWriteOptions, merge_bands
 from aerotask.raster.tiff.cog_layout import GHOST
 
 UNPLACED: dict[str, Any] = {"crs": None, "transform": None}
@@ -37,7 +37,7 @@ def write_bands(folder: Path, pixels: Pixels, **options: Any) -> list[Path]:
     ]
 
 
-def planned(paths: list[Path], centres: list[Centre] | None = None) -> MergePlan:
+def planned(paths: list[Path], centres: list[OpticalCentrePx] | None = None) -> MergePlan:
     return plan_merge(
         [
             replace(source_of(path.name, path), centre=centres[at] if centres else None)
@@ -47,7 +47,7 @@ def planned(paths: list[Path], centres: list[Centre] | None = None) -> MergePlan
 
 
 def merged(plan: MergePlan, target: Path, **writing: Any) -> Path:
-    options = MergeWriting(**({"threads": 2, "tile_px": 64} | writing))
+    options = MergeWriteOptions(**({"threads": 2, "tile_px": 64} | writing))
     size_bytes = merge_bands(plan, target, writing=options, on_progress=lambda _stage, _share: None)
     assert target.stat().st_size == size_bytes
     assert [path.name for path in target.parent.glob("*.tiles")] == []
@@ -133,7 +133,11 @@ def first_tile_of_the_overview(path: Path) -> int:
 @pytest.mark.parametrize("source", [{"tiled": True, "blockxsize": 32, "blockysize": 48}, {"blockysize": 7}])
 def test_windowed_equals_whole(tmp_path: Path, source: dict[str, Any]) -> None:
     pixels = noise((3, 200, 330), "uint16")
-    centres = [Centre("point", 165, 100), Centre("point", 171, 97), Centre("point", 150, 101)]
+    centres = [
+        OpticalCentrePx("point", 165, 100),
+        OpticalCentrePx("point", 171, 97),
+        OpticalCentrePx("point", 150, 101),
+    ]
     plan = planned(write_bands(tmp_path, pixels, **UNPLACED, **source), centres)
     whole = read(merged(plan, tmp_path / "whole.tif", tile_px=512, unit_yx=(512, 512)))
     for tile_px, unit_yx in ((16, (16, 16)), (64, (64, 320)), (32, (96, 32)), (64, None)):
@@ -152,7 +156,7 @@ def test_shifted_bands_show_the_same_place(tmp_path: Path) -> None:
     scene = noise((1, 120, 150), "uint16")[0]
     first, second = scene[10:110, 10:140], scene[12:112, 7:137]
     paths = write_bands(tmp_path, np.stack([first, second]), **UNPLACED)
-    plan = planned(paths, [Centre("point", 65, 50), Centre("point", 68.2, 47.9)])
+    plan = planned(paths, [OpticalCentrePx("point", 65, 50), OpticalCentrePx("point", 68.2, 47.9)])
     back = read(merged(plan, tmp_path / "out.tif"))
     assert back.shape == (2, 98, 127)
     assert (back[0] == scene[12:110, 10:137]).all()
@@ -243,7 +247,7 @@ def test_what_progress_raises_stops_every_thread(tmp_path: Path) -> None:
     before = threading.active_count()
     plan = planned(write_bands(tmp_path, noise((2, 300, 300), "uint16")))
     with pytest.raises(Stop):
-        merge_bands(plan, tmp_path / "out.tif", writing=MergeWriting(2, tile_px=32), on_progress=stop)
+        merge_bands(plan, tmp_path / "out.tif", writing=MergeWriteOptions(2, tile_px=32), on_progress=stop)
     assert threading.active_count() == before
     assert not (tmp_path / "out.tif").exists()
 
@@ -259,12 +263,12 @@ def test_many_bands_get_smaller_tiles(tmp_path: Path) -> None:
 PEAK = """
 import resource, sys
 from pathlib import Path
-from aerotask.raster.merge.write import MergeWriting, merge_bands
+from aerotask.raster.merge.write import MergeWriteOptions, merge_bands
 from aerotask.raster.merge.plan import plan_merge
 from aerotask.raster.merge.run import source_of
 target, *bands = map(Path, sys.argv[1:])
 plan = plan_merge([source_of(path.name, path) for path in bands])
-merge_bands(plan, target, writing=MergeWriting(2), on_progress=lambda stage, share: None)
+merge_bands(plan, target, writing=MergeWriteOptions(2), on_progress=lambda stage, share: None)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 

@@ -9,19 +9,19 @@ from hypothesis import strategies as st
 from tests.raster.merge.test_checks import FIRST
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.raster.merge.plan import Centre, SourceBand, common_area, plan_merge
+from aerotask.raster.merge.plan import OpticalCentrePx, SourceBand, common_area, plan_merge
 from aerotask.raster.profile import RasterProfile
 
 POINT = "principal point"
 UNPLACED = replace(FIRST, crs=None, geotransform=None)
 
 
-def source(name: str, profile: RasterProfile = UNPLACED, centre: Centre | None = None) -> SourceBand:
+def source(name: str, profile: RasterProfile = UNPLACED, centre: OpticalCentrePx | None = None) -> SourceBand:
     return SourceBand(name, Path(name), profile, centre)
 
 
-def at(x: float, y: float, kind: str = POINT) -> Centre:
-    return Centre(kind, x, y)
+def at(x: float, y: float, kind: str = POINT) -> OpticalCentrePx:
+    return OpticalCentrePx(kind, x, y)
 
 
 def test_pictures_are_moved_so_that_their_centres_coincide() -> None:
@@ -86,7 +86,7 @@ def test_a_band_that_nobody_knows_is_warned_of() -> None:
         (at(1, 1, "relative optical centre"), "these can't be compared"),
     ],
 )
-def test_centres_must_be_comparable(second: Centre | None, says: str) -> None:
+def test_centres_must_be_comparable(second: OpticalCentrePx | None, says: str) -> None:
     with pytest.raises(InvalidInput, match=says) as refusal:
         plan_merge([source("a.tif", centre=at(320, 240)), source("b.tif", centre=second)])
     assert (refusal.value.code, refusal.value.errors[0].pointer) == ("camera-mismatch", "/params/paths/1")

@@ -12,7 +12,7 @@ from PIL import Image
 from tests.raster.merge.test_merge import UNPLACED, planned, write_bands
 from tests.raster.rasters import Pixels
 
-from aerotask.raster.merge.plan import Centre, MergePlan
+from aerotask.raster.merge.plan import MergePlan, OpticalCentrePx
 from aerotask.raster.merge.preview import preview_merge, shown_bands
 
 
@@ -59,7 +59,7 @@ def test_bright_bands_are_bright_in_their_colour_and_nodata_is_transparent(tmp_p
 def test_bands_are_shown_where_their_shifts_put_them(tmp_path: Path) -> None:
     """A bright square at other places in each band, by as much as their centres differ, is white."""
     pixels = np.full((3, 100, 100), 10, np.uint8)
-    centres = [Centre("point", 50 + x, 50 + y) for x, y in ((0, 0), (10, -6), (-8, 4))]
+    centres = [OpticalCentrePx("point", 50 + x, 50 + y) for x, y in ((0, 0), (10, -6), (-8, 4))]
     for plane, (x, y) in zip(pixels, ((0, 0), (10, -6), (-8, 4)), strict=True):
         plane[40 + y : 60 + y, 40 + x : 60 + x] = 200
     picture = picture_of(planned(write_bands(tmp_path, pixels, **UNPLACED), centres))

@@ -10,7 +10,7 @@ from aerotask.db.engine import Database
 from aerotask.domain.access import Caller, Credential
 from aerotask.domain.errors import Conflict
 from aerotask.domain.ids import new_id
-from aerotask.services.accounts.api_keys import MAX_KEYS, KeyService
+from aerotask.services.accounts.api_keys import MAX_KEYS, ApiKeyService
 from aerotask.store.accounts import api_keys
 
 
@@ -28,7 +28,7 @@ async def test_nobody_gets_past_the_limit_by_making_many_at_once(database: Datab
                 ttl_s=60,
             )
     caller = Caller(user_id, "user", credential=Credential.TOKEN)
-    makes = [KeyService(database).create(caller, name="k", read_only=False, ttl_days=1) for _ in range(8)]
+    makes = [ApiKeyService(database).create(caller, name="k", read_only=False, ttl_days=1) for _ in range(8)]
     ended = await asyncio.gather(*makes, return_exceptions=True)
     assert [type(outcome) for outcome in ended].count(Conflict) == 6
     async with database.read() as connection:

@@ -7,9 +7,9 @@ from sqlalchemy import select, text, update
 from tests.store.conftest import add_user
 
 from aerotask.db.engine import Database
-from aerotask.db.models import AuditEvent, SignInAttempts
+from aerotask.db.models import AuditEvent, LoginAttempts
 from aerotask.domain.access import ANONYMOUS, Caller
-from aerotask.domain.audit import Action
+from aerotask.domain.audit import AuditAction
 from aerotask.domain.errors import Forbidden, Unauthenticated
 from aerotask.services.accounts.audit import AuditService
 from aerotask.store.accounts import audit
@@ -24,7 +24,7 @@ async def admin(database: Database) -> Caller:
     return Caller(await add_user(database, "root"), "root", is_admin=True)
 
 
-async def note(database: Database, *actions: Action, target: str = "thing") -> None:
+async def note(database: Database, *actions: AuditAction, target: str = "thing") -> None:
     async with database.begin() as connection:
         for action in actions:
             await audit.record(connection, ALICE, action, target, why="because")
@@ -39,10 +39,10 @@ async def test_only_administrators_read_it(database: Database) -> None:
 
 
 async def test_it_is_read_newest_first_and_page_by_page(database: Database) -> None:
-    await note(database, Action.SIGNED_IN, Action.KEY_CREATED, Action.KEY_REVOKED)
+    await note(database, AuditAction.SIGNED_IN, AuditAction.KEY_CREATED, AuditAction.KEY_REVOKED)
     service, caller = AuditService(database), await admin(database)
     page = await service.page(caller, AuditFilter(), skip=1, take=1)
-    assert ([row.action for row in page.items], page.total) == ([Action.KEY_CREATED], 3)
+    assert ([row.action for row in page.items], page.total) == ([AuditAction.KEY_CREATED], 3)
     (row,) = page.items
     assert (row.actor, row.address, row.target, row.details) == (
         "alice",
@@ -50,13 +50,13 @@ async def test_it_is_read_newest_first_and_page_by_page(database: Database) -> N
         "thing",
         {"why": "because"},
     )
-    which = AuditFilter(action=Action.SIGNED_IN, actor="alice", target="thing")
+    which = AuditFilter(action=AuditAction.SIGNED_IN, actor="alice", target="thing")
     assert (await service.page(caller, which, skip=0, take=50)).total == 1
     assert (await service.page(caller, AuditFilter(actor="bob"), skip=0, take=50)).total == 0
 
 
 async def test_what_people_put_into_names_is_made_harmless(database: Database) -> None:
-    await note(database, Action.ENTRY_DELETED, target="a\x1b[2J\0b\nc" + "x" * 2000)
+    await note(database, AuditAction.ENTRY_DELETED, target="a\x1b[2J\0b\nc" + "x" * 2000)
     async with database.read() as connection:
         target = (await connection.execute(select(AuditEvent.target))).scalar_one()
     assert target.startswith("a [2J b cx")
@@ -65,30 +65,30 @@ async def test_what_people_put_into_names_is_made_harmless(database: Database) -
 
 async def test_a_deed_that_is_undone_leaves_no_trace_of_having_been_done(database: Database) -> None:
     async with database.engine.connect() as connection:
-        await audit.record(connection, ALICE, Action.ORG_DELETED, "acme")
+        await audit.record(connection, ALICE, AuditAction.ORG_DELETED, "acme")
         await connection.rollback()
     async with database.read() as connection:
         assert (await connection.execute(select(AuditEvent.id))).all() == []
 
 
 async def test_it_is_kept_for_as_long_as_the_setting_says(platform: Platform) -> None:
-    await note(platform.db, Action.SIGNED_IN, Action.SIGNED_IN)
+    await note(platform.db, AuditAction.SIGNED_IN, AuditAction.SIGNED_IN)
     assert await platform.sweep.old_audit_events() == 0
     async with platform.db.begin() as connection:
         aged = update(AuditEvent).values(at=text("now() - interval '366 days'"))
         await connection.execute(aged)
-    await note(platform.db, Action.KEY_CREATED)
+    await note(platform.db, AuditAction.KEY_CREATED)
     assert await platform.sweep.old_audit_events() == 2
     async with platform.db.read() as connection:
         kept = (await connection.execute(select(AuditEvent.action))).scalars().all()
-    assert kept == [Action.KEY_CREATED]
+    assert kept == [AuditAction.KEY_CREATED]
 
 
 async def test_failed_sign_ins_are_forgotten_after_their_window(platform: Platform) -> None:
     async with platform.db.begin() as connection:
         await count_one(connection, "account:x", window_s=300)
         await count_one(connection, "account:y", window_s=300)
-        over = update(SignInAttempts).where(SignInAttempts.bucket == "account:x")
+        over = update(LoginAttempts).where(LoginAttempts.bucket == "account:x")
         await connection.execute(over.values(window_ends_at=text("now() - interval '1 s'")))
     assert await platform.sweep.old_sign_in_attempts() == 1
     assert await platform.sweep.old_sign_in_attempts() == 0

@@ -24,10 +24,10 @@ from tests.support.issuer import AUDIENCE, running_issuer
 from aerotask.db.engine import Database
 from aerotask.domain.errors import Unauthenticated
 from aerotask.domain.ids import DatasetId, TaskId, UserId, new_id
-from aerotask.services.accounts.jwks import GuardedFetch, IssuerKeys
-from aerotask.services.accounts.oidc import IssuerService, unverified_issuer
+from aerotask.services.accounts.jwks import GuardedFetch, JwksCache
+from aerotask.services.accounts.oidc import OidcService, unverified_issuer
 from aerotask.services.accounts.tokens import Tokens
-from aerotask.services.tiles.tile_tokens import ViewScope, ViewTokens
+from aerotask.services.tiles.tile_tokens import TileScope, TileTokens
 from aerotask.store.accounts import users
 
 MANY = 10_000
@@ -36,7 +36,7 @@ MANY_FOR_MAPS = 3000
 MANY_OF_A_PROVIDER = 1000
 SECRET = "a key for the tests, long enough to be one"
 TOKENS = Tokens(SECRET, timedelta(hours=1), timedelta(days=1))
-VIEWING = ViewTokens(SecretStr(SECRET), ttl=timedelta(hours=1))
+VIEWING = TileTokens(SecretStr(SECRET), ttl=timedelta(hours=1))
 USER = UserId(new_id())
 GOOD = TOKENS.give(USER, "alice", epoch=0).token
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -84,7 +84,7 @@ class Genuine:
 
 
 OWN = Genuine(GOOD, SECRET.encode())
-MAP = ViewScope(USER, epoch=0, key_id=new_id(), dataset_id=DatasetId(new_id()), task_id=TaskId(new_id()))
+MAP = TileScope(USER, epoch=0, key_id=new_id(), dataset_id=DatasetId(new_id()), task_id=TaskId(new_id()))
 OF_A_MAP = Genuine(VIEWING.issue(MAP).token, VIEWING._key)
 
 
@@ -218,8 +218,8 @@ async def test_a_thousand_broken_tokens_of_a_provider_are_refused(database: Data
                 issuer=issuer.address,
                 subject=genuine.claims["sub"],
             )
-        keys = IssuerKeys(issuer.address, GuardedFetch(allow_private=True))
-        asked = IssuerService(database, issuer.address, AUDIENCE, keys, provision=False)
+        keys = JwksCache(issuer.address, GuardedFetch(allow_private=True))
+        asked = OidcService(database, issuer.address, AUDIENCE, keys, provision=False)
         assert (await asked.caller(genuine.token)).user_name == "alice"
         accepted = []
         for _ in range(MANY_OF_A_PROVIDER):

@@ -16,14 +16,14 @@ from sqlalchemy import event, select, text, update
 from tests.store.conftest import add_user
 
 from aerotask.db.engine import Database
-from aerotask.db.models import AuditEvent, SignInAttempts, User
+from aerotask.db.models import AuditEvent, LoginAttempts, User
 from aerotask.domain.access import Caller, Credential
 from aerotask.domain.errors import LimitReached, Unauthenticated
-from aerotask.services.accounts.login import SignInService
-from aerotask.services.accounts.login_throttle import SignInLimits
+from aerotask.services.accounts.login import LoginService
+from aerotask.services.accounts.login_throttle import LoginThrottle
 from aerotask.services.accounts.passwords import MAX_WAITING, Passwords
 from aerotask.services.accounts.tokens import Tokens
-from aerotask.services.accounts.users import AccountService
+from aerotask.services.accounts.users import UserService
 from aerotask.store.accounts import login_attempts, users
 
 PASSWORD = "a long enough password"
@@ -59,8 +59,8 @@ class CountingHasher:
 class Door:
     """A sign-in over a database, and what its hasher counts."""
 
-    service: SignInService
-    accounts: AccountService
+    service: LoginService
+    accounts: UserService
     hasher: CountingHasher
 
     async def works(self, user_name: str, password: str, caller: Caller = HERE) -> bool:
@@ -76,11 +76,11 @@ def door(database: Database, *, per_account: int = 1000, per_address: int = 1000
     hasher = CountingHasher()
     passwords = Passwords(hasher)
     tokens = Tokens("a key for the tests, long enough to be one", timedelta(hours=1), timedelta(days=1))
-    limits = SignInLimits(database, per_account=per_account, per_address=per_address, window_s=300, held_s=0)
+    limits = LoginThrottle(database, per_account=per_account, per_address=per_address, window_s=300, held_s=0)
     try:
         yield Door(
-            SignInService(database, tokens, passwords, limits),
-            AccountService(database, passwords, None),
+            LoginService(database, tokens, passwords, limits),
+            UserService(database, passwords, None),
             hasher,
         )
     finally:
@@ -236,7 +236,7 @@ async def test_success_wipes_the_slate_and_the_windows_end_too(database: Databas
         for _ in range(3):
             assert not await at.works("admin", "wrong")
     async with database.begin() as connection:
-        await connection.execute(update(SignInAttempts).values(window_ends_at=text("now() - interval '1 s'")))
+        await connection.execute(update(LoginAttempts).values(window_ends_at=text("now() - interval '1 s'")))
         assert await login_attempts.remove_over(connection, at_most=1) == 1
     with door(database, per_account=3) as at:
         assert await at.works("admin", PASSWORD)
@@ -349,7 +349,7 @@ async def test_a_try_that_is_not_judged_for_want_of_a_turn_is_not_counted(databa
             at.hasher.gate.set()
             await asyncio.gather(*queue)
         async with database.read() as connection:
-            kept = (await connection.execute(select(SignInAttempts.failures))).scalars().all()
+            kept = (await connection.execute(select(LoginAttempts.failures))).scalars().all()
         assert list(kept) == [0, 0]
         assert await at.works("admin", PASSWORD)
 

@@ -23,8 +23,8 @@ from aerotask.db.engine import Database
 from aerotask.db.models import AuditEvent, User
 from aerotask.domain.access import Credential
 from aerotask.domain.errors import InvalidInput, Unauthenticated, Unavailable
-from aerotask.services.accounts.jwks import REFETCH_S, GuardedFetch, IssuerKeys
-from aerotask.services.accounts.oidc import IssuerService, unverified_issuer
+from aerotask.services.accounts.jwks import REFETCH_S, GuardedFetch, JwksCache
+from aerotask.services.accounts.oidc import OidcService, unverified_issuer
 from aerotask.store.accounts import users
 
 
@@ -36,9 +36,9 @@ def issuer() -> Iterator[Issuer]:
 
 def service(
     database: Database, issuer: Issuer, *, provision: bool = False, refetch_s: float = 0.0
-) -> IssuerService:
-    keys = IssuerKeys(issuer.address, GuardedFetch(allow_private=True), refetch_s)
-    return IssuerService(database, issuer.address, AUDIENCE, keys, provision=provision)
+) -> OidcService:
+    keys = JwksCache(issuer.address, GuardedFetch(allow_private=True), refetch_s)
+    return OidcService(database, issuer.address, AUDIENCE, keys, provision=provision)
 
 
 @pytest.fixture
@@ -196,7 +196,7 @@ async def test_an_issuer_that_is_away_signs_nobody_out(
 
 async def test_keys_hold_for_a_day_while_the_issuer_is_away_and_no_longer(issuer: Issuer) -> None:
     now = [0.0]
-    keys = IssuerKeys(issuer.address, GuardedFetch(allow_private=True), now=lambda: now[0])
+    keys = JwksCache(issuer.address, GuardedFetch(allow_private=True), now=lambda: now[0])
     assert await keys.find("first") is not None
     issuer.down = True
     now[0] = 24 * 3600 - 1
@@ -218,7 +218,7 @@ async def test_only_one_request_waits_for_an_issuer_that_does_not_answer(issuer:
         asked.set()
         return await asyncio.Future[Mapping[str, Any]]()
 
-    keys = IssuerKeys(issuer.address, hang, within_s=0.5, now=lambda: now[0])
+    keys = JwksCache(issuer.address, hang, within_s=0.5, now=lambda: now[0])
     await keys.find("first")
     now[0] = 3601.0
     first = asyncio.create_task(keys.find("first"))

@@ -25,9 +25,9 @@ from aerotask.db.models import (
 )
 from aerotask.domain.access import ANONYMOUS, Access, Caller, Membership, Visibility
 from aerotask.domain.errors import Conflict, Forbidden, InvalidInput, LimitReached, NotFound
-from aerotask.services.accounts.permissions import Permit
+from aerotask.services.accounts.permissions import Grant
 from aerotask.services.datasets import deletion
-from aerotask.services.datasets.orgs import OrganizationService
+from aerotask.services.datasets.orgs import OrgService
 from aerotask.services.datasets.storage_quota import UNBOUNDED
 from aerotask.store.accounts import users
 from aerotask.store.datasets import orgs
@@ -49,7 +49,7 @@ class Estate:
     root: Path
 
     @property
-    def organizations(self) -> OrganizationService:
+    def organizations(self) -> OrgService:
         return self.platform.organizations
 
     @property
@@ -57,7 +57,7 @@ class Estate:
         return Caller(self.rows.user_id, "owner")
 
     @property
-    def permit(self) -> Permit:
+    def permit(self) -> Grant:
         return permit(self.platform.access, self.owner, self.rows.dataset_id)
 
     async def put(self, path: str) -> None:
@@ -137,7 +137,7 @@ async def test_the_sweep_removes_every_row_and_in_time_every_blob(estate: Estate
             Report(0, ("done",)),
             keep=KEEP,
             by="tests",
-            artifacts=[leases.MadeArtifact("a", "text/plain", blob.key, 4, "00", 60)],
+            artifacts=[leases.NewArtifact("a", "text/plain", blob.key, 4, "00", 60)],
             outputs=[],
             result=None,
         )

@@ -10,9 +10,9 @@ from aerotask.domain.errors import Conflict
 from aerotask.domain.ids import TaskId, new_id
 from aerotask.services.datasets.entries import put_content, put_contents
 from aerotask.store.datasets import entries
-from aerotask.store.datasets.entries import Content
+from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.queue import retention
-from aerotask.store.queue.claims import Input
+from aerotask.store.queue.claims import TaskInputRow
 from aerotask.store.tasks import submit
 
 MANY = 40_000
@@ -24,8 +24,8 @@ async def rows(database: Database) -> Rows:
     return await add_dataset(database, await add_user(database, "owner"), "acme")
 
 
-def content(name: str) -> Content:
-    return Content(blob_key=name, sha256=f"sha of {name}", size_bytes=len(name), type="generic")
+def content(name: str) -> EntryContent:
+    return EntryContent(blob_key=name, sha256=f"sha of {name}", size_bytes=len(name), type="generic")
 
 
 async def put(rows: Rows, *names: str, folders: tuple[str, ...] = ()) -> None:
@@ -94,7 +94,7 @@ async def test_a_great_many_are_put_kept_alive_and_measured(rows: Rows) -> None:
     assert size.count == MANY + 40 + 9001
     async with rows.db.begin() as connection:
         assert set(await entries.files_among(connection, rows.dataset_id, [*names, "nobody's"])) == set(names)
-        inputs = tuple(Input(name, "sha", name) for name in names)
+        inputs = tuple(TaskInputRow(name, "sha", name) for name in names)
         task = rows.new_task(id=TaskId(new_id()), inputs=inputs)
         assert await submit.add(connection, task, by="tests") == set()
     claimed = await rows.claimed()

@@ -15,10 +15,10 @@ from tests.support.callers import always, permit
 from aerotask.config import Settings
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import LimitReached, TooLarge
-from aerotask.services.accounts.permissions import Permit
-from aerotask.services.datasets.storage_quota import StorageLimits, room_for, within_limits
+from aerotask.services.accounts.permissions import Grant
+from aerotask.services.datasets.storage_quota import StorageQuota, room_for, within_limits
 from aerotask.store.datasets import entries, orgs
-from aerotask.store.datasets.entries import Content
+from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.tasks import usage
 from aerotask.wiring import Platform, open_platform
 
@@ -41,7 +41,7 @@ class Store:
         return Caller(self.rows.user_id, "owner")
 
     @property
-    def permit(self) -> Permit:
+    def permit(self) -> Grant:
         return permit(self.platform.access, self.owner, self.rows.dataset_id)
 
     async def put(self, path: str, size_bytes: int, *, announced_bytes: int = 0) -> None:
@@ -103,7 +103,7 @@ async def test_what_is_refused_leaves_no_blob(store: Store) -> None:
 async def test_what_is_left_is_told_also_where_it_is_less_than_nothing(store: Store) -> None:
     async def left(**limits: int | None) -> int | None:
         async with store.rows.db.read() as connection:
-            room = await room_for(connection, StorageLimits(**limits), store.rows.dataset_id)
+            room = await room_for(connection, StorageQuota(**limits), store.rows.dataset_id)
         return room.left_bytes
 
     await store.put("a", 600)
@@ -201,14 +201,14 @@ async def test_an_upload_that_replaces_a_file_counts_by_what_it_adds(store: Stor
 async def test_what_frees_bytes_is_let_through_below_a_lowered_limit(store: Store) -> None:
     await store.put("a", 600)
     await store.put("b", 300)
-    lowered = StorageLimits(bytes_per_org=100)
+    lowered = StorageQuota(bytes_per_org=100)
     here = store.rows.dataset_id
     async with store.rows.db.begin() as connection, within_limits(connection, lowered, here):
         await entries.remove_within(connection, here, "a")
 
     async def add_one_byte() -> None:
         async with store.rows.db.begin() as connection, within_limits(connection, lowered, here):
-            await entries.put_file(connection, here, "c", Content("k", "00", 1, "generic"))
+            await entries.put_file(connection, here, "c", EntryContent("k", "00", 1, "generic"))
 
     with pytest.raises(LimitReached):
         await add_one_byte()
@@ -269,7 +269,7 @@ async def test_nobody_is_given_more_than_they_may_store(settings: Settings) -> N
 
 async def test_an_organization_is_not_given_away_while_bytes_are_added_to_it(store: Store) -> None:
     heir = await add_user(store.platform.db, "heir")
-    limits = StorageLimits(bytes_per_user=LIMIT)
+    limits = StorageQuota(bytes_per_user=LIMIT)
 
     async def give() -> None:
         async with store.platform.db.begin() as connection:
@@ -312,7 +312,7 @@ async def test_what_may_replace_anything_has_the_room_of_all_that_it_may_replace
 
 
 async def test_what_is_announced_as_longer_than_an_object_may_be_is_not_read(store: Store) -> None:
-    entries_ = replace(store.platform.entries, max_object_bytes=10, storage=StorageLimits())
+    entries_ = replace(store.platform.entries, max_object_bytes=10, storage=StorageQuota())
 
     read: list[bytes] = []
 

@@ -20,7 +20,7 @@ from aerotask.db.models import Entry, Upload
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import Conflict, LimitReached, NotFound
 from aerotask.domain.ids import UploadId, new_id
-from aerotask.services.datasets.uploads import Progress, UploadService
+from aerotask.services.datasets.uploads import UploadProgress, UploadService
 from aerotask.store.datasets import orgs
 from aerotask.wiring import Platform
 
@@ -51,7 +51,7 @@ class Harbour:
         )
         return made.row.id
 
-    async def send(self, upload_id: UploadId, offset: int, *content: bytes) -> Progress:
+    async def send(self, upload_id: UploadId, offset: int, *content: bytes) -> UploadProgress:
         return await self.uploads.append(
             always(self.owner),
             "acme",
@@ -62,7 +62,7 @@ class Harbour:
             announced_bytes=sum(map(len, content)),
         )
 
-    async def look(self, upload_id: UploadId) -> Progress:
+    async def look(self, upload_id: UploadId) -> UploadProgress:
         return await self.uploads.look(self.owner, "acme", "acme", upload_id)
 
     async def hashes(self) -> dict[str, str]:
@@ -156,7 +156,7 @@ async def test_several_who_ask_at_that_moment_make_one_entry(harbour: Harbour) -
     (harbour.folder / str(upload_id)).write_bytes(b"0123")
     outcomes = await asyncio.gather(*(harbour.look(upload_id) for _ in range(8)), return_exceptions=True)
     assert {type(outcome).__name__ for outcome in outcomes} <= {"Progress", "Locked"}
-    assert [outcome.offset for outcome in outcomes if isinstance(outcome, Progress)]
+    assert [outcome.offset for outcome in outcomes if isinstance(outcome, UploadProgress)]
     assert await harbour.hashes() == {"a": hashlib.sha256(b"0123").hexdigest()}
 
 

@@ -20,17 +20,17 @@ from aerotask.blobs.local import LocalBlobs
 from aerotask.db import locks
 from aerotask.db.clock import db_now
 from aerotask.db.locks import LockSpace
-from aerotask.db.models import Artifact, AuditEvent, Derivative, IdempotencyKey, SignInAttempts, Task
+from aerotask.db.models import Artifact, AuditEvent, Derivative, IdempotencyKey, LoginAttempts, Task
 from aerotask.dispatch.arq import QUEUE, ArqDispatcher
 from aerotask.domain.ids import TaskId, UploadId, new_id
-from aerotask.services.tasks.maintenance import Sweep, SweepService
+from aerotask.services.tasks.maintenance import MaintenanceJob, MaintenanceService
 from aerotask.store.datasets import derivatives, entries, orgs, uploads
 from aerotask.store.datasets.derivatives import NewDerivative
-from aerotask.store.datasets.entries import Content
+from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.queue import leases
 from aerotask.store.queue.cancel import TASKS_AT_ONCE
-from aerotask.store.queue.claims import Input
-from aerotask.store.queue.leases import MadeArtifact, Report
+from aerotask.store.queue.claims import TaskInputRow
+from aerotask.store.queue.leases import NewArtifact, Report
 from aerotask.store.queue.logs import LogLimits
 from aerotask.store.tasks import submit
 from aerotask.wiring import Platform
@@ -62,13 +62,13 @@ class Yard:
     platform: Platform
     rows: Rows
     root: Path
-    worker: SweepService = field(init=False)
+    worker: MaintenanceService = field(init=False)
 
     def __post_init__(self) -> None:
         self.worker = self.platform.sweep
 
     @property
-    def dying_worker(self) -> SweepService:
+    def dying_worker(self) -> MaintenanceService:
         return replace(self.worker, blobs=DyingBlobs(self.root))
 
     async def blob(self, *, age_s: float = LONG_AGO_S) -> str:
@@ -108,7 +108,9 @@ class Yard:
 
     async def entry(self, path: str, key: str) -> None:
         async with self.rows.db.begin() as connection:
-            await entries.put_file(connection, self.rows.dataset_id, path, Content(key, "00ff", 7, "generic"))
+            await entries.put_file(
+                connection, self.rows.dataset_id, path, EntryContent(key, "00ff", 7, "generic")
+            )
 
     async def forget_entry(self, path: str) -> None:
         async with self.rows.db.begin() as connection:
@@ -126,7 +128,7 @@ class Yard:
                 keep=LogLimits(10, 1000),
                 by="tests",
                 artifacts=[
-                    MadeArtifact(f"{n}", "text/plain", key, 7, "00", ttl_s) for n, key in enumerate(keys)
+                    NewArtifact(f"{n}", "text/plain", key, 7, "00", ttl_s) for n, key in enumerate(keys)
                 ],
                 outputs=[],
                 result=None,
@@ -232,7 +234,7 @@ async def test_old_files_that_nothing_names_go_and_named_and_young_ones_stay(yar
     await yard.entry("a", entry)
     await yard.entry("b", read)
     await yard.succeeded(artifact)
-    await yard.rows.task(inputs=(Input("b", "00ff", read),))
+    await yard.rows.task(inputs=(TaskInputRow("b", "00ff", read),))
     await yard.forget_entry("b")
     with capture_logs() as log:
         assert [await yard.worker.orphans() for _ in range(2)] == [1, 0]
@@ -255,7 +257,7 @@ async def test_a_crash_among_the_orphans_leaves_the_others_for_later(yard: Yard)
 async def test_a_file_that_a_submit_is_about_to_name_stays(yard: Yard) -> None:
     key = await yard.blob()
     await yard.entry("a", key)
-    new = yard.rows.new_task(inputs=(Input("a", "00ff", key),))
+    new = yard.rows.new_task(inputs=(TaskInputRow("a", "00ff", key),))
     async with yard.rows.db.begin() as connection:
         assert await submit.add(connection, new, by="tests") == set()
         await yard.forget_entry("a")  # committed at once: for all others nothing names the blob now
@@ -267,7 +269,7 @@ async def test_a_file_that_a_submit_is_about_to_name_stays(yard: Yard) -> None:
 
 async def test_a_submit_does_not_name_a_file_that_nothing_names_any_more(yard: Yard) -> None:
     key = await yard.blob()
-    new = yard.rows.new_task(inputs=(Input("a", "00ff", key),))
+    new = yard.rows.new_task(inputs=(TaskInputRow("a", "00ff", key),))
     async with yard.rows.db.engine.connect() as connection:
         assert await submit.add(connection, new, by="tests") == {key}
 
@@ -366,7 +368,7 @@ async def old_audit_event(yard: Yard) -> None:
 async def bygone_sign_in_attempts(yard: Yard, bucket: str) -> None:
     async with yard.rows.db.begin() as connection:
         values = {"bucket": bucket, "failures": 1, "window_ends_at": db_now(plus_s=-1)}
-        await connection.execute(insert(SignInAttempts).values(**values))
+        await connection.execute(insert(LoginAttempts).values(**values))
 
 
 async def deleted_dataset(yard: Yard, slug: str) -> None:
@@ -401,7 +403,9 @@ async def test_derivatives_stay_while_an_entry_has_the_content(yard: Yard) -> No
     )
     blob = await yard.blob()
     async with yard.rows.db.begin() as connection:
-        put = entries.put_file(connection, yard.rows.dataset_id, "x.tif", Content(blob, content, 7, "image"))
+        put = entries.put_file(
+            connection, yard.rows.dataset_id, "x.tif", EntryContent(blob, content, 7, "image")
+        )
         await put
     assert await yard.worker.orphans() == 0
     assert await yard.worker.unused_derivatives() == 1
@@ -429,8 +433,8 @@ async def test_a_sweep_of_derivatives_that_breaks_off_leaves_orphans_and_no_row_
 # Two workers, and other servers' clocks
 
 
-@pytest.mark.parametrize("sweep", list(Sweep))
-async def test_two_workers_at_once_do_it_once(yard: Yard, sweep: Sweep) -> None:
+@pytest.mark.parametrize("sweep", list(MaintenanceJob))
+async def test_two_workers_at_once_do_it_once(yard: Yard, sweep: MaintenanceJob) -> None:
     await many_idempotency_keys(yard, 1100)
     await yard.succeeded(*[await yard.blob() for _ in range(5)], ttl_s=-1)
     await ended_long_ago(yard, *[await yard.succeeded() for _ in range(5)])
@@ -444,25 +448,25 @@ async def test_two_workers_at_once_do_it_once(yard: Yard, sweep: Sweep) -> None:
         await bygone_sign_in_attempts(yard, f"account:{number}")
         await yard.derivative(f"{number}" * 64)
     run = {
-        Sweep.ARTIFACTS: yard.worker.expired_artifacts,
-        Sweep.OLD_TASKS: yard.worker.old_tasks,
-        Sweep.ORPHANS: yard.worker.orphans,
-        Sweep.UNSENT_HINTS: yard.worker.unsent_hints,
-        Sweep.IDEMPOTENCY_KEYS: yard.worker.old_idempotency_keys,
-        Sweep.AUDIT_EVENTS: yard.worker.old_audit_events,
-        Sweep.SIGN_IN_ATTEMPTS: yard.worker.old_sign_in_attempts,
-        Sweep.UPLOADS: yard.worker.expired_uploads,
-        Sweep.DELETED: yard.worker.deleted,
-        Sweep.UNUSED_DERIVATIVES: yard.worker.unused_derivatives,
+        MaintenanceJob.ARTIFACTS: yard.worker.expired_artifacts,
+        MaintenanceJob.OLD_TASKS: yard.worker.old_tasks,
+        MaintenanceJob.ORPHANS: yard.worker.orphans,
+        MaintenanceJob.UNSENT_HINTS: yard.worker.unsent_hints,
+        MaintenanceJob.IDEMPOTENCY_KEYS: yard.worker.old_idempotency_keys,
+        MaintenanceJob.AUDIT_EVENTS: yard.worker.old_audit_events,
+        MaintenanceJob.SIGN_IN_ATTEMPTS: yard.worker.old_sign_in_attempts,
+        MaintenanceJob.UPLOADS: yard.worker.expired_uploads,
+        MaintenanceJob.DELETED: yard.worker.deleted,
+        MaintenanceJob.UNUSED_DERIVATIVES: yard.worker.unused_derivatives,
     }[sweep]
     counts = await asyncio.gather(*(run() for _ in range(4)))
-    assert sum(counts) == (1100 if sweep is Sweep.IDEMPOTENCY_KEYS else 5)
+    assert sum(counts) == (1100 if sweep is MaintenanceJob.IDEMPOTENCY_KEYS else 5)
 
 
 async def test_a_sweep_is_left_to_whoever_is_at_it(yard: Yard) -> None:
     await yard.blob()
     async with yard.rows.db.begin() as other:
-        assert await locks.try_take(other, LockSpace.SWEEP, Sweep.ORPHANS)
+        assert await locks.try_take(other, LockSpace.SWEEP, MaintenanceJob.ORPHANS)
         assert await yard.worker.orphans() == 0
     assert await yard.worker.orphans() == 1
 

@@ -13,8 +13,8 @@ from aerotask.domain.ids import DatasetId, new_id
 from aerotask.sdk.snapshot import Snapshot
 from aerotask.services.datasets.entries import put_contents
 from aerotask.services.tasks.snapshots import take_snapshot
-from aerotask.store.datasets.entries import Content
-from aerotask.store.queue.claims import Input
+from aerotask.store.datasets.entries import EntryContent
+from aerotask.store.queue.claims import TaskInputRow
 
 
 @pytest.fixture
@@ -22,12 +22,12 @@ async def rows(database: Database) -> Rows:
     made = await add_dataset(database, await add_user(database, "owner"), "acme")
     async with made.db.begin() as connection:
         paths = ("a/kept.tif", "a/replaced.tif", "b/other.md")
-        contents = {path: Content(path, f"new {path}", 5, "image") for path in paths}
+        contents = {path: EntryContent(path, f"new {path}", 5, "image") for path in paths}
         await put_contents(connection, made.dataset_id, contents)
     return made
 
 
-async def snapshot_of(rows: Rows, file: Path, *named: str, inputs: tuple[Input, ...] = ()) -> Snapshot:
+async def snapshot_of(rows: Rows, file: Path, *named: str, inputs: tuple[TaskInputRow, ...] = ()) -> Snapshot:
     return await take_snapshot(
         rows.db, rows.dataset_id, named=named, inputs={item.path: item for item in inputs}, file=file
     )
@@ -43,9 +43,9 @@ async def test_of_an_input_that_was_replaced_or_removed_only_its_content_is_know
     rows: Rows, tmp_path: Path
 ) -> None:
     inputs = (
-        Input("a/kept.tif", "new a/kept.tif", "1"),
-        Input("a/replaced.tif", "old", "2"),
-        Input("a/gone.laz", "older", "3"),
+        TaskInputRow("a/kept.tif", "new a/kept.tif", "1"),
+        TaskInputRow("a/replaced.tif", "old", "2"),
+        TaskInputRow("a/gone.laz", "older", "3"),
     )
     taken = await snapshot_of(rows, tmp_path / "snapshot", "", inputs=inputs)
     assert [(entry.path, entry.type, entry.sha256, entry.size_bytes) for entry in taken.entries()] == [

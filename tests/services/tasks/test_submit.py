@@ -22,7 +22,7 @@ from aerotask.services.tasks.submit import Submission
 from aerotask.stack.folder import OwnedFolder
 from aerotask.stack.postgres import EmbeddedPostgres
 from aerotask.store.datasets import entries
-from aerotask.store.datasets.entries import Content
+from aerotask.store.datasets.entries import EntryContent
 from aerotask.wiring import Platform, open_platform
 
 TIMEOUT_S = 60
@@ -52,7 +52,9 @@ async def test_a_submit_that_waits_for_its_files_holds_up_no_other(platform: Pla
     rows = await prepared(platform)
     await add_dataset(platform.db, rows.user_id, "empty")
     async with rows.db.begin() as connection:
-        await entries.put_file(connection, rows.dataset_id, "a.txt", Content("key", "00ff", 7, "generic"))
+        await entries.put_file(
+            connection, rows.dataset_id, "a.txt", EntryContent("key", "00ff", 7, "generic")
+        )
     packing = Submission("bulk-download", params={"paths": ["a.txt"]})
     async with rows.db.begin() as sweep:
         await locks.take(sweep, LockSpace.BLOBS)

@@ -10,9 +10,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from aerotask.db.engine import Database
-from aerotask.dispatch.dispatcher import Hint, QueueAway
+from aerotask.dispatch.dispatcher import QueueAway, Wakeup
 from aerotask.domain.ids import TaskId, new_id
-from aerotask.services.tasks.wakeups import HintSender
+from aerotask.services.tasks.wakeups import WakeupSender
 
 
 @dataclass(slots=True)
@@ -22,7 +22,7 @@ class Failing:
     error: Exception
     asked: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def send(self, hints: Sequence[Hint]) -> None:
+    async def send(self, hints: Sequence[Wakeup]) -> None:
         self.asked.set()
         raise self.error
 
@@ -33,13 +33,13 @@ class Failing:
         pass
 
 
-def hint() -> Hint:
-    return Hint(TaskId(new_id()), 0)
+def hint() -> Wakeup:
+    return Wakeup(TaskId(new_id()), 0)
 
 
 async def test_an_outage_of_the_queue_is_lived_through(database: Database) -> None:
     queue, failed = Failing(QueueAway("away")), asyncio.Event()
-    sender = HintSender(database, queue)
+    sender = WakeupSender(database, queue)
     with capture_logs() as log:
         async with sender.running(on_failure=failed.set), asyncio.timeout(10):
             sender.notify(hint())
@@ -50,7 +50,7 @@ async def test_an_outage_of_the_queue_is_lived_through(database: Database) -> No
 
 async def test_a_sender_that_breaks_is_noticed_at_once_and_at_the_end(database: Database) -> None:
     failed = asyncio.Event()
-    sender = HintSender(database, Failing(RuntimeError("broken")))
+    sender = WakeupSender(database, Failing(RuntimeError("broken")))
 
     async def send() -> None:
         async with sender.running(on_failure=failed.set), asyncio.timeout(10):

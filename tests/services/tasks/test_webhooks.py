@@ -10,13 +10,13 @@ from tests.store.conftest import Rows, add_dataset, add_user
 from aerotask.db.engine import Database
 from aerotask.domain.access import Caller
 from aerotask.domain.ids import TaskId
-from aerotask.domain.webhooks import CallbackState, Next
+from aerotask.domain.webhooks import NextStep, WebhookState
 from aerotask.services.tasks.webhooks import owe
 from aerotask.store.queue import cancel, leases
 from aerotask.store.queue.leases import Failure, Report
 from aerotask.store.queue.logs import LogLimits
 from aerotask.store.tasks import webhooks
-from aerotask.store.tasks.webhooks import CallbackRow
+from aerotask.store.tasks.webhooks import WebhookRow
 from aerotask.wiring import Platform
 
 URL = "https://hooks.example/?key=1"
@@ -40,7 +40,7 @@ async def fail(rows: Rows, *, by: str = "worker 1") -> TaskId:
     return task.lease.task_id
 
 
-async def owed(db: Database, task_id: TaskId) -> list[CallbackRow]:
+async def owed(db: Database, task_id: TaskId) -> list[WebhookRow]:
     async with db.read() as connection:
         return await webhooks.list_of_task(connection, task_id)
 
@@ -55,7 +55,7 @@ async def body_of_next(db: Database) -> dict[str, Any]:
 async def test_an_end_owes_the_status_as_it_is_then(rows: Rows) -> None:
     await rows.task(callback_url=URL)
     [row] = await owed(rows.db, await fail(rows))
-    assert (row.url, row.state, row.tries, row.attempts) == (URL, CallbackState.WAITING, 0, [])
+    assert (row.url, row.state, row.tries, row.attempts) == (URL, WebhookState.WAITING, 0, [])
     status = await body_of_next(rows.db)
     assert (status["state"], status["error"]["code"]) == ("Failed", "bad-weather")
     assert [event["to"] for event in status["history"]] == ["Created", "Processing", "Failed"]
@@ -94,9 +94,9 @@ async def test_a_receiver_that_answered_410_is_owed_nothing_more(rows: Rows, pla
     async with rows.db.begin() as connection:
         message = await webhooks.hold_next(connection, hold_s=60, without_users=(), without_hosts=())
         assert message is not None
-        await webhooks.record_try(connection, message, {}, Next(CallbackState.REFUSED))
+        await webhooks.record_try(connection, message, {}, NextStep(WebhookState.REFUSED))
     await platform.tasks.delete(owner(rows), "acme", "acme", task_id)
-    assert [row.state for row in await owed(rows.db, task_id)] == [CallbackState.REFUSED]
+    assert [row.state for row in await owed(rows.db, task_id)] == [WebhookState.REFUSED]
 
 
 async def test_a_task_that_the_sweep_fails_owes_a_message(rows: Rows, platform: Platform) -> None:

@@ -13,7 +13,7 @@ from aerotask.derivatives.sources import source_key
 from aerotask.domain.ids import DatasetId
 from aerotask.store.datasets import derivatives, entries
 from aerotask.store.datasets.derivatives import NewDerivative
-from aerotask.store.datasets.entries import Content
+from aerotask.store.datasets.entries import EntryContent
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ async def lay(rows: Rows, files: Mapping[str, str]) -> None:
     """Put files with contents of these hashes."""
     async with rows.db.begin() as connection:
         for path, sha256 in files.items():
-            content = Content(f"{path} {sha256}", sha256, 1, "generic")
+            content = EntryContent(f"{path} {sha256}", sha256, 1, "generic")
             await entries.put_file(connection, rows.dataset_id, path, content)
 
 

@@ -15,7 +15,7 @@ from aerotask.domain.globs import glob
 from aerotask.domain.ids import DatasetId, OrgId, UserId
 from aerotask.stack.servers import LocalServers
 from aerotask.store.datasets import entries, listing, search, tree, uploads
-from aerotask.store.datasets.search import Box, Wanted
+from aerotask.store.datasets.search import BoundingBox, EntryFilter
 from aerotask.store.tasks import usage
 
 # The rows are made in one place, by whichever test process gets this group.
@@ -80,7 +80,7 @@ def list_of(
     return lambda c: listing.list_page(c, DATASET, folder, recursive=recursive, after=after, at_most=500)
 
 
-def search_of(wanted: Wanted) -> Callable[[AsyncConnection], Awaitable[object]]:
+def search_of(wanted: EntryFilter) -> Callable[[AsyncConnection], Awaitable[object]]:
     return lambda c: search.find_matching(c, DATASET, wanted, skip=0, take=51)
 
 
@@ -92,13 +92,13 @@ HOT: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {
     "list of everything below a folder": list_of("flight-7", recursive=True),
     "one entry": lambda c: entries.find(c, DATASET, "flight-7/007500.jpg"),
     "several named": lambda c: entries.find_named(c, DATASET, ["flight-7", "flight-8/008000.jpg"]),
-    "search for a text": search_of(Wanted(text="7500")),
-    "search for a text that is nowhere": search_of(Wanted(text="nowhere")),
-    "search for a name": search_of(Wanted(glob=glob("*7500.jpg"))),
-    "search for a pattern in a folder": search_of(Wanted(glob=glob("flight-7/*99.jpg"))),
-    "search for a type": search_of(Wanted(types=("pointCloud",))),
-    "search for a type and a text": search_of(Wanted(types=("geoImage",), text="7500")),
-    "search for a place": search_of(Wanted(box=Box(9.05, 44, 9.06, 46))),
+    "search for a text": search_of(EntryFilter(text="7500")),
+    "search for a text that is nowhere": search_of(EntryFilter(text="nowhere")),
+    "search for a name": search_of(EntryFilter(glob=glob("*7500.jpg"))),
+    "search for a pattern in a folder": search_of(EntryFilter(glob=glob("flight-7/*99.jpg"))),
+    "search for a type": search_of(EntryFilter(types=("pointCloud",))),
+    "search for a type and a text": search_of(EntryFilter(types=("geoImage",), text="7500")),
+    "search for a place": search_of(EntryFilter(box=BoundingBox(9.05, 44, 9.06, 46))),
     "rename of a folder": lambda c: tree.move(c, DATASET, "flight-7", "other", new_type=None),
     "copy of a folder": lambda c: tree.copy(c, DATASET, "flight-7", "other", new_type=None),
     "longest path of a folder": lambda c: tree.longest_below(c, DATASET, "flight-7"),

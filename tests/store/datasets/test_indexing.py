@@ -8,13 +8,13 @@ from sqlalchemy import text
 from tests.store.conftest import Rows
 
 from aerotask.store.datasets import entries, indexing
-from aerotask.store.datasets.entries import Content, EntryRow
+from aerotask.store.datasets.entries import EntryContent, EntryRow
 from aerotask.store.datasets.indexing import Metadata
 
 
 async def put(rows: Rows, path: str, key: str) -> None:
     async with rows.db.begin() as connection:
-        await entries.put_file(connection, rows.dataset_id, path, Content(key, "00", 1, "generic"))
+        await entries.put_file(connection, rows.dataset_id, path, EntryContent(key, "00", 1, "generic"))
 
 
 async def entry(rows: Rows, path: str) -> EntryRow:

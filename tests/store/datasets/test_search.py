@@ -12,18 +12,18 @@ from tests.store.conftest import Rows
 
 from aerotask.domain.globs import glob
 from aerotask.store.datasets import entries, indexing, search
-from aerotask.store.datasets.entries import Content
+from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.datasets.indexing import Metadata
-from aerotask.store.datasets.search import Box, Wanted
+from aerotask.store.datasets.search import BoundingBox, EntryFilter
 
 
 async def put(rows: Rows, *paths: str) -> None:
     async with rows.db.begin() as c:
         for path in paths:
-            await entries.put_file(c, rows.dataset_id, path, Content("key", "00ff", 1, "generic"))
+            await entries.put_file(c, rows.dataset_id, path, EntryContent("key", "00ff", 1, "generic"))
 
 
-async def found(rows: Rows, wanted: Wanted) -> list[str]:
+async def found(rows: Rows, wanted: EntryFilter) -> list[str]:
     async with rows.db.read() as c:
         rows_found = await search.find_matching(c, rows.dataset_id, wanted, skip=0, take=100)
     return [row.path for row in rows_found]
@@ -32,15 +32,15 @@ async def found(rows: Rows, wanted: Wanted) -> list[str]:
 @pytest.mark.parametrize(
     ("box", "expected"),
     [
-        (Box(9, 45, 10, 46), ["milan"]),
-        (Box(9.2, 45.5, 9.2, 45.5), ["milan"]),
-        (Box(-180, -90, 180, 90), ["milan", "suva", "taveuni"]),
-        (Box(177, -20, -179, -10), ["suva", "taveuni"]),
-        (Box(-179, -20, 177, -10), []),
-        (Box(9.21, 45, 10, 46), []),
+        (BoundingBox(9, 45, 10, 46), ["milan"]),
+        (BoundingBox(9.2, 45.5, 9.2, 45.5), ["milan"]),
+        (BoundingBox(-180, -90, 180, 90), ["milan", "suva", "taveuni"]),
+        (BoundingBox(177, -20, -179, -10), ["suva", "taveuni"]),
+        (BoundingBox(-179, -20, 177, -10), []),
+        (BoundingBox(9.21, 45, 10, 46), []),
     ],
 )
-async def test_entries_whose_point_lies_in_a_box(rows: Rows, box: Box, expected: list[str]) -> None:
+async def test_entries_whose_point_lies_in_a_box(rows: Rows, box: BoundingBox, expected: list[str]) -> None:
     places = {"milan": (9.2, 45.5), "suva": (178.4, -18.1), "taveuni": (-179.98, -16.8)}
     await put(rows, *places, "nowhere")
     async with rows.db.begin() as c:
@@ -48,7 +48,7 @@ async def test_entries_whose_point_lies_in_a_box(rows: Rows, box: Box, expected:
             if entry.path in places:
                 point = {"type": "Point", "coordinates": [*places[entry.path], 120.0]}
                 await indexing.finish(c, entry, Metadata("geoImage", {}, point_geom=point))
-    assert await found(rows, Wanted(box=box)) == expected
+    assert await found(rows, EntryFilter(box=box)) == expected
 
 
 @pytest.mark.parametrize("beginning", ["a", "é", "z", "~", "\ud7ff", "\U0001f681", "\U0010ffff"])
@@ -56,11 +56,11 @@ async def test_a_pattern_finds_what_begins_like_it_whatever_the_last_letter(
     rows: Rows, beginning: str
 ) -> None:
     await put(rows, f"{beginning}/x", f"{beginning}/\U0010ffff", f"{beginning}y", "0")
-    assert await found(rows, Wanted(glob=glob(f"{beginning}/*"))) == [
+    assert await found(rows, EntryFilter(glob=glob(f"{beginning}/*"))) == [
         f"{beginning}/x",
         f"{beginning}/\U0010ffff",
     ]
-    assert f"{beginning}y" in await found(rows, Wanted(glob=glob(f"{beginning}*")))
+    assert f"{beginning}y" in await found(rows, EntryFilter(glob=glob(f"{beginning}*")))
 
 
 @given(
@@ -78,5 +78,5 @@ async def test_postgres_understands_every_pattern_as_python_does(rows: Rows, pat
 
 async def test_a_name_with_a_line_break_is_matched_whole(rows: Rows) -> None:
     await put(rows, "a\nb", "a")
-    assert await found(rows, Wanted(glob=glob("a"))) == ["a"]
-    assert await found(rows, Wanted(glob=glob("a?b"))) == ["a\nb"]
+    assert await found(rows, EntryFilter(glob=glob("a"))) == ["a"]
+    assert await found(rows, EntryFilter(glob=glob("a?b"))) == ["a\nb"]

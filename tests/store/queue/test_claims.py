@@ -191,7 +191,7 @@ async def test_a_claim_reads_no_inputs_and_says_whom_to_call(rows: Rows) -> None
     assert (task.inputs, task.callback_url) == ((), "https://hooks.example/")
     async with rows.db.read() as connection:
         task = await claims.with_inputs(connection, task)
-    assert task.inputs == (claims.Input("a.tif", "aa", "blob-1"),)
+    assert task.inputs == (claims.TaskInputRow("a.tif", "aa", "blob-1"),)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from aerotask.store.queue.logs import LogLimits
 
 async def hold_back(rows: Rows, *, limit: int = 1) -> int:
     async with rows.db.begin() as connection:
-        return await concurrency.hold_back(connection, running_per_user=limit, at_most=100)
+        return await concurrency.mark_throttled(connection, running_per_user=limit, at_most=100)
 
 
 async def waits(rows: Rows, task_id: TaskId) -> tuple[str, str | None]:

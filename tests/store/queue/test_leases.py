@@ -9,10 +9,10 @@ from aerotask.db.clock import db_now
 from aerotask.db.models import Task
 from aerotask.domain.states import TaskState, WaitReason
 from aerotask.store.datasets import entries
-from aerotask.store.datasets.entries import Content
+from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.queue import cancel, leases, logs
-from aerotask.store.queue.claims import ClaimedTask, Input
-from aerotask.store.queue.leases import Failure, LeaseLost, MadeArtifact, Report
+from aerotask.store.queue.claims import ClaimedTask, TaskInputRow
+from aerotask.store.queue.leases import Failure, LeaseLost, NewArtifact, Report
 from aerotask.store.queue.logs import LogLimits
 from aerotask.store.tasks import tasks
 from aerotask.store.tasks.tasks import TaskFilter, TaskRow
@@ -81,7 +81,7 @@ async def test_a_cursor_goes_on_where_the_last_read_ended(
 
 
 async def test_success_ends_the_task_with_its_artifact(rows: Rows, task: ClaimedTask) -> None:
-    artifact = MadeArtifact("x.tif", "image/tiff", "key", 5, "00ff", ttl_s=60)
+    artifact = NewArtifact("x.tif", "image/tiff", "key", 5, "00ff", ttl_s=60)
     async with rows.db.begin() as connection:
         await leases.succeed(
             connection,
@@ -105,9 +105,9 @@ async def test_success_ends_the_task_with_its_artifact(rows: Rows, task: Claimed
 
 
 async def test_of_a_great_many_inputs_and_outputs_the_first_are_shown_and_all_are_counted(rows: Rows) -> None:
-    inputs = tuple(Input(f"{n:04}.tif", "00ff", f"blob {n}") for n in range(1001))
+    inputs = tuple(TaskInputRow(f"{n:04}.tif", "00ff", f"blob {n}") for n in range(1001))
     async with rows.db.begin() as connection:
-        read = {item.path: Content(item.blob_key, "00ff", 1, "generic") for item in inputs}
+        read = {item.path: EntryContent(item.blob_key, "00ff", 1, "generic") for item in inputs}
         await entries.put_files(connection, rows.dataset_id, read)
     await rows.task(inputs=inputs)
     task = await rows.claimed()

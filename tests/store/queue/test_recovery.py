@@ -9,7 +9,7 @@ from aerotask.domain.states import TaskState
 from aerotask.store.queue import recovery
 
 
-async def recover(rows: Rows, *, max_strikes: int = 2, settle_s: float = -1) -> list[recovery.Recovered]:
+async def recover(rows: Rows, *, max_strikes: int = 2, settle_s: float = -1) -> list[recovery.RecoveredTask]:
     async with rows.db.begin() as connection:
         return await recovery.recover_lost(connection, max_strikes=max_strikes, quiet_s=1, settle_s=settle_s)
 

@@ -19,7 +19,7 @@ from aerotask.store.queue import claims, leases, logs, recovery, retention
 from aerotask.store.queue.leases import Lease, Report
 from aerotask.store.queue.logs import LogLimits
 from aerotask.store.tasks import request_context, submit, tasks
-from aerotask.store.tasks.submit import Likeness
+from aerotask.store.tasks.submit import DedupMatch
 from aerotask.store.tasks.tasks import TaskFilter
 
 # The rows are made in one place, by whichever test process gets this group.
@@ -73,7 +73,7 @@ ORG = OrgId(UUID("02000000-0000-7000-8000-000000000001"))
 DATASET = DatasetId(UUID("03000000-0000-7000-8000-00000000000a"))
 USER = UserId(UUID("01000000-0000-7000-8000-00000000000a"))
 TASK = TaskId(UUID("04000000-0000-7000-8000-00000000000a"))
-LIKE = Likeness(DATASET, b"x", timedelta(days=1), needs_artifact=True, active_only=False)
+LIKE = DedupMatch(DATASET, b"x", timedelta(days=1), needs_artifact=True, active_only=False)
 LEASE = Lease(TASK, LeaseToken(UUID(int=1)), 1)
 
 

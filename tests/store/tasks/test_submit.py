@@ -10,21 +10,21 @@ from aerotask.db.clock import db_now
 from aerotask.db.models import Artifact, Task
 from aerotask.domain.errors import LimitReached, TooLarge
 from aerotask.domain.ids import TaskId, UserId, new_id
-from aerotask.services.tasks.quota import Quotas, Wish, admit, refuse_oversized
+from aerotask.services.tasks.quota import QuotaRequest, Quotas, admit, refuse_oversized
 from aerotask.store.queue import leases
-from aerotask.store.queue.leases import MadeArtifact, Report
+from aerotask.store.queue.leases import NewArtifact, Report
 from aerotask.store.queue.logs import LogLimits
 from aerotask.store.tasks import submit
-from aerotask.store.tasks.submit import Likeness, Load, NewTask, Twin
+from aerotask.store.tasks.submit import DedupMatch, Duplicate, NewTask, QuotaUsage
 
 DAY = timedelta(days=1)
 KEY = b"the same"
 
 
-async def twin(rows: Rows, **values: Any) -> Twin | None:
+async def twin(rows: Rows, **values: Any) -> Duplicate | None:
     options = {"lookback": DAY, "needs_artifact": True, "active_only": False, **values}
     async with rows.db.read() as connection:
-        return await submit.find_twin(connection, Likeness(rows.dataset_id, KEY, **options))
+        return await submit.find_twin(connection, DedupMatch(rows.dataset_id, KEY, **options))
 
 
 async def succeed(rows: Rows) -> None:
@@ -36,7 +36,7 @@ async def succeed(rows: Rows) -> None:
             Report(0),
             keep=LogLimits(10, 1000),
             by="tests",
-            artifacts=[MadeArtifact("x", "text/plain", "key", 5, "00", ttl_s=60)],
+            artifacts=[NewArtifact("x", "text/plain", "key", 5, "00", ttl_s=60)],
             outputs=[],
             result=None,
         )
@@ -44,9 +44,9 @@ async def succeed(rows: Rows) -> None:
 
 async def test_a_waiting_and_a_running_task_answer_for_an_identical_one(rows: Rows) -> None:
     task_id = await rows.task(dedup_key=KEY, estimated_output_bytes=9)
-    assert await twin(rows) == Twin(task_id, 9)
+    assert await twin(rows) == Duplicate(task_id, 9)
     await rows.claimed()
-    assert await twin(rows) == Twin(task_id, 9)
+    assert await twin(rows) == Duplicate(task_id, 9)
 
 
 async def test_a_task_with_another_key_does_not(rows: Rows) -> None:
@@ -57,12 +57,12 @@ async def test_a_task_with_another_key_does_not(rows: Rows) -> None:
 async def test_a_succeeded_task_answers_while_it_is_recent_and_has_its_artifact(rows: Rows) -> None:
     task_id = await rows.task(dedup_key=KEY)
     await succeed(rows)
-    assert await twin(rows) == Twin(task_id, 0)
+    assert await twin(rows) == Duplicate(task_id, 0)
     assert await twin(rows, lookback=timedelta(0)) is None
     async with rows.db.begin() as connection:
         await connection.execute(update(Artifact).values(expires_at=db_now(plus_s=-1)))
     assert await twin(rows) is None
-    assert await twin(rows, needs_artifact=False) == Twin(task_id, 0)
+    assert await twin(rows, needs_artifact=False) == Duplicate(task_id, 0)
 
 
 async def test_for_a_tool_that_changes_the_dataset_only_active_tasks_answer(rows: Rows) -> None:
@@ -109,7 +109,7 @@ async def admitted(
     try:
         async with rows.db.begin() as connection:
             assert await submit.add(connection, task, by="tests") == set()
-            wish = Wish(task.org_id, task.user_id, task.tool_id, task.estimated_output_bytes)
+            wish = QuotaRequest(task.org_id, task.user_id, task.tool_id, task.estimated_output_bytes)
             await admit(connection, limits, wish, besides=task.id)
     except LimitReached as refused:
         return refused
@@ -178,9 +178,9 @@ async def test_the_count_under_the_lock_is_the_same_as_without(rows: Rows) -> No
     async with rows.db.begin() as connection:
         asked = (connection, rows.org_id, rows.user_id)
         free = await submit.load_for(*asked, period=DAY)
-        assert free == Load(3, 2, 2, 1, 325)
+        assert free == QuotaUsage(3, 2, 2, 1, 325)
         assert await submit.load_under_lock(*asked, period=DAY) == free
-        assert await submit.load_under_lock(*asked, period=DAY, besides=mine) == Load(2, 1, 2, 1, 25)
+        assert await submit.load_under_lock(*asked, period=DAY, besides=mine) == QuotaUsage(2, 1, 2, 1, 25)
 
 
 def test_an_output_beyond_the_limit_is_refused_before_anything_is_counted() -> None:

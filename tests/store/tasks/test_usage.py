@@ -14,13 +14,13 @@ from aerotask.db.engine import Database
 from aerotask.db.models import Dataset, DatasetUsage, Entry
 from aerotask.domain.ids import DatasetId
 from aerotask.store.datasets import deletion, entries, indexing, tree
-from aerotask.store.datasets.entries import Content
+from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.datasets.indexing import Metadata
 from aerotask.store.tasks import usage
 
 
-def content(size_bytes: int) -> Content:
-    return Content("key", "00ff", size_bytes, "generic")
+def content(size_bytes: int) -> EntryContent:
+    return EntryContent("key", "00ff", size_bytes, "generic")
 
 
 async def sums(db: Database, dataset_id: DatasetId) -> tuple[int, int]:

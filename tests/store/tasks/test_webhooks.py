@@ -5,12 +5,12 @@ from sqlalchemy import text
 from tests.store.conftest import Rows, add_user
 
 from aerotask.domain.ids import TaskId, UserId, new_id
-from aerotask.domain.webhooks import CallbackState, Next
+from aerotask.domain.webhooks import NextStep, WebhookState
 from aerotask.store.tasks import webhooks
-from aerotask.store.tasks.webhooks import CallbackRow, HeldMessage
+from aerotask.store.tasks.webhooks import ClaimedWebhook, WebhookRow
 
-DELIVERED = Next(CallbackState.DELIVERED)
-AGAIN = Next(CallbackState.WAITING, 10)
+DELIVERED = NextStep(WebhookState.DELIVERED)
+AGAIN = NextStep(WebhookState.WAITING, 10)
 TRY = {"at": "2026-11-01T00:00:00Z", "status": 500, "error": "The receiver answered 500.", "durationMs": 3}
 
 
@@ -23,23 +23,23 @@ async def add(rows: Rows, url: str = "http://a.example/", user_id: UserId | None
 
 async def hold(
     rows: Rows, *, hold_s: float = 30, users: tuple[UserId, ...] = (), hosts: tuple[str, ...] = ()
-) -> HeldMessage | None:
+) -> ClaimedWebhook | None:
     async with rows.db.begin() as connection:
         return await webhooks.hold_next(connection, hold_s=hold_s, without_users=users, without_hosts=hosts)
 
 
-async def held(rows: Rows, **values: Any) -> HeldMessage:
+async def held(rows: Rows, **values: Any) -> ClaimedWebhook:
     message = await hold(rows, **values)
     assert message is not None
     return message
 
 
-async def record(rows: Rows, message: HeldMessage, then: Next) -> bool:
+async def record(rows: Rows, message: ClaimedWebhook, then: NextStep) -> bool:
     async with rows.db.begin() as connection:
         return await webhooks.record_try(connection, message, TRY, then)
 
 
-async def only(rows: Rows, task_id: TaskId) -> CallbackRow:
+async def only(rows: Rows, task_id: TaskId) -> WebhookRow:
     async with rows.db.read() as connection:
         [row] = await webhooks.list_of_task(connection, task_id)
     return row
@@ -69,14 +69,14 @@ async def test_whoever_held_a_message_too_long_changes_nothing(rows: Rows) -> No
     assert await record(rows, slow, AGAIN) is False
     assert (await only(rows, task_id)).tries == 0
     assert await record(rows, quick, DELIVERED) is True
-    assert (await only(rows, task_id)).state is CallbackState.DELIVERED
+    assert (await only(rows, task_id)).state is WebhookState.DELIVERED
 
 
 async def test_a_try_is_noted_and_the_next_one_waits_for_its_time(rows: Rows) -> None:
     task_id = await add(rows)
     assert await record(rows, await held(rows), AGAIN)
     row = await only(rows, task_id)
-    assert (row.state, row.tries, row.attempts) == (CallbackState.WAITING, 1, [TRY])
+    assert (row.state, row.tries, row.attempts) == (WebhookState.WAITING, 1, [TRY])
     assert 9 < (row.due_at - row.created_at).total_seconds() < 30
     assert await hold(rows) is None
 

@@ -12,13 +12,13 @@ from aerotask.api.deps import CallerDep, PlatformDep
 from aerotask.api.http.errors import problems
 from aerotask.api.http.schema import Body, Label
 from aerotask.api.http.strict_json import StrictRoute
-from aerotask.representations.base import Answer, Moment
-from aerotask.store.accounts.api_keys import KeyRow
+from aerotask.representations.base import ApiModel, Moment
+from aerotask.store.accounts.api_keys import ApiKeyRow
 
 router = APIRouter(prefix="/users/me/keys", tags=["users"], route_class=StrictRoute)
 
 
-class NewKeyBody(Body):
+class NewApiKey(Body):
     """A key to make."""
 
     name: Label
@@ -29,7 +29,7 @@ class NewKeyBody(Body):
     """For how many days it holds."""
 
 
-class KeyAnswer(Answer):
+class ApiKeyResponse(ApiModel):
     """A key as it is listed: without the key itself."""
 
     id: UUID
@@ -41,7 +41,7 @@ class KeyAnswer(Answer):
     """To the minute."""
 
 
-class NewKeyAnswer(KeyAnswer):
+class NewApiKeyResponse(ApiKeyResponse):
     """A key that has just been made."""
 
     key: str
@@ -50,18 +50,18 @@ class NewKeyAnswer(KeyAnswer):
 
 @router.post("", status_code=201, responses=problems(400, 401, 403, 409, 413))
 async def create_key(
-    body: NewKeyBody, caller: CallerDep, platform: PlatformDep, response: Response
-) -> NewKeyAnswer:
+    body: NewApiKey, caller: CallerDep, platform: PlatformDep, response: Response
+) -> NewApiKeyResponse:
     """Make an API key: send it as `Authorization: Bearer <key>`. It is shown in this answer and never again."""
     made = await platform.keys.create(
         caller, name=body.name, read_only=body.read_only, ttl_days=body.ttl_days
     )
     response.headers["Cache-Control"] = "no-store"
-    return NewKeyAnswer(**_key(made.row).model_dump(), key=made.key)
+    return NewApiKeyResponse(**_key(made.row).model_dump(), key=made.key)
 
 
 @router.get("", responses=problems(401))
-async def list_keys(caller: CallerDep, platform: PlatformDep) -> list[KeyAnswer]:
+async def list_keys(caller: CallerDep, platform: PlatformDep) -> list[ApiKeyResponse]:
     """The caller's keys, oldest first; expired ones too."""
     return [_key(row) for row in await platform.keys.list_own(caller)]
 
@@ -76,8 +76,8 @@ async def revoke_key(
     await platform.keys.revoke(caller, key_id)
 
 
-def _key(row: KeyRow) -> KeyAnswer:
-    return KeyAnswer(
+def _key(row: ApiKeyRow) -> ApiKeyResponse:
+    return ApiKeyResponse(
         id=row.id,
         name=row.name,
         read_only=row.read_only,

@@ -11,14 +11,14 @@ from aerotask.api.deps import CallerDep, PlatformDep, Skip, Take
 from aerotask.api.http.errors import problems
 from aerotask.api.http.strict_json import StrictRoute
 from aerotask.api.http.times import UtcTime
-from aerotask.domain.audit import Action
-from aerotask.representations.base import Answer, Moment
+from aerotask.domain.audit import AuditAction
+from aerotask.representations.base import ApiModel, Moment
 from aerotask.store.accounts.audit import AuditFilter
 
 router = APIRouter(tags=["system"], route_class=StrictRoute)
 
 
-class AuditEventAnswer(Answer):
+class AuditEventResponse(ApiModel):
     """Something that was done."""
 
     id: UUID
@@ -27,16 +27,16 @@ class AuditEventAnswer(Answer):
     """The user's name at that time; `anonymous` if nobody was signed in."""
     address: str | None
     """Where the request came from."""
-    action: Action
+    action: AuditAction
     target: str
     """What it was done to."""
     details: dict[str, Any]
 
 
-class AuditAnswer(Answer):
+class AuditResponse(ApiModel):
     """Some events."""
 
-    items: list[AuditEventAnswer]
+    items: list[AuditEventResponse]
     total: int
     skip: int
     take: int
@@ -46,20 +46,20 @@ class AuditAnswer(Answer):
 async def list_audit_events(
     caller: CallerDep,
     platform: PlatformDep,
-    action: Action | None = None,
+    action: AuditAction | None = None,
     actor: Annotated[str | None, Query(max_length=128, description="Whose doings.")] = None,
     target: Annotated[str | None, Query(max_length=512, description="What they were done to.")] = None,
     since: Annotated[UtcTime | None, Query(description="Not before this time.")] = None,
     until: Annotated[UtcTime | None, Query(description="Before this time.")] = None,
     skip: Skip = 0,
     take: Take = 50,
-) -> AuditAnswer:
+) -> AuditResponse:
     """Sign-ins, grants, deletions, cancellations by others, keys and users: newest first; for administrators."""
     which = AuditFilter(action=action, actor=actor, target=target, since=since, until=until)
     page = await platform.audit.page(caller, which, skip=skip, take=take)
-    return AuditAnswer(
+    return AuditResponse(
         items=[
-            AuditEventAnswer(
+            AuditEventResponse(
                 id=row.id,
                 at=row.at,
                 actor=row.actor,

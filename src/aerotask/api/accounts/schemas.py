@@ -7,17 +7,17 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from aerotask.api.http.schema import Body, _printable
-from aerotask.representations.base import Answer, Moment
+from aerotask.representations.base import ApiModel, Moment
 
 
-class Credentials(Body):
+class Login(Body):
     """A sign-in."""
 
     username: Annotated[str, Field(max_length=128), AfterValidator(_printable)]
     password: str = Field(max_length=1024)
 
 
-class TokenAnswer(Answer):
+class TokenResponse(ApiModel):
     """A bearer token."""
 
     username: str
@@ -53,7 +53,7 @@ class NewPassword(Body):
     new_password: str = Field(max_length=1024)
 
 
-class UserAnswer(Answer):
+class UserResponse(ApiModel):
     """A user."""
 
     user_name: str

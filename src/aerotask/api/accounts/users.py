@@ -9,12 +9,12 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import ValidationError
 
 from aerotask.api.accounts.schemas import (
-    Credentials,
+    Login,
     NewPassword,
     NewUser,
-    TokenAnswer,
-    UserAnswer,
+    TokenResponse,
     UserFields,
+    UserResponse,
 )
 from aerotask.api.deps import AddressDep, CallerDep, PlatformDep
 from aerotask.api.http.errors import problems
@@ -28,7 +28,7 @@ router = APIRouter(prefix="/users", tags=["users"], route_class=StrictRoute)
 
 UserName = Annotated[str, Path(alias="userName", max_length=128, description="The user's name.")]
 ADMIN, DEACTIVATED = "admin", "deactivated"
-_SCHEMA = Credentials.model_json_schema()
+_SCHEMA = Login.model_json_schema()
 _JSON_OR_FORM: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -43,12 +43,12 @@ _JSON_OR_FORM: dict[str, Any] = {
 @router.post("/authenticate", responses=problems(400, 401, 413, 429), openapi_extra=_JSON_OR_FORM)
 async def authenticate(
     request: Request, caller: AddressDep, platform: PlatformDep, response: Response
-) -> TokenAnswer:
+) -> TokenResponse:
     """Sign in with a name and a password, as JSON or as a form; the answer holds a bearer token."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     raw = dict(await request.form()) if "form" in kind else await request.json()
     try:
-        credentials = Credentials.model_validate(raw)
+        credentials = Login.model_validate(raw)
     except ValidationError as error:
         faults = [FieldError("/" + "/".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
         raise InvalidInput(
@@ -59,7 +59,7 @@ async def authenticate(
 
 
 @router.post("/authenticate/refresh", responses=problems(401, 403))
-async def refresh(caller: CallerDep, platform: PlatformDep, response: Response) -> TokenAnswer:
+async def refresh(caller: CallerDep, platform: PlatformDep, response: Response) -> TokenResponse:
     """A fresh token for a token that still holds."""
     return _token(await platform.signing_in.refresh(caller), response)
 
@@ -71,7 +71,7 @@ async def sign_out_everywhere(caller: CallerDep, platform: PlatformDep) -> None:
 
 
 @router.get("/me", responses=problems(401))
-async def me(caller: CallerDep, platform: PlatformDep) -> UserAnswer:
+async def me(caller: CallerDep, platform: PlatformDep) -> UserResponse:
     """The signed-in user."""
     return _user(await platform.accounts.me(caller))
 
@@ -79,20 +79,20 @@ async def me(caller: CallerDep, platform: PlatformDep) -> UserAnswer:
 @router.put("/me/password", responses=problems(400, 401, 403, 413, 429))
 async def change_password(
     body: NewPassword, caller: CallerDep, platform: PlatformDep, response: Response
-) -> TokenAnswer:
+) -> TokenResponse:
     """Replace the caller's own password. Every token that is out is void; the answer holds a new one."""
     changed = await platform.signing_in.change_password(caller, old=body.old_password, new=body.new_password)
     return _token(changed, response)
 
 
 @router.get("", responses=problems(401, 403))
-async def list_users(caller: CallerDep, platform: PlatformDep) -> list[UserAnswer]:
+async def list_users(caller: CallerDep, platform: PlatformDep) -> list[UserResponse]:
     """Every user; for administrators."""
     return [_user(row) for row in await platform.accounts.list_users(caller)]
 
 
 @router.post("", status_code=201, responses=problems(400, 401, 403, 409, 413, 429))
-async def create_user(body: NewUser, caller: CallerDep, platform: PlatformDep) -> UserAnswer:
+async def create_user(body: NewUser, caller: CallerDep, platform: PlatformDep) -> UserResponse:
     """Add a user; for administrators."""
     roles = _roles(body.roles)
     row = await platform.accounts.create_user(
@@ -109,7 +109,7 @@ async def create_user(body: NewUser, caller: CallerDep, platform: PlatformDep) -
 @router.put("/{userName}", responses=problems(400, 401, 403, 404, 409, 413, 429))
 async def change_user(
     user_name: UserName, body: UserFields, caller: CallerDep, platform: PlatformDep
-) -> UserAnswer:
+) -> UserResponse:
     """Change a user; for administrators. A deactivated user's tokens and keys are void at once."""
     roles = _roles(body.roles)
     change = UserChange(
@@ -137,9 +137,9 @@ def _roles(named: Sequence[str]) -> set[str]:
     return set(named)
 
 
-def _user(row: UserRow) -> UserAnswer:
+def _user(row: UserRow) -> UserResponse:
     flags = {ADMIN: row.is_admin, DEACTIVATED: row.is_deactivated}
-    return UserAnswer(
+    return UserResponse(
         user_name=row.user_name,
         email=row.email,
         roles=[role for role, held in flags.items() if held],
@@ -148,6 +148,6 @@ def _user(row: UserRow) -> UserAnswer:
     )
 
 
-def _token(token: Token, response: Response) -> TokenAnswer:
+def _token(token: Token, response: Response) -> TokenResponse:
     response.headers["Cache-Control"] = "no-store"
-    return TokenAnswer(username=token.user_name, token=token.token, expires=token.expires_at)
+    return TokenResponse(username=token.user_name, token=token.token, expires=token.expires_at)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from aerotask.api.datasets.org_schemas import DatasetAnswer, DatasetFields, NewDataset, NewSlug
-from aerotask.api.deps import CallerDep, OrgSlug, PlaceDep, PlatformDep
+from aerotask.api.datasets.org_schemas import DatasetFields, DatasetResponse, NewDataset, NewSlug
+from aerotask.api.deps import CallerDep, DatasetCtx, OrgSlug, PlatformDep
 from aerotask.api.http.errors import problems
 from aerotask.api.http.strict_json import StrictRoute
 from aerotask.domain.access import Caller
@@ -16,7 +16,7 @@ router = APIRouter(prefix="/orgs/{orgSlug}/ds", tags=["datasets"], route_class=S
 
 
 @router.get("", responses=problems(401, 404))
-async def list_datasets(org: OrgSlug, caller: CallerDep, platform: PlatformDep) -> list[DatasetAnswer]:
+async def list_datasets(org: OrgSlug, caller: CallerDep, platform: PlatformDep) -> list[DatasetResponse]:
     """The organization's datasets that the caller may see."""
     rows = await platform.organizations.list_datasets(caller, org)
     return [_dataset(caller, row) for row in rows]
@@ -25,7 +25,7 @@ async def list_datasets(org: OrgSlug, caller: CallerDep, platform: PlatformDep) 
 @router.post("", status_code=201, responses=problems(400, 401, 403, 404, 409, 413))
 async def create_dataset(
     org: OrgSlug, body: NewDataset, caller: CallerDep, platform: PlatformDep, response: Response
-) -> DatasetAnswer:
+) -> DatasetResponse:
     """Add a dataset."""
     row = await platform.organizations.create_dataset(
         caller,
@@ -40,35 +40,35 @@ async def create_dataset(
 
 
 @router.get("/{dsSlug}", responses=problems(401, 404))
-async def get_dataset(at: PlaceDep) -> DatasetAnswer:
+async def get_dataset(ctx: DatasetCtx) -> DatasetResponse:
     """One dataset."""
-    return _dataset(at.caller, (await at.platform.access.dataset(at.caller, at.org, at.slug)).row)
+    return _dataset(ctx.caller, (await ctx.platform.access.dataset(ctx.caller, ctx.org, ctx.slug)).row)
 
 
 @router.put("/{dsSlug}", responses=problems(400, 401, 403, 404, 413))
-async def update_dataset(at: PlaceDep, body: DatasetFields) -> DatasetAnswer:
+async def update_dataset(ctx: DatasetCtx, body: DatasetFields) -> DatasetResponse:
     """Change what a dataset is called and who may see it."""
-    row = await at.platform.organizations.update_dataset(
-        at.caller, at.org, at.slug, name=body.name, tagline=body.tagline, visibility=body.visibility
+    row = await ctx.platform.organizations.update_dataset(
+        ctx.caller, ctx.org, ctx.slug, name=body.name, tagline=body.tagline, visibility=body.visibility
     )
-    return _dataset(at.caller, row)
+    return _dataset(ctx.caller, row)
 
 
 @router.post("/{dsSlug}/rename", responses=problems(400, 401, 403, 404, 409, 413))
-async def rename_dataset(at: PlaceDep, body: NewSlug) -> DatasetAnswer:
+async def rename_dataset(ctx: DatasetCtx, body: NewSlug) -> DatasetResponse:
     """Give a dataset another slug; its entries and tasks go with it."""
-    row = await at.platform.organizations.rename_dataset(at.caller, at.org, at.slug, to_slug=body.slug)
-    return _dataset(at.caller, row)
+    row = await ctx.platform.organizations.rename_dataset(ctx.caller, ctx.org, ctx.slug, to_slug=body.slug)
+    return _dataset(ctx.caller, row)
 
 
 @router.delete("/{dsSlug}", status_code=204, responses=problems(401, 403, 404))
-async def delete_dataset(at: PlaceDep) -> None:
+async def delete_dataset(ctx: DatasetCtx) -> None:
     """Remove a dataset with its entries and tasks."""
-    await at.platform.organizations.delete_dataset(at.caller, at.org, at.slug)
+    await ctx.platform.organizations.delete_dataset(ctx.caller, ctx.org, ctx.slug)
 
 
-def _dataset(caller: Caller, row: DatasetRow) -> DatasetAnswer:
-    return DatasetAnswer(
+def _dataset(caller: Caller, row: DatasetRow) -> DatasetResponse:
+    return DatasetResponse(
         slug=row.slug,
         name=row.name,
         tagline=row.tagline,

@@ -9,15 +9,15 @@ from fastapi import APIRouter, Path, Request, Response
 from starlette.convertors import Convertor, register_url_convertor
 
 from aerotask.api.datasets.entries import FILE_ANSWERS, EntryPathParam
-from aerotask.api.deps import Place, PlaceDep
+from aerotask.api.deps import DatasetContext, DatasetCtx
 from aerotask.api.http.errors import problems
 from aerotask.api.http.file_response import file_response
-from aerotask.derivatives.kinds import FACTS, Kind, download_name
-from aerotask.representations.base import Answer, Moment
+from aerotask.derivatives.kinds import KIND_INFO, DerivativeKind, download_name
+from aerotask.representations.base import ApiModel, Moment
 from aerotask.store.datasets.derivatives import DerivativeRow
 
 
-class DerivativeAnswer(Answer):
+class DerivativeResponse(ApiModel):
     """A derivative of an entry."""
 
     kind: str
@@ -34,7 +34,7 @@ class DerivativeAnswer(Answer):
 class _KindConvertor(Convertor[str]):
     """Lets only kinds be the last segment of an address, so that everything else stays part of an entry's path."""
 
-    regex = "|".join(Kind)
+    regex = "|".join(DerivativeKind)
 
     def convert(self, value: str) -> str:
         return value
@@ -52,33 +52,33 @@ router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}", tags=["objects"])
 )
 @router.head("/build/{path:path}/{kind:derivativeKind}", include_in_schema=False)
 async def get_derivative(
-    at: PlaceDep,
+    ctx: DatasetCtx,
     path: EntryPathParam,
-    kind: Annotated[Kind, Path(description="The kind of derivative.")],
+    kind: Annotated[DerivativeKind, Path(description="The kind of derivative.")],
     request: Request,
 ) -> Response:
     """Download one derivative of an entry, whole or in ranges."""
-    made = await at.platform.derivatives.open(at.caller, at.org, at.slug, path, kind)
+    made = await ctx.platform.derivatives.open(ctx.caller, ctx.org, ctx.slug, path, kind)
     return await file_response(
         request,
         made.content,
         file_name=download_name(path, kind),
-        media_type=FACTS[kind].media_type,
+        media_type=KIND_INFO[kind].media_type,
         sha256=made.row.sha256,
     )
 
 
 @router.get("/build/{path:path}", responses=problems(400, 401, 404))
-async def list_derivatives(at: PlaceDep, path: EntryPathParam) -> list[DerivativeAnswer]:
+async def list_derivatives(ctx: DatasetCtx, path: EntryPathParam) -> list[DerivativeResponse]:
     """What was made of an entry by the tool `build`, by kind."""
-    rows = await at.platform.derivatives.list_of(at.caller, at.org, at.slug, path)
-    return [_answer(at, path, row) for row in rows]
+    rows = await ctx.platform.derivatives.list_of(ctx.caller, ctx.org, ctx.slug, path)
+    return [_answer(ctx, path, row) for row in rows]
 
 
-def _answer(at: Place, path: str, row: DerivativeRow) -> DerivativeAnswer:
-    return DerivativeAnswer(
+def _answer(ctx: DatasetContext, path: str, row: DerivativeRow) -> DerivativeResponse:
+    return DerivativeResponse(
         kind=row.kind,
-        url=f"{at.address}/build/{quote(path)}/{row.kind}",
+        url=f"{ctx.address}/build/{quote(path)}/{row.kind}",
         size=row.size_bytes,
         hash=row.sha256,
         created_at=row.created_at,

@@ -9,12 +9,12 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from aerotask.api.deps import PlaceDep
+from aerotask.api.deps import DatasetCtx
 from aerotask.api.http.errors import problems
 from aerotask.api.http.file_response import attachment, file_response
 from aerotask.domain import paths
 from aerotask.metadata.file_types import media_type_by_name
-from aerotask.services.datasets.downloads import Selection
+from aerotask.services.datasets.downloads import DownloadSelection
 from aerotask.store.datasets.entries import EntryRow
 
 MAX_PATHS = 1000
@@ -40,11 +40,11 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 
 @router.get("/download", responses=_ANSWERS | problems(400, 401, 404, 412, 413, 416))
 @router.head("/download", include_in_schema=False)
-async def download(at: PlaceDep, request: Request, named: Paths = []) -> Response:  # noqa: B006  FastAPI copies it
+async def download(ctx: DatasetCtx, request: Request, named: Paths = []) -> Response:  # noqa: B006  FastAPI copies it
     """Download one file as it is, or several entries as a ZIP; a large selection is a task, which the answer names."""
-    chosen = await at.platform.downloads.select(at.caller, at.org, at.slug, named)
+    chosen = await ctx.platform.downloads.select(ctx.caller, ctx.org, ctx.slug, named)
     if isinstance(chosen, EntryRow):
-        return await _one_file(at, request, chosen)
+        return await _one_file(ctx, request, chosen)
     headers = {
         "Content-Disposition": attachment(chosen.file_name),
         "Content-Length": str(chosen.length),
@@ -57,8 +57,8 @@ async def download(at: PlaceDep, request: Request, named: Paths = []) -> Respons
     return _ZipResponse(chosen, headers)
 
 
-async def _one_file(at: PlaceDep, request: Request, row: EntryRow) -> Response:
-    entry = await at.platform.entries.open_file(at.caller, at.org, at.slug, row.path)
+async def _one_file(ctx: DatasetCtx, request: Request, row: EntryRow) -> Response:
+    entry = await ctx.platform.entries.open_file(ctx.caller, ctx.org, ctx.slug, row.path)
     return await file_response(
         request,
         entry.content,
@@ -71,7 +71,7 @@ async def _one_file(at: PlaceDep, request: Request, row: EntryRow) -> Response:
 class _ZipResponse(StreamingResponse):
     """Streams a selection and lets it go whatever happens, also when the client leaves before the start."""
 
-    def __init__(self, selection: Selection, headers: Mapping[str, str]) -> None:
+    def __init__(self, selection: DownloadSelection, headers: Mapping[str, str]) -> None:
         self._chunks = selection.chunks()
         super().__init__(self._chunks, headers=headers, media_type="application/zip")
         self._selection = selection

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import TypeAdapter
 
-from aerotask.api.datasets.entry_schemas import EntryAnswer, RemovedAnswer
-from aerotask.api.deps import Place, PlaceDep
+from aerotask.api.datasets.entry_schemas import EntryResponse, RemoveResponse
+from aerotask.api.deps import DatasetContext, DatasetCtx
 from aerotask.api.http.errors import problems
 from aerotask.api.http.file_response import file_response
 from aerotask.api.http.multipart import FormReader, field_text
@@ -21,9 +21,9 @@ from aerotask.domain import paths
 from aerotask.domain.access import Access
 from aerotask.domain.errors import InvalidInput
 from aerotask.metadata.file_types import media_type_by_name
-from aerotask.services.accounts.permissions import Permit
+from aerotask.services.accounts.permissions import Grant
 from aerotask.services.datasets.entries import EntryService
-from aerotask.services.datasets.storage_quota import Room
+from aerotask.services.datasets.storage_quota import Headroom
 from aerotask.store.datasets.entries import EntryRow
 
 router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}", tags=["objects"])
@@ -52,8 +52,8 @@ _RAW: dict[str, Any] = {
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
-_ENTRIES = TypeAdapter(list[EntryAnswer])
-_LIST: dict[int | str, dict[str, Any]] = {200: {"model": list[EntryAnswer]}}
+_ENTRIES = TypeAdapter(list[EntryResponse])
+_LIST: dict[int | str, dict[str, Any]] = {200: {"model": list[EntryResponse]}}
 FILE_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "The content.", "content": {"*/*": {}}},
     206: {"description": "The ranges that were asked for.", "content": {"*/*": {}}},
@@ -68,7 +68,7 @@ FILE_ANSWERS: dict[int | str, dict[str, Any]] = {
 )
 @router.head("/list", include_in_schema=False)
 async def list_entries(
-    at: PlaceDep,
+    ctx: DatasetCtx,
     request: Request,
     path: str | None = None,
     recursive: Annotated[
@@ -76,8 +76,8 @@ async def list_entries(
     ] = False,
 ) -> Response:
     """The entries in a folder, by path; of a file, the file itself."""
-    batches = await at.platform.entries.list_entries(
-        at.caller, at.org, at.slug, path=path, recursive=recursive
+    batches = await ctx.platform.entries.list_entries(
+        ctx.caller, ctx.org, ctx.slug, path=path, recursive=recursive
     )
     if request.method == "HEAD":
         return Response(media_type="application/json")
@@ -88,7 +88,7 @@ async def json_array(batches: AsyncIterator[list[EntryRow]]) -> AsyncIterator[by
     """The entries as one JSON array, a batch at a time, so that a long list is never whole in memory."""
     opening = b"["
     async for rows in batches:
-        items = _ENTRIES.dump_json([entry_answer(row) for row in rows], by_alias=True)
+        items = _ENTRIES.dump_json([entry_response(row) for row in rows], by_alias=True)
         if rows:
             yield opening + items[1:-1]
             opening = b","
@@ -98,11 +98,11 @@ async def json_array(batches: AsyncIterator[list[EntryRow]]) -> AsyncIterator[by
 @router.post(
     "/obj", status_code=201, responses=problems(400, 401, 403, 404, 409, 413, 429), openapi_extra=_FORM
 )
-async def put_form(at: PlaceDep, request: Request, response: Response) -> EntryAnswer:
+async def put_form(ctx: DatasetCtx, request: Request, response: Response) -> EntryResponse:
     """Upload a file as a form; without `file`, make a folder."""
-    permit = await at.permit(Access.WRITE)
-    row = await _take_form(at.platform.entries, permit, FormReader(request, payload="file"))
-    return created(at, row, response)
+    permit = await ctx.permit(Access.WRITE)
+    row = await _take_form(ctx.platform.entries, permit, FormReader(request, payload="file"))
+    return created(ctx, row, response)
 
 
 @router.put(
@@ -112,22 +112,22 @@ async def put_form(at: PlaceDep, request: Request, response: Response) -> EntryA
     openapi_extra=_RAW,
 )
 async def put_raw(
-    at: PlaceDep, path: EntryPathParam, condition: ConditionDep, request: Request, response: Response
-) -> EntryAnswer:
+    ctx: DatasetCtx, path: EntryPathParam, condition: ConditionDep, request: Request, response: Response
+) -> EntryResponse:
     """Upload a file as the raw body, for programs and `curl -T`."""
-    permit = await at.permit(Access.WRITE)
+    permit = await ctx.permit(Access.WRITE)
     announced = int(request.headers.get("content-length", "0"))
-    row = await at.platform.entries.put(
+    row = await ctx.platform.entries.put(
         permit, path, request.stream(), announced_bytes=announced, condition=condition
     )
-    return created(at, row, response)
+    return created(ctx, row, response)
 
 
 @router.get("/obj/{path:path}", responses=FILE_ANSWERS | problems(400, 401, 404, 412, 416))
 @router.head("/obj/{path:path}", include_in_schema=False)
-async def get_object(at: PlaceDep, path: EntryPathParam, request: Request) -> Response:
+async def get_object(ctx: DatasetCtx, path: EntryPathParam, request: Request) -> Response:
     """Download one file, whole or in ranges."""
-    entry = await at.platform.entries.open_file(at.caller, at.org, at.slug, path)
+    entry = await ctx.platform.entries.open_file(ctx.caller, ctx.org, ctx.slug, path)
     return await file_response(
         request,
         entry.content,
@@ -138,13 +138,13 @@ async def get_object(at: PlaceDep, path: EntryPathParam, request: Request) -> Re
 
 
 @router.delete("/obj/{path:path}", responses=problems(400, 401, 403, 404, 412))
-async def delete_object(at: PlaceDep, path: EntryPathParam, condition: ConditionDep) -> RemovedAnswer:
+async def delete_object(ctx: DatasetCtx, path: EntryPathParam, condition: ConditionDep) -> RemoveResponse:
     """Remove an entry, with everything below it if it is a folder."""
-    gone = await at.platform.entries.remove(at.caller, at.org, at.slug, path, condition=condition)
-    return RemovedAnswer(removed=gone)
+    gone = await ctx.platform.entries.remove(ctx.caller, ctx.org, ctx.slug, path, condition=condition)
+    return RemoveResponse(removed=gone)
 
 
-async def _take_form(entries: EntryService, permit: Permit, form: FormReader) -> EntryRow:
+async def _take_form(entries: EntryService, permit: Grant, form: FormReader) -> EntryRow:
     """Read the form whole, whichever of its fields comes first."""
     path: str | None = None
     blob: Blob | None = None
@@ -169,7 +169,7 @@ async def _take_form(entries: EntryService, permit: Permit, form: FormReader) ->
     return await entries.name(permit, path, blob)
 
 
-async def _room(entries: EntryService, permit: Permit, path: str | None) -> Room:
+async def _room(entries: EntryService, permit: Grant, path: str | None) -> Headroom:
     """How much may come, where the path is known by then and where it isn't."""
     if path is None:
         return await entries.room_anywhere(permit.dataset_id)
@@ -181,15 +181,15 @@ async def _skip(body: AsyncIterator[bytes]) -> None:
         pass
 
 
-def created(at: Place, row: EntryRow, response: Response) -> EntryAnswer:
+def created(ctx: DatasetContext, row: EntryRow, response: Response) -> EntryResponse:
     """The answer about an entry that is new at its path."""
-    response.headers["Location"] = f"{at.address}/obj/{quote(row.path)}"
-    return entry_answer(row)
+    response.headers["Location"] = f"{ctx.address}/obj/{quote(row.path)}"
+    return entry_response(row)
 
 
-def entry_answer(row: EntryRow) -> EntryAnswer:
+def entry_response(row: EntryRow) -> EntryResponse:
     """An entry as clients see it."""
-    return EntryAnswer(
+    return EntryResponse(
         path=row.path,
         hash=row.sha256,
         type=row.type,

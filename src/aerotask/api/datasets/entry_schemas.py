@@ -8,10 +8,10 @@ from pydantic import Field
 
 from aerotask.api.http.schema import Body
 from aerotask.metadata.file_types import EntryType
-from aerotask.representations.base import Answer
+from aerotask.representations.base import ApiModel
 
 
-class EntryAnswer(Answer):
+class EntryResponse(ApiModel):
     """A file or folder of a dataset."""
 
     path: str
@@ -31,7 +31,7 @@ class EntryAnswer(Answer):
     """False until a worker has looked into the content."""
 
 
-class RemovedAnswer(Answer):
+class RemoveResponse(ApiModel):
     """What a removal took away."""
 
     removed: list[str]
@@ -64,10 +64,10 @@ class SearchBody(Body):
     """Clamped to 1–1000."""
 
 
-class SearchAnswer(Answer):
+class SearchResponse(ApiModel):
     """Entries that were found, by path."""
 
-    items: list[EntryAnswer]
+    items: list[EntryResponse]
     skip: int
     take: int
     more: bool

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from aerotask.api.http.schema import Body, Plain, PlainLines
 from aerotask.domain.access import Access, Membership, Visibility
-from aerotask.representations.base import Answer, Moment
+from aerotask.representations.base import ApiModel, Moment
 
 
 class OrgFields(Body):
@@ -32,7 +32,7 @@ class NewOrg(OrgFields):
     slug: str
 
 
-class OrgAnswer(Answer):
+class OrgResponse(ApiModel):
     """An organization."""
 
     slug: str
@@ -55,7 +55,7 @@ class NewMember(MemberFields):
     user_name: str = Field(max_length=128)
 
 
-class MemberAnswer(Answer):
+class MemberResponse(ApiModel):
     """A member."""
 
     user_name: str
@@ -83,7 +83,7 @@ class NewSlug(Body):
     slug: str
 
 
-class DatasetAnswer(Answer):
+class DatasetResponse(ApiModel):
     """A dataset, and what the caller may do to it."""
 
     slug: str
@@ -94,7 +94,7 @@ class DatasetAnswer(Answer):
     permissions: list[Access]
 
 
-class UsageLimits(Answer):
+class UsageLimits(ApiModel):
     """What may be stored and done; null where there is no limit."""
 
     max_storage_bytes_per_org: int | None
@@ -105,7 +105,7 @@ class UsageLimits(Answer):
     max_artifact_bytes_per_org_day: int
 
 
-class UsageAnswer(Answer):
+class UsageResponse(ApiModel):
     """How much an organization holds and does."""
 
     storage_bytes: int

@@ -7,12 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 
 from aerotask.api.datasets.org_schemas import (
-    MemberAnswer,
     MemberFields,
+    MemberResponse,
     NewMember,
     NewOrg,
-    OrgAnswer,
     OrgChanges,
+    OrgResponse,
 )
 from aerotask.api.deps import CallerDep, OrgSlug, PlatformDep
 from aerotask.api.http.errors import problems
@@ -25,13 +25,15 @@ UserName = Annotated[str, Path(alias="userName", max_length=128)]
 
 
 @router.get("", responses=problems())
-async def list_orgs(caller: CallerDep, platform: PlatformDep) -> list[OrgAnswer]:
+async def list_orgs(caller: CallerDep, platform: PlatformDep) -> list[OrgResponse]:
     """The organizations that the caller may see."""
     return [_org(row) for row in await platform.organizations.list_orgs(caller)]
 
 
 @router.post("", status_code=201, responses=problems(400, 401, 409, 413, 429))
-async def create_org(body: NewOrg, caller: CallerDep, platform: PlatformDep, response: Response) -> OrgAnswer:
+async def create_org(
+    body: NewOrg, caller: CallerDep, platform: PlatformDep, response: Response
+) -> OrgResponse:
     """Add an organization, owned by the caller."""
     row = await platform.organizations.create_org(
         caller,
@@ -45,13 +47,13 @@ async def create_org(body: NewOrg, caller: CallerDep, platform: PlatformDep, res
 
 
 @router.get("/{orgSlug}", responses=problems(401, 404))
-async def get_org(org: OrgSlug, caller: CallerDep, platform: PlatformDep) -> OrgAnswer:
+async def get_org(org: OrgSlug, caller: CallerDep, platform: PlatformDep) -> OrgResponse:
     """One organization."""
     return _org(await platform.access.org(caller, org))
 
 
 @router.put("/{orgSlug}", responses=problems(400, 401, 403, 404, 413, 429))
-async def update_org(org: OrgSlug, body: OrgChanges, caller: CallerDep, platform: PlatformDep) -> OrgAnswer:
+async def update_org(org: OrgSlug, body: OrgChanges, caller: CallerDep, platform: PlatformDep) -> OrgResponse:
     """Change what an organization is called, or whose it is."""
     row = await platform.organizations.update_org(
         caller,
@@ -71,11 +73,11 @@ async def delete_org(org: OrgSlug, caller: CallerDep, platform: PlatformDep) -> 
 
 
 @router.get("/{orgSlug}/members", responses=problems(401, 403, 404))
-async def list_members(org: OrgSlug, caller: CallerDep, platform: PlatformDep) -> list[MemberAnswer]:
+async def list_members(org: OrgSlug, caller: CallerDep, platform: PlatformDep) -> list[MemberResponse]:
     """The organization's members."""
     rows = await platform.organizations.list_members(caller, org)
     return [
-        MemberAnswer(user_name=row.user_name, permissions=row.permissions, created_at=row.created_at)
+        MemberResponse(user_name=row.user_name, permissions=row.permissions, created_at=row.created_at)
         for row in rows
     ]
 
@@ -102,8 +104,8 @@ async def remove_member(org: OrgSlug, user_name: UserName, caller: CallerDep, pl
     await platform.organizations.remove_member(caller, org, user_name)
 
 
-def _org(row: OrgRow) -> OrgAnswer:
-    return OrgAnswer(
+def _org(row: OrgRow) -> OrgResponse:
+    return OrgResponse(
         slug=row.slug,
         name=row.name,
         description=row.description,

@@ -9,14 +9,14 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Path, Request, Response
 from starlette.requests import ClientDisconnect
 
-from aerotask.api.deps import DsSlug, OrgSlug, Place, PlaceDep, PlatformDep
+from aerotask.api.deps import DatasetContext, DatasetCtx, DsSlug, OrgSlug, PlatformDep
 from aerotask.api.http import tus
 from aerotask.api.http.errors import problem, problems
 from aerotask.api.http.tus import TusRoute
 from aerotask.domain.access import Access
 from aerotask.domain.errors import InvalidInput, TooLarge
 from aerotask.domain.ids import UploadId
-from aerotask.services.datasets.uploads import Progress
+from aerotask.services.datasets.uploads import UploadProgress
 
 router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}/uploads", tags=["objects"], route_class=TusRoute)
 
@@ -72,14 +72,14 @@ async def discover_uploads(platform: PlatformDep, _org: OrgSlug, _slug: DsSlug) 
     openapi_extra=_BODY,
 )
 async def create_upload(
-    at: PlaceDep,
+    ctx: DatasetCtx,
     request: Request,
     _version: Version = None,
     _length: Length = None,
     _metadata: Metadata = None,
 ) -> Response:
     """Announce a resumable upload; a body is its beginning."""
-    await at.permit(Access.WRITE)
+    await ctx.permit(Access.WRITE)
     if request.headers.get("content-length", "0") != "0" and not _has_bytes(request):
         return _wrong_type()
     header = request.headers.get("upload-metadata", "")
@@ -87,17 +87,17 @@ async def create_upload(
     size_bytes = _length_in(request)
     if _has_bytes(request) and int(request.headers.get("content-length", "0")) > size_bytes:
         raise TooLarge(f"More comes than the {size_bytes} bytes that are announced.")
-    progress = await at.platform.uploads.create(
-        at.caller,
-        at.org,
-        at.slug,
+    progress = await ctx.platform.uploads.create(
+        ctx.caller,
+        ctx.org,
+        ctx.slug,
         path=_path_in(told),
         size_bytes=size_bytes,
         client_metadata=header,
     )
     if _has_bytes(request):
-        progress = await _begin(at, progress, request)
-    location = f"{at.address}/uploads/{progress.row.id}"
+        progress = await _begin(ctx, progress, request)
+    location = f"{ctx.address}/uploads/{progress.row.id}"
     return Response(status_code=201, headers={"Location": location, **tus.progress_headers(progress)})
 
 
@@ -108,9 +108,9 @@ async def create_upload(
     )
     | problems(400, 401, 403, 404, 409, 412, 423),
 )
-async def get_upload(at: PlaceDep, upload_id: UploadIdPath, _version: Version = None) -> Response:
+async def get_upload(ctx: DatasetCtx, upload_id: UploadIdPath, _version: Version = None) -> Response:
     """How much of an upload is safely here."""
-    progress = await at.platform.uploads.look(at.caller, at.org, at.slug, UploadId(upload_id))
+    progress = await ctx.platform.uploads.look(ctx.caller, ctx.org, ctx.slug, UploadId(upload_id))
     return Response(
         status_code=200, headers={**tus.progress_headers(progress), **tus.description_headers(progress)}
     )
@@ -124,19 +124,19 @@ async def get_upload(at: PlaceDep, upload_id: UploadIdPath, _version: Version = 
     openapi_extra=_BODY,
 )
 async def append_to_upload(
-    at: PlaceDep,
+    ctx: DatasetCtx,
     upload_id: UploadIdPath,
     request: Request,
     _version: Version = None,
     _offset: Offset = None,
 ) -> Response:
     """Add the body to an upload; with the last byte it becomes an entry."""
-    await at.permit(Access.WRITE)
+    await ctx.permit(Access.WRITE)
     if not _has_bytes(request):
         return _wrong_type()
     offset = tus.count_in(request, "Upload-Offset")
     try:
-        progress = await _append(at, UploadId(upload_id), request, offset=offset)
+        progress = await _append(ctx, UploadId(upload_id), request, offset=offset)
     except TimeoutError:
         return problem(408, "upload-silent", "Nothing came for a while; what came before is kept.")
     return Response(status_code=204, headers=tus.progress_headers(progress))
@@ -147,9 +147,9 @@ async def append_to_upload(
     status_code=204,
     responses=_answers(204, "Given up.") | problems(400, 401, 403, 404, 412),
 )
-async def delete_upload(at: PlaceDep, upload_id: UploadIdPath, _version: Version = None) -> Response:
+async def delete_upload(ctx: DatasetCtx, upload_id: UploadIdPath, _version: Version = None) -> Response:
     """Give an upload up; an entry that it has become stays."""
-    await at.platform.uploads.terminate(at.caller, at.org, at.slug, UploadId(upload_id))
+    await ctx.platform.uploads.terminate(ctx.caller, ctx.org, ctx.slug, UploadId(upload_id))
     return Response(status_code=204)
 
 
@@ -161,7 +161,7 @@ async def delete_upload(at: PlaceDep, upload_id: UploadIdPath, _version: Version
     openapi_extra=_BODY,
 )
 async def override_method(
-    at: PlaceDep,
+    ctx: DatasetCtx,
     upload_id: UploadIdPath,
     request: Request,
     _version: Version = None,
@@ -169,12 +169,12 @@ async def override_method(
     _override: Override = None,
 ) -> Response:
     """`PATCH`, `DELETE` or `HEAD` for clients that can't send them, as `X-HTTP-Method-Override` says."""
-    await at.permit(Access.WRITE)
+    await ctx.permit(Access.WRITE)
     meant = request.headers.get("x-http-method-override", "").upper()
     routes: Mapping[str, Callable[[], Coroutine[Any, Any, Response]]] = {
-        "PATCH": lambda: append_to_upload(at, upload_id, request),
-        "DELETE": lambda: delete_upload(at, upload_id),
-        "HEAD": lambda: get_upload(at, upload_id),
+        "PATCH": lambda: append_to_upload(ctx, upload_id, request),
+        "DELETE": lambda: delete_upload(ctx, upload_id),
+        "HEAD": lambda: get_upload(ctx, upload_id),
     }
     if meant not in routes:
         return problem(
@@ -186,11 +186,11 @@ async def override_method(
     return await routes[meant]()
 
 
-async def _begin(at: Place, announced: Progress, request: Request) -> Progress:
+async def _begin(ctx: DatasetContext, announced: UploadProgress, request: Request) -> UploadProgress:
     """Take the beginning in. A client that is told of an error knows no address, so nothing is kept for it then."""
-    uploads = at.platform.uploads
+    uploads = ctx.platform.uploads
     try:
-        return await _append(at, announced.row.id, request, offset=0)
+        return await _append(ctx, announced.row.id, request, offset=0)
     except TimeoutError:  # nothing is wrong with what came: it must learn where to go on
         return await uploads.reached(announced.row)
     except Exception:
@@ -198,11 +198,13 @@ async def _begin(at: Place, announced: Progress, request: Request) -> Progress:
         raise
 
 
-async def _append(at: Place, upload_id: UploadId, request: Request, *, offset: int) -> Progress:
-    return await at.platform.uploads.append(
-        at.ask,
-        at.org,
-        at.slug,
+async def _append(
+    ctx: DatasetContext, upload_id: UploadId, request: Request, *, offset: int
+) -> UploadProgress:
+    return await ctx.platform.uploads.append(
+        ctx.ask,
+        ctx.org,
+        ctx.slug,
         upload_id,
         offset=offset,
         content=_body(request),

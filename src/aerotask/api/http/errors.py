@@ -62,7 +62,7 @@ _PASSING_CONFLICTS = frozenset({"input-changed", "not-ended", "not-finished"})
 _log = structlog.get_logger(__name__)
 
 
-class Fault(BaseModel):
+class ErrorDetail(BaseModel):
     """One thing that is wrong with a body or with params."""
 
     pointer: str = Field(description="JSON Pointer (RFC 6901) to the place.")
@@ -82,7 +82,7 @@ class Problem(BaseModel):
     code: str = Field(description="Stable and kebab-case, for programs.")
     error: str = Field(description="The same text as `detail`.")
     no_retry: bool = Field(description="Whether asking again the same way is of no use.")
-    errors: list[Fault] | None = Field(None, description="Where a body or params failed validation.")
+    errors: list[ErrorDetail] | None = Field(None, description="Where a body or params failed validation.")
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

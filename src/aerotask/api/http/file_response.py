@@ -13,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from aerotask.api.http.errors import problem
-from aerotask.api.http.ranges import Selection, Span, select
+from aerotask.api.http.ranges import ByteRange, RangeResponse, select
 from aerotask.blobs.blob_store import OpenBlob
 
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._ -]")
@@ -88,7 +88,9 @@ class _ClosingResponse(StreamingResponse):
 class _Parts:
     """The body of a `multipart/byteranges` answer (RFC 9110, section 14.6)."""
 
-    def __init__(self, content: OpenBlob, spans: tuple[Span, ...], media_type: str, boundary: str) -> None:
+    def __init__(
+        self, content: OpenBlob, spans: tuple[ByteRange, ...], media_type: str, boundary: str
+    ) -> None:
         self._content = content
         self._heads = [
             (
@@ -119,7 +121,7 @@ def _joined(headers: Headers) -> dict[str, str]:
     return {name: ", ".join(headers.getlist(name)) for name in headers}
 
 
-def _refused(chosen: Selection, headers: Mapping[str, str], size_bytes: int) -> Response:
+def _refused(chosen: RangeResponse, headers: Mapping[str, str], size_bytes: int) -> Response:
     if chosen.status == 412:
         return problem(
             412, "precondition-failed", "The content is not the one that If-Match names.", headers=headers
@@ -133,7 +135,7 @@ def _refused(chosen: Selection, headers: Mapping[str, str], size_bytes: int) -> 
 
 
 def _without_content(
-    chosen: Selection, headers: Mapping[str, str], media_type: str, size_bytes: int
+    chosen: RangeResponse, headers: Mapping[str, str], media_type: str, size_bytes: int
 ) -> Response:
     if chosen.status == 304:
         return Response(status_code=304, headers=headers)
@@ -144,5 +146,5 @@ def _without_content(
     )
 
 
-def _content_range(span: Span, size_bytes: int) -> str:
+def _content_range(span: ByteRange, size_bytes: int) -> str:
     return f"bytes {span.start}-{span.stop - 1}/{size_bytes}"

@@ -47,7 +47,7 @@ _EXPOSED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
+class SecurityMiddleware:
     """Stands before the whole app, its error handling included."""
 
     app: ASGIApp
@@ -102,7 +102,7 @@ def _way_out(path: str) -> str:
     return ""
 
 
-def guarded(app: ASGIApp, settings: Settings) -> ASGIApp:
+def add_security(app: ASGIApp, settings: Settings) -> ASGIApp:
     """The app behind everything that the settings ask for."""
     origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
     if origins:
@@ -115,7 +115,7 @@ def guarded(app: ASGIApp, settings: Settings) -> ASGIApp:
             allow_credentials=False,
             expose_headers=_EXPOSED,
         )
-    return Guard(app, settings.max_url_bytes, settings.max_header_bytes)
+    return SecurityMiddleware(app, settings.max_url_bytes, settings.max_header_bytes)
 
 
 def _hardened(headers: list[tuple[bytes, bytes]], *, tls: bool) -> list[tuple[bytes, bytes]]:

@@ -15,7 +15,7 @@ _MANY_DIGITS = 18
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class ByteRange:
     """The bytes from `start` up to `stop`, exclusive."""
 
     start: int
@@ -23,24 +23,24 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class RangeResponse:
     """What to answer: a status, and the bytes to send with it (none for 304, 412, 416)."""
 
     status: int
-    spans: tuple[Span, ...] = ()
+    spans: tuple[ByteRange, ...] = ()
 
 
-def select(method: str, headers: Mapping[str, str], *, size_bytes: int, etag: str) -> Selection:
+def select(method: str, headers: Mapping[str, str], *, size_bytes: int, etag: str) -> RangeResponse:
     """What a GET or HEAD with these headers (names in lower case) gets of a content with that strong ETag.
 
     The content has no modification date, so conditions on dates are ignored (sections 13.1.3, 13.1.4), and
     an `If-Range` with a date never fits.
     """
     if "if-match" in headers and not matches(headers["if-match"], etag, weak=False):
-        return Selection(412)
+        return RangeResponse(412)
     if "if-none-match" in headers and matches(headers["if-none-match"], etag, weak=True):
-        return Selection(304)
-    whole = Selection(200, (Span(0, size_bytes),))
+        return RangeResponse(304)
+    whole = RangeResponse(200, (ByteRange(0, size_bytes),))
     wanted = headers.get("range")
     # Range is defined for GET alone, and If-Range with another tag asks for the whole.
     if method != "GET" or wanted is None or headers.get("if-range", etag).strip() != etag:
@@ -48,7 +48,7 @@ def select(method: str, headers: Mapping[str, str], *, size_bytes: int, etag: st
     spans = parse_range(wanted, size_bytes)
     if spans is None:
         return whole
-    return Selection(206, spans) if spans else Selection(416)
+    return RangeResponse(206, spans) if spans else RangeResponse(416)
 
 
 def matches(header: str, etag: str, *, weak: bool) -> bool:
@@ -61,7 +61,7 @@ def matches(header: str, etag: str, *, weak: bool) -> bool:
     return etag in tags
 
 
-def parse_range(value: str, size_bytes: int) -> tuple[Span, ...] | None:
+def parse_range(value: str, size_bytes: int) -> tuple[ByteRange, ...] | None:
     """The satisfiable spans of a Range header, overlapping ones joined; None if the header is to be ignored.
 
     An empty tuple means that none of its ranges can be satisfied.
@@ -69,7 +69,7 @@ def parse_range(value: str, size_bytes: int) -> tuple[Span, ...] | None:
     unit, separator, specs = value.partition("=")
     if unit.strip().lower() != "bytes" or not separator:
         return None
-    spans: list[Span] = []
+    spans: list[ByteRange] = []
     listed = [spec.strip() for spec in specs.split(",") if spec.strip()]
     if not listed or len(listed) > MAX_RANGES:
         return None
@@ -96,15 +96,15 @@ def _position(digits: str) -> int | None:
     return int(significant or "0") if digits else None
 
 
-def _span(first: int | None, last: int | None, size_bytes: int) -> Span | None:
+def _span(first: int | None, last: int | None, size_bytes: int) -> ByteRange | None:
     if first is None:
         length = min(last or 0, size_bytes)
-        return Span(size_bytes - length, size_bytes) if length else None
+        return ByteRange(size_bytes - length, size_bytes) if length else None
     stop = size_bytes if last is None else min(last + 1, size_bytes)
-    return Span(first, stop) if first < size_bytes else None
+    return ByteRange(first, stop) if first < size_bytes else None
 
 
-def _joined(spans: list[Span]) -> tuple[Span, ...]:
+def _joined(spans: list[ByteRange]) -> tuple[ByteRange, ...]:
     """The spans in the order asked for; if any two overlap, in ascending order and joined (section 15.3.7.2)."""
     ordered = sorted(spans, key=lambda span: span.start)
     apart = all(a.stop <= b.start for a, b in pairwise(ordered))
@@ -113,7 +113,7 @@ def _joined(spans: list[Span]) -> tuple[Span, ...]:
     joined = [ordered[0]]
     for span in ordered[1:]:
         if span.start <= joined[-1].stop:
-            joined[-1] = Span(joined[-1].start, max(joined[-1].stop, span.stop))
+            joined[-1] = ByteRange(joined[-1].start, max(joined[-1].stop, span.stop))
         else:
             joined.append(span)
     return tuple(joined)

@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from aerotask.api.http.errors import problem
 from aerotask.domain.errors import InvalidInput
-from aerotask.services.datasets.uploads import Progress
+from aerotask.services.datasets.uploads import UploadProgress
 
 VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,termination,expiration"
@@ -54,7 +54,7 @@ def discovery_headers(max_size_bytes: int) -> dict[str, str]:
     }
 
 
-def progress_headers(progress: Progress) -> dict[str, str]:
+def progress_headers(progress: UploadProgress) -> dict[str, str]:
     """How far an upload is, and how long it is kept."""
     return {
         "Upload-Offset": str(progress.offset),
@@ -63,7 +63,7 @@ def progress_headers(progress: Progress) -> dict[str, str]:
     }
 
 
-def description_headers(progress: Progress) -> dict[str, str]:
+def description_headers(progress: UploadProgress) -> dict[str, str]:
     """What was announced of an upload, as its client said it."""
     metadata = progress.row.client_metadata
     return {

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from aerotask.domain.states import TaskState
-from aerotask.representations.base import Answer
+from aerotask.representations.base import ApiModel
 
 
-class StateAnswer(Answer):
+class StateResponse(ApiModel):
     """A state of the table of transitions."""
 
     value: TaskState
@@ -14,7 +14,7 @@ class StateAnswer(Answer):
     next: list[TaskState]
 
 
-class FeatureTool(Answer):
+class FeatureTool(ApiModel):
     """A tool in brief."""
 
     id: str
@@ -24,7 +24,7 @@ class FeatureTool(Answer):
     unavailable_reason: str | None
 
 
-class FeatureDerivative(Answer):
+class FeatureDerivative(ApiModel):
     """A kind of derivative that the tool `build` makes."""
 
     kind: str
@@ -34,24 +34,24 @@ class FeatureDerivative(Answer):
     unavailable_reason: str | None
 
 
-class FeaturesAnswer(Answer):
+class FeaturesResponse(ApiModel):
     """What this installation can do."""
 
     version: str
     versions: dict[str, str]
-    task_states: list[StateAnswer]
+    task_states: list[StateResponse]
     task_tools: list[FeatureTool]
     derivatives: list[FeatureDerivative]
     limits: dict[str, int | None]
 
 
-class HealthAnswer(Answer):
+class HealthResponse(ApiModel):
     """The process is up."""
 
     status: str
 
 
-class ReadyAnswer(Answer):
+class ReadyResponse(ApiModel):
     """Whether work can be taken and done, and the state of each part."""
 
     ready: bool

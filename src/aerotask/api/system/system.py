@@ -15,16 +15,16 @@ from aerotask.api.http.errors import RETRY_AFTER_S, problems
 from aerotask.api.http.strict_json import StrictRoute
 from aerotask.api.system.schemas import (
     FeatureDerivative,
-    FeaturesAnswer,
+    FeaturesResponse,
     FeatureTool,
-    HealthAnswer,
-    ReadyAnswer,
-    StateAnswer,
+    HealthResponse,
+    ReadyResponse,
+    StateResponse,
 )
-from aerotask.api.tasks.schemas import SystemTasksAnswer
-from aerotask.derivatives.kinds import FACTS, missing_for
+from aerotask.api.tasks.schemas import SystemTasksResponse
+from aerotask.derivatives.kinds import KIND_INFO, missing_for
 from aerotask.domain.states import TRANSITIONS, TaskState
-from aerotask.representations.task_status import system_task_answer
+from aerotask.representations.task_status import system_task_response
 from aerotask.services.system.metrics import exposition
 from aerotask.services.system.readiness import readiness
 from aerotask.services.tasks.tasks import MAX_TAKE
@@ -44,12 +44,12 @@ async def list_all_tasks(
     org_slug: Annotated[str | None, Query(alias="orgSlug")] = None,
     skip: Skip = 0,
     take: Take = 50,
-) -> SystemTasksAnswer:
+) -> SystemTasksResponse:
     """Every task of the system, newest first; for administrators."""
     which = TaskFilter(tool_id=tool_id, state=state, org_slug=org_slug, **by_owner(user_id))
     page = await platform.tasks.list_all(caller, which, skip=skip, take=take)
-    return SystemTasksAnswer.model_construct(
-        items=[system_task_answer(row) for row in page.items],
+    return SystemTasksResponse.model_construct(
+        items=[system_task_response(row) for row in page.items],
         total=page.total,
         skip=skip,
         take=max(1, min(take, MAX_TAKE)),
@@ -57,13 +57,13 @@ async def list_all_tasks(
 
 
 @router.get("/sys/features")
-async def features(platform: PlatformDep) -> FeaturesAnswer:
+async def features(platform: PlatformDep) -> FeaturesResponse:
     """What this installation can do, for anybody."""
-    return FeaturesAnswer(
+    return FeaturesResponse(
         version=__version__,
         versions={"aerotask": __version__, "tus": tus.VERSION},
         task_states=[
-            StateAnswer(value=state, terminal=state.terminal, next=sorted(targets))
+            StateResponse(value=state, terminal=state.terminal, next=sorted(targets))
             for state, targets in TRANSITIONS.items()
         ],
         task_tools=[
@@ -84,26 +84,26 @@ async def features(platform: PlatformDep) -> FeaturesAnswer:
                 available=missing_for(kind) is None,
                 unavailable_reason=missing_for(kind),
             )
-            for kind, facts in FACTS.items()
+            for kind, facts in KIND_INFO.items()
         ],
         limits=_limits(platform),
     )
 
 
 @router.get("/healthz")
-async def healthz() -> HealthAnswer:
+async def healthz() -> HealthResponse:
     """The process is up and answers."""
-    return HealthAnswer(status="ok")
+    return HealthResponse(status="ok")
 
 
-@router.get("/readyz", responses={503: {"model": ReadyAnswer, "description": "A part is missing."}})
-async def readyz(platform: PlatformDep, response: Response) -> ReadyAnswer:
+@router.get("/readyz", responses={503: {"model": ReadyResponse, "description": "A part is missing."}})
+async def readyz(platform: PlatformDep, response: Response) -> ReadyResponse:
     """Whether tasks can be taken and done, and the state of Postgres, Redis, storage and workers."""
     found = await readiness(platform.db, platform.dispatcher, platform.blobs)
     if not found.ready:
         response.status_code = 503
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
-    return ReadyAnswer(
+    return ReadyResponse(
         ready=found.ready,
         postgres=found.postgres,
         redis=found.redis,

@@ -9,11 +9,13 @@ from contextlib import asynccontextmanager
 from starlette.types import Receive
 
 from aerotask.domain.ids import TaskId
-from aerotask.services.tasks.notifications import TaskChanges, Watch
+from aerotask.services.tasks.notifications import Subscription, TaskNotifications
 
 
 @asynccontextmanager
-async def watching(receive: Receive, changes: TaskChanges, task_id: TaskId) -> AsyncIterator[Watch]:
+async def watching(
+    receive: Receive, changes: TaskNotifications, task_id: TaskId
+) -> AsyncIterator[Subscription]:
     """A watch on the task that is over when the client leaves."""
     with changes.watching(task_id) as watch:
         leaving = asyncio.create_task(_disconnected(receive))

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
-from aerotask.api.deps import FollowerDep, PlatformDep
+from aerotask.api.deps import PlatformDep, WatcherDep
 from aerotask.api.http.errors import problems
 from aerotask.api.http.strict_json import StrictRoute
 from aerotask.api.tasks.event_stream import EventStream
-from aerotask.services.tasks.watch import Follower, FollowService
+from aerotask.services.tasks.watch import Watcher, WatchService
 
 router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}/tasks", tags=["tasks"], route_class=StrictRoute)
 
@@ -38,7 +38,7 @@ _TEXT: dict[int | str, dict[str, Any]] = {200: {"description": "The lines, each 
 )
 async def events(
     platform: PlatformDep,
-    who: FollowerDep,
+    who: WatcherDep,
     since: Annotated[int, Query(ge=0, le=_LAST_CURSOR, description="The log's cursor to begin at.")] = 0,
     last_event_id: Annotated[
         int | None,
@@ -53,7 +53,7 @@ async def events(
 @router.get("/{taskId}/output", response_class=PlainTextResponse, responses=_TEXT | problems(400, 401, 404))
 async def output(
     platform: PlatformDep,
-    who: FollowerDep,
+    who: WatcherDep,
     line: Annotated[int, Query(ge=0, le=_LAST_CURSOR, description="The number of the first line.")] = 0,
 ) -> Response:
     """The task's log as plain text, from that line on up to its present end."""
@@ -64,7 +64,7 @@ async def output(
     return StreamingResponse(_chained(first, pages), headers=headers, media_type=PlainTextResponse.media_type)
 
 
-async def _text(service: FollowService, who: Follower, line: int) -> AsyncGenerator[str]:
+async def _text(service: WatchService, who: Watcher, line: int) -> AsyncGenerator[str]:
     async for page in service.output(who, since=line):
         yield "".join(f"{text}\n" for text in page.lines)
 

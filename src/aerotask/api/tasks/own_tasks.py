@@ -11,10 +11,10 @@ from aerotask.api.deps import CallerDep, PlatformDep, Skip, Tag, Take
 from aerotask.api.http.errors import problems
 from aerotask.api.http.pagination import neighbours
 from aerotask.api.http.strict_json import StrictRoute
-from aerotask.api.tasks.schemas import OwnTasksAnswer
+from aerotask.api.tasks.schemas import OwnTasksResponse
 from aerotask.domain.ids import TaskId
 from aerotask.domain.states import TaskState
-from aerotask.representations.task_status import system_task_answer
+from aerotask.representations.task_status import system_task_response
 from aerotask.services.tasks.tasks import MAX_TAKE
 from aerotask.store.tasks.tasks import TaskFilter
 
@@ -35,16 +35,16 @@ async def list_own_tasks(
     state: TaskState | None = None,
     skip: Skip = 0,
     take: Take = 50,
-) -> OwnTasksAnswer:
+) -> OwnTasksResponse:
     """The caller's tasks in every dataset that they may read, newest first."""
     ids = None if task_ids is None else tuple(TaskId(task_id) for task_id in task_ids)
     page = await platform.tasks.list_own(
         caller, TaskFilter(ids=ids, tag=tag, state=state), skip=skip, take=take
     )
     beside = neighbours(request.url, skip=skip, take=take, total=page.total)
-    return OwnTasksAnswer.model_construct(
+    return OwnTasksResponse.model_construct(
         count=page.total,
         next=beside.get("next"),
         previous=beside.get("prev"),
-        results=[system_task_answer(row) for row in page.items],
+        results=[system_task_response(row) for row in page.items],
     )

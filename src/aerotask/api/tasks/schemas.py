@@ -12,13 +12,13 @@ from aerotask.api.http.schema import Body, Label, _printable
 from aerotask.api.http.times import UtcTime
 from aerotask.domain.access import Access
 from aerotask.domain.states import TaskState
-from aerotask.representations.base import Answer
-from aerotask.representations.task_status import SystemTaskAnswer
+from aerotask.representations.base import ApiModel
+from aerotask.representations.task_status import SystemTaskResponse
 
 MAX_METADATA_BYTES = 16 * 1024
 
 
-class ToolAnswer(Answer):
+class ToolResponse(ApiModel):
     """A tool that tasks can be submitted for."""
 
     id: str
@@ -79,7 +79,7 @@ class RestartBody(Body):
     """The stage to begin at, for tools that have stages."""
 
 
-class SubmittedAnswer(Answer):
+class SubmitResponse(ApiModel):
     """The task that answers for a submission."""
 
     task_id: UUID
@@ -91,7 +91,7 @@ class SubmittedAnswer(Answer):
     estimated_output_bytes: int
 
 
-class ValidationFault(Answer):
+class DryRunError(ApiModel):
     """One reason why a submit would be refused."""
 
     pointer: str
@@ -101,36 +101,36 @@ class ValidationFault(Answer):
     """The code that a submit would be refused with."""
 
 
-class ValidationAnswer(Answer):
+class DryRunResponse(ApiModel):
     """What a submit with these params would come to."""
 
     ok: bool
-    errors: list[ValidationFault]
+    errors: list[DryRunError]
     warnings: list[str]
     summary: dict[str, Any]
     """What the run would read and make; empty if there are errors."""
 
 
-class OwnTasksAnswer(Answer):
+class OwnTasksResponse(ApiModel):
     """The caller's tasks across datasets."""
 
     count: int
     next: str | None
     """Address of the next page."""
     previous: str | None
-    results: list[SystemTaskAnswer]
+    results: list[SystemTaskResponse]
 
 
-class SystemTasksAnswer(Answer):
+class SystemTasksResponse(ApiModel):
     """Tasks of the whole system."""
 
-    items: list[SystemTaskAnswer]
+    items: list[SystemTaskResponse]
     total: int
     skip: int
     take: int
 
 
-class LogAnswer(Answer):
+class LogResponse(ApiModel):
     """Some lines of a task's log."""
 
     cursor: int
@@ -140,14 +140,14 @@ class LogAnswer(Answer):
     """How many of the oldest lines are no longer kept."""
 
 
-class DeletedTaskAnswer(Answer):
+class DeleteTaskResponse(ApiModel):
     """What became of a task."""
 
     task_id: UUID
     state: TaskState
 
 
-class ClearedAnswer(Answer):
+class ClearResponse(ApiModel):
     """How many tasks went."""
 
     cleared: int

@@ -10,12 +10,12 @@ from fastapi import Request, Response
 from aerotask.api.http.ranges import matches
 from aerotask.api.tasks.client_disconnect import watching
 from aerotask.representations.etags import tagged_status
-from aerotask.representations.task_status import TaskAnswer, task_answer
-from aerotask.services.tasks.watch import Follower, FollowService
+from aerotask.representations.task_status import TaskResponse, task_response
+from aerotask.services.tasks.watch import Watcher, WatchService
 
 
 async def status_response(
-    request: Request, service: FollowService, who: Follower, *, wait_s: float
+    request: Request, service: WatchService, who: Watcher, *, wait_s: float
 ) -> Response:
     """The status, or 304 if the request names its tag; with `wait_s`, not before it has changed."""
     known = _known(request)
@@ -24,7 +24,7 @@ async def status_response(
             answer = await service.status(who, watch, wait_s=wait_s, known=known)
     else:
         found = await service.tasks.status(await who.ask(), who.org_slug, who.slug, who.task_id)
-        answer = task_answer(found)
+        answer = task_response(found)
     return _tagged(answer, known)
 
 
@@ -33,7 +33,7 @@ def _known(request: Request) -> Callable[[str], bool] | None:
     return None if header is None else partial(matches, header, weak=True)
 
 
-def _tagged(answer: TaskAnswer, known: Callable[[str], bool] | None) -> Response:
+def _tagged(answer: TaskResponse, known: Callable[[str], bool] | None) -> Response:
     tag, content = tagged_status(answer)
     # Weak, since processingTimeMs goes on while nothing else changes.
     headers = {"ETag": f"W/{tag}", "Cache-Control": "no-cache"}

@@ -7,17 +7,17 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from aerotask.api.deps import (
+    CredentialsDep,
+    DatasetCtx,
     DsSlug,
-    FollowerDep,
     OrgSlug,
-    PlaceDep,
     PlatformDep,
-    PresentedDep,
     Skip,
     Tag,
     Take,
     TaskIdPath,
     UserRef,
+    WatcherDep,
     by_owner,
 )
 from aerotask.api.http.errors import problems
@@ -25,21 +25,21 @@ from aerotask.api.http.file_response import file_response
 from aerotask.api.http.pagination import page_headers
 from aerotask.api.http.strict_json import StrictRoute
 from aerotask.api.tasks.schemas import (
-    ClearedAnswer,
-    DeletedTaskAnswer,
-    LogAnswer,
+    ClearResponse,
+    DeleteTaskResponse,
+    LogResponse,
     NewTaskBody,
     RestartBody,
-    SubmittedAnswer,
-    ToolAnswer,
+    SubmitResponse,
+    ToolResponse,
 )
 from aerotask.api.tasks.status_response import status_response
-from aerotask.api.tasks.tools import tool_answer
+from aerotask.api.tasks.tools import tool_response
 from aerotask.domain import paths
 from aerotask.domain.access import Access
 from aerotask.domain.ids import TaskId
 from aerotask.domain.states import TaskState
-from aerotask.representations.task_status import AssetAnswer, TaskAnswer, asset_answer, task_answer
+from aerotask.representations.task_status import AssetResponse, TaskResponse, asset_response, task_response
 from aerotask.services.tasks.submit import Submission, Submitted
 from aerotask.services.tasks.tasks import OpenArtifact
 from aerotask.store.tasks.tasks import TaskFilter
@@ -63,28 +63,28 @@ IdempotencyKey = Annotated[
 ]
 _UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "The client has this status."}}
 _DUPLICATE: dict[int | str, dict[str, Any]] = {
-    200: {"model": SubmittedAnswer, "description": "The same task is there already."}
+    200: {"model": SubmitResponse, "description": "The same task is there already."}
 }
 
 
 @router.get("/tools", responses=problems(401, 404))
-async def list_tools(at: PlaceDep) -> list[ToolAnswer]:
+async def list_tools(ctx: DatasetCtx) -> list[ToolResponse]:
     """Every tool, in every version, with the schema of its params."""
-    await at.platform.access.dataset(at.caller, at.org, at.slug, to=Access.READ)
-    registry = at.platform.registry
-    return [tool_answer(tool, registry.schema(tool)) for tool in registry.all()]
+    await ctx.platform.access.dataset(ctx.caller, ctx.org, ctx.slug, to=Access.READ)
+    registry = ctx.platform.registry
+    return [tool_response(tool, registry.schema(tool)) for tool in registry.all()]
 
 
 @router.post("", status_code=202, responses=_DUPLICATE | problems(400, 401, 403, 404, 409, 413, 422, 429))
 async def submit(
     platform: PlatformDep,
-    who: PresentedDep,
+    who: CredentialsDep,
     org: OrgSlug,
     slug: DsSlug,
     body: NewTaskBody,
     response: Response,
     idempotency_key: IdempotencyKey = None,
-) -> SubmittedAnswer:
+) -> SubmitResponse:
     """Submit a task. With 202 it is committed; with 200 an identical one is there already.
 
     The same `Idempotency-Key` and body get the first answer again for 24 hours.
@@ -106,10 +106,10 @@ async def submit(
     return _submitted(f"/orgs/{org}/ds/{slug}", submitted, response)
 
 
-def _submitted(address: str, submitted: Submitted, response: Response) -> SubmittedAnswer:
+def _submitted(address: str, submitted: Submitted, response: Response) -> SubmitResponse:
     status_url = f"{address}/tasks/{submitted.task_id}"
     response.headers["Location"] = status_url
-    return SubmittedAnswer(
+    return SubmitResponse(
         task_id=submitted.task_id,
         tool_id=submitted.tool_id,
         version=submitted.version,
@@ -122,7 +122,7 @@ def _submitted(address: str, submitted: Submitted, response: Response) -> Submit
 
 @router.get("", responses=problems(400, 401, 404))
 async def list_tasks(
-    at: PlaceDep,
+    ctx: DatasetCtx,
     request: Request,
     response: Response,
     tool_id: Annotated[str | None, Query(alias="toolId")] = None,
@@ -132,29 +132,31 @@ async def list_tasks(
     user_id: UserRef = None,
     skip: Skip = 0,
     take: Take = 50,
-) -> list[TaskAnswer]:
+) -> list[TaskResponse]:
     """The dataset's tasks, newest first; `X-Total-Count` and `Link` tell of the others."""
     which = TaskFilter(
         tool_id=tool_id, state=state, tag=tag, path=path and paths.canonical(path), **by_owner(user_id)
     )
-    page = await at.platform.tasks.list_tasks(at.caller, at.org, at.slug, which, skip=skip, take=take)
+    page = await ctx.platform.tasks.list_tasks(ctx.caller, ctx.org, ctx.slug, which, skip=skip, take=take)
     response.headers.update(page_headers(request.url, skip=skip, take=take, total=page.total))
-    return [task_answer(row) for row in page.items]
+    return [task_response(row) for row in page.items]
 
 
 @router.post("/clear", responses=problems(401, 403, 404))
 async def clear(
-    at: PlaceDep,
+    ctx: DatasetCtx,
     tool_id: Annotated[str | None, Query(alias="toolId")] = None,
-) -> ClearedAnswer:
+) -> ClearResponse:
     """Remove the dataset's ended tasks, with their logs and artifacts."""
-    return ClearedAnswer(cleared=await at.platform.tasks.clear(at.caller, at.org, at.slug, tool_id=tool_id))
+    return ClearResponse(
+        cleared=await ctx.platform.tasks.clear(ctx.caller, ctx.org, ctx.slug, tool_id=tool_id)
+    )
 
 
-@router.get("/{taskId}", response_model=TaskAnswer, responses=_UNCHANGED | problems(400, 401, 404))
+@router.get("/{taskId}", response_model=TaskResponse, responses=_UNCHANGED | problems(400, 401, 404))
 async def status(
     platform: PlatformDep,
-    who: FollowerDep,
+    who: WatcherDep,
     request: Request,
     wait: Annotated[
         float,
@@ -167,21 +169,23 @@ async def status(
 
 @router.get("/{taskId}/log", responses=problems(400, 401, 404))
 async def log(
-    at: PlaceDep,
+    ctx: DatasetCtx,
     task_id: TaskIdPath,
     since: Annotated[int, Query(ge=0, le=2**62, description="The cursor to go on from.")] = 0,
     take: Annotated[int, Query(description="How many lines; clamped to 1–1000.")] = 1000,
-) -> LogAnswer:
+) -> LogResponse:
     """Lines of the task's log, and the cursor for the next read."""
-    page = await at.platform.tasks.log(at.caller, at.org, at.slug, TaskId(task_id), since=since, take=take)
-    return LogAnswer(cursor=page.cursor, lines=list(page.lines), truncated_from_tail=page.dropped)
+    page = await ctx.platform.tasks.log(
+        ctx.caller, ctx.org, ctx.slug, TaskId(task_id), since=since, take=take
+    )
+    return LogResponse(cursor=page.cursor, lines=list(page.lines), truncated_from_tail=page.dropped)
 
 
 @router.get("/{taskId}/result", responses=_RESULT | problems(400, 401, 404, 409, 410, 412, 416))
 @router.head("/{taskId}/result", include_in_schema=False)
-async def result(at: PlaceDep, task_id: TaskIdPath, request: Request) -> Response:
+async def result(ctx: DatasetCtx, task_id: TaskIdPath, request: Request) -> Response:
     """Download the task's artifact, whole or in ranges."""
-    opened = await at.platform.tasks.open_result(at.caller, at.org, at.slug, TaskId(task_id))
+    opened = await ctx.platform.tasks.open_result(ctx.caller, ctx.org, ctx.slug, TaskId(task_id))
     return await _download(request, opened)
 
 
@@ -196,43 +200,43 @@ async def _download(request: Request, opened: OpenArtifact) -> Response:
 
 
 @router.get("/{taskId}/assets", responses=problems(400, 401, 404))
-async def list_assets(at: PlaceDep, task_id: TaskIdPath) -> list[AssetAnswer]:
+async def list_assets(ctx: DatasetCtx, task_id: TaskIdPath) -> list[AssetResponse]:
     """Every file that the task offers for download, its result first."""
-    task, offered = await at.platform.tasks.assets(at.caller, at.org, at.slug, TaskId(task_id))
-    return [asset_answer(task, asset) for asset in offered]
+    task, offered = await ctx.platform.tasks.assets(ctx.caller, ctx.org, ctx.slug, TaskId(task_id))
+    return [asset_response(task, asset) for asset in offered]
 
 
 @router.get("/{taskId}/assets/{name}", responses=_RESULT | problems(400, 401, 404, 409, 410, 412, 416))
 @router.head("/{taskId}/assets/{name}", include_in_schema=False)
 async def asset(
-    at: PlaceDep, task_id: TaskIdPath, name: Annotated[str, Path(max_length=255)], request: Request
+    ctx: DatasetCtx, task_id: TaskIdPath, name: Annotated[str, Path(max_length=255)], request: Request
 ) -> Response:
     """Download one of the task's files, whole or in ranges."""
-    opened = await at.platform.tasks.open_asset(at.caller, at.org, at.slug, TaskId(task_id), name)
+    opened = await ctx.platform.tasks.open_asset(ctx.caller, ctx.org, ctx.slug, TaskId(task_id), name)
     return await _download(request, opened)
 
 
 @router.post("/{taskId}/retry", status_code=202, responses=problems(400, 401, 403, 404, 409, 429))
-async def retry(at: PlaceDep, task_id: TaskIdPath, response: Response) -> TaskAnswer:
+async def retry(ctx: DatasetCtx, task_id: TaskIdPath, response: Response) -> TaskResponse:
     """Run a Failed or Deleted task again: same id, next attempt, its log goes on."""
-    row = await at.platform.reruns.retry(at.caller, at.org, at.slug, TaskId(task_id))
-    response.headers["Location"] = f"{at.address}/tasks/{task_id}"
-    return task_answer(row)
+    row = await ctx.platform.reruns.retry(ctx.caller, ctx.org, ctx.slug, TaskId(task_id))
+    response.headers["Location"] = f"{ctx.address}/tasks/{task_id}"
+    return task_response(row)
 
 
 @router.post("/{taskId}/restart", status_code=202, responses=problems(400, 401, 403, 404, 409, 413, 429))
 async def restart(
-    at: PlaceDep, task_id: TaskIdPath, body: RestartBody, response: Response
-) -> SubmittedAnswer:
+    ctx: DatasetCtx, task_id: TaskIdPath, body: RestartBody, response: Response
+) -> SubmitResponse:
     """A new task from an ended one, with some params changed; `restartOf` names the old one."""
-    submitted = await at.platform.reruns.restart(
-        at.caller, at.org, at.slug, TaskId(task_id), params=body.params, rerun_from=body.rerun_from
+    submitted = await ctx.platform.reruns.restart(
+        ctx.caller, ctx.org, ctx.slug, TaskId(task_id), params=body.params, rerun_from=body.rerun_from
     )
-    return _submitted(at.address, submitted, response)
+    return _submitted(ctx.address, submitted, response)
 
 
 @router.delete("/{taskId}", responses=problems(400, 401, 403, 404))
-async def delete(at: PlaceDep, task_id: TaskIdPath) -> DeletedTaskAnswer:
+async def delete(ctx: DatasetCtx, task_id: TaskIdPath) -> DeleteTaskResponse:
     """Cancel an active task, or mark an ended one Deleted; its artifact goes too."""
-    state = await at.platform.tasks.delete(at.caller, at.org, at.slug, TaskId(task_id))
-    return DeletedTaskAnswer(task_id=task_id, state=state)
+    state = await ctx.platform.tasks.delete(ctx.caller, ctx.org, ctx.slug, TaskId(task_id))
+    return DeleteTaskResponse(task_id=task_id, state=state)

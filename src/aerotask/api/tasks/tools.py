@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from aerotask.api.tasks.schemas import ToolAnswer
+from aerotask.api.tasks.schemas import ToolResponse
 from aerotask.sdk import Tool
 
 
-def tool_answer(tool: Tool[Any], schema: Mapping[str, Any]) -> ToolAnswer:
+def tool_response(tool: Tool[Any], schema: Mapping[str, Any]) -> ToolResponse:
     """A tool as clients see it, with the JSON Schema of its params."""
     reason = tool.unavailable_reason()
-    return ToolAnswer(
+    return ToolResponse(
         id=tool.id,
         version=tool.version,
         title=tool.title,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from aerotask.api.datasets.org_schemas import UsageAnswer, UsageLimits
+from aerotask.api.datasets.org_schemas import UsageLimits, UsageResponse
 from aerotask.api.deps import CallerDep, OrgSlug, PlatformDep
 from aerotask.api.http.errors import problems
 from aerotask.api.http.strict_json import StrictRoute
@@ -13,11 +13,11 @@ router = APIRouter(prefix="/orgs", tags=["organizations"], route_class=StrictRou
 
 
 @router.get("/{orgSlug}/usage", responses=problems(401, 403, 404))
-async def get_usage(org: OrgSlug, caller: CallerDep, platform: PlatformDep) -> UsageAnswer:
+async def get_usage(org: OrgSlug, caller: CallerDep, platform: PlatformDep) -> UsageResponse:
     """What an organization holds and does, beside its limits; for its members."""
     usage = await platform.usage.of_org(caller, org)
     quotas = platform.usage.quotas
-    return UsageAnswer(
+    return UsageResponse(
         storage_bytes=usage.stored.entry_bytes,
         upload_bytes=usage.stored.upload_bytes,
         entries=usage.stored.entries,

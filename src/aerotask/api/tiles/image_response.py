@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import Request, Response
 
 from aerotask.api.http.ranges import matches
-from aerotask.services.tiles.tiles import Picture
+from aerotask.services.tiles.tiles import PendingImage
 
 PINNED_S = 24 * 3600
 """How long a client may keep a picture whose address names the content's version."""
@@ -19,7 +19,7 @@ SHARED_S = 60
 ELSEWHERE = {"Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin"}
 
 
-def picture_answers(media_type: str) -> dict[int | str, dict[str, Any]]:
+def image_responses(media_type: str) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI description of a route's answers."""
     return {
         200: {"description": "The picture.", "content": {media_type: {}}},
@@ -27,7 +27,9 @@ def picture_answers(media_type: str) -> dict[int | str, dict[str, Any]]:
     }
 
 
-async def picture_response(request: Request, picture: Picture, media_type: str, *, pinned: bool) -> Response:
+async def image_response(
+    request: Request, picture: PendingImage, media_type: str, *, pinned: bool
+) -> Response:
     """The picture, or 304 if the request names its tag; `pinned` if the address names the content's version."""
     etag = f'"{picture.digest}"'
     headers = {"ETag": etag, "Cache-Control": cache_control(picture, pinned=pinned), **ELSEWHERE}
@@ -37,7 +39,7 @@ async def picture_response(request: Request, picture: Picture, media_type: str, 
     return Response(await picture.draw(), headers=_safe(headers), media_type=media_type)
 
 
-def cache_control(picture: Picture, *, pinned: bool) -> str:
+def cache_control(picture: PendingImage, *, pinned: bool) -> str:
     """How long a picture may be kept, and by whom; without a version in the address, the server is asked each time."""
     who = "public" if picture.shared else "private"
     if not pinned:

@@ -7,15 +7,15 @@ from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
 
-from aerotask.api.deps import Place, PlaceDep, TaskIdPath
+from aerotask.api.deps import DatasetContext, DatasetCtx, TaskIdPath
 from aerotask.api.http.errors import problems
 from aerotask.api.http.strict_json import StrictRoute
-from aerotask.api.tiles.image_response import ELSEWHERE, picture_answers, picture_response
-from aerotask.api.tiles.schemas import NewViewToken, TileJsonAnswer, ViewTokenAnswer
+from aerotask.api.tiles.image_response import ELSEWHERE, image_response, image_responses
+from aerotask.api.tiles.schemas import NewTileToken, TileJsonResponse, TileTokenResponse
 from aerotask.domain.ids import TaskId
-from aerotask.services.tiles.tiles import ViewedRaster, Viewer
+from aerotask.services.tiles.tiles import TileClient, TileSource
 from aerotask.tiles.style import Style
-from aerotask.tiles.tile_matrix import TileAt
+from aerotask.tiles.tile_matrix import TileIndex
 
 router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}", tags=["viewing"], route_class=StrictRoute)
 
@@ -36,17 +36,17 @@ Size = Annotated[int, Query(alias="size", description="The longer side in pixels
 
 
 async def _viewer(
-    at: PlaceDep,
+    ctx: DatasetCtx,
     token: Annotated[
         str | None,
         Query(max_length=2048, description="A viewing token, for clients that can't send headers."),
     ] = None,
-) -> Viewer:
-    return Viewer(at.caller, token)
+) -> TileClient:
+    return TileClient(ctx.caller, token)
 
 
 ToolParamsBody = Annotated[dict[str, Any], Body(description="The tool's own parameters, as for a task.")]
-ViewerDep = Annotated[Viewer, Depends(_viewer)]
+ViewerDep = Annotated[TileClient, Depends(_viewer)]
 
 
 async def _style(  # the names and limits of raster-export's parameters
@@ -63,21 +63,21 @@ async def _style(  # the names and limits of raster-export's parameters
 StyleDep = Annotated[Style, Depends(_style)]
 
 
-async def _tile_at(z: Zoom, x: Column, y: Row) -> TileAt:
-    return TileAt(z, x, y)
+async def _tile_at(z: Zoom, x: Column, y: Row) -> TileIndex:
+    return TileIndex(z, x, y)
 
 
-TileDep = Annotated[TileAt, Depends(_tile_at)]
+TileDep = Annotated[TileIndex, Depends(_tile_at)]
 
 
 @router.get(
     "/tiles/{z}/{x}/{y}@2x.png",
     response_class=Response,
-    responses=picture_answers(PNG) | problems(400, 401, 404),
+    responses=image_responses(PNG) | problems(400, 401, 404),
 )
 @router.head("/tiles/{z}/{x}/{y}@2x.png", include_in_schema=False)
 async def get_large_tile(
-    at: PlaceDep,
+    ctx: DatasetCtx,
     viewer: ViewerDep,
     tile: TileDep,
     style: StyleDep,
@@ -86,18 +86,18 @@ async def get_large_tile(
     version: Version = None,
 ) -> Response:
     """A map tile of a raster at twice the resolution: 512 × 512 pixels."""
-    viewed = await at.platform.viewing.entry(viewer, at.org, at.slug, path)
-    return await _tile(at, request, viewed, style, tile, version, scale=2)
+    viewed = await ctx.platform.viewing.entry(viewer, ctx.org, ctx.slug, path)
+    return await _tile(ctx, request, viewed, style, tile, version, scale=2)
 
 
 @router.get(
     "/tiles/{z}/{x}/{y}.png",
     response_class=Response,
-    responses=picture_answers(PNG) | problems(400, 401, 404),
+    responses=image_responses(PNG) | problems(400, 401, 404),
 )
 @router.head("/tiles/{z}/{x}/{y}.png", include_in_schema=False)
 async def get_tile(
-    at: PlaceDep,
+    ctx: DatasetCtx,
     viewer: ViewerDep,
     tile: TileDep,
     style: StyleDep,
@@ -106,35 +106,35 @@ async def get_tile(
     version: Version = None,
 ) -> Response:
     """A map tile of a raster (Web Mercator, 256 × 256 pixels), coloured as raster-export would; 404 beside it."""
-    viewed = await at.platform.viewing.entry(viewer, at.org, at.slug, path)
-    return await _tile(at, request, viewed, style, tile, version, scale=1)
+    viewed = await ctx.platform.viewing.entry(viewer, ctx.org, ctx.slug, path)
+    return await _tile(ctx, request, viewed, style, tile, version, scale=1)
 
 
 @router.get("/tilejson.json", responses=problems(400, 401, 404))
 @router.head("/tilejson.json", include_in_schema=False)
 async def get_tilejson(
-    at: PlaceDep,
+    ctx: DatasetCtx,
     viewer: ViewerDep,
     style: StyleDep,
     path: EntryPathQuery,
     request: Request,
     response: Response,
-) -> TileJsonAnswer:
+) -> TileJsonResponse:
     """A raster's TileJSON 3.0.0. Where the dataset isn't open to all, its tile addresses carry a viewing token."""
-    viewed = await at.platform.viewing.entry(viewer, at.org, at.slug, path)
-    token = at.platform.viewing.token_for(viewer, viewed, task_id=None)
+    viewed = await ctx.platform.viewing.entry(viewer, ctx.org, ctx.slug, path)
+    token = ctx.platform.viewing.token_for(viewer, viewed, task_id=None)
     asked = {"path": path, **_chosen(style), "token": token}
-    return await _tilejson(at, request, response, viewed, style, at.address, asked)
+    return await _tilejson(ctx, request, response, viewed, style, ctx.address, asked)
 
 
 @router.get(
     "/tasks/{taskId}/tiles/{z}/{x}/{y}@2x.png",
     response_class=Response,
-    responses=picture_answers(PNG) | problems(400, 401, 404, 409, 410),
+    responses=image_responses(PNG) | problems(400, 401, 404, 409, 410),
 )
 @router.head("/tasks/{taskId}/tiles/{z}/{x}/{y}@2x.png", include_in_schema=False)
 async def get_large_result_tile(
-    at: PlaceDep,
+    ctx: DatasetCtx,
     viewer: ViewerDep,
     task_id: TaskIdPath,
     tile: TileDep,
@@ -143,18 +143,18 @@ async def get_large_result_tile(
     version: Version = None,
 ) -> Response:
     """A map tile of a task's raster result at twice the resolution: 512 × 512 pixels."""
-    viewed = await at.platform.viewing.result(viewer, at.org, at.slug, TaskId(task_id))
-    return await _tile(at, request, viewed, style, tile, version, scale=2)
+    viewed = await ctx.platform.viewing.result(viewer, ctx.org, ctx.slug, TaskId(task_id))
+    return await _tile(ctx, request, viewed, style, tile, version, scale=2)
 
 
 @router.get(
     "/tasks/{taskId}/tiles/{z}/{x}/{y}.png",
     response_class=Response,
-    responses=picture_answers(PNG) | problems(400, 401, 404, 409, 410),
+    responses=image_responses(PNG) | problems(400, 401, 404, 409, 410),
 )
 @router.head("/tasks/{taskId}/tiles/{z}/{x}/{y}.png", include_in_schema=False)
 async def get_result_tile(
-    at: PlaceDep,
+    ctx: DatasetCtx,
     viewer: ViewerDep,
     task_id: TaskIdPath,
     tile: TileDep,
@@ -163,47 +163,47 @@ async def get_result_tile(
     version: Version = None,
 ) -> Response:
     """A map tile of a task's raster result (Web Mercator, 256 × 256 pixels); 404 beside it."""
-    viewed = await at.platform.viewing.result(viewer, at.org, at.slug, TaskId(task_id))
-    return await _tile(at, request, viewed, style, tile, version, scale=1)
+    viewed = await ctx.platform.viewing.result(viewer, ctx.org, ctx.slug, TaskId(task_id))
+    return await _tile(ctx, request, viewed, style, tile, version, scale=1)
 
 
 @router.get("/tasks/{taskId}/tilejson.json", responses=problems(400, 401, 404, 409, 410))
 @router.head("/tasks/{taskId}/tilejson.json", include_in_schema=False)
 async def get_result_tilejson(
-    at: PlaceDep,
+    ctx: DatasetCtx,
     viewer: ViewerDep,
     task_id: TaskIdPath,
     style: StyleDep,
     request: Request,
     response: Response,
-) -> TileJsonAnswer:
+) -> TileJsonResponse:
     """The TileJSON 3.0.0 of a task's raster result; its token, where there is one, is for this result alone."""
-    viewed = await at.platform.viewing.result(viewer, at.org, at.slug, TaskId(task_id))
-    token = at.platform.viewing.token_for(viewer, viewed, task_id=TaskId(task_id))
+    viewed = await ctx.platform.viewing.result(viewer, ctx.org, ctx.slug, TaskId(task_id))
+    token = ctx.platform.viewing.token_for(viewer, viewed, task_id=TaskId(task_id))
     asked = {**_chosen(style), "token": token}
-    return await _tilejson(at, request, response, viewed, style, f"{at.address}/tasks/{task_id}", asked)
+    return await _tilejson(ctx, request, response, viewed, style, f"{ctx.address}/tasks/{task_id}", asked)
 
 
-@router.get("/thumb", response_class=Response, responses=picture_answers(WEBP) | problems(400, 401, 404))
+@router.get("/thumb", response_class=Response, responses=image_responses(WEBP) | problems(400, 401, 404))
 @router.head("/thumb", include_in_schema=False)
 async def get_thumbnail(
-    at: PlaceDep, viewer: ViewerDep, path: EntryPathQuery, request: Request, size: Size = 256
+    ctx: DatasetCtx, viewer: ViewerDep, path: EntryPathQuery, request: Request, size: Size = 256
 ) -> Response:
     """A small picture of an entry: of pictures, rasters, GeoJSON, and point clouds from above."""
     size_px = max(SMALLEST_PX, min(size, LARGEST_PX))
-    picture = await at.platform.viewing.thumbnail(viewer, at.org, at.slug, path, size_px=size_px)
-    return await picture_response(request, picture, WEBP, pinned=False)
+    picture = await ctx.platform.viewing.thumbnail(viewer, ctx.org, ctx.slug, path, size_px=size_px)
+    return await image_response(request, picture, WEBP, pinned=False)
 
 
 @router.post("/view-tokens", status_code=201, responses=problems(400, 401, 404, 413))
 async def create_view_token(
-    at: PlaceDep, body: Annotated[NewViewToken, Body()], response: Response
-) -> ViewTokenAnswer:
+    ctx: DatasetCtx, body: Annotated[NewTileToken, Body()], response: Response
+) -> TileTokenResponse:
     """A short-lived token for map clients that can't send headers: for `?token=` of the routes for viewing alone."""
     task_id = None if body.task_id is None else TaskId(body.task_id)
-    made = await at.platform.viewing.issue_token(at.caller, at.org, at.slug, task_id=task_id)
+    made = await ctx.platform.viewing.issue_token(ctx.caller, ctx.org, ctx.slug, task_id=task_id)
     response.headers["Cache-Control"] = "no-store"
-    return ViewTokenAnswer(token=made.token, expires=made.expires_at)
+    return TileTokenResponse(token=made.token, expires=made.expires_at)
 
 
 @router.post(
@@ -211,9 +211,9 @@ async def create_view_token(
     response_class=Response,
     responses=_PREVIEW | problems(400, 401, 404, 413),
 )
-async def preview_align(at: PlaceDep, params: ToolParamsBody, size: Size = 512) -> Response:
+async def preview_align(ctx: DatasetCtx, params: ToolParamsBody, size: Size = 512) -> Response:
     """What align-raster would make, small; nothing is stored."""
-    return await _preview(at, "align-raster", params, size)
+    return await _preview(ctx, "align-raster", params, size)
 
 
 @router.post(
@@ -221,42 +221,42 @@ async def preview_align(at: PlaceDep, params: ToolParamsBody, size: Size = 512) 
     response_class=Response,
     responses=_PREVIEW | problems(400, 401, 404, 413),
 )
-async def preview_merge(at: PlaceDep, params: ToolParamsBody, size: Size = 512) -> Response:
+async def preview_merge(ctx: DatasetCtx, params: ToolParamsBody, size: Size = 512) -> Response:
     """What merge-multispectral would make, small; nothing is stored."""
-    return await _preview(at, "merge-multispectral", params, size)
+    return await _preview(ctx, "merge-multispectral", params, size)
 
 
 async def _tile(
-    at: Place,
+    ctx: DatasetContext,
     request: Request,
-    viewed: ViewedRaster,
+    viewed: TileSource,
     style: Style,
-    tile: TileAt,
+    tile: TileIndex,
     version: str | None,
     *,
     scale: int,
 ) -> Response:
-    picture = at.platform.viewing.tile(viewed, style, tile, size_px=TILE_PX * scale)
-    return await picture_response(request, picture, PNG, pinned=version == viewed.version)
+    picture = ctx.platform.viewing.tile(viewed, style, tile, size_px=TILE_PX * scale)
+    return await image_response(request, picture, PNG, pinned=version == viewed.version)
 
 
 async def _tilejson(
-    at: Place,
+    ctx: DatasetContext,
     request: Request,
     response: Response,
-    viewed: ViewedRaster,
+    viewed: TileSource,
     style: Style,
     address: str,
     asked: dict[str, str | None],
-) -> TileJsonAnswer:
-    look = await at.platform.viewing.look(viewed, style)
+) -> TileJsonResponse:
+    look = await ctx.platform.viewing.look(viewed, style)
     west, south, east, north = look.place()
     query = urlencode(
         {name: value for name, value in asked.items() if value is not None} | {"v": viewed.version}
     )
     base = f"{str(request.base_url).rstrip('/')}{quote(address)}"
     response.headers.update({**ELSEWHERE, "Cache-Control": "no-store"})
-    return TileJsonAnswer(
+    return TileJsonResponse(
         name=viewed.name,
         tiles=[f"{base}/tiles/{{z}}/{{x}}/{{y}}.png?{query}"],
         bounds=[west, south, east, north],
@@ -272,7 +272,9 @@ def _chosen(style: Style) -> dict[str, str | None]:
     return chosen
 
 
-async def _preview(at: Place, tool_id: str, params: dict[str, Any], size: int) -> Response:
+async def _preview(ctx: DatasetContext, tool_id: str, params: dict[str, Any], size: int) -> Response:
     size_px = max(SMALLEST_PX, min(size, LARGEST_PX))
-    picture = await at.platform.viewing.preview(at.caller, at.org, at.slug, tool_id, params, size_px=size_px)
+    picture = await ctx.platform.viewing.preview(
+        ctx.caller, ctx.org, ctx.slug, tool_id, params, size_px=size_px
+    )
     return Response(picture, headers={"Cache-Control": "no-store"}, media_type=WEBP)

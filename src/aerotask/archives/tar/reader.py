@@ -8,8 +8,8 @@ from copy import copy
 from dataclasses import dataclass
 
 from aerotask.archives import errors
-from aerotask.archives.extract_dir import Outlet, new_file
-from aerotask.archives.member_filter import Intake
+from aerotask.archives.extract_dir import ExtractDir, new_file
+from aerotask.archives.member_filter import MemberFilter
 from aerotask.archives.tar.headers import (
     BLOCK_BYTES,
     MAX_EXTENDED_BYTES,
@@ -84,8 +84,8 @@ class _Member:
 def extract_tar(
     content: StreamReader,
     *,
-    intake: Intake,
-    outlet: Outlet,
+    intake: MemberFilter,
+    outlet: ExtractDir,
     is_wanted: Callable[[str], bool],
 ) -> None:
     """Extract the wanted files of a TAR into the outlet.
@@ -164,8 +164,8 @@ def _described(header: Header, extended: Extended) -> _Member:
 def _extract(
     content: StreamReader,
     member: _Member,
-    intake: Intake,
-    outlet: Outlet,
+    intake: MemberFilter,
+    outlet: ExtractDir,
     is_wanted: Callable[[str], bool],
 ) -> None:
     if member.is_folder:

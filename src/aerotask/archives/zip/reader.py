@@ -14,9 +14,9 @@ from pathlib import Path
 from isal import isal_zlib
 
 from aerotask.archives import decompress, errors
-from aerotask.archives.extract_dir import Outlet, new_file
-from aerotask.archives.member_filter import Gauge, Intake
-from aerotask.archives.promise import Promise
+from aerotask.archives.extract_dir import ExtractDir, new_file
+from aerotask.archives.member_filter import ExpansionLimit, MemberFilter
+from aerotask.archives.promise import AnnouncedTotals
 from aerotask.archives.zip.central_directory import (
     BZIP2,
     DEFLATE,
@@ -35,7 +35,7 @@ SHARE_BYTES = 4 * 1024 * 1024
 """How much of small members a thread takes at a time."""
 SHARE_COUNT = 256
 MAX_THREADS = 8
-_UNPACKERS: Mapping[int, Callable[[], decompress.Unpacker]] = {
+_UNPACKERS: Mapping[int, Callable[[], decompress.Decompressor]] = {
     DEFLATE: decompress.deflate,
     BZIP2: decompress.bzip2,
     ZSTD: decompress.zstd,
@@ -43,7 +43,7 @@ _UNPACKERS: Mapping[int, Callable[[], decompress.Unpacker]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _ZipEntry:
     """A member to extract: where its content lies in the archive, and where it goes."""
 
     member: ZipMember
@@ -55,11 +55,11 @@ class _Wanted:
 def extract_zip(  # noqa: PLR0913  what comes in, what may come out, and who is told
     archive: Path,
     *,
-    intake: Intake,
-    gauge: Gauge,
-    outlet: Outlet,
+    intake: MemberFilter,
+    gauge: ExpansionLimit,
+    outlet: ExtractDir,
     is_wanted: Callable[[str], bool],
-    on_promise: Callable[[Promise], None],
+    on_promise: Callable[[AnnouncedTotals], None],
     on_progress: Callable[[int], None],
     threads: int,
 ) -> None:
@@ -75,8 +75,8 @@ def extract_zip(  # noqa: PLR0913  what comes in, what may come out, and who is 
         directory = read_directory(descriptor, file_bytes, max_members=intake.limits.extracted_entries)
         gauge.expect(sum(member.size_bytes for member in directory.members))
         wanted = list(_choose(locate_contents(descriptor, directory), intake, outlet, is_wanted))
-        on_promise(Promise(len(wanted), sum(item.member.size_bytes for item in wanted)))
-        job = _Job(descriptor, gauge, outlet)
+        on_promise(AnnouncedTotals(len(wanted), sum(item.member.size_bytes for item in wanted)))
+        job = _ZipRun(descriptor, gauge, outlet)
         with ThreadPoolExecutor(min(max(threads, 1), MAX_THREADS)) as pool:
             try:
                 for share in _in_order(pool, job, wanted, depth=2 * threads + 2):
@@ -99,26 +99,26 @@ def _opened(archive: Path) -> Iterator[tuple[int, int]]:
 
 def _choose(
     located: Iterator[tuple[ZipMember, int]],
-    intake: Intake,
-    outlet: Outlet,
+    intake: MemberFilter,
+    outlet: ExtractDir,
     is_wanted: Callable[[str], bool],
-) -> Iterator[_Wanted]:
+) -> Iterator[_ZipEntry]:
     for member, content_at in located:
         if member.is_folder:
             intake.folder(member.name)
             continue
         path = intake.file(member.name)
         if path is not None and is_wanted(path):
-            yield _Wanted(member, content_at, path, outlet.reserve())
+            yield _ZipEntry(member, content_at, path, outlet.reserve())
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, job: _Job, wanted: Sequence[_Wanted], *, depth: int
-) -> Iterator[list[_Wanted]]:
+    pool: ThreadPoolExecutor, job: _ZipRun, wanted: Sequence[_ZipEntry], *, depth: int
+) -> Iterator[list[_ZipEntry]]:
     """The shares as they are done, never more than `depth` of them under way."""
     shares = _shares(wanted)
 
-    def begin(share: list[_Wanted]) -> Future[list[_Wanted]]:
+    def begin(share: list[_ZipEntry]) -> Future[list[_ZipEntry]]:
         return pool.submit(job.extract_share, share)
 
     waiting = deque(map(begin, islice(shares, depth)))
@@ -127,8 +127,8 @@ def _in_order(
         waiting.extend(map(begin, islice(shares, 1)))
 
 
-def _shares(wanted: Sequence[_Wanted]) -> Iterator[list[_Wanted]]:
-    share: list[_Wanted] = []
+def _shares(wanted: Sequence[_ZipEntry]) -> Iterator[list[_ZipEntry]]:
+    share: list[_ZipEntry] = []
     share_bytes = 0
     for item in wanted:
         share.append(item)
@@ -141,14 +141,14 @@ def _shares(wanted: Sequence[_Wanted]) -> Iterator[list[_Wanted]]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class _ZipRun:
     """What the threads share."""
 
     descriptor: int
-    gauge: Gauge
-    outlet: Outlet
+    gauge: ExpansionLimit
+    outlet: ExtractDir
 
-    def extract_share(self, share: list[_Wanted]) -> list[_Wanted]:
+    def extract_share(self, share: list[_ZipEntry]) -> list[_ZipEntry]:
         """Extract each of them whole."""
         stored = (item.member.stored_bytes for item in share if item.member.method == STORED)
         buffer = memoryview(bytearray(min(STORED_BYTES, max(stored, default=0))))
@@ -157,7 +157,7 @@ class _Job:
                 self._extract(item, target, buffer)
         return share
 
-    def _extract(self, item: _Wanted, target: int, buffer: memoryview) -> None:
+    def _extract(self, item: _ZipEntry, target: int, buffer: memoryview) -> None:
         member = item.member
         unpacker = _UNPACKERS.get(member.method)
         content: Iterator[bytes | memoryview]

@@ -17,7 +17,7 @@ from aerotask.archives.zip.records import (
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class StreamMember:
     """A file, or with `is_folder` a folder, to stream; `mtime` is in Unix seconds."""
 
     path: str
@@ -32,7 +32,7 @@ class Member:
         return Record(encoded_name(self.path), self.mtime, STORED, crc32, self.size_bytes, self.size_bytes)
 
 
-def streamed_bytes(members: Iterable[Member]) -> int:
+def streamed_bytes(members: Iterable[StreamMember]) -> int:
     """The length of the whole stream."""
     writer = StreamWriter()
     length = sum(len(writer.head(member)) + member.size_bytes for member in members)
@@ -46,7 +46,7 @@ class StreamWriter:
     _offset: int = 0
     _records: list[Record] = field(default_factory=list)
 
-    def head(self, member: Member, crc32: int = 0) -> bytes:
+    def head(self, member: StreamMember, crc32: int = 0) -> bytes:
         """What stands before the content of a member, which has to follow in full length."""
         record = replace(member.record(crc32), offset=self._offset)
         header = local_header(record)

@@ -20,7 +20,7 @@ from pathlib import Path
 from isal import isal_zlib
 
 from aerotask.archives.media_packing import is_packed
-from aerotask.archives.trailing_hash import FollowingHash
+from aerotask.archives.trailing_hash import TrailingHash
 from aerotask.archives.zip.deflate import MAX_RATIO, Deflater, deflated
 from aerotask.archives.zip.records import (
     DEFLATED,
@@ -48,7 +48,7 @@ _NO_COPY_RANGE = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNO
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ZipSource:
     """A file to pack, or without `file` a folder; `path` is its dataset path, `mtime` Unix seconds."""
 
     path: str
@@ -58,7 +58,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class ZipResult:
     """What a ZIP file became."""
 
     sha256: str
@@ -72,12 +72,12 @@ Progress = Callable[[int], None]
 
 def write_zip(
     target: Path,
-    sources: Iterable[Source],
+    sources: Iterable[ZipSource],
     *,
     threads: int,
     on_progress: Progress,
     max_ratio: int = MAX_RATIO,
-) -> Written:
+) -> ZipResult:
     """Pack the sources, in their order, into the new file `target`; no content shrinks by more than `max_ratio`.
 
     Raises:
@@ -87,8 +87,8 @@ def write_zip(
     descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     workers = min(max(threads, 1), MAX_THREADS)
     try:
-        with FollowingHash(descriptor) as digest, ThreadPoolExecutor(workers) as pool:
-            lay = _Layer(descriptor, digest, max_ratio)
+        with TrailingHash(descriptor) as digest, ThreadPoolExecutor(workers) as pool:
+            lay = _OrderedWriter(descriptor, digest, max_ratio)
             packed = 0
             try:
                 for done in _ahead(pool, _portions(sources), depth=workers + 1, max_ratio=max_ratio):
@@ -98,7 +98,7 @@ def write_zip(
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
             lay.finish()
-            return Written(digest.hexdigest(), lay.offset, len(lay.records))
+            return ZipResult(digest.hexdigest(), lay.offset, len(lay.records))
     finally:
         os.close(descriptor)
 
@@ -111,13 +111,13 @@ class _Prepared:
     records: tuple[Record, ...]
     """Their offsets count from the beginning of the portion."""
     source_bytes: int
-    rest: Source | None = None
+    rest: ZipSource | None = None
     """A source whose content follows."""
 
 
-def _portions(sources: Iterable[Source]) -> Iterator[list[Source]]:
+def _portions(sources: Iterable[ZipSource]) -> Iterator[list[ZipSource]]:
     """The sources in runs of small ones; a large one by itself."""
-    gathered: list[Source] = []
+    gathered: list[ZipSource] = []
     gathered_bytes = 0
     for source in sources:
         full = gathered_bytes + source.size_bytes > GATHER_BYTES or len(gathered) >= GATHER_COUNT
@@ -134,7 +134,7 @@ def _portions(sources: Iterable[Source]) -> Iterator[list[Source]]:
 
 
 def _ahead(
-    pool: ThreadPoolExecutor, portions: Iterator[list[Source]], *, depth: int, max_ratio: int
+    pool: ThreadPoolExecutor, portions: Iterator[list[ZipSource]], *, depth: int, max_ratio: int
 ) -> Iterator[_Prepared]:
     """The portions in order, prepared by the pool, never more than `depth` of them held."""
     waiting: deque[Future[_Prepared]] = deque(
@@ -147,7 +147,7 @@ def _ahead(
             waiting.append(pool.submit(_prepare, portion, max_ratio))
 
 
-def _prepare(portion: list[Source], max_ratio: int) -> _Prepared:
+def _prepare(portion: list[ZipSource], max_ratio: int) -> _Prepared:
     if len(portion) == 1 and portion[0].size_bytes > GATHER_BYTES:
         return _prepare_large(portion[0], max_ratio)
     data = bytearray()
@@ -160,7 +160,7 @@ def _prepare(portion: list[Source], max_ratio: int) -> _Prepared:
     return _Prepared(data, tuple(records), sum(source.size_bytes for source in portion))
 
 
-def _small(source: Source, max_ratio: int) -> tuple[Record, bytes]:
+def _small(source: ZipSource, max_ratio: int) -> tuple[Record, bytes]:
     if source.file is None:
         return folder_record(source.path, source.mtime), b""
     content = _whole(source)
@@ -172,7 +172,7 @@ def _small(source: Source, max_ratio: int) -> tuple[Record, bytes]:
     return _record(source, STORED, crc32, len(content)), content
 
 
-def _prepare_large(source: Source, max_ratio: int) -> _Prepared:
+def _prepare_large(source: ZipSource, max_ratio: int) -> _Prepared:
     if is_packed(source.path):
         record = _record(source, STORED, _crc32(source), source.size_bytes)
         return _Prepared(local_header(record), (record,), source.size_bytes, source)
@@ -193,10 +193,10 @@ def _prepare_large(source: Source, max_ratio: int) -> _Prepared:
     return _Prepared(local_header(record) + packed, (record,), source.size_bytes)
 
 
-class _Layer:
+class _OrderedWriter:
     """Lays portions down one after the other, and the directory last."""
 
-    def __init__(self, descriptor: int, digest: FollowingHash, max_ratio: int) -> None:
+    def __init__(self, descriptor: int, digest: TrailingHash, max_ratio: int) -> None:
         self._descriptor = descriptor
         self._max_ratio = max_ratio
         self._digest = digest
@@ -240,7 +240,7 @@ class _Layer:
             self.offset += written
             view = view[written:]
 
-    def _copy(self, source: Source) -> None:
+    def _copy(self, source: ZipSource) -> None:
         """Append a file's bytes without bringing them into this process."""
         with _opened(source) as content:
             left = source.size_bytes
@@ -251,7 +251,7 @@ class _Layer:
                 left -= copied
                 self.offset += copied
 
-    def _deflate(self, source: Source, record: Record) -> Record:
+    def _deflate(self, source: ZipSource, record: Record) -> Record:
         """Append a large file's deflated bytes, then put the real sizes into the header before them."""
         begin = self.offset
         packer = Deflater(self._max_ratio)
@@ -265,18 +265,18 @@ class _Layer:
         return final
 
 
-def _record(source: Source, method: int, crc32: int, stored_bytes: int) -> Record:
+def _record(source: ZipSource, method: int, crc32: int, stored_bytes: int) -> Record:
     return Record(encoded_name(source.path), source.mtime, method, crc32, stored_bytes, source.size_bytes)
 
 
-def _crc32(source: Source) -> int:
+def _crc32(source: ZipSource) -> int:
     crc32 = 0
     for piece in _pieces(source):
         crc32 = isal_zlib.crc32(piece, crc32)
     return crc32
 
 
-def _pieces(source: Source) -> Iterator[memoryview]:
+def _pieces(source: ZipSource) -> Iterator[memoryview]:
     """The content through one buffer, whose bytes hold until the next piece is asked for."""
     buffer = memoryview(bytearray(_READ_BYTES))
     left = source.size_bytes
@@ -290,7 +290,7 @@ def _pieces(source: Source) -> Iterator[memoryview]:
         raise _changed(source)
 
 
-def _whole(source: Source) -> bytes:
+def _whole(source: ZipSource) -> bytes:
     with _opened(source) as content:
         data = content.read(source.size_bytes + 1)
     if len(data) != source.size_bytes:
@@ -298,7 +298,7 @@ def _whole(source: Source) -> bytes:
     return data
 
 
-def _opened(source: Source) -> FileIO:
+def _opened(source: ZipSource) -> FileIO:
     if source.file is None:
         raise ValueError("a folder has no content")
     return FileIO(source.file)
@@ -313,5 +313,5 @@ def _copy_range(source: int, target: int, count: int) -> int:
         return os.sendfile(target, source, None, min(count, SENDFILE_BYTES))
 
 
-def _changed(source: Source) -> OSError:
+def _changed(source: ZipSource) -> OSError:
     return OSError(errno.EIO, f"a file of {source.size_bytes} bytes has another length now")

@@ -1,29 +1,29 @@
 """The tables. Classes give the queries typed columns; rows travel as plain values, never as live objects."""
 
-from aerotask.db.models.accounts import ApiKey, AuditEvent, Member, Organization, SignInAttempts, User
+from aerotask.db.models.accounts import ApiKey, AuditEvent, LoginAttempts, Member, Organization, User
 from aerotask.db.models.base import Model, PathText, in_states
 from aerotask.db.models.datasets import Dataset, DatasetUsage, Derivative, Entry, Upload
-from aerotask.db.models.tasks import Artifact, Callback, IdempotencyKey, Task, TaskInput, TaskLogLine
+from aerotask.db.models.tasks import Artifact, IdempotencyKey, Task, TaskInput, TaskLogLine, Webhook
 
 __all__ = [
     "ApiKey",
     "Artifact",
     "AuditEvent",
-    "Callback",
     "Dataset",
     "DatasetUsage",
     "Derivative",
     "Entry",
     "IdempotencyKey",
+    "LoginAttempts",
     "Member",
     "Model",
     "Organization",
     "PathText",
-    "SignInAttempts",
     "Task",
     "TaskInput",
     "TaskLogLine",
     "Upload",
     "User",
+    "Webhook",
     "in_states",
 ]

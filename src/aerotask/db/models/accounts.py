@@ -54,7 +54,7 @@ class ApiKey(Model):
     last_used_at: Mapped[datetime | None]
 
 
-class SignInAttempts(Model):
+class LoginAttempts(Model):
     """How many sign-ins failed lately, for one account or from one address."""
 
     __tablename__ = "sign_in_attempts"

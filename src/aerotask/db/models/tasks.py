@@ -19,7 +19,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from aerotask.db.models.base import Model, PathText, in_states, one_of
 from aerotask.domain.states import ACTIVE, TERMINAL, WAITING, TaskState
-from aerotask.domain.webhooks import CallbackState
+from aerotask.domain.webhooks import WebhookState
 
 
 class Task(Model):
@@ -163,12 +163,12 @@ class IdempotencyKey(Model):
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"), index=True)
 
 
-class Callback(Model):
+class Webhook(Model):
     """A message that somebody is owed about the end of a task; `tries` grows until it is delivered or given up."""
 
     __tablename__ = "callbacks"
     __table_args__ = (
-        CheckConstraint(one_of("state", CallbackState), name="state"),
+        CheckConstraint(one_of("state", WebhookState), name="state"),
         Index("ix_callbacks_due", "due_at", postgresql_where=text("state = 'waiting'")),
     )
 

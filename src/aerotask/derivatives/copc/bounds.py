@@ -28,7 +28,7 @@ _SPREADING = (
 )
 
 
-class Key(NamedTuple):
+class NodeKey(NamedTuple):
     """A node of the octree: its level and its place among the cells of that level."""
 
     level: int
@@ -100,10 +100,10 @@ def cube_around(bounds: Bounds, scales: tuple[float, ...], offsets: tuple[float,
     return Cube(bounds.least, scales, offsets, max(extents) or max(scales))
 
 
-def key_of(level: int, code: int) -> Key:
+def key_of(level: int, code: int) -> NodeKey:
     """The node at `level` whose points' codes begin with `code`."""
     x, y, z = (sum((code >> 3 * bit + axis & 1) << bit for bit in range(level)) for axis in range(3))
-    return Key(level, x, y, z)
+    return NodeKey(level, x, y, z)
 
 
 def _spread(cells: Codes) -> Codes:

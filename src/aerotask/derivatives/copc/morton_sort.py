@@ -36,7 +36,7 @@ Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Ordered:
+class SortedCloud:
     """A cloud's cube, its bounds, and its points as buckets in Morton order."""
 
     cube: Cube
@@ -49,7 +49,7 @@ def points_in_memory(cloud: CloudFile) -> int:
     return CLOUD_BYTES // (2 * cloud.record_bytes + _WORKING_BYTES)
 
 
-def ordered(cloud: CloudFile, folder: Path, *, at_once: int, on_progress: Progress) -> Ordered:
+def ordered(cloud: CloudFile, folder: Path, *, at_once: int, on_progress: Progress) -> SortedCloud:
     """The points in Morton order, not many more than `at_once` in memory at a time.
 
     `folder` takes temporary files, each gone once it has been read.
@@ -63,10 +63,10 @@ def ordered(cloud: CloudFile, folder: Path, *, at_once: int, on_progress: Progre
     edges = _edges(cube.codes(sample), count, points=cloud.points)
     files = [folder / f"bucket-{number}" for number in range(len(edges) + 1)]
     _deal(cloud, cube, edges, files, lambda share: on_progress(0.5 + share / 2))
-    return Ordered(cube, bounds, _from_files(cube, edges, files, cloud))
+    return SortedCloud(cube, bounds, _from_files(cube, edges, files, cloud))
 
 
-def _in_memory(cloud: CloudFile, on_progress: Progress) -> Ordered:
+def _in_memory(cloud: CloudFile, on_progress: Progress) -> SortedCloud:
     records = np.empty(cloud.points, cloud.target_format.dtype())
     done = 0
     for piece in cloud.pieces():
@@ -75,7 +75,7 @@ def _in_memory(cloud: CloudFile, on_progress: Progress) -> Ordered:
         on_progress(done / cloud.points)
     bounds = bounds_of(records)
     cube = cube_around(bounds, cloud.scales, cloud.offsets)
-    return Ordered(cube, bounds, iter([sorted_bucket(records, cube.codes(records))]))
+    return SortedCloud(cube, bounds, iter([sorted_bucket(records, cube.codes(records))]))
 
 
 def _survey(cloud: CloudFile, on_progress: Progress) -> tuple[Bounds, Records]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from aerotask.derivatives.copc.bounds import ALL_CODES, BITS, CODE_BITS, Codes, Key, Records, key_of
+from aerotask.derivatives.copc.bounds import ALL_CODES, BITS, CODE_BITS, Codes, NodeKey, Records, key_of
 
 GRID_BITS = 7
 GRID = 1 << GRID_BITS
@@ -41,7 +41,7 @@ class Bucket:
 class Node:
     """A node with all of its own points."""
 
-    key: Key
+    key: NodeKey
     records: Records
 
 

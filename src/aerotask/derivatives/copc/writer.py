@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import lazrs
 import numpy as np
 
-from aerotask.derivatives.copc.bounds import Cube, Key
+from aerotask.derivatives.copc.bounds import Cube, NodeKey
 from aerotask.derivatives.copc.octree import GRID, Node
 from aerotask.derivatives.copc.reader import CloudFile
 
@@ -46,7 +46,7 @@ class CopcWriter:
     cloud: CloudFile
     cube: Cube
     _compressor: Any
-    written: list[tuple[Key, int]] = field(default_factory=list)
+    written: list[tuple[NodeKey, int]] = field(default_factory=list)
     least: list[int] = field(default_factory=lambda: [2**31] * 3)
     most: list[int] = field(default_factory=lambda: [-(2**31)] * 3)
     by_return: list[int] = field(default_factory=lambda: [0] * 16)
@@ -116,7 +116,7 @@ def copc_file(path: Path, cloud: CloudFile, cube: Cube) -> Iterator[CopcWriter]:
         target.write(kept)
 
 
-def _hierarchy(written: list[tuple[Key, int]], sizes: list[int], first_at: int) -> bytes:
+def _hierarchy(written: list[tuple[NodeKey, int]], sizes: list[int], first_at: int) -> bytes:
     """One page with an entry for each node, in the order of the chunks."""
     entries, at = [], first_at
     for (key, points), size in zip(written, sizes, strict=True):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 
-from aerotask.metadata.photos.exif import Embedded
+from aerotask.metadata.photos.exif import EmbeddedMetadata
 from aerotask.metadata.photos.values import first_number, first_text, number, text
 
 Size = tuple[float, float]
@@ -67,7 +67,7 @@ class Camera:
         return _angle(used[0], self.focal_length), _angle(used[1], self.focal_length)
 
 
-def camera(found: Embedded, picture_px: tuple[int, int]) -> Camera:
+def camera(found: EmbeddedMetadata, picture_px: tuple[int, int]) -> Camera:
     """The camera that a photo of this size was taken with."""
     make = text(found.exif.get("Make")) or first_text(found.xmp, "tiff:Make")
     model = text(found.exif.get("Model")) or first_text(found.xmp, "tiff:Model")
@@ -89,7 +89,7 @@ def _known_sensor(model: str | None) -> Size | None:
     return _sensors().get((model or "").upper())
 
 
-def _sensor_by_resolution(found: Embedded, picture_px: tuple[int, int]) -> Size | None:
+def _sensor_by_resolution(found: EmbeddedMetadata, picture_px: tuple[int, int]) -> Size | None:
     """From the pixels per unit of the sensor's surface."""
     unit = _PLANE_UNITS_MM.get(int(number(found.exif.get("FocalPlaneResolutionUnit")) or 2))
     across, upright = _positive(found, "FocalPlaneXResolution"), _positive(found, "FocalPlaneYResolution")
@@ -114,14 +114,14 @@ def _agree(size: Size, by_equivalent: Size | None) -> bool:
     return abs(math.hypot(*size) / math.hypot(*by_equivalent) - 1) <= _TOLERANCE
 
 
-def _calibrated(found: Embedded, picture_px: tuple[int, int]) -> float | None:
+def _calibrated(found: EmbeddedMetadata, picture_px: tuple[int, int]) -> float | None:
     """DJI's calibration, which is in pixels; anything that isn't near the picture's size is none."""
     focal = first_number(found.xmp, "drone-dji:CalibratedFocalLength")
     longest = max(picture_px)
     return focal if focal is not None and longest / 4 < focal < longest * 50 else None
 
 
-def _positive(found: Embedded, tag: str) -> float | None:
+def _positive(found: EmbeddedMetadata, tag: str) -> float | None:
     value = number(found.exif.get(tag))
     return value if value is not None and value > 0 else None
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 
-from aerotask.metadata.photos.exif import Embedded
+from aerotask.metadata.photos.exif import EmbeddedMetadata
 from aerotask.metadata.photos.values import number, text
 
 _EXIF_TIME = re.compile(r"(\d{4})[:-](\d{2})[:-](\d{2})[ T](\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,9}))?")
@@ -37,7 +37,7 @@ class CaptureTime:
         }
 
 
-def capture_time(found: Embedded, longitude: float | None) -> CaptureTime | None:
+def capture_time(found: EmbeddedMetadata, longitude: float | None) -> CaptureTime | None:
     """When the photo was taken; `longitude` is where, in degrees."""
     local = _local(found)
     if local is None:
@@ -48,7 +48,7 @@ def capture_time(found: Embedded, longitude: float | None) -> CaptureTime | None
     return CaptureTime(local.replace(tzinfo=UTC), "none")
 
 
-def _local(found: Embedded) -> datetime | None:
+def _local(found: EmbeddedMetadata) -> datetime | None:
     """What the camera's clock showed."""
     for tag, fraction in (
         ("DateTimeOriginal", "SubsecTimeOriginal"),
@@ -65,7 +65,7 @@ def _local(found: Embedded) -> datetime | None:
 
 
 def _zones(
-    found: Embedded, local: datetime, longitude: float | None
+    found: EmbeddedMetadata, local: datetime, longitude: float | None
 ) -> Iterator[tuple[str, timedelta | None]]:
     """What could tell the clock's distance from UTC, the surest first."""
     for tag in ("OffsetTimeOriginal", "OffsetTimeDigitized", "OffsetTime"):
@@ -81,7 +81,7 @@ def _zones(
         yield "longitude", timedelta(hours=round(longitude / 15))
 
 
-def _satellite_time(found: Embedded) -> datetime | None:
+def _satellite_time(found: EmbeddedMetadata) -> datetime | None:
     day, clock = text(found.gps.get("GPSDateStamp")), found.gps.get("GPSTimeStamp")
     if day is None or not isinstance(clock, tuple) or len(clock) != 3:
         return None

@@ -45,7 +45,7 @@ _CATCHING = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
+class EmbeddedMetadata:
     """What was found.
 
     `exif` holds the tags of the image and of the EXIF directory by their standard names, and those of the GPS
@@ -64,7 +64,7 @@ class Embedded:
         return cast("Mapping[str, Any]", self.exif.get("gps", {}))
 
 
-def read_embedded(path: Path) -> Embedded:
+def read_embedded(path: Path) -> EmbeddedMetadata:
     """The metadata of the file at `path`; a kind of file that carries none gives empty mappings.
 
     Raises:
@@ -81,7 +81,7 @@ def read_embedded(path: Path) -> Embedded:
             packet = blocks.xmp
     xmp, is_whole = parse_xmp(packet) if packet else ({}, True)
     faults = [fault for fault, sound in ((DAMAGED_EXIF, tags.is_sound), (DAMAGED_XMP, is_whole)) if not sound]
-    return Embedded(tags.values, xmp, tuple(faults))
+    return EmbeddedMetadata(tags.values, xmp, tuple(faults))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class _Tags:
     is_sound: bool
 
 
-class _Rationed:
+class _BoundedFile:
     """A file that seems to end when enough of it has been read: Pillow believes what a directory says of its size."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -130,7 +130,7 @@ def _directories(file: BinaryIO) -> _Tags:
     exif = Exif()
     exif.endian = "<" if head.startswith(b"II") else ">"
     exif.bigtiff = 0x2B in head[2:4]
-    exif.load_from_fp(cast("IO[bytes]", _Rationed(file)), first)
+    exif.load_from_fp(cast("IO[bytes]", _BoundedFile(file)), first)
     packet = _packet(exif)
     values, is_sound = _named(exif, ExifTags.TAGS)
     for pointer in (_EXIF_POINTER, _GPS_POINTER):

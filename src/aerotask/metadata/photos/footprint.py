@@ -21,7 +21,7 @@ _ECCENTRICITY_SQUARED = 6.694379990141e-3
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class CameraView:
     """How a camera looks: angles in degrees, pitch −90 straight down, yaw clockwise from north."""
 
     yaw: float
@@ -32,7 +32,7 @@ class View:
     height_fov: float
 
 
-def footprint(longitude: float, latitude: float, height_m: float, view: View) -> list[Position] | None:
+def footprint(longitude: float, latitude: float, height_m: float, view: CameraView) -> list[Position] | None:
     """The corners on the ground of a picture taken `height_m` above it, clockwise from the picture's upper left.
 
     None if a corner shows the sky or what is too far away. The ground is taken as flat.
@@ -53,7 +53,7 @@ def footprint(longitude: float, latitude: float, height_m: float, view: View) ->
     return corners
 
 
-def _axes(view: View) -> tuple[Vector, Vector, Vector]:
+def _axes(view: CameraView) -> tuple[Vector, Vector, Vector]:
     """The directions in which the camera looks, and of its right and upper side."""
     yaw, pitch, roll = (math.radians(angle) for angle in (view.yaw, view.pitch, view.roll))
     forward = (math.sin(yaw) * math.cos(pitch), math.cos(yaw) * math.cos(pitch), math.sin(pitch))

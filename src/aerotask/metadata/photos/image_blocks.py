@@ -22,21 +22,21 @@ _BARE = frozenset({0x01, *range(0xD0, 0xD9)})
 
 
 @dataclass(frozen=True, slots=True)
-class Blocks:
+class MetadataBlocks:
     """The raw blocks that a file carries, without the container's own prefixes."""
 
     exif: bytes | None = None
     xmp: bytes | None = None
 
 
-def find_blocks(file: BinaryIO) -> Blocks:
+def find_blocks(file: BinaryIO) -> MetadataBlocks:
     """The blocks of the file, whatever its kind; none for a kind that isn't known here, or a broken one.
 
     What comes before the place where a file breaks is found.
     """
     walk = _walker(file.read(12))
     if walk is None:
-        return Blocks()
+        return MetadataBlocks()
     exif = xmp = None
     for step, (kind, block) in enumerate(walk(file)):
         if kind == "exif":
@@ -45,7 +45,7 @@ def find_blocks(file: BinaryIO) -> Blocks:
             xmp = xmp or block
         if step >= MAX_STEPS or (exif and xmp):
             break
-    return Blocks(exif, xmp)
+    return MetadataBlocks(exif, xmp)
 
 
 _Walk = Callable[[BinaryIO], Iterator[tuple[str, bytes]]]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aerotask.metadata.photos.exif import Embedded, read_embedded
+from aerotask.metadata.photos.exif import EmbeddedMetadata, read_embedded
 from aerotask.metadata.photos.xmp import XmpValue
 
 PRINCIPAL_POINT = "principal point"
@@ -46,7 +46,7 @@ class OpticalCentre:
 
 
 @dataclass(frozen=True, slots=True)
-class Lens:
+class LensMetadata:
     """What a picture says of the lens that it was taken through."""
 
     centre: OpticalCentre | None = None
@@ -54,7 +54,7 @@ class Lens:
     wavelength_nm: float | None = None
 
 
-def read_lens(path: Path, *, width: int, height: int) -> tuple[Lens, Embedded]:
+def read_lens(path: Path, *, width: int, height: int) -> tuple[LensMetadata, EmbeddedMetadata]:
     """The lens of a picture of that size, and all metadata that it was found in.
 
     Raises:
@@ -64,10 +64,10 @@ def read_lens(path: Path, *, width: int, height: int) -> tuple[Lens, Embedded]:
     return lens_of(embedded, width=width, height=height), embedded
 
 
-def lens_of(embedded: Embedded, *, width: int, height: int) -> Lens:
+def lens_of(embedded: EmbeddedMetadata, *, width: int, height: int) -> LensMetadata:
     """The lens that the metadata of a picture of that size tell of."""
     xmp = embedded.xmp
-    return Lens(
+    return LensMetadata(
         centre=_centre(embedded, (width, height)),
         band_name=next((name for key in BAND_NAMES if (name := _text(xmp.get(key)))), None),
         wavelength_nm=wavelength_nm(xmp),
@@ -79,7 +79,7 @@ def wavelength_nm(xmp: Mapping[str, XmpValue]) -> float | None:
     return next((found[0] for key in _WAVELENGTHS if (found := _numbers(xmp.get(key)))), None)
 
 
-def _centre(embedded: Embedded, size: tuple[int, int]) -> OpticalCentre | None:
+def _centre(embedded: EmbeddedMetadata, size: tuple[int, int]) -> OpticalCentre | None:
     """DJI's relative centre says more than its absolute one, which is the designed one and the same for all bands."""
     xmp = embedded.xmp
     relative = _pair(xmp, "drone-dji:RelativeOpticalCenterX", "drone-dji:RelativeOpticalCenterY")

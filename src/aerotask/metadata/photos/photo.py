@@ -11,14 +11,14 @@ from aerotask.metadata.geojson import GeoJson, point, polygon
 from aerotask.metadata.photos import pose
 from aerotask.metadata.photos.camera import Size, camera
 from aerotask.metadata.photos.capture_time import capture_time
-from aerotask.metadata.photos.exif import Embedded, read_embedded
-from aerotask.metadata.photos.footprint import View, footprint
+from aerotask.metadata.photos.exif import EmbeddedMetadata, read_embedded
+from aerotask.metadata.photos.footprint import CameraView, footprint
 from aerotask.metadata.photos.multispectral import BAND_NAMES, wavelength_nm
 from aerotask.metadata.photos.values import first_number, first_text, number, text
 
 
 @dataclass(frozen=True, slots=True)
-class PhotoDescription:
+class PhotoMetadata:
     """What was found in the metadata of a photo."""
 
     properties: Mapping[str, Any] = field(default_factory=dict)
@@ -27,7 +27,7 @@ class PhotoDescription:
     is_panorama: bool = False
 
 
-def describe(path: Path, picture_px: tuple[int, int] | None) -> PhotoDescription:
+def describe(path: Path, picture_px: tuple[int, int] | None) -> PhotoMetadata:
     """Read the metadata of the photo at `path`, whose width and height are known from elsewhere.
 
     Broken metadata never fail; what is wrong is named in `metadataFaults`.
@@ -35,7 +35,7 @@ def describe(path: Path, picture_px: tuple[int, int] | None) -> PhotoDescription
     return interpret(read_embedded(path), picture_px)
 
 
-def interpret(found: Embedded, picture_px: tuple[int, int] | None) -> PhotoDescription:
+def interpret(found: EmbeddedMetadata, picture_px: tuple[int, int] | None) -> PhotoMetadata:
     """Make sense of a photo's metadata."""
     size = picture_px if picture_px and min(picture_px) > 0 else _size(found)
     where, how = pose.position(found), pose.orientation(found)
@@ -55,9 +55,9 @@ def interpret(found: Embedded, picture_px: tuple[int, int] | None) -> PhotoDescr
     if found.faults:
         properties["metadataFaults"] = list(found.faults)
     if where is None:
-        return PhotoDescription(properties, is_panorama=bool(panorama))
+        return PhotoMetadata(properties, is_panorama=bool(panorama))
     view = taken_with.field_of_view(size) if size and not panorama else None
-    return PhotoDescription(
+    return PhotoMetadata(
         properties,
         point(where.longitude, where.latitude, where.altitude_m),
         _shown(where, how, pose.height_above_ground(found), view),
@@ -71,11 +71,13 @@ def _shown(
     """The ground in the picture, if everything is known that it takes."""
     if how is None or height_m is None or view is None:
         return None
-    corners = footprint(where.longitude, where.latitude, height_m, View(how.yaw, how.pitch, how.roll, *view))
+    corners = footprint(
+        where.longitude, where.latitude, height_m, CameraView(how.yaw, how.pitch, how.roll, *view)
+    )
     return None if corners is None else polygon(corners)
 
 
-def _further(found: Embedded) -> dict[str, Any]:
+def _further(found: EmbeddedMetadata) -> dict[str, Any]:
     return _present(
         orientation=_whole(found.exif.get("Orientation")),
         absoluteAltitude=pose.altitude(found),
@@ -89,7 +91,7 @@ def _further(found: Embedded) -> dict[str, Any]:
     )
 
 
-def _size(found: Embedded) -> tuple[int, int] | None:
+def _size(found: EmbeddedMetadata) -> tuple[int, int] | None:
     width = _whole(found.exif.get("ExifImageWidth")) or 0
     height = _whole(found.exif.get("ExifImageHeight")) or 0
     return (width, height) if width > 0 and height > 0 else None
@@ -106,7 +108,7 @@ def _orientation_properties(how: pose.Orientation | None) -> dict[str, Any]:
     }
 
 
-def _panorama(found: Embedded) -> dict[str, Any]:
+def _panorama(found: EmbeddedMetadata) -> dict[str, Any]:
     """The properties of a panorama (Google's GPano schema); empty if it is none."""
     projection = text(found.xmp.get("GPano:ProjectionType"))
     if projection is None:
@@ -123,7 +125,7 @@ def _panorama(found: Embedded) -> dict[str, Any]:
     )
 
 
-def _band_name(found: Embedded) -> str | None:
+def _band_name(found: EmbeddedMetadata) -> str | None:
     """The name of the band that the picture shows, or of all in its order."""
     names = next((value for name in BAND_NAMES if (value := found.xmp.get(name))), None)
     return ", ".join(names)[:200] if isinstance(names, tuple) else text(names)

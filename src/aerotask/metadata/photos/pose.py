@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aerotask.metadata.photos.exif import Embedded
+from aerotask.metadata.photos.exif import EmbeddedMetadata
 from aerotask.metadata.photos.values import first_number, number, text
 
 # To metres per second, by the EXIF tag GPSSpeedRef: km/h, mph, knots.
@@ -33,7 +33,7 @@ class Orientation:
     roll: float
 
 
-def position(found: Embedded) -> Position | None:
+def position(found: EmbeddedMetadata) -> Position | None:
     """Where the camera was; the null island is where receivers without a fix believe they are."""
     longitude, latitude = _coordinates(found)
     if longitude is None or latitude is None or abs(longitude) > 180 or abs(latitude) > 90:
@@ -43,7 +43,7 @@ def position(found: Embedded) -> Position | None:
     return Position(longitude, latitude, altitude(found))
 
 
-def altitude(found: Embedded) -> float | None:
+def altitude(found: EmbeddedMetadata) -> float | None:
     """Metres above the sea or the ellipsoid."""
     height = number(found.gps.get("GPSAltitude"))
     if height is None:
@@ -51,12 +51,12 @@ def altitude(found: Embedded) -> float | None:
     return -height if found.gps.get("GPSAltitudeRef") in _BELOW_SEA_LEVEL else height
 
 
-def height_above_ground(found: Embedded) -> float | None:
+def height_above_ground(found: EmbeddedMetadata) -> float | None:
     """Metres above the take-off (DJI) or the ground (Pix4D's tag: senseFly, Parrot)."""
     return first_number(found.xmp, "drone-dji:RelativeAltitude", "Camera:AboveGroundAltitude")
 
 
-def orientation(found: Embedded) -> Orientation | None:
+def orientation(found: EmbeddedMetadata) -> Orientation | None:
     """How the camera looked."""
     for prefix, suffix in (("drone-dji:Gimbal", "Degree"), ("drone-parrot:Camera", "Degree")):
         angles = _angles(found, prefix, suffix)
@@ -71,7 +71,7 @@ def orientation(found: Embedded) -> Orientation | None:
     return Orientation(yaw, pitch - 90, -roll if maker.lower() == "sensefly" else roll)
 
 
-def flight(found: Embedded) -> dict[str, float]:
+def flight(found: EmbeddedMetadata) -> dict[str, float]:
     """The aircraft's own angles in degrees and its speed in m/s, as properties."""
     properties: dict[str, float] = {}
     for name in ("Yaw", "Pitch", "Roll"):
@@ -82,7 +82,7 @@ def flight(found: Embedded) -> dict[str, float]:
     return properties if speed is None else {**properties, "flightSpeed": speed}
 
 
-def accuracy(found: Embedded) -> dict[str, float]:
+def accuracy(found: EmbeddedMetadata) -> dict[str, float]:
     """How exact the position is, in metres, as properties."""
     across = _largest(found, "drone-dji:RtkStdLat", "drone-dji:RtkStdLon")
     if across is None:
@@ -95,7 +95,7 @@ def accuracy(found: Embedded) -> dict[str, float]:
     return {name: value for name, value in named.items() if value is not None and value >= 0}
 
 
-def _coordinates(found: Embedded) -> tuple[float | None, float | None]:
+def _coordinates(found: EmbeddedMetadata) -> tuple[float | None, float | None]:
     longitude = _degrees(found.gps.get("GPSLongitude"), found.gps.get("GPSLongitudeRef"), "W")
     latitude = _degrees(found.gps.get("GPSLatitude"), found.gps.get("GPSLatitudeRef"), "S")
     if longitude is None or latitude is None:
@@ -116,14 +116,14 @@ def _degrees(parts: Any, side: Any, negative: str) -> float | None:
     return -degrees if str(side).upper().startswith(negative) else degrees
 
 
-def _angles(found: Embedded, prefix: str, suffix: str) -> tuple[float, float, float] | None:
+def _angles(found: EmbeddedMetadata, prefix: str, suffix: str) -> tuple[float, float, float] | None:
     yaw, pitch, roll = (number(found.xmp.get(f"{prefix}{name}{suffix}")) for name in ("Yaw", "Pitch", "Roll"))
     if yaw is None or pitch is None or max(abs(yaw), abs(pitch), abs(roll or 0.0)) > 360:
         return None
     return yaw, pitch, roll or 0.0
 
 
-def _speed(found: Embedded) -> float | None:
+def _speed(found: EmbeddedMetadata) -> float | None:
     parts = [number(found.xmp.get(f"drone-dji:Flight{axis}Speed")) for axis in "XYZ"]
     known = [part for part in parts if part is not None]
     if known:
@@ -133,6 +133,6 @@ def _speed(found: Embedded) -> float | None:
     return None if speed is None or unit is None else round(speed * unit, 3)
 
 
-def _largest(found: Embedded, *names: str) -> float | None:
+def _largest(found: EmbeddedMetadata, *names: str) -> float | None:
     values: Mapping[str, float | None] = {name: number(found.xmp.get(name)) for name in names}
     return max((value for value in values.values() if value is not None), default=None)

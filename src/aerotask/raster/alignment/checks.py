@@ -16,7 +16,7 @@ MIN_OVERLAP = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class AlignInput:
     """A raster as far as it is known: `footprint` is its outline in EPSG:4326, if that is known."""
 
     path: str
@@ -38,7 +38,7 @@ def check_paths(source: str, reference: str, output: str) -> None:
         raise InvalidInput("Source and reference are the same entry; name two.", code="same-raster")
 
 
-def check_subject(subject: Subject) -> None:
+def check_subject(subject: AlignInput) -> None:
     """Refuse a raster that can't be aligned, or aligned to.
 
     Raises:
@@ -61,7 +61,7 @@ def check_subject(subject: Subject) -> None:
         )
 
 
-def check_overlap(source: Subject, reference: Subject) -> float | None:
+def check_overlap(source: AlignInput, reference: AlignInput) -> float | None:
     """The overlap as a part of the smaller footprint; None where the index can't tell.
 
     Raises:
@@ -89,7 +89,7 @@ def footprint_of(polygon: Mapping[str, Any] | None) -> Polygon | None:
         return None
 
 
-def _comparable_outlines(source: Subject, reference: Subject) -> tuple[Polygon, Polygon] | None:
+def _comparable_outlines(source: AlignInput, reference: AlignInput) -> tuple[Polygon, Polygon] | None:
     """Both outlines in the CRS that they share, else in EPSG:4326."""
     if source.profile.crs == reference.profile.crs:
         return _own_outline(source.profile), _own_outline(reference.profile)

@@ -58,7 +58,7 @@ def map_grid(geotransform: Sequence[float], shape_yx: Shape) -> Grid:
 
 
 @dataclass(frozen=True, slots=True)
-class Plane:
+class CommonPlane:
     """Map coordinates about `centre`, x multiplied by `stretch` so that both axes have the same unit on the ground."""
 
     crs: str
@@ -66,7 +66,7 @@ class Plane:
     stretch: float
 
     @classmethod
-    def about(cls, centre: tuple[float, float], crs: str) -> Plane:
+    def about(cls, centre: tuple[float, float], crs: str) -> CommonPlane:
         """The plane about a point of the map; degrees of longitude are as much shorter as the latitude says."""
         is_geographic = CRS.from_user_input(crs).is_geographic
         return cls(crs, centre, math.cos(math.radians(centre[1])) if is_geographic else 1.0)

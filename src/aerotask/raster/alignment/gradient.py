@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from aerotask.raster.alignment.reading import Picture
+from aerotask.raster.alignment.reading import MaskedImage
 from aerotask.raster.expression.evaluate import Flags, Floats
 
 SMOOTHING_PX = 0.8
@@ -20,14 +20,14 @@ REACH_PX = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Edges:
+class GradientImage:
     """The strength of edges about its mean (rows, cols), 0 where nothing counts."""
 
     strength: Floats
     valid: Flags
 
 
-def edges_of(picture: Picture) -> Edges:
+def edges_of(picture: MaskedImage) -> GradientImage:
     """The picture's edges."""
     smooth = cv2.GaussianBlur(picture.values, (5, 5), SMOOTHING_PX)
     along = cv2.Scharr(smooth, cv2.CV_32F, 1, 0)
@@ -35,7 +35,7 @@ def edges_of(picture: Picture) -> Edges:
     strength = np.sqrt(cv2.magnitude(along, down))
     valid = _shrunk(picture.valid)
     mean = np.float32(strength[valid].mean(dtype=np.float64)) if valid.any() else np.float32(0)
-    return Edges(np.where(valid, strength - mean, np.float32(0)), valid)
+    return GradientImage(np.where(valid, strength - mean, np.float32(0)), valid)
 
 
 def _shrunk(valid: Flags) -> Flags:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aerotask.raster.alignment.common_grid import Grid
-from aerotask.raster.alignment.gradient import Edges
+from aerotask.raster.alignment.gradient import GradientImage
 from aerotask.raster.alignment.similarity import Mode, Similarity, fit_similarity, fit_translation, to_complex
 from aerotask.raster.expression.evaluate import Floats
 
@@ -47,7 +47,7 @@ class Peak:
 
 
 @dataclass(frozen=True, slots=True)
-class Seed:
+class InitialEstimate:
     """A first transform of the plane, and how sharp the peak was that spoke for it."""
 
     transform: Similarity
@@ -58,7 +58,7 @@ class Seed:
 
 
 @dataclass(frozen=True, slots=True)
-class _Turn:
+class _Rotation:
     """A rotation (from x towards y, in radians) and a scale about the centre of a picture."""
 
     angle: float
@@ -66,7 +66,7 @@ class _Turn:
     found_by: str
 
 
-def find_seed(source: Edges, reference: Edges, grid: Grid, *, mode: Mode) -> Seed:
+def find_seed(source: GradientImage, reference: GradientImage, grid: Grid, *, mode: Mode) -> InitialEstimate:
     """The best candidate that leads from the source to the reference, both shown on the same grid."""
     target = np.fft.rfft2(_padded(_windowed(reference)))
     found = []
@@ -77,16 +77,16 @@ def find_seed(source: Edges, reference: Edges, grid: Grid, *, mode: Mode) -> See
     return max(found, key=lambda seed: seed.sharpness)
 
 
-def _turns(source: Edges, reference: Edges, mode: Mode) -> Iterator[_Turn]:
-    yield _Turn(0.0, 1.0, "phase correlation")
+def _turns(source: GradientImage, reference: GradientImage, mode: Mode) -> Iterator[_Rotation]:
+    yield _Rotation(0.0, 1.0, "phase correlation")
     if mode == "similarity":
         angle, scale = _rotation_and_scale(source, reference)
         if SCALE_LIMITS[0] <= scale <= SCALE_LIMITS[1]:
-            yield _Turn(angle, scale, "Fourier-Mellin")
-            yield _Turn(angle + math.pi, scale, "Fourier-Mellin, half a turn on")
+            yield _Rotation(angle, scale, "Fourier-Mellin")
+            yield _Rotation(angle + math.pi, scale, "Fourier-Mellin, half a turn on")
 
 
-def _seed(turn: _Turn, peak: Peak, grid: Grid, mode: Mode) -> Seed:
+def _seed(turn: _Rotation, peak: Peak, grid: Grid, mode: Mode) -> InitialEstimate:
     """The turn about the centre and then the shift, as a transform of the plane."""
     corners = grid.corners()
     turn_matrix = _turn_matrix(turn, grid.shape_yx)
@@ -94,17 +94,17 @@ def _seed(turn: _Turn, peak: Peak, grid: Grid, mode: Mode) -> Seed:
     landed = (corners - 0.5) @ turn_matrix[:, :2].T + turn_matrix[:, 2] + 0.5 + (peak.x, peak.y)
     fit = fit_similarity if mode == "similarity" else fit_translation
     start, end = (to_complex(grid.plane_points(points)) for points in (corners, landed))
-    return Seed(fit(start, end, np.ones(len(corners))), peak.sharpness, peak.rival, turn.found_by)
+    return InitialEstimate(fit(start, end, np.ones(len(corners))), peak.sharpness, peak.rival, turn.found_by)
 
 
-def _turn_matrix(turn: _Turn, shape_yx: tuple[int, int]) -> NDArray[np.float64]:
+def _turn_matrix(turn: _Rotation, shape_yx: tuple[int, int]) -> NDArray[np.float64]:
     cos, sin = turn.scale * math.cos(turn.angle), turn.scale * math.sin(turn.angle)
     linear = np.array([[cos, -sin], [sin, cos]])
     centre = (np.array(shape_yx[::-1]) - 1) / 2
     return np.column_stack([linear, centre - linear @ centre])
 
 
-def _turned(edges: Edges, turn: _Turn) -> Floats:
+def _turned(edges: GradientImage, turn: _Rotation) -> Floats:
     window = _window(edges.strength.shape)
     if turn.angle == 0 and turn.scale == 1:
         return edges.strength * window
@@ -114,7 +114,7 @@ def _turned(edges: Edges, turn: _Turn) -> Floats:
     return np.asarray(turned, np.float32) * window
 
 
-def _windowed(edges: Edges) -> Floats:
+def _windowed(edges: GradientImage) -> Floats:
     return edges.strength * _window(edges.strength.shape)
 
 
@@ -181,7 +181,7 @@ def _signed(position: float, size: int) -> float:
     return position - size if position > size / 2 else position
 
 
-def _rotation_and_scale(source: Edges, reference: Edges) -> tuple[float, float]:
+def _rotation_and_scale(source: GradientImage, reference: GradientImage) -> tuple[float, float]:
     """Of the source against the reference, from their spectra; half a turn is left open."""
     ours, theirs = (np.fft.rfft2(_polar_spectrum(_windowed(edges))) for edges in (source, reference))
     peak = _correlate(ours, theirs)

@@ -10,20 +10,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from aerotask.raster.alignment.common_grid import Grid
-from aerotask.raster.alignment.gradient import Edges, edges_of
-from aerotask.raster.alignment.initial_estimate import SEED_PX, Seed, find_seed
+from aerotask.raster.alignment.gradient import GradientImage, edges_of
+from aerotask.raster.alignment.initial_estimate import SEED_PX, InitialEstimate, find_seed
 from aerotask.raster.alignment.pair import Pair, pixels_along
 from aerotask.raster.alignment.patches import Patches, PatchSearch, correlation_of, match_patches
 from aerotask.raster.alignment.pyramid import (
     MOST_PATCHES,
-    Box,
     Chip,
+    PixelBox,
     level_factors,
     patch_side,
     plan_chips,
 )
 from aerotask.raster.alignment.robust import RobustFit, robust_fit
-from aerotask.raster.alignment.sampling import View
+from aerotask.raster.alignment.sampling import PlaneView
 from aerotask.raster.alignment.similarity import Mode, Points, Similarity
 from aerotask.raster.parallel import run_in_threads
 
@@ -45,7 +45,7 @@ class Match:
 
     transform: Similarity
     mode: Mode
-    seed: Seed
+    seed: InitialEstimate
     factor: int
     patches: int
     inliers: int
@@ -116,7 +116,7 @@ def finest_factor(pair: Pair) -> int:
     return max(round(1 / pixels_along(pair.locate_in_reference, pair.source_grid.pixel_length)), 1)
 
 
-def overlap_box(pair: Pair, transform: Similarity) -> Box:
+def overlap_box(pair: Pair, transform: Similarity) -> PixelBox:
     """The source's pixels that the reference shows too, once the source is transformed; at least one pixel."""
     corners = transform.inverse().of(pair.reference_points(pair.reference.in_map.corners()))
     pixels = pair.source_grid.pixels(corners)
@@ -124,10 +124,10 @@ def overlap_box(pair: Pair, transform: Similarity) -> Box:
     left, top = (max(math.floor(value), 0) for value in pixels.min(axis=0))
     right, bottom = (math.ceil(value) for value in pixels.max(axis=0))
     right, bottom = min(right, cols), min(bottom, rows)
-    return Box(min(left, cols - 1), min(top, rows - 1), max(right, left + 1), max(bottom, top + 1))
+    return PixelBox(min(left, cols - 1), min(top, rows - 1), max(right, left + 1), max(bottom, top + 1))
 
 
-def seed_grid(pair: Pair, box: Box) -> Grid:
+def seed_grid(pair: Pair, box: PixelBox) -> Grid:
     """Square pixels, at most `SEED_PX` of them each way, over the overlap and a margin around it."""
     margin_x, margin_y = (round(side * _SEED_MARGIN) for side in (box.width, box.height))
     edges = [(box.left - margin_x, box.top - margin_y), (box.right + margin_x, box.bottom + margin_y)]
@@ -150,7 +150,7 @@ class _Round:
     pair: Pair
     transform: Similarity
     step: Pass
-    held: tuple[View, View] | None
+    held: tuple[PlaneView, PlaneView] | None
 
     def run(self, *, mode: Mode, threads: int) -> tuple[RobustFit | None, int]:
         """The transform that fits the patches, and the number of patches."""
@@ -183,7 +183,7 @@ class _Round:
 
             yield match
 
-    def _views(self) -> AbstractContextManager[tuple[View, View]]:
+    def _views(self) -> AbstractContextManager[tuple[PlaneView, PlaneView]]:
         if self.held:
             return nullcontext(self.held)
         return self.pair.views(factor=1 if self.step.is_last else self.step.factor)
@@ -194,7 +194,9 @@ def chip_grid(pair: Pair, chip: Chip, factor: int) -> Grid:
     return pair.source_grid.part(left=chip.left, top=chip.top, step=factor, shape_yx=chip.shape_yx)
 
 
-def _match_chip(views: tuple[View, View], grid: Grid, transform: Similarity, search: PatchSearch) -> Patches:
+def _match_chip(
+    views: tuple[PlaneView, PlaneView], grid: Grid, transform: Similarity, search: PatchSearch
+) -> Patches:
     rows, cols = grid.shape_yx
     reach = search.reach_px
     around = grid.part(left=-reach, top=-reach, step=1, shape_yx=(rows + 2 * reach, cols + 2 * reach))
@@ -202,7 +204,7 @@ def _match_chip(views: tuple[View, View], grid: Grid, transform: Similarity, sea
     return match_patches(shown, edges_of(views[1].on(around, transform)), search)
 
 
-def _common_correlation(one: Edges, other: Edges) -> float:
+def _common_correlation(one: GradientImage, other: GradientImage) -> float:
     common = one.valid & other.valid
     if not common.any():
         return 0.0

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.raster.alignment.common_grid import Grid, Plane, map_grid, reproject, same_crs
+from aerotask.raster.alignment.common_grid import CommonPlane, Grid, map_grid, reproject, same_crs
 from aerotask.raster.alignment.footprints import intersection
 from aerotask.raster.alignment.reading import BrightnessReader
-from aerotask.raster.alignment.sampling import View
+from aerotask.raster.alignment.sampling import PlaneView
 from aerotask.raster.alignment.similarity import Points
 from aerotask.raster.bands import roles_of
 from aerotask.raster.expression.indices import index_ids
@@ -30,7 +30,7 @@ ELEVATION_TYPES = frozenset({"int16", "int32", "float32", "float64"})
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class PairRaster:
     """One raster of the pair: its file, its grid in map coordinates, and the bands that are compared."""
 
     file: SourceFile
@@ -43,9 +43,9 @@ class Side:
 class Pair:
     """Source and reference, and the plane (the source's map, about the centre of the overlap) for both."""
 
-    source: Side
-    reference: Side
-    plane: Plane
+    source: PairRaster
+    reference: PairRaster
+    plane: CommonPlane
     compared: str
     """Which bands are compared, in words."""
     of_elevations: bool
@@ -75,7 +75,7 @@ class Pair:
         return max(1, min(threads, MAX_THREADS, DECODING_BYTES // (2 * largest)))
 
     @contextmanager
-    def views(self, *, factor: int = 1) -> Iterator[tuple[View, View]]:
+    def views(self, *, factor: int = 1) -> Iterator[tuple[PlaneView, PlaneView]]:
         """Source and reference, opened for this thread alone.
 
         With a factor, overviews serve where only every so many pixels of the source are wanted.
@@ -102,13 +102,13 @@ def pixels_along(locate: Callable[[Points], Points], length: float) -> float:
 
 
 @contextmanager
-def _view(side: Side, locate: Callable[[Points], Points], detail: float) -> Iterator[View]:
+def _view(side: PairRaster, locate: Callable[[Points], Points], detail: float) -> Iterator[PlaneView]:
     """The raster, or the smallest of its overviews whose pixels are no longer than `detail` in the plane."""
     profile = side.file.profile
     level = best_overview(profile, pixels_along(locate, detail))
     with open_raster(side.file.path, overview_level=level) as opened:
         share = np.array([opened.width / profile.width, opened.height / profile.height])
-        yield View(BrightnessReader(opened, side.bands), lambda points: locate(points) * share)
+        yield PlaneView(BrightnessReader(opened, side.bands), lambda points: locate(points) * share)
 
 
 def best_overview(profile: RasterProfile, detail_px: float) -> int | None:
@@ -127,8 +127,8 @@ def make_pair(source: SourceFile, reference: SourceFile) -> Pair:
     bands_source, bands_reference, compared = common_bands(source.profile, reference.profile)
     sides = _side(source, bands_source), _side(reference, bands_reference)
     if same_crs(sides[0].crs, sides[1].crs):
-        sides = sides[0], Side(sides[1].file, sides[0].crs, sides[1].in_map, sides[1].bands)
-    plane = Plane.about(_centre(*sides), sides[0].crs)
+        sides = sides[0], PairRaster(sides[1].file, sides[0].crs, sides[1].in_map, sides[1].bands)
+    plane = CommonPlane.about(_centre(*sides), sides[0].crs)
     return Pair(*sides, plane, compared, are_elevations(source.profile, reference.profile))
 
 
@@ -155,21 +155,23 @@ def are_elevations(source: RasterProfile, reference: RasterProfile) -> bool:
     )
 
 
-def _side(file: SourceFile, bands: tuple[int, ...]) -> Side:
+def _side(file: SourceFile, bands: tuple[int, ...]) -> PairRaster:
     profile = file.profile
     if profile.crs is None or profile.geotransform is None:
         raise InvalidInput("A raster without a CRS can't be aligned.", code="missing-crs")
-    return Side(file, profile.crs, map_grid(profile.geotransform, (profile.height, profile.width)), bands)
+    return PairRaster(
+        file, profile.crs, map_grid(profile.geotransform, (profile.height, profile.width)), bands
+    )
 
 
-def source_outlines(source: Side, reference: Side) -> tuple[Points, Points]:
+def source_outlines(source: PairRaster, reference: PairRaster) -> tuple[Points, Points]:
     """The corners of both in the source's map."""
     ours = source.in_map.plane_points(source.in_map.corners())
     theirs = reproject(reference.in_map.plane_points(reference.in_map.corners()), reference.crs, source.crs)
     return ours, theirs
 
 
-def _centre(source: Side, reference: Side) -> tuple[float, float]:
+def _centre(source: PairRaster, reference: PairRaster) -> tuple[float, float]:
     """The middle of the overlap's corners."""
     ours, theirs = source_outlines(source, reference)
     if not np.isfinite(theirs).all():

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aerotask.raster.alignment.gradient import REACH_PX, Edges
+from aerotask.raster.alignment.gradient import REACH_PX, GradientImage
 from aerotask.raster.alignment.similarity import Points
 from aerotask.raster.expression.evaluate import Floats
 
@@ -37,7 +37,7 @@ class PatchSearch:
     most: int
 
 
-def match_patches(source: Edges, reference: Edges, search: PatchSearch) -> Patches:
+def match_patches(source: GradientImage, reference: GradientImage, search: PatchSearch) -> Patches:
     """Match the source's strongest patches around their own places in the reference.
 
     The reference shows `reach_px` more than the source on every side. Positions are in the source's pixels.
@@ -49,7 +49,7 @@ def match_patches(source: Edges, reference: Edges, search: PatchSearch) -> Patch
     return Patches(centres, centres + shifts, np.array([where[2] for _, where in matched], np.float64))
 
 
-def strongest_corners(edges: Edges, *, patch_px: int, most: int) -> list[tuple[int, int]]:
+def strongest_corners(edges: GradientImage, *, patch_px: int, most: int) -> list[tuple[int, int]]:
     """The centres (x, y) of the patches whose smaller eigenvalue of the structure is largest (Shi and Tomasi 1994).
 
     They keep half a patch from each other.
@@ -73,7 +73,7 @@ def strongest_corners(edges: Edges, *, patch_px: int, most: int) -> list[tuple[i
 
 
 def _match(
-    source: Edges, reference: Edges, place: tuple[int, int], search: PatchSearch
+    source: GradientImage, reference: GradientImage, place: tuple[int, int], search: PatchSearch
 ) -> tuple[float, float, float] | None:
     """The shift (x, y) that the patch needs and its correlation; None if it isn't found."""
     patch_px, reach_px = search.patch_px, search.reach_px

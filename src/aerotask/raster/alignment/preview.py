@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.raster.alignment.checks import Subject, check_overlap, check_subject
+from aerotask.raster.alignment.checks import AlignInput, check_overlap, check_subject
 from aerotask.raster.alignment.common_grid import Grid
 from aerotask.raster.alignment.matching import overlap_box
 from aerotask.raster.alignment.pair import Pair, make_pair
-from aerotask.raster.alignment.reading import Picture
+from aerotask.raster.alignment.reading import MaskedImage
 from aerotask.raster.alignment.similarity import IDENTITY, Similarity
 from aerotask.raster.header import read_profile
 from aerotask.raster.io import open_raster
@@ -65,7 +65,7 @@ def _open_pair(source: Path, reference: Path) -> Pair:
     for path in (source, reference):
         with open_raster(path) as opened:
             files.append(SourceFile(path, read_profile(opened)))
-    subjects = [Subject(file.path.name, file.profile, None) for file in files]
+    subjects = [AlignInput(file.path.name, file.profile, None) for file in files]
     for subject in subjects:
         check_subject(subject)
     check_overlap(*subjects)
@@ -88,7 +88,7 @@ def _grid(pair: Pair, transform: Similarity, longest_px: int) -> Grid:
     return Grid(np.array([[step, 0, low[0]], [0, -step, high[1]]]), (rows, cols))
 
 
-def _stretched(picture: Picture) -> Bytes2d:
+def _stretched(picture: MaskedImage) -> Bytes2d:
     """As bytes from 1 to 255; 0 where nothing is."""
     if not picture.valid.any():
         return np.zeros(picture.valid.shape, np.uint8)

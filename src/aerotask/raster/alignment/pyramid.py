@@ -20,7 +20,7 @@ SMALL_SIDE_PX = 320
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
+class PixelBox:
     """Pixels of the source, `right` and `bottom` exclusive."""
 
     left: int
@@ -58,7 +58,7 @@ def level_factors(seed_factor: float, finest: int) -> tuple[int, ...]:
     return tuple(factors)
 
 
-def plan_chips(box: Box, factor: int) -> tuple[Chip, ...]:
+def plan_chips(box: PixelBox, factor: int) -> tuple[Chip, ...]:
     """Pieces of the box at that level: all of it where that is few enough, else evenly spread ones."""
     cols, rows = box.width // factor, box.height // factor
     if cols < 1 or rows < 1:
@@ -74,7 +74,7 @@ def plan_chips(box: Box, factor: int) -> tuple[Chip, ...]:
     )
 
 
-def patch_side(box: Box, factor: int) -> int:
+def patch_side(box: PixelBox, factor: int) -> int:
     """The side of the patches for an overlap of that size."""
     return PATCH_PX if min(box.width, box.height) // factor >= SMALL_SIDE_PX else SMALL_PATCH_PX
 

@@ -23,7 +23,7 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class MaskedImage:
     """One value for each pixel (rows, cols), and whether it counts; others hold the mean of those that do."""
 
     values: Floats
@@ -31,7 +31,7 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Area:
+class SourceWindow:
     """Pixels of a raster: from `left` and `top`, `cols` and `rows` of `factor` × `factor` pixels each."""
 
     left: int
@@ -62,11 +62,11 @@ class BrightnessReader:
         )
         self.shape_yx: Shape = (opened.height, opened.width)
 
-    def read(self, area: Area) -> Picture:
+    def read(self, area: SourceWindow) -> MaskedImage:
         """The mean of each square of `factor` × `factor` pixels; what lies outside of the raster doesn't count."""
         return _framed(area, self.shape_yx, self._read)
 
-    def _read(self, area: Area) -> tuple[Floats, Flags]:
+    def _read(self, area: SourceWindow) -> tuple[Floats, Flags]:
         """Part by part, so that no more than `PART_PX` pixels are held in full detail."""
         values = np.empty((area.rows, area.cols), np.float32)
         valid = np.empty((area.rows, area.cols), np.bool_)
@@ -76,7 +76,7 @@ class BrightnessReader:
             values[part], valid[part] = self._read_part(area, part)
         return values, valid
 
-    def _read_part(self, area: Area, part: Window) -> tuple[Floats, Flags]:
+    def _read_part(self, area: SourceWindow, part: Window) -> tuple[Floats, Flags]:
         factor = area.factor
         rows, cols = shape_of(part)
         window = RasterioWindow(
@@ -107,18 +107,18 @@ class BrightnessReader:
         return valid
 
 
-class HeldPicture:
+class InMemoryImage:
     """A picture in memory, read as a raster is; any number of threads may."""
 
-    def __init__(self, picture: Picture) -> None:
+    def __init__(self, picture: MaskedImage) -> None:
         self._picture = picture
         self.shape_yx: Shape = (picture.values.shape[0], picture.values.shape[1])
 
-    def read(self, area: Area) -> Picture:
+    def read(self, area: SourceWindow) -> MaskedImage:
         """The mean of each square of `factor` × `factor` pixels; what lies outside of the picture doesn't count."""
         return _framed(area, self.shape_yx, self._read)
 
-    def _read(self, area: Area) -> tuple[Floats, Flags]:
+    def _read(self, area: SourceWindow) -> tuple[Floats, Flags]:
         rows = slice(area.top, area.top + area.rows * area.factor)
         cols = slice(area.left, area.left + area.cols * area.factor)
         values, valid = self._picture.values[rows, cols], self._picture.valid[rows, cols]
@@ -132,11 +132,13 @@ class Reader(Protocol):
     def shape_yx(self) -> Shape:
         """Rows and columns."""
 
-    def read(self, area: Area) -> Picture:
+    def read(self, area: SourceWindow) -> MaskedImage:
         """The mean of each square of `factor` × `factor` pixels; what lies outside doesn't count."""
 
 
-def _framed(area: Area, shape_yx: Shape, read: Callable[[Area], tuple[Floats, Flags]]) -> Picture:
+def _framed(
+    area: SourceWindow, shape_yx: Shape, read: Callable[[SourceWindow], tuple[Floats, Flags]]
+) -> MaskedImage:
     """The area's picture, of which `read` gives the part that lies within the shape, in whole squares."""
     values = np.zeros((area.rows, area.cols), np.float32)
     valid = np.zeros((area.rows, area.cols), np.bool_)
@@ -144,7 +146,7 @@ def _framed(area: Area, shape_yx: Shape, read: Callable[[Area], tuple[Floats, Fl
     cols = _overlap(area.left, area.cols, area.factor, shape_yx[1])
     if rows.stop > rows.start and cols.stop > cols.start:
         left, top = area.left + cols.start * area.factor, area.top + rows.start * area.factor
-        part = Area(left, top, cols.stop - cols.start, rows.stop - rows.start, area.factor)
+        part = SourceWindow(left, top, cols.stop - cols.start, rows.stop - rows.start, area.factor)
         values[rows, cols], valid[rows, cols] = read(part)
     return filled(values, valid)
 
@@ -159,10 +161,10 @@ def _averaged(values: Floats, valid: Flags, factor: int) -> tuple[Floats, Flags]
     return means, shares >= np.float32(0.5)
 
 
-def filled(values: Floats, valid: Flags) -> Picture:
+def filled(values: Floats, valid: Flags) -> MaskedImage:
     """The picture with the mean of what counts wherever nothing does, so that edges of holes stay low."""
     mean = np.float32(values[valid].mean(dtype=np.float64)) if valid.any() else np.float32(0)
-    return Picture(np.where(valid, values, mean), valid)
+    return MaskedImage(np.where(valid, values, mean), valid)
 
 
 def palette_brightness(opened: Any, bands: Sequence[int]) -> NDArray[np.float32] | None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from aerotask.domain.errors import TaskFailed
 from aerotask.domain.paths import shown
-from aerotask.raster.alignment.checks import Subject, check_overlap, check_paths, check_subject
+from aerotask.raster.alignment.checks import AlignInput, check_overlap, check_paths, check_subject
 from aerotask.raster.alignment.common_grid import map_grid, reproject, same_crs
 from aerotask.raster.alignment.elevation import vertical_offset
 from aerotask.raster.alignment.matching import Match, find_match
@@ -21,7 +21,7 @@ from aerotask.raster.alignment.pair import Pair, make_pair
 from aerotask.raster.alignment.quality import confidence, doubts
 from aerotask.raster.alignment.similarity import Mode
 from aerotask.raster.alignment.warping import filling_for
-from aerotask.raster.alignment.writing import Move, write_moved
+from aerotask.raster.alignment.writing import WarpJob, write_moved
 from aerotask.raster.header import read_profile
 from aerotask.raster.io import open_raster
 from aerotask.raster.pixels import SourceFile
@@ -35,7 +35,7 @@ _PHASES = {"pixels": "moving pixels", "overviews": "writing overviews", "cog": "
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class AlignOptions:
     """What is to be aligned to what, and where the result goes."""
 
     source: str
@@ -44,7 +44,7 @@ class Wish:
     mode: Mode
 
 
-def run_alignment(wish: Wish, ctx: RunContext) -> None:
+def run_alignment(wish: AlignOptions, ctx: RunContext) -> None:
     """Find the transform, write the moved source and put it at the output's path.
 
     Raises:
@@ -76,9 +76,12 @@ def _read(path: str, ctx: RunContext) -> SourceFile:
     return SourceFile(file, profile)
 
 
-def _check(wish: Wish, source: SourceFile, reference: SourceFile, ctx: RunContext) -> Pair:
+def _check(wish: AlignOptions, source: SourceFile, reference: SourceFile, ctx: RunContext) -> Pair:
     """The same refusals as at submit, now from the real files."""
-    subjects = Subject(wish.source, source.profile, None), Subject(wish.reference, reference.profile, None)
+    subjects = (
+        AlignInput(wish.source, source.profile, None),
+        AlignInput(wish.reference, reference.profile, None),
+    )
     for subject in subjects:
         check_subject(subject)
     share = check_overlap(*_in_one_crs(*subjects))
@@ -91,7 +94,7 @@ def _check(wish: Wish, source: SourceFile, reference: SourceFile, ctx: RunContex
     return pair
 
 
-def _in_one_crs(source: Subject, reference: Subject) -> tuple[Subject, Subject]:
+def _in_one_crs(source: AlignInput, reference: AlignInput) -> tuple[AlignInput, AlignInput]:
     """Both with their outlines in the source's CRS, if they have different ones."""
     ours, theirs = source.profile, reference.profile
     if ours.crs is None or theirs.crs is None or ours.crs == theirs.crs:
@@ -104,12 +107,12 @@ def _in_one_crs(source: Subject, reference: Subject) -> tuple[Subject, Subject]:
         moved = reproject(corners, crs_from or ours.crs, ours.crs)
         outlines.append([(float(x), float(y)) for x, y in moved] if np.isfinite(moved).all() else [])
     return (
-        Subject(source.path, ours, outlines[0] or None),
-        Subject(reference.path, theirs, outlines[1] or None),
+        AlignInput(source.path, ours, outlines[0] or None),
+        AlignInput(reference.path, theirs, outlines[1] or None),
     )
 
 
-def _match(pair: Pair, wish: Wish, ctx: RunContext) -> Match:
+def _match(pair: Pair, wish: AlignOptions, ctx: RunContext) -> Match:
     match = find_match(
         pair,
         mode=wish.mode,
@@ -147,7 +150,7 @@ def _heights(pair: Pair, match: Match, ctx: RunContext) -> float | None:
     return dz
 
 
-def _write(pair: Pair, grid: OutputGrid, dz: float | None, wish: Wish, ctx: RunContext) -> int:
+def _write(pair: Pair, grid: OutputGrid, dz: float | None, wish: AlignOptions, ctx: RunContext) -> int:
     """Write under a temporary name and rename, so that the target is never half a file."""
     target = ctx.workdir / "aligned.tif"
     partial = ctx.workdir / "aligned.partial.tif"
@@ -157,7 +160,7 @@ def _write(pair: Pair, grid: OutputGrid, dz: float | None, wish: Wish, ctx: RunC
     profile = pair.source.file.profile
     filling = filling_for(profile, offset=(dz or 0.0) / scale, palette=profile.bands[0].colour == "palette")
 
-    move = Move(pair.source.file, grid, filling)
+    move = WarpJob(pair.source.file, grid, filling)
     threads = pair.fitting_threads(ctx.threads)
     covered = write_moved(move, partial, threads=threads, on_stage=StageProgress(ctx, _SHARES, _PHASES).tell)
     partial.replace(target)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from aerotask.raster.alignment.common_grid import Grid
-from aerotask.raster.alignment.reading import Area, HeldPicture, Picture, Reader, filled
+from aerotask.raster.alignment.reading import InMemoryImage, MaskedImage, Reader, SourceWindow, filled
 from aerotask.raster.alignment.similarity import IDENTITY, Points, Similarity
 from aerotask.raster.expression.evaluate import Floats
 from aerotask.raster.windows import Shape
@@ -27,13 +27,13 @@ _STEP_PX = 1 / 32
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class PlaneView:
     """A raster as it is seen from the plane: `locate` leads from points of the plane to its pixels."""
 
     reader: Reader
     locate: Callable[[Points], Points]
 
-    def on(self, grid: Grid, transform: Similarity = IDENTITY) -> Picture:
+    def on(self, grid: Grid, transform: Similarity = IDENTITY) -> MaskedImage:
         """What the raster shows where `transform` brings the pixels of the grid."""
         columns, rows = self._positions(grid, transform)
         if not (np.isfinite(columns).all() and np.isfinite(rows).all()):
@@ -43,15 +43,15 @@ class View:
             return nothing(grid.shape_yx)
         return _interpolated(self.reader.read(area), area, columns, rows)
 
-    def held(self, grid: Grid) -> View:
+    def held(self, grid: Grid) -> PlaneView:
         """The same view from memory: what the grid shows, and a margin, in the grid's detail."""
         columns, rows = self._positions(grid, IDENTITY)
         area = self._area(columns, rows, grid) if np.isfinite(columns + rows).all() else None
         if area is None:
-            return View(HeldPicture(nothing((1, 1))), self.locate)
+            return PlaneView(InMemoryImage(nothing((1, 1))), self.locate)
         origin = np.array([area.left, area.top])
         picture = self.reader.read(area)
-        return View(HeldPicture(picture), lambda points: (self.locate(points) - origin) / area.factor)
+        return PlaneView(InMemoryImage(picture), lambda points: (self.locate(points) - origin) / area.factor)
 
     def _positions(self, grid: Grid, transform: Similarity) -> tuple[Points, Points]:
         """The raster's column and row at the centre of every pixel of the grid."""
@@ -67,7 +67,7 @@ class View:
             columns, rows = (np.einsum("rm,cm->rc", part, across) for part in parts)
         return columns, rows
 
-    def _area(self, columns: Points, rows: Points, grid: Grid) -> Area | None:
+    def _area(self, columns: Points, rows: Points, grid: Grid) -> SourceWindow | None:
         """The pixels to read: all that are shown, in about the grid's detail; None if the raster has none."""
         height, width = self.reader.shape_yx
         left, right = _clipped(columns, width)
@@ -83,12 +83,12 @@ class View:
         cols, rows_ = (
             -(-(end - start) // factor) for start, end in ((left, right + margin), (top, bottom + margin))
         )
-        return Area(left, top, cols, rows_, factor)
+        return SourceWindow(left, top, cols, rows_, factor)
 
 
-def nothing(shape_yx: Shape) -> Picture:
+def nothing(shape_yx: Shape) -> MaskedImage:
     """A picture in which no pixel counts."""
-    return Picture(np.zeros(shape_yx, np.float32), np.zeros(shape_yx, np.bool_))
+    return MaskedImage(np.zeros(shape_yx, np.float32), np.zeros(shape_yx, np.bool_))
 
 
 def _clipped(positions: Points, size: int) -> tuple[int, int]:
@@ -100,7 +100,7 @@ def _aligned(position: int, factor: int) -> int:
     return position // factor * factor
 
 
-def _interpolated(picture: Picture, area: Area, columns: Points, rows: Points) -> Picture:
+def _interpolated(picture: MaskedImage, area: SourceWindow, columns: Points, rows: Points) -> MaskedImage:
     """The picture at those positions of the raster."""
     across, down = _dither(columns.shape)
     x = ((columns - area.left) / area.factor - 0.5 + across).astype(np.float32)

@@ -31,7 +31,7 @@ _IN_TENTHS = Affine.scale(10)
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class WarpedPixels:
     """Pixels of the output (bands, rows, cols), and where there are any (rows, cols)."""
 
     pixels: Pixels
@@ -39,7 +39,7 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class SourcePixels:
     """Pixels of the source (bands, rows, cols), which of them count, and the position of the first."""
 
     pixels: Pixels
@@ -49,7 +49,7 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
-class Filling:
+class FillValues:
     """What stands where the output has nothing, band by band, and what is added to every value."""
 
     values: tuple[float, ...]
@@ -58,10 +58,10 @@ class Filling:
     """For colour tables: between two entries there is no mean."""
 
 
-class Mover:
+class WindowWarper:
     """One thread's reader of the source that gives windows of the output."""
 
-    def __init__(self, source: Any, grid: OutputGrid, filling: Filling) -> None:
+    def __init__(self, source: Any, grid: OutputGrid, filling: FillValues) -> None:
         self._source = source
         self._grid = grid
         self._filling = filling
@@ -73,7 +73,7 @@ class Mover:
         self._detail = min(1 / math.sqrt(abs(np.linalg.det(grid.to_source[:, :2]))), 1.0)
         self._nodata = [native_nodata(value, np.dtype(source.dtypes[0])) for value in source.nodatavals]
 
-    def window(self, window: Window) -> Moved:
+    def window(self, window: Window) -> WarpedPixels:
         """The output's pixels in a window."""
         to_source = _from_window(self._grid.to_source, window)
         content = self._read(to_source, shape_of(window))
@@ -81,14 +81,14 @@ class Mover:
             return self._empty(shape_of(window))
         if content.valid.all() and self._surrounds(to_source, shape_of(window)):
             planes = [self._resampled(plane, to_source, content, window) for plane in content.pixels]
-            return Moved(self._finished(planes), np.ones(shape_of(window), np.bool_))
+            return WarpedPixels(self._finished(planes), np.ones(shape_of(window), np.bool_))
         return self._with_holes(content, to_source, window)
 
-    def _empty(self, shape: Shape) -> Moved:
+    def _empty(self, shape: Shape) -> WarpedPixels:
         planes = [np.full(shape, value, self._source.dtypes[0]) for value in self._filling.values]
-        return Moved(np.stack(planes), np.zeros(shape, np.bool_))
+        return WarpedPixels(np.stack(planes), np.zeros(shape, np.bool_))
 
-    def _read(self, to_source: Points, shape: Shape) -> Content | None:
+    def _read(self, to_source: Points, shape: Shape) -> SourcePixels | None:
         """All pixels of the source that the window needs; None if there are none."""
         low, high = _bounds(to_source, shape)
         margin = MARGIN_PX + math.ceil(np.abs(to_source[:, :2]).max())
@@ -99,7 +99,7 @@ class Mover:
             return None
         area = RasterioWindow(left, top, right - left, bottom - top)
         pixels = self._source.read(window=area)
-        return Content(pixels, self._valid(pixels, area), left, top)
+        return SourcePixels(pixels, self._valid(pixels, area), left, top)
 
     def _valid(self, pixels: Pixels, area: RasterioWindow) -> Flags:
         """A pixel counts if alpha and mask let it and no band lacks a value there."""
@@ -122,7 +122,7 @@ class Mover:
         return bool((low >= 0).all() and high[0] <= self._source.width and high[1] <= self._source.height)
 
     def _resampled(
-        self, plane: Pixels, to_source: Points, content: Content, window: Window, *, linear: bool = False
+        self, plane: Pixels, to_source: Points, content: SourcePixels, window: Window, *, linear: bool = False
     ) -> Pixels:
         kernel = Resampling.bilinear if linear else Resampling.cubic
         result = np.zeros(shape_of(window), plane.dtype)
@@ -142,7 +142,7 @@ class Mover:
         )
         return result
 
-    def _with_holes(self, content: Content, to_source: Points, window: Window) -> Moved:
+    def _with_holes(self, content: SourcePixels, to_source: Points, window: Window) -> WarpedPixels:
         """As `window`, where some of the source's pixels don't count.
 
         Cubic where all that the kernel reaches counts, else the mean of what counts in a bilinear kernel; nothing
@@ -164,7 +164,7 @@ class Mover:
                 moved = np.divide(sums, share, out=np.zeros_like(sums), where=share > 0)
                 moved[whole] = self._resampled(counted, to_source, padded, window)[whole]
             planes.append(np.where(covered, moved, np.nan if np.isnan(fill) else fill))
-        return Moved(self._finished(planes, covered), covered)
+        return WarpedPixels(self._finished(planes, covered), covered)
 
     def _finished(self, planes: list[Pixels], covered: Flags | None = None) -> Pixels:
         """The planes in the source's pixel type, none of their values taken for nothing."""
@@ -182,7 +182,7 @@ class Mover:
         return result
 
 
-def filling_for(profile: RasterProfile, *, offset: float = 0.0, palette: bool = False) -> Filling:
+def filling_for(profile: RasterProfile, *, offset: float = 0.0, palette: bool = False) -> FillValues:
     """What stands for nothing: the nodata value; else NaN where numbers can be that; else 0 (with a mask or alpha)."""
     values = []
     for band in profile.bands:
@@ -191,7 +191,7 @@ def filling_for(profile: RasterProfile, *, offset: float = 0.0, palette: bool = 
             values.append(float(band.nodata))
         else:
             values.append(math.nan if dtype.kind == "f" and profile.alpha_band is None else 0.0)
-    return Filling(tuple(values), offset, nearest=palette)
+    return FillValues(tuple(values), offset, nearest=palette)
 
 
 def _from_window(to_source: Points, window: Window) -> Points:
@@ -208,10 +208,10 @@ def _bounds(to_source: Points, shape: Shape) -> tuple[Points, Points]:
     return positions.min(axis=0), positions.max(axis=0)
 
 
-def _padded(content: Content) -> Content:
+def _padded(content: SourcePixels) -> SourcePixels:
     """With a frame of pixels that don't count, so that the source's outer edge is one like any other."""
     frame = ((MARGIN_PX, MARGIN_PX), (MARGIN_PX, MARGIN_PX))
-    return Content(
+    return SourcePixels(
         np.pad(content.pixels, ((0, 0), *frame)),
         np.pad(content.valid, frame),
         content.left - MARGIN_PX,

@@ -21,7 +21,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from aerotask.domain.errors import TaskFailed
 from aerotask.raster.alignment.output_grid import OutputGrid
-from aerotask.raster.alignment.warping import Filling, Mover
+from aerotask.raster.alignment.warping import FillValues, WindowWarper
 from aerotask.raster.cog import FULL_DISK_BYTES, write_cog
 from aerotask.raster.io import GDAL_ERRORS, GDAL_OPTIONS, open_raster
 from aerotask.raster.overviews import overview_shapes
@@ -47,15 +47,15 @@ OnStage = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class WarpJob:
     """What is written: the source, on that grid, with that where nothing is."""
 
     source: SourceFile
     grid: OutputGrid
-    filling: Filling
+    filling: FillValues
 
 
-def write_moved(move: Move, target: Path, *, threads: int, on_stage: OnStage) -> int:
+def write_moved(move: WarpJob, target: Path, *, threads: int, on_stage: OnStage) -> int:
     """Write the source on its new grid as a COG at `target`, which must not exist; how many pixels have a value.
 
     Raises:
@@ -78,7 +78,7 @@ def write_moved(move: Move, target: Path, *, threads: int, on_stage: OnStage) ->
     return covered
 
 
-def _write_plain(move: Move, plain: Path, *, threads: int, tell: OnStage) -> int:
+def _write_plain(move: WarpJob, plain: Path, *, threads: int, tell: OnStage) -> int:
     with open_raster(move.source.path) as opened:
         options, looks = _creation_options(opened, move, threads), _looks(opened)
     with rasterio.Env(**GDAL_OPTIONS, **_PLAIN_OPTIONS):
@@ -94,7 +94,7 @@ def _write_plain(move: Move, plain: Path, *, threads: int, tell: OnStage) -> int
     return covered
 
 
-def _write_pixels(move: Move, output: Any, *, threads: int, tell: OnStage) -> int:
+def _write_pixels(move: WarpJob, output: Any, *, threads: int, tell: OnStage) -> int:
     units = list(windows(move.grid.shape_yx, _unit_shape(move.source)))
     # Where neither a nodata value nor alpha can say that nothing is there.
     masked = output.nodata is None and move.source.profile.alpha_band is None
@@ -104,7 +104,7 @@ def _write_pixels(move: Move, output: Any, *, threads: int, tell: OnStage) -> in
     @contextmanager
     def worker() -> Iterator[Callable[[Window], int]]:
         with open_raster(move.source.path) as opened, np.errstate(all="ignore"):
-            mover = Mover(opened, move.grid, move.filling)
+            mover = WindowWarper(opened, move.grid, move.filling)
 
             def write(window: Window) -> int:
                 moved = mover.window(window)
@@ -139,7 +139,7 @@ def _quiet_threads() -> Iterator[None]:
         yield
 
 
-def _write_overviews(move: Move, output: Any, tell: OnStage) -> None:
+def _write_overviews(move: WarpJob, output: Any, tell: OnStage) -> None:
     tell("overviews", 0)
     levels = len(overview_shapes(move.grid.shape_yx, (TILE_PX, TILE_PX)))
     resampling = Resampling.nearest if move.filling.nearest else Resampling.average
@@ -163,7 +163,7 @@ def _fitting_threads(source: SourceFile, threads: int) -> int:
     return max(1, min(threads, MOVING_BYTES // (rows * cols * (4 * pixel_bytes + 60))))
 
 
-def _creation_options(opened: Any, move: Move, threads: int) -> dict[str, Any]:
+def _creation_options(opened: Any, move: WarpJob, threads: int) -> dict[str, Any]:
     grid, filling = move.grid, move.filling
     (a, b, c), (d, e, f) = grid.in_map.to_plane
     colours = opened.colorinterp[:3]
@@ -190,7 +190,7 @@ def _creation_options(opened: Any, move: Move, threads: int) -> dict[str, Any]:
     }
 
 
-def _nodata(opened: Any, filling: Filling) -> float | None:
+def _nodata(opened: Any, filling: FillValues) -> float | None:
     """The source's own value, or NaN where that stands for nothing."""
     if opened.nodata is None and np.isnan(filling.values[0]):
         return float("nan")

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aerotask.raster.colormaps import colours_of
-from aerotask.raster.export.options import Format
-from aerotask.raster.export.plan import Recipe
+from aerotask.raster.export.options import ExportFormat
+from aerotask.raster.export.plan import ExportPlan
 from aerotask.raster.expression.evaluate import Flags, Floats
 from aerotask.raster.expression.indices import ValueRange
 from aerotask.raster.pixels import CHUNK_PX
@@ -21,7 +21,7 @@ NOTHING = 256
 LAST_COLOUR = np.float32(255)
 
 
-class Painter(Protocol):
+class Colorizer(Protocol):
     """Paints the tiles of one kind of result; it has buffers, so each thread needs its own."""
 
     @property
@@ -32,16 +32,16 @@ class Painter(Protocol):
         """Fill some rows of the tile, up to `cols` columns; `values` are flat, one array for each channel."""
 
 
-def painter_for(recipe: Recipe, *, tile_yx: tuple[int, int]) -> Painter:
+def painter_for(recipe: ExportPlan, *, tile_yx: tuple[int, int]) -> Colorizer:
     """The painter of what the recipe asks for, whose ranges must be settled."""
     if recipe.gives_values:
-        return ValuesPainter(samples=1 if recipe.formula else len(recipe.channels), tile_yx=tile_yx)
+        return ValuesColorizer(samples=1 if recipe.formula else len(recipe.channels), tile_yx=tile_yx)
     if recipe.ranges is None:
         raise ValueError("the recipe's ranges aren't settled yet")
     if recipe.formula is None:
-        return CompositePainter(recipe.ranges, tile_yx=tile_yx)
-    entries = palette_entries() if recipe.format is Format.PALETTE else rgba_entries(recipe.colormap)
-    return TablePainter(entries, recipe.ranges[0], tile_yx=tile_yx)
+        return CompositeColorizer(recipe.ranges, tile_yx=tile_yx)
+    entries = palette_entries() if recipe.format is ExportFormat.PALETTE else rgba_entries(recipe.colormap)
+    return TableColorizer(entries, recipe.ranges[0], tile_yx=tile_yx)
 
 
 def rgba_entries(colormap: str) -> NDArray[np.uint32]:
@@ -60,7 +60,7 @@ def palette_entries() -> NDArray[np.uint8]:
     return np.array([1, *range(1, 256), 0], np.uint8)
 
 
-class TablePainter:
+class TableColorizer:
     """One value per pixel, looked up in a table of 257 entries: 256 colours, and nothing."""
 
     def __init__(
@@ -81,7 +81,7 @@ class TablePainter:
         np.take(self._entries, index.reshape(-1, cols), out=tile[rows, :cols], mode="clip")
 
 
-class CompositePainter:
+class CompositeColorizer:
     """Three values per pixel, each scaled to a byte by its own range, and full alpha where they count."""
 
     def __init__(self, ranges: Sequence[ValueRange], *, tile_yx: tuple[int, int]) -> None:
@@ -98,7 +98,7 @@ class CompositePainter:
         pixels[..., 3] = alpha.reshape(-1, cols)
 
 
-class ValuesPainter:
+class ValuesColorizer:
     """The values as they are, with NaN where there is nothing."""
 
     def __init__(self, *, samples: int, tile_yx: tuple[int, int]) -> None:

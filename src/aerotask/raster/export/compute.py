@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from aerotask.raster.export.plan import Recipe
+from aerotask.raster.export.plan import ExportPlan
 from aerotask.raster.expression.compiler import compile_expression
 from aerotask.raster.expression.evaluate import Evaluator, Flags, Floats
 from aerotask.raster.pixels import CHUNK_PX
@@ -14,7 +14,7 @@ Computation = Callable[[Sequence[Floats], Flags], Sequence[Floats]]
 the flags of pixels that have no value."""
 
 
-def computation_for(recipe: Recipe) -> Computation:
+def computation_for(recipe: ExportPlan) -> Computation:
     """The recipe's computation, for one thread."""
     if recipe.formula is None:
         positions = [recipe.source_bands.index(band) for band in recipe.channels]

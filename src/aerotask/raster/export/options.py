@@ -18,7 +18,7 @@ from aerotask.raster.expression.indices import Formula, ValueRange, parse_formul
 _BANDS = re.compile(r"\s*[0-9]{1,4}\s*(?:,\s*[0-9]{1,4}\s*){0,2}")
 
 
-class Format(StrEnum):
+class ExportFormat(StrEnum):
     """How the result is stored."""
 
     GTIFF = "gtiff"
@@ -27,7 +27,7 @@ class Format(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ExportOptions:
     """The choices of one export, each well formed by itself; None where nothing was chosen."""
 
     formula: Formula | None = None
@@ -37,7 +37,7 @@ class Request:
     bands: tuple[int, ...] | None = None
     preset: Preset | None = None
     preset_name: str | None = None
-    format: Format = Format.GTIFF
+    format: ExportFormat = ExportFormat.GTIFF
 
     @property
     def wants_values(self) -> bool:
@@ -53,14 +53,14 @@ def parse_request(  # noqa: PLR0913  one argument for each parameter of the tool
     rescale: str | None = None,
     bands: str | None = None,
     preset: str | None = None,
-    format: str = Format.GTIFF,  # noqa: A002  the parameter's own name
-) -> Request:
+    format: str = ExportFormat.GTIFF,  # noqa: A002  the parameter's own name
+) -> ExportOptions:
     """The request that the parameters spell.
 
     Raises:
         InvalidInput: one of them is malformed or names something unknown.
     """
-    request = Request(
+    request = ExportOptions(
         formula=None if formula is None else parse_formula(formula),
         band_filter=None if band_filter is None else parse_filter(band_filter),
         colormap=check_name(colormap),
@@ -68,7 +68,7 @@ def parse_request(  # noqa: PLR0913  one argument for each parameter of the tool
         bands=None if bands is None else parse_bands(bands),
         preset=None if preset is None else preset_named(preset),
         preset_name=None if preset is None else preset.strip().lower(),
-        format=Format(format),
+        format=ExportFormat(format),
     )
     _check_palette(request)
     return request
@@ -125,9 +125,9 @@ def _invalid_rescale(text: str, rule: str) -> InvalidInput:
     )
 
 
-def _check_palette(request: Request) -> None:
+def _check_palette(request: ExportOptions) -> None:
     """Refuse a colour table for what has no colormap, as far as the request alone tells."""
-    if request.format is not Format.PALETTE:
+    if request.format is not ExportFormat.PALETTE:
         return
     composite = request.formula is None and (
         len(request.bands) == 3 if request.bands else isinstance(request.preset, Composite)

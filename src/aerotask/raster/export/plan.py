@@ -9,7 +9,7 @@ from typing import Literal
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.bands import BandRoles, roles_of
 from aerotask.raster.colormaps import DEFAULT_COLORMAP, NO_COLORMAP
-from aerotask.raster.export.options import Format, Request, palette_impossible
+from aerotask.raster.export.options import ExportFormat, ExportOptions, palette_impossible
 from aerotask.raster.export.presets import Composite, IndexPreset, ThermalPreset
 from aerotask.raster.expression.indices import (
     Formula,
@@ -25,7 +25,7 @@ RangeSource = Literal["rescale", "formula", "percentiles", "none"]
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class ExportPlan:
     """What to compute from which bands, and how to show it.
 
     With a formula there is one value for each pixel; without, three bands are shown as red, green and blue.
@@ -42,7 +42,7 @@ class Recipe:
     ranges: tuple[ValueRange, ...] | None
     """One for the formula, or one for each channel; None if the pixels tell (percentiles), or if unused."""
     range_source: RangeSource
-    format: Format
+    format: ExportFormat
     reasons: tuple[str, ...] = ()
     """Why these bands, in words for the log."""
     warnings: tuple[str, ...] = ()
@@ -60,7 +60,7 @@ class Recipe:
 
 
 @dataclass(slots=True)
-class _Choice:
+class _PlanDraft:
     """The recipe in the making."""
 
     formula: Formula | None = None
@@ -75,23 +75,23 @@ class _Choice:
         self.warnings.append(f"{what} was ignored: {why}.")
 
 
-def make_recipe(request: Request, profile: RasterProfile) -> Recipe:
+def make_recipe(request: ExportOptions, profile: RasterProfile) -> ExportPlan:
     """Decide what to compute; precedence is formula, bands, preset, the first three bands.
 
     Raises:
         InvalidInput: the raster can't give what is asked for; the code and the message say why.
     """
     _check_pixels(profile)
-    choice = _Choice(colormap=request.colormap)
+    choice = _PlanDraft(colormap=request.colormap)
     roles = roles_of(profile, request.band_filter)
     _choose(request, profile, roles, choice)
     names = resolve_names(choice.formula, roles, profile.count) if choice.formula else {}
     _explain_names(names, roles, choice)
     _warn_of_ignored(request, choice)
-    if request.format is Format.PALETTE and (choice.formula is None or choice.colormap == NO_COLORMAP):
+    if request.format is ExportFormat.PALETTE and (choice.formula is None or choice.colormap == NO_COLORMAP):
         raise palette_impossible()
     ranges, range_source = _ranges(request, choice)
-    return Recipe(
+    return ExportPlan(
         title=choice.title,
         formula=choice.formula,
         names=names,
@@ -113,7 +113,7 @@ def _check_pixels(profile: RasterProfile) -> None:
         )
 
 
-def _choose(request: Request, profile: RasterProfile, roles: BandRoles, choice: _Choice) -> None:
+def _choose(request: ExportOptions, profile: RasterProfile, roles: BandRoles, choice: _PlanDraft) -> None:
     """Settle the formula or the channels by precedence."""
     if request.formula:
         choice.formula, choice.title = request.formula, request.formula.title
@@ -135,7 +135,7 @@ def _choose(request: Request, profile: RasterProfile, roles: BandRoles, choice: 
         )
 
 
-def _take_bands(bands: tuple[int, ...], profile: RasterProfile, choice: _Choice) -> None:
+def _take_bands(bands: tuple[int, ...], profile: RasterProfile, choice: _PlanDraft) -> None:
     beyond = next((number for number in bands if number > profile.count), None)
     if beyond:
         raise InvalidInput(
@@ -150,7 +150,9 @@ def _take_bands(bands: tuple[int, ...], profile: RasterProfile, choice: _Choice)
         choice.reasons.append(f"Showing {choice.title} as red, green and blue.")
 
 
-def _take_preset(request: Request, profile: RasterProfile, roles: BandRoles, choice: _Choice) -> None:
+def _take_preset(
+    request: ExportOptions, profile: RasterProfile, roles: BandRoles, choice: _PlanDraft
+) -> None:
     match request.preset:
         case IndexPreset(formula_id):
             choice.formula, choice.title = parse_formula(formula_id), formula_id
@@ -166,7 +168,7 @@ def _take_preset(request: Request, profile: RasterProfile, roles: BandRoles, cho
             _take_composite(wanted, str(request.preset_name), roles, choice)
 
 
-def _take_composite(wanted: tuple[str, ...], name: str, roles: BandRoles, choice: _Choice) -> None:
+def _take_composite(wanted: tuple[str, ...], name: str, roles: BandRoles, choice: _PlanDraft) -> None:
     missing = [role for role in wanted if role not in roles.bands]
     if missing:
         raise InvalidInput(missing_bands_message(f"Preset '{name}'", missing, roles), code="missing-bands")
@@ -179,7 +181,7 @@ def _take_composite(wanted: tuple[str, ...], name: str, roles: BandRoles, choice
     choice.reasons.append(f"Preset '{name}' shows {'-'.join(wanted)} as red, green and blue: {shown}.")
 
 
-def _explain_names(names: Mapping[str, int], roles: BandRoles, choice: _Choice) -> None:
+def _explain_names(names: Mapping[str, int], roles: BandRoles, choice: _PlanDraft) -> None:
     by_role = {name: number for name, number in names.items() if not name.lower().removeprefix("b").isdigit()}
     if by_role:
         choice.uses_filter = True
@@ -189,7 +191,7 @@ def _explain_names(names: Mapping[str, int], roles: BandRoles, choice: _Choice) 
         )
 
 
-def _warn_of_ignored(request: Request, choice: _Choice) -> None:
+def _warn_of_ignored(request: ExportOptions, choice: _PlanDraft) -> None:
     if request.formula and request.bands:
         choice.ignore("'bands'", "the formula comes first")
     if request.preset and (request.formula or request.bands):
@@ -204,7 +206,7 @@ def _warn_of_ignored(request: Request, choice: _Choice) -> None:
         choice.ignore("'rescale'", "colormap 'none' gives the values as they are")
 
 
-def _ranges(request: Request, choice: _Choice) -> tuple[tuple[ValueRange, ...] | None, RangeSource]:
+def _ranges(request: ExportOptions, choice: _PlanDraft) -> tuple[tuple[ValueRange, ...] | None, RangeSource]:
     if choice.colormap == NO_COLORMAP:
         return None, "none"
     wanted = 1 if choice.formula else len(choice.channels)

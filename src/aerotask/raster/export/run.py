@@ -9,10 +9,10 @@ from typing import Any
 
 from aerotask.domain.paths import shown
 from aerotask.raster.cog import write_cog
-from aerotask.raster.export.options import Format, Request
-from aerotask.raster.export.plan import Recipe, make_recipe
+from aerotask.raster.export.options import ExportFormat, ExportOptions
+from aerotask.raster.export.plan import ExportPlan, make_recipe
 from aerotask.raster.export.stretch import percentile_stretch
-from aerotask.raster.export.write import Writing, Written, export_image
+from aerotask.raster.export.write import ExportResult, ExportWriteOptions, export_image
 from aerotask.raster.expression.indices import ValueRange
 from aerotask.raster.expression.parser import Name
 from aerotask.raster.header import read_profile
@@ -37,7 +37,7 @@ _PHASES = {
 }
 
 
-def run_export(path: str, request: Request, file_name: str, ctx: RunContext) -> None:
+def run_export(path: str, request: ExportOptions, file_name: str, ctx: RunContext) -> None:
     """Export the entry at `path` as requested and publish the result under `file_name`.
 
     Raises:
@@ -47,7 +47,7 @@ def run_export(path: str, request: Request, file_name: str, ctx: RunContext) -> 
     source = _read_source(path, ctx)
     recipe = make_recipe(request, source.profile)
     _tell_recipe(recipe, ctx)
-    progress = StageProgress(ctx, _SHARES[recipe.format is Format.COG], _PHASES)
+    progress = StageProgress(ctx, _SHARES[recipe.format is ExportFormat.COG], _PHASES)
     recipe = _settle_ranges(recipe, source, progress, ctx)
     target = ctx.workdir / "export.tif"
     written = _write(source, recipe, target, progress, ctx)
@@ -74,7 +74,7 @@ def _read_source(path: str, ctx: RunContext) -> SourceFile:
     return SourceFile(file, profile)
 
 
-def _tell_recipe(recipe: Recipe, ctx: RunContext) -> None:
+def _tell_recipe(recipe: ExportPlan, ctx: RunContext) -> None:
     if recipe.formula is None or isinstance(recipe.formula.expression, Name):
         ctx.log(f"Taking {recipe.title}.")
     elif recipe.formula.text == recipe.title:
@@ -87,7 +87,9 @@ def _tell_recipe(recipe: Recipe, ctx: RunContext) -> None:
         ctx.log(f"Warning: {line}")
 
 
-def _settle_ranges(recipe: Recipe, source: SourceFile, progress: StageProgress, ctx: RunContext) -> Recipe:
+def _settle_ranges(
+    recipe: ExportPlan, source: SourceFile, progress: StageProgress, ctx: RunContext
+) -> ExportPlan:
     """The recipe with its ranges known, from the pixels if need be."""
     if recipe.gives_values:
         ctx.log("Writing the values as Float32, with NaN as nodata.")
@@ -106,14 +108,14 @@ def _settle_ranges(recipe: Recipe, source: SourceFile, progress: StageProgress, 
 
 
 def _write(
-    source: SourceFile, recipe: Recipe, target: Path, progress: StageProgress, ctx: RunContext
-) -> Written:
+    source: SourceFile, recipe: ExportPlan, target: Path, progress: StageProgress, ctx: RunContext
+) -> ExportResult:
     """Write under a temporary name and rename, so that `target` is never half a file."""
     partial = target.with_suffix(".partial.tif")
     partial.unlink(missing_ok=True)
-    writing = Writing(threads=ctx.threads)
+    writing = ExportWriteOptions(threads=ctx.threads)
     written = export_image(source, recipe, partial, writing=writing, on_progress=progress.tell)
-    if recipe.format is Format.COG:
+    if recipe.format is ExportFormat.COG:
         arranged = target.with_suffix(".cog.tif")
         arranged.unlink(missing_ok=True)
         write_cog(partial, arranged, threads=ctx.threads, on_progress=progress.of("cog"))
@@ -123,12 +125,12 @@ def _write(
     return written
 
 
-def _written_line(written: Written, profile: RasterProfile, file_name: str) -> str:
+def _written_line(written: ExportResult, profile: RasterProfile, file_name: str) -> str:
     share = 100 * written.valid_px / (profile.width * profile.height)
     return f"Wrote {shown(file_name)}: {written.size_bytes / 1e6:,.1f} MB; {share:.1f} % of the pixels have a value."
 
 
-def _outcome(recipe: Recipe, profile: RasterProfile, written: Written) -> dict[str, Any]:
+def _outcome(recipe: ExportPlan, profile: RasterProfile, written: ExportResult) -> dict[str, Any]:
     return {
         "shows": recipe.title,
         "formula": recipe.formula.title if recipe.formula else None,

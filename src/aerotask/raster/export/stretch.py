@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from aerotask.raster.export.compute import computation_for
-from aerotask.raster.export.plan import Recipe
+from aerotask.raster.export.plan import ExportPlan
 from aerotask.raster.expression.evaluate import Floats
 from aerotask.raster.expression.indices import ValueRange
 from aerotask.raster.io import open_raster
 from aerotask.raster.parallel import run_in_threads
-from aerotask.raster.pixels import BandReader, Block, SourceFile
+from aerotask.raster.pixels import BandReader, PixelBlock, SourceFile
 from aerotask.raster.sampling import Sample, plan_everything, plan_sample
 from aerotask.raster.windows import Window, windows
 
@@ -35,7 +35,7 @@ class Stretch:
 
 
 def percentile_stretch(
-    source: SourceFile, recipe: Recipe, *, threads: int, on_progress: Callable[[float], None]
+    source: SourceFile, recipe: ExportPlan, *, threads: int, on_progress: Callable[[float], None]
 ) -> Stretch:
     """From the 2nd to the 98th percentile of the pixels that count; of all of them in a small raster.
 
@@ -55,7 +55,7 @@ def percentile_stretch(
 
 def _collect(
     source: SourceFile,
-    recipe: Recipe,
+    recipe: ExportPlan,
     sample: Sample,
     *,
     threads: int,
@@ -95,11 +95,11 @@ def _collect(
     return [_joined(pieces) for pieces in channels]
 
 
-def _thinned(block: Block, stride: int) -> Block:
+def _thinned(block: PixelBlock, stride: int) -> PixelBlock:
     if stride == 1:
         return block
     mask = None if block.mask is None else block.mask[::stride, ::stride]
-    return Block(block.planes[:, ::stride, ::stride], mask)
+    return PixelBlock(block.planes[:, ::stride, ::stride], mask)
 
 
 def _joined(pieces: Sequence[Floats]) -> Floats:

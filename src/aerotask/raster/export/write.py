@@ -19,16 +19,16 @@ from rasterio.enums import ColorInterp
 from aerotask.raster.colormaps import colours_of
 from aerotask.raster.export.colorize import NOTHING, painter_for, palette_entries
 from aerotask.raster.export.compute import computation_for
-from aerotask.raster.export.options import Format
-from aerotask.raster.export.plan import Recipe
+from aerotask.raster.export.options import ExportFormat
+from aerotask.raster.export.plan import ExportPlan
 from aerotask.raster.io import block_bytes, open_raster
 from aerotask.raster.overviews import write_overviews
 from aerotask.raster.parallel import MAX_THREADS, run_in_threads
-from aerotask.raster.pixels import BandReader, Block, SourceFile
+from aerotask.raster.pixels import BandReader, PixelBlock, SourceFile
 from aerotask.raster.tiff.codec import DEFLATE_LEVEL
 from aerotask.raster.tiff.directory import CLASSIC_LIMIT_BYTES
-from aerotask.raster.tiff.template import ImageDescription, georeference_of, model_fields
-from aerotask.raster.tiff.writer import Level, TiledTiff
+from aerotask.raster.tiff.template import TemplateFields, georeference_of, model_fields
+from aerotask.raster.tiff.writer import TiffLevel, TiledTiff
 from aerotask.raster.windows import Shape, Window, grid_shape, tiles_within, unit_shape, windows
 
 TILE_PX = 512
@@ -41,7 +41,7 @@ OnProgress = Callable[[Stage, float], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Writing:
+class ExportWriteOptions:
     """How to write; the defaults are what is used, the rest is for tests and benchmarks."""
 
     threads: int
@@ -54,7 +54,7 @@ class Writing:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class ExportResult:
     """What was written."""
 
     size_bytes: int
@@ -62,8 +62,13 @@ class Written:
 
 
 def export_image(
-    source: SourceFile, recipe: Recipe, target: Path, *, writing: Writing, on_progress: OnProgress
-) -> Written:
+    source: SourceFile,
+    recipe: ExportPlan,
+    target: Path,
+    *,
+    writing: ExportWriteOptions,
+    on_progress: OnProgress,
+) -> ExportResult:
     """Compute what the recipe, its ranges settled, says and write it as a tiled GeoTIFF at `target`.
 
     `target` must not exist; what is there when an error is raised is of no use.
@@ -80,38 +85,38 @@ def export_image(
         units = _plan_units(opened, source, recipe, tile_yx, writing)
         threads = max(1, min(writing.threads, MAX_THREADS, DECODING_BYTES // (2 * block_bytes(opened))))
     with TiledTiff(target, layout, deflate_level=writing.deflate_level) as tiff:
-        job = _Job(source, recipe, tiff, tiff.add_level(shape))
+        job = _ExportJob(source, recipe, tiff, tiff.add_level(shape))
         valid_px = _write_pixels(job, units, threads, partial(on_progress, "pixels"))
         if writing.overviews:
             report = partial(on_progress, "overviews")
             write_overviews(tiff, job.image, threads=writing.threads, on_progress=report)
         size_bytes = tiff.finish(model, classic_limit_bytes=writing.classic_limit_bytes)
-    return Written(size_bytes, valid_px)
+    return ExportResult(size_bytes, valid_px)
 
 
-def describe_image(recipe: Recipe) -> ImageDescription:
+def describe_image(recipe: ExportPlan) -> TemplateFields:
     """What the file says of an image made by that recipe."""
     tags = {"TIFFTAG_SOFTWARE": "Aerotask raster-export", "AEROTASK_SHOWS": recipe.title}
     if recipe.formula:
         tags["AEROTASK_FORMULA"] = recipe.formula.text
     if recipe.gives_values:
         names = [recipe.title] if recipe.formula else [f"band {number}" for number in recipe.channels]
-        return ImageDescription("float32", tuple(names), nodata=float("nan"), tags=tags)
+        return TemplateFields("float32", tuple(names), nodata=float("nan"), tags=tags)
     if recipe.formula:
         tags["AEROTASK_COLORMAP"] = recipe.colormap
-    if recipe.format is Format.PALETTE:
+    if recipe.format is ExportFormat.PALETTE:
         table = _colour_table(recipe.colormap)
-        return ImageDescription("uint8", (recipe.title,), nodata=0, colour_table=table, tags=tags)
+        return TemplateFields("uint8", (recipe.title,), nodata=0, colour_table=table, tags=tags)
     colours = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
-    return ImageDescription("uint8", ("red", "green", "blue", "alpha"), colours=colours, tags=tags)
+    return TemplateFields("uint8", ("red", "green", "blue", "alpha"), colours=colours, tags=tags)
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class _ExportJob:
     source: SourceFile
-    recipe: Recipe
+    recipe: ExportPlan
     tiff: TiledTiff
-    image: Level
+    image: TiffLevel
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,9 @@ class _Units:
         return down * across
 
 
-def _plan_units(opened: Any, source: SourceFile, recipe: Recipe, tile_yx: Shape, writing: Writing) -> _Units:
+def _plan_units(
+    opened: Any, source: SourceFile, recipe: ExportPlan, tile_yx: Shape, writing: ExportWriteOptions
+) -> _Units:
     profile = source.profile
     shape = (profile.height, profile.width)
     planned = writing.unit_yx or unit_shape(
@@ -145,7 +152,7 @@ def _tile_shape(shape_yx: Shape, tile_px: int) -> Shape:
     return rows, cols
 
 
-def _write_pixels(job: _Job, units: _Units, threads: int, on_progress: Callable[[float], None]) -> int:
+def _write_pixels(job: _ExportJob, units: _Units, threads: int, on_progress: Callable[[float], None]) -> int:
     """Write all tiles of the image; the number of pixels that count is returned."""
     done = valid_px = 0
 
@@ -160,7 +167,7 @@ def _write_pixels(job: _Job, units: _Units, threads: int, on_progress: Callable[
 
 
 @contextmanager
-def _unit_writer(job: _Job) -> Iterator[Callable[[Window], int]]:
+def _unit_writer(job: _ExportJob) -> Iterator[Callable[[Window], int]]:
     """One thread's own reader and buffers; the function writes a unit and returns how many pixels of it count."""
     with open_raster(job.source.path) as opened, np.errstate(all="ignore"):
         reader = BandReader(opened, job.source.profile, job.recipe.source_bands)
@@ -178,14 +185,14 @@ def _unit_writer(job: _Job) -> Iterator[Callable[[Window], int]]:
         yield write_unit
 
 
-def _tile_painter(job: _Job, reader: BandReader) -> Callable[[Block, Window, Shape], int]:
+def _tile_painter(job: _ExportJob, reader: BandReader) -> Callable[[PixelBlock, Window, Shape], int]:
     """The function that computes, paints and stores one tile and returns how many of its pixels count."""
     tile_yx = job.tiff.layout.tile_yx
     painter = painter_for(job.recipe, tile_yx=tile_yx)
     compute = computation_for(job.recipe)
     tile = painter.layout.new_tile()
 
-    def paint_tile(block: Block, part: Window, place: Shape) -> int:
+    def paint_tile(block: PixelBlock, part: Window, place: Shape) -> int:
         cols = part[1].stop - part[1].start
         if (part[0].stop - part[0].start, cols) != tile_yx:
             tile.fill(painter.layout.blank)

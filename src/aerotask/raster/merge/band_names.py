@@ -35,7 +35,7 @@ MAX_NAME_CHARS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Clues:
+class BandClues:
     """What is known of a band: its description in the raster, what the camera says of it, and the file's name."""
 
     file_name: str
@@ -52,7 +52,7 @@ class NamedBand:
     colour: str
 
 
-def name_bands(clues: Sequence[Clues]) -> tuple[NamedBand, ...]:
+def name_bands(clues: Sequence[BandClues]) -> tuple[NamedBand, ...]:
     """A name for each band, all different: `red`, `nir` and so on where the role is known."""
     taken: set[str] = set()
     named = []
@@ -68,7 +68,7 @@ def name_bands(clues: Sequence[Clues]) -> tuple[NamedBand, ...]:
     return tuple(named)
 
 
-def _role(clues: Clues) -> str | None:
+def _role(clues: BandClues) -> str | None:
     """The first clue that tells a role counts."""
     return (
         role_described(clues.description)

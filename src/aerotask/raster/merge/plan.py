@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aerotask.domain.errors import FieldError
 from aerotask.domain.paths import base_name, shown
-from aerotask.raster.merge.band_names import Clues, NamedBand, name_bands
+from aerotask.raster.merge.band_names import BandClues, NamedBand, name_bands
 from aerotask.raster.merge.checks import BandFile, faults_of, refuse, warnings_of
 from aerotask.raster.profile import RasterProfile
 from aerotask.raster.windows import Shape
@@ -19,7 +19,7 @@ SMALLEST_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Centre:
+class OpticalCentrePx:
     """A camera's optical centre in pixels; only those of the same `kind` can be compared."""
 
     kind: str
@@ -35,7 +35,7 @@ class SourceBand:
     """In the dataset."""
     file: Path
     profile: RasterProfile
-    centre: Centre | None = None
+    centre: OpticalCentrePx | None = None
     camera_band: str | None = None
     wavelength_nm: float | None = None
     has_mask: bool = False
@@ -104,7 +104,7 @@ def plan_merge(sources: Sequence[SourceBand]) -> MergePlan:
     )
 
 
-def common_area(shape_yx: Shape, centres: Sequence[Centre]) -> tuple[Shape, tuple[Shape, ...]]:
+def common_area(shape_yx: Shape, centres: Sequence[OpticalCentrePx]) -> tuple[Shape, tuple[Shape, ...]]:
     """The rows and columns that all pictures of that shape show, and where they begin in each picture.
 
     Each picture is moved by whole pixels, so that its centre comes to stand on that of the first.
@@ -165,8 +165,8 @@ def _too_far_apart(shape: Shape, whole: Shape) -> FieldError:
     )
 
 
-def _clues(source: SourceBand) -> Clues:
-    return Clues(
+def _clues(source: SourceBand) -> BandClues:
+    return BandClues(
         file_name=base_name(source.path),
         description=source.profile.bands[0].description,
         camera_band=source.camera_band,

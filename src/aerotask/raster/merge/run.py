@@ -12,7 +12,7 @@ from aerotask.domain.paths import shown
 from aerotask.raster.header import read_profile
 from aerotask.raster.io import open_raster
 from aerotask.raster.merge.plan import MergePlan, SourceBand
-from aerotask.raster.merge.write import MergeWriting, merge_bands
+from aerotask.raster.merge.write import MergeWriteOptions, merge_bands
 from aerotask.raster.progress import StageProgress
 from aerotask.sdk import Existing, RunContext
 
@@ -58,7 +58,7 @@ def run_merge(
     target = ctx.workdir / "merged.tif"
     target.unlink(missing_ok=True)
     progress = StageProgress(ctx, _SHARES, _PHASES)
-    writing = MergeWriting(threads=ctx.threads, exif=exif)
+    writing = MergeWriteOptions(threads=ctx.threads, exif=exif)
     size_bytes = merge_bands(plan, target, writing=writing, on_progress=progress.tell)
     ctx.put_entry(target, at=output_path, existing=existing)
     rows, cols = plan.shape_yx

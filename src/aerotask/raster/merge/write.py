@@ -28,8 +28,8 @@ from aerotask.raster.tiff.codec import DEFLATE_LEVEL, TileLayout
 from aerotask.raster.tiff.cog_layout import ImageFields, arrange_cog
 from aerotask.raster.tiff.directory import CLASSIC_LIMIT_BYTES
 from aerotask.raster.tiff.exif import carried_exif
-from aerotask.raster.tiff.template import Georeference, ImageDescription, georeference_of, model_fields
-from aerotask.raster.tiff.writer import Level, TiledTiff
+from aerotask.raster.tiff.template import Georeference, TemplateFields, georeference_of, model_fields
+from aerotask.raster.tiff.writer import TiffLevel, TiledTiff
 from aerotask.raster.windows import Shape, Window, grid_shape, shape_of, tiles_within, unit_shape, windows
 
 TILE_PX = 512
@@ -47,7 +47,7 @@ OnProgress = Callable[[Stage, float], None]
 
 
 @dataclass(frozen=True, slots=True)
-class MergeWriting:
+class MergeWriteOptions:
     """How to write; the defaults are what is used, the rest is for tests and benchmarks."""
 
     threads: int
@@ -60,7 +60,7 @@ class MergeWriting:
     """Tags by name, as `media.embedded` has them, to take position, time and camera from."""
 
 
-def merge_bands(plan: MergePlan, target: Path, *, writing: MergeWriting, on_progress: OnProgress) -> int:
+def merge_bands(plan: MergePlan, target: Path, *, writing: MergeWriteOptions, on_progress: OnProgress) -> int:
     """Write the COG at `target` and return its size; beside it, a scratch file comes and goes.
 
     Neither `target` nor the scratch file, which has `.tiles` behind its name, may exist.
@@ -81,7 +81,7 @@ def merge_bands(plan: MergePlan, target: Path, *, writing: MergeWriting, on_prog
     try:
         with TiledTiff(scratch, layout, deflate_level=writing.deflate_level) as tiff:
             image = tiff.add_level(plan.shape_yx)
-            _write_pixels(_Job(plan, tiff, image), unit_yx, threads, partial(on_progress, "pixels"))
+            _write_pixels(_MergeJob(plan, tiff, image), unit_yx, threads, partial(on_progress, "pixels"))
             write_overviews(
                 tiff,
                 image,
@@ -100,9 +100,9 @@ def merge_bands(plan: MergePlan, target: Path, *, writing: MergeWriting, on_prog
         scratch.unlink(missing_ok=True)
 
 
-def describe_merged(plan: MergePlan, layout: TileLayout) -> ImageDescription:
+def describe_merged(plan: MergePlan, layout: TileLayout) -> TemplateFields:
     """What the file says of its bands."""
-    return ImageDescription(
+    return TemplateFields(
         dtype=plan.first.bands[0].dtype,
         band_names=tuple(band.name for band in plan.bands),
         colours=tuple(ColorInterp[band.colour] for band in plan.bands),
@@ -113,10 +113,10 @@ def describe_merged(plan: MergePlan, layout: TileLayout) -> ImageDescription:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class _MergeJob:
     plan: MergePlan
     tiff: TiledTiff
-    image: Level
+    image: TiffLevel
 
 
 @contextmanager
@@ -151,7 +151,7 @@ def _unit_shape(plan: MergePlan, sources: list[Any], layout: TileLayout, threads
     )
 
 
-def _write_pixels(job: _Job, unit_yx: Shape, threads: int, on_progress: Callable[[float], None]) -> None:
+def _write_pixels(job: _MergeJob, unit_yx: Shape, threads: int, on_progress: Callable[[float], None]) -> None:
     down, across = grid_shape(job.plan.shape_yx, unit_yx)
     done = 0
 
@@ -165,7 +165,7 @@ def _write_pixels(job: _Job, unit_yx: Shape, threads: int, on_progress: Callable
 
 
 @contextmanager
-def _unit_writer(job: _Job) -> Iterator[Callable[[Window], Window]]:
+def _unit_writer(job: _MergeJob) -> Iterator[Callable[[Window], Window]]:
     """One thread's own readers and buffers; the function reads a unit of all bands and writes its tiles."""
     layout = job.tiff.layout
     with _opened(job.plan) as sources:

@@ -17,14 +17,14 @@ from typing import BinaryIO
 from aerotask.raster.tiff.directory import (
     CLASSIC_LIMIT_BYTES,
     HEADER_BYTES,
-    Code,
     Field,
-    Kind,
+    FieldType,
+    TagCode,
     field,
     pack_directories,
     pack_header,
 )
-from aerotask.raster.tiff.writer import Level, TiledTiff, directory_fields
+from aerotask.raster.tiff.writer import TiffLevel, TiledTiff, directory_fields
 
 _GHOST = (
     b"LAYOUT=IFDS_BEFORE_DATA\nBLOCK_ORDER=ROW_MAJOR\nBLOCK_LEADER=SIZE_AS_UINT4\n"
@@ -65,7 +65,7 @@ def arrange_cog(
     tiles = sum(len(level.offsets) for level in tiff.levels)
     data_bytes = sum(sum(level.byte_counts) for level in tiff.levels)
     big = data_bytes + tiles * _BYTES_PER_TILE + _HEADROOM_BYTES > classic_limit_bytes
-    head = _Head(tiff, image, big=big)
+    head = _FileHead(tiff, image, big=big)
     places, size_bytes = _place_tiles(tiff.levels, start=head.end)
     with target.open("xb", buffering=_BUFFER_BYTES) as file:
         file.write(head.packed(places))
@@ -73,7 +73,7 @@ def arrange_cog(
     return size_bytes
 
 
-class _Head:
+class _FileHead:
     """Everything before the tiles; its length doesn't depend on where the tiles are."""
 
     def __init__(self, tiff: TiledTiff, image: ImageFields, *, big: bool) -> None:
@@ -104,20 +104,20 @@ class _Head:
         return pointers, content
 
     def _directories(self, places: Sequence[array[int]], pointers: Mapping[int, int]) -> bytes:
-        kind, typecode = (Kind.LONG8, "Q") if self._big else (Kind.LONG, "I")
+        kind, typecode = (FieldType.LONG8, "Q") if self._big else (FieldType.LONG, "I")
         links = [field(code, kind, at) for code, at in pointers.items()]
         directories = []
         for number, (level, offsets) in enumerate(zip(self._tiff.levels, places, strict=True)):
             fields = directory_fields(
                 level, self._tiff.layout, self._image.fields, is_overview=number > 0, big=self._big
             )
-            placed = Field(Code.TILE_OFFSETS, kind, array(typecode, offsets).tobytes())
-            fields = [item for item in fields if item.code != Code.TILE_OFFSETS] + [placed]
+            placed = Field(TagCode.TILE_OFFSETS, kind, array(typecode, offsets).tobytes())
+            fields = [item for item in fields if item.code != TagCode.TILE_OFFSETS] + [placed]
             directories.append(fields if number else [*fields, *links])
         return pack_directories(directories, start=_aligned(self._header_bytes + len(GHOST)), big=self._big)
 
 
-def _place_tiles(levels: Sequence[Level], *, start: int) -> tuple[list[array[int]], int]:
+def _place_tiles(levels: Sequence[TiffLevel], *, start: int) -> tuple[list[array[int]], int]:
     """The offset of every tile of every level, and where the last one ends: the smallest overview comes first."""
     places: list[array[int]] = []
     at = start

@@ -14,7 +14,7 @@ CLASSIC_LIMIT_BYTES = 2**32
 """Offsets of classic TIFF have 32 bits; a file that reaches this far must be a BigTIFF."""
 
 
-class Kind(IntEnum):
+class FieldType(IntEnum):
     """The field types that are written here."""
 
     BYTE = 1
@@ -24,7 +24,7 @@ class Kind(IntEnum):
     LONG8 = 16
 
 
-class Code(IntEnum):
+class TagCode(IntEnum):
     """The tags that depend on an image's size or place, and those that only the main image carries."""
 
     SUBFILE_TYPE = 254
@@ -54,7 +54,12 @@ class Code(IntEnum):
 
 
 _ITEM_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8}
-_FORMATS: Mapping[int, str] = {Kind.BYTE: "B", Kind.SHORT: "H", Kind.LONG: "I", Kind.LONG8: "Q"}
+_FORMATS: Mapping[int, str] = {
+    FieldType.BYTE: "B",
+    FieldType.SHORT: "H",
+    FieldType.LONG: "I",
+    FieldType.LONG8: "Q",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,7 @@ class Field:
         return len(self.data) // _ITEM_BYTES[self.kind]
 
 
-def field(code: int, kind: Kind, *values: int) -> Field:
+def field(code: int, kind: FieldType, *values: int) -> Field:
     """A field of whole numbers."""
     return Field(code, kind, struct.pack(f"<{len(values)}{_FORMATS[kind]}", *values))
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from aerotask.raster.tiff.cog_layout import ImageFields
-from aerotask.raster.tiff.directory import Code, Field, Kind
+from aerotask.raster.tiff.directory import Field, FieldType, TagCode
 
 _RATIONAL = 5
 _LARGEST = 2**32 - 1
@@ -20,8 +20,8 @@ def carried_exif(exif: Mapping[str, Any]) -> ImageFields:
     """The fields for tags by name, those of the GPS directory under `gps`; values that don't fit are left out."""
     position = exif.get("gps")
     directories = {
-        Code.EXIF_DIRECTORY: _fields(exif, _PHOTO),
-        Code.GPS_DIRECTORY: _fields(position if isinstance(position, Mapping) else {}, _POSITION),
+        TagCode.EXIF_DIRECTORY: _fields(exif, _PHOTO),
+        TagCode.GPS_DIRECTORY: _fields(position if isinstance(position, Mapping) else {}, _POSITION),
     }
     return ImageFields(
         _fields(exif, _IMAGE), {int(code): fields for code, fields in directories.items() if fields}
@@ -36,7 +36,7 @@ def _fields(values: Mapping[str, Any], table: Mapping[str, tuple[int, _Encoding]
 def _text(value: Any) -> tuple[int, bytes] | None:
     if not isinstance(value, str) or not value.isascii() or not value.isprintable():
         return None
-    return int(Kind.ASCII), value[:MAX_TEXT_CHARS].encode() + b"\0"
+    return int(FieldType.ASCII), value[:MAX_TEXT_CHARS].encode() + b"\0"
 
 
 def _rationals(value: Any) -> tuple[int, bytes] | None:
@@ -51,13 +51,13 @@ def _rationals(value: Any) -> tuple[int, bytes] | None:
 
 def _bytes(value: Any) -> tuple[int, bytes] | None:
     if isinstance(value, int) and 0 <= value <= 255:
-        return int(Kind.BYTE), bytes([value])
-    return (int(Kind.BYTE), value) if isinstance(value, bytes) and 0 < len(value) <= MAX_ITEMS else None
+        return int(FieldType.BYTE), bytes([value])
+    return (int(FieldType.BYTE), value) if isinstance(value, bytes) and 0 < len(value) <= MAX_ITEMS else None
 
 
 def _short(value: Any) -> tuple[int, bytes] | None:
     if isinstance(value, int) and 0 <= value < 2**16:
-        return int(Kind.SHORT), struct.pack("<H", value)
+        return int(FieldType.SHORT), struct.pack("<H", value)
     return None
 
 
@@ -65,9 +65,9 @@ _Encoding = Callable[[Any], tuple[int, bytes] | None]
 """Makes the kind and the data of a field, or None of a value that doesn't fit."""
 
 _IMAGE: Mapping[str, tuple[int, _Encoding]] = {
-    "Make": (Code.MAKE, _text),
-    "Model": (Code.MODEL, _text),
-    "DateTime": (Code.DATE_TIME, _text),
+    "Make": (TagCode.MAKE, _text),
+    "Model": (TagCode.MODEL, _text),
+    "DateTime": (TagCode.DATE_TIME, _text),
 }
 _PHOTO: Mapping[str, tuple[int, _Encoding]] = {
     "DateTimeOriginal": (0x9003, _text),

@@ -17,18 +17,18 @@ from rasterio.enums import ColorInterp
 from rasterio.io import MemoryFile
 
 from aerotask.raster.io import quiet_about_georeference
-from aerotask.raster.tiff.directory import Code, Field, parse_first_directory
+from aerotask.raster.tiff.directory import Field, TagCode, parse_first_directory
 
 _OF_THE_PIXEL = {
-    Code.WIDTH,
-    Code.LENGTH,
-    Code.STRIP_OFFSETS,
-    Code.ROWS_PER_STRIP,
-    Code.STRIP_BYTE_COUNTS,
-    Code.TILE_WIDTH,
-    Code.TILE_LENGTH,
-    Code.TILE_OFFSETS,
-    Code.TILE_BYTE_COUNTS,
+    TagCode.WIDTH,
+    TagCode.LENGTH,
+    TagCode.STRIP_OFFSETS,
+    TagCode.ROWS_PER_STRIP,
+    TagCode.STRIP_BYTE_COUNTS,
+    TagCode.TILE_WIDTH,
+    TagCode.TILE_LENGTH,
+    TagCode.TILE_OFFSETS,
+    TagCode.TILE_BYTE_COUNTS,
 }
 
 
@@ -45,7 +45,7 @@ class Georeference:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageDescription:
+class TemplateFields:
     """What a file says of its image, apart from its size."""
 
     dtype: str
@@ -72,7 +72,7 @@ def georeference_of(source: Any) -> Georeference:
     )
 
 
-def model_fields(image: ImageDescription, place: Georeference) -> tuple[Field, ...]:
+def model_fields(image: TemplateFields, place: Georeference) -> tuple[Field, ...]:
     """The fields that describe such an image at such a place."""
     options: dict[str, Any] = {
         "driver": "GTiff",
@@ -99,7 +99,7 @@ def model_fields(image: ImageDescription, place: Georeference) -> tuple[Field, .
     return tuple(item for item in parse_first_directory(content).values() if item.code not in _OF_THE_PIXEL)
 
 
-def _photometric(image: ImageDescription) -> dict[str, str]:
+def _photometric(image: TemplateFields) -> dict[str, str]:
     if image.colour_table:
         return {"photometric": "PALETTE"}
     if image.colours and ColorInterp.alpha in image.colours:
@@ -107,7 +107,7 @@ def _photometric(image: ImageDescription) -> dict[str, str]:
     return {"photometric": "MINISBLACK"}
 
 
-def _describe(model: Any, image: ImageDescription, place: Georeference) -> None:
+def _describe(model: Any, image: TemplateFields, place: Georeference) -> None:
     tags = dict(image.tags)
     if place.area_or_point:
         tags["AREA_OR_POINT"] = place.area_or_point

@@ -17,9 +17,9 @@ from aerotask.raster.tiff.codec import DEFLATE_LEVEL, Tile, TileLayout, decode, 
 from aerotask.raster.tiff.directory import (
     CLASSIC_LIMIT_BYTES,
     HEADER_BYTES,
-    Code,
     Field,
-    Kind,
+    FieldType,
+    TagCode,
     field,
     pack_directories,
     pack_header,
@@ -28,24 +28,24 @@ from aerotask.raster.windows import Shape, grid_shape
 
 _DIRECTORY_HEADROOM_BYTES = 64 * 1024
 _MAIN_IMAGE_ONLY = {
-    Code.MAKE,
-    Code.MODEL,
-    Code.SOFTWARE,
-    Code.DATE_TIME,
-    Code.EXIF_DIRECTORY,
-    Code.GPS_DIRECTORY,
-    Code.MODEL_PIXEL_SCALE,
-    Code.MODEL_TIEPOINT,
-    Code.MODEL_TRANSFORMATION,
-    Code.GEO_KEYS,
-    Code.GEO_DOUBLES,
-    Code.GEO_ASCII,
-    Code.GDAL_METADATA,
+    TagCode.MAKE,
+    TagCode.MODEL,
+    TagCode.SOFTWARE,
+    TagCode.DATE_TIME,
+    TagCode.EXIF_DIRECTORY,
+    TagCode.GPS_DIRECTORY,
+    TagCode.MODEL_PIXEL_SCALE,
+    TagCode.MODEL_TIEPOINT,
+    TagCode.MODEL_TRANSFORMATION,
+    TagCode.GEO_KEYS,
+    TagCode.GEO_DOUBLES,
+    TagCode.GEO_ASCII,
+    TagCode.GDAL_METADATA,
 }
 _REDUCED_IMAGE = 1
 
 
-class Level:
+class TiffLevel:
     """Where the tiles of the image, or of one overview, are in the file; 16 bytes of memory for each."""
 
     def __init__(self, shape_yx: Shape, tile_yx: Shape) -> None:
@@ -66,7 +66,7 @@ class TiledTiff:
     def __init__(self, path: Path, layout: TileLayout, *, deflate_level: int = DEFLATE_LEVEL) -> None:
         self.layout = layout
         self._deflate_level = deflate_level
-        self._levels: list[Level] = []
+        self._levels: list[TiffLevel] = []
         self._end = HEADER_BYTES
         self._lock = threading.Lock()
         self._blank: tuple[int, int] | None = None
@@ -80,13 +80,13 @@ class TiledTiff:
     ) -> None:
         os.close(self._file)
 
-    def add_level(self, shape_yx: Shape) -> Level:
+    def add_level(self, shape_yx: Shape) -> TiffLevel:
         """The image (first) or its next overview, still without tiles."""
-        level = Level(shape_yx, self.layout.tile_yx)
+        level = TiffLevel(shape_yx, self.layout.tile_yx)
         self._levels.append(level)
         return level
 
-    def put(self, level: Level, place_yx: Shape, tile: Tile) -> None:
+    def put(self, level: TiffLevel, place_yx: Shape, tile: Tile) -> None:
         """Compress and store a tile.
 
         Raises:
@@ -96,7 +96,7 @@ class TiledTiff:
         number = level.number_of(place_yx)
         level.offsets[number], level.byte_counts[number] = self._append(data), len(data)
 
-    def put_blank(self, level: Level, place_yx: Shape) -> None:
+    def put_blank(self, level: TiffLevel, place_yx: Shape) -> None:
         """Let a tile that holds nothing point to the one stored for all of them."""
         with self._lock:
             if self._blank is None:
@@ -105,7 +105,7 @@ class TiledTiff:
         number = level.number_of(place_yx)
         level.offsets[number], level.byte_counts[number] = self._blank
 
-    def get(self, level: Level, place_yx: Shape) -> Tile | None:
+    def get(self, level: TiffLevel, place_yx: Shape) -> Tile | None:
         """A stored tile again; None if it holds nothing."""
         number = level.number_of(place_yx)
         offset, size = level.offsets[number], level.byte_counts[number]
@@ -114,11 +114,11 @@ class TiledTiff:
         return decode(os.pread(self._file, size, offset), self.layout)
 
     @property
-    def levels(self) -> Sequence[Level]:
+    def levels(self) -> Sequence[TiffLevel]:
         """The image and its overviews, in the order in which they were added."""
         return self._levels
 
-    def get_compressed(self, level: Level, number: int) -> bytes:
+    def get_compressed(self, level: TiffLevel, number: int) -> bytes:
         """The stored bytes of the level's tile of that number."""
         return os.pread(self._file, level.byte_counts[number], level.offsets[number])
 
@@ -161,20 +161,20 @@ class TiledTiff:
 
 
 def directory_fields(
-    level: Level, layout: TileLayout, model: Sequence[Field], *, is_overview: bool, big: bool
+    level: TiffLevel, layout: TileLayout, model: Sequence[Field], *, is_overview: bool, big: bool
 ) -> list[Field]:
     """The directory of the image or of an overview: the model's fields, and those of the level itself."""
     rows, cols = level.shape_yx
-    kind, typecode = (Kind.LONG8, "Q") if big else (Kind.LONG, "I")
+    kind, typecode = (FieldType.LONG8, "Q") if big else (FieldType.LONG, "I")
     fields = [item for item in model if not (is_overview and item.code in _MAIN_IMAGE_ONLY)]
     fields += [
-        field(Code.WIDTH, Kind.LONG, cols),
-        field(Code.LENGTH, Kind.LONG, rows),
-        field(Code.TILE_WIDTH, Kind.SHORT, layout.tile_yx[1]),
-        field(Code.TILE_LENGTH, Kind.SHORT, layout.tile_yx[0]),
-        Field(Code.TILE_OFFSETS, kind, array(typecode, level.offsets).tobytes()),
-        Field(Code.TILE_BYTE_COUNTS, Kind.LONG, array("I", level.byte_counts).tobytes()),
+        field(TagCode.WIDTH, FieldType.LONG, cols),
+        field(TagCode.LENGTH, FieldType.LONG, rows),
+        field(TagCode.TILE_WIDTH, FieldType.SHORT, layout.tile_yx[1]),
+        field(TagCode.TILE_LENGTH, FieldType.SHORT, layout.tile_yx[0]),
+        Field(TagCode.TILE_OFFSETS, kind, array(typecode, level.offsets).tobytes()),
+        Field(TagCode.TILE_BYTE_COUNTS, FieldType.LONG, array("I", level.byte_counts).tobytes()),
     ]
     if is_overview:
-        fields.append(field(Code.SUBFILE_TYPE, Kind.LONG, _REDUCED_IMAGE))
+        fields.append(field(TagCode.SUBFILE_TYPE, FieldType.LONG, _REDUCED_IMAGE))
     return fields

@@ -9,13 +9,13 @@ from uuid import UUID
 
 from aerotask.db.engine import Database
 from aerotask.domain.access import Caller, Credential
-from aerotask.domain.audit import Action
+from aerotask.domain.audit import AuditAction
 from aerotask.domain.errors import Conflict, NotFound, Unauthenticated
 from aerotask.domain.ids import new_id
 from aerotask.services.accounts.login import require_person
 from aerotask.services.accounts.permissions import require_user
 from aerotask.store.accounts import api_keys, audit, users
-from aerotask.store.accounts.api_keys import KeyRow
+from aerotask.store.accounts.api_keys import ApiKeyRow
 
 # Tells a key from a token, and lets scanners find one in a repository.
 PREFIX = "atk_"
@@ -25,24 +25,24 @@ DAY_S = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
-class NewKey:
+class NewApiKey:
     """A key at the only moment at which it is known."""
 
-    row: KeyRow
+    row: ApiKeyRow
     key: str
 
     def __repr__(self) -> str:
         """Without the key, which must not get into a log."""
-        return f"NewKey({self.row.id}, …)"
+        return f"NewApiKey({self.row.id}, …)"
 
 
 @dataclass(frozen=True, slots=True)
-class KeyService:
+class ApiKeyService:
     """What users do with their own keys."""
 
     db: Database
 
-    async def create(self, caller: Caller, *, name: str, read_only: bool, ttl_days: int) -> NewKey:
+    async def create(self, caller: Caller, *, name: str, read_only: bool, ttl_days: int) -> NewApiKey:
         """Make a key that holds for so many days.
 
         Raises:
@@ -69,15 +69,15 @@ class KeyService:
             await audit.record(
                 connection,
                 caller,
-                Action.KEY_CREATED,
+                AuditAction.KEY_CREATED,
                 f"{caller.display_name}/{row.id}",
                 name=name,
                 readOnly=read_only,
                 days=ttl_days,
             )
-        return NewKey(row, key)
+        return NewApiKey(row, key)
 
-    async def list_own(self, caller: Caller) -> list[KeyRow]:
+    async def list_own(self, caller: Caller) -> list[ApiKeyRow]:
         """The caller's keys, expired ones too."""
         user_id = require_user(caller)
         async with self.db.read() as connection:
@@ -95,7 +95,7 @@ class KeyService:
             if name is None:
                 raise NotFound("You have no such key.")
             target = f"{caller.display_name}/{key_id}"
-            await audit.record(connection, caller, Action.KEY_REVOKED, target, name=name)
+            await audit.record(connection, caller, AuditAction.KEY_REVOKED, target, name=name)
 
     async def holder(self, key: str) -> Caller:
         """Whom the key stands for.

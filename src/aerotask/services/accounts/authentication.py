@@ -8,21 +8,21 @@ from aerotask.db.engine import Database
 from aerotask.domain.access import ANONYMOUS, Caller
 from aerotask.domain.errors import Unauthenticated
 from aerotask.services.accounts import api_keys
-from aerotask.services.accounts.api_keys import KeyService
-from aerotask.services.accounts.oidc import IssuerService, unverified_issuer
+from aerotask.services.accounts.api_keys import ApiKeyService
+from aerotask.services.accounts.oidc import OidcService, unverified_issuer
 from aerotask.services.accounts.principal import Presented, Session
 from aerotask.services.accounts.tokens import Tokens
 from aerotask.store.accounts import users
 
 
 @dataclass(frozen=True, slots=True)
-class CallerService:
+class AuthenticationService:
     """Reads tokens of ours, API keys, and tokens of the external provider if there is one."""
 
     db: Database
     tokens: Tokens
-    keys: KeyService
-    issuer: IssuerService | None
+    keys: ApiKeyService
+    issuer: OidcService | None
 
     async def presented(self, credential: str, *, address: str | None) -> Presented:
         """Who presents the credential; one that doesn't hold leaves them anonymous, with the reason."""

@@ -42,7 +42,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
-class IssuerKeys:
+class JwksCache:
     """The keys of one issuer, by their id."""
 
     issuer: str

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from aerotask.db.engine import Database
 from aerotask.domain.access import Caller, Credential
-from aerotask.domain.audit import Action
+from aerotask.domain.audit import AuditAction
 from aerotask.domain.errors import Forbidden, Unauthenticated
 from aerotask.domain.ids import UserId
-from aerotask.services.accounts.login_throttle import SignInLimits, Try
+from aerotask.services.accounts.login_throttle import LoginAttempt, LoginThrottle
 from aerotask.services.accounts.passwords import Passwords, check_password
 from aerotask.services.accounts.permissions import require_user
 from aerotask.services.accounts.tokens import Token, Tokens
@@ -20,13 +20,13 @@ NOBODY = "(no such user)"
 
 
 @dataclass(frozen=True, slots=True)
-class SignInService:
+class LoginService:
     """Turns passwords into tokens."""
 
     db: Database
     tokens: Tokens
     passwords: Passwords
-    limits: SignInLimits
+    limits: LoginThrottle
 
     async def sign_in(self, caller: Caller, user_name: str, password: str) -> Token:
         """A token for the user of that name and password; the caller says where they call from.
@@ -49,7 +49,7 @@ class SignInService:
             signed_in = Caller(user.id, user.user_name, address=caller.address)
             async with self.db.begin() as connection:
                 await self.limits.forgive(connection, attempt)
-                await audit.record(connection, signed_in, Action.SIGNED_IN, user.user_name)
+                await audit.record(connection, signed_in, AuditAction.SIGNED_IN, user.user_name)
                 if renewed is not None:
                     await users.renew_password_hash(connection, user.id, renewed, instead_of=hashed)
         return token
@@ -72,7 +72,7 @@ class SignInService:
         user_id = require_person(caller)
         async with self.db.begin() as connection:
             await users.end_sessions(connection, user_id)
-            await audit.record(connection, caller, Action.SIGNED_OUT, caller.display_name)
+            await audit.record(connection, caller, AuditAction.SIGNED_OUT, caller.display_name)
 
     async def change_password(self, caller: Caller, *, old: str, new: str) -> Token:
         """Replace the caller's own password; every session ends but the one of the token that comes back.
@@ -96,14 +96,14 @@ class SignInService:
                 epoch = await users.change_password_hash(connection, user_id, replacement, instead_of=hashed)
                 if epoch is None:  # somebody else was faster
                     raise _wrong_old()
-                await audit.record(connection, caller, Action.PASSWORD_CHANGED, caller.display_name)
+                await audit.record(connection, caller, AuditAction.PASSWORD_CHANGED, caller.display_name)
         return self.tokens.give(user_id, caller.display_name, epoch=epoch)
 
-    async def _note_failure(self, by: Caller, user_name: str, attempt: Try) -> None:
+    async def _note_failure(self, by: Caller, user_name: str, attempt: LoginAttempt) -> None:
         async with self.db.begin() as connection:
-            await audit.record(connection, by, Action.SIGN_IN_FAILED, user_name)
+            await audit.record(connection, by, AuditAction.SIGN_IN_FAILED, user_name)
             for bucket in attempt.filled:
-                await audit.record(connection, by, Action.SIGN_INS_LIMITED, bucket)
+                await audit.record(connection, by, AuditAction.SIGN_INS_LIMITED, bucket)
 
 
 def require_person(caller: Caller) -> UserId:

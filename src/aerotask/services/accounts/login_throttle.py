@@ -16,7 +16,7 @@ from aerotask.db.engine import Database
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import LimitReached
 from aerotask.store.accounts import login_attempts
-from aerotask.store.accounts.login_attempts import Attempts
+from aerotask.store.accounts.login_attempts import AttemptCount
 
 # A bucket that Postgres called full is taken for full this long without asking again: a storm costs no query.
 REMEMBERED_S = 5.0
@@ -27,7 +27,7 @@ MAX_REMEMBERED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Try:
+class LoginAttempt:
     """A sign-in that has been let through and counts as failed until it is forgiven."""
 
     account: str
@@ -37,7 +37,7 @@ class Try:
 
 
 @dataclass(frozen=True, slots=True)
-class SignInLimits:
+class LoginThrottle:
     """The limits, and what this process knows of those who are beyond them."""
 
     db: Database
@@ -46,10 +46,10 @@ class SignInLimits:
     window_s: int
     held_s: float = HELD_S
     _held: set[object] = field(default_factory=set)
-    _full: dict[str, tuple[float, Attempts]] = field(default_factory=dict)
+    _full: dict[str, tuple[float, AttemptCount]] = field(default_factory=dict)
 
     @asynccontextmanager
-    async def trying(self, caller: Caller, user_name: str) -> AsyncIterator[Try]:
+    async def trying(self, caller: Caller, user_name: str) -> AsyncIterator[LoginAttempt]:
         """A try that counts as failed unless the block forgives it, or too much else is tried for it to be judged.
 
         Raises:
@@ -63,7 +63,7 @@ class SignInLimits:
                 await login_attempts.withdraw(connection, account=attempt.account, address=attempt.address)
             raise
 
-    async def admit(self, caller: Caller, user_name: str) -> Try:
+    async def admit(self, caller: Caller, user_name: str) -> LoginAttempt:
         """Let a try through.
 
         Raises:
@@ -75,7 +75,7 @@ class SignInLimits:
             await self._hold()
             raise
 
-    async def _admitted(self, caller: Caller, user_name: str) -> Try:
+    async def _admitted(self, caller: Caller, user_name: str) -> LoginAttempt:
         # By a digest: people type passwords into the wrong field, and tables are read by many.
         account = f"account:{sha256(user_name.encode(errors='replace')).hexdigest()[:32]}"
         address = f"address:{counted(caller.address)}"
@@ -95,9 +95,9 @@ class SignInLimits:
                     raise self._refusal(attempts)
                 if attempts.failures == self._limit(bucket):
                     filled.append(bucket)
-        return Try(account, address, tuple(filled))
+        return LoginAttempt(account, address, tuple(filled))
 
-    async def forgive(self, connection: AsyncConnection, attempt: Try) -> None:
+    async def forgive(self, connection: AsyncConnection, attempt: LoginAttempt) -> None:
         """Within the caller's transaction: the try has succeeded."""
         await login_attempts.forgive(connection, account=attempt.account, address=attempt.address)
         self._full.pop(attempt.account, None)
@@ -116,7 +116,7 @@ class SignInLimits:
     def _limit(self, bucket: str) -> int:
         return self.per_address if bucket.startswith("address:") else self.per_account
 
-    def _remember(self, attempts: Attempts) -> None:
+    def _remember(self, attempts: AttemptCount) -> None:
         if len(self._full) >= MAX_REMEMBERED:
             self._full.clear()
         self._full[attempts.bucket] = (time.monotonic(), attempts)
@@ -130,7 +130,7 @@ class SignInLimits:
                 raise self._refusal(attempts)
             del self._full[bucket]
 
-    def _refusal(self, attempts: Attempts) -> LimitReached:
+    def _refusal(self, attempts: AttemptCount) -> LimitReached:
         of_address = attempts.bucket.startswith("address:")
         return LimitReached(
             "Signing in has failed too often; wait before you try again.",

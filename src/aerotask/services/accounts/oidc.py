@@ -11,10 +11,10 @@ from sqlalchemy.exc import IntegrityError
 
 from aerotask.db.engine import Database
 from aerotask.domain.access import Caller, Credential
-from aerotask.domain.audit import Action
+from aerotask.domain.audit import AuditAction
 from aerotask.domain.errors import Unauthenticated
 from aerotask.domain.ids import UserId, new_id
-from aerotask.services.accounts.jwks import ALGORITHMS, IssuerKeys
+from aerotask.services.accounts.jwks import ALGORITHMS, JwksCache
 from aerotask.services.accounts.users import USER_NAME
 from aerotask.store.accounts import audit, users
 from aerotask.store.accounts.users import UserRow
@@ -29,13 +29,13 @@ _REQUIRED = ["iss", "sub", "aud", "exp"]
 
 
 @dataclass(frozen=True, slots=True)
-class IssuerService:
+class OidcService:
     """Accepts one issuer's tokens that are meant for us."""
 
     db: Database
     issuer: str
     audience: str
-    keys: IssuerKeys
+    keys: JwksCache
     provision: bool
     """Whether somebody whom we don't know yet becomes a user by a good token."""
     _noted: set[bytes] = field(default_factory=set)
@@ -78,7 +78,7 @@ class IssuerService:
             return
         async with self.db.begin() as connection:
             await audit.record(
-                connection, caller, Action.SIGNED_IN, caller.display_name, provider=self.issuer
+                connection, caller, AuditAction.SIGNED_IN, caller.display_name, provider=self.issuer
             )
         if len(self._noted) >= MAX_NOTED:
             self._noted.clear()
@@ -132,7 +132,7 @@ class IssuerService:
                     )
                     new = Caller(user_id, user_name, credential=Credential.ISSUER, address=address)
                     await audit.record(
-                        connection, new, Action.USER_PROVISIONED, user_name, issuer=self.issuer
+                        connection, new, AuditAction.USER_PROVISIONED, user_name, issuer=self.issuer
                     )
                     return await users.find(connection, user_id)
             except IntegrityError:

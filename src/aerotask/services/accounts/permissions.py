@@ -24,12 +24,12 @@ _NEEDED = {
 }
 
 
-Ask: TypeAlias = Callable[[], Awaitable[Caller]]
+Reauthenticate: TypeAlias = Callable[[], Awaitable[Caller]]
 """Finds out anew who is calling, by the credentials that came with the request."""
 
 
 @dataclass(frozen=True, slots=True)
-class OpenDataset:
+class AccessibleDataset:
     """A dataset that the caller may see, and what they may do to it."""
 
     row: DatasetRow
@@ -37,14 +37,14 @@ class OpenDataset:
 
 
 @dataclass(frozen=True, slots=True)
-class AccessService:
+class PermissionService:
     """Decides by the table in `domain/access.py` over what the database says now."""
 
     db: Database
 
     async def dataset(
         self, caller: Caller, org_slug: str, slug: str, *, to: Access = Access.READ
-    ) -> OpenDataset:
+    ) -> AccessibleDataset:
         """The dataset, if the caller may do that to it.
 
         Raises:
@@ -58,7 +58,7 @@ class AccessService:
         require(caller, opened.rights, to)
         return opened
 
-    async def arrive(self, who: Presented, org_slug: str, slug: str) -> tuple[Caller, OpenDataset]:
+    async def arrive(self, who: Presented, org_slug: str, slug: str) -> tuple[Caller, AccessibleDataset]:
         """Who calls, and the dataset if they may read it, in a single look at the database.
 
         Raises:
@@ -71,7 +71,7 @@ class AccessService:
 
     async def task(
         self, who: Presented, org_slug: str, slug: str, task_id: TaskId
-    ) -> tuple[Caller, OpenDataset, TaskRow | None]:
+    ) -> tuple[Caller, AccessibleDataset, TaskRow | None]:
         """Who calls, and the dataset and its task if they may read it, in a single look at the database.
 
         Raises:
@@ -124,19 +124,19 @@ class AccessService:
         return rights_on(caller, row.standing, row.visibility)
 
 
-def _opened(caller: Caller, row: DatasetRow | None, name: str) -> OpenDataset:
+def _opened(caller: Caller, row: DatasetRow | None, name: str) -> AccessibleDataset:
     rights = rights_on(caller, row.standing, row.visibility) if row else frozenset[Access]()
     if row is None or Access.READ not in rights:
         raise hidden(caller, f"There is no dataset '{name}'.")
-    return OpenDataset(row, rights)
+    return AccessibleDataset(row, rights)
 
 
 @dataclass(frozen=True, slots=True)
-class Permit:
+class Grant:
     """A caller's right to do something to a dataset; asked for again when what takes long has been done."""
 
-    access: AccessService
-    ask: Ask
+    access: PermissionService
+    ask: Reauthenticate
     dataset_id: DatasetId
     to: Access
 

@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from aerotask.db.engine import Database
 from aerotask.domain.access import ANONYMOUS, Caller
-from aerotask.domain.audit import Action
+from aerotask.domain.audit import AuditAction
 from aerotask.domain.errors import Conflict, Forbidden, InvalidInput, NotFound
 from aerotask.domain.ids import UserId, new_id
 from aerotask.services.accounts.passwords import Passwords
@@ -40,7 +40,7 @@ class _NewUser:
 
 
 @dataclass(frozen=True, slots=True)
-class AccountService:
+class UserService:
     """Adds, changes and removes users."""
 
     db: Database
@@ -122,7 +122,7 @@ class AccountService:
             if user is None:
                 raise _no_user(user_name)
             await users.remove(connection, user.id)
-            await audit.record(connection, caller, Action.USER_DELETED, user.user_name)
+            await audit.record(connection, caller, AuditAction.USER_DELETED, user.user_name)
 
     async def ensure_first_admin(self, password: str | None) -> str | None:
         """Make the administrator `admin` if there is no user yet; the password if one was generated."""
@@ -158,7 +158,7 @@ class AccountService:
             await audit.record(
                 connection,
                 caller,
-                Action.USER_CHANGED,
+                AuditAction.USER_CHANGED,
                 user.user_name,
                 admin=change.is_admin,
                 deactivated=change.is_deactivated,
@@ -190,7 +190,7 @@ class AccountService:
                 await audit.record(
                     connection,
                     caller,
-                    Action.USER_CREATED,
+                    AuditAction.USER_CREATED,
                     new.user_name,
                     admin=new.is_admin,
                     deactivated=new.is_deactivated,

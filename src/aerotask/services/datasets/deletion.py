@@ -12,7 +12,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from aerotask.blobs.blob_store import BlobStore
-from aerotask.blobs.partial_files import GrowingFiles
+from aerotask.blobs.partial_files import PartialFiles
 from aerotask.db.engine import Database
 from aerotask.domain.ids import DatasetId
 from aerotask.store.datasets import deletion, uploads
@@ -54,7 +54,7 @@ async def _take_apart(db: Database, blobs: BlobStore, dataset_id: DatasetId) -> 
 
 
 async def remove_expired_uploads(
-    db: Database, files: GrowingFiles, *, clock_offset_s: int, grace: timedelta
+    db: Database, files: PartialFiles, *, clock_offset_s: int, grace: timedelta
 ) -> Mapping[str, int]:
     """Remove uploads that have rested too long with their files, and files that belong to none; how many."""
     expired, gone = 0, UPLOADS
@@ -68,7 +68,7 @@ async def remove_expired_uploads(
     return {"expired": expired, "left_over": await _remove_left_over(db, files, grace)}
 
 
-async def _remove_left_over(db: Database, files: GrowingFiles, grace: timedelta) -> int:
+async def _remove_left_over(db: Database, files: PartialFiles, grace: timedelta) -> int:
     """Remove files whose upload is gone with its dataset, or has become an entry before a crash."""
     idle = await asyncio.to_thread(files.idle_for, grace)
     async with db.read() as connection:

@@ -9,13 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.blobs.blob_store import BlobStore, OpenBlob
 from aerotask.db.engine import Database
-from aerotask.derivatives.kinds import Kind
+from aerotask.derivatives.kinds import DerivativeKind
 from aerotask.derivatives.sources import paths_beside, source_key
 from aerotask.domain import paths
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import InvalidInput, NotFound
 from aerotask.domain.ids import DatasetId
-from aerotask.services.accounts.permissions import AccessService
+from aerotask.services.accounts.permissions import PermissionService
 from aerotask.store.datasets import derivatives, entries
 from aerotask.store.datasets.derivatives import DerivativeRow
 from aerotask.store.datasets.entries import FOLDER
@@ -35,7 +35,7 @@ class DerivativeService:
 
     db: Database
     blobs: BlobStore
-    access: AccessService
+    access: PermissionService
 
     async def list_of(self, caller: Caller, org_slug: str, slug: str, path: str) -> list[DerivativeRow]:
         """The derivatives of the entry at `path`, by kind.
@@ -49,7 +49,9 @@ class DerivativeService:
         async with self.db.read() as connection:
             return await _rows_of(connection, dataset.id, target)
 
-    async def open(self, caller: Caller, org_slug: str, slug: str, path: str, kind: Kind) -> OpenDerivative:
+    async def open(
+        self, caller: Caller, org_slug: str, slug: str, path: str, kind: DerivativeKind
+    ) -> OpenDerivative:
         """Open the derivative of that kind for reading.
 
         Raises:

@@ -12,21 +12,21 @@ from isal import isal_zlib
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.archives.ddb_index import INDEX_PATH, write_index
-from aerotask.archives.zip.stream import Member, StreamWriter, streamed_bytes
+from aerotask.archives.zip.stream import StreamMember, StreamWriter, streamed_bytes
 from aerotask.blobs.blob_store import BlobStore, OpenBlob
-from aerotask.blobs.pinned import HeldBlobs, hold
+from aerotask.blobs.pinned import PinnedBlobs, hold
 from aerotask.db.engine import Database
 from aerotask.domain import paths
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import NotFound, UseTask
 from aerotask.sdk.dataset import EntryView
 from aerotask.sdk.snapshot import Snapshot, write_snapshot
-from aerotask.services.accounts.permissions import AccessService
+from aerotask.services.accounts.permissions import PermissionService
 from aerotask.services.tasks.planning import entry_view
 from aerotask.store.datasets import entries, plan_rows
 from aerotask.store.datasets.entries import FOLDER, EntryRow
 from aerotask.store.datasets.orgs import DatasetRow
-from aerotask.store.datasets.plan_rows import OutlineRow
+from aerotask.store.datasets.plan_rows import EntrySummary
 from aerotask.store.tasks.submit import BULK_DOWNLOAD
 
 MAX_STREAMED_ENTRIES = 10_000
@@ -35,22 +35,22 @@ _INDEX, _SNAPSHOT = "index.sqlite", "snapshot"
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class DownloadPart:
     """A member of the ZIP, and the name of its content among those that are held; None for a folder."""
 
-    member: Member
+    member: StreamMember
     content: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class DownloadSelection:
     """What is to be streamed, and under which name; its contents are held until it is let go."""
 
     file_name: str
-    parts: tuple[Part, ...]
+    parts: tuple[DownloadPart, ...]
     length: int
     """The length of the ZIP."""
-    held: HeldBlobs
+    held: PinnedBlobs
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The bytes of the ZIP.
@@ -75,7 +75,7 @@ class Selection:
         """Give the contents back."""
         await self.held.let_go()
 
-    async def _part_chunks(self, writer: StreamWriter, part: Part) -> AsyncGenerator[bytes, None]:
+    async def _part_chunks(self, writer: StreamWriter, part: DownloadPart) -> AsyncGenerator[bytes, None]:
         if part.content is None:
             yield writer.head(part.member)
             return
@@ -94,12 +94,12 @@ class DownloadService:
 
     db: Database
     blobs: BlobStore
-    access: AccessService
+    access: PermissionService
     threshold_bytes: int
 
     async def select(
         self, caller: Caller, org_slug: str, slug: str, named: Sequence[str]
-    ) -> Selection | EntryRow:
+    ) -> DownloadSelection | EntryRow:
         """The one file that is named, or what to stream: the named entries with all below; all if none is named.
 
         Whoever gets a selection has to let it go.
@@ -121,7 +121,7 @@ class DownloadService:
                 return await self._held(dataset, wanted)
         raise NotFound("The content of an entry is missing from the storage.")
 
-    async def _held(self, dataset: DatasetRow, wanted: Sequence[str]) -> Selection:
+    async def _held(self, dataset: DatasetRow, wanted: Sequence[str]) -> DownloadSelection:
         held = await hold(self.blobs)
         try:
             parts = await self._parts(dataset, wanted, held)
@@ -131,9 +131,11 @@ class DownloadService:
             await held.let_go()
             raise
         stem = paths.base_name(wanted[0]) if len(wanted) == 1 else dataset.slug
-        return Selection(f"{stem}.zip", tuple(parts), length, held)
+        return DownloadSelection(f"{stem}.zip", tuple(parts), length, held)
 
-    async def _parts(self, dataset: DatasetRow, wanted: Sequence[str], held: HeldBlobs) -> list[Part]:
+    async def _parts(
+        self, dataset: DatasetRow, wanted: Sequence[str], held: PinnedBlobs
+    ) -> list[DownloadPart]:
         async with self.db.begin() as connection:
             size = await entries.measure(connection, dataset.id, wanted or [""])
             self._refuse_large(size, wanted)
@@ -142,7 +144,7 @@ class DownloadService:
             parts = await _noted(connection, dataset, held)
         return [*parts, *await asyncio.to_thread(_index_parts, dataset, held)]
 
-    def _refuse_large(self, size: entries.Measure, wanted: Sequence[str]) -> None:
+    def _refuse_large(self, size: entries.EntryTotals, wanted: Sequence[str]) -> None:
         if size.size_bytes <= self.threshold_bytes and size.count <= MAX_STREAMED_ENTRIES:
             return
         raise UseTask(
@@ -154,7 +156,9 @@ class DownloadService:
         )
 
 
-async def _named(connection: AsyncConnection, dataset: DatasetRow, wanted: Sequence[str]) -> list[Part]:
+async def _named(
+    connection: AsyncConnection, dataset: DatasetRow, wanted: Sequence[str]
+) -> list[DownloadPart]:
     rows = [row async for row in plan_rows.stream_within(connection, dataset.id, wanted)]
     there = {row.path for row in rows}
     missing = next((path for path in wanted if path not in there), None)
@@ -163,9 +167,9 @@ async def _named(connection: AsyncConnection, dataset: DatasetRow, wanted: Seque
     return [_part(row) for row in rows]
 
 
-async def _noted(connection: AsyncConnection, dataset: DatasetRow, held: HeldBlobs) -> list[Part]:
+async def _noted(connection: AsyncConnection, dataset: DatasetRow, held: PinnedBlobs) -> list[DownloadPart]:
     """All entries; what is known of these goes among what is held, for the index."""
-    parts: list[Part] = []
+    parts: list[DownloadPart] = []
 
     async def noted() -> AsyncIterator[EntryView]:
         async for row in entries.stream_within(connection, dataset.id, [""]):
@@ -176,13 +180,15 @@ async def _noted(connection: AsyncConnection, dataset: DatasetRow, held: HeldBlo
     return parts
 
 
-def _index_parts(dataset: DatasetRow, held: HeldBlobs) -> list[Part]:
+def _index_parts(dataset: DatasetRow, held: PinnedBlobs) -> list[DownloadPart]:
     """The index of what was noted, as bulk-download has it."""
     index, now = held.folder / _INDEX, int(time.time())
     known = Snapshot(dataset.slug, held.folder / _SNAPSHOT)
     write_index(index, known.entries(), slug=dataset.slug, made_at=now)
-    folders = [Part(Member(path, now, is_folder=True), None) for path in paths.parents(INDEX_PATH)]
-    return [*folders, Part(Member(INDEX_PATH, now, index.stat().st_size), _INDEX)]
+    folders = [
+        DownloadPart(StreamMember(path, now, is_folder=True), None) for path in paths.parents(INDEX_PATH)
+    ]
+    return [*folders, DownloadPart(StreamMember(INDEX_PATH, now, index.stat().st_size), _INDEX)]
 
 
 async def _crc32(content: OpenBlob) -> int:
@@ -192,6 +198,8 @@ async def _crc32(content: OpenBlob) -> int:
     return crc32
 
 
-def _part(row: EntryRow | OutlineRow) -> Part:
+def _part(row: EntryRow | EntrySummary) -> DownloadPart:
     mtime = int(row.modified_at.timestamp())
-    return Part(Member(row.path, mtime, row.size_bytes, is_folder=row.type == FOLDER), row.blob_key)
+    return DownloadPart(
+        StreamMember(row.path, mtime, row.size_bytes, is_folder=row.type == FOLDER), row.blob_key
+    )

@@ -13,24 +13,24 @@ from aerotask.blobs.blob_store import Blob, BlobStore, OpenBlob
 from aerotask.db.engine import Database
 from aerotask.domain import paths
 from aerotask.domain.access import Access, Caller
-from aerotask.domain.audit import Action
+from aerotask.domain.audit import AuditAction
 from aerotask.domain.errors import AerotaskError, Conflict, InvalidInput, NotFound, TooLarge
 from aerotask.domain.ids import DatasetId
 from aerotask.domain.preconditions import UNCONDITIONAL, Condition
 from aerotask.metadata.file_types import shapefiles_beside, type_by_name
-from aerotask.services.accounts.permissions import AccessService, Permit
+from aerotask.services.accounts.permissions import Grant, PermissionService
 from aerotask.services.datasets.storage_quota import (
     UNBOUNDED,
     UNLIMITED,
-    Room,
-    StorageLimits,
+    Headroom,
+    StorageQuota,
     room_for,
     within_limits,
 )
 from aerotask.services.datasets.tree_lock import lock_tree
 from aerotask.store.accounts import audit
 from aerotask.store.datasets import entries, indexing, listing
-from aerotask.store.datasets.entries import FOLDER, Content, EntryRow
+from aerotask.store.datasets.entries import FOLDER, EntryContent, EntryRow
 from aerotask.store.tasks import usage
 
 # Turning a batch into JSON holds the event loop up for about ten milliseconds.
@@ -53,13 +53,13 @@ class EntryService:
 
     db: Database
     blobs: BlobStore
-    access: AccessService
+    access: PermissionService
     max_object_bytes: int
-    storage: StorageLimits = UNLIMITED
+    storage: StorageQuota = UNLIMITED
 
     async def put(
         self,
-        permit: Permit,
+        permit: Grant,
         path: str,
         content: AsyncIterator[bytes],
         *,
@@ -85,7 +85,7 @@ class EntryService:
         blob = await self.receive(content, room)
         return await self.name(permit, target, blob, condition=condition)
 
-    async def receive(self, content: AsyncIterator[bytes], room: Room) -> Blob:
+    async def receive(self, content: AsyncIterator[bytes], room: Headroom) -> Blob:
         """Store a stream under no name yet.
 
         Raises:
@@ -95,14 +95,14 @@ class EntryService:
         return await self.blobs.put(room.bounded(content), limit_bytes=self.max_object_bytes)
 
     async def name(
-        self, permit: Permit, path: str, blob: Blob, *, condition: Condition = UNCONDITIONAL
+        self, permit: Grant, path: str, blob: Blob, *, condition: Condition = UNCONDITIONAL
     ) -> EntryRow:
         """Make a stored blob the content of the entry at `path`; a blob that can't be named is removed."""
         dataset_id = permit.dataset_id
         try:
             target = paths.entry_path(path)
             await permit.confirm()
-            content = Content(blob.key, blob.sha256, blob.size_bytes, type_by_name(target))
+            content = EntryContent(blob.key, blob.sha256, blob.size_bytes, type_by_name(target))
             async with (
                 self.db.begin() as connection,
                 within_limits(connection, self.storage, dataset_id),
@@ -113,7 +113,7 @@ class EntryService:
             raise
         return row
 
-    async def make_folder(self, permit: Permit, path: str) -> EntryRow:
+    async def make_folder(self, permit: Grant, path: str) -> EntryRow:
         """Make the folder at `path` with all above it; one that exists stays.
 
         Raises:
@@ -217,7 +217,7 @@ class EntryService:
             condition.check(here.sha256)
             gone = await remove_content(connection, dataset.id, target)
             address = f"/orgs/{org_slug}/ds/{slug}/obj/{target}"
-            await audit.record(connection, caller, Action.ENTRY_DELETED, address, entries=len(gone))
+            await audit.record(connection, caller, AuditAction.ENTRY_DELETED, address, entries=len(gone))
         return gone
 
     async def refuse_early(
@@ -227,7 +227,7 @@ class EntryService:
         *,
         announced_bytes: int,
         condition: Condition = UNCONDITIONAL,
-    ) -> Room:
+    ) -> Headroom:
         """Refuse what can't become the entry at `path` as things stand, before its bytes are taken in.
 
         Returns:
@@ -243,7 +243,7 @@ class EntryService:
         room.require(announced_bytes)
         return room
 
-    async def room_anywhere(self, dataset_id: DatasetId) -> Room:
+    async def room_anywhere(self, dataset_id: DatasetId) -> Headroom:
         """How many bytes may come for an entry whose path isn't known yet: it may replace the largest."""
         if self.storage.unlimited:
             return UNBOUNDED
@@ -260,7 +260,7 @@ async def put_content(
     connection: AsyncConnection,
     dataset_id: DatasetId,
     path: str,
-    content: Content,
+    content: EntryContent,
     *,
     condition: Condition = UNCONDITIONAL,
 ) -> EntryRow:
@@ -284,7 +284,7 @@ async def put_content(
 async def put_contents(
     connection: AsyncConnection,
     dataset_id: DatasetId,
-    contents: Mapping[str, Content],
+    contents: Mapping[str, EntryContent],
     *,
     folders: Collection[str] = (),
 ) -> None:

@@ -10,23 +10,23 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aerotask.db.engine import Database
 from aerotask.domain import paths
 from aerotask.domain.access import Access, Caller, Membership, Visibility, rights_in, rights_on
-from aerotask.domain.audit import Action
+from aerotask.domain.audit import AuditAction
 from aerotask.domain.errors import Conflict, Forbidden, InvalidInput, LimitReached, NotFound
 from aerotask.domain.ids import DatasetId, OrgId, UserId, new_id
-from aerotask.services.accounts.permissions import AccessService, require_user
-from aerotask.services.datasets.storage_quota import RETRY_AFTER_S, StorageLimits, refuse_gift
+from aerotask.services.accounts.permissions import PermissionService, require_user
+from aerotask.services.datasets.storage_quota import RETRY_AFTER_S, StorageQuota, refuse_gift
 from aerotask.store.accounts import audit, users
 from aerotask.store.datasets import deletion, orgs
 from aerotask.store.datasets.orgs import DatasetRow, MemberRow, OrgRow
 
 
 @dataclass(frozen=True, slots=True)
-class OrganizationService:
+class OrgService:
     """What can be done to organizations and datasets as wholes."""
 
     db: Database
-    access: AccessService
-    storage: StorageLimits
+    access: PermissionService
+    storage: StorageQuota
     max_per_owner: int
     """How many organizations somebody who isn't a system administrator may own."""
 
@@ -108,7 +108,7 @@ class OrganizationService:
             await self._refuse_too_many(connection, user.id)
         await orgs.transfer_org(connection, org.id, user.id)
         await refuse_gift(connection, self.storage, org.id, to=user.id)
-        await audit.record(connection, caller, Action.OWNER_CHANGED, f"/orgs/{org.slug}", now=to)
+        await audit.record(connection, caller, AuditAction.OWNER_CHANGED, f"/orgs/{org.slug}", now=to)
 
     async def _refuse_too_many(self, connection: AsyncConnection, owner_id: UserId) -> None:
         """Before the user becomes the owner of one more, in that transaction."""
@@ -131,7 +131,7 @@ class OrganizationService:
         org = await self.access.org(caller, slug, to=Access.ADMIN)
         async with self.db.begin() as connection:
             await orgs.delete_org(connection, org.id)
-            await audit.record(connection, caller, Action.ORG_DELETED, f"/orgs/{slug}")
+            await audit.record(connection, caller, AuditAction.ORG_DELETED, f"/orgs/{slug}")
         await self._cancel_tasks(caller, deletion.in_org(org.id))
 
     async def list_members(self, caller: Caller, slug: str) -> list[MemberRow]:
@@ -153,7 +153,7 @@ class OrganizationService:
                 raise InvalidInput(f"There is no user '{user_name}'.", code="no-such-user")
             await orgs.set_member(connection, org.id, user.id, permissions)
             target = f"/orgs/{slug}/members/{user_name}"
-            await audit.record(connection, caller, Action.MEMBER_SET, target, permissions=permissions)
+            await audit.record(connection, caller, AuditAction.MEMBER_SET, target, permissions=permissions)
 
     async def remove_member(self, caller: Caller, slug: str, user_name: str) -> None:
         """Take a member's permissions away; for the organization's administrators.
@@ -167,7 +167,7 @@ class OrganizationService:
             if user is None or not await orgs.remove_member(connection, org.id, user.id):
                 raise NotFound(f"'{user_name}' is no member of '{slug}'.")
             target = f"/orgs/{slug}/members/{user_name}"
-            await audit.record(connection, caller, Action.MEMBER_REMOVED, target)
+            await audit.record(connection, caller, AuditAction.MEMBER_REMOVED, target)
 
     async def list_datasets(self, caller: Caller, org_slug: str) -> list[DatasetRow]:
         """The datasets that the caller may see; unlisted ones are shown to members alone."""
@@ -209,7 +209,9 @@ class OrganizationService:
                 )
                 if visibility is not Visibility.PRIVATE:
                     target = f"/orgs/{org_slug}/ds/{slug}"
-                    await audit.record(connection, caller, Action.VISIBILITY_CHANGED, target, now=visibility)
+                    await audit.record(
+                        connection, caller, AuditAction.VISIBILITY_CHANGED, target, now=visibility
+                    )
         except IntegrityError as error:
             raise _dataset_slug_taken(org_slug, slug) from error
         return (await self.access.dataset(caller, org_slug, slug)).row
@@ -232,7 +234,7 @@ class OrganizationService:
             )
             if visibility is not row.visibility:
                 target = f"/orgs/{org_slug}/ds/{slug}"
-                await audit.record(connection, caller, Action.VISIBILITY_CHANGED, target, now=visibility)
+                await audit.record(connection, caller, AuditAction.VISIBILITY_CHANGED, target, now=visibility)
         return (await self.access.dataset(caller, org_slug, slug)).row
 
     async def rename_dataset(self, caller: Caller, org_slug: str, slug: str, *, to_slug: str) -> DatasetRow:
@@ -259,7 +261,7 @@ class OrganizationService:
         row = (await self.access.dataset(caller, org_slug, slug, to=Access.ADMIN)).row
         async with self.db.begin() as connection:
             await orgs.delete_dataset(connection, row.id)
-            await audit.record(connection, caller, Action.DATASET_DELETED, f"/orgs/{org_slug}/ds/{slug}")
+            await audit.record(connection, caller, AuditAction.DATASET_DELETED, f"/orgs/{org_slug}/ds/{slug}")
         await self._cancel_tasks(caller, deletion.in_dataset(row.id))
 
     async def _cancel_tasks(self, caller: Caller, which: deletion.Which) -> None:
@@ -278,7 +280,7 @@ async def _note_org_visibility(
     connection: AsyncConnection, caller: Caller, slug: str, *, is_public: bool
 ) -> None:
     now = Visibility.PUBLIC if is_public else Visibility.PRIVATE
-    await audit.record(connection, caller, Action.VISIBILITY_CHANGED, f"/orgs/{slug}", now=now)
+    await audit.record(connection, caller, AuditAction.VISIBILITY_CHANGED, f"/orgs/{slug}", now=now)
 
 
 def _dataset_slug_taken(org_slug: str, slug: str) -> Conflict:

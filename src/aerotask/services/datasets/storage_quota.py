@@ -19,7 +19,7 @@ RETRY_AFTER_S = 3600
 
 
 @dataclass(frozen=True, slots=True)
-class StorageLimits:
+class StorageQuota:
     """The bytes that may be stored; None: as many as the disk takes."""
 
     bytes_per_org: int | None = None
@@ -32,7 +32,7 @@ class StorageLimits:
         return self.bytes_per_org is None and self.bytes_per_user is None
 
 
-UNLIMITED = StorageLimits()
+UNLIMITED = StorageQuota()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class _Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class Headroom:
     """What may come as things stand: a stream that is longer is refused while it comes, not after it has filled a disk."""
 
     shares: tuple[_Share, ...] = ()
@@ -75,12 +75,12 @@ class Room:
             yield piece
 
 
-UNBOUNDED = Room()
+UNBOUNDED = Headroom()
 
 
 @asynccontextmanager
 async def within_limits(
-    connection: AsyncConnection, limits: StorageLimits, dataset_id: DatasetId
+    connection: AsyncConnection, limits: StorageQuota, dataset_id: DatasetId
 ) -> AsyncIterator[None]:
     """Let the block add bytes to the dataset, in the connection's transaction, as long as the limits hold after it.
 
@@ -105,16 +105,16 @@ async def within_limits(
 
 
 async def room_for(
-    connection: AsyncConnection, limits: StorageLimits, dataset_id: DatasetId, *, freed_bytes: int = 0
-) -> Room:
+    connection: AsyncConnection, limits: StorageQuota, dataset_id: DatasetId, *, freed_bytes: int = 0
+) -> Headroom:
     """How much may come into the dataset as things stand; `within_limits` decides."""
     payer = None if limits.unlimited else await usage.payer_of(connection, dataset_id)
     shares = [] if payer is None else await _shares(connection, limits, payer)
-    return Room(tuple(shares), freed_bytes)
+    return Headroom(tuple(shares), freed_bytes)
 
 
 async def refuse_gift(
-    connection: AsyncConnection, limits: StorageLimits, org_id: OrgId, *, to: UserId
+    connection: AsyncConnection, limits: StorageQuota, org_id: OrgId, *, to: UserId
 ) -> None:
     """In the transaction that has made the user the organization's owner: refuse if they own too much by it.
 
@@ -132,13 +132,13 @@ async def refuse_gift(
         raise _exceeded(share, given_bytes)
 
 
-def _keys(payer: Payer, limits: StorageLimits) -> set[int]:
+def _keys(payer: Payer, limits: StorageQuota) -> set[int]:
     ids = [payer.org_id] if limits.bytes_per_org is not None else []
     owner = [payer.owner_id] if limits.bytes_per_user is not None and payer.owner_id else []
     return {locks.key_of(who.bytes[-4:]) for who in (*ids, *owner)}
 
 
-async def _shares(connection: AsyncConnection, limits: StorageLimits, payer: Payer) -> list[_Share]:
+async def _shares(connection: AsyncConnection, limits: StorageQuota, payer: Payer) -> list[_Share]:
     shares: list[_Share] = []
     if limits.bytes_per_org is not None:
         stored = await usage.stored_in_org(connection, payer.org_id)

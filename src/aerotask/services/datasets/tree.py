@@ -16,18 +16,18 @@ from aerotask.domain.errors import Conflict, InvalidInput, InvalidPath, NotFound
 from aerotask.domain.globs import glob, is_glob
 from aerotask.domain.ids import DatasetId
 from aerotask.metadata.file_types import shapefiles_beside, suffix_of, type_by_name
-from aerotask.services.accounts.permissions import AccessService
-from aerotask.services.datasets.storage_quota import StorageLimits, within_limits
+from aerotask.services.accounts.permissions import PermissionService
+from aerotask.services.datasets.storage_quota import StorageQuota, within_limits
 from aerotask.services.datasets.tree_lock import lock_tree
 from aerotask.store.datasets import entries, indexing, search, tree
 from aerotask.store.datasets.entries import FOLDER, EntryRow
-from aerotask.store.datasets.search import Wanted
+from aerotask.store.datasets.search import EntryFilter
 
 MAX_TAKE = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResult:
     """Some of the entries that were searched for; `more` if there are others behind them."""
 
     rows: list[EntryRow]
@@ -41,8 +41,8 @@ class TreeService:
     """What is done to paths. Contents are immutable, so tasks that read an entry don't notice."""
 
     db: Database
-    access: AccessService
-    storage: StorageLimits
+    access: PermissionService
+    storage: StorageQuota
 
     async def rename(self, caller: Caller, org_slug: str, slug: str, *, source: str, dest: str) -> EntryRow:
         """Give the entry at `source`, with all below it, the path `dest`. Needs Write.
@@ -88,11 +88,11 @@ class TreeService:
         caller: Caller,
         org_slug: str,
         slug: str,
-        wanted: Wanted,
+        wanted: EntryFilter,
         *,
         skip: int,
         take: int,
-    ) -> Found:
+    ) -> SearchResult:
         """The entries that have all that is wanted, by path; a text with `*` or `?` is a pattern.
 
         Raises:
@@ -107,7 +107,7 @@ class TreeService:
         take = max(1, min(take, MAX_TAKE))
         async with self.db.read() as connection:
             rows = await search.find_matching(connection, dataset.id, wanted, skip=skip, take=take + 1)
-        return Found(rows[:take], skip, take, more=len(rows) > take)
+        return SearchResult(rows[:take], skip, take, more=len(rows) > take)
 
 
 async def _make_way(connection: AsyncConnection, dataset_id: DatasetId, source: str, dest: str) -> str | None:
@@ -116,7 +116,7 @@ async def _make_way(connection: AsyncConnection, dataset_id: DatasetId, source: 
     Returns:
         The type that a file's new name suggests, if the old one suggested something else.
     """
-    await locks.take_your_time(connection)  # there may be a great many entries below
+    await locks.disable_idle_timeout(connection)  # there may be a great many entries below
     await lock_tree(connection, dataset_id)
     here = await entries.find(connection, dataset_id, source)
     if here is None:

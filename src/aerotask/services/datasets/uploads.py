@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from aerotask.blobs.blob_store import BlobStore
-from aerotask.blobs.partial_files import GrowingFile, GrowingFiles
+from aerotask.blobs.partial_files import PartialFile, PartialFiles
 from aerotask.db.engine import Database
 from aerotask.domain import paths
 from aerotask.domain.access import Access, Caller
@@ -16,12 +16,12 @@ from aerotask.domain.errors import AerotaskError, Conflict, LimitReached, NotFou
 from aerotask.domain.ids import UploadId, new_id
 from aerotask.failpoints import failpoint
 from aerotask.metadata.file_types import type_by_name
-from aerotask.services.accounts.permissions import AccessService, Ask
+from aerotask.services.accounts.permissions import PermissionService, Reauthenticate
 from aerotask.services.datasets.entries import EntryService, put_content
 from aerotask.services.datasets.storage_quota import within_limits
 from aerotask.store.accounts import users
 from aerotask.store.datasets import orgs, uploads
-from aerotask.store.datasets.entries import Content
+from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.datasets.uploads import UploadRow
 
 RETRY_AFTER_S = 60
@@ -40,7 +40,7 @@ class UploadLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class UploadProgress:
     """An upload, and how much of it has come."""
 
     row: UploadRow
@@ -57,9 +57,9 @@ class UploadService:
     """Takes resumable uploads. Every request needs Write; an upload is its creator's and administrators' alone."""
 
     db: Database
-    files: GrowingFiles
+    files: PartialFiles
     blobs: BlobStore
-    access: AccessService
+    access: PermissionService
     entries: EntryService
     limits: UploadLimits
 
@@ -72,7 +72,7 @@ class UploadService:
         path: str,
         size_bytes: int,
         client_metadata: str,
-    ) -> Progress:
+    ) -> UploadProgress:
         """Announce an upload; its bytes count for the storage limits from now on. An empty one is complete at once.
 
         Raises:
@@ -108,9 +108,9 @@ class UploadService:
             self._refuse_too_many(await uploads.count_open(connection, caller.user_id))
         if size_bytes == 0:
             await self._complete(row)
-        return Progress(row, 0)
+        return UploadProgress(row, 0)
 
-    async def look(self, caller: Caller, org_slug: str, slug: str, upload_id: UploadId) -> Progress:
+    async def look(self, caller: Caller, org_slug: str, slug: str, upload_id: UploadId) -> UploadProgress:
         """How much of the upload is safely here.
 
         One that is complete but has not become an entry, since the process died between the two, does so now:
@@ -124,18 +124,18 @@ class UploadService:
         offset = await self.files.size_bytes(str(upload_id))
         row = await self._find(caller, org_slug, slug, upload_id)
         if row.finished_at is not None:
-            return Progress(row, row.size_bytes)
+            return UploadProgress(row, row.size_bytes)
         if offset == row.size_bytes:
             await self._complete(row)
-        return Progress(row, offset)
+        return UploadProgress(row, offset)
 
-    async def reached(self, row: UploadRow) -> Progress:
+    async def reached(self, row: UploadRow) -> UploadProgress:
         """How much of an upload that was found already is safely here."""
-        return Progress(row, await self.files.size_bytes(str(row.id)))
+        return UploadProgress(row, await self.files.size_bytes(str(row.id)))
 
     async def append(  # noqa: PLR0913  which upload, and what comes where
         self,
-        ask: Ask,
+        ask: Reauthenticate,
         org_slug: str,
         slug: str,
         upload_id: UploadId,
@@ -143,7 +143,7 @@ class UploadService:
         offset: int,
         content: AsyncIterator[bytes],
         announced_bytes: int,
-    ) -> Progress:
+    ) -> UploadProgress:
         """Add what comes at `offset`; with the last byte the upload becomes an entry.
 
         Raises:
@@ -167,7 +167,7 @@ class UploadService:
             row = await self._prolonged(await self._find(await ask(), org_slug, slug, upload_id))
             if file.size_bytes == row.size_bytes:
                 await self._finish(row, file)
-            return Progress(row, file.size_bytes)
+            return UploadProgress(row, file.size_bytes)
 
     async def terminate(self, caller: Caller, org_slug: str, slug: str, upload_id: UploadId) -> None:
         """Give an upload up; an entry that it has become stays.
@@ -226,13 +226,13 @@ class UploadService:
             if (await self._prolonged(row)).finished_at is None:
                 await self._finish(row, file)
 
-    async def _finish(self, row: UploadRow, file: GrowingFile) -> None:
+    async def _finish(self, row: UploadRow, file: PartialFile) -> None:
         """Make the complete file the content of an entry. A crash anywhere in it leaves it to be done again."""
         try:
             blob = await self.blobs.share(file.path, sha256=await file.sha256())
         except FileNotFoundError as error:
             raise _no_upload() from error
-        content = Content(blob.key, blob.sha256, blob.size_bytes, type_by_name(row.path))
+        content = EntryContent(blob.key, blob.sha256, blob.size_bytes, type_by_name(row.path))
         try:
             async with self.db.begin() as connection:
                 await put_content(connection, row.dataset_id, row.path, content)
@@ -244,10 +244,10 @@ class UploadService:
         await self.files.remove(str(row.id))
 
 
-def _complete_already(row: UploadRow, offset: int, announced_bytes: int) -> Progress:
+def _complete_already(row: UploadRow, offset: int, announced_bytes: int) -> UploadProgress:
     """The answer to who sends the end once more, since the first answer got lost."""
     _require_fit(row, offset, row.size_bytes, announced_bytes)
-    return Progress(row, row.size_bytes)
+    return UploadProgress(row, row.size_bytes)
 
 
 def _require_fit(row: UploadRow, offset: int, size_bytes: int, announced_bytes: int) -> None:

@@ -7,7 +7,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Gauge, generate_lates
 from aerotask.db.engine import Database
 from aerotask.services.system.readiness import Readiness
 from aerotask.store.queue import queue_depth
-from aerotask.store.queue.queue_depth import Backlog
+from aerotask.store.queue.queue_depth import QueueDepth
 
 
 async def exposition(db: Database, ready: Readiness) -> bytes:
@@ -17,7 +17,7 @@ async def exposition(db: Database, ready: Readiness) -> bytes:
     return generate_latest(_of_system(waiting, ready)) + generate_latest(REGISTRY)
 
 
-def _of_system(waiting: Backlog, ready: Readiness) -> CollectorRegistry:
+def _of_system(waiting: QueueDepth, ready: Readiness) -> CollectorRegistry:
     # Made anew for each scrape: the figures are Postgres' and not this process's.
     registry = CollectorRegistry()
     tasks = Gauge("aerotask_active_tasks", "Tasks that wait or run.", ["state"], registry=registry)

@@ -8,10 +8,10 @@ from typing import Any
 
 import orjson
 
-from aerotask.store.queue.claims import Input
+from aerotask.store.queue.claims import TaskInputRow
 
 
-def dedup_key(tool_id: str, version: str, params: Mapping[str, Any], inputs: Sequence[Input]) -> bytes:
+def dedup_key(tool_id: str, version: str, params: Mapping[str, Any], inputs: Sequence[TaskInputRow]) -> bytes:
     """SHA-256 over tool, version, normalised params and the content of every input.
 
     The params have their defaults filled in; the order of their keys doesn't matter.

@@ -10,7 +10,7 @@ from aerotask.db.engine import Database
 from aerotask.domain.access import Access, Caller
 from aerotask.domain.errors import AerotaskError, FieldError, InvalidInput, TooLarge
 from aerotask.domain.texts import clean_json
-from aerotask.services.accounts.permissions import AccessService
+from aerotask.services.accounts.permissions import PermissionService
 from aerotask.services.tasks.planning import PlannedRun, review_run
 from aerotask.services.tasks.quota import refuse_oversized
 from aerotask.services.tasks.submit import SubmitService
@@ -19,7 +19,7 @@ _PARAMS = "/params"
 
 
 @dataclass(frozen=True, slots=True)
-class Validation:
+class DryRunResult:
     """What would come of a submit: errors that it would be refused for, or else warnings and a summary."""
 
     errors: tuple[FieldError, ...] = ()
@@ -33,16 +33,16 @@ class Validation:
 
 
 @dataclass(frozen=True, slots=True)
-class ValidationService:
+class DryRunService:
     """Runs everything that a submit runs before it would commit, from index metadata alone."""
 
     db: Database
-    access: AccessService
+    access: PermissionService
     submits: SubmitService
 
     async def validate(
         self, caller: Caller, org_slug: str, slug: str, tool_id: str, params: Mapping[str, Any]
-    ) -> Validation:
+    ) -> DryRunResult:
         """What the tool says of these params; whoever may read the dataset may ask.
 
         Raises:
@@ -55,11 +55,11 @@ class ValidationService:
             run, review = await review_run(self.db, dataset.row, tool, params, limits=self.submits.limits)
             refuse_oversized(self.submits.quotas, run.plan.estimated_output_bytes)
         except InvalidInput as error:
-            return Validation(errors=_errors(error))
+            return DryRunResult(errors=_errors(error))
         except TooLarge as error:
-            return Validation(errors=(_whole(error),))
+            return DryRunResult(errors=(_whole(error),))
         summary = {**_planned(run), **review.summary}
-        return Validation(warnings=review.warnings, summary=clean_json(summary))
+        return DryRunResult(warnings=review.warnings, summary=clean_json(summary))
 
 
 def _planned(run: PlannedRun) -> dict[str, Any]:

@@ -21,11 +21,11 @@ from pathlib import Path
 import structlog
 
 from aerotask.blobs.blob_store import BlobStore
-from aerotask.blobs.partial_files import GrowingFiles
+from aerotask.blobs.partial_files import PartialFiles
 from aerotask.db import locks
 from aerotask.db.engine import Database
 from aerotask.db.locks import LockSpace
-from aerotask.dispatch.dispatcher import Dispatcher, Hint
+from aerotask.dispatch.dispatcher import Dispatcher, Wakeup
 from aerotask.domain.states import TaskState
 from aerotask.failpoints import failpoint
 from aerotask.services.datasets.deletion import remove_deleted, remove_expired_uploads
@@ -43,7 +43,7 @@ HINT_OVERDUE_S = 5.0
 _log = structlog.get_logger(__name__)
 
 
-class Sweep(IntEnum):
+class MaintenanceJob(IntEnum):
     """The sweeps that run alone, by the second half of their lock's key."""
 
     ARTIFACTS = 1
@@ -59,7 +59,7 @@ class Sweep(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class SweepLimits:
+class MaintenanceLimits:
     """What counts as expired, old, lost or too much."""
 
     max_strikes: int
@@ -75,14 +75,14 @@ class SweepLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class SweepService:
+class MaintenanceService:
     """The sweeps; each says how much it did, in the log and to its caller."""
 
     db: Database
     blobs: BlobStore
     dispatcher: Dispatcher
-    limits: SweepLimits
-    files: GrowingFiles
+    limits: MaintenanceLimits
+    files: PartialFiles
 
     async def lost_workers(self) -> int:
         """Free the tasks of workers that died or fell silent; how many are to run again at once."""
@@ -111,7 +111,7 @@ class SweepService:
     async def turns(self) -> int:
         """Say of due tasks that their user's running limit holds them back; of how many."""
         async with self.db.begin() as connection:
-            held = await concurrency.hold_back(
+            held = await concurrency.mark_throttled(
                 connection, running_per_user=self.limits.running_per_user, at_most=BATCH
             )
         _tell("turns", held=held)
@@ -119,58 +119,60 @@ class SweepService:
 
     async def unsent_hints(self) -> int:
         """Tell the queue of tasks that it should know of by now; of how many."""
-        return await self._alone(Sweep.UNSENT_HINTS, self._unsent_hints)
+        return await self._alone(MaintenanceJob.UNSENT_HINTS, self._unsent_hints)
 
     async def expired_artifacts(self) -> int:
         """Remove artifacts whose time has come; how many."""
-        return await self._alone(Sweep.ARTIFACTS, self._expired_artifacts)
+        return await self._alone(MaintenanceJob.ARTIFACTS, self._expired_artifacts)
 
     async def old_tasks(self) -> int:
         """Remove the rows of tasks that ended long ago, with their logs; how many."""
-        return await self._alone(Sweep.OLD_TASKS, self._old_tasks)
+        return await self._alone(MaintenanceJob.OLD_TASKS, self._old_tasks)
 
     async def old_idempotency_keys(self) -> int:
         """Remove the first answers that nobody may ask for any more; how many."""
-        return await self._alone(Sweep.IDEMPOTENCY_KEYS, self._old_idempotency_keys)
+        return await self._alone(MaintenanceJob.IDEMPOTENCY_KEYS, self._old_idempotency_keys)
 
     async def expired_uploads(self) -> int:
         """Remove uploads that have rested too long, and growing files that belong to none; how many."""
-        return await self._alone(Sweep.UPLOADS, self._expired_uploads)
+        return await self._alone(MaintenanceJob.UPLOADS, self._expired_uploads)
 
     async def deleted(self) -> int:
         """Remove the rows of deleted datasets and organizations; how many of them."""
-        return await self._alone(Sweep.DELETED, lambda: remove_deleted(self.db, self.blobs))
+        return await self._alone(MaintenanceJob.DELETED, lambda: remove_deleted(self.db, self.blobs))
 
     async def old_audit_events(self) -> int:
         """Remove what the audit log needn't keep any longer; how many events."""
-        return await self._alone(Sweep.AUDIT_EVENTS, self._old_audit_events)
+        return await self._alone(MaintenanceJob.AUDIT_EVENTS, self._old_audit_events)
 
     async def old_sign_in_attempts(self) -> int:
         """Forget failed sign-ins that count no more; of how many accounts and addresses."""
-        return await self._alone(Sweep.SIGN_IN_ATTEMPTS, self._old_sign_in_attempts)
+        return await self._alone(MaintenanceJob.SIGN_IN_ATTEMPTS, self._old_sign_in_attempts)
 
     async def unused_derivatives(self) -> int:
         """Remove derivatives of contents that no entry has any more; how many."""
-        return await self._alone(Sweep.UNUSED_DERIVATIVES, self._unused_derivatives)
+        return await self._alone(MaintenanceJob.UNUSED_DERIVATIVES, self._unused_derivatives)
 
     async def orphans(self) -> int:
         """Remove stored files that no row names and work folders that nobody works in; how many."""
-        return await self._alone(Sweep.ORPHANS, self._orphans)
+        return await self._alone(MaintenanceJob.ORPHANS, self._orphans)
 
-    async def _alone(self, sweep: Sweep, run: Callable[[], Awaitable[Mapping[str, int]]]) -> int:
+    async def _alone(self, sweep: MaintenanceJob, run: Callable[[], Awaitable[Mapping[str, int]]]) -> int:
         async with self.db.begin() as guard:
             if not await locks.try_take(guard, LockSpace.SWEEP, sweep):
                 return 0
-            counts = await locks.held_during(guard, run())
+            counts = await locks.run_locked(guard, run())
         _tell(sweep.name.lower(), **counts)
         return sum(counts.values())
 
     async def _unsent_hints(self) -> Mapping[str, int]:
         async with self.db.read() as connection:
-            found = await undispatched.find_unsent(connection, older_than_s=HINT_OVERDUE_S, at_most=BATCH)
+            found = await undispatched.find_undispatched(
+                connection, older_than_s=HINT_OVERDUE_S, at_most=BATCH
+            )
         if found:
             # A crash from here on sends them a second time, which wakes workers and does nothing else.
-            await self.dispatcher.send([Hint(task.task_id, task.attempt) for task in found])
+            await self.dispatcher.send([Wakeup(task.task_id, task.attempt) for task in found])
             async with self.db.begin() as connection:
                 await cancel.mark_enqueued(connection, [task.task_id for task in found])
         return {"sent": len(found)}

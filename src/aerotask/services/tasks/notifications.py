@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from aerotask.aio import beside
-from aerotask.db.listen import Listening
+from aerotask.aio import background
+from aerotask.db.listen import Listener
 from aerotask.domain.ids import TaskId
 from aerotask.store.tasks.tasks import CHANGES_CHANNEL
 
 
-class Watch:
+class Subscription:
     """One watcher's place: whether something has happened since they last asked, and whether to go on at all.
 
     Small, since thousands of clients may watch and nearly all of them do nothing but wait.
@@ -59,13 +59,13 @@ class Watch:
             self._waiter.set_result(None)
 
 
-class TaskChanges:
+class TaskNotifications:
     """Every watch of this process, behind one connection to Postgres, whatever their number."""
 
     def __init__(self, database_url: str) -> None:
-        self._watches: dict[str, set[Watch]] = {}
+        self._watches: dict[str, set[Subscription]] = {}
         self._closed = False
-        self._listening = Listening(
+        self._listening = Listener(
             database_url, application="aerotask api changes", channels={CHANGES_CHANNEL: self._wake}
         )
 
@@ -75,16 +75,16 @@ class TaskChanges:
 
         If that fails, `on_failure` is called, and the block's end raises what it failed of.
         """
-        async with beside(self._listening.run(self._wake_all), on_end=on_failure):
+        async with background(self._listening.run(self._wake_all), on_end=on_failure):
             try:
                 yield
             finally:
                 self.close()
 
     @contextmanager
-    def watching(self, task_id: TaskId) -> Iterator[Watch]:
+    def watching(self, task_id: TaskId) -> Iterator[Subscription]:
         """A watch on the task; what changes from here on, however early, is not missed."""
-        key, watch = str(task_id), Watch()
+        key, watch = str(task_id), Subscription()
         if self._closed:
             watch.end()
         self._watches.setdefault(key, set()).add(watch)
@@ -110,5 +110,5 @@ class TaskChanges:
         for watch in self._all():
             watch.wake()
 
-    def _all(self) -> Iterator[Watch]:
+    def _all(self) -> Iterator[Subscription]:
         return (watch for watches in self._watches.values() for watch in watches)

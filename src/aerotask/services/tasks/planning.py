@@ -20,8 +20,8 @@ from aerotask.services.tasks.dedup import dedup_key
 from aerotask.store.datasets import derivatives, plan_rows
 from aerotask.store.datasets.entries import FOLDER, EntryRow
 from aerotask.store.datasets.orgs import DatasetRow
-from aerotask.store.datasets.plan_rows import PlanRow
-from aerotask.store.queue.claims import Input
+from aerotask.store.datasets.plan_rows import EntryForPlan
+from aerotask.store.queue.claims import TaskInputRow
 
 MANY = 2000
 
@@ -33,7 +33,7 @@ class PlannedRun:
     tool: Tool[Any]
     params: dict[str, Any]
     plan: Plan
-    inputs: tuple[Input, ...]
+    inputs: tuple[TaskInputRow, ...]
     needed_access: Access
     dedup_key: bytes
 
@@ -87,11 +87,13 @@ async def _planned(
     return await asyncio.to_thread(plan) if len(rows) > MANY else plan()
 
 
-def _plan_on(tool: Tool[Any], parsed: ToolParams, rows: Sequence[PlanRow], view: DatasetView) -> PlannedRun:
+def _plan_on(
+    tool: Tool[Any], parsed: ToolParams, rows: Sequence[EntryForPlan], view: DatasetView
+) -> PlannedRun:
     plan = _plan(tool, parsed, view)
     wanted = set(plan.reads)
     inputs = tuple(
-        Input(row.path, row.sha256, row.blob_key)
+        TaskInputRow(row.path, row.sha256, row.blob_key)
         for row in rows
         if row.path in wanted and row.type != FOLDER and row.blob_key is not None
     )
@@ -137,7 +139,9 @@ def _fault(detail: Any) -> FieldError:
     return FieldError(pointer, cause.message if isinstance(cause, InvalidInput) else detail["msg"])
 
 
-async def _entries(db: Database, dataset_id: DatasetId, tool: Tool[Any], params: ToolParams) -> list[PlanRow]:
+async def _entries(
+    db: Database, dataset_id: DatasetId, tool: Tool[Any], params: ToolParams
+) -> list[EntryForPlan]:
     """The entries that are named, and all below those that are folders; some may be there twice."""
     named = (*params.entry_paths(), *params.new_entry_paths())
     if not named:
@@ -153,7 +157,7 @@ async def _entries(db: Database, dataset_id: DatasetId, tool: Tool[Any], params:
 
 
 async def _derived(
-    db: Database, dataset: DatasetRow, tool: Tool[Any], rows: Sequence[PlanRow]
+    db: Database, dataset: DatasetRow, tool: Tool[Any], rows: Sequence[EntryForPlan]
 ) -> frozenset[tuple[str, str, str]]:
     if not tool.sees_derivatives:
         return frozenset()
@@ -162,7 +166,7 @@ async def _derived(
     return frozenset((key, kind, builder) for key, kinds in made.items() for kind, builder in kinds)
 
 
-def entry_view(row: EntryRow | PlanRow) -> EntryView:
+def entry_view(row: EntryRow | EntryForPlan) -> EntryView:
     """An entry as tools see it."""
     return EntryView(
         row.path,

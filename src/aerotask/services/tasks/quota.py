@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aerotask.domain.errors import LimitReached, TooLarge
 from aerotask.domain.ids import OrgId, TaskId, UserId
 from aerotask.store.tasks import submit
-from aerotask.store.tasks.submit import BULK_DOWNLOAD, Load
+from aerotask.store.tasks.submit import BULK_DOWNLOAD, QuotaUsage
 
 RETRY_ACTIVE_S = 15
 RETRY_DAY_S = 3600
@@ -46,7 +46,7 @@ def refuse_oversized(quotas: Quotas, estimated_output_bytes: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class QuotaRequest:
     """A task as quotas see it: who wants it, where, and what it costs."""
 
     org_id: OrgId
@@ -56,7 +56,7 @@ class Wish:
 
 
 async def admit(
-    connection: AsyncConnection, quotas: Quotas, wish: Wish, *, besides: TaskId | None = None
+    connection: AsyncConnection, quotas: Quotas, wish: QuotaRequest, *, besides: TaskId | None = None
 ) -> None:
     """Count what is under way; `besides` is the task itself if the transaction has inserted it already.
 
@@ -70,7 +70,7 @@ async def admit(
     refuse_excess(quotas, load, wish)
 
 
-def refuse_excess(quotas: Quotas, load: Load, wish: Wish) -> None:
+def refuse_excess(quotas: Quotas, load: QuotaUsage, wish: QuotaRequest) -> None:
     """Let one more task through.
 
     Raises:

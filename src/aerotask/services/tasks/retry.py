@@ -8,18 +8,18 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aerotask.db.async_commit import flushed
+from aerotask.db.async_commit import flush_wal
 from aerotask.db.engine import Database
-from aerotask.dispatch.dispatcher import Hint
+from aerotask.dispatch.dispatcher import Wakeup
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import Conflict, InvalidInput
 from aerotask.domain.ids import TaskId
 from aerotask.domain.states import TaskState
-from aerotask.services.accounts.permissions import OpenDataset
-from aerotask.services.tasks.quota import Quotas, Wish, admit
+from aerotask.services.accounts.permissions import AccessibleDataset
+from aerotask.services.tasks.quota import QuotaRequest, Quotas, admit
 from aerotask.services.tasks.submit import Submission, SubmitService, Submitted
 from aerotask.services.tasks.tasks import TaskService
-from aerotask.services.tasks.wakeups import HintSender
+from aerotask.services.tasks.wakeups import WakeupSender
 from aerotask.store.queue import cancel
 from aerotask.store.queue.retention import hold_names
 from aerotask.store.tasks import tasks
@@ -27,13 +27,13 @@ from aerotask.store.tasks.tasks import TaskRow
 
 
 @dataclass(frozen=True, slots=True)
-class RerunService:
+class RetryService:
     """Runs ended tasks again."""
 
     db: Database
     tasks: TaskService
     submits: SubmitService
-    hints: HintSender
+    hints: WakeupSender
     quotas: Quotas
 
     async def retry(self, caller: Caller, org_slug: str, slug: str, task_id: TaskId) -> TaskRow:
@@ -49,8 +49,8 @@ class RerunService:
         async with self.db.begin() as connection:
             attempts = await self._begin_again(connection, caller, dataset, task)
         async with self.db.read() as connection:
-            await flushed(connection)
-        self.hints.notify(Hint(task_id, attempts))
+            await flush_wal(connection)
+        self.hints.notify(Wakeup(task_id, attempts))
         return await self.tasks.status_in(dataset, task_id)
 
     async def restart(  # noqa: PLR0913  which task, and what is to be different
@@ -91,7 +91,7 @@ class RerunService:
         return await self.submits.submit_to(caller, dataset, submission)
 
     async def _begin_again(
-        self, connection: AsyncConnection, caller: Caller, dataset: OpenDataset, task: TaskRow
+        self, connection: AsyncConnection, caller: Caller, dataset: AccessibleDataset, task: TaskRow
     ) -> int:
         if task.state not in {TaskState.FAILED, TaskState.DELETED}:
             raise _not_retryable(task.state)
@@ -101,7 +101,9 @@ class RerunService:
                 "on what is there now.",
                 code="input-changed",
             )
-        wish = Wish(dataset.row.standing.org_id, task.user_id, task.tool_id, task.estimated_output_bytes)
+        wish = QuotaRequest(
+            dataset.row.standing.org_id, task.user_id, task.tool_id, task.estimated_output_bytes
+        )
         await admit(connection, self.quotas, wish)
         attempts = await cancel.begin_again(connection, task.id, by=caller.display_name)
         if attempts is None:

@@ -15,7 +15,7 @@ from aerotask.sdk.snapshot import Snapshot, write_snapshot
 from aerotask.services.tasks.planning import entry_view
 from aerotask.store.datasets import entries, orgs
 from aerotask.store.datasets.entries import EntryRow
-from aerotask.store.queue.claims import Input
+from aerotask.store.queue.claims import TaskInputRow
 
 
 async def take_snapshot(
@@ -23,7 +23,7 @@ async def take_snapshot(
     dataset_id: DatasetId,
     *,
     named: Sequence[str],
-    inputs: Mapping[str, Input],
+    inputs: Mapping[str, TaskInputRow],
     file: Path,
 ) -> Snapshot:
     """Write the entries at and below the named paths to `file`, with the run's inputs as it will read them.
@@ -32,7 +32,7 @@ async def take_snapshot(
         NotFound: the dataset is gone.
     """
     async with db.begin() as connection:
-        await locks.take_your_time(connection)
+        await locks.disable_idle_timeout(connection)
         dataset = await orgs.get_dataset(connection, dataset_id, seen_by=None)
         if dataset is None:
             raise NotFound("The dataset has been removed meanwhile.")
@@ -41,7 +41,9 @@ async def take_snapshot(
     return Snapshot(dataset.slug, file)
 
 
-async def _as_read(rows: AsyncIterator[EntryRow], inputs: Mapping[str, Input]) -> AsyncIterator[EntryView]:
+async def _as_read(
+    rows: AsyncIterator[EntryRow], inputs: Mapping[str, TaskInputRow]
+) -> AsyncIterator[EntryView]:
     """The entries; of an input that has been replaced or removed since, what the run will find instead."""
     unseen = dict(inputs)
     async for row in rows:
@@ -51,5 +53,5 @@ async def _as_read(rows: AsyncIterator[EntryRow], inputs: Mapping[str, Input]) -
         yield _unknown(read)
 
 
-def _unknown(read: Input) -> EntryView:
+def _unknown(read: TaskInputRow) -> EntryView:
     return EntryView(read.path, type_by_name(read.path), read.sha256, 0, indexed=False)

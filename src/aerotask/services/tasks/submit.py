@@ -12,27 +12,27 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.db import locks
-from aerotask.db.async_commit import flushed
+from aerotask.db.async_commit import flush_wal
 from aerotask.db.engine import Database
 from aerotask.db.locks import LockSpace
-from aerotask.dispatch.dispatcher import Hint
+from aerotask.dispatch.dispatcher import Wakeup
 from aerotask.domain.access import Access, Caller, rights_on
 from aerotask.domain.errors import Conflict, InvalidInput, NotFound
 from aerotask.domain.ids import OrgId, TaskId, new_id
 from aerotask.failpoints import failpoint
 from aerotask.registry import Registry
 from aerotask.sdk import Limits, Tool
-from aerotask.services.accounts.permissions import AccessService, OpenDataset, require
+from aerotask.services.accounts.permissions import AccessibleDataset, PermissionService, require
 from aerotask.services.accounts.principal import Presented
 from aerotask.services.tasks.idempotency import IdempotentRequest, idempotent
 from aerotask.services.tasks.planning import PlannedRun, plan_run
-from aerotask.services.tasks.quota import PERIOD, Quotas, Wish, admit, refuse_excess, refuse_oversized
-from aerotask.services.tasks.wakeups import HintSender
-from aerotask.services.tasks.webhooks import CallbackService
+from aerotask.services.tasks.quota import PERIOD, QuotaRequest, Quotas, admit, refuse_excess, refuse_oversized
+from aerotask.services.tasks.wakeups import WakeupSender
+from aerotask.services.tasks.webhooks import WebhookService
 from aerotask.store.datasets import orgs
 from aerotask.store.datasets.orgs import DatasetRow
 from aerotask.store.tasks import submit
-from aerotask.store.tasks.submit import Likeness, NewTask, Twin, UniqueIdTaken
+from aerotask.store.tasks.submit import DedupMatch, Duplicate, NewTask, UniqueIdTaken
 
 FARTHEST = timedelta(days=366)
 
@@ -79,12 +79,12 @@ class SubmitService:
     """Takes submissions."""
 
     db: Database
-    access: AccessService
+    access: PermissionService
     registry: Registry
-    hints: HintSender
+    hints: WakeupSender
     quotas: Quotas
     dedup_lookback: timedelta
-    callbacks: CallbackService
+    callbacks: WebhookService
     limits: Limits
 
     async def submit(
@@ -120,7 +120,7 @@ class SubmitService:
     async def submit_to(
         self,
         caller: Caller,
-        dataset: OpenDataset,
+        dataset: AccessibleDataset,
         submission: Submission,
         request: IdempotentRequest | None = None,
     ) -> Submitted:
@@ -143,7 +143,7 @@ class SubmitService:
         await self._on_disk()
         if submitted.task_id == task.id:
             failpoint("submit-committed")
-            self.hints.notify(Hint(submitted.task_id, 0))
+            self.hints.notify(Wakeup(submitted.task_id, 0))
         return submitted
 
     def available_tool(self, tool_id: str, version: str | None) -> Tool[Any]:
@@ -186,17 +186,17 @@ class SubmitService:
     async def _on_disk(self) -> None:
         """Wait until the task that is about to be named is on the disk, whoever has committed it."""
         async with self.db.read() as connection:
-            await flushed(connection)
+            await flush_wal(connection)
 
     async def _twin_unless_full(
         self, connection: AsyncConnection, caller: Caller, tool: Tool[Any], task: NewTask, *, force: bool
-    ) -> Twin | None:
+    ) -> Duplicate | None:
         """The task that answers for this one; where there is none, a first look at the quotas, without their lock."""
         if force:
             load = await submit.load_for(connection, task.org_id, task.user_id, period=PERIOD)
         else:
             await locks.take(connection, LockSpace.DEDUP, locks.key_of(task.dedup_key))
-            like = Likeness(
+            like = DedupMatch(
                 dataset_id=task.dataset_id,
                 dedup_key=task.dedup_key,
                 lookback=self.dedup_lookback,
@@ -235,8 +235,8 @@ class SubmitService:
         await admit(connection, self.quotas, _wish(task), besides=task.id)
 
 
-def _wish(task: NewTask) -> Wish:
-    return Wish(task.org_id, task.user_id, task.tool_id, task.estimated_output_bytes)
+def _wish(task: NewTask) -> QuotaRequest:
+    return QuotaRequest(task.org_id, task.user_id, task.tool_id, task.estimated_output_bytes)
 
 
 async def _refuse_taken(connection: AsyncConnection, caller: Caller, org_id: OrgId, unique_id: str) -> None:

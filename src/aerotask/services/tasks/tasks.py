@@ -8,11 +8,16 @@ from aerotask.blobs.blob_store import BlobStore, OpenBlob
 from aerotask.db.engine import Database
 from aerotask.domain import paths
 from aerotask.domain.access import Access, Caller, may_manage_task
-from aerotask.domain.audit import Action
+from aerotask.domain.audit import AuditAction
 from aerotask.domain.errors import Conflict, Forbidden, Gone, NotFound
 from aerotask.domain.ids import TaskId
 from aerotask.domain.states import TaskState
-from aerotask.services.accounts.permissions import AccessService, OpenDataset, require_admin, require_user
+from aerotask.services.accounts.permissions import (
+    AccessibleDataset,
+    PermissionService,
+    require_admin,
+    require_user,
+)
 from aerotask.services.accounts.principal import Presented
 from aerotask.services.tasks.webhooks import owe
 from aerotask.store.accounts import audit
@@ -20,7 +25,7 @@ from aerotask.store.queue import cancel, logs
 from aerotask.store.queue.logs import LogPage
 from aerotask.store.tasks import tasks, webhooks
 from aerotask.store.tasks.tasks import ArtifactRow, TaskFilter, TaskRow
-from aerotask.store.tasks.webhooks import CallbackRow
+from aerotask.store.tasks.webhooks import WebhookRow
 
 MAX_TAKE = 200
 MAX_LOG_LINES = 1000
@@ -49,7 +54,7 @@ class TaskService:
 
     db: Database
     blobs: BlobStore
-    access: AccessService
+    access: PermissionService
 
     async def status(self, who: Presented, org_slug: str, slug: str, task_id: TaskId) -> TaskRow:
         """The task; its status needs Read on the dataset.
@@ -62,7 +67,7 @@ class TaskService:
             raise _no_task(task_id)
         return _as_seen(caller, dataset.rights, task)
 
-    async def status_in(self, dataset: OpenDataset, task_id: TaskId) -> TaskRow:
+    async def status_in(self, dataset: AccessibleDataset, task_id: TaskId) -> TaskRow:
         """The task of a dataset that the caller was let into.
 
         Raises:
@@ -76,7 +81,7 @@ class TaskService:
 
     async def managed(
         self, caller: Caller, org_slug: str, slug: str, task_id: TaskId
-    ) -> tuple[OpenDataset, TaskRow]:
+    ) -> tuple[AccessibleDataset, TaskRow]:
         """The task and its dataset, for a caller who may cancel, delete, retry and restart it.
 
         Raises:
@@ -140,7 +145,7 @@ class TaskService:
         dataset = await self.access.dataset(caller, org_slug, slug)
         return await self._open(await self.artifact_in(dataset, task_id))
 
-    async def artifact_in(self, dataset: OpenDataset, task_id: TaskId) -> ArtifactRow:
+    async def artifact_in(self, dataset: AccessibleDataset, task_id: TaskId) -> ArtifactRow:
         """The artifact of a task of a dataset that the caller was let into.
 
         Raises:
@@ -198,11 +203,11 @@ class TaskService:
                 await owe(connection, [task_id])
             if deletion.moved and task.user_id != caller.user_id:
                 target = f"/orgs/{org_slug}/ds/{slug}/tasks/{task_id}"
-                await audit.record(connection, caller, Action.TASK_CANCELLED, target, was=task.state)
+                await audit.record(connection, caller, AuditAction.TASK_CANCELLED, target, was=task.state)
         await self._remove_blobs(deletion.blob_keys)
         return TaskState.DELETED
 
-    async def callbacks(self, caller: Caller, org_slug: str, slug: str, task_id: TaskId) -> list[CallbackRow]:
+    async def callbacks(self, caller: Caller, org_slug: str, slug: str, task_id: TaskId) -> list[WebhookRow]:
         """The messages about the task to its callback URL, which may hold secrets.
 
         Raises:
@@ -227,7 +232,7 @@ class TaskService:
                 if not cleared.tasks:
                     return total
                 await audit.record(
-                    connection, caller, Action.TASKS_CLEARED, target, tasks=cleared.tasks, toolId=tool_id
+                    connection, caller, AuditAction.TASKS_CLEARED, target, tasks=cleared.tasks, toolId=tool_id
                 )
             await self._remove_blobs(cleared.blob_keys)
             total += cleared.tasks

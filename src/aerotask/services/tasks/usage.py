@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from aerotask.db.engine import Database
 from aerotask.domain.access import Caller, rights_in
 from aerotask.domain.errors import Forbidden
-from aerotask.services.accounts.permissions import AccessService
-from aerotask.services.datasets.storage_quota import StorageLimits
+from aerotask.services.accounts.permissions import PermissionService
+from aerotask.services.datasets.storage_quota import StorageQuota
 from aerotask.services.tasks.quota import Quotas
 from aerotask.store.tasks import usage
-from aerotask.store.tasks.usage import Activity, Stored
+from aerotask.store.tasks.usage import Activity, StoredTotals
 
 
 @dataclass(frozen=True, slots=True)
 class OrgUsage:
     """What counts for an organization's limits."""
 
-    stored: Stored
+    stored: StoredTotals
     owner_bytes: int | None
     activity: Activity
 
@@ -28,8 +28,8 @@ class UsageService:
     """Adds up; the same sums that the limits are held by."""
 
     db: Database
-    access: AccessService
-    storage: StorageLimits
+    access: PermissionService
+    storage: StorageQuota
     quotas: Quotas
 
     async def of_org(self, caller: Caller, slug: str) -> OrgUsage:

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from aerotask.aio import beside
-from aerotask.db.async_commit import commit_at_once
+from aerotask.aio import background
+from aerotask.db.async_commit import commit_async
 from aerotask.db.engine import Database
 from aerotask.db.outages import is_outage
-from aerotask.dispatch.dispatcher import Dispatcher, Hint, QueueAway
+from aerotask.dispatch.dispatcher import Dispatcher, QueueAway, Wakeup
 from aerotask.failpoints import failpoint
 from aerotask.store.queue import cancel
 
@@ -25,7 +25,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
-class HintSender:
+class WakeupSender:
     """A queue in memory between those who commit tasks and the one task that sends hints.
 
     What it loses, by a crash or an outage of Redis, the workers' look into Postgres finds.
@@ -33,9 +33,9 @@ class HintSender:
 
     db: Database
     dispatcher: Dispatcher
-    _waiting: asyncio.Queue[Hint] = field(default_factory=lambda: asyncio.Queue(BACKLOG))
+    _waiting: asyncio.Queue[Wakeup] = field(default_factory=lambda: asyncio.Queue(BACKLOG))
 
-    def notify(self, hint: Hint) -> None:
+    def notify(self, hint: Wakeup) -> None:
         """Send the hint soon; to be called after the commit."""
         if self._waiting.full():
             self._waiting.get_nowait()
@@ -47,7 +47,7 @@ class HintSender:
 
         If that fails, `on_failure` is called, and the block's end raises what it failed of.
         """
-        async with beside(self._send_forever(), on_end=on_failure):
+        async with background(self._send_forever(), on_end=on_failure):
             yield
         await self._send(self._gathered())
 
@@ -56,11 +56,11 @@ class HintSender:
             first = await self._waiting.get()
             await self._send([first, *self._gathered()])
 
-    def _gathered(self) -> list[Hint]:
+    def _gathered(self) -> list[Wakeup]:
         count = min(self._waiting.qsize(), BATCH)
         return [self._waiting.get_nowait() for _ in range(count)]
 
-    async def _send(self, hints: list[Hint]) -> None:
+    async def _send(self, hints: list[Wakeup]) -> None:
         if not hints:
             return
         try:
@@ -68,7 +68,7 @@ class HintSender:
             failpoint("hint-sent", fails_as=QueueAway)
             async with self.db.begin() as connection:
                 # Nobody waits for it, and what a crash undoes the sweep of unsent hints does again.
-                await commit_at_once(connection)
+                await commit_async(connection)
                 await cancel.mark_enqueued(connection, [hint.task_id for hint in hints])
         except Exception as error:
             if not (isinstance(error, QueueAway) or is_outage(error)):

@@ -15,9 +15,9 @@ from aerotask.db.outages import is_outage
 from aerotask.domain.errors import Forbidden, NotFound, Unauthenticated
 from aerotask.domain.ids import TaskId
 from aerotask.representations.etags import status_tag
-from aerotask.representations.task_status import TaskAnswer, task_answer
+from aerotask.representations.task_status import TaskResponse, task_response
 from aerotask.services.accounts.principal import Presented
-from aerotask.services.tasks.notifications import TaskChanges, Watch
+from aerotask.services.tasks.notifications import Subscription, TaskNotifications
 from aerotask.services.tasks.tasks import TaskService
 from aerotask.store.queue import logs
 from aerotask.store.tasks.tasks import TaskRow
@@ -36,7 +36,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Follower:
+class Watcher:
     """Who follows which task; `ask` finds out anew who they are, since rights may go while they wait."""
 
     ask: Callable[[], Awaitable[Presented]]
@@ -46,7 +46,7 @@ class Follower:
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class TaskUpdate:
     """A task as it is, with lines of its log from number `first` on."""
 
     task: TaskRow
@@ -72,17 +72,17 @@ class News:
 
 
 @dataclass(frozen=True, slots=True)
-class FollowService:
+class WatchService:
     """What those ask for who don't want to ask again and again."""
 
     tasks: TaskService
-    changes: TaskChanges
+    changes: TaskNotifications
     keepalive_s: float
     _readers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READERS))
 
     async def status(
-        self, who: Follower, watch: Watch, *, wait_s: float, known: Callable[[str], bool] | None
-    ) -> TaskAnswer:
+        self, who: Watcher, watch: Subscription, *, wait_s: float, known: Callable[[str], bool] | None
+    ) -> TaskResponse:
         """The task's status, once its tag is not `known` any more, or after so long.
 
         Without `known`, what is known is the status at the beginning, and that of an ended task is
@@ -92,7 +92,7 @@ class FollowService:
             NotFound, Unauthenticated: as for the status at once; also when rights go meanwhile.
         """
         end = asyncio.get_running_loop().time() + wait_s
-        answer = task_answer(await self._task(who))
+        answer = task_response(await self._task(who))
         if known is None:
             if answer.state.terminal:
                 return answer
@@ -103,10 +103,12 @@ class FollowService:
                 break
             if await watch.changed(within_s=left_s):
                 row = await self._in_turn(watch, partial(self._task, who))
-                answer = answer if row is None else task_answer(row)
+                answer = answer if row is None else task_response(row)
         return answer
 
-    async def follow(self, who: Follower, watch: Watch, *, since: int) -> AsyncGenerator[News | None]:
+    async def follow(
+        self, who: Watcher, watch: Subscription, *, since: int
+    ) -> AsyncGenerator[TaskUpdate | None]:
         """The task's news as they come, until it has ended; None as a sign of life where there are none.
 
         It ends early when the watch is over or the caller has lost the right to see the task. An outage
@@ -116,7 +118,7 @@ class FollowService:
             NotFound, Unauthenticated: at the beginning, as for the status.
         """
         async with self._readers:
-            news: News | None = await self._news(who, since)
+            news: TaskUpdate | None = await self._news(who, since)
         cursor, look = since, False
         while True:
             yield news
@@ -143,7 +145,7 @@ class FollowService:
                 look = True
                 await watch.changed(within_s=OUTAGE_RETRY_S)
 
-    async def output(self, who: Follower, *, since: int) -> AsyncGenerator[News]:
+    async def output(self, who: Watcher, *, since: int) -> AsyncGenerator[TaskUpdate]:
         """The log from number `since` up to its present end, page by page; the first page may be empty.
 
         Raises:
@@ -157,30 +159,30 @@ class FollowService:
                 return
             since = news.cursor
 
-    async def _in_turn(self, watch: Watch, step: Callable[[], Awaitable[T | None]]) -> T | None:
+    async def _in_turn(self, watch: Subscription, step: Callable[[], Awaitable[T | None]]) -> T | None:
         """What the step reads, one of few at a time; None for those who have left before their turn."""
         async with self._readers:
             return None if watch.over else await step()
 
-    async def _news(self, who: Follower, since: int) -> News:
+    async def _news(self, who: Watcher, since: int) -> TaskUpdate:
         return await self._page(await self._task(who), since)
 
-    async def _task(self, who: Follower) -> TaskRow:
+    async def _task(self, who: Watcher) -> TaskRow:
         return await self.tasks.status(await who.ask(), who.org_slug, who.slug, who.task_id)
 
-    async def _permit(self, who: Follower) -> None:
+    async def _permit(self, who: Watcher) -> None:
         await self.tasks.access.arrive(await who.ask(), who.org_slug, who.slug)
 
-    async def _page(self, task: TaskRow, since: int) -> News:
+    async def _page(self, task: TaskRow, since: int) -> TaskUpdate:
         since = min(since, task.log_next)
         if since == task.log_next:
-            return News(task, since, (), 0)
+            return TaskUpdate(task, since, (), 0)
         take = min(PAGE_LINES, task.log_next - since)
         async with self.tasks.db.read() as connection:
             page = await logs.read(connection, task.id, since=since, take=take)
         first = page.cursor - len(page.lines)
         # Where lines have been dropped, as many newer ones come along that the task as read has not written.
-        return News(task, first, page.lines[: max(0, task.log_next - first)], first - since)
+        return TaskUpdate(task, first, page.lines[: max(0, task.log_next - first)], first - since)
 
     def _patience_s(self) -> float:
         return self.keepalive_s * random.uniform(1 - JITTER, 1)  # noqa: S311  it is no secret

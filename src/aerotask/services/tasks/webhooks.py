@@ -13,13 +13,13 @@ from aerotask.domain.errors import Forbidden, InvalidInput
 from aerotask.domain.ids import TaskId, UserId
 from aerotask.domain.webhook_signatures import SigningKey, signing_key
 from aerotask.net.addresses import check_url
-from aerotask.representations.task_status import task_answer
+from aerotask.representations.task_status import task_response
 from aerotask.services.accounts.permissions import require_user
 from aerotask.store.tasks import tasks, webhooks
 
 
 @dataclass(frozen=True, slots=True)
-class CallbackService:
+class WebhookService:
     """Knows the rules for callback URLs and the keys of their owners."""
 
     secret_key: SecretStr
@@ -66,7 +66,7 @@ async def owe(connection: AsyncConnection, ended: Sequence[TaskId]) -> None:
     for row in await tasks.find_all(connection, owed) if owed else []:
         if row.callback_url is not None:
             # Of this end nobody has been told yet, even if the receiver knows of an earlier one.
-            answer = task_answer(replace(row, callback_completed=False))
+            answer = task_response(replace(row, callback_completed=False))
             await webhooks.add(
                 connection,
                 task_id=row.id,

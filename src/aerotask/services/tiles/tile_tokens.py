@@ -21,7 +21,7 @@ _BROKEN = (jwt.InvalidTokenError, ValueError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)
-class ViewScope:
+class TileScope:
     """On whose behalf, and what may be looked at: a task's result, or without a task everything in the dataset."""
 
     user_id: UserId
@@ -38,21 +38,21 @@ class ViewScope:
 
 
 @dataclass(frozen=True, slots=True)
-class ViewToken:
+class TileToken:
     """A token, and when it ends."""
 
     token: str
     expires_at: datetime
 
 
-class ViewTokens:
+class TileTokens:
     """Makes and reads them. Their key is derived, so that nothing else that is signed here is ever taken for one."""
 
     def __init__(self, secret_key: SecretStr, *, ttl: timedelta) -> None:
         self._key = hmac.digest(secret_key.get_secret_value().encode(), _PURPOSE, hashlib.sha256)
         self._ttl = ttl
 
-    def issue(self, scope: ViewScope) -> ViewToken:
+    def issue(self, scope: TileScope) -> TileToken:
         """A token of that scope."""
         expires_at = datetime.now(UTC) + self._ttl
         claims = {
@@ -64,9 +64,9 @@ class ViewTokens:
             "dataset": str(scope.dataset_id),
             "task": None if scope.task_id is None else str(scope.task_id),
         }
-        return ViewToken(jwt.encode(claims, self._key, ALGORITHM), expires_at)
+        return TileToken(jwt.encode(claims, self._key, ALGORITHM), expires_at)
 
-    def read(self, token: str) -> ViewScope:
+    def read(self, token: str) -> TileScope:
         """The scope of a token.
 
         Raises:
@@ -81,7 +81,7 @@ class ViewTokens:
                 options={"require": ["exp", "sub", "epoch", "dataset"]},
             )
             task, key = claims.get("task"), claims.get("key")
-            return ViewScope(
+            return TileScope(
                 UserId(UUID(claims["sub"])),
                 int(claims["epoch"]),
                 None if key is None else UUID(key),

@@ -16,28 +16,28 @@ from aerotask.metadata.file_types import PICTURES, EntryType, suffix_of
 from aerotask.registry import Registry
 from aerotask.sdk import Limits
 from aerotask.services.accounts.login_throttle import counted
-from aerotask.services.accounts.permissions import AccessService, OpenDataset, require_user
+from aerotask.services.accounts.permissions import AccessibleDataset, PermissionService, require_user
 from aerotask.services.tasks.planning import plan_run
 from aerotask.services.tasks.tasks import TaskService
 from aerotask.services.tiles.source import content_of, find_raster, raster_of
-from aerotask.services.tiles.tile_tokens import ViewScope, ViewToken, ViewTokens
+from aerotask.services.tiles.tile_tokens import TileScope, TileToken, TileTokens
 from aerotask.store.accounts import api_keys, users
 from aerotask.store.datasets.entries import EntryRow
-from aerotask.tiles.jobs import Subject
-from aerotask.tiles.render_info import Look
+from aerotask.tiles.jobs import ThumbnailKind
+from aerotask.tiles.render_info import RenderInfo
 from aerotask.tiles.renderer import (
-    Content,
-    Raster,
+    RasterSource,
     Renderer,
+    RenderSource,
     thumbnail_digest,
     tile_digest,
 )
 from aerotask.tiles.style import Style
-from aerotask.tiles.tile_matrix import TileAt
+from aerotask.tiles.tile_matrix import TileIndex
 
 
 @dataclass(frozen=True, slots=True)
-class Viewer:
+class TileClient:
     """Who looks: the caller, or on whose behalf the token in the address was made."""
 
     caller: Caller
@@ -50,11 +50,11 @@ class Viewer:
 
 
 @dataclass(frozen=True, slots=True)
-class ViewedRaster:
+class TileSource:
     """A raster that the viewer may look at."""
 
     name: str
-    raster: Raster
+    raster: RasterSource
     dataset_id: DatasetId
     open_to_all: bool
     """Whether anybody may look at it, who knows of it."""
@@ -70,7 +70,7 @@ class ViewedRaster:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class PendingImage:
     """A picture that is drawn when it is wanted; those who know the digest have it already."""
 
     digest: str
@@ -80,18 +80,18 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class ViewingService:
+class TileService:
     """Looks at datasets; everything in it needs Read."""
 
     db: Database
-    access: AccessService
+    access: PermissionService
     tasks: TaskService
     registry: Registry
     limits: Limits
     renderer: Renderer
-    tokens: ViewTokens
+    tokens: TileTokens
 
-    async def entry(self, viewer: Viewer, org_slug: str, slug: str, path: str) -> ViewedRaster:
+    async def entry(self, viewer: TileClient, org_slug: str, slug: str, path: str) -> TileSource:
         """The raster at `path`.
 
         Raises:
@@ -107,7 +107,7 @@ class ViewingService:
             raise InvalidInput(fault or f"{paths.shown(row.path)} is no raster.", code="not-a-raster")
         return _viewed(paths.base_name(row.path), raster_of(row, cog), dataset, viewer)
 
-    async def result(self, viewer: Viewer, org_slug: str, slug: str, task_id: TaskId) -> ViewedRaster:
+    async def result(self, viewer: TileClient, org_slug: str, slug: str, task_id: TaskId) -> TileSource:
         """The raster that a task made.
 
         Raises:
@@ -115,11 +115,11 @@ class ViewingService:
         """
         dataset = await self._dataset(viewer, org_slug, slug, task_id)
         artifact = await self.tasks.artifact_in(dataset, task_id)
-        content = Content(artifact.blob_key, artifact.sha256)
-        raster = Raster(source=content, drawn=content)
+        content = RenderSource(artifact.blob_key, artifact.sha256)
+        raster = RasterSource(source=content, drawn=content)
         return _viewed(artifact.file_name, raster, dataset, viewer)
 
-    async def look(self, viewed: ViewedRaster, style: Style) -> Look:
+    async def look(self, viewed: TileSource, style: Style) -> RenderInfo:
         """What a map client has to know of the raster in that style.
 
         Raises:
@@ -131,7 +131,7 @@ class ViewingService:
         look.place()
         return look
 
-    def tile(self, viewed: ViewedRaster, style: Style, at: TileAt, *, size_px: int) -> Picture:
+    def tile(self, viewed: TileSource, style: Style, at: TileIndex, *, size_px: int) -> PendingImage:
         """A tile of the raster; drawing it raises `NotFound` (`tile-outside`) where the raster isn't.
 
         Raises:
@@ -142,11 +142,11 @@ class ViewingService:
             raise InvalidInput(f"The grid has no tile {at.z}/{at.x}/{at.y}.", code="no-such-tile")
         digest = tile_digest(viewed.raster, style, at, size_px=size_px)
         draw = partial(self._draw_tile, viewed, style, at, size_px=size_px)
-        return Picture(digest, viewed.shared, draw)
+        return PendingImage(digest, viewed.shared, draw)
 
     async def thumbnail(
-        self, viewer: Viewer, org_slug: str, slug: str, path: str, *, size_px: int
-    ) -> Picture:
+        self, viewer: TileClient, org_slug: str, slug: str, path: str, *, size_px: int
+    ) -> PendingImage:
         """A small picture of the entry at `path`.
 
         Raises:
@@ -158,11 +158,11 @@ class ViewingService:
         async with self.db.read() as connection:
             row, cog = await find_raster(connection, dataset.row.id, target)
         content, subject = content_of(row), _subject(row)
-        if subject is Subject.PICTURE:
+        if subject is ThumbnailKind.PICTURE:
             content = raster_of(row, cog).drawn
         digest = thumbnail_digest(content, subject, size_px=size_px)
         draw = partial(self.renderer.thumbnail, content, subject, size_px=size_px, caller=viewer.row)
-        return Picture(digest, _shared(dataset), draw)
+        return PendingImage(digest, _shared(dataset), draw)
 
     async def preview(  # noqa: PLR0913  where, what, and how large
         self,
@@ -182,14 +182,14 @@ class ViewingService:
         dataset = await self.access.dataset(caller, org_slug, slug, to=Access.READ)
         tool = self.registry.get(tool_id)
         planned = await plan_run(self.db, dataset.row, tool, path=None, params=params, limits=self.limits)
-        inputs = {item.path: Content(item.blob_key, item.sha256) for item in planned.inputs}
+        inputs = {item.path: RenderSource(item.blob_key, item.sha256) for item in planned.inputs}
         return await self.renderer.preview(
             tool_id, planned.params, inputs, size_px=size_px, caller=waits_as(caller)
         )
 
     async def issue_token(
         self, caller: Caller, org_slug: str, slug: str, *, task_id: TaskId | None
-    ) -> ViewToken:
+    ) -> TileToken:
         """A token to look at the dataset, or at one task's result alone, on the caller's behalf.
 
         Raises:
@@ -202,7 +202,7 @@ class ViewingService:
             await self.tasks.status_in(dataset, task_id)
         return self.tokens.issue(_scope(caller, dataset.row.id, task_id))
 
-    def token_for(self, viewer: Viewer, viewed: ViewedRaster, *, task_id: TaskId | None) -> str | None:
+    def token_for(self, viewer: TileClient, viewed: TileSource, *, task_id: TaskId | None) -> str | None:
         """The token that the addresses of the raster's tiles have to carry; None where they need none."""
         if viewed.open_to_all:
             return None
@@ -216,13 +216,15 @@ class ViewingService:
         except Unauthenticated:
             return False
 
-    async def _draw_tile(self, viewed: ViewedRaster, style: Style, at: TileAt, *, size_px: int) -> bytes:
+    async def _draw_tile(self, viewed: TileSource, style: Style, at: TileIndex, *, size_px: int) -> bytes:
         look = await self.look(viewed, style)
         if not at.touches(look.place()):
             raise NotFound("The raster doesn't reach into this tile.", code="tile-outside")
         return await self.renderer.tile(viewed.raster, look, style, at, size_px=size_px, caller=viewed.row)
 
-    async def _dataset(self, viewer: Viewer, org_slug: str, slug: str, task_id: TaskId | None) -> OpenDataset:
+    async def _dataset(
+        self, viewer: TileClient, org_slug: str, slug: str, task_id: TaskId | None
+    ) -> AccessibleDataset:
         """The dataset, for who looks; with a token that doesn't hold, or not here, they are who they are without it."""
         if viewer.token is None:
             return await self.access.dataset(viewer.caller, org_slug, slug)
@@ -240,7 +242,7 @@ class ViewingService:
             return await self.access.dataset(_otherwise(viewer, reason), org_slug, slug)
         return dataset
 
-    async def _caller(self, scope: ViewScope) -> Caller:
+    async def _caller(self, scope: TileScope) -> Caller:
         async with self.db.read() as connection:
             user = await users.find(connection, scope.user_id)
             held = scope.key_id is None or await api_keys.holds(connection, scope.user_id, scope.key_id)
@@ -249,9 +251,9 @@ class ViewingService:
         return Caller(user_id=user.id, user_name=user.user_name, is_admin=user.is_admin, read_only=True)
 
 
-def _scope(caller: Caller, dataset_id: DatasetId, task_id: TaskId | None) -> ViewScope:
+def _scope(caller: Caller, dataset_id: DatasetId, task_id: TaskId | None) -> TileScope:
     """On the caller's behalf, for as long as the credentials hold that they have now."""
-    return ViewScope(require_user(caller), caller.epoch, caller.key_id, dataset_id, task_id)
+    return TileScope(require_user(caller), caller.epoch, caller.key_id, dataset_id, task_id)
 
 
 def waits_as(caller: Caller) -> str:
@@ -259,34 +261,34 @@ def waits_as(caller: Caller) -> str:
     return f"address {counted(caller.address)}" if caller.user_id is None else f"user {caller.user_id}"
 
 
-def _otherwise(viewer: Viewer, reason: str) -> Caller:
+def _otherwise(viewer: TileClient, reason: str) -> Caller:
     """Who looks if it isn't whom the token names."""
     if not viewer.caller.anonymous:
         return viewer.caller
     return Caller(ANONYMOUS.user_id, ANONYMOUS.user_name, rejected_credentials=reason)
 
 
-def _viewed(name: str, raster: Raster, dataset: OpenDataset, viewer: Viewer) -> ViewedRaster:
+def _viewed(name: str, raster: RasterSource, dataset: AccessibleDataset, viewer: TileClient) -> TileSource:
     open_to_all = dataset.row.visibility is not Visibility.PRIVATE
-    return ViewedRaster(name, raster, dataset.row.id, open_to_all, _shared(dataset), viewer.row)
+    return TileSource(name, raster, dataset.row.id, open_to_all, _shared(dataset), viewer.row)
 
 
-def _shared(dataset: OpenDataset) -> bool:
+def _shared(dataset: AccessibleDataset) -> bool:
     return dataset.row.visibility is Visibility.PUBLIC
 
 
-def _subject(row: EntryRow) -> Subject:
+def _subject(row: EntryRow) -> ThumbnailKind:
     if suffix_of(row.path) == "heic":
         raise InvalidInput(
             "HEIC pictures aren't drawn: no free decoder of them comes with this installation. Upload a JPEG of it.",
             code="no-thumbnail",
         )
     if row.type in PICTURES:
-        return Subject.PICTURE
+        return ThumbnailKind.PICTURE
     if row.type == EntryType.POINT_CLOUD:
-        return Subject.CLOUD
+        return ThumbnailKind.CLOUD
     if row.type == EntryType.VECTOR and suffix_of(row.path) == "geojson":
-        return Subject.GEOJSON
+        return ThumbnailKind.GEOJSON
     raise InvalidInput(
         f"There are no thumbnails of entries like {paths.shown(row.path)}; of pictures, rasters, LAS or LAZ "
         "clouds and GeoJSON there are.",

@@ -18,7 +18,7 @@ USE_NOTED_EVERY_S = 60
 
 
 @dataclass(frozen=True, slots=True)
-class KeyRow:
+class ApiKeyRow:
     """A key as its owner sees it again: without the key."""
 
     id: UUID
@@ -30,7 +30,7 @@ class KeyRow:
 
 
 @dataclass(frozen=True, slots=True)
-class KeyHolder:
+class ApiKeyOwner:
     """Whom a key stands for."""
 
     key_id: UUID
@@ -67,13 +67,13 @@ _FIND_HOLDER = (
 )
 
 
-async def find_holder(connection: AsyncConnection, digest: bytes) -> KeyHolder | None:
+async def find_holder(connection: AsyncConnection, digest: bytes) -> ApiKeyOwner | None:
     """Whom the key of that digest stands for, expired or not; nobody if they are deactivated."""
     row = (await connection.execute(_FIND_HOLDER, {"digest": digest})).one_or_none()
     if row is None:
         return None
     key_id, user_id, user_name, is_admin, epoch, read_only, expired, use_unnoted = row
-    return KeyHolder(key_id, UserId(user_id), user_name, is_admin, epoch, read_only, expired, use_unnoted)
+    return ApiKeyOwner(key_id, UserId(user_id), user_name, is_admin, epoch, read_only, expired, use_unnoted)
 
 
 async def holds(connection: AsyncConnection, user_id: UserId, key_id: UUID) -> bool:
@@ -98,7 +98,7 @@ async def add(  # noqa: PLR0913  the columns of a key
     digest: bytes,
     read_only: bool,
     ttl_s: int,
-) -> KeyRow:
+) -> ApiKeyRow:
     """Insert a key that holds from now for so long."""
     values = {
         "id": key_id,
@@ -109,13 +109,13 @@ async def add(  # noqa: PLR0913  the columns of a key
         "expires_at": func.now() + seconds(ttl_s),
     }
     row = (await connection.execute(insert(ApiKey).values(values).returning(*_COLUMNS))).one()
-    return KeyRow(*row)
+    return ApiKeyRow(*row)
 
 
-async def list_of(connection: AsyncConnection, user_id: UserId) -> list[KeyRow]:
+async def list_of(connection: AsyncConnection, user_id: UserId) -> list[ApiKeyRow]:
     """A user's keys, oldest first."""
     query = select(*_COLUMNS).where(ApiKey.user_id == user_id).order_by(ApiKey.id)
-    return [KeyRow(*row) for row in await connection.execute(query)]
+    return [ApiKeyRow(*row) for row in await connection.execute(query)]
 
 
 async def remove(connection: AsyncConnection, user_id: UserId, key_id: UUID) -> str | None:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aerotask.db.clock import tx_now
 from aerotask.db.models import AuditEvent
 from aerotask.domain.access import Caller
-from aerotask.domain.audit import Action
+from aerotask.domain.audit import AuditAction
 from aerotask.domain.ids import new_id
 from aerotask.domain.texts import clean_json, clean_line
 from aerotask.store.queue.retention import DAY_S
@@ -30,7 +30,7 @@ class AuditRow:
     at: datetime
     actor: str
     address: str | None
-    action: Action
+    action: AuditAction
     target: str
     details: Mapping[str, Any]
 
@@ -39,7 +39,7 @@ class AuditRow:
 class AuditFilter:
     """Which events; None lets every one through."""
 
-    action: Action | None = None
+    action: AuditAction | None = None
     actor: str | None = None
     target: str | None = None
     since: datetime | None = None
@@ -62,7 +62,7 @@ class AuditFilter:
 
 
 async def record(
-    connection: AsyncConnection, by: Caller, action: Action, target: str, **details: object
+    connection: AsyncConnection, by: Caller, action: AuditAction, target: str, **details: object
 ) -> None:
     """Note what the caller does to the target, in the transaction that does it."""
     await connection.execute(
@@ -97,7 +97,7 @@ async def list_newest(
         select(*_COLUMNS).where(*which.conditions()).order_by(AuditEvent.id.desc()).offset(skip).limit(take)
     )
     return [
-        AuditRow(row.id, row.at, row.actor, row.address, Action(row.action), row.target, row.details)
+        AuditRow(row.id, row.at, row.actor, row.address, AuditAction(row.action), row.target, row.details)
         for row in await connection.execute(query)
     ]
 

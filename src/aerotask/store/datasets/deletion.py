@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aerotask.db.models import Dataset, Entry, Organization, Task, in_states
 from aerotask.domain.ids import DatasetId, OrgId
 from aerotask.domain.states import ACTIVE, TaskState
-from aerotask.store.queue.cancel import CANCEL_CHANNEL, Cleared, remove_tasks
+from aerotask.store.queue.cancel import CANCEL_CHANNEL, ClearedTasks, remove_tasks
 from aerotask.store.queue.transitions import move
 
 Which: TypeAlias = ColumnElement[bool]
@@ -48,7 +48,9 @@ async def find_deleted(connection: AsyncConnection, *, at_most: int) -> list[Dat
     return [DatasetId(dataset_id) for dataset_id in (await connection.execute(query)).scalars()]
 
 
-async def remove_some_tasks(connection: AsyncConnection, dataset_id: DatasetId, *, at_most: int) -> Cleared:
+async def remove_some_tasks(
+    connection: AsyncConnection, dataset_id: DatasetId, *, at_most: int
+) -> ClearedTasks:
     """Remove some of the dataset's tasks with their logs and artifacts."""
     return await remove_tasks(connection, [Task.dataset_id == dataset_id], at_most=at_most)
 

@@ -56,7 +56,7 @@ class EntryRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class EntryContent:
     """Stored content that an entry is to have."""
 
     blob_key: str
@@ -156,20 +156,20 @@ async def find_within(
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
+class EntryTotals:
     """How many entries there are, and how many bytes they have together."""
 
     count: int
     size_bytes: int
 
 
-async def measure(connection: AsyncConnection, dataset_id: DatasetId, named: Sequence[str]) -> Measure:
+async def measure(connection: AsyncConnection, dataset_id: DatasetId, named: Sequence[str]) -> EntryTotals:
     """How much is at or below the named paths (`""` is the root)."""
     total = func.coalesce(func.sum(Entry.size_bytes), 0).cast(BigInteger)
     query = select(func.count(), total).where(
         Entry.dataset_id == dataset_id, or_(*(within(path) for path in named))
     )
-    return Measure(*(await connection.execute(query)).one())
+    return EntryTotals(*(await connection.execute(query)).one())
 
 
 async def stream_within(
@@ -278,7 +278,7 @@ _UNREAD: dict[str, Any] = {
 
 
 async def put_file(
-    connection: AsyncConnection, dataset_id: DatasetId, path: str, content: Content
+    connection: AsyncConnection, dataset_id: DatasetId, path: str, content: EntryContent
 ) -> EntryRow:
     """Make the entry at `path` have this content, whether or not there was a file; to be indexed anew."""
     fresh = {
@@ -317,7 +317,9 @@ _PUT_FILES = _ADD_FILES.on_conflict_do_update(
 )
 
 
-async def put_files(connection: AsyncConnection, dataset_id: DatasetId, files: Mapping[str, Content]) -> None:
+async def put_files(
+    connection: AsyncConnection, dataset_id: DatasetId, files: Mapping[str, EntryContent]
+) -> None:
     """As `put_file`, for many paths at once."""
     contents = list(files.values())
     columns = {

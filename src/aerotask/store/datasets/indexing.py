@@ -21,7 +21,7 @@ CHANNEL = "aerotask_entries"
 
 
 @dataclass(frozen=True, slots=True)
-class Unindexed:
+class UnindexedEntry:
     """An entry handed to one worker under a fencing token."""
 
     id: EntryId
@@ -68,18 +68,18 @@ _CLAIM = (
 )
 
 
-async def claim(connection: AsyncConnection, *, at_most: int, lease_s: float) -> list[Unindexed]:
+async def claim(connection: AsyncConnection, *, at_most: int, lease_s: float) -> list[UnindexedEntry]:
     """Take entries to index for `lease_s`; whoever crashes on one leaves it to be tried again after that."""
     token = new_id()
     named = {"at_most": at_most, "token": token, "lease": timedelta(seconds=lease_s)}
     rows = await connection.execute(_CLAIM, named)
     return [
-        Unindexed(EntryId(row[0]), token, row[1], row[2] or "", row[3], DatasetId(row[4]), row[5])
+        UnindexedEntry(EntryId(row[0]), token, row[1], row[2] or "", row[3], DatasetId(row[4]), row[5])
         for row in rows
     ]
 
 
-async def prolong(connection: AsyncConnection, entries: Sequence[Unindexed], *, lease_s: float) -> None:
+async def prolong(connection: AsyncConnection, entries: Sequence[UnindexedEntry], *, lease_s: float) -> None:
     """Have entries that were taken at once for `lease_s` from now on."""
     await connection.execute(
         update(Entry)
@@ -89,7 +89,7 @@ async def prolong(connection: AsyncConnection, entries: Sequence[Unindexed], *, 
     )
 
 
-async def finish(connection: AsyncConnection, entry: Unindexed, found: Metadata) -> bool:
+async def finish(connection: AsyncConnection, entry: UnindexedEntry, found: Metadata) -> bool:
     """Store what was found, unless the content has been replaced meanwhile; whether it was stored."""
     statement = (
         update(Entry)
@@ -115,7 +115,7 @@ _FINISH = text("""
 """).bindparams(bindparam("rows", type_=JSONB))
 
 
-async def finish_all(connection: AsyncConnection, found: Sequence[tuple[Unindexed, Metadata]]) -> int:
+async def finish_all(connection: AsyncConnection, found: Sequence[tuple[UnindexedEntry, Metadata]]) -> int:
     """As `finish`, for many entries at once; of how many it was stored."""
     if not found:
         return 0
@@ -123,7 +123,7 @@ async def finish_all(connection: AsyncConnection, found: Sequence[tuple[Unindexe
     return (await connection.execute(_FINISH, {"rows": rows})).rowcount
 
 
-async def release(connection: AsyncConnection, entries: Sequence[Unindexed]) -> None:
+async def release(connection: AsyncConnection, entries: Sequence[UnindexedEntry]) -> None:
     """Let entries that were taken but not looked into be taken again at once, as if they never had been."""
     if not entries:
         return

@@ -284,7 +284,7 @@ async def get_dataset(
 
 
 @dataclass(frozen=True, slots=True)
-class SeenBy:
+class VisibleTo:
     """A user who sees a dataset."""
 
     user_name: str
@@ -294,14 +294,14 @@ class SeenBy:
 
 async def get_dataset_and_user(
     connection: AsyncConnection, dataset_id: DatasetId, *, seen_by: UserId | None
-) -> tuple[DatasetRow, SeenBy | None] | None:
+) -> tuple[DatasetRow, VisibleTo | None] | None:
     """The dataset of that id, and who sees it as that user is now; None for the user if there is none."""
     named = {"seen_by": seen_by, "dataset_id": dataset_id}
     row = (await connection.execute(_GET_DATASET_AND_USER, named)).one_or_none()
     if row is None:
         return None
     *dataset, user_name, is_admin, is_deactivated = row
-    user = None if user_name is None else SeenBy(user_name, is_admin, is_deactivated)
+    user = None if user_name is None else VisibleTo(user_name, is_admin, is_deactivated)
     return dataset_row(dataset), user
 
 

@@ -17,7 +17,7 @@ from aerotask.store.datasets.entries import STREAM_ROWS, outermost, within
 
 
 @dataclass(frozen=True, slots=True)
-class OutlineRow:
+class EntrySummary:
     """An entry without what the index found out about its content."""
 
     path: str
@@ -28,7 +28,7 @@ class OutlineRow:
 
 
 @dataclass(frozen=True, slots=True)
-class PlanRow:
+class EntryForPlan:
     """An entry as a tool's plan needs it; with some of its properties, the geometries are left out."""
 
     path: str
@@ -57,7 +57,7 @@ _PLAIN = (
 
 async def stream_within(
     connection: AsyncConnection, dataset_id: DatasetId, named: Sequence[str]
-) -> AsyncIterator[OutlineRow]:
+) -> AsyncIterator[EntrySummary]:
     """The entries at or below any of the named paths (`""` is the root), by path; needs a transaction."""
     query = (
         select(*_OUTLINE)
@@ -66,24 +66,24 @@ async def stream_within(
         .execution_options(yield_per=STREAM_ROWS)
     )
     async for row in await connection.stream(query):
-        yield OutlineRow(*row)
+        yield EntrySummary(*row)
 
 
 async def plan_rows_at(
     connection: AsyncConnection, dataset_id: DatasetId, named: Sequence[str], properties: Iterable[str] | None
-) -> list[PlanRow]:
+) -> list[EntryForPlan]:
     """The entries at the named paths, with these of their properties; None: with all there is to know."""
     query = select(*_PLAIN, *_known(properties)).where(
         Entry.dataset_id == bindparam("dataset_id", type_=Entry.dataset_id.type),
         Entry.path == any_(bindparam("paths", type_=ARRAY(PathText))),
     )
     found = await connection.execute(query, {"dataset_id": dataset_id, "paths": list(named)})
-    return [PlanRow(*row) for row in found]
+    return [EntryForPlan(*row) for row in found]
 
 
 async def plan_rows_within(
     connection: AsyncConnection, dataset_id: DatasetId, named: Sequence[str], properties: Iterable[str] | None
-) -> AsyncIterator[list[PlanRow]]:
+) -> AsyncIterator[list[EntryForPlan]]:
     """As `stream_within`, a batch at a time; needs a transaction."""
     query = (
         select(*_PLAIN, *_known(properties))
@@ -91,7 +91,7 @@ async def plan_rows_within(
         .execution_options(yield_per=STREAM_ROWS)
     )
     async for batch in (await connection.stream(query)).partitions():
-        yield [PlanRow(*row) for row in batch]
+        yield [EntryForPlan(*row) for row in batch]
 
 
 def _known(properties: Iterable[str] | None) -> tuple[ColumnElement[Any], ...]:

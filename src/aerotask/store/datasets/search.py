@@ -15,7 +15,7 @@ from aerotask.store.datasets.entries import EntryRow, find_where, within
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
+class BoundingBox:
     """An area of EPSG:4326 in degrees; with `west` above `east` it crosses the antimeridian."""
 
     west: float
@@ -25,7 +25,7 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class EntryFilter:
     """What entries must have; None lets everything through."""
 
     text: str | None = None
@@ -33,12 +33,12 @@ class Wanted:
     glob: Glob | None = None
     folder: str = ""
     types: tuple[str, ...] | None = None
-    box: Box | None = None
+    box: BoundingBox | None = None
     """The entry's point lies in it."""
 
 
 async def find_matching(
-    connection: AsyncConnection, dataset_id: DatasetId, wanted: Wanted, *, skip: int, take: int
+    connection: AsyncConnection, dataset_id: DatasetId, wanted: EntryFilter, *, skip: int, take: int
 ) -> list[EntryRow]:
     """The entries that have all of it, by path."""
     # Which paths match is found in the index alone; only the rows that are answered are fetched.
@@ -53,7 +53,7 @@ async def find_matching(
     return await find_where(connection, dataset_id, named)
 
 
-def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
+def _conditions(wanted: EntryFilter) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if wanted.folder:
         conditions += [within(wanted.folder), Entry.path != wanted.folder]
@@ -85,7 +85,7 @@ def _after(prefix: str) -> str:
     return prefix[:-1] + chr(0xE000 if last == 0xD7FF else last + 1)
 
 
-def _placed_in(box: Box) -> ColumnElement[bool]:
+def _placed_in(box: BoundingBox) -> ColumnElement[bool]:
     longitude = cast(Entry.point_geom["coordinates"][0].astext, Double)
     latitude = cast(Entry.point_geom["coordinates"][1].astext, Double)
     if box.west <= box.east:

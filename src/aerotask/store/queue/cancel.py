@@ -86,7 +86,7 @@ TASKS_AT_ONCE = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Cleared:
+class ClearedTasks:
     """How many tasks went, and the blobs that they leave."""
 
     tasks: int
@@ -95,7 +95,7 @@ class Cleared:
 
 async def clear_ended(
     connection: AsyncConnection, dataset_id: DatasetId, *, tool_id: str | None, at_most: int = TASKS_AT_ONCE
-) -> Cleared:
+) -> ClearedTasks:
     """Remove some of the dataset's ended tasks, of one tool or of all, with their logs and artifacts."""
     ended: list[ColumnExpressionArgument[bool]] = [Task.dataset_id == dataset_id, in_states(TERMINAL)]
     if tool_id is not None:
@@ -105,15 +105,15 @@ async def clear_ended(
 
 async def remove_tasks(
     connection: AsyncConnection, which: Sequence[ColumnExpressionArgument[bool]], *, at_most: int
-) -> Cleared:
+) -> ClearedTasks:
     """Remove tasks that fulfil every condition, with their logs, inputs and artifacts."""
     found = select(Task.id).where(*which).limit(at_most).with_for_update()
     ids = list((await connection.execute(found)).scalars())
     if not ids:
-        return Cleared(0, ())
+        return ClearedTasks(0, ())
     keys = tuple((await connection.execute(_REMOVE_ARTIFACTS, {"ids": ids})).scalars())
     await connection.execute(_REMOVE_TASKS, {"ids": ids})
-    return Cleared(len(ids), keys)
+    return ClearedTasks(len(ids), keys)
 
 
 # One array and not a parameter for each: Postgres takes 32,767 of them.

@@ -21,7 +21,7 @@ from aerotask.store.queue.transitions import move
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
+class TaskInputRow:
     """A file that a task reads."""
 
     path: str
@@ -45,7 +45,7 @@ class ClaimedTask:
     strikes: int
     log_next: int
     callback_url: str | None
-    inputs: tuple[Input, ...] = ()
+    inputs: tuple[TaskInputRow, ...] = ()
     """Empty until `with_inputs` has read them: there may be a great many."""
 
 
@@ -191,4 +191,4 @@ _INPUTS = (
 async def with_inputs(connection: AsyncConnection, task: ClaimedTask) -> ClaimedTask:
     """The task together with the files that it reads."""
     rows = await connection.execute(_INPUTS, {"task": task.lease.task_id})
-    return replace(task, inputs=tuple(Input(*row) for row in rows))
+    return replace(task, inputs=tuple(TaskInputRow(*row) for row in rows))

@@ -58,7 +58,7 @@ _RENAME = (
 )
 
 
-async def hold_back(connection: AsyncConnection, *, running_per_user: int, at_most: int) -> int:
+async def mark_throttled(connection: AsyncConnection, *, running_per_user: int, at_most: int) -> int:
     """Move due tasks of users who run as many as they may to Scheduled, where they wait for their turn.
 
     It only tells: the claim decides by itself, and takes them from there as soon as there is room. Run

@@ -55,7 +55,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class MadeArtifact:
+class NewArtifact:
     """A stored file that becomes a task's artifact, or stands beside it."""
 
     file_name: str
@@ -122,7 +122,7 @@ async def succeed(  # noqa: PLR0913  the parts of one outcome, committed togethe
     *,
     keep: LogLimits,
     by: str,
-    artifacts: Sequence[MadeArtifact],
+    artifacts: Sequence[NewArtifact],
     outputs: Sequence[Mapping[str, str]],
     result: Mapping[str, Any] | None,
 ) -> None:

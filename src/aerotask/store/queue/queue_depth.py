@@ -14,7 +14,7 @@ from aerotask.domain.states import ACTIVE, WAITING, TaskState
 
 
 @dataclass(frozen=True, slots=True)
-class Backlog:
+class QueueDepth:
     """The active tasks by state, and for how long the oldest one that is due has waited."""
 
     tasks: Mapping[TaskState, int]
@@ -27,8 +27,8 @@ _OLDEST = select(
 ).where(in_states(WAITING), Task.due_at <= db_now())
 
 
-async def read(connection: AsyncConnection) -> Backlog:
+async def read(connection: AsyncConnection) -> QueueDepth:
     """The backlog of the whole system."""
     counts = {TaskState(state): count for state, count in await connection.execute(_COUNTS)}
     oldest_due_s: float = (await connection.execute(_OLDEST)).scalar_one()
-    return Backlog({state: counts.get(state, 0) for state in sorted(ACTIVE)}, oldest_due_s)
+    return QueueDepth({state: counts.get(state, 0) for state in sorted(ACTIVE)}, oldest_due_s)

@@ -14,7 +14,7 @@ from aerotask.db.clock import db_now
 from aerotask.db.locks import live_workers
 from aerotask.db.models import Task
 from aerotask.domain.ids import TaskId
-from aerotask.domain.retry import Strike, after_strike
+from aerotask.domain.retry import FailureKind, after_strike
 from aerotask.domain.states import TaskState, WaitReason
 from aerotask.store.queue.transitions import move
 
@@ -41,7 +41,7 @@ _LOST = _lost()
 
 
 @dataclass(frozen=True, slots=True)
-class Recovered:
+class RecoveredTask:
     """A task whose worker was lost, and what became of it."""
 
     task_id: TaskId
@@ -51,13 +51,13 @@ class Recovered:
 
 async def recover_lost(
     connection: AsyncConnection, *, max_strikes: int, quiet_s: float, settle_s: float
-) -> list[Recovered]:
+) -> list[RecoveredTask]:
     """Free the tasks of lost workers: for another attempt, or Failed if that was the last strike allowed."""
     named = {"quiet": timedelta(seconds=quiet_s), "settle": timedelta(seconds=settle_s)}
     rows = (await connection.execute(_LOST, named)).all()
     recovered = []
     for task_id, strikes, attempt in rows:
-        retry = after_strike(Strike.LOST_WORKER, strikes=strikes + 1, max_strikes=max_strikes)
+        retry = after_strike(FailureKind.LOST_WORKER, strikes=strikes + 1, max_strikes=max_strikes)
         if retry is None:
             state = TaskState.FAILED
             statement = move(
@@ -84,5 +84,5 @@ async def recover_lost(
                 phase=None,
             )
         await connection.execute(statement.where(Task.id == task_id))
-        recovered.append(Recovered(TaskId(task_id), attempt, state))
+        recovered.append(RecoveredTask(TaskId(task_id), attempt, state))
     return recovered

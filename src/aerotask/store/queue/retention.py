@@ -13,7 +13,7 @@ from aerotask.db.clock import tx_now
 from aerotask.db.locks import LockSpace
 from aerotask.db.models import Artifact, Derivative, Entry, IdempotencyKey, Task, TaskInput, in_states
 from aerotask.domain.states import ACTIVE, TERMINAL
-from aerotask.store.queue.cancel import Cleared, remove_tasks
+from aerotask.store.queue.cancel import ClearedTasks, remove_tasks
 
 DAY_S = 24 * 3600
 
@@ -34,7 +34,7 @@ async def remove_expired_artifacts(
 
 async def remove_old_tasks(
     connection: AsyncConnection, *, retention_days: int, clock_offset_s: int, at_most: int
-) -> Cleared:
+) -> ClearedTasks:
     """Remove tasks that ended more than `retention_days` ago."""
     horizon = tx_now(plus_s=clock_offset_s - retention_days * DAY_S)
     ended_long_ago = (in_states(TERMINAL), Task.finished_at < horizon)

@@ -13,14 +13,16 @@ from aerotask.domain.ids import TaskId
 
 
 @dataclass(frozen=True, slots=True)
-class Unsent:
+class UndispatchedTask:
     """A task in state Created, and how many attempts it has had."""
 
     task_id: TaskId
     attempt: int
 
 
-async def find_unsent(connection: AsyncConnection, *, older_than_s: float, at_most: int) -> list[Unsent]:
+async def find_undispatched(
+    connection: AsyncConnection, *, older_than_s: float, at_most: int
+) -> list[UndispatchedTask]:
     """The oldest due tasks whose hint should have been sent by now."""
     query = (
         select(Task.id, Task.attempt)
@@ -28,4 +30,6 @@ async def find_unsent(connection: AsyncConnection, *, older_than_s: float, at_mo
         .order_by(Task.due_at, Task.id)
         .limit(at_most)
     )
-    return [Unsent(TaskId(task_id), attempt) for task_id, attempt in await connection.execute(query)]
+    return [
+        UndispatchedTask(TaskId(task_id), attempt) for task_id, attempt in await connection.execute(query)
+    ]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from aerotask.db.listen import AnyConnection, Heard, Listening
+from aerotask.db.listen import AnyConnection, Heard, Listener
 from aerotask.db.locks import LockSpace
 
 
-class Presence:
+class WorkerSession:
     """Holds the advisory lock of a worker's number for as long as the process lives.
 
     Postgres frees the lock within milliseconds of the process's death, which is how others see it. A
@@ -17,7 +17,7 @@ class Presence:
 
     def __init__(self, url: str, *, worker_no: int, channels: Mapping[str, Heard]) -> None:
         self._worker_no = worker_no
-        self._session = Listening(
+        self._session = Listener(
             url, application="aerotask worker presence", channels=channels, prepare=self._lock
         )
 

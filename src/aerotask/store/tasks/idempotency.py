@@ -18,7 +18,7 @@ KEPT = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
-class FirstAnswer:
+class StoredResponse:
     """What the key was used for, as a digest, and what was answered."""
 
     fingerprint: bytes
@@ -32,11 +32,11 @@ _FIND = select(IdempotencyKey.fingerprint, IdempotencyKey.answer).where(
 )
 
 
-async def find(connection: AsyncConnection, *, caller: str, key: str) -> FirstAnswer | None:
+async def find(connection: AsyncConnection, *, caller: str, key: str) -> StoredResponse | None:
     """The answer to the caller's first submit with the key in the last 24 hours."""
     named = {"caller": caller, "key": key, "kept": KEPT}
     row = (await connection.execute(_FIND, named)).one_or_none()
-    return None if row is None else FirstAnswer(*row)
+    return None if row is None else StoredResponse(*row)
 
 
 async def keep(

@@ -23,7 +23,7 @@ from aerotask.store.tasks.tasks import TaskRow
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class RequestContext:
     """What there is of what was asked for."""
 
     user: UserRow | None
@@ -71,7 +71,7 @@ async def look(
     slug: str,
     *,
     task_id: TaskId | None = None,
-) -> Arrival:
+) -> RequestContext:
     """The user, the dataset as they stand to it, and the dataset's task if one is asked for."""
     named = {"user_id": user_id, "org_slug": org_slug, "slug": slug}
     if task_id is None:
@@ -79,7 +79,7 @@ async def look(
     else:
         row = (await connection.execute(_AT_TASK, {**named, "task_id": task_id})).one()
     found, place, task = row[:_DATASET_AT], row[_DATASET_AT:_TASK_AT], row[_TASK_AT:]
-    return Arrival(
+    return RequestContext(
         user=None if found[0] is None else users.user_row(found),
         dataset=None if place[0] is None else orgs.dataset_row(place),
         task=tasks.view(task) if task and task[0] is not None else None,

@@ -34,7 +34,7 @@ from aerotask.db.locks import LockSpace
 from aerotask.db.models import Artifact, Dataset, Organization, Task, TaskInput, in_states
 from aerotask.domain.ids import DatasetId, OrgId, TaskId, UserId
 from aerotask.domain.states import ACTIVE, TaskState, WaitReason
-from aerotask.store.queue.claims import Input
+from aerotask.store.queue.claims import TaskInputRow
 from aerotask.store.queue.retention import hold_names
 from aerotask.store.queue.transitions import move
 
@@ -58,7 +58,7 @@ class NewTask:
     estimated_output_bytes: int
     memory_bytes: int
     writes: tuple[str, ...]
-    inputs: tuple[Input, ...]
+    inputs: tuple[TaskInputRow, ...]
     scheduled_at: datetime | None = None
     """Not before this; None or a time in the past: now."""
     tags: tuple[str, ...] = ()
@@ -69,7 +69,7 @@ class NewTask:
 
 
 @dataclass(frozen=True, slots=True)
-class Twin:
+class Duplicate:
     """A task that answers for an identical submit."""
 
     id: TaskId
@@ -77,7 +77,7 @@ class Twin:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class QuotaUsage:
     """How much is under way, as one submitter's quotas count it."""
 
     active: int
@@ -89,7 +89,7 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Likeness:
+class DedupMatch:
     """What makes a task answer for a submit: it is active, or succeeded lately and still has its artifact.
 
     One that was scheduled for a later time than this submit doesn't answer for it, nor one that calls
@@ -115,11 +115,11 @@ class Likeness:
         }
 
 
-async def find_twin(connection: AsyncConnection, like: Likeness) -> Twin | None:
+async def find_twin(connection: AsyncConnection, like: DedupMatch) -> Duplicate | None:
     """The newest task that answers for the submit."""
     query = _twin_query(needs_artifact=like.needs_artifact, active_only=like.active_only)
     row = (await connection.execute(query, like.named())).one_or_none()
-    return None if row is None else Twin(TaskId(row[0]), row[1])
+    return None if row is None else Duplicate(TaskId(row[0]), row[1])
 
 
 # Statements are built once: a submit holds locks while it runs them.
@@ -154,7 +154,7 @@ def _twin_query(*, needs_artifact: bool, active_only: bool) -> Select[UUID, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class UniqueIdOwner:
     """The task that holds a `uniqueId`, and where it is."""
 
     id: TaskId
@@ -171,10 +171,10 @@ _HOLDER = (
 )
 
 
-async def find_holder(connection: AsyncConnection, org_id: OrgId, unique_id: str) -> Holder | None:
+async def find_holder(connection: AsyncConnection, org_id: OrgId, unique_id: str) -> UniqueIdOwner | None:
     """The organization's task of that `uniqueId`."""
     row = (await connection.execute(_HOLDER, {"org_id": org_id, "unique_id": unique_id})).one_or_none()
-    return None if row is None else Holder(TaskId(row[0]), DatasetId(row[1]), row[2], row[3])
+    return None if row is None else UniqueIdOwner(TaskId(row[0]), DatasetId(row[1]), row[2], row[3])
 
 
 _MINE = Task.user_id.is_not_distinct_from(bindparam("user_id", type_=Task.user_id.type))
@@ -201,10 +201,10 @@ _LOAD = select(
 
 async def load_for(
     connection: AsyncConnection, org_id: OrgId, user_id: UserId | None, *, period: timedelta
-) -> Load:
+) -> QuotaUsage:
     """Count active tasks, and artifacts of the last `period`; anonymous callers count as one user."""
     named = {"org_id": org_id, "user_id": user_id, "period": period}
-    return Load(*(await connection.execute(_LOAD, named)).one())
+    return QuotaUsage(*(await connection.execute(_LOAD, named)).one())
 
 
 # The migration that makes the function says why there is one.
@@ -217,7 +217,7 @@ _LOAD_UNDER_LOCK = select(
         bindparam("period", type_=INTERVAL),
         bindparam("besides", type_=Task.id.type),
     )
-    .table_valued(*(field.name for field in fields(Load)))
+    .table_valued(*(field.name for field in fields(QuotaUsage)))
     .c,
 )
 
@@ -229,24 +229,24 @@ async def load_under_lock(
     *,
     period: timedelta,
     besides: TaskId | None = None,
-) -> Load:
+) -> QuotaUsage:
     """As `load_for`, besides that task, under the quotas' lock.
 
     The lock is held until the transaction has committed and not until the disk has it (`durability`).
     """
     named = {"org_id": org_id, "user_id": user_id, "period": period, "besides": besides}
     _, *load = (await connection.execute(_LOAD_UNDER_LOCK, named)).one()
-    return Load(*load)
+    return QuotaUsage(*load)
 
 
 async def find_twin_and_load(
-    connection: AsyncConnection, like: Likeness, org_id: OrgId, user_id: UserId | None, *, period: timedelta
-) -> tuple[Twin | None, Load]:
+    connection: AsyncConnection, like: DedupMatch, org_id: OrgId, user_id: UserId | None, *, period: timedelta
+) -> tuple[Duplicate | None, QuotaUsage]:
     """`find_twin` and `load_for` in one statement."""
     query = _twin_and_load(needs_artifact=like.needs_artifact, active_only=like.active_only)
     counted = {"org_id": org_id, "user_id": user_id, "period": period}
     twin_id, estimated, *load = (await connection.execute(query, {**like.named(), **counted})).one()
-    return None if twin_id is None else Twin(TaskId(twin_id), estimated), Load(*load)
+    return None if twin_id is None else Duplicate(TaskId(twin_id), estimated), QuotaUsage(*load)
 
 
 @cache
@@ -331,7 +331,9 @@ _ADD_INPUTS = insert(TaskInput).from_select(
 )
 
 
-async def _add_inputs(connection: AsyncConnection, task_id: TaskId, inputs: Sequence[Input]) -> set[str]:
+async def _add_inputs(
+    connection: AsyncConnection, task_id: TaskId, inputs: Sequence[TaskInputRow]
+) -> set[str]:
     if not inputs:
         return set()
     columns = {

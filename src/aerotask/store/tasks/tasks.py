@@ -27,7 +27,6 @@ from aerotask.db.clock import db_now
 from aerotask.db.engine import AnySelect
 from aerotask.db.models import (
     Artifact,
-    Callback,
     Dataset,
     Member,
     Organization,
@@ -35,11 +34,12 @@ from aerotask.db.models import (
     TaskInput,
     TaskLogLine,
     User,
+    Webhook,
 )
 from aerotask.domain.access import Visibility
 from aerotask.domain.ids import DatasetId, TaskId, UserId
 from aerotask.domain.states import TaskState, WaitReason
-from aerotask.domain.webhooks import CallbackState
+from aerotask.domain.webhooks import WebhookState
 
 CHANGES_CHANNEL = "aerotask_tasks"
 """Postgres tells the API on it, with the commit, which task's state, progress or log has changed (a trigger)."""
@@ -155,9 +155,9 @@ _OUTPUTS: ColumnElement[list[Any]] = func.jsonb_path_query_array(
 )
 # Of the newest message: a task that was retried owes another one.
 _CALLBACK_COMPLETED: ColumnElement[bool] = func.coalesce(
-    select(Callback.state == CallbackState.DELIVERED)
-    .where(Callback.task_id == Task.id)
-    .order_by(Callback.id.desc())
+    select(Webhook.state == WebhookState.DELIVERED)
+    .where(Webhook.task_id == Task.id)
+    .order_by(Webhook.id.desc())
     .limit(1)
     .correlate(Task)
     .scalar_subquery(),

@@ -23,7 +23,7 @@ class Payer:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredTotals:
     """What is stored: the bytes of entries, those that open uploads will add to them, and how many entries."""
 
     entry_bytes: int
@@ -107,14 +107,14 @@ _STORED = {
 }
 
 
-async def stored_in_org(connection: AsyncConnection, org_id: OrgId) -> Stored:
+async def stored_in_org(connection: AsyncConnection, org_id: OrgId) -> StoredTotals:
     """What an organization's datasets hold."""
-    return Stored(*(await connection.execute(_STORED["org"], {"org_id": org_id})).one())
+    return StoredTotals(*(await connection.execute(_STORED["org"], {"org_id": org_id})).one())
 
 
-async def stored_of_owner(connection: AsyncConnection, owner_id: UserId) -> Stored:
+async def stored_of_owner(connection: AsyncConnection, owner_id: UserId) -> StoredTotals:
     """What the datasets of all the user's own organizations hold."""
-    return Stored(*(await connection.execute(_STORED["owner"], {"owner_id": owner_id})).one())
+    return StoredTotals(*(await connection.execute(_STORED["owner"], {"owner_id": owner_id})).one())
 
 
 async def activity(connection: AsyncConnection, org_id: OrgId, user_id: UserId | None) -> Activity:

@@ -27,16 +27,16 @@ from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.db.clock import db_now
-from aerotask.db.models import Callback, Task
+from aerotask.db.models import Task, Webhook
 from aerotask.domain.ids import DatasetId, TaskId, UserId, new_id
-from aerotask.domain.webhooks import CallbackState, Next
+from aerotask.domain.webhooks import NextStep, WebhookState
 
 CHANNEL = "aerotask_callbacks"
 """Postgres tells workers on it, with the commit, that there is a message to deliver."""
 
 
 @dataclass(frozen=True, slots=True)
-class HeldMessage:
+class ClaimedWebhook:
     """A message that one worker holds until `held_until`, which is the fencing token as well."""
 
     id: UUID
@@ -51,12 +51,12 @@ class HeldMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class CallbackRow:
+class WebhookRow:
     """A message as its task's owner sees it."""
 
     id: UUID
     url: str
-    state: CallbackState
+    state: WebhookState
     created_at: datetime
     due_at: datetime
     tries: int
@@ -67,7 +67,7 @@ class CallbackRow:
 _OWED = select(Task.id).where(
     Task.id == any_(bindparam("task_ids", type_=ARRAY(Task.id.type))),
     Task.callback_url.is_not(None),
-    ~exists().where(Callback.task_id == Task.id, Callback.state == CallbackState.REFUSED),
+    ~exists().where(Webhook.task_id == Task.id, Webhook.state == WebhookState.REFUSED),
 )
 
 
@@ -82,40 +82,40 @@ async def add(
 ) -> None:
     """Owe a message, and tell workers of it once this transaction commits."""
     columns = {"id": new_id(), "task_id": task_id, "user_id": user_id, "url": url, "body": body}
-    await connection.execute(insert(Callback).values(columns))
+    await connection.execute(insert(Webhook).values(columns))
     await connection.execute(select(func.pg_notify(CHANNEL, "")))
 
 
 # Of a checked URL, which holds no user name: what stands between `//` and the path is host and port.
-_HOST = func.lower(func.substring(Callback.url, "^[A-Za-z]+://([^/?]+)", type_=Text))
+_HOST = func.lower(func.substring(Webhook.url, "^[A-Za-z]+://([^/?]+)", type_=Text))
 # The state as a literal, or no partial index would serve it; `now()`, since of a volatile clock the index
 # could not make use.
 _DUE = (
-    select(Callback.id)
+    select(Webhook.id)
     .where(
         text("callbacks.state = 'waiting'"),
-        Callback.due_at <= func.now(),
-        func.coalesce(Callback.user_id != all_(bindparam("users", type_=ARRAY(Task.id.type))), true()),
+        Webhook.due_at <= func.now(),
+        func.coalesce(Webhook.user_id != all_(bindparam("users", type_=ARRAY(Task.id.type))), true()),
         all_(bindparam("hosts", type_=ARRAY(Text))) != _HOST,
     )
-    .order_by(Callback.due_at)
+    .order_by(Webhook.due_at)
     .limit(1)
     .with_for_update(skip_locked=True)
 )
 _HOLD = (
-    update(Callback)
-    .where(Callback.id == _DUE.scalar_subquery(), Task.id == Callback.task_id)
+    update(Webhook)
+    .where(Webhook.id == _DUE.scalar_subquery(), Task.id == Webhook.task_id)
     .values(due_at=func.clock_timestamp() + bindparam("hold", type_=INTERVAL))
     .returning(
-        Callback.id,
-        Callback.task_id,
+        Webhook.id,
+        Webhook.task_id,
         Task.dataset_id,
-        Callback.user_id,
-        Callback.url,
+        Webhook.user_id,
+        Webhook.url,
         _HOST.label("host"),
-        Callback.body,
-        Callback.tries,
-        Callback.due_at.label("held_until"),
+        Webhook.body,
+        Webhook.tries,
+        Webhook.due_at.label("held_until"),
     )
 )
 
@@ -126,7 +126,7 @@ async def hold_next(
     hold_s: float,
     without_users: Collection[UserId],
     without_hosts: Collection[str],
-) -> HeldMessage | None:
+) -> ClaimedWebhook | None:
     """Take the message that is due longest, of other users and hosts than these, for `hold_s` seconds.
 
     Its due time moves to the end of that: whoever dies over it leaves it to be tried again then.
@@ -137,17 +137,17 @@ async def hold_next(
         "hosts": list(without_hosts),
     }
     row = (await connection.execute(_HOLD, named)).mappings().one_or_none()
-    return None if row is None else HeldMessage(**row)
+    return None if row is None else ClaimedWebhook(**row)
 
 
 async def record_try(
-    connection: AsyncConnection, message: HeldMessage, attempt: Mapping[str, Any], then: Next
+    connection: AsyncConnection, message: ClaimedWebhook, attempt: Mapping[str, Any], then: NextStep
 ) -> bool:
     """Note how a try went and what follows; False if the message is somebody else's by now."""
     values: dict[str, Any] = {
         "state": then.state,
         "tries": message.tries + 1,
-        "attempts": Callback.attempts.op("||")(func.jsonb_build_array(bindparam("attempt", type_=JSONB))),
+        "attempts": Webhook.attempts.op("||")(func.jsonb_build_array(bindparam("attempt", type_=JSONB))),
     }
     if then.pause_s is not None:
         values["due_at"] = db_now(plus_s=then.pause_s)
@@ -155,34 +155,34 @@ async def record_try(
     return changed.rowcount == 1
 
 
-async def let_go(connection: AsyncConnection, messages: Sequence[HeldMessage]) -> None:
+async def let_go(connection: AsyncConnection, messages: Sequence[ClaimedWebhook]) -> None:
     """Leave the messages to other workers at once, and tell these."""
     await connection.execute(_held(messages).values(due_at=db_now()))
     await connection.execute(select(func.pg_notify(CHANNEL, "")))
 
 
-async def list_of_task(connection: AsyncConnection, task_id: TaskId) -> list[CallbackRow]:
+async def list_of_task(connection: AsyncConnection, task_id: TaskId) -> list[WebhookRow]:
     """The messages about a task, oldest first."""
     query = (
         select(
-            Callback.id,
-            Callback.url,
-            Callback.state,
-            Callback.created_at,
-            Callback.due_at,
-            Callback.tries,
-            Callback.attempts,
+            Webhook.id,
+            Webhook.url,
+            Webhook.state,
+            Webhook.created_at,
+            Webhook.due_at,
+            Webhook.tries,
+            Webhook.attempts,
         )
-        .where(Callback.task_id == task_id)
-        .order_by(Callback.id)
+        .where(Webhook.task_id == task_id)
+        .order_by(Webhook.id)
     )
     rows = (await connection.execute(query)).mappings()
-    return [CallbackRow(**{**row, "state": CallbackState(row["state"])}) for row in rows]
+    return [WebhookRow(**{**row, "state": WebhookState(row["state"])}) for row in rows]
 
 
-def _held(messages: Sequence[HeldMessage]) -> Update:
+def _held(messages: Sequence[ClaimedWebhook]) -> Update:
     """An UPDATE of those of the messages that are still held as when they were taken."""
     tokens = [(message.id, message.held_until) for message in messages]
-    return update(Callback).where(
-        Callback.state == CallbackState.WAITING, tuple_(Callback.id, Callback.due_at).in_(tokens)
+    return update(Webhook).where(
+        Webhook.state == WebhookState.WAITING, tuple_(Webhook.id, Webhook.due_at).in_(tokens)
     )
