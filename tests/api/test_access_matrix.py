@@ -16,7 +16,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from starlette.routing import BaseRoute, Mount, Route
-from tests.store.conftest import Rows, add_user
+from tests.support.rows import Rows, add_user
 from tests.support.served import Served, served
 from tests.support.world import PASSWORD
 

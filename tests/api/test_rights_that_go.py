@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import httpx
 import pytest
 from sqlalchemy import func, select
-from tests.store.conftest import add_dataset, add_user
 from tests.support.callers import always, permit
+from tests.support.rows import add_dataset, add_user
 from tests.support.served import Served, served
 
 from aerotask.config import Settings

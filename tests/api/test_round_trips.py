@@ -7,7 +7,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from sqlalchemy import event
-from tests.store.conftest import add_user
+from tests.support.rows import add_user
 from tests.support.served import Served, served
 
 from aerotask.config import Settings

@@ -9,7 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from tests.store.conftest import add_user
+from tests.support.rows import add_user
 from tests.support.served import Served, served
 
 from aerotask.config import Settings

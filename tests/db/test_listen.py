@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from tests.store.conftest import Rows
 from tests.support.databases import run_sql
+from tests.support.rows import Rows
 
 from aerotask.db.listen import Listener
 from aerotask.store.datasets import deletion

@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import text
 from tests.guarantees.invariants import history_faults
-from tests.store.conftest import Rows, add_dataset, add_user
+from tests.support.rows import Rows, add_dataset, add_user
 
 from aerotask.config import Settings
 from aerotask.domain.access import Caller

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import httpx
 from fastapi import FastAPI
-from tests.store.conftest import Rows, add_dataset
+from tests.support.rows import Rows, add_dataset
 from tests.support.world import PASSWORD
 
 from aerotask.api.app import create_app

@@ -10,8 +10,8 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import select
-from tests.store.conftest import Rows, add_dataset, add_user
 from tests.support.databases import wait_for_lock
+from tests.support.rows import Rows, add_dataset, add_user
 
 from aerotask.blobs.blob_store import Blob
 from aerotask.db.engine import Database

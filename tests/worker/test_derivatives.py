@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import insert, select
-from tests.store.conftest import Rows, add_dataset, add_user
+from tests.support.rows import Rows, add_dataset, add_user
 
 from aerotask.blobs.blob_store import Blob
 from aerotask.blobs.local import LocalBlobs

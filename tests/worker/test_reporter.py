@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from sqlalchemy import event
-from tests.store.conftest import add_dataset, add_user
+from tests.support.rows import add_dataset, add_user
 from tests.support.world import eventually
 
 from aerotask.db.engine import Database, open_database

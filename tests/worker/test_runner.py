@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.store.conftest import add_dataset, add_user
+from tests.support.rows import add_dataset, add_user
 
 from aerotask.config import Settings
 from aerotask.dispatch.arq import ArqListener

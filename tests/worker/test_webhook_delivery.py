@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 from sqlalchemy import text
-from tests.store.conftest import Rows, add_dataset, add_user
 from tests.support.receiver import running_receiver
+from tests.support.rows import Rows, add_dataset, add_user
 
 from aerotask.db.engine import open_database
 from aerotask.domain.ids import TaskId, UserId

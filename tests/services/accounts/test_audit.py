@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from sqlalchemy import select, text, update
-from tests.store.conftest import add_user
+from tests.support.rows import add_user
 
 from aerotask.db.engine import Database
 from aerotask.db.models import AuditEvent, LoginAttempts

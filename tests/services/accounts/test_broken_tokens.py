@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jwt.api_jws import PyJWS
 from pydantic import SecretStr
-from tests.store.conftest import add_user
 from tests.support.issuer import AUDIENCE, running_issuer
+from tests.support.rows import add_user
 
 from aerotask.db.engine import Database
 from aerotask.domain.errors import Unauthenticated

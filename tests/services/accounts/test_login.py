@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from argon2 import PasswordHasher
 from sqlalchemy import event, select, text, update
-from tests.store.conftest import add_user
+from tests.support.rows import add_user
 
 from aerotask.db.engine import Database
 from aerotask.db.models import AuditEvent, LoginAttempts, User

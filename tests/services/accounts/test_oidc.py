@@ -16,8 +16,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 from sqlalchemy import select
-from tests.store.conftest import add_user
 from tests.support.issuer import AUDIENCE, Issuer, running_issuer
+from tests.support.rows import add_user
 
 from aerotask.db.engine import Database
 from aerotask.db.models import AuditEvent, User

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select, text
-from tests.store.conftest import Rows, add_dataset, add_user
 from tests.support.callers import permit
+from tests.support.rows import Rows, add_dataset, add_user
 
 from aerotask.db.models import (
     Artifact,

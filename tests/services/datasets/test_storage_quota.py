@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from tests.store.conftest import Rows, add_dataset, add_user
 from tests.support.callers import always, permit
+from tests.support.rows import Rows, add_dataset, add_user
 
 from aerotask.config import Settings
 from aerotask.domain.access import Caller

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 from sqlalchemy import text
-from tests.store.conftest import add_dataset, add_user
 from tests.support.callers import permit
+from tests.support.rows import add_dataset, add_user
 
 from aerotask.domain import paths
 from aerotask.domain.access import Caller

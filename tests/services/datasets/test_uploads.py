@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select, update
-from tests.store.conftest import Rows, add_dataset, add_user
 from tests.support.callers import always
+from tests.support.rows import Rows, add_dataset, add_user
 
 from aerotask.db.clock import db_now
 from aerotask.db.models import Entry, Upload

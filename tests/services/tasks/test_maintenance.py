@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from sqlalchemy import func, insert, select, update
 from structlog.testing import capture_logs
-from tests.store.conftest import Rows, add_dataset, add_user
 from tests.support.databases import wait_for_lock
+from tests.support.rows import Rows, add_dataset, add_user
 
 from aerotask.blobs.local import LocalBlobs
 from aerotask.db import locks

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import select, update
-from tests.store.conftest import Rows, add_dataset, add_user
+from tests.support.rows import Rows, add_dataset, add_user
 
 from aerotask.db.models import AuditEvent, Dataset, Task
 from aerotask.domain.access import ANONYMOUS, Caller, Membership, Visibility

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 from sqlalchemy import text
-from tests.store.conftest import Rows, add_dataset, add_user
+from tests.support.rows import Rows, add_dataset, add_user
 
 from aerotask.db.engine import Database
 from aerotask.domain.ids import DatasetId

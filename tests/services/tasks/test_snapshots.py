@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.store.conftest import Rows, add_dataset, add_user
+from tests.support.rows import Rows, add_dataset, add_user
 
 from aerotask.db.engine import Database
 from aerotask.domain.errors import NotFound

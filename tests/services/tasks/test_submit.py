@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import event, select, text
-from tests.store.conftest import Rows, add_dataset, add_user
 from tests.support.databases import fresh_database, make_template
+from tests.support.rows import Rows, add_dataset, add_user
 
 from aerotask.config import Settings
 from aerotask.db import locks

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from tests.store.conftest import Rows, add_dataset, add_user
+from tests.support.rows import Rows, add_dataset, add_user
 
 from aerotask.db.engine import Database
 from aerotask.derivatives.sources import source_key

@@ -1,4 +1,4 @@
-from tests.store.conftest import Rows
+from tests.support.rows import Rows
 
 from aerotask.store.datasets import entries
 from aerotask.store.datasets.entries import EntryContent

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import text
-from tests.store.conftest import Rows
+from tests.support.rows import Rows
 
 from aerotask.store.datasets import entries, indexing
 from aerotask.store.datasets.entries import EntryContent, EntryRow

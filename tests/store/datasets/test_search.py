@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Text, literal, select
-from tests.store.conftest import Rows
+from tests.support.rows import Rows
 
 from aerotask.domain.globs import glob
 from aerotask.store.datasets import entries, indexing, search

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import func, select, text
-from tests.store.conftest import Rows
+from tests.support.rows import Rows
 from tests.support.statements import rows_changed
 
 from aerotask.db.models import Entry

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 from random import Random
 
 from sqlalchemy import insert, select, update
-from tests.store.conftest import Rows, add_dataset, add_user
+from tests.support.rows import Rows, add_dataset, add_user
 
 from aerotask.db.clock import db_now
 from aerotask.db.engine import Database

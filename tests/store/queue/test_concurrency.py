@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 from sqlalchemy import select, update
-from tests.store.conftest import Rows, add_user
+from tests.support.rows import Rows, add_user
 
 from aerotask.db.clock import db_now
 from aerotask.db.models import Task

@@ -3,7 +3,7 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import select
-from tests.store.conftest import Rows
+from tests.support.rows import Rows
 
 from aerotask.db.clock import db_now
 from aerotask.db.models import Task

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 from sqlalchemy import func, select, update
-from tests.store.conftest import Rows
+from tests.support.rows import Rows
 
 from aerotask.db.clock import db_now
 from aerotask.db.models import Task, TaskLogLine

@@ -1,6 +1,6 @@
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
-from tests.store.conftest import Rows
+from tests.support.rows import Rows
 
 from aerotask.db.clock import db_now
 from aerotask.db.locks import LockSpace

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import update
-from tests.store.conftest import Rows, add_dataset
+from tests.support.rows import Rows, add_dataset
 
 from aerotask.db.clock import db_now
 from aerotask.db.models import Artifact, Task

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, func, select
-from tests.store.conftest import Rows, add_dataset
+from tests.support.rows import Rows, add_dataset
 
 from aerotask.db.engine import Database
 from aerotask.db.models import Dataset, DatasetUsage, Entry

@@ -2,7 +2,7 @@ import asyncio
 from typing import Any
 
 from sqlalchemy import text
-from tests.store.conftest import Rows, add_user
+from tests.support.rows import Rows, add_user
 
 from aerotask.domain.ids import TaskId, UserId, new_id
 from aerotask.domain.webhooks import NextStep, WebhookState

@@ -1,0 +1,5 @@
+"""Rows to begin with, for tests of queries."""
+
+from tests.support.rows import rows
+
+__all__ = ["rows"]
