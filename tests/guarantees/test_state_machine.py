@@ -377,7 +377,7 @@ class Tasks(RuleBasedStateMachine):
             return await recovery.recover_lost(connection, max_strikes=MAX_STRIKES, quiet_s=60, settle_s=60)
 
     def _sweep_later(self, by: timedelta) -> Any:
-        sweep = self.platform.sweep
+        sweep = self.platform.maintenance
         limits = replace(sweep.limits, clock_offset_s=int(by.total_seconds()))
         return replace(sweep, limits=limits)
 
@@ -404,8 +404,8 @@ def test_no_order_of_events_breaks_the_promises(settings: Settings) -> None:
         maker = registry_of([EntryPoint("maker", f"{__name__}:Maker", GROUP)])
 
         class Run(Tasks):
-            platform, submits = opened, replace(opened.submits, registry=maker)
-            reruns = replace(opened.reruns, submits=submits)
+            platform, submits = opened, replace(opened.submit, registry=maker)
+            reruns = replace(opened.retries, submits=submits)
             rows = runner.run(first_rows(opened))
 
         Run.runner = runner

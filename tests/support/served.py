@@ -46,7 +46,7 @@ class Served:
     @property
     def watches(self) -> int:
         """How many watches the API holds."""
-        return sum(len(watches) for watches in self.platform.follow.changes._watches.values())
+        return sum(len(watches) for watches in self.platform.watch.changes._watches.values())
 
     def address(self, task_id: TaskId) -> str:
         """A task's address."""
@@ -104,7 +104,7 @@ async def served(settings: Settings) -> AsyncIterator[Served]:
             base_url=f"http://127.0.0.1:{port}", timeout=60, limits=limits, trust_env=False
         ) as client:
             platform: Platform = app.state.platform
-            await platform.accounts.ensure_first_admin(PASSWORD)
+            await platform.users.ensure_first_admin(PASSWORD)
             body = {"username": "admin", "password": PASSWORD}
             token = (await client.post("/users/authenticate", json=body)).json()["token"]
             client.headers["Authorization"] = f"Bearer {token}"

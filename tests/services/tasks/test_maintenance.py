@@ -65,7 +65,7 @@ class Yard:
     worker: MaintenanceService = field(init=False)
 
     def __post_init__(self) -> None:
-        self.worker = self.platform.sweep
+        self.worker = self.platform.maintenance
 
     @property
     def dying_worker(self) -> MaintenanceService:

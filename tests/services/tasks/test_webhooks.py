@@ -101,7 +101,7 @@ async def test_a_receiver_that_answered_410_is_owed_nothing_more(rows: Rows, pla
 
 async def test_a_task_that_the_sweep_fails_owes_a_message(rows: Rows, platform: Platform) -> None:
     task_id = await rows.task(callback_url=URL)
-    strict = replace(platform.sweep, limits=replace(platform.sweep.limits, max_strikes=1))
+    strict = replace(platform.maintenance, limits=replace(platform.maintenance.limits, max_strikes=1))
     await rows.claimed(ttl_s=0)
     await strict.lost_workers()
     assert len(await owed(rows.db, task_id)) == 1
@@ -111,5 +111,5 @@ async def test_a_task_that_the_sweep_fails_owes_a_message(rows: Rows, platform: 
 async def test_a_task_that_runs_again_owes_nothing_yet(rows: Rows, platform: Platform) -> None:
     task_id = await rows.task(callback_url=URL)
     await rows.claimed(ttl_s=0)
-    assert await platform.sweep.lost_workers() == 1
+    assert await platform.maintenance.lost_workers() == 1
     assert await owed(rows.db, task_id) == []
