@@ -79,27 +79,27 @@ class Platform:
     dispatcher: Dispatcher
     registry: Registry
     access: PermissionService
-    accounts: UserService
-    callers: AuthenticationService
-    signing_in: LoginService
-    keys: ApiKeyService
+    users: UserService
+    authentication: AuthenticationService
+    login: LoginService
+    api_keys: ApiKeyService
     audit: AuditService
-    organizations: OrgService
+    orgs: OrgService
     entries: EntryService
-    trees: TreeService
+    tree: TreeService
     uploads: UploadService
     usage: UsageService
     downloads: DownloadService
     derivatives: DerivativeService
-    submits: SubmitService
-    validation: DryRunService
+    submit: SubmitService
+    dry_run: DryRunService
     tasks: TaskService
-    reruns: RetryService
-    callbacks: WebhookService
-    follow: WatchService
-    hints: WakeupSender
-    sweep: MaintenanceService
-    viewing: TileService
+    retries: RetryService
+    webhooks: WebhookService
+    watch: WatchService
+    wakeups: WakeupSender
+    maintenance: MaintenanceService
+    tiles: TileService
 
 
 @asynccontextmanager
@@ -123,7 +123,7 @@ async def open_platform(
     try:
         yield platform
     finally:
-        await platform.viewing.renderer.close()
+        await platform.tiles.renderer.close()
         resolver.close()
         passwords.close()
         await dispatcher.close()
@@ -141,25 +141,25 @@ def _assemble(  # noqa: PLR0913  what is opened and closed with the platform
 ) -> Platform:
     blobs = LocalBlobs(settings.storage_folder)
     access = PermissionService(db)
-    hints = WakeupSender(db, dispatcher)
-    callbacks = WebhookService(settings.secret_key, allow_private=settings.callback_allow_private)
+    wakeups = WakeupSender(db, dispatcher)
+    webhooks = WebhookService(settings.secret_key, allow_private=settings.callback_allow_private)
     tasks = TaskService(db, blobs, access)
-    submits = SubmitService(
+    submit = SubmitService(
         db=db,
         access=access,
         registry=registry,
-        hints=hints,
+        hints=wakeups,
         quotas=_quotas(settings),
         dedup_lookback=timedelta(hours=settings.dedup_lookback_hours),
-        callbacks=callbacks,
+        callbacks=webhooks,
         limits=tool_limits(settings),
     )
     tokens = _tokens(settings)
-    keys = ApiKeyService(db)
+    api_keys = ApiKeyService(db)
     storage = _storage_limits(settings)
     entries = EntryService(db, blobs, access, settings.max_object_bytes, storage)
     files = PartialFiles(settings.storage_folder / "uploads")
-    changes = TaskNotifications(settings.database_url.get_secret_value())
+    notifications = TaskNotifications(settings.database_url.get_secret_value())
     return Platform(
         settings=settings,
         db=db,
@@ -167,32 +167,32 @@ def _assemble(  # noqa: PLR0913  what is opened and closed with the platform
         dispatcher=dispatcher,
         registry=registry,
         access=access,
-        accounts=UserService(db, passwords, settings.oidc_issuer),
-        callers=AuthenticationService(db, tokens, keys, _issuer(settings, db, resolver)),
-        signing_in=LoginService(db, tokens, passwords, _sign_in_limits(settings, db)),
-        keys=keys,
+        users=UserService(db, passwords, settings.oidc_issuer),
+        authentication=AuthenticationService(db, tokens, api_keys, _issuer(settings, db, resolver)),
+        login=LoginService(db, tokens, passwords, _sign_in_limits(settings, db)),
+        api_keys=api_keys,
         audit=AuditService(db),
-        organizations=OrgService(db, access, storage, settings.max_orgs_per_user),
+        orgs=OrgService(db, access, storage, settings.max_orgs_per_user),
         entries=entries,
-        trees=TreeService(db, access, storage),
+        tree=TreeService(db, access, storage),
         uploads=UploadService(db, files, blobs, access, entries, _upload_limits(settings)),
-        usage=UsageService(db, access, storage, submits.quotas),
+        usage=UsageService(db, access, storage, submit.quotas),
         downloads=DownloadService(db, blobs, access, settings.bulk_download_async_threshold_bytes),
         derivatives=DerivativeService(db, blobs, access),
-        submits=submits,
-        validation=DryRunService(db, access, submits),
+        submit=submit,
+        dry_run=DryRunService(db, access, submit),
         tasks=tasks,
-        reruns=RetryService(db, tasks, submits, hints, submits.quotas),
-        callbacks=callbacks,
-        follow=WatchService(tasks, changes, settings.events_keepalive_s),
-        hints=hints,
-        sweep=MaintenanceService(db, blobs, dispatcher, _sweep_limits(settings), files),
-        viewing=TileService(
+        retries=RetryService(db, tasks, submit, wakeups, submit.quotas),
+        webhooks=webhooks,
+        watch=WatchService(tasks, notifications, settings.events_keepalive_s),
+        wakeups=wakeups,
+        maintenance=MaintenanceService(db, blobs, dispatcher, _sweep_limits(settings), files),
+        tiles=TileService(
             db=db,
             access=access,
             tasks=tasks,
             registry=registry,
-            limits=submits.limits,
+            limits=submit.limits,
             renderer=_renderer(settings, blobs),
             tokens=TileTokens(settings.secret_key, ttl=timedelta(seconds=settings.view_token_ttl_s)),
         ),

@@ -34,8 +34,8 @@ def create_app(settings: Settings) -> FastAPI:
         async with open_platform(settings, application="aerotask api") as platform:
             app.state.platform = platform
             async with (
-                platform.hints.running(on_failure=_stop),
-                platform.follow.changes.running(on_failure=_stop),
+                platform.wakeups.running(on_failure=_stop),
+                platform.watch.changes.running(on_failure=_stop),
             ):
                 yield
 

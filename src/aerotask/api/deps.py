@@ -35,7 +35,7 @@ async def _presented(
 ) -> Presented:
     address = request.client.host if request.client else None
     if credentials is not None:
-        who = await platform_of(request).callers.presented(credentials.credentials, address=address)
+        who = await platform_of(request).authentication.presented(credentials.credentials, address=address)
         if isinstance(who, Caller):  # a session of ours may change things
             raise_if_read_only(who, request)
         return who
@@ -50,7 +50,7 @@ CredentialsDep = Annotated[Presented, Depends(_presented)]
 
 
 async def _caller(platform: PlatformDep, who: CredentialsDep) -> Caller:
-    return await platform.callers.confirm(who)
+    return await platform.authentication.confirm(who)
 
 
 _READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -123,7 +123,7 @@ async def _place(
     slug: DsSlug,
 ) -> DatasetContext:
     async def ask() -> Caller:
-        return await platform.callers.confirm(await _presented(request, credentials))
+        return await platform.authentication.confirm(await _presented(request, credentials))
 
     return DatasetContext(platform, caller, ask, org, slug)
 

@@ -36,7 +36,7 @@ async def submit(
     platform: Platform, rows: Rows, submission: Submission, *, to: str = "acme", key: str | None = None
 ) -> TaskId:
     caller = Caller(rows.user_id, "owner")
-    submitted = await platform.submits.submit(caller, to, to, submission, idempotency_key=key)
+    submitted = await platform.submit.submit(caller, to, to, submission, idempotency_key=key)
     return submitted.task_id
 
 
@@ -105,7 +105,7 @@ async def retried(platform: Platform, rows: Rows) -> TaskId:
     task_id = await anew(platform, rows)
     owner = Caller(rows.user_id, "owner")
     await platform.tasks.delete(owner, "acme", "acme", task_id)
-    await platform.reruns.retry(owner, "acme", "acme", task_id)
+    await platform.retries.retry(owner, "acme", "acme", task_id)
     return task_id
 
 

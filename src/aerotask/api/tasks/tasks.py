@@ -101,7 +101,7 @@ async def submit(
         unique_id=body.unique_id,
         callback_url=body.callback_url,
     )
-    submitted = await platform.submits.submit(who, org, slug, submission, idempotency_key=idempotency_key)
+    submitted = await platform.submit.submit(who, org, slug, submission, idempotency_key=idempotency_key)
     response.status_code = 200 if submitted.deduplicated else 202
     return _submitted(f"/orgs/{org}/ds/{slug}", submitted, response)
 
@@ -164,7 +164,7 @@ async def status(
     ] = 0,
 ) -> Response:
     """The task's status; with `wait` as soon as it differs from what it was, or from `If-None-Match`."""
-    return await status_response(request, platform.follow, who, wait_s=wait)
+    return await status_response(request, platform.watch, who, wait_s=wait)
 
 
 @router.get("/{taskId}/log", responses=problems(400, 401, 404))
@@ -219,7 +219,7 @@ async def asset(
 @router.post("/{taskId}/retry", status_code=202, responses=problems(400, 401, 403, 404, 409, 429))
 async def retry(ctx: DatasetCtx, task_id: TaskIdPath, response: Response) -> TaskResponse:
     """Run a Failed or Deleted task again: same id, next attempt, its log goes on."""
-    row = await ctx.platform.reruns.retry(ctx.caller, ctx.org, ctx.slug, TaskId(task_id))
+    row = await ctx.platform.retries.retry(ctx.caller, ctx.org, ctx.slug, TaskId(task_id))
     response.headers["Location"] = f"{ctx.address}/tasks/{task_id}"
     return task_response(row)
 
@@ -229,7 +229,7 @@ async def restart(
     ctx: DatasetCtx, task_id: TaskIdPath, body: RestartBody, response: Response
 ) -> SubmitResponse:
     """A new task from an ended one, with some params changed; `restartOf` names the old one."""
-    submitted = await ctx.platform.reruns.restart(
+    submitted = await ctx.platform.retries.restart(
         ctx.caller, ctx.org, ctx.slug, TaskId(task_id), params=body.params, rerun_from=body.rerun_from
     )
     return _submitted(ctx.address, submitted, response)
