@@ -49,6 +49,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=_operation_id,
     )
+    app.state.settings = settings
     errors.install(app)
     # A request is compared with one route after the other, and twice; so what clients ask for all the time comes first.
     for module in (
