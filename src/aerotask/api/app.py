@@ -88,7 +88,9 @@ class _Api(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """Everything between the server and the routes."""
-        return middleware.add_security(super().build_middleware_stack(), self._settings)
+        return middleware.add_security(
+            super().build_middleware_stack(), self._settings, long_url_hints=downloads.LONG_URL_HINTS
+        )
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document."""

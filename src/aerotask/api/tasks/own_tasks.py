@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 
 from aerotask.api.deps import CallerDep, PlatformDep, Skip, Tag, Take
 from aerotask.api.http.errors import problems
-from aerotask.api.http.pagination import neighbours
+from aerotask.api.http.pagination import page_links
 from aerotask.api.http.strict_json import StrictRoute
 from aerotask.api.tasks.schemas import OwnTasksResponse
 from aerotask.domain.ids import TaskId
@@ -41,10 +41,10 @@ async def list_own_tasks(
     page = await platform.tasks.list_own(
         caller, TaskFilter(ids=ids, tag=tag, state=state), skip=skip, take=take
     )
-    beside = neighbours(request.url, skip=skip, take=take, total=page.total)
+    links = page_links(request.url, skip=skip, take=page.take, total=page.total)
     return OwnTasksResponse.model_construct(
         count=page.total,
-        next=beside.get("next"),
-        previous=beside.get("prev"),
+        next=links.get("next"),
+        previous=links.get("prev"),
         results=[system_task_response(row) for row in page.items],
     )

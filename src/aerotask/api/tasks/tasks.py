@@ -138,7 +138,7 @@ async def list_tasks(
         tool_id=tool_id, state=state, tag=tag, path=path and paths.canonical(path), **by_owner(user_id)
     )
     page = await ctx.platform.tasks.list_tasks(ctx.caller, ctx.org, ctx.slug, which, skip=skip, take=take)
-    response.headers.update(page_headers(request.url, skip=skip, take=take, total=page.total))
+    response.headers.update(page_headers(request.url, skip=skip, take=page.take, total=page.total))
     return [task_response(row) for row in page.items]
 
 
