@@ -96,7 +96,7 @@ async def test_a_great_many_are_put_kept_alive_and_measured(rows: Rows) -> None:
         assert set(await entries.files_among(connection, rows.dataset_id, [*names, "nobody's"])) == set(names)
         inputs = tuple(TaskInputRow(name, "sha", name) for name in names)
         task = rows.new_task(id=TaskId(new_id()), inputs=inputs)
-        assert await submit.add(connection, task, by="tests") == set()
+        assert await submit.add(connection, task, actor="tests") == set()
     claimed = await rows.claimed()
     assert len(claimed.inputs) == MANY
 

@@ -30,7 +30,7 @@ from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.queue import leases
 from aerotask.store.queue.cancel import TASKS_AT_ONCE
 from aerotask.store.queue.claims import TaskInputRow
-from aerotask.store.queue.leases import NewArtifact, Report
+from aerotask.store.queue.leases import NewArtifact, Report, Success
 from aerotask.store.queue.logs import LogLimits
 from aerotask.store.tasks import submit
 from aerotask.wiring import Platform
@@ -121,17 +121,17 @@ class Yard:
         await self.rows.task()
         task = await self.rows.claimed()
         async with self.rows.db.begin() as connection:
-            await leases.succeed(
+            await leases.finish(
                 connection,
                 task.lease,
+                Success(
+                    artifacts=[
+                        NewArtifact(f"{n}", "text/plain", key, 7, "00", ttl_s) for n, key in enumerate(keys)
+                    ]
+                ),
                 Report(0, ("done",)),
-                keep=LogLimits(10, 1000),
-                by="tests",
-                artifacts=[
-                    NewArtifact(f"{n}", "text/plain", key, 7, "00", ttl_s) for n, key in enumerate(keys)
-                ],
-                outputs=[],
-                result=None,
+                log_limits=LogLimits(10, 1000),
+                actor="tests",
             )
         return task.lease.task_id
 
@@ -259,7 +259,7 @@ async def test_a_file_that_a_submit_is_about_to_name_stays(yard: Yard) -> None:
     await yard.entry("a", key)
     new = yard.rows.new_task(inputs=(TaskInputRow("a", "00ff", key),))
     async with yard.rows.db.begin() as connection:
-        assert await submit.add(connection, new, by="tests") == set()
+        assert await submit.add(connection, new, actor="tests") == set()
         await yard.forget_entry("a")  # committed at once: for all others nothing names the blob now
         sweeping = asyncio.create_task(yard.worker.orphans())
         await wait_for_lock(yard.rows.db, "advisory")
@@ -271,7 +271,7 @@ async def test_a_submit_does_not_name_a_file_that_nothing_names_any_more(yard: Y
     key = await yard.blob()
     new = yard.rows.new_task(inputs=(TaskInputRow("a", "00ff", key),))
     async with yard.rows.db.engine.connect() as connection:
-        assert await submit.add(connection, new, by="tests") == {key}
+        assert await submit.add(connection, new, actor="tests") == {key}
 
 
 async def test_work_folders_that_nobody_touches_go_and_others_stay(yard: Yard) -> None:

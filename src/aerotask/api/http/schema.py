@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from aerotask.domain.texts import clean_line
+from aerotask.domain.text_cleaning import clean_line
 
 
 class Body(BaseModel):

@@ -198,7 +198,7 @@ class TaskService:
         """
         dataset, task = await self.managed(caller, org_slug, slug, task_id)
         async with self.db.begin() as connection:
-            deletion = await cancel.delete_one(connection, dataset.row.id, task_id, by=caller.display_name)
+            deletion = await cancel.delete_one(connection, dataset.row.id, task_id, actor=caller.display_name)
             if deletion is None:
                 raise _no_task(task_id)
             if deletion.moved:
