@@ -316,7 +316,7 @@ class Matrix:
                 connection, user_id=member, user_name=f"m-{slug}", email=None, hashed="", is_admin=False
             )
             await orgs.set_member(connection, org_id, member, Membership.READ_ONLY)
-            await submit.add(connection, task, by="tests")
+            await submit.add(connection, task, actor="tests")
             await put_content(connection, dataset_id, "a.txt", self.content)
             upload = await uploads.add(
                 connection,

@@ -33,7 +33,7 @@ from aerotask.store.accounts import users
 from aerotask.store.datasets import orgs
 from aerotask.store.queue import leases
 from aerotask.store.queue.cancel import TASKS_AT_ONCE
-from aerotask.store.queue.leases import LeaseLost, Report
+from aerotask.store.queue.leases import LeaseLost, Report, Success
 from aerotask.store.queue.logs import LogLimits
 from aerotask.wiring import Platform
 
@@ -113,7 +113,7 @@ async def test_its_running_and_waiting_tasks_are_cancelled_and_their_leases_lost
 
     async def report() -> None:
         async with estate.rows.db.begin() as connection:
-            await leases.report(connection, running.lease, Report(0, ("still here",)), keep=KEEP)
+            await leases.report(connection, running.lease, Report(0, ("still here",)), log_limits=KEEP)
 
     with pytest.raises(LeaseLost):
         await report()
@@ -131,15 +131,13 @@ async def test_the_sweep_removes_every_row_and_in_time_every_blob(estate: Estate
     task = await estate.rows.claimed()
     blob = await estate.platform.entries.receive(_bytes(b"made"), UNBOUNDED)
     async with estate.rows.db.begin() as connection:
-        await leases.succeed(
+        await leases.finish(
             connection,
             task.lease,
+            Success(artifacts=[leases.NewArtifact("a", "text/plain", blob.key, 4, "00", 60)]),
             Report(0, ("done",)),
-            keep=KEEP,
-            by="tests",
-            artifacts=[leases.NewArtifact("a", "text/plain", blob.key, 4, "00", 60)],
-            outputs=[],
-            result=None,
+            log_limits=KEEP,
+            actor="tests",
         )
     await estate.platform.uploads.create(
         estate.owner, "acme", "acme", path="b", size_bytes=5, client_metadata=""
