@@ -27,6 +27,7 @@ BROKEN_BY = {
         "import sqlalchemy",
     ),
     "arq only in dispatch": ("worker/main.py", "import arq"),
+    "HTTP knows no subject": ("api/http/errors.py", "from aerotask.api.tasks import tasks"),
     "The API has no GDAL": ("api/deps.py", "import rasterio"),
 }
 
