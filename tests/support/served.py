@@ -22,7 +22,7 @@ from aerotask.domain.ids import TaskId, UserId
 from aerotask.store.accounts import users
 from aerotask.store.queue import leases
 from aerotask.store.queue.claims import ClaimedTask
-from aerotask.store.queue.leases import Report
+from aerotask.store.queue.leases import Report, Success
 from aerotask.store.queue.logs import LogLimits
 from aerotask.wiring import Platform
 
@@ -61,20 +61,13 @@ class Served:
         """What the worker writes of its task."""
         news = Report(first, lines, percent)
         async with self.rows.db.begin() as connection:
-            await leases.report(connection, task.lease, news, keep=KEEP)
+            await leases.report(connection, task.lease, news, log_limits=KEEP)
 
     async def succeed(self, task: ClaimedTask, first: int, *lines: str) -> None:
         """The end of the task."""
         async with self.rows.db.begin() as connection:
-            await leases.succeed(
-                connection,
-                task.lease,
-                Report(first, lines),
-                keep=KEEP,
-                by="tests",
-                artifacts=[],
-                outputs=[],
-                result=None,
+            await leases.finish(
+                connection, task.lease, Success(), Report(first, lines), log_limits=KEEP, actor="tests"
             )
 
 

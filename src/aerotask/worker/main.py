@@ -113,7 +113,7 @@ def _means(platform: Platform, settings: Settings, spawner: Spawner, worker_no: 
         access=platform.access,
         spawner=spawner,
         limits=AttemptLimits(
-            keep_log=LogLimits(settings.log_max_lines, settings.log_max_bytes),
+            log=LogLimits(settings.log_max_lines, settings.log_max_bytes),
             heartbeat_s=settings.heartbeat_s,
             cancel_grace_s=settings.cancel_grace_s,
             timeout_s=settings.task_timeout_s,
