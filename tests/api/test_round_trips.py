@@ -14,7 +14,7 @@ from aerotask.config import Settings
 from aerotask.domain.access import Membership, Visibility
 from aerotask.domain.ids import TaskId, UserId, new_id
 from aerotask.store.accounts import users
-from aerotask.store.datasets import orgs
+from aerotask.store.datasets import datasets, orgs
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ class Member:
 
     def __init__(self, api: Served, user_id: UserId) -> None:
         self.api, self.user_id = api, user_id
-        token = api.platform.signing_in.tokens.give(user_id, "member", epoch=0).token
+        token = api.platform.login.tokens.give(user_id, "member", epoch=0).token
         self._headers = {"Authorization": f"Bearer {token}"}
 
     async def get(self, path: str) -> httpx.Response:
@@ -69,7 +69,7 @@ async def member(api: Served) -> Member:
 
 async def make_visible(api: Served, visibility: Visibility) -> None:
     async with api.rows.db.begin() as connection:
-        await orgs.update_dataset(
+        await datasets.update_dataset(
             connection, api.rows.dataset_id, name="acme", tagline="", visibility=visibility
         )
 

@@ -14,7 +14,7 @@ from aerotask.domain.access import ANONYMOUS, Caller, Membership, Visibility
 from aerotask.domain.errors import Conflict
 from aerotask.domain.ids import DatasetId, TaskId, new_id
 from aerotask.services.tasks.submit import Submission
-from aerotask.store.datasets import orgs
+from aerotask.store.datasets import datasets, orgs
 from aerotask.store.tasks.tasks import TaskFilter
 from aerotask.wiring import Platform
 
@@ -57,7 +57,7 @@ async def open_to_all(scene: Scene) -> None:
 
 
 async def url_of_restart(scene: Scene, by: Caller) -> tuple[UUID | None, str | None]:
-    reruns = scene.platform.reruns
+    reruns = scene.platform.retries
     made = await reruns.restart(by, "acme", "acme", scene.task_id, params={}, rerun_from=None)
     async with scene.platform.db.read() as connection:
         query = select(Task.user_id, Task.callback_url).where(Task.id == made.task_id)
@@ -107,13 +107,13 @@ async def refusal(scene: Scene, caller: Caller, slug: str) -> Conflict:
     )
     async with scene.platform.db.engine.connect() as connection:
         with pytest.raises(Conflict) as refused:
-            await scene.platform.submits._add(connection, caller, new)
+            await scene.platform.submit._add(connection, caller, new)
     return refused.value
 
 
 async def test_who_holds_a_unique_id_is_told_to_those_who_may_read_it(scene: Scene) -> None:
     async with scene.platform.db.begin() as connection:
-        await orgs.add_dataset(
+        await datasets.add(
             connection,
             dataset_id=DatasetId(new_id()),
             org_id=scene.rows.org_id,
