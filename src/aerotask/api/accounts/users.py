@@ -16,7 +16,7 @@ from aerotask.api.accounts.schemas import (
     UserFields,
     UserResponse,
 )
-from aerotask.api.deps import AddressDep, CallerDep, PlatformDep
+from aerotask.api.deps import AnonymousDep, CallerDep, PlatformDep
 from aerotask.api.http.errors import problems
 from aerotask.api.http.strict_json import StrictRoute
 from aerotask.domain.errors import FieldError, InvalidInput
@@ -42,7 +42,7 @@ _JSON_OR_FORM: dict[str, Any] = {
 
 @router.post("/authenticate", responses=problems(400, 401, 413, 429), openapi_extra=_JSON_OR_FORM)
 async def authenticate(
-    request: Request, caller: AddressDep, platform: PlatformDep, response: Response
+    request: Request, caller: AnonymousDep, platform: PlatformDep, response: Response
 ) -> TokenResponse:
     """Sign in with a name and a password, as JSON or as a form; the answer holds a bearer token."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()

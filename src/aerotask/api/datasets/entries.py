@@ -100,7 +100,7 @@ async def json_array(batches: AsyncIterator[list[EntryRow]]) -> AsyncIterator[by
 )
 async def put_form(ctx: DatasetCtx, request: Request, response: Response) -> EntryResponse:
     """Upload a file as a form; without `file`, make a folder."""
-    permit = await ctx.permit(Access.WRITE)
+    permit = await ctx.authorize(Access.WRITE)
     row = await _take_form(ctx.platform.entries, permit, FormReader(request, payload="file"))
     return created(ctx, row, response)
 
@@ -115,7 +115,7 @@ async def put_raw(
     ctx: DatasetCtx, path: EntryPathParam, condition: ConditionDep, request: Request, response: Response
 ) -> EntryResponse:
     """Upload a file as the raw body, for programs and `curl -T`."""
-    permit = await ctx.permit(Access.WRITE)
+    permit = await ctx.authorize(Access.WRITE)
     announced = int(request.headers.get("content-length", "0"))
     row = await ctx.platform.entries.put(
         permit, path, request.stream(), announced_bytes=announced, condition=condition

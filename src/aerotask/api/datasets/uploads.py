@@ -80,7 +80,7 @@ async def create_upload(
     _metadata: Metadata = None,
 ) -> Response:
     """Announce a resumable upload; a body is its beginning."""
-    await ctx.permit(Access.WRITE)
+    await ctx.authorize(Access.WRITE)
     if request.headers.get("content-length", "0") != "0" and not _has_bytes(request):
         return _wrong_type()
     header = request.headers.get("upload-metadata", "")
@@ -132,7 +132,7 @@ async def append_to_upload(
     _offset: Offset = None,
 ) -> Response:
     """Add the body to an upload; with the last byte it becomes an entry."""
-    await ctx.permit(Access.WRITE)
+    await ctx.authorize(Access.WRITE)
     if not _has_bytes(request):
         return _wrong_type()
     offset = tus.count_in(request, "Upload-Offset")
@@ -170,7 +170,7 @@ async def override_method(
     _override: Override = None,
 ) -> Response:
     """`PATCH`, `DELETE` or `HEAD` for clients that can't send them, as `X-HTTP-Method-Override` says."""
-    await ctx.permit(Access.WRITE)
+    await ctx.authorize(Access.WRITE)
     meant = request.headers.get("x-http-method-override", "").upper()
     routes: Mapping[str, Callable[[], Coroutine[Any, Any, Response]]] = {
         "PATCH": lambda: append_to_upload(ctx, upload_id, request),
@@ -203,7 +203,7 @@ async def _append(
     ctx: DatasetContext, upload_id: UploadId, request: Request, *, offset: int
 ) -> UploadProgress:
     return await ctx.platform.uploads.append(
-        ctx.ask,
+        ctx.reauthenticate,
         ctx.org,
         ctx.slug,
         upload_id,

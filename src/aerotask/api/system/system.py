@@ -9,7 +9,7 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from aerotask import __version__
-from aerotask.api.deps import CallerDep, PlatformDep, Skip, Take, UserRef, by_owner
+from aerotask.api.deps import CallerDep, PlatformDep, Skip, Take, UserRef, owner_filter
 from aerotask.api.http import tus
 from aerotask.api.http.errors import RETRY_AFTER_S, problems
 from aerotask.api.http.strict_json import StrictRoute
@@ -45,7 +45,7 @@ async def list_all_tasks(
     take: Take = 50,
 ) -> SystemTasksResponse:
     """Every task of the system, newest first; for administrators."""
-    which = TaskFilter(tool_id=tool_id, state=state, org_slug=org_slug, **by_owner(user_id))
+    which = TaskFilter(tool_id=tool_id, state=state, org_slug=org_slug, **owner_filter(user_id))
     page = await platform.tasks.list_all(caller, which, skip=skip, take=take)
     return SystemTasksResponse.model_construct(
         items=[system_task_response(row) for row in page.items],

@@ -20,7 +20,7 @@ from aerotask.api.deps import (
     TaskIdPath,
     UserRef,
     WatcherDep,
-    by_owner,
+    owner_filter,
 )
 from aerotask.api.http.errors import problems
 from aerotask.api.http.file_response import file_response
@@ -148,7 +148,7 @@ async def list_tasks(
 ) -> list[TaskResponse]:
     """The dataset's tasks, newest first; `X-Total-Count` and `Link` tell of the others."""
     which = TaskFilter(
-        tool_id=tool_id, state=state, tag=tag, path=path and paths.canonical(path), **by_owner(user_id)
+        tool_id=tool_id, state=state, tag=tag, path=path and paths.canonical(path), **owner_filter(user_id)
     )
     page = await ctx.platform.tasks.list_tasks(ctx.caller, ctx.org, ctx.slug, which, skip=skip, take=take)
     response.headers.update(page_headers(request.url, skip=skip, take=page.take, total=page.total))
