@@ -29,6 +29,7 @@ from aerotask.services.accounts.permissions import Grant
 from aerotask.services.datasets import deletion
 from aerotask.services.datasets.orgs import OrgService
 from aerotask.services.datasets.storage_quota import UNBOUNDED
+from aerotask.services.tasks.quota import QuotaRequest
 from aerotask.store.accounts import users
 from aerotask.store.datasets import orgs
 from aerotask.store.queue import leases
@@ -220,11 +221,12 @@ async def test_a_task_that_slipped_in_is_cancelled_by_the_sweep(estate: Estate) 
 
 async def test_a_submit_that_comes_after_the_sweep_finds_no_dataset(estate: Estate) -> None:
     late = estate.rows.new_task()
+    quota = QuotaRequest(late.org_id, late.user_id, late.estimated_output_bytes)
     await estate.organizations.delete_dataset(estate.owner, "acme", "acme")
     await estate.platform.maintenance.deleted()
     async with estate.rows.db.engine.connect() as connection:
         with pytest.raises(NotFound):
-            await estate.platform.submit._add(connection, estate.owner, late)
+            await estate.platform.submit._add(connection, estate.owner, late, quota)
 
 
 async def test_an_upload_that_ends_after_its_dataset_was_deleted_finds_nothing_and_leaves_nothing(
