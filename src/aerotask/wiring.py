@@ -33,6 +33,7 @@ from aerotask.services.accounts.passwords import Passwords, open_passwords
 from aerotask.services.accounts.permissions import PermissionService
 from aerotask.services.accounts.tokens import Tokens
 from aerotask.services.accounts.users import UserService
+from aerotask.services.datasets.datasets import DatasetService
 from aerotask.services.datasets.derivatives import DerivativeService
 from aerotask.services.datasets.downloads import DownloadService
 from aerotask.services.datasets.entries import EntryService
@@ -86,6 +87,7 @@ class Platform:
     api_keys: ApiKeyService
     audit: AuditService
     orgs: OrgService
+    datasets: DatasetService
     entries: EntryService
     tree: TreeService
     uploads: UploadService
@@ -174,6 +176,7 @@ def _assemble(  # noqa: PLR0913  what is opened and closed with the platform
         api_keys=api_keys,
         audit=AuditService(db),
         orgs=OrgService(db, access, storage, settings.max_orgs_per_user),
+        datasets=DatasetService(db, access),
         entries=entries,
         tree=TreeService(db, access, storage),
         uploads=UploadService(db, files, blobs, access, entries, _upload_limits(settings)),

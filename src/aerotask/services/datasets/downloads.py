@@ -22,10 +22,10 @@ from aerotask.domain.errors import NotFound, UseTask
 from aerotask.sdk.dataset import EntryView
 from aerotask.sdk.snapshot import Snapshot, write_snapshot
 from aerotask.services.accounts.permissions import PermissionService
-from aerotask.services.tasks.planning import entry_view
+from aerotask.services.datasets.entry_view import entry_view
 from aerotask.store.datasets import entries
+from aerotask.store.datasets.datasets import DatasetRow
 from aerotask.store.datasets.entries import FOLDER, WHOLE_ENTRY, EntryRow
-from aerotask.store.datasets.orgs import DatasetRow
 from aerotask.store.datasets.plan_rows import ENTRY_SUMMARY, EntrySummary
 
 MAX_STREAMED_ENTRIES = 10_000

@@ -29,8 +29,8 @@ from aerotask.services.tasks.planning import PlannedRun, plan_run
 from aerotask.services.tasks.quota import QuotaRequest, Quotas, enforce, raise_if_exceeded, raise_if_oversized
 from aerotask.services.tasks.wakeups import WakeupSender
 from aerotask.services.tasks.webhooks import WebhookService
-from aerotask.store.datasets import orgs
-from aerotask.store.datasets.orgs import DatasetRow
+from aerotask.store.datasets import datasets
+from aerotask.store.datasets.datasets import DatasetRow
 from aerotask.store.tasks import submit
 from aerotask.store.tasks.submit import DedupMatch, Duplicate, NewTask, UniqueIdTaken
 
@@ -249,7 +249,7 @@ async def _refuse_taken(connection: AsyncConnection, caller: Caller, org_id: Org
     holder = await submit.find_holder(connection, org_id, unique_id)
     if holder is None:
         return
-    dataset = await orgs.get_dataset(connection, holder.dataset_id, seen_by=caller.user_id)
+    dataset = await datasets.get(connection, holder.dataset_id, seen_by=caller.user_id)
     # Where it is, is for those who may read it there.
     shown = dataset is not None and Access.READ in rights_on(caller, dataset.standing, dataset.visibility)
     raise Conflict(
