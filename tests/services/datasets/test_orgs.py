@@ -227,7 +227,6 @@ async def test_a_task_submitted_during_the_deletion_is_cancelled_by_maintenance(
 async def test_a_submit_after_maintenance_finds_no_dataset(estate: Estate) -> None:
     late = estate.rows.new_task()
     quota = QuotaRequest(late.org_id, late.user_id, late.estimated_output_bytes)
-    await estate.organizations.delete_dataset(estate.owner, "acme", "acme")
     await estate.datasets.delete_dataset(estate.owner, "acme", "acme")
     await estate.platform.maintenance.deleted()
     async with estate.rows.db.engine.connect() as connection:
