@@ -10,10 +10,10 @@ from aerotask.db.clock import db_now
 from aerotask.db.models import Artifact, Task
 from aerotask.domain.errors import LimitReached, TooLarge
 from aerotask.domain.ids import TaskId, UserId, new_id
-from aerotask.services.tasks.quota import QuotaRequest, Quotas, admit, refuse_oversized
+from aerotask.domain.settings import LogLimits, Quotas
+from aerotask.services.tasks.quota import QuotaRequest, admit, refuse_oversized
 from aerotask.store.queue import leases
 from aerotask.store.queue.leases import NewArtifact, Report, Success
-from aerotask.store.queue.logs import LogLimits
 from aerotask.store.tasks import submit
 from aerotask.store.tasks.submit import DedupMatch, Duplicate, NewTask, QuotaUsage
 

@@ -60,7 +60,7 @@ def _answers(status: int, description: str, *headers: str) -> dict[int | str, di
 )
 async def discover_uploads(platform: PlatformDep, _org: OrgSlug, _slug: DsSlug) -> Response:
     """What of the tus protocol is spoken here, for anybody."""
-    limit = platform.settings.max_object_bytes
+    limit = platform.settings.uploads.max_object_bytes
     return Response(status_code=204, headers=tus.discovery_headers(limit))
 
 

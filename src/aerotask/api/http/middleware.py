@@ -104,7 +104,7 @@ def _way_out(path: str) -> str:
 
 def add_security(app: ASGIApp, settings: Settings) -> ASGIApp:
     """The app behind everything that the settings ask for."""
-    origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
+    origins = [origin.strip() for origin in settings.http.cors_origins.split(",") if origin.strip()]
     if origins:
         app = CORSMiddleware(
             app,
@@ -115,7 +115,7 @@ def add_security(app: ASGIApp, settings: Settings) -> ASGIApp:
             allow_credentials=False,
             expose_headers=_EXPOSED,
         )
-    return SecurityMiddleware(app, settings.max_url_bytes, settings.max_header_bytes)
+    return SecurityMiddleware(app, settings.http.max_url_bytes, settings.http.max_header_bytes)
 
 
 def _hardened(headers: list[tuple[bytes, bytes]], *, tls: bool) -> list[tuple[bytes, bytes]]:

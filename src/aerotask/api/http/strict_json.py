@@ -26,7 +26,7 @@ class BoundedRequest(Request):
         Raises:
             TooLarge: it is longer than the limit, by what it declares or by what came.
         """
-        limit = platform_of(self).settings.max_body_bytes
+        limit = platform_of(self).settings.http.max_body_bytes
         received = 0
         if _declared_length(self) > limit:
             raise _too_large(limit)

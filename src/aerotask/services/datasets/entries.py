@@ -17,16 +17,10 @@ from aerotask.domain.audit import AuditAction
 from aerotask.domain.errors import AerotaskError, Conflict, InvalidInput, NotFound, TooLarge
 from aerotask.domain.ids import DatasetId
 from aerotask.domain.preconditions import UNCONDITIONAL, Condition
+from aerotask.domain.settings import StorageQuota
 from aerotask.metadata.file_types import shapefiles_beside, type_by_name
 from aerotask.services.accounts.permissions import Grant, PermissionService
-from aerotask.services.datasets.storage_quota import (
-    UNBOUNDED,
-    UNLIMITED,
-    Headroom,
-    StorageQuota,
-    room_for,
-    within_limits,
-)
+from aerotask.services.datasets.storage_quota import UNBOUNDED, UNLIMITED, Headroom, room_for, within_limits
 from aerotask.services.datasets.tree_lock import lock_tree
 from aerotask.store.accounts import audit
 from aerotask.store.datasets import entries, indexing, listing

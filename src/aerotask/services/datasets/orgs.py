@@ -13,8 +13,9 @@ from aerotask.domain.access import Access, Caller, Membership, Visibility, right
 from aerotask.domain.audit import AuditAction
 from aerotask.domain.errors import Conflict, Forbidden, InvalidInput, LimitReached, NotFound
 from aerotask.domain.ids import DatasetId, OrgId, UserId, new_id
+from aerotask.domain.settings import StorageQuota
 from aerotask.services.accounts.permissions import PermissionService, require_user
-from aerotask.services.datasets.storage_quota import RETRY_AFTER_S, StorageQuota, refuse_gift
+from aerotask.services.datasets.storage_quota import RETRY_AFTER_S, refuse_gift
 from aerotask.store.accounts import audit, users
 from aerotask.store.datasets import deletion, orgs
 from aerotask.store.datasets.orgs import DatasetRow, MemberRow, OrgRow

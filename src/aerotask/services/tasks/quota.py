@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.domain.errors import LimitReached, TooLarge
 from aerotask.domain.ids import OrgId, TaskId, UserId
+from aerotask.domain.settings import Quotas
 from aerotask.store.tasks import submit
 from aerotask.store.tasks.submit import BULK_DOWNLOAD, QuotaUsage
 
@@ -16,19 +17,6 @@ RETRY_ACTIVE_S = 15
 RETRY_DAY_S = 3600
 PERIOD = timedelta(days=1)
 """For how long artifacts count that have been made."""
-
-
-@dataclass(frozen=True, slots=True)
-class Quotas:
-    """The limits of one installation."""
-
-    output_bytes: int
-    active: int
-    active_per_org: int
-    active_per_user: int
-    active_anonymous: int
-    bulk_downloads_per_user: int
-    artifact_bytes_per_org_day: int
 
 
 def refuse_oversized(quotas: Quotas, estimated_output_bytes: int) -> None:
