@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 
+import httpx
 import structlog
 
 from aerotask.blobs.blob_store import BlobStore
@@ -17,12 +18,14 @@ from aerotask.db.engine import Database, open_database
 from aerotask.dispatch.arq import ArqDispatcher
 from aerotask.dispatch.dispatcher import Dispatcher
 from aerotask.domain.settings import OidcSettings
+from aerotask.net.guarded_http import GuardedClient, Resolver
 from aerotask.registry import Registry, load_registry
 from aerotask.sdk import Limits
 from aerotask.services.accounts.api_keys import ApiKeyService
 from aerotask.services.accounts.audit import AuditService
 from aerotask.services.accounts.authentication import AuthenticationService
-from aerotask.services.accounts.jwks import GuardedFetch, JwksCache
+from aerotask.services.accounts.jwks import TIMEOUT_S as JWKS_TIMEOUT_S
+from aerotask.services.accounts.jwks import JwksCache
 from aerotask.services.accounts.login import LoginService
 from aerotask.services.accounts.login_throttle import LoginThrottle
 from aerotask.services.accounts.oidc import OidcService
@@ -49,6 +52,9 @@ from aerotask.services.tasks.webhooks import WebhookService
 from aerotask.services.tiles.tile_tokens import TileTokens
 from aerotask.services.tiles.tiles import TileService
 from aerotask.tiles.renderer import open_renderer
+
+JWKS_THREADS = 2
+"""Threads that resolve the provider's name: one more than fetches at a time, since a lookup can't be cancelled."""
 
 _log = structlog.get_logger(__name__)
 
@@ -102,18 +108,26 @@ async def open_platform(
     registry = load_registry()
     for broken in registry.broken:
         _log.error("tool.broken", name=broken.name, reason=broken.reason)
-    platform = _assemble(settings, db, dispatcher, registry, passwords)
+    resolver = Resolver(threads=JWKS_THREADS)
+    platform = _assemble(settings, db, dispatcher, registry, passwords=passwords, resolver=resolver)
     try:
         yield platform
     finally:
         await platform.tiles.renderer.close()
+        resolver.close()
         passwords.close()
         await dispatcher.close()
         await db.close()
 
 
-def _assemble(
-    settings: Settings, db: Database, dispatcher: Dispatcher, registry: Registry, passwords: Passwords
+def _assemble(  # noqa: PLR0913  what is opened and closed with the platform
+    settings: Settings,
+    db: Database,
+    dispatcher: Dispatcher,
+    registry: Registry,
+    *,
+    passwords: Passwords,
+    resolver: Resolver,
 ) -> Platform:
     blobs = LocalBlobs(settings.storage_folder)
     partial_files = PartialFiles(settings.storage_folder / "uploads")
@@ -142,7 +156,7 @@ def _assemble(
         registry=registry,
         access=access,
         users=UserService(db, passwords, settings.oidc.issuer),
-        authentication=AuthenticationService(db, tokens, api_keys, _oidc(settings.oidc, db)),
+        authentication=AuthenticationService(db, tokens, api_keys, _oidc(settings.oidc, db, resolver)),
         login=LoginService(db, tokens, passwords, LoginThrottle(db, settings.login)),
         api_keys=api_keys,
         audit=AuditService(db),
@@ -188,8 +202,13 @@ def _assemble(
     )
 
 
-def _oidc(settings: OidcSettings, db: Database) -> OidcService | None:
+def _oidc(settings: OidcSettings, db: Database, resolver: Resolver) -> OidcService | None:
     if settings.issuer is None:
         return None
-    keys = JwksCache(settings.issuer, GuardedFetch(settings.allow_private))
-    return OidcService(db, settings, settings.issuer, keys)
+    client = GuardedClient(
+        timeout_s=JWKS_TIMEOUT_S,
+        allow_private=settings.allow_private,
+        tls=httpx.create_ssl_context(trust_env=False),
+        resolve=resolver,
+    )
+    return OidcService(db, settings, settings.issuer, JwksCache(settings.issuer, client.get_json))

@@ -18,7 +18,7 @@ from aerotask.domain.errors import LimitReached, TooLarge
 from aerotask.domain.settings import StorageQuota
 from aerotask.services.accounts.permissions import Grant
 from aerotask.services.datasets.storage_quota import room_for, within_limits
-from aerotask.store.datasets import entries, orgs
+from aerotask.store.datasets import entry_writes, orgs
 from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.tasks import usage
 from aerotask.wiring import Platform, open_platform
@@ -205,11 +205,11 @@ async def test_what_frees_bytes_is_let_through_below_a_lowered_limit(store: Stor
     lowered = StorageQuota(bytes_per_org=100)
     here = store.rows.dataset_id
     async with store.rows.db.begin() as connection, within_limits(connection, lowered, here):
-        await entries.remove_within(connection, here, "a")
+        await entry_writes.remove_within(connection, here, "a")
 
     async def add_one_byte() -> None:
         async with store.rows.db.begin() as connection, within_limits(connection, lowered, here):
-            await entries.put_file(connection, here, "c", EntryContent("k", "00", 1, "generic"))
+            await entry_writes.put_file(connection, here, "c", EntryContent("k", "00", 1, "generic"))
 
     with pytest.raises(LimitReached):
         await add_one_byte()

@@ -25,7 +25,7 @@ from aerotask.dispatch.arq import QUEUE, ArqDispatcher
 from aerotask.domain.ids import TaskId, UploadId, new_id
 from aerotask.domain.settings import LogLimits
 from aerotask.services.tasks.maintenance import MaintenanceJob, MaintenanceService
-from aerotask.store.datasets import derivatives, entries, orgs, uploads
+from aerotask.store.datasets import derivatives, entry_writes, orgs, uploads
 from aerotask.store.datasets.derivatives import NewDerivative
 from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.queue import leases
@@ -108,13 +108,13 @@ class Yard:
 
     async def entry(self, path: str, key: str) -> None:
         async with self.rows.db.begin() as connection:
-            await entries.put_file(
+            await entry_writes.put_file(
                 connection, self.rows.dataset_id, path, EntryContent(key, "00ff", 7, "generic")
             )
 
     async def forget_entry(self, path: str) -> None:
         async with self.rows.db.begin() as connection:
-            await entries.remove_within(connection, self.rows.dataset_id, path)
+            await entry_writes.remove_within(connection, self.rows.dataset_id, path)
 
     async def succeeded(self, *keys: str, ttl_s: float = 60) -> TaskId:
         """A task that has made artifacts of these blobs."""
@@ -403,7 +403,7 @@ async def test_derivatives_stay_while_an_entry_has_the_content(yard: Yard) -> No
     )
     blob = await yard.blob()
     async with yard.rows.db.begin() as connection:
-        put = entries.put_file(
+        put = entry_writes.put_file(
             connection, yard.rows.dataset_id, "x.tif", EntryContent(blob, content, 7, "image")
         )
         await put
@@ -412,7 +412,7 @@ async def test_derivatives_stay_while_an_entry_has_the_content(yard: Yard) -> No
     assert yard.files() == {blob, kept, young}
     assert unused not in yard.files()
     async with yard.rows.db.begin() as connection:
-        await entries.remove_within(connection, yard.rows.dataset_id, "x.tif")
+        await entry_writes.remove_within(connection, yard.rows.dataset_id, "x.tif")
     assert await yard.worker.unused_derivatives() == 1
     assert kept not in yard.files()
 

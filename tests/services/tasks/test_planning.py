@@ -62,13 +62,13 @@ class Taking(Tool[Everything]):
 class TakingFormats(Taking):
     """Needs one property."""
 
-    plans_on: ClassVar[frozenset[str] | None] = frozenset({"format", "absent"})
+    plan_properties: ClassVar[frozenset[str] | None] = frozenset({"format", "absent"})
 
 
 class TakingNothing(Taking):
     """Needs no property."""
 
-    plans_on: ClassVar[frozenset[str] | None] = frozenset()
+    plan_properties: ClassVar[frozenset[str] | None] = frozenset()
 
 
 @pytest.fixture

@@ -138,7 +138,7 @@ class SubmitService:
             params=submission.params or {},
             limits=self.limits,
         )
-        require(caller, dataset.rights, run.needed_access)
+        require(caller, dataset.rights, run.required_access)
         task = _new_task(caller, dataset.row, run, submission)
         submitted = await self._insert(caller, tool, task, request, force=submission.force)
         await self._on_disk()
