@@ -16,7 +16,7 @@ from aerotask.domain.errors import Conflict, InvalidInput, InvalidPath, NotFound
 from aerotask.domain.globs import glob, is_glob
 from aerotask.domain.ids import DatasetId
 from aerotask.domain.settings import StorageQuota
-from aerotask.metadata.file_types import shapefiles_beside, suffix_of, type_by_name
+from aerotask.metadata.file_types import shapefile_paths_of, suffix_of, type_by_name
 from aerotask.services.accounts.permissions import PermissionService
 from aerotask.services.datasets.storage_quota import within_limits
 from aerotask.services.datasets.tree_lock import lock_tree
@@ -148,7 +148,7 @@ async def _make_way(connection: AsyncConnection, dataset_id: DatasetId, source: 
 async def _arrived(
     connection: AsyncConnection, dataset_id: DatasetId, dest: str, new_type: str | None
 ) -> EntryRow:
-    shapefiles = shapefiles_beside(dest)
+    shapefiles = shapefile_paths_of(dest)
     if shapefiles:
         await indexing.index_again(connection, dataset_id, shapefiles)
     if new_type is not None or shapefiles:
