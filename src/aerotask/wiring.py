@@ -33,6 +33,7 @@ from aerotask.services.accounts.passwords import Passwords, open_passwords
 from aerotask.services.accounts.permissions import PermissionService
 from aerotask.services.accounts.tokens import Tokens
 from aerotask.services.accounts.users import UserService
+from aerotask.services.datasets.datasets import DatasetService
 from aerotask.services.datasets.derivatives import DerivativeService
 from aerotask.services.datasets.downloads import DownloadService
 from aerotask.services.datasets.entries import EntryService
@@ -52,6 +53,7 @@ from aerotask.services.tasks.webhooks import WebhookService
 from aerotask.services.tiles.tile_tokens import TileTokens
 from aerotask.services.tiles.tiles import TileService
 from aerotask.tiles.renderer import open_renderer
+from aerotask.tools import DOWNLOAD_TOOL
 
 JWKS_THREADS = 2
 """Threads that resolve the provider's name: one more than fetches at a time, since a lookup can't be cancelled."""
@@ -75,6 +77,7 @@ class Platform:
     api_keys: ApiKeyService
     audit: AuditService
     orgs: OrgService
+    datasets: DatasetService
     entries: EntryService
     tree: TreeService
     uploads: UploadService
@@ -161,13 +164,16 @@ def _assemble(  # noqa: PLR0913  what is opened and closed with the platform
         api_keys=api_keys,
         audit=AuditService(db),
         orgs=OrgService(db, access, settings.storage, settings.max_orgs_per_user),
+        datasets=DatasetService(db, access),
         entries=entries,
         tree=TreeService(db, access, settings.storage),
         uploads=UploadService(
             db, partial_files, blobs, access, entries, settings.uploads, settings.clock_offset_s
         ),
         usage=UsageService(db, access, settings.storage, settings.quotas),
-        downloads=DownloadService(db, blobs, access, settings.bulk_download_async_threshold_bytes),
+        downloads=DownloadService(
+            db, blobs, access, settings.bulk_download_async_threshold_bytes, DOWNLOAD_TOOL
+        ),
         derivatives=DerivativeService(db, blobs, access),
         submit=submit,
         dry_run=DryRunService(db, access, submit),

@@ -12,6 +12,7 @@ from aerotask.sdk import (
     EntryView,
     FileName,
     Plan,
+    QuotaClass,
     RunContext,
     Tool,
     ToolParams,
@@ -51,6 +52,7 @@ class BulkDownload(Tool[BulkDownloadParams]):
     )
     access = Access.READ
     artifact_suffix = ".zip"
+    quota_class = QuotaClass.BULK
     plan_properties = frozenset()
 
     def preload(self) -> None:

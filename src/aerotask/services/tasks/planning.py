@@ -15,11 +15,12 @@ from aerotask.domain import paths
 from aerotask.domain.access import Access
 from aerotask.domain.errors import FieldError, Forbidden, InvalidInput, json_pointer
 from aerotask.domain.ids import DatasetId
-from aerotask.sdk import DatasetView, DryRun, EntryView, Limits, Plan, Tool, ToolParams
+from aerotask.sdk import DatasetView, DryRun, Limits, Plan, Tool, ToolParams
+from aerotask.services.datasets.entry_view import entry_view
 from aerotask.services.tasks.dedup import dedup_key
 from aerotask.store.datasets import derivatives, entries
-from aerotask.store.datasets.entries import FOLDER, EntryRow
-from aerotask.store.datasets.orgs import DatasetRow
+from aerotask.store.datasets.datasets import DatasetRow
+from aerotask.store.datasets.entries import FOLDER
 from aerotask.store.datasets.plan_rows import EntryForPlan, entry_for_plan, find_plan_rows
 from aerotask.store.queue.claims import TaskInputRow
 
@@ -165,21 +166,6 @@ async def _derived(
     async with db.read() as connection:
         made = await derivatives.made_in(connection, dataset.id, [row.sha256 for row in rows])
     return frozenset((key, kind, builder) for key, kinds in made.items() for kind, builder in kinds)
-
-
-def entry_view(row: EntryRow | EntryForPlan) -> EntryView:
-    """An entry as tools see it."""
-    return EntryView(
-        row.path,
-        row.type,
-        row.sha256,
-        row.size_bytes,
-        row.indexed,
-        row.properties or {},
-        int(row.modified_at.timestamp()),
-        row.point_geom,
-        row.polygon_geom,
-    )
 
 
 def _refuse_undeclared(tool: Tool[Any], plan: Plan, view: DatasetView) -> None:
