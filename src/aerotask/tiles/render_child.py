@@ -22,7 +22,7 @@ from aerotask.tiles.dataset_cache import DatasetCache
 from aerotask.tiles.jobs import PreviewJob, RenderInfoJob, ThumbnailJob, ThumbnailKind, TileJob
 from aerotask.tiles.png import encode_png
 from aerotask.tiles.previews import PREVIEWS, Preview
-from aerotask.tiles.raster_tiles import MapRaster, draw_thumbnail, draw_tile, find_look
+from aerotask.tiles.raster_tiles import MapRaster, draw_thumbnail, draw_tile, read_render_info
 from aerotask.tiles.thumbnails import image
 from aerotask.tiles.thumbnails.pointcloud import draw_cloud
 from aerotask.tiles.thumbnails.vector import draw_geojson
@@ -57,7 +57,7 @@ def drawing_child(
 
 def _look(rasters: DatasetCache, body: Mapping[str, Any]) -> Reply:
     job = RenderInfoJob.from_body(body)
-    return Reply(find_look(rasters, job.source, job.drawn, job.style).to_json())
+    return Reply(read_render_info(rasters, job.source, job.drawn, job.style).to_json())
 
 
 def _tile(rasters: DatasetCache, body: Mapping[str, Any]) -> Reply:
