@@ -14,7 +14,7 @@ from aerotask.domain.access import ANONYMOUS, Access, Caller
 from aerotask.domain.errors import Forbidden
 from aerotask.domain.ids import TaskId, UserId
 from aerotask.services.accounts.permissions import Grant, Reauthenticate
-from aerotask.services.accounts.principal import Presented
+from aerotask.services.accounts.tokens import UnverifiedPrincipal
 from aerotask.services.tasks.watch import Watcher
 from aerotask.wiring import Platform
 
@@ -36,10 +36,12 @@ PlatformDep = Annotated[Platform, Depends(_platform)]
 async def _presented(
     request: Request,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
-) -> Presented:
+) -> UnverifiedPrincipal:
     address = request.client.host if request.client else None
     if credentials is not None:
-        who = await _platform_of(request).authentication.presented(credentials.credentials, address=address)
+        who = await _platform_of(request).authentication.authenticate(
+            credentials.credentials, address=address
+        )
         if isinstance(who, Caller):  # a session of ours may change things
             raise_if_read_only(who, request)
         return who
@@ -49,12 +51,12 @@ async def _presented(
     return replace(ANONYMOUS, address=address)
 
 
-CredentialsDep = Annotated[Presented, Depends(_presented)]
+CredentialsDep = Annotated[UnverifiedPrincipal, Depends(_presented)]
 """Who presents credentials; for routes whose first look at the database confirms a session on the way."""
 
 
 async def _caller(platform: PlatformDep, who: CredentialsDep) -> Caller:
-    return await platform.authentication.confirm(who)
+    return await platform.authentication.verify(who)
 
 
 _READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -127,7 +129,7 @@ async def _place(
     slug: DsSlug,
 ) -> DatasetContext:
     async def ask() -> Caller:
-        return await platform.authentication.confirm(await _presented(request, credentials))
+        return await platform.authentication.verify(await _presented(request, credentials))
 
     return DatasetContext(platform, caller, ask, org, slug)
 
