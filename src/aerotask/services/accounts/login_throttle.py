@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aerotask.db.engine import Database
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import LimitReached
+from aerotask.domain.settings import LoginLimits
 from aerotask.store.accounts import login_attempts
 from aerotask.store.accounts.login_attempts import AttemptCount
 
@@ -41,9 +42,7 @@ class LoginThrottle:
     """The limits, and this process's cache of full buckets."""
 
     db: Database
-    per_account: int
-    per_address: int
-    window_s: int
+    limits: LoginLimits
     delay_s: float = DELAY_S
     _delayed: set[object] = field(default_factory=set)
     _full: dict[str, tuple[float, AttemptCount]] = field(default_factory=dict)
@@ -84,7 +83,7 @@ class LoginThrottle:
         async with self.db.begin() as connection:
             # The address first, as in `login_attempts.record_success`: otherwise two attempts could deadlock.
             for bucket in (address, account):
-                attempts = await login_attempts.increment(connection, bucket, window_s=self.window_s)
+                attempts = await login_attempts.increment(connection, bucket, window_s=self.limits.window_s)
                 if attempts.failures > self._limit(bucket):
                     raise self._limit_reached(attempts)
                 if attempts.failures == self._limit(bucket):
@@ -108,7 +107,7 @@ class LoginThrottle:
             self._delayed.discard(refusal)
 
     def _limit(self, bucket: str) -> int:
-        return self.per_address if bucket.startswith("address:") else self.per_account
+        return self.limits.per_address if bucket.startswith("address:") else self.limits.per_account
 
     def _cache(self, attempts: AttemptCount) -> None:
         if len(self._full) >= MAX_CACHED:

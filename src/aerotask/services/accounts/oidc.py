@@ -14,6 +14,7 @@ from aerotask.domain.access import Caller, Credential
 from aerotask.domain.audit import AuditAction
 from aerotask.domain.errors import Unauthenticated
 from aerotask.domain.ids import UserId, new_id
+from aerotask.domain.settings import OidcSettings
 from aerotask.services.accounts.jwks import ALGORITHMS, JwksCache
 from aerotask.services.accounts.users import USER_NAME
 from aerotask.store.accounts import audit, users
@@ -33,11 +34,9 @@ class OidcService:
     """Accepts one issuer's tokens for our audience."""
 
     db: Database
+    settings: OidcSettings
     issuer: str
-    audience: str
     keys: JwksCache
-    provision: bool
-    """Create a user for an unknown subject with a valid token."""
     _logged: set[bytes] = field(default_factory=set)
 
     async def authenticate(self, token: str, *, address: str | None = None) -> Caller:
@@ -56,7 +55,7 @@ class OidcService:
             raise _invalid()
         async with self.db.read() as connection:
             user = await users.find_by_subject(connection, self.issuer, subject)
-        if user is None and self.provision:
+        if user is None and self.settings.provision:
             user = await self._provision(subject, claims, address)
         if user is None or user.is_deactivated:
             raise Unauthenticated(
@@ -108,7 +107,7 @@ class OidcService:
                     token,
                     key,
                     algorithms=[key.algorithm_name],
-                    audience=self.audience,
+                    audience=self.settings.audience,
                     issuer=self.issuer,
                     leeway=LEEWAY_S,
                     options={"require": _REQUIRED},

@@ -15,6 +15,7 @@ import jwt
 from aerotask.domain.access import ANONYMOUS, Caller, Credential
 from aerotask.domain.errors import Unauthenticated
 from aerotask.domain.ids import UserId
+from aerotask.domain.settings import TokenLifetimes
 from aerotask.store.accounts.users import UserRow
 
 ALGORITHM = "HS256"
@@ -89,9 +90,7 @@ class Tokens:
     """Issues tokens and checks their signatures."""
 
     secret: str
-    ttl: timedelta
-    session_ttl: timedelta
-    """Time after sign-in during which tokens can be refreshed."""
+    lifetimes: TokenLifetimes
 
     def issue(self, user_id: UserId, user_name: str, *, epoch: int, since_s: float | None = None) -> Token:
         """A token for the user, of the session that began at `since_s` or of a new one.
@@ -101,7 +100,8 @@ class Tokens:
         """
         now = datetime.now(UTC)
         began = now if since_s is None else datetime.fromtimestamp(since_s, UTC)
-        expires_at = min(now + self.ttl, began + self.session_ttl)
+        ttl, session_ttl = self.lifetimes.token_ttl_s, self.lifetimes.session_ttl_s
+        expires_at = min(now + timedelta(seconds=ttl), began + timedelta(seconds=session_ttl))
         if expires_at <= now:
             raise Unauthenticated("The session has expired; sign in again.", code="bad-credentials")
         claims = {
