@@ -22,7 +22,7 @@ from rio_tiler.colormap import cmap
 from rio_tiler.io import Reader
 
 from aerotask.blobs.local import LocalBlobs
-from aerotask.demo_data.orthophoto import write_specimen
+from aerotask.demo_data.orthophoto import write_orthophoto
 from aerotask.sandbox.pool import Pool, PoolLimits
 from aerotask.tiles.image_cache import ImageCache
 from aerotask.tiles.local_files import LocalFileCache
@@ -52,7 +52,7 @@ def main() -> None:
 def write_cog(folder: Path) -> Path:
     """What `build` makes of an orthophoto: a COG whose grid is the web map's."""
     plain, cog = folder / "plain.tif", folder / "cog.tif"
-    write_specimen(plain, size_px=SIZE_PX, bands=4)
+    write_orthophoto(plain, size_px=SIZE_PX, bands=4)
     with rasterio.Env(GDAL_CACHEMAX=256):
         rasterio.shutil.copy(
             plain,
