@@ -19,12 +19,13 @@ from rasterio.transform import from_origin
 from tests.worker.mutations import mutants
 
 from aerotask.domain.errors import InvalidInput
+from aerotask.sandbox.protocol import Message
 from aerotask.sandbox.spawner import Spawner, clean_environment
 from aerotask.sdk.testing import ToolBench
 from aerotask.tools.raster_export import RasterExport
 from aerotask.worker import tool_server
 from aerotask.worker.indexer import MEMORY_BYTES
-from aerotask.worker.protocol import Event, IndexJob, ToolJob
+from aerotask.worker.jobs import IndexJob, ToolJob
 from aerotask.worker.supervise import ChildEnd, supervise
 
 MANY = 2000
@@ -164,8 +165,8 @@ async def indexed(spawner: Spawner, files: dict[str, Path]) -> dict[str, tuple[s
     """Each file's type and properties, as a child of the indexer tells them."""
     found = {}
 
-    def hear(event: Event) -> None:
-        if event.what == "described":
+    def hear(event: Message) -> None:
+        if event.kind == "described":
             found[event.body["id"]] = event.body["type"], event.body["properties"]
 
     named = tuple((number, str(file)) for number, file in files.items())

@@ -16,9 +16,10 @@ from structlog.testing import capture_logs
 from tests.support.world import eventually
 
 from aerotask.sandbox.confinement import possible
+from aerotask.sandbox.protocol import Message
 from aerotask.sandbox.spawner import Spawner, clean_environment
 from aerotask.worker import tool_server
-from aerotask.worker.protocol import Event, IndexJob, ToolJob
+from aerotask.worker.jobs import IndexJob, ToolJob
 from aerotask.worker.supervise import ChildEnd, Ended, supervise
 
 
@@ -47,8 +48,8 @@ def job(tool: str, workdir: Path, **params: Any) -> ToolJob:
 
 async def run(
     spawner: Spawner, the_job: ToolJob | IndexJob, *, stop: asyncio.Event | None = None, timeout_s: float = 60
-) -> tuple[Ended, list[Event]]:
-    events: list[Event] = []
+) -> tuple[Ended, list[Message]]:
+    events: list[Message] = []
     ended = await supervise(
         spawner,
         the_job,
@@ -68,7 +69,7 @@ def fork_server_of(spawner: Spawner) -> psutil.Process:
 async def test_a_child_does_its_job_and_says_how_it_went(spawner: Spawner, tmp_path: Path) -> None:
     ended, events = await run(spawner, job("patient", tmp_path, lines=2, publish="x"))
     assert ended.how is ChildEnd.DONE
-    assert [event.body["line"] for event in events if event.what == "log"] == ["line 0", "line 1"]
+    assert [event.body["line"] for event in events if event.kind == "log"] == ["line 0", "line 1"]
     assert ended.last is not None
     assert [made["name"] for made in ended.last.body["artifacts"]] == ["made.txt"]
 
@@ -100,9 +101,9 @@ async def test_a_crash_is_told_by_its_signal(spawner: Spawner, tmp_path: Path) -
 
 async def test_a_stopped_child_is_gone_even_if_it_is_deaf(spawner: Spawner, tmp_path: Path) -> None:
     stop = asyncio.Event()
-    heard: list[Event] = []
+    heard: list[Message] = []
 
-    def hear(event: Event) -> None:
+    def hear(event: Message) -> None:
         heard.append(event)
         stop.set()
 
@@ -123,8 +124,8 @@ async def test_a_dead_fork_server_takes_its_children_along_and_another_is_starte
 ) -> None:
     pids: list[int] = []
 
-    def note(event: Event) -> None:
-        if event.what == "log":
+    def note(event: Message) -> None:
+        if event.kind == "log":
             pids.extend(child.pid for child in fork_server_of(spawner).children())
             fork_server_of(spawner).kill()
 
@@ -146,7 +147,7 @@ def test_children_die_with_a_killed_worker_even_if_they_are_deaf(plugins: Path, 
     program = f"""
 import asyncio, os
 from pathlib import Path
-from aerotask.worker.protocol import ToolJob
+from aerotask.worker.jobs import ToolJob
 from aerotask.sandbox.confinement import possible
 from aerotask.sandbox.spawner import Spawner
 from aerotask.worker.supervise import supervise
@@ -185,7 +186,7 @@ async def test_an_index_job_describes_each_file(spawner: Spawner, tmp_path: Path
         spawner, IndexJob(files=files, folder=str(tmp_path), memory_bytes=256 * 1024 * 1024)
     )
     assert ended.how is ChildEnd.DONE
-    described = [event.body for event in events if event.what == "described"]
+    described = [event.body for event in events if event.kind == "described"]
     assert [(body["id"], body["type"]) for body in described] == [("1", "markdown"), ("2", "generic")]
     assert described[1]["properties"]["indexError"]["code"]
 

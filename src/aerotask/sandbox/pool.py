@@ -12,7 +12,7 @@ import structlog
 
 from aerotask.domain.errors import InvalidInput, Unavailable
 from aerotask.sandbox.fair_semaphore import FairSemaphore, QueueFull
-from aerotask.sandbox.protocol import PoolJob, Reply, ReplyHead, decode_head, encode_job
+from aerotask.sandbox.protocol import Message, encode, read_message
 from aerotask.sandbox.spawner import Child, ForkServerGone, Spawner
 
 JOBS_PER_CHILD = 500
@@ -72,7 +72,7 @@ class Pool:
         self._spawner = Spawner(self.program, () if self.folder is None else (str(self.folder),))
         self._turns = FairSemaphore(self.limits.children)
 
-    async def run(self, job: PoolJob, *, caller: str = "") -> Reply:
+    async def run(self, job: Message, *, caller: str = "") -> Message:
         """Have a child do the job, in turn with those of other callers.
 
         Raises:
@@ -116,13 +116,13 @@ class Pool:
             _log.error("pool.no_child", program=self.program, error=str(error))
             raise Unavailable("No process for this can be started; try again in a moment.") from error
 
-    async def _do(self, seat: _PooledChild, job: PoolJob) -> Reply:
+    async def _do(self, seat: _PooledChild, job: Message) -> Message:
         usable = False
         try:
             async with asyncio.timeout(self.limits.job_timeout_s):
-                head, content = await _converse(seat.child, job)
+                answer = await _converse(seat.child, job)
             seat.jobs += 1
-            usable = seat.jobs < JOBS_PER_CHILD and not (head.refusal and head.refusal.final)
+            usable = seat.jobs < JOBS_PER_CHILD and not answer.body.get("final")
         except TimeoutError as error:
             _log.warning("pool.timeout", kind=job.kind, limit_s=self.limits.job_timeout_s)
             raise JobTimeout from error
@@ -135,11 +135,11 @@ class Pool:
                 self._idle.append(seat)
             else:
                 await self._dismiss(seat.child)
-        if head.refusal:
-            if head.refusal.trace:
-                _log.error("pool.job_failed", kind=job.kind, trace=head.refusal.trace)
-            raise InvalidInput(head.refusal.message, code=head.refusal.code)
-        return Reply(head.facts, content)
+        if answer.kind == "failed":
+            if trace := answer.body.get("trace"):
+                _log.error("pool.job_failed", kind=job.kind, trace=trace)
+            raise InvalidInput(str(answer.body["message"]), code=str(answer.body["code"]))
+        return answer
 
     async def _dismiss(self, child: Child) -> None:
         with contextlib.suppress(ForkServerGone):
@@ -156,11 +156,10 @@ class Pool:
         return Signals(-status).name if -status in set(Signals) else f"status {status}"
 
 
-async def _converse(child: Child, job: PoolJob) -> tuple[ReplyHead, bytes]:
-    child.writer.write(encode_job(job))
+async def _converse(child: Child, job: Message) -> Message:
+    child.writer.write(encode(job))
     await child.writer.drain()
-    head = decode_head(await child.reader.readline())
-    return head, await child.reader.readexactly(head.content_bytes)
+    return await read_message(child.reader)
 
 
 async def _hang_up(child: Child) -> None:

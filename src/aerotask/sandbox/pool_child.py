@@ -17,14 +17,14 @@ from aerotask.domain.errors import InvalidInput
 from aerotask.domain.texts import clean_line
 from aerotask.sandbox.confinement import confine
 from aerotask.sandbox.limits import limit_memory, lower
-from aerotask.sandbox.protocol import PoolJob, Refusal, Reply, decode_job, encode_reply
+from aerotask.sandbox.protocol import Message, decode, encode
 
 NICE = 5
 OPEN_FILES = 256
 MAX_TRACE_CHARS = 8000
 FILE_BYTES = 64 * 1024 * 1024
 
-Handler = Callable[[Mapping[str, Any]], Reply]
+Handler = Callable[[Mapping[str, Any]], Message]
 """Does the jobs of one kind; may raise `InvalidInput`, and after anything else its process is replaced."""
 
 
@@ -48,22 +48,26 @@ def serve_jobs(
     confine(reads=reads, writes=writes)
     with own.makefile("rb") as lines:
         for line in lines:
-            reply = _answer(decode_job(line), handlers)
-            own.sendall(encode_reply(reply))
-            if isinstance(reply, Refusal) and reply.final:
+            answer = _answer(decode(line), handlers)
+            own.sendall(encode(answer))
+            if answer.kind == "failed" and answer.body.get("final"):
                 return
 
 
-def _answer(job: PoolJob, handlers: Mapping[str, Handler]) -> Reply | Refusal:
+def _answer(job: Message, handlers: Mapping[str, Handler]) -> Message:
     try:
         return handlers[job.kind](job.body)
     except InvalidInput as error:
-        return Refusal(error.code, clean_line(error.message))
+        return _failed(error.code, clean_line(error.message))
     except MemoryError:
-        return Refusal("out-of-memory", "It takes more memory than is given to this.", final=True)
+        return _failed("out-of-memory", "It takes more memory than is given to this.", final=True)
     # The edge of the process. The trace is for the operator's log alone.
     except Exception as error:  # noqa: BLE001
         trace = "".join(traceback.format_exception(error))[-MAX_TRACE_CHARS:]
-        return Refusal(
+        return _failed(
             "drawing-failed", "It can't be drawn; the file may be damaged.", final=True, trace=trace
         )
+
+
+def _failed(code: str, message: str, **details: Any) -> Message:
+    return Message("failed", {"code": code, "message": message, **details})

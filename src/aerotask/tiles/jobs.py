@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from aerotask.sandbox.protocol import PoolJob
+from aerotask.sandbox.protocol import Message
 from aerotask.tiles.render_info import RenderInfo
 from aerotask.tiles.style import Style
 from aerotask.tiles.tile_matrix import TileIndex
@@ -30,10 +30,10 @@ class RenderInfoJob:
     drawn: Path
     style: Style
 
-    def to_job(self) -> PoolJob:
+    def to_message(self) -> Message:
         """The job for a child."""
         body = {"source": str(self.source), "drawn": str(self.drawn), "style": self.style.to_json()}
-        return PoolJob("look", body)
+        return Message("look", body)
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> RenderInfoJob:
@@ -51,7 +51,7 @@ class TileJob:
     at: TileIndex
     size_px: int
 
-    def to_job(self) -> PoolJob:
+    def to_message(self) -> Message:
         """The job for a child."""
         body = {
             "drawn": str(self.drawn),
@@ -60,7 +60,7 @@ class TileJob:
             "at": [self.at.z, self.at.x, self.at.y],
             "size": self.size_px,
         }
-        return PoolJob("tile", body)
+        return Message("tile", body)
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> TileJob:
@@ -77,9 +77,9 @@ class ThumbnailJob:
     subject: ThumbnailKind
     size_px: int
 
-    def to_job(self) -> PoolJob:
+    def to_message(self) -> Message:
         """The job for a child."""
-        return PoolJob("thumbnail", {"path": str(self.path), "subject": self.subject, "size": self.size_px})
+        return Message("thumbnail", {"path": str(self.path), "subject": self.subject, "size": self.size_px})
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> ThumbnailJob:
@@ -96,11 +96,11 @@ class PreviewJob:
     inputs: Mapping[str, Path]
     size_px: int
 
-    def to_job(self) -> PoolJob:
+    def to_message(self) -> Message:
         """The job for a child."""
         inputs = {path: str(file) for path, file in self.inputs.items()}
         body = {"tool": self.tool_id, "params": self.params, "inputs": inputs, "size": self.size_px}
-        return PoolJob("preview", body)
+        return Message("preview", body)
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> PreviewJob:

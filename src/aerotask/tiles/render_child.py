@@ -17,7 +17,7 @@ from aerotask.domain.errors import InvalidInput
 from aerotask.raster.io import GDAL_OPTIONS
 from aerotask.sandbox import forkserver
 from aerotask.sandbox.pool_child import Handler, serve_jobs
-from aerotask.sandbox.protocol import Reply
+from aerotask.sandbox.protocol import Message
 from aerotask.tiles.dataset_cache import DatasetCache
 from aerotask.tiles.jobs import PreviewJob, RenderInfoJob, ThumbnailJob, ThumbnailKind, TileJob
 from aerotask.tiles.png import encode_png
@@ -55,36 +55,36 @@ def drawing_child(
         serve_jobs(own, handlers, memory_bytes=MEMORY_BYTES, reads=reads, writes=writes)
 
 
-def _look(rasters: DatasetCache, body: Mapping[str, Any]) -> Reply:
+def _look(rasters: DatasetCache, body: Mapping[str, Any]) -> Message:
     job = RenderInfoJob.from_body(body)
-    return Reply(find_look(rasters, job.source, job.drawn, job.style).to_json())
+    return Message("done", find_look(rasters, job.source, job.drawn, job.style).to_json())
 
 
-def _tile(rasters: DatasetCache, body: Mapping[str, Any]) -> Reply:
+def _tile(rasters: DatasetCache, body: Mapping[str, Any]) -> Message:
     job = TileJob.from_body(body)
     subject = MapRaster(job.drawn, job.look, job.style)
-    return Reply(content=encode_png(draw_tile(rasters, subject, job.at, size_px=job.size_px)))
+    return Message("done", content=encode_png(draw_tile(rasters, subject, job.at, size_px=job.size_px)))
 
 
-def _thumbnail(rasters: DatasetCache, body: Mapping[str, Any]) -> Reply:
+def _thumbnail(rasters: DatasetCache, body: Mapping[str, Any]) -> Message:
     job = ThumbnailJob.from_body(body)
     if job.subject is ThumbnailKind.PICTURE and image.is_photo(job.path):
-        return Reply(content=image.draw_photo(job.path, size_px=job.size_px))
+        return Message("done", content=image.draw_photo(job.path, size_px=job.size_px))
     if job.subject is ThumbnailKind.GEOJSON:
-        return Reply(content=image.encode_webp(draw_geojson(job.path, size_px=job.size_px)))
+        return Message("done", content=image.encode_webp(draw_geojson(job.path, size_px=job.size_px)))
     if job.subject is ThumbnailKind.CLOUD:
         picture = draw_cloud(job.path, size_px=job.size_px)
     else:
         picture = draw_thumbnail(rasters, job.path, size_px=job.size_px)
-    return Reply(content=image.encode_webp(Image.fromarray(picture)))
+    return Message("done", content=image.encode_webp(Image.fromarray(picture)))
 
 
-def _preview(previews: Mapping[str, Preview], body: Mapping[str, Any]) -> Reply:
+def _preview(previews: Mapping[str, Preview], body: Mapping[str, Any]) -> Message:
     job = PreviewJob.from_body(body)
     preview = previews.get(job.tool_id)
     if preview is None:
         raise InvalidInput(f"Tool '{job.tool_id}' can't show what it would make.", code="no-preview")
-    return Reply(content=preview(job.params, job.inputs, job.size_px))
+    return Message("done", content=preview(job.params, job.inputs, job.size_px))
 
 
 def _preload() -> Callable[[socket.socket], None]:

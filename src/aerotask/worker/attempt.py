@@ -39,8 +39,8 @@ from aerotask.store.queue.claims import ClaimedTask, with_inputs
 from aerotask.store.queue.leases import Failure, LeaseLost
 from aerotask.worker.commit import apply_success
 from aerotask.worker.context import WorkerContext
+from aerotask.worker.jobs import ToolJob
 from aerotask.worker.outputs import StoredChanges, store_outputs
-from aerotask.worker.protocol import ToolJob
 from aerotask.worker.reporter import Reporter
 from aerotask.worker.supervise import ChildEnd, Ended, supervise
 
@@ -241,7 +241,7 @@ class Attempt:
         if ended.how is ChildEnd.CRASHED or ended.last is None:
             return self._after_crash(ended.detail, reporter)
         if ended.how is ChildEnd.FAILED:
-            if ended.last.what == "cancelled":  # nobody cancelled it: somebody else sent the signal
+            if ended.last.kind == "cancelled":  # nobody cancelled it: somebody else sent the signal
                 return self._after_crash("it was interrupted", reporter)
             return self._after_error(ended.last.body, reporter)
         failpoint("output-written")

@@ -20,10 +20,11 @@ from aerotask.domain.texts import clean_json
 from aerotask.metadata.file_types import sides_of_shapefile
 from aerotask.metadata.model import given_up
 from aerotask.metadata.timeouts import patience_s
+from aerotask.sandbox.protocol import Message
 from aerotask.sandbox.spawner import Spawner
 from aerotask.store.datasets import indexing
 from aerotask.store.datasets.indexing import Metadata, UnindexedEntry
-from aerotask.worker.protocol import Event, IndexJob
+from aerotask.worker.jobs import IndexJob
 from aerotask.worker.supervise import ChildEnd, Ended, supervise
 from aerotask.worker.wakeup import WakeupEvent
 
@@ -83,10 +84,10 @@ class Indexer:
         described: list[tuple[UnindexedEntry, Metadata]] = []
         begun: str | None = None
 
-        def hear(event: Event) -> None:
+        def hear(event: Message) -> None:
             nonlocal begun
             begun = str(event.body["id"])
-            if event.what == "described":
+            if event.kind == "described":
                 described.append((waiting.pop(begun), _metadata(event)))
                 begun = None
 
@@ -159,6 +160,6 @@ def _cause(ended: Ended, timeout_s: float) -> str:
     return ended.detail or f"it took longer than {timeout_s:.0f} s"
 
 
-def _metadata(event: Event) -> Metadata:
+def _metadata(event: Message) -> Metadata:
     body = clean_json(event.body)
     return Metadata(body["type"], body["properties"], body["point"], body["polygon"])

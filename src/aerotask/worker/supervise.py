@@ -11,12 +11,12 @@ from signal import SIGKILL, SIGTERM, Signals
 from typing import Any
 
 from aerotask.failpoints import failpoint
+from aerotask.sandbox.protocol import FINAL_KINDS, Message, encode, read_message
 from aerotask.sandbox.spawner import Child, ForkServerGone, Spawner
-from aerotask.worker.protocol import Event, Job, ToolJob, decode_event, encode_job
+from aerotask.worker.jobs import Job, ToolJob
 
 # A child that has said its last word gets this long to exit.
 EXIT_GRACE_S = 5.0
-_LAST_WORDS = frozenset({"done", "failed", "cancelled"})
 
 
 class ChildEnd(Enum):
@@ -35,7 +35,7 @@ class Ended:
     """The end of a child: its last event, if it had a last word; else what killed it."""
 
     how: ChildEnd
-    last: Event | None = None
+    last: Message | None = None
     detail: str = ""
 
 
@@ -43,7 +43,7 @@ async def supervise(  # noqa: PLR0913  a job, and what may end it
     spawner: Spawner,
     job: Job,
     *,
-    on_event: Callable[[Event], None],
+    on_event: Callable[[Message], None],
     stop: asyncio.Event,
     cancel_grace_s: float,
     timeout_s: float,
@@ -77,7 +77,7 @@ async def _follow(  # noqa: PLR0913  as above
     child: Child,
     job: Job,
     *,
-    on_event: Callable[[Event], None],
+    on_event: Callable[[Message], None],
     stop: asyncio.Event,
     cancel_grace_s: float,
     timeout_s: float,
@@ -98,24 +98,23 @@ async def _follow(  # noqa: PLR0913  as above
         await asyncio.gather(stopped, told, return_exceptions=True)
 
 
-async def _converse(child: Child, job: Job, on_event: Callable[[Event], None]) -> Event | None:
+async def _converse(child: Child, job: Job, on_event: Callable[[Message], None]) -> Message | None:
     """Hand over the job and pass on what the child says; its last word, or None if it had none."""
     try:
-        child.writer.write(encode_job(job))
+        child.writer.write(encode(job.to_message()))
         await child.writer.drain()
         edits: list[Any] = []
-        while line := await child.reader.readline():
-            event = decode_event(line)
-            if event.what == "edits":
+        while True:
+            event = await read_message(child.reader)
+            if event.kind == "edits":
                 edits += event.body["edits"]
-            elif event.what in _LAST_WORDS:
-                return Event(event.what, {**event.body, "edits": edits})
+            elif event.kind in FINAL_KINDS:
+                return Message(event.kind, {**event.body, "edits": edits})
             else:
                 on_event(event)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
         # The socket broke, or what came over it makes no sense: either way the child is lost.
         return None
-    return None
 
 
 async def _exit_status(child: Child) -> int | None:
@@ -123,9 +122,9 @@ async def _exit_status(child: Child) -> int | None:
     return child.exited.result() if done else None
 
 
-def _ended(last: Event | None, status: int | None) -> Ended:
+def _ended(last: Message | None, status: int | None) -> Ended:
     if last is not None:
-        return Ended(ChildEnd.DONE if last.what == "done" else ChildEnd.FAILED, last)
+        return Ended(ChildEnd.DONE if last.kind == "done" else ChildEnd.FAILED, last)
     return Ended(ChildEnd.CRASHED, detail=_cause(status))
 
 

@@ -25,13 +25,14 @@ from aerotask.domain.texts import clean_json, clean_line
 from aerotask.registry import Registry
 from aerotask.sandbox import confinement
 from aerotask.sandbox.limits import limit_memory, lower
+from aerotask.sandbox.protocol import Message, decode, encode
 from aerotask.sdk.changes import ChangeSet, Edit, PutDerivative, PutEntry, PutFolder
 from aerotask.sdk.context import Cancelled
 from aerotask.sdk.limits import Limits
 from aerotask.sdk.run import LogLine, Run, RunProgress
 from aerotask.sdk.snapshot import Snapshot
 from aerotask.worker.descriptions import write_descriptions
-from aerotask.worker.protocol import IndexJob, Job, ToolJob, decode_job, encode_event
+from aerotask.worker.jobs import IndexJob, Job, ToolJob, job_of
 
 # How often progress is worth a message; the worker writes it once a second at most.
 PROGRESS_S = 0.1
@@ -52,7 +53,7 @@ class EventWriter:
 
     def tell(self, what: str, **body: Any) -> None:
         """Send one event."""
-        line = encode_event(what, body)
+        line = encode(Message(what, body))
         with self._lock:
             self._own.sendall(line)
 
@@ -77,7 +78,7 @@ def run_child(own: socket.socket, registry: Registry) -> None:
     workdir: str | None = None
     try:
         with own.makefile("rb") as lines:
-            job = decode_job(lines.readline())
+            job = job_of(decode(lines.readline()))
         workdir = job.workdir if isinstance(job, ToolJob) else None
         _limit(job)
         _confine(job, registry)
