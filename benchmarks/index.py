@@ -33,7 +33,7 @@ from tests.metadata.photo_files import exif_block, xmp_packet
 
 from aerotask.sandbox.protocol import Message
 from aerotask.sandbox.spawner import Spawner
-from aerotask.worker import tool_server
+from aerotask.worker import tool_child
 from aerotask.worker.indexer import BATCH, MEMORY_BYTES
 from aerotask.worker.jobs import IndexJob
 from aerotask.worker.supervise import ChildEnd, supervise
@@ -156,7 +156,7 @@ def read_all(files: list[Path]) -> None:
 
 async def describe_all(files: list[Path]) -> None:
     """In batches, each in a fresh child, as the indexer does it; the fork server is there already."""
-    spawner = Spawner(tool_server.PROGRAM)
+    spawner = Spawner(tool_child.PROGRAM)
     described: list[Message] = []
     try:
         await spawner.start()

@@ -23,7 +23,7 @@ from aerotask.sandbox.protocol import Message
 from aerotask.sandbox.spawner import Spawner, clean_environment
 from aerotask.sdk.testing import ToolBench
 from aerotask.tools.raster_export import RasterExport
-from aerotask.worker import tool_server
+from aerotask.worker import tool_child
 from aerotask.worker.indexer import MEMORY_BYTES
 from aerotask.worker.jobs import IndexJob, ToolJob
 from aerotask.worker.supervise import ChildEnd, supervise
@@ -132,7 +132,7 @@ def test_two_thousand_mutated_rasters_kill_no_reader(tmp_path: Path) -> None:
 @pytest.mark.timeout(WITHIN_S + 60)
 async def test_mutated_rasters_end_in_order_in_confined_and_limited_children(tmp_path: Path) -> None:
     files = written(tmp_path)
-    spawner = Spawner(tool_server.PROGRAM)
+    spawner = Spawner(tool_child.PROGRAM)
     try:
         found = await indexed(spawner, files)
         two_at_once = asyncio.Semaphore(2)

@@ -18,7 +18,7 @@ from tests.support.world import eventually
 from aerotask.sandbox.confinement import possible
 from aerotask.sandbox.protocol import Message
 from aerotask.sandbox.spawner import Spawner, clean_environment
-from aerotask.worker import tool_server
+from aerotask.worker import tool_child
 from aerotask.worker.jobs import IndexJob, ToolJob
 from aerotask.worker.supervise import ChildEnd, Ended, supervise
 
@@ -27,7 +27,7 @@ from aerotask.worker.supervise import ChildEnd, Ended, supervise
 async def spawner(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Spawner]:
     monkeypatch.setenv("PYTHONPATH", str(plugins))
     monkeypatch.setenv("AEROTASK_SECRET_KEY", "secret")
-    started = Spawner(tool_server.PROGRAM)
+    started = Spawner(tool_child.PROGRAM)
     yield started
     await started.close()
 
@@ -154,7 +154,7 @@ from aerotask.worker.supervise import supervise
 
 async def main():
     job = ToolJob("deaf", "1", {{}}, {{}}, {str(tmp_path)!r}, 1, 10**9, 10**9)
-    spawner = Spawner("aerotask.worker.tool_server")
+    spawner = Spawner("aerotask.worker.tool_child")
     def hear(event):
         server = spawner._process.pid
         children = Path(f"/proc/{{server}}/task/{{server}}/children").read_text().split()

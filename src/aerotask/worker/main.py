@@ -28,7 +28,7 @@ from aerotask.store.queue.logs import LogLimits
 from aerotask.store.queue.worker_session import WorkerSession
 from aerotask.store.tasks.webhooks import CHANNEL as CALLBACKS_CHANNEL
 from aerotask.wiring import Platform, open_platform, tool_limits
-from aerotask.worker import maintenance, tool_server
+from aerotask.worker import maintenance, tool_child
 from aerotask.worker.context import AttemptLimits, WorkerContext
 from aerotask.worker.indexer import Indexer
 from aerotask.worker.runner import RunnerLimits, TaskRunner
@@ -53,7 +53,7 @@ async def run_worker(settings: Settings) -> None:
                 connections=settings.worker_slots + OTHERS,
             )
         )
-        spawner = Spawner(tool_server.PROGRAM)
+        spawner = Spawner(tool_child.PROGRAM)
         stack.push_async_callback(spawner.close)
         await spawner.start()
         worker_no = secrets.randbelow(2**31 - 1) + 1
