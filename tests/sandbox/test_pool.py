@@ -98,7 +98,7 @@ async def test_no_more_jobs_wait_than_the_limit_says(pool: Pool, tmp_path: Path)
     gate = tmp_path / "gate"
     gate.touch()
     held = [asyncio.create_task(pool.run(Message("hold", {"until": str(gate), "n": n}))) for n in range(4)]
-    await until(lambda: len(list(tmp_path.glob("gate.begun.*"))) == 2 and pool._turns.waiting == 2)
+    await until(lambda: len(list(tmp_path.glob("gate.begun.*"))) == 2 and pool._semaphore.waiting == 2)
     with pytest.raises(Unavailable) as refused:
         await pool.run(Message("echo", {}))
     assert (refused.value.code, refused.value.retry_after_s) == ("drawing-busy", 2)
@@ -151,11 +151,11 @@ async def test_one_caller_cannot_keep_all_others_out(pool: Pool, tmp_path: Path)
         held = [asyncio.create_task(asked("greedy", "hold", until=str(gate), n=0))]
         await until((tmp_path / "gate.begun.0").exists)
         held += [asyncio.create_task(asked("greedy", "echo")) for _ in range(2)]
-        await until(lambda: pool._turns.waiting == 2)
+        await until(lambda: pool._semaphore.waiting == 2)
         with pytest.raises(Unavailable):
             await pool.run(Message("echo", {}), caller="greedy")
         held.append(asyncio.create_task(asked("another", "echo")))
-        await until(lambda: pool._turns.waiting == 3)
+        await until(lambda: pool._semaphore.waiting == 3)
         gate.unlink()
         await asyncio.gather(*held)
     finally:
