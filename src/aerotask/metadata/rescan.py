@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aerotask.domain.errors import TaskFailed
 from aerotask.domain.paths import shown
-from aerotask.metadata.extractor_pool import ExtractedMetadata, describing
+from aerotask.metadata.extractor_pool import ExtractedMetadata, extracting
 from aerotask.metadata.file_types import EntryType, shapefiles_beside
 from aerotask.sdk import DescribeEntry, RunContext
 
@@ -38,7 +38,7 @@ def rescan(ctx: RunContext, *, types: Collection[EntryType], stop_on_error: bool
     weights = {path: file.stat().st_size + _FILE_WEIGHT_BYTES for path, file in files.items()}
     whole, done = max(sum(weights.values()), 1), 0
     tally = _Tally()
-    with describing(files, processes=ctx.threads) as results:
+    with extracting(files, processes=ctx.threads) as results:
         for found in results:
             _note(ctx, found, tally, stop_on_error=stop_on_error)
             done += weights[found.path]

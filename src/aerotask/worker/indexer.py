@@ -19,7 +19,7 @@ from aerotask.domain.ids import new_id
 from aerotask.domain.texts import clean_json
 from aerotask.metadata.file_types import sides_of_shapefile
 from aerotask.metadata.model import given_up
-from aerotask.metadata.timeouts import patience_s
+from aerotask.metadata.timeouts import extraction_timeout_s
 from aerotask.sandbox.protocol import Message
 from aerotask.sandbox.spawner import Spawner
 from aerotask.store.datasets import indexing
@@ -59,9 +59,11 @@ class Indexer:
 
     async def _batch(self) -> bool:
         async with self.db.begin() as connection:
-            batch = await indexing.claim(connection, at_most=BATCH, lease_s=patience_s(0) + LEASE_MARGIN_S)
-            timeout_s = patience_s(sum(entry.size_bytes for entry in batch))
-            if timeout_s > patience_s(0) + LEASE_MARGIN_S / 2:
+            batch = await indexing.claim(
+                connection, at_most=BATCH, lease_s=extraction_timeout_s(0) + LEASE_MARGIN_S
+            )
+            timeout_s = extraction_timeout_s(sum(entry.size_bytes for entry in batch))
+            if timeout_s > extraction_timeout_s(0) + LEASE_MARGIN_S / 2:
                 await indexing.prolong(connection, batch, lease_s=timeout_s + LEASE_MARGIN_S)
         if batch:
             folder = self.blobs.work_root / f"index-{new_id()}"
