@@ -129,7 +129,7 @@ async def _migrate(settings: Settings) -> str | None:
     async with open_platform(settings, application="aerotask migrate") as platform:
         await upgrade(platform.db)
         given = settings.admin_password.get_secret_value() if settings.admin_password else None
-        return await platform.accounts.ensure_first_admin(given)
+        return await platform.users.ensure_first_admin(given)
 
 
 def _settings() -> Settings:

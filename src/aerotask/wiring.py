@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+import httpx
 import structlog
 
 from aerotask.blobs.blob_store import BlobStore
@@ -16,13 +17,15 @@ from aerotask.config import Settings
 from aerotask.db.engine import Database, open_database
 from aerotask.dispatch.arq import ArqDispatcher
 from aerotask.dispatch.dispatcher import Dispatcher
+from aerotask.net.guarded_http import GuardedClient, Resolver
 from aerotask.registry import Registry, load_registry
 from aerotask.sandbox.pool import Pool, PoolLimits
 from aerotask.sdk import Limits
 from aerotask.services.accounts.api_keys import ApiKeyService
 from aerotask.services.accounts.audit import AuditService
 from aerotask.services.accounts.authentication import AuthenticationService
-from aerotask.services.accounts.jwks import GuardedFetch, JwksCache
+from aerotask.services.accounts.jwks import TIMEOUT_S as JWKS_TIMEOUT_S
+from aerotask.services.accounts.jwks import JwksCache
 from aerotask.services.accounts.login import LoginService
 from aerotask.services.accounts.login_throttle import LoginThrottle
 from aerotask.services.accounts.oidc import OidcService
@@ -57,6 +60,8 @@ from aerotask.tiles.renderer import Renderer
 # A worker without its lock is dead after this many heartbeats of silence.
 QUIET_HEARTBEATS = 1.5
 SETTLE_S = 5.0
+JWKS_THREADS = 2
+"""Threads that resolve the provider's name: one more than fetches at a time, since a look-up can't be cancelled."""
 DRAWING_PROGRAM = "aerotask.tiles.render_child"
 # So many callers have to wait for pictures before one more is sent away.
 CALLERS_AT_LEAST = 4
@@ -74,27 +79,27 @@ class Platform:
     dispatcher: Dispatcher
     registry: Registry
     access: PermissionService
-    accounts: UserService
-    callers: AuthenticationService
-    signing_in: LoginService
-    keys: ApiKeyService
+    users: UserService
+    authentication: AuthenticationService
+    login: LoginService
+    api_keys: ApiKeyService
     audit: AuditService
-    organizations: OrgService
+    orgs: OrgService
     entries: EntryService
-    trees: TreeService
+    tree: TreeService
     uploads: UploadService
     usage: UsageService
     downloads: DownloadService
     derivatives: DerivativeService
-    submits: SubmitService
-    validation: DryRunService
+    submit: SubmitService
+    dry_run: DryRunService
     tasks: TaskService
-    reruns: RetryService
-    callbacks: WebhookService
-    follow: WatchService
-    hints: WakeupSender
-    sweep: MaintenanceService
-    viewing: TileService
+    retries: RetryService
+    webhooks: WebhookService
+    watch: WatchService
+    wakeups: WakeupSender
+    maintenance: MaintenanceService
+    tiles: TileService
 
 
 @asynccontextmanager
@@ -113,40 +118,48 @@ async def open_platform(
     registry = load_registry()
     for broken in registry.broken:
         _log.error("tool.broken", name=broken.name, reason=broken.reason)
-    platform = _assemble(settings, db, dispatcher, registry, passwords)
+    resolver = Resolver(threads=JWKS_THREADS)
+    platform = _assemble(settings, db, dispatcher, registry, passwords=passwords, resolver=resolver)
     try:
         yield platform
     finally:
-        await platform.viewing.renderer.close()
+        await platform.tiles.renderer.close()
+        resolver.close()
         passwords.close()
         await dispatcher.close()
         await db.close()
 
 
-def _assemble(
-    settings: Settings, db: Database, dispatcher: Dispatcher, registry: Registry, passwords: Passwords
+def _assemble(  # noqa: PLR0913  what is opened and closed with the platform
+    settings: Settings,
+    db: Database,
+    dispatcher: Dispatcher,
+    registry: Registry,
+    *,
+    passwords: Passwords,
+    resolver: Resolver,
 ) -> Platform:
     blobs = LocalBlobs(settings.storage_folder)
     access = PermissionService(db)
-    hints = WakeupSender(db, dispatcher)
-    callbacks = WebhookService(settings.secret_key, allow_private=settings.callback_allow_private)
+    wakeups = WakeupSender(db, dispatcher)
+    webhooks = WebhookService(settings.secret_key, allow_private=settings.callback_allow_private)
     tasks = TaskService(db, blobs, access)
-    submits = SubmitService(
+    submit = SubmitService(
         db=db,
         access=access,
         registry=registry,
-        hints=hints,
+        hints=wakeups,
         quotas=_quotas(settings),
         dedup_lookback=timedelta(hours=settings.dedup_lookback_hours),
-        callbacks=callbacks,
+        callbacks=webhooks,
         limits=tool_limits(settings),
     )
     tokens = _tokens(settings)
-    keys = ApiKeyService(db)
+    api_keys = ApiKeyService(db)
     storage = _storage_limits(settings)
     entries = EntryService(db, blobs, access, settings.max_object_bytes, storage)
     files = PartialFiles(settings.storage_folder / "uploads")
-    changes = TaskNotifications(settings.database_url.get_secret_value())
+    notifications = TaskNotifications(settings.database_url.get_secret_value())
     return Platform(
         settings=settings,
         db=db,
@@ -154,32 +167,32 @@ def _assemble(
         dispatcher=dispatcher,
         registry=registry,
         access=access,
-        accounts=UserService(db, passwords, settings.oidc_issuer),
-        callers=AuthenticationService(db, tokens, keys, _issuer(settings, db)),
-        signing_in=LoginService(db, tokens, passwords, _sign_in_limits(settings, db)),
-        keys=keys,
+        users=UserService(db, passwords, settings.oidc_issuer),
+        authentication=AuthenticationService(db, tokens, api_keys, _issuer(settings, db, resolver)),
+        login=LoginService(db, tokens, passwords, _sign_in_limits(settings, db)),
+        api_keys=api_keys,
         audit=AuditService(db),
-        organizations=OrgService(db, access, storage, settings.max_orgs_per_user),
+        orgs=OrgService(db, access, storage, settings.max_orgs_per_user),
         entries=entries,
-        trees=TreeService(db, access, storage),
+        tree=TreeService(db, access, storage),
         uploads=UploadService(db, files, blobs, access, entries, _upload_limits(settings)),
-        usage=UsageService(db, access, storage, submits.quotas),
+        usage=UsageService(db, access, storage, submit.quotas),
         downloads=DownloadService(db, blobs, access, settings.bulk_download_async_threshold_bytes),
         derivatives=DerivativeService(db, blobs, access),
-        submits=submits,
-        validation=DryRunService(db, access, submits),
+        submit=submit,
+        dry_run=DryRunService(db, access, submit),
         tasks=tasks,
-        reruns=RetryService(db, tasks, submits, hints, submits.quotas),
-        callbacks=callbacks,
-        follow=WatchService(tasks, changes, settings.events_keepalive_s),
-        hints=hints,
-        sweep=MaintenanceService(db, blobs, dispatcher, _sweep_limits(settings), files),
-        viewing=TileService(
+        retries=RetryService(db, tasks, submit, wakeups, submit.quotas),
+        webhooks=webhooks,
+        watch=WatchService(tasks, notifications, settings.events_keepalive_s),
+        wakeups=wakeups,
+        maintenance=MaintenanceService(db, blobs, dispatcher, _sweep_limits(settings), files),
+        tiles=TileService(
             db=db,
             access=access,
             tasks=tasks,
             registry=registry,
-            limits=submits.limits,
+            limits=submit.limits,
             renderer=_renderer(settings, blobs),
             tokens=TileTokens(settings.secret_key, ttl=timedelta(seconds=settings.view_token_ttl_s)),
         ),
@@ -242,10 +255,16 @@ def _tokens(settings: Settings) -> Tokens:
     )
 
 
-def _issuer(settings: Settings, db: Database) -> OidcService | None:
+def _issuer(settings: Settings, db: Database, resolver: Resolver) -> OidcService | None:
     if settings.oidc_issuer is None:
         return None
-    keys = JwksCache(settings.oidc_issuer, GuardedFetch(settings.oidc_allow_private))
+    client = GuardedClient(
+        timeout_s=JWKS_TIMEOUT_S,
+        allow_private=settings.oidc_allow_private,
+        tls=httpx.create_ssl_context(trust_env=False),
+        resolve=resolver,
+    )
+    keys = JwksCache(settings.oidc_issuer, client.get_json)
     return OidcService(
         db, settings.oidc_issuer, settings.oidc_audience, keys, provision=settings.oidc_provision
     )

@@ -266,7 +266,7 @@ class Matrix:
         blob = await platform.blobs.put(_content(), limit_bytes=1)
         self.content = EntryContent(blob.key, blob.sha256, blob.size_bytes, "generic")
         holder = Caller(self.ids["org-admin"], "org-admin")
-        made = await platform.keys.create(holder, name="program", read_only=True, ttl_days=1)
+        made = await platform.api_keys.create(holder, name="program", read_only=True, ttl_days=1)
         self.tokens["program"] = f"Bearer {made.key}"
         self.ids["program"] = self.ids["org-admin"]
 
@@ -274,7 +274,7 @@ class Matrix:
         platform = self.api.platform
         async with platform.db.read() as connection:
             user = await sure(users.find_by_name(connection, "admin" if name == "administrator" else name))
-        token = platform.signing_in.tokens.give(user.id, user.user_name, epoch=user.token_epoch)
+        token = platform.login.tokens.give(user.id, user.user_name, epoch=user.token_epoch)
         self.tokens[name] = f"Bearer {token.token}"
 
     async def land(self, kind: str) -> Things:
@@ -316,7 +316,7 @@ class Matrix:
                 connection, user_id=member, user_name=f"m-{slug}", email=None, hashed="", is_admin=False
             )
             await orgs.set_member(connection, org_id, member, Membership.READ_ONLY)
-            await submit.add(connection, task, by="tests")
+            await submit.add(connection, task, actor="tests")
             await put_content(connection, dataset_id, "a.txt", self.content)
             upload = await uploads.add(
                 connection,

@@ -44,7 +44,7 @@ async def task(rows: Rows) -> ClaimedTask:
 async def test_a_change_is_told_with_its_commit(rows: Rows, task: ClaimedTask, database_url: str) -> None:
     async with listening(database_url) as (heard, _):
         async with rows.db.begin() as connection:
-            await leases.report(connection, task.lease, Report(0, ("a",)), keep=LogLimits(9, 1000))
+            await leases.report(connection, task.lease, Report(0, ("a",)), log_limits=LogLimits(9, 1000))
             await run_sql(database_url, f"NOTIFY {CHANGES_CHANNEL}, 'before the commit'")
         assert await heard.get() == "before the commit"
         assert await heard.get() == str(task.lease.task_id)
@@ -55,10 +55,10 @@ async def test_state_progress_and_log_are_changes(rows: Rows, task: ClaimedTask,
     async with listening(database_url) as (heard, _):
         for news in changes:
             async with rows.db.begin() as connection:
-                await leases.report(connection, task.lease, news, keep=LogLimits(9, 1000))
+                await leases.report(connection, task.lease, news, log_limits=LogLimits(9, 1000))
             assert await heard.get() == str(task.lease.task_id)
         async with rows.db.begin() as connection:
-            await cancel.delete_one(connection, rows.dataset_id, task.lease.task_id, by="tests")
+            await cancel.delete_one(connection, rows.dataset_id, task.lease.task_id, actor="tests")
         assert await heard.get() == str(task.lease.task_id)
 
 
@@ -68,7 +68,7 @@ async def test_a_renewed_lease_is_no_change(rows: Rows, task: ClaimedTask, datab
             tokens = [task.lease.token]
             assert await leases.renew(connection, tokens, worker_no=1, ttl_s=99) == set(tokens)
         async with rows.db.begin() as connection:
-            await leases.report(connection, task.lease, Report(0), keep=LogLimits(9, 1000))
+            await leases.report(connection, task.lease, Report(0), log_limits=LogLimits(9, 1000))
         await run_sql(database_url, f"NOTIFY {CHANGES_CHANNEL}, 'after all'")
         # Postgres tells in the order of the commits.
         assert await heard.get() == "after all"
@@ -83,7 +83,7 @@ async def test_a_broken_session_begins_anew(rows: Rows, task: ClaimedTask, datab
         )
         await begun.get()
         async with rows.db.begin() as connection:
-            await leases.report(connection, task.lease, Report(0, ("a",)), keep=LogLimits(9, 1000))
+            await leases.report(connection, task.lease, Report(0, ("a",)), log_limits=LogLimits(9, 1000))
         assert await heard.get() == str(task.lease.task_id)
 
 
@@ -92,10 +92,10 @@ async def test_workers_are_told_which_attempt_has_been_cancelled(rows: Rows, dat
     first = await rows.claimed()
     async with listening(database_url, cancel.CANCEL_CHANNEL) as (heard, _):
         async with rows.db.begin() as connection:
-            await cancel.delete_one(connection, rows.dataset_id, first.lease.task_id, by="tests")
+            await cancel.delete_one(connection, rows.dataset_id, first.lease.task_id, actor="tests")
         assert await heard.get() == first.lease.name == f"{first.lease.task_id}:1"
         async with rows.db.begin() as connection:
-            await cancel.begin_again(connection, first.lease.task_id, by="tests")
+            await cancel.begin_again(connection, first.lease.task_id, actor="tests")
         second = await rows.claimed()
         async with rows.db.begin() as connection:
             await deletion.cancel_tasks(connection, deletion.in_dataset(rows.dataset_id), by="tests")

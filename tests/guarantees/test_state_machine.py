@@ -38,7 +38,7 @@ from aerotask.services.tasks.retry import RetryService
 from aerotask.services.tasks.submit import Submission, SubmitService
 from aerotask.store.queue import leases, recovery
 from aerotask.store.queue.claims import ClaimedTask
-from aerotask.store.queue.leases import Failure, LeaseLost, NewArtifact, Report
+from aerotask.store.queue.leases import Failure, LeaseLost, NewArtifact, Report, Retry, Success
 from aerotask.store.queue.logs import LogLimits
 from aerotask.wiring import Platform, open_platform
 
@@ -226,12 +226,10 @@ class Tasks(RuleBasedStateMachine):
         made = NewArtifact("made.txt", "text/plain", blob.key, blob.size_bytes, blob.sha256, TTL_S)
         done = self._as_holder(
             holder,
-            leases.succeed,
+            leases.finish,
+            Success([made]),
             self._silence(holder),
-            by="worker 1",
-            artifacts=[made],
-            outputs=[],
-            result=None,
+            actor="worker 1",
         )
         if done:
             self._task(holder).state, self._task(holder).artifact = "Succeeded", blob.key
@@ -242,7 +240,7 @@ class Tasks(RuleBasedStateMachine):
     def fail(self, holder: Holder) -> None:
         """End badly."""
         if self._as_holder(
-            holder, leases.fail, self._silence(holder), Failure("tool-failed", "x"), by="worker 1"
+            holder, leases.finish, Failure("tool-failed", "x"), self._silence(holder), actor="worker 1"
         ):
             self._task(holder).state = "Failed"
 
@@ -251,12 +249,10 @@ class Tasks(RuleBasedStateMachine):
         """Hand the task over, or come back from a crash of its child."""
         done = self._as_holder(
             holder,
-            leases.try_again,
+            leases.finish,
+            Retry("worker stopping", counts_as_failed=crashed),
             self._silence(holder),
-            by="worker 1",
-            reason="worker stopping",
-            delay_s=0,
-            strike=crashed,
+            actor="worker 1",
         )
         if done:
             self._task(holder).state = "Waiting"
@@ -349,7 +345,7 @@ class Tasks(RuleBasedStateMachine):
 
         async def attempt() -> None:
             async with self.platform.db.begin() as connection:
-                await step(connection, holder.claimed.lease, *arguments, keep=KEEP, **named)
+                await step(connection, holder.claimed.lease, *arguments, log_limits=KEEP, **named)
 
         if self._holds(holder):
             self.runner.run(attempt())
@@ -377,7 +373,7 @@ class Tasks(RuleBasedStateMachine):
             return await recovery.recover_lost(connection, max_strikes=MAX_STRIKES, quiet_s=60, settle_s=60)
 
     def _sweep_later(self, by: timedelta) -> Any:
-        sweep = self.platform.sweep
+        sweep = self.platform.maintenance
         limits = replace(sweep.limits, clock_offset_s=int(by.total_seconds()))
         return replace(sweep, limits=limits)
 
@@ -404,8 +400,8 @@ def test_no_order_of_events_breaks_the_promises(settings: Settings) -> None:
         maker = registry_of([EntryPoint("maker", f"{__name__}:Maker", GROUP)])
 
         class Run(Tasks):
-            platform, submits = opened, replace(opened.submits, registry=maker)
-            reruns = replace(opened.reruns, submits=submits)
+            platform, submits = opened, replace(opened.submit, registry=maker)
+            reruns = replace(opened.retries, submits=submits)
             rows = runner.run(first_rows(opened))
 
         Run.runner = runner

@@ -1,15 +1,18 @@
-"""Halving of tiles, and what overviews look like to GDAL."""
+"""Overviews: halved tiles, computed by hand, and the levels that GDAL reads."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import rasterio
 from tests.raster.rasters import export, slope, write_raster
 
 from aerotask.raster.export.write import ExportWriteOptions
-from aerotask.raster.overviews import halve_indices, halve_rgba, halve_values, overview_shapes
+from aerotask.raster.overviews import halve_indices, halve_rgba, halve_samples, halving_for, overview_shapes
+from aerotask.raster.tiff.codec import TileLayout
 
 
 def rgba(*pixels: tuple[int, int, int, int]) -> np.ndarray:
@@ -49,12 +52,49 @@ def test_transparent_pixels_do_not_count() -> None:
 
 def test_values_are_averaged_without_nan() -> None:
     tile = np.array([[1, 3, np.nan, np.nan], [5, 7, np.nan, 8]], np.float32)[..., None]
-    assert halve_values(tile)[..., 0].tolist() == [[4.0, 8.0]]
-    assert np.isnan(halve_values(np.full((2, 2, 1), np.nan, np.float32))).all()
+    assert halve_samples(tile)[..., 0].tolist() == [[4.0, 8.0]]
+    assert np.isnan(halve_samples(np.full((2, 2, 1), np.nan, np.float32))).all()
 
 
 def test_indices_are_taken_not_averaged() -> None:
     assert halve_indices(np.array([[7, 9], [200, 3]], np.uint8)).tolist() == [[7]]
+
+
+def halved(rows: list[list[Any]], dtype: str, nodata: float | None = None) -> list[Any]:
+    tile = np.array(rows, dtype)[..., np.newaxis]
+    result = halving_for(TileLayout(tile.shape, tile.dtype, 0), nodata=nodata)(tile)
+    assert result.dtype == tile.dtype
+    return list(result[..., 0].tolist())
+
+
+def test_whole_numbers_are_rounded_to_the_nearest() -> None:
+    assert halved([[1, 2, 65535, 65535], [2, 2, 65535, 65534]], "uint16") == [[2, 65535]]  # 1.75, 65534.75
+    assert halved([[-1, -2], [-2, -2]], "int16") == [[-2]]  # -1.75
+    assert halved([[2**32 - 1] * 2] * 2, "uint32") == [[2**32 - 1]]
+
+
+def test_values_of_nodata_do_not_count() -> None:
+    assert halved([[0, 9, 0, 0], [0, 0, 0, 0]], "uint16", nodata=0) == [[9, 0]]
+    assert halved([[0, 9], [10, 0]], "uint16", nodata=0) == [[10]]  # 9.5
+    assert halved([[-10000.0, 0.5], [1.5, -10000.0]], "float32", nodata=-10000) == [[1.0]]
+    assert halved([[-10000.0, -10000.0]] * 2, "float32", nodata=-10000) == [[-10000.0]]
+
+
+def test_nan_does_not_count() -> None:
+    assert halved([[np.nan, 1.0], [2.0, np.nan]], "float64") == [[1.5]]
+    assert np.isnan(halved([[np.nan] * 2] * 2, "float32")[0][0])
+
+
+def test_infinities_stay_infinite() -> None:
+    assert halved([[np.inf, 1.0], [2.0, 3.0]], "float32") == [[np.inf]]
+
+
+@pytest.mark.parametrize("nodata", [None, 7.0])
+def test_each_band_is_halved_by_itself(nodata: float | None) -> None:
+    tile = np.zeros((2, 2, 2), np.uint8)
+    tile[..., 1] = 100
+    halve = halving_for(TileLayout(tile.shape, tile.dtype, 0), nodata=nodata)
+    assert halve(tile).tolist() == [[[0, 100]]]
 
 
 def test_gdal_sees_the_overviews_and_their_pixels(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ class Rows:
         """Insert a waiting task."""
         new = self.new_task(**values)
         async with self.db.begin() as connection:
-            await submit.add(connection, new, by="tests")
+            await submit.add(connection, new, actor="tests")
         return new.id
 
     async def claim(

@@ -22,7 +22,7 @@ from aerotask.domain.ids import TaskId, UserId
 from aerotask.store.accounts import users
 from aerotask.store.queue import leases
 from aerotask.store.queue.claims import ClaimedTask
-from aerotask.store.queue.leases import Report
+from aerotask.store.queue.leases import Report, Success
 from aerotask.store.queue.logs import LogLimits
 from aerotask.wiring import Platform
 
@@ -46,7 +46,7 @@ class Served:
     @property
     def watches(self) -> int:
         """How many watches the API holds."""
-        return sum(len(watches) for watches in self.platform.follow.changes._watches.values())
+        return sum(len(watches) for watches in self.platform.watch.changes._watches.values())
 
     def address(self, task_id: TaskId) -> str:
         """A task's address."""
@@ -61,20 +61,13 @@ class Served:
         """What the worker writes of its task."""
         news = Report(first, lines, percent)
         async with self.rows.db.begin() as connection:
-            await leases.report(connection, task.lease, news, keep=KEEP)
+            await leases.report(connection, task.lease, news, log_limits=KEEP)
 
     async def succeed(self, task: ClaimedTask, first: int, *lines: str) -> None:
         """The end of the task."""
         async with self.rows.db.begin() as connection:
-            await leases.succeed(
-                connection,
-                task.lease,
-                Report(first, lines),
-                keep=KEEP,
-                by="tests",
-                artifacts=[],
-                outputs=[],
-                result=None,
+            await leases.finish(
+                connection, task.lease, Success(), Report(first, lines), log_limits=KEEP, actor="tests"
             )
 
 
@@ -104,7 +97,7 @@ async def served(settings: Settings) -> AsyncIterator[Served]:
             base_url=f"http://127.0.0.1:{port}", timeout=60, limits=limits, trust_env=False
         ) as client:
             platform: Platform = app.state.platform
-            await platform.accounts.ensure_first_admin(PASSWORD)
+            await platform.users.ensure_first_admin(PASSWORD)
             body = {"username": "admin", "password": PASSWORD}
             token = (await client.post("/users/authenticate", json=body)).json()["token"]
             client.headers["Authorization"] = f"Bearer {token}"

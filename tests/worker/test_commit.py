@@ -51,8 +51,8 @@ async def apply(rows: Rows, task: ClaimedTask, *edits: StoredEdit) -> None:
             task,
             Report(0),
             StoredChanges((), edits, None),
-            keep=LogLimits(100, 100_000),
-            by="tests",
+            log_limits=LogLimits(100, 100_000),
+            actor="tests",
             artifact_ttl=timedelta(hours=1),
         )
 
@@ -197,7 +197,7 @@ async def test_a_task_can_be_cancelled_while_its_changes_are_made(rows: Rows) ->
     task, before = await claimed(rows), await contents(rows)
     async with held_halfway(rows, task) as applying:
         async with asyncio.timeout(20), rows.db.begin() as connection:
-            deletion = await cancel.delete_one(connection, rows.dataset_id, task.lease.task_id, by="owner")
+            deletion = await cancel.delete_one(connection, rows.dataset_id, task.lease.task_id, actor="owner")
         assert deletion is not None
         assert deletion.moved
     with pytest.raises(LeaseLost):

@@ -49,8 +49,8 @@ async def succeed(rows: Rows, task: ClaimedTask, of: str) -> None:
             task,
             Report(0, ()),
             changes,
-            keep=LogLimits(10, 1000),
-            by="tests",
+            log_limits=LogLimits(10, 1000),
+            actor="tests",
             artifact_ttl=timedelta(hours=1),
         )
     assert changes.blob_keys == ["key"]

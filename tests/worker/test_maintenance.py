@@ -59,7 +59,7 @@ async def test_all_sweeps_together_take_no_more_connections_than_they_say(settin
         event.listen(pool, "checkin", back)
         rounds = [
             asyncio.ensure_future(each)
-            for each in maintenance.rounds(platform.sweep, period_s=0.01, blob_grace_s=0.01)
+            for each in maintenance.rounds(platform.maintenance, period_s=0.01, blob_grace_s=0.01)
         ]
         async with asyncio.timeout(60):
             await enough.wait()

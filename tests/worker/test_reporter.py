@@ -19,7 +19,7 @@ NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
 
 def reporter(db: Database, lease: Lease | None = None, *, lines: int = 1000, total_bytes: int) -> Reporter:
     lease = lease or Lease(TaskId(new_id()), LeaseToken(new_id()), 1)
-    return Reporter(db, lease, next_line=0, keep=LogLimits(lines, total_bytes), interval_s=0.01)
+    return Reporter(db, lease, next_line=0, log_limits=LogLimits(lines, total_bytes), interval_s=0.01)
 
 
 async def test_a_backlog_is_bounded_by_bytes_whatever_the_number_of_lines() -> None:

@@ -23,12 +23,12 @@ async def test_a_late_word_of_a_cancel_leaves_the_next_attempt_alone(
     await rows.task()
     first = await rows.claimed()
     async with platform.db.begin() as connection:
-        await cancel.delete_one(connection, rows.dataset_id, first.lease.task_id, by="tests")
-        await cancel.begin_again(connection, first.lease.task_id, by="tests")
+        await cancel.delete_one(connection, rows.dataset_id, first.lease.task_id, actor="tests")
+        await cancel.begin_again(connection, first.lease.task_id, actor="tests")
     means = main._means(platform, settings, Spawner(tool_child.PROGRAM), 1)
     attempt = Attempt(means, await rows.claimed())
     listener = ArqListener(settings.redis_url.get_secret_value())
-    slots = TaskRunner(means, main._slot_limits(settings), listener, platform.sweep)
+    slots = TaskRunner(means, main._slot_limits(settings), listener, platform.maintenance)
     slots._running[attempt] = asyncio.create_task(asyncio.sleep(0))
 
     slots.cancelled(first.lease.name)

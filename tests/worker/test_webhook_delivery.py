@@ -38,7 +38,7 @@ def make_courier(platform: Platform, resolver: Resolver) -> Callable[[], Courier
     poster = GuardedClient(
         timeout_s=60, allow_private=True, tls=ssl.create_default_context(), resolve=resolver
     )
-    return lambda: Courier(platform.db, platform.access, platform.callbacks, poster, poll_s=0.05)
+    return lambda: Courier(platform.db, platform.access, platform.webhooks, poster, poll_s=0.05)
 
 
 @asynccontextmanager

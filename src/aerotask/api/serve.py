@@ -110,5 +110,5 @@ class ApiServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the watches, then what uvicorn ends."""
         platform: Platform = self._app.state.platform
-        platform.follow.changes.close()
+        platform.watch.changes.close()
         await super().shutdown(sockets)

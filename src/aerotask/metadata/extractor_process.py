@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from aerotask.domain.texts import clean_json
+from aerotask.domain.text_cleaning import clean_json
 from aerotask.metadata.extract import describe
 from aerotask.metadata.model import given_up
 from aerotask.sandbox.child_loop import EventWriter, serve_stdio

@@ -36,7 +36,7 @@ from aerotask.services.tasks.work_dirs import work_folder
 from aerotask.store.datasets import derivatives
 from aerotask.store.queue import leases, retention
 from aerotask.store.queue.claims import ClaimedTask, with_inputs
-from aerotask.store.queue.leases import Failure, LeaseLost
+from aerotask.store.queue.leases import Failure, LeaseLost, Retry
 from aerotask.worker.commit import apply_success
 from aerotask.worker.context import WorkerContext
 from aerotask.worker.jobs import ToolJob
@@ -47,15 +47,6 @@ from aerotask.worker.supervise import ChildEnd, Ended, supervise
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """The task goes back to the queue."""
-
-    reason: str
-    delay_s: float = 0.0
-    strike: bool = False
 
 
 class LostLease(Exception):
@@ -103,7 +94,7 @@ class Attempt:
             self.means.db,
             self.task.lease,
             next_line=self.task.log_next,
-            keep=limits.keep_log,
+            log_limits=limits.log,
             interval_s=limits.heartbeat_s,
         )
         try:
@@ -260,13 +251,13 @@ class Attempt:
             f"The tool's process crashed ({detail}), the last of {self.task.strikes + 1} attempts that "
             "ended badly. The input may be damaged or too large; other tasks are not affected.",
             retryable=True,
-            strike=True,
+            counts_as_failed=True,
         )
         return self._after_strike(FailureKind.CRASH, "tool crashed", failure, reporter)
 
     def _after_error(self, told: Mapping[str, Any], reporter: Reporter) -> Verdict:
         code, message, again = str(told["code"]), str(told["message"]), bool(told["again"])
-        failure = Failure(code, message, retryable=bool(told["retryable"]), strike=again)
+        failure = Failure(code, message, retryable=bool(told["retryable"]), counts_as_failed=again)
         if not again:
             return failure
         reporter.say(f"The attempt failed: {message}")
@@ -280,7 +271,7 @@ class Attempt:
         if retry is None:
             return failure
         reporter.say(f"Trying again in {retry.delay_s:.0f} s.")
-        return Retry(reason, delay_s=retry.delay_s, strike=True)
+        return Retry(reason, delay_s=retry.delay_s, counts_as_failed=True)
 
     async def _conclude(self, verdict: Verdict, reporter: Reporter) -> None:
         try:
@@ -320,7 +311,7 @@ class Attempt:
 
     async def _write(self, verdict: Verdict, reporter: Reporter) -> None:
         means, lease, news = self.means, self.task.lease, reporter.unsent()
-        keep, by = means.limits.keep_log, f"worker {means.worker_no}"
+        log_limits, actor = means.limits.log, f"worker {means.worker_no}"
         async with means.db.begin() as connection:
             if isinstance(verdict, StoredChanges):
                 # Only what changes the dataset can make it hold more.
@@ -331,23 +322,12 @@ class Attempt:
                         self.task,
                         news,
                         verdict,
-                        keep=keep,
-                        by=by,
+                        log_limits=log_limits,
+                        actor=actor,
                         artifact_ttl=means.limits.artifact_ttl,
                     )
-            elif isinstance(verdict, Failure):
-                await leases.fail(connection, lease, news, verdict, keep=keep, by=by)
             else:
-                await leases.try_again(
-                    connection,
-                    lease,
-                    news,
-                    keep=keep,
-                    by=by,
-                    reason=verdict.reason,
-                    delay_s=verdict.delay_s,
-                    strike=verdict.strike,
-                )
+                await leases.finish(connection, lease, verdict, news, log_limits=log_limits, actor=actor)
             if self.task.callback_url is not None and not isinstance(verdict, Retry):
                 await owe(connection, [lease.task_id])
 

@@ -24,7 +24,7 @@ from aerotask.store.datasets.derivatives import NewDerivative
 from aerotask.store.datasets.entries import EntryContent, contents_among, files_among
 from aerotask.store.queue import leases
 from aerotask.store.queue.claims import ClaimedTask
-from aerotask.store.queue.leases import NewArtifact, Report
+from aerotask.store.queue.leases import NewArtifact, Report, Success
 from aerotask.store.queue.logs import LogLimits
 from aerotask.worker.descriptions import read_descriptions
 from aerotask.worker.outputs import (
@@ -47,8 +47,8 @@ async def apply_success(  # noqa: PLR0913  one outcome, in parts
     news: Report,
     changes: StoredChanges,
     *,
-    keep: LogLimits,
-    by: str,
+    log_limits: LogLimits,
+    actor: str,
     artifact_ttl: timedelta,
 ) -> None:
     """Change the dataset as the run declared and end the task as Succeeded.
@@ -63,7 +63,7 @@ async def apply_success(  # noqa: PLR0913  one outcome, in parts
     """
     if len(changes.edits) > MANY or any(isinstance(edit, StoredRemoval) for edit in changes.edits):
         await locks.disable_idle_timeout(connection)
-    await leases.check(connection, task.lease)
+    await leases.raise_if_lost(connection, task.lease)
     edits = await _that_take_effect(connection, task.dataset_id, changes.edits)
     edits, kept = await _without_removals_of_others(connection, task, edits)
     for step in _steps(edits):
@@ -71,18 +71,15 @@ async def apply_success(  # noqa: PLR0913  one outcome, in parts
     if changes.descriptions is not None:
         await _describe(connection, task, changes.descriptions)
     await _keep_derivatives(connection, task, changes.derivatives)
-    await leases.succeed(
-        connection,
-        task.lease,
-        replace(news, lines=(*news.lines, *map(_kept, kept))),
-        keep=keep,
-        by=by,
+    success = Success(
         artifacts=[_made_artifact(made, artifact_ttl) for made in changes.artifacts],
         outputs=[
             {"path": edit.at, "hash": edit.blob.sha256} for edit in edits if isinstance(edit, StoredPut)
         ],
         result=changes.result,
     )
+    last_report = replace(news, lines=(*news.lines, *map(_kept, kept)))
+    await leases.finish(connection, task.lease, success, last_report, log_limits=log_limits, actor=actor)
 
 
 async def _apply(connection: AsyncConnection, dataset_id: DatasetId, step: _Puts | StoredRemoval) -> None:

@@ -19,7 +19,7 @@ from aerotask.store.queue.logs import LogLimits
 class AttemptLimits:
     """What bounds every attempt of a worker."""
 
-    keep_log: LogLimits
+    log: LogLimits
     heartbeat_s: float
     cancel_grace_s: float
     timeout_s: float

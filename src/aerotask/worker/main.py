@@ -59,7 +59,7 @@ async def run_worker(settings: Settings) -> None:
         worker_no = secrets.randbelow(2**31 - 1) + 1
         listener = ArqListener(settings.redis_url.get_secret_value())
         means = _means(platform, settings, spawner, worker_no)
-        slots = TaskRunner(means, _slot_limits(settings), listener, platform.sweep)
+        slots = TaskRunner(means, _slot_limits(settings), listener, platform.maintenance)
         indexer = Indexer(platform.db, platform.blobs, spawner, settings.worker_poll_s)
         resolver = Resolver(threads=AT_ONCE)
         stack.callback(resolver.close)
@@ -84,7 +84,7 @@ async def run_worker(settings: Settings) -> None:
             indexer.run(),
             courier.run(),
             *maintenance.rounds(
-                platform.sweep, period_s=settings.sweep_s, blob_grace_s=settings.blob_grace_s
+                platform.maintenance, period_s=settings.sweep_s, blob_grace_s=settings.blob_grace_s
             ),
         ]
         _log.info("worker.started", worker_no=worker_no, slots=settings.worker_slots)
@@ -113,7 +113,7 @@ def _means(platform: Platform, settings: Settings, spawner: Spawner, worker_no: 
         access=platform.access,
         spawner=spawner,
         limits=AttemptLimits(
-            keep_log=LogLimits(settings.log_max_lines, settings.log_max_bytes),
+            log=LogLimits(settings.log_max_lines, settings.log_max_bytes),
             heartbeat_s=settings.heartbeat_s,
             cancel_grace_s=settings.cancel_grace_s,
             timeout_s=settings.task_timeout_s,
@@ -134,7 +134,7 @@ def _courier(platform: Platform, settings: Settings, resolver: Resolver) -> Cour
         tls=httpx.create_ssl_context(),
         resolve=resolver,
     )
-    return Courier(platform.db, platform.access, platform.callbacks, poster, settings.worker_poll_s)
+    return Courier(platform.db, platform.access, platform.webhooks, poster, settings.worker_poll_s)
 
 
 def _slot_limits(settings: Settings) -> RunnerLimits:

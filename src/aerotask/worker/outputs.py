@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from aerotask.blobs.blob_store import Blob, BlobStore
 from aerotask.domain import paths
 from aerotask.domain.errors import TaskFailed
-from aerotask.domain.texts import clean_json, clean_line
+from aerotask.domain.text_cleaning import clean_json, clean_line
 from aerotask.sdk.changes import Existing
 from aerotask.sdk.plan import refuse_unplanned
 

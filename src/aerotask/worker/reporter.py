@@ -10,7 +10,7 @@ import structlog
 
 from aerotask.db.engine import Database
 from aerotask.db.outages import is_outage
-from aerotask.domain.texts import clean_line
+from aerotask.domain.text_cleaning import clean_line
 from aerotask.sandbox.protocol import Message
 from aerotask.store.queue import leases
 from aerotask.store.queue.leases import Lease, LeaseLost, Report
@@ -29,7 +29,7 @@ class Reporter:
     db: Database
     lease: Lease
     next_line: int
-    keep: LogLimits
+    log_limits: LogLimits
     interval_s: float
     _lines: deque[str] = field(default_factory=deque)
     _bytes: int = 0
@@ -52,7 +52,7 @@ class Reporter:
         cleaned = clean_line(line)
         self._lines.append(cleaned)
         self._bytes += size_of(cleaned)
-        while self.keep.exceeded_by(len(self._lines), self._bytes):
+        while self.log_limits.exceeded_by(len(self._lines), self._bytes):
             # Nobody will ever read it: the log keeps no more than that.
             self._drop_first()
         self._news.set()
@@ -76,7 +76,7 @@ class Reporter:
             report = self.unsent()
             try:
                 async with self.db.begin() as connection:
-                    await leases.report(connection, self.lease, report, keep=self.keep)
+                    await leases.report(connection, self.lease, report, log_limits=self.log_limits)
             except LeaseLost:
                 lost.set()
                 return

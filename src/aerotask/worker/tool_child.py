@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from aerotask.domain.errors import AerotaskError, InvalidInput, TaskFailed
-from aerotask.domain.texts import clean_json, clean_line
+from aerotask.domain.text_cleaning import clean_json, clean_line
 from aerotask.registry import Registry, load_registry
 from aerotask.sandbox import confinement, forkserver
 from aerotask.sandbox.child_loop import EventWriter, serve_socket

@@ -37,7 +37,7 @@ async def api(settings: Settings) -> AsyncIterator[Served]:
 
 
 def renderer_of(api: Served) -> Renderer:
-    return api.platform.viewing.renderer
+    return api.platform.tiles.renderer
 
 
 def drawing_children(api: Served) -> list[psutil.Process]:
@@ -240,7 +240,7 @@ async def test_a_preview_is_given_the_tools_inputs_and_checked_params(
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     renderer_of(api)._pool._spawner.program = "tests.sandbox.render_program"
     await put(api, "a.tif", b"x" * 100)
-    viewing, caller = api.platform.viewing, Caller(api.rows.user_id, "admin", is_admin=True)
+    viewing, caller = api.platform.tiles, Caller(api.rows.user_id, "admin", is_admin=True)
     drawn = await viewing.preview(caller, "acme", "acme", "raster-export", {"path": "a.tif"}, size_px=64)
     pixels = pixels_of(drawn)
     assert pixels.shape == (32, 64, 4)
@@ -258,7 +258,7 @@ async def test_a_tool_without_a_preview_says_so(api: Served) -> None:
     await put(api, "a.tif", b"x")
     caller = Caller(api.rows.user_id, "admin", is_admin=True)
     with pytest.raises(InvalidInput) as refused:
-        await api.platform.viewing.preview(
+        await api.platform.tiles.preview(
             caller, "acme", "acme", "raster-export", {"path": "a.tif"}, size_px=64
         )
     assert refused.value.code == "no-preview"

@@ -33,7 +33,7 @@ from aerotask.store.accounts import users
 from aerotask.store.datasets import orgs
 from aerotask.store.queue import leases
 from aerotask.store.queue.cancel import TASKS_AT_ONCE
-from aerotask.store.queue.leases import LeaseLost, Report
+from aerotask.store.queue.leases import LeaseLost, Report, Success
 from aerotask.store.queue.logs import LogLimits
 from aerotask.wiring import Platform
 
@@ -50,7 +50,7 @@ class Estate:
 
     @property
     def organizations(self) -> OrgService:
-        return self.platform.organizations
+        return self.platform.orgs
 
     @property
     def owner(self) -> Caller:
@@ -113,7 +113,7 @@ async def test_its_running_and_waiting_tasks_are_cancelled_and_their_leases_lost
 
     async def report() -> None:
         async with estate.rows.db.begin() as connection:
-            await leases.report(connection, running.lease, Report(0, ("still here",)), keep=KEEP)
+            await leases.report(connection, running.lease, Report(0, ("still here",)), log_limits=KEEP)
 
     with pytest.raises(LeaseLost):
         await report()
@@ -131,21 +131,19 @@ async def test_the_sweep_removes_every_row_and_in_time_every_blob(estate: Estate
     task = await estate.rows.claimed()
     blob = await estate.platform.entries.receive(_bytes(b"made"), UNBOUNDED)
     async with estate.rows.db.begin() as connection:
-        await leases.succeed(
+        await leases.finish(
             connection,
             task.lease,
+            Success(artifacts=[leases.NewArtifact("a", "text/plain", blob.key, 4, "00", 60)]),
             Report(0, ("done",)),
-            keep=KEEP,
-            by="tests",
-            artifacts=[leases.NewArtifact("a", "text/plain", blob.key, 4, "00", 60)],
-            outputs=[],
-            result=None,
+            log_limits=KEEP,
+            actor="tests",
         )
     await estate.platform.uploads.create(
         estate.owner, "acme", "acme", path="b", size_bytes=5, client_metadata=""
     )
     await estate.organizations.delete_dataset(estate.owner, "acme", "acme")
-    assert [await estate.platform.sweep.deleted() for _ in range(2)] == [1, 0]
+    assert [await estate.platform.maintenance.deleted() for _ in range(2)] == [1, 0]
     assert await estate.counts() == {
         "organizations": 1,
         "datasets": 0,
@@ -156,10 +154,10 @@ async def test_the_sweep_removes_every_row_and_in_time_every_blob(estate: Estate
         "uploads": 0,
     }
     # The artifact's file went with its row; contents of entries stay for the grace time.
-    assert (len(estate.blobs()), await estate.platform.sweep.orphans()) == (3, 0)
+    assert (len(estate.blobs()), await estate.platform.maintenance.orphans()) == (3, 0)
     for file in estate.blobs():
         os.utime(file, (0, 0))
-    assert await estate.platform.sweep.orphans() == 3
+    assert await estate.platform.maintenance.orphans() == 3
     assert estate.blobs() == []
 
 
@@ -179,7 +177,7 @@ async def test_a_big_dataset_is_removed_piece_by_piece(estate: Estate) -> None:
     for _ in range(TASKS_AT_ONCE + 1):
         await estate.rows.task()
     await estate.organizations.delete_dataset(estate.owner, "acme", "acme")
-    assert await estate.platform.sweep.deleted() == 1
+    assert await estate.platform.maintenance.deleted() == 1
     counts = await estate.counts()
     assert (counts["datasets"], counts["entries"], counts["tasks"]) == (0, 0, 0)
 
@@ -199,7 +197,7 @@ async def test_a_deleted_organization_goes_with_all_its_datasets(estate: Estate)
     assert await estate.organizations.list_orgs(estate.owner) == []
     assert await estate.states() == ["Deleted"]
     await estate.organizations.create_org(estate.owner, slug="acme", name="", description="", is_public=False)
-    assert [await estate.platform.sweep.deleted() for _ in range(2)] == [3, 0]
+    assert [await estate.platform.maintenance.deleted() for _ in range(2)] == [3, 0]
     assert await estate.counts() == {
         "organizations": 1,
         "datasets": 0,
@@ -216,17 +214,17 @@ async def test_a_task_that_slipped_in_is_cancelled_by_the_sweep(estate: Estate) 
         await orgs.delete_dataset(connection, estate.rows.dataset_id)
     await estate.rows.task()
     await estate.rows.claimed()
-    assert await estate.platform.sweep.deleted() == 1
+    assert await estate.platform.maintenance.deleted() == 1
     assert await estate.states() == []
 
 
 async def test_a_submit_that_comes_after_the_sweep_finds_no_dataset(estate: Estate) -> None:
     late = estate.rows.new_task()
     await estate.organizations.delete_dataset(estate.owner, "acme", "acme")
-    await estate.platform.sweep.deleted()
+    await estate.platform.maintenance.deleted()
     async with estate.rows.db.engine.connect() as connection:
         with pytest.raises(NotFound):
-            await estate.platform.submits._add(connection, estate.owner, late)
+            await estate.platform.submit._add(connection, estate.owner, late)
 
 
 async def test_an_upload_that_ends_after_its_dataset_was_deleted_finds_nothing_and_leaves_nothing(

@@ -17,7 +17,7 @@ from aerotask.domain.access import Caller
 from aerotask.domain.errors import LimitReached, TooLarge
 from aerotask.services.accounts.permissions import Grant
 from aerotask.services.datasets.storage_quota import StorageQuota, room_for, within_limits
-from aerotask.store.datasets import entries, orgs
+from aerotask.store.datasets import entry_writes, orgs
 from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.tasks import usage
 from aerotask.wiring import Platform, open_platform
@@ -55,7 +55,7 @@ class Store:
         )
 
     async def copy(self, source: str, dest: str) -> None:
-        await self.platform.trees.copy(self.owner, "acme", "acme", source=source, dest=dest)
+        await self.platform.tree.copy(self.owner, "acme", "acme", source=source, dest=dest)
 
     async def used(self) -> int:
         async with self.rows.db.read() as connection:
@@ -96,7 +96,7 @@ async def test_what_is_refused_leaves_no_blob(store: Store) -> None:
     await store.put("a", 600)
     with pytest.raises(LimitReached):
         await store.put("b", 401)
-    batches = list(store.platform.blobs.older_than(-store.platform.sweep.limits.blob_grace))
+    batches = list(store.platform.blobs.older_than(-store.platform.maintenance.limits.blob_grace))
     assert [len(batch) for batch in batches] == [1]
 
 
@@ -185,7 +185,7 @@ async def test_an_upload_that_replaces_a_file_counts_by_what_it_adds(store: Stor
         await store.put("b", 1)
     # Renamed, the file would stay beside what was to replace it.
     with pytest.raises(LimitReached):
-        await store.platform.trees.rename(store.owner, "acme", "acme", source="a", dest="b")
+        await store.platform.tree.rename(store.owner, "acme", "acme", source="a", dest="b")
     await store.platform.uploads.append(
         always(store.owner),
         "acme",
@@ -204,11 +204,11 @@ async def test_what_frees_bytes_is_let_through_below_a_lowered_limit(store: Stor
     lowered = StorageQuota(bytes_per_org=100)
     here = store.rows.dataset_id
     async with store.rows.db.begin() as connection, within_limits(connection, lowered, here):
-        await entries.remove_within(connection, here, "a")
+        await entry_writes.remove_within(connection, here, "a")
 
     async def add_one_byte() -> None:
         async with store.rows.db.begin() as connection, within_limits(connection, lowered, here):
-            await entries.put_file(connection, here, "c", EntryContent("k", "00", 1, "generic"))
+            await entry_writes.put_file(connection, here, "c", EntryContent("k", "00", 1, "generic"))
 
     with pytest.raises(LimitReached):
         await add_one_byte()
@@ -217,7 +217,7 @@ async def test_what_frees_bytes_is_let_through_below_a_lowered_limit(store: Stor
 
 async def test_a_deleted_dataset_frees_its_bytes_at_once(store: Store) -> None:
     await store.put("a", 1000)
-    await store.platform.organizations.delete_dataset(store.owner, "acme", "acme")
+    await store.platform.orgs.delete_dataset(store.owner, "acme", "acme")
     assert await store.used() == 0
 
 
@@ -252,7 +252,7 @@ async def test_nobody_is_given_more_than_they_may_store(settings: Settings) -> N
 
         async def give(store: Store, slug: str) -> None:
             owner = Caller(store.rows.user_id, slug)
-            await platform.organizations.update_org(
+            await platform.orgs.update_org(
                 owner, slug, name="", description="", is_public=False, owner="heir"
             )
 

@@ -37,7 +37,7 @@ async def step(platform: Platform, dataset_id: DatasetId, caller: Caller, rng: r
     """One change of the tree at random, and what became of it."""
     kind = rng.choice(["put", "put", "folder", "rename", "rename", "copy", "remove"])
     one, other = rng.sample(PATHS, 2)
-    trees, files = platform.trees, platform.entries
+    trees, files = platform.tree, platform.entries
     try:
         if kind == "put":
             await files.put(permit(platform.access, caller, dataset_id), one, body(rng.randbytes(20)))

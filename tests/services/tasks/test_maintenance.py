@@ -24,13 +24,13 @@ from aerotask.db.models import Artifact, AuditEvent, Derivative, IdempotencyKey,
 from aerotask.dispatch.arq import QUEUE, ArqDispatcher
 from aerotask.domain.ids import TaskId, UploadId, new_id
 from aerotask.services.tasks.maintenance import MaintenanceJob, MaintenanceService
-from aerotask.store.datasets import derivatives, entries, orgs, uploads
+from aerotask.store.datasets import derivatives, entry_writes, orgs, uploads
 from aerotask.store.datasets.derivatives import NewDerivative
 from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.queue import leases
 from aerotask.store.queue.cancel import TASKS_AT_ONCE
 from aerotask.store.queue.claims import TaskInputRow
-from aerotask.store.queue.leases import NewArtifact, Report
+from aerotask.store.queue.leases import NewArtifact, Report, Success
 from aerotask.store.queue.logs import LogLimits
 from aerotask.store.tasks import submit
 from aerotask.wiring import Platform
@@ -65,7 +65,7 @@ class Yard:
     worker: MaintenanceService = field(init=False)
 
     def __post_init__(self) -> None:
-        self.worker = self.platform.sweep
+        self.worker = self.platform.maintenance
 
     @property
     def dying_worker(self) -> MaintenanceService:
@@ -108,30 +108,30 @@ class Yard:
 
     async def entry(self, path: str, key: str) -> None:
         async with self.rows.db.begin() as connection:
-            await entries.put_file(
+            await entry_writes.put_file(
                 connection, self.rows.dataset_id, path, EntryContent(key, "00ff", 7, "generic")
             )
 
     async def forget_entry(self, path: str) -> None:
         async with self.rows.db.begin() as connection:
-            await entries.remove_within(connection, self.rows.dataset_id, path)
+            await entry_writes.remove_within(connection, self.rows.dataset_id, path)
 
     async def succeeded(self, *keys: str, ttl_s: float = 60) -> TaskId:
         """A task that has made artifacts of these blobs."""
         await self.rows.task()
         task = await self.rows.claimed()
         async with self.rows.db.begin() as connection:
-            await leases.succeed(
+            await leases.finish(
                 connection,
                 task.lease,
+                Success(
+                    artifacts=[
+                        NewArtifact(f"{n}", "text/plain", key, 7, "00", ttl_s) for n, key in enumerate(keys)
+                    ]
+                ),
                 Report(0, ("done",)),
-                keep=LogLimits(10, 1000),
-                by="tests",
-                artifacts=[
-                    NewArtifact(f"{n}", "text/plain", key, 7, "00", ttl_s) for n, key in enumerate(keys)
-                ],
-                outputs=[],
-                result=None,
+                log_limits=LogLimits(10, 1000),
+                actor="tests",
             )
         return task.lease.task_id
 
@@ -259,7 +259,7 @@ async def test_a_file_that_a_submit_is_about_to_name_stays(yard: Yard) -> None:
     await yard.entry("a", key)
     new = yard.rows.new_task(inputs=(TaskInputRow("a", "00ff", key),))
     async with yard.rows.db.begin() as connection:
-        assert await submit.add(connection, new, by="tests") == set()
+        assert await submit.add(connection, new, actor="tests") == set()
         await yard.forget_entry("a")  # committed at once: for all others nothing names the blob now
         sweeping = asyncio.create_task(yard.worker.orphans())
         await wait_for_lock(yard.rows.db, "advisory")
@@ -271,7 +271,7 @@ async def test_a_submit_does_not_name_a_file_that_nothing_names_any_more(yard: Y
     key = await yard.blob()
     new = yard.rows.new_task(inputs=(TaskInputRow("a", "00ff", key),))
     async with yard.rows.db.engine.connect() as connection:
-        assert await submit.add(connection, new, by="tests") == {key}
+        assert await submit.add(connection, new, actor="tests") == {key}
 
 
 async def test_work_folders_that_nobody_touches_go_and_others_stay(yard: Yard) -> None:
@@ -403,7 +403,7 @@ async def test_derivatives_stay_while_an_entry_has_the_content(yard: Yard) -> No
     )
     blob = await yard.blob()
     async with yard.rows.db.begin() as connection:
-        put = entries.put_file(
+        put = entry_writes.put_file(
             connection, yard.rows.dataset_id, "x.tif", EntryContent(blob, content, 7, "image")
         )
         await put
@@ -412,7 +412,7 @@ async def test_derivatives_stay_while_an_entry_has_the_content(yard: Yard) -> No
     assert yard.files() == {blob, kept, young}
     assert unused not in yard.files()
     async with yard.rows.db.begin() as connection:
-        await entries.remove_within(connection, yard.rows.dataset_id, "x.tif")
+        await entry_writes.remove_within(connection, yard.rows.dataset_id, "x.tif")
     assert await yard.worker.unused_derivatives() == 1
     assert kept not in yard.files()
 

@@ -57,7 +57,7 @@ async def open_to_all(scene: Scene) -> None:
 
 
 async def url_of_restart(scene: Scene, by: Caller) -> tuple[UUID | None, str | None]:
-    reruns = scene.platform.reruns
+    reruns = scene.platform.retries
     made = await reruns.restart(by, "acme", "acme", scene.task_id, params={}, rerun_from=None)
     async with scene.platform.db.read() as connection:
         query = select(Task.user_id, Task.callback_url).where(Task.id == made.task_id)
@@ -107,7 +107,7 @@ async def refusal(scene: Scene, caller: Caller, slug: str) -> Conflict:
     )
     async with scene.platform.db.engine.connect() as connection:
         with pytest.raises(Conflict) as refused:
-            await scene.platform.submits._add(connection, caller, new)
+            await scene.platform.submit._add(connection, caller, new)
     return refused.value
 
 

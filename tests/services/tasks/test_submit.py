@@ -21,7 +21,7 @@ from aerotask.domain.ids import TaskId
 from aerotask.services.tasks.submit import Submission
 from aerotask.stack.folder import OwnedFolder
 from aerotask.stack.postgres import EmbeddedPostgres
-from aerotask.store.datasets import entries
+from aerotask.store.datasets import entry_writes
 from aerotask.store.datasets.entries import EntryContent
 from aerotask.wiring import Platform, open_platform
 
@@ -36,7 +36,7 @@ async def submit(
     platform: Platform, rows: Rows, submission: Submission, *, to: str = "acme", key: str | None = None
 ) -> TaskId:
     caller = Caller(rows.user_id, "owner")
-    submitted = await platform.submits.submit(caller, to, to, submission, idempotency_key=key)
+    submitted = await platform.submit.submit(caller, to, to, submission, idempotency_key=key)
     return submitted.task_id
 
 
@@ -52,7 +52,7 @@ async def test_a_submit_that_waits_for_its_files_holds_up_no_other(platform: Pla
     rows = await prepared(platform)
     await add_dataset(platform.db, rows.user_id, "empty")
     async with rows.db.begin() as connection:
-        await entries.put_file(
+        await entry_writes.put_file(
             connection, rows.dataset_id, "a.txt", EntryContent("key", "00ff", 7, "generic")
         )
     packing = Submission("bulk-download", params={"paths": ["a.txt"]})
@@ -105,7 +105,7 @@ async def retried(platform: Platform, rows: Rows) -> TaskId:
     task_id = await anew(platform, rows)
     owner = Caller(rows.user_id, "owner")
     await platform.tasks.delete(owner, "acme", "acme", task_id)
-    await platform.reruns.retry(owner, "acme", "acme", task_id)
+    await platform.retries.retry(owner, "acme", "acme", task_id)
     return task_id
 
 

@@ -35,7 +35,9 @@ def owner(rows: Rows) -> Caller:
 async def fail(rows: Rows, *, by: str = "worker 1") -> TaskId:
     task = await rows.claimed()
     async with rows.db.begin() as connection:
-        await leases.fail(connection, task.lease, Report(0), RAIN, keep=LogLimits(100, 10_000), by=by)
+        await leases.finish(
+            connection, task.lease, RAIN, Report(0), log_limits=LogLimits(100, 10_000), actor=by
+        )
         await owe(connection, [task.lease.task_id])
     return task.lease.task_id
 
@@ -70,7 +72,7 @@ async def test_a_task_without_a_callback_url_owes_nothing(rows: Rows) -> None:
 async def test_nothing_is_owed_when_the_end_doesnt_commit(rows: Rows) -> None:
     task_id = await rows.task(callback_url=URL)
     async with rows.db.engine.connect() as connection:
-        await cancel.delete_one(connection, rows.dataset_id, task_id, by="owner")
+        await cancel.delete_one(connection, rows.dataset_id, task_id, actor="owner")
         await owe(connection, [task_id])
         await connection.rollback()
     assert await owed(rows.db, task_id) == []
@@ -101,7 +103,7 @@ async def test_a_receiver_that_answered_410_is_owed_nothing_more(rows: Rows, pla
 
 async def test_a_task_that_the_sweep_fails_owes_a_message(rows: Rows, platform: Platform) -> None:
     task_id = await rows.task(callback_url=URL)
-    strict = replace(platform.sweep, limits=replace(platform.sweep.limits, max_strikes=1))
+    strict = replace(platform.maintenance, limits=replace(platform.maintenance.limits, max_strikes=1))
     await rows.claimed(ttl_s=0)
     await strict.lost_workers()
     assert len(await owed(rows.db, task_id)) == 1
@@ -111,5 +113,5 @@ async def test_a_task_that_the_sweep_fails_owes_a_message(rows: Rows, platform: 
 async def test_a_task_that_runs_again_owes_nothing_yet(rows: Rows, platform: Platform) -> None:
     task_id = await rows.task(callback_url=URL)
     await rows.claimed(ttl_s=0)
-    assert await platform.sweep.lost_workers() == 1
+    assert await platform.maintenance.lost_workers() == 1
     assert await owed(rows.db, task_id) == []

@@ -8,7 +8,7 @@ from aerotask.db.clock import db_now
 from aerotask.db.models import Task
 from aerotask.domain.ids import TaskId
 from aerotask.store.queue import concurrency, leases
-from aerotask.store.queue.leases import Report
+from aerotask.store.queue.leases import Report, Success
 from aerotask.store.queue.logs import LogLimits
 
 
@@ -105,15 +105,13 @@ async def test_the_claim_takes_it_from_there_when_there_is_room(rows: Rows, limi
     await hold_back(rows, limit=limit)
     assert await rows.claim(running_per_user=limit) is None
     async with rows.db.begin() as connection:
-        await leases.succeed(
+        await leases.finish(
             connection,
             running[0].lease,
+            Success(),
             Report(0),
-            keep=LogLimits(10, 1000),
-            by="worker 1",
-            artifacts=[],
-            outputs=[],
-            result=None,
+            log_limits=LogLimits(10, 1000),
+            actor="worker 1",
         )
     assert (await rows.claimed(running_per_user=limit)).lease.task_id == waiting
     assert await waits(rows, waiting) == ("Processing", None)

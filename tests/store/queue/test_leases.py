@@ -8,11 +8,11 @@ from tests.support.rows import Rows
 from aerotask.db.clock import db_now
 from aerotask.db.models import Task
 from aerotask.domain.states import TaskState, WaitReason
-from aerotask.store.datasets import entries
+from aerotask.store.datasets import entry_writes
 from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.queue import cancel, leases, logs
 from aerotask.store.queue.claims import ClaimedTask, TaskInputRow
-from aerotask.store.queue.leases import Failure, LeaseLost, NewArtifact, Report
+from aerotask.store.queue.leases import Failure, LeaseLost, NewArtifact, Report, Retry, Success
 from aerotask.store.queue.logs import LogLimits
 from aerotask.store.tasks import tasks
 from aerotask.store.tasks.tasks import TaskFilter, TaskRow
@@ -29,7 +29,7 @@ async def view(rows: Rows, task: ClaimedTask) -> TaskRow:
 
 async def report(rows: Rows, task: ClaimedTask, news: Report, keep: LogLimits = KEEP) -> None:
     async with rows.db.begin() as connection:
-        await leases.report(connection, task.lease, news, keep=keep)
+        await leases.report(connection, task.lease, news, log_limits=keep)
 
 
 async def lines(rows: Rows, task: ClaimedTask) -> tuple[str, ...]:
@@ -83,15 +83,13 @@ async def test_a_cursor_goes_on_where_the_last_read_ended(
 async def test_success_ends_the_task_with_its_artifact(rows: Rows, task: ClaimedTask) -> None:
     artifact = NewArtifact("x.tif", "image/tiff", "key", 5, "00ff", ttl_s=60)
     async with rows.db.begin() as connection:
-        await leases.succeed(
+        await leases.finish(
             connection,
             task.lease,
+            Success(artifacts=[artifact], outputs=[{"path": "a", "hash": "b"}], result={"n": 1}),
             Report(0, ("done",)),
-            keep=KEEP,
-            by="worker 1",
-            artifacts=[artifact],
-            outputs=[{"path": "a", "hash": "b"}],
-            result={"n": 1},
+            log_limits=KEEP,
+            actor="worker 1",
         )
     seen = await view(rows, task)
     assert seen.state is TaskState.SUCCEEDED
@@ -108,20 +106,13 @@ async def test_of_a_great_many_inputs_and_outputs_the_first_are_shown_and_all_ar
     inputs = tuple(TaskInputRow(f"{n:04}.tif", "00ff", f"blob {n}") for n in range(1001))
     async with rows.db.begin() as connection:
         read = {item.path: EntryContent(item.blob_key, "00ff", 1, "generic") for item in inputs}
-        await entries.put_files(connection, rows.dataset_id, read)
+        await entry_writes.put_files(connection, rows.dataset_id, read)
     await rows.task(inputs=inputs)
     task = await rows.claimed()
     async with rows.db.begin() as connection:
         outputs = [{"path": f"out/{n:04}", "hash": "00"} for n in range(1002)]
-        await leases.succeed(
-            connection,
-            task.lease,
-            Report(0),
-            keep=KEEP,
-            by="worker 1",
-            artifacts=[],
-            outputs=outputs,
-            result=None,
+        await leases.finish(
+            connection, task.lease, Success(outputs=outputs), Report(0), log_limits=KEEP, actor="worker 1"
         )
     seen = await view(rows, task)
     async with rows.db.read() as connection:
@@ -135,7 +126,7 @@ async def test_of_a_great_many_inputs_and_outputs_the_first_are_shown_and_all_ar
 async def test_failure_ends_the_task_with_code_and_message(rows: Rows, task: ClaimedTask) -> None:
     async with rows.db.begin() as connection:
         failure = Failure("bad-weather", "It rained.", retryable=True)
-        await leases.fail(connection, task.lease, Report(0), failure, keep=KEEP, by="worker 1")
+        await leases.finish(connection, task.lease, failure, Report(0), log_limits=KEEP, actor="worker 1")
     seen = await view(rows, task)
     assert seen.state is TaskState.FAILED
     assert (seen.error_code, seen.error_message, seen.error_retryable) == ("bad-weather", "It rained.", True)
@@ -144,15 +135,13 @@ async def test_failure_ends_the_task_with_code_and_message(rows: Rows, task: Cla
 async def test_a_task_given_back_is_claimed_as_the_next_attempt(rows: Rows, task: ClaimedTask) -> None:
     await report(rows, task, Report(0, ("first attempt",)))
     async with rows.db.begin() as connection:
-        await leases.try_again(
+        await leases.finish(
             connection,
             task.lease,
+            Retry("worker stopping"),
             Report(1, ("handed over",)),
-            keep=KEEP,
-            by="worker 1",
-            reason="worker stopping",
-            delay_s=0,
-            strike=False,
+            log_limits=KEEP,
+            actor="worker 1",
         )
     again = await rows.claimed(worker_no=2)
     assert (again.lease.attempt, again.strikes, again.log_next) == (2, 0, 2)
@@ -160,15 +149,13 @@ async def test_a_task_given_back_is_claimed_as_the_next_attempt(rows: Rows, task
 
 async def test_a_delayed_retry_waits_in_scheduled(rows: Rows, task: ClaimedTask) -> None:
     async with rows.db.begin() as connection:
-        await leases.try_again(
+        await leases.finish(
             connection,
             task.lease,
+            Retry("tool crashed", delay_s=60, counts_as_failed=True),
             Report(0),
-            keep=KEEP,
-            by="worker 1",
-            reason="tool crashed",
-            delay_s=60,
-            strike=True,
+            log_limits=KEEP,
+            actor="worker 1",
         )
     seen = await view(rows, task)
     assert (seen.state, seen.waits_for) == (TaskState.SCHEDULED, WaitReason.RETRY)
@@ -177,21 +164,14 @@ async def test_a_delayed_retry_waits_in_scheduled(rows: Rows, task: ClaimedTask)
 
 async def test_whoever_lost_the_lease_changes_nothing(rows: Rows, task: ClaimedTask) -> None:
     async with rows.db.begin() as connection:
-        await cancel.delete_one(connection, rows.dataset_id, task.lease.task_id, by="owner")
+        await cancel.delete_one(connection, rows.dataset_id, task.lease.task_id, actor="owner")
 
     with pytest.raises(LeaseLost):
         await report(rows, task, Report(0, ("too late",), 99.0))
     with pytest.raises(LeaseLost):
         async with rows.db.begin() as connection:
-            await leases.succeed(
-                connection,
-                task.lease,
-                Report(0, ("too late",)),
-                keep=KEEP,
-                by="worker 1",
-                artifacts=[],
-                outputs=[],
-                result=None,
+            await leases.finish(
+                connection, task.lease, Success(), Report(0, ("too late",)), log_limits=KEEP, actor="worker 1"
             )
 
     seen = await view(rows, task)
@@ -203,7 +183,7 @@ async def test_renewing_tells_which_leases_are_still_held(rows: Rows, task: Clai
     await rows.task()
     other = await rows.claimed(worker_no=1)
     async with rows.db.begin() as connection:
-        await cancel.delete_one(connection, rows.dataset_id, other.lease.task_id, by="owner")
+        await cancel.delete_one(connection, rows.dataset_id, other.lease.task_id, actor="owner")
     async with rows.db.begin() as connection:
         tokens = [task.lease.token, other.lease.token]
         held = await leases.renew(connection, tokens, worker_no=1, ttl_s=30)

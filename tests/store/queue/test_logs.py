@@ -13,7 +13,7 @@ from aerotask.domain.ids import TaskId
 from aerotask.domain.states import TaskState
 from aerotask.store.queue import cancel, leases, logs, retention
 from aerotask.store.queue.claims import ClaimedTask
-from aerotask.store.queue.leases import Failure, Report
+from aerotask.store.queue.leases import Failure, Report, Retry
 from aerotask.store.queue.logs import LogLimits
 
 WIDE = LogLimits(1000, 1000)
@@ -29,7 +29,7 @@ async def report(
     rows: Rows, task: ClaimedTask, first: int, lines: Sequence[str], keep: LogLimits = WIDE
 ) -> None:
     async with rows.db.begin() as connection:
-        await leases.report(connection, task.lease, Report(first, tuple(lines)), keep=keep)
+        await leases.report(connection, task.lease, Report(first, tuple(lines)), log_limits=keep)
 
 
 async def kept(rows: Rows, task: ClaimedTask) -> tuple[int, int, tuple[str, ...]]:
@@ -102,15 +102,13 @@ async def test_the_count_of_bytes_is_that_of_the_rows_after_many_reports(
 
 async def test_an_attempt_goes_on_with_the_log_of_the_one_before(rows: Rows, task: ClaimedTask) -> None:
     async with rows.db.begin() as connection:
-        await leases.try_again(
+        await leases.finish(
             connection,
             task.lease,
+            Retry("worker stopping"),
             Report(0, ("first",)),
-            keep=WIDE,
-            by="worker 1",
-            reason="worker stopping",
-            delay_s=0,
-            strike=False,
+            log_limits=WIDE,
+            actor="worker 1",
         )
     again = await rows.claimed()
     assert again.log_next == 1
@@ -123,7 +121,7 @@ async def fail_with_log(rows: Rows, task: ClaimedTask, lines: int) -> TaskId:
         news = Report(0, tuple(f"line {n}" for n in range(lines)))
         failure = Failure("bad-weather", "It rained.")
         keep = LogLimits(lines, 10_000_000)
-        await leases.fail(connection, task.lease, news, failure, keep=keep, by="worker 1")
+        await leases.finish(connection, task.lease, failure, news, log_limits=keep, actor="worker 1")
     return task.lease.task_id
 
 
@@ -163,7 +161,7 @@ async def test_the_retention_of_tasks_removes_their_log_lines(rows: Rows, task: 
 async def test_a_deleted_task_keeps_its_log_until_it_is_cleared(rows: Rows, task: ClaimedTask) -> None:
     task_id = await fail_with_log(rows, task, 5)
     async with rows.db.begin() as connection:
-        await cancel.delete_one(connection, rows.dataset_id, task_id, by="owner")
+        await cancel.delete_one(connection, rows.dataset_id, task_id, actor="owner")
         state = (await connection.execute(select(Task.state))).scalar_one()
     assert state == TaskState.DELETED
     assert await log_lines(rows) == 5

@@ -138,7 +138,7 @@ async def test_a_hot_query_reads_little(database: Database, name: str) -> None:
 async def test_a_report_of_a_running_task_writes_by_index(database: Database) -> None:
     async def report(connection: AsyncConnection) -> None:
         with pytest.raises(leases.LeaseLost):
-            await leases.report(connection, LEASE, Report(0, ("a",)), keep=LogLimits(100, 10_000))
+            await leases.report(connection, LEASE, Report(0, ("a",)), log_limits=LogLimits(100, 10_000))
 
     assert (await rows_read(database, report))["tasks"] <= 1
 

@@ -12,7 +12,7 @@ from aerotask.domain.errors import LimitReached, TooLarge
 from aerotask.domain.ids import TaskId, UserId, new_id
 from aerotask.services.tasks.quota import QuotaRequest, Quotas, admit, refuse_oversized
 from aerotask.store.queue import leases
-from aerotask.store.queue.leases import NewArtifact, Report
+from aerotask.store.queue.leases import NewArtifact, Report, Success
 from aerotask.store.queue.logs import LogLimits
 from aerotask.store.tasks import submit
 from aerotask.store.tasks.submit import DedupMatch, Duplicate, NewTask, QuotaUsage
@@ -30,15 +30,13 @@ async def twin(rows: Rows, **values: Any) -> Duplicate | None:
 async def succeed(rows: Rows) -> None:
     task = await rows.claimed()
     async with rows.db.begin() as connection:
-        await leases.succeed(
+        await leases.finish(
             connection,
             task.lease,
+            Success(artifacts=[NewArtifact("x", "text/plain", "key", 5, "00", ttl_s=60)]),
             Report(0),
-            keep=LogLimits(10, 1000),
-            by="tests",
-            artifacts=[NewArtifact("x", "text/plain", "key", 5, "00", ttl_s=60)],
-            outputs=[],
-            result=None,
+            log_limits=LogLimits(10, 1000),
+            actor="tests",
         )
 
 
@@ -108,7 +106,7 @@ async def admitted(
     )
     try:
         async with rows.db.begin() as connection:
-            assert await submit.add(connection, task, by="tests") == set()
+            assert await submit.add(connection, task, actor="tests") == set()
             wish = QuotaRequest(task.org_id, task.user_id, task.tool_id, task.estimated_output_bytes)
             await admit(connection, limits, wish, besides=task.id)
     except LimitReached as refused:

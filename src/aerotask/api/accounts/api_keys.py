@@ -53,7 +53,7 @@ async def create_key(
     body: NewApiKey, caller: CallerDep, platform: PlatformDep, response: Response
 ) -> NewApiKeyResponse:
     """Make an API key: send it as `Authorization: Bearer <key>`. It is shown in this answer and never again."""
-    made = await platform.keys.create(
+    made = await platform.api_keys.create(
         caller, name=body.name, read_only=body.read_only, ttl_days=body.ttl_days
     )
     response.headers["Cache-Control"] = "no-store"
@@ -63,7 +63,7 @@ async def create_key(
 @router.get("", responses=problems(401))
 async def list_keys(caller: CallerDep, platform: PlatformDep) -> list[ApiKeyResponse]:
     """The caller's keys, oldest first; expired ones too."""
-    return [_key(row) for row in await platform.keys.list_own(caller)]
+    return [_key(row) for row in await platform.api_keys.list_own(caller)]
 
 
 @router.delete("/{keyId}", status_code=204, responses=problems(400, 401, 403, 404))
@@ -73,7 +73,7 @@ async def revoke_key(
     platform: PlatformDep,
 ) -> None:
     """Revoke a key of the caller's; it doesn't hold from now on."""
-    await platform.keys.revoke(caller, key_id)
+    await platform.api_keys.revoke(caller, key_id)
 
 
 def _key(row: ApiKeyRow) -> ApiKeyResponse:

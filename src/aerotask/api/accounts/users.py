@@ -54,26 +54,26 @@ async def authenticate(
         raise InvalidInput(
             "Send a 'username' and a 'password'.", code="invalid-request", errors=faults
         ) from error
-    signed_in = await platform.signing_in.sign_in(caller, credentials.username, credentials.password)
+    signed_in = await platform.login.sign_in(caller, credentials.username, credentials.password)
     return _token(signed_in, response)
 
 
 @router.post("/authenticate/refresh", responses=problems(401, 403))
 async def refresh(caller: CallerDep, platform: PlatformDep, response: Response) -> TokenResponse:
     """A fresh token for a token that still holds."""
-    return _token(await platform.signing_in.refresh(caller), response)
+    return _token(await platform.login.refresh(caller), response)
 
 
 @router.post("/me/sign-out", status_code=204, responses=problems(401, 403))
 async def sign_out_everywhere(caller: CallerDep, platform: PlatformDep) -> None:
     """Void every token of the caller's, this one too; API keys stay."""
-    await platform.signing_in.sign_out_everywhere(caller)
+    await platform.login.sign_out_everywhere(caller)
 
 
 @router.get("/me", responses=problems(401))
 async def me(caller: CallerDep, platform: PlatformDep) -> UserResponse:
     """The signed-in user."""
-    return _user(await platform.accounts.me(caller))
+    return _user(await platform.users.me(caller))
 
 
 @router.put("/me/password", responses=problems(400, 401, 403, 413, 429))
@@ -81,21 +81,21 @@ async def change_password(
     body: NewPassword, caller: CallerDep, platform: PlatformDep, response: Response
 ) -> TokenResponse:
     """Replace the caller's own password. Every token that is out is void; the answer holds a new one."""
-    changed = await platform.signing_in.change_password(caller, old=body.old_password, new=body.new_password)
+    changed = await platform.login.change_password(caller, old=body.old_password, new=body.new_password)
     return _token(changed, response)
 
 
 @router.get("", responses=problems(401, 403))
 async def list_users(caller: CallerDep, platform: PlatformDep) -> list[UserResponse]:
     """Every user; for administrators."""
-    return [_user(row) for row in await platform.accounts.list_users(caller)]
+    return [_user(row) for row in await platform.users.list_users(caller)]
 
 
 @router.post("", status_code=201, responses=problems(400, 401, 403, 409, 413, 429))
 async def create_user(body: NewUser, caller: CallerDep, platform: PlatformDep) -> UserResponse:
     """Add a user; for administrators."""
     roles = _roles(body.roles)
-    row = await platform.accounts.create_user(
+    row = await platform.users.create_user(
         caller,
         user_name=body.user_name,
         password=body.password,
@@ -118,13 +118,13 @@ async def change_user(
         password=body.password,
         subject=body.subject,
     )
-    return _user(await platform.accounts.change_user(caller, user_name, change))
+    return _user(await platform.users.change_user(caller, user_name, change))
 
 
 @router.delete("/{userName}", status_code=204, responses=problems(400, 401, 403, 404))
 async def delete_user(user_name: UserName, caller: CallerDep, platform: PlatformDep) -> None:
     """Remove a user with their tokens and keys; for administrators. What they own stays."""
-    await platform.accounts.delete_user(caller, user_name)
+    await platform.users.delete_user(caller, user_name)
 
 
 def _roles(named: Sequence[str]) -> set[str]:

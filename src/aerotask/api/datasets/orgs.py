@@ -27,7 +27,7 @@ UserName = Annotated[str, Path(alias="userName", max_length=128)]
 @router.get("", responses=problems())
 async def list_orgs(caller: CallerDep, platform: PlatformDep) -> list[OrgResponse]:
     """The organizations that the caller may see."""
-    return [_org(row) for row in await platform.organizations.list_orgs(caller)]
+    return [_org(row) for row in await platform.orgs.list_orgs(caller)]
 
 
 @router.post("", status_code=201, responses=problems(400, 401, 409, 413, 429))
@@ -35,7 +35,7 @@ async def create_org(
     body: NewOrg, caller: CallerDep, platform: PlatformDep, response: Response
 ) -> OrgResponse:
     """Add an organization, owned by the caller."""
-    row = await platform.organizations.create_org(
+    row = await platform.orgs.create_org(
         caller,
         slug=body.slug,
         name=body.name,
@@ -55,7 +55,7 @@ async def get_org(org: OrgSlug, caller: CallerDep, platform: PlatformDep) -> Org
 @router.put("/{orgSlug}", responses=problems(400, 401, 403, 404, 413, 429))
 async def update_org(org: OrgSlug, body: OrgChanges, caller: CallerDep, platform: PlatformDep) -> OrgResponse:
     """Change what an organization is called, or whose it is."""
-    row = await platform.organizations.update_org(
+    row = await platform.orgs.update_org(
         caller,
         org,
         name=body.name,
@@ -69,13 +69,13 @@ async def update_org(org: OrgSlug, body: OrgChanges, caller: CallerDep, platform
 @router.delete("/{orgSlug}", status_code=204, responses=problems(401, 403, 404))
 async def delete_org(org: OrgSlug, caller: CallerDep, platform: PlatformDep) -> None:
     """Remove an organization with everything in it."""
-    await platform.organizations.delete_org(caller, org)
+    await platform.orgs.delete_org(caller, org)
 
 
 @router.get("/{orgSlug}/members", responses=problems(401, 403, 404))
 async def list_members(org: OrgSlug, caller: CallerDep, platform: PlatformDep) -> list[MemberResponse]:
     """The organization's members."""
-    rows = await platform.organizations.list_members(caller, org)
+    rows = await platform.orgs.list_members(caller, org)
     return [
         MemberResponse(user_name=row.user_name, permissions=row.permissions, created_at=row.created_at)
         for row in rows
@@ -85,9 +85,7 @@ async def list_members(org: OrgSlug, caller: CallerDep, platform: PlatformDep) -
 @router.post("/{orgSlug}/members", status_code=204, responses=problems(400, 401, 403, 404, 413))
 async def add_member(org: OrgSlug, body: NewMember, caller: CallerDep, platform: PlatformDep) -> None:
     """Make a user a member."""
-    await platform.organizations.set_member(
-        caller, org, user_name=body.user_name, permissions=body.permissions
-    )
+    await platform.orgs.set_member(caller, org, user_name=body.user_name, permissions=body.permissions)
 
 
 @router.put("/{orgSlug}/members/{userName}", status_code=204, responses=problems(400, 401, 403, 404, 413))
@@ -95,13 +93,13 @@ async def set_member(
     org: OrgSlug, user_name: UserName, body: MemberFields, caller: CallerDep, platform: PlatformDep
 ) -> None:
     """Give a member other permissions."""
-    await platform.organizations.set_member(caller, org, user_name=user_name, permissions=body.permissions)
+    await platform.orgs.set_member(caller, org, user_name=user_name, permissions=body.permissions)
 
 
 @router.delete("/{orgSlug}/members/{userName}", status_code=204, responses=problems(401, 403, 404))
 async def remove_member(org: OrgSlug, user_name: UserName, caller: CallerDep, platform: PlatformDep) -> None:
     """Take a member's permissions away."""
-    await platform.organizations.remove_member(caller, org, user_name)
+    await platform.orgs.remove_member(caller, org, user_name)
 
 
 def _org(row: OrgRow) -> OrgResponse:

@@ -19,14 +19,14 @@ router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}", tags=["objects"], route
 @router.put("/obj", responses=problems(400, 401, 403, 404, 409, 413, 429))
 async def rename_object(ctx: DatasetCtx, body: FromTo) -> EntryResponse:
     """Give a file, or a folder with everything below it, another path."""
-    row = await ctx.platform.trees.rename(ctx.caller, ctx.org, ctx.slug, source=body.source, dest=body.dest)
+    row = await ctx.platform.tree.rename(ctx.caller, ctx.org, ctx.slug, source=body.source, dest=body.dest)
     return entry_response(row)
 
 
 @router.post("/obj/copy", status_code=201, responses=problems(400, 401, 403, 404, 409, 413, 429))
 async def copy_object(ctx: DatasetCtx, body: FromTo, response: Response) -> EntryResponse:
     """Put a file, or a folder with everything below it, at another path as well."""
-    row = await ctx.platform.trees.copy(ctx.caller, ctx.org, ctx.slug, source=body.source, dest=body.dest)
+    row = await ctx.platform.tree.copy(ctx.caller, ctx.org, ctx.slug, source=body.source, dest=body.dest)
     return created(ctx, row, response)
 
 
@@ -39,7 +39,7 @@ async def search_entries(ctx: DatasetCtx, body: SearchBody) -> SearchResponse:
         types=None if body.types is None else tuple(body.types),
         box=None if body.bbox is None else _box(body.bbox),
     )
-    found = await ctx.platform.trees.search(
+    found = await ctx.platform.tree.search(
         ctx.caller, ctx.org, ctx.slug, wanted, skip=body.skip, take=body.take
     )
     return SearchResponse(

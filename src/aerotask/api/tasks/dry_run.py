@@ -35,7 +35,7 @@ async def validate_merge(ctx: DatasetCtx, body: dict[str, Any]) -> DryRunRespons
 
 
 async def _validate(ctx: DatasetContext, tool_id: str, params: dict[str, Any]) -> DryRunResponse:
-    found = await ctx.platform.validation.validate(ctx.caller, ctx.org, ctx.slug, tool_id, params)
+    found = await ctx.platform.dry_run.validate(ctx.caller, ctx.org, ctx.slug, tool_id, params)
     return DryRunResponse(
         ok=found.ok,
         errors=[

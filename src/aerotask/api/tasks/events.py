@@ -47,7 +47,7 @@ async def events(
 ) -> Response:
     """Follow the task as server-sent events until it has ended."""
     begin = since if last_event_id is None else last_event_id
-    return EventStream(platform.follow, who, since=begin)
+    return EventStream(platform.watch, who, since=begin)
 
 
 @router.get("/{taskId}/output", response_class=PlainTextResponse, responses=_TEXT | problems(400, 401, 404))
@@ -57,7 +57,7 @@ async def output(
     line: Annotated[int, Query(ge=0, le=_LAST_CURSOR, description="The number of the first line.")] = 0,
 ) -> Response:
     """The task's log as plain text, from that line on up to its present end."""
-    pages = _text(platform.follow, who, line)
+    pages = _text(platform.watch, who, line)
     # Whatever is wrong shows here, before the answer begins.
     first = await anext(pages)
     headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}

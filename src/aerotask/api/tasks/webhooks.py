@@ -61,7 +61,7 @@ async def callback_secret(
 ) -> WebhookSecretResponse:
     """The key that signs callbacks about the caller's tasks, as libraries for Standard Webhooks take it."""
     response.headers["Cache-Control"] = "no-store"
-    return WebhookSecretResponse(secret=platform.callbacks.key_of_caller(caller).shown)
+    return WebhookSecretResponse(secret=platform.webhooks.key_of_caller(caller).shown)
 
 
 def _answer(row: WebhookRow) -> WebhookResponse:

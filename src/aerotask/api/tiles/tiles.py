@@ -86,7 +86,7 @@ async def get_large_tile(
     version: Version = None,
 ) -> Response:
     """A map tile of a raster at twice the resolution: 512 × 512 pixels."""
-    viewed = await ctx.platform.viewing.entry(viewer, ctx.org, ctx.slug, path)
+    viewed = await ctx.platform.tiles.entry(viewer, ctx.org, ctx.slug, path)
     return await _tile(ctx, request, viewed, style, tile, version, scale=2)
 
 
@@ -106,7 +106,7 @@ async def get_tile(
     version: Version = None,
 ) -> Response:
     """A map tile of a raster (Web Mercator, 256 × 256 pixels), coloured as raster-export would; 404 beside it."""
-    viewed = await ctx.platform.viewing.entry(viewer, ctx.org, ctx.slug, path)
+    viewed = await ctx.platform.tiles.entry(viewer, ctx.org, ctx.slug, path)
     return await _tile(ctx, request, viewed, style, tile, version, scale=1)
 
 
@@ -121,8 +121,8 @@ async def get_tilejson(
     response: Response,
 ) -> TileJsonResponse:
     """A raster's TileJSON 3.0.0. Where the dataset isn't open to all, its tile addresses carry a viewing token."""
-    viewed = await ctx.platform.viewing.entry(viewer, ctx.org, ctx.slug, path)
-    token = ctx.platform.viewing.token_for(viewer, viewed, task_id=None)
+    viewed = await ctx.platform.tiles.entry(viewer, ctx.org, ctx.slug, path)
+    token = ctx.platform.tiles.token_for(viewer, viewed, task_id=None)
     asked = {"path": path, **_chosen(style), "token": token}
     return await _tilejson(ctx, request, response, viewed, style, ctx.address, asked)
 
@@ -143,7 +143,7 @@ async def get_large_result_tile(
     version: Version = None,
 ) -> Response:
     """A map tile of a task's raster result at twice the resolution: 512 × 512 pixels."""
-    viewed = await ctx.platform.viewing.result(viewer, ctx.org, ctx.slug, TaskId(task_id))
+    viewed = await ctx.platform.tiles.result(viewer, ctx.org, ctx.slug, TaskId(task_id))
     return await _tile(ctx, request, viewed, style, tile, version, scale=2)
 
 
@@ -163,7 +163,7 @@ async def get_result_tile(
     version: Version = None,
 ) -> Response:
     """A map tile of a task's raster result (Web Mercator, 256 × 256 pixels); 404 beside it."""
-    viewed = await ctx.platform.viewing.result(viewer, ctx.org, ctx.slug, TaskId(task_id))
+    viewed = await ctx.platform.tiles.result(viewer, ctx.org, ctx.slug, TaskId(task_id))
     return await _tile(ctx, request, viewed, style, tile, version, scale=1)
 
 
@@ -178,8 +178,8 @@ async def get_result_tilejson(
     response: Response,
 ) -> TileJsonResponse:
     """The TileJSON 3.0.0 of a task's raster result; its token, where there is one, is for this result alone."""
-    viewed = await ctx.platform.viewing.result(viewer, ctx.org, ctx.slug, TaskId(task_id))
-    token = ctx.platform.viewing.token_for(viewer, viewed, task_id=TaskId(task_id))
+    viewed = await ctx.platform.tiles.result(viewer, ctx.org, ctx.slug, TaskId(task_id))
+    token = ctx.platform.tiles.token_for(viewer, viewed, task_id=TaskId(task_id))
     asked = {**_chosen(style), "token": token}
     return await _tilejson(ctx, request, response, viewed, style, f"{ctx.address}/tasks/{task_id}", asked)
 
@@ -191,7 +191,7 @@ async def get_thumbnail(
 ) -> Response:
     """A small picture of an entry: of pictures, rasters, GeoJSON, and point clouds from above."""
     size_px = max(SMALLEST_PX, min(size, LARGEST_PX))
-    picture = await ctx.platform.viewing.thumbnail(viewer, ctx.org, ctx.slug, path, size_px=size_px)
+    picture = await ctx.platform.tiles.thumbnail(viewer, ctx.org, ctx.slug, path, size_px=size_px)
     return await image_response(request, picture, WEBP, pinned=False)
 
 
@@ -201,7 +201,7 @@ async def create_view_token(
 ) -> TileTokenResponse:
     """A short-lived token for map clients that can't send headers: for `?token=` of the routes for viewing alone."""
     task_id = None if body.task_id is None else TaskId(body.task_id)
-    made = await ctx.platform.viewing.issue_token(ctx.caller, ctx.org, ctx.slug, task_id=task_id)
+    made = await ctx.platform.tiles.issue_token(ctx.caller, ctx.org, ctx.slug, task_id=task_id)
     response.headers["Cache-Control"] = "no-store"
     return TileTokenResponse(token=made.token, expires=made.expires_at)
 
@@ -236,7 +236,7 @@ async def _tile(
     *,
     scale: int,
 ) -> Response:
-    picture = ctx.platform.viewing.tile(viewed, style, tile, size_px=TILE_PX * scale)
+    picture = ctx.platform.tiles.tile(viewed, style, tile, size_px=TILE_PX * scale)
     return await image_response(request, picture, PNG, pinned=version == viewed.version)
 
 
@@ -249,7 +249,7 @@ async def _tilejson(
     address: str,
     asked: dict[str, str | None],
 ) -> TileJsonResponse:
-    look = await ctx.platform.viewing.look(viewed, style)
+    look = await ctx.platform.tiles.look(viewed, style)
     west, south, east, north = look.place()
     query = urlencode(
         {name: value for name, value in asked.items() if value is not None} | {"v": viewed.version}
@@ -274,7 +274,7 @@ def _chosen(style: Style) -> dict[str, str | None]:
 
 async def _preview(ctx: DatasetContext, tool_id: str, params: dict[str, Any], size: int) -> Response:
     size_px = max(SMALLEST_PX, min(size, LARGEST_PX))
-    picture = await ctx.platform.viewing.preview(
+    picture = await ctx.platform.tiles.preview(
         ctx.caller, ctx.org, ctx.slug, tool_id, params, size_px=size_px
     )
     return Response(picture, headers={"Cache-Control": "no-store"}, media_type=WEBP)

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 from rasterio.windows import Window as RasterioWindow
 
-from aerotask.raster.halving import halving_of_samples
 from aerotask.raster.io import block_bytes, open_raster
 from aerotask.raster.merge.plan import MergePlan
 from aerotask.raster.overviews import write_overviews
@@ -87,7 +86,7 @@ def merge_bands(plan: MergePlan, target: Path, *, writing: MergeWriteOptions, on
                 image,
                 threads=writing.threads,
                 on_progress=partial(on_progress, "overviews"),
-                halve=halving_of_samples(plan.first.bands[0].nodata),
+                nodata=plan.first.bands[0].nodata,
             )
             return arrange_cog(
                 tiff,

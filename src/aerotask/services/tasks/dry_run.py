@@ -9,7 +9,7 @@ from typing import Any
 from aerotask.db.engine import Database
 from aerotask.domain.access import Access, Caller
 from aerotask.domain.errors import AerotaskError, FieldError, InvalidInput, TooLarge
-from aerotask.domain.texts import clean_json
+from aerotask.domain.text_cleaning import clean_json
 from aerotask.services.accounts.permissions import PermissionService
 from aerotask.services.tasks.planning import PlannedRun, review_run
 from aerotask.services.tasks.quota import refuse_oversized

@@ -17,10 +17,10 @@ from aerotask.domain.errors import FieldError, Forbidden, InvalidInput, json_poi
 from aerotask.domain.ids import DatasetId
 from aerotask.sdk import DatasetView, EntryView, Limits, Plan, Review, Tool, ToolParams
 from aerotask.services.tasks.dedup import dedup_key
-from aerotask.store.datasets import derivatives, plan_rows
+from aerotask.store.datasets import derivatives, entries
 from aerotask.store.datasets.entries import FOLDER, EntryRow
 from aerotask.store.datasets.orgs import DatasetRow
-from aerotask.store.datasets.plan_rows import EntryForPlan
+from aerotask.store.datasets.plan_rows import EntryForPlan, entry_for_plan, find_plan_rows
 from aerotask.store.queue.claims import TaskInputRow
 
 MANY = 2000
@@ -146,13 +146,14 @@ async def _entries(
     named = (*params.entry_paths(), *params.new_entry_paths())
     if not named:
         return []
+    projection = entry_for_plan(tool.plans_on)
     async with db.read() as connection:
-        rows = await plan_rows.plan_rows_at(connection, dataset_id, named, tool.plans_on)
+        rows = await find_plan_rows(connection, dataset_id, named, projection)
     folders = [row.path for row in rows if row.type == FOLDER] + [path for path in named if not path]
     if folders:
         async with db.begin() as connection:
-            async for batch in plan_rows.plan_rows_within(connection, dataset_id, folders, tool.plans_on):
-                rows += batch
+            stream = entries.stream_within(connection, dataset_id, folders, projection, ordered=False)
+            rows += [row async for row in stream]
     return rows
 
 

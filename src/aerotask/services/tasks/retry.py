@@ -105,7 +105,7 @@ class RetryService:
             dataset.row.standing.org_id, task.user_id, task.tool_id, task.estimated_output_bytes
         )
         await admit(connection, self.quotas, wish)
-        attempts = await cancel.begin_again(connection, task.id, by=caller.display_name)
+        attempts = await cancel.begin_again(connection, task.id, actor=caller.display_name)
         if attempts is None:
             raise Conflict("Somebody else has retried or removed the task.", code="not-retryable")
         return attempts

@@ -14,7 +14,7 @@ from aerotask.sdk.dataset import EntryView
 from aerotask.sdk.snapshot import Snapshot, write_snapshot
 from aerotask.services.tasks.planning import entry_view
 from aerotask.store.datasets import entries, orgs
-from aerotask.store.datasets.entries import EntryRow
+from aerotask.store.datasets.entries import WHOLE_ENTRY, EntryRow
 from aerotask.store.queue.claims import TaskInputRow
 
 
@@ -36,7 +36,7 @@ async def take_snapshot(
         dataset = await orgs.get_dataset(connection, dataset_id, seen_by=None)
         if dataset is None:
             raise NotFound("The dataset has been removed meanwhile.")
-        rows = entries.stream_within(connection, dataset_id, named)
+        rows = entries.stream_within(connection, dataset_id, named, WHOLE_ENTRY)
         await write_snapshot(file, _as_read(rows, inputs))
     return Snapshot(dataset.slug, file)
 

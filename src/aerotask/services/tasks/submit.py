@@ -221,7 +221,7 @@ class SubmitService:
         # All that takes its time comes before the one lock that every submit needs. What is counted under it
         # stays true until the commit, which lets go of it.
         try:
-            replaced = await submit.add(connection, task, by=caller.display_name)
+            replaced = await submit.add(connection, task, actor=caller.display_name)
         except IntegrityError as error:  # what it refers to has been swept since the caller was let in
             raise NotFound("The dataset has been deleted meanwhile.") from error
         except UniqueIdTaken as error:  # since it was looked for

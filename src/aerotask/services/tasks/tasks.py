@@ -38,6 +38,8 @@ class TaskPage:
 
     items: list[TaskRow]
     total: int
+    take: int
+    """The page size, within the limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +198,7 @@ class TaskService:
         """
         dataset, task = await self.managed(caller, org_slug, slug, task_id)
         async with self.db.begin() as connection:
-            deletion = await cancel.delete_one(connection, dataset.row.id, task_id, by=caller.display_name)
+            deletion = await cancel.delete_one(connection, dataset.row.id, task_id, actor=caller.display_name)
             if deletion is None:
                 raise _no_task(task_id)
             if deletion.moved:
@@ -238,10 +240,11 @@ class TaskService:
             total += cleared.tasks
 
     async def _page(self, which: TaskFilter, *, skip: int, take: int) -> TaskPage:
+        take = max(1, min(take, MAX_TAKE))
         async with self.db.read() as connection:
             total = await tasks.count(connection, which)
-            items = await tasks.list_newest(connection, which, skip=skip, take=max(1, min(take, MAX_TAKE)))
-        return TaskPage(items, total)
+            items = await tasks.list_newest(connection, which, skip=skip, take=take)
+        return TaskPage(items, total, take)
 
     async def _remove_blobs(self, keys: tuple[str, ...]) -> None:
         # After the commit: a crash in between leaves blobs that nothing names, and the sweep finds them.

@@ -16,7 +16,7 @@ from aerotask.db.models import AuditEvent
 from aerotask.domain.access import Caller
 from aerotask.domain.audit import AuditAction
 from aerotask.domain.ids import new_id
-from aerotask.domain.texts import clean_json, clean_line
+from aerotask.domain.text_cleaning import clean_json, clean_line
 from aerotask.store.queue.retention import DAY_S
 
 MAX_TARGET_CHARS = 512

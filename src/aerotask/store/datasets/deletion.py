@@ -32,7 +32,7 @@ async def cancel_tasks(connection: AsyncConnection, which: Which, *, by: str) ->
     """Cancel the active ones of these tasks, whose dataset is deleted; how many. Workers are told with the commit."""
     # Their own names are free again at once, though their rows stay for a moment.
     await connection.execute(update(Task).where(which, Task.unique_id.is_not(None)).values(unique_id=None))
-    statement = move(TaskState.DELETED, by=by, reason="dataset deleted").where(which, in_states(ACTIVE))
+    statement = move(TaskState.DELETED, actor=by, reason="dataset deleted").where(which, in_states(ACTIVE))
     ended = (await connection.execute(statement.returning(Task.id, Task.attempt))).all()
     if ended:
         each = func.unnest(literal([f"{task_id}:{attempt}" for task_id, attempt in ended], ARRAY(Text)))

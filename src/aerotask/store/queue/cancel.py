@@ -19,7 +19,7 @@ CANCEL_CHANNEL = "aerotask_cancelled"
 """Postgres tells workers on it, with the commit, which attempt has been cancelled (`Lease.name`)."""
 
 
-async def begin_again(connection: AsyncConnection, task_id: TaskId, *, by: str) -> int | None:
+async def begin_again(connection: AsyncConnection, task_id: TaskId, *, actor: str) -> int | None:
     """Hand a Failed or Deleted task to the queue for another attempt; the attempts so far, None if it is neither.
 
     It keeps its log and its history, and gets a new budget of strikes.
@@ -27,7 +27,7 @@ async def begin_again(connection: AsyncConnection, task_id: TaskId, *, by: str) 
     statement = (
         move(
             TaskState.ENQUEUED,
-            by=by,
+            actor=actor,
             reason="retried",
             due_at=db_now(),
             started_at=None,
@@ -50,7 +50,7 @@ async def begin_again(connection: AsyncConnection, task_id: TaskId, *, by: str) 
 
 async def mark_enqueued(connection: AsyncConnection, task_ids: Sequence[TaskId]) -> None:
     """Note that the hints of these tasks have been handed to the queue."""
-    statement = move(TaskState.ENQUEUED, by="dispatch", reason="hint sent")
+    statement = move(TaskState.ENQUEUED, actor="dispatch", reason="hint sent")
     await connection.execute(statement.where(Task.id.in_(task_ids), Task.state == TaskState.CREATED))
 
 
@@ -63,13 +63,13 @@ class Deletion:
 
 
 async def delete_one(
-    connection: AsyncConnection, dataset_id: DatasetId, task_id: TaskId, *, by: str
+    connection: AsyncConnection, dataset_id: DatasetId, task_id: TaskId, *, actor: str
 ) -> Deletion | None:
     """Cancel an active task or mark an ended one Deleted; None if there is no such task.
 
     A task that is Deleted already stays so. Workers are told with the commit.
     """
-    statement = move(TaskState.DELETED, by=by, reason="deleted").where(
+    statement = move(TaskState.DELETED, actor=actor, reason="deleted").where(
         Task.id == task_id, Task.dataset_id == dataset_id
     )
     attempt = (await connection.execute(statement.returning(Task.attempt))).scalar_one_or_none()

@@ -99,7 +99,7 @@ _NEXT = text(f"""
 _CLAIM = (
     move(
         TaskState.PROCESSING,
-        by=bindparam("by", type_=Text),
+        actor=bindparam("actor", type_=Text),
         reason="claimed",
         attempt=Task.attempt + 1,
         lease_token=bindparam("token", type_=Uuid),
@@ -149,7 +149,7 @@ async def claim_next(
     """Take the next tasks that may run, one claimer at a time in the whole system; none if there are none."""
     await take(connection, LockSpace.CLAIM)
     named = {
-        "by": f"worker {worker_no}",
+        "actor": f"worker {worker_no}",
         "worker": worker_no,
         "ttl": timedelta(seconds=ttl_s),
         "per_user": running_per_user,

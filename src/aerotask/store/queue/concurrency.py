@@ -47,9 +47,9 @@ def _of_busy_users(which: ColumnExpressionArgument[bool]) -> Select[Any]:
 
 
 # Built once, since every worker asks once a poll.
-_HOLD = move(TaskState.SCHEDULED, by="sweep", reason=WaitReason.TURN.value, waits_for=WaitReason.TURN).where(
-    Task.id.in_(_of_busy_users(in_states(_UNHELD)))
-)
+_HOLD = move(
+    TaskState.SCHEDULED, actor="sweep", reason=WaitReason.TURN.value, waits_for=WaitReason.TURN
+).where(Task.id.in_(_of_busy_users(in_states(_UNHELD))))
 # What was Scheduled for another reason stays so; the state does not change, only what it waits for.
 _RENAME = (
     update(Task)

@@ -1,14 +1,14 @@
-"""What the holder of a lease may do: stay alive, report, and end the attempt.
+"""Operations of a lease's holder: renew it, report progress, and finish the attempt.
 
-Every statement carries the lease's token. No row back means that somebody else owns the task now: the
-holder must stop and change nothing.
+Every statement is fenced by the lease's token. If it changes no row, another worker owns the task, and the
+caller must stop without changing anything.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import Update, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -23,7 +23,7 @@ from aerotask.store.queue.transitions import move
 
 
 class LeaseLost(Exception):
-    """The task has been cancelled or given to another worker; nothing of ours may take effect."""
+    """The task has been cancelled or given to another worker; nothing that this one writes may take effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +36,16 @@ class Lease:
 
     @property
     def name(self) -> str:
-        """What the attempt is called where workers are told that it has been cancelled."""
+        """The attempt's name in cancel notifications."""
         return f"{self.task_id}:{self.attempt}"
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What has happened since the last report: how far the run is, and log lines from number `first` on.
+    """Progress since the last report, and log lines from number `first` on.
 
-    The holder of the lease counts its own lines, so a report that is sent again after an unclear end of
-    its transaction changes nothing.
+    The holder of the lease numbers its own lines, so a report that is repeated after a lost commit answer
+    changes nothing.
     """
 
     first: int
@@ -56,7 +56,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class NewArtifact:
-    """A stored file that becomes a task's artifact, or stands beside it."""
+    """A stored file that becomes a task's artifact, or one of its further assets."""
 
     file_name: str
     media_type: str
@@ -67,22 +67,45 @@ class NewArtifact:
 
 
 @dataclass(frozen=True, slots=True)
+class Success:
+    """The task has succeeded, with these artifacts and outputs."""
+
+    artifacts: Sequence[NewArtifact] = ()
+    """The first is the task's result."""
+    outputs: Sequence[Mapping[str, str]] = ()
+    """Path and hash of each entry that was put."""
+    result: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a task ended badly; `strike` if this last attempt counts against the task's retries."""
+    """The task has failed; `counts_as_failed` if this attempt counts against the limit of attempts."""
 
     code: str
     message: str
     retryable: bool = False
-    strike: bool = False
+    counts_as_failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The task goes back to the queue for another attempt after `delay_s`; its log continues."""
+
+    reason: str
+    delay_s: float = 0.0
+    counts_as_failed: bool = False
+
+
+Outcome: TypeAlias = Success | Failure | Retry
 
 
 async def renew(
     connection: AsyncConnection, tokens: Collection[LeaseToken], *, worker_no: int, ttl_s: float
 ) -> set[LeaseToken]:
-    """Extend these leases of the worker; those of them that it still holds.
+    """Extend these leases of the worker, and return those that it still holds.
 
-    A lease that the worker doesn't know of, since the answer to its claim was lost, must run out. One whose
-    row somebody has locked is left to the next heartbeat: the others mustn't wait for it.
+    A lease that the worker doesn't know, because the answer to its claim was lost, must expire. One whose row
+    is locked by another transaction is left to the next heartbeat: it mustn't delay the others.
     """
     ours = (Task.state == TaskState.PROCESSING, Task.worker_no == worker_no, Task.lease_token.in_(tokens))
     free = select(Task.id).where(*ours).with_for_update(skip_locked=True, key_share=True)
@@ -94,8 +117,8 @@ async def renew(
     return {LeaseToken(token) for token in held if token}
 
 
-async def check(connection: AsyncConnection, lease: Lease) -> None:
-    """Look whether the lease is still ours, without keeping anybody from taking it away.
+async def raise_if_lost(connection: AsyncConnection, lease: Lease) -> None:
+    """Check that the lease is still held, without a lock that would delay a cancel.
 
     Raises:
         LeaseLost: the task is no longer ours.
@@ -105,48 +128,74 @@ async def check(connection: AsyncConnection, lease: Lease) -> None:
         raise LeaseLost
 
 
-async def report(connection: AsyncConnection, lease: Lease, news: Report, *, keep: LogLimits) -> None:
+async def report(connection: AsyncConnection, lease: Lease, latest: Report, *, log_limits: LogLimits) -> None:
     """Write progress and log lines.
 
     Raises:
         LeaseLost: the task is no longer ours.
     """
-    statement = update(Task).values(**_progress(news))
-    await _as_holder(connection, lease, news, keep=keep, statement=statement)
+    statement = update(Task).values(**_progress(latest))
+    await _update_held(connection, lease, latest, log_limits=log_limits, statement=statement)
 
 
-async def succeed(  # noqa: PLR0913  the parts of one outcome, committed together
+async def finish(  # noqa: PLR0913  the parts of one outcome, committed together
     connection: AsyncConnection,
     lease: Lease,
-    news: Report,
+    outcome: Outcome,
+    last_report: Report,
     *,
-    keep: LogLimits,
-    by: str,
-    artifacts: Sequence[NewArtifact],
-    outputs: Sequence[Mapping[str, str]],
-    result: Mapping[str, Any] | None,
+    log_limits: LogLimits,
+    actor: str,
 ) -> None:
-    """End the attempt well.
+    """End the attempt with its outcome and its last report.
 
     Raises:
         LeaseLost: the task is no longer ours.
     """
-    await _as_holder(
-        connection,
-        lease,
-        news,
-        keep=keep,
-        statement=move(
+    statement = _transition(outcome, last_report, actor=actor)
+    await _update_held(connection, lease, last_report, log_limits=log_limits, statement=statement)
+    if isinstance(outcome, Success):
+        await _insert_artifacts(connection, lease.task_id, outcome.artifacts)
+
+
+def _transition(outcome: Outcome, last_report: Report, *, actor: str) -> Update:
+    if isinstance(outcome, Success):
+        return move(
             TaskState.SUCCEEDED,
-            by=by,
+            actor=actor,
             reason="finished",
-            outputs=list(outputs),
-            result=None if result is None else dict(result),
-            artifact_bytes=sum(artifact.size_bytes for artifact in artifacts),
+            outputs=list(outcome.outputs),
+            result=None if outcome.result is None else dict(outcome.result),
+            artifact_bytes=sum(artifact.size_bytes for artifact in outcome.artifacts),
             percent=100,
             phase=None,
-        ),
+        )
+    failed_attempts = Task.strikes + int(outcome.counts_as_failed)
+    if isinstance(outcome, Failure):
+        return move(
+            TaskState.FAILED,
+            actor=actor,
+            reason=outcome.code,
+            error_code=outcome.code,
+            error_message=outcome.message,
+            error_retryable=outcome.retryable,
+            strikes=failed_attempts,
+            **_progress(last_report),
+        )
+    return move(
+        TaskState.SCHEDULED if outcome.delay_s else TaskState.ENQUEUED,
+        actor=actor,
+        reason=outcome.reason,
+        due_at=db_now(plus_s=outcome.delay_s),
+        waits_for=WaitReason.RETRY if outcome.delay_s else None,
+        phase=None,
+        strikes=failed_attempts,
     )
+
+
+async def _insert_artifacts(
+    connection: AsyncConnection, task_id: TaskId, artifacts: Sequence[NewArtifact]
+) -> None:
     for ordinal, artifact in enumerate(artifacts):
         values = {
             "file_name": artifact.file_name,
@@ -156,92 +205,28 @@ async def succeed(  # noqa: PLR0913  the parts of one outcome, committed togethe
             "sha256": artifact.sha256,
             "expires_at": db_now(plus_s=artifact.ttl_s),
         }
-        await connection.execute(insert(Artifact).values(task_id=lease.task_id, ordinal=ordinal, **values))
+        await connection.execute(insert(Artifact).values(task_id=task_id, ordinal=ordinal, **values))
 
 
-async def fail(  # noqa: PLR0913  as above
-    connection: AsyncConnection,
-    lease: Lease,
-    news: Report,
-    failure: Failure,
-    *,
-    keep: LogLimits,
-    by: str,
+async def _update_held(
+    connection: AsyncConnection, lease: Lease, new: Report, *, log_limits: LogLimits, statement: Update
 ) -> None:
-    """End the attempt badly, and with it the task.
-
-    Raises:
-        LeaseLost: the task is no longer ours.
-    """
-    await _as_holder(
-        connection,
-        lease,
-        news,
-        keep=keep,
-        statement=move(
-            TaskState.FAILED,
-            by=by,
-            reason=failure.code,
-            error_code=failure.code,
-            error_message=failure.message,
-            error_retryable=failure.retryable,
-            strikes=Task.strikes + int(failure.strike),
-            **_progress(news),
-        ),
-    )
-
-
-async def try_again(  # noqa: PLR0913  as above
-    connection: AsyncConnection,
-    lease: Lease,
-    news: Report,
-    *,
-    keep: LogLimits,
-    by: str,
-    reason: str,
-    delay_s: float,
-    strike: bool,
-) -> None:
-    """Give the task back for another attempt after `delay_s`; the log goes on with it.
-
-    Raises:
-        LeaseLost: the task is no longer ours.
-    """
-    await _as_holder(
-        connection,
-        lease,
-        news,
-        keep=keep,
-        statement=move(
-            TaskState.SCHEDULED if delay_s else TaskState.ENQUEUED,
-            by=by,
-            reason=reason,
-            due_at=db_now(plus_s=delay_s),
-            waits_for=WaitReason.RETRY if delay_s else None,
-            phase=None,
-            strikes=Task.strikes + int(strike),
-        ),
-    )
-
-
-async def _as_holder(
-    connection: AsyncConnection, lease: Lease, news: Report, *, keep: LogLimits, statement: Update
-) -> None:
-    mine = (Task.id == lease.task_id, Task.lease_token == lease.token)
-    if news.lines:
-        # The row's lock comes first: what the log holds and what is new is decided under it.
-        asked = select(Task.log_dropped, Task.log_next, Task.log_bytes).where(*mine)
-        before = (await connection.execute(asked.with_for_update(key_share=True))).one_or_none()
+    held = (Task.id == lease.task_id, Task.lease_token == lease.token)
+    if new.lines:
+        # Lock the row first: the log's marks are read and written under that lock.
+        marks_query = select(Task.log_dropped, Task.log_next, Task.log_bytes).where(*held)
+        before = (await connection.execute(marks_query.with_for_update(key_share=True))).one_or_none()
         if before is None:
             raise LeaseLost
-        marks = LogMarks(*before)
-        after = await logs.append(connection, lease.task_id, marks, news.lines, first=news.first, keep=keep)
+        after = await logs.append(
+            connection, lease.task_id, LogMarks(*before), new.lines, first=new.first, limits=log_limits
+        )
         statement = statement.values(
             log_dropped=after.dropped, log_next=after.end, log_bytes=after.total_bytes
         )
-    if (await connection.execute(statement.where(*mine))).rowcount == 0:
+    if (await connection.execute(statement.where(*held))).rowcount == 0:
         raise LeaseLost
 
 
-def _progress(news: Report) -> dict[str, Any]:
-    return {"percent": func.greatest(Task.percent, news.percent), "phase": news.phase}
+def _progress(latest: Report) -> dict[str, Any]:
+    return {"percent": func.greatest(Task.percent, latest.percent), "phase": latest.phase}

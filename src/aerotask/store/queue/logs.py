@@ -56,7 +56,7 @@ async def append(  # noqa: PLR0913  what is there, what comes, and what may stay
     lines: Sequence[str],
     *,
     first: int,
-    keep: LogLimits,
+    limits: LogLimits,
 ) -> LogMarks:
     """Add lines from number `first` on, and drop from the head what exceeds the limits; the log's new marks.
 
@@ -69,24 +69,24 @@ async def append(  # noqa: PLR0913  what is there, what comes, and what may stay
         return marks
     # A sender that could reach us only now has dropped by the same limits what would be before `first`.
     start = max(first, marks.end)
-    fresh, start = _within(keep, lines[start - first :], start)
+    fresh, start = _within(limits, lines[start - first :], start)
     added = {"task_id": task_id, "start": start, "lines": list(fresh)}
     await connection.execute(_ADD, added)
     total_bytes = marks.total_bytes + sum(map(size_of, fresh))
-    begin = max(marks.dropped, end - keep.lines, start if start > marks.end else 0)
-    if begin > marks.dropped or total_bytes > keep.total_bytes:
-        excess = {"task_id": task_id, "begin": begin, "excess": total_bytes - keep.total_bytes}
+    begin = max(marks.dropped, end - limits.lines, start if start > marks.end else 0)
+    if begin > marks.dropped or total_bytes > limits.total_bytes:
+        excess = {"task_id": task_id, "begin": begin, "excess": total_bytes - limits.total_bytes}
         reached, freed = (await connection.execute(_DROP, excess)).one()
         return LogMarks(max(begin, reached), end, total_bytes - freed)
     return LogMarks(begin, end, total_bytes)
 
 
-def _within(keep: LogLimits, lines: Sequence[str], start: int) -> tuple[Sequence[str], int]:
+def _within(limits: LogLimits, lines: Sequence[str], start: int) -> tuple[Sequence[str], int]:
     """The end of `lines` that the limits let through, and its number."""
     total_bytes, kept = 0, 0
     for line in reversed(lines):
         total_bytes += size_of(line)
-        if keep.exceeded_by(kept + 1, total_bytes):
+        if limits.exceeded_by(kept + 1, total_bytes):
             break
         kept += 1
     return lines[len(lines) - kept :], start + len(lines) - kept

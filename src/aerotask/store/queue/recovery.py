@@ -62,7 +62,7 @@ async def recover_lost(
             state = TaskState.FAILED
             statement = move(
                 TaskState.FAILED,
-                by="sweep",
+                actor="sweep",
                 reason="worker-lost",
                 error_code="worker-lost",
                 error_message=(
@@ -76,7 +76,7 @@ async def recover_lost(
             state = TaskState.SCHEDULED if retry.delay_s else TaskState.ENQUEUED
             statement = move(
                 state,
-                by="sweep",
+                actor="sweep",
                 reason="worker lost",
                 strikes=Task.strikes + 1,
                 due_at=db_now(plus_s=retry.delay_s),

@@ -20,7 +20,7 @@ NO_LEASE: Mapping[str, Any] = {
 }
 
 
-def move(target: TaskState, *, by: str | BindParameter[str], reason: str, **values: Any) -> Update:
+def move(target: TaskState, *, actor: str | BindParameter[str], reason: str, **values: Any) -> Update:
     """An UPDATE of tasks that may go to `target`, which the caller narrows down to those that should.
 
     Leaving Processing drops the lease; ending sets `finished_at`.
@@ -35,16 +35,16 @@ def move(target: TaskState, *, by: str | BindParameter[str], reason: str, **valu
     return (
         update(Task)
         .where(in_states(sources_of(target)))
-        .values(state=target, history=Task.history.op("||")(_event(target, by, reason)), **values)
+        .values(state=target, history=Task.history.op("||")(_event(target, actor, reason)), **values)
     )
 
 
 # Kept, since building an expression costs more than running it; there are few reasons, and few that move a lot.
 @lru_cache(maxsize=256)
-def _event(target: TaskState, by: str | BindParameter[str], reason: str) -> ColumnElement[Any]:
+def _event(target: TaskState, actor: str | BindParameter[str], reason: str) -> ColumnElement[Any]:
     return func.jsonb_build_array(
         func.jsonb_build_object(
-            "at", iso_now(), "from", Task.state, "to", target.value, "by", by, "reason", reason
+            "at", iso_now(), "from", Task.state, "to", target.value, "by", actor, "reason", reason
         )
     )
 

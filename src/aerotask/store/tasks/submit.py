@@ -262,7 +262,7 @@ _ADD = upsert(Task).values(
             *("at", iso_now()),
             *("from", None),
             *("to", TaskState.CREATED.value),
-            *("by", bindparam("by", type_=Text)),
+            *("by", bindparam("actor", type_=Text)),
             *("reason", "submitted"),
         )
     )
@@ -276,7 +276,7 @@ class UniqueIdTaken(Exception):
     """Another task of the organization has this `uniqueId`."""
 
 
-async def add(connection: AsyncConnection, task: NewTask, *, by: str) -> set[str]:
+async def add(connection: AsyncConnection, task: NewTask, *, actor: str) -> set[str]:
     """Insert the task in state Created, with the inputs that it keeps alive.
 
     Returns:
@@ -306,14 +306,14 @@ async def add(connection: AsyncConnection, task: NewTask, *, by: str) -> set[str
         "callback_url": task.callback_url,
     }
     statement = _ADD if task.unique_id is None else _ADD_UNIQUE
-    added = await connection.execute(statement, {**columns, "by": by})
+    added = await connection.execute(statement, {**columns, "actor": actor})
     if not added.rowcount:
         raise UniqueIdTaken
     gone = await _add_inputs(connection, task.id, task.inputs)
     if task.scheduled_at is not None:
         later = move(
             TaskState.SCHEDULED,
-            by=by,
+            actor=actor,
             reason="waits for its time",
             waits_for=WaitReason.TIME,
             due_at=task.scheduled_at,
