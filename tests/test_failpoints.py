@@ -85,7 +85,7 @@ def test_a_list_arms_several() -> None:
     "wrong", ["no-such-point:kill", "blob-synced", "blob-synced:explode", "blob-synced:kill@0"]
 )
 def test_what_does_not_exist_is_refused(wrong: str) -> None:
-    with pytest.raises(InvalidInput, match="is no failpoint"):
+    with pytest.raises(InvalidInput, match="is not a failpoint"):
         parse(wrong)
 
 
@@ -101,4 +101,4 @@ def test_a_process_with_an_unknown_failpoint_does_not_start() -> None:
     command = [sys.executable, "-m", "aerotask", "worker"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "'no-such-point:kill' is no failpoint" in done.stderr
+    assert "'no-such-point:kill' is not a failpoint" in done.stderr

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BROKEN_BY = {
     "Imports point down": ("store/queue/leases.py", "from aerotask.services.tasks import tasks"),
     "The API has no GDAL": ("api/deps.py", "import rasterio"),
+    "HTTP knows no subject": ("api/http/pagination.py", "from aerotask.services.tasks import tasks"),
     "Only libraries for pixels and files open GDAL": ("services/datasets/tree.py", "import rasterio"),
     "Only dispatch knows arq": ("worker/wakeup.py", "import arq"),
 }

@@ -45,9 +45,9 @@ def test_a_fallen_server_is_named(tmp_path: Path) -> None:
     with OwnedFolder(tmp_path / "data") as folder:
         try:
             with running_servers(folder, durable=False) as servers:
-                assert servers.fallen() is None
+                assert servers.stopped_part() is None
                 servers.valkey.stop()
-                assert servers.fallen() == "Valkey"
+                assert servers.stopped_part() == "Valkey"
         finally:
             folder.discard()
 

@@ -1,4 +1,4 @@
-"""The fork server of the API: its children draw."""
+"""Fork server program of the API: its children render tiles, thumbnails and previews."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from aerotask.tiles.thumbnails.pointcloud import draw_cloud
 from aerotask.tiles.thumbnails.vector import draw_geojson
 
 MEMORY_BYTES = 1024**3
-"""Of one child, beyond what the fork shares."""
+"""Memory limit of one child, beyond what the fork shares."""
 
 
 def drawing_child(
@@ -38,12 +38,12 @@ def drawing_child(
     more: Mapping[str, Handler] | None = None,
     writes: Sequence[Path] = (),
 ) -> None:
-    """Draw what the socket's other end asks for; `more` handlers, and what they write, are for tests.
+    """Do the pool's rendering jobs; `more` handlers, and the folders they write to, are for tests.
 
     The files are in the folders that the program's further arguments name.
     """
     reads = [Path(folder) for folder in sys.argv[2:]]
-    warnings.simplefilter("ignore")  # of missing georeferences and overviews, which were looked at before
+    warnings.simplefilter("ignore")  # about missing georeferences and overviews, which were checked before
     with rasterio.Env(**GDAL_OPTIONS), DatasetCache() as rasters:
         handlers: dict[str, Handler] = {
             "look": partial(_look, rasters),
@@ -83,7 +83,7 @@ def _preview(previews: Mapping[str, Preview], body: Mapping[str, Any]) -> Messag
     job = PreviewJob.from_body(body)
     preview = previews.get(job.tool_id)
     if preview is None:
-        raise InvalidInput(f"Tool '{job.tool_id}' can't show what it would make.", code="no-preview")
+        raise InvalidInput(f"Tool '{job.tool_id}' has no preview.", code="no-preview")
     return Message("done", content=preview(job.params, job.inputs, job.size_px))
 
 
