@@ -14,7 +14,7 @@ from aerotask.derivatives.kinds import DerivativeKind
 from aerotask.domain.errors import InvalidInput, TaskFailed
 
 
-def nothing(_share: float) -> None:
+def ignore(_share: float) -> None:
     pass
 
 
@@ -36,7 +36,7 @@ def test_one_process_builds_many_and_reports_progress(cloud: Path, tmp_path: Pat
         )
         assert properties["points"] == 50_000
         [process] = builders()
-        builder.build(DerivativeKind.COPC, cloud, tmp_path / "2.copc.laz", on_progress=nothing)
+        builder.build(DerivativeKind.COPC, cloud, tmp_path / "2.copc.laz", on_progress=ignore)
         assert builders() == [process]
     assert steps
     assert steps == sorted(steps)
@@ -46,16 +46,16 @@ def test_one_process_builds_many_and_reports_progress(cloud: Path, tmp_path: Pat
 def test_an_error_in_the_process_is_raised_here(tmp_path: Path) -> None:
     (tmp_path / "a.laz").touch()
     with BuilderProcess(threads=1) as builder, pytest.raises(InvalidInput, match="it is empty") as refused:
-        builder.build(DerivativeKind.COPC, tmp_path / "a.laz", tmp_path / "made", on_progress=nothing)
+        builder.build(DerivativeKind.COPC, tmp_path / "a.laz", tmp_path / "made", on_progress=ignore)
     assert refused.value.code == "unreadable-cloud"
 
 
 def test_an_unexpected_error_ends_one_job_only(cloud: Path, tmp_path: Path) -> None:
     with BuilderProcess(threads=1) as builder:
         with pytest.raises(FileNotFoundError):
-            builder.build(DerivativeKind.COPC, tmp_path / "absent.laz", tmp_path / "1", on_progress=nothing)
+            builder.build(DerivativeKind.COPC, tmp_path / "absent.laz", tmp_path / "1", on_progress=ignore)
         assert (
-            builder.build(DerivativeKind.COPC, cloud, tmp_path / "2.copc.laz", on_progress=nothing)["points"]
+            builder.build(DerivativeKind.COPC, cloud, tmp_path / "2.copc.laz", on_progress=ignore)["points"]
             == 50_000
         )
 
@@ -73,7 +73,7 @@ def test_a_crash_fails_its_job_and_the_next_job_gets_another_process(
             builder.build(DerivativeKind.COPC, cloud, tmp_path / "1.copc.laz", on_progress=crash)
         assert failed.value.code == "build-crashed"
         assert (
-            builder.build(DerivativeKind.COPC, cloud, tmp_path / "2.copc.laz", on_progress=nothing)["points"]
+            builder.build(DerivativeKind.COPC, cloud, tmp_path / "2.copc.laz", on_progress=ignore)["points"]
             == 50_000
         )
 
@@ -82,12 +82,12 @@ def test_an_endless_file_times_out_and_the_next_job_gets_another_process(cloud: 
     source = endless(tmp_path / "endless.gpkg")
     with BuilderProcess(threads=1, timeouts=TimeoutPolicy(min_s=4)) as builder:
         with pytest.raises(TaskFailed, match="made no progress") as failed:
-            builder.build(DerivativeKind.GPKG, source, tmp_path / "1.gpkg", on_progress=nothing)
+            builder.build(DerivativeKind.GPKG, source, tmp_path / "1.gpkg", on_progress=ignore)
         assert failed.value.code == "build-timed-out"
         assert builders() == []
     with BuilderProcess(threads=1) as builder:
         assert (
-            builder.build(DerivativeKind.COPC, cloud, tmp_path / "2.copc.laz", on_progress=nothing)["points"]
+            builder.build(DerivativeKind.COPC, cloud, tmp_path / "2.copc.laz", on_progress=ignore)["points"]
             == 50_000
         )
 
@@ -99,12 +99,12 @@ def test_the_timeout_grows_with_the_source() -> None:
 
 def test_a_process_that_died_between_two_jobs_counts_as_a_crash(cloud: Path, tmp_path: Path) -> None:
     with BuilderProcess(threads=1) as builder:
-        builder.build(DerivativeKind.COPC, cloud, tmp_path / "1.copc.laz", on_progress=nothing)
+        builder.build(DerivativeKind.COPC, cloud, tmp_path / "1.copc.laz", on_progress=ignore)
         [process] = builders()
         process.kill()
         eventually(lambda: process.status() == psutil.STATUS_ZOMBIE)
         with pytest.raises(TaskFailed, match="SIGKILL"):
-            builder.build(DerivativeKind.COPC, cloud, tmp_path / "2.copc.laz", on_progress=nothing)
+            builder.build(DerivativeKind.COPC, cloud, tmp_path / "2.copc.laz", on_progress=ignore)
 
 
 def test_an_interrupted_build_ends_the_process(cloud: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The API's drawing program, with jobs besides that go wrong in every way."""
+"""The API's rendering program, with additional jobs that fail in every way."""
 
 import ctypes
 import os
@@ -26,7 +26,7 @@ def _echo(body: Mapping[str, Any]) -> Message:
 
 
 def _hold(body: Mapping[str, Any]) -> Message:
-    """Say that it has begun, and go on when the file is gone."""
+    """Signal the start, and wait until the file is removed."""
     gate = Path(body["until"])
     gate.with_name(f"{gate.name}.begun.{body['n']}").touch(exist_ok=False)
     while gate.exists():
@@ -35,10 +35,10 @@ def _hold(body: Mapping[str, Any]) -> Message:
 
 
 def _hang(_body: Mapping[str, Any]) -> Message:
-    """Spin in C, holding the interpreter's lock."""
-    pattern = ctypes.PyDLL(None).sleep
+    """Hang in C, holding the interpreter's lock."""
+    sleep = ctypes.PyDLL(None).sleep
     while True:
-        pattern(1000)
+        sleep(1000)
 
 
 def _segfault(_body: Mapping[str, Any]) -> Message:
@@ -55,8 +55,8 @@ def _refuse(_body: Mapping[str, Any]) -> Message:
     raise InvalidInput("It is damaged.", code="damaged-raster")
 
 
-def _stumble(_body: Mapping[str, Any]) -> Message:
-    raise KeyError("unforeseen")
+def _raise_unexpected(_body: Mapping[str, Any]) -> Message:
+    raise KeyError("unexpected")
 
 
 HANDLERS = {
@@ -66,12 +66,12 @@ HANDLERS = {
     "segfault": _segfault,
     "eat": _eat_memory,
     "refuse": _refuse,
-    "stumble": _stumble,
+    "unexpected": _raise_unexpected,
 }
 
 
 def _preview(params: Mapping[str, Any], inputs: Mapping[str, Path], size_px: int) -> bytes:
-    """A grey as light as the first input is long."""
+    """A grey image whose brightness is the size of the first input."""
     picture = np.full((size_px // 2, size_px, 4), 255, np.uint8)
     picture[..., :3] = inputs[params["path"]].stat().st_size
     return encode_webp(Image.fromarray(picture))
