@@ -33,6 +33,7 @@ from aerotask.services.accounts.passwords import Passwords, open_passwords
 from aerotask.services.accounts.permissions import PermissionService
 from aerotask.services.accounts.tokens import Tokens
 from aerotask.services.accounts.users import UserService
+from aerotask.services.datasets.datasets import DatasetService
 from aerotask.services.datasets.derivatives import DerivativeService
 from aerotask.services.datasets.downloads import DownloadService
 from aerotask.services.datasets.entries import EntryService
@@ -56,6 +57,7 @@ from aerotask.services.tiles.tiles import TileService
 from aerotask.tiles.image_cache import ImageCache
 from aerotask.tiles.local_files import LocalFileCache
 from aerotask.tiles.renderer import Renderer
+from aerotask.tools import DOWNLOAD_TOOL
 
 # A worker without its lock is dead after this many heartbeats of silence.
 QUIET_HEARTBEATS = 1.5
@@ -85,6 +87,7 @@ class Platform:
     api_keys: ApiKeyService
     audit: AuditService
     orgs: OrgService
+    datasets: DatasetService
     entries: EntryService
     tree: TreeService
     uploads: UploadService
@@ -173,11 +176,14 @@ def _assemble(  # noqa: PLR0913  what is opened and closed with the platform
         api_keys=api_keys,
         audit=AuditService(db),
         orgs=OrgService(db, access, storage, settings.max_orgs_per_user),
+        datasets=DatasetService(db, access),
         entries=entries,
         tree=TreeService(db, access, storage),
         uploads=UploadService(db, files, blobs, access, entries, _upload_limits(settings)),
         usage=UsageService(db, access, storage, submit.quotas),
-        downloads=DownloadService(db, blobs, access, settings.bulk_download_async_threshold_bytes),
+        downloads=DownloadService(
+            db, blobs, access, settings.bulk_download_async_threshold_bytes, DOWNLOAD_TOOL
+        ),
         derivatives=DerivativeService(db, blobs, access),
         submit=submit,
         dry_run=DryRunService(db, access, submit),

@@ -221,12 +221,12 @@ def _look_in(content: bytes) -> RenderInfo:
 
 def look_digest(raster: RasterSource, style: Style) -> str:
     """What a look follows from."""
-    return _digest("look", raster.source.blob_key, raster.drawn.blob_key, style)
+    return _digest("look", raster.source.blob_key, raster.drawn.blob_key, style.to_json())
 
 
 def tile_digest(raster: RasterSource, style: Style, at: TileIndex, *, size_px: int) -> str:
     """What a tile follows from."""
-    return _digest("tile", raster.source.blob_key, raster.drawn.blob_key, style, at, size_px)
+    return _digest("tile", raster.source.blob_key, raster.drawn.blob_key, style.to_json(), at, size_px)
 
 
 def thumbnail_digest(content: RenderSource, subject: ThumbnailKind, *, size_px: int) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
 from aerotask.archives.formats import may_be_archive
-from aerotask.archives.rar import no_rar, rar_extractor
+from aerotask.archives.rar import rar_extractor, rar_unsupported
 from aerotask.domain import paths
 from aerotask.sdk import (
     Access,
@@ -54,20 +54,18 @@ class ArchiveExtractParams(ToolParams):
 class ArchiveExtract(Tool[ArchiveExtractParams]):
     """Extracts archives, all or nothing."""
 
-    id: ClassVar[str] = "archive-extract"
-    version: ClassVar[str] = "1"
-    title: ClassVar[str] = "Extract archive"
-    description: ClassVar[str] = (
+    id, version, title = "archive-extract", "1", "Extract archive"
+    description = (
         "Makes entries of the files and folders of an archive, all of them or none; an index in a folder `.ddb` is "
         "made anew from the contents."
     )
-    access: ClassVar[Access] = Access.WRITE
+    access = Access.WRITE
 
     def preload(self) -> None:
         """Load the readers before the fork."""
         import aerotask.archives.run_extract  # noqa: F401, PLC0415  the API has no use for it
 
-    def needed_access(self, params: ArchiveExtractParams) -> Access:
+    def required_access(self, params: ArchiveExtractParams) -> Access:
         """Removing the archive's entry needs the right to."""
         return Access.DELETE if params.delete_archive else self.access
 
@@ -83,7 +81,7 @@ class ArchiveExtract(Tool[ArchiveExtractParams]):
                 f"{paths.shown(archive.path)} is no archive that can be extracted.", code="unsupported-format"
             )
         if archive.path.lower().endswith(".rar") and rar_extractor() is None:
-            raise no_rar()
+            raise rar_unsupported()
         limit = dataset.limits.archive_bytes
         if archive.size_bytes > limit:
             raise InvalidInput(
@@ -105,9 +103,9 @@ class ArchiveExtract(Tool[ArchiveExtractParams]):
 
     def run(self, params: ArchiveExtractParams, ctx: RunContext) -> None:
         """Extract into the work folder, and declare what has come out."""
-        from aerotask.archives.run_extract import unpack  # noqa: PLC0415  the API has no use for it
+        from aerotask.archives.run_extract import run_extract  # noqa: PLC0415  the API has no use for it
 
-        unpack(
+        run_extract(
             ctx,
             source_path=params.source_path,
             dest_path=params.dest_path,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from pydantic import Field
 
 from aerotask.domain import paths
@@ -14,6 +12,7 @@ from aerotask.sdk import (
     EntryView,
     FileName,
     Plan,
+    QuotaClass,
     RunContext,
     Tool,
     ToolParams,
@@ -46,16 +45,15 @@ class BulkDownloadParams(ToolParams):
 class BulkDownload(Tool[BulkDownloadParams]):
     """Packs entries into a ZIP for download."""
 
-    id: ClassVar[str] = "bulk-download"
-    version: ClassVar[str] = "1"
-    title: ClassVar[str] = "Download as ZIP"
-    description: ClassVar[str] = (
+    id, version, title = "bulk-download", "1", "Download as ZIP"
+    description = (
         "Packs files, folders or the whole dataset into one ZIP; photos and other packed files are stored, the rest "
         "is deflated."
     )
-    access: ClassVar[Access] = Access.READ
-    artifact_suffix: ClassVar[str | None] = ".zip"
-    plans_on: ClassVar[frozenset[str] | None] = frozenset()
+    access = Access.READ
+    artifact_suffix = ".zip"
+    quota_class = QuotaClass.BULK
+    plan_properties = frozenset()
 
     def preload(self) -> None:
         """Load the packing before the fork."""
@@ -84,10 +82,10 @@ class BulkDownload(Tool[BulkDownloadParams]):
 
     def run(self, params: BulkDownloadParams, ctx: RunContext) -> None:
         """Pack, in the order of the paths."""
-        from aerotask.archives.run_download import pack  # noqa: PLC0415  the API has no use for it
+        from aerotask.archives.run_download import run_download  # noqa: PLC0415  the API has no use for it
 
         name = params.archive_name or f"{ctx.snapshot.slug}.zip"
-        pack(ctx, name=name, with_index=params.paths is None)
+        run_download(ctx, name=name, with_index=params.paths is None)
 
 
 def _chosen(named: tuple[str, ...], dataset: DatasetView) -> list[EntryView]:

@@ -135,7 +135,7 @@ class Attempt:
         Raises:
             TaskFailed: the owner has lost the right since (`access-revoked`).
         """
-        needed = tool.needed_access(params)
+        needed = tool.required_access(params)
         rights = await outlast(
             lambda: self.means.access.rights_of_user(self.task.user_id, self.task.dataset_id),
             give_up_after_s=OUTAGE_S,
@@ -208,7 +208,7 @@ class Attempt:
 
     async def _derived(self, tool: Tool[Any]) -> tuple[tuple[str, str, str], ...]:
         """Which derivatives the inputs have by now: another task may have made them since the submit."""
-        if not tool.sees_derivatives:
+        if not tool.uses_derivatives:
             return ()
         hashes = {item.path: item.sha256 for item in self.task.inputs}
         made = await outlast(lambda: self._made_derivatives(hashes.values()), give_up_after_s=OUTAGE_S)

@@ -250,7 +250,7 @@ def test_the_good_ones_hold() -> None:
 
 
 def test_a_session_ends_whatever_is_refreshed() -> None:
-    began_s = TOKENS.read(GOOD).since_s
+    began_s = TOKENS.read(TOKENS.give(USER, "alice", epoch=0).token).since_s
     with pytest.raises(Unauthenticated, match="over"):
         TOKENS.give(USER, "alice", epoch=0, since_s=began_s - 25 * 3600)
     late = TOKENS.give(USER, "alice", epoch=0, since_s=began_s - 23.5 * 3600)

@@ -217,7 +217,7 @@ async def test_what_frees_bytes_is_let_through_below_a_lowered_limit(store: Stor
 
 async def test_a_deleted_dataset_frees_its_bytes_at_once(store: Store) -> None:
     await store.put("a", 1000)
-    await store.platform.orgs.delete_dataset(store.owner, "acme", "acme")
+    await store.platform.datasets.delete_dataset(store.owner, "acme", "acme")
     assert await store.used() == 0
 
 

@@ -24,7 +24,7 @@ from aerotask.db.models import Artifact, AuditEvent, Derivative, IdempotencyKey,
 from aerotask.dispatch.arq import QUEUE, ArqDispatcher
 from aerotask.domain.ids import TaskId, UploadId, new_id
 from aerotask.services.tasks.maintenance import MaintenanceJob, MaintenanceService
-from aerotask.store.datasets import derivatives, entry_writes, orgs, uploads
+from aerotask.store.datasets import datasets, derivatives, entry_writes, uploads
 from aerotask.store.datasets.derivatives import NewDerivative
 from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.queue import leases
@@ -374,7 +374,7 @@ async def bygone_sign_in_attempts(yard: Yard, bucket: str) -> None:
 async def deleted_dataset(yard: Yard, slug: str) -> None:
     dataset = await add_dataset(yard.rows.db, yard.rows.user_id, slug)
     async with yard.rows.db.begin() as connection:
-        await orgs.delete_dataset(connection, dataset.dataset_id)
+        await datasets.delete_dataset(connection, dataset.dataset_id)
 
 
 async def expired_upload(yard: Yard) -> None:

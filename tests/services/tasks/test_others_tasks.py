@@ -13,8 +13,9 @@ from aerotask.db.models import AuditEvent, Dataset, Task
 from aerotask.domain.access import ANONYMOUS, Caller, Membership, Visibility
 from aerotask.domain.errors import Conflict
 from aerotask.domain.ids import DatasetId, TaskId, new_id
+from aerotask.services.tasks.quota import QuotaRequest
 from aerotask.services.tasks.submit import Submission
-from aerotask.store.datasets import orgs
+from aerotask.store.datasets import datasets, orgs
 from aerotask.store.tasks.tasks import TaskFilter
 from aerotask.wiring import Platform
 
@@ -105,15 +106,16 @@ async def refusal(scene: Scene, caller: Caller, slug: str) -> Conflict:
     new = scene.rows.new_task(
         dataset_id=dataset.row.id, user_id=caller.user_id, unique_id=submission.unique_id, **RESCAN
     )
+    quota = QuotaRequest(new.org_id, new.user_id, new.estimated_output_bytes)
     async with scene.platform.db.engine.connect() as connection:
         with pytest.raises(Conflict) as refused:
-            await scene.platform.submit._add(connection, caller, new)
+            await scene.platform.submit._add(connection, caller, new, quota)
     return refused.value
 
 
 async def test_who_holds_a_unique_id_is_told_to_those_who_may_read_it(scene: Scene) -> None:
     async with scene.platform.db.begin() as connection:
-        await orgs.add_dataset(
+        await datasets.add(
             connection,
             dataset_id=DatasetId(new_id()),
             org_id=scene.rows.org_id,

@@ -126,7 +126,7 @@ class TileService:
             InvalidInput: it can't be shown so, or not on a map.
             Unavailable: too much is being drawn.
         """
-        style.request()
+        style.options()
         look = await self.renderer.look(viewed.raster, style, caller=viewed.row)
         look.place()
         return look
@@ -137,7 +137,7 @@ class TileService:
         Raises:
             InvalidInput: there is no such tile, or no such style.
         """
-        style.request()
+        style.options()
         if not at.exists:
             raise InvalidInput(f"The grid has no tile {at.z}/{at.x}/{at.y}.", code="no-such-tile")
         digest = tile_digest(viewed.raster, style, at, size_px=size_px)
