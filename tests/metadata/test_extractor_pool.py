@@ -57,7 +57,7 @@ def test_a_file_whose_extractor_dies_gets_an_error_and_the_others_are_read(tmp_p
     helper.join()
     assert (
         found["stuck.laz"].description.fault
-        == "The file could not be looked into: the process that read it crashed."
+        == "The metadata of the file could not be extracted: the process that read it crashed."
     )
     assert found["a.jpg"].description.type == "image"
     assert extractors() == []

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aerotask.metadata.file_types import EntryType
-from aerotask.metadata.model import FileMetadata, given_up
+from aerotask.metadata.model import FileMetadata, extraction_failed
 from aerotask.metadata.timeouts import extraction_timeout_s
 from aerotask.sandbox.json_process import JsonProcess, ProcessCrashed, ProcessTimeout
 from aerotask.sandbox.protocol import Message
@@ -114,7 +114,7 @@ def _metadata(path: str, file: Path, answer: Mapping[str, Any] | str) -> Extract
     if isinstance(answer, str):
         with file.open("rb") as content:
             sha256 = hashlib.file_digest(content, "sha256").hexdigest()
-        return ExtractedMetadata(path, sha256, given_up(answer))
+        return ExtractedMetadata(path, sha256, extraction_failed(answer))
     description = FileMetadata(
         EntryType(answer["type"]), answer["properties"], answer["point"], answer["polygon"]
     )

@@ -9,8 +9,8 @@ import hashlib
 from pathlib import Path
 
 from aerotask.domain.text_cleaning import clean_json
-from aerotask.metadata.extract import describe
-from aerotask.metadata.model import given_up
+from aerotask.metadata.extract import extract_metadata
+from aerotask.metadata.model import extraction_failed
 from aerotask.sandbox.child_loop import EventWriter, serve_stdio
 from aerotask.sandbox.protocol import Message
 
@@ -20,9 +20,9 @@ def _extract(job: Message, _events: EventWriter) -> Message:
     with path.open("rb") as content:
         sha256 = hashlib.file_digest(content, "sha256").hexdigest()
     try:
-        found = describe(path)
+        found = extract_metadata(path)
     except MemoryError:
-        found = given_up("it needs more memory than the limit for reading one file")
+        found = extraction_failed("it needs more memory than the limit for reading one file")
     body = {
         "sha256": sha256,
         "type": found.type,

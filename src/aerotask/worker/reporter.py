@@ -10,11 +10,12 @@ import structlog
 
 from aerotask.db.engine import Database
 from aerotask.db.outages import is_outage
+from aerotask.domain.settings import LogLimits
 from aerotask.domain.text_cleaning import clean_line
 from aerotask.sandbox.protocol import Message
 from aerotask.store.queue import leases
 from aerotask.store.queue.leases import Lease, LeaseLost, Report
-from aerotask.store.queue.logs import LogLimits, size_of
+from aerotask.store.queue.logs import size_of
 
 GATHER_S = 0.3
 """The first news wait for so long: a run that is over by then is told of with its end, in one transaction."""

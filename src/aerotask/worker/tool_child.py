@@ -155,11 +155,11 @@ def _edit(edit: Edit) -> Mapping[str, Any]:
 
 
 def _describe_all(job: IndexJob, events: EventWriter) -> Message:
-    from aerotask.metadata.extract import describe  # noqa: PLC0415  preloaded; brings GDAL along
+    from aerotask.metadata.extract import extract_metadata  # noqa: PLC0415  preloaded; brings GDAL along
 
     for entry_id, file in job.files:
         events.send(Message("begun", {"id": entry_id}))
-        found = describe(Path(file))
+        found = extract_metadata(Path(file))
         body = {
             "id": entry_id,
             "type": found.type,
