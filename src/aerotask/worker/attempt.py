@@ -168,7 +168,7 @@ class Attempt:
         await asyncio.to_thread(out.mkdir, mode=0o700, parents=True, exist_ok=True)
         self.task = await outlast(self._with_inputs, give_up_after_s=OUTAGE_S)
         lent = {item.path: self.folder / "in" / item.path for item in self.task.inputs}
-        await self.means.blobs.lend_all([(item.blob_key, lent[item.path]) for item in self.task.inputs])
+        await self.means.blobs.link_all_to([(item.blob_key, lent[item.path]) for item in self.task.inputs])
         snapshot = await self._snapshot(tool, params)
         return ToolJob(
             tool_id=self.task.tool_id,

@@ -114,7 +114,7 @@ class Indexer:
         """The files with the entries' contents, each in a folder of its own, without those that are gone."""
         files = {key: folder / key / paths.base_name(entry.path) for key, entry in entries.items()}
         try:
-            await self.blobs.lend_all([(entries[key].blob_key, file) for key, file in files.items()])
+            await self.blobs.link_all_to([(entries[key].blob_key, file) for key, file in files.items()])
         except FileNotFoundError:  # one has been replaced or removed meanwhile
             files = {key: file for key, file in files.items() if await self._lend_one(entries[key], file)}
         for key, file in files.items():
@@ -125,7 +125,7 @@ class Indexer:
         await asyncio.to_thread(file.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
         with suppress(FileExistsError):
             try:
-                await self.blobs.lend(entry.blob_key, file)
+                await self.blobs.link_to(entry.blob_key, file)
             except FileNotFoundError:
                 return False
         return True
@@ -139,7 +139,7 @@ class Indexer:
             sides = await indexing.contents_at(connection, entry.dataset_id, wanted)
         for path, key in sides.items():
             with suppress(FileNotFoundError):
-                await self.blobs.lend(key, folder / paths.base_name(path))
+                await self.blobs.link_to(key, folder / paths.base_name(path))
 
     async def _give_up(self, entry: UnindexedEntry, detail: str) -> None:
         _log.warning("index.failed", entry_id=str(entry.id), detail=detail)
