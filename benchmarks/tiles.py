@@ -68,11 +68,11 @@ def write_cog(folder: Path) -> Path:
 
 async def compare(folder: Path, cog: Path) -> None:
     blobs = LocalBlobs(folder / "storage")
-    stored = await blobs.adopt(cog)
+    stored = await blobs.ingest(cog)
     content = RenderSource(stored.key, stored.sha256)
     raster = RasterSource(content, content)
     kept = folder / "kept.tif"
-    await blobs.lend(stored.key, kept)
+    await blobs.link_to(stored.key, kept)
     limits = PoolLimits(children=PROCESSES, waiting=1000, job_timeout_s=60)
     for number in range(ROUNDS):
         cache = ImageCache(folder / f"cache-{number}", limit_bytes=10**9)

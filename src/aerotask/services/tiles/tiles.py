@@ -12,7 +12,7 @@ from aerotask.domain import paths
 from aerotask.domain.access import ANONYMOUS, Access, Caller, Visibility
 from aerotask.domain.errors import InvalidInput, NotFound, Unauthenticated
 from aerotask.domain.ids import DatasetId, TaskId
-from aerotask.metadata.file_types import PICTURES, EntryType, suffix_of
+from aerotask.metadata.file_types import IMAGE_TYPES, EntryType, suffix_of
 from aerotask.registry import Registry
 from aerotask.sdk import Limits
 from aerotask.services.accounts.login_throttle import counted
@@ -102,7 +102,7 @@ class TileService:
         dataset = await self._dataset(viewer, org_slug, slug, None)
         async with self.db.read() as connection:
             row, cog = await find_raster(connection, dataset.row.id, target)
-        if row.indexed and row.type not in PICTURES:
+        if row.indexed and row.type not in IMAGE_TYPES:
             fault = row.properties.get("indexError", {}).get("message")
             raise InvalidInput(fault or f"{paths.shown(row.path)} is no raster.", code="not-a-raster")
         return _viewed(paths.base_name(row.path), raster_of(row, cog), dataset, viewer)
@@ -283,7 +283,7 @@ def _subject(row: EntryRow) -> ThumbnailKind:
             "HEIC pictures aren't drawn: no free decoder of them comes with this installation. Upload a JPEG of it.",
             code="no-thumbnail",
         )
-    if row.type in PICTURES:
+    if row.type in IMAGE_TYPES:
         return ThumbnailKind.PICTURE
     if row.type == EntryType.POINT_CLOUD:
         return ThumbnailKind.CLOUD
