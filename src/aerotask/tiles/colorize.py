@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rio_tiler.models import ImageData
 
-from aerotask.raster.export.colorize import painter_for
+from aerotask.raster.export.colorize import colorizer_for
 from aerotask.raster.export.compute import computation_for
-from aerotask.raster.export.plan import ExportPlan, make_recipe
+from aerotask.raster.export.plan import ExportPlan, make_plan
 from aerotask.raster.pixels import BandReader, PixelBlock
 from aerotask.raster.profile import RasterProfile
 from aerotask.tiles.dataset_cache import OpenRaster
@@ -44,7 +44,7 @@ def make_draw_plan(info: RenderInfo, style: Style) -> DrawPlan:
     """
     if info.plain:
         return DrawPlan(plain_bands(info.profile, info.plain), plain=info.plain)
-    export_plan = replace(make_recipe(style.options(), info.profile), ranges=info.ranges)
+    export_plan = replace(make_plan(style.options(), info.profile), ranges=info.ranges)
     return DrawPlan(export_plan.source_bands, export_plan)
 
 
@@ -91,7 +91,7 @@ def _block(image: ImageData, profile: RasterProfile) -> PixelBlock:
 
 def _colorize_export(block: PixelBlock, export_plan: ExportPlan, raster: OpenRaster) -> Rgba:
     shape: tuple[int, int] = block.planes.shape[1:]
-    colorizer = painter_for(export_plan, tile_yx=shape)
+    colorizer = colorizer_for(export_plan, tile_yx=shape)
     compute = computation_for(export_plan)
     rgba = np.zeros(shape, np.uint32)
     reader = BandReader(raster.source, raster.profile, export_plan.source_bands)

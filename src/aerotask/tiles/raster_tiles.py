@@ -12,10 +12,10 @@ from rio_tiler import reader
 from rio_tiler.constants import WEB_MERCATOR_TMS
 from rio_tiler.types import RIOResampling
 
-from aerotask.raster.export.plan import make_recipe
+from aerotask.raster.export.plan import make_plan
 from aerotask.raster.export.stretch import percentile_stretch
 from aerotask.raster.expression.indices import ValueRange
-from aerotask.raster.io import refusing_damage
+from aerotask.raster.io import gdal_errors_as_damage
 from aerotask.raster.pixels import SourceFile
 from aerotask.tiles.colorize import (
     DrawPlan,
@@ -61,7 +61,7 @@ def read_render_info(rasters: DatasetCache, original: Path, cog: Path, style: St
     if not plain:
         info = replace(info, ranges=_ranges(SourceFile(original, profile), style))
     tiled = rasters.get(cog)
-    with refusing_damage():
+    with gdal_errors_as_damage():
         bounds = bounds_deg(tiled)
         if bounds is None:
             return info
@@ -83,7 +83,7 @@ def draw_tile(rasters: DatasetCache, raster: MapRaster, tile: TileIndex, *, size
     """
     plan = make_draw_plan(raster.info, raster.style)
     whole = rasters.get(raster.path)
-    with refusing_damage():
+    with gdal_errors_as_damage():
         bands = bands_to_read(plan, whole.profile)
         ratio = tile_pixel_m(tile.z) * TILE_PX / size_px / resolution_m(whole)
         level = affordable_level(whole.profile, ratio, bands, size_px**2, max_bytes=TILE_BYTES)
@@ -116,7 +116,7 @@ def draw_thumbnail(rasters: DatasetCache, path: Path, *, size_px: int) -> Rgba:
     if not info.plain:
         info = replace(info, ranges=_ranges(SourceFile(path, profile), Style()))
     plan = make_draw_plan(info, Style())
-    with refusing_damage():
+    with gdal_errors_as_damage():
         return _draw_whole(rasters, path, plan, size_px=size_px)
 
 
@@ -135,7 +135,7 @@ def _draw_whole(rasters: DatasetCache, path: Path, plan: DrawPlan, *, size_px: i
 
 def _ranges(source: SourceFile, style: Style) -> tuple[ValueRange, ...]:
     """The value ranges of an export with this style."""
-    export_plan = make_recipe(style.options(), source.profile)
+    export_plan = make_plan(style.options(), source.profile)
     if export_plan.ranges is not None:
         return export_plan.ranges
     return percentile_stretch(source, export_plan, threads=1, on_progress=lambda _share: None).ranges

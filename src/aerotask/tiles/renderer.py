@@ -17,7 +17,7 @@ from aerotask.blobs.blob_store import BlobStore
 from aerotask.domain.errors import AerotaskError, InvalidInput, Unavailable
 from aerotask.domain.settings import RenderSettings
 from aerotask.sandbox.pool import ChildCrashed, JobTimeout, Pool, PoolLimits
-from aerotask.sandbox.protocol import PoolJob, Reply
+from aerotask.sandbox.protocol import Message
 from aerotask.tiles.image_cache import ImageCache
 from aerotask.tiles.jobs import PreviewJob, RenderInfoJob, ThumbnailJob, ThumbnailKind, TileJob
 from aerotask.tiles.local_files import LocalFileCache
@@ -100,8 +100,8 @@ class Renderer:
         sources = [raster.original, raster.cog]
 
         async def read(files: list[Path]) -> bytes:
-            job = RenderInfoJob(files[0], files[1], style).to_job()
-            return orjson.dumps((await self._run(digest, sources, job, queue_key)).facts)
+            job = RenderInfoJob(files[0], files[1], style).to_message()
+            return orjson.dumps((await self._run(digest, sources, job, queue_key)).body)
 
         try:
             return _parse_render_info(await self._cached(digest, sources, read))
@@ -127,7 +127,7 @@ class Renderer:
         digest = tile_digest(raster, style, tile, size_px=size_px)
 
         async def draw(files: list[Path]) -> bytes:
-            job = TileJob(files[0], info, style, tile, size_px).to_job()
+            job = TileJob(files[0], info, style, tile, size_px).to_message()
             return (await self._run(digest, [raster.cog], job, queue_key)).content
 
         return await self._cached(digest, [raster.cog], draw)
@@ -143,7 +143,7 @@ class Renderer:
         digest = thumbnail_digest(source, kind, size_px=size_px)
 
         async def draw(files: list[Path]) -> bytes:
-            job = ThumbnailJob(files[0], kind, size_px).to_job()
+            job = ThumbnailJob(files[0], kind, size_px).to_message()
             return (await self._run(digest, [source], job, queue_key)).content
 
         return await self._cached(digest, [source], draw)
@@ -169,7 +169,7 @@ class Renderer:
 
         async def draw(files: list[Path]) -> bytes:
             files_by_path = dict(zip(inputs, files, strict=True))
-            job = PreviewJob(tool_id, params, files_by_path, size_px).to_job()
+            job = PreviewJob(tool_id, params, files_by_path, size_px).to_message()
             return (await self._run(digest, sources, job, queue_key)).content
 
         return await self._cached(digest, sources, draw)
@@ -192,7 +192,9 @@ class Renderer:
 
         return await self._running.run(digest, work)
 
-    async def _run(self, digest: str, sources: Sequence[RenderSource], job: PoolJob, queue_key: str) -> Reply:
+    async def _run(
+        self, digest: str, sources: Sequence[RenderSource], job: Message, queue_key: str
+    ) -> Message:
         try:
             return await self._pool.run(job, caller=queue_key)
         except ChildCrashed as error:

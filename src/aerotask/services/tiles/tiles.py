@@ -15,7 +15,7 @@ from aerotask.domain.ids import DatasetId, TaskId
 from aerotask.metadata.file_types import IMAGE_TYPES, EntryType, suffix_of
 from aerotask.registry import Registry
 from aerotask.sdk import Limits
-from aerotask.services.accounts.login_throttle import counted
+from aerotask.services.accounts.login_throttle import throttled_address
 from aerotask.services.accounts.permissions import AccessibleDataset, PermissionService, require_user
 from aerotask.services.tasks.planning import plan_run
 from aerotask.services.tasks.tasks import TaskService
@@ -249,7 +249,7 @@ class TileService:
     async def _caller(self, scope: TileScope) -> Caller:
         async with self.db.read() as connection:
             user = await users.find(connection, scope.user_id)
-            held = scope.key_id is None or await api_keys.holds(connection, scope.user_id, scope.key_id)
+            held = scope.key_id is None or await api_keys.is_valid(connection, scope.user_id, scope.key_id)
         if user is None or user.is_deactivated or user.token_epoch != scope.epoch or not held:
             raise Unauthenticated("The tile token has been revoked.", code="bad-credentials")
         return Caller(user_id=user.id, user_name=user.user_name, is_admin=user.is_admin, read_only=True)
@@ -262,7 +262,9 @@ def _scope(caller: Caller, dataset_id: DatasetId, task_id: TaskId | None) -> Til
 
 def queue_key_of(caller: Caller) -> str:
     """The fairness key of a caller: the user, or the address of an anonymous caller."""
-    return f"address {counted(caller.address)}" if caller.user_id is None else f"user {caller.user_id}"
+    return (
+        f"address {throttled_address(caller.address)}" if caller.user_id is None else f"user {caller.user_id}"
+    )
 
 
 def _without_token(client: TileClient, reason: str) -> Caller:
