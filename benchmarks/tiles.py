@@ -73,7 +73,7 @@ async def compare(folder: Path, cog: Path) -> None:
     raster = RasterSource(content, content)
     kept = folder / "kept.tif"
     await blobs.link_to(stored.key, kept)
-    limits = PoolLimits(children=PROCESSES, waiting=1000, job_timeout_s=60)
+    limits = PoolLimits(children=PROCESSES, max_waiting=1000, job_timeout_s=60)
     for number in range(ROUNDS):
         cache = ImageCache(folder / f"cache-{number}", limit_bytes=10**9)
         files = LocalFileCache(blobs)

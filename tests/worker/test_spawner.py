@@ -15,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 from tests.support.world import eventually
 
-from aerotask.sandbox.confinement import possible
+from aerotask.sandbox.confinement import supported_confinement
 from aerotask.sandbox.protocol import Message
 from aerotask.sandbox.spawner import Spawner, clean_environment
 from aerotask.worker import tool_child
@@ -148,7 +148,7 @@ def test_children_die_with_a_killed_worker_even_if_they_ignore_signals(plugins: 
 import asyncio, os
 from pathlib import Path
 from aerotask.worker.jobs import ToolJob
-from aerotask.sandbox.confinement import possible
+from aerotask.sandbox.confinement import supported_confinement
 from aerotask.sandbox.spawner import Spawner
 from aerotask.worker.supervise import supervise
 
@@ -201,7 +201,7 @@ async def test_a_compromised_child_reaches_only_what_it_was_given(spawner: Spawn
     ended, _ = await run(spawner, the_job)
     assert ended.last is not None
     found = ended.last.body["result"]
-    here = possible()
+    here = supported_confinement()
     assert {name for name, how in found.items() if how == "works"} >= {
         "read what was lent",
         "write a file of its own",
