@@ -40,10 +40,10 @@ class PoolLimits:
 
     children: int
     max_waiting: int
-    """How many jobs may wait for a child; further ones are refused."""
+    """Jobs that may wait for a child; further ones are refused."""
     job_timeout_s: float
     max_waiting_per_caller: int | None = None
-    """How many jobs of one caller may wait; None for as many as in total."""
+    """Jobs of one caller that may wait; None for as many as in total."""
 
 
 @dataclass(slots=True, eq=False)
