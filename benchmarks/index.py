@@ -31,10 +31,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.stacks import TASKS, bench, sign_in
 from tests.metadata.photo_files import exif_block, xmp_packet
 
+from aerotask.sandbox.protocol import Message
 from aerotask.sandbox.spawner import Spawner
-from aerotask.worker import tool_server
+from aerotask.worker import tool_child
 from aerotask.worker.indexer import BATCH, MEMORY_BYTES
-from aerotask.worker.protocol import Event, IndexJob
+from aerotask.worker.jobs import IndexJob
 from aerotask.worker.supervise import ChildEnd, supervise
 
 FILES = 200
@@ -155,8 +156,8 @@ def read_all(files: list[Path]) -> None:
 
 async def describe_all(files: list[Path]) -> None:
     """Runs batches, each in a new child, as the indexer does; the fork server is already running."""
-    spawner = Spawner(tool_server.PROGRAM)
-    described: list[Event] = []
+    spawner = Spawner(tool_child.PROGRAM)
+    described: list[Message] = []
     try:
         await spawner.start()
         for batch in in_batches(files):
@@ -168,7 +169,7 @@ async def describe_all(files: list[Path]) -> None:
             assert ended.how is ChildEnd.DONE, ended
     finally:
         await spawner.close()
-    assert sum(event.what == "described" for event in described) == len(files)
+    assert sum(event.kind == "described" for event in described) == len(files)
 
 
 def in_batches(files: list[Path]) -> Iterator[list[Path]]:

@@ -80,8 +80,8 @@ def band_files(size_px: int, folder: Path) -> list[Path]:
     if not all(path.exists() for path in paths):
         print(f"generating bands of {size_px} × {size_px} pixels …", flush=True)
         code = (
-            "import sys, pathlib, rasterio; from aerotask.demo_data.orthophoto import write_specimen\n"
-            f"whole = pathlib.Path(sys.argv[1]) / 'whole.tif'; write_specimen(whole, size_px={size_px}, threads={CORES})\n"
+            "import sys, pathlib, rasterio; from aerotask.demo_data.orthophoto import write_orthophoto\n"
+            f"whole = pathlib.Path(sys.argv[1]) / 'whole.tif'; write_orthophoto(whole, size_px={size_px}, threads={CORES})\n"
             "with rasterio.open(whole) as source:\n"
             "    for band, name in enumerate(source.descriptions, start=1):\n"
             f"        path = pathlib.Path(sys.argv[1]) / f'{{name}}-{size_px}.tif'\n"

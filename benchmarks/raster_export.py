@@ -109,8 +109,8 @@ def specimen(size_px: int, folder: Path) -> Path:
     if not path.exists():
         print(f"generating {path.name} …", flush=True)
         code = (
-            "import sys, pathlib; from aerotask.demo_data.orthophoto import write_specimen; "
-            f"write_specimen(pathlib.Path(sys.argv[1]), size_px={size_px}, bands=4, threads={CORES})"
+            "import sys, pathlib; from aerotask.demo_data.orthophoto import write_orthophoto; "
+            f"write_orthophoto(pathlib.Path(sys.argv[1]), size_px={size_px}, bands=4, threads={CORES})"
         )
         subprocess.run([sys.executable, "-c", code, str(path.with_suffix(".part"))], check=True)
         path.with_suffix(".part").rename(path)

@@ -29,7 +29,7 @@ import asyncpg
 import httpx
 import psutil
 
-from aerotask.demo_data.orthophoto import write_specimen
+from aerotask.demo_data.orthophoto import write_orthophoto
 from aerotask.stack.waiting import await_condition
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -223,7 +223,7 @@ def reads(made: Bench) -> None:
     asyncio.run(_many_rows(made.postgres_url))
     with made.stack(workers=1) as stack, sign_in(stack.address) as client:
         raster = made.folder / "raster.tif"
-        write_specimen(raster, size_px=SPECIMEN_PX)
+        write_orthophoto(raster, size_px=SPECIMEN_PX)
         with raster.open("rb") as content:
             client.put("/orgs/bench/ds/bench/obj/raster.tif", content=content, timeout=600).raise_for_status()
         headers = {"Authorization": client.headers["Authorization"]}

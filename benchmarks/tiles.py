@@ -22,7 +22,7 @@ from rio_tiler.colormap import cmap
 from rio_tiler.io import Reader
 
 from aerotask.blobs.local import LocalBlobs
-from aerotask.demo_data.orthophoto import write_specimen
+from aerotask.demo_data.orthophoto import write_orthophoto
 from aerotask.sandbox.pool import Pool, PoolLimits
 from aerotask.tiles.image_cache import ImageCache
 from aerotask.tiles.local_files import LocalFileCache
@@ -52,7 +52,7 @@ def main() -> None:
 def write_cog(folder: Path) -> Path:
     """COG on the web map's grid, as `build` creates it from an orthophoto."""
     plain, cog = folder / "plain.tif", folder / "cog.tif"
-    write_specimen(plain, size_px=SIZE_PX, bands=4)
+    write_orthophoto(plain, size_px=SIZE_PX, bands=4)
     with rasterio.Env(GDAL_CACHEMAX=256):
         rasterio.shutil.copy(
             plain,
@@ -68,11 +68,11 @@ def write_cog(folder: Path) -> Path:
 
 async def compare(folder: Path, cog: Path) -> None:
     blobs = LocalBlobs(folder / "storage")
-    stored = await blobs.adopt(cog)
+    stored = await blobs.ingest(cog)
     content = RenderSource(stored.key, stored.sha256)
     raster = RasterSource(content, content)
     kept = folder / "kept.tif"
-    await blobs.lend(stored.key, kept)
+    await blobs.link_to(stored.key, kept)
     limits = PoolLimits(children=PROCESSES, waiting=1000, job_timeout_s=60)
     for number in range(ROUNDS):
         cache = ImageCache(folder / f"cache-{number}", limit_bytes=10**9)

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from benchmarks.peers.align_clock import Rows, rows, run_cases
 
-from aerotask.raster.alignment.matching import find_match
+from aerotask.raster.alignment.match.matching import find_match
+from aerotask.raster.alignment.match.quality import doubts
 from aerotask.raster.alignment.pair import make_pair
-from aerotask.raster.alignment.quality import doubts
 from aerotask.raster.header import read_profile
 from aerotask.raster.io import open_raster
 from aerotask.raster.pixels import SourceFile

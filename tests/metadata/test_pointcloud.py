@@ -104,7 +104,7 @@ def test_invalid_records_after_the_points_are_ignored(tmp_path: Path) -> None:
 
 def test_compressed_points_need_chunks(tmp_path: Path) -> None:
     content = bytearray(write_cloud(tmp_path / "a.laz", points=2).read_bytes())
-    for points, message in ((60_000, "has places for 50,000"), (4_000_000_000, "bytes can hold")):
+    for points, message in ((60_000, "its chunks hold 50,000"), (4_000_000_000, "bytes can hold")):
         content[247:255] = struct.pack("<Q", points)
         (tmp_path / "a.laz").write_bytes(content)
         with pytest.raises(InvalidInput, match=message) as caught:
@@ -148,7 +148,7 @@ def test_a_truncated_cloud_is_reported(tmp_path: Path, suffix: str, share: float
     [
         pytest.param(96, struct.pack("<L", 0xFFFFFFF0), "declares 4,294,967,280 bytes", id="points far away"),
         pytest.param(100, struct.pack("<L", 0xFFFFFFFF), "4,294,967,295 records", id="endless records"),
-        pytest.param(100, struct.pack("<L", 5000), "no room for the 5,000 records", id="more records than room"),
+        pytest.param(100, struct.pack("<L", 5000), "too short for the 5,000 records", id="more records than room"),
         pytest.param(94, struct.pack("<H", 10), "header is invalid", id="a header shorter than itself"),
         pytest.param(105, struct.pack("<H", 1), "header is invalid", id="points smaller than their format"),
         pytest.param(247, struct.pack("<Q", 2**60), "1,152,921,504,606,846,976 points", id="2^60 points"),
