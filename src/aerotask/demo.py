@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from aerotask.demo_data.orthophoto import write_specimen
+from aerotask.demo_data.orthophoto import write_orthophoto
 from aerotask.domain.errors import TaskFailed
 from aerotask.raster.export.preview import write_preview
 from aerotask.stack.folder import OwnedFolder
@@ -107,7 +107,7 @@ def _specimen(path: Path, watch: Stopwatch) -> Path:
     if not path.is_file():
         with watch.step(f"create a multispectral orthophoto of {SIZE_PX}×{SIZE_PX} pixels"):
             fresh = path.with_suffix(".new.tif")
-            write_specimen(fresh, size_px=SIZE_PX)
+            write_orthophoto(fresh, size_px=SIZE_PX)
             fresh.rename(path)
     return path
 

@@ -21,7 +21,7 @@ from aerotask.aio import background, cancel_and_wait
 from aerotask.db.outages import is_outage, outlast
 from aerotask.derivatives.sources import source_key
 from aerotask.domain.errors import AerotaskError, TaskFailed
-from aerotask.domain.retry import OUTAGE_S, FailureKind, after_strike
+from aerotask.domain.retry import OUTAGE_S, FailureKind, after_failure
 from aerotask.domain.settings import StorageQuota
 from aerotask.failpoints import failpoint
 from aerotask.sdk import Limits, Snapshot, Tool, ToolParams
@@ -263,7 +263,7 @@ class Attempt:
         self, strike: FailureKind, reason: str, failure: Failure, reporter: Reporter
     ) -> Retry | Failure:
         limit = self.means.settings.queue.max_attempts
-        retry = after_strike(strike, strikes=self.task.strikes + 1, max_strikes=limit)
+        retry = after_failure(strike, failed_attempts=self.task.strikes + 1, max_attempts=limit)
         if retry is None:
             return failure
         reporter.say(f"Trying again in {retry.delay_s:.0f} s.")

@@ -84,7 +84,7 @@ class UploadService:
         ):
             # One announcement of a user at a time, so that they can be counted.
             if caller.user_id is not None:
-                await users.hold(connection, caller.user_id)
+                await users.lock(connection, caller.user_id)
             if not await datasets.hold(connection, dataset.id):
                 raise NotFound("The dataset has been deleted meanwhile.")
             row = await uploads.add(
