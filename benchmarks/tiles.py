@@ -1,4 +1,4 @@
-"""Map tiles per second, by the API's renderer and by bare rio-tiler in this process, of one COG and one style.
+"""Tile benchmark: map tiles per second by the API's renderer and by bare rio-tiler, of one COG and one style.
 
 python benchmarks/tiles.py
 """
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def write_cog(folder: Path) -> Path:
-    """What `build` makes of an orthophoto: a COG whose grid is the web map's."""
+    """COG on the web map's grid, as `build` creates it from an orthophoto."""
     plain, cog = folder / "plain.tif", folder / "cog.tif"
     write_orthophoto(plain, size_px=SIZE_PX, bands=4)
     with rasterio.Env(GDAL_CACHEMAX=256):
@@ -73,7 +73,7 @@ async def compare(folder: Path, cog: Path) -> None:
     raster = RasterSource(content, content)
     kept = folder / "kept.tif"
     await blobs.link_to(stored.key, kept)
-    limits = PoolLimits(children=PROCESSES, waiting=1000, job_timeout_s=60)
+    limits = PoolLimits(children=PROCESSES, max_waiting=1000, job_timeout_s=60)
     for number in range(ROUNDS):
         cache = ImageCache(folder / f"cache-{number}", limit_bytes=10**9)
         files = LocalFileCache(blobs)
@@ -144,7 +144,7 @@ async def by_renderer(
 def by_rio_tiler(
     path: Path, tiles: Sequence[TileIndex], *, threads: int
 ) -> tuple[float, tuple[float, float]]:
-    """As its documentation shows it: a reader for each request, the expression, a colormap, a PNG."""
+    """Renders as in rio-tiler's documentation: a reader per request, the expression, a colormap, a PNG."""
     colours = cmap.get("rdylgn")
     times: list[float] = []
 
@@ -164,7 +164,7 @@ def by_rio_tiler(
 
 @contextmanager
 def gdal_as_served() -> Iterator[None]:
-    """What tile servers set: no listing of folders, a cache."""
+    """GDAL settings of tile servers: no directory listing, a cache."""
     os.environ["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"
     os.environ["GDAL_CACHEMAX"] = "64"
     yield

@@ -31,7 +31,7 @@ MEMORY_BYTES = 1024**3
 """Memory limit of one child, beyond what the fork shares."""
 
 
-def drawing_child(
+def run_render_child(
     own: socket.socket,
     *,
     previews: Mapping[str, Preview] = PREVIEWS,
@@ -89,7 +89,7 @@ def _preview(previews: Mapping[str, Preview], body: Mapping[str, Any]) -> Messag
 
 def _preload() -> Callable[[socket.socket], None]:
     Image.init()
-    return drawing_child
+    return run_render_child
 
 
 if __name__ == "__main__":

@@ -241,8 +241,8 @@ def open_renderer(settings: RenderSettings, blobs: BlobStore) -> Renderer:
     """The renderer of one process, with its pool of children and its caches."""
     limits = PoolLimits(
         children=settings.processes,
-        waiting=settings.queue,
-        waiting_each=max(1, settings.queue // CALLERS_AT_LEAST),
+        max_waiting=settings.queue,
+        max_waiting_per_caller=max(1, settings.queue // CALLERS_AT_LEAST),
         job_timeout_s=settings.timeout_s,
     )
     folder = settings.cache_folder or blobs.work_root.parent / "cache"

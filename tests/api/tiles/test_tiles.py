@@ -152,7 +152,7 @@ async def test_jobs_beyond_the_queue_limit_are_refused(api: Served, tmp_path: Pa
     assert (await tile(api)).status_code == 200
     (child,) = drawing_children(api)
     pool = renderer_of(api)._pool
-    pool.limits = PoolLimits(1, waiting=2, job_timeout_s=60)
+    pool.limits = PoolLimits(1, max_waiting=2, job_timeout_s=60)
     os.kill(child.pid, signal.SIGSTOP)
     waiting = [asyncio.create_task(tile(api, rescale=f"-{n},1")) for n in range(2, 5)]
     await until(lambda: pool._semaphore.waiting == 2)
