@@ -25,7 +25,7 @@ from aerotask.domain.retry import OUTAGE_S, FailureKind, after_failure
 from aerotask.domain.settings import StorageQuota
 from aerotask.failpoints import failpoint
 from aerotask.sdk import Limits, Snapshot, Tool, ToolParams
-from aerotask.services.datasets.storage_quota import UNLIMITED, Headroom, room_for, within_limits
+from aerotask.services.datasets.storage_quota import UNLIMITED, Headroom, headroom_for, within_limits
 from aerotask.services.tasks.snapshots import take_snapshot
 from aerotask.services.tasks.webhooks import owe
 from aerotask.services.tasks.work_dirs import work_folder
@@ -200,7 +200,7 @@ class Attempt:
 
     async def _room(self, storage: StorageQuota) -> Headroom:
         async with self.means.db.read() as connection:
-            return await room_for(connection, storage, self.task.dataset_id)
+            return await headroom_for(connection, storage, self.task.dataset_id)
 
     async def _derived(self, tool: Tool[Any]) -> tuple[tuple[str, str, str], ...]:
         """Which derivatives the inputs have by now: another task may have made them since the submit."""
@@ -215,7 +215,7 @@ class Attempt:
 
     async def _made_derivatives(self, hashes: Collection[str]) -> Mapping[str, Sequence[tuple[str, str]]]:
         async with self.means.db.read() as connection:
-            return await derivatives.made_in(connection, self.task.dataset_id, hashes)
+            return await derivatives.list_by_source(connection, self.task.dataset_id, hashes)
 
     async def _judge(self, ended: Ended, reporter: Reporter) -> Verdict:
         if self._lost.is_set():

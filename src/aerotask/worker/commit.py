@@ -94,7 +94,7 @@ async def _describe(connection: AsyncConnection, task: ClaimedTask, file: Path) 
     read = {item.path: item.blob_key for item in task.inputs}
     batches = read_descriptions(file, may_write=task.writes, inputs=read.keys())
     while batch := await asyncio.to_thread(next, batches, None):
-        await indexing.redescribe(
+        await indexing.update_metadata(
             connection, task.dataset_id, [{**row, "blob_key": read[row["path"]]} for row in batch]
         )
 

@@ -37,7 +37,7 @@ def write_descriptions(descriptions: Sequence[DescribeEntry], workdir: Path) -> 
 def read_descriptions(
     file: Path, *, may_write: Sequence[str], inputs: Collection[str]
 ) -> Iterator[list[dict[str, Any]]]:
-    """The rows for `store.indexing.redescribe`, a batch at a time; nothing of them is trusted unseen.
+    """The rows for `indexing.update_metadata`, a batch at a time; nothing of them is trusted unseen.
 
     Raises:
         TaskFailed: one of them isn't the run's to give, or is no description (`bad-output`).

@@ -17,7 +17,7 @@ from aerotask.domain.access import Caller
 from aerotask.domain.errors import LimitReached, TooLarge
 from aerotask.domain.settings import StorageQuota
 from aerotask.services.accounts.permissions import Grant
-from aerotask.services.datasets.storage_quota import room_for, within_limits
+from aerotask.services.datasets.storage_quota import headroom_for, within_limits
 from aerotask.store.datasets import entry_writes, orgs
 from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.tasks import usage
@@ -104,8 +104,8 @@ async def test_what_is_refused_leaves_no_blob(store: Store) -> None:
 async def test_what_is_left_is_told_also_where_it_is_less_than_nothing(store: Store) -> None:
     async def left(**limits: int | None) -> int | None:
         async with store.rows.db.read() as connection:
-            room = await room_for(connection, StorageQuota(**limits), store.rows.dataset_id)
-        return room.left_bytes
+            headroom = await headroom_for(connection, StorageQuota(**limits), store.rows.dataset_id)
+        return headroom.left_bytes
 
     await store.put("a", 600)
     assert await left() is None
@@ -306,10 +306,10 @@ async def test_a_stream_of_unknown_length_ends_where_the_room_ends(store: Store)
 
 async def test_what_may_replace_anything_has_the_room_of_all_that_it_may_replace(store: Store) -> None:
     await store.put("a", 600)
-    room = await store.platform.entries.room_anywhere(store.rows.dataset_id)
-    room.require(1000)
+    headroom = await store.platform.entries.headroom_anywhere(store.rows.dataset_id)
+    headroom.check(1000)
     with pytest.raises(LimitReached):
-        room.require(1001)
+        headroom.check(1001)
 
 
 async def test_what_is_announced_as_longer_than_an_object_may_be_is_not_read(store: Store) -> None:

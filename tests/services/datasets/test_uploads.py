@@ -63,7 +63,7 @@ class Harbour:
         )
 
     async def look(self, upload_id: UploadId) -> UploadProgress:
-        return await self.uploads.look(self.owner, "acme", "acme", upload_id)
+        return await self.uploads.status(self.owner, "acme", "acme", upload_id)
 
     async def hashes(self) -> dict[str, str]:
         async with self.rows.db.read() as connection:
@@ -100,7 +100,7 @@ async def test_every_part_prolongs_an_upload_and_after_its_time_it_is_gone(harbo
 
 async def test_a_long_part_keeps_its_upload_from_expiring(harbour: Harbour) -> None:
     upload_id = await harbour.announce("a", 3)
-    restless = replace(harbour.uploads, prolong_every_s=0.0)
+    restless = replace(harbour.uploads, extend_every_s=0.0)
     seen: list[object] = []
 
     async def slowly() -> AsyncIterator[bytes]:
@@ -242,4 +242,4 @@ async def test_an_upload_follows_its_renamed_dataset(harbour: Harbour) -> None:
         await datasets.rename(connection, harbour.rows.dataset_id, slug="renamed")
     with pytest.raises(NotFound):
         await harbour.look(upload_id)
-    assert (await harbour.uploads.look(harbour.owner, "acme", "renamed", upload_id)).offset == 0
+    assert (await harbour.uploads.status(harbour.owner, "acme", "renamed", upload_id)).offset == 0

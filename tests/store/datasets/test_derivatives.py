@@ -46,12 +46,12 @@ async def test_a_kind_made_anew_takes_the_place_of_the_one_before(acme: Rows) ->
             ("cog", "2", "second"),
             ("gpkg", "1", "other"),
         ]
-        made = await derivatives.made_in(connection, acme.dataset_id, ["a" * 64])
+        made = await derivatives.list_by_source(connection, acme.dataset_id, ["a" * 64])
         assert {key: sorted(kinds) for key, kinds in made.items()} == {
             "a" * 64: [("cog", "2"), ("gpkg", "1")]
         }
-        assert await derivatives.made_in(connection, acme.dataset_id, ["b" * 64]) == {}
-        assert await derivatives.made_in(connection, acme.dataset_id, []) == {}
+        assert await derivatives.list_by_source(connection, acme.dataset_id, ["b" * 64]) == {}
+        assert await derivatives.list_by_source(connection, acme.dataset_id, []) == {}
 
 
 async def test_many_are_kept_at_once_and_of_two_of_a_kind_the_last(acme: Rows) -> None:
@@ -72,7 +72,7 @@ async def test_datasets_share_nothing(acme: Rows) -> None:
     async with acme.db.begin() as connection:
         await derivatives.put(connection, [cog(acme.dataset_id)])
         assert await derivatives.find_of(connection, other.dataset_id, "a" * 64) == []
-        assert await derivatives.made_in(connection, other.dataset_id, ["a" * 64]) == {}
+        assert await derivatives.list_by_source(connection, other.dataset_id, ["a" * 64]) == {}
 
 
 async def test_they_go_with_their_dataset(acme: Rows) -> None:
@@ -97,7 +97,7 @@ async def swept(rows: Rows) -> list[str]:
     async with rows.db.begin() as connection:
         return sorted(
             await derivatives.remove_unused(
-                connection, older_than=timedelta(0), clock_offset_s=60, at_most=100
+                connection, older_than=timedelta(0), clock_offset_s=60, max_count=100
             )
         )
 
@@ -141,6 +141,6 @@ async def test_what_is_young_is_kept(acme: Rows) -> None:
     async with acme.db.begin() as connection:
         await derivatives.put(connection, [cog(acme.dataset_id)])
         gone = await derivatives.remove_unused(
-            connection, older_than=timedelta(hours=1), clock_offset_s=0, at_most=100
+            connection, older_than=timedelta(hours=1), clock_offset_s=0, max_count=100
         )
     assert gone == []

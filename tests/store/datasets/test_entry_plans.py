@@ -105,7 +105,7 @@ HOT: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {
     "removal of a folder": lambda c: entry_writes.remove_within(c, DATASET, "flight-7"),
     "use of an organization": lambda c: usage.stored_in_org(c, ORG),
     "open uploads of a user": lambda c: uploads.count_open(c, OWNER),
-    "expired uploads": lambda c: uploads.remove_expired(c, clock_offset_s=0, at_most=500),
+    "expired uploads": lambda c: uploads.remove_expired(c, clock_offset_s=0, max_count=500),
 }
 
 

@@ -31,7 +31,7 @@ def said(path: str, key: str, **values: Any) -> dict[str, Any]:
 
 async def redescribe(rows: Rows, *descriptions: dict[str, Any]) -> int:
     async with rows.db.begin() as connection:
-        return await indexing.redescribe(connection, rows.dataset_id, descriptions)
+        return await indexing.update_metadata(connection, rows.dataset_id, descriptions)
 
 
 async def test_many_entries_are_described_at_once(rows: Rows) -> None:
@@ -54,7 +54,7 @@ async def test_an_entry_with_other_content_by_now_stays_as_it_is(rows: Rows) -> 
 async def test_who_indexes_while_it_is_described_finishes_in_vain(rows: Rows) -> None:
     await put(rows, "a.jpg", "one")
     async with rows.db.begin() as connection:
-        (taken,) = await indexing.claim(connection, at_most=5, lease_s=60)
+        (taken,) = await indexing.claim(connection, max_count=5, lease_s=60)
     await redescribe(rows, said("a.jpg", "one"))
     async with rows.db.begin() as connection:
         assert not await indexing.finish(connection, taken, Metadata("video", {}))
@@ -65,8 +65,8 @@ async def test_many_are_finished_at_once_but_those_that_others_have_by_now(rows:
     for path in ("a.jpg", "b.jpg", "c.jpg"):
         await put(rows, path, path)
     async with rows.db.begin() as connection:
-        taken = await indexing.claim(connection, at_most=3, lease_s=0)
-        (again,) = await indexing.claim(connection, at_most=1, lease_s=60)
+        taken = await indexing.claim(connection, max_count=3, lease_s=0)
+        (again,) = await indexing.claim(connection, max_count=1, lease_s=60)
     point = {"type": "Point", "coordinates": [1.5, 2.5]}
     found = [(each, Metadata("image", {"width": 5}, point_geom=point)) for each in taken]
     async with rows.db.begin() as connection:
@@ -83,11 +83,11 @@ async def test_many_are_finished_at_once_but_those_that_others_have_by_now(rows:
 async def test_a_lease_is_prolonged_for_what_takes_longer(rows: Rows) -> None:
     await put(rows, "a.jpg", "one")
     async with rows.db.begin() as connection:
-        taken = await indexing.claim(connection, at_most=1, lease_s=0)
+        taken = await indexing.claim(connection, max_count=1, lease_s=0)
         assert [each.size_bytes for each in taken] == [1]
-        await indexing.prolong(connection, taken, lease_s=60)
+        await indexing.extend(connection, taken, lease_s=60)
     async with rows.db.begin() as connection:
-        assert await indexing.claim(connection, at_most=1, lease_s=60) == []
+        assert await indexing.claim(connection, max_count=1, lease_s=60) == []
 
 
 async def test_an_entry_is_indexed_again_when_asked(rows: Rows) -> None:
@@ -97,7 +97,7 @@ async def test_an_entry_is_indexed_again_when_asked(rows: Rows) -> None:
         await indexing.index_again(connection, rows.dataset_id, ["a.shp", "b.shp"])
     assert not (await entry(rows, "a.shp")).indexed
     async with rows.db.begin() as connection:
-        taken = await indexing.claim(connection, at_most=5, lease_s=60)
+        taken = await indexing.claim(connection, max_count=5, lease_s=60)
     assert [(found.path, found.dataset_id, found.attempt) for found in taken] == [
         ("a.shp", rows.dataset_id, 1)
     ]

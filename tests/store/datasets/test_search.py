@@ -44,7 +44,7 @@ async def test_entries_whose_point_lies_in_a_box(rows: Rows, box: BoundingBox, e
     places = {"milan": (9.2, 45.5), "suva": (178.4, -18.1), "taveuni": (-179.98, -16.8)}
     await put(rows, *places, "nowhere")
     async with rows.db.begin() as c:
-        for entry in await indexing.claim(c, at_most=10, lease_s=60):
+        for entry in await indexing.claim(c, max_count=10, lease_s=60):
             if entry.path in places:
                 point = {"type": "Point", "coordinates": [*places[entry.path], 120.0]}
                 await indexing.finish(c, entry, Metadata("geoImage", {}, point_geom=point))

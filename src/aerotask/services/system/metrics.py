@@ -1,4 +1,4 @@
-"""What monitors scrape: figures of the system and of this process, without a name of anything."""
+"""Prometheus metrics of the system and of this process; they contain no names of users or datasets."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from aerotask.store.queue.queue_depth import QueueDepth
 
 
 async def exposition(db: Database, ready: Readiness) -> bytes:
-    """The figures in Prometheus' text format."""
+    """The metrics in Prometheus' text format."""
     async with db.read() as connection:
         waiting = await queue_depth.read(connection)
     return generate_latest(_of_system(waiting, ready)) + generate_latest(REGISTRY)
 
 
 def _of_system(waiting: QueueDepth, ready: Readiness) -> CollectorRegistry:
-    # Made anew for each scrape: the figures are Postgres' and not this process's.
+    # A new registry for each scrape, since these metrics come from Postgres.
     registry = CollectorRegistry()
     tasks = Gauge("aerotask_active_tasks", "Tasks that wait or run.", ["state"], registry=registry)
     for state, count in waiting.tasks.items():
