@@ -20,11 +20,11 @@ async def exposition(db: Database, ready: Readiness) -> bytes:
 def _of_system(waiting: QueueDepth, ready: Readiness) -> CollectorRegistry:
     # A new registry for each scrape, since these metrics come from Postgres.
     registry = CollectorRegistry()
-    tasks = Gauge("aerotask_active_tasks", "Tasks that wait or run.", ["state"], registry=registry)
+    tasks = Gauge("aerotask_active_tasks", "Waiting and running tasks.", ["state"], registry=registry)
     for state, count in waiting.tasks.items():
         tasks.labels(state).set(count)
-    oldest = "How long the oldest task that is due has waited to run."
+    oldest = "Seconds that the oldest due task has waited."
     Gauge("aerotask_oldest_due_seconds", oldest, registry=registry).set(waiting.oldest_due_s)
-    Gauge("aerotask_live_workers", "Workers whose session lives.", registry=registry).set(ready.workers)
-    Gauge("aerotask_ready", "Whether tasks can be taken and done.", registry=registry).set(ready.ready)
+    Gauge("aerotask_live_workers", "Workers with a live session.", registry=registry).set(ready.workers)
+    Gauge("aerotask_ready", "1 if tasks can be accepted and run, else 0.", registry=registry).set(ready.ready)
     return registry
