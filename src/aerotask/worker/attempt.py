@@ -21,7 +21,7 @@ from aerotask.aio import background, cancel_and_wait
 from aerotask.db.outages import is_outage, outlast
 from aerotask.derivatives.sources import source_key
 from aerotask.domain.errors import AerotaskError, TaskFailed
-from aerotask.domain.retry import OUTAGE_S, FailureKind, after_failure
+from aerotask.domain.retry import OUTAGE_S, FailureKind, retry_delay_s
 from aerotask.domain.settings import StorageQuota
 from aerotask.failpoints import failpoint
 from aerotask.sdk import Limits, Snapshot, Tool, ToolParams
@@ -263,11 +263,11 @@ class Attempt:
         self, strike: FailureKind, reason: str, failure: Failure, reporter: Reporter
     ) -> Retry | Failure:
         limit = self.means.settings.queue.max_attempts
-        retry = after_failure(strike, failed_attempts=self.task.strikes + 1, max_attempts=limit)
-        if retry is None:
+        delay_s = retry_delay_s(strike, failed_attempts=self.task.strikes + 1, max_attempts=limit)
+        if delay_s is None:
             return failure
-        reporter.say(f"Trying again in {retry.delay_s:.0f} s.")
-        return Retry(reason, delay_s=retry.delay_s, counts_as_failed=True)
+        reporter.say(f"Trying again in {delay_s:.0f} s.")
+        return Retry(reason, delay_s=delay_s, counts_as_failed=True)
 
     async def _conclude(self, verdict: Verdict, reporter: Reporter) -> None:
         try:

@@ -14,7 +14,7 @@ from aerotask.db.clock import db_now
 from aerotask.db.locks import live_workers
 from aerotask.db.models import Task
 from aerotask.domain.ids import TaskId
-from aerotask.domain.retry import FailureKind, after_failure
+from aerotask.domain.retry import FailureKind, retry_delay_s
 from aerotask.domain.states import TaskState, WaitReason
 from aerotask.store.queue.transitions import move
 
@@ -57,8 +57,10 @@ async def recover_lost(
     rows = (await connection.execute(_LOST, named)).all()
     recovered = []
     for task_id, strikes, attempt in rows:
-        retry = after_failure(FailureKind.LOST_WORKER, failed_attempts=strikes + 1, max_attempts=max_strikes)
-        if retry is None:
+        delay_s = retry_delay_s(
+            FailureKind.LOST_WORKER, failed_attempts=strikes + 1, max_attempts=max_strikes
+        )
+        if delay_s is None:
             state = TaskState.FAILED
             statement = move(
                 TaskState.FAILED,
@@ -73,14 +75,14 @@ async def recover_lost(
                 strikes=Task.strikes + 1,
             )
         else:
-            state = TaskState.SCHEDULED if retry.delay_s else TaskState.ENQUEUED
+            state = TaskState.SCHEDULED if delay_s else TaskState.ENQUEUED
             statement = move(
                 state,
                 actor="sweep",
                 reason="worker lost",
                 strikes=Task.strikes + 1,
-                due_at=db_now(plus_s=retry.delay_s),
-                waits_for=WaitReason.RETRY if retry.delay_s else None,
+                due_at=db_now(plus_s=delay_s),
+                waits_for=WaitReason.RETRY if delay_s else None,
                 phase=None,
             )
         await connection.execute(statement.where(Task.id == task_id))
