@@ -62,7 +62,7 @@ async def apply_success(  # noqa: PLR0913  one outcome, in parts
         TaskFailed: it gave a derivative of what it hasn't read.
     """
     if len(changes.edits) > MANY or any(isinstance(edit, StoredRemoval) for edit in changes.edits):
-        await locks.disable_idle_timeout(connection)
+        await locks.disable_transaction_timeout(connection)
     await leases.raise_if_lost(connection, task.lease)
     edits = await _that_take_effect(connection, task.dataset_id, changes.edits)
     edits, kept = await _without_removals_of_others(connection, task, edits)
@@ -90,7 +90,7 @@ async def _apply(connection: AsyncConnection, dataset_id: DatasetId, step: _Puts
 
 
 async def _describe(connection: AsyncConnection, task: ClaimedTask, file: Path) -> None:
-    await locks.disable_idle_timeout(connection)  # there may be a great many
+    await locks.disable_transaction_timeout(connection)  # there may be a great many
     read = {item.path: item.blob_key for item in task.inputs}
     batches = read_descriptions(file, may_write=task.writes, inputs=read.keys())
     while batch := await asyncio.to_thread(next, batches, None):
