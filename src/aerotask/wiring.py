@@ -262,7 +262,7 @@ def _sign_in_limits(settings: Settings, db: Database) -> LoginThrottle:
 
 def _sweep_limits(settings: Settings) -> MaintenanceLimits:
     return MaintenanceLimits(
-        max_strikes=settings.max_attempts,
+        max_attempts=settings.max_attempts,
         running_per_user=settings.max_running_tasks_per_user,
         quiet_s=QUIET_HEARTBEATS * settings.heartbeat_s,
         settle_s=SETTLE_S,

@@ -53,7 +53,7 @@ def test_a_retryable_failure_is_tried_again_after_a_delay_in_the_same_task_and_l
         "Attempt 1 of flaky.",
         "try 1",
         "The attempt failed: The sky was dark.",
-        "Trying again in 1 s.",
+        "Retrying in 1 s.",
         "Attempt 2 of flaky.",
         "try 2",
     ]

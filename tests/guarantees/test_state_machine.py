@@ -43,7 +43,7 @@ from aerotask.store.queue.logs import LogLimits
 from aerotask.wiring import Platform, open_platform
 
 ACTIVE_AT_MOST = 4
-MAX_STRIKES = 2
+MAX_ATTEMPTS = 2
 TTL_S = 3600.0
 KEEP = LogLimits(lines=1000, total_bytes=10**6)
 BOUNDS = bounds(
@@ -80,7 +80,7 @@ class Expected:
     label: int
     state: str = "Waiting"
     attempt: int = 0
-    strikes: int = 0
+    failed_attempts: int = 0
     lines: list[str] = field(default_factory=list)
     artifact: str | None = None
     """The key of its blob."""
@@ -165,7 +165,7 @@ class Tasks(RuleBasedStateMachine):
             refusal = LimitReached
         self._asked(self.reruns.retry(self.caller, "acme", "acme", task_id), refusal)
         if task is not None and refusal is None:
-            task.state, task.strikes = "Waiting", 0
+            task.state, task.failed_attempts = "Waiting", 0
 
     @rule(data=st.data())
     def restart(self, data: st.DataObject) -> None:
@@ -206,7 +206,7 @@ class Tasks(RuleBasedStateMachine):
         task = self.model[claimed.lease.task_id]
         task.state, task.attempt = "Processing", task.attempt + 1
         assert (claimed.lease.task_id in waiting, claimed.lease.attempt) == (True, task.attempt)
-        assert (claimed.strikes, claimed.log_next) == (task.strikes, len(task.lines))
+        assert (claimed.failed_attempts, claimed.log_next) == (task.failed_attempts, len(task.lines))
         return Holder(claimed)
 
     @rule(holder=holders, lines=st.integers(0, 3), twice=st.booleans())
@@ -256,7 +256,7 @@ class Tasks(RuleBasedStateMachine):
         )
         if done:
             self._task(holder).state = "Waiting"
-            self._task(holder).strikes += crashed
+            self._task(holder).failed_attempts += crashed
 
     @rule()
     def kill(self) -> None:
@@ -267,8 +267,8 @@ class Tasks(RuleBasedStateMachine):
         assert self.runner.run(self._recover()) == []
         for task_id in held:
             task = self.model[task_id]
-            task.strikes += 1
-            task.state = "Failed" if task.strikes >= MAX_STRIKES else "Waiting"
+            task.failed_attempts += 1
+            task.state = "Failed" if task.failed_attempts >= MAX_ATTEMPTS else "Waiting"
 
     @rule()
     def expire(self) -> None:
@@ -299,7 +299,7 @@ class Tasks(RuleBasedStateMachine):
         }
         for task_id, row in seen.items():
             task = self.model[task_id]
-            assert (row["attempt"], row["strikes"]) == (task.attempt, task.strikes)
+            assert (row["attempt"], row["strikes"]) == (task.attempt, task.failed_attempts)
             assert (row["lines"], row["log_next"]) == (task.lines, len(task.lines))
             assert row["artifacts"] == ([task.artifact] if task.artifact else [])
             assert list(history_faults(row["history"], row["raw_state"], row["attempt"])) == []
@@ -370,7 +370,7 @@ class Tasks(RuleBasedStateMachine):
 
     async def _recover(self) -> list[recovery.RecoveredTask]:
         async with self.platform.db.begin() as connection:
-            return await recovery.recover_lost(connection, max_strikes=MAX_STRIKES, quiet_s=60, settle_s=60)
+            return await recovery.recover_lost(connection, max_attempts=MAX_ATTEMPTS, quiet_s=60, settle_s=60)
 
     def _sweep_later(self, by: timedelta) -> Any:
         sweep = self.platform.maintenance

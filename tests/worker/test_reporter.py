@@ -25,8 +25,8 @@ def reporter(db: Database, lease: Lease | None = None, *, lines: int = 1000, tot
 async def test_a_backlog_is_bounded_by_bytes_whatever_the_number_of_lines() -> None:
     talker = reporter(open_database(NOWHERE, application="tests"), total_bytes=100)
     for n in range(1000):
-        talker.say(f"{n:09}ü")
-    waiting = talker.unsent()
+        talker.log(f"{n:09}ü")
+    waiting = talker.pending()
     assert waiting.first == 991
     assert sum(len(line.encode()) for line in waiting.lines) == 99
     assert waiting.lines[-1] == "000000999ü"
@@ -38,10 +38,10 @@ async def test_a_backlog_is_bounded_while_postgres_is_away() -> None:
     running = asyncio.create_task(talker.run(asyncio.Event()))
     try:
         for n in range(5000):
-            talker.say(f"line {n}")
+            talker.log(f"line {n}")
             if n % 1000 == 0:
                 await asyncio.sleep(0)
-        waiting = talker.unsent()
+        waiting = talker.pending()
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -56,7 +56,7 @@ async def test_what_was_held_back_arrives_with_its_numbers(database: Database, t
     lease = (await rows.claimed()).lease
     talker = reporter(database, lease, total_bytes=total_bytes)
     for n in range(100):
-        talker.say(f"line {n:03}")
+        talker.log(f"line {n:03}")
     running = asyncio.create_task(talker.run(asyncio.Event()))
     await asyncio.to_thread(eventually, lambda: not talker._lines)
     running.cancel()
@@ -77,11 +77,11 @@ async def test_a_run_that_is_over_at_once_writes_nothing_before_its_end(database
     event.listen(database.engine.sync_engine, "checkout", lambda *connection: used.append(connection))
     talker = reporter(database, lease, total_bytes=1000)
     running = asyncio.create_task(talker.run(asyncio.Event()))
-    talker.say("Attempt 1.")
+    talker.log("Attempt 1.")
     for _ in range(10):
         await asyncio.sleep(0)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
-    assert talker.unsent().lines == ("Attempt 1.",)
+    assert talker.pending().lines == ("Attempt 1.",)
     assert used == []

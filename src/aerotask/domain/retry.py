@@ -1,4 +1,4 @@
-"""Whether a task whose attempt ended badly is tried again by itself, and when: one pure decision."""
+"""Automatic retry of a failed attempt: one pure decision."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ GROWTH = 4.0
 LONGEST_DELAY_S = 300.0
 
 OUTAGE_S = 900.0
-"""For so long whoever has something to write waits for Postgres to come back, before it is given up (and done again)."""
+"""How long a write waits for Postgres before the attempt is abandoned and retried."""
 
 
 class FailureKind(Enum):
-    """What ended an attempt without it being anybody's wish; all kinds are counted together."""
+    """Cause of a failed attempt; all kinds count against the same limit."""
 
     CRASH = auto()
-    """The tool's process died, or was interrupted by somebody else."""
+    """The tool's process died, or another process interrupted it."""
     RETRYABLE_ERROR = auto()
-    """The tool failed and says that trying again may help."""
+    """The tool failed with an error that it marked as retryable."""
     LOST_WORKER = auto()
-    """The worker died or fell silent."""
+    """The worker died or its heartbeat stopped."""
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
-    """Try again after `delay_s`."""
+class RetryDecision:
+    """Retry after `delay_s`."""
 
     delay_s: float
 
 
-def after_strike(strike: FailureKind, *, strikes: int, max_strikes: int) -> Retry | None:
-    """What follows the strike that brings their count to `strikes`: a retry with a growing delay, or nothing.
+def decide_retry(kind: FailureKind, *, failed_attempts: int, max_attempts: int) -> RetryDecision | None:
+    """The retry after a failed attempt, with exponential backoff; None once the limit of attempts is reached.
 
-    A lost worker says little about the task, so the first one costs it no delay.
+    `failed_attempts` includes this one. A lost worker says little about the task, so the first one is retried
+    without a delay.
     """
-    if strikes >= max_strikes:
+    if failed_attempts >= max_attempts:
         return None
-    step = strikes - 1 if strike is FailureKind.LOST_WORKER else strikes
-    return Retry(min(FIRST_DELAY_S * GROWTH ** (step - 1), LONGEST_DELAY_S) if step else 0.0)
+    step = failed_attempts - 1 if kind is FailureKind.LOST_WORKER else failed_attempts
+    return RetryDecision(min(FIRST_DELAY_S * GROWTH ** (step - 1), LONGEST_DELAY_S) if step else 0.0)

@@ -22,6 +22,7 @@ from aerotask.net.guarded_http import GuardedClient, Resolver
 from aerotask.sandbox.confinement import tell_whether_children_are_confined
 from aerotask.sandbox.spawner import Spawner
 from aerotask.sandbox.undumpable import hide_from_children
+from aerotask.services.tasks.commit import CommitService
 from aerotask.store.datasets.indexing import CHANNEL as ENTRIES_CHANNEL
 from aerotask.store.queue.cancel import CANCEL_CHANNEL
 from aerotask.store.queue.logs import LogLimits
@@ -58,8 +59,8 @@ async def run_worker(settings: Settings) -> None:
         await spawner.start()
         worker_no = secrets.randbelow(2**31 - 1) + 1
         listener = ArqListener(settings.redis_url.get_secret_value())
-        means = _means(platform, settings, spawner, worker_no)
-        slots = TaskRunner(means, _slot_limits(settings), listener, platform.maintenance)
+        context = _worker_context(platform, settings, spawner, worker_no)
+        slots = TaskRunner(context, _slot_limits(settings), listener, platform.maintenance)
         indexer = Indexer(platform.db, platform.blobs, spawner, settings.worker_poll_s)
         resolver = Resolver(threads=AT_ONCE)
         stack.callback(resolver.close)
@@ -104,22 +105,33 @@ async def _run_beside(background: list[Awaitable[None]], filling_slots: Coroutin
         await cancel_and_wait(filling, *others)
 
 
-def _means(platform: Platform, settings: Settings, spawner: Spawner, worker_no: int) -> WorkerContext:
+def _worker_context(
+    platform: Platform, settings: Settings, spawner: Spawner, worker_no: int
+) -> WorkerContext:
+    log = LogLimits(settings.log_max_lines, settings.log_max_bytes)
+    storage = platform.entries.storage
     return WorkerContext(
         worker_no=worker_no,
         db=platform.db,
         blobs=platform.blobs,
         registry=platform.registry,
         access=platform.access,
+        commits=CommitService(
+            platform.db,
+            platform.blobs,
+            storage,
+            log,
+            artifact_ttl=timedelta(hours=settings.artifact_ttl_hours),
+            actor=f"worker {worker_no}",
+        ),
         spawner=spawner,
         limits=AttemptLimits(
-            log=LogLimits(settings.log_max_lines, settings.log_max_bytes),
+            log=log,
             heartbeat_s=settings.heartbeat_s,
             cancel_grace_s=settings.cancel_grace_s,
             timeout_s=settings.task_timeout_s,
-            max_strikes=settings.max_attempts,
-            artifact_ttl=timedelta(hours=settings.artifact_ttl_hours),
-            storage=platform.entries.storage,
+            max_attempts=settings.max_attempts,
+            storage=storage,
             max_file_bytes=2 * settings.max_output_bytes,
             threads=_cores(),
             tools=tool_limits(settings),

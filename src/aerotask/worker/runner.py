@@ -41,7 +41,7 @@ class RunnerLimits:
 class TaskRunner:
     """Runs tasks until told to stop."""
 
-    means: WorkerContext
+    context: WorkerContext
     limits: RunnerLimits
     listener: WakeupListener
     sweep: MaintenanceService
@@ -57,7 +57,7 @@ class TaskRunner:
         """An attempt has been cancelled, maybe one of ours: don't wait for the heartbeat to find out."""
         for attempt in self._running:
             if attempt.task.lease.name == which:
-                attempt.lose()
+                attempt.mark_lost()
 
     def stop(self) -> None:
         """Take no more tasks; asked a second time, hand over those that run at once."""
@@ -111,7 +111,7 @@ class TaskRunner:
         return await tolerate("worker.delayed", claiming, doing="claim") or []
 
     async def _claim_next(self, free: int, *, look_first: bool) -> list[ClaimedTask]:
-        db = self.means.db
+        db = self.context.db
         if look_first:
             async with db.read() as connection:
                 if not await claims.any_due(connection):
@@ -119,7 +119,7 @@ class TaskRunner:
         async with db.begin() as connection:
             claimed = await claims.claim_next(
                 connection,
-                worker_no=self.means.worker_no,
+                worker_no=self.context.worker_no,
                 ttl_s=self.limits.lease_ttl_s,
                 running_per_user=self.limits.running_per_user,
                 at_most=free,
@@ -129,7 +129,7 @@ class TaskRunner:
         return claimed
 
     def _start(self, claimed: ClaimedTask) -> None:
-        attempt = Attempt(self.means, claimed)
+        attempt = Attempt(self.context, claimed)
         running = asyncio.create_task(attempt.run(), name=f"attempt {claimed.lease.task_id}")
         self._running[attempt] = running
         running.add_done_callback(lambda done: self._ended(attempt, done))
@@ -146,17 +146,17 @@ class TaskRunner:
 
     async def _renew(self) -> None:
         before = list(self._running)
-        async with self.means.db.begin() as connection:
+        async with self.context.db.begin() as connection:
             held = await leases.renew(
                 connection,
                 [attempt.task.lease.token for attempt in before],
-                worker_no=self.means.worker_no,
+                worker_no=self.context.worker_no,
                 ttl_s=self.limits.lease_ttl_s,
             )
         for attempt in before:
             attempt.touch()
             if attempt.task.lease.token not in held:
-                attempt.lose()
+                attempt.mark_lost()
 
     async def _empty(self) -> None:
         self.listener.accept(more=False)

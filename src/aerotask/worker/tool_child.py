@@ -30,7 +30,7 @@ from aerotask.sdk.context import Cancelled
 from aerotask.sdk.limits import Limits
 from aerotask.sdk.run import LogLine, Run, RunProgress
 from aerotask.sdk.snapshot import Snapshot
-from aerotask.worker.descriptions import write_descriptions
+from aerotask.services.tasks.descriptions import write_descriptions
 from aerotask.worker.protocol import IndexJob, Job, ToolJob, decode_job, encode_event
 
 # How often progress is worth a message; the worker writes it once a second at most.
@@ -148,7 +148,7 @@ def _tell_changes(changes: ChangeSet, workdir: Path, teller: EventWriter) -> Non
         teller.tell("edits", edits=batch)
     artifacts = [
         {
-            "path": str(artifact.path),
+            "path": str(artifact.content),
             "name": artifact.name,
             "mediaType": artifact.media_type,
             "sha256": artifact.sha256,
@@ -166,9 +166,9 @@ def _tell_changes(changes: ChangeSet, workdir: Path, teller: EventWriter) -> Non
     )
 
 
-def _derivative(made: PutDerivative) -> Mapping[str, Any]:
+def _derivative(made: PutDerivative[Path]) -> Mapping[str, Any]:
     return {
-        "path": str(made.path),
+        "path": str(made.content),
         "of": made.of,
         "kind": made.kind,
         "builder": made.builder,
@@ -176,9 +176,9 @@ def _derivative(made: PutDerivative) -> Mapping[str, Any]:
     }
 
 
-def _edit(edit: Edit) -> Mapping[str, Any]:
+def _edit(edit: Edit[Path]) -> Mapping[str, Any]:
     if isinstance(edit, PutEntry):
-        return {"put": edit.at, "path": str(edit.path), "existing": edit.existing}
+        return {"put": edit.at, "path": str(edit.content), "existing": edit.existing}
     return {"folder": edit.at} if isinstance(edit, PutFolder) else {"remove": edit.at}
 
 

@@ -103,7 +103,7 @@ async def test_a_receiver_that_answered_410_is_owed_nothing_more(rows: Rows, pla
 
 async def test_a_task_that_the_sweep_fails_owes_a_message(rows: Rows, platform: Platform) -> None:
     task_id = await rows.task(callback_url=URL)
-    strict = replace(platform.maintenance, limits=replace(platform.maintenance.limits, max_strikes=1))
+    strict = replace(platform.maintenance, limits=replace(platform.maintenance.limits, max_attempts=1))
     await rows.claimed(ttl_s=0)
     await strict.lost_workers()
     assert len(await owed(rows.db, task_id)) == 1

@@ -144,7 +144,7 @@ async def test_a_task_given_back_is_claimed_as_the_next_attempt(rows: Rows, task
             actor="worker 1",
         )
     again = await rows.claimed(worker_no=2)
-    assert (again.lease.attempt, again.strikes, again.log_next) == (2, 0, 2)
+    assert (again.lease.attempt, again.failed_attempts, again.log_next) == (2, 0, 2)
 
 
 async def test_a_delayed_retry_waits_in_scheduled(rows: Rows, task: ClaimedTask) -> None:

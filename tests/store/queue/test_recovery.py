@@ -9,9 +9,11 @@ from aerotask.domain.states import TaskState
 from aerotask.store.queue import recovery
 
 
-async def recover(rows: Rows, *, max_strikes: int = 2, settle_s: float = -1) -> list[recovery.RecoveredTask]:
+async def recover(rows: Rows, *, max_attempts: int = 2, settle_s: float = -1) -> list[recovery.RecoveredTask]:
     async with rows.db.begin() as connection:
-        return await recovery.recover_lost(connection, max_strikes=max_strikes, quiet_s=1, settle_s=settle_s)
+        return await recovery.recover_lost(
+            connection, max_attempts=max_attempts, quiet_s=1, settle_s=settle_s
+        )
 
 
 async def fall_silent(rows: Rows, *, for_s: float, lease_left_s: float) -> None:
@@ -34,7 +36,7 @@ async def test_a_silent_worker_whose_session_ended_is_lost_before_its_lease_runs
 
     assert [(r.task_id, r.state) for r in recovered] == [(task_id, TaskState.ENQUEUED)]
     again = await rows.claimed(worker_no=6)
-    assert (again.lease.attempt, again.strikes) == (2, 1)
+    assert (again.lease.attempt, again.failed_attempts) == (2, 1)
 
 
 async def test_a_silent_worker_whose_session_lives_keeps_its_task_until_the_lease_runs_out(
@@ -69,7 +71,7 @@ async def test_a_task_that_loses_its_worker_too_often_fails(rows: Rows) -> None:
     for _ in range(2):
         await rows.claimed(worker_no=5)
         await fall_silent(rows, for_s=2, lease_left_s=30)
-        recovered = await recover(rows, max_strikes=2)
+        recovered = await recover(rows, max_attempts=2)
     assert [r.state for r in recovered] == [TaskState.FAILED]
     async with rows.db.read() as connection:
         code = (await connection.execute(select(Task.error_code))).scalar_one()
@@ -81,7 +83,7 @@ async def test_a_second_lost_worker_costs_a_delay_where_more_attempts_are_allowe
     for _ in range(2):
         await rows.claimed(worker_no=5)
         await fall_silent(rows, for_s=2, lease_left_s=30)
-        recovered = await recover(rows, max_strikes=3)
+        recovered = await recover(rows, max_attempts=3)
     assert [r.state for r in recovered] == [TaskState.SCHEDULED]
     async with rows.db.read() as connection:
         soon = select(Task.waits_for, Task.due_at.between(db_now(), db_now(plus_s=1)))

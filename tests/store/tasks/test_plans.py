@@ -114,7 +114,7 @@ HOT: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {
     "look before a claim": claims.any_due,
     "claim": lambda c: claims.claim_next(c, worker_no=1, ttl_s=30, running_per_user=3, at_most=3),
     "heartbeat": lambda c: leases.renew(c, [LeaseToken(TASK)], worker_no=50_000, ttl_s=30),
-    "recovery": lambda c: recovery.recover_lost(c, max_strikes=2, quiet_s=1, settle_s=5),
+    "recovery": lambda c: recovery.recover_lost(c, max_attempts=2, quiet_s=1, settle_s=5),
     "log": lambda c: logs.read(c, TASK, since=0, take=100),
     "twin": lambda c: submit.find_twin(c, LIKE),
     "twin and quota": lambda c: submit.find_twin_and_load(c, LIKE, ORG, USER, period=timedelta(days=1)),

@@ -62,7 +62,7 @@ class MaintenanceJob(IntEnum):
 class MaintenanceLimits:
     """What counts as expired, old, lost or too much."""
 
-    max_strikes: int
+    max_attempts: int
     running_per_user: int
     quiet_s: float
     """How long a worker without its lock must have been silent to be taken for dead."""
@@ -89,7 +89,7 @@ class MaintenanceService:
         async with self.db.begin() as connection:
             recovered = await recovery.recover_lost(
                 connection,
-                max_strikes=self.limits.max_strikes,
+                max_attempts=self.limits.max_attempts,
                 quiet_s=self.limits.quiet_s,
                 settle_s=self.limits.settle_s,
             )

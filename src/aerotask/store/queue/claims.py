@@ -42,7 +42,7 @@ class ClaimedTask:
     params: dict[str, Any]
     memory_bytes: int
     writes: tuple[str, ...]
-    strikes: int
+    failed_attempts: int
     log_next: int
     callback_url: str | None
     inputs: tuple[TaskInputRow, ...] = ()
@@ -175,7 +175,7 @@ def _claimed(row: AnyRow) -> ClaimedTask:
         params=row.params,
         memory_bytes=row.memory_bytes,
         writes=tuple(row.writes),
-        strikes=row.strikes,
+        failed_attempts=row.strikes,
         log_next=row.log_next,
         callback_url=row.callback_url,
     )

@@ -14,7 +14,7 @@ from aerotask.db.clock import db_now
 from aerotask.db.locks import live_workers
 from aerotask.db.models import Task
 from aerotask.domain.ids import TaskId
-from aerotask.domain.retry import FailureKind, after_strike
+from aerotask.domain.retry import FailureKind, decide_retry
 from aerotask.domain.states import TaskState, WaitReason
 from aerotask.store.queue.transitions import move
 
@@ -50,14 +50,17 @@ class RecoveredTask:
 
 
 async def recover_lost(
-    connection: AsyncConnection, *, max_strikes: int, quiet_s: float, settle_s: float
+    connection: AsyncConnection, *, max_attempts: int, quiet_s: float, settle_s: float
 ) -> list[RecoveredTask]:
-    """Free the tasks of lost workers: for another attempt, or Failed if that was the last strike allowed."""
+    """Free the tasks of lost workers: for another attempt, or Failed once the limit of attempts is reached."""
     named = {"quiet": timedelta(seconds=quiet_s), "settle": timedelta(seconds=settle_s)}
     rows = (await connection.execute(_LOST, named)).all()
     recovered = []
-    for task_id, strikes, attempt in rows:
-        retry = after_strike(FailureKind.LOST_WORKER, strikes=strikes + 1, max_strikes=max_strikes)
+    for task_id, failed_before, attempt in rows:
+        failed_attempts = failed_before + 1
+        retry = decide_retry(
+            FailureKind.LOST_WORKER, failed_attempts=failed_attempts, max_attempts=max_attempts
+        )
         if retry is None:
             state = TaskState.FAILED
             statement = move(
@@ -66,11 +69,11 @@ async def recover_lost(
                 reason="worker-lost",
                 error_code="worker-lost",
                 error_message=(
-                    f"The worker was lost in attempt {attempt}, the last of {strikes + 1} that ended badly. "
-                    "The task may be too much for the machine; ask the administrator, then retry it."
+                    f"The worker was lost in attempt {attempt}, the last of {failed_attempts} failed attempts. "
+                    "The task may need more than the machine has; ask the administrator, then retry it."
                 ),
                 error_retryable=True,
-                strikes=Task.strikes + 1,
+                strikes=failed_attempts,
             )
         else:
             state = TaskState.SCHEDULED if retry.delay_s else TaskState.ENQUEUED
@@ -78,7 +81,7 @@ async def recover_lost(
                 state,
                 actor="sweep",
                 reason="worker lost",
-                strikes=Task.strikes + 1,
+                strikes=failed_attempts,
                 due_at=db_now(plus_s=retry.delay_s),
                 waits_for=WaitReason.RETRY if retry.delay_s else None,
                 phase=None,

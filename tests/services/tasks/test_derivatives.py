@@ -1,6 +1,5 @@
 """What becomes of the derivatives that a run declares: stored, and kept in the transaction that ends the task."""
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,11 @@ from aerotask.db.engine import Database
 from aerotask.db.models import Task, TaskInput
 from aerotask.domain.errors import TaskFailed
 from aerotask.domain.ids import TaskId
+from aerotask.sdk.changes import PutDerivative
+from aerotask.services.tasks.changes import StoredChanges, apply_changes
 from aerotask.store.datasets import derivatives
 from aerotask.store.queue.claims import ClaimedTask
-from aerotask.store.queue.leases import Report
-from aerotask.store.queue.logs import LogLimits
-from aerotask.worker.commit import apply_success
-from aerotask.worker.outputs import StoredChanges, StoredDerivative, store_outputs
+from aerotask.worker.outputs import store_outputs
 from aerotask.worker.protocol import ToolJob, decode_job, encode_job
 
 CONTENT = "a" * 64
@@ -40,18 +38,10 @@ async def claimed(rows: Rows) -> ClaimedTask:
 
 
 async def succeed(rows: Rows, task: ClaimedTask, of: str) -> None:
-    made = StoredDerivative(of, "cog", "1", {"width": 3}, Blob("key", "c" * 64, 10))
-    changes = StoredChanges((), (), None, derivatives=(made,))
+    made = PutDerivative(Blob("key", "c" * 64, 10), of, "cog", "1", {"width": 3})
+    changes = StoredChanges(derivatives=(made,))
     async with rows.db.begin() as connection:
-        await apply_success(
-            connection,
-            task,
-            Report(0, ()),
-            changes,
-            log_limits=LogLimits(10, 1000),
-            actor="tests",
-            artifact_ttl=timedelta(hours=1),
-        )
+        await apply_changes(connection, task, changes)
     assert changes.blob_keys == ["key"]
 
 
@@ -86,7 +76,7 @@ async def test_only_what_the_plan_names_gets_derivatives(tmp_path: Path) -> None
         assert failed.value.code == "bad-output"
     stored = await store_outputs(blobs, declared(work / "made.tif", "a/x.tif"), workdir=work, may_write=["a"])
     [made] = stored.derivatives
-    assert (made.of, made.kind, made.blob.size_bytes) == ("a/x.tif", "cog", 5)
+    assert (made.of, made.kind, made.content.size_bytes) == ("a/x.tif", "cog", 5)
 
 
 def test_a_job_tells_which_derivatives_there_are() -> None:

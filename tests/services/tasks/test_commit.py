@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from sqlalchemy import select
@@ -14,12 +16,17 @@ from tests.support.databases import wait_for_lock
 from tests.support.rows import Rows, add_dataset, add_user
 
 from aerotask.blobs.blob_store import Blob
+from aerotask.blobs.local import LocalBlobs
 from aerotask.db.engine import Database
 from aerotask.db.models import Entry
 from aerotask.domain.errors import Conflict
 from aerotask.domain.ids import LeaseToken, new_id
 from aerotask.sdk import Existing
+from aerotask.sdk.changes import Edit, PutEntry, PutFolder, RemoveEntry
 from aerotask.services.datasets.entries import put_content, put_contents, remove_content
+from aerotask.services.datasets.storage_quota import UNLIMITED
+from aerotask.services.tasks.changes import StoredChanges
+from aerotask.services.tasks.commit import CommitService
 from aerotask.store.datasets import entries
 from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.queue import cancel, leases, logs
@@ -27,8 +34,6 @@ from aerotask.store.queue.claims import ClaimedTask, TaskInputRow
 from aerotask.store.queue.leases import LeaseLost, Report
 from aerotask.store.queue.logs import LogLimits
 from aerotask.store.tasks import tasks
-from aerotask.worker.commit import apply_success
-from aerotask.worker.outputs import StoredChanges, StoredEdit, StoredFolder, StoredPut, StoredRemoval
 
 
 @pytest.fixture
@@ -40,21 +45,17 @@ async def rows(database: Database) -> Rows:
     return made
 
 
-def put(at: str, *, existing: Existing = Existing.REPLACE) -> StoredPut:
-    return StoredPut(at, Blob(f"new {at}", "1", 1), existing)
+def put(at: str, *, existing: Existing = Existing.REPLACE) -> PutEntry[Blob]:
+    return PutEntry(Blob(f"new {at}", "1", 1), at, existing)
 
 
-async def apply(rows: Rows, task: ClaimedTask, *edits: StoredEdit) -> None:
-    async with rows.db.begin() as connection:
-        await apply_success(
-            connection,
-            task,
-            Report(0),
-            StoredChanges((), edits, None),
-            log_limits=LogLimits(100, 100_000),
-            actor="tests",
-            artifact_ttl=timedelta(hours=1),
-        )
+async def apply(rows: Rows, task: ClaimedTask, *edits: Edit[Blob]) -> None:
+    limits = LogLimits(100, 100_000)
+    with TemporaryDirectory() as storage:
+        blobs = LocalBlobs(Path(storage))
+        commits = CommitService(rows.db, blobs, UNLIMITED, limits, timedelta(hours=1), "tests")
+        async with rows.db.begin() as connection:
+            await commits.commit_success(connection, task, StoredChanges(edits=edits), Report(0))
 
 
 async def claimed(rows: Rows) -> ClaimedTask:
@@ -74,11 +75,11 @@ async def test_edits_take_effect_in_their_order(rows: Rows) -> None:
         rows,
         task,
         put("a/1"),
-        StoredRemoval("a"),
+        RemoveEntry("a"),
         put("a/3"),
-        StoredFolder("c/d"),
+        PutFolder("c/d"),
         put("e"),
-        StoredRemoval("e"),
+        RemoveEntry("e"),
     )
     assert await contents(rows) == {"a/3": "new a/3", "b": "old b"}
     async with rows.db.read() as connection:
@@ -88,7 +89,7 @@ async def test_edits_take_effect_in_their_order(rows: Rows) -> None:
 async def test_a_put_that_may_replace_nothing_refuses_the_whole_set(rows: Rows) -> None:
     task = await claimed(rows)
     with pytest.raises(Conflict) as refusal:
-        await apply(rows, task, put("a/9"), StoredRemoval("a"), put("b", existing=Existing.REFUSE))
+        await apply(rows, task, put("a/9"), RemoveEntry("a"), put("b", existing=Existing.REFUSE))
     assert refusal.value.code == "output-exists"
     assert await contents(rows) == {"a/1": "old a/1", "a/2": "old a/2", "b": "old b"}
     await apply(rows, task, put("a/9", existing=Existing.REFUSE))
@@ -119,7 +120,7 @@ async def log_of(rows: Rows, task: ClaimedTask) -> list[str]:
 
 async def test_an_input_is_removed_as_long_as_it_is_what_was_read(rows: Rows) -> None:
     task = await claimed_reading(rows, "b")
-    await apply(rows, task, put("a/3"), StoredRemoval("b"))
+    await apply(rows, task, put("a/3"), RemoveEntry("b"))
     assert await contents(rows) == {"a/1": "old a/1", "a/2": "old a/2", "a/3": "new a/3"}
     assert await log_of(rows, task) == []
 
@@ -130,17 +131,17 @@ async def test_what_came_to_the_place_of_an_input_is_not_removed(rows: Rows, at:
     async with rows.db.begin() as connection:
         await remove_content(connection, rows.dataset_id, "b")
         await put_content(connection, rows.dataset_id, at, EntryContent("newer", "2", 1, "generic"))
-    await apply(rows, task, put("a/3"), StoredRemoval("b"))
+    await apply(rows, task, put("a/3"), RemoveEntry("b"))
     assert (await contents(rows))[at] == "newer"
     assert (await contents(rows))["a/3"] == "new a/3"
     assert await log_of(rows, task) == [
-        "Warning: 'b' stays, since it holds something else by now than what was read."
+        "Warning: 'b' was not removed: its content has changed since the task read it."
     ]
 
 
 async def test_what_the_run_itself_puts_in_the_place_of_an_input_is_not_removed(rows: Rows) -> None:
     task = await claimed_reading(rows, "b")
-    await apply(rows, task, put("b"), StoredRemoval("b"))
+    await apply(rows, task, put("b"), RemoveEntry("b"))
     assert (await contents(rows))["b"] == "new b"
 
 
@@ -148,15 +149,13 @@ async def test_an_input_that_is_gone_already_needs_no_removal(rows: Rows) -> Non
     task = await claimed_reading(rows, "b")
     async with rows.db.begin() as connection:
         await remove_content(connection, rows.dataset_id, "b")
-    await apply(rows, task, StoredRemoval("b"))
+    await apply(rows, task, RemoveEntry("b"))
     assert await contents(rows) == {"a/1": "old a/1", "a/2": "old a/2"}
     assert await log_of(rows, task) == []
 
 
-@pytest.mark.parametrize(
-    "edits", [(put("x"), put("a")), (put("x"), put("b/c")), (put("x"), StoredFolder("b"))]
-)
-async def test_what_does_not_fit_changes_nothing(rows: Rows, edits: tuple[StoredEdit, ...]) -> None:
+@pytest.mark.parametrize("edits", [(put("x"), put("a")), (put("x"), put("b/c")), (put("x"), PutFolder("b"))])
+async def test_what_does_not_fit_changes_nothing(rows: Rows, edits: tuple[Edit[Blob], ...]) -> None:
     task, before = await claimed(rows), await contents(rows)
     with pytest.raises(Conflict):
         await apply(rows, task, *edits)
@@ -167,7 +166,7 @@ async def test_whoever_has_lost_the_lease_changes_nothing(rows: Rows) -> None:
     task, before = await claimed(rows), await contents(rows)
     lost = replace(task, lease=replace(task.lease, token=LeaseToken(new_id())))
     with pytest.raises(LeaseLost):
-        await apply(rows, lost, put("x"), StoredRemoval("b"))
+        await apply(rows, lost, put("x"), RemoveEntry("b"))
     assert await contents(rows) == before
 
 
@@ -179,7 +178,7 @@ async def held_halfway(rows: Rows, task: ClaimedTask) -> AsyncIterator[asyncio.T
     """Changes whose first half is made and whose second one waits for as long as the block lasts."""
     async with rows.db.begin() as other:
         await other.execute(select(Entry.id).where(Entry.path == "b").with_for_update())
-        applying = asyncio.create_task(apply(rows, task, put("x"), StoredRemoval("a"), put("b")))
+        applying = asyncio.create_task(apply(rows, task, put("x"), RemoveEntry("a"), put("b")))
         await wait_for_lock(rows.db, "transactionid")
         yield applying
 
