@@ -7,7 +7,7 @@ import sys
 
 import structlog
 
-from aerotask.domain.texts import clean_line
+from aerotask.domain.text_cleaning import clean_line
 
 # Libraries that tell of every step at INFO; what they warn of still comes through.
 _TALKATIVE = ("alembic.runtime.plugins", "arq", "httpx", "asyncio")

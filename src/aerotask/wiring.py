@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+import httpx
 import structlog
 
 from aerotask.blobs.blob_store import BlobStore
@@ -16,13 +17,15 @@ from aerotask.config import Settings
 from aerotask.db.engine import Database, open_database
 from aerotask.dispatch.arq import ArqDispatcher
 from aerotask.dispatch.dispatcher import Dispatcher
+from aerotask.net.guarded_http import GuardedClient, Resolver
 from aerotask.registry import Registry, load_registry
 from aerotask.sandbox.pool import Pool, PoolLimits
 from aerotask.sdk import Limits
 from aerotask.services.accounts.api_keys import ApiKeyService
 from aerotask.services.accounts.audit import AuditService
 from aerotask.services.accounts.authentication import AuthenticationService
-from aerotask.services.accounts.jwks import GuardedFetch, JwksCache
+from aerotask.services.accounts.jwks import TIMEOUT_S as JWKS_TIMEOUT_S
+from aerotask.services.accounts.jwks import JwksCache
 from aerotask.services.accounts.login import LoginService
 from aerotask.services.accounts.login_throttle import LoginThrottle
 from aerotask.services.accounts.oidc import OidcService
@@ -30,6 +33,7 @@ from aerotask.services.accounts.passwords import Passwords, open_passwords
 from aerotask.services.accounts.permissions import PermissionService
 from aerotask.services.accounts.tokens import Tokens
 from aerotask.services.accounts.users import UserService
+from aerotask.services.datasets.datasets import DatasetService
 from aerotask.services.datasets.derivatives import DerivativeService
 from aerotask.services.datasets.downloads import DownloadService
 from aerotask.services.datasets.entries import EntryService
@@ -57,6 +61,8 @@ from aerotask.tiles.renderer import Renderer
 # A worker without its lock is dead after this many heartbeats of silence.
 QUIET_HEARTBEATS = 1.5
 SETTLE_S = 5.0
+JWKS_THREADS = 2
+"""Threads that resolve the provider's name: one more than fetches at a time, since a look-up can't be cancelled."""
 DRAWING_PROGRAM = "aerotask.tiles.render_child"
 # So many callers have to wait for pictures before one more is sent away.
 CALLERS_AT_LEAST = 4
@@ -80,6 +86,7 @@ class Platform:
     api_keys: ApiKeyService
     audit: AuditService
     orgs: OrgService
+    datasets: DatasetService
     entries: EntryService
     tree: TreeService
     uploads: UploadService
@@ -113,18 +120,26 @@ async def open_platform(
     registry = load_registry()
     for broken in registry.broken:
         _log.error("tool.broken", name=broken.name, reason=broken.reason)
-    platform = _assemble(settings, db, dispatcher, registry, passwords)
+    resolver = Resolver(threads=JWKS_THREADS)
+    platform = _assemble(settings, db, dispatcher, registry, passwords=passwords, resolver=resolver)
     try:
         yield platform
     finally:
         await platform.tiles.renderer.close()
+        resolver.close()
         passwords.close()
         await dispatcher.close()
         await db.close()
 
 
-def _assemble(
-    settings: Settings, db: Database, dispatcher: Dispatcher, registry: Registry, passwords: Passwords
+def _assemble(  # noqa: PLR0913  what is opened and closed with the platform
+    settings: Settings,
+    db: Database,
+    dispatcher: Dispatcher,
+    registry: Registry,
+    *,
+    passwords: Passwords,
+    resolver: Resolver,
 ) -> Platform:
     blobs = LocalBlobs(settings.storage_folder)
     access = PermissionService(db)
@@ -155,11 +170,12 @@ def _assemble(
         registry=registry,
         access=access,
         users=UserService(db, passwords, settings.oidc_issuer),
-        authentication=AuthenticationService(db, tokens, api_keys, _issuer(settings, db)),
+        authentication=AuthenticationService(db, tokens, api_keys, _issuer(settings, db, resolver)),
         login=LoginService(db, tokens, passwords, _sign_in_limits(settings, db)),
         api_keys=api_keys,
         audit=AuditService(db),
         orgs=OrgService(db, access, storage, settings.max_orgs_per_user),
+        datasets=DatasetService(db, access),
         entries=entries,
         tree=TreeService(db, access, storage),
         uploads=UploadService(db, files, blobs, access, entries, _upload_limits(settings)),
@@ -242,10 +258,16 @@ def _tokens(settings: Settings) -> Tokens:
     )
 
 
-def _issuer(settings: Settings, db: Database) -> OidcService | None:
+def _issuer(settings: Settings, db: Database, resolver: Resolver) -> OidcService | None:
     if settings.oidc_issuer is None:
         return None
-    keys = JwksCache(settings.oidc_issuer, GuardedFetch(settings.oidc_allow_private))
+    client = GuardedClient(
+        timeout_s=JWKS_TIMEOUT_S,
+        allow_private=settings.oidc_allow_private,
+        tls=httpx.create_ssl_context(trust_env=False),
+        resolve=resolver,
+    )
+    keys = JwksCache(settings.oidc_issuer, client.get_json)
     return OidcService(
         db, settings.oidc_issuer, settings.oidc_audience, keys, provision=settings.oidc_provision
     )

@@ -26,7 +26,7 @@ from aerotask.domain.access import Access, Caller, Membership, Visibility
 from aerotask.domain.ids import DatasetId, OrgId, UploadId, UserId, new_id
 from aerotask.services.datasets.entries import put_content
 from aerotask.store.accounts import api_keys, users
-from aerotask.store.datasets import orgs, uploads
+from aerotask.store.datasets import datasets, orgs, uploads
 from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.tasks import submit
 
@@ -301,7 +301,7 @@ class Matrix:
                 is_public=kind == "public",
                 owner_id=self.ids["owner" if mine else "outsider"],
             )
-            await orgs.add_dataset(
+            await datasets.add(
                 connection,
                 dataset_id=dataset_id,
                 org_id=org_id,
@@ -541,7 +541,7 @@ async def test_lists_hold_nothing_that_their_reader_may_not_see(settings: Settin
         async with api.platform.db.begin() as connection:
             org = await sure(orgs.find(connection, public, seen_by=None))
             for slug, visibility in (("hidden", Visibility.PRIVATE), ("quiet", Visibility.UNLISTED)):
-                await orgs.add_dataset(
+                await datasets.add(
                     connection,
                     dataset_id=DatasetId(new_id()),
                     org_id=org.id,

@@ -93,7 +93,7 @@ def test_tags_waits_events_and_plain_logs_are_described(document: dict[str, Any]
 def test_lists_and_the_headers_of_uploads_are_described(document: dict[str, Any]) -> None:
     here = "/orgs/{orgSlug}/ds/{dsSlug}"
     listed = document["paths"][f"{here}/list"]["get"]["responses"]["200"]["content"]["application/json"]
-    assert listed["schema"]["items"] == {"$ref": "#/components/schemas/EntryAnswer"}
+    assert listed["schema"]["items"] == {"$ref": "#/components/schemas/EntryResponse"}
     creates = document["paths"][f"{here}/uploads"]["post"]
     assert {p["name"] for p in creates["parameters"]} >= {"Tus-Resumable", "Upload-Length", "Upload-Metadata"}
     assert set(creates["responses"]["201"]["headers"]) == {

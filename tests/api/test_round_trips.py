@@ -14,7 +14,7 @@ from aerotask.config import Settings
 from aerotask.domain.access import Membership, Visibility
 from aerotask.domain.ids import TaskId, UserId, new_id
 from aerotask.store.accounts import users
-from aerotask.store.datasets import orgs
+from aerotask.store.datasets import datasets, orgs
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ async def member(api: Served) -> Member:
 
 async def make_visible(api: Served, visibility: Visibility) -> None:
     async with api.rows.db.begin() as connection:
-        await orgs.update_dataset(
+        await datasets.update_dataset(
             connection, api.rows.dataset_id, name="acme", tagline="", visibility=visibility
         )
 

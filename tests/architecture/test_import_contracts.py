@@ -14,6 +14,20 @@ ROOT = Path(__file__).resolve().parents[2]
 # For each contract: a module, and a line of it that the contract forbids.
 BROKEN_BY = {
     "Imports point down": ("store/queue/leases.py", "from aerotask.services.tasks import tasks"),
+    "Services stand in layers by subject": (
+        "services/datasets/tree.py",
+        "from aerotask.services.tasks import planning",
+    ),
+    "Queries stand in layers by subject": (
+        "store/accounts/users.py",
+        "from aerotask.store.queue import retention",
+    ),
+    "SQLAlchemy only in the database, queries, services and error mapping": (
+        "api/tasks/tasks.py",
+        "import sqlalchemy",
+    ),
+    "arq only in dispatch": ("worker/main.py", "import arq"),
+    "HTTP knows no subject": ("api/http/errors.py", "from aerotask.api.tasks import tasks"),
     "The API has no GDAL": ("api/deps.py", "import rasterio"),
 }
 

@@ -12,7 +12,7 @@ from rasterio.transform import from_origin
 
 from aerotask.metadata.extract import describe
 from aerotask.sdk import InvalidInput, Tool
-from aerotask.sdk.testing import ToolBench
+from aerotask.sdk.testing import ToolHarness
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def tool(plugins: Path) -> Iterator[Tool[Any]]:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> ToolBench:
+def bench(tmp_path: Path) -> ToolHarness:
     dataset, workdir = tmp_path / "dataset", tmp_path / "work"
     dataset.mkdir()
     workdir.mkdir()
@@ -37,7 +37,7 @@ def bench(tmp_path: Path) -> ToolBench:
         found = describe(path)
         return found.type, dict(found.properties)
 
-    return ToolBench(dataset, workdir, describe=indexed)
+    return ToolHarness(dataset, workdir, describe=indexed)
 
 
 def write_heights(path: Path, heights: np.ndarray[Any, Any], *, nodata: float | None = None) -> None:
@@ -62,7 +62,7 @@ def read(path: Path) -> np.ndarray[Any, Any]:
         return grey
 
 
-def test_flat_ground_is_lit_by_the_sine_of_the_suns_height(tool: Tool[Any], bench: ToolBench) -> None:
+def test_flat_ground_is_lit_by_the_sine_of_the_suns_height(tool: Tool[Any], bench: ToolHarness) -> None:
     write_heights(bench.dataset / "dem.tif", np.zeros((8, 8)))
     outcome = bench.run(tool, {"path": "dem.tif", "altitudeDeg": 30.0})
     assert np.unique(read(outcome.artifact)).tolist() == [128]  # 1 + 254 · sin 30°
@@ -70,14 +70,14 @@ def test_flat_ground_is_lit_by_the_sine_of_the_suns_height(tool: Tool[Any], benc
 
 @pytest.mark.parametrize(("azimuth_deg", "grey"), [(270.0, 255), (90.0, 1)])
 def test_a_slope_faces_the_light_or_not(
-    tool: Tool[Any], bench: ToolBench, azimuth_deg: float, grey: int
+    tool: Tool[Any], bench: ToolHarness, azimuth_deg: float, grey: int
 ) -> None:
     write_heights(bench.dataset / "dem.tif", np.tile(np.arange(9), (9, 1)))  # rises eastwards at 45°
     outcome = bench.run(tool, {"path": "dem.tif", "azimuthDeg": azimuth_deg})
     assert read(outcome.artifact)[4, 4] == grey
 
 
-def test_nodata_stays_nodata(tool: Tool[Any], bench: ToolBench) -> None:
+def test_nodata_stays_nodata(tool: Tool[Any], bench: ToolHarness) -> None:
     heights = np.zeros((8, 8))
     heights[4, 4] = -9999
     write_heights(bench.dataset / "dem.tif", heights, nodata=-9999)
@@ -86,7 +86,7 @@ def test_nodata_stays_nodata(tool: Tool[Any], bench: ToolBench) -> None:
     assert grey[0, 0] != 0
 
 
-def test_strips_do_not_show(tool: Tool[Any], bench: ToolBench) -> None:
+def test_strips_do_not_show(tool: Tool[Any], bench: ToolHarness) -> None:
     """600 rows are shaded in three strips; each must look as if the whole had been shaded at once."""
     from aerotask_hillshade import shade  # noqa: PLC0415  only there once it is installed
 
@@ -97,7 +97,7 @@ def test_strips_do_not_show(tool: Tool[Any], bench: ToolBench) -> None:
     assert [round(step.fraction, 2) for step in outcome.progress] == [0.43, 0.85, 1.0]
 
 
-def test_more_than_one_band_is_refused_at_submit(tool: Tool[Any], bench: ToolBench) -> None:
+def test_more_than_one_band_is_refused_at_submit(tool: Tool[Any], bench: ToolHarness) -> None:
     write_heights(bench.dataset / "rgb.tif", np.zeros((3, 8, 8)))
     with pytest.raises(InvalidInput) as refused:
         bench.check(tool, {"path": "rgb.tif"})

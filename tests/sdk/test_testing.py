@@ -8,7 +8,7 @@ from aerotask.domain.access import Access
 from aerotask.domain.errors import TaskFailed
 from aerotask.sdk import DatasetView, Plan, RunContext, Tool, ToolParams
 from aerotask.sdk.changes import DescribeEntry
-from aerotask.sdk.testing import ToolBench
+from aerotask.sdk.testing import ToolHarness
 
 
 class WhereParams(ToolParams):
@@ -41,19 +41,19 @@ class Careless(Tool[WhereParams]):
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> ToolBench:
+def bench(tmp_path: Path) -> ToolHarness:
     for folder in ("dataset", "work"):
         (tmp_path / folder).mkdir()
     (tmp_path / "dataset" / "in.txt").write_bytes(b"in")
-    return ToolBench(tmp_path / "dataset", tmp_path / "work")
+    return ToolHarness(tmp_path / "dataset", tmp_path / "work")
 
 
 @pytest.mark.parametrize("how", ["put", "folder", "remove", "describe"])
-def test_a_change_outside_of_the_plan_fails_the_run(bench: ToolBench, how: str) -> None:
+def test_a_change_outside_of_the_plan_fails_the_run(bench: ToolHarness, how: str) -> None:
     with pytest.raises(TaskFailed, match="plan doesn't name") as refused:
         bench.run(Careless(), {"how": how})
     assert refused.value.code == "bad-output"
 
 
-def test_a_change_within_the_plan_is_fine(bench: ToolBench) -> None:
+def test_a_change_within_the_plan_is_fine(bench: ToolHarness) -> None:
     assert [edit.at for edit in bench.run(Careless(), {"how": "well"}).changes.edits] == ["planned/x"]

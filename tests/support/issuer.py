@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+
+from aerotask.net.addresses import Address
+from aerotask.net.guarded_http import GuardedClient
 
 AUDIENCE = "aerotask-tests"
 
@@ -62,6 +67,16 @@ def _public(key_id: str, key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) ->
         described = RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
         return {**described, "kid": key_id, "use": "sig", "alg": "RS256"}
     return {**ECAlgorithm.to_jwk(key.public_key(), as_dict=True), "kid": key_id, "use": "sig", "alg": "ES256"}
+
+
+async def _literal_address(host: str, _port: int) -> list[Address]:
+    return [ip_address(host)]
+
+
+def keys_client(*, allow_private: bool = True) -> GuardedClient:
+    """The client that fetches an issuer's keys."""
+    tls = ssl.create_default_context()
+    return GuardedClient(timeout_s=5, allow_private=allow_private, tls=tls, resolve=_literal_address)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from aerotask.db.engine import Database
 from aerotask.domain.access import Visibility
 from aerotask.domain.ids import DatasetId, OrgId, TaskId, UserId, new_id
 from aerotask.store.accounts import users
-from aerotask.store.datasets import orgs
+from aerotask.store.datasets import datasets, orgs
 from aerotask.store.queue import claims
 from aerotask.store.queue.claims import ClaimedTask
 from aerotask.store.tasks import submit
@@ -105,7 +105,7 @@ async def add_dataset(db: Database, user_id: UserId, slug: str) -> Rows:
             is_public=False,
             owner_id=user_id,
         )
-        await orgs.add_dataset(
+        await datasets.add(
             connection,
             dataset_id=dataset_id,
             org_id=org_id,

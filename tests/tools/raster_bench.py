@@ -8,7 +8,7 @@ from typing import Any
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.metadata.raster import describe
-from aerotask.sdk.testing import ToolBench
+from aerotask.sdk.testing import ToolHarness
 
 
 def index(path: Path) -> tuple[str, Mapping[str, Any]]:
@@ -20,9 +20,9 @@ def index(path: Path) -> tuple[str, Mapping[str, Any]]:
     return "geoRaster" if described.is_georeferenced else "image", described.profile.to_properties()
 
 
-def empty_bench(folder: Path) -> ToolBench:
+def empty_bench(folder: Path) -> ToolHarness:
     """An empty dataset below `folder`."""
     dataset, workdir = folder / "dataset", folder / "work"
     dataset.mkdir()
     workdir.mkdir()
-    return ToolBench(dataset, workdir, describe=index)
+    return ToolHarness(dataset, workdir, describe=index)

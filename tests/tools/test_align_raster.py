@@ -33,7 +33,7 @@ from aerotask.domain.errors import InvalidInput, TaskFailed
 from aerotask.metadata.raster import describe
 from aerotask.sdk import Cancelled, DatasetView, EntryView
 from aerotask.sdk.run import LogLine, Run, RunProgress
-from aerotask.sdk.testing import ToolBench, ToolOutcome
+from aerotask.sdk.testing import ToolHarness, ToolOutcome
 from aerotask.tools.align_raster import AlignRaster, AlignRasterParams
 
 TOOL = AlignRaster()
@@ -41,7 +41,7 @@ PARAMS = {"sourcePath": "source.tif", "referencePath": "reference.tif", "outputP
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> ToolBench:
+def bench(tmp_path: Path) -> ToolHarness:
     """An empty dataset."""
     return empty_bench(tmp_path)
 
@@ -52,11 +52,11 @@ def scene() -> Pixels:
     return canvas()
 
 
-def put(bench: ToolBench, name: str, pixels: Pixels, **options: Any) -> Path:
+def put(bench: ToolHarness, name: str, pixels: Pixels, **options: Any) -> Path:
     return write_raster(bench.dataset / name, pixels, **({"nodata": 0} | options))
 
 
-def align(bench: ToolBench, **params: Any) -> ToolOutcome:
+def align(bench: ToolHarness, **params: Any) -> ToolOutcome:
     return bench.run(TOOL, PARAMS | params)
 
 
@@ -86,7 +86,7 @@ def pixels_off(path: Path, reference: Pixels) -> float:
     return float(np.abs(pixels - reference)[:, both].mean())
 
 
-def test_a_shift_of_5_and_minus_3_pixels_is_taken_back(bench: ToolBench, scene: Pixels) -> None:
+def test_a_shift_of_5_and_minus_3_pixels_is_taken_back(bench: ToolHarness, scene: Pixels) -> None:
     put(bench, "source.tif", shifted(scene, right=5, down=-3))
     put(bench, "reference.tif", cut(scene, left=0, top=0))
     outcome = align(bench, mode="translation")
@@ -98,7 +98,7 @@ def test_a_shift_of_5_and_minus_3_pixels_is_taken_back(bench: ToolBench, scene: 
 
 
 def test_a_similarity_finds_no_rotation_and_no_scale_where_there_is_none(
-    bench: ToolBench, scene: Pixels
+    bench: ToolHarness, scene: Pixels
 ) -> None:
     put(bench, "source.tif", shifted(scene, right=2, down=-1))
     put(bench, "reference.tif", cut(scene, left=0, top=0))
@@ -109,7 +109,7 @@ def test_a_similarity_finds_no_rotation_and_no_scale_where_there_is_none(
     assert (result["inlierRatio"] > 0.9, result["rmsePx"] < 0.05, result["confidence"] > 0.9) == (True,) * 3
 
 
-def test_rotation_and_scale_are_found_and_taken_back(bench: ToolBench, scene: Pixels) -> None:
+def test_rotation_and_scale_are_found_and_taken_back(bench: ToolHarness, scene: Pixels) -> None:
     # A source pixel shows what the reference shows 3° further clockwise and 1.05 times as far from the centre.
     centre = (SIDE + 128 - 1) / 2
     matrix = cv2.getRotationMatrix2D((centre, centre), -3, 1.05)
@@ -129,7 +129,7 @@ def test_rotation_and_scale_are_found_and_taken_back(bench: ToolBench, scene: Pi
     assert pixels_off(written(outcome), cut(scene, left=0, top=0)) < 4
 
 
-def test_an_elevation_model_moves_up_and_down_too(bench: ToolBench) -> None:
+def test_an_elevation_model_moves_up_and_down_too(bench: ToolHarness) -> None:
     heights = canvas(5, bands=1).astype(np.float32) / 10
     source = shifted(heights, right=4, down=-3) + np.float32(12.5)
     put(bench, "source.tif", source, nodata=-9999)
@@ -148,7 +148,7 @@ def test_an_elevation_model_moves_up_and_down_too(bench: ToolBench) -> None:
     assert np.abs(pixels - expected).mean() < 0.1
 
 
-def test_whole_metres_stay_whole(bench: ToolBench) -> None:
+def test_whole_metres_stay_whole(bench: ToolHarness) -> None:
     heights = canvas(5, bands=1).astype(np.int16) * 4
     put(bench, "source.tif", shifted(heights, right=4, down=-3) + np.int16(120), nodata=-32768)
     put(bench, "reference.tif", cut(heights, left=0, top=0), nodata=-32768)
@@ -158,20 +158,20 @@ def test_whole_metres_stay_whole(bench: ToolBench) -> None:
         assert aligned.dtypes == ("int16",)
 
 
-def test_bytes_in_one_band_are_no_elevations(bench: ToolBench, scene: Pixels) -> None:
+def test_bytes_in_one_band_are_no_elevations(bench: ToolHarness, scene: Pixels) -> None:
     put(bench, "source.tif", shifted(scene, right=5, down=-3)[:1])
     put(bench, "reference.tif", cut(scene, left=0, top=0)[:1])
     assert align(bench).result["dz"] is None
 
 
-def test_an_index_that_says_so_is_no_elevation(bench: ToolBench, scene: Pixels) -> None:
+def test_an_index_that_says_so_is_no_elevation(bench: ToolHarness, scene: Pixels) -> None:
     index_map = scene[:1].astype(np.float32) / 127.5 - 1
     put(bench, "source.tif", shifted(index_map, right=5, down=-3), nodata=-9, descriptions=["NDVI"])
     put(bench, "reference.tif", cut(index_map, left=0, top=0), nodata=-9, descriptions=["NDVI"])
     assert align(bench).result["dz"] is None
 
 
-def test_heights_are_compared_in_their_own_unit(bench: ToolBench) -> None:
+def test_heights_are_compared_in_their_own_unit(bench: ToolHarness) -> None:
     decimetres = canvas(5, bands=1).astype(np.int16) * 4
     for name, pixels in {
         "source": shifted(decimetres, right=4, down=-3) + np.int16(120),
@@ -192,7 +192,7 @@ def test_heights_are_compared_in_their_own_unit(bench: ToolBench) -> None:
     assert np.abs(pixels - expected).mean() < 2
 
 
-def test_collars_without_data_do_not_pull_the_answer(bench: ToolBench, scene: Pixels) -> None:
+def test_collars_without_data_do_not_pull_the_answer(bench: ToolHarness, scene: Pixels) -> None:
     source, reference = shifted(scene, right=5, down=-3), cut(scene, left=0, top=0)
     source[:, :90] = 0
     source[:, :, -60:] = 0
@@ -205,7 +205,7 @@ def test_collars_without_data_do_not_pull_the_answer(bench: ToolBench, scene: Pi
     assert outcome.result["validPixels"] == pytest.approx((SIDE - 90) * (SIDE - 60), rel=0.01)
 
 
-def test_the_same_inputs_give_the_same_pixels(bench: ToolBench, scene: Pixels, tmp_path: Path) -> None:
+def test_the_same_inputs_give_the_same_pixels(bench: ToolHarness, scene: Pixels, tmp_path: Path) -> None:
     put(bench, "source.tif", shifted(scene, right=5, down=-3))
     put(bench, "reference.tif", cut(scene, left=0, top=0))
     first = align(bench)
@@ -216,7 +216,7 @@ def test_the_same_inputs_give_the_same_pixels(bench: ToolBench, scene: Pixels, t
     assert np.array_equal(read(written(again)), pixels)
 
 
-def test_two_unrelated_pictures_end_without_an_answer(bench: ToolBench, scene: Pixels) -> None:
+def test_two_unrelated_pictures_end_without_an_answer(bench: ToolHarness, scene: Pixels) -> None:
     put(bench, "source.tif", cut(canvas(77), left=0, top=0))
     put(bench, "reference.tif", cut(scene, left=0, top=0))
     with pytest.raises(TaskFailed, match=r"sharpness is \d\.\d \(of 14\).*correlation is 0\.0") as caught:
@@ -225,7 +225,7 @@ def test_two_unrelated_pictures_end_without_an_answer(bench: ToolBench, scene: P
     assert list(bench.workdir.iterdir()) == []
 
 
-def test_a_featureless_picture_ends_without_an_answer(bench: ToolBench, scene: Pixels) -> None:
+def test_a_featureless_picture_ends_without_an_answer(bench: ToolHarness, scene: Pixels) -> None:
     put(bench, "source.tif", np.full((3, SIDE, SIDE), 90, np.uint8))
     put(bench, "reference.tif", cut(scene, left=0, top=0))
     with pytest.raises(TaskFailed) as caught:
@@ -233,7 +233,7 @@ def test_a_featureless_picture_ends_without_an_answer(bench: ToolBench, scene: P
     assert caught.value.code == "no-reliable-match"
 
 
-def test_an_overlap_without_data_ends_without_an_answer(bench: ToolBench, scene: Pixels) -> None:
+def test_an_overlap_without_data_ends_without_an_answer(bench: ToolHarness, scene: Pixels) -> None:
     source, reference = cut(scene, left=0, top=0), cut(scene, left=0, top=0)
     source[:, :, 250:] = 0
     reference[:, :, :262] = 0
@@ -244,7 +244,7 @@ def test_an_overlap_without_data_ends_without_an_answer(bench: ToolBench, scene:
     assert caught.value.code == "no-reliable-match"
 
 
-def test_a_regular_pattern_that_fits_in_many_places_ends_without_an_answer(bench: ToolBench) -> None:
+def test_a_regular_pattern_that_fits_in_many_places_ends_without_an_answer(bench: ToolHarness) -> None:
     rows, cols = np.mgrid[:SIDE, :SIDE]
     field = (128 + 80 * np.sin(2 * np.pi * cols / 16) * np.sin(2 * np.pi * rows / 16)).astype(np.uint8)
     put(bench, "source.tif", np.stack([np.roll(field, 5, axis=1)] * 3))
@@ -257,7 +257,7 @@ def test_a_regular_pattern_that_fits_in_many_places_ends_without_an_answer(bench
 # What the output keeps
 
 
-def test_the_output_is_a_cog_that_keeps_what_the_source_says_of_itself(bench: ToolBench) -> None:
+def test_the_output_is_a_cog_that_keeps_what_the_source_says_of_itself(bench: ToolHarness) -> None:
     scene = canvas(3, side=728, bands=4).astype(np.uint16) * 50
     names, colours = (
         ["blue", "green", "red", "nir"],
@@ -290,7 +290,7 @@ def test_the_output_is_a_cog_that_keeps_what_the_source_says_of_itself(bench: To
         assert (ORIGIN[1] - aligned.transform.f) / METRES == pytest.approx(30, abs=1e-6)
 
 
-def test_without_a_nodata_value_a_mask_tells_where_nothing_is(bench: ToolBench, scene: Pixels) -> None:
+def test_without_a_nodata_value_a_mask_tells_where_nothing_is(bench: ToolHarness, scene: Pixels) -> None:
     put(bench, "source.tif", cut(scene, left=0, top=0), nodata=None, transform=located()["transform"])
     centre = (SIDE + 128 - 1) / 2
     matrix = cv2.getRotationMatrix2D((centre, centre), 2, 1)
@@ -303,7 +303,7 @@ def test_without_a_nodata_value_a_mask_tells_where_nothing_is(bench: ToolBench, 
         assert (mask > 0).sum() == outcome.result["validPixels"]
 
 
-def test_transparency_stays_a_band(bench: ToolBench, scene: Pixels) -> None:
+def test_transparency_stays_a_band(bench: ToolHarness, scene: Pixels) -> None:
     def with_alpha(pixels: Pixels) -> Pixels:
         alpha = np.full((1, SIDE, SIDE), 255, np.uint8)
         alpha[:, :60] = 0
@@ -323,7 +323,7 @@ def test_transparency_stays_a_band(bench: ToolBench, scene: Pixels) -> None:
         assert set(np.unique(aligned.read(4))) == {0, 255}
 
 
-def test_a_palette_is_compared_by_its_colours_and_keeps_its_entries(bench: ToolBench) -> None:
+def test_a_palette_is_compared_by_its_colours_and_keeps_its_entries(bench: ToolHarness) -> None:
     classes = np.digitize(canvas(9, bands=1), np.linspace(20, 235, 12)[1:-1]).astype(np.uint8) + 1
     random = np.random.default_rng(4)
     table = {entry: (*random.integers(0, 256, 3).tolist(), 255) for entry in range(13)}
@@ -342,7 +342,7 @@ def test_a_palette_is_compared_by_its_colours_and_keeps_its_entries(bench: ToolB
         assert set(np.unique(aligned.read(1))) <= set(range(13))
 
 
-def test_numbers_that_are_none_become_nodata_and_spoil_nothing(bench: ToolBench) -> None:
+def test_numbers_that_are_none_become_nodata_and_spoil_nothing(bench: ToolHarness) -> None:
     heights = canvas(5, bands=1).astype(np.float32)
     source = shifted(heights, right=4, down=-3)
     source[0, 100:140, 100:140] = np.nan
@@ -362,7 +362,7 @@ def test_numbers_that_are_none_become_nodata_and_spoil_nothing(bench: ToolBench)
 # What is told
 
 
-def test_the_log_and_the_progress_can_be_followed(bench: ToolBench, scene: Pixels) -> None:
+def test_the_log_and_the_progress_can_be_followed(bench: ToolHarness, scene: Pixels) -> None:
     put(bench, "source.tif", shifted(scene, right=5, down=-3))
     put(bench, "reference.tif", cut(scene, left=0, top=0))
     outcome = align(bench)
@@ -386,7 +386,7 @@ def test_the_log_and_the_progress_can_be_followed(bench: ToolBench, scene: Pixel
 
 
 @pytest.mark.parametrize("phase", ["comparing", "moving pixels"])
-def test_a_cancelled_run_declares_nothing(bench: ToolBench, scene: Pixels, phase: str) -> None:
+def test_a_cancelled_run_declares_nothing(bench: ToolHarness, scene: Pixels, phase: str) -> None:
     put(bench, "source.tif", shifted(scene, right=5, down=-3))
     put(bench, "reference.tif", cut(scene, left=0, top=0))
 
@@ -405,18 +405,18 @@ def test_a_cancelled_run_declares_nothing(bench: ToolBench, scene: Pixels, phase
 # What is refused
 
 
-def refusal(bench: ToolBench, **params: Any) -> InvalidInput:
+def refusal(bench: ToolHarness, **params: Any) -> InvalidInput:
     """The refusal at submit, which must be that of the run as well."""
     with pytest.raises(InvalidInput) as at_submit:
         bench.check(TOOL, PARAMS | params)
     with pytest.raises(InvalidInput) as in_run:
-        ToolBench(bench.dataset, bench.workdir).run(TOOL, PARAMS | params)
+        ToolHarness(bench.dataset, bench.workdir).run(TOOL, PARAMS | params)
     assert in_run.value.code == at_submit.value.code
     assert list(bench.workdir.iterdir()) == []
     return at_submit.value
 
 
-def test_disjoint_rasters_are_refused_at_submit(bench: ToolBench, scene: Pixels) -> None:
+def test_disjoint_rasters_are_refused_at_submit(bench: ToolHarness, scene: Pixels) -> None:
     put(bench, "source.tif", cut(scene, left=0, top=0))
     put(bench, "reference.tif", cut(scene, left=0, top=0), **located(right=5000))
     assert refusal(bench).code == "no-overlap"
@@ -424,7 +424,7 @@ def test_disjoint_rasters_are_refused_at_submit(bench: ToolBench, scene: Pixels)
 
 @pytest.mark.parametrize(("right_px", "refused"), [(480, False), (492, True)])
 def test_a_twentieth_of_the_smaller_raster_must_overlap(
-    bench: ToolBench, scene: Pixels, right_px: int, *, refused: bool
+    bench: ToolHarness, scene: Pixels, right_px: int, *, refused: bool
 ) -> None:
     put(bench, "source.tif", cut(scene, left=0, top=0))
     put(bench, "reference.tif", cut(scene, left=0, top=0), **located(right=right_px * METRES))
@@ -434,7 +434,7 @@ def test_a_twentieth_of_the_smaller_raster_must_overlap(
         bench.check(TOOL, PARAMS)
 
 
-def test_a_raster_without_a_crs_is_refused(bench: ToolBench, scene: Pixels) -> None:
+def test_a_raster_without_a_crs_is_refused(bench: ToolHarness, scene: Pixels) -> None:
     put(bench, "source.tif", cut(scene, left=0, top=0))
     put(bench, "reference.tif", cut(scene, left=0, top=0), crs=None)
     error = refusal(bench)
@@ -442,31 +442,31 @@ def test_a_raster_without_a_crs_is_refused(bench: ToolBench, scene: Pixels) -> N
     assert "'reference.tif' has no CRS" in error.message
 
 
-def test_what_is_no_raster_is_refused(bench: ToolBench, scene: Pixels) -> None:
+def test_what_is_no_raster_is_refused(bench: ToolHarness, scene: Pixels) -> None:
     put(bench, "source.tif", cut(scene, left=0, top=0))
     (bench.dataset / "reference.tif").write_text("just words")
     with pytest.raises(InvalidInput) as at_submit:
         bench.check(TOOL, PARAMS)
     assert at_submit.value.code == "not-a-raster"
     with pytest.raises(InvalidInput) as in_run:
-        ToolBench(bench.dataset, bench.workdir).run(TOOL, PARAMS)
+        ToolHarness(bench.dataset, bench.workdir).run(TOOL, PARAMS)
     assert in_run.value.code == "unreadable-raster"
 
 
 @pytest.mark.parametrize("output", ["source.tif", "reference.tif"])
-def test_an_input_is_not_written_over(bench: ToolBench, scene: Pixels, output: str) -> None:
+def test_an_input_is_not_written_over(bench: ToolHarness, scene: Pixels, output: str) -> None:
     for name in ("source.tif", "reference.tif"):
         put(bench, name, cut(scene, left=0, top=0))
     assert refusal(bench, outputPath=output).code == "output-is-input"
 
 
-def test_a_raster_is_not_aligned_with_itself(bench: ToolBench, scene: Pixels) -> None:
+def test_a_raster_is_not_aligned_with_itself(bench: ToolHarness, scene: Pixels) -> None:
     put(bench, "source.tif", cut(scene, left=0, top=0))
     assert refusal(bench, referencePath="source.tif").code == "same-raster"
 
 
 @pytest.mark.parametrize("path", [".ddb/x.tif", ".ddb", "../x.tif", "/x.tif"])
-def test_a_reserved_or_unsafe_output_does_not_fit_the_schema(bench: ToolBench, path: str) -> None:
+def test_a_reserved_or_unsafe_output_does_not_fit_the_schema(bench: ToolHarness, path: str) -> None:
     with pytest.raises(ValidationError, match="path"):
         bench.check(TOOL, PARAMS | {"outputPath": path})
 
@@ -491,13 +491,13 @@ def test_rasters_in_different_crs_are_compared_by_their_footprints(scene: Pixels
     check(near, near)
 
 
-def test_before_they_are_indexed_the_run_finds_it(bench: ToolBench, scene: Pixels) -> None:
+def test_before_they_are_indexed_the_run_finds_it(bench: ToolHarness, scene: Pixels) -> None:
     put(bench, "source.tif", cut(scene, left=0, top=0))
     put(bench, "reference.tif", cut(scene, left=0, top=0), **located(right=5000))
-    ToolBench(bench.dataset, bench.workdir).check(TOOL, PARAMS)
+    ToolHarness(bench.dataset, bench.workdir).check(TOOL, PARAMS)
 
 
-def test_the_plan_names_what_is_read_and_written(bench: ToolBench, scene: Pixels) -> None:
+def test_the_plan_names_what_is_read_and_written(bench: ToolHarness, scene: Pixels) -> None:
     put(bench, "source.tif", cut(scene, left=0, top=0))
     put(bench, "reference.tif", cut(scene, left=0, top=0))
     plan = bench.check(TOOL, PARAMS)

@@ -21,14 +21,14 @@ from aerotask.domain.errors import InvalidInput, TaskFailed
 from aerotask.metadata.extract import describe
 from aerotask.sdk import Limits
 from aerotask.sdk.changes import Existing, PutEntry, PutFolder, RemoveEntry
-from aerotask.sdk.testing import ToolBench, ToolOutcome
+from aerotask.sdk.testing import ToolHarness, ToolOutcome
 from aerotask.tools.archive_extract import ArchiveExtract, ArchiveExtractParams
 from aerotask.tools.bulk_download import BulkDownload
 
 TOOL = ArchiveExtract()
 
 
-def make_bench(folder: Path, files: dict[str, bytes], **options: Any) -> ToolBench:
+def make_bench(folder: Path, files: dict[str, bytes], **options: Any) -> ToolHarness:
     dataset, work = folder / "field", folder / "work"
     for path in (dataset, work):
         path.mkdir(parents=True)
@@ -36,7 +36,7 @@ def make_bench(folder: Path, files: dict[str, bytes], **options: Any) -> ToolBen
         file = dataset / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
-    return ToolBench(dataset, work, **options)
+    return ToolHarness(dataset, work, **options)
 
 
 def put(outcome: ToolOutcome) -> dict[str, bytes]:
@@ -104,7 +104,7 @@ def test_an_archive_that_holds_a_file_of_its_own_name_stays(tmp_path: Path, *, o
 def test_removing_the_archive_needs_the_right_to_delete() -> None:
     plain = ArchiveExtractParams.model_validate({"sourcePath": "a.zip"})
     removing = ArchiveExtractParams.model_validate({"sourcePath": "a.zip", "deleteArchive": True})
-    assert (TOOL.needed_access(plain), TOOL.needed_access(removing)) == (Access.WRITE, Access.DELETE)
+    assert (TOOL.required_access(plain), TOOL.required_access(removing)) == (Access.WRITE, Access.DELETE)
 
 
 def test_an_all_zip_of_odm_comes_out_as_it_is(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_what_is_replaced_or_removed_makes_room(tmp_path: Path, name: str) -> No
     archive = EVERY_FORMAT[name]
     files = {"out/a.bin": bytes(2500), name: archive}
 
-    def extracted(bench: ToolBench, **params: bool) -> int:
+    def extracted(bench: ToolHarness, **params: bool) -> int:
         return len(put(bench.run(TOOL, {"sourcePath": name, "destPath": "out", **params})))
 
     limits = Limits(storage_left_bytes=3500)
@@ -255,7 +255,7 @@ def as_indexed(file: Path) -> tuple[str, Mapping[str, Any]]:
     return found.type, found.properties
 
 
-def seen(bench: ToolBench) -> dict[str, tuple[object, ...]]:
+def seen(bench: ToolHarness) -> dict[str, tuple[object, ...]]:
     """All that a dataset has, but for when it was changed."""
     return {
         path: (entry.type, entry.sha256, entry.size_bytes, dict(entry.properties))

@@ -28,7 +28,7 @@ from aerotask.derivatives.sources import source_key
 from aerotask.domain.errors import InvalidInput, TaskFailed
 from aerotask.sdk import Cancelled, DatasetView, EntryView
 from aerotask.sdk.run import LogLine, Run, RunProgress
-from aerotask.sdk.testing import ToolBench, ToolOutcome
+from aerotask.sdk.testing import ToolHarness, ToolOutcome
 from aerotask.tools.build import Build, BuildParams
 
 TOOL = Build()
@@ -43,7 +43,7 @@ EXPECTED = {
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> ToolBench:
+def bench(tmp_path: Path) -> ToolHarness:
     """A dataset with one file of each kind, and some that nothing is made of."""
     dataset, workdir = tmp_path / "dataset", tmp_path / "work"
     (dataset / "maps").mkdir(parents=True)
@@ -54,7 +54,7 @@ def bench(tmp_path: Path) -> ToolBench:
     write_trees(dataset / "maps" / "roads.shp", driver="ESRI Shapefile")
     (dataset / "model.obj").write_text(TETRAHEDRON, encoding="ascii")
     (dataset / "notes.md").write_text("# Notes", encoding="utf-8")
-    return ToolBench(dataset, workdir)
+    return ToolHarness(dataset, workdir)
 
 
 def outcomes(outcome: ToolOutcome) -> dict[tuple[str, str], str]:
@@ -65,12 +65,12 @@ def kept(outcome: ToolOutcome) -> dict[tuple[str, str], Path]:
     return {(made.of, made.kind): made.content for made in outcome.changes.derivatives}
 
 
-def view_of(bench: ToolBench, *paths: str, **changes: Any) -> DatasetView:
+def view_of(bench: ToolHarness, *paths: str, **changes: Any) -> DatasetView:
     view = bench.view()
     return DatasetView(view.slug, {path: view.entries[path] for path in paths or view.entries}, **changes)
 
 
-def test_a_dataset_gets_every_derivative_it_lacks(bench: ToolBench) -> None:
+def test_a_dataset_gets_every_derivative_it_lacks(bench: ToolHarness) -> None:
     outcome = bench.run(TOOL, {})
     made = kept(outcome)
     assert made.keys() == EXPECTED
@@ -84,7 +84,7 @@ def test_a_dataset_gets_every_derivative_it_lacks(bench: ToolBench) -> None:
     assert outcome.changes.edits == ()
 
 
-def test_the_plan_names_what_is_read_and_what_it_changes(bench: ToolBench) -> None:
+def test_the_plan_names_what_is_read_and_what_it_changes(bench: ToolHarness) -> None:
     plan = bench.check(TOOL, {})
     entries = ("cloud.laz", "field.tif", "maps/parcels.geojson", "maps/roads.shp", "model.obj")
     assert plan.writes == entries
@@ -100,7 +100,7 @@ def test_very_many_entries_are_named_by_their_folder(tmp_path: Path) -> None:
     (tmp_path / "many").mkdir()
     for number in range(101):
         (tmp_path / "many" / f"{number}.laz").write_bytes(b"x")
-    bench = ToolBench(tmp_path, tmp_path)
+    bench = ToolHarness(tmp_path, tmp_path)
     assert bench.check(TOOL, {"path": "many"}).writes == ("many",)
     assert bench.check(TOOL, {}).writes == ("",)
 
@@ -111,7 +111,7 @@ def test_the_parameters_name_what_the_platform_must_fetch() -> None:
     assert "a/b.shx" in BuildParams(path="a/b.shp").entry_paths()
 
 
-def test_what_has_been_made_of_the_same_content_is_not_planned_again(bench: ToolBench) -> None:
+def test_what_has_been_made_of_the_same_content_is_not_planned_again(bench: ToolHarness) -> None:
     entries = bench.view().entries
     hashes = {path: entry.sha256 for path, entry in entries.items()}
     everything = {
@@ -134,7 +134,9 @@ def test_what_has_been_made_of_the_same_content_is_not_planned_again(bench: Tool
     assert "maps/roads.shp" in TOOL.plan(BuildParams(), view_of(bench, derived=derived)).writes
 
 
-def run_with(bench: ToolBench, derived: frozenset[tuple[str, str, str]], **params: Any) -> Mapping[str, Any]:
+def run_with(
+    bench: ToolHarness, derived: frozenset[tuple[str, str, str]], **params: Any
+) -> Mapping[str, Any]:
     """The result of a run that is told which derivatives there are by now."""
     events: list[RunProgress | LogLine] = []
     run = Run(
@@ -148,7 +150,7 @@ def run_with(bench: ToolBench, derived: frozenset[tuple[str, str, str]], **param
     return run.changes().result or {}
 
 
-def test_what_another_task_has_made_meanwhile_is_not_made_again(bench: ToolBench) -> None:
+def test_what_another_task_has_made_meanwhile_is_not_made_again(bench: ToolHarness) -> None:
     there = frozenset({("cloud.laz", "copc", KIND_INFO[DerivativeKind.COPC].builder)})
     assert run_with(bench, there)["derivatives"] == [
         {"path": "cloud.laz", "kind": "copc", "outcome": "present"}
@@ -167,7 +169,7 @@ BAD: dict[str, bytes] = {
 }
 
 
-def test_damaged_entries_stop_no_other_and_are_told_of_by_name(bench: ToolBench) -> None:
+def test_damaged_entries_stop_no_other_and_are_told_of_by_name(bench: ToolHarness) -> None:
     (bench.dataset / "bad").mkdir()
     for name, content in BAD.items():
         (bench.dataset / name).write_bytes(content)
@@ -201,7 +203,7 @@ def test_damaged_entries_stop_no_other_and_are_told_of_by_name(bench: ToolBench)
         ("maps/lonely.shp", "missing-side-file"),
     ],
 )
-def test_what_can_not_work_is_refused_at_submit(bench: ToolBench, path: str, code: str) -> None:
+def test_what_can_not_work_is_refused_at_submit(bench: ToolHarness, path: str, code: str) -> None:
     (bench.dataset / "maps" / "lonely.shp").write_bytes(b"x")
     with pytest.raises(InvalidInput) as refused:
         bench.check(TOOL, {"path": path})
@@ -209,7 +211,7 @@ def test_what_can_not_work_is_refused_at_submit(bench: ToolBench, path: str, cod
 
 
 @pytest.mark.skipif(INSTALLED, reason="pymeshlab is installed")
-def test_a_mesh_without_meshlab_is_refused_at_submit_and_told_of_in_a_dataset(bench: ToolBench) -> None:
+def test_a_mesh_without_meshlab_is_refused_at_submit_and_told_of_in_a_dataset(bench: ToolHarness) -> None:
     with pytest.raises(InvalidInput, match="pip install pymeshlab") as refused:
         bench.check(TOOL, {"path": "model.obj"})
     assert refused.value.code == "derivative-unavailable"
@@ -218,18 +220,18 @@ def test_a_mesh_without_meshlab_is_refused_at_submit_and_told_of_in_a_dataset(be
 
 
 @needs_meshlab
-def test_a_mesh_is_built_by_name(bench: ToolBench) -> None:
+def test_a_mesh_is_built_by_name(bench: ToolHarness) -> None:
     assert outcomes(bench.run(TOOL, {"path": "model.obj"})) == {("model.obj", "nxz"): "built"}
 
 
-def test_a_task_for_one_entry_that_gets_nothing_fails(bench: ToolBench) -> None:
+def test_a_task_for_one_entry_that_gets_nothing_fails(bench: ToolHarness) -> None:
     (bench.dataset / "a.laz").write_bytes(b"no cloud")
     with pytest.raises(InvalidInput) as refused:
         bench.run(TOOL, {"path": "a.laz"})
     assert refused.value.code == "unreadable-cloud"
 
 
-def test_one_kind_may_fail_where_the_other_is_made(bench: ToolBench) -> None:
+def test_one_kind_may_fail_where_the_other_is_made(bench: ToolHarness) -> None:
     (bench.dataset / "maps" / "roads.prj").unlink()
     assert outcomes(bench.run(TOOL, {"path": "maps/roads.shp"})) == {
         ("maps/roads.shp", "pmtiles"): "skipped",
@@ -237,10 +239,10 @@ def test_one_kind_may_fail_where_the_other_is_made(bench: ToolBench) -> None:
     }
 
 
-def test_a_plain_image_is_passed_over_in_a_dataset(bench: ToolBench) -> None:
+def test_a_plain_image_is_passed_over_in_a_dataset(bench: ToolHarness) -> None:
     write_raster(bench.dataset / "photo.tif", slope((40, 40)), crs=None)
     assert outcomes(bench.run(TOOL, {}))["photo.tif", "cog"] == "skipped"
-    indexed = ToolBench(bench.dataset, bench.workdir, describe=lambda _path: ("image", {}))
+    indexed = ToolHarness(bench.dataset, bench.workdir, describe=lambda _path: ("image", {}))
     assert "photo.tif" not in indexed.check(TOOL, {}).reads
     with pytest.raises(InvalidInput) as refused:
         indexed.check(TOOL, {"path": "photo.tif"})
@@ -270,7 +272,7 @@ def test_the_index_decides_by_type_what_is_made_of_an_entry() -> None:
     assert TOOL.plan(BuildParams(), view).writes == ("mesh.ply", "ortho", "roads", "s2.jp2", "scan.data")
 
 
-def test_entries_are_made_whatever_they_are_called(bench: ToolBench) -> None:
+def test_entries_are_made_whatever_they_are_called(bench: ToolHarness) -> None:
     for path in list(bench.dataset.iterdir()):
         if path.name not in {"cloud.laz", "field.tif"}:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -279,7 +281,7 @@ def test_entries_are_made_whatever_they_are_called(bench: ToolBench) -> None:
     write_points(bench.dataset / "roads.fgb").rename(bench.dataset / "roads")
     kinds = {"scan.data": "pointCloud", "ortho": "geoRaster", "roads": "vector"}
     about = {"scan.data": {"format": "laz"}}
-    indexed = ToolBench(
+    indexed = ToolHarness(
         bench.dataset,
         bench.workdir,
         describe=lambda path: (kinds[path.name], about.get(path.name, {})),
@@ -292,7 +294,7 @@ def test_entries_are_made_whatever_they_are_called(bench: ToolBench) -> None:
     }
 
 
-def test_an_entry_without_an_end_is_told_of_and_the_others_are_made(bench: ToolBench) -> None:
+def test_an_entry_without_an_end_is_told_of_and_the_others_are_made(bench: ToolHarness) -> None:
     inputs = {
         "endless.gpkg": endless(bench.dataset / "endless.gpkg"),
         "cloud.laz": bench.dataset / "cloud.laz",
@@ -307,7 +309,7 @@ def test_an_entry_without_an_end_is_told_of_and_the_others_are_made(bench: ToolB
     }
 
 
-def test_progress_rises_with_the_work(bench: ToolBench) -> None:
+def test_progress_rises_with_the_work(bench: ToolHarness) -> None:
     steps = bench.run(TOOL, {}).progress
     assert all(before.fraction <= after.fraction for before, after in pairwise(steps))
     assert steps[-1].fraction == pytest.approx(1)
@@ -315,7 +317,7 @@ def test_progress_rises_with_the_work(bench: ToolBench) -> None:
     assert "cog of field.tif" in phases
 
 
-def test_a_cancelled_build_stops_at_once(bench: ToolBench) -> None:
+def test_a_cancelled_build_stops_at_once(bench: ToolHarness) -> None:
     def cancel(event: RunProgress | LogLine) -> None:
         if isinstance(event, RunProgress) and event.fraction > 0:
             raise Cancelled
@@ -328,7 +330,7 @@ def test_a_cancelled_build_stops_at_once(bench: ToolBench) -> None:
     assert run.changes().derivatives == ()
 
 
-def test_a_run_may_only_give_derivatives_of_what_it_reads(bench: ToolBench) -> None:
+def test_a_run_may_only_give_derivatives_of_what_it_reads(bench: ToolHarness) -> None:
     run = Run(inputs={}, workdir=bench.workdir, threads=1, emit=lambda _event: None)
     (bench.workdir / "a").write_bytes(b"a")
     with pytest.raises(TaskFailed):
@@ -336,7 +338,7 @@ def test_a_run_may_only_give_derivatives_of_what_it_reads(bench: ToolBench) -> N
 
 
 def test_an_empty_dataset_needs_nothing(tmp_path: Path) -> None:
-    bench = ToolBench(tmp_path, tmp_path)
+    bench = ToolHarness(tmp_path, tmp_path)
     assert bench.run(TOOL, {}).result == {
         "built": 0,
         "present": 0,
@@ -348,7 +350,7 @@ def test_an_empty_dataset_needs_nothing(tmp_path: Path) -> None:
 
 def test_real_files_of_every_kind(real_data: Path, tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
-    outcome = ToolBench(real_data / "demo", tmp_path / "work").run(TOOL, {})
+    outcome = ToolHarness(real_data / "demo", tmp_path / "work").run(TOOL, {})
     built = {each for each, how in outcomes(outcome).items() if how == "built"}
     assert {("orthophoto.tif", "cog"), ("orthophoto-2025.tif", "cog"), ("point_cloud.laz", "copc")} <= built
     assert np.all([path.stat().st_size > 1000 for path in kept(outcome).values()])

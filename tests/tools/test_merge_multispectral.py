@@ -27,7 +27,7 @@ from aerotask.domain.errors import InvalidInput
 from aerotask.metadata.extract import describe
 from aerotask.raster.io import open_raster
 from aerotask.sdk.changes import PutEntry
-from aerotask.sdk.testing import ToolBench, ToolOutcome
+from aerotask.sdk.testing import ToolHarness, ToolOutcome
 from aerotask.tools.merge_multispectral import MergeMultispectral, MergeMultispectralParams
 from aerotask.tools.raster_export import RasterExport
 
@@ -51,17 +51,17 @@ def plane(seed: int = 0) -> Pixels:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> ToolBench:
+def bench(tmp_path: Path) -> ToolHarness:
     """A dataset with a red and a near infrared band."""
     dataset, workdir = tmp_path / "dataset", tmp_path / "work"
     dataset.mkdir()
     workdir.mkdir()
     for seed, name in enumerate(("red", "nir")):
         write_raster(dataset / f"{name}.tif", plane(seed), nodata=0, tiled=True)
-    return ToolBench(dataset, workdir, describe=index)
+    return ToolHarness(dataset, workdir, describe=index)
 
 
-def run(bench: ToolBench, **params: Any) -> ToolOutcome:
+def run(bench: ToolHarness, **params: Any) -> ToolOutcome:
     return bench.run(TOOL, MERGE | params)
 
 
@@ -72,16 +72,16 @@ def output(outcome: ToolOutcome) -> Path:
     return edit.content
 
 
-def refusals(bench: ToolBench, **params: Any) -> tuple[InvalidInput, InvalidInput]:
+def refusals(bench: ToolHarness, **params: Any) -> tuple[InvalidInput, InvalidInput]:
     """The refusal at submit, and that of the run if the index knows nothing."""
     with pytest.raises(InvalidInput) as at_submit:
         bench.check(TOOL, MERGE | params)
     with pytest.raises(InvalidInput) as in_run:
-        ToolBench(bench.dataset, bench.workdir).run(TOOL, MERGE | params)
+        ToolHarness(bench.dataset, bench.workdir).run(TOOL, MERGE | params)
     return at_submit.value, in_run.value
 
 
-def test_two_bands_become_one_raster_pixel_for_pixel(bench: ToolBench) -> None:
+def test_two_bands_become_one_raster_pixel_for_pixel(bench: ToolHarness) -> None:
     outcome = run(bench)
     result = output(outcome)
     assert (read(result) == np.concatenate([plane(0), plane(1)])).all()
@@ -93,7 +93,7 @@ def test_two_bands_become_one_raster_pixel_for_pixel(bench: ToolBench) -> None:
         assert (opened.nodata, str(opened.crs)) == (0, "EPSG:32632")
 
 
-def test_the_outcome_is_told_as_data(bench: ToolBench) -> None:
+def test_the_outcome_is_told_as_data(bench: ToolHarness) -> None:
     outcome = run(bench)
     assert dict(outcome.result) == {
         "path": "merged.tif",
@@ -113,7 +113,7 @@ def test_the_outcome_is_told_as_data(bench: ToolBench) -> None:
     assert json.loads(json.dumps(outcome.result, allow_nan=False)) == outcome.result
 
 
-def test_the_log_and_the_progress_can_be_followed(bench: ToolBench) -> None:
+def test_the_log_and_the_progress_can_be_followed(bench: ToolHarness) -> None:
     outcome = run(bench)
     assert list(outcome.log[:3]) == [
         "Merging 2 files of 200 × 120 pixels of uint16, EPSG:32632.",
@@ -127,12 +127,12 @@ def test_the_log_and_the_progress_can_be_followed(bench: ToolBench) -> None:
     assert {step.phase for step in outcome.progress} >= {"merging bands", "arranging the COG", "done"}
 
 
-def test_the_order_of_the_paths_is_the_order_of_the_bands(bench: ToolBench) -> None:
+def test_the_order_of_the_paths_is_the_order_of_the_bands(bench: ToolHarness) -> None:
     result = output(run(bench, paths=["nir.tif", "red.tif"]))
     assert (read(result) == np.concatenate([plane(1), plane(0)])).all()
 
 
-def test_indices_find_the_bands_of_a_merged_raster(bench: ToolBench) -> None:
+def test_indices_find_the_bands_of_a_merged_raster(bench: ToolHarness) -> None:
     result = output(run(bench))
     (bench.dataset / "merged.tif").write_bytes(result.read_bytes())
     exported = bench.run(RasterExport(), {"path": "merged.tif", "formula": "NDVI", "colormap": "none"})
@@ -162,7 +162,7 @@ PLACED = from_origin(500_000, 5_000_000, 0.5, 0.5)
     ],
 )
 def test_each_mismatch_is_refused_at_submit_and_in_the_run(
-    bench: ToolBench, code: str, pixels: Pixels, options: dict[str, Any]
+    bench: ToolHarness, code: str, pixels: Pixels, options: dict[str, Any]
 ) -> None:
     write_raster(bench.dataset / "nir.tif", pixels, **({"nodata": 0} | options))
     for refusal in refusals(bench):
@@ -170,7 +170,7 @@ def test_each_mismatch_is_refused_at_submit_and_in_the_run(
         assert refusal.message.startswith("'nir.tif' ")
 
 
-def test_a_palette_and_complex_pixels_are_refused(bench: ToolBench) -> None:
+def test_a_palette_and_complex_pixels_are_refused(bench: ToolHarness) -> None:
     Image.new("P", (200, 120)).save(bench.dataset / "red.tif")
     write_raster(bench.dataset / "nir.tif", BAND.astype(np.complex64))
     for refusal in refusals(bench):
@@ -178,7 +178,7 @@ def test_a_palette_and_complex_pixels_are_refused(bench: ToolBench) -> None:
         assert codes >= {"palette-image", "unsupported-pixel-type", "mixed-georeference"}
 
 
-def test_a_mask_is_refused_rather_than_lost(bench: ToolBench) -> None:
+def test_a_mask_is_refused_rather_than_lost(bench: ToolHarness) -> None:
     mask = np.full(BAND.shape[1:], 255, np.uint8)
     mask[:50] = 0
     write_raster(bench.dataset / "nir.tif", BAND, nodata=0, mask=mask)
@@ -187,7 +187,7 @@ def test_a_mask_is_refused_rather_than_lost(bench: ToolBench) -> None:
     assert (failure.value.code, failure.value.errors[0].pointer) == ("masked-raster", "/params/paths/1")
 
 
-def test_everything_that_is_wrong_is_told_in_one_answer(bench: ToolBench) -> None:
+def test_everything_that_is_wrong_is_told_in_one_answer(bench: ToolHarness) -> None:
     write_raster(bench.dataset / "nir.tif", BAND.astype(np.uint8)[:, 1:], crs="EPSG:32633")
     (bench.dataset / "notes.tif").write_bytes(b"no raster at all")
     (bench.dataset / "merged.tif").write_bytes(b"old")
@@ -208,11 +208,11 @@ def test_everything_that_is_wrong_is_told_in_one_answer(bench: ToolBench) -> Non
     assert all(fault.message in refusal.value.message for fault in refusal.value.errors)
 
 
-def test_everything_that_only_the_files_show_is_told_in_one_failure(bench: ToolBench) -> None:
+def test_everything_that_only_the_files_show_is_told_in_one_failure(bench: ToolHarness) -> None:
     write_raster(bench.dataset / "nir.tif", BAND.astype(np.uint8), nodata=0)
     (bench.dataset / "notes.tif").write_bytes(b"no raster at all")
     with pytest.raises(InvalidInput) as failure:
-        ToolBench(bench.dataset, bench.workdir).run(
+        ToolHarness(bench.dataset, bench.workdir).run(
             TOOL, MERGE | {"paths": ["red.tif", "nir.tif", "notes.tif"]}
         )
     assert failure.value.code == "bands-do-not-match"
@@ -228,11 +228,11 @@ def test_everything_that_only_the_files_show_is_told_in_one_failure(bench: ToolB
         ({"outputPath": "merged.png"}, "invalid-output-name"),
     ],
 )
-def test_what_the_parameters_show_to_be_wrong(bench: ToolBench, params: dict[str, Any], code: str) -> None:
+def test_what_the_parameters_show_to_be_wrong(bench: ToolHarness, params: dict[str, Any], code: str) -> None:
     assert [refusal.code for refusal in refusals(bench, **params)] == [code, code]
 
 
-def test_an_output_that_is_there_is_only_replaced_if_asked_for(bench: ToolBench) -> None:
+def test_an_output_that_is_there_is_only_replaced_if_asked_for(bench: ToolHarness) -> None:
     (bench.dataset / "merged.tif").write_bytes(b"old")
     (bench.dataset / "folder.tif").mkdir()
     for params, code in (({}, "output-exists"), ({"outputPath": "folder.tif"}, "entry-is-folder")):
@@ -261,26 +261,26 @@ def test_an_output_that_is_there_is_only_replaced_if_asked_for(bench: ToolBench)
         {"surprise": 1},
     ],
 )
-def test_malformed_parameters_do_not_fit_the_schema(bench: ToolBench, params: dict[str, Any]) -> None:
+def test_malformed_parameters_do_not_fit_the_schema(bench: ToolHarness, params: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         bench.check(TOOL, MERGE | params)
 
 
-def test_the_plan_names_what_is_read_and_written(bench: ToolBench) -> None:
+def test_the_plan_names_what_is_read_and_written(bench: ToolHarness) -> None:
     plan = bench.check(TOOL, MERGE)
     assert (plan.reads, plan.writes) == (("red.tif", "nir.tif"), ("merged.tif",))
     assert plan.estimated_output_bytes == round(2 * 2 * 120 * 200 * 4 / 3)
     assert plan.memory_bytes == 1024**3
-    assert ToolBench(bench.dataset, bench.workdir).check(TOOL, MERGE).estimated_output_bytes > 100_000
+    assert ToolHarness(bench.dataset, bench.workdir).check(TOOL, MERGE).estimated_output_bytes > 100_000
 
 
-def test_a_review_tells_the_grid_the_bands_and_the_doubts(bench: ToolBench) -> None:
+def test_a_review_tells_the_grid_the_bands_and_the_doubts(bench: ToolHarness) -> None:
     write_raster(
         bench.dataset / "nir.tif", BAND, nodata=0, transform=from_origin(500_000, 5_000_000, 0.51, 0.5)
     )
     params = MergeMultispectralParams.model_validate_json(json.dumps(MERGE))
-    review = TOOL.review(params, bench.view())
-    assert dict(review.summary) == {
+    found = TOOL.dry_run(params, bench.view())
+    assert dict(found.summary) == {
         "outputPath": "merged.tif",
         "bands": [
             {"path": "red.tif", "name": "red", "known": True},
@@ -294,15 +294,15 @@ def test_a_review_tells_the_grid_the_bands_and_the_doubts(bench: ToolBench) -> N
         "georeferenced": True,
         "mayBeShifted": False,
     }
-    assert review.warnings == (
+    assert found.warnings == (
         "'nir.tif' has pixels 2.0% larger or smaller than the first file's; they are stacked as they are.",
     )
-    unknown = TOOL.review(params, ToolBench(bench.dataset, bench.workdir).view())
+    unknown = TOOL.dry_run(params, ToolHarness(bench.dataset, bench.workdir).view())
     assert unknown.warnings == ("Some files aren't indexed yet; the rest is checked when the task runs.",)
     assert set(unknown.summary) == {"outputPath", "bands"}
 
 
-def test_a_difference_in_pixel_size_is_warned_of_in_the_run_as_well(bench: ToolBench) -> None:
+def test_a_difference_in_pixel_size_is_warned_of_in_the_run_as_well(bench: ToolHarness) -> None:
     write_raster(
         bench.dataset / "nir.tif", BAND, nodata=0, transform=from_origin(500_000, 5_000_000, 0.51, 0.5)
     )
@@ -326,7 +326,7 @@ def write_dji_band(path: Path, *, x: float, y: float, band: str, scene: Pixels) 
     Image.fromarray(scene).save(path, "TIFF", exif=block)
 
 
-def test_pictures_of_a_dji_camera_are_shifted_and_keep_their_position(bench: ToolBench) -> None:
+def test_pictures_of_a_dji_camera_are_shifted_and_keep_their_position(bench: ToolHarness) -> None:
     scene = np.random.default_rng(3).integers(0, 255, (200, 200)).astype(np.uint8)
     write_dji_band(bench.dataset / "DJI_1.TIF", x=4.2, y=-2.6, band="Red", scene=scene[13:113, 6:156])
     write_dji_band(bench.dataset / "DJI_2.TIF", x=0, y=0, band="NIR", scene=scene[10:110, 10:160])
@@ -342,7 +342,7 @@ def test_pictures_of_a_dji_camera_are_shifted_and_keep_their_position(bench: Too
     assert "Band 2 is 'nir' from 'DJI_2.TIF', -4 px to the right and +3 px down of the first." in outcome.log
 
 
-def test_the_position_comes_from_the_first_picture_that_has_one(bench: ToolBench) -> None:
+def test_the_position_comes_from_the_first_picture_that_has_one(bench: ToolHarness) -> None:
     write_raster(bench.dataset / "red.tif", plane()[:, :30, :40].astype(np.uint8))
     write_raster(bench.dataset / "nir.tif", plane()[:, :30, :40].astype(np.uint8))
     assert run(bench).result["position"] is False
@@ -355,7 +355,7 @@ def test_the_position_comes_from_the_first_picture_that_has_one(bench: ToolBench
         assert opened.tags(ns="EXIF")["EXIF_GPSLatitudeRef"] == "S"
 
 
-def test_pictures_of_which_only_some_tell_of_their_camera_are_refused_in_the_run(bench: ToolBench) -> None:
+def test_pictures_of_which_only_some_tell_of_their_camera_are_refused_in_the_run(bench: ToolHarness) -> None:
     write_photo(bench.dataset / "red.tif", size=(200, 120), mode="L")
     write_dji_band(bench.dataset / "nir.tif", x=0, y=0, band="NIR", scene=np.zeros((120, 200), np.uint8))
     bench.check(TOOL, MERGE)
@@ -370,7 +370,7 @@ def test_checking_and_planning_load_neither_gdal_nor_numpy() -> None:
         "from aerotask.tools.merge_multispectral import MergeMultispectral as T, MergeMultispectralParams; "
         'p = MergeMultispectralParams.model_validate_json(\'{"paths": ["a.tif", "b.tif"], "outputPath": "c.tif"}\'); '
         "d = DatasetView('ds', {n: EntryView(n, 'image', 'x', 5, indexed=False) for n in ('a.tif', 'b.tif')}); "
-        "T().check(p, d); T().plan(p, d); T().review(p, d); "
+        "T().check(p, d); T().plan(p, d); T().dry_run(p, d); "
         "print(sorted({'rasterio', 'numpy', 'deflate', 'PIL'} & set(sys.modules)))"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -390,7 +390,7 @@ def test_the_page_lists_every_error_code() -> None:
     modules = [
         source / "tools" / "merge_multispectral.py",
         source / "tools" / "indexed_raster.py",
-        *(source / "raster" / f"merge_{name}.py" for name in ("checks", "plan")),
+        *(source / "raster" / "merge" / f"{name}.py" for name in ("checks", "plan")),
     ]
     text = "".join(module.read_text(encoding="utf-8") for module in modules)
     codes = set(
@@ -400,7 +400,7 @@ def test_the_page_lists_every_error_code() -> None:
     assert {code for code in codes if f"`{code}`" not in PAGE} == set()
 
 
-def test_a_preview_shows_what_a_run_would_give(bench: ToolBench) -> None:
+def test_a_preview_shows_what_a_run_would_give(bench: ToolHarness) -> None:
     params = MergeMultispectralParams.model_validate_json(json.dumps(MERGE))
     with Image.open(io.BytesIO(TOOL.preview(params, bench.dataset.joinpath))) as picture:
         assert (picture.format, picture.size) == ("WEBP", (200, 120))
@@ -413,7 +413,7 @@ def test_a_preview_shows_what_a_run_would_give(bench: ToolBench) -> None:
 
 
 @pytest.fixture
-def capture(bench: ToolBench, real_data: Path) -> list[str]:
+def capture(bench: ToolHarness, real_data: Path) -> list[str]:
     """The five pictures of one capture of a RedEdge: a panel on the ground, from about a metre."""
     paths = [f"IMG_0000_{number}.tif" for number in range(1, 6)]
     for path in paths:
@@ -422,7 +422,7 @@ def capture(bench: ToolBench, real_data: Path) -> list[str]:
 
 
 def test_the_bands_of_a_real_capture_get_their_names_shifts_and_position(
-    bench: ToolBench, capture: list[str]
+    bench: ToolHarness, capture: list[str]
 ) -> None:
     outcome = run(bench, paths=capture)
     with open_raster(output(outcome)) as opened:
@@ -441,7 +441,7 @@ def test_the_bands_of_a_real_capture_get_their_names_shifts_and_position(
 
 
 def test_edges_of_a_real_capture_coincide_better_than_without_the_shifts(
-    bench: ToolBench, capture: list[str]
+    bench: ToolHarness, capture: list[str]
 ) -> None:
     """Measured by phase correlation of the edges, for all ten pairs of bands.
 
@@ -472,7 +472,7 @@ def edge_strength(band: Pixels) -> Any:
     return strength - strength.mean()
 
 
-def test_vegetation_of_a_real_field_is_vegetation(bench: ToolBench, real_data: Path) -> None:
+def test_vegetation_of_a_real_field_is_vegetation(bench: ToolHarness, real_data: Path) -> None:
     paths = [f"ms_{name}.tif" for name in NAMES]
     for path in paths:
         (bench.dataset / path).write_bytes((real_data / "demo" / path).read_bytes())

@@ -27,7 +27,7 @@ from aerotask.raster.export.presets import PRESETS
 from aerotask.raster.expression.indices import index_ids
 from aerotask.sdk import Cancelled, DatasetView, EntryView
 from aerotask.sdk.run import LogLine, Run, RunProgress
-from aerotask.sdk.testing import ToolBench
+from aerotask.sdk.testing import ToolHarness
 from aerotask.tools.raster_export import RasterExport, RasterExportParams
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -36,7 +36,7 @@ TOOL = RasterExport()
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> ToolBench:
+def bench(tmp_path: Path) -> ToolHarness:
     """A dataset in which `field.tif` has five bands and a nodata value."""
     bench = empty_bench(tmp_path)
     write_raster(
@@ -55,11 +55,11 @@ def field() -> Pixels:
     return pixels
 
 
-def unindexed(bench: ToolBench) -> ToolBench:
-    return ToolBench(bench.dataset, bench.workdir)
+def unindexed(bench: ToolHarness) -> ToolHarness:
+    return ToolHarness(bench.dataset, bench.workdir)
 
 
-def refusal(bench: ToolBench, **params: Any) -> InvalidInput:
+def refusal(bench: ToolHarness, **params: Any) -> InvalidInput:
     """The refusal at submit, which must be that of the run as well."""
     with pytest.raises(InvalidInput) as at_submit:
         bench.check(TOOL, {"path": "field.tif"} | params)
@@ -69,7 +69,7 @@ def refusal(bench: ToolBench, **params: Any) -> InvalidInput:
     return at_submit.value
 
 
-def test_the_main_job_gives_the_colours_computed_by_hand(bench: ToolBench) -> None:
+def test_the_main_job_gives_the_colours_computed_by_hand(bench: ToolHarness) -> None:
     write_raster(bench.dataset / "slope.tif", slope((260, 260)))
     outcome = bench.run(TOOL, {"path": "slope.tif", "formula": "ndvi", "bandFilter": "RN"})
     pixels = read(outcome.artifact)
@@ -78,7 +78,7 @@ def test_the_main_job_gives_the_colours_computed_by_hand(bench: ToolBench) -> No
     assert pixels[:, 0, 250].tolist() == [225, 221, 128, 255]
 
 
-def test_the_outcome_is_told_as_data(bench: ToolBench) -> None:
+def test_the_outcome_is_told_as_data(bench: ToolHarness) -> None:
     outcome = bench.run(TOOL, {"path": "field.tif", "formula": "NDVI", "preset": "true-color"})
     assert dict(outcome.result) == {
         "shows": "NDVI",
@@ -98,13 +98,13 @@ def test_the_outcome_is_told_as_data(bench: ToolBench) -> None:
     assert json.loads(json.dumps(outcome.result, allow_nan=False)) == outcome.result
 
 
-def test_three_bands_are_told_as_a_list(bench: ToolBench) -> None:
+def test_three_bands_are_told_as_a_list(bench: ToolHarness) -> None:
     result = bench.run(TOOL, {"path": "field.tif", "bands": "5,4,1", "rescale": "0,9000"}).result
     assert (result["bands"], result["range"]) == ([5, 4, 1], [[0, 9000]] * 3)
     assert (result["formula"], result["colormap"], result["rescaleSource"]) == (None, None, "rescale")
 
 
-def test_the_log_can_be_followed(bench: ToolBench) -> None:
+def test_the_log_can_be_followed(bench: ToolHarness) -> None:
     outcome = bench.run(TOOL, {"path": "field.tif", "formula": "NDRE", "bands": "1"})
     assert outcome.log[:-1] == (
         "Reading 'field.tif': 400 × 300 pixels, 5 band(s) of uint16, EPSG:32632, nodata 0.",
@@ -119,7 +119,7 @@ def test_the_log_can_be_followed(bench: ToolBench) -> None:
     )
 
 
-def test_percentiles_are_told_with_their_origin(bench: ToolBench) -> None:
+def test_percentiles_are_told_with_their_origin(bench: ToolHarness) -> None:
     log = bench.run(TOOL, {"path": "field.tif", "preset": "true-color"}).log
     assert "(2nd to 98th percentile, from all pixels)." in log[-2]
     assert log[2].startswith(
@@ -127,17 +127,17 @@ def test_percentiles_are_told_with_their_origin(bench: ToolBench) -> None:
     )
 
 
-def test_progress_rises_from_0_to_1(bench: ToolBench) -> None:
+def test_progress_rises_from_0_to_1(bench: ToolHarness) -> None:
     for format_ in ("gtiff", "cog"):
         fractions = [
             step.fraction for step in bench.run(TOOL, {"path": "field.tif", "format": format_}).progress
         ]
         assert all(before < after for before, after in pairwise(fractions))
         assert fractions[-1] == 1.0
-        bench = ToolBench(bench.dataset, bench.workdir, describe=index)
+        bench = ToolHarness(bench.dataset, bench.workdir, describe=index)
 
 
-def test_an_empty_raster_gives_an_empty_result_and_a_warning(bench: ToolBench) -> None:
+def test_an_empty_raster_gives_an_empty_result_and_a_warning(bench: ToolHarness) -> None:
     write_raster(bench.dataset / "empty.tif", np.zeros((1, 20, 20), np.uint8), nodata=0)
     outcome = bench.run(TOOL, {"path": "empty.tif"})
     assert outcome.result["warnings"] == ["No pixel has a value: the result is empty."]
@@ -161,13 +161,13 @@ def test_the_download_has_a_name(params: dict[str, str], name: str) -> None:
     assert len(found.encode()) <= 255
 
 
-def test_the_artifact_is_a_tiff_of_that_name(bench: ToolBench) -> None:
+def test_the_artifact_is_a_tiff_of_that_name(bench: ToolHarness) -> None:
     [artifact] = bench.run(TOOL, {"path": "field.tif", "fileName": "mine.tif"}).changes.artifacts
     assert (artifact.name, artifact.media_type) == ("mine.tif", "image/tiff")
     assert sorted(path.name for path in bench.workdir.iterdir()) == ["export.tif"]
 
 
-def test_a_second_run_in_the_same_folder_replaces_the_first(bench: ToolBench) -> None:
+def test_a_second_run_in_the_same_folder_replaces_the_first(bench: ToolHarness) -> None:
     (bench.workdir / "export.partial.tif").write_bytes(b"left by a killed run")
     first = read(bench.run(TOOL, {"path": "field.tif", "formula": "NDVI"}).artifact)
     second = read(bench.run(TOOL, {"path": "field.tif", "formula": "NDVI"}).artifact)
@@ -177,7 +177,7 @@ def test_a_second_run_in_the_same_folder_replaces_the_first(bench: ToolBench) ->
 @pytest.mark.parametrize(
     "shown", [{"formula": "NDVI"}, {"preset": "true-color"}, {"formula": "NDVI", "colormap": "none"}]
 )
-def test_a_cog_is_valid_and_shows_the_same(bench: ToolBench, shown: dict[str, str]) -> None:
+def test_a_cog_is_valid_and_shows_the_same(bench: ToolHarness, shown: dict[str, str]) -> None:
     plain = read(bench.run(TOOL, {"path": "field.tif"} | shown).artifact)
     cog = bench.run(TOOL, {"path": "field.tif", "format": "cog"} | shown).artifact
     valid, errors, _warnings = cog_validate(cog, quiet=True)
@@ -191,7 +191,7 @@ def test_a_cog_is_valid_and_shows_the_same(bench: ToolBench, shown: dict[str, st
         assert opened.crs.to_epsg() == 32632
 
 
-def test_a_large_cog_has_overviews(bench: ToolBench) -> None:
+def test_a_large_cog_has_overviews(bench: ToolHarness) -> None:
     write_raster(bench.dataset / "large.tif", slope((1200, 1100)))
     cog = bench.run(TOOL, {"path": "large.tif", "format": "cog", "bands": "1", "rescale": "100,300"}).artifact
     assert cog_validate(cog, quiet=True)[0]
@@ -200,7 +200,7 @@ def test_a_large_cog_has_overviews(bench: ToolBench) -> None:
 
 
 @pytest.mark.parametrize("formula", index_ids())
-def test_every_index_runs(bench: ToolBench, formula: str) -> None:
+def test_every_index_runs(bench: ToolHarness, formula: str) -> None:
     outcome = bench.run(TOOL, {"path": "field.tif", "formula": formula.lower()})
     assert outcome.result["formula"] == formula
     assert outcome.result["validPixels"] > 100_000
@@ -209,26 +209,26 @@ def test_every_index_runs(bench: ToolBench, formula: str) -> None:
 @pytest.mark.parametrize(
     "preset", ["true-color", "false-color-ir", "red-edge", "ndvi", "ndwi", "gndvi", "ndre"]
 )
-def test_every_preset_that_the_raster_has_bands_for_runs(bench: ToolBench, preset: str) -> None:
+def test_every_preset_that_the_raster_has_bands_for_runs(bench: ToolHarness, preset: str) -> None:
     assert bench.run(TOOL, {"path": "field.tif", "preset": preset}).result["validPixels"] == 117_500
 
 
 @pytest.mark.parametrize("preset", ["agriculture", "geology", "moisture", "urban", "swir-composite"])
-def test_presets_for_satellites_run_on_a_satellites_raster(bench: ToolBench, preset: str) -> None:
+def test_presets_for_satellites_run_on_a_satellites_raster(bench: ToolHarness, preset: str) -> None:
     pixels = np.random.default_rng(1).integers(1, 5000, (12, 20, 20)).astype(np.uint16)
     write_raster(bench.dataset / "s2.tif", pixels, tags={"TIFFTAG_IMAGEDESCRIPTION": "Sentinel-2 L2A"})
     assert bench.run(TOOL, {"path": "s2.tif", "preset": preset}).result["validPixels"] == 400
 
 
 @pytest.mark.parametrize("preset", ["ironbow", "whitehot", "blackhot"])
-def test_thermal_presets_colour_temperatures(bench: ToolBench, preset: str) -> None:
+def test_thermal_presets_colour_temperatures(bench: ToolHarness, preset: str) -> None:
     write_raster(bench.dataset / "hot.tif", np.linspace(10, 60, 400, dtype=np.float32).reshape(1, 20, 20))
     result = bench.run(TOOL, {"path": "hot.tif", "preset": preset, "rescale": "10,60"}).result
     assert (result["colormap"], result["expression"]) == (preset, "b1")
 
 
 @pytest.mark.parametrize("colormap", ["rdylgn", "viridis", "greys", "discrete_ndvi", "turbo_r", "none"])
-def test_colormaps_of_every_kind_run(bench: ToolBench, colormap: str) -> None:
+def test_colormaps_of_every_kind_run(bench: ToolHarness, colormap: str) -> None:
     assert (
         bench.run(TOOL, {"path": "field.tif", "formula": "NDVI", "colormap": colormap}).result["colormap"]
         == colormap
@@ -261,7 +261,7 @@ REFUSALS: list[tuple[dict[str, str], str, str]] = [
 
 @pytest.mark.parametrize(("params", "code", "words"), REFUSALS)
 def test_what_cannot_work_is_refused_at_submit_and_in_the_run(
-    bench: ToolBench, params: dict[str, str], code: str, words: str
+    bench: ToolHarness, params: dict[str, str], code: str, words: str
 ) -> None:
     error = refusal(bench, **params)
     assert error.code == code
@@ -285,12 +285,12 @@ def test_what_cannot_work_is_refused_at_submit_and_in_the_run(
         {"path": "field.tif", "fileName": "..%2fb.tif"},
     ],
 )
-def test_what_does_not_fit_the_schema_is_refused(bench: ToolBench, params: dict[str, Any]) -> None:
+def test_what_does_not_fit_the_schema_is_refused(bench: ToolHarness, params: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         bench.check(TOOL, params)
 
 
-def test_an_absent_entry_and_a_folder_are_refused(bench: ToolBench) -> None:
+def test_an_absent_entry_and_a_folder_are_refused(bench: ToolHarness) -> None:
     (bench.dataset / "folder").mkdir()
     with pytest.raises(InvalidInput, match="no entry"):
         bench.check(TOOL, {"path": "other.tif"})
@@ -298,14 +298,14 @@ def test_an_absent_entry_and_a_folder_are_refused(bench: ToolBench) -> None:
         bench.check(TOOL, {"path": "folder"})
 
 
-def test_an_entry_known_to_be_no_raster_is_refused_at_submit(bench: ToolBench) -> None:
+def test_an_entry_known_to_be_no_raster_is_refused_at_submit(bench: ToolHarness) -> None:
     (bench.dataset / "notes.tif").write_text("just words")
     with pytest.raises(InvalidInput, match="is no raster that can be exported") as caught:
         bench.check(TOOL, {"path": "notes.tif"})
     assert caught.value.code == "not-a-raster"
 
 
-def test_before_it_is_indexed_only_the_run_finds_it(bench: ToolBench) -> None:
+def test_before_it_is_indexed_only_the_run_finds_it(bench: ToolHarness) -> None:
     (bench.dataset / "notes.tif").write_text("just words")
     early = unindexed(bench)
     early.check(TOOL, {"path": "notes.tif"})
@@ -323,7 +323,7 @@ def test_a_photo_without_a_profile_in_the_index_is_left_to_the_run() -> None:
     assert TOOL.plan(params, dataset).estimated_output_bytes == 2_000_000
 
 
-def test_the_plan_reads_the_entry_and_writes_nothing(bench: ToolBench) -> None:
+def test_the_plan_reads_the_entry_and_writes_nothing(bench: ToolHarness) -> None:
     plan = bench.check(TOOL, {"path": "field.tif", "formula": "NDVI"})
     assert (plan.reads, plan.writes, plan.memory_bytes) == (("field.tif",), (), 1024**3)
 
@@ -339,7 +339,7 @@ def test_the_plan_reads_the_entry_and_writes_nothing(bench: ToolBench) -> None:
     ],
 )
 def test_the_estimate_follows_from_the_size_and_the_kind(
-    bench: ToolBench, shown: dict[str, str], bytes_per_px: float
+    bench: ToolHarness, shown: dict[str, str], bytes_per_px: float
 ) -> None:
     outcome = bench.run(TOOL, {"path": "field.tif"} | shown)
     assert outcome.plan.estimated_output_bytes == round(300 * 400 * bytes_per_px)
@@ -347,7 +347,7 @@ def test_the_estimate_follows_from_the_size_and_the_kind(
     assert outcome.artifact.stat().st_size < 2 * outcome.plan.estimated_output_bytes
 
 
-def test_cancelling_ends_the_run_and_its_threads(bench: ToolBench) -> None:
+def test_cancelling_ends_the_run_and_its_threads(bench: ToolHarness) -> None:
     seen: list[float] = []
 
     def emit(event: RunProgress | LogLine) -> None:
@@ -424,18 +424,18 @@ def test_the_page_lists_every_error_code() -> None:
 
 
 @pytest.fixture
-def real_bench(real_data: Path, tmp_path: Path) -> ToolBench:
-    return ToolBench(real_data, tmp_path, describe=index)
+def real_bench(real_data: Path, tmp_path: Path) -> ToolHarness:
+    return ToolHarness(real_data, tmp_path, describe=index)
 
 
-def test_a_real_field_has_plants_and_soil(real_bench: ToolBench) -> None:
+def test_a_real_field_has_plants_and_soil(real_bench: ToolHarness) -> None:
     params = {"path": "multispectral/field.tif", "formula": "NDVI", "colormap": "none"}
     ndvi = read(real_bench.run(TOOL, params).artifact)
     assert 0.1 < np.nanmedian(ndvi) < 0.95
     assert np.isnan(ndvi).mean() == pytest.approx(0.19, abs=0.02)
 
 
-def test_a_real_landsat_scene_keeps_its_collar_transparent(real_bench: ToolBench) -> None:
+def test_a_real_landsat_scene_keeps_its_collar_transparent(real_bench: ToolHarness) -> None:
     outcome = real_bench.run(TOOL, {"path": "rasterio/RGB.byte.tif", "preset": "true-color"})
     pixels = read(outcome.artifact)
     assert pixels[:, 0, 0].tolist() == [0, 0, 0, 0]
@@ -452,6 +452,6 @@ def test_a_real_landsat_scene_keeps_its_collar_transparent(real_bench: ToolBench
     ],
 )
 def test_real_files_of_every_kind_are_exported(
-    real_bench: ToolBench, path: str, params: dict[str, str]
+    real_bench: ToolHarness, path: str, params: dict[str, str]
 ) -> None:
     assert real_bench.run(TOOL, {"path": path} | params).result["validPixels"] > 100_000

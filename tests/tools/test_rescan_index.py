@@ -12,7 +12,7 @@ from tests.metadata.vectors import write_points
 
 from aerotask.domain.errors import InvalidInput, TaskFailed
 from aerotask.metadata.extract import describe
-from aerotask.sdk.testing import ToolBench, ToolOutcome
+from aerotask.sdk.testing import ToolHarness, ToolOutcome
 from aerotask.tools.rescan_index import RescanIndex
 
 
@@ -28,7 +28,7 @@ def dataset(tmp_path: Path) -> Path:
     return folder
 
 
-def bench(dataset: Path) -> ToolBench:
+def bench(dataset: Path) -> ToolHarness:
     workdir = dataset.parent / "work"
     workdir.mkdir(exist_ok=True)
 
@@ -36,7 +36,7 @@ def bench(dataset: Path) -> ToolBench:
         found = describe(path)
         return found.type, dict(found.properties)
 
-    return ToolBench(dataset, workdir, describe=index)
+    return ToolHarness(dataset, workdir, describe=index)
 
 
 def rescan(dataset: Path, **params: Any) -> ToolOutcome:

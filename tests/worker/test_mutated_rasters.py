@@ -20,7 +20,7 @@ from tests.worker.mutations import mutants
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.sandbox.spawner import Spawner, clean_environment
-from aerotask.sdk.testing import ToolBench
+from aerotask.sdk.testing import ToolHarness
 from aerotask.tools.raster_export import RasterExport
 from aerotask.worker import tool_server
 from aerotask.worker.indexer import MEMORY_BYTES
@@ -47,7 +47,7 @@ from tests.worker.mutations import mutants
 
 from aerotask.domain.errors import InvalidInput, TaskFailed
 from aerotask.metadata.raster import describe
-from aerotask.sdk.testing import ToolBench
+from aerotask.sdk.testing import ToolHarness
 from aerotask.tools.raster_export import RasterExport
 
 def index(path):
@@ -57,7 +57,7 @@ def index(path):
         return "generic", {}
 
 seeds, dataset, workdir = map(Path, sys.argv[1:4])
-bench, tool = ToolBench(dataset, workdir, index, threads=1), RasterExport()
+bench, tool = ToolHarness(dataset, workdir, index, threads=1), RasterExport()
 outcomes = Counter()
 for number, content in mutants(seeds, int(sys.argv[4]), int(sys.argv[5])):
     (dataset / "a.tif").write_bytes(content)
@@ -185,7 +185,7 @@ async def indexed(spawner: Spawner, files: dict[str, Path]) -> dict[str, tuple[s
 async def export(spawner: Spawner, file: Path, out: Path, type_: str, properties: dict[str, Any]) -> str:
     """How a task for the file ends that was indexed like this; checked, planned and run as ever."""
     tool, params = RasterExport(), {"path": "a.tif", "formula": "b1"}
-    bench = ToolBench(file.parent, out, lambda _: (type_, properties))
+    bench = ToolHarness(file.parent, out, lambda _: (type_, properties))
     try:
         plan = bench.check(tool, params)
     except InvalidInput:

@@ -18,7 +18,7 @@ from aerotask.api.accounts import api_keys, audit, users
 from aerotask.api.datasets import datasets, derivatives, downloads, entries, orgs, tree, uploads
 from aerotask.api.http import errors, middleware
 from aerotask.api.system import docs, system
-from aerotask.api.tasks import dry_run, events, own_tasks, tasks, usage, webhooks
+from aerotask.api.tasks import dry_run, events, tasks, usage, webhooks
 from aerotask.api.tiles import tiles
 from aerotask.config import Settings
 from aerotask.wiring import open_platform
@@ -49,30 +49,31 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=_operation_id,
     )
+    app.state.settings = settings
     errors.install(app)
     # A request is compared with one route after the other, and twice; so what clients ask for all the time comes first.
-    for module in (
-        tasks,
-        users,
-        api_keys,
-        orgs,
-        usage,
-        datasets,
-        entries,
-        downloads,
-        derivatives,
-        tree,
-        uploads,
-        dry_run,
-        own_tasks,
-        webhooks,
-        events,
-        tiles,
-        system,
-        audit,
-        docs,
+    for router in (
+        tasks.router,
+        users.router,
+        api_keys.router,
+        orgs.router,
+        usage.router,
+        datasets.router,
+        entries.router,
+        downloads.router,
+        derivatives.router,
+        tree.router,
+        uploads.router,
+        dry_run.router,
+        tasks.own_tasks_router,
+        webhooks.router,
+        events.router,
+        tiles.router,
+        system.router,
+        audit.router,
+        docs.router,
     ):
-        app.include_router(module.router)
+        app.include_router(router)
     app.mount("/docs/assets", docs.assets())
     app.add_api_route("/", _front_page, include_in_schema=False)
     return app
@@ -87,7 +88,9 @@ class _Api(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """Everything between the server and the routes."""
-        return middleware.add_security(super().build_middleware_stack(), self._settings)
+        return middleware.add_security(
+            super().build_middleware_stack(), self._settings, long_url_hints=downloads.LONG_URL_HINTS
+        )
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document."""

@@ -10,7 +10,6 @@ from uuid import UUID
 from fastapi import Depends, Path, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from aerotask.api.state import platform_of
 from aerotask.domain.access import ANONYMOUS, Access, Caller
 from aerotask.domain.errors import Forbidden
 from aerotask.domain.ids import TaskId, UserId
@@ -22,8 +21,13 @@ from aerotask.wiring import Platform
 _BEARER = HTTPBearer(auto_error=False, description="A token from `POST /users/authenticate`.")
 
 
-async def _platform(request: Request) -> Platform:  # a plain function would be run in a thread
-    return platform_of(request)
+async def _platform(request: Request) -> Platform:  # FastAPI would run a plain function in a thread
+    return _platform_of(request)
+
+
+def _platform_of(request: Request) -> Platform:
+    platform: Platform = request.app.state.platform
+    return platform
 
 
 PlatformDep = Annotated[Platform, Depends(_platform)]
@@ -35,7 +39,7 @@ async def _presented(
 ) -> Presented:
     address = request.client.host if request.client else None
     if credentials is not None:
-        who = await platform_of(request).authentication.presented(credentials.credentials, address=address)
+        who = await _platform_of(request).authentication.presented(credentials.credentials, address=address)
         if isinstance(who, Caller):  # a session of ours may change things
             raise_if_read_only(who, request)
         return who

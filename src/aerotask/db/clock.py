@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, func, literal
 from sqlalchemy.dialects.postgresql import INTERVAL
 
+DAY_S = 24 * 3600
+
 
 def db_now(*, plus_s: float = 0) -> ColumnElement[datetime]:
     """The time at which Postgres evaluates this, not when its transaction began, plus some seconds."""

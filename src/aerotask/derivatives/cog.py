@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import math
-import os
-import shutil
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
-import rasterio.shutil
 from rasterio.enums import ColorInterp
 from rasterio.windows import Window as RasterioWindow
 
 from aerotask.derivatives.statistics import percentiles_of, raster_statistics
 from aerotask.domain.errors import InvalidInput, TaskFailed
-from aerotask.raster.cog import FULL_DISK_BYTES
-from aerotask.raster.io import GDAL_ERRORS, GDAL_OPTIONS, open_raster, quiet_about_georeference
+from aerotask.raster.gdal_copy import copy_raster
+from aerotask.raster.io import GDAL_ERRORS, open_raster
 from aerotask.raster.tiff.codec import DEFLATE_LEVEL
 from aerotask.raster.windows import windows
 
@@ -34,7 +28,6 @@ PERCENTS = (2, 98)
 
 _SAMPLE_PX = 1024
 _CHECKED_PX = 2048
-_TICK_S = 0.1
 _WEB_MERCATOR = 3857
 _COLOURS = {ColorInterp.red, ColorInterp.green, ColorInterp.blue}
 
@@ -116,23 +109,21 @@ def _options(opened: Any, threads: int) -> dict[str, Any]:
 
 
 def _copy(opened: Any, target: Path, options: dict[str, Any], on_progress: Callable[[float], None]) -> None:
-    warp = _Warp(opened, target, options)
-    warp.start()
     expected_bytes = max(Path(opened.name).stat().st_size, 1)
     most_bytes = 0
-    while warp.is_alive():
-        warp.join(_TICK_S)
+
+    def report() -> None:
+        nonlocal most_bytes
         most_bytes = max(most_bytes, _written_bytes(target))
         on_progress(1 - math.exp(-most_bytes / expected_bytes))
-    if warp.error:
-        if shutil.disk_usage(target.parent).free < FULL_DISK_BYTES:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from warp.error
-        if isinstance(warp.error, GDAL_ERRORS):
-            raise TaskFailed(
-                f"GDAL could not bring the raster onto a web map ({str(warp.error)[:200]}).",
-                code="cog-failed",
-            ) from warp.error
-        raise warp.error
+
+    try:
+        copy_raster(opened, target, options, on_tick=report, cache_mb=CACHE_MB)
+    except GDAL_ERRORS as error:
+        raise TaskFailed(
+            f"GDAL could not bring the raster onto a web map ({str(error)[:200]}).",
+            code="cog-failed",
+        ) from error
 
 
 def _written_bytes(target: Path) -> int:
@@ -142,23 +133,6 @@ def _written_bytes(target: Path) -> int:
         with suppress(FileNotFoundError):
             total += file.stat().st_size
     return total
-
-
-class _Warp(threading.Thread):
-    """The copy in a thread of its own; `error` is what it ended with."""
-
-    def __init__(self, opened: Any, target: Path, options: dict[str, Any]) -> None:
-        super().__init__(name="derivative-cog", daemon=True)
-        self.error: BaseException | None = None
-        self._opened, self._target, self._options = opened, target, options
-
-    def run(self) -> None:
-        try:
-            with rasterio.Env(**{**GDAL_OPTIONS, "GDAL_CACHEMAX": CACHE_MB}), quiet_about_georeference():
-                rasterio.shutil.copy(self._opened, self._target, **self._options)
-        # The thread's edge: it is raised again where the thread was started.
-        except BaseException as error:  # noqa: BLE001
-            self.error = error
 
 
 def _check(target: Path, facts: _SourceInfo, on_progress: Callable[[float], None]) -> Any:

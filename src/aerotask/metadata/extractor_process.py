@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from aerotask.domain.texts import clean_json
+from aerotask.domain.text_cleaning import clean_json
 from aerotask.metadata.extract import describe
 from aerotask.metadata.model import given_up
 

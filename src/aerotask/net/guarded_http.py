@@ -1,32 +1,41 @@
-"""One POST to an address that a user chose: to public addresses only, bounded, no redirects, no proxies."""
+"""HTTP client with an SSRF guard: public addresses only, no redirects, no proxies, bounded in time and size."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import httpcore
+import orjson
 
-from aerotask.domain.texts import clean_line
-from aerotask.net.addresses import Address, WebAddress, is_public
+from aerotask import __version__
+from aerotask.domain.errors import InvalidInput
+from aerotask.domain.text_cleaning import clean_line
+from aerotask.net.addresses import Address, WebAddress, check_url, is_public
 
-# A host with several addresses gets to its second one within the time of a try.
+# Short enough that a host's second address is tried within the timeout of the request.
 CONNECT_TIMEOUT_S = 5.0
 MAX_ADDRESSES = 4
+MAX_JSON_BYTES = 256 * 1024
 MAX_ERROR_CHARS = 300
 
 Resolve: TypeAlias = Callable[[str, int], Awaitable[list[Address]]]
 
 
+class RequestFailed(Exception):
+    """No usable response; the message says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class PostResult:
-    """How a POST went: the status of the answer, or None and what went wrong before there was one."""
+    """Outcome of a POST: the response's status, or None and why there was no response."""
 
     status: int | None
     error: str | None
@@ -42,68 +51,110 @@ class Resolver:
         """The addresses of a host, in the order in which they should be tried.
 
         Raises:
-            OSError: it has none, or nobody knows.
+            OSError: the name has no address, or can't be resolved.
         """
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, _look_up, host, port)
 
     def close(self) -> None:
-        """Look nothing up any more."""
+        """Cancel pending look-ups and accept no more."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 @dataclass(frozen=True, slots=True)
 class GuardedClient:
-    """Sends what it is given, once, over a connection of its own."""
+    """Sends single requests, each over a connection of its own, to addresses that users configured."""
 
     timeout_s: float
-    """For the whole exchange, from the look-up of the name to the status of the answer."""
+    """For the whole exchange, from resolving the name to the end of the response."""
     allow_private: bool
     tls: ssl.SSLContext
     resolve: Resolve
 
-    async def post(self, to: WebAddress, headers: Mapping[str, str], body: bytes) -> PostResult:
-        """Send the body. Of the answer only the status counts, and nothing behind its headers is read."""
+    async def post(self, url: WebAddress, headers: Mapping[str, str], body: bytes) -> PostResult:
+        """Send the body. Only the response's status is read, nothing after its headers."""
         try:
-            async with asyncio.timeout(self.timeout_s):
-                return _answered(await self._exchange(to, headers, body))
-        except _PrivateAddress:
-            return _unanswered("The host leads to an address that is private, local or reserved.")
-        except httpcore.ConnectTimeout:
-            return _unanswered("The host takes no connection.")
-        except TimeoutError:
-            return _unanswered(f"There was no answer within {self.timeout_s:g} s.")
-        except socket.gaierror:
-            return _unanswered("The host's name can't be resolved.")
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError) as error:
-            return _unanswered(f"The exchange failed: {str(error) or type(error).__name__}.")
+            async with self._response("POST", url, headers, body) as response:
+                return _result_of(response.status)
+        except RequestFailed as error:
+            return PostResult(None, clean_line(str(error))[:MAX_ERROR_CHARS])
 
-    async def _exchange(self, to: WebAddress, headers: Mapping[str, str], body: bytes) -> int:
-        # The parts as they were checked: httpcore would read the whole URL by rules of its own.
-        url = httpcore.URL(scheme=to.scheme, host=to.host, port=to.port, target=to.target)
+    async def get_json(self, url: str) -> Mapping[str, Any]:
+        """The JSON object at the URL; by https only, unless private addresses are allowed.
+
+        Raises:
+            InvalidInput: the URL is malformed, private, or not https.
+            RequestFailed: there is no response, or it is not a JSON object of at most `MAX_JSON_BYTES`.
+        """
+        address = check_url(url, allow_private=self.allow_private)
+        if address.scheme != "https" and not self.allow_private:
+            raise InvalidInput("The URL must use https.")
+        headers = {
+            "User-Agent": f"aerotask/{__version__}",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+        }
+        async with self._response("GET", address, headers) as response:
+            if response.status != 200:
+                raise RequestFailed(
+                    f"The server answered {response.status}.{_redirect_hint(response.status)}"
+                )
+            body = await _read_bounded(response)
+        try:
+            content = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise RequestFailed("The response is not valid JSON.") from error
+        if not isinstance(content, dict):
+            raise RequestFailed("The response is not a JSON object.")
+        return content
+
+    @asynccontextmanager
+    async def _response(
+        self, method: str, url: WebAddress, headers: Mapping[str, str], body: bytes | None = None
+    ) -> AsyncIterator[httpcore.Response]:
+        # From the parts that were checked: httpcore would parse the URL by its own rules.
+        target = httpcore.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target)
         network = _GuardedNetwork(self.resolve, allow_private=self.allow_private)
         timeouts = {"connect": CONNECT_TIMEOUT_S, "read": self.timeout_s, "write": self.timeout_s}
-        async with (
-            httpcore.AsyncConnectionPool(self.tls, max_connections=1, network_backend=network) as pool,
-            pool.stream(
-                "POST",
-                url,
-                headers=[("Host", to.authority), *headers.items()],
-                content=body,
-                extensions={"timeout": timeouts},
-            ) as answer,
-        ):
-            return answer.status
+        with _failures_explained(self.timeout_s):
+            async with (
+                asyncio.timeout(self.timeout_s),
+                httpcore.AsyncConnectionPool(self.tls, max_connections=1, network_backend=network) as pool,
+                pool.stream(
+                    method,
+                    target,
+                    headers=[("Host", url.authority), *headers.items()],
+                    content=body,
+                    extensions={"timeout": timeouts},
+                ) as response,
+            ):
+                yield response
+
+
+@contextmanager
+def _failures_explained(timeout_s: float) -> Iterator[None]:
+    try:
+        yield
+    except _PrivateAddress as error:
+        raise RequestFailed("The host leads to an address that is private, local or reserved.") from error
+    except httpcore.ConnectTimeout as error:
+        raise RequestFailed("The host takes no connection.") from error
+    except TimeoutError as error:
+        raise RequestFailed(f"There was no answer within {timeout_s:g} s.") from error
+    except socket.gaierror as error:
+        raise RequestFailed("The host's name can't be resolved.") from error
+    except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError) as error:
+        raise RequestFailed(f"The exchange failed: {str(error) or type(error).__name__}.") from error
 
 
 class _PrivateAddress(Exception):
-    """The host has an address that we don't call."""
+    """The host has an address that must not be called."""
 
 
 class _GuardedNetwork(httpcore.AsyncNetworkBackend):
-    """Connects to the very addresses that it has checked, so that no second look-up can name others.
+    """Connects to exactly the addresses that it checked, so that a second look-up can't name others.
 
-    TLS comes later and knows nothing of this: it verifies the name in the URL.
+    TLS is not affected: it verifies the name in the URL.
     """
 
     def __init__(self, resolve: Resolve, *, allow_private: bool) -> None:
@@ -120,7 +171,7 @@ class _GuardedNetwork(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         addresses = await self._resolve(host, port)
-        # One address within is enough: a name that leads outside and inside has been set up to deceive.
+        # One private address is enough: a name that leads both outside and inside is an attack.
         if not self._allow_private and not all(map(is_public, addresses)):
             raise _PrivateAddress
         failure: Exception = httpcore.ConnectError("the name has no address")
@@ -135,17 +186,25 @@ class _GuardedNetwork(httpcore.AsyncNetworkBackend):
 
 
 def _look_up(host: str, port: int) -> list[Address]:
-    # As bytes: `getaddrinfo` would put a text through an encoding for names and may fail at that.
+    # As bytes: `getaddrinfo` would encode a str by IDNA, which fails on some valid names.
     found = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(ip_address(sockaddr[0]) for *_, sockaddr in found))
 
 
-def _answered(status: int) -> PostResult:
+async def _read_bounded(response: httpcore.Response) -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_stream():
+        body += chunk
+        if len(body) > MAX_JSON_BYTES:
+            raise RequestFailed(f"The response is longer than {MAX_JSON_BYTES} bytes.")
+    return bytes(body)
+
+
+def _result_of(status: int) -> PostResult:
     if 200 <= status <= 299:
         return PostResult(status, None)
-    hint = " Redirects are not followed." if 300 <= status <= 399 else ""
-    return PostResult(status, f"The receiver answered {status}.{hint}")
+    return PostResult(status, f"The receiver answered {status}.{_redirect_hint(status)}")
 
 
-def _unanswered(error: str) -> PostResult:
-    return PostResult(None, clean_line(error)[:MAX_ERROR_CHARS])
+def _redirect_hint(status: int) -> str:
+    return " Redirects are not followed." if 300 <= status <= 399 else ""

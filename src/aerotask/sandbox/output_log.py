@@ -10,7 +10,7 @@ from typing import IO
 
 import structlog
 
-from aerotask.domain.texts import clean_line
+from aerotask.domain.text_cleaning import clean_line
 
 PIECE_BYTES = 64 * 1024
 MAX_LINE_BYTES = 16 * 1024

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.domain.texts import clean_line
+from aerotask.domain.text_cleaning import clean_line
 from aerotask.sandbox.confinement import confine
 from aerotask.sandbox.limits import limit_memory, lower
 from aerotask.sandbox.protocol import PoolJob, Refusal, Reply, decode_job, encode_reply

@@ -42,7 +42,7 @@ class DatasetView:
     entries: Mapping[str, EntryView]
     limits: Limits = field(default_factory=Limits)
     derived: AbstractSet[tuple[str, str, str]] = frozenset()
-    """Source key, kind and builder of each derivative that there is, for tools that declare `sees_derivatives`."""
+    """Source key, kind and builder of each derivative that there is, for tools that declare `uses_derivatives`."""
 
     def entry(self, path: str) -> EntryView:
         """The entry at `path`.

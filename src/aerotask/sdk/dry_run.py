@@ -1,4 +1,4 @@
-"""What a tool tells somebody who wants to look before running it."""
+"""Result of a tool's dry run."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Review:
-    """Beside the plan: what is doubtful but allowed, and what the run would do, as JSON values."""
+class DryRun:
+    """Warnings and a summary (JSON values) of a run that was checked and planned but not submitted."""
 
     warnings: tuple[str, ...] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)

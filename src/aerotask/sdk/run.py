@@ -11,7 +11,7 @@ from typing import Any
 
 from aerotask.domain import paths
 from aerotask.domain.errors import TaskFailed
-from aerotask.domain.texts import clean_json, clean_line
+from aerotask.domain.text_cleaning import clean_json, clean_line
 from aerotask.sdk.changes import (
     ChangeSet,
     DescribeEntry,

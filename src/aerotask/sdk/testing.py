@@ -1,4 +1,4 @@
-"""Run any tool against a folder of files, without a server: what tools are tested with."""
+"""Test harness for tools: runs any tool on a folder of files, without a server."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from aerotask.sdk.snapshot import Snapshot, entry_line
 from aerotask.sdk.tool import Tool
 
 Describe = Callable[[Path], tuple[str, Mapping[str, Any]]]
-"""What the index would say of a file: its entry type and its properties."""
+"""Describes a file as the index would: its entry type and its properties."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolOutcome:
-    """What one run did: what it declared, and everything that it said on the way."""
+    """Outcome of one run: its plan, the changes that it declared, its log and its progress."""
 
     plan: Plan
     changes: ChangeSet
@@ -48,10 +48,10 @@ class ToolOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolBench:
-    """A folder that stands for a dataset, and a place for what runs write.
+class ToolHarness:
+    """Runs tools on the folder `dataset`, with `workdir` for their output.
 
-    Without `describe`, the entries count as not yet indexed, so that only a run finds faults in files.
+    Without `describe`, entries count as not yet indexed, so that only a run finds faults in files.
     """
 
     dataset: Path
@@ -68,10 +68,10 @@ class ToolBench:
         )
 
     def check(self, tool: Tool[Any], params: Mapping[str, Any]) -> Plan:
-        """Check the parameters as a submit would, and plan the run.
+        """Check the parameters as a submit does, and plan the run.
 
         Raises:
-            pydantic.ValidationError: they don't fit the schema.
+            pydantic.ValidationError: the parameters don't fit the schema.
             InvalidInput: the tool refuses them.
         """
         parsed, view = self._parse(tool, params), self.view()
@@ -83,7 +83,7 @@ class ToolBench:
 
         Raises:
             InvalidInput, TaskFailed: as the tool raises them.
-            TaskFailed: it changes what its plan doesn't name, as the worker would find (`bad-output`).
+            TaskFailed: it changes a path that its plan doesn't name (`bad-output`), as in a worker.
         """
         plan = self.check(tool, params)
         parsed = self._parse(tool, params)
@@ -137,6 +137,10 @@ class ToolBench:
             properties=properties,
             mtime=int(path.stat().st_mtime),
         )
+
+
+ToolBench = ToolHarness
+"""The name of `ToolHarness` before 0.2; to be removed in the release after it."""
 
 
 def _changed_paths(changes: ChangeSet) -> Iterator[str]:

@@ -1,25 +1,38 @@
-"""The shape of a tool: a function from a snapshot of a dataset to a set of changes."""
+"""The tool interface: a function from a snapshot of a dataset to a set of changes."""
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
 from aerotask.domain.access import Access
 from aerotask.sdk.context import RunContext
 from aerotask.sdk.dataset import DatasetView
-from aerotask.sdk.dry_run import Review
+from aerotask.sdk.dry_run import DryRun
 from aerotask.sdk.params import ToolParams
 from aerotask.sdk.plan import Plan
 
 P = TypeVar("P", bound=ToolParams)
 
+RENAMED: Mapping[str, str] = MappingProxyType(
+    {
+        "needed_access": "required_access",
+        "plans_on": "plan_properties",
+        "review": "dry_run",
+        "sees_derivatives": "uses_derivatives",
+    }
+)
+"""Members of `Tool` by their old names, which keep working until the release after 0.2."""
+
 
 class Tool(ABC, Generic[P]):
-    """Subclass it, name the parameters' class in the brackets, and register the class as an entry point.
+    """Base class of tools: name the parameters' class in the brackets and register the subclass as an entry point.
 
-    `check`, `plan` and `review` run in the API process and must be quick and open no file; `run` runs in a process
-    of its own, may be killed at any moment, and may be run again.
+    `check`, `plan` and `dry_run` run in the API process: they must be quick and open no file. `run` and `preview` run
+    in child processes that may be killed at any moment; a run may be repeated.
     """
 
     id: ClassVar[str]
@@ -27,48 +40,50 @@ class Tool(ABC, Generic[P]):
     title: ClassVar[str]
     description: ClassVar[str] = ""
     access: ClassVar[Access] = Access.READ
+    """The right on the dataset that submitting the tool requires; a tool with `READ` must plan no writes."""
     artifact_suffix: ClassVar[str | None] = None
     """The suffix of the artifact that a run publishes, or None if the tool publishes none."""
     network: ClassVar[bool] = False
     """Whether runs may use the network; without it the kernel refuses them every socket."""
     folders: ClassVar[tuple[str, ...]] = ()
-    """Folders of the host that runs may read and change, such as a store of models; else they reach only their inputs."""
-    sees_derivatives: ClassVar[bool] = False
-    """Whether `check` and `plan` want to know which derivatives the dataset has."""
-    plans_on: ClassVar[frozenset[str] | None] = None
-    """The properties of entries that `check`, `plan` and `review` look at, if they need no others and no geometries.
+    """Host folders that runs may read and change, such as a model store; otherwise runs reach only their inputs."""
+    uses_derivatives: ClassVar[bool] = False
+    """Whether `check` and `plan` need to know which derivatives the dataset has."""
+    plan_properties: ClassVar[frozenset[str] | None] = None
+    """The entry properties that `check`, `plan` and `dry_run` use, if they need no others and no geometries.
 
-    None is for all of them. Whoever plans on whole datasets names them: others needn't be read of 100,000 entries then.
+    None loads all properties. Tools that plan over whole datasets should list the ones they use.
     """
     params: ClassVar[type[ToolParams]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Take the parameters' class from the subclass's own bracket."""
+        """Take the parameters' class from the subclass's brackets, and accept members under their old names."""
         super().__init_subclass__(**kwargs)
         for base in getattr(cls, "__orig_bases__", ()):
             if get_origin(base) is Tool and isinstance(get_args(base)[0], type):
                 cls.params = get_args(base)[0]
+        _accept_old_names(cls)
 
     def preload(self) -> None:
-        """Import what `run` needs; called once, in the process that every run is forked from.
+        """Import the modules that `run` needs; called once, in the process that runs are forked from.
 
-        What is imported here costs no run any time. It must start no thread.
+        Imports here cost the runs no time. They must start no thread.
         """
 
     def unavailable_reason(self) -> str | None:
         """Why the tool can't run on this installation, or None if it can."""
         return None
 
-    def needed_access(self, params: P) -> Access:  # noqa: ARG002  for those who override it
-        """What whoever submits these parameters must be allowed to do; `access`, unless they ask for more."""
+    def required_access(self, params: P) -> Access:  # noqa: ARG002  for overriding
+        """The right that submitting these parameters requires; by default `access`."""
         return self.access
 
-    def snapshot_of(self, params: P) -> tuple[str, ...]:  # noqa: ARG002  as above
-        """The paths (`""` is the root) whose entries, with all below them, the run finds in `ctx.snapshot`."""
+    def snapshot_of(self, params: P) -> tuple[str, ...]:  # noqa: ARG002  for overriding
+        """The paths (`""` is the root) whose entries, with everything below them, the run gets in `ctx.snapshot`."""
         return ()
 
     def check(self, params: P, dataset: DatasetView) -> None:
-        """Refuse what can't work, from index metadata alone.
+        """Refuse parameters that can't work, from index metadata alone.
 
         Raises:
             InvalidInput: with a code and a message that says what to do.
@@ -76,21 +91,42 @@ class Tool(ABC, Generic[P]):
 
     @abstractmethod
     def plan(self, params: P, dataset: DatasetView) -> Plan:
-        """Say what the run will read, change and need."""
+        """The files that the run will read, the paths that it will change, and the resources that it needs."""
 
-    def review(self, params: P, dataset: DatasetView) -> Review:  # noqa: ARG002  for those who override it
-        """Say what a run would do, for somebody who asks before submitting it; `check` has let the params pass.
+    def dry_run(self, params: P, dataset: DatasetView) -> DryRun:  # noqa: ARG002  for overriding
+        """Warnings and a summary of the run for `POST …/tools/{toolId}/validate`; called after `check` and `plan`.
 
-        The platform adds what `plan` says. By default there is nothing to add.
+        The platform adds the plan itself. By default there is nothing to add.
         """
-        return Review()
+        return DryRun()
 
     @abstractmethod
     def run(self, params: P, ctx: RunContext) -> None:
         """Do the work.
 
         Raises:
-            InvalidInput: what only the real file shows to be wrong.
-            TaskFailed: the run can't go on, for a reason that a person should read; if it says
-                `retryable`, the platform runs the tool again by itself after a while, a few times.
+            InvalidInput: a fault that only the real file shows.
+            TaskFailed: the run can't continue, for a reason that the user should read; with `retryable`, the
+                platform repeats the run after a delay, a few times.
         """
+
+    # The names of these members before 0.2.
+    needed_access = required_access
+    plans_on = plan_properties
+    review = dry_run
+    sees_derivatives = uses_derivatives
+
+
+def _accept_old_names(cls: type[Tool[Any]]) -> None:
+    """Keep each renamed member and its old name the same, whichever of the two the class defines."""
+    own = vars(cls)
+    for old, new in RENAMED.items():
+        if new in own:
+            setattr(cls, old, own[new])
+        elif old in own:
+            warnings.warn(
+                f"{cls.__name__}.{old} is called {new} since aerotask 0.2; rename it.",
+                DeprecationWarning,
+                stacklevel=4,  # the class statement, above __init_subclass__ and ABCMeta.__new__
+            )
+            setattr(cls, new, own[old])

@@ -5,7 +5,7 @@ The API imports this module to check and plan; GDAL and OpenCV are loaded by `ru
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from aerotask.raster.alignment.checks import (
     AlignInput,
@@ -55,13 +55,9 @@ class AlignRasterParams(ToolParams):
 class AlignRaster(Tool[AlignRasterParams]):
     """Finds how a raster is shifted, turned and scaled against a reference, and writes it where it belongs."""
 
-    id: ClassVar[str] = "align-raster"
-    version: ClassVar[str] = "1"
-    title: ClassVar[str] = "Align raster"
-    description: ClassVar[str] = (
-        "Lays an orthophoto or an elevation model exactly on another one of the same place, and writes it as a COG."
-    )
-    access: ClassVar[Access] = Access.WRITE
+    id, version, title = "align-raster", "1", "Align raster"
+    description = "Lays an orthophoto or an elevation model exactly on another one of the same place, and writes it as a COG."
+    access = Access.WRITE
 
     def preload(self) -> None:
         """Load GDAL, OpenCV and the library before the fork."""

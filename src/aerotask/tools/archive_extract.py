@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
@@ -54,20 +54,18 @@ class ArchiveExtractParams(ToolParams):
 class ArchiveExtract(Tool[ArchiveExtractParams]):
     """Extracts archives, all or nothing."""
 
-    id: ClassVar[str] = "archive-extract"
-    version: ClassVar[str] = "1"
-    title: ClassVar[str] = "Extract archive"
-    description: ClassVar[str] = (
+    id, version, title = "archive-extract", "1", "Extract archive"
+    description = (
         "Makes entries of the files and folders of an archive, all of them or none; an index in a folder `.ddb` is "
         "made anew from the contents."
     )
-    access: ClassVar[Access] = Access.WRITE
+    access = Access.WRITE
 
     def preload(self) -> None:
         """Load the readers before the fork."""
         import aerotask.archives.run_extract  # noqa: F401, PLC0415  the API has no use for it
 
-    def needed_access(self, params: ArchiveExtractParams) -> Access:
+    def required_access(self, params: ArchiveExtractParams) -> Access:
         """Removing the archive's entry needs the right to."""
         return Access.DELETE if params.delete_archive else self.access
 

@@ -6,7 +6,6 @@ Nothing here loads GDAL: what makes the derivatives is a process that a run begi
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
 
 from aerotask.derivatives.kinds import KIND_INFO, DerivativeKind, kinds_by_name, kinds_of, missing_for
 from aerotask.derivatives.run_build import run_build
@@ -48,16 +47,14 @@ class BuildParams(ToolParams):
 class Build(Tool[BuildParams]):
     """Makes cloud-optimised forms of rasters, point clouds, meshes and vector files."""
 
-    id: ClassVar[str] = "build"
-    version: ClassVar[str] = "1"
-    title: ClassVar[str] = "Build derivatives"
-    description: ClassVar[str] = (
+    id, version, title = "build", "1", "Build derivatives"
+    description = (
         "Makes what maps and viewers read piecemeal: COG of rasters, COPC of point clouds, NXZ of meshes, "
         "PMTiles and GeoPackage of vector files."
     )
-    access: ClassVar[Access] = Access.WRITE
-    sees_derivatives: ClassVar[bool] = True
-    plans_on: ClassVar[frozenset[str] | None] = frozenset({"indexError", "format"})
+    access = Access.WRITE
+    uses_derivatives = True
+    plan_properties = frozenset({"indexError", "format"})
 
     def check(self, params: BuildParams, dataset: DatasetView) -> None:
         """Refuse a file that nothing can be made of; a folder's or dataset's are told of in the result."""

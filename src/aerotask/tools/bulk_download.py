@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from pydantic import Field
 
 from aerotask.domain import paths
@@ -46,16 +44,14 @@ class BulkDownloadParams(ToolParams):
 class BulkDownload(Tool[BulkDownloadParams]):
     """Packs entries into a ZIP for download."""
 
-    id: ClassVar[str] = "bulk-download"
-    version: ClassVar[str] = "1"
-    title: ClassVar[str] = "Download as ZIP"
-    description: ClassVar[str] = (
+    id, version, title = "bulk-download", "1", "Download as ZIP"
+    description = (
         "Packs files, folders or the whole dataset into one ZIP; photos and other packed files are stored, the rest "
         "is deflated."
     )
-    access: ClassVar[Access] = Access.READ
-    artifact_suffix: ClassVar[str | None] = ".zip"
-    plans_on: ClassVar[frozenset[str] | None] = frozenset()
+    access = Access.READ
+    artifact_suffix = ".zip"
+    plan_properties = frozenset()
 
     def preload(self) -> None:
         """Load the packing before the fork."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -19,6 +19,7 @@ from aerotask.raster.profile import RasterProfile
 from aerotask.sdk import (
     Access,
     DatasetView,
+    DryRun,
     EntryPath,
     EntryView,
     Existing,
@@ -26,7 +27,6 @@ from aerotask.sdk import (
     InvalidInput,
     NewEntryPath,
     Plan,
-    Review,
     RunContext,
     Tool,
     ToolParams,
@@ -60,14 +60,12 @@ class MergeMultispectralParams(ToolParams):
 class MergeMultispectral(Tool[MergeMultispectralParams]):
     """Merges single-band rasters into one multi-band COG, pixel for pixel."""
 
-    id: ClassVar[str] = "merge-multispectral"
-    version: ClassVar[str] = "1"
-    title: ClassVar[str] = "Merge multispectral bands"
-    description: ClassVar[str] = (
+    id, version, title = "merge-multispectral", "1", "Merge multispectral bands"
+    description = (
         "Makes one multi-band raster of the files that a multispectral camera writes, one for each band, so that "
         "indices find their bands. Pictures without georeference are shifted by their lenses' optical centres."
     )
-    access: ClassVar[Access] = Access.WRITE
+    access = Access.WRITE
 
     def preload(self) -> None:
         """Load GDAL and the pipeline before the fork."""
@@ -100,7 +98,7 @@ class MergeMultispectral(Tool[MergeMultispectralParams]):
             writes=(params.output_path,),
         )
 
-    def review(self, params: MergeMultispectralParams, dataset: DatasetView) -> Review:
+    def dry_run(self, params: MergeMultispectralParams, dataset: DatasetView) -> DryRun:
         """The grid and the bands that the merge would have, as far as the index knows the files."""
         profiles = _profiles(params, dataset)
         files = [BandFile(path, profile) for path, profile in zip(params.paths, profiles, strict=True)]
@@ -121,7 +119,7 @@ class MergeMultispectral(Tool[MergeMultispectralParams]):
                 # Without georeference, the cameras' metadata decide in the run, and the size may become smaller.
                 "mayBeShifted": first.geotransform is None,
             }
-        return Review(warnings=tuple(warnings), summary=summary)
+        return DryRun(warnings=tuple(warnings), summary=summary)
 
     def run(self, params: MergeMultispectralParams, ctx: RunContext) -> None:
         """Check once more, on the real files, and merge."""

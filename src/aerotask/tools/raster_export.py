@@ -5,7 +5,7 @@ The API imports this module to check and plan; GDAL is loaded by `run` alone.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -99,14 +99,10 @@ class RasterExportParams(ToolParams):
 class RasterExport(Tool[RasterExportParams]):
     """Exports vegetation, water and temperature indices, band composites and single bands."""
 
-    id: ClassVar[str] = "raster-export"
-    version: ClassVar[str] = "1"
-    title: ClassVar[str] = "Export raster (GeoTIFF)"
-    description: ClassVar[str] = (
-        "Computes an index such as NDVI, or shows bands of a raster in colour, and gives a GeoTIFF on the same grid."
-    )
-    access: ClassVar[Access] = Access.READ
-    artifact_suffix: ClassVar[str | None] = ".tif"
+    id, version, title = "raster-export", "1", "Export raster (GeoTIFF)"
+    description = "Computes an index such as NDVI, or shows bands of a raster in colour, and gives a GeoTIFF on the same grid."
+    access = Access.READ
+    artifact_suffix = ".tif"
 
     def preload(self) -> None:
         """Load GDAL and the pipeline before the fork."""

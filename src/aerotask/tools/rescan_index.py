@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from pydantic import Field
 
 from aerotask.domain.errors import InvalidInput
@@ -52,15 +50,13 @@ class RescanIndexParams(ToolParams):
 class RescanIndex(Tool[RescanIndexParams]):
     """Looks into every entry anew, as an upload looks into its one."""
 
-    id: ClassVar[str] = "rescan-index"
-    version: ClassVar[str] = "1"
-    title: ClassVar[str] = "Rescan index"
-    description: ClassVar[str] = (
+    id, version, title = "rescan-index", "1", "Rescan index"
+    description = (
         "Reads every entry anew: content hash, type, EXIF and XMP, position, footprint, and the properties of rasters, "
         "point clouds, vectors and models."
     )
-    access: ClassVar[Access] = Access.WRITE
-    plans_on: ClassVar[frozenset[str] | None] = frozenset()
+    access = Access.WRITE
+    plan_properties = frozenset()
 
     def preload(self) -> None:
         """Load the reading before the fork."""

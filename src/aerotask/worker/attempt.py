@@ -119,7 +119,7 @@ class Attempt:
         Raises:
             TaskFailed: they have been (`access-revoked`).
         """
-        needed = tool.needed_access(params)
+        needed = tool.required_access(params)
         rights = await outlast(
             lambda: self.context.access.rights_of_user(self.task.user_id, self.task.dataset_id),
             give_up_after_s=OUTAGE_S,
@@ -194,7 +194,7 @@ class Attempt:
 
     async def _derived(self, tool: Tool[Any]) -> tuple[tuple[str, str, str], ...]:
         """The inputs' existing derivatives; another task may have built them since the submit."""
-        if not tool.sees_derivatives:
+        if not tool.uses_derivatives:
             return ()
         hashes = {item.path: item.sha256 for item in self.task.inputs}
         built = await outlast(lambda: self._built_derivatives(hashes.values()), give_up_after_s=OUTAGE_S)

@@ -16,7 +16,7 @@ from aerotask.db.engine import Database
 from aerotask.db.outages import tolerate
 from aerotask.domain import paths
 from aerotask.domain.ids import new_id
-from aerotask.domain.texts import clean_json
+from aerotask.domain.text_cleaning import clean_json
 from aerotask.metadata.file_types import sides_of_shapefile
 from aerotask.metadata.model import given_up
 from aerotask.metadata.timeouts import patience_s

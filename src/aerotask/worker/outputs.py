@@ -14,7 +14,7 @@ from typing import Any
 from aerotask.blobs.blob_store import Blob, BlobStore
 from aerotask.domain import paths
 from aerotask.domain.errors import TaskFailed
-from aerotask.domain.texts import clean_json, clean_line
+from aerotask.domain.text_cleaning import clean_json, clean_line
 from aerotask.sdk.changes import (
     Edit,
     Existing,

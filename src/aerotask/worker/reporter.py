@@ -10,7 +10,7 @@ import structlog
 
 from aerotask.db.engine import Database
 from aerotask.db.outages import is_outage
-from aerotask.domain.texts import clean_line
+from aerotask.domain.text_cleaning import clean_line
 from aerotask.store.queue import leases
 from aerotask.store.queue.leases import Lease, LeaseLost, Report
 from aerotask.store.queue.logs import LogLimits, size_of

@@ -21,7 +21,7 @@ from typing import Any
 import orjson
 
 from aerotask.domain.errors import AerotaskError, InvalidInput, TaskFailed
-from aerotask.domain.texts import clean_json, clean_line
+from aerotask.domain.text_cleaning import clean_json, clean_line
 from aerotask.registry import Registry
 from aerotask.sandbox import confinement
 from aerotask.sandbox.limits import limit_memory, lower

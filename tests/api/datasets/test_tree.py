@@ -186,7 +186,7 @@ def test_searches_find_by_text_pattern_type_and_folder(dataset: Dataset) -> None
     assert len(search(dataset)) == 7
 
 
-def test_texts_are_compared_as_paths_are_spelt(dataset: Dataset) -> None:
+def test_text_cleaning_are_compared_as_paths_are_spelt(dataset: Dataset) -> None:
     composed, decomposed = "caf\u00e9.txt", "cafe\u0301.txt"
     dataset.upload(decomposed, b"x", indexed=False)
     assert dataset.paths() == [composed]

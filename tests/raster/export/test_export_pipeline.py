@@ -28,7 +28,6 @@ from tests.raster.rasters import (
 )
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.raster.cog import write_cog
 from aerotask.raster.export.write import ExportWriteOptions, Stage, export_image
 from aerotask.sdk import Cancelled
 
@@ -281,30 +280,32 @@ def test_rasters_of_any_shape_become_valid_cogs(tmp_path: Path, shape: tuple[int
     source = write_raster(tmp_path / "in.tif", slope(shape, bands=1))
     plain, cog = tmp_path / "plain.tif", tmp_path / "cog.tif"
     export(source, plain, rescale="100,300")
-    write_cog(plain, cog, threads=2, on_progress=lambda _share: None)
+    export(source, cog, rescale="100,300", format="cog")
     assert cog_validate(cog, quiet=True)[:2] == (True, [])
     np.testing.assert_array_equal(read(cog), read(plain))
 
 
-COG_WITH_LIMIT = """
-import resource, sys
-from pathlib import Path
-from aerotask.domain.errors import TaskFailed
-from aerotask.raster.cog import write_cog
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-try:
-    write_cog(Path(sys.argv[1]), Path(sys.argv[2]), threads=2, on_progress=lambda share: None)
-except TaskFailed as error:
-    print(error.code)
-"""
-
-
-def test_a_cog_that_cannot_be_written_is_a_failure_not_half_a_file(tmp_path: Path) -> None:
-    plain = tmp_path / "plain.tif"
-    export(write_raster(tmp_path / "in.tif", noisy((2, 600, 600))), plain, formula="b2/b1")
-    command = [sys.executable, "-c", COG_WITH_LIMIT, str(plain), str(tmp_path / "cog.tif")]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ended.stdout.strip() == "cog-failed"
+@pytest.mark.parametrize("shown", [NDVI, {"bands": "1,2,1", "colormap": "none"}])
+def test_a_cog_differs_from_the_plain_file_in_its_layout_alone(tmp_path: Path, shown: dict[str, str]) -> None:
+    source = write_raster(tmp_path / "in.tif", slope((700, 600)))
+    plain, cog = tmp_path / "plain.tif", tmp_path / "cog.tif"
+    writing = ExportWriteOptions(threads=2, tile_px=256)
+    sizes = [
+        export(source, target, writing, format=format_, **shown).size_bytes
+        for target, format_ in ((plain, "gtiff"), (cog, "cog"))
+    ]
+    assert [plain.stat().st_size, cog.stat().st_size] == sizes
+    assert sorted(tmp_path.iterdir()) == [cog, source, plain]
+    for level in (None, 0, 1):
+        options = {} if level is None else {"overview_level": level}
+        with rasterio.open(plain, **options) as expected, rasterio.open(cog, **options) as opened:
+            assert str(opened.profile) == str(expected.profile)
+            assert opened.tags() == expected.tags()
+            assert opened.descriptions == expected.descriptions
+            assert opened.colorinterp == expected.colorinterp
+            np.testing.assert_array_equal(opened.read(), expected.read())
+    with rasterio.open(cog) as opened:
+        assert opened.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
 
 
 WRITE_WITH_LIMIT = """
@@ -313,15 +314,16 @@ from pathlib import Path
 from tests.raster.rasters import export
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 try:
-    export(Path(sys.argv[1]), Path(sys.argv[2]), formula="b2/b1")
+    export(Path(sys.argv[1]), Path(sys.argv[2]), formula="b2/b1", format=sys.argv[3])
 except OSError as error:
     print(error.errno)
 """
 
 
-def test_a_file_that_cannot_grow_ends_with_the_systems_own_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("format_", ["gtiff", "cog"])
+def test_a_file_that_cannot_grow_ends_with_the_systems_own_error(tmp_path: Path, format_: str) -> None:
     source = write_raster(tmp_path / "in.tif", noisy((2, 600, 600)))
-    command = [sys.executable, "-c", WRITE_WITH_LIMIT, str(source), str(tmp_path / "out.tif")]
+    command = [sys.executable, "-c", WRITE_WITH_LIMIT, str(source), str(tmp_path / "out.tif"), format_]
     ended = subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3]
     )

@@ -18,13 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jwt.api_jws import PyJWS
 from pydantic import SecretStr
-from tests.support.issuer import AUDIENCE, running_issuer
+from tests.support.issuer import AUDIENCE, keys_client, running_issuer
 from tests.support.rows import add_user
 
 from aerotask.db.engine import Database
 from aerotask.domain.errors import Unauthenticated
 from aerotask.domain.ids import DatasetId, TaskId, UserId, new_id
-from aerotask.services.accounts.jwks import GuardedFetch, JwksCache
+from aerotask.services.accounts.jwks import JwksCache
 from aerotask.services.accounts.oidc import OidcService, unverified_issuer
 from aerotask.services.accounts.tokens import Tokens
 from aerotask.services.tiles.tile_tokens import TileScope, TileTokens
@@ -218,7 +218,7 @@ async def test_a_thousand_broken_tokens_of_a_provider_are_refused(database: Data
                 issuer=issuer.address,
                 subject=genuine.claims["sub"],
             )
-        keys = JwksCache(issuer.address, GuardedFetch(allow_private=True))
+        keys = JwksCache(issuer.address, keys_client().get_json)
         asked = OidcService(database, issuer.address, AUDIENCE, keys, provision=False)
         assert (await asked.caller(genuine.token)).user_name == "alice"
         accepted = []

@@ -16,14 +16,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 from sqlalchemy import select
-from tests.support.issuer import AUDIENCE, Issuer, running_issuer
+from tests.support.issuer import AUDIENCE, Issuer, keys_client, running_issuer
 from tests.support.rows import add_user
 
 from aerotask.db.engine import Database
 from aerotask.db.models import AuditEvent, User
 from aerotask.domain.access import Credential
 from aerotask.domain.errors import InvalidInput, Unauthenticated, Unavailable
-from aerotask.services.accounts.jwks import REFETCH_S, GuardedFetch, JwksCache
+from aerotask.services.accounts.jwks import REFETCH_S, JwksCache
 from aerotask.services.accounts.oidc import OidcService, unverified_issuer
 from aerotask.store.accounts import users
 
@@ -37,7 +37,7 @@ def issuer() -> Iterator[Issuer]:
 def service(
     database: Database, issuer: Issuer, *, provision: bool = False, refetch_s: float = 0.0
 ) -> OidcService:
-    keys = JwksCache(issuer.address, GuardedFetch(allow_private=True), refetch_s)
+    keys = JwksCache(issuer.address, keys_client().get_json, refetch_s)
     return OidcService(database, issuer.address, AUDIENCE, keys, provision=provision)
 
 
@@ -196,7 +196,7 @@ async def test_an_issuer_that_is_away_signs_nobody_out(
 
 async def test_keys_hold_for_a_day_while_the_issuer_is_away_and_no_longer(issuer: Issuer) -> None:
     now = [0.0]
-    keys = JwksCache(issuer.address, GuardedFetch(allow_private=True), now=lambda: now[0])
+    keys = JwksCache(issuer.address, keys_client().get_json, now=lambda: now[0])
     assert await keys.find("first") is not None
     issuer.down = True
     now[0] = 24 * 3600 - 1
@@ -210,7 +210,7 @@ async def test_keys_hold_for_a_day_while_the_issuer_is_away_and_no_longer(issuer
 
 
 async def test_only_one_request_waits_for_an_issuer_that_does_not_answer(issuer: Issuer) -> None:
-    fetch, now, asked = GuardedFetch(allow_private=True), [0.0], asyncio.Event()
+    fetch, now, asked = keys_client().get_json, [0.0], asyncio.Event()
 
     async def hang(url: str) -> Mapping[str, Any]:
         if now[0] == 0:
@@ -218,7 +218,7 @@ async def test_only_one_request_waits_for_an_issuer_that_does_not_answer(issuer:
         asked.set()
         return await asyncio.Future[Mapping[str, Any]]()
 
-    keys = JwksCache(issuer.address, hang, within_s=0.5, now=lambda: now[0])
+    keys = JwksCache(issuer.address, hang, timeout_s=0.5, now=lambda: now[0])
     await keys.find("first")
     now[0] = 3601.0
     first = asyncio.create_task(keys.find("first"))
@@ -278,7 +278,7 @@ async def test_a_deactivated_user_is_refused_whatever_the_issuer_says(
 )
 async def test_keys_are_not_fetched_from_within_nor_without_tls(address: str) -> None:
     with pytest.raises(InvalidInput):
-        await GuardedFetch(allow_private=False)(address)
+        await keys_client(allow_private=False).get_json(address)
 
 
 def test_the_issuer_that_a_token_names_is_read_without_trust() -> None:

@@ -1,4 +1,4 @@
-"""What becomes of organizations and datasets that are deleted, renamed and given away."""
+"""Deleting, renaming and transferring organizations and datasets."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ from aerotask.domain.access import ANONYMOUS, Access, Caller, Membership, Visibi
 from aerotask.domain.errors import Conflict, Forbidden, InvalidInput, LimitReached, NotFound
 from aerotask.services.accounts.permissions import Grant
 from aerotask.services.datasets import deletion
+from aerotask.services.datasets.datasets import DatasetService
 from aerotask.services.datasets.orgs import OrgService
 from aerotask.services.datasets.storage_quota import UNBOUNDED
 from aerotask.store.accounts import users
-from aerotask.store.datasets import orgs
+from aerotask.store.datasets import datasets
 from aerotask.store.queue import leases
 from aerotask.store.queue.cancel import TASKS_AT_ONCE
 from aerotask.store.queue.leases import LeaseLost, Report, Success
@@ -42,15 +43,19 @@ KEEP = LogLimits(100, 10_000)
 
 @dataclass
 class Estate:
-    """A platform with an organization and a dataset of one owner."""
+    """A platform with one owner's organization and dataset."""
 
     platform: Platform
     rows: Rows
     root: Path
 
     @property
-    def organizations(self) -> OrgService:
+    def orgs(self) -> OrgService:
         return self.platform.orgs
+
+    @property
+    def datasets(self) -> DatasetService:
+        return self.platform.datasets
 
     @property
     def owner(self) -> Caller:
@@ -89,26 +94,26 @@ async def estate(platform: Platform, tmp_path: Path) -> Estate:
     return Estate(platform, rows, tmp_path / "storage")
 
 
-async def test_a_deleted_dataset_is_out_of_sight_at_once_and_its_slug_is_free(estate: Estate) -> None:
+async def test_a_deleted_dataset_is_hidden_at_once_and_its_slug_is_free(estate: Estate) -> None:
     await estate.put("a.txt")
-    await estate.organizations.delete_dataset(estate.owner, "acme", "acme")
+    await estate.datasets.delete_dataset(estate.owner, "acme", "acme")
     for slug in ("acme", f"--{estate.rows.dataset_id}"):
         with pytest.raises(NotFound):
             await estate.platform.access.dataset(estate.owner, "acme", slug)
-    assert await estate.organizations.list_datasets(estate.owner, "acme") == []
+    assert await estate.datasets.list_datasets(estate.owner, "acme") == []
     rights = await estate.platform.access.rights_of_user(estate.rows.user_id, estate.rows.dataset_id)
     assert rights == frozenset()
-    again = await estate.organizations.create_dataset(
+    again = await estate.datasets.create_dataset(
         estate.owner, "acme", slug="acme", name="", tagline="", visibility=Visibility.PRIVATE
     )
     assert again.id != estate.rows.dataset_id
 
 
-async def test_its_running_and_waiting_tasks_are_cancelled_and_their_leases_lost(estate: Estate) -> None:
+async def test_deleting_a_dataset_cancels_its_tasks_and_revokes_their_leases(estate: Estate) -> None:
     await estate.rows.task(unique_id="mine")
     running = await estate.rows.claimed()
     await estate.rows.task()
-    await estate.organizations.delete_dataset(estate.owner, "acme", "acme")
+    await estate.datasets.delete_dataset(estate.owner, "acme", "acme")
     assert await estate.states() == ["Deleted", "Deleted"]
 
     async def report() -> None:
@@ -124,7 +129,7 @@ async def test_its_running_and_waiting_tasks_are_cancelled_and_their_leases_lost
     assert (history[-1]["by"], history[-1]["reason"]) == ("owner", "dataset deleted")
 
 
-async def test_the_sweep_removes_every_row_and_in_time_every_blob(estate: Estate) -> None:
+async def test_maintenance_removes_every_row_and_after_the_grace_time_every_blob(estate: Estate) -> None:
     for number in range(3):
         await estate.put(f"a/{number}.txt")
     await estate.rows.task()
@@ -142,7 +147,7 @@ async def test_the_sweep_removes_every_row_and_in_time_every_blob(estate: Estate
     await estate.platform.uploads.create(
         estate.owner, "acme", "acme", path="b", size_bytes=5, client_metadata=""
     )
-    await estate.organizations.delete_dataset(estate.owner, "acme", "acme")
+    await estate.datasets.delete_dataset(estate.owner, "acme", "acme")
     assert [await estate.platform.maintenance.deleted() for _ in range(2)] == [1, 0]
     assert await estate.counts() == {
         "organizations": 1,
@@ -165,7 +170,7 @@ async def _bytes(content: bytes) -> AsyncIterator[bytes]:
     yield content
 
 
-async def test_a_big_dataset_is_removed_piece_by_piece(estate: Estate) -> None:
+async def test_a_large_dataset_is_removed_in_batches(estate: Estate) -> None:
     async with estate.rows.db.begin() as connection:
         await connection.execute(
             text(
@@ -176,27 +181,27 @@ async def test_a_big_dataset_is_removed_piece_by_piece(estate: Estate) -> None:
         )
     for _ in range(TASKS_AT_ONCE + 1):
         await estate.rows.task()
-    await estate.organizations.delete_dataset(estate.owner, "acme", "acme")
+    await estate.datasets.delete_dataset(estate.owner, "acme", "acme")
     assert await estate.platform.maintenance.deleted() == 1
     counts = await estate.counts()
     assert (counts["datasets"], counts["entries"], counts["tasks"]) == (0, 0, 0)
 
 
-async def test_a_deleted_organization_goes_with_all_its_datasets(estate: Estate) -> None:
-    await estate.organizations.create_dataset(
+async def test_deleting_an_organization_deletes_its_datasets(estate: Estate) -> None:
+    await estate.datasets.create_dataset(
         estate.owner, "acme", slug="second", name="", tagline="", visibility=Visibility.PUBLIC
     )
     await estate.put("a.txt")
     await estate.rows.task()
-    await estate.organizations.delete_org(estate.owner, "acme")
+    await estate.orgs.delete_org(estate.owner, "acme")
     for slug in ("acme", "second"):
         with pytest.raises(NotFound):
             await estate.platform.access.dataset(estate.owner, "acme", slug)
     with pytest.raises(NotFound):
         await estate.platform.access.org(estate.owner, "acme")
-    assert await estate.organizations.list_orgs(estate.owner) == []
+    assert await estate.orgs.list_orgs(estate.owner) == []
     assert await estate.states() == ["Deleted"]
-    await estate.organizations.create_org(estate.owner, slug="acme", name="", description="", is_public=False)
+    await estate.orgs.create_org(estate.owner, slug="acme", name="", description="", is_public=False)
     assert [await estate.platform.maintenance.deleted() for _ in range(2)] == [3, 0]
     assert await estate.counts() == {
         "organizations": 1,
@@ -209,30 +214,30 @@ async def test_a_deleted_organization_goes_with_all_its_datasets(estate: Estate)
     }
 
 
-async def test_a_task_that_slipped_in_is_cancelled_by_the_sweep(estate: Estate) -> None:
+async def test_a_task_submitted_during_the_deletion_is_cancelled_by_maintenance(estate: Estate) -> None:
     async with estate.rows.db.begin() as connection:
-        await orgs.delete_dataset(connection, estate.rows.dataset_id)
+        await datasets.delete_dataset(connection, estate.rows.dataset_id)
     await estate.rows.task()
     await estate.rows.claimed()
     assert await estate.platform.maintenance.deleted() == 1
     assert await estate.states() == []
 
 
-async def test_a_submit_that_comes_after_the_sweep_finds_no_dataset(estate: Estate) -> None:
+async def test_a_submit_after_maintenance_finds_no_dataset(estate: Estate) -> None:
     late = estate.rows.new_task()
-    await estate.organizations.delete_dataset(estate.owner, "acme", "acme")
+    await estate.datasets.delete_dataset(estate.owner, "acme", "acme")
     await estate.platform.maintenance.deleted()
     async with estate.rows.db.engine.connect() as connection:
         with pytest.raises(NotFound):
             await estate.platform.submit._add(connection, estate.owner, late)
 
 
-async def test_an_upload_that_ends_after_its_dataset_was_deleted_finds_nothing_and_leaves_nothing(
+async def test_an_upload_that_ends_after_the_deletion_of_its_dataset_leaves_no_blob(
     estate: Estate,
 ) -> None:
     async def deleting() -> AsyncIterator[bytes]:
         yield b"first half"
-        await estate.organizations.delete_dataset(estate.owner, "acme", "acme")
+        await estate.datasets.delete_dataset(estate.owner, "acme", "acme")
         yield b"second half"
 
     with pytest.raises(NotFound):
@@ -240,73 +245,67 @@ async def test_an_upload_that_ends_after_its_dataset_was_deleted_finds_nothing_a
     assert estate.blobs() == []
 
 
-async def test_a_dataset_that_is_being_changed_is_deleted_after_that(estate: Estate) -> None:
+async def test_the_deletion_waits_for_a_change_in_progress(estate: Estate) -> None:
     async with estate.rows.db.begin() as connection:
-        assert await orgs.hold_dataset(connection, estate.rows.dataset_id)
-        deleting = asyncio.create_task(estate.organizations.delete_dataset(estate.owner, "acme", "acme"))
+        assert await datasets.hold(connection, estate.rows.dataset_id)
+        deleting = asyncio.create_task(estate.datasets.delete_dataset(estate.owner, "acme", "acme"))
         done, _ = await asyncio.wait({deleting}, timeout=0.2)
         assert not done
     await deleting
     async with estate.rows.db.begin() as connection:
-        assert not await orgs.hold_dataset(connection, estate.rows.dataset_id)
+        assert not await datasets.hold(connection, estate.rows.dataset_id)
 
 
-async def test_changing_a_name_does_not_undo_a_rename(estate: Estate) -> None:
+async def test_changing_the_name_does_not_undo_a_new_slug(estate: Estate) -> None:
     row = (await estate.platform.access.dataset(estate.owner, "acme", "acme")).row
-    await estate.organizations.rename_dataset(estate.owner, "acme", "acme", to_slug="renamed")
+    await estate.datasets.rename_dataset(estate.owner, "acme", "acme", to_slug="renamed")
     async with estate.rows.db.begin() as connection:
-        await orgs.update_dataset(
+        await datasets.update_dataset(
             connection, row.id, name="new name", tagline="", visibility=Visibility.PUBLIC
         )
     renamed = (await estate.platform.access.dataset(estate.owner, "acme", "renamed")).row
     assert (renamed.name, renamed.visibility) == ("new name", Visibility.PUBLIC)
 
 
-async def test_a_slug_that_is_taken_is_refused_with_its_holder(estate: Estate) -> None:
-    await estate.organizations.create_dataset(
+async def test_a_taken_slug_is_refused_with_its_location(estate: Estate) -> None:
+    await estate.datasets.create_dataset(
         estate.owner, "acme", slug="other", name="", tagline="", visibility=Visibility.PRIVATE
     )
     with pytest.raises(Conflict) as refused:
-        await estate.organizations.rename_dataset(estate.owner, "acme", "acme", to_slug="other")
+        await estate.datasets.rename_dataset(estate.owner, "acme", "acme", to_slug="other")
     assert refused.value.location == "/orgs/acme/ds/other"
 
 
-async def give(estate: Estate, caller: Caller, to: str) -> None:
-    await estate.organizations.update_org(
-        caller, "acme", name="Acme", description="", is_public=False, owner=to
-    )
+async def transfer(estate: Estate, caller: Caller, to: str) -> None:
+    await estate.orgs.update_org(caller, "acme", name="Acme", description="", is_public=False, owner=to)
 
 
-async def test_an_organization_is_given_away_by_its_owner_who_stays_an_administrator(estate: Estate) -> None:
+async def test_an_owner_who_transfers_an_organization_stays_an_administrator(estate: Estate) -> None:
     heir = Caller(await add_user(estate.rows.db, "heir"), "heir")
-    await estate.organizations.set_member(
-        estate.owner, "acme", user_name="heir", permissions=Membership.READ_ONLY
-    )
-    await give(estate, estate.owner, "heir")
+    await estate.orgs.set_member(estate.owner, "acme", user_name="heir", permissions=Membership.READ_ONLY)
+    await transfer(estate, estate.owner, "heir")
     row = await estate.platform.access.org(heir, "acme", to=Access.ADMIN)
     assert row.owner == "heir"
-    members = await estate.organizations.list_members(heir, "acme")
+    members = await estate.orgs.list_members(heir, "acme")
     assert [(member.user_name, member.permissions) for member in members] == [("owner", "admin")]
     with pytest.raises(Forbidden):
-        await give(estate, estate.owner, "owner")
-    await give(estate, heir, "heir")
+        await transfer(estate, estate.owner, "owner")
+    await transfer(estate, heir, "heir")
 
 
-async def test_nobody_else_gives_it_away_and_nobody_gets_it_who_is_not_there(estate: Estate) -> None:
+async def test_only_the_owner_transfers_an_organization_and_only_to_an_active_user(estate: Estate) -> None:
     deputy = Caller(await add_user(estate.rows.db, "deputy"), "deputy")
     gone = await add_user(estate.rows.db, "gone")
     async with estate.rows.db.begin() as connection:
         await users.set_roles(connection, gone, is_admin=False, is_deactivated=True)
-    await estate.organizations.set_member(
-        estate.owner, "acme", user_name="deputy", permissions=Membership.ADMIN
-    )
+    await estate.orgs.set_member(estate.owner, "acme", user_name="deputy", permissions=Membership.ADMIN)
     with pytest.raises(Forbidden):
-        await give(estate, deputy, "deputy")
+        await transfer(estate, deputy, "deputy")
     for name in ("nobody", "gone"):
         with pytest.raises(InvalidInput):
-            await give(estate, estate.owner, name)
+            await transfer(estate, estate.owner, name)
     system = Caller(gone, "root", is_admin=True)
-    await give(estate, system, "deputy")
+    await transfer(estate, system, "deputy")
     assert (await estate.platform.access.org(deputy, "acme")).owner == "deputy"
 
 
@@ -316,13 +315,13 @@ async def actions(estate: Estate) -> list[tuple[str, str, object]]:
         return [tuple(row) for row in await connection.execute(select(*columns).order_by(AuditEvent.id))]
 
 
-async def test_what_opens_to_everybody_is_in_the_audit_log(estate: Estate) -> None:
-    organizations = estate.organizations
-    await organizations.create_org(estate.owner, slug="open", name="", description="", is_public=True)
+async def test_changes_of_visibility_are_in_the_audit_log(estate: Estate) -> None:
+    orgs = estate.orgs
+    await orgs.create_org(estate.owner, slug="open", name="", description="", is_public=True)
     for is_public in (False, False):
-        await organizations.update_org(estate.owner, "open", name="", description="", is_public=is_public)
+        await orgs.update_org(estate.owner, "open", name="", description="", is_public=is_public)
     for slug, visibility in (("a", Visibility.PRIVATE), ("b", Visibility.UNLISTED)):
-        await organizations.create_dataset(
+        await estate.datasets.create_dataset(
             estate.owner, "open", slug=slug, name="", tagline="", visibility=visibility
         )
     assert await actions(estate) == [
@@ -332,17 +331,17 @@ async def test_what_opens_to_everybody_is_in_the_audit_log(estate: Estate) -> No
     ]
 
 
-async def test_a_change_that_is_refused_changes_nothing_of_an_organization(estate: Estate) -> None:
+async def test_a_refused_update_leaves_the_organization_unchanged(estate: Estate) -> None:
     with pytest.raises(InvalidInput):
-        await estate.organizations.update_org(
+        await estate.orgs.update_org(
             estate.owner, "acme", name="New", description="", is_public=True, owner="nobody"
         )
     row = await estate.platform.access.org(estate.owner, "acme")
     assert (row.name, row.is_public, await actions(estate)) == ("acme", False, [])
 
 
-async def test_nobody_owns_organizations_without_end(estate: Estate) -> None:
-    few = replace(estate.organizations, max_per_owner=3)
+async def test_the_number_of_organizations_per_owner_is_limited(estate: Estate) -> None:
+    few = replace(estate.orgs, max_per_owner=3)
 
     async def create(slug: str) -> None:
         await few.create_org(estate.owner, slug=slug, name="", description="", is_public=False)
@@ -359,15 +358,15 @@ async def test_nobody_owns_organizations_without_end(estate: Estate) -> None:
         await few.create_org(root, slug=f"root-{number}", name="", description="", is_public=False)
 
 
-async def test_the_list_holds_what_the_caller_may_see(estate: Estate) -> None:
-    organizations = estate.organizations
+async def test_the_list_holds_the_organizations_visible_to_the_caller(estate: Estate) -> None:
+    orgs = estate.orgs
     member = Caller(await add_user(estate.rows.db, "member"), "member")
     stranger = Caller(await add_user(estate.rows.db, "stranger"), "stranger")
     root = Caller(await add_user(estate.rows.db, "root"), "root", is_admin=True)
-    await organizations.set_member(estate.owner, "acme", user_name="member", permissions=Membership.READ_ONLY)
-    await organizations.create_org(stranger, slug="open", name="", description="", is_public=True)
+    await orgs.set_member(estate.owner, "acme", user_name="member", permissions=Membership.READ_ONLY)
+    await orgs.create_org(stranger, slug="open", name="", description="", is_public=True)
     seen = {
-        caller.user_name: [row.slug for row in await organizations.list_orgs(caller)]
+        caller.user_name: [row.slug for row in await orgs.list_orgs(caller)]
         for caller in (ANONYMOUS, stranger, member, estate.owner, root)
     }
     assert seen == {

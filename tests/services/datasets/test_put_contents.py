@@ -104,5 +104,7 @@ async def test_a_great_many_are_put_kept_alive_and_measured(rows: Rows) -> None:
 async def test_entries_are_streamed_once_in_their_order(rows: Rows) -> None:
     await put(rows, "b/1", "a/2", "ab", "c")
     async with rows.db.begin() as connection:
-        stream = entries.stream_within(connection, rows.dataset_id, ["b", "a", "a/2", "c"])
+        stream = entries.stream_within(
+            connection, rows.dataset_id, ["b", "a", "a/2", "c"], entries.WHOLE_ENTRY
+        )
         assert [row.path async for row in stream] == ["a", "a/2", "b", "b/1", "c"]

@@ -17,7 +17,7 @@ from aerotask.domain.access import Caller
 from aerotask.domain.errors import LimitReached, TooLarge
 from aerotask.services.accounts.permissions import Grant
 from aerotask.services.datasets.storage_quota import StorageQuota, room_for, within_limits
-from aerotask.store.datasets import entries, orgs
+from aerotask.store.datasets import entry_writes, orgs
 from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.tasks import usage
 from aerotask.wiring import Platform, open_platform
@@ -204,11 +204,11 @@ async def test_what_frees_bytes_is_let_through_below_a_lowered_limit(store: Stor
     lowered = StorageQuota(bytes_per_org=100)
     here = store.rows.dataset_id
     async with store.rows.db.begin() as connection, within_limits(connection, lowered, here):
-        await entries.remove_within(connection, here, "a")
+        await entry_writes.remove_within(connection, here, "a")
 
     async def add_one_byte() -> None:
         async with store.rows.db.begin() as connection, within_limits(connection, lowered, here):
-            await entries.put_file(connection, here, "c", EntryContent("k", "00", 1, "generic"))
+            await entry_writes.put_file(connection, here, "c", EntryContent("k", "00", 1, "generic"))
 
     with pytest.raises(LimitReached):
         await add_one_byte()
@@ -217,7 +217,7 @@ async def test_what_frees_bytes_is_let_through_below_a_lowered_limit(store: Stor
 
 async def test_a_deleted_dataset_frees_its_bytes_at_once(store: Store) -> None:
     await store.put("a", 1000)
-    await store.platform.orgs.delete_dataset(store.owner, "acme", "acme")
+    await store.platform.datasets.delete_dataset(store.owner, "acme", "acme")
     assert await store.used() == 0
 
 

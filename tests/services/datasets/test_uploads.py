@@ -21,7 +21,7 @@ from aerotask.domain.access import Caller
 from aerotask.domain.errors import Conflict, LimitReached, NotFound
 from aerotask.domain.ids import UploadId, new_id
 from aerotask.services.datasets.uploads import UploadProgress, UploadService
-from aerotask.store.datasets import orgs
+from aerotask.store.datasets import datasets
 from aerotask.wiring import Platform
 
 LONG_AGO_S = 2 * 3600
@@ -184,7 +184,7 @@ async def test_a_dataset_that_is_deleted_while_the_bytes_come_takes_nothing(harb
 
     async def deleting() -> AsyncIterator[bytes]:
         yield b"01"
-        await harbour.platform.orgs.delete_dataset(harbour.owner, "acme", "acme")
+        await harbour.platform.datasets.delete_dataset(harbour.owner, "acme", "acme")
         yield b"23"
 
     with pytest.raises(NotFound):
@@ -239,7 +239,7 @@ async def test_an_upload_whose_file_got_lost_begins_anew_and_says_so(harbour: Ha
 async def test_an_upload_follows_its_renamed_dataset(harbour: Harbour) -> None:
     upload_id = await harbour.announce("a", 4)
     async with harbour.rows.db.begin() as connection:
-        await orgs.rename_dataset(connection, harbour.rows.dataset_id, slug="renamed")
+        await datasets.rename(connection, harbour.rows.dataset_id, slug="renamed")
     with pytest.raises(NotFound):
         await harbour.look(upload_id)
     assert (await harbour.uploads.look(harbour.owner, "acme", "renamed", upload_id)).offset == 0

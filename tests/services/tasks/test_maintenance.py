@@ -24,7 +24,7 @@ from aerotask.db.models import Artifact, AuditEvent, Derivative, IdempotencyKey,
 from aerotask.dispatch.arq import QUEUE, ArqDispatcher
 from aerotask.domain.ids import TaskId, UploadId, new_id
 from aerotask.services.tasks.maintenance import MaintenanceJob, MaintenanceService
-from aerotask.store.datasets import derivatives, entries, orgs, uploads
+from aerotask.store.datasets import datasets, derivatives, entry_writes, uploads
 from aerotask.store.datasets.derivatives import NewDerivative
 from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.queue import leases
@@ -108,13 +108,13 @@ class Yard:
 
     async def entry(self, path: str, key: str) -> None:
         async with self.rows.db.begin() as connection:
-            await entries.put_file(
+            await entry_writes.put_file(
                 connection, self.rows.dataset_id, path, EntryContent(key, "00ff", 7, "generic")
             )
 
     async def forget_entry(self, path: str) -> None:
         async with self.rows.db.begin() as connection:
-            await entries.remove_within(connection, self.rows.dataset_id, path)
+            await entry_writes.remove_within(connection, self.rows.dataset_id, path)
 
     async def succeeded(self, *keys: str, ttl_s: float = 60) -> TaskId:
         """A task that has made artifacts of these blobs."""
@@ -374,7 +374,7 @@ async def bygone_sign_in_attempts(yard: Yard, bucket: str) -> None:
 async def deleted_dataset(yard: Yard, slug: str) -> None:
     dataset = await add_dataset(yard.rows.db, yard.rows.user_id, slug)
     async with yard.rows.db.begin() as connection:
-        await orgs.delete_dataset(connection, dataset.dataset_id)
+        await datasets.delete_dataset(connection, dataset.dataset_id)
 
 
 async def expired_upload(yard: Yard) -> None:
@@ -403,7 +403,7 @@ async def test_derivatives_stay_while_an_entry_has_the_content(yard: Yard) -> No
     )
     blob = await yard.blob()
     async with yard.rows.db.begin() as connection:
-        put = entries.put_file(
+        put = entry_writes.put_file(
             connection, yard.rows.dataset_id, "x.tif", EntryContent(blob, content, 7, "image")
         )
         await put
@@ -412,7 +412,7 @@ async def test_derivatives_stay_while_an_entry_has_the_content(yard: Yard) -> No
     assert yard.files() == {blob, kept, young}
     assert unused not in yard.files()
     async with yard.rows.db.begin() as connection:
-        await entries.remove_within(connection, yard.rows.dataset_id, "x.tif")
+        await entry_writes.remove_within(connection, yard.rows.dataset_id, "x.tif")
     assert await yard.worker.unused_derivatives() == 1
     assert kept not in yard.files()
 

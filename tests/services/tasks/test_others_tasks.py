@@ -14,7 +14,7 @@ from aerotask.domain.access import ANONYMOUS, Caller, Membership, Visibility
 from aerotask.domain.errors import Conflict
 from aerotask.domain.ids import DatasetId, TaskId, new_id
 from aerotask.services.tasks.submit import Submission
-from aerotask.store.datasets import orgs
+from aerotask.store.datasets import datasets, orgs
 from aerotask.store.tasks.tasks import TaskFilter
 from aerotask.wiring import Platform
 
@@ -113,7 +113,7 @@ async def refusal(scene: Scene, caller: Caller, slug: str) -> Conflict:
 
 async def test_who_holds_a_unique_id_is_told_to_those_who_may_read_it(scene: Scene) -> None:
     async with scene.platform.db.begin() as connection:
-        await orgs.add_dataset(
+        await datasets.add(
             connection,
             dataset_id=DatasetId(new_id()),
             org_id=scene.rows.org_id,

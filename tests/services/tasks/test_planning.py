@@ -14,7 +14,7 @@ from aerotask.db.engine import Database
 from aerotask.domain.ids import DatasetId
 from aerotask.sdk import DatasetView, EntryView, Limits, Plan, RunContext, Tool, ToolParams
 from aerotask.services.tasks.planning import MANY, PlannedRun, plan_run
-from aerotask.store.datasets import entries, orgs
+from aerotask.store.datasets import datasets, entries
 
 FILL = text("""
     INSERT INTO entries (
@@ -62,13 +62,13 @@ class Taking(Tool[Everything]):
 class TakingFormats(Taking):
     """Needs one property."""
 
-    plans_on: ClassVar[frozenset[str] | None] = frozenset({"format", "absent"})
+    plan_properties: ClassVar[frozenset[str] | None] = frozenset({"format", "absent"})
 
 
 class TakingNothing(Taking):
     """Needs no property."""
 
-    plans_on: ClassVar[frozenset[str] | None] = frozenset()
+    plan_properties: ClassVar[frozenset[str] | None] = frozenset()
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ async def fill(rows: Rows, count: int) -> None:
 
 async def planned(rows: Rows, tool: Tool[Any]) -> PlannedRun:
     async with rows.db.read() as connection:
-        dataset = await orgs.get_dataset(connection, DatasetId(rows.dataset_id), seen_by=None)
+        dataset = await datasets.get(connection, DatasetId(rows.dataset_id), seen_by=None)
     assert dataset is not None
     return await plan_run(rows.db, dataset, tool, path=None, params={}, limits=Limits())
 

@@ -21,7 +21,7 @@ from aerotask.domain.ids import TaskId
 from aerotask.services.tasks.submit import Submission
 from aerotask.stack.folder import OwnedFolder
 from aerotask.stack.postgres import EmbeddedPostgres
-from aerotask.store.datasets import entries
+from aerotask.store.datasets import entry_writes
 from aerotask.store.datasets.entries import EntryContent
 from aerotask.wiring import Platform, open_platform
 
@@ -52,7 +52,7 @@ async def test_a_submit_that_waits_for_its_files_holds_up_no_other(platform: Pla
     rows = await prepared(platform)
     await add_dataset(platform.db, rows.user_id, "empty")
     async with rows.db.begin() as connection:
-        await entries.put_file(
+        await entry_writes.put_file(
             connection, rows.dataset_id, "a.txt", EntryContent("key", "00ff", 7, "generic")
         )
     packing = Submission("bulk-download", params={"paths": ["a.txt"]})

@@ -11,7 +11,7 @@ from tests.support.rows import Rows, add_dataset, add_user
 from aerotask.db.engine import Database
 from aerotask.derivatives.sources import source_key
 from aerotask.domain.ids import DatasetId
-from aerotask.store.datasets import derivatives, entries
+from aerotask.store.datasets import derivatives, entry_writes
 from aerotask.store.datasets.derivatives import NewDerivative
 from aerotask.store.datasets.entries import EntryContent
 
@@ -90,7 +90,7 @@ async def lay(rows: Rows, files: Mapping[str, str]) -> None:
     async with rows.db.begin() as connection:
         for path, sha256 in files.items():
             content = EntryContent(f"{path} {sha256}", sha256, 1, "generic")
-            await entries.put_file(connection, rows.dataset_id, path, content)
+            await entry_writes.put_file(connection, rows.dataset_id, path, content)
 
 
 async def swept(rows: Rows) -> list[str]:

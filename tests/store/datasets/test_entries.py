@@ -1,14 +1,16 @@
 from tests.support.rows import Rows
 
-from aerotask.store.datasets import entries
+from aerotask.store.datasets import entries, entry_writes
 from aerotask.store.datasets.entries import EntryContent
 
 
 async def fill(rows: Rows, *paths: str) -> None:
     async with rows.db.begin() as connection:
-        await entries.add_folders(connection, rows.dataset_id, ["a", "a/b"])
+        await entry_writes.add_folders(connection, rows.dataset_id, ["a", "a/b"])
         for path in paths:
-            await entries.put_file(connection, rows.dataset_id, path, EntryContent("key", "00", 1, "generic"))
+            await entry_writes.put_file(
+                connection, rows.dataset_id, path, EntryContent("key", "00", 1, "generic")
+            )
 
 
 async def named(rows: Rows, *paths: str) -> list[str]:

@@ -14,7 +14,7 @@ from aerotask.db.engine import Database, open_database
 from aerotask.domain.globs import glob
 from aerotask.domain.ids import DatasetId, OrgId, UserId
 from aerotask.stack.servers import LocalServers
-from aerotask.store.datasets import entries, listing, search, tree, uploads
+from aerotask.store.datasets import entries, entry_writes, search, tree, uploads
 from aerotask.store.datasets.search import BoundingBox, EntryFilter
 from aerotask.store.tasks import usage
 
@@ -77,7 +77,7 @@ async def database(filled: str) -> AsyncIterator[Database]:
 def list_of(
     folder: str, *, recursive: bool, after: str = ""
 ) -> Callable[[AsyncConnection], Awaitable[object]]:
-    return lambda c: listing.list_page(c, DATASET, folder, recursive=recursive, after=after, at_most=500)
+    return lambda c: entries.list_page(c, DATASET, folder, recursive=recursive, after=after, max_count=500)
 
 
 def search_of(wanted: EntryFilter) -> Callable[[AsyncConnection], Awaitable[object]]:
@@ -102,7 +102,7 @@ HOT: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {
     "rename of a folder": lambda c: tree.move(c, DATASET, "flight-7", "other", new_type=None),
     "copy of a folder": lambda c: tree.copy(c, DATASET, "flight-7", "other", new_type=None),
     "longest path of a folder": lambda c: tree.longest_below(c, DATASET, "flight-7"),
-    "removal of a folder": lambda c: entries.remove_within(c, DATASET, "flight-7"),
+    "removal of a folder": lambda c: entry_writes.remove_within(c, DATASET, "flight-7"),
     "use of an organization": lambda c: usage.stored_in_org(c, ORG),
     "open uploads of a user": lambda c: uploads.count_open(c, OWNER),
     "expired uploads": lambda c: uploads.remove_expired(c, clock_offset_s=0, at_most=500),

@@ -7,14 +7,14 @@ from typing import Any
 from sqlalchemy import text
 from tests.support.rows import Rows
 
-from aerotask.store.datasets import entries, indexing
+from aerotask.store.datasets import entries, entry_writes, indexing
 from aerotask.store.datasets.entries import EntryContent, EntryRow
 from aerotask.store.datasets.indexing import Metadata
 
 
 async def put(rows: Rows, path: str, key: str) -> None:
     async with rows.db.begin() as connection:
-        await entries.put_file(connection, rows.dataset_id, path, EntryContent(key, "00", 1, "generic"))
+        await entry_writes.put_file(connection, rows.dataset_id, path, EntryContent(key, "00", 1, "generic"))
 
 
 async def entry(rows: Rows, path: str) -> EntryRow:
@@ -106,7 +106,7 @@ async def test_an_entry_is_indexed_again_when_asked(rows: Rows) -> None:
 async def test_contents_are_found_by_path(rows: Rows) -> None:
     await put(rows, "a.shx", "one")
     async with rows.db.begin() as connection:
-        await entries.add_folders(connection, rows.dataset_id, ["a.dbf"])
+        await entry_writes.add_folders(connection, rows.dataset_id, ["a.dbf"])
     async with rows.db.read() as connection:
         found = await indexing.contents_at(connection, rows.dataset_id, ["a.shx", "a.dbf", "a.prj"])
     assert found == {"a.shx": "one"}

@@ -11,7 +11,7 @@ from sqlalchemy import Text, literal, select
 from tests.support.rows import Rows
 
 from aerotask.domain.globs import glob
-from aerotask.store.datasets import entries, indexing, search
+from aerotask.store.datasets import entry_writes, indexing, search
 from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.datasets.indexing import Metadata
 from aerotask.store.datasets.search import BoundingBox, EntryFilter
@@ -20,7 +20,7 @@ from aerotask.store.datasets.search import BoundingBox, EntryFilter
 async def put(rows: Rows, *paths: str) -> None:
     async with rows.db.begin() as c:
         for path in paths:
-            await entries.put_file(c, rows.dataset_id, path, EntryContent("key", "00ff", 1, "generic"))
+            await entry_writes.put_file(c, rows.dataset_id, path, EntryContent("key", "00ff", 1, "generic"))
 
 
 async def found(rows: Rows, wanted: EntryFilter) -> list[str]:

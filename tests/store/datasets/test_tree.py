@@ -11,8 +11,8 @@ from tests.support.rows import Rows
 from tests.support.statements import rows_changed
 
 from aerotask.db.models import Entry
-from aerotask.store.datasets import entries, tree
-from aerotask.store.datasets.entries import PIECE
+from aerotask.store.datasets import entry_writes, tree
+from aerotask.store.datasets.entry_writes import RANGE_ROWS
 
 # A folder of `files` files in folders of a hundred, between neighbours whose names begin alike.
 FILL = """
@@ -42,7 +42,9 @@ async def count(rows: Rows, prefix: str) -> int:
         return (await c.execute(query)).scalar_one()
 
 
-@pytest.mark.parametrize("files", [1, PIECE - 52, PIECE, 2 * PIECE + 1], ids=lambda n: f"{n} files")
+@pytest.mark.parametrize(
+    "files", [1, RANGE_ROWS - 52, RANGE_ROWS, 2 * RANGE_ROWS + 1], ids=lambda n: f"{n} files"
+)
 @pytest.mark.parametrize("change", [tree.move, tree.copy])
 async def test_every_entry_is_taken_along_once(rows: Rows, change: Callable[..., Any], files: int) -> None:
     there = await fill(rows, files)
@@ -58,10 +60,10 @@ async def test_every_entry_is_taken_along_once(rows: Rows, change: Callable[...,
 
 
 async def test_a_folder_is_removed_in_pieces_of_one_transaction(rows: Rows) -> None:
-    there = await fill(rows, 2 * PIECE)
+    there = await fill(rows, 2 * RANGE_ROWS)
     with rows_changed(rows.db, "DELETE") as removed:
         async with rows.db.begin() as c:
-            gone = await entries.remove_within(c, rows.dataset_id, "a")
+            gone = await entry_writes.remove_within(c, rows.dataset_id, "a")
             assert await count(rows, "a/") == there  # for all others, until it commits
-    assert (len(gone), sum(removed), max(removed)) == (there + 1, there + 1, PIECE)
+    assert (len(gone), sum(removed), max(removed)) == (there + 1, there + 1, RANGE_ROWS)
     assert (await count(rows, "a/"), await count(rows, "a")) == (0, 3)

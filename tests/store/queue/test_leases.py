@@ -8,7 +8,7 @@ from tests.support.rows import Rows
 from aerotask.db.clock import db_now
 from aerotask.db.models import Task
 from aerotask.domain.states import TaskState, WaitReason
-from aerotask.store.datasets import entries
+from aerotask.store.datasets import entry_writes
 from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.queue import cancel, leases, logs
 from aerotask.store.queue.claims import ClaimedTask, TaskInputRow
@@ -106,7 +106,7 @@ async def test_of_a_great_many_inputs_and_outputs_the_first_are_shown_and_all_ar
     inputs = tuple(TaskInputRow(f"{n:04}.tif", "00ff", f"blob {n}") for n in range(1001))
     async with rows.db.begin() as connection:
         read = {item.path: EntryContent(item.blob_key, "00ff", 1, "generic") for item in inputs}
-        await entries.put_files(connection, rows.dataset_id, read)
+        await entry_writes.put_files(connection, rows.dataset_id, read)
     await rows.task(inputs=inputs)
     task = await rows.claimed()
     async with rows.db.begin() as connection:

@@ -13,7 +13,7 @@ from tests.support.rows import Rows, add_dataset
 from aerotask.db.engine import Database
 from aerotask.db.models import Dataset, DatasetUsage, Entry
 from aerotask.domain.ids import DatasetId
-from aerotask.store.datasets import deletion, entries, indexing, tree
+from aerotask.store.datasets import deletion, entry_writes, indexing, tree
 from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.datasets.indexing import Metadata
 from aerotask.store.tasks import usage
@@ -42,13 +42,13 @@ async def sums(db: Database, dataset_id: DatasetId) -> tuple[int, int]:
 async def test_puts_replacements_folders_copies_and_removals_are_counted(rows: Rows) -> None:
     here = rows.dataset_id
     async with rows.db.begin() as c:
-        await entries.add_folders(c, here, ["a"])
-        await entries.put_file(c, here, "a/x", content(100))
-        await entries.put_file(c, here, "b", content(5))
+        await entry_writes.add_folders(c, here, ["a"])
+        await entry_writes.put_file(c, here, "a/x", content(100))
+        await entry_writes.put_file(c, here, "b", content(5))
     assert await sums(rows.db, here) == (3, 105)
     async with rows.db.begin() as c:
-        await entries.put_file(c, here, "b", content(7))
-        await entries.add_folders(c, here, ["a"])
+        await entry_writes.put_file(c, here, "b", content(7))
+        await entry_writes.add_folders(c, here, ["a"])
         await tree.copy(c, here, "a", "c", new_type=None)
     assert await sums(rows.db, here) == (5, 207)
     async with rows.db.begin() as c:
@@ -57,7 +57,7 @@ async def test_puts_replacements_folders_copies_and_removals_are_counted(rows: R
         await indexing.finish(c, claimed[0], Metadata("image", {"width": 1}))
     assert await sums(rows.db, here) == (5, 207)
     async with rows.db.begin() as c:
-        await entries.remove_within(c, here, "a")
+        await entry_writes.remove_within(c, here, "a")
     assert await sums(rows.db, here) == (3, 107)
     async with rows.db.begin() as c:
         assert await deletion.remove_some_entries(c, here, at_most=2) == 2
@@ -66,7 +66,7 @@ async def test_puts_replacements_folders_copies_and_removals_are_counted(rows: R
 
 async def test_what_is_rolled_back_does_not_count(rows: Rows) -> None:
     async with rows.db.engine.connect() as c:
-        await entries.put_file(c, rows.dataset_id, "a", content(100))
+        await entry_writes.put_file(c, rows.dataset_id, "a", content(100))
         await c.rollback()
     assert await sums(rows.db, rows.dataset_id) == (0, 0)
 
@@ -74,7 +74,7 @@ async def test_what_is_rolled_back_does_not_count(rows: Rows) -> None:
 async def test_writers_at_once_are_all_counted(rows: Rows) -> None:
     async def put(number: int) -> None:
         async with rows.db.begin() as c:
-            await entries.put_file(c, rows.dataset_id, str(number % 5), content(number))
+            await entry_writes.put_file(c, rows.dataset_id, str(number % 5), content(number))
 
     await asyncio.gather(*(put(number) for number in range(40)))
     assert (await sums(rows.db, rows.dataset_id))[0] == 5
@@ -82,7 +82,7 @@ async def test_writers_at_once_are_all_counted(rows: Rows) -> None:
 
 async def test_a_dataset_that_goes_takes_its_sums_along(rows: Rows) -> None:
     async with rows.db.begin() as c:
-        await entries.put_file(c, rows.dataset_id, "a", content(100))
+        await entry_writes.put_file(c, rows.dataset_id, "a", content(100))
     async with rows.db.begin() as c:
         await c.execute(delete(Dataset))
     async with rows.db.read() as c:
@@ -94,8 +94,8 @@ async def test_an_organizations_use_is_that_of_its_datasets_and_an_owners_that_o
 ) -> None:
     second = await add_dataset(rows.db, rows.user_id, "second")
     async with rows.db.begin() as c:
-        await entries.put_file(c, rows.dataset_id, "a", content(100))
-        await entries.put_file(c, second.dataset_id, "b", content(20))
+        await entry_writes.put_file(c, rows.dataset_id, "a", content(100))
+        await entry_writes.put_file(c, second.dataset_id, "b", content(20))
     async with rows.db.read() as c:
         org, other = [await usage.stored_in_org(c, who.org_id) for who in (rows, second)]
         owner = await usage.stored_of_owner(c, rows.user_id)
@@ -120,10 +120,10 @@ async def test_no_sequence_of_changes_makes_the_sums_wrong(rows: Rows, steps: li
     for number, (what, path, size_bytes) in enumerate(steps):
         async with rows.db.begin() as c:
             if what == "put":
-                await entries.put_file(c, rows.dataset_id, path, content(size_bytes))
+                await entry_writes.put_file(c, rows.dataset_id, path, content(size_bytes))
             elif what == "remove":
-                await entries.remove_within(c, rows.dataset_id, path)
+                await entry_writes.remove_within(c, rows.dataset_id, path)
             else:
-                await entries.remove_within(c, rows.dataset_id, f"copy-{number}")
+                await entry_writes.remove_within(c, rows.dataset_id, f"copy-{number}")
                 await tree.copy(c, rows.dataset_id, path, f"copy-{number}", new_type=None)
         await sums(rows.db, rows.dataset_id)

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Query
 
 from aerotask.api.deps import CallerDep, PlatformDep, Skip, Take
 from aerotask.api.http.errors import problems
+from aerotask.api.http.schema import UtcTime
 from aerotask.api.http.strict_json import StrictRoute
-from aerotask.api.http.times import UtcTime
 from aerotask.domain.audit import AuditAction
 from aerotask.representations.base import ApiModel, Moment
 from aerotask.store.accounts.audit import AuditFilter

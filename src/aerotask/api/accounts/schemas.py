@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from aerotask.api.http.schema import Body, _printable
+from aerotask.api.http.schema import Body, Printable
 from aerotask.representations.base import ApiModel, Moment
 
 
 class Login(Body):
     """A sign-in."""
 
-    username: Annotated[str, Field(max_length=128), AfterValidator(_printable)]
+    username: Annotated[str, Field(max_length=128), Printable]
     password: str = Field(max_length=1024)
 
 
@@ -30,7 +30,7 @@ class NewUser(Body):
 
     user_name: str = Field(max_length=128)
     password: str = Field(max_length=1024)
-    email: Annotated[str, Field(max_length=320), AfterValidator(_printable)] | None = None
+    email: Annotated[str, Field(max_length=320), Printable] | None = None
     roles: list[str] = Field(default_factory=list, max_length=8)
     """Any of `admin`, `deactivated`."""
 
@@ -42,7 +42,7 @@ class UserFields(Body):
     """Any of `admin`, `deactivated`."""
     password: str | None = Field(None, max_length=1024)
     """A new password; ends the user's sessions."""
-    subject: Annotated[str, Field(max_length=255), AfterValidator(_printable)] | None = None
+    subject: Annotated[str, Field(max_length=255), Printable] | None = None
     """Who they are for the external provider; an empty text for nobody."""
 
 

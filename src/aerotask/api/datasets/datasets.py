@@ -9,8 +9,8 @@ from aerotask.api.deps import CallerDep, DatasetCtx, OrgSlug, PlatformDep
 from aerotask.api.http.errors import problems
 from aerotask.api.http.strict_json import StrictRoute
 from aerotask.domain.access import Caller
-from aerotask.services.datasets.orgs import permissions_of
-from aerotask.store.datasets.orgs import DatasetRow
+from aerotask.services.datasets.datasets import permissions_of
+from aerotask.store.datasets.datasets import DatasetRow
 
 router = APIRouter(prefix="/orgs/{orgSlug}/ds", tags=["datasets"], route_class=StrictRoute)
 
@@ -18,7 +18,7 @@ router = APIRouter(prefix="/orgs/{orgSlug}/ds", tags=["datasets"], route_class=S
 @router.get("", responses=problems(401, 404))
 async def list_datasets(org: OrgSlug, caller: CallerDep, platform: PlatformDep) -> list[DatasetResponse]:
     """The organization's datasets that the caller may see."""
-    rows = await platform.orgs.list_datasets(caller, org)
+    rows = await platform.datasets.list_datasets(caller, org)
     return [_dataset(caller, row) for row in rows]
 
 
@@ -27,7 +27,7 @@ async def create_dataset(
     org: OrgSlug, body: NewDataset, caller: CallerDep, platform: PlatformDep, response: Response
 ) -> DatasetResponse:
     """Add a dataset."""
-    row = await platform.orgs.create_dataset(
+    row = await platform.datasets.create_dataset(
         caller,
         org,
         slug=body.slug,
@@ -48,7 +48,7 @@ async def get_dataset(ctx: DatasetCtx) -> DatasetResponse:
 @router.put("/{dsSlug}", responses=problems(400, 401, 403, 404, 413))
 async def update_dataset(ctx: DatasetCtx, body: DatasetFields) -> DatasetResponse:
     """Change what a dataset is called and who may see it."""
-    row = await ctx.platform.orgs.update_dataset(
+    row = await ctx.platform.datasets.update_dataset(
         ctx.caller, ctx.org, ctx.slug, name=body.name, tagline=body.tagline, visibility=body.visibility
     )
     return _dataset(ctx.caller, row)
@@ -57,14 +57,14 @@ async def update_dataset(ctx: DatasetCtx, body: DatasetFields) -> DatasetRespons
 @router.post("/{dsSlug}/rename", responses=problems(400, 401, 403, 404, 409, 413))
 async def rename_dataset(ctx: DatasetCtx, body: NewSlug) -> DatasetResponse:
     """Give a dataset another slug; its entries and tasks go with it."""
-    row = await ctx.platform.orgs.rename_dataset(ctx.caller, ctx.org, ctx.slug, to_slug=body.slug)
+    row = await ctx.platform.datasets.rename_dataset(ctx.caller, ctx.org, ctx.slug, to_slug=body.slug)
     return _dataset(ctx.caller, row)
 
 
 @router.delete("/{dsSlug}", status_code=204, responses=problems(401, 403, 404))
 async def delete_dataset(ctx: DatasetCtx) -> None:
     """Remove a dataset with its entries and tasks."""
-    await ctx.platform.orgs.delete_dataset(ctx.caller, ctx.org, ctx.slug)
+    await ctx.platform.datasets.delete_dataset(ctx.caller, ctx.org, ctx.slug)
 
 
 def _dataset(caller: Caller, row: DatasetRow) -> DatasetResponse:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from aerotask.api.http.schema import Body, Plain, PlainLines
+from aerotask.api.http.schema import Body, CleanLine, CleanLines
 from aerotask.domain.access import Access, Membership, Visibility
 from aerotask.representations.base import ApiModel, Moment
 
@@ -14,8 +14,8 @@ from aerotask.representations.base import ApiModel, Moment
 class OrgFields(Body):
     """What an organization is called."""
 
-    name: Annotated[str, Field(max_length=256), Plain] = ""
-    description: Annotated[str, Field(max_length=4096), PlainLines] = ""
+    name: Annotated[str, Field(max_length=256), CleanLine] = ""
+    description: Annotated[str, Field(max_length=4096), CleanLines] = ""
     is_public: bool = False
 
 
@@ -66,8 +66,8 @@ class MemberResponse(ApiModel):
 class DatasetFields(Body):
     """What a dataset is called, and who may see it."""
 
-    name: Annotated[str, Field(max_length=256), Plain] = ""
-    tagline: Annotated[str, Field(max_length=4096), PlainLines] = ""
+    name: Annotated[str, Field(max_length=256), CleanLine] = ""
+    tagline: Annotated[str, Field(max_length=4096), CleanLines] = ""
     visibility: Visibility = Visibility.PRIVATE
 
 

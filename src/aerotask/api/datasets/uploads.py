@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from email.utils import format_datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -98,7 +99,7 @@ async def create_upload(
     if _has_bytes(request):
         progress = await _begin(ctx, progress, request)
     location = f"{ctx.address}/uploads/{progress.row.id}"
-    return Response(status_code=201, headers={"Location": location, **tus.progress_headers(progress)})
+    return Response(status_code=201, headers={"Location": location, **_progress_headers(progress)})
 
 
 @router.head(
@@ -112,7 +113,7 @@ async def get_upload(ctx: DatasetCtx, upload_id: UploadIdPath, _version: Version
     """How much of an upload is safely here."""
     progress = await ctx.platform.uploads.look(ctx.caller, ctx.org, ctx.slug, UploadId(upload_id))
     return Response(
-        status_code=200, headers={**tus.progress_headers(progress), **tus.description_headers(progress)}
+        status_code=200, headers={**_progress_headers(progress), **_description_headers(progress)}
     )
 
 
@@ -139,7 +140,7 @@ async def append_to_upload(
         progress = await _append(ctx, UploadId(upload_id), request, offset=offset)
     except TimeoutError:
         return problem(408, "upload-silent", "Nothing came for a while; what came before is kept.")
-    return Response(status_code=204, headers=tus.progress_headers(progress))
+    return Response(status_code=204, headers=_progress_headers(progress))
 
 
 @router.delete(
@@ -219,6 +220,24 @@ async def _body(request: Request) -> AsyncIterator[bytes]:
             yield piece
     except ClientDisconnect:
         return
+
+
+def _progress_headers(progress: UploadProgress) -> dict[str, str]:
+    """The upload's offset and expiry time."""
+    return {
+        "Upload-Offset": str(progress.offset),
+        "Upload-Expires": format_datetime(progress.expires_at, usegmt=True),
+        "Cache-Control": "no-store",
+    }
+
+
+def _description_headers(progress: UploadProgress) -> dict[str, str]:
+    """The upload's length and metadata, as its client announced them."""
+    metadata = progress.row.client_metadata
+    return {
+        "Upload-Length": str(progress.row.size_bytes),
+        **({"Upload-Metadata": metadata} if metadata else {}),
+    }
 
 
 def _path_in(told: Mapping[str, str]) -> str:

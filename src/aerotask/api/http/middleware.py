@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
@@ -53,6 +54,8 @@ class SecurityMiddleware:
     app: ASGIApp
     max_url_bytes: int
     max_header_bytes: int
+    long_url_hints: Mapping[str, str]
+    """Advice for URLs that are too long, by the end of their path."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -73,7 +76,7 @@ class SecurityMiddleware:
         query: bytes = scope["query_string"]
         if len(scope["raw_path"]) + len(query) > self.max_url_bytes:
             detail = f"The address is longer than the limit of {self.max_url_bytes} bytes."
-            return problem(414, "url-too-long", detail + _way_out(scope["path"]))
+            return problem(414, "url-too-long", detail + self._hint(scope["path"]))
         if sum(len(name) + len(value) for name, value in scope["headers"]) > self.max_header_bytes:
             detail = f"The headers are longer than the limit of {self.max_header_bytes} bytes."
             return problem(431, "headers-too-large", detail)
@@ -82,6 +85,9 @@ class SecurityMiddleware:
         if not (_is_utf8(scope["raw_path"]) and _is_utf8(query)):
             return problem(400, "invalid-request", "The address is no UTF-8.")
         return None
+
+    def _hint(self, path: str) -> str:
+        return next((f" {hint}" for end, hint in self.long_url_hints.items() if path.endswith(end)), "")
 
 
 def _is_utf8(encoded: bytes) -> bool:
@@ -93,16 +99,7 @@ def _is_utf8(encoded: bytes) -> bool:
     return True
 
 
-def _way_out(path: str) -> str:
-    """What to do where long addresses are to be expected."""
-    if path.endswith("/download"):
-        return (
-            " Name fewer paths, or submit a task of the tool 'bulk-download', which takes 1000 of any length."
-        )
-    return ""
-
-
-def add_security(app: ASGIApp, settings: Settings) -> ASGIApp:
+def add_security(app: ASGIApp, settings: Settings, *, long_url_hints: Mapping[str, str]) -> ASGIApp:
     """The app behind everything that the settings ask for."""
     origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
     if origins:
@@ -115,7 +112,7 @@ def add_security(app: ASGIApp, settings: Settings) -> ASGIApp:
             allow_credentials=False,
             expose_headers=_EXPOSED,
         )
-    return SecurityMiddleware(app, settings.max_url_bytes, settings.max_header_bytes)
+    return SecurityMiddleware(app, settings.max_url_bytes, settings.max_header_bytes, long_url_hints)
 
 
 def _hardened(headers: list[tuple[bytes, bytes]], *, tls: bool) -> list[tuple[bytes, bytes]]:

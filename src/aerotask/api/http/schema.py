@@ -1,17 +1,18 @@
-"""What every body and answer is made of: a strict base, and texts without control characters."""
+"""Pydantic building blocks of request bodies: a strict base class, clean texts and times in UTC."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from aerotask.domain.texts import clean_line
+from aerotask.domain.text_cleaning import clean_line
 
 
 class Body(BaseModel):
-    """What a client sends: closed, so that a misspelt member is an error and not ignored."""
+    """Base class of request bodies; unknown members are errors, so that a misspelt one isn't ignored."""
 
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", use_attribute_docstrings=True)
 
@@ -23,12 +24,20 @@ def _printable(value: str) -> str:
 
 
 def _without_controls(value: str) -> str:
-    """The text as people meant it: line ends and tabs stay, other control characters go."""
+    """Removes control characters except line ends and tabs."""
     return "\n".join(clean_line(line) for line in value.splitlines())
 
 
-Plain = AfterValidator(clean_line)
-PlainLines = AfterValidator(_without_controls)
+def _to_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("must lie between the years 1 and 9999, in UTC as well") from error
 
 
-Label = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_printable)]
+CleanLine = AfterValidator(clean_line)
+CleanLines = AfterValidator(_without_controls)
+Printable = AfterValidator(_printable)
+Label = Annotated[str, Field(min_length=1, max_length=64), Printable]
+UtcTime = Annotated[AwareDatetime, AfterValidator(_to_utc)]
+"""A time with an offset, converted to UTC at once: near the years 1 and 9999 the conversion overflows."""

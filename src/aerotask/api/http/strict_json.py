@@ -10,7 +10,7 @@ import orjson
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from aerotask.api.state import platform_of
+from aerotask.config import Settings
 from aerotask.domain.errors import InvalidInput, TooLarge
 
 MAX_DEPTH = 64
@@ -26,7 +26,8 @@ class BoundedRequest(Request):
         Raises:
             TooLarge: it is longer than the limit, by what it declares or by what came.
         """
-        limit = platform_of(self).settings.max_body_bytes
+        settings: Settings = self.app.state.settings
+        limit = settings.max_body_bytes
         received = 0
         if _declared_length(self) > limit:
             raise _too_large(limit)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from email.utils import format_datetime
 
 from fastapi import Request
 from fastapi.routing import APIRoute
@@ -13,7 +12,6 @@ from starlette.types import Message, Receive, Scope, Send
 
 from aerotask.api.http.errors import problem
 from aerotask.domain.errors import InvalidInput
-from aerotask.services.datasets.uploads import UploadProgress
 
 VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,termination,expiration"
@@ -51,24 +49,6 @@ def discovery_headers(max_size_bytes: int) -> dict[str, str]:
         "Tus-Extension": EXTENSIONS,
         "Tus-Max-Size": str(max_size_bytes),
         "Cache-Control": "no-store",
-    }
-
-
-def progress_headers(progress: UploadProgress) -> dict[str, str]:
-    """How far an upload is, and how long it is kept."""
-    return {
-        "Upload-Offset": str(progress.offset),
-        "Upload-Expires": format_datetime(progress.expires_at, usegmt=True),
-        "Cache-Control": "no-store",
-    }
-
-
-def description_headers(progress: UploadProgress) -> dict[str, str]:
-    """What was announced of an upload, as its client said it."""
-    metadata = progress.row.client_metadata
-    return {
-        "Upload-Length": str(progress.row.size_bytes),
-        **({"Upload-Metadata": metadata} if metadata else {}),
     }
 
 

@@ -27,7 +27,6 @@ from aerotask.domain.states import TRANSITIONS, TaskState
 from aerotask.representations.task_status import system_task_response
 from aerotask.services.system.metrics import exposition
 from aerotask.services.system.readiness import readiness
-from aerotask.services.tasks.tasks import MAX_TAKE
 from aerotask.store.tasks.tasks import TaskFilter
 from aerotask.wiring import Platform
 
@@ -52,7 +51,7 @@ async def list_all_tasks(
         items=[system_task_response(row) for row in page.items],
         total=page.total,
         skip=skip,
-        take=max(1, min(take, MAX_TAKE)),
+        take=page.take,
     )
 
 

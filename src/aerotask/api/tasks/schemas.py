@@ -8,8 +8,7 @@ from uuid import UUID
 import orjson
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from aerotask.api.http.schema import Body, Label, _printable
-from aerotask.api.http.times import UtcTime
+from aerotask.api.http.schema import Body, Label, Printable, UtcTime
 from aerotask.domain.access import Access
 from aerotask.domain.states import TaskState
 from aerotask.representations.base import ApiModel
@@ -66,7 +65,7 @@ class NewTaskBody(Body):
     tags: list[Label] = Field(default_factory=list, max_length=5)
     metadata: Annotated[dict[str, Any], AfterValidator(_within_16_kib)] = Field(default_factory=dict)
     """Whatever the client wants to find in the status again; up to 16 KiB."""
-    unique_id: Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)] | None = None
+    unique_id: Annotated[str, Field(min_length=1, max_length=128), Printable] | None = None
     """The client's own name for the task; unique within the organization."""
 
 

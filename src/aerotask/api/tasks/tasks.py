@@ -1,12 +1,14 @@
-"""Routes: the tools and tasks of a dataset."""
+"""Task routes: tools and tasks of a dataset, and the caller's own tasks in all datasets."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from aerotask.api.deps import (
+    CallerDep,
     CredentialsDep,
     DatasetCtx,
     DsSlug,
@@ -22,13 +24,14 @@ from aerotask.api.deps import (
 )
 from aerotask.api.http.errors import problems
 from aerotask.api.http.file_response import file_response
-from aerotask.api.http.pagination import page_headers
+from aerotask.api.http.pagination import page_headers, page_links
 from aerotask.api.http.strict_json import StrictRoute
 from aerotask.api.tasks.schemas import (
     ClearResponse,
     DeleteTaskResponse,
     LogResponse,
     NewTaskBody,
+    OwnTasksResponse,
     RestartBody,
     SubmitResponse,
     ToolResponse,
@@ -39,12 +42,19 @@ from aerotask.domain import paths
 from aerotask.domain.access import Access
 from aerotask.domain.ids import TaskId
 from aerotask.domain.states import TaskState
-from aerotask.representations.task_status import AssetResponse, TaskResponse, asset_response, task_response
+from aerotask.representations.task_status import (
+    AssetResponse,
+    TaskResponse,
+    asset_response,
+    system_task_response,
+    task_response,
+)
 from aerotask.services.tasks.submit import Submission, Submitted
-from aerotask.services.tasks.tasks import OpenArtifact
+from aerotask.services.tasks.tasks import MAX_TAKE, OpenArtifact
 from aerotask.store.tasks.tasks import TaskFilter
 
 router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}/tasks", tags=["tasks"], route_class=StrictRoute)
+own_tasks_router = APIRouter(tags=["tasks"], route_class=StrictRoute)
 
 _RESULT: dict[int | str, dict[str, Any]] = {
     200: {"description": "The artifact.", "content": {"*/*": {}}},
@@ -60,6 +70,9 @@ IdempotencyKey = Annotated[
         pattern=r"^[\x20-\x7e]+$",
         description="The client's own name for this request, for sending it again safely.",
     ),
+]
+TaskIds = Annotated[
+    list[UUID] | None, Query(max_length=MAX_TAKE, description="Only these; unknown ones are left out.")
 ]
 _UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "The client has this status."}}
 _DUPLICATE: dict[int | str, dict[str, Any]] = {
@@ -138,7 +151,7 @@ async def list_tasks(
         tool_id=tool_id, state=state, tag=tag, path=path and paths.canonical(path), **by_owner(user_id)
     )
     page = await ctx.platform.tasks.list_tasks(ctx.caller, ctx.org, ctx.slug, which, skip=skip, take=take)
-    response.headers.update(page_headers(request.url, skip=skip, take=take, total=page.total))
+    response.headers.update(page_headers(request.url, skip=skip, take=page.take, total=page.total))
     return [task_response(row) for row in page.items]
 
 
@@ -240,3 +253,28 @@ async def delete(ctx: DatasetCtx, task_id: TaskIdPath) -> DeleteTaskResponse:
     """Cancel an active task, or mark an ended one Deleted; its artifact goes too."""
     state = await ctx.platform.tasks.delete(ctx.caller, ctx.org, ctx.slug, TaskId(task_id))
     return DeleteTaskResponse(task_id=task_id, state=state)
+
+
+@own_tasks_router.get("/tasks", responses=problems(400, 401))
+async def list_own_tasks(
+    request: Request,
+    caller: CallerDep,
+    platform: PlatformDep,
+    task_ids: TaskIds = None,
+    tag: Tag = None,
+    state: TaskState | None = None,
+    skip: Skip = 0,
+    take: Take = 50,
+) -> OwnTasksResponse:
+    """The caller's tasks in every dataset that they may read, newest first."""
+    ids = None if task_ids is None else tuple(TaskId(task_id) for task_id in task_ids)
+    page = await platform.tasks.list_own(
+        caller, TaskFilter(ids=ids, tag=tag, state=state), skip=skip, take=take
+    )
+    links = page_links(request.url, skip=skip, take=page.take, total=page.total)
+    return OwnTasksResponse.model_construct(
+        count=page.total,
+        next=links.get("next"),
+        previous=links.get("prev"),
+        results=[system_task_response(row) for row in page.items],
+    )

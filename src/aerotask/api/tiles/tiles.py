@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
@@ -19,6 +20,7 @@ from aerotask.tiles.tile_matrix import TileIndex
 
 router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}", tags=["viewing"], route_class=StrictRoute)
 
+_Route = TypeVar("_Route", bound=Callable[..., Awaitable[Response]])
 PNG, WEBP = "image/png", "image/webp"
 TILE_PX = 256
 _PREVIEW: dict[int | str, dict[str, Any]] = {200: {"description": "The picture.", "content": {WEBP: {}}}}
@@ -70,44 +72,51 @@ async def _tile_at(z: Zoom, x: Column, y: Row) -> TileIndex:
 TileDep = Annotated[TileIndex, Depends(_tile_at)]
 
 
-@router.get(
-    "/tiles/{z}/{x}/{y}@2x.png",
-    response_class=Response,
-    responses=image_responses(PNG) | problems(400, 401, 404),
-)
-@router.head("/tiles/{z}/{x}/{y}@2x.png", include_in_schema=False)
-async def get_large_tile(
-    ctx: DatasetCtx,
-    viewer: ViewerDep,
-    tile: TileDep,
-    style: StyleDep,
-    path: EntryPathQuery,
-    request: Request,
-    version: Version = None,
-) -> Response:
-    """A map tile of a raster at twice the resolution: 512 × 512 pixels."""
-    viewed = await ctx.platform.tiles.entry(viewer, ctx.org, ctx.slug, path)
-    return await _tile(ctx, request, viewed, style, tile, version, scale=2)
+def _for_both_scales(
+    path: str, *, large_name: str, responses: dict[int | str, dict[str, Any]]
+) -> Callable[[_Route], _Route]:
+    """Registers a tile route at `path` + `.png`, and for tiles of twice the resolution at `path` + `@2x.png`."""
+
+    def register(endpoint: _Route) -> _Route:
+        # The larger ones first: `{y}.png` matches `3@2x.png` as well.
+        for address, name in ((f"{path}@2x.png", large_name), (f"{path}.png", endpoint.__name__)):
+            router.add_api_route(address, endpoint, methods=["HEAD"], include_in_schema=False)
+            router.add_api_route(
+                address,
+                endpoint,
+                name=name,
+                response_class=Response,
+                responses=image_responses(PNG) | responses,
+            )
+        return endpoint
+
+    return register
 
 
-@router.get(
-    "/tiles/{z}/{x}/{y}.png",
-    response_class=Response,
-    responses=image_responses(PNG) | problems(400, 401, 404),
-)
-@router.head("/tiles/{z}/{x}/{y}.png", include_in_schema=False)
+async def _scale(request: Request) -> int:
+    return 2 if request.scope["path"].endswith("@2x.png") else 1
+
+
+ScaleDep = Annotated[int, Depends(_scale)]
+
+
+@_for_both_scales("/tiles/{z}/{x}/{y}", large_name="get_large_tile", responses=problems(400, 401, 404))
 async def get_tile(
     ctx: DatasetCtx,
     viewer: ViewerDep,
     tile: TileDep,
+    scale: ScaleDep,
     style: StyleDep,
     path: EntryPathQuery,
     request: Request,
     version: Version = None,
 ) -> Response:
-    """A map tile of a raster (Web Mercator, 256 × 256 pixels), coloured as raster-export would; 404 beside it."""
+    """A map tile of a raster (Web Mercator), coloured as raster-export would; 404 outside the raster.
+
+    The tile has 256 × 256 pixels, with `@2x` 512 × 512.
+    """
     viewed = await ctx.platform.tiles.entry(viewer, ctx.org, ctx.slug, path)
-    return await _tile(ctx, request, viewed, style, tile, version, scale=1)
+    return await _tile(ctx, request, viewed, style, tile, version, scale=scale)
 
 
 @router.get("/tilejson.json", responses=problems(400, 401, 404))
@@ -127,44 +136,27 @@ async def get_tilejson(
     return await _tilejson(ctx, request, response, viewed, style, ctx.address, asked)
 
 
-@router.get(
-    "/tasks/{taskId}/tiles/{z}/{x}/{y}@2x.png",
-    response_class=Response,
-    responses=image_responses(PNG) | problems(400, 401, 404, 409, 410),
+@_for_both_scales(
+    "/tasks/{taskId}/tiles/{z}/{x}/{y}",
+    large_name="get_large_result_tile",
+    responses=problems(400, 401, 404, 409, 410),
 )
-@router.head("/tasks/{taskId}/tiles/{z}/{x}/{y}@2x.png", include_in_schema=False)
-async def get_large_result_tile(
-    ctx: DatasetCtx,
-    viewer: ViewerDep,
-    task_id: TaskIdPath,
-    tile: TileDep,
-    style: StyleDep,
-    request: Request,
-    version: Version = None,
-) -> Response:
-    """A map tile of a task's raster result at twice the resolution: 512 × 512 pixels."""
-    viewed = await ctx.platform.tiles.result(viewer, ctx.org, ctx.slug, TaskId(task_id))
-    return await _tile(ctx, request, viewed, style, tile, version, scale=2)
-
-
-@router.get(
-    "/tasks/{taskId}/tiles/{z}/{x}/{y}.png",
-    response_class=Response,
-    responses=image_responses(PNG) | problems(400, 401, 404, 409, 410),
-)
-@router.head("/tasks/{taskId}/tiles/{z}/{x}/{y}.png", include_in_schema=False)
 async def get_result_tile(
     ctx: DatasetCtx,
     viewer: ViewerDep,
     task_id: TaskIdPath,
     tile: TileDep,
+    scale: ScaleDep,
     style: StyleDep,
     request: Request,
     version: Version = None,
 ) -> Response:
-    """A map tile of a task's raster result (Web Mercator, 256 × 256 pixels); 404 beside it."""
+    """A map tile of a task's raster result (Web Mercator); 404 outside the raster.
+
+    The tile has 256 × 256 pixels, with `@2x` 512 × 512.
+    """
     viewed = await ctx.platform.tiles.result(viewer, ctx.org, ctx.slug, TaskId(task_id))
-    return await _tile(ctx, request, viewed, style, tile, version, scale=1)
+    return await _tile(ctx, request, viewed, style, tile, version, scale=scale)
 
 
 @router.get("/tasks/{taskId}/tilejson.json", responses=problems(400, 401, 404, 409, 410))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,12 +19,13 @@ from rasterio.windows import Window as RasterioWindow
 from aerotask.domain.errors import TaskFailed
 from aerotask.raster.alignment.output_grid import OutputGrid
 from aerotask.raster.alignment.warping import FillValues, WindowWarper
-from aerotask.raster.cog import FULL_DISK_BYTES, write_cog
+from aerotask.raster.gdal_copy import copy_raster, raise_if_disk_full
 from aerotask.raster.io import GDAL_ERRORS, GDAL_OPTIONS, open_raster
 from aerotask.raster.overviews import overview_shapes
 from aerotask.raster.parallel import run_in_threads
 from aerotask.raster.pixels import SourceFile
-from aerotask.raster.windows import Window, windows
+from aerotask.raster.tiff.codec import DEFLATE_LEVEL
+from aerotask.raster.windows import Shape, Window, windows
 
 TILE_PX = 512
 UNIT_BYTES = 12 * 1024 * 1024
@@ -65,15 +63,12 @@ def write_moved(move: WarpJob, target: Path, *, threads: int, on_stage: OnStage)
     """
     plain = target.with_suffix(".plain.tif")
     plain.unlink(missing_ok=True)
-
-    covered = _write_plain(move, plain, threads=threads, tell=on_stage)
-    write_cog(
-        plain,
-        target,
-        threads=threads,
-        predictor=not move.filling.nearest,
-        on_progress=lambda share: on_stage("cog", share),
-    )
+    try:
+        covered = _write_plain(move, plain, threads=threads, tell=on_stage)
+        _write_cog(move, plain, target, threads=threads, on_progress=lambda share: on_stage("cog", share))
+    except GDAL_ERRORS as error:
+        raise_if_disk_full(target.parent, error)
+        raise TaskFailed("GDAL could not write the aligned raster.", code="cog-failed") from error
     plain.unlink()
     return covered
 
@@ -81,17 +76,38 @@ def write_moved(move: WarpJob, target: Path, *, threads: int, on_stage: OnStage)
 def _write_plain(move: WarpJob, plain: Path, *, threads: int, tell: OnStage) -> int:
     with open_raster(move.source.path) as opened:
         options, looks = _creation_options(opened, move, threads), _looks(opened)
-    with rasterio.Env(**GDAL_OPTIONS, **_PLAIN_OPTIONS):
-        try:
-            with rasterio.open(plain, "w", **options) as output:
-                _describe(output, looks)
-                covered = _write_pixels(move, output, threads=threads, tell=tell)
-                _write_overviews(move, output, tell)
-        except GDAL_ERRORS as error:
-            if shutil.disk_usage(plain.parent).free < FULL_DISK_BYTES:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(plain)) from error
-            raise TaskFailed("GDAL could not write the aligned raster.", code="cog-failed") from error
+    with rasterio.Env(**GDAL_OPTIONS, **_PLAIN_OPTIONS), rasterio.open(plain, "w", **options) as output:
+        _describe(output, looks)
+        covered = _write_pixels(move, output, threads=threads, tell=tell)
+        _write_overviews(move, output, tell)
     return covered
+
+
+def _write_cog(
+    move: WarpJob, plain: Path, target: Path, *, threads: int, on_progress: Callable[[float], None]
+) -> None:
+    """Copy the plain GeoTIFF, its overviews included, as a COG.
+
+    By GDAL's driver: `tiff.cog_layout` has no internal masks, scales and units.
+    """
+    expected_bytes = plain.stat().st_size
+    options = {
+        "driver": "COG",
+        "blocksize": TILE_PX,
+        "compress": "DEFLATE",
+        "level": DEFLATE_LEVEL,
+        "num_threads": threads,
+        "overviews": "FORCE_USE_EXISTING" if _overview_shapes(move) else "NONE",
+        "predictor": "NO" if move.filling.nearest else "YES",
+        "bigtiff": "IF_SAFER",
+    }
+
+    def report() -> None:
+        written_bytes = target.stat().st_size if target.exists() else 0
+        on_progress(min(written_bytes / expected_bytes, 0.99))
+
+    copy_raster(plain, target, options, on_tick=report)
+    on_progress(1)
 
 
 def _write_pixels(move: WarpJob, output: Any, *, threads: int, tell: OnStage) -> int:
@@ -141,11 +157,15 @@ def _quiet_threads() -> Iterator[None]:
 
 def _write_overviews(move: WarpJob, output: Any, tell: OnStage) -> None:
     tell("overviews", 0)
-    levels = len(overview_shapes(move.grid.shape_yx, (TILE_PX, TILE_PX)))
+    levels = len(_overview_shapes(move))
     resampling = Resampling.nearest if move.filling.nearest else Resampling.average
     if levels:
         output.build_overviews([2 ** (level + 1) for level in range(levels)], resampling)
     tell("overviews", 1)
+
+
+def _overview_shapes(move: WarpJob) -> list[Shape]:
+    return overview_shapes(move.grid.shape_yx, (TILE_PX, TILE_PX))
 
 
 def _unit_shape(source: SourceFile) -> tuple[int, int]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from aerotask.domain.paths import shown
-from aerotask.raster.cog import write_cog
-from aerotask.raster.export.options import ExportFormat, ExportOptions
+from aerotask.raster.export.options import ExportOptions
 from aerotask.raster.export.plan import ExportPlan, make_recipe
 from aerotask.raster.export.stretch import percentile_stretch
 from aerotask.raster.export.write import ExportResult, ExportWriteOptions, export_image
@@ -24,11 +22,8 @@ from aerotask.sdk import RunContext
 
 MEDIA_TYPE = "image/tiff"
 EMPTY = "No pixel has a value: the result is empty."
-# How much of the whole each stage takes, roughly as measured; a COG is written a second time.
-_SHARES: dict[bool, Mapping[str, tuple[float, float]]] = {
-    False: {"range": (0, 0.05), "pixels": (0.05, 0.7), "overviews": (0.7, 0.99)},
-    True: {"range": (0, 0.04), "pixels": (0.04, 0.5), "overviews": (0.5, 0.7), "cog": (0.7, 0.99)},
-}
+# Each stage's part of the whole, roughly as measured; only a COG has the last.
+_SHARES = {"range": (0, 0.05), "pixels": (0.05, 0.67), "overviews": (0.67, 0.93), "cog": (0.93, 0.99)}
 _PHASES = {
     "range": "finding the range of values",
     "pixels": "computing and writing",
@@ -47,7 +42,7 @@ def run_export(path: str, request: ExportOptions, file_name: str, ctx: RunContex
     source = _read_source(path, ctx)
     recipe = make_recipe(request, source.profile)
     _tell_recipe(recipe, ctx)
-    progress = StageProgress(ctx, _SHARES[recipe.format is ExportFormat.COG], _PHASES)
+    progress = StageProgress(ctx, _SHARES, _PHASES)
     recipe = _settle_ranges(recipe, source, progress, ctx)
     target = ctx.workdir / "export.tif"
     written = _write(source, recipe, target, progress, ctx)
@@ -115,12 +110,6 @@ def _write(
     partial.unlink(missing_ok=True)
     writing = ExportWriteOptions(threads=ctx.threads)
     written = export_image(source, recipe, partial, writing=writing, on_progress=progress.tell)
-    if recipe.format is ExportFormat.COG:
-        arranged = target.with_suffix(".cog.tif")
-        arranged.unlink(missing_ok=True)
-        write_cog(partial, arranged, threads=ctx.threads, on_progress=progress.of("cog"))
-        partial.unlink()
-        partial, written = arranged, replace(written, size_bytes=arranged.stat().st_size)
     partial.replace(target)
     return written
 

@@ -26,6 +26,7 @@ from aerotask.raster.overviews import write_overviews
 from aerotask.raster.parallel import MAX_THREADS, run_in_threads
 from aerotask.raster.pixels import BandReader, PixelBlock, SourceFile
 from aerotask.raster.tiff.codec import DEFLATE_LEVEL
+from aerotask.raster.tiff.cog_layout import ImageFields, arrange_cog, scratch_tiff
 from aerotask.raster.tiff.directory import CLASSIC_LIMIT_BYTES
 from aerotask.raster.tiff.template import TemplateFields, georeference_of, model_fields
 from aerotask.raster.tiff.writer import TiffLevel, TiledTiff
@@ -35,7 +36,7 @@ TILE_PX = 512
 DECODING_BYTES = 256 * 1024 * 1024
 """What all threads together may need to decode the source's blocks; large blocks are read by fewer threads."""
 
-Stage = Literal["pixels", "overviews"]
+Stage = Literal["pixels", "overviews", "cog"]
 OnProgress = Callable[[Stage, float], None]
 """Told how much of a stage is done, from 0 to 1; what it raises ends the export."""
 
@@ -69,7 +70,7 @@ def export_image(
     writing: ExportWriteOptions,
     on_progress: OnProgress,
 ) -> ExportResult:
-    """Compute what the recipe, its ranges settled, says and write it as a tiled GeoTIFF at `target`.
+    """Compute what the recipe, its ranges settled, says and write it as a tiled GeoTIFF or a COG at `target`.
 
     `target` must not exist; what is there when an error is raised is of no use.
 
@@ -84,13 +85,23 @@ def export_image(
         model = model_fields(describe_image(recipe), georeference_of(opened))
         units = _plan_units(opened, source, recipe, tile_yx, writing)
         threads = max(1, min(writing.threads, MAX_THREADS, DECODING_BYTES // (2 * block_bytes(opened))))
-    with TiledTiff(target, layout, deflate_level=writing.deflate_level) as tiff:
+    is_cog = recipe.format is ExportFormat.COG
+    with (scratch_tiff if is_cog else TiledTiff)(target, layout, deflate_level=writing.deflate_level) as tiff:
         job = _ExportJob(source, recipe, tiff, tiff.add_level(shape))
         valid_px = _write_pixels(job, units, threads, partial(on_progress, "pixels"))
         if writing.overviews:
             report = partial(on_progress, "overviews")
             write_overviews(tiff, job.image, threads=writing.threads, on_progress=report)
-        size_bytes = tiff.finish(model, classic_limit_bytes=writing.classic_limit_bytes)
+        if is_cog:
+            size_bytes = arrange_cog(
+                tiff,
+                target,
+                ImageFields(model),
+                on_progress=partial(on_progress, "cog"),
+                classic_limit_bytes=writing.classic_limit_bytes,
+            )
+        else:
+            size_bytes = tiff.finish(model, classic_limit_bytes=writing.classic_limit_bytes)
     return ExportResult(size_bytes, valid_px)
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from aerotask.domain.texts import clean_line
+from aerotask.domain.text_cleaning import clean_line
 from aerotask.raster.bands import role_described
 
 _NAMES: Mapping[str, tuple[str, str]] = {

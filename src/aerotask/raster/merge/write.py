@@ -24,7 +24,7 @@ from aerotask.raster.merge.plan import MergePlan
 from aerotask.raster.overviews import write_overviews
 from aerotask.raster.parallel import MAX_THREADS, run_in_threads
 from aerotask.raster.tiff.codec import DEFLATE_LEVEL, TileLayout
-from aerotask.raster.tiff.cog_layout import ImageFields, arrange_cog
+from aerotask.raster.tiff.cog_layout import ImageFields, arrange_cog, scratch_tiff
 from aerotask.raster.tiff.directory import CLASSIC_LIMIT_BYTES
 from aerotask.raster.tiff.exif import carried_exif
 from aerotask.raster.tiff.template import Georeference, TemplateFields, georeference_of, model_fields
@@ -60,16 +60,13 @@ class MergeWriteOptions:
 
 
 def merge_bands(plan: MergePlan, target: Path, *, writing: MergeWriteOptions, on_progress: OnProgress) -> int:
-    """Write the COG at `target` and return its size; beside it, a scratch file comes and goes.
-
-    Neither `target` nor the scratch file, which has `.tiles` behind its name, may exist.
+    """Write the COG at `target`, which must not exist, and return its size.
 
     Raises:
         InvalidInput: a source turns out to be damaged (`damaged-raster`).
         OSError: the target can't be written; its `errno` says why.
     """
     layout = _layout(plan, writing.tile_px)
-    scratch = target.with_name(target.name + ".tiles")
     carried = carried_exif(writing.exif)
     with _opened(plan) as sources:
         place = Georeference() if plan.is_shifted else georeference_of(sources[0])
@@ -77,26 +74,23 @@ def merge_bands(plan: MergePlan, target: Path, *, writing: MergeWriteOptions, on
         unit_yx = writing.unit_yx or _unit_shape(plan, sources, layout, threads)
     fields = {item.code: item for item in model_fields(describe_merged(plan, layout), place)}
     fields |= {item.code: item for item in carried.fields}
-    try:
-        with TiledTiff(scratch, layout, deflate_level=writing.deflate_level) as tiff:
-            image = tiff.add_level(plan.shape_yx)
-            _write_pixels(_MergeJob(plan, tiff, image), unit_yx, threads, partial(on_progress, "pixels"))
-            write_overviews(
-                tiff,
-                image,
-                threads=writing.threads,
-                on_progress=partial(on_progress, "overviews"),
-                nodata=plan.first.bands[0].nodata,
-            )
-            return arrange_cog(
-                tiff,
-                target,
-                ImageFields(tuple(fields.values()), carried.sub_directories),
-                on_progress=partial(on_progress, "cog"),
-                classic_limit_bytes=writing.classic_limit_bytes,
-            )
-    finally:
-        scratch.unlink(missing_ok=True)
+    with scratch_tiff(target, layout, deflate_level=writing.deflate_level) as tiff:
+        image = tiff.add_level(plan.shape_yx)
+        _write_pixels(_MergeJob(plan, tiff, image), unit_yx, threads, partial(on_progress, "pixels"))
+        write_overviews(
+            tiff,
+            image,
+            threads=writing.threads,
+            on_progress=partial(on_progress, "overviews"),
+            nodata=plan.first.bands[0].nodata,
+        )
+        return arrange_cog(
+            tiff,
+            target,
+            ImageFields(tuple(fields.values()), carried.sub_directories),
+            on_progress=partial(on_progress, "cog"),
+            classic_limit_bytes=writing.classic_limit_bytes,
+        )
 
 
 def describe_merged(plan: MergePlan, layout: TileLayout) -> TemplateFields:

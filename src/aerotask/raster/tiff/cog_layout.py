@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import BinaryIO
 
+from aerotask.raster.tiff.codec import DEFLATE_LEVEL, TileLayout
 from aerotask.raster.tiff.directory import (
     CLASSIC_LIMIT_BYTES,
     HEADER_BYTES,
@@ -47,6 +49,21 @@ class ImageFields:
 
     fields: tuple[Field, ...] = ()
     sub_directories: Mapping[int, Sequence[Field]] = dataclass_field(default_factory=dict)
+
+
+@contextmanager
+def scratch_tiff(
+    target: Path, layout: TileLayout, *, deflate_level: int = DEFLATE_LEVEL
+) -> Iterator[TiledTiff]:
+    """The tiles of the COG that will be at `target`, in a file beside it (`.tiles`) that is removed at the end."""
+    scratch = target.with_name(target.name + ".tiles")
+    # A killed attempt may have left one.
+    scratch.unlink(missing_ok=True)
+    try:
+        with TiledTiff(scratch, layout, deflate_level=deflate_level) as tiff:
+            yield tiff
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def arrange_cog(

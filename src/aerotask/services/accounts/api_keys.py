@@ -7,6 +7,7 @@ import secrets
 from dataclasses import dataclass
 from uuid import UUID
 
+from aerotask.db.clock import DAY_S
 from aerotask.db.engine import Database
 from aerotask.domain.access import Caller, Credential
 from aerotask.domain.audit import AuditAction
@@ -21,7 +22,6 @@ from aerotask.store.accounts.api_keys import ApiKeyRow
 PREFIX = "atk_"
 _RANDOM_BYTES = 32
 MAX_KEYS = 100
-DAY_S = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)

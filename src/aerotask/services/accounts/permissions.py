@@ -11,8 +11,9 @@ from aerotask.domain.access import Access, Caller, rights_in, rights_on
 from aerotask.domain.errors import Forbidden, NotFound, Unauthenticated
 from aerotask.domain.ids import DatasetId, TaskId, UserId
 from aerotask.services.accounts.principal import Presented, confirmed, user_id_of
-from aerotask.store.datasets import orgs
-from aerotask.store.datasets.orgs import DatasetRow, OrgRow
+from aerotask.store.datasets import datasets, orgs
+from aerotask.store.datasets.datasets import DatasetRow
+from aerotask.store.datasets.orgs import OrgRow
 from aerotask.store.tasks import request_context
 from aerotask.store.tasks.tasks import TaskRow
 
@@ -53,7 +54,7 @@ class PermissionService:
             Forbidden: the caller may see it but not do this.
         """
         async with self.db.read() as connection:
-            row = await orgs.find_dataset(connection, org_slug, slug, seen_by=caller.user_id)
+            row = await datasets.find(connection, org_slug, slug, seen_by=caller.user_id)
         opened = _opened(caller, row, f"{org_slug}/{slug}")
         require(caller, opened.rights, to)
         return opened
@@ -85,7 +86,7 @@ class PermissionService:
     async def known_dataset(self, caller: Caller, dataset_id: DatasetId, *, to: Access) -> None:
         """As `dataset`, of one that has been found already, whatever it is called by now."""
         async with self.db.read() as connection:
-            row = await orgs.get_dataset(connection, dataset_id, seen_by=caller.user_id)
+            row = await datasets.get(connection, dataset_id, seen_by=caller.user_id)
         rights = rights_on(caller, row.standing, row.visibility) if row else frozenset[Access]()
         if Access.READ not in rights:
             raise hidden(caller, "The dataset has been deleted meanwhile, or you may not see it any more.")
@@ -110,7 +111,7 @@ class PermissionService:
     async def rights_of_user(self, user_id: UserId | None, dataset_id: DatasetId) -> frozenset[Access]:
         """What a task's owner (None: anybody) may do to the dataset now; nothing if either is gone."""
         async with self.db.read() as connection:
-            found = await orgs.get_dataset_and_user(connection, dataset_id, seen_by=user_id)
+            found = await datasets.get_with_user(connection, dataset_id, seen_by=user_id)
         if found is None:
             return frozenset()
         row, user = found

@@ -11,9 +11,12 @@ from collections.abc import Mapping
 from datetime import timedelta
 from uuid import UUID
 
+from sqlalchemy import ColumnElement
+
 from aerotask.blobs.blob_store import BlobStore
 from aerotask.blobs.partial_files import PartialFiles
 from aerotask.db.engine import Database
+from aerotask.domain.access import Caller
 from aerotask.domain.ids import DatasetId
 from aerotask.store.datasets import deletion, uploads
 from aerotask.store.queue.cancel import TASKS_AT_ONCE
@@ -21,6 +24,14 @@ from aerotask.store.queue.cancel import TASKS_AT_ONCE
 DATASETS = 100
 ENTRIES = 5000
 UPLOADS = 500
+
+
+async def cancel_tasks(db: Database, caller: Caller, condition: ColumnElement[bool]) -> None:
+    """Cancels the active tasks of a dataset or organization that has just been deleted."""
+    # After the commit that hides the dataset: no new task can follow, and a worker that is about to change the
+    # dataset can't deadlock with the deletion.
+    async with db.begin() as connection:
+        await deletion.cancel_tasks(connection, condition, by=caller.display_name)
 
 
 async def remove_deleted(db: Database, blobs: BlobStore) -> Mapping[str, int]:

@@ -22,11 +22,11 @@ from aerotask.domain.errors import NotFound, UseTask
 from aerotask.sdk.dataset import EntryView
 from aerotask.sdk.snapshot import Snapshot, write_snapshot
 from aerotask.services.accounts.permissions import PermissionService
-from aerotask.services.tasks.planning import entry_view
-from aerotask.store.datasets import entries, plan_rows
-from aerotask.store.datasets.entries import FOLDER, EntryRow
-from aerotask.store.datasets.orgs import DatasetRow
-from aerotask.store.datasets.plan_rows import EntrySummary
+from aerotask.services.datasets.entry_view import entry_view
+from aerotask.store.datasets import entries
+from aerotask.store.datasets.datasets import DatasetRow
+from aerotask.store.datasets.entries import FOLDER, WHOLE_ENTRY, EntryRow
+from aerotask.store.datasets.plan_rows import ENTRY_SUMMARY, EntrySummary
 from aerotask.store.tasks.submit import BULK_DOWNLOAD
 
 MAX_STREAMED_ENTRIES = 10_000
@@ -159,7 +159,7 @@ class DownloadService:
 async def _named(
     connection: AsyncConnection, dataset: DatasetRow, wanted: Sequence[str]
 ) -> list[DownloadPart]:
-    rows = [row async for row in plan_rows.stream_within(connection, dataset.id, wanted)]
+    rows = [row async for row in entries.stream_within(connection, dataset.id, wanted, ENTRY_SUMMARY)]
     there = {row.path for row in rows}
     missing = next((path for path in wanted if path not in there), None)
     if missing is not None:
@@ -172,7 +172,7 @@ async def _noted(connection: AsyncConnection, dataset: DatasetRow, held: PinnedB
     parts: list[DownloadPart] = []
 
     async def noted() -> AsyncIterator[EntryView]:
-        async for row in entries.stream_within(connection, dataset.id, [""]):
+        async for row in entries.stream_within(connection, dataset.id, [""], WHOLE_ENTRY):
             parts.append(_part(row))
             yield entry_view(row)
 

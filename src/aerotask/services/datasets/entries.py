@@ -29,7 +29,7 @@ from aerotask.services.datasets.storage_quota import (
 )
 from aerotask.services.datasets.tree_lock import lock_tree
 from aerotask.store.accounts import audit
-from aerotask.store.datasets import entries, indexing, listing
+from aerotask.store.datasets import entries, entry_writes, indexing
 from aerotask.store.datasets.entries import FOLDER, EntryContent, EntryRow
 from aerotask.store.tasks import usage
 
@@ -124,7 +124,7 @@ class EntryService:
         async with self.db.begin() as connection:
             await lock_tree(connection, dataset_id)
             await _refuse_files_among(connection, dataset_id, (*paths.parents(target), target))
-            await entries.add_folders(connection, dataset_id, (*paths.parents(target), target))
+            await entry_writes.add_folders(connection, dataset_id, (*paths.parents(target), target))
             row = await entries.find(connection, dataset_id, target)
         if row is None:
             raise NotFound("The folder has been removed meanwhile.")
@@ -164,8 +164,8 @@ class EntryService:
         self, dataset_id: DatasetId, folder: str, *, recursive: bool, after: str
     ) -> list[EntryRow]:
         async with self.db.read() as connection:
-            return await listing.list_page(
-                connection, dataset_id, folder, recursive=recursive, after=after, at_most=LIST_BATCH
+            return await entries.list_page(
+                connection, dataset_id, folder, recursive=recursive, after=after, max_count=LIST_BATCH
             )
 
     async def open_file(self, caller: Caller, org_slug: str, slug: str, path: str) -> OpenEntry:
@@ -273,8 +273,8 @@ async def put_content(
     await lock_tree(connection, dataset_id)
     here = await _refuse_clash(connection, dataset_id, path)
     condition.check(here.sha256 if here else None)
-    await entries.add_folders(connection, dataset_id, paths.parents(path))
-    row = await entries.put_file(connection, dataset_id, path, content)
+    await entry_writes.add_folders(connection, dataset_id, paths.parents(path))
+    row = await entry_writes.put_file(connection, dataset_id, path, content)
     if shapefiles := shapefiles_beside(path):
         await indexing.index_again(connection, dataset_id, shapefiles)
     await indexing.announce(connection)
@@ -303,10 +303,10 @@ async def put_contents(
     if there:
         raise Conflict(f"There is a folder at {paths.shown(there[0])}.", code="entry-is-folder")
     await _refuse_files_among(connection, dataset_id, sorted(needed))
-    await entries.add_folders(connection, dataset_id, sorted(needed))
+    await entry_writes.add_folders(connection, dataset_id, sorted(needed))
     placed = iter(contents.items())
     while batch := dict(islice(placed, BATCH)):
-        await entries.put_files(connection, dataset_id, batch)
+        await entry_writes.put_files(connection, dataset_id, batch)
     if shapefiles := {*chain.from_iterable(map(shapefiles_beside, contents))} - contents.keys():
         await indexing.index_again(connection, dataset_id, sorted(shapefiles))
     if contents:
@@ -316,7 +316,7 @@ async def put_contents(
 async def remove_content(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> list[str]:
     """Within the caller's transaction, remove the entry at `path` and all below it; the paths that went."""
     await lock_tree(connection, dataset_id)
-    return await entries.remove_within(connection, dataset_id, path)
+    return await entry_writes.remove_within(connection, dataset_id, path)
 
 
 async def _refuse_clash(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> EntryRow | None:

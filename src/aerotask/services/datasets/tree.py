@@ -19,7 +19,7 @@ from aerotask.metadata.file_types import shapefiles_beside, suffix_of, type_by_n
 from aerotask.services.accounts.permissions import PermissionService
 from aerotask.services.datasets.storage_quota import StorageQuota, within_limits
 from aerotask.services.datasets.tree_lock import lock_tree
-from aerotask.store.datasets import entries, indexing, search, tree
+from aerotask.store.datasets import entries, entry_writes, indexing, search, tree
 from aerotask.store.datasets.entries import FOLDER, EntryRow
 from aerotask.store.datasets.search import EntryFilter
 
@@ -138,7 +138,7 @@ async def _make_way(connection: AsyncConnection, dataset_id: DatasetId, source: 
     longest = await tree.longest_below(connection, dataset_id, source)
     if longest - len(source.encode()) + len(dest.encode()) > paths.MAX_PATH_BYTES:
         raise InvalidPath(f"A path below it would be longer than {paths.MAX_PATH_BYTES} bytes.")
-    await entries.add_folders(connection, dataset_id, paths.parents(dest))
+    await entry_writes.add_folders(connection, dataset_id, paths.parents(dest))
     if here.type == FOLDER or suffix_of(source) == suffix_of(dest):
         return None
     return type_by_name(dest)

@@ -8,7 +8,7 @@ from aerotask.db import locks
 from aerotask.db.locks import LockSpace
 from aerotask.domain.errors import NotFound
 from aerotask.domain.ids import DatasetId
-from aerotask.store.datasets import orgs
+from aerotask.store.datasets import datasets
 
 
 async def lock_tree(connection: AsyncConnection, dataset_id: DatasetId) -> None:
@@ -17,6 +17,6 @@ async def lock_tree(connection: AsyncConnection, dataset_id: DatasetId) -> None:
     Raises:
         NotFound: the dataset has been deleted; it won't be from now on, until the transaction ends.
     """
-    if not await orgs.hold_dataset(connection, dataset_id):
+    if not await datasets.hold(connection, dataset_id):
         raise NotFound("The dataset has been deleted meanwhile.")
     await locks.take(connection, LockSpace.ENTRIES, locks.key_of(dataset_id.bytes[-4:]))

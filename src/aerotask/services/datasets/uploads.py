@@ -20,7 +20,7 @@ from aerotask.services.accounts.permissions import PermissionService, Reauthenti
 from aerotask.services.datasets.entries import EntryService, put_content
 from aerotask.services.datasets.storage_quota import within_limits
 from aerotask.store.accounts import users
-from aerotask.store.datasets import orgs, uploads
+from aerotask.store.datasets import datasets, uploads
 from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.datasets.uploads import UploadRow
 
@@ -93,7 +93,7 @@ class UploadService:
             # One announcement of a user at a time, so that they can be counted.
             if caller.user_id is not None:
                 await users.hold(connection, caller.user_id)
-            if not await orgs.hold_dataset(connection, dataset.id):
+            if not await datasets.hold(connection, dataset.id):
                 raise NotFound("The dataset has been deleted meanwhile.")
             row = await uploads.add(
                 connection,

@@ -12,7 +12,7 @@ import orjson
 
 from aerotask.domain import paths
 from aerotask.domain.errors import TaskFailed
-from aerotask.domain.texts import clean_json
+from aerotask.domain.text_cleaning import clean_json
 from aerotask.metadata.file_types import EntryType
 from aerotask.sdk.changes import DescribeEntry
 

@@ -9,9 +9,9 @@ from typing import Any
 from aerotask.db.engine import Database
 from aerotask.domain.access import Access, Caller
 from aerotask.domain.errors import AerotaskError, FieldError, InvalidInput, TooLarge
-from aerotask.domain.texts import clean_json
+from aerotask.domain.text_cleaning import clean_json
 from aerotask.services.accounts.permissions import PermissionService
-from aerotask.services.tasks.planning import PlannedRun, review_run
+from aerotask.services.tasks.planning import PlannedRun, dry_run
 from aerotask.services.tasks.quota import refuse_oversized
 from aerotask.services.tasks.submit import SubmitService
 
@@ -52,14 +52,14 @@ class DryRunService:
         dataset = await self.access.dataset(caller, org_slug, slug, to=Access.READ)
         tool = self.submits.available_tool(tool_id, None)
         try:
-            run, review = await review_run(self.db, dataset.row, tool, params, limits=self.submits.limits)
+            run, found = await dry_run(self.db, dataset.row, tool, params, limits=self.submits.limits)
             refuse_oversized(self.submits.quotas, run.plan.estimated_output_bytes)
         except InvalidInput as error:
             return DryRunResult(errors=_errors(error))
         except TooLarge as error:
             return DryRunResult(errors=(_whole(error),))
-        summary = {**_planned(run), **review.summary}
-        return DryRunResult(warnings=review.warnings, summary=clean_json(summary))
+        summary = {**_planned(run), **found.summary}
+        return DryRunResult(warnings=found.warnings, summary=clean_json(summary))
 
 
 def _planned(run: PlannedRun) -> dict[str, Any]:

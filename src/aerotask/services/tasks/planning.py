@@ -15,12 +15,13 @@ from aerotask.domain import paths
 from aerotask.domain.access import Access
 from aerotask.domain.errors import FieldError, Forbidden, InvalidInput, json_pointer
 from aerotask.domain.ids import DatasetId
-from aerotask.sdk import DatasetView, EntryView, Limits, Plan, Review, Tool, ToolParams
+from aerotask.sdk import DatasetView, DryRun, Limits, Plan, Tool, ToolParams
+from aerotask.services.datasets.entry_view import entry_view
 from aerotask.services.tasks.dedup import dedup_key
-from aerotask.store.datasets import derivatives, plan_rows
-from aerotask.store.datasets.entries import FOLDER, EntryRow
-from aerotask.store.datasets.orgs import DatasetRow
-from aerotask.store.datasets.plan_rows import EntryForPlan
+from aerotask.store.datasets import derivatives, entries
+from aerotask.store.datasets.datasets import DatasetRow
+from aerotask.store.datasets.entries import FOLDER
+from aerotask.store.datasets.plan_rows import EntryForPlan, entry_for_plan, find_plan_rows
 from aerotask.store.queue.claims import TaskInputRow
 
 MANY = 2000
@@ -34,7 +35,7 @@ class PlannedRun:
     params: dict[str, Any]
     plan: Plan
     inputs: tuple[TaskInputRow, ...]
-    needed_access: Access
+    required_access: Access
     dedup_key: bytes
 
 
@@ -58,9 +59,9 @@ async def plan_run(  # noqa: PLR0913  what is asked of which tool, and within wh
     return run
 
 
-async def review_run(
+async def dry_run(
     db: Database, dataset: DatasetRow, tool: Tool[Any], params: Mapping[str, Any], *, limits: Limits
-) -> tuple[PlannedRun, Review]:
+) -> tuple[PlannedRun, DryRun]:
     """As `plan_run`, and have the tool say what it would do.
 
     Raises:
@@ -68,7 +69,7 @@ async def review_run(
     """
     parsed = parse_params(tool, None, params)
     run, view = await _planned(db, dataset, tool, parsed, limits)
-    return run, tool.review(parsed, view)
+    return run, tool.dry_run(parsed, view)
 
 
 async def _planned(
@@ -99,7 +100,7 @@ def _plan_on(
     )
     params = parsed.normalised()
     key = dedup_key(tool.id, tool.version, params, inputs)
-    return PlannedRun(tool, params, plan, inputs, tool.needed_access(parsed), key)
+    return PlannedRun(tool, params, plan, inputs, tool.required_access(parsed), key)
 
 
 def _plan(tool: Tool[Any], params: ToolParams, view: DatasetView) -> Plan:
@@ -146,39 +147,25 @@ async def _entries(
     named = (*params.entry_paths(), *params.new_entry_paths())
     if not named:
         return []
+    projection = entry_for_plan(tool.plan_properties)
     async with db.read() as connection:
-        rows = await plan_rows.plan_rows_at(connection, dataset_id, named, tool.plans_on)
+        rows = await find_plan_rows(connection, dataset_id, named, projection)
     folders = [row.path for row in rows if row.type == FOLDER] + [path for path in named if not path]
     if folders:
         async with db.begin() as connection:
-            async for batch in plan_rows.plan_rows_within(connection, dataset_id, folders, tool.plans_on):
-                rows += batch
+            stream = entries.stream_within(connection, dataset_id, folders, projection, ordered=False)
+            rows += [row async for row in stream]
     return rows
 
 
 async def _derived(
     db: Database, dataset: DatasetRow, tool: Tool[Any], rows: Sequence[EntryForPlan]
 ) -> frozenset[tuple[str, str, str]]:
-    if not tool.sees_derivatives:
+    if not tool.uses_derivatives:
         return frozenset()
     async with db.read() as connection:
         made = await derivatives.made_in(connection, dataset.id, [row.sha256 for row in rows])
     return frozenset((key, kind, builder) for key, kinds in made.items() for kind, builder in kinds)
-
-
-def entry_view(row: EntryRow | EntryForPlan) -> EntryView:
-    """An entry as tools see it."""
-    return EntryView(
-        row.path,
-        row.type,
-        row.sha256,
-        row.size_bytes,
-        row.indexed,
-        row.properties or {},
-        int(row.modified_at.timestamp()),
-        row.point_geom,
-        row.polygon_geom,
-    )
 
 
 def _refuse_undeclared(tool: Tool[Any], plan: Plan, view: DatasetView) -> None:

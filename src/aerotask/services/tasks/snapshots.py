@@ -12,9 +12,9 @@ from aerotask.domain.ids import DatasetId
 from aerotask.metadata.file_types import type_by_name
 from aerotask.sdk.dataset import EntryView
 from aerotask.sdk.snapshot import Snapshot, write_snapshot
-from aerotask.services.tasks.planning import entry_view
-from aerotask.store.datasets import entries, orgs
-from aerotask.store.datasets.entries import EntryRow
+from aerotask.services.datasets.entry_view import entry_view
+from aerotask.store.datasets import datasets, entries
+from aerotask.store.datasets.entries import WHOLE_ENTRY, EntryRow
 from aerotask.store.queue.claims import TaskInputRow
 
 
@@ -33,10 +33,10 @@ async def take_snapshot(
     """
     async with db.begin() as connection:
         await locks.disable_idle_timeout(connection)
-        dataset = await orgs.get_dataset(connection, dataset_id, seen_by=None)
+        dataset = await datasets.get(connection, dataset_id, seen_by=None)
         if dataset is None:
             raise NotFound("The dataset has been removed meanwhile.")
-        rows = entries.stream_within(connection, dataset_id, named)
+        rows = entries.stream_within(connection, dataset_id, named, WHOLE_ENTRY)
         await write_snapshot(file, _as_read(rows, inputs))
     return Snapshot(dataset.slug, file)
 

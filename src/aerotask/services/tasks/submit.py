@@ -29,8 +29,8 @@ from aerotask.services.tasks.planning import PlannedRun, plan_run
 from aerotask.services.tasks.quota import PERIOD, QuotaRequest, Quotas, admit, refuse_excess, refuse_oversized
 from aerotask.services.tasks.wakeups import WakeupSender
 from aerotask.services.tasks.webhooks import WebhookService
-from aerotask.store.datasets import orgs
-from aerotask.store.datasets.orgs import DatasetRow
+from aerotask.store.datasets import datasets
+from aerotask.store.datasets.datasets import DatasetRow
 from aerotask.store.tasks import submit
 from aerotask.store.tasks.submit import DedupMatch, Duplicate, NewTask, UniqueIdTaken
 
@@ -137,7 +137,7 @@ class SubmitService:
             params=submission.params or {},
             limits=self.limits,
         )
-        require(caller, dataset.rights, run.needed_access)
+        require(caller, dataset.rights, run.required_access)
         task = _new_task(caller, dataset.row, run, submission)
         submitted = await self._insert(caller, tool, task, request, force=submission.force)
         await self._on_disk()
@@ -243,7 +243,7 @@ async def _refuse_taken(connection: AsyncConnection, caller: Caller, org_id: Org
     holder = await submit.find_holder(connection, org_id, unique_id)
     if holder is None:
         return
-    dataset = await orgs.get_dataset(connection, holder.dataset_id, seen_by=caller.user_id)
+    dataset = await datasets.get(connection, holder.dataset_id, seen_by=caller.user_id)
     # Where it is, is for those who may read it there.
     shown = dataset is not None and Access.READ in rights_on(caller, dataset.standing, dataset.visibility)
     raise Conflict(

@@ -38,6 +38,8 @@ class TaskPage:
 
     items: list[TaskRow]
     total: int
+    take: int
+    """The page size, within the limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,10 +240,11 @@ class TaskService:
             total += cleared.tasks
 
     async def _page(self, which: TaskFilter, *, skip: int, take: int) -> TaskPage:
+        take = max(1, min(take, MAX_TAKE))
         async with self.db.read() as connection:
             total = await tasks.count(connection, which)
-            items = await tasks.list_newest(connection, which, skip=skip, take=max(1, min(take, MAX_TAKE)))
-        return TaskPage(items, total)
+            items = await tasks.list_newest(connection, which, skip=skip, take=take)
+        return TaskPage(items, total, take)
 
     async def _remove_blobs(self, keys: tuple[str, ...]) -> None:
         # After the commit: a crash in between leaves blobs that nothing names, and the sweep finds them.

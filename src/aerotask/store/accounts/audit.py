@@ -11,13 +11,12 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aerotask.db.clock import tx_now
+from aerotask.db.clock import DAY_S, tx_now
 from aerotask.db.models import AuditEvent
 from aerotask.domain.access import Caller
 from aerotask.domain.audit import AuditAction
 from aerotask.domain.ids import new_id
-from aerotask.domain.texts import clean_json, clean_line
-from aerotask.store.queue.retention import DAY_S
+from aerotask.domain.text_cleaning import clean_json, clean_line
 
 MAX_TARGET_CHARS = 512
 

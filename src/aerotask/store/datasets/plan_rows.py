@@ -1,24 +1,24 @@
-"""Entries with no more than is needed to send or plan with them: a dataset may have a great many."""
+"""Slim projections of entries for planning and streaming: a dataset may have 100,000 of them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, any_, bindparam, func, null, or_, select
+from sqlalchemy import ColumnElement, any_, bindparam, func, null, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.db.models import Entry, PathText
 from aerotask.domain.ids import DatasetId
-from aerotask.store.datasets.entries import STREAM_ROWS, outermost, within
+from aerotask.store.datasets.entries import Projection
 
 
 @dataclass(frozen=True, slots=True)
 class EntrySummary:
-    """An entry without what the index found out about its content."""
+    """An entry without the metadata of its content."""
 
     path: str
     type: str
@@ -29,7 +29,7 @@ class EntrySummary:
 
 @dataclass(frozen=True, slots=True)
 class EntryForPlan:
-    """An entry as a tool's plan needs it; with some of its properties, the geometries are left out."""
+    """An entry as a tool's plan needs it; geometries are left out if only some properties are loaded."""
 
     path: str
     type: str
@@ -43,8 +43,10 @@ class EntryForPlan:
     polygon_geom: dict[str, Any] | None
 
 
-_OUTLINE = (Entry.path, Entry.type, Entry.blob_key, Entry.size_bytes, Entry.modified_at)
-_PLAIN = (
+ENTRY_SUMMARY = Projection(
+    EntrySummary, (Entry.path, Entry.type, Entry.blob_key, Entry.size_bytes, Entry.modified_at)
+)
+_PLAN_COLUMNS = (
     Entry.path,
     Entry.type,
     Entry.sha256,
@@ -55,49 +57,30 @@ _PLAIN = (
 )
 
 
-async def stream_within(
-    connection: AsyncConnection, dataset_id: DatasetId, named: Sequence[str]
-) -> AsyncIterator[EntrySummary]:
-    """The entries at or below any of the named paths (`""` is the root), by path; needs a transaction."""
-    query = (
-        select(*_OUTLINE)
-        .where(Entry.dataset_id == dataset_id, or_(*(within(path) for path in outermost(named))))
-        .order_by(Entry.path)
-        .execution_options(yield_per=STREAM_ROWS)
-    )
-    async for row in await connection.stream(query):
-        yield EntrySummary(*row)
+def entry_for_plan(properties: Iterable[str] | None) -> Projection[EntryForPlan]:
+    """The projection with these properties; None loads all properties and the geometries."""
+    return Projection(EntryForPlan, (*_PLAN_COLUMNS, *_metadata_columns(properties)))
 
 
-async def plan_rows_at(
-    connection: AsyncConnection, dataset_id: DatasetId, named: Sequence[str], properties: Iterable[str] | None
+async def find_plan_rows(
+    connection: AsyncConnection,
+    dataset_id: DatasetId,
+    named_paths: Sequence[str],
+    projection: Projection[EntryForPlan],
 ) -> list[EntryForPlan]:
-    """The entries at the named paths, with these of their properties; None: with all there is to know."""
-    query = select(*_PLAIN, *_known(properties)).where(
+    """The entries at the paths, without those below them."""
+    query = select(*projection.columns).where(
         Entry.dataset_id == bindparam("dataset_id", type_=Entry.dataset_id.type),
         Entry.path == any_(bindparam("paths", type_=ARRAY(PathText))),
     )
-    found = await connection.execute(query, {"dataset_id": dataset_id, "paths": list(named)})
-    return [EntryForPlan(*row) for row in found]
+    rows = await connection.execute(query, {"dataset_id": dataset_id, "paths": list(named_paths)})
+    return [EntryForPlan(*row) for row in rows]
 
 
-async def plan_rows_within(
-    connection: AsyncConnection, dataset_id: DatasetId, named: Sequence[str], properties: Iterable[str] | None
-) -> AsyncIterator[list[EntryForPlan]]:
-    """As `stream_within`, a batch at a time; needs a transaction."""
-    query = (
-        select(*_PLAIN, *_known(properties))
-        .where(Entry.dataset_id == dataset_id, or_(*(within(path) for path in outermost(named))))
-        .execution_options(yield_per=STREAM_ROWS)
-    )
-    async for batch in (await connection.stream(query)).partitions():
-        yield [EntryForPlan(*row) for row in batch]
-
-
-def _known(properties: Iterable[str] | None) -> tuple[ColumnElement[Any], ...]:
+def _metadata_columns(properties: Iterable[str] | None) -> tuple[ColumnElement[Any], ...]:
     if properties is None:
         return Entry.properties.expression, Entry.point_geom.expression, Entry.polygon_geom.expression
     pairs = [part for name in sorted(properties) for part in (name, Entry.properties[name])]
-    # Without those that the entry lacks.
+    # Properties that the entry lacks would be null.
     some = func.jsonb_strip_nulls(func.jsonb_build_object(*pairs), type_=Entry.properties.type)
     return some if pairs else null(), null(), null()

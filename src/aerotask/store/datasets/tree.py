@@ -12,7 +12,8 @@ from aerotask.db.clock import db_now
 from aerotask.db.models import Entry, PathText
 from aerotask.domain import paths
 from aerotask.domain.ids import DatasetId
-from aerotask.store.datasets.entries import pieces, within
+from aerotask.store.datasets.entries import within
+from aerotask.store.datasets.entry_writes import path_ranges
 
 
 async def longest_below(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> int:
@@ -32,8 +33,8 @@ async def move(
     """
     values = {**_place(source, dest), **({} if new_type is None else _unseen(new_type))}
     moved = 0
-    async for piece in pieces(connection, dataset_id, source):
-        statement = update(Entry).where(Entry.dataset_id == dataset_id, piece).values(**values)
+    async for path_range in path_ranges(connection, dataset_id, source):
+        statement = update(Entry).where(Entry.dataset_id == dataset_id, path_range).values(**values)
         moved += (await connection.execute(statement)).rowcount
     return moved
 
@@ -58,8 +59,8 @@ async def copy(
         **({} if new_type is None else _unseen(new_type)),
     }
     copied = 0
-    async for piece in pieces(connection, dataset_id, source):
-        chosen = select(*columns.values()).where(Entry.dataset_id == dataset_id, piece)
+    async for path_range in path_ranges(connection, dataset_id, source):
+        chosen = select(*columns.values()).where(Entry.dataset_id == dataset_id, path_range)
         copied += (await connection.execute(insert(Entry).from_select(list(columns), chosen))).rowcount
     return copied
 

@@ -9,13 +9,11 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.db import locks
-from aerotask.db.clock import tx_now
+from aerotask.db.clock import DAY_S, tx_now
 from aerotask.db.locks import LockSpace
 from aerotask.db.models import Artifact, Derivative, Entry, IdempotencyKey, Task, TaskInput, in_states
 from aerotask.domain.states import ACTIVE, TERMINAL
 from aerotask.store.queue.cancel import ClearedTasks, remove_tasks
-
-DAY_S = 24 * 3600
 
 
 async def remove_expired_artifacts(

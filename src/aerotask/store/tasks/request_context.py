@@ -16,8 +16,8 @@ from aerotask.db.models import Artifact, Dataset, Member, Organization, Task, Us
 from aerotask.domain.ids import TaskId, UserId
 from aerotask.store.accounts import users
 from aerotask.store.accounts.users import UserRow
-from aerotask.store.datasets import orgs
-from aerotask.store.datasets.orgs import DatasetRow
+from aerotask.store.datasets import datasets
+from aerotask.store.datasets.datasets import DatasetRow
 from aerotask.store.tasks import tasks
 from aerotask.store.tasks.tasks import TaskRow
 
@@ -35,7 +35,7 @@ class RequestContext:
 _Caller = aliased(User)
 _CALLER_COLUMNS = users.columns_of(_Caller)
 _DATASET_AT = len(_CALLER_COLUMNS)
-_TASK_AT = _DATASET_AT + len(orgs.DATASET_COLUMNS)
+_TASK_AT = _DATASET_AT + len(datasets.COLUMNS)
 
 
 def _looked_at() -> FromClause:
@@ -55,8 +55,8 @@ def _looked_at() -> FromClause:
 
 
 # Built once: building and adapting a statement costs more than running it.
-_AT_DATASET: AnySelect = select(*_CALLER_COLUMNS, *orgs.DATASET_COLUMNS).select_from(_looked_at())
-_AT_TASK: AnySelect = select(*_CALLER_COLUMNS, *orgs.DATASET_COLUMNS, *tasks.COLUMNS).select_from(
+_AT_DATASET: AnySelect = select(*_CALLER_COLUMNS, *datasets.COLUMNS).select_from(_looked_at())
+_AT_TASK: AnySelect = select(*_CALLER_COLUMNS, *datasets.COLUMNS, *tasks.COLUMNS).select_from(
     _looked_at()
     .outerjoin(Task, and_(Task.id == bindparam("task_id"), Task.dataset_id == Dataset.id))
     .outerjoin(User, User.id == Task.user_id)
@@ -81,6 +81,6 @@ async def look(
     found, place, task = row[:_DATASET_AT], row[_DATASET_AT:_TASK_AT], row[_TASK_AT:]
     return RequestContext(
         user=None if found[0] is None else users.user_row(found),
-        dataset=None if place[0] is None else orgs.dataset_row(place),
+        dataset=None if place[0] is None else datasets.dataset_row(place),
         task=tasks.view(task) if task and task[0] is not None else None,
     )

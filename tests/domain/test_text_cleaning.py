@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aerotask.domain.texts import MAX_LINE_CHARS, clean_json, clean_line
+from aerotask.domain.text_cleaning import MAX_LINE_CHARS, clean_json, clean_line
 
 
 def test_escape_sequences_and_line_ends_become_spaces() -> None:
