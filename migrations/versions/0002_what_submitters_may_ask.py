@@ -24,7 +24,8 @@ def task_columns() -> list[sa.Column]:
     ]
 
 
-# Listeners hear of a change with its commit, whoever made it; a renewed lease is none.
+# Notifies listeners of a task's change when it commits, whatever made it; renewing a lease is no change.
+# The channel is `TASK_CHANNEL` in aerotask/store/tasks/tasks.py.
 TELL = """
     CREATE FUNCTION aerotask_tell_of_task() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN

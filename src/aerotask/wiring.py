@@ -285,7 +285,7 @@ def _sign_in_limits(settings: Settings, db: Database) -> LoginThrottle:
 def _sweep_limits(settings: Settings) -> MaintenanceLimits:
     return MaintenanceLimits(
         max_attempts=settings.max_attempts,
-        running_per_user=settings.max_running_tasks_per_user,
+        max_running_per_user=settings.max_running_tasks_per_user,
         quiet_s=QUIET_HEARTBEATS * settings.heartbeat_s,
         settle_s=SETTLE_S,
         retention_days=settings.task_retention_days,

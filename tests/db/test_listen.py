@@ -10,16 +10,16 @@ from tests.support.rows import Rows
 
 from aerotask.db.listen import Listener
 from aerotask.store.datasets import deletion
-from aerotask.store.queue import cancel, leases
+from aerotask.store.queue import cancel, leases, retry
 from aerotask.store.queue.claims import ClaimedTask
 from aerotask.store.queue.leases import Report
 from aerotask.store.queue.logs import LogLimits
-from aerotask.store.tasks.tasks import CHANGES_CHANNEL
+from aerotask.store.tasks.tasks import TASK_CHANNEL
 
 
 @asynccontextmanager
 async def listening(
-    url: str, channel: str = CHANGES_CHANNEL
+    url: str, channel: str = TASK_CHANNEL
 ) -> AsyncIterator[tuple[asyncio.Queue[str], asyncio.Queue[None]]]:
     """What is heard on the channel, and a note for each time that listening began."""
     heard: asyncio.Queue[str] = asyncio.Queue()
@@ -45,7 +45,7 @@ async def test_a_change_is_told_with_its_commit(rows: Rows, task: ClaimedTask, d
     async with listening(database_url) as (heard, _):
         async with rows.db.begin() as connection:
             await leases.report(connection, task.lease, Report(0, ("a",)), log_limits=LogLimits(9, 1000))
-            await run_sql(database_url, f"NOTIFY {CHANGES_CHANNEL}, 'before the commit'")
+            await run_sql(database_url, f"NOTIFY {TASK_CHANNEL}, 'before the commit'")
         assert await heard.get() == "before the commit"
         assert await heard.get() == str(task.lease.task_id)
 
@@ -58,7 +58,7 @@ async def test_state_progress_and_log_are_changes(rows: Rows, task: ClaimedTask,
                 await leases.report(connection, task.lease, news, log_limits=LogLimits(9, 1000))
             assert await heard.get() == str(task.lease.task_id)
         async with rows.db.begin() as connection:
-            await cancel.delete_one(connection, rows.dataset_id, task.lease.task_id, actor="tests")
+            await cancel.cancel_or_delete(connection, rows.dataset_id, task.lease.task_id, actor="tests")
         assert await heard.get() == str(task.lease.task_id)
 
 
@@ -69,7 +69,7 @@ async def test_a_renewed_lease_is_no_change(rows: Rows, task: ClaimedTask, datab
             assert await leases.renew(connection, tokens, worker_no=1, ttl_s=99) == set(tokens)
         async with rows.db.begin() as connection:
             await leases.report(connection, task.lease, Report(0), log_limits=LogLimits(9, 1000))
-        await run_sql(database_url, f"NOTIFY {CHANGES_CHANNEL}, 'after all'")
+        await run_sql(database_url, f"NOTIFY {TASK_CHANNEL}, 'after all'")
         # Postgres tells in the order of the commits.
         assert await heard.get() == "after all"
 
@@ -92,10 +92,10 @@ async def test_workers_are_told_which_attempt_has_been_cancelled(rows: Rows, dat
     first = await rows.claimed()
     async with listening(database_url, cancel.CANCEL_CHANNEL) as (heard, _):
         async with rows.db.begin() as connection:
-            await cancel.delete_one(connection, rows.dataset_id, first.lease.task_id, actor="tests")
+            await cancel.cancel_or_delete(connection, rows.dataset_id, first.lease.task_id, actor="tests")
         assert await heard.get() == first.lease.name == f"{first.lease.task_id}:1"
         async with rows.db.begin() as connection:
-            await cancel.begin_again(connection, first.lease.task_id, actor="tests")
+            await retry.requeue(connection, first.lease.task_id, actor="tests")
         second = await rows.claimed()
         async with rows.db.begin() as connection:
             await deletion.cancel_tasks(connection, deletion.in_dataset(rows.dataset_id), by="tests")

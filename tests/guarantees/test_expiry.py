@@ -62,9 +62,11 @@ def due(world: World, *, by_s: int) -> tuple[int, int]:
     async def look() -> tuple[int, int]:
         db = open_database(world.stack.environment["AEROTASK_DATABASE_URL"], application="tests")
         async with db.begin() as connection:
-            artifacts = await retention.remove_expired_artifacts(connection, clock_offset_s=by_s, at_most=100)
+            artifacts = await retention.remove_expired_artifacts(
+                connection, clock_offset_s=by_s, max_count=100
+            )
             rows = await retention.remove_old_tasks(
-                connection, retention_days=60, clock_offset_s=by_s, at_most=100
+                connection, retention_days=60, clock_offset_s=by_s, max_count=100
             )
             await connection.rollback()
         await db.close()

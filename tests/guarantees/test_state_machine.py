@@ -199,7 +199,7 @@ class Tasks(RuleBasedStateMachine):
     def claim(self) -> Any:
         """Take a task that waits."""
         waiting = [key for key, task in self.model.items() if task.state == "Waiting"]
-        claimed = self.runner.run(self.rows.claim(running_per_user=100))
+        claimed = self.runner.run(self.rows.claim(max_running_per_user=100))
         if claimed is None:
             assert not waiting
             return multiple()

@@ -9,7 +9,7 @@ from tests.support.rows import add_dataset, add_user
 from aerotask.config import Settings
 from aerotask.dispatch.arq import ArqListener
 from aerotask.sandbox.spawner import Spawner
-from aerotask.store.queue import cancel
+from aerotask.store.queue import cancel, retry
 from aerotask.wiring import Platform
 from aerotask.worker import main, tool_server
 from aerotask.worker.attempt import Attempt
@@ -23,8 +23,8 @@ async def test_a_late_word_of_a_cancel_leaves_the_next_attempt_alone(
     await rows.task()
     first = await rows.claimed()
     async with platform.db.begin() as connection:
-        await cancel.delete_one(connection, rows.dataset_id, first.lease.task_id, actor="tests")
-        await cancel.begin_again(connection, first.lease.task_id, actor="tests")
+        await cancel.cancel_or_delete(connection, rows.dataset_id, first.lease.task_id, actor="tests")
+        await retry.requeue(connection, first.lease.task_id, actor="tests")
     means = main._worker_context(platform, settings, Spawner(tool_server.PROGRAM), 1)
     attempt = Attempt(means, await rows.claimed())
     listener = ArqListener(settings.redis_url.get_secret_value())

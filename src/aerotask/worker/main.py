@@ -155,7 +155,7 @@ def _slot_limits(settings: Settings) -> RunnerLimits:
         poll_s=settings.worker_poll_s,
         heartbeat_s=settings.heartbeat_s,
         lease_ttl_s=settings.lease_ttl_s,
-        running_per_user=settings.max_running_tasks_per_user,
+        max_running_per_user=settings.max_running_tasks_per_user,
         shutdown_grace_s=settings.shutdown_grace_s,
     )
 

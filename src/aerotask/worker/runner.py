@@ -33,7 +33,7 @@ class RunnerLimits:
     poll_s: float
     heartbeat_s: float
     lease_ttl_s: float
-    running_per_user: int
+    max_running_per_user: int
     shutdown_grace_s: float
 
 
@@ -121,8 +121,8 @@ class TaskRunner:
                 connection,
                 worker_no=self.context.worker_no,
                 ttl_s=self.limits.lease_ttl_s,
-                running_per_user=self.limits.running_per_user,
-                at_most=free,
+                max_running_per_user=self.limits.max_running_per_user,
+                max_count=free,
             )
         for _ in claimed:
             failpoint("task-claimed", fails_as=PostgresAway)

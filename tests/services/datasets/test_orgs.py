@@ -33,7 +33,7 @@ from aerotask.services.datasets.storage_quota import UNBOUNDED
 from aerotask.store.accounts import users
 from aerotask.store.datasets import datasets
 from aerotask.store.queue import leases
-from aerotask.store.queue.cancel import TASKS_AT_ONCE
+from aerotask.store.queue.clear import TASKS_PER_TRANSACTION
 from aerotask.store.queue.leases import LeaseLost, Report, Success
 from aerotask.store.queue.logs import LogLimits
 from aerotask.wiring import Platform
@@ -179,7 +179,7 @@ async def test_a_large_dataset_is_removed_in_batches(estate: Estate) -> None:
             ),
             {"dataset": estate.rows.dataset_id, "n": deletion.ENTRIES + 1},
         )
-    for _ in range(TASKS_AT_ONCE + 1):
+    for _ in range(TASKS_PER_TRANSACTION + 1):
         await estate.rows.task()
     await estate.datasets.delete_dataset(estate.owner, "acme", "acme")
     assert await estate.platform.maintenance.deleted() == 1

@@ -90,7 +90,7 @@ async def test_a_great_many_are_put_kept_alive_and_measured(rows: Rows) -> None:
     await put(rows, *names, folders=tuple(f"empty/{number}" for number in range(9000)))
     async with rows.db.read() as connection:
         size = await entries.measure(connection, rows.dataset_id, [""])
-        assert await retention.named_among(connection, [*names, "nobody's"]) == set(names)
+        assert await retention.referenced_among(connection, [*names, "nobody's"]) == set(names)
     assert size.count == MANY + 40 + 9001
     async with rows.db.begin() as connection:
         assert set(await entries.files_among(connection, rows.dataset_id, [*names, "nobody's"])) == set(names)

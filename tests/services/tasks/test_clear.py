@@ -9,7 +9,7 @@ from tests.support.statements import rows_changed
 
 from aerotask.db.models import Task
 from aerotask.domain.access import Caller
-from aerotask.store.queue import cancel
+from aerotask.store.queue import clear
 from aerotask.wiring import Platform
 
 FILL = """
@@ -51,5 +51,5 @@ async def test_ended_tasks_go_a_few_at_a_time(platform: Platform, rows: Rows) ->
 async def test_a_great_many_tasks_are_one_parameter(rows: Rows) -> None:
     await fill(rows, 33_000)
     async with rows.db.begin() as connection:
-        assert (await cancel.remove_tasks(connection, [true()], at_most=40_000)).tasks == 33_000
+        assert (await clear.remove_tasks(connection, [true()], max_count=40_000)).tasks == 33_000
     assert await left(rows) == 0

@@ -196,9 +196,11 @@ async def test_a_task_can_be_cancelled_while_its_changes_are_made(rows: Rows) ->
     task, before = await claimed(rows), await contents(rows)
     async with held_halfway(rows, task) as applying:
         async with asyncio.timeout(20), rows.db.begin() as connection:
-            deletion = await cancel.delete_one(connection, rows.dataset_id, task.lease.task_id, actor="owner")
+            deletion = await cancel.cancel_or_delete(
+                connection, rows.dataset_id, task.lease.task_id, actor="owner"
+            )
         assert deletion is not None
-        assert deletion.moved
+        assert deletion.changed
     with pytest.raises(LeaseLost):
         await applying
     assert await contents(rows) == before

@@ -28,8 +28,8 @@ from aerotask.store.datasets import datasets, derivatives, entry_writes, uploads
 from aerotask.store.datasets.derivatives import NewDerivative
 from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.queue import leases
-from aerotask.store.queue.cancel import TASKS_AT_ONCE
 from aerotask.store.queue.claims import TaskInputRow
+from aerotask.store.queue.clear import TASKS_PER_TRANSACTION
 from aerotask.store.queue.leases import NewArtifact, Report, Success
 from aerotask.store.queue.logs import LogLimits
 from aerotask.store.tasks import submit
@@ -204,7 +204,9 @@ async def test_a_crash_among_the_files_of_old_tasks_leaves_orphans_that_go_later
 
 
 async def test_old_tasks_go_a_few_at_a_time(yard: Yard) -> None:
-    await ended_long_ago(yard, *[await yard.succeeded(await yard.blob()) for _ in range(TASKS_AT_ONCE + 3)])
+    await ended_long_ago(
+        yard, *[await yard.succeeded(await yard.blob()) for _ in range(TASKS_PER_TRANSACTION + 3)]
+    )
     with pytest.raises(Killed):
         await yard.dying_worker.old_tasks()
     assert await yard.count(Task) == 3

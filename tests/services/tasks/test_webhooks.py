@@ -72,7 +72,7 @@ async def test_a_task_without_a_callback_url_owes_nothing(rows: Rows) -> None:
 async def test_nothing_is_owed_when_the_end_doesnt_commit(rows: Rows) -> None:
     task_id = await rows.task(callback_url=URL)
     async with rows.db.engine.connect() as connection:
-        await cancel.delete_one(connection, rows.dataset_id, task_id, actor="owner")
+        await cancel.cancel_or_delete(connection, rows.dataset_id, task_id, actor="owner")
         await owe(connection, [task_id])
         await connection.rollback()
     assert await owed(rows.db, task_id) == []

@@ -48,14 +48,14 @@ async def test_a_users_running_limit_holds_their_tasks_back(rows: Rows) -> None:
     for _ in range(5):
         await rows.task()
     for _ in range(3):
-        await rows.claimed(running_per_user=3)
-    assert await rows.claim(running_per_user=3) is None
+        await rows.claimed(max_running_per_user=3)
+    assert await rows.claim(max_running_per_user=3) is None
 
 
 async def test_racing_claims_never_exceed_the_running_limit(rows: Rows) -> None:
     for _ in range(20):
         await rows.task()
-    claimed = await asyncio.gather(*(rows.claim(running_per_user=3) for _ in range(20)))
+    claimed = await asyncio.gather(*(rows.claim(max_running_per_user=3) for _ in range(20)))
     assert sum(task is not None for task in claimed) == 3
 
 
@@ -153,7 +153,7 @@ async def test_several_are_claimed_at_once_each_counting_for_the_next(database: 
 async def test_tasks_claimed_at_once_keep_to_the_running_limit(rows: Rows) -> None:
     for _ in range(5):
         await rows.task()
-    assert len(await rows.claim_many(5, running_per_user=3)) == 3
+    assert len(await rows.claim_many(5, max_running_per_user=3)) == 3
 
 
 async def test_a_locked_task_is_passed_over_for_the_next_of_its_submitter(rows: Rows) -> None:
@@ -169,7 +169,7 @@ async def test_all_anonymous_tasks_count_as_one_users(database: Database, rows: 
     other = await add_dataset(database, rows.user_id, "other")
     for dataset in (rows, other, rows):
         await dataset.task(user_id=None)
-    assert len(await rows.claim_many(3, running_per_user=2)) == 2
+    assert len(await rows.claim_many(3, max_running_per_user=2)) == 2
 
 
 async def test_the_first_task_of_a_submitter_that_is_not_due_hides_no_other_submitter(
@@ -205,7 +205,9 @@ class Waiting:
     writes: tuple[str, ...]
 
 
-def by_the_rule(waiting: list[Waiting], running: list[Waiting], *, running_per_user: int) -> Waiting | None:
+def by_the_rule(
+    waiting: list[Waiting], running: list[Waiting], *, max_running_per_user: int
+) -> Waiting | None:
     """The plain rule: nobody over the limit, no paths that overlap; the idlest organization, its idlest user, age."""
 
     def of_org(task: Waiting) -> int:
@@ -226,7 +228,7 @@ def by_the_rule(waiting: list[Waiting], running: list[Waiting], *, running_per_u
             for theirs in task.writes
         )
 
-    may = [task for task in waiting if of_user(task) < running_per_user and not clashes(task)]
+    may = [task for task in waiting if of_user(task) < max_running_per_user and not clashes(task)]
     return min(may, key=lambda task: (of_org(task), of_user(task), waiting.index(task)), default=None)
 
 
@@ -243,9 +245,9 @@ async def test_claims_take_what_the_plain_rule_says(database: Database, rows: Ro
         waiting.append(Waiting(task_id, at.org_id, user, at.dataset_id, writes))
 
     running: list[Waiting] = []
-    while (expected := by_the_rule(waiting, running, running_per_user=6)) is not None:
-        assert (await rows.claimed(running_per_user=6)).lease.task_id == expected.id
+    while (expected := by_the_rule(waiting, running, max_running_per_user=6)) is not None:
+        assert (await rows.claimed(max_running_per_user=6)).lease.task_id == expected.id
         waiting.remove(expected)
         running.append(expected)
-    assert await rows.claim(running_per_user=6) is None
+    assert await rows.claim(max_running_per_user=6) is None
     assert len(running) > 15

@@ -14,7 +14,7 @@ from aerotask.store.queue.logs import LogLimits
 
 async def hold_back(rows: Rows, *, limit: int = 1) -> int:
     async with rows.db.begin() as connection:
-        return await concurrency.mark_throttled(connection, running_per_user=limit, at_most=100)
+        return await concurrency.mark_throttled(connection, max_running_per_user=limit, max_count=100)
 
 
 async def waits(rows: Rows, task_id: TaskId) -> tuple[str, str | None]:
@@ -103,7 +103,7 @@ async def test_the_claim_takes_it_from_there_when_there_is_room(rows: Rows, limi
     running = [await rows.claimed() for _ in range(limit)]
     waiting = await rows.task()
     await hold_back(rows, limit=limit)
-    assert await rows.claim(running_per_user=limit) is None
+    assert await rows.claim(max_running_per_user=limit) is None
     async with rows.db.begin() as connection:
         await leases.finish(
             connection,
@@ -113,5 +113,5 @@ async def test_the_claim_takes_it_from_there_when_there_is_room(rows: Rows, limi
             log_limits=LogLimits(10, 1000),
             actor="worker 1",
         )
-    assert (await rows.claimed(running_per_user=limit)).lease.task_id == waiting
+    assert (await rows.claimed(max_running_per_user=limit)).lease.task_id == waiting
     assert await waits(rows, waiting) == ("Processing", None)

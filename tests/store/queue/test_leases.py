@@ -164,7 +164,7 @@ async def test_a_delayed_retry_waits_in_scheduled(rows: Rows, task: ClaimedTask)
 
 async def test_whoever_lost_the_lease_changes_nothing(rows: Rows, task: ClaimedTask) -> None:
     async with rows.db.begin() as connection:
-        await cancel.delete_one(connection, rows.dataset_id, task.lease.task_id, actor="owner")
+        await cancel.cancel_or_delete(connection, rows.dataset_id, task.lease.task_id, actor="owner")
 
     with pytest.raises(LeaseLost):
         await report(rows, task, Report(0, ("too late",), 99.0))
@@ -183,7 +183,7 @@ async def test_renewing_tells_which_leases_are_still_held(rows: Rows, task: Clai
     await rows.task()
     other = await rows.claimed(worker_no=1)
     async with rows.db.begin() as connection:
-        await cancel.delete_one(connection, rows.dataset_id, other.lease.task_id, actor="owner")
+        await cancel.cancel_or_delete(connection, rows.dataset_id, other.lease.task_id, actor="owner")
     async with rows.db.begin() as connection:
         tokens = [task.lease.token, other.lease.token]
         held = await leases.renew(connection, tokens, worker_no=1, ttl_s=30)

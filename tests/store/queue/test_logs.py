@@ -11,7 +11,7 @@ from aerotask.db.clock import db_now
 from aerotask.db.models import Task, TaskLogLine
 from aerotask.domain.ids import TaskId
 from aerotask.domain.states import TaskState
-from aerotask.store.queue import cancel, leases, logs, retention
+from aerotask.store.queue import cancel, clear, leases, logs, retention
 from aerotask.store.queue.claims import ClaimedTask
 from aerotask.store.queue.leases import Failure, Report, Retry
 from aerotask.store.queue.logs import LogLimits
@@ -137,7 +137,7 @@ async def test_clearing_a_task_of_10_000_lines_removes_them_within_a_second(
     assert await log_lines(rows) == 10_000
     begun = time.monotonic()
     async with rows.db.begin() as connection:
-        cleared = await cancel.clear_ended(connection, rows.dataset_id, tool_id=None)
+        cleared = await clear.clear_ended(connection, rows.dataset_id, tool_id=None)
     assert time.monotonic() - begun < 1
     assert cleared.tasks == 1
     assert await log_lines(rows) == 0
@@ -152,7 +152,7 @@ async def test_the_retention_of_tasks_removes_their_log_lines(rows: Rows, task: 
             update(Task).where(Task.id == old).values(finished_at=db_now(plus_s=-61 * 24 * 3600))
         )
         removed = await retention.remove_old_tasks(
-            connection, retention_days=60, clock_offset_s=0, at_most=10
+            connection, retention_days=60, clock_offset_s=0, max_count=10
         )
     assert removed.tasks == 1
     assert await log_lines(rows) == 7
@@ -161,7 +161,7 @@ async def test_the_retention_of_tasks_removes_their_log_lines(rows: Rows, task: 
 async def test_a_deleted_task_keeps_its_log_until_it_is_cleared(rows: Rows, task: ClaimedTask) -> None:
     task_id = await fail_with_log(rows, task, 5)
     async with rows.db.begin() as connection:
-        await cancel.delete_one(connection, rows.dataset_id, task_id, actor="owner")
+        await cancel.cancel_or_delete(connection, rows.dataset_id, task_id, actor="owner")
         state = (await connection.execute(select(Task.state))).scalar_one()
     assert state == TaskState.DELETED
     assert await log_lines(rows) == 5

@@ -112,7 +112,7 @@ HOT: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {
     ),
     "all tasks, newest": lambda c: tasks.list_newest(c, TaskFilter(), skip=0, take=50),
     "look before a claim": claims.any_due,
-    "claim": lambda c: claims.claim_next(c, worker_no=1, ttl_s=30, running_per_user=3, at_most=3),
+    "claim": lambda c: claims.claim_next(c, worker_no=1, ttl_s=30, max_running_per_user=3, max_count=3),
     "heartbeat": lambda c: leases.renew(c, [LeaseToken(TASK)], worker_no=50_000, ttl_s=30),
     "recovery": lambda c: recovery.recover_lost(c, max_attempts=2, quiet_s=1, settle_s=5),
     "log": lambda c: logs.read(c, TASK, since=0, take=100),
@@ -120,8 +120,8 @@ HOT: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {
     "twin and quota": lambda c: submit.find_twin_and_load(c, LIKE, ORG, USER, period=timedelta(days=1)),
     "unique id": lambda c: submit.find_holder(c, ORG, "x"),
     "quota": lambda c: submit.load_for(c, ORG, USER, period=timedelta(days=1)),
-    "expired artifacts": lambda c: retention.remove_expired_artifacts(c, clock_offset_s=0, at_most=500),
-    "old tasks": lambda c: retention.remove_old_tasks(c, retention_days=60, clock_offset_s=0, at_most=500),
+    "expired artifacts": lambda c: retention.remove_expired_artifacts(c, clock_offset_s=0, max_count=500),
+    "old tasks": lambda c: retention.remove_old_tasks(c, retention_days=60, clock_offset_s=0, max_count=500),
 }
 
 

@@ -9,8 +9,7 @@ from fastapi import Request, Response
 
 from aerotask.api.http.ranges import matches
 from aerotask.api.tasks.client_disconnect import watching
-from aerotask.representations.etags import tagged_status
-from aerotask.representations.task_status import TaskResponse, task_response
+from aerotask.representations.task_status import TaskResponse, etag_and_json, task_response
 from aerotask.services.tasks.watch import Watcher, WatchService
 
 
@@ -34,7 +33,7 @@ def _known(request: Request) -> Callable[[str], bool] | None:
 
 
 def _tagged(answer: TaskResponse, known: Callable[[str], bool] | None) -> Response:
-    tag, content = tagged_status(answer)
+    tag, content = etag_and_json(answer)
     # Weak, since processingTimeMs goes on while nothing else changes.
     headers = {"ETag": f"W/{tag}", "Cache-Control": "no-cache"}
     if known is not None and known(tag):

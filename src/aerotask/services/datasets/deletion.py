@@ -19,7 +19,7 @@ from aerotask.db.engine import Database
 from aerotask.domain.access import Caller
 from aerotask.domain.ids import DatasetId
 from aerotask.store.datasets import deletion, uploads
-from aerotask.store.queue.cancel import TASKS_AT_ONCE
+from aerotask.store.queue.clear import TASKS_PER_TRANSACTION
 
 DATASETS = 100
 ENTRIES = 5000
@@ -49,10 +49,10 @@ async def _take_apart(db: Database, blobs: BlobStore, dataset_id: DatasetId) -> 
     async with db.begin() as connection:
         # Those that were submitted while the dataset was being deleted, or whose canceller died.
         await deletion.cancel_tasks(connection, deletion.in_dataset(dataset_id), by="sweep")
-    gone = TASKS_AT_ONCE
-    while gone == TASKS_AT_ONCE:
+    gone = TASKS_PER_TRANSACTION
+    while gone == TASKS_PER_TRANSACTION:
         async with db.begin() as connection:
-            cleared = await deletion.remove_some_tasks(connection, dataset_id, at_most=TASKS_AT_ONCE)
+            cleared = await deletion.remove_some_tasks(connection, dataset_id, at_most=TASKS_PER_TRANSACTION)
         for key in cleared.blob_keys:
             await blobs.remove(key)
         gone = cleared.tasks

@@ -128,7 +128,7 @@ class CommitService:
         if not isinstance(outcome, StoredChanges) or not outcome.blob_keys:
             return
         async with self.db.read() as connection:
-            referenced = await retention.named_among(connection, outcome.blob_keys)
+            referenced = await retention.referenced_among(connection, outcome.blob_keys)
         for key in set(outcome.blob_keys) - referenced:
             await self.blobs.remove(key)
 

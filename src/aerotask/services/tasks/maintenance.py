@@ -33,8 +33,8 @@ from aerotask.services.tasks.webhooks import owe
 from aerotask.services.tasks.work_dirs import work_folder
 from aerotask.store.accounts import audit, login_attempts
 from aerotask.store.datasets import derivatives
-from aerotask.store.queue import cancel, concurrency, recovery, retention, undispatched
-from aerotask.store.queue.cancel import TASKS_AT_ONCE
+from aerotask.store.queue import concurrency, dispatch, recovery, retention
+from aerotask.store.queue.clear import TASKS_PER_TRANSACTION
 
 BATCH = 500
 # A hint leaves within milliseconds of the commit; after this long whoever should have sent it is gone.
@@ -63,7 +63,7 @@ class MaintenanceLimits:
     """What counts as expired, old, lost or too much."""
 
     max_attempts: int
-    running_per_user: int
+    max_running_per_user: int
     quiet_s: float
     """How long a worker without its lock must have been silent to be taken for dead."""
     settle_s: float
@@ -112,7 +112,7 @@ class MaintenanceService:
         """Say of due tasks that their user's running limit holds them back; of how many."""
         async with self.db.begin() as connection:
             held = await concurrency.mark_throttled(
-                connection, running_per_user=self.limits.running_per_user, at_most=BATCH
+                connection, max_running_per_user=self.limits.max_running_per_user, max_count=BATCH
             )
         _tell("turns", held=held)
         return held
@@ -167,14 +167,12 @@ class MaintenanceService:
 
     async def _unsent_hints(self) -> Mapping[str, int]:
         async with self.db.read() as connection:
-            found = await undispatched.find_undispatched(
-                connection, older_than_s=HINT_OVERDUE_S, at_most=BATCH
-            )
+            found = await dispatch.find_undispatched(connection, older_than_s=HINT_OVERDUE_S, max_count=BATCH)
         if found:
             # A crash from here on sends them a second time, which wakes workers and does nothing else.
             await self.dispatcher.send([Wakeup(task.task_id, task.attempt) for task in found])
             async with self.db.begin() as connection:
-                await cancel.mark_enqueued(connection, [task.task_id for task in found])
+                await dispatch.mark_enqueued(connection, [task.task_id for task in found])
         return {"sent": len(found)}
 
     async def _expired_artifacts(self) -> Mapping[str, int]:
@@ -182,7 +180,7 @@ class MaintenanceService:
         while True:
             async with self.db.begin() as connection:
                 freed = await retention.remove_expired_artifacts(
-                    connection, clock_offset_s=self.limits.clock_offset_s, at_most=BATCH
+                    connection, clock_offset_s=self.limits.clock_offset_s, max_count=BATCH
                 )
             await self._remove(freed)
             total += len(freed)
@@ -197,11 +195,11 @@ class MaintenanceService:
                     connection,
                     retention_days=self.limits.retention_days,
                     clock_offset_s=self.limits.clock_offset_s,
-                    at_most=TASKS_AT_ONCE,
+                    max_count=TASKS_PER_TRANSACTION,
                 )
             await self._remove(cleared.blob_keys)
             total += cleared.tasks
-            if cleared.tasks < TASKS_AT_ONCE:
+            if cleared.tasks < TASKS_PER_TRANSACTION:
                 return {"removed": total}
 
     async def _old_idempotency_keys(self) -> Mapping[str, int]:
@@ -209,7 +207,7 @@ class MaintenanceService:
         while True:
             async with self.db.begin() as connection:
                 gone = await retention.remove_old_idempotency_keys(
-                    connection, clock_offset_s=self.limits.clock_offset_s, at_most=BATCH
+                    connection, clock_offset_s=self.limits.clock_offset_s, max_count=BATCH
                 )
             total += gone
             if gone < BATCH:
@@ -273,11 +271,11 @@ class MaintenanceService:
         batches = self.blobs.older_than(self.limits.blob_grace)
         while (batch := await asyncio.to_thread(next, batches, None)) is not None:
             async with self.db.read() as connection:
-                suspects = set(batch) - await retention.named_among(connection, batch)
+                suspects = set(batch) - await retention.referenced_among(connection, batch)
             if suspects:
                 async with self.db.begin() as connection:
                     await locks.take(connection, LockSpace.BLOBS)
-                    suspects -= await retention.named_among(connection, list(suspects))
+                    suspects -= await retention.referenced_among(connection, list(suspects))
                 await self._remove(suspects)
             total += len(suspects)
         return {"blobs": total, "folders": await asyncio.to_thread(self._abandoned_work)}

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from aerotask.aio import background
 from aerotask.db.listen import Listener
 from aerotask.domain.ids import TaskId
-from aerotask.store.tasks.tasks import CHANGES_CHANNEL
+from aerotask.store.tasks.tasks import TASK_CHANNEL
 
 
 class Subscription:
@@ -66,7 +66,7 @@ class TaskNotifications:
         self._watches: dict[str, set[Subscription]] = {}
         self._closed = False
         self._listening = Listener(
-            database_url, application="aerotask api changes", channels={CHANGES_CHANNEL: self._wake}
+            database_url, application="aerotask api changes", channels={TASK_CHANNEL: self._wake}
         )
 
     @asynccontextmanager

@@ -20,8 +20,8 @@ from aerotask.services.tasks.quota import QuotaRequest, Quotas, admit
 from aerotask.services.tasks.submit import Submission, SubmitService, Submitted
 from aerotask.services.tasks.tasks import TaskService
 from aerotask.services.tasks.wakeups import WakeupSender
-from aerotask.store.queue import cancel
-from aerotask.store.queue.retention import hold_names
+from aerotask.store.queue import retry
+from aerotask.store.queue.retention import retain_blobs
 from aerotask.store.tasks import tasks
 from aerotask.store.tasks.tasks import TaskRow
 
@@ -95,7 +95,7 @@ class RetryService:
     ) -> int:
         if task.state not in {TaskState.FAILED, TaskState.DELETED}:
             raise _not_retryable(task.state)
-        if await hold_names(connection, await tasks.input_blobs(connection, task.id)):
+        if await retain_blobs(connection, await tasks.input_blobs(connection, task.id)):
             raise Conflict(
                 "A file that the task read has been replaced or removed since; restart the task to run it "
                 "on what is there now.",
@@ -105,7 +105,7 @@ class RetryService:
             dataset.row.standing.org_id, task.user_id, task.tool_id, task.estimated_output_bytes
         )
         await admit(connection, self.quotas, wish)
-        attempts = await cancel.begin_again(connection, task.id, actor=caller.display_name)
+        attempts = await retry.requeue(connection, task.id, actor=caller.display_name)
         if attempts is None:
             raise Conflict("Somebody else has retried or removed the task.", code="not-retryable")
         return attempts

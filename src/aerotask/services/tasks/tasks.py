@@ -21,7 +21,7 @@ from aerotask.services.accounts.permissions import (
 from aerotask.services.accounts.principal import Presented
 from aerotask.services.tasks.webhooks import owe
 from aerotask.store.accounts import audit
-from aerotask.store.queue import cancel, logs
+from aerotask.store.queue import cancel, clear, logs
 from aerotask.store.queue.logs import LogPage
 from aerotask.store.tasks import tasks, webhooks
 from aerotask.store.tasks.tasks import ArtifactRow, TaskFilter, TaskRow
@@ -198,12 +198,14 @@ class TaskService:
         """
         dataset, task = await self.managed(caller, org_slug, slug, task_id)
         async with self.db.begin() as connection:
-            deletion = await cancel.delete_one(connection, dataset.row.id, task_id, actor=caller.display_name)
+            deletion = await cancel.cancel_or_delete(
+                connection, dataset.row.id, task_id, actor=caller.display_name
+            )
             if deletion is None:
                 raise _no_task(task_id)
-            if deletion.moved:
+            if deletion.changed:
                 await owe(connection, [task_id])
-            if deletion.moved and task.user_id != caller.user_id:
+            if deletion.changed and task.user_id != caller.user_id:
                 target = f"/orgs/{org_slug}/ds/{slug}/tasks/{task_id}"
                 await audit.record(connection, caller, AuditAction.TASK_CANCELLED, target, was=task.state)
         await self._remove_blobs(deletion.blob_keys)
@@ -230,7 +232,7 @@ class TaskService:
         total = 0
         while True:
             async with self.db.begin() as connection:
-                cleared = await cancel.clear_ended(connection, dataset.id, tool_id=tool_id)
+                cleared = await clear.clear_ended(connection, dataset.id, tool_id=tool_id)
                 if not cleared.tasks:
                     return total
                 await audit.record(

@@ -15,7 +15,7 @@ from aerotask.db.engine import Database
 from aerotask.db.outages import is_outage
 from aerotask.dispatch.dispatcher import Dispatcher, QueueAway, Wakeup
 from aerotask.failpoints import failpoint
-from aerotask.store.queue import cancel
+from aerotask.store.queue import dispatch
 
 BATCH = 200
 # Beyond this many unsent hints the oldest are left to the workers' look into Postgres.
@@ -69,7 +69,7 @@ class WakeupSender:
             async with self.db.begin() as connection:
                 # Nobody waits for it, and what a crash undoes the sweep of unsent hints does again.
                 await commit_async(connection)
-                await cancel.mark_enqueued(connection, [hint.task_id for hint in hints])
+                await dispatch.mark_enqueued(connection, [hint.task_id for hint in hints])
         except Exception as error:
             if not (isinstance(error, QueueAway) or is_outage(error)):
                 raise

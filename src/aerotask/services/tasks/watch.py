@@ -14,8 +14,7 @@ import structlog
 from aerotask.db.outages import is_outage
 from aerotask.domain.errors import Forbidden, NotFound, Unauthenticated
 from aerotask.domain.ids import TaskId
-from aerotask.representations.etags import status_tag
-from aerotask.representations.task_status import TaskResponse, task_response
+from aerotask.representations.task_status import TaskResponse, etag_of, task_response
 from aerotask.services.accounts.principal import Presented
 from aerotask.services.tasks.notifications import Subscription, TaskNotifications
 from aerotask.services.tasks.tasks import TaskService
@@ -96,8 +95,8 @@ class WatchService:
         if known is None:
             if answer.state.terminal:
                 return answer
-            known = status_tag(answer).__eq__
-        while known(status_tag(answer)) and not watch.over:
+            known = etag_of(answer).__eq__
+        while known(etag_of(answer)) and not watch.over:
             left_s = end - asyncio.get_running_loop().time()
             if left_s <= 0:
                 break

@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aerotask.db.models import Dataset, Entry, Organization, Task, in_states
 from aerotask.domain.ids import DatasetId, OrgId
 from aerotask.domain.states import ACTIVE, TaskState
-from aerotask.store.queue.cancel import CANCEL_CHANNEL, ClearedTasks, remove_tasks
+from aerotask.store.queue.cancel import CANCEL_CHANNEL
+from aerotask.store.queue.clear import ClearedTasks, remove_tasks
 from aerotask.store.queue.transitions import move
 
 Which: TypeAlias = ColumnElement[bool]
@@ -52,7 +53,7 @@ async def remove_some_tasks(
     connection: AsyncConnection, dataset_id: DatasetId, *, at_most: int
 ) -> ClearedTasks:
     """Remove some of the dataset's tasks with their logs and artifacts."""
-    return await remove_tasks(connection, [Task.dataset_id == dataset_id], at_most=at_most)
+    return await remove_tasks(connection, [Task.dataset_id == dataset_id], max_count=at_most)
 
 
 async def remove_some_entries(connection: AsyncConnection, dataset_id: DatasetId, *, at_most: int) -> int:

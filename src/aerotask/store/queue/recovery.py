@@ -1,4 +1,4 @@
-"""Noticing lost workers, and freeing what they held."""
+"""Recovery of tasks whose worker was lost."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from aerotask.domain.states import TaskState, WaitReason
 from aerotask.store.queue.transitions import move
 
 
-# A worker is lost when its lease has run out, or at once when Postgres sees that its session has ended. The
-# second needs care: after a restart of Postgres, or when just that one connection broke, the lock is away
-# for a moment although the worker lives, so a recent sign of life outweighs it.
+# A worker is lost when its lease has expired, or at once when its session with Postgres has ended. The second
+# needs care: after a restart of Postgres, or when just that connection broke, the lock is missing for a
+# moment although the worker is alive, so a recent heartbeat takes precedence.
 def _lost() -> Select[UUID, int, int]:
     session_ended = and_(
         Task.renewed_at < db_now() - bindparam("quiet", type_=INTERVAL),
@@ -36,13 +36,13 @@ def _lost() -> Select[UUID, int, int]:
     )
 
 
-# Built once, since every worker asks once a poll.
+# Built once: every worker runs it at each poll.
 _LOST = _lost()
 
 
 @dataclass(frozen=True, slots=True)
 class RecoveredTask:
-    """A task whose worker was lost, and what became of it."""
+    """A task whose worker was lost, and its new state."""
 
     task_id: TaskId
     attempt: int
@@ -52,9 +52,9 @@ class RecoveredTask:
 async def recover_lost(
     connection: AsyncConnection, *, max_attempts: int, quiet_s: float, settle_s: float
 ) -> list[RecoveredTask]:
-    """Free the tasks of lost workers: for another attempt, or Failed once the limit of attempts is reached."""
-    named = {"quiet": timedelta(seconds=quiet_s), "settle": timedelta(seconds=settle_s)}
-    rows = (await connection.execute(_LOST, named)).all()
+    """Release the tasks of lost workers: for another attempt, or Failed once the limit of attempts is reached."""
+    params = {"quiet": timedelta(seconds=quiet_s), "settle": timedelta(seconds=settle_s)}
+    rows = (await connection.execute(_LOST, params)).all()
     recovered = []
     for task_id, failed_before, attempt in rows:
         failed_attempts = failed_before + 1

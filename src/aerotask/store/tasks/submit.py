@@ -35,7 +35,7 @@ from aerotask.db.models import Artifact, Dataset, Organization, Task, TaskInput,
 from aerotask.domain.ids import DatasetId, OrgId, TaskId, UserId
 from aerotask.domain.states import ACTIVE, TaskState, WaitReason
 from aerotask.store.queue.claims import TaskInputRow
-from aerotask.store.queue.retention import hold_names
+from aerotask.store.queue.retention import retain_blobs
 from aerotask.store.queue.transitions import move
 
 BULK_DOWNLOAD = "bulk-download"
@@ -341,6 +341,6 @@ async def _add_inputs(
         "sha256s": [item.sha256 for item in inputs],
         "blob_keys": [item.blob_key for item in inputs],
     }
-    gone = await hold_names(connection, columns["blob_keys"])
+    gone = await retain_blobs(connection, columns["blob_keys"])
     await connection.execute(_ADD_INPUTS, {"task_id": task_id, **columns})
     return gone

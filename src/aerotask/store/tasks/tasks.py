@@ -41,8 +41,11 @@ from aerotask.domain.ids import DatasetId, TaskId, UserId
 from aerotask.domain.states import TaskState, WaitReason
 from aerotask.domain.webhooks import WebhookState
 
-CHANGES_CHANNEL = "aerotask_tasks"
-"""Postgres tells the API on it, with the commit, which task's state, progress or log has changed (a trigger)."""
+TASK_CHANNEL = "aerotask_tasks"
+"""Postgres channel that notifies the API, with the commit, of each task whose state, progress or log has changed.
+
+The trigger `tell_of_task` (function `aerotask_tell_of_task`) of migration 0002 sends the notifications.
+"""
 
 LOG_TAIL_LINES = 20
 SHOWN_ENTRIES = 1000
