@@ -5,7 +5,7 @@ import pytest
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.registry import GROUP, Registry, load_registry, registry_of
-from aerotask.sdk import Tool
+from aerotask.sdk import QuotaClass, Tool
 
 HERE = "tests.test_registry"
 
@@ -39,6 +39,12 @@ def test_the_schema_of_a_tools_params_is_made_once() -> None:
     tool = registry.get("raster-export")
     assert registry.schema(tool) == tool.params.model_json_schema(by_alias=True)
     assert registry.schema(tool) is registry.schema(tool)
+
+
+def test_the_tools_of_a_quota_class_are_known_by_their_ids() -> None:
+    registry = load_registry()
+    assert registry.ids_of_class(QuotaClass.BULK) == {"bulk-download"}
+    assert registry.ids_of_class(None) == frozenset()
 
 
 def test_an_unknown_tool_or_version_is_refused_with_what_there_is() -> None:

@@ -23,6 +23,7 @@ from aerotask.domain.errors import TaskFailed
 from aerotask.raster.export.preview import write_preview
 from aerotask.stack.folder import OwnedFolder
 from aerotask.stack.stack import running_stack
+from aerotask.tools import DEMO_TOOL
 
 ORG, DATASET = "demo", "survey"
 HERE = f"/orgs/{ORG}/ds/{DATASET}"
@@ -93,7 +94,7 @@ def _prepare(client: httpx.Client, password: str, raster: Path, watch: Stopwatch
 
 
 def _export(client: httpx.Client, path: str, target: Path, watch: Stopwatch) -> Path:
-    with watch.step("raster-export: NDVI in rdylgn"):
+    with watch.step(f"{DEMO_TOOL}: NDVI in rdylgn"):
         task = _follow(client, _submit(client, path), watch.out)
     with watch.step("download the artifact and verify its SHA-256"):
         artifact = _download(client, task["artifact"], target)
@@ -139,7 +140,7 @@ def _upload(client: httpx.Client, raster: Path) -> None:
 
 
 def _submit(client: httpx.Client, path: str) -> str:
-    body = {"toolId": "raster-export", "path": path, "params": PARAMS, "force": True}
+    body = {"toolId": DEMO_TOOL, "path": path, "params": PARAMS, "force": True}
     answer = client.post(f"{HERE}/tasks", json=body)
     if answer.is_error:
         raise TaskFailed(answer.json()["detail"])

@@ -10,7 +10,7 @@ from typing import Any
 from packaging.version import InvalidVersion, Version
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.sdk import Tool
+from aerotask.sdk import QuotaClass, Tool
 
 GROUP = "aerotask.tools"
 
@@ -66,6 +66,12 @@ class Registry:
                 code="unknown-version",
             )
         return versions[version]
+
+    def ids_of_class(self, quota_class: QuotaClass | None) -> frozenset[str]:
+        """The ids of the tools that share the quota class; none for None."""
+        if quota_class is None:
+            return frozenset()
+        return frozenset(tool.id for tool in self.all() if tool.quota_class is quota_class)
 
 
 def load_registry() -> Registry:

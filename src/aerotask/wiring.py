@@ -57,6 +57,7 @@ from aerotask.services.tiles.tiles import TileService
 from aerotask.tiles.image_cache import ImageCache
 from aerotask.tiles.local_files import LocalFileCache
 from aerotask.tiles.renderer import Renderer
+from aerotask.tools import DOWNLOAD_TOOL
 
 # A worker without its lock is dead after this many heartbeats of silence.
 QUIET_HEARTBEATS = 1.5
@@ -180,7 +181,9 @@ def _assemble(  # noqa: PLR0913  what is opened and closed with the platform
         tree=TreeService(db, access, storage),
         uploads=UploadService(db, files, blobs, access, entries, _upload_limits(settings)),
         usage=UsageService(db, access, storage, submit.quotas),
-        downloads=DownloadService(db, blobs, access, settings.bulk_download_async_threshold_bytes),
+        downloads=DownloadService(
+            db, blobs, access, settings.bulk_download_async_threshold_bytes, DOWNLOAD_TOOL
+        ),
         derivatives=DerivativeService(db, blobs, access),
         submit=submit,
         dry_run=DryRunService(db, access, submit),

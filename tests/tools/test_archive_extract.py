@@ -98,7 +98,7 @@ def test_an_archive_that_holds_a_file_of_its_own_name_stays(tmp_path: Path, *, o
     outcome = bench.run(TOOL, {"sourcePath": "a.zip", "deleteArchive": True, "overwrite": overwrite})
     assert put(outcome) == {"b.txt": b"b", **({"a.zip": b"inner"} if overwrite else {})}
     assert not any(isinstance(edit, RemoveEntry) for edit in outcome.changes.edits)
-    assert "Warning: 'a.zip' stays, since the archive holds a file of that name itself." in outcome.log
+    assert "Warning: 'a.zip' is kept, since the archive contains a file of the same path." in outcome.log
 
 
 def test_removing_the_archive_needs_the_right_to_delete() -> None:

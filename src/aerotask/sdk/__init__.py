@@ -9,6 +9,7 @@ from aerotask.sdk.dry_run import DryRun
 from aerotask.sdk.limits import Limits
 from aerotask.sdk.params import EntryPath, FileName, NewEntryPath, ToolParams
 from aerotask.sdk.plan import Plan
+from aerotask.sdk.quota_class import QuotaClass
 from aerotask.sdk.snapshot import Snapshot
 from aerotask.sdk.tool import Tool
 
@@ -30,6 +31,7 @@ __all__ = [
     "Limits",
     "NewEntryPath",
     "Plan",
+    "QuotaClass",
     "Review",
     "RunContext",
     "Snapshot",

@@ -14,6 +14,7 @@ from aerotask.sdk.dataset import DatasetView
 from aerotask.sdk.dry_run import DryRun
 from aerotask.sdk.params import ToolParams
 from aerotask.sdk.plan import Plan
+from aerotask.sdk.quota_class import QuotaClass
 
 P = TypeVar("P", bound=ToolParams)
 
@@ -43,6 +44,8 @@ class Tool(ABC, Generic[P]):
     """The right on the dataset that submitting the tool requires; a tool with `READ` must plan no writes."""
     artifact_suffix: ClassVar[str | None] = None
     """The suffix of the artifact that a run publishes, or None if the tool publishes none."""
+    quota_class: ClassVar[QuotaClass | None] = None
+    """The quota class whose limit on a user's active tasks applies, beside the limits that apply to all tasks."""
     network: ClassVar[bool] = False
     """Whether runs may use the network; without it the kernel refuses them every socket."""
     folders: ClassVar[tuple[str, ...]] = ()

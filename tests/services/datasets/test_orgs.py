@@ -30,6 +30,7 @@ from aerotask.services.datasets import deletion
 from aerotask.services.datasets.datasets import DatasetService
 from aerotask.services.datasets.orgs import OrgService
 from aerotask.services.datasets.storage_quota import UNBOUNDED
+from aerotask.services.tasks.quota import QuotaRequest
 from aerotask.store.accounts import users
 from aerotask.store.datasets import datasets
 from aerotask.store.queue import leases
@@ -225,11 +226,12 @@ async def test_a_task_submitted_during_the_deletion_is_cancelled_by_maintenance(
 
 async def test_a_submit_after_maintenance_finds_no_dataset(estate: Estate) -> None:
     late = estate.rows.new_task()
+    quota = QuotaRequest(late.org_id, late.user_id, late.estimated_output_bytes)
     await estate.datasets.delete_dataset(estate.owner, "acme", "acme")
     await estate.platform.maintenance.deleted()
     async with estate.rows.db.engine.connect() as connection:
         with pytest.raises(NotFound):
-            await estate.platform.submit._add(connection, estate.owner, late)
+            await estate.platform.submit._add(connection, estate.owner, late, quota)
 
 
 async def test_an_upload_that_ends_after_the_deletion_of_its_dataset_leaves_no_blob(

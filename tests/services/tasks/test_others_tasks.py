@@ -13,6 +13,7 @@ from aerotask.db.models import AuditEvent, Dataset, Task
 from aerotask.domain.access import ANONYMOUS, Caller, Membership, Visibility
 from aerotask.domain.errors import Conflict
 from aerotask.domain.ids import DatasetId, TaskId, new_id
+from aerotask.services.tasks.quota import QuotaRequest
 from aerotask.services.tasks.submit import Submission
 from aerotask.store.datasets import datasets, orgs
 from aerotask.store.tasks.tasks import TaskFilter
@@ -105,9 +106,10 @@ async def refusal(scene: Scene, caller: Caller, slug: str) -> Conflict:
     new = scene.rows.new_task(
         dataset_id=dataset.row.id, user_id=caller.user_id, unique_id=submission.unique_id, **RESCAN
     )
+    quota = QuotaRequest(new.org_id, new.user_id, new.estimated_output_bytes)
     async with scene.platform.db.engine.connect() as connection:
         with pytest.raises(Conflict) as refused:
-            await scene.platform.submit._add(connection, caller, new)
+            await scene.platform.submit._add(connection, caller, new, quota)
     return refused.value
 
 

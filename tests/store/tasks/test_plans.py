@@ -19,7 +19,7 @@ from aerotask.store.queue import claims, leases, logs, recovery, retention
 from aerotask.store.queue.leases import Lease, Report
 from aerotask.store.queue.logs import LogLimits
 from aerotask.store.tasks import request_context, submit, tasks
-from aerotask.store.tasks.submit import DedupMatch
+from aerotask.store.tasks.submit import DedupMatch, QuotaScope
 from aerotask.store.tasks.tasks import TaskFilter
 
 # The rows are made in one place, by whichever test process gets this group.
@@ -73,6 +73,7 @@ ORG = OrgId(UUID("02000000-0000-7000-8000-000000000001"))
 DATASET = DatasetId(UUID("03000000-0000-7000-8000-00000000000a"))
 USER = UserId(UUID("01000000-0000-7000-8000-00000000000a"))
 TASK = TaskId(UUID("04000000-0000-7000-8000-00000000000a"))
+SCOPE = QuotaScope(ORG, USER, timedelta(days=1), frozenset({"nothing"}))
 LIKE = DedupMatch(DATASET, b"x", timedelta(days=1), needs_artifact=True, active_only=False)
 LEASE = Lease(TASK, LeaseToken(UUID(int=1)), 1)
 
@@ -117,9 +118,9 @@ HOT: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {
     "recovery": lambda c: recovery.recover_lost(c, max_attempts=2, quiet_s=1, settle_s=5),
     "log": lambda c: logs.read(c, TASK, since=0, take=100),
     "twin": lambda c: submit.find_twin(c, LIKE),
-    "twin and quota": lambda c: submit.find_twin_and_load(c, LIKE, ORG, USER, period=timedelta(days=1)),
+    "twin and quota": lambda c: submit.find_twin_and_load(c, LIKE, SCOPE),
     "unique id": lambda c: submit.find_holder(c, ORG, "x"),
-    "quota": lambda c: submit.load_for(c, ORG, USER, period=timedelta(days=1)),
+    "quota": lambda c: submit.load_for(c, SCOPE),
     "expired artifacts": lambda c: retention.remove_expired_artifacts(c, clock_offset_s=0, max_count=500),
     "old tasks": lambda c: retention.remove_old_tasks(c, retention_days=60, clock_offset_s=0, max_count=500),
 }

@@ -10,12 +10,13 @@ from aerotask.db.clock import db_now
 from aerotask.db.models import Artifact, Task
 from aerotask.domain.errors import LimitReached, TooLarge
 from aerotask.domain.ids import TaskId, UserId, new_id
-from aerotask.services.tasks.quota import QuotaRequest, Quotas, admit, refuse_oversized
+from aerotask.sdk import QuotaClass
+from aerotask.services.tasks.quota import QuotaRequest, Quotas, enforce, raise_if_oversized
 from aerotask.store.queue import leases
 from aerotask.store.queue.leases import NewArtifact, Report, Success
 from aerotask.store.queue.logs import LogLimits
 from aerotask.store.tasks import submit
-from aerotask.store.tasks.submit import DedupMatch, Duplicate, NewTask, QuotaUsage
+from aerotask.store.tasks.submit import DedupMatch, Duplicate, NewTask, QuotaScope, QuotaUsage
 
 DAY = timedelta(days=1)
 KEY = b"the same"
@@ -69,6 +70,9 @@ async def test_for_a_tool_that_changes_the_dataset_only_active_tasks_answer(rows
     assert await twin(rows, active_only=True) is None
 
 
+BULK_TOOLS = frozenset({"bulk-download", "other-bulk"})
+
+
 def quotas(**values: int) -> Quotas:
     generous = dict.fromkeys(
         (
@@ -107,8 +111,15 @@ async def admitted(
     try:
         async with rows.db.begin() as connection:
             assert await submit.add(connection, task, actor="tests") == set()
-            wish = QuotaRequest(task.org_id, task.user_id, task.tool_id, task.estimated_output_bytes)
-            await admit(connection, limits, wish, besides=task.id)
+            is_bulk = task.tool_id in BULK_TOOLS
+            request = QuotaRequest(
+                task.org_id,
+                task.user_id,
+                task.estimated_output_bytes,
+                QuotaClass.BULK if is_bulk else None,
+                BULK_TOOLS if is_bulk else frozenset(),
+            )
+            await enforce(connection, limits, request, besides=task.id)
     except LimitReached as refused:
         return refused
     return task.id
@@ -140,10 +151,10 @@ async def test_anonymous_callers_share_one_quota(rows: Rows) -> None:
     assert isinstance(await admitted(rows, quotas(active_anonymous=1)), LimitReached)
 
 
-async def test_a_user_has_one_bulk_download_at_a_time(rows: Rows) -> None:
+async def test_the_tools_of_a_quota_class_share_its_limit(rows: Rows) -> None:
     limits = quotas(bulk_downloads_per_user=1)
     first = await admitted(rows, limits, user_id=rows.user_id, tool_id="bulk-download")
-    second = await admitted(rows, limits, user_id=rows.user_id, tool_id="bulk-download")
+    second = await admitted(rows, limits, user_id=rows.user_id, tool_id="other-bulk")
     other = await admitted(rows, limits, user_id=rows.user_id, tool_id="nothing")
     assert not isinstance(first, LimitReached)
     assert isinstance(second, LimitReached)
@@ -174,14 +185,14 @@ async def test_the_count_under_the_lock_is_the_same_as_without(rows: Rows) -> No
     other = await add_dataset(rows.db, rows.user_id, "other")
     await other.task(estimated_output_bytes=4000)
     async with rows.db.begin() as connection:
-        asked = (connection, rows.org_id, rows.user_id)
-        free = await submit.load_for(*asked, period=DAY)
+        scope = QuotaScope(rows.org_id, rows.user_id, DAY, BULK_TOOLS)
+        free = await submit.load_for(connection, scope)
         assert free == QuotaUsage(3, 2, 2, 1, 325)
-        assert await submit.load_under_lock(*asked, period=DAY) == free
-        assert await submit.load_under_lock(*asked, period=DAY, besides=mine) == QuotaUsage(2, 1, 2, 1, 25)
+        assert await submit.load_under_lock(connection, scope) == free
+        assert await submit.load_under_lock(connection, scope, besides=mine) == QuotaUsage(2, 1, 2, 1, 25)
 
 
 def test_an_output_beyond_the_limit_is_refused_before_anything_is_counted() -> None:
-    refuse_oversized(quotas(output_bytes=10), 10)
+    raise_if_oversized(quotas(output_bytes=10), 10)
     with pytest.raises(TooLarge):
-        refuse_oversized(quotas(output_bytes=10), 11)
+        raise_if_oversized(quotas(output_bytes=10), 11)

@@ -1,4 +1,4 @@
-"""Routes: the whole installation, for administrators, programs and monitors."""
+"""System routes: all tasks, features, health, readiness and metrics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from aerotask import __version__
-from aerotask.api.deps import CallerDep, PlatformDep, Skip, Take, UserRef, by_owner
+from aerotask.api.deps import CallerDep, PlatformDep, Skip, Take, UserRef, owner_filter
 from aerotask.api.http import tus
 from aerotask.api.http.errors import RETRY_AFTER_S, problems
 from aerotask.api.http.strict_json import StrictRoute
@@ -44,9 +44,9 @@ async def list_all_tasks(
     skip: Skip = 0,
     take: Take = 50,
 ) -> SystemTasksResponse:
-    """Every task of the system, newest first; for administrators."""
-    which = TaskFilter(tool_id=tool_id, state=state, org_slug=org_slug, **by_owner(user_id))
-    page = await platform.tasks.list_all(caller, which, skip=skip, take=take)
+    """List all tasks of the system, newest first; for administrators."""
+    task_filter = TaskFilter(tool_id=tool_id, state=state, org_slug=org_slug, **owner_filter(user_id))
+    page = await platform.tasks.list_all(caller, task_filter, skip=skip, take=take)
     return SystemTasksResponse.model_construct(
         items=[system_task_response(row) for row in page.items],
         total=page.total,
@@ -57,7 +57,7 @@ async def list_all_tasks(
 
 @router.get("/sys/features")
 async def features(platform: PlatformDep) -> FeaturesResponse:
-    """What this installation can do, for anybody."""
+    """Get the features and limits of this installation; no login needed."""
     return FeaturesResponse(
         version=__version__,
         versions={"aerotask": __version__, "tus": tus.VERSION},
@@ -78,12 +78,12 @@ async def features(platform: PlatformDep) -> FeaturesResponse:
         derivatives=[
             FeatureDerivative(
                 kind=kind,
-                title=facts.title,
-                media_type=facts.media_type,
+                title=info.title,
+                media_type=info.media_type,
                 available=missing_for(kind) is None,
                 unavailable_reason=missing_for(kind),
             )
-            for kind, facts in KIND_INFO.items()
+            for kind, info in KIND_INFO.items()
         ],
         limits=_limits(platform),
     )
@@ -91,33 +91,34 @@ async def features(platform: PlatformDep) -> FeaturesResponse:
 
 @router.get("/healthz")
 async def healthz() -> HealthResponse:
-    """The process is up and answers."""
+    """Check that the API process is alive."""
     return HealthResponse(status="ok")
 
 
-@router.get("/readyz", responses={503: {"model": ReadyResponse, "description": "A part is missing."}})
+@router.get("/readyz", responses={503: {"model": ReadyResponse, "description": "A part is not ready."}})
 async def readyz(platform: PlatformDep, response: Response) -> ReadyResponse:
-    """Whether tasks can be taken and done, and the state of Postgres, Redis, storage and workers."""
-    found = await readiness(platform.db, platform.dispatcher, platform.blobs)
-    if not found.ready:
+    """Check Postgres, Redis, storage and workers: whether tasks can be accepted and run."""
+    ready = await readiness(platform.db, platform.dispatcher, platform.blobs)
+    if not ready.ready:
         response.status_code = 503
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return ReadyResponse(
-        ready=found.ready,
-        postgres=found.postgres,
-        redis=found.redis,
-        storage=found.storage,
-        workers=found.workers,
+        ready=ready.ready,
+        postgres=ready.postgres,
+        redis=ready.redis,
+        storage=ready.storage,
+        workers=ready.workers,
     )
 
 
 @router.get(
     "/metrics",
     response_class=PlainTextResponse,
-    responses=problems() | {200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}}},
+    responses=problems()
+    | {200: {"description": "Metrics in Prometheus text format.", "content": {"text/plain": {}}}},
 )
 async def metrics(platform: PlatformDep) -> Response:
-    """Figures for monitors: the backlog, live workers, and this process; no names of anything."""
+    """Get Prometheus metrics: queue depth, live workers and this process, without any names."""
     ready = await readiness(platform.db, platform.dispatcher, platform.blobs)
     return Response(await exposition(platform.db, ready), media_type=CONTENT_TYPE_LATEST)
 

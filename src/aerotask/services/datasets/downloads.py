@@ -27,7 +27,6 @@ from aerotask.store.datasets import entries
 from aerotask.store.datasets.datasets import DatasetRow
 from aerotask.store.datasets.entries import FOLDER, WHOLE_ENTRY, EntryRow
 from aerotask.store.datasets.plan_rows import ENTRY_SUMMARY, EntrySummary
-from aerotask.store.tasks.submit import BULK_DOWNLOAD
 
 MAX_STREAMED_ENTRIES = 10_000
 GATHER_BYTES = 256 * 1024
@@ -96,6 +95,8 @@ class DownloadService:
     blobs: BlobStore
     access: PermissionService
     threshold_bytes: int
+    tool_id: str
+    """The tool for larger selections; its params take `paths`."""
 
     async def select(
         self, caller: Caller, org_slug: str, slug: str, named: Sequence[str]
@@ -150,7 +151,7 @@ class DownloadService:
         raise UseTask(
             f"The selection has {size.count} entries with {size.size_bytes} bytes; at once, up to "
             f"{MAX_STREAMED_ENTRIES} entries with {self.threshold_bytes} bytes are sent. Submit the task in 'task'.",
-            tool_id=BULK_DOWNLOAD,
+            tool_id=self.tool_id,
             params={"paths": list(wanted) or None},
             code="use-bulk-download",
         )
@@ -181,10 +182,10 @@ async def _noted(connection: AsyncConnection, dataset: DatasetRow, held: PinnedB
 
 
 def _index_parts(dataset: DatasetRow, held: PinnedBlobs) -> list[DownloadPart]:
-    """The index of what was noted, as bulk-download has it."""
+    """The index of what was noted, as in the ZIP of a download task."""
     index, now = held.folder / _INDEX, int(time.time())
     known = Snapshot(dataset.slug, held.folder / _SNAPSHOT)
-    write_index(index, known.entries(), slug=dataset.slug, made_at=now)
+    write_index(index, known.entries(), slug=dataset.slug, exported_at=now)
     folders = [
         DownloadPart(StreamMember(path, now, is_folder=True), None) for path in paths.parents(INDEX_PATH)
     ]

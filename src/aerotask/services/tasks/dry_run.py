@@ -12,7 +12,7 @@ from aerotask.domain.errors import AerotaskError, FieldError, InvalidInput, TooL
 from aerotask.domain.text_cleaning import clean_json
 from aerotask.services.accounts.permissions import PermissionService
 from aerotask.services.tasks.planning import PlannedRun, dry_run
-from aerotask.services.tasks.quota import refuse_oversized
+from aerotask.services.tasks.quota import raise_if_oversized
 from aerotask.services.tasks.submit import SubmitService
 
 _PARAMS = "/params"
@@ -53,7 +53,7 @@ class DryRunService:
         tool = self.submits.available_tool(tool_id, None)
         try:
             run, found = await dry_run(self.db, dataset.row, tool, params, limits=self.submits.limits)
-            refuse_oversized(self.submits.quotas, run.plan.estimated_output_bytes)
+            raise_if_oversized(self.submits.quotas, run.plan.estimated_output_bytes)
         except InvalidInput as error:
             return DryRunResult(errors=_errors(error))
         except TooLarge as error:

@@ -1,21 +1,24 @@
-"""How much may be under way at once; checked under a lock, so that racing submits can't exceed it."""
+"""Quotas on active tasks and their output, checked under a lock so that racing submits can't exceed them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.domain.errors import LimitReached, TooLarge
 from aerotask.domain.ids import OrgId, TaskId, UserId
+from aerotask.registry import Registry
+from aerotask.sdk import QuotaClass, Tool
 from aerotask.store.tasks import submit
-from aerotask.store.tasks.submit import BULK_DOWNLOAD, QuotaUsage
+from aerotask.store.tasks.submit import QuotaScope, QuotaUsage
 
 RETRY_ACTIVE_S = 15
 RETRY_DAY_S = 3600
 PERIOD = timedelta(days=1)
-"""For how long artifacts count that have been made."""
+"""How long artifacts count towards the quota after they were made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +34,36 @@ class Quotas:
     artifact_bytes_per_org_day: int
 
 
-def refuse_oversized(quotas: Quotas, estimated_output_bytes: int) -> None:
-    """Let a task through whose output is expected to stay below the limit.
+@dataclass(frozen=True, slots=True)
+class QuotaRequest:
+    """A task as quotas see it: its owner, its organization, its quota class and its estimated output."""
+
+    org_id: OrgId
+    user_id: UserId | None
+    estimated_output_bytes: int
+    quota_class: QuotaClass | None = None
+    class_tools: frozenset[str] = frozenset()
+    """The ids of all tools of the quota class."""
+
+    @classmethod
+    def of_tool(
+        cls, tool: Tool[Any], registry: Registry, org_id: OrgId, user_id: UserId | None, output_bytes: int
+    ) -> QuotaRequest:
+        """The request for a task of that tool."""
+        class_tools = registry.ids_of_class(tool.quota_class)
+        return cls(org_id, user_id, output_bytes, tool.quota_class, class_tools)
+
+    @property
+    def scope(self) -> QuotaScope:
+        """The tasks that count for this one."""
+        return QuotaScope(self.org_id, self.user_id, PERIOD, self.class_tools)
+
+
+def raise_if_oversized(quotas: Quotas, estimated_output_bytes: int) -> None:
+    """Check the estimated size of one task's output.
 
     Raises:
-        TooLarge: it isn't.
+        TooLarge: it is above the limit (`output-too-large`).
     """
     if estimated_output_bytes > quotas.output_bytes:
         raise TooLarge(
@@ -45,49 +73,39 @@ def refuse_oversized(quotas: Quotas, estimated_output_bytes: int) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class QuotaRequest:
-    """A task as quotas see it: who wants it, where, and what it costs."""
-
-    org_id: OrgId
-    user_id: UserId | None
-    tool_id: str
-    estimated_output_bytes: int
-
-
-async def admit(
-    connection: AsyncConnection, quotas: Quotas, wish: QuotaRequest, *, besides: TaskId | None = None
+async def enforce(
+    connection: AsyncConnection, quotas: Quotas, request: QuotaRequest, *, besides: TaskId | None = None
 ) -> None:
-    """Count what is under way; `besides` is the task itself if the transaction has inserted it already.
+    """Check the quotas under their lock; `besides` is the task itself if the transaction has already inserted it.
 
-    The lock is held until the transaction has committed, and not until the commit is on the disk: wait for
-    `durability.flushed` before anybody is told.
-
-    Raises:
-        LimitReached: one more task would exceed a limit, and which.
-    """
-    load = await submit.load_under_lock(connection, wish.org_id, wish.user_id, period=PERIOD, besides=besides)
-    refuse_excess(quotas, load, wish)
-
-
-def refuse_excess(quotas: Quotas, load: QuotaUsage, wish: QuotaRequest) -> None:
-    """Let one more task through.
+    The lock is released by the commit, before the commit is on the disk: wait for `async_commit.flush_wal` before
+    the caller is answered.
 
     Raises:
-        LimitReached: it would exceed a limit, and which.
+        LimitReached: one more task would exceed a limit; the error names it.
     """
-    per_user = quotas.active_per_user if wish.user_id else quotas.active_anonymous
-    _within("maxActiveTasksPerUser", load.active_of_user, per_user)
-    _within("maxActiveTasksPerOrg", load.active_in_org, quotas.active_per_org)
-    _within("maxActiveTasks", load.active, quotas.active)
-    if wish.tool_id == BULK_DOWNLOAD:
+    usage = await submit.load_under_lock(connection, request.scope, besides=besides)
+    raise_if_exceeded(quotas, usage, request)
+
+
+def raise_if_exceeded(quotas: Quotas, usage: QuotaUsage, request: QuotaRequest) -> None:
+    """Check the quotas for one more task.
+
+    Raises:
+        LimitReached: it would exceed a limit; the error names it.
+    """
+    per_user = quotas.active_per_user if request.user_id else quotas.active_anonymous
+    _raise_if_full("maxActiveTasksPerUser", usage.active_of_user, per_user)
+    _raise_if_full("maxActiveTasksPerOrg", usage.active_in_org, quotas.active_per_org)
+    _raise_if_full("maxActiveTasks", usage.active, quotas.active)
+    if request.quota_class is QuotaClass.BULK:
         limit = quotas.bulk_downloads_per_user
-        _within("maxActiveBulkDownloadsPerUser", load.bulk_downloads_of_user, limit)
-    made = load.artifact_bytes_in_org
-    if made + wish.estimated_output_bytes > quotas.artifact_bytes_per_org_day:
+        _raise_if_full("maxActiveBulkDownloadsPerUser", usage.active_in_class_of_user, limit)
+    made = usage.artifact_bytes_in_org
+    if made + request.estimated_output_bytes > quotas.artifact_bytes_per_org_day:
         raise LimitReached(
-            "The organization has made as many bytes of artifacts in 24 hours as it may "
-            f"({made} of {quotas.artifact_bytes_per_org_day}); try again later.",
+            f"The organization's tasks made {made} bytes of artifacts in the last 24 hours, and the limit is "
+            f"{quotas.artifact_bytes_per_org_day}; try again later.",
             limit_name="maxArtifactBytesPerOrgDay",
             limit=quotas.artifact_bytes_per_org_day,
             current=made,
@@ -95,10 +113,11 @@ def refuse_excess(quotas: Quotas, load: QuotaUsage, wish: QuotaRequest) -> None:
         )
 
 
-def _within(name: str, current: int, limit: int) -> None:
+def _raise_if_full(name: str, current: int, limit: int) -> None:
     if current >= limit:
         raise LimitReached(
-            f"{current} tasks wait or run, and the limit ({name}) is {limit}; try again when one has ended.",
+            f"{current} tasks are waiting or running, and the limit ({name}) is {limit}; "
+            "try again when one has ended.",
             limit_name=name,
             limit=limit,
             current=current,

@@ -15,8 +15,9 @@ from aerotask.domain.access import Caller
 from aerotask.domain.errors import Conflict, InvalidInput
 from aerotask.domain.ids import TaskId
 from aerotask.domain.states import TaskState
+from aerotask.sdk import Tool
 from aerotask.services.accounts.permissions import AccessibleDataset
-from aerotask.services.tasks.quota import QuotaRequest, Quotas, admit
+from aerotask.services.tasks.quota import QuotaRequest, Quotas, enforce
 from aerotask.services.tasks.submit import Submission, SubmitService, Submitted
 from aerotask.services.tasks.tasks import TaskService
 from aerotask.services.tasks.wakeups import WakeupSender
@@ -45,9 +46,9 @@ class RetryService:
             LimitReached: it would be one task too many.
         """
         dataset, task = await self.tasks.managed(caller, org_slug, slug, task_id)
-        self.submits.available_tool(task.tool_id, task.tool_version)
+        tool = self.submits.available_tool(task.tool_id, task.tool_version)
         async with self.db.begin() as connection:
-            attempts = await self._begin_again(connection, caller, dataset, task)
+            attempts = await self._begin_again(connection, caller, dataset, task, tool)
         async with self.db.read() as connection:
             await flush_wal(connection)
         self.hints.notify(Wakeup(task_id, attempts))
@@ -91,7 +92,12 @@ class RetryService:
         return await self.submits.submit_to(caller, dataset, submission)
 
     async def _begin_again(
-        self, connection: AsyncConnection, caller: Caller, dataset: AccessibleDataset, task: TaskRow
+        self,
+        connection: AsyncConnection,
+        caller: Caller,
+        dataset: AccessibleDataset,
+        task: TaskRow,
+        tool: Tool[Any],
     ) -> int:
         if task.state not in {TaskState.FAILED, TaskState.DELETED}:
             raise _not_retryable(task.state)
@@ -101,10 +107,11 @@ class RetryService:
                 "on what is there now.",
                 code="input-changed",
             )
-        wish = QuotaRequest(
-            dataset.row.standing.org_id, task.user_id, task.tool_id, task.estimated_output_bytes
+        org_id = dataset.row.standing.org_id
+        request = QuotaRequest.of_tool(
+            tool, self.submits.registry, org_id, task.user_id, task.estimated_output_bytes
         )
-        await admit(connection, self.quotas, wish)
+        await enforce(connection, self.quotas, request)
         attempts = await retry.requeue(connection, task.id, actor=caller.display_name)
         if attempts is None:
             raise Conflict("Somebody else has retried or removed the task.", code="not-retryable")

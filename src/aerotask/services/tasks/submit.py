@@ -26,7 +26,7 @@ from aerotask.services.accounts.permissions import AccessibleDataset, Permission
 from aerotask.services.accounts.principal import Presented
 from aerotask.services.tasks.idempotency import IdempotentRequest, idempotent
 from aerotask.services.tasks.planning import PlannedRun, plan_run
-from aerotask.services.tasks.quota import PERIOD, QuotaRequest, Quotas, admit, refuse_excess, refuse_oversized
+from aerotask.services.tasks.quota import QuotaRequest, Quotas, enforce, raise_if_exceeded, raise_if_oversized
 from aerotask.services.tasks.wakeups import WakeupSender
 from aerotask.services.tasks.webhooks import WebhookService
 from aerotask.store.datasets import datasets
@@ -173,9 +173,12 @@ class SubmitService:
                 first = await request.first_answer(connection)
                 if first is not None:
                     return Submitted.from_json(first)
-            twin = await self._twin_unless_full(connection, caller, tool, task, force=force)
+            quota = QuotaRequest.of_tool(
+                tool, self.registry, task.org_id, task.user_id, task.estimated_output_bytes
+            )
+            twin = await self._twin_unless_full(connection, caller, tool, task, quota, force=force)
             if twin is None:
-                await self._add(connection, caller, task)
+                await self._add(connection, caller, task, quota)
                 submitted = _answer(task, task.id, task.estimated_output_bytes, deduplicated=False)
             else:
                 submitted = _answer(task, twin.id, twin.estimated_output_bytes, deduplicated=True)
@@ -188,12 +191,19 @@ class SubmitService:
         async with self.db.read() as connection:
             await flush_wal(connection)
 
-    async def _twin_unless_full(
-        self, connection: AsyncConnection, caller: Caller, tool: Tool[Any], task: NewTask, *, force: bool
+    async def _twin_unless_full(  # noqa: PLR0913  the task, its submitter and its quotas
+        self,
+        connection: AsyncConnection,
+        caller: Caller,
+        tool: Tool[Any],
+        task: NewTask,
+        quota: QuotaRequest,
+        *,
+        force: bool,
     ) -> Duplicate | None:
         """The task that answers for this one; where there is none, a first look at the quotas, without their lock."""
         if force:
-            load = await submit.load_for(connection, task.org_id, task.user_id, period=PERIOD)
+            load = await submit.load_for(connection, quota.scope)
         else:
             await locks.take(connection, LockSpace.DEDUP, locks.key_of(task.dedup_key))
             like = DedupMatch(
@@ -205,19 +215,19 @@ class SubmitService:
                 scheduled_at=task.scheduled_at,
                 callback_url=task.callback_url,
             )
-            twin, load = await submit.find_twin_and_load(
-                connection, like, task.org_id, task.user_id, period=PERIOD
-            )
+            twin, load = await submit.find_twin_and_load(connection, like, quota.scope)
             if twin is not None:
                 return twin
         if task.unique_id is not None:
             await _refuse_taken(connection, caller, task.org_id, task.unique_id)
-        refuse_oversized(self.quotas, task.estimated_output_bytes)
+        raise_if_oversized(self.quotas, task.estimated_output_bytes)
         # Whoever asks again and again at a limit shall leave no rows that were inserted in vain.
-        refuse_excess(self.quotas, load, _wish(task))
+        raise_if_exceeded(self.quotas, load, quota)
         return None
 
-    async def _add(self, connection: AsyncConnection, caller: Caller, task: NewTask) -> None:
+    async def _add(
+        self, connection: AsyncConnection, caller: Caller, task: NewTask, quota: QuotaRequest
+    ) -> None:
         # All that takes its time comes before the one lock that every submit needs. What is counted under it
         # stays true until the commit, which lets go of it.
         try:
@@ -232,11 +242,7 @@ class SubmitService:
                 "An input was replaced or removed while the task was submitted; submit it again.",
                 code="input-changed",
             )
-        await admit(connection, self.quotas, _wish(task), besides=task.id)
-
-
-def _wish(task: NewTask) -> QuotaRequest:
-    return QuotaRequest(task.org_id, task.user_id, task.tool_id, task.estimated_output_bytes)
+        await enforce(connection, self.quotas, quota, besides=task.id)
 
 
 async def _refuse_taken(connection: AsyncConnection, caller: Caller, org_id: OrgId, unique_id: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
@@ -15,6 +15,7 @@ from sqlalchemy import (
     Select,
     Text,
     and_,
+    any_,
     bindparam,
     func,
     insert,
@@ -37,8 +38,6 @@ from aerotask.domain.states import ACTIVE, TaskState, WaitReason
 from aerotask.store.queue.claims import TaskInputRow
 from aerotask.store.queue.retention import retain_blobs
 from aerotask.store.queue.transitions import move
-
-BULK_DOWNLOAD = "bulk-download"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +76,35 @@ class Duplicate:
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaScope:
+    """Selects the tasks that a submitter's quotas count."""
+
+    org_id: OrgId
+    user_id: UserId | None
+    period: timedelta
+    """How long artifacts count after they were made."""
+    class_tools: frozenset[str] = frozenset()
+    """The ids of the tools that share the submitted one's quota class."""
+
+    def bindings(self) -> dict[str, Any]:
+        """The parameters of the queries."""
+        return {
+            "org_id": self.org_id,
+            "user_id": self.user_id,
+            "period": self.period,
+            "class_tools": list(self.class_tools),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class QuotaUsage:
     """How much is under way, as one submitter's quotas count it."""
 
     active: int
     active_in_org: int
     active_of_user: int
-    bulk_downloads_of_user: int
+    active_in_class_of_user: int
+    """Of the tools that share the quota class of the one that is submitted."""
     artifact_bytes_in_org: int
     """What the organization's tasks have made lately, and what the active ones are expected to make."""
 
@@ -179,6 +200,7 @@ async def find_holder(connection: AsyncConnection, org_id: OrgId, unique_id: str
 
 _MINE = Task.user_id.is_not_distinct_from(bindparam("user_id", type_=Task.user_id.type))
 _HERE = Task.org_id == bindparam("org_id")
+_IN_CLASS = Task.tool_id == any_(bindparam("class_tools", type_=ARRAY(Text)))
 _MADE = (
     select(func.coalesce(func.sum(Task.artifact_bytes), 0))
     .where(
@@ -192,22 +214,19 @@ _LOAD = select(
     func.count().label("active"),
     func.count().filter(_HERE).label("active_in_org"),
     func.count().filter(_MINE).label("active_of_user"),
-    func.count().filter(_MINE, Task.tool_id == BULK_DOWNLOAD).label("bulk_downloads_of_user"),
+    func.count().filter(_MINE, _IN_CLASS).label("active_in_class_of_user"),
     (func.coalesce(func.sum(Task.estimated_output_bytes).filter(_HERE), 0) + _MADE)
     .cast(BigInteger)
     .label("artifact_bytes_in_org"),
 ).where(in_states(ACTIVE))
 
 
-async def load_for(
-    connection: AsyncConnection, org_id: OrgId, user_id: UserId | None, *, period: timedelta
-) -> QuotaUsage:
-    """Count active tasks, and artifacts of the last `period`; anonymous callers count as one user."""
-    named = {"org_id": org_id, "user_id": user_id, "period": period}
-    return QuotaUsage(*(await connection.execute(_LOAD, named)).one())
+async def load_for(connection: AsyncConnection, scope: QuotaScope) -> QuotaUsage:
+    """Count active tasks, and artifacts of the period; anonymous callers count as one user."""
+    return QuotaUsage(*(await connection.execute(_LOAD, scope.bindings())).one())
 
 
-# The migration that makes the function says why there is one.
+# The migration that makes the function says why there is one. Of its columns, `bulk_downloads_of_user` is no longer read.
 _LOAD_UNDER_LOCK = select(
     COMMIT_AT_ONCE,
     *func.load_under_lock(
@@ -217,35 +236,39 @@ _LOAD_UNDER_LOCK = select(
         bindparam("period", type_=INTERVAL),
         bindparam("besides", type_=Task.id.type),
     )
-    .table_valued(*(field.name for field in fields(QuotaUsage)))
+    .table_valued("active", "active_in_org", "active_of_user", "artifact_bytes_in_org")
     .c,
+)
+_IN_CLASS_UNDER_LOCK = select(func.count()).where(
+    in_states(ACTIVE),
+    _MINE,
+    _IN_CLASS,
+    Task.id.is_distinct_from(bindparam("besides", type_=Task.id.type)),
 )
 
 
 async def load_under_lock(
-    connection: AsyncConnection,
-    org_id: OrgId,
-    user_id: UserId | None,
-    *,
-    period: timedelta,
-    besides: TaskId | None = None,
+    connection: AsyncConnection, scope: QuotaScope, *, besides: TaskId | None = None
 ) -> QuotaUsage:
-    """As `load_for`, besides that task, under the quotas' lock.
+    """As `load_for`, without the task `besides`, under the quotas' lock.
 
     The lock is held until the transaction has committed and not until the disk has it (`durability`).
     """
-    named = {"org_id": org_id, "user_id": user_id, "period": period, "besides": besides}
-    _, *load = (await connection.execute(_LOAD_UNDER_LOCK, named)).one()
-    return QuotaUsage(*load)
+    bindings = {**scope.bindings(), "besides": besides}
+    _, active, in_org, of_user, artifact_bytes = (await connection.execute(_LOAD_UNDER_LOCK, bindings)).one()
+    in_class = 0
+    if scope.class_tools:  # a statement of its own, so that its snapshot is younger than the lock
+        in_class = (await connection.execute(_IN_CLASS_UNDER_LOCK, bindings)).scalar_one()
+    return QuotaUsage(active, in_org, of_user, in_class, artifact_bytes)
 
 
 async def find_twin_and_load(
-    connection: AsyncConnection, like: DedupMatch, org_id: OrgId, user_id: UserId | None, *, period: timedelta
+    connection: AsyncConnection, like: DedupMatch, scope: QuotaScope
 ) -> tuple[Duplicate | None, QuotaUsage]:
     """`find_twin` and `load_for` in one statement."""
     query = _twin_and_load(needs_artifact=like.needs_artifact, active_only=like.active_only)
-    counted = {"org_id": org_id, "user_id": user_id, "period": period}
-    twin_id, estimated, *load = (await connection.execute(query, {**like.named(), **counted})).one()
+    bindings = {**like.named(), **scope.bindings()}
+    twin_id, estimated, *load = (await connection.execute(query, bindings)).one()
     return None if twin_id is None else Duplicate(TaskId(twin_id), estimated), QuotaUsage(*load)
 
 

@@ -12,6 +12,7 @@ from aerotask.db.engine import AnyRow
 from aerotask.db.models import Dataset, DatasetUsage, Entry, Organization, Upload
 from aerotask.domain.ids import DatasetId, OrgId, UserId
 from aerotask.store.tasks import submit
+from aerotask.store.tasks.submit import QuotaScope
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,5 +120,5 @@ async def stored_of_owner(connection: AsyncConnection, owner_id: UserId) -> Stor
 
 async def activity(connection: AsyncConnection, org_id: OrgId, user_id: UserId | None) -> Activity:
     """What the organization's tasks do, as the quotas count it."""
-    load = await submit.load_for(connection, org_id, user_id, period=timedelta(days=1))
+    load = await submit.load_for(connection, QuotaScope(org_id, user_id, timedelta(days=1)))
     return Activity(load.active_in_org, load.active_of_user, load.artifact_bytes_in_org)
