@@ -46,7 +46,7 @@ class Served:
     @property
     def watches(self) -> int:
         """How many watches the API holds."""
-        return sum(len(watches) for watches in self.platform.watch.changes._watches.values())
+        return sum(len(each) for each in self.platform.watch.notifications._subscriptions.values())
 
     def address(self, task_id: TaskId) -> str:
         """A task's address."""

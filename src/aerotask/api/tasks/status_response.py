@@ -19,11 +19,11 @@ async def status_response(
     """The status, or 304 if it matches If-None-Match; with `wait_s`, held back until the status changes."""
     is_known = _etag_check(request)
     if wait_s > 0:
-        async with subscribed(request.receive, service.changes, watcher.task_id) as subscription:
-            status = await service.status(watcher, subscription, wait_s=wait_s, known=is_known)
+        async with subscribed(request.receive, service.notifications, watcher.task_id) as subscription:
+            status = await service.wait_for_status(watcher, subscription, wait_s=wait_s, is_known=is_known)
     else:
         task = await service.tasks.status(
-            await watcher.ask(), watcher.org_slug, watcher.slug, watcher.task_id
+            await watcher.reauthenticate(), watcher.org_slug, watcher.slug, watcher.task_id
         )
         status = task_response(task)
     return _with_etag(status, is_known)
