@@ -1,4 +1,4 @@
-"""Looks into uploaded files: takes batches of entries, has a child describe them, stores what it found."""
+"""Indexer: claims batches of new entries, extracts their metadata in a child process, and stores it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from aerotask.worker.supervise import ChildEnd, Ended, supervise
 from aerotask.worker.wakeup import WakeupEvent
 
 BATCH = 32
-# Longer than a batch may take: after it, entries of a worker that died are taken up by another.
+# Added to the timeout of a batch; after it, another worker claims the entries of a worker that died.
 LEASE_MARGIN_S = 10.0
 MEMORY_BYTES = 512 * 1024 * 1024
 MAX_ATTEMPTS = 3
@@ -39,22 +39,22 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Indexer:
-    """The indexer of one worker; it runs one batch at a time, beside the worker's tasks."""
+    """Indexer of one worker; runs one batch at a time, beside the worker's tasks."""
 
     db: Database
     blobs: BlobStore
     spawner: Spawner
     poll_s: float
-    bell: WakeupEvent = field(default_factory=WakeupEvent)
-    """Rings when there may be something to index."""
+    wakeup: WakeupEvent = field(default_factory=WakeupEvent)
+    """Set when there may be entries to index."""
 
     async def run(self) -> None:
         """Index until cancelled."""
         while True:
-            # The storage may fail as well, and be repaired.
+            # Errors of the storage are tolerated too: they end once it is repaired.
             found_work = await tolerate("indexer.delayed", self._batch(), also=OSError)
             if not found_work:
-                await self.bell.rest(self.poll_s)
+                await self.wakeup.wait(self.poll_s)
 
     async def _batch(self) -> bool:
         async with self.db.begin() as connection:
@@ -83,7 +83,7 @@ class Indexer:
         described: list[tuple[UnindexedEntry, Metadata]] = []
         begun: str | None = None
 
-        def hear(event: Event) -> None:
+        def on_event(event: Event) -> None:
             nonlocal begun
             begun = str(event.body["id"])
             if event.what == "described":
@@ -93,7 +93,7 @@ class Indexer:
         ended = await supervise(
             self.spawner,
             job,
-            on_event=hear,
+            on_event=on_event,
             stop=asyncio.Event(),
             cancel_grace_s=0,
             timeout_s=timeout_s,

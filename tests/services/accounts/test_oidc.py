@@ -167,7 +167,7 @@ async def test_keys_are_asked_for_once_and_again_when_they_rotate(
         await asked.caller(old)
 
 
-async def test_unknown_key_ids_do_not_make_us_ask_again_and_again(
+async def test_unknown_key_ids_do_not_make_us_ask_repeat(
     database: Database, issuer: Issuer, alice: None
 ) -> None:
     asked = service(database, issuer, refetch_s=3600)

@@ -149,7 +149,7 @@ async def test_maintenance_removes_every_row_and_after_the_grace_time_every_blob
         estate.owner, "acme", "acme", path="b", size_bytes=5, client_metadata=""
     )
     await estate.datasets.delete_dataset(estate.owner, "acme", "acme")
-    assert [await estate.platform.maintenance.deleted() for _ in range(2)] == [1, 0]
+    assert [await estate.platform.maintenance.remove_deleted() for _ in range(2)] == [1, 0]
     assert await estate.counts() == {
         "organizations": 1,
         "datasets": 0,
@@ -160,10 +160,10 @@ async def test_maintenance_removes_every_row_and_after_the_grace_time_every_blob
         "uploads": 0,
     }
     # The artifact's file went with its row; contents of entries stay for the grace time.
-    assert (len(estate.blobs()), await estate.platform.maintenance.orphans()) == (3, 0)
+    assert (len(estate.blobs()), await estate.platform.maintenance.remove_orphans()) == (3, 0)
     for file in estate.blobs():
         os.utime(file, (0, 0))
-    assert await estate.platform.maintenance.orphans() == 3
+    assert await estate.platform.maintenance.remove_orphans() == 3
     assert estate.blobs() == []
 
 
@@ -183,7 +183,7 @@ async def test_a_large_dataset_is_removed_in_batches(estate: Estate) -> None:
     for _ in range(TASKS_PER_TRANSACTION + 1):
         await estate.rows.task()
     await estate.datasets.delete_dataset(estate.owner, "acme", "acme")
-    assert await estate.platform.maintenance.deleted() == 1
+    assert await estate.platform.maintenance.remove_deleted() == 1
     counts = await estate.counts()
     assert (counts["datasets"], counts["entries"], counts["tasks"]) == (0, 0, 0)
 
@@ -203,7 +203,7 @@ async def test_deleting_an_organization_deletes_its_datasets(estate: Estate) -> 
     assert await estate.orgs.list_orgs(estate.owner) == []
     assert await estate.states() == ["Deleted"]
     await estate.orgs.create_org(estate.owner, slug="acme", name="", description="", is_public=False)
-    assert [await estate.platform.maintenance.deleted() for _ in range(2)] == [3, 0]
+    assert [await estate.platform.maintenance.remove_deleted() for _ in range(2)] == [3, 0]
     assert await estate.counts() == {
         "organizations": 1,
         "datasets": 0,
@@ -220,7 +220,7 @@ async def test_a_task_submitted_during_the_deletion_is_cancelled_by_maintenance(
         await datasets.delete_dataset(connection, estate.rows.dataset_id)
     await estate.rows.task()
     await estate.rows.claimed()
-    assert await estate.platform.maintenance.deleted() == 1
+    assert await estate.platform.maintenance.remove_deleted() == 1
     assert await estate.states() == []
 
 
@@ -228,7 +228,7 @@ async def test_a_submit_after_maintenance_finds_no_dataset(estate: Estate) -> No
     late = estate.rows.new_task()
     quota = QuotaRequest(late.org_id, late.user_id, late.estimated_output_bytes)
     await estate.datasets.delete_dataset(estate.owner, "acme", "acme")
-    await estate.platform.maintenance.deleted()
+    await estate.platform.maintenance.remove_deleted()
     async with estate.rows.db.engine.connect() as connection:
         with pytest.raises(NotFound):
             await estate.platform.submit._add(connection, estate.owner, late, quota)

@@ -171,7 +171,7 @@ async def test_a_crash_between_blob_and_row_costs_nothing_but_a_blob_for_the_swe
     assert await harbour.hashes() == {"a": hashlib.sha256(b"0123").hexdigest()}
     for blob in (tmp_path / "storage" / "blobs").rglob("*"):
         os.utime(blob, (0, 0))
-    assert await harbour.platform.maintenance.orphans() == 1
+    assert await harbour.platform.maintenance.remove_orphans() == 1
     with pytest.raises(FileNotFoundError):
         await harbour.platform.blobs.open(left.key)
     opened = await harbour.platform.entries.open_file(harbour.owner, "acme", "acme", "a")
@@ -192,10 +192,10 @@ async def test_a_dataset_that_is_deleted_while_the_bytes_come_takes_nothing(harb
             always(harbour.owner), "acme", "acme", upload_id, offset=0, content=deleting(), announced_bytes=4
         )
     assert await harbour.hashes() == {}
-    assert await harbour.platform.maintenance.deleted() == 1
+    assert await harbour.platform.maintenance.remove_deleted() == 1
     assert await harbour.count() == 0
     os.utime(harbour.folder / str(upload_id), (0, 0))
-    assert await harbour.platform.maintenance.expired_uploads() == 1
+    assert await harbour.platform.maintenance.remove_expired_uploads() == 1
     assert list(harbour.folder.iterdir()) == []
 
 
@@ -210,7 +210,7 @@ async def test_expired_uploads_are_swept_with_their_files_and_others_stay(harbou
     for file in harbour.folder.iterdir():
         then = time.time() - LONG_AGO_S
         os.utime(file, (then, then))
-    assert [await harbour.platform.maintenance.expired_uploads() for _ in range(2)] == [2, 0]
+    assert [await harbour.platform.maintenance.remove_expired_uploads() for _ in range(2)] == [2, 0]
     assert [file.name for file in harbour.folder.iterdir()] == [str(stays)]
     assert await harbour.count() == 1
     assert set(await harbour.hashes()) == {"complete"}
@@ -221,7 +221,7 @@ async def test_files_that_belong_to_no_upload_are_swept_after_the_grace_time(har
     for file in (old, young):
         file.write_bytes(b"x")
     os.utime(old, (0, 0))
-    assert [await harbour.platform.maintenance.expired_uploads() for _ in range(2)] == [1, 0]
+    assert [await harbour.platform.maintenance.remove_expired_uploads() for _ in range(2)] == [1, 0]
     assert list(harbour.folder.iterdir()) == [young]
 
 

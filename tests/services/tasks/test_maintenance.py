@@ -160,8 +160,8 @@ async def test_expired_artifacts_go_with_their_files_and_others_stay(yard: Yard)
     await yard.succeeded(stays)
     await yard.succeeded(goes, ttl_s=-1)
     with capture_logs() as log:
-        assert await yard.worker.expired_artifacts() == 1
-        assert await yard.worker.expired_artifacts() == 0
+        assert await yard.worker.remove_expired_artifacts() == 1
+        assert await yard.worker.remove_expired_artifacts() == 0
     assert [entry for entry in log if entry["event"] == "sweep.done"] == [
         {"event": "sweep.done", "log_level": "info", "sweep": "artifacts", "removed": 1}
     ]
@@ -173,11 +173,11 @@ async def test_a_crash_among_the_expired_files_leaves_orphans_that_go_later(yard
     await yard.succeeded(stays)
     await yard.succeeded(*[await yard.blob() for _ in range(3)], ttl_s=-1)
     with pytest.raises(Killed):
-        await yard.dying_worker.expired_artifacts()
+        await yard.dying_worker.remove_expired_artifacts()
     assert await yard.count(Artifact) == 1
     assert len(yard.files()) == 3
-    assert await yard.worker.expired_artifacts() == 0
-    assert await yard.worker.orphans() == 2
+    assert await yard.worker.remove_expired_artifacts() == 0
+    assert await yard.worker.remove_orphans() == 2
     assert yard.files() == {stays}
 
 
@@ -188,7 +188,7 @@ async def test_rows_of_long_ended_tasks_go_with_artifacts_and_files(yard: Yard) 
     recent, old = await yard.succeeded(await yard.blob()), await yard.succeeded(await yard.blob())
     waiting = await yard.rows.task()
     await ended_long_ago(yard, old)
-    assert [await yard.worker.old_tasks() for _ in range(2)] == [1, 0]
+    assert [await yard.worker.remove_old_tasks() for _ in range(2)] == [1, 0]
     async with yard.rows.db.read() as connection:
         assert set((await connection.execute(select(Task.id))).scalars()) == {recent, waiting}
     assert len(yard.files()) == 1
@@ -197,9 +197,9 @@ async def test_rows_of_long_ended_tasks_go_with_artifacts_and_files(yard: Yard) 
 async def test_a_crash_among_the_files_of_old_tasks_leaves_orphans_that_go_later(yard: Yard) -> None:
     await ended_long_ago(yard, *[await yard.succeeded(await yard.blob()) for _ in range(3)])
     with pytest.raises(Killed):
-        await yard.dying_worker.old_tasks()
+        await yard.dying_worker.remove_old_tasks()
     assert (await yard.count(Task), len(yard.files())) == (0, 2)
-    assert (await yard.worker.old_tasks(), await yard.worker.orphans()) == (0, 2)
+    assert (await yard.worker.remove_old_tasks(), await yard.worker.remove_orphans()) == (0, 2)
     assert yard.files() == set()
 
 
@@ -208,9 +208,9 @@ async def test_old_tasks_go_a_few_at_a_time(yard: Yard) -> None:
         yard, *[await yard.succeeded(await yard.blob()) for _ in range(TASKS_PER_TRANSACTION + 3)]
     )
     with pytest.raises(Killed):
-        await yard.dying_worker.old_tasks()
+        await yard.dying_worker.remove_old_tasks()
     assert await yard.count(Task) == 3
-    assert await yard.worker.old_tasks() == 3
+    assert await yard.worker.remove_old_tasks() == 3
 
 
 async def test_an_old_task_that_is_retried_at_that_moment_stays(yard: Yard) -> None:
@@ -219,7 +219,7 @@ async def test_an_old_task_that_is_retried_at_that_moment_stays(yard: Yard) -> N
     async with yard.rows.db.begin() as connection:
         again = update(Task).where(Task.id == task_id).values(state="Enqueued", finished_at=None)
         await connection.execute(again)
-        sweeping = asyncio.create_task(yard.worker.old_tasks())
+        sweeping = asyncio.create_task(yard.worker.remove_old_tasks())
         await wait_for_lock(yard.rows.db, "transactionid")
     assert await sweeping == 0
     assert await yard.count(Task) == 1
@@ -239,7 +239,7 @@ async def test_old_files_that_nothing_names_go_and_named_and_young_ones_stay(yar
     await yard.rows.task(inputs=(TaskInputRow("b", "00ff", read),))
     await yard.forget_entry("b")
     with capture_logs() as log:
-        assert [await yard.worker.orphans() for _ in range(2)] == [1, 0]
+        assert [await yard.worker.remove_orphans() for _ in range(2)] == [1, 0]
     assert [entry for entry in log if entry["event"] == "sweep.done"] == [
         {"event": "sweep.done", "log_level": "info", "sweep": "orphans", "blobs": 1, "folders": 0}
     ]
@@ -251,9 +251,9 @@ async def test_a_crash_among_the_orphans_leaves_the_others_for_later(yard: Yard)
     for _ in range(4):
         await yard.blob()
     with pytest.raises(Killed):
-        await yard.dying_worker.orphans()
+        await yard.dying_worker.remove_orphans()
     assert len(yard.files()) == 3
-    assert await yard.worker.orphans() == 3
+    assert await yard.worker.remove_orphans() == 3
 
 
 async def test_a_file_that_a_submit_is_about_to_name_stays(yard: Yard) -> None:
@@ -263,7 +263,7 @@ async def test_a_file_that_a_submit_is_about_to_name_stays(yard: Yard) -> None:
     async with yard.rows.db.begin() as connection:
         assert await submit.add(connection, new, actor="tests") == set()
         await yard.forget_entry("a")  # committed at once: for all others nothing names the blob now
-        sweeping = asyncio.create_task(yard.worker.orphans())
+        sweeping = asyncio.create_task(yard.worker.remove_orphans())
         await wait_for_lock(yard.rows.db, "advisory")
     assert await sweeping == 0
     assert yard.files() == {key}
@@ -282,7 +282,7 @@ async def test_work_folders_that_nobody_touches_go_and_others_stay(yard: Yard) -
         (work / name / "in").mkdir(parents=True)
     then = time.time() - LONG_AGO_S
     os.utime(work / "left", (then, then))
-    assert [await yard.worker.orphans() for _ in range(2)] == [1, 0]
+    assert [await yard.worker.remove_orphans() for _ in range(2)] == [1, 0]
     assert [folder.name for folder in work.iterdir()] == ["used"]
 
 
@@ -306,7 +306,7 @@ async def test_tasks_that_the_queue_was_not_told_of_are_hinted_at_once_more(yard
     lost = await overdue(yard, 3)
     fresh = await yard.rows.task()
     with capture_logs() as log:
-        assert [await yard.worker.unsent_hints() for _ in range(2)] == [3, 0]
+        assert [await yard.worker.send_missed_wakeups() for _ in range(2)] == [3, 0]
     assert log == [{"event": "sweep.done", "log_level": "info", "sweep": "unsent_hints", "sent": 3}]
     hints = await queued(yard)
     assert {f"{task_id}:0" for task_id in lost} <= hints
@@ -323,11 +323,11 @@ async def test_a_crash_between_hint_and_mark_sends_it_again_and_doubles_nothing(
     [lost] = await overdue(yard, 1)
     async with yard.rows.db.begin() as connection:
         await connection.execute(select(Task.id).where(Task.id == lost).with_for_update())
-        sweeping = asyncio.create_task(yard.worker.unsent_hints())
+        sweeping = asyncio.create_task(yard.worker.send_missed_wakeups())
         await wait_for_lock(yard.rows.db, "transactionid")  # the hint is sent, the mark is not made
         sweeping.cancel()
         await asyncio.gather(sweeping, return_exceptions=True)
-    assert await yard.worker.unsent_hints() == 1
+    assert await yard.worker.send_missed_wakeups() == 1
     assert [hint for hint in await queued(yard) if hint.startswith(str(lost))] == [f"{lost}:0"]
 
 
@@ -335,9 +335,9 @@ async def test_while_the_queue_is_away_nothing_is_marked(yard: Yard) -> None:
     await overdue(yard, 1)
     away = ArqDispatcher("redis://127.0.0.1:1/0")
     with pytest.raises(OSError, match="Redis"):
-        await replace(yard.worker, dispatcher=away).unsent_hints()
+        await replace(yard.worker, dispatcher=away).send_missed_wakeups()
     await away.close()
-    assert await yard.worker.unsent_hints() == 1
+    assert await yard.worker.send_missed_wakeups() == 1
 
 
 # Idempotency keys
@@ -350,7 +350,7 @@ async def test_idempotency_keys_of_the_day_before_go(yard: Yard) -> None:
             await connection.execute(
                 insert(IdempotencyKey).values(**values, created_at=db_now(plus_s=-age_s))
             )
-    assert [await yard.worker.old_idempotency_keys() for _ in range(2)] == [1, 0]
+    assert [await yard.worker.remove_old_idempotency_keys() for _ in range(2)] == [1, 0]
     async with yard.rows.db.read() as connection:
         assert (await connection.execute(select(IdempotencyKey.key))).scalars().all() == ["recent"]
 
@@ -409,13 +409,13 @@ async def test_derivatives_stay_while_an_entry_has_the_content(yard: Yard) -> No
             connection, yard.rows.dataset_id, "x.tif", EntryContent(blob, content, 7, "image")
         )
         await put
-    assert await yard.worker.orphans() == 0
-    assert await yard.worker.unused_derivatives() == 1
+    assert await yard.worker.remove_orphans() == 0
+    assert await yard.worker.remove_unused_derivatives() == 1
     assert yard.files() == {blob, kept, young}
     assert unused not in yard.files()
     async with yard.rows.db.begin() as connection:
         await entry_writes.remove_within(connection, yard.rows.dataset_id, "x.tif")
-    assert await yard.worker.unused_derivatives() == 1
+    assert await yard.worker.remove_unused_derivatives() == 1
     assert kept not in yard.files()
 
 
@@ -425,10 +425,10 @@ async def test_a_sweep_of_derivatives_that_breaks_off_leaves_orphans_and_no_row_
     for number in range(3):
         await yard.derivative(f"{number}" * 64)
     with pytest.raises(Killed):
-        await yard.dying_worker.unused_derivatives()
+        await yard.dying_worker.remove_unused_derivatives()
     async with yard.rows.db.read() as connection:
         assert (await connection.execute(select(func.count()).select_from(Derivative))).scalar_one() == 0
-    assert await yard.worker.orphans() == 2
+    assert await yard.worker.remove_orphans() == 2
     assert yard.files() == set()
 
 
@@ -450,16 +450,16 @@ async def test_two_workers_at_once_do_it_once(yard: Yard, sweep: MaintenanceJob)
         await bygone_sign_in_attempts(yard, f"account:{number}")
         await yard.derivative(f"{number}" * 64)
     run = {
-        MaintenanceJob.ARTIFACTS: yard.worker.expired_artifacts,
-        MaintenanceJob.OLD_TASKS: yard.worker.old_tasks,
-        MaintenanceJob.ORPHANS: yard.worker.orphans,
-        MaintenanceJob.UNSENT_HINTS: yard.worker.unsent_hints,
-        MaintenanceJob.IDEMPOTENCY_KEYS: yard.worker.old_idempotency_keys,
-        MaintenanceJob.AUDIT_EVENTS: yard.worker.old_audit_events,
-        MaintenanceJob.SIGN_IN_ATTEMPTS: yard.worker.old_sign_in_attempts,
-        MaintenanceJob.UPLOADS: yard.worker.expired_uploads,
-        MaintenanceJob.DELETED: yard.worker.deleted,
-        MaintenanceJob.UNUSED_DERIVATIVES: yard.worker.unused_derivatives,
+        MaintenanceJob.ARTIFACTS: yard.worker.remove_expired_artifacts,
+        MaintenanceJob.OLD_TASKS: yard.worker.remove_old_tasks,
+        MaintenanceJob.ORPHANS: yard.worker.remove_orphans,
+        MaintenanceJob.UNSENT_HINTS: yard.worker.send_missed_wakeups,
+        MaintenanceJob.IDEMPOTENCY_KEYS: yard.worker.remove_old_idempotency_keys,
+        MaintenanceJob.AUDIT_EVENTS: yard.worker.remove_old_audit_events,
+        MaintenanceJob.SIGN_IN_ATTEMPTS: yard.worker.remove_old_login_attempts,
+        MaintenanceJob.UPLOADS: yard.worker.remove_expired_uploads,
+        MaintenanceJob.DELETED: yard.worker.remove_deleted,
+        MaintenanceJob.UNUSED_DERIVATIVES: yard.worker.remove_unused_derivatives,
     }[sweep]
     counts = await asyncio.gather(*(run() for _ in range(4)))
     assert sum(counts) == (1100 if sweep is MaintenanceJob.IDEMPOTENCY_KEYS else 5)
@@ -469,8 +469,8 @@ async def test_a_sweep_is_left_to_whoever_is_at_it(yard: Yard) -> None:
     await yard.blob()
     async with yard.rows.db.begin() as other:
         assert await locks.try_take(other, LockSpace.SWEEP, MaintenanceJob.ORPHANS)
-        assert await yard.worker.orphans() == 0
-    assert await yard.worker.orphans() == 1
+        assert await yard.worker.remove_orphans() == 0
+    assert await yard.worker.remove_orphans() == 1
 
 
 async def test_lost_leases_are_counted_in_the_log(yard: Yard) -> None:
@@ -481,7 +481,7 @@ async def test_lost_leases_are_counted_in_the_log(yard: Yard) -> None:
         struck = select(Task.id).limit(1).scalar_subquery()
         await connection.execute(update(Task).where(Task.id == struck).values(strikes=1))
     with capture_logs() as log:
-        found = await asyncio.gather(*(yard.worker.lost_workers() for _ in range(3)))
+        found = await asyncio.gather(*(yard.worker.recover_lost() for _ in range(3)))
     assert sum(found) == 1
     told = [entry for entry in log if entry["event"] == "sweep.done"]
     assert {key: sum(entry[key] for entry in told) for key in ("again", "later", "failed")} == {

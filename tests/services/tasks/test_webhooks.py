@@ -11,7 +11,7 @@ from aerotask.db.engine import Database
 from aerotask.domain.access import Caller
 from aerotask.domain.ids import TaskId
 from aerotask.domain.webhooks import NextStep, WebhookState
-from aerotask.services.tasks.webhooks import owe
+from aerotask.services.tasks.webhooks import enqueue_webhooks
 from aerotask.store.queue import cancel, leases
 from aerotask.store.queue.leases import Failure, Report
 from aerotask.store.queue.logs import LogLimits
@@ -38,7 +38,7 @@ async def fail(rows: Rows, *, by: str = "worker 1") -> TaskId:
         await leases.finish(
             connection, task.lease, RAIN, Report(0), log_limits=LogLimits(100, 10_000), actor=by
         )
-        await owe(connection, [task.lease.task_id])
+        await enqueue_webhooks(connection, [task.lease.task_id])
     return task.lease.task_id
 
 
@@ -49,7 +49,7 @@ async def owed(db: Database, task_id: TaskId) -> list[WebhookRow]:
 
 async def body_of_next(db: Database) -> dict[str, Any]:
     async with db.begin() as connection:
-        message = await webhooks.hold_next(connection, hold_s=60, without_users=(), without_hosts=())
+        message = await webhooks.claim_next(connection, ttl_s=60, without_users=(), without_hosts=())
     assert message is not None
     return dict(json.loads(message.body))
 
@@ -73,7 +73,7 @@ async def test_nothing_is_owed_when_the_end_doesnt_commit(rows: Rows) -> None:
     task_id = await rows.task(callback_url=URL)
     async with rows.db.engine.connect() as connection:
         await cancel.cancel_or_delete(connection, rows.dataset_id, task_id, actor="owner")
-        await owe(connection, [task_id])
+        await enqueue_webhooks(connection, [task_id])
         await connection.rollback()
     assert await owed(rows.db, task_id) == []
 
@@ -94,9 +94,9 @@ async def test_a_receiver_that_answered_410_is_owed_nothing_more(rows: Rows, pla
     await rows.task(callback_url=URL)
     task_id = await fail(rows)
     async with rows.db.begin() as connection:
-        message = await webhooks.hold_next(connection, hold_s=60, without_users=(), without_hosts=())
+        message = await webhooks.claim_next(connection, ttl_s=60, without_users=(), without_hosts=())
         assert message is not None
-        await webhooks.record_try(connection, message, {}, NextStep(WebhookState.REFUSED))
+        await webhooks.record_attempt(connection, message, {}, NextStep(WebhookState.REFUSED))
     await platform.tasks.delete(owner(rows), "acme", "acme", task_id)
     assert [row.state for row in await owed(rows.db, task_id)] == [WebhookState.REFUSED]
 
@@ -105,7 +105,7 @@ async def test_a_task_that_the_sweep_fails_owes_a_message(rows: Rows, platform: 
     task_id = await rows.task(callback_url=URL)
     strict = replace(platform.maintenance, limits=replace(platform.maintenance.limits, max_attempts=1))
     await rows.claimed(ttl_s=0)
-    await strict.lost_workers()
+    await strict.recover_lost()
     assert len(await owed(rows.db, task_id)) == 1
     assert (await body_of_next(rows.db))["error"]["code"] == "worker-lost"
 
@@ -113,5 +113,5 @@ async def test_a_task_that_the_sweep_fails_owes_a_message(rows: Rows, platform: 
 async def test_a_task_that_runs_again_owes_nothing_yet(rows: Rows, platform: Platform) -> None:
     task_id = await rows.task(callback_url=URL)
     await rows.claimed(ttl_s=0)
-    assert await platform.maintenance.lost_workers() == 1
+    assert await platform.maintenance.recover_lost() == 1
     assert await owed(rows.db, task_id) == []

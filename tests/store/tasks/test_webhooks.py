@@ -17,15 +17,17 @@ TRY = {"at": "2026-11-01T00:00:00Z", "status": 500, "error": "The receiver answe
 async def add(rows: Rows, url: str = "http://a.example/", user_id: UserId | None = None) -> TaskId:
     task_id = await rows.task()
     async with rows.db.begin() as connection:
-        await webhooks.add(connection, task_id=task_id, user_id=user_id or rows.user_id, url=url, body=b"{}")
+        await webhooks.enqueue(
+            connection, task_id=task_id, user_id=user_id or rows.user_id, url=url, body=b"{}"
+        )
     return task_id
 
 
 async def hold(
-    rows: Rows, *, hold_s: float = 30, users: tuple[UserId, ...] = (), hosts: tuple[str, ...] = ()
+    rows: Rows, *, ttl_s: float = 30, users: tuple[UserId, ...] = (), hosts: tuple[str, ...] = ()
 ) -> ClaimedWebhook | None:
     async with rows.db.begin() as connection:
-        return await webhooks.hold_next(connection, hold_s=hold_s, without_users=users, without_hosts=hosts)
+        return await webhooks.claim_next(connection, ttl_s=ttl_s, without_users=users, without_hosts=hosts)
 
 
 async def held(rows: Rows, **values: Any) -> ClaimedWebhook:
@@ -36,7 +38,7 @@ async def held(rows: Rows, **values: Any) -> ClaimedWebhook:
 
 async def record(rows: Rows, message: ClaimedWebhook, then: NextStep) -> bool:
     async with rows.db.begin() as connection:
-        return await webhooks.record_try(connection, message, TRY, then)
+        return await webhooks.record_attempt(connection, message, TRY, then)
 
 
 async def only(rows: Rows, task_id: TaskId) -> WebhookRow:
@@ -63,7 +65,7 @@ async def test_many_who_ask_at_once_get_each_message_once(rows: Rows) -> None:
 
 async def test_whoever_held_a_message_too_long_changes_nothing(rows: Rows) -> None:
     task_id = await add(rows)
-    slow = await held(rows, hold_s=0)
+    slow = await held(rows, ttl_s=0)
     quick = await held(rows)
     assert quick.id == slow.id
     assert await record(rows, slow, AGAIN) is False
@@ -83,7 +85,7 @@ async def test_a_try_is_noted_and_the_next_one_waits_for_its_time(rows: Rows) ->
 
 async def test_nobody_tries_what_has_been_delivered(rows: Rows) -> None:
     await add(rows)
-    message = await held(rows, hold_s=0)
+    message = await held(rows, ttl_s=0)
     assert await record(rows, message, DELIVERED)
     assert await hold(rows) is None
     assert not await record(rows, message, AGAIN)
@@ -103,7 +105,7 @@ async def test_messages_that_are_let_go_are_due_at_once(rows: Rows) -> None:
     await add(rows)
     message = await held(rows)
     async with rows.db.begin() as connection:
-        await webhooks.let_go(connection, [message])
+        await webhooks.release(connection, [message])
     assert (await held(rows)).id == message.id
 
 

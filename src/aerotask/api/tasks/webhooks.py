@@ -61,7 +61,7 @@ async def callback_secret(
 ) -> WebhookSecretResponse:
     """Get the secret that signs webhooks about the caller's tasks, in the format of Standard Webhooks libraries."""
     response.headers["Cache-Control"] = "no-store"
-    return WebhookSecretResponse(secret=platform.webhooks.key_of_caller(caller).shown)
+    return WebhookSecretResponse(secret=platform.webhooks.signing_key_of_caller(caller).shown)
 
 
 def _webhook(row: WebhookRow) -> WebhookResponse:

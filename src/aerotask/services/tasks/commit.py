@@ -21,7 +21,7 @@ from aerotask.domain.retry import OUTAGE_S
 from aerotask.sdk.changes import PublishedArtifact
 from aerotask.services.datasets.storage_quota import UNLIMITED, StorageQuota, within_limits
 from aerotask.services.tasks.changes import StoredChanges, apply_changes
-from aerotask.services.tasks.webhooks import owe
+from aerotask.services.tasks.webhooks import enqueue_webhooks
 from aerotask.store.queue import leases, retention
 from aerotask.store.queue.claims import ClaimedTask
 from aerotask.store.queue.leases import Failure, LeaseLost, NewArtifact, Report, Retry, Success
@@ -81,7 +81,7 @@ class CommitService:
             else:
                 await self._finish_lease(connection, task, outcome, last_report)
             if task.callback_url is not None and not isinstance(outcome, Retry):
-                await owe(connection, [task.lease.task_id])
+                await enqueue_webhooks(connection, [task.lease.task_id])
 
     async def commit_success(
         self, connection: AsyncConnection, task: ClaimedTask, changes: StoredChanges, last_report: Report

@@ -19,7 +19,7 @@ from aerotask.services.accounts.permissions import (
     require_user,
 )
 from aerotask.services.accounts.principal import Presented
-from aerotask.services.tasks.webhooks import owe
+from aerotask.services.tasks.webhooks import enqueue_webhooks
 from aerotask.store.accounts import audit
 from aerotask.store.queue import cancel, clear, logs
 from aerotask.store.queue.logs import LogPage
@@ -204,7 +204,7 @@ class TaskService:
             if deletion is None:
                 raise _no_task(task_id)
             if deletion.changed:
-                await owe(connection, [task_id])
+                await enqueue_webhooks(connection, [task_id])
             if deletion.changed and task.user_id != caller.user_id:
                 target = f"/orgs/{org_slug}/ds/{slug}/tasks/{task_id}"
                 await audit.record(connection, caller, AuditAction.TASK_CANCELLED, target, was=task.state)
