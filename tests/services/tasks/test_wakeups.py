@@ -42,7 +42,7 @@ async def test_an_outage_of_the_queue_is_lived_through(database: Database) -> No
     sender = WakeupSender(database, queue)
     with capture_logs() as log:
         async with sender.running(on_failure=failed.set), asyncio.timeout(10):
-            sender.notify(hint())
+            sender.enqueue(hint())
             await queue.asked.wait()
     assert [entry["event"] for entry in log] == ["hints.unsent"]
     assert not failed.is_set()
@@ -54,7 +54,7 @@ async def test_a_sender_that_breaks_is_noticed_at_once_and_at_the_end(database: 
 
     async def send() -> None:
         async with sender.running(on_failure=failed.set), asyncio.timeout(10):
-            sender.notify(hint())
+            sender.enqueue(hint())
             await failed.wait()
 
     with pytest.raises(RuntimeError, match="broken"):

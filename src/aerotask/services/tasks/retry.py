@@ -51,7 +51,7 @@ class RetryService:
             attempts = await self._begin_again(connection, caller, dataset, task, tool)
         async with self.db.read() as connection:
             await flush_wal(connection)
-        self.hints.notify(Wakeup(task_id, attempts))
+        self.hints.enqueue(Wakeup(task_id, attempts))
         return await self.tasks.status_in(dataset, task_id)
 
     async def restart(  # noqa: PLR0913  which task, and what is to be different

@@ -143,7 +143,7 @@ class SubmitService:
         await self._on_disk()
         if submitted.task_id == task.id:
             failpoint("submit-committed")
-            self.hints.notify(Wakeup(submitted.task_id, 0))
+            self.hints.enqueue(Wakeup(submitted.task_id, 0))
         return submitted
 
     def available_tool(self, tool_id: str, version: str | None) -> Tool[Any]:
