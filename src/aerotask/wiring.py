@@ -151,10 +151,10 @@ def _assemble(  # noqa: PLR0913  what is opened and closed with the platform
         db=db,
         access=access,
         registry=registry,
-        hints=wakeups,
+        wakeups=wakeups,
         quotas=_quotas(settings),
         dedup_lookback=timedelta(hours=settings.dedup_lookback_hours),
-        callbacks=webhooks,
+        webhooks=webhooks,
         limits=tool_limits(settings),
     )
     tokens = _tokens(settings)

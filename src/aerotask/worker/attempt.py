@@ -141,14 +141,14 @@ class Attempt:
             ) from error
 
     async def _snapshot(self, tool: Tool[Any], params: ToolParams) -> Snapshot:
-        named = tool.snapshot_of(params)
-        if not named:
+        paths = tool.snapshot_of(params)
+        if not paths:
             return Snapshot("")
         inputs = {item.path: item for item in self.task.inputs}
         file = self.folder / "snapshot"
         return await outlast(
             lambda: take_snapshot(
-                self.context.db, self.task.dataset_id, named=named, inputs=inputs, file=file
+                self.context.db, self.task.dataset_id, below=paths, inputs=inputs, file=file
             ),
             give_up_after_s=OUTAGE_S,
         )

@@ -74,11 +74,11 @@ class Indexer:
         waiting = {str(entry.id): entry for entry in batch}
         for entry in batch:
             if entry.attempt > MAX_ATTEMPTS:
-                await self._give_up(waiting.pop(str(entry.id)), "it ended its reader several times")
-        lent = await self._lend(waiting, folder)
-        for key in waiting.keys() - lent.keys():
+                await self._give_up(waiting.pop(str(entry.id)), "its reader crashed several times")
+        linked = await self._link(waiting, folder)
+        for key in waiting.keys() - linked.keys():
             await self._give_up(waiting.pop(key), "its content is missing from the storage")
-        files = [(key, str(lent[key])) for key in waiting]
+        files = [(key, str(linked[key])) for key in waiting]
         job = IndexJob(tuple(files), str(folder), MEMORY_BYTES)
         described: list[tuple[UnindexedEntry, Metadata]] = []
         begun: str | None = None
@@ -107,18 +107,18 @@ class Indexer:
         async with self.db.begin() as connection:
             await indexing.release(connection, list(waiting.values()))
 
-    async def _lend(self, entries: Mapping[str, UnindexedEntry], folder: Path) -> dict[str, Path]:
-        """The files with the entries' contents, each in a folder of its own, without those that are gone."""
+    async def _link(self, entries: Mapping[str, UnindexedEntry], folder: Path) -> dict[str, Path]:
+        """Link the entries' contents into folders of their own; the files, without those whose content is missing."""
         files = {key: folder / key / paths.base_name(entry.path) for key, entry in entries.items()}
         try:
             await self.blobs.lend_all([(entries[key].blob_key, file) for key, file in files.items()])
-        except FileNotFoundError:  # one has been replaced or removed meanwhile
-            files = {key: file for key, file in files.items() if await self._lend_one(entries[key], file)}
+        except FileNotFoundError:  # an entry has been replaced or removed meanwhile
+            files = {key: file for key, file in files.items() if await self._link_one(entries[key], file)}
         for key, file in files.items():
-            await self._lend_sides(entries[key], file.parent)
+            await self._link_sidecars(entries[key], file.parent)
         return files
 
-    async def _lend_one(self, entry: UnindexedEntry, file: Path) -> bool:
+    async def _link_one(self, entry: UnindexedEntry, file: Path) -> bool:
         await asyncio.to_thread(file.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
         with suppress(FileExistsError):
             try:
@@ -127,14 +127,14 @@ class Indexer:
                 return False
         return True
 
-    async def _lend_sides(self, entry: UnindexedEntry, folder: Path) -> None:
-        """The files without which a shapefile can't be read, beside it."""
-        wanted = sides_of_shapefile(entry.path)
-        if not wanted:
+    async def _link_sidecars(self, entry: UnindexedEntry, folder: Path) -> None:
+        """Link the sidecar files of a shapefile beside it; it can't be read without them."""
+        sidecars = sides_of_shapefile(entry.path)
+        if not sidecars:
             return
         async with self.db.read() as connection:
-            sides = await indexing.contents_at(connection, entry.dataset_id, wanted)
-        for path, key in sides.items():
+            contents = await indexing.contents_at(connection, entry.dataset_id, sidecars)
+        for path, key in contents.items():
             with suppress(FileNotFoundError):
                 await self.blobs.lend(key, folder / paths.base_name(path))
 
@@ -146,9 +146,9 @@ class Indexer:
 
 
 def _is_to_blame(ended: Ended, described: list[tuple[UnindexedEntry, Metadata]]) -> bool:
-    """Whether the entry that was begun last is at fault: others before it may have taken the time.
+    """Whether the last begun entry caused the failure; in a timeout, entries before it may have taken the time.
 
-    It is tried again then, sooner or later as the first of its batch.
+    If so, it is tried again, sooner or later as the first of its batch.
     """
     return not (ended.how is ChildEnd.TIMED_OUT and described)
 

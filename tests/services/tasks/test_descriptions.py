@@ -73,7 +73,7 @@ def test_what_the_plan_does_not_change_ends_the_task(tmp_path: Path) -> None:
 
 def test_no_json_ends_the_task(tmp_path: Path) -> None:
     (tmp_path / "lines").write_bytes(b"{")
-    with pytest.raises(TaskFailed, match="can't be read"):
+    with pytest.raises(TaskFailed, match="is no JSON"):
         read(tmp_path / "lines")
 
 

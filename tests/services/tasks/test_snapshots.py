@@ -29,7 +29,7 @@ async def rows(database: Database) -> Rows:
 
 async def snapshot_of(rows: Rows, file: Path, *named: str, inputs: tuple[TaskInputRow, ...] = ()) -> Snapshot:
     return await take_snapshot(
-        rows.db, rows.dataset_id, named=named, inputs={item.path: item for item in inputs}, file=file
+        rows.db, rows.dataset_id, below=named, inputs={item.path: item for item in inputs}, file=file
     )
 
 

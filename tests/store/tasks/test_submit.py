@@ -25,7 +25,7 @@ KEY = b"the same"
 async def twin(rows: Rows, **values: Any) -> Duplicate | None:
     options = {"lookback": DAY, "needs_artifact": True, "active_only": False, **values}
     async with rows.db.read() as connection:
-        return await submit.find_twin(connection, DedupMatch(rows.dataset_id, KEY, **options))
+        return await submit.find_duplicate(connection, DedupMatch(rows.dataset_id, KEY, **options))
 
 
 async def succeed(rows: Rows) -> None:
@@ -119,7 +119,7 @@ async def admitted(
                 QuotaClass.BULK if is_bulk else None,
                 BULK_TOOLS if is_bulk else frozenset(),
             )
-            await enforce(connection, limits, request, besides=task.id)
+            await enforce(connection, limits, request, excluding=task.id)
     except LimitReached as refused:
         return refused
     return task.id
@@ -186,10 +186,12 @@ async def test_the_count_under_the_lock_is_the_same_as_without(rows: Rows) -> No
     await other.task(estimated_output_bytes=4000)
     async with rows.db.begin() as connection:
         scope = QuotaScope(rows.org_id, rows.user_id, DAY, BULK_TOOLS)
-        free = await submit.load_for(connection, scope)
+        free = await submit.quota_usage(connection, scope)
         assert free == QuotaUsage(3, 2, 2, 1, 325)
-        assert await submit.load_under_lock(connection, scope) == free
-        assert await submit.load_under_lock(connection, scope, besides=mine) == QuotaUsage(2, 1, 2, 1, 25)
+        assert await submit.quota_usage_under_lock(connection, scope) == free
+        assert await submit.quota_usage_under_lock(connection, scope, excluding=mine) == QuotaUsage(
+            2, 1, 2, 1, 25
+        )
 
 
 def test_an_output_beyond_the_limit_is_refused_before_anything_is_counted() -> None:
