@@ -15,7 +15,7 @@ TIMEOUT_S = 20
 
 @pytest.fixture
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
-    """A Valkey that tests may stop."""
+    """A Valkey that the tests may stop."""
     with OwnedFolder(tmp_path_factory.mktemp("valkey")) as folder:
         server = EmbeddedValkey(folder, durable=False)
         server.start()
@@ -31,7 +31,7 @@ async def dispatcher(valkey: EmbeddedValkey) -> AsyncIterator[ArqDispatcher]:
 
 
 class Heard:
-    """Runs a listener and remembers what it hears."""
+    """Runs a listener and records the wakeups that it receives."""
 
     def __init__(self, url: str) -> None:
         self.listener = ArqListener(url)
@@ -53,7 +53,7 @@ def hint(attempt: int = 0) -> Wakeup:
     return Wakeup(TaskId(new_id()), attempt)
 
 
-async def test_a_hint_arrives_at_one_listener(valkey: EmbeddedValkey, dispatcher: ArqDispatcher) -> None:
+async def test_a_wakeup_arrives_at_one_listener(valkey: EmbeddedValkey, dispatcher: ArqDispatcher) -> None:
     sent = [hint() for _ in range(20)]
     async with Heard(valkey.url) as one, Heard(valkey.url) as other:
         await dispatcher.send(sent)
@@ -67,7 +67,7 @@ async def test_a_hint_arrives_at_one_listener(valkey: EmbeddedValkey, dispatcher
     assert sorted(map(str, received)) == sorted(map(str, sent))
 
 
-async def test_a_later_attempt_of_the_same_task_is_another_hint(
+async def test_a_later_attempt_of_the_same_task_is_another_wakeup(
     valkey: EmbeddedValkey, dispatcher: ArqDispatcher
 ) -> None:
     first = hint()
@@ -80,7 +80,7 @@ async def test_a_later_attempt_of_the_same_task_is_another_hint(
         assert await heard.next() == first
 
 
-async def test_a_listener_that_does_not_accept_leaves_hints_to_others(
+async def test_a_listener_that_does_not_accept_leaves_wakeups_to_others(
     valkey: EmbeddedValkey, dispatcher: ArqDispatcher
 ) -> None:
     async with Heard(valkey.url) as busy, Heard(valkey.url) as idle:
@@ -111,7 +111,7 @@ async def test_a_listener_outlasts_an_outage(valkey: EmbeddedValkey, dispatcher:
         assert await heard.next() == late
 
 
-async def test_a_hint_that_waits_is_not_doubled(dispatcher: ArqDispatcher) -> None:
+async def test_a_queued_wakeup_is_not_duplicated(dispatcher: ArqDispatcher) -> None:
     waiting, other = hint(), hint()
     await dispatcher.send([waiting])
     await dispatcher.send([waiting, other, waiting])
@@ -119,7 +119,9 @@ async def test_a_hint_that_waits_is_not_doubled(dispatcher: ArqDispatcher) -> No
     assert len(await dispatcher._redis.keys("arq:job:*")) == 2
 
 
-async def test_a_batch_of_hints_is_one_round_trip(valkey: EmbeddedValkey, dispatcher: ArqDispatcher) -> None:
+async def test_a_batch_of_wakeups_is_one_round_trip(
+    valkey: EmbeddedValkey, dispatcher: ArqDispatcher
+) -> None:
     await dispatcher.ping()
     async with dispatcher._redis.monitor() as monitor:  # which takes the open connection; another is opened
         await dispatcher.send([hint() for _ in range(3)])
@@ -130,7 +132,7 @@ async def test_a_batch_of_hints_is_one_round_trip(valkey: EmbeddedValkey, dispat
     assert seen[seen.index("MULTI") :] == ["MULTI", "SET", "ZADD", "SET", "ZADD", "SET", "ZADD", "EXEC"]
 
 
-async def test_hints_are_json_and_never_pickles(valkey: EmbeddedValkey, dispatcher: ArqDispatcher) -> None:
+async def test_wakeups_are_json_and_never_pickles(valkey: EmbeddedValkey, dispatcher: ArqDispatcher) -> None:
     await dispatcher.send([hint()])
     [key] = await dispatcher._redis.keys("arq:job:*")
     assert (await dispatcher._redis.get(key)).startswith(b"{")

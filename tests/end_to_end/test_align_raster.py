@@ -1,4 +1,4 @@
-"""align-raster on a running stack: what it puts, what a cancel leaves, and who waits for whom."""
+"""align-raster on a running stack: its outputs, cancel, and conflicting tasks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def content(dataset: Dataset, path: str) -> bytes:
 
 
 def processing(task: dict[str, Any]) -> tuple[str, str]:
-    """When the task began to run, and when it ended."""
+    """Start and end of the task's run."""
     began = next(event["at"] for event in task["history"] if event["to"] == "Processing")
     return str(began), str(task["history"][-1]["at"])
 
@@ -61,7 +61,7 @@ def test_two_that_write_the_same_entry_run_one_after_the_other(world: World, tmp
 
 def test_a_cancel_in_the_middle_of_the_warp_leaves_the_old_output(world: World, tmp_path: Path) -> None:
     dataset = world.dataset()
-    # Noise takes GDAL seconds to compress, so that the cancel comes while it is written.
+    # GDAL needs seconds to compress noise, so the cancel arrives while the output is written.
     noise = np.random.default_rng(8).integers(1, 65535, (3, 2600, 2600)).astype(np.uint16)
     dataset.upload("reference.tif", write_raster(tmp_path / "r.tif", noise[:, :-4, :-6], nodata=0))
     dataset.upload("source.tif", write_raster(tmp_path / "s.tif", noise[:, 4:, 6:], nodata=0))

@@ -1,4 +1,4 @@
-"""Every bad input of the main job: the right status, a message that helps, and nothing queued or written."""
+"""Bad inputs of the main job: each gets the right status and a helpful message, and nothing is queued."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def dataset(world: World, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def refused(dataset: Dataset, answer: httpx.Response, status: int) -> dict[str, Any]:
-    """The problem of an answer that must be a refusal after which nothing is queued."""
+    """The problem of an error response, after which nothing is queued."""
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     problem = dict(answer.json())
@@ -212,7 +212,7 @@ def broken_rasters(folder: Path) -> dict[str, bytes]:
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize("fault", ["text", "cut-in-the-header", "vrt", "terapixels", "empty"])
 @pytest.mark.parametrize("indexed", [True, False])
-def test_a_file_that_is_no_raster_is_refused_at_submit_or_fails_in_the_child(
+def test_a_file_that_is_no_raster_is_rejected_at_submit_or_fails_in_the_child(
     world: World, tmp_path: Path, fault: str, *, indexed: bool
 ) -> None:
     dataset = world.dataset()
@@ -224,7 +224,7 @@ def test_a_file_that_is_no_raster_is_refused_at_submit_or_fails_in_the_child(
     if indexed:
         assert answer.status_code == 400
         message = answer.json()["detail"]
-    else:  # the indexer may have been faster than we
+    else:  # the indexer may have been faster than the submit
         assert answer.status_code in {202, 400}
         if answer.status_code == 400:
             return
@@ -265,7 +265,7 @@ def test_a_file_that_only_the_child_can_find_wrong_fails_with_a_message(world: W
     assert task["artifact"] is None
 
 
-def test_callers_without_rights_learn_nothing(world: World, dataset: Dataset) -> None:
+def test_callers_without_permission_learn_nothing(world: World, dataset: Dataset) -> None:
     stranger = world.client(world.user())
     task_id = dataset.submit("nothing")
     dataset.wait(task_id)
@@ -293,7 +293,7 @@ def test_callers_without_rights_learn_nothing(world: World, dataset: Dataset) ->
         "garbage",
     ],
 )
-def test_bad_credentials_are_refused(world: World, dataset: Dataset, header: str) -> None:
+def test_bad_credentials_are_rejected(world: World, dataset: Dataset, header: str) -> None:
     answer = world.client().get(dataset.address, headers={"Authorization": header})
     assert (answer.status_code, answer.json()["code"]) == (401, "bad-credentials")
     assert answer.headers["www-authenticate"] == "Bearer"

@@ -1,4 +1,4 @@
-"""Files damaged in the ways that matter to a reader of TIFF: anywhere, in the header, in its tags, by length."""
+"""Mutations of TIFF files: random bytes, header, tags and length."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _EXTREMES = (0, 1, 2, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF)
 
 
 def mutants(seeds: Path, seed: int, many: int) -> Iterator[tuple[int, bytes]]:
-    """So many damaged copies of the files in the folder, with their numbers; the same for the same seed."""
+    """Numbered mutated copies of the files in the folder; reproducible by the seed."""
     chance = random.Random(seed)
     originals = [file.read_bytes() for file in sorted(seeds.iterdir())]
     for number in range(many):

@@ -1,4 +1,4 @@
-"""Mutated GeoTIFFs through raster-export: 2,000 in one process, and some in children as a worker has them."""
+"""Mutated GeoTIFFs through raster-export: 2,000 in one process, and some in children like a worker's."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from aerotask.worker.supervise import ChildEnd, supervise
 MANY = 2000
 MANY_IN_CHILDREN = 240
 SEED = 20261124
-# For all of them; one that hangs would take it all. Generous, since the machine may be busy.
+# Timeout for all of them together; generous, since the machine may be busy.
 WITHIN_S = 500
 ONE_WITHIN_S = 120
 MAX_OUTPUT_BYTES = 4 * 2**20
@@ -107,7 +107,7 @@ def write_seeds(folder: Path) -> None:
 
 
 @pytest.mark.timeout(WITHIN_S + 60)
-def test_two_thousand_mutated_rasters_kill_no_reader(tmp_path: Path) -> None:
+def test_two_thousand_mutated_rasters_crash_no_reader(tmp_path: Path) -> None:
     seeds, dataset, workdir = (tmp_path / name for name in ("seeds", "dataset", "work"))
     for folder in (seeds, dataset, workdir):
         folder.mkdir()
@@ -129,7 +129,7 @@ def test_two_thousand_mutated_rasters_kill_no_reader(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(WITHIN_S + 60)
-async def test_mutated_rasters_end_in_order_in_confined_and_limited_children(tmp_path: Path) -> None:
+async def test_mutated_rasters_end_cleanly_in_confined_and_limited_children(tmp_path: Path) -> None:
     files = written(tmp_path)
     spawner = Spawner(tool_server.PROGRAM)
     try:
@@ -148,7 +148,7 @@ async def test_mutated_rasters_end_in_order_in_confined_and_limited_children(tmp
 
 
 def written(folder: Path) -> dict[str, Path]:
-    """Mutants by their number, each in a folder of its own, and an empty one for what its run makes."""
+    """Mutants by their number, each in a folder of its own, and an empty folder for the outputs of its run."""
     (folder / "seeds").mkdir()
     write_seeds(folder / "seeds")
     files = {}
@@ -161,7 +161,7 @@ def written(folder: Path) -> dict[str, Path]:
 
 
 async def indexed(spawner: Spawner, files: dict[str, Path]) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Each file's type and properties, as a child of the indexer tells them."""
+    """Type and properties of each file, as a child of the indexer extracts them."""
     found = {}
 
     def hear(event: Event) -> None:
@@ -183,7 +183,7 @@ async def indexed(spawner: Spawner, files: dict[str, Path]) -> dict[str, tuple[s
 
 
 async def export(spawner: Spawner, file: Path, out: Path, type_: str, properties: dict[str, Any]) -> str:
-    """How a task for the file ends that was indexed like this; checked, planned and run as ever."""
+    """The outcome of a task for a file with these properties, after the usual checks and plan."""
     tool, params = RasterExport(), {"path": "a.tif", "formula": "b1"}
     bench = ToolHarness(file.parent, out, lambda _: (type_, properties))
     try:
@@ -214,7 +214,7 @@ async def export(spawner: Spawner, file: Path, out: Path, type_: str, properties
     if ended.how is ChildEnd.DONE:
         return "exported"
     code = ended.last.body["code"] if ended.last else ended.detail
-    # Anything else would be a fault of ours, or a child that died; its name is what the test then shows.
+    # Any other outcome is a bug of ours or a crashed child; the test then shows its name.
     return "refused" if ended.how is ChildEnd.FAILED and code in REFUSALS else f"{ended.how.name} {code}"
 
 

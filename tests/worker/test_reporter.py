@@ -1,4 +1,4 @@
-"""A run's news on their way to Postgres, also when it is away."""
+"""Reports of a run, also during an outage of Postgres."""
 
 import asyncio
 
@@ -22,7 +22,7 @@ def reporter(db: Database, lease: Lease | None = None, *, lines: int = 1000, tot
     return Reporter(db, lease, next_line=0, log_limits=LogLimits(lines, total_bytes), interval_s=0.01)
 
 
-async def test_a_backlog_is_bounded_by_bytes_whatever_the_number_of_lines() -> None:
+async def test_buffered_lines_are_bounded_by_bytes() -> None:
     talker = reporter(open_database(NOWHERE, application="tests"), total_bytes=100)
     for n in range(1000):
         talker.log(f"{n:09}ü")
@@ -32,7 +32,7 @@ async def test_a_backlog_is_bounded_by_bytes_whatever_the_number_of_lines() -> N
     assert waiting.lines[-1] == "000000999ü"
 
 
-async def test_a_backlog_is_bounded_while_postgres_is_away() -> None:
+async def test_buffered_lines_are_bounded_while_postgres_is_away() -> None:
     away = open_database(NOWHERE, application="tests")
     talker = reporter(away, lines=50, total_bytes=10_000)
     running = asyncio.create_task(talker.run(asyncio.Event()))
@@ -50,7 +50,7 @@ async def test_a_backlog_is_bounded_while_postgres_is_away() -> None:
 
 
 @pytest.mark.parametrize("total_bytes", [50, 100_000])
-async def test_what_was_held_back_arrives_with_its_numbers(database: Database, total_bytes: int) -> None:
+async def test_buffered_lines_are_written_with_their_numbers(database: Database, total_bytes: int) -> None:
     rows = await add_dataset(database, await add_user(database, "owner"), "acme")
     await rows.task()
     lease = (await rows.claimed()).lease
@@ -69,7 +69,7 @@ async def test_what_was_held_back_arrives_with_its_numbers(database: Database, t
     assert page.lines == tuple(f"line {n:03}" for n in range(dropped, 100))
 
 
-async def test_a_run_that_is_over_at_once_writes_nothing_before_its_end(database: Database) -> None:
+async def test_a_short_run_writes_no_report_before_its_end(database: Database) -> None:
     rows = await add_dataset(database, await add_user(database, "owner"), "acme")
     await rows.task()
     lease = (await rows.claimed()).lease

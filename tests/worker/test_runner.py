@@ -1,4 +1,4 @@
-"""Which attempts a worker gives up when it hears of a cancel."""
+"""Cancel notifications of a worker's task runner."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aerotask.worker.attempt import Attempt
 from aerotask.worker.runner import TaskRunner
 
 
-async def test_a_late_word_of_a_cancel_leaves_the_next_attempt_alone(
+async def test_a_late_cancel_notification_does_not_stop_the_next_attempt(
     platform: Platform, settings: Settings
 ) -> None:
     rows = await add_dataset(platform.db, await add_user(platform.db, "owner"), "acme")

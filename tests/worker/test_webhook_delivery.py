@@ -1,4 +1,4 @@
-"""The delivery, over a real database, to real receivers."""
+"""Webhook delivery over a real database, to real receivers."""
 
 import asyncio
 import ssl
@@ -77,14 +77,14 @@ async def message_of(rows: Rows, task_id: TaskId) -> WebhookRow:
 
 
 async def reader(rows: Rows, name: str) -> UserId:
-    """A user who may read the dataset."""
+    """A user with read access to the dataset."""
     user_id = await add_user(rows.db, name)
     async with rows.db.begin() as connection:
         await users.set_roles(connection, user_id, is_admin=True, is_deactivated=False)
     return user_id
 
 
-async def test_a_users_hanging_receivers_dont_hold_up_another_user(
+async def test_a_users_hanging_receivers_do_not_delay_another_user(
     rows: Rows, make_delivery: Callable[[], WebhookDelivery]
 ) -> None:
     other = await reader(rows, "other")
@@ -102,7 +102,7 @@ async def test_a_users_hanging_receivers_dont_hold_up_another_user(
         assert len(slow.received) <= 4
 
 
-async def test_a_hanging_host_of_many_users_doesnt_hold_up_another_host(
+async def test_a_hanging_host_of_many_users_does_not_delay_another_host(
     rows: Rows, make_delivery: Callable[[], WebhookDelivery]
 ) -> None:
     with running_receiver() as slow, running_receiver() as quick:
@@ -121,7 +121,7 @@ async def test_a_hanging_host_of_many_users_doesnt_hold_up_another_host(
         assert len(slow.received) <= 4
 
 
-async def test_what_was_under_way_at_a_stop_is_taken_up_at_once_by_another(
+async def test_unfinished_deliveries_of_a_stopped_worker_are_claimed_at_once_by_another(
     rows: Rows, make_delivery: Callable[[], WebhookDelivery]
 ) -> None:
     with running_receiver() as receiver:
@@ -146,7 +146,7 @@ async def test_what_was_under_way_at_a_stop_is_taken_up_at_once_by_another(
         assert (await message_of(rows, task_id)).tries == 1
 
 
-async def test_whoever_lost_the_right_to_read_the_status_is_not_sent_it(
+async def test_an_owner_without_read_access_is_not_sent_the_status(
     rows: Rows, make_delivery: Callable[[], WebhookDelivery]
 ) -> None:
     with running_receiver() as receiver:
@@ -164,7 +164,7 @@ async def test_whoever_lost_the_right_to_read_the_status_is_not_sent_it(
         assert row.attempts[0]["error"] == "Whoever submitted the task may not read the dataset any more."
 
 
-async def test_an_address_that_no_rule_lets_through_any_more_is_given_up(
+async def test_a_url_that_is_no_longer_allowed_is_given_up(
     rows: Rows, make_delivery: Callable[[], WebhookDelivery]
 ) -> None:
     task_id = await owe_one(rows, 80, host="user@hooks.example")

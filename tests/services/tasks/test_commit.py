@@ -1,4 +1,4 @@
-"""What a run declared takes effect whole, in its order, and only for whoever holds the lease."""
+"""Commit of a run's changes: complete, in order, and only with the lease."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def contents(rows: Rows) -> dict[str, str | None]:
     return {row.path: row.blob_key for row in found if row.type != "directory"}
 
 
-async def test_edits_take_effect_in_their_order(rows: Rows) -> None:
+async def test_edits_are_applied_in_their_order(rows: Rows) -> None:
     task = await claimed(rows)
     await apply(
         rows,
@@ -86,7 +86,7 @@ async def test_edits_take_effect_in_their_order(rows: Rows) -> None:
         assert await entries.find(connection, rows.dataset_id, "c/d") is not None
 
 
-async def test_a_put_that_may_replace_nothing_refuses_the_whole_set(rows: Rows) -> None:
+async def test_a_put_that_may_not_replace_an_existing_file_rejects_the_whole_change_set(rows: Rows) -> None:
     task = await claimed(rows)
     with pytest.raises(Conflict) as refusal:
         await apply(rows, task, put("a/9"), RemoveEntry("a"), put("b", existing=Existing.REFUSE))
@@ -96,7 +96,7 @@ async def test_a_put_that_may_replace_nothing_refuses_the_whole_set(rows: Rows) 
     assert (await contents(rows))["a/9"] == "new a/9"
 
 
-async def test_a_cautious_put_gives_way_and_is_not_among_the_outputs(rows: Rows) -> None:
+async def test_a_put_that_keeps_an_existing_file_is_not_among_the_outputs(rows: Rows) -> None:
     task = await claimed(rows)
     await apply(rows, task, put("a/1", existing=Existing.KEEP), put("a/9", existing=Existing.KEEP), put("b"))
     assert await contents(rows) == {"a/1": "old a/1", "a/2": "old a/2", "a/9": "new a/9", "b": "new b"}
@@ -107,7 +107,7 @@ async def test_a_cautious_put_gives_way_and_is_not_among_the_outputs(rows: Rows)
 
 
 async def claimed_reading(rows: Rows, *paths: str) -> ClaimedTask:
-    """A task that was given these entries as they are."""
+    """A claimed task with these entries as inputs."""
     await rows.task(inputs=tuple(TaskInputRow(path, "0", f"old {path}") for path in paths))
     return await rows.claimed()
 
@@ -118,7 +118,7 @@ async def log_of(rows: Rows, task: ClaimedTask) -> list[str]:
     return list(page.lines)
 
 
-async def test_an_input_is_removed_as_long_as_it_is_what_was_read(rows: Rows) -> None:
+async def test_an_input_is_removed_if_its_content_is_unchanged(rows: Rows) -> None:
     task = await claimed_reading(rows, "b")
     await apply(rows, task, put("a/3"), RemoveEntry("b"))
     assert await contents(rows) == {"a/1": "old a/1", "a/2": "old a/2", "a/3": "new a/3"}
@@ -126,7 +126,7 @@ async def test_an_input_is_removed_as_long_as_it_is_what_was_read(rows: Rows) ->
 
 
 @pytest.mark.parametrize("at", ["b", "b/deep/er"])
-async def test_what_came_to_the_place_of_an_input_is_not_removed(rows: Rows, at: str) -> None:
+async def test_new_content_at_the_path_of_an_input_is_not_removed(rows: Rows, at: str) -> None:
     task = await claimed_reading(rows, "b")
     async with rows.db.begin() as connection:
         await remove_content(connection, rows.dataset_id, "b")
@@ -139,13 +139,13 @@ async def test_what_came_to_the_place_of_an_input_is_not_removed(rows: Rows, at:
     ]
 
 
-async def test_what_the_run_itself_puts_in_the_place_of_an_input_is_not_removed(rows: Rows) -> None:
+async def test_content_that_the_run_itself_puts_at_the_path_of_an_input_is_not_removed(rows: Rows) -> None:
     task = await claimed_reading(rows, "b")
     await apply(rows, task, put("b"), RemoveEntry("b"))
     assert (await contents(rows))["b"] == "new b"
 
 
-async def test_an_input_that_is_gone_already_needs_no_removal(rows: Rows) -> None:
+async def test_an_input_that_is_already_removed_needs_no_removal(rows: Rows) -> None:
     task = await claimed_reading(rows, "b")
     async with rows.db.begin() as connection:
         await remove_content(connection, rows.dataset_id, "b")
@@ -155,14 +155,14 @@ async def test_an_input_that_is_gone_already_needs_no_removal(rows: Rows) -> Non
 
 
 @pytest.mark.parametrize("edits", [(put("x"), put("a")), (put("x"), put("b/c")), (put("x"), PutFolder("b"))])
-async def test_what_does_not_fit_changes_nothing(rows: Rows, edits: tuple[Edit[Blob], ...]) -> None:
+async def test_conflicting_edits_change_nothing(rows: Rows, edits: tuple[Edit[Blob], ...]) -> None:
     task, before = await claimed(rows), await contents(rows)
     with pytest.raises(Conflict):
         await apply(rows, task, *edits)
     assert await contents(rows) == before
 
 
-async def test_whoever_has_lost_the_lease_changes_nothing(rows: Rows) -> None:
+async def test_a_commit_without_the_lease_changes_nothing(rows: Rows) -> None:
     task, before = await claimed(rows), await contents(rows)
     lost = replace(task, lease=replace(task.lease, token=LeaseToken(new_id())))
     with pytest.raises(LeaseLost):
@@ -170,12 +170,12 @@ async def test_whoever_has_lost_the_lease_changes_nothing(rows: Rows) -> None:
     assert await contents(rows) == before
 
 
-# While the changes take their time
+# During long changes
 
 
 @asynccontextmanager
 async def held_halfway(rows: Rows, task: ClaimedTask) -> AsyncIterator[asyncio.Task[None]]:
-    """Changes whose first half is made and whose second one waits for as long as the block lasts."""
+    """Changes that are half applied and wait while the block runs."""
     async with rows.db.begin() as other:
         await other.execute(select(Entry.id).where(Entry.path == "b").with_for_update())
         applying = asyncio.create_task(apply(rows, task, put("x"), RemoveEntry("a"), put("b")))
@@ -183,7 +183,7 @@ async def held_halfway(rows: Rows, task: ClaimedTask) -> AsyncIterator[asyncio.T
         yield applying
 
 
-async def test_other_tasks_are_kept_alive_while_changes_are_made(rows: Rows) -> None:
+async def test_leases_are_renewed_while_changes_are_applied(rows: Rows) -> None:
     task, other = await claimed(rows), await claimed(rows)
     async with held_halfway(rows, task) as applying, asyncio.timeout(20), rows.db.begin() as connection:
         tokens = [task.lease.token, other.lease.token]
@@ -192,7 +192,7 @@ async def test_other_tasks_are_kept_alive_while_changes_are_made(rows: Rows) -> 
     assert await contents(rows) == {"b": "new b", "x": "new x"}
 
 
-async def test_a_task_can_be_cancelled_while_its_changes_are_made(rows: Rows) -> None:
+async def test_a_task_can_be_cancelled_while_its_changes_are_applied(rows: Rows) -> None:
     task, before = await claimed(rows), await contents(rows)
     async with held_halfway(rows, task) as applying:
         async with asyncio.timeout(20), rows.db.begin() as connection:

@@ -1,4 +1,4 @@
-"""What becomes of the derivatives that a run declares: stored, and kept in the transaction that ends the task."""
+"""Derivatives that a run declares: stored, and inserted by the transaction that ends the task."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ async def rows(database: Database) -> Rows:
 
 
 async def claimed(rows: Rows) -> ClaimedTask:
-    """A running task that was given one entry."""
+    """A running task with one input."""
     task_id: TaskId = await rows.task()
     async with rows.db.begin() as connection:
         given = {"task_id": task_id, "path": "a.tif", "sha256": CONTENT, "blob_key": "blob"}
@@ -45,14 +45,14 @@ async def succeed(rows: Rows, task: ClaimedTask, of: str) -> None:
     assert changes.blob_keys == ["key"]
 
 
-async def test_a_derivative_is_kept_under_the_content_that_the_task_was_given(rows: Rows) -> None:
+async def test_a_derivative_belongs_to_the_content_that_the_task_read(rows: Rows) -> None:
     await succeed(rows, await claimed(rows), "a.tif")
     async with rows.db.read() as connection:
         [row] = await derivatives.find_of(connection, rows.dataset_id, CONTENT)
     assert (row.kind, row.blob_key, row.size_bytes, row.properties) == ("cog", "key", 10, {"width": 3})
 
 
-async def test_a_derivative_of_what_was_not_read_changes_nothing(rows: Rows) -> None:
+async def test_a_derivative_of_an_entry_that_is_no_input_changes_nothing(rows: Rows) -> None:
     with pytest.raises(TaskFailed) as failed:
         await succeed(rows, await claimed(rows), "b.tif")
     assert failed.value.code == "bad-output"
@@ -66,7 +66,7 @@ def declared(path: Path, of: str) -> dict[str, Any]:
     return {"artifacts": [], "edits": [], "result": None, "derivatives": [made]}
 
 
-async def test_only_what_the_plan_names_gets_derivatives(tmp_path: Path) -> None:
+async def test_only_planned_paths_get_derivatives(tmp_path: Path) -> None:
     blobs, work = LocalBlobs(tmp_path / "storage"), tmp_path / "work"
     work.mkdir()
     (work / "made.tif").write_bytes(b"tiles")
@@ -79,7 +79,7 @@ async def test_only_what_the_plan_names_gets_derivatives(tmp_path: Path) -> None
     assert (made.of, made.kind, made.content.size_bytes) == ("a/x.tif", "cog", 5)
 
 
-def test_a_job_tells_which_derivatives_there_are() -> None:
+def test_a_job_lists_the_existing_derivatives() -> None:
     job = ToolJob(
         tool_id="build",
         tool_version="1",

@@ -1,4 +1,4 @@
-"""Every sweep: what it removes, that it can break off anywhere, and that two workers do it once."""
+"""Maintenance jobs: what they remove, that they can be interrupted, and that two workers run them once."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ LONG_AGO_S = 2 * 3600  # twice the grace time
 
 
 class Killed(BaseException):
-    """Stands for a SIGKILL at this point."""
+    """Represents a SIGKILL at this point."""
 
 
 class DyingBlobs(LocalBlobs):
-    """The store of a process that dies when it is about to remove its file number `survives` + 1."""
+    """The blob store of a process that dies before it removes its file number `survives` + 1."""
 
     survives = 1
 
@@ -57,7 +57,7 @@ class DyingBlobs(LocalBlobs):
 
 @dataclass
 class Yard:
-    """A platform with rows and blobs to sweep."""
+    """A platform with rows and blobs for maintenance."""
 
     platform: Platform
     rows: Rows
@@ -117,7 +117,7 @@ class Yard:
             await entry_writes.remove_within(connection, self.rows.dataset_id, path)
 
     async def succeeded(self, *keys: str, ttl_s: float = 60) -> TaskId:
-        """A task that has made artifacts of these blobs."""
+        """A succeeded task with artifacts of these blobs."""
         await self.rows.task()
         task = await self.rows.claimed()
         async with self.rows.db.begin() as connection:
@@ -155,7 +155,7 @@ async def ended_long_ago(yard: Yard, *task_ids: TaskId) -> None:
 # Expired artifacts
 
 
-async def test_expired_artifacts_go_with_their_files_and_others_stay(yard: Yard) -> None:
+async def test_expired_artifacts_are_removed_with_their_files_and_others_stay(yard: Yard) -> None:
     stays, goes = await yard.blob(), await yard.blob()
     await yard.succeeded(stays)
     await yard.succeeded(goes, ttl_s=-1)
@@ -168,7 +168,7 @@ async def test_expired_artifacts_go_with_their_files_and_others_stay(yard: Yard)
     assert yard.files() == {stays}
 
 
-async def test_a_crash_among_the_expired_files_leaves_orphans_that_go_later(yard: Yard) -> None:
+async def test_a_crash_while_removing_expired_files_leaves_orphans_that_are_removed_later(yard: Yard) -> None:
     stays = await yard.blob()
     await yard.succeeded(stays)
     await yard.succeeded(*[await yard.blob() for _ in range(3)], ttl_s=-1)
@@ -184,7 +184,7 @@ async def test_a_crash_among_the_expired_files_leaves_orphans_that_go_later(yard
 # Old rows
 
 
-async def test_rows_of_long_ended_tasks_go_with_artifacts_and_files(yard: Yard) -> None:
+async def test_old_tasks_are_removed_with_artifacts_and_files(yard: Yard) -> None:
     recent, old = await yard.succeeded(await yard.blob()), await yard.succeeded(await yard.blob())
     waiting = await yard.rows.task()
     await ended_long_ago(yard, old)
@@ -194,7 +194,9 @@ async def test_rows_of_long_ended_tasks_go_with_artifacts_and_files(yard: Yard) 
     assert len(yard.files()) == 1
 
 
-async def test_a_crash_among_the_files_of_old_tasks_leaves_orphans_that_go_later(yard: Yard) -> None:
+async def test_a_crash_while_removing_files_of_old_tasks_leaves_orphans_that_are_removed_later(
+    yard: Yard,
+) -> None:
     await ended_long_ago(yard, *[await yard.succeeded(await yard.blob()) for _ in range(3)])
     with pytest.raises(Killed):
         await yard.dying_worker.remove_old_tasks()
@@ -203,7 +205,7 @@ async def test_a_crash_among_the_files_of_old_tasks_leaves_orphans_that_go_later
     assert yard.files() == set()
 
 
-async def test_old_tasks_go_a_few_at_a_time(yard: Yard) -> None:
+async def test_old_tasks_are_removed_a_few_per_transaction(yard: Yard) -> None:
     await ended_long_ago(
         yard, *[await yard.succeeded(await yard.blob()) for _ in range(TASKS_PER_TRANSACTION + 3)]
     )
@@ -213,7 +215,7 @@ async def test_old_tasks_go_a_few_at_a_time(yard: Yard) -> None:
     assert await yard.worker.remove_old_tasks() == 3
 
 
-async def test_an_old_task_that_is_retried_at_that_moment_stays(yard: Yard) -> None:
+async def test_an_old_task_that_is_retried_meanwhile_stays(yard: Yard) -> None:
     task_id = await yard.succeeded()
     await ended_long_ago(yard, task_id)
     async with yard.rows.db.begin() as connection:
@@ -228,7 +230,7 @@ async def test_an_old_task_that_is_retried_at_that_moment_stays(yard: Yard) -> N
 # Orphans
 
 
-async def test_old_files_that_nothing_names_go_and_named_and_young_ones_stay(yard: Yard) -> None:
+async def test_old_unreferenced_files_are_removed_and_referenced_and_young_ones_stay(yard: Yard) -> None:
     young, entry, artifact, read, orphan = [
         await yard.blob(age_s=0),
         *[await yard.blob() for _ in range(4)],
@@ -247,7 +249,7 @@ async def test_old_files_that_nothing_names_go_and_named_and_young_ones_stay(yar
     assert orphan not in yard.files()
 
 
-async def test_a_crash_among_the_orphans_leaves_the_others_for_later(yard: Yard) -> None:
+async def test_a_crash_while_removing_orphans_leaves_the_others_for_later(yard: Yard) -> None:
     for _ in range(4):
         await yard.blob()
     with pytest.raises(Killed):
@@ -256,27 +258,27 @@ async def test_a_crash_among_the_orphans_leaves_the_others_for_later(yard: Yard)
     assert await yard.worker.remove_orphans() == 3
 
 
-async def test_a_file_that_a_submit_is_about_to_name_stays(yard: Yard) -> None:
+async def test_a_file_that_a_submit_is_about_to_reference_stays(yard: Yard) -> None:
     key = await yard.blob()
     await yard.entry("a", key)
     new = yard.rows.new_task(inputs=(TaskInputRow("a", "00ff", key),))
     async with yard.rows.db.begin() as connection:
         assert await submit.add(connection, new, actor="tests") == set()
-        await yard.forget_entry("a")  # committed at once: for all others nothing names the blob now
+        await yard.forget_entry("a")  # committed at once: other transactions see no reference to the blob now
         sweeping = asyncio.create_task(yard.worker.remove_orphans())
         await wait_for_lock(yard.rows.db, "advisory")
     assert await sweeping == 0
     assert yard.files() == {key}
 
 
-async def test_a_submit_does_not_name_a_file_that_nothing_names_any_more(yard: Yard) -> None:
+async def test_a_submit_does_not_reference_a_file_without_a_reference(yard: Yard) -> None:
     key = await yard.blob()
     new = yard.rows.new_task(inputs=(TaskInputRow("a", "00ff", key),))
     async with yard.rows.db.engine.connect() as connection:
         assert await submit.add(connection, new, actor="tests") == {key}
 
 
-async def test_work_folders_that_nobody_touches_go_and_others_stay(yard: Yard) -> None:
+async def test_abandoned_work_folders_are_removed_and_others_stay(yard: Yard) -> None:
     work = yard.platform.blobs.work_root
     for name in ("left", "used"):
         (work / name / "in").mkdir(parents=True)
@@ -286,7 +288,7 @@ async def test_work_folders_that_nobody_touches_go_and_others_stay(yard: Yard) -
     assert [folder.name for folder in work.iterdir()] == ["used"]
 
 
-# Unsent hints
+# Missed wakeups
 
 
 async def overdue(yard: Yard, count: int) -> list[TaskId]:
@@ -302,7 +304,7 @@ async def queued(yard: Yard) -> set[str]:
     return {job.decode() for job in await dispatcher._redis.zrange(QUEUE, 0, -1)}
 
 
-async def test_tasks_that_the_queue_was_not_told_of_are_hinted_at_once_more(yard: Yard) -> None:
+async def test_missed_wakeups_are_sent_once(yard: Yard) -> None:
     lost = await overdue(yard, 3)
     fresh = await yard.rows.task()
     with capture_logs() as log:
@@ -319,19 +321,19 @@ async def test_tasks_that_the_queue_was_not_told_of_are_hinted_at_once_more(yard
     }
 
 
-async def test_a_crash_between_hint_and_mark_sends_it_again_and_doubles_nothing(yard: Yard) -> None:
+async def test_a_crash_between_wakeup_and_mark_sends_it_again_and_duplicates_nothing(yard: Yard) -> None:
     [lost] = await overdue(yard, 1)
     async with yard.rows.db.begin() as connection:
         await connection.execute(select(Task.id).where(Task.id == lost).with_for_update())
         sweeping = asyncio.create_task(yard.worker.send_missed_wakeups())
-        await wait_for_lock(yard.rows.db, "transactionid")  # the hint is sent, the mark is not made
+        await wait_for_lock(yard.rows.db, "transactionid")  # the wakeup is sent, the task is not yet marked
         sweeping.cancel()
         await asyncio.gather(sweeping, return_exceptions=True)
     assert await yard.worker.send_missed_wakeups() == 1
     assert [hint for hint in await queued(yard) if hint.startswith(str(lost))] == [f"{lost}:0"]
 
 
-async def test_while_the_queue_is_away_nothing_is_marked(yard: Yard) -> None:
+async def test_nothing_is_marked_while_the_queue_is_unreachable(yard: Yard) -> None:
     await overdue(yard, 1)
     away = ArqDispatcher("redis://127.0.0.1:1/0")
     with pytest.raises(OSError, match="Redis"):
@@ -343,7 +345,7 @@ async def test_while_the_queue_is_away_nothing_is_marked(yard: Yard) -> None:
 # Idempotency keys
 
 
-async def test_idempotency_keys_of_the_day_before_go(yard: Yard) -> None:
+async def test_expired_idempotency_keys_are_removed(yard: Yard) -> None:
     async with yard.rows.db.begin() as connection:
         for key, age_s in (("old", DAY_S + 60), ("recent", DAY_S - 60)):
             values = {"caller": "me", "key": key, "fingerprint": b"", "answer": {}}
@@ -419,7 +421,7 @@ async def test_derivatives_stay_while_an_entry_has_the_content(yard: Yard) -> No
     assert kept not in yard.files()
 
 
-async def test_a_sweep_of_derivatives_that_breaks_off_leaves_orphans_and_no_row_without_a_file(
+async def test_an_interrupted_removal_of_derivatives_leaves_orphans_and_no_row_without_a_file(
     yard: Yard,
 ) -> None:
     for number in range(3):
@@ -436,7 +438,7 @@ async def test_a_sweep_of_derivatives_that_breaks_off_leaves_orphans_and_no_row_
 
 
 @pytest.mark.parametrize("sweep", list(MaintenanceJob))
-async def test_two_workers_at_once_do_it_once(yard: Yard, sweep: MaintenanceJob) -> None:
+async def test_a_job_runs_once_in_two_concurrent_workers(yard: Yard, sweep: MaintenanceJob) -> None:
     await many_idempotency_keys(yard, 1100)
     await yard.succeeded(*[await yard.blob() for _ in range(5)], ttl_s=-1)
     await ended_long_ago(yard, *[await yard.succeeded() for _ in range(5)])
@@ -465,7 +467,7 @@ async def test_two_workers_at_once_do_it_once(yard: Yard, sweep: MaintenanceJob)
     assert sum(counts) == (1100 if sweep is MaintenanceJob.IDEMPOTENCY_KEYS else 5)
 
 
-async def test_a_sweep_is_left_to_whoever_is_at_it(yard: Yard) -> None:
+async def test_a_job_that_runs_elsewhere_is_skipped(yard: Yard) -> None:
     await yard.blob()
     async with yard.rows.db.begin() as other:
         assert await locks.try_take(other, LockSpace.SWEEP, MaintenanceJob.ORPHANS)

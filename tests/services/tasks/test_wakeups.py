@@ -1,4 +1,4 @@
-"""The sender of hints: what it lives through, and what is noticed when it doesn't."""
+"""Wakeup sender: outages that it survives, and errors that it reports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aerotask.services.tasks.wakeups import WakeupSender
 
 @dataclass(slots=True)
 class Failing:
-    """A queue that fails in this way."""
+    """A queue that raises this error."""
 
     error: Exception
     asked: asyncio.Event = field(default_factory=asyncio.Event)
@@ -37,7 +37,7 @@ def hint() -> Wakeup:
     return Wakeup(TaskId(new_id()), 0)
 
 
-async def test_an_outage_of_the_queue_is_lived_through(database: Database) -> None:
+async def test_the_sender_survives_an_outage_of_the_queue(database: Database) -> None:
     queue, failed = Failing(QueueAway("away")), asyncio.Event()
     sender = WakeupSender(database, queue)
     with capture_logs() as log:
@@ -48,7 +48,7 @@ async def test_an_outage_of_the_queue_is_lived_through(database: Database) -> No
     assert not failed.is_set()
 
 
-async def test_a_sender_that_breaks_is_noticed_at_once_and_at_the_end(database: Database) -> None:
+async def test_an_error_of_the_sender_is_reported_at_once_and_at_the_end(database: Database) -> None:
     failed = asyncio.Event()
     sender = WakeupSender(database, Failing(RuntimeError("broken")))
 

@@ -1,4 +1,4 @@
-"""What a log keeps, what it drops, and that both are counted exactly."""
+"""Log limits: retained and dropped lines, counted exactly."""
 
 import time
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ async def report(
 
 
 async def kept(rows: Rows, task: ClaimedTask) -> tuple[int, int, tuple[str, ...]]:
-    """How many lines were dropped, how many bytes the row counts, and the lines."""
+    """The number of dropped lines, the bytes that the row counts, and the lines."""
     async with rows.db.read() as connection:
         page = await logs.read(connection, task.lease.task_id, since=0, take=100_000)
         counted = (await connection.execute(select(Task.log_bytes))).scalar_one()
@@ -77,7 +77,7 @@ async def test_a_sender_that_dropped_lines_itself_leaves_no_gap(rows: Rows, task
     assert await kept(rows, task) == (5, 2, ("f", "g"))
 
 
-async def test_a_report_sent_again_counts_nothing_twice(rows: Rows, task: ClaimedTask) -> None:
+async def test_a_repeated_report_counts_nothing_twice(rows: Rows, task: ClaimedTask) -> None:
     limit = LogLimits(1000, 6)
     for _ in range(3):
         await report(rows, task, 0, ["aa", "bb"], limit)
@@ -89,9 +89,7 @@ async def test_a_report_sent_again_counts_nothing_twice(rows: Rows, task: Claime
     assert await kept(rows, task) == (1, 6, ("bb", "cc", "dd"))
 
 
-async def test_the_count_of_bytes_is_that_of_the_rows_after_many_reports(
-    rows: Rows, task: ClaimedTask
-) -> None:
+async def test_the_byte_count_equals_the_rows_after_many_reports(rows: Rows, task: ClaimedTask) -> None:
     limit = LogLimits(40, 300)
     for n in range(60):
         await report(rows, task, 3 * n, [f"line {3 * n + k} " + "ö" * (n % 7) for k in range(3)], limit)
@@ -100,7 +98,7 @@ async def test_the_count_of_bytes_is_that_of_the_rows_after_many_reports(
     assert [int(line.split()[1]) for line in lines] == list(range(dropped, 180))
 
 
-async def test_an_attempt_goes_on_with_the_log_of_the_one_before(rows: Rows, task: ClaimedTask) -> None:
+async def test_an_attempt_continues_the_log_of_the_previous_one(rows: Rows, task: ClaimedTask) -> None:
     async with rows.db.begin() as connection:
         await leases.finish(
             connection,

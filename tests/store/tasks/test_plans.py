@@ -1,4 +1,4 @@
-"""What Postgres does for the hot queries when there are a million tasks: no query may read the table through."""
+"""Query plans of the hot queries with a million tasks: none may scan the table."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from aerotask.store.tasks import request_context, submit, tasks
 from aerotask.store.tasks.submit import DedupMatch, QuotaScope
 from aerotask.store.tasks.tasks import TaskFilter
 
-# The rows are made in one place, by whichever test process gets this group.
+# The rows are inserted once, by the test process that gets this group.
 pytestmark = [pytest.mark.xdist_group("a million tasks"), pytest.mark.timeout(600)]
 
 TASKS = 1_000_000
 MOST_ROWS = 2000
 
-# 20 organizations of 10 datasets; of every 1,000 tasks one waits, and of every 50,000 one runs.
+# 20 organizations with 10 datasets each; one of 1,000 tasks waits, and one of 50,000 runs.
 FILL = """
     INSERT INTO users (id, user_name, password_hash)
         SELECT ('01000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'user-' || n, ''
@@ -126,7 +126,7 @@ HOT: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {
 }
 
 
-# All tasks of a dataset are counted, and all of a user are looked through for those that they may still read.
+# These read all tasks of a dataset to count them, or all of a user to check their read access.
 MORE_ROWS = {"count of a list": TASKS // 200, "own tasks": TASKS // 100}
 
 

@@ -47,7 +47,7 @@ async def only(rows: Rows, task_id: TaskId) -> WebhookRow:
     return row
 
 
-async def test_a_message_is_held_by_one_until_its_time_has_run_out(rows: Rows) -> None:
+async def test_a_message_is_claimed_by_one_worker_until_its_claim_expires(rows: Rows) -> None:
     task_id = await add(rows, "HTTPS://Hooks.Example:8443/x?y")
     message = await held(rows)
     assert (message.task_id, message.dataset_id, message.user_id) == (task_id, rows.dataset_id, rows.user_id)
@@ -55,7 +55,7 @@ async def test_a_message_is_held_by_one_until_its_time_has_run_out(rows: Rows) -
     assert await hold(rows) is None
 
 
-async def test_many_who_ask_at_once_get_each_message_once(rows: Rows) -> None:
+async def test_concurrent_claims_get_each_message_once(rows: Rows) -> None:
     for _ in range(10):
         await add(rows)
     found = await asyncio.gather(*(hold(rows) for _ in range(20)))
@@ -63,7 +63,7 @@ async def test_many_who_ask_at_once_get_each_message_once(rows: Rows) -> None:
     assert (len(ids), len(set(ids))) == (10, 10)
 
 
-async def test_whoever_held_a_message_too_long_changes_nothing(rows: Rows) -> None:
+async def test_a_worker_with_an_expired_claim_changes_nothing(rows: Rows) -> None:
     task_id = await add(rows)
     slow = await held(rows, ttl_s=0)
     quick = await held(rows)
@@ -74,7 +74,7 @@ async def test_whoever_held_a_message_too_long_changes_nothing(rows: Rows) -> No
     assert (await only(rows, task_id)).state is WebhookState.DELIVERED
 
 
-async def test_a_try_is_noted_and_the_next_one_waits_for_its_time(rows: Rows) -> None:
+async def test_an_attempt_is_recorded_and_the_next_one_is_delayed(rows: Rows) -> None:
     task_id = await add(rows)
     assert await record(rows, await held(rows), AGAIN)
     row = await only(rows, task_id)
@@ -83,7 +83,7 @@ async def test_a_try_is_noted_and_the_next_one_waits_for_its_time(rows: Rows) ->
     assert await hold(rows) is None
 
 
-async def test_nobody_tries_what_has_been_delivered(rows: Rows) -> None:
+async def test_a_delivered_message_is_not_claimed_again(rows: Rows) -> None:
     await add(rows)
     message = await held(rows, ttl_s=0)
     assert await record(rows, message, DELIVERED)
@@ -91,7 +91,7 @@ async def test_nobody_tries_what_has_been_delivered(rows: Rows) -> None:
     assert not await record(rows, message, AGAIN)
 
 
-async def test_messages_of_busy_users_and_hosts_are_passed_over(rows: Rows) -> None:
+async def test_messages_of_excluded_users_and_hosts_are_skipped(rows: Rows) -> None:
     other = await add_user(rows.db, "other")
     await add(rows, "http://a.example/")
     await add(rows, "http://A.example/2", other)
@@ -101,7 +101,7 @@ async def test_messages_of_busy_users_and_hosts_are_passed_over(rows: Rows) -> N
     assert await hold(rows, users=(rows.user_id, other)) is None
 
 
-async def test_messages_that_are_let_go_are_due_at_once(rows: Rows) -> None:
+async def test_released_messages_are_due_at_once(rows: Rows) -> None:
     await add(rows)
     message = await held(rows)
     async with rows.db.begin() as connection:
@@ -109,7 +109,7 @@ async def test_messages_that_are_let_go_are_due_at_once(rows: Rows) -> None:
     assert (await held(rows)).id == message.id
 
 
-async def test_the_look_for_due_messages_goes_by_its_index(rows: Rows) -> None:
+async def test_the_claim_of_a_message_uses_its_index(rows: Rows) -> None:
     task_id = await rows.task()
     fill = """
         INSERT INTO callbacks (id, task_id, user_id, url, body, due_at)
