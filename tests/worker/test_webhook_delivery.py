@@ -35,14 +35,14 @@ async def rows(platform: Platform) -> Rows:
 
 @pytest.fixture
 def make_delivery(platform: Platform, resolver: Resolver) -> Callable[[], WebhookDelivery]:
-    poster = GuardedClient(
+    client = GuardedClient(
         timeout_s=60, allow_private=True, tls=ssl.create_default_context(), resolve=resolver
     )
-    return lambda: WebhookDelivery(platform.db, platform.access, platform.webhooks, poster, poll_s=0.05)
+    return lambda: WebhookDelivery(platform.db, platform.access, platform.webhooks, client, poll_s=0.05)
 
 
 @asynccontextmanager
-async def at_work(delivery: WebhookDelivery) -> AsyncIterator[None]:
+async def running(delivery: WebhookDelivery) -> AsyncIterator[None]:
     working = asyncio.create_task(delivery.run())
     try:
         yield
@@ -57,7 +57,9 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def owe_one(rows: Rows, port: int, *, user_id: UserId | None = None, host: str = "127.0.0.1") -> TaskId:
+async def enqueue_one(
+    rows: Rows, port: int, *, user_id: UserId | None = None, host: str = "127.0.0.1"
+) -> TaskId:
     task_id = await rows.task()
     async with rows.db.begin() as connection:
         await webhooks.enqueue(
@@ -91,13 +93,13 @@ async def test_a_users_hanging_receivers_do_not_delay_another_user(
     with running_receiver() as slow, running_receiver() as quick:
         slow.hanging.set()
         for number in range(40):  # names of its own for each, as anybody can have them
-            await owe_one(rows, slow.port, host=f"127.0.0.{number + 1}" if number % 2 else "127.0.0.1")
-        prompt = await owe_one(rows, quick.port, user_id=other)
+            await enqueue_one(rows, slow.port, host=f"127.0.0.{number + 1}" if number % 2 else "127.0.0.1")
+        prompt = await enqueue_one(rows, quick.port, user_id=other)
 
         async def told() -> bool:
             return (await message_of(rows, prompt)).state is WebhookState.DELIVERED
 
-        async with at_work(make_delivery()):
+        async with running(make_delivery()):
             await until(told)
         assert len(slow.received) <= 4
 
@@ -110,13 +112,13 @@ async def test_a_hanging_host_of_many_users_does_not_delay_another_host(
         for number in range(10):
             user_id = await reader(rows, f"user-{number}")
             for _ in range(2):
-                await owe_one(rows, slow.port, user_id=user_id)
-        prompt = await owe_one(rows, quick.port)
+                await enqueue_one(rows, slow.port, user_id=user_id)
+        prompt = await enqueue_one(rows, quick.port)
 
         async def told() -> bool:
             return (await message_of(rows, prompt)).state is WebhookState.DELIVERED
 
-        async with at_work(make_delivery()):
+        async with running(make_delivery()):
             await until(told)
         assert len(slow.received) <= 4
 
@@ -126,12 +128,12 @@ async def test_unfinished_deliveries_of_a_stopped_worker_are_claimed_at_once_by_
 ) -> None:
     with running_receiver() as receiver:
         receiver.hanging.set()
-        task_id = await owe_one(rows, receiver.port)
+        task_id = await enqueue_one(rows, receiver.port)
 
         async def arrived() -> bool:
             return len(receiver.received) == 1
 
-        async with at_work(make_delivery()):
+        async with running(make_delivery()):
             await until(arrived)
         assert (await message_of(rows, task_id)).tries == 0
         receiver.hanging.clear()
@@ -139,7 +141,7 @@ async def test_unfinished_deliveries_of_a_stopped_worker_are_claimed_at_once_by_
         async def told() -> bool:
             return (await message_of(rows, task_id)).state is WebhookState.DELIVERED
 
-        async with at_work(make_delivery()):
+        async with running(make_delivery()):
             await until(told)
         first, second = receiver.received
         assert first.headers["webhook-id"] == second.headers["webhook-id"]
@@ -150,14 +152,14 @@ async def test_an_owner_without_read_access_is_not_sent_the_status(
     rows: Rows, make_delivery: Callable[[], WebhookDelivery]
 ) -> None:
     with running_receiver() as receiver:
-        task_id = await owe_one(rows, receiver.port)
+        task_id = await enqueue_one(rows, receiver.port)
         async with rows.db.begin() as connection:
             await users.set_roles(connection, rows.user_id, is_admin=False, is_deactivated=True)
 
         async def over() -> bool:
             return (await message_of(rows, task_id)).state is not WebhookState.WAITING
 
-        async with at_work(make_delivery()):
+        async with running(make_delivery()):
             await until(over)
         row = await message_of(rows, task_id)
         assert (row.state, receiver.received) == (WebhookState.GIVEN_UP, [])
@@ -167,12 +169,12 @@ async def test_an_owner_without_read_access_is_not_sent_the_status(
 async def test_a_url_that_is_no_longer_allowed_is_given_up(
     rows: Rows, make_delivery: Callable[[], WebhookDelivery]
 ) -> None:
-    task_id = await owe_one(rows, 80, host="user@hooks.example")
+    task_id = await enqueue_one(rows, 80, host="user@hooks.example")
 
     async def over() -> bool:
         return (await message_of(rows, task_id)).state is WebhookState.GIVEN_UP
 
-    async with at_work(make_delivery()):
+    async with running(make_delivery()):
         await until(over)
     [attempt] = (await message_of(rows, task_id)).attempts
     assert "user name" in attempt["error"]
@@ -187,7 +189,7 @@ async def test_an_outage_of_postgres_delays_messages_and_loses_none(
         WHERE datname = current_database() AND application_name = 'tests'""")
     with running_receiver() as receiver:
         receiver.hanging.set()
-        task_id = await owe_one(rows, receiver.port)
+        task_id = await enqueue_one(rows, receiver.port)
 
         async def arrived() -> bool:
             return len(receiver.received) == 1
@@ -197,7 +199,7 @@ async def test_an_outage_of_postgres_delays_messages_and_loses_none(
                 [row] = await webhooks.list_of_task(connection, task_id)
             return row.state is WebhookState.DELIVERED
 
-        async with at_work(make_delivery()):
+        async with running(make_delivery()):
             await until(arrived)
             async with killer.begin() as connection:
                 await connection.execute(kill)
