@@ -45,7 +45,7 @@ async def writer(api: Served, way: str) -> Writer:
             await users.set_roles(connection, user_id, is_admin=True, is_deactivated=False)
         else:
             await orgs.set_member(connection, api.rows.org_id, user_id, Membership.READ_WRITE)
-    own = {"Authorization": f"Bearer {platform.login.tokens.give(user_id, name, epoch=0).token}"}
+    own = {"Authorization": f"Bearer {platform.login.tokens.issue(user_id, name, epoch=0).token}"}
     used, key_id = own, ""
     if way == "key-revoked":
         made = await api.client.post("/users/me/keys", json={"name": "k"}, headers=own)
@@ -94,9 +94,7 @@ async def entries(api: Served) -> list[str]:
 
 async def no_blobs(api: Served) -> bool:
     blobs = api.platform.blobs
-    return not [
-        key for batch in blobs.older_than(-api.platform.maintenance.limits.blob_grace) for key in batch
-    ]
+    return not [key for batch in blobs.older_than(-api.platform.maintenance.blob_grace) for key in batch]
 
 
 @pytest.mark.parametrize("form", [False, True], ids=["put", "post"])

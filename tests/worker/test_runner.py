@@ -11,7 +11,7 @@ from aerotask.dispatch.arq import ArqListener
 from aerotask.sandbox.spawner import Spawner
 from aerotask.store.queue import cancel, retry
 from aerotask.wiring import Platform
-from aerotask.worker import main, tool_server
+from aerotask.worker import main, tool_child
 from aerotask.worker.attempt import Attempt
 from aerotask.worker.runner import TaskRunner
 
@@ -25,10 +25,10 @@ async def test_a_late_cancel_notification_does_not_stop_the_next_attempt(
     async with platform.db.begin() as connection:
         await cancel.cancel_or_delete(connection, rows.dataset_id, first.lease.task_id, actor="tests")
         await retry.requeue(connection, first.lease.task_id, actor="tests")
-    context = main._worker_context(platform, settings, Spawner(tool_server.PROGRAM), 1)
+    context = main._worker_context(platform, settings, Spawner(tool_child.PROGRAM), 1)
     attempt = Attempt(context, await rows.claimed())
     listener = ArqListener(settings.redis_url.get_secret_value())
-    runner = TaskRunner(context, main._runner_limits(settings), listener, platform.maintenance)
+    runner = TaskRunner(context, listener, platform.maintenance)
     runner._running[attempt] = asyncio.create_task(asyncio.sleep(0))
 
     runner.on_cancelled(first.lease.name)

@@ -44,8 +44,8 @@ def server_config(app: FastAPI, settings: Settings, *, host: str = "127.0.0.1", 
         server_header=False,
         log_config=None,
         timeout_graceful_shutdown=GRACE_S,
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=settings.trusted_proxies,
+        proxy_headers=bool(settings.http.trusted_proxies),
+        forwarded_allow_ips=settings.http.trusted_proxies,
     )
 
 

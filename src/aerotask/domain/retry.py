@@ -1,4 +1,4 @@
-"""Automatic retry of a failed attempt: one pure decision."""
+"""Automatic retry of failed attempts: a pure decision."""
 
 from __future__ import annotations
 
@@ -14,28 +14,27 @@ OUTAGE_S = 900.0
 
 
 class FailureKind(Enum):
-    """Cause of a failed attempt; all kinds count against the same limit."""
+    """The reason why an attempt failed; all kinds count towards one limit."""
 
     CRASH = auto()
-    """The tool's process died, or another process interrupted it."""
+    """The tool's process died or was killed from outside."""
     RETRYABLE_ERROR = auto()
-    """The tool failed with an error that it marked as retryable."""
+    """The tool raised an error that it marked as retryable."""
     LOST_WORKER = auto()
-    """The worker died or its heartbeat stopped."""
+    """The worker died or stopped responding."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryDecision:
-    """Retry after `delay_s`."""
+    """Start another attempt after `delay_s`."""
 
     delay_s: float
 
 
-def decide_retry(kind: FailureKind, *, failed_attempts: int, max_attempts: int) -> RetryDecision | None:
-    """The retry after a failed attempt, with exponential backoff; None once the limit of attempts is reached.
+def after_failure(kind: FailureKind, *, failed_attempts: int, max_attempts: int) -> RetryDecision | None:
+    """A retry with a growing delay, or None after the last attempt; `failed_attempts` includes this one.
 
-    `failed_attempts` includes this one. A lost worker says little about the task, so the first one is retried
-    without a delay.
+    A lost worker says little about the task, so the first one causes no delay.
     """
     if failed_attempts >= max_attempts:
         return None

@@ -13,9 +13,11 @@ from typing import Any
 
 import orjson
 
+from aerotask.blobs.blob_store import BlobStore
 from aerotask.domain.errors import AerotaskError, InvalidInput, Unavailable
-from aerotask.sandbox.pool import ChildCrashed, JobTimeout, Pool
-from aerotask.sandbox.protocol import PoolJob, Reply
+from aerotask.domain.settings import RenderSettings
+from aerotask.sandbox.pool import ChildCrashed, JobTimeout, Pool, PoolLimits
+from aerotask.sandbox.protocol import Message
 from aerotask.tiles.image_cache import ImageCache
 from aerotask.tiles.jobs import PreviewJob, RenderInfoJob, ThumbnailJob, ThumbnailKind, TileJob
 from aerotask.tiles.local_files import LocalFileCache
@@ -25,6 +27,9 @@ from aerotask.tiles.single_flight import SingleFlight
 from aerotask.tiles.style import Style
 from aerotask.tiles.tile_matrix import TileIndex
 
+RENDER_PROGRAM = "aerotask.tiles.render_child"
+# Until one more request is refused, at least this many callers have to wait for images.
+CALLERS_AT_LEAST = 4
 RENDER_VERSION = "1"
 """Part of every digest: another number where the same request gives another picture than before."""
 KEPT_LOOKS = 2048
@@ -86,9 +91,9 @@ class Renderer:
 
             async def find(files: list[Path]) -> bytes:
                 reply = await self._run(
-                    digest, contents, RenderInfoJob(files[0], files[1], style).to_job(), caller
+                    digest, contents, RenderInfoJob(files[0], files[1], style).to_message(), caller
                 )
-                return orjson.dumps(reply.facts)
+                return orjson.dumps(reply.body)
 
             try:
                 known = _look_in(await self._made(digest, contents, find))
@@ -120,7 +125,7 @@ class Renderer:
         async def draw(files: list[Path]) -> bytes:
             return (
                 await self._run(
-                    digest, [raster.drawn], TileJob(files[0], look, style, at, size_px).to_job(), caller
+                    digest, [raster.drawn], TileJob(files[0], look, style, at, size_px).to_message(), caller
                 )
             ).content
 
@@ -138,7 +143,9 @@ class Renderer:
 
         async def draw(files: list[Path]) -> bytes:
             return (
-                await self._run(digest, [content], ThumbnailJob(files[0], subject, size_px).to_job(), caller)
+                await self._run(
+                    digest, [content], ThumbnailJob(files[0], subject, size_px).to_message(), caller
+                )
             ).content
 
         return await self._made(digest, [content], draw)
@@ -167,7 +174,7 @@ class Renderer:
                 await self._run(
                     digest,
                     list(inputs.values()),
-                    PreviewJob(tool_id, params, named, size_px).to_job(),
+                    PreviewJob(tool_id, params, named, size_px).to_message(),
                     caller,
                 )
             ).content
@@ -194,7 +201,7 @@ class Renderer:
 
         return await self._drawing.do(digest, work)
 
-    async def _run(self, digest: str, contents: Sequence[RenderSource], job: PoolJob, caller: str) -> Reply:
+    async def _run(self, digest: str, contents: Sequence[RenderSource], job: Message, caller: str) -> Message:
         try:
             return await self._pool.run(job, caller=caller)
         except ChildCrashed as error:
@@ -219,12 +226,12 @@ def _look_in(content: bytes) -> RenderInfo:
 
 def look_digest(raster: RasterSource, style: Style) -> str:
     """What a look follows from."""
-    return _digest("look", raster.source.blob_key, raster.drawn.blob_key, style)
+    return _digest("look", raster.source.blob_key, raster.drawn.blob_key, style.to_json())
 
 
 def tile_digest(raster: RasterSource, style: Style, at: TileIndex, *, size_px: int) -> str:
     """What a tile follows from."""
-    return _digest("tile", raster.source.blob_key, raster.drawn.blob_key, style, at, size_px)
+    return _digest("tile", raster.source.blob_key, raster.drawn.blob_key, style.to_json(), at, size_px)
 
 
 def thumbnail_digest(content: RenderSource, subject: ThumbnailKind, *, size_px: int) -> str:
@@ -235,3 +242,17 @@ def thumbnail_digest(content: RenderSource, subject: ThumbnailKind, *, size_px: 
 def _digest(*parts: object) -> str:
     listed = orjson.dumps([RENDER_VERSION, *parts], option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(listed).hexdigest()
+
+
+def open_renderer(settings: RenderSettings, blobs: BlobStore) -> Renderer:
+    """The renderer of one process, with its pool of children and its caches."""
+    limits = PoolLimits(
+        children=settings.processes,
+        waiting=settings.queue,
+        waiting_each=max(1, settings.queue // CALLERS_AT_LEAST),
+        job_timeout_s=settings.timeout_s,
+    )
+    folder = settings.cache_folder or blobs.work_root.parent / "cache"
+    files = LocalFileCache(blobs)
+    cache = ImageCache(folder, limit_bytes=settings.cache_bytes)
+    return Renderer(Pool(RENDER_PROGRAM, limits, files.folder), files, cache)

@@ -19,10 +19,11 @@ from aerotask.aio import background
 from aerotask.db.outages import is_outage, outlast
 from aerotask.derivatives.sources import source_key
 from aerotask.domain.errors import AerotaskError, TaskFailed
-from aerotask.domain.retry import OUTAGE_S, FailureKind, decide_retry
+from aerotask.domain.retry import OUTAGE_S, FailureKind, after_failure
+from aerotask.domain.settings import StorageQuota
 from aerotask.failpoints import failpoint
 from aerotask.sdk import Limits, Snapshot, Tool, ToolParams
-from aerotask.services.datasets.storage_quota import Headroom, StorageQuota, room_for
+from aerotask.services.datasets.storage_quota import Headroom, room_for
 from aerotask.services.tasks.commit import Outcome, failure_of
 from aerotask.services.tasks.snapshots import take_snapshot
 from aerotask.services.tasks.work_dirs import work_folder
@@ -30,8 +31,8 @@ from aerotask.store.datasets import derivatives
 from aerotask.store.queue.claims import ClaimedTask, with_inputs
 from aerotask.store.queue.leases import Failure, LeaseLost, Retry
 from aerotask.worker.context import WorkerContext
+from aerotask.worker.jobs import ToolJob
 from aerotask.worker.outputs import store_outputs
-from aerotask.worker.protocol import ToolJob
 from aerotask.worker.reporter import Reporter
 from aerotask.worker.supervise import ChildEnd, Ended, supervise
 
@@ -71,12 +72,13 @@ class Attempt:
         """Run the attempt to its end, whatever its outcome."""
         log = _log.bind(task_id=str(self.task.lease.task_id), attempt=self.task.lease.attempt)
         log.info("task.started", tool=self.task.tool_id)
+        settings = self.context.settings
         reporter = Reporter(
             self.context.db,
             self.task.lease,
             next_line=self.task.log_next,
-            log_limits=self.context.limits.log,
-            interval_s=self.context.limits.heartbeat_s,
+            log_limits=settings.logs,
+            interval_s=settings.queue.heartbeat_s,
         )
         try:
             # A report that is cancelled midway may have been committed; repeating its lines changes nothing.
@@ -102,8 +104,8 @@ class Attempt:
                 job,
                 on_event=reporter.on_event,
                 stop=self._stop,
-                cancel_grace_s=self.context.limits.cancel_grace_s,
-                timeout_s=self.context.limits.timeout_s,
+                cancel_grace_s=self.context.settings.worker.cancel_grace_s,
+                timeout_s=self.context.settings.worker.task_timeout_s,
             )
             return await self._to_outcome(ended, reporter)
         except FileNotFoundError:
@@ -158,7 +160,7 @@ class Attempt:
         await asyncio.to_thread(out.mkdir, mode=0o700, parents=True, exist_ok=True)
         self.task = await outlast(self._with_inputs, give_up_after_s=OUTAGE_S)
         files = {item.path: self.folder / "in" / item.path for item in self.task.inputs}
-        await self.context.blobs.lend_all([(item.blob_key, files[item.path]) for item in self.task.inputs])
+        await self.context.blobs.link_all_to([(item.blob_key, files[item.path]) for item in self.task.inputs])
         snapshot = await self._snapshot(tool, params)
         return ToolJob(
             tool_id=self.task.tool_id,
@@ -167,9 +169,9 @@ class Attempt:
             inputs={path: str(file) for path, file in files.items()},
             workdir=str(out),
             reads=str(self.folder),
-            threads=self.context.limits.threads,
+            threads=self.context.threads,
             memory_bytes=self.task.memory_bytes,
-            max_file_bytes=self.context.limits.max_file_bytes,
+            max_file_bytes=2 * self.context.settings.quotas.output_bytes,
             limits=asdict(await self._limits()),
             slug=snapshot.slug,
             snapshot=None if snapshot.file is None else str(snapshot.file),
@@ -182,7 +184,7 @@ class Attempt:
 
     async def _limits(self) -> Limits:
         """The tool's limits, with the storage headroom, so that a run can fail before it has done all its work."""
-        tools, storage = self.context.limits.tools, self.context.limits.storage
+        tools, storage = self.context.tool_limits, self.context.settings.storage
         if not self.task.writes or storage.unlimited:
             return tools
         headroom = await outlast(lambda: self._headroom(storage), give_up_after_s=OUTAGE_S)
@@ -213,12 +215,12 @@ class Attempt:
         if ended.how is ChildEnd.STOPPED:
             return Retry("worker stopping")
         if ended.how is ChildEnd.TIMED_OUT:
-            limit = self.context.limits.timeout_s
+            limit = self.context.settings.worker.task_timeout_s
             return Failure("timed-out", f"The tool ran longer than the limit of {limit:.0f} s.")
         if ended.how is ChildEnd.CRASHED or ended.last is None:
             return self._after_crash(ended.detail, reporter)
         if ended.how is ChildEnd.FAILED:
-            if ended.last.what == "cancelled":  # not by us: another process sent the signal
+            if ended.last.kind == "cancelled":  # not by us: another process sent the signal
                 return self._after_crash("it was interrupted", reporter)
             return self._after_error(ended.last.body, reporter)
         failpoint("output-written")
@@ -252,10 +254,10 @@ class Attempt:
     def _retry_or_fail(
         self, kind: FailureKind, reason: str, failure: Failure, reporter: Reporter
     ) -> Retry | Failure:
-        decision = decide_retry(
+        decision = after_failure(
             kind,
             failed_attempts=self.task.failed_attempts + 1,
-            max_attempts=self.context.limits.max_attempts,
+            max_attempts=self.context.settings.queue.max_attempts,
         )
         if decision is None:
             return failure

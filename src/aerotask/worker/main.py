@@ -25,14 +25,13 @@ from aerotask.sandbox.undumpable import hide_from_children
 from aerotask.services.tasks.commit import CommitService
 from aerotask.store.datasets.indexing import CHANNEL as ENTRIES_CHANNEL
 from aerotask.store.queue.cancel import CANCEL_CHANNEL
-from aerotask.store.queue.logs import LogLimits
 from aerotask.store.queue.worker_session import WorkerSession
 from aerotask.store.tasks.webhooks import CHANNEL as WEBHOOKS_CHANNEL
-from aerotask.wiring import Platform, open_platform, tool_limits
-from aerotask.worker import maintenance, tool_server
-from aerotask.worker.context import AttemptLimits, WorkerContext
+from aerotask.wiring import Platform, open_platform
+from aerotask.worker import maintenance, tool_child
+from aerotask.worker.context import WorkerContext
 from aerotask.worker.indexer import Indexer
-from aerotask.worker.runner import RunnerLimits, TaskRunner
+from aerotask.worker.runner import TaskRunner
 from aerotask.worker.webhook_delivery import MAX_DELIVERIES, WebhookDelivery
 
 # Connections that may be needed at once beside those of the tasks: claim, heartbeat, recovery, throttling, indexer,
@@ -51,17 +50,17 @@ async def run_worker(settings: Settings) -> None:
             open_platform(
                 settings,
                 application="aerotask worker",
-                connections=settings.worker_slots + OTHERS,
+                connections=settings.worker.slots + OTHERS,
             )
         )
-        spawner = Spawner(tool_server.PROGRAM)
+        spawner = Spawner(tool_child.PROGRAM)
         stack.push_async_callback(spawner.close)
         await spawner.start()
         worker_no = secrets.randbelow(2**31 - 1) + 1
         listener = ArqListener(settings.redis_url.get_secret_value())
         context = _worker_context(platform, settings, spawner, worker_no)
-        runner = TaskRunner(context, _runner_limits(settings), listener, platform.maintenance)
-        indexer = Indexer(platform.db, platform.blobs, spawner, settings.worker_poll_s)
+        runner = TaskRunner(context, listener, platform.maintenance)
+        indexer = Indexer(platform.db, platform.blobs, spawner, settings.queue.poll_s)
         resolver = Resolver(threads=MAX_DELIVERIES)
         stack.callback(resolver.close)
         delivery = _webhook_delivery(platform, settings, resolver)
@@ -85,10 +84,10 @@ async def run_worker(settings: Settings) -> None:
             indexer.run(),
             delivery.run(),
             *maintenance.loops(
-                platform.maintenance, period_s=settings.sweep_s, blob_grace_s=settings.blob_grace_s
+                platform.maintenance, period_s=settings.worker.sweep_s, blob_grace_s=settings.blob_grace_s
             ),
         ]
-        _log.info("worker.started", worker_no=worker_no, slots=settings.worker_slots)
+        _log.info("worker.started", worker_no=worker_no, slots=settings.worker.slots)
         await _run_beside(background, runner.run(present))
     _log.info("worker.stopped", worker_no=worker_no)
 
@@ -108,8 +107,6 @@ async def _run_beside(background: list[Awaitable[None]], main_loop: Coroutine[An
 def _worker_context(
     platform: Platform, settings: Settings, spawner: Spawner, worker_no: int
 ) -> WorkerContext:
-    log = LogLimits(settings.log_max_lines, settings.log_max_bytes)
-    storage = platform.entries.storage
     return WorkerContext(
         worker_no=worker_no,
         db=platform.db,
@@ -119,45 +116,26 @@ def _worker_context(
         commits=CommitService(
             platform.db,
             platform.blobs,
-            storage,
-            log,
-            artifact_ttl=timedelta(hours=settings.artifact_ttl_hours),
+            settings.storage,
+            settings.logs,
+            artifact_ttl=timedelta(hours=settings.retention.artifact_ttl_hours),
             actor=f"worker {worker_no}",
         ),
         spawner=spawner,
-        limits=AttemptLimits(
-            log=log,
-            heartbeat_s=settings.heartbeat_s,
-            cancel_grace_s=settings.cancel_grace_s,
-            timeout_s=settings.task_timeout_s,
-            max_attempts=settings.max_attempts,
-            storage=storage,
-            max_file_bytes=2 * settings.max_output_bytes,
-            threads=_cores(),
-            tools=tool_limits(settings),
-        ),
+        settings=settings,
+        tool_limits=platform.submit.limits,
+        threads=_cores(),
     )
 
 
 def _webhook_delivery(platform: Platform, settings: Settings, resolver: Resolver) -> WebhookDelivery:
     client = GuardedClient(
-        timeout_s=settings.callback_timeout_s,
-        allow_private=settings.callback_allow_private,
+        timeout_s=settings.webhooks.timeout_s,
+        allow_private=settings.webhooks.allow_private,
         tls=httpx.create_ssl_context(),
         resolve=resolver,
     )
-    return WebhookDelivery(platform.db, platform.access, platform.webhooks, client, settings.worker_poll_s)
-
-
-def _runner_limits(settings: Settings) -> RunnerLimits:
-    return RunnerLimits(
-        slots=settings.worker_slots,
-        poll_s=settings.worker_poll_s,
-        heartbeat_s=settings.heartbeat_s,
-        lease_ttl_s=settings.lease_ttl_s,
-        max_running_per_user=settings.max_running_tasks_per_user,
-        shutdown_grace_s=settings.shutdown_grace_s,
-    )
+    return WebhookDelivery(platform.db, platform.access, platform.webhooks, client, settings.queue.poll_s)
 
 
 def _on_signals(stop: Callable[[], None]) -> None:

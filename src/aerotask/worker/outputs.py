@@ -42,7 +42,7 @@ async def store_outputs(
     own = _OwnFiles(workdir)
     edits = await _edits(declared["edits"], may_write, own)
     puts = [edit.content for edit in edits if isinstance(edit, PutEntry)]
-    stored = iter(await blobs.adopt_all(puts))
+    stored = iter(await blobs.ingest_all(puts))
     for derivative in declared["derivatives"]:
         refuse_unplanned(str(derivative["of"]), may_write)
     built = await asyncio.to_thread(lambda: [own.file(each["path"]) for each in declared["derivatives"]])
@@ -54,7 +54,7 @@ async def store_outputs(
         ),
         result=declared["result"],
         descriptions=own.file(file) if (file := declared.get("descriptions")) else None,
-        derivatives=tuple(map(_derivative, declared["derivatives"], await blobs.adopt_all(built))),
+        derivatives=tuple(map(_derivative, declared["derivatives"], await blobs.ingest_all(built))),
     )
 
 
@@ -73,7 +73,7 @@ async def _artifact(blobs: BlobStore, declared: Mapping[str, Any], own: _OwnFile
     media_type = clean_line(str(declared["mediaType"]))
     file = await asyncio.to_thread(own.file, declared["path"])
     # The hash of an artifact may come from the tool, as its bytes do.
-    blob = await blobs.adopt(file, sha256=_hash(declared.get("sha256")))
+    blob = await blobs.ingest(file, sha256=_hash(declared.get("sha256")))
     return PublishedArtifact(blob, name, media_type)
 
 

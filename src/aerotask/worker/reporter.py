@@ -10,11 +10,12 @@ import structlog
 
 from aerotask.db.engine import Database
 from aerotask.db.outages import is_outage
+from aerotask.domain.settings import LogLimits
 from aerotask.domain.text_cleaning import clean_line
+from aerotask.sandbox.protocol import Message
 from aerotask.store.queue import leases
 from aerotask.store.queue.leases import Lease, LeaseLost, Report
-from aerotask.store.queue.logs import LogLimits, size_of
-from aerotask.worker.protocol import Event
+from aerotask.store.queue.logs import size_of
 
 GATHER_S = 0.3
 """Delay of the first report: a run that ends within it needs no transaction before the one of its end."""
@@ -37,11 +38,11 @@ class Reporter:
     _phase: str | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def on_event(self, event: Event) -> None:
+    def on_event(self, event: Message) -> None:
         """Record an event of the child."""
-        if event.what == "log":
+        if event.kind == "log":
             self.log(str(event.body["line"]))
-        elif event.what == "progress":
+        elif event.kind == "progress":
             self._percent = min(max(float(event.body["fraction"]), 0.0), 1.0) * 100
             phase = event.body["phase"]
             self._phase = None if phase is None else clean_line(str(phase))

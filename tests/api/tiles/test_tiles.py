@@ -23,6 +23,7 @@ from tests.tiles.maps import AT, GREEN, halves, on_tile
 from aerotask.config import Settings
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import InvalidInput
+from aerotask.domain.settings import RenderSettings
 from aerotask.sandbox.pool import PoolLimits
 from aerotask.tiles.renderer import Renderer
 
@@ -32,7 +33,7 @@ HERE = "/orgs/acme/ds/acme"
 
 @pytest.fixture
 async def api(settings: Settings) -> AsyncIterator[Served]:
-    async with served(settings.model_copy(update={"render_processes": 1})) as running:
+    async with served(settings.model_copy(update={"render": RenderSettings(processes=1)})) as running:
         yield running
 
 
@@ -153,7 +154,7 @@ async def test_more_than_the_queue_holds_is_turned_away(api: Served, tmp_path: P
     pool.limits = PoolLimits(1, waiting=2, job_timeout_s=60)
     os.kill(child.pid, signal.SIGSTOP)
     waiting = [asyncio.create_task(tile(api, rescale=f"-{n},1")) for n in range(2, 5)]
-    await until(lambda: pool._turns.waiting == 2)
+    await until(lambda: pool._semaphore.waiting == 2)
     refused = await tile(api, rescale="-9,1")
     assert code_of(refused) == (503, "drawing-busy")
     assert refused.headers["retry-after"] == "2"

@@ -100,7 +100,7 @@ async def test_every_part_prolongs_an_upload_and_after_its_time_it_is_gone(harbo
 
 async def test_a_long_part_keeps_its_upload_from_expiring(harbour: Harbour) -> None:
     upload_id = await harbour.announce("a", 3)
-    restless = replace(harbour.uploads, limits=replace(harbour.uploads.limits, keep_s=0.0))
+    restless = replace(harbour.uploads, prolong_every_s=0.0)
     seen: list[object] = []
 
     async def slowly() -> AsyncIterator[bytes]:
@@ -166,7 +166,7 @@ async def test_a_crash_between_blob_and_row_costs_nothing_but_a_blob_for_the_swe
     upload_id = await harbour.announce("a", 4)
     file = harbour.folder / str(upload_id)
     file.write_bytes(b"0123")
-    left = await harbour.platform.blobs.share(file, sha256=hashlib.sha256(b"0123").hexdigest())
+    left = await harbour.platform.blobs.ingest_copy(file, sha256=hashlib.sha256(b"0123").hexdigest())
     assert (await harbour.look(upload_id)).offset == 4
     assert await harbour.hashes() == {"a": hashlib.sha256(b"0123").hexdigest()}
     for blob in (tmp_path / "storage" / "blobs").rglob("*"):

@@ -13,12 +13,13 @@ from aerotask.db.engine import Database
 from aerotask.db.models import Task, TaskInput
 from aerotask.domain.errors import TaskFailed
 from aerotask.domain.ids import TaskId
+from aerotask.sandbox.protocol import decode, encode
 from aerotask.sdk.changes import PutDerivative
 from aerotask.services.tasks.changes import StoredChanges, apply_changes
 from aerotask.store.datasets import derivatives
 from aerotask.store.queue.claims import ClaimedTask
+from aerotask.worker.jobs import ToolJob, job_of
 from aerotask.worker.outputs import store_outputs
-from aerotask.worker.protocol import ToolJob, decode_job, encode_job
 
 CONTENT = "a" * 64
 
@@ -91,4 +92,4 @@ def test_a_job_lists_the_existing_derivatives() -> None:
         max_file_bytes=1,
         derived=(("a.tif", "cog", "1"),),
     )
-    assert decode_job(encode_job(job)) == job
+    assert job_of(decode(encode(job.to_message()))) == job

@@ -62,7 +62,7 @@ def _responses(status: int, description: str, *headers: str) -> dict[int | str, 
 )
 async def discover_uploads(platform: PlatformDep, _org: OrgSlug, _slug: DsSlug) -> Response:
     """Discover the tus version, extensions and maximum size; no login needed."""
-    limit = platform.settings.max_object_bytes
+    limit = platform.settings.uploads.max_object_bytes
     return Response(status_code=204, headers=tus.discovery_headers(limit))
 
 

@@ -18,14 +18,14 @@ from aerotask.db.outages import is_outage, outlast
 from aerotask.domain import paths
 from aerotask.domain.errors import AerotaskError
 from aerotask.domain.retry import OUTAGE_S
+from aerotask.domain.settings import LogLimits, StorageQuota
 from aerotask.sdk.changes import PublishedArtifact
-from aerotask.services.datasets.storage_quota import UNLIMITED, StorageQuota, within_limits
+from aerotask.services.datasets.storage_quota import UNLIMITED, within_limits
 from aerotask.services.tasks.changes import StoredChanges, apply_changes
 from aerotask.services.tasks.webhooks import enqueue_webhooks
 from aerotask.store.queue import leases, retention
 from aerotask.store.queue.claims import ClaimedTask
 from aerotask.store.queue.leases import Failure, LeaseLost, NewArtifact, Report, Retry, Success
-from aerotask.store.queue.logs import LogLimits
 
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 

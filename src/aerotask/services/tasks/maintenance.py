@@ -25,6 +25,7 @@ from aerotask.db import locks
 from aerotask.db.engine import Database
 from aerotask.db.locks import LockSpace
 from aerotask.dispatch.dispatcher import Dispatcher, Wakeup
+from aerotask.domain.settings import QueueSettings, Retention
 from aerotask.domain.states import TaskState
 from aerotask.failpoints import failpoint
 from aerotask.services.datasets import deletion
@@ -36,6 +37,10 @@ from aerotask.store.queue import concurrency, dispatch, recovery, retention
 from aerotask.store.queue.clear import TASKS_PER_TRANSACTION
 
 BATCH = 500
+# A worker without its session lock is lost after this many missed heartbeats.
+QUIET_HEARTBEATS = 1.5
+# Time after a start of Postgres in which missing session locks prove nothing: workers are still reconnecting.
+SETTLE_S = 5.0
 # A wakeup is sent within milliseconds of the commit; after this time its sender must have died.
 WAKEUP_OVERDUE_S = 5.0
 
@@ -58,39 +63,26 @@ class MaintenanceJob(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class MaintenanceLimits:
-    """Limits and retention times of the maintenance jobs."""
-
-    max_attempts: int
-    max_running_per_user: int
-    quiet_s: float
-    """Time without a heartbeat after which a worker without its session lock counts as lost."""
-    settle_s: float
-    """Time after a start of Postgres in which missing session locks prove nothing."""
-    retention_days: int
-    audit_retention_days: int
-    blob_grace: timedelta
-    clock_offset_s: int
-
-
-@dataclass(frozen=True, slots=True)
 class MaintenanceService:
     """The maintenance jobs; each logs and returns how much it did."""
 
     db: Database
     blobs: BlobStore
     dispatcher: Dispatcher
-    limits: MaintenanceLimits
     files: PartialFiles
+    queue: QueueSettings
+    retention: Retention
+    blob_grace: timedelta
+    clock_offset_s: int
 
     async def recover_lost(self) -> int:
         """Release the tasks of lost workers; the number of those that can run again at once."""
         async with self.db.begin() as connection:
             recovered = await recovery.recover_lost(
                 connection,
-                max_attempts=self.limits.max_attempts,
-                quiet_s=self.limits.quiet_s,
-                settle_s=self.limits.settle_s,
+                max_attempts=self.queue.max_attempts,
+                quiet_s=QUIET_HEARTBEATS * self.queue.heartbeat_s,
+                settle_s=SETTLE_S,
             )
             await enqueue_webhooks(connection, [task.task_id for task in recovered if task.state.terminal])
         for task in recovered:
@@ -111,7 +103,7 @@ class MaintenanceService:
         """Mark due tasks that wait for their user's concurrency limit; the number of newly marked ones."""
         async with self.db.begin() as connection:
             held = await concurrency.mark_throttled(
-                connection, max_running_per_user=self.limits.max_running_per_user, max_count=BATCH
+                connection, max_running_per_user=self.queue.running_per_user, max_count=BATCH
             )
         _log_counts("turns", held=held)
         return held
@@ -181,7 +173,7 @@ class MaintenanceService:
         while True:
             async with self.db.begin() as connection:
                 freed = await retention.remove_expired_artifacts(
-                    connection, clock_offset_s=self.limits.clock_offset_s, max_count=BATCH
+                    connection, clock_offset_s=self.clock_offset_s, max_count=BATCH
                 )
             await self._remove(freed)
             total += len(freed)
@@ -194,8 +186,8 @@ class MaintenanceService:
             async with self.db.begin() as connection:
                 cleared = await retention.remove_old_tasks(
                     connection,
-                    retention_days=self.limits.retention_days,
-                    clock_offset_s=self.limits.clock_offset_s,
+                    retention_days=self.retention.task_retention_days,
+                    clock_offset_s=self.clock_offset_s,
                     max_count=TASKS_PER_TRANSACTION,
                 )
             await self._remove(cleared.blob_keys)
@@ -208,7 +200,7 @@ class MaintenanceService:
         while True:
             async with self.db.begin() as connection:
                 removed = await retention.remove_old_idempotency_keys(
-                    connection, clock_offset_s=self.limits.clock_offset_s, max_count=BATCH
+                    connection, clock_offset_s=self.clock_offset_s, max_count=BATCH
                 )
             total += removed
             if removed < BATCH:
@@ -220,9 +212,9 @@ class MaintenanceService:
             async with self.db.begin() as connection:
                 removed = await audit.remove_old(
                     connection,
-                    retention_days=self.limits.audit_retention_days,
-                    clock_offset_s=self.limits.clock_offset_s,
-                    at_most=BATCH,
+                    retention_days=self.retention.audit_retention_days,
+                    clock_offset_s=self.clock_offset_s,
+                    max_count=BATCH,
                 )
             total += removed
             if removed < BATCH:
@@ -232,7 +224,7 @@ class MaintenanceService:
         total = 0
         while True:
             async with self.db.begin() as connection:
-                removed = await login_attempts.remove_over(connection, at_most=BATCH)
+                removed = await login_attempts.remove_expired(connection, max_count=BATCH)
             total += removed
             if removed < BATCH:
                 return {"removed": total}
@@ -243,8 +235,8 @@ class MaintenanceService:
             async with self.db.begin() as connection:
                 freed = await derivatives.remove_unused(
                     connection,
-                    older_than=self.limits.blob_grace,
-                    clock_offset_s=self.limits.clock_offset_s,
+                    older_than=self.blob_grace,
+                    clock_offset_s=self.clock_offset_s,
                     at_most=BATCH,
                 )
             await self._remove(freed)
@@ -253,9 +245,8 @@ class MaintenanceService:
                 return {"removed": total}
 
     async def _expired_uploads(self) -> Mapping[str, int]:
-        limits = self.limits
         return await deletion.remove_expired_uploads(
-            self.db, self.files, clock_offset_s=limits.clock_offset_s, grace=limits.blob_grace
+            self.db, self.files, clock_offset_s=self.clock_offset_s, grace=self.blob_grace
         )
 
     # Invariant: this removes no blob that a committed row references, nor one that a row is about to reference.
@@ -269,7 +260,7 @@ class MaintenanceService:
     #   So a blob found without a reference stays without one, and its file can be removed outside the lock.
     async def _orphans(self) -> Mapping[str, int]:
         total = 0
-        batches = self.blobs.older_than(self.limits.blob_grace)
+        batches = self.blobs.older_than(self.blob_grace)
         while (batch := await asyncio.to_thread(next, batches, None)) is not None:
             async with self.db.read() as connection:
                 suspects = set(batch) - await retention.referenced_among(connection, batch)
@@ -288,7 +279,7 @@ class MaintenanceService:
 
     def _abandoned_work(self) -> int:
         """Remove work folders that were not touched for the grace time: their workers have died."""
-        horizon = time.time() - self.limits.blob_grace.total_seconds()
+        horizon = time.time() - self.blob_grace.total_seconds()
         abandoned = [folder for folder in self.blobs.work_root.iterdir() if _untouched_since(folder, horizon)]
         for folder in abandoned:
             shutil.rmtree(folder, ignore_errors=True)

@@ -19,14 +19,15 @@ from aerotask.dispatch.dispatcher import Wakeup
 from aerotask.domain.access import Access, Caller, rights_on
 from aerotask.domain.errors import Conflict, InvalidInput, NotFound
 from aerotask.domain.ids import OrgId, TaskId, new_id
+from aerotask.domain.settings import Quotas
 from aerotask.failpoints import failpoint
 from aerotask.registry import Registry
 from aerotask.sdk import Limits, Tool
 from aerotask.services.accounts.permissions import AccessibleDataset, PermissionService, require
-from aerotask.services.accounts.principal import Presented
+from aerotask.services.accounts.tokens import UnverifiedPrincipal
 from aerotask.services.tasks.idempotency import IdempotentRequest, idempotent
 from aerotask.services.tasks.planning import PlannedRun, plan_run
-from aerotask.services.tasks.quota import QuotaRequest, Quotas, enforce, raise_if_exceeded, raise_if_oversized
+from aerotask.services.tasks.quota import QuotaRequest, enforce, raise_if_exceeded, raise_if_oversized
 from aerotask.services.tasks.wakeups import WakeupSender
 from aerotask.services.tasks.webhooks import WebhookService
 from aerotask.store.datasets import datasets
@@ -89,7 +90,7 @@ class SubmitService:
 
     async def submit(
         self,
-        principal: Presented,
+        principal: UnverifiedPrincipal,
         org_slug: str,
         slug: str,
         submission: Submission,
@@ -106,7 +107,7 @@ class SubmitService:
             KeyReused: the key was used for another submission.
             TooLarge, LimitReached: a quota is exceeded.
         """
-        caller, dataset = await self.access.arrive(principal, org_slug, slug)
+        caller, dataset = await self.access.authorize(principal, org_slug, slug)
         request = None
         if idempotency_key is not None:
             request = idempotent(caller, idempotency_key, _fingerprint_source(dataset.row, submission))

@@ -15,7 +15,7 @@ from aerotask.db.outages import is_outage
 from aerotask.domain.errors import Forbidden, NotFound, Unauthenticated
 from aerotask.domain.ids import TaskId
 from aerotask.representations.task_status import TaskResponse, etag_of, task_response
-from aerotask.services.accounts.principal import Presented
+from aerotask.services.accounts.tokens import UnverifiedPrincipal
 from aerotask.services.tasks.notifications import Subscription, TaskNotifications
 from aerotask.services.tasks.tasks import TaskService
 from aerotask.store.queue import logs
@@ -38,7 +38,7 @@ _log = structlog.get_logger(__name__)
 class Watcher:
     """A client that watches a task; `reauthenticate` checks its credentials again, which may be revoked meanwhile."""
 
-    reauthenticate: Callable[[], Awaitable[Presented]]
+    reauthenticate: Callable[[], Awaitable[UnverifiedPrincipal]]
     org_slug: str
     slug: str
     task_id: TaskId
@@ -179,7 +179,7 @@ class WatchService:
 
     async def _authorize(self, watcher: Watcher) -> None:
         principal = await watcher.reauthenticate()
-        await self.tasks.access.arrive(principal, watcher.org_slug, watcher.slug)
+        await self.tasks.access.authorize(principal, watcher.org_slug, watcher.slug)
 
     async def _page(self, task: TaskRow, since: int) -> TaskUpdate:
         since = min(since, task.log_next)

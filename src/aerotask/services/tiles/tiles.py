@@ -12,10 +12,10 @@ from aerotask.domain import paths
 from aerotask.domain.access import ANONYMOUS, Access, Caller, Visibility
 from aerotask.domain.errors import InvalidInput, NotFound, Unauthenticated
 from aerotask.domain.ids import DatasetId, TaskId
-from aerotask.metadata.file_types import PICTURES, EntryType, suffix_of
+from aerotask.metadata.file_types import IMAGE_TYPES, EntryType, suffix_of
 from aerotask.registry import Registry
 from aerotask.sdk import Limits
-from aerotask.services.accounts.login_throttle import counted
+from aerotask.services.accounts.login_throttle import throttled_address
 from aerotask.services.accounts.permissions import AccessibleDataset, PermissionService, require_user
 from aerotask.services.tasks.planning import plan_run
 from aerotask.services.tasks.tasks import TaskService
@@ -102,7 +102,7 @@ class TileService:
         dataset = await self._dataset(viewer, org_slug, slug, None)
         async with self.db.read() as connection:
             row, cog = await find_raster(connection, dataset.row.id, target)
-        if row.indexed and row.type not in PICTURES:
+        if row.indexed and row.type not in IMAGE_TYPES:
             fault = row.properties.get("indexError", {}).get("message")
             raise InvalidInput(fault or f"{paths.shown(row.path)} is no raster.", code="not-a-raster")
         return _viewed(paths.base_name(row.path), raster_of(row, cog), dataset, viewer)
@@ -126,7 +126,7 @@ class TileService:
             InvalidInput: it can't be shown so, or not on a map.
             Unavailable: too much is being drawn.
         """
-        style.request()
+        style.options()
         look = await self.renderer.look(viewed.raster, style, caller=viewed.row)
         look.place()
         return look
@@ -137,7 +137,7 @@ class TileService:
         Raises:
             InvalidInput: there is no such tile, or no such style.
         """
-        style.request()
+        style.options()
         if not at.exists:
             raise InvalidInput(f"The grid has no tile {at.z}/{at.x}/{at.y}.", code="no-such-tile")
         digest = tile_digest(viewed.raster, style, at, size_px=size_px)
@@ -245,7 +245,7 @@ class TileService:
     async def _caller(self, scope: TileScope) -> Caller:
         async with self.db.read() as connection:
             user = await users.find(connection, scope.user_id)
-            held = scope.key_id is None or await api_keys.holds(connection, scope.user_id, scope.key_id)
+            held = scope.key_id is None or await api_keys.is_valid(connection, scope.user_id, scope.key_id)
         if user is None or user.is_deactivated or user.token_epoch != scope.epoch or not held:
             raise Unauthenticated("The viewing token has been revoked.", code="bad-credentials")
         return Caller(user_id=user.id, user_name=user.user_name, is_admin=user.is_admin, read_only=True)
@@ -258,7 +258,9 @@ def _scope(caller: Caller, dataset_id: DatasetId, task_id: TaskId | None) -> Til
 
 def waits_as(caller: Caller) -> str:
     """Whose share of the drawing the caller's pictures are: a user's, or an address's."""
-    return f"address {counted(caller.address)}" if caller.user_id is None else f"user {caller.user_id}"
+    return (
+        f"address {throttled_address(caller.address)}" if caller.user_id is None else f"user {caller.user_id}"
+    )
 
 
 def _otherwise(viewer: TileClient, reason: str) -> Caller:
@@ -283,7 +285,7 @@ def _subject(row: EntryRow) -> ThumbnailKind:
             "HEIC pictures aren't drawn: no free decoder of them comes with this installation. Upload a JPEG of it.",
             code="no-thumbnail",
         )
-    if row.type in PICTURES:
+    if row.type in IMAGE_TYPES:
         return ThumbnailKind.PICTURE
     if row.type == EntryType.POINT_CLOUD:
         return ThumbnailKind.CLOUD

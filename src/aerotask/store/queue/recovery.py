@@ -14,7 +14,7 @@ from aerotask.db.clock import db_now
 from aerotask.db.locks import live_workers
 from aerotask.db.models import Task
 from aerotask.domain.ids import TaskId
-from aerotask.domain.retry import FailureKind, decide_retry
+from aerotask.domain.retry import FailureKind, after_failure
 from aerotask.domain.states import TaskState, WaitReason
 from aerotask.store.queue.transitions import move
 
@@ -58,7 +58,7 @@ async def recover_lost(
     recovered = []
     for task_id, failed_before, attempt in rows:
         failed_attempts = failed_before + 1
-        retry = decide_retry(
+        retry = after_failure(
             FailureKind.LOST_WORKER, failed_attempts=failed_attempts, max_attempts=max_attempts
         )
         if retry is None:

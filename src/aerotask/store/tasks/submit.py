@@ -28,7 +28,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aerotask.db.async_commit import COMMIT_AT_ONCE
+from aerotask.db.async_commit import ASYNC_COMMIT
 from aerotask.db.clock import db_now, iso_now, tx_now
 from aerotask.db.engine import AnySelect
 from aerotask.db.locks import LockSpace
@@ -232,7 +232,7 @@ async def quota_usage(connection: AsyncConnection, scope: QuotaScope) -> QuotaUs
 
 # Migration 0006, which creates the function, explains it. Of its columns, `bulk_downloads_of_user` is no longer read.
 _USAGE_UNDER_LOCK = select(
-    COMMIT_AT_ONCE,
+    ASYNC_COMMIT,
     *func.load_under_lock(
         literal_column(str(int(LockSpace.QUOTA))),
         bindparam("org_id", type_=Task.org_id.type),
