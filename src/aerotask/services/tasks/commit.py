@@ -30,7 +30,7 @@ from aerotask.store.queue.leases import Failure, LeaseLost, NewArtifact, Report,
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 Outcome: TypeAlias = StoredChanges | Failure | Retry
-"""How an attempt ended: with changes to apply, failed for good, or to be tried again."""
+"""Outcome of an attempt: changes to apply, a final failure, or a retry."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ class QuotaScope:
     org_id: OrgId
     user_id: UserId | None
     period: timedelta
-    """How long artifacts count after they were made."""
+    """The time for which artifacts count after their creation."""
     class_tools: frozenset[str] = frozenset()
     """The ids of the tools that share the submitted one's quota class."""
 
