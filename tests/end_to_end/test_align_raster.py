@@ -47,7 +47,7 @@ def test_an_aligned_raster_becomes_an_entry(world: World, tmp_path: Path) -> Non
     assert [round(value) for value in moved] == [-5, 3]
 
 
-def test_two_that_write_the_same_entry_run_one_after_the_other(world: World, tmp_path: Path) -> None:
+def test_two_tasks_that_write_the_same_entry_run_one_after_the_other(world: World, tmp_path: Path) -> None:
     dataset = world.dataset()
     upload_pair(dataset, tmp_path)
     tasks = [
@@ -80,7 +80,7 @@ def test_a_cancel_in_the_middle_of_the_warp_leaves_the_old_output(world: World, 
     assert dataset.paths() == ["out", "out/aligned.tif", "reference.tif", "source.tif"]
 
 
-def test_what_cannot_be_aligned_is_refused_and_nothing_is_queued(world: World, tmp_path: Path) -> None:
+def test_rasters_that_cannot_be_aligned_are_rejected_at_submit(world: World, tmp_path: Path) -> None:
     dataset = world.dataset()
     upload_pair(dataset, tmp_path)
     far = write_raster(tmp_path / "far.tif", cut(canvas(31), left=0, top=0), crs="EPSG:32633")

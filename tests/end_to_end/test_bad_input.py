@@ -93,7 +93,7 @@ def refused(dataset: Dataset, answer: httpx.Response, status: int) -> dict[str, 
         ({}, "invalid-request", "/body/toolId"),
     ],
 )
-def test_a_submit_that_cannot_work_says_why(
+def test_an_invalid_submit_gets_a_clear_error(
     dataset: Dataset, body: dict[str, Any], code: str | None, words: str
 ) -> None:
     problem = refused(dataset, dataset.client.post(f"{dataset.address}/tasks", json=body), 400)
@@ -118,7 +118,7 @@ def test_a_submit_that_cannot_work_says_why(
         (b'{"toolId": "' + b"x" * 10_000_000 + b'"}', 413),
     ],
 )
-def test_a_body_that_is_no_honest_json_is_refused(dataset: Dataset, content: bytes, status: int) -> None:
+def test_a_body_that_is_no_valid_json_is_rejected(dataset: Dataset, content: bytes, status: int) -> None:
     answer = dataset.client.post(
         f"{dataset.address}/tasks", content=content, headers={"content-type": "application/json"}
     )
@@ -135,7 +135,7 @@ def test_a_chunked_body_is_bounded_too(dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("attack", PATH_ATTACKS)
-def test_path_traversal_is_refused_in_every_path(dataset: Dataset, attack: str) -> None:
+def test_path_traversal_is_rejected_in_every_path(dataset: Dataset, attack: str) -> None:
     client, address = dataset.client, dataset.address
     quoted = httpx.QueryParams({"x": attack})["x"]
     raw = "".join(f"%{byte:02x}" for byte in attack.encode())
@@ -154,7 +154,7 @@ def test_path_traversal_is_refused_in_every_path(dataset: Dataset, attack: str) 
 
 
 @pytest.mark.parametrize("take_since", [("-1", 400), ("x", 400), ("99999999999999999999", 400), ("5", 404)])
-def test_a_bad_cursor_is_refused(dataset: Dataset, take_since: tuple[str, int]) -> None:
+def test_a_bad_cursor_is_rejected(dataset: Dataset, take_since: tuple[str, int]) -> None:
     since, status = take_since
     absent = "01a20276-4687-70c9-8a52-caac30ad7db1"
     answer = dataset.client.get(f"{dataset.address}/tasks/{absent}/log", params={"since": since})
@@ -235,7 +235,7 @@ def test_a_file_that_is_no_raster_is_rejected_at_submit_or_fails_in_the_child(
     assert len(message) > 20
 
 
-def test_a_file_that_only_the_child_can_find_wrong_fails_with_a_message(world: World, tmp_path: Path) -> None:
+def test_a_file_whose_fault_only_the_child_detects_fails_with_a_message(world: World, tmp_path: Path) -> None:
     good = tmp_path / "good.tif"
     with rasterio.open(
         good,

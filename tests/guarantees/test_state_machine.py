@@ -393,7 +393,7 @@ class Tasks(RuleBasedStateMachine):
         return {TaskId(row["id"]): dict(row) for row in rows}
 
 
-def test_no_order_of_events_breaks_the_promises(settings: Settings) -> None:
+def test_no_order_of_operations_breaks_the_model(settings: Settings) -> None:
     limited = settings.model_copy(update={"quotas": replace(settings.quotas, active_per_org=ACTIVE_AT_MOST)})
     with asyncio.Runner() as runner:
         opening = open_platform(limited, application="tests")
