@@ -20,10 +20,10 @@ class Failing:
     """A queue that raises this error."""
 
     error: Exception
-    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    called: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def send(self, hints: Sequence[Wakeup]) -> None:
-        self.asked.set()
+    async def send(self, wakeups: Sequence[Wakeup]) -> None:
+        self.called.set()
         raise self.error
 
     async def ping(self) -> None:
@@ -33,7 +33,7 @@ class Failing:
         pass
 
 
-def hint() -> Wakeup:
+def wakeup() -> Wakeup:
     return Wakeup(TaskId(new_id()), 0)
 
 
@@ -42,8 +42,8 @@ async def test_the_sender_survives_an_outage_of_the_queue(database: Database) ->
     sender = WakeupSender(database, queue)
     with capture_logs() as log:
         async with sender.running(on_failure=failed.set), asyncio.timeout(10):
-            sender.enqueue(hint())
-            await queue.asked.wait()
+            sender.enqueue(wakeup())
+            await queue.called.wait()
     assert [entry["event"] for entry in log] == ["hints.unsent"]
     assert not failed.is_set()
 
@@ -54,7 +54,7 @@ async def test_an_error_of_the_sender_is_reported_at_once_and_at_the_end(databas
 
     async def send() -> None:
         async with sender.running(on_failure=failed.set), asyncio.timeout(10):
-            sender.enqueue(hint())
+            sender.enqueue(wakeup())
             await failed.wait()
 
     with pytest.raises(RuntimeError, match="broken"):
