@@ -125,7 +125,7 @@ def print_cases(found: dict[str, list[Answer]], cases: Sequence[Case]) -> None:
     print(f"\nerror in px / CPU s ({os.cpu_count()} cores, load {os.getloadavg()[0]:.0f})\n")
     print(" " * 32 + "".join(f"{name:>32}" for name in found))
     for number, case in enumerate(cases):
-        row = "".join(f"{told(each[number]):>32}" for each in found.values())
+        row = "".join(f"{summary(each[number]):>32}" for each in found.values())
         print(f"{case.name:32}{row}")
     ours, ecc = found["ours"], found[ECC]
     wrong = [each.error_px for each in ours if each.error_px is not None and each.error_px > FOUND_PX]
@@ -144,7 +144,7 @@ def print_cases(found: dict[str, list[Answer]], cases: Sequence[Case]) -> None:
     print(f"        {ECC}: {ratio:.1f} × our CPU time")
 
 
-def told(answer: Answer) -> str:
+def summary(answer: Answer) -> str:
     error = "no match" if answer.error_px is None else f"{answer.error_px:.4f}"
     return f"{'LOST ' if (answer.error_px or 0) > FOUND_PX else ''}{error} / {answer.cpu_s:.1f}"
 

@@ -81,8 +81,8 @@ def post_form(client: httpx.Client, file: BinaryIO) -> None:
 def send_parts(client: httpx.Client, file: BinaryIO, *, part_bytes: int) -> None:
     """Uploads by the tus protocol, in chunks of that size."""
     tus = {"Tus-Resumable": "1.0.0"}
-    told = {"Upload-Length": str(SIZE_BYTES), "Upload-Metadata": "path YmlnLmJpbg=="}
-    created = client.post(f"{DATASET}/uploads", headers={**tus, **told}).raise_for_status()
+    announced = {"Upload-Length": str(SIZE_BYTES), "Upload-Metadata": "path YmlnLmJpbg=="}
+    created = client.post(f"{DATASET}/uploads", headers={**tus, **announced}).raise_for_status()
     for offset in range(0, SIZE_BYTES, part_bytes):
         headers = {
             **tus,

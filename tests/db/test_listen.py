@@ -98,5 +98,5 @@ async def test_a_cancelled_attempt_is_notified_to_workers(rows: Rows, database_u
             await retry.requeue(connection, first.lease.task_id, actor="tests")
         second = await rows.claimed()
         async with rows.db.begin() as connection:
-            await deletion.cancel_tasks(connection, deletion.in_dataset(rows.dataset_id), by="tests")
+            await deletion.cancel_tasks(connection, deletion.in_dataset(rows.dataset_id), actor="tests")
         assert await payloads.get() == second.lease.name == f"{first.lease.task_id}:2"

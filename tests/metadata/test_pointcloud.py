@@ -91,13 +91,13 @@ def test_the_crs_may_follow_the_points(tmp_path: Path, suffix: str) -> None:
 def test_invalid_records_after_the_points_are_ignored(tmp_path: Path) -> None:
     whole = write_cloud_with_long_wkt(tmp_path / "a.las", hills(100), 32632).read_bytes()
     (first_at,) = struct.unpack_from("<Q", whole, 235)
-    lies = {
+    records = {
         "endless.las": (243, struct.pack("<I", 2**32 - 1), "EPSG:32632"),
         "beyond.las": (235, struct.pack("<Q", 2**64 - 1), None),
         "longest.las": (first_at + 20, struct.pack("<Q", 2**64 - 1), None),
         "other.las": (first_at + 60 + 70_000 + 2, b"somebody else\0\0\0", None),
     }
-    for name, (at, patch, crs) in lies.items():
+    for name, (at, patch, crs) in records.items():
         (tmp_path / name).write_bytes(whole[:at] + patch + whole[at + len(patch) :])
         assert extract_point_cloud(tmp_path / name).properties["crs"] == crs, name
 

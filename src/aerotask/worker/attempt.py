@@ -19,11 +19,11 @@ from aerotask.aio import background
 from aerotask.db.outages import is_outage, outlast
 from aerotask.derivatives.sources import source_key
 from aerotask.domain.errors import AerotaskError, TaskFailed
-from aerotask.domain.retry import OUTAGE_S, FailureKind, after_failure
+from aerotask.domain.retry import OUTAGE_S, FailureKind, retry_delay_s
 from aerotask.domain.settings import StorageQuota
 from aerotask.failpoints import failpoint
 from aerotask.sdk import Limits, Snapshot, Tool, ToolParams
-from aerotask.services.datasets.storage_quota import Headroom, room_for
+from aerotask.services.datasets.storage_quota import Headroom, headroom_for
 from aerotask.services.tasks.commit import Outcome, failure_of
 from aerotask.services.tasks.snapshots import take_snapshot
 from aerotask.services.tasks.work_dirs import work_folder
@@ -192,7 +192,7 @@ class Attempt:
 
     async def _headroom(self, storage: StorageQuota) -> Headroom:
         async with self.context.db.read() as connection:
-            return await room_for(connection, storage, self.task.dataset_id)
+            return await headroom_for(connection, storage, self.task.dataset_id)
 
     async def _derived(self, tool: Tool[Any]) -> tuple[tuple[str, str, str], ...]:
         """The inputs' existing derivatives; another task may have built them since the submit."""
@@ -207,7 +207,7 @@ class Attempt:
 
     async def _built_derivatives(self, hashes: Collection[str]) -> Mapping[str, Sequence[tuple[str, str]]]:
         async with self.context.db.read() as connection:
-            return await derivatives.made_in(connection, self.task.dataset_id, hashes)
+            return await derivatives.list_by_source(connection, self.task.dataset_id, hashes)
 
     async def _to_outcome(self, ended: Ended, reporter: Reporter) -> Outcome:
         if self._lost.is_set():
@@ -254,15 +254,15 @@ class Attempt:
     def _retry_or_fail(
         self, kind: FailureKind, reason: str, failure: Failure, reporter: Reporter
     ) -> Retry | Failure:
-        decision = after_failure(
+        delay_s = retry_delay_s(
             kind,
             failed_attempts=self.task.failed_attempts + 1,
             max_attempts=self.context.settings.queue.max_attempts,
         )
-        if decision is None:
+        if delay_s is None:
             return failure
-        reporter.log(f"Retrying in {decision.delay_s:.0f} s.")
-        return Retry(reason, delay_s=decision.delay_s, counts_as_failed=True)
+        reporter.log(f"Retrying in {delay_s:.0f} s.")
+        return Retry(reason, delay_s=delay_s, counts_as_failed=True)
 
 
 def _name_of(outcome: Outcome) -> str:

@@ -60,11 +60,11 @@ class Indexer:
     async def _batch(self) -> bool:
         async with self.db.begin() as connection:
             batch = await indexing.claim(
-                connection, at_most=BATCH, lease_s=extraction_timeout_s(0) + LEASE_MARGIN_S
+                connection, max_count=BATCH, lease_s=extraction_timeout_s(0) + LEASE_MARGIN_S
             )
             timeout_s = extraction_timeout_s(sum(entry.size_bytes for entry in batch))
             if timeout_s > extraction_timeout_s(0) + LEASE_MARGIN_S / 2:
-                await indexing.prolong(connection, batch, lease_s=timeout_s + LEASE_MARGIN_S)
+                await indexing.extend(connection, batch, lease_s=timeout_s + LEASE_MARGIN_S)
         if batch:
             folder = self.blobs.work_root / f"index-{new_id()}"
             try:

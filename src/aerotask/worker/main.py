@@ -19,9 +19,9 @@ from aerotask.aio import cancel_and_wait
 from aerotask.config import Settings
 from aerotask.dispatch.arq import ArqListener
 from aerotask.net.guarded_http import GuardedClient, Resolver
-from aerotask.sandbox.confinement import tell_whether_children_are_confined
+from aerotask.sandbox.confinement import log_confinement
 from aerotask.sandbox.spawner import Spawner
-from aerotask.sandbox.undumpable import hide_from_children
+from aerotask.sandbox.undumpable import make_undumpable
 from aerotask.services.tasks.commit import CommitService
 from aerotask.store.datasets.indexing import CHANNEL as ENTRIES_CHANNEL
 from aerotask.store.queue.cancel import CANCEL_CHANNEL
@@ -43,8 +43,8 @@ _log = structlog.get_logger(__name__)
 
 async def run_worker(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT; a second signal hands running tasks over at once."""
-    hide_from_children()
-    tell_whether_children_are_confined()
+    make_undumpable()
+    log_confinement()
     async with AsyncExitStack() as stack:
         platform = await stack.enter_async_context(
             open_platform(

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from aerotask.domain.errors import AerotaskError, InvalidInput, TaskFailed
-from aerotask.domain.text_cleaning import clean_json, clean_line
+from aerotask.domain.text_cleaning import clean_line
 from aerotask.registry import Registry, load_registry
 from aerotask.sandbox import confinement, forkserver
 from aerotask.sandbox.child_loop import EventWriter, serve_socket
@@ -160,14 +160,7 @@ def _describe_all(job: IndexJob, events: EventWriter) -> Message:
     for entry_id, file in job.files:
         events.send(Message("begun", {"id": entry_id}))
         found = extract_metadata(Path(file))
-        body = {
-            "id": entry_id,
-            "type": found.type,
-            "properties": clean_json(found.properties),
-            "point": found.point,
-            "polygon": found.polygon,
-        }
-        events.send(Message("described", body))
+        events.send(Message("described", {"id": entry_id, **found.to_json()}))
     return Message("done")
 
 
@@ -181,7 +174,7 @@ def _describe_failure(error: BaseException, workdir: str) -> Mapping[str, Any]:
             "out-of-memory", "The tool needed more memory than planned; try a smaller input, or report it."
         )
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
-        # Not retried automatically: it would fill the neighbours' disk once more before anybody made room.
+        # Not retried automatically: that would fill the shared disk once more before an operator makes room.
         return _body("disk-full", "The storage is full; free some space, then retry.", retryable=True)
     # A bug of the tool: the trace is for the operator's log, a short form for the client.
     traceback.print_exception(error)

@@ -59,7 +59,7 @@ async def test_a_derivative_of_an_entry_that_is_no_input_changes_nothing(rows: R
     assert failed.value.code == "bad-output"
     async with rows.db.read() as connection:
         assert (await connection.execute(select(Task.state))).scalar_one() == "Processing"
-        assert await derivatives.made_in(connection, rows.dataset_id, [CONTENT]) == {}
+        assert await derivatives.list_by_source(connection, rows.dataset_id, [CONTENT]) == {}
 
 
 def declared(path: Path, of: str) -> dict[str, Any]:

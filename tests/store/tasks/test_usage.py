@@ -53,14 +53,14 @@ async def test_puts_replacements_folders_copies_and_removals_are_counted(rows: R
     assert await sums(rows.db, here) == (5, 207)
     async with rows.db.begin() as c:
         await tree.move(c, here, "c", "d", new_type=None)
-        claimed = await indexing.claim(c, at_most=10, lease_s=60)
+        claimed = await indexing.claim(c, max_count=10, lease_s=60)
         await indexing.finish(c, claimed[0], Metadata("image", {"width": 1}))
     assert await sums(rows.db, here) == (5, 207)
     async with rows.db.begin() as c:
         await entry_writes.remove_within(c, here, "a")
     assert await sums(rows.db, here) == (3, 107)
     async with rows.db.begin() as c:
-        assert await deletion.remove_some_entries(c, here, at_most=2) == 2
+        assert await deletion.remove_some_entries(c, here, max_count=2) == 2
     assert (await sums(rows.db, here))[0] == 1
 
 

@@ -98,7 +98,7 @@ async def _apply_descriptions(connection: AsyncConnection, task: ClaimedTask, fi
     blob_keys = {item.path: item.blob_key for item in task.inputs}
     batches = read_descriptions(file, may_write=task.writes, inputs=blob_keys.keys())
     while batch := await asyncio.to_thread(next, batches, None):
-        await indexing.redescribe(
+        await indexing.update_metadata(
             connection, task.dataset_id, [{**row, "blob_key": blob_keys[row["path"]]} for row in batch]
         )
 

@@ -37,7 +37,7 @@ def write_descriptions(descriptions: Sequence[DescribeEntry], workdir: Path) -> 
 def read_descriptions(
     file: Path, *, may_write: Sequence[str], inputs: Collection[str]
 ) -> Iterator[list[dict[str, Any]]]:
-    """The rows for `store.datasets.indexing.redescribe`, in batches; each line is checked.
+    """The rows for `indexing.update_metadata`, in batches; each line is checked.
 
     Raises:
         TaskFailed: a line is malformed, or describes an entry that the run may not change (`bad-output`).

@@ -237,7 +237,7 @@ class MaintenanceService:
                     connection,
                     older_than=self.blob_grace,
                     clock_offset_s=self.clock_offset_s,
-                    at_most=BATCH,
+                    max_count=BATCH,
                 )
             await self._remove(freed)
             total += len(freed)

@@ -164,7 +164,7 @@ async def _derived(
     if not tool.uses_derivatives:
         return frozenset()
     async with db.read() as connection:
-        made = await derivatives.made_in(connection, dataset.id, [row.sha256 for row in rows])
+        made = await derivatives.list_by_source(connection, dataset.id, [row.sha256 for row in rows])
     return frozenset((key, kind, builder) for key, kinds in made.items() for kind, builder in kinds)
 
 

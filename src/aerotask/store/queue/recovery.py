@@ -14,7 +14,7 @@ from aerotask.db.clock import db_now
 from aerotask.db.locks import live_workers
 from aerotask.db.models import Task
 from aerotask.domain.ids import TaskId
-from aerotask.domain.retry import FailureKind, after_failure
+from aerotask.domain.retry import FailureKind, retry_delay_s
 from aerotask.domain.states import TaskState, WaitReason
 from aerotask.store.queue.transitions import move
 
@@ -58,10 +58,10 @@ async def recover_lost(
     recovered = []
     for task_id, failed_before, attempt in rows:
         failed_attempts = failed_before + 1
-        retry = after_failure(
+        delay_s = retry_delay_s(
             FailureKind.LOST_WORKER, failed_attempts=failed_attempts, max_attempts=max_attempts
         )
-        if retry is None:
+        if delay_s is None:
             state = TaskState.FAILED
             statement = move(
                 TaskState.FAILED,
@@ -76,14 +76,14 @@ async def recover_lost(
                 strikes=failed_attempts,
             )
         else:
-            state = TaskState.SCHEDULED if retry.delay_s else TaskState.ENQUEUED
+            state = TaskState.SCHEDULED if delay_s else TaskState.ENQUEUED
             statement = move(
                 state,
                 actor="sweep",
                 reason="worker lost",
                 strikes=failed_attempts,
-                due_at=db_now(plus_s=retry.delay_s),
-                waits_for=WaitReason.RETRY if retry.delay_s else None,
+                due_at=db_now(plus_s=delay_s),
+                waits_for=WaitReason.RETRY if delay_s else None,
                 phase=None,
             )
         await connection.execute(statement.where(Task.id == task_id))
