@@ -35,7 +35,7 @@ from aerotask.services.tasks.quota import QuotaRequest
 from aerotask.store.accounts import users
 from aerotask.store.datasets import datasets
 from aerotask.store.queue import leases
-from aerotask.store.queue.cancel import TASKS_AT_ONCE
+from aerotask.store.queue.clear import TASKS_PER_TRANSACTION
 from aerotask.store.queue.leases import LeaseLost, Report, Success
 from aerotask.wiring import Platform
 
@@ -149,7 +149,7 @@ async def test_maintenance_removes_every_row_and_after_the_grace_time_every_blob
         setup.owner, "acme", "acme", path="b", size_bytes=5, client_metadata=""
     )
     await setup.datasets.delete_dataset(setup.owner, "acme", "acme")
-    assert [await setup.platform.maintenance.deleted() for _ in range(2)] == [1, 0]
+    assert [await setup.platform.maintenance.remove_deleted() for _ in range(2)] == [1, 0]
     assert await setup.counts() == {
         "organizations": 1,
         "datasets": 0,
@@ -160,10 +160,10 @@ async def test_maintenance_removes_every_row_and_after_the_grace_time_every_blob
         "uploads": 0,
     }
     # The artifact's file went with its row; contents of entries stay for the grace time.
-    assert (len(setup.blobs()), await setup.platform.maintenance.orphans()) == (3, 0)
+    assert (len(setup.blobs()), await setup.platform.maintenance.remove_orphans()) == (3, 0)
     for file in setup.blobs():
         os.utime(file, (0, 0))
-    assert await setup.platform.maintenance.orphans() == 3
+    assert await setup.platform.maintenance.remove_orphans() == 3
     assert setup.blobs() == []
 
 
@@ -180,10 +180,10 @@ async def test_a_large_dataset_is_removed_in_batches(setup: OrgSetup) -> None:
             ),
             {"dataset": setup.rows.dataset_id, "n": deletion.ENTRIES + 1},
         )
-    for _ in range(TASKS_AT_ONCE + 1):
+    for _ in range(TASKS_PER_TRANSACTION + 1):
         await setup.rows.task()
     await setup.datasets.delete_dataset(setup.owner, "acme", "acme")
-    assert await setup.platform.maintenance.deleted() == 1
+    assert await setup.platform.maintenance.remove_deleted() == 1
     counts = await setup.counts()
     assert (counts["datasets"], counts["entries"], counts["tasks"]) == (0, 0, 0)
 
@@ -203,7 +203,7 @@ async def test_deleting_an_organization_deletes_its_datasets(setup: OrgSetup) ->
     assert await setup.orgs.list_orgs(setup.owner) == []
     assert await setup.states() == ["Deleted"]
     await setup.orgs.create_org(setup.owner, slug="acme", name="", description="", is_public=False)
-    assert [await setup.platform.maintenance.deleted() for _ in range(2)] == [3, 0]
+    assert [await setup.platform.maintenance.remove_deleted() for _ in range(2)] == [3, 0]
     assert await setup.counts() == {
         "organizations": 1,
         "datasets": 0,
@@ -220,7 +220,7 @@ async def test_a_task_submitted_during_the_deletion_is_cancelled_by_maintenance(
         await datasets.delete_dataset(connection, setup.rows.dataset_id)
     await setup.rows.task()
     await setup.rows.claimed()
-    assert await setup.platform.maintenance.deleted() == 1
+    assert await setup.platform.maintenance.remove_deleted() == 1
     assert await setup.states() == []
 
 
@@ -228,7 +228,7 @@ async def test_a_submit_after_maintenance_finds_no_dataset(setup: OrgSetup) -> N
     late = setup.rows.new_task()
     quota = QuotaRequest(late.org_id, late.user_id, late.estimated_output_bytes)
     await setup.datasets.delete_dataset(setup.owner, "acme", "acme")
-    await setup.platform.maintenance.deleted()
+    await setup.platform.maintenance.remove_deleted()
     async with setup.rows.db.engine.connect() as connection:
         with pytest.raises(NotFound):
             await setup.platform.submit._add(connection, setup.owner, late, quota)

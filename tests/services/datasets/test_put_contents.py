@@ -90,7 +90,7 @@ async def test_a_large_number_of_entries_is_put_referenced_and_measured(rows: Ro
     await put(rows, *names, folders=tuple(f"empty/{number}" for number in range(9000)))
     async with rows.db.read() as connection:
         totals = await entries.measure(connection, rows.dataset_id, [""])
-        assert await retention.named_among(connection, [*names, "unknown"]) == set(names)
+        assert await retention.referenced_among(connection, [*names, "unknown"]) == set(names)
     assert totals.count == MANY + 40 + 9001
     async with rows.db.begin() as connection:
         assert set(await entries.files_among(connection, rows.dataset_id, [*names, "unknown"])) == set(names)

@@ -173,7 +173,7 @@ async def test_a_crash_between_blob_and_row_leaves_only_an_orphan_blob(
     assert await setup.hashes() == {"a": hashlib.sha256(b"0123").hexdigest()}
     for blob in (tmp_path / "storage" / "blobs").rglob("*"):
         os.utime(blob, (0, 0))
-    assert await setup.platform.maintenance.orphans() == 1
+    assert await setup.platform.maintenance.remove_orphans() == 1
     with pytest.raises(FileNotFoundError):
         await setup.platform.blobs.open(left.key)
     opened = await setup.platform.entries.open_file(setup.owner, "acme", "acme", "a")
@@ -194,10 +194,10 @@ async def test_an_upload_to_a_dataset_deleted_meanwhile_is_not_found(setup: Uplo
             always(setup.owner), "acme", "acme", upload_id, offset=0, content=deleting(), announced_bytes=4
         )
     assert await setup.hashes() == {}
-    assert await setup.platform.maintenance.deleted() == 1
+    assert await setup.platform.maintenance.remove_deleted() == 1
     assert await setup.count() == 0
     os.utime(setup.folder / str(upload_id), (0, 0))
-    assert await setup.platform.maintenance.expired_uploads() == 1
+    assert await setup.platform.maintenance.remove_expired_uploads() == 1
     assert list(setup.folder.iterdir()) == []
 
 
@@ -212,7 +212,7 @@ async def test_expired_uploads_are_removed_with_their_files_and_others_stay(setu
     for file in setup.folder.iterdir():
         then = time.time() - LONG_AGO_S
         os.utime(file, (then, then))
-    assert [await setup.platform.maintenance.expired_uploads() for _ in range(2)] == [2, 0]
+    assert [await setup.platform.maintenance.remove_expired_uploads() for _ in range(2)] == [2, 0]
     assert [file.name for file in setup.folder.iterdir()] == [str(stays)]
     assert await setup.count() == 1
     assert set(await setup.hashes()) == {"complete"}
@@ -223,7 +223,7 @@ async def test_files_without_an_upload_are_removed_after_the_grace_time(setup: U
     for file in (old, young):
         file.write_bytes(b"x")
     os.utime(old, (0, 0))
-    assert [await setup.platform.maintenance.expired_uploads() for _ in range(2)] == [1, 0]
+    assert [await setup.platform.maintenance.remove_expired_uploads() for _ in range(2)] == [1, 0]
     assert list(setup.folder.iterdir()) == [young]
 
 

@@ -19,7 +19,7 @@ from aerotask.db.engine import Database
 from aerotask.domain.access import Caller
 from aerotask.domain.ids import DatasetId
 from aerotask.store.datasets import deletion, uploads
-from aerotask.store.queue.cancel import TASKS_AT_ONCE
+from aerotask.store.queue.clear import TASKS_PER_TRANSACTION
 
 DATASETS = 100
 ENTRIES = 5000
@@ -49,10 +49,12 @@ async def _remove_dataset(db: Database, blobs: BlobStore, dataset_id: DatasetId)
     async with db.begin() as connection:
         # Tasks submitted during the deletion, or left over from a crash during it.
         await deletion.cancel_tasks(connection, deletion.in_dataset(dataset_id), actor="sweep")
-    removed = TASKS_AT_ONCE
-    while removed == TASKS_AT_ONCE:
+    removed = TASKS_PER_TRANSACTION
+    while removed == TASKS_PER_TRANSACTION:
         async with db.begin() as connection:
-            cleared = await deletion.remove_some_tasks(connection, dataset_id, max_count=TASKS_AT_ONCE)
+            cleared = await deletion.remove_some_tasks(
+                connection, dataset_id, max_count=TASKS_PER_TRANSACTION
+            )
         for key in cleared.blob_keys:
             await blobs.remove(key)
         removed = cleared.tasks

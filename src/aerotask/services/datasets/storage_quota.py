@@ -78,7 +78,7 @@ async def within_limits(
     Raises:
         LimitReached: the block exceeds a limit (`storage-quota-exceeded`).
     """
-    payer = None if limits.unlimited else await usage.hold_payer(connection, dataset_id)
+    payer = None if limits.unlimited else await usage.lock_payer(connection, dataset_id)
     if payer is None:
         yield
         return

@@ -9,7 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aerotask.db.models import Dataset, Entry, Organization, Task, in_states
 from aerotask.domain.ids import DatasetId, OrgId
 from aerotask.domain.states import ACTIVE, TaskState
-from aerotask.store.queue.cancel import CANCEL_CHANNEL, ClearedTasks, remove_tasks
+from aerotask.store.queue.cancel import CANCEL_CHANNEL
+from aerotask.store.queue.clear import ClearedTasks, remove_tasks
 from aerotask.store.queue.transitions import move
 
 
@@ -59,7 +60,7 @@ async def remove_some_tasks(
     connection: AsyncConnection, dataset_id: DatasetId, *, max_count: int
 ) -> ClearedTasks:
     """Removes a batch of the dataset's tasks with their logs and artifacts."""
-    return await remove_tasks(connection, [Task.dataset_id == dataset_id], at_most=max_count)
+    return await remove_tasks(connection, [Task.dataset_id == dataset_id], max_count=max_count)
 
 
 async def remove_some_entries(connection: AsyncConnection, dataset_id: DatasetId, *, max_count: int) -> int:
