@@ -110,5 +110,5 @@ class ApiServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Closes task subscriptions, then shuts uvicorn down."""
         platform: Platform = self._app.state.platform
-        platform.watch.changes.close()
+        platform.watch.notifications.close()
         await super().shutdown(sockets)

@@ -27,7 +27,7 @@ from aerotask.sdk.context import Cancelled
 from aerotask.sdk.limits import Limits
 from aerotask.sdk.run import LogLine, Run, RunProgress
 from aerotask.sdk.snapshot import Snapshot
-from aerotask.worker.descriptions import write_descriptions
+from aerotask.services.tasks.descriptions import write_descriptions
 from aerotask.worker.jobs import IndexJob, Job, ToolJob, job_of
 
 PROGRAM = "aerotask.worker.tool_child"
@@ -121,7 +121,7 @@ def _send_changes(changes: ChangeSet, workdir: Path, events: EventWriter) -> Mes
         events.send(Message("edits", {"edits": batch}))
     artifacts = [
         {
-            "path": str(artifact.path),
+            "path": str(artifact.content),
             "name": artifact.name,
             "mediaType": artifact.media_type,
             "sha256": artifact.sha256,
@@ -138,9 +138,9 @@ def _send_changes(changes: ChangeSet, workdir: Path, events: EventWriter) -> Mes
     return Message("done", body)
 
 
-def _derivative(made: PutDerivative) -> Mapping[str, Any]:
+def _derivative(made: PutDerivative[Path]) -> Mapping[str, Any]:
     return {
-        "path": str(made.path),
+        "path": str(made.content),
         "of": made.of,
         "kind": made.kind,
         "builder": made.builder,
@@ -148,9 +148,9 @@ def _derivative(made: PutDerivative) -> Mapping[str, Any]:
     }
 
 
-def _edit(edit: Edit) -> Mapping[str, Any]:
+def _edit(edit: Edit[Path]) -> Mapping[str, Any]:
     if isinstance(edit, PutEntry):
-        return {"put": edit.at, "path": str(edit.path), "existing": edit.existing}
+        return {"put": edit.at, "path": str(edit.content), "existing": edit.existing}
     return {"folder": edit.at} if isinstance(edit, PutFolder) else {"remove": edit.at}
 
 
