@@ -1,9 +1,9 @@
-"""The index: files described per second through the index child, and a dataset of 10,000 small files.
+"""Metadata extraction benchmark: files per second in the indexer's child, and a dataset of 10,000 small files.
 
     python benchmarks/index.py [10000]
 
-Photos, rasters and clouds are made here; beside each kind stands what reading its bytes takes, which nobody can avoid who
-also hashes. Then so many small photos and texts are uploaded, listed and rescanned through the running product.
+Photos, rasters and clouds are generated; for comparison each kind is listed with the time to read its bytes, which hashing
+needs anyway. Then that many small photos and text files are uploaded, listed and rescanned through the running product.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def scratch() -> Iterator[Path]:
 
 
 def copies(folder: Path, write: Callable[[Path], Path]) -> list[Path]:
-    """So many files of their own with the same content, each under a folder of its own as the index child has them."""
+    """Copies of a file, each in its own folder as in the indexer's child."""
     folder.mkdir()
     first = write(folder)
     files = [folder / str(number) / first.name for number in range(FILES)]
@@ -82,7 +82,7 @@ def copies(folder: Path, write: Callable[[Path], Path]) -> list[Path]:
 
 
 def write_photo(folder: Path) -> Path:
-    """12 megapixels with what a drone writes."""
+    """A 12 megapixel photo with drone metadata."""
     noise = np.random.default_rng(1).integers(0, 255, (3000, 4000, 3), np.uint8)
     exif = exif_block(
         {"Make": "DJI", "Model": "FC6310"},
@@ -126,7 +126,7 @@ def write_cloud(folder: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Seconds of one run; `cpu_s` with those of all processes that it started and ended."""
+    """Seconds of one run; `cpu_s` includes all child processes that have ended."""
 
     wall_s: float
     cpu_s: float
@@ -155,7 +155,7 @@ def read_all(files: list[Path]) -> None:
 
 
 async def describe_all(files: list[Path]) -> None:
-    """In batches, each in a fresh child, as the indexer does it; the fork server is there already."""
+    """Runs batches, each in a new child, as the indexer does; the fork server is already running."""
     spawner = Spawner(tool_child.PROGRAM)
     described: list[Message] = []
     try:

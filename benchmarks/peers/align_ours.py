@@ -1,4 +1,4 @@
-"""align-raster's own match: align_ours.py REFERENCE SOURCE …; what it doesn't trust counts as not found."""
+"""align-raster's match: align_ours.py REFERENCE SOURCE …; a match that it doubts counts as not found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The product's own merge: merge_ours.py TARGET THREADS BAND BAND …."""
+"""Our merge: merge_ours.py TARGET THREADS BAND BAND …."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The product's own pipeline: ours.py SOURCE TARGET THREADS [overviews]."""
+"""Our export pipeline: ours.py SOURCE TARGET THREADS [overviews]."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from PIL import Image
 from aerotask.domain.errors import InvalidInput
 from aerotask.sandbox import forkserver
 from aerotask.sandbox.protocol import Message
-from aerotask.tiles.render_child import drawing_child
+from aerotask.tiles.render_child import run_render_child
 from aerotask.tiles.thumbnails.image import encode_webp
 
 
@@ -78,7 +78,7 @@ def _preview(params: Mapping[str, Any], inputs: Mapping[str, Path], size_px: int
 
 
 def _child(own: socket.socket) -> None:
-    drawing_child(
+    run_render_child(
         own, previews={"raster-export": _preview}, more=HANDLERS, writes=[Path(tempfile.gettempdir())]
     )
 

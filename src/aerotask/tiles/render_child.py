@@ -22,7 +22,7 @@ from aerotask.tiles.dataset_cache import DatasetCache
 from aerotask.tiles.jobs import PreviewJob, RenderInfoJob, ThumbnailJob, ThumbnailKind, TileJob
 from aerotask.tiles.png import encode_png
 from aerotask.tiles.previews import PREVIEWS, Preview
-from aerotask.tiles.raster_tiles import MapRaster, draw_thumbnail, draw_tile, find_look
+from aerotask.tiles.raster_tiles import MapRaster, draw_thumbnail, draw_tile, read_render_info
 from aerotask.tiles.thumbnails import image
 from aerotask.tiles.thumbnails.pointcloud import draw_cloud
 from aerotask.tiles.thumbnails.vector import draw_geojson
@@ -31,7 +31,7 @@ MEMORY_BYTES = 1024**3
 """Memory limit of one child, beyond what the fork shares."""
 
 
-def drawing_child(
+def run_render_child(
     own: socket.socket,
     *,
     previews: Mapping[str, Preview] = PREVIEWS,
@@ -57,7 +57,7 @@ def drawing_child(
 
 def _look(rasters: DatasetCache, body: Mapping[str, Any]) -> Message:
     job = RenderInfoJob.from_body(body)
-    return Message("done", find_look(rasters, job.source, job.drawn, job.style).to_json())
+    return Message("done", read_render_info(rasters, job.source, job.drawn, job.style).to_json())
 
 
 def _tile(rasters: DatasetCache, body: Mapping[str, Any]) -> Message:
@@ -89,7 +89,7 @@ def _preview(previews: Mapping[str, Preview], body: Mapping[str, Any]) -> Messag
 
 def _preload() -> Callable[[socket.socket], None]:
     Image.init()
-    return drawing_child
+    return run_render_child
 
 
 if __name__ == "__main__":
