@@ -10,7 +10,7 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
-from aerotask.metadata.extract import describe
+from aerotask.metadata.extract import extract_metadata
 from aerotask.sdk import InvalidInput, Tool
 from aerotask.sdk.testing import ToolHarness
 
@@ -34,7 +34,7 @@ def bench(tmp_path: Path) -> ToolHarness:
     workdir.mkdir()
 
     def indexed(path: Path) -> tuple[str, dict[str, Any]]:
-        found = describe(path)
+        found = extract_metadata(path)
         return found.type, dict(found.properties)
 
     return ToolHarness(dataset, workdir, describe=indexed)

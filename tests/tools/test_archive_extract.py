@@ -18,7 +18,7 @@ from tests.archives.archive_files import Member, sevenzipped, tarred, zip_of, zi
 from aerotask.archives.rar import rar_extractor
 from aerotask.domain.access import Access
 from aerotask.domain.errors import InvalidInput, TaskFailed
-from aerotask.metadata.extract import describe
+from aerotask.metadata.extract import extract_metadata
 from aerotask.sdk import Limits
 from aerotask.sdk.changes import Existing, PutEntry, PutFolder, RemoveEntry
 from aerotask.sdk.testing import ToolHarness, ToolOutcome
@@ -41,7 +41,9 @@ def make_bench(folder: Path, files: dict[str, bytes], **options: Any) -> ToolHar
 
 def put(outcome: ToolOutcome) -> dict[str, bytes]:
     """The contents that were declared."""
-    return {edit.at: edit.path.read_bytes() for edit in outcome.changes.edits if isinstance(edit, PutEntry)}
+    return {
+        edit.at: edit.content.read_bytes() for edit in outcome.changes.edits if isinstance(edit, PutEntry)
+    }
 
 
 def folders(outcome: ToolOutcome) -> set[str]:
@@ -249,7 +251,7 @@ CONTENTS = st.one_of(
 
 def as_indexed(file: Path) -> tuple[str, Mapping[str, Any]]:
     """What the index says of a file."""
-    found = describe(file)
+    found = extract_metadata(file)
     return found.type, found.properties
 
 

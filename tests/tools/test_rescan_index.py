@@ -11,7 +11,7 @@ from tests.metadata.photo_files import exif_block, write_photo
 from tests.metadata.vectors import write_points
 
 from aerotask.domain.errors import InvalidInput, TaskFailed
-from aerotask.metadata.extract import describe
+from aerotask.metadata.extract import extract_metadata
 from aerotask.sdk.testing import ToolHarness, ToolOutcome
 from aerotask.tools.rescan_index import RescanIndex
 
@@ -33,7 +33,7 @@ def bench(dataset: Path) -> ToolHarness:
     workdir.mkdir(exist_ok=True)
 
     def index(path: Path) -> tuple[str, dict[str, Any]]:
-        found = describe(path)
+        found = extract_metadata(path)
         return found.type, dict(found.properties)
 
     return ToolHarness(dataset, workdir, describe=index)
@@ -119,5 +119,5 @@ def test_progress_rises_to_the_end_and_the_log_tells_what_was_found(dataset: Pat
     fractions = [event.fraction for event in outcome.progress]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1
-    assert outcome.log[0] == "Reading 8 entries anew, 2 at a time."
+    assert outcome.log[0] == "Reading 8 entries again, 2 at a time."
     assert outcome.log[-1] == "7 of 8 entries could be read: 4 generic, 1 image, 1 markdown, 1 vector."

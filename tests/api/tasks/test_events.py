@@ -1,4 +1,4 @@
-"""A task's events and its log as text, over HTTP, while workers run it."""
+"""Event streams and plain-text logs of tasks over HTTP, with running workers."""
 
 import itertools
 import signal
@@ -26,7 +26,7 @@ def dataset(world: World) -> Dataset:
 def streaming(
     dataset: Dataset, task_id: str, *, after: str | None = None, query: str = ""
 ) -> Iterator[httpx.Response]:
-    """An open stream of events."""
+    """An open event stream."""
     headers = {} if after is None else {"Last-Event-ID": after}
     address = f"{dataset.address}/tasks/{task_id}/events{query}"
     with dataset.client.stream("GET", address, headers=headers) as response:
@@ -34,33 +34,33 @@ def streaming(
 
 
 def events(dataset: Dataset, task_id: str, *, after: str | None = None, query: str = "") -> list[Event]:
-    """All events up to the end of the stream, without signs of life."""
+    """All events up to the end of the stream, without keep-alives."""
     with streaming(dataset, task_id, after=after, query=query) as response:
         return [event for event in events_of(response) if event.name != KEEPALIVE]
 
 
-def test_the_stream_of_an_ended_task_tells_everything_and_ends_with_its_status(dataset: Dataset) -> None:
+def test_the_stream_of_an_ended_task_is_complete_and_ends_with_its_status(dataset: Dataset) -> None:
     status = dataset.run("patient", {"lines": 30})
 
-    told = events(dataset, status["taskId"])
+    received = events(dataset, status["taskId"])
 
-    assert [event.name for event in told] == ["state", *["log"] * 31, "progress", "end"]
-    assert told[0].data == {
+    assert [event.name for event in received] == ["state", *["log"] * 31, "progress", "end"]
+    assert received[0].data == {
         "state": "Succeeded",
         "waitingFor": None,
         "attempt": 1,
-        "at": told[0].data["at"],
+        "at": received[0].data["at"],
         "reason": "finished",
     }
-    assert lines_of(told) == LINES
-    logged = [event for event in told if event.name == "log"]
+    assert lines_of(received) == LINES
+    logged = [event for event in received if event.name == "log"]
     assert [event.id for event in logged] == [str(cursor) for cursor in range(1, 32)]
     assert [event.data["cursor"] for event in logged] == list(range(1, 32))
-    assert told[-2].data == {"percent": 100.0, "phase": None, "message": "line 29"}
-    assert told[-1].data == status
+    assert received[-2].data == {"percent": 100.0, "phase": None, "message": "line 29"}
+    assert received[-1].data == status
 
 
-def test_a_stream_says_what_it_is(dataset: Dataset) -> None:
+def test_a_stream_has_the_headers_of_an_event_stream(dataset: Dataset) -> None:
     task_id = dataset.run("nothing")["taskId"]
     with streaming(dataset, task_id) as response:
         response.read()
@@ -74,24 +74,22 @@ def test_a_stream_says_what_it_is(dataset: Dataset) -> None:
 def test_a_stream_follows_a_task_from_its_submission_to_its_end(dataset: Dataset, tmp_path: Path) -> None:
     go = tmp_path / "go"
     task_id = dataset.submit("patient", {"until": str(go), "lines": 30})
-    told: list[Event] = []
+    received: list[Event] = []
     with streaming(dataset, task_id) as response:
         for event in events_of(response):
-            told.append(event)
+            received.append(event)
             if event.name == "progress" and event.data["phase"] == "waiting":
                 go.touch()
 
-    states = [event.data["state"] for event in told if event.name == "state"]
+    states = [event.data["state"] for event in received if event.name == "state"]
     assert states[-2:] == ["Processing", "Succeeded"]
-    assert {event.data["percent"] for event in told if event.name == "progress"} >= {50.0, 100.0}
-    assert lines_of(told) == LINES
-    assert told[-1].name == "end"
-    assert told[-1].data == dataset.status(task_id)
+    assert {event.data["percent"] for event in received if event.name == "progress"} >= {50.0, 100.0}
+    assert lines_of(received) == LINES
+    assert received[-1].name == "end"
+    assert received[-1].data == dataset.status(task_id)
 
 
-def test_every_line_comes_exactly_once_to_streams_and_pollers_while_a_task_writes(
-    world: World, dataset: Dataset
-) -> None:
+def test_streams_and_pollers_get_every_line_once_while_a_task_writes(world: World, dataset: Dataset) -> None:
     task_id = dataset.submit("patient", {"lines": 400, "lineEveryS": 0.004})
     written = ["Attempt 1 of patient.", *(f"line {n}" for n in range(400))]
 
@@ -115,7 +113,7 @@ def test_every_line_comes_exactly_once_to_streams_and_pollers_while_a_task_write
     assert heard == [written] * 6
 
 
-def test_a_client_that_reconnects_all_the_time_hears_every_line_once(dataset: Dataset) -> None:
+def test_a_client_that_keeps_reconnecting_gets_every_line_once(dataset: Dataset) -> None:
     task_id = dataset.submit("patient", {"lines": 200, "lineEveryS": 0.005})
     heard: list[str] = []
     after: str | None = None
@@ -142,21 +140,21 @@ def test_a_stream_resumes_at_the_last_event(dataset: Dataset, cursor: int) -> No
         event for event in whole if event.name != "log"
     ]
     assert events(dataset, task_id, query=f"?since={cursor}") == rest
-    # The browser repeats the address that it began with, and the header says how far it has come.
+    # Browsers repeat the original URL; the header has the last cursor.
     assert events(dataset, task_id, after=str(cursor), query="?since=0") == rest
 
 
-def test_a_cursor_beyond_the_end_or_of_another_task_is_taken_for_the_end(dataset: Dataset) -> None:
+def test_a_cursor_beyond_the_end_counts_as_the_end(dataset: Dataset) -> None:
     longer = dataset.run("patient", {"lines": 30})
     shorter = dataset.run("nothing")
     for after in (str(longer["logCursor"]), str(2**62)):
-        told = events(dataset, shorter["taskId"], after=after)
-        assert [event.name for event in told] == ["state", "progress", "end"]
-        assert told[-1].data == shorter
+        received = events(dataset, shorter["taskId"], after=after)
+        assert [event.name for event in received] == ["state", "progress", "end"]
+        assert received[-1].data == shorter
 
 
 @pytest.mark.parametrize("cursor", ["-1", "x", "1.5", "", "NaN", "99999999999999999999", "1,2", "%00"])
-def test_a_cursor_that_is_none_is_refused(dataset: Dataset, cursor: str) -> None:
+def test_an_invalid_cursor_is_refused(dataset: Dataset, cursor: str) -> None:
     address = f"{dataset.address}/tasks/{ABSENT}/events"
     by_header = dataset.client.get(address, headers={"Last-Event-ID": cursor})
     by_query = dataset.client.get(f"{address}?since={cursor}")
@@ -165,7 +163,7 @@ def test_a_cursor_that_is_none_is_refused(dataset: Dataset, cursor: str) -> None
 
 
 @pytest.mark.parametrize("what", ["events", "output"])
-def test_what_may_not_be_seen_or_is_not_there_is_refused_before_a_stream_begins(
+def test_hidden_or_missing_tasks_are_refused_before_a_stream_starts(
     world: World, dataset: Dataset, what: str
 ) -> None:
     task_id = dataset.run("nothing")["taskId"]
@@ -178,7 +176,7 @@ def test_what_may_not_be_seen_or_is_not_there_is_refused_before_a_stream_begins(
     assert world.admin.get(f"{dataset.address}/tasks/x/{what}").status_code == 400
 
 
-def test_a_quiet_stream_shows_that_it_lives_until_rights_are_lost(
+def test_an_idle_stream_sends_keep_alives_until_permissions_are_lost(
     make_stack: StackFactory, tmp_path: Path
 ) -> None:
     go = tmp_path / "go"
@@ -189,37 +187,37 @@ def test_a_quiet_stream_shows_that_it_lives_until_rights_are_lost(
         task_id = dataset.submit("patient", {"until": str(go)})
         eventually(lambda: dataset.status(task_id)["progress"]["phase"] == "waiting")
 
-        told: list[str] = []
+        received: list[str] = []
         with streaming(dataset.seen_by(member), task_id) as response:
             for event in events_of(response):
-                told.append(event.name)
-                if told[-3:] == [KEEPALIVE] * 3:
+                received.append(event.name)
+                if received[-3:] == [KEEPALIVE] * 3:
                     world.admin.delete(f"/orgs/{dataset.org}/members/{name}")
 
-        assert told[:3] == ["state", "log", "progress"]
-        assert set(told[3:]) == {KEEPALIVE}
+        assert received[:3] == ["state", "log", "progress"]
+        assert set(received[3:]) == {KEEPALIVE}
         assert dataset.status(task_id)["state"] == "Processing"
         go.touch()
         dataset.wait(task_id)
 
 
-def test_lines_that_are_no_longer_kept_are_counted(make_stack: StackFactory) -> None:
+def test_dropped_lines_are_counted(make_stack: StackFactory) -> None:
     with make_stack(workers=1, log_max_lines="100") as world:
         dataset = world.dataset()
         task_id = dataset.run("patient", {"lines": 250})["taskId"]
 
-        told = events(dataset, task_id, after="10")
+        received = events(dataset, task_id, after="10")
 
-        assert [event.name for event in told] == ["state", "truncated", *["log"] * 100, "progress", "end"]
-        assert (told[1].data, told[1].id) == ({"cursor": 151, "lines": 141}, "151")
-        assert lines_of(told) == [f"line {n}" for n in range(150, 250)]
-        assert told[2].id == "152"
-        assert events(dataset, task_id, after="151") == [told[0], *told[2:]]
+        assert [event.name for event in received] == ["state", "truncated", *["log"] * 100, "progress", "end"]
+        assert (received[1].data, received[1].id) == ({"cursor": 151, "lines": 141}, "151")
+        assert lines_of(received) == [f"line {n}" for n in range(150, 250)]
+        assert received[2].id == "152"
+        assert events(dataset, task_id, after="151") == [received[0], *received[2:]]
         output = dataset.client.get(f"{dataset.address}/tasks/{task_id}/output").text
-        assert output.splitlines() == lines_of(told)
+        assert output.splitlines() == lines_of(received)
 
 
-def test_a_stopping_api_ends_its_streams_and_waits_at_once_and_they_are_resumed(
+def test_a_stopping_api_ends_streams_and_long_polls_at_once_and_clients_resume(
     make_stack: StackFactory, tmp_path: Path
 ) -> None:
     go = tmp_path / "go"
@@ -232,25 +230,25 @@ def test_a_stopping_api_ends_its_streams_and_waits_at_once_and_they_are_resumed(
         )
         with streaming(dataset, task_id) as response:
             stream = events_of(response)
-            told = list(itertools.islice(stream, 33))
+            received = list(itertools.islice(stream, 33))
             assert world.stack.api is not None
 
             world.stack.api.send_signal(signal.SIGTERM)
 
-            # It closes as a stream should, neither broken off nor with an end that isn't one.
+            # The stream closes properly: neither aborted nor with a false `end`.
             assert list(stream) == []
         world.stack.api.wait(30)
         assert waiting.result().json()["state"] == "Processing"
         world.stack.start_api()
         world.stack.await_api()
         go.touch()
-        rest = events(dataset, task_id, after=told[-2].id)
-        assert lines_of(told) + lines_of(rest) == LINES
+        rest = events(dataset, task_id, after=received[-2].id)
+        assert lines_of(received) + lines_of(rest) == LINES
         assert rest[-1].data == dataset.status(task_id)
 
 
 @pytest.mark.parametrize("line", [0, 1, 30, 31, 32, 2**62])
-def test_the_log_is_plain_text_from_any_line_on(dataset: Dataset, line: int) -> None:
+def test_the_log_is_plain_text_from_any_line(dataset: Dataset, line: int) -> None:
     task_id = dataset.run("patient", {"lines": 30})["taskId"]
     answer = dataset.client.get(f"{dataset.address}/tasks/{task_id}/output", params={"line": line})
     assert answer.status_code == 200
@@ -258,7 +256,7 @@ def test_the_log_is_plain_text_from_any_line_on(dataset: Dataset, line: int) -> 
     assert answer.text == "".join(f"{text}\n" for text in LINES[line:])
 
 
-def test_a_log_of_many_pages_is_given_whole(dataset: Dataset) -> None:
+def test_a_log_of_many_pages_is_complete(dataset: Dataset) -> None:
     task_id = dataset.run("patient", {"lines": 1700})["taskId"]
     address = f"{dataset.address}/tasks/{task_id}"
     written = ["Attempt 1 of patient.", *(f"line {n}" for n in range(1700))]
@@ -267,13 +265,13 @@ def test_a_log_of_many_pages_is_given_whole(dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("line", ["-1", "x", "1.5", "", "NaN", "99999999999999999999"])
-def test_a_line_that_is_none_is_refused(dataset: Dataset, line: str) -> None:
+def test_an_invalid_line_number_is_refused(dataset: Dataset, line: str) -> None:
     answer = dataset.client.get(f"{dataset.address}/tasks/{ABSENT}/output?line={line}")
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid-request")
 
 
 @pytest.mark.parametrize(("take", "count"), [("0", 1), ("1000000000", 31)])
-def test_how_many_lines_to_take_is_brought_into_bounds(dataset: Dataset, take: str, count: int) -> None:
+def test_the_number_of_lines_is_clamped(dataset: Dataset, take: str, count: int) -> None:
     task_id = dataset.run("patient", {"lines": 30})["taskId"]
     page = dataset.client.get(f"{dataset.address}/tasks/{task_id}/log", params={"take": take}).json()
     assert len(page["lines"]) == count

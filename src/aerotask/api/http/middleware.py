@@ -101,7 +101,7 @@ def _is_utf8(encoded: bytes) -> bool:
 
 def add_security(app: ASGIApp, settings: Settings, *, long_url_hints: Mapping[str, str]) -> ASGIApp:
     """The app behind the security middleware and, if origins are configured, CORS."""
-    origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
+    origins = [origin.strip() for origin in settings.http.cors_origins.split(",") if origin.strip()]
     if origins:
         app = CORSMiddleware(
             app,
@@ -112,7 +112,9 @@ def add_security(app: ASGIApp, settings: Settings, *, long_url_hints: Mapping[st
             allow_credentials=False,
             expose_headers=_EXPOSED,
         )
-    return SecurityMiddleware(app, settings.max_url_bytes, settings.max_header_bytes, long_url_hints)
+    return SecurityMiddleware(
+        app, settings.http.max_url_bytes, settings.http.max_header_bytes, long_url_hints
+    )
 
 
 def _with_security_headers(headers: list[tuple[bytes, bytes]], *, tls: bool) -> list[tuple[bytes, bytes]]:

@@ -27,7 +27,7 @@ class BoundedRequest(Request):
             TooLarge: the declared or received body is longer than the limit.
         """
         settings: Settings = self.app.state.settings
-        limit = settings.max_body_bytes
+        limit = settings.http.max_body_bytes
         received = 0
         if _declared_length(self) > limit:
             raise _too_large(limit)

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.domain.errors import LimitReached, TooLarge
 from aerotask.domain.ids import OrgId, TaskId, UserId
+from aerotask.domain.settings import Quotas
 from aerotask.registry import Registry
 from aerotask.sdk import QuotaClass, Tool
 from aerotask.store.tasks import submit
@@ -19,19 +20,6 @@ RETRY_ACTIVE_S = 15
 RETRY_DAY_S = 3600
 PERIOD = timedelta(days=1)
 """How long artifacts count towards the quota after they were made."""
-
-
-@dataclass(frozen=True, slots=True)
-class Quotas:
-    """The limits of one installation."""
-
-    output_bytes: int
-    active: int
-    active_per_org: int
-    active_per_user: int
-    active_anonymous: int
-    bulk_downloads_per_user: int
-    artifact_bytes_per_org_day: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +62,9 @@ def raise_if_oversized(quotas: Quotas, estimated_output_bytes: int) -> None:
 
 
 async def enforce(
-    connection: AsyncConnection, quotas: Quotas, request: QuotaRequest, *, besides: TaskId | None = None
+    connection: AsyncConnection, quotas: Quotas, request: QuotaRequest, *, excluding: TaskId | None = None
 ) -> None:
-    """Check the quotas under their lock; `besides` is the task itself if the transaction has already inserted it.
+    """Check the quotas under their lock; `excluding` is the task itself if the transaction has already inserted it.
 
     The lock is released by the commit, before the commit is on the disk: wait for `async_commit.flush_wal` before
     the caller is answered.
@@ -84,7 +72,7 @@ async def enforce(
     Raises:
         LimitReached: one more task would exceed a limit; the error names it.
     """
-    usage = await submit.load_under_lock(connection, request.scope, besides=besides)
+    usage = await submit.quota_usage_under_lock(connection, request.scope, excluding=excluding)
     raise_if_exceeded(quotas, usage, request)
 
 
