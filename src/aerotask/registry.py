@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
@@ -13,6 +14,7 @@ from aerotask.domain.errors import InvalidInput
 from aerotask.sdk import QuotaClass, Tool
 
 GROUP = "aerotask.tools"
+_ALIAS = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,9 @@ def _load(point: EntryPoint) -> Tool[Any]:
     for attribute in ("id", "version", "title", "params"):
         if not hasattr(loaded, attribute):
             raise TypeError(f"{point.value} has no '{attribute}'")
+    for alias in loaded.route_aliases:
+        if not _ALIAS.fullmatch(alias):
+            raise TypeError(f"{point.value} has a route alias {alias!r} that is no plain part of an address")
     try:
         Version(loaded.version)
     except InvalidVersion:

@@ -401,12 +401,11 @@ def test_the_page_lists_every_error_code() -> None:
 
 
 def test_a_preview_shows_what_a_run_would_give(bench: ToolHarness) -> None:
-    params = MergeMultispectralParams.model_validate_json(json.dumps(MERGE))
-    with Image.open(io.BytesIO(TOOL.preview(params, bench.dataset.joinpath))) as picture:
-        assert (picture.format, picture.size) == ("WEBP", (200, 120))
+    with Image.open(io.BytesIO(bench.preview(TOOL, MERGE, longest_px=100))) as picture:
+        assert (picture.format, picture.size) == ("WEBP", (100, 60))
     write_raster(bench.dataset / "nir.tif", BAND.astype(np.uint8), nodata=0)
     with pytest.raises(InvalidInput, match="uint8"):
-        TOOL.preview(params, bench.dataset.joinpath)
+        bench.preview(TOOL, MERGE, longest_px=100)
 
 
 # Real pictures.

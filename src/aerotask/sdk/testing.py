@@ -14,6 +14,7 @@ from typing import Any
 from aerotask.domain import paths
 from aerotask.sdk.changes import ChangeSet
 from aerotask.sdk.dataset import DatasetView, EntryView
+from aerotask.sdk.dry_run import DryRun
 from aerotask.sdk.limits import Limits
 from aerotask.sdk.params import ToolParams
 from aerotask.sdk.plan import Plan, refuse_unplanned
@@ -78,6 +79,25 @@ class ToolHarness:
         tool.check(parsed, view)
         return tool.plan(parsed, view)
 
+    def dry_run(self, tool: Tool[Any], params: Mapping[str, Any]) -> DryRun:
+        """Check and plan as a submit does, and do the tool's dry run.
+
+        Raises:
+            pydantic.ValidationError, InvalidInput: as `check`.
+        """
+        self.check(tool, params)
+        return tool.dry_run(self._parse(tool, params), self.view())
+
+    def preview(self, tool: Tool[Any], params: Mapping[str, Any], *, longest_px: int) -> bytes:
+        """Check and plan as a submit does, and draw the tool's preview in this process.
+
+        Raises:
+            pydantic.ValidationError, InvalidInput: as `check`.
+            InvalidInput: as the tool raises it.
+        """
+        plan = self.check(tool, params)
+        return tool.preview(self._parse(tool, params), self._inputs(plan), longest_px=longest_px)
+
     def run(self, tool: Tool[Any], params: Mapping[str, Any]) -> ToolOutcome:
         """Check, plan and run the tool in this process.
 
@@ -89,7 +109,7 @@ class ToolHarness:
         parsed = self._parse(tool, params)
         events: list[RunProgress | LogLine] = []
         run = Run(
-            inputs={path: self.dataset / path for path in plan.reads},
+            inputs=self._inputs(plan),
             workdir=self.workdir,
             threads=self.threads,
             emit=events.append,
@@ -106,6 +126,9 @@ class ToolHarness:
             log=tuple(event.text for event in events if isinstance(event, LogLine)),
             progress=tuple(event for event in events if isinstance(event, RunProgress)),
         )
+
+    def _inputs(self, plan: Plan) -> dict[str, Path]:
+        return {path: self.dataset / path for path in plan.reads}
 
     def _snapshot(self, named: Sequence[str]) -> Snapshot:
         if not named:

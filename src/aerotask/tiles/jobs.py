@@ -92,6 +92,7 @@ class PreviewJob:
     """Draw as WebP what a tool would make of some files, by their dataset paths."""
 
     tool_id: str
+    tool_version: str
     params: Mapping[str, Any]
     inputs: Mapping[str, Path]
     size_px: int
@@ -99,11 +100,17 @@ class PreviewJob:
     def to_job(self) -> PoolJob:
         """The job for a child."""
         inputs = {path: str(file) for path, file in self.inputs.items()}
-        body = {"tool": self.tool_id, "params": self.params, "inputs": inputs, "size": self.size_px}
+        body = {
+            "tool": self.tool_id,
+            "version": self.tool_version,
+            "params": self.params,
+            "inputs": inputs,
+            "size": self.size_px,
+        }
         return PoolJob("preview", body)
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> PreviewJob:
         """The job that a child was given."""
         inputs = {path: Path(file) for path, file in body["inputs"].items()}
-        return cls(body["tool"], body["params"], inputs, int(body["size"]))
+        return cls(body["tool"], body["version"], body["params"], inputs, int(body["size"]))

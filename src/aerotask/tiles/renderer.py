@@ -16,6 +16,7 @@ import orjson
 from aerotask.domain.errors import AerotaskError, InvalidInput, Unavailable
 from aerotask.sandbox.pool import ChildCrashed, JobTimeout, Pool
 from aerotask.sandbox.protocol import PoolJob, Reply
+from aerotask.sdk import Tool
 from aerotask.tiles.image_cache import ImageCache
 from aerotask.tiles.jobs import PreviewJob, RenderInfoJob, ThumbnailJob, ThumbnailKind, TileJob
 from aerotask.tiles.local_files import LocalFileCache
@@ -145,21 +146,21 @@ class Renderer:
 
     async def preview(
         self,
-        tool_id: str,
+        tool: Tool[Any],
         params: Mapping[str, Any],
         inputs: Mapping[str, RenderSource],
         *,
         size_px: int,
         caller: str,
     ) -> bytes:
-        """What a tool would make, as WebP.
+        """The tool's preview of its result, as WebP.
 
         Raises:
-            InvalidInput: it can't be made, or the tool has no preview (`no-preview`).
+            InvalidInput: the inputs can't be read, or the tool refuses them.
             Unavailable: too much is being drawn.
         """
         contents = {path: content.blob_key for path, content in inputs.items()}
-        digest = _digest("preview", tool_id, params, contents, size_px)
+        digest = _digest("preview", tool.id, tool.version, params, contents, size_px)
 
         async def draw(files: list[Path]) -> bytes:
             named = dict(zip(inputs, files, strict=True))
@@ -167,7 +168,7 @@ class Renderer:
                 await self._run(
                     digest,
                     list(inputs.values()),
-                    PreviewJob(tool_id, params, named, size_px).to_job(),
+                    PreviewJob(tool.id, tool.version, params, named, size_px).to_job(),
                     caller,
                 )
             ).content

@@ -5,6 +5,8 @@ The API imports this module to check and plan; GDAL and OpenCV are loaded by `ru
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 from aerotask.raster.alignment.checks import (
@@ -58,9 +60,11 @@ class AlignRaster(Tool[AlignRasterParams]):
     id, version, title = "align-raster", "1", "Align raster"
     description = "Lays an orthophoto or an elevation model exactly on another one of the same place, and writes it as a COG."
     access = Access.WRITE
+    route_aliases = ("align",)
 
     def preload(self) -> None:
         """Load GDAL, OpenCV and the library before the fork."""
+        import aerotask.raster.alignment.preview  # noqa: PLC0415
         import aerotask.raster.alignment.run  # noqa: F401, PLC0415  loads GDAL, which the API must not
 
     def check(self, params: AlignRasterParams, dataset: DatasetView) -> None:
@@ -84,6 +88,14 @@ class AlignRaster(Tool[AlignRasterParams]):
             reads=(params.source_path, params.reference_path),
             writes=(params.output_path,),
         )
+
+    def preview(self, params: AlignRasterParams, inputs: Mapping[str, Path], *, longest_px: int) -> bytes:
+        """Both rasters in their present positions, over their overlap."""
+        from aerotask.raster.alignment.preview import (  # noqa: PLC0415  loads GDAL, which the API must not
+            preview_pair,
+        )
+
+        return preview_pair(inputs[params.source_path], inputs[params.reference_path], longest_px=longest_px)
 
     def run(self, params: AlignRasterParams, ctx: RunContext) -> None:
         """Check once more, on the real files, and align."""

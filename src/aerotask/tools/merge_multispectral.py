@@ -66,6 +66,7 @@ class MergeMultispectral(Tool[MergeMultispectralParams]):
         "indices find their bands. Pictures without georeference are shifted by their lenses' optical centres."
     )
     access = Access.WRITE
+    route_aliases = ("merge-multispectral",)
 
     def preload(self) -> None:
         """Load GDAL and the pipeline before the fork."""
@@ -131,9 +132,9 @@ class MergeMultispectral(Tool[MergeMultispectralParams]):
         run_merge(plan_merge(sources), exif, params.output_path, ctx, existing=existing)
 
     def preview(
-        self, params: MergeMultispectralParams, input_of: Callable[[str], Path], *, longest_px: int = 1024
+        self, params: MergeMultispectralParams, inputs: Mapping[str, Path], *, longest_px: int
     ) -> bytes:
-        """A WebP, no side longer than `longest_px`, of what the merge would give; it opens the files, so it is for a child process.
+        """The merged raster in colour.
 
         Raises:
             InvalidInput: the files can't be merged, as in a run.
@@ -141,7 +142,7 @@ class MergeMultispectral(Tool[MergeMultispectralParams]):
         from aerotask.raster.merge.plan import plan_merge  # noqa: PLC0415  loads GDAL, which the API must not
         from aerotask.raster.merge.preview import preview_merge  # noqa: PLC0415
 
-        return preview_merge(plan_merge(_sources(params, input_of)[0]), longest_px=longest_px)
+        return preview_merge(plan_merge(_sources(params, inputs.__getitem__)[0]), longest_px=longest_px)
 
 
 def _sources(
