@@ -1,12 +1,13 @@
-"""Writing and reading ZIP files: ours beside Info-ZIP, bsdtar, Python's zipfile, and `cat` as the limit.
+"""Archives: writing and reading ZIP and reading TAR, ours beside Info-ZIP, bsdtar, zipfile, tarfile, and `cat`.
 
     python benchmarks/archives.py                # 2 GB of photos and rasters, 70,000 tiny files
     python benchmarks/archives.py --mb 500       # less
+    python benchmarks/archives.py --only-tar     # only reading TAR
     python benchmarks/archives.py --stack        # and a dataset of 10,000 small files through the whole stack
 
-Every candidate runs in a process of its own, in turns; the quickest of the rounds counts, by the clock and by the
-processor, for those in Python without its start and the imports. unzip and zip (Info-ZIP) and bsdtar (libarchive-tools) are measured where they are installed. Close other
-programs: with two cores, every one of them shows.
+Each candidate runs in a process of its own, in turns; the fastest of the rounds counts, in wall and in CPU time, for
+Python programs without startup and imports. unzip and zip (Info-ZIP) and bsdtar (libarchive-tools) are measured if they
+are installed. Close other programs: on two cores each of them distorts the figures.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ import random
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,13 +51,14 @@ class Figures:
 def main() -> None:
     options = arguments()
     if options.child:
-        tell(CHILDREN[options.child], Path(options.source), Path(options.target))
+        report(CHILDREN[options.child], Path(options.source), Path(options.target))
         return
     folder = Path(tempfile.mkdtemp(prefix="aerotask-bench-", dir=options.folder))
     try:
         if not options.only_stack:
             compare_large(folder, options)
             compare_tiny(folder, options)
+            extended_headers(folder)
         if options.stack or options.only_stack:
             through_the_stack(options.entries)
     finally:
@@ -67,6 +72,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--mb", type=int, default=2000, help="how many megabytes of photos and rasters")
     parser.add_argument("--tiny", type=int, default=70_000, help="how many tiny files")
     parser.add_argument("--only-stack", action="store_true", help="nothing but the stack")
+    parser.add_argument("--only-tar", action="store_true", help="of archives, only reading TAR")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", help="where to make the files")
     parser.add_argument("--stack", action="store_true", help="also through the whole stack")
@@ -83,10 +89,13 @@ def compare_large(folder: Path, options: argparse.Namespace) -> None:
     stored, deflated = folder / "stored", folder / "deflated"
     total = make_large(stored, deflated, options.mb * MB)
     print(f"\n{total / MB:.0f} MB in {len(list(stored.iterdir()))} files; best of {options.rounds} rounds")
-    writing(folder, stored, options.rounds, kind="stored", level="-0", method=zipfile.ZIP_STORED)
-    writing(folder, deflated, options.rounds, kind="deflated", level="-1", method=zipfile.ZIP_DEFLATED)
-    for kind in ("stored", "deflated"):
-        reading(folder, folder / f"{kind}.zip", options.rounds, kind)
+    if not options.only_tar:
+        writing(folder, stored, options.rounds, kind="stored", level="-0", method=zipfile.ZIP_STORED)
+        writing(folder, deflated, options.rounds, kind="deflated", level="-1", method=zipfile.ZIP_DEFLATED)
+        for kind in ("stored", "deflated"):
+            reading(folder, folder / f"{kind}.zip", options.rounds, kind)
+    for suffix in ("tar", "tar.gz"):
+        reading_tar(folder, make_tar(folder / f"large.{suffix}", stored), options.rounds)
 
 
 def compare_tiny(folder: Path, options: argparse.Namespace) -> None:
@@ -96,12 +105,36 @@ def compare_tiny(folder: Path, options: argparse.Namespace) -> None:
     for number in range(options.tiny):
         (tiny / f"{number}.txt").write_bytes(rng.randbytes(50).hex().encode())
     print(f"\n{options.tiny} files of 100 bytes")
-    writing(folder, tiny, options.rounds, kind="tiny", level="-1", method=zipfile.ZIP_DEFLATED, tools=False)
-    reading(folder, folder / "tiny.zip", options.rounds, "tiny")
+    if not options.only_tar:
+        writing(
+            folder, tiny, options.rounds, kind="tiny", level="-1", method=zipfile.ZIP_DEFLATED, tools=False
+        )
+        reading(folder, folder / "tiny.zip", options.rounds, "tiny")
+    reading_tar(folder, make_tar(folder / "tiny.tar", tiny), options.rounds)
+
+
+def extended_headers(folder: Path) -> None:
+    """One hostile extended header: digits, which tarfile searches in quadratic time, and a large comment."""
+    print("\nhostile extended headers in a TAR")
+    for kib in (16, 32, 64):
+        digits = folder / f"{kib} KiB of digits.tar"
+        digits.write_bytes(tar_with_extended(b"9" * (kib * 1024)))
+        reading_tar(folder, digits, 1, may_fail=True)
+    comment = folder / "a comment of 256 MiB.tar"
+    comment.write_bytes(tar_with_extended(b"268435473 comment=" + b"x" * (256 * 1024**2 - 2) + b"\n"))
+    reading_tar(folder, comment, 1, may_fail=True)
+
+
+def tar_with_extended(records: bytes) -> bytes:
+    """A TAR of one empty file whose extended header has these bytes."""
+    header = tarfile.TarInfo("header")
+    header.type, header.size = tarfile.XHDTYPE, len(records)
+    member = tarfile.TarInfo("member").tobuf(tarfile.USTAR_FORMAT)
+    return header.tobuf(tarfile.USTAR_FORMAT) + records + bytes(-len(records) % 512) + member + bytes(1024)
 
 
 def make_large(stored: Path, deflated: Path, total_bytes: int) -> int:
-    """Photos are noise, rasters are 16-bit slopes with some noise; both folders have the same files by other names."""
+    """Photos of noise and rasters of noisy 16-bit slopes; both folders have the same files under different names."""
     stored.mkdir()
     deflated.mkdir()
     rng = np.random.default_rng(1)
@@ -173,6 +206,28 @@ def reading(folder: Path, archive: Path, rounds: int, kind: str) -> None:
     clear()
 
 
+def make_tar(target: Path, source: Path) -> Path:
+    compressed = target.suffix == ".gz"
+    with (
+        tarfile.open(target, "w|gz", compresslevel=1) if compressed else tarfile.open(target, "w|")
+    ) as archive:
+        for file in sorted(source.iterdir()):
+            archive.add(file, file.name)
+    return target
+
+
+def reading_tar(folder: Path, archive: Path, rounds: int, *, may_fail: bool = False) -> None:
+    target = folder / "out"
+    names = ("ours-read-or-refuse", "tarfile-read-or-refuse") if may_fail else ("ours-read", "tarfile-read")
+    candidates = {"ours": child(names[0], archive, target), "tarfile": child(names[1], archive, target)}
+
+    def clear() -> None:
+        shutil.rmtree(target, ignore_errors=True)
+
+    show(f"reading {archive.name}", race(candidates, rounds, before=clear))
+    clear()
+
+
 def race(
     candidates: Mapping[str, Sequence[str]], rounds: int, *, before: Callable[[], None]
 ) -> dict[str, Figures]:
@@ -181,9 +236,9 @@ def race(
     for _ in range(rounds):
         before()
         for name, command in candidates.items():
-            if name in {"unzip", "bsdtar"}:
-                before()  # they don't write over what another has extracted
-            os.sync()  # else the kernel holds up whoever comes while it still writes for those before
+            if name in {"unzip", "bsdtar", "tarfile"}:
+                before()  # they don't overwrite files extracted by another candidate
+            os.sync()  # otherwise a candidate is slowed down by writeback of the ones before it
             runs[name].append(run(command))
     return {
         name: Figures(
@@ -196,22 +251,22 @@ def race(
 
 
 def run(command: Sequence[str]) -> Figures:
-    """A program's figures; ours tell their own, without the start of Python and the imports."""
+    """A program's figures; Python programs report their own, without startup and imports."""
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     with process.stdout or io.BytesIO() as output:
-        told = output.read()
+        report = output.read()
         _, status, usage = os.wait4(process.pid, 0)
     wall_s = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{command[0]} failed with {process.returncode}")
-    if told:
-        return Figures(**json.loads(told))
+    if report:
+        return Figures(**json.loads(report))
     return Figures(wall_s, usage.ru_utime + usage.ru_stime, None)
 
 
-def tell(work: Callable[[Path, Path], Callable[[], None]], source: Path, target: Path) -> None:
+def report(work: Callable[[Path, Path], Callable[[], None]], source: Path, target: Path) -> None:
     """Do the work and print its figures."""
     begin = work(source, target)
     started, started_cpu = time.perf_counter(), time.process_time()
@@ -252,24 +307,41 @@ def write_ours(source: Path, target: Path) -> Callable[[], None]:
     return lambda: void(write_zip(target, sources, threads=cores(), on_progress=lambda _: None))
 
 
-def read_ours(archive: Path, target: Path) -> Callable[[], None]:
-    from aerotask.archives.extract import ExtractRequest, extract  # noqa: PLC0415  only in the child
+def read_ours(archive: Path, target: Path, *, may_fail: bool = False) -> Callable[[], None]:
+    from aerotask.archives.extract import extract  # noqa: PLC0415  only in the child
+    from aerotask.archives.extract_request import ExtractRequest  # noqa: PLC0415  as above
     from aerotask.archives.space_budget import SpaceBudget  # noqa: PLC0415  as above
+    from aerotask.domain.errors import InvalidInput  # noqa: PLC0415  as above
     from aerotask.sdk.limits import Limits  # noqa: PLC0415  as above
 
-    order = ExtractRequest(
+    request = ExtractRequest(
         archive=archive,
         path=archive.name,
         dest="",
-        into=target,
-        room=SpaceBudget(target.parent, None),
+        target_dir=target,
+        budget=SpaceBudget(target.parent, None),
         limits=Limits(),
         is_wanted=lambda _: True,
-        on_promise=lambda _: None,
+        on_announced=lambda _: None,
         on_progress=lambda _: None,
         threads=cores(),
     )
-    return lambda: void(extract(order))
+
+    def run() -> None:
+        with suppress(InvalidInput) if may_fail else nullcontext():
+            extract(request)
+
+    return run
+
+
+def read_tarfile(archive: Path, target: Path, *, may_fail: bool = False) -> Callable[[], None]:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from benchmarks.peers.tarfile_stream import extract_tar  # noqa: PLC0415  only in the child
+
+    from aerotask.archives import extract  # noqa: PLC0415  as above
+
+    extract.extract_tar = extract_tar  # type: ignore[attr-defined]  # tarfile takes its place
+    return read_ours(archive, target, may_fail=may_fail)
 
 
 def write_zipfile(source: Path, target: Path, method: int) -> Callable[[], None]:
@@ -295,6 +367,9 @@ def cores() -> int:
 CHILDREN: Mapping[str, Callable[[Path, Path], Callable[[], None]]] = {
     "ours-write": write_ours,
     "ours-read": read_ours,
+    "ours-read-or-refuse": partial(read_ours, may_fail=True),
+    "tarfile-read": read_tarfile,
+    "tarfile-read-or-refuse": partial(read_tarfile, may_fail=True),
     "zipfile-stored": lambda source, target: write_zipfile(source, target, zipfile.ZIP_STORED),
     "zipfile-deflated": lambda source, target: write_zipfile(source, target, zipfile.ZIP_DEFLATED),
 }

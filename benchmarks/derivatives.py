@@ -1,20 +1,22 @@
-"""COPC and COG as `build` makes them, beside what else does the job and beside the limit, in one run.
+"""COPC and COG as the tool `build` makes them, beside peers and the limit, in one run.
 
     python benchmarks/derivatives.py                         # 3 million points, 5000 × 5000 pixels
     python benchmarks/derivatives.py --points 12000000 --size 10000
 
 Each candidate runs in a process of its own, one after the other. A cloud's limit is reading the LAZ and writing it
-again as it is, with all cores; a COG's peer is rio-cogeo with `web_optimized`
-and the same resampling. Close other programs before.
+again unchanged, on all cores; the peer for writing the octree's nodes is copclib, installed into an environment of its
+own. A COG's peer is rio-cogeo with `web_optimized` and the same resampling. Close other programs before.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,11 +25,15 @@ from pathlib import Path
 import laspy
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.stacks import ROOT, environment_with
+
 from aerotask.demo_data.orthophoto import write_specimen
 
 PIECE = 1_000_000
 BANDS = 4
 THREADS = 2
+COPCLIB = "copclib==2.6.3"
 
 
 def main() -> None:
@@ -46,6 +52,7 @@ def main() -> None:
         write_hills(cloud, options.points)
         print(f"{options.points:,} points, {cloud.stat().st_size / 1e6:.0f} MB of LAZ")
         compare(cloud, ("copc", "copc through files", "laz again"))
+        compare_node_writers(cloud)
         write_specimen(raster, size_px=options.size, bands=BANDS, threads=THREADS)
         print(f"{options.size}², {BANDS} bands of uint16, {raster.stat().st_size / 1e6:.0f} MB of GeoTIFF")
         compare(raster, ("cog", "rio-cogeo"))
@@ -75,11 +82,32 @@ def compare(source: Path, candidates: tuple[str, ...]) -> None:
         target = source.parent / f"made{len(list(source.parent.iterdir()))}{source.suffix}"
         command = [sys.executable, __file__, "--candidate", name, str(source), str(target)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        told = json.loads(done.stdout.splitlines()[-1])
-        first_s = first_s or told["wall_s"]
+        figures = json.loads(done.stdout.splitlines()[-1])
+        first_s = first_s or figures["wall_s"]
         print(
-            f"  {name:20} {told['wall_s']:7.1f} s  {told['cpu_s']:7.1f} s CPU  ×{told['wall_s'] / first_s:5.2f}"
-            f"  {told['peak_mib']:6.0f} MiB  {target.stat().st_size / 1e6:6.0f} MB"
+            f"  {name:20} {figures['wall_s']:7.1f} s  {figures['cpu_s']:7.1f} s CPU  ×{figures['wall_s'] / first_s:5.2f}"
+            f"  {figures['peak_mib']:6.0f} MiB  {target.stat().st_size / 1e6:6.0f} MB"
+        )
+
+
+def compare_node_writers(cloud: Path) -> None:
+    """Our COPC writer and copclib's, each given the same nodes; only the writing counts."""
+    python = environment_with(cloud.parent, COPCLIB)
+    if python is None:
+        print("copclib can't be installed here and is left out")
+        return
+    paths = [str(ROOT), str(ROOT / "src"), sysconfig.get_path("platlib")]
+    first_cpu_s = 0.0
+    for name in ("ours", "copclib"):
+        target = cloud.parent / f"nodes-{name}.copc.laz"
+        command = [str(python), str(ROOT / "benchmarks/peers/copc_nodes.py"), str(cloud), str(target), name]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        figures = json.loads(done.stdout)
+        first_cpu_s = first_cpu_s or figures["cpu_s"]
+        print(
+            f"  nodes, {name:13} {figures['wall_s']:7.1f} s  {figures['cpu_s']:7.1f} s CPU"
+            f"  ×{figures['cpu_s'] / first_cpu_s:5.2f} CPU  {target.stat().st_size / 1e6:6.0f} MB"
         )
 
 
@@ -88,12 +116,12 @@ def measure(name: str, source: str, target: str) -> None:
     run = CANDIDATES[name]()
     begun_s, begun_cpu_s = time.perf_counter(), time.process_time()
     run(Path(source), Path(target))
-    told = {
+    figures = {
         "wall_s": time.perf_counter() - begun_s,
         "cpu_s": time.process_time() - begun_cpu_s,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
-    print(json.dumps(told))
+    print(json.dumps(figures))
 
 
 Run = Callable[[Path, Path], object]

@@ -47,8 +47,8 @@ def main() -> None:
         raise SystemExit(1) from error
     except ValidationError as error:
         for fault in error.errors(include_input=False, include_url=False):
-            name = "_".join(str(part) for part in fault["loc"]).upper()
-            _err.print(f"[red]AEROTASK_{name}: {fault['msg']}[/red]", soft_wrap=True)
+            variable = f"AEROTASK_{fault['loc'][-1]}".upper()
+            _err.print(f"[red]{variable}: {fault['msg']}[/red]", soft_wrap=True)
         raise SystemExit(2) from error
 
 

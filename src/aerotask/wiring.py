@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 import httpx
@@ -17,9 +17,9 @@ from aerotask.config import Settings
 from aerotask.db.engine import Database, open_database
 from aerotask.dispatch.arq import ArqDispatcher
 from aerotask.dispatch.dispatcher import Dispatcher
+from aerotask.domain.settings import OidcSettings
 from aerotask.net.guarded_http import GuardedClient, Resolver
 from aerotask.registry import Registry, load_registry
-from aerotask.sandbox.pool import Pool, PoolLimits
 from aerotask.sdk import Limits
 from aerotask.services.accounts.api_keys import ApiKeyService
 from aerotask.services.accounts.audit import AuditService
@@ -38,13 +38,11 @@ from aerotask.services.datasets.derivatives import DerivativeService
 from aerotask.services.datasets.downloads import DownloadService
 from aerotask.services.datasets.entries import EntryService
 from aerotask.services.datasets.orgs import OrgService
-from aerotask.services.datasets.storage_quota import StorageQuota
 from aerotask.services.datasets.tree import TreeService
-from aerotask.services.datasets.uploads import UploadLimits, UploadService
+from aerotask.services.datasets.uploads import UploadService
 from aerotask.services.tasks.dry_run import DryRunService
-from aerotask.services.tasks.maintenance import MaintenanceLimits, MaintenanceService
+from aerotask.services.tasks.maintenance import MaintenanceService
 from aerotask.services.tasks.notifications import TaskNotifications
-from aerotask.services.tasks.quota import Quotas
 from aerotask.services.tasks.retry import RetryService
 from aerotask.services.tasks.submit import SubmitService
 from aerotask.services.tasks.tasks import TaskService
@@ -54,19 +52,11 @@ from aerotask.services.tasks.watch import WatchService
 from aerotask.services.tasks.webhooks import WebhookService
 from aerotask.services.tiles.tile_tokens import TileTokens
 from aerotask.services.tiles.tiles import TileService
-from aerotask.tiles.image_cache import ImageCache
-from aerotask.tiles.local_files import LocalFileCache
-from aerotask.tiles.renderer import Renderer
+from aerotask.tiles.renderer import open_renderer
 from aerotask.tools import DOWNLOAD_TOOL
 
-# A worker without its lock is dead after this many heartbeats of silence.
-QUIET_HEARTBEATS = 1.5
-SETTLE_S = 5.0
 JWKS_THREADS = 2
-"""Threads that resolve the provider's name: one more than fetches at a time, since a look-up can't be cancelled."""
-DRAWING_PROGRAM = "aerotask.tiles.render_child"
-# So many callers have to wait for pictures before one more is sent away.
-CALLERS_AT_LEAST = 4
+"""Threads that resolve the provider's name: one more than fetches at a time, since a lookup can't be cancelled."""
 
 _log = structlog.get_logger(__name__)
 
@@ -143,26 +133,24 @@ def _assemble(  # noqa: PLR0913  what is opened and closed with the platform
     resolver: Resolver,
 ) -> Platform:
     blobs = LocalBlobs(settings.storage_folder)
+    partial_files = PartialFiles(settings.storage_folder / "uploads")
     access = PermissionService(db)
     wakeups = WakeupSender(db, dispatcher)
-    webhooks = WebhookService(settings.secret_key, allow_private=settings.callback_allow_private)
+    webhooks = WebhookService(settings.secret_key, settings.webhooks)
     tasks = TaskService(db, blobs, access)
     submit = SubmitService(
         db=db,
         access=access,
         registry=registry,
         hints=wakeups,
-        quotas=_quotas(settings),
-        dedup_lookback=timedelta(hours=settings.dedup_lookback_hours),
+        quotas=settings.quotas,
+        dedup_lookback=timedelta(hours=settings.retention.dedup_lookback_hours),
         callbacks=webhooks,
-        limits=tool_limits(settings),
+        limits=Limits(**asdict(settings.archives)),
     )
-    tokens = _tokens(settings)
+    tokens = Tokens(settings.secret_key.get_secret_value(), settings.tokens)
     api_keys = ApiKeyService(db)
-    storage = _storage_limits(settings)
-    entries = EntryService(db, blobs, access, settings.max_object_bytes, storage)
-    files = PartialFiles(settings.storage_folder / "uploads")
-    notifications = TaskNotifications(settings.database_url.get_secret_value())
+    entries = EntryService(db, blobs, access, settings.uploads.max_object_bytes, settings.storage)
     return Platform(
         settings=settings,
         db=db,
@@ -170,17 +158,19 @@ def _assemble(  # noqa: PLR0913  what is opened and closed with the platform
         dispatcher=dispatcher,
         registry=registry,
         access=access,
-        users=UserService(db, passwords, settings.oidc_issuer),
-        authentication=AuthenticationService(db, tokens, api_keys, _issuer(settings, db, resolver)),
-        login=LoginService(db, tokens, passwords, _sign_in_limits(settings, db)),
+        users=UserService(db, passwords, settings.oidc.issuer),
+        authentication=AuthenticationService(db, tokens, api_keys, _oidc(settings.oidc, db, resolver)),
+        login=LoginService(db, tokens, passwords, LoginThrottle(db, settings.login)),
         api_keys=api_keys,
         audit=AuditService(db),
-        orgs=OrgService(db, access, storage, settings.max_orgs_per_user),
+        orgs=OrgService(db, access, settings.storage, settings.max_orgs_per_user),
         datasets=DatasetService(db, access),
         entries=entries,
-        tree=TreeService(db, access, storage),
-        uploads=UploadService(db, files, blobs, access, entries, _upload_limits(settings)),
-        usage=UsageService(db, access, storage, submit.quotas),
+        tree=TreeService(db, access, settings.storage),
+        uploads=UploadService(
+            db, partial_files, blobs, access, entries, settings.uploads, settings.clock_offset_s
+        ),
+        usage=UsageService(db, access, settings.storage, settings.quotas),
         downloads=DownloadService(
             db, blobs, access, settings.bulk_download_async_threshold_bytes, DOWNLOAD_TOOL
         ),
@@ -188,111 +178,43 @@ def _assemble(  # noqa: PLR0913  what is opened and closed with the platform
         submit=submit,
         dry_run=DryRunService(db, access, submit),
         tasks=tasks,
-        retries=RetryService(db, tasks, submit, wakeups, submit.quotas),
+        retries=RetryService(db, tasks, submit, wakeups, settings.quotas),
         webhooks=webhooks,
-        watch=WatchService(tasks, notifications, settings.events_keepalive_s),
+        watch=WatchService(
+            tasks,
+            TaskNotifications(settings.database_url.get_secret_value()),
+            settings.http.events_keepalive_s,
+        ),
         wakeups=wakeups,
-        maintenance=MaintenanceService(db, blobs, dispatcher, _sweep_limits(settings), files),
+        maintenance=MaintenanceService(
+            db=db,
+            blobs=blobs,
+            dispatcher=dispatcher,
+            files=partial_files,
+            queue=settings.queue,
+            retention=settings.retention,
+            blob_grace=timedelta(seconds=settings.blob_grace_s),
+            clock_offset_s=settings.clock_offset_s,
+        ),
         tiles=TileService(
             db=db,
             access=access,
             tasks=tasks,
             registry=registry,
             limits=submit.limits,
-            renderer=_renderer(settings, blobs),
-            tokens=TileTokens(settings.secret_key, ttl=timedelta(seconds=settings.view_token_ttl_s)),
+            renderer=open_renderer(settings.render, blobs),
+            tokens=TileTokens(settings.secret_key, ttl=timedelta(seconds=settings.tokens.view_token_ttl_s)),
         ),
     )
 
 
-def _storage_limits(settings: Settings) -> StorageQuota:
-    return StorageQuota(settings.max_storage_bytes_per_org, settings.max_storage_bytes_per_user)
-
-
-def _upload_limits(settings: Settings) -> UploadLimits:
-    return UploadLimits(
-        ttl_s=timedelta(hours=settings.upload_ttl_hours).total_seconds(),
-        open_per_user=settings.max_open_uploads_per_user,
-        clock_offset_s=settings.clock_offset_s,
-    )
-
-
-def _renderer(settings: Settings, blobs: BlobStore) -> Renderer:
-    limits = PoolLimits(
-        children=settings.render_processes,
-        waiting=settings.render_queue,
-        waiting_each=max(1, settings.render_queue // CALLERS_AT_LEAST),
-        job_timeout_s=settings.render_timeout_s,
-    )
-    folder = settings.render_cache_folder or blobs.work_root.parent / "cache"
-    cache = ImageCache(folder, limit_bytes=settings.render_cache_bytes)
-    files = LocalFileCache(blobs)
-    return Renderer(Pool(DRAWING_PROGRAM, limits, files.folder), files, cache)
-
-
-def tool_limits(settings: Settings) -> Limits:
-    """What the settings allow tools."""
-    return Limits(
-        archive_bytes=settings.archive_max_bytes,
-        extracted_bytes=settings.archive_max_extracted_bytes,
-        extracted_entries=settings.archive_max_entries,
-        extraction_ratio=settings.archive_max_ratio,
-        archive_depth=settings.archive_max_depth,
-    )
-
-
-def _quotas(settings: Settings) -> Quotas:
-    return Quotas(
-        output_bytes=settings.max_output_bytes,
-        active=settings.max_active_tasks,
-        active_per_org=settings.max_active_tasks_per_org,
-        active_per_user=settings.max_active_tasks_per_user,
-        active_anonymous=settings.max_active_tasks_anonymous,
-        bulk_downloads_per_user=settings.max_active_bulk_downloads_per_user,
-        artifact_bytes_per_org_day=settings.max_artifact_bytes_per_org_day,
-    )
-
-
-def _tokens(settings: Settings) -> Tokens:
-    return Tokens(
-        settings.secret_key.get_secret_value(),
-        timedelta(seconds=settings.token_ttl_s),
-        timedelta(seconds=settings.session_ttl_s),
-    )
-
-
-def _issuer(settings: Settings, db: Database, resolver: Resolver) -> OidcService | None:
-    if settings.oidc_issuer is None:
+def _oidc(settings: OidcSettings, db: Database, resolver: Resolver) -> OidcService | None:
+    if settings.issuer is None:
         return None
     client = GuardedClient(
         timeout_s=JWKS_TIMEOUT_S,
-        allow_private=settings.oidc_allow_private,
+        allow_private=settings.allow_private,
         tls=httpx.create_ssl_context(trust_env=False),
         resolve=resolver,
     )
-    keys = JwksCache(settings.oidc_issuer, client.get_json)
-    return OidcService(
-        db, settings.oidc_issuer, settings.oidc_audience, keys, provision=settings.oidc_provision
-    )
-
-
-def _sign_in_limits(settings: Settings, db: Database) -> LoginThrottle:
-    return LoginThrottle(
-        db,
-        per_account=settings.max_failed_sign_ins_per_account,
-        per_address=settings.max_failed_sign_ins_per_address,
-        window_s=settings.sign_in_window_s,
-    )
-
-
-def _sweep_limits(settings: Settings) -> MaintenanceLimits:
-    return MaintenanceLimits(
-        max_strikes=settings.max_attempts,
-        running_per_user=settings.max_running_tasks_per_user,
-        quiet_s=QUIET_HEARTBEATS * settings.heartbeat_s,
-        settle_s=SETTLE_S,
-        retention_days=settings.task_retention_days,
-        audit_retention_days=settings.audit_retention_days,
-        blob_grace=timedelta(seconds=settings.blob_grace_s),
-        clock_offset_s=settings.clock_offset_s,
-    )
+    return OidcService(db, settings, settings.issuer, JwksCache(settings.issuer, client.get_json))

@@ -94,9 +94,7 @@ async def entries(api: Served) -> list[str]:
 
 async def no_blobs(api: Served) -> bool:
     blobs = api.platform.blobs
-    return not [
-        key for batch in blobs.older_than(-api.platform.maintenance.limits.blob_grace) for key in batch
-    ]
+    return not [key for batch in blobs.older_than(-api.platform.maintenance.blob_grace) for key in batch]
 
 
 @pytest.mark.parametrize("form", [False, True], ids=["put", "post"])

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from aerotask.archives.extract import Extraction, ExtractRequest, extract
-from aerotask.archives.promise import AnnouncedTotals
+from aerotask.archives.extract import Extraction, extract
+from aerotask.archives.extract_request import ExtractRequest
+from aerotask.archives.member_filter import AnnouncedTotals
 from aerotask.archives.space_budget import SpaceBudget
 from aerotask.domain.errors import InvalidInput
 from aerotask.sdk.limits import Limits
@@ -27,7 +28,7 @@ def extracted(tmp_path: Path) -> Extract:
         dest: str = "",
         limits: Limits | None = None,
         wanted: Callable[[str], bool] = lambda _: True,
-        promised: Callable[[AnnouncedTotals], None] = lambda _: None,
+        on_announced: Callable[[AnnouncedTotals], None] = lambda _: None,
     ) -> Extraction:
         file = tmp_path / f"archive-{len(list(tmp_path.iterdir()))}"
         file.write_bytes(archive)
@@ -36,11 +37,11 @@ def extracted(tmp_path: Path) -> Extract:
                 archive=file,
                 path=path,
                 dest=dest,
-                into=tmp_path / f"{file.name}-out",
-                room=SpaceBudget(tmp_path, None),
+                target_dir=tmp_path / f"{file.name}-out",
+                budget=SpaceBudget(tmp_path, None),
                 limits=limits or Limits(),
                 is_wanted=wanted,
-                on_promise=promised,
+                on_announced=on_announced,
                 on_progress=lambda _: None,
                 threads=2,
             )

@@ -37,7 +37,7 @@ def test_entries_stand_in_the_columns_that_dronedb_reads(tmp_path: Path) -> None
             polygon_geom=POLYGON,
         ),
     ]
-    write_index(file, entries, slug="field", made_at=5)
+    write_index(file, entries, slug="field", exported_at=5)
     query = "SELECT path, hash, type, properties, mtime, size, depth FROM entries ORDER BY path"
     assert rows(file, query) == [
         ("a", "", 1, "{}", 1, 0, 0),
@@ -50,7 +50,7 @@ def test_entries_stand_in_the_columns_that_dronedb_reads(tmp_path: Path) -> None
 def test_geometries_are_blobs_in_the_form_of_spatialite(tmp_path: Path) -> None:
     file = tmp_path / "dbase.sqlite"
     entry = EntryView("p", "geoImage", "", 0, indexed=True, point_geom=POINT, polygon_geom=POLYGON)
-    write_index(file, [entry], slug="x", made_at=0)
+    write_index(file, [entry], slug="x", exported_at=0)
     [(point, polygon)] = rows(file, "SELECT point_geom, polygon_geom FROM entries")
     assert isinstance(point, bytes)
     assert isinstance(polygon, bytes)

@@ -24,8 +24,9 @@ from tests.archives.archive_files import (
     zipped,
 )
 
-from aerotask.archives.extract import ExtractRequest, extract
+from aerotask.archives.extract import extract
 from aerotask.archives.extract_dir import ExtractedFile
+from aerotask.archives.extract_request import ExtractRequest
 from aerotask.archives.space_budget import SpaceBudget
 from aerotask.domain.errors import InvalidInput
 from aerotask.sdk.limits import Limits
@@ -131,11 +132,11 @@ def outcome(archive: Path, into: Path, name: str) -> tuple[str, list[ExtractedFi
         archive=archive,
         path=name,
         dest="",
-        into=into,
-        room=SpaceBudget(archive.parent, None),
+        target_dir=into,
+        budget=SpaceBudget(archive.parent, None),
         limits=LIMITS,
         is_wanted=lambda _: True,
-        on_promise=lambda _: None,
+        on_announced=lambda _: None,
         on_progress=lambda _: None,
         threads=1,
     )

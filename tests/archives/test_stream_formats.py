@@ -26,7 +26,7 @@ from tests.archives.archive_files import (
 )
 from tests.archives.conftest import Extract, contents
 
-from aerotask.archives.promise import AnnouncedTotals
+from aerotask.archives.member_filter import AnnouncedTotals
 from aerotask.archives.rar import rar_extractor
 from aerotask.sdk.limits import Limits
 
@@ -64,9 +64,9 @@ def test_every_packing_of_tar_is_read_whatever_its_name(extracted: Extract, suff
 def test_what_comes_out_is_announced_as_far_as_the_format_tells(extracted: Extract) -> None:
     members, heard = {"a": b"x" * 1000, "b": b"y" * 500}, list[AnnouncedTotals]()
     tar = tarred(members)
-    extracted(tar, path="a.tar", promised=heard.append)
-    extracted(sevenzipped(members), path="a.7z", promised=heard.append, wanted=lambda path: path == "b")
-    extracted(zipped(members), promised=heard.append, wanted=lambda path: path == "b")
+    extracted(tar, path="a.tar", on_announced=heard.append)
+    extracted(sevenzipped(members), path="a.7z", on_announced=heard.append, wanted=lambda path: path == "b")
+    extracted(zipped(members), on_announced=heard.append, wanted=lambda path: path == "b")
     assert heard == [AnnouncedTotals(None, len(tar)), AnnouncedTotals(1, 500), AnnouncedTotals(1, 500)]
 
 

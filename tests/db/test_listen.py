@@ -9,11 +9,11 @@ from tests.support.databases import run_sql
 from tests.support.rows import Rows
 
 from aerotask.db.listen import Listener
+from aerotask.domain.settings import LogLimits
 from aerotask.store.datasets import deletion
 from aerotask.store.queue import cancel, leases
 from aerotask.store.queue.claims import ClaimedTask
 from aerotask.store.queue.leases import Report
-from aerotask.store.queue.logs import LogLimits
 from aerotask.store.tasks.tasks import CHANGES_CHANNEL
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from rasterio.transform import from_origin
 from tests.support.world import World
 
-from aerotask.metadata.extract import describe
+from aerotask.metadata.extract import extract_metadata
 from aerotask.sdk import InvalidInput, Tool
 from aerotask.sdk.testing import ToolHarness
 
@@ -38,7 +38,7 @@ def bench(tmp_path: Path) -> ToolHarness:
     workdir.mkdir()
 
     def indexed(path: Path) -> tuple[str, dict[str, Any]]:
-        found = describe(path)
+        found = extract_metadata(path)
         return found.type, dict(found.properties)
 
     return ToolHarness(dataset, workdir, describe=indexed)

@@ -90,10 +90,10 @@ async def _leases(db: Any, _settings: Settings) -> list[str]:
 
 async def _quotas(db: Any, settings: Settings) -> list[str]:
     limits = {
-        "active": ("true", "id IS NULL", settings.max_active_tasks),
-        "active per organization": ("true", "org_id::text", settings.max_active_tasks_per_org),
-        "active per user": ("true", "user_id::text", settings.max_active_tasks_per_user),
-        "running per user": ("state = 'Processing'", "user_id::text", settings.max_running_tasks_per_user),
+        "active": ("true", "id IS NULL", settings.quotas.active),
+        "active per organization": ("true", "org_id::text", settings.quotas.active_per_org),
+        "active per user": ("true", "user_id::text", settings.quotas.active_per_user),
+        "running per user": ("state = 'Processing'", "user_id::text", settings.queue.running_per_user),
     }
     found = []
     for name, (which, whose, limit) in limits.items():
@@ -131,7 +131,7 @@ async def _artifacts(db: Any, settings: Settings) -> list[str]:
            OR (m.files IS NULL AND t.state = 'Succeeded' AND t.artifact_bytes > 0
                AND t.finished_at > clock_timestamp() + make_interval(secs => $1))
         """,
-        settings.clock_offset_s - settings.artifact_ttl_hours * 3600,
+        settings.clock_offset_s - settings.retention.artifact_ttl_hours * 3600,
     )
     return [f"task {row['id']} has the wrong artifacts: {dict(row)}" for row in wrong]
 
@@ -227,7 +227,7 @@ def _blobs(world: World, settings: Settings) -> Iterator[str]:
             yield f"the content of {item.what} is missing"
         elif hashlib.sha256(file.read_bytes()).hexdigest() != item.sha256:
             yield f"the content of {item.what} is not what its row says"
-    period_s = max(settings.sweep_s, settings.blob_grace_s / 4)
+    period_s = max(settings.worker.sweep_s, settings.blob_grace_s / 4)
     horizon = time.time() - settings.blob_grace_s - period_s - SLACK_S
     keys = {item.key for item in named}
     for key, file in before.items():

@@ -32,6 +32,7 @@ from aerotask.config import Settings
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import Conflict, LimitReached, NotFound
 from aerotask.domain.ids import TaskId
+from aerotask.domain.settings import LogLimits
 from aerotask.registry import GROUP, registry_of
 from aerotask.sdk import DatasetView, Plan, RunContext, Tool, ToolParams
 from aerotask.services.tasks.retry import RetryService
@@ -39,7 +40,6 @@ from aerotask.services.tasks.submit import Submission, SubmitService
 from aerotask.store.queue import leases, recovery
 from aerotask.store.queue.claims import ClaimedTask
 from aerotask.store.queue.leases import Failure, LeaseLost, NewArtifact, Report, Retry, Success
-from aerotask.store.queue.logs import LogLimits
 from aerotask.wiring import Platform, open_platform
 
 ACTIVE_AT_MOST = 4
@@ -282,7 +282,9 @@ class Tasks(RuleBasedStateMachine):
     @rule()
     def grow_old(self) -> None:
         """Time goes by beyond the rows' time."""
-        service = self._sweep_later(timedelta(days=self.platform.settings.task_retention_days, seconds=1))
+        service = self._sweep_later(
+            timedelta(days=self.platform.settings.retention.task_retention_days, seconds=1)
+        )
         ended = [key for key, task in self.model.items() if task.state in ENDED]
         assert self.runner.run(service.old_tasks()) == len(ended)
         for task_id in ended:
@@ -374,8 +376,7 @@ class Tasks(RuleBasedStateMachine):
 
     def _sweep_later(self, by: timedelta) -> Any:
         sweep = self.platform.maintenance
-        limits = replace(sweep.limits, clock_offset_s=int(by.total_seconds()))
-        return replace(sweep, limits=limits)
+        return replace(sweep, clock_offset_s=int(by.total_seconds()))
 
     async def _seen(self) -> dict[TaskId, dict[str, Any]]:
         query = text(
@@ -393,7 +394,7 @@ class Tasks(RuleBasedStateMachine):
 
 
 def test_no_order_of_events_breaks_the_promises(settings: Settings) -> None:
-    limited = settings.model_copy(update={"max_active_tasks_per_org": ACTIVE_AT_MOST})
+    limited = settings.model_copy(update={"quotas": replace(settings.quotas, active_per_org=ACTIVE_AT_MOST)})
     with asyncio.Runner() as runner:
         opening = open_platform(limited, application="tests")
         opened = runner.run(opening.__aenter__())

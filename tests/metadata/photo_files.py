@@ -1,4 +1,4 @@
-"""Small photos with the metadata that drones write, made by Pillow."""
+"""Small photos with drone metadata, written by Pillow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def exif_block(
     photo: Mapping[str, Any] | None = None,
     gps: Mapping[str, Any] | None = None,
 ) -> Image.Exif:
-    """EXIF with the named tags of its three directories."""
+    """EXIF block with the given tags in its three directories."""
     exif = Image.Exif()
     for name, value in (image or {}).items():
         exif[_NUMBER[name]] = value
@@ -37,13 +37,13 @@ def exif_block(
 
 
 def xmp_packet(attributes: Mapping[str, str], *, namespace: str = DJI, prefix: str = "drone-dji") -> bytes:
-    """A packet with one description that has these attributes."""
+    """XMP packet with one description that has these attributes."""
     members = " ".join(f'{prefix}:{name}="{value}"' for name, value in attributes.items())
     return packet_of(f'<rdf:Description rdf:about="" xmlns:{prefix}="{namespace}" {members}/>')
 
 
 def packet_of(descriptions: str) -> bytes:
-    """A packet around descriptions given as XML."""
+    """XMP packet around descriptions given as XML."""
     return (
         "<?xpacket begin='\ufeff' id='W5M0MpCehiHzreSzNTczkc9d'?>"
         '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
@@ -60,7 +60,7 @@ def write_photo(
     xmp: bytes | None = None,
     mode: str = "RGB",
 ) -> Path:
-    """A photo of the kind that the path's suffix names."""
+    """Writes a photo in the format of the path's suffix."""
     image, block = Image.new(mode, size), exif or Image.Exif()
     match path.suffix.lower():
         case ".png":

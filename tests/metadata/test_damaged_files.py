@@ -1,4 +1,4 @@
-"""Files with bytes changed and ends cut off: each gets a description, whatever it says by now."""
+"""Metadata extraction from corrupted and truncated files never fails."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 from tests.metadata.test_mesh import glb
 from tests.metadata.test_video import header, place, track, video
 
-from aerotask.metadata.extract import describe
+from aerotask.metadata.extract import extract_metadata
 
 PLY = "ply\nformat binary_little_endian 1.0\nelement vertex 3\nproperty float x\nelement face 1\nproperty list uchar int v\nend_header\n"
 SCENE = {
@@ -50,10 +50,10 @@ WRITERS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("name", sorted(WRITERS))
-def test_a_mutilated_file_is_described(tmp_path: Path, name: str) -> None:
+def test_a_corrupted_file_gets_metadata(tmp_path: Path, name: str) -> None:
     WRITERS[name](tmp_path / name)
     whole = (tmp_path / name).read_bytes()
-    # What matters is at the beginning, and changes elsewhere would be wasted.
+    # The headers are at the beginning; changes elsewhere would have no effect.
     reach = min(len(whole), 700)
 
     @settings(max_examples=120, deadline=None)
@@ -66,7 +66,7 @@ def test_a_mutilated_file_is_described(tmp_path: Path, name: str) -> None:
         for at, piece in changes:
             content[at : at + len(piece)] = piece
         (tmp_path / name).write_bytes(content[:cut])
-        found = describe(tmp_path / name)
+        found = extract_metadata(tmp_path / name)
         assert found.fault is None or len(found.fault) > 20
         json.dumps(found.properties)
 

@@ -1,4 +1,4 @@
-"""Which type an entry gets, and that every file gets one."""
+"""Entry types from names and contents."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.metadata.photo_files import exif_block, packet_of, write_photo
 from tests.metadata.vectors import write_points
 from tests.raster.rasters import slope, write_raster
 
-from aerotask.metadata.extract import bounded, describe
+from aerotask.metadata.extract import bounded, extract_metadata
 from aerotask.metadata.file_types import EntryType, type_by_name
 from aerotask.metadata.model import FileMetadata
 
@@ -34,15 +34,17 @@ EVERY_SUFFIX = (
 )
 
 
-def test_photos_with_and_without_a_place_and_panoramas(tmp_path: Path) -> None:
+def test_photos_with_and_without_a_position_and_panoramas(tmp_path: Path) -> None:
     there = exif_block(gps=SOMEWHERE)
     found = {
-        "plain": describe(write_photo(tmp_path / "plain.jpg")).type,
-        "placed": describe(write_photo(tmp_path / "placed.jpg", exif=there)).type,
-        "panorama": describe(write_photo(tmp_path / "panorama.jpg", xmp=PANORAMA)).type,
-        "placed panorama": describe(write_photo(tmp_path / "both.jpg", exif=there, xmp=PANORAMA)).type,
-        "webp": describe(write_photo(tmp_path / "placed.webp", exif=there)).type,
-        "band": describe(write_photo(tmp_path / "band.tif", exif=there, mode="I;16")).type,
+        "plain": extract_metadata(write_photo(tmp_path / "plain.jpg")).type,
+        "placed": extract_metadata(write_photo(tmp_path / "placed.jpg", exif=there)).type,
+        "panorama": extract_metadata(write_photo(tmp_path / "panorama.jpg", xmp=PANORAMA)).type,
+        "placed panorama": extract_metadata(
+            write_photo(tmp_path / "both.jpg", exif=there, xmp=PANORAMA)
+        ).type,
+        "webp": extract_metadata(write_photo(tmp_path / "placed.webp", exif=there)).type,
+        "band": extract_metadata(write_photo(tmp_path / "band.tif", exif=there, mode="I;16")).type,
     }
     assert found == {
         "plain": "image",
@@ -54,8 +56,8 @@ def test_photos_with_and_without_a_place_and_panoramas(tmp_path: Path) -> None:
     }
 
 
-def test_a_photo_keeps_what_raster_tools_want_to_know(tmp_path: Path) -> None:
-    found = describe(write_photo(tmp_path / "a.jpg", size=(40, 30), exif=exif_block({"Make": "DJI"})))
+def test_a_photo_has_the_properties_of_rasters_too(tmp_path: Path) -> None:
+    found = extract_metadata(write_photo(tmp_path / "a.jpg", size=(40, 30), exif=exif_block({"Make": "DJI"})))
     assert (found.properties["width"], found.properties["height"], found.properties["make"]) == (
         40,
         30,
@@ -64,21 +66,24 @@ def test_a_photo_keeps_what_raster_tools_want_to_know(tmp_path: Path) -> None:
     assert [band["colorInterp"] for band in found.properties["bands"]] == ["red", "green", "blue"]
 
 
-def test_a_raster_that_lies_somewhere_is_a_georaster(tmp_path: Path) -> None:
+def test_a_georeferenced_raster_is_a_georaster(tmp_path: Path) -> None:
     path = write_raster(
         tmp_path / "a.tif",
         np.zeros((1, 10, 20), np.uint8),
         crs="EPSG:4326",
         transform=Affine(0.1, 0, 7, 0, -0.1, 50),
     )
-    found = describe(path)
+    found = extract_metadata(path)
     assert found.type is EntryType.GEO_RASTER
     assert found.point == {"type": "Point", "coordinates": [8.0, 49.5]}
     assert found.properties["resolution"] == pytest.approx([0.1, 0.1])
 
 
-def test_a_raster_without_a_place_is_an_image(tmp_path: Path) -> None:
-    assert describe(write_raster(tmp_path / "a.tif", slope((4, 5)), crs=None, transform=None)).type == "image"
+def test_a_raster_without_georeferencing_is_an_image(tmp_path: Path) -> None:
+    assert (
+        extract_metadata(write_raster(tmp_path / "a.tif", slope((4, 5)), crs=None, transform=None)).type
+        == "image"
+    )
 
 
 def test_clouds_vectors_models_and_texts(tmp_path: Path) -> None:
@@ -91,25 +96,25 @@ def test_clouds_vectors_models_and_texts(tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text("# Notes")
     (tmp_path / "a.csv").write_text("a,b")
     names = ("a.laz", "a.gpkg", "a.ply", "cloud.ply", "a.md", "a.csv")
-    assert [describe(tmp_path / name).type.value for name in names] == [
+    assert [extract_metadata(tmp_path / name).type.value for name in names] == [
         *("pointCloud", "vector", "model", "pointCloud", "markdown", "generic")
     ]
 
 
-def test_the_content_tells_where_the_name_does_not(tmp_path: Path) -> None:
+def test_the_content_decides_where_the_name_does_not(tmp_path: Path) -> None:
     write_photo(tmp_path / "a.jpg", exif=exif_block(gps=SOMEWHERE)).rename(tmp_path / "photo")
     laspy.LasData(laspy.LasHeader(version="1.4", point_format=6)).write(tmp_path / "a.las")
     (tmp_path / "a.las").rename(tmp_path / "scan.data")
     (tmp_path / "mesh.bin").write_text(TRIANGLE)
-    assert [describe(tmp_path / name).type.value for name in ("photo", "scan.data", "mesh.bin")] == [
+    assert [extract_metadata(tmp_path / name).type.value for name in ("photo", "scan.data", "mesh.bin")] == [
         *("geoImage", "pointCloud", "model")
     ]
 
 
 @pytest.mark.parametrize("suffix", EVERY_SUFFIX)
-def test_an_empty_file_is_generic_and_says_why(tmp_path: Path, suffix: str) -> None:
+def test_an_empty_file_is_generic_with_a_reason(tmp_path: Path, suffix: str) -> None:
     (tmp_path / f"empty.{suffix}").touch()
-    found = describe(tmp_path / f"empty.{suffix}")
+    found = extract_metadata(tmp_path / f"empty.{suffix}")
     assert found.type is EntryType.GENERIC
     assert found.fault is not None
     assert f"'empty.{suffix}'" in found.fault
@@ -117,22 +122,22 @@ def test_an_empty_file_is_generic_and_says_why(tmp_path: Path, suffix: str) -> N
 
 
 @pytest.mark.parametrize("suffix", EVERY_SUFFIX)
-def test_a_file_of_noise_is_generic_and_says_why(tmp_path: Path, suffix: str) -> None:
+def test_a_file_of_noise_is_generic_with_a_reason(tmp_path: Path, suffix: str) -> None:
     (tmp_path / f"noise.{suffix}").write_bytes(b"\x7f\x80\x00noise, not what the name says" * 40)
-    found = describe(tmp_path / f"noise.{suffix}")
+    found = extract_metadata(tmp_path / f"noise.{suffix}")
     assert (found.type, found.point, found.polygon) == (EntryType.GENERIC, None, None)
     assert found.fault
 
 
-def test_a_film_under_a_picture_s_name_is_no_picture(tmp_path: Path) -> None:
+def test_a_video_named_as_an_image_is_not_an_image(tmp_path: Path) -> None:
     for brand, kind in {b"heic": "image", b"mif1": "image", b"isom": "generic", b"mp42": "generic"}.items():
         path = tmp_path / "a.heic"
         path.write_bytes(b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mif1heic" + b"\0" * 40)
-        assert describe(path).type.value == kind, brand
+        assert extract_metadata(path).type.value == kind, brand
 
 
-def test_what_has_more_to_tell_than_the_index_keeps_is_named(tmp_path: Path) -> None:
-    """A picture whose tags are long but sound; a rescan may not fail as a whole for it."""
+def test_metadata_that_are_too_large_are_reported(tmp_path: Path) -> None:
+    """An image with valid but very long tags must not make a whole rescan fail."""
     properties = {str(number): "x" * 1000 for number in range(600)}
     found = bounded(tmp_path / "a.tif", FileMetadata(EntryType.GEO_RASTER, properties))
     assert (found.type, found.properties["indexError"]["code"]) == (
@@ -141,27 +146,27 @@ def test_what_has_more_to_tell_than_the_index_keeps_is_named(tmp_path: Path) -> 
     assert bounded(tmp_path / "a.tif", FileMetadata(EntryType.IMAGE, {"width": 5})).properties == {"width": 5}
 
 
-def test_a_file_of_another_kind_than_its_name_says_is_generic(tmp_path: Path) -> None:
+def test_a_file_whose_content_does_not_match_its_name_is_generic(tmp_path: Path) -> None:
     write_photo(tmp_path / "a.jpg").rename(tmp_path / "a.laz")
-    found = describe(tmp_path / "a.laz")
+    found = extract_metadata(tmp_path / "a.laz")
     assert found.type is EntryType.GENERIC
     assert found.fault == "'a.laz' is not a readable point cloud: it is neither LAS, LAZ nor E57."
 
 
-def test_a_shapefile_stays_a_vector_while_its_side_files_are_missing(tmp_path: Path) -> None:
+def test_a_shapefile_without_its_side_files_stays_a_vector(tmp_path: Path) -> None:
     write_points(tmp_path / "a.shp")
     (tmp_path / "a.shx").unlink()
-    found = describe(tmp_path / "a.shp")
+    found = extract_metadata(tmp_path / "a.shp")
     assert found.type is EntryType.VECTOR
     assert found.properties["indexError"]["code"] == "missing-side-file"
 
 
-def test_lying_exif_leaves_the_photo_an_image_and_is_named(tmp_path: Path) -> None:
+def test_damaged_exif_leaves_the_photo_an_image_and_is_reported(tmp_path: Path) -> None:
     path = write_photo(tmp_path / "a.jpg", exif=exif_block({"Make": "DJI", "Software": "kept elsewhere"}))
     content = path.read_bytes()
     at = content.index(b"kept elsewhere") - content.index(b"MM\0*")
     path.write_bytes(content.replace(struct.pack(">L", at), b"\x7f\xff\xff\xff"))
-    found = describe(path)
+    found = extract_metadata(path)
     assert (found.type, found.properties["make"]) == (EntryType.IMAGE, "DJI")
     assert found.properties["metadataFaults"] == ["damaged-exif"]
 
@@ -171,25 +176,25 @@ def test_a_name_may_hold_anything(tmp_path: Path, name: str) -> None:
     write_photo(tmp_path / "a.jpg", exif=exif_block(gps=SOMEWHERE)).rename(tmp_path / f"{name}.jpg")
     write_points(tmp_path / "a.gpkg").rename(tmp_path / f"{name}.gpkg")
     laspy.LasData(laspy.LasHeader(version="1.4", point_format=6)).write(tmp_path / f"{name}.laz")
-    found = [describe(tmp_path / f"{name}.{suffix}").type.value for suffix in ("jpg", "gpkg", "laz")]
+    found = [extract_metadata(tmp_path / f"{name}.{suffix}").type.value for suffix in ("jpg", "gpkg", "laz")]
     assert found == ["geoImage", "vector", "pointCloud"]
 
 
-def test_every_description_is_json(tmp_path: Path) -> None:
+def test_all_metadata_are_json(tmp_path: Path) -> None:
     Image.new("L", (5, 5)).save(tmp_path / "a.png")
     write_points(tmp_path / "a.kml")
     for path in tmp_path.iterdir():
-        found = describe(path)
+        found = extract_metadata(path)
         assert json.loads(json.dumps(found.properties, allow_nan=False)) == found.properties
 
 
-def test_the_real_files_are_what_they_are(real_data: Path, tmp_path: Path) -> None:
+def test_the_types_of_real_files(real_data: Path, tmp_path: Path) -> None:
     shutil.copy(real_data / "brighton" / "DJI_0018.JPG", tmp_path)
-    photo = describe(tmp_path / "DJI_0018.JPG")
+    photo = extract_metadata(tmp_path / "DJI_0018.JPG")
     assert (photo.type, photo.properties["width"], photo.properties["height"]) == ("geoImage", 4000, 2250)
     assert photo.properties["model"] == "FC300S"
     kinds = {
-        name: describe(real_data / name).type.value
+        name: extract_metadata(real_data / name).type.value
         for name in (
             *("demo/mesh.ply", "demo/orthophoto.tif", "demo/point_cloud.laz", "micasense/IMG_0000_3.tif"),
             *("multispectral/field.tif", "rasterio/RGB.byte.tif", "demo/DJI_0026.JPG"),

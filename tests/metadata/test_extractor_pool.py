@@ -55,7 +55,10 @@ def test_a_file_that_ends_its_reader_is_named_and_the_others_are_read(tmp_path: 
     helper.start()
     found = all_of(files, processes=1)
     helper.join()
-    assert found["stuck.laz"].description.fault == "The file could not be looked into: it ended its reader."
+    assert (
+        found["stuck.laz"].description.fault
+        == "The metadata of the file could not be extracted: it ended its reader."
+    )
     assert found["a.jpg"].description.type == "image"
     assert readers() == []
 

@@ -1,4 +1,4 @@
-"""Outlines on the ground, and what becomes of them where the longitudes begin anew."""
+"""Footprints, and how they are cut at the antimeridian."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aerotask.metadata.geojson import place_of, place_of_all, place_of_bounds, polygon
+from aerotask.metadata.geojson import footprint_of, footprint_of_all, footprint_of_bounds, polygon
 from aerotask.metadata.photos.footprint import CameraView, footprint
 
 Ring = list[list[float]]
@@ -30,9 +30,9 @@ def ends(ring: Ring) -> list[float]:
     return [min(longitude for longitude, _ in ring), max(longitude for longitude, _ in ring)]
 
 
-def test_what_crosses_the_antimeridian_is_cut_there() -> None:
-    """Fiji in its UTM zone: 177° is the zone's middle, at an easting of 500,000."""
-    place = place_of_bounds("EPSG:32760", (700_000, 8_000_000, 900_000, 8_100_000))
+def test_a_footprint_that_crosses_the_antimeridian_is_cut_there() -> None:
+    """Fiji in its UTM zone, whose central meridian is 177° at an easting of 500,000."""
+    place = footprint_of_bounds("EPSG:32760", (700_000, 8_000_000, 900_000, 8_100_000))
     assert place is not None
     west, east = rings(place.outline)
     assert ends(west) == pytest.approx([178.87, 180], abs=0.02)
@@ -41,16 +41,16 @@ def test_what_crosses_the_antimeridian_is_cut_there() -> None:
     assert place.bounds[2] == pytest.approx(180.8, abs=0.05)
 
 
-def test_what_lies_beyond_the_antimeridian_only_is_not_cut() -> None:
-    place = place_of_bounds("EPSG:32760", (850_000, 8_000_000, 900_000, 8_100_000))
+def test_a_footprint_entirely_beyond_the_antimeridian_is_not_cut() -> None:
+    place = footprint_of_bounds("EPSG:32760", (850_000, 8_000_000, 900_000, 8_100_000))
     assert place is not None
     [ring] = rings(place.outline)
     assert -180 < ends(ring)[0] < ends(ring)[1] < -179
     assert -180 < place.centre["coordinates"][0] < -179
 
 
-def test_longitudes_may_count_from_0_to_360() -> None:
-    place = place_of_bounds("EPSG:4326", (170, -20, 200, 10))
+def test_longitudes_may_range_from_0_to_360() -> None:
+    place = footprint_of_bounds("EPSG:4326", (170, -20, 200, 10))
     assert place is not None
     assert [ends(ring) for ring in rings(place.outline)] == [[170, 180], [-180, -160]]
     assert place.centre["coordinates"] == [-175, -5]
@@ -66,22 +66,22 @@ def test_longitudes_may_count_from_0_to_360() -> None:
     ],
 )
 def test_the_whole_earth_is_one_rectangle(crs: str, bounds: tuple[float, float, float, float]) -> None:
-    place = place_of_bounds(crs, bounds)
+    place = footprint_of_bounds(crs, bounds)
     assert place is not None
     assert sorted(map(tuple, rings(place.outline)[0][1:])) == [(-180, -90), (-180, 90), (180, -90), (180, 90)]
 
 
 def test_the_whole_web_map_is_one_rectangle() -> None:
     edge = 20_037_508.342789244
-    place = place_of_bounds("EPSG:3857", (-edge, -edge, edge, edge))
+    place = footprint_of_bounds("EPSG:3857", (-edge, -edge, edge, edge))
     assert place is not None
     [ring] = rings(place.outline)
     assert ends(ring) == pytest.approx([-180, 180])
     assert place.centre["coordinates"] == pytest.approx([0, 0])
 
 
-def test_what_holds_a_pole_reaches_around_the_earth() -> None:
-    place = place_of_bounds("EPSG:3031", (-2_000_000, -2_000_000, 2_000_000, 2_000_000))
+def test_a_footprint_around_a_pole_spans_all_longitudes() -> None:
+    place = footprint_of_bounds("EPSG:3031", (-2_000_000, -2_000_000, 2_000_000, 2_000_000))
     assert place is not None
     [ring] = rings(place.outline)
     assert ends(ring) == [-180, 180]
@@ -91,12 +91,12 @@ def test_what_holds_a_pole_reaches_around_the_earth() -> None:
 
 
 @pytest.mark.parametrize("bounds", [(0, 0, 10, 200), (0, -91, 10, 0), (700, 0, 710, 10)])
-def test_coordinates_of_nowhere_are_no_place(bounds: tuple[float, float, float, float]) -> None:
-    assert place_of_bounds("EPSG:4326", bounds) is None
+def test_invalid_coordinates_have_no_footprint(bounds: tuple[float, float, float, float]) -> None:
+    assert footprint_of_bounds("EPSG:4326", bounds) is None
 
 
-def test_an_ordinary_outline_is_as_it_comes() -> None:
-    place = place_of("EPSG:4326", [(7, 50), (7, 49), (9, 49), (9, 50)], (8, 49.5))
+def test_an_ordinary_outline_is_unchanged() -> None:
+    place = footprint_of("EPSG:4326", [(7, 50), (7, 49), (9, 49), (9, 50)], (8, 49.5))
     assert place is not None
     assert place.outline == {
         "type": "Polygon",
@@ -106,7 +106,7 @@ def test_an_ordinary_outline_is_as_it_comes() -> None:
 
 
 def test_layers_on_both_sides_of_the_antimeridian_are_near_each_other() -> None:
-    place = place_of_all([(178, -19, 179, -18), (-179, -18, -178, -17), (179.5, -20, 180.5, -19)])
+    place = footprint_of_all([(178, -19, 179, -18), (-179, -18, -178, -17), (179.5, -20, 180.5, -19)])
     assert list(place.bounds) == [178, -20, 182, -17]
     assert [ends(ring) for ring in rings(place.outline)] == [[178, 180], [-180, -178]]
     assert place.centre["coordinates"] == [180, -18.5]

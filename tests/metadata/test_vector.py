@@ -1,4 +1,4 @@
-"""Vector files through the one door that leads to GDAL, and what must not pass through it."""
+"""Vector metadata, and files that must not make GDAL read anything else."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ import pytest
 from tests.metadata.vectors import DRIVERS, write_points
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.metadata.vector import VectorMetadata, describe
+from aerotask.metadata.vector import VectorMetadata, extract_vector
 
 
 def look(path: Path) -> VectorMetadata:
-    return describe(path, path.suffix[1:].lower())
+    return extract_vector(path, path.suffix[1:].lower())
 
 
 @pytest.mark.parametrize("suffix", sorted(DRIVERS))
-def test_every_format_tells_layers_counts_and_extents(tmp_path: Path, suffix: str) -> None:
+def test_every_format_has_layers_counts_and_extents(tmp_path: Path, suffix: str) -> None:
     found = look(write_points(tmp_path / f"points.{suffix}"))
     assert found.properties["driver"] in {DRIVERS[suffix], "LIBKML"}
     assert (found.properties["layerCount"], found.properties["featureCount"]) == (1, 2)
     (layer,) = found.properties["layers"]
     assert (layer["featureCount"], layer["bounds"]) == (2, [7.0, 50.0, 8.0, 51.0])
     if suffix == "dxf":  # knows no CRS
-        assert found.place is None
+        assert found.footprint is None
     else:
         assert layer["crs"] == "EPSG:4326"
-        assert found.place is not None
-        assert found.place.centre == {"type": "Point", "coordinates": [7.5, 50.5]}
+        assert found.footprint is not None
+        assert found.footprint.centre == {"type": "Point", "coordinates": [7.5, 50.5]}
 
 
 def test_fields_have_names_and_types(tmp_path: Path) -> None:
@@ -52,23 +52,23 @@ def test_the_extent_spans_all_layers_whatever_their_crs(tmp_path: Path) -> None:
     found = look(path)
     assert [layer["name"] for layer in found.properties["layers"]] == ["degrees", "metres"]
     assert found.properties["featureCount"] == 4
-    assert found.place is not None
-    ring = found.place.outline["coordinates"][0]
+    assert found.footprint is not None
+    ring = found.footprint.outline["coordinates"][0]
     # The second layer lies at 9° east, 45.15° north.
     assert [min(x for x, _ in ring), max(x for x, _ in ring)] == pytest.approx([7, 9], abs=1e-6)
     assert [min(y for _, y in ring), max(y for _, y in ring)] == pytest.approx([45.153, 51], abs=1e-3)
 
 
 @pytest.mark.parametrize("side", ["shx", "dbf"])
-def test_a_shapefile_names_the_side_file_that_it_lacks(tmp_path: Path, side: str) -> None:
+def test_a_missing_side_file_of_a_shapefile_is_named(tmp_path: Path, side: str) -> None:
     path = write_points(tmp_path / "a.shp")
     path.with_suffix(f".{side}").unlink()
-    with pytest.raises(InvalidInput, match=f"lacks its .{side}; upload") as caught:
+    with pytest.raises(InvalidInput, match=f"lacks its .{side} file; upload") as caught:
         look(path)
     assert caught.value.code == "missing-side-file"
 
 
-def test_side_files_count_in_any_case_and_only_under_the_same_name(tmp_path: Path) -> None:
+def test_side_files_match_in_any_case_but_only_under_the_same_name(tmp_path: Path) -> None:
     path = write_points(tmp_path / "a.shp")
     path.with_suffix(".dbf").rename(tmp_path / "a.DBF")
     assert look(path).properties["featureCount"] == 2
@@ -128,7 +128,7 @@ SECRET = '{"type": "FeatureCollection", "features": []}'
         pytest.param("geojson", "[" * 100_000, id="arrays in arrays"),
     ],
 )  # fmt: skip
-def test_what_is_no_vector_file_reaches_neither_files_nor_the_network(
+def test_a_file_that_is_not_a_vector_file_reaches_neither_files_nor_the_network(
     tmp_path: Path, suffix: str, content: str
 ) -> None:
     secret = tmp_path / "secret.geojson"
@@ -145,7 +145,7 @@ def test_what_is_no_vector_file_reaches_neither_files_nor_the_network(
     assert str(tmp_path) not in caught.value.message
 
 
-def test_a_schema_elsewhere_is_not_fetched(tmp_path: Path) -> None:
+def test_an_external_schema_is_not_fetched(tmp_path: Path) -> None:
     path = write_points(tmp_path / "a.gml")
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0)
@@ -157,7 +157,7 @@ def test_a_schema_elsewhere_is_not_fetched(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("piece", [b"[7.1,50.1],", b"[[],[[]]],", b'"x",'])
-def test_endless_arrays_in_one_feature_fit_into_the_memory_of_the_index_child(
+def test_huge_arrays_in_one_feature_fit_into_the_memory_of_the_extractor(
     tmp_path: Path, piece: bytes
 ) -> None:
     path = tmp_path / "wide.geojson"
@@ -170,10 +170,10 @@ def test_endless_arrays_in_one_feature_fit_into_the_memory_of_the_index_child(
             content.write(piece * 100_000)
         content.write(b"[7,50]]]}}]}")
     program = (
-        "import sys; from pathlib import Path; from aerotask.metadata.extract import describe;"
+        "import sys; from pathlib import Path; from aerotask.metadata.extract import extract_metadata;"
         "from aerotask.worker.tool_child import _limit; from aerotask.worker.indexer import MEMORY_BYTES;"
         "from aerotask.worker.protocol import IndexJob; _limit(IndexJob((), '', MEMORY_BYTES));"
-        "print(describe(Path(sys.argv[1])).fault)"
+        "print(extract_metadata(Path(sys.argv[1])).fault)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True
@@ -181,17 +181,17 @@ def test_endless_arrays_in_one_feature_fit_into_the_memory_of_the_index_child(
     assert "too complex/large" in done.stdout
 
 
-def test_a_text_that_is_too_large_is_not_begun(tmp_path: Path) -> None:
+def test_a_text_format_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "huge.geojson"
     with path.open("wb") as content:
         content.write(b'{"type":"FeatureCollection","features":[')
         content.truncate(1024**3)  # a gibibyte that takes no room
-    with pytest.raises(InvalidInput, match="at most 256 MiB are read") as caught:
+    with pytest.raises(InvalidInput, match="up to 256 MiB") as caught:
         look(path)
     assert caught.value.code == "vector-too-large"
 
 
-def test_many_layers_with_many_fields_are_described_within_bounds(tmp_path: Path) -> None:
+def test_the_metadata_of_many_layers_with_many_fields_are_bounded(tmp_path: Path) -> None:
     path = tmp_path / "wide.gpkg"
     fields = [f"{number:03}{'x' * 37}" for number in range(256)]
     for number in range(20):
@@ -213,16 +213,16 @@ def test_many_layers_with_many_fields_are_described_within_bounds(tmp_path: Path
     assert len(json.dumps(found)) < 200_000
 
 
-def test_a_kmz_that_would_unpack_to_too_much_is_refused(tmp_path: Path) -> None:
+def test_a_kmz_that_would_unpack_to_too_much_is_rejected(tmp_path: Path) -> None:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("doc.kml", b"<kml>" + b" " * 80_000_000 + b"</kml>")
     (tmp_path / "a.kmz").write_bytes(packed.getvalue())
-    with pytest.raises(InvalidInput, match="another kind"):
+    with pytest.raises(InvalidInput, match="doesn't match its suffix"):
         look(tmp_path / "a.kmz")
 
 
-def test_threads_do_not_disturb_each_other(tmp_path: Path) -> None:
+def test_threads_do_not_interfere(tmp_path: Path) -> None:
     paths = [write_points(tmp_path / f"{number}.gpkg") for number in range(4)]
     counts: list[int] = []
     threads = [
@@ -236,7 +236,7 @@ def test_threads_do_not_disturb_each_other(tmp_path: Path) -> None:
     assert counts == [2, 2, 2, 2]
 
 
-def test_drivers_that_point_elsewhere_are_not_registered_where_people_s_files_are_read() -> None:
+def test_pointer_drivers_are_not_registered_where_uploads_are_read() -> None:
     # In a process of its own: this one has imported pyogrio by itself.
     program = (
         "import aerotask.metadata.extract, os, pyogrio; from aerotask.metadata.ogr import POINTERS;"

@@ -1,4 +1,4 @@
-"""Videos and pictures by the structure of their files."""
+"""Video metadata and image sizes from file headers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.metadata.photos import image_size
-from aerotask.metadata.video import describe
+from aerotask.metadata.video import extract_video
 
 
 def box(kind: bytes, content: bytes) -> bytes:
@@ -34,7 +34,7 @@ def video(*parts: bytes) -> bytes:
     return box(b"ftyp", b"mp42") + box(b"mdat", b"\0" * 50) + box(b"moov", b"".join(parts))
 
 
-def test_size_duration_time_and_place(tmp_path: Path) -> None:
+def test_size_duration_time_and_location(tmp_path: Path) -> None:
     # 2021-06-01 12:30:00 UTC is 3,705,395,400 s after the beginning of 1904.
     content = video(
         header(created=3_705_395_400, per_second=600, length=7500),
@@ -43,7 +43,7 @@ def test_size_duration_time_and_place(tmp_path: Path) -> None:
         place("+46.8426-091.9945+198.3/"),
     )
     (tmp_path / "a.mp4").write_bytes(content)
-    found = describe(tmp_path / "a.mp4")
+    found = extract_video(tmp_path / "a.mp4")
     assert found.properties == {
         "duration": 12.5,
         "captureTime": 1_622_550_600_000,
@@ -55,9 +55,9 @@ def test_size_duration_time_and_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["+00.0000+000.0000/", "+99.0000+000.0000/", "north", ""])
-def test_a_place_that_can_not_be_is_none(tmp_path: Path, text: str) -> None:
+def test_an_invalid_location_is_ignored(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.mp4").write_bytes(video(place(text)))
-    assert describe(tmp_path / "a.mp4").point is None
+    assert extract_video(tmp_path / "a.mp4").point is None
 
 
 @pytest.mark.parametrize(
@@ -71,17 +71,17 @@ def test_a_place_that_can_not_be_is_none(tmp_path: Path, text: str) -> None:
         pytest.param(box(b"free", b"") * 3000 + box(b"moov", b""), id="endless boxes"),
     ],
 )  # fmt: skip
-def test_what_is_no_video_is_named(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_video_is_reported(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.mp4").write_bytes(content)
     with pytest.raises(InvalidInput, match="not a readable video"):
-        describe(tmp_path / "a.mp4")
+        extract_video(tmp_path / "a.mp4")
 
 
 @pytest.mark.parametrize(
     ("suffix", "options"),
     [("webp", {"lossless": True}), ("webp", {"lossless": False}), ("webp", {"exif": b"Exif\0\0"}), ("gif", {}), ("bmp", {})],
 )  # fmt: skip
-def test_the_size_of_a_picture(tmp_path: Path, suffix: str, options: dict[str, Any]) -> None:
+def test_the_size_of_an_image(tmp_path: Path, suffix: str, options: dict[str, Any]) -> None:
     Image.new("RGB", (300, 200)).save(tmp_path / f"a.{suffix}", **options)
     assert image_size.size_of(tmp_path / f"a.{suffix}") == (300, 200)
 
@@ -89,6 +89,6 @@ def test_the_size_of_a_picture(tmp_path: Path, suffix: str, options: dict[str, A
 @pytest.mark.parametrize(
     "content", [b"", b"RIFF", b"GIF89a\0\0\0\0", b"BM", b"RIFF\0\0\0\0WEBPVP9 " + b"\0" * 20]
 )
-def test_what_is_no_picture_has_no_size(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_an_image_has_no_size(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.gif").write_bytes(content)
     assert image_size.size_of(tmp_path / "a.gif") is None

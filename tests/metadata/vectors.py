@@ -29,7 +29,7 @@ def write_points(
     layer: str | None = None,
     append: bool = False,
 ) -> Path:
-    """Points with a number each, in the format that the path's suffix names."""
+    """Writes numbered points in the format of the path's suffix."""
     driver = DRIVERS[path.suffix[1:].lower()]
     fields = [] if driver == "DXF" else [np.arange(len(points))]
     write(

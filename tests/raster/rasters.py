@@ -13,7 +13,7 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_origin
 
-from aerotask.raster.export.options import parse_request
+from aerotask.raster.export.options import DisplayOptions, ExportFormat, ExportOptions
 from aerotask.raster.export.plan import ExportPlan, make_recipe
 from aerotask.raster.export.stretch import percentile_stretch
 from aerotask.raster.export.write import ExportResult, ExportWriteOptions, export_image
@@ -72,9 +72,14 @@ def source_file(path: Path) -> SourceFile:
         return SourceFile(path, read_profile(opened))
 
 
+def parse_options(*, format: str = "gtiff", **display: Any) -> ExportOptions:  # noqa: A002  the tool's parameter
+    """The parsed options that the tool's parameters, but for its path and file name, lead to."""
+    return DisplayOptions.model_validate(display).parsed(format=ExportFormat(format))
+
+
 def settled_recipe(source: SourceFile, **parameters: Any) -> ExportPlan:
     """What the tool's parameters lead to, with the ranges that the pixels give."""
-    recipe = make_recipe(parse_request(**parameters), source.profile)
+    recipe = make_recipe(parse_options(**parameters), source.profile)
     if recipe.ranges is None and not recipe.gives_values:
         stretch = percentile_stretch(source, recipe, threads=2, on_progress=lambda _share: None)
         return replace(recipe, ranges=stretch.ranges)

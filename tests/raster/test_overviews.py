@@ -100,7 +100,7 @@ def test_each_band_is_halved_by_itself(nodata: float | None) -> None:
 def test_gdal_sees_the_overviews_and_their_pixels(tmp_path: Path) -> None:
     source = write_raster(tmp_path / "in.tif", slope((300, 200)), nodata=-1)
     target = tmp_path / "out.tif"
-    export(source, target, ExportWriteOptions(threads=2, tile_px=64), formula="NDVI", band_filter="RN")
+    export(source, target, ExportWriteOptions(threads=2, tile_px=64), formula="NDVI", bandFilter="RN")
     with rasterio.open(target) as opened:
         assert opened.overviews(1) == [2, 4, 8]
         full = opened.read().astype(int)

@@ -19,11 +19,11 @@ from aerotask.api.app import create_app
 from aerotask.api.serve import ApiServer, server_config
 from aerotask.config import Settings
 from aerotask.domain.ids import TaskId, UserId
+from aerotask.domain.settings import LogLimits
 from aerotask.store.accounts import users
 from aerotask.store.queue import leases
 from aerotask.store.queue.claims import ClaimedTask
 from aerotask.store.queue.leases import Report, Success
-from aerotask.store.queue.logs import LogLimits
 from aerotask.wiring import Platform
 
 KEEP = LogLimits(1000, 100_000)

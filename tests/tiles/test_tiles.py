@@ -48,7 +48,7 @@ def test_constant_areas_have_the_colormaps_literal_colours(tmp_path: Path, raste
     "style",
     [
         {"formula": "(b2-b1)/(b2+b1)"},
-        {"formula": "NDVI", "band_filter": "RN", "colormap": "viridis"},
+        {"formula": "NDVI", "bandFilter": "RN", "colormap": "viridis"},
         {"bands": "2"},
         {"bands": "2,1,1", "rescale": "100,250;90,200;0,300"},
         {"preset": "ironbow"},

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.metadata.raster import describe
+from aerotask.metadata.raster import extract_raster
 from aerotask.sdk.testing import ToolHarness
 
 
 def index(path: Path) -> tuple[str, Mapping[str, Any]]:
     """What the index would keep of a file."""
     try:
-        described = describe(path)
+        described = extract_raster(path)
     except InvalidInput:
         return "generic", {}
     return "geoRaster" if described.is_georeferenced else "image", described.profile.to_properties()

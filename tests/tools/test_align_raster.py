@@ -30,7 +30,7 @@ from tests.raster.rasters import Pixels, read, write_raster
 from tests.tools.raster_bench import empty_bench
 
 from aerotask.domain.errors import InvalidInput, TaskFailed
-from aerotask.metadata.raster import describe
+from aerotask.metadata.raster import extract_raster
 from aerotask.sdk import Cancelled, DatasetView, EntryView
 from aerotask.sdk.run import LogLine, Run, RunProgress
 from aerotask.sdk.testing import ToolHarness, ToolOutcome
@@ -472,8 +472,8 @@ def test_a_reserved_or_unsafe_output_does_not_fit_the_schema(bench: ToolHarness,
 
 
 def test_rasters_in_different_crs_are_compared_by_their_footprints(scene: Pixels, tmp_path: Path) -> None:
-    near = describe(write_raster(tmp_path / "near.tif", scene))
-    far = describe(write_raster(tmp_path / "far.tif", scene, crs="EPSG:32633"))
+    near = extract_raster(write_raster(tmp_path / "near.tif", scene))
+    far = extract_raster(write_raster(tmp_path / "far.tif", scene, crs="EPSG:32633"))
 
     def check(one: Any, other: Any) -> None:
         entries = {

@@ -18,7 +18,7 @@ from tests.archives.archive_files import Member, sevenzipped, tarred, zip_of, zi
 from aerotask.archives.rar import rar_extractor
 from aerotask.domain.access import Access
 from aerotask.domain.errors import InvalidInput, TaskFailed
-from aerotask.metadata.extract import describe
+from aerotask.metadata.extract import extract_metadata
 from aerotask.sdk import Limits
 from aerotask.sdk.changes import Existing, PutEntry, PutFolder, RemoveEntry
 from aerotask.sdk.testing import ToolHarness, ToolOutcome
@@ -96,7 +96,7 @@ def test_an_archive_that_holds_a_file_of_its_own_name_stays(tmp_path: Path, *, o
     outcome = bench.run(TOOL, {"sourcePath": "a.zip", "deleteArchive": True, "overwrite": overwrite})
     assert put(outcome) == {"b.txt": b"b", **({"a.zip": b"inner"} if overwrite else {})}
     assert not any(isinstance(edit, RemoveEntry) for edit in outcome.changes.edits)
-    assert "Warning: 'a.zip' stays, since the archive holds a file of that name itself." in outcome.log
+    assert "Warning: 'a.zip' is kept, since the archive contains a file of the same path." in outcome.log
 
 
 def test_removing_the_archive_needs_the_right_to_delete() -> None:
@@ -249,7 +249,7 @@ CONTENTS = st.one_of(
 
 def as_indexed(file: Path) -> tuple[str, Mapping[str, Any]]:
     """What the index says of a file."""
-    found = describe(file)
+    found = extract_metadata(file)
     return found.type, found.properties
 
 

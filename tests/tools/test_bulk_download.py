@@ -144,7 +144,7 @@ def test_the_estimate_is_not_below_what_comes_out(bench: ToolHarness) -> None:
 def test_names_that_collide_elsewhere_are_warned_of(bench: ToolHarness) -> None:
     (bench.dataset / "A.txt").write_bytes(b"other")
     outcome = bench.run(TOOL, {})
-    assert outcome.result["warnings"] == ["'a.txt' and 'A.txt' are the same on some systems."]
+    assert outcome.result["warnings"] == ["'a.txt' and 'A.txt' are the same name on some systems."]
 
 
 def test_what_archive_extract_would_refuse_is_warned_of(bench: ToolHarness, tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_what_archive_extract_would_refuse_is_warned_of(bench: ToolHarness, tmp_
     (bench.dataset / "1/2/3/x.txt").write_bytes(b"x")
     outcome = small.run(TOOL, {"paths": ["1", "a.txt", "photos"]})
     assert outcome.result["warnings"] == [
-        "Paths more than 2 folders deep ('1/2/3/x.txt' is one of 1): archive-extract here takes no such ZIP.",
-        "More than 3 members: archive-extract here takes no such ZIP.",
-        "More than 400 bytes: archive-extract here takes no such ZIP.",
+        "Paths more than 2 folders deep ('1/2/3/x.txt' is one of 1): archive-extract will reject this ZIP.",
+        "More than 3 members: archive-extract will reject this ZIP.",
+        "More than 400 bytes: archive-extract will reject this ZIP.",
     ]

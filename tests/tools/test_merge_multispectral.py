@@ -24,7 +24,7 @@ from tests.metadata.photo_files import DJI, exif_block, write_photo, xmp_packet
 from tests.raster.rasters import Pixels, read, write_raster
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.metadata.extract import describe
+from aerotask.metadata.extract import extract_metadata
 from aerotask.raster.io import open_raster
 from aerotask.sdk.changes import PutEntry
 from aerotask.sdk.testing import ToolHarness, ToolOutcome
@@ -42,7 +42,7 @@ MM = {"FocalPlaneXResolution": 100.0, "FocalPlaneYResolution": 100.0, "FocalPlan
 
 def index(path: Path) -> tuple[str, Mapping[str, Any]]:
     """What the index would keep of a file."""
-    described = describe(path)
+    described = extract_metadata(path)
     return described.type, described.properties
 
 

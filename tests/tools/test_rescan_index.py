@@ -11,7 +11,7 @@ from tests.metadata.photo_files import exif_block, write_photo
 from tests.metadata.vectors import write_points
 
 from aerotask.domain.errors import InvalidInput, TaskFailed
-from aerotask.metadata.extract import describe
+from aerotask.metadata.extract import extract_metadata
 from aerotask.sdk.testing import ToolHarness, ToolOutcome
 from aerotask.tools.rescan_index import RescanIndex
 
@@ -33,7 +33,7 @@ def bench(dataset: Path) -> ToolHarness:
     workdir.mkdir(exist_ok=True)
 
     def index(path: Path) -> tuple[str, dict[str, Any]]:
-        found = describe(path)
+        found = extract_metadata(path)
         return found.type, dict(found.properties)
 
     return ToolHarness(dataset, workdir, describe=index)

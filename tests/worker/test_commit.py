@@ -18,6 +18,7 @@ from aerotask.db.engine import Database
 from aerotask.db.models import Entry
 from aerotask.domain.errors import Conflict
 from aerotask.domain.ids import LeaseToken, new_id
+from aerotask.domain.settings import LogLimits
 from aerotask.sdk import Existing
 from aerotask.services.datasets.entries import put_content, put_contents, remove_content
 from aerotask.store.datasets import entries
@@ -25,7 +26,6 @@ from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.queue import cancel, leases, logs
 from aerotask.store.queue.claims import ClaimedTask, TaskInputRow
 from aerotask.store.queue.leases import LeaseLost, Report
-from aerotask.store.queue.logs import LogLimits
 from aerotask.store.tasks import tasks
 from aerotask.worker.commit import apply_success
 from aerotask.worker.outputs import StoredChanges, StoredEdit, StoredFolder, StoredPut, StoredRemoval

@@ -14,10 +14,10 @@ from aerotask.db.engine import Database
 from aerotask.db.models import Task, TaskInput
 from aerotask.domain.errors import TaskFailed
 from aerotask.domain.ids import TaskId
+from aerotask.domain.settings import LogLimits
 from aerotask.store.datasets import derivatives
 from aerotask.store.queue.claims import ClaimedTask
 from aerotask.store.queue.leases import Report
-from aerotask.store.queue.logs import LogLimits
 from aerotask.worker.commit import apply_success
 from aerotask.worker.outputs import StoredChanges, StoredDerivative, store_outputs
 from aerotask.worker.protocol import ToolJob, decode_job, encode_job

@@ -46,13 +46,13 @@ from pathlib import Path
 from tests.worker.mutations import mutants
 
 from aerotask.domain.errors import InvalidInput, TaskFailed
-from aerotask.metadata.raster import describe
+from aerotask.metadata.raster import extract_raster
 from aerotask.sdk.testing import ToolHarness
 from aerotask.tools.raster_export import RasterExport
 
 def index(path):
     try:
-        return "geoRaster", describe(path).profile.to_properties()
+        return "geoRaster", extract_raster(path).profile.to_properties()
     except InvalidInput:
         return "generic", {}
 

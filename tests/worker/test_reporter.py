@@ -9,9 +9,9 @@ from tests.support.world import eventually
 
 from aerotask.db.engine import Database, open_database
 from aerotask.domain.ids import LeaseToken, TaskId, new_id
+from aerotask.domain.settings import LogLimits
 from aerotask.store.queue import logs
 from aerotask.store.queue.leases import Lease
-from aerotask.store.queue.logs import LogLimits
 from aerotask.worker.reporter import Reporter
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"

@@ -28,7 +28,7 @@ async def test_a_late_word_of_a_cancel_leaves_the_next_attempt_alone(
     means = main._means(platform, settings, Spawner(tool_server.PROGRAM), 1)
     attempt = Attempt(means, await rows.claimed())
     listener = ArqListener(settings.redis_url.get_secret_value())
-    slots = TaskRunner(means, main._slot_limits(settings), listener, platform.maintenance)
+    slots = TaskRunner(means, listener, platform.maintenance)
     slots._running[attempt] = asyncio.create_task(asyncio.sleep(0))
 
     slots.cancelled(first.lease.name)

@@ -1,1 +1,1 @@
-"""The HTTP interface: parses, authorises, calls one service, renders."""
+"""HTTP API: routes that parse, authorise, call one service and render the response."""

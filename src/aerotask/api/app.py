@@ -1,4 +1,4 @@
-"""The app: routes, errors, documentation, and the platform for as long as it serves."""
+"""FastAPI application: routes, error handlers, documentation and the platform's lifespan."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ from aerotask.config import Settings
 from aerotask.registry import load_registry
 from aerotask.wiring import open_platform
 
-_DESCRIPTION = "Long-running tools over drone and raster datasets: submit, follow, download."
+_DESCRIPTION = (
+    "Long-running tools over drone and raster datasets: submit a task, watch it, download its result."
+)
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The app of these settings."""
+    """The application for these settings."""
     registry = load_registry()
 
     @asynccontextmanager
@@ -53,7 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     errors.install(app)
-    # A request is compared with one route after the other, and twice; so what clients ask for all the time comes first.
+    # Starlette matches a request against one route after the other, so frequently used routes come first.
     for router in (
         tasks.router,
         users.router,
@@ -83,14 +85,14 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 class _Api(FastAPI):
-    """Guarded from outside, and described as it is: malformed requests are 400, so no route answers 422."""
+    """FastAPI with the security middleware, and OpenAPI without its 422: malformed requests get 400 here."""
 
     def __init__(self, settings: Settings, **options: Any) -> None:
         super().__init__(**options)
         self._settings = settings
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Everything between the server and the routes."""
+        """The middleware stack, with the security middleware outermost."""
         return middleware.add_security(
             super().build_middleware_stack(), self._settings, long_url_hints=downloads.LONG_URL_HINTS
         )
@@ -111,17 +113,17 @@ class _Api(FastAPI):
 
 
 def _describe(method: str, operation: dict[str, Any]) -> None:
-    """Correct an operation's answers to what the whole app does."""
-    answers = operation["responses"]
-    if errors.MEDIA_TYPE not in answers.get("422", {}).get("content", {}):
-        answers.pop("422", None)  # the framework's own, which is 400 here
+    """Corrects an operation's responses to those that middleware and error handlers really send."""
+    responses = operation["responses"]
+    if errors.MEDIA_TYPE not in responses.get("422", {}).get("content", {}):
+        responses.pop("422", None)  # FastAPI's validation error, which is a 400 here
     described = errors.problems(400, 403, 414)
     if operation.get("parameters") or operation.get("requestBody"):
-        answers.setdefault("400", described[400])
+        responses.setdefault("400", described[400])
     if operation.get("parameters"):
-        answers.setdefault("414", described[414])
-    if method not in {"get", "head"} and "401" in answers:
-        answers.setdefault("403", described[403])  # for keys that may only read
+        responses.setdefault("414", described[414])
+    if method not in {"get", "head"} and "401" in responses:
+        responses.setdefault("403", described[403])  # for read-only API keys
 
 
 def _operation_id(route: APIRoute) -> str:
@@ -129,7 +131,7 @@ def _operation_id(route: APIRoute) -> str:
 
 
 def _stop() -> None:
-    """End the process in order: whoever looks after it starts one that is whole again."""
+    """Shuts the process down gracefully; its supervisor starts a new one."""
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -1,4 +1,4 @@
-"""What routes ask for: the platform, the caller, and the parts of an address."""
+"""Route dependencies: platform, credentials, caller, dataset context and shared parameters."""
 
 from __future__ import annotations
 
@@ -33,28 +33,29 @@ def _platform_of(request: Request) -> Platform:
 PlatformDep = Annotated[Platform, Depends(_platform)]
 
 
-async def _presented(
+async def _principal(
     request: Request,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
 ) -> Presented:
     address = request.client.host if request.client else None
     if credentials is not None:
-        who = await _platform_of(request).authentication.presented(credentials.credentials, address=address)
-        if isinstance(who, Caller):  # a session of ours may change things
-            raise_if_read_only(who, request)
-        return who
+        authentication = _platform_of(request).authentication
+        principal = await authentication.presented(credentials.credentials, address=address)
+        if isinstance(principal, Caller):  # sessions are never read-only
+            raise_if_read_only(principal, request)
+        return principal
     if "authorization" in request.headers:
-        reason = "The Authorization header holds no bearer token; send 'Authorization: Bearer <token>'."
+        reason = "The Authorization header has no bearer token; send 'Authorization: Bearer <token>'."
         return replace(ANONYMOUS, rejected_credentials=reason, address=address)
     return replace(ANONYMOUS, address=address)
 
 
-CredentialsDep = Annotated[Presented, Depends(_presented)]
-"""Who presents credentials; for routes whose first look at the database confirms a session on the way."""
+CredentialsDep = Annotated[Presented, Depends(_principal)]
+"""The unverified principal, for routes whose first database query verifies the session as well."""
 
 
-async def _caller(platform: PlatformDep, who: CredentialsDep) -> Caller:
-    return await platform.authentication.confirm(who)
+async def _caller(platform: PlatformDep, principal: CredentialsDep) -> Caller:
+    return await platform.authentication.confirm(principal)
 
 
 _READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -63,52 +64,52 @@ _READING_ENDS = ("/search", "/view-tokens", "/validate", "/preview")
 
 
 def raise_if_read_only(caller: Caller, request: Request) -> None:
-    """Let a key that is for reading alone change nothing, whichever route it is presented to.
+    """Rejects requests that change something with a read-only API key.
 
     Raises:
-        Forbidden: it would.
+        Forbidden: the key is read-only (`read-only-key`).
     """
     if not caller.read_only or request.method in _READING_METHODS:
         return
     template = getattr(request.scope.get("route"), "path", "")
     if not template.endswith(_READING_ENDS):
-        raise Forbidden("This API key is for reading alone.", code="read-only-key")
+        raise Forbidden("This API key is read-only; use one that may write.", code="read-only-key")
 
 
-async def _somebody(request: Request) -> Caller:
+async def _anonymous(request: Request) -> Caller:
     return replace(ANONYMOUS, address=request.client.host if request.client else None)
 
 
 CallerDep = Annotated[Caller, Depends(_caller)]
-AddressDep = Annotated[Caller, Depends(_somebody)]
-"""An anonymous caller, who brings no credentials but the ones in the body."""
+AnonymousDep = Annotated[Caller, Depends(_anonymous)]
+"""An anonymous caller with their address, for routes whose credentials are in the body."""
 OrgSlug = Annotated[str, Path(alias="orgSlug", description="The organization's slug.", max_length=128)]
 DsSlug = Annotated[str, Path(alias="dsSlug", description="The dataset's slug.", max_length=128)]
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetContext:
-    """Who asks, and for which dataset."""
+    """Request context of dataset routes: caller, organization and dataset slug."""
 
     platform: Platform
     caller: Caller
-    ask: Reauthenticate
-    """Finds out anew who asks, since a body may take hours."""
+    reauthenticate: Reauthenticate
+    """Verifies the credentials again, since reading a body may take hours."""
     org: str
     slug: str
 
     @property
     def address(self) -> str:
-        """The dataset's own address."""
+        """The dataset's URL path."""
         return f"/orgs/{self.org}/ds/{self.slug}"
 
-    async def permit(self, to: Access) -> Grant:
-        """The caller's right to do that to the dataset; asked for before a body is read."""
-        dataset = await self.platform.access.dataset(self.caller, self.org, self.slug, to=to)
-        return Grant(self.platform.access, self.ask, dataset.row.id, to)
+    async def authorize(self, access: Access) -> Grant:
+        """Checks the caller's right before a body is read; the grant can check it again afterwards."""
+        dataset = await self.platform.access.dataset(self.caller, self.org, self.slug, to=access)
+        return Grant(self.platform.access, self.reauthenticate, dataset.row.id, access)
 
 
-async def _place(
+async def _dataset_context(
     request: Request,
     platform: PlatformDep,
     caller: CallerDep,
@@ -116,42 +117,42 @@ async def _place(
     org: OrgSlug,
     slug: DsSlug,
 ) -> DatasetContext:
-    async def ask() -> Caller:
-        return await platform.authentication.confirm(await _presented(request, credentials))
+    async def reauthenticate() -> Caller:
+        return await platform.authentication.confirm(await _principal(request, credentials))
 
-    return DatasetContext(platform, caller, ask, org, slug)
+    return DatasetContext(platform, caller, reauthenticate, org, slug)
 
 
-DatasetCtx = Annotated[DatasetContext, Depends(_place)]
+DatasetCtx = Annotated[DatasetContext, Depends(_dataset_context)]
 TaskIdPath = Annotated[UUID, Path(alias="taskId", description="The task's id.")]
 Tag = Annotated[str | None, Query(max_length=64, description="A tag that the tasks must have.")]
 UserRef = Annotated[str | None, Query(alias="userId", max_length=128, description="The owner's name or id.")]
 
 
-async def _follower(
+async def _watcher(
     request: Request,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
     org: OrgSlug,
     slug: DsSlug,
     task_id: TaskIdPath,
 ) -> Watcher:
-    return Watcher(partial(_presented, request, credentials), org, slug, TaskId(task_id))
+    return Watcher(partial(_principal, request, credentials), org, slug, TaskId(task_id))
 
 
-WatcherDep = Annotated[Watcher, Depends(_follower)]
-Skip = Annotated[int, Query(ge=0, le=2**31 - 1, description="How many to leave out at the beginning.")]
-Take = Annotated[int, Query(description="How many to answer; clamped to 1–200.")]
+WatcherDep = Annotated[Watcher, Depends(_watcher)]
+Skip = Annotated[int, Query(ge=0, le=2**31 - 1, description="How many items to skip.")]
+Take = Annotated[int, Query(description="How many items to return; clamped to 1–200.")]
 
 
 class OwnerFilter(TypedDict, total=False):
-    """The part of a filter that names an owner."""
+    """Keyword arguments of a filter by owner."""
 
     owner: str
     owner_id: UserId
 
 
-def by_owner(ref: str | None) -> OwnerFilter:
-    """What a user's name or id asks for."""
+def owner_filter(ref: str | None) -> OwnerFilter:
+    """The filter for a user's name or id."""
     if ref is None:
         return {}
     try:

@@ -1,1 +1,1 @@
-"""Archives, written and read: members go in and out one by one, and nothing of a foreign archive is believed."""
+"""Archives: streaming ZIP writer, and extraction of untrusted ZIP, TAR, 7z, RAR and single compressed files."""

@@ -1,4 +1,4 @@
-"""The `.ddb` folder of a whole-dataset archive: a SQLite index with the tables that DroneDB reads."""
+"""DroneDB index of a whole-dataset archive: the SQLite database `.ddb/dbase.sqlite`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import orjson
 from aerotask.sdk.dataset import EntryView
 
 INDEX_PATH = ".ddb/dbase.sqlite"
-# DroneDB's numbers for the types of entries (library/entry_types.h).
+# DroneDB's entry type numbers (library/entry_types.h).
 TYPE_NUMBERS: Mapping[str, int] = {
     "directory": 1,
     "generic": 2,
@@ -50,18 +50,18 @@ _TABLES = """
 """
 
 
-def write_index(file: Path, entries: Iterable[EntryView], *, slug: str, made_at: int) -> None:
-    """Write the index of these entries into the new file; geometries are SpatiaLite's blobs in EPSG:4326."""
+def write_index(file: Path, entries: Iterable[EntryView], *, slug: str, exported_at: int) -> None:
+    """Write the index of the entries to a new file; geometries are SpatiaLite blobs in EPSG:4326."""
     with closing(sqlite3.connect(file)) as database:
         database.execute("PRAGMA journal_mode = OFF")
         database.execute("PRAGMA synchronous = OFF")
         database.executescript(_TABLES)
         with database:
             database.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_row, entries))
-            about = orjson.dumps({"slug": slug, "source": "aerotask"}).decode()
+            metadata = orjson.dumps({"slug": slug, "source": "aerotask"}).decode()
             database.execute(
                 "INSERT INTO entries_meta VALUES (?, '', 'exported', ?, ?)",
-                (str(uuid.uuid4()), about, made_at),
+                (str(uuid.uuid4()), metadata, exported_at),
             )
 
 
@@ -101,7 +101,7 @@ def _packed(rings: list[list[tuple[float, float, float]]]) -> Iterator[bytes]:
 
 
 def _blob(positions: list[tuple[float, float, float]], body: bytes) -> bytes:
-    """A geometry in SpatiaLite's internal form: marked ends, the reference system, the bounds, the geometry."""
+    """SpatiaLite geometry blob: start marker, SRID, bounding box, geometry, end marker."""
     xs, ys = [position[0] for position in positions], [position[1] for position in positions]
     head = struct.pack("<2BI4dB", 0, 1, _SRID, min(xs), min(ys), max(xs), max(ys), 0x7C)
     return head + body + b"\xfe"

@@ -1,4 +1,4 @@
-"""Decompression a little at a time: no input, however it was made, becomes more than a few MiB at once."""
+"""Bounded decompression: no input, however crafted, expands to more than a few MiB at a time."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from isal.igzip_lib import IsalError
 
 from aerotask.archives import errors
 
-PIECE_BYTES = 128 * 1024
-"""What comes out at a time: larger pieces leave the processor's cache, and each costs fresh pages of memory."""
+CHUNK_BYTES = 128 * 1024
+"""Output chunk: larger ones fall out of the processor's cache, and each costs fresh pages of memory."""
 XZ_MEMORY_BYTES = 128 * 1024 * 1024
-"""More than the dictionary of `xz -9` takes."""
+"""Enough for the dictionary of `xz -9`."""
 ZSTD_WINDOW_BYTES = 128 * 1024 * 1024
-"""More than `zstd -19 --long` takes."""
+"""Enough for `zstd -19 --long`."""
 _RAW_DEFLATE, _GZIP = -15, 31
-# A block of zstd is 4 bytes at least and 128 KiB at most, so a slice becomes 16 MiB at most.
+# A zstd block has at least 4 bytes and expands to at most 128 KiB, so a slice expands to at most 16 MiB.
 _ZSTD_SLICE_BYTES = 512
-# EOFError is for data after an end.
-UNPACKING_ERRORS: tuple[type[Exception], ...] = (
-    cast("type[Exception]", IsalError),  # isal's types take it for an instance
+# EOFError is raised for data after the end of a stream.
+DECOMPRESSION_ERRORS: tuple[type[Exception], ...] = (
+    cast("type[Exception]", IsalError),  # isal's stubs declare it as an instance
     zstandard.ZstdError,
     lzma.LZMAError,
     OSError,
@@ -34,163 +34,163 @@ UNPACKING_ERRORS: tuple[type[Exception], ...] = (
 
 
 class Decompressor(Protocol):
-    """One compressed stream being unpacked."""
+    """Decompressor of one stream."""
 
     @property
     def ended(self) -> bool:
-        """Whether the stream has come to its own end."""
+        """Whether the end of the stream has been reached."""
 
     @property
     def unused(self) -> bytes:
-        """What came after the end."""
+        """Input after the end of the stream."""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Take some input, and give what becomes of it in pieces."""
+        """Decompress some input, in chunks."""
 
 
 def deflate() -> Decompressor:
-    """A raw DEFLATE stream, as in ZIP files."""
+    """Decompressor for a raw DEFLATE stream, as in ZIP files."""
     return _Inflate(_RAW_DEFLATE)
 
 
 def gzip() -> Decompressor:
-    """One member of a gzip file."""
+    """Decompressor for one member of a gzip file."""
     return _Inflate(_GZIP)
 
 
 def bzip2() -> Decompressor:
-    """One stream of a bzip2 file."""
-    return _Buffering(bz2.BZ2Decompressor())
+    """Decompressor for one stream of a bzip2 file."""
+    return _BufferingDecompressor(bz2.BZ2Decompressor())
 
 
 def xz() -> Decompressor:
-    """One stream of an xz file."""
-    return _Buffering(lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY_BYTES))
+    """Decompressor for one stream of an xz file."""
+    return _BufferingDecompressor(lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY_BYTES))
 
 
 def zstd() -> Decompressor:
-    """One frame of a Zstandard file."""
+    """Decompressor for one frame of a Zstandard file."""
     return _Zstd()
 
 
-def unpack_one(packed: Iterable[bytes], unpacker: Decompressor) -> Iterator[bytes]:
-    """The content of exactly one stream.
+def decompress_one(compressed: Iterable[bytes], decompressor: Decompressor) -> Iterator[bytes]:
+    """Content of exactly one stream.
 
     Raises:
-        InvalidInput: it is damaged, ends too early, or something follows it.
+        InvalidInput: it is damaged or truncated, or data follows it.
     """
     try:
-        for data in packed:
-            if unpacker.ended:
-                raise errors.damaged("there is more data than there should be")
-            yield from unpacker.feed(data)
-    except UNPACKING_ERRORS as error:
-        raise _translated(error) from error
-    if not unpacker.ended:
-        raise errors.damaged("compressed data is cut off")
-    if unpacker.unused:
-        raise errors.damaged("there is more data than there should be")
+        for data in compressed:
+            if decompressor.ended:
+                raise errors.damaged("there is data after the end of a stream")
+            yield from decompressor.feed(data)
+    except DECOMPRESSION_ERRORS as error:
+        raise _translate(error) from error
+    if not decompressor.ended:
+        raise errors.damaged("compressed data is truncated")
+    if decompressor.unused:
+        raise errors.damaged("there is data after the end of a stream")
 
 
-def unpack_all(packed: Iterable[bytes], new: Callable[[], Decompressor]) -> Iterator[bytes]:
-    """The content of streams that follow each other, as in `cat a.gz b.gz`; zeros may pad the end.
+def decompress_all(compressed: Iterable[bytes], new: Callable[[], Decompressor]) -> Iterator[bytes]:
+    """Content of concatenated streams, as in `cat a.gz b.gz`; zeros may pad the end.
 
     Raises:
-        InvalidInput: one is damaged or ends too early, or what follows is something else.
+        InvalidInput: a stream is damaged or truncated, or other data follows.
     """
-    unpacker = new()
+    decompressor = new()
     begun = False
     try:
-        for data in packed:
+        for data in compressed:
             rest = data
             while rest:
                 if not begun and not (rest := rest.lstrip(b"\0")):
                     break
                 begun = True
-                yield from unpacker.feed(rest)
-                if not unpacker.ended:
+                yield from decompressor.feed(rest)
+                if not decompressor.ended:
                     break
-                rest, unpacker, begun = unpacker.unused, new(), False
-    except UNPACKING_ERRORS as error:
-        raise _translated(error) from error
+                rest, decompressor, begun = decompressor.unused, new(), False
+    except DECOMPRESSION_ERRORS as error:
+        raise _translate(error) from error
     if begun:
-        raise errors.damaged("compressed data is cut off")
+        raise errors.damaged("compressed data is truncated")
 
 
-def _translated(error: Exception) -> Exception:
-    """What the libraries raise for damaged data as our own; faults of the disk and our own stay."""
+def _translate(error: Exception) -> Exception:
+    """Translates the libraries' exceptions for damaged data; disk errors and our own pass unchanged."""
     if isinstance(error, OSError) and error.errno is not None:
         return error
     if hasattr(error, "code"):
         return error
     if isinstance(error, lzma.LZMAError) and "emory" in str(error):
-        return errors.over_limit(f"it needs more than {XZ_MEMORY_BYTES} bytes of memory to be read")
-    return errors.damaged("compressed data makes no sense")
+        return errors.over_limit(f"decompressing it needs more than {XZ_MEMORY_BYTES} bytes of memory")
+    return errors.damaged("compressed data is invalid")
 
 
 class _Inflate:
     def __init__(self, window: int) -> None:
-        self._unpacker = isal_zlib.decompressobj(window)
+        self._decompressor = isal_zlib.decompressobj(window)
 
     @property
     def ended(self) -> bool:
-        return bool(self._unpacker.eof)
+        return bool(self._decompressor.eof)
 
     @property
     def unused(self) -> bytes:
-        return bytes(self._unpacker.unused_data)
+        return bytes(self._decompressor.unused_data)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         while True:
-            piece = self._unpacker.decompress(data, PIECE_BYTES)
-            if piece:
-                yield piece
-            data = self._unpacker.unconsumed_tail
-            # A full piece may have left something in the unpacker although it took all input.
-            if self._unpacker.eof or (not data and len(piece) < PIECE_BYTES):
+            chunk = self._decompressor.decompress(data, CHUNK_BYTES)
+            if chunk:
+                yield chunk
+            data = self._decompressor.unconsumed_tail
+            # After a full chunk the decompressor may hold more output although it took all input.
+            if self._decompressor.eof or (not data and len(chunk) < CHUNK_BYTES):
                 return
 
 
-class _Buffering:
-    def __init__(self, unpacker: bz2.BZ2Decompressor | lzma.LZMADecompressor) -> None:
-        self._unpacker = unpacker
+class _BufferingDecompressor:
+    def __init__(self, decompressor: bz2.BZ2Decompressor | lzma.LZMADecompressor) -> None:
+        self._decompressor = decompressor
 
     @property
     def ended(self) -> bool:
-        return self._unpacker.eof
+        return self._decompressor.eof
 
     @property
     def unused(self) -> bytes:
-        return self._unpacker.unused_data
+        return self._decompressor.unused_data
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        while not self._unpacker.eof:
-            piece = self._unpacker.decompress(data, PIECE_BYTES)
+        while not self._decompressor.eof:
+            chunk = self._decompressor.decompress(data, CHUNK_BYTES)
             data = b""
-            if piece:
-                yield piece
-            elif self._unpacker.needs_input:
+            if chunk:
+                yield chunk
+            elif self._decompressor.needs_input:
                 return
 
 
 class _Zstd:
     def __init__(self) -> None:
-        self._unpacker = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES).decompressobj()
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES).decompressobj()
         self._left = b""
 
     @property
     def ended(self) -> bool:
-        return self._unpacker.eof
+        return self._decompressor.eof
 
     @property
     def unused(self) -> bytes:
-        return self._unpacker.unused_data + self._left
+        return self._decompressor.unused_data + self._left
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        for at in range(0, len(data), _ZSTD_SLICE_BYTES):
-            piece = self._unpacker.decompress(data[at : at + _ZSTD_SLICE_BYTES])
-            if piece:
-                yield piece
-            if self._unpacker.eof:
-                self._left = data[at + _ZSTD_SLICE_BYTES :]
+        for start in range(0, len(data), _ZSTD_SLICE_BYTES):
+            chunk = self._decompressor.decompress(data[start : start + _ZSTD_SLICE_BYTES])
+            if chunk:
+                yield chunk
+            if self._decompressor.eof:
+                self._left = data[start + _ZSTD_SLICE_BYTES :]
                 return

@@ -1,4 +1,4 @@
-"""What can be wrong with an archive from outside, each with its code and a sentence for people."""
+"""Errors for untrusted archives, each with its code and a message for users."""
 
 from __future__ import annotations
 
@@ -6,48 +6,49 @@ from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
 
 
-def damaged(what: str) -> InvalidInput:
-    """The bytes don't make sense."""
-    return InvalidInput(f"The archive is damaged: {what}.", code="archive-damaged")
+def damaged(reason: str) -> InvalidInput:
+    """The archive is truncated or contradicts itself."""
+    return InvalidInput(f"The archive is damaged: {reason}.", code="archive-damaged")
 
 
-def unsafe_name(name: str, why: str) -> InvalidInput:
-    """A member has a name that no entry may have."""
+def unsafe_name(name: str, reason: str) -> InvalidInput:
+    """A member's name is not a valid entry path."""
     return InvalidInput(
-        f"The archive holds a member with a name that is not allowed, {shown(name)}: {why}",
+        f"The archive contains a member whose name is not allowed, {shown(name)}: {reason}",
         code="archive-unsafe-name",
     )
 
 
-def doubled(name: str, other: str) -> InvalidInput:
-    """Two members would be the same file, here or on another system."""
-    same = "twice" if name == other else f"beside {shown(other)}, which some systems take for the same"
+def duplicate_name(name: str, other: str) -> InvalidInput:
+    """Two members would be the same file, here or on a case-insensitive file system."""
+    how = "twice" if name == other else f"and {shown(other)}, which are the same name on some systems"
     return InvalidInput(
-        f"The archive holds {shown(name)} {same}; pack it again without.", code="archive-duplicate-name"
+        f"The archive contains {shown(name)} {how}; repack it without duplicates.",
+        code="archive-duplicate-name",
     )
 
 
-def special(name: str, kind: str) -> InvalidInput:
+def special_file(name: str, kind: str) -> InvalidInput:
     """A member is neither a file nor a folder."""
     return InvalidInput(
-        f"The archive holds {shown(name)}, which is a {kind}; only files and folders are extracted.",
+        f"The archive contains {shown(name)}, which is a {kind}; only files and folders are extracted.",
         code="archive-special-file",
     )
 
 
 def encrypted() -> InvalidInput:
-    """It can't be read without a password."""
+    """The archive can't be read without a password."""
     return InvalidInput("The archive is encrypted; upload it without a password.", code="archive-encrypted")
 
 
-def over_limit(what: str) -> InvalidInput:
-    """It would become more than the installation allows."""
-    return InvalidInput(f"The archive is more than may be extracted: {what}.", code="archive-over-limit")
+def over_limit(reason: str) -> InvalidInput:
+    """The archive exceeds the installation's limits."""
+    return InvalidInput(f"The archive exceeds the extraction limits: {reason}.", code="archive-over-limit")
 
 
-def unsupported(what: str) -> InvalidInput:
-    """Nothing here can read it."""
+def unsupported(reason: str) -> InvalidInput:
+    """No reader exists for the format."""
     return InvalidInput(
-        f"{what} Archives may be ZIP, TAR (also .gz, .bz2, .xz, .zst), 7z, or a single .gz, .bz2 or .xz.",
+        f"{reason} Supported archives: ZIP, TAR (also .gz, .bz2, .xz, .zst), 7z, or a single .gz, .bz2 or .xz.",
         code="unsupported-format",
     )

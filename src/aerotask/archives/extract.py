@@ -1,4 +1,4 @@
-"""Extracts any archive from outside: finds out what it is, and sends every member through the same door."""
+"""Extraction of untrusted archives: detects the format and applies the same checks to every member."""
 
 from __future__ import annotations
 
@@ -6,22 +6,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 
 from aerotask.archives import decompress, errors
-from aerotask.archives.extract_dir import ExtractDir, ExtractedFile, new_file
-from aerotask.archives.formats import HEAD_BYTES, ArchiveFormat, format_of, unpacked_name
-from aerotask.archives.member_filter import ExpansionLimit, MemberFilter
-from aerotask.archives.promise import AnnouncedTotals
+from aerotask.archives.extract_dir import ExtractedFile, new_file
+from aerotask.archives.extract_request import ExtractRequest
+from aerotask.archives.formats import HEAD_BYTES, ArchiveFormat, decompressed_name, format_of
+from aerotask.archives.member_filter import AnnouncedTotals
 from aerotask.archives.rar import rar_as_tar
-from aerotask.archives.space_budget import SpaceBudget
-from aerotask.archives.tar.reader import StreamReader, extract_tar, looks_like_tar
+from aerotask.archives.tar.reader import extract_tar, looks_like_tar
 from aerotask.archives.zip.reader import extract_zip
 from aerotask.domain.paths import base_name
-from aerotask.sdk.limits import Limits
 
 READ_BYTES = 256 * 1024
-_UNPACKERS: Mapping[ArchiveFormat, Callable[[], decompress.Decompressor]] = {
+_DECOMPRESSORS: Mapping[ArchiveFormat, Callable[[], decompress.Decompressor]] = {
     ArchiveFormat.GZIP: decompress.gzip,
     ArchiveFormat.BZIP2: decompress.bzip2,
     ArchiveFormat.XZ: decompress.xz,
@@ -30,28 +27,8 @@ _UNPACKERS: Mapping[ArchiveFormat, Callable[[], decompress.Decompressor]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class ExtractRequest:
-    """What to extract and how: `path` is the archive's own in the dataset, `dest` the folder for what comes out.
-
-    `is_wanted` says of each path whether its content is needed; `on_promise` may refuse what the archive
-    announces; `on_progress` hears a fraction; `room` bounds what is written.
-    """
-
-    archive: Path
-    path: str
-    dest: str
-    into: Path
-    room: SpaceBudget
-    limits: Limits
-    is_wanted: Callable[[str], bool]
-    on_promise: Callable[[AnnouncedTotals], None]
-    on_progress: Callable[[float], None]
-    threads: int
-
-
-@dataclass(frozen=True, slots=True)
 class Extraction:
-    """What came out: files, and the paths of folders that have members of their own."""
+    """Extracted files, and the paths of folders that are members of the archive."""
 
     format: str
     files: list[ExtractedFile]
@@ -59,130 +36,81 @@ class Extraction:
     size_bytes: int
 
 
-def extract(order: ExtractRequest) -> Extraction:
-    """Extract an archive into numbered files below `order.into`.
+def extract(request: ExtractRequest) -> Extraction:
+    """Extract an archive into numbered files below `request.target_dir`.
 
     Raises:
-        InvalidInput: it is no archive that can be read here, or it is damaged, hostile or over a limit.
+        InvalidInput: it is no supported archive, or it is damaged, hostile or over a limit.
     """
-    archive_bytes = order.archive.stat().st_size
-    if archive_bytes > order.limits.archive_bytes:
-        raise errors.over_limit(f"it has {archive_bytes} bytes; the limit is {order.limits.archive_bytes}")
-    with order.archive.open("rb") as opened:
-        kind = format_of(opened.read(HEAD_BYTES), order.path)
-    if kind is None:
-        raise errors.unsupported("This is no archive that can be read here.")
-    job = _ExtractRun(
-        order,
-        archive_bytes,
-        MemberFilter(order.dest, order.limits),
-        ExpansionLimit(archive_bytes, order.limits),
-        ExtractDir(order.into, order.room),
+    limit_bytes = request.limits.archive_bytes
+    if request.archive_bytes > limit_bytes:
+        raise errors.over_limit(f"it has {request.archive_bytes} bytes; the limit is {limit_bytes}")
+    with request.archive.open("rb") as opened:
+        detected = format_of(opened.read(HEAD_BYTES), request.path)
+    if detected is None:
+        raise errors.unsupported("The file is not a supported archive.")
+    name = _extract(request, detected)
+    return Extraction(
+        name, request.extract_dir.extracted, request.member_filter.folders, request.expansion.total_bytes
     )
-    name = job.run(kind)
-    return Extraction(name, job.outlet.extracted, job.intake.folders, job.gauge.total)
 
 
-@dataclass(slots=True)
-class _ExtractRun:
-    order: ExtractRequest
-    archive_bytes: int
-    intake: MemberFilter
-    gauge: ExpansionLimit
-    outlet: ExtractDir
-    _promised: int = 0
-    _read: int = 0
-
-    def run(self, kind: ArchiveFormat) -> str:
-        """Extract; what the archive turned out to be."""
-        if kind is ArchiveFormat.ZIP:
-            self._zip()
-        elif kind is ArchiveFormat.SEVEN_ZIP:
-            self._seven_zip()
-        elif kind is ArchiveFormat.TAR:
-            self.order.on_promise(AnnouncedTotals(None, self.archive_bytes))
-            self._tar(self._gauged(self._pieces()))
-        elif kind is ArchiveFormat.RAR:
-            with closing(rar_as_tar(self.order.archive)) as pieces:  # the extractor ends with it
-                self._tar(self._gauged(pieces))
-        else:
-            return self._stream(kind)
-        return str(kind)
-
-    def _zip(self) -> None:
-        order = self.order
-        extract_zip(
-            order.archive,
-            intake=self.intake,
-            gauge=self.gauge,
-            outlet=self.outlet,
-            is_wanted=order.is_wanted,
-            on_promise=self._hear_promise,
-            on_progress=self._hear_bytes,
-            threads=order.threads,
-        )
-
-    def _seven_zip(self) -> None:
+def _extract(request: ExtractRequest, detected: ArchiveFormat) -> str:
+    """Extract the members; returns the name of the format, with its compression."""
+    if detected is ArchiveFormat.ZIP:
+        extract_zip(request)
+    elif detected is ArchiveFormat.SEVEN_ZIP:
         from aerotask.archives.seven_zip import extract_7z  # noqa: PLC0415  slow to load, rarely needed
 
-        order = self.order
-        extract_7z(
-            order.archive,
-            intake=self.intake,
-            gauge=self.gauge,
-            outlet=self.outlet,
-            is_wanted=order.is_wanted,
-            on_promise=self._hear_promise,
-            on_progress=self._hear_bytes,
-        )
+        extract_7z(request)
+    elif detected is ArchiveFormat.TAR:
+        request.on_announced(AnnouncedTotals(None, request.archive_bytes))
+        extract_tar(request, _limited(request, _archive_chunks(request)))
+    elif detected is ArchiveFormat.RAR:
+        with closing(rar_as_tar(request.archive)) as chunks:  # ends bsdtar too
+            extract_tar(request, _limited(request, chunks))
+    else:
+        return _extract_compressed(request, detected)
+    return str(detected)
 
-    def _stream(self, kind: ArchiveFormat) -> str:
-        content = self._gauged(decompress.unpack_all(self._pieces(), _UNPACKERS[kind]))
-        head = b""
-        while len(head) < HEAD_BYTES and (piece := next(content, None)):
-            head += piece
-        if looks_like_tar(head, self.order.path):
-            self._tar(chain([head], content))
-            return f"{ArchiveFormat.TAR}, {kind}"
-        self._single(chain([head], content))
-        return str(kind)
 
-    def _tar(self, content: Iterator[bytes]) -> None:
-        extract_tar(
-            StreamReader(content),
-            intake=self.intake,
-            outlet=self.outlet,
-            is_wanted=self.order.is_wanted,
-        )
+def _extract_compressed(request: ExtractRequest, compression: ArchiveFormat) -> str:
+    chunks = decompress.decompress_all(_archive_chunks(request), _DECOMPRESSORS[compression])
+    content = _limited(request, chunks)
+    head = b""
+    while len(head) < HEAD_BYTES and (chunk := next(content, None)):
+        head += chunk
+    if looks_like_tar(head, request.path):
+        extract_tar(request, chain([head], content))
+        return f"{ArchiveFormat.TAR}, {compression}"
+    _extract_single(request, chain([head], content))
+    return str(compression)
 
-    def _single(self, content: Iterator[bytes]) -> None:
-        path = self.intake.file(unpacked_name(base_name(self.order.path)))
-        if path is None or not self.order.is_wanted(path):
-            return
-        file = self.outlet.reserve()
-        size_bytes = 0
-        with new_file(file) as target:
-            for piece in content:
-                size_bytes += len(piece)
-                self.outlet.write(target, piece)
-        self.outlet.add(path, file, size_bytes)
 
-    def _pieces(self) -> Iterator[bytes]:
-        with self.order.archive.open("rb", buffering=0) as opened:
-            while piece := opened.read(READ_BYTES):
-                yield piece
-                self._read += len(piece)
-                self.order.on_progress(self._read / self.archive_bytes)
+def _extract_single(request: ExtractRequest, content: Iterator[bytes]) -> None:
+    path = request.member_filter.add_file(decompressed_name(base_name(request.path)))
+    if path is None or not request.is_wanted(path):
+        return
+    file = request.extract_dir.new_path()
+    size_bytes = 0
+    with new_file(file) as target:
+        for chunk in content:
+            size_bytes += len(chunk)
+            request.extract_dir.write(target, chunk)
+    request.extract_dir.add(path, file, size_bytes)
 
-    def _gauged(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        for piece in pieces:
-            self.gauge.add(len(piece))
-            yield piece
 
-    def _hear_promise(self, promise: AnnouncedTotals) -> None:
-        self._promised = promise.size_bytes
-        self.order.on_promise(promise)
+def _archive_chunks(request: ExtractRequest) -> Iterator[bytes]:
+    """The archive's own bytes; progress is the share of them that has been read."""
+    read_bytes = 0
+    with request.archive.open("rb", buffering=0) as opened:
+        while chunk := opened.read(READ_BYTES):
+            yield chunk
+            read_bytes += len(chunk)
+            request.on_progress(read_bytes / request.archive_bytes)
 
-    def _hear_bytes(self, total: int) -> None:
-        if self._promised:
-            self.order.on_progress(total / self._promised)
+
+def _limited(request: ExtractRequest, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    for chunk in chunks:
+        request.expansion.add(len(chunk))
+        yield chunk

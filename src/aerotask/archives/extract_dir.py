@@ -1,4 +1,4 @@
-"""Where extracted contents lie until they are declared: numbered files, so that no name of an archive's is used."""
+"""Extraction directory: members are written to numbered files, so no name from an archive reaches the file system."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FILES_PER_FOLDER = 1000
 
 @dataclass(frozen=True, slots=True)
 class ExtractedFile:
-    """A content that came out of an archive: the path of the entry that it becomes, and the file that holds it."""
+    """An extracted member: the path of its entry, and the file with its content."""
 
     path: str
     file: Path
@@ -26,15 +26,15 @@ class ExtractedFile:
 
 @dataclass(slots=True)
 class ExtractDir:
-    """A folder that takes extracted contents, as long as there is room."""
+    """Folder for extracted files, bounded by a space budget."""
 
     folder: Path
-    room: SpaceBudget
+    budget: SpaceBudget
     extracted: list[ExtractedFile] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
-    def reserve(self) -> Path:
-        """The name of a file to write a content to, in a folder that exists."""
+    def new_path(self) -> Path:
+        """An unused file name, in a folder that exists."""
         number = next(self._numbers)
         shard = self.folder / str(number // FILES_PER_FOLDER)
         if number % FILES_PER_FOLDER == 0:
@@ -42,28 +42,28 @@ class ExtractDir:
         return shard / str(number)
 
     def write(self, descriptor: int, data: bytes | bytearray | memoryview) -> None:
-        """Write some of a content.
+        """Write part of a member's content.
 
         Raises:
-            TaskFailed: there is no room for it.
+            TaskFailed: the space budget is exhausted.
         """
-        self.room.take(len(data))
+        self.budget.consume(len(data))
         write_all(descriptor, data)
 
     def add(self, path: str, file: Path, size_bytes: int) -> None:
-        """Note a content that is complete."""
+        """Record a member whose content is complete."""
         self.extracted.append(ExtractedFile(path, file, size_bytes))
         failpoint("member-extracted")
 
 
 def open_new(file: Path) -> int:
-    """The descriptor of a file that wasn't there."""
+    """Create a file and return its descriptor; fails if the file exists."""
     return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
 @contextmanager
 def new_file(file: Path) -> Iterator[int]:
-    """As `open_new`, closed with the block."""
+    """Descriptor of a newly created file, closed at the end of the block."""
     descriptor = open_new(file)
     try:
         yield descriptor
@@ -72,7 +72,7 @@ def new_file(file: Path) -> Iterator[int]:
 
 
 def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
-    """Write all of the bytes."""
+    """Write all bytes, repeating short writes."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]

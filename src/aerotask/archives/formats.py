@@ -1,4 +1,4 @@
-"""What kind of archive a file is, by its first bytes: its name may say anything."""
+"""Archive format detection by magic bytes: file names can't be trusted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HEAD_BYTES = 512
 
 
 class ArchiveFormat(StrEnum):
-    """The containers and the compressions that are told apart."""
+    """Container and compression formats."""
 
     ZIP = "ZIP"
     SEVEN_ZIP = "7z"
@@ -33,26 +33,26 @@ _MAGIC = (
     (b"\xfd7zXZ\0", ArchiveFormat.XZ),
     (b"\x28\xb5\x2f\xfd", ArchiveFormat.ZSTD),
 )
-_NEVER = ("text/", "image/", "video/", "audio/")
+_NO_ARCHIVE_TYPES = ("text/", "image/", "video/", "audio/")
 SINGLE_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 
 
 def format_of(head: bytes, name: str) -> ArchiveFormat | None:
-    """The format of a file that begins so; the name decides only about nothing but zeros."""
-    for magic, kind in _MAGIC:
+    """Format of a file by its first bytes; the name decides only for a block of zeros."""
+    for magic, detected in _MAGIC:
         if head.startswith(magic):
-            return kind
+            return detected
     return ArchiveFormat.TAR if looks_like_tar(head, name) else None
 
 
 def may_be_archive(path: str) -> bool:
-    """Whether a file of that name may be an archive; no name says for certain that it is one."""
-    kind, packing = mimetypes.guess_type(path, strict=False)
-    return packing is not None or not (kind or "").startswith(_NEVER)
+    """Whether a file of that name may be an archive; only its content can confirm it."""
+    media_type, compression = mimetypes.guess_type(path, strict=False)
+    return compression is not None or not (media_type or "").startswith(_NO_ARCHIVE_TYPES)
 
 
-def unpacked_name(name: str) -> str:
-    """What a single compressed file is called without its compression: `a.laz.gz` → `a.laz`."""
+def decompressed_name(name: str) -> str:
+    """Name of a single compressed file without its compression suffix: `a.laz.gz` → `a.laz`."""
     lowered = name.lower()
     suffix = next((suffix for suffix in SINGLE_SUFFIXES if lowered.endswith(suffix)), "")
     return name.removesuffix(name[len(name) - len(suffix) :]) if suffix and name != suffix else name + ".out"

@@ -1,4 +1,4 @@
-"""The door that every member of a foreign archive comes through, whatever the format: names, kinds, amounts."""
+"""Checks on the members of untrusted archives: names, counts and expanded bytes, whatever the format."""
 
 from __future__ import annotations
 
@@ -12,101 +12,113 @@ from aerotask.domain.errors import InvalidPath
 from aerotask.sdk.limits import Limits
 
 RATIO_FROM_BYTES = 1024 * 1024
-"""So little may come out of any archive, however small it is."""
+"""Expanded size that is allowed whatever the ratio."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnnouncedTotals:
+    """Announced number and total size of wanted files; stream formats announce only an upper bound of the size."""
+
+    files: int | None
+    size_bytes: int
 
 
 @dataclass(slots=True)
 class ExpansionLimit:
-    """Counts the bytes that really come out of an archive, from any thread."""
+    """Zip-bomb guard: counts the bytes that are extracted, from any thread."""
 
     archive_bytes: int
     limits: Limits
-    total: int = 0
+    total_bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, count: int) -> None:
-        """Note that so many bytes came out.
+        """Count extracted bytes.
 
         Raises:
-            InvalidInput: they are too many.
+            InvalidInput: the archive expands to more than the limits allow.
         """
         with self._lock:
-            self.total += count
-            self.expect(self.total)
+            self.total_bytes += count
+            self.check(self.total_bytes)
 
-    def expect(self, total: int) -> None:
-        """Let an archive through that promises so many bytes in all.
+    def check(self, total_bytes: int) -> None:
+        """Check a total that the archive announces or has reached.
 
         Raises:
-            InvalidInput: they are too many.
+            InvalidInput: it is more than the limits allow.
         """
         limits = self.limits
-        if total > limits.extracted_bytes:
-            raise errors.over_limit(f"more than {limits.extracted_bytes} bytes come out of it")
-        if total > max(limits.extraction_ratio * self.archive_bytes, RATIO_FROM_BYTES):
+        if total_bytes > limits.extracted_bytes:
+            raise errors.over_limit(f"it expands to more than {limits.extracted_bytes} bytes")
+        if total_bytes > max(limits.extraction_ratio * self.archive_bytes, RATIO_FROM_BYTES):
             raise errors.over_limit(
-                f"more than {limits.extraction_ratio} times its own {self.archive_bytes} bytes come out of it"
+                f"it expands to more than {limits.extraction_ratio} times its own {self.archive_bytes} bytes"
             )
 
 
 @dataclass(slots=True)
 class MemberFilter:
-    """Decides for every member which entry below `dest` it becomes."""
+    """Maps each member's name to the path of an entry below `dest`, and rejects unsafe and duplicate names."""
 
     dest: str
     limits: Limits
     folders: list[str] = field(default_factory=list)
-    """The paths of the members that are folders."""
-    _members: int = 0
+    """Paths of the members that are folders."""
+    _count: int = 0
     _files: dict[str, str] = field(default_factory=dict)
-    """Every file's path, by what a system that takes no account of case makes of it."""
+    """Paths of files by their case-folded form."""
     _folders: dict[str, str] = field(default_factory=dict)
-    """Likewise every folder's, also of those that only have members below them."""
+    """Paths of folders by their case-folded form, including parents that are no members themselves."""
 
-    def file(self, name: str) -> str | None:
-        """The path of the entry that the file called `name` becomes; None if it is part of an index.
+    def add_file(self, name: str) -> str | None:
+        """Entry path of the file member `name`; None for files of a `.ddb` index.
 
         Raises:
-            InvalidInput: its name won't do or is another member's, or it is one too many.
+            InvalidInput: the name is unsafe or a duplicate, or there are too many members.
         """
-        path = self._path(name)
+        path = self._entry_path(name)
         if path is None:
             return None
-        self._enter_folders(paths.parents(path))
+        self._add_parents(paths.parents(path))
         folded = case_folded(path)
-        taken = self._files.get(folded) or self._folders.get(folded)
-        if taken is not None:
-            raise errors.doubled(path, taken)
+        existing = self._files.get(folded) or self._folders.get(folded)
+        if existing is not None:
+            raise errors.duplicate_name(path, existing)
         self._files[folded] = path
         return path
 
-    def folder(self, name: str) -> str | None:
-        """As `file`, for a folder; that it comes twice does no harm."""
-        path = self._path(name)
+    def add_folder(self, name: str) -> str | None:
+        """Entry path of the folder member `name`; a repeated folder is allowed.
+
+        Raises:
+            InvalidInput: as `add_file`.
+        """
+        path = self._entry_path(name)
         if path is not None:
-            self._enter_folders((*paths.parents(path), path))
+            self._add_parents((*paths.parents(path), path))
             self.folders.append(path)
         return path
 
-    def expect(self, members: int) -> None:
-        """Let an archive through that says that it has so many members.
+    def check_count(self, members: int) -> None:
+        """Check the number of members that the archive announces or has reached.
 
         Raises:
-            InvalidInput: they are too many.
+            InvalidInput: there are too many.
         """
         if members > self.limits.extracted_entries:
             raise errors.over_limit(f"it has more than {self.limits.extracted_entries} members")
 
-    def _path(self, name: str) -> str | None:
-        self._members += 1
-        self.expect(self._members)
+    def _entry_path(self, name: str) -> str | None:
+        self._count += 1
+        self.check_count(self._count)
         plain = name
         while plain.startswith("./"):
             plain = plain[2:]
         if plain in {"", "."}:
             return None
         if plain.rstrip("/").partition("/")[0].lower() == paths.RESERVED_ROOT:
-            # Another installation's index; ours is made anew from the contents.
+            # The index of another installation; ours is rebuilt from the contents.
             return None
         try:
             path = paths.entry_path(plain)
@@ -114,21 +126,21 @@ class MemberFilter:
         except InvalidPath as error:
             raise errors.unsafe_name(name, error.message) from error
         if paths.depth(path) > self.limits.archive_depth:
-            raise errors.over_limit(f"it goes more than {self.limits.archive_depth} folders deep")
+            raise errors.over_limit(f"its folders are more than {self.limits.archive_depth} levels deep")
         return target
 
-    def _enter_folders(self, folders: tuple[str, ...]) -> None:
+    def _add_parents(self, folders: tuple[str, ...]) -> None:
         for folder in reversed(folders):
             folded = case_folded(folder)
             known = self._folders.get(folded)
             if known == folder:
-                return  # and so are all above it
-            taken = known or self._files.get(folded)
-            if taken is not None:
-                raise errors.doubled(folder, taken)
+                return  # its parents are known too
+            existing = known or self._files.get(folded)
+            if existing is not None:
+                raise errors.duplicate_name(folder, existing)
             self._folders[folded] = folder
 
 
 def case_folded(path: str) -> str:
-    """What path names that can't be told apart somewhere have in common."""
+    """Canonical form of a path: equal for names that a case- or Unicode-insensitive file system can't distinguish."""
     return unicodedata.normalize("NFKC", path.casefold())

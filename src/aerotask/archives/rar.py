@@ -1,4 +1,4 @@
-"""Reads a RAR as a TAR: libarchive's `bsdtar`, where the machine has it, converts one into the other on the fly."""
+"""RAR reader: libarchive's `bsdtar`, if installed, converts a RAR to a TAR stream."""
 
 from __future__ import annotations
 
@@ -14,62 +14,62 @@ from typing import IO
 
 from aerotask.archives import errors
 
-PIECE_BYTES = 1024 * 1024
-COMPLAINT_BYTES = 64 * 1024
+CHUNK_BYTES = 1024 * 1024
+STDERR_BYTES = 64 * 1024
 _EXTRACTOR = "bsdtar"
 _LOCALE = "C.UTF-8"
-"""In that of plain C, libarchive 3.6 crashes over the first name that is not ASCII."""
+"""libarchive 3.6 crashes on the first non-ASCII name under the plain C locale."""
 
 
 def rar_extractor() -> str | None:
-    """The program that reads RAR, if there is one."""
+    """Path of the program that reads RAR; None if it isn't installed."""
     return shutil.which(_EXTRACTOR)
 
 
-def no_rar() -> Exception:
-    """There is none."""
-    return errors.unsupported("RAR can't be read here: bsdtar (libarchive-tools) isn't installed.")
+def rar_unsupported() -> Exception:
+    """The program that reads RAR isn't installed."""
+    return errors.unsupported("RAR is not supported here: bsdtar (libarchive-tools) isn't installed.")
 
 
 def rar_as_tar(archive: Path) -> Generator[bytes, None, None]:
-    """The bytes of a TAR with the members of the RAR; nothing is written to any file system.
+    """TAR stream with the members of the RAR; the extractor writes nothing to the file system.
 
     Raises:
-        InvalidInput: there is no extractor, or it can't read the archive.
+        InvalidInput: the extractor isn't installed or can't read the archive.
     """
     program = rar_extractor()
     if program is None:
-        raise no_rar()
-    with _running([program, "-c", "-f", "-", "--format", "pax", f"@{archive}"]) as (extractor, complaints):
-        while piece := extractor.read(PIECE_BYTES):
-            yield piece
-    if complaints.status < 0:
-        raise errors.damaged(f"the extractor crashed over it (signal {-complaints.status})")
-    if complaints.status:
-        if "ncrypt" in complaints.text or "assphrase" in complaints.text:
+        raise rar_unsupported()
+    with _running([program, "-c", "-f", "-", "--format", "pax", f"@{archive}"]) as (stdout, result):
+        while chunk := stdout.read(CHUNK_BYTES):
+            yield chunk
+    if result.returncode < 0:
+        raise errors.damaged(f"the extractor crashed over it (signal {-result.returncode})")
+    if result.returncode:
+        if "ncrypt" in result.stderr or "assphrase" in result.stderr:
             raise errors.encrypted()
         raise errors.damaged("bsdtar can't read the RAR")
 
 
 @dataclass(slots=True)
-class _ExtractorErrors:
-    """What the extractor had to say, and with what status it ended."""
+class _ExtractorResult:
+    """The extractor's error output and exit status."""
 
-    text: str = ""
-    status: int = 0
+    stderr: str = ""
+    returncode: int = 0
 
-    def hear(self, source: IO[bytes]) -> None:
-        """Read all, keep the beginning: a pipe that nobody empties would stop the extractor."""
-        kept = b""
-        while piece := source.read(COMPLAINT_BYTES):
-            kept += piece[: COMPLAINT_BYTES - len(kept)]
-        self.text = kept.decode(errors="replace")
+    def read_stderr(self, source: IO[bytes]) -> None:
+        """Read everything and keep the beginning: a full pipe would block the extractor."""
+        head = b""
+        while chunk := source.read(STDERR_BYTES):
+            head += chunk[: STDERR_BYTES - len(head)]
+        self.stderr = head.decode(errors="replace")
 
 
 @contextmanager
-def _running(command: list[str]) -> Iterator[tuple[IO[bytes], _ExtractorErrors]]:
-    """The extractor's output; what it complains of is complete after the block. It doesn't outlive the block."""
-    complaints = _ExtractorErrors()
+def _running(command: list[str]) -> Iterator[tuple[IO[bytes], _ExtractorResult]]:
+    """The extractor's stdout, and its result, which is complete after the block; the process ends with the block."""
+    result = _ExtractorResult()
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -77,16 +77,16 @@ def _running(command: list[str]) -> Iterator[tuple[IO[bytes], _ExtractorErrors]]
         stderr=subprocess.PIPE,
         bufsize=0,
         env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": _LOCALE},
-    ) as running:
-        if running.stdout is None or running.stderr is None:
+    ) as process:
+        if process.stdout is None or process.stderr is None:
             raise OSError("no pipe to the extractor")
-        listening = threading.Thread(target=complaints.hear, args=(running.stderr,), daemon=True)
-        listening.start()
+        stderr_reader = threading.Thread(target=result.read_stderr, args=(process.stderr,), daemon=True)
+        stderr_reader.start()
         try:
-            yield running.stdout, complaints
+            yield process.stdout, result
         except BaseException:
-            running.kill()
+            process.kill()
             raise
         finally:
-            listening.join()
-            complaints.status = running.wait()
+            stderr_reader.join()
+            result.returncode = process.wait()

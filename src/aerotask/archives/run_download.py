@@ -1,4 +1,4 @@
-"""The run of bulk-download: a run's inputs and the folders around them as one ZIP."""
+"""Run of the tool `bulk-download`: inputs and their folders as one ZIP."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aerotask.archives.ddb_index import INDEX_PATH, write_index
-from aerotask.archives.media_packing import is_packed
 from aerotask.archives.member_filter import case_folded
-from aerotask.archives.zip.deflate import MAX_RATIO
+from aerotask.archives.zip.deflate import MAX_RATIO, is_compressed
 from aerotask.archives.zip.writer import ZipSource, write_zip
 from aerotask.domain.paths import depth, parents, shown
 from aerotask.sdk.context import RunContext
@@ -21,13 +20,13 @@ _INDEX_SHARE = 0.02
 _MB = 1_000_000
 
 
-def pack(ctx: RunContext, *, name: str, with_index: bool) -> None:
-    """Pack every input, and the snapshot's folders, into a ZIP that is published under the name."""
+def run_download(ctx: RunContext, *, name: str, with_index: bool) -> None:
+    """Write every input, and the snapshot's folders, to a ZIP and publish it as `name`."""
     ctx.progress(0, "listing")
     sources = list(_sources(ctx))
     files = [source for source in sources if source.file is not None]
     total_bytes = sum(source.size_bytes for source in files)
-    ctx.log(f"Packing {len(files)} files and {len(sources) - len(files)} folders, {_mb(total_bytes)}.")
+    ctx.log(f"Adding {len(files)} files and {len(sources) - len(files)} folders, {_mb(total_bytes)}.")
     warnings = [*_collisions(sources), *_beyond_limits(sources, ctx.limits)]
     for warning in warnings:
         ctx.log(f"Warning: {warning}")
@@ -35,8 +34,8 @@ def pack(ctx: RunContext, *, name: str, with_index: bool) -> None:
         ctx.progress(0, "index")
         sources += _index(ctx)
         ctx.log(f"Added the index as {INDEX_PATH}.")
-    packed = sum(is_packed(source.path) for source in files)
-    ctx.log(f"{packed} of the files are of formats that are packed already and are stored as they are.")
+    stored = sum(is_compressed(source.path) for source in files)
+    ctx.log(f"{stored} of the files have compressed formats and are stored without deflating them.")
     target = ctx.workdir / "archive.zip"
     ctx.progress(_INDEX_SHARE, "packing")
     written = write_zip(
@@ -63,7 +62,7 @@ def pack(ctx: RunContext, *, name: str, with_index: bool) -> None:
 
 
 def _entries(ctx: RunContext) -> Iterator[EntryView]:
-    """What of the snapshot is packed: the folders, and the files whose content the run was given."""
+    """Entries to add: the snapshot's folders, and the files that are inputs of the run."""
     return (entry for entry in ctx.snapshot.entries() if entry.is_folder or entry.path in ctx.inputs)
 
 
@@ -79,7 +78,7 @@ def _sources(ctx: RunContext) -> Iterator[ZipSource]:
 def _index(ctx: RunContext) -> list[ZipSource]:
     now = int(time.time())
     file: Path = ctx.workdir / "dbase.sqlite"
-    write_index(file, _entries(ctx), slug=ctx.snapshot.slug, made_at=now)
+    write_index(file, _entries(ctx), slug=ctx.snapshot.slug, exported_at=now)
     return [
         *(ZipSource(folder, now) for folder in parents(INDEX_PATH)),
         ZipSource(INDEX_PATH, now, file, file.stat().st_size),
@@ -87,28 +86,28 @@ def _index(ctx: RunContext) -> list[ZipSource]:
 
 
 def _collisions(sources: list[ZipSource]) -> list[str]:
-    """Names that become one file on systems that take no account of case; such a ZIP isn't extracted everywhere."""
+    """Warnings for names that collide on case-insensitive file systems, where such a ZIP can't be extracted."""
     seen: dict[str, str] = {}
-    found: list[str] = []
+    warnings: list[str] = []
     for source in sources:
         other = seen.setdefault(case_folded(source.path), source.path)
         if other != source.path:
-            found.append(f"{shown(source.path)} and {shown(other)} are the same on some systems.")
-    return found[:20]
+            warnings.append(f"{shown(source.path)} and {shown(other)} are the same name on some systems.")
+    return warnings[:20]
 
 
 def _beyond_limits(sources: list[ZipSource], limits: Limits) -> Iterator[str]:
-    """In which ways it is more than `archive-extract` takes here."""
-    never = "archive-extract here takes no such ZIP"
+    """Warnings for a ZIP that exceeds the limits of `archive-extract`."""
+    consequence = "archive-extract will reject this ZIP"
     deep = [source.path for source in sources if depth(source.path) > limits.archive_depth]
     if deep:
         first = f"{shown(deep[0])} is one of {len(deep)}"
-        yield f"Paths more than {limits.archive_depth} folders deep ({first}): {never}."
+        yield f"Paths more than {limits.archive_depth} folders deep ({first}): {consequence}."
     if len(sources) > limits.extracted_entries:
-        yield f"More than {limits.extracted_entries} members: {never}."
+        yield f"More than {limits.extracted_entries} members: {consequence}."
     size_bytes = sum(source.size_bytes for source in sources)
     if size_bytes > limits.extracted_bytes:
-        yield f"More than {limits.extracted_bytes} bytes: {never}."
+        yield f"More than {limits.extracted_bytes} bytes: {consequence}."
 
 
 def _mb(count: int) -> str:

@@ -1,106 +1,108 @@
-"""The run of archive-extract: from an archive to declared entries."""
+"""Run of the tool `archive-extract`: from an archive to declared entries."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-from aerotask.archives.extract import Extraction, ExtractRequest, extract
-from aerotask.archives.promise import AnnouncedTotals
+from aerotask.archives.extract import Extraction, extract
+from aerotask.archives.extract_request import ExtractRequest
+from aerotask.archives.member_filter import AnnouncedTotals
 from aerotask.archives.space_budget import SpaceBudget
 from aerotask.domain.paths import shown
 from aerotask.sdk.changes import Existing
 from aerotask.sdk.context import RunContext
 
 _MB = 1_000_000
-_NAMED_IN_LOG = 10
+_MAX_LOGGED_PATHS = 10
 
 
-def unpack(
+def run_extract(
     ctx: RunContext, *, source_path: str, dest_path: str, overwrite: bool, delete_archive: bool
 ) -> None:
-    """Extract the archive and declare every file and folder that came out of it.
+    """Extract the archive and declare every extracted file and folder.
 
     Raises:
         InvalidInput: the archive can't be read, is hostile or over a limit.
-        TaskFailed: the disk has no room for it (`disk-full`), or the storage limits don't allow it
+        TaskFailed: the disk is full (`disk-full`), or the storage limits would be exceeded
             (`storage-quota-exceeded`).
     """
     ctx.progress(0, "reading the archive")
-    there = {entry.path: entry for entry in ctx.snapshot.entries() if not entry.is_folder}
+    existing = {entry.path: entry for entry in ctx.snapshot.entries() if not entry.is_folder}
     archive = ctx.input(source_path)
     removed_bytes = archive.stat().st_size if delete_archive else 0
-    room = SpaceBudget(
+    budget = SpaceBudget(
         ctx.workdir,
         ctx.limits.storage_left_bytes,
-        removed_bytes + (sum(entry.size_bytes for entry in there.values()) if overwrite else 0),
+        removed_bytes + (sum(entry.size_bytes for entry in existing.values()) if overwrite else 0),
     )
     skipped: list[str] = []
     replaced_bytes = 0
 
     def is_wanted(path: str) -> bool:
         nonlocal replaced_bytes
-        if path in there and not overwrite:
+        if path in existing and not overwrite:
             skipped.append(path)
             return False
-        replaced_bytes += there[path].size_bytes if path in there else 0
+        replaced_bytes += existing[path].size_bytes if path in existing else 0
         return True
 
-    def hear_promise(promise: AnnouncedTotals) -> None:
-        if promise.files is not None:
-            ctx.log(f"It announces {promise.files} files to extract, {_mb(promise.size_bytes)}.")
-            room.expect_growth(promise.size_bytes - replaced_bytes - removed_bytes)
-        room.expect_on_disk(promise.size_bytes)
+    def on_announced(totals: AnnouncedTotals) -> None:
+        if totals.files is not None:
+            ctx.log(f"The archive announces {totals.files} files to extract, {_mb(totals.size_bytes)}.")
+            budget.check_growth(totals.size_bytes - replaced_bytes - removed_bytes)
+        budget.check_disk(totals.size_bytes)
 
-    order = ExtractRequest(
-        archive=archive,
-        path=source_path,
-        dest=dest_path,
-        into=ctx.workdir / "extracted",
-        room=room,
-        limits=ctx.limits,
-        is_wanted=is_wanted,
-        on_promise=hear_promise,
-        on_progress=lambda fraction: ctx.progress(0.95 * fraction, "extracting"),
-        threads=ctx.threads,
+    extraction = extract(
+        ExtractRequest(
+            archive=archive,
+            path=source_path,
+            dest=dest_path,
+            target_dir=ctx.workdir / "extracted",
+            budget=budget,
+            limits=ctx.limits,
+            is_wanted=is_wanted,
+            on_announced=on_announced,
+            on_progress=lambda fraction: ctx.progress(0.95 * fraction, "extracting"),
+            threads=ctx.threads,
+        )
     )
-    found = extract(order)
-    _tell(ctx, found, skipped, source_path)
+    _log_summary(ctx, extraction, skipped, source_path)
     ctx.progress(0.95, "declaring")
-    _declare(ctx, found, dest_path, Existing.REPLACE if overwrite else Existing.KEEP)
+    _declare(ctx, extraction, dest_path, Existing.REPLACE if overwrite else Existing.KEEP)
     if delete_archive:
-        _remove_archive(ctx, source_path, {*skipped, *(file.path for file in found.files)})
+        _remove_archive(ctx, source_path, {*skipped, *(file.path for file in extraction.files)})
     ctx.progress(1, "extracted")
     ctx.result(
         {
-            "extracted": len(found.files),
+            "extracted": len(extraction.files),
             "skipped": len(skipped),
-            "bytes": sum(file.size_bytes for file in found.files),
-            "format": found.format,
+            "bytes": sum(file.size_bytes for file in extraction.files),
+            "format": extraction.format,
         }
     )
 
 
-def _declare(ctx: RunContext, found: Extraction, dest_path: str, existing: Existing) -> None:
-    for folder in ({dest_path} - {""}) | set(found.folders):
+def _declare(ctx: RunContext, extraction: Extraction, dest_path: str, existing: Existing) -> None:
+    for folder in ({dest_path} - {""}) | set(extraction.folders):
         ctx.put_folder(at=folder)
-    for file in found.files:
+    for file in extraction.files:
         ctx.put_entry(file.file, at=file.path, existing=existing)
 
 
 def _remove_archive(ctx: RunContext, source_path: str, members: Collection[str]) -> None:
     if source_path in members:
-        # Put there, it is what came out; left there, it is all that has the member.
-        ctx.log(f"Warning: {shown(source_path)} stays, since the archive holds a file of that name itself.")
+        # Removing it would delete the extracted file, or the only copy of a member that was skipped.
+        ctx.log(f"Warning: {shown(source_path)} is kept, since the archive contains a file of the same path.")
     else:
         ctx.remove_entry(source_path)
 
 
-def _tell(ctx: RunContext, found: Extraction, skipped: list[str], source_path: str) -> None:
-    ctx.log(f"{shown(source_path)} is {found.format}: {len(found.files)} files extracted.")
+def _log_summary(ctx: RunContext, extraction: Extraction, skipped: list[str], source_path: str) -> None:
+    ctx.log(f"{shown(source_path)} is {extraction.format}: {len(extraction.files)} files extracted.")
     if skipped:
-        named = ", ".join(shown(path) for path in skipped[:_NAMED_IN_LOG])
-        more = f" and {len(skipped) - _NAMED_IN_LOG} more" if len(skipped) > _NAMED_IN_LOG else ""
-        ctx.log(f"{len(skipped)} files are there already and stay: {named}{more}.")
+        listed = ", ".join(shown(path) for path in skipped[:_MAX_LOGGED_PATHS])
+        more = f" and {len(skipped) - _MAX_LOGGED_PATHS} more" if len(skipped) > _MAX_LOGGED_PATHS else ""
+        ctx.log(f"{len(skipped)} files already exist and were skipped: {listed}{more}.")
 
 
 def _mb(count: int) -> str:

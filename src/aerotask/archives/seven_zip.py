@@ -1,187 +1,159 @@
-"""Extracts a 7z file through py7zr, which gets writers of ours and never a path."""
+"""7z extraction through py7zr, which gets our writers instead of a target path."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import py7zr
 from py7zr.exceptions import PasswordRequired, UnsupportedCompressionMethodError
 from py7zr.io import Py7zIO, WriterFactory
 
 from aerotask.archives import errors
-from aerotask.archives.extract_dir import ExtractDir, open_new
-from aerotask.archives.member_filter import ExpansionLimit, MemberFilter
-from aerotask.archives.promise import AnnouncedTotals
+from aerotask.archives.extract_dir import open_new
+from aerotask.archives.extract_request import ExtractRequest
 from aerotask.domain.errors import AerotaskError
 
 
-def extract_7z(  # noqa: PLR0913  what comes in, what may come out, and who is told
-    archive: Path,
-    *,
-    intake: MemberFilter,
-    gauge: ExpansionLimit,
-    outlet: ExtractDir,
-    is_wanted: Callable[[str], bool],
-    on_promise: Callable[[AnnouncedTotals], None],
-    on_progress: Callable[[int], None],
-) -> None:
-    """Extract the wanted files of a 7z file into the outlet.
+def extract_7z(request: ExtractRequest) -> None:
+    """Extract the wanted files of a 7z file.
 
     Raises:
         InvalidInput: the archive is damaged, hostile or over a limit.
     """
-    # An open file and not its name: with a name, py7zr unpacks in threads that nothing stops.
-    with archive.open("rb") as opened, _foreign_parser(), py7zr.SevenZipFile(opened) as packed:
-        if packed.needs_password():
+    # py7zr gets an open file: given a name, it extracts in threads that can't be stopped.
+    with request.archive.open("rb") as opened, _py7zr_errors(), py7zr.SevenZipFile(opened) as archive:
+        if archive.needs_password():
             raise errors.encrypted()
-        intake.expect(len(packed.files))
-        wanted = _choose(packed, intake, gauge, is_wanted)
-        on_promise(AnnouncedTotals(len(wanted), sum(item.size_bytes for item in wanted.values())))
-        writers = _Writers(wanted, gauge, outlet, on_progress)
+        request.member_filter.check_count(len(archive.files))
+        wanted = _choose(archive, request)
+        request.announce(files=len(wanted), size_bytes=sum(member.size_bytes for member in wanted.values()))
+        writers = _Writers(wanted, request)
         try:
-            packed.extract(targets=[item.name for item in wanted.values()], factory=writers)
+            archive.extract(targets=[member.name for member in wanted.values()], factory=writers)
         finally:
             writers.close()
-        if len(outlet.extracted) != len(wanted):
+        if len(request.extract_dir.extracted) != len(wanted):
             raise errors.damaged("members are missing")
 
 
 @dataclass(frozen=True, slots=True)
 class _SevenZipMember:
-    """A member to extract: its name in the archive, the entry's path and the length that is declared."""
+    """A member to extract: its name in the archive, its entry path and its declared size."""
 
     name: str
     path: str
     size_bytes: int
 
 
-def _choose(
-    packed: py7zr.SevenZipFile, intake: MemberFilter, gauge: ExpansionLimit, is_wanted: Callable[[str], bool]
-) -> dict[str, _SevenZipMember]:
-    """The wanted files by the key under which py7zr will ask for their writers."""
+def _choose(archive: py7zr.SevenZipFile, request: ExtractRequest) -> dict[str, _SevenZipMember]:
+    """The wanted files, by the key under which py7zr requests their writers."""
     wanted: dict[str, _SevenZipMember] = {}
-    total = 0
-    for member in packed.files:
+    total_bytes = 0
+    for member in archive.files:
         if member.is_symlink or member.is_junction or member.is_socket:
-            raise errors.special(member.filename, "link")
+            raise errors.special_file(member.filename, "link")
         if member.is_directory:
-            intake.folder(member.filename)
+            request.member_filter.add_folder(member.filename)
             continue
         if not member.is_file:
-            raise errors.special(member.filename, "special file")
+            raise errors.special_file(member.filename, "special file")
         size_bytes = int(member.uncompressed or 0)
-        total += size_bytes
-        gauge.expect(total)
-        path = intake.file(member.filename)
-        if path is not None and is_wanted(path):
+        total_bytes += size_bytes
+        request.expansion.check(total_bytes)
+        path = request.member_filter.add_file(member.filename)
+        if path is not None and request.is_wanted(path):
             key = PurePosixPath(member.filename).as_posix()
             wanted[key] = _SevenZipMember(member.filename, path, size_bytes)
     return wanted
 
 
 class _Writers(WriterFactory):
-    """Makes the writer of one member after the other."""
+    """Factory for the writer of one member at a time."""
 
-    def __init__(
-        self,
-        wanted: dict[str, _SevenZipMember],
-        gauge: ExpansionLimit,
-        outlet: ExtractDir,
-        on_progress: Callable[[int], None],
-    ) -> None:
+    def __init__(self, wanted: dict[str, _SevenZipMember], request: ExtractRequest) -> None:
         self._wanted = wanted
-        self._gauge = gauge
-        self._outlet = outlet
-        self._on_progress = on_progress
+        self._request = request
         self._last: _Writer | None = None
 
     def create(self, filename: str) -> Py7zIO:
-        """The writer of the member that py7zr calls so."""
-        item = self._wanted.get(filename)
-        if item is None:
+        """The writer for the member with that key."""
+        member = self._wanted.get(filename)
+        if member is None:
             raise errors.damaged("a member changed its name")
         self.close()
-        self._last = _Writer(item, self._gauge, self._outlet, self._on_progress)
+        self._last = _Writer(member, self._request)
         return self._last
 
     def close(self) -> None:
-        """Close the last writer, whatever became of it."""
+        """Close the file of the last writer, complete or not."""
         if self._last is not None:
-            self._last.drop()
+            self._last.close_file()
 
 
 class _Writer(Py7zIO):
-    """Takes the content of one member."""
+    """Writer for the content of one member."""
 
-    def __init__(
-        self,
-        item: _SevenZipMember,
-        gauge: ExpansionLimit,
-        outlet: ExtractDir,
-        on_progress: Callable[[int], None],
-    ) -> None:
-        self._item = item
-        self._gauge = gauge
-        self._outlet = outlet
-        self._on_progress = on_progress
-        self._file = outlet.reserve()
+    def __init__(self, member: _SevenZipMember, request: ExtractRequest) -> None:
+        self._member = member
+        self._request = request
+        self._file = request.extract_dir.new_path()
         self._descriptor: int | None = open_new(self._file)
         self._size_bytes = 0
 
     def write(self, s: bytes | bytearray) -> int:
-        """Take some of the content."""
+        """Write part of the content."""
         self._size_bytes += len(s)
-        if self._size_bytes > self._item.size_bytes:
-            raise errors.damaged(f"{self._item.path} is longer than it declares")
-        self._gauge.add(len(s))
+        if self._size_bytes > self._member.size_bytes:
+            raise errors.damaged(f"{self._member.path} is longer than it declares")
+        self._request.expansion.add(len(s))
         if self._descriptor is None:
-            raise errors.damaged("a member goes on after its end")
-        self._outlet.write(self._descriptor, s)
-        self._on_progress(self._gauge.total)
+            raise errors.damaged("a member has data after its end")
+        self._request.extract_dir.write(self._descriptor, s)
+        self._request.report_extracted()
         return len(s)
 
     def read(self, size: int | None = None) -> bytes:  # noqa: ARG002  the interface's
-        """Nothing is read back."""
+        """Reading is not supported."""
         return b""
 
     def seek(self, offset: int, whence: int = 0) -> int:  # noqa: ARG002  the interface's
-        """Nothing is read back."""
+        """Seeking is not supported."""
         return 0
 
     def seekable(self) -> bool:
-        """No."""
+        """Always False."""
         return False
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """No-op: writes are unbuffered."""
 
     def size(self) -> int:
-        """How much came so far."""
+        """Number of bytes written so far."""
         return self._size_bytes
 
     def close(self) -> None:
-        """The content is complete."""
+        """Complete the member."""
         if self._descriptor is None:
             return
-        self.drop()
-        if self._size_bytes != self._item.size_bytes:
-            raise errors.damaged(f"{self._item.path} is shorter than it declares")
-        self._outlet.add(self._item.path, self._file, self._size_bytes)
+        self.close_file()
+        if self._size_bytes != self._member.size_bytes:
+            raise errors.damaged(f"{self._member.path} is shorter than it declares")
+        self._request.extract_dir.add(self._member.path, self._file, self._size_bytes)
 
-    def drop(self) -> None:
-        """Close the file."""
+    def close_file(self) -> None:
+        """Close the file without completing the member."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
 
 @contextmanager
-def _foreign_parser() -> Iterator[None]:
-    """Tell of whatever py7zr stumbles over in one way."""
+def _py7zr_errors() -> Iterator[None]:
+    """Translate every exception of py7zr to `InvalidInput`."""
     try:
         yield
     except (AerotaskError, MemoryError):
@@ -189,13 +161,11 @@ def _foreign_parser() -> Iterator[None]:
     except PasswordRequired as error:
         raise errors.encrypted() from error
     except UnsupportedCompressionMethodError as error:
-        raise errors.unsupported(
-            "The archive is packed by a method of 7z that can't be read here."
-        ) from error
+        raise errors.unsupported("The archive uses an unsupported 7z compression method.") from error
     except OSError as error:
         if error.errno is not None:
             raise
-        raise errors.damaged("compressed data makes no sense") from error
-    # An edge: a parser of bytes that anybody may have made, which fails on them in any way it likes.
+        raise errors.damaged("compressed data is invalid") from error
+    # An edge: py7zr fails with arbitrary exceptions on bytes that anyone may have crafted.
     except Exception as error:
-        raise errors.damaged("it makes no sense as 7z") from error
+        raise errors.damaged("it is not a valid 7z file") from error

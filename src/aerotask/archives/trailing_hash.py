@@ -1,4 +1,4 @@
-"""The SHA-256 of a file that is being written, computed behind the writer by a thread of its own."""
+"""SHA-256 of a file while it is being written, computed behind the writer in a thread of its own."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _READ_BYTES = 4 * 1024 * 1024
 
 
 class TrailingHash:
-    """Hashes a file up to a mark that its writer moves on; what lies before the mark must not change any more.
+    """Hashes a file up to a mark that its writer advances; bytes before the mark must not change any more.
 
-    The bytes come out of the page cache, so following costs no disk access.
+    The bytes are read from the page cache, so hashing costs no disk access.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -23,8 +23,8 @@ class TrailingHash:
         self._ready = threading.Condition()
         self._mark = 0
         self._ended = False
-        self._fault: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="following hash", daemon=True)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="trailing-hash", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -34,20 +34,20 @@ class TrailingHash:
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         if error is not None:
-            self._mark = 0  # nobody will ask for the rest
+            self._mark = 0  # the hash is no longer needed
         self._end()
 
     def advance(self, mark: int) -> None:
-        """Everything before `mark` is written for good."""
+        """Declare all bytes before `mark` final."""
         with self._ready:
             self._mark = mark
             self._ready.notify()
 
     def hexdigest(self) -> str:
-        """The hash of everything before the last mark."""
+        """Hash of all bytes before the last mark."""
         self._end()
-        if self._fault is not None:
-            raise self._fault
+        if self._error is not None:
+            raise self._error
         return self._digest.hexdigest()
 
     def _end(self) -> None:
@@ -58,11 +58,11 @@ class TrailingHash:
 
     def _run(self) -> None:
         try:
-            self._follow()
+            self._hash_to_end()
         except OSError as error:
-            self._fault = error
+            self._error = error
 
-    def _follow(self) -> None:
+    def _hash_to_end(self) -> None:
         buffer = memoryview(bytearray(_READ_BYTES))
         done = 0
         while True:
@@ -70,7 +70,7 @@ class TrailingHash:
             while done < mark:
                 got = os.preadv(self._descriptor, [buffer[: min(_READ_BYTES, mark - done)]], done)
                 if not got:
-                    raise OSError("the file became shorter while it was hashed")
+                    raise OSError("the file was truncated while it was being hashed")
                 self._digest.update(buffer[:got])
                 done += got
             if ended:

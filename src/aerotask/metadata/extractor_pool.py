@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aerotask.metadata.file_types import EntryType
-from aerotask.metadata.model import FileMetadata, given_up
+from aerotask.metadata.model import FileMetadata, extraction_failed
 from aerotask.metadata.timeouts import patience_s
 from aerotask.sandbox.json_process import JsonProcess, ProcessEnded, ProcessTooSlow
 
@@ -92,7 +92,7 @@ class _FileQueue:
                 if isinstance(told, str):
                     self._end(reader)
                     reader = None
-                    self._tell(ExtractedMetadata(path, _sha256(file), given_up(told)))
+                    self._tell(ExtractedMetadata(path, _sha256(file), extraction_failed(told)))
                 else:
                     self._tell(_found(path, told))
         finally:

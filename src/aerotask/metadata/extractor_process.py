@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 import orjson
 
 from aerotask.domain.text_cleaning import clean_json
-from aerotask.metadata.extract import describe
-from aerotask.metadata.model import given_up
+from aerotask.metadata.extract import extract_metadata
+from aerotask.metadata.model import extraction_failed
 
 
 def answer(path: Path) -> dict[str, Any]:
@@ -24,9 +24,9 @@ def answer(path: Path) -> dict[str, Any]:
     with path.open("rb") as content:
         sha256 = hashlib.file_digest(content, "sha256").hexdigest()
     try:
-        found = describe(path)
+        found = extract_metadata(path)
     except MemoryError:
-        found = given_up("it needs more memory than is given to reading one file")
+        found = extraction_failed("it needs more memory than is given to reading one file")
     return {
         "sha256": sha256,
         "type": found.type,

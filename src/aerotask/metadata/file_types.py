@@ -1,4 +1,4 @@
-"""What kind of thing a file is, as far as its name and its first bytes tell; the index looks deeper later."""
+"""File types by name and first bytes; metadata extraction looks deeper later."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class EntryType(StrEnum):
     VECTOR = "vector"
 
 
-PICTURES = frozenset(
+IMAGE_TYPES = frozenset(
     {EntryType.IMAGE, EntryType.GEO_IMAGE, EntryType.GEO_RASTER, EntryType.PANORAMA, EntryType.GEO_PANORAMA}
 )
-"""What has pixels that can be looked at."""
+"""Entry types with pixels, for which there are thumbnails."""
 
 _BY_SUFFIX: Mapping[str, EntryType] = {
     suffix: kind
@@ -42,7 +42,7 @@ _BY_SUFFIX: Mapping[str, EntryType] = {
     }.items()
     for suffix in suffixes.split()
 }
-# How kinds of files begin that are told by their content where the name says nothing.
+# Magic numbers of the kinds that are recognised by content when the suffix is unknown.
 _BY_START: Mapping[bytes, str] = {
     b"\xff\xd8\xff": "jpg",
     b"\x89PNG\r\n\x1a\n": "png",
@@ -58,7 +58,7 @@ _BY_START: Mapping[bytes, str] = {
     b"fgb\x03fgb": "fgb",
 }
 START_BYTES = 16
-"""So much of a content tells its kind."""
+"""Bytes of a content that are needed to recognise its kind."""
 _MEDIA_TYPES: Mapping[str, str] = {
     "tif": "image/tiff",
     "tiff": "image/tiff",
@@ -73,9 +73,9 @@ _MEDIA_TYPES: Mapping[str, str] = {
     "glb": "model/gltf-binary",
 }
 RASTER_SUFFIXES = frozenset({"tif", "tiff", "jp2", "png", "jpg", "jpeg"})
-"""What the raster tools can open."""
-SHAPEFILE_SIDES = frozenset({"shx", "dbf", "prj", "cpg", "sbn", "sbx", "qix"})
-"""The files beside a `.shp` without which it can't be read, or not rightly."""
+"""Suffixes of the files that the raster tools can open."""
+SHAPEFILE_SIDE_SUFFIXES = frozenset({"shx", "dbf", "prj", "cpg", "sbn", "sbx", "qix"})
+"""Suffixes of the side files of a `.shp`, without which it can't be read, or not correctly."""
 
 
 def suffix_of(path: str) -> str:
@@ -89,9 +89,9 @@ def type_by_name(path: str) -> EntryType:
 
 
 def kind_of(path: str, start: bytes) -> str:
-    """The suffix that stands for a file's kind: its own if that is known, else the one that its content suggests.
+    """The kind of a file as a suffix: its own if that is known, else the one that its content suggests.
 
-    Empty if neither tells. `start` holds the first bytes of the content.
+    Empty if neither is known. `start` holds the first bytes of the content.
     """
     suffix = suffix_of(path)
     if suffix in _BY_SUFFIX:
@@ -104,21 +104,21 @@ def type_of_kind(kind: str) -> EntryType:
     return _BY_SUFFIX.get(kind, EntryType.GENERIC)
 
 
-def shapefiles_beside(path: str) -> tuple[str, ...]:
-    """The paths at which the shapefile may be that a side file belongs to; none if it is no side file."""
+def shapefile_paths_of(path: str) -> tuple[str, ...]:
+    """Possible paths of the shapefile that a side file belongs to; none if it is not a side file."""
     suffix = suffix_of(path)
-    if suffix not in SHAPEFILE_SIDES:
+    if suffix not in SHAPEFILE_SIDE_SUFFIXES:
         return ()
     stem = path[: -len(suffix)]
     return f"{stem}shp", f"{stem}SHP"
 
 
-def sides_of_shapefile(path: str) -> tuple[str, ...]:
-    """The paths at which the side files of a shapefile may be; none if it is no shapefile."""
+def side_file_paths_of(path: str) -> tuple[str, ...]:
+    """Possible paths of a shapefile's side files; none if it is not a shapefile."""
     if suffix_of(path) != "shp":
         return ()
     stem = path[:-3]
-    return tuple(f"{stem}{form}" for side in sorted(SHAPEFILE_SIDES) for form in (side, side.upper()))
+    return tuple(f"{stem}{form}" for side in sorted(SHAPEFILE_SIDE_SUFFIXES) for form in (side, side.upper()))
 
 
 def media_type_by_name(path: str) -> str:

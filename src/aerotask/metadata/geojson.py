@@ -1,4 +1,4 @@
-"""Places on the ground as GeoJSON in EPSG:4326; what crosses the antimeridian is cut there (RFC 7946, 3.1.9)."""
+"""Footprints as GeoJSON in EPSG:4326, cut where they cross the antimeridian (RFC 7946, 3.1.9)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from aerotask.raster.io import GDAL_ERRORS
 GeoJson = dict[str, Any]
 Position = tuple[float, float]
 Bounds = tuple[float, float, float, float]
-"""West, south, east, north; the east of what crosses the antimeridian is beyond 180."""
+"""West, south, east, north; east exceeds 180 if the antimeridian is crossed."""
 
 WGS84 = "EPSG:4326"
 _STEPS = 16
-"""So many steps from one corner to the next tell which way around the Earth it is."""
+"""Points per edge, dense enough to follow an edge around the Earth in the right direction."""
 _NEXT_TO_NOTHING_DEG = 1e-6
-# Grids whose cells lie around the poles or the antimeridian reach beyond them by half a cell.
+# Grids whose cells are centred on the poles or the antimeridian extend beyond them by half a cell.
 _HALF_A_CELL_DEG = 0.5
 
 
@@ -35,14 +35,14 @@ class Footprint:
 
 
 def point(longitude: float, latitude: float, height_m: float | None = None) -> GeoJson:
-    """A point; RFC 7946 has the height last."""
+    """GeoJSON point; the height comes last (RFC 7946, 3.1.1)."""
     return {"type": "Point", "coordinates": [longitude, latitude, *([] if height_m is None else [height_m])]}
 
 
 def polygon(corners: Sequence[Position]) -> GeoJson:
-    """A convex polygon around the corners, whose longitudes may go beyond ±180 as long as they go on steadily.
+    """GeoJSON of a convex polygon whose longitudes may exceed ±180 as long as they don't jump.
 
-    One ring, closed and in the direction that RFC 7946 asks for; two polygons if it crosses the antimeridian.
+    One closed ring, counterclockwise as RFC 7946 asks for; two polygons if it crosses the antimeridian.
     """
     around = _from_west(corners)
     longitudes = [longitude for longitude, _ in around]
@@ -54,8 +54,8 @@ def polygon(corners: Sequence[Position]) -> GeoJson:
     return {"type": "MultiPolygon", "coordinates": [[_ring(_cut(around, side=-1))], [_ring(east)]]}
 
 
-def place_of(crs: str, corners: Sequence[Position], centre: Position) -> Footprint | None:
-    """Where corners and a centre in `crs` lie; None if no way leads from there to EPSG:4326."""
+def footprint_of(crs: str, corners: Sequence[Position], centre: Position) -> Footprint | None:
+    """Footprint of corners and a centre in `crs`; None if they can't be transformed to EPSG:4326."""
     xs, ys = zip(*_walk([centre, *corners, corners[0]]), strict=True)
     try:
         longitudes, latitudes = transform(crs, WGS84, xs, ys)
@@ -68,27 +68,27 @@ def place_of(crs: str, corners: Sequence[Position], centre: Position) -> Footpri
     middle, *around, last = [(float(lon), min(max(float(lat), -90.0), 90.0)) for lon, lat in found]
     if abs(last[0] - around[0][0]) > 180:
         around = _cap([latitude for latitude in latitudes if math.isfinite(latitude)])
-    return _place(around, middle)
+    return _footprint(around, middle)
 
 
-def place_of_bounds(crs: str, bounds: tuple[float, float, float, float]) -> Footprint | None:
-    """Where the rectangle `(min x, min y, max x, max y)` in `crs` lies."""
+def footprint_of_bounds(crs: str, bounds: tuple[float, float, float, float]) -> Footprint | None:
+    """Footprint of the rectangle `(min x, min y, max x, max y)` in `crs`."""
     x0, y0, x1, y1 = bounds
-    return place_of(crs, [(x0, y0), (x1, y0), (x1, y1), (x0, y1)], ((x0 + x1) / 2, (y0 + y1) / 2))
+    return footprint_of(crs, [(x0, y0), (x1, y0), (x1, y1), (x0, y1)], ((x0 + x1) / 2, (y0 + y1) / 2))
 
 
-def place_of_all(bounds: Sequence[Bounds]) -> Footprint:
-    """The least rectangle of degrees around several, of which there must be one at least."""
+def footprint_of_all(bounds: Sequence[Bounds]) -> Footprint:
+    """Smallest rectangle in degrees around one or more bounds."""
     west, south, east, north = bounds[0]
     for other_west, other_south, other_east, other_north in bounds[1:]:
         ways = [(min(west, other_west + turn), max(east, other_east + turn)) for turn in (-360.0, 0.0, 360.0)]
         west, east = min(ways, key=lambda way: way[1] - way[0])
         south, north = min(south, other_south), max(north, other_north)
     around = [(west, south), (east, south), (east, north), (west, north)]
-    return _place(around, ((west + east) / 2, (south + north) / 2))
+    return _footprint(around, ((west + east) / 2, (south + north) / 2))
 
 
-def _place(around: Sequence[Position], middle: Position) -> Footprint:
+def _footprint(around: Sequence[Position], middle: Position) -> Footprint:
     longitudes, latitudes = zip(*_from_west(around), strict=True)
     # Python's remainder is never negative; 180 itself stays.
     longitude = middle[0] if abs(middle[0]) <= 180 else (middle[0] + 180) % 360 - 180
@@ -100,7 +100,7 @@ def _place(around: Sequence[Position], middle: Position) -> Footprint:
 
 
 def _walk(corners: Sequence[Position]) -> Iterator[Position]:
-    """From each corner to the next in steps; every corner itself is a whole number of `_STEPS` from the first."""
+    """The corners with points between them; each corner is a multiple of `_STEPS` away from the first."""
     for (x0, y0), (x1, y1) in pairwise(corners):
         for step in range(_STEPS):
             yield x0 + (x1 - x0) * step / _STEPS, y0 + (y1 - y0) * step / _STEPS
@@ -108,7 +108,7 @@ def _walk(corners: Sequence[Position]) -> Iterator[Position]:
 
 
 def _steady(longitudes: Sequence[float]) -> list[float]:
-    """The longitudes without jumps around the Earth: each less than half a turn from the one before."""
+    """Unwrapped longitudes: each less than 180° from the one before."""
     steady: list[float] = []
     before: float | None = None
     for longitude in longitudes:
@@ -119,26 +119,26 @@ def _steady(longitudes: Sequence[float]) -> list[float]:
 
 
 def _is_on_earth(longitude: float, latitude: float) -> bool:
-    """Whether the coordinates are of somewhere; longitudes may count from 0 to 360."""
+    """Whether the coordinates are valid; longitudes may range from 0 to 360."""
     return abs(longitude) <= 360 + _HALF_A_CELL_DEG and abs(latitude) <= 90 + _HALF_A_CELL_DEG
 
 
 def _cap(latitudes: Sequence[float]) -> list[Position]:
-    """Everything between a pole and the latitude that is farthest from it."""
+    """Polar cap: from a pole to the latitude farthest from it."""
     if math.fsum(latitudes) > 0:
         return _band([(-180, min(latitudes)), (180, 90)])
     return _band([(-180, -90), (180, max(latitudes))])
 
 
 def _band(corners: Sequence[Position]) -> list[Position]:
-    """All around the Earth between the least and the greatest latitude."""
+    """Band around the Earth between the smallest and the largest latitude."""
     latitudes = [latitude for _, latitude in corners]
     south, north = min(latitudes), max(latitudes)
     return [(-180, south), (180, south), (180, north), (-180, north)]
 
 
 def _from_west(corners: Sequence[Position]) -> list[Position]:
-    """The corners turned around the Earth so that the westernmost is in [-180, 180)."""
+    """The corners shifted by whole turns so that the westernmost is in [-180, 180)."""
     west = min(longitude for longitude, _ in corners)
     turn = 360 * math.floor((west + 180 + _NEXT_TO_NOTHING_DEG) / 360)
     turned = [(longitude - turn, latitude) for longitude, latitude in corners]

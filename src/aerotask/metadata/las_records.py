@@ -1,4 +1,4 @@
-"""What LAS keeps besides its points, read without believing what it says of its own size (LAS 1.4 R15, 2.3 to 2.7)."""
+"""Extended variable-length records of LAS, read without trusting their declared sizes (LAS 1.4 R15, 2.3 to 2.7)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 from typing import Any, BinaryIO
 
 MAX_INFLATION = 10_000
-"""Bytes of points that a cloud may declare for each byte of its file; points that are all the same come to 3,500."""
+"""Bytes of points that a cloud may declare per byte of its file; identical points reach 3,500."""
 MAX_LONG_RECORDS = 1000
 MAX_WKT_BYTES = 1024 * 1024
 
@@ -16,9 +16,9 @@ _WKT = (b"LASF_Projection", 2112)
 
 
 def wkt_behind_points(file: BinaryIO, header: Any) -> str | None:
-    """The coordinate system as WKT from the records behind the points, where LAS 1.4 may have it; None if it hasn't.
+    """CRS as WKT from the records after the points, where LAS 1.4 may store it; None if there is none.
 
-    `header` is laspy's.
+    `header` is a laspy header.
     """
     file_bytes = os.fstat(file.fileno()).st_size
     at = int(header.start_of_first_evlr)

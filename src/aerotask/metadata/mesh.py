@@ -1,4 +1,4 @@
-"""What the header of a model (PLY, OBJ, GLB, glTF, STL) tells: how many vertices and faces it claims."""
+"""Metadata of meshes (PLY, OBJ, GLB, glTF, STL, Nexus) from their headers: vertex and face counts."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _PLY_SIZES = {
 }
 
 
-def describe(path: Path, kind: str) -> Mapping[str, Any]:
-    """The properties of the model at `path`, whose kind is given as its suffix; no geometry is loaded.
+def extract_mesh(path: Path, kind: str) -> Mapping[str, Any]:
+    """Extracts the properties of the mesh at `path`, whose kind is given as its suffix; no geometry is loaded.
 
     Raises:
-        InvalidInput: it is no model of the kind that its name says (`unreadable-model`), or claims what can't be in
-            the file (`damaged-model`).
+        InvalidInput: it is not a mesh of the kind that its name says (`unreadable-model`), or declares more than the
+            file can hold (`damaged-model`).
     """
     readers = {
         "ply": _ply,
@@ -60,7 +60,7 @@ def _ply(path: Path, file: BinaryIO) -> dict[str, Any]:
     body_bytes = path.stat().st_size - len(header) - len(found) - 1
     if least > body_bytes:
         claims = ", ".join(f"{element.count:,} × {shown(element.name)}" for element in elements)
-        raise _damaged(f"it claims {claims}, which take {least:,} bytes at the least, and has {body_bytes:,}")
+        raise _damaged(f"it declares {claims}, which take at least {least:,} bytes, but has {body_bytes:,}")
     by_name = {element.name: element for element in elements}
     vertex, face = by_name.get("vertex"), by_name.get("face")
     return {
@@ -76,11 +76,11 @@ class _PlyElement:
     name: str
     count: int
     row_bytes: int = 0
-    """Of the members of fixed size, and of a list's length."""
+    """Bytes of the fixed-size properties and of list lengths in one row."""
     properties: list[str] = field(default_factory=list)
 
     def least_bytes(self, *, is_text: bool) -> int:
-        """What all rows take at the least: in text, a digit and a separator for each value; nothing takes no byte."""
+        """Minimum size of all rows: in text, a digit and a separator per value; a row takes at least one byte."""
         return self.count * max(2 * len(self.properties) if is_text else self.row_bytes, 1)
 
 
@@ -94,17 +94,17 @@ def _ply_elements(path: Path, header: str) -> tuple[str, list[_PlyElement]]:
             case ["element", name, count] if count.isascii() and count.isdigit() and len(count) < 20:
                 elements.append(_PlyElement(name, int(count)))
             case ["element", *_]:
-                raise _unreadable(path, "its PLY header makes no sense")
+                raise _unreadable(path, "its PLY header is invalid")
             case ["property", "list", kind, _, name] | ["property", kind, name] if elements:
                 elements[-1].row_bytes += _PLY_SIZES.get(kind, 1)
                 elements[-1].properties.append(name)
     if not 0 < len(elements) <= MAX_PLY_ELEMENTS or encoding not in _PLY_ENCODINGS:
-        raise _unreadable(path, "its PLY header makes no sense")
+        raise _unreadable(path, "its PLY header is invalid")
     return encoding, elements
 
 
 def _obj(path: Path, file: BinaryIO) -> dict[str, Any]:
-    """Counts the lines by what they begin with."""
+    """Counts the lines by their keyword."""
     if path.stat().st_size > MAX_OBJ_BYTES:
         raise _unreadable(path, "it is larger than 4 GiB")
     counts = dict.fromkeys((b"\nv ", b"\nvt ", b"\nvn ", b"\nf "), 0)
@@ -144,9 +144,9 @@ def _glb(path: Path, file: BinaryIO) -> dict[str, Any]:
     version, length, json_bytes, kind = struct.unpack_from("<LLL4s", head, 4)
     file_bytes = path.stat().st_size
     if length > file_bytes or json_bytes > file_bytes:
-        raise _damaged(f"it claims {length:,} bytes and has {file_bytes:,}")
+        raise _damaged(f"it declares {length:,} bytes but has {file_bytes:,}")
     if kind != b"JSON" or json_bytes > MAX_GLTF_JSON_BYTES:
-        raise _unreadable(path, f"its description claims {json_bytes:,} bytes")
+        raise _unreadable(path, f"its description declares {json_bytes:,} bytes")
     return {"version": version, **_scene(path, file.read(json_bytes))}
 
 
@@ -157,13 +157,13 @@ def _gltf(path: Path, file: BinaryIO) -> dict[str, Any]:
 
 
 def _scene(path: Path, description: bytes) -> dict[str, Any]:
-    """Counts of a glTF scene; what is malformed counts as absent."""
+    """Counts of a glTF scene; malformed parts count as absent."""
     try:
         scene = orjson.loads(description)
     except orjson.JSONDecodeError as error:
-        raise _unreadable(path, "its description is no JSON") from error
+        raise _unreadable(path, "its description is not JSON") from error
     if not isinstance(scene, dict) or not isinstance(scene.get("asset"), dict):
-        raise _unreadable(path, "its description is no glTF")
+        raise _unreadable(path, "its description is not glTF")
     accessors, vertices, faces = _list(scene, "accessors"), 0, 0
     for mesh in _list(scene, "meshes"):
         for primitive in _list(mesh, "primitives"):
@@ -198,21 +198,21 @@ def _count(accessors: list[Any], index: Any) -> int:
 
 
 def _stl(path: Path, file: BinaryIO) -> dict[str, Any]:
-    """Binary STL: 80 bytes of title, a count, 50 bytes for each triangle; text STL begins with `solid`."""
+    """Reads binary STL (80 bytes of title, a count, 50 bytes per triangle) or text STL, which begins with `solid`."""
     head, file_bytes = file.read(84), path.stat().st_size
     if len(head) == 84:
         (faces,) = struct.unpack_from("<L", head, 80)
         if 84 + 50 * faces == file_bytes:
             return {"encoding": "binary", "vertexCount": 3 * faces, "faceCount": faces}
     if not head.startswith(b"solid"):
-        raise _damaged("its count of triangles doesn't fit its size")
+        raise _damaged("its triangle count doesn't match its size")
     file.seek(0)
     faces = sum(piece.count(b"facet normal") for piece in _pieces_of_lines(file))
     return {"encoding": "ascii", "vertexCount": 3 * faces, "faceCount": faces}
 
 
 def _nexus(path: Path, file: BinaryIO) -> dict[str, Any]:
-    """Nexus multiresolution meshes begin with a magic number, a version, and the counts of vertices and faces."""
+    """Reads a Nexus multiresolution mesh: a magic number, a version, and the vertex and face counts."""
     head = file.read(24)
     if len(head) < 24 or head[:4] != b" sxN":
         raise _unreadable(path, "it has no Nexus header")
@@ -225,4 +225,4 @@ def _unreadable(path: Path, why: str) -> InvalidInput:
 
 
 def _damaged(why: str) -> InvalidInput:
-    return InvalidInput(f"The model is incomplete or lies: {why}.", code="damaged-model")
+    return InvalidInput(f"The model is incomplete or damaged: {why}.", code="damaged-model")

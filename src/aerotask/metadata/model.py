@@ -1,4 +1,4 @@
-"""What the index keeps of a file, as a plain value: nothing here loads what reads files."""
+"""Metadata of a file as a plain value; imports no file readers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aerotask.metadata.file_types import EntryType
 
 @dataclass(frozen=True, slots=True)
 class FileMetadata:
-    """What was found in a file; geometries are GeoJSON in EPSG:4326."""
+    """Type, properties and geometries of a file; geometries are GeoJSON in EPSG:4326."""
 
     type: EntryType
     properties: Mapping[str, Any] = field(default_factory=dict)
@@ -20,16 +20,16 @@ class FileMetadata:
 
     @property
     def fault(self) -> str | None:
-        """Why the file could not be looked into."""
+        """Reason why the metadata could not be extracted, if they couldn't."""
         error = self.properties.get("indexError")
         return None if error is None else str(error["message"])
 
 
-def unreadable(code: str, message: str, kept: EntryType = EntryType.GENERIC) -> FileMetadata:
-    """The description of a file whose content can't be read."""
-    return FileMetadata(kept, {"indexError": {"code": code, "message": message}})
+def unreadable(code: str, message: str, entry_type: EntryType = EntryType.GENERIC) -> FileMetadata:
+    """Metadata of a file whose content can't be read."""
+    return FileMetadata(entry_type, {"indexError": {"code": code, "message": message}})
 
 
-def given_up(detail: str) -> FileMetadata:
-    """The description of a file whose reading had to be ended."""
-    return unreadable("unreadable-file", f"The file could not be looked into: {detail}.")
+def extraction_failed(detail: str) -> FileMetadata:
+    """Metadata of a file whose extraction was aborted."""
+    return unreadable("unreadable-file", f"The metadata of the file could not be extracted: {detail}.")

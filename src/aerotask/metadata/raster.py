@@ -1,4 +1,4 @@
-"""What the index keeps of a raster: its profile, and where on Earth it lies."""
+"""Metadata of rasters: profile, footprint and stored statistics."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aerotask.metadata.geojson import Footprint, GeoJson, place_of
+from aerotask.metadata.geojson import Footprint, GeoJson, footprint_of
 from aerotask.raster.header import read_profile
 from aerotask.raster.io import open_raster
 from aerotask.raster.profile import RasterProfile
@@ -22,28 +22,28 @@ class RasterMetadata:
     footprint: GeoJson | None
     centre: GeoJson | None
     extras: Mapping[str, Any] = field(default_factory=dict)
-    """What the index tells beside the profile: see `docs/metadata.md`."""
+    """Further properties besides the profile: see `docs/metadata.md`."""
 
     @property
     def is_georeferenced(self) -> bool:
-        """Whether the raster says where it lies."""
+        """Whether the raster's footprint is known."""
         return self.footprint is not None
 
 
-def describe(path: Path) -> RasterMetadata:
-    """Read the raster's header; no pixels are touched.
+def extract_raster(path: Path) -> RasterMetadata:
+    """Extracts the metadata of the raster at `path` from its header; no pixels are read.
 
     Raises:
-        InvalidInput: the file is no raster that can be read here, or declares more than is sensible; the codes are
-            those of `raster.io.open_raster`.
+        InvalidInput: the file is not a readable raster, or declares implausible sizes; the codes are those of
+            `raster.io.open_raster`.
     """
     with open_raster(path) as source:
         profile = read_profile(source)
         extras = _extras(source, profile)
-    place = _place(profile)
-    if place is None:
+    footprint = _footprint(profile)
+    if footprint is None:
         return RasterMetadata(profile, None, None, extras)
-    return RasterMetadata(profile, place.outline, place.centre, extras)
+    return RasterMetadata(profile, footprint.outline, footprint.centre, extras)
 
 
 def _extras(source: Any, profile: RasterProfile) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def _extras(source: Any, profile: RasterProfile) -> dict[str, Any]:
 
 
 def _stored_statistics(tags: Mapping[str, str]) -> dict[str, float] | None:
-    """The statistics that whoever wrote the file left in it: computing them would mean reading every pixel."""
+    """Band statistics stored in the file; computing them would mean reading every pixel."""
     names = {"min": "MINIMUM", "max": "MAXIMUM", "mean": "MEAN", "stdDev": "STDDEV"}
     try:
         return {name: float(tags[f"STATISTICS_{tag}"]) for name, tag in names.items()}
@@ -71,15 +71,15 @@ def _stored_statistics(tags: Mapping[str, str]) -> dict[str, float] | None:
         return None
 
 
-def _place(profile: RasterProfile) -> Footprint | None:
-    """The outline of the four corners and the centre, or None without a CRS that leads to EPSG:4326."""
+def _footprint(profile: RasterProfile) -> Footprint | None:
+    """Footprint of the four corners; None without a CRS that can be transformed to EPSG:4326."""
     if profile.crs is None or profile.geotransform is None:
         return None
     x0, x_by_col, x_by_row, y0, y_by_col, y_by_row = profile.geotransform
     right, bottom = profile.width, profile.height
 
-    def at(col: float, row: float) -> tuple[float, float]:
+    def xy(col: float, row: float) -> tuple[float, float]:
         return x0 + x_by_col * col + x_by_row * row, y0 + y_by_col * col + y_by_row * row
 
-    corners = [at(0, 0), at(0, bottom), at(right, bottom), at(right, 0)]
-    return place_of(profile.crs, corners, at(right / 2, bottom / 2))
+    corners = [xy(0, 0), xy(0, bottom), xy(right, bottom), xy(right, 0)]
+    return footprint_of(profile.crs, corners, xy(right / 2, bottom / 2))

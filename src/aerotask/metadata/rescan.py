@@ -10,7 +10,7 @@ from pathlib import Path
 from aerotask.domain.errors import TaskFailed
 from aerotask.domain.paths import shown
 from aerotask.metadata.extractor_pool import ExtractedMetadata, describing
-from aerotask.metadata.file_types import EntryType, shapefiles_beside
+from aerotask.metadata.file_types import EntryType, shapefile_paths_of
 from aerotask.sdk import DescribeEntry, RunContext
 
 MAX_LISTED = 1000
@@ -83,4 +83,4 @@ def _to_describe(inputs: Mapping[str, Path], types: Collection[EntryType]) -> Ma
     """The inputs without the side files of shapefiles that only came along with these."""
     if EntryType.GENERIC in types:
         return inputs
-    return {path: file for path, file in inputs.items() if not inputs.keys() & {*shapefiles_beside(path)}}
+    return {path: file for path, file in inputs.items() if not inputs.keys() & {*shapefile_paths_of(path)}}

@@ -1,9 +1,8 @@
-"""What a vector file holds: driver, layers, counts, extents, CRS.
+"""Metadata of vector files: driver, layers, feature counts, extents and CRS.
 
-The one door through which vector files from outside reach GDAL. The content has to begin like what the name says; it
-is opened in a folder of its own under a plain name, where no sidecar lies but those that belong to it, and without a
-network. (A JSON text that calls itself `.geojson` could otherwise have GDAL's GDALG driver read any local file, an
-XML text its VRT and WFS drivers.)
+All uploaded vector files reach GDAL through this module. The content has to match the suffix, and it is opened
+under a plain name in its own folder, with only its own side files beside it and without network access. (Otherwise a
+JSON file named `.geojson` could make GDAL's GDALG driver read any local file, and an XML file its VRT and WFS drivers.)
 """
 
 from __future__ import annotations
@@ -23,22 +22,22 @@ from defusedxml.ElementTree import ParseError, iterparse
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
-from aerotask.metadata.file_types import SHAPEFILE_SIDES, suffix_of
-from aerotask.metadata.geojson import Bounds, Footprint, place_of_all, place_of_bounds
+from aerotask.metadata.file_types import SHAPEFILE_SIDE_SUFFIXES, suffix_of
+from aerotask.metadata.geojson import Bounds, Footprint, footprint_of_all, footprint_of_bounds
 from aerotask.metadata.ogr import DataLayerError, DataSourceError, pyogrio
 
 MIB = 1024 * 1024
 MAX_LAYERS = 64
 MAX_FIELDS = 256
-"""Of a layer."""
+"""Fields listed per layer."""
 MAX_LISTED_CHARS = 100_000
-"""Of names of fields and coordinate systems in all layers together; what comes after is left out."""
+"""Characters of field names and CRSs in all layers together; further ones are left out."""
 MAX_CRS_CHARS = 20_000
 _HEAD_BYTES = 64 * 1024
 
 GDAL_OPTIONS: dict[str, Any] = {
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
-    "GDAL_HTTP_PROXY": "http://127.0.0.1:9",  # nobody listens there
+    "GDAL_HTTP_PROXY": "http://127.0.0.1:9",  # a closed port
     "GDAL_HTTP_TIMEOUT": "1",
     "GDAL_HTTP_MAX_RETRY": "0",
     "GDAL_NUM_THREADS": "1",
@@ -53,60 +52,60 @@ GDAL_OPTIONS: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class VectorMetadata:
-    """What was found, with the place where the CRS is known."""
+    """Properties of a vector file, with its footprint if its CRS is known."""
 
     properties: Mapping[str, Any] = field(default_factory=dict)
-    place: Footprint | None = None
+    footprint: Footprint | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What may open a kind of file, and how much of it is read."""
+    """Drivers, size limit and content check of one kind of file."""
 
     drivers: frozenset[str]
     max_bytes: int
     begins: Callable[[Path, bytes], bool]
     prefix: str = ""
-    """Names the only driver, where GDAL takes it from the path."""
+    """Path prefix that selects the driver, where GDAL has one."""
 
 
-def describe(path: Path, kind: str) -> VectorMetadata:
-    """Look into the vector file at `path`, whose kind is given as its suffix; a shapefile's side files lie beside it.
+def extract_vector(path: Path, kind: str) -> VectorMetadata:
+    """Extracts the metadata of the vector file at `path`, whose kind is given as its suffix; side files are beside it.
 
     Raises:
-        InvalidInput: it is no vector file of the kind that its name says (`unreadable-vector`), too large to be read
-            here (`vector-too-large`), or a side file is missing (`missing-side-file`).
+        InvalidInput: it is not a vector file of the kind that its name says (`unreadable-vector`), it is too large
+            (`vector-too-large`), or a side file is missing (`missing-side-file`).
     """
     rules = _KINDS[kind]
     file_bytes = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     if not head or not rules.begins(path, head):
-        raise _unreadable(path, "it is empty" if not head else "its content is of another kind")
+        raise _unreadable(path, "it is empty" if not head else "its content doesn't match its suffix")
     if file_bytes > rules.max_bytes:
         raise InvalidInput(
-            f"{shown(path.name)} has {file_bytes / MIB:,.0f} MiB, of which at most {rules.max_bytes / MIB:,.0f} MiB are "
-            "read to describe it. Convert it to a GeoPackage, or cut it into parts.",
+            f"{shown(path.name)} has {file_bytes / MIB:,.0f} MiB; metadata are extracted from files of this kind up "
+            f"to {rules.max_bytes / MIB:,.0f} MiB. Convert it to a GeoPackage, or split it.",
             code="vector-too-large",
         )
     if kind == "shp":
-        _refuse_without_index(path)
+        _raise_if_side_files_missing(path)
     pyogrio.set_gdal_config_options(GDAL_OPTIONS)
-    with _apart(path, kind) as source:
+    with _isolated(path, kind) as source:
         try:
-            return _described(f"{rules.prefix}{source}", rules)
+            return _metadata(f"{rules.prefix}{source}", rules)
         except MemoryError:
             raise
         except (DataSourceError, DataLayerError) as error:
             raise _unreadable(path, _reason(error, source)) from error
-        # pyogrio itself stumbles over some of what GDAL tells it, such as a CRS that it can't write as text.
+        # pyogrio fails on some results of GDAL, such as a CRS that it can't decode.
         except Exception as error:
-            raise _unreadable(path, "its description makes no sense") from error
+            raise _unreadable(path, "its metadata can't be decoded") from error
 
 
 @contextmanager
-def _apart(path: Path, suffix: str) -> Iterator[Path]:
-    """The file under a plain name in an empty folder, for a shapefile with its own side files."""
+def _isolated(path: Path, suffix: str) -> Iterator[Path]:
+    """Links the file under a plain name into an empty folder; a shapefile with its side files."""
     with tempfile.TemporaryDirectory(prefix="vector-") as folder:
         source = Path(folder) / f"source.{suffix}"
         source.symlink_to(path.absolute())
@@ -121,45 +120,45 @@ def _sides(path: Path) -> list[Path]:
     return [
         file
         for file in path.parent.iterdir()
-        if file.name.startswith(f"{stem}.") and file.name[len(stem) + 1 :].lower() in SHAPEFILE_SIDES
+        if file.name.startswith(f"{stem}.") and file.name[len(stem) + 1 :].lower() in SHAPEFILE_SIDE_SUFFIXES
     ]
 
 
-def _refuse_without_index(path: Path) -> None:
+def _raise_if_side_files_missing(path: Path) -> None:
     present = {suffix_of(side.name) for side in _sides(path)}
     missing = [f".{suffix}" for suffix in ("shx", "dbf") if suffix not in present]
     if missing:
         raise InvalidInput(
-            f"The shapefile {shown(path.name)} lacks its {' and '.join(missing)}; upload the files that belong to it "
-            "into the same folder, under the same name.",
+            f"The shapefile {shown(path.name)} lacks its {' and '.join(missing)} file; upload its side files into the "
+            "same folder under the same name.",
             code="missing-side-file",
         )
 
 
-def _described(source: str, rules: _Kind) -> VectorMetadata:
-    if rules.prefix:  # one layer, and naming it would read the whole text once more
+def _metadata(source: str, rules: _Kind) -> VectorMetadata:
+    if rules.prefix:  # it has one layer, and selecting it by name would parse the whole file again
         infos = [_info(source, None)]
         names = [str(infos[0]["layer_name"])]
     else:
         names = [str(name) for name, _ in pyogrio.list_layers(source)]
         infos = [_info(source, name) for name in names[:MAX_LAYERS]]
     if not infos:
-        raise DataSourceError("it holds no layer")
+        raise DataSourceError("it has no layer")
     for info in infos:
         if info["driver"] not in rules.drivers:
             raise DataSourceError(f"it opens as {info['driver']}")
     layers = _bounded([_layer(info) for info in infos])
-    places = [_bounds_4326(layer) for layer in layers]
+    bounds = [_bounds_4326(layer) for layer in layers]
     properties: dict[str, Any] = {
         "driver": infos[0]["driver"],
         "layerCount": len(names),
         "layers": layers,
         "featureCount": sum(layer["featureCount"] for layer in layers),
     }
-    known = [place for place in places if place is not None]
+    known = [each for each in bounds if each is not None]
     if not known:
         return VectorMetadata(properties)
-    return VectorMetadata(properties, place_of_all(known))
+    return VectorMetadata(properties, footprint_of_all(known))
 
 
 def _info(source: str, layer: str | None) -> dict[str, Any]:
@@ -187,7 +186,7 @@ def _layer(info: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _bounded(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The layers without the fields for which there is no room in an index."""
+    """The layers, with their field lists cut to what an index may hold."""
     left = MAX_LISTED_CHARS
     for layer in layers:
         left -= len(layer["crs"] or "") + len(layer["name"])
@@ -205,8 +204,8 @@ def _bounds_4326(layer: Mapping[str, Any]) -> Bounds | None:
     if layer["crs"] is None or layer["bounds"] is None or not layer["featureCount"]:
         return None
     x0, y0, x1, y1 = layer["bounds"]
-    place = place_of_bounds(layer["crs"], (x0, y0, x1, y1))
-    return None if place is None else place.bounds
+    footprint = footprint_of_bounds(layer["crs"], (x0, y0, x1, y1))
+    return None if footprint is None else footprint.bounds
 
 
 def _is_json(_path: Path, head: bytes) -> bool:
@@ -214,7 +213,7 @@ def _is_json(_path: Path, head: bytes) -> bool:
 
 
 def _is_geopackage(_path: Path, head: bytes) -> bool:
-    """OGC 12-128r18, requirement 2: SQLite's magic number and the application's."""
+    """Checks the magic number of SQLite and the application id (OGC 12-128r18, requirement 2)."""
     return head.startswith(b"SQLite format 3\0") and head[68:72] in {b"GPKG", b"GP10", b"GP11"}
 
 
@@ -235,7 +234,7 @@ def _is_gml(_path: Path, head: bytes) -> bool:
 
 
 def _is_kmz(path: Path, _head: bytes) -> bool:
-    """A ZIP with a KML text that unpacks to no more than is read of one."""
+    """Checks for a ZIP with a KML file that doesn't unpack to more than the limit for KML."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -254,7 +253,7 @@ def _is_dxf(_path: Path, head: bytes) -> bool:
 
 
 def _root(head: bytes) -> str:
-    """The local name of an XML text's root element; empty if there is none within the head."""
+    """Local name of an XML document's root element; empty if there is none within the head."""
     try:
         for _, element in iterparse(io.BytesIO(head), events=("start",), forbid_dtd=True):
             return str(element.tag).rpartition("}")[2]
@@ -276,7 +275,7 @@ _KINDS: Mapping[str, _Kind] = {
 
 
 def _reason(error: Exception, source: Path) -> str:
-    """GDAL's own words without the paths, which are ours."""
+    """GDAL's error message without our temporary paths."""
     text = " ".join(str(error).split()).replace(str(source.parent) + "/", "")
     return (text.removesuffix(".") or "it can't be read")[:500]
 

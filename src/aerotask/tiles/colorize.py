@@ -44,7 +44,7 @@ def drawing_of(look: RenderInfo, style: Style) -> DrawPlan:
     """
     if look.plain:
         return DrawPlan(plain_bands(look.profile, look.plain), plain=look.plain)
-    recipe = replace(make_recipe(style.request(), look.profile), ranges=look.ranges)
+    recipe = replace(make_recipe(style.options(), look.profile), ranges=look.ranges)
     return DrawPlan(recipe.source_bands, recipe)
 
 

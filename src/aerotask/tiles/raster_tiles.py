@@ -134,7 +134,7 @@ def _draw_whole(rasters: DatasetCache, path: Path, drawing: DrawPlan, *, size_px
 
 def _ranges(source: SourceFile, style: Style) -> tuple[ValueRange, ...]:
     """The ranges that an export with this style would have."""
-    recipe = make_recipe(style.request(), source.profile)
+    recipe = make_recipe(style.options(), source.profile)
     if recipe.ranges is not None:
         return recipe.ranges
     return percentile_stretch(source, recipe, threads=1, on_progress=lambda _share: None).ranges

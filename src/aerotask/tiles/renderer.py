@@ -13,8 +13,10 @@ from typing import Any
 
 import orjson
 
+from aerotask.blobs.blob_store import BlobStore
 from aerotask.domain.errors import AerotaskError, InvalidInput, Unavailable
-from aerotask.sandbox.pool import ChildCrashed, JobTimeout, Pool
+from aerotask.domain.settings import RenderSettings
+from aerotask.sandbox.pool import ChildCrashed, JobTimeout, Pool, PoolLimits
 from aerotask.sandbox.protocol import PoolJob, Reply
 from aerotask.sdk import Tool
 from aerotask.tiles.image_cache import ImageCache
@@ -26,6 +28,9 @@ from aerotask.tiles.single_flight import SingleFlight
 from aerotask.tiles.style import Style
 from aerotask.tiles.tile_matrix import TileIndex
 
+RENDER_PROGRAM = "aerotask.tiles.render_child"
+# Until one more request is refused, at least this many callers have to wait for images.
+CALLERS_AT_LEAST = 4
 RENDER_VERSION = "1"
 """Part of every digest: another number where the same request gives another picture than before."""
 KEPT_LOOKS = 2048
@@ -220,12 +225,12 @@ def _look_in(content: bytes) -> RenderInfo:
 
 def look_digest(raster: RasterSource, style: Style) -> str:
     """What a look follows from."""
-    return _digest("look", raster.source.blob_key, raster.drawn.blob_key, style)
+    return _digest("look", raster.source.blob_key, raster.drawn.blob_key, style.to_json())
 
 
 def tile_digest(raster: RasterSource, style: Style, at: TileIndex, *, size_px: int) -> str:
     """What a tile follows from."""
-    return _digest("tile", raster.source.blob_key, raster.drawn.blob_key, style, at, size_px)
+    return _digest("tile", raster.source.blob_key, raster.drawn.blob_key, style.to_json(), at, size_px)
 
 
 def thumbnail_digest(content: RenderSource, subject: ThumbnailKind, *, size_px: int) -> str:
@@ -236,3 +241,17 @@ def thumbnail_digest(content: RenderSource, subject: ThumbnailKind, *, size_px: 
 def _digest(*parts: object) -> str:
     listed = orjson.dumps([RENDER_VERSION, *parts], option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(listed).hexdigest()
+
+
+def open_renderer(settings: RenderSettings, blobs: BlobStore) -> Renderer:
+    """The renderer of one process, with its pool of children and its caches."""
+    limits = PoolLimits(
+        children=settings.processes,
+        waiting=settings.queue,
+        waiting_each=max(1, settings.queue // CALLERS_AT_LEAST),
+        job_timeout_s=settings.timeout_s,
+    )
+    folder = settings.cache_folder or blobs.work_root.parent / "cache"
+    files = LocalFileCache(blobs)
+    cache = ImageCache(folder, limit_bytes=settings.cache_bytes)
+    return Renderer(Pool(RENDER_PROGRAM, limits, files.folder), files, cache)

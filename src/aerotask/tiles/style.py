@@ -1,58 +1,46 @@
-"""How a raster is to be shown: raster-export's choices, as a map client spells them."""
+"""Style of map tiles: raster-export's display options, chosen by a map client."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
 
+from pydantic import ConfigDict
+
 from aerotask.domain.errors import InvalidInput
-from aerotask.raster.colormaps import DEFAULT_COLORMAP
-from aerotask.raster.export.options import ExportOptions, parse_request
+from aerotask.raster.export.options import DisplayOptions, ExportOptions
 
 
-@dataclass(frozen=True, slots=True)
-class Style:
-    """The parameters of raster-export that have to do with looks; None where nothing was chosen."""
+class Style(DisplayOptions):
+    """Display options that shape a map tile; None where nothing was chosen."""
 
-    formula: str | None = None
-    bands: str | None = None
-    band_filter: str | None = None
-    colormap: str | None = None
-    rescale: str | None = None
-    preset: str | None = None
+    # The tiles' own query parameters (`path`, `v`, `token`) stand beside them.
+    model_config = ConfigDict(extra="ignore")
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing was chosen, so that a raster that already is a picture is shown as it is."""
+        """Whether nothing was chosen: a raster that already is a picture is then shown as it is."""
         return self == Style()
 
-    def request(self) -> ExportOptions:
-        """The choices, each checked by itself.
+    def options(self) -> ExportOptions:
+        """The parsed options.
 
         Raises:
             InvalidInput: one is malformed or names something unknown, or asks for values instead of colours.
         """
-        request = parse_request(
-            formula=self.formula,
-            band_filter=self.band_filter,
-            colormap=DEFAULT_COLORMAP if self.colormap is None else self.colormap,
-            rescale=self.rescale,
-            bands=self.bands,
-            preset=self.preset,
-        )
-        if request.wants_values:
+        options = self.parsed()
+        if options.wants_values:
             raise InvalidInput(
-                "A picture shows colours: name a colormap other than 'none', or export the values with raster-export.",
+                "A map tile shows colours: name a colormap other than 'none', or export the values with raster-export.",
                 code="values-not-shown",
             )
-        return request
+        return options
 
     def to_json(self) -> dict[str, Any]:
-        """The style as JSON values."""
-        return asdict(self)
+        """The style as JSON values, by the names of the query parameters."""
+        return self.model_dump(by_alias=True)
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Style:
         """The style that `to_json` wrote."""
-        return cls(**fields)
+        return cls.model_validate(fields)

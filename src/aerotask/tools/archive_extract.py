@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from aerotask.archives.formats import may_be_archive
-from aerotask.archives.rar import no_rar, rar_extractor
+from aerotask.archives.rar import rar_extractor, rar_unsupported
 from aerotask.domain import paths
 from aerotask.sdk import (
     Access,
@@ -81,7 +81,7 @@ class ArchiveExtract(Tool[ArchiveExtractParams]):
                 f"{paths.shown(archive.path)} is no archive that can be extracted.", code="unsupported-format"
             )
         if archive.path.lower().endswith(".rar") and rar_extractor() is None:
-            raise no_rar()
+            raise rar_unsupported()
         limit = dataset.limits.archive_bytes
         if archive.size_bytes > limit:
             raise InvalidInput(
@@ -103,9 +103,9 @@ class ArchiveExtract(Tool[ArchiveExtractParams]):
 
     def run(self, params: ArchiveExtractParams, ctx: RunContext) -> None:
         """Extract into the work folder, and declare what has come out."""
-        from aerotask.archives.run_extract import unpack  # noqa: PLC0415  the API has no use for it
+        from aerotask.archives.run_extract import run_extract  # noqa: PLC0415  the API has no use for it
 
-        unpack(
+        run_extract(
             ctx,
             source_path=params.source_path,
             dest_path=params.dest_path,

@@ -82,10 +82,10 @@ class BulkDownload(Tool[BulkDownloadParams]):
 
     def run(self, params: BulkDownloadParams, ctx: RunContext) -> None:
         """Pack, in the order of the paths."""
-        from aerotask.archives.run_download import pack  # noqa: PLC0415  the API has no use for it
+        from aerotask.archives.run_download import run_download  # noqa: PLC0415  the API has no use for it
 
         name = params.archive_name or f"{ctx.snapshot.slug}.zip"
-        pack(ctx, name=name, with_index=params.paths is None)
+        run_download(ctx, name=name, with_index=params.paths is None)
 
 
 def _chosen(named: tuple[str, ...], dataset: DatasetView) -> list[EntryView]:

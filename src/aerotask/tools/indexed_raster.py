@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 
 from aerotask.domain.paths import shown
-from aerotask.metadata.file_types import PICTURES
+from aerotask.metadata.file_types import IMAGE_TYPES
 from aerotask.raster.profile import RasterProfile
 from aerotask.sdk import EntryView, InvalidInput
 
 
 def known_profile(
-    entry: EntryView, advice: str, *, undescribed: AbstractSet[str] = PICTURES
+    entry: EntryView, advice: str, *, undescribed: AbstractSet[str] = IMAGE_TYPES
 ) -> RasterProfile | None:
     """The raster's profile, or None where only the file itself can tell.
 

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
-
 from aerotask.domain.paths import MAX_NAME_BYTES, base_name
 from aerotask.raster.colormaps import DEFAULT_COLORMAP
-from aerotask.raster.export.options import ExportFormat, ExportOptions, parse_request
+from aerotask.raster.export.options import ColormapName, DisplayOptions, ExportFormat, ExportOptions
 from aerotask.raster.export.plan import ExportPlan, make_recipe
 from aerotask.raster.profile import RasterProfile
 from aerotask.sdk import (
@@ -37,33 +35,18 @@ _SMALLEST_ESTIMATE_BYTES = 64 * 1024
 _SUFFIX = "_export.tif"
 
 
-class RasterExportParams(ToolParams):
-    """What to show of a raster, and how."""
+class _SourceParams(ToolParams):
+    """The raster to export: a base of its own, so that `path` is the first parameter."""
 
     path: EntryPath
     """The raster to export: a GeoTIFF, or a plain TIFF, PNG, JPEG or JPEG 2000."""
 
-    formula: str | None = Field(None, min_length=1, max_length=512)
-    """An index by its id (NDVI, VARI, …, in any case), or arithmetic over bands such as `(N-R)/(N+R)` or `b4/b1`.
-    Comes before `bands` and `preset`."""
 
-    band_filter: str | None = Field(None, min_length=1, max_length=64)
-    """What each band shows, in their order: R, G, B, N (near infrared), Re (red edge), T (thermal); any other letter
-    skips a band. `RGBN` and `BGRReN`, for example. Left out, the file's own metadata tell."""
+class RasterExportParams(DisplayOptions, _SourceParams):
+    """What to show of a raster, and how."""
 
-    colormap: str = Field(DEFAULT_COLORMAP, min_length=1, max_length=64)
+    colormap: ColormapName = DEFAULT_COLORMAP
     """The colours of a formula or of a single band, by name; `none` gives the values themselves as Float32."""
-
-    rescale: str | None = Field(None, min_length=1, max_length=256)
-    """The values that the first and the last colour stand for: `min,max`, or three such pairs separated by `;` for
-    three bands. Left out: the formula's own range, else the 2nd to 98th percentile."""
-
-    bands: str | None = Field(None, min_length=1, max_length=64)
-    """Three bands to show as red, green and blue (`3,2,1`), or one to colour; counted from 1."""
-
-    preset: str | None = Field(None, min_length=1, max_length=64)
-    """A ready choice: true-color, false-color-ir, agriculture, geology, moisture, urban, red-edge, swir-composite,
-    ndvi, ndwi, gndvi, ndre, ironbow, whitehot or blackhot."""
 
     file_name: FileName | None = None
     """The name of the download; left out, the raster's name with `_export.tif`."""
@@ -71,21 +54,13 @@ class RasterExportParams(ToolParams):
     format: Literal["gtiff", "cog", "palette"] = "gtiff"
     """`gtiff`: tiled, with overviews. `cog`: cloud-optimised. `palette`: one band with a colour table, the smallest."""
 
-    def request(self) -> ExportOptions:
-        """The choices, each checked by itself.
+    def options(self) -> ExportOptions:
+        """The parsed options.
 
         Raises:
             InvalidInput: one is malformed or names something unknown.
         """
-        return parse_request(
-            formula=self.formula,
-            band_filter=self.band_filter,
-            colormap=self.colormap,
-            rescale=self.rescale,
-            bands=self.bands,
-            preset=self.preset,
-            format=self.format,
-        )
+        return self.parsed(format=ExportFormat(self.format))
 
     def download_name(self) -> str:
         """The name under which the result is published."""
@@ -110,17 +85,17 @@ class RasterExport(Tool[RasterExportParams]):
 
     def check(self, params: RasterExportParams, dataset: DatasetView) -> None:
         """Refuse malformed choices and, once the raster is indexed, those that it can't fulfil."""
-        request = params.request()
+        options = params.options()
         profile = _profile(dataset.file(params.path))
         if profile:
-            make_recipe(request, profile)
+            make_recipe(options, profile)
 
     def plan(self, params: RasterExportParams, dataset: DatasetView) -> Plan:
         """Estimate the size of the result from the raster's, or from its file's before it is indexed."""
         entry = dataset.file(params.path)
         profile = _profile(entry)
         estimate = (
-            _estimate_bytes(make_recipe(params.request(), profile), profile)
+            _estimate_bytes(make_recipe(params.options(), profile), profile)
             if profile
             else 2 * entry.size_bytes
         )
@@ -134,7 +109,7 @@ class RasterExport(Tool[RasterExportParams]):
         """Check once more, on the real file, and export."""
         from aerotask.raster.export.run import run_export  # noqa: PLC0415  loads GDAL, which the API must not
 
-        run_export(params.path, params.request(), params.download_name(), ctx)
+        run_export(params.path, params.options(), params.download_name(), ctx)
 
 
 def _profile(entry: EntryView) -> RasterProfile | None:

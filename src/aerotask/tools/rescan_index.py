@@ -6,7 +6,7 @@ from pydantic import Field
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
-from aerotask.metadata.file_types import EntryType, sides_of_shapefile
+from aerotask.metadata.file_types import EntryType, side_file_paths_of
 from aerotask.sdk import Access, DatasetView, Plan, RunContext, Tool, ToolParams
 
 MEMORY_BYTES = 512 * 1024**2
@@ -69,7 +69,7 @@ class RescanIndex(Tool[RescanIndexParams]):
     def plan(self, params: RescanIndexParams, dataset: DatasetView) -> Plan:
         """Read the chosen files, and the side files of shapefiles; change what the index says of them."""
         chosen = _chosen(params, dataset)
-        sides = {side for path in chosen for side in sides_of_shapefile(path) if side in dataset.entries}
+        sides = {side for path in chosen for side in side_file_paths_of(path) if side in dataset.entries}
         reads = dict.fromkeys([*chosen, *sorted(sides)])
         return Plan(
             estimated_output_bytes=0,

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,15 +22,10 @@ from aerotask.db.outages import is_outage, outlast
 from aerotask.derivatives.sources import source_key
 from aerotask.domain.errors import AerotaskError, TaskFailed
 from aerotask.domain.retry import OUTAGE_S, FailureKind, after_strike
+from aerotask.domain.settings import StorageQuota
 from aerotask.failpoints import failpoint
 from aerotask.sdk import Limits, Snapshot, Tool, ToolParams
-from aerotask.services.datasets.storage_quota import (
-    UNLIMITED,
-    Headroom,
-    StorageQuota,
-    room_for,
-    within_limits,
-)
+from aerotask.services.datasets.storage_quota import UNLIMITED, Headroom, room_for, within_limits
 from aerotask.services.tasks.snapshots import take_snapshot
 from aerotask.services.tasks.webhooks import owe
 from aerotask.services.tasks.work_dirs import work_folder
@@ -89,13 +85,13 @@ class Attempt:
         """Work on the task until it has ended, one way or another."""
         log = _log.bind(task_id=str(self.task.lease.task_id), attempt=self.task.lease.attempt)
         log.info("task.started", tool=self.task.tool_id)
-        limits = self.means.limits
+        settings = self.means.settings
         reporter = Reporter(
             self.means.db,
             self.task.lease,
             next_line=self.task.log_next,
-            log_limits=limits.log,
-            interval_s=limits.heartbeat_s,
+            log_limits=settings.logs,
+            interval_s=settings.queue.heartbeat_s,
         )
         try:
             # A write that is under way may or may not arrive; the last report repeats its lines safely.
@@ -118,8 +114,8 @@ class Attempt:
                 job,
                 on_event=reporter.hear,
                 stop=self._stop,
-                cancel_grace_s=self.means.limits.cancel_grace_s,
-                timeout_s=self.means.limits.timeout_s,
+                cancel_grace_s=self.means.settings.worker.cancel_grace_s,
+                timeout_s=self.means.settings.worker.task_timeout_s,
             )
             return await self._judge(ended, reporter)
         except FileNotFoundError:
@@ -181,9 +177,9 @@ class Attempt:
             inputs={path: str(file) for path, file in lent.items()},
             workdir=str(out),
             reads=str(self.folder),
-            threads=self.means.limits.threads,
+            threads=self.means.threads,
             memory_bytes=self.task.memory_bytes,
-            max_file_bytes=self.means.limits.max_file_bytes,
+            max_file_bytes=2 * self.means.settings.quotas.output_bytes,
             limits=asdict(await self._limits()),
             slug=snapshot.slug,
             snapshot=None if snapshot.file is None else str(snapshot.file),
@@ -196,7 +192,7 @@ class Attempt:
 
     async def _limits(self) -> Limits:
         """What the run is allowed, with what it may add to the storage: it had better know before it has worked."""
-        tools, storage = self.means.limits.tools, self.means.limits.storage
+        tools, storage = self.means.tool_limits, self.means.settings.storage
         if not self.task.writes or storage.unlimited:
             return tools
         room = await outlast(lambda: self._room(storage), give_up_after_s=OUTAGE_S)
@@ -227,7 +223,7 @@ class Attempt:
         if ended.how is ChildEnd.STOPPED:
             return Retry("worker stopping")
         if ended.how is ChildEnd.TIMED_OUT:
-            limit = self.means.limits.timeout_s
+            limit = self.means.settings.worker.task_timeout_s
             return Failure("timed-out", f"The tool ran longer than the limit of {limit:.0f} s.")
         if ended.how is ChildEnd.CRASHED or ended.last is None:
             return self._after_crash(ended.detail, reporter)
@@ -266,7 +262,7 @@ class Attempt:
     def _after_strike(
         self, strike: FailureKind, reason: str, failure: Failure, reporter: Reporter
     ) -> Retry | Failure:
-        limit = self.means.limits.max_strikes
+        limit = self.means.settings.queue.max_attempts
         retry = after_strike(strike, strikes=self.task.strikes + 1, max_strikes=limit)
         if retry is None:
             return failure
@@ -311,11 +307,11 @@ class Attempt:
 
     async def _write(self, verdict: Verdict, reporter: Reporter) -> None:
         means, lease, news = self.means, self.task.lease, reporter.unsent()
-        log_limits, actor = means.limits.log, f"worker {means.worker_no}"
+        log_limits, actor = means.settings.logs, f"worker {means.worker_no}"
         async with means.db.begin() as connection:
             if isinstance(verdict, StoredChanges):
                 # Only what changes the dataset can make it hold more.
-                storage = means.limits.storage if verdict.edits else UNLIMITED
+                storage = means.settings.storage if verdict.edits else UNLIMITED
                 async with within_limits(connection, storage, self.task.dataset_id):
                     await apply_success(
                         connection,
@@ -324,7 +320,7 @@ class Attempt:
                         verdict,
                         log_limits=log_limits,
                         actor=actor,
-                        artifact_ttl=means.limits.artifact_ttl,
+                        artifact_ttl=timedelta(hours=means.settings.retention.artifact_ttl_hours),
                     )
             else:
                 await leases.finish(connection, lease, verdict, news, log_limits=log_limits, actor=actor)

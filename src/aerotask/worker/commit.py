@@ -15,6 +15,7 @@ from aerotask.derivatives.sources import source_key
 from aerotask.domain import paths
 from aerotask.domain.errors import Conflict, TaskFailed
 from aerotask.domain.ids import DatasetId
+from aerotask.domain.settings import LogLimits
 from aerotask.metadata.file_types import type_by_name
 from aerotask.sdk.changes import Existing
 from aerotask.services.datasets.entries import put_contents, remove_content
@@ -25,7 +26,6 @@ from aerotask.store.datasets.entries import EntryContent, contents_among, files_
 from aerotask.store.queue import leases
 from aerotask.store.queue.claims import ClaimedTask
 from aerotask.store.queue.leases import NewArtifact, Report, Success
-from aerotask.store.queue.logs import LogLimits
 from aerotask.worker.descriptions import read_descriptions
 from aerotask.worker.outputs import (
     StoredArtifact,

@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 
 from aerotask.blobs.blob_store import BlobStore
+from aerotask.config import Settings
 from aerotask.db.engine import Database
 from aerotask.registry import Registry
 from aerotask.sandbox.spawner import Spawner
 from aerotask.sdk import Limits
 from aerotask.services.accounts.permissions import PermissionService
-from aerotask.services.datasets.storage_quota import StorageQuota
-from aerotask.store.queue.logs import LogLimits
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptLimits:
-    """What bounds every attempt of a worker."""
-
-    log: LogLimits
-    heartbeat_s: float
-    cancel_grace_s: float
-    timeout_s: float
-    max_strikes: int
-    artifact_ttl: timedelta
-    storage: StorageQuota
-    max_file_bytes: int
-    threads: int
-    tools: Limits
-    """What tools are allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,4 +23,7 @@ class WorkerContext:
     registry: Registry
     access: PermissionService
     spawner: Spawner
-    limits: AttemptLimits
+    settings: Settings
+    tool_limits: Limits
+    threads: int
+    """Threads that a tool may use."""

@@ -17,8 +17,8 @@ from aerotask.db.outages import tolerate
 from aerotask.domain import paths
 from aerotask.domain.ids import new_id
 from aerotask.domain.text_cleaning import clean_json
-from aerotask.metadata.file_types import sides_of_shapefile
-from aerotask.metadata.model import given_up
+from aerotask.metadata.file_types import side_file_paths_of
+from aerotask.metadata.model import extraction_failed
 from aerotask.metadata.timeouts import patience_s
 from aerotask.sandbox.spawner import Spawner
 from aerotask.store.datasets import indexing
@@ -129,7 +129,7 @@ class Indexer:
 
     async def _lend_sides(self, entry: UnindexedEntry, folder: Path) -> None:
         """The files without which a shapefile can't be read, beside it."""
-        wanted = sides_of_shapefile(entry.path)
+        wanted = side_file_paths_of(entry.path)
         if not wanted:
             return
         async with self.db.read() as connection:
@@ -140,7 +140,7 @@ class Indexer:
 
     async def _give_up(self, entry: UnindexedEntry, detail: str) -> None:
         _log.warning("index.failed", entry_id=str(entry.id), detail=detail)
-        found = given_up(detail)
+        found = extraction_failed(detail)
         async with self.db.begin() as connection:
             await indexing.finish(connection, entry, Metadata(found.type, dict(found.properties)))
 

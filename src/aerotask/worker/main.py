@@ -9,7 +9,6 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
-from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -24,14 +23,13 @@ from aerotask.sandbox.spawner import Spawner
 from aerotask.sandbox.undumpable import hide_from_children
 from aerotask.store.datasets.indexing import CHANNEL as ENTRIES_CHANNEL
 from aerotask.store.queue.cancel import CANCEL_CHANNEL
-from aerotask.store.queue.logs import LogLimits
 from aerotask.store.queue.worker_session import WorkerSession
 from aerotask.store.tasks.webhooks import CHANNEL as CALLBACKS_CHANNEL
-from aerotask.wiring import Platform, open_platform, tool_limits
+from aerotask.wiring import Platform, open_platform
 from aerotask.worker import maintenance, tool_server
-from aerotask.worker.context import AttemptLimits, WorkerContext
+from aerotask.worker.context import WorkerContext
 from aerotask.worker.indexer import Indexer
-from aerotask.worker.runner import RunnerLimits, TaskRunner
+from aerotask.worker.runner import TaskRunner
 from aerotask.worker.webhook_delivery import AT_ONCE, Courier
 
 # Beside the tasks, who may want a connection to write with at once: claims, heartbeat, recovery, turns, indexer,
@@ -50,7 +48,7 @@ async def run_worker(settings: Settings) -> None:
             open_platform(
                 settings,
                 application="aerotask worker",
-                connections=settings.worker_slots + OTHERS,
+                connections=settings.worker.slots + OTHERS,
             )
         )
         spawner = Spawner(tool_server.PROGRAM)
@@ -59,8 +57,8 @@ async def run_worker(settings: Settings) -> None:
         worker_no = secrets.randbelow(2**31 - 1) + 1
         listener = ArqListener(settings.redis_url.get_secret_value())
         means = _means(platform, settings, spawner, worker_no)
-        slots = TaskRunner(means, _slot_limits(settings), listener, platform.maintenance)
-        indexer = Indexer(platform.db, platform.blobs, spawner, settings.worker_poll_s)
+        slots = TaskRunner(means, listener, platform.maintenance)
+        indexer = Indexer(platform.db, platform.blobs, spawner, settings.queue.poll_s)
         resolver = Resolver(threads=AT_ONCE)
         stack.callback(resolver.close)
         courier = _courier(platform, settings, resolver)
@@ -84,10 +82,10 @@ async def run_worker(settings: Settings) -> None:
             indexer.run(),
             courier.run(),
             *maintenance.rounds(
-                platform.maintenance, period_s=settings.sweep_s, blob_grace_s=settings.blob_grace_s
+                platform.maintenance, period_s=settings.worker.sweep_s, blob_grace_s=settings.blob_grace_s
             ),
         ]
-        _log.info("worker.started", worker_no=worker_no, slots=settings.worker_slots)
+        _log.info("worker.started", worker_no=worker_no, slots=settings.worker.slots)
         await _run_beside(background, slots.fill(present))
     _log.info("worker.stopped", worker_no=worker_no)
 
@@ -112,40 +110,20 @@ def _means(platform: Platform, settings: Settings, spawner: Spawner, worker_no: 
         registry=platform.registry,
         access=platform.access,
         spawner=spawner,
-        limits=AttemptLimits(
-            log=LogLimits(settings.log_max_lines, settings.log_max_bytes),
-            heartbeat_s=settings.heartbeat_s,
-            cancel_grace_s=settings.cancel_grace_s,
-            timeout_s=settings.task_timeout_s,
-            max_strikes=settings.max_attempts,
-            artifact_ttl=timedelta(hours=settings.artifact_ttl_hours),
-            storage=platform.entries.storage,
-            max_file_bytes=2 * settings.max_output_bytes,
-            threads=_cores(),
-            tools=tool_limits(settings),
-        ),
+        settings=settings,
+        tool_limits=platform.submit.limits,
+        threads=_cores(),
     )
 
 
 def _courier(platform: Platform, settings: Settings, resolver: Resolver) -> Courier:
     poster = GuardedClient(
-        timeout_s=settings.callback_timeout_s,
-        allow_private=settings.callback_allow_private,
+        timeout_s=settings.webhooks.timeout_s,
+        allow_private=settings.webhooks.allow_private,
         tls=httpx.create_ssl_context(),
         resolve=resolver,
     )
-    return Courier(platform.db, platform.access, platform.webhooks, poster, settings.worker_poll_s)
-
-
-def _slot_limits(settings: Settings) -> RunnerLimits:
-    return RunnerLimits(
-        slots=settings.worker_slots,
-        poll_s=settings.worker_poll_s,
-        heartbeat_s=settings.heartbeat_s,
-        lease_ttl_s=settings.lease_ttl_s,
-        running_per_user=settings.max_running_tasks_per_user,
-        shutdown_grace_s=settings.shutdown_grace_s,
-    )
+    return Courier(platform.db, platform.access, platform.webhooks, poster, settings.queue.poll_s)
 
 
 def _on_signals(stop: Callable[[], None]) -> None:

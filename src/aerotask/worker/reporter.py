@@ -10,10 +10,11 @@ import structlog
 
 from aerotask.db.engine import Database
 from aerotask.db.outages import is_outage
+from aerotask.domain.settings import LogLimits
 from aerotask.domain.text_cleaning import clean_line
 from aerotask.store.queue import leases
 from aerotask.store.queue.leases import Lease, LeaseLost, Report
-from aerotask.store.queue.logs import LogLimits, size_of
+from aerotask.store.queue.logs import size_of
 from aerotask.worker.protocol import Event
 
 GATHER_S = 0.3

@@ -25,24 +25,11 @@ HAND_OVER_S = 5.0
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class RunnerLimits:
-    """How many tasks run at once, and how the worker keeps in touch."""
-
-    slots: int
-    poll_s: float
-    heartbeat_s: float
-    lease_ttl_s: float
-    running_per_user: int
-    shutdown_grace_s: float
-
-
 @dataclass(slots=True)
 class TaskRunner:
     """Runs tasks until told to stop."""
 
     means: WorkerContext
-    limits: RunnerLimits
     listener: WakeupListener
     sweep: MaintenanceService
     _running: dict[Attempt, asyncio.Task[None]] = field(default_factory=dict)
@@ -74,12 +61,12 @@ class TaskRunner:
         await first_completed(present.wait(), self._stopping.wait())
         woken = False
         while not self._stopping.is_set():
-            free = self.limits.slots - len(self._running)
+            free = self.means.settings.worker.slots - len(self._running)
             # What woke us, a hint or a slot that is free again, tells that there may be a task; a poll tells
             # nothing, so it looks before it claims.
             for claimed in await self._claim(free, look_first=not woken) if free else ():
                 self._start(claimed)
-            woken = await self._bell.rest(self.limits.poll_s)
+            woken = await self._bell.rest(self.means.settings.queue.poll_s)
         await self._empty()
 
     async def beat(self) -> None:
@@ -87,7 +74,7 @@ class TaskRunner:
         while True:
             if self._running:
                 await tolerate("worker.delayed", self._renew(), doing="heartbeat")
-            await asyncio.sleep(self.limits.heartbeat_s)
+            await asyncio.sleep(self.means.settings.queue.heartbeat_s)
 
     async def recover(self) -> None:
         """Look for tasks of lost workers until cancelled.
@@ -98,13 +85,13 @@ class TaskRunner:
             freed = await tolerate("worker.delayed", self.sweep.lost_workers(), doing="recovery")
             if freed:
                 self.wake()
-            await asyncio.sleep(self.limits.poll_s / 2)
+            await asyncio.sleep(self.means.settings.queue.poll_s / 2)
 
     async def take_turns(self) -> None:
         """Say once a poll of which tasks that they wait for a turn, until cancelled."""
         while True:
             await tolerate("worker.delayed", self.sweep.turns(), doing="turns")
-            await asyncio.sleep(self.limits.poll_s)
+            await asyncio.sleep(self.means.settings.queue.poll_s)
 
     async def _claim(self, free: int, *, look_first: bool) -> list[ClaimedTask]:
         claiming = self._claim_next(free, look_first=look_first)
@@ -120,8 +107,8 @@ class TaskRunner:
             claimed = await claims.claim_next(
                 connection,
                 worker_no=self.means.worker_no,
-                ttl_s=self.limits.lease_ttl_s,
-                running_per_user=self.limits.running_per_user,
+                ttl_s=self.means.settings.queue.lease_ttl_s,
+                running_per_user=self.means.settings.queue.running_per_user,
                 at_most=free,
             )
         for _ in claimed:
@@ -133,7 +120,7 @@ class TaskRunner:
         running = asyncio.create_task(attempt.run(), name=f"attempt {claimed.lease.task_id}")
         self._running[attempt] = running
         running.add_done_callback(lambda done: self._ended(attempt, done))
-        self.listener.accept(more=len(self._running) < self.limits.slots)
+        self.listener.accept(more=len(self._running) < self.means.settings.worker.slots)
 
     def _ended(self, attempt: Attempt, done: asyncio.Task[None]) -> None:
         del self._running[attempt]
@@ -151,7 +138,7 @@ class TaskRunner:
                 connection,
                 [attempt.task.lease.token for attempt in before],
                 worker_no=self.means.worker_no,
-                ttl_s=self.limits.lease_ttl_s,
+                ttl_s=self.means.settings.queue.lease_ttl_s,
             )
         for attempt in before:
             attempt.touch()
@@ -161,8 +148,14 @@ class TaskRunner:
     async def _empty(self) -> None:
         self.listener.accept(more=False)
         if self._running:
-            _log.info("worker.finishing", tasks=len(self._running), grace_s=self.limits.shutdown_grace_s)
-            await asyncio.wait(set(self._running.values()), timeout=self.limits.shutdown_grace_s)
+            _log.info(
+                "worker.finishing",
+                tasks=len(self._running),
+                grace_s=self.means.settings.worker.shutdown_grace_s,
+            )
+            await asyncio.wait(
+                set(self._running.values()), timeout=self.means.settings.worker.shutdown_grace_s
+            )
         self._hand_over()
         if self._running:
             await asyncio.wait(set(self._running.values()), timeout=HAND_OVER_S)

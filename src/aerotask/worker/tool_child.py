@@ -183,11 +183,11 @@ def _edit(edit: Edit) -> Mapping[str, Any]:
 
 
 def _describe_all(job: IndexJob, teller: EventWriter) -> None:
-    from aerotask.metadata.extract import describe  # noqa: PLC0415  preloaded; brings GDAL along
+    from aerotask.metadata.extract import extract_metadata  # noqa: PLC0415  preloaded; brings GDAL along
 
     for entry_id, file in job.files:
         teller.tell("begun", id=entry_id)
-        found = describe(Path(file))
+        found = extract_metadata(Path(file))
         teller.tell(
             "described",
             id=entry_id,

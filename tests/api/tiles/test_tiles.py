@@ -25,6 +25,7 @@ from tests.tiles.maps import AT, GREEN, halves, on_tile
 from aerotask.config import Settings
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import InvalidInput, NotFound
+from aerotask.domain.settings import RenderSettings
 from aerotask.sandbox.pool import PoolLimits
 from aerotask.tiles.renderer import Renderer
 
@@ -34,7 +35,7 @@ HERE = "/orgs/acme/ds/acme"
 
 @pytest.fixture
 async def api(settings: Settings) -> AsyncIterator[Served]:
-    async with served(settings.model_copy(update={"render_processes": 1})) as running:
+    async with served(settings.model_copy(update={"render": RenderSettings(processes=1)})) as running:
         yield running
 
 

@@ -19,7 +19,7 @@ from tests.archives.conftest import Extract, contents
 from aerotask.archives.zip.records import Record, central_header, dos_time, end_records, local_header
 from aerotask.archives.zip.stream import StreamMember as Streamed
 from aerotask.archives.zip.stream import StreamWriter, streamed_bytes
-from aerotask.archives.zip.writer import GATHER_BYTES, HELD_BYTES, ZipResult, ZipSource, write_zip
+from aerotask.archives.zip.writer import BATCH_BYTES, IN_MEMORY_BYTES, ZipResult, ZipSource, write_zip
 
 GIB = 1024**3
 
@@ -40,7 +40,7 @@ def packed(
 def members_of_every_size() -> dict[str, bytes]:
     """Small and large, packed and not, shrinking and not."""
     rng = random.Random(1)
-    noise = rng.randbytes(GATHER_BYTES + 5)
+    noise = rng.randbytes(BATCH_BYTES + 5)
     return {
         "empty.txt": b"",
         "text.txt": b"hello " * 1000,
@@ -49,7 +49,7 @@ def members_of_every_size() -> dict[str, bytes]:
         "large photo.jpg": noise,
         "large.tif": noise[:1000] * 2000,
         "large noise.tif": noise,
-        "larger.tif": noise[:9000] * (HELD_BYTES // 9000 + 100),
+        "larger.tif": noise[:9000] * (IN_MEMORY_BYTES // 9000 + 100),
         "a/b/c/\u00e9 \u202eRTL \U0001f600.txt": b"names",
     }
 
@@ -115,8 +115,8 @@ def test_times_beyond_what_dos_knows_are_clamped(mtime: int, date: int, time: in
 def test_a_file_that_changed_its_length_fails_the_writing(tmp_path: Path) -> None:
     file = tmp_path / "a"
     file.write_bytes(b"abc")
-    for number, size in enumerate((2, 4, 2 * GATHER_BYTES)):
-        with pytest.raises(OSError, match="another length"):
+    for number, size in enumerate((2, 4, 2 * BATCH_BYTES)):
+        with pytest.raises(OSError, match="changed its length"):
             write_zip(
                 tmp_path / str(number), [ZipSource("a", 0, file, size)], threads=1, on_progress=lambda _: None
             )

@@ -1,4 +1,4 @@
-"""What is read of the EXIF and XMP inside a file, and that no content of a file can end the reader."""
+"""EXIF and XMP reader, also on damaged and hostile files."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_elements_and_attributes_and_lists_all_become_properties(tmp_path: Path)
     }
 
 
-def test_a_known_namespace_has_its_usual_prefix_whatever_the_file_calls_it(tmp_path: Path) -> None:
+def test_a_known_namespace_has_its_usual_prefix(tmp_path: Path) -> None:
     packet = xmp_packet({"GimbalPitchDegree": "-90"}, prefix="mine")
     assert read_embedded(write_photo(tmp_path / "a.jpg", xmp=packet)).xmp == {
         "drone-dji:GimbalPitchDegree": "-90"
@@ -86,7 +86,7 @@ def test_an_unknown_namespace_keeps_the_prefix_of_the_file(tmp_path: Path) -> No
     assert read_embedded(write_photo(tmp_path / "a.jpg", xmp=packet)).xmp == {"own:Colour": "red"}
 
 
-def test_of_a_broken_packet_what_comes_before_the_fault_is_kept(tmp_path: Path) -> None:
+def test_properties_before_the_damage_in_a_packet_are_kept(tmp_path: Path) -> None:
     packet = xmp_packet({"FlightYawDegree": "3"}).replace(b"</rdf:RDF>", b"</rdf:RD>")
     found = read_embedded(write_photo(tmp_path / "a.jpg", xmp=packet))
     assert (found.xmp, found.faults) == ({"drone-dji:FlightYawDegree": "3"}, ("damaged-xmp",))
@@ -107,19 +107,19 @@ def test_of_a_broken_packet_what_comes_before_the_fault_is_kept(tmp_path: Path) 
         pytest.param(b"<a>" * 20_000, id="endless nesting"),
     ],
 )
-def test_a_hostile_packet_is_named_and_gives_nothing(tmp_path: Path, packet: bytes) -> None:
+def test_a_hostile_packet_is_reported_and_ignored(tmp_path: Path, packet: bytes) -> None:
     path = write_photo(tmp_path / "a.jpg", exif=exif_block({"Make": "DJI"}), xmp=packet)
     found = read_embedded(path)
     assert (found.xmp, found.faults) == ({}, ("damaged-xmp",))
     assert found.exif["Make"] == "DJI"
 
 
-def test_an_oversized_packet_counts_as_absent(tmp_path: Path) -> None:
+def test_an_oversized_packet_is_ignored(tmp_path: Path) -> None:
     packet = packet_of(f"<!--{'x' * 1_100_000}-->")
     assert read_embedded(write_photo(tmp_path / "a.png", xmp=packet)) == EmbeddedMetadata()
 
 
-def test_exif_that_points_outside_the_block_is_named(tmp_path: Path) -> None:
+def test_exif_pointing_outside_the_block_is_reported(tmp_path: Path) -> None:
     block = exif_block({"Make": "DJI", "Software": "a text that is kept elsewhere"}).tobytes()
     # The offset of the longest text leads out of the block.
     lying = block.replace(struct.pack(">L", block.index(b"a text") - 6), struct.pack(">L", 0x7FFFFFFF))
@@ -129,13 +129,13 @@ def test_exif_that_points_outside_the_block_is_named(tmp_path: Path) -> None:
     assert found.faults == ("damaged-exif",)
 
 
-def test_exif_that_is_cut_is_named(tmp_path: Path) -> None:
+def test_truncated_exif_is_reported(tmp_path: Path) -> None:
     block = full_exif().tobytes()
     found = read_embedded(_jpeg_with_block(tmp_path, block[: len(block) // 2]))
     assert found.faults == ("damaged-exif",)
 
 
-def test_a_directory_that_contains_itself_ends(tmp_path: Path) -> None:
+def test_a_directory_that_contains_itself_is_read_once(tmp_path: Path) -> None:
     # One tag: the EXIF pointer, to the directory it stands in.
     block = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHLLL", 1, 0x8769, 4, 1, 8, 0)
     assert read_embedded(_jpeg_with_block(tmp_path, block)).exif == {}
@@ -147,20 +147,20 @@ def test_a_rational_over_zero_is_left_out(tmp_path: Path) -> None:
     assert (found.exif, found.faults) == ({}, ())
 
 
-def test_a_tag_with_more_values_than_usual_is_no_damage(tmp_path: Path) -> None:
+def test_a_tag_with_more_values_than_usual_is_not_damaged(tmp_path: Path) -> None:
     # Orientation, once too often.
     block = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHLHHL", 1, 0x0112, 3, 2, 6, 1, 0)
     found = read_embedded(_jpeg_with_block(tmp_path, block))
     assert (found.exif, found.faults) == ({"Orientation": 6}, ())
 
 
-def test_the_tables_of_a_raster_are_left_out(tmp_path: Path) -> None:
+def test_strip_and_tile_tables_are_left_out(tmp_path: Path) -> None:
     found = read_embedded(write_photo(tmp_path / "a.tif", size=(300, 3000)))
     assert found.exif["ImageWidth"] == 300
     assert not {"StripOffsets", "StripByteCounts"} & found.exif.keys()
 
 
-def test_a_big_tiff_that_claims_endless_tags_ends(tmp_path: Path) -> None:
+def test_a_bigtiff_declaring_countless_tags_is_bounded(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     path.write_bytes(b"II+\0" + struct.pack("<HHQQ", 8, 0, 16, 2**60) + b"\0" * 2_000_000)
     assert read_embedded(path).faults == ("damaged-exif",)
@@ -168,14 +168,14 @@ def test_a_big_tiff_that_claims_endless_tags_ends(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", EVERY_KIND)
 @pytest.mark.parametrize("content", [b"", b"not a picture", b"\xff\xd8\xff", b"II*\0", b"MM\0+\0"])
-def test_a_file_that_is_something_else_ends_no_reader(tmp_path: Path, name: str, content: bytes) -> None:
+def test_files_of_other_formats_do_not_crash_the_reader(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     found = read_embedded(tmp_path / name)
     assert (found.exif, found.xmp) == ({}, {})
 
 
 @pytest.mark.parametrize("name", EVERY_KIND)
-def test_no_mutilated_file_ends_the_reader(tmp_path: Path, name: str) -> None:
+def test_corrupted_files_do_not_crash_the_reader(tmp_path: Path, name: str) -> None:
     whole = write_photo(
         tmp_path / name, exif=full_exif(), xmp=xmp_packet({"GimbalYawDegree": "1"})
     ).read_bytes()
@@ -200,7 +200,9 @@ def test_no_mutilated_file_ends_the_reader(tmp_path: Path, name: str) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(packet=st.binary(max_size=300) | st.text(alphabet="<>/:=\"' abx&;![]-?", max_size=300).map(str.encode))
-def test_no_packet_ends_the_reader(packet: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_arbitrary_packets_do_not_crash_the_reader(
+    packet: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     content = io.BytesIO()
     Image.new("L", (1, 1)).save(content, "JPEG")
     path = tmp_path_factory.getbasetemp() / "packet.jpg"
@@ -228,7 +230,7 @@ def test_a_band_of_a_micasense_camera(real_data: Path) -> None:
 
 
 def _jpeg_with_block(folder: Path, block: bytes) -> Path:
-    """A JPEG whose first segment is this EXIF block."""
+    """JPEG whose first segment is the EXIF block."""
     content = io.BytesIO()
     Image.new("L", (1, 1)).save(content, "JPEG")
     path = folder / "lying.jpg"

@@ -1,4 +1,4 @@
-"""The ground that a photo shows, checked by hand where the geometry is simple."""
+"""Ground footprints of photos, checked by hand where the geometry is simple."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ def metres(corners: list[tuple[float, float]] | None) -> list[tuple[float, float
 
 
 def looking(*, yaw: float = 0, pitch: float = -90, roll: float = 0) -> CameraView:
-    """A camera that takes in 90° across and 2·atan(0.5) upright."""
+    """View of a camera with a horizontal field of view of 90° and a vertical one of 2·atan(0.5)."""
     return CameraView(yaw, pitch, roll, 90, math.degrees(2 * math.atan(0.5)))
 
 
-def test_straight_down_from_100_m_shows_200_by_100_m() -> None:
+def test_a_nadir_photo_from_100_m_covers_200_by_100_m() -> None:
     assert metres(footprint(0, 0, 100, looking())) == [
         pytest.approx(corner, abs=0.01) for corner in [(-100, 50), (100, 50), (100, -50), (-100, -50)]
     ]
 
 
-def test_yaw_turns_the_picture_clockwise() -> None:
+def test_yaw_rotates_the_footprint_clockwise() -> None:
     # Facing east, the picture's upper left corner is in the north-east.
     assert metres(footprint(0, 0, 100, looking(yaw=90)))[0] == pytest.approx((50, 100), abs=0.01)
 
 
-def test_a_picture_of_the_slope_ahead_reaches_further_there() -> None:
+def test_a_tilted_camera_reaches_further_ahead() -> None:
     # 45° down with ±atan(0.5): the upper edge is tan(45° + 26.57°) = 3 heights ahead, the lower one a third.
     corners = metres(footprint(0, 0, 100, looking(pitch=-45)))
     assert [round(north, 1) for _, north in corners] == [300.0, 300.0, 33.3, 33.3]
@@ -47,12 +47,12 @@ def test_roll_lowers_the_right_side() -> None:
 
 
 @pytest.mark.parametrize("pitch", [0.0, -30.0, 45.0])
-def test_a_picture_with_the_horizon_in_it_has_no_footprint(pitch: float) -> None:
+def test_a_photo_with_the_horizon_has_no_footprint(pitch: float) -> None:
     assert footprint(7, 50, 100, looking(pitch=pitch)) is None
 
 
 @pytest.mark.parametrize("height_m", [0.0, -5.0, 1e9])
-def test_a_height_that_makes_no_sense_has_no_footprint(height_m: float) -> None:
+def test_an_invalid_height_has_no_footprint(height_m: float) -> None:
     assert footprint(7, 50, height_m, looking()) is None
 
 

@@ -1,4 +1,4 @@
-"""Optical centres and band names of the cameras that are known."""
+"""Optical centres and band names of known cameras."""
 
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,14 @@ def test_a_principal_point_in_millimetres_becomes_pixels() -> None:
 @pytest.mark.parametrize(
     ("unit", "per_unit"), [(2, 266.666667 * 25.4), (3, 2666.66667), (4, 266.666667), (5, 0.266666667)]
 )
-def test_the_focal_planes_resolution_has_a_unit(unit: int, per_unit: float) -> None:
+def test_the_focal_plane_resolution_has_a_unit(unit: int, per_unit: float) -> None:
     resolution = {"FocalPlaneXResolution": per_unit, "FocalPlaneYResolution": per_unit}
     found = centre({"Camera:PrincipalPoint": "2.4,1.8"}, resolution | {"FocalPlaneResolutionUnit": unit})
     assert rounded(found) == ("principal point", 640.0, 480.0)
 
 
 @pytest.mark.parametrize("value", ["1024.5, 768.25", ("1024.5", "768.25"), "1.0245e3 7.6825E2"])
-def test_a_principal_point_in_pixels_is_known_by_where_it_lies(value: Any) -> None:
+def test_a_principal_point_in_pixels_is_recognised_by_its_position(value: Any) -> None:
     assert rounded(centre({"Camera:PrincipalPoint": value}, MM, (2048, 1536))) == (
         "principal point",
         1024.5,
@@ -62,11 +62,11 @@ def test_a_principal_point_in_pixels_is_known_by_where_it_lies(value: Any) -> No
         ({}, {}),
     ],
 )
-def test_what_makes_no_sense_is_no_centre(xmp: dict[str, Any], exif: dict[str, Any]) -> None:
+def test_invalid_tags_give_no_optical_centre(xmp: dict[str, Any], exif: dict[str, Any]) -> None:
     assert centre(xmp, exif) is None
 
 
-def test_djis_relative_centre_comes_before_the_designed_one() -> None:
+def test_djis_relative_centre_is_preferred_to_the_nominal_one() -> None:
     designed = {
         "drone-dji:CalibratedOpticalCenterX": "800.000000",
         "drone-dji:CalibratedOpticalCenterY": "650.0",
@@ -89,14 +89,14 @@ def test_djis_relative_centre_comes_before_the_designed_one() -> None:
         ({}, None, None),
     ],
 )
-def test_a_camera_says_which_band_it_shows(
+def test_band_name_and_wavelength_of_each_camera(
     xmp: dict[str, Any], band: str | None, wavelength: float | None
 ) -> None:
     lens = lens_of(EmbeddedMetadata({}, xmp), width=10, height=10)
     assert (lens.band_name, lens.wavelength_nm) == (band, wavelength)
 
 
-def test_a_dji_picture_is_read(tmp_path: Path) -> None:
+def test_a_dji_image_is_read(tmp_path: Path) -> None:
     said = {"RelativeOpticalCenterX": "2.5", "RelativeOpticalCenterY": "-4", "BandName": "Green"}
     path = write_photo(tmp_path / "DJI_0012.tif", xmp=xmp_packet(said, namespace=DJI), mode="L")
     lens, _ = read_lens(path, width=40, height=30)
@@ -104,7 +104,7 @@ def test_a_dji_picture_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("maker", ["Parrot", "Sentera", "MicaSense"])
-def test_a_picture_with_pix4ds_tags_is_read(tmp_path: Path, maker: str) -> None:
+def test_an_image_with_pix4ds_tags_is_read(tmp_path: Path, maker: str) -> None:
     packet = packet_of(
         f'<rdf:Description xmlns:Camera="{CAMERA}"><Camera:PrincipalPoint>2.0,1.5</Camera:PrincipalPoint>'
         "<Camera:BandName><rdf:Seq><rdf:li>RedEdge</rdf:li></rdf:Seq></Camera:BandName></rdf:Description>"

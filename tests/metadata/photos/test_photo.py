@@ -1,4 +1,4 @@
-"""What a photo's EXIF and XMP come to mean, by the makers' own conventions."""
+"""Photo metadata from EXIF and XMP by the makers' conventions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aerotask.metadata.extract import describe
+from aerotask.metadata.extract import extract_metadata
 from aerotask.metadata.photos.exif import EmbeddedMetadata
 from aerotask.metadata.photos.photo import PhotoMetadata, interpret
 from aerotask.metadata.photos.xmp import XmpValue
@@ -54,7 +54,7 @@ def test_a_height_below_the_sea_is_negative() -> None:
         {"GPSLatitude": (45.0, 1.0, 0.0, 4.0), "GPSLongitude": (10.0, 0.0, 0.0)},
     ],
 )
-def test_a_position_that_can_not_be_is_none(gps: dict[str, Any]) -> None:
+def test_an_invalid_position_is_ignored(gps: dict[str, Any]) -> None:
     assert photo(**gps).point is None
 
 
@@ -86,12 +86,12 @@ def test_dji_position_from_xmp_where_exif_has_none() -> None:
     assert found.point == {"type": "Point", "coordinates": [-91.99, 46.51]}
 
 
-def test_pix4d_counts_the_pitch_from_straight_down() -> None:
+def test_pix4d_measures_the_pitch_from_straight_down() -> None:
     found = photo({"Make": "Parrot"}, {"Camera:Yaw": "90", "Camera:Pitch": "5", "Camera:Roll": "-2"})
     assert [found.properties[f"camera{name}"] for name in ("Yaw", "Pitch", "Roll")] == [90.0, -85.0, -2.0]
 
 
-def test_sensefly_has_the_roll_the_other_way_round() -> None:
+def test_senseflys_roll_has_the_opposite_sign() -> None:
     found = photo(
         {"Make": "senseFly", "Model": "S.O.D.A."},
         {
@@ -107,7 +107,7 @@ def test_sensefly_has_the_roll_the_other_way_round() -> None:
     assert (found["relativeAltitude"], found["gpsXYAccuracy"], found["gpsZAccuracy"]) == (120.5, 0.02, 0.05)
 
 
-def test_parrot_names_the_camera_beside_the_drone() -> None:
+def test_parrot_has_angles_of_camera_and_drone() -> None:
     found = photo(
         {"Make": "Parrot", "Model": "Anafi"},
         {
@@ -145,11 +145,11 @@ def test_a_micasense_band() -> None:
     assert found["captureTimeZoneSource"] == "camera"
 
 
-def test_several_bands_are_named_in_their_order() -> None:
+def test_several_bands_are_listed_in_order() -> None:
     assert photo(xmp={"Camera:BandName": ("Red", "Green", "NIR")}).properties["bandName"] == "Red, Green, NIR"
 
 
-def test_the_size_of_the_sensor_from_its_resolution() -> None:
+def test_the_sensor_size_from_the_focal_plane_resolution() -> None:
     found = photo(
         {"FocalPlaneXResolution": 250.0, "FocalPlaneYResolution": 250.0, "FocalPlaneResolutionUnit": 4}
     )
@@ -164,14 +164,14 @@ def test_the_size_of_the_sensor_from_its_resolution() -> None:
         ({"drone-dji:CentralWavelength": "730"}, None, 730.0),
     ],
 )
-def test_every_maker_s_names_of_a_band_are_known(
+def test_every_makers_band_names_are_known(
     xmp: dict[str, XmpValue], name: str | None, wavelength: float
 ) -> None:
     found = photo(xmp=xmp).properties
     assert (found.get("bandName"), found["centralWavelength"]) == (name, wavelength)
 
 
-def test_a_size_that_both_focal_lengths_contradict_counts_for_nothing() -> None:
+def test_a_sensor_size_that_contradicts_both_focal_lengths_is_ignored() -> None:
     # A second camera under the model of the first: 43.27 mm · 4.34 / 25 in the shape 4:3.
     second = {"Model": "FC6310", "FocalLength": 4.34, "FocalLengthIn35mmFilm": 25}
     found = photo(second, size=(2592, 1944)).properties
@@ -183,7 +183,7 @@ def test_a_size_that_both_focal_lengths_contradict_counts_for_nothing() -> None:
     assert (first["sensorWidth"], first["sensorHeight"]) == (13.2, 8.8)
 
 
-def test_what_a_picture_says_of_its_sensor_comes_before_its_model() -> None:
+def test_the_sensor_size_in_the_file_is_preferred_to_that_of_the_model() -> None:
     plane = {"FocalPlaneXResolution": 745.6, "FocalPlaneYResolution": 745.6, "FocalPlaneResolutionUnit": 4}
     found = photo({"Model": "RedEdge", **plane}, size=(4608, 3456)).properties
     assert found["sensorWidth"] == pytest.approx(6.18, abs=0.01)
@@ -194,14 +194,14 @@ def test_what_a_picture_says_of_its_sensor_comes_before_its_model() -> None:
     assert smaller.properties["sensorWidth"] == 13.2
 
 
-def test_the_size_of_the_sensor_from_the_equivalent_focal_length() -> None:
+def test_the_sensor_size_from_the_equivalent_focal_length() -> None:
     # A third of the full frame's diagonal of 43.27 mm, in the shape 4:3: 14.42 · 0.8 by 14.42 · 0.6.
     found = photo({"FocalLength": 10.0, "FocalLengthIn35mmFilm": 30})
     assert found.properties["sensorWidth"] == pytest.approx(11.54, abs=0.01)
     assert found.properties["sensorHeight"] == pytest.approx(8.65, abs=0.01)
 
 
-def test_a_photo_straight_down_shows_the_ground_below_it() -> None:
+def test_the_footprint_of_a_nadir_photo_is_below_it() -> None:
     # 12 mm of sensor over 10 mm at 100 m: 120 m across; the 16:9 picture uses 6.75 mm of the height: 67.5 m.
     found = photo(
         {
@@ -273,14 +273,14 @@ def test_a_photo_straight_down_shows_the_ground_below_it() -> None:
         ),
     ],
 )  # fmt: skip
-def test_the_zone_of_the_camera_clock(
+def test_the_utc_offset_of_the_cameras_clock(
     exif: dict[str, Any], xmp: dict[str, XmpValue], gps: dict[str, Any], shown: str, source: str
 ) -> None:
     found = photo({"DateTimeOriginal": "2021:06:01 12:30:00", **exif}, xmp, **gps).properties
     assert (found["captureTimeText"], found["captureTimeZoneSource"]) == (shown, source)
 
 
-def test_capture_time_is_in_milliseconds_as_dronedb_has_it() -> None:
+def test_capture_time_is_in_milliseconds_as_in_dronedb() -> None:
     found = photo({"DateTimeOriginal": "2021:06:01 12:30:00", "OffsetTimeOriginal": "+02:00"}).properties
     assert found["captureTime"] == 1622543400000
 
@@ -288,12 +288,12 @@ def test_capture_time_is_in_milliseconds_as_dronedb_has_it() -> None:
 @pytest.mark.parametrize(
     "shown", ["2021:13:01 00:00:00", "0000:00:00 00:00:00", "9999:12:31 23:59:59", "noon"]
 )
-def test_a_time_that_can_not_be_is_none(shown: str) -> None:
+def test_an_invalid_time_is_ignored(shown: str) -> None:
     found = photo({"DateTimeOriginal": shown, "OffsetTimeOriginal": "+14:00"})
     assert "captureTime" not in found.properties
 
 
-def test_a_panorama_and_how_it_is_cropped() -> None:
+def test_a_panorama_and_its_crop() -> None:
     found = photo(
         xmp={
             "GPano:ProjectionType": "equirectangular",
@@ -376,7 +376,7 @@ _XMP_NAMES = (
     ),
     size=st.none() | st.tuples(st.integers(0, 50_000), st.integers(0, 50_000)),
 )
-def test_whatever_the_metadata_say_the_outcome_is_json(
+def test_arbitrary_metadata_give_json(
     exif: dict[str, Any], gps: dict[str, Any], xmp: dict[str, XmpValue], size: tuple[int, int] | None
 ) -> None:
     found = photo(exif, xmp, size, **gps)
@@ -384,14 +384,14 @@ def test_whatever_the_metadata_say_the_outcome_is_json(
 
 
 @pytest.mark.parametrize("absurd", ["nan", "inf", "-1e400", "", "north", "1" * 400])
-def test_a_value_that_is_no_number_counts_as_absent(absurd: str) -> None:
+def test_a_value_that_is_not_a_number_counts_as_absent(absurd: str) -> None:
     found = photo(xmp={"drone-dji:RelativeAltitude": absurd, "drone-dji:GimbalYawDegree": absurd})
     assert "relativeAltitude" not in found.properties
     assert not found.properties["hasCameraOrientation"]
 
 
 def test_the_brighton_photo(real_data: Path) -> None:
-    found = describe(real_data / "brighton" / "DJI_0018.JPG")
+    found = extract_metadata(real_data / "brighton" / "DJI_0018.JPG")
     known = {
         "model": "FC300S",
         "cameraYaw": 45.0,

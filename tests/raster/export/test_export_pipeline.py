@@ -31,7 +31,7 @@ from aerotask.domain.errors import InvalidInput
 from aerotask.raster.export.write import ExportWriteOptions, Stage, export_image
 from aerotask.sdk import Cancelled
 
-NDVI: dict[str, Any] = {"formula": "NDVI", "band_filter": "RN"}
+NDVI: dict[str, Any] = {"formula": "NDVI", "bandFilter": "RN"}
 
 
 def test_ndvi_has_the_colours_computed_by_hand(tmp_path: Path) -> None:

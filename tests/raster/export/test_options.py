@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from tests.raster.rasters import parse_options
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.raster.export.options import parse_bands, parse_request, parse_rescale
+from aerotask.raster.export.options import parse_bands, parse_rescale
 from aerotask.raster.export.presets import PRESETS, preset_named
 from aerotask.raster.expression.indices import ValueRange
 
@@ -92,10 +93,10 @@ def test_an_unknown_preset_is_answered_with_the_known_ones() -> None:
 )
 def test_a_palette_is_refused_for_what_has_no_colormap(parameters: dict[str, str]) -> None:
     with pytest.raises(InvalidInput, match="for results with a colormap") as caught:
-        parse_request(format="palette", **parameters)
+        parse_options(format="palette", **parameters)
     assert caught.value.code == "palette-impossible"
 
 
 @pytest.mark.parametrize("parameters", [{"formula": "NDVI"}, {"bands": "1"}, {"preset": "ironbow"}, {}])
 def test_a_palette_is_possible_for_the_rest(parameters: dict[str, str]) -> None:
-    assert parse_request(format="palette", **parameters).format == "palette"
+    assert parse_options(format="palette", **parameters).format == "palette"

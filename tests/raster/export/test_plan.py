@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.raster.rasters import parse_options
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.raster.export.options import parse_request
 from aerotask.raster.export.plan import ExportPlan, make_recipe
 from aerotask.raster.expression.indices import ValueRange
 from aerotask.raster.profile import BandProfile, RasterProfile
@@ -23,7 +23,7 @@ def profile(
 
 
 def recipe(described: RasterProfile, **parameters: str) -> ExportPlan:
-    return make_recipe(parse_request(**parameters), described)
+    return make_recipe(parse_options(**parameters), described)
 
 
 def refused(described: RasterProfile, **parameters: str) -> InvalidInput:
@@ -167,23 +167,21 @@ def test_three_rescales_are_too_many_for_one_value() -> None:
     ],
 )
 def test_what_has_no_effect_is_said(parameters: dict[str, str], warning: str) -> None:
-    names = {"bandFilter": "band_filter"}
-    found = recipe(profile(*FIVE), **{names.get(name, name): value for name, value in parameters.items()})
-    assert found.warnings == (warning,)
+    assert recipe(profile(*FIVE), **parameters).warnings == (warning,)
 
 
 def test_what_has_an_effect_is_not_warned_of() -> None:
     assert (
-        recipe(profile(*FIVE), formula="NDVI", band_filter="NGR", rescale="0,1", colormap="viridis").warnings
+        recipe(profile(*FIVE), formula="NDVI", bandFilter="NGR", rescale="0,1", colormap="viridis").warnings
         == ()
     )
-    assert recipe(profile(*FIVE), preset="true-color", band_filter="BGR").warnings == ()
+    assert recipe(profile(*FIVE), preset="true-color", bandFilter="BGR").warnings == ()
 
 
 def test_missing_bands_are_refused() -> None:
     assert refused(profile("red", "green", "blue"), formula="NDRE").code == "missing-bands"
     assert refused(profile(*FIVE), preset="agriculture").code == "missing-bands"
-    assert refused(profile(*FIVE), formula="NDVI", band_filter="RGB").code == "missing-bands"
+    assert refused(profile(*FIVE), formula="NDVI", bandFilter="RGB").code == "missing-bands"
 
 
 def test_bands_beyond_the_last_are_refused() -> None:

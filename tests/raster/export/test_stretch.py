@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.raster.rasters import Pixels, source_file, write_raster
+from tests.raster.rasters import Pixels, parse_options, source_file, write_raster
 
-from aerotask.raster.export.options import parse_request
 from aerotask.raster.export.plan import make_recipe
 from aerotask.raster.export.stretch import Stretch, percentile_stretch
 from aerotask.raster.profile import BandProfile, RasterProfile
@@ -20,7 +19,7 @@ from aerotask.raster.sampling import SAMPLE_PX, plan_everything, plan_sample
 
 def stretch(path: Path, *, threads: int = 2, **parameters: Any) -> Stretch:
     source = source_file(path)
-    recipe = make_recipe(parse_request(**parameters), source.profile)
+    recipe = make_recipe(parse_options(**parameters), source.profile)
     return percentile_stretch(source, recipe, threads=threads, on_progress=lambda _share: None)
 
 

@@ -24,6 +24,7 @@ from tests.support.rows import add_user
 from aerotask.db.engine import Database
 from aerotask.domain.errors import Unauthenticated
 from aerotask.domain.ids import DatasetId, TaskId, UserId, new_id
+from aerotask.domain.settings import OidcSettings, TokenLifetimes
 from aerotask.services.accounts.jwks import JwksCache
 from aerotask.services.accounts.oidc import OidcService, unverified_issuer
 from aerotask.services.accounts.tokens import Tokens
@@ -35,7 +36,7 @@ MANY = 10_000
 MANY_FOR_MAPS = 3000
 MANY_OF_A_PROVIDER = 1000
 SECRET = "a key for the tests, long enough to be one"
-TOKENS = Tokens(SECRET, timedelta(hours=1), timedelta(days=1))
+TOKENS = Tokens(SECRET, TokenLifetimes(3600, 24 * 3600))
 VIEWING = TileTokens(SecretStr(SECRET), ttl=timedelta(hours=1))
 USER = UserId(new_id())
 GOOD = TOKENS.give(USER, "alice", epoch=0).token
@@ -219,7 +220,7 @@ async def test_a_thousand_broken_tokens_of_a_provider_are_refused(database: Data
                 subject=genuine.claims["sub"],
             )
         keys = JwksCache(issuer.address, keys_client().get_json)
-        asked = OidcService(database, issuer.address, AUDIENCE, keys, provision=False)
+        asked = OidcService(database, OidcSettings(audience=AUDIENCE), issuer.address, keys)
         assert (await asked.caller(genuine.token)).user_name == "alice"
         accepted = []
         for _ in range(MANY_OF_A_PROVIDER):
@@ -250,7 +251,7 @@ def test_the_good_ones_hold() -> None:
 
 
 def test_a_session_ends_whatever_is_refreshed() -> None:
-    began_s = TOKENS.read(GOOD).since_s
+    began_s = TOKENS.read(TOKENS.give(USER, "alice", epoch=0).token).since_s
     with pytest.raises(Unauthenticated, match="over"):
         TOKENS.give(USER, "alice", epoch=0, since_s=began_s - 25 * 3600)
     late = TOKENS.give(USER, "alice", epoch=0, since_s=began_s - 23.5 * 3600)

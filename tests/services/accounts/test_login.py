@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from threading import Event
 from typing import Any
 
@@ -19,6 +18,7 @@ from aerotask.db.engine import Database
 from aerotask.db.models import AuditEvent, LoginAttempts, User
 from aerotask.domain.access import Caller, Credential
 from aerotask.domain.errors import LimitReached, Unauthenticated
+from aerotask.domain.settings import LoginLimits, TokenLifetimes
 from aerotask.services.accounts.login import LoginService
 from aerotask.services.accounts.login_throttle import LoginThrottle
 from aerotask.services.accounts.passwords import MAX_WAITING, Passwords
@@ -75,8 +75,8 @@ class Door:
 def door(database: Database, *, per_account: int = 1000, per_address: int = 1000) -> Iterator[Door]:
     hasher = CountingHasher()
     passwords = Passwords(hasher)
-    tokens = Tokens("a key for the tests, long enough to be one", timedelta(hours=1), timedelta(days=1))
-    limits = LoginThrottle(database, per_account=per_account, per_address=per_address, window_s=300, held_s=0)
+    tokens = Tokens("a key for the tests, long enough to be one", TokenLifetimes(3600, 24 * 3600))
+    limits = LoginThrottle(database, LoginLimits(300, per_account, per_address), held_s=0)
     try:
         yield Door(
             LoginService(database, tokens, passwords, limits),

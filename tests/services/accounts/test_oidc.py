@@ -23,6 +23,7 @@ from aerotask.db.engine import Database
 from aerotask.db.models import AuditEvent, User
 from aerotask.domain.access import Credential
 from aerotask.domain.errors import InvalidInput, Unauthenticated, Unavailable
+from aerotask.domain.settings import OidcSettings
 from aerotask.services.accounts.jwks import REFETCH_S, JwksCache
 from aerotask.services.accounts.oidc import OidcService, unverified_issuer
 from aerotask.store.accounts import users
@@ -38,7 +39,7 @@ def service(
     database: Database, issuer: Issuer, *, provision: bool = False, refetch_s: float = 0.0
 ) -> OidcService:
     keys = JwksCache(issuer.address, keys_client().get_json, refetch_s)
-    return OidcService(database, issuer.address, AUDIENCE, keys, provision=provision)
+    return OidcService(database, OidcSettings(audience=AUDIENCE, provision=provision), issuer.address, keys)
 
 
 @pytest.fixture

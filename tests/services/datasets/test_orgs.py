@@ -25,6 +25,7 @@ from aerotask.db.models import (
 )
 from aerotask.domain.access import ANONYMOUS, Access, Caller, Membership, Visibility
 from aerotask.domain.errors import Conflict, Forbidden, InvalidInput, LimitReached, NotFound
+from aerotask.domain.settings import LogLimits
 from aerotask.services.accounts.permissions import Grant
 from aerotask.services.datasets import deletion
 from aerotask.services.datasets.datasets import DatasetService
@@ -36,7 +37,6 @@ from aerotask.store.datasets import datasets
 from aerotask.store.queue import leases
 from aerotask.store.queue.cancel import TASKS_AT_ONCE
 from aerotask.store.queue.leases import LeaseLost, Report, Success
-from aerotask.store.queue.logs import LogLimits
 from aerotask.wiring import Platform
 
 KEEP = LogLimits(100, 10_000)

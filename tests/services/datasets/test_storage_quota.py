@@ -15,8 +15,9 @@ from tests.support.rows import Rows, add_dataset, add_user
 from aerotask.config import Settings
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import LimitReached, TooLarge
+from aerotask.domain.settings import StorageQuota
 from aerotask.services.accounts.permissions import Grant
-from aerotask.services.datasets.storage_quota import StorageQuota, room_for, within_limits
+from aerotask.services.datasets.storage_quota import room_for, within_limits
 from aerotask.store.datasets import entry_writes, orgs
 from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.tasks import usage
@@ -64,7 +65,7 @@ class Store:
 
 @pytest.fixture
 async def store(settings: Settings) -> AsyncIterator[Store]:
-    limited = settings.model_copy(update={"max_storage_bytes_per_org": LIMIT})
+    limited = settings.model_copy(update={"storage": StorageQuota(bytes_per_org=LIMIT)})
     async with open_platform(limited, application="tests") as platform:
         rows = await add_dataset(platform.db, await add_user(platform.db, "owner"), "acme")
         yield Store(platform, rows)
@@ -96,7 +97,7 @@ async def test_what_is_refused_leaves_no_blob(store: Store) -> None:
     await store.put("a", 600)
     with pytest.raises(LimitReached):
         await store.put("b", 401)
-    batches = list(store.platform.blobs.older_than(-store.platform.maintenance.limits.blob_grace))
+    batches = list(store.platform.blobs.older_than(-store.platform.maintenance.blob_grace))
     assert [len(batch) for batch in batches] == [1]
 
 
@@ -222,7 +223,7 @@ async def test_a_deleted_dataset_frees_its_bytes_at_once(store: Store) -> None:
 
 
 async def test_a_users_limit_counts_all_organizations_that_they_own(settings: Settings) -> None:
-    limited = settings.model_copy(update={"max_storage_bytes_per_user": LIMIT})
+    limited = settings.model_copy(update={"storage": StorageQuota(bytes_per_user=LIMIT)})
     async with open_platform(limited, application="tests") as platform:
         owner = await add_user(platform.db, "owner")
         one, two = [await add_dataset(platform.db, owner, slug) for slug in ("one", "two")]
@@ -242,7 +243,7 @@ async def test_a_users_limit_counts_all_organizations_that_they_own(settings: Se
 
 
 async def test_nobody_is_given_more_than_they_may_store(settings: Settings) -> None:
-    limited = settings.model_copy(update={"max_storage_bytes_per_user": LIMIT})
+    limited = settings.model_copy(update={"storage": StorageQuota(bytes_per_user=LIMIT)})
     async with open_platform(limited, application="tests") as platform:
         heir = await add_user(platform.db, "heir")
         stores = [

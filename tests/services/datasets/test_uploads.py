@@ -100,7 +100,7 @@ async def test_every_part_prolongs_an_upload_and_after_its_time_it_is_gone(harbo
 
 async def test_a_long_part_keeps_its_upload_from_expiring(harbour: Harbour) -> None:
     upload_id = await harbour.announce("a", 3)
-    restless = replace(harbour.uploads, limits=replace(harbour.uploads.limits, keep_s=0.0))
+    restless = replace(harbour.uploads, prolong_every_s=0.0)
     seen: list[object] = []
 
     async def slowly() -> AsyncIterator[bytes]:

@@ -23,6 +23,7 @@ from aerotask.db.locks import LockSpace
 from aerotask.db.models import Artifact, AuditEvent, Derivative, IdempotencyKey, LoginAttempts, Task
 from aerotask.dispatch.arq import QUEUE, ArqDispatcher
 from aerotask.domain.ids import TaskId, UploadId, new_id
+from aerotask.domain.settings import LogLimits
 from aerotask.services.tasks.maintenance import MaintenanceJob, MaintenanceService
 from aerotask.store.datasets import datasets, derivatives, entry_writes, uploads
 from aerotask.store.datasets.derivatives import NewDerivative
@@ -31,7 +32,6 @@ from aerotask.store.queue import leases
 from aerotask.store.queue.cancel import TASKS_AT_ONCE
 from aerotask.store.queue.claims import TaskInputRow
 from aerotask.store.queue.leases import NewArtifact, Report, Success
-from aerotask.store.queue.logs import LogLimits
 from aerotask.store.tasks import submit
 from aerotask.wiring import Platform
 

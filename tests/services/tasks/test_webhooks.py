@@ -10,11 +10,11 @@ from tests.support.rows import Rows, add_dataset, add_user
 from aerotask.db.engine import Database
 from aerotask.domain.access import Caller
 from aerotask.domain.ids import TaskId
+from aerotask.domain.settings import LogLimits
 from aerotask.domain.webhooks import NextStep, WebhookState
 from aerotask.services.tasks.webhooks import owe
 from aerotask.store.queue import cancel, leases
 from aerotask.store.queue.leases import Failure, Report
-from aerotask.store.queue.logs import LogLimits
 from aerotask.store.tasks import webhooks
 from aerotask.store.tasks.webhooks import WebhookRow
 from aerotask.wiring import Platform
@@ -103,7 +103,7 @@ async def test_a_receiver_that_answered_410_is_owed_nothing_more(rows: Rows, pla
 
 async def test_a_task_that_the_sweep_fails_owes_a_message(rows: Rows, platform: Platform) -> None:
     task_id = await rows.task(callback_url=URL)
-    strict = replace(platform.maintenance, limits=replace(platform.maintenance.limits, max_strikes=1))
+    strict = replace(platform.maintenance, queue=replace(platform.maintenance.queue, max_attempts=1))
     await rows.claimed(ttl_s=0)
     await strict.lost_workers()
     assert len(await owed(rows.db, task_id)) == 1

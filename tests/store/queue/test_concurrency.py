@@ -7,9 +7,9 @@ from tests.support.rows import Rows, add_user
 from aerotask.db.clock import db_now
 from aerotask.db.models import Task
 from aerotask.domain.ids import TaskId
+from aerotask.domain.settings import LogLimits
 from aerotask.store.queue import concurrency, leases
 from aerotask.store.queue.leases import Report, Success
-from aerotask.store.queue.logs import LogLimits
 
 
 async def hold_back(rows: Rows, *, limit: int = 1) -> int:

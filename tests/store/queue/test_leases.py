@@ -7,13 +7,13 @@ from tests.support.rows import Rows
 
 from aerotask.db.clock import db_now
 from aerotask.db.models import Task
+from aerotask.domain.settings import LogLimits
 from aerotask.domain.states import TaskState, WaitReason
 from aerotask.store.datasets import entry_writes
 from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.queue import cancel, leases, logs
 from aerotask.store.queue.claims import ClaimedTask, TaskInputRow
 from aerotask.store.queue.leases import Failure, LeaseLost, NewArtifact, Report, Retry, Success
-from aerotask.store.queue.logs import LogLimits
 from aerotask.store.tasks import tasks
 from aerotask.store.tasks.tasks import TaskFilter, TaskRow
 

@@ -10,11 +10,11 @@ from tests.support.rows import Rows
 from aerotask.db.clock import db_now
 from aerotask.db.models import Task, TaskLogLine
 from aerotask.domain.ids import TaskId
+from aerotask.domain.settings import LogLimits
 from aerotask.domain.states import TaskState
 from aerotask.store.queue import cancel, leases, logs, retention
 from aerotask.store.queue.claims import ClaimedTask
 from aerotask.store.queue.leases import Failure, Report, Retry
-from aerotask.store.queue.logs import LogLimits
 
 WIDE = LogLimits(1000, 1000)
 

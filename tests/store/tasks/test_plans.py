@@ -13,11 +13,11 @@ from tests.store.plans import filled_database, rows_read
 
 from aerotask.db.engine import Database, open_database
 from aerotask.domain.ids import DatasetId, LeaseToken, OrgId, TaskId, UserId
+from aerotask.domain.settings import LogLimits
 from aerotask.domain.states import TaskState
 from aerotask.stack.servers import LocalServers
 from aerotask.store.queue import claims, leases, logs, recovery, retention
 from aerotask.store.queue.leases import Lease, Report
-from aerotask.store.queue.logs import LogLimits
 from aerotask.store.tasks import request_context, submit, tasks
 from aerotask.store.tasks.submit import DedupMatch, QuotaScope
 from aerotask.store.tasks.tasks import TaskFilter

@@ -10,11 +10,11 @@ from aerotask.db.clock import db_now
 from aerotask.db.models import Artifact, Task
 from aerotask.domain.errors import LimitReached, TooLarge
 from aerotask.domain.ids import TaskId, UserId, new_id
+from aerotask.domain.settings import LogLimits, Quotas
 from aerotask.sdk import QuotaClass
-from aerotask.services.tasks.quota import QuotaRequest, Quotas, enforce, raise_if_oversized
+from aerotask.services.tasks.quota import QuotaRequest, enforce, raise_if_oversized
 from aerotask.store.queue import leases
 from aerotask.store.queue.leases import NewArtifact, Report, Success
-from aerotask.store.queue.logs import LogLimits
 from aerotask.store.tasks import submit
 from aerotask.store.tasks.submit import DedupMatch, Duplicate, NewTask, QuotaScope, QuotaUsage
 

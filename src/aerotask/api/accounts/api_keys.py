@@ -1,4 +1,4 @@
-"""Routes: the caller's API keys."""
+"""API key routes: create, list and revoke the caller's keys."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ router = APIRouter(prefix="/users/me/keys", tags=["users"], route_class=StrictRo
 
 
 class NewApiKey(Body):
-    """A key to make."""
+    """API key to create."""
 
     name: Label
-    """What it is for."""
+    """A name that says what the key is for."""
     read_only: bool = False
-    """Whether it may only read; anything that changes is 403 then."""
+    """Whether the key may only read; requests that change something get 403."""
     ttl_days: int = Field(90, ge=1, le=366)
-    """For how many days it holds."""
+    """Number of days until the key expires."""
 
 
 class ApiKeyResponse(ApiModel):
-    """A key as it is listed: without the key itself."""
+    """API key as listed, without the key itself."""
 
     id: UUID
     name: str
@@ -38,31 +38,31 @@ class ApiKeyResponse(ApiModel):
     created_at: Moment
     expires_at: Moment
     last_used_at: Moment | None
-    """To the minute."""
+    """Accurate to the minute."""
 
 
 class NewApiKeyResponse(ApiKeyResponse):
-    """A key that has just been made."""
+    """API key that was just created, with the key itself."""
 
     key: str
-    """The key; it is shown this once."""
+    """The key; it is shown only in this response."""
 
 
 @router.post("", status_code=201, responses=problems(400, 401, 403, 409, 413))
 async def create_key(
     body: NewApiKey, caller: CallerDep, platform: PlatformDep, response: Response
 ) -> NewApiKeyResponse:
-    """Make an API key: send it as `Authorization: Bearer <key>`. It is shown in this answer and never again."""
-    made = await platform.api_keys.create(
+    """Create an API key, to be sent as `Authorization: Bearer <key>`; it is shown only in this response."""
+    created = await platform.api_keys.create(
         caller, name=body.name, read_only=body.read_only, ttl_days=body.ttl_days
     )
     response.headers["Cache-Control"] = "no-store"
-    return NewApiKeyResponse(**_key(made.row).model_dump(), key=made.key)
+    return NewApiKeyResponse(**_key(created.row).model_dump(), key=created.key)
 
 
 @router.get("", responses=problems(401))
 async def list_keys(caller: CallerDep, platform: PlatformDep) -> list[ApiKeyResponse]:
-    """The caller's keys, oldest first; expired ones too."""
+    """List the caller's API keys, oldest first, including expired ones."""
     return [_key(row) for row in await platform.api_keys.list_own(caller)]
 
 
@@ -72,7 +72,7 @@ async def revoke_key(
     caller: CallerDep,
     platform: PlatformDep,
 ) -> None:
-    """Revoke a key of the caller's; it doesn't hold from now on."""
+    """Revoke one of the caller's API keys; it is invalid at once."""
     await platform.api_keys.revoke(caller, key_id)
 
 

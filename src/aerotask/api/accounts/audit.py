@@ -1,4 +1,4 @@
-"""Route: the audit log, for administrators."""
+"""Audit log route, for administrators."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ router = APIRouter(tags=["system"], route_class=StrictRoute)
 
 
 class AuditEventResponse(ApiModel):
-    """Something that was done."""
+    """Audit event."""
 
     id: UUID
     at: Moment
     actor: str
-    """The user's name at that time; `anonymous` if nobody was signed in."""
+    """The user's name at that time, or `anonymous`."""
     address: str | None
-    """Where the request came from."""
+    """IP address of the client."""
     action: AuditAction
     target: str
-    """What it was done to."""
+    """The object of the action."""
     details: dict[str, Any]
 
 
 class AuditResponse(ApiModel):
-    """Some events."""
+    """Page of audit events."""
 
     items: list[AuditEventResponse]
     total: int
@@ -47,16 +47,19 @@ async def list_audit_events(
     caller: CallerDep,
     platform: PlatformDep,
     action: AuditAction | None = None,
-    actor: Annotated[str | None, Query(max_length=128, description="Whose doings.")] = None,
-    target: Annotated[str | None, Query(max_length=512, description="What they were done to.")] = None,
-    since: Annotated[UtcTime | None, Query(description="Not before this time.")] = None,
-    until: Annotated[UtcTime | None, Query(description="Before this time.")] = None,
+    actor: Annotated[str | None, Query(max_length=128, description="Name of the user who acted.")] = None,
+    target: Annotated[str | None, Query(max_length=512, description="Object of the action.")] = None,
+    since: Annotated[UtcTime | None, Query(description="Events at or after this time.")] = None,
+    until: Annotated[UtcTime | None, Query(description="Events before this time.")] = None,
     skip: Skip = 0,
     take: Take = 50,
 ) -> AuditResponse:
-    """Sign-ins, grants, deletions, cancellations by others, keys and users: newest first; for administrators."""
-    which = AuditFilter(action=action, actor=actor, target=target, since=since, until=until)
-    page = await platform.audit.page(caller, which, skip=skip, take=take)
+    """List logins, grants, deletions, cancellations by others, and changes of keys and users, newest first.
+
+    For administrators.
+    """
+    events = AuditFilter(action=action, actor=actor, target=target, since=since, until=until)
+    page = await platform.audit.page(caller, events, skip=skip, take=take)
     return AuditResponse(
         items=[
             AuditEventResponse(

@@ -1,4 +1,4 @@
-"""Bodies and answers about users and their sessions."""
+"""Request and response schemas for users, login and passwords."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from aerotask.representations.base import ApiModel, Moment
 
 
 class Login(Body):
-    """A sign-in."""
+    """Login with user name and password."""
 
     username: Annotated[str, Field(max_length=128), Printable]
     password: str = Field(max_length=1024)
 
 
 class TokenResponse(ApiModel):
-    """A bearer token."""
+    """Bearer token of a login."""
 
     username: str
     token: str
@@ -26,7 +26,7 @@ class TokenResponse(ApiModel):
 
 
 class NewUser(Body):
-    """A user to add."""
+    """User to create."""
 
     user_name: str = Field(max_length=128)
     password: str = Field(max_length=1024)
@@ -36,29 +36,29 @@ class NewUser(Body):
 
 
 class UserFields(Body):
-    """What a user may do from now on, and what else is to change."""
+    """Roles and other fields of a user to change."""
 
     roles: list[str] = Field(max_length=8)
     """Any of `admin`, `deactivated`."""
     password: str | None = Field(None, max_length=1024)
-    """A new password; ends the user's sessions."""
+    """A new password; it ends the user's sessions."""
     subject: Annotated[str, Field(max_length=255), Printable] | None = None
-    """Who they are for the external provider; an empty text for nobody."""
+    """The user's subject at the external OpenID Connect provider; an empty string removes it."""
 
 
 class NewPassword(Body):
-    """A change of the caller's own password."""
+    """Change of the caller's own password."""
 
     old_password: str = Field(max_length=1024)
     new_password: str = Field(max_length=1024)
 
 
 class UserResponse(ApiModel):
-    """A user."""
+    """User with roles."""
 
     user_name: str
     email: str | None
     roles: list[str]
     created_at: Moment
     subject: str | None
-    """Who they are for the external provider."""
+    """The user's subject at the external OpenID Connect provider."""

@@ -1,4 +1,4 @@
-"""Routes: signing in, and users."""
+"""User routes: login, sessions, passwords and user administration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aerotask.api.accounts.schemas import (
     UserFields,
     UserResponse,
 )
-from aerotask.api.deps import AddressDep, CallerDep, PlatformDep
+from aerotask.api.deps import AnonymousDep, CallerDep, PlatformDep
 from aerotask.api.http.errors import problems
 from aerotask.api.http.strict_json import StrictRoute
 from aerotask.domain.errors import FieldError, InvalidInput
@@ -28,13 +28,13 @@ router = APIRouter(prefix="/users", tags=["users"], route_class=StrictRoute)
 
 UserName = Annotated[str, Path(alias="userName", max_length=128, description="The user's name.")]
 ADMIN, DEACTIVATED = "admin", "deactivated"
-_SCHEMA = Login.model_json_schema()
+_LOGIN_SCHEMA = Login.model_json_schema()
 _JSON_OR_FORM: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": _SCHEMA},
-            "application/x-www-form-urlencoded": {"schema": _SCHEMA},
+            "application/json": {"schema": _LOGIN_SCHEMA},
+            "application/x-www-form-urlencoded": {"schema": _LOGIN_SCHEMA},
         },
     }
 }
@@ -42,37 +42,37 @@ _JSON_OR_FORM: dict[str, Any] = {
 
 @router.post("/authenticate", responses=problems(400, 401, 413, 429), openapi_extra=_JSON_OR_FORM)
 async def authenticate(
-    request: Request, caller: AddressDep, platform: PlatformDep, response: Response
+    request: Request, caller: AnonymousDep, platform: PlatformDep, response: Response
 ) -> TokenResponse:
-    """Sign in with a name and a password, as JSON or as a form; the answer holds a bearer token."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    raw = dict(await request.form()) if "form" in kind else await request.json()
+    """Log in with user name and password, as JSON or as a form; the response contains a bearer token."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    raw = dict(await request.form()) if "form" in media_type else await request.json()
     try:
-        credentials = Login.model_validate(raw)
+        login = Login.model_validate(raw)
     except ValidationError as error:
-        faults = [FieldError("/" + "/".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
+        errors = [FieldError("/" + "/".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
         raise InvalidInput(
-            "Send a 'username' and a 'password'.", code="invalid-request", errors=faults
+            "Send a 'username' and a 'password'.", code="invalid-request", errors=errors
         ) from error
-    signed_in = await platform.login.sign_in(caller, credentials.username, credentials.password)
-    return _token(signed_in, response)
+    token = await platform.login.sign_in(caller, login.username, login.password)
+    return _token(token, response)
 
 
 @router.post("/authenticate/refresh", responses=problems(401, 403))
 async def refresh(caller: CallerDep, platform: PlatformDep, response: Response) -> TokenResponse:
-    """A fresh token for a token that still holds."""
+    """Exchange a valid token for a new one."""
     return _token(await platform.login.refresh(caller), response)
 
 
 @router.post("/me/sign-out", status_code=204, responses=problems(401, 403))
 async def sign_out_everywhere(caller: CallerDep, platform: PlatformDep) -> None:
-    """Void every token of the caller's, this one too; API keys stay."""
+    """Revoke every token of the caller, including this one; API keys stay valid."""
     await platform.login.sign_out_everywhere(caller)
 
 
 @router.get("/me", responses=problems(401))
 async def me(caller: CallerDep, platform: PlatformDep) -> UserResponse:
-    """The signed-in user."""
+    """Get the logged-in user."""
     return _user(await platform.users.me(caller))
 
 
@@ -80,20 +80,20 @@ async def me(caller: CallerDep, platform: PlatformDep) -> UserResponse:
 async def change_password(
     body: NewPassword, caller: CallerDep, platform: PlatformDep, response: Response
 ) -> TokenResponse:
-    """Replace the caller's own password. Every token that is out is void; the answer holds a new one."""
-    changed = await platform.login.change_password(caller, old=body.old_password, new=body.new_password)
-    return _token(changed, response)
+    """Change the caller's own password; all earlier tokens are revoked, and the response contains a new one."""
+    token = await platform.login.change_password(caller, old=body.old_password, new=body.new_password)
+    return _token(token, response)
 
 
 @router.get("", responses=problems(401, 403))
 async def list_users(caller: CallerDep, platform: PlatformDep) -> list[UserResponse]:
-    """Every user; for administrators."""
+    """List all users; for administrators."""
     return [_user(row) for row in await platform.users.list_users(caller)]
 
 
 @router.post("", status_code=201, responses=problems(400, 401, 403, 409, 413, 429))
 async def create_user(body: NewUser, caller: CallerDep, platform: PlatformDep) -> UserResponse:
-    """Add a user; for administrators."""
+    """Create a user; for administrators."""
     roles = _roles(body.roles)
     row = await platform.users.create_user(
         caller,
@@ -110,7 +110,7 @@ async def create_user(body: NewUser, caller: CallerDep, platform: PlatformDep) -
 async def change_user(
     user_name: UserName, body: UserFields, caller: CallerDep, platform: PlatformDep
 ) -> UserResponse:
-    """Change a user; for administrators. A deactivated user's tokens and keys are void at once."""
+    """Change a user; for administrators. Deactivation revokes the user's tokens and API keys at once."""
     roles = _roles(body.roles)
     change = UserChange(
         is_admin=ADMIN in roles,
@@ -123,18 +123,18 @@ async def change_user(
 
 @router.delete("/{userName}", status_code=204, responses=problems(400, 401, 403, 404))
 async def delete_user(user_name: UserName, caller: CallerDep, platform: PlatformDep) -> None:
-    """Remove a user with their tokens and keys; for administrators. What they own stays."""
+    """Delete a user with their tokens and API keys; for administrators. What they own stays."""
     await platform.users.delete_user(caller, user_name)
 
 
-def _roles(named: Sequence[str]) -> set[str]:
-    unknown = set(named) - {ADMIN, DEACTIVATED}
+def _roles(names: Sequence[str]) -> set[str]:
+    unknown = set(names) - {ADMIN, DEACTIVATED}
     if unknown:
         raise InvalidInput(
-            f"There is no role '{min(unknown)[:64]}'; there are {ADMIN} and {DEACTIVATED}.",
+            f"There is no role '{min(unknown)[:64]}'; use '{ADMIN}' or '{DEACTIVATED}'.",
             code="unknown-role",
         )
-    return set(named)
+    return set(names)
 
 
 def _user(row: UserRow) -> UserResponse:

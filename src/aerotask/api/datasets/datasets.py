@@ -1,4 +1,4 @@
-"""Routes: datasets as wholes."""
+"""Dataset routes: list, create, get, update, rename and delete."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ router = APIRouter(prefix="/orgs/{orgSlug}/ds", tags=["datasets"], route_class=S
 
 @router.get("", responses=problems(401, 404))
 async def list_datasets(org: OrgSlug, caller: CallerDep, platform: PlatformDep) -> list[DatasetResponse]:
-    """The organization's datasets that the caller may see."""
+    """List the organization's datasets that the caller may see."""
     rows = await platform.datasets.list_datasets(caller, org)
     return [_dataset(caller, row) for row in rows]
 
@@ -26,7 +26,7 @@ async def list_datasets(org: OrgSlug, caller: CallerDep, platform: PlatformDep) 
 async def create_dataset(
     org: OrgSlug, body: NewDataset, caller: CallerDep, platform: PlatformDep, response: Response
 ) -> DatasetResponse:
-    """Add a dataset."""
+    """Create a dataset."""
     row = await platform.datasets.create_dataset(
         caller,
         org,
@@ -41,13 +41,13 @@ async def create_dataset(
 
 @router.get("/{dsSlug}", responses=problems(401, 404))
 async def get_dataset(ctx: DatasetCtx) -> DatasetResponse:
-    """One dataset."""
+    """Get a dataset."""
     return _dataset(ctx.caller, (await ctx.platform.access.dataset(ctx.caller, ctx.org, ctx.slug)).row)
 
 
 @router.put("/{dsSlug}", responses=problems(400, 401, 403, 404, 413))
 async def update_dataset(ctx: DatasetCtx, body: DatasetFields) -> DatasetResponse:
-    """Change what a dataset is called and who may see it."""
+    """Change a dataset's name, tagline and visibility."""
     row = await ctx.platform.datasets.update_dataset(
         ctx.caller, ctx.org, ctx.slug, name=body.name, tagline=body.tagline, visibility=body.visibility
     )
@@ -56,14 +56,14 @@ async def update_dataset(ctx: DatasetCtx, body: DatasetFields) -> DatasetRespons
 
 @router.post("/{dsSlug}/rename", responses=problems(400, 401, 403, 404, 409, 413))
 async def rename_dataset(ctx: DatasetCtx, body: NewSlug) -> DatasetResponse:
-    """Give a dataset another slug; its entries and tasks go with it."""
+    """Change a dataset's slug; its entries and tasks stay with it."""
     row = await ctx.platform.datasets.rename_dataset(ctx.caller, ctx.org, ctx.slug, to_slug=body.slug)
     return _dataset(ctx.caller, row)
 
 
 @router.delete("/{dsSlug}", status_code=204, responses=problems(401, 403, 404))
 async def delete_dataset(ctx: DatasetCtx) -> None:
-    """Remove a dataset with its entries and tasks."""
+    """Delete a dataset with its entries and tasks."""
     await ctx.platform.datasets.delete_dataset(ctx.caller, ctx.org, ctx.slug)
 
 

@@ -1,4 +1,4 @@
-"""Routes: what was made of an entry."""
+"""Derivative routes: list and download the files that the tool `build` made of an entry."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Path, Request, Response
 from starlette.convertors import Convertor, register_url_convertor
 
-from aerotask.api.datasets.entries import FILE_ANSWERS, EntryPathParam
+from aerotask.api.datasets.entries import FILE_RESPONSES, EntryPathParam
 from aerotask.api.deps import DatasetContext, DatasetCtx
 from aerotask.api.http.errors import problems
 from aerotask.api.http.file_response import file_response
@@ -18,21 +18,21 @@ from aerotask.store.datasets.derivatives import DerivativeRow
 
 
 class DerivativeResponse(ApiModel):
-    """A derivative of an entry."""
+    """Derivative of an entry."""
 
     kind: str
     """`cog`, `copc`, `nxz`, `pmtiles` or `gpkg`."""
     url: str
     size: int
     hash: str
-    """SHA-256 of the derivative, which is also its ETag."""
+    """SHA-256 of the derivative, also its ETag."""
     created_at: Moment
     properties: dict[str, Any]
-    """What is known of it: statistics of bands, bounds, layers, and warnings, by kind."""
+    """Metadata by kind: band statistics, bounds, layers, warnings."""
 
 
 class _KindConvertor(Convertor[str]):
-    """Lets only kinds be the last segment of an address, so that everything else stays part of an entry's path."""
+    """URL convertor that matches derivative kinds only; any other last segment belongs to the entry's path."""
 
     regex = "|".join(DerivativeKind)
 
@@ -48,7 +48,7 @@ router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}", tags=["objects"])
 
 
 @router.get(
-    "/build/{path:path}/{kind:derivativeKind}", responses=FILE_ANSWERS | problems(400, 401, 404, 412, 416)
+    "/build/{path:path}/{kind:derivativeKind}", responses=FILE_RESPONSES | problems(400, 401, 404, 412, 416)
 )
 @router.head("/build/{path:path}/{kind:derivativeKind}", include_in_schema=False)
 async def get_derivative(
@@ -58,24 +58,24 @@ async def get_derivative(
     request: Request,
 ) -> Response:
     """Download one derivative of an entry, whole or in ranges."""
-    made = await ctx.platform.derivatives.open(ctx.caller, ctx.org, ctx.slug, path, kind)
+    opened = await ctx.platform.derivatives.open(ctx.caller, ctx.org, ctx.slug, path, kind)
     return await file_response(
         request,
-        made.content,
+        opened.content,
         file_name=download_name(path, kind),
         media_type=KIND_INFO[kind].media_type,
-        sha256=made.row.sha256,
+        sha256=opened.row.sha256,
     )
 
 
 @router.get("/build/{path:path}", responses=problems(400, 401, 404))
 async def list_derivatives(ctx: DatasetCtx, path: EntryPathParam) -> list[DerivativeResponse]:
-    """What was made of an entry by the tool `build`, by kind."""
+    """List an entry's derivatives by kind."""
     rows = await ctx.platform.derivatives.list_of(ctx.caller, ctx.org, ctx.slug, path)
-    return [_answer(ctx, path, row) for row in rows]
+    return [_derivative(ctx, path, row) for row in rows]
 
 
-def _answer(ctx: DatasetContext, path: str, row: DerivativeRow) -> DerivativeResponse:
+def _derivative(ctx: DatasetContext, path: str, row: DerivativeRow) -> DerivativeResponse:
     return DerivativeResponse(
         kind=row.kind,
         url=f"{ctx.address}/build/{quote(path)}/{row.kind}",

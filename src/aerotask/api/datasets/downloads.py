@@ -1,4 +1,4 @@
-"""Routes: several entries of a dataset as one download."""
+"""Download route: one file as is, or several entries as a ZIP."""
 
 from __future__ import annotations
 
@@ -26,38 +26,40 @@ router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}", tags=["objects"])
 
 Paths = Annotated[
     list[str],
-    Query(alias="path", max_length=MAX_PATHS, description="Files and folders; left out, the whole dataset."),
+    Query(
+        alias="path", max_length=MAX_PATHS, description="Files and folders; without any, the whole dataset."
+    ),
 ]
-_ANSWERS: dict[int | str, dict[str, Any]] = {
+_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The one file that is named, or a ZIP.",
+        "description": "The requested file, or a ZIP.",
         "content": {"application/zip": {}, "application/octet-stream": {}},
     },
     206: {
-        "description": "The ranges of the file that were asked for.",
+        "description": "The requested ranges of the file.",
         "content": {"application/octet-stream": {}},
     },
-    304: {"description": "The client has this content."},
+    304: {"description": "The client's copy is current."},
 }
 
 
-@router.get("/download", responses=_ANSWERS | problems(400, 401, 404, 412, 413, 416))
+@router.get("/download", responses=_RESPONSES | problems(400, 401, 404, 412, 413, 416))
 @router.head("/download", include_in_schema=False)
-async def download(ctx: DatasetCtx, request: Request, named: Paths = []) -> Response:  # noqa: B006  FastAPI copies it
-    """Download one file as it is, or several entries as a ZIP; a large selection is a task, which the answer names."""
-    chosen = await ctx.platform.downloads.select(ctx.caller, ctx.org, ctx.slug, named)
-    if isinstance(chosen, EntryRow):
-        return await _one_file(ctx, request, chosen)
+async def download(ctx: DatasetCtx, request: Request, selected: Paths = []) -> Response:  # noqa: B006  FastAPI copies it
+    """Download one file as is, or several entries as a ZIP; selections that are too large need a bulk-download task."""
+    selection = await ctx.platform.downloads.select(ctx.caller, ctx.org, ctx.slug, selected)
+    if isinstance(selection, EntryRow):
+        return await _one_file(ctx, request, selection)
     headers = {
-        "Content-Disposition": attachment(chosen.file_name),
-        "Content-Length": str(chosen.length),
+        "Content-Disposition": attachment(selection.file_name),
+        "Content-Length": str(selection.length),
         "Cache-Control": "no-store",
         "X-Content-Type-Options": "nosniff",
     }
     if request.method == "HEAD":
-        await chosen.let_go()
+        await selection.let_go()
         return Response(headers=headers, media_type="application/zip")
-    return _ZipResponse(chosen, headers)
+    return _ZipResponse(selection, headers)
 
 
 async def _one_file(ctx: DatasetCtx, request: Request, row: EntryRow) -> Response:
@@ -72,7 +74,7 @@ async def _one_file(ctx: DatasetCtx, request: Request, row: EntryRow) -> Respons
 
 
 class _ZipResponse(StreamingResponse):
-    """Streams a selection and lets it go whatever happens, also when the client leaves before the start."""
+    """Streaming ZIP that always releases its selection, even if the client disconnects before the start."""
 
     def __init__(self, selection: DownloadSelection, headers: Mapping[str, str]) -> None:
         self._chunks = selection.chunks()

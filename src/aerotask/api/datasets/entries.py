@@ -1,4 +1,4 @@
-"""Routes: the files and folders of a dataset."""
+"""Entry routes: list, upload, download and delete files and folders of a dataset."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ _RAW: dict[str, Any] = {
 }
 _ENTRIES = TypeAdapter(list[EntryResponse])
 _LIST: dict[int | str, dict[str, Any]] = {200: {"model": list[EntryResponse]}}
-FILE_ANSWERS: dict[int | str, dict[str, Any]] = {
+FILE_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The content.", "content": {"*/*": {}}},
-    206: {"description": "The ranges that were asked for.", "content": {"*/*": {}}},
-    304: {"description": "The client has this content."},
+    206: {"description": "The requested ranges.", "content": {"*/*": {}}},
+    304: {"description": "The client's copy is current."},
 }
 
 
@@ -72,10 +72,10 @@ async def list_entries(
     request: Request,
     path: str | None = None,
     recursive: Annotated[
-        bool, Query(description="Everything below, not only what is directly in it.")
+        bool, Query(description="Include everything below the folder, not only its direct children.")
     ] = False,
 ) -> Response:
-    """The entries in a folder, by path; of a file, the file itself."""
+    """List the entries of a folder by path; for a file, the file itself."""
     batches = await ctx.platform.entries.list_entries(
         ctx.caller, ctx.org, ctx.slug, path=path, recursive=recursive
     )
@@ -85,7 +85,7 @@ async def list_entries(
 
 
 async def json_array(batches: AsyncIterator[list[EntryRow]]) -> AsyncIterator[bytes]:
-    """The entries as one JSON array, a batch at a time, so that a long list is never whole in memory."""
+    """JSON array of entries, encoded batch by batch so that a long list is never in memory as a whole."""
     opening = b"["
     async for rows in batches:
         items = _ENTRIES.dump_json([entry_response(row) for row in rows], by_alias=True)
@@ -99,9 +99,9 @@ async def json_array(batches: AsyncIterator[list[EntryRow]]) -> AsyncIterator[by
     "/obj", status_code=201, responses=problems(400, 401, 403, 404, 409, 413, 429), openapi_extra=_FORM
 )
 async def put_form(ctx: DatasetCtx, request: Request, response: Response) -> EntryResponse:
-    """Upload a file as a form; without `file`, make a folder."""
-    permit = await ctx.permit(Access.WRITE)
-    row = await _take_form(ctx.platform.entries, permit, FormReader(request, payload="file"))
+    """Upload a file as a form; without `file`, create a folder."""
+    grant = await ctx.authorize(Access.WRITE)
+    row = await _put_form(ctx.platform.entries, grant, FormReader(request, payload="file"))
     return created(ctx, row, response)
 
 
@@ -115,18 +115,18 @@ async def put_raw(
     ctx: DatasetCtx, path: EntryPathParam, condition: ConditionDep, request: Request, response: Response
 ) -> EntryResponse:
     """Upload a file as the raw body, for programs and `curl -T`."""
-    permit = await ctx.permit(Access.WRITE)
+    grant = await ctx.authorize(Access.WRITE)
     announced = int(request.headers.get("content-length", "0"))
     row = await ctx.platform.entries.put(
-        permit, path, request.stream(), announced_bytes=announced, condition=condition
+        grant, path, request.stream(), announced_bytes=announced, condition=condition
     )
     return created(ctx, row, response)
 
 
-@router.get("/obj/{path:path}", responses=FILE_ANSWERS | problems(400, 401, 404, 412, 416))
+@router.get("/obj/{path:path}", responses=FILE_RESPONSES | problems(400, 401, 404, 412, 416))
 @router.head("/obj/{path:path}", include_in_schema=False)
 async def get_object(ctx: DatasetCtx, path: EntryPathParam, request: Request) -> Response:
-    """Download one file, whole or in ranges."""
+    """Download a file, in full or in ranges."""
     entry = await ctx.platform.entries.open_file(ctx.caller, ctx.org, ctx.slug, path)
     return await file_response(
         request,
@@ -139,13 +139,13 @@ async def get_object(ctx: DatasetCtx, path: EntryPathParam, request: Request) ->
 
 @router.delete("/obj/{path:path}", responses=problems(400, 401, 403, 404, 412))
 async def delete_object(ctx: DatasetCtx, path: EntryPathParam, condition: ConditionDep) -> RemoveResponse:
-    """Remove an entry, with everything below it if it is a folder."""
-    gone = await ctx.platform.entries.remove(ctx.caller, ctx.org, ctx.slug, path, condition=condition)
-    return RemoveResponse(removed=gone)
+    """Delete an entry; for a folder, with everything below it."""
+    removed = await ctx.platform.entries.remove(ctx.caller, ctx.org, ctx.slug, path, condition=condition)
+    return RemoveResponse(removed=removed)
 
 
-async def _take_form(entries: EntryService, permit: Grant, form: FormReader) -> EntryRow:
-    """Read the form whole, whichever of its fields comes first."""
+async def _put_form(entries: EntryService, grant: Grant, form: FormReader) -> EntryRow:
+    """Reads the whole form, whose fields may come in any order, and stores its file or folder."""
     path: str | None = None
     blob: Blob | None = None
     try:
@@ -153,7 +153,7 @@ async def _take_form(entries: EntryService, permit: Grant, form: FormReader) -> 
             if part.name == "path":
                 path = await field_text(part)
             elif part.name == "file" and blob is None:
-                blob = await entries.receive(part.body, await _room(entries, permit, path))
+                blob = await entries.receive(part.body, await _headroom(entries, grant, path))
             else:
                 await _skip(part.body)
     except BaseException:
@@ -163,17 +163,19 @@ async def _take_form(entries: EntryService, permit: Grant, form: FormReader) -> 
     if path is None:
         if blob is not None:
             await entries.blobs.remove(blob.key)
-        raise InvalidInput("The form has no field 'path'.", code="invalid-form")
+        raise InvalidInput(
+            "The form has no field 'path'; add the path of the file or folder.", code="invalid-form"
+        )
     if blob is None:
-        return await entries.make_folder(permit, path)
-    return await entries.name(permit, path, blob)
+        return await entries.make_folder(grant, path)
+    return await entries.name(grant, path, blob)
 
 
-async def _room(entries: EntryService, permit: Grant, path: str | None) -> Headroom:
-    """How much may come, where the path is known by then and where it isn't."""
+async def _headroom(entries: EntryService, grant: Grant, path: str | None) -> Headroom:
+    """The storage headroom for the file; fields may come in any order, so its path may be unknown yet."""
     if path is None:
-        return await entries.room_anywhere(permit.dataset_id)
-    return await entries.refuse_early(permit.dataset_id, paths.entry_path(path), announced_bytes=0)
+        return await entries.room_anywhere(grant.dataset_id)
+    return await entries.refuse_early(grant.dataset_id, paths.entry_path(path), announced_bytes=0)
 
 
 async def _skip(body: AsyncIterator[bytes]) -> None:
@@ -182,13 +184,13 @@ async def _skip(body: AsyncIterator[bytes]) -> None:
 
 
 def created(ctx: DatasetContext, row: EntryRow, response: Response) -> EntryResponse:
-    """The answer about an entry that is new at its path."""
+    """The response about a created entry; sets `Location`."""
     response.headers["Location"] = f"{ctx.address}/obj/{quote(row.path)}"
     return entry_response(row)
 
 
 def entry_response(row: EntryRow) -> EntryResponse:
-    """An entry as clients see it."""
+    """The API representation of an entry."""
     return EntryResponse(
         path=row.path,
         hash=row.sha256,

@@ -1,4 +1,4 @@
-"""Bodies and answers about the entries of a dataset."""
+"""Request and response schemas for the entries of a dataset."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aerotask.representations.base import ApiModel
 
 
 class EntryResponse(ApiModel):
-    """A file or folder of a dataset."""
+    """File or folder of a dataset."""
 
     path: str
     hash: str
@@ -28,47 +28,47 @@ class EntryResponse(ApiModel):
     polygon_geom: dict[str, Any] | None
     """GeoJSON in EPSG:4326."""
     indexed: bool
-    """False until a worker has looked into the content."""
+    """False until a worker has extracted the metadata."""
 
 
 class RemoveResponse(ApiModel):
-    """What a removal took away."""
+    """Paths of the deleted entries."""
 
     removed: list[str]
 
 
 class FromTo(Body):
-    """Two paths of a dataset."""
+    """Source and destination path within a dataset."""
 
     source: str = Field(max_length=4096)
-    """What is there."""
+    """Path of an existing entry."""
     dest: str = Field(max_length=4096)
-    """Where it is to be; nothing may be there yet."""
+    """New path; there must be no entry yet."""
 
 
 Degrees = Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)]
 
 
 class SearchBody(Body):
-    """What entries to find; each member that is given must hold."""
+    """Search criteria; entries must match all that are given."""
 
     query: str | None = Field(None, min_length=1, max_length=256)
-    """A part of the path, in any case. With `*`, `?` or `**` it is a pattern for the whole path, or for the name if it holds no `/`."""
+    """Part of the path, case-insensitive. With `*`, `?` or `**` a pattern for the whole path, or for the name if it contains no `/`."""
     path: str | None = Field(None, max_length=4096)
-    """Only below this folder."""
+    """Search only below this folder."""
     types: list[EntryType] | None = Field(None, min_length=1, max_length=len(EntryType))
     bbox: Annotated[list[Degrees], Field(min_length=4, max_length=4)] | None = None
-    """West, south, east, north in degrees of EPSG:4326: only entries whose point lies in it."""
+    """West, south, east, north in degrees of EPSG:4326; finds entries whose point lies within."""
     skip: int = Field(0, ge=0, le=10_000_000)
     take: int = 50
     """Clamped to 1–1000."""
 
 
 class SearchResponse(ApiModel):
-    """Entries that were found, by path."""
+    """Page of found entries, by path."""
 
     items: list[EntryResponse]
     skip: int
     take: int
     more: bool
-    """Whether there are others behind these."""
+    """Whether more entries follow."""

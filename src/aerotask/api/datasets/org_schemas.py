@@ -1,4 +1,4 @@
-"""Bodies and answers about organizations, their members, their datasets and their use of the storage."""
+"""Request and response schemas for organizations, members, datasets and usage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aerotask.representations.base import ApiModel, Moment
 
 
 class OrgFields(Body):
-    """What an organization is called."""
+    """Editable fields of an organization."""
 
     name: Annotated[str, Field(max_length=256), CleanLine] = ""
     description: Annotated[str, Field(max_length=4096), CleanLines] = ""
@@ -20,20 +20,20 @@ class OrgFields(Body):
 
 
 class OrgChanges(OrgFields):
-    """What an organization is called from now on, and whose it is."""
+    """Changes of an organization, including a transfer to another owner."""
 
     owner: str | None = Field(None, max_length=128)
-    """The user to give it to, for its owner alone, who stays one of its administrators; if missing it stays theirs."""
+    """New owner; only the present owner may transfer, and stays an administrator. Unchanged if missing."""
 
 
 class NewOrg(OrgFields):
-    """An organization to add."""
+    """Organization to create."""
 
     slug: str
 
 
 class OrgResponse(ApiModel):
-    """An organization."""
+    """Organization."""
 
     slug: str
     name: str
@@ -44,19 +44,19 @@ class OrgResponse(ApiModel):
 
 
 class MemberFields(Body):
-    """What a member may do."""
+    """Permissions of a member."""
 
     permissions: Membership
 
 
 class NewMember(MemberFields):
-    """A member to add, or to give other permissions."""
+    """Member to add, or to give other permissions."""
 
     user_name: str = Field(max_length=128)
 
 
 class MemberResponse(ApiModel):
-    """A member."""
+    """Member of an organization."""
 
     user_name: str
     permissions: Membership
@@ -64,7 +64,7 @@ class MemberResponse(ApiModel):
 
 
 class DatasetFields(Body):
-    """What a dataset is called, and who may see it."""
+    """Editable fields of a dataset."""
 
     name: Annotated[str, Field(max_length=256), CleanLine] = ""
     tagline: Annotated[str, Field(max_length=4096), CleanLines] = ""
@@ -72,19 +72,19 @@ class DatasetFields(Body):
 
 
 class NewDataset(DatasetFields):
-    """A dataset to add."""
+    """Dataset to create."""
 
     slug: str
 
 
 class NewSlug(Body):
-    """Another slug for a dataset."""
+    """New slug of a dataset."""
 
     slug: str
 
 
 class DatasetResponse(ApiModel):
-    """A dataset, and what the caller may do to it."""
+    """Dataset, with the caller's permissions."""
 
     slug: str
     name: str
@@ -95,7 +95,7 @@ class DatasetResponse(ApiModel):
 
 
 class UsageLimits(ApiModel):
-    """What may be stored and done; null where there is no limit."""
+    """Quotas of an organization; null where there is no limit."""
 
     max_storage_bytes_per_org: int | None
     max_storage_bytes_per_user: int | None
@@ -106,18 +106,18 @@ class UsageLimits(ApiModel):
 
 
 class UsageResponse(ApiModel):
-    """How much an organization holds and does."""
+    """Storage and task usage of an organization, with its limits."""
 
     storage_bytes: int
-    """Of all entries; one that was copied counts as often as it is there."""
+    """Size of all entries; copies count separately."""
     upload_bytes: int
-    """Announced by resumable uploads that are not complete; counts for the limits."""
+    """Announced size of incomplete resumable uploads; counts towards the limits."""
     entries: int
     datasets: int
     owner_storage_bytes: int | None
-    """In all organizations of the owner, uploads included; null if nobody owns it."""
+    """Storage of all organizations of the owner, uploads included; null without an owner."""
     active_tasks: int
     active_tasks_of_caller: int
     artifact_bytes_day: int
-    """Made in the last 24 hours, and expected of the active tasks."""
+    """Size of artifacts of the last 24 hours, plus the estimates of active tasks."""
     limits: UsageLimits

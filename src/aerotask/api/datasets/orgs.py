@@ -1,4 +1,4 @@
-"""Routes: organizations and their members."""
+"""Organization routes, with members."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UserName = Annotated[str, Path(alias="userName", max_length=128)]
 
 @router.get("", responses=problems())
 async def list_orgs(caller: CallerDep, platform: PlatformDep) -> list[OrgResponse]:
-    """The organizations that the caller may see."""
+    """List the organizations that the caller may see."""
     return [_org(row) for row in await platform.orgs.list_orgs(caller)]
 
 
@@ -34,7 +34,7 @@ async def list_orgs(caller: CallerDep, platform: PlatformDep) -> list[OrgRespons
 async def create_org(
     body: NewOrg, caller: CallerDep, platform: PlatformDep, response: Response
 ) -> OrgResponse:
-    """Add an organization, owned by the caller."""
+    """Create an organization, owned by the caller."""
     row = await platform.orgs.create_org(
         caller,
         slug=body.slug,
@@ -48,13 +48,13 @@ async def create_org(
 
 @router.get("/{orgSlug}", responses=problems(401, 404))
 async def get_org(org: OrgSlug, caller: CallerDep, platform: PlatformDep) -> OrgResponse:
-    """One organization."""
+    """Get an organization."""
     return _org(await platform.access.org(caller, org))
 
 
 @router.put("/{orgSlug}", responses=problems(400, 401, 403, 404, 413, 429))
 async def update_org(org: OrgSlug, body: OrgChanges, caller: CallerDep, platform: PlatformDep) -> OrgResponse:
-    """Change what an organization is called, or whose it is."""
+    """Change an organization's fields, or transfer it to another owner."""
     row = await platform.orgs.update_org(
         caller,
         org,
@@ -68,13 +68,13 @@ async def update_org(org: OrgSlug, body: OrgChanges, caller: CallerDep, platform
 
 @router.delete("/{orgSlug}", status_code=204, responses=problems(401, 403, 404))
 async def delete_org(org: OrgSlug, caller: CallerDep, platform: PlatformDep) -> None:
-    """Remove an organization with everything in it."""
+    """Delete an organization with its datasets, entries and tasks."""
     await platform.orgs.delete_org(caller, org)
 
 
 @router.get("/{orgSlug}/members", responses=problems(401, 403, 404))
 async def list_members(org: OrgSlug, caller: CallerDep, platform: PlatformDep) -> list[MemberResponse]:
-    """The organization's members."""
+    """List the organization's members."""
     rows = await platform.orgs.list_members(caller, org)
     return [
         MemberResponse(user_name=row.user_name, permissions=row.permissions, created_at=row.created_at)
@@ -84,7 +84,7 @@ async def list_members(org: OrgSlug, caller: CallerDep, platform: PlatformDep) -
 
 @router.post("/{orgSlug}/members", status_code=204, responses=problems(400, 401, 403, 404, 413))
 async def add_member(org: OrgSlug, body: NewMember, caller: CallerDep, platform: PlatformDep) -> None:
-    """Make a user a member."""
+    """Add a user as member."""
     await platform.orgs.set_member(caller, org, user_name=body.user_name, permissions=body.permissions)
 
 
@@ -92,13 +92,13 @@ async def add_member(org: OrgSlug, body: NewMember, caller: CallerDep, platform:
 async def set_member(
     org: OrgSlug, user_name: UserName, body: MemberFields, caller: CallerDep, platform: PlatformDep
 ) -> None:
-    """Give a member other permissions."""
+    """Change a member's permissions."""
     await platform.orgs.set_member(caller, org, user_name=user_name, permissions=body.permissions)
 
 
 @router.delete("/{orgSlug}/members/{userName}", status_code=204, responses=problems(401, 403, 404))
 async def remove_member(org: OrgSlug, user_name: UserName, caller: CallerDep, platform: PlatformDep) -> None:
-    """Take a member's permissions away."""
+    """Remove a member."""
     await platform.orgs.remove_member(caller, org, user_name)
 
 

@@ -1,4 +1,4 @@
-"""Routes: resumable uploads by the tus protocol."""
+"""Resumable upload routes (tus protocol)."""
 
 from __future__ import annotations
 
@@ -22,25 +22,26 @@ from aerotask.services.datasets.uploads import UploadProgress
 router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}/uploads", tags=["objects"], route_class=TusRoute)
 
 UploadIdPath = Annotated[UUID, Path(alias="uploadId", description="The upload's id.")]
-# The headers are read by hand, so that a fault in them is told in words; these describe them.
+# Parameters for OpenAPI only; the handlers parse the headers themselves, for clearer errors.
 Version = Annotated[
     str | None, Header(alias="Tus-Resumable", description=f"`{tus.VERSION}`; anything else is 412.")
 ]
-Length = Annotated[str | None, Header(alias="Upload-Length", description="How long the file is, in bytes.")]
+Length = Annotated[str | None, Header(alias="Upload-Length", description="Size of the file in bytes.")]
 Offset = Annotated[
-    str | None, Header(alias="Upload-Offset", description="Where the body goes: the upload's length so far.")
+    str | None,
+    Header(alias="Upload-Offset", description="Offset of the body: the number of bytes received so far."),
 ]
 Metadata = Annotated[
     str | None,
     Header(
         alias="Upload-Metadata",
-        description="`path` (or `filename`): where the file is to be in the dataset, in Base64; other keys come back.",
+        description="`path` (or `filename`): the file's path in the dataset, in Base64; other keys are returned as sent.",
     ),
 ]
 Override = Annotated[
     str | None,
     Header(
-        alias="X-HTTP-Method-Override", description="The method that is meant, where only POST gets through."
+        alias="X-HTTP-Method-Override", description="The method to use, for clients that can only send POST."
     ),
 ]
 _BODY: dict[str, Any] = {
@@ -48,7 +49,7 @@ _BODY: dict[str, Any] = {
 }
 
 
-def _answers(status: int, description: str, *headers: str) -> dict[int | str, dict[str, Any]]:
+def _responses(status: int, description: str, *headers: str) -> dict[int | str, dict[str, Any]]:
     names = ("Tus-Resumable", *headers)
     shown = {name: {"schema": {"type": "string"}} for name in names}
     return {status: {"description": description, "headers": shown}}
@@ -57,18 +58,18 @@ def _answers(status: int, description: str, *headers: str) -> dict[int | str, di
 @router.options(
     "",
     status_code=204,
-    responses=_answers(204, "Versions, extensions and the largest size.") | problems(400),
+    responses=_responses(204, "Versions, extensions and the maximum size.") | problems(400),
 )
 async def discover_uploads(platform: PlatformDep, _org: OrgSlug, _slug: DsSlug) -> Response:
-    """What of the tus protocol is spoken here, for anybody."""
-    limit = platform.settings.max_object_bytes
+    """Discover the tus version, extensions and maximum size; no login needed."""
+    limit = platform.settings.uploads.max_object_bytes
     return Response(status_code=204, headers=tus.discovery_headers(limit))
 
 
 @router.post(
     "",
     status_code=201,
-    responses=_answers(201, "Announced.", "Location", "Upload-Offset", "Upload-Expires")
+    responses=_responses(201, "Created.", "Location", "Upload-Offset", "Upload-Expires")
     | problems(400, 401, 403, 404, 409, 412, 413, 415, 423, 429),
     openapi_extra=_BODY,
 )
@@ -79,38 +80,38 @@ async def create_upload(
     _length: Length = None,
     _metadata: Metadata = None,
 ) -> Response:
-    """Announce a resumable upload; a body is its beginning."""
-    await ctx.permit(Access.WRITE)
+    """Create a resumable upload; a body, if any, is its first part."""
+    await ctx.authorize(Access.WRITE)
     if request.headers.get("content-length", "0") != "0" and not _has_bytes(request):
         return _wrong_type()
     header = request.headers.get("upload-metadata", "")
-    told = tus.metadata_in(header)
+    metadata = tus.metadata_in(header)
     size_bytes = _length_in(request)
     if _has_bytes(request) and int(request.headers.get("content-length", "0")) > size_bytes:
-        raise TooLarge(f"More comes than the {size_bytes} bytes that are announced.")
+        raise TooLarge(f"The body is longer than the announced size of {size_bytes} bytes.")
     progress = await ctx.platform.uploads.create(
         ctx.caller,
         ctx.org,
         ctx.slug,
-        path=_path_in(told),
+        path=_path_in(metadata),
         size_bytes=size_bytes,
         client_metadata=header,
     )
     if _has_bytes(request):
-        progress = await _begin(ctx, progress, request)
+        progress = await _append_first(ctx, progress, request)
     location = f"{ctx.address}/uploads/{progress.row.id}"
     return Response(status_code=201, headers={"Location": location, **_progress_headers(progress)})
 
 
 @router.head(
     "/{uploadId}",
-    responses=_answers(
-        200, "How far it is.", "Upload-Offset", "Upload-Length", "Upload-Metadata", "Upload-Expires"
+    responses=_responses(
+        200, "The upload's offset.", "Upload-Offset", "Upload-Length", "Upload-Metadata", "Upload-Expires"
     )
     | problems(400, 401, 403, 404, 409, 412, 423),
 )
 async def get_upload(ctx: DatasetCtx, upload_id: UploadIdPath, _version: Version = None) -> Response:
-    """How much of an upload is safely here."""
+    """Get an upload's offset: the number of bytes that are stored safely."""
     progress = await ctx.platform.uploads.look(ctx.caller, ctx.org, ctx.slug, UploadId(upload_id))
     return Response(
         status_code=200, headers={**_progress_headers(progress), **_description_headers(progress)}
@@ -120,7 +121,7 @@ async def get_upload(ctx: DatasetCtx, upload_id: UploadIdPath, _version: Version
 @router.patch(
     "/{uploadId}",
     status_code=204,
-    responses=_answers(204, "Taken.", "Upload-Offset", "Upload-Expires")
+    responses=_responses(204, "Appended.", "Upload-Offset", "Upload-Expires")
     | problems(400, 401, 403, 404, 408, 409, 412, 413, 415, 423),
     openapi_extra=_BODY,
 )
@@ -131,25 +132,29 @@ async def append_to_upload(
     _version: Version = None,
     _offset: Offset = None,
 ) -> Response:
-    """Add the body to an upload; with the last byte it becomes an entry."""
-    await ctx.permit(Access.WRITE)
+    """Append the body to an upload; with the last byte the upload becomes an entry."""
+    await ctx.authorize(Access.WRITE)
     if not _has_bytes(request):
         return _wrong_type()
     offset = tus.count_in(request, "Upload-Offset")
     try:
         progress = await _append(ctx, UploadId(upload_id), request, offset=offset)
     except TimeoutError:
-        return problem(408, "upload-silent", "Nothing came for a while; what came before is kept.")
+        return problem(
+            408,
+            "upload-silent",
+            "No data arrived for too long. What arrived before is kept; resume at the upload's offset.",
+        )
     return Response(status_code=204, headers=_progress_headers(progress))
 
 
 @router.delete(
     "/{uploadId}",
     status_code=204,
-    responses=_answers(204, "Given up.") | problems(400, 401, 403, 404, 412),
+    responses=_responses(204, "Deleted.") | problems(400, 401, 403, 404, 412),
 )
 async def delete_upload(ctx: DatasetCtx, upload_id: UploadIdPath, _version: Version = None) -> Response:
-    """Give an upload up; an entry that it has become stays."""
+    """Terminate an upload; the entry of a completed one stays."""
     await ctx.platform.uploads.terminate(ctx.caller, ctx.org, ctx.slug, UploadId(upload_id))
     return Response(status_code=204)
 
@@ -157,7 +162,7 @@ async def delete_upload(ctx: DatasetCtx, upload_id: UploadIdPath, _version: Vers
 @router.post(
     "/{uploadId}",
     status_code=204,
-    responses=_answers(204, "As the method that is meant.", "Upload-Offset", "Upload-Expires")
+    responses=_responses(204, "As for the overriding method.", "Upload-Offset", "Upload-Expires")
     | problems(400, 401, 403, 404, 405, 408, 409, 412, 413, 415, 423),
     openapi_extra=_BODY,
 )
@@ -169,33 +174,33 @@ async def override_method(
     _offset: Offset = None,
     _override: Override = None,
 ) -> Response:
-    """`PATCH`, `DELETE` or `HEAD` for clients that can't send them, as `X-HTTP-Method-Override` says."""
-    await ctx.permit(Access.WRITE)
-    meant = request.headers.get("x-http-method-override", "").upper()
-    routes: Mapping[str, Callable[[], Coroutine[Any, Any, Response]]] = {
+    """`PATCH`, `DELETE` or `HEAD` for clients that can only send POST, chosen by `X-HTTP-Method-Override`."""
+    await ctx.authorize(Access.WRITE)
+    method = request.headers.get("x-http-method-override", "").upper()
+    handlers: Mapping[str, Callable[[], Coroutine[Any, Any, Response]]] = {
         "PATCH": lambda: append_to_upload(ctx, upload_id, request),
         "DELETE": lambda: delete_upload(ctx, upload_id),
         "HEAD": lambda: get_upload(ctx, upload_id),
     }
-    if meant not in routes:
+    if method not in handlers:
         return problem(
             405,
             "method-not-allowed",
             "A POST to an upload needs 'X-HTTP-Method-Override: PATCH', 'DELETE' or 'HEAD'.",
             headers={"Allow": "HEAD, PATCH, DELETE"},
         )
-    return await routes[meant]()
+    return await handlers[method]()
 
 
-async def _begin(ctx: DatasetContext, announced: UploadProgress, request: Request) -> UploadProgress:
-    """Take the beginning in. A client that is told of an error knows no address, so nothing is kept for it then."""
+async def _append_first(ctx: DatasetContext, created: UploadProgress, request: Request) -> UploadProgress:
+    """Appends the body of the creation request; on errors the upload is discarded, since its URL stays unknown."""
     uploads = ctx.platform.uploads
     try:
-        return await _append(ctx, announced.row.id, request, offset=0)
-    except TimeoutError:  # nothing is wrong with what came: it must learn where to go on
-        return await uploads.reached(announced.row)
+        return await _append(ctx, created.row.id, request, offset=0)
+    except TimeoutError:  # the received bytes are good, and the client needs the URL to resume
+        return await uploads.reached(created.row)
     except Exception:
-        await uploads.discard(announced.row)
+        await uploads.discard(created.row)
         raise
 
 
@@ -203,7 +208,7 @@ async def _append(
     ctx: DatasetContext, upload_id: UploadId, request: Request, *, offset: int
 ) -> UploadProgress:
     return await ctx.platform.uploads.append(
-        ctx.ask,
+        ctx.reauthenticate,
         ctx.org,
         ctx.slug,
         upload_id,
@@ -214,7 +219,7 @@ async def _append(
 
 
 async def _body(request: Request) -> AsyncIterator[bytes]:
-    """The body as far as it comes: a client that leaves halfway has sent what it has sent."""
+    """The body up to its end or the client's disconnection; received bytes count in either case."""
     try:
         async for piece in request.stream():
             yield piece
@@ -240,8 +245,8 @@ def _description_headers(progress: UploadProgress) -> dict[str, str]:
     }
 
 
-def _path_in(told: Mapping[str, str]) -> str:
-    path = told.get("path") or told.get("filename")
+def _path_in(metadata: Mapping[str, str]) -> str:
+    path = metadata.get("path") or metadata.get("filename")
     if not path:
         raise InvalidInput(
             "Name the path in the dataset as 'path' (or 'filename') in 'Upload-Metadata'.",
@@ -253,7 +258,8 @@ def _path_in(told: Mapping[str, str]) -> str:
 def _length_in(request: Request) -> int:
     if "upload-defer-length" in request.headers:
         raise InvalidInput(
-            "The length must be known at the beginning; send it as 'Upload-Length'.", code="invalid-upload"
+            "Deferred lengths are not supported; send 'Upload-Length' with the first request.",
+            code="invalid-upload",
         )
     return tus.count_in(request, "Upload-Length")
 

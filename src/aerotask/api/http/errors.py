@@ -1,4 +1,4 @@
-"""Every error's way out: one place that turns it into `application/problem+json` (RFC 9457)."""
+"""Error handlers: map every exception to an `application/problem+json` response (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -54,24 +54,24 @@ _STATUS: Mapping[type[AerotaskError], int] = {
     LimitReached: 429,
     Unavailable: 503,
 }
-# Asking again the same way may succeed after these; after all others it won't.
+# Statuses after which the same request may succeed later.
 _MAY_RETRY = frozenset({408, 423, 429, 500, 503})
-# Of conflicts most last until somebody does something about them; these pass by themselves.
-_PASSING_CONFLICTS = frozenset({"input-changed", "not-ended", "not-finished"})
+# Most conflicts last until a client resolves them; these end by themselves.
+_TRANSIENT_CONFLICTS = frozenset({"input-changed", "not-ended", "not-finished"})
 
 _log = structlog.get_logger(__name__)
 
 
 class ErrorDetail(BaseModel):
-    """One thing that is wrong with a body or with params."""
+    """Validation error at one place of a body or of params."""
 
-    pointer: str = Field(description="JSON Pointer (RFC 6901) to the place.")
+    pointer: str = Field(description="JSON Pointer (RFC 6901) to the invalid value.")
     message: str
-    code: str | None = Field(None, description="The kind of fault, where there are several kinds at once.")
+    code: str | None = Field(None, description="The error code, where the errors differ in it.")
 
 
 class Problem(BaseModel):
-    """What every error answers."""
+    """Problem document (RFC 9457) of an error response."""
 
     model_config = {"alias_generator": to_camel, "populate_by_name": True}
 
@@ -79,14 +79,16 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str = Field(description="What is wrong and what to do, for people.")
-    code: str = Field(description="Stable and kebab-case, for programs.")
+    code: str = Field(description="Stable identifier in kebab-case, for programs.")
     error: str = Field(description="The same text as `detail`.")
-    no_retry: bool = Field(description="Whether asking again the same way is of no use.")
-    errors: list[ErrorDetail] | None = Field(None, description="Where a body or params failed validation.")
+    no_retry: bool = Field(description="Whether repeating the same request is pointless.")
+    errors: list[ErrorDetail] | None = Field(
+        None, description="The places where a body or params failed validation."
+    )
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI description of a route's error answers; every route may also be out of reach (503)."""
+    """OpenAPI descriptions of a route's error responses; 503 is possible on every route."""
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": schema}}}
@@ -95,7 +97,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def problem_schemas() -> dict[str, Any]:
-    """The components that the descriptions of error answers refer to."""
+    """OpenAPI components that the descriptions of error responses refer to."""
     schema = Problem.model_json_schema(by_alias=True, ref_template="#/components/schemas/{model}")
     return {**schema.pop("$defs"), "Problem": schema}
 
@@ -109,7 +111,7 @@ def problem(
     headers: Mapping[str, str] | None = None,
     facts: Mapping[str, object] | None = None,
 ) -> JSONResponse:
-    """One error's answer."""
+    """A problem response."""
     body: dict[str, object] = {
         "type": f"urn:aerotask:error:{code}",
         "title": HTTPStatus(status).phrase,
@@ -117,25 +119,25 @@ def problem(
         "detail": detail,
         "code": code,
         "error": detail,
-        "noRetry": status not in _MAY_RETRY and code not in _PASSING_CONFLICTS,
+        "noRetry": status not in _MAY_RETRY and code not in _TRANSIENT_CONFLICTS,
     }
     if errors:
-        body["errors"] = [_listed(fault) for fault in errors]
+        body["errors"] = [_error_detail(error) for error in errors]
     body.update(facts or {})
     return JSONResponse(body, status, headers, media_type=MEDIA_TYPE)
 
 
-def _listed(fault: FieldError) -> dict[str, str]:
-    listed = {"pointer": fault.pointer, "message": fault.message}
-    return listed if fault.code is None else listed | {"code": fault.code}
+def _error_detail(error: FieldError) -> dict[str, str]:
+    detail = {"pointer": error.pointer, "message": error.message}
+    return detail if error.code is None else detail | {"code": error.code}
 
 
 def install(app: FastAPI) -> None:
-    """Have the app answer every error this way."""
+    """Installs the error handlers in the app."""
     app.add_exception_handler(AerotaskError, _aerotask_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(ClientDisconnect, _gone_away)
+    app.add_exception_handler(ClientDisconnect, _client_disconnect)
     app.add_exception_handler(DBAPIError, _database_error)
     app.add_exception_handler(PoolTimeout, _unavailable)
     app.add_exception_handler(OSError, _unavailable)
@@ -169,21 +171,21 @@ def _headers(error: AerotaskError) -> dict[str, str]:
 async def _validation_error(_request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
-    faults = [_fault(detail) for detail in error.errors()]
-    first = f" {faults[0].pointer}: {faults[0].message}" if faults else ""
-    return problem(400, "invalid-request", f"The request is malformed:{first}", errors=faults)
+    errors = [_field_error(detail) for detail in error.errors()]
+    first = f" {errors[0].pointer}: {errors[0].message}" if errors else ""
+    return problem(400, "invalid-request", f"The request is malformed:{first}", errors=errors)
 
 
-def _fault(detail: Mapping[str, Any]) -> FieldError:
-    place = json_pointer(map(str, detail["loc"]))
+def _field_error(detail: Mapping[str, Any]) -> FieldError:
+    pointer = json_pointer(map(str, detail["loc"]))
     message = str(detail["msg"])
     if detail["type"] == "json_invalid":
         message = f"not valid JSON ({detail['ctx']['error']})"
-    return FieldError(place, message.removeprefix("Value error, "))
+    return FieldError(pointer, message.removeprefix("Value error, "))
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:
-    """What the framework itself refuses: unknown routes, methods, bodies it can't read."""
+    """Errors of the framework itself: unknown routes or methods, unreadable bodies."""
     if not isinstance(error, HTTPException):
         raise error
     status = error.status_code
@@ -191,8 +193,8 @@ async def _http_error(_request: Request, error: Exception) -> Response:
     return problem(status, code, str(error.detail), headers=error.headers)
 
 
-async def _gone_away(_request: Request, _error: Exception) -> Response:
-    """Whoever asked has hung up in the middle of the body: nobody reads this, and nothing is wrong here."""
+async def _client_disconnect(_request: Request, _error: Exception) -> Response:
+    """Response to a client that disconnected within the body; it isn't delivered, nor logged as a failure."""
     return problem(400, "invalid-request", "The body ended too early.")
 
 
@@ -207,11 +209,11 @@ async def _unavailable(_request: Request, error: Exception) -> Response:
     return problem(
         503,
         "unavailable",
-        "Postgres, Redis or the storage is out of reach; try again in a moment.",
+        "Postgres, Redis or the storage can't be reached; try again in a moment.",
         headers={"Retry-After": str(RETRY_AFTER_S)},
     )
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     _log.error("request.failed", method=request.method, path=request.url.path, exc_info=error)
-    return problem(500, "internal-error", "Something went wrong here; it has been logged.")
+    return problem(500, "internal-error", "An internal error occurred; it has been logged.")

@@ -1,4 +1,4 @@
-"""Answers that are files: opened before the headers go out, so that what is promised is also sent."""
+"""File responses with ETags and ranges, opened before the headers are sent so that errors still get a status."""
 
 from __future__ import annotations
 
@@ -27,45 +27,45 @@ async def file_response(
     media_type: str,
     sha256: str,
 ) -> Response:
-    """What the request gets of the open content, as a download; closes the content when it is sent."""
+    """The download response for an open content, in full or in ranges; closes the content once it is sent."""
     etag = f'"{sha256}"'
-    chosen = select(request.method, _joined(request.headers), size_bytes=content.size_bytes, etag=etag)
+    selection = select(request.method, _joined(request.headers), size_bytes=content.size_bytes, etag=etag)
     validators = {"ETag": etag, "Accept-Ranges": "bytes"}
     headers = {
         **validators,
         "Content-Disposition": attachment(file_name),
-        # People upload HTML and SVG: nothing that is served here may run in our origin.
+        # Uploaded HTML and SVG must not run scripts in the API's origin.
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "sandbox; default-src 'none'",
     }
-    if chosen.status in {412, 416}:
+    if selection.status in {412, 416}:
         await content.close()
-        return _refused(chosen, validators, content.size_bytes)
-    if chosen.status == 304 or request.method == "HEAD":
+        return _error_response(selection, validators, content.size_bytes)
+    if selection.status == 304 or request.method == "HEAD":
         await content.close()
-        return _without_content(chosen, headers, media_type, content.size_bytes)
-    if chosen.status == 206 and len(chosen.spans) > 1:
+        return _bodiless_response(selection, headers, media_type, content.size_bytes)
+    if selection.status == 206 and len(selection.spans) > 1:
         boundary = secrets.token_hex(16)
-        parts = _Parts(content, chosen.spans, media_type, boundary)
+        parts = _Parts(content, selection.spans, media_type, boundary)
         headers["Content-Length"] = str(parts.length)
         body, media_type = parts.chunks(), f"multipart/byteranges; boundary={boundary}"
     else:
-        span = chosen.spans[0]
+        span = selection.spans[0]
         headers["Content-Length"] = str(span.stop - span.start)
-        if chosen.status == 206:
+        if selection.status == 206:
             headers["Content-Range"] = _content_range(span, content.size_bytes)
         body = content.chunks(span.start, span.stop)
-    return _ClosingResponse(content, body, chosen.status, headers, media_type)
+    return _ClosingResponse(content, body, selection.status, headers, media_type)
 
 
 def attachment(file_name: str) -> str:
-    """A Content-Disposition for a download (RFC 6266), with a plain form for old clients."""
+    """Content-Disposition of a download (RFC 6266), with an ASCII fallback for old clients."""
     plain = _NOT_PLAIN.sub("_", file_name)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(file_name, safe='')}"
 
 
 class _ClosingResponse(StreamingResponse):
-    """Streams a content and closes it whatever happens, also when the client leaves before the start."""
+    """Streaming response that always closes its content, even if the client disconnects before the start."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class _ClosingResponse(StreamingResponse):
 
 
 class _Parts:
-    """The body of a `multipart/byteranges` answer (RFC 9110, section 14.6)."""
+    """Body of a `multipart/byteranges` response (RFC 9110, section 14.6)."""
 
     def __init__(
         self, content: OpenBlob, spans: tuple[ByteRange, ...], media_type: str, boundary: str
@@ -117,27 +117,27 @@ class _Parts:
 
 
 def _joined(headers: Headers) -> dict[str, str]:
-    """The headers with each that was sent in several lines as one list (RFC 9110, section 5.3)."""
+    """Headers with repeated fields joined into one list (RFC 9110, section 5.3)."""
     return {name: ", ".join(headers.getlist(name)) for name in headers}
 
 
-def _refused(chosen: RangeResponse, headers: Mapping[str, str], size_bytes: int) -> Response:
-    if chosen.status == 412:
+def _error_response(selection: RangeResponse, headers: Mapping[str, str], size_bytes: int) -> Response:
+    if selection.status == 412:
         return problem(
-            412, "precondition-failed", "The content is not the one that If-Match names.", headers=headers
+            412, "precondition-failed", "The content's ETag doesn't match If-Match.", headers=headers
         )
     return problem(
         416,
         "range-not-satisfiable",
-        f"The content has {size_bytes} bytes; none of the asked-for ranges lies in it.",
+        f"The content has {size_bytes} bytes; no requested range lies within them.",
         headers={**headers, "Content-Range": f"bytes */{size_bytes}"},
     )
 
 
-def _without_content(
-    chosen: RangeResponse, headers: Mapping[str, str], media_type: str, size_bytes: int
+def _bodiless_response(
+    selection: RangeResponse, headers: Mapping[str, str], media_type: str, size_bytes: int
 ) -> Response:
-    if chosen.status == 304:
+    if selection.status == 304:
         return Response(status_code=304, headers=headers)
     return Response(
         status_code=200,

@@ -1,4 +1,4 @@
-"""What every request has to keep to and every answer carries, whichever route it is, also when that fails."""
+"""Request limits and security headers for every response, including errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aerotask.config import Settings
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-# What browsers may do with an answer of the API: nothing. Pages say for themselves what they need.
+# Browsers may do nothing with an API response; pages set a policy of their own.
 _POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"
 _HEADERS = (
     (b"content-security-policy", _POLICY.encode()),
@@ -49,7 +49,7 @@ _EXPOSED = (
 
 @dataclass(frozen=True, slots=True)
 class SecurityMiddleware:
-    """Stands before the whole app, its error handling included."""
+    """ASGI middleware around the whole app, its error handling included."""
 
     app: ASGIApp
     max_url_bytes: int
@@ -58,32 +58,32 @@ class SecurityMiddleware:
     """Advice for URLs that are too long, by the end of their path."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Checks a request's URL and headers, and adds security headers to the response."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         tls = scope["scheme"] == "https"
 
-        async def send_hardened(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = _hardened(message["headers"], tls=tls)
+                message["headers"] = _with_security_headers(message["headers"], tls=tls)
             await send(message)
 
-        answer = self._refusal(scope) or self.app
-        await answer(scope, receive, send_hardened)
+        respond = self._rejection(scope) or self.app
+        await respond(scope, receive, send_with_headers)
 
-    def _refusal(self, scope: Scope) -> Response | None:
+    def _rejection(self, scope: Scope) -> Response | None:
         query: bytes = scope["query_string"]
         if len(scope["raw_path"]) + len(query) > self.max_url_bytes:
-            detail = f"The address is longer than the limit of {self.max_url_bytes} bytes."
+            detail = f"The URL is longer than the limit of {self.max_url_bytes} bytes."
             return problem(414, "url-too-long", detail + self._hint(scope["path"]))
         if sum(len(name) + len(value) for name, value in scope["headers"]) > self.max_header_bytes:
             detail = f"The headers are longer than the limit of {self.max_header_bytes} bytes."
             return problem(431, "headers-too-large", detail)
         if "\0" in scope["path"] or b"%00" in query or b"\0" in query:
-            return problem(400, "invalid-request", "The address holds a NUL character.")
+            return problem(400, "invalid-request", "The URL contains a NUL character.")
         if not (_is_utf8(scope["raw_path"]) and _is_utf8(query)):
-            return problem(400, "invalid-request", "The address is no UTF-8.")
+            return problem(400, "invalid-request", "The URL is not valid UTF-8.")
         return None
 
     def _hint(self, path: str) -> str:
@@ -91,7 +91,7 @@ class SecurityMiddleware:
 
 
 def _is_utf8(encoded: bytes) -> bool:
-    """Whether percent-encoded bytes are a text; the framework would put U+FFFD for what isn't."""
+    """Whether percent-encoded bytes are UTF-8; the framework would replace invalid bytes with U+FFFD."""
     try:
         unquote_to_bytes(encoded).decode()
     except UnicodeDecodeError:
@@ -100,22 +100,24 @@ def _is_utf8(encoded: bytes) -> bool:
 
 
 def add_security(app: ASGIApp, settings: Settings, *, long_url_hints: Mapping[str, str]) -> ASGIApp:
-    """The app behind everything that the settings ask for."""
-    origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
+    """The app behind the security middleware and, if origins are configured, CORS."""
+    origins = [origin.strip() for origin in settings.http.cors_origins.split(",") if origin.strip()]
     if origins:
         app = CORSMiddleware(
             app,
             allow_origins=origins,
             allow_methods=_METHODS,
-            # Callers are known by a header that pages set themselves, never by cookies.
+            # Callers are authenticated by a header that pages set themselves, never by cookies.
             allow_headers=["*"],
             allow_credentials=False,
             expose_headers=_EXPOSED,
         )
-    return SecurityMiddleware(app, settings.max_url_bytes, settings.max_header_bytes, long_url_hints)
+    return SecurityMiddleware(
+        app, settings.http.max_url_bytes, settings.http.max_header_bytes, long_url_hints
+    )
 
 
-def _hardened(headers: list[tuple[bytes, bytes]], *, tls: bool) -> list[tuple[bytes, bytes]]:
+def _with_security_headers(headers: list[tuple[bytes, bytes]], *, tls: bool) -> list[tuple[bytes, bytes]]:
     present = Headers(raw=list(headers))
-    wanted = (*_HEADERS, _OVER_TLS) if tls else _HEADERS
-    return [*headers, *(header for header in wanted if header[0].decode() not in present)]
+    security = (*_HEADERS, _OVER_TLS) if tls else _HEADERS
+    return [*headers, *(header for header in security if header[0].decode() not in present)]

@@ -1,4 +1,4 @@
-"""Reading an upload form as it comes: no part is held in memory or spooled, wherever in the form it stands."""
+"""Streaming reader of multipart upload forms: no part is held in memory or spooled to disk."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from aerotask.domain.errors import InvalidInput, TooLarge
 
 MAX_FIELD_BYTES = 8 * 1024
-# All that a form may hold beside the file that it is about: whatever is skipped must end too.
+# Bounds everything in a form beside its file, otherwise skipped parts could go on without end.
 MAX_BESIDE_BYTES = 1024 * 1024
 
 
 @dataclass(slots=True)
 class Part:
-    """A part of a form; its `body` must be read before the next part is asked for."""
+    """Part of a form; its `body` must be read before the next part."""
 
     name: str
     is_file: bool
@@ -38,11 +38,11 @@ class _End:
 
 @dataclass(slots=True)
 class FormReader:
-    """The parts of a `multipart/form-data` request (RFC 7578), in order."""
+    """Reader of a `multipart/form-data` request (RFC 7578) that yields its parts in order."""
 
     request: Request
     payload: str
-    """The field whose first part may be as long as whoever reads it allows."""
+    """The field whose first part doesn't count towards `MAX_BESIDE_BYTES`; its reader limits it."""
     _beside_bytes: int = 0
     _parser: MultipartParser = field(init=False)
     _stream: AsyncIterator[bytes] = field(init=False)
@@ -79,19 +79,19 @@ class FormReader:
         )
 
     async def parts(self) -> AsyncIterator[Part]:
-        """The parts as they come.
+        """The parts, read from the request as it arrives.
 
         Raises:
             InvalidInput: the form is malformed or ends too early.
-            TooLarge: there is too much in it beside the payload.
+            TooLarge: the form contains too much beside the payload.
         """
-        awaited = True
+        payload_pending = True
         while (token := await self._next()) is not None:
             if isinstance(token, _Head):
                 _, options = parse_options_header(token.disposition)
                 name = options.get(b"name", b"").decode("utf-8", "replace")
-                is_payload = awaited and name == self.payload
-                awaited = awaited and not is_payload
+                is_payload = payload_pending and name == self.payload
+                payload_pending = payload_pending and not is_payload
                 yield Part(name, b"filename" in options, self._body(counted=not is_payload))
 
     async def _body(self, *, counted: bool) -> AsyncIterator[bytes]:
@@ -107,9 +107,9 @@ class FormReader:
                 if not self._complete:
                     raise InvalidInput("The form ends too early.", code="invalid-form")
                 return None
-            # Nothing is left of the pieces before: of them, what isn't the payload's has been counted.
+            # All tokens of earlier pieces are consumed by now, so the payload's bytes have been subtracted.
             if self._beside_bytes > MAX_BESIDE_BYTES:
-                raise TooLarge("The form holds too much beside the file.")
+                raise TooLarge("The form contains too much data beside the file.")
             self._beside_bytes += len(piece)
             try:
                 self._parser.write(piece)
@@ -130,7 +130,7 @@ class FormReader:
 
     def _on_header_end(self) -> None:
         if self._header_name.lower() == b"content-disposition":
-            # As the bytes that they are, whatever they mean: the library turns them back into these very bytes.
+            # Latin-1 keeps the raw bytes, whatever their encoding: parse_options_header encodes them back.
             self._head.disposition = self._header_value.decode("latin-1")
         self._header_name = self._header_value = b""
 
@@ -151,7 +151,7 @@ async def field_text(part: Part) -> str:
     """The text of a small field.
 
     Raises:
-        InvalidInput: it is longer than `MAX_FIELD_BYTES`, or no UTF-8.
+        InvalidInput: the field is longer than `MAX_FIELD_BYTES` or not UTF-8.
     """
     gathered = b""
     async for piece in part.body:
@@ -161,4 +161,6 @@ async def field_text(part: Part) -> str:
     try:
         return gathered.decode()
     except UnicodeDecodeError as error:
-        raise InvalidInput(f"The field '{part.name[:64]}' is no UTF-8.", code="invalid-form") from error
+        raise InvalidInput(
+            f"The field '{part.name[:64]}' is not valid UTF-8.", code="invalid-form"
+        ) from error

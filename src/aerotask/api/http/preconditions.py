@@ -1,4 +1,4 @@
-"""The headers by which a client changes an entry only if it is as they take it to be."""
+"""Precondition headers If-Match and If-None-Match of requests that change an entry (RFC 9110, section 13)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from fastapi import Depends, Header, Request
 
 from aerotask.domain.preconditions import Condition
 
-# Read from the request, since a header may come in several lines; these describe them.
+# Parameters for OpenAPI only; the values are read from the request, since headers may be repeated.
 IfMatch = Annotated[
-    str | None, Header(alias="If-Match", description="Only if there is a content, with one of these ETags.")
+    str | None, Header(alias="If-Match", description="Only if the entry exists, with one of these ETags.")
 ]
 IfNoneMatch = Annotated[
     str | None,
     Header(
-        alias="If-None-Match", description="Only if there is none with these ETags; `*`: if there is none."
+        alias="If-None-Match",
+        description="Only if the entry has none of these ETags; `*`: only if it doesn't exist.",
     ),
 ]
 
@@ -26,7 +27,7 @@ async def _condition(
     one_of = _tags(request.headers.getlist("if-match"))
     none_of = _tags(request.headers.getlist("if-none-match"))
     return Condition(
-        # Compared strongly: a weak tag, left as it is, equals none of ours (RFC 9110, section 13.1.1).
+        # Strong comparison (RFC 9110, section 13.1.1): weak tags keep their prefix and match nothing.
         one_of=one_of if "if-match" in request.headers else None,
         none_of=frozenset(tag.removeprefix("W/") for tag in none_of),
     )

@@ -1,4 +1,4 @@
-"""Conditional and range requests, decided purely (RFC 9110, sections 13 and 14)."""
+"""Conditional and range requests as pure functions (RFC 9110, sections 13 and 14)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-# More parts than any client needs in one answer; a longer list is answered with the whole (section 14.2).
+# A longer list of ranges gets the whole content (section 14.2), otherwise tiny requests cause huge responses.
 MAX_RANGES = 64
 _SPEC = re.compile(r"([0-9]*)-([0-9]*)")
-# Positions with more digits lie beyond the end of everything, and Python refuses to read thousands of them.
+# Longer numbers lie beyond the end of any content, and Python refuses to parse numbers of thousands of digits.
 _MANY_DIGITS = 18
 
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """The bytes from `start` up to `stop`, exclusive."""
+    """Byte range from `start` to `stop`, exclusive."""
 
     start: int
     stop: int
@@ -24,35 +24,35 @@ class ByteRange:
 
 @dataclass(frozen=True, slots=True)
 class RangeResponse:
-    """What to answer: a status, and the bytes to send with it (none for 304, 412, 416)."""
+    """Response status and the byte ranges to send (none for 304, 412, 416)."""
 
     status: int
     spans: tuple[ByteRange, ...] = ()
 
 
 def select(method: str, headers: Mapping[str, str], *, size_bytes: int, etag: str) -> RangeResponse:
-    """What a GET or HEAD with these headers (names in lower case) gets of a content with that strong ETag.
+    """The status and ranges for a GET or HEAD with these headers (names in lower case); the ETag is strong.
 
     The content has no modification date, so conditions on dates are ignored (sections 13.1.3, 13.1.4), and
-    an `If-Range` with a date never fits.
+    an `If-Range` with a date never matches.
     """
     if "if-match" in headers and not matches(headers["if-match"], etag, weak=False):
         return RangeResponse(412)
     if "if-none-match" in headers and matches(headers["if-none-match"], etag, weak=True):
         return RangeResponse(304)
     whole = RangeResponse(200, (ByteRange(0, size_bytes),))
-    wanted = headers.get("range")
-    # Range is defined for GET alone, and If-Range with another tag asks for the whole.
-    if method != "GET" or wanted is None or headers.get("if-range", etag).strip() != etag:
+    range_header = headers.get("range")
+    # Range is defined for GET only; If-Range with another tag requests the whole content.
+    if method != "GET" or range_header is None or headers.get("if-range", etag).strip() != etag:
         return whole
-    spans = parse_range(wanted, size_bytes)
+    spans = parse_range(range_header, size_bytes)
     if spans is None:
         return whole
     return RangeResponse(206, spans) if spans else RangeResponse(416)
 
 
 def matches(header: str, etag: str, *, weak: bool) -> bool:
-    """Whether an If-Match or If-None-Match header names that tag; `weak` compares as the latter does."""
+    """Whether an If-Match or If-None-Match header contains the tag; If-None-Match compares `weak`."""
     if header.strip() == "*":
         return True
     tags = [tag.strip() for tag in header.split(",")]
@@ -62,7 +62,7 @@ def matches(header: str, etag: str, *, weak: bool) -> bool:
 
 
 def parse_range(value: str, size_bytes: int) -> tuple[ByteRange, ...] | None:
-    """The satisfiable spans of a Range header, overlapping ones joined; None if the header is to be ignored.
+    """The satisfiable ranges of a Range header, overlapping ones joined; None if the header is to be ignored.
 
     An empty tuple means that none of its ranges can be satisfied.
     """
@@ -81,7 +81,7 @@ def parse_range(value: str, size_bytes: int) -> tuple[ByteRange, ...] | None:
         if first is not None and last is not None and last < first:
             return None
         if first is None and last and not size_bytes:
-            # The last bytes of nothing are satisfiable (section 14.1.2), but only the whole can say so.
+            # A suffix of an empty content is satisfiable (section 14.1.2) but has no Content-Range; send the whole.
             return None
         span = _span(first, last, size_bytes)
         if span is not None:
@@ -105,7 +105,7 @@ def _span(first: int | None, last: int | None, size_bytes: int) -> ByteRange | N
 
 
 def _joined(spans: list[ByteRange]) -> tuple[ByteRange, ...]:
-    """The spans in the order asked for; if any two overlap, in ascending order and joined (section 15.3.7.2)."""
+    """The ranges in requested order; if any two overlap, ascending and joined (section 15.3.7.2)."""
     ordered = sorted(spans, key=lambda span: span.start)
     apart = all(a.stop <= b.start for a, b in pairwise(ordered))
     if apart:

@@ -1,4 +1,4 @@
-"""What every answer of the tus protocol 1.0.0 has in common (https://tus.io/protocols/resumable-upload)."""
+"""Headers and versions of the tus protocol 1.0.0 (https://tus.io/protocols/resumable-upload)."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ MAX_METADATA_BYTES = 8 * 1024
 
 
 class TusRoute(APIRoute):
-    """A route that speaks this version only, and says so in all that it answers, errors included."""
+    """Route that requires this tus version and names it in every response, errors included."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request whose client speaks the same version; `OPTIONS` is how clients find out."""
+        """Handles requests of the same version; `OPTIONS`, which discovers the version, needs none."""
 
-        async def send_marked(message: Message) -> None:
+        async def send_with_version(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)["Tus-Resumable"] = VERSION
             await send(message)
 
         if scope["method"] != "OPTIONS" and Headers(scope=scope).get("tus-resumable") != VERSION:
-            refusal = problem(
+            rejection = problem(
                 412,
                 "tus-version",
-                f"Send the header 'Tus-Resumable: {VERSION}'; no other version is spoken here.",
+                f"Send the header 'Tus-Resumable: {VERSION}'; no other version is supported.",
                 headers={"Tus-Version": VERSION},
             )
-            await refusal(scope, receive, send_marked)
+            await rejection(scope, receive, send_with_version)
         else:
-            await super().handle(scope, receive, send_marked)
+            await super().handle(scope, receive, send_with_version)
 
 
 def discovery_headers(max_size_bytes: int) -> dict[str, str]:
-    """What `OPTIONS` tells."""
+    """Headers of the response to `OPTIONS`."""
     return {
         "Tus-Version": VERSION,
         "Tus-Extension": EXTENSIONS,
@@ -53,23 +53,23 @@ def discovery_headers(max_size_bytes: int) -> dict[str, str]:
 
 
 def count_in(request: Request, name: str) -> int:
-    """A header that is a non-negative integer.
+    """The value of a header that must be a non-negative integer.
 
     Raises:
-        InvalidInput: it is missing or isn't one.
+        InvalidInput: the header is missing or not such a number.
     """
     value = request.headers.get(name, "")
-    # No more digits than a signed 64-bit number has.
+    # 18 digits always fit into a signed 64-bit integer.
     if not (value.isascii() and value.isdecimal() and len(value) <= 18):
         raise InvalidInput(f"The header '{name}' must be a non-negative integer.", code="invalid-upload")
     return int(value)
 
 
 def metadata_in(header: str) -> Mapping[str, str]:
-    """The pairs of an `Upload-Metadata` header: keys, and values in Base64.
+    """The decoded pairs of an `Upload-Metadata` header.
 
     Raises:
-        InvalidInput: it is malformed.
+        InvalidInput: the header is malformed or too long.
     """
     if len(header) > MAX_METADATA_BYTES:
         raise InvalidInput("The header 'Upload-Metadata' is too long.", code="invalid-upload")
@@ -80,13 +80,13 @@ def metadata_in(header: str) -> Mapping[str, str]:
             raise _malformed()
         try:
             pairs[key] = base64.b64decode(value, validate=True).decode()
-        except ValueError as error:  # no Base64, or no UTF-8 in it
+        except ValueError as error:  # not Base64, or not UTF-8
             raise _malformed() from error
     return pairs
 
 
 def _malformed() -> InvalidInput:
     return InvalidInput(
-        "The header 'Upload-Metadata' must be a list of different keys, each followed by a space and its value in Base64.",
+        "The header 'Upload-Metadata' must be a list of distinct keys, each followed by a space and its value in Base64.",
         code="invalid-upload",
     )

@@ -1,4 +1,4 @@
-"""The page at `/docs`: Swagger UI, served by ourselves, so that it works without a network and under a CSP."""
+"""Swagger UI page at `/docs`, with bundled assets: it works offline and under a strict CSP."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ _POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' 
 
 @router.get("/docs")
 async def docs() -> HTMLResponse:
-    """The page."""
+    """Serve the Swagger UI page."""
     return HTMLResponse(_PAGE, headers={"Content-Security-Policy": _POLICY})
 
 
 @router.get("/docs/start.js")
 async def start() -> Response:
-    """What starts Swagger UI on the page."""
+    """Serve the script that starts Swagger UI."""
     return Response(_START, media_type="text/javascript")
 
 
 def assets() -> StaticFiles:
-    """Swagger UI's own files, from the package that bundles them."""
+    """Static files of Swagger UI, from the package fastapi-offline."""
     spec = find_spec("fastapi_offline")
     if spec is None or spec.origin is None:
-        raise RuntimeError("the package fastapi-offline, which holds Swagger UI, is not installed")
+        raise RuntimeError("the package fastapi-offline, which bundles Swagger UI, is not installed")
     return StaticFiles(directory=Path(spec.origin).parent / "static")

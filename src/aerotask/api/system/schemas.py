@@ -1,4 +1,4 @@
-"""Answers about the installation itself."""
+"""Response schemas for features, health and readiness."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from aerotask.representations.base import ApiModel
 
 
 class StateResponse(ApiModel):
-    """A state of the table of transitions."""
+    """Task state, with the states that may follow."""
 
     value: TaskState
     terminal: bool
@@ -15,7 +15,7 @@ class StateResponse(ApiModel):
 
 
 class FeatureTool(ApiModel):
-    """A tool in brief."""
+    """Tool summary."""
 
     id: str
     version: str
@@ -25,7 +25,7 @@ class FeatureTool(ApiModel):
 
 
 class FeatureDerivative(ApiModel):
-    """A kind of derivative that the tool `build` makes."""
+    """Derivative kind of the tool `build`."""
 
     kind: str
     title: str
@@ -35,7 +35,7 @@ class FeatureDerivative(ApiModel):
 
 
 class FeaturesResponse(ApiModel):
-    """What this installation can do."""
+    """Features and limits of this installation."""
 
     version: str
     versions: dict[str, str]
@@ -46,13 +46,13 @@ class FeaturesResponse(ApiModel):
 
 
 class HealthResponse(ApiModel):
-    """The process is up."""
+    """Liveness of the API process."""
 
     status: str
 
 
 class ReadyResponse(ApiModel):
-    """Whether work can be taken and done, and the state of each part."""
+    """Readiness of the installation and of each of its parts."""
 
     ready: bool
     postgres: str

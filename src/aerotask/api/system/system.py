@@ -1,4 +1,4 @@
-"""Routes: the whole installation, for administrators, programs and monitors."""
+"""System routes: all tasks, features, health, readiness and metrics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from aerotask import __version__
-from aerotask.api.deps import CallerDep, PlatformDep, Skip, Take, UserRef, by_owner
+from aerotask.api.deps import CallerDep, PlatformDep, Skip, Take, UserRef, owner_filter
 from aerotask.api.http import tus
 from aerotask.api.http.errors import RETRY_AFTER_S, problems
 from aerotask.api.http.strict_json import StrictRoute
@@ -44,9 +44,9 @@ async def list_all_tasks(
     skip: Skip = 0,
     take: Take = 50,
 ) -> SystemTasksResponse:
-    """Every task of the system, newest first; for administrators."""
-    which = TaskFilter(tool_id=tool_id, state=state, org_slug=org_slug, **by_owner(user_id))
-    page = await platform.tasks.list_all(caller, which, skip=skip, take=take)
+    """List all tasks of the system, newest first; for administrators."""
+    task_filter = TaskFilter(tool_id=tool_id, state=state, org_slug=org_slug, **owner_filter(user_id))
+    page = await platform.tasks.list_all(caller, task_filter, skip=skip, take=take)
     return SystemTasksResponse.model_construct(
         items=[system_task_response(row) for row in page.items],
         total=page.total,
@@ -57,7 +57,7 @@ async def list_all_tasks(
 
 @router.get("/sys/features")
 async def features(platform: PlatformDep) -> FeaturesResponse:
-    """What this installation can do, for anybody."""
+    """Get the features and limits of this installation; no login needed."""
     return FeaturesResponse(
         version=__version__,
         versions={"aerotask": __version__, "tus": tus.VERSION},
@@ -78,12 +78,12 @@ async def features(platform: PlatformDep) -> FeaturesResponse:
         derivatives=[
             FeatureDerivative(
                 kind=kind,
-                title=facts.title,
-                media_type=facts.media_type,
+                title=info.title,
+                media_type=info.media_type,
                 available=missing_for(kind) is None,
                 unavailable_reason=missing_for(kind),
             )
-            for kind, facts in KIND_INFO.items()
+            for kind, info in KIND_INFO.items()
         ],
         limits=_limits(platform),
     )
@@ -91,33 +91,34 @@ async def features(platform: PlatformDep) -> FeaturesResponse:
 
 @router.get("/healthz")
 async def healthz() -> HealthResponse:
-    """The process is up and answers."""
+    """Check that the API process is alive."""
     return HealthResponse(status="ok")
 
 
-@router.get("/readyz", responses={503: {"model": ReadyResponse, "description": "A part is missing."}})
+@router.get("/readyz", responses={503: {"model": ReadyResponse, "description": "A part is not ready."}})
 async def readyz(platform: PlatformDep, response: Response) -> ReadyResponse:
-    """Whether tasks can be taken and done, and the state of Postgres, Redis, storage and workers."""
-    found = await readiness(platform.db, platform.dispatcher, platform.blobs)
-    if not found.ready:
+    """Check Postgres, Redis, storage and workers: whether tasks can be accepted and run."""
+    ready = await readiness(platform.db, platform.dispatcher, platform.blobs)
+    if not ready.ready:
         response.status_code = 503
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return ReadyResponse(
-        ready=found.ready,
-        postgres=found.postgres,
-        redis=found.redis,
-        storage=found.storage,
-        workers=found.workers,
+        ready=ready.ready,
+        postgres=ready.postgres,
+        redis=ready.redis,
+        storage=ready.storage,
+        workers=ready.workers,
     )
 
 
 @router.get(
     "/metrics",
     response_class=PlainTextResponse,
-    responses=problems() | {200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}}},
+    responses=problems()
+    | {200: {"description": "Metrics in Prometheus text format.", "content": {"text/plain": {}}}},
 )
 async def metrics(platform: PlatformDep) -> Response:
-    """Figures for monitors: the backlog, live workers, and this process; no names of anything."""
+    """Get Prometheus metrics: queue depth, live workers and this process, without any names."""
     ready = await readiness(platform.db, platform.dispatcher, platform.blobs)
     return Response(await exposition(platform.db, ready), media_type=CONTENT_TYPE_LATEST)
 
@@ -125,28 +126,28 @@ async def metrics(platform: PlatformDep) -> Response:
 def _limits(platform: Platform) -> dict[str, int | None]:
     settings = platform.settings
     return {
-        "maxBodyBytes": settings.max_body_bytes,
-        "maxUrlBytes": settings.max_url_bytes,
-        "maxObjectBytes": settings.max_object_bytes,
-        "maxOpenUploadsPerUser": settings.max_open_uploads_per_user,
+        "maxBodyBytes": settings.http.max_body_bytes,
+        "maxUrlBytes": settings.http.max_url_bytes,
+        "maxObjectBytes": settings.uploads.max_object_bytes,
+        "maxOpenUploadsPerUser": settings.uploads.open_per_user,
         "maxOrgsPerUser": settings.max_orgs_per_user,
-        "uploadTtlHours": settings.upload_ttl_hours,
-        "maxOutputBytes": settings.max_output_bytes,
-        "maxActiveTasks": settings.max_active_tasks,
-        "maxActiveTasksPerOrg": settings.max_active_tasks_per_org,
-        "maxActiveTasksPerUser": settings.max_active_tasks_per_user,
-        "maxActiveTasksAnonymous": settings.max_active_tasks_anonymous,
-        "maxActiveBulkDownloadsPerUser": settings.max_active_bulk_downloads_per_user,
-        "maxRunningTasksPerUser": settings.max_running_tasks_per_user,
-        "maxArtifactBytesPerOrgDay": settings.max_artifact_bytes_per_org_day,
-        "maxStorageBytesPerOrg": settings.max_storage_bytes_per_org,
-        "maxStorageBytesPerUser": settings.max_storage_bytes_per_user,
-        "archiveMaxBytes": settings.archive_max_bytes,
-        "archiveMaxExtractedBytes": settings.archive_max_extracted_bytes,
-        "archiveMaxEntries": settings.archive_max_entries,
-        "archiveMaxRatio": settings.archive_max_ratio,
-        "archiveMaxDepth": settings.archive_max_depth,
+        "uploadTtlHours": settings.uploads.ttl_hours,
+        "maxOutputBytes": settings.quotas.output_bytes,
+        "maxActiveTasks": settings.quotas.active,
+        "maxActiveTasksPerOrg": settings.quotas.active_per_org,
+        "maxActiveTasksPerUser": settings.quotas.active_per_user,
+        "maxActiveTasksAnonymous": settings.quotas.active_anonymous,
+        "maxActiveBulkDownloadsPerUser": settings.quotas.bulk_downloads_per_user,
+        "maxRunningTasksPerUser": settings.queue.running_per_user,
+        "maxArtifactBytesPerOrgDay": settings.quotas.artifact_bytes_per_org_day,
+        "maxStorageBytesPerOrg": settings.storage.bytes_per_org,
+        "maxStorageBytesPerUser": settings.storage.bytes_per_user,
+        "archiveMaxBytes": settings.archives.archive_bytes,
+        "archiveMaxExtractedBytes": settings.archives.extracted_bytes,
+        "archiveMaxEntries": settings.archives.extracted_entries,
+        "archiveMaxRatio": settings.archives.extraction_ratio,
+        "archiveMaxDepth": settings.archives.archive_depth,
         "bulkDownloadAsyncThresholdBytes": settings.bulk_download_async_threshold_bytes,
-        "artifactTtlHours": settings.artifact_ttl_hours,
-        "dedupLookbackHours": settings.dedup_lookback_hours,
+        "artifactTtlHours": settings.retention.artifact_ttl_hours,
+        "dedupLookbackHours": settings.retention.dedup_lookback_hours,
     }

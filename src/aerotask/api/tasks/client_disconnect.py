@@ -1,4 +1,4 @@
-"""Watching a task for a client, for as long as the client is there."""
+"""Task subscriptions that end when their client disconnects."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from aerotask.services.tasks.notifications import Subscription, TaskNotification
 
 
 @asynccontextmanager
-async def watching(
-    receive: Receive, changes: TaskNotifications, task_id: TaskId
+async def subscribed(
+    receive: Receive, notifications: TaskNotifications, task_id: TaskId
 ) -> AsyncIterator[Subscription]:
-    """A watch on the task that is over when the client leaves."""
-    with changes.watching(task_id) as watch:
-        leaving = asyncio.create_task(_disconnected(receive))
-        leaving.add_done_callback(lambda _leaving: watch.end())
+    """Subscribes to the task's notifications until the client disconnects."""
+    with notifications.watching(task_id) as subscription:
+        disconnect = asyncio.create_task(_disconnected(receive))
+        disconnect.add_done_callback(lambda _disconnect: subscription.end())
         try:
-            yield watch
+            yield subscription
         finally:
-            leaving.cancel()
-            await asyncio.gather(leaving, return_exceptions=True)
+            disconnect.cancel()
+            await asyncio.gather(disconnect, return_exceptions=True)
 
 
 async def _disconnected(receive: Receive) -> None:

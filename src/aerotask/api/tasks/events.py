@@ -1,4 +1,4 @@
-"""Routes: a task's events as they come, and its log as plain text."""
+"""Task event routes: server-sent events, and the log as plain text."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}/tasks", tags=["tasks"], r
 _LAST_CURSOR = 2**62
 _EVENTS = """The events, as `text/event-stream`. The data of each is JSON:
 
-- `state` `{state, waitingFor, attempt, at, reason}`: at the beginning, and whenever it changes.
+- `state` `{state, waitingFor, attempt, at, reason}`: at the start, and at every change.
 - `log` `{cursor, line}`, with the cursor as `id`.
-- `truncated` `{cursor, lines}`, with the cursor as `id`: so many lines before it are no longer kept.
+- `truncated` `{cursor, lines}`, with the cursor as `id`: `lines` lines before it are no longer stored.
 - `progress` `{percent, phase, message}`.
-- `end`, the last: the task's status. The stream closes after it.
+- `end`: the task's status; the last event, after which the stream closes.
 
-A stream that closes without `end` is to be opened again with the last `id` as `Last-Event-ID`."""
+If a stream closes without `end`, reconnect with the last `id` as `Last-Event-ID`."""
 _STREAM: dict[int | str, dict[str, Any]] = {200: {"description": _EVENTS}}
-_TEXT: dict[int | str, dict[str, Any]] = {200: {"description": "The lines, each ended by a line feed."}}
+_TEXT: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The log lines, each terminated by a line feed."}
+}
 
 
 @router.get(
@@ -38,34 +40,34 @@ _TEXT: dict[int | str, dict[str, Any]] = {200: {"description": "The lines, each 
 )
 async def events(
     platform: PlatformDep,
-    who: WatcherDep,
-    since: Annotated[int, Query(ge=0, le=_LAST_CURSOR, description="The log's cursor to begin at.")] = 0,
+    watcher: WatcherDep,
+    since: Annotated[int, Query(ge=0, le=_LAST_CURSOR, description="The log cursor to start at.")] = 0,
     last_event_id: Annotated[
         int | None,
-        Header(ge=0, le=_LAST_CURSOR, description="The log's cursor to resume at, before `since`."),
+        Header(ge=0, le=_LAST_CURSOR, description="The log cursor to resume at; overrides `since`."),
     ] = None,
 ) -> Response:
-    """Follow the task as server-sent events until it has ended."""
-    begin = since if last_event_id is None else last_event_id
-    return EventStream(platform.watch, who, since=begin)
+    """Stream the task's events (server-sent events) until the task has ended."""
+    cursor = since if last_event_id is None else last_event_id
+    return EventStream(platform.watch, watcher, since=cursor)
 
 
 @router.get("/{taskId}/output", response_class=PlainTextResponse, responses=_TEXT | problems(400, 401, 404))
 async def output(
     platform: PlatformDep,
-    who: WatcherDep,
+    watcher: WatcherDep,
     line: Annotated[int, Query(ge=0, le=_LAST_CURSOR, description="The number of the first line.")] = 0,
 ) -> Response:
-    """The task's log as plain text, from that line on up to its present end."""
-    pages = _text(platform.watch, who, line)
-    # Whatever is wrong shows here, before the answer begins.
+    """Get the task's log as plain text, from line `line` to its current end."""
+    pages = _text(platform.watch, watcher, line)
+    # Errors must be raised here, before the response starts.
     first = await anext(pages)
     headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
     return StreamingResponse(_chained(first, pages), headers=headers, media_type=PlainTextResponse.media_type)
 
 
-async def _text(service: WatchService, who: Watcher, line: int) -> AsyncGenerator[str]:
-    async for page in service.output(who, since=line):
+async def _text(service: WatchService, watcher: Watcher, line: int) -> AsyncGenerator[str]:
+    async for page in service.output(watcher, since=line):
         yield "".join(f"{text}\n" for text in page.lines)
 
 

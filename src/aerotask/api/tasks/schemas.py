@@ -1,4 +1,4 @@
-"""Bodies and answers about tools and tasks."""
+"""Request and response schemas for tools and tasks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_METADATA_BYTES = 16 * 1024
 
 
 class ToolResponse(ApiModel):
-    """A tool that tasks can be submitted for."""
+    """Tool that tasks can be submitted for."""
 
     id: str
     version: str
@@ -33,8 +33,8 @@ class ToolResponse(ApiModel):
     unavailable_reason: str | None
 
 
-def _as_text(value: Any) -> Any:
-    """A time comes as RFC 3339 text; numbers, which pydantic would take for Unix times, are refused."""
+def _only_text(value: Any) -> Any:
+    """Rejects numbers as times, which pydantic would read as Unix times; only RFC 3339 text is accepted."""
     if value is not None and not isinstance(value, str):
         raise ValueError("must be a time as RFC 3339 text, such as 2026-11-22T18:00:00Z")
     return value
@@ -48,38 +48,38 @@ def _within_16_kib(value: dict[str, Any]) -> dict[str, Any]:
 
 
 class NewTaskBody(Body):
-    """A task to run; only `toolId` is required."""
+    """Task to submit; only `toolId` is required."""
 
     tool_id: str = Field(max_length=128)
     version: str | None = Field(None, max_length=64)
-    """The highest if missing."""
+    """The highest version if missing."""
     path: str | None = Field(None, max_length=4096)
-    """The same as `params.path`."""
+    """Same as `params.path`."""
     params: dict[str, Any] = Field(default_factory=dict)
     force: bool = False
-    """Run it even if an identical task is there."""
+    """Run even if an identical task exists."""
     callback_url: str | None = None
-    """Where to POST the task's status when it has ended."""
-    scheduled_at: Annotated[UtcTime | None, BeforeValidator(_as_text)] = None
-    """Run it at this time, up to 366 days ahead; in the past: now."""
+    """Webhook URL: the task's status is POSTed to it when the task has ended."""
+    scheduled_at: Annotated[UtcTime | None, BeforeValidator(_only_text)] = None
+    """Start time, up to 366 days ahead; a time in the past means now."""
     tags: list[Label] = Field(default_factory=list, max_length=5)
     metadata: Annotated[dict[str, Any], AfterValidator(_within_16_kib)] = Field(default_factory=dict)
-    """Whatever the client wants to find in the status again; up to 16 KiB."""
+    """Metadata of the client, returned in the status; up to 16 KiB."""
     unique_id: Annotated[str, Field(min_length=1, max_length=128), Printable] | None = None
-    """The client's own name for the task; unique within the organization."""
+    """An id that the client chooses; unique within the organization."""
 
 
 class RestartBody(Body):
-    """What is to be different from the task before."""
+    """Changes of a restart against the earlier task."""
 
     params: dict[str, Any] = Field(default_factory=dict)
-    """Params to change; all others stay."""
+    """Params to change; all others are kept."""
     rerun_from: str | None = Field(None, max_length=128)
-    """The stage to begin at, for tools that have stages."""
+    """The stage to start at, for tools with stages."""
 
 
 class SubmitResponse(ApiModel):
-    """The task that answers for a submission."""
+    """Submitted task, or the identical one that exists already."""
 
     task_id: UUID
     tool_id: str
@@ -91,37 +91,37 @@ class SubmitResponse(ApiModel):
 
 
 class DryRunError(ApiModel):
-    """One reason why a submit would be refused."""
+    """Error that a submit would get."""
 
     pointer: str
-    """JSON Pointer (RFC 6901) into the body; empty if the fault is of the whole."""
+    """JSON Pointer (RFC 6901) into the body; empty for errors of the whole body."""
     message: str
     code: str
-    """The code that a submit would be refused with."""
+    """The error code of the submit."""
 
 
 class DryRunResponse(ApiModel):
-    """What a submit with these params would come to."""
+    """Result of a dry run."""
 
     ok: bool
     errors: list[DryRunError]
     warnings: list[str]
     summary: dict[str, Any]
-    """What the run would read and make; empty if there are errors."""
+    """Inputs and outputs of the run; empty if there are errors."""
 
 
 class OwnTasksResponse(ApiModel):
-    """The caller's tasks across datasets."""
+    """Page of the caller's tasks in all datasets."""
 
     count: int
     next: str | None
-    """Address of the next page."""
+    """URL of the next page."""
     previous: str | None
     results: list[SystemTaskResponse]
 
 
 class SystemTasksResponse(ApiModel):
-    """Tasks of the whole system."""
+    """Page of all tasks of the system."""
 
     items: list[SystemTaskResponse]
     total: int
@@ -130,23 +130,23 @@ class SystemTasksResponse(ApiModel):
 
 
 class LogResponse(ApiModel):
-    """Some lines of a task's log."""
+    """Lines of a task's log."""
 
     cursor: int
-    """Where the next read goes on."""
+    """Cursor for the next request."""
     lines: list[str]
     truncated_from_tail: int
-    """How many of the oldest lines are no longer kept."""
+    """Number of oldest lines that are no longer stored."""
 
 
 class DeleteTaskResponse(ApiModel):
-    """What became of a task."""
+    """State of a task after its deletion."""
 
     task_id: UUID
     state: TaskState
 
 
 class ClearResponse(ApiModel):
-    """How many tasks went."""
+    """Number of deleted tasks."""
 
     cleared: int

@@ -1,4 +1,4 @@
-"""A task's status over HTTP: tagged, answered with 304 to those who have it, held back for those who wait."""
+"""Task status response with ETag, 304 and long polling."""
 
 from __future__ import annotations
 
@@ -8,35 +8,37 @@ from functools import partial
 from fastapi import Request, Response
 
 from aerotask.api.http.ranges import matches
-from aerotask.api.tasks.client_disconnect import watching
+from aerotask.api.tasks.client_disconnect import subscribed
 from aerotask.representations.etags import tagged_status
 from aerotask.representations.task_status import TaskResponse, task_response
 from aerotask.services.tasks.watch import Watcher, WatchService
 
 
 async def status_response(
-    request: Request, service: WatchService, who: Watcher, *, wait_s: float
+    request: Request, service: WatchService, watcher: Watcher, *, wait_s: float
 ) -> Response:
-    """The status, or 304 if the request names its tag; with `wait_s`, not before it has changed."""
-    known = _known(request)
+    """The status, or 304 if it matches If-None-Match; with `wait_s`, held back until the status changes."""
+    is_known = _etag_check(request)
     if wait_s > 0:
-        async with watching(request.receive, service.changes, who.task_id) as watch:
-            answer = await service.status(who, watch, wait_s=wait_s, known=known)
+        async with subscribed(request.receive, service.changes, watcher.task_id) as subscription:
+            status = await service.status(watcher, subscription, wait_s=wait_s, known=is_known)
     else:
-        found = await service.tasks.status(await who.ask(), who.org_slug, who.slug, who.task_id)
-        answer = task_response(found)
-    return _tagged(answer, known)
+        task = await service.tasks.status(
+            await watcher.ask(), watcher.org_slug, watcher.slug, watcher.task_id
+        )
+        status = task_response(task)
+    return _with_etag(status, is_known)
 
 
-def _known(request: Request) -> Callable[[str], bool] | None:
+def _etag_check(request: Request) -> Callable[[str], bool] | None:
     header = request.headers.get("if-none-match")
     return None if header is None else partial(matches, header, weak=True)
 
 
-def _tagged(answer: TaskResponse, known: Callable[[str], bool] | None) -> Response:
-    tag, content = tagged_status(answer)
-    # Weak, since processingTimeMs goes on while nothing else changes.
+def _with_etag(status: TaskResponse, is_known: Callable[[str], bool] | None) -> Response:
+    tag, content = tagged_status(status)
+    # Weak, since processingTimeMs changes while everything else stays the same.
     headers = {"ETag": f"W/{tag}", "Cache-Control": "no-cache"}
-    if known is not None and known(tag):
+    if is_known is not None and is_known(tag):
         return Response(status_code=304, headers=headers)
     return Response(content, 200, headers, "application/json")

@@ -20,7 +20,7 @@ from aerotask.api.deps import (
     TaskIdPath,
     UserRef,
     WatcherDep,
-    by_owner,
+    owner_filter,
 )
 from aerotask.api.http.errors import problems
 from aerotask.api.http.file_response import file_response
@@ -58,8 +58,8 @@ own_tasks_router = APIRouter(tags=["tasks"], route_class=StrictRoute)
 
 _RESULT: dict[int | str, dict[str, Any]] = {
     200: {"description": "The artifact.", "content": {"*/*": {}}},
-    206: {"description": "The ranges that were asked for.", "content": {"*/*": {}}},
-    304: {"description": "The client has this content."},
+    206: {"description": "The requested ranges.", "content": {"*/*": {}}},
+    304: {"description": "The client's copy is current."},
 }
 IdempotencyKey = Annotated[
     str | None,
@@ -68,21 +68,24 @@ IdempotencyKey = Annotated[
         min_length=1,
         max_length=255,
         pattern=r"^[\x20-\x7e]+$",
-        description="The client's own name for this request, for sending it again safely.",
+        description="A key that the client chooses, for safe retries of this request.",
     ),
 ]
 TaskIds = Annotated[
-    list[UUID] | None, Query(max_length=MAX_TAKE, description="Only these; unknown ones are left out.")
+    list[UUID] | None,
+    Query(max_length=MAX_TAKE, description="Only tasks with these ids; unknown ids are ignored."),
 ]
-_UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "The client has this status."}}
+_UNCHANGED: dict[int | str, dict[str, Any]] = {
+    304: {"description": "The client's copy of the status is current."}
+}
 _DUPLICATE: dict[int | str, dict[str, Any]] = {
-    200: {"model": SubmitResponse, "description": "The same task is there already."}
+    200: {"model": SubmitResponse, "description": "An identical task exists already."}
 }
 
 
 @router.get("/tools", responses=problems(401, 404))
 async def list_tools(ctx: DatasetCtx) -> list[ToolResponse]:
-    """Every tool, in every version, with the schema of its params."""
+    """List all tools, in all versions, with the JSON Schema of their params."""
     await ctx.platform.access.dataset(ctx.caller, ctx.org, ctx.slug, to=Access.READ)
     registry = ctx.platform.registry
     return [tool_response(tool, registry.schema(tool)) for tool in registry.all()]
@@ -91,16 +94,16 @@ async def list_tools(ctx: DatasetCtx) -> list[ToolResponse]:
 @router.post("", status_code=202, responses=_DUPLICATE | problems(400, 401, 403, 404, 409, 413, 422, 429))
 async def submit(
     platform: PlatformDep,
-    who: CredentialsDep,
+    principal: CredentialsDep,
     org: OrgSlug,
     slug: DsSlug,
     body: NewTaskBody,
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> SubmitResponse:
-    """Submit a task. With 202 it is committed; with 200 an identical one is there already.
+    """Submit a task. 202: the task is stored; 200: an identical task exists already.
 
-    The same `Idempotency-Key` and body get the first answer again for 24 hours.
+    For 24 hours, a request with the same `Idempotency-Key` and body gets the first response again.
     """
     submission = Submission(
         tool_id=body.tool_id,
@@ -114,13 +117,15 @@ async def submit(
         unique_id=body.unique_id,
         callback_url=body.callback_url,
     )
-    submitted = await platform.submit.submit(who, org, slug, submission, idempotency_key=idempotency_key)
+    submitted = await platform.submit.submit(
+        principal, org, slug, submission, idempotency_key=idempotency_key
+    )
     response.status_code = 200 if submitted.deduplicated else 202
-    return _submitted(f"/orgs/{org}/ds/{slug}", submitted, response)
+    return _submit_response(f"/orgs/{org}/ds/{slug}", submitted, response)
 
 
-def _submitted(address: str, submitted: Submitted, response: Response) -> SubmitResponse:
-    status_url = f"{address}/tasks/{submitted.task_id}"
+def _submit_response(dataset_url: str, submitted: Submitted, response: Response) -> SubmitResponse:
+    status_url = f"{dataset_url}/tasks/{submitted.task_id}"
     response.headers["Location"] = status_url
     return SubmitResponse(
         task_id=submitted.task_id,
@@ -146,11 +151,13 @@ async def list_tasks(
     skip: Skip = 0,
     take: Take = 50,
 ) -> list[TaskResponse]:
-    """The dataset's tasks, newest first; `X-Total-Count` and `Link` tell of the others."""
-    which = TaskFilter(
-        tool_id=tool_id, state=state, tag=tag, path=path and paths.canonical(path), **by_owner(user_id)
+    """List the dataset's tasks, newest first; paging by `X-Total-Count` and `Link`."""
+    task_filter = TaskFilter(
+        tool_id=tool_id, state=state, tag=tag, path=path and paths.canonical(path), **owner_filter(user_id)
     )
-    page = await ctx.platform.tasks.list_tasks(ctx.caller, ctx.org, ctx.slug, which, skip=skip, take=take)
+    page = await ctx.platform.tasks.list_tasks(
+        ctx.caller, ctx.org, ctx.slug, task_filter, skip=skip, take=take
+    )
     response.headers.update(page_headers(request.url, skip=skip, take=page.take, total=page.total))
     return [task_response(row) for row in page.items]
 
@@ -160,7 +167,7 @@ async def clear(
     ctx: DatasetCtx,
     tool_id: Annotated[str | None, Query(alias="toolId")] = None,
 ) -> ClearResponse:
-    """Remove the dataset's ended tasks, with their logs and artifacts."""
+    """Delete the dataset's ended tasks, with their logs and artifacts."""
     return ClearResponse(
         cleared=await ctx.platform.tasks.clear(ctx.caller, ctx.org, ctx.slug, tool_id=tool_id)
     )
@@ -169,25 +176,27 @@ async def clear(
 @router.get("/{taskId}", response_model=TaskResponse, responses=_UNCHANGED | problems(400, 401, 404))
 async def status(
     platform: PlatformDep,
-    who: WatcherDep,
+    watcher: WatcherDep,
     request: Request,
     wait: Annotated[
         float,
-        Query(ge=0, le=30, description="For how many seconds to hold the answer until the task changes."),
+        Query(
+            ge=0, le=30, description="How many seconds to wait for a change before responding (long polling)."
+        ),
     ] = 0,
 ) -> Response:
-    """The task's status; with `wait` as soon as it differs from what it was, or from `If-None-Match`."""
-    return await status_response(request, platform.watch, who, wait_s=wait)
+    """Get the task's status; with `wait`, as soon as it differs from `If-None-Match` or from the current one."""
+    return await status_response(request, platform.watch, watcher, wait_s=wait)
 
 
 @router.get("/{taskId}/log", responses=problems(400, 401, 404))
 async def log(
     ctx: DatasetCtx,
     task_id: TaskIdPath,
-    since: Annotated[int, Query(ge=0, le=2**62, description="The cursor to go on from.")] = 0,
-    take: Annotated[int, Query(description="How many lines; clamped to 1–1000.")] = 1000,
+    since: Annotated[int, Query(ge=0, le=2**62, description="The cursor to continue from.")] = 0,
+    take: Annotated[int, Query(description="Number of lines; clamped to 1–1000.")] = 1000,
 ) -> LogResponse:
-    """Lines of the task's log, and the cursor for the next read."""
+    """Get lines of the task's log, and the cursor for the next request."""
     page = await ctx.platform.tasks.log(
         ctx.caller, ctx.org, ctx.slug, TaskId(task_id), since=since, take=take
     )
@@ -197,7 +206,7 @@ async def log(
 @router.get("/{taskId}/result", responses=_RESULT | problems(400, 401, 404, 409, 410, 412, 416))
 @router.head("/{taskId}/result", include_in_schema=False)
 async def result(ctx: DatasetCtx, task_id: TaskIdPath, request: Request) -> Response:
-    """Download the task's artifact, whole or in ranges."""
+    """Download the task's artifact, in full or in ranges."""
     opened = await ctx.platform.tasks.open_result(ctx.caller, ctx.org, ctx.slug, TaskId(task_id))
     return await _download(request, opened)
 
@@ -214,7 +223,7 @@ async def _download(request: Request, opened: OpenArtifact) -> Response:
 
 @router.get("/{taskId}/assets", responses=problems(400, 401, 404))
 async def list_assets(ctx: DatasetCtx, task_id: TaskIdPath) -> list[AssetResponse]:
-    """Every file that the task offers for download, its result first."""
+    """List the files that the task offers for download, its result first."""
     task, offered = await ctx.platform.tasks.assets(ctx.caller, ctx.org, ctx.slug, TaskId(task_id))
     return [asset_response(task, asset) for asset in offered]
 
@@ -224,14 +233,14 @@ async def list_assets(ctx: DatasetCtx, task_id: TaskIdPath) -> list[AssetRespons
 async def asset(
     ctx: DatasetCtx, task_id: TaskIdPath, name: Annotated[str, Path(max_length=255)], request: Request
 ) -> Response:
-    """Download one of the task's files, whole or in ranges."""
+    """Download one of the task's files, in full or in ranges."""
     opened = await ctx.platform.tasks.open_asset(ctx.caller, ctx.org, ctx.slug, TaskId(task_id), name)
     return await _download(request, opened)
 
 
 @router.post("/{taskId}/retry", status_code=202, responses=problems(400, 401, 403, 404, 409, 429))
 async def retry(ctx: DatasetCtx, task_id: TaskIdPath, response: Response) -> TaskResponse:
-    """Run a Failed or Deleted task again: same id, next attempt, its log goes on."""
+    """Retry a Failed or Deleted task: same id, next attempt, same log."""
     row = await ctx.platform.retries.retry(ctx.caller, ctx.org, ctx.slug, TaskId(task_id))
     response.headers["Location"] = f"{ctx.address}/tasks/{task_id}"
     return task_response(row)
@@ -241,16 +250,16 @@ async def retry(ctx: DatasetCtx, task_id: TaskIdPath, response: Response) -> Tas
 async def restart(
     ctx: DatasetCtx, task_id: TaskIdPath, body: RestartBody, response: Response
 ) -> SubmitResponse:
-    """A new task from an ended one, with some params changed; `restartOf` names the old one."""
+    """Submit a new task from an ended one, with some params changed; `restartOf` is the old task's id."""
     submitted = await ctx.platform.retries.restart(
         ctx.caller, ctx.org, ctx.slug, TaskId(task_id), params=body.params, rerun_from=body.rerun_from
     )
-    return _submitted(ctx.address, submitted, response)
+    return _submit_response(ctx.address, submitted, response)
 
 
 @router.delete("/{taskId}", responses=problems(400, 401, 403, 404))
 async def delete(ctx: DatasetCtx, task_id: TaskIdPath) -> DeleteTaskResponse:
-    """Cancel an active task, or mark an ended one Deleted; its artifact goes too."""
+    """Cancel an active task, or mark an ended one Deleted and remove its artifact."""
     state = await ctx.platform.tasks.delete(ctx.caller, ctx.org, ctx.slug, TaskId(task_id))
     return DeleteTaskResponse(task_id=task_id, state=state)
 
@@ -266,7 +275,7 @@ async def list_own_tasks(
     skip: Skip = 0,
     take: Take = 50,
 ) -> OwnTasksResponse:
-    """The caller's tasks in every dataset that they may read, newest first."""
+    """List the caller's tasks in all datasets that they may read, newest first."""
     ids = None if task_ids is None else tuple(TaskId(task_id) for task_id in task_ids)
     page = await platform.tasks.list_own(
         caller, TaskFilter(ids=ids, tag=tag, state=state), skip=skip, take=take

@@ -1,4 +1,4 @@
-"""Routes: how much an organization holds and does."""
+"""Usage route: storage and tasks of an organization, with its quotas."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ router = APIRouter(prefix="/orgs", tags=["organizations"], route_class=StrictRou
 
 @router.get("/{orgSlug}/usage", responses=problems(401, 403, 404))
 async def get_usage(org: OrgSlug, caller: CallerDep, platform: PlatformDep) -> UsageResponse:
-    """What an organization holds and does, beside its limits; for its members."""
+    """Get an organization's storage and task usage, with its limits; for members."""
     usage = await platform.usage.of_org(caller, org)
     quotas = platform.usage.quotas
     return UsageResponse(

@@ -1,4 +1,4 @@
-"""Routes: the messages about a task's ends, and the key that proves where they come from."""
+"""Webhook routes: deliveries for a task, and the caller's signing secret."""
 
 from __future__ import annotations
 
@@ -18,53 +18,53 @@ router = APIRouter(tags=["callbacks"], route_class=StrictRoute)
 
 
 class DeliveryAttemptResponse(ApiModel):
-    """One try to deliver a message."""
+    """Delivery attempt of a webhook."""
 
     at: str
     status: int | None
-    """The status that the receiver answered; null if it answered none."""
+    """HTTP status of the receiver's response; null without a response."""
     error: str | None
-    """What went wrong; null after success."""
+    """Error message; null after success."""
     duration_ms: int
 
 
 class WebhookResponse(ApiModel):
-    """A message about an end of a task."""
+    """Webhook message about the end of a task."""
 
     id: UUID
-    """The header `webhook-id` of every try."""
+    """The `webhook-id` header of every attempt."""
     url: str
     state: WebhookState
     created_at: Moment
     due_at: Moment | None
-    """When the next try is due; null if there will be none."""
+    """Time of the next attempt; null if there is none."""
     tries: int
     attempts: list[DeliveryAttemptResponse]
 
 
 class WebhookSecretResponse(ApiModel):
-    """The caller's signing key."""
+    """The caller's webhook signing secret."""
 
     secret: str
 
 
 @router.get("/orgs/{orgSlug}/ds/{dsSlug}/tasks/{taskId}/callbacks", responses=problems(400, 401, 403, 404))
 async def list_callbacks(ctx: DatasetCtx, task_id: TaskIdPath) -> list[WebhookResponse]:
-    """The messages to the task's callback URL, oldest first, with every try; for the task's owner."""
+    """List the webhooks sent to the task's callback URL, oldest first, with all attempts; for the task's owner."""
     rows = await ctx.platform.tasks.callbacks(ctx.caller, ctx.org, ctx.slug, TaskId(task_id))
-    return [_answer(row) for row in rows]
+    return [_webhook(row) for row in rows]
 
 
 @router.get("/users/me/callback-secret", responses=problems(401, 403))
 async def callback_secret(
     caller: CallerDep, platform: PlatformDep, response: Response
 ) -> WebhookSecretResponse:
-    """The key that signs callbacks about the caller's tasks, as libraries for Standard Webhooks take it."""
+    """Get the secret that signs webhooks about the caller's tasks, in the format of Standard Webhooks libraries."""
     response.headers["Cache-Control"] = "no-store"
     return WebhookSecretResponse(secret=platform.webhooks.key_of_caller(caller).shown)
 
 
-def _answer(row: WebhookRow) -> WebhookResponse:
+def _webhook(row: WebhookRow) -> WebhookResponse:
     return WebhookResponse(
         id=row.id,
         url=row.url,

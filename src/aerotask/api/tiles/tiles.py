@@ -49,15 +49,8 @@ async def _viewer(
 ViewerDep = Annotated[TileClient, Depends(_viewer)]
 
 
-async def _style(  # the names and limits of raster-export's parameters
-    formula: Annotated[str | None, Query(min_length=1, max_length=512)] = None,
-    bands: Annotated[str | None, Query(min_length=1, max_length=64)] = None,
-    band_filter: Annotated[str | None, Query(alias="bandFilter", min_length=1, max_length=64)] = None,
-    colormap: Annotated[str | None, Query(min_length=1, max_length=64)] = None,
-    rescale: Annotated[str | None, Query(min_length=1, max_length=256)] = None,
-    preset: Annotated[str | None, Query(min_length=1, max_length=64)] = None,
-) -> Style:
-    return Style(formula, bands, band_filter, colormap, rescale, preset)
+async def _style(style: Annotated[Style, Query()]) -> Style:
+    return style
 
 
 StyleDep = Annotated[Style, Depends(_style)]
@@ -130,7 +123,7 @@ async def get_tilejson(
     """A raster's TileJSON 3.0.0. Where the dataset isn't open to all, its tile addresses carry a viewing token."""
     viewed = await ctx.platform.tiles.entry(viewer, ctx.org, ctx.slug, path)
     token = ctx.platform.tiles.token_for(viewer, viewed, task_id=None)
-    asked = {"path": path, **_chosen(style), "token": token}
+    asked = {"path": path, **style.to_json(), "token": token}
     return await _tilejson(ctx, request, response, viewed, style, ctx.address, asked)
 
 
@@ -170,7 +163,7 @@ async def get_result_tilejson(
     """The TileJSON 3.0.0 of a task's raster result; its token, where there is one, is for this result alone."""
     viewed = await ctx.platform.tiles.result(viewer, ctx.org, ctx.slug, TaskId(task_id))
     token = ctx.platform.tiles.token_for(viewer, viewed, task_id=TaskId(task_id))
-    asked = {**_chosen(style), "token": token}
+    asked = {**style.to_json(), "token": token}
     return await _tilejson(ctx, request, response, viewed, style, f"{ctx.address}/tasks/{task_id}", asked)
 
 
@@ -234,9 +227,3 @@ async def _tilejson(
         minzoom=look.min_zoom,
         maxzoom=max(look.max_zoom, look.min_zoom),
     )
-
-
-def _chosen(style: Style) -> dict[str, str | None]:
-    chosen = style.to_json()
-    chosen["bandFilter"] = chosen.pop("band_filter")
-    return chosen

@@ -1,7 +1,7 @@
-"""The headers of a TAR (POSIX.1-2017 `pax`, "ustar Interchange Format"; GNU tar's manual, "Basic Tar Format").
+"""TAR headers (POSIX.1-2017 `pax`, "ustar Interchange Format"; GNU tar's manual, "Basic Tar Format").
 
-Read here and not by `tarfile`: on hostile headers Python 3.11's recurses, fails in ways of its own, and searches
-extended ones with a regular expression in a time that grows with the square of their length (CVE-2024-6232).
+ADR 8 says why `tarfile` doesn't parse them: on hostile headers Python 3.11's recurses, raises arbitrary exceptions, and
+takes quadratic time and unbounded memory for extended headers (CVE-2024-6232).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from aerotask.archives import errors
 
 BLOCK_BYTES = 512
 MAX_EXTENDED_BYTES = 1024 * 1024
-"""The longest extended header; names have 1,024 bytes at most, so more than this is no honest one."""
+"""The longest extended header: names have at most 1,024 bytes, so a longer one is hostile."""
 _LAYOUT = struct.Struct("100s24x12s12x8sc100s6s82x155s12x")
 _UNSIGNED, _SIGNED = struct.Struct("512B"), struct.Struct("512b")
 _CHECKSUM = slice(148, 156)
@@ -27,7 +27,7 @@ _SPARSE = b"GNU.sparse."
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """One block: what is said of a member, or of what follows about the next one."""
+    """Header block of a member, or of an extended header for the next member."""
 
     name: bytes
     kind: bytes
@@ -36,7 +36,7 @@ class Header:
 
 @dataclass(slots=True)
 class Extended:
-    """What extended headers have said that matters here."""
+    """Relevant records of extended headers."""
 
     path: bytes | None = None
     size_bytes: int | None = None
@@ -44,43 +44,43 @@ class Extended:
 
 
 def parse_header(block: bytes) -> Header | None:
-    """The header that the block holds; None if it is none, or its checksum is wrong.
+    """Header in the block; None if it is none or its checksum is wrong.
 
     Raises:
-        InvalidInput: it is one, and makes no sense.
+        InvalidInput: the checksum matches, but a field is invalid.
     """
     if len(block) != BLOCK_BYTES:
         return None
-    name, size, told, kind, _link, magic, prefix = _LAYOUT.unpack(block)
-    if not _has_checksum(block, told):
+    name, size, checksum, kind, _link, magic, prefix = _LAYOUT.unpack(block)
+    if not _checksum_matches(block, checksum):
         return None
     if magic == b"ustar\0" and prefix[0]:
         name = _until_nul(prefix) + b"/" + _until_nul(name)
     size_bytes = _number(size)
     if size_bytes is None:
-        raise errors.damaged("the length of a member makes no sense")
+        raise errors.damaged("the length of a member is invalid")
     return Header(_until_nul(name), b"0" if kind == b"\0" else kind, size_bytes)
 
 
 def read_extended(data: bytes, into: Extended) -> None:
-    """Note what the records of a `pax` header say.
+    """Read the records of a `pax` header into `into`.
 
     Raises:
-        InvalidInput: they make no sense.
+        InvalidInput: a record is invalid.
     """
     for key, value in _records(data):
         if key == b"path":
             into.path = value or None
         elif key == b"size":
             if value and not _DECIMAL.fullmatch(value):
-                raise errors.damaged("the length of a member makes no sense")
+                raise errors.damaged("the length of a member is invalid")
             into.size_bytes = int(value) if value else None
         elif key.startswith(_SPARSE):
             into.is_sparse = True
 
 
 def decoded(name: bytes) -> str:
-    """A name as UTF-8 if it happens to be so, else in the code page of western Europe."""
+    """Name decoded as UTF-8 if it is valid, else as Windows-1252."""
     for encoding in ("utf-8", "cp1252"):
         try:
             return name.decode(encoding)
@@ -90,34 +90,34 @@ def decoded(name: bytes) -> str:
 
 
 def _records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    at = 0
-    while at < len(data) and data[at]:  # some pad with zeros
-        space = data.find(b" ", at, at + 10)
-        if space < 0 or not _LENGTH.fullmatch(data, at, space):
-            raise errors.damaged("an extended header makes no sense")
-        end = at + int(data[at:space])
+    start = 0
+    while start < len(data) and data[start]:  # some writers pad with zeros
+        space = data.find(b" ", start, start + 10)
+        if space < 0 or not _LENGTH.fullmatch(data, start, space):
+            raise errors.damaged("an extended header is invalid")
+        end = start + int(data[start:space])
         if not space < end <= len(data) or data[end - 1 : end] != b"\n":
-            raise errors.damaged("an extended header makes no sense")
+            raise errors.damaged("an extended header is invalid")
         key, equals, value = data[space + 1 : end - 1].partition(b"=")
         if not equals:
-            raise errors.damaged("an extended header makes no sense")
+            raise errors.damaged("an extended header is invalid")
         yield key, value
-        at = end
+        start = end
 
 
-def _has_checksum(block: bytes, told: bytes) -> bool:
-    wanted = _number(told)
+def _checksum_matches(block: bytes, declared: bytes) -> bool:
+    expected = _number(declared)
     blank = block[: _CHECKSUM.start] + b" " * 8 + block[_CHECKSUM.stop :]
-    # Some old programs took the bytes for signed ones.
-    return wanted is not None and wanted in {sum(_UNSIGNED.unpack(blank)), sum(_SIGNED.unpack(blank))}
+    # Some old programs summed the bytes as signed.
+    return expected is not None and expected in {sum(_UNSIGNED.unpack(blank)), sum(_SIGNED.unpack(blank))}
 
 
 def _number(field: bytes) -> int | None:
-    """Octal digits, or with the first bit set a binary number (GNU, star); None if it is neither."""
+    """Octal digits, or a binary number if the first bit is set (GNU, star); None if it is neither."""
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
-    found = _OCTAL.fullmatch(field)
-    return None if found is None else int(found[1] or b"0", 8)
+    match = _OCTAL.fullmatch(field)
+    return None if match is None else int(match[1] or b"0", 8)
 
 
 def _until_nul(field: bytes) -> bytes:

@@ -1,15 +1,15 @@
-"""Extracts a TAR from a stream that is unpacked a little at a time, member after member."""
+"""TAR extraction from a stream of bounded chunks, one member after the other."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass
 
 from aerotask.archives import errors
-from aerotask.archives.extract_dir import ExtractDir, new_file
-from aerotask.archives.member_filter import MemberFilter
+from aerotask.archives.extract_dir import new_file
+from aerotask.archives.extract_request import ExtractRequest
 from aerotask.archives.tar.headers import (
     BLOCK_BYTES,
     MAX_EXTENDED_BYTES,
@@ -36,22 +36,22 @@ _KINDS = {
 _TAR_NAME = re.compile(r"\.(?:tar(?:\.[a-z0-9]+)?|tgz|tbz2?|txz|tzst)$", re.IGNORECASE)
 
 
-class StreamReader:
-    """Pieces of bytes as something to read from."""
+class _ChunkReader:
+    """Reader over an iterator of chunks."""
 
-    def __init__(self, pieces: Iterable[bytes | memoryview]) -> None:
-        self._pieces = iter(pieces)
-        self._piece = memoryview(b"")
+    def __init__(self, chunks: Iterable[bytes | memoryview]) -> None:
+        self._chunks = iter(chunks)
+        self._chunk = memoryview(b"")
 
     def take(self, count: int) -> Iterator[memoryview]:
-        """The next `count` bytes as they come, or fewer at the end."""
+        """The next `count` bytes in chunks, or fewer at the end."""
         while count:
-            if not self._piece:
-                piece = next(self._pieces, None)
-                if piece is None:
+            if not self._chunk:
+                chunk = next(self._chunks, None)
+                if chunk is None:
                     return
-                self._piece = memoryview(piece)
-            part, self._piece = self._piece[:count], self._piece[count:]
+                self._chunk = memoryview(chunk)
+            part, self._chunk = self._chunk[:count], self._chunk[count:]
             count -= len(part)
             yield part
 
@@ -59,16 +59,27 @@ class StreamReader:
         """The next `count` bytes, or fewer at the end."""
         return b"".join(self.take(count))
 
+    def skip(self, count: int) -> None:
+        """Skip `count` bytes.
+
+        Raises:
+            InvalidInput: the stream ends before.
+        """
+        for part in self.take(count):
+            count -= len(part)
+        if count:
+            raise errors.damaged("it is truncated")
+
     def drain(self) -> None:
-        """Read to the end, so that a fault behind the last member is found too."""
-        self._piece = memoryview(b"")
-        for _ in self._pieces:
+        """Read to the end, so that damage behind the last member is detected too."""
+        self._chunk = memoryview(b"")
+        for _ in self._chunks:
             pass
 
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """What a TAR holds, its content the next `size_bytes` of the stream."""
+    """A TAR member, whose content is the next `size_bytes` of the stream."""
 
     name: str
     kind: bytes
@@ -77,31 +88,26 @@ class _Member:
 
     @property
     def is_folder(self) -> bool:
-        """Whether it is a folder: its kind says so or, in the oldest form, its name."""
+        """Whether it is a folder, by its kind or, in the oldest format, by its name."""
         return self.kind == _FOLDER or (self.kind in _FILES and self.name.endswith("/"))
 
 
-def extract_tar(
-    content: StreamReader,
-    *,
-    intake: MemberFilter,
-    outlet: ExtractDir,
-    is_wanted: Callable[[str], bool],
-) -> None:
-    """Extract the wanted files of a TAR into the outlet.
+def extract_tar(request: ExtractRequest, chunks: Iterable[bytes]) -> None:
+    """Extract the wanted files of a TAR, given as uncompressed chunks.
 
     Raises:
         InvalidInput: the archive is damaged, hostile or over a limit.
     """
+    content = _ChunkReader(chunks)
     for member in _members(content):
-        _extract(content, member, intake, outlet, is_wanted)
+        _extract(content, member, request)
     content.drain()
 
 
 def looks_like_tar(head: bytes, name: str) -> bool:
-    """Whether a content that begins so is a TAR: its first header's checksum is right.
+    """Whether a content that begins so is a TAR: the checksum of its first header matches.
 
-    One without members is nothing but zeros, as other files may be too: then the name decides.
+    A TAR without members is all zeros, as other files may be; then the name decides.
     """
     if len(head) < BLOCK_BYTES:
         return False
@@ -111,48 +117,48 @@ def looks_like_tar(head: bytes, name: str) -> bool:
     try:
         return parse_header(block) is not None
     except InvalidInput:
-        return True  # and a damaged one
+        return True  # a damaged one
 
 
-def _members(content: StreamReader) -> Iterator[_Member]:
-    """The members in their order; whoever asks for the next has taken the content of the one before."""
-    everywhere, here = Extended(), None
+def _members(content: _ChunkReader) -> Iterator[_Member]:
+    """The members in order; the content of each must be consumed before the next is requested."""
+    global_extended, local = Extended(), None
     while (header := _next_header(content)) is not None:
         if header.kind not in _EXTENDED:
-            yield _described(header, here or everywhere)
-            here = None
+            yield _with_extended(header, local or global_extended)
+            local = None
             continue
-        data = _extended(content, header)
+        data = _read_extended_data(content, header)
         if header.kind == _GLOBAL:
-            read_extended(data, everywhere)
+            read_extended(data, global_extended)
             continue
-        here = here or copy(everywhere)
+        local = local or copy(global_extended)
         if header.kind == _LONG_NAME:
-            here.path = data.partition(b"\0")[0]
+            local.path = data.partition(b"\0")[0]
         elif header.kind in _LOCAL:
-            read_extended(data, here)
+            read_extended(data, local)
 
 
-def _next_header(content: StreamReader) -> Header | None:
-    """The next header; None at the mark of the end, which must be there: else there may have been more."""
+def _next_header(content: _ChunkReader) -> Header | None:
+    """The next header; None at the end marker, without which the archive may have been truncated."""
     block = content.read(BLOCK_BYTES)
     if len(block) == BLOCK_BYTES and not any(block):
         return None
     header = parse_header(block)
     if header is None:
-        raise errors.damaged("it is cut off, or a header makes no sense")
+        raise errors.damaged("it is truncated, or a header is invalid")
     return header
 
 
-def _extended(content: StreamReader, header: Header) -> bytes:
+def _read_extended_data(content: _ChunkReader, header: Header) -> bytes:
     if header.size_bytes > MAX_EXTENDED_BYTES:
-        raise errors.damaged(f"a header of {header.size_bytes} bytes")
+        raise errors.damaged(f"an extended header has {header.size_bytes} bytes")
     data = content.read(header.size_bytes)
-    _skip(content, _padding(header.size_bytes))
+    content.skip(_padding(header.size_bytes))
     return data
 
 
-def _described(header: Header, extended: Extended) -> _Member:
+def _with_extended(header: Header, extended: Extended) -> _Member:
     return _Member(
         decoded(header.name if extended.path is None else extended.path),
         header.kind,
@@ -161,44 +167,31 @@ def _described(header: Header, extended: Extended) -> _Member:
     )
 
 
-def _extract(
-    content: StreamReader,
-    member: _Member,
-    intake: MemberFilter,
-    outlet: ExtractDir,
-    is_wanted: Callable[[str], bool],
-) -> None:
+def _extract(content: _ChunkReader, member: _Member, request: ExtractRequest) -> None:
     if member.is_folder:
         if member.kind != _FOLDER and member.size_bytes:
             raise errors.damaged("a folder has content")
-        intake.folder(member.name)
+        request.member_filter.add_folder(member.name)
         return
     if member.is_sparse or member.kind not in _FILES:
         kind = _KINDS[_SPARSE] if member.is_sparse else _KINDS.get(member.kind, "special file")
-        raise errors.special(member.name, kind)
-    path = intake.file(member.name)
-    if path is None or not is_wanted(path):
-        _skip(content, member.size_bytes)
+        raise errors.special_file(member.name, kind)
+    path = request.member_filter.add_file(member.name)
+    if path is None or not request.is_wanted(path):
+        content.skip(member.size_bytes)
     else:
-        file = outlet.reserve()
+        file = request.extract_dir.new_path()
         with new_file(file) as target:
             left = member.size_bytes
-            for piece in content.take(left):
-                outlet.write(target, piece)
-                left -= len(piece)
+            for chunk in content.take(left):
+                request.extract_dir.write(target, chunk)
+                left -= len(chunk)
         if left:
-            raise errors.damaged("it is cut off")
-        outlet.add(path, file, member.size_bytes)
-    _skip(content, _padding(member.size_bytes))
-
-
-def _skip(content: StreamReader, count: int) -> None:
-    for piece in content.take(count):
-        count -= len(piece)
-    if count:
-        raise errors.damaged("it is cut off")
+            raise errors.damaged("it is truncated")
+        request.extract_dir.add(path, file, member.size_bytes)
+    content.skip(_padding(member.size_bytes))
 
 
 def _padding(size_bytes: int) -> int:
-    """How many bytes fill up the last block."""
+    """Number of bytes that fill up the last block."""
     return -size_bytes % BLOCK_BYTES

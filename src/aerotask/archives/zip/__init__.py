@@ -1,1 +1,1 @@
-"""ZIP files: records, central directory, extraction, writing and streaming."""
+"""ZIP files: records, central directory, reader, file writer and stream writer."""

@@ -1,8 +1,8 @@
-"""Deflates so that nothing comes out that our own extraction would take for a bomb.
+"""DEFLATE compression with a bounded ratio, so that `archive-extract` never mistakes our own ZIP for a bomb.
 
-Nodata and empty masks deflate by a factor of a thousand; `archive-extract` refuses a hundred. Of a piece that
-shrinks too much the beginning is therefore stored, as long as the bytes that are missing: a DEFLATE stream may
-change between blocks that are packed and blocks that are not (RFC 1951, section 3.2.4).
+Nodata and empty masks deflate by a factor of a thousand; `archive-extract` rejects a hundred. The start of a chunk that
+shrinks too much is therefore stored instead: a DEFLATE stream may switch between compressed and stored blocks
+(RFC 1951, section 3.2.4).
 """
 
 from __future__ import annotations
@@ -12,51 +12,69 @@ from collections.abc import Iterator
 
 from isal import isal_zlib
 
+from aerotask.metadata.file_types import suffix_of
+
 MAX_RATIO = 50
-"""Half of what is allowed by default, so that other installations may allow less."""
+"""Half of the default limit, so that installations with a lower limit accept the file too."""
 _LEVEL = 1
-"""isal's; level 1 packs about like zlib's 3 at many times the speed."""
+"""isal's level; 1 compresses about like zlib's 3 at many times the speed."""
 _RAW = -15
-_LONGEST_STORED = 0xFFFF
+_MAX_STORED_BLOCK = 0xFFFF
+_COMPRESSED_SUFFIXES = frozenset(
+    suffix
+    for group in (
+        "jpg jpeg png webp gif heic avif jp2 jxl",
+        "mp4 mov m4v avi mkv webm mp3 ogg",
+        "laz e57 nxz pmtiles kmz 3tz",
+        "zip 7z rar gz tgz bz2 tbz2 xz txz zst tzst br lz4",
+        "pdf docx xlsx pptx odt ods odp jar whl apk",
+    )
+    for suffix in group.split()
+)
+
+
+def is_compressed(path: str) -> bool:
+    """Whether the file's format, by its suffix, is compressed already: deflating it again only costs time."""
+    return suffix_of(path) in _COMPRESSED_SUFFIXES
 
 
 def deflated(content: bytes, max_ratio: int = MAX_RATIO) -> bytes:
-    """A whole content as a stream; the shortest one, as long as that isn't too short."""
-    packer = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _RAW)
-    packed = packer.compress(content) + packer.flush()
-    if len(packed) * max_ratio >= len(content):
-        return packed
-    careful = Deflater(max_ratio)
-    return careful.feed(content) + careful.end()
+    """Raw DEFLATE stream of a whole content, the shortest that keeps to the ratio."""
+    compressor = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _RAW)
+    compressed = compressor.compress(content) + compressor.flush()
+    if len(compressed) * max_ratio >= len(content):
+        return compressed
+    bounded = Deflater(max_ratio)
+    return bounded.feed(content) + bounded.end()
 
 
 class Deflater:
-    """A raw DEFLATE stream; no piece of it stands for more than `max_ratio` times its length."""
+    """Raw DEFLATE stream in which no chunk shrinks by more than `max_ratio`."""
 
     def __init__(self, max_ratio: int = MAX_RATIO) -> None:
-        self._packer = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _RAW)
+        self._compressor = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _RAW)
         self._max_ratio = max(max_ratio, 1)
 
-    def feed(self, piece: bytes | memoryview) -> bytes:
-        """What becomes of the piece; the next one refers to nothing in it."""
-        packed = self._packed(piece)
-        least = len(piece) // self._max_ratio
-        if len(packed) >= least:
-            return packed
-        return b"".join((*_stored(piece[:least]), self._packed(piece[least:])))
+    def feed(self, chunk: bytes | memoryview) -> bytes:
+        """Compress a chunk; later chunks contain no back-references into it."""
+        compressed = self._compress(chunk)
+        min_bytes = len(chunk) // self._max_ratio
+        if len(compressed) >= min_bytes:
+            return compressed
+        return b"".join((*_stored_blocks(chunk[:min_bytes]), self._compress(chunk[min_bytes:])))
 
     def end(self) -> bytes:
-        """What closes the stream."""
-        return self._packer.flush()
+        """The final bytes of the stream."""
+        return self._compressor.flush()
 
-    def _packed(self, piece: bytes | memoryview) -> bytes:
-        # Flushed so that the stream stands at a whole byte, and what came before can be left out.
-        return self._packer.compress(piece) + self._packer.flush(isal_zlib.Z_FULL_FLUSH)
+    def _compress(self, chunk: bytes | memoryview) -> bytes:
+        # A full flush ends on a byte boundary and drops the history, so this output can be discarded.
+        return self._compressor.compress(chunk) + self._compressor.flush(isal_zlib.Z_FULL_FLUSH)
 
 
-def _stored(data: bytes | memoryview) -> Iterator[bytes]:
-    """Blocks that are not packed; not the last ones of the stream."""
-    for at in range(0, len(data), _LONGEST_STORED):
-        block = data[at : at + _LONGEST_STORED]
+def _stored_blocks(data: bytes | memoryview) -> Iterator[bytes]:
+    """Stored (uncompressed) blocks, none of them marked as the last of the stream."""
+    for start in range(0, len(data), _MAX_STORED_BLOCK):
+        block = data[start : start + _MAX_STORED_BLOCK]
         yield struct.pack("<B2H", 0, len(block), len(block) ^ 0xFFFF)
         yield bytes(block)

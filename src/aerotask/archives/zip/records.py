@@ -1,4 +1,4 @@
-"""The records of a ZIP file as bytes (PKWARE APPNOTE 6.3.10); pure, for the file and the stream alike."""
+"""ZIP records as bytes (PKWARE APPNOTE 6.3.10), shared by the file writer and the stream writer."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _CENTRAL = struct.Struct("<4s6H3L5H2L")
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR64 = struct.Struct("<4sLQL")
-# DOS times begin in 1980 and have room for 127 more years.
+# DOS times range from 1980 to 2107.
 _FIRST_YEAR, _LAST_YEAR = 1980, 2107
 _MAX_UNIX_32 = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What the headers of one member say; `offset` is where its local header begins."""
+    """Header fields of one member; `offset` is that of its local header."""
 
     name: bytes
     """UTF-8; a folder's ends with `/`."""
@@ -40,20 +40,19 @@ class Record:
 
 
 def encoded_name(path: str, *, is_folder: bool = False) -> bytes:
-    """A dataset path as a member's name."""
+    """Member name for a dataset path."""
     return (path + "/" if is_folder else path).encode()
 
 
 def folder_record(path: str, mtime: int) -> Record:
-    """The record of a folder, which has no content."""
+    """Record of a folder, which has no content."""
     return Record(encoded_name(path, is_folder=True), mtime, STORED, 0, 0, 0)
 
 
 def local_header(record: Record, *, wide: bool | None = None) -> bytes:
-    """What stands before a member's content.
+    """Local header, written before a member's content.
 
-    With `wide` there is room for large sizes whatever they are, so that the header of a content whose packed
-    size isn't known yet can be written again over itself.
+    `wide` forces ZIP64 sizes, so that the header can be overwritten in place once the compressed size is known.
     """
     is_wide = max(record.size_bytes, record.stored_bytes) >= _ZIP64_AT if wide is None else wide
     extra = _local_extra(record, wide=is_wide)
@@ -76,7 +75,7 @@ def local_header(record: Record, *, wide: bool | None = None) -> bytes:
 
 
 def central_header(record: Record) -> bytes:
-    """A member's line in the central directory."""
+    """Central directory header of a member."""
     large = [value for value in (record.size_bytes, record.stored_bytes, record.offset) if value >= _ZIP64_AT]
     extra = struct.pack(f"<2H{len(large)}Q", 1, 8 * len(large), *large) if large else b""
     extra += _unix_time(record.mtime)
@@ -105,7 +104,7 @@ def central_header(record: Record) -> bytes:
 
 
 def end_records(*, count: int, directory_at: int, directory_bytes: int) -> bytes:
-    """What closes the file: where the central directory is and how much it holds."""
+    """End records: location, size and member count of the central directory."""
     end = _END.pack(
         b"PK\5\6",
         0,
@@ -123,15 +122,15 @@ def end_records(*, count: int, directory_at: int, directory_bytes: int) -> bytes
 
 
 def dos_time(mtime: int) -> tuple[int, int]:
-    """Time and date as DOS has them, in UTC and to two seconds; clamped to the years that it knows."""
-    at = datetime.fromtimestamp(min(max(mtime, 0), 2**33), UTC)
-    if at.year < _FIRST_YEAR:
+    """DOS time and date, in UTC with a resolution of two seconds, clamped to the range of the format."""
+    moment = datetime.fromtimestamp(min(max(mtime, 0), 2**33), UTC)
+    if moment.year < _FIRST_YEAR:
         return 0, 1 << 5 | 1
-    if at.year > _LAST_YEAR:
+    if moment.year > _LAST_YEAR:
         return 23 << 11 | 59 << 5 | 29, (_LAST_YEAR - _FIRST_YEAR) << 9 | 12 << 5 | 31
     return (
-        at.hour << 11 | at.minute << 5 | at.second // 2,
-        (at.year - _FIRST_YEAR) << 9 | at.month << 5 | at.day,
+        moment.hour << 11 | moment.minute << 5 | moment.second // 2,
+        (moment.year - _FIRST_YEAR) << 9 | moment.month << 5 | moment.day,
     )
 
 
@@ -141,7 +140,7 @@ def _local_extra(record: Record, *, wide: bool) -> bytes:
 
 
 def _unix_time(mtime: int) -> bytes:
-    """The exact time in UTC (Info-ZIP's extended timestamp), as far as its 32 bits reach."""
+    """Time in UTC to the second (Info-ZIP's extended timestamp); empty if it doesn't fit into 32 bits."""
     if not 0 <= mtime <= _MAX_UNIX_32:
         return b""
     return struct.pack("<2HBl", 0x5455, 5, 1, mtime)

@@ -1,4 +1,4 @@
-"""A ZIP as a stream whose length is known before its first byte: everything is stored, nothing is deflated."""
+"""ZIP stream of known length: members are stored, so the length can be announced before the first byte."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aerotask.archives.zip.records import (
 
 @dataclass(frozen=True, slots=True)
 class StreamMember:
-    """A file, or with `is_folder` a folder, to stream; `mtime` is in Unix seconds."""
+    """File, or with `is_folder` a folder, to stream; `mtime` is in Unix seconds."""
 
     path: str
     mtime: int
@@ -26,14 +26,14 @@ class StreamMember:
     is_folder: bool = False
 
     def record(self, crc32: int = 0) -> Record:
-        """What the headers say of it."""
+        """Header fields of the member."""
         if self.is_folder:
             return folder_record(self.path, self.mtime)
         return Record(encoded_name(self.path), self.mtime, STORED, crc32, self.size_bytes, self.size_bytes)
 
 
 def streamed_bytes(members: Iterable[StreamMember]) -> int:
-    """The length of the whole stream."""
+    """Length of the whole stream."""
     writer = StreamWriter()
     length = sum(len(writer.head(member)) + member.size_bytes for member in members)
     return length + len(writer.tail())
@@ -41,13 +41,13 @@ def streamed_bytes(members: Iterable[StreamMember]) -> int:
 
 @dataclass(slots=True)
 class StreamWriter:
-    """Gives the bytes that stand between the contents, in the order in which the members are asked for."""
+    """Produces the headers between the members' contents, in the order of the calls."""
 
     _offset: int = 0
     _records: list[Record] = field(default_factory=list)
 
     def head(self, member: StreamMember, crc32: int = 0) -> bytes:
-        """What stands before the content of a member, which has to follow in full length."""
+        """Local header of a member, whose content must follow in full length."""
         record = replace(member.record(crc32), offset=self._offset)
         header = local_header(record)
         self._records.append(record)
@@ -55,7 +55,7 @@ class StreamWriter:
         return header
 
     def tail(self) -> bytes:
-        """What stands after the last content."""
+        """Central directory and end records, after the last content."""
         directory = b"".join(map(central_header, self._records))
         return directory + end_records(
             count=len(self._records), directory_at=self._offset, directory_bytes=len(directory)

@@ -1,8 +1,8 @@
-"""Writes a ZIP file fast: members are read, checked and deflated by threads, and laid down in order by one.
+"""ZIP writer: threads read and deflate members, one thread writes them in order.
 
-Every local header has the real sizes and the CRC-32, so the file can also be read as a stream. Small members are
-gathered into one write; the content of large stored ones is copied by the kernel. The file's SHA-256 follows in a
-thread of its own.
+Every local header has the final sizes and the CRC-32, so the file can also be read as a stream. Small members are
+batched into one write; the content of large stored ones is copied by the kernel. The file's SHA-256 is computed in a
+separate thread. ADR 9 compares it with zipfile and the streaming libraries.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from pathlib import Path
 
 from isal import isal_zlib
 
-from aerotask.archives.media_packing import is_packed
 from aerotask.archives.trailing_hash import TrailingHash
-from aerotask.archives.zip.deflate import MAX_RATIO, Deflater, deflated
+from aerotask.archives.zip.deflate import MAX_RATIO, Deflater, deflated, is_compressed
 from aerotask.archives.zip.records import (
     DEFLATED,
     STORED,
@@ -34,22 +33,22 @@ from aerotask.archives.zip.records import (
 )
 
 MIB = 1024 * 1024
-GATHER_BYTES = MIB
-"""Members up to this size are gathered, together up to this size, into one write."""
-GATHER_COUNT = 512
-HELD_BYTES = 16 * MIB
-"""Members up to this size are deflated in memory, several at a time; larger ones straight into the file."""
+BATCH_BYTES = MIB
+"""Members up to this size are batched into one write of up to this size."""
+BATCH_COUNT = 512
+IN_MEMORY_BYTES = 16 * MIB
+"""Members up to this size are deflated in memory, several at a time; larger ones directly into the file."""
 MAX_THREADS = 8
 DIRECTORY_BATCH = 4096
 _READ_BYTES = MIB
 SENDFILE_BYTES = 1024 * MIB
-# Between file systems, and on those that can't: then the kernel copies in another way.
+# Raised between file systems, and on those without copy_file_range; sendfile copies instead.
 _NO_COPY_RANGE = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
 @dataclass(frozen=True, slots=True)
 class ZipSource:
-    """A file to pack, or without `file` a folder; `path` is its dataset path, `mtime` Unix seconds."""
+    """File to add, or without `file` a folder; `path` is its dataset path, `mtime` Unix seconds."""
 
     path: str
     mtime: int
@@ -59,7 +58,7 @@ class ZipSource:
 
 @dataclass(frozen=True, slots=True)
 class ZipResult:
-    """What a ZIP file became."""
+    """Hash, size and member count of a written ZIP file."""
 
     sha256: str
     size_bytes: int
@@ -67,7 +66,7 @@ class ZipResult:
 
 
 Progress = Callable[[int], None]
-"""Told how many bytes of the sources have been packed so far."""
+"""Called with the number of source bytes written so far."""
 
 
 def write_zip(
@@ -78,123 +77,122 @@ def write_zip(
     on_progress: Progress,
     max_ratio: int = MAX_RATIO,
 ) -> ZipResult:
-    """Pack the sources, in their order, into the new file `target`; no content shrinks by more than `max_ratio`.
+    """Write the sources, in order, to the new file `target`; no content shrinks by more than `max_ratio`.
 
     Raises:
-        FileExistsError: there is a file at `target`.
-        OSError: a source is shorter or longer than it says, or the disk is full.
+        FileExistsError: `target` exists.
+        OSError: a source's size differs from its declared one, or the disk is full.
     """
     descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     workers = min(max(threads, 1), MAX_THREADS)
     try:
         with TrailingHash(descriptor) as digest, ThreadPoolExecutor(workers) as pool:
-            lay = _OrderedWriter(descriptor, digest, max_ratio)
-            packed = 0
+            writer = _OrderedWriter(descriptor, digest, max_ratio)
+            written_bytes = 0
             try:
-                for done in _ahead(pool, _portions(sources), depth=workers + 1, max_ratio=max_ratio):
-                    packed += lay.put(done)
-                    on_progress(packed)
+                for chunk in _prepare_ahead(pool, _batches(sources), depth=workers + 1, max_ratio=max_ratio):
+                    written_bytes += writer.write(chunk)
+                    on_progress(written_bytes)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-            lay.finish()
-            return ZipResult(digest.hexdigest(), lay.offset, len(lay.records))
+            writer.finish()
+            return ZipResult(digest.hexdigest(), writer.offset, len(writer.records))
     finally:
         os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A portion of the file to be: complete bytes, or a large source whose record says what is known of it."""
+class _Chunk:
+    """Prepared chunk of the file: complete bytes, or the header of a large source whose content is still to come."""
 
     data: bytes | bytearray
     records: tuple[Record, ...]
-    """Their offsets count from the beginning of the portion."""
+    """Records with offsets from the start of the chunk."""
     source_bytes: int
-    rest: ZipSource | None = None
-    """A source whose content follows."""
+    content_of: ZipSource | None = None
+    """Source whose content follows the header."""
 
 
-def _portions(sources: Iterable[ZipSource]) -> Iterator[list[ZipSource]]:
-    """The sources in runs of small ones; a large one by itself."""
-    gathered: list[ZipSource] = []
-    gathered_bytes = 0
+def _batches(sources: Iterable[ZipSource]) -> Iterator[list[ZipSource]]:
+    """Batches of small sources; a large source is a batch by itself."""
+    batch: list[ZipSource] = []
+    batch_bytes = 0
     for source in sources:
-        full = gathered_bytes + source.size_bytes > GATHER_BYTES or len(gathered) >= GATHER_COUNT
-        if gathered and full:
-            yield gathered
-            gathered, gathered_bytes = [], 0
-        if source.size_bytes > GATHER_BYTES:
+        full = batch_bytes + source.size_bytes > BATCH_BYTES or len(batch) >= BATCH_COUNT
+        if batch and full:
+            yield batch
+            batch, batch_bytes = [], 0
+        if source.size_bytes > BATCH_BYTES:
             yield [source]
         else:
-            gathered.append(source)
-            gathered_bytes += source.size_bytes
-    if gathered:
-        yield gathered
+            batch.append(source)
+            batch_bytes += source.size_bytes
+    if batch:
+        yield batch
 
 
-def _ahead(
-    pool: ThreadPoolExecutor, portions: Iterator[list[ZipSource]], *, depth: int, max_ratio: int
-) -> Iterator[_Prepared]:
-    """The portions in order, prepared by the pool, never more than `depth` of them held."""
-    waiting: deque[Future[_Prepared]] = deque(
-        pool.submit(_prepare, portion, max_ratio) for portion in itertools.islice(portions, depth)
+def _prepare_ahead(
+    pool: ThreadPoolExecutor, batches: Iterator[list[ZipSource]], *, depth: int, max_ratio: int
+) -> Iterator[_Chunk]:
+    """Chunks in order, prepared by the pool; at most `depth` are in memory."""
+    pending: deque[Future[_Chunk]] = deque(
+        pool.submit(_prepare, batch, max_ratio) for batch in itertools.islice(batches, depth)
     )
-    while waiting:
-        done = waiting.popleft().result()
-        yield done
-        for portion in itertools.islice(portions, 1):
-            waiting.append(pool.submit(_prepare, portion, max_ratio))
+    while pending:
+        yield pending.popleft().result()
+        for batch in itertools.islice(batches, 1):
+            pending.append(pool.submit(_prepare, batch, max_ratio))
 
 
-def _prepare(portion: list[ZipSource], max_ratio: int) -> _Prepared:
-    if len(portion) == 1 and portion[0].size_bytes > GATHER_BYTES:
-        return _prepare_large(portion[0], max_ratio)
+def _prepare(batch: list[ZipSource], max_ratio: int) -> _Chunk:
+    if len(batch) == 1 and batch[0].size_bytes > BATCH_BYTES:
+        return _prepare_large(batch[0], max_ratio)
     data = bytearray()
     records: list[Record] = []
-    for source in portion:
+    for source in batch:
         record, content = _small(source, max_ratio)
         records.append(replace(record, offset=len(data)))
         data += local_header(record)
         data += content
-    return _Prepared(data, tuple(records), sum(source.size_bytes for source in portion))
+    return _Chunk(data, tuple(records), sum(source.size_bytes for source in batch))
 
 
 def _small(source: ZipSource, max_ratio: int) -> tuple[Record, bytes]:
     if source.file is None:
         return folder_record(source.path, source.mtime), b""
-    content = _whole(source)
+    content = _read_whole(source)
     crc32 = isal_zlib.crc32(content)
-    if not is_packed(source.path):
-        packed = deflated(content, max_ratio)
-        if len(packed) < len(content):
-            return _record(source, DEFLATED, crc32, len(packed)), packed
+    if not is_compressed(source.path):
+        compressed = deflated(content, max_ratio)
+        if len(compressed) < len(content):
+            return _record(source, DEFLATED, crc32, len(compressed)), compressed
     return _record(source, STORED, crc32, len(content)), content
 
 
-def _prepare_large(source: ZipSource, max_ratio: int) -> _Prepared:
-    if is_packed(source.path):
+def _prepare_large(source: ZipSource, max_ratio: int) -> _Chunk:
+    if is_compressed(source.path):
         record = _record(source, STORED, _crc32(source), source.size_bytes)
-        return _Prepared(local_header(record), (record,), source.size_bytes, source)
-    if source.size_bytes > HELD_BYTES:
+        return _Chunk(local_header(record), (record,), source.size_bytes, source)
+    if source.size_bytes > IN_MEMORY_BYTES:
         record = _record(source, DEFLATED, 0, 0)
-        return _Prepared(local_header(record, wide=True), (record,), source.size_bytes, source)
-    packer = Deflater(max_ratio)
-    packed = bytearray()
+        return _Chunk(local_header(record, wide=True), (record,), source.size_bytes, source)
+    deflater = Deflater(max_ratio)
+    compressed = bytearray()
     crc32 = 0
-    for piece in _pieces(source):
-        crc32 = isal_zlib.crc32(piece, crc32)
-        packed += packer.feed(piece)
-    packed += packer.end()
-    if len(packed) >= source.size_bytes:
+    for data in _read_chunks(source):
+        crc32 = isal_zlib.crc32(data, crc32)
+        compressed += deflater.feed(data)
+    compressed += deflater.end()
+    if len(compressed) >= source.size_bytes:
         record = _record(source, STORED, crc32, source.size_bytes)
-        return _Prepared(local_header(record), (record,), source.size_bytes, source)
-    record = _record(source, DEFLATED, crc32, len(packed))
-    return _Prepared(local_header(record) + packed, (record,), source.size_bytes)
+        return _Chunk(local_header(record), (record,), source.size_bytes, source)
+    record = _record(source, DEFLATED, crc32, len(compressed))
+    return _Chunk(local_header(record) + compressed, (record,), source.size_bytes)
 
 
 class _OrderedWriter:
-    """Lays portions down one after the other, and the directory last."""
+    """Writes chunks in order, and the central directory at the end."""
 
     def __init__(self, descriptor: int, digest: TrailingHash, max_ratio: int) -> None:
         self._descriptor = descriptor
@@ -203,28 +201,28 @@ class _OrderedWriter:
         self.offset = 0
         self.records: list[Record] = []
 
-    def put(self, portion: _Prepared) -> int:
-        """Write a portion; how many bytes of sources it held."""
+    def write(self, chunk: _Chunk) -> int:
+        """Write a chunk; returns the number of source bytes in it."""
         begin = self.offset
-        self._write(portion.data)
-        if portion.rest is None:
-            self.records += [replace(record, offset=begin + record.offset) for record in portion.records]
+        self._write_bytes(chunk.data)
+        if chunk.content_of is None:
+            self.records += [replace(record, offset=begin + record.offset) for record in chunk.records]
         else:
-            record = replace(portion.records[0], offset=begin)
+            record = replace(chunk.records[0], offset=begin)
             if record.method == STORED:
-                self._copy(portion.rest)
+                self._copy(chunk.content_of)
             else:
-                record = self._deflate(portion.rest, record)
+                record = self._deflate(chunk.content_of, record)
             self.records.append(record)
         self._digest.advance(self.offset)
-        return portion.source_bytes
+        return chunk.source_bytes
 
     def finish(self) -> None:
-        """Write the central directory and the end."""
+        """Write the central directory and the end records."""
         directory_at = self.offset
         for begin in range(0, len(self.records), DIRECTORY_BATCH):
-            self._write(b"".join(map(central_header, self.records[begin : begin + DIRECTORY_BATCH])))
-        self._write(
+            self._write_bytes(b"".join(map(central_header, self.records[begin : begin + DIRECTORY_BATCH])))
+        self._write_bytes(
             end_records(
                 count=len(self.records),
                 directory_at=directory_at,
@@ -233,7 +231,7 @@ class _OrderedWriter:
         )
         self._digest.advance(self.offset)
 
-    def _write(self, data: bytes | bytearray) -> None:
+    def _write_bytes(self, data: bytes | bytearray) -> None:
         view = memoryview(data)
         while view:
             written = os.write(self._descriptor, view)
@@ -241,25 +239,25 @@ class _OrderedWriter:
             view = view[written:]
 
     def _copy(self, source: ZipSource) -> None:
-        """Append a file's bytes without bringing them into this process."""
+        """Append a file's bytes, copied by the kernel."""
         with _opened(source) as content:
             left = source.size_bytes
             while left:
-                copied = _copy_range(content.fileno(), self._descriptor, left)
+                copied = _copy_file_range(content.fileno(), self._descriptor, left)
                 if not copied:
                     raise _changed(source)
                 left -= copied
                 self.offset += copied
 
     def _deflate(self, source: ZipSource, record: Record) -> Record:
-        """Append a large file's deflated bytes, then put the real sizes into the header before them."""
+        """Append a large file's deflated bytes, then overwrite its header with the final sizes."""
         begin = self.offset
-        packer = Deflater(self._max_ratio)
+        deflater = Deflater(self._max_ratio)
         crc32 = 0
-        for piece in _pieces(source):
-            crc32 = isal_zlib.crc32(piece, crc32)
-            self._write(packer.feed(piece))
-        self._write(packer.end())
+        for data in _read_chunks(source):
+            crc32 = isal_zlib.crc32(data, crc32)
+            self._write_bytes(deflater.feed(data))
+        self._write_bytes(deflater.end())
         final = replace(record, crc32=crc32, stored_bytes=self.offset - begin, size_bytes=source.size_bytes)
         os.pwrite(self._descriptor, local_header(final, wide=True), record.offset)
         return final
@@ -271,13 +269,13 @@ def _record(source: ZipSource, method: int, crc32: int, stored_bytes: int) -> Re
 
 def _crc32(source: ZipSource) -> int:
     crc32 = 0
-    for piece in _pieces(source):
-        crc32 = isal_zlib.crc32(piece, crc32)
+    for data in _read_chunks(source):
+        crc32 = isal_zlib.crc32(data, crc32)
     return crc32
 
 
-def _pieces(source: ZipSource) -> Iterator[memoryview]:
-    """The content through one buffer, whose bytes hold until the next piece is asked for."""
+def _read_chunks(source: ZipSource) -> Iterator[memoryview]:
+    """Chunks of the content in one reused buffer: each is valid only until the next is requested."""
     buffer = memoryview(bytearray(_READ_BYTES))
     left = source.size_bytes
     with _opened(source) as content:
@@ -290,7 +288,7 @@ def _pieces(source: ZipSource) -> Iterator[memoryview]:
         raise _changed(source)
 
 
-def _whole(source: ZipSource) -> bytes:
+def _read_whole(source: ZipSource) -> bytes:
     with _opened(source) as content:
         data = content.read(source.size_bytes + 1)
     if len(data) != source.size_bytes:
@@ -304,7 +302,7 @@ def _opened(source: ZipSource) -> FileIO:
     return FileIO(source.file)
 
 
-def _copy_range(source: int, target: int, count: int) -> int:
+def _copy_file_range(source: int, target: int, count: int) -> int:
     try:
         return os.copy_file_range(source, target, count)
     except OSError as error:
@@ -314,4 +312,6 @@ def _copy_range(source: int, target: int, count: int) -> int:
 
 
 def _changed(source: ZipSource) -> OSError:
-    return OSError(errno.EIO, f"a file of {source.size_bytes} bytes has another length now")
+    return OSError(
+        errno.EIO, f"a source of {source.size_bytes} bytes changed its length while it was being added"
+    )

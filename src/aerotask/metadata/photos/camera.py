@@ -1,4 +1,4 @@
-"""Which camera took a photo, and how much of the world it takes in."""
+"""Camera of a photo: make, model, focal length, sensor size and field of view."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Size = tuple[float, float]
 _PLANE_UNITS_MM = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
 _FULL_FRAME_DIAGONAL_MM = math.hypot(36, 24)
 _LARGEST_SENSOR_MM = 200.0
-# Equivalents are whole millimetres, and of a diagonal that is cut in pictures of another shape.
+# 35 mm equivalents are rounded to whole millimetres and refer to the uncropped diagonal.
 _TOLERANCE = 0.15
 
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """What is known of the camera; lengths in millimetres."""
+    """Known properties of a camera; lengths in millimetres."""
 
     make: str | None
     model: str | None
@@ -33,10 +33,10 @@ class Camera:
     focal_length_35: float | None
     sensor_mm: Size | None
     focal_length_px: float | None
-    """Of a calibrated camera."""
+    """From the camera's calibration."""
 
     def to_properties(self) -> dict[str, object]:
-        """The known ones, under DroneDB's names."""
+        """The known values, under DroneDB's names."""
         width, height = self.sensor_mm or (None, None)
         both = [part.lower() for part in (self.make, self.model) if part]
         named = {
@@ -50,33 +50,33 @@ class Camera:
         }
         return {name: value for name, value in named.items() if value is not None}
 
-    def field_of_view(self, picture_px: tuple[int, int]) -> Size | None:
-        """The angles in degrees that the picture's width and height span."""
+    def field_of_view(self, image_px: tuple[int, int]) -> Size | None:
+        """Horizontal and vertical field of view in degrees."""
         focal: float | None
         if self.focal_length_px:
-            focal, (width, height) = self.focal_length_px, picture_px
+            focal, (width, height) = self.focal_length_px, image_px
             return _angle(width, focal), _angle(height, focal)
         if not self.focal_length or self.sensor_mm is None:
             return None
-        # A picture of another shape than the sensor is cut at two sides.
+        # An image whose aspect ratio differs from the sensor's is cropped at two sides.
         across, upright = self.sensor_mm
-        shape = picture_px[0] / picture_px[1]
+        shape = image_px[0] / image_px[1]
         if shape < 1 < across / upright:
             across, upright = upright, across
         used = (across, across / shape) if shape >= across / upright else (upright * shape, upright)
         return _angle(used[0], self.focal_length), _angle(used[1], self.focal_length)
 
 
-def camera(found: EmbeddedMetadata, picture_px: tuple[int, int]) -> Camera:
-    """The camera that a photo of this size was taken with."""
+def camera_of(found: EmbeddedMetadata, image_px: tuple[int, int]) -> Camera:
+    """Camera of a photo of that size."""
     make = text(found.exif.get("Make")) or first_text(found.xmp, "tiff:Make")
     model = text(found.exif.get("Model")) or first_text(found.xmp, "tiff:Model")
     focal, focal_35 = _positive(found, "FocalLength"), _positive(found, "FocalLengthIn35mmFilm")
-    by_equivalent = _sensor_by_equivalent(focal, focal_35, picture_px) if focal and focal_35 else None
-    # What the file says of itself before what a list says of its model: a model may have several cameras.
-    claims = (_sensor_by_resolution(found, picture_px), _known_sensor(model))
+    by_equivalent = _sensor_by_equivalent(focal, focal_35, image_px) if focal and focal_35 else None
+    # The file's own values come before the list of models: one model may have several cameras.
+    claims = (_sensor_by_resolution(found, image_px), _known_sensor(model))
     sensor = next((size for size in claims if size and _agree(size, by_equivalent)), by_equivalent)
-    return Camera(make, model, focal, focal_35, sensor, _calibrated(found, picture_px))
+    return Camera(make, model, focal, focal_35, sensor, _calibrated(found, image_px))
 
 
 @functools.cache
@@ -89,35 +89,35 @@ def _known_sensor(model: str | None) -> Size | None:
     return _sensors().get((model or "").upper())
 
 
-def _sensor_by_resolution(found: EmbeddedMetadata, picture_px: tuple[int, int]) -> Size | None:
-    """From the pixels per unit of the sensor's surface."""
+def _sensor_by_resolution(found: EmbeddedMetadata, image_px: tuple[int, int]) -> Size | None:
+    """Sensor size from the focal plane resolution."""
     unit = _PLANE_UNITS_MM.get(int(number(found.exif.get("FocalPlaneResolutionUnit")) or 2))
     across, upright = _positive(found, "FocalPlaneXResolution"), _positive(found, "FocalPlaneYResolution")
     if unit is None or across is None or upright is None:
         return None
-    size = picture_px[0] / across * unit, picture_px[1] / upright * unit
+    size = image_px[0] / across * unit, image_px[1] / upright * unit
     return size if max(size) <= _LARGEST_SENSOR_MM else None
 
 
-def _sensor_by_equivalent(focal: float, focal_35: float, picture_px: tuple[int, int]) -> Size | None:
-    """From the focal length that a 35 mm camera would need for the same diagonal (CIPA DCG-001)."""
+def _sensor_by_equivalent(focal: float, focal_35: float, image_px: tuple[int, int]) -> Size | None:
+    """Sensor size from the 35 mm equivalent focal length, by the diagonal (CIPA DCG-001)."""
     diagonal_mm = _FULL_FRAME_DIAGONAL_MM * focal / focal_35
-    diagonal_px = math.hypot(*picture_px)
-    size = diagonal_mm * picture_px[0] / diagonal_px, diagonal_mm * picture_px[1] / diagonal_px
+    diagonal_px = math.hypot(*image_px)
+    size = diagonal_mm * image_px[0] / diagonal_px, diagonal_mm * image_px[1] / diagonal_px
     return size if max(size) <= _LARGEST_SENSOR_MM else None
 
 
 def _agree(size: Size, by_equivalent: Size | None) -> bool:
-    """Whether a sensor's diagonal is about the one that both focal lengths make it."""
+    """Whether a sensor's diagonal matches the one implied by both focal lengths."""
     if by_equivalent is None:
         return True
     return abs(math.hypot(*size) / math.hypot(*by_equivalent) - 1) <= _TOLERANCE
 
 
-def _calibrated(found: EmbeddedMetadata, picture_px: tuple[int, int]) -> float | None:
-    """DJI's calibration, which is in pixels; anything that isn't near the picture's size is none."""
+def _calibrated(found: EmbeddedMetadata, image_px: tuple[int, int]) -> float | None:
+    """DJI's calibrated focal length in pixels; None if it is implausible for the image's size."""
     focal = first_number(found.xmp, "drone-dji:CalibratedFocalLength")
-    longest = max(picture_px)
+    longest = max(image_px)
     return focal if focal is not None and longest / 4 < focal < longest * 50 else None
 
 

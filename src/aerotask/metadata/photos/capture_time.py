@@ -1,4 +1,4 @@
-"""When a photo was taken: a camera's clock shows local time, and often doesn't say of which zone."""
+"""Capture time of a photo; cameras store local time, often without its time zone."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from aerotask.metadata.photos.values import number, text
 
 _EXIF_TIME = re.compile(r"(\d{4})[:-](\d{2})[:-](\d{2})[ T](\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,9}))?")
 _OFFSET = re.compile(r"([+-])(\d{2}):?(\d{2})|(Z)")
-# Zones are whole quarters of an hour apart.
+# UTC offsets are multiples of a quarter of an hour.
 _QUARTER = timedelta(minutes=15)
 _FARTHEST_ZONE = timedelta(hours=14)
-# Cameras whose clock is set by the satellites and shows UTC.
+# Cameras whose clock is set by GPS and shows UTC.
 _UTC_CLOCKS = frozenset({"micasense"})
 
 
 @dataclass(frozen=True, slots=True)
 class CaptureTime:
-    """A moment, and how its zone came to be known."""
+    """Capture time and the source of its time zone."""
 
     moment: datetime
     zone_source: str
-    """`exif`, `xmp`, `gps`, `camera` (its clock shows UTC), `longitude` (a guess: may be off by an hour or two), or
-    `none`, and then the moment counts as UTC."""
+    """`exif`, `xmp`, `gps`, `camera` (its clock shows UTC), `longitude` (an estimate that may be off by an hour or
+    two), or `none` (UTC is assumed)."""
 
     def to_properties(self) -> dict[str, object]:
-        """`captureTime` in milliseconds since 1970, as DroneDB has it, beside the text with its zone."""
+        """`captureTime` in milliseconds since 1970, as in DroneDB, and as text with its UTC offset."""
         return {
             "captureTime": round(self.moment.timestamp() * 1000),
             "captureTimeText": self.moment.isoformat(timespec="milliseconds"),
@@ -38,7 +38,7 @@ class CaptureTime:
 
 
 def capture_time(found: EmbeddedMetadata, longitude: float | None) -> CaptureTime | None:
-    """When the photo was taken; `longitude` is where, in degrees."""
+    """Capture time of a photo; `longitude` is its position in degrees, if known."""
     local = _local(found)
     if local is None:
         return None
@@ -49,7 +49,7 @@ def capture_time(found: EmbeddedMetadata, longitude: float | None) -> CaptureTim
 
 
 def _local(found: EmbeddedMetadata) -> datetime | None:
-    """What the camera's clock showed."""
+    """Local time as shown by the camera's clock."""
     for tag, fraction in (
         ("DateTimeOriginal", "SubsecTimeOriginal"),
         ("DateTimeDigitized", "SubsecTimeDigitized"),
@@ -57,7 +57,7 @@ def _local(found: EmbeddedMetadata) -> datetime | None:
     ):
         moment = _parsed(text(found.exif.get(tag)))
         if moment is not None:
-            # MicaSense has the fraction of the capture in the tag of the file's time.
+            # MicaSense stores the fraction of the capture time in SubsecTime.
             digits = text(found.exif.get(fraction)) or text(found.exif.get("SubsecTime")) or ""
             known = digits.isascii() and digits.isdigit()
             return moment + timedelta(seconds=float(f"0.{digits}")) if known else moment
@@ -67,7 +67,7 @@ def _local(found: EmbeddedMetadata) -> datetime | None:
 def _zones(
     found: EmbeddedMetadata, local: datetime, longitude: float | None
 ) -> Iterator[tuple[str, timedelta | None]]:
-    """What could tell the clock's distance from UTC, the surest first."""
+    """Candidates for the clock's UTC offset with their sources, the most reliable first."""
     for tag in ("OffsetTimeOriginal", "OffsetTimeDigitized", "OffsetTime"):
         yield "exif", _offset(text(found.exif.get(tag)))
     created = text(found.xmp.get("xmp:CreateDate")) or ""
@@ -101,7 +101,7 @@ def _parsed(shown: str | None) -> datetime | None:
     try:
         year, month, day, hour, minute, second = map(int, parts)
         moment = datetime(year, month, day, hour, minute, second)  # noqa: DTZ001  the zone is found later
-        # Arithmetic with zones must stay within what a datetime can hold.
+        # Otherwise arithmetic with UTC offsets could exceed the range of datetime.
         if not 1900 <= year <= 2200:
             return None
     except ValueError:
@@ -121,7 +121,7 @@ def _offset(shown: str | None) -> timedelta | None:
 
 
 def _distance(local: datetime, universal: datetime | None) -> timedelta | None:
-    """How far the clock is from UTC, if that is near a zone's offset; the two are not read at the same instant."""
+    """UTC offset of the clock, if it is close to a valid one; the two times are not taken at the same instant."""
     if universal is None:
         return None
     zone = round((local - universal) / _QUARTER) * _QUARTER

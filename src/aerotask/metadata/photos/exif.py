@@ -1,4 +1,4 @@
-"""The EXIF and XMP metadata inside a JPEG, TIFF, PNG or WebP file, as plain values that nothing is believed of yet."""
+"""EXIF and XMP reader for JPEG, TIFF, PNG and WebP files; the values are not validated yet."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ DAMAGED_EXIF = "damaged-exif"
 DAMAGED_XMP = "damaged-xmp"
 
 MAX_READ_BYTES = 64 * 1024 * 1024
-"""Read of one TIFF: the tables of its strips and tiles are among its tags."""
+"""Bytes read of one TIFF, whose strip and tile tables are tags too."""
 MAX_READS = 50_000
 MAX_VALUE_ITEMS = 256
 MAX_VALUE_BYTES = 4096
 
 _XMP_TAG = 700
 _EXIF_POINTER, _GPS_POINTER = int(ExifTags.IFD.Exif), int(ExifTags.IFD.GPSInfo)
-# Pointers, and the tables of strips and tiles, which of a large raster are millions of numbers.
+# Pointers, and the strip and tile tables, which have millions of numbers in a large raster.
 _LEFT_OUT = frozenset({_XMP_TAG, _EXIF_POINTER, _GPS_POINTER, 273, 279, 288, 289, 324, 325})
-# Where the header of a classic and of a big TIFF says that the first directory is.
+# Offset of the first directory in the headers of classic TIFF and BigTIFF.
 _FIRST_DIRECTORY = {
     b"II*\0": "<4xL",
     b"MM\0*": ">4xL",
@@ -40,35 +40,35 @@ _FIRST_DIRECTORY = {
     b"MM\0+": ">8xQ",
 }
 
-# `catch_warnings` swaps the process's list of filters: one thread at a time.
+# `catch_warnings` replaces the process-wide filters, so one thread at a time may use it.
 _CATCHING = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedMetadata:
-    """What was found.
+    """EXIF and XMP metadata of an image.
 
-    `exif` holds the tags of the image and of the EXIF directory by their standard names, and those of the GPS
-    directory in a mapping of their own under `gps`: numbers, text without padding, bytes, or tuples of them. Values
-    that are not finite or longer than any sensible one are left out. `xmp` is as `media.xmp` has it.
+    `exif` holds the tags of the image and EXIF directories by their standard names, and those of the GPS directory in
+    a mapping under `gps`: numbers, stripped text, bytes, or tuples of them. Values that are not finite or implausibly
+    long are left out. `xmp` is in the form of `parse_xmp`.
     """
 
     exif: Mapping[str, Any] = field(default_factory=dict)
     xmp: Mapping[str, XmpValue] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
-    """`damaged-exif`, `damaged-xmp`: that part is incomplete or absent."""
+    """`damaged-exif`, `damaged-xmp`: that part is incomplete or missing."""
 
     @property
     def gps(self) -> Mapping[str, Any]:
-        """The tags of the GPS directory; empty if there is none."""
+        """Tags of the GPS directory; empty if there is none."""
         return cast("Mapping[str, Any]", self.exif.get("gps", {}))
 
 
 def read_embedded(path: Path) -> EmbeddedMetadata:
-    """The metadata of the file at `path`; a kind of file that carries none gives empty mappings.
+    """Reads the EXIF and XMP metadata of the file at `path`; empty for formats that have none.
 
     Raises:
-        OSError: the file can't be read at all.
+        OSError: the file can't be read.
     """
     with path.open("rb") as file:
         if file.read(4) in _FIRST_DIRECTORY:
@@ -88,12 +88,12 @@ def read_embedded(path: Path) -> EmbeddedMetadata:
 class _Tags:
     values: dict[str, Any]
     packet: bytes | None
-    """The XMP packet, which a TIFF holds in a tag."""
+    """XMP packet, which is a tag in TIFF."""
     is_sound: bool
 
 
 class _BoundedFile:
-    """A file that seems to end when enough of it has been read: Pillow believes what a directory says of its size."""
+    """File that ends after a budget of reads and bytes: Pillow trusts the sizes declared in a directory."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -110,16 +110,16 @@ class _BoundedFile:
 
 
 def _read_tags(file: BinaryIO) -> _Tags:
-    """The tags of a TIFF stream, which is also what an EXIF block is."""
-    with _CATCHING, warnings.catch_warnings(record=True) as complaints:
+    """Reads the tags of a TIFF stream; an EXIF block is one, too."""
+    with _CATCHING, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             tags = _directories(file)
-        # Pillow raises whatever it stumbles over: SyntaxError, struct.error, TypeError, AssertionError …
+        # Pillow raises all kinds of errors for damaged tags: SyntaxError, struct.error, TypeError, AssertionError …
         except Exception:  # noqa: BLE001
             return _Tags({}, None, is_sound=False)
-    # That a tag has more values than usual is no damage.
-    damage = [said for said in complaints if not str(said.message).startswith("Metadata Warning")]
+    # A tag with more values than usual is not damaged.
+    damage = [warning for warning in caught if not str(warning.message).startswith("Metadata Warning")]
     return tags if not damage else _Tags(tags.values, tags.packet, is_sound=False)
 
 
@@ -136,7 +136,7 @@ def _directories(file: BinaryIO) -> _Tags:
     for pointer in (_EXIF_POINTER, _GPS_POINTER):
         try:
             directory = exif.get_ifd(pointer)
-        except Exception:  # noqa: BLE001  as above; one broken directory doesn't spoil the others
+        except Exception:  # noqa: BLE001  as above; the other directories may still be readable
             is_sound = False
             continue
         if pointer == _GPS_POINTER:
@@ -155,7 +155,7 @@ def _packet(exif: Exif) -> bytes | None:
 
 
 def _named(tags: Mapping[int, Any] | Exif, names: Mapping[int, str]) -> tuple[dict[str, Any], bool]:
-    """The sensible values by their tags' names, and whether every one could be read."""
+    """Plausible values by tag name, and whether all could be read."""
     found: dict[str, Any] = {}
     is_sound = True
     for number in sorted(tags):
@@ -172,7 +172,7 @@ def _named(tags: Mapping[int, Any] | Exif, names: Mapping[int, str]) -> tuple[di
 
 
 def _plain(value: Any) -> Any:
-    """The value without Pillow's own types, or None if it is empty, endless or not finite."""
+    """The value without Pillow's own types; None if it is empty, too long or not finite."""
     if isinstance(value, tuple):
         items = [_plain(item) for item in value] if len(value) <= MAX_VALUE_ITEMS else []
         return None if not items or None in items else tuple(items)

@@ -1,4 +1,4 @@
-"""The part of the ground that a photo shows, on flat ground at the height of the take-off."""
+"""Ground footprint of a photo, assuming flat ground at the take-off height."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aerotask.metadata.geojson import Position
 Vector: TypeAlias = tuple[float, float, float]
 """East, north, up."""
 
-# A ray closer to the horizon than this meets the ground too far away to mean anything.
+# A ray closer to the horizon than this meets the ground too far away to be meaningful.
 MIN_DEPRESSION_DEG = 10.0
 MAX_HEIGHT_M = 20_000.0
 
@@ -22,20 +22,20 @@ _ECCENTRICITY_SQUARED = 6.694379990141e-3
 
 @dataclass(frozen=True, slots=True)
 class CameraView:
-    """How a camera looks: angles in degrees, pitch −90 straight down, yaw clockwise from north."""
+    """Orientation and field of view of a camera in degrees; pitch −90 is straight down, yaw is clockwise from north."""
 
     yaw: float
     pitch: float
     roll: float
     width_fov: float
-    """The whole angle that the picture's width spans."""
+    """Full horizontal field of view."""
     height_fov: float
 
 
 def footprint(longitude: float, latitude: float, height_m: float, view: CameraView) -> list[Position] | None:
-    """The corners on the ground of a picture taken `height_m` above it, clockwise from the picture's upper left.
+    """Ground corners of a photo taken at `height_m` above the ground, clockwise from the image's upper left.
 
-    None if a corner shows the sky or what is too far away. The ground is taken as flat.
+    None if a corner shows the sky or ground that is too far away. The ground is assumed to be flat.
     """
     if not 0 < height_m <= MAX_HEIGHT_M or abs(latitude) > 89:
         return None
@@ -54,7 +54,7 @@ def footprint(longitude: float, latitude: float, height_m: float, view: CameraVi
 
 
 def _axes(view: CameraView) -> tuple[Vector, Vector, Vector]:
-    """The directions in which the camera looks, and of its right and upper side."""
+    """Unit vectors of the camera: forward, right and up."""
     yaw, pitch, roll = (math.radians(angle) for angle in (view.yaw, view.pitch, view.roll))
     forward = (math.sin(yaw) * math.cos(pitch), math.cos(yaw) * math.cos(pitch), math.sin(pitch))
     right = (math.cos(yaw), -math.sin(yaw), 0.0)
@@ -68,7 +68,7 @@ def _axes(view: CameraView) -> tuple[Vector, Vector, Vector]:
 
 
 def _moved(longitude: float, latitude: float, *, east_m: float, north_m: float) -> Position:
-    """The position some metres away, along the ellipsoid's radii of curvature there."""
+    """The position offset by metres, using the ellipsoid's radii of curvature."""
     sin = math.sin(math.radians(latitude))
     flattened = 1 - _ECCENTRICITY_SQUARED * sin * sin
     across_m = _EQUATORIAL_RADIUS_M / math.sqrt(flattened)
@@ -77,8 +77,8 @@ def _moved(longitude: float, latitude: float, *, east_m: float, north_m: float) 
     return longitude + east, latitude + math.degrees(north_m / along_m)
 
 
-def _scaled(vector: Vector, by: float) -> Vector:
-    return vector[0] * by, vector[1] * by, vector[2] * by
+def _scaled(vector: Vector, factor: float) -> Vector:
+    return vector[0] * factor, vector[1] * factor, vector[2] * factor
 
 
 def _sum(*vectors: Vector) -> Vector:

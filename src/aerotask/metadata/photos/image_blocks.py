@@ -1,4 +1,4 @@
-"""Finds the EXIF and XMP blocks in a JPEG, PNG or WebP file by its container's structure; decodes no picture."""
+"""EXIF and XMP blocks of JPEG, PNG and WebP files, found without decoding the image."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 MAX_BLOCK_BYTES = 1024 * 1024
-"""Of one EXIF or XMP block; a longer one counts as absent. (One segment of a JPEG holds 64 KiB.)"""
+"""Size of one EXIF or XMP block; a longer one is ignored. (A JPEG segment holds 64 KiB.)"""
 MAX_STEPS = 10_000
-"""Segments or chunks that are looked at in one file."""
+"""Segments or chunks that are visited in one file."""
 
 _EXIF = b"Exif\0\0"
 _XMP_IN_JPEG = b"http://ns.adobe.com/xap/1.0/\0"
@@ -23,16 +23,16 @@ _BARE = frozenset({0x01, *range(0xD0, 0xD9)})
 
 @dataclass(frozen=True, slots=True)
 class MetadataBlocks:
-    """The raw blocks that a file carries, without the container's own prefixes."""
+    """Raw EXIF and XMP blocks of a file, without the container's prefixes."""
 
     exif: bytes | None = None
     xmp: bytes | None = None
 
 
 def find_blocks(file: BinaryIO) -> MetadataBlocks:
-    """The blocks of the file, whatever its kind; none for a kind that isn't known here, or a broken one.
+    """Finds the EXIF and XMP blocks of a file; none in an unknown format.
 
-    What comes before the place where a file breaks is found.
+    In a damaged file the blocks before the damage are found.
     """
     walk = _walker(file.read(12))
     if walk is None:
@@ -62,7 +62,7 @@ def _walker(start: bytes) -> _Walk | None:
 
 
 def _walk_jpeg(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
-    """The segments before the picture (ITU-T T.81, annex B); XMP as Adobe's XMP Specification, part 3, has it."""
+    """Segments before the image data (ITU-T T.81, annex B); XMP as in Adobe's XMP Specification, part 3."""
     file.seek(2)
     while len(head := file.read(2)) == 2 and head[0] == 0xFF:
         if head[1] == 0xFF:  # a fill byte
@@ -85,7 +85,7 @@ def _walk_jpeg(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
 
 
 def _walk_png(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
-    """The chunks of a PNG (W3C PNG Specification, third edition, section 11)."""
+    """Chunks of a PNG (W3C PNG Specification, third edition, section 11)."""
     file.seek(8)
     while len(head := file.read(8)) == 8:
         size, kind = struct.unpack(">I4s", head)
@@ -101,13 +101,13 @@ def _walk_png(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
 
 
 def _international_text(block: bytes) -> bytes:
-    """The text of an iTXt chunk; empty if it is compressed, which the XMP Specification forbids."""
+    """Text of an iTXt chunk; empty if it is compressed, which the XMP Specification forbids."""
     compressed, rest = block[len(_XMP_IN_PNG) :][:1], block[len(_XMP_IN_PNG) + 2 :]
     return b"" if compressed != b"\0" else rest.split(b"\0", 2)[-1]
 
 
 def _walk_webp(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
-    """The chunks of a WebP file (RFC 9649, section 2)."""
+    """Chunks of a WebP file (RFC 9649, section 2)."""
     file.seek(12)
     while len(head := file.read(8)) == 8:
         kind, size = struct.unpack("<4sI", head)

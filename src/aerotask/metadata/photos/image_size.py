@@ -1,4 +1,4 @@
-"""The size of pictures whose kind is not among those that the raster tools read, from their headers alone."""
+"""Image size of WebP, GIF and BMP files, which the raster tools don't read, from their headers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def size_of(path: Path) -> tuple[int, int] | None:
-    """Width and height of the WebP, GIF or BMP picture at `path`; None if it is something else or lies."""
+    """Reads width and height of the WebP, GIF or BMP image at `path`; None if the header is another or invalid."""
     with path.open("rb") as file:
         head = file.read(32)
     for read in (_webp, _gif, _bmp):
@@ -18,7 +18,7 @@ def size_of(path: Path) -> tuple[int, int] | None:
 
 
 def _webp(head: bytes) -> tuple[int, int] | None:
-    """RFC 9649: the first chunk is the extended header, or a lossy (RFC 6386, 9.1) or lossless picture."""
+    """Reads the first WebP chunk (RFC 9649): extended header, lossy (RFC 6386, 9.1) or lossless image."""
     if len(head) < 30 or not head.startswith(b"RIFF") or head[8:12] != b"WEBP":
         return None
     match head[12:16]:
@@ -41,7 +41,7 @@ def _gif(head: bytes) -> tuple[int, int] | None:
 
 
 def _bmp(head: bytes) -> tuple[int, int] | None:
-    """A height below zero says that the rows run downwards."""
+    """Reads a BMP header; a negative height means that the rows are stored top-down."""
     if len(head) < 26 or not head.startswith(b"BM"):
         return None
     width, height = struct.unpack_from("<ll", head, 18)

@@ -1,8 +1,9 @@
-"""What a multispectral camera writes into its pictures: which band one shows, and where its optical centre lies.
+"""Multispectral tags of a photo: band name, wavelength and optical centre.
 
 MicaSense, Parrot Sequoia and Sentera use the tags that Pix4D defined for cameras, with the principal point in
-millimetres; DJI has its own, in pixels. https://support.pix4d.com/hc/en-us/articles/360016450032 describes the
-former, DJI's image processing guides of the P4 Multispectral and the Mavic 3M the latter.
+millimetres; DJI has its own, in pixels. The former are described in
+https://support.pix4d.com/hc/en-us/articles/360016450032, the latter in DJI's image processing guides of the
+P4 Multispectral and the Mavic 3M.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Point = tuple[float, float]
 """x to the right and y down, in pixels."""
 
 _UNIT_MM = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
-"""EXIF's FocalPlaneResolutionUnit: how many millimetres the unit has (inch, centimetre, millimetre, micrometre)."""
+"""Millimetres per unit of EXIF's FocalPlaneResolutionUnit (inch, centimetre, millimetre, micrometre)."""
 
 BAND_NAMES = ("Camera:BandName", "drone-dji:BandName", "Sentera:BandName")
 _WAVELENGTHS = ("Camera:CentralWavelength", "drone-dji:CentralWavelength", "drone-dji:BandFreq")
@@ -34,10 +35,10 @@ _NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?")
 
 @dataclass(frozen=True, slots=True)
 class OpticalCentre:
-    """The pixel on the camera's axis, or how far it is from that of the camera's reference band.
+    """Pixel on the optical axis, or its offset from that of the camera's reference band.
 
-    Either way the differences between two bands of one capture say how far the one is moved against the other; but
-    only between centres of the same `kind`.
+    The difference between the centres of two bands of one capture is the shift between them, but only for centres of
+    the same `kind`.
     """
 
     kind: str
@@ -47,7 +48,7 @@ class OpticalCentre:
 
 @dataclass(frozen=True, slots=True)
 class LensMetadata:
-    """What a picture says of the lens that it was taken through."""
+    """Lens tags of an image: optical centre and band."""
 
     centre: OpticalCentre | None = None
     band_name: str | None = None
@@ -55,17 +56,17 @@ class LensMetadata:
 
 
 def read_lens(path: Path, *, width: int, height: int) -> tuple[LensMetadata, EmbeddedMetadata]:
-    """The lens of a picture of that size, and all metadata that it was found in.
+    """Reads the lens tags of an image of that size, and returns all its embedded metadata too.
 
     Raises:
-        OSError: the file can't be read at all.
+        OSError: the file can't be read.
     """
     embedded = read_embedded(path)
     return lens_of(embedded, width=width, height=height), embedded
 
 
 def lens_of(embedded: EmbeddedMetadata, *, width: int, height: int) -> LensMetadata:
-    """The lens that the metadata of a picture of that size tell of."""
+    """Lens tags in the metadata of an image of that size."""
     xmp = embedded.xmp
     return LensMetadata(
         centre=_centre(embedded, (width, height)),
@@ -75,12 +76,12 @@ def lens_of(embedded: EmbeddedMetadata, *, width: int, height: int) -> LensMetad
 
 
 def wavelength_nm(xmp: Mapping[str, XmpValue]) -> float | None:
-    """The middle of the picture's band; of several, the first."""
+    """Central wavelength of the image's band; of several, the first."""
     return next((found[0] for key in _WAVELENGTHS if (found := _numbers(xmp.get(key)))), None)
 
 
 def _centre(embedded: EmbeddedMetadata, size: tuple[int, int]) -> OpticalCentre | None:
-    """DJI's relative centre says more than its absolute one, which is the designed one and the same for all bands."""
+    """Optical centre; DJI's relative one is preferred, as its absolute one is nominal and equal for all bands."""
     xmp = embedded.xmp
     relative = _pair(xmp, "drone-dji:RelativeOpticalCenterX", "drone-dji:RelativeOpticalCenterY")
     if relative:
@@ -93,9 +94,9 @@ def _centre(embedded: EmbeddedMetadata, size: tuple[int, int]) -> OpticalCentre 
 
 
 def _in_pixels(point: Point, exif: Mapping[str, Any], size: tuple[int, int]) -> Point | None:
-    """A principal point in pixels: from millimetres, as the tag is defined, or from pixels, as some cameras write it.
+    """Principal point in pixels, from millimetres, as the tag is defined, or from pixels, as some cameras write it.
 
-    Which of the two it is shows in where the point lies: in the middle half of the picture.
+    The unit is the one that puts the point into the middle half of the image.
     """
     unit_mm = _UNIT_MM.get(exif.get("FocalPlaneResolutionUnit", 2))
     across, down = exif.get("FocalPlaneXResolution"), exif.get("FocalPlaneYResolution")
@@ -115,14 +116,14 @@ def _pair(xmp: Mapping[str, XmpValue], x_key: str, y_key: str) -> Point | None:
 
 
 def _numbers(value: XmpValue | None) -> tuple[float, ...]:
-    """The finite numbers in a value, whether it lists them in a text or in items."""
+    """Finite numbers in a value, given as text or as a list."""
     text = value if isinstance(value, str) else " ".join(value or ())
     found = (float(number) for number in _NUMBER.findall(text[:200]))
     return tuple(number for number in found if math.isfinite(number))
 
 
 def _text(value: XmpValue | None) -> str | None:
-    """A name, if there is exactly one."""
+    """Band name, if there is exactly one."""
     if isinstance(value, tuple):
         value = value[0] if len(value) == 1 else None
     return value.strip()[:80] or None if value else None

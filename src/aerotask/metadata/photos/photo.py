@@ -1,4 +1,4 @@
-"""What EXIF and XMP tell of a photo: camera, time, position, orientation, and the ground that it shows."""
+"""Photo metadata from EXIF and XMP: camera, capture time, position, orientation and footprint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from aerotask.metadata.geojson import GeoJson, point, polygon
 from aerotask.metadata.photos import pose
-from aerotask.metadata.photos.camera import Size, camera
+from aerotask.metadata.photos.camera import Size, camera_of
 from aerotask.metadata.photos.capture_time import capture_time
 from aerotask.metadata.photos.exif import EmbeddedMetadata, read_embedded
 from aerotask.metadata.photos.footprint import CameraView, footprint
@@ -19,7 +19,7 @@ from aerotask.metadata.photos.values import first_number, first_text, number, te
 
 @dataclass(frozen=True, slots=True)
 class PhotoMetadata:
-    """What was found in the metadata of a photo."""
+    """Properties and geometries of a photo."""
 
     properties: Mapping[str, Any] = field(default_factory=dict)
     point: GeoJson | None = None
@@ -27,26 +27,26 @@ class PhotoMetadata:
     is_panorama: bool = False
 
 
-def describe(path: Path, picture_px: tuple[int, int] | None) -> PhotoMetadata:
-    """Read the metadata of the photo at `path`, whose width and height are known from elsewhere.
+def extract_photo(path: Path, image_px: tuple[int, int] | None) -> PhotoMetadata:
+    """Extracts the metadata of the photo at `path`; `image_px` is its width and height, if known.
 
-    Broken metadata never fail; what is wrong is named in `metadataFaults`.
+    Damaged metadata raise no error; they are listed in `metadataFaults`.
     """
-    return interpret(read_embedded(path), picture_px)
+    return interpret(read_embedded(path), image_px)
 
 
-def interpret(found: EmbeddedMetadata, picture_px: tuple[int, int] | None) -> PhotoMetadata:
-    """Make sense of a photo's metadata."""
-    size = picture_px if picture_px and min(picture_px) > 0 else _size(found)
-    where, how = pose.position(found), pose.orientation(found)
-    taken_with = camera(found, size or (1, 1))
-    when = capture_time(found, where.longitude if where else None)
+def interpret(found: EmbeddedMetadata, image_px: tuple[int, int] | None) -> PhotoMetadata:
+    """Interprets the embedded metadata of a photo."""
+    size = image_px if image_px and min(image_px) > 0 else _size(found)
+    position, orientation = pose.position(found), pose.orientation(found)
+    camera = camera_of(found, size or (1, 1))
+    time = capture_time(found, position.longitude if position else None)
     panorama = _panorama(found)
     properties: dict[str, Any] = {
         **(dict(zip(("width", "height"), size, strict=True)) if size else {}),
-        **taken_with.to_properties(),
-        **(when.to_properties() if when else {}),
-        **_orientation_properties(how),
+        **camera.to_properties(),
+        **(time.to_properties() if time else {}),
+        **_orientation_properties(orientation),
         **pose.flight(found),
         **pose.accuracy(found),
         **_further(found),
@@ -54,25 +54,28 @@ def interpret(found: EmbeddedMetadata, picture_px: tuple[int, int] | None) -> Ph
     }
     if found.faults:
         properties["metadataFaults"] = list(found.faults)
-    if where is None:
+    if position is None:
         return PhotoMetadata(properties, is_panorama=bool(panorama))
-    view = taken_with.field_of_view(size) if size and not panorama else None
+    view = camera.field_of_view(size) if size and not panorama else None
     return PhotoMetadata(
         properties,
-        point(where.longitude, where.latitude, where.altitude_m),
-        _shown(where, how, pose.height_above_ground(found), view),
+        point(position.longitude, position.latitude, position.altitude_m),
+        _footprint(position, orientation, pose.height_above_ground(found), view),
         is_panorama=bool(panorama),
     )
 
 
-def _shown(
-    where: pose.Position, how: pose.Orientation | None, height_m: float | None, view: Size | None
+def _footprint(
+    position: pose.Position, orientation: pose.Orientation | None, height_m: float | None, view: Size | None
 ) -> GeoJson | None:
-    """The ground in the picture, if everything is known that it takes."""
-    if how is None or height_m is None or view is None:
+    """Footprint on the ground, if position, orientation, height and field of view are known."""
+    if orientation is None or height_m is None or view is None:
         return None
     corners = footprint(
-        where.longitude, where.latitude, height_m, CameraView(how.yaw, how.pitch, how.roll, *view)
+        position.longitude,
+        position.latitude,
+        height_m,
+        CameraView(orientation.yaw, orientation.pitch, orientation.roll, *view),
     )
     return None if corners is None else polygon(corners)
 
@@ -97,19 +100,19 @@ def _size(found: EmbeddedMetadata) -> tuple[int, int] | None:
     return (width, height) if width > 0 and height > 0 else None
 
 
-def _orientation_properties(how: pose.Orientation | None) -> dict[str, Any]:
-    if how is None:
+def _orientation_properties(orientation: pose.Orientation | None) -> dict[str, Any]:
+    if orientation is None:
         return {"hasCameraOrientation": False}
     return {
         "hasCameraOrientation": True,
-        "cameraYaw": how.yaw,
-        "cameraPitch": how.pitch,
-        "cameraRoll": how.roll,
+        "cameraYaw": orientation.yaw,
+        "cameraPitch": orientation.pitch,
+        "cameraRoll": orientation.roll,
     }
 
 
 def _panorama(found: EmbeddedMetadata) -> dict[str, Any]:
-    """The properties of a panorama (Google's GPano schema); empty if it is none."""
+    """Properties of a panorama (Google's GPano schema); empty for other photos."""
     projection = text(found.xmp.get("GPano:ProjectionType"))
     if projection is None:
         return {}
@@ -126,7 +129,7 @@ def _panorama(found: EmbeddedMetadata) -> dict[str, Any]:
 
 
 def _band_name(found: EmbeddedMetadata) -> str | None:
-    """The name of the band that the picture shows, or of all in its order."""
+    """Band name, or the names of all bands in order."""
     names = next((value for name in BAND_NAMES if (value := found.xmp.get(name))), None)
     return ", ".join(names)[:200] if isinstance(names, tuple) else text(names)
 

@@ -1,4 +1,4 @@
-"""Where the camera was, how it looked and how fast it flew, from EXIF and the XMP of the drone's maker."""
+"""Camera pose: position, orientation, speed and accuracy, from EXIF and the drone maker's XMP."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 from aerotask.metadata.photos.exif import EmbeddedMetadata
 from aerotask.metadata.photos.values import first_number, number, text
 
-# To metres per second, by the EXIF tag GPSSpeedRef: km/h, mph, knots.
+# Factors to metres per second by the EXIF tag GPSSpeedRef: km/h, mph, knots.
 _SPEED_UNITS = {"K": 1 / 3.6, "M": 0.44704, "N": 1852 / 3600}
 _BELOW_SEA_LEVEL = (b"\x01", 1, "1")
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Degrees in WGS 84, and metres above the sea (or the ellipsoid: cameras differ and don't say)."""
+    """Position in WGS 84 degrees and metres above sea level (or the ellipsoid: cameras differ and don't say)."""
 
     longitude: float
     latitude: float
@@ -26,7 +26,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Orientation:
-    """Degrees: yaw clockwise from north, pitch −90 straight down and 0 at the horizon."""
+    """Orientation in degrees: yaw clockwise from north, pitch −90 straight down and 0 at the horizon."""
 
     yaw: float
     pitch: float
@@ -34,7 +34,7 @@ class Orientation:
 
 
 def position(found: EmbeddedMetadata) -> Position | None:
-    """Where the camera was; the null island is where receivers without a fix believe they are."""
+    """Camera position; (0, 0) counts as none, as receivers without a fix report it."""
     longitude, latitude = _coordinates(found)
     if longitude is None or latitude is None or abs(longitude) > 180 or abs(latitude) > 90:
         return None
@@ -44,7 +44,7 @@ def position(found: EmbeddedMetadata) -> Position | None:
 
 
 def altitude(found: EmbeddedMetadata) -> float | None:
-    """Metres above the sea or the ellipsoid."""
+    """Altitude in metres above sea level or the ellipsoid."""
     height = number(found.gps.get("GPSAltitude"))
     if height is None:
         return first_number(found.xmp, "drone-dji:AbsoluteAltitude")
@@ -52,12 +52,12 @@ def altitude(found: EmbeddedMetadata) -> float | None:
 
 
 def height_above_ground(found: EmbeddedMetadata) -> float | None:
-    """Metres above the take-off (DJI) or the ground (Pix4D's tag: senseFly, Parrot)."""
+    """Height in metres above the take-off point (DJI) or the ground (Pix4D's tag: senseFly, Parrot)."""
     return first_number(found.xmp, "drone-dji:RelativeAltitude", "Camera:AboveGroundAltitude")
 
 
 def orientation(found: EmbeddedMetadata) -> Orientation | None:
-    """How the camera looked."""
+    """Camera orientation."""
     for prefix, suffix in (("drone-dji:Gimbal", "Degree"), ("drone-parrot:Camera", "Degree")):
         angles = _angles(found, prefix, suffix)
         if angles is not None:
@@ -66,13 +66,13 @@ def orientation(found: EmbeddedMetadata) -> Orientation | None:
     if angles is None:
         return None
     yaw, pitch, roll = angles
-    # Pix4D counts the pitch from straight down; senseFly has the roll the other way round.
+    # Pix4D measures the pitch from straight down; senseFly's roll has the opposite sign.
     maker = text(found.exif.get("Make")) or ""
     return Orientation(yaw, pitch - 90, -roll if maker.lower() == "sensefly" else roll)
 
 
 def flight(found: EmbeddedMetadata) -> dict[str, float]:
-    """The aircraft's own angles in degrees and its speed in m/s, as properties."""
+    """Aircraft attitude in degrees and speed in m/s, as properties."""
     properties: dict[str, float] = {}
     for name in ("Yaw", "Pitch", "Roll"):
         angle = first_number(found.xmp, f"drone-dji:Flight{name}Degree", f"drone-parrot:Drone{name}Degree")
@@ -83,7 +83,7 @@ def flight(found: EmbeddedMetadata) -> dict[str, float]:
 
 
 def accuracy(found: EmbeddedMetadata) -> dict[str, float]:
-    """How exact the position is, in metres, as properties."""
+    """Position accuracy in metres, as properties."""
     across = _largest(found, "drone-dji:RtkStdLat", "drone-dji:RtkStdLon")
     if across is None:
         across = first_number(found.xmp, "Camera:GPSXYAccuracy")
@@ -99,14 +99,14 @@ def _coordinates(found: EmbeddedMetadata) -> tuple[float | None, float | None]:
     longitude = _degrees(found.gps.get("GPSLongitude"), found.gps.get("GPSLongitudeRef"), "W")
     latitude = _degrees(found.gps.get("GPSLatitude"), found.gps.get("GPSLatitudeRef"), "S")
     if longitude is None or latitude is None:
-        # Some of DJI's firmware spells it like that.
+        # Some of DJI's firmware misspells the tag.
         longitude = first_number(found.xmp, "drone-dji:GpsLongitude", "drone-dji:GpsLongtitude")
         latitude = first_number(found.xmp, "drone-dji:GpsLatitude")
     return longitude, latitude
 
 
 def _degrees(parts: Any, side: Any, negative: str) -> float | None:
-    """Degrees, minutes and seconds as degrees."""
+    """Degrees from degrees, minutes and seconds."""
     if not isinstance(parts, tuple) or not 1 <= len(parts) <= 3:
         return None
     values = [number(part) for part in parts]

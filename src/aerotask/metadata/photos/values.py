@@ -1,4 +1,4 @@
-"""Numbers and texts out of EXIF and XMP, which may hold anything under any name."""
+"""Coercion of EXIF and XMP values, which may have any type, to numbers and text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_TEXT_CHARS = 200
 
 
 def number(value: Any) -> float | None:
-    """The value as a finite number; of a list or tuple of one, its item."""
+    """The value as a finite number; for a tuple of one, its item."""
     if isinstance(value, tuple) and len(value) == 1:
         return number(value[0])
     if isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -25,7 +25,7 @@ def number(value: Any) -> float | None:
 
 
 def text(value: Any) -> str | None:
-    """The value as a short text; of a list or tuple, its first item."""
+    """The value as a short text; for a tuple, its first item."""
     if isinstance(value, tuple):
         return text(value[0]) if value else None
     if not isinstance(value, str):
@@ -34,11 +34,11 @@ def text(value: Any) -> str | None:
 
 
 def first_number(properties: Mapping[str, XmpValue], *names: str) -> float | None:
-    """The first of the named properties that holds a number."""
+    """First of the named properties that is a number."""
     found = (number(properties.get(name)) for name in names)
     return next((value for value in found if value is not None), None)
 
 
 def first_text(properties: Mapping[str, XmpValue], *names: str) -> str | None:
-    """The first of the named properties that holds a text."""
+    """First of the named properties that is a text."""
     return next((value for name in names if (value := text(properties.get(name)))), None)

@@ -1,4 +1,4 @@
-"""Reads an XMP packet (ISO 16684-1) into a flat mapping."""
+"""XMP parser (ISO 16684-1) that returns a flat mapping."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ XmpValue: TypeAlias = str | tuple[str, ...]
 MAX_DEPTH = 32
 
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns"
-# What structures a packet and tells nothing of the picture.
+# Namespaces that structure a packet and hold no properties.
 _STRUCTURE = frozenset({_RDF, "adobe:ns:meta", "http://www.w3.org/XML/1998/namespace"})
 _LISTS = frozenset({"Seq", "Bag", "Alt"})
 _PREFIXES: Mapping[str, str] = {
@@ -31,14 +31,14 @@ _PREFIXES: Mapping[str, str] = {
     "http://ns.google.com/photos/1.0/panorama": "GPano",
     "http://ns.flir.com/xmp/1.0": "FLIR",
 }
-"""The usual prefixes of namespaces, whatever a file calls them; of any other the file's own prefix is used."""
+"""Usual prefixes of namespaces, used instead of the file's own; for other namespaces the file's prefix is used."""
 
 
 def parse_xmp(packet: bytes) -> tuple[dict[str, XmpValue], bool]:
-    """The properties by `Prefix:Name`, and whether the packet could be read to its end.
+    """Parses an XMP packet into properties by `Prefix:Name`; also returns whether it could be read to its end.
 
-    Attributes and elements count alike, the members of structures stand beside the rest, the items of a `Seq`, `Bag`
-    or `Alt` become a tuple, and of equal names the first is kept.
+    Attributes and elements are treated alike, members of structures are flattened, the items of a `Seq`, `Bag` or
+    `Alt` become a tuple, and the first of equal names is kept.
     """
     properties = _Properties()
     parser = DefusedXMLParser(target=properties, forbid_dtd=True)
@@ -63,7 +63,7 @@ class _Element:
 
 @dataclass(slots=True)
 class _Properties:
-    """Collects properties while the parser goes through the packet, so that a broken one gives what came before."""
+    """Parser target that collects properties; of a damaged packet it has those before the damage."""
 
     found: dict[str, XmpValue] = field(default_factory=dict)
     _open: list[_Element] = field(default_factory=list)
@@ -102,10 +102,10 @@ class _Properties:
             self._keep(element.key, tuple(element.items) if element.items is not None else text)
 
     def close(self) -> None:
-        """The parser asks for it."""
+        """Required by the parser."""
 
     def _owner(self) -> _Element | None:
-        """The innermost open property."""
+        """Innermost open property."""
         return next((element for element in reversed(self._open) if element.uri not in _STRUCTURE), None)
 
     def _keep(self, key: str, value: XmpValue) -> None:

@@ -1,4 +1,4 @@
-"""What an export was asked for, read from its parameters before any raster is looked at."""
+"""Options of an export and of map tiles: their one spelling for clients, and what it parses to without a raster."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import re
 import struct
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
@@ -14,64 +17,83 @@ from aerotask.raster.bands import parse_filter
 from aerotask.raster.colormaps import DEFAULT_COLORMAP, NO_COLORMAP, check_name
 from aerotask.raster.export.presets import Composite, Preset, preset_named
 from aerotask.raster.expression.indices import Formula, ValueRange, parse_formula
+from aerotask.sdk import ToolParams
+
+ColormapName = Annotated[str, Field(min_length=1, max_length=64)]
 
 _BANDS = re.compile(r"\s*[0-9]{1,4}\s*(?:,\s*[0-9]{1,4}\s*){0,2}")
 
 
 class ExportFormat(StrEnum):
-    """How the result is stored."""
+    """File formats of an export."""
 
     GTIFF = "gtiff"
     COG = "cog"
     PALETTE = "palette"
 
 
+class DisplayOptions(ToolParams):
+    """Display options of a raster as clients spell them: for exports, map tiles and their routes."""
+
+    formula: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    """An index by its id (NDVI, VARI, …, in any case), or arithmetic over bands such as `(N-R)/(N+R)` or `b4/b1`.
+    Comes before `bands` and `preset`."""
+
+    band_filter: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """What each band shows, in their order: R, G, B, N (near infrared), Re (red edge), T (thermal); any other letter
+    skips a band. `RGBN` and `BGRReN`, for example. Left out, the roles are taken from the file's own metadata."""
+
+    colormap: ColormapName | None = None
+    """The colours of a formula or of a single band, by name."""
+
+    rescale: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    """The values that the first and the last colour stand for: `min,max`, or three such pairs separated by `;` for
+    three bands. Left out: the formula's own range, else the 2nd to 98th percentile."""
+
+    bands: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """Three bands to show as red, green and blue (`3,2,1`), or one to colour; counted from 1."""
+
+    preset: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """A named choice: true-color, false-color-ir, agriculture, geology, moisture, urban, red-edge, swir-composite,
+    ndvi, ndwi, gndvi, ndre, ironbow, whitehot or blackhot."""
+
+    def parsed(self, *, format: ExportFormat = ExportFormat.GTIFF) -> ExportOptions:  # noqa: A002  raster-export's word
+        """The options with their texts parsed, each checked without a raster.
+
+        Raises:
+            InvalidInput: one of them is malformed or names something unknown.
+        """
+        options = ExportOptions(
+            formula=None if self.formula is None else parse_formula(self.formula),
+            band_filter=None if self.band_filter is None else parse_filter(self.band_filter),
+            colormap=check_name(self.colormap or DEFAULT_COLORMAP),
+            rescale=None if self.rescale is None else parse_rescale(self.rescale),
+            bands=None if self.bands is None else parse_bands(self.bands),
+            preset=None if self.preset is None else preset_named(self.preset),
+            preset_name=None if self.preset is None else self.preset.strip().lower(),
+            format=format,
+        )
+        _check_palette(options)
+        return options
+
+
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """The choices of one export, each well formed by itself; None where nothing was chosen."""
+    """Parsed options of one export; None where nothing was chosen."""
 
-    formula: Formula | None = None
-    band_filter: tuple[str | None, ...] | None = None
-    colormap: str = DEFAULT_COLORMAP
-    rescale: tuple[ValueRange, ...] | None = None
-    bands: tuple[int, ...] | None = None
-    preset: Preset | None = None
-    preset_name: str | None = None
-    format: ExportFormat = ExportFormat.GTIFF
+    formula: Formula | None
+    band_filter: tuple[str | None, ...] | None
+    colormap: str
+    rescale: tuple[ValueRange, ...] | None
+    bands: tuple[int, ...] | None
+    preset: Preset | None
+    preset_name: str | None
+    format: ExportFormat
 
     @property
     def wants_values(self) -> bool:
         """Whether values are asked for instead of colours."""
         return self.colormap == NO_COLORMAP
-
-
-def parse_request(  # noqa: PLR0913  one argument for each parameter of the tool
-    *,
-    formula: str | None = None,
-    band_filter: str | None = None,
-    colormap: str = DEFAULT_COLORMAP,
-    rescale: str | None = None,
-    bands: str | None = None,
-    preset: str | None = None,
-    format: str = ExportFormat.GTIFF,  # noqa: A002  the parameter's own name
-) -> ExportOptions:
-    """The request that the parameters spell.
-
-    Raises:
-        InvalidInput: one of them is malformed or names something unknown.
-    """
-    request = ExportOptions(
-        formula=None if formula is None else parse_formula(formula),
-        band_filter=None if band_filter is None else parse_filter(band_filter),
-        colormap=check_name(colormap),
-        rescale=None if rescale is None else parse_rescale(rescale),
-        bands=None if bands is None else parse_bands(bands),
-        preset=None if preset is None else preset_named(preset),
-        preset_name=None if preset is None else preset.strip().lower(),
-        format=ExportFormat(format),
-    )
-    _check_palette(request)
-    return request
 
 
 def parse_rescale(text: str) -> tuple[ValueRange, ...]:
@@ -125,19 +147,19 @@ def _invalid_rescale(text: str, rule: str) -> InvalidInput:
     )
 
 
-def _check_palette(request: ExportOptions) -> None:
-    """Refuse a colour table for what has no colormap, as far as the request alone tells."""
-    if request.format is not ExportFormat.PALETTE:
+def _check_palette(options: ExportOptions) -> None:
+    """Raise if a colour table is asked for that no raster could give a colormap for."""
+    if options.format is not ExportFormat.PALETTE:
         return
-    composite = request.formula is None and (
-        len(request.bands) == 3 if request.bands else isinstance(request.preset, Composite)
+    composite = options.formula is None and (
+        len(options.bands) == 3 if options.bands else isinstance(options.preset, Composite)
     )
-    if composite or request.wants_values:
+    if composite or options.wants_values:
         raise palette_impossible()
 
 
 def palette_impossible() -> InvalidInput:
-    """The refusal of format `palette` for a result that isn't coloured by a colormap."""
+    """The error for format `palette` where the result has no colormap."""
     return InvalidInput(
         "Format 'palette' is for results with a colormap: ask for a formula or for one band, with a colormap other "
         "than 'none', or take format 'gtiff' or 'cog'.",

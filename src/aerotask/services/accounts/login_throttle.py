@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aerotask.db.engine import Database
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import LimitReached
+from aerotask.domain.settings import LoginLimits
 from aerotask.store.accounts import login_attempts
 from aerotask.store.accounts.login_attempts import AttemptCount
 
@@ -41,9 +42,7 @@ class LoginThrottle:
     """The limits, and what this process knows of those who are beyond them."""
 
     db: Database
-    per_account: int
-    per_address: int
-    window_s: int
+    limits: LoginLimits
     held_s: float = HELD_S
     _held: set[object] = field(default_factory=set)
     _full: dict[str, tuple[float, AttemptCount]] = field(default_factory=dict)
@@ -90,7 +89,7 @@ class LoginThrottle:
         async with self.db.begin() as connection:
             # The address first, by everybody: see `sign_ins.forgive`.
             for bucket in (address, account):
-                attempts = await login_attempts.count_one(connection, bucket, window_s=self.window_s)
+                attempts = await login_attempts.count_one(connection, bucket, window_s=self.limits.window_s)
                 if attempts.failures > self._limit(bucket):
                     raise self._refusal(attempts)
                 if attempts.failures == self._limit(bucket):
@@ -114,7 +113,7 @@ class LoginThrottle:
             self._held.discard(held)
 
     def _limit(self, bucket: str) -> int:
-        return self.per_address if bucket.startswith("address:") else self.per_account
+        return self.limits.per_address if bucket.startswith("address:") else self.limits.per_account
 
     def _remember(self, attempts: AttemptCount) -> None:
         if len(self._full) >= MAX_REMEMBERED:

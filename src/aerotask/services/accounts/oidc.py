@@ -14,6 +14,7 @@ from aerotask.domain.access import Caller, Credential
 from aerotask.domain.audit import AuditAction
 from aerotask.domain.errors import Unauthenticated
 from aerotask.domain.ids import UserId, new_id
+from aerotask.domain.settings import OidcSettings
 from aerotask.services.accounts.jwks import ALGORITHMS, JwksCache
 from aerotask.services.accounts.users import USER_NAME
 from aerotask.store.accounts import audit, users
@@ -33,11 +34,9 @@ class OidcService:
     """Accepts one issuer's tokens that are meant for us."""
 
     db: Database
+    settings: OidcSettings
     issuer: str
-    audience: str
     keys: JwksCache
-    provision: bool
-    """Whether somebody whom we don't know yet becomes a user by a good token."""
     _noted: set[bytes] = field(default_factory=set)
 
     async def caller(self, token: str, *, address: str | None = None) -> Caller:
@@ -56,7 +55,7 @@ class OidcService:
             raise _invalid()
         async with self.db.read() as connection:
             user = await users.find_by_subject(connection, self.issuer, subject)
-        if user is None and self.provision:
+        if user is None and self.settings.provision:
             user = await self._provisioned(subject, claims, address)
         if user is None or user.is_deactivated:
             raise Unauthenticated("The provider's token stands for nobody here.", code="bad-credentials")
@@ -105,7 +104,7 @@ class OidcService:
                     token,
                     key,
                     algorithms=[key.algorithm_name],
-                    audience=self.audience,
+                    audience=self.settings.audience,
                     issuer=self.issuer,
                     leeway=LEEWAY_S,
                     options={"require": _REQUIRED},

@@ -13,6 +13,7 @@ import jwt
 
 from aerotask.domain.errors import Unauthenticated
 from aerotask.domain.ids import UserId
+from aerotask.domain.settings import TokenLifetimes
 
 ALGORITHM = "HS256"
 _AUDIENCE = "aerotask"
@@ -49,9 +50,7 @@ class Tokens:
     """Gives out tokens and reads them."""
 
     secret: str
-    ttl: timedelta
-    session_ttl: timedelta
-    """How long after the sign-in a token can still be refreshed."""
+    lifetimes: TokenLifetimes
 
     def give(self, user_id: UserId, user_name: str, *, epoch: int, since_s: float | None = None) -> Token:
         """A token for the user; of the session that began at `since_s`, else of a new one.
@@ -61,7 +60,8 @@ class Tokens:
         """
         now = datetime.now(UTC)
         began = now if since_s is None else datetime.fromtimestamp(since_s, UTC)
-        expires_at = min(now + self.ttl, began + self.session_ttl)
+        ttl, session_ttl = self.lifetimes.token_ttl_s, self.lifetimes.session_ttl_s
+        expires_at = min(now + timedelta(seconds=ttl), began + timedelta(seconds=session_ttl))
         if expires_at <= now:
             raise Unauthenticated("The session is over; sign in again.", code="bad-credentials")
         claims = {

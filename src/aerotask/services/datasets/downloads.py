@@ -185,7 +185,7 @@ def _index_parts(dataset: DatasetRow, held: PinnedBlobs) -> list[DownloadPart]:
     """The index of what was noted, as in the ZIP of a download task."""
     index, now = held.folder / _INDEX, int(time.time())
     known = Snapshot(dataset.slug, held.folder / _SNAPSHOT)
-    write_index(index, known.entries(), slug=dataset.slug, made_at=now)
+    write_index(index, known.entries(), slug=dataset.slug, exported_at=now)
     folders = [
         DownloadPart(StreamMember(path, now, is_folder=True), None) for path in paths.parents(INDEX_PATH)
     ]

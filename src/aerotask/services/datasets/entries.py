@@ -17,16 +17,10 @@ from aerotask.domain.audit import AuditAction
 from aerotask.domain.errors import AerotaskError, Conflict, InvalidInput, NotFound, TooLarge
 from aerotask.domain.ids import DatasetId
 from aerotask.domain.preconditions import UNCONDITIONAL, Condition
-from aerotask.metadata.file_types import shapefiles_beside, type_by_name
+from aerotask.domain.settings import StorageQuota
+from aerotask.metadata.file_types import shapefile_paths_of, type_by_name
 from aerotask.services.accounts.permissions import Grant, PermissionService
-from aerotask.services.datasets.storage_quota import (
-    UNBOUNDED,
-    UNLIMITED,
-    Headroom,
-    StorageQuota,
-    room_for,
-    within_limits,
-)
+from aerotask.services.datasets.storage_quota import UNBOUNDED, UNLIMITED, Headroom, room_for, within_limits
 from aerotask.services.datasets.tree_lock import lock_tree
 from aerotask.store.accounts import audit
 from aerotask.store.datasets import entries, entry_writes, indexing
@@ -275,7 +269,7 @@ async def put_content(
     condition.check(here.sha256 if here else None)
     await entry_writes.add_folders(connection, dataset_id, paths.parents(path))
     row = await entry_writes.put_file(connection, dataset_id, path, content)
-    if shapefiles := shapefiles_beside(path):
+    if shapefiles := shapefile_paths_of(path):
         await indexing.index_again(connection, dataset_id, shapefiles)
     await indexing.announce(connection)
     return row
@@ -307,7 +301,7 @@ async def put_contents(
     placed = iter(contents.items())
     while batch := dict(islice(placed, BATCH)):
         await entry_writes.put_files(connection, dataset_id, batch)
-    if shapefiles := {*chain.from_iterable(map(shapefiles_beside, contents))} - contents.keys():
+    if shapefiles := {*chain.from_iterable(map(shapefile_paths_of, contents))} - contents.keys():
         await indexing.index_again(connection, dataset_id, sorted(shapefiles))
     if contents:
         await indexing.announce(connection)

@@ -13,9 +13,10 @@ from aerotask.domain.access import Access, Caller, Membership, Visibility
 from aerotask.domain.audit import AuditAction
 from aerotask.domain.errors import Conflict, Forbidden, InvalidInput, LimitReached, NotFound
 from aerotask.domain.ids import OrgId, UserId, new_id
+from aerotask.domain.settings import StorageQuota
 from aerotask.services.accounts.permissions import PermissionService, require_user
 from aerotask.services.datasets.deletion import cancel_tasks
-from aerotask.services.datasets.storage_quota import RETRY_AFTER_S, StorageQuota, refuse_gift
+from aerotask.services.datasets.storage_quota import RETRY_AFTER_S, refuse_gift
 from aerotask.store.accounts import audit, users
 from aerotask.store.datasets import deletion, orgs
 from aerotask.store.datasets.orgs import MemberRow, OrgRow

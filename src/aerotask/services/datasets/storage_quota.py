@@ -12,24 +12,11 @@ from aerotask.db import locks
 from aerotask.db.locks import LockSpace
 from aerotask.domain.errors import LimitReached
 from aerotask.domain.ids import DatasetId, OrgId, UserId
+from aerotask.domain.settings import StorageQuota
 from aerotask.store.tasks import usage
 from aerotask.store.tasks.usage import Payer
 
 RETRY_AFTER_S = 3600
-
-
-@dataclass(frozen=True, slots=True)
-class StorageQuota:
-    """The bytes that may be stored; None: as many as the disk takes."""
-
-    bytes_per_org: int | None = None
-    bytes_per_user: int | None = None
-    """In all organizations that a user owns together."""
-
-    @property
-    def unlimited(self) -> bool:
-        """Whether there is nothing to check."""
-        return self.bytes_per_org is None and self.bytes_per_user is None
 
 
 UNLIMITED = StorageQuota()

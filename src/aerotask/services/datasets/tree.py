@@ -15,9 +15,10 @@ from aerotask.domain.access import Access, Caller
 from aerotask.domain.errors import Conflict, InvalidInput, InvalidPath, NotFound
 from aerotask.domain.globs import glob, is_glob
 from aerotask.domain.ids import DatasetId
-from aerotask.metadata.file_types import shapefiles_beside, suffix_of, type_by_name
+from aerotask.domain.settings import StorageQuota
+from aerotask.metadata.file_types import shapefile_paths_of, suffix_of, type_by_name
 from aerotask.services.accounts.permissions import PermissionService
-from aerotask.services.datasets.storage_quota import StorageQuota, within_limits
+from aerotask.services.datasets.storage_quota import within_limits
 from aerotask.services.datasets.tree_lock import lock_tree
 from aerotask.store.datasets import entries, entry_writes, indexing, search, tree
 from aerotask.store.datasets.entries import FOLDER, EntryRow
@@ -147,7 +148,7 @@ async def _make_way(connection: AsyncConnection, dataset_id: DatasetId, source: 
 async def _arrived(
     connection: AsyncConnection, dataset_id: DatasetId, dest: str, new_type: str | None
 ) -> EntryRow:
-    shapefiles = shapefiles_beside(dest)
+    shapefiles = shapefile_paths_of(dest)
     if shapefiles:
         await indexing.index_again(connection, dataset_id, shapefiles)
     if new_type is not None or shapefiles:

@@ -14,6 +14,7 @@ from aerotask.domain import paths
 from aerotask.domain.access import Access, Caller
 from aerotask.domain.errors import AerotaskError, Conflict, LimitReached, NotFound, TooLarge
 from aerotask.domain.ids import UploadId, new_id
+from aerotask.domain.settings import UploadLimits
 from aerotask.failpoints import failpoint
 from aerotask.metadata.file_types import type_by_name
 from aerotask.services.accounts.permissions import PermissionService, Reauthenticate
@@ -25,18 +26,6 @@ from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.datasets.uploads import UploadRow
 
 RETRY_AFTER_S = 60
-
-
-@dataclass(frozen=True, slots=True)
-class UploadLimits:
-    """What bounds resumable uploads."""
-
-    ttl_s: float
-    """How long one may rest before it is given up."""
-    open_per_user: int
-    clock_offset_s: int
-    keep_s: float = 60.0
-    """How often one is said to be in use while its bytes come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +51,9 @@ class UploadService:
     access: PermissionService
     entries: EntryService
     limits: UploadLimits
+    clock_offset_s: int = 0
+    prolong_every_s: float = 60.0
+    """Interval at which the expiry of an upload is put off while its bytes arrive."""
 
     async def create(  # noqa: PLR0913  what is announced
         self,
@@ -188,7 +180,7 @@ class UploadService:
         dataset = await self.access.dataset(caller, org_slug, slug, to=Access.WRITE)
         async with self.db.read() as connection:
             row = await uploads.find(
-                connection, dataset.row.id, upload_id, clock_offset_s=self.limits.clock_offset_s
+                connection, dataset.row.id, upload_id, clock_offset_s=self.clock_offset_s
             )
         if row is None or not (row.user_id == caller.user_id or Access.ADMIN in dataset.rights):
             raise _no_upload()
@@ -204,11 +196,11 @@ class UploadService:
     async def _kept(self, row: UploadRow, content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The same bytes; as long as they come the upload doesn't expire, and once it is given up they end."""
         loop = asyncio.get_running_loop()
-        due = loop.time() + self.limits.keep_s
+        due = loop.time() + self.prolong_every_s
         async for piece in content:
             if loop.time() > due:
                 await self._prolonged(row)
-                due = loop.time() + self.limits.keep_s
+                due = loop.time() + self.prolong_every_s
             yield piece
 
     def _refuse_too_many(self, count: int) -> None:

@@ -26,6 +26,7 @@ from aerotask.db import locks
 from aerotask.db.engine import Database
 from aerotask.db.locks import LockSpace
 from aerotask.dispatch.dispatcher import Dispatcher, Wakeup
+from aerotask.domain.settings import QueueSettings, Retention
 from aerotask.domain.states import TaskState
 from aerotask.failpoints import failpoint
 from aerotask.services.datasets.deletion import remove_deleted, remove_expired_uploads
@@ -37,6 +38,10 @@ from aerotask.store.queue import cancel, concurrency, recovery, retention, undis
 from aerotask.store.queue.cancel import TASKS_AT_ONCE
 
 BATCH = 500
+# A worker without its lock is dead after this many heartbeats of silence.
+QUIET_HEARTBEATS = 1.5
+# For so long after a start of Postgres a missing lock proves nothing: workers are still reconnecting.
+SETTLE_S = 5.0
 # A hint leaves within milliseconds of the commit; after this long whoever should have sent it is gone.
 HINT_OVERDUE_S = 5.0
 
@@ -59,39 +64,26 @@ class MaintenanceJob(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class MaintenanceLimits:
-    """What counts as expired, old, lost or too much."""
-
-    max_strikes: int
-    running_per_user: int
-    quiet_s: float
-    """How long a worker without its lock must have been silent to be taken for dead."""
-    settle_s: float
-    """How long after a start of Postgres missing locks prove nothing."""
-    retention_days: int
-    audit_retention_days: int
-    blob_grace: timedelta
-    clock_offset_s: int
-
-
-@dataclass(frozen=True, slots=True)
 class MaintenanceService:
     """The sweeps; each says how much it did, in the log and to its caller."""
 
     db: Database
     blobs: BlobStore
     dispatcher: Dispatcher
-    limits: MaintenanceLimits
     files: PartialFiles
+    queue: QueueSettings
+    retention: Retention
+    blob_grace: timedelta
+    clock_offset_s: int
 
     async def lost_workers(self) -> int:
         """Free the tasks of workers that died or fell silent; how many are to run again at once."""
         async with self.db.begin() as connection:
             recovered = await recovery.recover_lost(
                 connection,
-                max_strikes=self.limits.max_strikes,
-                quiet_s=self.limits.quiet_s,
-                settle_s=self.limits.settle_s,
+                max_strikes=self.queue.max_attempts,
+                quiet_s=QUIET_HEARTBEATS * self.queue.heartbeat_s,
+                settle_s=SETTLE_S,
             )
             await owe(connection, [task.task_id for task in recovered if task.state.terminal])
         for task in recovered:
@@ -112,7 +104,7 @@ class MaintenanceService:
         """Say of due tasks that their user's running limit holds them back; of how many."""
         async with self.db.begin() as connection:
             held = await concurrency.mark_throttled(
-                connection, running_per_user=self.limits.running_per_user, at_most=BATCH
+                connection, running_per_user=self.queue.running_per_user, at_most=BATCH
             )
         _tell("turns", held=held)
         return held
@@ -182,7 +174,7 @@ class MaintenanceService:
         while True:
             async with self.db.begin() as connection:
                 freed = await retention.remove_expired_artifacts(
-                    connection, clock_offset_s=self.limits.clock_offset_s, at_most=BATCH
+                    connection, clock_offset_s=self.clock_offset_s, at_most=BATCH
                 )
             await self._remove(freed)
             total += len(freed)
@@ -195,8 +187,8 @@ class MaintenanceService:
             async with self.db.begin() as connection:
                 cleared = await retention.remove_old_tasks(
                     connection,
-                    retention_days=self.limits.retention_days,
-                    clock_offset_s=self.limits.clock_offset_s,
+                    retention_days=self.retention.task_retention_days,
+                    clock_offset_s=self.clock_offset_s,
                     at_most=TASKS_AT_ONCE,
                 )
             await self._remove(cleared.blob_keys)
@@ -209,7 +201,7 @@ class MaintenanceService:
         while True:
             async with self.db.begin() as connection:
                 gone = await retention.remove_old_idempotency_keys(
-                    connection, clock_offset_s=self.limits.clock_offset_s, at_most=BATCH
+                    connection, clock_offset_s=self.clock_offset_s, at_most=BATCH
                 )
             total += gone
             if gone < BATCH:
@@ -221,8 +213,8 @@ class MaintenanceService:
             async with self.db.begin() as connection:
                 gone = await audit.remove_old(
                     connection,
-                    retention_days=self.limits.audit_retention_days,
-                    clock_offset_s=self.limits.clock_offset_s,
+                    retention_days=self.retention.audit_retention_days,
+                    clock_offset_s=self.clock_offset_s,
                     at_most=BATCH,
                 )
             total += gone
@@ -244,8 +236,8 @@ class MaintenanceService:
             async with self.db.begin() as connection:
                 freed = await derivatives.remove_unused(
                     connection,
-                    older_than=self.limits.blob_grace,
-                    clock_offset_s=self.limits.clock_offset_s,
+                    older_than=self.blob_grace,
+                    clock_offset_s=self.clock_offset_s,
                     at_most=BATCH,
                 )
             await self._remove(freed)
@@ -254,9 +246,8 @@ class MaintenanceService:
                 return {"removed": total}
 
     async def _expired_uploads(self) -> Mapping[str, int]:
-        limits = self.limits
         return await remove_expired_uploads(
-            self.db, self.files, clock_offset_s=limits.clock_offset_s, grace=limits.blob_grace
+            self.db, self.files, clock_offset_s=self.clock_offset_s, grace=self.blob_grace
         )
 
     # Why this never takes a blob that a committed row names, nor one that a row is about to name:
@@ -270,7 +261,7 @@ class MaintenanceService:
     #   So what it finds unnamed stays so for ever, and the files can go without the lock.
     async def _orphans(self) -> Mapping[str, int]:
         total = 0
-        batches = self.blobs.older_than(self.limits.blob_grace)
+        batches = self.blobs.older_than(self.blob_grace)
         while (batch := await asyncio.to_thread(next, batches, None)) is not None:
             async with self.db.read() as connection:
                 suspects = set(batch) - await retention.named_among(connection, batch)
@@ -289,7 +280,7 @@ class MaintenanceService:
 
     def _abandoned_work(self) -> int:
         """Remove work folders that nobody has touched for the grace time: their workers are gone."""
-        horizon = time.time() - self.limits.blob_grace.total_seconds()
+        horizon = time.time() - self.blob_grace.total_seconds()
         abandoned = [folder for folder in self.blobs.work_root.iterdir() if _untouched_since(folder, horizon)]
         for folder in abandoned:
             shutil.rmtree(folder, ignore_errors=True)

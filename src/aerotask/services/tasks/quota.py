@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.domain.errors import LimitReached, TooLarge
 from aerotask.domain.ids import OrgId, TaskId, UserId
+from aerotask.domain.settings import Quotas
 from aerotask.registry import Registry
 from aerotask.sdk import QuotaClass, Tool
 from aerotask.store.tasks import submit
@@ -19,19 +20,6 @@ RETRY_ACTIVE_S = 15
 RETRY_DAY_S = 3600
 PERIOD = timedelta(days=1)
 """How long artifacts count towards the quota after they were made."""
-
-
-@dataclass(frozen=True, slots=True)
-class Quotas:
-    """The limits of one installation."""
-
-    output_bytes: int
-    active: int
-    active_per_org: int
-    active_per_user: int
-    active_anonymous: int
-    bulk_downloads_per_user: int
-    artifact_bytes_per_org_day: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,11 @@ from aerotask.dispatch.dispatcher import Wakeup
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import Conflict, InvalidInput
 from aerotask.domain.ids import TaskId
+from aerotask.domain.settings import Quotas
 from aerotask.domain.states import TaskState
 from aerotask.sdk import Tool
 from aerotask.services.accounts.permissions import AccessibleDataset
-from aerotask.services.tasks.quota import QuotaRequest, Quotas, enforce
+from aerotask.services.tasks.quota import QuotaRequest, enforce
 from aerotask.services.tasks.submit import Submission, SubmitService, Submitted
 from aerotask.services.tasks.tasks import TaskService
 from aerotask.services.tasks.wakeups import WakeupSender

@@ -19,6 +19,7 @@ from aerotask.dispatch.dispatcher import Wakeup
 from aerotask.domain.access import Access, Caller, rights_on
 from aerotask.domain.errors import Conflict, InvalidInput, NotFound
 from aerotask.domain.ids import OrgId, TaskId, new_id
+from aerotask.domain.settings import Quotas
 from aerotask.failpoints import failpoint
 from aerotask.registry import Registry
 from aerotask.sdk import Limits, Tool
@@ -26,7 +27,7 @@ from aerotask.services.accounts.permissions import AccessibleDataset, Permission
 from aerotask.services.accounts.principal import Presented
 from aerotask.services.tasks.idempotency import IdempotentRequest, idempotent
 from aerotask.services.tasks.planning import PlannedRun, plan_run
-from aerotask.services.tasks.quota import QuotaRequest, Quotas, enforce, raise_if_exceeded, raise_if_oversized
+from aerotask.services.tasks.quota import QuotaRequest, enforce, raise_if_exceeded, raise_if_oversized
 from aerotask.services.tasks.wakeups import WakeupSender
 from aerotask.services.tasks.webhooks import WebhookService
 from aerotask.store.datasets import datasets

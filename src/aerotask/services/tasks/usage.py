@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from aerotask.db.engine import Database
 from aerotask.domain.access import Caller, rights_in
 from aerotask.domain.errors import Forbidden
+from aerotask.domain.settings import Quotas, StorageQuota
 from aerotask.services.accounts.permissions import PermissionService
-from aerotask.services.datasets.storage_quota import StorageQuota
-from aerotask.services.tasks.quota import Quotas
 from aerotask.store.tasks import usage
 from aerotask.store.tasks.usage import Activity, StoredTotals
 

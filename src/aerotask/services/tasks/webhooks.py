@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import Forbidden, InvalidInput
 from aerotask.domain.ids import TaskId, UserId
+from aerotask.domain.settings import WebhookSettings
 from aerotask.domain.webhook_signatures import SigningKey, signing_key
 from aerotask.net.addresses import check_url
 from aerotask.representations.task_status import task_response
@@ -23,7 +24,7 @@ class WebhookService:
     """Knows the rules for callback URLs and the keys of their owners."""
 
     secret_key: SecretStr
-    allow_private: bool
+    settings: WebhookSettings
 
     def check(self, caller: Caller, url: str | None) -> None:
         """Refuse a callback URL that can't be called, or nobody's.
@@ -38,7 +39,7 @@ class WebhookService:
                 "Sign in to be called back: messages are signed with your own key.",
                 code="callback-needs-user",
             )
-        check_url(url, allow_private=self.allow_private)
+        check_url(url, allow_private=self.settings.allow_private)
 
     def key_of_caller(self, caller: Caller) -> SigningKey:
         """The key that signs the messages about the caller's tasks.

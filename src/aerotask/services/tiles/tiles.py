@@ -12,7 +12,7 @@ from aerotask.domain import paths
 from aerotask.domain.access import ANONYMOUS, Access, Caller, Visibility
 from aerotask.domain.errors import InvalidInput, NotFound, Unauthenticated
 from aerotask.domain.ids import DatasetId, TaskId
-from aerotask.metadata.file_types import PICTURES, EntryType, suffix_of
+from aerotask.metadata.file_types import IMAGE_TYPES, EntryType, suffix_of
 from aerotask.registry import Registry
 from aerotask.sdk import Limits
 from aerotask.sdk.tool import has_preview
@@ -103,7 +103,7 @@ class TileService:
         dataset = await self._dataset(viewer, org_slug, slug, None)
         async with self.db.read() as connection:
             row, cog = await find_raster(connection, dataset.row.id, target)
-        if row.indexed and row.type not in PICTURES:
+        if row.indexed and row.type not in IMAGE_TYPES:
             fault = row.properties.get("indexError", {}).get("message")
             raise InvalidInput(fault or f"{paths.shown(row.path)} is no raster.", code="not-a-raster")
         return _viewed(paths.base_name(row.path), raster_of(row, cog), dataset, viewer)
@@ -127,7 +127,7 @@ class TileService:
             InvalidInput: it can't be shown so, or not on a map.
             Unavailable: too much is being drawn.
         """
-        style.request()
+        style.options()
         look = await self.renderer.look(viewed.raster, style, caller=viewed.row)
         look.place()
         return look
@@ -138,7 +138,7 @@ class TileService:
         Raises:
             InvalidInput: there is no such tile, or no such style.
         """
-        style.request()
+        style.options()
         if not at.exists:
             raise InvalidInput(f"The grid has no tile {at.z}/{at.x}/{at.y}.", code="no-such-tile")
         digest = tile_digest(viewed.raster, style, at, size_px=size_px)
@@ -287,7 +287,7 @@ def _subject(row: EntryRow) -> ThumbnailKind:
             "HEIC pictures aren't drawn: no free decoder of them comes with this installation. Upload a JPEG of it.",
             code="no-thumbnail",
         )
-    if row.type in PICTURES:
+    if row.type in IMAGE_TYPES:
         return ThumbnailKind.PICTURE
     if row.type == EntryType.POINT_CLOUD:
         return ThumbnailKind.CLOUD

@@ -16,9 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aerotask.db.clock import db_now
 from aerotask.db.models import Artifact, Task
 from aerotask.domain.ids import LeaseToken, TaskId
+from aerotask.domain.settings import LogLimits
 from aerotask.domain.states import TaskState, WaitReason
 from aerotask.store.queue import logs
-from aerotask.store.queue.logs import LogLimits, LogMarks
+from aerotask.store.queue.logs import LogMarks
 from aerotask.store.queue.transitions import move
 
 

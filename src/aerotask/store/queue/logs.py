@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.db.models import Task, TaskLogLine
 from aerotask.domain.ids import TaskId
+from aerotask.domain.settings import LogLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,18 +22,6 @@ class LogPage:
     lines: tuple[str, ...]
     dropped: int
     """How many lines at the log's beginning are no longer kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class LogLimits:
-    """How much of a log is kept: its end, as many lines and UTF-8 bytes as this."""
-
-    lines: int
-    total_bytes: int
-
-    def exceeded_by(self, lines: int, total_bytes: int) -> bool:
-        """Whether a log of that size is too long."""
-        return lines > self.lines or total_bytes > self.total_bytes
 
 
 @dataclass(frozen=True, slots=True)
