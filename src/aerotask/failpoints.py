@@ -25,7 +25,7 @@ POINTS: Mapping[str, str] = {
     "hint-sent": "API: the queue has the hint, the row doesn't say so yet",
     "task-claimed": "worker: the claim has committed, nothing has been done about it",
     "child-started": "worker: the child runs, its job has not been handed over",
-    "member-extracted": "child: archive-extract has written one more content into its work folder",
+    "member-extracted": "child: an extraction has written one more file into its work folder",
     "output-written": "worker: the child has ended, its output lies in the work folder",
     "blob-synced": "API and worker: a content is on the disk, under a temporary name",
     "blob-renamed": "API and worker: a content has its name, no row names it yet",

@@ -61,8 +61,7 @@ def affordable_level(
     level = level_for(profile, ratio)
     if read_bytes(profile, level, bands, picture_px) > at_most_bytes:
         raise InvalidInput(
-            "The raster has no overviews, and too much of it would have to be read for this picture: run the tool "
-            "'build' on it, or look closer.",
+            "The raster has no overviews, and this zoom would read too much of it; build its derivatives, or zoom in.",
             code="build-first",
         )
     return level

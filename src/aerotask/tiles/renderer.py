@@ -211,7 +211,7 @@ class Renderer:
             raise refusal from error
         except JobTimeout as error:
             refusal = Unavailable(
-                "Drawing it takes too long; run the tool 'build' on it, or try again later.",
+                "Drawing it takes too long; build its derivatives, or try again later.",
                 code="drawing-timed-out",
                 retry_after_s=int(FORGIVEN_AFTER_S),
             )
