@@ -1,4 +1,4 @@
-"""What a run declares: the changes to apply when it has ended well, as plain values."""
+"""Change set of a run: the edits, artifacts and derivatives to commit when it succeeds."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any, TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class PublishedArtifact:
-    """A file to offer for download."""
+    """Artifact: a file to offer for download."""
 
     path: Path
     name: str
     media_type: str
     sha256: str | None = None
-    """Of the content, if the tool computed it while it wrote."""
+    """The content's hash, if the tool computed it while it wrote the file."""
 
 
 class Existing(StrEnum):
-    """What becomes of a file that is already at an output's path when a run's changes are applied."""
+    """Treatment of a file that exists at an output's path when the run's changes are committed."""
 
     REPLACE = "replace"
     KEEP = "keep"
@@ -31,7 +31,7 @@ class Existing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PutEntry:
-    """A file to put into the dataset at the path `at`, and what becomes of a file that is there by then."""
+    """Edit: put a file into the dataset at the path `at`."""
 
     path: Path
     at: str
@@ -40,14 +40,14 @@ class PutEntry:
 
 @dataclass(frozen=True, slots=True)
 class PutFolder:
-    """A folder to make at the path `at`, with all above it; one that is there stays."""
+    """Edit: create the folder `at` and its parents, unless it exists."""
 
     at: str
 
 
 @dataclass(frozen=True, slots=True)
 class RemoveEntry:
-    """An entry to remove, with everything below it."""
+    """Edit: remove the entry `at`, with everything below it."""
 
     at: str
 
@@ -57,11 +57,11 @@ Edit: TypeAlias = PutEntry | PutFolder | RemoveEntry
 
 @dataclass(frozen=True, slots=True)
 class DescribeEntry:
-    """What the index shall say of the entry at the path `at`, as long as it has the content that the run read."""
+    """Index metadata for the entry at the path `at`; dropped if its content was replaced during the run."""
 
     at: str
     sha256: str
-    """Of the content, as it was read now."""
+    """The hash of the content that was read."""
     type: str
     properties: Mapping[str, Any]
     point_geom: Mapping[str, Any] | None = None
@@ -71,24 +71,24 @@ class DescribeEntry:
 
 @dataclass(frozen=True, slots=True)
 class PutDerivative:
-    """A file made from the content of entry `of`, to be served beside it as its derivative of that kind."""
+    """Derivative: a file made from the content of entry `of`, served beside it by its `kind`."""
 
     path: Path
     of: str
     kind: str
     builder: str
-    """The version of what made it; another one makes it anew."""
+    """The builder's version; a derivative of another version is out of date."""
     properties: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeSet:
-    """Everything that one run declared; `edits` are in the order in which they were declared."""
+    """Everything that one run declared; `edits` keep their order."""
 
     artifacts: tuple[PublishedArtifact, ...] = ()
-    """The first is the result; the others stand beside it."""
+    """The first is the task's result; the others are its assets."""
     edits: tuple[Edit, ...] = ()
     result: Mapping[str, Any] | None = field(default=None)
     descriptions: tuple[DescribeEntry, ...] = ()
-    """Applied after the edits."""
+    """Committed after the edits."""
     derivatives: tuple[PutDerivative, ...] = ()

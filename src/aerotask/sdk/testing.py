@@ -17,7 +17,7 @@ from aerotask.sdk.dataset import DatasetView, EntryView
 from aerotask.sdk.dry_run import DryRun
 from aerotask.sdk.limits import Limits
 from aerotask.sdk.params import ToolParams
-from aerotask.sdk.plan import Plan, refuse_unplanned
+from aerotask.sdk.plan import Plan, raise_if_unplanned
 from aerotask.sdk.run import LogLine, Run, RunProgress
 from aerotask.sdk.snapshot import Snapshot, entry_line
 from aerotask.sdk.tool import Tool
@@ -119,7 +119,7 @@ class ToolHarness:
         tool.run(parsed, run)
         changes = run.changes()
         for path in _changed_paths(changes):
-            refuse_unplanned(path, plan.writes)
+            raise_if_unplanned(path, plan.writes)
         return ToolOutcome(
             plan=plan,
             changes=changes,
@@ -130,13 +130,13 @@ class ToolHarness:
     def _inputs(self, plan: Plan) -> dict[str, Path]:
         return {path: self.dataset / path for path in plan.reads}
 
-    def _snapshot(self, named: Sequence[str]) -> Snapshot:
-        if not named:
+    def _snapshot(self, folders: Sequence[str]) -> Snapshot:
+        if not folders:
             return Snapshot(self.dataset.name)
         handle, file = tempfile.mkstemp(suffix=".snapshot", dir=self.workdir.parent)
         with os.fdopen(handle, "wb") as lines:
             for path, entry in self.view().entries.items():
-                if any(paths.within(path, folder) for folder in named):
+                if any(paths.within(path, folder) for folder in folders):
                     lines.write(entry_line(entry))
         return Snapshot(self.dataset.name, Path(file))
 

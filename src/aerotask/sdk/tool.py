@@ -50,11 +50,11 @@ class Tool(ABC, Generic[P]):
     route_aliases: ClassVar[tuple[str, ...]] = ()
     """Former addresses: `POST {dataset}/ALIAS/validate` and `…/preview` work like those under `tools/{toolId}`."""
     network: ClassVar[bool] = False
-    """Whether runs may use the network; without it the kernel refuses them every socket."""
+    """Network access for runs; without it the kernel denies them every socket."""
     folders: ClassVar[tuple[str, ...]] = ()
     """Host folders that runs may read and change, such as a model store; otherwise runs reach only their inputs."""
     uses_derivatives: ClassVar[bool] = False
-    """Whether `check` and `plan` need to know which derivatives the dataset has."""
+    """Set it to get the dataset's derivatives in `DatasetView.derived` and `RunContext.has_derivative`."""
     plan_properties: ClassVar[frozenset[str] | None] = None
     """The entry properties that `check`, `plan` and `dry_run` use, if they need no others and no geometries.
 
@@ -77,7 +77,7 @@ class Tool(ABC, Generic[P]):
         """
 
     def unavailable_reason(self) -> str | None:
-        """Why the tool can't run on this installation, or None if it can."""
+        """A reason why the tool can't run on this installation, or None if it can."""
         return None
 
     def required_access(self, params: P) -> Access:  # noqa: ARG002  for overriding
@@ -135,7 +135,7 @@ class Tool(ABC, Generic[P]):
 
 
 def has_preview(tool: Tool[Any]) -> bool:
-    """Whether the tool overrides `Tool.preview`."""
+    """True if the tool overrides `Tool.preview`."""
     return type(tool).preview is not Tool.preview
 
 

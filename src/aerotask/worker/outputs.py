@@ -17,7 +17,7 @@ from aerotask.domain import paths
 from aerotask.domain.errors import TaskFailed
 from aerotask.domain.text_cleaning import clean_json, clean_line
 from aerotask.sdk.changes import Existing
-from aerotask.sdk.plan import refuse_unplanned
+from aerotask.sdk.plan import raise_if_unplanned
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -110,7 +110,7 @@ async def store_outputs(
     puts = [edit.file for edit in edits if isinstance(edit, _UnstoredPut)]
     stored = iter(await blobs.adopt_all(puts))
     for made in declared["derivatives"]:
-        refuse_unplanned(str(made["of"]), may_write)
+        raise_if_unplanned(str(made["of"]), may_write)
     derived = await asyncio.to_thread(lambda: [own.file(made["path"]) for made in declared["derivatives"]])
     return StoredChanges(
         artifacts=tuple([await _artifact(blobs, artifact, own) for artifact in declared["artifacts"]]),
@@ -163,7 +163,7 @@ def _edit(
     declared: Mapping[str, Any], may_write: Sequence[str], own: _OwnFiles
 ) -> _UnstoredPut | StoredFolder | StoredRemoval:
     at = paths.entry_path(str(declared.get("put") or declared.get("folder") or declared["remove"]))
-    refuse_unplanned(at, may_write)
+    raise_if_unplanned(at, may_write)
     if "put" in declared:
         return _UnstoredPut(at, own.file(declared["path"]), _existing(declared.get("existing")))
     return StoredFolder(at) if "folder" in declared else StoredRemoval(at)
