@@ -209,7 +209,7 @@ def reading(folder: Path, archive: Path, rounds: int, kind: str) -> None:
 def make_tar(target: Path, source: Path) -> Path:
     compressed = target.suffix == ".gz"
     with (
-        tarfile.open(target, "w|gz", compresslevel=1) if compressed else tarfile.open(target, "w|")
+        tarfile.open(target, "w:gz", compresslevel=1) if compressed else tarfile.open(target, "w")
     ) as archive:
         for file in sorted(source.iterdir()):
             archive.add(file, file.name)

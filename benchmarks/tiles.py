@@ -1,4 +1,4 @@
-"""Map tiles per second, by the API's renderer and by bare rio-tiler in this process, of one COG and one style.
+"""Tile benchmark: map tiles per second by the API's renderer and by bare rio-tiler, of one COG and one style.
 
 python benchmarks/tiles.py
 """
@@ -22,7 +22,7 @@ from rio_tiler.colormap import cmap
 from rio_tiler.io import Reader
 
 from aerotask.blobs.local import LocalBlobs
-from aerotask.demo_data.orthophoto import write_specimen
+from aerotask.demo_data.orthophoto import write_orthophoto
 from aerotask.sandbox.pool import Pool, PoolLimits
 from aerotask.tiles.image_cache import ImageCache
 from aerotask.tiles.local_files import LocalFileCache
@@ -50,9 +50,9 @@ def main() -> None:
 
 
 def write_cog(folder: Path) -> Path:
-    """What `build` makes of an orthophoto: a COG whose grid is the web map's."""
+    """COG on the web map's grid, as `build` creates it from an orthophoto."""
     plain, cog = folder / "plain.tif", folder / "cog.tif"
-    write_specimen(plain, size_px=SIZE_PX, bands=4)
+    write_orthophoto(plain, size_px=SIZE_PX, bands=4)
     with rasterio.Env(GDAL_CACHEMAX=256):
         rasterio.shutil.copy(
             plain,
@@ -68,11 +68,11 @@ def write_cog(folder: Path) -> Path:
 
 async def compare(folder: Path, cog: Path) -> None:
     blobs = LocalBlobs(folder / "storage")
-    stored = await blobs.adopt(cog)
+    stored = await blobs.ingest(cog)
     content = RenderSource(stored.key, stored.sha256)
     raster = RasterSource(content, content)
     kept = folder / "kept.tif"
-    await blobs.lend(stored.key, kept)
+    await blobs.link_to(stored.key, kept)
     limits = PoolLimits(children=PROCESSES, waiting=1000, job_timeout_s=60)
     for number in range(ROUNDS):
         cache = ImageCache(folder / f"cache-{number}", limit_bytes=10**9)
@@ -100,7 +100,7 @@ async def compare(folder: Path, cog: Path) -> None:
 
 
 def some_tiles(look: RenderInfo) -> list[TileIndex]:
-    """Tiles of the highest zooms that have the raster in them, as somebody sees them who looks around."""
+    """Tiles of the highest zooms that intersect the raster, as requested by a user panning the map."""
     random = np.random.default_rng(7)
     found: list[TileIndex] = []
     for zoom in range(look.max_zoom, max(look.max_zoom - 4, 0), -1):
@@ -144,7 +144,7 @@ async def by_renderer(
 def by_rio_tiler(
     path: Path, tiles: Sequence[TileIndex], *, threads: int
 ) -> tuple[float, tuple[float, float]]:
-    """As its documentation shows it: a reader for each request, the expression, a colormap, a PNG."""
+    """Renders as in rio-tiler's documentation: a reader per request, the expression, a colormap, a PNG."""
     colours = cmap.get("rdylgn")
     times: list[float] = []
 
@@ -164,7 +164,7 @@ def by_rio_tiler(
 
 @contextmanager
 def gdal_as_served() -> Iterator[None]:
-    """What tile servers set: no listing of folders, a cache."""
+    """GDAL settings of tile servers: no directory listing, a cache."""
     os.environ["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"
     os.environ["GDAL_CACHEMAX"] = "64"
     yield

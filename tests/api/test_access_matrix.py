@@ -278,7 +278,7 @@ class Matrix:
         platform = self.api.platform
         async with platform.db.read() as connection:
             user = await sure(users.find_by_name(connection, "admin" if name == "administrator" else name))
-        token = platform.login.tokens.give(user.id, user.user_name, epoch=user.token_epoch)
+        token = platform.login.tokens.issue(user.id, user.user_name, epoch=user.token_epoch)
         self.tokens[name] = f"Bearer {token.token}"
 
     async def land(self, kind: str) -> Things:

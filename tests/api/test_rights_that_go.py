@@ -45,7 +45,7 @@ async def writer(api: Served, way: str) -> Writer:
             await users.set_roles(connection, user_id, is_admin=True, is_deactivated=False)
         else:
             await orgs.set_member(connection, api.rows.org_id, user_id, Membership.READ_WRITE)
-    own = {"Authorization": f"Bearer {platform.login.tokens.give(user_id, name, epoch=0).token}"}
+    own = {"Authorization": f"Bearer {platform.login.tokens.issue(user_id, name, epoch=0).token}"}
     used, key_id = own, ""
     if way == "key-revoked":
         made = await api.client.post("/users/me/keys", json={"name": "k"}, headers=own)

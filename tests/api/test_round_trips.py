@@ -52,7 +52,7 @@ class Member:
 
     def __init__(self, api: Served, user_id: UserId) -> None:
         self.api, self.user_id = api, user_id
-        token = api.platform.login.tokens.give(user_id, "member", epoch=0).token
+        token = api.platform.login.tokens.issue(user_id, "member", epoch=0).token
         self._headers = {"Authorization": f"Bearer {token}"}
 
     async def get(self, path: str) -> httpx.Response:

@@ -79,7 +79,7 @@ async def test_nor_is_any_to_a_member_with_a_session(settings: Settings, tmp_pat
         user_id = await add_user(api.platform.db, "member")
         async with api.platform.db.begin() as connection:
             await orgs.set_member(connection, api.rows.org_id, user_id, Membership.READ_WRITE_DELETE)
-        token = api.platform.login.tokens.give(user_id, "member", epoch=0).token
+        token = api.platform.login.tokens.issue(user_id, "member", epoch=0).token
         # Tasks that are made up have no streams, so these are asked too; a sign-out would be the end of the token.
         every = without("readyz", "sign_out_everywhere")
         await told_by_schemathesis(api, tmp_path, *fuzzed(2), *every, bearer=token)

@@ -31,6 +31,10 @@ BROKEN_BY = {
     "The SDK and the domain are pure": ("sdk/plan.py", "import sqlalchemy"),
     "HTTP knows no subject": ("api/http/errors.py", "from aerotask.api.tasks import tasks"),
     "The API has no GDAL": ("api/deps.py", "import rasterio"),
+    "rasterio only in the raster libraries and child programs": (
+        "services/datasets/tree.py",
+        "import rasterio",
+    ),
 }
 
 

@@ -1,3 +1,5 @@
+"""Local blob store: streams and files are stored durably, hashed and read back."""
+
 import asyncio
 import hashlib
 import os
@@ -19,15 +21,15 @@ def blobs(tmp_path: Path) -> LocalBlobs:
     return LocalBlobs(tmp_path)
 
 
-async def stream(*pieces: bytes) -> AsyncIterator[bytes]:
-    for piece in pieces:
-        yield piece
+async def stream(*chunks: bytes) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
 
 
 async def content_of(blobs: LocalBlobs, key: str) -> bytes:
     opened = await blobs.open(key)
     try:
-        return b"".join([piece async for piece in opened.chunks(0, opened.size_bytes)])
+        return b"".join([chunk async for chunk in opened.chunks(0, opened.size_bytes)])
     finally:
         await opened.close()
 
@@ -37,11 +39,11 @@ def files(folder: Path) -> list[Path]:
 
 
 async def test_a_stream_is_stored_hashed_and_read_back(blobs: LocalBlobs) -> None:
-    pieces = [os.urandom(300_000) for _ in range(10)]
-    blob = await blobs.put(stream(*pieces), limit_bytes=NO_LIMIT)
+    chunks = [os.urandom(300_000) for _ in range(10)]
+    blob = await blobs.put(stream(*chunks), limit_bytes=NO_LIMIT)
     assert blob.size_bytes == 3_000_000
-    assert blob.sha256 == hashlib.sha256(b"".join(pieces)).hexdigest()
-    assert await content_of(blobs, blob.key) == b"".join(pieces)
+    assert blob.sha256 == hashlib.sha256(b"".join(chunks)).hexdigest()
+    assert await content_of(blobs, blob.key) == b"".join(chunks)
 
 
 async def test_an_empty_stream_is_a_blob(blobs: LocalBlobs) -> None:
@@ -52,7 +54,7 @@ async def test_an_empty_stream_is_a_blob(blobs: LocalBlobs) -> None:
 async def test_part_of_a_blob_can_be_read(blobs: LocalBlobs) -> None:
     blob = await blobs.put(stream(b"0123456789"), limit_bytes=NO_LIMIT)
     opened = await blobs.open(blob.key)
-    assert [piece async for piece in opened.chunks(2, 5)] == [b"234"]
+    assert [chunk async for chunk in opened.chunks(2, 5)] == [b"234"]
     await opened.close()
 
 
@@ -96,48 +98,48 @@ async def test_a_blob_is_read_only_on_disk(blobs: LocalBlobs, tmp_path: Path) ->
     assert stat.S_IMODE(file.stat().st_mode) == 0o444
 
 
-async def test_a_finished_file_is_adopted(blobs: LocalBlobs) -> None:
+async def test_a_finished_file_is_ingested(blobs: LocalBlobs) -> None:
     made = blobs.work_root / "made.tif"
     made.write_bytes(b"made")
-    blob = await blobs.adopt(made)
+    blob = await blobs.ingest(made)
     assert (blob.size_bytes, blob.sha256) == (4, hashlib.sha256(b"made").hexdigest())
     assert await content_of(blobs, blob.key) == b"made"
     assert not made.exists()
 
 
-async def test_links_and_folders_are_not_adopted(blobs: LocalBlobs, tmp_path: Path) -> None:
+async def test_links_and_folders_are_not_ingested(blobs: LocalBlobs, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(b"secret")
     link = blobs.work_root / "link"
     link.symlink_to(secret)
     for path in (link, blobs.work_root):
         with pytest.raises(OSError, match="regular files"):
-            await blobs.adopt(path)
+            await blobs.ingest(path)
     assert secret.read_bytes() == b"secret"
 
 
-async def test_a_file_that_has_another_name_is_adopted_as_a_copy(blobs: LocalBlobs) -> None:
+async def test_a_file_with_another_hard_link_is_ingested_as_a_copy(blobs: LocalBlobs) -> None:
     blob = await blobs.put(stream(b"shared"), limit_bytes=NO_LIMIT)
-    lent = blobs.work_root / "lent"
-    await blobs.lend(blob.key, lent)
+    linked = blobs.work_root / "linked"
+    await blobs.link_to(blob.key, linked)
 
-    adopted = await blobs.adopt(lent)
-    await blobs.remove(adopted.key)
+    ingested = await blobs.ingest(linked)
+    await blobs.remove(ingested.key)
 
-    assert adopted.sha256 == blob.sha256
+    assert ingested.sha256 == blob.sha256
     assert await content_of(blobs, blob.key) == b"shared"
 
 
 @pytest.mark.parametrize("count", [0, 1, 200])
-async def test_many_finished_files_are_adopted_in_their_order(blobs: LocalBlobs, count: int) -> None:
+async def test_many_finished_files_are_ingested_in_their_order(blobs: LocalBlobs, count: int) -> None:
     made = [blobs.work_root / f"{number}" for number in range(count)]
     for number, file in enumerate(made):
         file.write_bytes(b"%d" % number)
-    adopted = await blobs.adopt_all(made)
-    assert [blob.sha256 for blob in adopted] == [
+    ingested = await blobs.ingest_all(made)
+    assert [blob.sha256 for blob in ingested] == [
         hashlib.sha256(b"%d" % number).hexdigest() for number in range(count)
     ]
-    assert [await content_of(blobs, blob.key) for blob in adopted] == [b"%d" % n for n in range(count)]
+    assert [await content_of(blobs, blob.key) for blob in ingested] == [b"%d" % n for n in range(count)]
     assert not any(file.exists() for file in made)
 
 
@@ -147,47 +149,47 @@ async def test_one_link_among_many_files_fails_them_all(blobs: LocalBlobs, tmp_p
     file.write_bytes(b"file")
     link.symlink_to(secret)
     with pytest.raises(OSError, match="symbolic links"):
-        await blobs.adopt_all([file, link])
+        await blobs.ingest_all([file, link])
     assert secret.read_bytes() == b"secret"
     assert [path for path in files(tmp_path) if "blobs" in path.parts] == []
 
 
-async def test_an_input_that_is_given_back_is_adopted_as_a_copy(blobs: LocalBlobs) -> None:
+async def test_an_input_among_the_outputs_is_ingested_as_a_copy(blobs: LocalBlobs) -> None:
     blob = await blobs.put(stream(b"shared"), limit_bytes=NO_LIMIT)
-    lent = blobs.work_root / "lent"
-    await blobs.lend(blob.key, lent)
-    [adopted] = await blobs.adopt_all([lent])
-    await blobs.remove(adopted.key)
-    assert (adopted.sha256, await content_of(blobs, blob.key)) == (blob.sha256, b"shared")
+    linked = blobs.work_root / "linked"
+    await blobs.link_to(blob.key, linked)
+    [ingested] = await blobs.ingest_all([linked])
+    await blobs.remove(ingested.key)
+    assert (ingested.sha256, await content_of(blobs, blob.key)) == (blob.sha256, b"shared")
 
 
-async def test_a_hash_that_is_known_is_taken_as_it_is(blobs: LocalBlobs) -> None:
+async def test_a_known_hash_is_not_computed_again(blobs: LocalBlobs) -> None:
     made = blobs.work_root / "made.zip"
     made.write_bytes(b"made")
-    assert (await blobs.adopt(made, sha256="ab" * 32)).sha256 == "ab" * 32
+    assert (await blobs.ingest(made, sha256="ab" * 32)).sha256 == "ab" * 32
 
 
-async def test_many_blobs_are_lent_at_once_into_new_folders(blobs: LocalBlobs) -> None:
+async def test_many_blobs_are_linked_at_once_into_new_folders(blobs: LocalBlobs) -> None:
     keys = [(await blobs.put(stream(b"%d" % n), limit_bytes=NO_LIMIT)).key for n in range(3)]
-    lent = [blobs.work_root / "in" / f"folder-{n % 2}" / f"{n}.txt" for n in range(3)]
-    await blobs.lend_all(list(zip(keys, lent, strict=True)))
-    assert [file.read_bytes() for file in lent] == [b"0", b"1", b"2"]
+    linked = [blobs.work_root / "in" / f"folder-{n % 2}" / f"{n}.txt" for n in range(3)]
+    await blobs.link_all_to(list(zip(keys, linked, strict=True)))
+    assert [file.read_bytes() for file in linked] == [b"0", b"1", b"2"]
 
 
-async def test_a_lent_file_outlives_its_blob(blobs: LocalBlobs) -> None:
-    blob = await blobs.put(stream(b"lent"), limit_bytes=NO_LIMIT)
-    lent = blobs.work_root / "input.tif"
-    await blobs.lend(blob.key, lent)
+async def test_a_linked_file_outlives_its_blob(blobs: LocalBlobs) -> None:
+    blob = await blobs.put(stream(b"linked"), limit_bytes=NO_LIMIT)
+    linked = blobs.work_root / "input.tif"
+    await blobs.link_to(blob.key, linked)
     await blobs.remove(blob.key)
-    assert lent.read_bytes() == b"lent"
+    assert linked.read_bytes() == b"linked"
 
 
-async def test_whoever_has_a_blob_open_reads_it_to_its_end(blobs: LocalBlobs) -> None:
+async def test_an_open_blob_is_readable_to_its_end_after_its_removal(blobs: LocalBlobs) -> None:
     blob = await blobs.put(stream(b"x" * 1_000_000), limit_bytes=NO_LIMIT)
     opened = await blobs.open(blob.key)
     await blobs.remove(blob.key)
     await blobs.remove(blob.key)
-    assert sum([len(piece) async for piece in opened.chunks(0, opened.size_bytes)]) == 1_000_000
+    assert sum([len(chunk) async for chunk in opened.chunks(0, opened.size_bytes)]) == 1_000_000
     await opened.close()
     with pytest.raises(FileNotFoundError):
         await blobs.open(blob.key)
@@ -205,7 +207,7 @@ async def test_old_blobs_are_listed_and_old_partial_files_removed(blobs: LocalBl
     assert not leftover.exists()
 
 
-async def test_opening_that_is_cancelled_leaves_no_descriptor(blobs: LocalBlobs, tmp_path: Path) -> None:
+async def test_a_cancelled_open_leaves_no_descriptor(blobs: LocalBlobs, tmp_path: Path) -> None:
     fifo = tmp_path / "blobs" / "ey" / "slow-key"  # whose opening waits for a writer
     fifo.parent.mkdir()
     os.mkfifo(fifo)
@@ -214,7 +216,7 @@ async def test_opening_that_is_cancelled_leaves_no_descriptor(blobs: LocalBlobs,
         while (writer := writer_to(fifo)) is None:  # noqa: ASYNC110  the kernel has no event for it
             await asyncio.sleep(0.001)
 
-        # The thread is in the middle of it, and whoever asked for it leaves.
+        # The thread is blocked in open() when the caller is cancelled.
         opening.cancel()
         with pytest.raises(asyncio.CancelledError):
             await opening
@@ -224,7 +226,7 @@ async def test_opening_that_is_cancelled_leaves_no_descriptor(blobs: LocalBlobs,
 
 
 def writer_to(fifo: Path) -> int | None:
-    """The writing end, if somebody is opening the reading end."""
+    """The write end, if the read end is being opened."""
     try:
         return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
     except OSError:
@@ -232,7 +234,7 @@ def writer_to(fifo: Path) -> int | None:
 
 
 def is_read(writer: int) -> bool:
-    """Whether anybody has the reading end open."""
+    """Whether the read end is open."""
     try:
         os.write(writer, b"x")
     except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""Growing files: one writer at a time, and a length that can be relied on."""
+"""Partial files: one writer at a time, and a reliable length."""
 
 import asyncio
 import errno
@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aerotask.blobs.local import LocalBlobs
-from aerotask.blobs.partial_files import REMEMBERED, PartialFiles
+from aerotask.blobs.partial_files import MAX_CACHED_DIGESTS, PartialFiles
 from aerotask.domain.errors import Locked, TooLarge
 from aerotask.domain.ids import new_id
 
@@ -30,21 +30,21 @@ def files(tmp_path: Path) -> PartialFiles:
     return PartialFiles(tmp_path / "uploads")
 
 
-async def pieces(*content: bytes) -> AsyncIterator[bytes]:
-    for piece in content:
-        yield piece
+async def chunks(*content: bytes) -> AsyncIterator[bytes]:
+    for chunk in content:
+        yield chunk
 
 
 async def broken(*content: bytes) -> AsyncIterator[bytes]:
-    for piece in content:
-        yield piece
+    for chunk in content:
+        yield chunk
     raise ConnectionError("the client is gone")
 
 
 async def append(files: PartialFiles, key: str, *content: bytes, up_to: int = 100 * MIB) -> str:
-    """Add the content; the hash of the whole file."""
-    async with files.held(key) as file:
-        await file.append(pieces(*content), up_to_bytes=up_to)
+    """Append the content; returns the hash of the whole file."""
+    async with files.locked(key) as file:
+        await file.append(chunks(*content), up_to_bytes=up_to)
         return await file.sha256()
 
 
@@ -58,7 +58,7 @@ async def test_a_file_grows_from_nothing(files: PartialFiles) -> None:
 
 @given(parts=st.lists(st.lists(st.binary(max_size=50), max_size=4), max_size=4), restarts=st.booleans())
 @settings(max_examples=30, deadline=None)
-def test_whatever_the_parts_the_content_and_its_hash_are_their_concatenation(
+def test_content_and_hash_are_the_concatenation_of_all_parts(
     parts: list[list[bytes]], *, restarts: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     async def grow() -> tuple[bytes, str]:
@@ -74,43 +74,45 @@ def test_whatever_the_parts_the_content_and_its_hash_are_their_concatenation(
     assert asyncio.run(grow()) == (whole, hashlib.sha256(whole).hexdigest())
 
 
-async def test_a_process_that_has_not_seen_the_beginning_reads_it_for_the_hash(files: PartialFiles) -> None:
+async def test_a_process_that_did_not_receive_the_beginning_reads_it_for_the_hash(
+    files: PartialFiles,
+) -> None:
     await append(files, "k", b"abc")
     other = PartialFiles(files.folder)
     await append(other, "k", b"def")
     assert await append(files, "k", b"ghi") == hashlib.sha256(b"abcdefghi").hexdigest()
 
 
-async def test_what_came_before_a_break_is_kept(files: PartialFiles) -> None:
+async def test_bytes_received_before_a_broken_connection_are_kept(files: PartialFiles) -> None:
     content = os.urandom(2 * MIB + 100)
-    async with files.held("k") as file:
+    async with files.locked("k") as file:
         with pytest.raises(ConnectionError):
             await file.append(broken(content, b"xyz"), up_to_bytes=100 * MIB)
     assert await files.size_bytes("k") == 2 * MIB + 103
     assert await append(files, "k") == hashlib.sha256(content + b"xyz").hexdigest()
 
 
-async def test_what_is_too_much_is_not_kept(files: PartialFiles) -> None:
-    async with files.held("k") as file:
+async def test_a_chunk_beyond_the_announced_length_is_not_written(files: PartialFiles) -> None:
+    async with files.locked("k") as file:
         with pytest.raises(TooLarge):
-            await file.append(pieces(b"abc", b"def"), up_to_bytes=5)
+            await file.append(chunks(b"abc", b"def"), up_to_bytes=5)
     assert (files.folder / "k").read_bytes() == b"abc"
 
 
-async def test_a_client_that_falls_silent_is_let_go_with_what_it_sent(tmp_path: Path) -> None:
-    files = PartialFiles(tmp_path / "uploads", silence_s=0.05)
+async def test_an_idle_client_times_out_and_its_bytes_are_kept(tmp_path: Path) -> None:
+    files = PartialFiles(tmp_path / "uploads", idle_timeout_s=0.05)
 
     async def silent() -> AsyncIterator[bytes]:
         yield b"abc"
         await asyncio.Event().wait()
 
-    async with files.held("k") as file:
+    async with files.locked("k") as file:
         with pytest.raises(TimeoutError):
             await file.append(silent(), up_to_bytes=10)
     assert await append(files, "k", b"def") == hashlib.sha256(b"abcdef").hexdigest()
 
 
-async def test_a_cancelled_writer_finishes_its_piece_and_frees_the_file(files: PartialFiles) -> None:
+async def test_a_cancelled_writer_finishes_its_chunk_and_releases_the_lock(files: PartialFiles) -> None:
     begun = asyncio.Event()
 
     async def endless() -> AsyncIterator[bytes]:
@@ -119,7 +121,7 @@ async def test_a_cancelled_writer_finishes_its_piece_and_frees_the_file(files: P
         await asyncio.Event().wait()
 
     async def write() -> None:
-        async with files.held("k") as file:
+        async with files.locked("k") as file:
             await file.append(endless(), up_to_bytes=10 * MIB)
 
     writing = asyncio.create_task(write())
@@ -130,14 +132,14 @@ async def test_a_cancelled_writer_finishes_its_piece_and_frees_the_file(files: P
     assert await append(files, "k", b"y") == hashlib.sha256(b"x" * MIB + b"y").hexdigest()
 
 
-async def test_a_second_writer_is_turned_away_until_the_first_has_left(files: PartialFiles) -> None:
+async def test_a_second_writer_is_rejected_until_the_first_is_done(files: PartialFiles) -> None:
     other = PartialFiles(files.folder)
-    async with files.held("k"):
-        for them in (files, other):
+    async with files.locked("k"):
+        for folder in (files, other):
             with pytest.raises(Locked):
-                async with them.held("k"):
+                async with folder.locked("k"):
                     pass
-        async with other.held("another"):
+        async with other.locked("another"):
             pass
     assert await append(other, "k", b"abc") == hashlib.sha256(b"abc").hexdigest()
 
@@ -154,7 +156,7 @@ async def content():
     await asyncio.Event().wait()
 
 async def main():
-    async with PartialFiles(Path(sys.argv[1])).held("k") as file:
+    async with PartialFiles(Path(sys.argv[1])).locked("k") as file:
         await file.append(content(), up_to_bytes=10**9)
 
 asyncio.run(main())
@@ -168,18 +170,18 @@ async def test_a_writer_that_is_killed_leaves_its_bytes_and_no_lock(files: Parti
     assert victim.stdout is not None
     assert await victim.stdout.readline() == b"written\n"
     with pytest.raises(Locked):
-        async with files.held("k"):
+        async with files.locked("k"):
             pass
     victim.kill()
     assert await victim.wait() == -signal.SIGKILL
     size_bytes = await files.size_bytes("k")
-    # The first piece was written before the second was asked for; of the second, as much as got through.
+    # The first chunk was written before the second was requested; of the second, any part may be.
     assert MIB <= size_bytes <= 2 * MIB
     whole = (b"x" * MIB + b"y" * MIB)[:size_bytes]
     assert await append(files, "k", b"z") == hashlib.sha256(whole + b"z").hexdigest()
 
 
-async def test_a_removed_file_begins_anew(files: PartialFiles) -> None:
+async def test_a_removed_file_starts_empty_again(files: PartialFiles) -> None:
     await append(files, "k", b"abc")
     await files.remove("k")
     await files.remove("k")
@@ -187,22 +189,22 @@ async def test_a_removed_file_begins_anew(files: PartialFiles) -> None:
     assert await append(files, "k", b"def") == hashlib.sha256(b"def").hexdigest()
 
 
-async def test_the_hashes_of_many_files_are_not_kept_for_ever(files: PartialFiles) -> None:
-    for number in range(REMEMBERED + 5):
-        async with files.held(str(number)):
+async def test_the_number_of_cached_hashes_is_bounded(files: PartialFiles) -> None:
+    for number in range(MAX_CACHED_DIGESTS + 5):
+        async with files.locked(str(number)):
             pass
-    assert len(files._digests) == REMEMBERED
+    assert len(files._digests) == MAX_CACHED_DIGESTS
 
 
-async def test_idle_files_are_those_that_nobody_holds_or_has_written_to(files: PartialFiles) -> None:
+async def test_idle_files_are_those_neither_locked_nor_recently_written(files: PartialFiles) -> None:
     old, held, young = (str(new_id()) for _ in range(3))
     for key in (old, held, young, "lost+found"):
         await append(files, key, b"x")
     then = time.time() - 2 * HOUR.total_seconds()
     for key in (old, held, "lost+found"):
         os.utime(files.folder / key, (then, then))
-    async with files.held(held):
-        assert list(files.idle_for(HOUR)) == [old]
+    async with files.locked(held):
+        assert list(files.idle_keys(HOUR)) == [old]
 
 
 async def test_a_complete_file_becomes_a_blob_and_stays_until_it_is_removed(
@@ -210,13 +212,13 @@ async def test_a_complete_file_becomes_a_blob_and_stays_until_it_is_removed(
 ) -> None:
     blobs = LocalBlobs(tmp_path)
     sha256 = await append(files, "k", b"abc")
-    shared = [await blobs.share(files.folder / "k", sha256=sha256) for _ in range(2)]
+    shared = [await blobs.ingest_copy(files.folder / "k", sha256=sha256) for _ in range(2)]
     assert {(blob.sha256, blob.size_bytes) for blob in shared} == {(sha256, 3)}
     await blobs.remove(shared[0].key)
     assert await append(files, "k") == sha256
     await files.remove("k")
     opened = await blobs.open(shared[1].key)
-    assert b"".join([piece async for piece in opened.chunks(0, 3)]) == b"abc"
+    assert b"".join([chunk async for chunk in opened.chunks(0, 3)]) == b"abc"
     await opened.close()
     blob = tmp_path / "blobs" / shared[1].key[-2:] / shared[1].key
     assert not blob.stat().st_mode & 0o222
@@ -232,7 +234,7 @@ async def content():
         yield b"x" * 1024 * 1024
 
 async def main():
-    async with PartialFiles(Path(sys.argv[1])).held("k") as file:
+    async with PartialFiles(Path(sys.argv[1])).locked("k") as file:
         await file.append(content(), up_to_bytes=10**9)
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -244,11 +246,11 @@ except OSError as error:
 """
 
 
-async def test_a_full_disk_leaves_what_fitted(files: PartialFiles) -> None:
+async def test_a_full_disk_keeps_the_bytes_that_fitted(files: PartialFiles) -> None:
     full = await asyncio.create_subprocess_exec(
         sys.executable, "-c", FULL, str(files.folder), stdout=subprocess.PIPE
     )
-    told, _ = await full.communicate()
-    assert int(told) == errno.EFBIG
+    output, _ = await full.communicate()
+    assert int(output) == errno.EFBIG
     assert await files.size_bytes("k") == 1_500_000
     assert await append(files, "k", b"y") == hashlib.sha256(b"x" * 1_500_000 + b"y").hexdigest()

@@ -11,14 +11,14 @@ from tests.raster.rasters import export, read
 
 from aerotask.demo_data.farmland import Farmland
 from aerotask.demo_data.noise import Area, layered_noise
-from aerotask.demo_data.orthophoto import specimen_pixels, write_specimen
+from aerotask.demo_data.orthophoto import orthophoto_pixels, write_orthophoto
 from aerotask.raster.export.preview import write_preview
 
 
 @pytest.fixture(scope="module")
 def specimen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("specimen") / "specimen.tif"
-    write_specimen(path, size_px=1100, seed=7)
+    write_orthophoto(path, size_px=1100, seed=7)
     return path
 
 
@@ -40,13 +40,13 @@ def test_it_has_a_slanted_outline(specimen: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_pixels_whatever_the_threads(specimen: Path, tmp_path: Path) -> None:
-    write_specimen(tmp_path / "again.tif", size_px=1100, seed=7, threads=4)
+    write_orthophoto(tmp_path / "again.tif", size_px=1100, seed=7, threads=4)
     np.testing.assert_array_equal(read(tmp_path / "again.tif"), read(specimen))
 
 
 def test_another_seed_gives_another_landscape(specimen: Path) -> None:
     window = (slice(512, 576), slice(512, 576))
-    other = specimen_pixels(Farmland(8), window, size_px=1100, bands=5)
+    other = orthophoto_pixels(Farmland(8), window, size_px=1100, bands=5)
     assert (other != read(specimen)[:, 512:576, 512:576]).mean() > 0.9
 
 
@@ -59,10 +59,10 @@ def test_it_holds_plants_and_bare_ground(specimen: Path, tmp_path: Path) -> None
 
 
 def test_fewer_bands_may_be_asked_for(tmp_path: Path) -> None:
-    write_specimen(tmp_path / "four.tif", size_px=100, bands=4)
+    write_orthophoto(tmp_path / "four.tif", size_px=100, bands=4)
     assert read(tmp_path / "four.tif").shape == (4, 100, 100)
     with pytest.raises(ValueError, match="1 to 5 bands"):
-        write_specimen(tmp_path / "six.tif", size_px=100, bands=6)
+        write_orthophoto(tmp_path / "six.tif", size_px=100, bands=6)
 
 
 def test_noise_is_the_same_wherever_its_window_begins() -> None:

@@ -113,7 +113,7 @@ def test_a_waiting_task_is_cancelled_before_it_begins(world: World, tmp_path: Pa
     ("tool", "params", "code", "attempts", "words"),
     [
         ("segfault", {}, "tool-crashed", 2, "SIGSEGV"),
-        ("eat-memory", {}, "out-of-memory", 1, "more memory than it had planned"),
+        ("eat-memory", {}, "out-of-memory", 1, "more memory than planned"),
         ("fill-disk", {}, "disk-full", 1, "storage is full"),
         ("confused", {"how": "outside"}, "bad-output", 1, "work folder"),
         ("confused", {"how": "link"}, "bad-output", 1, "work folder"),

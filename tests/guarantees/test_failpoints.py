@@ -16,7 +16,7 @@ from tests.raster.rasters import write_raster
 from tests.support.processes import add_worker, dismiss, frozen, restart_api, running
 from tests.support.world import Dataset, World, eventually
 
-from aerotask.db.engine import STATEMENT_S
+from aerotask.db.engine import STATEMENT_TIMEOUT_S
 
 pytestmark = pytest.mark.xdist_group("failpoints")
 
@@ -55,7 +55,7 @@ def submit_victim(dataset: Dataset) -> str:
 
 def assert_ended_well(dataset: Dataset, task_id: str, *, attempts: int) -> None:
     # A process that froze in the middle of a transaction may hold the task's row until Postgres breaks it off.
-    task = dataset.wait(task_id, timeout_s=STATEMENT_S + 60)
+    task = dataset.wait(task_id, timeout_s=STATEMENT_TIMEOUT_S + 60)
     assert (task["state"], task["attempt"]) == ("Succeeded", attempts)
     assert dataset.client.get(task["artifact"]["resultUrl"]).content == b"the victim's"
     assert dataset.log(task_id).count("line 4") >= 1

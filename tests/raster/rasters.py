@@ -14,7 +14,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_origin
 
 from aerotask.raster.export.options import DisplayOptions, ExportFormat, ExportOptions
-from aerotask.raster.export.plan import ExportPlan, make_recipe
+from aerotask.raster.export.plan import ExportPlan, make_plan
 from aerotask.raster.export.stretch import percentile_stretch
 from aerotask.raster.export.write import ExportResult, ExportWriteOptions, export_image
 from aerotask.raster.header import read_profile
@@ -79,7 +79,7 @@ def parse_options(*, format: str = "gtiff", **display: Any) -> ExportOptions:  #
 
 def settled_recipe(source: SourceFile, **parameters: Any) -> ExportPlan:
     """What the tool's parameters lead to, with the ranges that the pixels give."""
-    recipe = make_recipe(parse_options(**parameters), source.profile)
+    recipe = make_plan(parse_options(**parameters), source.profile)
     if recipe.ranges is None and not recipe.gives_values:
         stretch = percentile_stretch(source, recipe, threads=2, on_progress=lambda _share: None)
         return replace(recipe, ranges=stretch.ranges)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.raster.bands import parse_filter, roles_of
+from aerotask.raster.bands import find_roles, parse_filter
 from aerotask.raster.profile import BandProfile, RasterProfile
-from aerotask.raster.sensors import known_sensors, sensor_of
+from aerotask.raster.sensors import find_sensor, known_sensors
 
 
 def profile(
@@ -32,7 +32,7 @@ def profile(
 
 def roles(described: RasterProfile, band_filter: str | None = None) -> dict[str, int]:
     parsed = None if band_filter is None else parse_filter(band_filter)
-    return dict(roles_of(described, parsed).bands)
+    return dict(find_roles(described, parsed).bands)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_colour_interpretation_fills_what_descriptions_leave_open() -> None:
     described = profile(
         descriptions=(None, None, None, "nir"), colours=("red", "green", "blue", "undefined"), dtype="uint16"
     )
-    found = roles_of(described, None)
+    found = find_roles(described, None)
     assert dict(found.bands) == {"R": 1, "G": 2, "B": 3, "N": 4}
     assert found.known_from["N"] == "the band descriptions"
     assert found.known_from["R"] == "the colour interpretation"
@@ -175,7 +175,7 @@ def test_a_sensor_is_known_by_its_text_band_count_and_type(
     text: str, count: int, dtype: str, name: str, expected: dict[str, int]
 ) -> None:
     described = profile(colours=("undefined",) * count, text=text, dtype=dtype)
-    found = sensor_of(described)
+    found = find_sensor(described)
     assert found is not None
     assert found.name == name
     assert roles(described) == expected
@@ -186,12 +186,12 @@ def test_a_sensor_is_known_by_its_text_band_count_and_type(
     [("", 5, "uint16"), ("MicaSense", 4, "uint16"), ("MicaSense", 5, "uint8"), ("some camera", 5, "uint16")],
 )
 def test_a_raster_that_fits_no_sensor_has_none(text: str, count: int, dtype: str) -> None:
-    assert sensor_of(profile(colours=("undefined",) * count, text=text, dtype=dtype)) is None
+    assert find_sensor(profile(colours=("undefined",) * count, text=text, dtype=dtype)) is None
 
 
 def test_an_alpha_band_is_not_counted() -> None:
     described = profile(colours=(*("undefined",) * 5, "alpha"), text="RedEdge")
-    found = sensor_of(described)
+    found = find_sensor(described)
     assert found is not None
     assert found.bands == ("B", "G", "R", "Re", "N")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.raster.colormaps import check_name, colormap_names, colours_of
+from aerotask.raster.colormaps import colormap_names, colours_of, known_name
 
 
 def colour(name: str, entry: int) -> tuple[int, ...]:
@@ -70,7 +70,7 @@ def test_every_colormap_has_256_colours() -> None:
 
 
 def test_names_count_in_any_case() -> None:
-    assert (check_name("Viridis"), check_name("NONE"), check_name("RdYlGn_r")) == (
+    assert (known_name("Viridis"), known_name("NONE"), known_name("RdYlGn_r")) == (
         "viridis",
         "none",
         "rdylgn_r",
@@ -81,7 +81,7 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     with pytest.raises(
         InvalidInput, match="There is no colormap 'rdylgreen'; there are none, rdylgn, "
     ) as caught:
-        check_name("rdylgreen")
+        known_name("rdylgreen")
     assert caught.value.code == "unknown-colormap"
 
 

@@ -24,7 +24,7 @@ from aerotask.raster.tiff.directory import (
     pack_header,
     parse_first_directory,
 )
-from aerotask.raster.tiff.template import Georeference, TemplateFields, model_fields
+from aerotask.raster.tiff.template import Georeference, TemplateFields, template_fields
 from aerotask.raster.tiff.writer import TiledTiff
 
 RGBA = TileLayout((16, 32), np.dtype(np.uint32), 0)
@@ -98,7 +98,7 @@ def test_colour_tiles_survive() -> None:
 
 def rgba_model() -> tuple[Field, ...]:
     colours = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
-    return model_fields(TemplateFields("uint8", ("r", "g", "b", "a"), colours=colours), PLACE)
+    return template_fields(TemplateFields("uint8", ("r", "g", "b", "a"), colours=colours), PLACE)
 
 
 def write(path: Path, *, classic_limit_bytes: int) -> np.ndarray:
@@ -163,7 +163,7 @@ def test_gdal_finds_the_place_that_was_given(tmp_path: Path, name: str) -> None:
     with TiledTiff(path, RGBA) as tiff:
         tiff.put_blank(tiff.add_level((16, 32)), (0, 0))
         colours = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
-        tiff.finish(model_fields(TemplateFields("uint8", ("r", "g", "b", "a"), colours=colours), place))
+        tiff.finish(template_fields(TemplateFields("uint8", ("r", "g", "b", "a"), colours=colours), place))
     with rasterio.open(path) as opened:
         assert opened.crs == (place.crs and rasterio.crs.CRS.from_user_input(place.crs))
         assert opened.transform.almost_equals(place.transform or Affine.identity())

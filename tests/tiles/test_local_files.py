@@ -20,7 +20,7 @@ def blobs(tmp_path: Path) -> LocalBlobs:
 async def stored(blobs: LocalBlobs, content: bytes) -> str:
     file = blobs.work_root / "made"
     file.write_bytes(content)
-    return (await blobs.adopt(file)).key
+    return (await blobs.ingest(file)).key
 
 
 @asynccontextmanager

@@ -15,12 +15,13 @@ from aerotask.db.models import Task, TaskInput
 from aerotask.domain.errors import TaskFailed
 from aerotask.domain.ids import TaskId
 from aerotask.domain.settings import LogLimits
+from aerotask.sandbox.protocol import decode, encode
 from aerotask.store.datasets import derivatives
 from aerotask.store.queue.claims import ClaimedTask
 from aerotask.store.queue.leases import Report
 from aerotask.worker.commit import apply_success
+from aerotask.worker.jobs import ToolJob, job_of
 from aerotask.worker.outputs import StoredChanges, StoredDerivative, store_outputs
-from aerotask.worker.protocol import ToolJob, decode_job, encode_job
 
 CONTENT = "a" * 64
 
@@ -101,4 +102,4 @@ def test_a_job_tells_which_derivatives_there_are() -> None:
         max_file_bytes=1,
         derived=(("a.tif", "cog", "1"),),
     )
-    assert decode_job(encode_job(job)) == job
+    assert job_of(decode(encode(job.to_message()))) == job

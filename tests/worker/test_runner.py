@@ -11,7 +11,7 @@ from aerotask.dispatch.arq import ArqListener
 from aerotask.sandbox.spawner import Spawner
 from aerotask.store.queue import cancel
 from aerotask.wiring import Platform
-from aerotask.worker import main, tool_server
+from aerotask.worker import main, tool_child
 from aerotask.worker.attempt import Attempt
 from aerotask.worker.runner import TaskRunner
 
@@ -25,7 +25,7 @@ async def test_a_late_word_of_a_cancel_leaves_the_next_attempt_alone(
     async with platform.db.begin() as connection:
         await cancel.delete_one(connection, rows.dataset_id, first.lease.task_id, actor="tests")
         await cancel.begin_again(connection, first.lease.task_id, actor="tests")
-    means = main._means(platform, settings, Spawner(tool_server.PROGRAM), 1)
+    means = main._means(platform, settings, Spawner(tool_child.PROGRAM), 1)
     attempt = Attempt(means, await rows.claimed())
     listener = ArqListener(settings.redis_url.get_secret_value())
     slots = TaskRunner(means, listener, platform.maintenance)

@@ -1,1 +1,1 @@
-"""Where contents lie: write-once files under generated keys."""
+"""Blob storage: write-once files under generated keys, and partial files of resumable uploads."""

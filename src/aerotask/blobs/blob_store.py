@@ -1,4 +1,4 @@
-"""What the platform needs of a store of contents."""
+"""Protocol of a blob store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A stored content: written once, never changed, named by nothing but its key."""
+    """Stored content: written once, never changed, addressed only by its key."""
 
     key: str
     sha256: str
@@ -19,40 +19,40 @@ class Blob:
 
 
 class OpenBlob(Protocol):
-    """A blob held open: it can be read to its end even after it has been removed."""
+    """Blob that is open for reading: it stays readable to its end even after the blob is removed."""
 
     @property
     def size_bytes(self) -> int:
         """The content's length."""
 
     def chunks(self, start: int, stop: int) -> AsyncIterator[bytes]:
-        """The bytes from `start` up to `stop`, in pieces."""
+        """The bytes from `start` up to `stop`, in chunks."""
 
     async def close(self) -> None:
-        """Let go of it."""
+        """Close the blob."""
 
 
 class BlobStore(Protocol):
     """Write-once storage under generated keys. All methods may raise `OSError`."""
 
     async def put(self, content: AsyncIterator[bytes], *, limit_bytes: int) -> Blob:
-        """Store a stream, hashing it on the way; durable when this returns.
+        """Store a stream and hash it on the way; durable on return.
 
         Raises:
-            TooLarge: the stream is longer than `limit_bytes`; nothing is kept.
+            TooLarge: the stream is longer than `limit_bytes`; nothing is stored.
         """
 
-    async def adopt(self, path: Path, *, sha256: str | None = None) -> Blob:
-        """Store a finished file, taking it away from where it is; durable when this returns.
+    async def ingest(self, path: Path, *, sha256: str | None = None) -> Blob:
+        """Move a finished file into the store; durable on return.
 
-        With `sha256`, whoever made the file answers for its hash, and it isn't read again.
+        With `sha256` the file isn't read again: the caller vouches for its hash.
         """
 
-    async def adopt_all(self, files: Sequence[Path]) -> list[Blob]:
-        """As `adopt`, for many files at once: the disk is waited for once and not for each."""
+    async def ingest_all(self, files: Sequence[Path]) -> list[Blob]:
+        """Move many finished files into the store, as `ingest`, with one sync of the disk for all."""
 
-    async def share(self, path: Path, *, sha256: str) -> Blob:
-        """Store a finished file that keeps its own name as well, until its owner removes it; durable as above."""
+    async def ingest_copy(self, path: Path, *, sha256: str) -> Blob:
+        """Store a finished file that also keeps its own name until its owner removes it; durable on return."""
 
     async def open(self, key: str) -> OpenBlob:
         """Open a blob for reading.
@@ -61,18 +61,18 @@ class BlobStore(Protocol):
             FileNotFoundError: there is no such blob.
         """
 
-    async def lend(self, key: str, to: Path) -> None:
-        """Make the content readable as the file `to`, unchanged for as long as that file exists."""
+    async def link_to(self, key: str, target: Path) -> None:
+        """Make the content readable as the file `target`, unchanged for as long as that file exists."""
 
-    async def lend_all(self, lent: Sequence[tuple[str, Path]]) -> None:
-        """As `lend`, for many blobs at once; makes the folders that the files lie in."""
+    async def link_all_to(self, links: Sequence[tuple[str, Path]]) -> None:
+        """Link many blobs to files, as `link_to`; creates the folders of the files."""
 
     async def remove(self, key: str) -> None:
-        """Remove a blob; one that isn't there is no error."""
+        """Remove a blob; a missing one is no error."""
 
     def older_than(self, age: timedelta) -> Iterator[list[str]]:
-        """The keys of blobs stored longer ago than `age`, in batches."""
+        """Keys of blobs stored longer ago than `age`, in batches."""
 
     @property
     def work_root(self) -> Path:
-        """The folder in which runs get their work folders, on a disk from which `adopt` is cheap."""
+        """Folder for the work folders of runs, on the disk of the store, so that `ingest` only renames."""

@@ -1,4 +1,4 @@
-"""Takes many finished files into the store at once: the work of one, but the disk is waited for once for all."""
+"""Batch ingest of finished files into the local blob store, with one sync of the disk for all."""
 
 from __future__ import annotations
 
@@ -21,42 +21,42 @@ from aerotask.domain.ids import new_id
 from aerotask.failpoints import failpoint
 
 FEW = 16
-"""So few files are quicker synced one by one than with everything else that the disk has still to write."""
+"""Up to this number, files are synced one by one: syncfs would also wait for all other pending writes."""
 HASHING_THREADS = 4
-_SHARE = 64
+_BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
-class _Sealed:
-    """A file whose content is known and may not change any more."""
+class _SealedFile:
+    """Read-only file with a known hash."""
 
     path: Path
     sha256: str
     size_bytes: int
 
 
-def adopt_all(files: Sequence[Path], *, place: Callable[[str], Path], copies: Path) -> list[Blob]:
-    """Make each file the content of a new blob, whose file goes where `place` says; all are durable in the end.
+def ingest_all(files: Sequence[Path], *, path_of: Callable[[str], Path], copies: Path) -> list[Blob]:
+    """Turn each file into a new blob at `path_of` its key; all are durable on return.
 
-    A file that somebody else has a name for is copied into the folder `copies` first.
+    A file with other hard links is first copied into the folder `copies`.
 
     Raises:
-        OSError: one is no regular file, or the disk can't take it. What was stored before stays, without a name
-            in any row, and the sweep removes it.
+        OSError: one is no regular file, or the disk is full. Blobs stored before that are removed by the maintenance,
+            since no row references them.
     """
     with ThreadPoolExecutor(HASHING_THREADS) as pool:
-        shares = [files[begin : begin + _SHARE] for begin in range(0, len(files), _SHARE)]
+        batches = [files[begin : begin + _BATCH] for begin in range(0, len(files), _BATCH)]
         seal = partial(_seal_all, copies=copies)
-        sealed = [file for share in pool.map(seal, shares) for file in share]
+        sealed = [file for batch in pool.map(seal, batches) for file in batch]
     _sync_contents([file.path for file in sealed])
     failpoint("blob-synced")
     blobs = [Blob(str(new_id()), file.sha256, file.size_bytes) for file in sealed]
-    targets = [place(blob.key) for blob in blobs]
+    targets = [path_of(blob.key) for blob in blobs]
     folders = sorted({target.parent for target in targets})
     for folder in folders:
         folder.mkdir(mode=0o700, exist_ok=True)
     for file, target in zip(sealed, targets, strict=True):
-        # The age that the sweep goes by counts from now, not from when the content was written.
+        # The blob's age starts now: with the time of writing, maintenance could remove it as an old orphan.
         os.utime(file.path)
         file.path.rename(target)
     for folder in folders:
@@ -67,16 +67,16 @@ def adopt_all(files: Sequence[Path], *, place: Callable[[str], Path], copies: Pa
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
+    """Make the names in a folder durable (fsync of the folder)."""
     with _opened(folder, os.O_DIRECTORY) as descriptor:
         os.fsync(descriptor)
 
 
-def _seal_all(files: Sequence[Path], *, copies: Path) -> list[_Sealed]:
+def _seal_all(files: Sequence[Path], *, copies: Path) -> list[_SealedFile]:
     return [_seal(file, copies) for file in files]
 
 
-def _seal(path: Path, copies: Path) -> _Sealed:
+def _seal(path: Path, copies: Path) -> _SealedFile:
     with _opened(path, os.O_NOFOLLOW) as descriptor:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -85,7 +85,8 @@ def _seal(path: Path, copies: Path) -> _Sealed:
             with os.fdopen(descriptor, "rb", closefd=False) as content:
                 sha256 = hashlib.file_digest(content, "sha256").hexdigest()
             os.fchmod(descriptor, 0o444)
-            return _Sealed(path, sha256, status.st_size)
+            return _SealedFile(path, sha256, status.st_size)
+    # Another hard link could still be written to after the hash was computed.
     copied = copies / str(new_id())
     shutil.copyfile(path, copied)
     return _seal(copied, copies)
@@ -95,7 +96,7 @@ def _sync_contents(files: Sequence[Path]) -> None:
     if len(files) > FEW and sys.platform == "linux":
         with _opened(files[0]) as descriptor:
             if ctypes.CDLL(None, use_errno=True).syncfs(descriptor):
-                raise OSError(ctypes.get_errno(), "the storage could not be synced")
+                raise OSError(ctypes.get_errno(), "syncing the storage failed")
         return
     for file in files:
         with _opened(file) as descriptor:

@@ -1,4 +1,4 @@
-"""Blobs as files of a folder: a temporary name, fsync, rename; then a row may name them."""
+"""Local blob store: files in a folder, written under a temporary name, synced, then renamed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from aerotask.blobs.blob_store import Blob
-from aerotask.blobs.ingest import adopt_all, sync_folder
+from aerotask.blobs.ingest import ingest_all, sync_folder
 from aerotask.blobs.open_file import OpenFile, open_file
 from aerotask.domain.errors import TooLarge
 from aerotask.domain.ids import new_id
@@ -36,54 +36,54 @@ class LocalBlobs:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     async def put(self, content: AsyncIterator[bytes], *, limit_bytes: int) -> Blob:
-        """Store a stream; writing and hashing one piece overlaps with receiving the next."""
-        incoming = _Incoming(self._partial / str(new_id()))
+        """Store a stream; a chunk is written and hashed while the next is received."""
+        incoming = _IncomingFile(self._partial / str(new_id()))
         try:
-            async for piece in _pieces_of(content, WRITE_BYTES):
+            async for chunk in _rechunked(content, WRITE_BYTES):
                 await incoming.settle()
-                if incoming.size_bytes + len(piece) > limit_bytes:
+                if incoming.size_bytes + len(chunk) > limit_bytes:
                     raise TooLarge(f"The file is larger than the limit of {limit_bytes} bytes.")
-                incoming.write(piece)
+                incoming.write(chunk)
             await incoming.settle()
             await asyncio.to_thread(incoming.seal)
             return await asyncio.to_thread(self._publish, incoming.path, incoming.sha256, incoming.size_bytes)
         finally:
             await incoming.discard()
 
-    async def adopt(self, path: Path, *, sha256: str | None = None) -> Blob:
-        """Store a finished regular file; a link is refused."""
-        return await asyncio.to_thread(self._adopt, path, sha256)
+    async def ingest(self, path: Path, *, sha256: str | None = None) -> Blob:
+        """Move a finished regular file into the store; symbolic links are rejected."""
+        return await asyncio.to_thread(self._ingest, path, sha256)
 
-    async def adopt_all(self, files: Sequence[Path]) -> list[Blob]:
-        """Store finished regular files; a link is refused."""
+    async def ingest_all(self, files: Sequence[Path]) -> list[Blob]:
+        """Move finished regular files into the store; symbolic links are rejected."""
         if not files:
             return []
-        return await asyncio.to_thread(adopt_all, files, place=self._path, copies=self._partial)
+        return await asyncio.to_thread(ingest_all, files, path_of=self._path, copies=self._partial)
 
-    async def share(self, path: Path, *, sha256: str) -> Blob:
-        """Give a finished file, whose hash is known, a second name in the store."""
-        return await asyncio.to_thread(self._share, path, sha256)
+    async def ingest_copy(self, path: Path, *, sha256: str) -> Blob:
+        """Hard-link a finished file with a known hash into the store."""
+        return await asyncio.to_thread(self._ingest_copy, path, sha256)
 
     async def open(self, key: str) -> OpenFile:
         """Open a blob's file."""
         return await open_file(self._path(key))
 
-    async def lend(self, key: str, to: Path) -> None:
-        """Give the content a second name, so that it stays for as long as that name exists."""
-        await asyncio.to_thread(os.link, self._path(key), to)
+    async def link_to(self, key: str, target: Path) -> None:
+        """Hard-link the blob to `target`, so that the content outlives the blob."""
+        await asyncio.to_thread(os.link, self._path(key), target)
 
-    async def lend_all(self, lent: Sequence[tuple[str, Path]]) -> None:
-        """Give each content a second name."""
-        if lent:
-            await asyncio.to_thread(self._lend_all, lent)
+    async def link_all_to(self, links: Sequence[tuple[str, Path]]) -> None:
+        """Hard-link each blob to its target."""
+        if links:
+            await asyncio.to_thread(self._link_all, links)
 
     async def remove(self, key: str) -> None:
-        """Unlink the blob's file; those who have it open read on."""
+        """Unlink the blob's file; open files stay readable."""
         with contextlib.suppress(FileNotFoundError):
             await asyncio.to_thread(os.unlink, self._path(key))
 
     def older_than(self, age: timedelta) -> Iterator[list[str]]:
-        """The keys of files whose last change is longer ago than `age`; also clears partial files that old."""
+        """Keys of files last changed longer ago than `age`; also removes partial files of that age."""
         horizon = time.time() - age.total_seconds()
         for leftover in self._partial.iterdir():
             if _changed_before(leftover, horizon):
@@ -98,33 +98,33 @@ class LocalBlobs:
             yield batch
 
     def _path(self, key: str) -> Path:
-        # The end of a version 7 id is random, so it spreads files evenly over the shards.
+        # The end of a version 7 id is random, so files are spread evenly over the shards.
         return self._blobs / key[-2:] / key
 
-    def _lend_all(self, lent: Sequence[tuple[str, Path]]) -> None:
-        for folder in {to.parent for _, to in lent}:
+    def _link_all(self, links: Sequence[tuple[str, Path]]) -> None:
+        for folder in {target.parent for _, target in links}:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for key, to in lent:
-            os.link(self._path(key), to)
+        for key, target in links:
+            os.link(self._path(key), target)
 
-    def _adopt(self, path: Path, known: str | None = None) -> Blob:
+    def _ingest(self, path: Path, known_sha256: str | None = None) -> Blob:
         if not stat.S_ISREG(os.lstat(path).st_mode):
             raise OSError(errno.EINVAL, "only regular files can be stored")
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as content:
             status = os.fstat(descriptor)
-            sha256 = known or hashlib.file_digest(content, "sha256").hexdigest()
+            sha256 = known_sha256 or hashlib.file_digest(content, "sha256").hexdigest()
             os.fchmod(descriptor, 0o444)
             os.fsync(descriptor)
         if status.st_nlink > 1:
-            # Somebody else has a name for it (an input that was published as it is): take a copy.
+            # Another hard link exists (an input published unchanged): sharing the file would couple two blobs.
             copied = self._partial / str(new_id())
             shutil.copyfile(path, copied)
-            return self._adopt(copied, known)
+            return self._ingest(copied, known_sha256)
         failpoint("blob-synced")
         return self._publish(path, sha256, status.st_size)
 
-    def _share(self, path: Path, sha256: str) -> Blob:
+    def _ingest_copy(self, path: Path, sha256: str) -> Blob:
         linked = self._partial / str(new_id())
         linked.hardlink_to(path)
         descriptor = os.open(linked, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -141,7 +141,7 @@ class LocalBlobs:
         key = str(new_id())
         target = self._path(key)
         target.parent.mkdir(mode=0o700, exist_ok=True)
-        # The age that the sweep goes by counts from now, not from when the content was written.
+        # The blob's age starts now: with the time of writing, maintenance could remove it as an old orphan.
         os.utime(finished)
         finished.rename(target)
         sync_folder(target.parent)
@@ -149,8 +149,8 @@ class LocalBlobs:
         return Blob(key, sha256, size_bytes)
 
 
-class _Incoming:
-    """A file that is being received: one write at a time runs in a thread."""
+class _IncomingFile:
+    """File that is being received; one write at a time runs in a thread."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -163,13 +163,13 @@ class _Incoming:
     def sha256(self) -> str:
         return self._hash.hexdigest()
 
-    def write(self, piece: bytes) -> None:
-        self.size_bytes += len(piece)
-        self._writing = asyncio.create_task(asyncio.to_thread(self._write, piece))
+    def write(self, chunk: bytes) -> None:
+        self.size_bytes += len(chunk)
+        self._writing = asyncio.create_task(asyncio.to_thread(self._write, chunk))
 
     async def settle(self) -> None:
         if self._writing is not None:
-            # Shielded: a cancelled request leaves the thread writing, and `discard` waits for it.
+            # Shielded: the thread can't be cancelled and goes on writing; `discard` waits for it.
             await asyncio.shield(self._writing)
             self._writing = None
 
@@ -184,23 +184,23 @@ class _Incoming:
         os.close(self._descriptor)
         self.path.unlink(missing_ok=True)
 
-    def _write(self, piece: bytes) -> None:
-        self._hash.update(piece)
-        view = memoryview(piece)
+    def _write(self, chunk: bytes) -> None:
+        self._hash.update(chunk)
+        view = memoryview(chunk)
         while view:
             view = view[os.write(self._descriptor, view) :]
 
 
-async def _pieces_of(content: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
-    """The same bytes in pieces of at least `size`, but for the last."""
-    gathered = bytearray()
-    async for piece in content:
-        gathered += piece
-        if len(gathered) >= size:
-            yield bytes(gathered)
-            gathered.clear()
-    if gathered:
-        yield bytes(gathered)
+async def _rechunked(content: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
+    """The same bytes in chunks of at least `size`, except for the last."""
+    buffer = bytearray()
+    async for chunk in content:
+        buffer += chunk
+        if len(buffer) >= size:
+            yield bytes(buffer)
+            buffer.clear()
+    if buffer:
+        yield bytes(buffer)
 
 
 def _changed_before(file: Path, horizon: float) -> bool:

@@ -1,4 +1,4 @@
-"""Files that are held open and read in pieces, without ever losing a descriptor."""
+"""Open blob files, read in chunks; cancellation never leaks a descriptor."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ READ_BYTES = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class OpenFile:
-    """A blob's file, held open."""
+    """Blob file that is open for reading."""
 
     descriptor: int
     size_bytes: int
 
     async def chunks(self, start: int, stop: int) -> AsyncIterator[bytes]:
-        """The bytes from `start` up to `stop`, in pieces of at most `READ_BYTES`."""
+        """The bytes from `start` up to `stop`, in chunks of at most `READ_BYTES`."""
         while start < stop:
-            wanted = min(READ_BYTES, stop - start)
-            piece = await asyncio.to_thread(os.pread, self.descriptor, wanted, start)
-            if not piece:
-                raise OSError(errno.EIO, "a stored file is shorter than it was")
-            start += len(piece)
-            yield piece
+            count = min(READ_BYTES, stop - start)
+            chunk = await asyncio.to_thread(os.pread, self.descriptor, count, start)
+            if not chunk:
+                raise OSError(errno.EIO, "a stored file has been truncated")
+            start += len(chunk)
+            yield chunk
 
     async def close(self) -> None:
         """Close the file."""
@@ -35,17 +35,17 @@ class OpenFile:
 
 
 async def open_file(path: Path) -> OpenFile:
-    """Open a file for reading; who is cancelled meanwhile leaves no descriptor behind.
+    """Open a file for reading; a cancelled call leaves no descriptor open.
 
     Raises:
         FileNotFoundError: there is no such file.
     """
     opening = asyncio.ensure_future(asyncio.to_thread(_opened, path))
     try:
-        # Shielded: the thread can't be called back, and what it opens would belong to nobody.
+        # Shielded: the thread can't be cancelled, and the descriptor that it opens would leak.
         return await asyncio.shield(opening)
     except asyncio.CancelledError:
-        opening.add_done_callback(_close_unwanted)
+        opening.add_done_callback(_close_opened)
         raise
 
 
@@ -54,6 +54,6 @@ def _opened(path: Path) -> OpenFile:
     return OpenFile(descriptor, os.fstat(descriptor).st_size)
 
 
-def _close_unwanted(opening: asyncio.Future[OpenFile]) -> None:
+def _close_opened(opening: asyncio.Future[OpenFile]) -> None:
     if not opening.cancelled() and opening.exception() is None:
         os.close(opening.result().descriptor)

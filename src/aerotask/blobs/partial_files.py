@@ -1,7 +1,7 @@
-"""Files that grow over many requests: each is appended to by one writer at a time, and nothing that was written is lost.
+"""Partial files of resumable uploads: appended to by one writer at a time, without losing written bytes.
 
-The file's length is the truth about how much has come, across crashes and restarts: it is synced before
-anybody is told of it, and a write that was cut short counts as far as it got.
+The file's length is the upload's offset, across crashes and restarts: the file is synced before the offset is reported,
+and an interrupted write counts as far as it got.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from aerotask.domain.errors import Locked, TooLarge
 from aerotask.failpoints import failpoint
 
 WRITE_BYTES = 1024 * 1024
-# A client that sends nothing for so long has gone, and must not keep others from resuming.
+# After this time without data a client's lock is released; otherwise a dead connection would block resuming.
 IDLE_TIMEOUT_S = 60.0
-# How many files' hashes are carried on from request to request; any other is read anew once it is complete.
-REMEMBERED = 1000
+# Number of files whose running hashes are cached between requests; others are read again when complete.
+MAX_CACHED_DIGESTS = 1000
 
 
 class Digest(Protocol):
-    """A hash that can be carried on."""
+    """Running hash."""
 
     def update(self, data: bytes | memoryview, /) -> None:
         """Add bytes."""
@@ -43,60 +43,60 @@ class Digest(Protocol):
 
 @dataclass(slots=True)
 class PartialFile:
-    """One file, held by this writer alone."""
+    """Partial file, locked by its only writer."""
 
     path: Path
     size_bytes: int
-    silence_s: float
+    idle_timeout_s: float
     _descriptor: int
     _digest: Digest | None
     _writing: asyncio.Task[None] | None = None
 
     async def append(self, content: AsyncIterator[bytes], *, up_to_bytes: int) -> None:
-        """Add what comes, and sync it; what came before the stream broke off is kept.
+        """Append a stream and sync it; bytes received before the stream broke off are kept.
 
         Raises:
-            TooLarge: it is more than makes the file `up_to_bytes` long; the part that is too much is not kept.
-            TimeoutError: nothing came for `silence_s`.
+            TooLarge: the file would become longer than `up_to_bytes`; the chunk that exceeds it is not written.
+            TimeoutError: no data arrived for `idle_timeout_s`.
         """
-        gathered = bytearray()
+        buffer = bytearray()
         try:
-            while (piece := await self._next(content)) is not None:
-                if self.size_bytes + len(gathered) + len(piece) > up_to_bytes:
-                    raise TooLarge(f"More came than the {up_to_bytes} bytes that were announced.")
-                gathered += piece
-                if len(gathered) >= WRITE_BYTES:
-                    await self._write(gathered)
-                    gathered = bytearray()
+            while (chunk := await self._next(content)) is not None:
+                if self.size_bytes + len(buffer) + len(chunk) > up_to_bytes:
+                    raise TooLarge(f"The upload is longer than the {up_to_bytes} bytes that it announced.")
+                buffer += chunk
+                if len(buffer) >= WRITE_BYTES:
+                    await self._write(buffer)
+                    buffer = bytearray()
         finally:
-            if gathered:
-                await self._write(gathered)
+            if buffer:
+                await self._write(buffer)
             await self._settle()
             await asyncio.to_thread(os.fsync, self._descriptor)
 
     async def sha256(self) -> str:
-        """The hash of everything; known already if this process has seen all of it come."""
+        """Hash of the whole file; read again unless this process has received all of it."""
         if self._digest is None:
             self._digest = await asyncio.to_thread(_read_digest, self.path)
         return self._digest.hexdigest()
 
     async def _next(self, content: AsyncIterator[bytes]) -> bytes | None:
-        async with asyncio.timeout(self.silence_s):
+        async with asyncio.timeout(self.idle_timeout_s):
             return await anext(content, None)
 
-    async def _write(self, piece: bytes | bytearray) -> None:
-        """Have a thread write and hash one piece while the next one comes."""
+    async def _write(self, chunk: bytes | bytearray) -> None:
+        """Write and hash one chunk in a thread, while the next is received."""
         await self._settle()
-        self._writing = asyncio.create_task(asyncio.to_thread(self._write_all, piece))
+        self._writing = asyncio.create_task(asyncio.to_thread(self._write_all, chunk))
 
     async def _settle(self) -> None:
         if self._writing is not None:
-            # Shielded: a cancelled request leaves the thread writing, and `let_go` waits for it.
+            # Shielded: the thread can't be cancelled and goes on writing; `close` waits for it.
             await asyncio.shield(self._writing)
             self._writing = None
 
-    def _write_all(self, piece: bytes | bytearray) -> None:
-        view = memoryview(piece)
+    def _write_all(self, chunk: bytes | bytearray) -> None:
+        view = memoryview(chunk)
         while view:
             written = os.pwrite(self._descriptor, view, self.size_bytes)
             if self._digest is not None:
@@ -105,8 +105,8 @@ class PartialFile:
             view = view[written:]
         failpoint("upload-written")
 
-    async def let_go(self) -> Digest | None:
-        """Close the file, which frees it for others; the hash so far."""
+    async def close(self) -> Digest | None:
+        """Close the file, which releases its lock; returns the running hash."""
         if self._writing is not None:
             await asyncio.wait({self._writing})
         os.close(self._descriptor)
@@ -115,46 +115,48 @@ class PartialFile:
 
 @dataclass(slots=True)
 class PartialFiles:
-    """The growing files of one folder, which every process that takes uploads shares."""
+    """Folder of partial files, shared by all API processes."""
 
     folder: Path
-    silence_s: float = IDLE_TIMEOUT_S
+    idle_timeout_s: float = IDLE_TIMEOUT_S
     _digests: OrderedDict[str, tuple[int, Digest]] = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @asynccontextmanager
-    async def held(self, key: str) -> AsyncIterator[PartialFile]:
-        """The file of that key, made if it isn't there, for this writer alone.
+    async def locked(self, key: str) -> AsyncIterator[PartialFile]:
+        """The file of that key, created if it doesn't exist, locked for this writer.
 
         Raises:
             Locked: another writer has it, in this process or another.
         """
         path = self.folder / key
-        # Not in a thread: a request that is cancelled meanwhile would leave the lock to nobody.
+        # Not in a thread: the lock of a request that is cancelled meanwhile would leak.
         descriptor = _lock(path)
         size_bytes = os.fstat(descriptor).st_size
-        file = PartialFile(path, size_bytes, self.silence_s, descriptor, self._digest_at(key, size_bytes))
+        file = PartialFile(
+            path, size_bytes, self.idle_timeout_s, descriptor, self._digest_at(key, size_bytes)
+        )
         try:
             yield file
         finally:
-            digest = await file.let_go()
+            digest = await file.close()
             if digest is not None:
-                self._remember(key, file.size_bytes, digest)
+                self._cache_digest(key, file.size_bytes, digest)
 
     async def size_bytes(self, key: str) -> int:
-        """How much of the file there is and will be after any crash; 0 if there is no file."""
+        """Durable length of the file; 0 if it doesn't exist."""
         return await asyncio.to_thread(_synced_size, self.folder / key)
 
     async def remove(self, key: str) -> None:
-        """Remove the file; one that isn't there is no error."""
+        """Remove the file; a missing one is no error."""
         self._digests.pop(key, None)
         with contextlib.suppress(FileNotFoundError):
             await asyncio.to_thread(os.unlink, self.folder / key)
 
-    def idle_for(self, age: timedelta) -> list[str]:
-        """The keys of the files that nobody holds and nothing was written to for so long."""
+    def idle_keys(self, age: timedelta) -> list[str]:
+        """Keys of unlocked files that were last written to longer ago than `age`."""
         horizon = time.time() - age.total_seconds()
         return [
             path.name for path in self.folder.iterdir() if _is_key(path.name) and _idle_since(path, horizon)
@@ -164,25 +166,25 @@ class PartialFiles:
         known_bytes, digest = self._digests.pop(key, (0, hashlib.sha256()))
         return digest if known_bytes == size_bytes else None
 
-    def _remember(self, key: str, size_bytes: int, digest: Digest) -> None:
+    def _cache_digest(self, key: str, size_bytes: int, digest: Digest) -> None:
         self._digests[key] = (size_bytes, digest)
-        if len(self._digests) > REMEMBERED:
+        if len(self._digests) > MAX_CACHED_DIGESTS:
             self._digests.popitem(last=False)
 
 
 def _lock(path: Path) -> int:
-    """Open for appending under a lock that the kernel frees when the process dies, however it dies."""
+    """Open a file under a lock that the kernel releases when the process dies, for whatever reason."""
     flags = os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o600)
-    except PermissionError:  # complete, and made unchangeable when it was about to become a blob
+    except PermissionError:  # complete, and made read-only when it was ingested as a blob
         descriptor = os.open(path, os.O_RDONLY | flags)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(descriptor)
         raise Locked(
-            "Another request is writing to this upload; ask for its offset again in a moment.",
+            "Another request is writing to this upload; query its offset again in a moment.",
             code="upload-busy",
         ) from error
     return descriptor
@@ -207,7 +209,7 @@ def _read_digest(path: Path) -> Digest:
 
 
 def _is_key(name: str) -> bool:
-    """Whether the name is one of ours; what else lies in the folder, say of a file system, is none of our business."""
+    """Whether the name is an upload's key; other files, such as `lost+found`, are left alone."""
     try:
         return str(UUID(name)) == name
     except ValueError:

@@ -1,4 +1,4 @@
-"""Contents that stay readable for one reader, whatever becomes of the entries that they were of."""
+"""Pinned blobs: hard links that keep contents readable for one reader while their entries change."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ from aerotask.blobs.blob_store import BlobStore, OpenBlob
 from aerotask.blobs.open_file import open_file
 from aerotask.domain.ids import new_id
 
-FRESHEN_S = 10.0
-"""How often the sweep is shown that the folder is in use: far oftener than any grace time asks for."""
+REFRESH_S = 10.0
+"""Interval for touching the folder, far shorter than any grace time: maintenance removes untouched work folders."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PinnedBlobs:
-    """Second names of blobs in a work folder; it stays until `let_go`, and if the process dies, the sweep has it."""
+    """Hard links to blobs in a work folder; `release` removes it, or maintenance if the process dies."""
 
     folder: Path
     _blobs: BlobStore
-    _freshening: asyncio.Task[None]
+    _refreshing: asyncio.Task[None]
 
     async def add(self, keys: Iterable[str]) -> None:
-        """Hold these blobs too.
+        """Pin more blobs.
 
         Raises:
-            FileNotFoundError: one of them isn't in the storage (any more).
+            FileNotFoundError: one of them is not (or no longer) in the storage.
         """
-        await self._blobs.lend_all([(key, self.folder / key) for key in dict.fromkeys(keys)])
+        await self._blobs.link_all_to([(key, self.folder / key) for key in dict.fromkeys(keys)])
 
     async def open(self, name: str) -> OpenBlob:
-        """Open a blob that is held, or another file of the folder."""
+        """Open a pinned blob, or another file in the folder."""
         return await open_file(self.folder / name)
 
-    async def let_go(self) -> None:
-        """Give the blobs back, and remove whatever else lies in the folder."""
-        await cancel_and_wait(self._freshening)
+    async def release(self) -> None:
+        """Unpin the blobs and remove the folder."""
+        await cancel_and_wait(self._refreshing)
         await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
 
 
-async def hold(blobs: BlobStore, *, freshen_s: float = FRESHEN_S) -> PinnedBlobs:
-    """A folder to hold blobs in, which is empty at first."""
+async def pin_blobs(blobs: BlobStore, *, refresh_s: float = REFRESH_S) -> PinnedBlobs:
+    """Create an empty folder for pinned blobs."""
     folder = blobs.work_root / f"send-{new_id()}"
     await asyncio.to_thread(folder.mkdir, mode=0o700)
-    return PinnedBlobs(folder, blobs, asyncio.create_task(_freshen(folder, freshen_s)))
+    return PinnedBlobs(folder, blobs, asyncio.create_task(_refresh(folder, refresh_s)))
 
 
-async def _freshen(folder: Path, every_s: float) -> None:
+async def _refresh(folder: Path, every_s: float) -> None:
     while True:
         await asyncio.sleep(every_s)
         with suppress(OSError):

@@ -34,7 +34,7 @@ _OUTLINE_ANGLE = math.radians(-11)
 _NOISE_SIGMA = 0.0045
 
 
-def write_specimen(
+def write_orthophoto(
     path: Path, *, size_px: int = 4096, bands: int = len(BANDS), seed: int = 7, threads: int = 2
 ) -> None:
     """Write a square GeoTIFF of farmland: uint16, tiled, DEFLATE with predictor 2, with a slanted nodata outline.
@@ -55,7 +55,7 @@ def write_specimen(
         @contextmanager
         def worker() -> Iterator[Callable[[Window], None]]:
             def write_block(window: Window) -> None:
-                block = specimen_pixels(scene, window, size_px=size_px, bands=bands)
+                block = orthophoto_pixels(scene, window, size_px=size_px, bands=bands)
                 with writing:
                     target.write(block, window=RasterioWindow.from_slices(*window))
 
@@ -65,7 +65,7 @@ def write_specimen(
         run_in_threads(blocks, threads=threads, worker=worker, on_result=lambda _: None)
 
 
-def specimen_pixels(scene: Farmland, window: Window, *, size_px: int, bands: int) -> NDArray[np.uint16]:
+def orthophoto_pixels(scene: Farmland, window: Window, *, size_px: int, bands: int) -> NDArray[np.uint16]:
     """The specimen's pixels in a window, (bands, rows, cols)."""
     top, left = window[0].start, window[1].start
     shape = shape_of(window)

@@ -42,7 +42,7 @@ class _Failed:
 
 
 def run_build(
-    ctx: RunContext, *, only: str | None, force: bool, patience: TimeoutPolicy | None = None
+    ctx: RunContext, *, only: str | None, force: bool, timeouts: TimeoutPolicy | None = None
 ) -> None:
     """Make what is lacking of the run's inputs, and tell of each; `only` is the one entry that was asked for.
 
@@ -51,13 +51,13 @@ def run_build(
         OSError: the disk is full.
     """
     outcomes: list[dict[str, Any]] = []
-    with BuilderProcess(ctx.threads, patience) as maker:
+    with BuilderProcess(ctx.threads, timeouts) as builder:
         for number, job in enumerate(plan_jobs(ctx)):
             if not force and ctx.has_derivative(job.path, kind=job.kind, builder=KIND_INFO[job.kind].builder):
                 ctx.log(f"{shown(job.path)} has its {job.kind} already.")
                 outcomes.append({"path": job.path, "kind": job.kind, "outcome": "present"})
             else:
-                outcomes.append(_outcome(job, ctx, maker, ctx.workdir / f"{number}"))
+                outcomes.append(_outcome(job, ctx, builder, ctx.workdir / f"{number}"))
             ctx.progress(job.start + job.share)
     counts = {
         name: sum(each["outcome"] == name for each in outcomes)
@@ -101,10 +101,10 @@ def _start_of(file: Path) -> bytes:
         return content.read(START_BYTES)
 
 
-def _outcome(job: BuildJob, ctx: RunContext, maker: BuilderProcess, folder: Path) -> dict[str, Any]:
+def _outcome(job: BuildJob, ctx: RunContext, builder: BuilderProcess, folder: Path) -> dict[str, Any]:
     """Make one derivative; whatever is wrong with its source is told of and ends nothing else."""
     told = {"path": job.path, "kind": job.kind}
-    made = _make(job, ctx, maker, folder)
+    made = _make(job, ctx, builder, folder)
     if isinstance(made, _Failed):
         shutil.rmtree(folder, ignore_errors=True)
         # A plain image among rasters, a table among maps: nothing is wrong with those.
@@ -124,7 +124,7 @@ def _outcome(job: BuildJob, ctx: RunContext, maker: BuilderProcess, folder: Path
 
 
 def _make(
-    job: BuildJob, ctx: RunContext, maker: BuilderProcess, folder: Path
+    job: BuildJob, ctx: RunContext, builder: BuilderProcess, folder: Path
 ) -> tuple[Path, Mapping[str, Any]] | _Failed:
     source = ctx.input(job.path)
     ctx.progress(job.start, f"{job.kind} of {source.name}")
@@ -140,7 +140,7 @@ def _make(
         if missing:
             return _Failed("derivative-unavailable", f"{missing}.")
         check_complete(job.path, dict.fromkeys(ctx.inputs))
-        properties = maker.build(
+        properties = builder.build(
             job.kind,
             source,
             target,

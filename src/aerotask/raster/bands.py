@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
 from aerotask.raster.profile import RasterProfile
-from aerotask.raster.sensors import sensor_of
+from aerotask.raster.sensors import find_sensor
 
 MEANINGS: Mapping[str, str] = {
     "R": "red",
@@ -81,7 +81,7 @@ def parse_filter(text: str) -> tuple[str | None, ...]:
     return roles
 
 
-def roles_of(profile: RasterProfile, band_filter: tuple[str | None, ...] | None) -> BandRoles:
+def find_roles(profile: RasterProfile, band_filter: tuple[str | None, ...] | None) -> BandRoles:
     """The roles that the filter gives to the raster's bands or, without one, those that its metadata give.
 
     Raises:
@@ -102,9 +102,9 @@ def _roles_from_metadata(profile: RasterProfile) -> BandRoles:
     """Descriptions first, then colour interpretation, then the sensor: the first to name a role has it."""
     bands: dict[str, int] = {}
     known_from: dict[str, str] = {}
-    sensor = sensor_of(profile)
+    sensor = find_sensor(profile)
     offers = [
-        ("the band descriptions", [role_described(band.description) for band in profile.bands]),
+        ("the band descriptions", [role_of_description(band.description) for band in profile.bands]),
         ("the colour interpretation", [_COLOURS.get(band.colour) for band in profile.bands]),
     ]
     if sensor:
@@ -117,7 +117,7 @@ def _roles_from_metadata(profile: RasterProfile) -> BandRoles:
     return BandRoles(in_order, known_from)
 
 
-def role_described(description: str | None) -> str | None:
+def role_of_description(description: str | None) -> str | None:
     """The role that a band's description names, however it is spelled."""
     plain = re.sub(r"[^a-z0-9]", "", (description or "").lower())
     return next((role for role, spellings in _DESCRIBED.items() if plain in spellings), None)

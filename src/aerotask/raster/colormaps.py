@@ -46,7 +46,7 @@ def colormap_names() -> tuple[str, ...]:
     return (*_OWN, *(name for name in sorted(_published()) if name not in _OWN))
 
 
-def check_name(name: str) -> str:
+def known_name(name: str) -> str:
     """The colormap's name, or `none`, in lower case.
 
     Raises:

@@ -73,13 +73,13 @@ def open_raster(path: Path, *, overview_level: int | None = None) -> Iterator[An
     options = {} if overview_level is None else {"overview_level": overview_level}
     with rasterio.Env(**GDAL_OPTIONS):
         source = _open(path, options)
-        with source, refusing_damage():
+        with source, gdal_errors_as_damage():
             _check_header(source, path.stat().st_size)
             yield source
 
 
 @contextmanager
-def refusing_damage() -> Iterator[None]:
+def gdal_errors_as_damage() -> Iterator[None]:
     """Have errors of GDAL within the block become `InvalidInput` (`damaged-raster`)."""
     try:
         yield
@@ -91,7 +91,7 @@ def refusing_damage() -> Iterator[None]:
 
 
 @contextmanager
-def quiet_about_georeference() -> Iterator[None]:
+def without_georeference_warnings() -> Iterator[None]:
     """Keep rasterio from warning that a plain image has no georeference; it may have none."""
     with _FILTERING, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -106,7 +106,7 @@ def _open(path: Path, options: dict[str, Any]) -> Any:
         raise InvalidInput(
             f"{shown(path.name)} is not a readable raster: {_impression(start)}.", code="unreadable-raster"
         )
-    with quiet_about_georeference():
+    with without_georeference_warnings():
         try:
             return rasterio.open(path, driver=driver, sharing=False, **options)
         # Beside GDAL's own refusals, a mutilated header can make rasterio stumble while it describes the file.

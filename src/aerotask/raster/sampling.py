@@ -39,7 +39,7 @@ def plan_sample(profile: RasterProfile) -> Sample:
     return _spread_blocks(shape, (profile.block_size[1], profile.block_size[0]))
 
 
-def plan_everything(profile: RasterProfile) -> Sample:
+def plan_thinned(profile: RasterProfile) -> Sample:
     """Some pixels of every block, for rasters whose sampled blocks turn out to be empty."""
     shape = (profile.height, profile.width)
     stride = math.ceil(math.sqrt(_area(shape) / SAMPLE_PX))

@@ -19,7 +19,7 @@ class Sensor:
     bands: tuple[str, ...]
 
 
-def sensor_of(profile: RasterProfile) -> Sensor | None:
+def find_sensor(profile: RasterProfile) -> Sensor | None:
     """The first sensor of the list whose words, pixel types and band count fit the raster."""
     text = profile.metadata_text.lower()
     if not text:

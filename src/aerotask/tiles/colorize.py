@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rio_tiler.models import ImageData
 
-from aerotask.raster.export.colorize import painter_for
+from aerotask.raster.export.colorize import colorizer_for
 from aerotask.raster.export.compute import computation_for
-from aerotask.raster.export.plan import ExportPlan, make_recipe
+from aerotask.raster.export.plan import ExportPlan, make_plan
 from aerotask.raster.pixels import BandReader, PixelBlock
 from aerotask.raster.profile import RasterProfile
 from aerotask.tiles.dataset_cache import OpenRaster
@@ -44,7 +44,7 @@ def drawing_of(look: RenderInfo, style: Style) -> DrawPlan:
     """
     if look.plain:
         return DrawPlan(plain_bands(look.profile, look.plain), plain=look.plain)
-    recipe = replace(make_recipe(style.options(), look.profile), ranges=look.ranges)
+    recipe = replace(make_plan(style.options(), look.profile), ranges=look.ranges)
     return DrawPlan(recipe.source_bands, recipe)
 
 
@@ -91,7 +91,7 @@ def _block(image: ImageData, profile: RasterProfile) -> PixelBlock:
 
 def _draw_recipe(block: PixelBlock, recipe: ExportPlan, raster: OpenRaster) -> Rgba:
     shape: tuple[int, int] = block.planes.shape[1:]
-    painter = painter_for(recipe, tile_yx=shape)
+    painter = colorizer_for(recipe, tile_yx=shape)
     compute = computation_for(recipe)
     picture = np.zeros(shape, np.uint32)
     reader = BandReader(raster.source, raster.profile, recipe.source_bands)

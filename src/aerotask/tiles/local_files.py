@@ -110,7 +110,7 @@ class LocalFileCache:
         with suppress(FileExistsError):
             await asyncio.to_thread(path.parent.mkdir, mode=0o700, parents=True)
             self.on_new_folder()
-        await self._blobs.lend(blob_key, path)
+        await self._blobs.link_to(blob_key, path)
         return (await asyncio.to_thread(path.stat)).st_size
 
     def _forget(self, blob_key: str, loan: _Entry) -> None:

@@ -12,10 +12,10 @@ from rio_tiler import reader
 from rio_tiler.constants import WEB_MERCATOR_TMS
 from rio_tiler.types import RIOResampling
 
-from aerotask.raster.export.plan import make_recipe
+from aerotask.raster.export.plan import make_plan
 from aerotask.raster.export.stretch import percentile_stretch
 from aerotask.raster.expression.indices import ValueRange
-from aerotask.raster.io import refusing_damage
+from aerotask.raster.io import gdal_errors_as_damage
 from aerotask.raster.pixels import SourceFile
 from aerotask.tiles.colorize import (
     DrawPlan,
@@ -60,7 +60,7 @@ def find_look(rasters: DatasetCache, source: Path, drawn: Path, style: Style) ->
     if not plain:
         look = replace(look, ranges=_ranges(SourceFile(source, profile), style))
     shown = rasters.get(drawn)
-    with refusing_damage():
+    with gdal_errors_as_damage():
         bounds = bounds_deg(shown)
         if bounds is None:
             return look
@@ -82,7 +82,7 @@ def draw_tile(rasters: DatasetCache, subject: MapRaster, at: TileIndex, *, size_
     """
     drawing = drawing_of(subject.look, subject.style)
     whole = rasters.get(subject.drawn)
-    with refusing_damage():
+    with gdal_errors_as_damage():
         bands = indexes_to_read(drawing, whole.profile)
         ratio = tile_pixel_m(at.z) * TILE_PX / size_px / resolution_m(whole)
         level = affordable_level(whole.profile, ratio, bands, size_px**2, at_most_bytes=TILE_BYTES)
@@ -115,7 +115,7 @@ def draw_thumbnail(rasters: DatasetCache, path: Path, *, size_px: int) -> Rgba:
     if not look.plain:
         look = replace(look, ranges=_ranges(SourceFile(path, profile), Style()))
     drawing = drawing_of(look, Style())
-    with refusing_damage():
+    with gdal_errors_as_damage():
         return _draw_whole(rasters, path, drawing, size_px=size_px)
 
 
@@ -134,7 +134,7 @@ def _draw_whole(rasters: DatasetCache, path: Path, drawing: DrawPlan, *, size_px
 
 def _ranges(source: SourceFile, style: Style) -> tuple[ValueRange, ...]:
     """The ranges that an export with this style would have."""
-    recipe = make_recipe(style.options(), source.profile)
+    recipe = make_plan(style.options(), source.profile)
     if recipe.ranges is not None:
         return recipe.ranges
     return percentile_stretch(source, recipe, threads=1, on_progress=lambda _share: None).ranges

@@ -17,7 +17,7 @@ from aerotask.blobs.blob_store import BlobStore
 from aerotask.domain.errors import AerotaskError, InvalidInput, Unavailable
 from aerotask.domain.settings import RenderSettings
 from aerotask.sandbox.pool import ChildCrashed, JobTimeout, Pool, PoolLimits
-from aerotask.sandbox.protocol import PoolJob, Reply
+from aerotask.sandbox.protocol import Message
 from aerotask.sdk import Tool
 from aerotask.tiles.image_cache import ImageCache
 from aerotask.tiles.jobs import PreviewJob, RenderInfoJob, ThumbnailJob, ThumbnailKind, TileJob
@@ -92,9 +92,9 @@ class Renderer:
 
             async def find(files: list[Path]) -> bytes:
                 reply = await self._run(
-                    digest, contents, RenderInfoJob(files[0], files[1], style).to_job(), caller
+                    digest, contents, RenderInfoJob(files[0], files[1], style).to_message(), caller
                 )
-                return orjson.dumps(reply.facts)
+                return orjson.dumps(reply.body)
 
             try:
                 known = _look_in(await self._made(digest, contents, find))
@@ -126,7 +126,7 @@ class Renderer:
         async def draw(files: list[Path]) -> bytes:
             return (
                 await self._run(
-                    digest, [raster.drawn], TileJob(files[0], look, style, at, size_px).to_job(), caller
+                    digest, [raster.drawn], TileJob(files[0], look, style, at, size_px).to_message(), caller
                 )
             ).content
 
@@ -144,7 +144,9 @@ class Renderer:
 
         async def draw(files: list[Path]) -> bytes:
             return (
-                await self._run(digest, [content], ThumbnailJob(files[0], subject, size_px).to_job(), caller)
+                await self._run(
+                    digest, [content], ThumbnailJob(files[0], subject, size_px).to_message(), caller
+                )
             ).content
 
         return await self._made(digest, [content], draw)
@@ -173,7 +175,7 @@ class Renderer:
                 await self._run(
                     digest,
                     list(inputs.values()),
-                    PreviewJob(tool.id, tool.version, params, named, size_px).to_job(),
+                    PreviewJob(tool.id, tool.version, params, named, size_px).to_message(),
                     caller,
                 )
             ).content
@@ -200,7 +202,7 @@ class Renderer:
 
         return await self._drawing.do(digest, work)
 
-    async def _run(self, digest: str, contents: Sequence[RenderSource], job: PoolJob, caller: str) -> Reply:
+    async def _run(self, digest: str, contents: Sequence[RenderSource], job: Message, caller: str) -> Message:
         try:
             return await self._pool.run(job, caller=caller)
         except ChildCrashed as error:

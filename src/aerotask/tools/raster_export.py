@@ -10,7 +10,7 @@ from typing import Literal
 from aerotask.domain.paths import MAX_NAME_BYTES, base_name
 from aerotask.raster.colormaps import DEFAULT_COLORMAP
 from aerotask.raster.export.options import ColormapName, DisplayOptions, ExportFormat, ExportOptions
-from aerotask.raster.export.plan import ExportPlan, make_recipe
+from aerotask.raster.export.plan import ExportPlan, make_plan
 from aerotask.raster.profile import RasterProfile
 from aerotask.sdk import (
     Access,
@@ -88,14 +88,14 @@ class RasterExport(Tool[RasterExportParams]):
         options = params.options()
         profile = _profile(dataset.file(params.path))
         if profile:
-            make_recipe(options, profile)
+            make_plan(options, profile)
 
     def plan(self, params: RasterExportParams, dataset: DatasetView) -> Plan:
         """Estimate the size of the result from the raster's, or from its file's before it is indexed."""
         entry = dataset.file(params.path)
         profile = _profile(entry)
         estimate = (
-            _estimate_bytes(make_recipe(params.options(), profile), profile)
+            _estimate_bytes(make_plan(params.options(), profile), profile)
             if profile
             else 2 * entry.size_bytes
         )

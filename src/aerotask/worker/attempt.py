@@ -21,7 +21,7 @@ from aerotask.aio import background, cancel_and_wait
 from aerotask.db.outages import is_outage, outlast
 from aerotask.derivatives.sources import source_key
 from aerotask.domain.errors import AerotaskError, TaskFailed
-from aerotask.domain.retry import OUTAGE_S, FailureKind, after_strike
+from aerotask.domain.retry import OUTAGE_S, FailureKind, after_failure
 from aerotask.domain.settings import StorageQuota
 from aerotask.failpoints import failpoint
 from aerotask.sdk import Limits, Snapshot, Tool, ToolParams
@@ -35,8 +35,8 @@ from aerotask.store.queue.claims import ClaimedTask, with_inputs
 from aerotask.store.queue.leases import Failure, LeaseLost, Retry
 from aerotask.worker.commit import apply_success
 from aerotask.worker.context import WorkerContext
+from aerotask.worker.jobs import ToolJob
 from aerotask.worker.outputs import StoredChanges, store_outputs
-from aerotask.worker.protocol import ToolJob
 from aerotask.worker.reporter import Reporter
 from aerotask.worker.supervise import ChildEnd, Ended, supervise
 
@@ -168,7 +168,7 @@ class Attempt:
         await asyncio.to_thread(out.mkdir, mode=0o700, parents=True, exist_ok=True)
         self.task = await outlast(self._with_inputs, give_up_after_s=OUTAGE_S)
         lent = {item.path: self.folder / "in" / item.path for item in self.task.inputs}
-        await self.means.blobs.lend_all([(item.blob_key, lent[item.path]) for item in self.task.inputs])
+        await self.means.blobs.link_all_to([(item.blob_key, lent[item.path]) for item in self.task.inputs])
         snapshot = await self._snapshot(tool, params)
         return ToolJob(
             tool_id=self.task.tool_id,
@@ -228,7 +228,7 @@ class Attempt:
         if ended.how is ChildEnd.CRASHED or ended.last is None:
             return self._after_crash(ended.detail, reporter)
         if ended.how is ChildEnd.FAILED:
-            if ended.last.what == "cancelled":  # nobody cancelled it: somebody else sent the signal
+            if ended.last.kind == "cancelled":  # nobody cancelled it: somebody else sent the signal
                 return self._after_crash("it was interrupted", reporter)
             return self._after_error(ended.last.body, reporter)
         failpoint("output-written")
@@ -263,7 +263,7 @@ class Attempt:
         self, strike: FailureKind, reason: str, failure: Failure, reporter: Reporter
     ) -> Retry | Failure:
         limit = self.means.settings.queue.max_attempts
-        retry = after_strike(strike, strikes=self.task.strikes + 1, max_strikes=limit)
+        retry = after_failure(strike, failed_attempts=self.task.strikes + 1, max_attempts=limit)
         if retry is None:
             return failure
         reporter.say(f"Trying again in {retry.delay_s:.0f} s.")

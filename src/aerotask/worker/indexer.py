@@ -19,11 +19,12 @@ from aerotask.domain.ids import new_id
 from aerotask.domain.text_cleaning import clean_json
 from aerotask.metadata.file_types import side_file_paths_of
 from aerotask.metadata.model import extraction_failed
-from aerotask.metadata.timeouts import patience_s
+from aerotask.metadata.timeouts import extraction_timeout_s
+from aerotask.sandbox.protocol import Message
 from aerotask.sandbox.spawner import Spawner
 from aerotask.store.datasets import indexing
 from aerotask.store.datasets.indexing import Metadata, UnindexedEntry
-from aerotask.worker.protocol import Event, IndexJob
+from aerotask.worker.jobs import IndexJob
 from aerotask.worker.supervise import ChildEnd, Ended, supervise
 from aerotask.worker.wakeup import WakeupEvent
 
@@ -58,9 +59,11 @@ class Indexer:
 
     async def _batch(self) -> bool:
         async with self.db.begin() as connection:
-            batch = await indexing.claim(connection, at_most=BATCH, lease_s=patience_s(0) + LEASE_MARGIN_S)
-            timeout_s = patience_s(sum(entry.size_bytes for entry in batch))
-            if timeout_s > patience_s(0) + LEASE_MARGIN_S / 2:
+            batch = await indexing.claim(
+                connection, at_most=BATCH, lease_s=extraction_timeout_s(0) + LEASE_MARGIN_S
+            )
+            timeout_s = extraction_timeout_s(sum(entry.size_bytes for entry in batch))
+            if timeout_s > extraction_timeout_s(0) + LEASE_MARGIN_S / 2:
                 await indexing.prolong(connection, batch, lease_s=timeout_s + LEASE_MARGIN_S)
         if batch:
             folder = self.blobs.work_root / f"index-{new_id()}"
@@ -83,10 +86,10 @@ class Indexer:
         described: list[tuple[UnindexedEntry, Metadata]] = []
         begun: str | None = None
 
-        def hear(event: Event) -> None:
+        def hear(event: Message) -> None:
             nonlocal begun
             begun = str(event.body["id"])
-            if event.what == "described":
+            if event.kind == "described":
                 described.append((waiting.pop(begun), _metadata(event)))
                 begun = None
 
@@ -111,7 +114,7 @@ class Indexer:
         """The files with the entries' contents, each in a folder of its own, without those that are gone."""
         files = {key: folder / key / paths.base_name(entry.path) for key, entry in entries.items()}
         try:
-            await self.blobs.lend_all([(entries[key].blob_key, file) for key, file in files.items()])
+            await self.blobs.link_all_to([(entries[key].blob_key, file) for key, file in files.items()])
         except FileNotFoundError:  # one has been replaced or removed meanwhile
             files = {key: file for key, file in files.items() if await self._lend_one(entries[key], file)}
         for key, file in files.items():
@@ -122,7 +125,7 @@ class Indexer:
         await asyncio.to_thread(file.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
         with suppress(FileExistsError):
             try:
-                await self.blobs.lend(entry.blob_key, file)
+                await self.blobs.link_to(entry.blob_key, file)
             except FileNotFoundError:
                 return False
         return True
@@ -136,7 +139,7 @@ class Indexer:
             sides = await indexing.contents_at(connection, entry.dataset_id, wanted)
         for path, key in sides.items():
             with suppress(FileNotFoundError):
-                await self.blobs.lend(key, folder / paths.base_name(path))
+                await self.blobs.link_to(key, folder / paths.base_name(path))
 
     async def _give_up(self, entry: UnindexedEntry, detail: str) -> None:
         _log.warning("index.failed", entry_id=str(entry.id), detail=detail)
@@ -159,6 +162,6 @@ def _cause(ended: Ended, timeout_s: float) -> str:
     return ended.detail or f"it took longer than {timeout_s:.0f} s"
 
 
-def _metadata(event: Event) -> Metadata:
+def _metadata(event: Message) -> Metadata:
     body = clean_json(event.body)
     return Metadata(body["type"], body["properties"], body["point"], body["polygon"])

@@ -26,7 +26,7 @@ from aerotask.store.queue.cancel import CANCEL_CHANNEL
 from aerotask.store.queue.worker_session import WorkerSession
 from aerotask.store.tasks.webhooks import CHANNEL as CALLBACKS_CHANNEL
 from aerotask.wiring import Platform, open_platform
-from aerotask.worker import maintenance, tool_server
+from aerotask.worker import maintenance, tool_child
 from aerotask.worker.context import WorkerContext
 from aerotask.worker.indexer import Indexer
 from aerotask.worker.runner import TaskRunner
@@ -51,7 +51,7 @@ async def run_worker(settings: Settings) -> None:
                 connections=settings.worker.slots + OTHERS,
             )
         )
-        spawner = Spawner(tool_server.PROGRAM)
+        spawner = Spawner(tool_child.PROGRAM)
         stack.push_async_callback(spawner.close)
         await spawner.start()
         worker_no = secrets.randbelow(2**31 - 1) + 1

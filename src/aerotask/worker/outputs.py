@@ -108,7 +108,7 @@ async def store_outputs(
     own = _OwnFiles(workdir)
     edits = await _edits(declared["edits"], may_write, own)
     puts = [edit.file for edit in edits if isinstance(edit, _UnstoredPut)]
-    stored = iter(await blobs.adopt_all(puts))
+    stored = iter(await blobs.ingest_all(puts))
     for made in declared["derivatives"]:
         raise_if_unplanned(str(made["of"]), may_write)
     derived = await asyncio.to_thread(lambda: [own.file(made["path"]) for made in declared["derivatives"]])
@@ -120,7 +120,7 @@ async def store_outputs(
         ),
         result=declared["result"],
         descriptions=own.file(told) if (told := declared.get("descriptions")) else None,
-        derivatives=tuple(map(_derivative, declared["derivatives"], await blobs.adopt_all(derived))),
+        derivatives=tuple(map(_derivative, declared["derivatives"], await blobs.ingest_all(derived))),
     )
 
 
@@ -139,7 +139,7 @@ async def _artifact(blobs: BlobStore, declared: Mapping[str, Any], own: _OwnFile
     media_type = clean_line(str(declared["mediaType"]))
     file = await asyncio.to_thread(own.file, declared["path"])
     # The hash of what a tool makes for download is its own to say, as the bytes are.
-    blob = await blobs.adopt(file, sha256=_hash(declared.get("sha256")))
+    blob = await blobs.ingest(file, sha256=_hash(declared.get("sha256")))
     return StoredArtifact(name, media_type, blob)
 
 

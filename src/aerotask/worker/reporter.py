@@ -12,10 +12,10 @@ from aerotask.db.engine import Database
 from aerotask.db.outages import is_outage
 from aerotask.domain.settings import LogLimits
 from aerotask.domain.text_cleaning import clean_line
+from aerotask.sandbox.protocol import Message
 from aerotask.store.queue import leases
 from aerotask.store.queue.leases import Lease, LeaseLost, Report
 from aerotask.store.queue.logs import size_of
-from aerotask.worker.protocol import Event
 
 GATHER_S = 0.3
 """The first news wait for so long: a run that is over by then is told of with its end, in one transaction."""
@@ -38,11 +38,11 @@ class Reporter:
     _phase: str | None = None
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def hear(self, event: Event) -> None:
+    def hear(self, event: Message) -> None:
         """Note an event of the child."""
-        if event.what == "log":
+        if event.kind == "log":
             self.say(str(event.body["line"]))
-        elif event.what == "progress":
+        elif event.kind == "progress":
             self._percent = min(max(float(event.body["fraction"]), 0.0), 1.0) * 100
             phase = event.body["phase"]
             self._phase = None if phase is None else clean_line(str(phase))

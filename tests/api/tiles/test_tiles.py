@@ -156,7 +156,7 @@ async def test_more_than_the_queue_holds_is_turned_away(api: Served, tmp_path: P
     pool.limits = PoolLimits(1, waiting=2, job_timeout_s=60)
     os.kill(child.pid, signal.SIGSTOP)
     waiting = [asyncio.create_task(tile(api, rescale=f"-{n},1")) for n in range(2, 5)]
-    await until(lambda: pool._turns.waiting == 2)
+    await until(lambda: pool._semaphore.waiting == 2)
     refused = await tile(api, rescale="-9,1")
     assert code_of(refused) == (503, "drawing-busy")
     assert refused.headers["retry-after"] == "2"

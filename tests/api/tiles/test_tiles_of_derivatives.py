@@ -27,7 +27,7 @@ async def get(api: Served, path: str) -> httpx.Response:
 async def build(api: Served, file: Path, *, source: Path) -> None:
     """Have the file be the COG that was built of the source."""
     hashed = hashlib.sha256(await asyncio.to_thread(source.read_bytes)).hexdigest()
-    blob = await api.platform.blobs.adopt(file)
+    blob = await api.platform.blobs.ingest(file)
     made = NewDerivative(
         api.rows.dataset_id, hashed, "cog", hashed, "1", blob.key, blob.size_bytes, blob.sha256, {}
     )

@@ -11,8 +11,8 @@ from PIL import Image
 from tests.raster.alignment.scenes import METRES, canvas, cut, located, on_disk, shifted
 
 from aerotask.domain.errors import InvalidInput
+from aerotask.raster.alignment.match.similarity import Similarity
 from aerotask.raster.alignment.preview import preview_pair
-from aerotask.raster.alignment.similarity import Similarity
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ from rasterio.transform import Affine, from_origin
 from rasterio.warp import Resampling, reproject, transform
 from tests.raster.alignment.scenes import METRES, ORIGIN, SIDE, canvas, cut, on_disk, turned
 
-from aerotask.raster.alignment.matching import Match, find_match, finest_factor
+from aerotask.raster.alignment.match.matching import Match, find_match, finest_factor
+from aerotask.raster.alignment.match.quality import doubts
 from aerotask.raster.alignment.output_grid import plan_output
 from aerotask.raster.alignment.pair import Pair, make_pair
-from aerotask.raster.alignment.quality import doubts
-from aerotask.raster.alignment.warping import filling_for
-from aerotask.raster.alignment.writing import WarpJob, write_moved
+from aerotask.raster.alignment.warping import fill_values_for
+from aerotask.raster.alignment.writing import WarpJob, write_aligned
 from aerotask.raster.pixels import SourceFile
 
 UTM32 = "EPSG:32632"
@@ -139,9 +139,9 @@ def test_another_crs_is_projected_once(
 
 def write(pair: Pair, match: Match, target: Path) -> Path:
     move = WarpJob(
-        pair.source.file, plan_output(pair, match.transform), filling_for(pair.source.file.profile)
+        pair.source.file, plan_output(pair, match.transform), fill_values_for(pair.source.file.profile)
     )
-    write_moved(move, target, threads=2, on_stage=lambda _stage, _share: None)
+    write_aligned(move, target, threads=2, on_stage=lambda _stage, _share: None)
     return target
 
 

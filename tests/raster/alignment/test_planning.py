@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aerotask.raster.alignment.footprints import area, intersection, outline, overlap_share
-from aerotask.raster.alignment.pyramid import (
+from aerotask.raster.alignment.match.pyramid import (
     CHIP_PX,
     MOST_CHIPS,
     PixelBox,

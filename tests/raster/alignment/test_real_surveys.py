@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from tests.raster.rasters import read, source_file, write_raster
 
-from aerotask.raster.alignment.matching import Match, find_match
+from aerotask.raster.alignment.match.matching import Match, find_match
+from aerotask.raster.alignment.match.quality import confidence, doubts
 from aerotask.raster.alignment.pair import Pair, make_pair
-from aerotask.raster.alignment.quality import confidence, doubts
 
 # A survey's pixel (x, y), counted from the centre of the first, shows the reference's pixel M·(x, y).
 SHIFTED = np.array([[1, 0, 13.37], [0, 1, -8.62]])

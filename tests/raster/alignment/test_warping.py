@@ -10,10 +10,10 @@ from rasterio.windows import Window as RasterioWindow
 from tests.raster.alignment.scenes import canvas, cut, on_disk
 from tests.raster.rasters import Pixels
 
+from aerotask.raster.alignment.match.similarity import Similarity
 from aerotask.raster.alignment.output_grid import OutputGrid, plan_output
 from aerotask.raster.alignment.pair import make_pair
-from aerotask.raster.alignment.similarity import Similarity
-from aerotask.raster.alignment.warping import FillValues, WindowWarper, filling_for
+from aerotask.raster.alignment.warping import FillValues, WindowWarper, fill_values_for
 from aerotask.raster.io import open_raster
 from aerotask.raster.pixels import SourceFile
 from aerotask.raster.windows import Window, windows
@@ -27,7 +27,7 @@ def planned(file: SourceFile, transform: Similarity) -> OutputGrid:
 
 def moved(file: SourceFile, grid: OutputGrid, window: Window, filling: FillValues | None = None) -> Pixels:
     with open_raster(file.path) as opened, np.errstate(all="ignore"):
-        return WindowWarper(opened, grid, filling or filling_for(file.profile)).window(window).pixels
+        return WindowWarper(opened, grid, filling or fill_values_for(file.profile)).window(window).pixels
 
 
 def whole(grid: OutputGrid) -> Window:
@@ -87,7 +87,7 @@ def test_what_was_not_nodata_does_not_become_it(tmp_path: Path) -> None:
     file = on_disk(tmp_path / "low.tif", pixels, nodata=0)
     grid = planned(file, TURN)
     with open_raster(file.path) as opened, np.errstate(all="ignore"):
-        result = WindowWarper(opened, grid, filling_for(file.profile)).window(whole(grid))
+        result = WindowWarper(opened, grid, fill_values_for(file.profile)).window(whole(grid))
     # The cubic kernel undershoots beside the bright square: to 0 and below, were it let.
     assert result.pixels[0][result.covered].min() == 1
     assert set(np.unique(result.pixels[0][~result.covered])) == {0}

@@ -7,7 +7,7 @@ from tests.raster.rasters import parse_options
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.export.options import parse_bands, parse_rescale
-from aerotask.raster.export.presets import PRESETS, preset_named
+from aerotask.raster.export.presets import PRESETS, find_preset
 from aerotask.raster.expression.indices import ValueRange
 
 
@@ -72,13 +72,13 @@ def test_there_is_no_band_zero() -> None:
 
 
 def test_presets_are_known_in_any_case() -> None:
-    assert preset_named("True-Color") is PRESETS["true-color"]
+    assert find_preset("True-Color") is PRESETS["true-color"]
     assert len(PRESETS) == 15
 
 
 def test_an_unknown_preset_is_answered_with_the_known_ones() -> None:
     with pytest.raises(InvalidInput, match="There is no preset 'pretty'; there are true-color, ") as caught:
-        preset_named("pretty")
+        find_preset("pretty")
     assert caught.value.code == "unknown-preset"
 
 

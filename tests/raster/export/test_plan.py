@@ -6,7 +6,7 @@ import pytest
 from tests.raster.rasters import parse_options
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.raster.export.plan import ExportPlan, make_recipe
+from aerotask.raster.export.plan import ExportPlan, make_plan
 from aerotask.raster.expression.indices import ValueRange
 from aerotask.raster.profile import BandProfile, RasterProfile
 
@@ -23,7 +23,7 @@ def profile(
 
 
 def recipe(described: RasterProfile, **parameters: str) -> ExportPlan:
-    return make_recipe(parse_options(**parameters), described)
+    return make_plan(parse_options(**parameters), described)
 
 
 def refused(described: RasterProfile, **parameters: str) -> InvalidInput:

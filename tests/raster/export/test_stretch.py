@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.raster.rasters import Pixels, parse_options, source_file, write_raster
 
-from aerotask.raster.export.plan import make_recipe
+from aerotask.raster.export.plan import make_plan
 from aerotask.raster.export.stretch import Stretch, percentile_stretch
 from aerotask.raster.profile import BandProfile, RasterProfile
-from aerotask.raster.sampling import SAMPLE_PX, plan_everything, plan_sample
+from aerotask.raster.sampling import SAMPLE_PX, plan_sample, plan_thinned
 
 
 def stretch(path: Path, *, threads: int = 2, **parameters: Any) -> Stretch:
     source = source_file(path)
-    recipe = make_recipe(parse_options(**parameters), source.profile)
+    recipe = make_plan(parse_options(**parameters), source.profile)
     return percentile_stretch(source, recipe, threads=threads, on_progress=lambda _share: None)
 
 
@@ -119,7 +119,7 @@ def test_a_sample_stays_within_the_raster_and_near_its_size(
     band = BandProfile("uint8", None, "gray", None)
     block_size = (min(block[0], width), min(block[1], height))
     profile = RasterProfile(width, height, (band,), None, None, block_size, (), "")
-    for sample in (plan_sample(profile), plan_everything(profile)):
+    for sample in (plan_sample(profile), plan_thinned(profile)):
         pixels = 0
         for rows, cols in sample.windows:
             assert 0 <= rows.start < rows.stop <= height

@@ -18,7 +18,7 @@ from aerotask.raster.expression.parser import (
     Operation,
     names,
     parse,
-    written,
+    to_text,
 )
 
 leaves = st.one_of(
@@ -113,7 +113,7 @@ def test_a_long_chain_is_not_deep() -> None:
 @settings(deadline=None)
 @given(expressions)
 def test_what_is_written_is_read_back(expression: Expression) -> None:
-    text = written(expression)
+    text = to_text(expression)
     if len(text) <= MAX_CHARS:
         assert parse(text) == expression
 
@@ -123,4 +123,4 @@ def test_what_is_written_is_read_back(expression: Expression) -> None:
 def test_any_text_is_either_a_formula_or_refused(text: str) -> None:
     with suppress(InvalidInput):
         expression = parse(text)
-        assert parse(written(expression)) == expression
+        assert parse(to_text(expression)) == expression

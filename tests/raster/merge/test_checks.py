@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.raster.merge.checks import BandFile, faults_of, refuse, warnings_of
+from aerotask.raster.merge.checks import BandFile, find_faults, find_warnings, raise_if_faulty
 from aerotask.raster.profile import BandProfile, RasterProfile
 
 NAN = float("nan")
@@ -67,7 +67,7 @@ def pair(profile: RasterProfile) -> list[BandFile]:
     ],
 )
 def test_one_fault_is_told_with_its_code_and_its_place(changes: dict[str, Any], code: str, says: str) -> None:
-    (fault,) = faults_of(pair(replace(FIRST, **changes)))
+    (fault,) = find_faults(pair(replace(FIRST, **changes)))
     assert (fault.pointer, fault.code) == ("/params/paths/1", code)
     assert fault.message.startswith("'b.tif' ")
     assert says in fault.message
@@ -75,7 +75,7 @@ def test_one_fault_is_told_with_its_code_and_its_place(changes: dict[str, Any], 
 
 def test_complex_pixels_are_refused_in_the_first_file_too() -> None:
     profile = replace(FIRST, bands=band(dtype="complex64", nodata=None))
-    faults = faults_of([BandFile("a.tif", profile), BandFile("b.tif", profile)])
+    faults = find_faults([BandFile("a.tif", profile), BandFile("b.tif", profile)])
     assert [(fault.pointer, fault.code) for fault in faults] == [
         ("/params/paths/0", "unsupported-pixel-type"),
         ("/params/paths/1", "unsupported-pixel-type"),
@@ -92,19 +92,19 @@ def test_complex_pixels_are_refused_in_the_first_file_too() -> None:
     ],
 )
 def test_what_is_within_the_limits_passes(changes: dict[str, Any]) -> None:
-    assert faults_of(pair(replace(FIRST, **changes))) == []
+    assert find_faults(pair(replace(FIRST, **changes))) == []
 
 
 def test_south_up_and_unreferenced_files_pass_among_themselves() -> None:
     grids: list[Grid | None] = [grid(height=0.05), None]
     for transform in grids:
         profile = replace(FIRST, geotransform=transform)
-        assert faults_of([BandFile("a.tif", profile), BandFile("b.tif", profile)]) == []
+        assert find_faults([BandFile("a.tif", profile), BandFile("b.tif", profile)]) == []
 
 
 def test_nan_is_the_same_nodata_as_nan() -> None:
     profile = replace(FIRST, bands=band(dtype="float32", nodata=NAN))
-    assert faults_of([BandFile("a.tif", profile), BandFile("b.tif", profile)]) == []
+    assert find_faults([BandFile("a.tif", profile), BandFile("b.tif", profile)]) == []
 
 
 @pytest.mark.parametrize(
@@ -116,28 +116,28 @@ def test_nan_is_the_same_nodata_as_nan() -> None:
 )
 def test_doubts_are_warned_of(changes: dict[str, Any], says: str) -> None:
     files = pair(replace(FIRST, **changes))
-    (warning,) = warnings_of(files)
-    assert faults_of(files) == []
+    (warning,) = find_warnings(files)
+    assert find_faults(files) == []
     assert says in warning
 
 
 def test_small_differences_are_not_worth_a_warning() -> None:
     profile = replace(FIRST, geotransform=grid(width=0.0505, x=282500.004))
-    assert warnings_of(pair(profile)) == []
+    assert find_warnings(pair(profile)) == []
 
 
 def test_files_that_are_not_indexed_yet_are_left_out() -> None:
     files = [BandFile("new.tif", None), BandFile("a.tif", FIRST), BandFile("b.tif", replace(FIRST, width=1))]
-    assert [fault.pointer for fault in faults_of(files)] == ["/params/paths/2"]
+    assert [fault.pointer for fault in find_faults(files)] == ["/params/paths/2"]
 
 
 def test_one_kind_of_fault_keeps_its_code_and_several_get_a_common_one() -> None:
-    sizes = faults_of([*pair(replace(FIRST, width=1)), BandFile("c.tif", replace(FIRST, width=2))])
+    sizes = find_faults([*pair(replace(FIRST, width=1)), BandFile("c.tif", replace(FIRST, width=2))])
     with pytest.raises(InvalidInput) as one_kind:
-        refuse(sizes)
+        raise_if_faulty(sizes)
     with pytest.raises(InvalidInput) as several:
-        refuse([*sizes, *faults_of(pair(replace(FIRST, crs=None)))])
+        raise_if_faulty([*sizes, *find_faults(pair(replace(FIRST, crs=None)))])
     assert (one_kind.value.code, len(one_kind.value.errors)) == ("size-mismatch", 2)
     assert (several.value.code, len(several.value.errors)) == ("bands-do-not-match", 3)
     assert all(fault.message in several.value.message for fault in several.value.errors)
-    refuse([])
+    raise_if_faulty([])

@@ -21,7 +21,7 @@ from aerotask.domain.errors import InvalidInput
 from aerotask.metadata.photos.exif import read_embedded
 from aerotask.raster.io import open_raster
 from aerotask.raster.merge.plan import MergePlan, OpticalCentrePx, plan_merge
-from aerotask.raster.merge.run import source_of
+from aerotask.raster.merge.run import read_source_band
 from aerotask.raster.merge.write import MergeWriteOptions, merge_bands
 from aerotask.raster.tiff.cog_layout import GHOST
 
@@ -40,7 +40,7 @@ def write_bands(folder: Path, pixels: Pixels, **options: Any) -> list[Path]:
 def planned(paths: list[Path], centres: list[OpticalCentrePx] | None = None) -> MergePlan:
     return plan_merge(
         [
-            replace(source_of(path.name, path), centre=centres[at] if centres else None)
+            replace(read_source_band(path.name, path), centre=centres[at] if centres else None)
             for at, path in enumerate(paths)
         ]
     )
@@ -254,7 +254,7 @@ def test_what_progress_raises_stops_every_thread(tmp_path: Path) -> None:
 
 def test_many_bands_get_smaller_tiles(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "band.tif", noise((1, 300, 300), "float64"))
-    result = merged(plan_merge([source_of("band.tif", path)] * 20), tmp_path / "out.tif", tile_px=512)
+    result = merged(plan_merge([read_source_band("band.tif", path)] * 20), tmp_path / "out.tif", tile_px=512)
     with rasterio.open(result) as opened:
         assert opened.block_shapes[0] == (128, 128)
         assert opened.count == 20

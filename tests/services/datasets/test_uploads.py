@@ -166,7 +166,7 @@ async def test_a_crash_between_blob_and_row_costs_nothing_but_a_blob_for_the_swe
     upload_id = await harbour.announce("a", 4)
     file = harbour.folder / str(upload_id)
     file.write_bytes(b"0123")
-    left = await harbour.platform.blobs.share(file, sha256=hashlib.sha256(b"0123").hexdigest())
+    left = await harbour.platform.blobs.ingest_copy(file, sha256=hashlib.sha256(b"0123").hexdigest())
     assert (await harbour.look(upload_id)).offset == 4
     assert await harbour.hashes() == {"a": hashlib.sha256(b"0123").hexdigest()}
     for blob in (tmp_path / "storage" / "blobs").rglob("*"):

@@ -11,7 +11,7 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 from rasterio.warp import transform as project
 
-from aerotask.raster.alignment.similarity import Points
+from aerotask.raster.alignment.match.similarity import Points
 from aerotask.raster.io import GDAL_ERRORS
 from aerotask.raster.windows import Shape
 

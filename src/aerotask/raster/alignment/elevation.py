@@ -8,11 +8,11 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from aerotask.raster.alignment.matching import chip_grid, overlap_box
+from aerotask.raster.alignment.match.matching import chip_grid, overlap_box
+from aerotask.raster.alignment.match.pyramid import Chip, plan_chips
+from aerotask.raster.alignment.match.robust import TUKEY_CUT
+from aerotask.raster.alignment.match.similarity import Similarity
 from aerotask.raster.alignment.pair import Pair
-from aerotask.raster.alignment.pyramid import Chip, plan_chips
-from aerotask.raster.alignment.robust import TUKEY_CUT
-from aerotask.raster.alignment.similarity import Similarity
 from aerotask.raster.parallel import run_in_threads
 
 MAD_TO_SIGMA = 1.4826

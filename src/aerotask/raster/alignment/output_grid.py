@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from aerotask.raster.alignment.common_grid import Grid
+from aerotask.raster.alignment.match.similarity import Points, Similarity
 from aerotask.raster.alignment.pair import Pair
-from aerotask.raster.alignment.similarity import Points, Similarity
 from aerotask.raster.windows import Shape
 
 SLIVER_PX = 0.05

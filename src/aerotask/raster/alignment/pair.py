@@ -12,10 +12,10 @@ import numpy as np
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.alignment.common_grid import CommonPlane, Grid, map_grid, reproject, same_crs
 from aerotask.raster.alignment.footprints import intersection
-from aerotask.raster.alignment.reading import BrightnessReader
-from aerotask.raster.alignment.sampling import PlaneView
-from aerotask.raster.alignment.similarity import Points
-from aerotask.raster.bands import roles_of
+from aerotask.raster.alignment.match.reading import BrightnessReader
+from aerotask.raster.alignment.match.sampling import PlaneView
+from aerotask.raster.alignment.match.similarity import Points
+from aerotask.raster.bands import find_roles
 from aerotask.raster.expression.indices import index_ids
 from aerotask.raster.io import open_raster
 from aerotask.raster.parallel import MAX_THREADS
@@ -136,7 +136,7 @@ def common_bands(
     source: RasterProfile, reference: RasterProfile
 ) -> tuple[tuple[int, ...], tuple[int, ...], str]:
     """The bands to compare: those of equal meaning, else the first of each; at most `MOST_BANDS`, and in words."""
-    ours, theirs = (roles_of(profile, None).bands for profile in (source, reference))
+    ours, theirs = (find_roles(profile, None).bands for profile in (source, reference))
     roles = [role for role in ours if role in theirs][:MOST_BANDS]
     if roles:
         named = ", ".join(roles)

@@ -13,10 +13,10 @@ from PIL import Image
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.alignment.checks import AlignInput, check_overlap, check_subject
 from aerotask.raster.alignment.common_grid import Grid
-from aerotask.raster.alignment.matching import overlap_box
+from aerotask.raster.alignment.match.matching import overlap_box
+from aerotask.raster.alignment.match.reading import MaskedImage
+from aerotask.raster.alignment.match.similarity import IDENTITY, Similarity
 from aerotask.raster.alignment.pair import Pair, make_pair
-from aerotask.raster.alignment.reading import MaskedImage
-from aerotask.raster.alignment.similarity import IDENTITY, Similarity
 from aerotask.raster.header import read_profile
 from aerotask.raster.io import open_raster
 from aerotask.raster.pixels import SourceFile

@@ -15,13 +15,13 @@ from aerotask.domain.paths import shown
 from aerotask.raster.alignment.checks import AlignInput, check_overlap, check_paths, check_subject
 from aerotask.raster.alignment.common_grid import map_grid, reproject, same_crs
 from aerotask.raster.alignment.elevation import vertical_offset
-from aerotask.raster.alignment.matching import Match, find_match
+from aerotask.raster.alignment.match.matching import Match, find_match
+from aerotask.raster.alignment.match.quality import confidence, doubts
+from aerotask.raster.alignment.match.similarity import Mode
 from aerotask.raster.alignment.output_grid import OutputGrid, plan_output
 from aerotask.raster.alignment.pair import Pair, make_pair
-from aerotask.raster.alignment.quality import confidence, doubts
-from aerotask.raster.alignment.similarity import Mode
-from aerotask.raster.alignment.warping import filling_for
-from aerotask.raster.alignment.writing import WarpJob, write_moved
+from aerotask.raster.alignment.warping import fill_values_for
+from aerotask.raster.alignment.writing import WarpJob, write_aligned
 from aerotask.raster.header import read_profile
 from aerotask.raster.io import open_raster
 from aerotask.raster.pixels import SourceFile
@@ -158,11 +158,15 @@ def _write(pair: Pair, grid: OutputGrid, dz: float | None, wish: AlignOptions, c
     with open_raster(pair.source.file.path) as opened:
         scale = opened.scales[0]
     profile = pair.source.file.profile
-    filling = filling_for(profile, offset=(dz or 0.0) / scale, palette=profile.bands[0].colour == "palette")
+    filling = fill_values_for(
+        profile, offset=(dz or 0.0) / scale, palette=profile.bands[0].colour == "palette"
+    )
 
     move = WarpJob(pair.source.file, grid, filling)
     threads = pair.fitting_threads(ctx.threads)
-    covered = write_moved(move, partial, threads=threads, on_stage=StageProgress(ctx, _SHARES, _PHASES).tell)
+    covered = write_aligned(
+        move, partial, threads=threads, on_stage=StageProgress(ctx, _SHARES, _PHASES).tell
+    )
     partial.replace(target)
     ctx.put_entry(target, at=wish.output)
     rows, cols = grid.shape_yx

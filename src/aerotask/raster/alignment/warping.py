@@ -13,8 +13,8 @@ from rasterio.transform import Affine
 from rasterio.warp import reproject
 from rasterio.windows import Window as RasterioWindow
 
+from aerotask.raster.alignment.match.similarity import Points
 from aerotask.raster.alignment.output_grid import OutputGrid
-from aerotask.raster.alignment.similarity import Points
 from aerotask.raster.expression.evaluate import Flags
 from aerotask.raster.pixels import native_nodata
 from aerotask.raster.profile import RasterProfile
@@ -182,7 +182,7 @@ class WindowWarper:
         return result
 
 
-def filling_for(profile: RasterProfile, *, offset: float = 0.0, palette: bool = False) -> FillValues:
+def fill_values_for(profile: RasterProfile, *, offset: float = 0.0, palette: bool = False) -> FillValues:
     """What stands for nothing: the nodata value; else NaN where numbers can be that; else 0 (with a mask or alpha)."""
     values = []
     for band in profile.bands:

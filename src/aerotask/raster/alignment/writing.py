@@ -53,7 +53,7 @@ class WarpJob:
     filling: FillValues
 
 
-def write_moved(move: WarpJob, target: Path, *, threads: int, on_stage: OnStage) -> int:
+def write_aligned(move: WarpJob, target: Path, *, threads: int, on_stage: OnStage) -> int:
     """Write the source on its new grid as a COG at `target`, which must not exist; how many pixels have a value.
 
     Raises:

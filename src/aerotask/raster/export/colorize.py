@@ -32,7 +32,7 @@ class Colorizer(Protocol):
         """Fill some rows of the tile, up to `cols` columns; `values` are flat, one array for each channel."""
 
 
-def painter_for(recipe: ExportPlan, *, tile_yx: tuple[int, int]) -> Colorizer:
+def colorizer_for(recipe: ExportPlan, *, tile_yx: tuple[int, int]) -> Colorizer:
     """The painter of what the recipe asks for, whose ranges must be settled."""
     if recipe.gives_values:
         return ValuesColorizer(samples=1 if recipe.formula else len(recipe.channels), tile_yx=tile_yx)

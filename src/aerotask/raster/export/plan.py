@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.raster.bands import BandRoles, roles_of
+from aerotask.raster.bands import BandRoles, find_roles
 from aerotask.raster.colormaps import DEFAULT_COLORMAP, NO_COLORMAP
 from aerotask.raster.export.options import ExportFormat, ExportOptions, palette_impossible
 from aerotask.raster.export.presets import Composite, IndexPreset, ThermalPreset
@@ -75,7 +75,7 @@ class _PlanDraft:
         self.warnings.append(f"{what} was ignored: {why}.")
 
 
-def make_recipe(request: ExportOptions, profile: RasterProfile) -> ExportPlan:
+def make_plan(request: ExportOptions, profile: RasterProfile) -> ExportPlan:
     """Decide what to compute; precedence is formula, bands, preset, the first three bands.
 
     Raises:
@@ -83,7 +83,7 @@ def make_recipe(request: ExportOptions, profile: RasterProfile) -> ExportPlan:
     """
     _check_pixels(profile)
     choice = _PlanDraft(colormap=request.colormap)
-    roles = roles_of(profile, request.band_filter)
+    roles = find_roles(profile, request.band_filter)
     _choose(request, profile, roles, choice)
     names = resolve_names(choice.formula, roles, profile.count) if choice.formula else {}
     _explain_names(names, roles, choice)

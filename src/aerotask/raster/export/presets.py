@@ -54,7 +54,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
 )
 
 
-def preset_named(name: str) -> Preset:
+def find_preset(name: str) -> Preset:
     """The preset of that name, in any case.
 
     Raises:

@@ -8,7 +8,7 @@ import numpy as np
 import rasterio
 from rasterio.enums import Resampling
 
-from aerotask.raster.io import GDAL_OPTIONS, open_raster, quiet_about_georeference
+from aerotask.raster.io import GDAL_OPTIONS, open_raster, without_georeference_warnings
 
 
 def write_preview(source: Path, target: Path, *, longest_px: int = 1024) -> None:
@@ -30,7 +30,7 @@ def write_preview(source: Path, target: Path, *, longest_px: int = 1024) -> None
     options = {"driver": "PNG", "width": cols, "height": rows, "count": 4, "dtype": "uint8", "zlevel": 9}
     with (
         rasterio.Env(**GDAL_OPTIONS),
-        quiet_about_georeference(),
+        without_georeference_warnings(),
         rasterio.open(target, "w", **options) as picture,
     ):
         picture.write(pixels)

@@ -8,7 +8,7 @@ from typing import Any
 
 from aerotask.domain.paths import shown
 from aerotask.raster.export.options import ExportOptions
-from aerotask.raster.export.plan import ExportPlan, make_recipe
+from aerotask.raster.export.plan import ExportPlan, make_plan
 from aerotask.raster.export.stretch import percentile_stretch
 from aerotask.raster.export.write import ExportResult, ExportWriteOptions, export_image
 from aerotask.raster.expression.indices import ValueRange
@@ -40,7 +40,7 @@ def run_export(path: str, request: ExportOptions, file_name: str, ctx: RunContex
         OSError: the disk is full, or fails.
     """
     source = _read_source(path, ctx)
-    recipe = make_recipe(request, source.profile)
+    recipe = make_plan(request, source.profile)
     _tell_recipe(recipe, ctx)
     progress = StageProgress(ctx, _SHARES, _PHASES)
     recipe = _settle_ranges(recipe, source, progress, ctx)

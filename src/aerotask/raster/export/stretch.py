@@ -15,7 +15,7 @@ from aerotask.raster.expression.indices import ValueRange
 from aerotask.raster.io import open_raster
 from aerotask.raster.parallel import run_in_threads
 from aerotask.raster.pixels import BandReader, PixelBlock, SourceFile
-from aerotask.raster.sampling import Sample, plan_everything, plan_sample
+from aerotask.raster.sampling import Sample, plan_sample, plan_thinned
 from aerotask.raster.windows import Window, windows
 
 PERCENTILES = (2, 98)
@@ -42,7 +42,7 @@ def percentile_stretch(
     The percentiles interpolate linearly between the nearest values. Where both are the same, the range reaches half
     a unit to either side; where no pixel counts, it is 0 to 1.
     """
-    for sample in (plan_sample(source.profile), plan_everything(source.profile)):
+    for sample in (plan_sample(source.profile), plan_thinned(source.profile)):
         channels = _collect(source, recipe, sample, threads=threads, on_progress=on_progress)
         if all(values.size for values in channels):
             ranges = tuple(_range_of(values) for values in channels)

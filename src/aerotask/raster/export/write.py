@@ -17,7 +17,7 @@ import numpy as np
 from rasterio.enums import ColorInterp
 
 from aerotask.raster.colormaps import colours_of
-from aerotask.raster.export.colorize import NOTHING, painter_for, palette_entries
+from aerotask.raster.export.colorize import NOTHING, colorizer_for, palette_entries
 from aerotask.raster.export.compute import computation_for
 from aerotask.raster.export.options import ExportFormat
 from aerotask.raster.export.plan import ExportPlan
@@ -28,7 +28,7 @@ from aerotask.raster.pixels import BandReader, PixelBlock, SourceFile
 from aerotask.raster.tiff.codec import DEFLATE_LEVEL
 from aerotask.raster.tiff.cog_layout import ImageFields, arrange_cog, scratch_tiff
 from aerotask.raster.tiff.directory import CLASSIC_LIMIT_BYTES
-from aerotask.raster.tiff.template import TemplateFields, georeference_of, model_fields
+from aerotask.raster.tiff.template import TemplateFields, georeference_of, template_fields
 from aerotask.raster.tiff.writer import TiffLevel, TiledTiff
 from aerotask.raster.windows import Shape, Window, grid_shape, tiles_within, unit_shape, windows
 
@@ -80,9 +80,9 @@ def export_image(
     """
     shape = (source.profile.height, source.profile.width)
     tile_yx = _tile_shape(shape, writing.tile_px)
-    layout = painter_for(recipe, tile_yx=tile_yx).layout
+    layout = colorizer_for(recipe, tile_yx=tile_yx).layout
     with open_raster(source.path) as opened:
-        model = model_fields(describe_image(recipe), georeference_of(opened))
+        model = template_fields(describe_image(recipe), georeference_of(opened))
         units = _plan_units(opened, source, recipe, tile_yx, writing)
         threads = max(1, min(writing.threads, MAX_THREADS, DECODING_BYTES // (2 * block_bytes(opened))))
     is_cog = recipe.format is ExportFormat.COG
@@ -199,7 +199,7 @@ def _unit_writer(job: _ExportJob) -> Iterator[Callable[[Window], int]]:
 def _tile_painter(job: _ExportJob, reader: BandReader) -> Callable[[PixelBlock, Window, Shape], int]:
     """The function that computes, paints and stores one tile and returns how many of its pixels count."""
     tile_yx = job.tiff.layout.tile_yx
-    painter = painter_for(job.recipe, tile_yx=tile_yx)
+    painter = colorizer_for(job.recipe, tile_yx=tile_yx)
     compute = computation_for(job.recipe)
     tile = painter.layout.new_tile()
 

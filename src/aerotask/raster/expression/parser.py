@@ -90,7 +90,7 @@ def names(expression: Expression) -> Iterator[str]:
             yield from names(right)
 
 
-def written(expression: Expression) -> str:
+def to_text(expression: Expression) -> str:
     """Text that parses to the same expression, fully bracketed."""
     match expression:
         case Number(value):
@@ -98,9 +98,9 @@ def written(expression: Expression) -> str:
         case Name(text):
             return text
         case Negation(operand):
-            return f"(-{written(operand)})"
+            return f"(-{to_text(operand)})"
         case Operation(operator, left, right):
-            return f"({written(left)} {operator} {written(right)})"
+            return f"({to_text(left)} {operator} {to_text(right)})"
 
 
 class _Parser:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aerotask.domain.text_cleaning import clean_line
-from aerotask.raster.bands import role_described
+from aerotask.raster.bands import role_of_description
 
 _NAMES: Mapping[str, tuple[str, str]] = {
     "R": ("red", "red"),
@@ -71,8 +71,8 @@ def name_bands(clues: Sequence[BandClues]) -> tuple[NamedBand, ...]:
 def _role(clues: BandClues) -> str | None:
     """The first clue that tells a role counts."""
     return (
-        role_described(clues.description)
-        or role_described(clues.camera_band)
+        role_of_description(clues.description)
+        or role_of_description(clues.camera_band)
         or _role_by_wavelength(clues.wavelength_nm)
         or _role_by_file_name(clues.file_name)
     )
@@ -90,7 +90,7 @@ def _role_by_file_name(file_name: str) -> str | None:
     if words[-2:-1] == ["ms"] and words[-1] in _LETTERS:
         return _LETTERS[words[-1]]
     endings = ("".join(words[-count:]) for count in (2, 1) if len(words) >= count)
-    return next((role for text in endings if len(text) > 2 and (role := role_described(text))), None)
+    return next((role for text in endings if len(text) > 2 and (role := role_of_description(text))), None)
 
 
 def _stem(file_name: str) -> str:

@@ -28,7 +28,7 @@ class BandFile:
     profile: RasterProfile | None
 
 
-def refuse(faults: Sequence[FieldError]) -> None:
+def raise_if_faulty(faults: Sequence[FieldError]) -> None:
     """End with all faults in one refusal, if there are any.
 
     Raises:
@@ -43,7 +43,7 @@ def refuse(faults: Sequence[FieldError]) -> None:
     raise InvalidInput(message, code=SEVERAL_FAULTS if len(codes) > 1 else codes.pop(), errors=tuple(faults))
 
 
-def faults_of(files: Sequence[BandFile]) -> list[FieldError]:
+def find_faults(files: Sequence[BandFile]) -> list[FieldError]:
     """Everything that is wrong with the files by themselves, and with each beside the first."""
     known = [(at, file.path, file.profile) for at, file in enumerate(files) if file.profile]
     faults: list[FieldError] = []
@@ -55,7 +55,7 @@ def faults_of(files: Sequence[BandFile]) -> list[FieldError]:
     return faults
 
 
-def warnings_of(files: Sequence[BandFile]) -> list[str]:
+def find_warnings(files: Sequence[BandFile]) -> list[str]:
     """What doesn't stop a merge, but should be known."""
     known = [(file.path, file.profile) for file in files if file.profile]
     return [f"{shown(path)} {text}" for path, profile in known[1:] for text in _doubts(profile, known[0][1])]

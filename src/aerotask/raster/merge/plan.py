@@ -10,7 +10,7 @@ from pathlib import Path
 from aerotask.domain.errors import FieldError
 from aerotask.domain.paths import base_name, shown
 from aerotask.raster.merge.band_names import BandClues, NamedBand, name_bands
-from aerotask.raster.merge.checks import BandFile, faults_of, refuse, warnings_of
+from aerotask.raster.merge.checks import BandFile, find_faults, find_warnings, raise_if_faulty
 from aerotask.raster.profile import RasterProfile
 from aerotask.raster.windows import Shape
 
@@ -77,18 +77,18 @@ def plan_merge(sources: Sequence[SourceBand]) -> MergePlan:
         InvalidInput: they don't fit together; the refusal names everything that is wrong.
     """
     files = [BandFile(source.path, source.profile) for source in sources]
-    faults = faults_of(files)
+    faults = find_faults(files)
     is_placed = any(source.profile.geotransform for source in sources)
     faults += _mask_faults(sources)
     if not is_placed:
         faults += _camera_faults(sources)
-    refuse(faults)
+    raise_if_faulty(faults)
     first = sources[0].profile
     whole = (first.height, first.width)
     centres = [] if is_placed else [source.centre for source in sources if source.centre]
     shape, offsets = common_area(whole, centres) if centres else (whole, ((0, 0),) * len(sources))
     if min(shape[0] / whole[0], shape[1] / whole[1]) < SMALLEST_SHARE:
-        refuse([_too_far_apart(shape, whole)])
+        raise_if_faulty([_too_far_apart(shape, whole)])
     bands = name_bands([_clues(source) for source in sources])
     return MergePlan(
         sources=tuple(sources),
@@ -97,7 +97,7 @@ def plan_merge(sources: Sequence[SourceBand]) -> MergePlan:
         offsets=offsets,
         centre_kind=centres[0].kind if centres else None,
         warnings=(
-            *warnings_of(files),
+            *find_warnings(files),
             *_naming_doubts(sources, bands),
             *_camera_doubts(sources, is_placed=is_placed),
         ),

@@ -29,7 +29,7 @@ _PHASES: Mapping[str, str] = {
 }
 
 
-def source_of(path: str, file: Path) -> SourceBand:
+def read_source_band(path: str, file: Path) -> SourceBand:
     """The file of the entry at `path` as its header describes it; of its camera nothing is known yet.
 
     Raises:

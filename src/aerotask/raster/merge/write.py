@@ -27,7 +27,7 @@ from aerotask.raster.tiff.codec import DEFLATE_LEVEL, TileLayout
 from aerotask.raster.tiff.cog_layout import ImageFields, arrange_cog, scratch_tiff
 from aerotask.raster.tiff.directory import CLASSIC_LIMIT_BYTES
 from aerotask.raster.tiff.exif import carried_exif
-from aerotask.raster.tiff.template import Georeference, TemplateFields, georeference_of, model_fields
+from aerotask.raster.tiff.template import Georeference, TemplateFields, georeference_of, template_fields
 from aerotask.raster.tiff.writer import TiffLevel, TiledTiff
 from aerotask.raster.windows import Shape, Window, grid_shape, shape_of, tiles_within, unit_shape, windows
 
@@ -72,7 +72,7 @@ def merge_bands(plan: MergePlan, target: Path, *, writing: MergeWriteOptions, on
         place = Georeference() if plan.is_shifted else georeference_of(sources[0])
         threads = _threads(sources, writing.threads)
         unit_yx = writing.unit_yx or _unit_shape(plan, sources, layout, threads)
-    fields = {item.code: item for item in model_fields(describe_merged(plan, layout), place)}
+    fields = {item.code: item for item in template_fields(describe_merged(plan, layout), place)}
     fields |= {item.code: item for item in carried.fields}
     with scratch_tiff(target, layout, deflate_level=writing.deflate_level) as tiff:
         image = tiff.add_level(plan.shape_yx)

@@ -16,7 +16,7 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.io import MemoryFile
 
-from aerotask.raster.io import quiet_about_georeference
+from aerotask.raster.io import without_georeference_warnings
 from aerotask.raster.tiff.directory import Field, TagCode, parse_first_directory
 
 _OF_THE_PIXEL = {
@@ -72,7 +72,7 @@ def georeference_of(source: Any) -> Georeference:
     )
 
 
-def model_fields(image: TemplateFields, place: Georeference) -> tuple[Field, ...]:
+def template_fields(image: TemplateFields, place: Georeference) -> tuple[Field, ...]:
     """The fields that describe such an image at such a place."""
     options: dict[str, Any] = {
         "driver": "GTiff",
@@ -93,7 +93,7 @@ def model_fields(image: TemplateFields, place: Georeference) -> tuple[Field, ...
     if not place.gcps:
         options |= {"crs": place.crs, "transform": place.transform}
     with MemoryFile() as memory:
-        with quiet_about_georeference(), rasterio.open(memory.name, "w", **options) as model:
+        with without_georeference_warnings(), rasterio.open(memory.name, "w", **options) as model:
             _describe(model, image, place)
         content = bytes(memory.getbuffer())
     return tuple(item for item in parse_first_directory(content).values() if item.code not in _OF_THE_PIXEL)

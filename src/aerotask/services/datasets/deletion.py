@@ -81,7 +81,7 @@ async def remove_expired_uploads(
 
 async def _remove_left_over(db: Database, files: PartialFiles, grace: timedelta) -> int:
     """Remove files whose upload is gone with its dataset, or has become an entry before a crash."""
-    idle = await asyncio.to_thread(files.idle_for, grace)
+    idle = await asyncio.to_thread(files.idle_keys, grace)
     async with db.read() as connection:
         needed = await uploads.unfinished_among(connection, [UUID(key) for key in idle])
     unneeded = [key for key in idle if UUID(key) not in needed]

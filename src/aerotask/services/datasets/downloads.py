@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aerotask.archives.ddb_index import INDEX_PATH, write_index
 from aerotask.archives.zip.stream import StreamMember, StreamWriter, streamed_bytes
 from aerotask.blobs.blob_store import BlobStore, OpenBlob
-from aerotask.blobs.pinned import PinnedBlobs, hold
+from aerotask.blobs.pinned import PinnedBlobs, pin_blobs
 from aerotask.db.engine import Database
 from aerotask.domain import paths
 from aerotask.domain.access import Caller
@@ -72,7 +72,7 @@ class DownloadSelection:
 
     async def let_go(self) -> None:
         """Give the contents back."""
-        await self.held.let_go()
+        await self.held.release()
 
     async def _part_chunks(self, writer: StreamWriter, part: DownloadPart) -> AsyncGenerator[bytes, None]:
         if part.content is None:
@@ -123,13 +123,13 @@ class DownloadService:
         raise NotFound("The content of an entry is missing from the storage.")
 
     async def _held(self, dataset: DatasetRow, wanted: Sequence[str]) -> DownloadSelection:
-        held = await hold(self.blobs)
+        held = await pin_blobs(self.blobs)
         try:
             parts = await self._parts(dataset, wanted, held)
             await held.add(part.content for part in parts if part.content and part.content != _INDEX)
             length = await asyncio.to_thread(streamed_bytes, [part.member for part in parts])
         except BaseException:
-            await held.let_go()
+            await held.release()
             raise
         stem = paths.base_name(wanted[0]) if len(wanted) == 1 else dataset.slug
         return DownloadSelection(f"{stem}.zip", tuple(parts), length, held)

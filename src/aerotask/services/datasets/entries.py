@@ -95,7 +95,7 @@ class EntryService:
         dataset_id = permit.dataset_id
         try:
             target = paths.entry_path(path)
-            await permit.confirm()
+            await permit.recheck()
             content = EntryContent(blob.key, blob.sha256, blob.size_bytes, type_by_name(target))
             async with (
                 self.db.begin() as connection,
@@ -114,7 +114,7 @@ class EntryService:
             Conflict: there is a file at the path or above it.
         """
         target, dataset_id = paths.entry_path(path), permit.dataset_id
-        await permit.confirm()
+        await permit.recheck()
         async with self.db.begin() as connection:
             await lock_tree(connection, dataset_id)
             await _refuse_files_among(connection, dataset_id, (*paths.parents(target), target))

@@ -116,7 +116,7 @@ class OrgService:
 
     async def _check_owned_count(self, connection: AsyncConnection, owner_id: UserId) -> None:
         """Raises if the user owns as many as allowed; in the transaction that adds another."""
-        await users.hold(connection, owner_id)
+        await users.lock(connection, owner_id)
         owned = await orgs.count_owned(connection, owner_id)
         if owned >= self.max_per_owner:
             raise LimitReached(

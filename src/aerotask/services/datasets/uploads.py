@@ -84,7 +84,7 @@ class UploadService:
         ):
             # One announcement of a user at a time, so that they can be counted.
             if caller.user_id is not None:
-                await users.hold(connection, caller.user_id)
+                await users.lock(connection, caller.user_id)
             if not await datasets.hold(connection, dataset.id):
                 raise NotFound("The dataset has been deleted meanwhile.")
             row = await uploads.add(
@@ -148,7 +148,7 @@ class UploadService:
         row = await self._find(await ask(), org_slug, slug, upload_id)
         if row.finished_at is not None:
             return _complete_already(row, offset, announced_bytes)
-        async with self.files.held(str(row.id)) as file:
+        async with self.files.locked(str(row.id)) as file:
             row = await self._prolonged(row)
             if row.finished_at is not None:  # by somebody else, before we had the file
                 return _complete_already(row, offset, announced_bytes)
@@ -214,14 +214,14 @@ class UploadService:
             )
 
     async def _complete(self, row: UploadRow) -> None:
-        async with self.files.held(str(row.id)) as file:
+        async with self.files.locked(str(row.id)) as file:
             if (await self._prolonged(row)).finished_at is None:
                 await self._finish(row, file)
 
     async def _finish(self, row: UploadRow, file: PartialFile) -> None:
         """Make the complete file the content of an entry. A crash anywhere in it leaves it to be done again."""
         try:
-            blob = await self.blobs.share(file.path, sha256=await file.sha256())
+            blob = await self.blobs.ingest_copy(file.path, sha256=await file.sha256())
         except FileNotFoundError as error:
             raise _no_upload() from error
         content = EntryContent(blob.key, blob.sha256, blob.size_bytes, type_by_name(row.path))

@@ -215,7 +215,7 @@ class MaintenanceService:
                     connection,
                     retention_days=self.retention.audit_retention_days,
                     clock_offset_s=self.clock_offset_s,
-                    at_most=BATCH,
+                    max_count=BATCH,
                 )
             total += gone
             if gone < BATCH:
@@ -225,7 +225,7 @@ class MaintenanceService:
         total = 0
         while True:
             async with self.db.begin() as connection:
-                gone = await login_attempts.remove_over(connection, at_most=BATCH)
+                gone = await login_attempts.remove_expired(connection, max_count=BATCH)
             total += gone
             if gone < BATCH:
                 return {"removed": total}

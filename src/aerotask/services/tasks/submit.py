@@ -24,7 +24,7 @@ from aerotask.failpoints import failpoint
 from aerotask.registry import Registry
 from aerotask.sdk import Limits, Tool
 from aerotask.services.accounts.permissions import AccessibleDataset, PermissionService, require
-from aerotask.services.accounts.principal import Presented
+from aerotask.services.accounts.tokens import UnverifiedPrincipal
 from aerotask.services.tasks.idempotency import IdempotentRequest, idempotent
 from aerotask.services.tasks.planning import PlannedRun, plan_run
 from aerotask.services.tasks.quota import QuotaRequest, enforce, raise_if_exceeded, raise_if_oversized
@@ -90,7 +90,7 @@ class SubmitService:
 
     async def submit(
         self,
-        who: Presented,
+        who: UnverifiedPrincipal,
         org_slug: str,
         slug: str,
         submission: Submission,
@@ -107,7 +107,7 @@ class SubmitService:
             KeyReused: the key came with another submission before.
             TooLarge, LimitReached: a quota.
         """
-        caller, dataset = await self.access.arrive(who, org_slug, slug)
+        caller, dataset = await self.access.authorize(who, org_slug, slug)
         request = None
         if idempotency_key is not None:
             request = idempotent(caller, idempotency_key, _fingerprinted(dataset.row, submission))

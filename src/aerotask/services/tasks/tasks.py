@@ -18,7 +18,7 @@ from aerotask.services.accounts.permissions import (
     require_admin,
     require_user,
 )
-from aerotask.services.accounts.principal import Presented
+from aerotask.services.accounts.tokens import UnverifiedPrincipal
 from aerotask.services.tasks.webhooks import owe
 from aerotask.store.accounts import audit
 from aerotask.store.queue import cancel, logs
@@ -58,13 +58,13 @@ class TaskService:
     blobs: BlobStore
     access: PermissionService
 
-    async def status(self, who: Presented, org_slug: str, slug: str, task_id: TaskId) -> TaskRow:
+    async def status(self, who: UnverifiedPrincipal, org_slug: str, slug: str, task_id: TaskId) -> TaskRow:
         """The task; its status needs Read on the dataset.
 
         Raises:
             NotFound: the dataset has no such task.
         """
-        caller, dataset, task = await self.access.task(who, org_slug, slug, task_id)
+        caller, dataset, task = await self.access.authorize_task(who, org_slug, slug, task_id)
         if task is None:
             raise _no_task(task_id)
         return _as_seen(caller, dataset.rights, task)

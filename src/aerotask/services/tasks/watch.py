@@ -16,7 +16,7 @@ from aerotask.domain.errors import Forbidden, NotFound, Unauthenticated
 from aerotask.domain.ids import TaskId
 from aerotask.representations.etags import status_tag
 from aerotask.representations.task_status import TaskResponse, task_response
-from aerotask.services.accounts.principal import Presented
+from aerotask.services.accounts.tokens import UnverifiedPrincipal
 from aerotask.services.tasks.notifications import Subscription, TaskNotifications
 from aerotask.services.tasks.tasks import TaskService
 from aerotask.store.queue import logs
@@ -39,7 +39,7 @@ _log = structlog.get_logger(__name__)
 class Watcher:
     """Who follows which task; `ask` finds out anew who they are, since rights may go while they wait."""
 
-    ask: Callable[[], Awaitable[Presented]]
+    ask: Callable[[], Awaitable[UnverifiedPrincipal]]
     org_slug: str
     slug: str
     task_id: TaskId
@@ -171,7 +171,7 @@ class WatchService:
         return await self.tasks.status(await who.ask(), who.org_slug, who.slug, who.task_id)
 
     async def _permit(self, who: Watcher) -> None:
-        await self.tasks.access.arrive(await who.ask(), who.org_slug, who.slug)
+        await self.tasks.access.authorize(await who.ask(), who.org_slug, who.slug)
 
     async def _page(self, task: TaskRow, since: int) -> TaskUpdate:
         since = min(since, task.log_next)

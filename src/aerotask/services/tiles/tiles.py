@@ -16,7 +16,7 @@ from aerotask.metadata.file_types import IMAGE_TYPES, EntryType, suffix_of
 from aerotask.registry import Registry
 from aerotask.sdk import Limits
 from aerotask.sdk.tool import has_preview
-from aerotask.services.accounts.login_throttle import counted
+from aerotask.services.accounts.login_throttle import throttled_address
 from aerotask.services.accounts.permissions import AccessibleDataset, PermissionService, require_user
 from aerotask.services.tasks.planning import plan_run
 from aerotask.services.tasks.tasks import TaskService
@@ -249,7 +249,7 @@ class TileService:
     async def _caller(self, scope: TileScope) -> Caller:
         async with self.db.read() as connection:
             user = await users.find(connection, scope.user_id)
-            held = scope.key_id is None or await api_keys.holds(connection, scope.user_id, scope.key_id)
+            held = scope.key_id is None or await api_keys.is_valid(connection, scope.user_id, scope.key_id)
         if user is None or user.is_deactivated or user.token_epoch != scope.epoch or not held:
             raise Unauthenticated("The viewing token has been revoked.", code="bad-credentials")
         return Caller(user_id=user.id, user_name=user.user_name, is_admin=user.is_admin, read_only=True)
@@ -262,7 +262,9 @@ def _scope(caller: Caller, dataset_id: DatasetId, task_id: TaskId | None) -> Til
 
 def waits_as(caller: Caller) -> str:
     """Whose share of the drawing the caller's pictures are: a user's, or an address's."""
-    return f"address {counted(caller.address)}" if caller.user_id is None else f"user {caller.user_id}"
+    return (
+        f"address {throttled_address(caller.address)}" if caller.user_id is None else f"user {caller.user_id}"
+    )
 
 
 def _otherwise(viewer: TileClient, reason: str) -> Caller:

@@ -14,7 +14,7 @@ from aerotask.db.clock import db_now
 from aerotask.db.locks import live_workers
 from aerotask.db.models import Task
 from aerotask.domain.ids import TaskId
-from aerotask.domain.retry import FailureKind, after_strike
+from aerotask.domain.retry import FailureKind, after_failure
 from aerotask.domain.states import TaskState, WaitReason
 from aerotask.store.queue.transitions import move
 
@@ -57,7 +57,7 @@ async def recover_lost(
     rows = (await connection.execute(_LOST, named)).all()
     recovered = []
     for task_id, strikes, attempt in rows:
-        retry = after_strike(FailureKind.LOST_WORKER, strikes=strikes + 1, max_strikes=max_strikes)
+        retry = after_failure(FailureKind.LOST_WORKER, failed_attempts=strikes + 1, max_attempts=max_strikes)
         if retry is None:
             state = TaskState.FAILED
             statement = move(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from aerotask.db.listen import AnyConnection, Heard, Listener
+from aerotask.db.listen import AnyConnection, Listener, OnNotify
 from aerotask.db.locks import LockSpace
 
 
@@ -15,7 +15,7 @@ class WorkerSession:
     connection that breaks is opened again; meanwhile the heartbeat speaks for the worker.
     """
 
-    def __init__(self, url: str, *, worker_no: int, channels: Mapping[str, Heard]) -> None:
+    def __init__(self, url: str, *, worker_no: int, channels: Mapping[str, OnNotify]) -> None:
         self._worker_no = worker_no
         self._session = Listener(
             url, application="aerotask worker presence", channels=channels, prepare=self._lock

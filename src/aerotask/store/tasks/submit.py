@@ -28,7 +28,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aerotask.db.async_commit import COMMIT_AT_ONCE
+from aerotask.db.async_commit import ASYNC_COMMIT
 from aerotask.db.clock import db_now, iso_now, tx_now
 from aerotask.db.engine import AnySelect
 from aerotask.db.locks import LockSpace
@@ -228,7 +228,7 @@ async def load_for(connection: AsyncConnection, scope: QuotaScope) -> QuotaUsage
 
 # The migration that makes the function says why there is one. Of its columns, `bulk_downloads_of_user` is no longer read.
 _LOAD_UNDER_LOCK = select(
-    COMMIT_AT_ONCE,
+    ASYNC_COMMIT,
     *func.load_under_lock(
         literal_column(str(int(LockSpace.QUOTA))),
         bindparam("org_id", type_=Task.org_id.type),
@@ -252,7 +252,7 @@ async def load_under_lock(
 ) -> QuotaUsage:
     """As `load_for`, without the task `besides`, under the quotas' lock.
 
-    The lock is held until the transaction has committed and not until the disk has it (`durability`).
+    The lock is held until the transaction has committed and not until the disk has it (`async_commit`).
     """
     bindings = {**scope.bindings(), "besides": besides}
     _, active, in_org, of_user, artifact_bytes = (await connection.execute(_LOAD_UNDER_LOCK, bindings)).one()

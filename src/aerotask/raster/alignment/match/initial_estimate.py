@@ -17,11 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aerotask.raster.alignment.common_grid import Grid
-from aerotask.raster.alignment.gradient import GradientImage
-from aerotask.raster.alignment.similarity import Mode, Similarity, fit_similarity, fit_translation, to_complex
+from aerotask.raster.alignment.match.gradient import GradientImage
+from aerotask.raster.alignment.match.similarity import (
+    Mode,
+    Similarity,
+    fit_similarity,
+    fit_translation,
+    to_complex,
+)
 from aerotask.raster.expression.evaluate import Floats
 
-SEED_PX = 1024
+ESTIMATE_PX = 1024
 """The longer side of the pictures in which the first idea is sought."""
 ANGLES, RADII = 1024, 1024
 SMALLEST_RADIUS = 8.0
@@ -66,7 +72,9 @@ class _Rotation:
     found_by: str
 
 
-def find_seed(source: GradientImage, reference: GradientImage, grid: Grid, *, mode: Mode) -> InitialEstimate:
+def estimate_transform(
+    source: GradientImage, reference: GradientImage, grid: Grid, *, mode: Mode
+) -> InitialEstimate:
     """The best candidate that leads from the source to the reference, both shown on the same grid."""
     target = np.fft.rfft2(_padded(_windowed(reference)))
     found = []
@@ -192,19 +200,19 @@ def _rotation_and_scale(source: GradientImage, reference: GradientImage) -> tupl
 
 
 def _log_step() -> float:
-    return math.log((SEED_PX / 2) / SMALLEST_RADIUS) / RADII
+    return math.log((ESTIMATE_PX / 2) / SMALLEST_RADIUS) / RADII
 
 
 def _polar_spectrum(picture: Floats) -> Floats:
     """The spectrum's magnitude over angles (half a turn, twice as fine) and logarithmic radii."""
-    square = np.zeros((SEED_PX, SEED_PX), np.float32)
-    rows, cols = (min(size, SEED_PX) for size in picture.shape)
+    square = np.zeros((ESTIMATE_PX, ESTIMATE_PX), np.float32)
+    rows, cols = (min(size, ESTIMATE_PX) for size in picture.shape)
     square[:rows, :cols] = picture[:rows, :cols]
     magnitude = np.log1p(np.abs(np.fft.fftshift(np.fft.fft2(square)))).astype(np.float32)
     angles = np.arange(ANGLES // 2, dtype=np.float32)[:, None] * np.float32(2 * math.pi / ANGLES)
     radii = np.float32(SMALLEST_RADIUS) * np.exp(np.arange(RADII, dtype=np.float32) * np.float32(_log_step()))
-    x = SEED_PX / 2 + radii * np.cos(angles)
-    y = SEED_PX / 2 + radii * np.sin(angles)
+    x = ESTIMATE_PX / 2 + radii * np.cos(angles)
+    y = ESTIMATE_PX / 2 + radii * np.sin(angles)
     polar = cv2.remap(magnitude, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR)
     # Each radius about its own mean: the fall towards high frequencies is the same in every picture.
     centred = polar - polar.mean(axis=0, keepdims=True)

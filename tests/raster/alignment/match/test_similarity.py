@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aerotask.raster.alignment.robust import robust_fit
-from aerotask.raster.alignment.similarity import Similarity, fit_similarity, fit_translation, to_complex
+from aerotask.raster.alignment.match.robust import robust_fit
+from aerotask.raster.alignment.match.similarity import Similarity, fit_similarity, fit_translation, to_complex
 
 SQUARE = np.array([[0.0, 0.0], [10.0, 0.0], [10.0, 10.0], [0.0, 10.0]])
 QUARTER_CLOCKWISE = Similarity(-2j, 3 + 1j)

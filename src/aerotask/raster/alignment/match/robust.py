@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aerotask.raster.alignment.similarity import FITS, Mode, Points, Similarity, Weights, to_complex
+from aerotask.raster.alignment.match.similarity import FITS, Mode, Points, Similarity, Weights, to_complex
 
 TRIALS = 600
 SEED = 20_261

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from aerotask.raster.alignment.common_grid import Grid
-from aerotask.raster.alignment.gradient import GradientImage, edges_of
-from aerotask.raster.alignment.initial_estimate import SEED_PX, InitialEstimate, find_seed
-from aerotask.raster.alignment.pair import Pair, pixels_along
-from aerotask.raster.alignment.patches import Patches, PatchSearch, correlation_of, match_patches
-from aerotask.raster.alignment.pyramid import (
+from aerotask.raster.alignment.match.gradient import GradientImage, gradient_of
+from aerotask.raster.alignment.match.initial_estimate import ESTIMATE_PX, InitialEstimate, estimate_transform
+from aerotask.raster.alignment.match.patches import Patches, PatchSearch, correlation_of, match_patches
+from aerotask.raster.alignment.match.pyramid import (
     MOST_PATCHES,
     Chip,
     PixelBox,
@@ -22,9 +21,10 @@ from aerotask.raster.alignment.pyramid import (
     patch_side,
     plan_chips,
 )
-from aerotask.raster.alignment.robust import RobustFit, robust_fit
-from aerotask.raster.alignment.sampling import PlaneView
-from aerotask.raster.alignment.similarity import Mode, Points, Similarity
+from aerotask.raster.alignment.match.robust import RobustFit, robust_fit
+from aerotask.raster.alignment.match.sampling import PlaneView
+from aerotask.raster.alignment.match.similarity import Mode, Points, Similarity
+from aerotask.raster.alignment.pair import Pair, pixels_along
 from aerotask.raster.parallel import run_in_threads
 
 TOLERANCE_PX = 3.0
@@ -62,11 +62,11 @@ class Match:
 def find_match(pair: Pair, *, mode: Mode, threads: int, on_progress: OnProgress) -> Match:
     """The transform, refined as far as patches were found to agree."""
     box = overlap_box(pair, Similarity(1 + 0j, 0j))
-    grid = seed_grid(pair, box)
+    grid = estimate_grid(pair, box)
     with pair.views(factor=int(grid.pixel_length / pair.source_grid.pixel_length)) as views:
         held = views[0].held(grid), views[1].held(grid)
-    shown = edges_of(held[0].on(grid))
-    seed = find_seed(shown, edges_of(held[1].on(grid)), grid, mode=mode)
+    shown = gradient_of(held[0].on(grid))
+    seed = estimate_transform(shown, gradient_of(held[1].on(grid)), grid, mode=mode)
     on_progress(0.4)
     transform, fit, patches = seed.transform, None, 0
     passes = plan_passes(pair, grid)
@@ -78,7 +78,7 @@ def find_match(pair: Pair, *, mode: Mode, threads: int, on_progress: OnProgress)
         if fit is None:
             break
         transform = fit.transform
-    correlation = _common_correlation(shown, edges_of(held[1].on(grid, transform)))
+    correlation = _common_correlation(shown, gradient_of(held[1].on(grid, transform)))
     return Match(
         transform=transform.rounded(length=FINEST_PX * pair.source_grid.pixel_length),
         mode=mode,
@@ -127,15 +127,15 @@ def overlap_box(pair: Pair, transform: Similarity) -> PixelBox:
     return PixelBox(min(left, cols - 1), min(top, rows - 1), max(right, left + 1), max(bottom, top + 1))
 
 
-def seed_grid(pair: Pair, box: PixelBox) -> Grid:
-    """Square pixels, at most `SEED_PX` of them each way, over the overlap and a margin around it."""
+def estimate_grid(pair: Pair, box: PixelBox) -> Grid:
+    """Square pixels, at most `ESTIMATE_PX` of them each way, over the overlap and a margin around it."""
     margin_x, margin_y = (round(side * _SEED_MARGIN) for side in (box.width, box.height))
     edges = [(box.left - margin_x, box.top - margin_y), (box.right + margin_x, box.bottom + margin_y)]
     (left, top), (right, bottom) = edges
     around = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float64)
     points = pair.source_grid.plane_points(around)
     low, high = points.min(axis=0), points.max(axis=0)
-    step = max(float((high - low).max()) / SEED_PX, pair.source_grid.pixel_length * finest_factor(pair))
+    step = max(float((high - low).max()) / ESTIMATE_PX, pair.source_grid.pixel_length * finest_factor(pair))
     cols, rows = (max(int(size / step), 1) for size in high - low)
     return Grid(np.array([[step, 0, low[0]], [0, -step, high[1]]]), (rows, cols))
 
@@ -200,8 +200,8 @@ def _match_chip(
     rows, cols = grid.shape_yx
     reach = search.reach_px
     around = grid.part(left=-reach, top=-reach, step=1, shape_yx=(rows + 2 * reach, cols + 2 * reach))
-    shown = edges_of(views[0].on(grid))
-    return match_patches(shown, edges_of(views[1].on(around, transform)), search)
+    shown = gradient_of(views[0].on(grid))
+    return match_patches(shown, gradient_of(views[1].on(around, transform)), search)
 
 
 def _common_correlation(one: GradientImage, other: GradientImage) -> float:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from aerotask.raster.alignment.reading import MaskedImage
+from aerotask.raster.alignment.match.reading import MaskedImage
 from aerotask.raster.expression.evaluate import Flags, Floats
 
 SMOOTHING_PX = 0.8
@@ -27,7 +27,7 @@ class GradientImage:
     valid: Flags
 
 
-def edges_of(picture: MaskedImage) -> GradientImage:
+def gradient_of(picture: MaskedImage) -> GradientImage:
     """The picture's edges."""
     smooth = cv2.GaussianBlur(picture.values, (5, 5), SMOOTHING_PX)
     along = cv2.Scharr(smooth, cv2.CV_32F, 1, 0)

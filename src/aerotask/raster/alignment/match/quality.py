@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from aerotask.raster.alignment.matching import Match
+from aerotask.raster.alignment.match.matching import Match
 
 MIN_SHARPNESS = 14.0
 """Matches have peaks of 100 and more, wrong ones and noise at most 7."""

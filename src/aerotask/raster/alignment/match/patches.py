@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aerotask.raster.alignment.gradient import REACH_PX, GradientImage
-from aerotask.raster.alignment.similarity import Points
+from aerotask.raster.alignment.match.gradient import REACH_PX, GradientImage
+from aerotask.raster.alignment.match.similarity import Points
 from aerotask.raster.expression.evaluate import Floats
 
 MIN_CORRELATION = 0.35

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from aerotask.raster.alignment.common_grid import Grid
-from aerotask.raster.alignment.reading import InMemoryImage, MaskedImage, Reader, SourceWindow, filled
-from aerotask.raster.alignment.similarity import IDENTITY, Points, Similarity
+from aerotask.raster.alignment.match.reading import InMemoryImage, MaskedImage, Reader, SourceWindow, filled
+from aerotask.raster.alignment.match.similarity import IDENTITY, Points, Similarity
 from aerotask.raster.expression.evaluate import Floats
 from aerotask.raster.windows import Shape
 
@@ -37,10 +37,10 @@ class PlaneView:
         """What the raster shows where `transform` brings the pixels of the grid."""
         columns, rows = self._positions(grid, transform)
         if not (np.isfinite(columns).all() and np.isfinite(rows).all()):
-            return nothing(grid.shape_yx)
+            return empty_image(grid.shape_yx)
         area = self._area(columns, rows, grid)
         if area is None:
-            return nothing(grid.shape_yx)
+            return empty_image(grid.shape_yx)
         return _interpolated(self.reader.read(area), area, columns, rows)
 
     def held(self, grid: Grid) -> PlaneView:
@@ -48,7 +48,7 @@ class PlaneView:
         columns, rows = self._positions(grid, IDENTITY)
         area = self._area(columns, rows, grid) if np.isfinite(columns + rows).all() else None
         if area is None:
-            return PlaneView(InMemoryImage(nothing((1, 1))), self.locate)
+            return PlaneView(InMemoryImage(empty_image((1, 1))), self.locate)
         origin = np.array([area.left, area.top])
         picture = self.reader.read(area)
         return PlaneView(InMemoryImage(picture), lambda points: (self.locate(points) - origin) / area.factor)
@@ -86,7 +86,7 @@ class PlaneView:
         return SourceWindow(left, top, cols, rows_, factor)
 
 
-def nothing(shape_yx: Shape) -> MaskedImage:
+def empty_image(shape_yx: Shape) -> MaskedImage:
     """A picture in which no pixel counts."""
     return MaskedImage(np.zeros(shape_yx, np.float32), np.zeros(shape_yx, np.bool_))
 

@@ -1,0 +1,1 @@
+"""Match of two rasters: the transform that lays one on the other, from edges, and its quality."""
