@@ -9,10 +9,8 @@ from aerotask.registry import load_registry
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "aerotask"
 IDS = sorted(load_registry().tools)
-# An id by itself or in quotes, or, where it is no common word, anywhere in a text.
-NAMED = re.compile(
-    "|".join(rf"(?<![\w-]){id_}(?![\w-])" if "-" in id_ else rf"^{id_}$|'{id_}'" for id_ in IDS)
-)
+# An id anywhere in a text; one that is a common word as well, in quotes.
+NAMED = re.compile("|".join(rf"(?<![\w-]){id_}(?![\w-])" if "-" in id_ else rf"'{id_}'" for id_ in IDS))
 # The software that TIFF files name as their maker is part of their format.
 ALLOWED = {
     ("raster/export/write.py", "Aerotask raster-export"),

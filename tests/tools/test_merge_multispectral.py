@@ -298,7 +298,7 @@ def test_a_review_tells_the_grid_the_bands_and_the_doubts(bench: ToolHarness) ->
         "'nir.tif' has pixels 2.0% larger or smaller than the first file's; they are stacked as they are.",
     )
     unknown = TOOL.dry_run(params, ToolHarness(bench.dataset, bench.workdir).view())
-    assert unknown.warnings == ("Some files aren't indexed yet; the rest is checked when the task runs.",)
+    assert unknown.warnings == ("Some files aren't indexed yet; they are checked when the task runs.",)
     assert set(unknown.summary) == {"outputPath", "bands"}
 
 

@@ -1,6 +1,6 @@
-"""raster-export: an index, a composite or a band of a raster as a GeoTIFF that anybody can look at.
+"""Tool `raster-export`: exports an index, a composite or a band of a raster as a GeoTIFF.
 
-The API imports this module to check and plan; GDAL is loaded by `run` alone.
+The API imports this module to check and plan; only `run` loads GDAL.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from aerotask.sdk import (
 from aerotask.tools.indexed_raster import known_profile
 
 MEMORY_BYTES = 1024**3
-"""Held by a limit on the child; two threads need about 100 MiB, eight with large blocks several times that."""
+"""Memory limit of the child; two threads need about 100 MiB, eight with large blocks several times that."""
 
 # Bytes for each pixel of the result, overviews included: more than orthophotos take, less than noise would.
 _BYTES_PER_PX = {"palette": 1.0, "colormap": 2.0, "composite": 4.0}
@@ -75,7 +75,9 @@ class RasterExport(Tool[RasterExportParams]):
     """Exports vegetation, water and temperature indices, band composites and single bands."""
 
     id, version, title = "raster-export", "1", "Export raster (GeoTIFF)"
-    description = "Computes an index such as NDVI, or shows bands of a raster in colour, and gives a GeoTIFF on the same grid."
+    description = (
+        "Computes an index such as NDVI, or shows bands of a raster in colour, as a GeoTIFF on the same grid."
+    )
     access = Access.READ
     artifact_suffix = ".tif"
 
@@ -84,14 +86,14 @@ class RasterExport(Tool[RasterExportParams]):
         import aerotask.raster.export.run  # noqa: F401, PLC0415  loads GDAL, which the API must not
 
     def check(self, params: RasterExportParams, dataset: DatasetView) -> None:
-        """Refuse malformed choices and, once the raster is indexed, those that it can't fulfil."""
+        """Refuse malformed options and, once the raster is indexed, those that don't suit it."""
         options = params.options()
         profile = _profile(dataset.file(params.path))
         if profile:
             make_plan(options, profile)
 
     def plan(self, params: RasterExportParams, dataset: DatasetView) -> Plan:
-        """Estimate the size of the result from the raster's, or from its file's before it is indexed."""
+        """Estimate the output size from the raster's pixels, or from its file size before it is indexed."""
         entry = dataset.file(params.path)
         profile = _profile(entry)
         estimate = (
@@ -106,7 +108,7 @@ class RasterExport(Tool[RasterExportParams]):
         )
 
     def run(self, params: RasterExportParams, ctx: RunContext) -> None:
-        """Check once more, on the real file, and export."""
+        """Check the file itself, and export."""
         from aerotask.raster.export.run import run_export  # noqa: PLC0415  loads GDAL, which the API must not
 
         run_export(params.path, params.options(), params.download_name(), ctx)
