@@ -73,15 +73,15 @@ async def compare(folder: Path, cog: Path) -> None:
     raster = RasterSource(content, content)
     kept = folder / "kept.tif"
     await blobs.link_to(stored.key, kept)
-    limits = PoolLimits(children=PROCESSES, waiting=1000, job_timeout_s=60)
+    limits = PoolLimits(children=PROCESSES, max_waiting=1000, job_timeout_s=60)
     for number in range(ROUNDS):
         cache = ImageCache(folder / f"cache-{number}", limit_bytes=10**9)
         files = LocalFileCache(blobs)
         renderer = Renderer(Pool("aerotask.tiles.render_child", limits, files.folder), files, cache)
-        look = await renderer.look(raster, STYLE, caller="")
-        tiles = some_tiles(look)
-        ours, ours_ms = await by_renderer(renderer, raster, look, tiles)
-        again, again_ms = await by_renderer(renderer, raster, look, tiles)
+        info = await renderer.render_info(raster, STYLE, queue_key="")
+        tiles = some_tiles(info)
+        ours, ours_ms = await by_renderer(renderer, raster, info, tiles)
+        again, again_ms = await by_renderer(renderer, raster, info, tiles)
         await renderer.close()
         bare, bare_ms = await asyncio.to_thread(by_rio_tiler, kept, tiles, threads=PROCESSES)
         one, _ = await asyncio.to_thread(by_rio_tiler, kept, tiles, threads=1)
@@ -99,19 +99,19 @@ async def compare(folder: Path, cog: Path) -> None:
         print(f"  ours over rio-tiler's: {ours / bare:.2f}")
 
 
-def some_tiles(look: RenderInfo) -> list[TileIndex]:
-    """Tiles of the highest zooms that intersect the raster, as requested by a user panning the map."""
+def some_tiles(info: RenderInfo) -> list[TileIndex]:
+    """Tiles of the highest zooms that intersect the raster, in random order as for a viewer who pans around."""
     random = np.random.default_rng(7)
     found: list[TileIndex] = []
-    for zoom in range(look.max_zoom, max(look.max_zoom - 4, 0), -1):
-        there = list(tiles_of(look, zoom))
-        random.shuffle(there)
-        found += there[: TILES // 4]
+    for zoom in range(info.max_zoom, max(info.max_zoom - 4, 0), -1):
+        tiles = list(tiles_of(info, zoom))
+        random.shuffle(tiles)
+        found += tiles[: TILES // 4]
     return found
 
 
-def tiles_of(look: RenderInfo, zoom: int) -> Iterator[TileIndex]:
-    west, south, east, north = look.place()
+def tiles_of(info: RenderInfo, zoom: int) -> Iterator[TileIndex]:
+    west, south, east, north = info.require_bounds()
     side = 2 ** min(zoom, MAX_ZOOM)
     columns = [int((longitude + 180) / 360 * side) for longitude in (west, east)]
     rows = [
@@ -120,12 +120,12 @@ def tiles_of(look: RenderInfo, zoom: int) -> Iterator[TileIndex]:
     for x in range(columns[0], columns[1] + 1):
         for y in range(rows[0], rows[1] + 1):
             at = TileIndex(zoom, x, y)
-            if at.touches(look.place()):
+            if at.intersects(info.require_bounds()):
                 yield at
 
 
 async def by_renderer(
-    renderer: Renderer, raster: RasterSource, look: RenderInfo, tiles: Sequence[TileIndex]
+    renderer: Renderer, raster: RasterSource, info: RenderInfo, tiles: Sequence[TileIndex]
 ) -> tuple[float, tuple[float, float]]:
     clients = asyncio.Semaphore(CLIENTS)
     times: list[float] = []
@@ -133,7 +133,7 @@ async def by_renderer(
     async def ask(at: TileIndex) -> None:
         async with clients:
             started = time.perf_counter()
-            await renderer.tile(raster, look, STYLE, at, size_px=256, caller="")
+            await renderer.tile(raster, info, STYLE, at, size_px=256, queue_key="")
             times.append(time.perf_counter() - started)
 
     started = time.perf_counter()

@@ -24,7 +24,7 @@ def task_columns() -> list[sa.Column]:
     ]
 
 
-# Notifies `store.tasks.tasks.CHANGES_CHANNEL` when a change of a task commits; renewing a lease is not a change.
+# Notifies `TASK_CHANNEL` (aerotask/store/tasks/tasks.py) when a change of a task commits; renewing a lease is none.
 TELL = """
     CREATE FUNCTION aerotask_tell_of_task() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN

@@ -30,7 +30,7 @@ _err = Console(stderr=True)
 _log = structlog.get_logger(__name__)
 
 # Interval of the supervisor's checks that every part still runs.
-_WATCH_S = 0.5
+_CHECK_INTERVAL_S = 0.5
 
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 Port = Annotated[int, typer.Option(help="The port to listen on.", min=0, max=65535)]
@@ -67,7 +67,7 @@ def up(
         _out.print(
             f"Aerotask is at [bold]{stack.address}[/bold] (API: {stack.address}/docs). Press Ctrl-C to stop."
         )
-        while not interrupted.wait(_WATCH_S):
+        while not interrupted.wait(_CHECK_INTERVAL_S):
             stopped = stack.stopped_part()
             if stopped:
                 _err.print(f"[red]{stopped} has stopped unexpectedly; stopping everything.[/red]")

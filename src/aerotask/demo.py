@@ -128,7 +128,7 @@ def _sign_in(client: httpx.Client, password: str) -> None:
 
 def _create(client: httpx.Client, address: str, body: dict[str, str]) -> None:
     response = client.post(address, json=body)
-    if response.status_code != httpx.codes.CONFLICT:  # it exists from an earlier run
+    if response.status_code != httpx.codes.CONFLICT:  # exists from an earlier run
         response.raise_for_status()
 
 

@@ -142,10 +142,10 @@ def _assemble(  # noqa: PLR0913  resources that are closed with the platform
         db=db,
         access=access,
         registry=registry,
-        hints=wakeups,
+        wakeups=wakeups,
         quotas=settings.quotas,
         dedup_lookback=timedelta(hours=settings.retention.dedup_lookback_hours),
-        callbacks=webhooks,
+        webhooks=webhooks,
         limits=Limits(**asdict(settings.archives)),
     )
     tokens = Tokens(settings.secret_key.get_secret_value(), settings.tokens)

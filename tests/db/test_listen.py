@@ -11,15 +11,15 @@ from tests.support.rows import Rows
 from aerotask.db.listen import Listener
 from aerotask.domain.settings import LogLimits
 from aerotask.store.datasets import deletion
-from aerotask.store.queue import cancel, leases
+from aerotask.store.queue import cancel, leases, retry
 from aerotask.store.queue.claims import ClaimedTask
 from aerotask.store.queue.leases import Report
-from aerotask.store.tasks.tasks import CHANGES_CHANNEL
+from aerotask.store.tasks.tasks import TASK_CHANNEL
 
 
 @asynccontextmanager
 async def listening(
-    url: str, channel: str = CHANGES_CHANNEL
+    url: str, channel: str = TASK_CHANNEL
 ) -> AsyncIterator[tuple[asyncio.Queue[str], asyncio.Queue[None]]]:
     """The channel's payloads, and an item for each time that listening started."""
     payloads: asyncio.Queue[str] = asyncio.Queue()
@@ -45,7 +45,7 @@ async def test_a_change_is_notified_with_its_commit(rows: Rows, task: ClaimedTas
     async with listening(database_url) as (payloads, _):
         async with rows.db.begin() as connection:
             await leases.report(connection, task.lease, Report(0, ("a",)), log_limits=LogLimits(9, 1000))
-            await run_sql(database_url, f"NOTIFY {CHANGES_CHANNEL}, 'before the commit'")
+            await run_sql(database_url, f"NOTIFY {TASK_CHANNEL}, 'before the commit'")
         assert await payloads.get() == "before the commit"
         assert await payloads.get() == str(task.lease.task_id)
 
@@ -58,7 +58,7 @@ async def test_state_progress_and_log_are_notified(rows: Rows, task: ClaimedTask
                 await leases.report(connection, task.lease, update, log_limits=LogLimits(9, 1000))
             assert await payloads.get() == str(task.lease.task_id)
         async with rows.db.begin() as connection:
-            await cancel.delete_one(connection, rows.dataset_id, task.lease.task_id, actor="tests")
+            await cancel.cancel_or_delete(connection, rows.dataset_id, task.lease.task_id, actor="tests")
         assert await payloads.get() == str(task.lease.task_id)
 
 
@@ -69,7 +69,7 @@ async def test_a_renewed_lease_is_not_notified(rows: Rows, task: ClaimedTask, da
             assert await leases.renew(connection, tokens, worker_no=1, ttl_s=99) == set(tokens)
         async with rows.db.begin() as connection:
             await leases.report(connection, task.lease, Report(0), log_limits=LogLimits(9, 1000))
-        await run_sql(database_url, f"NOTIFY {CHANGES_CHANNEL}, 'after all'")
+        await run_sql(database_url, f"NOTIFY {TASK_CHANNEL}, 'after all'")
         # Notifications come in the order of the commits.
         assert await payloads.get() == "after all"
 
@@ -92,11 +92,11 @@ async def test_a_cancelled_attempt_is_notified_to_workers(rows: Rows, database_u
     first = await rows.claimed()
     async with listening(database_url, cancel.CANCEL_CHANNEL) as (payloads, _):
         async with rows.db.begin() as connection:
-            await cancel.delete_one(connection, rows.dataset_id, first.lease.task_id, actor="tests")
+            await cancel.cancel_or_delete(connection, rows.dataset_id, first.lease.task_id, actor="tests")
         assert await payloads.get() == first.lease.name == f"{first.lease.task_id}:1"
         async with rows.db.begin() as connection:
-            await cancel.begin_again(connection, first.lease.task_id, actor="tests")
+            await retry.requeue(connection, first.lease.task_id, actor="tests")
         second = await rows.claimed()
         async with rows.db.begin() as connection:
-            await deletion.cancel_tasks(connection, deletion.in_dataset(rows.dataset_id), by="tests")
+            await deletion.cancel_tasks(connection, deletion.in_dataset(rows.dataset_id), actor="tests")
         assert await payloads.get() == second.lease.name == f"{first.lease.task_id}:2"

@@ -16,7 +16,7 @@ from aerotask.domain.errors import InvalidInput
 from aerotask.registry import Registry
 from aerotask.sandbox import forkserver
 from aerotask.sandbox.protocol import Message
-from aerotask.tiles.render_child import drawing_child
+from aerotask.tiles.render_child import run_render_child
 from aerotask.tiles.thumbnails.image import encode_webp
 from aerotask.tools.raster_export import RasterExport, RasterExportParams
 
@@ -85,7 +85,7 @@ REGISTRY = Registry({"raster-export": {"1": Measuring()}})
 
 
 def _child(own: socket.socket) -> None:
-    drawing_child(own, registry=REGISTRY, more=HANDLERS, writes=[Path(tempfile.gettempdir())])
+    run_render_child(own, registry=REGISTRY, more=HANDLERS, writes=[Path(tempfile.gettempdir())])
 
 
 if __name__ == "__main__":

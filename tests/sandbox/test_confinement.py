@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from aerotask.sandbox.confinement import possible
+from aerotask.sandbox.confinement import supported_confinement
 
 PROGRAM = """
 import ctypes, json, os, socket, subprocess, sys, threading
@@ -54,7 +54,8 @@ print(json.dumps({
 """
 EACCES, EPERM = 13, 1
 pytestmark = pytest.mark.skipif(
-    not possible().network, reason=f"no seccomp filters here ({sys.platform}, {platform.machine()})"
+    not supported_confinement().network,
+    reason=f"no seccomp filters here ({sys.platform}, {platform.machine()})",
 )
 
 
@@ -82,12 +83,12 @@ NEIGHBOURS = """
 import json, os, signal, sys, time
 from pathlib import Path
 from aerotask.sandbox.confinement import confine
-from aerotask.sandbox.undumpable import hide_from_children
+from aerotask.sandbox.undumpable import make_undumpable
 
 secret = b"a secret of this process"
 place = id(secret)
 if sys.argv[1] == "confined":
-    hide_from_children()
+    make_undumpable()
 sibling = os.fork()
 if sibling == 0:
     time.sleep(600)
@@ -138,7 +139,8 @@ def neighbours(how: str) -> dict[str, object]:
 
 
 @pytest.mark.skipif(
-    os.getuid() == 0 and not possible().files, reason="without Landlock nothing can be hidden from root"
+    os.getuid() == 0 and not supported_confinement().files,
+    reason="without Landlock nothing can be hidden from root",
 )
 def test_a_confined_process_can_read_nothing_of_its_neighbours() -> None:
     what = neighbours("confined")
@@ -148,7 +150,9 @@ def test_a_confined_process_can_read_nothing_of_its_neighbours() -> None:
     assert what["own child"] == "works"
 
 
-@pytest.mark.skipif(not possible().signals, reason="this kernel's Landlock doesn't cover signals")
+@pytest.mark.skipif(
+    not supported_confinement().signals, reason="this kernel's Landlock doesn't cover signals"
+)
 def test_a_confined_process_signals_only_its_own_children() -> None:
     assert neighbours("confined")["signals"] == [EPERM] * 2
 

@@ -20,7 +20,7 @@ PROGRAM = "tests.sandbox.render_program"
 async def pool(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pool]:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("AEROTASK_SECRET_KEY", "secret")
-    made = Pool(PROGRAM, PoolLimits(children=2, waiting=2, job_timeout_s=60))
+    made = Pool(PROGRAM, PoolLimits(children=2, max_waiting=2, job_timeout_s=60))
     yield made
     await made.close()
 
@@ -86,11 +86,11 @@ async def test_memory_is_bounded(pool: Pool) -> None:
 
 async def test_a_job_that_hangs_in_c_is_killed_in_time(pool: Pool) -> None:
     await pid_of(pool)  # so that starting the fork server isn't part of what is timed
-    pool.limits = PoolLimits(children=2, waiting=2, job_timeout_s=0.5)
+    pool.limits = PoolLimits(children=2, max_waiting=2, job_timeout_s=0.5)
     with pytest.raises(JobTimeout):
         await pool.run(Message("hang", {}))
     assert child_count(pool) == 0
-    pool.limits = PoolLimits(children=2, waiting=2, job_timeout_s=60)
+    pool.limits = PoolLimits(children=2, max_waiting=2, job_timeout_s=60)
     await pid_of(pool)
 
 
@@ -138,7 +138,7 @@ async def test_closing_leaves_no_process(pool: Pool) -> None:
 
 async def test_one_caller_cannot_lock_all_others_out(pool: Pool, tmp_path: Path) -> None:
     await pool.close()
-    pool = Pool(PROGRAM, PoolLimits(children=1, waiting=8, job_timeout_s=60, waiting_each=2))
+    pool = Pool(PROGRAM, PoolLimits(children=1, max_waiting=8, job_timeout_s=60, max_waiting_per_caller=2))
     gate = tmp_path / "gate"
     gate.touch()
     order: list[str] = []

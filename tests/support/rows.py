@@ -55,17 +55,17 @@ class Rows:
         return new.id
 
     async def claim(
-        self, *, worker_no: int = 1, ttl_s: float = 30, running_per_user: int = 100
+        self, *, worker_no: int = 1, ttl_s: float = 30, max_running_per_user: int = 100
     ) -> ClaimedTask | None:
         """Claims the next task with its inputs."""
         claimed = await self.claim_many(
-            1, worker_no=worker_no, ttl_s=ttl_s, running_per_user=running_per_user
+            1, worker_no=worker_no, ttl_s=ttl_s, max_running_per_user=max_running_per_user
         )
         async with self.db.read() as connection:
             return await claims.with_inputs(connection, claimed[0]) if claimed else None
 
     async def claim_many(
-        self, at_most: int, *, worker_no: int = 1, ttl_s: float = 30, running_per_user: int = 100
+        self, max_count: int, *, worker_no: int = 1, ttl_s: float = 30, max_running_per_user: int = 100
     ) -> list[ClaimedTask]:
         """Claims several tasks in one statement."""
         async with self.db.begin() as connection:
@@ -73,8 +73,8 @@ class Rows:
                 connection,
                 worker_no=worker_no,
                 ttl_s=ttl_s,
-                running_per_user=running_per_user,
-                at_most=at_most,
+                max_running_per_user=max_running_per_user,
+                max_count=max_count,
             )
 
     async def claimed(self, **values: Any) -> ClaimedTask:

@@ -64,7 +64,7 @@ def written(outcome: ToolOutcome) -> Path:
     """The file that the run puts into the dataset."""
     (edit,) = outcome.changes.edits
     assert edit.at == "aligned.tif"
-    path = getattr(edit, "path", None)
+    path = getattr(edit, "content", None)
     assert isinstance(path, Path)
     return path
 

@@ -62,7 +62,7 @@ def outcomes(outcome: ToolOutcome) -> dict[tuple[str, str], str]:
 
 
 def kept(outcome: ToolOutcome) -> dict[tuple[str, str], Path]:
-    return {(made.of, made.kind): made.path for made in outcome.changes.derivatives}
+    return {(made.of, made.kind): made.content for made in outcome.changes.derivatives}
 
 
 def view_of(bench: ToolHarness, *paths: str, **changes: Any) -> DatasetView:

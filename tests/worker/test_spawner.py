@@ -15,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 from tests.support.world import eventually
 
-from aerotask.sandbox.confinement import possible
+from aerotask.sandbox.confinement import supported_confinement
 from aerotask.sandbox.protocol import Message
 from aerotask.sandbox.spawner import Spawner, clean_environment
 from aerotask.worker import tool_child
@@ -148,7 +148,7 @@ def test_children_die_with_a_killed_worker_even_if_they_ignore_signals(plugins: 
 import asyncio, os
 from pathlib import Path
 from aerotask.worker.jobs import ToolJob
-from aerotask.sandbox.confinement import possible
+from aerotask.sandbox.confinement import supported_confinement
 from aerotask.sandbox.spawner import Spawner
 from aerotask.worker.supervise import supervise
 
@@ -192,32 +192,32 @@ async def test_an_index_job_describes_each_file(spawner: Spawner, tmp_path: Path
 
 
 async def test_a_compromised_child_reaches_only_what_it_was_given(spawner: Spawner, tmp_path: Path) -> None:
-    work, lent, foreign = tmp_path / "out", tmp_path / "in", tmp_path / "foreign"
-    for folder in (work, lent, foreign):
+    work, given, foreign = tmp_path / "out", tmp_path / "in", tmp_path / "foreign"
+    for folder in (work, given, foreign):
         folder.mkdir()
         (folder / "file").write_bytes(b"content")
     the_job = job("intruder", work, foreign=str(foreign / "file"), path="a.tif")
-    the_job = replace(the_job, reads=str(lent), inputs={"a.tif": str(lent / "file")})
+    the_job = replace(the_job, reads=str(given), inputs={"a.tif": str(given / "file")})
     ended, _ = await run(spawner, the_job)
     assert ended.last is not None
     found = ended.last.body["result"]
-    here = possible()
+    supported = supported_confinement()
     assert {name for name, how in found.items() if how == "works"} >= {
-        "read what was lent",
-        "write a file of its own",
+        "read an input",
+        "write an output",
         "write a temporary file",
     }
-    if here.files or os.getuid() != 0:
+    if supported.files or os.getuid() != 0:
         assert found["look into the fork server"] == found["patch the fork server"] == "PermissionError"
-    if here.network:
+    if supported.network:
         assert found["leave the session"] == "PermissionError"
-    if here.signals:
+    if supported.signals:
         assert found["signal the fork server"] == "PermissionError"
-    if here.files:
+    if supported.files:
         foreign_ones = [how for name, how in found.items() if "foreign" in name or "beside" in name]
         assert foreign_ones == ["PermissionError"] * 3
-        assert found["change what was lent"] == found["put away what was lent"] == "PermissionError"
-        assert (lent / "file").read_bytes() == (foreign / "file").read_bytes() == b"content"
+        assert found["change an input"] == found["remove an input"] == "PermissionError"
+        assert (given / "file").read_bytes() == (foreign / "file").read_bytes() == b"content"
 
 
 async def test_a_cancelled_spawn_leaves_no_socket_behind(spawner: Spawner) -> None:

@@ -1,4 +1,4 @@
-"""Client of the builder process, which takes crashes and endless files upon itself."""
+"""Client of the builder process: a file that crashes or hangs it fails only its own job."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _EXPECTED_BYTES_PER_S = 2_000_000  # of mesh files, to estimate the progress of 
 _HEADER = struct.Struct("<IIQQ36xIII16x")
 _NODE = struct.Struct("<IHHf8x16xfI")
 _MAGIC, _VERSION, _BLOCK_BYTES = 0x4E787320, 2, 256
-_SAID = 4000
+_MAX_ERROR_CHARS = 4000
 _GLB = struct.Struct("<4sIII4s")
 _MAX_SCENE_BYTES = 64 * 1024 * 1024
 
@@ -73,9 +73,9 @@ class _Header:
 def _run(mesh: Path, nxs: Path, nxz: Path, on_progress: Callable[[float], None]) -> Mapping[str, Any]:
     """The program's output; it is killed when `on_progress` raises."""
     command = [sys.executable, str(PROGRAM), str(mesh), str(nxs), str(nxz)]
-    told, said = nxz.with_suffix(".out"), nxz.with_suffix(".err")
+    output, errors = nxz.with_suffix(".out"), nxz.with_suffix(".err")
     expected_s = 1 + mesh.stat().st_size / _EXPECTED_BYTES_PER_S
-    with told.open("xb") as out, said.open("xb") as err:
+    with output.open("xb") as out, errors.open("xb") as err:
         process = subprocess.Popen(
             command,
             cwd=nxz.parent,
@@ -92,10 +92,12 @@ def _run(mesh: Path, nxs: Path, nxz: Path, on_progress: Callable[[float], None])
         finally:
             process.kill()
             process.wait()
-    lines = told.read_text(encoding="utf-8", errors="replace").splitlines()
-    reason = said.read_text(encoding="utf-8", errors="replace")[-_SAID:].strip().rpartition("\n")[2]
-    told.unlink()
-    said.unlink()
+    lines = output.read_text(encoding="utf-8", errors="replace").splitlines()
+    reason = (
+        errors.read_text(encoding="utf-8", errors="replace")[-_MAX_ERROR_CHARS:].strip().rpartition("\n")[2]
+    )
+    output.unlink()
+    errors.unlink()
     if process.returncode == 0 and lines:
         facts: Mapping[str, Any] = json.loads(lines[-1])
         return facts

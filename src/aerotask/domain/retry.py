@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, auto
 
 FIRST_DELAY_S = 1.0
@@ -24,19 +23,12 @@ class FailureKind(Enum):
     """The worker died or stopped responding."""
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """Start another attempt after `delay_s`."""
-
-    delay_s: float
-
-
-def after_failure(kind: FailureKind, *, failed_attempts: int, max_attempts: int) -> Retry | None:
-    """A retry with a growing delay, or None after the last attempt; `failed_attempts` includes this one.
+def retry_delay_s(kind: FailureKind, *, failed_attempts: int, max_attempts: int) -> float | None:
+    """Delay before the next attempt, growing with `failed_attempts`, which include this one; None after the last.
 
     A lost worker says little about the task, so the first one causes no delay.
     """
     if failed_attempts >= max_attempts:
         return None
     step = failed_attempts - 1 if kind is FailureKind.LOST_WORKER else failed_attempts
-    return Retry(min(FIRST_DELAY_S * GROWTH ** (step - 1), LONGEST_DELAY_S) if step else 0.0)
+    return min(FIRST_DELAY_S * GROWTH ** (step - 1), LONGEST_DELAY_S) if step else 0.0

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from aerotask.domain.text_cleaning import clean_json
 from aerotask.metadata.extract import extract_metadata
 from aerotask.metadata.model import extraction_failed
 from aerotask.sandbox.child_loop import EventWriter, serve_stdio
@@ -23,14 +22,7 @@ def _extract(job: Message, _events: EventWriter) -> Message:
         found = extract_metadata(path)
     except MemoryError:
         found = extraction_failed("it needs more memory than the limit for reading one file")
-    body = {
-        "sha256": sha256,
-        "type": found.type,
-        "properties": clean_json(found.properties),
-        "point": found.point,
-        "polygon": found.polygon,
-    }
-    return Message("done", body)
+    return Message("done", {"sha256": sha256, **found.to_json()})
 
 
 def _failure(error: BaseException) -> Message:

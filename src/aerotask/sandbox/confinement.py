@@ -68,10 +68,10 @@ class Confinement:
     """No signals to processes that a child hasn't started."""
 
 
-def possible() -> Confinement:
+def supported_confinement() -> Confinement:
     """The confinement that `confine` achieves on this kernel."""
     return Confinement(
-        network=_kernel_filters(), files=landlock.version() > 0, signals=landlock.knows_signals()
+        network=_supports_seccomp(), files=landlock.version() > 0, signals=landlock.supports_signal_scope()
     )
 
 
@@ -83,23 +83,24 @@ def confine(*, reads: Sequence[Path] = (), writes: Sequence[Path] = ()) -> Confi
     Raises:
         OSError: the kernel refuses.
     """
-    wanted = possible()
-    if wanted.network or wanted.files:
+    supported = supported_confinement()
+    if supported.network or supported.files:
         _checked(_libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-    if wanted.files:
+    if supported.files:
         landlock.restrict(reads=reads, writes=writes)
-    if wanted.network:
+    if supported.network:
         instructions = _filter(*_CALLS[platform.machine()])
         program = _Program(len(instructions), (_Instruction * len(instructions))(*instructions))
         _checked(_libc().prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program), 0, 0))
-    return wanted
+    return supported
 
 
-def tell_whether_children_are_confined() -> None:
+def log_confinement() -> None:
     """Log once how children are confined; a warning if a kind is missing."""
-    here = possible()
-    tell = _log.info if here == Confinement(network=True, files=True, signals=True) else _log.warning
-    tell("children.confined", network=here.network, files=here.files, signals=here.signals)
+    supported = supported_confinement()
+    complete = supported == Confinement(network=True, files=True, signals=True)
+    log = _log.info if complete else _log.warning
+    log("children.confined", network=supported.network, files=supported.files, signals=supported.signals)
 
 
 def _libc() -> ctypes.CDLL:
@@ -111,7 +112,7 @@ def _checked(status: int) -> None:
         raise OSError(ctypes.get_errno(), f"The child can't be confined: {os.strerror(ctypes.get_errno())}")
 
 
-def _kernel_filters() -> bool:
+def _supports_seccomp() -> bool:
     """Probe for seccomp filters without installing one: the kernel refuses a filter at address 0, see seccomp(2)."""
     if sys.platform != "linux" or platform.machine() not in _CALLS:
         return False
@@ -122,7 +123,7 @@ def _kernel_filters() -> bool:
 def _filter(architecture: int, calls: tuple[int, ...]) -> list[_Instruction]:
     """Filter that refuses these calls, and every call of another architecture's ABI."""
     checks = [_Instruction(_IF_AT_LEAST, len(calls) + 1, 0, _X32)]
-    checks += [_Instruction(_IF_EQUAL, len(calls) - place, 0, call) for place, call in enumerate(calls)]
+    checks += [_Instruction(_IF_EQUAL, len(calls) - index, 0, call) for index, call in enumerate(calls)]
     return [
         _Instruction(_LOAD, 0, 0, _ARCHITECTURE),
         # Jump to the refusal, behind the load, the checks and the permission.

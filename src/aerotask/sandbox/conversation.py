@@ -9,7 +9,7 @@ from aerotask.sandbox.protocol import FINAL_KINDS, Message, encode, read_message
 from aerotask.sandbox.spawner import Child
 
 EXIT_GRACE_S = 5.0
-"""How long a child that has sent its final message, or closed its socket, may take to exit."""
+"""Grace for a child to exit once it has sent its final message or closed its socket."""
 
 
 async def converse(

@@ -21,7 +21,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from aerotask.sandbox.undumpable import hide_from_children
+from aerotask.sandbox.undumpable import make_undumpable
 
 MAX_MESSAGE = 64 * 1024
 MAX_FDS = 64
@@ -57,23 +57,23 @@ class ForkServer:
                     with contextlib.suppress(BlockingIOError):
                         woken.recv(4096)
                     self._reap()
-                if self._control in readable and not self._obey():
+                if self._control in readable and not self._handle_requests():
                     break
         for pid in self._children:
             _kill_session(pid)
 
-    def _obey(self) -> bool:
+    def _handle_requests(self) -> bool:
         data, received, _, _ = socket.recv_fds(self._control, MAX_MESSAGE, MAX_FDS)
         if not data:
             return False
         self._unused += received
         *lines, self._unread = (self._unread + data).split(b"\n")
         for line in lines:
-            order = json.loads(line)
-            if "fork" in order:
-                self._fork(order["fork"], self._unused.pop(0))
-            elif order["pid"] in self._children:
-                self._signal(order["pid"], order["signal"])
+            request = json.loads(line)
+            if "fork" in request:
+                self._fork(request["fork"], self._unused.pop(0))
+            elif request["pid"] in self._children:
+                self._signal(request["pid"], request["signal"])
         return True
 
     def _fork(self, number: int, descriptor: int) -> None:
@@ -82,7 +82,7 @@ class ForkServer:
             self._become_child(descriptor)
         os.close(descriptor)
         self._children.add(pid)
-        self._tell({"forked": number, "pid": pid})
+        self._report({"forked": number, "pid": pid})
 
     def _become_child(self, descriptor: int) -> None:
         """Do the child's job, and never return."""
@@ -119,10 +119,10 @@ class ForkServer:
             _kill_session(ended.si_pid)
             _, status = os.waitpid(ended.si_pid, 0)
             self._children.discard(ended.si_pid)
-            self._tell({"pid": ended.si_pid, "status": os.waitstatus_to_exitcode(status)})
+            self._report({"pid": ended.si_pid, "status": os.waitstatus_to_exitcode(status)})
 
-    def _tell(self, message: dict[str, int]) -> None:
-        self._control.sendall(json.dumps(message).encode() + b"\n")
+    def _report(self, report: dict[str, int]) -> None:
+        self._control.sendall(json.dumps(report).encode() + b"\n")
 
 
 def _kill_session(pid: int) -> None:
@@ -148,7 +148,7 @@ def main(preload: Callable[[], Callable[[socket.socket], None]]) -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the end of the control socket stops us
-    hide_from_children()  # a child that patched this process would control all that are forked later
+    make_undumpable()  # a child that patched this process would control all that are forked later
     child = preload()
     gc.collect()
     gc.freeze()  # so that the children's collections leave the shared pages alone

@@ -17,11 +17,11 @@ from typing import ClassVar
 
 # The same on every architecture that `confinement` has a seccomp filter for.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
-_TELL_VERSION = 1
+_GET_VERSION = 1
 _PATH_BENEATH = 1
 # Before this version (Linux 5.19), no file could be moved from one folder to another.
 _MIN_VERSION = 2
-_KNOWS_TRUNCATE, _KNOWS_SIGNALS = 3, 6
+_TRUNCATE_VERSION, _SIGNALS_VERSION = 3, 6
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_FOLDER = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _CHANGE_FOLDER = sum(1 << bit for bit in range(4, 14))  # removing, making and moving entries
@@ -66,13 +66,13 @@ def version() -> int:
     """The Landlock version of this kernel; 0 if it has none, or one too old."""
     if sys.platform != "linux":
         return 0
-    found = ctypes.CDLL(None, use_errno=True).syscall(_CREATE_RULESET, None, 0, _TELL_VERSION)
+    found = ctypes.CDLL(None, use_errno=True).syscall(_CREATE_RULESET, None, 0, _GET_VERSION)
     return int(found) if found >= _MIN_VERSION else 0
 
 
-def knows_signals() -> bool:
+def supports_signal_scope() -> bool:
     """True if the kernel also keeps signals inside the domain (Linux 6.12)."""
-    return version() >= _KNOWS_SIGNALS
+    return version() >= _SIGNALS_VERSION
 
 
 def restrict(*, reads: Iterable[Path], writes: Iterable[Path]) -> None:
@@ -84,11 +84,11 @@ def restrict(*, reads: Iterable[Path], writes: Iterable[Path]) -> None:
     Raises:
         OSError: the kernel refuses.
     """
-    known = version()
+    abi = version()
     everything = _OF_FILES | _READ | _CHANGE_FOLDER
-    if known >= _KNOWS_TRUNCATE:
+    if abi >= _TRUNCATE_VERSION:
         everything |= _TRUNCATE
-    size = ctypes.sizeof(_Ruleset) if known >= _KNOWS_SIGNALS else ctypes.sizeof(ctypes.c_uint64)
+    size = ctypes.sizeof(_Ruleset) if abi >= _SIGNALS_VERSION else ctypes.sizeof(ctypes.c_uint64)
     ruleset = _call(_CREATE_RULESET, ctypes.byref(_Ruleset(everything, 0, _SIGNALS)), size, 0)
     try:
         for path in {*map(Path, _SYSTEM), *_of_python()}:
@@ -113,16 +113,16 @@ def _of_python() -> set[Path]:
 
 def _allow(ruleset: int, path: Path, rights: int) -> None:
     with suppress(FileNotFoundError, NotADirectoryError):
-        place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
-            rule = _Beneath(rights if path.is_dir() else rights & (_OF_FILES | _TRUNCATE), place)
+            rule = _Beneath(rights if path.is_dir() else rights & (_OF_FILES | _TRUNCATE), descriptor)
             _call(_ADD_RULE, ruleset, _PATH_BENEATH, ctypes.byref(rule), 0)
         finally:
-            os.close(place)
+            os.close(descriptor)
 
 
 def _call(number: int, *arguments: object) -> int:
-    done = int(ctypes.CDLL(None, use_errno=True).syscall(number, *arguments))
-    if done < 0:
+    result = int(ctypes.CDLL(None, use_errno=True).syscall(number, *arguments))
+    if result < 0:
         raise OSError(ctypes.get_errno(), f"Landlock: {os.strerror(ctypes.get_errno())}")
-    return done
+    return result

@@ -39,11 +39,11 @@ class PoolLimits:
     """Limits of a pool."""
 
     children: int
-    waiting: int
-    """How many jobs may wait for a child; further ones are refused."""
+    max_waiting: int
+    """Jobs that may wait for a child; further ones are refused."""
     job_timeout_s: float
-    waiting_each: int | None = None
-    """How many jobs of one caller may wait; None for as many as in total."""
+    max_waiting_per_caller: int | None = None
+    """Jobs of one caller that may wait; None for as many as in total."""
 
 
 @dataclass(slots=True, eq=False)
@@ -85,8 +85,8 @@ class Pool:
         try:
             await self._semaphore.acquire(
                 caller,
-                max_waiting=limits.waiting,
-                max_waiting_per_caller=limits.waiting_each or limits.waiting,
+                max_waiting=limits.max_waiting,
+                max_waiting_per_caller=limits.max_waiting_per_caller or limits.max_waiting,
                 timeout_s=MAX_WAIT_S,
             )
         except (QueueFull, TimeoutError) as error:

@@ -19,7 +19,7 @@ from aerotask.sandbox.output_log import log_output
 
 START_TIMEOUT_S = 60.0
 OUTPUT_GRACE_S = 5.0
-"""How long the output of children is still read once the fork server has ended."""
+"""Time for the rest of the children's output once the fork server has ended."""
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """Length of a child's message; a longer one ends the child."""
 # Environment variables that children may see; settings and secrets are not among them.

@@ -9,7 +9,7 @@ from contextlib import suppress
 _PR_SET_DUMPABLE = 4
 
 
-def hide_from_children() -> None:
+def make_undumpable() -> None:
     """Hide this process's environment and memory from processes of the same user: children open users' files.
 
     Forked processes inherit it, until they execute another program.

@@ -1,4 +1,8 @@
-"""Change set of a run: the edits, artifacts and derivatives to commit when it succeeds."""
+"""Change set of a run, as plain values; it is committed when the run has succeeded.
+
+`PublishedArtifact`, `PutEntry` and `PutDerivative` are generic over where their content is: a `Path` in the run's work
+folder, or a blob once the worker has checked and stored the file.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
+
+ContentT = TypeVar("ContentT")
 
 
 @dataclass(frozen=True, slots=True)
-class PublishedArtifact:
+class PublishedArtifact(Generic[ContentT]):
     """Artifact: a file to offer for download."""
 
-    path: Path
+    content: ContentT
     name: str
     media_type: str
     sha256: str | None = None
@@ -30,10 +36,10 @@ class Existing(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class PutEntry:
+class PutEntry(Generic[ContentT]):
     """Edit: put a file into the dataset at the path `at`."""
 
-    path: Path
+    content: ContentT
     at: str
     existing: Existing = Existing.REPLACE
 
@@ -52,7 +58,7 @@ class RemoveEntry:
     at: str
 
 
-Edit: TypeAlias = PutEntry | PutFolder | RemoveEntry
+Edit: TypeAlias = PutEntry[ContentT] | PutFolder | RemoveEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +76,10 @@ class DescribeEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class PutDerivative:
+class PutDerivative(Generic[ContentT]):
     """Derivative: a file made from the content of entry `of`, served beside it by its `kind`."""
 
-    path: Path
+    content: ContentT
     of: str
     kind: str
     builder: str
@@ -83,12 +89,12 @@ class PutDerivative:
 
 @dataclass(frozen=True, slots=True)
 class ChangeSet:
-    """Everything that one run declared; `edits` keep their order."""
+    """Everything that one run declared; `edits` keep the order of their declaration."""
 
-    artifacts: tuple[PublishedArtifact, ...] = ()
+    artifacts: tuple[PublishedArtifact[Path], ...] = ()
     """The first is the task's result; the others are its assets."""
-    edits: tuple[Edit, ...] = ()
+    edits: tuple[Edit[Path], ...] = ()
     result: Mapping[str, Any] | None = field(default=None)
     descriptions: tuple[DescribeEntry, ...] = ()
     """Committed after the edits."""
-    derivatives: tuple[PutDerivative, ...] = ()
+    derivatives: tuple[PutDerivative[Path], ...] = ()

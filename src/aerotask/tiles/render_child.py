@@ -25,7 +25,7 @@ from aerotask.sdk.tool import has_preview
 from aerotask.tiles.dataset_cache import DatasetCache
 from aerotask.tiles.jobs import PreviewJob, RenderInfoJob, ThumbnailJob, ThumbnailKind, TileJob
 from aerotask.tiles.png import encode_png
-from aerotask.tiles.raster_tiles import MapRaster, draw_thumbnail, draw_tile, find_look
+from aerotask.tiles.raster_tiles import MapRaster, draw_thumbnail, draw_tile, read_render_info
 from aerotask.tiles.thumbnails import image
 from aerotask.tiles.thumbnails.pointcloud import draw_cloud
 from aerotask.tiles.thumbnails.vector import draw_geojson
@@ -34,7 +34,7 @@ MEMORY_BYTES = 1024**3
 """Memory limit of one child, beyond what the fork shares."""
 
 
-def drawing_child(
+def run_render_child(
     own: socket.socket,
     *,
     registry: Registry,
@@ -60,7 +60,7 @@ def drawing_child(
 
 def _look(rasters: DatasetCache, body: Mapping[str, Any]) -> Message:
     job = RenderInfoJob.from_body(body)
-    return Message("done", find_look(rasters, job.source, job.drawn, job.style).to_json())
+    return Message("done", read_render_info(rasters, job.source, job.drawn, job.style).to_json())
 
 
 def _tile(rasters: DatasetCache, body: Mapping[str, Any]) -> Message:
@@ -94,13 +94,13 @@ def _preload() -> Callable[[socket.socket], None]:
     registry = load_registry()
     for tool in filter(has_preview, registry.all()):
         _preload_tool(tool)
-    return partial(drawing_child, registry=registry)
+    return partial(run_render_child, registry=registry)
 
 
 def _preload_tool(tool: Tool[Any]) -> None:
     try:
         tool.preload()
-    # The edge to other people's code: a broken plug-in must not stop the tiles.
+    # The edge to third-party code: a broken plug-in must not stop the tiles.
     except Exception:  # noqa: BLE001
         traceback.print_exc()
 

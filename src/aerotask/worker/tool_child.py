@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from aerotask.domain.errors import AerotaskError, InvalidInput, TaskFailed
-from aerotask.domain.text_cleaning import clean_json, clean_line
+from aerotask.domain.text_cleaning import clean_line
 from aerotask.registry import Registry, load_registry
 from aerotask.sandbox import confinement, forkserver
 from aerotask.sandbox.child_loop import EventWriter, serve_socket
@@ -27,7 +27,7 @@ from aerotask.sdk.context import Cancelled
 from aerotask.sdk.limits import Limits
 from aerotask.sdk.run import LogLine, Run, RunProgress
 from aerotask.sdk.snapshot import Snapshot
-from aerotask.worker.descriptions import write_descriptions
+from aerotask.services.tasks.descriptions import write_descriptions
 from aerotask.worker.jobs import IndexJob, Job, ToolJob, job_of
 
 PROGRAM = "aerotask.worker.tool_child"
@@ -121,7 +121,7 @@ def _send_changes(changes: ChangeSet, workdir: Path, events: EventWriter) -> Mes
         events.send(Message("edits", {"edits": batch}))
     artifacts = [
         {
-            "path": str(artifact.path),
+            "path": str(artifact.content),
             "name": artifact.name,
             "mediaType": artifact.media_type,
             "sha256": artifact.sha256,
@@ -138,9 +138,9 @@ def _send_changes(changes: ChangeSet, workdir: Path, events: EventWriter) -> Mes
     return Message("done", body)
 
 
-def _derivative(made: PutDerivative) -> Mapping[str, Any]:
+def _derivative(made: PutDerivative[Path]) -> Mapping[str, Any]:
     return {
-        "path": str(made.path),
+        "path": str(made.content),
         "of": made.of,
         "kind": made.kind,
         "builder": made.builder,
@@ -148,9 +148,9 @@ def _derivative(made: PutDerivative) -> Mapping[str, Any]:
     }
 
 
-def _edit(edit: Edit) -> Mapping[str, Any]:
+def _edit(edit: Edit[Path]) -> Mapping[str, Any]:
     if isinstance(edit, PutEntry):
-        return {"put": edit.at, "path": str(edit.path), "existing": edit.existing}
+        return {"put": edit.at, "path": str(edit.content), "existing": edit.existing}
     return {"folder": edit.at} if isinstance(edit, PutFolder) else {"remove": edit.at}
 
 
@@ -160,14 +160,7 @@ def _describe_all(job: IndexJob, events: EventWriter) -> Message:
     for entry_id, file in job.files:
         events.send(Message("begun", {"id": entry_id}))
         found = extract_metadata(Path(file))
-        body = {
-            "id": entry_id,
-            "type": found.type,
-            "properties": clean_json(found.properties),
-            "point": found.point,
-            "polygon": found.polygon,
-        }
-        events.send(Message("described", body))
+        events.send(Message("described", {"id": entry_id, **found.to_json()}))
     return Message("done")
 
 
@@ -181,7 +174,7 @@ def _describe_failure(error: BaseException, workdir: str) -> Mapping[str, Any]:
             "out-of-memory", "The tool needed more memory than planned; try a smaller input, or report it."
         )
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
-        # Not retried automatically: it would fill the neighbours' disk once more before anybody made room.
+        # Not retried automatically: that would fill the shared disk once more before an operator makes room.
         return _body("disk-full", "The storage is full; free some space, then retry.", retryable=True)
     # A bug of the tool: the trace is for the operator's log, a short form for the client.
     traceback.print_exception(error)

@@ -151,7 +151,7 @@ async def test_what_is_removed_and_swept_during_a_download_is_sent_whole(setting
             (await api.client.put(f"{HERE}/obj/c", content=b"new")).raise_for_status()
             for blob in (api.platform.settings.storage_folder / "blobs").glob("*/*"):
                 os.utime(blob, (0, 0))
-            assert await api.platform.maintenance.orphans() == 2
+            assert await api.platform.maintenance.remove_orphans() == 2
             async for piece in pieces:
                 read += piece
     assert members(bytes(read)) == files

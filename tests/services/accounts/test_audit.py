@@ -73,12 +73,12 @@ async def test_an_action_that_is_rolled_back_is_not_recorded(database: Database)
 
 async def test_events_are_removed_after_the_retention_time(platform: Platform) -> None:
     await add_events(platform.db, AuditAction.SIGNED_IN, AuditAction.SIGNED_IN)
-    assert await platform.maintenance.old_audit_events() == 0
+    assert await platform.maintenance.remove_old_audit_events() == 0
     async with platform.db.begin() as connection:
         aged = update(AuditEvent).values(at=text("now() - interval '366 days'"))
         await connection.execute(aged)
     await add_events(platform.db, AuditAction.KEY_CREATED)
-    assert await platform.maintenance.old_audit_events() == 2
+    assert await platform.maintenance.remove_old_audit_events() == 2
     async with platform.db.read() as connection:
         kept = (await connection.execute(select(AuditEvent.action))).scalars().all()
     assert kept == [AuditAction.KEY_CREATED]
@@ -90,5 +90,5 @@ async def test_failed_sign_ins_are_removed_after_their_window(platform: Platform
         await increment(connection, "account:y", window_s=300)
         ended = update(LoginAttempts).where(LoginAttempts.bucket == "account:x")
         await connection.execute(ended.values(window_ends_at=text("now() - interval '1 s'")))
-    assert await platform.maintenance.old_sign_in_attempts() == 1
-    assert await platform.maintenance.old_sign_in_attempts() == 0
+    assert await platform.maintenance.remove_old_login_attempts() == 1
+    assert await platform.maintenance.remove_old_login_attempts() == 0
