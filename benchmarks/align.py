@@ -1,11 +1,11 @@
-"""align-raster beside its peers, on surveys made from a real photograph whose true positions are known.
+"""align-raster compared with its peers, on surveys made from a real photograph with known true positions.
 
     python benchmarks/align.py                 # the ten cases, and one band on another
     python benchmarks/align.py --large         # and the whole tool on 20000 × 20000 pixels
 
-The photographs are those of ../shared/data/brighton (or DATA/brighton with --data). Every candidate reads the same files, in a
-process of its own; CPU seconds stand beside wall seconds, since on a machine that others use only they mean much.
-AROSICS has no wheel and needs GDAL's headers to build: where pip can't install it, it is left out, and said so.
+The photographs are those of ../shared/data/brighton (or DATA/brighton with --data). Every candidate reads the same files in its
+own process; CPU seconds are listed besides wall seconds, as only they are meaningful on a shared machine.
+AROSICS has no wheel and needs GDAL's headers to build: if pip can't install it, it is skipped with a message.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from benchmarks.alignment_cases import CRS, TRANSFORM, Case, read_photo, rmse_px
 from benchmarks.stacks import PEERS, ROOT, environment_with
 
 FOUND_PX = 1.0
-"""An answer farther off than this is a wrong one."""
+"""Error above which a match counts as wrong."""
 GOAL_PX, GOAL_S, GOAL_CROSS_PX = 0.02, 3.0, 0.3
 LARGE_PX = 20_000
 GOAL_COPIES, GOAL_MIB = 4.0, 1024.0
@@ -40,7 +40,7 @@ PHOTOS = ("DJI_0022.JPG", "DJI_0032.JPG")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One candidate's answer to one case: its error, or None where it gave no answer."""
+    """Result of one candidate for one case; the error is None if it found no match."""
 
     error_px: float | None
     wall_s: float
@@ -83,7 +83,7 @@ def run_candidates(reference: Path, cases: Sequence[Case], folder: Path) -> dict
         ("scikit-image phase correlation", "align_skimage.py", installed(folder, "scikit-image", "rasterio")),
     ]
     if installed(folder, "arosics") is None:
-        print("pip can't install AROSICS here; it is left out")
+        print("pip can't install AROSICS here; it is skipped")
     return {
         name: list(answers(script, python, reference, cases))
         for name, script, python in candidates
@@ -92,7 +92,7 @@ def run_candidates(reference: Path, cases: Sequence[Case], folder: Path) -> dict
 
 
 def installed(folder: Path, *packages: str) -> Path | None:
-    """The Python of an environment with these packages, made now or by an earlier run."""
+    """Python of a virtual environment with these packages, created now or by an earlier run."""
     python = folder / f"env-{packages[0]}" / "bin" / "python"
     failed = folder / f"env-{packages[0]}.failed"
     if python.exists() or failed.exists():
@@ -125,7 +125,7 @@ def print_cases(found: dict[str, list[Answer]], cases: Sequence[Case]) -> None:
     print(f"\nerror in px / CPU s ({os.cpu_count()} cores, load {os.getloadavg()[0]:.0f})\n")
     print(" " * 32 + "".join(f"{name:>32}" for name in found))
     for number, case in enumerate(cases):
-        row = "".join(f"{told(each[number]):>32}" for each in found.values())
+        row = "".join(f"{summary(each[number]):>32}" for each in found.values())
         print(f"{case.name:32}{row}")
     ours, ecc = found["ours"], found[ECC]
     wrong = [each.error_px for each in ours if each.error_px is not None and each.error_px > FOUND_PX]
@@ -144,8 +144,8 @@ def print_cases(found: dict[str, list[Answer]], cases: Sequence[Case]) -> None:
     print(f"        {ECC}: {ratio:.1f} × our CPU time")
 
 
-def told(answer: Answer) -> str:
-    error = "no answer" if answer.error_px is None else f"{answer.error_px:.4f}"
+def summary(answer: Answer) -> str:
+    error = "no match" if answer.error_px is None else f"{answer.error_px:.4f}"
     return f"{'LOST ' if (answer.error_px or 0) > FOUND_PX else ''}{error} / {answer.cpu_s:.1f}"
 
 
@@ -154,7 +154,7 @@ def goal(text: str, value: float, met: bool) -> None:  # noqa: FBT001
 
 
 def print_cross_bands(field: Path, folder: Path) -> None:
-    """One band on another; what is known is by how much a copy was moved."""
+    """Aligns one band with another; the known value is the shift of a copy."""
     with rasterio.open(field) as opened:
         pixels, nodata = opened.read(), opened.nodata
     print()
@@ -172,7 +172,7 @@ def print_cross_bands(field: Path, folder: Path) -> None:
 
 
 def print_large(photos: Path, folder: Path, size_px: int) -> None:
-    """The whole tool, and reading and writing its source once, each in a process of its own."""
+    """Runs the whole tool, and reading and writing its source once, each in its own process."""
     reference, source = write_large(photos, folder, size_px)
     with tempfile.TemporaryDirectory(dir=folder) as work:
         copy = measured(["align_copy.py", str(source), str(Path(work) / "copy.tif")])
@@ -199,7 +199,7 @@ def measured(arguments_: Sequence[str]) -> dict[str, Any]:
 
 
 def write_large(photos: Path, folder: Path, size_px: int) -> tuple[Path, Path]:
-    """Two photographs enlarged five times with fine grain, and the same turned by 0.35° and 1.004 times as large."""
+    """Two photographs enlarged five times with fine grain, and the same rotated by 0.35° and scaled by 1.004."""
     reference, source = folder / f"large-{size_px}.tif", folder / f"large-{size_px}-source.tif"
     if source.exists():
         return reference, source

@@ -1,6 +1,6 @@
-"""Surveys of one real photograph whose true position is known: moved, turned and scaled, plain and as a year later.
+"""Test surveys for alignment: one real photograph shifted, rotated and scaled, unchanged or aged by a year.
 
-A survey's pixel (x, y), counted from the centre of the first, shows the reference's pixel M·(x, y).
+Pixel (x, y) of a survey, measured from the centre of the first pixel, shows the reference's pixel M·(x, y).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MOVES = {
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A survey on disk, and where it really lies."""
+    """A survey on disk with its true position."""
 
     name: str
     source: Path
@@ -43,7 +43,7 @@ class Case:
 
 
 def write_cases(photo: Path, other: Path, folder: Path) -> tuple[Path, list[Case]]:
-    """The reference and all ten cases; files that are there already are kept."""
+    """Writes the reference and all ten cases; existing files are reused."""
     pixels = read_photo(photo)
     reference = write(folder / "reference.tif", pixels)
     cases = []
@@ -89,7 +89,7 @@ def write(path: Path, pixels: NDArray[Any], **options: Any) -> Path:
 
 
 def matrix_of(angle_deg: float, scale: float, x: float, y: float, *, shape_yx: tuple[int, int]) -> Matrix:
-    """About the centre of the picture."""
+    """Similarity transform about the image centre."""
     angle = math.radians(angle_deg)
     linear = scale * np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     centre = (np.array(shape_yx[::-1], np.float64) - 1) / 2
@@ -97,9 +97,9 @@ def matrix_of(angle_deg: float, scale: float, x: float, y: float, *, shape_yx: t
 
 
 def survey(pixels: NDArray[Any], matrix: Matrix) -> NDArray[Any]:
-    """What the survey shows: GDAL's Lanczos, which computes every position exactly."""
+    """Pixels of the survey, by GDAL's Lanczos, which computes every position exactly."""
     (a, b, c), (d, e, f) = matrix
-    # From centres to corners: GDAL counts positions from the corner of the first pixel.
+    # From centres to corners: GDAL measures positions from the corner of the first pixel.
     corner = Affine(a, b, c + 0.5 - 0.5 * (a + b), d, e, f + 0.5 - 0.5 * (d + e))
     moved = np.zeros_like(pixels)
     reproject(
@@ -119,7 +119,7 @@ def survey(pixels: NDArray[Any], matrix: Matrix) -> NDArray[Any]:
 
 
 def a_year_later(pixels: Pixels, other: Pixels, *, seed: int) -> Pixels:
-    """Gamma, gain and offset of every band, a gradient of light, 9 % of other content, shadows, noise, JPEG."""
+    """Ages an image: gamma, gain and offset per band, a light gradient, 9 % changed content, shadows, noise, JPEG."""
     random = np.random.default_rng([2026, seed])
     _, rows, cols = pixels.shape
     here = pixels.min(axis=0) > 0
@@ -143,7 +143,7 @@ def a_year_later(pixels: Pixels, other: Pixels, *, seed: int) -> Pixels:
 def rectangles(
     random: np.random.Generator, rows: int, cols: int, *, share: float
 ) -> Iterator[tuple[int, int, int, int]]:
-    """Random places that together cover that share, if none covers another."""
+    """Random patches that together cover that share, if they don't overlap."""
     covered = 0
     while covered < share * rows * cols:
         height, width = (int(random.uniform(0.03, 0.12) * size) for size in (rows, cols))
@@ -152,7 +152,7 @@ def rectangles(
 
 
 def rmse_px(found: Matrix, case: Case, shape_yx: tuple[int, int]) -> float:
-    """How far pixels of the survey, all over the overlap, are from where they belong."""
+    """Position error of the survey's pixels over the whole overlap."""
     rows, cols = shape_yx
     points = np.stack(np.meshgrid(np.linspace(0, cols, 40), np.linspace(0, rows, 40)), axis=-1).reshape(-1, 2)
     true, claimed = (points @ m[:, :2].T + m[:, 2] for m in (case.matrix, found))

@@ -1,10 +1,10 @@
-"""The API: submits, status reads, and the way from submit to Succeeded, beside the least that each can be.
+"""API benchmark: submits, status reads, and the time from submit to Succeeded, compared with minimal peers.
 
     python benchmarks/api.py
 
-One run, one Postgres and one Valkey (durable, on disk), every process on the same cores as the load. The bare endpoint is
-FastAPI and asyncpg with one statement and neither accounts nor locks nor history; bare arq runs a job in the worker's own
-process, without a database and without a child.
+All candidates run with one Postgres and one Valkey (durable, on disk), on the same cores as the load. The bare endpoint is
+FastAPI and asyncpg with one statement and without accounts, locks or history; bare arq runs a job in the worker's own
+process, without a database or a child process.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def answers(port: int) -> bool:
 
 
 def compare(bare: str, ours: Stack) -> None:
-    """Both in turns of seconds, since a busy machine changes from one minute to the next; medians are shown."""
+    """Runs both in alternating turns of seconds, as a busy machine changes by the minute; prints medians."""
     with sign_in(ours.address) as client:
         headers = {**JSON, "Authorization": client.headers["Authorization"]}
         task = client.post(TASKS, json={"toolId": "nothing", "params": {"label": "read"}}).json()["taskId"]
@@ -105,7 +105,7 @@ def put(address: str, requests: Iterator[bytes]) -> Load:
 
 
 def latencies(stack: Stack) -> list[float]:
-    """Seconds from sending a submit to seeing Succeeded, one task after the other on an idle stack."""
+    """Seconds from sending a submit to reading Succeeded, one task after the other on an idle stack."""
     with sign_in(stack.address) as client:
         await_condition(lambda: idle(client), timeout_s=600)
         return [one_task(client, number) for number in range(ROUNDS)]
@@ -141,7 +141,7 @@ def show_arq(redis_url: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     measured = json.loads(done.stdout)
     show_latency("bare arq, enqueue → result", measured["took"])
-    print(f"bare arq drains {measured['drained_per_s']:.0f} jobs/s that were enqueued before")
+    print(f"bare arq drains {measured['drained_per_s']:.0f} jobs/s that were enqueued beforehand")
 
 
 if __name__ == "__main__":

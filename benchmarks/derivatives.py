@@ -28,7 +28,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.stacks import ROOT, environment_with
 
-from aerotask.demo_data.orthophoto import write_specimen
+from aerotask.demo_data.orthophoto import write_orthophoto
 
 PIECE = 1_000_000
 BANDS = 4
@@ -53,7 +53,7 @@ def main() -> None:
         print(f"{options.points:,} points, {cloud.stat().st_size / 1e6:.0f} MB of LAZ")
         compare(cloud, ("copc", "copc through files", "laz again"))
         compare_node_writers(cloud)
-        write_specimen(raster, size_px=options.size, bands=BANDS, threads=THREADS)
+        write_orthophoto(raster, size_px=options.size, bands=BANDS, threads=THREADS)
         print(f"{options.size}², {BANDS} bands of uint16, {raster.stat().st_size / 1e6:.0f} MB of GeoTIFF")
         compare(raster, ("cog", "rio-cogeo"))
 

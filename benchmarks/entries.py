@@ -1,4 +1,4 @@
-"""Lists, searches and changes in datasets of 10,000 and 100,000 entries, beside the same rows read by a bare query.
+"""Entry benchmark: lists, searches and changes in datasets of 10,000 and 100,000 entries, compared with a bare query.
 
 python benchmarks/entries.py
 """
@@ -23,7 +23,7 @@ from aerotask.stack.stack import running_stack
 PASSWORD = "only for this benchmark"
 SIZES = (10_000, 100_000)
 RUNS = 3
-# A folder for every thousand photos, each with as much metadata as photos have.
+# One folder per thousand photos, each with realistic metadata.
 FILL = """
     INSERT INTO entries (id, dataset_id, path, parent, depth, type, blob_key, sha256, size_bytes, indexed, properties)
         SELECT gen_random_uuid(), d.id, 'flight-' || n / 1000 || '/DJI_' || lpad(n::text, 6, '0') || '.jpg',
@@ -83,13 +83,13 @@ def measure(client: httpx.Client, api: psutil.Process, database_url: str, size: 
     for name, step in wholes(client, here).items():
         took, waited = beside(client, step)
         show(name, took, bare_s)
-        print(f"    others waited for up to {1000 * waited:.0f} ms meanwhile")
+        print(f"    other requests waited for up to {1000 * waited:.0f} ms meanwhile")
     for name, step in changes(client, here).items():
         show(name, timed(step), bare_s)
 
 
 def wholes(client: httpx.Client, here: str) -> dict[str, Callable[[], httpx.Response]]:
-    """What goes over all entries at once."""
+    """Operations on all entries at once."""
 
     def submit(tool: str) -> Callable[[], httpx.Response]:
         return lambda: client.post(f"{here}/tasks", json={"toolId": tool, "force": True})
@@ -104,7 +104,7 @@ def wholes(client: httpx.Client, here: str) -> dict[str, Callable[[], httpx.Resp
 
 
 def beside(client: httpx.Client, step: Callable[[], httpx.Response]) -> tuple[float, float]:
-    """How long the step takes, and the longest that somebody else waits for an answer meanwhile."""
+    """Duration of the step, and the longest response time of other requests meanwhile."""
     done, waits = threading.Event(), [0.0]
 
     def ask() -> None:

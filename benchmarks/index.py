@@ -1,9 +1,9 @@
-"""The index: files described per second through the index child, and a dataset of 10,000 small files.
+"""Metadata extraction benchmark: files per second in the indexer's child, and a dataset of 10,000 small files.
 
     python benchmarks/index.py [10000]
 
-Photos, rasters and clouds are made here; beside each kind stands what reading its bytes takes, which nobody can avoid who
-also hashes. Then so many small photos and texts are uploaded, listed and rescanned through the running product.
+Photos, rasters and clouds are generated; for comparison each kind is listed with the time to read its bytes, which hashing
+needs anyway. Then that many small photos and text files are uploaded, listed and rescanned through the running product.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.stacks import TASKS, bench, sign_in
 from tests.metadata.photo_files import exif_block, xmp_packet
 
+from aerotask.sandbox.protocol import Message
 from aerotask.sandbox.spawner import Spawner
-from aerotask.worker import tool_server
+from aerotask.worker import tool_child
 from aerotask.worker.indexer import BATCH, MEMORY_BYTES
-from aerotask.worker.protocol import Event, IndexJob
+from aerotask.worker.jobs import IndexJob
 from aerotask.worker.supervise import ChildEnd, supervise
 
 FILES = 200
@@ -70,7 +71,7 @@ def scratch() -> Iterator[Path]:
 
 
 def copies(folder: Path, write: Callable[[Path], Path]) -> list[Path]:
-    """So many files of their own with the same content, each under a folder of its own as the index child has them."""
+    """Copies of a file, each in its own folder as in the indexer's child."""
     folder.mkdir()
     first = write(folder)
     files = [folder / str(number) / first.name for number in range(FILES)]
@@ -81,7 +82,7 @@ def copies(folder: Path, write: Callable[[Path], Path]) -> list[Path]:
 
 
 def write_photo(folder: Path) -> Path:
-    """12 megapixels with what a drone writes."""
+    """A 12 megapixel photo with drone metadata."""
     noise = np.random.default_rng(1).integers(0, 255, (3000, 4000, 3), np.uint8)
     exif = exif_block(
         {"Make": "DJI", "Model": "FC6310"},
@@ -125,7 +126,7 @@ def write_cloud(folder: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Seconds of one run; `cpu_s` with those of all processes that it started and ended."""
+    """Seconds of one run; `cpu_s` includes all child processes that have ended."""
 
     wall_s: float
     cpu_s: float
@@ -154,9 +155,9 @@ def read_all(files: list[Path]) -> None:
 
 
 async def describe_all(files: list[Path]) -> None:
-    """In batches, each in a fresh child, as the indexer does it; the fork server is there already."""
-    spawner = Spawner(tool_server.PROGRAM)
-    described: list[Event] = []
+    """Runs batches, each in a new child, as the indexer does; the fork server is already running."""
+    spawner = Spawner(tool_child.PROGRAM)
+    described: list[Message] = []
     try:
         await spawner.start()
         for batch in in_batches(files):
@@ -168,7 +169,7 @@ async def describe_all(files: list[Path]) -> None:
             assert ended.how is ChildEnd.DONE, ended
     finally:
         await spawner.close()
-    assert sum(event.what == "described" for event in described) == len(files)
+    assert sum(event.kind == "described" for event in described) == len(files)
 
 
 def in_batches(files: list[Path]) -> Iterator[list[Path]]:

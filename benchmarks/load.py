@@ -1,4 +1,4 @@
-"""A load generator small enough not to be what is measured: raw HTTP/1.1 over keep-alive connections."""
+"""Load generator with little overhead of its own: raw HTTP/1.1 over keep-alive connections."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import uvloop
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What came of a load: requests per second, and how long single requests took."""
+    """Result of a load: requests per second and response times."""
 
     per_s: float
     p50_ms: float
@@ -26,7 +26,7 @@ class Load:
 
 
 def request(method: str, path: str, headers: dict[str, str], body: bytes = b"") -> bytes:
-    """The bytes of one request."""
+    """Bytes of one request."""
     lines = [f"{method} {path} HTTP/1.1", "Host: bench", f"Content-Length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode() + body
@@ -40,7 +40,7 @@ def put_under_load(
     seconds: float,
     expected: Callable[[int], bool] = lambda status: status < 300,
 ) -> Load:
-    """Send the requests, one after the other on each connection, for so long."""
+    """Sends the requests one after the other on each connection for the given time."""
     return uvloop.run(_load(address, requests, connections, seconds, expected))
 
 

@@ -1,11 +1,11 @@
-"""Five bands of one generated orthophoto merged into a COG: the product beside its peers, in one run.
+"""Merge benchmark: five bands of a generated orthophoto merged into a COG, compared with peers.
 
     python benchmarks/merge.py             # 10000 × 10000 pixels
-    python benchmarks/merge.py --large     # and the product alone at 20000 × 20000, to see its memory
+    python benchmarks/merge.py --large     # and ours alone at 20000 × 20000, for its memory
 
-Each candidate runs in a process of its own, one after the other, at the same DEFLATE level, predictor, tile size and
+Each candidate runs in its own process, one after the other, at the same DEFLATE level, predictor, tile size and
 overview resampling, on all cores. The peers read the bands through a VRT that gdalbuildvrt makes
-(apt-get install gdal-bin); without it, only the product is measured. Close other programs before.
+(apt-get install gdal-bin); without it, only ours is measured. Close other programs first.
 """
 
 from __future__ import annotations
@@ -75,13 +75,13 @@ def compare(size_px: int, folder: Path, *, rounds: int) -> None:
 
 
 def band_files(size_px: int, folder: Path) -> list[Path]:
-    """One file for each band, tiled and compressed as processing software writes them."""
+    """Writes one file per band, tiled and compressed as photogrammetry software does."""
     paths = [folder / f"{name}-{size_px}.tif" for name in BANDS]
     if not all(path.exists() for path in paths):
-        print(f"making bands of {size_px} × {size_px} pixels …", flush=True)
+        print(f"generating bands of {size_px} × {size_px} pixels …", flush=True)
         code = (
-            "import sys, pathlib, rasterio; from aerotask.demo_data.orthophoto import write_specimen\n"
-            f"whole = pathlib.Path(sys.argv[1]) / 'whole.tif'; write_specimen(whole, size_px={size_px}, threads={CORES})\n"
+            "import sys, pathlib, rasterio; from aerotask.demo_data.orthophoto import write_orthophoto\n"
+            f"whole = pathlib.Path(sys.argv[1]) / 'whole.tif'; write_orthophoto(whole, size_px={size_px}, threads={CORES})\n"
             "with rasterio.open(whole) as source:\n"
             "    for band, name in enumerate(source.descriptions, start=1):\n"
             f"        path = pathlib.Path(sys.argv[1]) / f'{{name}}-{size_px}.tif'\n"
@@ -98,7 +98,7 @@ def band_files(size_px: int, folder: Path) -> list[Path]:
 
 def stacked(bands: list[Path], vrt: Path) -> Path | None:
     if not (shutil.which("gdalbuildvrt") and shutil.which("gdal_translate")):
-        print("GDAL's programs aren't installed here, and the peers that need them are left out")
+        print("GDAL's programs aren't installed here; the peers that need them are skipped")
         return None
     command = ["gdalbuildvrt", "-q", "-overwrite", "-separate", str(vrt), *map(str, bands)]
     subprocess.run(command, check=True)

@@ -1,11 +1,11 @@
-"""NDVI of a generated orthophoto as RGBA: the product beside its peers and beside the limit, in one run.
+"""Export benchmark: NDVI of a generated orthophoto as RGBA, compared with peers and with the limit.
 
     python benchmarks/raster_export.py             # 10000 × 10000 pixels
-    python benchmarks/raster_export.py --large     # and 20000 × 20000, for those that bear it
+    python benchmarks/raster_export.py --large     # and 20000 × 20000, for candidates that can process it
 
-Each candidate runs in a process of its own, one after the other, at the same DEFLATE level and tile size. rio-tiler
-is installed into an environment of its own; gdal_calc and gdaldem are measured where they are installed
-(apt-get install gdal-bin python3-gdal). Close other programs: with two cores, every one of them shows.
+Each candidate runs in its own process, one after the other, at the same DEFLATE level and tile size. rio-tiler
+is installed into its own virtual environment; gdal_calc and gdaldem are measured where they are installed
+(apt-get install gdal-bin python3-gdal). Close other programs first: with two cores, each one affects the result.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One candidate's figures; `work_s` leaves out the start of Python and the imports."""
+    """Figures of one candidate; `work_s` excludes the start of Python and the imports."""
 
     name: str
     work_s: float
@@ -100,17 +100,17 @@ def optional_peers(source: Path, scratch: Path, folder: Path, rio_tiler: Path | 
     if shutil.which("gdal_calc.py") and shutil.which("gdaldem"):
         rows.append(run_gdal(source, scratch, folder))
     else:
-        print("gdal_calc and gdaldem aren't installed here, and are left out")
+        print("gdal_calc and gdaldem aren't installed here and are skipped")
     return rows
 
 
 def specimen(size_px: int, folder: Path) -> Path:
     path = folder / f"specimen-{size_px}.tif"
     if not path.exists():
-        print(f"making {path.name} …", flush=True)
+        print(f"generating {path.name} …", flush=True)
         code = (
-            "import sys, pathlib; from aerotask.demo_data.orthophoto import write_specimen; "
-            f"write_specimen(pathlib.Path(sys.argv[1]), size_px={size_px}, bands=4, threads={CORES})"
+            "import sys, pathlib; from aerotask.demo_data.orthophoto import write_orthophoto; "
+            f"write_orthophoto(pathlib.Path(sys.argv[1]), size_px={size_px}, bands=4, threads={CORES})"
         )
         subprocess.run([sys.executable, "-c", code, str(path.with_suffix(".part"))], check=True)
         path.with_suffix(".part").rename(path)
@@ -124,7 +124,7 @@ def run_peer(name: str, script: str, *arguments: Path | str, python: Path | None
 
 
 def run_gdal(source: Path, scratch: Path, folder: Path) -> Measured:
-    """gdal_calc and gdaldem, given all cores and the same tiles and compression."""
+    """Runs gdal_calc and gdaldem with all cores and the same tiles and compression."""
     index, colours = folder / "index.tif", folder / "colours.txt"
     colours.write_text(
         "-1 215 48 39 255\n-0.5 253 174 97 255\n0 254 224 139 255\n0.5 166 217 106 255\n1 26 152 80 255\nnv 0 0 0 0\n"
@@ -164,7 +164,7 @@ def run_gdal(source: Path, scratch: Path, folder: Path) -> Measured:
 
 
 def measure(name: str, commands: Sequence[Sequence[str]], output: Path) -> Measured:
-    """Run the commands one after the other and add up what they took."""
+    """Runs the commands one after the other and adds up their figures."""
     print(f"running {name} …", flush=True)
     output.unlink(missing_ok=True)
     wall_s = cpu_s = peak_mib = 0.0
@@ -187,7 +187,7 @@ def measure(name: str, commands: Sequence[Sequence[str]], output: Path) -> Measu
 
 
 def environment() -> dict[str, str]:
-    """Without settings of GDAL's, so that every candidate runs with its own; with the peers to be imported."""
+    """Environment without GDAL settings, so that each candidate uses its own, and with the peers on the path."""
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("GDAL_", "CPL_", "PROJ_"))
     }
@@ -197,14 +197,14 @@ def environment() -> dict[str, str]:
 def environment_with_rio_tiler(folder: Path) -> Path:
     python = folder / "rio-tiler" / "bin" / "python"
     if not python.exists():
-        print("installing rio-tiler into an environment of its own …", flush=True)
+        print("installing rio-tiler into its own environment …", flush=True)
         subprocess.run([sys.executable, "-m", "venv", str(python.parents[1])], check=True)
         subprocess.run([str(python), "-m", "pip", "install", "-q", "rio-tiler"], check=True)
     return python
 
 
 def median(runs: Sequence[Measured]) -> Measured:
-    """The run in the middle by its work, with the highest peak of all."""
+    """Median run by work time, with the highest memory peak of all runs."""
     middle = statistics.median_low(run.work_s for run in runs)
     chosen = next(run for run in runs if run.work_s == middle)
     peak_mib = max(run.peak_mib for run in runs)

@@ -1,4 +1,4 @@
-"""What a storm of sign-ins does to other people's status reads, as a ratio.
+"""Login storm benchmark: slowdown of other users' status reads during many logins, as a ratio.
 
     python benchmarks/signin_storm.py
 
@@ -32,7 +32,7 @@ UNLIMITED = {
 
 def main() -> None:
     with bench() as made:
-        # First, since failures are remembered; the address is that of the readers and must stay open.
+        # First, as failures are remembered; the address is also that of the readers and must not be blocked.
         with made.stack(workers=0, **{**UNLIMITED, "max_failed_sign_ins_per_account": "3"}) as ours:
             reads, wrong, _, _ = requests(ours.address)
             compare(ours.address, reads, {"429s": wrong})
@@ -77,7 +77,7 @@ def read(address: str, reads: bytes) -> Load:
 
 @contextmanager
 def raging(address: str, storm: bytes) -> Iterator[None]:
-    """The storm in a process of its own, as long as the block lasts."""
+    """Runs the storm in its own process for the duration of the block."""
     program = (
         "import itertools, sys; from benchmarks.load import put_under_load;"
         "put_under_load(sys.argv[1], itertools.repeat(open(sys.argv[2], 'rb').read()),"

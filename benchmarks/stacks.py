@@ -1,4 +1,4 @@
-"""What the benchmarks of the running product share: durable servers, generous quotas, the tests' tools, a signed-in client."""
+"""Stacks for benchmarks of the running product: durable servers, high quotas, the test tools, an authenticated client."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TASKS = "/orgs/bench/ds/bench/tasks"
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """One Postgres and one Valkey, durable and on disk, for every candidate of a run."""
+    """One Postgres and one Valkey, durable and on disk, shared by all candidates of a run."""
 
     folder: Path
     owned: OwnedFolder
@@ -37,7 +37,7 @@ class Bench:
 
     @contextmanager
     def stack(self, *, workers: int, **settings: str) -> Iterator[Stack]:
-        """Our API and workers on these servers; settings beside the generous ones."""
+        """Our API and workers on these servers, with further settings besides the high quotas."""
         environment = {**self.environment, **{f"AEROTASK_{key.upper()}": settings[key] for key in settings}}
         with running_stack(self.owned, workers=workers, settings=environment, log=self.log) as running:
             yield running
@@ -45,7 +45,7 @@ class Bench:
 
 @contextmanager
 def bench() -> Iterator[Bench]:
-    """Start the servers; everything is thrown away at the end."""
+    """Starts the servers; all data are removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="aerotask-bench-"))
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -65,7 +65,7 @@ def bench() -> Iterator[Bench]:
 
 
 def plugins(folder: Path) -> Path:
-    """The tests' tools, of which one does nothing."""
+    """The test tools, one of which does nothing."""
     package = ROOT / "tests" / "plugins" / "troublesome"
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
     offline = ["--no-index", "--no-build-isolation", "--target", str(folder / "plugins"), str(package)]
@@ -75,7 +75,7 @@ def plugins(folder: Path) -> Path:
 
 @contextmanager
 def sign_in(address: str) -> Iterator[httpx.Client]:
-    """The administrator's client; makes the organization and the dataset if they aren't there."""
+    """The administrator's client; creates the organization and the dataset if they are missing."""
     with httpx.Client(base_url=address, trust_env=False, timeout=60) as client:
         answer = client.post("/users/authenticate", json={"username": "admin", "password": PASSWORD})
         client.headers["Authorization"] = f"Bearer {answer.raise_for_status().json()['token']}"
@@ -85,13 +85,13 @@ def sign_in(address: str) -> Iterator[httpx.Client]:
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The value below which that share of the values lies (nearest rank)."""
+    """Quantile of the values (nearest rank)."""
     ordered = sorted(values)
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
 
 
 def environment_with(folder: Path, *packages: str) -> Path | None:
-    """The Python of a new environment with these packages; None where pip can't install them."""
+    """Python of a new virtual environment with these packages; None if pip can't install them."""
     made = folder / f"env-{packages[0].split('[', maxsplit=1)[0]}"
     subprocess.run([sys.executable, "-m", "venv", str(made)], check=True)
     python = made / "bin" / "python"

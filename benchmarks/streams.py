@@ -1,9 +1,9 @@
-"""Idle event streams: what each costs the API in memory, and what others notice of them.
+"""Event stream benchmark: memory of the API per idle stream, and the effect on other requests.
 
     python benchmarks/streams.py [2000]
 
-So many clients follow one task each of 100 that wait for ever, in one API process. Other requests (a status, over four
-connections) are timed before and meanwhile, with the signs of life and the questions after rights that the streams cause.
+Each of that many clients follows one of 100 tasks that wait forever, in one API process. Other requests (a status, over four
+connections) are timed before and meanwhile, including the keep-alives and permission checks of the streams.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from benchmarks.load import Load, put_under_load, request
 from benchmarks.stacks import TASKS, bench, sign_in
 
 FOLLOWED, CONNECTIONS = 100, 4
-# Longer than the interval of the signs of life (15 s), so that all of them fall into it.
+# Longer than the keep-alive interval (15 s), so that every stream sends one.
 SECONDS = 20.0
 
 
@@ -38,7 +38,7 @@ def main() -> None:
     streams = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, streams + 1000), most))
-    # Without a worker nothing happens to the tasks: every stream is idle.
+    # Without a worker the tasks don't change, so every stream is idle.
     with bench() as made, made.stack(workers=0) as ours, sign_in(ours.address) as client:
         auth = {"Authorization": client.headers["Authorization"]}
         print(json.dumps(asyncio.run(measure(ours, auth, waiting_tasks(client), streams)), indent=2))
@@ -53,7 +53,7 @@ async def measure(stack: Stack, auth: dict[str, str], tasks: list[str], streams:
     assert stack.api is not None
     api = psutil.Process(stack.api.pid)
     status = request("GET", f"{TASKS}/{tasks[0]}", auth)
-    # Warm first, so that what the process grows by afterwards is the streams'.
+    # Warm up first, so that later memory growth is due to the streams.
     before = await load(stack.address, status)
     rss_bytes = api.memory_info().rss
     began = time.perf_counter()
@@ -88,7 +88,7 @@ async def load(address: str, status: bytes) -> Load:
 async def open_streams(
     address: str, auth: dict[str, str], tasks: list[str], count: int
 ) -> AsyncIterator[None]:
-    """Open the streams, each of which has told the state of its task; they are read as long as the block lasts."""
+    """Opens the streams, waits for the first event of each, and reads them for the duration of the block."""
     split = urlsplit(address)
     readers: list[asyncio.Task[bytes]] = []
     writers: list[asyncio.StreamWriter] = []

@@ -1,10 +1,10 @@
-"""The task substrate: recovery, cancel, start, drain, and status reads beside running exports.
+"""Task queue benchmark: recovery, cancel, start, drain, and status reads during running exports.
 
     python benchmarks/substrate.py              # every part
     python benchmarks/substrate.py recovery     # one: recovery, cancel, start, drain, reads
 
-One run, one Postgres and one Valkey, durable and on disk, with the product's own settings but for the quotas. In `drain`
-each peer does 1,000 jobs that do nothing, enqueued before its worker starts, four at once, at its default durability:
+All candidates run with one Postgres and one Valkey, durable and on disk, with default settings except quotas. In `drain`
+each peer runs 1,000 empty jobs, enqueued before its worker starts, four at once, at its default durability:
 Aerotask commits each change of state to Postgres and starts a process per task; procrastinate commits to the same Postgres
 and runs jobs in its own process; Celery and arq keep jobs in the same Valkey (appendfsync everysec) and acknowledge them
 before they run (Celery) or after (arq).
@@ -29,7 +29,7 @@ import asyncpg
 import httpx
 import psutil
 
-from aerotask.demo_data.orthophoto import write_specimen
+from aerotask.demo_data.orthophoto import write_orthophoto
 from aerotask.stack.waiting import await_condition
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -88,7 +88,7 @@ def running(go: Path) -> list[int]:
 
 
 def until_running(go: Path, count: int = 1) -> int:
-    """Wait for that many attempts to have begun; the process of one."""
+    """Waits until that many attempts have begun; returns the process of one."""
     until(lambda: len(running(go)) == count)
     return running(go)[0]
 
@@ -115,7 +115,7 @@ def recovery(made: Bench) -> None:
 
 
 def cancel(made: Bench) -> None:
-    """Seconds from DELETE until the child is gone, for a patient tool and for one that is deaf in C."""
+    """Seconds from DELETE until the child is gone, for a cooperative tool and for one blocked in C code."""
     with made.stack(workers=1) as stack, sign_in(stack.address) as client:
         polite = []
         for number in range(CANCELS):
@@ -156,7 +156,7 @@ def _between(task: Mapping[str, Any], first: str, last: str) -> float:
 
 
 def drain(made: Bench) -> None:
-    """Tasks per second, from the first that starts to the last that ends."""
+    """Tasks per second, from the first start to the last end."""
     ours = _drain_ours(made)
     print(f"drain: aerotask, a process per task       {ours:7.0f}/s", flush=True)
     figures = {"bare arq": _drain_arq(made)}
@@ -219,11 +219,11 @@ async def _database(server_url: str) -> str:
 
 
 def reads(made: Bench) -> None:
-    """Status reads per second and p99 with 100,000 tasks in the table, alone and beside two running exports."""
+    """Status reads per second and p99 with 100,000 tasks in the table, alone and during two exports."""
     asyncio.run(_many_rows(made.postgres_url))
     with made.stack(workers=1) as stack, sign_in(stack.address) as client:
         raster = made.folder / "raster.tif"
-        write_specimen(raster, size_px=SPECIMEN_PX)
+        write_orthophoto(raster, size_px=SPECIMEN_PX)
         with raster.open("rb") as content:
             client.put("/orgs/bench/ds/bench/obj/raster.tif", content=content, timeout=600).raise_for_status()
         headers = {"Authorization": client.headers["Authorization"]}

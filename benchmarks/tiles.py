@@ -1,4 +1,4 @@
-"""Map tiles per second, by the API's renderer and by bare rio-tiler in this process, of one COG and one style.
+"""Tile benchmark: map tiles per second by the API's renderer and by bare rio-tiler, of one COG and one style.
 
 python benchmarks/tiles.py
 """
@@ -22,7 +22,7 @@ from rio_tiler.colormap import cmap
 from rio_tiler.io import Reader
 
 from aerotask.blobs.local import LocalBlobs
-from aerotask.demo_data.orthophoto import write_specimen
+from aerotask.demo_data.orthophoto import write_orthophoto
 from aerotask.sandbox.pool import Pool, PoolLimits
 from aerotask.tiles.image_cache import ImageCache
 from aerotask.tiles.local_files import LocalFileCache
@@ -50,9 +50,9 @@ def main() -> None:
 
 
 def write_cog(folder: Path) -> Path:
-    """What `build` makes of an orthophoto: a COG whose grid is the web map's."""
+    """COG on the web map's grid, as `build` creates it from an orthophoto."""
     plain, cog = folder / "plain.tif", folder / "cog.tif"
-    write_specimen(plain, size_px=SIZE_PX, bands=4)
+    write_orthophoto(plain, size_px=SIZE_PX, bands=4)
     with rasterio.Env(GDAL_CACHEMAX=256):
         rasterio.shutil.copy(
             plain,
@@ -73,15 +73,15 @@ async def compare(folder: Path, cog: Path) -> None:
     raster = RasterSource(content, content)
     kept = folder / "kept.tif"
     await blobs.link_to(stored.key, kept)
-    limits = PoolLimits(children=PROCESSES, waiting=1000, job_timeout_s=60)
+    limits = PoolLimits(children=PROCESSES, max_waiting=1000, job_timeout_s=60)
     for number in range(ROUNDS):
         cache = ImageCache(folder / f"cache-{number}", limit_bytes=10**9)
         files = LocalFileCache(blobs)
         renderer = Renderer(Pool("aerotask.tiles.render_child", limits, files.folder), files, cache)
-        look = await renderer.look(raster, STYLE, caller="")
-        tiles = some_tiles(look)
-        ours, ours_ms = await by_renderer(renderer, raster, look, tiles)
-        again, again_ms = await by_renderer(renderer, raster, look, tiles)
+        info = await renderer.render_info(raster, STYLE, queue_key="")
+        tiles = some_tiles(info)
+        ours, ours_ms = await by_renderer(renderer, raster, info, tiles)
+        again, again_ms = await by_renderer(renderer, raster, info, tiles)
         await renderer.close()
         bare, bare_ms = await asyncio.to_thread(by_rio_tiler, kept, tiles, threads=PROCESSES)
         one, _ = await asyncio.to_thread(by_rio_tiler, kept, tiles, threads=1)
@@ -99,19 +99,19 @@ async def compare(folder: Path, cog: Path) -> None:
         print(f"  ours over rio-tiler's: {ours / bare:.2f}")
 
 
-def some_tiles(look: RenderInfo) -> list[TileIndex]:
-    """Tiles of the highest zooms that have the raster in them, as somebody sees them who looks around."""
+def some_tiles(info: RenderInfo) -> list[TileIndex]:
+    """Tiles of the highest zooms that intersect the raster, in random order as for a viewer who pans around."""
     random = np.random.default_rng(7)
     found: list[TileIndex] = []
-    for zoom in range(look.max_zoom, max(look.max_zoom - 4, 0), -1):
-        there = list(tiles_of(look, zoom))
-        random.shuffle(there)
-        found += there[: TILES // 4]
+    for zoom in range(info.max_zoom, max(info.max_zoom - 4, 0), -1):
+        tiles = list(tiles_of(info, zoom))
+        random.shuffle(tiles)
+        found += tiles[: TILES // 4]
     return found
 
 
-def tiles_of(look: RenderInfo, zoom: int) -> Iterator[TileIndex]:
-    west, south, east, north = look.place()
+def tiles_of(info: RenderInfo, zoom: int) -> Iterator[TileIndex]:
+    west, south, east, north = info.require_bounds()
     side = 2 ** min(zoom, MAX_ZOOM)
     columns = [int((longitude + 180) / 360 * side) for longitude in (west, east)]
     rows = [
@@ -120,12 +120,12 @@ def tiles_of(look: RenderInfo, zoom: int) -> Iterator[TileIndex]:
     for x in range(columns[0], columns[1] + 1):
         for y in range(rows[0], rows[1] + 1):
             at = TileIndex(zoom, x, y)
-            if at.touches(look.place()):
+            if at.intersects(info.require_bounds()):
                 yield at
 
 
 async def by_renderer(
-    renderer: Renderer, raster: RasterSource, look: RenderInfo, tiles: Sequence[TileIndex]
+    renderer: Renderer, raster: RasterSource, info: RenderInfo, tiles: Sequence[TileIndex]
 ) -> tuple[float, tuple[float, float]]:
     clients = asyncio.Semaphore(CLIENTS)
     times: list[float] = []
@@ -133,7 +133,7 @@ async def by_renderer(
     async def ask(at: TileIndex) -> None:
         async with clients:
             started = time.perf_counter()
-            await renderer.tile(raster, look, STYLE, at, size_px=256, caller="")
+            await renderer.tile(raster, info, STYLE, at, size_px=256, queue_key="")
             times.append(time.perf_counter() - started)
 
     started = time.perf_counter()
@@ -144,7 +144,7 @@ async def by_renderer(
 def by_rio_tiler(
     path: Path, tiles: Sequence[TileIndex], *, threads: int
 ) -> tuple[float, tuple[float, float]]:
-    """As its documentation shows it: a reader for each request, the expression, a colormap, a PNG."""
+    """Renders as in rio-tiler's documentation: a reader per request, the expression, a colormap, a PNG."""
     colours = cmap.get("rdylgn")
     times: list[float] = []
 
@@ -164,7 +164,7 @@ def by_rio_tiler(
 
 @contextmanager
 def gdal_as_served() -> Iterator[None]:
-    """What tile servers set: no listing of folders, a cache."""
+    """GDAL settings of tile servers: no directory listing, a cache."""
     os.environ["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"
     os.environ["GDAL_CACHEMAX"] = "64"
     yield

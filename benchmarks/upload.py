@@ -1,4 +1,4 @@
-"""Uploads of 2 GiB over HTTP, whole and resumable: throughput, and the API's memory, beside `cp` and sha256sum.
+"""Upload benchmark: 2 GiB over HTTP, whole and resumable; throughput and the API's memory, compared with `cp` and sha256sum.
 
 python benchmarks/upload.py
 """
@@ -79,10 +79,10 @@ def post_form(client: httpx.Client, file: BinaryIO) -> None:
 
 
 def send_parts(client: httpx.Client, file: BinaryIO, *, part_bytes: int) -> None:
-    """By the tus protocol, in parts of that size."""
+    """Uploads by the tus protocol, in chunks of that size."""
     tus = {"Tus-Resumable": "1.0.0"}
-    told = {"Upload-Length": str(SIZE_BYTES), "Upload-Metadata": "path YmlnLmJpbg=="}
-    created = client.post(f"{DATASET}/uploads", headers={**tus, **told}).raise_for_status()
+    announced = {"Upload-Length": str(SIZE_BYTES), "Upload-Metadata": "path YmlnLmJpbg=="}
+    created = client.post(f"{DATASET}/uploads", headers={**tus, **announced}).raise_for_status()
     for offset in range(0, SIZE_BYTES, part_bytes):
         headers = {
             **tus,
@@ -97,7 +97,7 @@ def send_parts(client: httpx.Client, file: BinaryIO, *, part_bytes: int) -> None
 def upload(
     address: str, pid: int, source: Path, digest: str, way: Callable[[httpx.Client, BinaryIO], None]
 ) -> tuple[float, int, int]:
-    """Seconds, and the API's memory before and at its highest."""
+    """Duration, and the API's memory before and at its peak."""
     api = psutil.Process(pid)
     done, peak = threading.Event(), [0]
 

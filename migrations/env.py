@@ -1,4 +1,4 @@
-"""How alembic reaches the database: over a connection that the caller brings, or by AEROTASK_DATABASE_URL."""
+"""Alembic environment: uses the caller's connection, or AEROTASK_DATABASE_URL."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from aerotask.db.models import Model
 
 
 def run(connection: Connection) -> None:
-    """Run the migrations of this invocation on the connection, in one transaction."""
+    """Runs the migrations on the connection in one transaction."""
     context.configure(connection=connection, target_metadata=Model.metadata, compare_server_default=True)
     with context.begin_transaction():
         context.run_migrations()
 
 
 async def run_by_url(url: str) -> None:
-    """Run the migrations on the database behind `url`."""
+    """Runs the migrations on the database at `url`."""
     database = open_database(url, application="alembic")
     async with database.begin() as connection:
         await connection.run_sync(run)

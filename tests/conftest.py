@@ -1,4 +1,4 @@
-"""Servers, databases and stacks for the tests: all real, started here, thrown away at the end."""
+"""Fixtures with real servers, databases and stacks, started here and removed at the end."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from aerotask.wiring import Platform, open_platform
 ROOT = Path(__file__).resolve().parents[1]
 SECRET = "a key for the tests, long enough to be one"
 
-# Short enough that tests needn't wait, long enough that a busy machine doesn't lose leases.
+# Short enough for quick tests, long enough that a busy machine doesn't lose leases.
 QUICK = {
     "AEROTASK_SECRET_KEY": SECRET,
     "AEROTASK_ADMIN_PASSWORD": PASSWORD,
     "AEROTASK_WORKER_POLL_S": "0.2",
     "AEROTASK_HEARTBEAT_S": "0.2",
     "AEROTASK_SHUTDOWN_GRACE_S": "1",
-    # Each stack that waits for its tests sweeps all the while, beside those that run.
+    # Otherwise the maintenance of idle stacks would slow down the tests that run.
     "AEROTASK_SWEEP_S": "2",
-    # Tests run many tasks at once as the one administrator; those about quotas set their own.
+    # Most tests run many tasks at once as one administrator; tests of quotas set their own limits.
     "AEROTASK_MAX_ACTIVE_TASKS": "1000",
     "AEROTASK_MAX_ACTIVE_TASKS_PER_ORG": "1000",
     "AEROTASK_MAX_ACTIVE_TASKS_PER_USER": "1000",
@@ -46,9 +46,9 @@ StackFactory = Callable[..., AbstractContextManager[World]]
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests of an `xdist_group` on one worker, which xdist 3.8 no longer can under pytest 9.2.
+    """Keeps the tests of an `xdist_group` on one worker, which xdist 3.8 fails to do under pytest 9.2.
 
-    It tells the scheduler by a suffix of the test's id: https://github.com/pytest-dev/pytest-xdist/issues/1386.
+    The scheduler reads the group from a suffix of the test's id: https://github.com/pytest-dev/pytest-xdist/issues/1386.
     """
     if not config.getoption("loadgroup", default=False):
         return
@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServers]:
-    """A Postgres and a Valkey for this test process, with a migrated template database."""
+    """Postgres and Valkey of this test process, with a migrated template database."""
     with OwnedFolder(tmp_path_factory.mktemp("servers")) as folder:
         try:
             with running_servers(folder, durable=False) as running:
@@ -73,27 +73,27 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServers]:
 
 @pytest.fixture
 async def database_url(servers: LocalServers) -> AsyncIterator[str]:
-    """The address of a migrated, empty database."""
+    """URL of a migrated, empty database."""
     async with fresh_database(servers.postgres.url) as url:
         yield url
 
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """A migrated, empty database."""
+    """Migrated, empty database."""
     opened = open_database(database_url, application="tests", pool_size=20)
     yield opened
     await opened.close()
 
 
 def own_redis(servers: LocalServers, number: int) -> str:
-    """The address of database `number` (0–15) of the Valkey, so that no other test's workers take its hints."""
+    """URL of database `number` (0–15) of the Valkey, so that workers of other tests don't receive its wake-ups."""
     return servers.valkey.url.replace("db=0", f"db={number}")
 
 
 @pytest.fixture
 def settings(servers: LocalServers, database_url: str, tmp_path: Path) -> Settings:
-    """Settings of an installation of its own."""
+    """Settings of a separate installation."""
     return Settings.model_validate(
         {
             "database_url": database_url,
@@ -106,14 +106,14 @@ def settings(servers: LocalServers, database_url: str, tmp_path: Path) -> Settin
 
 @pytest.fixture
 async def platform(settings: Settings) -> AsyncIterator[Platform]:
-    """The platform inside this process, without API and workers."""
+    """Platform in this process, without API and workers."""
     async with open_platform(settings, application="tests") as opened:
         yield opened
 
 
 @pytest.fixture(scope="session")
 def plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for PYTHONPATH with the example's and the tests' own tools, installed as anybody's would be."""
+    """Folder for PYTHONPATH in which the example tool and the test tools are installed like any plug-in."""
     target = tmp_path_factory.mktemp("plugins")
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     offline = ["--no-deps", "--no-index", "--no-build-isolation", "--target", str(target)]
@@ -126,7 +126,7 @@ def plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_stack(
     servers: LocalServers, plugins: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> StackFactory:
-    """Makes stacks of real processes, each with databases and a storage of its own."""
+    """Factory of stacks of real processes, each with its own databases and storage."""
     free_redis = list(range(2, 16))
 
     @contextmanager
@@ -157,12 +157,12 @@ def make_stack(
 
 @pytest.fixture(scope="session")
 def world(make_stack: StackFactory) -> Iterator[World]:
-    """The stack that most tests share: two workers, generous quotas. Each test makes its own dataset."""
+    """Stack shared by most tests, with two workers and high quotas; each test creates its own dataset."""
     with make_stack(workers=2) as made:
         yield made
 
 
 @pytest.fixture(scope="session")
 def stack(world: World) -> Stack:
-    """The processes of the shared stack."""
+    """Processes of the shared stack."""
     return world.stack

@@ -5,7 +5,7 @@ import pytest
 from aerotask.aio import background, cancel_and_wait, first_completed
 
 
-async def test_a_task_that_loses_a_cancellation_is_ended_all_the_same() -> None:
+async def test_a_task_that_loses_a_cancellation_is_cancelled_again() -> None:
     begun = asyncio.Event()
     lost = 0
 
@@ -28,7 +28,7 @@ async def test_a_task_that_loses_a_cancellation_is_ended_all_the_same() -> None:
     assert lost == 3
 
 
-async def test_tasks_that_have_ended_and_those_that_fail_are_no_trouble() -> None:
+async def test_tasks_that_have_ended_or_fail_are_fine() -> None:
     async def failing() -> None:
         try:
             await asyncio.Event().wait()
@@ -43,11 +43,11 @@ async def test_tasks_that_have_ended_and_those_that_fail_are_no_trouble() -> Non
     assert isinstance(failed.exception(), RuntimeError)
 
 
-async def test_no_task_is_no_trouble() -> None:
+async def test_no_tasks_are_fine() -> None:
     await cancel_and_wait()
 
 
-async def test_work_beside_a_block_ends_with_it() -> None:
+async def test_background_work_ends_with_its_block() -> None:
     begun, ended = asyncio.Event(), asyncio.Event()
 
     async def work() -> None:
@@ -59,7 +59,7 @@ async def test_work_beside_a_block_ends_with_it() -> None:
     assert not ended.is_set()
 
 
-async def test_work_that_fails_is_told_of_at_once_and_raises_at_the_end_of_the_block() -> None:
+async def test_failing_background_work_calls_on_end_and_raises_at_the_end_of_the_block() -> None:
     failed = asyncio.Event()
 
     async def work() -> None:
@@ -74,7 +74,7 @@ async def test_work_that_fails_is_told_of_at_once_and_raises_at_the_end_of_the_b
     assert failed.is_set()
 
 
-async def test_what_a_block_fails_of_is_not_hidden_by_its_work() -> None:
+async def test_the_error_of_a_block_is_not_hidden_by_that_of_its_work() -> None:
     ended = asyncio.Event()
 
     async def work() -> None:
@@ -89,7 +89,7 @@ async def test_what_a_block_fails_of_is_not_hidden_by_its_work() -> None:
         await block()
 
 
-async def test_the_first_wait_that_is_over_ends_the_others() -> None:
+async def test_the_first_coroutine_to_end_cancels_the_others() -> None:
     first, never = asyncio.Event(), asyncio.Event()
     first.set()
     async with asyncio.timeout(10):

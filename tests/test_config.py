@@ -1,4 +1,4 @@
-"""What settings refuse."""
+"""Settings: validation, production mode and secrecy."""
 
 import subprocess
 import sys
@@ -38,7 +38,7 @@ def settings(**changes: object) -> Settings:
         ("blob_grace_s", 1799),
     ],
 )
-def test_production_refuses_what_can_be_guessed_and_what_is_for_tests(name: str, value: object) -> None:
+def test_production_rejects_guessable_secrets_and_test_settings(name: str, value: object) -> None:
     settings(**{name: value})
     settings(mode="production")
     with pytest.raises(ValidationError, match="production mode refuses"):
@@ -46,27 +46,27 @@ def test_production_refuses_what_can_be_guessed_and_what_is_for_tests(name: str,
 
 
 @pytest.mark.parametrize("url", [f"postgresql://app:{GOOD}@h/d", "postgresql:///d?host=/run/postgresql"])
-def test_production_takes_a_database_with_a_good_password_or_none(url: str) -> None:
+def test_production_accepts_a_database_with_a_strong_password_or_none(url: str) -> None:
     settings(mode="production", database_url=url)
 
 
-def test_a_short_secret_is_refused_in_every_mode() -> None:
+def test_a_short_secret_is_rejected_in_every_mode() -> None:
     with pytest.raises(ValidationError, match="32 characters"):
         settings(secret_key=GOOD[:31])
 
 
 @pytest.mark.parametrize("value", ["*", "proxy.example", "10.0.0.0/40", "10.0.0.1/8"])
-def test_proxies_are_addresses_or_networks(value: str) -> None:
+def test_trusted_proxies_must_be_addresses_or_networks(value: str) -> None:
     with pytest.raises(ValidationError, match="trusted_proxies"):
         settings(trusted_proxies=value)
 
 
-def test_secrets_do_not_show_in_what_settings_print() -> None:
+def test_secrets_are_not_in_the_repr_of_settings() -> None:
     shown = repr(settings(admin_password="very private words", database_url="postgresql://u:hidden@h/d"))
     assert not [word for word in (GOOD, "very private words", "hidden") if word in shown]
 
 
-def test_a_process_with_a_weak_secret_ends_with_a_sentence_that_does_not_repeat_it() -> None:
+def test_a_process_with_a_weak_secret_exits_with_a_message_that_does_not_contain_it() -> None:
     weak = "secret-secret-secret-secret-secret"
     environment = {
         "AEROTASK_MODE": "production",
@@ -80,3 +80,28 @@ def test_a_process_with_a_weak_secret_ends_with_a_sentence_that_does_not_repeat_
     assert done.returncode == 2
     assert "AEROTASK_SECRET_KEY" in done.stderr
     assert weak not in done.stderr
+
+
+def test_variables_have_no_group_in_their_names_and_reach_their_group(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {"WORKER_SLOTS": "5", "MAX_ACTIVE_TASKS": "7", "LOG_MAX_LINES": "200"}.items():
+        monkeypatch.setenv(f"AEROTASK_{name}", value)
+    monkeypatch.setenv("AEROTASK_WORKER", "not a group")
+    read = settings()
+    assert (read.worker.slots, read.quotas.active, read.logs.lines) == (5, 7, 200)
+    assert read.quotas.active_per_org == 10
+
+
+def test_an_invalid_value_in_a_group_is_reported_by_its_variable() -> None:
+    environment = {
+        "AEROTASK_DATABASE_URL": "postgresql://x/y",
+        "AEROTASK_REDIS_URL": "redis://x",
+        "AEROTASK_STORAGE_URL": "file:///nowhere",
+        "AEROTASK_SECRET_KEY": GOOD,
+        "AEROTASK_WORKER_SLOTS": "65",
+    }
+    command = [sys.executable, "-m", "aerotask", "worker"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "AEROTASK_WORKER_SLOTS: Input should be less than or equal to 64" in done.stderr

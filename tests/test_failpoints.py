@@ -1,4 +1,4 @@
-"""The failpoints themselves; what happens at each of them is in `guarantees/test_failpoints.py`."""
+"""The mechanism of failpoints; their effects are tested in `guarantees/test_failpoints.py`."""
 
 import ast
 import os
@@ -19,7 +19,7 @@ PROGRAM = "from aerotask.failpoints import failpoint; failpoint('{}'); print('pa
 
 
 def run(point: str, *, armed: str) -> subprocess.CompletedProcess[str]:
-    """Pass a failpoint once, in a process of its own."""
+    """Pass a failpoint once, in a subprocess."""
     return subprocess.run(
         [sys.executable, "-c", PROGRAM.format(point)],
         env={**os.environ, VARIABLE: armed},
@@ -29,7 +29,7 @@ def run(point: str, *, armed: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def named_in_the_source() -> list[str]:
+def failpoints_in_the_source() -> list[str]:
     calls = (
         node
         for module in SOURCE.rglob("*.py")
@@ -39,11 +39,11 @@ def named_in_the_source() -> list[str]:
     return [str(ast.literal_eval(call.args[0])) for call in calls]
 
 
-def test_every_failpoint_is_somewhere_and_every_place_has_a_known_name() -> None:
-    assert set(named_in_the_source()) == set(POINTS)
+def test_every_failpoint_is_used_and_every_use_has_a_known_name() -> None:
+    assert set(failpoints_in_the_source()) == set(POINTS)
 
 
-def test_nothing_happens_where_nothing_is_armed() -> None:
+def test_an_unarmed_failpoint_does_nothing() -> None:
     for armed in ("", "blob-renamed:kill"):
         assert run("blob-synced", armed=armed).stdout == "passed\n"
 
@@ -59,7 +59,7 @@ def test_error_raises_a_named_exception() -> None:
     assert "FailpointError: [Errno 5] failpoint blob-synced" in ended.stderr
 
 
-def test_stop_freezes_the_process_until_it_is_told_to_go_on() -> None:
+def test_stop_freezes_the_process_until_sigcont() -> None:
     command = [sys.executable, "-c", PROGRAM.format("task-claimed")]
     environment = {**os.environ, VARIABLE: "task-claimed:stop"}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
@@ -69,7 +69,7 @@ def test_stop_freezes_the_process_until_it_is_told_to_go_on() -> None:
         assert process.stdout.read() == "passed\n"
 
 
-def test_a_number_picks_one_pass() -> None:
+def test_a_number_selects_one_pass() -> None:
     armed = parse("blob-synced:error@3")["blob-synced"]
     assert [armed.passed() for _ in range(5)] == [False, False, True, False, False]
 
@@ -84,8 +84,8 @@ def test_a_list_arms_several() -> None:
 @pytest.mark.parametrize(
     "wrong", ["no-such-point:kill", "blob-synced", "blob-synced:explode", "blob-synced:kill@0"]
 )
-def test_what_does_not_exist_is_refused(wrong: str) -> None:
-    with pytest.raises(InvalidInput, match="is no failpoint"):
+def test_unknown_failpoints_and_actions_are_refused(wrong: str) -> None:
+    with pytest.raises(InvalidInput, match="is not a failpoint"):
         parse(wrong)
 
 
@@ -101,4 +101,4 @@ def test_a_process_with_an_unknown_failpoint_does_not_start() -> None:
     command = [sys.executable, "-m", "aerotask", "worker"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "'no-such-point:kill' is no failpoint" in done.stderr
+    assert "'no-such-point:kill' is not a failpoint" in done.stderr

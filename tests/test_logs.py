@@ -1,4 +1,4 @@
-"""What people put into names moves no terminal and fakes no line."""
+"""Control characters in names reach no terminal and fake no log line."""
 
 import subprocess
 import sys
@@ -22,9 +22,9 @@ except ValueError:
 @pytest.mark.parametrize("form", ["console", "json"])
 def test_control_characters_never_reach_the_log(form: str) -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM, form], capture_output=True, check=True)
-    told = done.stderr.decode()
-    assert "faked line" in told
-    assert "evil" in told
-    assert "only-in-a-variable" not in told
-    assert not [line for line in told.splitlines() if line.startswith("faked line")]
-    assert {c for c in told if c != "\n" and (ord(c) < 32 or 127 <= ord(c) < 160)} == set()
+    output = done.stderr.decode()
+    assert "faked line" in output
+    assert "evil" in output
+    assert "only-in-a-variable" not in output
+    assert not [line for line in output.splitlines() if line.startswith("faked line")]
+    assert {c for c in output if c != "\n" and (ord(c) < 32 or 127 <= ord(c) < 160)} == set()

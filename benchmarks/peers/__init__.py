@@ -1,1 +1,1 @@
-"""What the benchmarks compare with, each a program of its own."""
+"""Peers of the benchmarks, each its own program."""

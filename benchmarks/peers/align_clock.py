@@ -1,4 +1,4 @@
-"""What every candidate of `align.py` reports: the matrix that it found, and what finding it took, imports left out."""
+"""Report format of the candidates of `align.py`: the matrix found, and its time without imports."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def peak_mib() -> float:
-    """The most memory that this process has had, since it was started."""
+    """Peak memory of this process."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
@@ -25,7 +25,7 @@ def rows(matrix: Any) -> Rows:
 
 
 def run_cases(find: Callable[[Path, Path], Rows | None]) -> None:
-    """Call `find(source, reference)` for each source of the command line (the reference comes first)."""
+    """Calls `find(source, reference)` for each source on the command line, where the reference comes first."""
     reference, *sources = map(Path, sys.argv[1:])
     for source in sources:
         wall, cpu = time.perf_counter(), time.process_time()

@@ -1,4 +1,4 @@
-"""Reading a raster and writing it once: align_copy.py SOURCE TARGET [cog]; as a COG, that is with overviews, if asked."""
+"""Baseline that reads a raster and writes it once, optionally as a COG with overviews: align_copy.py SOURCE TARGET [cog]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenCV's ECC with an affine model, from coarse to fine: align_ecc.py REFERENCE SOURCE …"""
+"""OpenCV's ECC with an affine model, coarse to fine: align_ecc.py REFERENCE SOURCE …"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SIFT features and RANSAC, as OpenCV has them: align_sift.py REFERENCE SOURCE …"""
+"""SIFT features and RANSAC of OpenCV: align_sift.py REFERENCE SOURCE …"""
 
 from __future__ import annotations
 

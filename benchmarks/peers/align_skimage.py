@@ -1,4 +1,4 @@
-"""scikit-image's phase correlation, in an environment of its own: align_skimage.py REFERENCE SOURCE …"""
+"""scikit-image's phase correlation, in its own environment: align_skimage.py REFERENCE SOURCE …"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The least that a status read and a submit can be: FastAPI and asyncpg, one statement each, nothing else."""
+"""Minimal status read and submit: FastAPI and asyncpg with one statement each."""
 
 from __future__ import annotations
 

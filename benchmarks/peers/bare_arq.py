@@ -1,4 +1,4 @@
-"""A bare arq worker with a job that does nothing, and the time from enqueue to result; arq's own defaults."""
+"""Bare arq worker with an empty job and arq's defaults, timed from enqueue to result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Celery, its own defaults but for the number of processes: 1,000 jobs that do nothing, enqueued before it starts."""
+"""Celery with its defaults except the number of processes: 1,000 empty jobs, enqueued before it starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every candidate reports: how long its work took, without the time to start Python and import."""
+"""Report format of the candidates: work time without the start of Python and imports."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The limit: GDAL decodes the needed bands, then encodes a finished result, both on all cores, nothing between.
+"""Physical limit: GDAL decodes the needed bands, then encodes a finished result, both on all cores.
 
-limit.py SOURCE RESULT TARGET: RESULT is a finished export, of which the encoder is given the ready pixels.
+limit.py SOURCE RESULT TARGET: RESULT is a finished export whose pixels are passed to the encoder.
 """
 
 from __future__ import annotations

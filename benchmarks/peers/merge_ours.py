@@ -1,4 +1,4 @@
-"""The product's own merge: merge_ours.py TARGET THREADS BAND BAND …."""
+"""Our merge: merge_ours.py TARGET THREADS BAND BAND …."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.peers.clock import DEFLATE_LEVEL, TILE_PX, Clock
 
 from aerotask.raster.merge.plan import plan_merge
-from aerotask.raster.merge.run import source_of
+from aerotask.raster.merge.run import read_source_band
 from aerotask.raster.merge.write import MergeWriteOptions, merge_bands
 
 
@@ -17,7 +17,7 @@ def main() -> None:
     writing = MergeWriteOptions(threads=threads, tile_px=TILE_PX, deflate_level=DEFLATE_LEVEL)
     clock = Clock()
     with clock.phase("merge"):
-        plan = plan_merge([source_of(path.name, path) for path in bands])
+        plan = plan_merge([read_source_band(path.name, path) for path in bands])
         merge_bands(plan, target, writing=writing, on_progress=lambda _stage, _fraction: None)
     clock.report()
 

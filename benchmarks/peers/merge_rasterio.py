@@ -1,4 +1,4 @@
-"""GDAL's COG driver as rasterio brings it along, over a VRT: merge_rasterio.py TARGET VRT."""
+"""GDAL's COG driver of rasterio's wheel, over a VRT: merge_rasterio.py TARGET VRT."""
 
 from __future__ import annotations
 

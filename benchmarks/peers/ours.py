@@ -1,4 +1,4 @@
-"""The product's own pipeline: ours.py SOURCE TARGET THREADS [overviews]."""
+"""Our export pipeline: ours.py SOURCE TARGET THREADS [overviews]."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.peers.clock import DEFLATE_LEVEL, TILE_PX, Clock
 
 from aerotask.raster.export.options import DisplayOptions
-from aerotask.raster.export.plan import make_recipe
+from aerotask.raster.export.plan import make_plan
 from aerotask.raster.export.write import ExportWriteOptions, export_image
 from aerotask.raster.header import read_profile
 from aerotask.raster.io import open_raster
@@ -24,9 +24,9 @@ def main() -> None:
     with clock.phase("export"):
         with open_raster(source) as opened:
             profile = read_profile(opened)
-        recipe = make_recipe(DisplayOptions(formula="NDVI", bandFilter="RGBN").parsed(), profile)
+        plan = make_plan(DisplayOptions(formula="NDVI", bandFilter="RGBN").parsed(), profile)
         file = SourceFile(source, profile)
-        export_image(file, recipe, target, writing=writing, on_progress=lambda _stage, _fraction: None)
+        export_image(file, plan, target, writing=writing, on_progress=lambda _stage, _fraction: None)
     clock.report()
 
 

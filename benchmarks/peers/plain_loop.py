@@ -1,4 +1,4 @@
-"""What one writes first with rasterio and numpy: a loop over blocks. plain_loop.py SOURCE TARGET."""
+"""Straightforward loop over blocks with rasterio and numpy: plain_loop.py SOURCE TARGET."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""procrastinate, its own defaults but for the concurrency: 1,000 jobs that do nothing, enqueued before it starts."""
+"""procrastinate with its defaults except concurrency: 1,000 empty jobs, enqueued before it starts."""
 
 from __future__ import annotations
 

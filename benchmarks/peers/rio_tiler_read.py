@@ -1,4 +1,4 @@
-"""rio-tiler, in an environment of its own: rio_tiler_read.py SOURCE TARGET."""
+"""rio-tiler, in its own environment: rio_tiler_read.py SOURCE TARGET."""
 
 from __future__ import annotations
 

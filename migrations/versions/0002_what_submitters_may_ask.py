@@ -1,4 +1,4 @@
-"""what submitters may ask for: times, tags, keys, callbacks; and listeners told of every change."""
+"""submit options: schedules, tags, idempotency keys, callbacks; and notifications for every change of a task."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ branch_labels = None
 depends_on = None
 
 def task_columns() -> list[sa.Column]:
-    """What tasks get, made anew, since a column belongs to one operation."""
+    """New columns of tasks, created for each call, as a column object belongs to one operation."""
     return [
         sa.Column('tags', postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
         sa.Column('metadata', postgresql.JSONB(none_as_null=True), server_default=sa.text("'{}'"), nullable=False),
@@ -24,7 +24,7 @@ def task_columns() -> list[sa.Column]:
     ]
 
 
-# Listeners hear of a change with its commit, whoever made it; a renewed lease is none.
+# Notifies `TASK_CHANNEL` (aerotask/store/tasks/tasks.py) when a change of a task commits; renewing a lease is none.
 TELL = """
     CREATE FUNCTION aerotask_tell_of_task() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
@@ -42,7 +42,7 @@ TELL_ON_CHANGE = """
 
 
 def upgrade() -> None:
-    """Make the change."""
+    """Apply the migration."""
     for column in task_columns():
         op.add_column('tasks', column)
     op.execute("UPDATE tasks SET waits_for = 'retry-delay' WHERE state = 'Scheduled'")
@@ -97,7 +97,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo it."""
+    """Revert the migration."""
     op.drop_table('callbacks')
     op.drop_table('idempotency_keys')
     op.execute("DELETE FROM artifacts WHERE ordinal > 0")

@@ -1,4 +1,4 @@
-"""what is made of entries: derivatives, kept by content."""
+"""derivatives of entries, keyed by content."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the change."""
+    """Apply the migration."""
     op.create_table('derivatives',
     sa.Column('dataset_id', sa.Uuid(), nullable=False),
     sa.Column('source_key', sa.Text(), nullable=False),
@@ -36,6 +36,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo it."""
+    """Revert the migration."""
     op.drop_index('ix_entries_content', table_name='entries')
     op.drop_table('derivatives')

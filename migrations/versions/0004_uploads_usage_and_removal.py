@@ -1,4 +1,4 @@
-"""resumable uploads, how much every dataset holds, and datasets and organizations that are to be removed."""
+"""resumable uploads, storage usage of datasets, and deferred removal of datasets and organizations."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ down_revision = '0003'
 branch_labels = None
 depends_on = None
 
-# Kept by statement, so that whoever changes entries, however many and by whatever way, changes the sums in the
-# same transaction. A cascade from a dataset finds no row to add to any more, which is fine.
+# Statement-level triggers update the sums in the transaction that changes entries, by whichever statement. After a
+# cascade from a deleted dataset there is no row left to update, which is intended.
 ADDED = """
     CREATE FUNCTION aerotask_entries_added() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
@@ -58,7 +58,7 @@ TRIGGERS = (
 
 
 def upgrade() -> None:
-    """Make the change."""
+    """Apply the migration."""
     for table in ('organizations', 'datasets'):
         op.add_column(table, sa.Column('deleted_at', postgresql.TIMESTAMP(timezone=True), nullable=True))
         op.create_index(
@@ -71,7 +71,7 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['dataset_id'], ['datasets.id'], name=op.f('fk_dataset_usage_dataset_id'), ondelete='CASCADE'),
     sa.PrimaryKeyConstraint('dataset_id', name=op.f('pk_dataset_usage'))
     )
-    # Nobody adds or removes entries between the sums and the triggers.
+    # Otherwise entries added or removed between the sums and the triggers would not be counted.
     op.execute("LOCK TABLE entries IN SHARE ROW EXCLUSIVE MODE")
     op.execute(
         "INSERT INTO dataset_usage (dataset_id, entries, size_bytes)"
@@ -106,7 +106,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo it."""
+    """Revert the migration."""
     op.drop_table('uploads')
     op.drop_index('ix_organizations_owner_id', table_name='organizations')
     op.drop_index('ix_entries_placed', table_name='entries')

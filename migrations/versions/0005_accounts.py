@@ -1,4 +1,4 @@
-"""accounts: API keys, external identities, limits on sign-ins, the audit log."""
+"""accounts: API keys, external identities, login limits, the audit log."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ depends_on = None
 
 
 def moment(name: str, *, nullable: bool = False, now: bool = False) -> sa.Column:
-    """A column that holds a time."""
+    """Timestamp column."""
     default = sa.text('now()') if now else None
     return sa.Column(name, postgresql.TIMESTAMP(timezone=True), server_default=default, nullable=nullable)
 
 
 def upgrade() -> None:
-    """Make the change."""
+    """Apply the migration."""
     op.add_column('users', sa.Column('issuer', sa.Text(), nullable=True))
     op.add_column('users', sa.Column('subject', sa.Text(), nullable=True))
     op.create_unique_constraint('uq_users_issuer_subject', 'users', ['issuer', 'subject'])
@@ -65,11 +65,11 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo it."""
+    """Revert the migration."""
     op.drop_table('audit_events')
     op.drop_table('sign_in_attempts')
     op.drop_table('api_keys')
-    # Whoever signs in with the provider alone can't after this; their rows stay.
+    # Users without a password can't log in after this; their rows stay.
     op.drop_constraint('uq_users_issuer_subject', 'users')
     op.drop_column('users', 'subject')
     op.drop_column('users', 'issuer')

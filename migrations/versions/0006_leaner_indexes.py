@@ -1,4 +1,4 @@
-"""leaner indexes: tags only of tasks that have some, what tasks have made without a look at their rows; a count under a lock."""
+"""leaner indexes: tags only of tagged tasks, an index-only scan for artifact sizes; quota counts under a lock."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ branch_labels = None
 depends_on = None
 
 
-# What `store/tasks/submit.py` counts as well, here with the lock before it: no exchange with the client lies between the two.
-# Each statement of such a function has a snapshot of its own, so the count's is younger than the lock.
+# Same counts as in `store/tasks/submit.py`, but taking the lock first, without a round trip in between. Each statement
+# of a volatile function has its own snapshot, so that of the count is newer than the lock.
 LOAD_UNDER_LOCK = """
     CREATE FUNCTION load_under_lock(
         space integer, wanted_org uuid, wanted_user uuid, period interval, besides uuid,
@@ -39,7 +39,7 @@ LOAD_UNDER_LOCK = """
 
 
 def upgrade() -> None:
-    """Make the change."""
+    """Apply the migration."""
     op.execute(LOAD_UNDER_LOCK)
     op.drop_index('ix_tasks_tags', table_name='tasks')
     op.create_index(
@@ -56,7 +56,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo the change."""
+    """Revert the migration."""
     op.execute('DROP FUNCTION load_under_lock')
     op.drop_index('ix_tasks_made', table_name='tasks')
     op.create_index(

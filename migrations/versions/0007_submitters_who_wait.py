@@ -1,4 +1,4 @@
-"""submitters who wait: an index for the claim."""
+"""index of waiting submitters for the claim query."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the change."""
+    """Apply the migration."""
     op.create_index(
         'ix_tasks_submitters',
         'tasks',
@@ -22,5 +22,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo it."""
+    """Revert the migration."""
     op.drop_index('ix_tasks_submitters', 'tasks')

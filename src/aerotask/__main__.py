@@ -1,4 +1,4 @@
-"""`python -m aerotask` is the command `aerotask`."""
+"""Entry point of `python -m aerotask`."""
 
 from aerotask.cli import main
 

@@ -1,4 +1,4 @@
-"""Asyncio tasks with an owner: ended for certain, and missed when they fail."""
+"""Asyncio tasks with an owner that cancels them reliably and raises their errors."""
 
 from __future__ import annotations
 
@@ -7,44 +7,43 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-ASK_AGAIN_S = 0.5
+CANCEL_AGAIN_S = 0.5
 
 
 async def cancel_and_wait(*tasks: asyncio.Future[Any]) -> None:
     """Cancel the tasks and return when they have ended, with whatever result.
 
-    Once isn't enough: Python 3.11's `wait_for`, which drivers and pools are built on, loses a cancellation
-    that meets the end of what it waits for (https://github.com/python/cpython/issues/86296), and the task
-    would go on for ever.
+    Cancelling once isn't enough: Python 3.11's `wait_for`, which drivers and pools use, loses a cancellation that
+    coincides with the end of its task (https://github.com/python/cpython/issues/86296), and the task would never end.
     """
     while left := [task for task in tasks if not task.done()]:
         for task in left:
             task.cancel()
-        await asyncio.wait(left, timeout=ASK_AGAIN_S)
+        await asyncio.wait(left, timeout=CANCEL_AGAIN_S)
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def first_completed(*waits: Coroutine[Any, Any, Any]) -> None:
-    """Return when one of the waits is over, and end the others."""
-    waiting = [asyncio.ensure_future(wait) for wait in waits]
+async def first_completed(*coroutines: Coroutine[Any, Any, Any]) -> None:
+    """Return when the first of the coroutines has ended, and cancel the others."""
+    tasks = [asyncio.ensure_future(each) for each in coroutines]
     try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        await cancel_and_wait(*waiting)
+        await cancel_and_wait(*tasks)
 
 
 @asynccontextmanager
 async def background(work: Coroutine[Any, Any, None], *, on_end: Callable[[], None]) -> AsyncIterator[None]:
-    """Do the work for as long as the block lasts; `on_end` is called if it ends before.
+    """Run the work in the background of the block; `on_end` is called if it ends before the block.
 
     Raises:
-        Whatever the work failed of, once the block has ended well.
+        The error of the work, once the block has ended without one.
     """
-    working = asyncio.ensure_future(work)
-    working.add_done_callback(lambda done: None if done.cancelled() else on_end())
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(lambda done: None if done.cancelled() else on_end())
     try:
         yield
     finally:
-        await cancel_and_wait(working)
-    if not working.cancelled():
-        working.result()
+        await cancel_and_wait(task)
+    if not task.cancelled():
+        task.result()

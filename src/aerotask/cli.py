@@ -1,4 +1,4 @@
-"""The command `aerotask`: the whole stack, its parts alone, and the demonstration."""
+"""Command line `aerotask`: the whole stack, each part of it, and a demonstration."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ _out = Console()
 _err = Console(stderr=True)
 _log = structlog.get_logger(__name__)
 
-# How often the supervisor looks whether everything still runs.
-_WATCH_S = 0.5
+# Interval of the supervisor's checks that every part still runs.
+_CHECK_INTERVAL_S = 0.5
 
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 Port = Annotated[int, typer.Option(help="The port to listen on.", min=0, max=65535)]
-Data = Annotated[Path, typer.Option(help="The folder that holds everything.")]
-Workers = Annotated[int, typer.Option(help="How many worker processes.", min=1, max=64)]
+Data = Annotated[Path, typer.Option(help="The folder for all data.")]
+Workers = Annotated[int, typer.Option(help="Number of worker processes.", min=1, max=64)]
 
 
 def main() -> None:
-    """Run the command; what goes wrong ends in a sentence, not a trace."""
+    """Run the command; expected errors end in a message without a traceback."""
     try:
         app()
     except AerotaskError as error:
@@ -56,21 +56,21 @@ def main() -> None:
 def up(
     *, host: Host = "127.0.0.1", port: Port = 8000, data: Data = Path("var/up"), workers: Workers = 1
 ) -> None:
-    """Run the whole stack in the foreground, with a Postgres and a Valkey of its own if none are set."""
-    from aerotask.stack.folder import OwnedFolder  # noqa: PLC0415  not needed by the parts alone
+    """Run the whole stack in the foreground, with embedded Postgres and Valkey servers unless addresses are set."""
+    from aerotask.stack.folder import OwnedFolder  # noqa: PLC0415  only for `up` and `demo`
     from aerotask.stack.stack import running_stack  # noqa: PLC0415
 
-    stopped = threading.Event()
+    interrupted = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda _number, _frame: stopped.set())
+        signal.signal(number, lambda _number, _frame: interrupted.set())
     with OwnedFolder(data) as folder, running_stack(folder, host=host, port=port, workers=workers) as stack:
         _out.print(
-            f"Aerotask is at [bold]{stack.address}[/bold] (API: {stack.address}/docs). Ctrl-C stops it."
+            f"Aerotask is at [bold]{stack.address}[/bold] (API: {stack.address}/docs). Press Ctrl-C to stop."
         )
-        while not stopped.wait(_WATCH_S):
-            fallen = stack.fallen()
-            if fallen:
-                _err.print(f"[red]{fallen} has stopped by itself; stopping everything.[/red]")
+        while not interrupted.wait(_CHECK_INTERVAL_S):
+            stopped = stack.stopped_part()
+            if stopped:
+                _err.print(f"[red]{stopped} has stopped unexpectedly; stopping everything.[/red]")
                 raise typer.Exit(1)
         _out.print("Stopping …")
 
@@ -79,19 +79,20 @@ def up(
 def demo(
     *,
     file: Annotated[
-        Path | None, typer.Option(help="A raster of your own.", exists=True, dir_okay=False)
+        Path | None,
+        typer.Option(help="Your own raster, instead of synthetic data.", exists=True, dir_okay=False),
     ] = None,
     data: Data = Path("var/demo"),
 ) -> None:
-    """The main job from end to end: upload, export NDVI, follow, download, check, stop everything."""
-    from aerotask.demo import run_demo  # noqa: PLC0415  not needed by the parts alone
+    """Run a demonstration: start everything, upload a raster, export its NDVI, download and verify it, stop everything."""
+    from aerotask.demo import run_demo  # noqa: PLC0415  only for `up` and `demo`
 
     run_demo(file, data, _out)
 
 
 @app.command()
 def api(*, host: Host = "127.0.0.1", port: Port = 8000) -> None:
-    """Run the API alone."""
+    """Run only the API."""
     from aerotask.api.serve import serve  # noqa: PLC0415  the worker must not import it
 
     settings = _settings()
@@ -100,7 +101,7 @@ def api(*, host: Host = "127.0.0.1", port: Port = 8000) -> None:
 
 @app.command()
 def worker() -> None:
-    """Run one worker alone."""
+    """Run one worker."""
     from aerotask.worker.main import run_worker  # noqa: PLC0415  the API must not import it
 
     settings = _settings()
@@ -109,7 +110,7 @@ def worker() -> None:
 
 @app.command()
 def migrate() -> None:
-    """Bring the database to the newest schema, and make the first administrator."""
+    """Migrate the database to the newest schema, and create the first administrator."""
     settings = _settings()
     password = asyncio.run(_migrate(settings))
     if password:
@@ -123,13 +124,13 @@ def version() -> None:
 
 
 async def _migrate(settings: Settings) -> str | None:
-    from aerotask.db.migrate import upgrade  # noqa: PLC0415  alembic is needed here alone
+    from aerotask.db.migrate import upgrade  # noqa: PLC0415  only here is alembic needed
     from aerotask.wiring import open_platform  # noqa: PLC0415
 
     async with open_platform(settings, application="aerotask migrate") as platform:
         await upgrade(platform.db)
-        given = settings.admin_password.get_secret_value() if settings.admin_password else None
-        return await platform.users.ensure_first_admin(given)
+        password = settings.admin_password.get_secret_value() if settings.admin_password else None
+        return await platform.users.ensure_first_admin(password)
 
 
 def _settings() -> Settings:
@@ -139,6 +140,7 @@ def _settings() -> Settings:
         _log.warning("failpoint.armed", name=name, action=armed.action)
         if settings.mode == "production":
             raise InvalidInput(
-                "AEROTASK_FAILPOINT is for tests; production mode refuses it.", code="unsafe-setting"
+                "AEROTASK_FAILPOINT is for tests and must not be set in production mode.",
+                code="unsafe-setting",
             )
     return settings

@@ -51,13 +51,13 @@ _MIN_DIFFERENT = 8
 
 
 def is_guessable(secret: str) -> bool:
-    """Whether a secret looks like an example, or has few different characters."""
+    """True if a secret looks like an example, or has few different characters."""
     plain = secret.lower()
     return len(set(plain)) < _MIN_DIFFERENT or any(known in plain for known in _KNOWN)
 
 
 class _Variables(EnvSettingsSource):
-    """Every variable with the prefix: their names say nothing of the group that a setting is in."""
+    """Source of all variables with the prefix, by flat names: the names don't include the group of a setting."""
 
     def __call__(self) -> dict[str, Any]:
         prefix = self.env_prefix.lower()
@@ -129,13 +129,13 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _grouped(cls, flat: dict[str, Any]) -> dict[str, Any]:
+    def _distribute(cls, flat: dict[str, Any]) -> dict[str, Any]:
         groups = {name: flat for name, field in cls.model_fields.items() if is_dataclass(field.annotation)}
         return {**flat, **groups}
 
     @field_validator("secret_key")
     @classmethod
-    def _long_enough(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+    def _check_secret_key(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
         secret = value.get_secret_value()
         if len(secret) < 32:
             raise ValueError("AEROTASK_SECRET_KEY needs at least 32 characters")
@@ -148,7 +148,7 @@ class Settings(BaseSettings):
 
     @field_validator("admin_password")
     @classmethod
-    def _no_known_password(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+    def _check_admin_password(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         password = value.get_secret_value() if value else ""
         if info.data.get("mode") == "production" and password and is_guessable(password):
             raise ValueError("is a password that can be guessed, which production mode refuses")
@@ -156,7 +156,7 @@ class Settings(BaseSettings):
 
     @field_validator("database_url")
     @classmethod
-    def _no_known_database_password(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+    def _check_database_password(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
         # Without a password (a socket, a certificate, a password file) there is none to guess.
         parts = urlsplit(value.get_secret_value())
         password = unquote(parts.password or "")
@@ -166,14 +166,14 @@ class Settings(BaseSettings):
 
     @field_validator("clock_offset_s")
     @classmethod
-    def _present_time(cls, value: int, info: ValidationInfo) -> int:
+    def _check_clock_offset(cls, value: int, info: ValidationInfo) -> int:
         if info.data.get("mode") == "production" and value:
             raise ValueError("is for tests and rehearsals; production mode refuses it")
         return value
 
     @field_validator("blob_grace_s")
     @classmethod
-    def _longer_than_an_outage(cls, value: int, info: ValidationInfo) -> int:
+    def _check_blob_grace(cls, value: int, info: ValidationInfo) -> int:
         # A file that a worker has stored during an outage of Postgres has no row yet and looks like an orphan.
         if info.data.get("mode") == "production" and value < 2 * OUTAGE_S:
             raise ValueError(
@@ -183,7 +183,7 @@ class Settings(BaseSettings):
 
     @field_validator("storage_url")
     @classmethod
-    def _a_folder(cls, value: str) -> str:
+    def _check_storage_url(cls, value: str) -> str:
         parts = urlsplit(value)
         if parts.scheme != "file" or parts.netloc or not parts.path.startswith("/"):
             raise ValueError("AEROTASK_STORAGE_URL must be file:///absolute/folder")

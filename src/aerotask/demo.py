@@ -1,4 +1,4 @@
-"""The main job as a client does it, shown in a terminal: what `make demo` runs."""
+"""Demonstration of the main workflow over HTTP, shown in a terminal (`make demo`)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from aerotask.demo_data.orthophoto import write_specimen
+from aerotask.demo_data.orthophoto import write_orthophoto
 from aerotask.domain.errors import TaskFailed
 from aerotask.raster.export.preview import write_preview
 from aerotask.stack.folder import OwnedFolder
@@ -26,7 +26,7 @@ from aerotask.stack.stack import running_stack
 from aerotask.tools import DEMO_TOOL
 
 ORG, DATASET = "demo", "survey"
-HERE = f"/orgs/{ORG}/ds/{DATASET}"
+DATASET_URL = f"/orgs/{ORG}/ds/{DATASET}"
 PARAMS = {"formula": "NDVI", "colormap": "rdylgn"}
 SIZE_PX = 4096
 PREVIEW_PX = 1024
@@ -37,21 +37,21 @@ _ENDED = frozenset({"Succeeded", "Failed", "Deleted"})
 
 @dataclass(slots=True)
 class Stopwatch:
-    """Remembers how long each step took."""
+    """Stopwatch for the steps of the demonstration."""
 
     out: Console
     steps: list[tuple[str, float]] = field(default_factory=list)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Announce the block under that name, and time it."""
+        """Announce the step, and time the block."""
         self.out.print(f"[bold cyan]▸[/bold cyan] {name}")
         started = time.perf_counter()
         yield
         self.steps.append((name, time.perf_counter() - started))
 
     def table(self) -> Table:
-        """The steps and their times."""
+        """Table of the steps and their times."""
         table = Table("step", "seconds")
         table.columns[1].justify = "right"
         for name, seconds in self.steps:
@@ -60,15 +60,15 @@ class Stopwatch:
 
 
 def run_demo(file: Path | None, data: Path, out: Console) -> None:
-    """Start everything, do the main job over HTTP, check the result, and stop everything.
+    """Start everything, run the workflow over HTTP, verify the result, and stop everything.
 
     Raises:
-        TaskFailed: the task failed, or the download isn't what the server says it is.
+        TaskFailed: the task failed, or the download doesn't match the server's SHA-256.
     """
     watch = Stopwatch(out)
     with ExitStack() as everything:
         folder = everything.enter_context(OwnedFolder(data))
-        raster = file or _specimen(folder.path / "orthophoto.tif", watch)
+        raster = file or _write_orthophoto(folder.path / "orthophoto.tif", watch)
         password = _password(folder.path / "admin.password")
         with watch.step("start Postgres, Valkey, the API and a worker"):
             log = everything.enter_context((folder.path / "stack.log").open("ab"))
@@ -81,11 +81,11 @@ def run_demo(file: Path | None, data: Path, out: Console) -> None:
             everything.close()
     out.print(watch.table())
     out.print(f"The GeoTIFF is at [bold]{artifact}[/bold]", soft_wrap=True)
-    out.print(f"A picture of it is at [bold]{artifact.with_suffix('.png')}[/bold]", soft_wrap=True)
+    out.print(f"A preview of it is at [bold]{artifact.with_suffix('.png')}[/bold]", soft_wrap=True)
 
 
 def _prepare(client: httpx.Client, password: str, raster: Path, watch: Stopwatch) -> None:
-    with watch.step("sign in, make an organization and a dataset"):
+    with watch.step("sign in, create an organization and a dataset"):
         _sign_in(client, password)
         _create(client, "/orgs", {"slug": ORG, "name": "Demonstration"})
         _create(client, f"/orgs/{ORG}/ds", {"slug": DATASET, "name": "Survey"})
@@ -95,19 +95,19 @@ def _prepare(client: httpx.Client, password: str, raster: Path, watch: Stopwatch
 
 def _export(client: httpx.Client, path: str, target: Path, watch: Stopwatch) -> Path:
     with watch.step(f"{DEMO_TOOL}: NDVI in rdylgn"):
-        task = _follow(client, _submit(client, path), watch.out)
+        task = _wait_for_end(client, _submit(client, path), watch.out)
     with watch.step("download the artifact and verify its SHA-256"):
         artifact = _download(client, task["artifact"], target)
-    with watch.step("draw a small picture of it"):
+    with watch.step("render a preview of it"):
         write_preview(artifact, artifact.with_suffix(".png"), longest_px=PREVIEW_PX)
     return artifact
 
 
-def _specimen(path: Path, watch: Stopwatch) -> Path:
+def _write_orthophoto(path: Path, watch: Stopwatch) -> Path:
     if not path.is_file():
-        with watch.step(f"make a multispectral orthophoto of {SIZE_PX}×{SIZE_PX} pixels"):
+        with watch.step(f"create a multispectral orthophoto of {SIZE_PX}×{SIZE_PX} pixels"):
             fresh = path.with_suffix(".new.tif")
-            write_specimen(fresh, size_px=SIZE_PX)
+            write_orthophoto(fresh, size_px=SIZE_PX)
             fresh.rename(path)
     return path
 
@@ -121,34 +121,34 @@ def _password(file: Path) -> str:
 
 
 def _sign_in(client: httpx.Client, password: str) -> None:
-    answer = client.post("/users/authenticate", json={"username": "admin", "password": password})
-    token = answer.raise_for_status().json()["token"]
+    response = client.post("/users/authenticate", json={"username": "admin", "password": password})
+    token = response.raise_for_status().json()["token"]
     client.headers["Authorization"] = f"Bearer {token}"
 
 
 def _create(client: httpx.Client, address: str, body: dict[str, str]) -> None:
-    answer = client.post(address, json=body)
-    if answer.status_code != httpx.codes.CONFLICT:  # it is there from an earlier run
-        answer.raise_for_status()
+    response = client.post(address, json=body)
+    if response.status_code != httpx.codes.CONFLICT:  # exists from an earlier run
+        response.raise_for_status()
 
 
 def _upload(client: httpx.Client, raster: Path) -> None:
     with raster.open("rb") as content:
         client.put(
-            f"{HERE}/obj/{quote(raster.name)}", content=iter(lambda: content.read(CHUNK_BYTES), b"")
+            f"{DATASET_URL}/obj/{quote(raster.name)}", content=iter(lambda: content.read(CHUNK_BYTES), b"")
         ).raise_for_status()
 
 
 def _submit(client: httpx.Client, path: str) -> str:
     body = {"toolId": DEMO_TOOL, "path": path, "params": PARAMS, "force": True}
-    answer = client.post(f"{HERE}/tasks", json=body)
-    if answer.is_error:
-        raise TaskFailed(answer.json()["detail"])
-    status_url: str = answer.json()["statusUrl"]
+    response = client.post(f"{DATASET_URL}/tasks", json=body)
+    if response.is_error:
+        raise TaskFailed(response.json()["detail"])
+    status_url: str = response.json()["statusUrl"]
     return status_url
 
 
-def _follow(client: httpx.Client, status_url: str, out: Console) -> dict[str, Any]:
+def _wait_for_end(client: httpx.Client, status_url: str, out: Console) -> dict[str, Any]:
     cursor = 0
     columns = (TextColumn("  {task.description:<12}"), BarColumn(48), TextColumn("{task.percentage:5.1f} %"))
     with Progress(*columns, TimeElapsedColumn(), console=out) as bars:
@@ -174,11 +174,11 @@ def _download(client: httpx.Client, artifact: dict[str, Any], folder: Path) -> P
     folder.mkdir(exist_ok=True)
     target = folder / str(artifact["fileName"])
     digest = hashlib.sha256()
-    with client.stream("GET", artifact["resultUrl"]) as answer, target.open("wb") as file:
-        answer.raise_for_status()
-        for piece in answer.iter_bytes(CHUNK_BYTES):
-            digest.update(piece)
-            file.write(piece)
+    with client.stream("GET", artifact["resultUrl"]) as response, target.open("wb") as file:
+        response.raise_for_status()
+        for chunk in response.iter_bytes(CHUNK_BYTES):
+            digest.update(chunk)
+            file.write(chunk)
     if digest.hexdigest() != artifact["sha256"]:
-        raise TaskFailed("The downloaded file's SHA-256 is not the one that the server names.")
+        raise TaskFailed("The downloaded file doesn't match the server's SHA-256.")
     return target

@@ -1,7 +1,7 @@
-"""Named places where a test can have this very process die, freeze or fail; inert unless it asks for that.
+"""Failpoints: named places where a test can kill, freeze or fail this process; inactive unless armed.
 
-`AEROTASK_FAILPOINT=blob-renamed:kill,task-claimed:error@2` in a process's environment: a name, what
-happens there, and optionally at which pass alone. It is no setting of an installation.
+`AEROTASK_FAILPOINT=blob-renamed:kill,task-claimed:error@2` in a process's environment arms them: a name, an action, and
+optionally the number of the only pass at which it happens. It is not a setting for installations.
 """
 
 from __future__ import annotations
@@ -21,54 +21,54 @@ from aerotask.domain.errors import InvalidInput
 VARIABLE = "AEROTASK_FAILPOINT"
 
 POINTS: Mapping[str, str] = {
-    "submit-committed": "API: the task's row has committed, its hint has not been sent",
-    "hint-sent": "API: the queue has the hint, the row doesn't say so yet",
-    "task-claimed": "worker: the claim has committed, nothing has been done about it",
-    "child-started": "worker: the child runs, its job has not been handed over",
-    "member-extracted": "child: archive-extract has written one more content into its work folder",
-    "output-written": "worker: the child has ended, its output lies in the work folder",
-    "blob-synced": "API and worker: a content is on the disk, under a temporary name",
-    "blob-renamed": "API and worker: a content has its name, no row names it yet",
-    "upload-written": "API: a piece of a resumable upload is in its file, nobody has been told",
-    "upload-synced": "API: what came of a resumable upload is on the disk, it has not become an entry",
-    "sweep-removing": "worker: the rows of expired things are gone, their blobs are not",
+    "submit-committed": "API: the task's row has committed, its wake-up has not been sent",
+    "hint-sent": "API: the queue has the wake-up, the row is not marked as dispatched yet",
+    "task-claimed": "worker: the claim has committed, the attempt has not started",
+    "child-started": "worker: the child runs, its job has not been sent",
+    "member-extracted": "child: archive-extract has written one more file into its work folder",
+    "output-written": "worker: the child has ended, its output is in the work folder",
+    "blob-synced": "API and worker: a blob is synced to disk, under a temporary name",
+    "blob-renamed": "API and worker: a blob has its final name, no row refers to it yet",
+    "upload-written": "API: a chunk of a resumable upload is in its file, the client has no response",
+    "upload-synced": "API: a resumable upload is synced to disk, it has not become an entry",
+    "sweep-removing": "worker: the rows of expired items are deleted, their blobs are not",
 }
 _FORM = re.compile(r"(?P<name>[a-z-]+):(?P<action>kill|stop|error)(?:@(?P<at>[1-9][0-9]*))?")
 
 
 class FailpointError(OSError):
-    """What an armed failpoint raises: the failure of whatever was being done there."""
+    """Error raised by an armed failpoint."""
 
 
 class FailpointAction(StrEnum):
-    """What happens at an armed failpoint."""
+    """Actions of an armed failpoint."""
 
     KILL = "kill"
-    """The process is gone, as after `kill -9`."""
+    """The process is killed, as by `kill -9`."""
     STOP = "stop"
-    """The process is frozen until somebody sends SIGCONT."""
+    """The process is frozen until it gets SIGCONT."""
     ERROR = "error"
     """`FailpointError` is raised."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArmedFailpoint:
-    """What shall happen at one failpoint: at every pass, or at the one of number `at_pass`."""
+    """Action of one failpoint: at every pass, or only at the pass number `at_pass`."""
 
     action: FailpointAction
     at_pass: int | None = None
     _passes: Iterator[int] = field(default_factory=lambda: itertools.count(1), compare=False)
 
     def passed(self) -> bool:
-        """Count a pass; whether it is one that matters."""
+        """Count a pass; True if the action applies to it."""
         return next(self._passes) == self.at_pass or self.at_pass is None
 
 
 def failpoint(name: str, *, fails_as: type[OSError] = FailpointError) -> None:
-    """The place called `name`: does what this process's environment asks for there, or nothing.
+    """Run the action that is armed for this failpoint, if any.
 
     Raises:
-        FailpointError, or `fails_as`: that was asked for.
+        FailpointError, or `fails_as`: the action is `error`.
     """
     armed = armed_failpoints().get(name)
     if armed is None or not armed.passed():
@@ -80,27 +80,27 @@ def failpoint(name: str, *, fails_as: type[OSError] = FailpointError) -> None:
 
 @cache
 def armed_failpoints() -> Mapping[str, ArmedFailpoint]:
-    """What this process's environment asks for; read once.
+    """Failpoints armed by this process's environment; read once.
 
     Raises:
-        InvalidInput: there is no such failpoint or action, so a test would wait for nothing.
+        InvalidInput: unknown failpoint or action, for which a test would wait in vain.
     """
     return parse(os.environ.get(VARIABLE, ""))
 
 
-def parse(wanted: str) -> Mapping[str, ArmedFailpoint]:
+def parse(armed_list: str) -> Mapping[str, ArmedFailpoint]:
     """The failpoints of a comma list like `task-claimed:stop,blob-synced:error@2`.
 
     Raises:
-        InvalidInput: it is no such list, or names a point that doesn't exist.
+        InvalidInput: not such a list, or an unknown failpoint.
     """
     armed: dict[str, ArmedFailpoint] = {}
-    for item in filter(None, wanted.split(",")):
+    for item in filter(None, armed_list.split(",")):
         found = _FORM.fullmatch(item)
         if found is None or found["name"] not in POINTS:
             raise InvalidInput(
-                f"{VARIABLE}: '{item}' is no failpoint. Write <name>:kill|stop|error, with @N for the Nth pass "
-                f"alone; the names are {', '.join(POINTS)}.",
+                f"{VARIABLE}: '{item}' is not a failpoint. Write <name>:kill|stop|error, with @N for only the Nth "
+                f"pass; the names are {', '.join(POINTS)}.",
                 code="unknown-failpoint",
             )
         at = found["at"]

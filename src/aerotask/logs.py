@@ -1,4 +1,4 @@
-"""How the processes write their own log: events with key-values, for people or for machines."""
+"""Log configuration of the processes: events with key-values, as text or JSON."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import structlog
 
 from aerotask.domain.text_cleaning import clean_line
 
-# Libraries that tell of every step at INFO; what they warn of still comes through.
-_TALKATIVE = ("alembic.runtime.plugins", "arq", "httpx", "asyncio")
+# Libraries that log every step at INFO; their warnings still come through.
+_VERBOSE = ("alembic.runtime.plugins", "arq", "httpx", "asyncio")
 
 
 def _without_controls(
     _logger: object, _method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    """Names and messages come from people: nothing of them may move a terminal's cursor or fake a line."""
+    """Remove control characters: names come from users and could move a terminal's cursor or fake a line."""
     for key, value in event.items():
         if isinstance(value, str):
-            # A trace has lines; every other value is one.
+            # A traceback has several lines; every other value is one.
             lines = value.split("\n") if key == "exception" else [value]
             event[key] = "\n".join(map(clean_line, lines))
     return event
@@ -58,5 +58,5 @@ def configure_logs(form: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.INFO)
-    for name in _TALKATIVE:
+    for name in _VERBOSE:
         logging.getLogger(name).setLevel(logging.WARNING)

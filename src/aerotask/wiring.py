@@ -1,4 +1,4 @@
-"""The one place where the parts of the platform are put together; api, worker, cli and tests share it."""
+"""Composition root: builds the services from the settings, for API, workers, command line and tests."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ from aerotask.tiles.renderer import open_renderer
 from aerotask.tools import DOWNLOAD_TOOL
 
 JWKS_THREADS = 2
-"""Threads that resolve the provider's name: one more than fetches at a time, since a lookup can't be cancelled."""
+"""DNS threads for the provider's name: one more than concurrent fetches, as a lookup can't be cancelled."""
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """Everything behind the interfaces."""
+    """Services of one process, with the resources that they share."""
 
     settings: Settings
     db: Database
@@ -99,9 +99,9 @@ class Platform:
 async def open_platform(
     settings: Settings, *, application: str, connections: int = 10
 ) -> AsyncIterator[Platform]:
-    """The platform of these settings; connections are made on first use and closed with the block.
+    """Opens the platform for these settings; connections are opened on first use and closed with the block.
 
-    As many as `connections` can write at once.
+    `connections` is the maximum number of connections for writing.
     """
     db = open_database(
         settings.database_url.get_secret_value(), application=application, pool_size=connections
@@ -123,7 +123,7 @@ async def open_platform(
         await db.close()
 
 
-def _assemble(  # noqa: PLR0913  what is opened and closed with the platform
+def _assemble(  # noqa: PLR0913  resources that are closed with the platform
     settings: Settings,
     db: Database,
     dispatcher: Dispatcher,
@@ -142,10 +142,10 @@ def _assemble(  # noqa: PLR0913  what is opened and closed with the platform
         db=db,
         access=access,
         registry=registry,
-        hints=wakeups,
+        wakeups=wakeups,
         quotas=settings.quotas,
         dedup_lookback=timedelta(hours=settings.retention.dedup_lookback_hours),
-        callbacks=webhooks,
+        webhooks=webhooks,
         limits=Limits(**asdict(settings.archives)),
     )
     tokens = Tokens(settings.secret_key.get_secret_value(), settings.tokens)

@@ -29,6 +29,10 @@ BROKEN_BY = {
     "arq only in dispatch": ("worker/main.py", "import arq"),
     "HTTP knows no subject": ("api/http/errors.py", "from aerotask.api.tasks import tasks"),
     "The API has no GDAL": ("api/deps.py", "import rasterio"),
+    "rasterio only in the raster libraries and child programs": (
+        "services/datasets/tree.py",
+        "import rasterio",
+    ),
 }
 
 

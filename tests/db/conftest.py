@@ -1,4 +1,4 @@
-"""Rows to begin with, for tests of queries."""
+"""Initial rows for tests of queries."""
 
 from tests.support.rows import rows
 

@@ -6,12 +6,12 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from tests.support.databases import run_sql
 
-from aerotask.db.engine import FROZEN_S, Database, PostgresAway, open_database
+from aerotask.db.engine import IDLE_TIMEOUT_S, Database, PostgresAway, open_database
 from aerotask.db.locks import LockSpace, take
 from aerotask.db.outages import is_outage
 
 
-async def test_a_process_that_freezes_in_mid_transaction_holds_nobody_up_for_long(database: Database) -> None:
+async def test_a_process_that_freezes_within_a_transaction_loses_its_locks(database: Database) -> None:
     async def frozen() -> None:
         async with database.begin() as connection:
             await take(connection, LockSpace.CLAIM)
@@ -23,16 +23,16 @@ async def test_a_process_that_freezes_in_mid_transaction_holds_nobody_up_for_lon
     sleeper = asyncio.create_task(frozen())
     await locked.wait()
     begun = time.monotonic()
-    async with asyncio.timeout(FROZEN_S + 15), database.begin() as connection:
+    async with asyncio.timeout(IDLE_TIMEOUT_S + 15), database.begin() as connection:
         await take(connection, LockSpace.CLAIM)
-    assert time.monotonic() - begun >= FROZEN_S - 1
+    assert time.monotonic() - begun >= IDLE_TIMEOUT_S - 1
     woken.set()
     with pytest.raises(DBAPIError) as caught:
         await sleeper
     assert is_outage(caught.value)
 
 
-async def test_a_commit_is_durable_whatever_the_database_is_set_to(
+async def test_a_commit_is_durable_whatever_the_database_default_is(
     database: Database, database_url: str
 ) -> None:
     async with database.read() as connection:
@@ -47,7 +47,7 @@ async def test_a_commit_is_durable_whatever_the_database_is_set_to(
 
 
 @pytest.mark.parametrize("url", ["postgresql://127.0.0.1:1/x", "postgresql:///x?host=/nowhere"])
-async def test_a_postgres_that_cannot_be_connected_to_is_away(url: str) -> None:
+async def test_a_failed_connection_is_an_outage(url: str) -> None:
     nowhere = open_database(url, application="tests")
     for entering in (nowhere.begin(), nowhere.read()):
         with pytest.raises(PostgresAway) as caught:
@@ -56,7 +56,7 @@ async def test_a_postgres_that_cannot_be_connected_to_is_away(url: str) -> None:
     await nowhere.close()
 
 
-async def test_a_statement_that_takes_too_long_would_take_too_long_again(database: Database) -> None:
+async def test_a_statement_timeout_is_not_an_outage(database: Database) -> None:
     async with database.begin() as connection:
         await connection.execute(text("SET LOCAL statement_timeout = '50ms'"))
         with pytest.raises(DBAPIError, match="statement timeout") as caught:
@@ -64,7 +64,7 @@ async def test_a_statement_that_takes_too_long_would_take_too_long_again(databas
     assert not is_outage(caught.value)
 
 
-async def test_a_lock_that_others_hold_for_too_long_may_be_had_later(database: Database) -> None:
+async def test_a_lock_timeout_is_an_outage(database: Database) -> None:
     async with database.begin() as other, database.begin() as connection:
         await take(other, LockSpace.CLAIM)
         await connection.execute(text("SET LOCAL lock_timeout = '50ms'"))
@@ -73,7 +73,7 @@ async def test_a_lock_that_others_hold_for_too_long_may_be_had_later(database: D
     assert is_outage(caught.value)
 
 
-async def test_a_postgres_that_does_not_answer_is_away(database: Database) -> None:
+async def test_a_driver_timeout_is_an_outage(database: Database) -> None:
     async with database.begin() as connection:
         driver = (await connection.get_raw_connection()).driver_connection
         assert driver is not None
@@ -82,12 +82,12 @@ async def test_a_postgres_that_does_not_answer_is_away(database: Database) -> No
     assert is_outage(caught.value)
 
 
-async def test_a_file_that_is_missing_is_no_outage_of_postgres(database: Database) -> None:
-    async def look() -> None:
+async def test_a_missing_file_is_not_an_outage(database: Database) -> None:
+    async def open_missing() -> None:
         async with database.begin():
             raise FileNotFoundError
 
     with pytest.raises(FileNotFoundError) as caught:
-        await look()
+        await open_missing()
     assert not is_outage(caught.value)
     assert not is_outage(OSError(5, "input/output error"))

@@ -9,7 +9,7 @@ from aerotask.db.models import Model
 from aerotask.stack.servers import LocalServers
 
 
-async def test_the_migrations_make_exactly_the_tables_of_the_models(database: Database) -> None:
+async def test_the_migrations_create_exactly_the_tables_of_the_models(database: Database) -> None:
     def drift(connection: Connection) -> list[object]:
         context = MigrationContext.configure(connection, opts={"compare_server_default": True})
         return list(compare_metadata(context, Model.metadata))
@@ -18,7 +18,7 @@ async def test_the_migrations_make_exactly_the_tables_of_the_models(database: Da
         assert await connection.run_sync(drift) == []
 
 
-async def test_every_migration_can_be_undone_and_done_again(servers: LocalServers) -> None:
+async def test_every_migration_can_be_downgraded_and_upgraded_again(servers: LocalServers) -> None:
     async with fresh_database(servers.postgres.url, template="template0") as url:
         database = open_database(url, application="tests")
         await upgrade(database)

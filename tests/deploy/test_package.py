@@ -1,4 +1,4 @@
-"""What is shipped: the wheel, the lock files, the files that describe a deployment."""
+"""Deliverables: the wheel, the lock files, and the deployment files."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built as the Dockerfile builds it."""
+    """The wheel, built as in the Dockerfile."""
     target = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]
     offline = ["--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", str(target), str(ROOT)]
@@ -22,7 +22,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def test_the_wheel_holds_what_is_needed_at_run_time(wheel: Path) -> None:
+def test_the_wheel_contains_the_run_time_files(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     assert names >= {
@@ -64,7 +64,7 @@ def check_locks(root: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of what the lock guard looks at, in a repository of its own."""
+    """A copy of the files that the lock check reads, in a new repository."""
     for name in (
         "requirements.lock",
         *(f"deploy/{n}" for n in ("requirements.lock", "tools.lock.txt", "check_locks.py")),
@@ -89,7 +89,7 @@ def test_the_lock_files_are_clean(checkout: Path) -> None:
         ("x==1.0\n", "no hash for x==1.0"),
     ],
 )
-def test_the_guard_refuses_addresses_and_missing_hashes(checkout: Path, line: str, words: str) -> None:
+def test_the_lock_check_refuses_addresses_and_missing_hashes(checkout: Path, line: str, words: str) -> None:
     with (checkout / "requirements.lock").open("a", encoding="utf-8") as lock:
         lock.write(line)
     done = check_locks(checkout)
@@ -97,7 +97,7 @@ def test_the_guard_refuses_addresses_and_missing_hashes(checkout: Path, line: st
     assert words in done.stdout
 
 
-def test_the_guard_refuses_a_tracked_uv_lock(checkout: Path) -> None:
+def test_the_lock_check_refuses_a_tracked_uv_lock(checkout: Path) -> None:
     (checkout / "uv.lock").touch()
     subprocess.run(["git", "-C", str(checkout), "add", "uv.lock"], check=True)
     assert "uv.lock is tracked" in check_locks(checkout).stdout
@@ -138,13 +138,13 @@ def test_ci_runs_the_commands_that_people_run() -> None:
     assert ".ci/run" in [step.get("run") for step in steps]
 
 
-def test_the_image_is_in_production_mode_like_the_compose_file() -> None:
+def test_image_and_compose_file_set_production_mode() -> None:
     assert "    AEROTASK_MODE=production \\\n" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
     composed = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
     assert composed["x-aerotask"]["environment"]["AEROTASK_MODE"] == "production"
 
 
-def test_every_week_and_on_both_ends_of_python_dependencies_are_audited() -> None:
+def test_dependencies_are_audited_weekly_on_the_oldest_and_newest_python() -> None:
     ci = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
     image = (ROOT / "Dockerfile").read_text(encoding="utf-8").rpartition("FROM python:")[2].partition("-")[0]
     assert {"3.11", image} <= set(ci["jobs"]["audit"]["strategy"]["matrix"]["python"])

@@ -1,4 +1,4 @@
-"""NXZ by MeshLab, where it is installed; and what is said where it isn't."""
+"""NXZ by MeshLab, and the error where it isn't installed."""
 
 import importlib.util
 import struct
@@ -21,16 +21,19 @@ HUGE = (
 
 
 def grid(path: Path, *, side: int) -> Path:
-    """A wavy sheet of 2 · (side−1)² triangles, as OBJ."""
+    """A wavy surface of 2 · (side−1)² triangles, as OBJ."""
     lines = [f"v {x} {y} {(x * y) % 7 / 7}" for y in range(side) for x in range(side)]
-    for at in (1 + x + y * side for y in range(side - 1) for x in range(side - 1)):
-        lines += [f"f {at} {at + 1} {at + side}", f"f {at + 1} {at + side + 1} {at + side}"]
+    for corner in (1 + x + y * side for y in range(side - 1) for x in range(side - 1)):
+        lines += [
+            f"f {corner} {corner + 1} {corner + side}",
+            f"f {corner + 1} {corner + side + 1} {corner + side}",
+        ]
     path.write_text("\n".join(lines), encoding="ascii")
     return path
 
 
 def nodes_of(content: bytes) -> list[tuple[int, int, int]]:
-    """Start in the file, vertices and faces of each node, the last one only marking the end."""
+    """Offset in the file, vertices and faces of each node; the last one only marks the end."""
     count = struct.unpack_from("<I", content, 60)[0]
     return [
         (256 * offset, vertices, faces)
@@ -40,7 +43,7 @@ def nodes_of(content: bytes) -> list[tuple[int, int, int]]:
     ]
 
 
-def test_without_meshlab_the_kind_says_what_is_missing_and_how_to_get_it() -> None:
+def test_without_meshlab_the_kind_names_the_missing_dependency() -> None:
     missing = missing_for(DerivativeKind.NXZ)
     if INSTALLED:
         assert missing is None
@@ -52,7 +55,7 @@ def test_without_meshlab_the_kind_says_what_is_missing_and_how_to_get_it() -> No
 
 
 @pytest.mark.skipif(INSTALLED, reason="pymeshlab is installed")
-def test_without_meshlab_a_build_says_so_too(tmp_path: Path) -> None:
+def test_without_meshlab_a_build_fails_with_the_same_message(tmp_path: Path) -> None:
     (tmp_path / "a.obj").write_text(TETRAHEDRON, encoding="ascii")
     with pytest.raises(TaskFailed, match="pip install pymeshlab") as failed:
         build_nxz(tmp_path / "a.obj", tmp_path / "made.nxz", on_progress=lambda _share: None)
@@ -74,7 +77,7 @@ def glb(scene: bytes) -> bytes:
     ("content", "words"),
     [
         (b"glTF\x02\0\0\0", "ends in its header"),
-        (b"no mesh, but longer than a header", "doesn't begin like"),
+        (b"no mesh, but longer than a header", "no GLB header"),
         (glb(b'{"buffers": [{"uri": "../../secret.bin"}]}'), "refers to other files"),
         (glb(b'{"images": [{"\\u0075ri": "/etc/passwd"}]}'), "refers to other files"),
         (glb(b'{"buffers": 7}'), "damaged"),
@@ -91,14 +94,14 @@ def test_a_glb_must_be_one_whole_file(tmp_path: Path, content: bytes, words: str
 @needs_meshlab
 def test_a_mesh_becomes_a_tree_of_nodes_with_all_its_faces(tmp_path: Path) -> None:
     source, target = grid(tmp_path / "a.obj", side=160), tmp_path / "made.nxz"
-    told = build_nxz(source, target, on_progress=lambda _share: None)
-    assert (told["vertices"], told["faces"]) == (160 * 160, 2 * 159 * 159)
+    facts = build_nxz(source, target, on_progress=lambda _share: None)
+    assert (facts["vertices"], facts["faces"]) == (160 * 160, 2 * 159 * 159)
     content = target.read_bytes()
     assert struct.unpack_from("<II", content) == (0x4E787320, 2)
     nodes = nodes_of(content)
-    assert len(nodes) - 1 == told["nodes"] > 1
+    assert len(nodes) - 1 == facts["nodes"] > 1
     assert nodes[-1][0] == len(content)
-    assert sum(faces for _, _, faces in nodes[:-1]) > told["faces"]
+    assert sum(faces for _, _, faces in nodes[:-1]) > facts["faces"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.obj", "made.nxz"]
 
 
@@ -111,7 +114,7 @@ def test_a_mesh_becomes_a_tree_of_nodes_with_all_its_faces(tmp_path: Path) -> No
         ("points.obj", b"v 0 0 0\nv 1 0 0\n", "no faces|vertices"),
     ],
 )
-def test_what_is_no_mesh_is_refused(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+def test_a_file_without_a_mesh_is_refused(tmp_path: Path, name: str, content: bytes, words: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises((InvalidInput, TaskFailed), match=words) as refused:
         build_nxz(tmp_path / name, tmp_path / "made.nxz", on_progress=lambda _share: None)
@@ -120,7 +123,7 @@ def test_what_is_no_mesh_is_refused(tmp_path: Path, name: str, content: bytes, w
 
 
 @needs_meshlab
-def test_what_stops_the_progress_ends_the_process(tmp_path: Path) -> None:
+def test_an_interrupted_build_ends_the_process(tmp_path: Path) -> None:
     source = grid(tmp_path / "a.obj", side=200)
 
     def stop(_share: float) -> None:
@@ -132,5 +135,5 @@ def test_what_stops_the_progress_ends_the_process(tmp_path: Path) -> None:
 
 @needs_meshlab
 def test_the_real_mesh_becomes_an_nxz(real_data: Path, tmp_path: Path) -> None:
-    told = build_nxz(real_data / "demo" / "mesh.ply", tmp_path / "made.nxz", on_progress=lambda _share: None)
-    assert (told["vertices"], told["faces"], told["colours"]) == (7564, 15000, True)
+    facts = build_nxz(real_data / "demo" / "mesh.ply", tmp_path / "made.nxz", on_progress=lambda _share: None)
+    assert (facts["vertices"], facts["faces"], facts["colours"]) == (7564, 15000, True)

@@ -15,7 +15,7 @@ TIMEOUT_S = 20
 
 @pytest.fixture
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
-    """A Valkey that tests may stop."""
+    """A Valkey that the tests may stop."""
     with OwnedFolder(tmp_path_factory.mktemp("valkey")) as folder:
         server = EmbeddedValkey(folder, durable=False)
         server.start()
@@ -30,15 +30,15 @@ async def dispatcher(valkey: EmbeddedValkey) -> AsyncIterator[ArqDispatcher]:
     await opened.close()
 
 
-class Heard:
-    """Runs a listener and remembers what it hears."""
+class RunningListener:
+    """Runs a listener and records the wakeups that it receives."""
 
     def __init__(self, url: str) -> None:
         self.listener = ArqListener(url)
-        self.hints: asyncio.Queue[Wakeup] = asyncio.Queue()
+        self.wakeups: asyncio.Queue[Wakeup] = asyncio.Queue()
 
     async def __aenter__(self) -> Self:
-        self._running = asyncio.create_task(self.listener.run(self.hints.put_nowait))
+        self._running = asyncio.create_task(self.listener.run(self.wakeups.put_nowait))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -46,83 +46,85 @@ class Heard:
         await asyncio.gather(self._running, return_exceptions=True)
 
     async def next(self) -> Wakeup:
-        return await asyncio.wait_for(self.hints.get(), TIMEOUT_S)
+        return await asyncio.wait_for(self.wakeups.get(), TIMEOUT_S)
 
 
-def hint(attempt: int = 0) -> Wakeup:
+def wakeup(attempt: int = 0) -> Wakeup:
     return Wakeup(TaskId(new_id()), attempt)
 
 
-async def test_a_hint_arrives_at_one_listener(valkey: EmbeddedValkey, dispatcher: ArqDispatcher) -> None:
-    sent = [hint() for _ in range(20)]
-    async with Heard(valkey.url) as one, Heard(valkey.url) as other:
+async def test_a_wakeup_arrives_at_one_listener(valkey: EmbeddedValkey, dispatcher: ArqDispatcher) -> None:
+    sent = [wakeup() for _ in range(20)]
+    async with RunningListener(valkey.url) as one, RunningListener(valkey.url) as other:
         await dispatcher.send(sent)
         received: list[Wakeup] = []
         async with asyncio.timeout(TIMEOUT_S):
             while len(received) < 20:
-                for heard in (one, other):
-                    while not heard.hints.empty():
-                        received.append(heard.hints.get_nowait())
+                for listening in (one, other):
+                    while not listening.wakeups.empty():
+                        received.append(listening.wakeups.get_nowait())
                 await asyncio.sleep(0)
     assert sorted(map(str, received)) == sorted(map(str, sent))
 
 
-async def test_a_later_attempt_of_the_same_task_is_another_hint(
+async def test_a_later_attempt_of_the_same_task_is_another_wakeup(
     valkey: EmbeddedValkey, dispatcher: ArqDispatcher
 ) -> None:
-    first = hint()
-    async with Heard(valkey.url) as heard:
+    first = wakeup()
+    async with RunningListener(valkey.url) as listening:
         await dispatcher.send([first])
-        assert await heard.next() == first
+        assert await listening.next() == first
         await dispatcher.send([Wakeup(first.task_id, 1)])
-        assert await heard.next() == Wakeup(first.task_id, 1)
+        assert await listening.next() == Wakeup(first.task_id, 1)
         await dispatcher.send([first])
-        assert await heard.next() == first
+        assert await listening.next() == first
 
 
-async def test_a_listener_that_does_not_accept_leaves_hints_to_others(
+async def test_a_listener_that_does_not_accept_leaves_wakeups_to_others(
     valkey: EmbeddedValkey, dispatcher: ArqDispatcher
 ) -> None:
-    async with Heard(valkey.url) as busy, Heard(valkey.url) as idle:
+    async with RunningListener(valkey.url) as busy, RunningListener(valkey.url) as idle:
         busy.listener.accept(more=False)
         for _ in range(10):
-            await dispatcher.send([hint()])
+            await dispatcher.send([wakeup()])
             await idle.next()
-        assert busy.hints.empty()
+        assert busy.wakeups.empty()
         idle.listener.accept(more=False)
         busy.listener.accept(more=True)
-        await dispatcher.send([hint()])
+        await dispatcher.send([wakeup()])
         await busy.next()
 
 
 async def test_a_listener_outlasts_an_outage(valkey: EmbeddedValkey, dispatcher: ArqDispatcher) -> None:
-    async with Heard(valkey.url) as heard:
-        await dispatcher.send([hint()])
-        await heard.next()
+    async with RunningListener(valkey.url) as listening:
+        await dispatcher.send([wakeup()])
+        await listening.next()
         valkey.stop()
         with pytest.raises(OSError, match="Redis"):
-            await dispatcher.send([hint()])
+            await dispatcher.send([wakeup()])
         with pytest.raises(OSError, match="Redis"):
             await dispatcher.ping()
         valkey.start()
         await dispatcher.ping()
-        late = hint()
+        late = wakeup()
         await dispatcher.send([late])
-        assert await heard.next() == late
+        assert await listening.next() == late
 
 
-async def test_a_hint_that_waits_is_not_doubled(dispatcher: ArqDispatcher) -> None:
-    waiting, other = hint(), hint()
+async def test_a_queued_wakeup_is_not_duplicated(dispatcher: ArqDispatcher) -> None:
+    waiting, other = wakeup(), wakeup()
     await dispatcher.send([waiting])
     await dispatcher.send([waiting, other, waiting])
     assert await dispatcher._redis.zcard(QUEUE) == 2
     assert len(await dispatcher._redis.keys("arq:job:*")) == 2
 
 
-async def test_a_batch_of_hints_is_one_round_trip(valkey: EmbeddedValkey, dispatcher: ArqDispatcher) -> None:
+async def test_a_batch_of_wakeups_is_one_round_trip(
+    valkey: EmbeddedValkey, dispatcher: ArqDispatcher
+) -> None:
     await dispatcher.ping()
     async with dispatcher._redis.monitor() as monitor:  # which takes the open connection; another is opened
-        await dispatcher.send([hint() for _ in range(3)])
+        await dispatcher.send([wakeup() for _ in range(3)])
         seen: list[str] = []
         while "EXEC" not in seen:
             command = await asyncio.wait_for(monitor.next_command(), TIMEOUT_S)
@@ -130,7 +132,7 @@ async def test_a_batch_of_hints_is_one_round_trip(valkey: EmbeddedValkey, dispat
     assert seen[seen.index("MULTI") :] == ["MULTI", "SET", "ZADD", "SET", "ZADD", "SET", "ZADD", "EXEC"]
 
 
-async def test_hints_are_json_and_never_pickles(valkey: EmbeddedValkey, dispatcher: ArqDispatcher) -> None:
-    await dispatcher.send([hint()])
+async def test_wakeups_are_json_and_never_pickles(valkey: EmbeddedValkey, dispatcher: ArqDispatcher) -> None:
+    await dispatcher.send([wakeup()])
     [key] = await dispatcher._redis.keys("arq:job:*")
     assert (await dispatcher._redis.get(key)).startswith(b"{")

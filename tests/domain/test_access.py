@@ -37,11 +37,13 @@ def caller(user_id: UserId = OTHER, *, is_admin: bool = False) -> Caller:
         (Membership.ADMIN, {R, W, D, A}),
     ],
 )
-def test_members_have_what_they_were_given(membership: Membership | None, rights: set[Access]) -> None:
+def test_members_have_the_rights_of_their_membership(
+    membership: Membership | None, rights: set[Access]
+) -> None:
     assert rights_in(caller(), standing(membership)) == rights
 
 
-def test_the_owner_and_administrators_may_do_everything() -> None:
+def test_the_owner_and_administrators_have_every_right() -> None:
     assert rights_in(caller(OWNER), standing()) == {R, W, D, A}
     assert rights_in(caller(is_admin=True), standing()) == {R, W, D, A}
 
@@ -50,7 +52,7 @@ def test_the_owner_and_administrators_may_do_everything() -> None:
     ("visibility", "rights"),
     [(Visibility.PRIVATE, set()), (Visibility.UNLISTED, {R}), (Visibility.PUBLIC, {R})],
 )
-def test_strangers_and_anonymous_callers_may_only_read_what_is_open(
+def test_other_users_and_anonymous_callers_only_read_public_and_unlisted_datasets(
     visibility: Visibility, rights: set[Access]
 ) -> None:
     assert rights_on(ANONYMOUS, standing(), visibility) == rights
@@ -58,15 +60,15 @@ def test_strangers_and_anonymous_callers_may_only_read_what_is_open(
 
 
 @pytest.mark.parametrize("membership", Membership)
-def test_a_membership_gives_nothing_to_somebody_whose_token_was_revoked(membership: Membership) -> None:
+def test_a_membership_gives_no_rights_to_a_caller_with_a_revoked_token(membership: Membership) -> None:
     assert rights_in(ANONYMOUS, standing(membership)) == set()
 
 
-def test_an_ownerless_organization_gives_nothing_to_anonymous_callers() -> None:
+def test_an_organization_without_owner_gives_no_rights_to_anonymous_callers() -> None:
     assert rights_in(ANONYMOUS, OrgStanding(ORG, None, None)) == set()
 
 
-def test_a_reader_manages_the_tasks_they_submitted_and_no_others() -> None:
+def test_a_reader_manages_only_tasks_they_submitted() -> None:
     assert may_manage_task(caller(), frozenset({R}), OTHER)
     assert not may_manage_task(caller(), frozenset({R, W, D}), OWNER)
 
@@ -76,15 +78,15 @@ def test_an_administrator_of_the_organization_manages_every_task() -> None:
     assert may_manage_task(caller(), frozenset(Access), None)
 
 
-def test_anonymous_tasks_belong_to_nobody_who_is_anonymous() -> None:
+def test_anonymous_callers_do_not_manage_anonymous_tasks() -> None:
     assert not may_manage_task(ANONYMOUS, frozenset({R}), None)
 
 
-def test_whoever_lost_the_right_to_read_manages_nothing() -> None:
+def test_a_submitter_without_read_access_manages_nothing() -> None:
     assert not may_manage_task(caller(), frozenset(), OTHER)
 
 
-def test_a_key_for_reading_takes_every_other_right_away_even_from_administrators() -> None:
+def test_a_read_only_key_only_reads_even_for_administrators() -> None:
     for holder in (caller(OWNER), caller(is_admin=True), caller()):
         reading = replace(holder, read_only=True)
         assert rights_in(reading, standing(Membership.ADMIN)) == {R}

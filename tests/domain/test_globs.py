@@ -24,19 +24,21 @@ def matches(pattern: str, path: str) -> bool:
         ("a+(b).[c]$", ["a+(b).[c]$"], ["aa(b).[c]$", "a+(b)xc$"]),
     ],
 )
-def test_patterns(pattern: str, matching: list[str], others: list[str]) -> None:
+def test_a_pattern_matches_these_paths_and_not_others(
+    pattern: str, matching: list[str], others: list[str]
+) -> None:
     assert [path for path in matching + others if matches(pattern, path)] == matching
 
 
 @given(st.text(st.characters(exclude_characters="*?/", exclude_categories=["Cs"]), min_size=1, max_size=40))
-def test_a_text_without_wildcards_means_itself(text: str) -> None:
+def test_a_pattern_without_wildcards_matches_itself(text: str) -> None:
     assert not is_glob(text)
     assert matches(f"{text}/*", f"{text}/x")
     assert glob(f"{text}/*").prefix == f"{text}/"
 
 
 @pytest.mark.parametrize("pattern", ["*" * 17, "a" * 257])
-def test_what_could_take_long_is_refused(pattern: str) -> None:
+def test_a_pattern_that_could_take_long_is_refused(pattern: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         glob(pattern)
     assert refused.value.code == "invalid-pattern"

@@ -66,11 +66,11 @@ def test_a_harmless_path_stays_as_it_is(name: str) -> None:
     assert paths.entry_path(name) == name
 
 
-def test_a_folder_may_be_written_with_a_slash_at_its_end() -> None:
+def test_a_trailing_slash_is_removed() -> None:
     assert paths.entry_path("a/b/") == "a/b"
 
 
-def test_a_path_is_stored_in_its_composed_form() -> None:
+def test_a_path_is_normalised_to_nfc() -> None:
     assert paths.entry_path("e\u0301.tif") == "\u00e9.tif"
 
 
@@ -80,18 +80,18 @@ def test_the_root_has_several_spellings(raw: str | None) -> None:
 
 
 @pytest.mark.parametrize("name", ["a/b", "a/", "a%2fb", "..", "a\tb", "a\\b"])
-def test_a_file_name_holds_no_separator_and_no_control_character(name: str) -> None:
+def test_a_file_name_with_a_separator_or_control_character_is_refused(name: str) -> None:
     with pytest.raises(InvalidPath):
         paths.file_name(name)
 
 
 @pytest.mark.parametrize("slug", ["a", "acme", "a-b_c9", "9", "x" * 128])
-def test_a_good_slug_passes(slug: str) -> None:
+def test_a_valid_slug_passes(slug: str) -> None:
     assert paths.slug(slug) == slug
 
 
 @pytest.mark.parametrize("slug", ["", "A", "a--b", "-a", "_a", "a b", "x" * 129, "ä", "a/b"])
-def test_a_bad_slug_is_refused(slug: str) -> None:
+def test_an_invalid_slug_is_refused(slug: str) -> None:
     with pytest.raises(InvalidInput):
         paths.slug(slug)
 
@@ -101,7 +101,7 @@ def test_parents_are_the_folders_above_outermost_first() -> None:
     assert paths.parents("c.tif") == ()
 
 
-def test_two_paths_overlap_if_one_lies_below_the_other() -> None:
+def test_two_paths_overlap_if_one_is_below_the_other() -> None:
     assert paths.overlap("a", "a/b")
     assert paths.overlap("a/b", "a")
     assert paths.overlap("", "a")
@@ -113,7 +113,7 @@ def test_a_message_shows_control_characters_escaped() -> None:
 
 
 @given(st.text(max_size=200))
-def test_whatever_passes_can_be_joined_below_a_folder(raw: str) -> None:
+def test_every_accepted_path_stays_below_its_folder(raw: str) -> None:
     try:
         path = paths.entry_path(raw)
     except InvalidPath:

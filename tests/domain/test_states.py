@@ -10,7 +10,7 @@ def test_a_state_is_either_active_or_terminal() -> None:
     assert not ACTIVE & TERMINAL
 
 
-def test_the_way_through_is_created_enqueued_scheduled_processing() -> None:
+def test_a_task_goes_from_created_over_enqueued_and_scheduled_to_processing() -> None:
     assert TaskState.ENQUEUED in TRANSITIONS[TaskState.CREATED]
     assert TaskState.SCHEDULED in TRANSITIONS[TaskState.ENQUEUED]
     assert TaskState.PROCESSING in TRANSITIONS[TaskState.SCHEDULED]

@@ -15,7 +15,7 @@ MESSAGE = UUID("01a20276-4687-70c9-8a52-caac30ad7db3")
 BODY = json.dumps({"state": "Succeeded", "path": "Äcker/Süd.tif"}, ensure_ascii=False).encode()
 
 
-def test_a_verifier_of_somebody_elses_accepts_a_signed_message() -> None:
+def test_the_reference_library_accepts_a_signed_message() -> None:
     key = signing_key(INSTALLATION, ALICE)
     headers = key.headers(MESSAGE, datetime.now(UTC), BODY)
     assert headers["webhook-id"] == "01a20276-4687-70c9-8a52-caac30ad7db3"
@@ -53,7 +53,7 @@ def test_a_verifier_refuses_another_body_and_another_users_key() -> None:
         Webhook(signing_key(INSTALLATION, BOB).shown).verify(BODY, headers)
 
 
-def test_a_key_stays_the_same_and_has_256_bits() -> None:
+def test_a_users_key_is_stable_and_has_256_bits() -> None:
     key = signing_key(INSTALLATION, ALICE)
     assert key == signing_key(INSTALLATION, ALICE)
     assert key != signing_key(INSTALLATION + "!", ALICE)
@@ -61,6 +61,6 @@ def test_a_key_stays_the_same_and_has_256_bits() -> None:
     assert len(key.key) == 32
 
 
-def test_a_key_doesnt_show_itself_in_a_log() -> None:
+def test_a_key_is_not_in_its_repr() -> None:
     key = signing_key(INSTALLATION, ALICE)
     assert repr(key) == "SigningKey(…)"

@@ -1,4 +1,4 @@
-"""align-raster on a running stack: what it puts, what a cancel leaves, and who waits for whom."""
+"""align-raster on a running stack: its outputs, cancel, and conflicting tasks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def content(dataset: Dataset, path: str) -> bytes:
 
 
 def processing(task: dict[str, Any]) -> tuple[str, str]:
-    """When the task began to run, and when it ended."""
+    """Start and end of the task's run."""
     began = next(event["at"] for event in task["history"] if event["to"] == "Processing")
     return str(began), str(task["history"][-1]["at"])
 
@@ -47,7 +47,7 @@ def test_an_aligned_raster_becomes_an_entry(world: World, tmp_path: Path) -> Non
     assert [round(value) for value in moved] == [-5, 3]
 
 
-def test_two_that_write_the_same_entry_run_one_after_the_other(world: World, tmp_path: Path) -> None:
+def test_two_tasks_that_write_the_same_entry_run_one_after_the_other(world: World, tmp_path: Path) -> None:
     dataset = world.dataset()
     upload_pair(dataset, tmp_path)
     tasks = [
@@ -61,7 +61,7 @@ def test_two_that_write_the_same_entry_run_one_after_the_other(world: World, tmp
 
 def test_a_cancel_in_the_middle_of_the_warp_leaves_the_old_output(world: World, tmp_path: Path) -> None:
     dataset = world.dataset()
-    # Noise takes GDAL seconds to compress, so that the cancel comes while it is written.
+    # GDAL needs seconds to compress noise, so the cancel arrives while the output is written.
     noise = np.random.default_rng(8).integers(1, 65535, (3, 2600, 2600)).astype(np.uint16)
     dataset.upload("reference.tif", write_raster(tmp_path / "r.tif", noise[:, :-4, :-6], nodata=0))
     dataset.upload("source.tif", write_raster(tmp_path / "s.tif", noise[:, 4:, 6:], nodata=0))
@@ -80,7 +80,7 @@ def test_a_cancel_in_the_middle_of_the_warp_leaves_the_old_output(world: World, 
     assert dataset.paths() == ["out", "out/aligned.tif", "reference.tif", "source.tif"]
 
 
-def test_what_cannot_be_aligned_is_refused_and_nothing_is_queued(world: World, tmp_path: Path) -> None:
+def test_rasters_that_cannot_be_aligned_are_rejected_at_submit(world: World, tmp_path: Path) -> None:
     dataset = world.dataset()
     upload_pair(dataset, tmp_path)
     far = write_raster(tmp_path / "far.tif", cut(canvas(31), left=0, top=0), crs="EPSG:32633")

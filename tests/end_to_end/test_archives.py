@@ -64,7 +64,7 @@ def test_a_zip_of_a_dataset_restores_every_entry_in_an_empty_one(world: World, t
     }
 
 
-def test_what_is_packed_is_what_was_there_at_the_submit(world: World) -> None:
+def test_a_zip_holds_the_contents_at_the_submit(world: World) -> None:
     dataset = world.dataset()
     dataset.upload("a.txt", b"first", indexed=False)
     soon = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
@@ -75,7 +75,7 @@ def test_what_is_packed_is_what_was_there_at_the_submit(world: World) -> None:
 
 
 @pytest.mark.parametrize("newer", ["in.zip", "in.zip/photo.jpg"])
-def test_what_took_the_place_of_the_archive_meanwhile_is_not_deleted(world: World, newer: str) -> None:
+def test_new_content_at_the_archives_path_is_not_deleted(world: World, newer: str) -> None:
     dataset = world.dataset()
     dataset.upload("in.zip", zipped({"a.txt": b"first"}), indexed=False)
     soon = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
@@ -88,7 +88,7 @@ def test_what_took_the_place_of_the_archive_meanwhile_is_not_deleted(world: Worl
     assert any("'in.zip' stays" in line for line in dataset.log(task_id))
 
 
-def test_existing_files_stay_unless_they_are_to_be_replaced(world: World) -> None:
+def test_existing_files_stay_unless_overwrite_is_requested(world: World) -> None:
     dataset = world.dataset()
     dataset.upload("out/a.txt", b"old", indexed=False)
     dataset.upload("in.tar", tarred({"a.txt": b"new", "b.txt": b"new"}), indexed=False)
@@ -114,7 +114,7 @@ def test_a_file_in_the_way_of_a_folder_fails_the_task_and_changes_nothing(world:
     assert dataset.paths() == ["a", "in.zip"]
 
 
-def test_removing_the_archive_needs_the_right_to_delete(world: World) -> None:
+def test_removing_the_archive_requires_the_delete_permission(world: World) -> None:
     dataset = world.dataset()
     dataset.upload("in.zip", zipped({"a.txt": b"x"}), indexed=False)
     writer = dataset.seen_by(world.member(dataset.org, "readWrite"))
@@ -136,7 +136,7 @@ def test_removing_the_archive_needs_the_right_to_delete(world: World) -> None:
         ("archive-extract", {"sourcePath": "a.zip", "destPath": ".ddb"}, "invalid-params"),
     ],
 )
-def test_what_can_not_work_is_refused_at_submit(
+def test_an_impossible_task_is_rejected_at_submit(
     world: World, tool: str, params: dict[str, Any], code: str
 ) -> None:
     dataset = world.dataset()

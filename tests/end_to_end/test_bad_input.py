@@ -1,4 +1,4 @@
-"""Every bad input of the main job: the right status, a message that helps, and nothing queued or written."""
+"""Bad inputs of the main job: each gets the right status and a helpful message, and nothing is queued."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def dataset(world: World, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def refused(dataset: Dataset, answer: httpx.Response, status: int) -> dict[str, Any]:
-    """The problem of an answer that must be a refusal after which nothing is queued."""
+    """The problem of an error response, after which nothing is queued."""
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     problem = dict(answer.json())
@@ -93,7 +93,7 @@ def refused(dataset: Dataset, answer: httpx.Response, status: int) -> dict[str, 
         ({}, "invalid-request", "/body/toolId"),
     ],
 )
-def test_a_submit_that_cannot_work_says_why(
+def test_an_invalid_submit_gets_a_clear_error(
     dataset: Dataset, body: dict[str, Any], code: str | None, words: str
 ) -> None:
     problem = refused(dataset, dataset.client.post(f"{dataset.address}/tasks", json=body), 400)
@@ -118,7 +118,7 @@ def test_a_submit_that_cannot_work_says_why(
         (b'{"toolId": "' + b"x" * 10_000_000 + b'"}', 413),
     ],
 )
-def test_a_body_that_is_no_honest_json_is_refused(dataset: Dataset, content: bytes, status: int) -> None:
+def test_a_body_that_is_no_valid_json_is_rejected(dataset: Dataset, content: bytes, status: int) -> None:
     answer = dataset.client.post(
         f"{dataset.address}/tasks", content=content, headers={"content-type": "application/json"}
     )
@@ -135,7 +135,7 @@ def test_a_chunked_body_is_bounded_too(dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("attack", PATH_ATTACKS)
-def test_path_traversal_is_refused_in_every_path(dataset: Dataset, attack: str) -> None:
+def test_path_traversal_is_rejected_in_every_path(dataset: Dataset, attack: str) -> None:
     client, address = dataset.client, dataset.address
     quoted = httpx.QueryParams({"x": attack})["x"]
     raw = "".join(f"%{byte:02x}" for byte in attack.encode())
@@ -154,7 +154,7 @@ def test_path_traversal_is_refused_in_every_path(dataset: Dataset, attack: str) 
 
 
 @pytest.mark.parametrize("take_since", [("-1", 400), ("x", 400), ("99999999999999999999", 400), ("5", 404)])
-def test_a_bad_cursor_is_refused(dataset: Dataset, take_since: tuple[str, int]) -> None:
+def test_a_bad_cursor_is_rejected(dataset: Dataset, take_since: tuple[str, int]) -> None:
     since, status = take_since
     absent = "01a20276-4687-70c9-8a52-caac30ad7db1"
     answer = dataset.client.get(f"{dataset.address}/tasks/{absent}/log", params={"since": since})
@@ -212,7 +212,7 @@ def broken_rasters(folder: Path) -> dict[str, bytes]:
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize("fault", ["text", "cut-in-the-header", "vrt", "terapixels", "empty"])
 @pytest.mark.parametrize("indexed", [True, False])
-def test_a_file_that_is_no_raster_is_refused_at_submit_or_fails_in_the_child(
+def test_a_file_that_is_no_raster_is_rejected_at_submit_or_fails_in_the_child(
     world: World, tmp_path: Path, fault: str, *, indexed: bool
 ) -> None:
     dataset = world.dataset()
@@ -224,7 +224,7 @@ def test_a_file_that_is_no_raster_is_refused_at_submit_or_fails_in_the_child(
     if indexed:
         assert answer.status_code == 400
         message = answer.json()["detail"]
-    else:  # the indexer may have been faster than we
+    else:  # the indexer may have been faster than the submit
         assert answer.status_code in {202, 400}
         if answer.status_code == 400:
             return
@@ -235,7 +235,7 @@ def test_a_file_that_is_no_raster_is_refused_at_submit_or_fails_in_the_child(
     assert len(message) > 20
 
 
-def test_a_file_that_only_the_child_can_find_wrong_fails_with_a_message(world: World, tmp_path: Path) -> None:
+def test_a_file_whose_fault_only_the_child_detects_fails_with_a_message(world: World, tmp_path: Path) -> None:
     good = tmp_path / "good.tif"
     with rasterio.open(
         good,
@@ -265,7 +265,7 @@ def test_a_file_that_only_the_child_can_find_wrong_fails_with_a_message(world: W
     assert task["artifact"] is None
 
 
-def test_callers_without_rights_learn_nothing(world: World, dataset: Dataset) -> None:
+def test_callers_without_permission_learn_nothing(world: World, dataset: Dataset) -> None:
     stranger = world.client(world.user())
     task_id = dataset.submit("nothing")
     dataset.wait(task_id)
@@ -293,7 +293,7 @@ def test_callers_without_rights_learn_nothing(world: World, dataset: Dataset) ->
         "garbage",
     ],
 )
-def test_bad_credentials_are_refused(world: World, dataset: Dataset, header: str) -> None:
+def test_bad_credentials_are_rejected(world: World, dataset: Dataset, header: str) -> None:
     answer = world.client().get(dataset.address, headers={"Authorization": header})
     assert (answer.status_code, answer.json()["code"]) == (401, "bad-credentials")
     assert answer.headers["www-authenticate"] == "Bearer"

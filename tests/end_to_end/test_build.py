@@ -28,7 +28,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def built(world: World, files: Path) -> tuple[Dataset, dict[str, Any]]:
-    """A dataset with all of the files, after a build of everything, and the task's status."""
+    """A dataset with all files after a build of everything, and the task's status."""
     dataset = world.dataset()
     for file in sorted(files.iterdir()):
         dataset.upload(f"flight/{file.name}", file)
@@ -85,7 +85,7 @@ def test_a_derivative_is_read_in_ranges(built: tuple[Dataset, dict[str, Any]]) -
     assert set(asked) == {206}
 
 
-def test_a_derivative_can_be_asked_for_conditionally(built: tuple[Dataset, dict[str, Any]]) -> None:
+def test_a_derivative_supports_conditional_requests(built: tuple[Dataset, dict[str, Any]]) -> None:
     dataset, _ = built
     cog = derivatives(dataset, "flight/field.tif")["cog"]
     whole = dataset.client.get(cog["url"])
@@ -102,12 +102,12 @@ def test_a_derivative_can_be_asked_for_conditionally(built: tuple[Dataset, dict[
     assert dataset.client.get(cog["url"], headers={"Range": "bytes=999999999-"}).status_code == 416
 
 
-def test_nothing_is_made_twice_unless_forced(built: tuple[Dataset, dict[str, Any]]) -> None:
+def test_nothing_is_built_twice_unless_forced(built: tuple[Dataset, dict[str, Any]]) -> None:
     dataset, first = built
     before = derivatives(dataset, "flight/roads.shp")
     again = dataset.run("build")
     told = again["result"]["derivatives"]
-    # Only what failed before is looked at again.
+    # Only failed ones are built again.
     assert {each["path"] for each in told} == {"flight/half.laz", "flight/empty.tif"}
     one = dataset.run("build", path="flight/roads.shp")
     assert [each["outcome"] for each in one["result"]["derivatives"]] == ["present", "present"]
@@ -131,7 +131,7 @@ def test_new_content_has_no_derivative_and_the_old_content_still_has(world: Worl
     assert set(derivatives(dataset, "roads.shp")) == {"pmtiles", "gpkg"}
 
 
-def test_who_may_read_the_dataset_may_read_what_was_made(
+def test_readers_of_the_dataset_can_read_its_derivatives(
     world: World, built: tuple[Dataset, dict[str, Any]]
 ) -> None:
     dataset, _ = built
@@ -158,7 +158,7 @@ def test_who_may_read_the_dataset_may_read_what_was_made(
         ("build/.ddb/x", 400, "invalid-path"),
     ],
 )
-def test_what_is_not_there_is_said(
+def test_missing_derivatives_get_clear_errors(
     built: tuple[Dataset, dict[str, Any]], address: str, status: int, code: str
 ) -> None:
     dataset, _ = built
@@ -166,7 +166,7 @@ def test_what_is_not_there_is_said(
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
-def test_a_build_that_can_not_work_is_refused_before_anything_is_queued(
+def test_an_impossible_build_is_rejected_at_submit(
     built: tuple[Dataset, dict[str, Any]],
 ) -> None:
     dataset, _ = built
@@ -180,7 +180,7 @@ def test_a_build_that_can_not_work_is_refused_before_anything_is_queued(
         assert (answer.status_code, answer.json()["code"]) == (400, code)
 
 
-def test_the_kinds_say_whether_they_can_be_made_here(world: World) -> None:
+def test_kinds_say_whether_they_can_be_built_here(world: World) -> None:
     kinds = {each["kind"]: each for each in world.client().get("/sys/features").json()["derivatives"]}
     assert list(kinds) == ["cog", "copc", "nxz", "pmtiles", "gpkg"]
     for kind, told in kinds.items():

@@ -34,7 +34,7 @@ def callbacks(dataset: Dataset, task_id: str) -> list[dict[str, Any]]:
 
 
 def tried(dataset: Dataset, task_id: str, times: int = 1) -> dict[str, Any]:
-    """The task's one message, once it has been tried that often."""
+    """The task's only message, after that many attempts."""
     eventually(lambda: [message["tries"] for message in callbacks(dataset, task_id)] == [times])
     return callbacks(dataset, task_id)[0]
 
@@ -44,7 +44,7 @@ def sql(world: World, statement: str) -> None:
 
 
 def make_due(world: World, task_id: str) -> None:
-    """Let the time of the next try have come."""
+    """Make the next attempt due now."""
     sql(world, f"UPDATE callbacks SET due_at = now() WHERE task_id = '{task_id}'")
 
 
@@ -74,7 +74,7 @@ def test_an_independent_verifier_accepts_the_status_that_a_receiver_gets(calling
         assert attempt["at"].endswith("Z")
 
 
-def test_failure_cancel_and_removal_are_told_too(calling: World, tmp_path: Path) -> None:
+def test_failure_cancel_and_removal_send_callbacks_too(calling: World, tmp_path: Path) -> None:
     dataset = calling.dataset()
     with running_receiver() as receiver:
         failed = dataset.run("confused", {"how": "fail"}, callbackUrl=hook(receiver))["taskId"]
@@ -94,7 +94,7 @@ def test_failure_cancel_and_removal_are_told_too(calling: World, tmp_path: Path)
         assert len(callbacks(dataset, failed)) == 2
 
 
-def test_a_receiver_that_fails_is_asked_again_with_the_same_id(calling: World) -> None:
+def test_a_failing_receiver_is_retried_with_the_same_id(calling: World) -> None:
     dataset = calling.dataset()
     with running_receiver(500, 503, 200) as receiver:
         task_id = dataset.run("nothing", callbackUrl=hook(receiver))["taskId"]
@@ -115,7 +115,7 @@ def test_a_receiver_that_fails_is_asked_again_with_the_same_id(calling: World) -
         assert dataset.status(task_id)["callbackCompleted"] is True
 
 
-def test_after_eight_tries_it_is_given_up(calling: World) -> None:
+def test_a_callback_is_given_up_after_eight_attempts(calling: World) -> None:
     dataset = calling.dataset()
     with running_receiver(500) as receiver:
         task_id = dataset.run("nothing", callbackUrl=hook(receiver))["taskId"]
@@ -126,7 +126,7 @@ def test_after_eight_tries_it_is_given_up(calling: World) -> None:
         assert (message["state"], message["dueAt"], len(receiver.received)) == ("given-up", None, 8)
 
 
-def test_410_ends_it_and_the_receiver_hears_no_more_of_the_task(calling: World) -> None:
+def test_410_ends_the_callbacks_of_the_task(calling: World) -> None:
     dataset = calling.dataset()
     with running_receiver(410) as receiver:
         task_id = dataset.run("nothing", callbackUrl=hook(receiver))["taskId"]
@@ -146,7 +146,7 @@ def test_a_redirect_counts_as_a_failure_and_is_not_followed(calling: World) -> N
         assert target.received == []
 
 
-def test_a_receiver_that_hangs_is_left_and_asked_again(make_stack: StackFactory) -> None:
+def test_a_hanging_receiver_times_out_and_is_retried(make_stack: StackFactory) -> None:
     with (
         make_stack(callback_allow_private="true", callback_timeout_s="0.5") as world,
         running_receiver() as receiver,
@@ -160,7 +160,7 @@ def test_a_receiver_that_hangs_is_left_and_asked_again(make_stack: StackFactory)
         assert message["state"] == "waiting"
 
 
-def test_the_death_of_all_workers_loses_no_message(make_stack: StackFactory) -> None:
+def test_killing_all_workers_loses_no_message(make_stack: StackFactory) -> None:
     with make_stack(workers=2, callback_allow_private="true") as world, running_receiver() as receiver:
         receiver.hanging.set()
         dataset = world.dataset()
@@ -184,10 +184,10 @@ def test_the_death_of_all_workers_loses_no_message(make_stack: StackFactory) -> 
         assert len({request.headers["webhook-id"] for request in receiver.received}) == 3
 
 
-def test_an_address_that_turns_out_private_is_refused_when_it_is_connected_to(
+def test_a_name_that_resolves_to_a_private_address_is_rejected_at_connect(
     world: World, tmp_path: Path
 ) -> None:
-    """The URL passes at submit and leads to this machine at the end, as names can."""
+    """The URL is valid at submit, but its name resolves to this machine later."""
     go = tmp_path / "go"
     dataset = world.dataset()
     with running_receiver() as receiver:
@@ -217,18 +217,18 @@ def test_an_address_that_turns_out_private_is_refused_when_it_is_connected_to(
         "",
     ],
 )
-def test_a_callback_url_that_wont_do_is_refused_at_submit(world: World, url: str) -> None:
+def test_an_invalid_callback_url_is_rejected_at_submit(world: World, url: str) -> None:
     answer = world.dataset().try_submit("nothing", callbackUrl=url)
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid-callback-url")
 
 
 @pytest.mark.parametrize("value", [5, ["http://example.com/"], {"url": "http://example.com/"}])
-def test_a_callback_url_that_is_no_text_is_refused(world: World, value: object) -> None:
+def test_a_callback_url_that_is_no_string_is_rejected(world: World, value: object) -> None:
     answer = world.dataset().try_submit("nothing", callbackUrl=value)
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid-request")
 
 
-def test_nobody_anonymous_is_called_back(world: World) -> None:
+def test_anonymous_callers_cannot_use_callbacks(world: World) -> None:
     dataset = world.dataset(visibility="public").seen_by(world.client())
     answer = dataset.try_submit("nothing", callbackUrl="https://example.com/")
     assert (answer.status_code, answer.json()["code"]) == (400, "callback-needs-user")
@@ -254,7 +254,7 @@ def test_callbacks_are_shown_to_the_tasks_owner_and_administrators(calling: Worl
         assert owner.get(f"{dataset.address}/tasks/x/callbacks").status_code == 400
 
 
-def test_a_secret_is_shown_to_its_user_alone(world: World) -> None:
+def test_a_secret_is_shown_only_to_its_user(world: World) -> None:
     mine, theirs = (world.client(world.user()) for _ in range(2))
     answer = mine.get("/users/me/callback-secret")
     assert answer.headers["cache-control"] == "no-store"
@@ -264,7 +264,7 @@ def test_a_secret_is_shown_to_its_user_alone(world: World) -> None:
     assert world.client().get("/users/me/callback-secret").status_code == 401
 
 
-def test_neither_secret_nor_query_nor_key_gets_into_a_log(make_stack: StackFactory) -> None:
+def test_no_secret_query_or_key_is_logged(make_stack: StackFactory) -> None:
     with make_stack(callback_allow_private="true") as world, running_receiver(500) as receiver:
         dataset = world.dataset()
         url = hook(receiver, "?token=hush-hush")

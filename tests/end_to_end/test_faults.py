@@ -1,4 +1,4 @@
-"""What happens to a task when something dies, hangs, or breaks the rules."""
+"""Faults of tools, workers and services, and their effects on tasks."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from tests.support.world import Dataset, World, eventually
 
 
 def running(until: Path) -> list[int]:
-    """The processes that have begun to wait for the file `until`."""
+    """The processes that wait for the file `until`."""
     return [int(note.suffix[1:]) for note in until.parent.glob(f"{until.name}.running.*")]
 
 
@@ -63,7 +63,7 @@ def test_a_killed_workers_task_is_picked_up_by_another_and_leaves_one_artifact(
         assert log[4] == "Attempt 2 of patient."
 
 
-def test_cancel_in_mid_task_leaves_nothing(world: World, tmp_path: Path) -> None:
+def test_cancelling_a_running_task_leaves_nothing(world: World, tmp_path: Path) -> None:
     go = tmp_path / "go"
     dataset = world.dataset()
     before = stored_files(world)
@@ -82,7 +82,7 @@ def test_cancel_in_mid_task_leaves_nothing(world: World, tmp_path: Path) -> None
     assert stored_files(world) == before
 
 
-def test_cancel_reaches_a_tool_that_is_deaf_in_c(world: World) -> None:
+def test_cancel_kills_a_tool_that_ignores_signals_in_c(world: World) -> None:
     dataset = world.dataset()
     task_id = dataset.submit("deaf")
     eventually(lambda: any("deaf from now on" in line for line in dataset.log(task_id)))
@@ -113,7 +113,7 @@ def test_a_waiting_task_is_cancelled_before_it_begins(world: World, tmp_path: Pa
     ("tool", "params", "code", "attempts", "words"),
     [
         ("segfault", {}, "tool-crashed", 2, "SIGSEGV"),
-        ("eat-memory", {}, "out-of-memory", 1, "more memory than it had planned"),
+        ("eat-memory", {}, "out-of-memory", 1, "more memory than planned"),
         ("fill-disk", {}, "disk-full", 1, "storage is full"),
         ("confused", {"how": "outside"}, "bad-output", 1, "work folder"),
         ("confused", {"how": "link"}, "bad-output", 1, "work folder"),
@@ -126,7 +126,7 @@ def test_a_waiting_task_is_cancelled_before_it_begins(world: World, tmp_path: Pa
         ("confused", {"how": "garbage"}, "tool-crashed", 2, "crashed"),
     ],
 )
-def test_a_tool_that_goes_wrong_fails_its_task_with_a_code(
+def test_a_failing_tool_fails_its_task_with_a_code(
     world: World, tool: str, params: dict[str, Any], code: str, attempts: int, words: str
 ) -> None:
     dataset = world.dataset()
@@ -139,7 +139,7 @@ def test_a_tool_that_goes_wrong_fails_its_task_with_a_code(
     assert dataset.run("nothing")["state"] == "Succeeded"
 
 
-def test_a_crash_does_not_harm_the_neighbours(world: World, tmp_path: Path) -> None:
+def test_a_crash_does_not_harm_other_tasks(world: World, tmp_path: Path) -> None:
     go = tmp_path / "go"
     dataset = world.dataset()
     neighbours = [dataset.submit("patient", {"until": str(go), "label": str(n)}) for n in range(2)]
@@ -152,7 +152,7 @@ def test_a_crash_does_not_harm_the_neighbours(world: World, tmp_path: Path) -> N
     assert all(worker.poll() is None for worker in world.stack.workers)
 
 
-def test_a_tool_that_breaks_out_of_json_is_made_harmless(world: World) -> None:
+def test_control_characters_and_invalid_json_of_a_tool_are_cleaned(world: World) -> None:
     dataset = world.dataset()
     assert dataset.run("confused", {"how": "result"})["result"] == {"nul": "ab", "nan": None, "lone": "x"}
     escaped = dataset.submit("confused", {"how": "escape"})
@@ -161,7 +161,7 @@ def test_a_tool_that_breaks_out_of_json_is_made_harmless(world: World) -> None:
 
 
 @pytest.mark.parametrize("wait", [True, False])
-def test_what_a_tool_started_ends_with_it(world: World, tmp_path: Path, *, wait: bool) -> None:
+def test_processes_that_a_tool_started_end_with_it(world: World, tmp_path: Path, *, wait: bool) -> None:
     note = tmp_path / "pid"
     dataset = world.dataset()
     task_id = dataset.submit("parent", {"note": str(note), "wait": wait})
@@ -180,7 +180,7 @@ def test_a_child_sees_no_secret_and_little_else(world: World) -> None:
     seen = world.dataset().run("curious")["result"]
 
     assert not any(name.startswith("AEROTASK") for name in seen["environment"])
-    if seen["user"] != 0:  # from root nothing can be hidden
+    if seen["user"] != 0:  # root can read everything
         assert seen["workerEnvironment"] == "PermissionError"
     assert seen["sessionLeader"] is True
     assert seen["cwd"] is True
@@ -219,7 +219,7 @@ def test_a_changing_tool_killed_halfway_changes_nothing(world: World, tmp_path: 
     assert world.admin.get(f"{dataset.address}/obj/new/0.txt").content == b"before"
 
 
-def test_a_change_that_does_not_fit_the_dataset_any_more_fails_the_task(world: World, tmp_path: Path) -> None:
+def test_a_change_that_conflicts_with_the_dataset_fails_the_task(world: World, tmp_path: Path) -> None:
     go = tmp_path / "go"
     dataset = world.dataset()
     task_id = dataset.submit("writer", {"folder": "new", "count": 2, "until": str(go)})
@@ -235,7 +235,7 @@ def test_a_change_that_does_not_fit_the_dataset_any_more_fails_the_task(world: W
     assert len(stored_files(world) - before) == 1
 
 
-def test_rights_lost_meanwhile_fail_the_task_when_it_starts(world: World, tmp_path: Path) -> None:
+def test_revoked_permissions_fail_the_task_when_it_starts(world: World, tmp_path: Path) -> None:
     go = tmp_path / "go"
     dataset = world.dataset()
     member = world.member(dataset.org, "readOnly")
@@ -297,7 +297,7 @@ def test_a_paused_worker_changes_nothing_when_it_wakes(make_stack: StackFactory,
         paused = worker_of(world, first)
         os.kill(paused, signal.SIGSTOP)
         try:
-            # Longer than Postgres waits for one that was paused in mid transaction.
+            # Longer than the timeout of Postgres for a transaction whose client is paused.
             eventually(lambda: len(running(go)) == 2)
             go.touch()
             task = dataset.wait(task_id)
@@ -310,7 +310,7 @@ def test_a_paused_worker_changes_nothing_when_it_wakes(make_stack: StackFactory,
         assert len(stored_files(world)) == 1
 
 
-def test_redis_away_delays_a_task_and_loses_none(make_stack: StackFactory) -> None:
+def test_an_outage_of_redis_delays_a_task_but_loses_none(make_stack: StackFactory) -> None:
     nowhere = "redis://127.0.0.1:1/0"
     with make_stack(workers=1, redis_url=nowhere) as world:
         dataset: Dataset = world.dataset()

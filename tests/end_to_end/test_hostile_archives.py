@@ -1,4 +1,4 @@
-"""Every kind of hostile archive through the whole stack: each is told what is wrong, and nothing else happens."""
+"""Hostile archives through the whole stack: each gets a clear error and changes nothing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ZEROS = bytes(2 * MIB)
 
 @dataclass(frozen=True)
 class Hostile:
-    """An archive that must not be extracted, the code for it, and a word of what is said."""
+    """An archive that must not be extracted, its error code, and a word of its message."""
 
     content: bytes
     code: str
@@ -39,14 +39,14 @@ class Hostile:
 
 
 def sharing_one_kernel() -> bytes:
-    """Members whose contents are the same bytes of the file."""
+    """Members that share the same bytes of the file."""
     kernel = Member("0", os.urandom(9000))
     again = (Member(str(n), kernel.content, local_name="0", header_at=0) for n in range(1, 4))
     return zip_of([kernel, *again])
 
 
 def of_200_000_entries() -> bytes:
-    """A ZIP that ends as one with so many members does; where a reader believes the end, it counts them."""
+    """A ZIP whose end record announces that many members, for readers that trust it."""
     made = zip_of([Member("", b"")])
     at = made.index(b"PK\1\2")
     directory = made[at:-22] * 200_000
@@ -55,7 +55,7 @@ def of_200_000_entries() -> bytes:
 
 
 def linked(kind: int) -> bytes:
-    """A ZIP with something that is no file."""
+    """A ZIP with a member that is no regular file."""
     return zip_of([X, Member("l", b"/etc/passwd", attributes=(kind | 0o777) << 16)])
 
 
@@ -101,7 +101,7 @@ HOSTILE = {
 }
 
 
-def test_every_hostile_archive_is_told_what_is_wrong_and_changes_nothing(world: World) -> None:
+def test_every_hostile_archive_gets_a_clear_error_and_changes_nothing(world: World) -> None:
     dataset = world.dataset()
     dataset.upload("out/x.txt", b"the old content", indexed=False)
     for name, hostile in HOSTILE.items():
@@ -120,11 +120,11 @@ def test_every_hostile_archive_is_told_what_is_wrong_and_changes_nothing(world: 
     assert all((task["attempt"], task["error"]["retryable"]) == (1, False) for task in ended.values())
     assert dataset.paths() == before
     assert dataset.client.get(f"{dataset.address}/obj/out/x.txt").content == b"the old content"
-    # The workers are those from before.
+    # No worker has been replaced.
     assert [worker.poll() for worker in world.stack.workers] == [None] * len(world.stack.workers)
 
 
-def test_a_nested_bomb_comes_out_as_the_archive_that_it_is(world: World) -> None:
+def test_a_nested_bomb_is_extracted_as_an_archive(world: World) -> None:
     dataset = world.dataset()
     bomb = zipped({"zeros": bytes(8 * MIB)})
     dataset.upload("in.zip", zipped({"a.zip": bomb, "b.zip": bomb}, zipfile.ZIP_STORED), indexed=False)

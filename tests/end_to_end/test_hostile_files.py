@@ -1,4 +1,4 @@
-"""Files that are broken or lie: each is told what is wrong with it, and the worker goes on."""
+"""Broken and hostile files: each gets a clear error, and the worker continues."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def lying_photo(folder: Path) -> bytes:
     return content.replace(struct.pack(">L", at), b"\x7f\xff\xff\xff")
 
 
-def test_every_hostile_file_is_named_and_the_worker_goes_on(world: World, tmp_path: Path) -> None:
+def test_every_hostile_file_is_reported_and_the_worker_continues(world: World, tmp_path: Path) -> None:
     hostile = {
         "half.laz": (cut_cloud(tmp_path), "damaged-cloud"),
         "alone.shp": (b"\0\0\x27\x0a" + b"\0" * 96, "missing-side-file"),

@@ -1,4 +1,4 @@
-"""What an upload and a rescan make the index say, through the whole stack."""
+"""Index entries after an upload and a rescan, through the whole stack."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PHOTO = exif_block(
 LOOKING_DOWN = xmp_packet({"GimbalYawDegree": "45", "GimbalPitchDegree": "-90", "RelativeAltitude": "40"})
 
 
-def test_a_photo_tells_its_camera_and_the_ground_that_it_shows(world: World, tmp_path: Path) -> None:
+def test_a_photo_is_indexed_with_its_camera_and_footprint(world: World, tmp_path: Path) -> None:
     dataset = world.dataset()
     photo = write_photo(tmp_path / "a.jpg", size=(400, 300), exif=PHOTO, xmp=LOOKING_DOWN)
     entry = dataset.upload("photos/🛰️ a.jpg", photo)
@@ -32,7 +32,7 @@ def test_a_photo_tells_its_camera_and_the_ground_that_it_shows(world: World, tmp
     assert len(entry["polygonGeom"]["coordinates"][0]) == 5
 
 
-def test_a_shapefile_is_read_once_its_side_files_are_there(world: World, tmp_path: Path) -> None:
+def test_a_shapefile_is_read_once_its_sidecar_files_exist(world: World, tmp_path: Path) -> None:
     dataset = world.dataset()
     path = write_points(tmp_path / "points.shp")
     alone = dataset.upload("maps/points.shp", path)
@@ -51,7 +51,7 @@ def test_a_shapefile_is_read_once_its_side_files_are_there(world: World, tmp_pat
 
 
 def spoil(world: World, dataset: Dataset) -> None:
-    """Have the dataset's entries say what isn't so, as a lost or wrongly restored index would."""
+    """Falsify the dataset's index, as if it had been restored wrongly."""
 
     async def write() -> None:
         connection = await asyncpg.connect(world.stack.environment["AEROTASK_DATABASE_URL"])
@@ -73,16 +73,14 @@ def spoil(world: World, dataset: Dataset) -> None:
 
 
 def fill(dataset: Dataset, folder: Path) -> tuple[str, ...]:
-    """A photo, a text and what is no cloud; their paths."""
+    """A photo, a text and an invalid point cloud; their paths."""
     dataset.upload("a.jpg", write_photo(folder / "a.jpg", exif=PHOTO, xmp=LOOKING_DOWN))
     dataset.upload("notes.md", b"# Notes")
     dataset.upload("cloud.laz", b"no cloud")
     return "a.jpg", "cloud.laz", "notes.md"
 
 
-def test_a_rescan_makes_the_index_say_again_what_the_uploads_made_it_say(
-    world: World, tmp_path: Path
-) -> None:
+def test_a_rescan_restores_the_index_of_the_uploads(world: World, tmp_path: Path) -> None:
     dataset = world.dataset()
     paths = fill(dataset, tmp_path)
     before = [dataset.entry(path) for path in paths]
@@ -101,7 +99,7 @@ def test_a_rescan_makes_the_index_say_again_what_the_uploads_made_it_say(
     assert before[0]["hash"] == hashlib.sha256((tmp_path / "a.jpg").read_bytes()).hexdigest()
 
 
-def test_a_rescan_corrects_what_has_become_wrong(world: World, tmp_path: Path) -> None:
+def test_a_rescan_corrects_a_wrong_index(world: World, tmp_path: Path) -> None:
     dataset = world.dataset()
     path = write_points(tmp_path / "points.shp")
     for suffix in ("shx", "dbf", "shp"):
@@ -127,6 +125,6 @@ def test_a_rescan_that_stops_on_an_error_fails_and_changes_nothing(world: World,
     assert [dataset.entry(path) for path in paths] == spoiled
 
 
-def test_an_unknown_type_is_answered_400(world: World) -> None:
+def test_an_unknown_type_gets_400(world: World) -> None:
     answer = world.dataset().try_submit("rescan-index", {"types": "rasters"})
     assert (answer.status_code, answer.json()["code"]) == (400, "unknown-type")

@@ -1,4 +1,4 @@
-"""Deduplication and quotas, when many clients ask at the same moment."""
+"""Deduplication and quotas with many concurrent clients."""
 
 import asyncio
 from collections import Counter
@@ -39,7 +39,7 @@ def test_200_identical_submits_at_once_make_one_task(world: World) -> None:
     assert listed.headers["x-total-count"] == "1"
 
 
-def test_a_quota_of_10_under_200_racing_submits_admits_10(make_stack: StackFactory, tmp_path: Path) -> None:
+def test_a_quota_of_10_admits_10_of_200_racing_submits(make_stack: StackFactory, tmp_path: Path) -> None:
     go = tmp_path / "go"
     with make_stack(workers=1, max_active_tasks_per_org="10") as world:
         dataset = world.dataset()
@@ -65,16 +65,14 @@ def test_a_quota_of_10_under_200_racing_submits_admits_10(make_stack: StackFacto
         eventually(lambda: dataset.try_submit("nothing").status_code == 202)
 
 
-def test_an_output_estimated_beyond_the_limit_is_refused(world: World) -> None:
+def test_an_output_estimated_beyond_the_limit_is_rejected(world: World) -> None:
     dataset = world.dataset()
     answer = dataset.try_submit("bulky", {"estimatedBytes": 20 * 1024**3 + 1})
     assert (answer.status_code, answer.json()["code"]) == (413, "output-too-large")
     assert dataset.try_submit("bulky", {"estimatedBytes": 20 * 1024**3}).status_code == 202
 
 
-def test_a_user_runs_as_many_tasks_as_they_may_and_the_others_wait(
-    make_stack: StackFactory, tmp_path: Path
-) -> None:
+def test_tasks_beyond_a_users_concurrency_limit_wait(make_stack: StackFactory, tmp_path: Path) -> None:
     go = tmp_path / "go"
     with make_stack(workers=2, worker_slots="4", max_running_tasks_per_user="3") as world:
         dataset = world.dataset()
@@ -115,7 +113,7 @@ def test_anonymous_callers_submit_to_a_public_dataset_within_their_small_quota(
         go.touch()
 
 
-def test_an_expired_artifact_is_gone_and_is_made_anew(make_stack: StackFactory) -> None:
+def test_an_expired_artifact_is_gone_and_can_be_recreated(make_stack: StackFactory) -> None:
     with make_stack(workers=1, artifact_ttl_hours="1", clock_offset_s="3601") as world:
         dataset = world.dataset()
         task = dataset.run("bulky", {"estimatedBytes": 5})

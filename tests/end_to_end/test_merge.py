@@ -1,4 +1,4 @@
-"""Merging bands through the whole stack: upload, merge, index, export, and what must not be lost on the way."""
+"""Merging bands through the whole stack: upload, merge, index and export."""
 
 from pathlib import Path
 from typing import Any
@@ -41,14 +41,14 @@ def test_bands_are_merged_indexed_and_found_by_a_formula(dataset: Dataset, tmp_p
     assert exported["result"]["bands"] == {"N": 2, "R": 1}
 
 
-def test_an_entry_is_replaced_only_if_asked_for_and_only_by_a_merge_that_succeeds(
+def test_an_entry_is_replaced_only_on_request_and_only_by_a_successful_merge(
     dataset: Dataset, tmp_path: Path
 ) -> None:
     dataset.upload("out/merged.tif", b"the old content")
     refused = dataset.try_submit("merge-multispectral", MERGE)
     assert (refused.status_code, refused.json()["code"]) == (400, "output-exists")
 
-    # Not yet indexed, the damaged file is found out only in the run.
+    # The damaged file is not yet indexed, so only the run detects it.
     damaged = write_raster(tmp_path / "damaged.tif", plane(2), nodata=0, compress="deflate").read_bytes()
     dataset.upload("damaged.tif", damaged[: len(damaged) // 2], indexed=False)
     failed = dataset.run(
@@ -62,13 +62,13 @@ def test_an_entry_is_replaced_only_if_asked_for_and_only_by_a_merge_that_succeed
     assert content(dataset, "out/merged.tif").startswith(b"II*\0")
 
 
-def test_of_two_merges_to_the_same_new_path_one_is_refused(dataset: Dataset) -> None:
+def test_one_of_two_merges_to_the_same_new_path_is_rejected(dataset: Dataset) -> None:
     first = dataset.submit("merge-multispectral", MERGE)
     second = dataset.try_submit("merge-multispectral", MERGE | {"paths": ["nir.tif", "red.tif"]})
 
     assert dataset.wait(first)["state"] == "Succeeded"
     kept = dataset.entry("out/merged.tif")["hash"]
-    if second.status_code == 202:  # it was submitted before the first had ended
+    if second.status_code == 202:  # submitted before the first one had ended
         ended = dataset.wait(second.json()["taskId"])
         assert (ended["state"], ended["error"]["code"]) == ("Failed", "output-exists")
     else:

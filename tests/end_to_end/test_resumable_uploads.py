@@ -1,4 +1,4 @@
-"""Resumable uploads by a published client (tuspy), to an API that is killed, frozen and restarted meanwhile."""
+"""Resumable uploads with a published client (tuspy), while the API is killed, frozen and restarted."""
 
 import hashlib
 import os
@@ -35,7 +35,7 @@ def dataset(harbour: World) -> Dataset:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Iterator[BinaryIO]:
-    """A file of ten and a half megabytes, held open, since the client opens those that are named and closes none."""
+    """An open file of ten and a half megabytes; the client never closes files that it opens by name."""
     path = tmp_path / "source.bin"
     path.write_bytes(os.urandom(SIZE_BYTES))
     with path.open("rb") as file:
@@ -69,7 +69,7 @@ def test_a_file_arrives_whatever_the_size_of_its_parts(
     assert_arrived(dataset, source)
 
 
-def test_an_upload_that_was_left_is_taken_up_by_another_client(dataset: Dataset, source: BinaryIO) -> None:
+def test_an_abandoned_upload_is_resumed_by_another_client(dataset: Dataset, source: BinaryIO) -> None:
     first = uploader(dataset, source)
     first.upload(stop_at=4 * MIB)
     second = uploader(dataset, source, url=first.url)
@@ -79,7 +79,7 @@ def test_an_upload_that_was_left_is_taken_up_by_another_client(dataset: Dataset,
 
 
 @pytest.mark.parametrize("armed", ["upload-written:kill@3", "upload-synced:kill@3", "blob-renamed:kill@1"])
-def test_an_api_that_is_killed_in_mid_upload_goes_on_where_it_was(
+def test_an_upload_resumes_after_the_api_was_killed(
     harbour: World, dataset: Dataset, source: BinaryIO, armed: str
 ) -> None:
     api = restart_api(harbour, failpoint=armed)
@@ -90,14 +90,14 @@ def test_an_api_that_is_killed_in_mid_upload_goes_on_where_it_was(
 
     restart_api(harbour)
     resumed = uploader(dataset, source, url=begun.url)
-    # Of what was confirmed nothing is lost, and what was written when the process died counts too.
+    # No confirmed byte is lost, and bytes written before the process died count too.
     assert resumed.offset >= begun.offset
     assert (resumed.offset - begun.offset) in {0, MIB, SIZE_BYTES - begun.offset}
     resumed.upload()
     assert_arrived(dataset, source)
 
 
-def test_one_long_part_that_is_torn_by_a_kill_resumes_at_its_true_offset(
+def test_a_part_interrupted_by_a_kill_resumes_at_its_true_offset(
     harbour: World, dataset: Dataset, source: BinaryIO
 ) -> None:
     api = restart_api(harbour, failpoint="upload-written:kill@6")
@@ -148,7 +148,7 @@ def test_an_upload_of_many_megabytes_does_not_fill_the_memory(
     assert highest - before < 48 * MIB
 
 
-def test_uploads_go_on_while_the_api_is_restarted_in_an_orderly_way(
+def test_uploads_continue_during_a_graceful_restart_of_the_api(
     harbour: World, dataset: Dataset, source: BinaryIO
 ) -> None:
     begun = uploader(dataset, source)

@@ -1,4 +1,4 @@
-"""Failures that a tool takes back: tried again by themselves, with a delay, in the same task."""
+"""Retryable failures of a tool: retried automatically, with a delay, in the same task."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.support.world import World, eventually
 
 
 def steps(task: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Where the task went, why, and what kind of actor moved it, without the hint that may come or not."""
+    """The task's transitions with reason and kind of actor, without the dispatch, which may be skipped."""
     return [
         (event["to"], event["reason"], event["by"].split()[0])
         for event in task["history"]
@@ -19,12 +19,12 @@ def steps(task: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def at(task: dict[str, Any], state: str) -> datetime:
-    """When the task last came to that state."""
+    """The time of the task's last transition to that state."""
     moments = [event["at"] for event in task["history"] if event["to"] == state]
     return datetime.fromisoformat(moments[-1])
 
 
-def test_a_retryable_failure_is_tried_again_after_a_delay_in_the_same_task_and_log(
+def test_a_retryable_failure_is_retried_after_a_delay_in_the_same_task_and_log(
     world: World, tmp_path: Path
 ) -> None:
     dataset = world.dataset()
@@ -53,7 +53,7 @@ def test_a_retryable_failure_is_tried_again_after_a_delay_in_the_same_task_and_l
         "Attempt 1 of flaky.",
         "try 1",
         "The attempt failed: The sky was dark.",
-        "Trying again in 1 s.",
+        "Retrying in 1 s.",
         "Attempt 2 of flaky.",
         "try 2",
     ]
@@ -62,29 +62,27 @@ def test_a_retryable_failure_is_tried_again_after_a_delay_in_the_same_task_and_l
     assert rest == {"cursor": 6, "lines": ["Attempt 2 of flaky.", "try 2"], "truncatedFromTail": 0}
 
 
-def test_a_failure_that_stays_fails_the_task_when_the_attempts_are_used_up(
-    world: World, tmp_path: Path
-) -> None:
+def test_a_persistent_failure_fails_the_task_after_the_last_attempt(world: World, tmp_path: Path) -> None:
     task = world.dataset().run("flaky", {"note": str(tmp_path / "note"), "fails": 99})
     assert (task["state"], task["attempt"]) == ("Failed", 2)
     assert task["error"] == {"code": "dark-sky", "message": "The sky was dark.", "retryable": True}
 
 
-def test_a_failure_that_is_not_retryable_is_not_tried_again(world: World, tmp_path: Path) -> None:
+def test_a_failure_that_is_not_retryable_is_not_retried(world: World, tmp_path: Path) -> None:
     note = tmp_path / "note"
     task = world.dataset().run("flaky", {"note": str(note), "fails": 1, "retryable": False})
     assert (task["state"], task["attempt"], task["error"]["retryable"]) == ("Failed", 1, False)
     assert note.read_bytes() == b"."
 
 
-def test_a_full_disk_may_be_retried_by_a_person_and_is_not_by_itself(world: World) -> None:
+def test_a_full_disk_is_retryable_but_not_retried_automatically(world: World) -> None:
     task = world.dataset().run("fill-disk")
     assert (task["state"], task["attempt"]) == ("Failed", 1)
     assert (task["error"]["code"], task["error"]["retryable"]) == ("disk-full", True)
 
 
 @pytest.mark.parametrize(("max_attempts", "attempts"), [("1", 1), ("3", 3)])
-def test_the_setting_says_how_many_attempts_may_end_badly(
+def test_the_setting_limits_the_failed_attempts(
     make_stack: StackFactory, tmp_path: Path, max_attempts: str, attempts: int
 ) -> None:
     with make_stack(workers=1, max_attempts=max_attempts) as world:

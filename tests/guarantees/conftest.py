@@ -1,4 +1,4 @@
-"""Stacks whose invariants are checked after every test, and the seed of what is random."""
+"""Stacks whose invariants are checked after every test, and the seed of random choices."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Figures = Callable[[str, Sequence[float]], None]
 
 @pytest.fixture(scope="session")
 def make_stack(make_stack: StackFactory) -> StackFactory:
-    """Makes stacks whose invariants hold when a test has done its worst."""
+    """Creates stacks and checks their invariants at the end of the test."""
 
     @contextmanager
     def make(*, workers: int = 1, **settings: str) -> Iterator[World]:
@@ -31,7 +31,7 @@ def make_stack(make_stack: StackFactory) -> StackFactory:
 
 @pytest.fixture(scope="package")
 def troubled_world(make_stack: StackFactory) -> Iterator[World]:
-    """The stack that most of these tests share; nobody else's tests have bent its rows by hand."""
+    """The stack that most of these tests share; tests of other folders, which edit rows by hand, don't use it."""
     with make_stack(workers=2) as made:
         yield made
 
@@ -45,7 +45,7 @@ def world(troubled_world: World) -> Iterator[World]:
 
 @pytest.fixture
 def rng() -> random.Random:
-    """What is random in a test, from `AEROTASK_TEST_SEED` or from a seed that is printed."""
+    """Random generator of a test, seeded by `AEROTASK_TEST_SEED` or by a printed seed."""
     seed = int(os.environ.get("AEROTASK_TEST_SEED") or random.SystemRandom().randrange(10**9))
     print(f"AEROTASK_TEST_SEED={seed}")  # noqa: T201  pytest shows it with a failure
     return random.Random(seed)
@@ -53,7 +53,7 @@ def rng() -> random.Random:
 
 @pytest.fixture
 def figures() -> Figures:
-    """Notes the middle and the largest of what a test measured, for people."""
+    """Prints the median and the maximum of a test's measurements."""
 
     def note(what: str, values: Sequence[float]) -> None:
         ordered = sorted(values)
@@ -68,17 +68,17 @@ def figures() -> Figures:
 
 @pytest.fixture(scope="session")
 def kills() -> int:
-    """How many workers to kill at random moments."""
+    """The number of workers to kill at random moments."""
     return int(os.environ.get("AEROTASK_TEST_KILLS") or 8)
 
 
 @pytest.fixture(scope="session")
 def restarts() -> int:
-    """How many processes to restart under load."""
+    """The number of processes to restart under load."""
     return int(os.environ.get("AEROTASK_TEST_RESTARTS") or 5)
 
 
 @pytest.fixture(scope="session")
 def cancels() -> int:
-    """How many cancels meet the end of their task."""
+    """The number of cancels that coincide with the end of their task."""
     return int(os.environ.get("AEROTASK_TEST_CANCELS") or 60)

@@ -1,4 +1,4 @@
-"""What must be so whatever has happened: asked of the database, the storage and the process table."""
+"""Invariants that hold after any failure, checked in the database, the storage and the process table."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from aerotask.config import Settings
 from aerotask.domain.states import TRANSITIONS, TaskState
 from aerotask.stack.waiting import await_condition
 
-# Leases, orphans and processes are looked after once a poll, a sweep or a heartbeat.
+# Leases, orphans and processes are only checked once per poll, maintenance or heartbeat.
 CONVERGE_S = 20.0
-# What is being done at this very moment: a commit under way, a sweep about to begin.
+# Time for what is just under way: a commit, or maintenance that is about to begin.
 SLACK_S = 3.0
 
 
@@ -44,7 +44,7 @@ def assert_upheld(world: World) -> None:
 
 
 def violations(world: World) -> list[str]:
-    """Every invariant that doesn't hold at this moment."""
+    """The invariants that don't hold at this moment."""
     settings = settings_of(world)
     rows: list[str] = ask(world, lambda db: _in_the_database(db, settings))
     return [*rows, *_blobs(world, settings), *_work_folders(world), *orphans(world)]
@@ -61,7 +61,7 @@ def settings_of(world: World) -> Settings:
 
 
 def ask(world: World, question: Callable[[Any], Awaitable[Any]]) -> Any:
-    """The answer to a question that is asked of the stack's database over a connection of its own."""
+    """The result of a query function, run over its own connection to the stack's database."""
 
     async def asked() -> Any:
         db = await asyncpg.connect(world.stack.environment["AEROTASK_DATABASE_URL"])
@@ -107,7 +107,7 @@ async def _quotas(db: Any, settings: Settings) -> list[str]:
 
 
 async def _logs(db: Any, _settings: Settings) -> list[str]:
-    # The primary key allows no number twice; so the count and the ends say everything.
+    # The primary key allows no duplicate numbers, so the count and both ends prove that there is no gap.
     uneven = await db.fetch(
         """
         SELECT t.id, t.log_dropped, t.log_next, count(l.n) AS lines, min(l.n) AS first, max(l.n) AS last
@@ -159,7 +159,7 @@ async def _histories(db: Any, _settings: Settings) -> list[str]:
 
 
 def history_faults(history: list[Mapping[str, Any]], state: str, attempt: int) -> Iterator[str]:
-    """What is wrong with a task's history, given where the task stands."""
+    """Errors in a task's history, given its present state."""
     moves = [(event["from"], event["to"]) for event in history]
     if moves[0] != (None, "Created") or moves[-1][1] != state:
         yield f"begins or ends elsewhere: {moves}"
@@ -183,7 +183,7 @@ async def _in_the_database(db: Any, settings: Settings) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A content that a row names."""
+    """A content that a row references."""
 
     key: str
     sha256: str
@@ -191,12 +191,12 @@ class Named:
 
 
 def stored_files(world: World) -> dict[str, Path]:
-    """The stored contents, by their keys."""
+    """The stored blobs by their keys."""
     return {file.name: file for file in (_storage(world) / "blobs").rglob("*") if file.is_file()}
 
 
 def work_folders(world: World) -> list[str]:
-    """The names of the folders in which runs work."""
+    """The names of the work folders."""
     return sorted(folder.name for folder in (_storage(world) / "work").iterdir())
 
 
@@ -247,7 +247,7 @@ def _work_folders(world: World) -> Iterator[str]:
 
 
 def orphans(world: World) -> Iterator[str]:
-    """Processes that the stack's workers have started and that nobody looks after any more.
+    """Processes that the stack's workers have started and no longer supervise.
 
     Whatever a worker starts has the worker's PYTHONPATH, and whoever started it above it.
     """
@@ -258,5 +258,5 @@ def orphans(world: World) -> Iterator[str]:
                 continue
             if os.getpid() not in {above.pid for above in process.parents()}:
                 yield f"process {process.pid} is left over: {process.cmdline()}"
-        except psutil.Error:  # it has ended meanwhile, or is none of ours
+        except psutil.Error:  # it has ended meanwhile, or belongs to another user
             continue

@@ -1,4 +1,4 @@
-"""Cancel: within two seconds, whatever the tool is doing, and clean even at the moment of completion."""
+"""Cancel takes effect within two seconds whatever the tool does, and is clean even at the moment of completion."""
 
 import asyncio
 import random
@@ -20,7 +20,7 @@ AT_ONCE = 4
 
 
 def cancel_a_deaf_tool(dataset: Dataset, *, label: str) -> float:
-    """How long after the request the tool's process was gone."""
+    """Seconds from the request to the end of the tool's process."""
     task_id = dataset.submit("deaf", {"label": label})
     eventually(lambda: any("deaf from now on" in line for line in dataset.log(task_id)))
     child = int(dataset.log(task_id)[-1].rpartition(" ")[2])
@@ -33,7 +33,9 @@ def cancel_a_deaf_tool(dataset: Dataset, *, label: str) -> float:
 
 
 @pytest.mark.xdist_group("timing")
-def test_a_tool_deaf_in_c_is_gone_within_two_seconds(world: World, figures: Figures) -> None:
+def test_a_tool_that_ignores_signals_in_c_is_killed_within_two_seconds(
+    world: World, figures: Figures
+) -> None:
     dataset = world.dataset()
     dataset.upload("kept.txt", b"kept")
     before = stored_files(world)
@@ -47,7 +49,7 @@ def test_a_tool_deaf_in_c_is_gone_within_two_seconds(world: World, figures: Figu
     assert dataset.paths() == ["kept.txt"]
 
 
-def test_cancel_meets_the_moment_of_completion(
+def test_a_cancel_at_the_moment_of_completion_is_clean(
     world: World, tmp_path: Path, rng: random.Random, cancels: int, figures: Figures
 ) -> None:
     dataset = world.dataset()
@@ -62,7 +64,7 @@ def test_cancel_meets_the_moment_of_completion(
 
 
 def cancel_at_the_end(world: World, dataset: Dataset, go: Path, rng: random.Random) -> list[bool]:
-    """Have some tasks end and cancel them meanwhile; of each, whether it had Succeeded before."""
+    """Cancel some tasks while they end; for each, whether it had Succeeded before."""
     params = [{"until": f"{go}.{n}", "publish": f"{go.name}.{n}"} for n in range(AT_ONCE)]
     tasks = [dataset.submit("patient", each) for each in params]
     eventually(lambda: len(list(go.parent.glob(f"{go.name}.*.running.*"))) == AT_ONCE)
@@ -97,7 +99,7 @@ def cancel_at_the_end(world: World, dataset: Dataset, go: Path, rng: random.Rand
 
 @contextmanager
 def locked_entry(world: World, path: str) -> Iterator[None]:
-    """Nobody can change the entry at this path."""
+    """Lock the entry at this path."""
     with asyncio.Runner() as runner:
         connection = runner.run(asyncpg.connect(world.stack.environment["AEROTASK_DATABASE_URL"]))
         try:
@@ -113,7 +115,7 @@ def waits_for_lock(world: World) -> bool:
     return bool(sql(world, waiting))
 
 
-def test_a_task_whose_changes_are_being_made_gives_up_at_once_and_changes_nothing(world: World) -> None:
+def test_a_cancelled_commit_is_rolled_back_at_once(world: World) -> None:
     dataset = world.dataset()
     dataset.upload("slow/0.txt", b"the old content")
     before = set(stored_files(world))

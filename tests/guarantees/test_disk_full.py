@@ -1,4 +1,4 @@
-"""The storage's disk is full: the task fails and says so, nothing is left, and the next task is fine."""
+"""Full storage: the task fails with a clear error and leaves nothing, and the next task succeeds."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_storage_fails_the_task_and_not_the_next(make_stack: StackFactory, small_disk: Path) -> None:
+def test_a_full_storage_fails_the_task_but_not_the_next(make_stack: StackFactory, small_disk: Path) -> None:
     with make_stack(workers=2, storage_url=small_disk.as_uri()) as world:
         dataset = world.dataset()
         dataset.upload("a.txt", b"a")
@@ -44,7 +44,7 @@ def test_a_full_storage_fails_the_task_and_not_the_next(make_stack: StackFactory
         assert len(world.admin.get(made["artifact"]["resultUrl"]).content) == MIB
 
 
-def test_an_upload_to_a_full_storage_is_refused_and_leaves_nothing(
+def test_an_upload_to_a_full_storage_is_rejected_and_leaves_nothing(
     make_stack: StackFactory, small_disk: Path
 ) -> None:
     with make_stack(workers=1, storage_url=small_disk.as_uri()) as world:

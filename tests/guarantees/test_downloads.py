@@ -1,4 +1,4 @@
-"""A download that breaks off is resumed, and one that is under way when the artifact expires is whole."""
+"""Downloads: an interrupted one is resumed, and one that outlives its artifact is complete."""
 
 import hashlib
 import random
@@ -9,12 +9,12 @@ from tests.support.processes import restart_api
 from tests.support.world import Dataset, World, eventually
 
 MIB = 1024 * 1024
-# More than the sockets on the way hold, so that the server is still sending when the client pauses.
+# More than the socket buffers hold, so that the server is still sending when the client pauses.
 SIZE_BYTES = 24 * MIB
 
 
 def make_artifact(dataset: Dataset, rng: random.Random) -> dict[str, object]:
-    """A big artifact that no two tests share, from its task's status."""
+    """A big artifact of the test's own, from its task's status."""
     dataset.upload("big.txt", rng.randbytes(SIZE_BYTES // 2).hex().encode(), indexed=False)
     task = dataset.run("patient", {"path": "big.txt"})
     assert task["artifact"]["sizeBytes"] == SIZE_BYTES
@@ -22,7 +22,7 @@ def make_artifact(dataset: Dataset, rng: random.Random) -> dict[str, object]:
 
 
 def read_some(pieces: Iterator[bytes], enough: int) -> bytes:
-    """The first bytes of an answer that goes on."""
+    """The first bytes of a response that continues."""
     read = b""
     while len(read) < enough:
         read += next(pieces)
@@ -58,7 +58,7 @@ def test_an_artifact_that_is_deleted_during_a_download_is_still_sent_whole(
         first = read_some(pieces, MIB)
         world.admin.delete(address.removesuffix("/result")).raise_for_status()
         assert world.admin.get(address).status_code == 409
-        # One file is left of both: what was uploaded.
+        # Only the uploaded file is left.
         eventually(lambda: len(set(stored_files(world)) - before) == 1, timeout_s=10)
         rest = b"".join(pieces)
 

@@ -1,4 +1,4 @@
-"""Artifacts go within a minute of their time, rows of ended tasks after sixty days; the clock setting moves on."""
+"""Expiry: artifacts are removed within a minute, ended tasks after sixty days; the clock offset simulates time."""
 
 import asyncio
 import hashlib
@@ -27,14 +27,14 @@ GONE_S = 60.0
 
 @pytest.fixture(scope="module")
 def ageing(make_stack: StackFactory) -> Iterator[World]:
-    """A stack whose later processes live later."""
+    """A stack whose later processes have an advanced clock."""
     with make_stack(workers=1, blob_grace_s="5", sweep_s="0.5") as world:
         yield world
 
 
 @pytest.fixture
 def dataset(ageing: World) -> Iterator[Dataset]:
-    """A dataset, in the present; the invariants hold after the test, by then maybe in the future."""
+    """A dataset; the invariants are checked after the test, possibly with an advanced clock."""
     live_later(ageing, by_s=0)
     if not ageing.stack.workers:
         ageing.stack.start_worker()
@@ -44,27 +44,29 @@ def dataset(ageing: World) -> Iterator[Dataset]:
 
 
 def live_later(world: World, *, by_s: int, failpoint: str = "") -> None:
-    """What is started from now on has a clock that is that much ahead, and this failpoint."""
+    """Processes started from now on have this clock offset and failpoint."""
     changes = {"AEROTASK_CLOCK_OFFSET_S": str(by_s), VARIABLE: failpoint}
     world.stack.environment = {**world.stack.environment, **changes}
 
 
 def restart_worker(world: World) -> None:
-    """The worker anew, with the present settings."""
+    """Restart the worker with the present settings."""
     dismiss(world, world.stack.workers[0])
     world.stack.start_worker()
     world.stack.await_workers()
 
 
 def due(world: World, *, by_s: int) -> tuple[int, int]:
-    """How many artifacts and rows a sweep would remove that much later."""
+    """The number of artifacts and rows that maintenance would remove with this clock offset."""
 
     async def look() -> tuple[int, int]:
         db = open_database(world.stack.environment["AEROTASK_DATABASE_URL"], application="tests")
         async with db.begin() as connection:
-            artifacts = await retention.remove_expired_artifacts(connection, clock_offset_s=by_s, at_most=100)
+            artifacts = await retention.remove_expired_artifacts(
+                connection, clock_offset_s=by_s, max_count=100
+            )
             rows = await retention.remove_old_tasks(
-                connection, retention_days=60, clock_offset_s=by_s, at_most=100
+                connection, retention_days=60, clock_offset_s=by_s, max_count=100
             )
             await connection.rollback()
         await db.close()
@@ -73,7 +75,7 @@ def due(world: World, *, by_s: int) -> tuple[int, int]:
     return asyncio.run(look())
 
 
-def test_artifacts_and_rows_go_when_their_time_has_come_and_not_before(
+def test_artifacts_and_rows_are_removed_when_they_expire_and_not_before(
     ageing: World, dataset: Dataset, figures: Figures
 ) -> None:
     task = dataset.run("patient", {"lines": 3, "publish": "kept for a while"})
@@ -112,7 +114,7 @@ def test_an_artifact_that_expires_during_a_download_is_still_sent_whole(
         live_later(ageing, by_s=TTL_S + 60)
         restart_worker(ageing)
         eventually(lambda: ageing.admin.get(address).status_code == 410)
-        eventually(lambda: len(stored_files(ageing)) == 1)  # what was uploaded
+        eventually(lambda: len(stored_files(ageing)) == 1)  # the uploaded file
         rest = b"".join(pieces)
 
     assert hashlib.sha256(first + rest).hexdigest() == artifact["sha256"]
@@ -120,7 +122,9 @@ def test_an_artifact_that_expires_during_a_download_is_still_sent_whole(
 
 
 @pytest.mark.parametrize("action", ["kill", "stop", "error"])
-def test_a_sweep_that_ends_halfway_is_made_up_for(ageing: World, dataset: Dataset, action: str) -> None:
+def test_an_interrupted_maintenance_job_is_completed_later(
+    ageing: World, dataset: Dataset, action: str
+) -> None:
     task = dataset.run("patient", {"publish": f"expires before a sweep of {action}"})
     [key] = stored_files(ageing).keys() - {
         row["blob_key"] for row in sql(ageing, "SELECT blob_key FROM entries")
@@ -137,7 +141,7 @@ def test_a_sweep_that_ends_halfway_is_made_up_for(ageing: World, dataset: Datase
         eventually(lambda: frozen(sweeper.pid))
     assert dataset.status(task["taskId"])["state"] == "Succeeded"
 
-    # The row is gone; the blob follows, though whoever was to remove it did not.
+    # The row is removed; the blob follows, although the process that was to remove it died.
     eventually(lambda: key not in stored_files(ageing), timeout_s=30)
     if action != "kill":
         dismiss(ageing, sweeper)

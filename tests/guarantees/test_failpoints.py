@@ -1,4 +1,4 @@
-"""Failpoints with every action that fits: the task ends once, whole, and nothing stays behind.
+"""Failpoints with every applicable action: the task ends once, completely, and leaves nothing behind.
 
 Those of the sweeps are in `test_expiry.py`.
 """
@@ -16,7 +16,7 @@ from tests.raster.rasters import write_raster
 from tests.support.processes import add_worker, dismiss, frozen, restart_api, running
 from tests.support.world import Dataset, World, eventually
 
-from aerotask.db.engine import STATEMENT_S
+from aerotask.db.engine import STATEMENT_TIMEOUT_S
 
 pytestmark = pytest.mark.xdist_group("failpoints")
 
@@ -25,21 +25,21 @@ AT_THE_WORKER = ["task-claimed", "child-started", "output-written", "blob-synced
 
 @pytest.fixture(scope="module")
 def ailing(make_stack: StackFactory) -> Iterator[World]:
-    """A stack with one sound worker of one slot; leases and grace times are short."""
+    """A stack with one healthy worker of one slot, and short leases and grace times."""
     with make_stack(workers=1, worker_slots="1", lease_ttl_s="2", blob_grace_s="5") as world:
         yield world
 
 
 @pytest.fixture
 def dataset(ailing: World) -> Iterator[Dataset]:
-    """A dataset whose stack is sound again, and its invariants hold, after the test."""
+    """A dataset; after the test, the stack is healthy again and its invariants are checked."""
     yield ailing.dataset()
     assert_upheld(ailing)
 
 
 @pytest.fixture
 def sound_worker_busy(dataset: Dataset, tmp_path: Path) -> Iterator[Path]:
-    """The sound worker has its hands full until this file is there, so another takes the next task."""
+    """Keeps the healthy worker busy until this file exists, so that another claims the next task."""
     free = tmp_path / "free"
     blocker = dataset.submit("patient", {"until": str(free), "label": "keeps the sound worker busy"})
     eventually(lambda: len(running(free)) == 1)
@@ -49,13 +49,13 @@ def sound_worker_busy(dataset: Dataset, tmp_path: Path) -> Iterator[Path]:
 
 
 def submit_victim(dataset: Dataset) -> str:
-    """A task that writes lines and makes an artifact."""
+    """A task that writes log lines and an artifact."""
     return dataset.submit("patient", {"lines": 5, "publish": "the victim's"})
 
 
 def assert_ended_well(dataset: Dataset, task_id: str, *, attempts: int) -> None:
-    # A process that froze in the middle of a transaction may hold the task's row until Postgres breaks it off.
-    task = dataset.wait(task_id, timeout_s=STATEMENT_S + 60)
+    # A process that froze during a transaction may lock the task's row until Postgres ends its session.
+    task = dataset.wait(task_id, timeout_s=STATEMENT_TIMEOUT_S + 60)
     assert (task["state"], task["attempt"]) == ("Succeeded", attempts)
     assert dataset.client.get(task["artifact"]["resultUrl"]).content == b"the victim's"
     assert dataset.log(task_id).count("line 4") >= 1
@@ -84,7 +84,7 @@ def test_a_worker_freezes_past_its_lease_at(
 
     assert_ended_well(dataset, task_id, attempts=2)
     before = dataset.status(task_id)
-    dismiss(ailing, worker)  # it wakes, finds that the task is no longer its own, and stops
+    dismiss(ailing, worker)  # it wakes, finds that its lease is lost, and stops
 
     assert dataset.status(task_id) == before
 
@@ -108,7 +108,7 @@ def test_a_claim_whose_answer_was_lost_is_not_kept_alive(
     worker = add_worker(ailing, failpoint="task-claimed:error@1", worker_slots="2")
     lost = submit_victim(dataset)
     eventually(lambda: dataset.status(lost)["state"] == "Processing")
-    # With another task to look after, the worker renews its leases.
+    # With another task, the worker renews its leases.
     held = dataset.submit("patient", {"until": str(tmp_path / "held")})
     eventually(lambda: len(running(tmp_path / "held")) == 1)
 
@@ -120,7 +120,7 @@ def test_a_claim_whose_answer_was_lost_is_not_kept_alive(
 
 
 def submit_into_failure(dataset: Dataset, label: str) -> httpx.Response | None:
-    """Submit a task; None if the API died over it."""
+    """Submit a task; None if the API died meanwhile."""
     try:
         return dataset.try_submit("nothing", {"label": label})
     except httpx.TransportError:
@@ -138,11 +138,13 @@ def test_the_api_is_killed_at(ailing: World, dataset: Dataset, point: str) -> No
     [task] = dataset.client.get(f"{dataset.address}/tasks").raise_for_status().json()
     ended = dataset.wait(task["taskId"])
     assert (ended["state"], ended["attempt"]) == ("Succeeded", 1)
-    # Whoever asks again gets the task that is there.
+    # A repeated submit returns the existing task.
     assert dataset.try_submit("nothing", {"label": point}).json()["taskId"] == task["taskId"]
 
 
-def test_an_api_that_fails_after_the_commit_has_still_made_the_task(ailing: World, dataset: Dataset) -> None:
+def test_an_api_that_fails_after_the_commit_has_still_created_the_task(
+    ailing: World, dataset: Dataset
+) -> None:
     restart_api(ailing, failpoint="submit-committed:error@1")
 
     failed = submit_into_failure(dataset, "x")
@@ -156,7 +158,9 @@ def test_an_api_that_fails_after_the_commit_has_still_made_the_task(ailing: Worl
     restart_api(ailing)
 
 
-def test_hints_go_on_after_one_has_failed(ailing: World, dataset: Dataset, sound_worker_busy: Path) -> None:
+def test_wakeups_continue_after_one_has_failed(
+    ailing: World, dataset: Dataset, sound_worker_busy: Path
+) -> None:
     restart_api(ailing, failpoint="hint-sent:error@1")
     first, second = (dataset.submit("nothing", {"label": label}) for label in ("first", "second"))
 

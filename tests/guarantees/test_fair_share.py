@@ -1,4 +1,4 @@
-"""An organization with a long queue delays another's single task by at most one slot of each worker."""
+"""Fair share: an organization's long queue hardly delays another's single task."""
 
 import asyncio
 
@@ -55,6 +55,6 @@ def test_500_queued_tasks_of_one_organization_hardly_delay_anothers_single_task(
             overtaken_by.append(float(counted[0][0]))
 
         waiting = world.admin.get("/sys/tasks", params={"state": "Enqueued"}).json()["total"]
-        assert waiting > 100  # else it was no queue
+        assert waiting > 100  # otherwise there was no queue
         figures("tasks that began while a single one of another organization waited", overtaken_by)
         assert max(overtaken_by) <= WORKERS

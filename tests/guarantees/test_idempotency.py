@@ -1,4 +1,4 @@
-"""The API dies in the middle of submits: asking again with the same key makes no second task."""
+"""Idempotency keys: repeating a submit after a crash of the API creates no second task."""
 
 import random
 import threading
@@ -14,7 +14,7 @@ SUBMITS = 200
 
 
 class Answers:
-    """What each key was answered, by any of its submits."""
+    """The responses to each key's submits."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
@@ -23,7 +23,7 @@ class Answers:
         self._lock = threading.Lock()
 
     def submit(self, number: int) -> int | None:
-        """Submit with the number's key; the status, or None if nobody answered."""
+        """Submit with the key of that number; the status, or None without a response."""
         try:
             answer = self.dataset.client.post(
                 f"{self.dataset.address}/tasks",

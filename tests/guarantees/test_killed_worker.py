@@ -1,4 +1,4 @@
-"""A worker dies: its tasks are picked up by another within three seconds, and nothing of it stays behind."""
+"""Killed workers: another picks their tasks up within three seconds, and they leave nothing behind."""
 
 import random
 import time
@@ -21,7 +21,7 @@ from tests.support.world import eventually
 
 PICKED_UP_S = 3.0
 
-# What an installation has that sets nothing; the other tests are quicker.
+# The default settings; other tests use shorter times.
 PRODUCT_DEFAULTS = {"worker_poll_s": "1.0", "heartbeat_s": "1.0", "lease_ttl_s": "15.0"}
 
 
@@ -55,7 +55,7 @@ def test_tasks_of_workers_killed_at_random_moments_are_picked_up_and_leave_one_a
     assert max(delays_s) <= PICKED_UP_S
 
 
-def test_nothing_of_a_killed_worker_stays_behind(make_stack: StackFactory, tmp_path: Path) -> None:
+def test_a_killed_worker_leaves_nothing_behind(make_stack: StackFactory, tmp_path: Path) -> None:
     go = tmp_path / "go"
     with make_stack(workers=2) as world:
         dataset = world.dataset()

@@ -1,4 +1,4 @@
-"""Logs under concurrent reading and a kill: no line is lost, none comes twice, and every reader sees the same."""
+"""Logs with concurrent readers and a killed worker: no line is lost or duplicated, and all readers see the same."""
 
 import threading
 from dataclasses import dataclass, field
@@ -11,18 +11,18 @@ LINES = 200
 
 @dataclass(slots=True)
 class Poller:
-    """A client that follows a task's log by its cursor until the task has ended and all is read."""
+    """A client that polls a task's log by its cursor until the task has ended."""
 
     dataset: Dataset
     task_id: str
     take: int
     lines: list[str] = field(default_factory=list)
     leaps: list[tuple[int, int]] = field(default_factory=list)
-    """Where a cursor didn't move by as many lines as came."""
+    """Reads whose cursor didn't advance by the number of lines."""
     failure: BaseException | None = None
 
     def run(self) -> None:
-        """Follow the log."""
+        """Poll the log."""
         try:
             self._follow()
         except BaseException as error:  # noqa: BLE001  told by the test
@@ -73,7 +73,7 @@ def test_eight_pollers_of_four_writing_tasks_see_every_line_once_across_a_kill(w
 
 
 def assert_complete(lines: list[str], attempts: int) -> None:
-    """The last attempt's lines are all there; of one that was killed, all up to some line."""
+    """All lines of the last attempt; of a killed attempt, all up to some line."""
     last = [f"Attempt {attempts} of patient.", *(f"line {number}" for number in range(LINES))]
     assert lines[-len(last) :] == last
     former = lines[: -len(last)]

@@ -1,4 +1,4 @@
-"""A tool that changes its dataset and dies in the middle has changed nothing."""
+"""Tools that die while they change their dataset change nothing."""
 
 import os
 import random
@@ -52,7 +52,7 @@ def test_killed_at_entry_five_of_ten_in_every_attempt(world: World, tmp_path: Pa
     assert_unchanged(dataset)
 
 
-def test_killed_at_entry_five_of_ten_and_tried_again(world: World, tmp_path: Path) -> None:
+def test_killed_at_entry_five_of_ten_and_retried(world: World, tmp_path: Path) -> None:
     go = tmp_path / "go"
     dataset, task_id = begin_rewriting(world, go)
 
@@ -82,7 +82,7 @@ def test_the_worker_killed_at_entry_five_of_ten(world: World, tmp_path: Path) ->
 
 
 def begin_extracting(world: World, *, members: int) -> tuple[Dataset, str, bytes]:
-    """A real extraction over an entry that is there, caught while it writes its members."""
+    """A real extraction over an existing entry, stopped while it writes its members."""
     dataset = world.dataset()
     dataset.upload("out/0.bin", b"the old content", indexed=False)
     content = os.urandom(4 * 1024 * 1024)
@@ -99,7 +99,7 @@ def work_of(world: World, task_id: str) -> list[Path]:
 
 
 def child_of(world: World, task_id: str) -> int | None:
-    """The process whose working folder is the task's."""
+    """The process that works in the task's work folder."""
     for worker in world.stack.workers:
         with suppress(psutil.Error):
             for process in psutil.Process(worker.pid).children(recursive=True):
@@ -110,19 +110,19 @@ def child_of(world: World, task_id: str) -> int | None:
 
 
 def is_at(world: World, dataset: Dataset, task_id: str, files: int) -> bool:
-    """Whether so many files have been extracted, or everything is over."""
+    """Whether that many files have been extracted, or the task has ended."""
     return len(work_of(world, task_id)) >= files or dataset.status(task_id)["state"] in ENDED
 
 
 @pytest.fixture(scope="module")
 def pausing(make_stack: StackFactory) -> Iterator[World]:
-    """A stack with one worker, whose extractions freeze after each member until they are woken."""
+    """A stack with one worker, whose extractions freeze after each member."""
     with make_stack(workers=1, failpoint="member-extracted:stop") as world:
         yield world
 
 
 def await_frozen(world: World, task_id: str, *, former: int | None = None) -> int:
-    """The child that extracts for the task, when it has frozen; it is another than the former one."""
+    """The frozen child that extracts for the task, other than the former one."""
 
     def is_frozen() -> bool:
         pid = child_of(world, task_id)

@@ -1,4 +1,4 @@
-"""One task, many wake-ups: it runs once."""
+"""Many wakeups for one task: it runs once."""
 
 import asyncio
 from collections.abc import Iterator
@@ -15,14 +15,14 @@ from aerotask.domain.ids import TaskId
 
 @pytest.fixture
 def four_workers(world: World) -> Iterator[World]:
-    """The shared stack with two workers more."""
+    """The shared stack with two more workers."""
     others = [add_worker(world) for _ in range(2)]
     yield world
     for worker in others:
         dismiss(world, worker)
 
 
-def test_fifty_hints_to_four_workers_make_one_attempt(four_workers: World) -> None:
+def test_fifty_wakeups_to_four_workers_make_one_attempt(four_workers: World) -> None:
     dataset = four_workers.dataset()
     tasks = [dataset.submit("nothing", {"label": str(number)}) for number in range(5)]
 
@@ -34,7 +34,7 @@ def test_fifty_hints_to_four_workers_make_one_attempt(four_workers: World) -> No
 
 
 async def hint(world: World, tasks: list[str], *, times: int) -> None:
-    """Hint at the tasks; each hint counts as another, so that the queue merges none of them."""
+    """Send wakeups for the tasks, each with another attempt number, so that the queue doesn't merge them."""
     dispatcher = ArqDispatcher(world.stack.environment["AEROTASK_REDIS_URL"])
     try:
         await dispatcher.send([Wakeup(TaskId(UUID(task)), n) for n in range(times) for task in tasks])

@@ -1,4 +1,4 @@
-"""A task that kills its process, or eats the machine: it fails with a clear code, and nobody else is harmed."""
+"""Poisonous tasks, which kill their process or exhaust the machine, fail with a clear code and harm no other."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from tests.support.processes import await_attempt, kill, running, worker_of
 from tests.support.world import World, eventually
 
 
-def test_poison_fails_alone(world: World, tmp_path: Path) -> None:
+def test_a_poisonous_task_harms_no_other(world: World, tmp_path: Path) -> None:
     go = tmp_path / "go"
     dataset = world.dataset()
     neighbour = dataset.submit("patient", {"until": str(go), "publish": "unharmed"})
@@ -21,7 +21,7 @@ def test_poison_fails_alone(world: World, tmp_path: Path) -> None:
         name: (task["state"], task["attempt"], task["error"]["code"]) for name, task in ended.items()
     } == {
         "segfault": ("Failed", 2, "tool-crashed"),
-        "eat-memory": ("Failed", 1, "out-of-memory"),  # noticed by the tool's own process
+        "eat-memory": ("Failed", 1, "out-of-memory"),  # detected in the tool's own process
         "abort": ("Failed", 2, "tool-crashed"),
     }
     go.touch()
@@ -31,7 +31,7 @@ def test_poison_fails_alone(world: World, tmp_path: Path) -> None:
     assert dataset.run("nothing")["state"] == "Succeeded"
 
 
-def test_a_task_that_takes_its_worker_along_fails_after_two_workers(world: World, tmp_path: Path) -> None:
+def test_a_task_that_kills_its_worker_fails_after_two_workers(world: World, tmp_path: Path) -> None:
     go = tmp_path / "go"
     dataset = world.dataset()
     task_id = dataset.submit("patient", {"until": str(go)})

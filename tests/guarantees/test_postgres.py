@@ -1,4 +1,4 @@
-"""Postgres restarts as after a crash: what was accepted exists, the API comes back, running tasks finish."""
+"""Restart of Postgres after a crash: accepted tasks exist, the API recovers, running tasks finish."""
 
 import threading
 import time
@@ -25,7 +25,7 @@ BACK_S = 5.0
 
 @pytest.fixture(scope="module")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    """A Postgres of this module's own, which keeps what it has committed."""
+    """A durable Postgres for this module alone."""
     with OwnedFolder(tmp_path_factory.mktemp("postgres")) as folder:
         try:
             with running_postgres(folder) as server:
@@ -43,7 +43,7 @@ def cut_off(make_stack: StackFactory, postgres: EmbeddedPostgres) -> Iterator[Wo
 
 @dataclass(slots=True)
 class Submitters:
-    """Clients that submit tasks all the time, and what they were answered."""
+    """Clients that submit tasks continuously, and their responses."""
 
     dataset: Dataset
     statuses: Counter[int] = field(default_factory=Counter)
@@ -52,7 +52,7 @@ class Submitters:
     _over: threading.Event = field(default_factory=threading.Event)
 
     def run(self, number: int) -> None:
-        """Submit until told to end."""
+        """Submit until stopped."""
         label = 0
         while not self._over.is_set():
             label += 1
@@ -65,7 +65,7 @@ class Submitters:
 
     @contextmanager
     def running(self, *, clients: int = 4) -> Iterator[None]:
-        """Submit for as long as the block lasts."""
+        """Submit while the block runs."""
         threads = [threading.Thread(target=self.run, args=[number]) for number in range(clients)]
         for thread in threads:
             thread.start()
@@ -111,7 +111,7 @@ def test_postgres_restarts_in_mid_task_and_mid_submit(
     assert [worker.poll() for worker in cut_off.stack.workers] == [None, None]
 
 
-def test_hints_are_sent_again_after_postgres_was_away(
+def test_wakeups_are_sent_again_after_an_outage_of_postgres(
     cut_off: World, postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:
     go = tmp_path / "go"
@@ -136,7 +136,7 @@ def test_hints_are_sent_again_after_postgres_was_away(
         dataset.wait(task)
 
 
-def test_a_worker_that_is_told_to_stop_while_postgres_is_away_stops(
+def test_a_worker_stops_while_postgres_is_away(
     cut_off: World, postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:
     go = tmp_path / "go"
@@ -161,16 +161,14 @@ def test_a_worker_that_is_told_to_stop_while_postgres_is_away_stops(
     assert dataset.wait(task_id)["state"] == "Succeeded"
 
 
-def test_a_worker_that_is_told_to_stop_before_it_ever_saw_postgres_stops(
-    cut_off: World, postgres: EmbeddedPostgres
-) -> None:
+def test_a_worker_stops_if_postgres_was_never_reachable(cut_off: World, postgres: EmbeddedPostgres) -> None:
     assert cut_off.stack.log is not None
     log = Path(cut_off.stack.log.name)
     before = log.stat().st_size
     postgres.kill()
     worker = cut_off.stack.start_worker()
     try:
-        # It listens to signals by then.
+        # By then, it handles signals.
         eventually(lambda: b"worker.started" in log.read_bytes()[before:])
         worker.terminate()
         assert worker.wait(15) == 0

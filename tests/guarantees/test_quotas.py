@@ -1,4 +1,4 @@
-"""200 different submits race at the limits per user, per organization and of all: none is ever exceeded."""
+"""Quotas under 200 racing submits: limits per user, organization and system are never exceeded."""
 
 import asyncio
 import random
@@ -25,7 +25,7 @@ LIMITS = {
 
 
 class Sampler(threading.Thread):
-    """Counts active tasks as often as it can, each count in one consistent look."""
+    """Counts active tasks as often as possible, each time in one consistent query."""
 
     LOOK = """
         WITH active AS (SELECT org_id, user_id, state FROM tasks
@@ -42,7 +42,7 @@ class Sampler(threading.Thread):
         self.url = url
         self.looks = 0
         self.most = [0, 0, 0, 0]
-        """The largest numbers seen: active, of one organization, of one user, running of one user."""
+        """The largest counts: active tasks in all, of one organization, of one user, and running tasks of one user."""
         self.over = threading.Event()
 
     def run(self) -> None:
@@ -115,7 +115,7 @@ def test_racing_submits_exceed_no_limit(make_stack: StackFactory, tmp_path: Path
             assert names <= {"maxActiveTasks", "maxActiveTasksPerOrg", "maxActiveTasksPerUser"}
             eventually(lambda: len(running(go)) == 9)  # three of each user
             go.touch()
-            # Now places become free all the time, and are raced for.
+            # From now on, slots become free continuously, and submits race for them.
             while sampler.looks < 200:
                 short = [
                     {"toolId": "nothing", "params": {"label": str(n)}, "force": True} for n in range(200)

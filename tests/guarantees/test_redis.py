@@ -1,4 +1,4 @@
-"""Redis forgets everything, or is away: no task is lost, none waits long, and no worker ends."""
+"""Outages and data loss of Redis: no task is lost or waits long, and no worker ends."""
 
 import time
 from collections.abc import Iterator
@@ -21,20 +21,20 @@ OUTAGE_S = 10.0
 
 @pytest.fixture(scope="module")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
-    """A Valkey of this module's own."""
+    """A Valkey for this module alone."""
     with OwnedFolder(tmp_path_factory.mktemp("valkey")) as folder, running_valkey(folder) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def cut_off(make_stack: StackFactory, valkey: EmbeddedValkey) -> Iterator[World]:
-    """A stack over that Valkey, at the product's own pace."""
+    """A stack over that Valkey, with the default poll interval."""
     with make_stack(workers=2, redis_url=valkey.url, worker_poll_s="1.0", heartbeat_s="1.0") as world:
         yield world
 
 
 def first_claim_after(dataset: Dataset, tasks: list[str], since: float) -> float:
-    """How long after `since` the first of the tasks was taken."""
+    """Seconds from `since` to the first claim of one of the tasks."""
     return min(seconds_until(claims(dataset.status(task))[0]["at"], since=since) for task in tasks)
 
 
@@ -92,12 +92,12 @@ def test_redis_is_away_for_ten_seconds(cut_off: World, valkey: EmbeddedValkey, f
     assert first_claim_after(dataset, [late], back_at) <= PICKED_UP_S
     assert_no_worker_has_ended(cut_off)
     eventually(lambda: cut_off.admin.get("/readyz").json()["redis"] == "ok", timeout_s=5)
-    # Hints go through it again: a worker that only looked into Postgres would need up to a second.
+    # Wakeups arrive again: with polling alone, a claim would take up to a second.
     eventually(lambda: hinted(dataset), timeout_s=10)
     figures("hints again after the return of Redis (s)", [time.time() - back_at])
 
 
 def hinted(dataset: Dataset) -> bool:
-    """Whether a fresh task is taken at once."""
+    """Whether a new task is claimed at once."""
     task = dataset.run("nothing", force=True)
     return seconds_until(claims(task)[0]["at"], since=0) - seconds_until(task["createdAt"], since=0) < 0.2

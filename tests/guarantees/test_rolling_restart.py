@@ -1,4 +1,4 @@
-"""Processes are restarted one after the other under load: nothing is lost, and nothing counts as a crash."""
+"""Rolling restart under load: no task is lost, and no attempt counts as failed."""
 
 import random
 import signal
@@ -11,12 +11,12 @@ from tests.conftest import StackFactory
 from tests.guarantees.invariants import sql
 from tests.support.world import Dataset, World, eventually
 
-# uvicorn ends in order, and then by the signal that asked for it.
+# uvicorn shuts down gracefully, then exits with the signal that it received.
 ORDERLY = {"worker": {0}, "api": {0, -signal.SIGTERM}}
 
 
 class Load(threading.Thread):
-    """Somebody who submits short tasks all the time, also while nobody answers."""
+    """A client that submits short tasks continuously, also while the API is down."""
 
     def __init__(self, dataset: Dataset) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ def restart(world: World, part: str) -> int:
         former = world.stack.workers.pop(0)
         former.send_signal(signal.SIGTERM)
         status = former.wait(30)
-        # Else a moment of its presence might be taken for its successor's.
+        # Otherwise the former worker could be mistaken for its successor.
         eventually(lambda: world.admin.get("/readyz").json()["workers"] == len(world.stack.workers))
         world.stack.start_worker()
         world.stack.await_workers()

@@ -1,4 +1,4 @@
-"""Any order of what can happen to tasks, against a model of a few lines: hypothesis looks for one that breaks it.
+"""State machine test: hypothesis runs random operations on tasks against a small model.
 
 The store and the services are the real ones, over a real database; workers are played by the test.
 """
@@ -43,7 +43,7 @@ from aerotask.store.queue.leases import Failure, LeaseLost, NewArtifact, Report,
 from aerotask.wiring import Platform, open_platform
 
 ACTIVE_AT_MOST = 4
-MAX_STRIKES = 2
+MAX_ATTEMPTS = 2
 TTL_S = 3600.0
 KEEP = LogLimits(lines=1000, total_bytes=10**6)
 BOUNDS = bounds(
@@ -54,13 +54,13 @@ WAITING = frozenset({"Created", "Enqueued", "Scheduled"})
 
 
 class MakerParams(ToolParams):
-    """What tells tasks apart."""
+    """Params that distinguish tasks."""
 
     label: str
 
 
 class Maker(Tool[MakerParams]):
-    """Makes an artifact; the test plays the worker, so it never runs."""
+    """Creates an artifact; it never runs, since the test acts as the worker."""
 
     id, version, title = "maker", "1", "Make something"
     params = MakerParams
@@ -75,12 +75,12 @@ class Maker(Tool[MakerParams]):
 
 @dataclass(slots=True)
 class Expected:
-    """What the model knows of a task."""
+    """A task in the model."""
 
     label: int
     state: str = "Waiting"
     attempt: int = 0
-    strikes: int = 0
+    failed_attempts: int = 0
     lines: list[str] = field(default_factory=list)
     artifact: str | None = None
     """The key of its blob."""
@@ -88,11 +88,11 @@ class Expected:
 
 @dataclass(slots=True)
 class Holder:
-    """Somebody who took a task; they may have lost it since."""
+    """A worker that claimed a task; its lease may be lost since."""
 
     claimed: ClaimedTask
     written: int = 0
-    """How many lines of this attempt have been written."""
+    """The number of written lines of this attempt."""
 
 
 class Tasks(RuleBasedStateMachine):
@@ -112,7 +112,7 @@ class Tasks(RuleBasedStateMachine):
         self.model: dict[TaskId, Expected] = {}
 
     def teardown(self) -> None:
-        """Leave an empty database and storage to the next example."""
+        """Empty the database and the storage for the next example."""
         self.runner.run(self._empty())
 
     async def _empty(self) -> None:
@@ -121,11 +121,11 @@ class Tasks(RuleBasedStateMachine):
         for key in self._stored_keys():
             await self.platform.blobs.remove(key)
 
-    # What clients do
+    # Clients
 
     @rule(label=st.integers(0, 3))
     def submit(self, label: int) -> None:
-        """Submit one of four tasks; the same one is answered by a twin that is active or has succeeded."""
+        """Submit one of four tasks; an active or succeeded duplicate is returned instead of a new one."""
         submission = Submission(tool_id="maker", params={"label": str(label)})
         twins = {key for key, task in self.model.items() if task.label == label and self._answers(task)}
         asked = self.submits.submit(self.caller, "acme", "acme", submission)
@@ -141,7 +141,7 @@ class Tasks(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
-        """Delete any task, whatever its state; of one that was cleared, hear so."""
+        """Delete a task in any state; a cleared one gets 404."""
         task_id = data.draw(st.sampled_from([*self.model, TaskId(self.rows.dataset_id)]), label="task")
         asked = self.platform.tasks.delete(self.caller, "acme", "acme", task_id)
         if task_id not in self.model:
@@ -153,7 +153,7 @@ class Tasks(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def retry(self, data: st.DataObject) -> None:
-        """Run a task again that ended without success; its log and its count of attempts go on."""
+        """Retry a Failed or Deleted task; its log and its attempts continue."""
         task_id = data.draw(st.sampled_from([*self.model, TaskId(self.rows.dataset_id)]), label="task")
         task = self.model.get(task_id)
         refusal: type[Exception] | None = None
@@ -165,11 +165,11 @@ class Tasks(RuleBasedStateMachine):
             refusal = LimitReached
         self._asked(self.reruns.retry(self.caller, "acme", "acme", task_id), refusal)
         if task is not None and refusal is None:
-            task.state, task.strikes = "Waiting", 0
+            task.state, task.failed_attempts = "Waiting", 0
 
     @rule(data=st.data())
     def restart(self, data: st.DataObject) -> None:
-        """Make a new task from one that has ended."""
+        """Restart an ended task as a new one."""
         task_id = data.draw(st.sampled_from([*self.model, TaskId(self.rows.dataset_id)]), label="task")
         task = self.model.get(task_id)
         refusal: type[Exception] | None = None
@@ -186,32 +186,32 @@ class Tasks(RuleBasedStateMachine):
 
     @rule()
     def clear(self) -> None:
-        """Remove what has ended."""
+        """Clear ended tasks."""
         cleared = self.runner.run(self.platform.tasks.clear(self.caller, "acme", "acme", tool_id=None))
         ended = [key for key, task in self.model.items() if task.state in ENDED]
         assert cleared == len(ended)
         for task_id in ended:
             del self.model[task_id]
 
-    # What workers do
+    # Workers
 
     @rule(target=holders)
     def claim(self) -> Any:
-        """Take a task that waits."""
+        """Claim a waiting task."""
         waiting = [key for key, task in self.model.items() if task.state == "Waiting"]
-        claimed = self.runner.run(self.rows.claim(running_per_user=100))
+        claimed = self.runner.run(self.rows.claim(max_running_per_user=100))
         if claimed is None:
             assert not waiting
             return multiple()
         task = self.model[claimed.lease.task_id]
         task.state, task.attempt = "Processing", task.attempt + 1
         assert (claimed.lease.task_id in waiting, claimed.lease.attempt) == (True, task.attempt)
-        assert (claimed.strikes, claimed.log_next) == (task.strikes, len(task.lines))
+        assert (claimed.failed_attempts, claimed.log_next) == (task.failed_attempts, len(task.lines))
         return Holder(claimed)
 
     @rule(holder=holders, lines=st.integers(0, 3), twice=st.booleans())
     def report(self, holder: Holder, lines: int, twice: bool) -> None:  # noqa: FBT001
-        """Write lines, maybe twice since the first answer was lost."""
+        """Write lines, maybe twice as after a lost answer."""
         first = holder.claimed.log_next + holder.written
         said = tuple(f"{holder.claimed.lease.attempt}: {first + n}" for n in range(lines))
         for _ in range(2 if twice else 1):
@@ -221,7 +221,7 @@ class Tasks(RuleBasedStateMachine):
 
     @rule(holder=holders)
     def succeed(self, holder: Holder) -> None:
-        """Store an output and end well; one whose lease is lost takes its output away again."""
+        """Store an output and succeed; without the lease, remove the output again."""
         blob = self.runner.run(self._stored())
         made = NewArtifact("made.txt", "text/plain", blob.key, blob.size_bytes, blob.sha256, TTL_S)
         done = self._as_holder(
@@ -238,7 +238,7 @@ class Tasks(RuleBasedStateMachine):
 
     @rule(holder=holders)
     def fail(self, holder: Holder) -> None:
-        """End badly."""
+        """Fail the task."""
         if self._as_holder(
             holder, leases.finish, Failure("tool-failed", "x"), self._silence(holder), actor="worker 1"
         ):
@@ -246,7 +246,7 @@ class Tasks(RuleBasedStateMachine):
 
     @rule(holder=holders, crashed=st.booleans())
     def give_back(self, holder: Holder, crashed: bool) -> None:  # noqa: FBT001
-        """Hand the task over, or come back from a crash of its child."""
+        """Give the task back, as in a hand-over or after a crash of its child."""
         done = self._as_holder(
             holder,
             leases.finish,
@@ -256,23 +256,23 @@ class Tasks(RuleBasedStateMachine):
         )
         if done:
             self._task(holder).state = "Waiting"
-            self._task(holder).strikes += crashed
+            self._task(holder).failed_attempts += crashed
 
     @rule()
     def kill(self) -> None:
-        """Every worker dies: leases run out, and the sweep frees what they held; twice changes nothing."""
+        """Every worker dies: their leases expire and their tasks are recovered; a second time changes nothing."""
         held = {key for key, task in self.model.items() if task.state == "Processing"}
         freed = self.runner.run(self._lose_leases())
         assert {task.task_id for task in freed} == held
         assert self.runner.run(self._recover()) == []
         for task_id in held:
             task = self.model[task_id]
-            task.strikes += 1
-            task.state = "Failed" if task.strikes >= MAX_STRIKES else "Waiting"
+            task.failed_attempts += 1
+            task.state = "Failed" if task.failed_attempts >= MAX_ATTEMPTS else "Waiting"
 
     @rule()
     def expire(self) -> None:
-        """Time goes by beyond the artifacts' time."""
+        """Advance the clock beyond the artifacts' expiry."""
         service = self._sweep_later(timedelta(seconds=TTL_S + 1))
         expired = [task for task in self.model.values() if task.artifact]
         assert self.runner.run(service.expired_artifacts()) == len(expired)
@@ -281,7 +281,7 @@ class Tasks(RuleBasedStateMachine):
 
     @rule()
     def grow_old(self) -> None:
-        """Time goes by beyond the rows' time."""
+        """Advance the clock beyond the tasks' retention."""
         service = self._sweep_later(
             timedelta(days=self.platform.settings.retention.task_retention_days, seconds=1)
         )
@@ -290,31 +290,31 @@ class Tasks(RuleBasedStateMachine):
         for task_id in ended:
             del self.model[task_id]
 
-    # What must be so after each step
+    # Invariants after each step
 
     @invariant()
     def rows_are_as_expected(self) -> None:
-        """Every task stands where the model says, with its log and artifact, and its history leads there."""
+        """Every task has the model's state, log and artifact, and its history leads to that state."""
         seen = self.runner.run(self._seen())
         assert {key: row["state"] for key, row in seen.items()} == {
             key: task.state for key, task in self.model.items()
         }
         for task_id, row in seen.items():
             task = self.model[task_id]
-            assert (row["attempt"], row["strikes"]) == (task.attempt, task.strikes)
+            assert (row["attempt"], row["strikes"]) == (task.attempt, task.failed_attempts)
             assert (row["lines"], row["log_next"]) == (task.lines, len(task.lines))
             assert row["artifacts"] == ([task.artifact] if task.artifact else [])
             assert list(history_faults(row["history"], row["raw_state"], row["attempt"])) == []
 
     @invariant()
     def only_named_contents_are_stored(self) -> None:
-        """Nothing is stored that no task names, and nothing is missing."""
+        """Every stored blob is referenced, and none is missing."""
         assert self._stored_keys() == {task.artifact for task in self.model.values() if task.artifact}
 
-    # How it is done
+    # Helpers
 
     def _asked(self, asked: Coroutine[Any, Any, Any], refusal: type[Exception] | None) -> Any:
-        """The answer to a client, who is refused if the model says so."""
+        """The response to a client, an error if the model says so."""
         if refusal is None:
             return self.runner.run(asked)
         with pytest.raises(refusal):
@@ -337,13 +337,13 @@ class Tasks(RuleBasedStateMachine):
         return Report(holder.claimed.log_next + holder.written)
 
     def _holds(self, holder: Holder) -> bool:
-        """Whether the model says that the task is still theirs."""
+        """Whether the worker still has the lease in the model."""
         lease = holder.claimed.lease
         task = self.model.get(lease.task_id)
         return task is not None and (task.state, task.attempt) == ("Processing", lease.attempt)
 
     def _as_holder(self, holder: Holder, step: Any, *arguments: Any, **named: Any) -> bool:
-        """Do what only the holder of the lease may; whether it was allowed, which the model knew."""
+        """Run a step that requires the lease; whether the model allows it, as asserted."""
 
         async def attempt() -> None:
             async with self.platform.db.begin() as connection:
@@ -372,7 +372,7 @@ class Tasks(RuleBasedStateMachine):
 
     async def _recover(self) -> list[recovery.RecoveredTask]:
         async with self.platform.db.begin() as connection:
-            return await recovery.recover_lost(connection, max_strikes=MAX_STRIKES, quiet_s=60, settle_s=60)
+            return await recovery.recover_lost(connection, max_attempts=MAX_ATTEMPTS, quiet_s=60, settle_s=60)
 
     def _sweep_later(self, by: timedelta) -> Any:
         sweep = self.platform.maintenance
@@ -393,7 +393,7 @@ class Tasks(RuleBasedStateMachine):
         return {TaskId(row["id"]): dict(row) for row in rows}
 
 
-def test_no_order_of_events_breaks_the_promises(settings: Settings) -> None:
+def test_no_order_of_operations_breaks_the_model(settings: Settings) -> None:
     limited = settings.model_copy(update={"quotas": replace(settings.quotas, active_per_org=ACTIVE_AT_MOST)})
     with asyncio.Runner() as runner:
         opening = open_platform(limited, application="tests")

@@ -91,20 +91,20 @@ def test_the_crs_may_follow_the_points(tmp_path: Path, suffix: str) -> None:
 def test_invalid_records_after_the_points_are_ignored(tmp_path: Path) -> None:
     whole = write_cloud_with_long_wkt(tmp_path / "a.las", hills(100), 32632).read_bytes()
     (first_at,) = struct.unpack_from("<Q", whole, 235)
-    lies = {
+    records = {
         "endless.las": (243, struct.pack("<I", 2**32 - 1), "EPSG:32632"),
         "beyond.las": (235, struct.pack("<Q", 2**64 - 1), None),
         "longest.las": (first_at + 20, struct.pack("<Q", 2**64 - 1), None),
         "other.las": (first_at + 60 + 70_000 + 2, b"somebody else\0\0\0", None),
     }
-    for name, (at, patch, crs) in lies.items():
+    for name, (at, patch, crs) in records.items():
         (tmp_path / name).write_bytes(whole[:at] + patch + whole[at + len(patch) :])
         assert extract_point_cloud(tmp_path / name).properties["crs"] == crs, name
 
 
 def test_compressed_points_need_chunks(tmp_path: Path) -> None:
     content = bytearray(write_cloud(tmp_path / "a.laz", points=2).read_bytes())
-    for points, message in ((60_000, "has places for 50,000"), (4_000_000_000, "bytes can hold")):
+    for points, message in ((60_000, "its chunks hold 50,000"), (4_000_000_000, "bytes can hold")):
         content[247:255] = struct.pack("<Q", points)
         (tmp_path / "a.laz").write_bytes(content)
         with pytest.raises(InvalidInput, match=message) as caught:
@@ -148,7 +148,7 @@ def test_a_truncated_cloud_is_reported(tmp_path: Path, suffix: str, share: float
     [
         pytest.param(96, struct.pack("<L", 0xFFFFFFF0), "declares 4,294,967,280 bytes", id="points far away"),
         pytest.param(100, struct.pack("<L", 0xFFFFFFFF), "4,294,967,295 records", id="endless records"),
-        pytest.param(100, struct.pack("<L", 5000), "no room for the 5,000 records", id="more records than room"),
+        pytest.param(100, struct.pack("<L", 5000), "too short for the 5,000 records", id="more records than room"),
         pytest.param(94, struct.pack("<H", 10), "header is invalid", id="a header shorter than itself"),
         pytest.param(105, struct.pack("<H", 1), "header is invalid", id="points smaller than their format"),
         pytest.param(247, struct.pack("<Q", 2**60), "1,152,921,504,606,846,976 points", id="2^60 points"),

@@ -9,7 +9,7 @@ from aerotask.net.addresses import WebAddress, check_url, is_public
 
 SECRET_URL = "http://127.0.0.1/?token=s3cr3t"
 
-# Every way known to us to write an address that isn't the public internet's.
+# Every known spelling of an address that is not public.
 PRIVATE_HOSTS = [
     # loopback: dotted, short, decimal, octal, hexadecimal, mixed, padded, with the root's dot
     "127.0.0.1",
@@ -52,7 +52,7 @@ PRIVATE_HOSTS = [
     "192.168.257",
     "3232235777",
     "0300.0250.1.1",
-    # link-local, and the clouds' metadata there
+    # link-local, including cloud metadata services
     "169.254.169.254",
     "169.254.43518",
     "2852039166",
@@ -89,7 +89,7 @@ PRIVATE_HOSTS = [
     "[fec0::1]",
     "[ff02::1]",
     "[ff0e::1]",
-    # … discard-only, documentation, protocols, segment routing, never given out
+    # … discard-only, documentation, protocols, segment routing, unassigned
     "[100::1]",
     "[2001:db8::1]",
     "[3fff::1]",
@@ -150,7 +150,7 @@ def refusal(url: str, *, allow_private: bool = False) -> InvalidInput:
 
 @pytest.mark.parametrize("host", PRIVATE_HOSTS)
 @pytest.mark.parametrize("form", ["http://{}", "https://{}:8443/hook?x=1"])
-def test_an_address_that_is_not_public_is_refused_in_every_spelling(form: str, host: str) -> None:
+def test_a_private_address_is_refused_in_every_spelling(form: str, host: str) -> None:
     refusal(form.format(host))
 
 
@@ -161,7 +161,7 @@ def test_a_setting_allows_private_addresses(host: str) -> None:
 
 @pytest.mark.parametrize("host", PUBLIC_HOSTS)
 @pytest.mark.parametrize("scheme", ["http", "https", "HTTPS"])
-def test_public_names_and_addresses_are_taken(scheme: str, host: str) -> None:
+def test_public_names_and_addresses_are_accepted(scheme: str, host: str) -> None:
     assert check_url(f"{scheme}://{host}/hook").scheme == scheme.lower()
 
 
@@ -201,7 +201,7 @@ def test_public_names_and_addresses_are_taken(scheme: str, host: str) -> None:
         "http://example.com/#x",
         "http://example.com#",
         "http://example.com#@127.0.0.1/",
-        # what parsers disagree about
+        # parsers disagree about these
         "http://example.com\\@127.0.0.1/",
         "http:\\\\example.com",
         "http://example.com\t.evil.example/",
@@ -241,7 +241,7 @@ def test_public_names_and_addresses_are_taken(scheme: str, host: str) -> None:
         "http://[1.2.3.4]/",
         "http://[v1.fe80::a]/",
         "http://[]/",
-        # numbers that are no address
+        # numbers that are not addresses
         "http://256.1.1.1.1/",
         "http://1.2.3.4.5/",
         "http://127.0.0.256/",
@@ -264,11 +264,11 @@ def test_public_names_and_addresses_are_taken(scheme: str, host: str) -> None:
     ],
 )
 @pytest.mark.parametrize("allow_private", [False, True])
-def test_what_is_no_plain_web_address_is_refused(url: str, allow_private: bool) -> None:  # noqa: FBT001
+def test_a_malformed_url_is_refused(url: str, allow_private: bool) -> None:  # noqa: FBT001
     refusal(url, allow_private=allow_private)
 
 
-def test_the_longest_url_is_taken() -> None:
+def test_a_url_of_the_maximum_length_is_accepted() -> None:
     assert len(check_url(f"http://example.com/{'a' * 2029}").target) == 2030
 
 
@@ -288,17 +288,17 @@ def test_the_longest_url_is_taken() -> None:
         ),
     ],
 )
-def test_a_url_is_taken_apart_once(url: str, address: WebAddress, authority: str | None) -> None:
+def test_a_url_is_split_into_its_parts(url: str, address: WebAddress, authority: str | None) -> None:
     assert check_url(url) == address
     assert address.authority == (authority or "example.com")
 
 
-def test_a_refusal_doesnt_repeat_the_url() -> None:
+def test_the_error_does_not_contain_the_url() -> None:
     assert "s3cr3t" not in refusal(SECRET_URL).message
 
 
 @given(st.ip_addresses(v=4))
-def test_an_address_is_judged_alike_however_it_is_wrapped(address: object) -> None:
+def test_a_wrapped_address_is_checked_like_the_plain_one(address: object) -> None:
     plain = ip_address(str(address))
     for form in (f"::ffff:{plain}", f"64:ff9b::{plain}"):
         assert is_public(ip_address(form)) == is_public(plain)
@@ -307,7 +307,7 @@ def test_an_address_is_judged_alike_however_it_is_wrapped(address: object) -> No
 
 
 @given(st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)))
-def test_what_python_knows_to_be_special_is_never_public(address: object) -> None:
+def test_addresses_that_python_calls_special_are_never_public(address: object) -> None:
     plain = ip_address(str(address))
     if (
         plain.is_private
@@ -320,7 +320,7 @@ def test_what_python_knows_to_be_special_is_never_public(address: object) -> Non
 
 
 @given(st.text(max_size=60))
-def test_no_text_breaks_the_check(text: str) -> None:
+def test_arbitrary_text_does_not_break_the_check(text: str) -> None:
     for url in (text, f"http://{text}", f"http://{text}/x", f"https://[{text}]:1/"):
         try:
             checked = check_url(url)

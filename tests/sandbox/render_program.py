@@ -1,4 +1,4 @@
-"""The API's drawing program, with jobs besides that go wrong in every way."""
+"""The API's rendering program, with additional jobs that fail in every way."""
 
 import ctypes
 import os
@@ -14,47 +14,49 @@ from PIL import Image
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.sandbox import forkserver
-from aerotask.sandbox.protocol import Reply
-from aerotask.tiles.render_child import drawing_child
+from aerotask.sandbox.protocol import Message
+from aerotask.tiles.render_child import run_render_child
 from aerotask.tiles.thumbnails.image import encode_webp
 
 
-def _echo(body: Mapping[str, Any]) -> Reply:
-    return Reply({"pid": os.getpid(), "secret": os.environ.get("AEROTASK_SECRET_KEY"), **body}, b"\0\n" * 3)
+def _echo(body: Mapping[str, Any]) -> Message:
+    return Message(
+        "done", {"pid": os.getpid(), "secret": os.environ.get("AEROTASK_SECRET_KEY"), **body}, b"\0\n" * 3
+    )
 
 
-def _hold(body: Mapping[str, Any]) -> Reply:
-    """Say that it has begun, and go on when the file is gone."""
+def _hold(body: Mapping[str, Any]) -> Message:
+    """Signal the start, and wait until the file is removed."""
     gate = Path(body["until"])
     gate.with_name(f"{gate.name}.begun.{body['n']}").touch(exist_ok=False)
     while gate.exists():
         time.sleep(0.01)
-    return Reply({"pid": os.getpid()})
+    return Message("done", {"pid": os.getpid()})
 
 
-def _hang(_body: Mapping[str, Any]) -> Reply:
-    """Spin in C, holding the interpreter's lock."""
-    pattern = ctypes.PyDLL(None).sleep
+def _hang(_body: Mapping[str, Any]) -> Message:
+    """Hang in C, holding the interpreter's lock."""
+    sleep = ctypes.PyDLL(None).sleep
     while True:
-        pattern(1000)
+        sleep(1000)
 
 
-def _segfault(_body: Mapping[str, Any]) -> Reply:
+def _segfault(_body: Mapping[str, Any]) -> Message:
     ctypes.string_at(0)
-    return Reply()
+    return Message("done")
 
 
-def _eat_memory(_body: Mapping[str, Any]) -> Reply:
+def _eat_memory(_body: Mapping[str, Any]) -> Message:
     eaten = [bytearray(64 * 1024 * 1024) for _ in range(1000)]
-    return Reply({"blocks": len(eaten)})
+    return Message("done", {"blocks": len(eaten)})
 
 
-def _refuse(_body: Mapping[str, Any]) -> Reply:
+def _refuse(_body: Mapping[str, Any]) -> Message:
     raise InvalidInput("It is damaged.", code="damaged-raster")
 
 
-def _stumble(_body: Mapping[str, Any]) -> Reply:
-    raise KeyError("unforeseen")
+def _raise_unexpected(_body: Mapping[str, Any]) -> Message:
+    raise KeyError("unexpected")
 
 
 HANDLERS = {
@@ -64,19 +66,19 @@ HANDLERS = {
     "segfault": _segfault,
     "eat": _eat_memory,
     "refuse": _refuse,
-    "stumble": _stumble,
+    "unexpected": _raise_unexpected,
 }
 
 
 def _preview(params: Mapping[str, Any], inputs: Mapping[str, Path], size_px: int) -> bytes:
-    """A grey as light as the first input is long."""
+    """A grey image whose brightness is the size of the first input."""
     picture = np.full((size_px // 2, size_px, 4), 255, np.uint8)
     picture[..., :3] = inputs[params["path"]].stat().st_size
     return encode_webp(Image.fromarray(picture))
 
 
 def _child(own: socket.socket) -> None:
-    drawing_child(
+    run_render_child(
         own, previews={"raster-export": _preview}, more=HANDLERS, writes=[Path(tempfile.gettempdir())]
     )
 

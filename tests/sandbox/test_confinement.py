@@ -1,4 +1,4 @@
-"""What a confined process can't do, tried in processes of their own since there is no way back."""
+"""Limits of a confined process, tried in subprocesses because confinement can't be undone."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from aerotask.sandbox.confinement import possible
+from aerotask.sandbox.confinement import supported_confinement
 
 PROGRAM = """
 import ctypes, json, os, socket, subprocess, sys, threading
@@ -54,7 +54,8 @@ print(json.dumps({
 """
 EACCES, EPERM = 13, 1
 pytestmark = pytest.mark.skipif(
-    not possible().network, reason=f"no seccomp filters here ({sys.platform}, {platform.machine()})"
+    not supported_confinement().network,
+    reason=f"no seccomp filters here ({sys.platform}, {platform.machine()})",
 )
 
 
@@ -63,7 +64,7 @@ def found(how: str) -> dict[str, object]:
     return dict(json.loads(done.stdout))
 
 
-def test_a_confined_process_opens_no_socket_and_keeps_those_it_has() -> None:
+def test_a_confined_process_keeps_its_sockets_and_opens_no_others() -> None:
     what = found("confined")
     assert what["confined"] is True
     refused = {name: what[name] for name in ("ipv4", "ipv6", "unix", "thread", "trace", "session", "group")}
@@ -77,17 +78,17 @@ def test_without_confinement_the_same_steps_work() -> None:
     assert [what[name] for name in ("ipv4", "unix", "thread", "executed")] == ["works"] * 4
 
 
-# A process that hides, as fork servers do, a child of its beside, and a confined one that looks at both.
+# A process that hides as fork servers do, a child of it, and a confined second child that tries to read both.
 NEIGHBOURS = """
 import json, os, signal, sys, time
 from pathlib import Path
 from aerotask.sandbox.confinement import confine
-from aerotask.sandbox.undumpable import hide_from_children
+from aerotask.sandbox.undumpable import make_undumpable
 
-secret = b"what nobody else may see"
+secret = b"a secret of this process"
 place = id(secret)
 if sys.argv[1] == "confined":
-    hide_from_children()
+    make_undumpable()
 sibling = os.fork()
 if sibling == 0:
     time.sleep(600)
@@ -138,9 +139,10 @@ def neighbours(how: str) -> dict[str, object]:
 
 
 @pytest.mark.skipif(
-    os.getuid() == 0 and not possible().files, reason="from root nothing can be hidden without Landlock"
+    os.getuid() == 0 and not supported_confinement().files,
+    reason="without Landlock nothing can be hidden from root",
 )
-def test_a_confined_process_sees_nothing_of_its_neighbours() -> None:
+def test_a_confined_process_can_read_nothing_of_its_neighbours() -> None:
     what = neighbours("confined")
     assert what["memory"] == [EACCES] * 4
     if os.getuid() != 0:  # root may measure performance, which lets it read this (CAP_PERFMON)
@@ -148,12 +150,14 @@ def test_a_confined_process_sees_nothing_of_its_neighbours() -> None:
     assert what["own child"] == "works"
 
 
-@pytest.mark.skipif(not possible().signals, reason="this kernel's Landlock doesn't know signals")
-def test_a_confined_process_signals_nobody_but_its_own() -> None:
+@pytest.mark.skipif(
+    not supported_confinement().signals, reason="this kernel's Landlock doesn't cover signals"
+)
+def test_a_confined_process_signals_only_its_own_children() -> None:
     assert neighbours("confined")["signals"] == [EPERM] * 2
 
 
-def test_without_confinement_neighbours_are_open_to_each_other() -> None:
+def test_without_confinement_neighbours_can_signal_each_other() -> None:
     what = neighbours("free")
     assert what["signals"] == ["works"] * 2
     assert what["own child"] == "works"

@@ -75,7 +75,7 @@ def test_what_is_published_again_under_a_name_replaces_the_first_and_keeps_its_p
     run.publish(first, name="map.tif", media_type="image/tiff")
     run.publish(first, name="legend.txt", media_type="text/plain")
     run.publish(second, name="map.tif", media_type="image/tiff")
-    assert [(made.name, made.path) for made in run.changes().artifacts] == [
+    assert [(made.name, made.content) for made in run.changes().artifacts] == [
         ("map.tif", second),
         ("legend.txt", first),
     ]

@@ -8,7 +8,7 @@ import pytest
 from aerotask.stack.folder import FolderInUse, OwnedFolder, reachable_by_others
 
 
-def test_a_second_owner_is_told_who_has_the_folder(tmp_path: Path) -> None:
+def test_a_second_owner_gets_the_process_id_of_the_first(tmp_path: Path) -> None:
     with (
         OwnedFolder(tmp_path / "data"),
         pytest.raises(FolderInUse, match=f"process with id {os.getpid()}"),
@@ -37,7 +37,7 @@ with OwnedFolder(Path({str(tmp_path / "data")!r})):
         pass
 
 
-def test_sockets_get_a_short_folder_when_the_own_path_is_too_long(tmp_path: Path) -> None:
+def test_sockets_get_a_short_folder_when_the_path_is_too_long(tmp_path: Path) -> None:
     deep = tmp_path / ("x" * 100)
     with OwnedFolder(deep) as folder:
         sockets = folder.socket_folder()
@@ -47,7 +47,7 @@ def test_sockets_get_a_short_folder_when_the_own_path_is_too_long(tmp_path: Path
     assert not sockets.exists()
 
 
-def test_a_new_folder_never_meets_another_ones_leftovers(tmp_path: Path) -> None:
+def test_a_new_folder_never_gets_the_leftovers_of_another(tmp_path: Path) -> None:
     with OwnedFolder(tmp_path / "a") as a, OwnedFolder(tmp_path / "b") as b:
         outside_a, outside_b = a.outside_home(), b.outside_home()
         assert outside_a != outside_b
@@ -58,7 +58,7 @@ def test_a_new_folder_never_meets_another_ones_leftovers(tmp_path: Path) -> None
     assert not outside_b.exists()
 
 
-def test_what_others_reach_depends_on_every_folder_on_the_way(tmp_path: Path) -> None:
+def test_a_file_is_reachable_by_others_only_if_every_parent_folder_is(tmp_path: Path) -> None:
     file = tmp_path / "folder" / "file"
     file.parent.mkdir(mode=0o700)
     file.touch(mode=0o644)

@@ -1,4 +1,4 @@
-"""The embedded servers: they start, keep data, and leave nothing behind."""
+"""The embedded servers start, keep data, and leave nothing behind."""
 
 import asyncio
 import os
@@ -41,18 +41,18 @@ def test_data_survive_a_restart_and_a_crash(tmp_path: Path) -> None:
             folder.discard()
 
 
-def test_a_fallen_server_is_named(tmp_path: Path) -> None:
+def test_a_stopped_server_is_named(tmp_path: Path) -> None:
     with OwnedFolder(tmp_path / "data") as folder:
         try:
             with running_servers(folder, durable=False) as servers:
-                assert servers.fallen() is None
+                assert servers.stopped_part() is None
                 servers.valkey.stop()
-                assert servers.fallen() == "Valkey"
+                assert servers.stopped_part() == "Valkey"
         finally:
             folder.discard()
 
 
-def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+def test_the_error_of_a_server_that_cannot_start_has_the_reason(tmp_path: Path) -> None:
     with OwnedFolder(tmp_path / "data") as folder:
         try:
             postgres = EmbeddedPostgres(folder, options=("no_such_option=1",))
@@ -62,7 +62,7 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
             folder.discard()
 
 
-def test_both_servers_end_with_a_killed_supervisor_and_start_again(tmp_path: Path) -> None:
+def test_both_servers_end_with_a_killed_supervisor_and_can_start_again(tmp_path: Path) -> None:
     program = f"""
 import sys, time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`aerotask up` and `aerotask demo` as a person uses them."""
+"""`aerotask up` and `aerotask demo` from the command line."""
 
 import os
 import re
@@ -23,7 +23,7 @@ START_TIMEOUT_S = 90
 
 
 class Up:
-    """A running `aerotask up`, its output read as it comes."""
+    """A running `aerotask up`, whose output is read continuously."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -74,7 +74,7 @@ def up(data: Path, *options: str, settings: Mapping[str, str] | None = None) -> 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Iterator[Path]:
-    """A folder for a stack, discarded with everything that it owns elsewhere."""
+    """A data folder for a stack, discarded with its folder elsewhere."""
     folder = tmp_path / "data"
     yield folder
     OwnedFolder(folder).discard()
@@ -83,12 +83,12 @@ def data(tmp_path: Path) -> Iterator[Path]:
 @contextmanager
 def sign_in(address: str, password: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=address, trust_env=False) as client:
-        answer = client.post("/users/authenticate", json={"username": "admin", "password": password})
-        client.headers["Authorization"] = f"Bearer {answer.raise_for_status().json()['token']}"
+        response = client.post("/users/authenticate", json={"username": "admin", "password": password})
+        client.headers["Authorization"] = f"Bearer {response.raise_for_status().json()['token']}"
         yield client
 
 
-def test_up_prints_address_and_password_survives_restarts_and_says_who_holds_the_folder(
+def test_up_prints_address_and_password_survives_restarts_and_refuses_a_folder_in_use(
     data: Path,
 ) -> None:
     with up(data, "--workers", "2") as first:
@@ -119,7 +119,7 @@ def test_a_killed_supervisor_leaves_no_server_and_no_worker(data: Path) -> None:
             pass
         family = running.family()
         names = " ".join(" ".join(process.cmdline()) for process in family)
-        for part in ("postgres", "valkey-server", "aerotask api", "aerotask worker", "forkserver"):
+        for part in ("postgres", "valkey-server", "aerotask api", "aerotask worker", "worker.tool_child"):
             assert part in names
 
         running.process.kill()
@@ -127,7 +127,7 @@ def test_a_killed_supervisor_leaves_no_server_and_no_worker(data: Path) -> None:
         assert psutil.wait_procs(family, timeout=15)[1] == []
 
 
-def test_a_part_that_stops_by_itself_stops_everything(data: Path) -> None:
+def test_a_part_that_stops_unexpectedly_stops_everything(data: Path) -> None:
     with up(data, settings={"AEROTASK_ADMIN_PASSWORD": PASSWORD}) as running:
         running.await_line(r"Aerotask is at (http://127\.0\.0\.1:\d+)")
         family = running.family()
@@ -135,14 +135,14 @@ def test_a_part_that_stops_by_itself_stops_everything(data: Path) -> None:
 
         worker.kill()
 
-        running.await_line("a worker has stopped by itself")
+        running.await_line("a worker has stopped unexpectedly")
         assert running.process.wait(START_TIMEOUT_S) == 1
         assert psutil.wait_procs(family, timeout=5)[1] == []
 
 
-def test_no_server_is_started_where_an_address_is_set(data: Path, servers: LocalServers) -> None:
-    given = {"AEROTASK_REDIS_URL": servers.valkey.url, "AEROTASK_ADMIN_PASSWORD": PASSWORD}
-    with up(data, settings=given) as running:
+def test_no_server_is_started_if_its_address_is_set(data: Path, servers: LocalServers) -> None:
+    settings = {"AEROTASK_REDIS_URL": servers.valkey.url, "AEROTASK_ADMIN_PASSWORD": PASSWORD}
+    with up(data, settings=settings) as running:
         address = running.await_line(r"Aerotask is at (http://127\.0\.0\.1:\d+)")[1]
         with sign_in(address, PASSWORD) as client:
             assert client.get("/readyz").status_code == 200
@@ -162,15 +162,15 @@ def test_a_missing_or_bad_setting_is_named() -> None:
     assert "too short" not in done.stderr
 
 
-def test_the_demonstration_does_the_whole_job(data: Path) -> None:
+def test_the_demonstration_runs_the_whole_workflow(data: Path) -> None:
     command = [sys.executable, "-m", "aerotask", "demo", "--data", str(data)]
     environment = {**os.environ, "COLUMNS": "200"}
     before = {process.pid for process in psutil.process_iter()}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     output = done.stdout
-    for said in ("upload orthophoto.tif", "raster-export", "SHA-256", "seconds", "stop everything"):
-        assert said in output
+    for text in ("upload orthophoto.tif", "raster-export", "SHA-256", "seconds", "stop everything"):
+        assert text in output
     artifact, picture = re.findall(r"at (\S+\.(?:tif|png))", output)
     assert Path(artifact).stat().st_size > 1_000_000
     assert Path(picture).read_bytes().startswith(b"\x89PNG")
@@ -182,7 +182,7 @@ def test_the_demonstration_does_the_whole_job(data: Path) -> None:
     assert ours == []
 
 
-def test_the_demonstration_says_what_is_wrong_with_a_file(data: Path, tmp_path: Path) -> None:
+def test_the_demonstration_reports_an_unreadable_file(data: Path, tmp_path: Path) -> None:
     text = tmp_path / "notes.tif"
     text.write_text("no raster", encoding="utf-8")
     command = [sys.executable, "-m", "aerotask", "demo", "--data", str(data), "--file", str(text)]
@@ -192,7 +192,7 @@ def test_the_demonstration_says_what_is_wrong_with_a_file(data: Path, tmp_path: 
     assert "raster" in done.stderr
 
 
-def test_the_version_is_printed() -> None:
+def test_version_prints_the_version() -> None:
     command = [sys.executable, "-m", "aerotask", "version"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", done.stdout)

@@ -1,1 +1,1 @@
-"""What several tests share."""
+"""Fixtures and helpers shared by several tests."""

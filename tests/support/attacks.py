@@ -1,4 +1,4 @@
-"""Paths that must reach nothing but what a dataset's entries are called."""
+"""Path traversal attacks against entry paths."""
 
 from __future__ import annotations
 

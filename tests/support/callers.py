@@ -1,4 +1,4 @@
-"""Callers who stay who they are, for tests of services without an API before them."""
+"""Callers with fixed identities, for tests of services without the API."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from aerotask.services.accounts.permissions import Grant, PermissionService, Rea
 
 
 def always(caller: Caller) -> Reauthenticate:
-    """It is this caller, whenever it is asked."""
+    """Always verifies as this caller."""
 
     async def ask() -> Caller:
         return caller
@@ -17,5 +17,5 @@ def always(caller: Caller) -> Reauthenticate:
 
 
 def permit(access: PermissionService, caller: Caller, dataset_id: DatasetId) -> Grant:
-    """The caller's right to write in the dataset."""
+    """The caller's grant of write access to the dataset."""
     return Grant(access, always(caller), dataset_id, Access.WRITE)

@@ -1,4 +1,4 @@
-"""A database per test, copied from a migrated one."""
+"""Databases of tests, each copied from a migrated template."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def with_name(url: str, name: str) -> str:
 
 
 async def make_template(server_url: str) -> None:
-    """Make the migrated database that others are copied from."""
+    """Create the migrated template database."""
     await run_sql(server_url, f'CREATE DATABASE "{TEMPLATE}"')
     database = open_database(with_name(server_url, TEMPLATE), application="tests")
     await upgrade(database)
@@ -32,7 +32,7 @@ async def make_template(server_url: str) -> None:
 
 @asynccontextmanager
 async def fresh_database(server_url: str, *, template: str = TEMPLATE) -> AsyncIterator[str]:
-    """The address of a database of its own, dropped at the end of the block."""
+    """The address of a fresh database, dropped at the end of the block."""
     name = f"test_{secrets.token_hex(6)}"
     await run_sql(server_url, f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
     try:
@@ -51,7 +51,7 @@ async def run_sql(url: str, statement: str) -> None:
 
 
 async def wait_for_lock(database: Database, kind: str) -> None:
-    """Until somebody waits for a lock of that kind in this database."""
+    """Wait until a session of this database waits for a lock of that kind."""
     query = text("""
         SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
         WHERE NOT l.granted AND l.locktype = :kind AND a.datname = current_database()

@@ -1,4 +1,4 @@
-"""An OpenID Connect issuer: a real HTTP server that tells its keys, and signs what the test wishes."""
+"""OpenID Connect issuer: a real HTTP server that publishes its keys and signs tokens for tests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AUDIENCE = "aerotask-tests"
 
 @dataclass(slots=True)
 class Issuer:
-    """The issuer's address, its keys, and how often it was asked for them."""
+    """The issuer's address, its keys, and the number of requests for them."""
 
     address: str = ""
     keys: dict[str, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Issuer:
     asked: list[str] = field(default_factory=list)
 
     def rotate(self, key_id: str, *, curve: bool = False) -> None:
-        """Have this key and no other from now on."""
+        """Publish this key and no other from now on."""
         made = ec.generate_private_key(ec.SECP256R1()) if curve else rsa.generate_private_key(65537, 2048)
         self.keys = {key_id: made}
 
@@ -53,7 +53,7 @@ class Issuer:
         return jwt.encode(kept, self.keys[key_id], algorithm, headers={"kid": key_id})
 
     def answer(self, path: str) -> dict[str, Any] | None:
-        """What it tells at that path."""
+        """The response at that path."""
         self.asked.append(path)
         if self.down:
             return None
@@ -74,7 +74,7 @@ async def _literal_address(host: str, _port: int) -> list[Address]:
 
 
 def keys_client(*, allow_private: bool = True) -> GuardedClient:
-    """The client that fetches an issuer's keys."""
+    """HTTP client that fetches the issuer's keys."""
     tls = ssl.create_default_context()
     return GuardedClient(timeout_s=5, allow_private=allow_private, tls=tls, resolve=_literal_address)
 

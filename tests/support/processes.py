@@ -1,4 +1,4 @@
-"""The processes of a stack: which they are, and others beside them that are armed or set differently."""
+"""Processes of a stack, and further ones with failpoints or other settings."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Process = subprocess.Popen[bytes]
 
 
 def running(until: Path) -> list[int]:
-    """The children that have begun to wait for the file `until`."""
+    """The children that wait for the file `until`."""
     return [int(note.suffix[1:]) for note in until.parent.glob(f"{until.name}.running.*")]
 
 
 def await_attempt(until: Path, number: int) -> int:
-    """The child of the attempt of that number, when it waits for the file and all before it are gone."""
+    """The child of that attempt, once it waits for the file and all earlier ones have ended."""
 
     def alone() -> bool:
         return len(running(until)) == number and len(alive()) == 1
@@ -56,7 +56,7 @@ def worker_of(world: World, child: int) -> Process:
 
 @contextmanager
 def other_environment(world: World, **changes: str) -> Iterator[None]:
-    """What the block starts has these settings, or this failpoint, besides the stack's own."""
+    """Processes started in the block have these settings and this failpoint in addition to the stack's own."""
     before = world.stack.environment
     world.stack.environment = {
         **before,
@@ -69,7 +69,7 @@ def other_environment(world: World, **changes: str) -> Iterator[None]:
 
 
 def add_worker(world: World, *, failpoint: str = "", **settings: str) -> Process:
-    """One more worker, armed or set differently; returns when it is ready."""
+    """Start a further worker, with a failpoint or other settings; returns when it is ready."""
     with other_environment(world, **settings, **({"failpoint": failpoint} if failpoint else {})):
         worker = world.stack.start_worker()
     world.stack.await_workers()
@@ -77,7 +77,7 @@ def add_worker(world: World, *, failpoint: str = "", **settings: str) -> Process
 
 
 def restart_api(world: World, *, failpoint: str = "") -> Process:
-    """The API anew at the same address; the former one is killed if it still runs."""
+    """Start the API again at the same address; the former one is killed if it still runs."""
     former = world.stack.api
     assert former is not None
     kill(former)
@@ -89,13 +89,13 @@ def restart_api(world: World, *, failpoint: str = "") -> Process:
 
 
 def kill(process: Process) -> None:
-    """SIGKILL, also to one that is frozen."""
+    """Send SIGKILL, also to a frozen process."""
     process.kill()
     process.wait()
 
 
 def dismiss(world: World, worker: Process) -> None:
-    """Take a worker out of the stack, however it is: dead, frozen or well."""
+    """Remove a worker from the stack, whether it is dead, frozen or running."""
     if worker.poll() is None:
         worker.send_signal(signal.SIGCONT)
         worker.terminate()
@@ -104,16 +104,16 @@ def dismiss(world: World, worker: Process) -> None:
 
 
 def seconds_until(moment: str, *, since: float) -> float:
-    """How long after `since` (Unix time) something happened, according to a task's history."""
+    """Seconds from `since` (Unix time) to an event in a task's history."""
     return datetime.fromisoformat(moment).timestamp() - since
 
 
 def claims(task: dict[str, Any]) -> list[dict[str, Any]]:
-    """When and by whom a task was taken, from its status."""
+    """Time and worker of a task's claim, from its status."""
     return [event for event in task["history"] if event["to"] == "Processing"]
 
 
 def hold_for(duration_s: float) -> None:
-    """Let a state last: an outage, or the moment of a kill. Not for waiting until something is so."""
+    """Let a state last, such as an outage. Not for waiting for a condition."""
     deadline = time.monotonic() + duration_s
     eventually(lambda: time.monotonic() >= deadline, timeout_s=duration_s + 60)

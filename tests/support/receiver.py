@@ -1,4 +1,4 @@
-"""A receiver of callbacks: a real HTTP server in a thread of its own, which answers as the test wishes."""
+"""Callback receiver: a real HTTP server in its own thread, with responses that the test chooses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A request as it came."""
+    """A received request."""
 
     path: str
     headers: dict[str, str]
@@ -21,19 +21,19 @@ class Received:
 
 @dataclass(slots=True)
 class Receiver:
-    """What has come, and the statuses to answer next; the last one goes for all that follow."""
+    """Received requests, and the next response statuses; the last one is repeated."""
 
     statuses: Sequence[int]
     location: str = ""
     received: list[Received] = field(default_factory=list)
     hanging: threading.Event = field(default_factory=threading.Event)
-    """Answers nothing while this is set …"""
+    """Sends no response while this is set …"""
     released: threading.Event = field(default_factory=threading.Event)
     """… until this is, at the latest at the end of the test."""
     port: int = 0
 
     def status_of(self, number: int) -> int:
-        """What the request of that number, from 0, is answered with."""
+        """The response status of the request of that number, from 0."""
         return self.statuses[min(number, len(self.statuses) - 1)]
 
 
@@ -41,7 +41,7 @@ class Receiver:
 def running_receiver(
     *statuses: int, location: str = "", tls: ssl.SSLContext | None = None
 ) -> Iterator[Receiver]:
-    """A receiver on a free port of 127.0.0.1, which answers with these statuses in turn."""
+    """A receiver on a free port of 127.0.0.1 that responds with these statuses in turn."""
     receiver = Receiver(statuses or (204,), location)
 
     class Handler(BaseHTTPRequestHandler):
@@ -69,7 +69,7 @@ def running_receiver(
         daemon_threads = True
 
         def handle_error(self, *_: object) -> None:
-            """A client that hangs up or trusts us not is what some tests are about."""
+            """Ignore clients that disconnect or reject the certificate: some tests do so on purpose."""
 
     with Server(("127.0.0.1", 0), Handler) as server:
         if tls is not None:

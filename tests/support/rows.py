@@ -1,4 +1,4 @@
-"""Rows to begin with, and the claims and reports of a worker without one."""
+"""Initial rows for tests, and claims of tasks without a worker process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from aerotask.store.tasks.submit import NewTask
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """An organization with a dataset and an owner, and what tests do with tasks there."""
+    """An organization with a dataset and an owner, and operations on its tasks."""
 
     db: Database
     org_id: OrgId
@@ -28,7 +28,7 @@ class Rows:
     user_id: UserId
 
     def new_task(self, **values: Any) -> NewTask:
-        """A task to be inserted."""
+        """A new task with default values."""
         fields: dict[str, Any] = {
             "id": TaskId(new_id()),
             "org_id": self.org_id,
@@ -48,44 +48,44 @@ class Rows:
         return NewTask(**fields)
 
     async def task(self, **values: Any) -> TaskId:
-        """Insert a waiting task."""
+        """Inserts a waiting task."""
         new = self.new_task(**values)
         async with self.db.begin() as connection:
             await submit.add(connection, new, actor="tests")
         return new.id
 
     async def claim(
-        self, *, worker_no: int = 1, ttl_s: float = 30, running_per_user: int = 100
+        self, *, worker_no: int = 1, ttl_s: float = 30, max_running_per_user: int = 100
     ) -> ClaimedTask | None:
-        """Claim the next task, and read what it is to work on."""
+        """Claims the next task with its inputs."""
         claimed = await self.claim_many(
-            1, worker_no=worker_no, ttl_s=ttl_s, running_per_user=running_per_user
+            1, worker_no=worker_no, ttl_s=ttl_s, max_running_per_user=max_running_per_user
         )
         async with self.db.read() as connection:
             return await claims.with_inputs(connection, claimed[0]) if claimed else None
 
     async def claim_many(
-        self, at_most: int, *, worker_no: int = 1, ttl_s: float = 30, running_per_user: int = 100
+        self, max_count: int, *, worker_no: int = 1, ttl_s: float = 30, max_running_per_user: int = 100
     ) -> list[ClaimedTask]:
-        """Claim the next tasks at once."""
+        """Claims several tasks in one statement."""
         async with self.db.begin() as connection:
             return await claims.claim_next(
                 connection,
                 worker_no=worker_no,
                 ttl_s=ttl_s,
-                running_per_user=running_per_user,
-                at_most=at_most,
+                max_running_per_user=max_running_per_user,
+                max_count=max_count,
             )
 
     async def claimed(self, **values: Any) -> ClaimedTask:
-        """Claim the next task, which must be there."""
+        """Claims the next task, which must exist."""
         task = await self.claim(**values)
         assert task is not None
         return task
 
 
 async def add_user(db: Database, name: str) -> UserId:
-    """Insert a user."""
+    """Inserts a user."""
     user_id = UserId(new_id())
     async with db.begin() as connection:
         await users.add(connection, user_id=user_id, user_name=name, email=None, hashed="", is_admin=False)
@@ -93,7 +93,7 @@ async def add_user(db: Database, name: str) -> UserId:
 
 
 async def add_dataset(db: Database, user_id: UserId, slug: str) -> Rows:
-    """Insert an organization of the user, with a dataset, both of that slug."""
+    """Inserts an organization of the user with a dataset, both of that slug."""
     org_id, dataset_id = OrgId(new_id()), DatasetId(new_id())
     async with db.begin() as connection:
         await orgs.add(

@@ -31,7 +31,7 @@ KEEP = LogLimits(1000, 100_000)
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """The API, its administrator as a client, and a dataset whose tasks the test runs by itself."""
+    """The API, a client of its administrator, and a dataset whose tasks the test itself runs."""
 
     app: FastAPI
     client: httpx.AsyncClient
@@ -39,32 +39,32 @@ class Served:
 
     @property
     def platform(self) -> Platform:
-        """What the API serves."""
+        """The platform of the API."""
         platform: Platform = self.app.state.platform
         return platform
 
     @property
     def watches(self) -> int:
-        """How many watches the API holds."""
-        return sum(len(watches) for watches in self.platform.watch.changes._watches.values())
+        """The number of open subscriptions."""
+        return sum(len(each) for each in self.platform.watch.notifications._subscriptions.values())
 
     def address(self, task_id: TaskId) -> str:
         """A task's address."""
         return f"/orgs/acme/ds/acme/tasks/{task_id}"
 
     async def running_task(self) -> ClaimedTask:
-        """A task that a worker has begun."""
+        """A claimed task."""
         await self.rows.task()
         return await self.rows.claimed(ttl_s=3600)
 
     async def report(self, task: ClaimedTask, first: int, *lines: str, percent: float = 0.0) -> None:
-        """What the worker writes of its task."""
+        """Write a report of the task, as its worker does."""
         news = Report(first, lines, percent)
         async with self.rows.db.begin() as connection:
             await leases.report(connection, task.lease, news, log_limits=KEEP)
 
     async def succeed(self, task: ClaimedTask, first: int, *lines: str) -> None:
-        """The end of the task."""
+        """End the task as Succeeded."""
         async with self.rows.db.begin() as connection:
             await leases.finish(
                 connection, task.lease, Success(), Report(first, lines), log_limits=KEEP, actor="tests"
@@ -72,7 +72,7 @@ class Served:
 
 
 async def until(condition: Callable[[], bool], *, timeout_s: float = 30.0) -> None:
-    """Wait until the function answers true, letting everything else go on.
+    """Wait until the function returns true, while the event loop runs.
 
     Raises:
         TimeoutError: it doesn't in time.

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 KEEPALIVE = "keep-alive"
-"""The name under which a comment is shown, which real clients pass over."""
+"""The name of a comment's event; real clients ignore comments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Event:
 
 @dataclass(slots=True)
 class _Reader:
-    """Gathers lines to events."""
+    """Parses lines into events."""
 
     fields: dict[str, str] = field(default_factory=dict)
 
@@ -45,14 +45,14 @@ class _Reader:
 
 
 def events_of(response: httpx.Response) -> Iterator[Event]:
-    """The events of an open stream as they come, until it closes."""
+    """The events of an open stream until it closes."""
     reader = _Reader()
     for line in response.iter_lines():
         yield from reader.read(line)
 
 
 async def aevents_of(response: httpx.Response) -> AsyncIterator[Event]:
-    """The same, for those who do other things meanwhile."""
+    """The same, asynchronously."""
     reader = _Reader()
     async for line in response.aiter_lines():
         for event in reader.read(line):

@@ -1,4 +1,4 @@
-"""What statements did, as the driver tells it."""
+"""Counters of statements, as reported by the driver."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aerotask.db.engine import Database
 
 @contextmanager
 def rows_changed(database: Database, beginning: str) -> Iterator[list[int]]:
-    """How many rows each statement of the block changes that begins so."""
+    """The number of rows changed by each statement of the block with that prefix."""
     counts: list[int] = []
     engine = database.engine.sync_engine
 

@@ -31,7 +31,7 @@ def eventually(condition: Callable[[], bool], *, timeout_s: float = TIMEOUT_S) -
 
 @dataclass(slots=True)
 class World:
-    """Everything of one stack."""
+    """A running stack with its clients."""
 
     stack: Stack
     admin: httpx.Client = field(init=False)
@@ -45,7 +45,7 @@ class World:
         self._clients.close()
 
     def client(self, user_name: str | None = None) -> httpx.Client:
-        """A client for the API, signed in as that user if one is named."""
+        """An API client, signed in if a user is given."""
         client = self._clients.enter_context(
             httpx.Client(base_url=self.stack.address, timeout=60, trust_env=False)
         )
@@ -70,7 +70,7 @@ class World:
         return slug
 
     def dataset(self, *, org: str | None = None, visibility: str = "private") -> Dataset:
-        """A new dataset, in a new organization if none is named, used by the administrator."""
+        """A new dataset of the administrator, in a new organization if none is given."""
         org = org or self.org()
         slug = f"ds-{secrets.token_hex(4)}"
         body = {"slug": slug, "visibility": visibility}
@@ -78,7 +78,7 @@ class World:
         return Dataset(self.admin, org, slug)
 
     def member(self, org: str, permissions: str) -> httpx.Client:
-        """A client of a new user who has these permissions in the organization."""
+        """A client of a new user with these permissions in the organization."""
         name = self.user()
         body = {"userName": name, "permissions": permissions}
         self.admin.post(f"/orgs/{org}/members", json=body).raise_for_status()
@@ -103,7 +103,7 @@ class Dataset:
         return Dataset(client, self.org, self.slug)
 
     def upload(self, path: str, content: bytes | Path, *, indexed: bool = True) -> dict[str, Any]:
-        """Put a file; unless told otherwise, wait until it is indexed."""
+        """Upload a file, and by default wait until it is indexed."""
         body = content.read_bytes() if isinstance(content, Path) else content
         entry = self.client.put(f"{self.address}/obj/{path}", content=body).raise_for_status().json()
         if indexed:
@@ -122,7 +122,7 @@ class Dataset:
         return [entry["path"] for entry in answer.raise_for_status().json()]
 
     def try_submit(self, tool: str, params: dict[str, Any] | None = None, **body: Any) -> httpx.Response:
-        """Submit a task, whatever the answer."""
+        """Submit a task; the response, whatever its status."""
         return self.client.post(
             f"{self.address}/tasks", json={"toolId": tool, "params": params or {}, **body}
         )

@@ -1,4 +1,4 @@
-"""Pictures as clients get them."""
+"""Decoding of images in responses."""
 
 from io import BytesIO
 from typing import Any

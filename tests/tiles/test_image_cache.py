@@ -1,4 +1,4 @@
-"""The folder of pictures: bounded, shared, and no harm if it can't be written."""
+"""Image cache: bounded in size, shared between processes, and harmless when it can't be written."""
 
 import os
 from pathlib import Path
@@ -14,22 +14,22 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*/*"))
 
 
-def test_what_was_put_is_found(tmp_path: Path) -> None:
+def test_a_cached_image_is_found(tmp_path: Path) -> None:
     cache = ImageCache(tmp_path, limit_bytes=1000)
-    cache.put(digest(1), b"picture")
-    assert cache.get(digest(1)) == b"picture"
-    assert ImageCache(tmp_path, limit_bytes=1000).get(digest(1)) == b"picture"
+    cache.put(digest(1), b"image")
+    assert cache.get(digest(1)) == b"image"
+    assert ImageCache(tmp_path, limit_bytes=1000).get(digest(1)) == b"image"
     assert cache.get(digest(2)) is None
 
 
-def test_it_never_grows_beyond_its_limit(tmp_path: Path) -> None:
+def test_the_cache_never_exceeds_its_limit(tmp_path: Path) -> None:
     cache = ImageCache(tmp_path, limit_bytes=1000)
     for number in range(100):
         cache.put(digest(number), b"x" * 100)
         assert size_of(tmp_path) <= 1000
 
 
-def test_what_was_used_last_stays(tmp_path: Path) -> None:
+def test_recently_used_images_stay(tmp_path: Path) -> None:
     cache = ImageCache(tmp_path, limit_bytes=1000)
     for number in range(10):
         cache.put(digest(number), b"x" * 100)
@@ -42,23 +42,23 @@ def test_what_was_used_last_stays(tmp_path: Path) -> None:
     assert cache.get(digest(10))
 
 
-def test_what_a_former_process_left_counts(tmp_path: Path) -> None:
-    former = ImageCache(tmp_path, limit_bytes=10_000)
+def test_files_of_an_earlier_process_count(tmp_path: Path) -> None:
+    earlier = ImageCache(tmp_path, limit_bytes=10_000)
     for number in range(50):
-        former.put(digest(number), b"x" * 100)
+        earlier.put(digest(number), b"x" * 100)
     ImageCache(tmp_path, limit_bytes=1000).put(digest(99), b"x" * 100)
     assert size_of(tmp_path) <= 1000
 
 
-def test_a_folder_that_cannot_be_written_keeps_nothing(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_caches_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     cache = ImageCache(tmp_path / "file", limit_bytes=1000)
-    cache.put(digest(1), b"picture")
+    cache.put(digest(1), b"image")
     assert cache.get(digest(1)) is None
 
 
-def test_a_file_that_lost_its_content_is_no_picture(tmp_path: Path) -> None:
+def test_an_empty_file_is_no_image(tmp_path: Path) -> None:
     cache = ImageCache(tmp_path, limit_bytes=1000)
-    cache.put(digest(1), b"picture")
+    cache.put(digest(1), b"image")
     (tmp_path / "00" / digest(1)).write_bytes(b"")
     assert cache.get(digest(1)) is None

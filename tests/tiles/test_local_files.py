@@ -1,4 +1,4 @@
-"""Files lent to children: there while they are used, kept a while for who comes next, and no longer."""
+"""Local file cache: files exist while in use, and are cached for a limited time afterwards."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -24,16 +24,16 @@ async def stored(blobs: LocalBlobs, content: bytes) -> str:
 
 
 @asynccontextmanager
-async def lending(blobs: LocalBlobs, **kept: float) -> AsyncIterator[LocalFileCache]:
-    files = LocalFileCache(blobs, CacheLimits(**kept))  # type: ignore[arg-type]
+async def open_cache(blobs: LocalBlobs, **limits: float) -> AsyncIterator[LocalFileCache]:
+    files = LocalFileCache(blobs, CacheLimits(**limits))  # type: ignore[arg-type]
     try:
         yield files
     finally:
         await files.close()
 
 
-def lent(blobs: LocalBlobs) -> list[bytes]:
-    """The contents of what is lent at the moment."""
+def cached(blobs: LocalBlobs) -> list[bytes]:
+    """The contents of the cached files."""
     return sorted(file.read_bytes() for file in blobs.work_root.glob("draw-*/*"))
 
 
@@ -43,19 +43,19 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_a_file_outlasts_its_blob_while_it_is_used(blobs: LocalBlobs) -> None:
+async def test_a_file_outlasts_its_blob_while_in_use(blobs: LocalBlobs) -> None:
     key = await stored(blobs, b"content")
-    async with lending(blobs) as files:
+    async with open_cache(blobs) as files:
         async with files.file(key) as file:
             await blobs.remove(key)
             assert file.read_bytes() == b"content"
         async with files.file(key) as again:
             assert again == file
-    assert lent(blobs) == []
+    assert cached(blobs) == []
 
 
-async def test_what_the_storage_lacks_is_not_found(blobs: LocalBlobs) -> None:
-    async with lending(blobs) as files:
+async def test_a_missing_blob_is_not_found(blobs: LocalBlobs) -> None:
+    async with open_cache(blobs) as files:
         with pytest.raises(NotFound):
             async with files.file("absent"):
                 pass
@@ -64,59 +64,59 @@ async def test_what_the_storage_lacks_is_not_found(blobs: LocalBlobs) -> None:
             assert file.read_bytes() == b"content"
 
 
-async def test_what_was_used_longest_ago_goes_first_when_files_are_too_many(blobs: LocalBlobs) -> None:
+async def test_the_least_recently_used_files_are_evicted_first(blobs: LocalBlobs) -> None:
     keys = [await stored(blobs, b"%d" % number) for number in range(4)]
-    async with lending(blobs, files=2) as files:
+    async with open_cache(blobs, files=2) as files:
         for key in (*keys, keys[2]):
             async with files.file(key):
                 pass
-        assert lent(blobs) == [b"2", b"3"]
+        assert cached(blobs) == [b"2", b"3"]
 
 
-async def test_files_in_use_count_and_stay(blobs: LocalBlobs) -> None:
+async def test_files_in_use_count_and_are_not_evicted(blobs: LocalBlobs) -> None:
     keys = [await stored(blobs, b"%d" % number) for number in range(4)]
-    async with lending(blobs, files=2) as files:
+    async with open_cache(blobs, files=2) as files:
         async with AsyncExitStack() as using:
             paths = [await using.enter_async_context(files.file(key)) for key in keys[:3]]
             async with files.file(keys[3]):
                 pass
             assert [path.read_bytes() for path in paths] == [b"0", b"1", b"2"]
-            assert lent(blobs) == [b"0", b"1", b"2"]
-        assert len(lent(blobs)) == 2
+            assert cached(blobs) == [b"0", b"1", b"2"]
+        assert len(cached(blobs)) == 2
 
 
-async def test_unused_files_are_bounded_by_their_bytes(blobs: LocalBlobs) -> None:
+async def test_unused_files_are_bounded_in_total_size(blobs: LocalBlobs) -> None:
     small, large = await stored(blobs, b"small"), await stored(blobs, b"x" * 1000)
-    async with lending(blobs, total_bytes=100) as files:
+    async with open_cache(blobs, total_bytes=100) as files:
         async with files.file(small):
             pass
         async with files.file(large) as file:
             assert file.stat().st_size == 1000
-        assert b"x" * 1000 not in lent(blobs)
+        assert b"x" * 1000 not in cached(blobs)
 
 
-async def test_unused_files_go_by_themselves_after_a_while(blobs: LocalBlobs) -> None:
+async def test_unused_files_expire(blobs: LocalBlobs) -> None:
     key, other = await stored(blobs, b"content"), await stored(blobs, b"in use")
-    async with lending(blobs, for_s=0.05) as files, files.file(other) as in_use:
+    async with open_cache(blobs, ttl_s=0.05) as files, files.file(other) as in_use:
         async with files.file(key):
             pass
-        await until(lambda: lent(blobs) == [b"in use"])
+        await until(lambda: cached(blobs) == [b"in use"])
         assert in_use.exists()
 
 
-async def test_a_loan_has_a_name_of_its_own(blobs: LocalBlobs) -> None:
-    # One that is being given back would take the next one's file with it.
+async def test_each_entry_has_its_own_file_name(blobs: LocalBlobs) -> None:
+    # Otherwise a late eviction could unlink the next entry's file.
     key = await stored(blobs, b"content")
-    async with lending(blobs, files=0) as files:
+    async with open_cache(blobs, files=0) as files:
         async with files.file(key) as first:
             pass
         async with files.file(key) as second:
             assert (first.exists(), second.exists(), first == second) == (False, True, False)
 
 
-async def test_a_file_is_there_for_everybody_however_loans_end_and_begin(blobs: LocalBlobs) -> None:
+async def test_every_user_has_the_file_while_others_acquire_and_release_it(blobs: LocalBlobs) -> None:
     keys = [await stored(blobs, b"%d" % number) for number in range(3)]
-    async with lending(blobs, files=1) as files:
+    async with open_cache(blobs, files=1) as files:
 
         async def use(number: int) -> bool:
             async with files.file(keys[number % 3]) as file:
@@ -129,9 +129,9 @@ async def test_a_file_is_there_for_everybody_however_loans_end_and_begin(blobs: 
         assert all(map(all, await asyncio.gather(*map(user, range(8)))))
 
 
-async def test_a_folder_that_was_swept_is_made_anew(blobs: LocalBlobs) -> None:
+async def test_a_removed_folder_is_recreated(blobs: LocalBlobs) -> None:
     key = await stored(blobs, b"content")
-    async with lending(blobs) as files:
+    async with open_cache(blobs) as files:
         async with files.file(key) as file:
             pass
         file.unlink()

@@ -1,11 +1,11 @@
-"""Pictures that failed, with a clock that the test sets."""
+"""Negative cache of failed images, with a fake clock."""
 
 import pytest
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.tiles.negative_cache import NegativeCache
 
-REFUSAL = InvalidInput("It crashed.", code="drawing-crashed")
+FAILURE = InvalidInput("It crashed.", code="drawing-crashed")
 
 
 class Clock:
@@ -16,34 +16,34 @@ class Clock:
         return self.now_s
 
 
-def refused(failures: NegativeCache, digest: str, content: str) -> bool:
+def is_refused(failures: NegativeCache, digest: str, blob_key: str) -> bool:
     try:
-        failures.refuse(digest, [content])
+        failures.raise_if_failed(digest, [blob_key])
     except InvalidInput:
         return True
     return False
 
 
-def test_what_failed_is_refused_for_a_minute() -> None:
+def test_a_failed_image_is_refused_for_a_minute() -> None:
     clock = Clock()
     failures = NegativeCache(clock)
-    failures.remember("tile", ["file"], REFUSAL)
+    failures.add("tile", ["file"], FAILURE)
     with pytest.raises(InvalidInput, match="It crashed"):
-        failures.refuse("tile", ["file"])
+        failures.raise_if_failed("tile", ["file"])
     clock.now_s += 59
-    assert refused(failures, "tile", "file")
+    assert is_refused(failures, "tile", "file")
     clock.now_s += 1
-    assert not refused(failures, "tile", "file")
+    assert not is_refused(failures, "tile", "file")
 
 
 def test_a_file_is_refused_after_its_third_failure() -> None:
     clock = Clock()
     failures = NegativeCache(clock)
     for tile in ("a", "b"):
-        failures.remember(tile, ["file"], REFUSAL)
-        assert not refused(failures, "c", "file")
-    failures.remember("c", ["file"], REFUSAL)
-    assert refused(failures, "d", "file")
-    assert not refused(failures, "d", "other")
+        failures.add(tile, ["file"], FAILURE)
+        assert not is_refused(failures, "c", "file")
+    failures.add("c", ["file"], FAILURE)
+    assert is_refused(failures, "d", "file")
+    assert not is_refused(failures, "d", "other")
     clock.now_s += 60
-    assert not refused(failures, "d", "file")
+    assert not is_refused(failures, "d", "file")

@@ -1,4 +1,4 @@
-"""Work that several ask for is done once, and whoever leaves takes it from nobody."""
+"""Single flight: concurrent calls share one run, and a cancelled caller doesn't cancel it for others."""
 
 import asyncio
 
@@ -8,72 +8,72 @@ from aerotask.tiles.single_flight import SingleFlight
 
 
 class Work:
-    """Counts how often it was begun, and goes on when the test says so."""
+    """Counts its runs, and blocks until the test sets `go`."""
 
     def __init__(self) -> None:
-        self.begun = 0
+        self.runs = 0
         self.go = asyncio.Event()
 
     async def __call__(self) -> str:
-        self.begun += 1
+        self.runs += 1
         await self.go.wait()
-        return f"outcome {self.begun}"
+        return f"result {self.runs}"
 
 
-async def begun(*asking: asyncio.Task[str]) -> None:
-    """Let those who ask get as far as they get."""
-    await asyncio.wait(asking, timeout=0)
+async def started(*callers: asyncio.Task[str]) -> None:
+    """Let the callers run until they wait."""
+    await asyncio.wait(callers, timeout=0)
     await asyncio.sleep(0)
 
 
-async def test_who_asks_meanwhile_gets_the_same_outcome() -> None:
-    once, work = SingleFlight[str](), Work()
-    asking = [asyncio.create_task(once.do("key", work)) for _ in range(3)]
-    await begun(*asking)
+async def test_concurrent_callers_get_the_same_result() -> None:
+    flights, work = SingleFlight[str](), Work()
+    callers = [asyncio.create_task(flights.run("key", work)) for _ in range(3)]
+    await started(*callers)
     work.go.set()
-    assert await asyncio.gather(*asking) == ["outcome 1"] * 3
-    assert await once.do("key", work) == "outcome 2"
+    assert await asyncio.gather(*callers) == ["result 1"] * 3
+    assert await flights.run("key", work) == "result 2"
 
 
-async def test_another_key_is_other_work() -> None:
-    once, work = SingleFlight[str](), Work()
+async def test_different_keys_run_separately() -> None:
+    flights, work = SingleFlight[str](), Work()
     work.go.set()
-    await asyncio.gather(once.do("a", work), once.do("b", work))
-    assert work.begun == 2
+    await asyncio.gather(flights.run("a", work), flights.run("b", work))
+    assert work.runs == 2
 
 
-async def test_it_goes_on_when_who_began_it_leaves() -> None:
-    once, work = SingleFlight[str](), Work()
-    first = asyncio.create_task(once.do("key", work))
-    await begun(first)
-    second = asyncio.create_task(once.do("key", work))
-    await begun(second)
+async def test_work_continues_when_its_first_caller_is_cancelled() -> None:
+    flights, work = SingleFlight[str](), Work()
+    first = asyncio.create_task(flights.run("key", work))
+    await started(first)
+    second = asyncio.create_task(flights.run("key", work))
+    await started(second)
     first.cancel()
     await asyncio.wait({first})
     work.go.set()
-    assert (first.cancelled(), await second, work.begun) == (True, "outcome 1", 1)
+    assert (first.cancelled(), await second, work.runs) == (True, "result 1", 1)
 
 
-async def test_a_failure_is_everybodys_and_is_forgotten() -> None:
-    once: SingleFlight[str] = SingleFlight()
+async def test_a_failure_reaches_all_callers_and_is_not_cached() -> None:
+    flights: SingleFlight[str] = SingleFlight()
 
     async def failing() -> str:
         await asyncio.sleep(0)
         raise ValueError("no")
 
-    asking = [asyncio.create_task(once.do("key", failing)) for _ in range(2)]
-    outcomes = await asyncio.gather(*asking, return_exceptions=True)
-    assert [str(outcome) for outcome in outcomes] == ["no", "no"]
+    callers = [asyncio.create_task(flights.run("key", failing)) for _ in range(2)]
+    results = await asyncio.gather(*callers, return_exceptions=True)
+    assert [str(result) for result in results] == ["no", "no"]
 
     work = Work()
     work.go.set()
-    assert await once.do("key", work) == "outcome 1"
+    assert await flights.run("key", work) == "result 1"
 
 
-async def test_closing_ends_what_is_under_way() -> None:
-    once, work = SingleFlight[str](), Work()
-    asking = asyncio.create_task(once.do("key", work))
-    await begun(asking)
-    await once.close()
+async def test_close_cancels_running_work() -> None:
+    flights, work = SingleFlight[str](), Work()
+    caller = asyncio.create_task(flights.run("key", work))
+    await started(caller)
+    await flights.close()
     with pytest.raises(asyncio.CancelledError):
-        await asking
+        await caller

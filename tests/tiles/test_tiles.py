@@ -1,4 +1,4 @@
-"""Tiles drawn in this process, against literal pixels and against raster-export's own output."""
+"""Tile rendering in this process, compared with literal pixels and with the output of raster-export."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.tiles.maps import AT, GREEN, NOTHING, RED, halves, on_tile
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.io import GDAL_OPTIONS
 from aerotask.tiles.dataset_cache import DatasetCache
-from aerotask.tiles.raster_tiles import MapRaster, draw_tile, find_look
+from aerotask.tiles.raster_tiles import MapRaster, draw_tile, read_render_info
 from aerotask.tiles.render_info import RenderInfo
 from aerotask.tiles.style import Style
 from aerotask.tiles.tile_matrix import TileIndex
@@ -30,13 +30,17 @@ def rasters() -> Iterator[DatasetCache]:
         yield opened
 
 
-def tile(rasters: DatasetCache, path: Path, at: TileIndex = AT, *, size_px: int = 256, **style: Any) -> Rgba:
-    wanted = Style(**style)
-    look = find_look(rasters, path, path, wanted)
-    return draw_tile(rasters, MapRaster(path, look, wanted), at, size_px=size_px)
+def tile(
+    rasters: DatasetCache, path: Path, index: TileIndex = AT, *, size_px: int = 256, **style: Any
+) -> Rgba:
+    chosen = Style(**style)
+    info = read_render_info(rasters, path, path, chosen)
+    return draw_tile(rasters, MapRaster(path, info, chosen), index, size_px=size_px)
 
 
-def test_constant_areas_have_the_colormaps_literal_colours(tmp_path: Path, rasters: DatasetCache) -> None:
+def test_constant_areas_have_the_literal_colours_of_the_colormap(
+    tmp_path: Path, rasters: DatasetCache
+) -> None:
     path = on_tile(tmp_path / "a.tif", halves(-5, 5))
     drawn = tile(rasters, path, rescale="-1,1", bands="1")
     assert drawn.shape == (256, 256, 4)
@@ -54,7 +58,7 @@ def test_constant_areas_have_the_colormaps_literal_colours(tmp_path: Path, raste
         {"preset": "ironbow"},
     ],
 )
-def test_a_tile_on_the_rasters_grid_is_what_raster_export_gives(
+def test_a_tile_on_the_grid_of_the_raster_equals_the_export(
     tmp_path: Path, rasters: DatasetCache, style: dict[str, Any]
 ) -> None:
     path = on_tile(tmp_path / "a.tif", slope((256, 256)), nodata=150.0)
@@ -63,13 +67,13 @@ def test_a_tile_on_the_rasters_grid_is_what_raster_export_gives(
     assert np.array_equal(tile(rasters, path, **style), np.moveaxis(read(exported), 0, -1))
 
 
-def test_every_tile_has_the_stretch_of_the_whole_raster(tmp_path: Path, rasters: DatasetCache) -> None:
+def test_every_tile_has_the_value_range_of_the_whole_raster(tmp_path: Path, rasters: DatasetCache) -> None:
     pixels = np.repeat(np.arange(512, dtype=np.float32)[None, None, :], 256, axis=1)
     west, south, east, north = AT.bounds_m()
     grid = from_bounds(west, south, 2 * east - west, north, 512, 256)
     path = write_raster(tmp_path / "a.tif", pixels, crs="EPSG:3857", transform=grid)
-    look = find_look(rasters, path, path, Style())
-    assert (look.ranges[0].low, look.ranges[0].high) == (10, 501)
+    info = read_render_info(rasters, path, path, Style())
+    assert (info.ranges[0].low, info.ranges[0].high) == (10, 501)
     export(path, tmp_path / "exported.tif")
     whole = np.moveaxis(read(tmp_path / "exported.tif"), 0, -1)
     for number in (0, 1):
@@ -77,7 +81,7 @@ def test_every_tile_has_the_stretch_of_the_whole_raster(tmp_path: Path, rasters:
         assert np.array_equal(drawn, whole[:, 256 * number : 256 * (number + 1)])
 
 
-def test_beside_the_raster_a_tile_is_transparent(tmp_path: Path, rasters: DatasetCache) -> None:
+def test_a_tile_is_transparent_outside_the_raster(tmp_path: Path, rasters: DatasetCache) -> None:
     west, _, _, north = AT.bounds_m()
     side = (AT.bounds_m()[2] - west) / 256
     path = write_raster(
@@ -114,7 +118,7 @@ def test_alpha_and_masks_are_kept(tmp_path: Path, rasters: DatasetCache) -> None
     assert tile(rasters, masked, rescale="-1,1")[0, :2].tolist() == [NOTHING, GREEN]
 
 
-def test_a_picture_is_shown_as_it_is_where_nothing_was_chosen(tmp_path: Path, rasters: DatasetCache) -> None:
+def test_an_rgb_image_is_shown_as_it_is_without_a_style(tmp_path: Path, rasters: DatasetCache) -> None:
     levels = np.arange(256, dtype=np.uint8)
     rgb = np.stack([np.tile(levels, (256, 1)), np.tile(levels[:, None], 256), np.full((256, 256), 7)])
     path = on_tile(
@@ -128,7 +132,7 @@ def test_a_picture_is_shown_as_it_is_where_nothing_was_chosen(tmp_path: Path, ra
 
 
 def test_a_result_of_raster_export_is_shown_as_it_is(tmp_path: Path, rasters: DatasetCache) -> None:
-    """As colours, and as a palette, whose colours are the same but for the lowest."""
+    """RGBA and palette results, whose colours are the same except for the lowest."""
     source = on_tile(tmp_path / "a.tif", slope((256, 256)) + 50, nodata=160.0)
     export(source, tmp_path / "rgba.tif", formula="b1", rescale="100,250")
     export(source, tmp_path / "palette.tif", formula="b1", rescale="100,250", format="palette")
@@ -137,7 +141,7 @@ def test_a_result_of_raster_export_is_shown_as_it_is(tmp_path: Path, rasters: Da
     assert np.array_equal(tile(rasters, tmp_path / "palette.tif"), expected)
 
 
-def test_a_tile_between_zooms_is_of_the_nearest_pixels(tmp_path: Path, rasters: DatasetCache) -> None:
+def test_a_tile_of_another_resolution_has_the_nearest_pixels(tmp_path: Path, rasters: DatasetCache) -> None:
     path = on_tile(tmp_path / "a.tif", halves(-5, 5))
     upper_right = TileIndex(AT.z + 1, 2 * AT.x + 1, 2 * AT.y)
     assert (tile(rasters, path, upper_right, rescale="-1,1") == GREEN).all()
@@ -169,13 +173,13 @@ def test_tiles_of_lower_zooms_come_from_overviews(tmp_path: Path, rasters: Datas
     assert np.unique(drawn[..., 0]).tolist() == [50]
 
 
-def test_a_raster_in_another_crs_lands_where_it_lies(tmp_path: Path, rasters: DatasetCache) -> None:
+def test_a_raster_in_another_crs_is_at_its_place(tmp_path: Path, rasters: DatasetCache) -> None:
     pixels = np.full((1, 400, 400), 5, np.float32)
     path = write_raster(tmp_path / "a.tif", pixels)
-    look = find_look(rasters, path, path, Style(rescale="-1,1"))
-    assert look.bounds == pytest.approx((9.0, 45.1514, 9.00256, 45.1532), abs=1e-3)
-    west, south, east, north = look.place()
-    assert look.max_zoom == 18
+    info = read_render_info(rasters, path, path, Style(rescale="-1,1"))
+    assert info.bounds == pytest.approx((9.0, 45.1514, 9.00256, 45.1532), abs=1e-3)
+    west, south, east, north = info.require_bounds()
+    assert info.max_zoom == 18
     z = 18
     x = int((0.5 * (west + east) + 180) / 360 * 2**z)
     y = next(y for y in range(2**z) if TileIndex(z, x, y).bounds_deg()[1] < 0.5 * (south + north))
@@ -184,19 +188,21 @@ def test_a_raster_in_another_crs_lands_where_it_lies(tmp_path: Path, rasters: Da
     assert set(map(tuple, drawn.reshape(-1, 4).tolist())) <= {tuple(GREEN), tuple(NOTHING)}
 
 
-def test_a_raster_without_a_place_has_a_look_but_no_tiles(tmp_path: Path, rasters: DatasetCache) -> None:
+def test_a_raster_without_georeference_has_render_info_but_no_bounds(
+    tmp_path: Path, rasters: DatasetCache
+) -> None:
     path = write_raster(tmp_path / "a.tif", halves(0, 1), crs=None, transform=None)
     with pytest.raises(InvalidInput) as refused:
-        find_look(rasters, path, path, Style()).place()
+        read_render_info(rasters, path, path, Style()).require_bounds()
     assert refused.value.code == "not-georeferenced"
 
 
-def test_a_look_survives_its_json(tmp_path: Path, rasters: DatasetCache) -> None:
+def test_render_info_survives_its_json(tmp_path: Path, rasters: DatasetCache) -> None:
     path = on_tile(tmp_path / "a.tif", halves(0, 1), nodata=float("nan"))
-    look = find_look(rasters, path, path, Style())
-    again = RenderInfo.from_json(look.to_json())
-    assert again.to_json() == look.to_json()
-    assert again.bounds == look.bounds
+    info = read_render_info(rasters, path, path, Style())
+    again = RenderInfo.from_json(info.to_json())
+    assert again.to_json() == info.to_json()
+    assert again.bounds == info.bounds
 
 
 @pytest.mark.parametrize(
@@ -211,19 +217,19 @@ def test_a_look_survives_its_json(tmp_path: Path, rasters: DatasetCache) -> None
         ({"preset": "prettier"}, "unknown-preset"),
     ],
 )
-def test_a_style_that_cannot_be_has_raster_exports_code(
+def test_an_invalid_style_has_the_error_code_of_raster_export(
     tmp_path: Path, rasters: DatasetCache, style: dict[str, str], code: str
 ) -> None:
     path = on_tile(tmp_path / "a.tif", halves(0, 1))
     with pytest.raises(InvalidInput) as refused:
-        find_look(rasters, path, path, Style(**style))
+        read_render_info(rasters, path, path, Style(**style))
     assert refused.value.code == code
 
 
-def test_tiles_come_from_a_derivative_and_their_colours_from_the_original(
+def test_tiles_come_from_the_cog_and_their_value_range_from_the_original(
     tmp_path: Path, rasters: DatasetCache
 ) -> None:
-    """A COG on the map's own grid, as `build` makes it, of a raster that had no nodata and gets an alpha band by it."""
+    """A COG on the web map's grid, as `build` makes it, which adds an alpha band to a raster without nodata."""
     source = write_raster(
         tmp_path / "a.tif", np.pad(halves(1, 2), ((0, 0), (128, 128), (128, 128)), mode="edge")
     )
@@ -237,17 +243,17 @@ def test_tiles_come_from_a_derivative_and_their_colours_from_the_original(
             resampling="nearest",
             compress="DEFLATE",
         )
-    look = find_look(rasters, source, cog, Style())
-    assert (look.ranges[0].low, look.ranges[0].high) == (1, 2)
-    west, south, east, north = look.place()
-    z = look.max_zoom
+    info = read_render_info(rasters, source, cog, Style())
+    assert (info.ranges[0].low, info.ranges[0].high) == (1, 2)
+    west, south, east, north = info.require_bounds()
+    z = info.max_zoom
     side = 2**z
     column = int(((west + east) / 2 + 180) / 360 * side)
     row = next(y for y in range(side) if TileIndex(z, column, y).bounds_deg()[1] < (south + north) / 2)
-    subject = MapRaster(cog, look, Style())
+    raster = MapRaster(cog, info, Style())
     colours: set[tuple[int, ...]] = set()
     for x in (column - 1, column, column + 1):
         for y in (row - 1, row, row + 1):
-            drawn = draw_tile(rasters, subject, TileIndex(z, x, y), size_px=256)
+            drawn = draw_tile(rasters, raster, TileIndex(z, x, y), size_px=256)
             colours |= set(map(tuple, drawn.reshape(-1, 4).tolist()))
     assert colours == {tuple(RED), tuple(GREEN), tuple(NOTHING)}

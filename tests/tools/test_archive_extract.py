@@ -41,7 +41,9 @@ def make_bench(folder: Path, files: dict[str, bytes], **options: Any) -> ToolHar
 
 def put(outcome: ToolOutcome) -> dict[str, bytes]:
     """The contents that were declared."""
-    return {edit.at: edit.path.read_bytes() for edit in outcome.changes.edits if isinstance(edit, PutEntry)}
+    return {
+        edit.at: edit.content.read_bytes() for edit in outcome.changes.edits if isinstance(edit, PutEntry)
+    }
 
 
 def folders(outcome: ToolOutcome) -> set[str]:

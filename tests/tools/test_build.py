@@ -62,7 +62,7 @@ def outcomes(outcome: ToolOutcome) -> dict[tuple[str, str], str]:
 
 
 def kept(outcome: ToolOutcome) -> dict[tuple[str, str], Path]:
-    return {(made.of, made.kind): made.path for made in outcome.changes.derivatives}
+    return {(made.of, made.kind): made.content for made in outcome.changes.derivatives}
 
 
 def view_of(bench: ToolHarness, *paths: str, **changes: Any) -> DatasetView:
@@ -300,7 +300,7 @@ def test_an_entry_without_an_end_is_told_of_and_the_others_are_made(bench: ToolH
         "cloud.laz": bench.dataset / "cloud.laz",
     }
     run = Run(inputs=inputs, workdir=bench.workdir, threads=1, emit=lambda _event: None)
-    run_build(run, only=None, force=False, timeouts=TimeoutPolicy(least_s=5))
+    run_build(run, only=None, force=False, timeouts=TimeoutPolicy(min_s=5))
     told = (run.changes().result or {})["derivatives"]
     assert {(each["path"], each["kind"]): each.get("code", each["outcome"]) for each in told} == {
         ("endless.gpkg", "pmtiles"): "build-timed-out",

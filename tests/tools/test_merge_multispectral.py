@@ -69,7 +69,7 @@ def output(outcome: ToolOutcome) -> Path:
     """The file that the run puts into the dataset."""
     (edit,) = outcome.changes.edits
     assert isinstance(edit, PutEntry)
-    return edit.path
+    return edit.content
 
 
 def refusals(bench: ToolHarness, **params: Any) -> tuple[InvalidInput, InvalidInput]:

@@ -119,5 +119,5 @@ def test_progress_rises_to_the_end_and_the_log_tells_what_was_found(dataset: Pat
     fractions = [event.fraction for event in outcome.progress]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1
-    assert outcome.log[0] == "Reading 8 entries anew, 2 at a time."
+    assert outcome.log[0] == "Reading 8 entries again, 2 at a time."
     assert outcome.log[-1] == "7 of 8 entries could be read: 4 generic, 1 image, 1 markdown, 1 vector."

@@ -1,4 +1,4 @@
-"""Files damaged in the ways that matter to a reader of TIFF: anywhere, in the header, in its tags, by length."""
+"""Damaged TIFF files: random bytes, extreme values, changed tags, truncation, copied pieces."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 _EXTREMES = (0, 1, 2, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF)
 
 
-def mutants(seeds: Path, seed: int, many: int) -> Iterator[tuple[int, bytes]]:
-    """So many damaged copies of the files in the folder, with their numbers; the same for the same seed."""
+def mutants(seeds: Path, seed: int, count: int) -> Iterator[tuple[int, bytes]]:
+    """`count` damaged copies of the files in the folder, with their numbers; deterministic for a seed."""
     chance = random.Random(seed)
     originals = [file.read_bytes() for file in sorted(seeds.iterdir())]
-    for number in range(many):
+    for number in range(count):
         content = bytearray(chance.choice(originals))
         for _ in range(chance.choice((1, 1, 1, 2, 8))):
             _damage(content, chance)
@@ -36,14 +36,14 @@ def _damage(content: bytearray, chance: random.Random) -> None:
         del content[max(8, chance.randrange(len(content))) :]
     else:
         piece = content[place : place + chance.randrange(1, 64)]
-        at = chance.randrange(len(content))
-        content[at : at + len(piece)] = piece
+        target = chance.randrange(len(content))
+        content[target : target + len(piece)] = piece
     if len(content) < 16:
         content.extend(bytes(16 - len(content)))
 
 
 def _damage_tag(content: bytearray, chance: random.Random) -> None:
-    """Change a field of one of the directory's entries: its tag, type, count or value."""
+    """Change the tag, type, count or value of one of the directory's entries."""
     big = content[2:3] == b"+"
     start, head, size = (
         (struct.unpack_from("<Q", content, 8)[0], 8, 20)
@@ -59,5 +59,5 @@ def _damage_tag(content: bytearray, chance: random.Random) -> None:
         (4, "<I", _EXTREMES),
         (size - 4, "<I", _EXTREMES),
     )
-    at, form, values = chance.choice(fields)
-    struct.pack_into(form, content, entry + at, chance.choice(values))
+    offset, form, values = chance.choice(fields)
+    struct.pack_into(form, content, entry + offset, chance.choice(values))

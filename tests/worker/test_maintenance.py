@@ -1,4 +1,4 @@
-"""The rounds of sweeps: one after the other, none held up by another's failure, few connections at once."""
+"""Maintenance loops: jobs run one after the other, survive errors of others, and need few connections."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aerotask.wiring import open_platform
 from aerotask.worker import maintenance
 
 
-async def test_a_sweep_that_fails_is_told_of_and_holds_no_other_up() -> None:
+async def test_a_failing_job_is_logged_and_does_not_stop_the_others() -> None:
     came_to_its_turn = asyncio.Event()
 
     async def broken() -> int:
@@ -27,7 +27,7 @@ async def test_a_sweep_that_fails_is_told_of_and_holds_no_other_up() -> None:
         return 0
 
     with capture_logs() as log:
-        sweeps = asyncio.create_task(maintenance.again_and_again((broken, cut_off, sound), period_s=60))
+        sweeps = asyncio.create_task(maintenance.repeat((broken, cut_off, sound), period_s=60))
         async with asyncio.timeout(10):
             await came_to_its_turn.wait()
         sweeps.cancel()
@@ -38,7 +38,7 @@ async def test_a_sweep_that_fails_is_told_of_and_holds_no_other_up() -> None:
     ]
 
 
-async def test_all_sweeps_together_take_no_more_connections_than_they_say(settings: Settings) -> None:
+async def test_all_jobs_together_take_no_more_than_the_declared_connections(settings: Settings) -> None:
     many = 60
     held, most, taken, enough = 0, 0, 0, asyncio.Event()
 
@@ -59,7 +59,7 @@ async def test_all_sweeps_together_take_no_more_connections_than_they_say(settin
         event.listen(pool, "checkin", back)
         rounds = [
             asyncio.ensure_future(each)
-            for each in maintenance.rounds(platform.maintenance, period_s=0.01, blob_grace_s=0.01)
+            for each in maintenance.loops(platform.maintenance, period_s=0.01, blob_grace_s=0.01)
         ]
         async with asyncio.timeout(60):
             await enough.wait()

@@ -1,4 +1,4 @@
-"""Mutated GeoTIFFs through raster-export: 2,000 in one process, and some in children as a worker has them."""
+"""Mutated GeoTIFFs through raster-export: 2,000 in one process, and some in the children of a worker."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from rasterio.transform import from_origin
 from tests.worker.mutations import mutants
 
 from aerotask.domain.errors import InvalidInput
+from aerotask.sandbox.protocol import Message
 from aerotask.sandbox.spawner import Spawner, clean_environment
 from aerotask.sdk.testing import ToolHarness
 from aerotask.tools.raster_export import RasterExport
-from aerotask.worker import tool_server
+from aerotask.worker import tool_child
 from aerotask.worker.indexer import MEMORY_BYTES
-from aerotask.worker.protocol import Event, IndexJob, ToolJob
+from aerotask.worker.jobs import IndexJob, ToolJob
 from aerotask.worker.supervise import ChildEnd, supervise
 
 MANY = 2000
 MANY_IN_CHILDREN = 240
 SEED = 20261124
-# For all of them; one that hangs would take it all. Generous, since the machine may be busy.
+# For all of them; one that hangs would use it up. Generous, since the machine may be busy.
 WITHIN_S = 500
 ONE_WITHIN_S = 120
 MAX_OUTPUT_BYTES = 4 * 2**20
@@ -77,7 +78,7 @@ print(json.dumps(outcomes))
 
 
 def write_seeds(folder: Path) -> None:
-    """Small rasters of every layout: stripes and tiles, compressions, predictors, data types, masks, BigTIFF."""
+    """Small rasters of every layout: strips and tiles, compressions, predictors, data types, masks, BigTIFF."""
     chance = np.random.default_rng(1)
     layouts: dict[str, dict[str, object]] = {
         "plain": {"dtype": "uint8", "count": 1},
@@ -107,7 +108,7 @@ def write_seeds(folder: Path) -> None:
 
 
 @pytest.mark.timeout(WITHIN_S + 60)
-def test_two_thousand_mutated_rasters_kill_no_reader(tmp_path: Path) -> None:
+def test_two_thousand_mutated_rasters_crash_no_process(tmp_path: Path) -> None:
     seeds, dataset, workdir = (tmp_path / name for name in ("seeds", "dataset", "work"))
     for folder in (seeds, dataset, workdir):
         folder.mkdir()
@@ -129,18 +130,20 @@ def test_two_thousand_mutated_rasters_kill_no_reader(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(WITHIN_S + 60)
-async def test_mutated_rasters_end_in_order_in_confined_and_limited_children(tmp_path: Path) -> None:
+async def test_mutated_rasters_are_exported_or_refused_in_confined_and_limited_children(
+    tmp_path: Path,
+) -> None:
     files = written(tmp_path)
-    spawner = Spawner(tool_server.PROGRAM)
+    spawner = Spawner(tool_child.PROGRAM)
     try:
         found = await indexed(spawner, files)
         two_at_once = asyncio.Semaphore(2)
 
-        async def exported(number: str) -> str:
+        async def export_one(number: str) -> str:
             async with two_at_once:
                 return await export(spawner, files[number], tmp_path / "out" / number, *found[number])
 
-        outcomes = Counter(await asyncio.gather(*map(exported, files)))
+        outcomes = Counter(await asyncio.gather(*map(export_one, files)))
     finally:
         await spawner.close()
     assert set(outcomes) == {"exported", "refused"}
@@ -148,7 +151,7 @@ async def test_mutated_rasters_end_in_order_in_confined_and_limited_children(tmp
 
 
 def written(folder: Path) -> dict[str, Path]:
-    """Mutants by their number, each in a folder of its own, and an empty one for what its run makes."""
+    """Mutants by their number, each in its own folder, with an empty folder for its output."""
     (folder / "seeds").mkdir()
     write_seeds(folder / "seeds")
     files = {}
@@ -161,19 +164,19 @@ def written(folder: Path) -> dict[str, Path]:
 
 
 async def indexed(spawner: Spawner, files: dict[str, Path]) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Each file's type and properties, as a child of the indexer tells them."""
+    """Each file's type and properties, as extracted by a child of the indexer."""
     found = {}
 
-    def hear(event: Event) -> None:
-        if event.what == "described":
+    def on_event(event: Message) -> None:
+        if event.kind == "described":
             found[event.body["id"]] = event.body["type"], event.body["properties"]
 
-    named = tuple((number, str(file)) for number, file in files.items())
+    pairs = tuple((number, str(file)) for number, file in files.items())
     folder = str(next(iter(files.values())).parents[1])
     ended = await supervise(
         spawner,
-        IndexJob(named, folder, MEMORY_BYTES),
-        on_event=hear,
+        IndexJob(pairs, folder, MEMORY_BYTES),
+        on_event=on_event,
         stop=asyncio.Event(),
         cancel_grace_s=1,
         timeout_s=WITHIN_S,
@@ -183,7 +186,7 @@ async def indexed(spawner: Spawner, files: dict[str, Path]) -> dict[str, tuple[s
 
 
 async def export(spawner: Spawner, file: Path, out: Path, type_: str, properties: dict[str, Any]) -> str:
-    """How a task for the file ends that was indexed like this; checked, planned and run as ever."""
+    """Outcome of a task for the file with this metadata; checked, planned and run as usual."""
     tool, params = RasterExport(), {"path": "a.tif", "formula": "b1"}
     bench = ToolHarness(file.parent, out, lambda _: (type_, properties))
     try:
@@ -214,7 +217,7 @@ async def export(spawner: Spawner, file: Path, out: Path, type_: str, properties
     if ended.how is ChildEnd.DONE:
         return "exported"
     code = ended.last.body["code"] if ended.last else ended.detail
-    # Anything else would be a fault of ours, or a child that died; its name is what the test then shows.
+    # Anything else is a bug of ours, or a child that died; the test then shows its name.
     return "refused" if ended.how is ChildEnd.FAILED and code in REFUSALS else f"{ended.how.name} {code}"
 
 

@@ -1,4 +1,4 @@
-"""A run's news on their way to Postgres, also when it is away."""
+"""Reports of a run, also during an outage of Postgres."""
 
 import asyncio
 
@@ -22,26 +22,26 @@ def reporter(db: Database, lease: Lease | None = None, *, lines: int = 1000, tot
     return Reporter(db, lease, next_line=0, log_limits=LogLimits(lines, total_bytes), interval_s=0.01)
 
 
-async def test_a_backlog_is_bounded_by_bytes_whatever_the_number_of_lines() -> None:
+async def test_buffered_lines_are_bounded_by_bytes() -> None:
     talker = reporter(open_database(NOWHERE, application="tests"), total_bytes=100)
     for n in range(1000):
-        talker.say(f"{n:09}ü")
-    waiting = talker.unsent()
+        talker.log(f"{n:09}ü")
+    waiting = talker.pending()
     assert waiting.first == 991
     assert sum(len(line.encode()) for line in waiting.lines) == 99
     assert waiting.lines[-1] == "000000999ü"
 
 
-async def test_a_backlog_is_bounded_while_postgres_is_away() -> None:
+async def test_buffered_lines_are_bounded_while_postgres_is_away() -> None:
     away = open_database(NOWHERE, application="tests")
     talker = reporter(away, lines=50, total_bytes=10_000)
     running = asyncio.create_task(talker.run(asyncio.Event()))
     try:
         for n in range(5000):
-            talker.say(f"line {n}")
+            talker.log(f"line {n}")
             if n % 1000 == 0:
                 await asyncio.sleep(0)
-        waiting = talker.unsent()
+        waiting = talker.pending()
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -50,13 +50,13 @@ async def test_a_backlog_is_bounded_while_postgres_is_away() -> None:
 
 
 @pytest.mark.parametrize("total_bytes", [50, 100_000])
-async def test_what_was_held_back_arrives_with_its_numbers(database: Database, total_bytes: int) -> None:
+async def test_buffered_lines_are_written_with_their_numbers(database: Database, total_bytes: int) -> None:
     rows = await add_dataset(database, await add_user(database, "owner"), "acme")
     await rows.task()
     lease = (await rows.claimed()).lease
     talker = reporter(database, lease, total_bytes=total_bytes)
     for n in range(100):
-        talker.say(f"line {n:03}")
+        talker.log(f"line {n:03}")
     running = asyncio.create_task(talker.run(asyncio.Event()))
     await asyncio.to_thread(eventually, lambda: not talker._lines)
     running.cancel()
@@ -69,7 +69,7 @@ async def test_what_was_held_back_arrives_with_its_numbers(database: Database, t
     assert page.lines == tuple(f"line {n:03}" for n in range(dropped, 100))
 
 
-async def test_a_run_that_is_over_at_once_writes_nothing_before_its_end(database: Database) -> None:
+async def test_a_short_run_writes_no_report_before_its_end(database: Database) -> None:
     rows = await add_dataset(database, await add_user(database, "owner"), "acme")
     await rows.task()
     lease = (await rows.claimed()).lease
@@ -77,11 +77,11 @@ async def test_a_run_that_is_over_at_once_writes_nothing_before_its_end(database
     event.listen(database.engine.sync_engine, "checkout", lambda *connection: used.append(connection))
     talker = reporter(database, lease, total_bytes=1000)
     running = asyncio.create_task(talker.run(asyncio.Event()))
-    talker.say("Attempt 1.")
+    talker.log("Attempt 1.")
     for _ in range(10):
         await asyncio.sleep(0)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
-    assert talker.unsent().lines == ("Attempt 1.",)
+    assert talker.pending().lines == ("Attempt 1.",)
     assert used == []

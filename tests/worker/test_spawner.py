@@ -15,10 +15,11 @@ import pytest
 from structlog.testing import capture_logs
 from tests.support.world import eventually
 
-from aerotask.sandbox.confinement import possible
+from aerotask.sandbox.confinement import supported_confinement
+from aerotask.sandbox.protocol import Message
 from aerotask.sandbox.spawner import Spawner, clean_environment
-from aerotask.worker import tool_server
-from aerotask.worker.protocol import Event, IndexJob, ToolJob
+from aerotask.worker import tool_child
+from aerotask.worker.jobs import IndexJob, ToolJob
 from aerotask.worker.supervise import ChildEnd, Ended, supervise
 
 
@@ -26,7 +27,7 @@ from aerotask.worker.supervise import ChildEnd, Ended, supervise
 async def spawner(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Spawner]:
     monkeypatch.setenv("PYTHONPATH", str(plugins))
     monkeypatch.setenv("AEROTASK_SECRET_KEY", "secret")
-    started = Spawner(tool_server.PROGRAM)
+    started = Spawner(tool_child.PROGRAM)
     yield started
     await started.close()
 
@@ -47,8 +48,8 @@ def job(tool: str, workdir: Path, **params: Any) -> ToolJob:
 
 async def run(
     spawner: Spawner, the_job: ToolJob | IndexJob, *, stop: asyncio.Event | None = None, timeout_s: float = 60
-) -> tuple[Ended, list[Event]]:
-    events: list[Event] = []
+) -> tuple[Ended, list[Message]]:
+    events: list[Message] = []
     ended = await supervise(
         spawner,
         the_job,
@@ -65,10 +66,10 @@ def fork_server_of(spawner: Spawner) -> psutil.Process:
     return psutil.Process(spawner._process.pid)
 
 
-async def test_a_child_does_its_job_and_says_how_it_went(spawner: Spawner, tmp_path: Path) -> None:
+async def test_a_child_does_its_job_and_reports_the_outcome(spawner: Spawner, tmp_path: Path) -> None:
     ended, events = await run(spawner, job("patient", tmp_path, lines=2, publish="x"))
     assert ended.how is ChildEnd.DONE
-    assert [event.body["line"] for event in events if event.what == "log"] == ["line 0", "line 1"]
+    assert [event.body["line"] for event in events if event.kind == "log"] == ["line 0", "line 1"]
     assert ended.last is not None
     assert [made["name"] for made in ended.last.body["artifacts"]] == ["made.txt"]
 
@@ -83,8 +84,8 @@ async def test_many_children_run_at_once(spawner: Spawner, tmp_path: Path) -> No
     ]
 
 
-async def test_a_child_is_killed_however_young_it_is(spawner: Spawner) -> None:
-    """Just forked, it leads no session yet that a signal would reach."""
+async def test_a_child_that_was_just_forked_is_killed(spawner: Spawner) -> None:
+    """It leads no session yet that a signal would reach."""
     for _ in range(30):
         child = await spawner.spawn()
         spawner.signal(child, signal.SIGKILL)
@@ -93,45 +94,45 @@ async def test_a_child_is_killed_however_young_it_is(spawner: Spawner) -> None:
         child.writer.close()
 
 
-async def test_a_crash_is_told_by_its_signal(spawner: Spawner, tmp_path: Path) -> None:
+async def test_a_crash_is_reported_with_its_signal(spawner: Spawner, tmp_path: Path) -> None:
     ended, _ = await run(spawner, job("segfault", tmp_path))
     assert (ended.how, ended.detail) == (ChildEnd.CRASHED, "it was ended by SIGSEGV")
 
 
-async def test_a_stopped_child_is_gone_even_if_it_is_deaf(spawner: Spawner, tmp_path: Path) -> None:
+async def test_a_stopped_child_is_gone_even_if_it_ignores_signals(spawner: Spawner, tmp_path: Path) -> None:
     stop = asyncio.Event()
-    heard: list[Event] = []
+    events: list[Message] = []
 
-    def hear(event: Event) -> None:
-        heard.append(event)
+    def on_event(event: Message) -> None:
+        events.append(event)
         stop.set()
 
     ended = await supervise(
-        spawner, job("deaf", tmp_path), on_event=hear, stop=stop, cancel_grace_s=0.1, timeout_s=60
+        spawner, job("deaf", tmp_path), on_event=on_event, stop=stop, cancel_grace_s=0.1, timeout_s=60
     )
     assert ended.how is ChildEnd.STOPPED
     assert fork_server_of(spawner).children() == []
 
 
-async def test_a_child_that_takes_too_long_is_ended(spawner: Spawner, tmp_path: Path) -> None:
+async def test_a_child_that_takes_too_long_is_killed(spawner: Spawner, tmp_path: Path) -> None:
     ended, _ = await run(spawner, job("deaf", tmp_path), timeout_s=0.5)
     assert ended.how is ChildEnd.TIMED_OUT
 
 
-async def test_a_dead_fork_server_takes_its_children_along_and_another_is_started(
+async def test_children_die_with_their_fork_server_and_another_is_started(
     spawner: Spawner, tmp_path: Path
 ) -> None:
     pids: list[int] = []
 
-    def note(event: Event) -> None:
-        if event.what == "log":
+    def kill_server(event: Message) -> None:
+        if event.kind == "log":
             pids.extend(child.pid for child in fork_server_of(spawner).children())
             fork_server_of(spawner).kill()
 
     ended = await supervise(
         spawner,
         job("deaf", tmp_path),
-        on_event=note,
+        on_event=kill_server,
         stop=asyncio.Event(),
         cancel_grace_s=0.1,
         timeout_s=60,
@@ -142,23 +143,23 @@ async def test_a_dead_fork_server_takes_its_children_along_and_another_is_starte
     assert (await run(spawner, job("nothing", tmp_path)))[0].how is ChildEnd.DONE
 
 
-def test_children_die_with_a_killed_worker_even_if_they_are_deaf(plugins: Path, tmp_path: Path) -> None:
+def test_children_die_with_a_killed_worker_even_if_they_ignore_signals(plugins: Path, tmp_path: Path) -> None:
     program = f"""
 import asyncio, os
 from pathlib import Path
-from aerotask.worker.protocol import ToolJob
-from aerotask.sandbox.confinement import possible
+from aerotask.worker.jobs import ToolJob
+from aerotask.sandbox.confinement import supported_confinement
 from aerotask.sandbox.spawner import Spawner
 from aerotask.worker.supervise import supervise
 
 async def main():
     job = ToolJob("deaf", "1", {{}}, {{}}, {str(tmp_path)!r}, 1, 10**9, 10**9)
-    spawner = Spawner("aerotask.worker.tool_server")
-    def hear(event):
+    spawner = Spawner("aerotask.worker.tool_child")
+    def print_pids(event):
         server = spawner._process.pid
         children = Path(f"/proc/{{server}}/task/{{server}}/children").read_text().split()
         print(server, *children, flush=True)
-    await supervise(spawner, job, on_event=hear, stop=asyncio.Event(), cancel_grace_s=1, timeout_s=60)
+    await supervise(spawner, job, on_event=print_pids, stop=asyncio.Event(), cancel_grace_s=1, timeout_s=60)
 
 asyncio.run(main())
 """
@@ -185,54 +186,52 @@ async def test_an_index_job_describes_each_file(spawner: Spawner, tmp_path: Path
         spawner, IndexJob(files=files, folder=str(tmp_path), memory_bytes=256 * 1024 * 1024)
     )
     assert ended.how is ChildEnd.DONE
-    described = [event.body for event in events if event.what == "described"]
+    described = [event.body for event in events if event.kind == "described"]
     assert [(body["id"], body["type"]) for body in described] == [("1", "markdown"), ("2", "generic")]
     assert described[1]["properties"]["indexError"]["code"]
 
 
-async def test_a_taken_over_child_reaches_nothing_that_it_was_not_lent(
-    spawner: Spawner, tmp_path: Path
-) -> None:
-    work, lent, foreign = tmp_path / "out", tmp_path / "in", tmp_path / "foreign"
-    for folder in (work, lent, foreign):
+async def test_a_compromised_child_reaches_only_what_it_was_given(spawner: Spawner, tmp_path: Path) -> None:
+    work, given, foreign = tmp_path / "out", tmp_path / "in", tmp_path / "foreign"
+    for folder in (work, given, foreign):
         folder.mkdir()
         (folder / "file").write_bytes(b"content")
     the_job = job("intruder", work, foreign=str(foreign / "file"), path="a.tif")
-    the_job = replace(the_job, reads=str(lent), inputs={"a.tif": str(lent / "file")})
+    the_job = replace(the_job, reads=str(given), inputs={"a.tif": str(given / "file")})
     ended, _ = await run(spawner, the_job)
     assert ended.last is not None
     found = ended.last.body["result"]
-    here = possible()
+    supported = supported_confinement()
     assert {name for name, how in found.items() if how == "works"} >= {
-        "read what was lent",
-        "write a file of its own",
+        "read an input",
+        "write an output",
         "write a temporary file",
     }
-    if here.files or os.getuid() != 0:
+    if supported.files or os.getuid() != 0:
         assert found["look into the fork server"] == found["patch the fork server"] == "PermissionError"
-    if here.network:
+    if supported.network:
         assert found["leave the session"] == "PermissionError"
-    if here.signals:
+    if supported.signals:
         assert found["signal the fork server"] == "PermissionError"
-    if here.files:
+    if supported.files:
         foreign_ones = [how for name, how in found.items() if "foreign" in name or "beside" in name]
         assert foreign_ones == ["PermissionError"] * 3
-        assert found["change what was lent"] == found["put away what was lent"] == "PermissionError"
-        assert (lent / "file").read_bytes() == (foreign / "file").read_bytes() == b"content"
+        assert found["change an input"] == found["remove an input"] == "PermissionError"
+        assert (given / "file").read_bytes() == (foreign / "file").read_bytes() == b"content"
 
 
-async def test_a_spawn_that_is_given_up_leaves_no_socket_behind(spawner: Spawner) -> None:
+async def test_a_cancelled_spawn_leaves_no_socket_behind(spawner: Spawner) -> None:
     await spawner.start()
     before = psutil.Process().num_fds()
     server = fork_server_of(spawner)
-    server.suspend()  # so that it answers nothing
+    server.suspend()  # so that it forks nothing
     try:
-        given_up = asyncio.create_task(spawner.spawn())
+        cancelled = asyncio.create_task(spawner.spawn())
         async with asyncio.timeout(30):
-            while not spawner._forks:  # noqa: ASYNC110  what is waited for has no event
+            while not spawner._forks:  # noqa: ASYNC110  there is no event for it
                 await asyncio.sleep(0.005)
-        given_up.cancel()
-        await asyncio.gather(given_up, return_exceptions=True)
+        cancelled.cancel()
+        await asyncio.gather(cancelled, return_exceptions=True)
         assert psutil.Process().num_fds() == before
     finally:
         server.resume()

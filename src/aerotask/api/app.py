@@ -37,7 +37,7 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.platform = platform
             async with (
                 platform.wakeups.running(on_failure=_stop),
-                platform.watch.changes.running(on_failure=_stop),
+                platform.watch.notifications.running(on_failure=_stop),
             ):
                 yield
 

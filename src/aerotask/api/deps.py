@@ -14,7 +14,7 @@ from aerotask.domain.access import ANONYMOUS, Access, Caller
 from aerotask.domain.errors import Forbidden
 from aerotask.domain.ids import TaskId, UserId
 from aerotask.services.accounts.permissions import Grant, Reauthenticate
-from aerotask.services.accounts.principal import Presented
+from aerotask.services.accounts.tokens import UnverifiedPrincipal
 from aerotask.services.tasks.watch import Watcher
 from aerotask.wiring import Platform
 
@@ -36,11 +36,11 @@ PlatformDep = Annotated[Platform, Depends(_platform)]
 async def _principal(
     request: Request,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
-) -> Presented:
+) -> UnverifiedPrincipal:
     address = request.client.host if request.client else None
     if credentials is not None:
         authentication = _platform_of(request).authentication
-        principal = await authentication.presented(credentials.credentials, address=address)
+        principal = await authentication.authenticate(credentials.credentials, address=address)
         if isinstance(principal, Caller):  # sessions are never read-only
             raise_if_read_only(principal, request)
         return principal
@@ -50,12 +50,12 @@ async def _principal(
     return replace(ANONYMOUS, address=address)
 
 
-CredentialsDep = Annotated[Presented, Depends(_principal)]
+CredentialsDep = Annotated[UnverifiedPrincipal, Depends(_principal)]
 """The unverified principal, for routes whose first database query verifies the session as well."""
 
 
 async def _caller(platform: PlatformDep, principal: CredentialsDep) -> Caller:
-    return await platform.authentication.confirm(principal)
+    return await platform.authentication.verify(principal)
 
 
 _READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -128,7 +128,7 @@ async def _dataset_context(
     slug: DsSlug,
 ) -> DatasetContext:
     async def reauthenticate() -> Caller:
-        return await platform.authentication.confirm(await _principal(request, credentials))
+        return await platform.authentication.verify(await _principal(request, credentials))
 
     return DatasetContext(platform, caller, reauthenticate, org, slug)
 

@@ -12,8 +12,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from aerotask.api.app import create_app
 from aerotask.api.http.errors import problem
 from aerotask.config import Settings
-from aerotask.sandbox.confinement import tell_whether_children_are_confined
-from aerotask.sandbox.undumpable import hide_from_children
+from aerotask.sandbox.confinement import log_confinement
+from aerotask.sandbox.undumpable import make_undumpable
 from aerotask.wiring import Platform
 
 GRACE_S = 10
@@ -23,8 +23,8 @@ MAX_HEAD_BYTES = 256 * 1024
 
 def serve(settings: Settings, *, host: str, port: int) -> None:
     """Serve the API until SIGTERM or SIGINT; running requests get `GRACE_S` to finish."""
-    hide_from_children()
-    tell_whether_children_are_confined()
+    make_undumpable()
+    log_confinement()
     app = create_app(settings)
     config = server_config(app, settings, host=host, port=port)
     # uvicorn raises SIGINT again after its shutdown.
@@ -110,5 +110,5 @@ class ApiServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Closes task subscriptions, then shuts uvicorn down."""
         platform: Platform = self._app.state.platform
-        platform.watch.changes.close()
+        platform.watch.notifications.close()
         await super().shutdown(sockets)

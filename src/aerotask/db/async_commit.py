@@ -1,7 +1,7 @@
-"""Commits that don't wait for the disk: their locks are free at once, and whoever has to be sure waits afterwards.
+"""Asynchronous commits: locks are released before the WAL is flushed, and `flush_wal` waits for durability.
 
-Others see such a commit at once, and a crash of Postgres within moments may lose it. So nobody may be told of it
-before `flush_wal`; in return many commits share one write to the disk, although their locks let them pass one by one.
+Other transactions see such a commit at once, but a crash of Postgres may lose it: don't acknowledge it to a client
+before `flush_wal`. In return, many commits that a lock serialises share one flush.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ from __future__ import annotations
 from sqlalchemy import ColumnElement, func, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-# Until the transaction ends.
-COMMIT_AT_ONCE: ColumnElement[str] = func.set_config("synchronous_commit", "off", literal_column("true"))
-_COMMIT_AT_ONCE = select(COMMIT_AT_ONCE)
-# No function of Postgres only flushes. This commits an empty message of its own, after all that was written before.
+# For the current transaction.
+ASYNC_COMMIT: ColumnElement[str] = func.set_config("synchronous_commit", "off", literal_column("true"))
+_ASYNC_COMMIT = select(ASYNC_COMMIT)
+# Postgres has no function that only flushes; this commits an empty message behind everything written before.
 _FLUSH = select(func.pg_logical_emit_message(literal_column("true"), "aerotask", ""))
 
 
 async def commit_async(connection: AsyncConnection) -> None:
-    """Let this transaction commit without waiting for the disk."""
-    await connection.execute(_COMMIT_AT_ONCE)
+    """Makes this transaction commit without waiting for the flush of the WAL."""
+    await connection.execute(_ASYNC_COMMIT)
 
 
 async def flush_wal(connection: AsyncConnection) -> None:
-    """Wait until everything that has been committed is where `synchronous_commit` wants it.
+    """Waits until every earlier commit is as durable as `synchronous_commit` demands.
 
-    The connection must be one for single reads, on which each statement is a transaction.
+    The connection must be in autocommit mode (`Database.read`).
     """
     await connection.execute(_FLUSH)

@@ -1,4 +1,4 @@
-"""The one way to Postgres: connections, and transactions that say whether they write."""
+"""Connections and transactions of Postgres."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-FROZEN_S = 15
-"""A transaction in which nothing is done for so long is broken off by Postgres."""
-STATEMENT_S = 60
-"""A statement that takes longer, or whose sender froze halfway through sending it, is broken off."""
-LOCK_S = 30
-"""A statement that waits longer for a lock is broken off, and may be tried again."""
-SILENCE_S = STATEMENT_S + 10
-"""Postgres, which answers within `STATEMENT_S`, is out of reach if it hasn't by then."""
+IDLE_TIMEOUT_S = 15
+"""Postgres aborts a transaction that is idle for longer."""
+STATEMENT_TIMEOUT_S = 60
+"""Postgres aborts a statement that takes longer, also one whose client froze while sending it."""
+LOCK_TIMEOUT_S = 30
+"""Postgres aborts a statement that waits longer for a lock; it may be retried."""
+COMMAND_TIMEOUT_S = STATEMENT_TIMEOUT_S + 10
+"""The client treats Postgres as unavailable after this; Postgres itself answers within `STATEMENT_TIMEOUT_S`."""
 
 AnyRow: TypeAlias = Row[*tuple[Any, ...]]
-"""A row whose columns are named by the query that made it."""
+"""A row with the columns of the query that produced it."""
 AnySelect: TypeAlias = Select[*tuple[Any, ...]]
-"""A query that the function beside it turns into values."""
+"""A query of any columns."""
 
 
 class PostgresAway(ConnectionError):
-    """Postgres can't be connected to."""
+    """No connection to Postgres is available."""
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """Two pools of connections; every statement runs at READ COMMITTED.
+    """Two connection pools; every statement runs at READ COMMITTED.
 
-    `synchronous_commit` is on but for transactions that say otherwise (`durability`).
+    `synchronous_commit` is on unless a transaction turns it off (`async_commit`).
 
-    A connection that Postgres has dropped meanwhile shows itself by an error (`outages.is_outage`), which
-    empties the pool, rather than by a question before every use.
+    There is no check before each use of a connection: a dropped one raises an error (`outages.is_outage`), which
+    empties the pool.
     """
 
     engine: AsyncEngine
@@ -47,33 +47,33 @@ class Database:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that commits when the block ends well, and before the block's caller goes on.
+        """A transaction that commits at the end of the block and rolls back on an error.
 
         Raises:
-            PostgresAway: there is no connection to be had.
+            PostgresAway: no connection is available.
         """
         async with _entered(self.engine.begin()) as connection:
             yield connection
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for single reads, each a statement of its own.
+        """A connection in autocommit mode, for single reads.
 
         Raises:
-            PostgresAway: there is no connection to be had.
+            PostgresAway: no connection is available.
         """
         async with _entered(self.reader.connect()) as connection:
             yield connection
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Closes every connection."""
         await self.engine.dispose()
         await self.reader.dispose()
 
 
 @asynccontextmanager
 async def _entered(opening: AbstractAsyncContextManager[AsyncConnection]) -> AsyncIterator[AsyncConnection]:
-    """What is opened; a socket that fails then says nothing of the files that the block may use."""
+    """The connection, with errors of its socket kept apart from those of files that the block uses."""
     async with AsyncExitStack() as stack:
         try:
             connection = await stack.enter_async_context(opening)
@@ -83,19 +83,19 @@ async def _entered(opening: AbstractAsyncContextManager[AsyncConnection]) -> Asy
 
 
 def open_database(url: str, *, application: str, pool_size: int = 10) -> Database:
-    """A database behind `url`, whose connections call themselves `application`. Connects on first use."""
+    """The database at `url`, which connects on first use; `application` is its name in `pg_stat_activity`."""
     options: dict[str, Any] = {
-        # Errors are logged and must not carry what was being written: password hashes, bodies, names.
+        # Errors are logged and must not contain parameters: password hashes, bodies, names.
         "hide_parameters": True,
         "pool_size": pool_size,
-        # An overflow would be opened and closed again for single statements, at a process of Postgres each.
+        # Overflow connections would be opened and closed for single statements, each starting a Postgres process.
         "max_overflow": 0,
         "pool_timeout": 5,
         "json_serializer": lambda value: orjson.dumps(value).decode(),
         "json_deserializer": orjson.loads,
         "connect_args": connect_args(application),
     }
-    # Single reads need no transaction and so nothing to roll back: one round trip instead of three.
+    # Single reads need no transaction and no rollback: one round trip instead of three.
     reading = {**options, "isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
     target = driver_url(url)
     engine = create_async_engine(target, **options)
@@ -103,10 +103,10 @@ def open_database(url: str, *, application: str, pool_size: int = 10) -> Databas
     return Database(engine, create_async_engine(target, **reading))
 
 
-# A process that freezes after it has had a statement parsed, and before it has it run, counts neither as
-# idle nor as slow; from version 17 on Postgres breaks it off all the same.
+# A client that freezes between parsing and executing a statement is neither idle nor slow to Postgres; from
+# version 17 on this timeout aborts it.
 _LIMIT = (
-    f"SELECT set_config('transaction_timeout', '{STATEMENT_S}s', false) "
+    f"SELECT set_config('transaction_timeout', '{STATEMENT_TIMEOUT_S}s', false) "
     "WHERE current_setting('server_version_num')::int >= 170000"
 )
 
@@ -119,25 +119,25 @@ def _limit_transactions(connection: DBAPIConnection, _record: object) -> None:
 
 
 def driver_url(url: str) -> str:
-    """`url` for SQLAlchemy with asyncpg, whatever driver it names."""
+    """The URL with asyncpg as its driver."""
     return make_url(url).set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
 
 
 def connect_args(application: str) -> dict[str, Any]:
-    """What each connection is opened with, shared by the pool and a worker's own connection."""
+    """Connection arguments, shared by the pools and the listening connections."""
     return {
         "timeout": 5,
-        "command_timeout": SILENCE_S,
+        "command_timeout": COMMAND_TIMEOUT_S,
         "server_settings": {
             "application_name": application,
             "jit": "off",
             "timezone": "UTC",
-            # A process that freezes in mid-transaction holds locks that everybody needs; not for longer.
-            "idle_in_transaction_session_timeout": f"{FROZEN_S}s",
-            # Between preparing and executing, Postgres doesn't count it as idle.
-            "statement_timeout": f"{STATEMENT_S}s",
-            "lock_timeout": f"{LOCK_S}s",
-            # What has been answered must outlast a crash, whatever the server's or the database's default is.
+            # A client that freezes within a transaction holds locks that others need.
+            "idle_in_transaction_session_timeout": f"{IDLE_TIMEOUT_S}s",
+            # Between parsing and executing, a client does not count as idle.
+            "statement_timeout": f"{STATEMENT_TIMEOUT_S}s",
+            "lock_timeout": f"{LOCK_TIMEOUT_S}s",
+            # Acknowledged writes must survive a crash, whatever the server's or the database's default is.
             "synchronous_commit": "on",
         },
     }

@@ -1,4 +1,4 @@
-"""Brings a database to a revision of the schema."""
+"""Migration of a database to a revision of the schema."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ MIGRATION_LOCK = 0x41450000
 
 
 def migrations_folder() -> Path:
-    """Where the revisions are: beside the package in an installed wheel, at the root in a checkout."""
+    """The folder of revisions: inside the package in a wheel, at the repository's root in a checkout."""
     package = Path(aerotask.__file__).parent
     installed = package / "migrations"
     return installed if installed.is_dir() else package.parents[1] / "migrations"
 
 
 async def upgrade(database: Database, revision: str = "head") -> None:
-    """Upgrade to `revision`; of several processes that try at once, one does it and the others wait."""
+    """Upgrades to `revision`; of concurrent processes one migrates and the others wait."""
     await _run(database, command.upgrade, revision)
 
 
 async def downgrade(database: Database, revision: str) -> None:
-    """Go back to `revision` (`base` for an empty database)."""
+    """Downgrades to `revision` (`base` for an empty database)."""
     await _run(database, command.downgrade, revision)
 
 
 async def _run(database: Database, step: Callable[[Config, str], None], revision: str) -> None:
     def run(connection: Connection) -> None:
-        # Whoever waits for another process's migration waits for as long as that may take.
+        # Another process's migration may take longer than the lock timeout.
         connection.execute(select(func.set_config("lock_timeout", "0", true())))
         connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
         config = Config()

@@ -1,4 +1,4 @@
-"""What it looks like when Postgres is away for a moment, and how to outlast it."""
+"""Outages of Postgres: recognising them, and retrying until they end."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from aerotask.db.engine import PostgresAway
 
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 2.0
-REST_S = 0.5
+PAUSE_S = 0.5
 # SQLSTATE classes (PostgreSQL documentation, appendix A): connection exception, transaction rollback,
-# insufficient resources, operator intervention (which a shutdown is); and a lock that others held for too long.
-_PASSING = ("08", "40", "53", "57", "55P03")
-# A statement that was broken off: it took too long, and would again.
+# insufficient resources, operator intervention (including shutdown); and the lock timeout.
+_TRANSIENT = ("08", "40", "53", "57", "55P03")
+# query_canceled: the statement timed out, and would again.
 _CANCELLED = "57014"
 
 T = TypeVar("T")
@@ -27,52 +27,52 @@ _log = structlog.get_logger(__name__)
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether the same transaction may succeed later, as opposed to being wrong in itself."""
+    """True if the same transaction may succeed later."""
     if isinstance(error, DBAPIError):
         return not _was_cancelled(error.orig) and (
             error.connection_invalidated
             or isinstance(error, InterfaceError | OperationalError)
-            or _passes(error.orig)
+            or _is_transient(error.orig)
         )
     if isinstance(error, TimeoutError):
-        # The driver's own, while nobody answers; a file system's has a number.
+        # The driver's own timeout; one of the file system has an errno.
         return error.errno is None
-    return isinstance(error, PostgresAway | PoolTimeout | asyncpg.InterfaceError) or _passes(error)
+    return isinstance(error, PostgresAway | PoolTimeout | asyncpg.InterfaceError) or _is_transient(error)
 
 
 def _was_cancelled(error: BaseException | None) -> bool:
     return getattr(error, "sqlstate", None) == _CANCELLED
 
 
-def _passes(error: BaseException | None) -> bool:
+def _is_transient(error: BaseException | None) -> bool:
     state = getattr(error, "sqlstate", None)
-    return isinstance(state, str) and state.startswith(_PASSING) and state != _CANCELLED
+    return isinstance(state, str) and state.startswith(_TRANSIENT) and state != _CANCELLED
 
 
 async def tolerate(
-    event: str, step: Awaitable[T], *, also: type[Exception] | None = None, **said: str
+    event: str, step: Awaitable[T], *, also: type[Exception] | None = None, **fields: str
 ) -> T | None:
-    """Do the step, or leave it for later if Postgres is away: tell of it as `event`, rest a moment, answer None.
+    """Awaits the step; during an outage logs `event`, pauses and returns None, so that a loop can go on.
 
-    What is `also` expected is no reason to end either.
+    Exceptions of the type `also` are treated the same way.
     """
     try:
         return await step
     except Exception as error:
         if not (is_outage(error) or (also and isinstance(error, also))):
             raise
-        _log.warning(event, error=str(error), **said)
-    await asyncio.sleep(REST_S)
+        _log.warning(event, error=str(error), **fields)
+    await asyncio.sleep(PAUSE_S)
     return None
 
 
 async def outlast(step: Callable[[], Awaitable[T]], *, give_up_after_s: float) -> T:
-    """Repeat a transaction until Postgres takes it, with growing delays.
+    """Retries a transaction during an outage, with growing delays.
 
-    The transaction must be safe to repeat after an unclear end: fenced by a lease, or idempotent.
+    The transaction must be safe to repeat if its commit was lost or not reported: fenced by a lease, or idempotent.
 
     Raises:
-        The error itself, if it is no outage; the last one, once `give_up_after_s` have passed.
+        The error itself if it is not an outage, or the last one after `give_up_after_s`.
     """
     delay_s = FIRST_DELAY_S
     deadline = asyncio.get_running_loop().time() + give_up_after_s

@@ -1,4 +1,4 @@
-"""Makes a multi-resolution mesh (Nexus, compressed: NXZ) of a mesh, where pymeshlab is installed."""
+"""Builder of multi-resolution meshes (Nexus, compressed: NXZ), where pymeshlab is installed."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from aerotask.metadata.file_types import suffix_of
 
 PROGRAM = Path(__file__).with_name("nxz_process.py")
 HOW_TO_GET_IT = (
-    "pymeshlab is not installed; it is under the GPL and therefore optional: install it beside Aerotask with "
+    "pymeshlab is not installed; it is under the GPL and therefore optional: install it next to Aerotask with "
     "'pip install pymeshlab' (106 MB; it also needs the system's libGL, in Debian 'apt-get install libgl1')"
 )
 
 _TICK_S = 0.1
-_EXPECTED_BYTES_PER_S = 2_000_000  # of mesh files, to tell how far a program is that tells nothing
+_EXPECTED_BYTES_PER_S = 2_000_000  # of mesh files, to estimate the progress of a program that reports none
 _HEADER = struct.Struct("<IIQQ36xIII16x")
 _NODE = struct.Struct("<IHHf8x16xfI")
 _MAGIC, _VERSION, _BLOCK_BYTES = 0x4E787320, 2, 256
-_SAID = 4000
+_MAX_ERROR_CHARS = 4000
 _GLB = struct.Struct("<4sIII4s")
 _MAX_SCENE_BYTES = 64 * 1024 * 1024
 
 
 def nxz_missing() -> str | None:
-    """What this installation lacks for the job, and how to get it; None if it has everything."""
+    """The missing dependency and how to install it; None if it is there."""
     return None if importlib.util.find_spec("pymeshlab") else HOW_TO_GET_IT
 
 
 def build_nxz(source: Path, target: Path, *, on_progress: Callable[[float], None]) -> dict[str, Any]:
-    """Write the mesh at `source` as NXZ at `target`, which must not exist; temporary files go beside it.
+    """Write the mesh at `source` as NXZ to `target`, which must not exist; temporary files go next to it.
 
     Raises:
         InvalidInput: MeshLab can't read the mesh, or it has no faces (`unreadable-mesh`).
-        TaskFailed: pymeshlab is missing (`derivative-unavailable`), failed (`nxz-failed`), or what it wrote isn't
-            what it should be (`derivative-damaged`).
+        TaskFailed: pymeshlab is missing (`derivative-unavailable`), failed (`nxz-failed`), or its output doesn't
+            read back correctly (`derivative-damaged`).
     """
     _check(source)
     plain = target.with_suffix(".nxs")
@@ -58,24 +58,24 @@ def build_nxz(source: Path, target: Path, *, on_progress: Callable[[float], None
     plain.unlink()
     plain.with_suffix(".ply").unlink()
     on_progress(1)
-    warnings = ["Textures are not in the NXZ, only shape and colours."] if facts["textures"] else []
+    warnings = ["The NXZ contains the shape and colours, but no textures."] if facts["textures"] else []
     return {**facts, "nodes": header.nodes, "warnings": warnings}
 
 
 @dataclass(frozen=True, slots=True)
 class _Header:
-    """The numbers at the start of a Nexus file."""
+    """Counts in the header of a Nexus file."""
 
     faces: int
     nodes: int
 
 
 def _run(mesh: Path, nxs: Path, nxz: Path, on_progress: Callable[[float], None]) -> Mapping[str, Any]:
-    """What the program says; it ends with us, whatever `on_progress` raises."""
+    """The program's output; it is killed when `on_progress` raises."""
     command = [sys.executable, str(PROGRAM), str(mesh), str(nxs), str(nxz)]
-    told, said = nxz.with_suffix(".out"), nxz.with_suffix(".err")
+    output, errors = nxz.with_suffix(".out"), nxz.with_suffix(".err")
     expected_s = 1 + mesh.stat().st_size / _EXPECTED_BYTES_PER_S
-    with told.open("xb") as out, said.open("xb") as err:
+    with output.open("xb") as out, errors.open("xb") as err:
         process = subprocess.Popen(
             command,
             cwd=nxz.parent,
@@ -92,15 +92,17 @@ def _run(mesh: Path, nxs: Path, nxz: Path, on_progress: Callable[[float], None])
         finally:
             process.kill()
             process.wait()
-    lines = told.read_text(encoding="utf-8", errors="replace").splitlines()
-    reason = said.read_text(encoding="utf-8", errors="replace")[-_SAID:].strip().rpartition("\n")[2]
-    told.unlink()
-    said.unlink()
+    lines = output.read_text(encoding="utf-8", errors="replace").splitlines()
+    reason = (
+        errors.read_text(encoding="utf-8", errors="replace")[-_MAX_ERROR_CHARS:].strip().rpartition("\n")[2]
+    )
+    output.unlink()
+    errors.unlink()
     if process.returncode == 0 and lines:
         facts: Mapping[str, Any] = json.loads(lines[-1])
         return facts
     raise TaskFailed(
-        f"MeshLab failed on {shown(mesh.name)} (it ended with {process.returncode}{': ' if reason else ''}{reason}).",
+        f"MeshLab failed on {shown(mesh.name)} (exit status {process.returncode}{': ' if reason else ''}{reason}).",
         code="nxz-failed",
     )
 
@@ -114,7 +116,7 @@ def _ended(process: subprocess.Popen[bytes]) -> bool:
 
 
 def _read_back(target: Path, *, faces: int) -> _Header:
-    """Hold the file's own table of nodes against its size and against the mesh (Nexus format, version 2)."""
+    """Check the file's table of nodes against its size and against the mesh (Nexus format, version 2)."""
     content = target.read_bytes() if target.exists() else b""
     if len(content) < _HEADER.size:
         raise TaskFailed("MeshLab wrote no NXZ.", code="derivative-damaged")
@@ -130,16 +132,16 @@ def _read_back(target: Path, *, faces: int) -> _Header:
         and len(table) == nodes >= 2
         and offsets == sorted(offsets)
         and offsets[-1] == len(content)
-        # The last node only marks the end; its numbers mean nothing.
+        # The last node only marks the end; its counts are meaningless.
         and sum(node[2] for node in table[:-1]) == total_faces >= faces
     )
     if not sound:
-        raise TaskFailed("The NXZ doesn't read back as it should.", code="derivative-damaged")
+        raise TaskFailed("The NXZ doesn't read back correctly.", code="derivative-damaged")
     return _Header(total_faces, nodes - 1)
 
 
 def _check(mesh: Path) -> None:
-    """Refuse what MeshLab shouldn't see: nothing at all, and a GLB whose parts lie in other files of ours."""
+    """Refuse files that MeshLab must not open: empty ones, and a GLB whose parts are in other files of ours."""
     with mesh.open("rb") as content:
         head = content.read(_GLB.size)
         if not head:
@@ -153,7 +155,7 @@ def _check_scene(mesh: Path, head: bytes, content: BinaryIO) -> None:
         raise _unreadable(mesh, "it ends in its header")
     magic, _version, _bytes, scene_bytes, chunk = _GLB.unpack(head)
     if (magic, chunk) != (b"glTF", b"JSON") or scene_bytes > _MAX_SCENE_BYTES:
-        raise _unreadable(mesh, "it doesn't begin like a GLB file")
+        raise _unreadable(mesh, "it has no GLB header")
     try:
         scene = json.loads(content.read(scene_bytes))
         parts = [*scene.get("buffers", ()), *scene.get("images", ())]

@@ -1,7 +1,7 @@
-"""Program: a mesh file as Nexus, plain and compressed, by pymeshlab.
+"""Converter of a mesh file to Nexus, plain and compressed, by pymeshlab.
 
-pymeshlab is under the GPL, so nothing of ours imports it: this file stands alone and runs as a process of its own
-(`python nxz_process.py MESH NXS NXZ`), and what it finds out it prints as one line of JSON.
+pymeshlab is under the GPL, so no other module imports it: this file stands alone and runs as a separate process
+(`python nxz_process.py MESH NXS NXZ`), and prints its result as one line of JSON.
 """
 
 import json
@@ -12,21 +12,21 @@ from typing import Any
 
 
 def main(mesh: str, nxs: str, nxz: str) -> None:
-    """Convert the mesh; refused meshes are told of as `{"error": …}`."""
+    """Convert the mesh; the result of a mesh that MeshLab refuses is `{"error": …}`."""
     try:
-        import pymeshlab  # noqa: PLC0415  absent unless somebody has installed it
+        import pymeshlab  # noqa: PLC0415  optional
     except ImportError as error:
-        tell(missing=str(error))
+        print_result(missing=str(error))
         return
     try:
-        tell(**convert(pymeshlab.MeshSet(), mesh, nxs, nxz))
-    # The program's edge: whatever MeshLab says of the mesh, the caller is told.
+        print_result(**convert(pymeshlab.MeshSet(), mesh, nxs, nxz))
+    # The edge of the process: the caller must get any error of MeshLab as a result.
     except Exception as error:  # noqa: BLE001
-        tell(error=str(error))
+        print_result(error=str(error))
 
 
 def convert(meshes: Any, mesh: str, nxs: str, nxz: str) -> dict[str, Any]:
-    """Load, simplify where there is nothing to keep, build and compress; what the mesh holds."""
+    """Load the mesh, build and compress the Nexus; the facts about the mesh."""
     meshes.load_new_mesh(mesh)
     loaded = meshes.current_mesh()
     facts = {
@@ -37,7 +37,7 @@ def convert(meshes: Any, mesh: str, nxs: str, nxz: str) -> dict[str, Any]:
     }
     if not facts["faces"]:
         return {"error": "it has no faces, so there is no surface to show"}
-    # MeshLab's Nexus filter fails on OBJ with materials: what it has loaded goes in as PLY.
+    # MeshLab's Nexus filter fails on OBJ with materials, so it gets the loaded mesh as PLY.
     plain = str(Path(nxs).with_suffix(".ply"))
     meshes.save_current_mesh(plain, binary=True, save_textures=False)
     meshes.nxs_build(input_file=plain, output_file=nxs)
@@ -45,8 +45,8 @@ def convert(meshes: Any, mesh: str, nxs: str, nxz: str) -> dict[str, Any]:
     return facts
 
 
-def tell(**facts: Any) -> None:
-    """Print the one line that the caller reads."""
+def print_result(**facts: Any) -> None:
+    """Print the line that the caller reads."""
     sys.stdout.write(json.dumps(facts) + "\n")
     sys.stdout.flush()
 

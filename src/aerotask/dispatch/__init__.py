@@ -1,1 +1,1 @@
-"""Wake-up hints to workers; losing them delays a task and loses none."""
+"""Wakeups of workers over a queue; a lost one delays a task, but never loses it."""

@@ -1,7 +1,7 @@
-"""Hints over arq, which is maintenance-only upstream and therefore known to nobody but this module.
+"""Wake-up queue over arq; only this module knows arq, which is maintenance-only upstream.
 
-Each wake-up has a job id of its own for its task and attempt, no result is kept, nothing is retried: what
-arq loses, the workers' look into Postgres finds. The serializer is JSON, since arq's default runs code.
+The job id is made of task and attempt, results are not kept, nothing is retried: workers find what arq loses by
+polling Postgres. The serializer is JSON, since arq's default (pickle) executes code.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from aerotask.domain.ids import TaskId
 
 QUEUE = "aerotask:hints"
 _JOB = "wake"
-# How often a listener asks Redis; half of this is the mean delay of a hint.
+# Poll interval of a listener; half of it is the mean delay of a wakeup.
 POLL_S = 0.02
 RETRY_S = 0.5
 TIMEOUT_S = 2.0
@@ -37,17 +37,17 @@ _log = structlog.get_logger(__name__)
 
 
 class ArqDispatcher:
-    """Sends hints as arq jobs."""
+    """Sends wakeups as arq jobs."""
 
     def __init__(self, redis_url: str) -> None:
         self._redis = _connect(redis_url)
 
-    async def send(self, hints: Sequence[Wakeup]) -> None:
-        """Enqueue a job per hint, all in one round trip; a hint that waits in the queue already isn't doubled."""
-        # arq's own `enqueue_job` takes three round trips for each.
+    async def send(self, wakeups: Sequence[Wakeup]) -> None:
+        """Enqueue one job per wakeup in a single round trip; one that is already queued isn't duplicated."""
+        # arq's own `enqueue_job` takes three round trips per job.
         async with self._redis.pipeline(transaction=True) as batch:
-            for hint in hints:
-                _enqueue(batch, hint, now_ms=timestamp_ms())
+            for wakeup in wakeups:
+                _enqueue(batch, wakeup, now_ms=timestamp_ms())
             try:
                 await batch.execute()
             except (RedisError, OSError) as error:
@@ -65,16 +65,16 @@ class ArqDispatcher:
         await self._redis.aclose(close_connection_pool=True)
 
 
-def _enqueue(batch: Pipeline, hint: Wakeup, *, now_ms: int) -> None:
-    """As arq does it: the job under its id, and its id in the queue; what is there already stays."""
-    job_id, arguments = f"{hint.task_id}:{hint.attempt}", (str(hint.task_id), hint.attempt)
+def _enqueue(batch: Pipeline, wakeup: Wakeup, *, now_ms: int) -> None:
+    """Store the job under its id and add the id to the queue, as arq does; existing ones stay."""
+    job_id, arguments = f"{wakeup.task_id}:{wakeup.attempt}", (str(wakeup.task_id), wakeup.attempt)
     job = serialize_job(_JOB, arguments, {}, None, now_ms, serializer=orjson.dumps)
     batch.set(job_key_prefix + job_id, job, px=expires_extra_ms, nx=True)
     batch.zadd(QUEUE, {job_id: now_ms}, nx=True)
 
 
 class ArqListener:
-    """Receives hints as an arq worker inside our own process; arq handles no signals and runs no tool."""
+    """Receives wakeups with an arq worker in our own process; it handles no signals and runs no tools."""
 
     def __init__(self, redis_url: str) -> None:
         self._url = redis_url
@@ -82,17 +82,17 @@ class ArqListener:
         self._accepting = True
 
     def accept(self, *, more: bool) -> None:
-        """Let arq pick jobs, or not."""
+        """Let arq pick jobs, or stop it from doing so."""
         self._accepting = more
         if self._worker is not None:
             self._worker.allow_pick_jobs = more
 
-    async def run(self, on_hint: Callable[[Wakeup], None]) -> None:
-        """Run arq workers, one after the other: an outage ends one, and the next waits for Redis."""
+    async def run(self, on_wakeup: Callable[[Wakeup], None]) -> None:
+        """Run one arq worker after the other: an outage of Redis ends one, and the next reconnects."""
         while True:
             redis = _connect(self._url)
             try:
-                self._worker = _worker(redis, on_hint)
+                self._worker = _worker(redis, on_wakeup)
                 self._worker.allow_pick_jobs = self._accepting
                 await _run(self._worker)
             except (RedisError, OSError) as error:
@@ -112,9 +112,9 @@ async def _run(worker: Worker) -> None:
         await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
 
 
-def _worker(redis: ArqRedis, on_hint: Callable[[Wakeup], None]) -> Worker:
+def _worker(redis: ArqRedis, on_wakeup: Callable[[Wakeup], None]) -> Worker:
     async def wake(_context: dict[Any, Any], task_id: str, attempt: int) -> None:
-        on_hint(Wakeup(TaskId(UUID(task_id)), attempt))
+        on_wakeup(Wakeup(TaskId(UUID(task_id)), attempt))
 
     # arq types its jobs by a protocol that demands `__qualname__`, which no function type has.
     job = func(wake, name=_JOB, keep_result=0, max_tries=1)  # type: ignore[arg-type]
@@ -133,7 +133,7 @@ def _worker(redis: ArqRedis, on_hint: Callable[[Wakeup], None]) -> Worker:
 
 
 def _connect(redis_url: str) -> ArqRedis:
-    RedisSettings.from_dsn(redis_url)  # refuses an address that arq would misread
+    RedisSettings.from_dsn(redis_url)  # raises for an address that arq would misread
     pool = ConnectionPool.from_url(redis_url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
     return ArqRedis(
         pool_or_conn=pool,

@@ -1,4 +1,4 @@
-"""What the platform needs of a wake-up queue."""
+"""Interface of the wake-up queue."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from aerotask.domain.ids import TaskId
 
 @dataclass(frozen=True, slots=True)
 class Wakeup:
-    """Says that a task may be ready to run for the attempt after `attempt`; it may be late, double or lost."""
+    """Hint that a task may be due for the attempt after `attempt`; it may arrive late, twice or never."""
 
     task_id: TaskId
     attempt: int
 
 
 class QueueAway(ConnectionError):
-    """The queue is out of reach."""
+    """The queue is unreachable."""
 
 
 class Dispatcher(Protocol):
-    """Sends hints."""
+    """Sends wakeups."""
 
-    async def send(self, hints: Sequence[Wakeup]) -> None:
-        """Hand the hints to the queue.
+    async def send(self, wakeups: Sequence[Wakeup]) -> None:
+        """Add the wakeups to the queue.
 
         Raises:
-            QueueAway: it is out of reach.
+            QueueAway: it is unreachable.
         """
 
     async def ping(self) -> None:
-        """Ask the queue for a sign of life.
+        """Check that the queue responds.
 
         Raises:
-            QueueAway: there is none.
+            QueueAway: it doesn't.
         """
 
     async def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
 
 
 class WakeupListener(Protocol):
-    """Receives hints, each in one listener of the system."""
+    """Receives wakeups; each reaches one listener of the system."""
 
-    async def run(self, on_hint: Callable[[Wakeup], None]) -> None:
-        """Call `on_hint` for every hint until cancelled; outages of the queue are waited out."""
+    async def run(self, on_wakeup: Callable[[Wakeup], None]) -> None:
+        """Call `on_wakeup` for every wakeup until cancelled; an outage of the queue only delays them."""
 
     def accept(self, *, more: bool) -> None:
-        """Take hints, or leave them to other listeners for now."""
+        """Receive wakeups, or leave them to other listeners for now."""

@@ -1,1 +1,1 @@
-"""What a task is and what the words mean: pure values and rules, no input or output."""
+"""Values and rules of the domain: pure, without input or output."""

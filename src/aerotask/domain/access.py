@@ -1,4 +1,4 @@
-"""Who may do what in an organization and its datasets: the one table."""
+"""Access rights in organizations and their datasets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aerotask.domain.ids import OrgId, UserId
 
 
 class Access(StrEnum):
-    """What an operation needs on a dataset, weakest first."""
+    """The right that an operation needs on a dataset, weakest first."""
 
     READ = "read"
     WRITE = "write"
@@ -20,7 +20,7 @@ class Access(StrEnum):
 
 
 class Membership(StrEnum):
-    """What a member of an organization was given."""
+    """The permissions of a member of an organization."""
 
     READ_ONLY = "readOnly"
     READ_WRITE = "readWrite"
@@ -29,20 +29,20 @@ class Membership(StrEnum):
 
 
 class Visibility(StrEnum):
-    """Who else may read a dataset: nobody, whoever knows its address, everybody."""
+    """Readers of a dataset beside the members: none, anyone with its address, anyone who lists datasets."""
 
     PRIVATE = "private"
     UNLISTED = "unlisted"
     PUBLIC = "public"
 
 
-GRANTS: Mapping[Membership, frozenset[Access]] = {
+MEMBER_RIGHTS: Mapping[Membership, frozenset[Access]] = {
     Membership.READ_ONLY: frozenset({Access.READ}),
     Membership.READ_WRITE: frozenset({Access.READ, Access.WRITE}),
     Membership.READ_WRITE_DELETE: frozenset({Access.READ, Access.WRITE, Access.DELETE}),
     Membership.ADMIN: frozenset(Access),
 }
-OPEN_TO_ALL: Mapping[Visibility, frozenset[Access]] = {
+VISITOR_RIGHTS: Mapping[Visibility, frozenset[Access]] = {
     Visibility.PRIVATE: frozenset(),
     Visibility.UNLISTED: frozenset({Access.READ}),
     Visibility.PUBLIC: frozenset({Access.READ}),
@@ -50,45 +50,45 @@ OPEN_TO_ALL: Mapping[Visibility, frozenset[Access]] = {
 
 
 class Credential(StrEnum):
-    """By what a caller has proved who they are."""
+    """The kind of credential that a caller authenticated with."""
 
     TOKEN = "token"  # noqa: S105  the kind of credential, not one
-    """A token that a password was given for."""
+    """An Aerotask token, issued for a password."""
     KEY = "key"
-    """An API key: a program."""
+    """An API key, used by programs."""
     ISSUER = "issuer"
     """A token of the external provider."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is asking; `user_id` is None for an anonymous caller."""
+    """The authenticated principal of a request; `user_id` is None for an anonymous caller."""
 
     user_id: UserId | None
     user_name: str | None
     is_admin: bool = False
     read_only: bool = False
-    """Whether their key is for reading alone, whatever they themselves may do."""
+    """The API key is read-only, whatever the user's own rights."""
     credential: Credential | None = None
     since_s: float = 0.0
-    """When the session began that their token belongs to, as a Unix time."""
+    """Start of the token's session, as a Unix time."""
     epoch: int = 0
-    """The user's token epoch as it was when the credentials were checked."""
+    """The user's token epoch at the time of authentication."""
     key_id: UUID | None = None
-    """The key that they have."""
+    """The API key that was used."""
     address: str | None = None
-    """Where the request came from, for the audit log and rate limits."""
+    """The client's IP address, for the audit log and rate limits."""
     rejected_credentials: str | None = None
-    """Why the credentials that came along don't hold, if some came and they don't."""
+    """Why the request's credentials are invalid; None if they are valid or absent."""
 
     @property
     def anonymous(self) -> bool:
-        """Whether nobody is signed in."""
+        """True if no user is authenticated."""
         return self.user_id is None
 
     @property
     def display_name(self) -> str:
-        """The name by which histories and logs know them."""
+        """The name for histories and logs."""
         return self.user_name or "anonymous"
 
 
@@ -97,7 +97,7 @@ ANONYMOUS = Caller(user_id=None, user_name=None)
 
 @dataclass(frozen=True, slots=True)
 class OrgStanding:
-    """What an organization's rows say about a caller."""
+    """A caller's ownership and membership in an organization."""
 
     org_id: OrgId
     owner_id: UserId | None
@@ -106,7 +106,7 @@ class OrgStanding:
 
 
 def rights_in(caller: Caller, standing: OrgStanding) -> frozenset[Access]:
-    """What the caller may do to everything in the organization, whatever a dataset's visibility."""
+    """The caller's rights on everything in the organization, regardless of a dataset's visibility."""
     rights = _granted(caller, standing)
     return rights & {Access.READ} if caller.read_only else rights
 
@@ -115,22 +115,22 @@ def _granted(caller: Caller, standing: OrgStanding) -> frozenset[Access]:
     if caller.is_admin:
         return frozenset(Access)
     if caller.user_id is None:
-        # Rows may have been read for somebody whose token turned out to be revoked.
+        # The standing may have been read for a user whose token turned out to be revoked.
         return frozenset()
     if caller.user_id == standing.owner_id:
         return frozenset(Access)
     if standing.membership is None:
         return frozenset()
-    return GRANTS[standing.membership]
+    return MEMBER_RIGHTS[standing.membership]
 
 
 def rights_on(caller: Caller, standing: OrgStanding, visibility: Visibility) -> frozenset[Access]:
-    """What the caller may do to a dataset of that visibility in the organization."""
-    return rights_in(caller, standing) | OPEN_TO_ALL[visibility]
+    """The caller's rights on a dataset of that visibility in the organization."""
+    return rights_in(caller, standing) | VISITOR_RIGHTS[visibility]
 
 
 def may_manage_task(caller: Caller, rights: frozenset[Access], submitted_by: UserId | None) -> bool:
-    """Whether the caller may cancel, retry, restart or delete a task: whoever submitted it, and administrators."""
+    """True if the caller may cancel, retry, restart or delete a task: its submitter and administrators may."""
     if caller.read_only:
         return False
     if caller.user_id is not None and caller.user_id == submitted_by:

@@ -1,4 +1,4 @@
-"""What the audit log knows: things that somebody may have to answer for."""
+"""Actions that the audit log records."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class AuditAction(StrEnum):
-    """What was done."""
+    """A recorded action."""
 
     SIGNED_IN = "signed-in"
     SIGN_IN_FAILED = "sign-in-failed"

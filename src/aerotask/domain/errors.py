@@ -1,6 +1,6 @@
-"""The one tree of errors: a stable `code`, a message for people, typed details.
+"""Error classes: a stable `code`, a message for people, typed details.
 
-HTTP statuses are not known here; `api/http/errors.py` maps the classes to them.
+HTTP statuses are not set here; `api/http/errors.py` maps the classes to them.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One thing that is wrong at one place of the input (`pointer` is a JSON Pointer, RFC 6901)."""
+    """An error in one place of the input (`pointer` is a JSON Pointer, RFC 6901)."""
 
     pointer: str
     message: str
     code: str | None = None
-    """What kind of fault it is, where several of different kinds are told at once."""
+    """The kind of error, where errors of several kinds are reported together."""
 
 
 def json_pointer(parts: Iterable[str]) -> str:
-    """The JSON Pointer to a place, given the keys and positions that lead there (RFC 6901, section 3)."""
+    """The JSON Pointer of a path of keys and positions (RFC 6901, section 3)."""
     return "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in parts)
 
 
 class AerotaskError(Exception):
-    """Base of every error that reaches a person; `code` is stable, `message` says what to do."""
+    """Base of every error that clients see; `code` is stable, `message` says what to do."""
 
     default_code: ClassVar[str] = "error"
 
@@ -37,9 +37,9 @@ class AerotaskError(Exception):
 
 
 class InvalidInput(AerotaskError, ValueError):
-    """What was asked for can't be done as asked; asking again the same way won't help.
+    """The request is invalid; repeating it unchanged won't help.
 
-    A `ValueError` too, so that pydantic collects it with the other faults of a body.
+    It is a `ValueError` too, so that pydantic collects it with the other errors of a body.
     """
 
     default_code = "invalid-input"
@@ -56,25 +56,25 @@ class InvalidPath(InvalidInput):
 
 
 class Unauthenticated(AerotaskError):
-    """No credentials, or credentials that don't hold."""
+    """Missing or invalid credentials."""
 
     default_code = "not-signed-in"
 
 
 class Forbidden(AerotaskError):
-    """The caller may see the thing but not do this to it."""
+    """The caller may see the resource but lacks the right for the operation."""
 
     default_code = "forbidden"
 
 
 class NotFound(AerotaskError):
-    """No such thing, or none that this caller may know of."""
+    """The resource does not exist, or the caller may not see it."""
 
     default_code = "not-found"
 
 
 class Conflict(AerotaskError):
-    """The state of things doesn't allow it; `location` names what stands in the way, if it has an address."""
+    """The current state doesn't allow the operation; `location` is the address of the conflicting resource, if any."""
 
     default_code = "conflict"
 
@@ -84,31 +84,31 @@ class Conflict(AerotaskError):
 
 
 class PreconditionFailed(AerotaskError):
-    """The thing isn't as the client takes it to be; look at it again."""
+    """The resource is not in the state that the client expects; read it again."""
 
     default_code = "precondition-failed"
 
 
 class Locked(AerotaskError):
-    """Somebody else is changing the thing at this moment."""
+    """Another request is changing the resource."""
 
     default_code = "locked"
 
 
 class KeyReused(AerotaskError):
-    """An idempotency key came with another request than the first time."""
+    """An idempotency key was reused with a different request."""
 
     default_code = "idempotency-key-reused"
 
 
 class TooLarge(AerotaskError):
-    """A body, a file or an estimated output beyond its limit."""
+    """A body, file or estimated output exceeds its limit."""
 
     default_code = "too-large"
 
 
 class UseTask(TooLarge):
-    """Too much to answer at once; the task named here does it."""
+    """The response would be too large; the task described here produces it."""
 
     def __init__(
         self, message: str, *, tool_id: str, params: Mapping[str, object], code: str | None = None
@@ -118,16 +118,16 @@ class UseTask(TooLarge):
         self.params = params
 
     def facts(self) -> Mapping[str, object]:
-        """The task to submit, for the answer's body."""
+        """The task to submit, for the response body."""
         return {"task": {"toolId": self.tool_id, "params": self.params}}
 
 
 class LimitReached(AerotaskError):
-    """A quota or rate limit; asking again after `retry_after_s` may succeed."""
+    """A quota or rate limit is reached; repeating the request after `retry_after_s` may succeed."""
 
     default_code = "quota-exceeded"
 
-    def __init__(  # noqa: PLR0913  the four facts that the contract promises with every 429
+    def __init__(  # noqa: PLR0913  the four fields that every 429 response has
         self,
         message: str,
         *,
@@ -144,18 +144,18 @@ class LimitReached(AerotaskError):
         self.retry_after_s = retry_after_s
 
     def facts(self) -> Mapping[str, object]:
-        """The limit's name and value and the current use, for the answer's body."""
+        """The limit's name and value and the current usage, for the response body."""
         return {"limitName": self.limit_name, "limit": self.limit, "current": self.current}
 
 
 class Gone(AerotaskError):
-    """It was there and has expired or been removed."""
+    """The resource existed but has expired or been removed."""
 
     default_code = "gone"
 
 
 class Unavailable(AerotaskError):
-    """Postgres, Redis or the storage is out of reach for the moment."""
+    """Postgres, Redis or the storage is temporarily unavailable."""
 
     default_code = "unavailable"
 
@@ -165,7 +165,7 @@ class Unavailable(AerotaskError):
 
 
 class TaskFailed(AerotaskError):
-    """A tool's run ended in a way that a person should read; `retryable` says whether trying again may help."""
+    """A tool's run failed with a message for its user; `retryable` means that another attempt may succeed."""
 
     default_code = "tool-failed"
 

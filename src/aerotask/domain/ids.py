@@ -1,4 +1,4 @@
-"""Identifiers: UUID version 7, so that ids sort by the time they were made."""
+"""Identifiers: UUID version 7, so that ids sort by creation time."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ LeaseToken = NewType("LeaseToken", UUID)
 
 
 def new_id() -> UUID:
-    """A fresh UUID version 7 (RFC 9562, section 5.7)."""
+    """A new UUID version 7 (RFC 9562, section 5.7)."""
     return uuid7()

@@ -1,4 +1,4 @@
-"""Dataset paths, file names and slugs: what is a name and what is an attack."""
+"""Dataset paths, file names and slugs: normalisation, and rejection of path attacks."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ RESERVED_ROOT = ".ddb"
 
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9_]|-(?!-)){0,127}")
 _NOT_NAMES = frozenset({"", ".", ".."})
-# `zip://…`, `s3:…`, `NETCDF:"…"`, `C:…`: what GDAL or Windows would take for something other than a file name.
+# `zip://…`, `s3:…`, `NETCDF:"…"`, `C:…`: GDAL or Windows would not read these as file names.
 _DRIVER_PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_+.-]*:")
 
 
 def entry_path(raw: str) -> str:
-    """The dataset path `raw` in its one canonical form: `/`-separated, relative, NFC.
+    """The dataset path in canonical form: `/`-separated, relative, NFC.
 
     Raises:
-        InvalidPath: the path is empty, too long, reserved, or could mean something outside its dataset.
+        InvalidPath: the path is empty, too long, reserved, or could leave its dataset.
     """
     path = canonical(raw)
     if not path:
@@ -36,12 +36,12 @@ def entry_path(raw: str) -> str:
 
 
 def canonical(raw: str) -> str:
-    """`raw` spelt as paths are, whether or not it is one: to compare with them."""
+    """The text in canonical spelling, valid or not, for comparison with paths."""
     return unicodedata.normalize("NFC", raw).removesuffix("/")
 
 
 def folder_path(raw: str | None) -> str:
-    """As `entry_path`, with the empty string for the dataset's root (given as nothing, `""`, `/` or `.`)."""
+    """As `entry_path`, but None, `""`, `/` and `.` give the empty string for the dataset's root."""
     if raw is None or raw in {"", "/", "."}:
         return ""
     return entry_path(raw)
@@ -51,10 +51,10 @@ def file_name(raw: str) -> str:
     """A single file name without separators or control characters.
 
     Raises:
-        InvalidPath: it holds a separator, a control character, or is a reserved or over-long name.
+        InvalidPath: the name contains a separator or a control character, is reserved or too long.
     """
     if "/" in raw or "%2f" in raw.lower():
-        raise InvalidPath(f"{shown(raw)} is not a file name: it holds a separator.")
+        raise InvalidPath(f"{shown(raw)} is not a file name: it contains a separator.")
     return entry_path(raw)
 
 
@@ -62,12 +62,12 @@ def slug(raw: str) -> str:
     """A valid slug: 1–128 characters of `[a-z0-9_-]`, the first alphanumeric, no `--`.
 
     Raises:
-        InvalidInput: it isn't one.
+        InvalidInput: the slug is invalid.
     """
     if not _SLUG.fullmatch(raw):
         raise InvalidInput(
-            "A slug has 1 to 128 characters of a-z, 0-9, '_' and '-', starts with a letter or digit "
-            "and holds no '--'.",
+            "A slug must have 1 to 128 characters of a-z, 0-9, '_' and '-', start with a letter or digit "
+            "and not contain '--'.",
             code="invalid-slug",
         )
     return raw
@@ -80,7 +80,7 @@ def parents(path: str) -> tuple[str, ...]:
 
 
 def depth(path: str) -> int:
-    """How many folders are above `path`."""
+    """Number of folders above `path`."""
     return path.count("/")
 
 
@@ -90,17 +90,17 @@ def base_name(path: str) -> str:
 
 
 def within(path: str, folder: str) -> bool:
-    """Whether `path` is `folder` or lies below it; everything lies within the root `""`."""
+    """True if `path` is `folder` or below it; every path is within the root `""`."""
     return folder in {"", path} or path.startswith(folder + "/")
 
 
 def overlap(one: str, other: str) -> bool:
-    """Whether two paths are the same or one lies below the other."""
+    """True if two paths are equal or one is below the other."""
     return within(one, other) or within(other, one)
 
 
 def shown(raw: str) -> str:
-    """`raw` quoted for a message: control characters escaped, cut to a readable length."""
+    """The text quoted for a message: control characters escaped, cut to a readable length."""
     quoted = "".join(
         c if unicodedata.category(c) not in {"Cc", "Cs"} else f"\\u{ord(c):04x}" for c in raw[:120]
     )
@@ -108,32 +108,32 @@ def shown(raw: str) -> str:
 
 
 def _readings(path: str) -> tuple[str, ...]:
-    """Every form a later layer might read: as it is, and percent-decoded once and twice."""
+    """Every form that a later layer might read: as given, percent-decoded once and twice."""
     decoded = unquote(path)
     return tuple(dict.fromkeys((path, decoded, unquote(decoded))))
 
 
 def _fault(path: str) -> str | None:
     if any(unicodedata.category(c) in {"Cc", "Cs"} for c in path):
-        return "holds a control character"
+        return "contains a control character"
     if path.startswith("/"):
         return "is absolute; paths are relative to the dataset"
     if "\\" in path:
-        return "holds a backslash; separate folders with '/'"
+        return "contains a backslash; separate folders with '/'"
     if _DRIVER_PREFIX.match(path):
-        return "starts like a URL or a driver's name"
+        return "starts like a URL or a GDAL driver prefix"
     segments = path.split("/")
     if any(segment in _NOT_NAMES for segment in segments):
-        return "holds an empty, '.' or '..' segment"
+        return "contains an empty, '.' or '..' segment"
     if any(len(segment.encode()) > MAX_NAME_BYTES for segment in segments):
-        return f"holds a name longer than {MAX_NAME_BYTES} bytes"
+        return f"contains a name longer than {MAX_NAME_BYTES} bytes"
     if segments[0].lower() == RESERVED_ROOT:
-        return f"is reserved: '{RESERVED_ROOT}' belongs to the index"
+        return f"is reserved: '{RESERVED_ROOT}' is for the index"
     return None
 
 
 def _lookalike_fault(path: str) -> str | None:
-    """What compatibility forms (U+FF0E, U+2025, …) become where somebody folds them."""
+    """The error of the path after compatibility folding (U+FF0E, U+2025, …), which other systems may apply."""
     folded = unicodedata.normalize("NFKC", unquote(path))
     segments = re.split(r"[/\\]", folded)
     if any(segment in _NOT_NAMES for segment in segments) or segments[0].lower() == RESERVED_ROOT:

@@ -1,4 +1,4 @@
-"""What a client asks to hold of an entry before it is changed (RFC 9110, section 13)."""
+"""Preconditions of changes to an entry: If-Match and If-None-Match (RFC 9110, section 13)."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ ANY = "*"
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Entity tags of which the entry must have one, and of which it must have none; `*` is any there is."""
+    """Entity tags: the entry must have one of `one_of` and none of `none_of`; `*` matches any existing entry."""
 
     one_of: frozenset[str] | None = None
     none_of: frozenset[str] = frozenset()
 
     def check(self, sha256: str | None) -> None:
-        """Refuse a change to the entry whose content has this hash; None if there is no entry, empty of a folder.
+        """Checks the hash of the existing entry: None if there is no entry, empty for a folder.
 
         Raises:
-            PreconditionFailed: the entry isn't as the client takes it to be.
+            PreconditionFailed: the entry does not meet the condition.
         """
         tags = set() if sha256 is None else {ANY, f'"{sha256}"'}
         if self.one_of is not None and not self.one_of & tags:
-            raise PreconditionFailed("The content is not one that If-Match names; nothing was changed.")
+            raise PreconditionFailed("The entry doesn't match If-Match; nothing was changed.")
         if self.none_of & tags:
-            raise PreconditionFailed("The content is one that If-None-Match names; nothing was changed.")
+            raise PreconditionFailed("The entry matches If-None-Match; nothing was changed.")
 
 
 UNCONDITIONAL = Condition()

@@ -1,8 +1,7 @@
-"""Whether a task whose attempt ended badly is tried again by itself, and when: one pure decision."""
+"""Automatic retry of failed attempts: a pure decision."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, auto
 
 FIRST_DELAY_S = 1.0
@@ -10,33 +9,26 @@ GROWTH = 4.0
 LONGEST_DELAY_S = 300.0
 
 OUTAGE_S = 900.0
-"""For so long whoever has something to write waits for Postgres to come back, before it is given up (and done again)."""
+"""How long a write waits for Postgres before the attempt is abandoned and retried."""
 
 
 class FailureKind(Enum):
-    """What ended an attempt without it being anybody's wish; all kinds are counted together."""
+    """The reason why an attempt failed; all kinds count towards one limit."""
 
     CRASH = auto()
-    """The tool's process died, or was interrupted by somebody else."""
+    """The tool's process died or was killed from outside."""
     RETRYABLE_ERROR = auto()
-    """The tool failed and says that trying again may help."""
+    """The tool raised an error that it marked as retryable."""
     LOST_WORKER = auto()
-    """The worker died or fell silent."""
+    """The worker died or stopped responding."""
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """Try again after `delay_s`."""
+def retry_delay_s(kind: FailureKind, *, failed_attempts: int, max_attempts: int) -> float | None:
+    """Delay before the next attempt, growing with `failed_attempts`, which include this one; None after the last.
 
-    delay_s: float
-
-
-def after_strike(strike: FailureKind, *, strikes: int, max_strikes: int) -> Retry | None:
-    """What follows the strike that brings their count to `strikes`: a retry with a growing delay, or nothing.
-
-    A lost worker says little about the task, so the first one costs it no delay.
+    A lost worker says little about the task, so the first one causes no delay.
     """
-    if strikes >= max_strikes:
+    if failed_attempts >= max_attempts:
         return None
-    step = strikes - 1 if strike is FailureKind.LOST_WORKER else strikes
-    return Retry(min(FIRST_DELAY_S * GROWTH ** (step - 1), LONGEST_DELAY_S) if step else 0.0)
+    step = failed_attempts - 1 if kind is FailureKind.LOST_WORKER else failed_attempts
+    return min(FIRST_DELAY_S * GROWTH ** (step - 1), LONGEST_DELAY_S) if step else 0.0

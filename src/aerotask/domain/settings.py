@@ -49,7 +49,7 @@ class TokenLifetimes:
     token_ttl_s: Annotated[int, Field(ge=60)] = 12 * HOUR_S
     """Lifetime of a bearer token, in seconds."""
     session_ttl_s: Annotated[int, Field(ge=60)] = 30 * 24 * HOUR_S
-    """How long after the login a token can still be refreshed."""
+    """Maximum age of a session: a token can be refreshed for so long after the login."""
     view_token_ttl_s: Annotated[int, Field(ge=60)] = HOUR_S
     """Lifetime of a token for map clients, in seconds."""
 
@@ -75,9 +75,9 @@ class OidcSettings:
     audience: Annotated[str, Field(alias="oidc_audience")] = "aerotask"
     """Audience that its tokens must name."""
     provision: Annotated[bool, Field(alias="oidc_provision")] = False
-    """Whether an unknown user with a valid token is created."""
+    """Creates a user for a valid token of an unknown subject."""
     allow_private: Annotated[bool, Field(alias="oidc_allow_private")] = False
-    """Whether the issuer may have a private address and no TLS; for closed networks and tests."""
+    """Allows an issuer with a private address and without TLS; for closed networks and tests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class UploadLimits:
     max_object_bytes: Annotated[int, Field(ge=1)] = 100 * GIB
     """Maximum size of an uploaded file."""
     ttl_hours: Annotated[int, Field(ge=1, alias="upload_ttl_hours")] = 24
-    """How long a resumable upload may be idle before it is removed."""
+    """Idle time after which a resumable upload is removed."""
     open_per_user: Annotated[int, Field(ge=1, alias="max_open_uploads_per_user")] = 100
     """Open resumable uploads per user."""
 
@@ -108,7 +108,7 @@ class StorageQuota:
 
     @property
     def unlimited(self) -> bool:
-        """Whether there is nothing to check."""
+        """True if there are no limits to check."""
         return self.bytes_per_org is None and self.bytes_per_user is None
 
 
@@ -157,9 +157,9 @@ class WorkerSettings:
     slots: Annotated[int, Field(ge=1, le=64, alias="worker_slots")] = 2
     """Tasks that one worker process runs at once."""
     cancel_grace_s: Annotated[float, Field(ge=0)] = 1.0
-    """How long a cancelled tool may take to stop before it is killed."""
+    """Time for a cancelled tool to stop before it is killed."""
     shutdown_grace_s: Annotated[float, Field(ge=0)] = 10.0
-    """How long a stopping worker waits for its tasks before it hands them over."""
+    """Time for the tasks of a stopping worker to finish before they are handed over."""
     task_timeout_s: Annotated[int, Field(ge=1)] = 24 * HOUR_S
     """Timeout of one attempt."""
     sweep_s: Annotated[float, Field(gt=0)] = 15.0
@@ -168,30 +168,30 @@ class WorkerSettings:
 
 @dataclass(frozen=True, slots=True)
 class LogLimits:
-    """Limits on a task's log, of which the end is kept."""
+    """Limits on the retained end of a task's log."""
 
     lines: Annotated[int, Field(ge=100, alias="log_max_lines")] = 10_000
-    """Lines of a task's log that are kept; older ones are dropped first."""
+    """Lines retained of a task's log; older ones are dropped first."""
     total_bytes: Annotated[int, Field(ge=64 * 1024, alias="log_max_bytes")] = 4 * MIB
-    """UTF-8 bytes of a task's log that are kept, likewise; no line is longer than 16 KiB."""
+    """UTF-8 bytes retained of a task's log; no line is longer than 16 KiB."""
 
     def exceeded_by(self, lines: int, total_bytes: int) -> bool:
-        """Whether a log of that size is too long."""
+        """True if a log of that size is too long."""
         return lines > self.lines or total_bytes > self.total_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long results and records are kept."""
+    """Retention of results and records."""
 
     dedup_lookback_hours: Annotated[int, Field(ge=0)] = 24
-    """How long a succeeded task is returned for an identical request."""
+    """Period in which a succeeded task is returned for an identical request."""
     artifact_ttl_hours: Annotated[int, Field(ge=1)] = 72
-    """How long an artifact can be downloaded."""
+    """Lifetime of an artifact."""
     task_retention_days: Annotated[int, Field(ge=1)] = 60
-    """How long an ended task's row and log are kept."""
+    """Retention of an ended task's row and log."""
     audit_retention_days: Annotated[int, Field(ge=1)] = 365
-    """How long the audit log is kept."""
+    """Retention of the audit log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +217,7 @@ class RenderSettings:
     processes: Annotated[int, Field(ge=1, le=64, alias="render_processes")] = 2
     """Images (tiles, thumbnails, previews) that one API process renders at once, each in its own process."""
     queue: Annotated[int, Field(ge=1, alias="render_queue")] = 128
-    """Images that may wait to be rendered; requests beyond are told to retry, of one caller beyond a quarter."""
+    """Images that may wait to be rendered; further requests are rejected with `Retry-After`. One caller may use a quarter."""
     timeout_s: Annotated[float, Field(gt=0, alias="render_timeout_s")] = 30.0
     """Timeout for rendering one image."""
     cache_folder: Annotated[Path | None, Field(alias="render_cache_folder")] = None
@@ -233,4 +233,4 @@ class WebhookSettings:
     timeout_s: Annotated[float, Field(gt=0, le=300, alias="callback_timeout_s")] = 15.0
     """Timeout of one delivery, from the DNS lookup to the response's status."""
     allow_private: Annotated[bool, Field(alias="callback_allow_private")] = False
-    """Whether webhooks may go to private, loopback and link-local addresses; for closed networks and tests."""
+    """Allows webhooks to private, loopback and link-local addresses; for closed networks and tests."""

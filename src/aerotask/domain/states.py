@@ -7,44 +7,44 @@ from enum import StrEnum
 
 
 class TaskState(StrEnum):
-    """Where a task stands; the values are what clients see."""
+    """The state of a task; clients see these values."""
 
     CREATED = "Created"
-    """The row has committed; nothing has been told of it yet."""
+    """The task is committed but not dispatched yet."""
     ENQUEUED = "Enqueued"
-    """Its wake-up hint has been handed to the queue."""
+    """Its wake-up hint has been sent to the queue."""
     SCHEDULED = "Scheduled"
-    """It waits for its time, a retry's delay or its user's turn."""
+    """It waits for its due time, a retry's delay, or its user's concurrency limit."""
     PROCESSING = "Processing"
     """A worker holds its lease."""
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
     DELETED = "Deleted"
-    """Cancelled, or removed after it had ended."""
+    """Cancelled, or deleted after its end."""
 
     @property
     def terminal(self) -> bool:
-        """Whether the task has ended (a retry may still begin another attempt)."""
+        """True if the task has ended (a manual retry may still start another attempt)."""
         return self in TERMINAL
 
 
 class WaitReason(StrEnum):
-    """What a task in state Scheduled waits for; the values are what clients see."""
+    """The reason why a Scheduled task waits; clients see these values."""
 
     TIME = "scheduled-time"
-    """The time that its submitter asked for."""
+    """Its requested start time."""
     RETRY = "retry-delay"
-    """The end of the pause before another attempt."""
+    """The delay before another attempt."""
     TURN = "running-limit"
-    """The end of another task of the same user, who runs as many as allowed."""
+    """Its user already runs as many tasks as allowed."""
 
 
 TERMINAL = frozenset({TaskState.SUCCEEDED, TaskState.FAILED, TaskState.DELETED})
 WAITING = frozenset({TaskState.CREATED, TaskState.ENQUEUED, TaskState.SCHEDULED})
 ACTIVE = WAITING | {TaskState.PROCESSING}
 
-# The one table. Created → Processing is the worker that finds the row before its hint has been sent;
-# Processing → Enqueued or Scheduled is a lost worker, a hand-over or a retry.
+# Created → Processing: a worker claims the task before its hint has been sent.
+# Processing → Enqueued or Scheduled: a lost worker, a hand-over or a retry.
 TRANSITIONS: Mapping[TaskState, frozenset[TaskState]] = {
     TaskState.CREATED: frozenset(
         {TaskState.ENQUEUED, TaskState.SCHEDULED, TaskState.PROCESSING, TaskState.DELETED}
@@ -67,5 +67,5 @@ TRANSITIONS: Mapping[TaskState, frozenset[TaskState]] = {
 
 
 def sources_of(target: TaskState) -> frozenset[TaskState]:
-    """The states from which `target` may be reached."""
+    """The states with a transition to `target`."""
     return frozenset(state for state, targets in TRANSITIONS.items() if target in targets)

@@ -1,4 +1,4 @@
-"""Texts from outside, made harmless: for logs, names, messages and JSON values."""
+"""Cleaning of untrusted text for logs, names, messages and JSON values."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ MAX_LINE_CHARS = 4000
 
 
 def clean_line(text: str) -> str:
-    """`text` as one line without control characters or lone surrogates, cut to `MAX_LINE_CHARS`.
+    """The text as one line without control characters or lone surrogates, cut to `MAX_LINE_CHARS`.
 
-    Terminal escape sequences lose their ESC and with it their effect.
+    Terminal escape sequences lose their ESC and so have no effect.
     """
-    kept = "".join(c if c == "\t" or unicodedata.category(c) not in {"Cc", "Cs"} else " " for c in text)
-    return kept if len(kept) <= MAX_LINE_CHARS else kept[: MAX_LINE_CHARS - 1] + "…"
+    cleaned = "".join(c if c == "\t" or unicodedata.category(c) not in {"Cc", "Cs"} else " " for c in text)
+    return cleaned if len(cleaned) <= MAX_LINE_CHARS else cleaned[: MAX_LINE_CHARS - 1] + "…"
 
 
 def clean_json(value: Any) -> Any:
-    """`value` as JSON that Postgres takes: no NUL, no lone surrogates, no NaN or infinity (null instead)."""
+    """The value as JSON that Postgres can store: no NUL, no lone surrogates, null for NaN and infinity."""
     if isinstance(value, str):
         return "".join(c for c in value if c != "\0" and not "\ud800" <= c <= "\udfff")
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""How a callback proves where it comes from: Standard Webhooks 1.0, symmetric signatures."""
+"""Webhook signatures by Standard Webhooks 1.0, symmetric."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _PURPOSE = b"aerotask: signing keys of callbacks"
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """The key that a user and the platform share."""
+    """The signing key that a user and the platform share."""
 
     key: bytes
 
     def __repr__(self) -> str:
-        """Without the key, which must not get into a log."""
+        """Omits the key, which must not get into a log."""
         return "SigningKey(…)"
 
     @property
     def shown(self) -> str:
-        """The key as the standard's libraries take it."""
+        """The key in the format of the standard's libraries."""
         return f"whsec_{b64encode(self.key).decode()}"
 
     def headers(self, message_id: UUID, sent_at: datetime, body: bytes) -> dict[str, str]:
@@ -42,7 +42,7 @@ class SigningKey:
 
 
 def signing_key(secret_key: str, user_id: UserId) -> SigningKey:
-    """A user's key, derived from the installation's: it needs no storage, and tells nothing of other keys."""
+    """A user's key, derived from the installation's key: it is not stored, and reveals no other key."""
     return SigningKey(_mac(_mac(secret_key.encode(), _PURPOSE), user_id.bytes))
 
 

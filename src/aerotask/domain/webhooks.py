@@ -1,4 +1,4 @@
-"""What becomes of a message to a task's callback address, try after try: pure decisions."""
+"""Webhook delivery: states of a message, and the decision after each attempt."""
 
 from __future__ import annotations
 
@@ -6,38 +6,38 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 _MINUTE_S, _HOUR_S = 60.0, 3600.0
-# The pauses after the first, second, … try. Together just below 24 hours; each much longer than the one
-# before, so that a short fault costs little and a long one is outlasted.
+# Pauses after the first, second, … attempt, together just below 24 hours: short outages of a receiver cause short
+# delays, and long ones are bridged.
 PAUSES_S = (10.0, _MINUTE_S, 10 * _MINUTE_S, _HOUR_S, 3 * _HOUR_S, 7 * _HOUR_S, 12.5 * _HOUR_S)
 MAX_TRIES = len(PAUSES_S) + 1
-# How much of a pause chance may take away, so that what failed together isn't tried again together.
+# Random reduction of pauses, so that messages that failed together are not retried together.
 JITTER = 0.15
 GONE = 410
 
 
 class WebhookState(StrEnum):
-    """Where a message stands; the values are what clients see."""
+    """The state of a message; clients see these values."""
 
     WAITING = "waiting"
-    """It is due now or at its next try."""
+    """It is due now or at its next attempt."""
     DELIVERED = "delivered"
-    """The receiver has answered 2xx."""
+    """The receiver answered 2xx."""
     GIVEN_UP = "given-up"
-    """The last try has failed, or nobody may be told any more."""
+    """The last attempt failed, or its user may no longer read the task."""
     REFUSED = "refused"
-    """The receiver has answered 410: it wants no more."""
+    """The receiver answered 410 and wants no more messages."""
 
 
 @dataclass(frozen=True, slots=True)
 class NextStep:
-    """What follows a try; `pause_s` is there if and only if another try does."""
+    """The state after an attempt; `pause_s` is set if and only if another attempt follows."""
 
     state: WebhookState
     pause_s: float | None = None
 
 
 def after_attempt(*, status: int | None, tries: int, chance: float) -> NextStep:
-    """What follows the try that brings the count to `tries` and was answered with `status` (None: not at all).
+    """The next step after attempt number `tries`, whose response was `status` (None: no response).
 
     `chance` is a random number from 0 to 1.
     """

@@ -17,7 +17,7 @@ MAX_PLY_HEADER_BYTES = 64 * 1024
 MAX_PLY_ELEMENTS = 64
 MAX_GLTF_JSON_BYTES = 64 * 1024 * 1024
 MAX_OBJ_BYTES = 4 * 1024**3
-_PIECE_BYTES = 1024 * 1024
+_CHUNK_BYTES = 1024 * 1024
 
 _PLY_ENCODINGS = frozenset({"ascii", "binary_little_endian", "binary_big_endian"})
 _PLY_SIZES = {
@@ -108,11 +108,11 @@ def _obj(path: Path, file: BinaryIO) -> dict[str, Any]:
     if path.stat().st_size > MAX_OBJ_BYTES:
         raise _unreadable(path, "it is larger than 4 GiB")
     counts = dict.fromkeys((b"\nv ", b"\nvt ", b"\nvn ", b"\nf "), 0)
-    for piece in _pieces_of_lines(file):
-        if b"\0" in piece:
+    for chunk in _chunks_of_lines(file):
+        if b"\0" in chunk:
             raise _unreadable(path, "it is not text")
         for start in counts:
-            counts[start] += piece.count(start)
+            counts[start] += chunk.count(start)
     if not counts[b"\nv "]:
         raise _unreadable(path, "it has no vertices")
     vertices, textures, normals, faces = counts.values()
@@ -124,20 +124,20 @@ def _obj(path: Path, file: BinaryIO) -> dict[str, Any]:
     }
 
 
-def _pieces_of_lines(file: BinaryIO) -> Iterator[bytes]:
-    """The content in pieces that each begin with a line break, cut where no line's beginning is torn."""
-    kept = b"\n"
-    while piece := file.read(_PIECE_BYTES):
-        joined = (kept + piece).replace(b"\r", b"\n").replace(b"\t", b" ")
+def _chunks_of_lines(file: BinaryIO) -> Iterator[bytes]:
+    """Chunks of the content that each begin with a line break and don't split a line's keyword."""
+    rest = b"\n"
+    while chunk := file.read(_CHUNK_BYTES):
+        joined = (rest + chunk).replace(b"\r", b"\n").replace(b"\t", b" ")
         cut = max(joined.rfind(b"\n"), 1)
         yield joined[:cut]
-        # A line without an end must not pile up: its beginning has been counted.
-        kept = joined[cut:] if len(joined) - cut < _PIECE_BYTES else b" "
-    yield kept
+        # Drop an endless line, which would fill the memory; its keyword has been counted.
+        rest = joined[cut:] if len(joined) - cut < _CHUNK_BYTES else b" "
+    yield rest
 
 
 def _glb(path: Path, file: BinaryIO) -> dict[str, Any]:
-    """A binary glTF 2.0 (its section 4): a header of 12 bytes, then a chunk of JSON."""
+    """Reads binary glTF (glTF 2.0, section 4): a header of 12 bytes, then a JSON chunk."""
     head = file.read(20)
     if len(head) < 20 or not head.startswith(b"glTF"):
         raise _unreadable(path, "it has no glTF header")
@@ -207,7 +207,7 @@ def _stl(path: Path, file: BinaryIO) -> dict[str, Any]:
     if not head.startswith(b"solid"):
         raise _damaged("its triangle count doesn't match its size")
     file.seek(0)
-    faces = sum(piece.count(b"facet normal") for piece in _pieces_of_lines(file))
+    faces = sum(chunk.count(b"facet normal") for chunk in _chunks_of_lines(file))
     return {"encoding": "ascii", "vertexCount": 3 * faces, "faceCount": faces}
 
 

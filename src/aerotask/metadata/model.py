@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from aerotask.domain.text_cleaning import clean_json
 from aerotask.metadata.file_types import EntryType
 
 
@@ -17,6 +18,11 @@ class FileMetadata:
     properties: Mapping[str, Any] = field(default_factory=dict)
     point: Mapping[str, Any] | None = None
     polygon: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The metadata as JSON, with cleaned texts."""
+        properties = clean_json(self.properties)
+        return {"type": self.type, "properties": properties, "point": self.point, "polygon": self.polygon}
 
     @property
     def fault(self) -> str | None:

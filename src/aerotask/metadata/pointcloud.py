@@ -18,7 +18,7 @@ from rasterio.errors import CRSError
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
 from aerotask.metadata.geojson import Footprint, footprint_of_bounds
-from aerotask.metadata.las_records import MAX_INFLATION, wkt_behind_points
+from aerotask.metadata.las_records import MAX_INFLATION, wkt_after_points
 
 MAX_HEADER_BYTES = 16 * 1024 * 1024
 """Size of everything before the points: the header and its variable-length records."""
@@ -59,21 +59,21 @@ def extract_point_cloud(path: Path) -> PointCloudMetadata:
             raise _unreadable(path, "it is empty" if not start else "it is neither LAS, LAZ nor E57")
         header = _header(path, file, start)
         _raise_if_incomplete(header, file, file_bytes)
-        crs = _crs(header) or _crs_of_wkt(wkt_behind_points(file, header))
+        crs = _crs(header) or _crs_of_wkt(wkt_after_points(file, header))
     return _metadata(header, crs)
 
 
 def _header(path: Path, file: BinaryIO, start: bytes) -> LasHeader:
     if len(start) < _HEADER.size:
         raise _damaged("the file ends within its header")
-    _, header_bytes, points_at, records, *_ = _HEADER.unpack(start)
-    if points_at > MAX_HEADER_BYTES or records > MAX_RECORDS:
-        raise _unreadable(path, f"its header declares {points_at:,} bytes and {records:,} records")
-    if records * _VLR_HEADER_BYTES > points_at - header_bytes:
+    _, header_bytes, points_offset, records, *_ = _HEADER.unpack(start)
+    if points_offset > MAX_HEADER_BYTES or records > MAX_RECORDS:
+        raise _unreadable(path, f"its header declares {points_offset:,} bytes and {records:,} records")
+    if records * _VLR_HEADER_BYTES > points_offset - header_bytes:
         raise _unreadable(path, f"its header is too short for the {records:,} records that it declares")
     file.seek(0)
-    head = file.read(points_at)
-    if len(head) < points_at:
+    head = file.read(points_offset)
+    if len(head) < points_offset:
         raise _damaged("the file ends within its header")
     try:
         return LasHeader.read_from(io.BytesIO(head))
@@ -97,13 +97,13 @@ def _raise_if_incomplete(header: LasHeader, file: BinaryIO, file_bytes: int) -> 
         return
     # The points of LAZ begin with the offset of the chunk table, or −1 if the offset is in the last 8 bytes.
     file.seek(header.offset_to_point_data)
-    table_at = _signed(file.read(8))
-    if table_at == -1:
+    table_offset = _signed(file.read(8))
+    if table_offset == -1:
         file.seek(-8, io.SEEK_END)
-        table_at = _signed(file.read(8))
-    if not header.offset_to_point_data < table_at <= file_bytes - 8:
+        table_offset = _signed(file.read(8))
+    if not header.offset_to_point_data < table_offset <= file_bytes - 8:
         raise _damaged("the chunk table of its compressed points is beyond the end of the file")
-    file.seek(table_at)
+    file.seek(table_offset)
     _, chunks = struct.unpack("<LL", file.read(8))
     capacity = chunks * _chunk_points(header)
     if header.point_count > capacity:
@@ -195,8 +195,8 @@ def _e57(start: bytes, file_bytes: int) -> PointCloudMetadata:
     """Reads an E57 header (ASTM E2807), which states the file's length; its contents are described in XML at the end."""
     if len(start) < _E57_HEADER.size:
         raise _damaged("the file ends within its header")
-    _, major, minor, length, xml_at, xml_bytes, _ = _E57_HEADER.unpack_from(start)
-    if length > file_bytes or xml_at + xml_bytes > file_bytes:
+    _, major, minor, length, xml_offset, xml_bytes, _ = _E57_HEADER.unpack_from(start)
+    if length > file_bytes or xml_offset + xml_bytes > file_bytes:
         raise _damaged(f"it declares {length:,} bytes but has {file_bytes:,}")
     return PointCloudMetadata({"format": "e57", "version": f"{major}.{minor}"})
 

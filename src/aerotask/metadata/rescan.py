@@ -1,4 +1,4 @@
-"""Describes the inputs of a run anew and declares what was found."""
+"""Run of rescan-index: extracts the metadata of the inputs again and declares it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 from aerotask.domain.errors import TaskFailed
 from aerotask.domain.paths import shown
-from aerotask.metadata.extractor_pool import ExtractedMetadata, describing
+from aerotask.metadata.extractor_pool import ExtractedMetadata, extracting
 from aerotask.metadata.file_types import EntryType, shapefile_paths_of
 from aerotask.sdk import DescribeEntry, RunContext
 
 MAX_LISTED = 1000
-"""Failed entries that the result lists; their number is `total - ok` in any case."""
+"""Maximum number of failed entries in the result; their true number is `total - ok`."""
 MAX_LOGGED = 100
-# What a file weighs beside its bytes, so that many small files move the progress too.
+# Added to the size of each file, so that many small files advance the progress too.
 _FILE_WEIGHT_BYTES = 256 * 1024
 
 
@@ -28,19 +28,19 @@ class _Tally:
 
 
 def rescan(ctx: RunContext, *, types: Collection[EntryType], stop_on_error: bool) -> None:
-    """Describe every input whose content is one of an entry to look into, in processes of their own.
+    """Extract the metadata of every input of the given types, in separate processes.
 
     Raises:
         TaskFailed: with `stop_on_error`, an entry can't be read (`unreadable-entry`).
     """
     files = _to_describe(ctx.inputs, types)
-    ctx.log(f"Reading {len(files):,} entries anew, {ctx.threads} at a time.")
+    ctx.log(f"Reading {len(files):,} entries again, {ctx.threads} at a time.")
     weights = {path: file.stat().st_size + _FILE_WEIGHT_BYTES for path, file in files.items()}
     whole, done = max(sum(weights.values()), 1), 0
     tally = _Tally()
-    with describing(files, processes=ctx.threads) as results:
+    with extracting(files, processes=ctx.threads) as results:
         for found in results:
-            _note(ctx, found, tally, stop_on_error=stop_on_error)
+            _record(ctx, found, tally, stop_on_error=stop_on_error)
             done += weights[found.path]
             ctx.progress(done / whole, "reading")
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(tally.by_type.items()))
@@ -54,7 +54,7 @@ def rescan(ctx: RunContext, *, types: Collection[EntryType], stop_on_error: bool
     )
 
 
-def _note(ctx: RunContext, found: ExtractedMetadata, tally: _Tally, *, stop_on_error: bool) -> None:
+def _record(ctx: RunContext, found: ExtractedMetadata, tally: _Tally, *, stop_on_error: bool) -> None:
     fault = found.description.fault
     if fault is None:
         tally.ok += 1
@@ -80,7 +80,7 @@ def _note(ctx: RunContext, found: ExtractedMetadata, tally: _Tally, *, stop_on_e
 
 
 def _to_describe(inputs: Mapping[str, Path], types: Collection[EntryType]) -> Mapping[str, Path]:
-    """The inputs without the side files of shapefiles that only came along with these."""
+    """The inputs without the side files that were only added because their shapefiles need them."""
     if EntryType.GENERIC in types:
         return inputs
     return {path: file for path, file in inputs.items() if not inputs.keys() & {*shapefile_paths_of(path)}}

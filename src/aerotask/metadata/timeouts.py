@@ -1,12 +1,12 @@
-"""How long looking into files may take, on upload and on rescan alike."""
+"""Timeouts for metadata extraction, on upload and on rescan alike."""
 
 from __future__ import annotations
 
-PATIENCE_S = 60.0
-"""For one file, beside the time to read it."""
-SLOWEST_BYTES_PER_S = 20_000_000
+MIN_TIMEOUT_S = 60.0
+"""For one file, besides the time to read it."""
+MIN_BYTES_PER_S = 20_000_000
 
 
-def patience_s(file_bytes: int) -> float:
-    """The time after which a reader is given up that looks into so many bytes."""
-    return PATIENCE_S + file_bytes / SLOWEST_BYTES_PER_S
+def extraction_timeout_s(file_bytes: int) -> float:
+    """The time after which extraction from files of this size is ended."""
+    return MIN_TIMEOUT_S + file_bytes / MIN_BYTES_PER_S

@@ -1,1 +1,1 @@
-"""Guarded HTTP to addresses that users chose."""
+"""HTTP client with an SSRF guard, for addresses that users configure."""

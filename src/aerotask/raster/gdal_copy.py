@@ -13,7 +13,7 @@ from typing import Any
 import rasterio
 import rasterio.shutil
 
-from aerotask.raster.io import CACHE_MB, GDAL_OPTIONS, quiet_about_georeference
+from aerotask.raster.io import CACHE_MB, GDAL_OPTIONS, without_georeference_warnings
 
 FULL_DISK_BYTES = 16 * 1024 * 1024
 """With less than this free, a failed write is taken for a full disk: GDAL doesn't give the reason."""
@@ -64,7 +64,10 @@ class _CopyThread(threading.Thread):
 
     def run(self) -> None:
         try:
-            with rasterio.Env(**GDAL_OPTIONS | {"GDAL_CACHEMAX": self._cache_mb}), quiet_about_georeference():
+            with (
+                rasterio.Env(**GDAL_OPTIONS | {"GDAL_CACHEMAX": self._cache_mb}),
+                without_georeference_warnings(),
+            ):
                 rasterio.shutil.copy(self._source, self._target, **self._options)
         # The thread's edge: the error is raised again in the thread that started this one.
         except BaseException as error:  # noqa: BLE001

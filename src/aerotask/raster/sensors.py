@@ -1,4 +1,4 @@
-"""Which sensor made a raster, as far as its header tells; the sensors themselves are rows of `sensors.toml`."""
+"""Sensors recognised from a raster's header; the table of sensors is `sensors.toml`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from aerotask.raster.profile import RasterProfile
 
 @dataclass(frozen=True, slots=True)
 class Sensor:
-    """A sensor as it appears in one raster: `bands` holds a role, or an empty string, for each band."""
+    """Sensor of one raster: `bands` holds a role, or an empty string, for each band."""
 
     name: str
     bands: tuple[str, ...]
 
 
-def sensor_of(profile: RasterProfile) -> Sensor | None:
+def find_sensor(profile: RasterProfile) -> Sensor | None:
     """The first sensor of the list whose words, pixel types and band count fit the raster."""
     text = profile.metadata_text.lower()
     if not text:

@@ -1,4 +1,4 @@
-"""The shapes that all JSON of the contract shares: camelCase, and times in UTC."""
+"""Base model of the API's JSON: camelCase names, times in UTC."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ Moment = Annotated[datetime, PlainSerializer(_rfc3339, return_type=str, when_use
 
 
 class ApiModel(BaseModel):
-    """What a client gets."""
+    """Base class of response models."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, use_attribute_docstrings=True)

@@ -1,4 +1,4 @@
-"""The events of a task, as its stream shows them."""
+"""Events of a task's event stream."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from aerotask.store.tasks.tasks import TaskRow
 
 
 class LogEvent(ApiModel):
-    """A line of the log; the stream's event has the cursor as its id too."""
+    """A line of the log; its cursor is also the id of the stream's event."""
 
     cursor: int
-    """Where reading goes on after this line."""
+    """The number of the line after this one."""
     line: str
 
 
 class TruncatedEvent(ApiModel):
-    """Lines that were asked for and are no longer kept."""
+    """Requested lines that have been dropped from the log."""
 
     cursor: int
-    """The number of the first line that is."""
+    """The number of the first line that is still kept."""
     lines: int
-    """How many were lost before it."""
+    """The number of dropped lines before it."""
 
 
 class StateEvent(ApiModel):
-    """The state that the task is in, since when and why."""
+    """The task's state, with the time and reason of its last transition."""
 
     state: TaskState
     waiting_for: WaitReason | None

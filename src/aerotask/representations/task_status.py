@@ -1,7 +1,8 @@
-"""A task's status, as the API, event streams and callbacks show it."""
+"""Task status as the API, event streams and webhooks show it, and its entity tag."""
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -13,9 +14,11 @@ from aerotask.domain.states import TaskState, WaitReason
 from aerotask.representations.base import ApiModel, Moment
 from aerotask.store.tasks.tasks import ArtifactRow, TaskRow
 
+_ETAG_BYTES = 12
+
 
 class ProgressResponse(ApiModel):
-    """How far a task is."""
+    """Progress of a task."""
 
     percent: float
     phase: str | None
@@ -24,7 +27,7 @@ class ProgressResponse(ApiModel):
 
 
 class ArtifactResponse(ApiModel):
-    """The file that a task made."""
+    """The result file of a task."""
 
     file_name: str
     content_type: str
@@ -35,7 +38,7 @@ class ArtifactResponse(ApiModel):
 
 
 class TaskErrorResponse(ApiModel):
-    """Why a task failed."""
+    """Error of a failed task."""
 
     code: str
     message: str
@@ -78,7 +81,7 @@ class TaskResponse(ApiModel):
     version: str
     state: TaskState
     waiting_for: WaitReason | None
-    """What a task in state Scheduled waits for."""
+    """The reason why a Scheduled task waits."""
     progress: ProgressResponse
     created_at: Moment
     scheduled_at: Moment | None
@@ -102,16 +105,16 @@ class TaskResponse(ApiModel):
     inputs: list[InputResponse]
     """The first 1000 by path; in a list of tasks the first 20."""
     inputs_count: int
-    """How many there are in all."""
+    """The total number."""
     outputs: list[InputResponse]
     """The first 1000 entries that the task put; in a list of tasks the first 20."""
     outputs_count: int
-    """How many there are in all."""
+    """The total number."""
     callback_url: str | None
     callback_completed: bool
-    """Whether the receiver has taken the message about the task's last end."""
+    """Whether the webhook about the task's last end was delivered."""
     parent_task_id: UUID | None
-    """The task that this one is a part of; tools have no parts yet."""
+    """The task that this one is a part of; always null, since tools have no parts yet."""
     restart_of: UUID | None
     history: list[TransitionResponse]
 
@@ -130,14 +133,14 @@ def task_response(row: TaskRow) -> TaskResponse:
 
 
 def system_task_response(row: TaskRow) -> SystemTaskResponse:
-    """A task's status, with where it belongs."""
+    """A task's status, with its organization, dataset and user."""
     return SystemTaskResponse.model_construct(
         **_task_fields(row), org_slug=row.org_slug, ds_slug=row.dataset_slug, user_id=row.user_id
     )
 
 
 def progress_response(row: TaskRow) -> ProgressResponse:
-    """How far the task is."""
+    """The task's progress."""
     return ProgressResponse.model_construct(
         percent=round(row.percent, 1),
         phase=row.phase,
@@ -146,7 +149,7 @@ def progress_response(row: TaskRow) -> ProgressResponse:
 
 
 def asset_response(row: TaskRow, asset: ArtifactRow) -> AssetResponse:
-    """One of a task's files."""
+    """One of a task's files for download."""
     return AssetResponse.model_construct(
         name=asset.file_name,
         content_type=asset.media_type,
@@ -157,12 +160,32 @@ def asset_response(row: TaskRow, asset: ArtifactRow) -> AssetResponse:
     )
 
 
+def etag_of(status: TaskResponse) -> str:
+    """The entity tag (RFC 9110, section 8.8.3), in quotes, of a status without its processing time."""
+    return _etag(_without_time(status))
+
+
+def etag_and_json(status: TaskResponse) -> tuple[str, str]:
+    """The entity tag and the JSON of a status, serialised only once."""
+    content = _without_time(status)
+    time = TaskResponse.model_fields["processing_time_ms"].alias
+    return _etag(content), f'{content[:-1]},"{time}":{status.processing_time_ms}}}'
+
+
+def _without_time(status: TaskResponse) -> str:
+    return status.model_dump_json(by_alias=True, exclude={"processing_time_ms"})
+
+
+def _etag(content: str) -> str:
+    return f'"{hashlib.blake2b(content.encode(), digest_size=_ETAG_BYTES).hexdigest()}"'
+
+
 def _address(row: TaskRow) -> str:
     return f"/orgs/{row.org_slug}/ds/{row.dataset_slug}/tasks/{row.id}"
 
 
 def _task_fields(row: TaskRow) -> dict[str, Any]:
-    # The rows are ours and checked on the way in, so building the answer skips a second validation.
+    # Rows were validated when they were written, so this skips a second validation.
     return {
         "task_id": row.id,
         "tool_id": row.tool_id,
@@ -217,16 +240,16 @@ def _processing_time_ms(row: TaskRow) -> int:
 
 
 def _artifact(row: TaskRow) -> ArtifactResponse | None:
-    made = row.artifact
-    if made is None:
+    artifact = row.artifact
+    if artifact is None:
         return None
     return ArtifactResponse.model_construct(
-        file_name=made.file_name,
-        content_type=made.media_type,
-        size_bytes=made.size_bytes,
-        sha256=made.sha256,
+        file_name=artifact.file_name,
+        content_type=artifact.media_type,
+        size_bytes=artifact.size_bytes,
+        sha256=artifact.sha256,
         result_url=f"{_address(row)}/result",
-        expires_at=made.expires_at,
+        expires_at=artifact.expires_at,
     )
 
 

@@ -1,1 +1,1 @@
-"""Processes for work on people's files: forked from a clean one, bounded, replaced when they die."""
+"""Child processes for users' files: forked from a clean process, limited, confined, replaced when they die."""

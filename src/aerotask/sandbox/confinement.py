@@ -1,8 +1,8 @@
-"""Cuts a child off the network, off other processes and off files that aren't its own.
+"""Confinement of a child: no network, no other processes, no files but its own.
 
-By a seccomp filter of the kernel, and a Landlock domain (`landlock`) where the kernel knows them. Both need no
-right but to take rights away from oneself, so they also work in containers that forbid namespaces. They hold for
-every thread and for whatever the tool executes, and can't be taken off again.
+It consists of a seccomp filter, and of a Landlock domain (`landlock`) where the kernel supports them. Both only give
+up rights of the process itself, so they also work in containers that forbid namespaces. They hold for every thread and
+for every program that the tool executes, and can't be removed again.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | errno.EACCES
 _LOAD, _IF_EQUAL, _IF_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 # Offsets in `struct seccomp_data` (linux/seccomp.h).
 _NUMBER, _ARCHITECTURE = 0, 4
-# System calls of the x32 form, on x86_64, begin here; none of ours uses it.
+# System calls of the x32 ABI, on x86_64, begin here; none of ours uses it.
 _X32 = 0x40000000
 
-# Equal everywhere: pidfd_send_signal, io_uring_setup (its rings open sockets too) and pidfd_getfd.
+# The same on every architecture: pidfd_send_signal, io_uring_setup (its rings open sockets too) and pidfd_getfd.
 _EVERYWHERE = (424, 425, 438)
-# linux/audit.h's name of the architecture, and the numbers of: socket, ptrace, process_vm_readv,
-# process_vm_writev, and of those that lead out of the session, whose end is every child's: setpgid, setsid.
+# The architecture in linux/audit.h, and the numbers of: socket, ptrace, process_vm_readv, process_vm_writev, setpgid
+# and setsid. The last two would lead out of the session that is killed with the child.
 _CALLS = {
     "x86_64": (0xC000003E, (41, 101, 310, 311, 109, 112, *_EVERYWHERE)),
     "aarch64": (0xC00000B7, (198, 117, 270, 271, 154, 157, *_EVERYWHERE)),
@@ -58,48 +58,49 @@ class _Program(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class Confinement:
-    """What this kernel can keep children from."""
+    """Kinds of confinement that this kernel supports."""
 
     network: bool
-    """Sockets, and a look into other processes."""
+    """No new sockets, and no access to the memory of other processes."""
     files: bool
-    """Files that they weren't lent."""
+    """No files but those that a child was given."""
     signals: bool
-    """Signals to processes that they haven't started."""
+    """No signals to processes that a child hasn't started."""
 
 
-def possible() -> Confinement:
-    """What `confine` comes to here."""
+def supported_confinement() -> Confinement:
+    """The confinement that `confine` achieves on this kernel."""
     return Confinement(
-        network=_kernel_filters(), files=landlock.version() > 0, signals=landlock.knows_signals()
+        network=_supports_seccomp(), files=landlock.version() > 0, signals=landlock.supports_signal_scope()
     )
 
 
 def confine(*, reads: Sequence[Path] = (), writes: Sequence[Path] = ()) -> Confinement:
-    """From now on, open no socket, look into no other process, reach no files but these; as far as is `possible`.
+    """Give up, for good, sockets, other processes and all files but these, as far as `supported_confinement` says.
 
-    What is possible and still fails is an error, so that nobody takes himself for confined who isn't.
+    A supported kind that fails is an error: otherwise a child would run as if it were confined.
 
     Raises:
         OSError: the kernel refuses.
     """
-    wanted = possible()
-    if wanted.network or wanted.files:
+    supported = supported_confinement()
+    if supported.network or supported.files:
         _checked(_libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-    if wanted.files:
+    if supported.files:
         landlock.restrict(reads=reads, writes=writes)
-    if wanted.network:
+    if supported.network:
         instructions = _filter(*_CALLS[platform.machine()])
         program = _Program(len(instructions), (_Instruction * len(instructions))(*instructions))
         _checked(_libc().prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program), 0, 0))
-    return wanted
+    return supported
 
 
-def tell_whether_children_are_confined() -> None:
-    """Say once, in the log, what children are kept from; a warning if something is missing."""
-    here = possible()
-    tell = _log.info if here == Confinement(network=True, files=True, signals=True) else _log.warning
-    tell("children.confined", network=here.network, files=here.files, signals=here.signals)
+def log_confinement() -> None:
+    """Log once how children are confined; a warning if a kind is missing."""
+    supported = supported_confinement()
+    complete = supported == Confinement(network=True, files=True, signals=True)
+    log = _log.info if complete else _log.warning
+    log("children.confined", network=supported.network, files=supported.files, signals=supported.signals)
 
 
 def _libc() -> ctypes.CDLL:
@@ -108,11 +109,11 @@ def _libc() -> ctypes.CDLL:
 
 def _checked(status: int) -> None:
     if status != 0:
-        raise OSError(ctypes.get_errno(), f"a child can't be confined: {os.strerror(ctypes.get_errno())}")
+        raise OSError(ctypes.get_errno(), f"The child can't be confined: {os.strerror(ctypes.get_errno())}")
 
 
-def _kernel_filters() -> bool:
-    """Whether `confine` would work, without doing it: seccomp(2) has the kernel refuse a filter at address 0."""
+def _supports_seccomp() -> bool:
+    """Probe for seccomp filters without installing one: the kernel refuses a filter at address 0, see seccomp(2)."""
     if sys.platform != "linux" or platform.machine() not in _CALLS:
         return False
     refused = _libc().prctl(_PR_SET_SECCOMP, _MODE_FILTER, 0, 0, 0) != 0
@@ -120,12 +121,12 @@ def _kernel_filters() -> bool:
 
 
 def _filter(architecture: int, calls: tuple[int, ...]) -> list[_Instruction]:
-    """Refuse these calls, and every call of another architecture's form; allow all others."""
+    """Filter that refuses these calls, and every call of another architecture's ABI."""
     checks = [_Instruction(_IF_AT_LEAST, len(calls) + 1, 0, _X32)]
-    checks += [_Instruction(_IF_EQUAL, len(calls) - place, 0, call) for place, call in enumerate(calls)]
+    checks += [_Instruction(_IF_EQUAL, len(calls) - index, 0, call) for index, call in enumerate(calls)]
     return [
         _Instruction(_LOAD, 0, 0, _ARCHITECTURE),
-        # To the refusal, which stands behind the load, the checks and the permission.
+        # Jump to the refusal, behind the load, the checks and the permission.
         _Instruction(_IF_EQUAL, 0, len(checks) + 2, architecture),
         _Instruction(_LOAD, 0, 0, _NUMBER),
         *checks,

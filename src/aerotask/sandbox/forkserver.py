@@ -1,10 +1,10 @@
-"""The process that children are forked from: it has imported what they need, and holds no secret.
+"""Fork server: a clean, preloaded process without secrets, from which children are forked.
 
 A program that calls `main` is started as `python -m PROGRAM FD` and stays single-threaded, so that forking is
-safe. Over the control socket (newline-separated JSON, `FD`) its starter asks it to fork a child, handing over
-the child's own socket, or to signal one; it tells of pids and exits. When the control socket ends, however
-the starter died, it kills every child with its whole session: also one that is deaf in C, which no thread
-inside the child could do.
+safe. Over the control socket `FD` (newline-separated JSON) its parent requests that it fork a child, passing the
+child's own socket, or send a child a signal; it reports pids and exits. When the control socket ends, however the
+parent died, it kills every child with its whole session. That includes a child that hangs in C code, which no thread
+inside the child could end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from aerotask.sandbox.undumpable import hide_from_children
+from aerotask.sandbox.undumpable import make_undumpable
 
 MAX_MESSAGE = 64 * 1024
 MAX_FDS = 64
@@ -29,19 +29,19 @@ _PR_SET_PDEATHSIG = 1
 
 
 class ForkServer:
-    """Forks children on request, and answers for their end."""
+    """Server that forks children on request, and kills them at its own end."""
 
     def __init__(self, control: socket.socket, child: Callable[[socket.socket], None]) -> None:
         self._control = control
         self._child = child
         self._children: set[int] = set()
         self._unread = b""
-        # What a child must not inherit: its siblings' sockets would never end.
+        # Closed in a child: if children inherited them, their siblings' sockets would never end.
         self._own: list[socket.socket] = [control]
         self._unused: list[int] = []
 
     def serve(self) -> None:
-        """Serve until the control socket ends."""
+        """Serve requests until the control socket ends."""
         woken, wake = socket.socketpair()
         for end in (woken, wake):
             end.settimeout(0)
@@ -57,23 +57,23 @@ class ForkServer:
                     with contextlib.suppress(BlockingIOError):
                         woken.recv(4096)
                     self._reap()
-                if self._control in readable and not self._obey():
+                if self._control in readable and not self._handle_requests():
                     break
         for pid in self._children:
             _kill_session(pid)
 
-    def _obey(self) -> bool:
+    def _handle_requests(self) -> bool:
         data, received, _, _ = socket.recv_fds(self._control, MAX_MESSAGE, MAX_FDS)
         if not data:
             return False
         self._unused += received
         *lines, self._unread = (self._unread + data).split(b"\n")
         for line in lines:
-            order = json.loads(line)
-            if "fork" in order:
-                self._fork(order["fork"], self._unused.pop(0))
-            elif order["pid"] in self._children:
-                self._signal(order["pid"], order["signal"])
+            request = json.loads(line)
+            if "fork" in request:
+                self._fork(request["fork"], self._unused.pop(0))
+            elif request["pid"] in self._children:
+                self._signal(request["pid"], request["signal"])
         return True
 
     def _fork(self, number: int, descriptor: int) -> None:
@@ -82,10 +82,10 @@ class ForkServer:
             self._become_child(descriptor)
         os.close(descriptor)
         self._children.add(pid)
-        self._tell({"forked": number, "pid": pid})
+        self._report({"forked": number, "pid": pid})
 
     def _become_child(self, descriptor: int) -> None:
-        """Run the child's work, and never return."""
+        """Do the child's job, and never return."""
         status = 1
         try:
             parent = os.getppid()
@@ -107,22 +107,22 @@ class ForkServer:
         with contextlib.suppress(ProcessLookupError):
             if number == signal.SIGKILL:
                 _kill_session(pid)
-            # To the process as well: a child that has just been forked leads no session yet.
+            # To the process as well: a child that was just forked leads no session yet.
             os.kill(pid, number)
 
     def _reap(self) -> None:
         while self._children:
-            # Peek first: until it is reaped, the pid and its session's id can't belong to anybody else.
+            # Peek first: until it is reaped, its pid and session id can't be reused by another process.
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if ended is None:
                 return
             _kill_session(ended.si_pid)
             _, status = os.waitpid(ended.si_pid, 0)
             self._children.discard(ended.si_pid)
-            self._tell({"pid": ended.si_pid, "status": os.waitstatus_to_exitcode(status)})
+            self._report({"pid": ended.si_pid, "status": os.waitstatus_to_exitcode(status)})
 
-    def _tell(self, message: dict[str, int]) -> None:
-        self._control.sendall(json.dumps(message).encode() + b"\n")
+    def _report(self, report: dict[str, int]) -> None:
+        self._control.sendall(json.dumps(report).encode() + b"\n")
 
 
 def _kill_session(pid: int) -> None:
@@ -141,14 +141,14 @@ def _die_with(parent: int) -> None:
 def main(preload: Callable[[], Callable[[socket.socket], None]]) -> None:
     """Serve the control socket whose descriptor is the first argument.
 
-    `preload` imports what every child will need, before the first fork, and gives what a child does.
+    `preload` imports the modules that every child needs, before the first fork, and returns the child's main function.
 
     Raises:
         RuntimeError: an import has started a thread.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the control socket's end is what stops us
-    hide_from_children()  # a child that patched this process would be in all that are forked later
+        signal.signal(number, signal.SIG_IGN)  # the end of the control socket stops us
+    make_undumpable()  # a child that patched this process would control all that are forked later
     child = preload()
     gc.collect()
     gc.freeze()  # so that the children's collections leave the shared pages alone

@@ -1,91 +1,132 @@
-"""A Python program of ours that answers lines of JSON with lines of JSON, and is ended when it takes too long.
-
-What may crash, hang or eat memory runs in one: it takes nothing with it but the job that it was at.
-"""
+"""Subprocess for jobs that may crash, hang or eat memory: restarted when it is lost, killed when a job takes too long."""
 
 from __future__ import annotations
 
 import os
 import select
-import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from types import TracebackType
+from typing import Self
 
-import orjson
+from aerotask.sandbox.exit_status import describe_exit
+from aerotask.sandbox.protocol import FINAL_KINDS, Message, decode, encode
 
-_PIECE_BYTES = 64 * 1024
+_CHUNK_BYTES = 64 * 1024
 _POLL_MAX_S = 1_000_000.0
+_PROGRESS_STEP = 0.01
 
 
-class ProcessLost(Exception):
-    """The process gives no answer any more, and has been ended."""
+class ProcessCrashed(Exception):
+    """The process ended before it answered."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
 
 
-class ProcessEnded(ProcessLost):
-    """It has ended by itself, or somebody else has ended it; `how` names the signal or the status."""
+class ProcessTimeout(Exception):
+    """The process neither answered nor made progress in time, and was killed."""
 
-    def __init__(self, how: str) -> None:
-        super().__init__(how)
-        self.how = how
-
-
-class ProcessTooSlow(ProcessLost):
-    """It said nothing before the deadline."""
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(timeout_s)
+        self.timeout_s = timeout_s
 
 
 class JsonProcess:
-    """A running `python -m MODULE`; in our own session and group, so whoever kills us kills it too."""
+    """Process `python -m MODULE` (`child_loop.serve_stdio`), started for the first job; it ends with the block.
 
-    def __init__(self, module: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
-        )
+    It stays in the session and group of this process, so that killing those kills it too.
+    """
+
+    def __init__(self, module: str, *, start_timeout_s: float = 0.0) -> None:
+        self._module = module
+        self._start_timeout_s = start_timeout_s
+        self._process: subprocess.Popen[bytes] | None = None
         self._unread = bytearray()
+        self._lock = threading.Lock()
+        self._killed = False
 
-    def tell(self, message: Mapping[str, Any]) -> None:
-        """Send one line; whether anybody is there to read it shows when the answer is awaited."""
-        with suppress(BrokenPipeError):
-            os.write(self._process.stdin.fileno(), orjson.dumps(message) + b"\n")  # type: ignore[union-attr]
+    def __enter__(self) -> Self:
+        return self
 
-    def hear(self, *, until: float) -> dict[str, Any]:
-        """The next line, waited for until that moment of the monotonic clock.
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def run(
+        self, job: Message, *, timeout_s: float, on_progress: Callable[[float], None] = lambda _fraction: None
+    ) -> Message:
+        """The final message of the job; its timeout starts again at each hundredth of progress.
 
         Raises:
-            ProcessEnded: there will be none.
-            ProcessTooSlow: there was none in time; the process has been killed.
+            ProcessCrashed, ProcessTimeout: the process is lost; the next job starts another.
         """
-        while (end := self._unread.find(b"\n")) < 0:
-            if not self._is_readable(until):
-                self.end()
-                raise ProcessTooSlow
-            piece = os.read(self._process.stdout.fileno(), _PIECE_BYTES)  # type: ignore[union-attr]
-            if not piece:
-                raise ProcessEnded(_named(self._process.wait()))
-            self._unread += piece
-        line = bytes(self._unread[:end])
-        del self._unread[: end + 1]
-        told: dict[str, Any] = orjson.loads(line)
-        return told
+        if self._process is None:
+            timeout_s += self._start_timeout_s
+        process = self._process or self._start()
+        # If it has died since, the missing answer shows it.
+        with suppress(BrokenPipeError):
+            os.write(process.stdin.fileno(), encode(job))  # type: ignore[union-attr]  # the pipe asked for
+        deadline, reached = time.monotonic() + timeout_s, 0.0
+        while (message := self._receive(process, deadline, timeout_s)).kind not in FINAL_KINDS:
+            fraction = float(message.body.get("fraction", 0.0))
+            if fraction >= reached + _PROGRESS_STEP:
+                deadline, reached = time.monotonic() + timeout_s, fraction
+            on_progress(fraction)
+        return message
 
     def kill(self) -> None:
-        """End it from another thread: whoever is waiting for a line learns that it has ended."""
-        self._process.kill()
+        """Kill the process for good, from any thread: a `run` that waits raises `ProcessCrashed`."""
+        with self._lock:
+            self._killed = True
+            if self._process is not None:
+                self._process.kill()
 
-    def end(self) -> None:
-        """End it, whatever it is at, and reap it."""
-        with self._process as process:
-            process.kill()
+    def close(self) -> None:
+        """Kill the process, if it runs, and reap it."""
+        process, self._process = self._process, None
+        self._unread.clear()
+        if process is not None:
+            with process:
+                process.kill()
 
-    def _is_readable(self, until: float) -> bool:
-        poll = select.poll()
-        poll.register(self._process.stdout.fileno(), select.POLLIN)  # type: ignore[union-attr]
-        left_s = min(max(until - time.monotonic(), 0), _POLL_MAX_S)
-        return bool(poll.poll(left_s * 1000))
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._killed:
+                raise ProcessCrashed("it was killed")
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", self._module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+            )
+            return self._process
+
+    def _receive(self, process: subprocess.Popen[bytes], deadline: float, timeout_s: float) -> Message:
+        while (end := self._unread.find(b"\n")) < 0:
+            if not _is_readable(process, deadline):
+                self.close()
+                raise ProcessTimeout(timeout_s)
+            chunk = os.read(process.stdout.fileno(), _CHUNK_BYTES)  # type: ignore[union-attr]  # as above
+            if not chunk:
+                status = process.wait()
+                self.close()
+                raise ProcessCrashed(describe_exit(status))
+            self._unread += chunk
+        line = bytes(self._unread[:end])
+        del self._unread[: end + 1]
+        try:
+            return decode(line)
+        except (ValueError, KeyError, TypeError) as error:
+            self.close()
+            raise ProcessCrashed("it sent a malformed message") from error
 
 
-def _named(status: int) -> str:
-    return signal.Signals(-status).name if status < 0 else f"status {status}"
+def _is_readable(process: subprocess.Popen[bytes], deadline: float) -> bool:
+    poll = select.poll()
+    poll.register(process.stdout.fileno(), select.POLLIN)  # type: ignore[union-attr]  # as above
+    left_s = min(max(deadline - time.monotonic(), 0), _POLL_MAX_S)
+    return bool(poll.poll(left_s * 1000))

@@ -1,7 +1,7 @@
-"""Bounds which files a child reaches and whom it signals, by a Landlock domain of the kernel.
+"""Landlock domain: limits the files that a child reaches and the processes that it signals.
 
-Like the seccomp filter it only takes rights away from oneself, holds for threads and programs that are started
-later, and can't be left. It also keeps processes outside the domain from being traced, or looked into by way of
+Like the seccomp filter it only gives up rights of the process itself, holds for threads and programs that are started
+later, and can't be left. It also protects processes outside the domain from being traced, and from being read through
 /proc. https://docs.kernel.org/userspace-api/landlock.html
 """
 
@@ -15,13 +15,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
-# Of every architecture that we know a seccomp filter for.
+# The same on every architecture that `confinement` has a seccomp filter for.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
-_TELL_VERSION = 1
+_GET_VERSION = 1
 _PATH_BENEATH = 1
-# Before it (Linux 5.19), no file could be moved from one folder to another.
+# Before this version (Linux 5.19), no file could be moved from one folder to another.
 _MIN_VERSION = 2
-_KNOWS_TRUNCATE, _KNOWS_SIGNALS = 3, 6
+_TRUNCATE_VERSION, _SIGNALS_VERSION = 3, 6
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_FOLDER = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _CHANGE_FOLDER = sum(1 << bit for bit in range(4, 14))  # removing, making and moving entries
@@ -30,7 +30,7 @@ _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE
 _READ = _READ_FILE | _READ_FOLDER
 _SIGNALS = 1 << 1
 
-# What programs and libraries read; of /etc nothing that somebody may keep a secret in.
+# Read by programs and libraries; of /etc only files that hold no secrets.
 _SYSTEM = (
     *(
         "/usr",
@@ -63,32 +63,32 @@ class _Beneath(ctypes.Structure):
 
 
 def version() -> int:
-    """The version of Landlock that this kernel has; 0 if none that is of use."""
+    """The Landlock version of this kernel; 0 if it has none, or one too old."""
     if sys.platform != "linux":
         return 0
-    found = ctypes.CDLL(None, use_errno=True).syscall(_CREATE_RULESET, None, 0, _TELL_VERSION)
+    found = ctypes.CDLL(None, use_errno=True).syscall(_CREATE_RULESET, None, 0, _GET_VERSION)
     return int(found) if found >= _MIN_VERSION else 0
 
 
-def knows_signals() -> bool:
-    """Whether the kernel keeps signals in the domain as well (Linux 6.12)."""
-    return version() >= _KNOWS_SIGNALS
+def supports_signal_scope() -> bool:
+    """True if the kernel also keeps signals inside the domain (Linux 6.12)."""
+    return version() >= _SIGNALS_VERSION
 
 
 def restrict(*, reads: Iterable[Path], writes: Iterable[Path]) -> None:
-    """From now on, read nothing but the system, Python and `reads`, and change nothing but `writes`.
+    """Give up, for good, reading all but the system, Python and `reads`, and changing all but `writes`.
 
-    The caller must have taken the right to new privileges from itself (PR_SET_NO_NEW_PRIVS). What isn't there
-    when this is called can't be reached later.
+    The caller must have set PR_SET_NO_NEW_PRIVS. Paths that don't exist at the time of the call can't be reached
+    later.
 
     Raises:
         OSError: the kernel refuses.
     """
-    known = version()
+    abi = version()
     everything = _OF_FILES | _READ | _CHANGE_FOLDER
-    if known >= _KNOWS_TRUNCATE:
+    if abi >= _TRUNCATE_VERSION:
         everything |= _TRUNCATE
-    size = ctypes.sizeof(_Ruleset) if known >= _KNOWS_SIGNALS else ctypes.sizeof(ctypes.c_uint64)
+    size = ctypes.sizeof(_Ruleset) if abi >= _SIGNALS_VERSION else ctypes.sizeof(ctypes.c_uint64)
     ruleset = _call(_CREATE_RULESET, ctypes.byref(_Ruleset(everything, 0, _SIGNALS)), size, 0)
     try:
         for path in {*map(Path, _SYSTEM), *_of_python()}:
@@ -105,7 +105,7 @@ def restrict(*, reads: Iterable[Path], writes: Iterable[Path]) -> None:
 
 
 def _of_python() -> set[Path]:
-    """Where the interpreter, its libraries and its modules are."""
+    """The folders of the interpreter, its libraries and its modules."""
     searched = os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
     prefixes = (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix)
     return {Path(name) for name in (*prefixes, *sys.path, *searched) if name.startswith("/")}
@@ -113,16 +113,16 @@ def _of_python() -> set[Path]:
 
 def _allow(ruleset: int, path: Path, rights: int) -> None:
     with suppress(FileNotFoundError, NotADirectoryError):
-        place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
-            rule = _Beneath(rights if path.is_dir() else rights & (_OF_FILES | _TRUNCATE), place)
+            rule = _Beneath(rights if path.is_dir() else rights & (_OF_FILES | _TRUNCATE), descriptor)
             _call(_ADD_RULE, ruleset, _PATH_BENEATH, ctypes.byref(rule), 0)
         finally:
-            os.close(place)
+            os.close(descriptor)
 
 
 def _call(number: int, *arguments: object) -> int:
-    done = int(ctypes.CDLL(None, use_errno=True).syscall(number, *arguments))
-    if done < 0:
+    result = int(ctypes.CDLL(None, use_errno=True).syscall(number, *arguments))
+    if result < 0:
         raise OSError(ctypes.get_errno(), f"Landlock: {os.strerror(ctypes.get_errno())}")
-    return done
+    return result

@@ -1,4 +1,4 @@
-"""What a child may take from its neighbours."""
+"""Resource limits of a child process: priority, open files, file size and memory."""
 
 from __future__ import annotations
 
@@ -6,15 +6,26 @@ import os
 import resource
 import sys
 
+NICE = 5
 STATUS_BYTES = 16 * 1024
-"""More than the kernel has to say of a process."""
+"""Longer than the kernel's status of a process."""
 
 
-def lower(limit: int, wanted: int) -> None:
-    """Set a limit of `resource`, soft and hard, to at most what it is."""
+def limit_resources(*, memory_bytes: int, open_files: int, max_file_bytes: int | None = None) -> None:
+    """Bound what this process can take from its neighbours, for good."""
+    os.nice(NICE)
+    lower(resource.RLIMIT_CORE, 0)
+    lower(resource.RLIMIT_NOFILE, open_files)
+    if max_file_bytes is not None:
+        lower(resource.RLIMIT_FSIZE, max_file_bytes)
+    limit_memory(memory_bytes)
+
+
+def lower(limit: int, bound: int) -> None:
+    """Set a limit of `resource`, soft and hard, to at most its present hard value."""
     _, hard = resource.getrlimit(limit)
-    bound = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    resource.setrlimit(limit, (bound, bound))
+    lowered = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
+    resource.setrlimit(limit, (lowered, lowered))
 
 
 def limit_memory(memory_bytes: int) -> None:

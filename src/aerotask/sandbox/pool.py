@@ -1,48 +1,49 @@
-"""A few children that do short jobs for this process: bounded in number, in time and in how many may wait."""
+"""Pool of children for short jobs, bounded in processes, time and queue length."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from signal import SIGKILL, Signals
+from typing import Any
 
 import structlog
 
 from aerotask.domain.errors import InvalidInput, Unavailable
+from aerotask.sandbox.conversation import converse, exit_status
+from aerotask.sandbox.exit_status import describe_exit
 from aerotask.sandbox.fair_semaphore import FairSemaphore, QueueFull
-from aerotask.sandbox.protocol import PoolJob, Reply, ReplyHead, decode_head, encode_job
+from aerotask.sandbox.protocol import Message
 from aerotask.sandbox.spawner import Child, ForkServerGone, Spawner
 
 JOBS_PER_CHILD = 500
-"""A child is replaced after so many, whatever it has gathered in its memory."""
+"""A child is replaced after so many jobs, because its memory may have grown."""
 MAX_WAIT_S = 30.0
-"""A job that hasn't been begun after so long is refused."""
+"""A job that hasn't been started after so long is refused."""
 RETRY_AFTER_S = 2
-_BROKEN = (OSError, EOFError, ValueError, KeyError, TypeError)
 
 _log = structlog.get_logger(__name__)
 
 
 class ChildCrashed(Exception):
-    """The child ended, or lost its senses, while it was at the job."""
+    """The child ended, or sent a malformed message, during the job."""
 
 
 class JobTimeout(Exception):
-    """The job wasn't done in time, and its child was killed."""
+    """The job took too long, and its child was killed."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """How much a pool may do at once."""
+    """Limits of a pool."""
 
     children: int
-    waiting: int
-    """How many jobs may wait for a child; one more is refused."""
+    max_waiting: int
+    """Jobs that may wait for a child; further ones are refused."""
     job_timeout_s: float
-    waiting_each: int | None = None
-    """How many of one caller's may wait; as many as of all if None."""
+    max_waiting_per_caller: int | None = None
+    """Jobs of one caller that may wait; None for as many as in total."""
 
 
 @dataclass(slots=True, eq=False)
@@ -56,122 +57,105 @@ class _PooledChild:
 
 @dataclass(slots=True)
 class Pool:
-    """Children of one program (`sandbox.forkserver`), started when they are first needed."""
+    """Children of one fork server program, started when they are first needed."""
 
     program: str
     limits: PoolLimits
     folder: Path | None = None
-    """Where the files are that children may read, if any."""
+    """The folder that children may read, if any."""
     _spawner: Spawner = field(init=False)
-    _turns: FairSemaphore = field(init=False)
+    _semaphore: FairSemaphore = field(init=False)
     _idle: list[_PooledChild] = field(default_factory=list)
     _generation: int = 0
 
     def __post_init__(self) -> None:
-        """Make what depends on the other fields."""
+        """Create the spawner and the semaphore."""
         self._spawner = Spawner(self.program, () if self.folder is None else (str(self.folder),))
-        self._turns = FairSemaphore(self.limits.children)
+        self._semaphore = FairSemaphore(self.limits.children)
 
-    async def run(self, job: PoolJob, *, caller: str = "") -> Reply:
-        """Have a child do the job, in turn with those of other callers.
+    async def run(self, job: Message, *, caller: str = "") -> Message:
+        """Run the job in a child, in turn with the jobs of other callers.
 
         Raises:
-            InvalidInput: it can't be done; the child says why.
-            Unavailable: too many jobs wait, of all or of this caller (`drawing-busy`), or no child can be started.
-            Crashed, JobTimeout: the child is gone; the pool goes on with another.
+            InvalidInput: the child refused the job.
+            Unavailable: too many jobs wait, in total or from this caller (`drawing-busy`), or no child can be started.
+            ChildCrashed, JobTimeout: the child is lost; the next job gets another.
         """
+        limits = self.limits
         try:
-            most = self.limits.waiting
-            most_each = self.limits.waiting_each or most
-            await self._turns.take(caller, most=most, most_each=most_each, within_s=MAX_WAIT_S)
+            await self._semaphore.acquire(
+                caller,
+                max_waiting=limits.max_waiting,
+                max_waiting_per_caller=limits.max_waiting_per_caller or limits.max_waiting,
+                timeout_s=MAX_WAIT_S,
+            )
         except (QueueFull, TimeoutError) as error:
             raise _busy() from error
         try:
-            seat = await self._seat()
-            return await self._do(seat, job)
+            pooled = await self._idle_or_new()
+            return await self._run(pooled, job)
         finally:
-            self._turns.give_back()
+            self._semaphore.release()
 
     def renew(self) -> None:
-        """Give later jobs to children that are started later: the folder is another one by the same name."""
+        """Retire idle children: the shared folder was recreated and they are confined to the old one."""
         self._generation += 1
 
     async def close(self) -> None:
         """Kill all children."""
         idle, self._idle = self._idle, []
         await self._spawner.close()
-        for seat in idle:
-            await _hang_up(seat.child)
+        for pooled in idle:
+            await self._spawner.end(pooled.child)
 
-    async def _seat(self) -> _PooledChild:
+    async def _idle_or_new(self) -> _PooledChild:
         while self._idle:
-            seat = self._idle.pop()
-            if not seat.child.exited.done() and seat.generation == self._generation:
-                return seat
-            await self._dismiss(seat.child)
+            pooled = self._idle.pop()
+            if not pooled.child.exited.done() and pooled.generation == self._generation:
+                return pooled
+            await self._spawner.end(pooled.child)
         generation = self._generation
         try:
             return _PooledChild(await self._spawner.spawn(), generation)
         except (ForkServerGone, TimeoutError) as error:
-            _log.error("pool.no_child", program=self.program, error=str(error))
-            raise Unavailable("No process for this can be started; try again in a moment.") from error
+            _log.error("pool.spawn_failed", program=self.program, error=str(error))
+            raise Unavailable("No process can be started for this; try again in a moment.") from error
 
-    async def _do(self, seat: _PooledChild, job: PoolJob) -> Reply:
+    async def _run(self, pooled: _PooledChild, job: Message) -> Message:
         usable = False
         try:
             async with asyncio.timeout(self.limits.job_timeout_s):
-                head, content = await _converse(seat.child, job)
-            seat.jobs += 1
-            usable = seat.jobs < JOBS_PER_CHILD and not (head.refusal and head.refusal.final)
+                result = await converse(pooled.child, job)
+            if result is None:
+                cause = describe_exit(await exit_status(pooled.child))
+                _log.warning("pool.child_crashed", kind=job.kind, cause=cause)
+                raise ChildCrashed(cause)
+            pooled.jobs += 1
+            usable = pooled.jobs < JOBS_PER_CHILD and not result.body.get("final")
         except TimeoutError as error:
-            _log.warning("pool.timeout", kind=job.kind, limit_s=self.limits.job_timeout_s)
+            _log.warning("pool.job_timed_out", kind=job.kind, limit_s=self.limits.job_timeout_s)
             raise JobTimeout from error
-        except _BROKEN as error:
-            cause = await self._cause(seat.child)
-            _log.warning("pool.crash", kind=job.kind, cause=cause)
-            raise ChildCrashed(cause) from error
         finally:
             if usable:
-                self._idle.append(seat)
+                self._idle.append(pooled)
             else:
-                await self._dismiss(seat.child)
-        if head.refusal:
-            if head.refusal.trace:
-                _log.error("pool.job_failed", kind=job.kind, trace=head.refusal.trace)
-            raise InvalidInput(head.refusal.message, code=head.refusal.code)
-        return Reply(head.facts, content)
-
-    async def _dismiss(self, child: Child) -> None:
-        with contextlib.suppress(ForkServerGone):
-            self._spawner.signal(child, SIGKILL)
-        await asyncio.shield(child.exited)
-        await _hang_up(child)
-
-    async def _cause(self, child: Child) -> str:
-        """What ended the child; one that is still there lost its senses."""
-        done, _ = await asyncio.wait({child.exited}, timeout=1)
-        if not done:
-            return "it makes no sense any more"
-        status = child.exited.result()
-        return Signals(-status).name if -status in set(Signals) else f"status {status}"
+                await self._spawner.end(pooled.child)
+        if result.kind != "done":
+            raise _refusal(job, result.body)
+        return result
 
 
-async def _converse(child: Child, job: PoolJob) -> tuple[ReplyHead, bytes]:
-    child.writer.write(encode_job(job))
-    await child.writer.drain()
-    head = decode_head(await child.reader.readline())
-    return head, await child.reader.readexactly(head.content_bytes)
-
-
-async def _hang_up(child: Child) -> None:
-    child.writer.close()
-    with contextlib.suppress(OSError):
-        await child.writer.wait_closed()
+def _refusal(job: Message, body: Mapping[str, Any]) -> InvalidInput:
+    if trace := body.get("trace"):
+        _log.error("pool.job_failed", kind=job.kind, trace=trace)
+    # Nothing is certain to be there: a compromised child sends what it likes.
+    message = str(body.get("message", "It can't be drawn."))
+    return InvalidInput(message, code=str(body.get("code", "drawing-failed")))
 
 
 def _busy() -> Unavailable:
     return Unavailable(
-        "More pictures are being asked for than can be drawn; try again in a moment.",
+        "Too many images are being requested; try again in a moment.",
         code="drawing-busy",
         retry_after_s=RETRY_AFTER_S,
     )

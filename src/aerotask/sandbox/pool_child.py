@@ -1,13 +1,8 @@
-"""What a child of a pool does: one job after the other, under limits, until its socket ends."""
+"""Program of a pooled child: jobs by their kind, one after the other, under limits."""
 
 from __future__ import annotations
 
-import faulthandler
-import os
-import resource
-import signal
 import socket
-import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,17 +10,17 @@ from typing import Any
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.text_cleaning import clean_line
+from aerotask.sandbox.child_loop import serve_socket
 from aerotask.sandbox.confinement import confine
-from aerotask.sandbox.limits import limit_memory, lower
-from aerotask.sandbox.protocol import PoolJob, Refusal, Reply, decode_job, encode_reply
+from aerotask.sandbox.limits import limit_resources
+from aerotask.sandbox.protocol import Message
 
-NICE = 5
 OPEN_FILES = 256
 MAX_TRACE_CHARS = 8000
 FILE_BYTES = 64 * 1024 * 1024
 
-Handler = Callable[[Mapping[str, Any]], Reply]
-"""Does the jobs of one kind; may raise `InvalidInput`, and after anything else its process is replaced."""
+Handler = Callable[[Mapping[str, Any]], Message]
+"""Does the jobs of one kind; may raise `InvalidInput`; after any other error its process is replaced."""
 
 
 def serve_jobs(
@@ -36,34 +31,19 @@ def serve_jobs(
     reads: Sequence[Path],
     writes: Sequence[Path] = (),
 ) -> None:
-    """Do what the socket's other end asks for, until it ends or a job went wrong in a way that nobody foresaw."""
-    faulthandler.enable(sys.stderr)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    os.nice(NICE)
-    lower(resource.RLIMIT_CORE, 0)
-    lower(resource.RLIMIT_NOFILE, OPEN_FILES)
-    lower(resource.RLIMIT_FSIZE, FILE_BYTES)
-    limit_memory(memory_bytes)
+    """Do the pool's jobs until the socket ends or a job fails unexpectedly."""
+    limit_resources(memory_bytes=memory_bytes, open_files=OPEN_FILES, max_file_bytes=FILE_BYTES)
     confine(reads=reads, writes=writes)
-    with own.makefile("rb") as lines:
-        for line in lines:
-            reply = _answer(decode_job(line), handlers)
-            own.sendall(encode_reply(reply))
-            if isinstance(reply, Refusal) and reply.final:
-                return
+    serve_socket(own, lambda job, _events: handlers[job.kind](job.body), _failure)
 
 
-def _answer(job: PoolJob, handlers: Mapping[str, Handler]) -> Reply | Refusal:
-    try:
-        return handlers[job.kind](job.body)
-    except InvalidInput as error:
-        return Refusal(error.code, clean_line(error.message))
-    except MemoryError:
-        return Refusal("out-of-memory", "It takes more memory than is given to this.", final=True)
-    # The edge of the process. The trace is for the operator's log alone.
-    except Exception as error:  # noqa: BLE001
+def _failure(error: BaseException) -> Message:
+    if isinstance(error, InvalidInput):
+        return Message("failed", {"code": error.code, "message": clean_line(error.message)})
+    if isinstance(error, MemoryError):
+        code, message, trace = "out-of-memory", "It needs more memory than the limit for drawing.", None
+    else:
+        # The trace is for the operator's log alone.
+        code, message = "drawing-failed", "It can't be drawn; the file may be damaged."
         trace = "".join(traceback.format_exception(error))[-MAX_TRACE_CHARS:]
-        return Refusal(
-            "drawing-failed", "It can't be drawn; the file may be damaged.", final=True, trace=trace
-        )
+    return Message("failed", {"code": code, "message": message, "trace": trace, "final": True})

@@ -1,78 +1,62 @@
-"""What a pool and its children say to each other: a job is a line of JSON, a reply one more and then its bytes."""
+"""Wire protocol between a process and its children: a line of JSON, then the content whose length it gives."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
+if TYPE_CHECKING:  # the programs that only read lines start sooner without asyncio
+    from asyncio import StreamReader
+
 MAX_CONTENT_BYTES = 64 * 1024 * 1024
+FINAL_KINDS = frozenset({"done", "failed", "cancelled"})
+"""Kinds of the message that ends a job."""
 
 
 @dataclass(frozen=True, slots=True)
-class PoolJob:
-    """Something to do: `kind` chooses who does it, `body` is JSON."""
+class Message:
+    """A job for a child, or an event or the result that the child sends back; `body` is JSON."""
 
     kind: str
-    body: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What came of a job: facts as JSON, and content if there is any."""
-
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    body: Mapping[str, Any] = field(default_factory=dict)
     content: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a job came to nothing; after `final` the child is not to be given another."""
-
-    code: str
-    message: str
-    final: bool = False
-    trace: str | None = None
+def encode(message: Message) -> bytes:
+    """The message as a line, followed by its content."""
+    head = {"kind": message.kind, "body": message.body, "bytes": len(message.content)}
+    return orjson.dumps(head, default=str, option=orjson.OPT_NON_STR_KEYS) + b"\n" + message.content
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyHead:
-    """A reply's first line: what there is to know before its content is read."""
-
-    facts: Mapping[str, Any]
-    content_bytes: int
-    refusal: Refusal | None
-
-
-def encode_job(job: PoolJob) -> bytes:
-    """The job as a line."""
-    return orjson.dumps(job) + b"\n"
-
-
-def decode_job(line: bytes) -> PoolJob:
-    """The job that a line holds."""
-    fields = orjson.loads(line)
-    return PoolJob(fields["kind"], fields["body"])
-
-
-def encode_reply(reply: Reply | Refusal) -> bytes:
-    """A reply as a line and its content behind it."""
-    if isinstance(reply, Refusal):
-        return orjson.dumps({"facts": {}, "bytes": 0, "refusal": reply}) + b"\n"
-    return orjson.dumps({"facts": reply.facts, "bytes": len(reply.content)}) + b"\n" + reply.content
-
-
-def decode_head(line: bytes) -> ReplyHead:
-    """The reply that a line begins.
+def decode(line: bytes) -> Message:
+    """The message of a line that no content follows.
 
     Raises:
-        ValueError, KeyError, TypeError: it makes no sense; the child is not to be trusted any more.
+        ValueError, KeyError, TypeError: malformed; the process that sent it can't be trusted any more.
     """
+    message, content_bytes = _decode_head(line)
+    if content_bytes:
+        raise ValueError(f"{content_bytes} bytes of unexpected content")
+    return message
+
+
+async def read_message(reader: StreamReader) -> Message:
+    """The next message of a stream.
+
+    Raises:
+        OSError, EOFError: the connection broke.
+        ValueError, KeyError, TypeError: as `decode`; also when the stream has ended.
+    """
+    message, content_bytes = _decode_head(await reader.readline())
+    return replace(message, content=await reader.readexactly(content_bytes)) if content_bytes else message
+
+
+def _decode_head(line: bytes) -> tuple[Message, int]:
     fields = orjson.loads(line)
-    size = int(fields["bytes"])
-    if not 0 <= size <= MAX_CONTENT_BYTES:
-        raise ValueError(f"a reply of {size} bytes")
-    refused = fields.get("refusal")
-    return ReplyHead(dict(fields["facts"]), size, Refusal(**refused) if refused else None)
+    content_bytes = int(fields["bytes"])
+    if not 0 <= content_bytes <= MAX_CONTENT_BYTES:
+        raise ValueError(f"a message of {content_bytes} bytes")
+    return Message(str(fields["kind"]), dict(fields["body"])), content_bytes

@@ -1,4 +1,4 @@
-"""The other end of a fork server: starts it, asks it for children, hears of their ends."""
+"""Client of a fork server: starts it, asks it for children, and learns of their exits."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
-from signal import Signals
+from signal import SIGKILL, Signals
 
 import structlog
 
 from aerotask import failpoints
-from aerotask.sandbox.output_log import overhear
+from aerotask.sandbox.output_log import log_output
 
 START_TIMEOUT_S = 60.0
-LAST_WORDS_S = 5.0
-"""How long is listened, once the fork server is gone, to what children still print."""
+OUTPUT_GRACE_S = 5.0
+"""Time for the rest of the children's output once the fork server has ended."""
 MAX_LINE_BYTES = 64 * 1024 * 1024
-"""Of what a child says; a longer line is the end of it."""
-# What of our environment a child may see; settings and secrets are not in it.
+"""Length of a child's message; a longer one ends the child."""
+# Environment variables that children may see; settings and secrets are not among them.
 _PASSED_ON = (
     *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV"),
     *("LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE"),
@@ -40,7 +40,7 @@ _SET = {
     "CPL_CURL_ENABLE_VSIMEM": "NO",
     "PROJ_NETWORK": "OFF",
     "PYTHONUNBUFFERED": "1",
-    # No module of the folder that we, or a tool's own processes, happen to be started in.
+    # No module of the folder in which we, or a tool's own processes, happen to be started.
     "PYTHONSAFEPATH": "1",
 }
 
@@ -53,7 +53,7 @@ class ForkServerGone(ConnectionError):
 
 @dataclass(frozen=True, slots=True)
 class Forked:
-    """What the fork server tells of a new child."""
+    """The fork server's report of a new child."""
 
     pid: int
     exited: asyncio.Future[int]
@@ -61,7 +61,7 @@ class Forked:
 
 @dataclass(slots=True)
 class Child:
-    """A forked child: its socket's streams, and its exit status once it has one."""
+    """A forked child: its socket's streams, and its exit status once it has exited."""
 
     pid: int
     reader: asyncio.StreamReader
@@ -72,16 +72,16 @@ class Child:
 
 @dataclass(slots=True)
 class Spawner:
-    """Starts children. One fork server serves one process of ours; when it dies, the next child starts another."""
+    """Starter of children. Each process of ours has its own fork server; when it dies, the next spawn restarts it."""
 
     program: str
     """The module that is run as the fork server, with the control socket's descriptor as its argument."""
     arguments: tuple[str, ...] = ()
-    """More of them, for the children."""
+    """Further arguments, for the children."""
     _process: subprocess.Popen[bytes] | None = None
     _control: socket.socket | None = None
-    _listening: asyncio.Task[None] | None = None
-    _overhearing: asyncio.Task[None] | None = None
+    _listener: asyncio.Task[None] | None = None
+    _output_logger: asyncio.Task[None] | None = None
     _forks: dict[int, asyncio.Future[Forked]] = field(default_factory=dict)
     _exits: dict[int, asyncio.Future[int]] = field(default_factory=dict)
     _number: int = 0
@@ -90,9 +90,9 @@ class Spawner:
     async def start(self) -> None:
         """Start the fork server unless it runs; return when it can fork."""
         async with self._starting:
-            if self._listening is not None and not self._listening.done():
+            if self._listener is not None and not self._listener.done():
                 return
-            await self._stop_former()
+            await self._stop_server()
             ours, theirs = socket.socketpair()
             with theirs:
                 self._process = subprocess.Popen(  # noqa: ASYNC220  returns once it has forked
@@ -106,17 +106,17 @@ class Spawner:
                     start_new_session=True,
                 )
             if self._process.stdout is not None:
-                overheard = overhear(self._process.stdout, program=self.program)
-                self._overhearing = asyncio.create_task(overheard)
+                logging = log_output(self._process.stdout, program=self.program)
+                self._output_logger = asyncio.create_task(logging)
             ours.settimeout(0)
             self._control = ours
-            self._listening = asyncio.create_task(self._listen(ours))
+            self._listener = asyncio.create_task(self._listen(ours))
 
     async def spawn(self) -> Child:
         """A fresh child, waiting for its job.
 
         Raises:
-            ForkServerGone: the fork server died meanwhile; asking again starts another.
+            ForkServerGone: the fork server died meanwhile; the next call starts another.
         """
         await self.start()
         ours, theirs = socket.socketpair()
@@ -131,29 +131,38 @@ class Spawner:
         return Child(forked.pid, reader, writer, forked.exited)
 
     def signal(self, child: Child, number: Signals) -> None:
-        """Send the child a signal; SIGKILL goes to its whole session. Nothing happens once it has ended."""
+        """Send the child a signal, unless it has exited; SIGKILL goes to its whole session."""
         if self._control is not None and not child.exited.done():
-            self._order({"pid": child.pid, "signal": int(number)})
+            with contextlib.suppress(ForkServerGone):  # which kills it anyway
+                self._send({"pid": child.pid, "signal": int(number)})
+
+    async def end(self, child: Child) -> None:
+        """Kill the child with its whole session, wait for its exit, and close its socket."""
+        self.signal(child, SIGKILL)
+        await asyncio.shield(child.exited)
+        child.writer.close()
+        with contextlib.suppress(OSError):
+            await child.writer.wait_closed()
 
     async def close(self) -> None:
         """Kill all children and end the fork server."""
-        await self._stop_former()
+        await self._stop_server()
 
     async def _fork(self, childs_end: socket.socket) -> Forked:
         loop = asyncio.get_running_loop()
         self._number += 1
         forked: asyncio.Future[Forked] = loop.create_future()
         self._forks[self._number] = forked
-        self._order({"fork": self._number}, childs_end)
+        self._send({"fork": self._number}, childs_end)
         return await forked
 
-    def _order(self, order: dict[str, int], *handed: socket.socket) -> None:
+    def _send(self, request: dict[str, int], *passed: socket.socket) -> None:
         if self._control is None:
             raise ForkServerGone("the fork server has ended")
-        line = json.dumps(order).encode() + b"\n"
+        line = json.dumps(request).encode() + b"\n"
         try:
-            # An order is some 50 bytes and the socket's buffer holds thousands of them.
-            socket.send_fds(self._control, [line], [end.fileno() for end in handed])
+            # A request is some 50 bytes and the socket's buffer holds thousands of them.
+            socket.send_fds(self._control, [line], [end.fileno() for end in passed])
         except OSError as error:
             raise ForkServerGone("the fork server has ended") from error
 
@@ -164,51 +173,51 @@ class Spawner:
             while data := await loop.sock_recv(control, 64 * 1024):
                 *lines, unread = (unread + data).split(b"\n")
                 for line in lines:
-                    self._note(json.loads(line))
+                    self._on_report(json.loads(line))
         except OSError as error:
             _log.warning("forkserver.lost", error=str(error))
         finally:
-            self._give_up()
+            self._on_server_end()
 
-    def _note(self, message: dict[str, int]) -> None:
-        pid = message["pid"]
-        if "forked" in message:
+    def _on_report(self, report: dict[str, int]) -> None:
+        pid = report["pid"]
+        if "forked" in report:
             self._exits[pid] = asyncio.get_running_loop().create_future()
-            waiting = self._forks.pop(message["forked"], None)
+            waiting = self._forks.pop(report["forked"], None)
             if waiting is not None and not waiting.done():
                 waiting.set_result(Forked(pid, self._exits[pid]))
             return
         exited = self._exits.pop(pid, None)
         if exited is not None and not exited.done():
-            exited.set_result(message["status"])
+            exited.set_result(report["status"])
 
-    def _give_up(self) -> None:
-        """The fork server is gone, and the kernel has killed what it had forked."""
+    def _on_server_end(self) -> None:
+        """Fail the waiting forks; the kernel has killed the children."""
         for waiting in self._forks.values():
             if not waiting.done():
                 waiting.set_exception(ForkServerGone("the fork server has ended"))
         for exited in self._exits.values():
             if not exited.done():
-                exited.set_result(-int(Signals.SIGKILL))
+                exited.set_result(-int(SIGKILL))
         self._forks.clear()
         self._exits.clear()
 
-    async def _stop_former(self) -> None:
+    async def _stop_server(self) -> None:
         if self._control is not None:
             with contextlib.suppress(OSError):
                 self._control.shutdown(socket.SHUT_RDWR)
-        if self._listening is not None:
-            await asyncio.gather(self._listening, return_exceptions=True)
+        if self._listener is not None:
+            await asyncio.gather(self._listener, return_exceptions=True)
         if self._control is not None:
             self._control.close()
             self._control = None
         if self._process is not None:
             await asyncio.to_thread(self._process.wait)
             self._process = None
-        if self._overhearing is not None:  # it ends with the last of the children, which are being killed
+        if self._output_logger is not None:  # it ends with the last of the children, which are being killed
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._overhearing, LAST_WORDS_S)
-            self._overhearing = None
+                await asyncio.wait_for(self._output_logger, OUTPUT_GRACE_S)
+            self._output_logger = None
 
 
 def clean_environment() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Keeps a process from others of the same user: its secrets, and its memory."""
+"""Non-dumpable processes: their memory and environment are hidden from others of the same user."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import suppress
 _PR_SET_DUMPABLE = 4
 
 
-def hide_from_children() -> None:
-    """Keep our environment and memory from processes of the same user: children open people's files.
+def make_undumpable() -> None:
+    """Hide this process's environment and memory from processes of the same user: children open users' files.
 
-    It holds for processes that are forked, until they execute another program.
+    Forked processes inherit it, until they execute another program.
     """
     if sys.platform == "linux":
         with suppress(OSError):

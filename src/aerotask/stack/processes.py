@@ -1,4 +1,4 @@
-"""Processes that must not outlive whoever started them."""
+"""Child processes that are tied to the life of their parent."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The user that a process runs as when that isn't the current one."""
+    """User and group for a process that doesn't run as the current user."""
 
     uid: int
     gid: int
 
 
-def spawn(  # noqa: PLR0913  what a process needs
+def spawn(  # noqa: PLR0913  as Popen
     command: Sequence[str | Path],
     *,
     on_parent_death: signal.Signals,
@@ -33,10 +33,10 @@ def spawn(  # noqa: PLR0913  what a process needs
     account: Account | None = None,
     cwd: Path | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a process that gets `on_parent_death` when the calling thread's process dies, however it dies.
+    """Start a process that gets the signal `on_parent_death` when this process dies, however it dies.
 
-    Call it from a thread that lives as long as the process shall: Linux watches the thread. Elsewhere
-    than on Linux nothing watches. Ctrl-C in a terminal doesn't reach it (it has a session of its own).
+    Call it from a thread that lives as long as the process should: Linux watches the thread, and other systems watch
+    nothing. Ctrl-C in a terminal doesn't reach the process, which has its own session.
 
     Raises:
         OSError: the program or the account can't be used.
@@ -56,10 +56,10 @@ def spawn(  # noqa: PLR0913  what a process needs
     )
 
 
-def stop(process: subprocess.Popen[bytes], *, by: signal.Signals, grace_s: float) -> int:
-    """Ask the process to stop, kill its whole session if it hasn't after `grace_s`; its exit status."""
+def stop(process: subprocess.Popen[bytes], *, stop_signal: signal.Signals, grace_s: float) -> int:
+    """Send the process `stop_signal`, and kill its session if it still runs after `grace_s`; its exit status."""
     if process.poll() is None:
-        process.send_signal(by)
+        process.send_signal(stop_signal)
     try:
         return process.wait(grace_s)
     except subprocess.TimeoutExpired:
@@ -74,7 +74,7 @@ def _tie_to_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
 
     def tie() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
-        if os.getppid() != parent:  # it died before we were tied to it
+        if os.getppid() != parent:  # the parent died before this process was tied to it
             os._exit(1)
 
     return tie

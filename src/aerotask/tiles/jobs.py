@@ -1,4 +1,4 @@
-"""The jobs that children are given, as plain values; their JSON is what goes over the socket."""
+"""Rendering jobs, as plain values, and their JSON on the socket."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from aerotask.sandbox.protocol import PoolJob
+from aerotask.sandbox.protocol import Message
 from aerotask.tiles.render_info import RenderInfo
 from aerotask.tiles.style import Style
 from aerotask.tiles.tile_matrix import TileIndex
 
 
 class ThumbnailKind(StrEnum):
-    """What a thumbnail is of."""
+    """Kinds of thumbnail sources."""
 
     PICTURE = "picture"
     CLOUD = "cloud"
@@ -24,26 +24,26 @@ class ThumbnailKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RenderInfoJob:
-    """Find the look of the raster at `source`, whose tiles are drawn from `drawn`."""
+    """Render info of the raster at `source`, whose tiles are rendered from `drawn`."""
 
     source: Path
     drawn: Path
     style: Style
 
-    def to_job(self) -> PoolJob:
-        """The job for a child."""
+    def to_message(self) -> Message:
+        """The job on the wire."""
         body = {"source": str(self.source), "drawn": str(self.drawn), "style": self.style.to_json()}
-        return PoolJob("look", body)
+        return Message("look", body)
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> RenderInfoJob:
-        """The job that a child was given."""
+        """The job of a message."""
         return cls(Path(body["source"]), Path(body["drawn"]), Style.from_json(body["style"]))
 
 
 @dataclass(frozen=True, slots=True)
 class TileJob:
-    """Draw a tile as PNG."""
+    """Tile as PNG."""
 
     drawn: Path
     look: RenderInfo
@@ -51,8 +51,8 @@ class TileJob:
     at: TileIndex
     size_px: int
 
-    def to_job(self) -> PoolJob:
-        """The job for a child."""
+    def to_message(self) -> Message:
+        """The job on the wire."""
         body = {
             "drawn": str(self.drawn),
             "look": self.look.to_json(),
@@ -60,50 +60,50 @@ class TileJob:
             "at": [self.at.z, self.at.x, self.at.y],
             "size": self.size_px,
         }
-        return PoolJob("tile", body)
+        return Message("tile", body)
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> TileJob:
-        """The job that a child was given."""
+        """The job of a message."""
         look, style = RenderInfo.from_json(body["look"]), Style.from_json(body["style"])
         return cls(Path(body["drawn"]), look, style, TileIndex(*body["at"]), int(body["size"]))
 
 
 @dataclass(frozen=True, slots=True)
 class ThumbnailJob:
-    """Draw a file small, as WebP."""
+    """Thumbnail of a file, as WebP."""
 
     path: Path
     subject: ThumbnailKind
     size_px: int
 
-    def to_job(self) -> PoolJob:
-        """The job for a child."""
-        return PoolJob("thumbnail", {"path": str(self.path), "subject": self.subject, "size": self.size_px})
+    def to_message(self) -> Message:
+        """The job on the wire."""
+        return Message("thumbnail", {"path": str(self.path), "subject": self.subject, "size": self.size_px})
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> ThumbnailJob:
-        """The job that a child was given."""
+        """The job of a message."""
         return cls(Path(body["path"]), ThumbnailKind(body["subject"]), int(body["size"]))
 
 
 @dataclass(frozen=True, slots=True)
 class PreviewJob:
-    """Draw as WebP what a tool would make of some files, by their dataset paths."""
+    """Preview of a tool's output for some files, by their dataset paths, as WebP."""
 
     tool_id: str
     params: Mapping[str, Any]
     inputs: Mapping[str, Path]
     size_px: int
 
-    def to_job(self) -> PoolJob:
-        """The job for a child."""
+    def to_message(self) -> Message:
+        """The job on the wire."""
         inputs = {path: str(file) for path, file in self.inputs.items()}
         body = {"tool": self.tool_id, "params": self.params, "inputs": inputs, "size": self.size_px}
-        return PoolJob("preview", body)
+        return Message("preview", body)
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> PreviewJob:
-        """The job that a child was given."""
+        """The job of a message."""
         inputs = {path: Path(file) for path, file in body["inputs"].items()}
         return cls(body["tool"], body["params"], inputs, int(body["size"]))

@@ -1,7 +1,7 @@
-"""Blobs as files that children can open: lent once, kept for a while, since a map asks for many tiles of one raster.
+"""Local file cache of blobs for the render children, since a map requests many tiles of one raster.
 
-A file that is lent keeps its content on the disk also when the blob has been removed, so what nobody uses is
-bounded by number, by bytes and by time.
+A cached file occupies disk space even after its blob was deleted; unused files are therefore bounded by number, size
+and age.
 """
 
 from __future__ import annotations
@@ -24,151 +24,151 @@ from aerotask.domain.ids import new_id
 
 @dataclass(frozen=True, slots=True)
 class CacheLimits:
-    """What of the files that nobody uses is kept for who comes next."""
+    """Limits of the unused files in the cache."""
 
     files: int = 64
     total_bytes: int = 16 * 1024**3
-    for_s: float = 300.0
+    ttl_s: float = 300.0
 
 
 @dataclass(slots=True, eq=False)
 class _Entry:
     path: Path
-    lending: asyncio.Task[int]
-    """Its outcome is the file's length."""
+    linking: asyncio.Task[int]
+    """Its result is the file's size in bytes."""
     users: int = 0
     unused_since: float = 0.0
 
 
 class LocalFileCache:
-    """The files lent to one process's children."""
+    """Blobs as local files, reference-counted while in use, for the children of one process."""
 
-    def __init__(self, blobs: BlobStore, kept: CacheLimits = CacheLimits()) -> None:
+    def __init__(self, blobs: BlobStore, limits: CacheLimits = CacheLimits()) -> None:
         self._blobs = blobs
-        self._kept = kept
-        # Below the folder of work folders, so that the sweep finds what a killed process leaves.
+        self._limits = limits
+        # Within the work root, where maintenance removes the folders of killed processes.
         self.folder = blobs.work_root / f"draw-{new_id()}"
         self.on_new_folder: Callable[[], None] = lambda: None
-        """Called when the folder is made, for the first time or again; children know it by what it is."""
-        # Those used last come last.
-        self._loans: OrderedDict[str, _Entry] = OrderedDict()
-        # Each has a name of its own, so that one that is given back is never taken for the next.
+        """Called when the folder is created or recreated; children are confined to the folder's inode."""
+        # Least recently used first.
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        # Unique file names, otherwise a late eviction could unlink the file of the next entry for the same blob.
         self._numbers = count()
-        self._tidying: asyncio.Task[None] | None = None
+        self._evicting: asyncio.Task[None] | None = None
 
     @asynccontextmanager
     async def file(self, blob_key: str) -> AsyncIterator[Path]:
-        """The blob's content as a file, which stays for as long as the block lasts.
+        """The blob's content as a local file, which stays until the end of the block.
 
         Raises:
             NotFound: the storage has no such blob (any more).
         """
-        loan = await self._borrow(blob_key)
+        entry = await self._acquire(blob_key)
         try:
-            yield loan.path
+            yield entry.path
         finally:
-            loan.users -= 1
-            loan.unused_since = _now()
-            await self._give_back(self._beyond_what_is_kept())
-            self._tidy_later()
+            entry.users -= 1
+            entry.unused_since = _now()
+            await self._evict(self._evictable())
+            self._schedule_eviction()
 
     async def close(self) -> None:
-        """Give everything back."""
-        if self._tidying is not None:
-            await cancel_and_wait(self._tidying)
-        await cancel_and_wait(*(loan.lending for loan in self._loans.values()))
-        self._loans.clear()
+        """Removes all files and the folder."""
+        if self._evicting is not None:
+            await cancel_and_wait(self._evicting)
+        await cancel_and_wait(*(entry.linking for entry in self._entries.values()))
+        self._entries.clear()
         await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
 
-    async def _borrow(self, blob_key: str) -> _Entry:
+    async def _acquire(self, blob_key: str) -> _Entry:
         while True:
-            loan = self._loan(blob_key)
-            loan.users += 1  # before anything is awaited, so that nobody gives it back
-            there = False
+            entry = self._entry(blob_key)
+            entry.users += 1  # before the first await, otherwise the entry could be evicted
+            exists = False
             try:
-                # Shielded: others may wait for the same content.
-                await asyncio.shield(loan.lending)
-                there = await asyncio.to_thread(_in_use, loan.path)
+                # Shielded: others may wait for the same file.
+                await asyncio.shield(entry.linking)
+                exists = await asyncio.to_thread(_touch, entry.path)
             except FileNotFoundError as error:
                 raise NotFound("The content is missing from the storage.") from error
             finally:
-                if not there:
-                    loan.users -= 1
-                    self._forget(blob_key, loan)
-            if there:
-                return loan
-            # The sweep took our folder for a dead process's: once more.
+                if not exists:
+                    entry.users -= 1
+                    self._remove(blob_key, entry)
+            if exists:
+                return entry
+            # Maintenance removed the folder as one of a dead process: link the file again.
 
-    def _loan(self, blob_key: str) -> _Entry:
-        if blob_key not in self._loans:
+    def _entry(self, blob_key: str) -> _Entry:
+        if blob_key not in self._entries:
             path = self.folder / f"{next(self._numbers)}-{blob_key}"
-            self._loans[blob_key] = _Entry(path, asyncio.create_task(self._lend(blob_key, path)))
-        self._loans.move_to_end(blob_key)
-        return self._loans[blob_key]
+            self._entries[blob_key] = _Entry(path, asyncio.create_task(self._link(blob_key, path)))
+        self._entries.move_to_end(blob_key)
+        return self._entries[blob_key]
 
-    async def _lend(self, blob_key: str, path: Path) -> int:
+    async def _link(self, blob_key: str, path: Path) -> int:
         with suppress(FileExistsError):
             await asyncio.to_thread(path.parent.mkdir, mode=0o700, parents=True)
             self.on_new_folder()
         await self._blobs.link_to(blob_key, path)
         return (await asyncio.to_thread(path.stat)).st_size
 
-    def _forget(self, blob_key: str, loan: _Entry) -> None:
-        if self._loans.get(blob_key) is loan:
-            del self._loans[blob_key]
+    def _remove(self, blob_key: str, entry: _Entry) -> None:
+        if self._entries.get(blob_key) is entry:
+            del self._entries[blob_key]
 
     def _unused(self) -> list[tuple[str, _Entry]]:
-        """The loans that could be given back, those that were used last first."""
+        """Unused entries, most recently used first."""
         return [
-            (key, loan)
-            for key, loan in reversed(self._loans.items())
-            if not loan.users and loan.lending.done() and not loan.lending.cancelled()
+            (key, entry)
+            for key, entry in reversed(self._entries.items())
+            if not entry.users and entry.linking.done() and not entry.linking.cancelled()
         ]
 
-    def _beyond_what_is_kept(self) -> list[tuple[str, _Entry]]:
-        """The unused loans that are too many, too large together, or unused for too long."""
-        beyond: list[tuple[str, _Entry]] = []
-        files = len(self._loans) - len(self._unused())
-        total_bytes, horizon = 0, _now() - self._kept.for_s
-        for key, loan in self._unused():
+    def _evictable(self) -> list[tuple[str, _Entry]]:
+        """Unused entries beyond the limits on number, total size or age."""
+        evictable: list[tuple[str, _Entry]] = []
+        files = len(self._entries) - len(self._unused())
+        total_bytes, horizon = 0, _now() - self._limits.ttl_s
+        for key, entry in self._unused():
             files += 1
-            total_bytes += _size_bytes(loan)
+            total_bytes += _size_bytes(entry)
             if (
-                files > self._kept.files
-                or total_bytes > self._kept.total_bytes
-                or loan.unused_since <= horizon
+                files > self._limits.files
+                or total_bytes > self._limits.total_bytes
+                or entry.unused_since <= horizon
             ):
-                beyond.append((key, loan))
-        return beyond
+                evictable.append((key, entry))
+        return evictable
 
-    async def _give_back(self, loans: list[tuple[str, _Entry]]) -> None:
-        for key, loan in loans:
-            self._forget(key, loan)
-        for _, loan in loans:
-            await asyncio.to_thread(loan.path.unlink, missing_ok=True)
+    async def _evict(self, entries: list[tuple[str, _Entry]]) -> None:
+        for key, entry in entries:
+            self._remove(key, entry)
+        for _, entry in entries:
+            await asyncio.to_thread(entry.path.unlink, missing_ok=True)
 
-    def _tidy_later(self) -> None:
-        if self._tidying is None or self._tidying.done():
-            self._tidying = asyncio.create_task(self._tidy())
+    def _schedule_eviction(self) -> None:
+        if self._evicting is None or self._evicting.done():
+            self._evicting = asyncio.create_task(self._evict_expired())
 
-    async def _tidy(self) -> None:
-        """Give back what nobody has used for long, until nothing is left that could be."""
+    async def _evict_expired(self) -> None:
+        """Evicts unused entries as they expire, until none is left."""
         while unused := self._unused():
-            oldest = min(loan.unused_since for _, loan in unused)
-            await asyncio.sleep(max(oldest + self._kept.for_s - _now(), 0))
-            await self._give_back(self._beyond_what_is_kept())
+            oldest = min(entry.unused_since for _, entry in unused)
+            await asyncio.sleep(max(oldest + self._limits.ttl_s - _now(), 0))
+            await self._evict(self._evictable())
 
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _size_bytes(loan: _Entry) -> int:
-    return 0 if loan.lending.exception() is not None else loan.lending.result()
+def _size_bytes(entry: _Entry) -> int:
+    return 0 if entry.linking.exception() is not None else entry.linking.result()
 
 
-def _in_use(path: Path) -> bool:
-    """Show the sweep that the file's folder is in use; whether the file is still there."""
+def _touch(path: Path) -> bool:
+    """Touches the file's folder, so that maintenance keeps it; whether the file exists."""
     with suppress(FileNotFoundError):
         os.utime(path.parent)
     return path.exists()

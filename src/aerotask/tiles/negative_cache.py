@@ -1,4 +1,4 @@
-"""What crashed or hung a child, so that it isn't tried again at once: a damaged file must not keep all of them busy."""
+"""Negative cache of failed images, otherwise retries of a damaged file would keep all children busy."""
 
 from __future__ import annotations
 
@@ -8,44 +8,44 @@ from dataclasses import dataclass, field
 
 from aerotask.domain.errors import AerotaskError
 
-FORGIVEN_AFTER_S = 60.0
-STRIKES = 3
-"""After so many pictures of a content that failed, none of it is tried until they are forgiven."""
+TTL_S = 60.0
+MAX_FAILURES = 3
+"""After so many failed images of a content, all of its images are refused until failures expire."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
     until_s: float
-    refusal: AerotaskError
-    contents: frozenset[str]
+    error: AerotaskError
+    blob_keys: frozenset[str]
 
 
 @dataclass(slots=True)
 class NegativeCache:
-    """The pictures that failed lately, by digest, and the contents that they were of, by key."""
+    """Recently failed images by digest, with the blob keys of their contents."""
 
     now: Callable[[], float] = time.monotonic
     _failed: dict[str, _Failure] = field(default_factory=dict)
 
-    def remember(self, digest: str, contents: Sequence[str], refusal: AerotaskError) -> None:
-        """A picture of the contents failed; forget those that are forgiven."""
+    def add(self, digest: str, blob_keys: Sequence[str], error: AerotaskError) -> None:
+        """Records a failed image, and drops expired failures."""
         now = self.now()
         self._failed = {key: each for key, each in self._failed.items() if each.until_s > now}
-        self._failed[digest] = _Failure(now + FORGIVEN_AFTER_S, refusal, frozenset(contents))
+        self._failed[digest] = _Failure(now + TTL_S, error, frozenset(blob_keys))
 
-    def refuse(self, digest: str, contents: Sequence[str]) -> None:
-        """Let the picture be drawn, unless it failed lately, or too many others of one of its contents did.
+    def raise_if_failed(self, digest: str, blob_keys: Sequence[str]) -> None:
+        """Rejects an image that failed recently, or of whose contents too many images did.
 
         Raises:
-            AerotaskError: what was answered when it failed.
+            AerotaskError: the error of the earlier failure.
         """
         if not self._failed:
             return
         now = self.now()
         recent = {key: each for key, each in self._failed.items() if each.until_s > now}
         if digest in recent:
-            raise recent[digest].refusal.with_traceback(None)
-        for content in contents:
-            strikes = [each for each in recent.values() if content in each.contents]
-            if len(strikes) >= STRIKES:
-                raise strikes[-1].refusal.with_traceback(None)
+            raise recent[digest].error.with_traceback(None)
+        for blob_key in blob_keys:
+            failures = [each for each in recent.values() if blob_key in each.blob_keys]
+            if len(failures) >= MAX_FAILURES:
+                raise failures[-1].error.with_traceback(None)

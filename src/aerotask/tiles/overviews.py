@@ -1,4 +1,4 @@
-"""Which overview a picture is drawn from, and what that costs: pure planning, from the raster's header alone."""
+"""Overview selection and read cost of an image, planned from the raster's header alone."""
 
 from __future__ import annotations
 
@@ -13,70 +13,72 @@ from aerotask.raster.profile import RasterProfile
 from aerotask.tiles.tile_matrix import HALF_WORLD_M, MAX_ZOOM
 
 TILE_BYTES = 128 * 1024 * 1024
-"""Source pixels that one tile may have decoded; with more, a few viewers would keep all cores busy."""
+"""Limit of source pixels decoded for one tile; otherwise a few viewers could keep all cores busy."""
 THUMBNAIL_BYTES = 1024 * 1024 * 1024
-"""As above, for what is drawn once for each content."""
+"""As above for thumbnails, which are rendered only once per content."""
 TILE_PX = 256
-# An overview is taken from where its pixels are at most so much larger than the picture's.
-_COARSEST = math.sqrt(2)
+# An overview may be coarser than the image by at most this factor.
+_MAX_UPSAMPLING = math.sqrt(2)
 
 
 @dataclass(frozen=True, slots=True)
 class OverviewLevel:
-    """The raster itself (None) or one of its overviews, and how many of its pixels lie in one of the picture's."""
+    """Overview level (None: full resolution), and its pixels per image pixel."""
 
     overview: int | None
     ratio: float
     """Along one side."""
 
 
-def level_for(profile: RasterProfile, ratio: float) -> OverviewLevel:
-    """The level to draw from where `ratio` of the raster's pixels, along one side, go into one of the picture."""
+def select_level(profile: RasterProfile, ratio: float) -> OverviewLevel:
+    """The level to read for `ratio` raster pixels per image pixel, along one side."""
     chosen = OverviewLevel(None, ratio)
     for level, (width, _) in enumerate(profile.overview_sizes):
-        left = ratio * width / profile.width
-        if left * _COARSEST >= 1 and left < chosen.ratio:
-            chosen = OverviewLevel(level, left)
+        level_ratio = ratio * width / profile.width
+        if level_ratio * _MAX_UPSAMPLING >= 1 and level_ratio < chosen.ratio:
+            chosen = OverviewLevel(level, level_ratio)
     return chosen
 
 
-def read_bytes(profile: RasterProfile, level: OverviewLevel, bands: Sequence[int], picture_px: int) -> int:
-    """About how many bytes of source pixels a picture of so many pixels needs."""
+def estimate_read_bytes(
+    profile: RasterProfile, level: OverviewLevel, bands: Sequence[int], image_px: int
+) -> int:
+    """Estimated bytes of source pixels to decode for an image of `image_px` pixels."""
     size = (
         (profile.width, profile.height) if level.overview is None else profile.overview_sizes[level.overview]
     )
-    pixels = min(size[0] * size[1], picture_px * level.ratio**2)
+    pixels = min(size[0] * size[1], image_px * level.ratio**2)
     item_bytes = max(np.dtype(profile.bands[band - 1].dtype).itemsize for band in bands)
     return int(pixels * len(bands) * item_bytes)
 
 
 def affordable_level(
-    profile: RasterProfile, ratio: float, bands: Sequence[int], picture_px: int, *, at_most_bytes: int
+    profile: RasterProfile, ratio: float, bands: Sequence[int], image_px: int, *, max_bytes: int
 ) -> OverviewLevel:
-    """The level to draw from.
+    """The level to read, if that is affordable.
 
     Raises:
-        InvalidInput: too much of the raster would have to be read (`build-first`).
+        InvalidInput: more than `max_bytes` would have to be decoded (`build-first`).
     """
-    level = level_for(profile, ratio)
-    if read_bytes(profile, level, bands, picture_px) > at_most_bytes:
+    level = select_level(profile, ratio)
+    if estimate_read_bytes(profile, level, bands, image_px) > max_bytes:
         raise InvalidInput(
-            "The raster has no overviews, and too much of it would have to be read for this picture: run the tool "
-            "'build' on it, or look closer.",
+            "The raster has no overviews, and too much of it would have to be read for this image: run the tool "
+            "'build' on it, or zoom in.",
             code="build-first",
         )
     return level
 
 
 def lowest_zoom(profile: RasterProfile, resolution_m: float, bands: Sequence[int]) -> int:
-    """The lowest zoom from which on every tile can be drawn."""
+    """The lowest zoom from which on all tiles are affordable."""
     for zoom in range(MAX_ZOOM, -1, -1):
         ratio = tile_pixel_m(zoom) / resolution_m
-        if read_bytes(profile, level_for(profile, ratio), bands, TILE_PX**2) > TILE_BYTES:
+        if estimate_read_bytes(profile, select_level(profile, ratio), bands, TILE_PX**2) > TILE_BYTES:
             return zoom + 1
     return 0
 
 
 def tile_pixel_m(zoom: int) -> float:
-    """The side of a tile's pixel, in metres of EPSG:3857."""
+    """The pixel size of a tile, in metres of EPSG:3857."""
     return float(2 * HALF_WORLD_M / 2**zoom / TILE_PX)

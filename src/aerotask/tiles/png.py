@@ -1,4 +1,4 @@
-"""Writes small PNGs quickly: no row filter, and a fast deflate, which suits flat colours besides."""
+"""Fast PNG encoder for tiles: no row filters and fast deflate, which suits flat colours."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     """The PNG (ISO/IEC 15948) of an image (rows, cols, 4) in red, green, blue and alpha."""
     rows, cols, channels = pixels.shape
     if channels != 4:
-        raise ValueError("a picture has red, green, blue and alpha")
-    lines = np.zeros((rows, 1 + 4 * cols), np.uint8)  # each begins with its filter's number: 0, none
+        raise ValueError("the image must have four channels: red, green, blue and alpha")
+    lines = np.zeros((rows, 1 + 4 * cols), np.uint8)  # first byte: filter type 0, none
     lines[:, 1:] = pixels.reshape(rows, -1)
     header = struct.pack(">2I", cols, rows) + _RGBA_8_BITS
     content: Any = isal_zlib.compress(lines, DEFLATE_LEVEL)

@@ -1,4 +1,4 @@
-"""What children draw of rasters: looks, tiles and thumbnails, read by rio-tiler."""
+"""Rendering of rasters in the children: render info, tiles and thumbnails, read by rio-tiler."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from rio_tiler import reader
 from rio_tiler.constants import WEB_MERCATOR_TMS
 from rio_tiler.types import RIOResampling
 
-from aerotask.raster.export.plan import make_recipe
+from aerotask.raster.export.plan import make_plan
 from aerotask.raster.export.stretch import percentile_stretch
 from aerotask.raster.expression.indices import ValueRange
-from aerotask.raster.io import refusing_damage
+from aerotask.raster.io import gdal_errors_as_damage
 from aerotask.raster.pixels import SourceFile
 from aerotask.tiles.colorize import (
     DrawPlan,
     Rgba,
-    draw,
-    drawing_of,
-    indexes_to_read,
-    plain_form,
+    bands_to_read,
+    colorize,
+    detect_plain,
+    make_draw_plan,
 )
-from aerotask.tiles.dataset_cache import WEB_MERCATOR, DatasetCache, OpenRaster, bounds_deg, resolution_m
+from aerotask.tiles.dataset_cache import WEB_MERCATOR, DatasetCache, bounds_deg, resolution_m
 from aerotask.tiles.overviews import (
     THUMBNAIL_BYTES,
     TILE_BYTES,
@@ -41,100 +41,101 @@ from aerotask.tiles.tile_matrix import MAX_ZOOM, TileIndex
 
 @dataclass(frozen=True, slots=True)
 class MapRaster:
-    """A raster to put on a map: the file that is drawn from, and how it is to look."""
+    """Raster on a map: the file to read, its render info and style."""
 
-    drawn: Path
-    look: RenderInfo
+    path: Path
+    """The file to read: the COG derivative if there is one, else the original."""
+    info: RenderInfo
     style: Style
 
 
-def find_look(rasters: DatasetCache, source: Path, drawn: Path, style: Style) -> RenderInfo:
-    """The look of the raster at `source`, whose tiles are drawn from the file at `drawn`.
+def read_render_info(rasters: DatasetCache, original: Path, cog: Path, style: Style) -> RenderInfo:
+    """The render info of the raster at `original`, whose tiles are read from the file at `cog`.
 
     Raises:
-        InvalidInput: one of them can't be read, or can't give what the style asks for.
+        InvalidInput: a file can't be read, or the raster doesn't have what the style needs.
     """
-    profile = rasters.get(source).profile
-    plain = plain_form(profile) if style.is_plain else None
-    look = RenderInfo(profile, plain, (), None, 0, 0)
+    profile = rasters.get(original).profile
+    plain = detect_plain(profile) if style.is_plain else None
+    info = RenderInfo(profile, plain, (), None, 0, 0)
     if not plain:
-        look = replace(look, ranges=_ranges(SourceFile(source, profile), style))
-    shown = rasters.get(drawn)
-    with refusing_damage():
-        bounds = bounds_deg(shown)
+        info = replace(info, ranges=_ranges(SourceFile(original, profile), style))
+    tiled = rasters.get(cog)
+    with gdal_errors_as_damage():
+        bounds = bounds_deg(tiled)
         if bounds is None:
-            return look
-        drawing = drawing_of(look, style)
-        pixel_m = resolution_m(shown)
+            return info
+        plan = make_draw_plan(info, style)
+        pixel_m = resolution_m(tiled)
     return replace(
-        look,
+        info,
         bounds=bounds,
-        min_zoom=lowest_zoom(shown.profile, pixel_m, indexes_to_read(drawing, shown.profile)),
+        min_zoom=lowest_zoom(tiled.profile, pixel_m, bands_to_read(plan, tiled.profile)),
         max_zoom=min(int(WEB_MERCATOR_TMS.zoom_for_res(pixel_m)), MAX_ZOOM),
     )
 
 
-def draw_tile(rasters: DatasetCache, subject: MapRaster, at: TileIndex, *, size_px: int) -> Rgba:
-    """A tile of the web map, of the nearest pixel each; transparent beside the raster.
+def draw_tile(rasters: DatasetCache, raster: MapRaster, tile: TileIndex, *, size_px: int) -> Rgba:
+    """Map tile, resampled by nearest neighbour; transparent outside the raster.
 
     Raises:
-        InvalidInput: the file can't be read, or too much of it would have to be (`build-first`).
+        InvalidInput: the file can't be read, or too much of it would have to be read (`build-first`).
     """
-    drawing = drawing_of(subject.look, subject.style)
-    whole = rasters.get(subject.drawn)
-    with refusing_damage():
-        bands = indexes_to_read(drawing, whole.profile)
-        ratio = tile_pixel_m(at.z) * TILE_PX / size_px / resolution_m(whole)
-        level = affordable_level(whole.profile, ratio, bands, size_px**2, at_most_bytes=TILE_BYTES)
-        raster = rasters.get(subject.drawn, overview_level=level.overview)
+    plan = make_draw_plan(raster.info, raster.style)
+    whole = rasters.get(raster.path)
+    with gdal_errors_as_damage():
+        bands = bands_to_read(plan, whole.profile)
+        ratio = tile_pixel_m(tile.z) * TILE_PX / size_px / resolution_m(whole)
+        level = affordable_level(whole.profile, ratio, bands, size_px**2, max_bytes=TILE_BYTES)
+        overview = rasters.get(raster.path, overview_level=level.overview)
         grid = {
             "crs": CRS.from_user_input(WEB_MERCATOR),
-            "transform": from_bounds(*at.bounds_m(), size_px, size_px),
+            "transform": from_bounds(*tile.bounds_m(), size_px, size_px),
             "width": size_px,
             "height": size_px,
         }
         image = reader.read(
-            raster.source,
+            overview.source,
             indexes=bands,
             height=size_px,
             width=size_px,
             vrt_options=grid,
             reproject_method="nearest",
         )
-        return draw(image, drawing, raster)
+        return colorize(image, plan, overview)
 
 
 def draw_thumbnail(rasters: DatasetCache, path: Path, *, size_px: int) -> Rgba:
-    """The whole raster in its own grid, its longer side `size_px` at most.
+    """Thumbnail of the whole raster in its own grid, its longer side at most `size_px`.
 
     Raises:
-        InvalidInput: the file can't be read, or too much of it would have to be (`build-first`).
+        InvalidInput: the file can't be read, or too much of it would have to be read (`build-first`).
     """
     profile = rasters.get(path).profile
-    look = RenderInfo(profile, plain_form(profile), (), None, 0, 0)
-    if not look.plain:
-        look = replace(look, ranges=_ranges(SourceFile(path, profile), Style()))
-    drawing = drawing_of(look, Style())
-    with refusing_damage():
-        return _draw_whole(rasters, path, drawing, size_px=size_px)
+    info = RenderInfo(profile, detect_plain(profile), (), None, 0, 0)
+    if not info.plain:
+        info = replace(info, ranges=_ranges(SourceFile(path, profile), Style()))
+    plan = make_draw_plan(info, Style())
+    with gdal_errors_as_damage():
+        return _draw_whole(rasters, path, plan, size_px=size_px)
 
 
-def _draw_whole(rasters: DatasetCache, path: Path, drawing: DrawPlan, *, size_px: int) -> Rgba:
+def _draw_whole(rasters: DatasetCache, path: Path, plan: DrawPlan, *, size_px: int) -> Rgba:
     profile = rasters.get(path).profile
     ratio = max(profile.width, profile.height) / size_px
     rows, cols = (max(round(size / max(ratio, 1)), 1) for size in (profile.height, profile.width))
-    bands = indexes_to_read(drawing, profile)
-    level = affordable_level(profile, max(ratio, 1), bands, rows * cols, at_most_bytes=THUMBNAIL_BYTES)
-    raster: OpenRaster = rasters.get(path, overview_level=level.overview)
-    thinned = drawing.plain != "palette" and level.ratio > math.sqrt(2)
+    bands = bands_to_read(plan, profile)
+    level = affordable_level(profile, max(ratio, 1), bands, rows * cols, max_bytes=THUMBNAIL_BYTES)
+    raster = rasters.get(path, overview_level=level.overview)
+    thinned = plan.plain != "palette" and level.ratio > math.sqrt(2)
     resampling: RIOResampling = "average" if thinned else "nearest"
     image = reader.read(raster.source, indexes=bands, height=rows, width=cols, resampling_method=resampling)
-    return draw(image, drawing, raster)
+    return colorize(image, plan, raster)
 
 
 def _ranges(source: SourceFile, style: Style) -> tuple[ValueRange, ...]:
-    """The ranges that an export with this style would have."""
-    recipe = make_recipe(style.options(), source.profile)
-    if recipe.ranges is not None:
-        return recipe.ranges
-    return percentile_stretch(source, recipe, threads=1, on_progress=lambda _share: None).ranges
+    """The value ranges of an export with this style."""
+    export_plan = make_plan(style.options(), source.profile)
+    if export_plan.ranges is not None:
+        return export_plan.ranges
+    return percentile_stretch(source, export_plan, threads=1, on_progress=lambda _share: None).ranges

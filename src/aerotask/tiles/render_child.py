@@ -1,4 +1,4 @@
-"""The fork server of the API: its children draw."""
+"""Fork server program of the API: its children render tiles, thumbnails and previews."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from aerotask.domain.errors import InvalidInput
 from aerotask.raster.io import GDAL_OPTIONS
 from aerotask.sandbox import forkserver
 from aerotask.sandbox.pool_child import Handler, serve_jobs
-from aerotask.sandbox.protocol import Reply
+from aerotask.sandbox.protocol import Message
 from aerotask.tiles.dataset_cache import DatasetCache
 from aerotask.tiles.jobs import PreviewJob, RenderInfoJob, ThumbnailJob, ThumbnailKind, TileJob
 from aerotask.tiles.png import encode_png
 from aerotask.tiles.previews import PREVIEWS, Preview
-from aerotask.tiles.raster_tiles import MapRaster, draw_thumbnail, draw_tile, find_look
+from aerotask.tiles.raster_tiles import MapRaster, draw_thumbnail, draw_tile, read_render_info
 from aerotask.tiles.thumbnails import image
 from aerotask.tiles.thumbnails.pointcloud import draw_cloud
 from aerotask.tiles.thumbnails.vector import draw_geojson
 
 MEMORY_BYTES = 1024**3
-"""Of one child, beyond what the fork shares."""
+"""Memory limit of one child, beyond what the fork shares."""
 
 
-def drawing_child(
+def run_render_child(
     own: socket.socket,
     *,
     previews: Mapping[str, Preview] = PREVIEWS,
     more: Mapping[str, Handler] | None = None,
     writes: Sequence[Path] = (),
 ) -> None:
-    """Draw what the socket's other end asks for; `more` handlers, and what they write, are for tests.
+    """Do the pool's rendering jobs; `more` handlers, and the folders they write to, are for tests.
 
     The files are in the folders that the program's further arguments name.
     """
     reads = [Path(folder) for folder in sys.argv[2:]]
-    warnings.simplefilter("ignore")  # of missing georeferences and overviews, which were looked at before
+    warnings.simplefilter("ignore")  # about missing georeferences and overviews, which were checked before
     with rasterio.Env(**GDAL_OPTIONS), DatasetCache() as rasters:
         handlers: dict[str, Handler] = {
             "look": partial(_look, rasters),
@@ -55,41 +55,41 @@ def drawing_child(
         serve_jobs(own, handlers, memory_bytes=MEMORY_BYTES, reads=reads, writes=writes)
 
 
-def _look(rasters: DatasetCache, body: Mapping[str, Any]) -> Reply:
+def _look(rasters: DatasetCache, body: Mapping[str, Any]) -> Message:
     job = RenderInfoJob.from_body(body)
-    return Reply(find_look(rasters, job.source, job.drawn, job.style).to_json())
+    return Message("done", read_render_info(rasters, job.source, job.drawn, job.style).to_json())
 
 
-def _tile(rasters: DatasetCache, body: Mapping[str, Any]) -> Reply:
+def _tile(rasters: DatasetCache, body: Mapping[str, Any]) -> Message:
     job = TileJob.from_body(body)
     subject = MapRaster(job.drawn, job.look, job.style)
-    return Reply(content=encode_png(draw_tile(rasters, subject, job.at, size_px=job.size_px)))
+    return Message("done", content=encode_png(draw_tile(rasters, subject, job.at, size_px=job.size_px)))
 
 
-def _thumbnail(rasters: DatasetCache, body: Mapping[str, Any]) -> Reply:
+def _thumbnail(rasters: DatasetCache, body: Mapping[str, Any]) -> Message:
     job = ThumbnailJob.from_body(body)
     if job.subject is ThumbnailKind.PICTURE and image.is_photo(job.path):
-        return Reply(content=image.draw_photo(job.path, size_px=job.size_px))
+        return Message("done", content=image.draw_photo(job.path, size_px=job.size_px))
     if job.subject is ThumbnailKind.GEOJSON:
-        return Reply(content=image.encode_webp(draw_geojson(job.path, size_px=job.size_px)))
+        return Message("done", content=image.encode_webp(draw_geojson(job.path, size_px=job.size_px)))
     if job.subject is ThumbnailKind.CLOUD:
         picture = draw_cloud(job.path, size_px=job.size_px)
     else:
         picture = draw_thumbnail(rasters, job.path, size_px=job.size_px)
-    return Reply(content=image.encode_webp(Image.fromarray(picture)))
+    return Message("done", content=image.encode_webp(Image.fromarray(picture)))
 
 
-def _preview(previews: Mapping[str, Preview], body: Mapping[str, Any]) -> Reply:
+def _preview(previews: Mapping[str, Preview], body: Mapping[str, Any]) -> Message:
     job = PreviewJob.from_body(body)
     preview = previews.get(job.tool_id)
     if preview is None:
-        raise InvalidInput(f"Tool '{job.tool_id}' can't show what it would make.", code="no-preview")
-    return Reply(content=preview(job.params, job.inputs, job.size_px))
+        raise InvalidInput(f"Tool '{job.tool_id}' has no preview.", code="no-preview")
+    return Message("done", content=preview(job.params, job.inputs, job.size_px))
 
 
 def _preload() -> Callable[[socket.socket], None]:
     Image.init()
-    return drawing_child
+    return run_render_child
 
 
 if __name__ == "__main__":

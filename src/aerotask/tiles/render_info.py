@@ -1,4 +1,4 @@
-"""What is found out about a raster once, so that all of its tiles look alike: ranges, place and zooms."""
+"""Render info of a raster in a style: value ranges, bounds and zooms that all of its tiles share."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from aerotask.raster.expression.indices import ValueRange
 from aerotask.raster.profile import RasterProfile
 
 Plain = Literal["rgb", "palette"]
-"""Rasters that already are pictures: three bands of bytes in colour, or one with a colour table."""
+"""Rasters that already are images: RGB bands of bytes, or a band with a colour table."""
 
 
 @dataclass(frozen=True, slots=True)
 class RenderInfo:
-    """A raster as one style shows it."""
+    """Value ranges, bounds and zooms of a raster in one style."""
 
     profile: RasterProfile
     plain: Plain | None
-    """How the raster shows itself, if nothing was chosen and it can."""
+    """The raster's own colours, if the style chose nothing and the raster is an image."""
     ranges: tuple[ValueRange, ...]
-    """Of the raster as it was uploaded, also where its tiles are drawn from a derivative."""
+    """Value ranges of the original raster, even if tiles are read from its COG derivative."""
     bounds: tuple[float, float, float, float] | None
-    """West, south, east, north in degrees (EPSG:4326); None if the raster doesn't say where it lies."""
+    """West, south, east, north in degrees (EPSG:4326); None without a georeference."""
     min_zoom: int
-    """The lowest zoom at which a tile can be drawn without reading too much."""
+    """The lowest zoom whose tiles are affordable to read."""
     max_zoom: int
-    """The zoom whose pixels are about as large as the raster's."""
+    """The zoom whose resolution is closest to the raster's."""
 
     def to_json(self) -> dict[str, Any]:
-        """The look as JSON values."""
+        """The render info as JSON values."""
         return {
             "profile": self.profile.to_properties(),
             "plain": self.plain,
@@ -43,14 +43,14 @@ class RenderInfo:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> RenderInfo:
-        """The look that `to_json` wrote.
+        """The render info that `to_json` wrote.
 
         Raises:
-            KeyError, TypeError, ValueError: it didn't write this.
+            KeyError, TypeError, ValueError: the JSON is not a render info.
         """
         profile = RasterProfile.from_properties(fields["profile"])
         if profile is None:
-            raise ValueError("a look without a profile")
+            raise ValueError("the render info has no profile")
         return cls(
             profile=profile,
             plain=fields["plain"],
@@ -60,15 +60,15 @@ class RenderInfo:
             max_zoom=int(fields["maxZoom"]),
         )
 
-    def place(self) -> tuple[float, float, float, float]:
-        """The bounds of a raster that can be put on a map.
+    def require_bounds(self) -> tuple[float, float, float, float]:
+        """The bounds of a georeferenced raster.
 
         Raises:
-            InvalidInput: this one can't (`not-georeferenced`).
+            InvalidInput: the raster has no georeference (`not-georeferenced`).
         """
         if self.bounds is None:
             raise InvalidInput(
-                "The raster doesn't say where on Earth it lies, so it can't be put on a map; its thumbnail can be seen.",
+                "The raster has no georeference, so it has no map tiles; it does have a thumbnail.",
                 code="not-georeferenced",
             )
         return self.bounds

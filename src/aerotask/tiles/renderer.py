@@ -1,4 +1,4 @@
-"""Draws through the pool, and remembers: what was drawn in files, looks in memory, and what failed for a minute."""
+"""Renderer of tiles, thumbnails and previews: runs jobs in the pool, and caches images, render infos and failures."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from aerotask.blobs.blob_store import BlobStore
 from aerotask.domain.errors import AerotaskError, InvalidInput, Unavailable
 from aerotask.domain.settings import RenderSettings
 from aerotask.sandbox.pool import ChildCrashed, JobTimeout, Pool, PoolLimits
-from aerotask.sandbox.protocol import PoolJob, Reply
+from aerotask.sandbox.protocol import Message
 from aerotask.tiles.image_cache import ImageCache
 from aerotask.tiles.jobs import PreviewJob, RenderInfoJob, ThumbnailJob, ThumbnailKind, TileJob
 from aerotask.tiles.local_files import LocalFileCache
-from aerotask.tiles.negative_cache import FORGIVEN_AFTER_S, NegativeCache
+from aerotask.tiles.negative_cache import TTL_S, NegativeCache
 from aerotask.tiles.render_info import RenderInfo
 from aerotask.tiles.single_flight import SingleFlight
 from aerotask.tiles.style import Style
@@ -31,17 +31,17 @@ RENDER_PROGRAM = "aerotask.tiles.render_child"
 # Until one more request is refused, at least this many callers have to wait for images.
 CALLERS_AT_LEAST = 4
 RENDER_VERSION = "1"
-"""Part of every digest: another number where the same request gives another picture than before."""
-KEPT_LOOKS = 2048
-_NO_LOOK = (orjson.JSONDecodeError, KeyError, TypeError)
+"""Part of every digest: change it when the same request renders a different image than before."""
+MAX_RENDER_INFOS = 2048
+_BROKEN_JSON = (orjson.JSONDecodeError, KeyError, TypeError)
 
 
 @dataclass(frozen=True, slots=True)
 class RenderSource:
-    """A stored content to draw.
+    """Stored content to render.
 
-    Pictures are kept and failures counted by its key: the hash of what a run published is the run's own word, with
-    which a taken-over one would get, or spoil, the pictures of somebody else's content.
+    Caches use the blob key, not the SHA-256: a compromised tool could claim another file's hash and read or poison
+    its cached images.
     """
 
     blob_key: str
@@ -50,16 +50,17 @@ class RenderSource:
 
 @dataclass(frozen=True, slots=True)
 class RasterSource:
-    """A raster to put on a map: as it was uploaded, and the content its tiles are drawn from (often the same)."""
+    """Raster on a map: the original, and the content that tiles are read from."""
 
-    source: RenderSource
-    drawn: RenderSource
+    original: RenderSource
+    cog: RenderSource
+    """The COG derivative if there is one, else the original."""
 
 
 class Renderer:
-    """Everything that is drawn in one process.
+    """Cached rendering in the child processes of a pool.
 
-    The `caller` of a method is whoever has to wait in their own row when many want pictures.
+    `queue_key` of a method is the fairness key: each key has its own queue for children.
     """
 
     def __init__(self, pool: Pool, files: LocalFileCache, cache: ImageCache) -> None:
@@ -67,86 +68,85 @@ class Renderer:
         self._files = files
         files.on_new_folder = pool.renew
         self._cache = cache
-        self._drawing: SingleFlight[bytes] = SingleFlight()
-        self._looks: OrderedDict[str, RenderInfo] = OrderedDict()
+        self._running: SingleFlight[bytes] = SingleFlight()
+        self._render_infos: OrderedDict[str, RenderInfo] = OrderedDict()
         self._failures = NegativeCache()
 
     async def close(self) -> None:
-        """End what is under way, kill the children and give the files back."""
-        await self._drawing.close()
+        """Cancels running jobs, kills the children and removes the local files."""
+        await self._running.close()
         await self._pool.close()
         await self._files.close()
 
-    async def look(self, raster: RasterSource, style: Style, *, caller: str) -> RenderInfo:
-        """The raster's look, found once for each content and style.
+    async def render_info(self, raster: RasterSource, style: Style, *, queue_key: str) -> RenderInfo:
+        """The raster's render info, computed once per content and style.
 
         Raises:
-            InvalidInput: the raster can't be read, or can't give what the style asks for.
-            Unavailable: too much is being drawn.
+            InvalidInput: the raster can't be read, or doesn't have what the style needs.
+            Unavailable: too many jobs are waiting.
         """
-        digest = look_digest(raster, style)
-        contents = [raster.source, raster.drawn]
-        known = self._looks.get(digest)
+        digest = render_info_digest(raster, style)
+        known = self._render_infos.get(digest)
         if known is None:
-
-            async def find(files: list[Path]) -> bytes:
-                reply = await self._run(
-                    digest, contents, RenderInfoJob(files[0], files[1], style).to_job(), caller
-                )
-                return orjson.dumps(reply.facts)
-
-            try:
-                known = _look_in(await self._made(digest, contents, find))
-            except _NO_LOOK:  # the file in the cache was damaged
-                await asyncio.to_thread(self._cache.forget, digest)
-                known = _look_in(await self._made(digest, contents, find))
-            self._looks[digest] = known
-            if len(self._looks) > KEPT_LOOKS:
-                self._looks.popitem(last=False)
+            known = await self._cached_render_info(digest, raster, style, queue_key)
+            self._render_infos[digest] = known
+            if len(self._render_infos) > MAX_RENDER_INFOS:
+                self._render_infos.popitem(last=False)
         return known
 
-    async def tile(  # noqa: PLR0913  what, and for whom
+    async def _cached_render_info(
+        self, digest: str, raster: RasterSource, style: Style, queue_key: str
+    ) -> RenderInfo:
+        sources = [raster.original, raster.cog]
+
+        async def read(files: list[Path]) -> bytes:
+            job = RenderInfoJob(files[0], files[1], style).to_message()
+            return orjson.dumps((await self._run(digest, sources, job, queue_key)).body)
+
+        try:
+            return _parse_render_info(await self._cached(digest, sources, read))
+        except _BROKEN_JSON:  # the cached file was damaged
+            await asyncio.to_thread(self._cache.remove, digest)
+            return _parse_render_info(await self._cached(digest, sources, read))
+
+    async def tile(  # noqa: PLR0913  raster, style and place of the tile, and its queue
         self,
         raster: RasterSource,
-        look: RenderInfo,
+        info: RenderInfo,
         style: Style,
-        at: TileIndex,
+        tile: TileIndex,
         *,
         size_px: int,
-        caller: str,
+        queue_key: str,
     ) -> bytes:
         """A tile as PNG.
 
         Raises:
-            InvalidInput, Unavailable: as for the look.
+            InvalidInput, Unavailable: as for the render info.
         """
-        digest = tile_digest(raster, style, at, size_px=size_px)
+        digest = tile_digest(raster, style, tile, size_px=size_px)
 
         async def draw(files: list[Path]) -> bytes:
-            return (
-                await self._run(
-                    digest, [raster.drawn], TileJob(files[0], look, style, at, size_px).to_job(), caller
-                )
-            ).content
+            job = TileJob(files[0], info, style, tile, size_px).to_message()
+            return (await self._run(digest, [raster.cog], job, queue_key)).content
 
-        return await self._made(digest, [raster.drawn], draw)
+        return await self._cached(digest, [raster.cog], draw)
 
     async def thumbnail(
-        self, content: RenderSource, subject: ThumbnailKind, *, size_px: int, caller: str
+        self, source: RenderSource, kind: ThumbnailKind, *, size_px: int, queue_key: str
     ) -> bytes:
-        """A small picture of the content, as WebP.
+        """A thumbnail as WebP.
 
         Raises:
-            InvalidInput, Unavailable: as for the look.
+            InvalidInput, Unavailable: as for the render info.
         """
-        digest = thumbnail_digest(content, subject, size_px=size_px)
+        digest = thumbnail_digest(source, kind, size_px=size_px)
 
         async def draw(files: list[Path]) -> bytes:
-            return (
-                await self._run(digest, [content], ThumbnailJob(files[0], subject, size_px).to_job(), caller)
-            ).content
+            job = ThumbnailJob(files[0], kind, size_px).to_message()
+            return (await self._run(digest, [source], job, queue_key)).content
 
-        return await self._made(digest, [content], draw)
+        return await self._cached(digest, [source], draw)
 
     async def preview(
         self,
@@ -155,86 +155,81 @@ class Renderer:
         inputs: Mapping[str, RenderSource],
         *,
         size_px: int,
-        caller: str,
+        queue_key: str,
     ) -> bytes:
-        """What a tool would make, as WebP.
+        """A preview of a tool's output, as WebP.
 
         Raises:
-            InvalidInput: it can't be made, or the tool has no preview (`no-preview`).
-            Unavailable: too much is being drawn.
+            InvalidInput: the preview can't be made, or the tool has none (`no-preview`).
+            Unavailable: too many jobs are waiting.
         """
-        contents = {path: content.blob_key for path, content in inputs.items()}
-        digest = _digest("preview", tool_id, params, contents, size_px)
+        sources = list(inputs.values())
+        blob_keys = {path: source.blob_key for path, source in inputs.items()}
+        digest = _digest("preview", tool_id, params, blob_keys, size_px)
 
         async def draw(files: list[Path]) -> bytes:
-            named = dict(zip(inputs, files, strict=True))
-            return (
-                await self._run(
-                    digest,
-                    list(inputs.values()),
-                    PreviewJob(tool_id, params, named, size_px).to_job(),
-                    caller,
-                )
-            ).content
+            files_by_path = dict(zip(inputs, files, strict=True))
+            job = PreviewJob(tool_id, params, files_by_path, size_px).to_message()
+            return (await self._run(digest, sources, job, queue_key)).content
 
-        return await self._made(digest, list(inputs.values()), draw)
+        return await self._cached(digest, sources, draw)
 
-    async def _made(
-        self, digest: str, contents: list[RenderSource], make: Callable[[list[Path]], Awaitable[bytes]]
+    async def _cached(
+        self, digest: str, sources: list[RenderSource], render: Callable[[list[Path]], Awaitable[bytes]]
     ) -> bytes:
-        """What the cache has, or what is made of the contents' files."""
-        self._failures.refuse(digest, [each.blob_key for each in contents])
-        kept = await asyncio.to_thread(self._cache.get, digest)
-        if kept is not None:
-            return kept
+        """The cached image, or the one that `render` makes from the sources' files."""
+        self._failures.raise_if_failed(digest, [each.blob_key for each in sources])
+        cached = await asyncio.to_thread(self._cache.get, digest)
+        if cached is not None:
+            return cached
 
         async def work() -> bytes:
             async with AsyncExitStack() as stack:
-                files = [
-                    await stack.enter_async_context(self._files.file(each.blob_key)) for each in contents
-                ]
-                made = await make(files)
-            await asyncio.to_thread(self._cache.put, digest, made)
-            return made
+                files = [await stack.enter_async_context(self._files.file(each.blob_key)) for each in sources]
+                rendered = await render(files)
+            await asyncio.to_thread(self._cache.put, digest, rendered)
+            return rendered
 
-        return await self._drawing.do(digest, work)
+        return await self._running.run(digest, work)
 
-    async def _run(self, digest: str, contents: Sequence[RenderSource], job: PoolJob, caller: str) -> Reply:
+    async def _run(
+        self, digest: str, sources: Sequence[RenderSource], job: Message, queue_key: str
+    ) -> Message:
         try:
-            return await self._pool.run(job, caller=caller)
+            return await self._pool.run(job, caller=queue_key)
         except ChildCrashed as error:
-            refusal: AerotaskError = InvalidInput(
-                "Drawing it crashed; the file is probably damaged.", code="drawing-crashed"
+            failure: AerotaskError = InvalidInput(
+                "Rendering crashed; the file is probably damaged.", code="drawing-crashed"
             )
-            self._failures.remember(digest, [each.blob_key for each in contents], refusal)
-            raise refusal from error
+            self._failures.add(digest, [each.blob_key for each in sources], failure)
+            raise failure from error
         except JobTimeout as error:
-            refusal = Unavailable(
-                "Drawing it takes too long; run the tool 'build' on it, or try again later.",
+            failure = Unavailable(
+                "Rendering takes too long; run the tool 'build' on the file, or try again later.",
                 code="drawing-timed-out",
-                retry_after_s=int(FORGIVEN_AFTER_S),
+                retry_after_s=int(TTL_S),
             )
-            self._failures.remember(digest, [each.blob_key for each in contents], refusal)
-            raise refusal from error
+            self._failures.add(digest, [each.blob_key for each in sources], failure)
+            raise failure from error
 
 
-def _look_in(content: bytes) -> RenderInfo:
+def _parse_render_info(content: bytes) -> RenderInfo:
     return RenderInfo.from_json(orjson.loads(content))
 
 
-def look_digest(raster: RasterSource, style: Style) -> str:
-    """What a look follows from."""
-    return _digest("look", raster.source.blob_key, raster.drawn.blob_key, style.to_json())
+def render_info_digest(raster: RasterSource, style: Style) -> str:
+    """Cache key of a render info."""
+    return _digest("look", raster.original.blob_key, raster.cog.blob_key, style.to_json())
 
 
-def tile_digest(raster: RasterSource, style: Style, at: TileIndex, *, size_px: int) -> str:
-    """What a tile follows from."""
-    return _digest("tile", raster.source.blob_key, raster.drawn.blob_key, style.to_json(), at, size_px)
+def tile_digest(raster: RasterSource, style: Style, tile: TileIndex, *, size_px: int) -> str:
+    """Cache key of a tile."""
+    return _digest("tile", raster.original.blob_key, raster.cog.blob_key, style.to_json(), tile, size_px)
 
 
-def thumbnail_digest(content: RenderSource, subject: ThumbnailKind, *, size_px: int) -> str:
-    """What a thumbnail follows from."""
-    return _digest("thumbnail", content.blob_key, subject, size_px)
+def thumbnail_digest(source: RenderSource, kind: ThumbnailKind, *, size_px: int) -> str:
+    """Cache key of a thumbnail."""
+    return _digest("thumbnail", source.blob_key, kind, size_px)
 
 
 def _digest(*parts: object) -> str:
@@ -246,8 +241,8 @@ def open_renderer(settings: RenderSettings, blobs: BlobStore) -> Renderer:
     """The renderer of one process, with its pool of children and its caches."""
     limits = PoolLimits(
         children=settings.processes,
-        waiting=settings.queue,
-        waiting_each=max(1, settings.queue // CALLERS_AT_LEAST),
+        max_waiting=settings.queue,
+        max_waiting_per_caller=max(1, settings.queue // CALLERS_AT_LEAST),
         job_timeout_s=settings.timeout_s,
     )
     folder = settings.cache_folder or blobs.work_root.parent / "cache"

@@ -1,4 +1,4 @@
-"""The grid of web maps (WebMercatorQuad, OGC 17-083r4): where a tile lies."""
+"""Tile matrix of web maps (WebMercatorQuad, OGC 17-083r4): indexes and bounds of tiles."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Bounds = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class TileIndex:
-    """A tile of the grid; rows are counted from the north."""
+    """Tile index: zoom, column from the west and row from the north."""
 
     z: int
     x: int
@@ -24,22 +24,22 @@ class TileIndex:
 
     @property
     def exists(self) -> bool:
-        """Whether the grid has such a tile."""
+        """Whether the tile matrix has such a tile."""
         return 0 <= self.z <= MAX_ZOOM and 0 <= self.x < 2**self.z and 0 <= self.y < 2**self.z
 
     def bounds_m(self) -> Bounds:
-        """The tile's edges in metres of EPSG:3857."""
+        """The tile's bounds in metres of EPSG:3857."""
         side = 2 * HALF_WORLD_M / 2**self.z
         west, north = self.x * side - HALF_WORLD_M, HALF_WORLD_M - self.y * side
         return west, north - side, west + side, north
 
     def bounds_deg(self) -> Bounds:
-        """The tile's edges in degrees of EPSG:4326."""
+        """The tile's bounds in degrees of EPSG:4326."""
         west, south, east, north = self.bounds_m()
         return _longitude(west), _latitude(south), _longitude(east), _latitude(north)
 
-    def touches(self, bounds_deg: Bounds) -> bool:
-        """Whether any of the tile lies within the bounds in degrees."""
+    def intersects(self, bounds_deg: Bounds) -> bool:
+        """Whether the tile intersects the bounds, in degrees."""
         west, south, east, north = self.bounds_deg()
         return (
             west < bounds_deg[2] and bounds_deg[0] < east and south < bounds_deg[3] and bounds_deg[1] < north

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from aerotask.domain.paths import base_name, shown
 from aerotask.raster.merge.band_names import BandClues, name_bands
-from aerotask.raster.merge.checks import BandFile, faults_of, refuse, warnings_of
+from aerotask.raster.merge.checks import BandFile, find_faults, find_warnings, raise_if_faulty
 from aerotask.raster.profile import RasterProfile
 from aerotask.sdk import (
     Access,
@@ -83,7 +83,7 @@ class MergeMultispectral(Tool[MergeMultispectralParams]):
             except InvalidInput as error:
                 files.append(BandFile(path, None))
                 faults.append(FieldError(f"/params/paths/{number}", error.message, error.code))
-        refuse([*faults, *faults_of(files)])
+        raise_if_faulty([*faults, *find_faults(files)])
 
     def plan(self, params: MergeMultispectralParams, dataset: DatasetView) -> Plan:
         """Estimate the result as large as the pixels are, or else as the files."""
@@ -103,7 +103,7 @@ class MergeMultispectral(Tool[MergeMultispectralParams]):
         profiles = _profiles(params, dataset)
         files = [BandFile(path, profile) for path, profile in zip(params.paths, profiles, strict=True)]
         known = [profile for profile in profiles if profile]
-        warnings = warnings_of(files)
+        warnings = find_warnings(files)
         if len(known) < len(files):
             warnings.append("Some files aren't indexed yet; the rest is checked when the task runs.")
         summary: dict[str, Any] = {"outputPath": params.output_path, "bands": _bands(files)}
@@ -154,7 +154,7 @@ def _sources(
     """
     from aerotask.metadata.photos.multispectral import read_lens  # noqa: PLC0415  loads GDAL, which the API must not
     from aerotask.raster.merge.plan import OpticalCentrePx  # noqa: PLC0415
-    from aerotask.raster.merge.run import source_of  # noqa: PLC0415
+    from aerotask.raster.merge.run import read_source_band  # noqa: PLC0415
 
     sources: list[SourceBand] = []
     exifs: list[Mapping[str, Any]] = []
@@ -162,7 +162,7 @@ def _sources(
     for number, path in enumerate(params.paths):
         file = input_of(path)
         try:
-            source = source_of(path, file)
+            source = read_source_band(path, file)
         except InvalidInput as error:
             faults.append(FieldError(f"/params/paths/{number}", error.message, error.code))
             continue
@@ -178,7 +178,7 @@ def _sources(
         )
     if faults:
         files = [BandFile(source.path, source.profile) for source in sources]
-        refuse([*faults, *faults_of(files)])
+        raise_if_faulty([*faults, *find_faults(files)])
     return sources, next((exif for exif in exifs if exif.get("gps")), exifs[0])
 
 

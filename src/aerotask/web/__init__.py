@@ -1,1 +1,1 @@
-"""What a browser is served beside the API: pages, styles and scripts."""
+"""Static files served to browsers: pages, styles and scripts."""

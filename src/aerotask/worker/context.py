@@ -1,4 +1,4 @@
-"""What a worker runs tasks with."""
+"""Worker context: the dependencies and limits of a worker's attempts."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from aerotask.registry import Registry
 from aerotask.sandbox.spawner import Spawner
 from aerotask.sdk import Limits
 from aerotask.services.accounts.permissions import PermissionService
+from aerotask.services.tasks.commit import CommitService
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """The parts of the platform that every attempt of a worker needs."""
+    """Services and limits that every attempt of a worker needs."""
 
     worker_no: int
     db: Database
     blobs: BlobStore
     registry: Registry
     access: PermissionService
+    commits: CommitService
     spawner: Spawner
     settings: Settings
     tool_limits: Limits

@@ -1,4 +1,4 @@
-"""A worker process, put together: slots, heartbeat, hints, indexer, courier and sweeps, each a task with an owner."""
+"""Worker process: task runner, heartbeat, wakeups, indexer, webhook delivery and maintenance side by side."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -18,22 +19,23 @@ from aerotask.aio import cancel_and_wait
 from aerotask.config import Settings
 from aerotask.dispatch.arq import ArqListener
 from aerotask.net.guarded_http import GuardedClient, Resolver
-from aerotask.sandbox.confinement import tell_whether_children_are_confined
+from aerotask.sandbox.confinement import log_confinement
 from aerotask.sandbox.spawner import Spawner
-from aerotask.sandbox.undumpable import hide_from_children
+from aerotask.sandbox.undumpable import make_undumpable
+from aerotask.services.tasks.commit import CommitService
 from aerotask.store.datasets.indexing import CHANNEL as ENTRIES_CHANNEL
 from aerotask.store.queue.cancel import CANCEL_CHANNEL
 from aerotask.store.queue.worker_session import WorkerSession
-from aerotask.store.tasks.webhooks import CHANNEL as CALLBACKS_CHANNEL
+from aerotask.store.tasks.webhooks import CHANNEL as WEBHOOKS_CHANNEL
 from aerotask.wiring import Platform, open_platform
-from aerotask.worker import maintenance, tool_server
+from aerotask.worker import maintenance, tool_child
 from aerotask.worker.context import WorkerContext
 from aerotask.worker.indexer import Indexer
 from aerotask.worker.runner import TaskRunner
-from aerotask.worker.webhook_delivery import AT_ONCE, Courier
+from aerotask.worker.webhook_delivery import MAX_DELIVERIES, WebhookDelivery
 
-# Beside the tasks, who may want a connection to write with at once: claims, heartbeat, recovery, turns, indexer,
-# courier with a delivery that has ended, and the sweeps.
+# Connections that may be needed at once beside those of the tasks: claim, heartbeat, recovery, throttling, indexer,
+# webhook delivery (two), and maintenance.
 OTHERS = 7 + maintenance.CONNECTIONS
 
 _log = structlog.get_logger(__name__)
@@ -41,8 +43,8 @@ _log = structlog.get_logger(__name__)
 
 async def run_worker(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT; a second signal hands running tasks over at once."""
-    hide_from_children()
-    tell_whether_children_are_confined()
+    make_undumpable()
+    log_confinement()
     async with AsyncExitStack() as stack:
         platform = await stack.enter_async_context(
             open_platform(
@@ -51,64 +53,74 @@ async def run_worker(settings: Settings) -> None:
                 connections=settings.worker.slots + OTHERS,
             )
         )
-        spawner = Spawner(tool_server.PROGRAM)
+        spawner = Spawner(tool_child.PROGRAM)
         stack.push_async_callback(spawner.close)
         await spawner.start()
         worker_no = secrets.randbelow(2**31 - 1) + 1
         listener = ArqListener(settings.redis_url.get_secret_value())
-        means = _means(platform, settings, spawner, worker_no)
-        slots = TaskRunner(means, listener, platform.maintenance)
+        context = _worker_context(platform, settings, spawner, worker_no)
+        runner = TaskRunner(context, listener, platform.maintenance)
         indexer = Indexer(platform.db, platform.blobs, spawner, settings.queue.poll_s)
-        resolver = Resolver(threads=AT_ONCE)
+        resolver = Resolver(threads=MAX_DELIVERIES)
         stack.callback(resolver.close)
-        courier = _courier(platform, settings, resolver)
-        presence = WorkerSession(
+        delivery = _webhook_delivery(platform, settings, resolver)
+        session = WorkerSession(
             settings.database_url.get_secret_value(),
             worker_no=worker_no,
             channels={
-                CANCEL_CHANNEL: slots.cancelled,
-                ENTRIES_CHANNEL: indexer.bell.ring,
-                CALLBACKS_CHANNEL: courier.bell.ring,
+                CANCEL_CHANNEL: runner.on_cancelled,
+                ENTRIES_CHANNEL: indexer.wakeup.set,
+                WEBHOOKS_CHANNEL: delivery.wakeup.set,
             },
         )
-        _on_signals(slots.stop)
+        _on_signals(runner.stop)
         present = asyncio.Event()
         background = [
-            presence.run(present.set),
-            slots.beat(),
-            slots.recover(),
-            slots.take_turns(),
-            listener.run(lambda _hint: slots.wake()),
+            session.run(present.set),
+            runner.heartbeat(),
+            runner.recover_lost(),
+            runner.mark_throttled(),
+            listener.run(lambda _wakeup: runner.wake()),
             indexer.run(),
-            courier.run(),
-            *maintenance.rounds(
+            delivery.run(),
+            *maintenance.loops(
                 platform.maintenance, period_s=settings.worker.sweep_s, blob_grace_s=settings.blob_grace_s
             ),
         ]
         _log.info("worker.started", worker_no=worker_no, slots=settings.worker.slots)
-        await _run_beside(background, slots.fill(present))
+        await _run_beside(background, runner.run(present))
     _log.info("worker.stopped", worker_no=worker_no)
 
 
-async def _run_beside(background: list[Awaitable[None]], filling_slots: Coroutine[Any, Any, None]) -> None:
-    """Fill the slots until stopped, with everything else beside; what fails in one fails the worker."""
+async def _run_beside(background: list[Awaitable[None]], main_loop: Coroutine[Any, Any, None]) -> None:
+    """Run the main loop until it ends, with everything else beside it; an error in any of them ends the worker."""
     others = [asyncio.ensure_future(work) for work in background]
-    filling = asyncio.create_task(filling_slots)
+    running = asyncio.create_task(main_loop)
     try:
-        done, _ = await asyncio.wait({filling, *others}, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({running, *others}, return_when=asyncio.FIRST_COMPLETED)
         for finished in done:
             finished.result()
     finally:
-        await cancel_and_wait(filling, *others)
+        await cancel_and_wait(running, *others)
 
 
-def _means(platform: Platform, settings: Settings, spawner: Spawner, worker_no: int) -> WorkerContext:
+def _worker_context(
+    platform: Platform, settings: Settings, spawner: Spawner, worker_no: int
+) -> WorkerContext:
     return WorkerContext(
         worker_no=worker_no,
         db=platform.db,
         blobs=platform.blobs,
         registry=platform.registry,
         access=platform.access,
+        commits=CommitService(
+            platform.db,
+            platform.blobs,
+            settings.storage,
+            settings.logs,
+            artifact_ttl=timedelta(hours=settings.retention.artifact_ttl_hours),
+            actor=f"worker {worker_no}",
+        ),
         spawner=spawner,
         settings=settings,
         tool_limits=platform.submit.limits,
@@ -116,14 +128,14 @@ def _means(platform: Platform, settings: Settings, spawner: Spawner, worker_no: 
     )
 
 
-def _courier(platform: Platform, settings: Settings, resolver: Resolver) -> Courier:
-    poster = GuardedClient(
+def _webhook_delivery(platform: Platform, settings: Settings, resolver: Resolver) -> WebhookDelivery:
+    client = GuardedClient(
         timeout_s=settings.webhooks.timeout_s,
         allow_private=settings.webhooks.allow_private,
         tls=httpx.create_ssl_context(),
         resolve=resolver,
     )
-    return Courier(platform.db, platform.access, platform.webhooks, poster, settings.queue.poll_s)
+    return WebhookDelivery(platform.db, platform.access, platform.webhooks, client, settings.queue.poll_s)
 
 
 def _on_signals(stop: Callable[[], None]) -> None:

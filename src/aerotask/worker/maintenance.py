@@ -1,7 +1,7 @@
-"""When a worker sweeps: several rounds side by side, in each of which one sweep follows the other.
+"""Maintenance schedule of a worker: several loops side by side, each running its jobs one after the other.
 
-A sweep that runs holds two connections, and few may be taken from those who keep leases alive. What may have
-much to do has a round of its own, so that artifacts expire on time meanwhile.
+A running job holds two connections, and more would be missing for heartbeats. Jobs that may take long have
+loops of their own, so that artifacts expire on time meanwhile.
 """
 
 from __future__ import annotations
@@ -16,45 +16,45 @@ from aerotask.db.outages import is_outage
 from aerotask.dispatch.dispatcher import QueueAway
 from aerotask.services.tasks.maintenance import MaintenanceService
 
-Run: TypeAlias = Callable[[], Awaitable[int]]
+Job: TypeAlias = Callable[[], Awaitable[int]]
 
-ROUNDS = 3
-CONNECTIONS = 2 * ROUNDS
-"""How many all of them may need at once."""
+LOOPS = 3
+CONNECTIONS = 2 * LOOPS
+"""Connections that all loops may need at once."""
 
 _log = structlog.get_logger(__name__)
 
 
-def rounds(sweep: MaintenanceService, *, period_s: float, blob_grace_s: float) -> list[Awaitable[None]]:
-    """All sweeps, to be run beside each other until cancelled."""
+def loops(maintenance: MaintenanceService, *, period_s: float, blob_grace_s: float) -> list[Awaitable[None]]:
+    """The loops of all jobs, to be run side by side until cancelled."""
     quick = (
-        sweep.expired_artifacts,
-        sweep.unsent_hints,
-        sweep.old_idempotency_keys,
-        sweep.old_audit_events,
-        sweep.old_sign_in_attempts,
-        sweep.expired_uploads,
-        sweep.unused_derivatives,
+        maintenance.remove_expired_artifacts,
+        maintenance.send_missed_wakeups,
+        maintenance.remove_old_idempotency_keys,
+        maintenance.remove_old_audit_events,
+        maintenance.remove_old_login_attempts,
+        maintenance.remove_expired_uploads,
+        maintenance.remove_unused_derivatives,
     )
     return [
-        again_and_again(quick, period_s=period_s),
-        again_and_again((sweep.old_tasks, sweep.deleted), period_s=period_s),
-        again_and_again((sweep.orphans,), period_s=max(period_s, blob_grace_s / 4)),
+        repeat(quick, period_s=period_s),
+        repeat((maintenance.remove_old_tasks, maintenance.remove_deleted), period_s=period_s),
+        repeat((maintenance.remove_orphans,), period_s=max(period_s, blob_grace_s / 4)),
     ]
 
 
-async def again_and_again(sweeps: Sequence[Run], *, period_s: float) -> None:
-    """Run the sweeps one after the other, then rest, until cancelled; one that fails holds no other up."""
+async def repeat(jobs: Sequence[Job], *, period_s: float) -> None:
+    """Run the jobs one after the other, then pause, until cancelled; an error of one doesn't stop the others."""
     while True:
-        for sweep in sweeps:
-            await _tried(sweep)
+        for job in jobs:
+            await _run_safely(job)
         await asyncio.sleep(period_s)
 
 
-async def _tried(sweep: Run) -> None:
+async def _run_safely(job: Job) -> None:
     try:
-        await sweep()
-    except Exception as error:  # noqa: BLE001  the worker's tasks can't help it, and go on
+        await job()
+    except Exception as error:  # noqa: BLE001  the error must not end the worker's tasks
         if isinstance(error, QueueAway) or is_outage(error):
             _log.warning("sweep.delayed", error=str(error))
         else:

@@ -1,4 +1,4 @@
-"""The slots of one worker: filled from Postgres, watched by the heartbeat, emptied on a stop."""
+"""Task runner of a worker: claims tasks, runs them within a concurrency limit, and drains on a stop."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aerotask.worker.attempt import Attempt
 from aerotask.worker.context import WorkerContext
 from aerotask.worker.wakeup import WakeupEvent
 
-# A hand-over is one transaction; who stops us won't wait for Postgres to come back.
+# A hand-over is one transaction; the supervisor that stops us won't wait for Postgres to come back.
 HAND_OVER_S = 5.0
 
 _log = structlog.get_logger(__name__)
@@ -27,146 +27,146 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class TaskRunner:
-    """Runs tasks until told to stop."""
+    """Runs tasks until stopped."""
 
-    means: WorkerContext
+    context: WorkerContext
     listener: WakeupListener
-    sweep: MaintenanceService
+    maintenance: MaintenanceService
     _running: dict[Attempt, asyncio.Task[None]] = field(default_factory=dict)
-    _bell: WakeupEvent = field(default_factory=WakeupEvent)
+    _wakeup: WakeupEvent = field(default_factory=WakeupEvent)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     def wake(self) -> None:
         """There may be a task to run."""
-        self._bell.ring()
+        self._wakeup.set()
 
-    def cancelled(self, which: str) -> None:
-        """An attempt has been cancelled, maybe one of ours: don't wait for the heartbeat to find out."""
+    def on_cancelled(self, lease_name: str) -> None:
+        """Stop the attempt if it is one of ours, instead of waiting for the next heartbeat."""
         for attempt in self._running:
-            if attempt.task.lease.name == which:
-                attempt.lose()
+            if attempt.task.lease.name == lease_name:
+                attempt.mark_lost()
 
     def stop(self) -> None:
-        """Take no more tasks; asked a second time, hand over those that run at once."""
+        """Claim no more tasks; a second call hands the running ones over at once."""
         if self._stopping.is_set():
             self._hand_over()
         self._stopping.set()
-        self._bell.ring()
+        self._wakeup.set()
 
-    async def fill(self, present: asyncio.Event) -> None:
-        """Claim and start tasks whenever a slot is free, until stopped; then wait for them, or hand over.
+    async def run(self, present: asyncio.Event) -> None:
+        """Claim and start tasks whenever a slot is free, until stopped; then drain.
 
-        Not before others can see that we live (`present`): they would take our tasks for a dead worker's.
+        Starts once the worker session is `present`, otherwise others would recover our tasks as a dead worker's.
         """
         await first_completed(present.wait(), self._stopping.wait())
         woken = False
         while not self._stopping.is_set():
-            free = self.means.settings.worker.slots - len(self._running)
-            # What woke us, a hint or a slot that is free again, tells that there may be a task; a poll tells
-            # nothing, so it looks before it claims.
-            for claimed in await self._claim(free, look_first=not woken) if free else ():
+            free = self.context.settings.worker.slots - len(self._running)
+            # A wakeup or a finished task means that there may be a task; a mere poll checks before it takes
+            # the lock of a claim.
+            for claimed in await self._claim(free, check_first=not woken) if free else ():
                 self._start(claimed)
-            woken = await self._bell.rest(self.means.settings.queue.poll_s)
-        await self._empty()
+            woken = await self._wakeup.wait(self.context.settings.queue.poll_s)
+        await self._drain()
 
-    async def beat(self) -> None:
-        """Renew the leases once a heartbeat, and drop what is no longer ours, until cancelled."""
+    async def heartbeat(self) -> None:
+        """Renew the leases once per interval, and stop attempts whose lease is lost, until cancelled."""
         while True:
             if self._running:
                 await tolerate("worker.delayed", self._renew(), doing="heartbeat")
-            await asyncio.sleep(self.means.settings.queue.heartbeat_s)
+            await asyncio.sleep(self.context.settings.queue.heartbeat_s)
 
-    async def recover(self) -> None:
-        """Look for tasks of lost workers until cancelled.
+    async def recover_lost(self) -> None:
+        """Recover the tasks of lost workers, twice per poll, until cancelled.
 
-        Twice a poll: together with the silence that it takes to be lost, this is how long such a task waits.
+        A lost task waits for this interval after the time without heartbeats that makes a worker lost.
         """
         while True:
-            freed = await tolerate("worker.delayed", self.sweep.lost_workers(), doing="recovery")
-            if freed:
+            requeued = await tolerate("worker.delayed", self.maintenance.recover_lost(), doing="recovery")
+            if requeued:
                 self.wake()
-            await asyncio.sleep(self.means.settings.queue.poll_s / 2)
+            await asyncio.sleep(self.context.settings.queue.poll_s / 2)
 
-    async def take_turns(self) -> None:
-        """Say once a poll of which tasks that they wait for a turn, until cancelled."""
+    async def mark_throttled(self) -> None:
+        """Mark tasks that wait for their user's concurrency limit, once per poll, until cancelled."""
         while True:
-            await tolerate("worker.delayed", self.sweep.turns(), doing="turns")
-            await asyncio.sleep(self.means.settings.queue.poll_s)
+            await tolerate("worker.delayed", self.maintenance.mark_throttled(), doing="throttling")
+            await asyncio.sleep(self.context.settings.queue.poll_s)
 
-    async def _claim(self, free: int, *, look_first: bool) -> list[ClaimedTask]:
-        claiming = self._claim_next(free, look_first=look_first)
+    async def _claim(self, free: int, *, check_first: bool) -> list[ClaimedTask]:
+        claiming = self._claim_next(free, check_first=check_first)
         return await tolerate("worker.delayed", claiming, doing="claim") or []
 
-    async def _claim_next(self, free: int, *, look_first: bool) -> list[ClaimedTask]:
-        db = self.means.db
-        if look_first:
+    async def _claim_next(self, free: int, *, check_first: bool) -> list[ClaimedTask]:
+        db = self.context.db
+        if check_first:
             async with db.read() as connection:
                 if not await claims.any_due(connection):
                     return []
         async with db.begin() as connection:
             claimed = await claims.claim_next(
                 connection,
-                worker_no=self.means.worker_no,
-                ttl_s=self.means.settings.queue.lease_ttl_s,
-                running_per_user=self.means.settings.queue.running_per_user,
-                at_most=free,
+                worker_no=self.context.worker_no,
+                ttl_s=self.context.settings.queue.lease_ttl_s,
+                max_running_per_user=self.context.settings.queue.running_per_user,
+                max_count=free,
             )
         for _ in claimed:
             failpoint("task-claimed", fails_as=PostgresAway)
         return claimed
 
     def _start(self, claimed: ClaimedTask) -> None:
-        attempt = Attempt(self.means, claimed)
+        attempt = Attempt(self.context, claimed)
         running = asyncio.create_task(attempt.run(), name=f"attempt {claimed.lease.task_id}")
         self._running[attempt] = running
         running.add_done_callback(lambda done: self._ended(attempt, done))
-        self.listener.accept(more=len(self._running) < self.means.settings.worker.slots)
+        self.listener.accept(more=len(self._running) < self.context.settings.worker.slots)
 
     def _ended(self, attempt: Attempt, done: asyncio.Task[None]) -> None:
         del self._running[attempt]
         self.listener.accept(more=not self._stopping.is_set())
-        self._bell.ring()
+        self._wakeup.set()
         error = None if done.cancelled() else done.exception()
         if error is not None:
-            # The lease runs out, and the task is tried again; the worker lives on.
-            _log.error("attempt.broken", task_id=str(attempt.task.lease.task_id), exc_info=error)
+            # The lease expires and the task is retried; the error must not end the worker.
+            _log.error("attempt.failed", task_id=str(attempt.task.lease.task_id), exc_info=error)
 
     async def _renew(self) -> None:
         before = list(self._running)
-        async with self.means.db.begin() as connection:
+        async with self.context.db.begin() as connection:
             held = await leases.renew(
                 connection,
                 [attempt.task.lease.token for attempt in before],
-                worker_no=self.means.worker_no,
-                ttl_s=self.means.settings.queue.lease_ttl_s,
+                worker_no=self.context.worker_no,
+                ttl_s=self.context.settings.queue.lease_ttl_s,
             )
         for attempt in before:
             attempt.touch()
             if attempt.task.lease.token not in held:
-                attempt.lose()
+                attempt.mark_lost()
 
-    async def _empty(self) -> None:
+    async def _drain(self) -> None:
         self.listener.accept(more=False)
         if self._running:
             _log.info(
                 "worker.finishing",
                 tasks=len(self._running),
-                grace_s=self.means.settings.worker.shutdown_grace_s,
+                grace_s=self.context.settings.worker.shutdown_grace_s,
             )
             await asyncio.wait(
-                set(self._running.values()), timeout=self.means.settings.worker.shutdown_grace_s
+                set(self._running.values()), timeout=self.context.settings.worker.shutdown_grace_s
             )
         self._hand_over()
         if self._running:
             await asyncio.wait(set(self._running.values()), timeout=HAND_OVER_S)
-            await self._leave()
+            await self._abandon()
 
-    async def _leave(self) -> None:
-        """Let go of what can't be handed over, since Postgres is away: the leases tell others, later."""
-        left = set(self._running.values())
-        if left:
-            _log.warning("worker.leaving", tasks=len(left))
-        await cancel_and_wait(*left)
+    async def _abandon(self) -> None:
+        """Cancel attempts that can't be handed over because Postgres is away; other workers get them when the leases expire."""
+        abandoned = set(self._running.values())
+        if abandoned:
+            _log.warning("worker.leaving", tasks=len(abandoned))
+        await cancel_and_wait(*abandoned)
 
     def _hand_over(self) -> None:
         for attempt in self._running:

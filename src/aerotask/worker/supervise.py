@@ -1,41 +1,40 @@
-"""One child from its job to its end: events as they come, cancel, time limit, and how it ended."""
+"""Supervision of one child: its job, events, cancellation, time limit, and how it ended."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
-from signal import SIGKILL, SIGTERM, Signals
+from signal import SIGTERM
 from typing import Any
 
+from aerotask.aio import cancel_and_wait
 from aerotask.failpoints import failpoint
-from aerotask.sandbox.spawner import Child, ForkServerGone, Spawner
-from aerotask.worker.protocol import Event, Job, ToolJob, decode_event, encode_job
-
-# A child that has said its last word gets this long to exit.
-EXIT_GRACE_S = 5.0
-_LAST_WORDS = frozenset({"done", "failed", "cancelled"})
+from aerotask.sandbox.conversation import converse, exit_status
+from aerotask.sandbox.exit_status import describe_exit
+from aerotask.sandbox.protocol import Message
+from aerotask.sandbox.spawner import ForkServerGone, Spawner
+from aerotask.worker.jobs import Job, ToolJob
 
 
 class ChildEnd(Enum):
-    """How a child ended."""
+    """Ways in which a child ends."""
 
     DONE = auto()
     FAILED = auto()
     STOPPED = auto()
-    """We told it to."""
+    """The worker stopped it."""
     TIMED_OUT = auto()
     CRASHED = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The end of a child: its last event, if it had a last word; else what killed it."""
+    """End of a child: its final message, or what killed it."""
 
     how: ChildEnd
-    last: Event | None = None
+    last: Message | None = None
     detail: str = ""
 
 
@@ -43,97 +42,45 @@ async def supervise(  # noqa: PLR0913  a job, and what may end it
     spawner: Spawner,
     job: Job,
     *,
-    on_event: Callable[[Event], None],
+    on_event: Callable[[Message], None],
     stop: asyncio.Event,
     cancel_grace_s: float,
     timeout_s: float,
 ) -> Ended:
-    """Run the job in a fresh child. When this returns, the child and all it started are gone."""
+    """Run the job in a fresh child. When this returns, the child and every process it started are gone."""
     try:
         child = await spawner.spawn()
     except (ForkServerGone, TimeoutError) as error:
         return Ended(ChildEnd.CRASHED, detail=f"no child could be started ({error})")
+    edits: list[Any] = []
+
+    def on_message(event: Message) -> None:
+        if event.kind == "edits":
+            edits.extend(event.body["edits"])
+        else:
+            on_event(event)
+
     try:
         if isinstance(job, ToolJob):
             failpoint("child-started")
-        return await _follow(
-            spawner,
-            child,
-            job,
-            on_event=on_event,
-            stop=stop,
-            cancel_grace_s=cancel_grace_s,
-            timeout_s=timeout_s,
-        )
-    finally:
-        with contextlib.suppress(ForkServerGone):
-            spawner.signal(child, SIGKILL)
-        await asyncio.shield(child.exited)
-        child.writer.close()
-
-
-async def _follow(  # noqa: PLR0913  as above
-    spawner: Spawner,
-    child: Child,
-    job: Job,
-    *,
-    on_event: Callable[[Event], None],
-    stop: asyncio.Event,
-    cancel_grace_s: float,
-    timeout_s: float,
-) -> Ended:
-    told = asyncio.create_task(_converse(child, job, on_event))
-    stopped = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({told, stopped}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        if told.done() and not stop.is_set():
-            return _ended(told.result(), await _exit_status(child))
-        with contextlib.suppress(ForkServerGone):
+        result = asyncio.create_task(converse(child, job.to_message(), on_message))
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({result, stopped}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if result.done() and not stop.is_set():
+                return _ended(result.result(), edits, await exit_status(child))
+            # Its messages are still read, or a child that writes more of them would block instead of ending.
             spawner.signal(child, SIGTERM)
-        await asyncio.wait({child.exited}, timeout=cancel_grace_s)
-        return Ended(ChildEnd.STOPPED if stop.is_set() else ChildEnd.TIMED_OUT)
+            await asyncio.wait({child.exited}, timeout=cancel_grace_s)
+            return Ended(ChildEnd.STOPPED if stop.is_set() else ChildEnd.TIMED_OUT)
+        finally:
+            await cancel_and_wait(stopped, result)
     finally:
-        stopped.cancel()
-        told.cancel()
-        await asyncio.gather(stopped, told, return_exceptions=True)
+        await spawner.end(child)
 
 
-async def _converse(child: Child, job: Job, on_event: Callable[[Event], None]) -> Event | None:
-    """Hand over the job and pass on what the child says; its last word, or None if it had none."""
-    try:
-        child.writer.write(encode_job(job))
-        await child.writer.drain()
-        edits: list[Any] = []
-        while line := await child.reader.readline():
-            event = decode_event(line)
-            if event.what == "edits":
-                edits += event.body["edits"]
-            elif event.what in _LAST_WORDS:
-                return Event(event.what, {**event.body, "edits": edits})
-            else:
-                on_event(event)
-    except (OSError, ValueError, KeyError, TypeError):
-        # The socket broke, or what came over it makes no sense: either way the child is lost.
-        return None
-    return None
-
-
-async def _exit_status(child: Child) -> int | None:
-    done, _ = await asyncio.wait({child.exited}, timeout=EXIT_GRACE_S)
-    return child.exited.result() if done else None
-
-
-def _ended(last: Event | None, status: int | None) -> Ended:
-    if last is not None:
-        return Ended(ChildEnd.DONE if last.what == "done" else ChildEnd.FAILED, last)
-    return Ended(ChildEnd.CRASHED, detail=_cause(status))
-
-
-def _cause(status: int | None) -> str:
-    if status is None:
-        return "it stopped answering"
-    if status < 0:
-        name = Signals(-status).name if -status in set(Signals) else f"signal {-status}"
-        hint = "; the machine may have run out of memory" if -status == SIGKILL else ""
-        return f"it was ended by {name}{hint}"
-    return f"it exited with status {status} without a result"
+def _ended(last: Message | None, edits: list[Any], status: int | None) -> Ended:
+    if last is None:
+        return Ended(ChildEnd.CRASHED, detail=describe_exit(status))
+    how = ChildEnd.DONE if last.kind == "done" else ChildEnd.FAILED
+    return Ended(how, Message(last.kind, {**last.body, "edits": edits}))

@@ -1,4 +1,4 @@
-"""How a loop that looks for work is woken before its next look is due."""
+"""Wakeup event of a polling loop: ends its wait before the next poll is due."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class WakeupEvent:
-    """Wakes the one who rests; a ring that nobody heard since cuts the next rest short."""
+    """Ends the wait of one loop; if set while nothing waits, the next wait returns at once."""
 
-    _rung: asyncio.Event = field(default_factory=asyncio.Event)
+    _event: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def ring(self, _payload: str = "") -> None:
-        """There may be something to do."""
-        self._rung.set()
+    def set(self, _payload: str = "") -> None:
+        """There may be work to do."""
+        self._event.set()
 
-    async def rest(self, at_most_s: float) -> bool:
-        """Return at the next ring, or when the time is over; whether it rang."""
-        # Not `wait_for`, which in Python 3.11 loses a cancellation that meets the event.
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait until the event is set or the time is over, and clear it; True if it was set."""
+        # Not `wait_for`, which in Python 3.11 loses a cancellation that coincides with the event.
         with suppress(TimeoutError):
-            async with asyncio.timeout(at_most_s):
-                await self._rung.wait()
-        rung = self._rung.is_set()
-        self._rung.clear()
-        return rung
+            async with asyncio.timeout(timeout_s):
+                await self._event.wait()
+        was_set = self._event.is_set()
+        self._event.clear()
+        return was_set

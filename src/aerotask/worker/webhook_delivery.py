@@ -1,4 +1,4 @@
-"""Delivers the messages that receivers are owed, beside the worker's tasks."""
+"""Webhook delivery loop of a worker."""
 
 from __future__ import annotations
 
@@ -30,78 +30,79 @@ from aerotask.store.tasks import webhooks
 from aerotask.store.tasks.webhooks import ClaimedWebhook
 from aerotask.worker.wakeup import WakeupEvent
 
-AT_ONCE = 16
-# So that neither somebody's slow receiver nor a slow host of many people's holds up all others.
-AT_ONCE_PER_USER = 4
-AT_ONCE_PER_HOST = 4
-# Beyond the time of a try, for what comes before and after it; then another worker may try.
-HOLD_SLACK_S = 15.0
-LOST = PostResult(None, "Whoever submitted the task may not read the dataset any more.")
+MAX_DELIVERIES = 16
+# Otherwise one user's slow receiver, or one slow host that many users share, delays all others.
+MAX_DELIVERIES_PER_USER = 4
+MAX_DELIVERIES_PER_HOST = 4
+# Added to the timeout of a request, for the permission check before it and the record after it; then the claim
+# expires and another worker may try.
+CLAIM_SLACK_S = 15.0
+ACCESS_REVOKED = PostResult(None, "The task's owner may no longer read the dataset.")
 
 _chance = SystemRandom().random
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
-class Courier:
-    """The courier of one worker. A message is held by one courier at a time, and delivered at least once."""
+class WebhookDelivery:
+    """Delivers webhooks, several at once. Each is claimed by one worker at a time and delivered at least once."""
 
     db: Database
     access: PermissionService
-    keys: WebhookService
-    poster: GuardedClient
+    webhooks: WebhookService
+    client: GuardedClient
     poll_s: float
-    _under_way: dict[asyncio.Task[None], ClaimedWebhook] = field(default_factory=dict)
-    bell: WakeupEvent = field(default_factory=WakeupEvent)
-    """Rings when there may be something to deliver."""
+    _deliveries: dict[asyncio.Task[None], ClaimedWebhook] = field(default_factory=dict)
+    wakeup: WakeupEvent = field(default_factory=WakeupEvent)
+    """Set when there may be a webhook to deliver."""
 
     async def run(self) -> None:
-        """Deliver until cancelled; then leave what is under way to others."""
+        """Deliver until cancelled; then release the unfinished ones to other workers."""
         try:
             while True:
-                free = len(self._under_way) < AT_ONCE
-                message = await tolerate("callbacks.delayed", self._next()) if free else None
+                free = len(self._deliveries) < MAX_DELIVERIES
+                message = await tolerate("callbacks.delayed", self._claim_next()) if free else None
                 if message is None:
-                    await self.bell.rest(self.poll_s)
+                    await self.wakeup.wait(self.poll_s)
                 else:
                     self._start(message)
         finally:
-            await self._let_go()
+            await self._release()
 
-    async def _next(self) -> ClaimedWebhook | None:
-        users = Counter(message.user_id for message in self._under_way.values())
-        hosts = Counter(message.host for message in self._under_way.values())
+    async def _claim_next(self) -> ClaimedWebhook | None:
+        users = Counter(message.user_id for message in self._deliveries.values())
+        hosts = Counter(message.host for message in self._deliveries.values())
         async with self.db.begin() as connection:
-            return await webhooks.hold_next(
+            return await webhooks.claim_next(
                 connection,
-                hold_s=self.poster.timeout_s + HOLD_SLACK_S,
-                without_users=[user for user, n in users.items() if user and n >= AT_ONCE_PER_USER],
-                without_hosts=[host for host, n in hosts.items() if n >= AT_ONCE_PER_HOST],
+                ttl_s=self.client.timeout_s + CLAIM_SLACK_S,
+                without_users=[user for user, n in users.items() if user and n >= MAX_DELIVERIES_PER_USER],
+                without_hosts=[host for host, n in hosts.items() if n >= MAX_DELIVERIES_PER_HOST],
             )
 
     def _start(self, message: ClaimedWebhook) -> None:
         delivery = asyncio.create_task(self._deliver(message), name=f"callback {message.id}")
-        self._under_way[delivery] = message
+        self._deliveries[delivery] = message
         delivery.add_done_callback(self._ended)
 
     def _ended(self, delivery: asyncio.Task[None]) -> None:
-        message = self._under_way.pop(delivery)
-        self.bell.ring()
+        message = self._deliveries.pop(delivery)
+        self.wakeup.set()
         error = None if delivery.cancelled() else delivery.exception()
         if error is not None:
-            # It is tried again when its time with us has run out; the worker lives on.
+            # It is tried again when our claim expires; the error must not end the worker.
             _log.error("callback.broken", callback_id=str(message.id), exc_info=error)
 
     async def _deliver(self, message: ClaimedWebhook) -> None:
         sent_at, begun = datetime.now(UTC), time.monotonic()
-        outcome, then = await self._tried(message, sent_at)
+        outcome, next_step = await self._send(message, sent_at)
         attempt = {
             "at": sent_at.isoformat().replace("+00:00", "Z"),
             "status": outcome.status,
             "error": outcome.error,
             "durationMs": round(1000 * (time.monotonic() - begun)),
         }
-        await outlast(lambda: self._record(message, attempt, then), give_up_after_s=OUTAGE_S)
+        await outlast(lambda: self._record(message, attempt, next_step), give_up_after_s=OUTAGE_S)
         _log.info(
             "callback.tried",
             callback_id=str(message.id),
@@ -109,46 +110,46 @@ class Courier:
             host=message.host,
             status=outcome.status,
             error=outcome.error,
-            now=then.state,
+            now=next_step.state,
         )
 
-    async def _tried(self, message: ClaimedWebhook, sent_at: datetime) -> tuple[PostResult, NextStep]:
+    async def _send(self, message: ClaimedWebhook, sent_at: datetime) -> tuple[PostResult, NextStep]:
         user_id = message.user_id
         if user_id is None or not await self._may_read(user_id, message.dataset_id):
-            return LOST, NextStep(WebhookState.GIVEN_UP)
+            return ACCESS_REVOKED, NextStep(WebhookState.GIVEN_UP)
         try:
-            # Taken apart, not judged by its spelling: the poster judges the addresses that it connects to.
-            to = check_url(message.url, allow_private=True)
-        except InvalidInput as error:  # from before the rules became stricter
+            # Only parsed here: the client checks the addresses that it connects to.
+            url = check_url(message.url, allow_private=True)
+        except InvalidInput as error:  # accepted before the rules became stricter
             return PostResult(None, error.message), NextStep(WebhookState.GIVEN_UP)
         headers = {
             "User-Agent": f"aerotask/{__version__}",
             "Content-Type": "application/json",
-            **self.keys.key_of(user_id).headers(message.id, sent_at, message.body),
+            **self.webhooks.signing_key_of(user_id).headers(message.id, sent_at, message.body),
         }
-        outcome = await self.poster.post(to, headers, message.body)
+        outcome = await self.client.post(url, headers, message.body)
         return outcome, after_attempt(status=outcome.status, tries=message.tries + 1, chance=_chance())
 
     async def _may_read(self, user_id: UserId, dataset_id: DatasetId) -> bool:
-        """Whether the task's owner, whose receiver would get the status, could still read it by themselves."""
+        """Whether the task's owner may still read the status that the webhook would send."""
         rights = await outlast(
-            lambda: self.access.rights_of_user(user_id, dataset_id), give_up_after_s=HOLD_SLACK_S
+            lambda: self.access.rights_of_user(user_id, dataset_id), give_up_after_s=CLAIM_SLACK_S
         )
         return Access.READ in rights
 
-    async def _record(self, message: ClaimedWebhook, attempt: Mapping[str, Any], then: NextStep) -> None:
+    async def _record(self, message: ClaimedWebhook, attempt: Mapping[str, Any], next_step: NextStep) -> None:
         async with self.db.begin() as connection:
-            await webhooks.record_try(connection, message, attempt, then)
+            await webhooks.record_attempt(connection, message, attempt, next_step)
 
-    async def _let_go(self) -> None:
-        held = dict(self._under_way)
-        await cancel_and_wait(*held)
-        if not held:
+    async def _release(self) -> None:
+        claimed = dict(self._deliveries)
+        await cancel_and_wait(*claimed)
+        if not claimed:
             return
         try:
             async with self.db.begin() as connection:
-                await webhooks.let_go(connection, list(held.values()))
+                await webhooks.release(connection, list(claimed.values()))
         except Exception as error:
             if not is_outage(error):
                 raise
-            _log.warning("callbacks.not_let_go", count=len(held), error=str(error))
+            _log.warning("callbacks.not_released", count=len(claimed), error=str(error))

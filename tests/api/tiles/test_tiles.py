@@ -1,4 +1,4 @@
-"""What drawing costs the API when files are hostile and children crash or hang: the API in this process."""
+"""Rendering in the API process with hostile files, crashing and hanging children."""
 
 import asyncio
 import os
@@ -71,41 +71,42 @@ async def test_a_second_request_is_served_from_the_cache(
     renderer_of(api)._pool._spawner.program = "there.is.no.such.program"
     again = await tile(api)
     assert again.content == first.content
-    kept = [path.read_bytes() for path in (settings.storage_folder / "cache").glob("??/*")]
-    assert first.content in kept
+    cached = [path.read_bytes() for path in (settings.storage_folder / "cache").glob("??/*")]
+    assert first.content in cached
 
 
-async def test_a_raster_and_its_derivative_are_found_by_one_query(api: Served, tmp_path: Path) -> None:
+async def test_a_raster_and_its_cog_are_found_by_one_query(api: Served, tmp_path: Path) -> None:
     await put(api, "a.tif", on_tile(tmp_path / "a.tif", halves(5, 5)))
     assert (await tile(api)).status_code == 200
-    asked: list[str] = []
+    statements: list[str] = []
 
-    def note(*event: Any) -> None:
-        asked.append(event[2])
+    def record(*event: Any) -> None:
+        statements.append(event[2])
 
     for engine in (api.platform.db.engine, api.platform.db.reader):
-        listen(engine.sync_engine, "before_cursor_execute", note)
+        listen(engine.sync_engine, "before_cursor_execute", record)
     assert (await tile(api)).status_code == 200
     assert (
-        len([statement for statement in asked if "entries" in statement or "derivatives" in statement]) == 1
+        len([statement for statement in statements if "entries" in statement or "derivatives" in statement])
+        == 1
     )
 
 
-async def test_a_heic_says_why_it_is_not_drawn(api: Served) -> None:
+async def test_the_error_for_a_heic_says_why_there_is_no_thumbnail(api: Served) -> None:
     await put(api, "a.heic", b"\0\0\0\x18ftypheic")
     answer = await api.client.get(f"{HERE}/thumb", params={"path": "a.heic"})
     assert code_of(answer) == (400, "no-thumbnail")
     assert "HEIC" in answer.json()["detail"]
 
 
-async def test_a_damaged_look_in_the_cache_is_found_anew(
+async def test_damaged_render_info_in_the_cache_is_computed_again(
     api: Served, settings: Settings, tmp_path: Path
 ) -> None:
     await put(api, "a.tif", on_tile(tmp_path / "a.tif", halves(5, 5)))
     assert (await tile(api)).status_code == 200
     for file in (settings.storage_folder / "cache").glob("*/*"):
         file.write_bytes(b"{}" if file.read_bytes().startswith(b"{") else b"")
-    renderer_of(api)._looks.clear()
+    renderer_of(api)._render_infos.clear()
     assert pixels_of((await tile(api)).content)[0, 0].tolist() == GREEN
 
 
@@ -119,42 +120,42 @@ async def test_a_killed_child_is_replaced(api: Served, tmp_path: Path) -> None:
     assert [each.pid for each in drawing_children(api)] != [child.pid]
 
 
-async def test_a_child_that_crashes_or_hangs_at_a_job_hurts_that_job_alone(
-    api: Served, tmp_path: Path
-) -> None:
-    """It is frozen before it gets the job, so that it can be killed, or left hanging, in its midst."""
+async def test_a_crash_or_timeout_fails_only_its_own_job(api: Served, tmp_path: Path) -> None:
+    """The child is stopped before it gets the job, so that it can be killed, or time out, within the job."""
     await put(api, "a.tif", on_tile(tmp_path / "a.tif", halves(5, 5)))
     pool = renderer_of(api)._pool
     for kind, expected in (("crash", (400, "drawing-crashed")), ("hang", (503, "drawing-timed-out"))):
         params = {"formula": "b1" if kind == "crash" else "b1*1"}
         assert (
             await tile(api, colormap="inferno", **params)
-        ).status_code == 200  # there is a child, and a look
+        ).status_code == 200  # starts a child, and caches the render info
         (child,) = drawing_children(api)
         os.kill(child.pid, signal.SIGSTOP)
         pool.limits = PoolLimits(1, 8, job_timeout_s=60 if kind == "crash" else 0.5)
-        asked = asyncio.create_task(tile(api, colormap="magma", **params))
+        request = asyncio.create_task(tile(api, colormap="magma", **params))
         await until(lambda: not pool._idle)
         assert (await api.client.get("/healthz")).status_code == 200
         if kind == "crash":
             os.kill(child.pid, signal.SIGKILL)
-        answer = await asked
+        answer = await request
         assert code_of(answer) == expected
         pool.limits = PoolLimits(1, 8, job_timeout_s=60)
-        assert code_of(await tile(api, colormap="magma", **params)) == expected  # not tried again so soon
+        assert (
+            code_of(await tile(api, colormap="magma", **params)) == expected
+        )  # refused without another attempt
         assert (await tile(api, colormap="plasma", **params)).status_code == 200
     assert answer.headers["retry-after"] == "60"
 
 
-async def test_more_than_the_queue_holds_is_turned_away(api: Served, tmp_path: Path) -> None:
+async def test_jobs_beyond_the_queue_limit_are_refused(api: Served, tmp_path: Path) -> None:
     await put(api, "a.tif", on_tile(tmp_path / "a.tif", halves(5, 5)))
     assert (await tile(api)).status_code == 200
     (child,) = drawing_children(api)
     pool = renderer_of(api)._pool
-    pool.limits = PoolLimits(1, waiting=2, job_timeout_s=60)
+    pool.limits = PoolLimits(1, max_waiting=2, job_timeout_s=60)
     os.kill(child.pid, signal.SIGSTOP)
     waiting = [asyncio.create_task(tile(api, rescale=f"-{n},1")) for n in range(2, 5)]
-    await until(lambda: pool._turns.waiting == 2)
+    await until(lambda: pool._semaphore.waiting == 2)
     refused = await tile(api, rescale="-9,1")
     assert code_of(refused) == (503, "drawing-busy")
     assert refused.headers["retry-after"] == "2"
@@ -162,11 +163,11 @@ async def test_more_than_the_queue_holds_is_turned_away(api: Served, tmp_path: P
     assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [200, 200, 200]
 
 
-async def test_one_tile_asked_for_by_many_is_drawn_once(api: Served, tmp_path: Path) -> None:
+async def test_concurrent_requests_for_a_tile_render_it_once(api: Served, tmp_path: Path) -> None:
     await put(api, "a.tif", on_tile(tmp_path / "a.tif", halves(5, 5)))
     answers = await asyncio.gather(*(tile(api) for _ in range(20)))
     assert {answer.content for answer in answers} == {answers[0].content}
-    assert renderer_of(api)._pool._idle[0].jobs == 2  # a look and a tile
+    assert renderer_of(api)._pool._idle[0].jobs == 2  # render info and tile
 
 
 async def test_hostile_files_are_refused(api: Served, tmp_path: Path) -> None:
@@ -202,14 +203,14 @@ async def test_hostile_files_are_refused(api: Served, tmp_path: Path) -> None:
         assert answer.json()["code"] in {"damaged-raster", "unreadable-cloud"}, name
 
 
-async def test_a_content_that_is_gone_is_told(api: Served, settings: Settings, tmp_path: Path) -> None:
+async def test_a_missing_blob_is_not_found(api: Served, settings: Settings, tmp_path: Path) -> None:
     await put(api, "a.tif", on_tile(tmp_path / "a.tif", halves(5, 5)))
     for blob in (settings.storage_folder / "blobs").glob("*/*"):
         blob.unlink()
     assert code_of(await tile(api)) == (404, "not-found")
 
 
-async def test_a_swept_folder_of_lent_files_is_made_anew(
+async def test_a_removed_folder_of_local_files_is_recreated(
     api: Served, settings: Settings, tmp_path: Path
 ) -> None:
     await put(api, "a.tif", on_tile(tmp_path / "a.tif", halves(5, 5)))
@@ -218,13 +219,13 @@ async def test_a_swept_folder_of_lent_files_is_made_anew(
     for file in folder.iterdir():
         file.unlink()
     folder.rmdir()
-    for child in drawing_children(api):  # which has it open
+    for child in drawing_children(api):  # they have the file open
         child.kill()
         await until(partial(gone, child.pid))
     assert (await tile(api, colormap="viridis")).status_code == 200
 
 
-async def test_nothing_is_left_when_the_api_ends(settings: Settings, tmp_path: Path) -> None:
+async def test_no_child_and_no_file_is_left_after_shutdown(settings: Settings, tmp_path: Path) -> None:
     async with served(settings) as api:
         await put(api, "a.tif", on_tile(tmp_path / "a.tif", halves(5, 5)))
         assert (await tile(api)).status_code == 200
@@ -234,15 +235,15 @@ async def test_nothing_is_left_when_the_api_ends(settings: Settings, tmp_path: P
     assert list((settings.storage_folder / "work").iterdir()) == []
 
 
-async def test_a_preview_is_given_the_tools_inputs_and_checked_params(
+async def test_a_preview_gets_the_inputs_and_validated_params_of_the_tool(
     api: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a tool that has one in the tests' own program: which tools have one is a table."""
+    """A preview that exists only in the tests' render program."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     renderer_of(api)._pool._spawner.program = "tests.sandbox.render_program"
     await put(api, "a.tif", b"x" * 100)
-    viewing, caller = api.platform.tiles, Caller(api.rows.user_id, "admin", is_admin=True)
-    drawn = await viewing.preview(caller, "acme", "acme", "raster-export", {"path": "a.tif"}, size_px=64)
+    tiles, caller = api.platform.tiles, Caller(api.rows.user_id, "admin", is_admin=True)
+    drawn = await tiles.preview(caller, "acme", "acme", "raster-export", {"path": "a.tif"}, size_px=64)
     pixels = pixels_of(drawn)
     assert pixels.shape == (32, 64, 4)
     assert np.abs(pixels[16, 32, :3].astype(int) - 100).max() <= 2
@@ -251,11 +252,11 @@ async def test_a_preview_is_given_the_tools_inputs_and_checked_params(
         ({"path": "a.tif", "odd": 1}, "invalid-params"),
     ):
         with pytest.raises(InvalidInput) as refused:
-            await viewing.preview(caller, "acme", "acme", "raster-export", params, size_px=64)
+            await tiles.preview(caller, "acme", "acme", "raster-export", params, size_px=64)
         assert refused.value.code == code
 
 
-async def test_a_tool_without_a_preview_says_so(api: Served) -> None:
+async def test_a_tool_without_preview_is_refused(api: Served) -> None:
     await put(api, "a.tif", b"x")
     caller = Caller(api.rows.user_id, "admin", is_admin=True)
     with pytest.raises(InvalidInput) as refused:

@@ -1,4 +1,4 @@
-"""API keys that are made at the same moment."""
+"""Concurrent creation of API keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aerotask.services.accounts.api_keys import MAX_KEYS, ApiKeyService
 from aerotask.store.accounts import api_keys
 
 
-async def test_nobody_gets_past_the_limit_by_making_many_at_once(database: Database) -> None:
+async def test_concurrent_creation_does_not_exceed_the_limit(database: Database) -> None:
     user_id = await add_user(database, "user")
     async with database.begin() as connection:
         for number in range(MAX_KEYS - 2):
@@ -28,8 +28,10 @@ async def test_nobody_gets_past_the_limit_by_making_many_at_once(database: Datab
                 ttl_s=60,
             )
     caller = Caller(user_id, "user", credential=Credential.TOKEN)
-    makes = [ApiKeyService(database).create(caller, name="k", read_only=False, ttl_days=1) for _ in range(8)]
-    ended = await asyncio.gather(*makes, return_exceptions=True)
+    creations = [
+        ApiKeyService(database).create(caller, name="k", read_only=False, ttl_days=1) for _ in range(8)
+    ]
+    ended = await asyncio.gather(*creations, return_exceptions=True)
     assert [type(outcome) for outcome in ended].count(Conflict) == 6
     async with database.read() as connection:
         assert len(await api_keys.list_of(connection, user_id)) == MAX_KEYS

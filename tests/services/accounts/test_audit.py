@@ -1,4 +1,4 @@
-"""The audit log: who reads it, what a filter lets through, and how long it is kept."""
+"""The audit log: access, filters, retention."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aerotask.domain.errors import Forbidden, Unauthenticated
 from aerotask.services.accounts.audit import AuditService
 from aerotask.store.accounts import audit
 from aerotask.store.accounts.audit import AuditFilter
-from aerotask.store.accounts.login_attempts import count_one
+from aerotask.store.accounts.login_attempts import increment
 from aerotask.wiring import Platform
 
 ALICE = Caller(None, "alice", address="192.0.2.1")
@@ -24,13 +24,13 @@ async def admin(database: Database) -> Caller:
     return Caller(await add_user(database, "root"), "root", is_admin=True)
 
 
-async def note(database: Database, *actions: AuditAction, target: str = "thing") -> None:
+async def add_events(database: Database, *actions: AuditAction, target: str = "thing") -> None:
     async with database.begin() as connection:
         for action in actions:
             await audit.record(connection, ALICE, action, target, why="because")
 
 
-async def test_only_administrators_read_it(database: Database) -> None:
+async def test_only_administrators_read_the_audit_log(database: Database) -> None:
     service = AuditService(database)
     user = Caller(await add_user(database, "user"), "user")
     for caller, refusal in ((ANONYMOUS, Unauthenticated), (user, Forbidden)):
@@ -38,8 +38,8 @@ async def test_only_administrators_read_it(database: Database) -> None:
             await service.page(caller, AuditFilter(), skip=0, take=1)
 
 
-async def test_it_is_read_newest_first_and_page_by_page(database: Database) -> None:
-    await note(database, AuditAction.SIGNED_IN, AuditAction.KEY_CREATED, AuditAction.KEY_REVOKED)
+async def test_events_are_read_newest_first_in_pages(database: Database) -> None:
+    await add_events(database, AuditAction.SIGNED_IN, AuditAction.KEY_CREATED, AuditAction.KEY_REVOKED)
     service, caller = AuditService(database), await admin(database)
     page = await service.page(caller, AuditFilter(), skip=1, take=1)
     assert ([row.action for row in page.items], page.total) == ([AuditAction.KEY_CREATED], 3)
@@ -50,20 +50,20 @@ async def test_it_is_read_newest_first_and_page_by_page(database: Database) -> N
         "thing",
         {"why": "because"},
     )
-    which = AuditFilter(action=AuditAction.SIGNED_IN, actor="alice", target="thing")
-    assert (await service.page(caller, which, skip=0, take=50)).total == 1
+    event_filter = AuditFilter(action=AuditAction.SIGNED_IN, actor="alice", target="thing")
+    assert (await service.page(caller, event_filter, skip=0, take=50)).total == 1
     assert (await service.page(caller, AuditFilter(actor="bob"), skip=0, take=50)).total == 0
 
 
-async def test_what_people_put_into_names_is_made_harmless(database: Database) -> None:
-    await note(database, AuditAction.ENTRY_DELETED, target="a\x1b[2J\0b\nc" + "x" * 2000)
+async def test_targets_are_cleaned_and_cut(database: Database) -> None:
+    await add_events(database, AuditAction.ENTRY_DELETED, target="a\x1b[2J\0b\nc" + "x" * 2000)
     async with database.read() as connection:
         target = (await connection.execute(select(AuditEvent.target))).scalar_one()
     assert target.startswith("a [2J b cx")
     assert len(target) == 512
 
 
-async def test_a_deed_that_is_undone_leaves_no_trace_of_having_been_done(database: Database) -> None:
+async def test_an_action_that_is_rolled_back_is_not_recorded(database: Database) -> None:
     async with database.engine.connect() as connection:
         await audit.record(connection, ALICE, AuditAction.ORG_DELETED, "acme")
         await connection.rollback()
@@ -71,24 +71,24 @@ async def test_a_deed_that_is_undone_leaves_no_trace_of_having_been_done(databas
         assert (await connection.execute(select(AuditEvent.id))).all() == []
 
 
-async def test_it_is_kept_for_as_long_as_the_setting_says(platform: Platform) -> None:
-    await note(platform.db, AuditAction.SIGNED_IN, AuditAction.SIGNED_IN)
-    assert await platform.maintenance.old_audit_events() == 0
+async def test_events_are_removed_after_the_retention_time(platform: Platform) -> None:
+    await add_events(platform.db, AuditAction.SIGNED_IN, AuditAction.SIGNED_IN)
+    assert await platform.maintenance.remove_old_audit_events() == 0
     async with platform.db.begin() as connection:
         aged = update(AuditEvent).values(at=text("now() - interval '366 days'"))
         await connection.execute(aged)
-    await note(platform.db, AuditAction.KEY_CREATED)
-    assert await platform.maintenance.old_audit_events() == 2
+    await add_events(platform.db, AuditAction.KEY_CREATED)
+    assert await platform.maintenance.remove_old_audit_events() == 2
     async with platform.db.read() as connection:
         kept = (await connection.execute(select(AuditEvent.action))).scalars().all()
     assert kept == [AuditAction.KEY_CREATED]
 
 
-async def test_failed_sign_ins_are_forgotten_after_their_window(platform: Platform) -> None:
+async def test_failed_sign_ins_are_removed_after_their_window(platform: Platform) -> None:
     async with platform.db.begin() as connection:
-        await count_one(connection, "account:x", window_s=300)
-        await count_one(connection, "account:y", window_s=300)
-        over = update(LoginAttempts).where(LoginAttempts.bucket == "account:x")
-        await connection.execute(over.values(window_ends_at=text("now() - interval '1 s'")))
-    assert await platform.maintenance.old_sign_in_attempts() == 1
-    assert await platform.maintenance.old_sign_in_attempts() == 0
+        await increment(connection, "account:x", window_s=300)
+        await increment(connection, "account:y", window_s=300)
+        ended = update(LoginAttempts).where(LoginAttempts.bucket == "account:x")
+        await connection.execute(ended.values(window_ends_at=text("now() - interval '1 s'")))
+    assert await platform.maintenance.remove_old_login_attempts() == 1
+    assert await platform.maintenance.remove_old_login_attempts() == 0

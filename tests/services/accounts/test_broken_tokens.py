@@ -1,4 +1,4 @@
-"""10,000 tokens of every broken kind, against the verifiers that the API asks."""
+"""Thousands of broken tokens of every kind, against the verifiers that the API uses."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SECRET = "a key for the tests, long enough to be one"
 TOKENS = Tokens(SECRET, TokenLifetimes(3600, 24 * 3600))
 VIEWING = TileTokens(SecretStr(SECRET), ttl=timedelta(hours=1))
 USER = UserId(new_id())
-GOOD = TOKENS.give(USER, "alice", epoch=0).token
+GOOD = TOKENS.issue(USER, "alice", epoch=0).token
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 Key: TypeAlias = bytes | ec.EllipticCurvePrivateKey
@@ -51,7 +51,7 @@ def encoded(value: object) -> str:
 
 @dataclass(frozen=True)
 class Genuine:
-    """A token that holds, and what it was signed with."""
+    """A valid token, and the key that signed it."""
 
     token: str
     key: Key
@@ -70,11 +70,11 @@ class Genuine:
 
     @property
     def required(self) -> list[str]:
-        """All claims but those that a viewing token may lack: a task, and the key by which it was made."""
+        """All claims except the optional ones of a tile token: the task and the API key."""
         return [name for name in self.claims if name not in {"task", "key"}]
 
     def signed(self, claims: object, *, key: Key | None = None, algorithm: str | None = None) -> str:
-        """Any claims, as libraries would not sign them."""
+        """Any claims, signed without the library's checks."""
         header = self.header
         return PyJWS().encode(
             json.dumps(claims).encode(),
@@ -125,7 +125,7 @@ def none_algorithm(of: Genuine, chance: random.Random) -> str:
 
 
 def foreign_claims(of: Genuine, chance: random.Random) -> str:
-    """Signed with the right key, as only its owner could, but not a token that was meant."""
+    """Signed with the right key, but with wrong claims."""
     name = chance.choice(of.required)
     wrong: object = chance.choice([None, "", "x", [], {}, "admin", [1], float("nan"), "\ud800", {"a": 1}])
     if name == "aud":
@@ -199,7 +199,7 @@ def test_ten_thousand_broken_tokens_are_refused(make: Make) -> None:
 
 
 @every_kind
-def test_three_thousand_broken_viewing_tokens_are_refused(make: Make) -> None:
+def test_three_thousand_broken_tile_tokens_are_refused(make: Make) -> None:
     chance = random.Random(20261125)
     assert [token for token in (make(OF_A_MAP, chance) for _ in range(MANY_FOR_MAPS)) if shows(token)] == []
 
@@ -220,41 +220,41 @@ async def test_a_thousand_broken_tokens_of_a_provider_are_refused(database: Data
                 subject=genuine.claims["sub"],
             )
         keys = JwksCache(issuer.address, keys_client().get_json)
-        asked = OidcService(database, OidcSettings(audience=AUDIENCE), issuer.address, keys)
-        assert (await asked.caller(genuine.token)).user_name == "alice"
+        oidc = OidcService(database, OidcSettings(audience=AUDIENCE), issuer.address, keys)
+        assert (await oidc.authenticate(genuine.token)).user_name == "alice"
         accepted = []
         for _ in range(MANY_OF_A_PROVIDER):
             token = make(genuine, chance)
             unverified_issuer(token)
             with suppress(Unauthenticated):
-                await asked.caller(token)
+                await oidc.authenticate(token)
                 accepted.append(token)
     assert accepted == []
 
 
 @settings(max_examples=500, deadline=None, derandomize=True)
 @given(st.text(max_size=300))
-def test_no_text_is_a_token_nor_breaks_the_verifier(text: str) -> None:
+def test_arbitrary_text_is_refused_without_a_crash(text: str) -> None:
     assert not holds(text)
     assert not shows(text)
 
 
-def test_a_very_long_token_is_not_even_decoded() -> None:
+def test_a_very_long_token_is_refused_undecoded() -> None:
     assert not holds(OWN.signed({**OWN.claims, "padding": "x" * 4000}))
 
 
-def test_the_good_ones_hold() -> None:
+def test_the_genuine_tokens_are_accepted() -> None:
     assert TOKENS.read(GOOD).user_id == USER
     assert VIEWING.read(OF_A_MAP.token).user_id == USER
     assert holds(OWN.signed(OWN.claims))
     assert shows(OF_A_MAP.signed(OF_A_MAP.claims))
 
 
-def test_a_session_ends_whatever_is_refreshed() -> None:
-    began_s = TOKENS.read(TOKENS.give(USER, "alice", epoch=0).token).since_s
-    with pytest.raises(Unauthenticated, match="over"):
-        TOKENS.give(USER, "alice", epoch=0, since_s=began_s - 25 * 3600)
-    late = TOKENS.give(USER, "alice", epoch=0, since_s=began_s - 23.5 * 3600)
+def test_a_session_expires_in_spite_of_refreshes() -> None:
+    began_s = TOKENS.read(TOKENS.issue(USER, "alice", epoch=0).token).since_s
+    with pytest.raises(Unauthenticated, match="session has expired"):
+        TOKENS.issue(USER, "alice", epoch=0, since_s=began_s - 25 * 3600)
+    late = TOKENS.issue(USER, "alice", epoch=0, since_s=began_s - 23.5 * 3600)
     assert TOKENS.read(late.token).expires_s - began_s < 3600
 
 

@@ -44,16 +44,16 @@ def service(
 
 @pytest.fixture
 async def alice(database: Database, issuer: Issuer) -> None:
-    """A user whom the issuer knows."""
+    """A user linked to a subject of the issuer."""
     user_id = await add_user(database, "alice")
     async with database.begin() as connection:
         await users.set_subject(connection, user_id, issuer=issuer.address, subject="alice-at-the-issuer")
 
 
-async def test_a_good_token_stands_for_the_user_of_its_subject(
+async def test_a_valid_token_authenticates_the_user_of_its_subject(
     database: Database, issuer: Issuer, alice: None
 ) -> None:
-    caller = await service(database, issuer).caller(issuer.token())
+    caller = await service(database, issuer).authenticate(issuer.token())
     assert (caller.user_name, caller.credential) == ("alice", Credential.ISSUER)
 
 
@@ -62,7 +62,7 @@ def part(value: bytes) -> str:
 
 
 def symmetric(issuer: Issuer) -> str:
-    """Signed with the public key as an HMAC secret, as libraries once accepted it."""
+    """Signed with the public key as an HMAC secret, which some libraries once accepted."""
     public = issuer.answer("/jwks")
     assert public is not None
     header = part(b'{"alg":"HS256","kid":"first"}')
@@ -100,11 +100,11 @@ def tampered(issuer: Issuer) -> str:
         tampered,
     ],
 )
-async def test_a_token_that_does_not_hold_is_refused(
+async def test_an_invalid_token_is_refused(
     database: Database, issuer: Issuer, alice: None, make: Callable[[Issuer], str]
 ) -> None:
     with pytest.raises(Unauthenticated):
-        await service(database, issuer).caller(make(issuer))
+        await service(database, issuer).authenticate(make(issuer))
 
 
 async def test_a_symmetric_key_in_the_issuers_set_is_never_used(
@@ -115,12 +115,10 @@ async def test_a_symmetric_key_in_the_issuers_set_is_never_used(
     claims = {"iss": issuer.address, "sub": "alice-at-the-issuer", "aud": AUDIENCE, "exp": 2**40}
     token = jwt.encode(claims, secret, "HS256", headers={"kid": "shared"})
     with pytest.raises(Unauthenticated):
-        await service(database, issuer).caller(token)
+        await service(database, issuer).authenticate(token)
 
 
-async def test_odd_keys_among_good_ones_break_nothing(
-    database: Database, issuer: Issuer, alice: None
-) -> None:
+async def test_malformed_keys_are_skipped(database: Database, issuer: Issuer, alice: None) -> None:
     good = issuer.answer("/jwks")
     assert good is not None
     oddities = (["x"], {"a": 1}, 7, None, True, "", "ES256", "none", "é")
@@ -130,10 +128,10 @@ async def test_odd_keys_among_good_ones_break_nothing(
         issuer.extra_keys += [
             {"kty": kind, "kid": "odd", "crv": odd, "x": odd, "y": "AA"} for odd in oddities
         ]
-    assert (await service(database, issuer).caller(issuer.token())).user_name == "alice"
+    assert (await service(database, issuer).authenticate(issuer.token())).user_name == "alice"
 
 
-async def test_a_private_key_that_a_provider_shows_checks_signatures_like_its_public_one(
+async def test_a_published_private_key_is_used_as_its_public_part(
     database: Database, issuer: Issuer, alice: None
 ) -> None:
     key = issuer.keys["first"]
@@ -141,7 +139,7 @@ async def test_a_private_key_that_a_provider_shows_checks_signatures_like_its_pu
     shown = {**RSAAlgorithm.to_jwk(key, as_dict=True), "kid": "shown", "alg": "RS256"}
     shown.pop("key_ops")
     issuer.extra_keys = [shown]
-    caller = await service(database, issuer).caller(
+    caller = await service(database, issuer).authenticate(
         jwt.encode(
             jwt.decode(issuer.token(), options={"verify_signature": False}),
             key,
@@ -152,50 +150,50 @@ async def test_a_private_key_that_a_provider_shows_checks_signatures_like_its_pu
     assert caller.user_name == "alice"
 
 
-async def test_keys_are_asked_for_once_and_again_when_they_rotate(
+async def test_keys_are_fetched_once_and_again_when_they_rotate(
     database: Database, issuer: Issuer, alice: None
 ) -> None:
-    asked = service(database, issuer)
+    oidc = service(database, issuer)
     for _ in range(5):
-        await asked.caller(issuer.token())
+        await oidc.authenticate(issuer.token())
     assert issuer.asked == ["/.well-known/openid-configuration", "/jwks"]
 
     old = issuer.token()
     issuer.rotate("second", curve=True)
-    assert (await asked.caller(issuer.token(algorithm="ES256"))).user_name == "alice"
+    assert (await oidc.authenticate(issuer.token(algorithm="ES256"))).user_name == "alice"
     assert issuer.asked.count("/jwks") == 2
-    with pytest.raises(Unauthenticated):  # the key that was taken away signs nothing any more
-        await asked.caller(old)
+    with pytest.raises(Unauthenticated):  # the removed key is no longer accepted
+        await oidc.authenticate(old)
 
 
-async def test_unknown_key_ids_do_not_make_us_ask_again_and_again(
+async def test_unknown_key_ids_do_not_cause_repeated_fetches(
     database: Database, issuer: Issuer, alice: None
 ) -> None:
-    asked = service(database, issuer, refetch_s=3600)
-    await asked.caller(issuer.token())
+    oidc = service(database, issuer, refetch_s=3600)
+    await oidc.authenticate(issuer.token())
     good = issuer.token()
-    issuer.rotate("unheard-of")
+    issuer.rotate("unknown")
     for _ in range(20):
         with pytest.raises(Unauthenticated):
-            await asked.caller(issuer.token())
+            await oidc.authenticate(issuer.token())
     assert issuer.asked.count("/jwks") == 1
-    assert (await asked.caller(good)).user_name == "alice"
+    assert (await oidc.authenticate(good)).user_name == "alice"
 
 
-async def test_an_issuer_that_is_away_signs_nobody_out(
+async def test_an_outage_of_the_issuer_signs_no_one_out(
     database: Database, issuer: Issuer, alice: None
 ) -> None:
-    asked = service(database, issuer)
+    oidc = service(database, issuer)
     issuer.down = True
     with pytest.raises(Unavailable):
-        await asked.caller(issuer.token())
+        await oidc.authenticate(issuer.token())
     issuer.down = False
-    await asked.caller(issuer.token())
+    await oidc.authenticate(issuer.token())
     issuer.down = True
-    assert (await asked.caller(issuer.token())).user_name == "alice"
+    assert (await oidc.authenticate(issuer.token())).user_name == "alice"
 
 
-async def test_keys_hold_for_a_day_while_the_issuer_is_away_and_no_longer(issuer: Issuer) -> None:
+async def test_cached_keys_are_used_for_a_day_while_the_issuer_is_away(issuer: Issuer) -> None:
     now = [0.0]
     keys = JwksCache(issuer.address, keys_client().get_json, now=lambda: now[0])
     assert await keys.find("first") is not None
@@ -210,7 +208,7 @@ async def test_keys_hold_for_a_day_while_the_issuer_is_away_and_no_longer(issuer
     assert await keys.find("first") is not None
 
 
-async def test_only_one_request_waits_for_an_issuer_that_does_not_answer(issuer: Issuer) -> None:
+async def test_only_one_request_waits_for_an_issuer_that_hangs(issuer: Issuer) -> None:
     fetch, now, asked = keys_client().get_json, [0.0], asyncio.Event()
 
     async def hang(url: str) -> Mapping[str, Any]:
@@ -226,24 +224,26 @@ async def test_only_one_request_waits_for_an_issuer_that_does_not_answer(issuer:
     async with asyncio.timeout(30):
         await asked.wait()
         others = [await keys.find("first") for _ in range(10)]
-        assert not first.done()  # it waits for the issuer still, when all others are through
+        assert not first.done()  # it still waits for the issuer when all others are done
         assert await first is not None
     assert None not in others
 
 
-async def test_an_issuer_by_another_name_is_not_believed(database: Database, issuer: Issuer) -> None:
+async def test_a_discovery_document_of_another_issuer_is_refused(database: Database, issuer: Issuer) -> None:
     issuer.calls_itself = "https://elsewhere.example"
     with pytest.raises(Unavailable):
-        await service(database, issuer).caller(issuer.token())
+        await service(database, issuer).authenticate(issuer.token())
 
 
-async def test_strangers_become_users_only_if_the_setting_says_so(database: Database, issuer: Issuer) -> None:
+async def test_unknown_subjects_become_users_only_with_provisioning(
+    database: Database, issuer: Issuer
+) -> None:
     with pytest.raises(Unauthenticated):
-        await service(database, issuer).caller(issuer.token())
-    asked = service(database, issuer, provision=True)
-    first = await asked.caller(issuer.token(preferred_username="alice"))
+        await service(database, issuer).authenticate(issuer.token())
+    oidc = service(database, issuer, provision=True)
+    first = await oidc.authenticate(issuer.token(preferred_username="alice"))
     assert (first.user_name, first.is_admin) == ("alice", False)
-    assert (await asked.caller(issuer.token(preferred_username="other"))).user_id == first.user_id
+    assert (await oidc.authenticate(issuer.token(preferred_username="other"))).user_id == first.user_id
     async with database.read() as connection:
         assert (await connection.execute(select(AuditEvent.action))).scalars().all() == [
             "user-provisioned",
@@ -254,35 +254,35 @@ async def test_strangers_become_users_only_if_the_setting_says_so(database: Data
 
 
 @pytest.mark.parametrize("name", ["admin", "../x", "", 7, None])
-async def test_nobody_becomes_somebody_who_is_there_by_the_same_name(
+async def test_provisioning_never_takes_over_an_existing_user(
     database: Database, issuer: Issuer, name: object
 ) -> None:
     admin = await add_user(database, "admin")
-    caller = await service(database, issuer, provision=True).caller(issuer.token(preferred_username=name))
+    caller = await service(database, issuer, provision=True).authenticate(
+        issuer.token(preferred_username=name)
+    )
     assert caller.user_id != admin
     assert str(caller.user_name).startswith("oidc-")
 
 
-async def test_a_deactivated_user_is_refused_whatever_the_issuer_says(
-    database: Database, issuer: Issuer, alice: None
-) -> None:
+async def test_a_deactivated_user_is_refused(database: Database, issuer: Issuer, alice: None) -> None:
     async with database.begin() as connection:
         user = await users.find_by_name(connection, "alice")
         assert user is not None
         await users.set_roles(connection, user.id, is_admin=False, is_deactivated=True)
     with pytest.raises(Unauthenticated):
-        await service(database, issuer, provision=True).caller(issuer.token())
+        await service(database, issuer, provision=True).authenticate(issuer.token())
 
 
 @pytest.mark.parametrize(
     "address", ["https://127.0.0.1/x", "https://localhost/x", "https://[::1]/x", "http://1.1.1.1/x"]
 )
-async def test_keys_are_not_fetched_from_within_nor_without_tls(address: str) -> None:
+async def test_keys_are_not_fetched_from_private_addresses_or_without_tls(address: str) -> None:
     with pytest.raises(InvalidInput):
         await keys_client(allow_private=False).get_json(address)
 
 
-def test_the_issuer_that_a_token_names_is_read_without_trust() -> None:
+def test_the_issuer_of_a_token_is_read_without_verification() -> None:
     assert unverified_issuer("no token") is None
     assert unverified_issuer("a.b.c") is None
     assert unverified_issuer("x" * 100_000) is None
@@ -290,15 +290,15 @@ def test_the_issuer_that_a_token_names_is_read_without_trust() -> None:
     assert unverified_issuer(jwt.encode({"iss": "https://a.example"}, key)) == "https://a.example"
 
 
-async def test_a_providers_token_is_in_the_audit_log_once_as_a_sign_in(
+async def test_each_token_of_the_provider_is_logged_once_as_a_sign_in(
     database: Database, issuer: Issuer, alice: None
 ) -> None:
-    at = service(database, issuer)
+    oidc = service(database, issuer)
     first, second = issuer.token(), issuer.token(jti="another")
     for token in (first, first, second):
-        await at.caller(token, address="192.0.2.1")
+        await oidc.authenticate(token, address="192.0.2.1")
     with pytest.raises(Unauthenticated):
-        await at.caller(tampered(issuer))
+        await oidc.authenticate(tampered(issuer))
     async with database.read() as connection:
         columns = (AuditEvent.actor, AuditEvent.address, AuditEvent.action, AuditEvent.details)
         rows = [tuple(row) for row in await connection.execute(select(*columns))]

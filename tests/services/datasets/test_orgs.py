@@ -35,7 +35,7 @@ from aerotask.services.tasks.quota import QuotaRequest
 from aerotask.store.accounts import users
 from aerotask.store.datasets import datasets
 from aerotask.store.queue import leases
-from aerotask.store.queue.cancel import TASKS_AT_ONCE
+from aerotask.store.queue.clear import TASKS_PER_TRANSACTION
 from aerotask.store.queue.leases import LeaseLost, Report, Success
 from aerotask.wiring import Platform
 
@@ -43,7 +43,7 @@ KEEP = LogLimits(100, 10_000)
 
 
 @dataclass
-class Estate:
+class OrgSetup:
     """A platform with one owner's organization and dataset."""
 
     platform: Platform
@@ -90,53 +90,53 @@ class Estate:
 
 
 @pytest.fixture
-async def estate(platform: Platform, tmp_path: Path) -> Estate:
+async def setup(platform: Platform, tmp_path: Path) -> OrgSetup:
     rows = await add_dataset(platform.db, await add_user(platform.db, "owner"), "acme")
-    return Estate(platform, rows, tmp_path / "storage")
+    return OrgSetup(platform, rows, tmp_path / "storage")
 
 
-async def test_a_deleted_dataset_is_hidden_at_once_and_its_slug_is_free(estate: Estate) -> None:
-    await estate.put("a.txt")
-    await estate.datasets.delete_dataset(estate.owner, "acme", "acme")
-    for slug in ("acme", f"--{estate.rows.dataset_id}"):
+async def test_a_deleted_dataset_is_hidden_at_once_and_its_slug_is_free(setup: OrgSetup) -> None:
+    await setup.put("a.txt")
+    await setup.datasets.delete_dataset(setup.owner, "acme", "acme")
+    for slug in ("acme", f"--{setup.rows.dataset_id}"):
         with pytest.raises(NotFound):
-            await estate.platform.access.dataset(estate.owner, "acme", slug)
-    assert await estate.datasets.list_datasets(estate.owner, "acme") == []
-    rights = await estate.platform.access.rights_of_user(estate.rows.user_id, estate.rows.dataset_id)
+            await setup.platform.access.dataset(setup.owner, "acme", slug)
+    assert await setup.datasets.list_datasets(setup.owner, "acme") == []
+    rights = await setup.platform.access.rights_of_user(setup.rows.user_id, setup.rows.dataset_id)
     assert rights == frozenset()
-    again = await estate.datasets.create_dataset(
-        estate.owner, "acme", slug="acme", name="", tagline="", visibility=Visibility.PRIVATE
+    again = await setup.datasets.create_dataset(
+        setup.owner, "acme", slug="acme", name="", tagline="", visibility=Visibility.PRIVATE
     )
-    assert again.id != estate.rows.dataset_id
+    assert again.id != setup.rows.dataset_id
 
 
-async def test_deleting_a_dataset_cancels_its_tasks_and_revokes_their_leases(estate: Estate) -> None:
-    await estate.rows.task(unique_id="mine")
-    running = await estate.rows.claimed()
-    await estate.rows.task()
-    await estate.datasets.delete_dataset(estate.owner, "acme", "acme")
-    assert await estate.states() == ["Deleted", "Deleted"]
+async def test_deleting_a_dataset_cancels_its_tasks_and_revokes_their_leases(setup: OrgSetup) -> None:
+    await setup.rows.task(unique_id="mine")
+    running = await setup.rows.claimed()
+    await setup.rows.task()
+    await setup.datasets.delete_dataset(setup.owner, "acme", "acme")
+    assert await setup.states() == ["Deleted", "Deleted"]
 
     async def report() -> None:
-        async with estate.rows.db.begin() as connection:
+        async with setup.rows.db.begin() as connection:
             await leases.report(connection, running.lease, Report(0, ("still here",)), log_limits=KEEP)
 
     with pytest.raises(LeaseLost):
         await report()
-    async with estate.rows.db.read() as connection:
+    async with setup.rows.db.read() as connection:
         assert set((await connection.execute(select(Task.unique_id))).scalars()) == {None}
         history = (await connection.execute(select(Task.history))).scalars().first()
     assert history is not None
     assert (history[-1]["by"], history[-1]["reason"]) == ("owner", "dataset deleted")
 
 
-async def test_maintenance_removes_every_row_and_after_the_grace_time_every_blob(estate: Estate) -> None:
+async def test_maintenance_removes_every_row_and_after_the_grace_time_every_blob(setup: OrgSetup) -> None:
     for number in range(3):
-        await estate.put(f"a/{number}.txt")
-    await estate.rows.task()
-    task = await estate.rows.claimed()
-    blob = await estate.platform.entries.receive(_bytes(b"made"), UNBOUNDED)
-    async with estate.rows.db.begin() as connection:
+        await setup.put(f"a/{number}.txt")
+    await setup.rows.task()
+    task = await setup.rows.claimed()
+    blob = await setup.platform.entries.receive(_bytes(b"made"), UNBOUNDED)
+    async with setup.rows.db.begin() as connection:
         await leases.finish(
             connection,
             task.lease,
@@ -145,12 +145,12 @@ async def test_maintenance_removes_every_row_and_after_the_grace_time_every_blob
             log_limits=KEEP,
             actor="tests",
         )
-    await estate.platform.uploads.create(
-        estate.owner, "acme", "acme", path="b", size_bytes=5, client_metadata=""
+    await setup.platform.uploads.create(
+        setup.owner, "acme", "acme", path="b", size_bytes=5, client_metadata=""
     )
-    await estate.datasets.delete_dataset(estate.owner, "acme", "acme")
-    assert [await estate.platform.maintenance.deleted() for _ in range(2)] == [1, 0]
-    assert await estate.counts() == {
+    await setup.datasets.delete_dataset(setup.owner, "acme", "acme")
+    assert [await setup.platform.maintenance.remove_deleted() for _ in range(2)] == [1, 0]
+    assert await setup.counts() == {
         "organizations": 1,
         "datasets": 0,
         "entries": 0,
@@ -160,51 +160,51 @@ async def test_maintenance_removes_every_row_and_after_the_grace_time_every_blob
         "uploads": 0,
     }
     # The artifact's file went with its row; contents of entries stay for the grace time.
-    assert (len(estate.blobs()), await estate.platform.maintenance.orphans()) == (3, 0)
-    for file in estate.blobs():
+    assert (len(setup.blobs()), await setup.platform.maintenance.remove_orphans()) == (3, 0)
+    for file in setup.blobs():
         os.utime(file, (0, 0))
-    assert await estate.platform.maintenance.orphans() == 3
-    assert estate.blobs() == []
+    assert await setup.platform.maintenance.remove_orphans() == 3
+    assert setup.blobs() == []
 
 
 async def _bytes(content: bytes) -> AsyncIterator[bytes]:
     yield content
 
 
-async def test_a_large_dataset_is_removed_in_batches(estate: Estate) -> None:
-    async with estate.rows.db.begin() as connection:
+async def test_a_large_dataset_is_removed_in_batches(setup: OrgSetup) -> None:
+    async with setup.rows.db.begin() as connection:
         await connection.execute(
             text(
                 "INSERT INTO entries (id, dataset_id, path, parent, depth, type) "
                 "SELECT gen_random_uuid(), :dataset, n::text, '', 0, 'directory' FROM generate_series(1, :n) n"
             ),
-            {"dataset": estate.rows.dataset_id, "n": deletion.ENTRIES + 1},
+            {"dataset": setup.rows.dataset_id, "n": deletion.ENTRIES + 1},
         )
-    for _ in range(TASKS_AT_ONCE + 1):
-        await estate.rows.task()
-    await estate.datasets.delete_dataset(estate.owner, "acme", "acme")
-    assert await estate.platform.maintenance.deleted() == 1
-    counts = await estate.counts()
+    for _ in range(TASKS_PER_TRANSACTION + 1):
+        await setup.rows.task()
+    await setup.datasets.delete_dataset(setup.owner, "acme", "acme")
+    assert await setup.platform.maintenance.remove_deleted() == 1
+    counts = await setup.counts()
     assert (counts["datasets"], counts["entries"], counts["tasks"]) == (0, 0, 0)
 
 
-async def test_deleting_an_organization_deletes_its_datasets(estate: Estate) -> None:
-    await estate.datasets.create_dataset(
-        estate.owner, "acme", slug="second", name="", tagline="", visibility=Visibility.PUBLIC
+async def test_deleting_an_organization_deletes_its_datasets(setup: OrgSetup) -> None:
+    await setup.datasets.create_dataset(
+        setup.owner, "acme", slug="second", name="", tagline="", visibility=Visibility.PUBLIC
     )
-    await estate.put("a.txt")
-    await estate.rows.task()
-    await estate.orgs.delete_org(estate.owner, "acme")
+    await setup.put("a.txt")
+    await setup.rows.task()
+    await setup.orgs.delete_org(setup.owner, "acme")
     for slug in ("acme", "second"):
         with pytest.raises(NotFound):
-            await estate.platform.access.dataset(estate.owner, "acme", slug)
+            await setup.platform.access.dataset(setup.owner, "acme", slug)
     with pytest.raises(NotFound):
-        await estate.platform.access.org(estate.owner, "acme")
-    assert await estate.orgs.list_orgs(estate.owner) == []
-    assert await estate.states() == ["Deleted"]
-    await estate.orgs.create_org(estate.owner, slug="acme", name="", description="", is_public=False)
-    assert [await estate.platform.maintenance.deleted() for _ in range(2)] == [3, 0]
-    assert await estate.counts() == {
+        await setup.platform.access.org(setup.owner, "acme")
+    assert await setup.orgs.list_orgs(setup.owner) == []
+    assert await setup.states() == ["Deleted"]
+    await setup.orgs.create_org(setup.owner, slug="acme", name="", description="", is_public=False)
+    assert [await setup.platform.maintenance.remove_deleted() for _ in range(2)] == [3, 0]
+    assert await setup.counts() == {
         "organizations": 1,
         "datasets": 0,
         "entries": 0,
@@ -215,161 +215,161 @@ async def test_deleting_an_organization_deletes_its_datasets(estate: Estate) -> 
     }
 
 
-async def test_a_task_submitted_during_the_deletion_is_cancelled_by_maintenance(estate: Estate) -> None:
-    async with estate.rows.db.begin() as connection:
-        await datasets.delete_dataset(connection, estate.rows.dataset_id)
-    await estate.rows.task()
-    await estate.rows.claimed()
-    assert await estate.platform.maintenance.deleted() == 1
-    assert await estate.states() == []
+async def test_a_task_submitted_during_the_deletion_is_cancelled_by_maintenance(setup: OrgSetup) -> None:
+    async with setup.rows.db.begin() as connection:
+        await datasets.delete_dataset(connection, setup.rows.dataset_id)
+    await setup.rows.task()
+    await setup.rows.claimed()
+    assert await setup.platform.maintenance.remove_deleted() == 1
+    assert await setup.states() == []
 
 
-async def test_a_submit_after_maintenance_finds_no_dataset(estate: Estate) -> None:
-    late = estate.rows.new_task()
+async def test_a_submit_after_maintenance_finds_no_dataset(setup: OrgSetup) -> None:
+    late = setup.rows.new_task()
     quota = QuotaRequest(late.org_id, late.user_id, late.estimated_output_bytes)
-    await estate.datasets.delete_dataset(estate.owner, "acme", "acme")
-    await estate.platform.maintenance.deleted()
-    async with estate.rows.db.engine.connect() as connection:
+    await setup.datasets.delete_dataset(setup.owner, "acme", "acme")
+    await setup.platform.maintenance.remove_deleted()
+    async with setup.rows.db.engine.connect() as connection:
         with pytest.raises(NotFound):
-            await estate.platform.submit._add(connection, estate.owner, late, quota)
+            await setup.platform.submit._add(connection, setup.owner, late, quota)
 
 
 async def test_an_upload_that_ends_after_the_deletion_of_its_dataset_leaves_no_blob(
-    estate: Estate,
+    setup: OrgSetup,
 ) -> None:
     async def deleting() -> AsyncIterator[bytes]:
         yield b"first half"
-        await estate.datasets.delete_dataset(estate.owner, "acme", "acme")
+        await setup.datasets.delete_dataset(setup.owner, "acme", "acme")
         yield b"second half"
 
     with pytest.raises(NotFound):
-        await estate.platform.entries.put(estate.permit, "a.txt", deleting())
-    assert estate.blobs() == []
+        await setup.platform.entries.put(setup.permit, "a.txt", deleting())
+    assert setup.blobs() == []
 
 
-async def test_the_deletion_waits_for_a_change_in_progress(estate: Estate) -> None:
-    async with estate.rows.db.begin() as connection:
-        assert await datasets.hold(connection, estate.rows.dataset_id)
-        deleting = asyncio.create_task(estate.datasets.delete_dataset(estate.owner, "acme", "acme"))
+async def test_the_deletion_waits_for_a_change_in_progress(setup: OrgSetup) -> None:
+    async with setup.rows.db.begin() as connection:
+        assert await datasets.hold(connection, setup.rows.dataset_id)
+        deleting = asyncio.create_task(setup.datasets.delete_dataset(setup.owner, "acme", "acme"))
         done, _ = await asyncio.wait({deleting}, timeout=0.2)
         assert not done
     await deleting
-    async with estate.rows.db.begin() as connection:
-        assert not await datasets.hold(connection, estate.rows.dataset_id)
+    async with setup.rows.db.begin() as connection:
+        assert not await datasets.hold(connection, setup.rows.dataset_id)
 
 
-async def test_changing_the_name_does_not_undo_a_new_slug(estate: Estate) -> None:
-    row = (await estate.platform.access.dataset(estate.owner, "acme", "acme")).row
-    await estate.datasets.rename_dataset(estate.owner, "acme", "acme", to_slug="renamed")
-    async with estate.rows.db.begin() as connection:
+async def test_changing_the_name_does_not_undo_a_new_slug(setup: OrgSetup) -> None:
+    row = (await setup.platform.access.dataset(setup.owner, "acme", "acme")).row
+    await setup.datasets.rename_dataset(setup.owner, "acme", "acme", to_slug="renamed")
+    async with setup.rows.db.begin() as connection:
         await datasets.update_dataset(
             connection, row.id, name="new name", tagline="", visibility=Visibility.PUBLIC
         )
-    renamed = (await estate.platform.access.dataset(estate.owner, "acme", "renamed")).row
+    renamed = (await setup.platform.access.dataset(setup.owner, "acme", "renamed")).row
     assert (renamed.name, renamed.visibility) == ("new name", Visibility.PUBLIC)
 
 
-async def test_a_taken_slug_is_refused_with_its_location(estate: Estate) -> None:
-    await estate.datasets.create_dataset(
-        estate.owner, "acme", slug="other", name="", tagline="", visibility=Visibility.PRIVATE
+async def test_a_taken_slug_is_refused_with_its_location(setup: OrgSetup) -> None:
+    await setup.datasets.create_dataset(
+        setup.owner, "acme", slug="other", name="", tagline="", visibility=Visibility.PRIVATE
     )
     with pytest.raises(Conflict) as refused:
-        await estate.datasets.rename_dataset(estate.owner, "acme", "acme", to_slug="other")
+        await setup.datasets.rename_dataset(setup.owner, "acme", "acme", to_slug="other")
     assert refused.value.location == "/orgs/acme/ds/other"
 
 
-async def transfer(estate: Estate, caller: Caller, to: str) -> None:
-    await estate.orgs.update_org(caller, "acme", name="Acme", description="", is_public=False, owner=to)
+async def transfer(setup: OrgSetup, caller: Caller, to: str) -> None:
+    await setup.orgs.update_org(caller, "acme", name="Acme", description="", is_public=False, owner=to)
 
 
-async def test_an_owner_who_transfers_an_organization_stays_an_administrator(estate: Estate) -> None:
-    heir = Caller(await add_user(estate.rows.db, "heir"), "heir")
-    await estate.orgs.set_member(estate.owner, "acme", user_name="heir", permissions=Membership.READ_ONLY)
-    await transfer(estate, estate.owner, "heir")
-    row = await estate.platform.access.org(heir, "acme", to=Access.ADMIN)
+async def test_an_owner_who_transfers_an_organization_stays_an_administrator(setup: OrgSetup) -> None:
+    heir = Caller(await add_user(setup.rows.db, "heir"), "heir")
+    await setup.orgs.set_member(setup.owner, "acme", user_name="heir", permissions=Membership.READ_ONLY)
+    await transfer(setup, setup.owner, "heir")
+    row = await setup.platform.access.org(heir, "acme", to=Access.ADMIN)
     assert row.owner == "heir"
-    members = await estate.orgs.list_members(heir, "acme")
+    members = await setup.orgs.list_members(heir, "acme")
     assert [(member.user_name, member.permissions) for member in members] == [("owner", "admin")]
     with pytest.raises(Forbidden):
-        await transfer(estate, estate.owner, "owner")
-    await transfer(estate, heir, "heir")
+        await transfer(setup, setup.owner, "owner")
+    await transfer(setup, heir, "heir")
 
 
-async def test_only_the_owner_transfers_an_organization_and_only_to_an_active_user(estate: Estate) -> None:
-    deputy = Caller(await add_user(estate.rows.db, "deputy"), "deputy")
-    gone = await add_user(estate.rows.db, "gone")
-    async with estate.rows.db.begin() as connection:
+async def test_only_the_owner_transfers_an_organization_and_only_to_an_active_user(setup: OrgSetup) -> None:
+    deputy = Caller(await add_user(setup.rows.db, "deputy"), "deputy")
+    gone = await add_user(setup.rows.db, "gone")
+    async with setup.rows.db.begin() as connection:
         await users.set_roles(connection, gone, is_admin=False, is_deactivated=True)
-    await estate.orgs.set_member(estate.owner, "acme", user_name="deputy", permissions=Membership.ADMIN)
+    await setup.orgs.set_member(setup.owner, "acme", user_name="deputy", permissions=Membership.ADMIN)
     with pytest.raises(Forbidden):
-        await transfer(estate, deputy, "deputy")
+        await transfer(setup, deputy, "deputy")
     for name in ("nobody", "gone"):
         with pytest.raises(InvalidInput):
-            await transfer(estate, estate.owner, name)
+            await transfer(setup, setup.owner, name)
     system = Caller(gone, "root", is_admin=True)
-    await transfer(estate, system, "deputy")
-    assert (await estate.platform.access.org(deputy, "acme")).owner == "deputy"
+    await transfer(setup, system, "deputy")
+    assert (await setup.platform.access.org(deputy, "acme")).owner == "deputy"
 
 
-async def actions(estate: Estate) -> list[tuple[str, str, object]]:
-    async with estate.rows.db.read() as connection:
+async def actions(setup: OrgSetup) -> list[tuple[str, str, object]]:
+    async with setup.rows.db.read() as connection:
         columns = (AuditEvent.action, AuditEvent.target, AuditEvent.details)
         return [tuple(row) for row in await connection.execute(select(*columns).order_by(AuditEvent.id))]
 
 
-async def test_changes_of_visibility_are_in_the_audit_log(estate: Estate) -> None:
-    orgs = estate.orgs
-    await orgs.create_org(estate.owner, slug="open", name="", description="", is_public=True)
+async def test_changes_of_visibility_are_in_the_audit_log(setup: OrgSetup) -> None:
+    orgs = setup.orgs
+    await orgs.create_org(setup.owner, slug="open", name="", description="", is_public=True)
     for is_public in (False, False):
-        await orgs.update_org(estate.owner, "open", name="", description="", is_public=is_public)
+        await orgs.update_org(setup.owner, "open", name="", description="", is_public=is_public)
     for slug, visibility in (("a", Visibility.PRIVATE), ("b", Visibility.UNLISTED)):
-        await estate.datasets.create_dataset(
-            estate.owner, "open", slug=slug, name="", tagline="", visibility=visibility
+        await setup.datasets.create_dataset(
+            setup.owner, "open", slug=slug, name="", tagline="", visibility=visibility
         )
-    assert await actions(estate) == [
+    assert await actions(setup) == [
         ("visibility-changed", "/orgs/open", {"now": "public"}),
         ("visibility-changed", "/orgs/open", {"now": "private"}),
         ("visibility-changed", "/orgs/open/ds/b", {"now": "unlisted"}),
     ]
 
 
-async def test_a_refused_update_leaves_the_organization_unchanged(estate: Estate) -> None:
+async def test_a_refused_update_leaves_the_organization_unchanged(setup: OrgSetup) -> None:
     with pytest.raises(InvalidInput):
-        await estate.orgs.update_org(
-            estate.owner, "acme", name="New", description="", is_public=True, owner="nobody"
+        await setup.orgs.update_org(
+            setup.owner, "acme", name="New", description="", is_public=True, owner="nobody"
         )
-    row = await estate.platform.access.org(estate.owner, "acme")
-    assert (row.name, row.is_public, await actions(estate)) == ("acme", False, [])
+    row = await setup.platform.access.org(setup.owner, "acme")
+    assert (row.name, row.is_public, await actions(setup)) == ("acme", False, [])
 
 
-async def test_the_number_of_organizations_per_owner_is_limited(estate: Estate) -> None:
-    few = replace(estate.orgs, max_per_owner=3)
+async def test_the_number_of_organizations_per_owner_is_limited(setup: OrgSetup) -> None:
+    few = replace(setup.orgs, max_per_owner=3)
 
     async def create(slug: str) -> None:
-        await few.create_org(estate.owner, slug=slug, name="", description="", is_public=False)
+        await few.create_org(setup.owner, slug=slug, name="", description="", is_public=False)
 
     ended = await asyncio.gather(*(create(f"org-{n}") for n in range(8)), return_exceptions=True)
     assert [type(outcome) for outcome in ended].count(LimitReached) == 6
-    other = Caller(await add_user(estate.rows.db, "other"), "other")
+    other = Caller(await add_user(setup.rows.db, "other"), "other")
     await few.create_org(other, slug="others", name="", description="", is_public=False)
     with pytest.raises(LimitReached) as refused:
         await few.update_org(other, "others", name="", description="", is_public=False, owner="owner")
     assert (refused.value.limit_name, refused.value.limit, refused.value.current) == ("maxOrgsPerUser", 3, 3)
-    root = Caller(await add_user(estate.rows.db, "root"), "root", is_admin=True)
+    root = Caller(await add_user(setup.rows.db, "root"), "root", is_admin=True)
     for number in range(4):
         await few.create_org(root, slug=f"root-{number}", name="", description="", is_public=False)
 
 
-async def test_the_list_holds_the_organizations_visible_to_the_caller(estate: Estate) -> None:
-    orgs = estate.orgs
-    member = Caller(await add_user(estate.rows.db, "member"), "member")
-    stranger = Caller(await add_user(estate.rows.db, "stranger"), "stranger")
-    root = Caller(await add_user(estate.rows.db, "root"), "root", is_admin=True)
-    await orgs.set_member(estate.owner, "acme", user_name="member", permissions=Membership.READ_ONLY)
+async def test_the_list_holds_the_organizations_visible_to_the_caller(setup: OrgSetup) -> None:
+    orgs = setup.orgs
+    member = Caller(await add_user(setup.rows.db, "member"), "member")
+    stranger = Caller(await add_user(setup.rows.db, "stranger"), "stranger")
+    root = Caller(await add_user(setup.rows.db, "root"), "root", is_admin=True)
+    await orgs.set_member(setup.owner, "acme", user_name="member", permissions=Membership.READ_ONLY)
     await orgs.create_org(stranger, slug="open", name="", description="", is_public=True)
     seen = {
         caller.user_name: [row.slug for row in await orgs.list_orgs(caller)]
-        for caller in (ANONYMOUS, stranger, member, estate.owner, root)
+        for caller in (ANONYMOUS, stranger, member, setup.owner, root)
     }
     assert seen == {
         None: ["open"],

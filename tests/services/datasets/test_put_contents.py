@@ -1,4 +1,4 @@
-"""Many entries put at once: as many as an archive may hold, or none."""
+"""Putting many entries at once: all of them or none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aerotask.store.queue.claims import TaskInputRow
 from aerotask.store.tasks import submit
 
 MANY = 40_000
-"""More than Postgres takes parameters for in one statement."""
+"""More than the number of parameters that Postgres takes in one statement."""
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ async def listed(rows: Rows) -> dict[str, str]:
     return {row.path: row.type for row in found}
 
 
-async def test_files_come_with_the_folders_above_them(rows: Rows) -> None:
+async def test_files_are_put_with_their_parent_folders(rows: Rows) -> None:
     await put(rows, "a/b/c.txt", "d.txt", folders=("e/f",))
     assert await listed(rows) == {
         "a": "directory",
@@ -52,7 +52,7 @@ async def test_files_come_with_the_folders_above_them(rows: Rows) -> None:
     }
 
 
-async def test_a_file_that_was_there_is_replaced_and_read_anew(rows: Rows) -> None:
+async def test_an_existing_file_is_replaced_and_indexed_again(rows: Rows) -> None:
     async with rows.db.begin() as connection:
         before = await put_content(connection, rows.dataset_id, "a.txt", content("old"))
     await put(rows, "a.txt", "b.txt")
@@ -64,7 +64,7 @@ async def test_a_file_that_was_there_is_replaced_and_read_anew(rows: Rows) -> No
 
 
 @pytest.mark.parametrize(
-    ("there", "wanted", "folders", "code"),
+    ("existing", "new", "folders", "code"),
     [
         ("a/b", ("x", "a"), (), "entry-is-folder"),
         ("a", ("x", "a/b"), (), "entry-is-file"),
@@ -74,26 +74,26 @@ async def test_a_file_that_was_there_is_replaced_and_read_anew(rows: Rows) -> No
         ("z", ("a",), ("a",), "entry-is-file"),
     ],
 )
-async def test_what_does_not_fit_changes_nothing(
-    rows: Rows, there: str, wanted: tuple[str, ...], folders: tuple[str, ...], code: str
+async def test_a_conflict_changes_nothing(
+    rows: Rows, existing: str, new: tuple[str, ...], folders: tuple[str, ...], code: str
 ) -> None:
-    await put(rows, there)
+    await put(rows, existing)
     before = await listed(rows)
     with pytest.raises(Conflict) as caught:
-        await put(rows, *wanted, folders=folders)
+        await put(rows, *new, folders=folders)
     assert caught.value.code == code
     assert await listed(rows) == before
 
 
-async def test_a_great_many_are_put_kept_alive_and_measured(rows: Rows) -> None:
+async def test_a_large_number_of_entries_is_put_referenced_and_measured(rows: Rows) -> None:
     names = [f"{number // 1000}/{number}" for number in range(MANY)]
     await put(rows, *names, folders=tuple(f"empty/{number}" for number in range(9000)))
     async with rows.db.read() as connection:
-        size = await entries.measure(connection, rows.dataset_id, [""])
-        assert await retention.named_among(connection, [*names, "nobody's"]) == set(names)
-    assert size.count == MANY + 40 + 9001
+        totals = await entries.measure(connection, rows.dataset_id, [""])
+        assert await retention.referenced_among(connection, [*names, "unknown"]) == set(names)
+    assert totals.count == MANY + 40 + 9001
     async with rows.db.begin() as connection:
-        assert set(await entries.files_among(connection, rows.dataset_id, [*names, "nobody's"])) == set(names)
+        assert set(await entries.files_among(connection, rows.dataset_id, [*names, "unknown"])) == set(names)
         inputs = tuple(TaskInputRow(name, "sha", name) for name in names)
         task = rows.new_task(id=TaskId(new_id()), inputs=inputs)
         assert await submit.add(connection, task, actor="tests") == set()
@@ -101,7 +101,7 @@ async def test_a_great_many_are_put_kept_alive_and_measured(rows: Rows) -> None:
     assert len(claimed.inputs) == MANY
 
 
-async def test_entries_are_streamed_once_in_their_order(rows: Rows) -> None:
+async def test_entries_are_streamed_once_in_path_order(rows: Rows) -> None:
     await put(rows, "b/1", "a/2", "ab", "c")
     async with rows.db.begin() as connection:
         stream = entries.stream_within(

@@ -1,4 +1,4 @@
-"""How much may be stored: never exceeded, however many upload, announce, copy and put at once."""
+"""Storage quota: never exceeded by concurrent uploads, announcements and copies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aerotask.domain.access import Caller
 from aerotask.domain.errors import LimitReached, TooLarge
 from aerotask.domain.settings import StorageQuota
 from aerotask.services.accounts.permissions import Grant
-from aerotask.services.datasets.storage_quota import room_for, within_limits
+from aerotask.services.datasets.storage_quota import headroom_for, within_limits
 from aerotask.store.datasets import entry_writes, orgs
 from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.tasks import usage
@@ -32,7 +32,7 @@ async def content(size_bytes: int) -> AsyncIterator[bytes]:
 
 @dataclass
 class Store:
-    """A platform with limits, and a dataset."""
+    """A platform with a storage quota, and a dataset."""
 
     platform: Platform
     rows: Rows
@@ -78,7 +78,7 @@ async def outcomes(*steps: Awaitable[object]) -> Counter[str]:
     )
 
 
-async def test_the_limit_can_be_reached_and_not_exceeded(store: Store) -> None:
+async def test_the_quota_can_be_reached_but_not_exceeded(store: Store) -> None:
     await store.put("a", 600)
     with pytest.raises(LimitReached) as refused:
         await store.put("b", 401)
@@ -93,7 +93,7 @@ async def test_the_limit_can_be_reached_and_not_exceeded(store: Store) -> None:
     assert await store.used() == 1000
 
 
-async def test_what_is_refused_leaves_no_blob(store: Store) -> None:
+async def test_a_refused_put_leaves_no_blob(store: Store) -> None:
     await store.put("a", 600)
     with pytest.raises(LimitReached):
         await store.put("b", 401)
@@ -101,11 +101,11 @@ async def test_what_is_refused_leaves_no_blob(store: Store) -> None:
     assert [len(batch) for batch in batches] == [1]
 
 
-async def test_what_is_left_is_told_also_where_it_is_less_than_nothing(store: Store) -> None:
+async def test_the_headroom_may_be_negative(store: Store) -> None:
     async def left(**limits: int | None) -> int | None:
         async with store.rows.db.read() as connection:
-            room = await room_for(connection, StorageQuota(**limits), store.rows.dataset_id)
-        return room.left_bytes
+            headroom = await headroom_for(connection, StorageQuota(**limits), store.rows.dataset_id)
+        return headroom.left_bytes
 
     await store.put("a", 600)
     assert await left() is None
@@ -114,7 +114,7 @@ async def test_what_is_left_is_told_also_where_it_is_less_than_nothing(store: St
     assert await left(bytes_per_org=500) == -100
 
 
-async def test_what_is_announced_as_too_much_is_refused_before_it_comes(store: Store) -> None:
+async def test_an_announced_size_beyond_the_quota_is_refused_before_the_body_is_read(store: Store) -> None:
     await store.put("a", 600)
 
     read: list[bytes] = []
@@ -128,14 +128,14 @@ async def test_what_is_announced_as_too_much_is_refused_before_it_comes(store: S
     assert read == []
 
 
-async def test_a_replacement_counts_by_what_it_adds(store: Store) -> None:
+async def test_a_replacement_counts_only_its_additional_bytes(store: Store) -> None:
     await store.put("a", 900)
     await store.put("a", 1000, announced_bytes=1000)
     await store.put("a", 10)
     assert await store.used() == 10
 
 
-async def test_racing_uploads_fill_the_limit_and_never_exceed_it(store: Store) -> None:
+async def test_concurrent_uploads_fill_the_quota_and_never_exceed_it(store: Store) -> None:
     assert await outcomes(*(store.put(str(number), 99) for number in range(25))) == {
         "NoneType": 10,
         "refused": 15,
@@ -143,7 +143,7 @@ async def test_racing_uploads_fill_the_limit_and_never_exceed_it(store: Store) -
     assert await store.used() == 990
 
 
-async def test_racing_announcements_copies_and_uploads_share_the_limit(store: Store) -> None:
+async def test_concurrent_announcements_copies_and_uploads_share_the_quota(store: Store) -> None:
     await store.put("a", 90)
     steps: list[Awaitable[object]] = []
     for number in range(10):
@@ -156,7 +156,7 @@ async def test_racing_announcements_copies_and_uploads_share_the_limit(store: St
     assert (done.total() - done["refused"], await store.used()) == (10, 990)
 
 
-async def test_an_announced_upload_counts_until_it_is_given_up(store: Store) -> None:
+async def test_an_announced_upload_counts_until_it_is_cancelled(store: Store) -> None:
     progress = await store.announce("a", 1000)
     with pytest.raises(LimitReached):
         await store.put("b", 1)
@@ -178,13 +178,13 @@ async def test_a_complete_upload_counts_once(store: Store) -> None:
     assert await store.used() == 1000
 
 
-async def test_an_upload_that_replaces_a_file_counts_by_what_it_adds(store: Store) -> None:
+async def test_an_upload_that_replaces_a_file_counts_only_its_additional_bytes(store: Store) -> None:
     await store.put("a", 900)
     progress = await store.announce("a", 1000)
     assert await store.used() == 1000
     with pytest.raises(LimitReached):
         await store.put("b", 1)
-    # Renamed, the file would stay beside what was to replace it.
+    # After a rename the upload would no longer replace the file.
     with pytest.raises(LimitReached):
         await store.platform.tree.rename(store.owner, "acme", "acme", source="a", dest="b")
     await store.platform.uploads.append(
@@ -199,17 +199,17 @@ async def test_an_upload_that_replaces_a_file_counts_by_what_it_adds(store: Stor
     assert await store.used() == 1000
 
 
-async def test_what_frees_bytes_is_let_through_below_a_lowered_limit(store: Store) -> None:
+async def test_freeing_bytes_is_allowed_beyond_a_lowered_limit(store: Store) -> None:
     await store.put("a", 600)
     await store.put("b", 300)
     lowered = StorageQuota(bytes_per_org=100)
-    here = store.rows.dataset_id
-    async with store.rows.db.begin() as connection, within_limits(connection, lowered, here):
-        await entry_writes.remove_within(connection, here, "a")
+    dataset_id = store.rows.dataset_id
+    async with store.rows.db.begin() as connection, within_limits(connection, lowered, dataset_id):
+        await entry_writes.remove_within(connection, dataset_id, "a")
 
     async def add_one_byte() -> None:
-        async with store.rows.db.begin() as connection, within_limits(connection, lowered, here):
-            await entry_writes.put_file(connection, here, "c", EntryContent("k", "00", 1, "generic"))
+        async with store.rows.db.begin() as connection, within_limits(connection, lowered, dataset_id):
+            await entry_writes.put_file(connection, dataset_id, "c", EntryContent("k", "00", 1, "generic"))
 
     with pytest.raises(LimitReached):
         await add_one_byte()
@@ -222,7 +222,7 @@ async def test_a_deleted_dataset_frees_its_bytes_at_once(store: Store) -> None:
     assert await store.used() == 0
 
 
-async def test_a_users_limit_counts_all_organizations_that_they_own(settings: Settings) -> None:
+async def test_a_users_quota_counts_all_organizations_they_own(settings: Settings) -> None:
     limited = settings.model_copy(update={"storage": StorageQuota(bytes_per_user=LIMIT)})
     async with open_platform(limited, application="tests") as platform:
         owner = await add_user(platform.db, "owner")
@@ -242,7 +242,7 @@ async def test_a_users_limit_counts_all_organizations_that_they_own(settings: Se
         await put(one, "now there is room")
 
 
-async def test_nobody_is_given_more_than_they_may_store(settings: Settings) -> None:
+async def test_a_transfer_beyond_the_new_owners_quota_is_refused(settings: Settings) -> None:
     limited = settings.model_copy(update={"storage": StorageQuota(bytes_per_user=LIMIT)})
     async with open_platform(limited, application="tests") as platform:
         heir = await add_user(platform.db, "heir")
@@ -251,7 +251,7 @@ async def test_nobody_is_given_more_than_they_may_store(settings: Settings) -> N
             for slug in ("one", "two")
         ]
 
-        async def give(store: Store, slug: str) -> None:
+        async def transfer(store: Store, slug: str) -> None:
             owner = Caller(store.rows.user_id, slug)
             await platform.orgs.update_org(
                 owner, slug, name="", description="", is_public=False, owner="heir"
@@ -259,20 +259,20 @@ async def test_nobody_is_given_more_than_they_may_store(settings: Settings) -> N
 
         for store in stores:
             await store.put("a", 501)
-        await give(stores[0], "one")
+        await transfer(stores[0], "one")
         with pytest.raises(LimitReached) as refused:
-            await give(stores[1], "two")
+            await transfer(stores[1], "two")
         error = refused.value
         assert (error.limit_name, error.limit, error.current) == ("maxStorageBytesPerUser", 1000, 501)
         async with platform.db.read() as connection:
             assert (await usage.stored_of_owner(connection, heir)).total_bytes == 501
 
 
-async def test_an_organization_is_not_given_away_while_bytes_are_added_to_it(store: Store) -> None:
+async def test_a_transfer_waits_for_bytes_being_added(store: Store) -> None:
     heir = await add_user(store.platform.db, "heir")
     limits = StorageQuota(bytes_per_user=LIMIT)
 
-    async def give() -> None:
+    async def transfer() -> None:
         async with store.platform.db.begin() as connection:
             await orgs.transfer_org(connection, store.rows.org_id, heir)
 
@@ -280,13 +280,13 @@ async def test_an_organization_is_not_given_away_while_bytes_are_added_to_it(sto
         store.platform.db.begin() as connection,
         within_limits(connection, limits, store.rows.dataset_id),
     ):
-        giving = asyncio.create_task(give())
-        done, _ = await asyncio.wait({giving}, timeout=0.2)
+        transferring = asyncio.create_task(transfer())
+        done, _ = await asyncio.wait({transferring}, timeout=0.2)
         assert not done
-    await giving
+    await transferring
 
 
-async def test_a_stream_of_unknown_length_ends_where_the_room_ends(store: Store) -> None:
+async def test_a_stream_of_unknown_length_is_stopped_at_the_quota(store: Store) -> None:
     await store.put("a", 600)
     read = 0
 
@@ -304,15 +304,17 @@ async def test_a_stream_of_unknown_length_ends_where_the_room_ends(store: Store)
     assert read == 500 + 1100
 
 
-async def test_what_may_replace_anything_has_the_room_of_all_that_it_may_replace(store: Store) -> None:
+async def test_an_entry_of_unknown_path_may_replace_all_stored_bytes(store: Store) -> None:
     await store.put("a", 600)
-    room = await store.platform.entries.room_anywhere(store.rows.dataset_id)
-    room.require(1000)
+    headroom = await store.platform.entries.headroom_anywhere(store.rows.dataset_id)
+    headroom.check(1000)
     with pytest.raises(LimitReached):
-        room.require(1001)
+        headroom.check(1001)
 
 
-async def test_what_is_announced_as_longer_than_an_object_may_be_is_not_read(store: Store) -> None:
+async def test_an_announced_size_beyond_the_object_limit_is_refused_before_the_body_is_read(
+    store: Store,
+) -> None:
     entries_ = replace(store.platform.entries, max_object_bytes=10, storage=StorageQuota())
 
     read: list[bytes] = []

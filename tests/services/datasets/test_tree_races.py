@@ -1,4 +1,4 @@
-"""Whatever is put, renamed, copied and removed at once, what is left is a tree of whole files."""
+"""Concurrent puts, renames, copies and removals leave a consistent tree of complete files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from aerotask.wiring import Platform
 
 TASKS, STEPS = 8, 5
 PATHS = ("a", "b", "a/b", "b/a", "a/b/a", "a/b/b", "b/a/b", "c/a/b")
-PARTED = text("""
+ORPHANS = text("""
     SELECT e.path FROM entries e
     LEFT JOIN entries p ON p.dataset_id = e.dataset_id AND p.path = e.parent
     WHERE e.parent <> '' AND p.type IS DISTINCT FROM 'directory'
@@ -34,7 +34,7 @@ async def body(content: bytes) -> AsyncIterator[bytes]:
 
 
 async def step(platform: Platform, dataset_id: DatasetId, caller: Caller, rng: random.Random) -> str:
-    """One change of the tree at random, and what became of it."""
+    """Makes a random change to the tree and returns its outcome."""
     kind = rng.choice(["put", "put", "folder", "rename", "rename", "copy", "remove"])
     one, other = rng.sample(PATHS, 2)
     trees, files = platform.tree, platform.entries
@@ -54,7 +54,7 @@ async def step(platform: Platform, dataset_id: DatasetId, caller: Caller, rng: r
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_every_parent_is_a_folder_and_every_file_is_whole(platform: Platform, seed: int) -> None:
+async def test_every_parent_is_a_folder_and_every_file_is_complete(platform: Platform, seed: int) -> None:
     rows = await add_dataset(platform.db, await add_user(platform.db, "owner"), "acme")
     caller = Caller(rows.user_id, "owner")
 
@@ -67,9 +67,9 @@ async def test_every_parent_is_a_folder_and_every_file_is_whole(platform: Platfo
     assert outcomes["done"] > 0
 
     async with platform.db.read() as connection:
-        assert list((await connection.execute(PARTED)).scalars()) == []
-        left = await entries.find_within(connection, rows.dataset_id, [""])
-    for row in left:
+        assert list((await connection.execute(ORPHANS)).scalars()) == []
+        remaining = await entries.find_within(connection, rows.dataset_id, [""])
+    for row in remaining:
         assert (row.depth, row.path) == (paths.depth(row.path), paths.entry_path(row.path))
         if row.blob_key is not None:
             content = await platform.blobs.open(row.blob_key)

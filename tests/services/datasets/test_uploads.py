@@ -1,4 +1,4 @@
-"""Resumable uploads without HTTP: their time, their number, and what a crash between two steps leaves."""
+"""Resumable uploads without HTTP: expiry, number, and crashes between two steps."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from aerotask.wiring import Platform
 LONG_AGO_S = 2 * 3600
 
 
-async def pieces(*content: bytes) -> AsyncIterator[bytes]:
-    for piece in content:
-        yield piece
+async def stream(*chunks: bytes) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
 
 
 @dataclass
-class Harbour:
-    """Uploads of one owner to one dataset."""
+class UploadSetup:
+    """Uploads of an owner to a dataset."""
 
     platform: Platform
     rows: Rows
@@ -46,10 +46,10 @@ class Harbour:
         return Caller(self.rows.user_id, "owner")
 
     async def announce(self, path: str, size_bytes: int) -> UploadId:
-        made = await self.uploads.create(
+        created = await self.uploads.create(
             self.owner, "acme", "acme", path=path, size_bytes=size_bytes, client_metadata=""
         )
-        return made.row.id
+        return created.row.id
 
     async def send(self, upload_id: UploadId, offset: int, *content: bytes) -> UploadProgress:
         return await self.uploads.append(
@@ -58,12 +58,12 @@ class Harbour:
             "acme",
             upload_id,
             offset=offset,
-            content=pieces(*content),
+            content=stream(*content),
             announced_bytes=sum(map(len, content)),
         )
 
-    async def look(self, upload_id: UploadId) -> UploadProgress:
-        return await self.uploads.look(self.owner, "acme", "acme", upload_id)
+    async def status(self, upload_id: UploadId) -> UploadProgress:
+        return await self.uploads.status(self.owner, "acme", "acme", upload_id)
 
     async def hashes(self) -> dict[str, str]:
         async with self.rows.db.read() as connection:
@@ -80,166 +80,168 @@ class Harbour:
 
 
 @pytest.fixture
-async def harbour(platform: Platform, tmp_path: Path) -> Harbour:
+async def setup(platform: Platform, tmp_path: Path) -> UploadSetup:
     rows = await add_dataset(platform.db, await add_user(platform.db, "owner"), "acme")
-    return Harbour(platform, rows, tmp_path / "storage" / "uploads", platform.uploads)
+    return UploadSetup(platform, rows, tmp_path / "storage" / "uploads", platform.uploads)
 
 
-async def test_every_part_prolongs_an_upload_and_after_its_time_it_is_gone(harbour: Harbour) -> None:
-    upload_id = await harbour.announce("a", 4)
-    async with harbour.rows.db.begin() as connection:
+async def test_every_request_extends_the_expiry_and_an_expired_upload_is_not_found(
+    setup: UploadSetup,
+) -> None:
+    upload_id = await setup.announce("a", 4)
+    async with setup.rows.db.begin() as connection:
         await connection.execute(update(Upload).values(expires_at=db_now(plus_s=60)))
-    before = (await harbour.look(upload_id)).expires_at
-    assert (await harbour.send(upload_id, 0, b"01")).expires_at > before
-    await harbour.expire()
+    before = (await setup.status(upload_id)).expires_at
+    assert (await setup.send(upload_id, 0, b"01")).expires_at > before
+    await setup.expire()
     with pytest.raises(NotFound):
-        await harbour.look(upload_id)
+        await setup.status(upload_id)
     with pytest.raises(NotFound):
-        await harbour.send(upload_id, 2, b"23")
+        await setup.send(upload_id, 2, b"23")
 
 
-async def test_a_long_part_keeps_its_upload_from_expiring(harbour: Harbour) -> None:
-    upload_id = await harbour.announce("a", 3)
-    restless = replace(harbour.uploads, prolong_every_s=0.0)
+async def test_a_long_request_extends_the_expiry_while_it_lasts(setup: UploadSetup) -> None:
+    upload_id = await setup.announce("a", 3)
+    uploads = replace(setup.uploads, extend_every_s=0.0)
     seen: list[object] = []
 
     async def slowly() -> AsyncIterator[bytes]:
-        for piece in (b"0", b"1", b"2"):
-            async with harbour.rows.db.read() as connection:
+        for chunk in (b"0", b"1", b"2"):
+            async with setup.rows.db.read() as connection:
                 seen.append((await connection.execute(select(Upload.expires_at))).scalar_one())
-            yield piece
+            yield chunk
 
-    await restless.append(
-        always(harbour.owner), "acme", "acme", upload_id, offset=0, content=slowly(), announced_bytes=3
+    await uploads.append(
+        always(setup.owner), "acme", "acme", upload_id, offset=0, content=slowly(), announced_bytes=3
     )
     assert len(set(seen)) == 3
 
 
-async def test_no_user_opens_uploads_without_end(harbour: Harbour) -> None:
-    harbour.uploads = replace(harbour.uploads, limits=replace(harbour.uploads.limits, open_per_user=2))
-    first, _ = [await harbour.announce(path, 1) for path in ("a", "b")]
+async def test_the_number_of_open_uploads_per_user_is_limited(setup: UploadSetup) -> None:
+    setup.uploads = replace(setup.uploads, limits=replace(setup.uploads.limits, open_per_user=2))
+    first, _ = [await setup.announce(path, 1) for path in ("a", "b")]
     with pytest.raises(LimitReached) as refused:
-        await harbour.announce("c", 1)
+        await setup.announce("c", 1)
     assert (refused.value.limit_name, refused.value.limit, refused.value.current) == (
         "maxOpenUploadsPerUser",
         2,
         2,
     )
-    await harbour.send(first, 0, b"x")
-    await harbour.announce("c", 1)
-    assert await harbour.count() == 3
+    await setup.send(first, 0, b"x")
+    await setup.announce("c", 1)
+    assert await setup.count() == 3
 
 
-async def test_racing_announcements_do_not_exceed_their_number(harbour: Harbour) -> None:
-    harbour.uploads = replace(harbour.uploads, limits=replace(harbour.uploads.limits, open_per_user=5))
+async def test_concurrent_announcements_do_not_exceed_the_limit(setup: UploadSetup) -> None:
+    setup.uploads = replace(setup.uploads, limits=replace(setup.uploads.limits, open_per_user=5))
     done = await asyncio.gather(
-        *(harbour.announce(str(number), 1) for number in range(20)), return_exceptions=True
+        *(setup.announce(str(number), 1) for number in range(20)), return_exceptions=True
     )
     assert sum(isinstance(outcome, LimitReached) for outcome in done) == 15
-    assert await harbour.count() == 5
+    assert await setup.count() == 5
 
 
-async def test_a_crash_after_the_last_byte_is_made_good_by_whoever_asks_how_far_it_is(
-    harbour: Harbour,
+async def test_a_status_request_completes_an_upload_after_a_crash_behind_its_last_byte(
+    setup: UploadSetup,
 ) -> None:
-    upload_id = await harbour.announce("a", 4)
-    # What a process has written that died before it made the entry.
-    (harbour.folder / str(upload_id)).write_bytes(b"0123")
-    assert (await harbour.look(upload_id)).offset == 4
-    assert await harbour.hashes() == {"a": hashlib.sha256(b"0123").hexdigest()}
-    assert list(harbour.folder.iterdir()) == []
-    assert (await harbour.look(upload_id)).offset == 4
+    upload_id = await setup.announce("a", 4)
+    # The file of a process that died before it created the entry.
+    (setup.folder / str(upload_id)).write_bytes(b"0123")
+    assert (await setup.status(upload_id)).offset == 4
+    assert await setup.hashes() == {"a": hashlib.sha256(b"0123").hexdigest()}
+    assert list(setup.folder.iterdir()) == []
+    assert (await setup.status(upload_id)).offset == 4
 
 
-async def test_several_who_ask_at_that_moment_make_one_entry(harbour: Harbour) -> None:
-    upload_id = await harbour.announce("a", 4)
-    (harbour.folder / str(upload_id)).write_bytes(b"0123")
-    outcomes = await asyncio.gather(*(harbour.look(upload_id) for _ in range(8)), return_exceptions=True)
-    assert {type(outcome).__name__ for outcome in outcomes} <= {"Progress", "Locked"}
+async def test_concurrent_status_requests_create_one_entry(setup: UploadSetup) -> None:
+    upload_id = await setup.announce("a", 4)
+    (setup.folder / str(upload_id)).write_bytes(b"0123")
+    outcomes = await asyncio.gather(*(setup.status(upload_id) for _ in range(8)), return_exceptions=True)
+    assert {type(outcome).__name__ for outcome in outcomes} <= {"UploadProgress", "Locked"}
     assert [outcome.offset for outcome in outcomes if isinstance(outcome, UploadProgress)]
-    assert await harbour.hashes() == {"a": hashlib.sha256(b"0123").hexdigest()}
+    assert await setup.hashes() == {"a": hashlib.sha256(b"0123").hexdigest()}
 
 
-async def test_a_crash_between_blob_and_row_costs_nothing_but_a_blob_for_the_sweep(
-    harbour: Harbour, tmp_path: Path
+async def test_a_crash_between_blob_and_row_leaves_only_an_orphan_blob(
+    setup: UploadSetup, tmp_path: Path
 ) -> None:
-    upload_id = await harbour.announce("a", 4)
-    file = harbour.folder / str(upload_id)
+    upload_id = await setup.announce("a", 4)
+    file = setup.folder / str(upload_id)
     file.write_bytes(b"0123")
-    left = await harbour.platform.blobs.ingest_copy(file, sha256=hashlib.sha256(b"0123").hexdigest())
-    assert (await harbour.look(upload_id)).offset == 4
-    assert await harbour.hashes() == {"a": hashlib.sha256(b"0123").hexdigest()}
+    left = await setup.platform.blobs.ingest_copy(file, sha256=hashlib.sha256(b"0123").hexdigest())
+    assert (await setup.status(upload_id)).offset == 4
+    assert await setup.hashes() == {"a": hashlib.sha256(b"0123").hexdigest()}
     for blob in (tmp_path / "storage" / "blobs").rglob("*"):
         os.utime(blob, (0, 0))
-    assert await harbour.platform.maintenance.orphans() == 1
+    assert await setup.platform.maintenance.remove_orphans() == 1
     with pytest.raises(FileNotFoundError):
-        await harbour.platform.blobs.open(left.key)
-    opened = await harbour.platform.entries.open_file(harbour.owner, "acme", "acme", "a")
-    assert b"".join([piece async for piece in opened.content.chunks(0, 4)]) == b"0123"
+        await setup.platform.blobs.open(left.key)
+    opened = await setup.platform.entries.open_file(setup.owner, "acme", "acme", "a")
+    assert b"".join([chunk async for chunk in opened.content.chunks(0, 4)]) == b"0123"
     await opened.content.close()
 
 
-async def test_a_dataset_that_is_deleted_while_the_bytes_come_takes_nothing(harbour: Harbour) -> None:
-    upload_id = await harbour.announce("a", 4)
+async def test_an_upload_to_a_dataset_deleted_meanwhile_is_not_found(setup: UploadSetup) -> None:
+    upload_id = await setup.announce("a", 4)
 
     async def deleting() -> AsyncIterator[bytes]:
         yield b"01"
-        await harbour.platform.datasets.delete_dataset(harbour.owner, "acme", "acme")
+        await setup.platform.datasets.delete_dataset(setup.owner, "acme", "acme")
         yield b"23"
 
     with pytest.raises(NotFound):
-        await harbour.uploads.append(
-            always(harbour.owner), "acme", "acme", upload_id, offset=0, content=deleting(), announced_bytes=4
+        await setup.uploads.append(
+            always(setup.owner), "acme", "acme", upload_id, offset=0, content=deleting(), announced_bytes=4
         )
-    assert await harbour.hashes() == {}
-    assert await harbour.platform.maintenance.deleted() == 1
-    assert await harbour.count() == 0
-    os.utime(harbour.folder / str(upload_id), (0, 0))
-    assert await harbour.platform.maintenance.expired_uploads() == 1
-    assert list(harbour.folder.iterdir()) == []
+    assert await setup.hashes() == {}
+    assert await setup.platform.maintenance.remove_deleted() == 1
+    assert await setup.count() == 0
+    os.utime(setup.folder / str(upload_id), (0, 0))
+    assert await setup.platform.maintenance.remove_expired_uploads() == 1
+    assert list(setup.folder.iterdir()) == []
 
 
-async def test_expired_uploads_are_swept_with_their_files_and_others_stay(harbour: Harbour) -> None:
-    expired = await harbour.announce("expired", 4)
-    await harbour.send(expired, 0, b"01")
-    complete = await harbour.announce("complete", 2)
-    await harbour.send(complete, 0, b"01")
-    await harbour.expire()
-    stays = await harbour.announce("stays", 4)
-    await harbour.send(stays, 0, b"01")
-    for file in harbour.folder.iterdir():
+async def test_expired_uploads_are_removed_with_their_files_and_others_stay(setup: UploadSetup) -> None:
+    expired = await setup.announce("expired", 4)
+    await setup.send(expired, 0, b"01")
+    complete = await setup.announce("complete", 2)
+    await setup.send(complete, 0, b"01")
+    await setup.expire()
+    stays = await setup.announce("stays", 4)
+    await setup.send(stays, 0, b"01")
+    for file in setup.folder.iterdir():
         then = time.time() - LONG_AGO_S
         os.utime(file, (then, then))
-    assert [await harbour.platform.maintenance.expired_uploads() for _ in range(2)] == [2, 0]
-    assert [file.name for file in harbour.folder.iterdir()] == [str(stays)]
-    assert await harbour.count() == 1
-    assert set(await harbour.hashes()) == {"complete"}
+    assert [await setup.platform.maintenance.remove_expired_uploads() for _ in range(2)] == [2, 0]
+    assert [file.name for file in setup.folder.iterdir()] == [str(stays)]
+    assert await setup.count() == 1
+    assert set(await setup.hashes()) == {"complete"}
 
 
-async def test_files_that_belong_to_no_upload_are_swept_after_the_grace_time(harbour: Harbour) -> None:
-    old, young = (harbour.folder / str(new_id()) for _ in range(2))
+async def test_files_without_an_upload_are_removed_after_the_grace_time(setup: UploadSetup) -> None:
+    old, young = (setup.folder / str(new_id()) for _ in range(2))
     for file in (old, young):
         file.write_bytes(b"x")
     os.utime(old, (0, 0))
-    assert [await harbour.platform.maintenance.expired_uploads() for _ in range(2)] == [1, 0]
-    assert list(harbour.folder.iterdir()) == [young]
+    assert [await setup.platform.maintenance.remove_expired_uploads() for _ in range(2)] == [1, 0]
+    assert list(setup.folder.iterdir()) == [young]
 
 
-async def test_an_upload_whose_file_got_lost_begins_anew_and_says_so(harbour: Harbour) -> None:
-    upload_id = await harbour.announce("a", 4)
-    await harbour.send(upload_id, 0, b"01")
-    (harbour.folder / str(upload_id)).unlink()
-    assert (await harbour.look(upload_id)).offset == 0
+async def test_an_upload_whose_file_is_lost_starts_at_offset_0(setup: UploadSetup) -> None:
+    upload_id = await setup.announce("a", 4)
+    await setup.send(upload_id, 0, b"01")
+    (setup.folder / str(upload_id)).unlink()
+    assert (await setup.status(upload_id)).offset == 0
     with pytest.raises(Conflict):
-        await harbour.send(upload_id, 2, b"23")
-    await harbour.send(upload_id, 0, b"4567")
-    assert await harbour.hashes() == {"a": hashlib.sha256(b"4567").hexdigest()}
+        await setup.send(upload_id, 2, b"23")
+    await setup.send(upload_id, 0, b"4567")
+    assert await setup.hashes() == {"a": hashlib.sha256(b"4567").hexdigest()}
 
 
-async def test_an_upload_follows_its_renamed_dataset(harbour: Harbour) -> None:
-    upload_id = await harbour.announce("a", 4)
-    async with harbour.rows.db.begin() as connection:
-        await datasets.rename(connection, harbour.rows.dataset_id, slug="renamed")
+async def test_an_upload_follows_its_renamed_dataset(setup: UploadSetup) -> None:
+    upload_id = await setup.announce("a", 4)
+    async with setup.rows.db.begin() as connection:
+        await datasets.rename(connection, setup.rows.dataset_id, slug="renamed")
     with pytest.raises(NotFound):
-        await harbour.look(upload_id)
-    assert (await harbour.uploads.look(harbour.owner, "acme", "renamed", upload_id)).offset == 0
+        await setup.status(upload_id)
+    assert (await setup.uploads.status(setup.owner, "acme", "renamed", upload_id)).offset == 0

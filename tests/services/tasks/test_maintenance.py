@@ -1,4 +1,4 @@
-"""Every sweep: what it removes, that it can break off anywhere, and that two workers do it once."""
+"""Maintenance jobs: what they remove, that they can be interrupted, and that two workers run them once."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from aerotask.store.datasets import datasets, derivatives, entry_writes, uploads
 from aerotask.store.datasets.derivatives import NewDerivative
 from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.queue import leases
-from aerotask.store.queue.cancel import TASKS_AT_ONCE
 from aerotask.store.queue.claims import TaskInputRow
+from aerotask.store.queue.clear import TASKS_PER_TRANSACTION
 from aerotask.store.queue.leases import NewArtifact, Report, Success
 from aerotask.store.tasks import submit
 from aerotask.wiring import Platform
@@ -40,11 +40,11 @@ LONG_AGO_S = 2 * 3600  # twice the grace time
 
 
 class Killed(BaseException):
-    """Stands for a SIGKILL at this point."""
+    """Represents a SIGKILL at this point."""
 
 
 class DyingBlobs(LocalBlobs):
-    """The store of a process that dies when it is about to remove its file number `survives` + 1."""
+    """The blob store of a process that dies before it removes its file number `survives` + 1."""
 
     survives = 1
 
@@ -57,7 +57,7 @@ class DyingBlobs(LocalBlobs):
 
 @dataclass
 class Yard:
-    """A platform with rows and blobs to sweep."""
+    """A platform with rows and blobs for maintenance."""
 
     platform: Platform
     rows: Rows
@@ -117,7 +117,7 @@ class Yard:
             await entry_writes.remove_within(connection, self.rows.dataset_id, path)
 
     async def succeeded(self, *keys: str, ttl_s: float = 60) -> TaskId:
-        """A task that has made artifacts of these blobs."""
+        """A succeeded task with artifacts of these blobs."""
         await self.rows.task()
         task = await self.rows.claimed()
         async with self.rows.db.begin() as connection:
@@ -155,69 +155,73 @@ async def ended_long_ago(yard: Yard, *task_ids: TaskId) -> None:
 # Expired artifacts
 
 
-async def test_expired_artifacts_go_with_their_files_and_others_stay(yard: Yard) -> None:
+async def test_expired_artifacts_are_removed_with_their_files_and_others_stay(yard: Yard) -> None:
     stays, goes = await yard.blob(), await yard.blob()
     await yard.succeeded(stays)
     await yard.succeeded(goes, ttl_s=-1)
     with capture_logs() as log:
-        assert await yard.worker.expired_artifacts() == 1
-        assert await yard.worker.expired_artifacts() == 0
+        assert await yard.worker.remove_expired_artifacts() == 1
+        assert await yard.worker.remove_expired_artifacts() == 0
     assert [entry for entry in log if entry["event"] == "sweep.done"] == [
         {"event": "sweep.done", "log_level": "info", "sweep": "artifacts", "removed": 1}
     ]
     assert yard.files() == {stays}
 
 
-async def test_a_crash_among_the_expired_files_leaves_orphans_that_go_later(yard: Yard) -> None:
+async def test_a_crash_while_removing_expired_files_leaves_orphans_that_are_removed_later(yard: Yard) -> None:
     stays = await yard.blob()
     await yard.succeeded(stays)
     await yard.succeeded(*[await yard.blob() for _ in range(3)], ttl_s=-1)
     with pytest.raises(Killed):
-        await yard.dying_worker.expired_artifacts()
+        await yard.dying_worker.remove_expired_artifacts()
     assert await yard.count(Artifact) == 1
     assert len(yard.files()) == 3
-    assert await yard.worker.expired_artifacts() == 0
-    assert await yard.worker.orphans() == 2
+    assert await yard.worker.remove_expired_artifacts() == 0
+    assert await yard.worker.remove_orphans() == 2
     assert yard.files() == {stays}
 
 
 # Old rows
 
 
-async def test_rows_of_long_ended_tasks_go_with_artifacts_and_files(yard: Yard) -> None:
+async def test_old_tasks_are_removed_with_artifacts_and_files(yard: Yard) -> None:
     recent, old = await yard.succeeded(await yard.blob()), await yard.succeeded(await yard.blob())
     waiting = await yard.rows.task()
     await ended_long_ago(yard, old)
-    assert [await yard.worker.old_tasks() for _ in range(2)] == [1, 0]
+    assert [await yard.worker.remove_old_tasks() for _ in range(2)] == [1, 0]
     async with yard.rows.db.read() as connection:
         assert set((await connection.execute(select(Task.id))).scalars()) == {recent, waiting}
     assert len(yard.files()) == 1
 
 
-async def test_a_crash_among_the_files_of_old_tasks_leaves_orphans_that_go_later(yard: Yard) -> None:
+async def test_a_crash_while_removing_files_of_old_tasks_leaves_orphans_that_are_removed_later(
+    yard: Yard,
+) -> None:
     await ended_long_ago(yard, *[await yard.succeeded(await yard.blob()) for _ in range(3)])
     with pytest.raises(Killed):
-        await yard.dying_worker.old_tasks()
+        await yard.dying_worker.remove_old_tasks()
     assert (await yard.count(Task), len(yard.files())) == (0, 2)
-    assert (await yard.worker.old_tasks(), await yard.worker.orphans()) == (0, 2)
+    assert (await yard.worker.remove_old_tasks(), await yard.worker.remove_orphans()) == (0, 2)
     assert yard.files() == set()
 
 
-async def test_old_tasks_go_a_few_at_a_time(yard: Yard) -> None:
-    await ended_long_ago(yard, *[await yard.succeeded(await yard.blob()) for _ in range(TASKS_AT_ONCE + 3)])
+async def test_old_tasks_are_removed_a_few_per_transaction(yard: Yard) -> None:
+    await ended_long_ago(
+        yard, *[await yard.succeeded(await yard.blob()) for _ in range(TASKS_PER_TRANSACTION + 3)]
+    )
     with pytest.raises(Killed):
-        await yard.dying_worker.old_tasks()
+        await yard.dying_worker.remove_old_tasks()
     assert await yard.count(Task) == 3
-    assert await yard.worker.old_tasks() == 3
+    assert await yard.worker.remove_old_tasks() == 3
 
 
-async def test_an_old_task_that_is_retried_at_that_moment_stays(yard: Yard) -> None:
+async def test_an_old_task_that_is_retried_meanwhile_stays(yard: Yard) -> None:
     task_id = await yard.succeeded()
     await ended_long_ago(yard, task_id)
     async with yard.rows.db.begin() as connection:
         again = update(Task).where(Task.id == task_id).values(state="Enqueued", finished_at=None)
         await connection.execute(again)
-        sweeping = asyncio.create_task(yard.worker.old_tasks())
+        sweeping = asyncio.create_task(yard.worker.remove_old_tasks())
         await wait_for_lock(yard.rows.db, "transactionid")
     assert await sweeping == 0
     assert await yard.count(Task) == 1
@@ -226,7 +230,7 @@ async def test_an_old_task_that_is_retried_at_that_moment_stays(yard: Yard) -> N
 # Orphans
 
 
-async def test_old_files_that_nothing_names_go_and_named_and_young_ones_stay(yard: Yard) -> None:
+async def test_old_unreferenced_files_are_removed_and_referenced_and_young_ones_stay(yard: Yard) -> None:
     young, entry, artifact, read, orphan = [
         await yard.blob(age_s=0),
         *[await yard.blob() for _ in range(4)],
@@ -237,7 +241,7 @@ async def test_old_files_that_nothing_names_go_and_named_and_young_ones_stay(yar
     await yard.rows.task(inputs=(TaskInputRow("b", "00ff", read),))
     await yard.forget_entry("b")
     with capture_logs() as log:
-        assert [await yard.worker.orphans() for _ in range(2)] == [1, 0]
+        assert [await yard.worker.remove_orphans() for _ in range(2)] == [1, 0]
     assert [entry for entry in log if entry["event"] == "sweep.done"] == [
         {"event": "sweep.done", "log_level": "info", "sweep": "orphans", "blobs": 1, "folders": 0}
     ]
@@ -245,46 +249,46 @@ async def test_old_files_that_nothing_names_go_and_named_and_young_ones_stay(yar
     assert orphan not in yard.files()
 
 
-async def test_a_crash_among_the_orphans_leaves_the_others_for_later(yard: Yard) -> None:
+async def test_a_crash_while_removing_orphans_leaves_the_others_for_later(yard: Yard) -> None:
     for _ in range(4):
         await yard.blob()
     with pytest.raises(Killed):
-        await yard.dying_worker.orphans()
+        await yard.dying_worker.remove_orphans()
     assert len(yard.files()) == 3
-    assert await yard.worker.orphans() == 3
+    assert await yard.worker.remove_orphans() == 3
 
 
-async def test_a_file_that_a_submit_is_about_to_name_stays(yard: Yard) -> None:
+async def test_a_file_that_a_submit_is_about_to_reference_stays(yard: Yard) -> None:
     key = await yard.blob()
     await yard.entry("a", key)
     new = yard.rows.new_task(inputs=(TaskInputRow("a", "00ff", key),))
     async with yard.rows.db.begin() as connection:
         assert await submit.add(connection, new, actor="tests") == set()
-        await yard.forget_entry("a")  # committed at once: for all others nothing names the blob now
-        sweeping = asyncio.create_task(yard.worker.orphans())
+        await yard.forget_entry("a")  # committed at once: other transactions see no reference to the blob now
+        sweeping = asyncio.create_task(yard.worker.remove_orphans())
         await wait_for_lock(yard.rows.db, "advisory")
     assert await sweeping == 0
     assert yard.files() == {key}
 
 
-async def test_a_submit_does_not_name_a_file_that_nothing_names_any_more(yard: Yard) -> None:
+async def test_a_submit_does_not_reference_a_file_without_a_reference(yard: Yard) -> None:
     key = await yard.blob()
     new = yard.rows.new_task(inputs=(TaskInputRow("a", "00ff", key),))
     async with yard.rows.db.engine.connect() as connection:
         assert await submit.add(connection, new, actor="tests") == {key}
 
 
-async def test_work_folders_that_nobody_touches_go_and_others_stay(yard: Yard) -> None:
+async def test_abandoned_work_folders_are_removed_and_others_stay(yard: Yard) -> None:
     work = yard.platform.blobs.work_root
     for name in ("left", "used"):
         (work / name / "in").mkdir(parents=True)
     then = time.time() - LONG_AGO_S
     os.utime(work / "left", (then, then))
-    assert [await yard.worker.orphans() for _ in range(2)] == [1, 0]
+    assert [await yard.worker.remove_orphans() for _ in range(2)] == [1, 0]
     assert [folder.name for folder in work.iterdir()] == ["used"]
 
 
-# Unsent hints
+# Missed wakeups
 
 
 async def overdue(yard: Yard, count: int) -> list[TaskId]:
@@ -300,11 +304,11 @@ async def queued(yard: Yard) -> set[str]:
     return {job.decode() for job in await dispatcher._redis.zrange(QUEUE, 0, -1)}
 
 
-async def test_tasks_that_the_queue_was_not_told_of_are_hinted_at_once_more(yard: Yard) -> None:
+async def test_missed_wakeups_are_sent_once(yard: Yard) -> None:
     lost = await overdue(yard, 3)
     fresh = await yard.rows.task()
     with capture_logs() as log:
-        assert [await yard.worker.unsent_hints() for _ in range(2)] == [3, 0]
+        assert [await yard.worker.send_missed_wakeups() for _ in range(2)] == [3, 0]
     assert log == [{"event": "sweep.done", "log_level": "info", "sweep": "unsent_hints", "sent": 3}]
     hints = await queued(yard)
     assert {f"{task_id}:0" for task_id in lost} <= hints
@@ -317,38 +321,38 @@ async def test_tasks_that_the_queue_was_not_told_of_are_hinted_at_once_more(yard
     }
 
 
-async def test_a_crash_between_hint_and_mark_sends_it_again_and_doubles_nothing(yard: Yard) -> None:
+async def test_a_crash_between_wakeup_and_mark_sends_it_again_and_duplicates_nothing(yard: Yard) -> None:
     [lost] = await overdue(yard, 1)
     async with yard.rows.db.begin() as connection:
         await connection.execute(select(Task.id).where(Task.id == lost).with_for_update())
-        sweeping = asyncio.create_task(yard.worker.unsent_hints())
-        await wait_for_lock(yard.rows.db, "transactionid")  # the hint is sent, the mark is not made
+        sweeping = asyncio.create_task(yard.worker.send_missed_wakeups())
+        await wait_for_lock(yard.rows.db, "transactionid")  # the wakeup is sent, the task is not yet marked
         sweeping.cancel()
         await asyncio.gather(sweeping, return_exceptions=True)
-    assert await yard.worker.unsent_hints() == 1
+    assert await yard.worker.send_missed_wakeups() == 1
     assert [hint for hint in await queued(yard) if hint.startswith(str(lost))] == [f"{lost}:0"]
 
 
-async def test_while_the_queue_is_away_nothing_is_marked(yard: Yard) -> None:
+async def test_nothing_is_marked_while_the_queue_is_unreachable(yard: Yard) -> None:
     await overdue(yard, 1)
     away = ArqDispatcher("redis://127.0.0.1:1/0")
     with pytest.raises(OSError, match="Redis"):
-        await replace(yard.worker, dispatcher=away).unsent_hints()
+        await replace(yard.worker, dispatcher=away).send_missed_wakeups()
     await away.close()
-    assert await yard.worker.unsent_hints() == 1
+    assert await yard.worker.send_missed_wakeups() == 1
 
 
 # Idempotency keys
 
 
-async def test_idempotency_keys_of_the_day_before_go(yard: Yard) -> None:
+async def test_expired_idempotency_keys_are_removed(yard: Yard) -> None:
     async with yard.rows.db.begin() as connection:
         for key, age_s in (("old", DAY_S + 60), ("recent", DAY_S - 60)):
             values = {"caller": "me", "key": key, "fingerprint": b"", "answer": {}}
             await connection.execute(
                 insert(IdempotencyKey).values(**values, created_at=db_now(plus_s=-age_s))
             )
-    assert [await yard.worker.old_idempotency_keys() for _ in range(2)] == [1, 0]
+    assert [await yard.worker.remove_old_idempotency_keys() for _ in range(2)] == [1, 0]
     async with yard.rows.db.read() as connection:
         assert (await connection.execute(select(IdempotencyKey.key))).scalars().all() == ["recent"]
 
@@ -407,26 +411,26 @@ async def test_derivatives_stay_while_an_entry_has_the_content(yard: Yard) -> No
             connection, yard.rows.dataset_id, "x.tif", EntryContent(blob, content, 7, "image")
         )
         await put
-    assert await yard.worker.orphans() == 0
-    assert await yard.worker.unused_derivatives() == 1
+    assert await yard.worker.remove_orphans() == 0
+    assert await yard.worker.remove_unused_derivatives() == 1
     assert yard.files() == {blob, kept, young}
     assert unused not in yard.files()
     async with yard.rows.db.begin() as connection:
         await entry_writes.remove_within(connection, yard.rows.dataset_id, "x.tif")
-    assert await yard.worker.unused_derivatives() == 1
+    assert await yard.worker.remove_unused_derivatives() == 1
     assert kept not in yard.files()
 
 
-async def test_a_sweep_of_derivatives_that_breaks_off_leaves_orphans_and_no_row_without_a_file(
+async def test_an_interrupted_removal_of_derivatives_leaves_orphans_and_no_row_without_a_file(
     yard: Yard,
 ) -> None:
     for number in range(3):
         await yard.derivative(f"{number}" * 64)
     with pytest.raises(Killed):
-        await yard.dying_worker.unused_derivatives()
+        await yard.dying_worker.remove_unused_derivatives()
     async with yard.rows.db.read() as connection:
         assert (await connection.execute(select(func.count()).select_from(Derivative))).scalar_one() == 0
-    assert await yard.worker.orphans() == 2
+    assert await yard.worker.remove_orphans() == 2
     assert yard.files() == set()
 
 
@@ -434,7 +438,7 @@ async def test_a_sweep_of_derivatives_that_breaks_off_leaves_orphans_and_no_row_
 
 
 @pytest.mark.parametrize("sweep", list(MaintenanceJob))
-async def test_two_workers_at_once_do_it_once(yard: Yard, sweep: MaintenanceJob) -> None:
+async def test_a_job_runs_once_in_two_concurrent_workers(yard: Yard, sweep: MaintenanceJob) -> None:
     await many_idempotency_keys(yard, 1100)
     await yard.succeeded(*[await yard.blob() for _ in range(5)], ttl_s=-1)
     await ended_long_ago(yard, *[await yard.succeeded() for _ in range(5)])
@@ -448,27 +452,27 @@ async def test_two_workers_at_once_do_it_once(yard: Yard, sweep: MaintenanceJob)
         await bygone_sign_in_attempts(yard, f"account:{number}")
         await yard.derivative(f"{number}" * 64)
     run = {
-        MaintenanceJob.ARTIFACTS: yard.worker.expired_artifacts,
-        MaintenanceJob.OLD_TASKS: yard.worker.old_tasks,
-        MaintenanceJob.ORPHANS: yard.worker.orphans,
-        MaintenanceJob.UNSENT_HINTS: yard.worker.unsent_hints,
-        MaintenanceJob.IDEMPOTENCY_KEYS: yard.worker.old_idempotency_keys,
-        MaintenanceJob.AUDIT_EVENTS: yard.worker.old_audit_events,
-        MaintenanceJob.SIGN_IN_ATTEMPTS: yard.worker.old_sign_in_attempts,
-        MaintenanceJob.UPLOADS: yard.worker.expired_uploads,
-        MaintenanceJob.DELETED: yard.worker.deleted,
-        MaintenanceJob.UNUSED_DERIVATIVES: yard.worker.unused_derivatives,
+        MaintenanceJob.ARTIFACTS: yard.worker.remove_expired_artifacts,
+        MaintenanceJob.OLD_TASKS: yard.worker.remove_old_tasks,
+        MaintenanceJob.ORPHANS: yard.worker.remove_orphans,
+        MaintenanceJob.UNSENT_HINTS: yard.worker.send_missed_wakeups,
+        MaintenanceJob.IDEMPOTENCY_KEYS: yard.worker.remove_old_idempotency_keys,
+        MaintenanceJob.AUDIT_EVENTS: yard.worker.remove_old_audit_events,
+        MaintenanceJob.SIGN_IN_ATTEMPTS: yard.worker.remove_old_login_attempts,
+        MaintenanceJob.UPLOADS: yard.worker.remove_expired_uploads,
+        MaintenanceJob.DELETED: yard.worker.remove_deleted,
+        MaintenanceJob.UNUSED_DERIVATIVES: yard.worker.remove_unused_derivatives,
     }[sweep]
     counts = await asyncio.gather(*(run() for _ in range(4)))
     assert sum(counts) == (1100 if sweep is MaintenanceJob.IDEMPOTENCY_KEYS else 5)
 
 
-async def test_a_sweep_is_left_to_whoever_is_at_it(yard: Yard) -> None:
+async def test_a_job_that_runs_elsewhere_is_skipped(yard: Yard) -> None:
     await yard.blob()
     async with yard.rows.db.begin() as other:
         assert await locks.try_take(other, LockSpace.SWEEP, MaintenanceJob.ORPHANS)
-        assert await yard.worker.orphans() == 0
-    assert await yard.worker.orphans() == 1
+        assert await yard.worker.remove_orphans() == 0
+    assert await yard.worker.remove_orphans() == 1
 
 
 async def test_lost_leases_are_counted_in_the_log(yard: Yard) -> None:
@@ -479,7 +483,7 @@ async def test_lost_leases_are_counted_in_the_log(yard: Yard) -> None:
         struck = select(Task.id).limit(1).scalar_subquery()
         await connection.execute(update(Task).where(Task.id == struck).values(strikes=1))
     with capture_logs() as log:
-        found = await asyncio.gather(*(yard.worker.lost_workers() for _ in range(3)))
+        found = await asyncio.gather(*(yard.worker.recover_lost() for _ in range(3)))
     assert sum(found) == 1
     told = [entry for entry in log if entry["event"] == "sweep.done"]
     assert {key: sum(entry[key] for entry in told) for key in ("again", "later", "failed")} == {

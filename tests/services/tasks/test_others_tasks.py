@@ -1,4 +1,4 @@
-"""What becomes known of somebody's task to others: its callback URL, its place, and its end."""
+"""Information about another user's task: its callback URL, its dataset, and its end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RESCAN = {"tool_id": "rescan-index", "params": {}}
 
 @dataclass(frozen=True)
 class Scene:
-    """A dataset of an owner, and a task in it of Mallory, who may write there."""
+    """A dataset of an owner, and a task in it of Mallory, who has write access."""
 
     platform: Platform
     rows: Rows
@@ -66,13 +66,13 @@ async def url_of_restart(scene: Scene, by: Caller) -> tuple[UUID | None, str | N
     return row[0], row[1]
 
 
-async def test_a_restart_by_another_sends_nothing_to_where_the_first_messages_went(scene: Scene) -> None:
+async def test_a_restart_by_another_user_does_not_copy_the_callback_url(scene: Scene) -> None:
     await scene.platform.tasks.delete(scene.owner, "acme", "acme", scene.task_id)
     assert await url_of_restart(scene, scene.owner) == (scene.rows.user_id, None)
     assert await url_of_restart(scene, scene.mallory) == (scene.mallory.user_id, URL)
 
 
-async def test_the_callback_url_is_for_those_who_may_manage_the_task(scene: Scene) -> None:
+async def test_the_callback_url_is_shown_only_to_managers_of_the_task(scene: Scene) -> None:
     await open_to_all(scene)
     tasks = scene.platform.tasks
     reader = Caller(await add_user(scene.platform.db, "reader"), "reader")
@@ -113,7 +113,7 @@ async def refusal(scene: Scene, caller: Caller, slug: str) -> Conflict:
     return refused.value
 
 
-async def test_who_holds_a_unique_id_is_told_to_those_who_may_read_it(scene: Scene) -> None:
+async def test_the_owner_of_a_unique_id_is_shown_only_to_readers_of_its_dataset(scene: Scene) -> None:
     async with scene.platform.db.begin() as connection:
         await datasets.add(
             connection,

@@ -1,4 +1,4 @@
-"""Plans over whole datasets: made of what they need, and beside the requests of others."""
+"""Plans over whole datasets: they load only what they need and don't block other requests."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Everything(ToolParams):
 
 
 class Taking(Tool[Everything]):
-    """Reads all files, notes what it was shown and by which thread, and plans until it may go on."""
+    """Reads all files, records what it saw in which thread, and plans until it may continue."""
 
     id: ClassVar[str] = "taking"
     version: ClassVar[str] = "1"
@@ -60,13 +60,13 @@ class Taking(Tool[Everything]):
 
 
 class TakingFormats(Taking):
-    """Needs one property."""
+    """Uses one property."""
 
     plan_properties: ClassVar[frozenset[str] | None] = frozenset({"format", "absent"})
 
 
 class TakingNothing(Taking):
-    """Needs no property."""
+    """Uses no property."""
 
     plan_properties: ClassVar[frozenset[str] | None] = frozenset()
 
@@ -96,7 +96,7 @@ async def planned(rows: Rows, tool: Tool[Any]) -> PlannedRun:
         (TakingNothing, {}, None),
     ],
 )
-async def test_a_plan_is_shown_what_its_tool_asks_for(
+async def test_a_plan_sees_the_properties_that_its_tool_asks_for(
     rows: Rows, kind: type[Taking], properties: dict[str, str], point: dict[str, Any] | None
 ) -> None:
     await fill(rows, 2)
@@ -111,7 +111,7 @@ async def test_a_plan_is_shown_what_its_tool_asks_for(
     ]
 
 
-async def test_others_are_answered_while_a_large_plan_is_made(rows: Rows) -> None:
+async def test_other_requests_are_answered_during_a_large_plan(rows: Rows) -> None:
     await fill(rows, MANY + 1)
     tool = TakingNothing()
     tool.go.clear()

@@ -1,4 +1,4 @@
-"""What a run may know of its dataset when it begins."""
+"""Snapshot of a dataset for a run."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ async def rows(database: Database) -> Rows:
 
 async def snapshot_of(rows: Rows, file: Path, *named: str, inputs: tuple[TaskInputRow, ...] = ()) -> Snapshot:
     return await take_snapshot(
-        rows.db, rows.dataset_id, named=named, inputs={item.path: item for item in inputs}, file=file
+        rows.db, rows.dataset_id, below=named, inputs={item.path: item for item in inputs}, file=file
     )
 
 
-async def test_it_holds_what_is_named_and_the_datasets_slug(rows: Rows, tmp_path: Path) -> None:
+async def test_a_snapshot_holds_the_requested_entries_and_the_datasets_slug(
+    rows: Rows, tmp_path: Path
+) -> None:
     taken = await snapshot_of(rows, tmp_path / "snapshot", "a")
     assert taken.slug == "acme"
     assert [entry.path for entry in taken.entries()] == ["a", "a/kept.tif", "a/replaced.tif"]
 
 
-async def test_of_an_input_that_was_replaced_or_removed_only_its_content_is_known(
-    rows: Rows, tmp_path: Path
-) -> None:
+async def test_only_the_content_is_known_of_a_replaced_or_removed_input(rows: Rows, tmp_path: Path) -> None:
     inputs = (
         TaskInputRow("a/kept.tif", "new a/kept.tif", "1"),
         TaskInputRow("a/replaced.tif", "old", "2"),
@@ -58,13 +58,13 @@ async def test_of_an_input_that_was_replaced_or_removed_only_its_content_is_know
     ]
 
 
-async def test_it_is_written_anew_if_it_was_begun_before(rows: Rows, tmp_path: Path) -> None:
+async def test_an_unfinished_snapshot_is_overwritten(rows: Rows, tmp_path: Path) -> None:
     for _ in range(2):
         taken = await snapshot_of(rows, tmp_path / "snapshot", "b")
     assert len(list(taken.entries())) == 2
 
 
-async def test_a_dataset_that_is_gone_has_none(rows: Rows, tmp_path: Path) -> None:
+async def test_a_removed_dataset_has_no_snapshot(rows: Rows, tmp_path: Path) -> None:
     elsewhere = Rows(rows.db, rows.org_id, DatasetId(new_id()), rows.user_id)
     with pytest.raises(NotFound):
         await snapshot_of(elsewhere, tmp_path / "snapshot", "")

@@ -1,4 +1,4 @@
-"""What a submit makes others wait for, and what it waits for itself before it answers."""
+"""Locks of a submit, and the flush that it waits for before it returns."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ async def submit(
 
 
 async def waits_for_blobs(platform: Platform, submitting: asyncio.Task[TaskId]) -> None:
-    """Until it waits for the lock that sweeps of blobs take."""
+    """Wait until it waits for the lock that the removal of orphans takes."""
     waiting = text("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND classid = :space AND NOT granted")
     async with platform.db.read() as connection, asyncio.timeout(TIMEOUT_S):
         while not (await connection.execute(waiting, {"space": int(LockSpace.BLOBS)})).first():
             assert not submitting.done(), submitting.exception()
 
 
-async def test_a_submit_that_waits_for_its_files_holds_up_no_other(platform: Platform) -> None:
+async def test_a_submit_that_waits_for_its_files_delays_no_other(platform: Platform) -> None:
     rows = await prepared(platform)
     await add_dataset(platform.db, rows.user_id, "empty")
     async with rows.db.begin() as connection:
@@ -110,7 +110,7 @@ async def retried(platform: Platform, rows: Rows) -> TaskId:
 
 
 @pytest.mark.timeout(300)
-async def test_a_task_that_was_named_outlasts_a_crash_of_postgres(settings: Settings, tmp_path: Path) -> None:
+async def test_a_returned_task_survives_a_crash_of_postgres(settings: Settings, tmp_path: Path) -> None:
     ways: tuple[Callable[[Platform, Rows], Awaitable[TaskId]], ...] = (
         anew,
         as_a_duplicate,
@@ -118,7 +118,7 @@ async def test_a_task_that_was_named_outlasts_a_crash_of_postgres(settings: Sett
         retried,
     )
     with OwnedFolder(tmp_path / "postgres") as folder:
-        # Its own writer is to come too late for what is committed and not waited for.
+        # The WAL writer is slow, so that an asynchronous commit isn't flushed by itself.
         postgres = EmbeddedPostgres(folder, options=("wal_writer_delay=10s", "fsync=off"))
         postgres.start()
         await make_template(postgres.url)

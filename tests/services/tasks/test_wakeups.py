@@ -1,4 +1,4 @@
-"""The sender of hints: what it lives through, and what is noticed when it doesn't."""
+"""Wakeup sender: outages that it survives, and errors that it reports."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from aerotask.services.tasks.wakeups import WakeupSender
 
 @dataclass(slots=True)
 class Failing:
-    """A queue that fails in this way."""
+    """A queue that raises this error."""
 
     error: Exception
-    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    called: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def send(self, hints: Sequence[Wakeup]) -> None:
-        self.asked.set()
+    async def send(self, wakeups: Sequence[Wakeup]) -> None:
+        self.called.set()
         raise self.error
 
     async def ping(self) -> None:
@@ -33,28 +33,28 @@ class Failing:
         pass
 
 
-def hint() -> Wakeup:
+def wakeup() -> Wakeup:
     return Wakeup(TaskId(new_id()), 0)
 
 
-async def test_an_outage_of_the_queue_is_lived_through(database: Database) -> None:
+async def test_the_sender_survives_an_outage_of_the_queue(database: Database) -> None:
     queue, failed = Failing(QueueAway("away")), asyncio.Event()
     sender = WakeupSender(database, queue)
     with capture_logs() as log:
         async with sender.running(on_failure=failed.set), asyncio.timeout(10):
-            sender.notify(hint())
-            await queue.asked.wait()
+            sender.enqueue(wakeup())
+            await queue.called.wait()
     assert [entry["event"] for entry in log] == ["hints.unsent"]
     assert not failed.is_set()
 
 
-async def test_a_sender_that_breaks_is_noticed_at_once_and_at_the_end(database: Database) -> None:
+async def test_an_error_of_the_sender_is_reported_at_once_and_at_the_end(database: Database) -> None:
     failed = asyncio.Event()
     sender = WakeupSender(database, Failing(RuntimeError("broken")))
 
     async def send() -> None:
         async with sender.running(on_failure=failed.set), asyncio.timeout(10):
-            sender.notify(hint())
+            sender.enqueue(wakeup())
             await failed.wait()
 
     with pytest.raises(RuntimeError, match="broken"):

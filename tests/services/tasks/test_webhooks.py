@@ -1,4 +1,4 @@
-"""What is owed to whom when tasks end."""
+"""Webhooks that the end of a task enqueues."""
 
 import json
 from dataclasses import replace
@@ -12,7 +12,7 @@ from aerotask.domain.access import Caller
 from aerotask.domain.ids import TaskId
 from aerotask.domain.settings import LogLimits
 from aerotask.domain.webhooks import NextStep, WebhookState
-from aerotask.services.tasks.webhooks import owe
+from aerotask.services.tasks.webhooks import enqueue_webhooks
 from aerotask.store.queue import cancel, leases
 from aerotask.store.queue.leases import Failure, Report
 from aerotask.store.tasks import webhooks
@@ -38,7 +38,7 @@ async def fail(rows: Rows, *, by: str = "worker 1") -> TaskId:
         await leases.finish(
             connection, task.lease, RAIN, Report(0), log_limits=LogLimits(100, 10_000), actor=by
         )
-        await owe(connection, [task.lease.task_id])
+        await enqueue_webhooks(connection, [task.lease.task_id])
     return task.lease.task_id
 
 
@@ -49,12 +49,12 @@ async def owed(db: Database, task_id: TaskId) -> list[WebhookRow]:
 
 async def body_of_next(db: Database) -> dict[str, Any]:
     async with db.begin() as connection:
-        message = await webhooks.hold_next(connection, hold_s=60, without_users=(), without_hosts=())
+        message = await webhooks.claim_next(connection, ttl_s=60, without_users=(), without_hosts=())
     assert message is not None
     return dict(json.loads(message.body))
 
 
-async def test_an_end_owes_the_status_as_it_is_then(rows: Rows) -> None:
+async def test_the_end_of_a_task_enqueues_its_status(rows: Rows) -> None:
     await rows.task(callback_url=URL)
     [row] = await owed(rows.db, await fail(rows))
     assert (row.url, row.state, row.tries, row.attempts) == (URL, WebhookState.WAITING, 0, [])
@@ -64,21 +64,21 @@ async def test_an_end_owes_the_status_as_it_is_then(rows: Rows) -> None:
     assert (status["callbackUrl"], status["callbackCompleted"]) == (URL, False)
 
 
-async def test_a_task_without_a_callback_url_owes_nothing(rows: Rows) -> None:
+async def test_a_task_without_a_callback_url_enqueues_no_webhook(rows: Rows) -> None:
     await rows.task()
     assert await owed(rows.db, await fail(rows)) == []
 
 
-async def test_nothing_is_owed_when_the_end_doesnt_commit(rows: Rows) -> None:
+async def test_no_webhook_is_enqueued_if_the_end_does_not_commit(rows: Rows) -> None:
     task_id = await rows.task(callback_url=URL)
     async with rows.db.engine.connect() as connection:
-        await cancel.delete_one(connection, rows.dataset_id, task_id, actor="owner")
-        await owe(connection, [task_id])
+        await cancel.cancel_or_delete(connection, rows.dataset_id, task_id, actor="owner")
+        await enqueue_webhooks(connection, [task_id])
         await connection.rollback()
     assert await owed(rows.db, task_id) == []
 
 
-async def test_a_second_end_owes_a_second_message_and_a_repeated_delete_none(
+async def test_a_second_end_enqueues_a_second_message_and_a_repeated_delete_none(
     rows: Rows, platform: Platform
 ) -> None:
     await rows.task(callback_url=URL)
@@ -90,28 +90,28 @@ async def test_a_second_end_owes_a_second_message_and_a_repeated_delete_none(
     assert (await body_of_next(rows.db))["state"] == "Deleted"
 
 
-async def test_a_receiver_that_answered_410_is_owed_nothing_more(rows: Rows, platform: Platform) -> None:
+async def test_a_receiver_that_answered_410_gets_no_further_messages(rows: Rows, platform: Platform) -> None:
     await rows.task(callback_url=URL)
     task_id = await fail(rows)
     async with rows.db.begin() as connection:
-        message = await webhooks.hold_next(connection, hold_s=60, without_users=(), without_hosts=())
+        message = await webhooks.claim_next(connection, ttl_s=60, without_users=(), without_hosts=())
         assert message is not None
-        await webhooks.record_try(connection, message, {}, NextStep(WebhookState.REFUSED))
+        await webhooks.record_attempt(connection, message, {}, NextStep(WebhookState.REFUSED))
     await platform.tasks.delete(owner(rows), "acme", "acme", task_id)
     assert [row.state for row in await owed(rows.db, task_id)] == [WebhookState.REFUSED]
 
 
-async def test_a_task_that_the_sweep_fails_owes_a_message(rows: Rows, platform: Platform) -> None:
+async def test_a_task_that_maintenance_fails_enqueues_a_message(rows: Rows, platform: Platform) -> None:
     task_id = await rows.task(callback_url=URL)
     strict = replace(platform.maintenance, queue=replace(platform.maintenance.queue, max_attempts=1))
     await rows.claimed(ttl_s=0)
-    await strict.lost_workers()
+    await strict.recover_lost()
     assert len(await owed(rows.db, task_id)) == 1
     assert (await body_of_next(rows.db))["error"]["code"] == "worker-lost"
 
 
-async def test_a_task_that_runs_again_owes_nothing_yet(rows: Rows, platform: Platform) -> None:
+async def test_a_task_that_runs_again_enqueues_no_message(rows: Rows, platform: Platform) -> None:
     task_id = await rows.task(callback_url=URL)
     await rows.claimed(ttl_s=0)
-    assert await platform.maintenance.lost_workers() == 1
+    assert await platform.maintenance.recover_lost() == 1
     assert await owed(rows.db, task_id) == []

@@ -1,4 +1,4 @@
-"""Who waits in whose row for pictures."""
+"""Fairness keys of tile clients."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from aerotask.services.tiles.tiles import TileClient
 ALICE = UserId(UUID("00000000-0000-7000-8000-000000000001"))
 
 
-def test_a_user_waits_in_a_row_of_their_own_wherever_they_are() -> None:
-    here = TileClient(Caller(ALICE, "alice", address="192.0.2.1"))
-    there = TileClient(Caller(ALICE, "alice", address="192.0.2.2"))
-    assert here.row == there.row == f"user {ALICE}"
+def test_a_user_has_one_queue_key_at_all_addresses() -> None:
+    home = TileClient(Caller(ALICE, "alice", address="192.0.2.1"))
+    office = TileClient(Caller(ALICE, "alice", address="192.0.2.2"))
+    assert home.queue_key == office.queue_key == f"user {ALICE}"
 
 
-def test_who_is_not_signed_in_waits_in_the_row_of_their_network() -> None:
-    assert TileClient(Caller(None, None, address="192.0.2.1")).row == "address 192.0.2.1"
-    assert TileClient(Caller(None, None, address="2001:db8::1")).row == "address 2001:db8::/64"
+def test_anonymous_clients_share_the_queue_key_of_their_network() -> None:
+    assert TileClient(Caller(None, None, address="192.0.2.1")).queue_key == "address 192.0.2.1"
+    assert TileClient(Caller(None, None, address="2001:db8::1")).queue_key == "address 2001:db8::/64"
 
 
-def test_tokens_in_addresses_make_no_rows_of_their_own() -> None:
+def test_tile_tokens_do_not_change_the_queue_key() -> None:
     anonymous = Caller(None, None, address="192.0.2.1")
     assert (
-        TileClient(anonymous, "a token").row
-        == TileClient(anonymous, "another").row
-        == TileClient(anonymous).row
+        TileClient(anonymous, "a token").queue_key
+        == TileClient(anonymous, "another").queue_key
+        == TileClient(anonymous).queue_key
     )

@@ -1,4 +1,4 @@
-"""What was made of a dataset's entries, by the content that it was made from."""
+"""Queries for derivatives, by the content that they were made from."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -36,7 +36,7 @@ def cog(dataset_id: DatasetId, **values: Any) -> NewDerivative:
     return NewDerivative(**{**fields, **values})
 
 
-async def test_a_kind_made_anew_takes_the_place_of_the_one_before(acme: Rows) -> None:
+async def test_a_rebuilt_derivative_replaces_the_one_of_the_same_kind(acme: Rows) -> None:
     async with acme.db.begin() as connection:
         await derivatives.put(connection, [cog(acme.dataset_id)])
         await derivatives.put(connection, [cog(acme.dataset_id, kind="gpkg", blob_key="other")])
@@ -46,15 +46,15 @@ async def test_a_kind_made_anew_takes_the_place_of_the_one_before(acme: Rows) ->
             ("cog", "2", "second"),
             ("gpkg", "1", "other"),
         ]
-        made = await derivatives.made_in(connection, acme.dataset_id, ["a" * 64])
+        made = await derivatives.list_by_source(connection, acme.dataset_id, ["a" * 64])
         assert {key: sorted(kinds) for key, kinds in made.items()} == {
             "a" * 64: [("cog", "2"), ("gpkg", "1")]
         }
-        assert await derivatives.made_in(connection, acme.dataset_id, ["b" * 64]) == {}
-        assert await derivatives.made_in(connection, acme.dataset_id, []) == {}
+        assert await derivatives.list_by_source(connection, acme.dataset_id, ["b" * 64]) == {}
+        assert await derivatives.list_by_source(connection, acme.dataset_id, []) == {}
 
 
-async def test_many_are_kept_at_once_and_of_two_of_a_kind_the_last(acme: Rows) -> None:
+async def test_of_duplicates_in_one_batch_the_last_is_stored(acme: Rows) -> None:
     first, other = cog(acme.dataset_id), cog(acme.dataset_id, kind="gpkg", blob_key="other")
     last = cog(acme.dataset_id, blob_key="last", properties={"bands": [1]})
     async with acme.db.begin() as connection:
@@ -67,15 +67,15 @@ async def test_many_are_kept_at_once_and_of_two_of_a_kind_the_last(acme: Rows) -
     ]
 
 
-async def test_datasets_share_nothing(acme: Rows) -> None:
+async def test_derivatives_are_separate_for_each_dataset(acme: Rows) -> None:
     other = await add_dataset(acme.db, acme.user_id, "other")
     async with acme.db.begin() as connection:
         await derivatives.put(connection, [cog(acme.dataset_id)])
         assert await derivatives.find_of(connection, other.dataset_id, "a" * 64) == []
-        assert await derivatives.made_in(connection, other.dataset_id, ["a" * 64]) == {}
+        assert await derivatives.list_by_source(connection, other.dataset_id, ["a" * 64]) == {}
 
 
-async def test_they_go_with_their_dataset(acme: Rows) -> None:
+async def test_derivatives_are_removed_with_their_dataset(acme: Rows) -> None:
     async with acme.db.begin() as connection:
         await derivatives.put(connection, [cog(acme.dataset_id)])
         await connection.execute(text("DELETE FROM datasets"))
@@ -85,19 +85,19 @@ async def test_they_go_with_their_dataset(acme: Rows) -> None:
 ROADS = {"maps/roads.shp": "1" * 64, "maps/roads.shx": "2" * 64, "maps/roads.dbf": "3" * 64}
 
 
-async def lay(rows: Rows, files: Mapping[str, str]) -> None:
-    """Put files with contents of these hashes."""
+async def put_files(rows: Rows, files: Mapping[str, str]) -> None:
+    """Puts files with contents of these hashes."""
     async with rows.db.begin() as connection:
         for path, sha256 in files.items():
             content = EntryContent(f"{path} {sha256}", sha256, 1, "generic")
             await entry_writes.put_file(connection, rows.dataset_id, path, content)
 
 
-async def swept(rows: Rows) -> list[str]:
+async def remove_unused(rows: Rows) -> list[str]:
     async with rows.db.begin() as connection:
         return sorted(
             await derivatives.remove_unused(
-                connection, older_than=timedelta(0), clock_offset_s=60, at_most=100
+                connection, older_than=timedelta(0), clock_offset_s=60, max_count=100
             )
         )
 
@@ -112,35 +112,35 @@ async def swept(rows: Rows) -> list[str]:
         {"shp": "1" * 64, "a.tif": "2" * 64, "a.shx": "3" * 64, ".shp": "4" * 64, ".dbf": "5" * 64},
     ],
 )
-async def test_what_was_made_of_entries_as_they_are_is_kept(acme: Rows, files: Mapping[str, str]) -> None:
-    await lay(acme, files)
+async def test_derivatives_of_current_entries_are_kept(acme: Rows, files: Mapping[str, str]) -> None:
+    await put_files(acme, files)
     async with acme.db.begin() as connection:
         for path, sha256 in files.items():
             key = source_key(path, files)
             made = cog(acme.dataset_id, source_key=key, content_sha256=sha256, blob_key=path)
             await derivatives.put(connection, [made])
-    assert await swept(acme) == []
+    assert await remove_unused(acme) == []
     async with acme.db.begin() as connection:
         await connection.execute(text("DELETE FROM entries"))
-    assert await swept(acme) == sorted(files)
+    assert await remove_unused(acme) == sorted(files)
 
 
-async def test_what_was_made_before_a_file_beside_the_entry_changed_is_removed(acme: Rows) -> None:
-    await lay(acme, ROADS)
+async def test_derivatives_made_before_a_sidecar_file_changed_are_removed(acme: Rows) -> None:
+    await put_files(acme, ROADS)
     now = {**ROADS, "maps/roads.dbf": "4" * 64}
     async with acme.db.begin() as connection:
         for name, files in {"before": ROADS, "alone": {"maps/roads.shp": "1" * 64}, "now": now}.items():
             key = source_key("maps/roads.shp", files)
             made = cog(acme.dataset_id, source_key=key, content_sha256="1" * 64, blob_key=name)
             await derivatives.put(connection, [made])
-    await lay(acme, {"maps/roads.dbf": "4" * 64})
-    assert await swept(acme) == ["alone", "before"]
+    await put_files(acme, {"maps/roads.dbf": "4" * 64})
+    assert await remove_unused(acme) == ["alone", "before"]
 
 
-async def test_what_is_young_is_kept(acme: Rows) -> None:
+async def test_recent_derivatives_are_kept(acme: Rows) -> None:
     async with acme.db.begin() as connection:
         await derivatives.put(connection, [cog(acme.dataset_id)])
-        gone = await derivatives.remove_unused(
-            connection, older_than=timedelta(hours=1), clock_offset_s=0, at_most=100
+        removed = await derivatives.remove_unused(
+            connection, older_than=timedelta(hours=1), clock_offset_s=0, max_count=100
         )
-    assert gone == []
+    assert removed == []

@@ -1,4 +1,4 @@
-"""What Postgres does for lists, searches and renames in a dataset of 100,000 entries beside as many others."""
+"""Rows that Postgres reads for lists, searches and renames in a dataset of 100,000 entries beside as many others."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from aerotask.store.datasets import entries, entry_writes, search, tree, uploads
 from aerotask.store.datasets.search import BoundingBox, EntryFilter
 from aerotask.store.tasks import usage
 
-# The rows are made in one place, by whichever test process gets this group.
+# One test process creates the rows for the whole group.
 pytestmark = [pytest.mark.xdist_group("many entries"), pytest.mark.timeout(300)]
 
 ENTRIES = 100_000
 MOST_ROWS = 2500
 
-# Two datasets: a folder for every thousand files, and every tenth file a placed image. Each has as much metadata as
-# photos have: rows without any would make reading the whole table look cheap.
+# Two datasets: a folder for every thousand files, and every tenth file a georeferenced image. Each has as much
+# metadata as photos have: otherwise reading the whole table would look cheap.
 FILL = """
     INSERT INTO users (id, user_name, password_hash) VALUES ('01000000-0000-7000-8000-000000000000', 'owner', '');
     INSERT INTO organizations (id, slug, name, owner_id)
@@ -62,7 +62,7 @@ OWNER = UserId(UUID("01000000-0000-7000-8000-000000000000"))
 
 @pytest.fixture(scope="module")
 def filled(servers: LocalServers) -> Iterator[str]:
-    """The address of a database with 200,000 entries."""
+    """The URL of a database with 200,000 entries."""
     with filled_database(servers.postgres.url, FILL.replace(":entries", str(ENTRIES))) as url:
         yield url
 
@@ -80,8 +80,8 @@ def list_of(
     return lambda c: entries.list_page(c, DATASET, folder, recursive=recursive, after=after, max_count=500)
 
 
-def search_of(wanted: EntryFilter) -> Callable[[AsyncConnection], Awaitable[object]]:
-    return lambda c: search.find_matching(c, DATASET, wanted, skip=0, take=51)
+def search_of(entry_filter: EntryFilter) -> Callable[[AsyncConnection], Awaitable[object]]:
+    return lambda c: search.find_matching(c, DATASET, entry_filter, skip=0, take=51)
 
 
 HOT: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {
@@ -105,11 +105,11 @@ HOT: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {
     "removal of a folder": lambda c: entry_writes.remove_within(c, DATASET, "flight-7"),
     "use of an organization": lambda c: usage.stored_in_org(c, ORG),
     "open uploads of a user": lambda c: uploads.count_open(c, OWNER),
-    "expired uploads": lambda c: uploads.remove_expired(c, clock_offset_s=0, at_most=500),
+    "expired uploads": lambda c: uploads.remove_expired(c, clock_offset_s=0, max_count=500),
 }
 
 
-# A dataset is looked through for a text, as are those of its entries that have the type or lie about there.
+# A search for a text reads the dataset's part of an index; with a type or a box it reads the matching part.
 WHOLE_DATASET = ENTRIES + ENTRIES // 500
 MORE_ROWS = {
     "search for a text": WHOLE_DATASET,

@@ -1,4 +1,4 @@
-"""The queries of the indexer and of rescans."""
+"""Queries of the indexer and of rescans."""
 
 from __future__ import annotations
 
@@ -24,51 +24,56 @@ async def entry(rows: Rows, path: str) -> EntryRow:
     return found
 
 
-def said(path: str, key: str, **values: Any) -> dict[str, Any]:
+def description(path: str, key: str, **values: Any) -> dict[str, Any]:
     row = {"path": path, "blob_key": key, "sha256": "ff", "type": "image", "properties": {"width": 5}}
     return {**row, "point_geom": None, "polygon_geom": None, **values}
 
 
-async def redescribe(rows: Rows, *descriptions: dict[str, Any]) -> int:
+async def update_metadata(rows: Rows, *descriptions: dict[str, Any]) -> int:
     async with rows.db.begin() as connection:
-        return await indexing.redescribe(connection, rows.dataset_id, descriptions)
+        return await indexing.update_metadata(connection, rows.dataset_id, descriptions)
 
 
-async def test_many_entries_are_described_at_once(rows: Rows) -> None:
+async def test_the_metadata_of_many_entries_is_updated_at_once(rows: Rows) -> None:
     await put(rows, "a.jpg", "one")
     await put(rows, "b.jpg", "two")
     point = {"type": "Point", "coordinates": [1.5, 2.5]}
-    assert await redescribe(rows, said("a.jpg", "one", point_geom=point), said("b.jpg", "two")) == 2
+    assert (
+        await update_metadata(
+            rows, description("a.jpg", "one", point_geom=point), description("b.jpg", "two")
+        )
+        == 2
+    )
     found = await entry(rows, "a.jpg")
     assert (found.type, found.sha256, found.properties) == ("image", "ff", {"width": 5})
     assert (found.point_geom, found.polygon_geom, found.indexed) == (point, None, True)
 
 
-async def test_an_entry_with_other_content_by_now_stays_as_it_is(rows: Rows) -> None:
+async def test_an_entry_whose_content_was_replaced_stays_unchanged(rows: Rows) -> None:
     await put(rows, "a.jpg", "new")
-    assert await redescribe(rows, said("a.jpg", "old"), said("gone.jpg", "old")) == 0
+    assert await update_metadata(rows, description("a.jpg", "old"), description("gone.jpg", "old")) == 0
     found = await entry(rows, "a.jpg")
     assert (found.type, found.indexed, found.properties) == ("generic", False, {})
 
 
-async def test_who_indexes_while_it_is_described_finishes_in_vain(rows: Rows) -> None:
+async def test_a_claim_is_void_after_an_update_of_the_metadata(rows: Rows) -> None:
     await put(rows, "a.jpg", "one")
     async with rows.db.begin() as connection:
-        (taken,) = await indexing.claim(connection, at_most=5, lease_s=60)
-    await redescribe(rows, said("a.jpg", "one"))
+        (claimed,) = await indexing.claim(connection, max_count=5, lease_s=60)
+    await update_metadata(rows, description("a.jpg", "one"))
     async with rows.db.begin() as connection:
-        assert not await indexing.finish(connection, taken, Metadata("video", {}))
+        assert not await indexing.finish(connection, claimed, Metadata("video", {}))
     assert (await entry(rows, "a.jpg")).type == "image"
 
 
-async def test_many_are_finished_at_once_but_those_that_others_have_by_now(rows: Rows) -> None:
+async def test_finishing_many_skips_entries_claimed_by_others(rows: Rows) -> None:
     for path in ("a.jpg", "b.jpg", "c.jpg"):
         await put(rows, path, path)
     async with rows.db.begin() as connection:
-        taken = await indexing.claim(connection, at_most=3, lease_s=0)
-        (again,) = await indexing.claim(connection, at_most=1, lease_s=60)
+        claimed = await indexing.claim(connection, max_count=3, lease_s=0)
+        (again,) = await indexing.claim(connection, max_count=1, lease_s=60)
     point = {"type": "Point", "coordinates": [1.5, 2.5]}
-    found = [(each, Metadata("image", {"width": 5}, point_geom=point)) for each in taken]
+    found = [(each, Metadata("image", {"width": 5}, point_geom=point)) for each in claimed]
     async with rows.db.begin() as connection:
         assert await indexing.finish_all(connection, found) == 2
         assert await indexing.finish_all(connection, []) == 0
@@ -80,25 +85,25 @@ async def test_many_are_finished_at_once_but_those_that_others_have_by_now(rows:
     )
 
 
-async def test_a_lease_is_prolonged_for_what_takes_longer(rows: Rows) -> None:
+async def test_a_claim_can_be_extended(rows: Rows) -> None:
     await put(rows, "a.jpg", "one")
     async with rows.db.begin() as connection:
-        taken = await indexing.claim(connection, at_most=1, lease_s=0)
-        assert [each.size_bytes for each in taken] == [1]
-        await indexing.prolong(connection, taken, lease_s=60)
+        claimed = await indexing.claim(connection, max_count=1, lease_s=0)
+        assert [each.size_bytes for each in claimed] == [1]
+        await indexing.extend(connection, claimed, lease_s=60)
     async with rows.db.begin() as connection:
-        assert await indexing.claim(connection, at_most=1, lease_s=60) == []
+        assert await indexing.claim(connection, max_count=1, lease_s=60) == []
 
 
-async def test_an_entry_is_indexed_again_when_asked(rows: Rows) -> None:
+async def test_an_entry_can_be_marked_for_indexing_again(rows: Rows) -> None:
     await put(rows, "a.shp", "one")
-    await redescribe(rows, said("a.shp", "one"))
+    await update_metadata(rows, description("a.shp", "one"))
     async with rows.db.begin() as connection:
         await indexing.index_again(connection, rows.dataset_id, ["a.shp", "b.shp"])
     assert not (await entry(rows, "a.shp")).indexed
     async with rows.db.begin() as connection:
-        taken = await indexing.claim(connection, at_most=5, lease_s=60)
-    assert [(found.path, found.dataset_id, found.attempt) for found in taken] == [
+        claimed = await indexing.claim(connection, max_count=5, lease_s=60)
+    assert [(found.path, found.dataset_id, found.attempt) for found in claimed] == [
         ("a.shp", rows.dataset_id, 1)
     ]
 
@@ -112,7 +117,7 @@ async def test_contents_are_found_by_path(rows: Rows) -> None:
     assert found == {"a.shx": "one"}
 
 
-async def test_describing_many_goes_by_the_index_of_paths(rows: Rows) -> None:
+async def test_updating_many_uses_the_index_of_paths(rows: Rows) -> None:
     async with rows.db.begin() as connection:
         await connection.execute(
             text(
@@ -137,7 +142,7 @@ async def test_describing_many_goes_by_the_index_of_paths(rows: Rows) -> None:
     assert "Seq Scan on entries" not in lines, lines
 
 
-async def test_a_great_many_paths_are_one_parameter(rows: Rows) -> None:
+async def test_many_paths_are_passed_as_one_parameter(rows: Rows) -> None:
     many = [f"{n}.shp" for n in range(33_000)]
     async with rows.db.begin() as connection:
         await indexing.index_again(connection, rows.dataset_id, many)

@@ -1,4 +1,4 @@
-"""Finding entries by place and by the beginning of a pattern."""
+"""Search for entries by location and by glob pattern."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ async def put(rows: Rows, *paths: str) -> None:
             await entry_writes.put_file(c, rows.dataset_id, path, EntryContent("key", "00ff", 1, "generic"))
 
 
-async def found(rows: Rows, wanted: EntryFilter) -> list[str]:
+async def found(rows: Rows, entry_filter: EntryFilter) -> list[str]:
     async with rows.db.read() as c:
-        rows_found = await search.find_matching(c, rows.dataset_id, wanted, skip=0, take=100)
+        rows_found = await search.find_matching(c, rows.dataset_id, entry_filter, skip=0, take=100)
     return [row.path for row in rows_found]
 
 
@@ -40,27 +40,27 @@ async def found(rows: Rows, wanted: EntryFilter) -> list[str]:
         (BoundingBox(9.21, 45, 10, 46), []),
     ],
 )
-async def test_entries_whose_point_lies_in_a_box(rows: Rows, box: BoundingBox, expected: list[str]) -> None:
+async def test_entries_with_a_point_in_a_box_are_found(
+    rows: Rows, box: BoundingBox, expected: list[str]
+) -> None:
     places = {"milan": (9.2, 45.5), "suva": (178.4, -18.1), "taveuni": (-179.98, -16.8)}
     await put(rows, *places, "nowhere")
     async with rows.db.begin() as c:
-        for entry in await indexing.claim(c, at_most=10, lease_s=60):
+        for entry in await indexing.claim(c, max_count=10, lease_s=60):
             if entry.path in places:
                 point = {"type": "Point", "coordinates": [*places[entry.path], 120.0]}
                 await indexing.finish(c, entry, Metadata("geoImage", {}, point_geom=point))
     assert await found(rows, EntryFilter(box=box)) == expected
 
 
-@pytest.mark.parametrize("beginning", ["a", "é", "z", "~", "\ud7ff", "\U0001f681", "\U0010ffff"])
-async def test_a_pattern_finds_what_begins_like_it_whatever_the_last_letter(
-    rows: Rows, beginning: str
-) -> None:
-    await put(rows, f"{beginning}/x", f"{beginning}/\U0010ffff", f"{beginning}y", "0")
-    assert await found(rows, EntryFilter(glob=glob(f"{beginning}/*"))) == [
-        f"{beginning}/x",
-        f"{beginning}/\U0010ffff",
+@pytest.mark.parametrize("prefix", ["a", "é", "z", "~", "\ud7ff", "\U0001f681", "\U0010ffff"])
+async def test_the_prefix_range_works_for_every_last_character(rows: Rows, prefix: str) -> None:
+    await put(rows, f"{prefix}/x", f"{prefix}/\U0010ffff", f"{prefix}y", "0")
+    assert await found(rows, EntryFilter(glob=glob(f"{prefix}/*"))) == [
+        f"{prefix}/x",
+        f"{prefix}/\U0010ffff",
     ]
-    assert f"{beginning}y" in await found(rows, EntryFilter(glob=glob(f"{beginning}*")))
+    assert f"{prefix}y" in await found(rows, EntryFilter(glob=glob(f"{prefix}*")))
 
 
 @given(
@@ -68,15 +68,15 @@ async def test_a_pattern_finds_what_begins_like_it_whatever_the_last_letter(
     path=st.text(st.sampled_from(list("ab/\\.^$|()[]{}+-!#\n")), min_size=1, max_size=12),
 )
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_postgres_understands_every_pattern_as_python_does(rows: Rows, pattern: str, path: str) -> None:
+async def test_postgres_matches_every_pattern_like_python(rows: Rows, pattern: str, path: str) -> None:
     compiled = glob(pattern)
     async with rows.db.read() as c:
-        asked = select(literal(path, Text).regexp_match(literal(compiled.regex, Text)))
-        matched = (await c.execute(asked)).scalar_one()
+        query = select(literal(path, Text).regexp_match(literal(compiled.regex, Text)))
+        matched = (await c.execute(query)).scalar_one()
     assert matched is bool(re.fullmatch(compiled.regex.removesuffix("$"), path, re.DOTALL))
 
 
-async def test_a_name_with_a_line_break_is_matched_whole(rows: Rows) -> None:
+async def test_a_name_with_a_line_break_is_matched_as_a_whole(rows: Rows) -> None:
     await put(rows, "a\nb", "a")
     assert await found(rows, EntryFilter(glob=glob("a"))) == ["a"]
     assert await found(rows, EntryFilter(glob=glob("a?b"))) == ["a\nb"]

@@ -1,4 +1,4 @@
-"""Renaming and copying a folder of more entries than one statement takes."""
+"""Moving, copying and removing a folder with more entries than one statement changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aerotask.db.models import Entry
 from aerotask.store.datasets import entry_writes, tree
 from aerotask.store.datasets.entry_writes import RANGE_ROWS
 
-# A folder of `files` files in folders of a hundred, between neighbours whose names begin alike.
+# A folder of `files` files in subfolders of a hundred, beside folders whose names start the same.
 FILL = """
     INSERT INTO entries (id, dataset_id, path, parent, depth, type, blob_key)
         SELECT gen_random_uuid(), :dataset, 'a/' || n / 100 || '/' || n, 'a/' || n / 100, 2, 'generic', n::text
@@ -29,7 +29,7 @@ FOLDERS = """
 
 
 async def fill(rows: Rows, files: int) -> int:
-    """Make so many files, in folders of a hundred; how many entries there are below `a`."""
+    """Inserts files in subfolders of a hundred; returns the number of entries below `a`."""
     async with rows.db.begin() as c:
         for statement in (FILL, FOLDERS):
             await c.execute(text(statement), {"dataset": rows.dataset_id, "files": files})
@@ -46,24 +46,28 @@ async def count(rows: Rows, prefix: str) -> int:
     "files", [1, RANGE_ROWS - 52, RANGE_ROWS, 2 * RANGE_ROWS + 1], ids=lambda n: f"{n} files"
 )
 @pytest.mark.parametrize("change", [tree.move, tree.copy])
-async def test_every_entry_is_taken_along_once(rows: Rows, change: Callable[..., Any], files: int) -> None:
-    there = await fill(rows, files)
+async def test_every_entry_is_moved_or_copied_once(
+    rows: Rows, change: Callable[..., Any], files: int
+) -> None:
+    entries_below = await fill(rows, files)
     async with rows.db.begin() as c:
-        assert await change(c, rows.dataset_id, "a", "x/y", new_type=None) == there + 1
-    assert await count(rows, "x/y/") == there
-    assert await count(rows, "a/") == (0 if change is tree.move else there)
-    assert await count(rows, "a") == 3 + (0 if change is tree.move else there + 1)
+        assert await change(c, rows.dataset_id, "a", "x/y", new_type=None) == entries_below + 1
+    assert await count(rows, "x/y/") == entries_below
+    assert await count(rows, "a/") == (0 if change is tree.move else entries_below)
+    assert await count(rows, "a") == 3 + (0 if change is tree.move else entries_below + 1)
     if files > 1:
         async with rows.db.read() as c:
             query = select(Entry.parent, Entry.depth, Entry.blob_key).where(Entry.path == "x/y/12/1234")
             assert tuple((await c.execute(query)).one()) == ("x/y/12", 3, "1234")
 
 
-async def test_a_folder_is_removed_in_pieces_of_one_transaction(rows: Rows) -> None:
-    there = await fill(rows, 2 * RANGE_ROWS)
+async def test_a_folder_is_removed_in_several_statements_of_one_transaction(rows: Rows) -> None:
+    entries_below = await fill(rows, 2 * RANGE_ROWS)
     with rows_changed(rows.db, "DELETE") as removed:
         async with rows.db.begin() as c:
-            gone = await entry_writes.remove_within(c, rows.dataset_id, "a")
-            assert await count(rows, "a/") == there  # for all others, until it commits
-    assert (len(gone), sum(removed), max(removed)) == (there + 1, there + 1, RANGE_ROWS)
+            paths = await entry_writes.remove_within(c, rows.dataset_id, "a")
+            assert (
+                await count(rows, "a/") == entries_below
+            )  # still visible to other connections before the commit
+    assert (len(paths), sum(removed), max(removed)) == (entries_below + 1, entries_below + 1, RANGE_ROWS)
     assert (await count(rows, "a/"), await count(rows, "a")) == (0, 3)

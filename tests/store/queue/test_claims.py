@@ -29,7 +29,7 @@ async def test_a_claimed_task_is_not_claimed_again(rows: Rows) -> None:
     assert await rows.claim() is None
 
 
-async def test_a_task_waits_for_its_time(rows: Rows) -> None:
+async def test_a_task_is_not_claimed_before_it_is_due(rows: Rows) -> None:
     task_id = await rows.task()
     async with rows.db.begin() as connection:
         await connection.execute(update(Task).where(Task.id == task_id).values(due_at=db_now(plus_s=60)))
@@ -44,18 +44,18 @@ async def test_ten_workers_at_once_claim_ten_different_tasks(rows: Rows) -> None
     assert {task.lease.task_id for task in claimed} == expected
 
 
-async def test_a_users_running_limit_holds_their_tasks_back(rows: Rows) -> None:
+async def test_a_user_at_the_concurrency_limit_gets_no_further_claim(rows: Rows) -> None:
     for _ in range(5):
         await rows.task()
     for _ in range(3):
-        await rows.claimed(running_per_user=3)
-    assert await rows.claim(running_per_user=3) is None
+        await rows.claimed(max_running_per_user=3)
+    assert await rows.claim(max_running_per_user=3) is None
 
 
-async def test_racing_claims_never_exceed_the_running_limit(rows: Rows) -> None:
+async def test_racing_claims_never_exceed_the_concurrency_limit(rows: Rows) -> None:
     for _ in range(20):
         await rows.task()
-    claimed = await asyncio.gather(*(rows.claim(running_per_user=3) for _ in range(20)))
+    claimed = await asyncio.gather(*(rows.claim(max_running_per_user=3) for _ in range(20)))
     assert sum(task is not None for task in claimed) == 3
 
 
@@ -92,12 +92,12 @@ async def test_the_organization_counts_before_the_user_and_the_user_before_the_a
     oldest = await rows.task()
     newer = await rows.task()
     of_idle_user = await rows.task(user_id=idle)
-    # Their submitter runs one elsewhere already, which counts less than that their organization runs none.
+    # Their submitter already runs a task elsewhere, but their organization runs none, which counts first.
     of_idle_org = await small.task(user_id=rows.user_id)
 
     order = [(await rows.claimed()).lease.task_id for _ in range(4)]
 
-    # Then both organizations run one, and the idle user's task is the first; the others go by age.
+    # Now both organizations run one, so the idle user's task comes first; the others follow by age.
     assert order == [of_idle_org, of_idle_user, oldest, newer]
 
 
@@ -126,7 +126,7 @@ async def test_the_same_paths_of_another_dataset_are_no_conflict(database: Datab
     assert await rows.claim() is not None
 
 
-async def test_the_history_says_who_claimed_it(rows: Rows) -> None:
+async def test_the_history_names_the_worker_that_claimed_the_task(rows: Rows) -> None:
     task_id = await rows.task()
     await rows.claimed(worker_no=7)
     async with rows.db.read() as connection:
@@ -138,7 +138,7 @@ async def test_the_history_says_who_claimed_it(rows: Rows) -> None:
     ]
 
 
-async def test_several_are_claimed_at_once_each_counting_for_the_next(database: Database, rows: Rows) -> None:
+async def test_tasks_claimed_together_each_count_for_the_next(database: Database, rows: Rows) -> None:
     small = await add_dataset(database, await add_user(database, "small"), "small")
     first, second, third = [await rows.task() for _ in range(3)]
     of_small = await small.task()
@@ -150,13 +150,13 @@ async def test_several_are_claimed_at_once_each_counting_for_the_next(database: 
     assert [task.lease.task_id for task in rest] == [third]
 
 
-async def test_tasks_claimed_at_once_keep_to_the_running_limit(rows: Rows) -> None:
+async def test_tasks_claimed_together_respect_the_concurrency_limit(rows: Rows) -> None:
     for _ in range(5):
         await rows.task()
-    assert len(await rows.claim_many(5, running_per_user=3)) == 3
+    assert len(await rows.claim_many(5, max_running_per_user=3)) == 3
 
 
-async def test_a_locked_task_is_passed_over_for_the_next_of_its_submitter(rows: Rows) -> None:
+async def test_a_locked_task_is_skipped_for_the_next_of_its_submitter(rows: Rows) -> None:
     oldest, next_one = await rows.task(), await rows.task()
     async with rows.db.begin() as busy:
         await busy.execute(select(Task.id).where(Task.id == oldest).with_for_update())
@@ -169,7 +169,7 @@ async def test_all_anonymous_tasks_count_as_one_users(database: Database, rows: 
     other = await add_dataset(database, rows.user_id, "other")
     for dataset in (rows, other, rows):
         await dataset.task(user_id=None)
-    assert len(await rows.claim_many(3, running_per_user=2)) == 2
+    assert len(await rows.claim_many(3, max_running_per_user=2)) == 2
 
 
 async def test_the_first_task_of_a_submitter_that_is_not_due_hides_no_other_submitter(
@@ -182,7 +182,7 @@ async def test_the_first_task_of_a_submitter_that_is_not_due_hides_no_other_subm
     assert [task.lease.task_id for task in await rows.claim_many(3)] == [due]
 
 
-async def test_a_claim_reads_no_inputs_and_says_whom_to_call(rows: Rows) -> None:
+async def test_a_claim_reads_no_inputs_and_has_the_callback_url(rows: Rows) -> None:
     task_id = await rows.task(callback_url="https://hooks.example/")
     async with rows.db.begin() as connection:
         columns = {"task_id": task_id, "path": "a.tif", "sha256": "aa", "blob_key": "blob-1"}
@@ -196,7 +196,7 @@ async def test_a_claim_reads_no_inputs_and_says_whom_to_call(rows: Rows) -> None
 
 @dataclass(frozen=True)
 class Waiting:
-    """A task in the order of age."""
+    """A task of the model, ordered by age."""
 
     id: TaskId
     org: OrgId
@@ -205,8 +205,10 @@ class Waiting:
     writes: tuple[str, ...]
 
 
-def by_the_rule(waiting: list[Waiting], running: list[Waiting], *, running_per_user: int) -> Waiting | None:
-    """The plain rule: nobody over the limit, no paths that overlap; the idlest organization, its idlest user, age."""
+def by_the_rule(
+    waiting: list[Waiting], running: list[Waiting], *, max_running_per_user: int
+) -> Waiting | None:
+    """The plain rule: no user over the limit, no overlapping paths; the idlest organization, its idlest user, age."""
 
     def of_org(task: Waiting) -> int:
         return sum(other.org == task.org for other in running)
@@ -226,11 +228,11 @@ def by_the_rule(waiting: list[Waiting], running: list[Waiting], *, running_per_u
             for theirs in task.writes
         )
 
-    may = [task for task in waiting if of_user(task) < running_per_user and not clashes(task)]
+    may = [task for task in waiting if of_user(task) < max_running_per_user and not clashes(task)]
     return min(may, key=lambda task: (of_org(task), of_user(task), waiting.index(task)), default=None)
 
 
-async def test_claims_take_what_the_plain_rule_says(database: Database, rows: Rows) -> None:
+async def test_claims_follow_the_plain_rule(database: Database, rows: Rows) -> None:
     chance = Random(2026)
     users = [rows.user_id, await add_user(database, "second"), await add_user(database, "third"), None]
     datasets = [rows, *[await add_dataset(database, rows.user_id, slug) for slug in ("b", "c", "d")]]
@@ -243,9 +245,9 @@ async def test_claims_take_what_the_plain_rule_says(database: Database, rows: Ro
         waiting.append(Waiting(task_id, at.org_id, user, at.dataset_id, writes))
 
     running: list[Waiting] = []
-    while (expected := by_the_rule(waiting, running, running_per_user=6)) is not None:
-        assert (await rows.claimed(running_per_user=6)).lease.task_id == expected.id
+    while (expected := by_the_rule(waiting, running, max_running_per_user=6)) is not None:
+        assert (await rows.claimed(max_running_per_user=6)).lease.task_id == expected.id
         waiting.remove(expected)
         running.append(expected)
-    assert await rows.claim(running_per_user=6) is None
+    assert await rows.claim(max_running_per_user=6) is None
     assert len(running) > 15

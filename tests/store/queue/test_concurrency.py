@@ -14,7 +14,7 @@ from aerotask.store.queue.leases import Report, Success
 
 async def hold_back(rows: Rows, *, limit: int = 1) -> int:
     async with rows.db.begin() as connection:
-        return await concurrency.mark_throttled(connection, running_per_user=limit, at_most=100)
+        return await concurrency.mark_throttled(connection, max_running_per_user=limit, max_count=100)
 
 
 async def waits(rows: Rows, task_id: TaskId) -> tuple[str, str | None]:
@@ -24,7 +24,7 @@ async def waits(rows: Rows, task_id: TaskId) -> tuple[str, str | None]:
     return state, waits_for
 
 
-async def test_due_tasks_of_a_user_at_the_limit_wait_for_their_turn(rows: Rows) -> None:
+async def test_due_tasks_of_a_user_at_the_limit_are_marked(rows: Rows) -> None:
     await rows.task()
     await rows.claimed()
     waiting = [await rows.task() for _ in range(2)]
@@ -34,7 +34,7 @@ async def test_due_tasks_of_a_user_at_the_limit_wait_for_their_turn(rows: Rows) 
     assert [await waits(rows, task_id) for task_id in waiting] == [("Scheduled", "running-limit")] * 2
 
 
-async def test_those_of_a_user_with_room_do_not(rows: Rows) -> None:
+async def test_tasks_of_a_user_below_the_limit_are_not_marked(rows: Rows) -> None:
     await rows.task()
     await rows.claimed()
     waiting = await rows.task()
@@ -73,7 +73,7 @@ async def test_a_task_that_is_not_due_waits_for_its_own_reason_first(rows: Rows)
     assert await waits(rows, later) == ("Scheduled", "running-limit")
 
 
-async def test_holding_back_twice_changes_nothing_more(rows: Rows) -> None:
+async def test_marking_twice_changes_nothing_more(rows: Rows) -> None:
     await rows.task()
     await rows.claimed()
     for _ in range(5):
@@ -97,13 +97,13 @@ async def test_a_task_that_is_being_cancelled_is_left_alone(rows: Rows) -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 3])
-async def test_the_claim_takes_it_from_there_when_there_is_room(rows: Rows, limit: int) -> None:
+async def test_a_marked_task_is_claimed_when_the_limit_allows(rows: Rows, limit: int) -> None:
     for _ in range(limit):
         await rows.task()
     running = [await rows.claimed() for _ in range(limit)]
     waiting = await rows.task()
     await hold_back(rows, limit=limit)
-    assert await rows.claim(running_per_user=limit) is None
+    assert await rows.claim(max_running_per_user=limit) is None
     async with rows.db.begin() as connection:
         await leases.finish(
             connection,
@@ -113,5 +113,5 @@ async def test_the_claim_takes_it_from_there_when_there_is_room(rows: Rows, limi
             log_limits=LogLimits(10, 1000),
             actor="worker 1",
         )
-    assert (await rows.claimed(running_per_user=limit)).lease.task_id == waiting
+    assert (await rows.claimed(max_running_per_user=limit)).lease.task_id == waiting
     assert await waits(rows, waiting) == ("Processing", None)

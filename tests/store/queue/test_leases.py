@@ -55,7 +55,7 @@ async def test_a_report_adds_lines_and_progress(rows: Rows, task: ClaimedTask) -
     assert seen.phase == "computing"
 
 
-async def test_a_report_sent_again_doubles_nothing(rows: Rows, task: ClaimedTask) -> None:
+async def test_a_repeated_report_duplicates_nothing(rows: Rows, task: ClaimedTask) -> None:
     await report(rows, task, Report(0, ("a", "b")))
     await report(rows, task, Report(0, ("a", "b")))
     await report(rows, task, Report(1, ("b", "c")))
@@ -71,7 +71,7 @@ async def test_a_log_keeps_its_last_lines_and_counts_the_dropped(rows: Rows, tas
 
 
 @pytest.mark.parametrize(("since", "lines_", "cursor"), [(0, "ab", 2), (1, "bc", 3), (3, "", 3), (99, "", 3)])
-async def test_a_cursor_goes_on_where_the_last_read_ended(
+async def test_a_cursor_continues_where_the_last_read_ended(
     rows: Rows, task: ClaimedTask, since: int, lines_: str, cursor: int
 ) -> None:
     await report(rows, task, Report(0, tuple("abc")))
@@ -102,7 +102,7 @@ async def test_success_ends_the_task_with_its_artifact(rows: Rows, task: Claimed
     assert seen.log_tail == ["done"]
 
 
-async def test_of_a_great_many_inputs_and_outputs_the_first_are_shown_and_all_are_counted(rows: Rows) -> None:
+async def test_only_the_first_inputs_and_outputs_are_shown_but_all_are_counted(rows: Rows) -> None:
     inputs = tuple(TaskInputRow(f"{n:04}.tif", "00ff", f"blob {n}") for n in range(1001))
     async with rows.db.begin() as connection:
         read = {item.path: EntryContent(item.blob_key, "00ff", 1, "generic") for item in inputs}
@@ -132,7 +132,7 @@ async def test_failure_ends_the_task_with_code_and_message(rows: Rows, task: Cla
     assert (seen.error_code, seen.error_message, seen.error_retryable) == ("bad-weather", "It rained.", True)
 
 
-async def test_a_task_given_back_is_claimed_as_the_next_attempt(rows: Rows, task: ClaimedTask) -> None:
+async def test_a_retried_task_is_claimed_as_the_next_attempt(rows: Rows, task: ClaimedTask) -> None:
     await report(rows, task, Report(0, ("first attempt",)))
     async with rows.db.begin() as connection:
         await leases.finish(
@@ -144,7 +144,7 @@ async def test_a_task_given_back_is_claimed_as_the_next_attempt(rows: Rows, task
             actor="worker 1",
         )
     again = await rows.claimed(worker_no=2)
-    assert (again.lease.attempt, again.strikes, again.log_next) == (2, 0, 2)
+    assert (again.lease.attempt, again.failed_attempts, again.log_next) == (2, 0, 2)
 
 
 async def test_a_delayed_retry_waits_in_scheduled(rows: Rows, task: ClaimedTask) -> None:
@@ -162,9 +162,9 @@ async def test_a_delayed_retry_waits_in_scheduled(rows: Rows, task: ClaimedTask)
     assert await rows.claim() is None
 
 
-async def test_whoever_lost_the_lease_changes_nothing(rows: Rows, task: ClaimedTask) -> None:
+async def test_a_worker_without_the_lease_changes_nothing(rows: Rows, task: ClaimedTask) -> None:
     async with rows.db.begin() as connection:
-        await cancel.delete_one(connection, rows.dataset_id, task.lease.task_id, actor="owner")
+        await cancel.cancel_or_delete(connection, rows.dataset_id, task.lease.task_id, actor="owner")
 
     with pytest.raises(LeaseLost):
         await report(rows, task, Report(0, ("too late",), 99.0))
@@ -179,18 +179,18 @@ async def test_whoever_lost_the_lease_changes_nothing(rows: Rows, task: ClaimedT
     assert await lines(rows, task) == ()
 
 
-async def test_renewing_tells_which_leases_are_still_held(rows: Rows, task: ClaimedTask) -> None:
+async def test_renewing_returns_the_leases_that_are_still_held(rows: Rows, task: ClaimedTask) -> None:
     await rows.task()
     other = await rows.claimed(worker_no=1)
     async with rows.db.begin() as connection:
-        await cancel.delete_one(connection, rows.dataset_id, other.lease.task_id, actor="owner")
+        await cancel.cancel_or_delete(connection, rows.dataset_id, other.lease.task_id, actor="owner")
     async with rows.db.begin() as connection:
         tokens = [task.lease.token, other.lease.token]
         held = await leases.renew(connection, tokens, worker_no=1, ttl_s=30)
     assert held == {task.lease.token}
 
 
-async def test_a_lease_whose_row_is_locked_is_held_and_keeps_no_other_from_being_renewed(
+async def test_a_lease_with_a_locked_row_is_held_and_does_not_block_the_others(
     rows: Rows, task: ClaimedTask
 ) -> None:
     await rows.task()
@@ -205,7 +205,7 @@ async def test_a_lease_whose_row_is_locked_is_held_and_keeps_no_other_from_being
         assert list((await connection.execute(query)).scalars()) == [task.lease.task_id]
 
 
-async def test_a_lease_that_its_worker_does_not_know_of_is_not_renewed(rows: Rows, task: ClaimedTask) -> None:
+async def test_a_lease_that_its_worker_does_not_know_is_not_renewed(rows: Rows, task: ClaimedTask) -> None:
     await rows.task()
     unknown = await rows.claimed(worker_no=1, ttl_s=30)
     async with rows.db.begin() as connection:
@@ -217,7 +217,7 @@ async def test_a_lease_that_its_worker_does_not_know_of_is_not_renewed(rows: Row
     assert left[unknown.lease.task_id] < timedelta(minutes=1)
 
 
-async def test_a_running_task_and_only_it_holds_a_lease(rows: Rows, task: ClaimedTask) -> None:
+async def test_only_a_running_task_has_a_lease(rows: Rows, task: ClaimedTask) -> None:
     await rows.task()
     async with rows.db.read() as connection:
         states = (await connection.execute(select(Task.state, Task.lease_token))).all()

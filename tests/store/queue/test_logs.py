@@ -1,4 +1,4 @@
-"""What a log keeps, what it drops, and that both are counted exactly."""
+"""Log limits: retained and dropped lines, counted exactly."""
 
 import time
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from aerotask.db.models import Task, TaskLogLine
 from aerotask.domain.ids import TaskId
 from aerotask.domain.settings import LogLimits
 from aerotask.domain.states import TaskState
-from aerotask.store.queue import cancel, leases, logs, retention
+from aerotask.store.queue import cancel, clear, leases, logs, retention
 from aerotask.store.queue.claims import ClaimedTask
 from aerotask.store.queue.leases import Failure, Report, Retry
 
@@ -33,7 +33,7 @@ async def report(
 
 
 async def kept(rows: Rows, task: ClaimedTask) -> tuple[int, int, tuple[str, ...]]:
-    """How many lines were dropped, how many bytes the row counts, and the lines."""
+    """The number of dropped lines, the bytes that the row counts, and the lines."""
     async with rows.db.read() as connection:
         page = await logs.read(connection, task.lease.task_id, since=0, take=100_000)
         counted = (await connection.execute(select(Task.log_bytes))).scalar_one()
@@ -77,7 +77,7 @@ async def test_a_sender_that_dropped_lines_itself_leaves_no_gap(rows: Rows, task
     assert await kept(rows, task) == (5, 2, ("f", "g"))
 
 
-async def test_a_report_sent_again_counts_nothing_twice(rows: Rows, task: ClaimedTask) -> None:
+async def test_a_repeated_report_counts_nothing_twice(rows: Rows, task: ClaimedTask) -> None:
     limit = LogLimits(1000, 6)
     for _ in range(3):
         await report(rows, task, 0, ["aa", "bb"], limit)
@@ -89,9 +89,7 @@ async def test_a_report_sent_again_counts_nothing_twice(rows: Rows, task: Claime
     assert await kept(rows, task) == (1, 6, ("bb", "cc", "dd"))
 
 
-async def test_the_count_of_bytes_is_that_of_the_rows_after_many_reports(
-    rows: Rows, task: ClaimedTask
-) -> None:
+async def test_the_byte_count_equals_the_rows_after_many_reports(rows: Rows, task: ClaimedTask) -> None:
     limit = LogLimits(40, 300)
     for n in range(60):
         await report(rows, task, 3 * n, [f"line {3 * n + k} " + "ö" * (n % 7) for k in range(3)], limit)
@@ -100,7 +98,7 @@ async def test_the_count_of_bytes_is_that_of_the_rows_after_many_reports(
     assert [int(line.split()[1]) for line in lines] == list(range(dropped, 180))
 
 
-async def test_an_attempt_goes_on_with_the_log_of_the_one_before(rows: Rows, task: ClaimedTask) -> None:
+async def test_an_attempt_continues_the_log_of_the_previous_one(rows: Rows, task: ClaimedTask) -> None:
     async with rows.db.begin() as connection:
         await leases.finish(
             connection,
@@ -137,7 +135,7 @@ async def test_clearing_a_task_of_10_000_lines_removes_them_within_a_second(
     assert await log_lines(rows) == 10_000
     begun = time.monotonic()
     async with rows.db.begin() as connection:
-        cleared = await cancel.clear_ended(connection, rows.dataset_id, tool_id=None)
+        cleared = await clear.clear_ended(connection, rows.dataset_id, tool_id=None)
     assert time.monotonic() - begun < 1
     assert cleared.tasks == 1
     assert await log_lines(rows) == 0
@@ -152,7 +150,7 @@ async def test_the_retention_of_tasks_removes_their_log_lines(rows: Rows, task: 
             update(Task).where(Task.id == old).values(finished_at=db_now(plus_s=-61 * 24 * 3600))
         )
         removed = await retention.remove_old_tasks(
-            connection, retention_days=60, clock_offset_s=0, at_most=10
+            connection, retention_days=60, clock_offset_s=0, max_count=10
         )
     assert removed.tasks == 1
     assert await log_lines(rows) == 7
@@ -161,7 +159,7 @@ async def test_the_retention_of_tasks_removes_their_log_lines(rows: Rows, task: 
 async def test_a_deleted_task_keeps_its_log_until_it_is_cleared(rows: Rows, task: ClaimedTask) -> None:
     task_id = await fail_with_log(rows, task, 5)
     async with rows.db.begin() as connection:
-        await cancel.delete_one(connection, rows.dataset_id, task_id, actor="owner")
+        await cancel.cancel_or_delete(connection, rows.dataset_id, task_id, actor="owner")
         state = (await connection.execute(select(Task.state))).scalar_one()
     assert state == TaskState.DELETED
     assert await log_lines(rows) == 5

@@ -9,9 +9,11 @@ from aerotask.domain.states import TaskState
 from aerotask.store.queue import recovery
 
 
-async def recover(rows: Rows, *, max_strikes: int = 2, settle_s: float = -1) -> list[recovery.RecoveredTask]:
+async def recover(rows: Rows, *, max_attempts: int = 2, settle_s: float = -1) -> list[recovery.RecoveredTask]:
     async with rows.db.begin() as connection:
-        return await recovery.recover_lost(connection, max_strikes=max_strikes, quiet_s=1, settle_s=settle_s)
+        return await recovery.recover_lost(
+            connection, max_attempts=max_attempts, quiet_s=1, settle_s=settle_s
+        )
 
 
 async def fall_silent(rows: Rows, *, for_s: float, lease_left_s: float) -> None:
@@ -25,7 +27,7 @@ async def hold_lock(connection: AsyncConnection, worker_no: int) -> None:
     await connection.execute(select(func.pg_advisory_lock(int(LockSpace.WORKER), worker_no)))
 
 
-async def test_a_silent_worker_whose_session_ended_is_lost_before_its_lease_runs_out(rows: Rows) -> None:
+async def test_a_silent_worker_without_a_session_is_lost_before_its_lease_expires(rows: Rows) -> None:
     task_id = await rows.task()
     await rows.claimed(worker_no=5)
     await fall_silent(rows, for_s=2, lease_left_s=30)
@@ -34,10 +36,10 @@ async def test_a_silent_worker_whose_session_ended_is_lost_before_its_lease_runs
 
     assert [(r.task_id, r.state) for r in recovered] == [(task_id, TaskState.ENQUEUED)]
     again = await rows.claimed(worker_no=6)
-    assert (again.lease.attempt, again.strikes) == (2, 1)
+    assert (again.lease.attempt, again.failed_attempts) == (2, 1)
 
 
-async def test_a_silent_worker_whose_session_lives_keeps_its_task_until_the_lease_runs_out(
+async def test_a_silent_worker_with_a_session_keeps_its_task_until_the_lease_expires(
     rows: Rows,
 ) -> None:
     await rows.task()
@@ -50,14 +52,14 @@ async def test_a_silent_worker_whose_session_lives_keeps_its_task_until_the_leas
         assert len(await recover(rows)) == 1
 
 
-async def test_a_recent_sign_of_life_outweighs_a_missing_session(rows: Rows) -> None:
+async def test_a_recent_heartbeat_outweighs_a_missing_session(rows: Rows) -> None:
     await rows.task()
     await rows.claimed(worker_no=5)
     await fall_silent(rows, for_s=0, lease_left_s=30)
     assert await recover(rows) == []
 
 
-async def test_missing_sessions_prove_nothing_just_after_postgres_has_started(rows: Rows) -> None:
+async def test_missing_sessions_are_ignored_just_after_postgres_has_started(rows: Rows) -> None:
     await rows.task()
     await rows.claimed(worker_no=5)
     await fall_silent(rows, for_s=2, lease_left_s=30)
@@ -69,19 +71,19 @@ async def test_a_task_that_loses_its_worker_too_often_fails(rows: Rows) -> None:
     for _ in range(2):
         await rows.claimed(worker_no=5)
         await fall_silent(rows, for_s=2, lease_left_s=30)
-        recovered = await recover(rows, max_strikes=2)
+        recovered = await recover(rows, max_attempts=2)
     assert [r.state for r in recovered] == [TaskState.FAILED]
     async with rows.db.read() as connection:
         code = (await connection.execute(select(Task.error_code))).scalar_one()
     assert code == "worker-lost"
 
 
-async def test_a_second_lost_worker_costs_a_delay_where_more_attempts_are_allowed(rows: Rows) -> None:
+async def test_a_second_lost_worker_delays_the_retry(rows: Rows) -> None:
     await rows.task()
     for _ in range(2):
         await rows.claimed(worker_no=5)
         await fall_silent(rows, for_s=2, lease_left_s=30)
-        recovered = await recover(rows, max_strikes=3)
+        recovered = await recover(rows, max_attempts=3)
     assert [r.state for r in recovered] == [TaskState.SCHEDULED]
     async with rows.db.read() as connection:
         soon = select(Task.waits_for, Task.due_at.between(db_now(), db_now(plus_s=1)))

@@ -1,4 +1,4 @@
-"""What Postgres does for the hot queries when there are a million tasks: no query may read the table through."""
+"""Query plans of the hot queries with a million tasks: none may scan the table."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from aerotask.store.tasks import request_context, submit, tasks
 from aerotask.store.tasks.submit import DedupMatch, QuotaScope
 from aerotask.store.tasks.tasks import TaskFilter
 
-# The rows are made in one place, by whichever test process gets this group.
+# The rows are inserted once, by the test process that gets this group.
 pytestmark = [pytest.mark.xdist_group("a million tasks"), pytest.mark.timeout(600)]
 
 TASKS = 1_000_000
 MOST_ROWS = 2000
 
-# 20 organizations of 10 datasets; of every 1,000 tasks one waits, and of every 50,000 one runs.
+# 20 organizations with 10 datasets each; one of 1,000 tasks waits, and one of 50,000 runs.
 FILL = """
     INSERT INTO users (id, user_name, password_hash)
         SELECT ('01000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'user-' || n, ''
@@ -113,20 +113,20 @@ HOT: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {
     ),
     "all tasks, newest": lambda c: tasks.list_newest(c, TaskFilter(), skip=0, take=50),
     "look before a claim": claims.any_due,
-    "claim": lambda c: claims.claim_next(c, worker_no=1, ttl_s=30, running_per_user=3, at_most=3),
+    "claim": lambda c: claims.claim_next(c, worker_no=1, ttl_s=30, max_running_per_user=3, max_count=3),
     "heartbeat": lambda c: leases.renew(c, [LeaseToken(TASK)], worker_no=50_000, ttl_s=30),
-    "recovery": lambda c: recovery.recover_lost(c, max_strikes=2, quiet_s=1, settle_s=5),
+    "recovery": lambda c: recovery.recover_lost(c, max_attempts=2, quiet_s=1, settle_s=5),
     "log": lambda c: logs.read(c, TASK, since=0, take=100),
-    "twin": lambda c: submit.find_twin(c, LIKE),
-    "twin and quota": lambda c: submit.find_twin_and_load(c, LIKE, SCOPE),
-    "unique id": lambda c: submit.find_holder(c, ORG, "x"),
-    "quota": lambda c: submit.load_for(c, SCOPE),
-    "expired artifacts": lambda c: retention.remove_expired_artifacts(c, clock_offset_s=0, at_most=500),
-    "old tasks": lambda c: retention.remove_old_tasks(c, retention_days=60, clock_offset_s=0, at_most=500),
+    "twin": lambda c: submit.find_duplicate(c, LIKE),
+    "twin and quota": lambda c: submit.find_duplicate_and_usage(c, LIKE, SCOPE),
+    "unique id": lambda c: submit.find_unique_id_owner(c, ORG, "x"),
+    "quota": lambda c: submit.quota_usage(c, SCOPE),
+    "expired artifacts": lambda c: retention.remove_expired_artifacts(c, clock_offset_s=0, max_count=500),
+    "old tasks": lambda c: retention.remove_old_tasks(c, retention_days=60, clock_offset_s=0, max_count=500),
 }
 
 
-# All tasks of a dataset are counted, and all of a user are looked through for those that they may still read.
+# These read all tasks of a dataset to count them, or all of a user to check their read access.
 MORE_ROWS = {"count of a list": TASKS // 200, "own tasks": TASKS // 100}
 
 

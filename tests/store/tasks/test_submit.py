@@ -25,7 +25,7 @@ KEY = b"the same"
 async def twin(rows: Rows, **values: Any) -> Duplicate | None:
     options = {"lookback": DAY, "needs_artifact": True, "active_only": False, **values}
     async with rows.db.read() as connection:
-        return await submit.find_twin(connection, DedupMatch(rows.dataset_id, KEY, **options))
+        return await submit.find_duplicate(connection, DedupMatch(rows.dataset_id, KEY, **options))
 
 
 async def succeed(rows: Rows) -> None:
@@ -41,19 +41,19 @@ async def succeed(rows: Rows) -> None:
         )
 
 
-async def test_a_waiting_and_a_running_task_answer_for_an_identical_one(rows: Rows) -> None:
+async def test_a_waiting_and_a_running_task_are_duplicates_of_an_identical_submit(rows: Rows) -> None:
     task_id = await rows.task(dedup_key=KEY, estimated_output_bytes=9)
     assert await twin(rows) == Duplicate(task_id, 9)
     await rows.claimed()
     assert await twin(rows) == Duplicate(task_id, 9)
 
 
-async def test_a_task_with_another_key_does_not(rows: Rows) -> None:
+async def test_a_task_with_another_key_is_no_duplicate(rows: Rows) -> None:
     await rows.task(dedup_key=b"another")
     assert await twin(rows) is None
 
 
-async def test_a_succeeded_task_answers_while_it_is_recent_and_has_its_artifact(rows: Rows) -> None:
+async def test_a_succeeded_task_is_a_duplicate_while_it_is_recent_and_has_its_artifact(rows: Rows) -> None:
     task_id = await rows.task(dedup_key=KEY)
     await succeed(rows)
     assert await twin(rows) == Duplicate(task_id, 0)
@@ -64,7 +64,7 @@ async def test_a_succeeded_task_answers_while_it_is_recent_and_has_its_artifact(
     assert await twin(rows, needs_artifact=False) == Duplicate(task_id, 0)
 
 
-async def test_for_a_tool_that_changes_the_dataset_only_active_tasks_answer(rows: Rows) -> None:
+async def test_only_active_tasks_are_duplicates_if_the_tool_changes_the_dataset(rows: Rows) -> None:
     await rows.task(dedup_key=KEY)
     await succeed(rows)
     assert await twin(rows, active_only=True) is None
@@ -92,7 +92,7 @@ def quotas(**values: int) -> Quotas:
 async def admitted(
     rows: Rows, limits: Quotas, *, user_id: UserId | None = None, **values: Any
 ) -> TaskId | LimitReached:
-    """Insert a task if the quotas allow it, in one transaction, as a submit does."""
+    """Insert a task within its quotas in one transaction, as a submit does."""
     task = NewTask(
         id=TaskId(new_id()),
         org_id=rows.org_id,
@@ -119,7 +119,7 @@ async def admitted(
                 QuotaClass.BULK if is_bulk else None,
                 BULK_TOOLS if is_bulk else frozenset(),
             )
-            await enforce(connection, limits, request, besides=task.id)
+            await enforce(connection, limits, request, excluding=task.id)
     except LimitReached as refused:
         return refused
     return task.id
@@ -161,7 +161,7 @@ async def test_the_tools_of_a_quota_class_share_its_limit(rows: Rows) -> None:
     assert not isinstance(other, LimitReached)
 
 
-async def test_an_organizations_artifacts_of_a_day_are_bounded_expected_ones_included(rows: Rows) -> None:
+async def test_an_organizations_daily_artifacts_are_limited_including_expected_ones(rows: Rows) -> None:
     await rows.task()
     await succeed(rows)  # 5 bytes made
     limits = quotas(artifact_bytes_per_org_day=20)
@@ -186,13 +186,15 @@ async def test_the_count_under_the_lock_is_the_same_as_without(rows: Rows) -> No
     await other.task(estimated_output_bytes=4000)
     async with rows.db.begin() as connection:
         scope = QuotaScope(rows.org_id, rows.user_id, DAY, BULK_TOOLS)
-        free = await submit.load_for(connection, scope)
+        free = await submit.quota_usage(connection, scope)
         assert free == QuotaUsage(3, 2, 2, 1, 325)
-        assert await submit.load_under_lock(connection, scope) == free
-        assert await submit.load_under_lock(connection, scope, besides=mine) == QuotaUsage(2, 1, 2, 1, 25)
+        assert await submit.quota_usage_under_lock(connection, scope) == free
+        assert await submit.quota_usage_under_lock(connection, scope, excluding=mine) == QuotaUsage(
+            2, 1, 2, 1, 25
+        )
 
 
-def test_an_output_beyond_the_limit_is_refused_before_anything_is_counted() -> None:
+def test_an_output_beyond_the_limit_is_rejected_before_usage_is_counted() -> None:
     raise_if_oversized(quotas(output_bytes=10), 10)
     with pytest.raises(TooLarge):
         raise_if_oversized(quotas(output_bytes=10), 11)

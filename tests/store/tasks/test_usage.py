@@ -1,4 +1,4 @@
-"""The sums that triggers keep equal what is there, whatever is done to entries."""
+"""Usage totals kept by triggers: equal to the entries after any change."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def content(size_bytes: int) -> EntryContent:
 
 
 async def sums(db: Database, dataset_id: DatasetId) -> tuple[int, int]:
-    """What the triggers say, which must be what is there."""
+    """The totals of the triggers, asserted to equal the entries."""
     async with db.read() as connection:
         counted = await connection.execute(
             select(func.count(), func.coalesce(func.sum(Entry.size_bytes), 0)).where(
@@ -53,14 +53,14 @@ async def test_puts_replacements_folders_copies_and_removals_are_counted(rows: R
     assert await sums(rows.db, here) == (5, 207)
     async with rows.db.begin() as c:
         await tree.move(c, here, "c", "d", new_type=None)
-        claimed = await indexing.claim(c, at_most=10, lease_s=60)
+        claimed = await indexing.claim(c, max_count=10, lease_s=60)
         await indexing.finish(c, claimed[0], Metadata("image", {"width": 1}))
     assert await sums(rows.db, here) == (5, 207)
     async with rows.db.begin() as c:
         await entry_writes.remove_within(c, here, "a")
     assert await sums(rows.db, here) == (3, 107)
     async with rows.db.begin() as c:
-        assert await deletion.remove_some_entries(c, here, at_most=2) == 2
+        assert await deletion.remove_some_entries(c, here, max_count=2) == 2
     assert (await sums(rows.db, here))[0] == 1
 
 
@@ -71,7 +71,7 @@ async def test_what_is_rolled_back_does_not_count(rows: Rows) -> None:
     assert await sums(rows.db, rows.dataset_id) == (0, 0)
 
 
-async def test_writers_at_once_are_all_counted(rows: Rows) -> None:
+async def test_concurrent_writers_are_all_counted(rows: Rows) -> None:
     async def put(number: int) -> None:
         async with rows.db.begin() as c:
             await entry_writes.put_file(c, rows.dataset_id, str(number % 5), content(number))
@@ -80,7 +80,7 @@ async def test_writers_at_once_are_all_counted(rows: Rows) -> None:
     assert (await sums(rows.db, rows.dataset_id))[0] == 5
 
 
-async def test_a_dataset_that_goes_takes_its_sums_along(rows: Rows) -> None:
+async def test_a_removed_dataset_removes_its_totals(rows: Rows) -> None:
     async with rows.db.begin() as c:
         await entry_writes.put_file(c, rows.dataset_id, "a", content(100))
     async with rows.db.begin() as c:
@@ -89,7 +89,7 @@ async def test_a_dataset_that_goes_takes_its_sums_along(rows: Rows) -> None:
         assert (await c.execute(select(func.count()).select_from(DatasetUsage))).scalar_one() == 0
 
 
-async def test_an_organizations_use_is_that_of_its_datasets_and_an_owners_that_of_their_organizations(
+async def test_usage_sums_datasets_by_organization_and_organizations_by_owner(
     rows: Rows,
 ) -> None:
     second = await add_dataset(rows.db, rows.user_id, "second")
@@ -116,7 +116,7 @@ STEPS = st.lists(
 
 @given(steps=STEPS)
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_no_sequence_of_changes_makes_the_sums_wrong(rows: Rows, steps: list[Any]) -> None:
+async def test_totals_stay_correct_after_any_sequence_of_changes(rows: Rows, steps: list[Any]) -> None:
     for number, (what, path, size_bytes) in enumerate(steps):
         async with rows.db.begin() as c:
             if what == "put":

@@ -17,15 +17,17 @@ TRY = {"at": "2026-11-01T00:00:00Z", "status": 500, "error": "The receiver answe
 async def add(rows: Rows, url: str = "http://a.example/", user_id: UserId | None = None) -> TaskId:
     task_id = await rows.task()
     async with rows.db.begin() as connection:
-        await webhooks.add(connection, task_id=task_id, user_id=user_id or rows.user_id, url=url, body=b"{}")
+        await webhooks.enqueue(
+            connection, task_id=task_id, user_id=user_id or rows.user_id, url=url, body=b"{}"
+        )
     return task_id
 
 
 async def hold(
-    rows: Rows, *, hold_s: float = 30, users: tuple[UserId, ...] = (), hosts: tuple[str, ...] = ()
+    rows: Rows, *, ttl_s: float = 30, users: tuple[UserId, ...] = (), hosts: tuple[str, ...] = ()
 ) -> ClaimedWebhook | None:
     async with rows.db.begin() as connection:
-        return await webhooks.hold_next(connection, hold_s=hold_s, without_users=users, without_hosts=hosts)
+        return await webhooks.claim_next(connection, ttl_s=ttl_s, without_users=users, without_hosts=hosts)
 
 
 async def held(rows: Rows, **values: Any) -> ClaimedWebhook:
@@ -36,7 +38,7 @@ async def held(rows: Rows, **values: Any) -> ClaimedWebhook:
 
 async def record(rows: Rows, message: ClaimedWebhook, then: NextStep) -> bool:
     async with rows.db.begin() as connection:
-        return await webhooks.record_try(connection, message, TRY, then)
+        return await webhooks.record_attempt(connection, message, TRY, then)
 
 
 async def only(rows: Rows, task_id: TaskId) -> WebhookRow:
@@ -45,7 +47,7 @@ async def only(rows: Rows, task_id: TaskId) -> WebhookRow:
     return row
 
 
-async def test_a_message_is_held_by_one_until_its_time_has_run_out(rows: Rows) -> None:
+async def test_a_message_is_claimed_by_one_worker_until_its_claim_expires(rows: Rows) -> None:
     task_id = await add(rows, "HTTPS://Hooks.Example:8443/x?y")
     message = await held(rows)
     assert (message.task_id, message.dataset_id, message.user_id) == (task_id, rows.dataset_id, rows.user_id)
@@ -53,7 +55,7 @@ async def test_a_message_is_held_by_one_until_its_time_has_run_out(rows: Rows) -
     assert await hold(rows) is None
 
 
-async def test_many_who_ask_at_once_get_each_message_once(rows: Rows) -> None:
+async def test_concurrent_claims_get_each_message_once(rows: Rows) -> None:
     for _ in range(10):
         await add(rows)
     found = await asyncio.gather(*(hold(rows) for _ in range(20)))
@@ -61,9 +63,9 @@ async def test_many_who_ask_at_once_get_each_message_once(rows: Rows) -> None:
     assert (len(ids), len(set(ids))) == (10, 10)
 
 
-async def test_whoever_held_a_message_too_long_changes_nothing(rows: Rows) -> None:
+async def test_a_worker_with_an_expired_claim_changes_nothing(rows: Rows) -> None:
     task_id = await add(rows)
-    slow = await held(rows, hold_s=0)
+    slow = await held(rows, ttl_s=0)
     quick = await held(rows)
     assert quick.id == slow.id
     assert await record(rows, slow, AGAIN) is False
@@ -72,7 +74,7 @@ async def test_whoever_held_a_message_too_long_changes_nothing(rows: Rows) -> No
     assert (await only(rows, task_id)).state is WebhookState.DELIVERED
 
 
-async def test_a_try_is_noted_and_the_next_one_waits_for_its_time(rows: Rows) -> None:
+async def test_an_attempt_is_recorded_and_the_next_one_is_delayed(rows: Rows) -> None:
     task_id = await add(rows)
     assert await record(rows, await held(rows), AGAIN)
     row = await only(rows, task_id)
@@ -81,15 +83,15 @@ async def test_a_try_is_noted_and_the_next_one_waits_for_its_time(rows: Rows) ->
     assert await hold(rows) is None
 
 
-async def test_nobody_tries_what_has_been_delivered(rows: Rows) -> None:
+async def test_a_delivered_message_is_not_claimed_again(rows: Rows) -> None:
     await add(rows)
-    message = await held(rows, hold_s=0)
+    message = await held(rows, ttl_s=0)
     assert await record(rows, message, DELIVERED)
     assert await hold(rows) is None
     assert not await record(rows, message, AGAIN)
 
 
-async def test_messages_of_busy_users_and_hosts_are_passed_over(rows: Rows) -> None:
+async def test_messages_of_excluded_users_and_hosts_are_skipped(rows: Rows) -> None:
     other = await add_user(rows.db, "other")
     await add(rows, "http://a.example/")
     await add(rows, "http://A.example/2", other)
@@ -99,15 +101,15 @@ async def test_messages_of_busy_users_and_hosts_are_passed_over(rows: Rows) -> N
     assert await hold(rows, users=(rows.user_id, other)) is None
 
 
-async def test_messages_that_are_let_go_are_due_at_once(rows: Rows) -> None:
+async def test_released_messages_are_due_at_once(rows: Rows) -> None:
     await add(rows)
     message = await held(rows)
     async with rows.db.begin() as connection:
-        await webhooks.let_go(connection, [message])
+        await webhooks.release(connection, [message])
     assert (await held(rows)).id == message.id
 
 
-async def test_the_look_for_due_messages_goes_by_its_index(rows: Rows) -> None:
+async def test_the_claim_of_a_message_uses_its_index(rows: Rows) -> None:
     task_id = await rows.task()
     fill = """
         INSERT INTO callbacks (id, task_id, user_id, url, body, due_at)

@@ -1,4 +1,4 @@
-"""GeoJSON from above."""
+"""Thumbnails of GeoJSON."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def code_of(path: Path, content: bytes) -> str:
     return refused.value.code
 
 
-def test_an_area_is_filled_lightly_within_its_outline(tmp_path: Path) -> None:
+def test_a_polygon_has_a_translucent_fill_and_an_outline(tmp_path: Path) -> None:
     pixels = drawn(tmp_path / "a.geojson", SQUARE)
     assert pixels.shape == (104, 104, 4)
     assert pixels[52, 52].tolist() == pytest.approx(list(AREA), abs=1)
@@ -33,7 +33,7 @@ def test_an_area_is_filled_lightly_within_its_outline(tmp_path: Path) -> None:
     assert pixels[0, 0, 3] == 0
 
 
-def test_north_is_up_and_the_sides_are_in_proportion(tmp_path: Path) -> None:
+def test_north_is_up_and_the_aspect_ratio_is_kept(tmp_path: Path) -> None:
     line = {"type": "LineString", "coordinates": [[10, 60, 5], [12, 61, 5]]}
     pixels = drawn(tmp_path / "a.geojson", {"type": "Feature", "geometry": line, "properties": None})
     assert pixels.shape[0] == pytest.approx(104, abs=1)  # cos(60.5°) makes two degrees about one
@@ -42,7 +42,7 @@ def test_north_is_up_and_the_sides_are_in_proportion(tmp_path: Path) -> None:
     assert not pixels[:6, :6, 3].any()
 
 
-def test_every_kind_of_geometry_is_drawn(tmp_path: Path) -> None:
+def test_all_geometry_types_are_drawn(tmp_path: Path) -> None:
     geometries = [
         {"type": "Point", "coordinates": [0, 0]},
         {"type": "MultiPoint", "coordinates": [[1, 1], [2, 2]]},
@@ -68,13 +68,22 @@ def test_every_kind_of_geometry_is_drawn(tmp_path: Path) -> None:
         (b'{"type": "FeatureCollection", "features": []}', "empty-vector"),
         (b" " * (MAX_BYTES + 1), "vector-too-large"),
     ],
-    ids=["nothing", "deep", "no numbers", "infinite", "no geometry", "a program's file", "empty", "large"],
+    ids=[
+        "empty file",
+        "deep nesting",
+        "not numbers",
+        "infinite",
+        "unknown type",
+        "gdal virtual file",
+        "no features",
+        "too large",
+    ],
 )
-def test_what_is_no_geojson_is_refused(tmp_path: Path, content: bytes, code: str) -> None:
+def test_invalid_geojson_is_refused(tmp_path: Path, content: bytes, code: str) -> None:
     assert code_of(tmp_path / "a.geojson", content) == code
 
 
-def test_deep_collections_are_no_trouble(tmp_path: Path) -> None:
+def test_deeply_nested_collections_are_drawn(tmp_path: Path) -> None:
     document: dict[str, Any] = {"type": "Point", "coordinates": [1, 1]}
     for _ in range(100):
         document = {"type": "GeometryCollection", "geometries": [document]}

@@ -57,7 +57,7 @@ async def download(ctx: DatasetCtx, request: Request, selected: Paths = []) -> R
         "X-Content-Type-Options": "nosniff",
     }
     if request.method == "HEAD":
-        await selection.let_go()
+        await selection.release()
         return Response(headers=headers, media_type="application/zip")
     return _ZipResponse(selection, headers)
 
@@ -86,4 +86,4 @@ class _ZipResponse(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             await self._chunks.aclose()
-            await self._selection.let_go()
+            await self._selection.release()

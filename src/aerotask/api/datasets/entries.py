@@ -168,14 +168,14 @@ async def _put_form(entries: EntryService, grant: Grant, form: FormReader) -> En
         )
     if blob is None:
         return await entries.make_folder(grant, path)
-    return await entries.name(grant, path, blob)
+    return await entries.link(grant, path, blob)
 
 
 async def _headroom(entries: EntryService, grant: Grant, path: str | None) -> Headroom:
     """The storage headroom for the file; fields may come in any order, so its path may be unknown yet."""
     if path is None:
-        return await entries.room_anywhere(grant.dataset_id)
-    return await entries.refuse_early(grant.dataset_id, paths.entry_path(path), announced_bytes=0)
+        return await entries.headroom_anywhere(grant.dataset_id)
+    return await entries.check_early(grant.dataset_id, paths.entry_path(path), announced_bytes=0)
 
 
 async def _skip(body: AsyncIterator[bytes]) -> None:

@@ -112,7 +112,7 @@ async def create_upload(
 )
 async def get_upload(ctx: DatasetCtx, upload_id: UploadIdPath, _version: Version = None) -> Response:
     """Get an upload's offset: the number of bytes that are stored safely."""
-    progress = await ctx.platform.uploads.look(ctx.caller, ctx.org, ctx.slug, UploadId(upload_id))
+    progress = await ctx.platform.uploads.status(ctx.caller, ctx.org, ctx.slug, UploadId(upload_id))
     return Response(
         status_code=200, headers={**_progress_headers(progress), **_description_headers(progress)}
     )
@@ -198,7 +198,7 @@ async def _append_first(ctx: DatasetContext, created: UploadProgress, request: R
     try:
         return await _append(ctx, created.row.id, request, offset=0)
     except TimeoutError:  # the received bytes are good, and the client needs the URL to resume
-        return await uploads.reached(created.row)
+        return await uploads.progress_of(created.row)
     except Exception:
         await uploads.discard(created.row)
         raise

@@ -17,9 +17,9 @@ async def subscribed(
     receive: Receive, notifications: TaskNotifications, task_id: TaskId
 ) -> AsyncIterator[Subscription]:
     """Subscribes to the task's notifications until the client disconnects."""
-    with notifications.watching(task_id) as subscription:
+    with notifications.subscribe(task_id) as subscription:
         disconnect = asyncio.create_task(_disconnected(receive))
-        disconnect.add_done_callback(lambda _disconnect: subscription.end())
+        disconnect.add_done_callback(lambda _disconnect: subscription.close())
         try:
             yield subscription
         finally:

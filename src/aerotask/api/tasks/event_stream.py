@@ -37,8 +37,8 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  ASGI's form
         """Sends the stream; errors before the first event become error responses."""
         async with (
-            subscribed(receive, self._service.changes, self._watcher.task_id) as subscription,
-            aclosing(self._service.follow(self._watcher, subscription, since=self._since)) as updates,
+            subscribed(receive, self._service.notifications, self._watcher.task_id) as subscription,
+            aclosing(self._service.updates(self._watcher, subscription, since=self._since)) as updates,
         ):
             encoder = _EventEncoder()
             body = await _next_body(updates, encoder)
@@ -79,7 +79,7 @@ class _EventEncoder:
         if (task.percent, task.phase) != self._progress:
             self._progress = (task.percent, task.phase)
             yield _event("progress", progress_response(task))
-        if update.last:
+        if update.is_last:
             if state != self._state:
                 yield _event("state", state_event(task))
             yield _event("end", task_response(task))

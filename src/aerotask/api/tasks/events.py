@@ -67,7 +67,7 @@ async def output(
 
 
 async def _text(service: WatchService, watcher: Watcher, line: int) -> AsyncGenerator[str]:
-    async for page in service.output(watcher, since=line):
+    async for page in service.log_pages(watcher, since=line):
         yield "".join(f"{text}\n" for text in page.lines)
 
 

@@ -9,8 +9,7 @@ from fastapi import Request, Response
 
 from aerotask.api.http.ranges import matches
 from aerotask.api.tasks.client_disconnect import subscribed
-from aerotask.representations.etags import tagged_status
-from aerotask.representations.task_status import TaskResponse, task_response
+from aerotask.representations.task_status import TaskResponse, etag_and_json, task_response
 from aerotask.services.tasks.watch import Watcher, WatchService
 
 
@@ -20,11 +19,11 @@ async def status_response(
     """The status, or 304 if it matches If-None-Match; with `wait_s`, held back until the status changes."""
     is_known = _etag_check(request)
     if wait_s > 0:
-        async with subscribed(request.receive, service.changes, watcher.task_id) as subscription:
-            status = await service.status(watcher, subscription, wait_s=wait_s, known=is_known)
+        async with subscribed(request.receive, service.notifications, watcher.task_id) as subscription:
+            status = await service.wait_for_status(watcher, subscription, wait_s=wait_s, is_known=is_known)
     else:
         task = await service.tasks.status(
-            await watcher.ask(), watcher.org_slug, watcher.slug, watcher.task_id
+            await watcher.reauthenticate(), watcher.org_slug, watcher.slug, watcher.task_id
         )
         status = task_response(task)
     return _with_etag(status, is_known)
@@ -36,7 +35,7 @@ def _etag_check(request: Request) -> Callable[[str], bool] | None:
 
 
 def _with_etag(status: TaskResponse, is_known: Callable[[str], bool] | None) -> Response:
-    tag, content = tagged_status(status)
+    tag, content = etag_and_json(status)
     # Weak, since processingTimeMs changes while everything else stays the same.
     headers = {"ETag": f"W/{tag}", "Cache-Control": "no-cache"}
     if is_known is not None and is_known(tag):

@@ -51,7 +51,7 @@ class WebhookSecretResponse(ApiModel):
 @router.get("/orgs/{orgSlug}/ds/{dsSlug}/tasks/{taskId}/callbacks", responses=problems(400, 401, 403, 404))
 async def list_callbacks(ctx: DatasetCtx, task_id: TaskIdPath) -> list[WebhookResponse]:
     """List the webhooks sent to the task's callback URL, oldest first, with all attempts; for the task's owner."""
-    rows = await ctx.platform.tasks.callbacks(ctx.caller, ctx.org, ctx.slug, TaskId(task_id))
+    rows = await ctx.platform.tasks.webhooks(ctx.caller, ctx.org, ctx.slug, TaskId(task_id))
     return [_webhook(row) for row in rows]
 
 
@@ -61,7 +61,7 @@ async def callback_secret(
 ) -> WebhookSecretResponse:
     """Get the secret that signs webhooks about the caller's tasks, in the format of Standard Webhooks libraries."""
     response.headers["Cache-Control"] = "no-store"
-    return WebhookSecretResponse(secret=platform.webhooks.key_of_caller(caller).shown)
+    return WebhookSecretResponse(secret=platform.webhooks.signing_key_of_caller(caller).shown)
 
 
 def _webhook(row: WebhookRow) -> WebhookResponse:

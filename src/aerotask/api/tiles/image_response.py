@@ -1,4 +1,4 @@
-"""Answers that are pictures: tagged before they are drawn, so that who has one costs nothing."""
+"""Image responses with ETags that are known before rendering, so that a 304 needs none."""
 
 from __future__ import annotations
 
@@ -10,41 +10,43 @@ from fastapi import Request, Response
 from aerotask.api.http.ranges import matches
 from aerotask.services.tiles.tiles import PendingImage
 
-PINNED_S = 24 * 3600
-"""How long a client may keep a picture whose address names the content's version."""
-SHARED_S = 60
-"""How long a cache between may, which would go on giving it to all when the dataset is private by then."""
+VERSIONED_MAX_AGE_S = 24 * 3600
+"""Cache lifetime in clients of an image whose URL contains the content's version."""
+SHARED_MAX_AGE_S = 60
+"""Cache lifetime in shared caches, short since they keep serving images of a dataset that became private."""
 
-# Map clients fetch pictures from pages elsewhere. Nobody is recognised by cookies here, so that gives nothing away.
-ELSEWHERE = {"Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin"}
+# Map clients on other origins fetch images. That is safe, since cookies are never used for authentication.
+CROSS_ORIGIN = {"Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin"}
 
 
 def image_responses(media_type: str) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI description of a route's answers."""
+    """OpenAPI descriptions of an image route's responses."""
     return {
-        200: {"description": "The picture.", "content": {media_type: {}}},
-        304: {"description": "The client has this picture."},
+        200: {"description": "The image.", "content": {media_type: {}}},
+        304: {"description": "The client's copy is current."},
     }
 
 
 async def image_response(
-    request: Request, picture: PendingImage, media_type: str, *, pinned: bool
+    request: Request, image: PendingImage, media_type: str, *, versioned: bool
 ) -> Response:
-    """The picture, or 304 if the request names its tag; `pinned` if the address names the content's version."""
-    etag = f'"{picture.digest}"'
-    headers = {"ETag": etag, "Cache-Control": cache_control(picture, pinned=pinned), **ELSEWHERE}
+    """The image, or 304 if it matches If-None-Match; `versioned` if the URL contains the content's version."""
+    etag = f'"{image.digest}"'
+    headers = {"ETag": etag, "Cache-Control": cache_control(image, versioned=versioned), **CROSS_ORIGIN}
     known = request.headers.get("if-none-match")
     if known is not None and matches(known, etag, weak=True):
         return Response(status_code=304, headers=headers)
-    return Response(await picture.draw(), headers=_safe(headers), media_type=media_type)
+    return Response(await image.render(), headers=_safe(headers), media_type=media_type)
 
 
-def cache_control(picture: PendingImage, *, pinned: bool) -> str:
-    """How long a picture may be kept, and by whom; without a version in the address, the server is asked each time."""
-    who = "public" if picture.shared else "private"
-    if not pinned:
-        return f"{who}, no-cache"
-    return f"{who}, max-age={PINNED_S}" + (f", s-maxage={SHARED_S}" if picture.shared else "")
+def cache_control(image: PendingImage, *, versioned: bool) -> str:
+    """The Cache-Control header of an image; without a version in the URL, clients must revalidate each time."""
+    visibility = "public" if image.is_shared_cacheable else "private"
+    if not versioned:
+        return f"{visibility}, no-cache"
+    return f"{visibility}, max-age={VERSIONED_MAX_AGE_S}" + (
+        f", s-maxage={SHARED_MAX_AGE_S}" if image.is_shared_cacheable else ""
+    )
 
 
 def _safe(headers: Mapping[str, str]) -> dict[str, str]:

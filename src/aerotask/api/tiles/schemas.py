@@ -1,4 +1,4 @@
-"""Bodies and answers for maps and other viewers."""
+"""Request and response schemas for tiles and tile tokens."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from aerotask.representations.base import ApiModel, Moment
 
 
 class NewTileToken(Body):
-    """What a viewing token is to be for."""
+    """Scope of a tile token to create."""
 
     task_id: UUID | None = None
-    """The task whose result may be looked at; left out, everything in the dataset."""
+    """The task whose result may be viewed; if missing, everything in the dataset."""
 
 
 class TileTokenResponse(ApiModel):
-    """A token for the `token` parameter of the routes for viewing."""
+    """Tile token, for the `token` parameter of the tile routes."""
 
     token: str
     expires: Moment
 
 
 class TileJsonResponse(ApiModel):
-    """How a raster's tiles are found (TileJSON 3.0.0)."""
+    """TileJSON 3.0.0 of a raster."""
 
     tilejson: str = "3.0.0"
     name: str

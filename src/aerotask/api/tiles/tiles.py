@@ -1,4 +1,4 @@
-"""Routes: map tiles, TileJSON, thumbnails, previews, and tokens for map clients."""
+"""Tile routes: map tiles, TileJSON, thumbnails, previews and tokens for map clients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
 from aerotask.api.deps import DatasetContext, DatasetCtx, TaskIdPath
 from aerotask.api.http.errors import problems
 from aerotask.api.http.strict_json import StrictRoute
-from aerotask.api.tiles.image_response import ELSEWHERE, image_response, image_responses
+from aerotask.api.tiles.image_response import CROSS_ORIGIN, image_response, image_responses
 from aerotask.api.tiles.schemas import NewTileToken, TileJsonResponse, TileTokenResponse
 from aerotask.domain.ids import TaskId
 from aerotask.services.tiles.tiles import TileClient, TileSource
@@ -29,26 +29,30 @@ SMALLEST_PX, LARGEST_PX = 16, 1024
 EntryPathQuery = Annotated[str, Query(alias="path", max_length=1024, description="The entry's path.")]
 Version = Annotated[
     str | None,
-    Query(alias="v", max_length=64, description="The content's version, as TileJSON names it, for caches."),
+    Query(
+        alias="v",
+        max_length=64,
+        description="The content's version, as in TileJSON; makes the response cacheable.",
+    ),
 ]
-Zoom = Annotated[int, Path(alias="z", description="The zoom, 0–24.")]
+Zoom = Annotated[int, Path(alias="z", description="The zoom level, 0–24.")]
 Column = Annotated[int, Path(alias="x", description="The tile's column, from the west.")]
 Row = Annotated[int, Path(alias="y", description="The tile's row, from the north.")]
 Size = Annotated[int, Query(alias="size", description="The longer side in pixels; clamped to 16–1024.")]
 
 
-async def _viewer(
+async def _client(
     ctx: DatasetCtx,
     token: Annotated[
         str | None,
-        Query(max_length=2048, description="A viewing token, for clients that can't send headers."),
+        Query(max_length=2048, description="A tile token, for clients that can't send headers."),
     ] = None,
 ) -> TileClient:
     return TileClient(ctx.caller, token)
 
 
 ToolParamsBody = Annotated[dict[str, Any], Body(description="The tool's own parameters, as for a task.")]
-ViewerDep = Annotated[TileClient, Depends(_viewer)]
+ClientDep = Annotated[TileClient, Depends(_client)]
 
 
 async def _style(style: Annotated[Style, Query()]) -> Style:
@@ -58,11 +62,11 @@ async def _style(style: Annotated[Style, Query()]) -> Style:
 StyleDep = Annotated[Style, Depends(_style)]
 
 
-async def _tile_at(z: Zoom, x: Column, y: Row) -> TileIndex:
+async def _tile_index(z: Zoom, x: Column, y: Row) -> TileIndex:
     return TileIndex(z, x, y)
 
 
-TileDep = Annotated[TileIndex, Depends(_tile_at)]
+TileDep = Annotated[TileIndex, Depends(_tile_index)]
 
 
 def _for_both_scales(
@@ -71,7 +75,7 @@ def _for_both_scales(
     """Registers a tile route at `path` + `.png`, and for tiles of twice the resolution at `path` + `@2x.png`."""
 
     def register(endpoint: _Route) -> _Route:
-        # The larger ones first: `{y}.png` matches `3@2x.png` as well.
+        # `@2x` first, since `{y}.png` would match `3@2x.png` as well.
         for address, name in ((f"{path}@2x.png", large_name), (f"{path}.png", endpoint.__name__)):
             router.add_api_route(address, endpoint, methods=["HEAD"], include_in_schema=False)
             router.add_api_route(
@@ -96,7 +100,7 @@ ScaleDep = Annotated[int, Depends(_scale)]
 @_for_both_scales("/tiles/{z}/{x}/{y}", large_name="get_large_tile", responses=problems(400, 401, 404))
 async def get_tile(
     ctx: DatasetCtx,
-    viewer: ViewerDep,
+    client: ClientDep,
     tile: TileDep,
     scale: ScaleDep,
     style: StyleDep,
@@ -104,29 +108,29 @@ async def get_tile(
     request: Request,
     version: Version = None,
 ) -> Response:
-    """A map tile of a raster (Web Mercator), coloured as raster-export would; 404 outside the raster.
+    """Get a map tile of a raster (Web Mercator), coloured as raster-export would; 404 outside the raster.
 
     The tile has 256 × 256 pixels, with `@2x` 512 × 512.
     """
-    viewed = await ctx.platform.tiles.entry(viewer, ctx.org, ctx.slug, path)
-    return await _tile(ctx, request, viewed, style, tile, version, scale=scale)
+    source = await ctx.platform.tiles.entry(client, ctx.org, ctx.slug, path)
+    return await _tile(ctx, request, source, style, tile, version, scale=scale)
 
 
 @router.get("/tilejson.json", responses=problems(400, 401, 404))
 @router.head("/tilejson.json", include_in_schema=False)
 async def get_tilejson(
     ctx: DatasetCtx,
-    viewer: ViewerDep,
+    client: ClientDep,
     style: StyleDep,
     path: EntryPathQuery,
     request: Request,
     response: Response,
 ) -> TileJsonResponse:
-    """A raster's TileJSON 3.0.0. Where the dataset isn't open to all, its tile addresses carry a viewing token."""
-    viewed = await ctx.platform.tiles.entry(viewer, ctx.org, ctx.slug, path)
-    token = ctx.platform.tiles.token_for(viewer, viewed, task_id=None)
-    asked = {"path": path, **style.to_json(), "token": token}
-    return await _tilejson(ctx, request, response, viewed, style, ctx.address, asked)
+    """Get a raster's TileJSON 3.0.0; unless the dataset is public or unlisted, its tile URLs contain a tile token."""
+    source = await ctx.platform.tiles.entry(client, ctx.org, ctx.slug, path)
+    token = ctx.platform.tiles.token_for(client, source, task_id=None)
+    query_params = {"path": path, **style.to_json(), "token": token}
+    return await _tilejson(ctx, request, response, source, style, ctx.address, query_params)
 
 
 @_for_both_scales(
@@ -136,7 +140,7 @@ async def get_tilejson(
 )
 async def get_result_tile(
     ctx: DatasetCtx,
-    viewer: ViewerDep,
+    client: ClientDep,
     task_id: TaskIdPath,
     tile: TileDep,
     scale: ScaleDep,
@@ -144,51 +148,53 @@ async def get_result_tile(
     request: Request,
     version: Version = None,
 ) -> Response:
-    """A map tile of a task's raster result (Web Mercator); 404 outside the raster.
+    """Get a map tile of a task's raster result (Web Mercator); 404 outside the raster.
 
     The tile has 256 × 256 pixels, with `@2x` 512 × 512.
     """
-    viewed = await ctx.platform.tiles.result(viewer, ctx.org, ctx.slug, TaskId(task_id))
-    return await _tile(ctx, request, viewed, style, tile, version, scale=scale)
+    source = await ctx.platform.tiles.result(client, ctx.org, ctx.slug, TaskId(task_id))
+    return await _tile(ctx, request, source, style, tile, version, scale=scale)
 
 
 @router.get("/tasks/{taskId}/tilejson.json", responses=problems(400, 401, 404, 409, 410))
 @router.head("/tasks/{taskId}/tilejson.json", include_in_schema=False)
 async def get_result_tilejson(
     ctx: DatasetCtx,
-    viewer: ViewerDep,
+    client: ClientDep,
     task_id: TaskIdPath,
     style: StyleDep,
     request: Request,
     response: Response,
 ) -> TileJsonResponse:
-    """The TileJSON 3.0.0 of a task's raster result; its token, where there is one, is for this result alone."""
-    viewed = await ctx.platform.tiles.result(viewer, ctx.org, ctx.slug, TaskId(task_id))
-    token = ctx.platform.tiles.token_for(viewer, viewed, task_id=TaskId(task_id))
-    asked = {**style.to_json(), "token": token}
-    return await _tilejson(ctx, request, response, viewed, style, f"{ctx.address}/tasks/{task_id}", asked)
+    """Get the TileJSON 3.0.0 of a task's raster result; its token, if any, is only for this result."""
+    source = await ctx.platform.tiles.result(client, ctx.org, ctx.slug, TaskId(task_id))
+    token = ctx.platform.tiles.token_for(client, source, task_id=TaskId(task_id))
+    query_params = {**style.to_json(), "token": token}
+    return await _tilejson(
+        ctx, request, response, source, style, f"{ctx.address}/tasks/{task_id}", query_params
+    )
 
 
 @router.get("/thumb", response_class=Response, responses=image_responses(WEBP) | problems(400, 401, 404))
 @router.head("/thumb", include_in_schema=False)
 async def get_thumbnail(
-    ctx: DatasetCtx, viewer: ViewerDep, path: EntryPathQuery, request: Request, size: Size = 256
+    ctx: DatasetCtx, client: ClientDep, path: EntryPathQuery, request: Request, size: Size = 256
 ) -> Response:
-    """A small picture of an entry: of pictures, rasters, GeoJSON, and point clouds from above."""
+    """Get a thumbnail of an image, raster, GeoJSON file or point cloud."""
     size_px = max(SMALLEST_PX, min(size, LARGEST_PX))
-    picture = await ctx.platform.tiles.thumbnail(viewer, ctx.org, ctx.slug, path, size_px=size_px)
-    return await image_response(request, picture, WEBP, pinned=False)
+    image = await ctx.platform.tiles.thumbnail(client, ctx.org, ctx.slug, path, size_px=size_px)
+    return await image_response(request, image, WEBP, versioned=False)
 
 
 @router.post("/view-tokens", status_code=201, responses=problems(400, 401, 404, 413))
 async def create_view_token(
     ctx: DatasetCtx, body: Annotated[NewTileToken, Body()], response: Response
 ) -> TileTokenResponse:
-    """A short-lived token for map clients that can't send headers: for `?token=` of the routes for viewing alone."""
+    """Create a short-lived tile token for clients that can't send headers, only valid as `?token=` of the tile routes."""
     task_id = None if body.task_id is None else TaskId(body.task_id)
-    made = await ctx.platform.tiles.issue_token(ctx.caller, ctx.org, ctx.slug, task_id=task_id)
+    token = await ctx.platform.tiles.issue_token(ctx.caller, ctx.org, ctx.slug, task_id=task_id)
     response.headers["Cache-Control"] = "no-store"
-    return TileTokenResponse(token=made.token, expires=made.expires_at)
+    return TileTokenResponse(token=token.token, expires=token.expires_at)
 
 
 @router.post(
@@ -214,46 +220,44 @@ async def preview_merge(ctx: DatasetCtx, params: ToolParamsBody, size: Size = 51
 async def _tile(
     ctx: DatasetContext,
     request: Request,
-    viewed: TileSource,
+    source: TileSource,
     style: Style,
     tile: TileIndex,
     version: str | None,
     *,
     scale: int,
 ) -> Response:
-    picture = ctx.platform.tiles.tile(viewed, style, tile, size_px=TILE_PX * scale)
-    return await image_response(request, picture, PNG, pinned=version == viewed.version)
+    image = ctx.platform.tiles.tile(source, style, tile, size_px=TILE_PX * scale)
+    return await image_response(request, image, PNG, versioned=version == source.version)
 
 
 async def _tilejson(
     ctx: DatasetContext,
     request: Request,
     response: Response,
-    viewed: TileSource,
+    source: TileSource,
     style: Style,
-    address: str,
-    asked: dict[str, str | None],
+    base_path: str,
+    query_params: dict[str, str | None],
 ) -> TileJsonResponse:
-    look = await ctx.platform.tiles.look(viewed, style)
-    west, south, east, north = look.place()
+    info = await ctx.platform.tiles.render_info(source, style)
+    west, south, east, north = info.require_bounds()
     query = urlencode(
-        {name: value for name, value in asked.items() if value is not None} | {"v": viewed.version}
+        {name: value for name, value in query_params.items() if value is not None} | {"v": source.version}
     )
-    base = f"{str(request.base_url).rstrip('/')}{quote(address)}"
-    response.headers.update({**ELSEWHERE, "Cache-Control": "no-store"})
+    base = f"{str(request.base_url).rstrip('/')}{quote(base_path)}"
+    response.headers.update({**CROSS_ORIGIN, "Cache-Control": "no-store"})
     return TileJsonResponse(
-        name=viewed.name,
+        name=source.name,
         tiles=[f"{base}/tiles/{{z}}/{{x}}/{{y}}.png?{query}"],
         bounds=[west, south, east, north],
-        center=[(west + east) / 2, (south + north) / 2, look.max_zoom],
-        minzoom=look.min_zoom,
-        maxzoom=max(look.max_zoom, look.min_zoom),
+        center=[(west + east) / 2, (south + north) / 2, info.max_zoom],
+        minzoom=info.min_zoom,
+        maxzoom=max(info.max_zoom, info.min_zoom),
     )
 
 
 async def _preview(ctx: DatasetContext, tool_id: str, params: dict[str, Any], size: int) -> Response:
     size_px = max(SMALLEST_PX, min(size, LARGEST_PX))
-    picture = await ctx.platform.tiles.preview(
-        ctx.caller, ctx.org, ctx.slug, tool_id, params, size_px=size_px
-    )
-    return Response(picture, headers={"Cache-Control": "no-store"}, media_type=WEBP)
+    image = await ctx.platform.tiles.preview(ctx.caller, ctx.org, ctx.slug, tool_id, params, size_px=size_px)
+    return Response(image, headers={"Cache-Control": "no-store"}, media_type=WEBP)

@@ -1,4 +1,4 @@
-"""The tables. Classes give the queries typed columns; rows travel as plain values, never as live objects."""
+"""Tables of the database. The classes give queries typed columns; rows are read as plain values, not as objects."""
 
 from aerotask.db.models.accounts import ApiKey, AuditEvent, LoginAttempts, Member, Organization, User
 from aerotask.db.models.base import Model, PathText, in_states

@@ -1,4 +1,4 @@
-"""Users, and what stands for them; organizations and their members; who did what."""
+"""Tables of users, API keys, organizations, members and the audit log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from aerotask.domain.access import Membership
 
 
 class User(Model):
-    """Somebody who can sign in; tokens of an older `token_epoch` don't hold any more."""
+    """A user; tokens with an older `token_epoch` are revoked."""
 
     __tablename__ = "users"
     __table_args__ = (UniqueConstraint("issuer", "subject"),)
@@ -28,19 +28,19 @@ class User(Model):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     user_name: Mapped[str] = mapped_column(unique=True)
     email: Mapped[str | None]
-    # Empty for those who sign in with the external provider alone.
+    # Empty for users who sign in with the external provider only.
     password_hash: Mapped[str]
     is_admin: Mapped[bool] = mapped_column(server_default=text("false"))
     is_deactivated: Mapped[bool] = mapped_column(server_default=text("false"))
     token_epoch: Mapped[int] = mapped_column(server_default=text("0"))
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
-    # Who they are for the external provider.
+    # The user's identity at the external provider.
     issuer: Mapped[str | None]
     subject: Mapped[str | None]
 
 
 class ApiKey(Model):
-    """A key with which a program acts for a user; of the key itself only a digest is kept."""
+    """A key with which a program acts for a user; only its digest is stored."""
 
     __tablename__ = "api_keys"
 
@@ -55,7 +55,7 @@ class ApiKey(Model):
 
 
 class LoginAttempts(Model):
-    """How many sign-ins failed lately, for one account or from one address."""
+    """Recent failed sign-ins of an account or from an address."""
 
     __tablename__ = "sign_in_attempts"
 
@@ -65,7 +65,7 @@ class LoginAttempts(Model):
 
 
 class AuditEvent(Model):
-    """Something that somebody may have to answer for; names stand as they were, since users and things go."""
+    """An event of the audit log; names are copied, since users and targets may be removed."""
 
     __tablename__ = "audit_events"
     __table_args__ = (
@@ -85,7 +85,7 @@ class AuditEvent(Model):
 
 
 class Organization(Model):
-    """Owns datasets; its owner and the system's administrators may do everything in it."""
+    """An organization, which owns datasets; its owner and system administrators have every right in it."""
 
     __tablename__ = "organizations"
     __table_args__ = (
@@ -103,7 +103,7 @@ class Organization(Model):
 
 
 class Member(Model):
-    """What a user was given in an organization."""
+    """A user's permissions in an organization."""
 
     __tablename__ = "members"
     __table_args__ = (CheckConstraint(one_of("permissions", Membership), name="permissions"),)

@@ -1,4 +1,4 @@
-"""What all tables have in common."""
+"""Base class and column types of all tables."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from sqlalchemy.orm import DeclarativeBase
 
 from aerotask.domain.states import TaskState
 
-# Compared byte by byte whatever the database's locale is, so that an index serves prefix searches.
+# Byte order, whatever the database's locale: otherwise no index would serve prefix searches.
 PathText = Text(collation="C")
 
 
 def one_of(column: str, values: type[StrEnum]) -> str:
-    """A column's values are those of the enumeration, as a check."""
+    """Check that a column's values are those of the enumeration."""
     return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
 
 
 def in_states(states: frozenset[TaskState]) -> TextClause:
-    """A task's state is one of these, as literals: with parameters no partial index would serve it."""
+    """Condition on a task's state, with literals: with parameters no partial index would serve it."""
     return text(f"state IN ({', '.join(repr(str(state)) for state in sorted(states))})")
 
 
 class Model(DeclarativeBase):
-    """Base of the tables: named constraints, and the column types that Python types stand for."""
+    """Base of the tables, with names for constraints and the column types of Python types."""
 
     metadata = MetaData(
         naming_convention={

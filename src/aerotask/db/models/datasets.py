@@ -1,4 +1,4 @@
-"""Datasets, their entries, and what is made of those."""
+"""Tables of datasets, entries, uploads and derivatives."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from aerotask.domain.access import Visibility
 
 
 class Dataset(Model):
-    """A named set of entries; with `deleted_at` nobody sees it any more, and the sweep removes it bit by bit."""
+    """A named set of entries; `deleted_at` hides it until maintenance has removed its rows."""
 
     __tablename__ = "datasets"
     __table_args__ = (
@@ -41,7 +41,7 @@ class Dataset(Model):
 
 
 class DatasetUsage(Model):
-    """How many entries a dataset has, and their bytes in all; triggers on `entries` keep it."""
+    """Number and total size of a dataset's entries, maintained by triggers on `entries`."""
 
     __tablename__ = "dataset_usage"
 
@@ -51,7 +51,7 @@ class DatasetUsage(Model):
 
 
 class Upload(Model):
-    """A resumable upload as it was announced; how much of it has come is the length of its growing file."""
+    """A resumable upload as announced; the length of its partial file is its offset."""
 
     __tablename__ = "uploads"
     __table_args__ = (Index("ix_uploads_open", "dataset_id", postgresql_where=text("finished_at IS NULL")),)
@@ -61,7 +61,7 @@ class Upload(Model):
     user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"), index=True)
     path: Mapped[str] = mapped_column(PathText)
     size_bytes: Mapped[int] = mapped_column(BigInteger)
-    # The client's own header, which is given back as it came.
+    # The client's Upload-Metadata header, returned unchanged.
     client_metadata: Mapped[str] = mapped_column("metadata", server_default="")
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     expires_at: Mapped[datetime] = mapped_column(index=True)
@@ -75,12 +75,12 @@ class Entry(Model):
     __table_args__ = (
         UniqueConstraint("dataset_id", "path"),
         Index("ix_entries_children", "dataset_id", "parent", "path"),
-        # The indexer's queue: what a worker has still to look into.
+        # The indexer's queue.
         Index("ix_entries_unindexed", "index_due_at", postgresql_where=text("NOT indexed")),
         Index("ix_entries_blob_key", "blob_key"),
         Index("ix_entries_by_type", "dataset_id", "type", "path"),
         Index("ix_entries_placed", "dataset_id", "path", postgresql_where=text("point_geom IS NOT NULL")),
-        # What has this content: asked for each derivative that may be of no use any more.
+        # Finds the entries with a content, for each derivative that may be unused.
         Index("ix_entries_content", "dataset_id", "sha256", postgresql_where=text("blob_key IS NOT NULL")),
         CheckConstraint("(type = 'directory') = (blob_key IS NULL)", name="content"),
     )
@@ -105,10 +105,10 @@ class Entry(Model):
 
 
 class Derivative(Model):
-    """A file made from an entry's content, for as long as an entry of the dataset has that content.
+    """A file made from an entry's content, kept while an entry of the dataset has that content.
 
-    `source_key` tells the content and what belongs to it (a Shapefile's other files), so that an entry may be
-    renamed, copied, removed and put again without losing what was made of it.
+    `source_key` identifies the content together with its sidecar files (a Shapefile's other files), so that an entry
+    can be renamed, copied, or removed and added again without losing its derivatives.
     """
 
     __tablename__ = "derivatives"

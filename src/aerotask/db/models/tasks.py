@@ -1,4 +1,4 @@
-"""Tasks, what they read, say and make, and whom they tell."""
+"""Tables of tasks, their inputs, logs, artifacts and webhooks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from aerotask.domain.webhooks import WebhookState
 
 
 class Task(Model):
-    """A run of a tool, from submit to its end. `history` grows in the very UPDATE that moves the state."""
+    """A run of a tool. `history` grows in the same UPDATE that changes the state."""
 
     __tablename__ = "tasks"
     __table_args__ = (
@@ -31,11 +31,11 @@ class Task(Model):
         CheckConstraint("(state = 'Processing') = (lease_token IS NOT NULL)", name="lease"),
         Index("ix_tasks_newest", "dataset_id", "id"),
         Index("ix_tasks_newest_of_user", "user_id", "id"),
-        # Few tasks have tags, and every change of a state would write into this index again.
+        # Partial, since few tasks have tags and every change of state would write to the index.
         Index("ix_tasks_tags", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
         Index("ix_tasks_dedup", "dataset_id", "dedup_key"),
         Index("ix_tasks_waiting", "due_at", postgresql_where=in_states(WAITING)),
-        # Whose tasks wait, and since when: the claim goes from submitter to submitter.
+        # The claim walks from submitter to submitter.
         Index(
             "ix_tasks_submitters",
             "org_id",
@@ -114,7 +114,7 @@ class Task(Model):
 
 
 class TaskInput(Model):
-    """The content that a task reads, as it was at submit; keeps the blob while the task needs it."""
+    """An input's content at the time of submit; the reference keeps its blob."""
 
     __tablename__ = "task_inputs"
 
@@ -125,7 +125,7 @@ class TaskInput(Model):
 
 
 class TaskLogLine(Model):
-    """A line of a task's log; `n` counts from 0 without gap, by the counter `tasks.log_next`."""
+    """A line of a task's log; `n` counts from 0 without gaps, by `tasks.log_next`."""
 
     __tablename__ = "task_log"
 
@@ -135,7 +135,7 @@ class TaskLogLine(Model):
 
 
 class Artifact(Model):
-    """A file that a task made for download; the one with ordinal 0 is its result, the others stand beside it."""
+    """A file for download made by a task; ordinal 0 is its result, the others are extra files."""
 
     __tablename__ = "artifacts"
     __table_args__ = (UniqueConstraint("task_id", "file_name"),)
@@ -152,7 +152,7 @@ class Artifact(Model):
 
 
 class IdempotencyKey(Model):
-    """The first answer to a submit that came with a key, for whoever sends it again."""
+    """The response to the first submit with an idempotency key, for repeated submits."""
 
     __tablename__ = "idempotency_keys"
 
@@ -164,7 +164,7 @@ class IdempotencyKey(Model):
 
 
 class Webhook(Model):
-    """A message that somebody is owed about the end of a task; `tries` grows until it is delivered or given up."""
+    """A webhook message about the end of a task; `tries` grows until it is delivered or abandoned."""
 
     __tablename__ = "callbacks"
     __table_args__ = (

@@ -18,7 +18,7 @@ from aerotask.derivatives.copc.bounds import Records
 from aerotask.derivatives.copc.records import converted, copc_format
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
-from aerotask.metadata.las_records import MAX_INFLATION, wkt_behind_points
+from aerotask.metadata.las_records import MAX_INFLATION, wkt_after_points
 
 CHUNK_POINTS = 500_000
 """Number of points decoded at a time."""
@@ -81,7 +81,7 @@ def open_cloud(path: Path) -> CloudFile:
         raise _unreadable(path, "its scales or offsets are invalid")
     target = copc_format(header.point_format)
     with path.open("rb") as file:
-        long_wkt = wkt_behind_points(file, header)
+        long_wkt = wkt_after_points(file, header)
     return CloudFile(header, target, lambda: _chunks(path, header.point_count, target), long_wkt)
 
 

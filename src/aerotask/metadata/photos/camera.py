@@ -67,16 +67,16 @@ class Camera:
         return _angle(used[0], self.focal_length), _angle(used[1], self.focal_length)
 
 
-def camera_of(found: EmbeddedMetadata, image_px: tuple[int, int]) -> Camera:
+def camera_of(embedded: EmbeddedMetadata, image_px: tuple[int, int]) -> Camera:
     """Camera of a photo of that size."""
-    make = text(found.exif.get("Make")) or first_text(found.xmp, "tiff:Make")
-    model = text(found.exif.get("Model")) or first_text(found.xmp, "tiff:Model")
-    focal, focal_35 = _positive(found, "FocalLength"), _positive(found, "FocalLengthIn35mmFilm")
+    make = text(embedded.exif.get("Make")) or first_text(embedded.xmp, "tiff:Make")
+    model = text(embedded.exif.get("Model")) or first_text(embedded.xmp, "tiff:Model")
+    focal, focal_35 = _positive(embedded, "FocalLength"), _positive(embedded, "FocalLengthIn35mmFilm")
     by_equivalent = _sensor_by_equivalent(focal, focal_35, image_px) if focal and focal_35 else None
     # The file's own values come before the list of models: one model may have several cameras.
-    claims = (_sensor_by_resolution(found, image_px), _known_sensor(model))
+    claims = (_sensor_by_resolution(embedded, image_px), _known_sensor(model))
     sensor = next((size for size in claims if size and _agree(size, by_equivalent)), by_equivalent)
-    return Camera(make, model, focal, focal_35, sensor, _calibrated(found, image_px))
+    return Camera(make, model, focal, focal_35, sensor, _calibrated(embedded, image_px))
 
 
 @functools.cache
@@ -89,10 +89,13 @@ def _known_sensor(model: str | None) -> Size | None:
     return _sensors().get((model or "").upper())
 
 
-def _sensor_by_resolution(found: EmbeddedMetadata, image_px: tuple[int, int]) -> Size | None:
+def _sensor_by_resolution(embedded: EmbeddedMetadata, image_px: tuple[int, int]) -> Size | None:
     """Sensor size from the focal plane resolution."""
-    unit = _PLANE_UNITS_MM.get(int(number(found.exif.get("FocalPlaneResolutionUnit")) or 2))
-    across, upright = _positive(found, "FocalPlaneXResolution"), _positive(found, "FocalPlaneYResolution")
+    unit = _PLANE_UNITS_MM.get(int(number(embedded.exif.get("FocalPlaneResolutionUnit")) or 2))
+    across, upright = (
+        _positive(embedded, "FocalPlaneXResolution"),
+        _positive(embedded, "FocalPlaneYResolution"),
+    )
     if unit is None or across is None or upright is None:
         return None
     size = image_px[0] / across * unit, image_px[1] / upright * unit
@@ -114,15 +117,15 @@ def _agree(size: Size, by_equivalent: Size | None) -> bool:
     return abs(math.hypot(*size) / math.hypot(*by_equivalent) - 1) <= _TOLERANCE
 
 
-def _calibrated(found: EmbeddedMetadata, image_px: tuple[int, int]) -> float | None:
+def _calibrated(embedded: EmbeddedMetadata, image_px: tuple[int, int]) -> float | None:
     """DJI's calibrated focal length in pixels; None if it is implausible for the image's size."""
-    focal = first_number(found.xmp, "drone-dji:CalibratedFocalLength")
+    focal = first_number(embedded.xmp, "drone-dji:CalibratedFocalLength")
     longest = max(image_px)
     return focal if focal is not None and longest / 4 < focal < longest * 50 else None
 
 
-def _positive(found: EmbeddedMetadata, tag: str) -> float | None:
-    value = number(found.exif.get(tag))
+def _positive(embedded: EmbeddedMetadata, tag: str) -> float | None:
+    value = number(embedded.exif.get(tag))
     return value if value is not None and value > 0 else None
 
 

@@ -37,52 +37,52 @@ class CaptureTime:
         }
 
 
-def capture_time(found: EmbeddedMetadata, longitude: float | None) -> CaptureTime | None:
+def capture_time(embedded: EmbeddedMetadata, longitude: float | None) -> CaptureTime | None:
     """Capture time of a photo; `longitude` is its position in degrees, if known."""
-    local = _local(found)
+    local = _local(embedded)
     if local is None:
         return None
-    for source, offset in _zones(found, local, longitude):
+    for source, offset in _zones(embedded, local, longitude):
         if offset is not None and abs(offset) <= _FARTHEST_ZONE:
             return CaptureTime(local.replace(tzinfo=timezone(offset)), source)
     return CaptureTime(local.replace(tzinfo=UTC), "none")
 
 
-def _local(found: EmbeddedMetadata) -> datetime | None:
+def _local(embedded: EmbeddedMetadata) -> datetime | None:
     """Local time as shown by the camera's clock."""
     for tag, fraction in (
         ("DateTimeOriginal", "SubsecTimeOriginal"),
         ("DateTimeDigitized", "SubsecTimeDigitized"),
         ("DateTime", "SubsecTime"),
     ):
-        moment = _parsed(text(found.exif.get(tag)))
+        moment = _parsed(text(embedded.exif.get(tag)))
         if moment is not None:
             # MicaSense stores the fraction of the capture time in SubsecTime.
-            digits = text(found.exif.get(fraction)) or text(found.exif.get("SubsecTime")) or ""
+            digits = text(embedded.exif.get(fraction)) or text(embedded.exif.get("SubsecTime")) or ""
             known = digits.isascii() and digits.isdigit()
             return moment + timedelta(seconds=float(f"0.{digits}")) if known else moment
     return None
 
 
 def _zones(
-    found: EmbeddedMetadata, local: datetime, longitude: float | None
+    embedded: EmbeddedMetadata, local: datetime, longitude: float | None
 ) -> Iterator[tuple[str, timedelta | None]]:
     """Candidates for the clock's UTC offset with their sources, the most reliable first."""
     for tag in ("OffsetTimeOriginal", "OffsetTimeDigitized", "OffsetTime"):
-        yield "exif", _offset(text(found.exif.get(tag)))
-    created = text(found.xmp.get("xmp:CreateDate")) or ""
+        yield "exif", _offset(text(embedded.exif.get(tag)))
+    created = text(embedded.xmp.get("xmp:CreateDate")) or ""
     if (shown := _parsed(created)) is not None and abs(shown - local) < timedelta(seconds=2):
         yield "xmp", _offset(created[19:])
-    yield "xmp", _distance(local, _parsed(text(found.xmp.get("drone-dji:UTCAtExposure"))))
-    yield "gps", _distance(local, _satellite_time(found))
-    if (text(found.exif.get("Make")) or "").lower() in _UTC_CLOCKS:
+    yield "xmp", _distance(local, _parsed(text(embedded.xmp.get("drone-dji:UTCAtExposure"))))
+    yield "gps", _distance(local, _satellite_time(embedded))
+    if (text(embedded.exif.get("Make")) or "").lower() in _UTC_CLOCKS:
         yield "camera", timedelta(0)
     if longitude is not None:
         yield "longitude", timedelta(hours=round(longitude / 15))
 
 
-def _satellite_time(found: EmbeddedMetadata) -> datetime | None:
-    day, clock = text(found.gps.get("GPSDateStamp")), found.gps.get("GPSTimeStamp")
+def _satellite_time(embedded: EmbeddedMetadata) -> datetime | None:
+    day, clock = text(embedded.gps.get("GPSDateStamp")), embedded.gps.get("GPSTimeStamp")
     if day is None or not isinstance(clock, tuple) or len(clock) != 3:
         return None
     hours, minutes, seconds = (number(part) for part in clock)

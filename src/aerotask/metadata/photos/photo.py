@@ -35,32 +35,32 @@ def extract_photo(path: Path, image_px: tuple[int, int] | None) -> PhotoMetadata
     return interpret(read_embedded(path), image_px)
 
 
-def interpret(found: EmbeddedMetadata, image_px: tuple[int, int] | None) -> PhotoMetadata:
+def interpret(embedded: EmbeddedMetadata, image_px: tuple[int, int] | None) -> PhotoMetadata:
     """Interprets the embedded metadata of a photo."""
-    size = image_px if image_px and min(image_px) > 0 else _size(found)
-    position, orientation = pose.position(found), pose.orientation(found)
-    camera = camera_of(found, size or (1, 1))
-    time = capture_time(found, position.longitude if position else None)
-    panorama = _panorama(found)
+    size = image_px if image_px and min(image_px) > 0 else _size(embedded)
+    position, orientation = pose.position(embedded), pose.orientation(embedded)
+    camera = camera_of(embedded, size or (1, 1))
+    time = capture_time(embedded, position.longitude if position else None)
+    panorama = _panorama(embedded)
     properties: dict[str, Any] = {
         **(dict(zip(("width", "height"), size, strict=True)) if size else {}),
         **camera.to_properties(),
         **(time.to_properties() if time else {}),
         **_orientation_properties(orientation),
-        **pose.flight(found),
-        **pose.accuracy(found),
-        **_further(found),
+        **pose.flight(embedded),
+        **pose.accuracy(embedded),
+        **_further(embedded),
         **panorama,
     }
-    if found.faults:
-        properties["metadataFaults"] = list(found.faults)
+    if embedded.faults:
+        properties["metadataFaults"] = list(embedded.faults)
     if position is None:
         return PhotoMetadata(properties, is_panorama=bool(panorama))
     view = camera.field_of_view(size) if size and not panorama else None
     return PhotoMetadata(
         properties,
         point(position.longitude, position.latitude, position.altitude_m),
-        _footprint(position, orientation, pose.height_above_ground(found), view),
+        _footprint(position, orientation, pose.height_above_ground(embedded), view),
         is_panorama=bool(panorama),
     )
 
@@ -80,23 +80,23 @@ def _footprint(
     return None if corners is None else polygon(corners)
 
 
-def _further(found: EmbeddedMetadata) -> dict[str, Any]:
+def _further(embedded: EmbeddedMetadata) -> dict[str, Any]:
     return _present(
-        orientation=_whole(found.exif.get("Orientation")),
-        absoluteAltitude=pose.altitude(found),
-        relativeAltitude=pose.height_above_ground(found),
-        bandName=_band_name(found),
-        centralWavelength=wavelength_nm(found.xmp),
-        wavelengthFWHM=first_number(found.xmp, "Camera:WavelengthFWHM"),
-        rigCameraIndex=_whole(first_number(found.xmp, "Camera:RigCameraIndex")),
-        captureId=first_text(found.xmp, "MicaSense:CaptureId", "Camera:CaptureUUID"),
-        flightId=first_text(found.xmp, "MicaSense:FlightId", "Camera:FlightUUID"),
+        orientation=_whole(embedded.exif.get("Orientation")),
+        absoluteAltitude=pose.altitude(embedded),
+        relativeAltitude=pose.height_above_ground(embedded),
+        bandName=_band_name(embedded),
+        centralWavelength=wavelength_nm(embedded.xmp),
+        wavelengthFWHM=first_number(embedded.xmp, "Camera:WavelengthFWHM"),
+        rigCameraIndex=_whole(first_number(embedded.xmp, "Camera:RigCameraIndex")),
+        captureId=first_text(embedded.xmp, "MicaSense:CaptureId", "Camera:CaptureUUID"),
+        flightId=first_text(embedded.xmp, "MicaSense:FlightId", "Camera:FlightUUID"),
     )
 
 
-def _size(found: EmbeddedMetadata) -> tuple[int, int] | None:
-    width = _whole(found.exif.get("ExifImageWidth")) or 0
-    height = _whole(found.exif.get("ExifImageHeight")) or 0
+def _size(embedded: EmbeddedMetadata) -> tuple[int, int] | None:
+    width = _whole(embedded.exif.get("ExifImageWidth")) or 0
+    height = _whole(embedded.exif.get("ExifImageHeight")) or 0
     return (width, height) if width > 0 and height > 0 else None
 
 
@@ -111,26 +111,26 @@ def _orientation_properties(orientation: pose.Orientation | None) -> dict[str, A
     }
 
 
-def _panorama(found: EmbeddedMetadata) -> dict[str, Any]:
+def _panorama(embedded: EmbeddedMetadata) -> dict[str, Any]:
     """Properties of a panorama (Google's GPano schema); empty for other photos."""
-    projection = text(found.xmp.get("GPano:ProjectionType"))
+    projection = text(embedded.xmp.get("GPano:ProjectionType"))
     if projection is None:
         return {}
     return _present(
         projectionType=projection,
-        croppedWidth=_whole(found.xmp.get("GPano:CroppedAreaImageWidthPixels")),
-        croppedHeight=_whole(found.xmp.get("GPano:CroppedAreaImageHeightPixels")),
-        croppedX=_whole(found.xmp.get("GPano:CroppedAreaLeftPixels")),
-        croppedY=_whole(found.xmp.get("GPano:CroppedAreaTopPixels")),
-        poseHeading=number(found.xmp.get("GPano:PoseHeadingDegrees")),
-        posePitch=number(found.xmp.get("GPano:PosePitchDegrees")),
-        poseRoll=number(found.xmp.get("GPano:PoseRollDegrees")),
+        croppedWidth=_whole(embedded.xmp.get("GPano:CroppedAreaImageWidthPixels")),
+        croppedHeight=_whole(embedded.xmp.get("GPano:CroppedAreaImageHeightPixels")),
+        croppedX=_whole(embedded.xmp.get("GPano:CroppedAreaLeftPixels")),
+        croppedY=_whole(embedded.xmp.get("GPano:CroppedAreaTopPixels")),
+        poseHeading=number(embedded.xmp.get("GPano:PoseHeadingDegrees")),
+        posePitch=number(embedded.xmp.get("GPano:PosePitchDegrees")),
+        poseRoll=number(embedded.xmp.get("GPano:PoseRollDegrees")),
     )
 
 
-def _band_name(found: EmbeddedMetadata) -> str | None:
+def _band_name(embedded: EmbeddedMetadata) -> str | None:
     """Band name, or the names of all bands in order."""
-    names = next((value for name in BAND_NAMES if (value := found.xmp.get(name))), None)
+    names = next((value for name in BAND_NAMES if (value := embedded.xmp.get(name))), None)
     return ", ".join(names)[:200] if isinstance(names, tuple) else text(names)
 
 

@@ -33,75 +33,75 @@ class Orientation:
     roll: float
 
 
-def position(found: EmbeddedMetadata) -> Position | None:
+def position(embedded: EmbeddedMetadata) -> Position | None:
     """Camera position; (0, 0) counts as none, as receivers without a fix report it."""
-    longitude, latitude = _coordinates(found)
+    longitude, latitude = _coordinates(embedded)
     if longitude is None or latitude is None or abs(longitude) > 180 or abs(latitude) > 90:
         return None
     if longitude == 0 and latitude == 0:
         return None
-    return Position(longitude, latitude, altitude(found))
+    return Position(longitude, latitude, altitude(embedded))
 
 
-def altitude(found: EmbeddedMetadata) -> float | None:
+def altitude(embedded: EmbeddedMetadata) -> float | None:
     """Altitude in metres above sea level or the ellipsoid."""
-    height = number(found.gps.get("GPSAltitude"))
+    height = number(embedded.gps.get("GPSAltitude"))
     if height is None:
-        return first_number(found.xmp, "drone-dji:AbsoluteAltitude")
-    return -height if found.gps.get("GPSAltitudeRef") in _BELOW_SEA_LEVEL else height
+        return first_number(embedded.xmp, "drone-dji:AbsoluteAltitude")
+    return -height if embedded.gps.get("GPSAltitudeRef") in _BELOW_SEA_LEVEL else height
 
 
-def height_above_ground(found: EmbeddedMetadata) -> float | None:
+def height_above_ground(embedded: EmbeddedMetadata) -> float | None:
     """Height in metres above the take-off point (DJI) or the ground (Pix4D's tag: senseFly, Parrot)."""
-    return first_number(found.xmp, "drone-dji:RelativeAltitude", "Camera:AboveGroundAltitude")
+    return first_number(embedded.xmp, "drone-dji:RelativeAltitude", "Camera:AboveGroundAltitude")
 
 
-def orientation(found: EmbeddedMetadata) -> Orientation | None:
+def orientation(embedded: EmbeddedMetadata) -> Orientation | None:
     """Camera orientation."""
     for prefix, suffix in (("drone-dji:Gimbal", "Degree"), ("drone-parrot:Camera", "Degree")):
-        angles = _angles(found, prefix, suffix)
+        angles = _angles(embedded, prefix, suffix)
         if angles is not None:
             return Orientation(*angles)
-    angles = _angles(found, "Camera:", "")
+    angles = _angles(embedded, "Camera:", "")
     if angles is None:
         return None
     yaw, pitch, roll = angles
     # Pix4D measures the pitch from straight down; senseFly's roll has the opposite sign.
-    maker = text(found.exif.get("Make")) or ""
+    maker = text(embedded.exif.get("Make")) or ""
     return Orientation(yaw, pitch - 90, -roll if maker.lower() == "sensefly" else roll)
 
 
-def flight(found: EmbeddedMetadata) -> dict[str, float]:
+def flight(embedded: EmbeddedMetadata) -> dict[str, float]:
     """Aircraft attitude in degrees and speed in m/s, as properties."""
     properties: dict[str, float] = {}
     for name in ("Yaw", "Pitch", "Roll"):
-        angle = first_number(found.xmp, f"drone-dji:Flight{name}Degree", f"drone-parrot:Drone{name}Degree")
+        angle = first_number(embedded.xmp, f"drone-dji:Flight{name}Degree", f"drone-parrot:Drone{name}Degree")
         if angle is not None:
             properties[f"flight{name}"] = angle
-    speed = _speed(found)
+    speed = _speed(embedded)
     return properties if speed is None else {**properties, "flightSpeed": speed}
 
 
-def accuracy(found: EmbeddedMetadata) -> dict[str, float]:
+def accuracy(embedded: EmbeddedMetadata) -> dict[str, float]:
     """Position accuracy in metres, as properties."""
-    across = _largest(found, "drone-dji:RtkStdLat", "drone-dji:RtkStdLon")
+    across = _largest(embedded, "drone-dji:RtkStdLat", "drone-dji:RtkStdLon")
     if across is None:
-        across = first_number(found.xmp, "Camera:GPSXYAccuracy")
+        across = first_number(embedded.xmp, "Camera:GPSXYAccuracy")
     if across is None:
-        across = number(found.gps.get("GPSHPositioningError"))
-    upwards = first_number(found.xmp, "drone-dji:RtkStdHgt", "Camera:GPSZAccuracy")
-    dilution = number(found.gps.get("GPSDOP"))
+        across = number(embedded.gps.get("GPSHPositioningError"))
+    upwards = first_number(embedded.xmp, "drone-dji:RtkStdHgt", "Camera:GPSZAccuracy")
+    dilution = number(embedded.gps.get("GPSDOP"))
     named = {"gpsXYAccuracy": across, "gpsZAccuracy": upwards, "gpsDop": dilution}
     return {name: value for name, value in named.items() if value is not None and value >= 0}
 
 
-def _coordinates(found: EmbeddedMetadata) -> tuple[float | None, float | None]:
-    longitude = _degrees(found.gps.get("GPSLongitude"), found.gps.get("GPSLongitudeRef"), "W")
-    latitude = _degrees(found.gps.get("GPSLatitude"), found.gps.get("GPSLatitudeRef"), "S")
+def _coordinates(embedded: EmbeddedMetadata) -> tuple[float | None, float | None]:
+    longitude = _degrees(embedded.gps.get("GPSLongitude"), embedded.gps.get("GPSLongitudeRef"), "W")
+    latitude = _degrees(embedded.gps.get("GPSLatitude"), embedded.gps.get("GPSLatitudeRef"), "S")
     if longitude is None or latitude is None:
         # Some of DJI's firmware misspells the tag.
-        longitude = first_number(found.xmp, "drone-dji:GpsLongitude", "drone-dji:GpsLongtitude")
-        latitude = first_number(found.xmp, "drone-dji:GpsLatitude")
+        longitude = first_number(embedded.xmp, "drone-dji:GpsLongitude", "drone-dji:GpsLongtitude")
+        latitude = first_number(embedded.xmp, "drone-dji:GpsLatitude")
     return longitude, latitude
 
 
@@ -116,23 +116,25 @@ def _degrees(parts: Any, side: Any, negative: str) -> float | None:
     return -degrees if str(side).upper().startswith(negative) else degrees
 
 
-def _angles(found: EmbeddedMetadata, prefix: str, suffix: str) -> tuple[float, float, float] | None:
-    yaw, pitch, roll = (number(found.xmp.get(f"{prefix}{name}{suffix}")) for name in ("Yaw", "Pitch", "Roll"))
+def _angles(embedded: EmbeddedMetadata, prefix: str, suffix: str) -> tuple[float, float, float] | None:
+    yaw, pitch, roll = (
+        number(embedded.xmp.get(f"{prefix}{name}{suffix}")) for name in ("Yaw", "Pitch", "Roll")
+    )
     if yaw is None or pitch is None or max(abs(yaw), abs(pitch), abs(roll or 0.0)) > 360:
         return None
     return yaw, pitch, roll or 0.0
 
 
-def _speed(found: EmbeddedMetadata) -> float | None:
-    parts = [number(found.xmp.get(f"drone-dji:Flight{axis}Speed")) for axis in "XYZ"]
+def _speed(embedded: EmbeddedMetadata) -> float | None:
+    parts = [number(embedded.xmp.get(f"drone-dji:Flight{axis}Speed")) for axis in "XYZ"]
     known = [part for part in parts if part is not None]
     if known:
         return round(math.hypot(*known), 3)
-    speed = number(found.gps.get("GPSSpeed"))
-    unit = _SPEED_UNITS.get(str(found.gps.get("GPSSpeedRef", "K")).upper())
+    speed = number(embedded.gps.get("GPSSpeed"))
+    unit = _SPEED_UNITS.get(str(embedded.gps.get("GPSSpeedRef", "K")).upper())
     return None if speed is None or unit is None else round(speed * unit, 3)
 
 
-def _largest(found: EmbeddedMetadata, *names: str) -> float | None:
-    values: Mapping[str, float | None] = {name: number(found.xmp.get(name)) for name in names}
+def _largest(embedded: EmbeddedMetadata, *names: str) -> float | None:
+    values: Mapping[str, float | None] = {name: number(embedded.xmp.get(name)) for name in names}
     return max((value for value in values.values() if value is not None), default=None)

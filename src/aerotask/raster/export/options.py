@@ -14,8 +14,8 @@ from pydantic import Field
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
 from aerotask.raster.bands import parse_filter
-from aerotask.raster.colormaps import DEFAULT_COLORMAP, NO_COLORMAP, check_name
-from aerotask.raster.export.presets import Composite, Preset, preset_named
+from aerotask.raster.colormaps import DEFAULT_COLORMAP, NO_COLORMAP, known_name
+from aerotask.raster.export.presets import Composite, Preset, find_preset
 from aerotask.raster.expression.indices import Formula, ValueRange, parse_formula
 from aerotask.sdk import ToolParams
 
@@ -66,10 +66,10 @@ class DisplayOptions(ToolParams):
         options = ExportOptions(
             formula=None if self.formula is None else parse_formula(self.formula),
             band_filter=None if self.band_filter is None else parse_filter(self.band_filter),
-            colormap=check_name(self.colormap or DEFAULT_COLORMAP),
+            colormap=known_name(self.colormap or DEFAULT_COLORMAP),
             rescale=None if self.rescale is None else parse_rescale(self.rescale),
             bands=None if self.bands is None else parse_bands(self.bands),
-            preset=None if self.preset is None else preset_named(self.preset),
+            preset=None if self.preset is None else find_preset(self.preset),
             preset_name=None if self.preset is None else self.preset.strip().lower(),
             format=format,
         )

@@ -1,4 +1,4 @@
-"""API keys: shown once, stored as a digest, with an expiry, and for reading alone if so wanted."""
+"""API keys: shown once, stored as a digest, with an expiry, optionally read-only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aerotask.services.accounts.permissions import require_user
 from aerotask.store.accounts import api_keys, audit, users
 from aerotask.store.accounts.api_keys import ApiKeyRow
 
-# Tells a key from a token, and lets scanners find one in a repository.
+# Distinguishes keys from tokens, and lets secret scanners find leaked keys.
 PREFIX = "atk_"
 _RANDOM_BYTES = 32
 MAX_KEYS = 100
@@ -26,36 +26,36 @@ MAX_KEYS = 100
 
 @dataclass(frozen=True, slots=True)
 class NewApiKey:
-    """A key at the only moment at which it is known."""
+    """A new key, whose secret is not stored and can't be shown again."""
 
     row: ApiKeyRow
     key: str
 
     def __repr__(self) -> str:
-        """Without the key, which must not get into a log."""
+        """Omits the key, which must not get into a log."""
         return f"NewApiKey({self.row.id}, …)"
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKeyService:
-    """What users do with their own keys."""
+    """Management of users' own keys, and authentication by them."""
 
     db: Database
 
     async def create(self, caller: Caller, *, name: str, read_only: bool, ttl_days: int) -> NewApiKey:
-        """Make a key that holds for so many days.
+        """Creates a key that is valid for `ttl_days`.
 
         Raises:
-            Forbidden: it is a key that asks.
-            Conflict: the caller has very many keys.
+            Forbidden: the caller authenticated with an API key.
+            Conflict: the caller has too many keys.
         """
         user_id = require_person(caller)
         key = PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
         async with self.db.begin() as connection:
-            await users.hold(connection, user_id)
+            await users.lock(connection, user_id)
             if len(await api_keys.list_of(connection, user_id)) >= MAX_KEYS:
                 raise Conflict(
-                    f"You have {MAX_KEYS} keys; revoke those that are of no use.", code="too-many-keys"
+                    f"You have {MAX_KEYS} keys; revoke those that you don't need.", code="too-many-keys"
                 )
             row = await api_keys.add(
                 connection,
@@ -78,13 +78,13 @@ class ApiKeyService:
         return NewApiKey(row, key)
 
     async def list_own(self, caller: Caller) -> list[ApiKeyRow]:
-        """The caller's keys, expired ones too."""
+        """The caller's keys, including expired ones."""
         user_id = require_user(caller)
         async with self.db.read() as connection:
             return await api_keys.list_of(connection, user_id)
 
     async def revoke(self, caller: Caller, key_id: UUID) -> None:
-        """Remove a key of the caller's; it doesn't hold from now on.
+        """Removes one of the caller's keys, which is invalid at once.
 
         Raises:
             NotFound: the caller has no such key.
@@ -93,36 +93,36 @@ class ApiKeyService:
         async with self.db.begin() as connection:
             name = await api_keys.remove(connection, user_id, key_id)
             if name is None:
-                raise NotFound("You have no such key.")
+                raise NotFound("You have no API key of this id.")
             target = f"{caller.display_name}/{key_id}"
             await audit.record(connection, caller, AuditAction.KEY_REVOKED, target, name=name)
 
-    async def holder(self, key: str) -> Caller:
-        """Whom the key stands for.
+    async def authenticate(self, key: str) -> Caller:
+        """The caller who owns the key.
 
         Raises:
-            Unauthenticated: it doesn't hold.
+            Unauthenticated: the key is unknown or has expired.
         """
         async with self.db.read() as connection:
-            held = await api_keys.find_holder(connection, digest_of(key))
-        if held is None:
+            owner = await api_keys.find_owner(connection, digest_of(key))
+        if owner is None:
             raise Unauthenticated("The API key is not valid.", code="bad-credentials")
-        if held.expired:
-            raise Unauthenticated("The API key has expired; make another.", code="bad-credentials")
-        if held.use_unnoted:
+        if owner.expired:
+            raise Unauthenticated("The API key has expired; create another.", code="bad-credentials")
+        if owner.use_is_stale:
             async with self.db.begin() as connection:
-                await api_keys.note_use(connection, held.key_id)
+                await api_keys.record_use(connection, owner.key_id)
         return Caller(
-            user_id=held.user_id,
-            user_name=held.user_name,
-            is_admin=held.is_admin,
-            read_only=held.read_only,
+            user_id=owner.user_id,
+            user_name=owner.user_name,
+            is_admin=owner.is_admin,
+            read_only=owner.read_only,
             credential=Credential.KEY,
-            epoch=held.token_epoch,
-            key_id=held.key_id,
+            epoch=owner.token_epoch,
+            key_id=owner.key_id,
         )
 
 
 def digest_of(key: str) -> bytes:
-    """What is stored of a key: 256 random bits need no slow hash."""
+    """The stored digest of a key: 256 random bits need no slow hash."""
     return hashlib.sha256(key.encode(errors="replace")).digest()

@@ -1,4 +1,4 @@
-"""Reading the audit log."""
+"""Audit log, as administrators read it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_TAKE = 200
 
 @dataclass(frozen=True, slots=True)
 class AuditPage:
-    """Some of the events that a filter lets through, and how many there are in all."""
+    """A page of the events that match a filter, and the total number of matches."""
 
     items: list[AuditRow]
     total: int
@@ -24,15 +24,15 @@ class AuditPage:
 
 @dataclass(frozen=True, slots=True)
 class AuditService:
-    """What administrators may know of what was done."""
+    """Access to the audit log for administrators."""
 
     db: Database
 
-    async def page(self, caller: Caller, which: AuditFilter, *, skip: int, take: int) -> AuditPage:
+    async def page(self, caller: Caller, event_filter: AuditFilter, *, skip: int, take: int) -> AuditPage:
         """Events, newest first; for administrators."""
         require_admin(caller)
         take = max(1, min(take, MAX_TAKE))
         async with self.db.read() as connection:
-            total = await audit.count(connection, which)
-            items = await audit.list_newest(connection, which, skip=skip, take=take)
+            total = await audit.count(connection, event_filter)
+            items = await audit.list_newest(connection, event_filter, skip=skip, take=take)
         return AuditPage(items, total, take)

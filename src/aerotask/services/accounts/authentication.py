@@ -1,4 +1,4 @@
-"""Who is calling: the one place that turns credentials into a caller."""
+"""Authentication: turns credentials into a caller."""
 
 from __future__ import annotations
 
@@ -10,37 +10,36 @@ from aerotask.domain.errors import Unauthenticated
 from aerotask.services.accounts import api_keys
 from aerotask.services.accounts.api_keys import ApiKeyService
 from aerotask.services.accounts.oidc import OidcService, unverified_issuer
-from aerotask.services.accounts.principal import Presented, Session
-from aerotask.services.accounts.tokens import Tokens
+from aerotask.services.accounts.tokens import Tokens, UnverifiedPrincipal, UnverifiedToken, verify
 from aerotask.store.accounts import users
 
 
 @dataclass(frozen=True, slots=True)
 class AuthenticationService:
-    """Reads tokens of ours, API keys, and tokens of the external provider if there is one."""
+    """Accepts Aerotask's tokens, API keys, and tokens of the external provider if one is configured."""
 
     db: Database
     tokens: Tokens
     keys: ApiKeyService
     issuer: OidcService | None
 
-    async def presented(self, credential: str, *, address: str | None) -> Presented:
-        """Who presents the credential; one that doesn't hold leaves them anonymous, with the reason."""
+    async def authenticate(self, credential: str, *, address: str | None) -> UnverifiedPrincipal:
+        """The principal of a credential; anonymous, with the reason, if the credential is invalid."""
         try:
-            return await self._known(credential, address)
+            return await self._principal(credential, address)
         except Unauthenticated as error:
             return replace(ANONYMOUS, rejected_credentials=error.message, address=address)
 
-    async def confirm(self, who: Presented) -> Caller:
-        """The caller; a session is looked up."""
-        if isinstance(who, Caller):
-            return who
+    async def verify(self, principal: UnverifiedPrincipal) -> Caller:
+        """The caller; the user of an unverified token is loaded."""
+        if isinstance(principal, Caller):
+            return principal
         async with self.db.read() as connection:
-            return who.confirmed(await users.find(connection, who.claims.user_id))
+            return verify(principal, await users.find(connection, principal.claims.user_id))
 
-    async def _known(self, credential: str, address: str | None) -> Presented:
+    async def _principal(self, credential: str, address: str | None) -> UnverifiedPrincipal:
         if credential.startswith(api_keys.PREFIX):
-            return replace(await self.keys.holder(credential), address=address)
+            return replace(await self.keys.authenticate(credential), address=address)
         if self.issuer is not None and unverified_issuer(credential) == self.issuer.issuer:
-            return await self.issuer.caller(credential, address=address)
-        return Session(self.tokens.read(credential), address)
+            return await self.issuer.authenticate(credential, address=address)
+        return UnverifiedToken(self.tokens.read(credential), address)

@@ -1,4 +1,4 @@
-"""How often signing in may fail: for one account, and from one address."""
+"""Login throttle: limits failed sign-ins per account and per address."""
 
 from __future__ import annotations
 
@@ -19,42 +19,48 @@ from aerotask.domain.settings import LoginLimits
 from aerotask.store.accounts import login_attempts
 from aerotask.store.accounts.login_attempts import AttemptCount
 
-# A bucket that Postgres called full is taken for full this long without asking again: a storm costs no query.
-REMEMBERED_S = 5.0
-# Refusals are answered after a moment, in which their connection can't ask again; not of more than so many.
-HELD_S = 1.0
-MAX_HELD = 2000
-MAX_REMEMBERED = 10_000
+# A full bucket is cached this long, so that a storm of sign-ins costs no queries.
+CACHED_S = 5.0
+# Refusals are delayed, which slows a storm down; at most so many at a time, since each keeps a connection.
+DELAY_S = 1.0
+MAX_DELAYED = 2000
+MAX_CACHED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class LoginAttempt:
-    """A sign-in that has been let through and counts as failed until it is forgiven."""
+    """An admitted attempt, counted as failed until its success is recorded."""
 
     account: str
     address: str
-    filled: tuple[str, ...]
-    """Which of the two take no further try, should this one fail."""
+    exhausted: tuple[str, ...]
+    """The buckets that admit no further attempt if this one fails."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoginThrottle:
-    """The limits, and what this process knows of those who are beyond them."""
+    """The limits, and this process's cache of full buckets."""
 
     db: Database
     limits: LoginLimits
-    held_s: float = HELD_S
-    _held: set[object] = field(default_factory=set)
+    delay_s: float = DELAY_S
+    _delayed: set[object] = field(default_factory=set)
     _full: dict[str, tuple[float, AttemptCount]] = field(default_factory=dict)
 
     @asynccontextmanager
-    async def trying(self, caller: Caller, user_name: str) -> AsyncIterator[LoginAttempt]:
-        """A try that counts as failed unless the block forgives it, or too much else is tried for it to be judged.
+    async def attempt(self, caller: Caller, user_name: str) -> AsyncIterator[LoginAttempt]:
+        """An attempt that counts as failed unless the block records its success.
+
+        It is withdrawn if the block raises `LimitReached`: then the password was not checked.
 
         Raises:
-            LimitReached: as for `admit`.
+            LimitReached: the account or the address has too many failed attempts; raised after a delay.
         """
-        attempt = await self.admit(caller, user_name)
+        try:
+            attempt = await self._admit(caller, user_name)
+        except LimitReached:
+            await self._delay()
+            raise
         try:
             yield attempt
         except LimitReached:
@@ -62,77 +68,65 @@ class LoginThrottle:
                 await login_attempts.withdraw(connection, account=attempt.account, address=attempt.address)
             raise
 
-    async def admit(self, caller: Caller, user_name: str) -> LoginAttempt:
-        """Let a try through.
-
-        Raises:
-            LimitReached: the account or the address has failed too often; raised after a moment.
-        """
-        try:
-            return await self._admitted(caller, user_name)
-        except LimitReached:
-            await self._hold()
-            raise
-
-    async def _admitted(self, caller: Caller, user_name: str) -> LoginAttempt:
-        # By a digest: people type passwords into the wrong field, and tables are read by many.
+    async def _admit(self, caller: Caller, user_name: str) -> LoginAttempt:
+        # A digest, since people type passwords into the wrong field and many can read the tables.
         account = f"account:{sha256(user_name.encode(errors='replace')).hexdigest()[:32]}"
-        address = f"address:{counted(caller.address)}"
-        self._refuse_remembered(address, account)
+        address = f"address:{throttled_address(caller.address)}"
+        self._raise_if_cached(address, account)
         async with self.db.read() as connection:
-            standing = await login_attempts.standing(connection, [address, account])
-        for attempts in standing:
+            active = await login_attempts.find_active(connection, [address, account])
+        for attempts in active:
             if attempts.failures >= self._limit(attempts.bucket):
-                self._remember(attempts)
-                raise self._refusal(attempts)
-        filled = []
+                self._cache(attempts)
+                raise self._limit_reached(attempts)
+        exhausted = []
         async with self.db.begin() as connection:
-            # The address first, by everybody: see `sign_ins.forgive`.
+            # The address first, as in `login_attempts.record_success`: otherwise two attempts could deadlock.
             for bucket in (address, account):
-                attempts = await login_attempts.count_one(connection, bucket, window_s=self.limits.window_s)
+                attempts = await login_attempts.increment(connection, bucket, window_s=self.limits.window_s)
                 if attempts.failures > self._limit(bucket):
-                    raise self._refusal(attempts)
+                    raise self._limit_reached(attempts)
                 if attempts.failures == self._limit(bucket):
-                    filled.append(bucket)
-        return LoginAttempt(account, address, tuple(filled))
+                    exhausted.append(bucket)
+        return LoginAttempt(account, address, tuple(exhausted))
 
-    async def forgive(self, connection: AsyncConnection, attempt: LoginAttempt) -> None:
-        """Within the caller's transaction: the try has succeeded."""
-        await login_attempts.forgive(connection, account=attempt.account, address=attempt.address)
+    async def record_success(self, connection: AsyncConnection, attempt: LoginAttempt) -> None:
+        """Clears the account's failures, within the caller's transaction."""
+        await login_attempts.record_success(connection, account=attempt.account, address=attempt.address)
         self._full.pop(attempt.account, None)
 
-    async def _hold(self) -> None:
-        """Slow a storm down to the pace of its connections, at the cost of a timer each."""
-        if len(self._held) >= MAX_HELD:
+    async def _delay(self) -> None:
+        """Delays a refusal, unless too many are delayed already."""
+        if len(self._delayed) >= MAX_DELAYED:
             return
-        held = object()
-        self._held.add(held)
+        refusal = object()
+        self._delayed.add(refusal)
         try:
-            await asyncio.sleep(self.held_s)
+            await asyncio.sleep(self.delay_s)
         finally:
-            self._held.discard(held)
+            self._delayed.discard(refusal)
 
     def _limit(self, bucket: str) -> int:
         return self.limits.per_address if bucket.startswith("address:") else self.limits.per_account
 
-    def _remember(self, attempts: AttemptCount) -> None:
-        if len(self._full) >= MAX_REMEMBERED:
+    def _cache(self, attempts: AttemptCount) -> None:
+        if len(self._full) >= MAX_CACHED:
             self._full.clear()
         self._full[attempts.bucket] = (time.monotonic(), attempts)
 
-    def _refuse_remembered(self, *buckets: str) -> None:
+    def _raise_if_cached(self, *buckets: str) -> None:
         for bucket in buckets:
-            noted_s, attempts = self._full.get(bucket, (0.0, None))
+            cached_s, attempts = self._full.get(bucket, (0.0, None))
             if attempts is None:
                 continue
-            if time.monotonic() - noted_s < min(REMEMBERED_S, attempts.left_s):
-                raise self._refusal(attempts)
+            if time.monotonic() - cached_s < min(CACHED_S, attempts.left_s):
+                raise self._limit_reached(attempts)
             del self._full[bucket]
 
-    def _refusal(self, attempts: AttemptCount) -> LimitReached:
+    def _limit_reached(self, attempts: AttemptCount) -> LimitReached:
         of_address = attempts.bucket.startswith("address:")
         return LimitReached(
-            "Signing in has failed too often; wait before you try again.",
+            "Too many failed sign-ins; wait before you try again.",
             code="too-many-sign-ins",
             limit_name="failedSignInsPerAddress" if of_address else "failedSignInsPerAccount",
             limit=self._limit(attempts.bucket),
@@ -141,13 +135,13 @@ class LoginThrottle:
         )
 
 
-def counted(address: str | None) -> str:
-    """What counts as one address: of IPv6 the network of 64 bits that everybody gets for themselves."""
+def throttled_address(address: str | None) -> str:
+    """The address that is throttled; for IPv6 the /64 network, which is what one subscriber gets."""
     try:
         parsed = ip_address(address or "")
     except ValueError:
-        return "-"  # a socket of this host, or whatever a proxy calls its client
+        return "-"  # a local socket, or a proxy's own name for its client
     if isinstance(parsed, IPv6Address):
-        # A listener of both kinds tells IPv4 addresses so; they are no others.
+        # Dual-stack sockets report IPv4 addresses as mapped ones.
         return str(parsed.ipv4_mapped or ip_network((parsed, 64), strict=False))
     return str(parsed)

@@ -1,4 +1,4 @@
-"""Tokens of an external OpenID Connect provider, and whom they stand for here."""
+"""OpenID Connect: authentication by tokens of an external provider."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from aerotask.services.accounts.users import USER_NAME
 from aerotask.store.accounts import audit, users
 from aerotask.store.accounts.users import UserRow
 
-# The provider's clock may differ from ours by so much.
+# Allowed difference between the provider's clock and ours.
 LEEWAY_S = 30
 MAX_CHARS = 16 * 1024
 MAX_SUBJECT_CHARS = 255
-# Of so many tokens this process knows that they are in the audit log.
-MAX_NOTED = 10_000
+# Number of tokens whose sign-in this process remembers as logged.
+MAX_LOGGED = 10_000
 _REQUIRED = ["iss", "sub", "aud", "exp"]
 
 
 @dataclass(frozen=True, slots=True)
 class OidcService:
-    """Accepts one issuer's tokens that are meant for us."""
+    """Accepts one issuer's tokens for our audience."""
 
     db: Database
     settings: OidcSettings
     issuer: str
     keys: JwksCache
-    _noted: set[bytes] = field(default_factory=set)
+    _logged: set[bytes] = field(default_factory=set)
 
-    async def caller(self, token: str, *, address: str | None = None) -> Caller:
-        """Whom the token stands for.
+    async def authenticate(self, token: str, *, address: str | None = None) -> Caller:
+        """The caller whose subject the token names.
 
         Raises:
-            Unauthenticated: it doesn't hold, or stands for nobody here.
-            Unavailable: the issuer's keys can't be had.
+            Unauthenticated: the token is invalid, or its subject has no active user.
+            Unavailable: the issuer's keys can't be fetched.
         """
         claims = await self._verified(token)
         subject = claims["sub"]
-        # Nothing unprintable: NUL and halves of surrogate pairs are no text to Postgres.
+        # Postgres stores neither NUL nor lone surrogates.
         if not isinstance(subject, str) or not 0 < len(subject) <= MAX_SUBJECT_CHARS:
             raise _invalid()
         if not subject.isprintable():
@@ -56,9 +56,12 @@ class OidcService:
         async with self.db.read() as connection:
             user = await users.find_by_subject(connection, self.issuer, subject)
         if user is None and self.settings.provision:
-            user = await self._provisioned(subject, claims, address)
+            user = await self._provision(subject, claims, address)
         if user is None or user.is_deactivated:
-            raise Unauthenticated("The provider's token stands for nobody here.", code="bad-credentials")
+            raise Unauthenticated(
+                "The token's subject has no active user here; ask an administrator to add you.",
+                code="bad-credentials",
+            )
         caller = Caller(
             user_id=user.id,
             user_name=user.user_name,
@@ -67,21 +70,21 @@ class OidcService:
             epoch=user.token_epoch,
             address=address,
         )
-        await self._note(token, caller)
+        await self._log_sign_in(token, caller)
         return caller
 
-    async def _note(self, token: str, caller: Caller) -> None:
-        """Have the log say that somebody came with a token that this process has not seen yet."""
+    async def _log_sign_in(self, token: str, caller: Caller) -> None:
+        """Records a sign-in in the audit log for a token that this process sees for the first time."""
         digest = sha256(token.encode()).digest()
-        if digest in self._noted:
+        if digest in self._logged:
             return
         async with self.db.begin() as connection:
             await audit.record(
                 connection, caller, AuditAction.SIGNED_IN, caller.display_name, provider=self.issuer
             )
-        if len(self._noted) >= MAX_NOTED:
-            self._noted.clear()
-        self._noted.add(digest)
+        if len(self._logged) >= MAX_LOGGED:
+            self._logged.clear()
+        self._logged.add(digest)
 
     async def _verified(self, token: str) -> dict[str, Any]:
         if len(token) > MAX_CHARS:
@@ -91,11 +94,11 @@ class OidcService:
         except (jwt.PyJWTError, ValueError, RecursionError) as error:
             raise _invalid() from error
         key_id, algorithm = header.get("kid"), header.get("alg")
-        # Whatever JSON holds can stand here, also what has no hash.
+        # A header value may be any JSON type, even an unhashable one.
         if not isinstance(key_id, str) or not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
             raise _invalid()
         key = await self.keys.find(key_id)
-        # By the key, not by the token: whoever forges one must not choose how it is checked.
+        # The key decides the algorithm, not the token: a forger must not choose how it is checked.
         if key is None or key.algorithm_name != algorithm:
             raise _invalid()
         try:
@@ -113,9 +116,9 @@ class OidcService:
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise _invalid() from error
 
-    async def _provisioned(self, subject: str, claims: dict[str, Any], address: str | None) -> UserRow | None:
-        """A new user for the subject; never one that is there already by the same name."""
-        for user_name in self._names(subject, claims):
+    async def _provision(self, subject: str, claims: dict[str, Any], address: str | None) -> UserRow | None:
+        """A new user for the subject; an existing user of the same name is never taken over."""
+        for user_name in self._candidate_names(subject, claims):
             user_id = UserId(new_id())
             try:
                 async with self.db.begin() as connection:
@@ -135,21 +138,21 @@ class OidcService:
                     )
                     return await users.find(connection, user_id)
             except IntegrityError:
-                async with self.db.read() as connection:  # another request of theirs may have been faster
-                    known = await users.find_by_subject(connection, self.issuer, subject)
-                if known is not None:
-                    return known
+                async with self.db.read() as connection:  # a concurrent request may have created the user
+                    existing = await users.find_by_subject(connection, self.issuer, subject)
+                if existing is not None:
+                    return existing
         return None
 
-    def _names(self, subject: str, claims: dict[str, Any]) -> list[str]:
-        wished = claims.get("preferred_username")
-        plain = [wished] if isinstance(wished, str) and USER_NAME.fullmatch(wished) else []
+    def _candidate_names(self, subject: str, claims: dict[str, Any]) -> list[str]:
+        preferred = claims.get("preferred_username")
+        valid = [preferred] if isinstance(preferred, str) and USER_NAME.fullmatch(preferred) else []
         digest = sha256(f"{self.issuer}\n{subject}".encode()).hexdigest()
-        return [*plain, f"oidc-{digest[:16]}"]
+        return [*valid, f"oidc-{digest[:16]}"]
 
 
 def unverified_issuer(token: str) -> str | None:
-    """The issuer that a token claims to be from, for choosing who checks it; None if it claims none."""
+    """The `iss` claim of a token, unverified, to choose the verifier; None if there is none."""
     if len(token) > MAX_CHARS:
         return None
     try:
@@ -161,4 +164,6 @@ def unverified_issuer(token: str) -> str | None:
 
 
 def _invalid() -> Unauthenticated:
-    return Unauthenticated("The provider's token is not valid; sign in there again.", code="bad-credentials")
+    return Unauthenticated(
+        "The provider's token is not valid; sign in with the provider again.", code="bad-credentials"
+    )

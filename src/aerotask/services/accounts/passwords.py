@@ -1,4 +1,4 @@
-"""Passwords: hashed with argon2id, one at a time and after everything else that the process does."""
+"""Password hashing with argon2id, one at a time on a low-priority thread."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aerotask.domain.errors import InvalidInput, LimitReached
 
 MIN_CHARS = 8
 MAX_CHARS = 1024
-# What may wait for the one thread: some seconds of hashing, beyond which waiting helps nobody.
+# Queue length for the one thread: a few seconds of hashing, beyond which clients time out anyway.
 MAX_WAITING = 32
 RETRY_AFTER_S = 5
 _NICE = 10
@@ -27,59 +27,59 @@ T = TypeVar("T")
 
 
 class Hasher(Protocol):
-    """What is asked of argon2's `PasswordHasher`."""
+    """The interface of argon2's `PasswordHasher` that is used here."""
 
     def hash(self, password: str, /) -> str:
-        """A fresh hash of the password."""
+        """A new hash of the password."""
         ...
 
     def verify(self, hashed: str, password: str, /) -> bool:
-        """Whether it is the password's hash; raises if not."""
+        """True if it is the password's hash; raises otherwise."""
         ...
 
     def check_needs_rehash(self, hashed: str, /) -> bool:
-        """Whether the hash was made with other parameters."""
+        """True if the hash was made with other parameters."""
         ...
 
 
 class Passwords:
-    """Hashes and compares. Sign-ins queue for one thread of low priority, so a storm of them is only slow itself."""
+    """Hashes and verifies passwords on one low-priority thread, so that a storm of sign-ins slows down nothing else."""
 
     def __init__(self, hasher: Hasher) -> None:
         self._hasher = hasher
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="passwords", initializer=_after_all_others)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="passwords", initializer=_lower_priority)
         self._waiting = 0
-        # Compared with where there is no password, so that the answer takes the same work.
+        # Verified for users without a password, so that the response takes the same time.
         self._decoy = hasher.hash(secrets.token_hex(16))
 
-    async def fits(self, hashed: str | None, password: str) -> bool:
-        """Whether it is the password; without a hash no password fits, after the same work.
+    async def verify(self, hashed: str | None, password: str) -> bool:
+        """True if the password matches the hash; without a hash False, after the same work.
 
         Raises:
-            LimitReached: too many wait already.
+            LimitReached: too many sign-ins are waiting.
         """
         compared = hashed or self._decoy
-        fits = await self._in_turn(lambda: self._verify(compared, password[:MAX_CHARS]))
-        return fits and bool(hashed)
+        matches = await self._run(lambda: self._verify(compared, password[:MAX_CHARS]))
+        return matches and bool(hashed)
 
     async def hash(self, password: str) -> str:
-        """A hash to store.
+        """The hash to store for a password.
 
         Raises:
-            InvalidInput: the password won't do.
-            LimitReached: too many wait already.
+            InvalidInput: the password is too short or too long.
+            LimitReached: too many sign-ins are waiting.
         """
         check_password(password)
-        return await self._in_turn(lambda: self._hasher.hash(password))
+        return await self._run(lambda: self._hasher.hash(password))
 
     async def rehash(self, hashed: str, password: str) -> str | None:
-        """The hash to store instead of one that was made with other parameters; None if there is no need."""
+        """A new hash if the stored one was made with other parameters; None if it is up to date."""
         if not self._hasher.check_needs_rehash(hashed):
             return None
-        return await self._in_turn(lambda: self._hasher.hash(password))
+        return await self._run(lambda: self._hasher.hash(password))
 
     def close(self) -> None:
-        """Hash no more."""
+        """Cancels waiting hashes and accepts no more."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _verify(self, hashed: str, password: str) -> bool:
@@ -87,10 +87,10 @@ class Passwords:
             return self._hasher.verify(hashed, password)
         return False
 
-    async def _in_turn(self, work: Callable[[], T]) -> T:
+    async def _run(self, work: Callable[[], T]) -> T:
         if self._waiting >= MAX_WAITING:
             raise LimitReached(
-                "Too many people sign in at this moment; try again in some seconds.",
+                "Too many sign-ins at the moment; try again in a few seconds.",
                 code="too-many-sign-ins",
                 limit_name="waitingSignIns",
                 limit=MAX_WAITING,
@@ -105,21 +105,23 @@ class Passwords:
 
 
 def check_password(password: str) -> None:
-    """Refuse what is no password.
+    """Raises if the password's length is not allowed.
 
     Raises:
         InvalidInput: it is too short or too long.
     """
     if not MIN_CHARS <= len(password) <= MAX_CHARS:
-        raise InvalidInput(f"A password has {MIN_CHARS} to {MAX_CHARS} characters.", code="invalid-password")
+        raise InvalidInput(
+            f"A password must have {MIN_CHARS} to {MAX_CHARS} characters.", code="invalid-password"
+        )
 
 
 def open_passwords() -> Passwords:
-    """Passwords with argon2id at the library's own cost, in one lane: hashing must not take all cores."""
+    """Argon2id at the library's default cost, with parallelism 1: hashing must not take all cores."""
     return Passwords(PasswordHasher(parallelism=1))
 
 
-def _after_all_others() -> None:
-    if sys.platform == "linux":  # where a thread has a niceness of its own
+def _lower_priority() -> None:
+    if sys.platform == "linux":  # where niceness is per thread
         with suppress(OSError):
             os.nice(_NICE)

@@ -1,4 +1,4 @@
-"""Who may do what, asked in one place: every route and every starting task comes through here."""
+"""Authorisation of every route and every starting task, in one place."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aerotask.db.engine import Database
 from aerotask.domain.access import Access, Caller, rights_in, rights_on
 from aerotask.domain.errors import Forbidden, NotFound, Unauthenticated
 from aerotask.domain.ids import DatasetId, TaskId, UserId
-from aerotask.services.accounts.principal import Presented, confirmed, user_id_of
+from aerotask.services.accounts.tokens import UnverifiedPrincipal, user_id_of, verify
 from aerotask.store.datasets import datasets, orgs
 from aerotask.store.datasets.datasets import DatasetRow
 from aerotask.store.datasets.orgs import OrgRow
@@ -18,20 +18,20 @@ from aerotask.store.tasks import request_context
 from aerotask.store.tasks.tasks import TaskRow
 
 _NEEDED = {
-    Access.READ: "read it",
-    Access.WRITE: "change it",
-    Access.DELETE: "delete from it",
-    Access.ADMIN: "administer it",
+    Access.READ: "read",
+    Access.WRITE: "write",
+    Access.DELETE: "delete",
+    Access.ADMIN: "administrator",
 }
 
 
 Reauthenticate: TypeAlias = Callable[[], Awaitable[Caller]]
-"""Finds out anew who is calling, by the credentials that came with the request."""
+"""Verifies the request's credentials again and returns the caller."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccessibleDataset:
-    """A dataset that the caller may see, and what they may do to it."""
+    """A dataset that the caller may read, with their rights on it."""
 
     row: DatasetRow
     rights: frozenset[Access]
@@ -39,61 +39,65 @@ class AccessibleDataset:
 
 @dataclass(frozen=True, slots=True)
 class PermissionService:
-    """Decides by the table in `domain/access.py` over what the database says now."""
+    """Applies the table in `domain/access.py` to the current rows of the database."""
 
     db: Database
 
     async def dataset(
         self, caller: Caller, org_slug: str, slug: str, *, to: Access = Access.READ
     ) -> AccessibleDataset:
-        """The dataset, if the caller may do that to it.
+        """The dataset, if the caller has the right `to`.
 
         Raises:
-            Unauthenticated: nobody is signed in and the dataset is not open to all, or does not exist.
-            NotFound: the caller is signed in and may not see it, or it does not exist.
-            Forbidden: the caller may see it but not do this.
+            Unauthenticated: the caller is anonymous, and the dataset is not public or does not exist.
+            NotFound: the dataset does not exist, or the caller may not read it.
+            Forbidden: the caller may read it but lacks the right.
         """
         async with self.db.read() as connection:
             row = await datasets.find(connection, org_slug, slug, seen_by=caller.user_id)
-        opened = _opened(caller, row, f"{org_slug}/{slug}")
-        require(caller, opened.rights, to)
-        return opened
+        dataset = _accessible(caller, row, f"{org_slug}/{slug}")
+        require(caller, dataset.rights, to)
+        return dataset
 
-    async def arrive(self, who: Presented, org_slug: str, slug: str) -> tuple[Caller, AccessibleDataset]:
-        """Who calls, and the dataset if they may read it, in a single look at the database.
+    async def authorize(
+        self, principal: UnverifiedPrincipal, org_slug: str, slug: str
+    ) -> tuple[Caller, AccessibleDataset]:
+        """The verified caller, and the dataset if they may read it, in a single query.
 
         Raises:
             Unauthenticated, NotFound: as for a dataset.
         """
         async with self.db.read() as connection:
-            found = await request_context.look(connection, user_id_of(who), org_slug, slug)
-        caller = confirmed(who, found.user)
-        return caller, _opened(caller, found.dataset, f"{org_slug}/{slug}")
+            found = await request_context.look(connection, user_id_of(principal), org_slug, slug)
+        caller = verify(principal, found.user)
+        return caller, _accessible(caller, found.dataset, f"{org_slug}/{slug}")
 
-    async def task(
-        self, who: Presented, org_slug: str, slug: str, task_id: TaskId
+    async def authorize_task(
+        self, principal: UnverifiedPrincipal, org_slug: str, slug: str, task_id: TaskId
     ) -> tuple[Caller, AccessibleDataset, TaskRow | None]:
-        """Who calls, and the dataset and its task if they may read it, in a single look at the database.
+        """The verified caller, and the dataset and task if they may read them, in a single query.
 
         Raises:
-            Unauthenticated, NotFound: as for a dataset; a task that isn't there is None.
+            Unauthenticated, NotFound: as for a dataset; a missing task is None.
         """
         async with self.db.read() as connection:
-            found = await request_context.look(connection, user_id_of(who), org_slug, slug, task_id=task_id)
-        caller = confirmed(who, found.user)
-        return caller, _opened(caller, found.dataset, f"{org_slug}/{slug}"), found.task
+            found = await request_context.look(
+                connection, user_id_of(principal), org_slug, slug, task_id=task_id
+            )
+        caller = verify(principal, found.user)
+        return caller, _accessible(caller, found.dataset, f"{org_slug}/{slug}"), found.task
 
-    async def known_dataset(self, caller: Caller, dataset_id: DatasetId, *, to: Access) -> None:
-        """As `dataset`, of one that has been found already, whatever it is called by now."""
+    async def recheck(self, caller: Caller, dataset_id: DatasetId, *, to: Access) -> None:
+        """As `dataset`, for a dataset that was authorised earlier and may have been renamed since."""
         async with self.db.read() as connection:
             row = await datasets.get(connection, dataset_id, seen_by=caller.user_id)
         rights = rights_on(caller, row.standing, row.visibility) if row else frozenset[Access]()
         if Access.READ not in rights:
-            raise hidden(caller, "The dataset has been deleted meanwhile, or you may not see it any more.")
+            raise not_visible(caller, "The dataset has been deleted, or you may no longer see it.")
         require(caller, rights, to)
 
     async def org(self, caller: Caller, slug: str, *, to: Access = Access.READ) -> OrgRow:
-        """The organization, if the caller may do that in it; public ones may be seen by all.
+        """The organization, if the caller has the right `to`; anyone may read a public one.
 
         Raises:
             Unauthenticated, NotFound, Forbidden: as for a dataset.
@@ -102,14 +106,14 @@ class PermissionService:
             row = await orgs.find(connection, slug, seen_by=caller.user_id)
         rights = rights_in(caller, row.standing) if row else frozenset[Access]()
         if row is None or not (rights or row.is_public):
-            raise hidden(caller, f"There is no organization '{slug}'.")
+            raise not_visible(caller, f"There is no organization '{slug}'.")
         if row.is_public:
             rights |= {Access.READ}
         require(caller, rights, to)
         return row
 
     async def rights_of_user(self, user_id: UserId | None, dataset_id: DatasetId) -> frozenset[Access]:
-        """What a task's owner (None: anybody) may do to the dataset now; nothing if either is gone."""
+        """The current rights of a task's owner (None: anonymous); none if the owner or the dataset is removed."""
         async with self.db.read() as connection:
             found = await datasets.get_with_user(connection, dataset_id, seen_by=user_id)
         if found is None:
@@ -125,50 +129,50 @@ class PermissionService:
         return rights_on(caller, row.standing, row.visibility)
 
 
-def _opened(caller: Caller, row: DatasetRow | None, name: str) -> AccessibleDataset:
+def _accessible(caller: Caller, row: DatasetRow | None, name: str) -> AccessibleDataset:
     rights = rights_on(caller, row.standing, row.visibility) if row else frozenset[Access]()
     if row is None or Access.READ not in rights:
-        raise hidden(caller, f"There is no dataset '{name}'.")
+        raise not_visible(caller, f"There is no dataset '{name}'.")
     return AccessibleDataset(row, rights)
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A caller's right to do something to a dataset; asked for again when what takes long has been done."""
+    """A caller's right on a dataset, which is rechecked after long work."""
 
     access: PermissionService
-    ask: Reauthenticate
+    reauthenticate: Reauthenticate
     dataset_id: DatasetId
     to: Access
 
-    async def confirm(self) -> None:
-        """Let the call go on if its credentials and rights still hold: a body may have taken hours.
+    async def recheck(self) -> None:
+        """Raises unless the credentials and rights are still valid: a request's body may take hours.
 
         Raises:
-            Unauthenticated, NotFound, Forbidden: they don't.
+            Unauthenticated, NotFound, Forbidden: they are not.
         """
-        await self.access.known_dataset(await self.ask(), self.dataset_id, to=self.to)
+        await self.access.recheck(await self.reauthenticate(), self.dataset_id, to=self.to)
 
 
 def require(caller: Caller, rights: frozenset[Access], needed: Access) -> None:
-    """Let the call go on if the rights contain what it needs.
+    """Raises unless the rights include the needed one.
 
     Raises:
-        Unauthenticated: the caller's credentials don't hold, so signing in may help.
-        Forbidden: the caller may not do this.
+        Unauthenticated: the caller's credentials are invalid, so signing in may help.
+        Forbidden: the caller lacks the right.
     """
     if needed in rights:
         return
     if caller.rejected_credentials:
         raise Unauthenticated(caller.rejected_credentials, code="bad-credentials")
-    raise Forbidden(f"You may see this, but you have no right to {_NEEDED[needed]}.")
+    raise Forbidden(f"You may see this, but this action needs {_NEEDED[needed]} permission.")
 
 
 def require_user(caller: Caller) -> UserId:
     """The id of the signed-in caller.
 
     Raises:
-        Unauthenticated: nobody is signed in.
+        Unauthenticated: the caller is anonymous.
     """
     if caller.user_id is None:
         raise _not_signed_in(caller)
@@ -176,19 +180,19 @@ def require_user(caller: Caller) -> UserId:
 
 
 def require_admin(caller: Caller) -> None:
-    """Let system administrators through.
+    """Raises unless the caller is a system administrator.
 
     Raises:
-        Unauthenticated: nobody is signed in.
-        Forbidden: the caller is no administrator.
+        Unauthenticated: the caller is anonymous.
+        Forbidden: the caller is not an administrator.
     """
     require_user(caller)
     if not caller.is_admin:
-        raise Forbidden("Only a system administrator may do this.")
+        raise Forbidden("Only system administrators may do this.")
 
 
-def hidden(caller: Caller, message: str) -> NotFound | Unauthenticated:
-    """What to answer about a thing that is absent or that the caller may not see: the same for both."""
+def not_visible(caller: Caller, message: str) -> NotFound | Unauthenticated:
+    """The same error for something that does not exist and for something that the caller may not see."""
     return _not_signed_in(caller) if caller.anonymous else NotFound(message)
 
 

@@ -1,4 +1,4 @@
-"""Users, as administrators manage them and as they see themselves."""
+"""Users: their management by administrators, and their own profile."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ USER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 
 @dataclass(frozen=True, slots=True)
 class UserChange:
-    """What an administrator changes of a user; None leaves as it is what it stands for."""
+    """An administrator's changes to a user; None leaves a value as it is."""
 
     is_admin: bool
     is_deactivated: bool
@@ -41,15 +41,15 @@ class _NewUser:
 
 @dataclass(frozen=True, slots=True)
 class UserService:
-    """Adds, changes and removes users."""
+    """Management of users."""
 
     db: Database
     passwords: Passwords
     issuer: str | None
-    """The external provider whose subjects users may be."""
+    """The external provider that users may be linked to."""
 
     async def list_users(self, caller: Caller) -> list[UserRow]:
-        """Every user; for administrators."""
+        """All users; for administrators."""
         require_admin(caller)
         async with self.db.read() as connection:
             return await users.list_all(connection)
@@ -59,10 +59,10 @@ class UserService:
         async with self.db.read() as connection:
             user = await users.find(connection, require_user(caller))
         if user is None:
-            raise NotFound("The user is gone.")
+            raise NotFound("The user has been removed.")
         return user
 
-    async def create_user(  # noqa: PLR0913  what a user is made of
+    async def create_user(  # noqa: PLR0913  the properties of a user
         self,
         caller: Caller,
         *,
@@ -72,10 +72,10 @@ class UserService:
         is_admin: bool,
         is_deactivated: bool = False,
     ) -> UserRow:
-        """Add a user; for administrators.
+        """Creates a user; for administrators.
 
         Raises:
-            InvalidInput: the name or the password won't do.
+            InvalidInput: the name or the password is not allowed.
             Conflict: the name is taken.
         """
         require_admin(caller)
@@ -83,32 +83,34 @@ class UserService:
         return await self._add(caller, new, password)
 
     async def change_user(self, caller: Caller, user_name: str, change: UserChange) -> UserRow:
-        """Change what a user may do, their password, or who they are for the provider; for administrators.
+        """Changes a user's roles, password or linked subject; for administrators.
 
         A new password ends the user's sessions; deactivation also removes their API keys.
 
         Raises:
             NotFound: there is no such user.
-            Forbidden: administrators can't lock themselves out.
-            InvalidInput: the password won't do, or there is no provider.
-            Conflict: another user is that subject.
+            Forbidden: administrators can't remove their own rights.
+            InvalidInput: the password is not allowed, or no provider is configured.
+            Conflict: the subject is linked to another user.
         """
         require_admin(caller)
         if user_name == caller.user_name and (change.is_deactivated or not change.is_admin):
-            raise Forbidden("Administrators can't take their own rights away; ask another one.")
+            raise Forbidden("Administrators can't remove their own rights; ask another administrator.")
         if change.subject is not None and self.issuer is None:
-            raise InvalidInput("There is no external provider here to know a subject.", code="no-issuer")
-        async with self.db.read() as connection:  # before the hashing, which takes a while
+            raise InvalidInput(
+                "No external sign-in provider is configured, so users have no subject.", code="no-issuer"
+            )
+        async with self.db.read() as connection:  # before the slow hashing
             if await users.find_by_name(connection, user_name) is None:
                 raise _no_user(user_name)
         hashed = None if change.password is None else await self.passwords.hash(change.password)
         try:
             return await self._change(caller, user_name, change, hashed)
         except IntegrityError as error:
-            raise Conflict("Another user is that subject.", code="subject-taken") from error
+            raise Conflict("The subject is linked to another user.", code="subject-taken") from error
 
     async def delete_user(self, caller: Caller, user_name: str) -> None:
-        """Remove a user, with their tokens and keys; what they own stays, without an owner. For administrators.
+        """Removes a user with their tokens and keys; their organizations and tasks lose their owner. For administrators.
 
         Raises:
             NotFound: there is no such user.
@@ -116,7 +118,7 @@ class UserService:
         """
         require_admin(caller)
         if user_name == caller.user_name:
-            raise Forbidden("Administrators can't remove themselves; ask another one.")
+            raise Forbidden("Administrators can't remove themselves; ask another administrator.")
         async with self.db.begin() as connection:
             user = await users.find_by_name(connection, user_name)
             if user is None:
@@ -125,14 +127,14 @@ class UserService:
             await audit.record(connection, caller, AuditAction.USER_DELETED, user.user_name)
 
     async def ensure_first_admin(self, password: str | None) -> str | None:
-        """Make the administrator `admin` if there is no user yet; the password if one was generated."""
+        """Creates the administrator `admin` if there are no users; returns the password if one was generated."""
         async with self.db.read() as connection:
             if await users.any_exist(connection):
                 return None
         generated = None if password else secrets.token_urlsafe(12)
         try:
             await self._add(ANONYMOUS, _NewUser("admin", None, is_admin=True), password or generated or "")
-        except Conflict:  # another process was faster
+        except Conflict:  # another process created it
             return None
         return generated
 
@@ -170,7 +172,7 @@ class UserService:
     async def _add(self, caller: Caller, new: _NewUser, password: str) -> UserRow:
         if not USER_NAME.fullmatch(new.user_name):
             raise InvalidInput(
-                "A user name has 1 to 128 letters, digits and . _ @ + - and starts with a letter or digit.",
+                "A user name must have 1 to 128 letters, digits and . _ @ + - and start with a letter or digit.",
                 code="invalid-user-name",
             )
         hashed = await self.passwords.hash(password)
@@ -199,7 +201,7 @@ class UserService:
         except IntegrityError as error:
             raise Conflict(f"The user name '{new.user_name}' is taken.", code="user-name-taken") from error
         if added is None:
-            raise NotFound("The user is gone.")
+            raise NotFound("The user has been removed.")
         return added
 
 

@@ -1,7 +1,7 @@
-"""The sweeps of what has been deleted or given up as a whole: datasets, organizations, and uploads.
+"""Removal of deleted datasets and organizations and of expired uploads.
 
-Each takes bounded pieces, each piece in a transaction of its own, so that a dataset of a million entries
-holds nobody up, and a crash costs nothing that was done.
+Rows are removed in batches, each in its own transaction, so that a dataset of a million entries blocks no other
+work and a crash loses no progress.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from aerotask.db.engine import Database
 from aerotask.domain.access import Caller
 from aerotask.domain.ids import DatasetId
 from aerotask.store.datasets import deletion, uploads
-from aerotask.store.queue.cancel import TASKS_AT_ONCE
+from aerotask.store.queue.clear import TASKS_PER_TRANSACTION
 
 DATASETS = 100
 ENTRIES = 5000
@@ -31,35 +31,37 @@ async def cancel_tasks(db: Database, caller: Caller, condition: ColumnElement[bo
     # After the commit that hides the dataset: no new task can follow, and a worker that is about to change the
     # dataset can't deadlock with the deletion.
     async with db.begin() as connection:
-        await deletion.cancel_tasks(connection, condition, by=caller.display_name)
+        await deletion.cancel_tasks(connection, condition, actor=caller.display_name)
 
 
 async def remove_deleted(db: Database, blobs: BlobStore) -> Mapping[str, int]:
-    """Remove the rows of deleted datasets, then of organizations that have none any more; how many of each."""
+    """Removes the rows of deleted datasets, then of organizations without datasets; returns the number of each."""
     async with db.read() as connection:
-        found = await deletion.find_deleted(connection, at_most=DATASETS)
-    for dataset_id in found:
-        await _take_apart(db, blobs, dataset_id)
+        deleted = await deletion.find_deleted(connection, max_count=DATASETS)
+    for dataset_id in deleted:
+        await _remove_dataset(db, blobs, dataset_id)
     async with db.begin() as connection:
         orgs = await deletion.remove_empty_orgs(connection)
-    return {"datasets": len(found), "organizations": orgs}
+    return {"datasets": len(deleted), "organizations": orgs}
 
 
-async def _take_apart(db: Database, blobs: BlobStore, dataset_id: DatasetId) -> None:
+async def _remove_dataset(db: Database, blobs: BlobStore, dataset_id: DatasetId) -> None:
     async with db.begin() as connection:
-        # Those that were submitted while the dataset was being deleted, or whose canceller died.
-        await deletion.cancel_tasks(connection, deletion.in_dataset(dataset_id), by="sweep")
-    gone = TASKS_AT_ONCE
-    while gone == TASKS_AT_ONCE:
+        # Tasks submitted during the deletion, or left over from a crash during it.
+        await deletion.cancel_tasks(connection, deletion.in_dataset(dataset_id), actor="sweep")
+    removed = TASKS_PER_TRANSACTION
+    while removed == TASKS_PER_TRANSACTION:
         async with db.begin() as connection:
-            cleared = await deletion.remove_some_tasks(connection, dataset_id, at_most=TASKS_AT_ONCE)
+            cleared = await deletion.remove_some_tasks(
+                connection, dataset_id, max_count=TASKS_PER_TRANSACTION
+            )
         for key in cleared.blob_keys:
             await blobs.remove(key)
-        gone = cleared.tasks
-    gone = ENTRIES
-    while gone == ENTRIES:
+        removed = cleared.tasks
+    removed = ENTRIES
+    while removed == ENTRIES:
         async with db.begin() as connection:
-            gone = await deletion.remove_some_entries(connection, dataset_id, at_most=ENTRIES)
+            removed = await deletion.remove_some_entries(connection, dataset_id, max_count=ENTRIES)
     async with db.begin() as connection:
         await deletion.remove_dataset(connection, dataset_id)
 
@@ -67,20 +69,20 @@ async def _take_apart(db: Database, blobs: BlobStore, dataset_id: DatasetId) -> 
 async def remove_expired_uploads(
     db: Database, files: PartialFiles, *, clock_offset_s: int, grace: timedelta
 ) -> Mapping[str, int]:
-    """Remove uploads that have rested too long with their files, and files that belong to none; how many."""
-    expired, gone = 0, UPLOADS
-    while gone == UPLOADS:
+    """Removes expired uploads with their files, and files without an upload; returns the number of each."""
+    expired, removed = 0, UPLOADS
+    while removed == UPLOADS:
         async with db.begin() as connection:
-            ids = await uploads.remove_expired(connection, clock_offset_s=clock_offset_s, at_most=UPLOADS)
+            ids = await uploads.remove_expired(connection, clock_offset_s=clock_offset_s, max_count=UPLOADS)
         for upload_id in ids:
             await files.remove(str(upload_id))
-        gone = len(ids)
-        expired += gone
+        removed = len(ids)
+        expired += removed
     return {"expired": expired, "left_over": await _remove_left_over(db, files, grace)}
 
 
 async def _remove_left_over(db: Database, files: PartialFiles, grace: timedelta) -> int:
-    """Remove files whose upload is gone with its dataset, or has become an entry before a crash."""
+    """Removes files whose upload was removed with its dataset, or became an entry before a crash."""
     idle = await asyncio.to_thread(files.idle_keys, grace)
     async with db.read() as connection:
         needed = await uploads.unfinished_among(connection, [UUID(key) for key in idle])

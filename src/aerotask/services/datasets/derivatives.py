@@ -1,4 +1,4 @@
-"""What was made of the entries of a dataset: list, open."""
+"""Derivatives of a dataset's entries: list, open."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from aerotask.store.datasets.entries import FOLDER
 
 @dataclass(frozen=True, slots=True)
 class OpenDerivative:
-    """A derivative and its content, held open."""
+    """A derivative with its open content."""
 
     row: DerivativeRow
     content: OpenBlob
@@ -31,7 +31,7 @@ class OpenDerivative:
 
 @dataclass(frozen=True, slots=True)
 class DerivativeService:
-    """Derivatives of entries as these are now; whoever may read a dataset may read them."""
+    """Read access to the derivatives of current entries, for readers of the dataset."""
 
     db: Database
     blobs: BlobStore
@@ -41,8 +41,8 @@ class DerivativeService:
         """The derivatives of the entry at `path`, by kind.
 
         Raises:
-            NotFound: there is nothing at the path.
-            InvalidInput: it is a folder.
+            NotFound: there is no entry at the path.
+            InvalidInput: the entry is a folder.
         """
         target = paths.entry_path(path)
         dataset = (await self.access.dataset(caller, org_slug, slug)).row
@@ -52,18 +52,18 @@ class DerivativeService:
     async def open(
         self, caller: Caller, org_slug: str, slug: str, path: str, kind: DerivativeKind
     ) -> OpenDerivative:
-        """Open the derivative of that kind for reading.
+        """Opens the derivative of that kind for reading.
 
         Raises:
-            NotFound: there is nothing at the path, or it has none of that kind.
-            InvalidInput: there is a folder at the path.
+            NotFound: there is no entry at the path, or it has no derivative of that kind.
+            InvalidInput: the entry is a folder.
         """
         for _ in range(3):
             rows = await self.list_of(caller, org_slug, slug, path)
             row = next((row for row in rows if row.kind == kind), None)
             if row is None:
                 break
-            # Made anew between the look-up and the opening: look again.
+            # Rebuilt between the query and the opening: query again.
             with contextlib.suppress(FileNotFoundError):
                 return OpenDerivative(row, await self.blobs.open(row.blob_key))
         raise NotFound(
@@ -73,12 +73,12 @@ class DerivativeService:
 
 
 async def _rows_of(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> list[DerivativeRow]:
-    here = await entries.find(connection, dataset_id, path)
-    if here is None:
+    entry = await entries.find(connection, dataset_id, path)
+    if entry is None:
         raise NotFound(f"The dataset has no entry {paths.shown(path)}.", code="no-such-entry")
-    if here.type == FOLDER:
+    if entry.type == FOLDER:
         raise InvalidInput(f"{paths.shown(path)} is a folder; name a file.", code="not-a-file")
-    beside = paths_beside(path)
-    others = await entries.find_named(connection, dataset_id, beside) if beside else []
-    hashes = {row.path: row.sha256 for row in (here, *others) if row.type != FOLDER}
+    sidecar_paths = paths_beside(path)
+    sidecars = await entries.find_named(connection, dataset_id, sidecar_paths) if sidecar_paths else []
+    hashes = {row.path: row.sha256 for row in (entry, *sidecars) if row.type != FOLDER}
     return await derivatives.find_of(connection, dataset_id, source_key(path, hashes))

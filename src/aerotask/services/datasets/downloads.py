@@ -1,4 +1,4 @@
-"""A small selection of a dataset as a ZIP at once, from the stored contents alone; a larger one is a task."""
+"""Immediate download of a small selection as a ZIP stream; larger selections are a task."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from aerotask.store.datasets.entries import FOLDER, WHOLE_ENTRY, EntryRow
 from aerotask.store.datasets.plan_rows import ENTRY_SUMMARY, EntrySummary
 
 MAX_STREAMED_ENTRIES = 10_000
-GATHER_BYTES = 256 * 1024
+BUFFER_BYTES = 256 * 1024
 _INDEX, _SNAPSHOT = "index.sqlite", "snapshot"
 
 
 @dataclass(frozen=True, slots=True)
 class DownloadPart:
-    """A member of the ZIP, and the name of its content among those that are held; None for a folder."""
+    """A member of the ZIP, and the name of its pinned content; None for a folder."""
 
     member: StreamMember
     content: str | None
@@ -43,53 +43,53 @@ class DownloadPart:
 
 @dataclass(frozen=True, slots=True)
 class DownloadSelection:
-    """What is to be streamed, and under which name; its contents are held until it is let go."""
+    """The ZIP to stream, with its file name; its contents stay pinned until `release`."""
 
     file_name: str
     parts: tuple[DownloadPart, ...]
     length: int
     """The length of the ZIP."""
-    held: PinnedBlobs
+    pinned: PinnedBlobs
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The bytes of the ZIP.
 
-        Each content is read twice, first for its checksum, which stands before it.
+        Each content is read twice, first for the checksum in its header.
 
         Raises:
-            OSError: the storage fails; what was sent so far is no whole ZIP.
+            OSError: the storage fails; the bytes so far are an incomplete ZIP.
         """
         writer = StreamWriter()
-        gathered = bytearray()
+        buffer = bytearray()
         for part in self.parts:
-            async with aclosing(self._part_chunks(writer, part)) as pieces:
-                async for piece in pieces:
-                    gathered += piece
-                    if len(gathered) >= GATHER_BYTES:
-                        yield bytes(gathered)
-                        gathered.clear()
-        yield bytes(gathered) + writer.tail()
+            async with aclosing(self._part_chunks(writer, part)) as chunks:
+                async for chunk in chunks:
+                    buffer += chunk
+                    if len(buffer) >= BUFFER_BYTES:
+                        yield bytes(buffer)
+                        buffer.clear()
+        yield bytes(buffer) + writer.tail()
 
-    async def let_go(self) -> None:
-        """Give the contents back."""
-        await self.held.release()
+    async def release(self) -> None:
+        """Unpins the contents."""
+        await self.pinned.release()
 
     async def _part_chunks(self, writer: StreamWriter, part: DownloadPart) -> AsyncGenerator[bytes, None]:
         if part.content is None:
             yield writer.head(part.member)
             return
-        content = await self.held.open(part.content)
+        content = await self.pinned.open(part.content)
         try:
             yield writer.head(part.member, await _crc32(content))
-            async for piece in content.chunks(0, part.member.size_bytes):
-                yield piece
+            async for chunk in content.chunks(0, part.member.size_bytes):
+                yield chunk
         finally:
             await content.close()
 
 
 @dataclass(frozen=True, slots=True)
 class DownloadService:
-    """Gives selections of entries to download."""
+    """Selects entries for immediate download."""
 
     db: Database
     blobs: BlobStore
@@ -99,93 +99,95 @@ class DownloadService:
     """The tool for larger selections; its params take `paths`."""
 
     async def select(
-        self, caller: Caller, org_slug: str, slug: str, named: Sequence[str]
+        self, caller: Caller, org_slug: str, slug: str, named_paths: Sequence[str]
     ) -> DownloadSelection | EntryRow:
-        """The one file that is named, or what to stream: the named entries with all below; all if none is named.
+        """The single named file, or the selection of all named entries with everything below them; no path selects all.
 
-        Whoever gets a selection has to let it go.
+        The caller must `release` a selection.
 
         Raises:
-            NotFound: there is nothing at one of the paths.
-            UseTask: it is more than is streamed at once.
+            NotFound: there is no entry at one of the paths.
+            UseTask: the selection exceeds the limits for streaming.
         """
-        wanted = list(dict.fromkeys(map(paths.entry_path, named)))
+        selected = list(dict.fromkeys(map(paths.entry_path, named_paths)))
         dataset = (await self.access.dataset(caller, org_slug, slug)).row
-        if len(wanted) == 1:
+        if len(selected) == 1:
             async with self.db.read() as connection:
-                only = await entries.find(connection, dataset.id, wanted[0])
+                only = await entries.find(connection, dataset.id, selected[0])
             if only is not None and only.type != FOLDER:
                 return only
         for _ in range(3):
-            # Removed between the look and the holding: look again.
+            # Removed between the query and the pinning: query again.
             with suppress(FileNotFoundError):
-                return await self._held(dataset, wanted)
+                return await self._selection(dataset, selected)
         raise NotFound("The content of an entry is missing from the storage.")
 
-    async def _held(self, dataset: DatasetRow, wanted: Sequence[str]) -> DownloadSelection:
-        held = await pin_blobs(self.blobs)
+    async def _selection(self, dataset: DatasetRow, selected: Sequence[str]) -> DownloadSelection:
+        pinned = await pin_blobs(self.blobs)
         try:
-            parts = await self._parts(dataset, wanted, held)
-            await held.add(part.content for part in parts if part.content and part.content != _INDEX)
+            parts = await self._parts(dataset, selected, pinned)
+            await pinned.add(part.content for part in parts if part.content and part.content != _INDEX)
             length = await asyncio.to_thread(streamed_bytes, [part.member for part in parts])
         except BaseException:
-            await held.release()
+            await pinned.release()
             raise
-        stem = paths.base_name(wanted[0]) if len(wanted) == 1 else dataset.slug
-        return DownloadSelection(f"{stem}.zip", tuple(parts), length, held)
+        stem = paths.base_name(selected[0]) if len(selected) == 1 else dataset.slug
+        return DownloadSelection(f"{stem}.zip", tuple(parts), length, pinned)
 
     async def _parts(
-        self, dataset: DatasetRow, wanted: Sequence[str], held: PinnedBlobs
+        self, dataset: DatasetRow, selected: Sequence[str], pinned: PinnedBlobs
     ) -> list[DownloadPart]:
         async with self.db.begin() as connection:
-            size = await entries.measure(connection, dataset.id, wanted or [""])
-            self._refuse_large(size, wanted)
-            if wanted:
-                return await _named(connection, dataset, wanted)
-            parts = await _noted(connection, dataset, held)
-        return [*parts, *await asyncio.to_thread(_index_parts, dataset, held)]
+            totals = await entries.measure(connection, dataset.id, selected or [""])
+            self._raise_if_too_large(totals, selected)
+            if selected:
+                return await _selected_parts(connection, dataset, selected)
+            parts = await _all_parts(connection, dataset, pinned)
+        return [*parts, *await asyncio.to_thread(_index_parts, dataset, pinned)]
 
-    def _refuse_large(self, size: entries.EntryTotals, wanted: Sequence[str]) -> None:
-        if size.size_bytes <= self.threshold_bytes and size.count <= MAX_STREAMED_ENTRIES:
+    def _raise_if_too_large(self, totals: entries.EntryTotals, selected: Sequence[str]) -> None:
+        if totals.size_bytes <= self.threshold_bytes and totals.count <= MAX_STREAMED_ENTRIES:
             return
         raise UseTask(
-            f"The selection has {size.count} entries with {size.size_bytes} bytes; at once, up to "
-            f"{MAX_STREAMED_ENTRIES} entries with {self.threshold_bytes} bytes are sent. Submit the task in 'task'.",
+            f"The selection has {totals.count} entries with {totals.size_bytes} bytes; at most {MAX_STREAMED_ENTRIES} entries "
+            f"with {self.threshold_bytes} bytes are streamed. Submit the task in 'task' instead.",
             tool_id=self.tool_id,
-            params={"paths": list(wanted) or None},
+            params={"paths": list(selected) or None},
             code="use-bulk-download",
         )
 
 
-async def _named(
-    connection: AsyncConnection, dataset: DatasetRow, wanted: Sequence[str]
+async def _selected_parts(
+    connection: AsyncConnection, dataset: DatasetRow, selected: Sequence[str]
 ) -> list[DownloadPart]:
-    rows = [row async for row in entries.stream_within(connection, dataset.id, wanted, ENTRY_SUMMARY)]
-    there = {row.path for row in rows}
-    missing = next((path for path in wanted if path not in there), None)
+    rows = [row async for row in entries.stream_within(connection, dataset.id, selected, ENTRY_SUMMARY)]
+    existing = {row.path for row in rows}
+    missing = next((path for path in selected if path not in existing), None)
     if missing is not None:
         raise NotFound(f"The dataset has no entry {paths.shown(missing)}.", code="no-such-entry")
     return [_part(row) for row in rows]
 
 
-async def _noted(connection: AsyncConnection, dataset: DatasetRow, held: PinnedBlobs) -> list[DownloadPart]:
-    """All entries; what is known of these goes among what is held, for the index."""
+async def _all_parts(
+    connection: AsyncConnection, dataset: DatasetRow, pinned: PinnedBlobs
+) -> list[DownloadPart]:
+    """The parts of all entries, whose snapshot is written to the pinned folder for the index."""
     parts: list[DownloadPart] = []
 
-    async def noted() -> AsyncIterator[EntryView]:
+    async def views() -> AsyncIterator[EntryView]:
         async for row in entries.stream_within(connection, dataset.id, [""], WHOLE_ENTRY):
             parts.append(_part(row))
             yield entry_view(row)
 
-    await write_snapshot(held.folder / _SNAPSHOT, noted())
+    await write_snapshot(pinned.folder / _SNAPSHOT, views())
     return parts
 
 
-def _index_parts(dataset: DatasetRow, held: PinnedBlobs) -> list[DownloadPart]:
-    """The index of what was noted, as in the ZIP of a download task."""
-    index, now = held.folder / _INDEX, int(time.time())
-    known = Snapshot(dataset.slug, held.folder / _SNAPSHOT)
-    write_index(index, known.entries(), slug=dataset.slug, exported_at=now)
+def _index_parts(dataset: DatasetRow, pinned: PinnedBlobs) -> list[DownloadPart]:
+    """The index of the snapshot, as in the ZIP of a download task."""
+    index, now = pinned.folder / _INDEX, int(time.time())
+    snapshot = Snapshot(dataset.slug, pinned.folder / _SNAPSHOT)
+    write_index(index, snapshot.entries(), slug=dataset.slug, exported_at=now)
     folders = [
         DownloadPart(StreamMember(path, now, is_folder=True), None) for path in paths.parents(INDEX_PATH)
     ]
@@ -194,8 +196,8 @@ def _index_parts(dataset: DatasetRow, held: PinnedBlobs) -> list[DownloadPart]:
 
 async def _crc32(content: OpenBlob) -> int:
     crc32 = 0
-    async for piece in content.chunks(0, content.size_bytes):
-        crc32 = isal_zlib.crc32(piece, crc32)
+    async for chunk in content.chunks(0, content.size_bytes):
+        crc32 = isal_zlib.crc32(chunk, crc32)
     return crc32
 
 

@@ -1,4 +1,4 @@
-"""The files and folders of a dataset: put, list, open, remove."""
+"""Entries of a dataset, files and folders: put, list, open, remove."""
 
 from __future__ import annotations
 
@@ -20,22 +20,28 @@ from aerotask.domain.preconditions import UNCONDITIONAL, Condition
 from aerotask.domain.settings import StorageQuota
 from aerotask.metadata.file_types import shapefile_paths_of, type_by_name
 from aerotask.services.accounts.permissions import Grant, PermissionService
-from aerotask.services.datasets.storage_quota import UNBOUNDED, UNLIMITED, Headroom, room_for, within_limits
+from aerotask.services.datasets.storage_quota import (
+    UNBOUNDED,
+    UNLIMITED,
+    Headroom,
+    headroom_for,
+    within_limits,
+)
 from aerotask.services.datasets.tree_lock import lock_tree
 from aerotask.store.accounts import audit
 from aerotask.store.datasets import entries, entry_writes, indexing
 from aerotask.store.datasets.entries import FOLDER, EntryContent, EntryRow
 from aerotask.store.tasks import usage
 
-# Turning a batch into JSON holds the event loop up for about ten milliseconds.
+# Serialising a batch to JSON blocks the event loop for about ten milliseconds.
 LIST_BATCH = 500
 BATCH = 5000
-"""How many rows one statement writes: few enough that it ends soon."""
+"""Rows that one statement writes, so that it ends soon."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenEntry:
-    """An entry and its content, held open."""
+    """An entry with its open content."""
 
     row: EntryRow
     content: OpenBlob
@@ -43,7 +49,7 @@ class OpenEntry:
 
 @dataclass(frozen=True, slots=True)
 class EntryService:
-    """What can be done to the entries of a dataset."""
+    """Operations on the entries of a dataset."""
 
     db: Database
     blobs: BlobStore
@@ -53,49 +59,49 @@ class EntryService:
 
     async def put(
         self,
-        permit: Grant,
+        grant: Grant,
         path: str,
         content: AsyncIterator[bytes],
         *,
         announced_bytes: int = 0,
         condition: Condition = UNCONDITIONAL,
     ) -> EntryRow:
-        """Store a stream as the entry at `path`, replacing a file that is there.
+        """Stores a stream as the entry at `path`, replacing an existing file.
 
         Raises:
-            InvalidPath: the path won't do.
-            TooLarge: the content is longer than the limit; nothing changes.
+            InvalidPath: the path is invalid.
+            TooLarge: the content exceeds the limit; nothing changes.
             Conflict: there is a folder at the path, or a file where a folder above it would be.
-            LimitReached: the organization or its owner would store too much; nothing changes.
-            Unauthenticated, Forbidden, NotFound: the permit doesn't hold any more; nothing changes.
-            PreconditionFailed: what is there doesn't fulfil the condition; nothing changes.
+            LimitReached: the storage quota of the organization or its owner would be exceeded; nothing changes.
+            Unauthenticated, Forbidden, NotFound: the grant is no longer valid; nothing changes.
+            PreconditionFailed: the existing entry doesn't meet the condition; nothing changes.
         """
         target = paths.entry_path(path)
         if announced_bytes > self.max_object_bytes:
             raise TooLarge(f"The file is larger than the limit of {self.max_object_bytes} bytes.")
-        room = await self.refuse_early(
-            permit.dataset_id, target, announced_bytes=announced_bytes, condition=condition
+        headroom = await self.check_early(
+            grant.dataset_id, target, announced_bytes=announced_bytes, condition=condition
         )
-        blob = await self.receive(content, room)
-        return await self.name(permit, target, blob, condition=condition)
+        blob = await self.receive(content, headroom)
+        return await self.link(grant, target, blob, condition=condition)
 
-    async def receive(self, content: AsyncIterator[bytes], room: Headroom) -> Blob:
-        """Store a stream under no name yet.
+    async def receive(self, content: AsyncIterator[bytes], headroom: Headroom) -> Blob:
+        """Stores a stream as a blob that no entry refers to yet.
 
         Raises:
-            TooLarge: it is longer than the limit.
-            LimitReached: it is longer than the room for it.
+            TooLarge: the stream exceeds the limit.
+            LimitReached: the stream exceeds the headroom.
         """
-        return await self.blobs.put(room.bounded(content), limit_bytes=self.max_object_bytes)
+        return await self.blobs.put(headroom.bounded(content), limit_bytes=self.max_object_bytes)
 
-    async def name(
-        self, permit: Grant, path: str, blob: Blob, *, condition: Condition = UNCONDITIONAL
+    async def link(
+        self, grant: Grant, path: str, blob: Blob, *, condition: Condition = UNCONDITIONAL
     ) -> EntryRow:
-        """Make a stored blob the content of the entry at `path`; a blob that can't be named is removed."""
-        dataset_id = permit.dataset_id
+        """Makes a stored blob the content of the entry at `path`; on failure the blob is removed."""
+        dataset_id = grant.dataset_id
         try:
             target = paths.entry_path(path)
-            await permit.confirm()
+            await grant.recheck()
             content = EntryContent(blob.key, blob.sha256, blob.size_bytes, type_by_name(target))
             async with (
                 self.db.begin() as connection,
@@ -107,42 +113,42 @@ class EntryService:
             raise
         return row
 
-    async def make_folder(self, permit: Grant, path: str) -> EntryRow:
-        """Make the folder at `path` with all above it; one that exists stays.
+    async def make_folder(self, grant: Grant, path: str) -> EntryRow:
+        """Creates the folder at `path` and its parents; existing folders stay.
 
         Raises:
             Conflict: there is a file at the path or above it.
         """
-        target, dataset_id = paths.entry_path(path), permit.dataset_id
-        await permit.confirm()
+        target, dataset_id = paths.entry_path(path), grant.dataset_id
+        await grant.recheck()
         async with self.db.begin() as connection:
             await lock_tree(connection, dataset_id)
-            await _refuse_files_among(connection, dataset_id, (*paths.parents(target), target))
+            await _raise_if_file_among(connection, dataset_id, (*paths.parents(target), target))
             await entry_writes.add_folders(connection, dataset_id, (*paths.parents(target), target))
             row = await entries.find(connection, dataset_id, target)
         if row is None:
-            raise NotFound("The folder has been removed meanwhile.")
+            raise NotFound("The folder was removed by another request.")
         return row
 
     async def list_entries(
         self, caller: Caller, org_slug: str, slug: str, *, path: str | None, recursive: bool
     ) -> AsyncIterator[list[EntryRow]]:
-        """What is in the folder at `path`, or everything below it, in batches; of a file, the file.
+        """The entries in the folder at `path`, or all below it, in batches; for a file, the file itself.
 
-        The first batch has been read when this returns. An entry that is renamed while later ones are read may
-        be listed under both of its paths, or neither.
+        The first batch is read before this returns. An entry that is renamed during the listing may be listed
+        under both of its paths, or neither.
 
         Raises:
-            NotFound: there is nothing at the path.
+            NotFound: there is no entry at the path.
         """
         folder = paths.folder_path(path)
         dataset = (await self.access.dataset(caller, org_slug, slug)).row
         async with self.db.read() as connection:
-            here = await entries.find(connection, dataset.id, folder) if folder else None
-        if folder and here is None:
+            existing = await entries.find(connection, dataset.id, folder) if folder else None
+        if folder and existing is None:
             raise _no_entry(folder)
-        if here is not None and here.type != FOLDER:
-            return _just([here])
+        if existing is not None and existing.type != FOLDER:
+            return _single_batch([existing])
         first = await self._page(dataset.id, folder, recursive=recursive, after="")
         return self._pages(dataset.id, folder, first, recursive=recursive)
 
@@ -163,11 +169,11 @@ class EntryService:
             )
 
     async def open_file(self, caller: Caller, org_slug: str, slug: str, path: str) -> OpenEntry:
-        """Open a file's content for reading.
+        """Opens a file's content for reading.
 
         Raises:
-            NotFound: there is nothing at the path.
-            InvalidInput: it is a folder.
+            NotFound: there is no entry at the path.
+            InvalidInput: the entry is a folder.
         """
         target = paths.entry_path(path)
         dataset = (await self.access.dataset(caller, org_slug, slug)).row
@@ -181,7 +187,7 @@ class EntryService:
                     f"{paths.shown(target)} is a folder; name a file, or submit a bulk-download.",
                     code="not-a-file",
                 )
-            # Replaced between the look-up and the opening: look again.
+            # Replaced between the query and the opening: query again.
             with contextlib.suppress(FileNotFoundError):
                 return OpenEntry(row, await self.blobs.open(row.blob_key))
         raise NotFound(f"The content of {paths.shown(target)} is missing from the storage.")
@@ -195,26 +201,26 @@ class EntryService:
         *,
         condition: Condition = UNCONDITIONAL,
     ) -> list[str]:
-        """Remove the entry at `path` and everything below it; the paths that went.
+        """Removes the entry at `path` and everything below it; returns the removed paths.
 
         Raises:
-            NotFound: there is nothing at the path.
-            PreconditionFailed: the entry doesn't fulfil the condition; nothing changes.
+            NotFound: there is no entry at the path.
+            PreconditionFailed: the entry doesn't meet the condition; nothing changes.
         """
         target = paths.entry_path(path)
         dataset = (await self.access.dataset(caller, org_slug, slug, to=Access.DELETE)).row
         async with self.db.begin() as connection:
             await lock_tree(connection, dataset.id)
-            here = await entries.find(connection, dataset.id, target)
-            if here is None:
+            existing = await entries.find(connection, dataset.id, target)
+            if existing is None:
                 raise _no_entry(target)
-            condition.check(here.sha256)
-            gone = await remove_content(connection, dataset.id, target)
+            condition.check(existing.sha256)
+            removed = await remove_content(connection, dataset.id, target)
             address = f"/orgs/{org_slug}/ds/{slug}/obj/{target}"
-            await audit.record(connection, caller, AuditAction.ENTRY_DELETED, address, entries=len(gone))
-        return gone
+            await audit.record(connection, caller, AuditAction.ENTRY_DELETED, address, entries=len(removed))
+        return removed
 
-    async def refuse_early(
+    async def check_early(
         self,
         dataset_id: DatasetId,
         path: str,
@@ -222,31 +228,31 @@ class EntryService:
         announced_bytes: int,
         condition: Condition = UNCONDITIONAL,
     ) -> Headroom:
-        """Refuse what can't become the entry at `path` as things stand, before its bytes are taken in.
+        """Raises if content can't become the entry at `path`, before its bytes are received.
 
         Returns:
-            How many bytes may come, since not everybody announces them.
+            The headroom for the bytes, since clients need not announce their number.
         """
         async with self.db.read() as connection:
-            here = await _refuse_clash(connection, dataset_id, path)
-            condition.check(here.sha256 if here else None)
+            existing = await _existing_file(connection, dataset_id, path)
+            condition.check(existing.sha256 if existing else None)
             if self.storage.unlimited:
                 return UNBOUNDED
-            freed_bytes = here.size_bytes if here else 0
-            room = await room_for(connection, self.storage, dataset_id, freed_bytes=freed_bytes)
-        room.require(announced_bytes)
-        return room
+            freed_bytes = existing.size_bytes if existing else 0
+            headroom = await headroom_for(connection, self.storage, dataset_id, freed_bytes=freed_bytes)
+        headroom.check(announced_bytes)
+        return headroom
 
-    async def room_anywhere(self, dataset_id: DatasetId) -> Headroom:
-        """How many bytes may come for an entry whose path isn't known yet: it may replace the largest."""
+    async def headroom_anywhere(self, dataset_id: DatasetId) -> Headroom:
+        """Headroom for an entry whose path isn't known yet: it may replace any existing bytes."""
         if self.storage.unlimited:
             return UNBOUNDED
         async with self.db.read() as connection:
             freed_bytes = await usage.stored_in(connection, dataset_id)
-            return await room_for(connection, self.storage, dataset_id, freed_bytes=freed_bytes)
+            return await headroom_for(connection, self.storage, dataset_id, freed_bytes=freed_bytes)
 
 
-async def _just(rows: list[EntryRow]) -> AsyncIterator[list[EntryRow]]:
+async def _single_batch(rows: list[EntryRow]) -> AsyncIterator[list[EntryRow]]:
     yield rows
 
 
@@ -258,20 +264,20 @@ async def put_content(
     *,
     condition: Condition = UNCONDITIONAL,
 ) -> EntryRow:
-    """Within the caller's transaction, make `content` the entry at `path`, with the folders above it.
+    """Makes `content` the entry at `path`, with its parent folders, within the caller's transaction.
 
     Raises:
         Conflict: there is a folder at the path, or a file where a folder above it would be.
-        PreconditionFailed: what is there doesn't fulfil the condition.
+        PreconditionFailed: the existing entry doesn't meet the condition.
     """
     await lock_tree(connection, dataset_id)
-    here = await _refuse_clash(connection, dataset_id, path)
-    condition.check(here.sha256 if here else None)
+    existing = await _existing_file(connection, dataset_id, path)
+    condition.check(existing.sha256 if existing else None)
     await entry_writes.add_folders(connection, dataset_id, paths.parents(path))
     row = await entry_writes.put_file(connection, dataset_id, path, content)
     if shapefiles := shapefile_paths_of(path):
         await indexing.index_again(connection, dataset_id, shapefiles)
-    await indexing.announce(connection)
+    await indexing.notify_indexers(connection)
     return row
 
 
@@ -282,56 +288,56 @@ async def put_contents(
     *,
     folders: Collection[str] = (),
 ) -> None:
-    """As `put_content`, for many paths at once, and with folders that shall be there too.
+    """As `put_content`, for many paths at once, and with additional folders.
 
     Raises:
-        Conflict: there is a folder at one of the paths, or a file at or above one of the folders or paths, be it
-            there already or among the contents.
+        Conflict: there is a folder at one of the paths, or a file at or above one of the folders or paths, existing
+            or among the contents.
     """
     await lock_tree(connection, dataset_id)
     needed = {*folders, *chain.from_iterable(map(paths.parents, (*contents, *folders)))}
     clashing = next((path for path in contents if path in needed), None)
     if clashing is not None:
         raise _entry_is_file(clashing)
-    there = await entries.folders_among(connection, dataset_id, list(contents))
-    if there:
-        raise Conflict(f"There is a folder at {paths.shown(there[0])}.", code="entry-is-folder")
-    await _refuse_files_among(connection, dataset_id, sorted(needed))
+    existing = await entries.folders_among(connection, dataset_id, list(contents))
+    if existing:
+        raise Conflict(f"There is a folder at {paths.shown(existing[0])}.", code="entry-is-folder")
+    await _raise_if_file_among(connection, dataset_id, sorted(needed))
     await entry_writes.add_folders(connection, dataset_id, sorted(needed))
-    placed = iter(contents.items())
-    while batch := dict(islice(placed, BATCH)):
+    remaining = iter(contents.items())
+    while batch := dict(islice(remaining, BATCH)):
         await entry_writes.put_files(connection, dataset_id, batch)
     if shapefiles := {*chain.from_iterable(map(shapefile_paths_of, contents))} - contents.keys():
         await indexing.index_again(connection, dataset_id, sorted(shapefiles))
     if contents:
-        await indexing.announce(connection)
+        await indexing.notify_indexers(connection)
 
 
 async def remove_content(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> list[str]:
-    """Within the caller's transaction, remove the entry at `path` and all below it; the paths that went."""
+    """Removes the entry at `path` and everything below it, within the caller's transaction; returns the removed paths."""
     await lock_tree(connection, dataset_id)
     return await entry_writes.remove_within(connection, dataset_id, path)
 
 
-async def _refuse_clash(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> EntryRow | None:
-    """The file that is at the path, if any; what stands in its way is refused."""
-    here = await entries.find(connection, dataset_id, path)
-    if here is not None and here.type == FOLDER:
+async def _existing_file(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> EntryRow | None:
+    """The file at the path, if any; raises if a folder is there or a file is above it."""
+    existing = await entries.find(connection, dataset_id, path)
+    if existing is not None and existing.type == FOLDER:
         raise Conflict(f"There is a folder at {paths.shown(path)}.", code="entry-is-folder")
-    await _refuse_files_among(connection, dataset_id, paths.parents(path))
-    return here
+    await _raise_if_file_among(connection, dataset_id, paths.parents(path))
+    return existing
 
 
-async def _refuse_files_among(
+async def _raise_if_file_among(
     connection: AsyncConnection, dataset_id: DatasetId, folders: Sequence[str]
 ) -> None:
-    above = await entries.files_among(connection, dataset_id, folders)
-    if above:
-        raise _entry_is_file(above[0])
+    files = await entries.files_among(connection, dataset_id, folders)
+    if files:
+        raise _entry_is_file(files[0])
 
 
 def _entry_is_file(path: str) -> Conflict:
-    return Conflict(f"{paths.shown(path)} is a file, so nothing can be below it.", code="entry-is-file")
+    return Conflict(f"{paths.shown(path)} is a file, so it can't contain entries.", code="entry-is-file")
 
 
 def _no_entry(path: str) -> NotFound:

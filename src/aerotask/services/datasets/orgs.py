@@ -16,7 +16,7 @@ from aerotask.domain.ids import OrgId, UserId, new_id
 from aerotask.domain.settings import StorageQuota
 from aerotask.services.accounts.permissions import PermissionService, require_user
 from aerotask.services.datasets.deletion import cancel_tasks
-from aerotask.services.datasets.storage_quota import RETRY_AFTER_S, refuse_gift
+from aerotask.services.datasets.storage_quota import RETRY_AFTER_S, check_transfer
 from aerotask.store.accounts import audit, users
 from aerotask.store.datasets import deletion, orgs
 from aerotask.store.datasets.orgs import MemberRow, OrgRow
@@ -111,12 +111,12 @@ class OrgService:
         if not user.is_admin:
             await self._check_owned_count(connection, user.id)
         await orgs.transfer_org(connection, org.id, user.id)
-        await refuse_gift(connection, self.storage, org.id, to=user.id)
+        await check_transfer(connection, self.storage, org.id, to=user.id)
         await audit.record(connection, caller, AuditAction.OWNER_CHANGED, f"/orgs/{org.slug}", now=new_owner)
 
     async def _check_owned_count(self, connection: AsyncConnection, owner_id: UserId) -> None:
         """Raises if the user owns as many as allowed; in the transaction that adds another."""
-        await users.hold(connection, owner_id)
+        await users.lock(connection, owner_id)
         owned = await orgs.count_owned(connection, owner_id)
         if owned >= self.max_per_owner:
             raise LimitReached(

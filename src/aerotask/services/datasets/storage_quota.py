@@ -1,4 +1,4 @@
-"""How much an organization and a user may store; checked under a lock, so that racing uploads can't exceed it."""
+"""Storage quota of organizations and users, checked under a lock so that concurrent uploads can't exceed it."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ UNLIMITED = StorageQuota()
 
 @dataclass(frozen=True, slots=True)
 class _Share:
+    """A limit with its current usage."""
+
     name: str
     limit: int
     used: int
@@ -31,22 +33,22 @@ class _Share:
 
 @dataclass(frozen=True, slots=True)
 class Headroom:
-    """What may come as things stand: a stream that is longer is refused while it comes, not after it has filled a disk."""
+    """Bytes that may still be stored: a longer stream is refused while it arrives, not after it has filled a disk."""
 
     shares: tuple[_Share, ...] = ()
     freed_bytes: int = 0
-    """What it may replace."""
+    """Size of the content that is replaced."""
 
     @property
     def left_bytes(self) -> int | None:
-        """How many bytes more may be stored, less than none if there are too many; None: any."""
+        """Bytes that may be added; negative if the quota is exceeded, None without a limit."""
         return min((share.limit - share.used for share in self.shares), default=None)
 
-    def require(self, size_bytes: int) -> None:
-        """Let so many bytes come.
+    def check(self, size_bytes: int) -> None:
+        """Raises if content of this size would exceed a limit.
 
         Raises:
-            LimitReached: they would exceed a limit.
+            LimitReached: the quota would be exceeded.
         """
         more_bytes = size_bytes - self.freed_bytes
         for share in self.shares:
@@ -54,12 +56,12 @@ class Headroom:
                 raise _exceeded(share, more_bytes)
 
     async def bounded(self, content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The same bytes, as long as there is room for them."""
+        """The same bytes; raises as soon as they exceed the headroom."""
         size_bytes = 0
-        async for piece in content:
-            size_bytes += len(piece)
-            self.require(size_bytes)
-            yield piece
+        async for chunk in content:
+            size_bytes += len(chunk)
+            self.check(size_bytes)
+            yield chunk
 
 
 UNBOUNDED = Headroom()
@@ -69,18 +71,18 @@ UNBOUNDED = Headroom()
 async def within_limits(
     connection: AsyncConnection, limits: StorageQuota, dataset_id: DatasetId
 ) -> AsyncIterator[None]:
-    """Let the block add bytes to the dataset, in the connection's transaction, as long as the limits hold after it.
+    """Enforces the quota on a block that adds bytes to the dataset, in the connection's transaction.
 
-    What frees bytes, or adds none, is let through even when a limit was lowered below what is there.
+    A block that adds no bytes is allowed even if a lowered limit is already exceeded.
 
     Raises:
-        LimitReached: the block would exceed a limit, and which (`storage-quota-exceeded`).
+        LimitReached: the block exceeds a limit (`storage-quota-exceeded`).
     """
-    payer = None if limits.unlimited else await usage.hold_payer(connection, dataset_id)
+    payer = None if limits.unlimited else await usage.lock_payer(connection, dataset_id)
     if payer is None:
         yield
         return
-    # Held until the transaction ends: nobody else's bytes are in flight between these two sums.
+    # Held until the transaction ends: otherwise others could add bytes between the two sums.
     for key in sorted(_keys(payer, limits)):
         await locks.take(connection, LockSpace.STORAGE, key)
     before = await _shares(connection, limits, payer)
@@ -91,22 +93,22 @@ async def within_limits(
             raise _exceeded(was, now.used - was.used)
 
 
-async def room_for(
+async def headroom_for(
     connection: AsyncConnection, limits: StorageQuota, dataset_id: DatasetId, *, freed_bytes: int = 0
 ) -> Headroom:
-    """How much may come into the dataset as things stand; `within_limits` decides."""
+    """The dataset's current headroom, for early checks; `within_limits` is authoritative."""
     payer = None if limits.unlimited else await usage.payer_of(connection, dataset_id)
     shares = [] if payer is None else await _shares(connection, limits, payer)
     return Headroom(tuple(shares), freed_bytes)
 
 
-async def refuse_gift(
+async def check_transfer(
     connection: AsyncConnection, limits: StorageQuota, org_id: OrgId, *, to: UserId
 ) -> None:
-    """In the transaction that has made the user the organization's owner: refuse if they own too much by it.
+    """Raises if the new owner exceeds their quota, in the transaction that has transferred the organization.
 
     Raises:
-        LimitReached: all that they own would hold more than they may store.
+        LimitReached: the user's organizations together would store more than allowed.
     """
     if limits.bytes_per_user is None:
         return
@@ -122,7 +124,7 @@ async def refuse_gift(
 def _keys(payer: Payer, limits: StorageQuota) -> set[int]:
     ids = [payer.org_id] if limits.bytes_per_org is not None else []
     owner = [payer.owner_id] if limits.bytes_per_user is not None and payer.owner_id else []
-    return {locks.key_of(who.bytes[-4:]) for who in (*ids, *owner)}
+    return {locks.key_of(owner_id.bytes[-4:]) for owner_id in (*ids, *owner)}
 
 
 async def _shares(connection: AsyncConnection, limits: StorageQuota, payer: Payer) -> list[_Share]:
@@ -139,7 +141,7 @@ async def _shares(connection: AsyncConnection, limits: StorageQuota, payer: Paye
 def _exceeded(share: _Share, more_bytes: int) -> LimitReached:
     return LimitReached(
         f"{share.used} bytes are stored, and {more_bytes} more would exceed the limit ({share.name}) of "
-        f"{share.limit}; remove what isn't needed any more.",
+        f"{share.limit}; remove files that you don't need.",
         code="storage-quota-exceeded",
         limit_name=share.name,
         limit=share.limit,

@@ -1,4 +1,4 @@
-"""The lock under which the shape of a dataset's tree changes."""
+"""Lock for changes to the tree of a dataset's entries."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from aerotask.store.datasets import datasets
 
 
 async def lock_tree(connection: AsyncConnection, dataset_id: DatasetId) -> None:
-    """The shape of a dataset's tree changes under one lock, so that no file ever gets entries below it.
+    """Locks the tree until the transaction ends: otherwise concurrent changes could place entries below a file.
+
+    The dataset can't be deleted while it is locked.
 
     Raises:
-        NotFound: the dataset has been deleted; it won't be from now on, until the transaction ends.
+        NotFound: the dataset has been deleted.
     """
     if not await datasets.hold(connection, dataset_id):
-        raise NotFound("The dataset has been deleted meanwhile.")
+        raise NotFound("The dataset has been deleted.")
     await locks.take(connection, LockSpace.ENTRIES, locks.key_of(dataset_id.bytes[-4:]))

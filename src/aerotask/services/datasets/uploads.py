@@ -1,4 +1,4 @@
-"""Resumable uploads: announced, grown over as many requests as it takes, and then an entry like any other."""
+"""Resumable uploads: announced, appended to over any number of requests, then turned into an entry."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ RETRY_AFTER_S = 60
 
 @dataclass(frozen=True, slots=True)
 class UploadProgress:
-    """An upload, and how much of it has come."""
+    """An upload and its offset."""
 
     row: UploadRow
     offset: int
 
     @property
     def expires_at(self) -> datetime:
-        """When it is given up."""
+        """Expiry of the upload."""
         return self.row.expires_at
 
 
 @dataclass(frozen=True, slots=True)
 class UploadService:
-    """Takes resumable uploads. Every request needs Write; an upload is its creator's and administrators' alone."""
+    """Resumable uploads; every request needs write access, and an upload is visible to its creator and administrators only."""
 
     db: Database
     files: PartialFiles
@@ -52,10 +52,10 @@ class UploadService:
     entries: EntryService
     limits: UploadLimits
     clock_offset_s: int = 0
-    prolong_every_s: float = 60.0
-    """Interval at which the expiry of an upload is put off while its bytes arrive."""
+    extend_every_s: float = 60.0
+    """Interval at which the expiry is extended while bytes arrive."""
 
-    async def create(  # noqa: PLR0913  what is announced
+    async def create(  # noqa: PLR0913  the announced properties
         self,
         caller: Caller,
         org_slug: str,
@@ -65,28 +65,28 @@ class UploadService:
         size_bytes: int,
         client_metadata: str,
     ) -> UploadProgress:
-        """Announce an upload; its bytes count for the storage limits from now on. An empty one is complete at once.
+        """Announces an upload, whose bytes count towards the storage quota from now on; an empty one is complete at once.
 
         Raises:
-            InvalidPath: the path won't do.
-            TooLarge: it is longer than an object may be.
+            InvalidPath: the path is invalid.
+            TooLarge: the upload exceeds the limit for one object.
             Conflict: there is a folder at the path, or a file where a folder above it would be.
-            LimitReached: too much would be stored, or too many of the caller's uploads are open.
+            LimitReached: the storage quota would be exceeded, or the caller has too many open uploads.
         """
         dataset = (await self.access.dataset(caller, org_slug, slug, to=Access.WRITE)).row
         target = paths.entry_path(path)
         if size_bytes > self.entries.max_object_bytes:
             raise TooLarge(f"The file is larger than the limit of {self.entries.max_object_bytes} bytes.")
-        await self.entries.refuse_early(dataset.id, target, announced_bytes=size_bytes)
+        await self.entries.check_early(dataset.id, target, announced_bytes=size_bytes)
         async with (
             self.db.begin() as connection,
             within_limits(connection, self.entries.storage, dataset.id),
         ):
-            # One announcement of a user at a time, so that they can be counted.
+            # Serialises a user's announcements, so that they can be counted.
             if caller.user_id is not None:
-                await users.hold(connection, caller.user_id)
+                await users.lock(connection, caller.user_id)
             if not await datasets.hold(connection, dataset.id):
-                raise NotFound("The dataset has been deleted meanwhile.")
+                raise NotFound("The dataset has been deleted.")
             row = await uploads.add(
                 connection,
                 upload_id=UploadId(new_id()),
@@ -97,22 +97,22 @@ class UploadService:
                 client_metadata=client_metadata,
                 ttl_s=self.limits.ttl_s,
             )
-            self._refuse_too_many(await uploads.count_open(connection, caller.user_id))
+            self._raise_if_too_many(await uploads.count_open(connection, caller.user_id))
         if size_bytes == 0:
             await self._complete(row)
         return UploadProgress(row, 0)
 
-    async def look(self, caller: Caller, org_slug: str, slug: str, upload_id: UploadId) -> UploadProgress:
-        """How much of the upload is safely here.
+    async def status(self, caller: Caller, org_slug: str, slug: str, upload_id: UploadId) -> UploadProgress:
+        """The durable offset of the upload.
 
-        One that is complete but has not become an entry, since the process died between the two, does so now:
-        whoever hears that everything has come won't come again.
+        A complete upload that has not become an entry, because the process died in between, becomes one now: a
+        client that sees the full offset sends no further request.
 
         Raises:
-            NotFound: the dataset has no such upload of the caller, or not any more.
+            NotFound: the dataset has no such upload of the caller.
         """
         await self._find(caller, org_slug, slug, upload_id)
-        # The length first: a file that is gone by then belongs to a row that says why.
+        # The length first: if the file is missing, the row read afterwards gives the reason.
         offset = await self.files.size_bytes(str(upload_id))
         row = await self._find(caller, org_slug, slug, upload_id)
         if row.finished_at is not None:
@@ -121,13 +121,13 @@ class UploadService:
             await self._complete(row)
         return UploadProgress(row, offset)
 
-    async def reached(self, row: UploadRow) -> UploadProgress:
-        """How much of an upload that was found already is safely here."""
+    async def progress_of(self, row: UploadRow) -> UploadProgress:
+        """The durable offset of an upload whose row is known."""
         return UploadProgress(row, await self.files.size_bytes(str(row.id)))
 
-    async def append(  # noqa: PLR0913  which upload, and what comes where
+    async def append(  # noqa: PLR0913  an upload and a chunk for it
         self,
-        ask: Reauthenticate,
+        reauthenticate: Reauthenticate,
         org_slug: str,
         slug: str,
         upload_id: UploadId,
@@ -136,44 +136,46 @@ class UploadService:
         content: AsyncIterator[bytes],
         announced_bytes: int,
     ) -> UploadProgress:
-        """Add what comes at `offset`; with the last byte the upload becomes an entry.
+        """Appends bytes at `offset`; with the last byte the upload becomes an entry.
 
         Raises:
-            NotFound: as for `look`; also when the caller's rights go while the bytes come.
-            Unauthenticated: their credentials don't hold any more.
-            Conflict: the upload isn't that long, or longer; or its path has been taken meanwhile.
-            Locked: another request is adding to it.
-            TooLarge: more comes than was announced.
+            NotFound: as for `status`; also if the caller loses their rights while the bytes arrive.
+            Unauthenticated: the caller's credentials are no longer valid.
+            Conflict: the offset is not the upload's length, or its path has been taken since.
+            Locked: another request is appending to it.
+            TooLarge: there are more bytes than announced.
         """
-        row = await self._find(await ask(), org_slug, slug, upload_id)
+        row = await self._find(await reauthenticate(), org_slug, slug, upload_id)
         if row.finished_at is not None:
-            return _complete_already(row, offset, announced_bytes)
+            return _already_complete(row, offset, announced_bytes)
         async with self.files.locked(str(row.id)) as file:
-            row = await self._prolonged(row)
-            if row.finished_at is not None:  # by somebody else, before we had the file
-                return _complete_already(row, offset, announced_bytes)
+            row = await self._extend_expiry(row)
+            if row.finished_at is not None:  # by another request, before this one locked the file
+                return _already_complete(row, offset, announced_bytes)
             _require_fit(row, offset, file.size_bytes, announced_bytes)
-            await file.append(self._kept(row, content), up_to_bytes=row.size_bytes)
+            await file.append(self._keeping_alive(row, content), up_to_bytes=row.size_bytes)
             failpoint("upload-synced")
-            # Asked again, who it is and what they may: the body may have taken hours.
-            row = await self._prolonged(await self._find(await ask(), org_slug, slug, upload_id))
+            # Checked again, since the body may have taken hours.
+            row = await self._extend_expiry(
+                await self._find(await reauthenticate(), org_slug, slug, upload_id)
+            )
             if file.size_bytes == row.size_bytes:
                 await self._finish(row, file)
             return UploadProgress(row, file.size_bytes)
 
     async def terminate(self, caller: Caller, org_slug: str, slug: str, upload_id: UploadId) -> None:
-        """Give an upload up; an entry that it has become stays.
+        """Cancels an upload; if it has become an entry, the entry stays.
 
         Raises:
-            NotFound: as for `look`.
+            NotFound: as for `status`.
         """
         await self.discard(await self._find(caller, org_slug, slug, upload_id))
 
     async def discard(self, row: UploadRow) -> None:
-        """As `terminate`, of an upload that was found already."""
+        """As `terminate`, for an upload whose row is known."""
         async with self.db.begin() as connection:
             await uploads.remove(connection, row.id)
-        # A request that is adding to it goes on writing to a file without a name, and finds no row at its end.
+        # A request that is appending continues on the unlinked file, and finds no row at its end.
         await self.files.remove(str(row.id))
 
     async def _find(self, caller: Caller, org_slug: str, slug: str, upload_id: UploadId) -> UploadRow:
@@ -186,27 +188,27 @@ class UploadService:
             raise _no_upload()
         return row
 
-    async def _prolonged(self, row: UploadRow) -> UploadRow:
+    async def _extend_expiry(self, row: UploadRow) -> UploadRow:
         async with self.db.begin() as connection:
-            kept = await uploads.prolong(connection, row.id, ttl_s=self.limits.ttl_s)
-        if kept is None:
+            extended = await uploads.extend_expiry(connection, row.id, ttl_s=self.limits.ttl_s)
+        if extended is None:
             raise _no_upload()
-        return kept
+        return extended
 
-    async def _kept(self, row: UploadRow, content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The same bytes; as long as they come the upload doesn't expire, and once it is given up they end."""
+    async def _keeping_alive(self, row: UploadRow, content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The same bytes, while the expiry is extended; raises once the upload is cancelled."""
         loop = asyncio.get_running_loop()
-        due = loop.time() + self.prolong_every_s
-        async for piece in content:
+        due = loop.time() + self.extend_every_s
+        async for chunk in content:
             if loop.time() > due:
-                await self._prolonged(row)
-                due = loop.time() + self.prolong_every_s
-            yield piece
+                await self._extend_expiry(row)
+                due = loop.time() + self.extend_every_s
+            yield chunk
 
-    def _refuse_too_many(self, count: int) -> None:
+    def _raise_if_too_many(self, count: int) -> None:
         if count > self.limits.open_per_user:
             raise LimitReached(
-                f"{self.limits.open_per_user} of your uploads are open; complete or delete some.",
+                f"You have {self.limits.open_per_user} open uploads; complete or delete some.",
                 limit_name="maxOpenUploadsPerUser",
                 limit=self.limits.open_per_user,
                 current=count - 1,
@@ -215,11 +217,11 @@ class UploadService:
 
     async def _complete(self, row: UploadRow) -> None:
         async with self.files.locked(str(row.id)) as file:
-            if (await self._prolonged(row)).finished_at is None:
+            if (await self._extend_expiry(row)).finished_at is None:
                 await self._finish(row, file)
 
     async def _finish(self, row: UploadRow, file: PartialFile) -> None:
-        """Make the complete file the content of an entry. A crash anywhere in it leaves it to be done again."""
+        """Makes the complete file the content of an entry; after a crash at any point it can be repeated."""
         try:
             blob = await self.blobs.ingest_copy(file.path, sha256=await file.sha256())
         except FileNotFoundError as error:
@@ -236,8 +238,8 @@ class UploadService:
         await self.files.remove(str(row.id))
 
 
-def _complete_already(row: UploadRow, offset: int, announced_bytes: int) -> UploadProgress:
-    """The answer to who sends the end once more, since the first answer got lost."""
+def _already_complete(row: UploadRow, offset: int, announced_bytes: int) -> UploadProgress:
+    """The response to a repeated last request, whose first response was lost."""
     _require_fit(row, offset, row.size_bytes, announced_bytes)
     return UploadProgress(row, row.size_bytes)
 
@@ -245,11 +247,11 @@ def _complete_already(row: UploadRow, offset: int, announced_bytes: int) -> Uplo
 def _require_fit(row: UploadRow, offset: int, size_bytes: int, announced_bytes: int) -> None:
     if offset != size_bytes:
         raise Conflict(
-            f"The upload is {size_bytes} bytes long; go on from there.", code="upload-offset-mismatch"
+            f"The upload has {size_bytes} bytes; continue from there.", code="upload-offset-mismatch"
         )
     if offset + announced_bytes > row.size_bytes:
-        raise TooLarge(f"More comes than the {row.size_bytes} bytes that were announced.")
+        raise TooLarge(f"The content exceeds the announced {row.size_bytes} bytes.")
 
 
 def _no_upload() -> NotFound:
-    return NotFound("The dataset has no such upload of yours, or not any more.", code="no-such-upload")
+    return NotFound("The dataset has no such upload of yours.", code="no-such-upload")

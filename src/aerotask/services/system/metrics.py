@@ -1,4 +1,4 @@
-"""What monitors scrape: figures of the system and of this process, without a name of anything."""
+"""Prometheus metrics of the system and of this process; they contain no names of users or datasets."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from aerotask.store.queue.queue_depth import QueueDepth
 
 
 async def exposition(db: Database, ready: Readiness) -> bytes:
-    """The figures in Prometheus' text format."""
+    """The metrics in Prometheus' text format."""
     async with db.read() as connection:
         waiting = await queue_depth.read(connection)
     return generate_latest(_of_system(waiting, ready)) + generate_latest(REGISTRY)
 
 
 def _of_system(waiting: QueueDepth, ready: Readiness) -> CollectorRegistry:
-    # Made anew for each scrape: the figures are Postgres' and not this process's.
+    # A new registry for each scrape, since these metrics come from Postgres.
     registry = CollectorRegistry()
-    tasks = Gauge("aerotask_active_tasks", "Tasks that wait or run.", ["state"], registry=registry)
+    tasks = Gauge("aerotask_active_tasks", "Waiting and running tasks.", ["state"], registry=registry)
     for state, count in waiting.tasks.items():
         tasks.labels(state).set(count)
-    oldest = "How long the oldest task that is due has waited to run."
+    oldest = "Seconds that the oldest due task has waited."
     Gauge("aerotask_oldest_due_seconds", oldest, registry=registry).set(waiting.oldest_due_s)
-    Gauge("aerotask_live_workers", "Workers whose session lives.", registry=registry).set(ready.workers)
-    Gauge("aerotask_ready", "Whether tasks can be taken and done.", registry=registry).set(ready.ready)
+    Gauge("aerotask_live_workers", "Workers with a live session.", registry=registry).set(ready.workers)
+    Gauge("aerotask_ready", "1 if tasks can be accepted and run, else 0.", registry=registry).set(ready.ready)
     return registry

@@ -1,4 +1,4 @@
-"""Whether the parts that work needs are there."""
+"""Readiness: checks of Postgres, Redis, the storage and the workers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """The state of each part; `ok` or what is wrong. Redis may be away: it only makes tasks start later."""
+    """The state of each component, `ok` or the problem. Redis is optional for readiness: without it tasks start later."""
 
     postgres: str
     redis: str
@@ -32,16 +32,16 @@ class Readiness:
 
     @property
     def ready(self) -> bool:
-        """Whether tasks can be taken and done."""
+        """True if tasks can be accepted and run."""
         return self.postgres == self.redis == self.storage == OK and self.workers > 0
 
 
 async def readiness(db: Database, dispatcher: Dispatcher, blobs: BlobStore) -> Readiness:
-    """Ask every part for a sign of life."""
+    """Checks every component."""
     workers, redis, storage = await asyncio.gather(
-        _tried(_count_workers(db)),
-        _tried(dispatcher.ping()),
-        _tried(asyncio.to_thread(_writable, blobs)),
+        _checked(_count_workers(db)),
+        _checked(dispatcher.ping()),
+        _checked(asyncio.to_thread(_check_writable, blobs)),
     )
     return Readiness(
         postgres=OK if isinstance(workers, int) else str(workers),
@@ -51,13 +51,13 @@ async def readiness(db: Database, dispatcher: Dispatcher, blobs: BlobStore) -> R
     )
 
 
-async def _tried(step: Awaitable[int | None]) -> int | str | None:
+async def _checked(check: Awaitable[int | None]) -> int | str | None:
     try:
         async with asyncio.timeout(TIMEOUT_S):
-            return await step
+            return await check
     except (OSError, SQLAlchemyError) as error:
-        # The reason is for the operator; what everybody may read says only that it is so.
-        _log.warning("readiness.missing", error=str(error))
+        # The reason is logged for operators; the public response doesn't contain it.
+        _log.warning("readiness.check_failed", error=str(error))
         return "unreachable"
 
 
@@ -66,6 +66,6 @@ async def _count_workers(db: Database) -> int:
         return len((await connection.execute(live_workers())).all())
 
 
-def _writable(blobs: BlobStore) -> None:
+def _check_writable(blobs: BlobStore) -> None:
     if not os.access(blobs.work_root, os.W_OK | os.X_OK):
-        raise OSError(f"{blobs.work_root} can't be written to")
+        raise OSError(f"{blobs.work_root} is not writable")

@@ -1,4 +1,4 @@
-"""Wakes those who watch a task when Postgres tells that it has changed."""
+"""Notifications of task changes: fans out one LISTEN connection to the subscriptions of waiting clients."""
 
 from __future__ import annotations
 
@@ -9,49 +9,49 @@ from contextlib import asynccontextmanager, contextmanager
 from aerotask.aio import background
 from aerotask.db.listen import Listener
 from aerotask.domain.ids import TaskId
-from aerotask.store.tasks.tasks import CHANGES_CHANNEL
+from aerotask.store.tasks.tasks import TASK_CHANNEL
 
 
 class Subscription:
-    """One watcher's place: whether something has happened since they last asked, and whether to go on at all.
+    """One client's subscription to the changes of a task.
 
-    Small, since thousands of clients may watch and nearly all of them do nothing but wait.
+    Small, since thousands of clients may subscribe and nearly all of them only wait.
     """
 
-    __slots__ = ("_news", "_over", "_waiter")
+    __slots__ = ("_changed", "_closed", "_waiter")
 
     def __init__(self) -> None:
-        self._news = False
-        self._over = False
+        self._changed = False
+        self._closed = False
         self._waiter: asyncio.Future[None] | None = None
 
     @property
-    def over(self) -> bool:
-        """Whether the watcher should end: the client has left, or the process is about to."""
-        return self._over
+    def closed(self) -> bool:
+        """Whether the client has left, or the process is about to stop."""
+        return self._closed
 
-    async def changed(self, *, within_s: float) -> bool:
-        """Wait for a change since the last call; False if there was none in time, or the watch is over."""
-        if not (self._news or self._over):
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait for a change since the last call; False if there was none in time, or it was closed."""
+        if not (self._changed or self._closed):
             loop = asyncio.get_running_loop()
             self._waiter = loop.create_future()
-            timer = loop.call_later(within_s, self._release)
+            timer = loop.call_later(timeout_s, self._release)
             try:
                 await self._waiter
             finally:
                 timer.cancel()
                 self._waiter = None
-        news, self._news = self._news, False
-        return news and not self._over
+        changed, self._changed = self._changed, False
+        return changed and not self._closed
 
-    def wake(self) -> None:
-        """Note that the task may have changed."""
-        self._news = True
+    def notify(self) -> None:
+        """Record that the task may have changed, and end the wait."""
+        self._changed = True
         self._release()
 
-    def end(self) -> None:
-        """Have the watcher end."""
-        self._over = True
+    def close(self) -> None:
+        """End this wait and all later ones."""
+        self._closed = True
         self._release()
 
     def _release(self) -> None:
@@ -60,55 +60,55 @@ class Subscription:
 
 
 class TaskNotifications:
-    """Every watch of this process, behind one connection to Postgres, whatever their number."""
+    """All subscriptions of this process, behind one connection to Postgres."""
 
     def __init__(self, database_url: str) -> None:
-        self._watches: dict[str, set[Subscription]] = {}
+        self._subscriptions: dict[str, set[Subscription]] = {}
         self._closed = False
-        self._listening = Listener(
-            database_url, application="aerotask api changes", channels={CHANGES_CHANNEL: self._wake}
+        self._listener = Listener(
+            database_url, application="aerotask api changes", channels={TASK_CHANNEL: self._notify}
         )
 
     @asynccontextmanager
     async def running(self, *, on_failure: Callable[[], None]) -> AsyncIterator[None]:
-        """Listen for as long as the block lasts.
+        """Listen while the block runs.
 
-        If that fails, `on_failure` is called, and the block's end raises what it failed of.
+        If that fails, `on_failure` is called, and the end of the block raises the error.
         """
-        async with background(self._listening.run(self._wake_all), on_end=on_failure):
+        async with background(self._listener.run(self._notify_all), on_end=on_failure):
             try:
                 yield
             finally:
                 self.close()
 
     @contextmanager
-    def watching(self, task_id: TaskId) -> Iterator[Subscription]:
-        """A watch on the task; what changes from here on, however early, is not missed."""
-        key, watch = str(task_id), Subscription()
+    def subscribe(self, task_id: TaskId) -> Iterator[Subscription]:
+        """A subscription to the task that misses no change from here on."""
+        key, subscription = str(task_id), Subscription()
         if self._closed:
-            watch.end()
-        self._watches.setdefault(key, set()).add(watch)
+            subscription.close()
+        self._subscriptions.setdefault(key, set()).add(subscription)
         try:
-            yield watch
+            yield subscription
         finally:
-            self._watches[key].discard(watch)
-            if not self._watches[key]:
-                del self._watches[key]
+            self._subscriptions[key].discard(subscription)
+            if not self._subscriptions[key]:
+                del self._subscriptions[key]
 
     def close(self) -> None:
-        """End every watch, also those to come: the process is about to stop, and they would outlast it."""
+        """Close every subscription, also later ones: otherwise they would delay the process's stop."""
         self._closed = True
-        for watch in self._all():
-            watch.end()
+        for subscription in self._all():
+            subscription.close()
 
-    def _wake(self, task_id: str) -> None:
-        for watch in self._watches.get(task_id, ()):
-            watch.wake()
+    def _notify(self, task_id: str) -> None:
+        for subscription in self._subscriptions.get(task_id, ()):
+            subscription.notify()
 
-    def _wake_all(self) -> None:
-        # Whatever was told before the connection was there, nobody has heard.
-        for watch in self._all():
-            watch.wake()
+    def _notify_all(self) -> None:
+        # Notifications that were sent while the connection was down are lost.
+        for subscription in self._all():
+            subscription.notify()
 
     def _all(self) -> Iterator[Subscription]:
-        return (watch for watches in self._watches.values() for watch in watches)
+        return (each for subscriptions in self._subscriptions.values() for each in subscriptions)

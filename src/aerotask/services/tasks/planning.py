@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,6 @@ from aerotask.domain.errors import FieldError, Forbidden, InvalidInput, json_poi
 from aerotask.domain.ids import DatasetId
 from aerotask.sdk import DatasetView, DryRun, Limits, Plan, Tool, ToolParams
 from aerotask.services.datasets.entry_view import entry_view
-from aerotask.services.tasks.dedup import dedup_key
 from aerotask.store.datasets import derivatives, entries
 from aerotask.store.datasets.datasets import DatasetRow
 from aerotask.store.datasets.entries import FOLDER
@@ -164,8 +164,22 @@ async def _derived(
     if not tool.uses_derivatives:
         return frozenset()
     async with db.read() as connection:
-        made = await derivatives.made_in(connection, dataset.id, [row.sha256 for row in rows])
+        made = await derivatives.list_by_source(connection, dataset.id, [row.sha256 for row in rows])
     return frozenset((key, kind, builder) for key, kinds in made.items() for kind, builder in kinds)
+
+
+def dedup_key(tool_id: str, version: str, params: Mapping[str, Any], inputs: Sequence[TaskInputRow]) -> bytes:
+    """Deduplication key: SHA-256 over tool, version, normalised params and the content of every input.
+
+    The params include their defaults; the order of their keys doesn't matter.
+    """
+    identity = {
+        "tool": tool_id,
+        "version": version,
+        "params": params,
+        "inputs": sorted((item.path, item.sha256) for item in inputs),
+    }
+    return hashlib.sha256(orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)).digest()
 
 
 def _refuse_undeclared(tool: Tool[Any], plan: Plan, view: DatasetView) -> None:

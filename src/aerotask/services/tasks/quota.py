@@ -62,9 +62,9 @@ def raise_if_oversized(quotas: Quotas, estimated_output_bytes: int) -> None:
 
 
 async def enforce(
-    connection: AsyncConnection, quotas: Quotas, request: QuotaRequest, *, besides: TaskId | None = None
+    connection: AsyncConnection, quotas: Quotas, request: QuotaRequest, *, excluding: TaskId | None = None
 ) -> None:
-    """Check the quotas under their lock; `besides` is the task itself if the transaction has already inserted it.
+    """Check the quotas under their lock; `excluding` is the task itself if the transaction has already inserted it.
 
     The lock is released by the commit, before the commit is on the disk: wait for `async_commit.flush_wal` before
     the caller is answered.
@@ -72,7 +72,7 @@ async def enforce(
     Raises:
         LimitReached: one more task would exceed a limit; the error names it.
     """
-    usage = await submit.load_under_lock(connection, request.scope, besides=besides)
+    usage = await submit.quota_usage_under_lock(connection, request.scope, excluding=excluding)
     raise_if_exceeded(quotas, usage, request)
 
 

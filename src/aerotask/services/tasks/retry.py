@@ -1,4 +1,4 @@
-"""Ended tasks, once more: the same one again (retry), or a new one made from it (restart)."""
+"""Retry of an ended task, and restart: a new task with the params of an ended one."""
 
 from __future__ import annotations
 
@@ -22,40 +22,40 @@ from aerotask.services.tasks.quota import QuotaRequest, enforce
 from aerotask.services.tasks.submit import Submission, SubmitService, Submitted
 from aerotask.services.tasks.tasks import TaskService
 from aerotask.services.tasks.wakeups import WakeupSender
-from aerotask.store.queue import cancel
-from aerotask.store.queue.retention import hold_names
+from aerotask.store.queue import retry
+from aerotask.store.queue.retention import retain_blobs
 from aerotask.store.tasks import tasks
 from aerotask.store.tasks.tasks import TaskRow
 
 
 @dataclass(frozen=True, slots=True)
 class RetryService:
-    """Runs ended tasks again."""
+    """Retries and restarts ended tasks."""
 
     db: Database
     tasks: TaskService
     submits: SubmitService
-    hints: WakeupSender
+    wakeups: WakeupSender
     quotas: Quotas
 
     async def retry(self, caller: Caller, org_slug: str, slug: str, task_id: TaskId) -> TaskRow:
-        """Run a Failed or Deleted task again on the contents that it was submitted for; the log goes on.
+        """Run a Failed or Deleted task again on the contents that it was submitted for; its log continues.
 
         Raises:
-            Forbidden: the task is somebody else's and the caller is no administrator.
-            Conflict: it has not ended, has succeeded, or what it read is gone.
-            LimitReached: it would be one task too many.
+            Forbidden: the caller is neither the task's owner nor an administrator.
+            Conflict: it has not ended, has succeeded, or the content of an input was removed.
+            LimitReached: a quota is exceeded.
         """
-        dataset, task = await self.tasks.managed(caller, org_slug, slug, task_id)
+        dataset, task = await self.tasks.get_managed(caller, org_slug, slug, task_id)
         tool = self.submits.available_tool(task.tool_id, task.tool_version)
         async with self.db.begin() as connection:
-            attempts = await self._begin_again(connection, caller, dataset, task, tool)
+            attempts = await self._requeue(connection, caller, dataset, task, tool)
         async with self.db.read() as connection:
             await flush_wal(connection)
-        self.hints.notify(Wakeup(task_id, attempts))
+        self.wakeups.enqueue(Wakeup(task_id, attempts))
         return await self.tasks.status_in(dataset, task_id)
 
-    async def restart(  # noqa: PLR0913  which task, and what is to be different
+    async def restart(  # noqa: PLR0913  the task, and what changes
         self,
         caller: Caller,
         org_slug: str,
@@ -65,16 +65,16 @@ class RetryService:
         params: Mapping[str, Any],
         rerun_from: str | None,
     ) -> Submitted:
-        """Submit an ended task anew, with some params changed, on the contents that are there now.
+        """Submit a new task like an ended one, with some params changed, on the dataset's present contents.
 
-        The new task is the caller's; of somebody else's it doesn't take over where messages go.
+        The new task is the caller's; the callback URL of another user's task is not copied.
 
         Raises:
             Forbidden, LimitReached, TooLarge: as for a submit.
             Conflict: the task has not ended.
-            InvalidInput: the tool's version is gone, has no stages, or doesn't take the params.
+            InvalidInput: the tool's version is not installed, has no stages, or rejects the params.
         """
-        dataset, task = await self.tasks.managed(caller, org_slug, slug, task_id)
+        dataset, task = await self.tasks.get_managed(caller, org_slug, slug, task_id)
         if not task.state.terminal:
             raise Conflict(f"The task is {task.state}; restart it when it has ended.", code="not-ended")
         if rerun_from is not None:
@@ -87,12 +87,12 @@ class RetryService:
             tags=tuple(task.tags),
             metadata=task.client_metadata,
             restart_of=task_id,
-            # The new task is the restarter's, and so is the secret that its messages would be signed with.
+            # The new owner's secret would sign messages to the first owner's URL.
             callback_url=task.callback_url if task.user_id == caller.user_id else None,
         )
         return await self.submits.submit_to(caller, dataset, submission)
 
-    async def _begin_again(
+    async def _requeue(
         self,
         connection: AsyncConnection,
         caller: Caller,
@@ -102,10 +102,10 @@ class RetryService:
     ) -> int:
         if task.state not in {TaskState.FAILED, TaskState.DELETED}:
             raise _not_retryable(task.state)
-        if await hold_names(connection, await tasks.input_blobs(connection, task.id)):
+        if await retain_blobs(connection, await tasks.input_blobs(connection, task.id)):
             raise Conflict(
-                "A file that the task read has been replaced or removed since; restart the task to run it "
-                "on what is there now.",
+                "An input of the task has been replaced or removed since; restart the task to run it "
+                "on the present contents.",
                 code="input-changed",
             )
         org_id = dataset.row.standing.org_id
@@ -113,14 +113,16 @@ class RetryService:
             tool, self.submits.registry, org_id, task.user_id, task.estimated_output_bytes
         )
         await enforce(connection, self.quotas, request)
-        attempts = await cancel.begin_again(connection, task.id, actor=caller.display_name)
+        attempts = await retry.requeue(connection, task.id, actor=caller.display_name)
         if attempts is None:
-            raise Conflict("Somebody else has retried or removed the task.", code="not-retryable")
+            raise Conflict(
+                "The task has just been retried or removed by another request.", code="not-retryable"
+            )
         return attempts
 
 
 def _not_retryable(state: TaskState) -> Conflict:
-    advice = "restart it to run it anew" if state is TaskState.SUCCEEDED else "wait until it has ended"
+    advice = "restart it to run it again" if state is TaskState.SUCCEEDED else "wait until it has ended"
     return Conflict(
         f"The task is {state}; only Failed and Deleted ones can be retried: {advice}.", code="not-retryable"
     )

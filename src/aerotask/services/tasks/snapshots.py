@@ -1,4 +1,4 @@
-"""What a run may know of its dataset, written to a file when an attempt begins."""
+"""Snapshot of a dataset's entries for a run, written to a file when the attempt begins."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ async def take_snapshot(
     db: Database,
     dataset_id: DatasetId,
     *,
-    named: Sequence[str],
+    below: Sequence[str],
     inputs: Mapping[str, TaskInputRow],
     file: Path,
 ) -> Snapshot:
-    """Write the entries at and below the named paths to `file`, with the run's inputs as it will read them.
+    """Write the entries at and below the paths to `file`, with the run's inputs as it will read them.
 
     Raises:
-        NotFound: the dataset is gone.
+        NotFound: the dataset has been removed.
     """
     async with db.begin() as connection:
-        await locks.disable_idle_timeout(connection)
+        await locks.disable_transaction_timeout(connection)
         dataset = await datasets.get(connection, dataset_id, seen_by=None)
         if dataset is None:
             raise NotFound("The dataset has been removed meanwhile.")
-        rows = entries.stream_within(connection, dataset_id, named, WHOLE_ENTRY)
+        rows = entries.stream_within(connection, dataset_id, below, WHOLE_ENTRY)
         await write_snapshot(file, _as_read(rows, inputs))
     return Snapshot(dataset.slug, file)
 
@@ -44,14 +44,18 @@ async def take_snapshot(
 async def _as_read(
     rows: AsyncIterator[EntryRow], inputs: Mapping[str, TaskInputRow]
 ) -> AsyncIterator[EntryView]:
-    """The entries; of an input that has been replaced or removed since, what the run will find instead."""
-    unseen = dict(inputs)
+    """The entries; an input that has been replaced or removed since is described as the run will read it."""
+    remaining = dict(inputs)
     async for row in rows:
-        read = unseen.pop(row.path, None)
-        yield entry_view(row) if read is None or read.sha256 == row.sha256 else _unknown(read)
-    for read in unseen.values():
-        yield _unknown(read)
+        task_input = remaining.pop(row.path, None)
+        yield (
+            entry_view(row)
+            if task_input is None or task_input.sha256 == row.sha256
+            else _unindexed(task_input)
+        )
+    for task_input in remaining.values():
+        yield _unindexed(task_input)
 
 
-def _unknown(read: TaskInputRow) -> EntryView:
-    return EntryView(read.path, type_by_name(read.path), read.sha256, 0, indexed=False)
+def _unindexed(task_input: TaskInputRow) -> EntryView:
+    return EntryView(task_input.path, type_by_name(task_input.path), task_input.sha256, 0, indexed=False)

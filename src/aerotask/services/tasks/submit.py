@@ -1,4 +1,4 @@
-"""Submitting a task: from a body to a committed row, or to the task that is the same."""
+"""Submit of a task: checks, plan, deduplication, quotas and the commit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from aerotask.failpoints import failpoint
 from aerotask.registry import Registry
 from aerotask.sdk import Limits, Tool
 from aerotask.services.accounts.permissions import AccessibleDataset, PermissionService, require
-from aerotask.services.accounts.principal import Presented
+from aerotask.services.accounts.tokens import UnverifiedPrincipal
 from aerotask.services.tasks.idempotency import IdempotentRequest, idempotent
 from aerotask.services.tasks.planning import PlannedRun, plan_run
 from aerotask.services.tasks.quota import QuotaRequest, enforce, raise_if_exceeded, raise_if_oversized
@@ -35,12 +35,12 @@ from aerotask.store.datasets.datasets import DatasetRow
 from aerotask.store.tasks import submit
 from aerotask.store.tasks.submit import DedupMatch, Duplicate, NewTask, UniqueIdTaken
 
-FARTHEST = timedelta(days=366)
+MAX_SCHEDULE_AHEAD = timedelta(days=366)
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What a client asks for."""
+    """A client's request to run a tool."""
 
     tool_id: str
     version: str | None = None
@@ -57,7 +57,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """The task that answers for a submission; `deduplicated` if it was there before."""
+    """Result of a submission: a new task, or an existing duplicate (`deduplicated`)."""
 
     task_id: TaskId
     tool_id: str
@@ -66,55 +66,55 @@ class Submitted:
     estimated_output_bytes: int
 
     def to_json(self) -> dict[str, Any]:
-        """As it is kept for whoever asks again."""
+        """The form in which an idempotent response is stored."""
         return {**asdict(self), "task_id": str(self.task_id)}
 
     @classmethod
-    def from_json(cls, kept: Mapping[str, Any]) -> Submitted:
-        """What `to_json` made."""
-        return cls(**{**kept, "task_id": TaskId(UUID(kept["task_id"]))})
+    def from_json(cls, stored: Mapping[str, Any]) -> Submitted:
+        """The inverse of `to_json`."""
+        return cls(**{**stored, "task_id": TaskId(UUID(stored["task_id"]))})
 
 
 @dataclass(frozen=True, slots=True)
 class SubmitService:
-    """Takes submissions."""
+    """Accepts submissions."""
 
     db: Database
     access: PermissionService
     registry: Registry
-    hints: WakeupSender
+    wakeups: WakeupSender
     quotas: Quotas
     dedup_lookback: timedelta
-    callbacks: WebhookService
+    webhooks: WebhookService
     limits: Limits
 
     async def submit(
         self,
-        who: Presented,
+        principal: UnverifiedPrincipal,
         org_slug: str,
         slug: str,
         submission: Submission,
         *,
         idempotency_key: str | None = None,
     ) -> Submitted:
-        """Check, plan and commit a task; when this returns, no crash can lose it.
+        """Check, plan and commit a task; once this returns, no crash can lose it.
 
         Raises:
             Unauthenticated, NotFound: the dataset can't be read by the caller.
-            InvalidInput: tool, version, params, paths or the time won't do.
-            Forbidden: the tool needs more than the caller may do.
+            InvalidInput: tool, version, params, paths or the time are invalid.
+            Forbidden: the caller lacks the permissions that the tool requires.
             Conflict: the `uniqueId` is taken, or an input was replaced or removed meanwhile.
-            KeyReused: the key came with another submission before.
-            TooLarge, LimitReached: a quota.
+            KeyReused: the key was used for another submission.
+            TooLarge, LimitReached: a quota is exceeded.
         """
-        caller, dataset = await self.access.arrive(who, org_slug, slug)
+        caller, dataset = await self.access.authorize(principal, org_slug, slug)
         request = None
         if idempotency_key is not None:
-            request = idempotent(caller, idempotency_key, _fingerprinted(dataset.row, submission))
+            request = idempotent(caller, idempotency_key, _fingerprint_source(dataset.row, submission))
             async with self.db.read() as connection:
-                first = await request.first_answer(connection)
+                first = await request.first_response(connection)
             if first is not None:
-                await self._on_disk()
+                await self._flush()
                 return Submitted.from_json(first)
         return await self.submit_to(caller, dataset, submission, request)
 
@@ -125,11 +125,11 @@ class SubmitService:
         submission: Submission,
         request: IdempotentRequest | None = None,
     ) -> Submitted:
-        """As `submit`, to a dataset that the caller was let into."""
-        _refuse_far_future(submission.scheduled_at)
+        """As `submit`, for a dataset that the caller is authorised for."""
+        _check_scheduled_at(submission.scheduled_at)
         tool = self.available_tool(submission.tool_id, submission.version)
         require(caller, dataset.rights, tool.access)
-        self.callbacks.check(caller, submission.callback_url)
+        self.webhooks.check(caller, submission.callback_url)
         run = await plan_run(
             self.db,
             dataset.row,
@@ -141,10 +141,10 @@ class SubmitService:
         require(caller, dataset.rights, run.required_access)
         task = _new_task(caller, dataset.row, run, submission)
         submitted = await self._insert(caller, tool, task, request, force=submission.force)
-        await self._on_disk()
+        await self._flush()
         if submitted.task_id == task.id:
             failpoint("submit-committed")
-            self.hints.notify(Wakeup(submitted.task_id, 0))
+            self.wakeups.enqueue(Wakeup(submitted.task_id, 0))
         return submitted
 
     def available_tool(self, tool_id: str, version: str | None) -> Tool[Any]:
@@ -170,29 +170,33 @@ class SubmitService:
     ) -> Submitted:
         async with self.db.begin() as connection:
             if request is not None:
-                await request.hold(connection)
-                first = await request.first_answer(connection)
+                await request.lock(connection)
+                first = await request.first_response(connection)
                 if first is not None:
                     return Submitted.from_json(first)
             quota = QuotaRequest.of_tool(
                 tool, self.registry, task.org_id, task.user_id, task.estimated_output_bytes
             )
-            twin = await self._twin_unless_full(connection, caller, tool, task, quota, force=force)
-            if twin is None:
+            duplicate = await self._find_duplicate_or_check_quota(
+                connection, caller, tool, task, quota, force=force
+            )
+            if duplicate is None:
                 await self._add(connection, caller, task, quota)
-                submitted = _answer(task, task.id, task.estimated_output_bytes, deduplicated=False)
+                submitted = _submitted(task, task.id, task.estimated_output_bytes, deduplicated=False)
             else:
-                submitted = _answer(task, twin.id, twin.estimated_output_bytes, deduplicated=True)
+                submitted = _submitted(
+                    task, duplicate.id, duplicate.estimated_output_bytes, deduplicated=True
+                )
             if request is not None:
-                await request.keep(connection, submitted.to_json())
+                await request.store(connection, submitted.to_json())
         return submitted
 
-    async def _on_disk(self) -> None:
-        """Wait until the task that is about to be named is on the disk, whoever has committed it."""
+    async def _flush(self) -> None:
+        """Wait until the returned task is on the disk, also if another request committed it."""
         async with self.db.read() as connection:
             await flush_wal(connection)
 
-    async def _twin_unless_full(  # noqa: PLR0913  the task, its submitter and its quotas
+    async def _find_duplicate_or_check_quota(  # noqa: PLR0913  the task, its submitter and its quotas
         self,
         connection: AsyncConnection,
         caller: Caller,
@@ -202,12 +206,12 @@ class SubmitService:
         *,
         force: bool,
     ) -> Duplicate | None:
-        """The task that answers for this one; where there is none, a first look at the quotas, without their lock."""
+        """The task's duplicate; if there is none, check `uniqueId` and quotas without the global lock."""
         if force:
-            load = await submit.load_for(connection, quota.scope)
+            usage = await submit.quota_usage(connection, quota.scope)
         else:
             await locks.take(connection, LockSpace.DEDUP, locks.key_of(task.dedup_key))
-            like = DedupMatch(
+            match = DedupMatch(
                 dataset_id=task.dataset_id,
                 dedup_key=task.dedup_key,
                 lookback=self.dedup_lookback,
@@ -216,58 +220,57 @@ class SubmitService:
                 scheduled_at=task.scheduled_at,
                 callback_url=task.callback_url,
             )
-            twin, load = await submit.find_twin_and_load(connection, like, quota.scope)
-            if twin is not None:
-                return twin
+            duplicate, usage = await submit.find_duplicate_and_usage(connection, match, quota.scope)
+            if duplicate is not None:
+                return duplicate
         if task.unique_id is not None:
-            await _refuse_taken(connection, caller, task.org_id, task.unique_id)
+            await _raise_if_taken(connection, caller, task.org_id, task.unique_id)
         raise_if_oversized(self.quotas, task.estimated_output_bytes)
-        # Whoever asks again and again at a limit shall leave no rows that were inserted in vain.
-        raise_if_exceeded(self.quotas, load, quota)
+        # Check the quota before inserting, otherwise clients that retry at the limit create dead rows.
+        raise_if_exceeded(self.quotas, usage, quota)
         return None
 
     async def _add(
         self, connection: AsyncConnection, caller: Caller, task: NewTask, quota: QuotaRequest
     ) -> None:
-        # All that takes its time comes before the one lock that every submit needs. What is counted under it
-        # stays true until the commit, which lets go of it.
+        # Do the slow work before taking the global quota lock. Usage counted under it holds until the commit.
         try:
             replaced = await submit.add(connection, task, actor=caller.display_name)
-        except IntegrityError as error:  # what it refers to has been swept since the caller was let in
+        except IntegrityError as error:  # the dataset was removed after the permission check
             raise NotFound("The dataset has been deleted meanwhile.") from error
-        except UniqueIdTaken as error:  # since it was looked for
-            await _refuse_taken(connection, caller, task.org_id, str(task.unique_id))
-            raise Conflict("The uniqueId was taken a moment ago.", code="unique-id-taken") from error
+        except UniqueIdTaken as error:  # after the check above
+            await _raise_if_taken(connection, caller, task.org_id, str(task.unique_id))
+            raise Conflict("Another task has just taken this uniqueId.", code="unique-id-taken") from error
         if replaced:
             raise Conflict(
                 "An input was replaced or removed while the task was submitted; submit it again.",
                 code="input-changed",
             )
-        await enforce(connection, self.quotas, quota, besides=task.id)
+        await enforce(connection, self.quotas, quota, excluding=task.id)
 
 
-async def _refuse_taken(connection: AsyncConnection, caller: Caller, org_id: OrgId, unique_id: str) -> None:
-    holder = await submit.find_holder(connection, org_id, unique_id)
-    if holder is None:
+async def _raise_if_taken(connection: AsyncConnection, caller: Caller, org_id: OrgId, unique_id: str) -> None:
+    owner = await submit.find_unique_id_owner(connection, org_id, unique_id)
+    if owner is None:
         return
-    dataset = await datasets.get(connection, holder.dataset_id, seen_by=caller.user_id)
-    # Where it is, is for those who may read it there.
+    dataset = await datasets.get(connection, owner.dataset_id, seen_by=caller.user_id)
+    # Only callers who may read the other task's dataset learn where it is.
     shown = dataset is not None and Access.READ in rights_on(caller, dataset.standing, dataset.visibility)
     raise Conflict(
         f"Another task of the organization has this uniqueId{'; see Location' if shown else ''}.",
         code="unique-id-taken",
-        location=f"/orgs/{holder.org_slug}/ds/{holder.dataset_slug}/tasks/{holder.id}" if shown else None,
+        location=f"/orgs/{owner.org_slug}/ds/{owner.dataset_slug}/tasks/{owner.id}" if shown else None,
     )
 
 
-def _refuse_far_future(scheduled_at: datetime | None) -> None:
-    if scheduled_at is not None and scheduled_at > datetime.now(UTC) + FARTHEST:
+def _check_scheduled_at(scheduled_at: datetime | None) -> None:
+    if scheduled_at is not None and scheduled_at > datetime.now(UTC) + MAX_SCHEDULE_AHEAD:
         raise InvalidInput(
-            f"'scheduledAt' may be {FARTHEST.days} days ahead at most.", code="scheduled-too-late"
+            f"'scheduledAt' may be {MAX_SCHEDULE_AHEAD.days} days ahead at most.", code="scheduled-too-late"
         )
 
 
-def _fingerprinted(dataset: DatasetRow, submission: Submission) -> dict[str, Any]:
+def _fingerprint_source(dataset: DatasetRow, submission: Submission) -> dict[str, Any]:
     return {"dataset": str(dataset.id), **asdict(submission)}
 
 
@@ -296,5 +299,5 @@ def _new_task(caller: Caller, dataset: DatasetRow, run: PlannedRun, submission: 
     )
 
 
-def _answer(task: NewTask, task_id: TaskId, estimated: int, *, deduplicated: bool) -> Submitted:
+def _submitted(task: NewTask, task_id: TaskId, estimated: int, *, deduplicated: bool) -> Submitted:
     return Submitted(task_id, task.tool_id, task.tool_version, deduplicated, estimated)

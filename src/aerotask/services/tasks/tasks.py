@@ -1,4 +1,4 @@
-"""Watching tasks and ending them: status, list, log, result, cancel, clear."""
+"""Task service: status, lists, log, results, cancel and clear."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from aerotask.services.accounts.permissions import (
     require_admin,
     require_user,
 )
-from aerotask.services.accounts.principal import Presented
-from aerotask.services.tasks.webhooks import owe
+from aerotask.services.accounts.tokens import UnverifiedPrincipal
+from aerotask.services.tasks.webhooks import enqueue_webhooks
 from aerotask.store.accounts import audit
-from aerotask.store.queue import cancel, logs
+from aerotask.store.queue import cancel, clear, logs
 from aerotask.store.queue.logs import LogPage
 from aerotask.store.tasks import tasks, webhooks
 from aerotask.store.tasks.tasks import ArtifactRow, TaskFilter, TaskRow
@@ -34,7 +34,7 @@ _READING = frozenset({Access.READ})
 
 @dataclass(frozen=True, slots=True)
 class TaskPage:
-    """Some of the tasks that a filter lets through, and how many there are in all."""
+    """One page of the tasks that pass a filter, and their total number."""
 
     items: list[TaskRow]
     total: int
@@ -44,7 +44,7 @@ class TaskPage:
 
 @dataclass(frozen=True, slots=True)
 class OpenArtifact:
-    """An artifact and its content, held open."""
+    """An artifact with its content opened for reading."""
 
     row: ArtifactRow
     content: OpenBlob
@@ -52,25 +52,27 @@ class OpenArtifact:
 
 @dataclass(frozen=True, slots=True)
 class TaskService:
-    """What can be done to submitted tasks."""
+    """Operations on submitted tasks."""
 
     db: Database
     blobs: BlobStore
     access: PermissionService
 
-    async def status(self, who: Presented, org_slug: str, slug: str, task_id: TaskId) -> TaskRow:
-        """The task; its status needs Read on the dataset.
+    async def status(
+        self, principal: UnverifiedPrincipal, org_slug: str, slug: str, task_id: TaskId
+    ) -> TaskRow:
+        """The task; requires Read on the dataset.
 
         Raises:
             NotFound: the dataset has no such task.
         """
-        caller, dataset, task = await self.access.task(who, org_slug, slug, task_id)
+        caller, dataset, task = await self.access.authorize_task(principal, org_slug, slug, task_id)
         if task is None:
             raise _no_task(task_id)
         return _as_seen(caller, dataset.rights, task)
 
     async def status_in(self, dataset: AccessibleDataset, task_id: TaskId) -> TaskRow:
-        """The task of a dataset that the caller was let into.
+        """A task of a dataset that the caller is authorised for.
 
         Raises:
             NotFound: the dataset has no such task.
@@ -81,56 +83,56 @@ class TaskService:
             raise _no_task(task_id)
         return task
 
-    async def managed(
+    async def get_managed(
         self, caller: Caller, org_slug: str, slug: str, task_id: TaskId
     ) -> tuple[AccessibleDataset, TaskRow]:
-        """The task and its dataset, for a caller who may cancel, delete, retry and restart it.
+        """The task and its dataset, for a caller that may cancel, delete, retry and restart it.
 
         Raises:
-            Forbidden: the task is somebody else's and the caller is no administrator.
+            Forbidden: the caller is neither the task's owner nor an administrator.
             NotFound: the dataset has no such task.
         """
         dataset = await self.access.dataset(caller, org_slug, slug)
         task = await self.status_in(dataset, task_id)
         if not may_manage_task(caller, dataset.rights, task.user_id):
-            raise Forbidden("Only whoever submitted the task, or an administrator, may do this to it.")
+            raise Forbidden("Only the task's owner or an administrator may do this.")
         return dataset, task
 
-    async def list_tasks(  # noqa: PLR0913  where, which, and what part of them
-        self, caller: Caller, org_slug: str, slug: str, which: TaskFilter, *, skip: int, take: int
+    async def list_tasks(  # noqa: PLR0913  the dataset, the filter and the page
+        self, caller: Caller, org_slug: str, slug: str, task_filter: TaskFilter, *, skip: int, take: int
     ) -> TaskPage:
         """The dataset's tasks that pass the filter, newest first.
 
         Raises:
-            InvalidPath: the filter's path won't do.
+            InvalidPath: the filter's path is invalid.
         """
         dataset = await self.access.dataset(caller, org_slug, slug)
-        path = paths.entry_path(which.path) if which.path else which.path
-        here = replace(which, dataset_id=dataset.row.id, path=path)
-        page = await self._page(here, skip=skip, take=take)
+        path = paths.entry_path(task_filter.path) if task_filter.path else task_filter.path
+        in_dataset = replace(task_filter, dataset_id=dataset.row.id, path=path)
+        page = await self._page(in_dataset, skip=skip, take=take)
         return replace(page, items=[_as_seen(caller, dataset.rights, task) for task in page.items])
 
-    async def list_own(self, caller: Caller, which: TaskFilter, *, skip: int, take: int) -> TaskPage:
-        """The caller's tasks in every dataset that they may still read, newest first.
+    async def list_own(self, caller: Caller, task_filter: TaskFilter, *, skip: int, take: int) -> TaskPage:
+        """The caller's tasks in every dataset that it may still read, newest first.
 
         Raises:
-            Unauthenticated: nobody is signed in.
+            Unauthenticated: the caller is anonymous.
         """
-        me = require_user(caller)
-        own = replace(which, owner_id=me, readable_by=None if caller.is_admin else me)
+        user_id = require_user(caller)
+        own = replace(task_filter, owner_id=user_id, readable_by=None if caller.is_admin else user_id)
         page = await self._page(own, skip=skip, take=take)
         return replace(page, items=[_as_seen(caller, _READING, task) for task in page.items])
 
-    async def list_all(self, caller: Caller, which: TaskFilter, *, skip: int, take: int) -> TaskPage:
+    async def list_all(self, caller: Caller, task_filter: TaskFilter, *, skip: int, take: int) -> TaskPage:
         """Every task of the system that passes the filter, newest first; for administrators."""
         require_admin(caller)
-        page = await self._page(which, skip=skip, take=take)
+        page = await self._page(task_filter, skip=skip, take=take)
         return replace(page, items=[_as_seen(caller, frozenset(Access), task) for task in page.items])
 
-    async def log(  # noqa: PLR0913  whose log, and which part
+    async def log(  # noqa: PLR0913  the task, and the part of its log
         self, caller: Caller, org_slug: str, slug: str, task_id: TaskId, *, since: int, take: int
     ) -> LogPage:
-        """Lines of the task's log from number `since` on."""
+        """Lines of the task's log, from number `since` on."""
         dataset = await self.access.dataset(caller, org_slug, slug)
         await self.status_in(dataset, task_id)
         async with self.db.read() as connection:
@@ -142,13 +144,13 @@ class TaskService:
         Raises:
             Conflict: the task has not succeeded yet.
             Gone: the artifact has expired.
-            NotFound: the task makes none.
+            NotFound: the task's tool makes none.
         """
         dataset = await self.access.dataset(caller, org_slug, slug)
         return await self._open(await self.artifact_in(dataset, task_id))
 
     async def artifact_in(self, dataset: AccessibleDataset, task_id: TaskId) -> ArtifactRow:
-        """The artifact of a task of a dataset that the caller was let into.
+        """The artifact of a task, in a dataset that the caller is authorised for.
 
         Raises:
             Conflict, Gone, NotFound: as for `open_result`.
@@ -161,7 +163,7 @@ class TaskService:
     async def assets(
         self, caller: Caller, org_slug: str, slug: str, task_id: TaskId
     ) -> tuple[TaskRow, list[ArtifactRow]]:
-        """The task, and every file that it offers for download, its result first."""
+        """The task, and every file that it offers for download, the result first."""
         task = await self.status(caller, org_slug, slug, task_id)
         async with self.db.read() as connection:
             return task, await tasks.list_artifacts(connection, task_id)
@@ -173,7 +175,7 @@ class TaskService:
 
         Raises:
             Conflict, Gone: as for the result.
-            NotFound: the task offers no file of that name.
+            NotFound: the task has no file of that name.
         """
         task, offered = await self.assets(caller, org_slug, slug, task_id)
         for asset in offered:
@@ -181,7 +183,7 @@ class TaskService:
                 return await self._open(asset)
         if task.artifact is None:
             raise _no_artifact(task)
-        raise NotFound("The task made no file of that name; see its assets.", code="no-such-asset")
+        raise NotFound("The task has no file of that name; see its assets.", code="no-such-asset")
 
     async def _open(self, artifact: ArtifactRow) -> OpenArtifact:
         try:
@@ -190,47 +192,49 @@ class TaskService:
             raise _expired() from error
 
     async def delete(self, caller: Caller, org_slug: str, slug: str, task_id: TaskId) -> TaskState:
-        """Cancel the task if it is active, else mark it Deleted; its artifact goes.
+        """Cancel the task if it is active, otherwise mark it Deleted; removes its artifacts.
 
         Raises:
-            Forbidden: the task is somebody else's and the caller is no administrator.
+            Forbidden: the caller is neither the task's owner nor an administrator.
             NotFound: the dataset has no such task.
         """
-        dataset, task = await self.managed(caller, org_slug, slug, task_id)
+        dataset, task = await self.get_managed(caller, org_slug, slug, task_id)
         async with self.db.begin() as connection:
-            deletion = await cancel.delete_one(connection, dataset.row.id, task_id, actor=caller.display_name)
+            deletion = await cancel.cancel_or_delete(
+                connection, dataset.row.id, task_id, actor=caller.display_name
+            )
             if deletion is None:
                 raise _no_task(task_id)
-            if deletion.moved:
-                await owe(connection, [task_id])
-            if deletion.moved and task.user_id != caller.user_id:
+            if deletion.changed:
+                await enqueue_webhooks(connection, [task_id])
+            if deletion.changed and task.user_id != caller.user_id:
                 target = f"/orgs/{org_slug}/ds/{slug}/tasks/{task_id}"
                 await audit.record(connection, caller, AuditAction.TASK_CANCELLED, target, was=task.state)
         await self._remove_blobs(deletion.blob_keys)
         return TaskState.DELETED
 
-    async def callbacks(self, caller: Caller, org_slug: str, slug: str, task_id: TaskId) -> list[WebhookRow]:
-        """The messages about the task to its callback URL, which may hold secrets.
+    async def webhooks(self, caller: Caller, org_slug: str, slug: str, task_id: TaskId) -> list[WebhookRow]:
+        """The webhooks about the task; their callback URL may hold secrets.
 
         Raises:
-            Forbidden: the task is somebody else's and the caller is no administrator.
+            Forbidden: the caller is neither the task's owner nor an administrator.
             NotFound: the dataset has no such task.
         """
-        await self.managed(caller, org_slug, slug, task_id)
+        await self.get_managed(caller, org_slug, slug, task_id)
         async with self.db.read() as connection:
             return await webhooks.list_of_task(connection, task_id)
 
     async def clear(self, caller: Caller, org_slug: str, slug: str, *, tool_id: str | None) -> int:
-        """Remove the dataset's ended tasks with logs and artifacts; how many they were. Needs Write.
+        """Remove the dataset's ended tasks with logs and artifacts; the number of them. Requires Write.
 
-        A few at a time: what a crash leaves goes when somebody asks again.
+        A few per transaction: after a crash, the next request removes the rest.
         """
         dataset = (await self.access.dataset(caller, org_slug, slug, to=Access.WRITE)).row
         target = f"/orgs/{org_slug}/ds/{slug}/tasks"
         total = 0
         while True:
             async with self.db.begin() as connection:
-                cleared = await cancel.clear_ended(connection, dataset.id, tool_id=tool_id)
+                cleared = await clear.clear_ended(connection, dataset.id, tool_id=tool_id)
                 if not cleared.tasks:
                     return total
                 await audit.record(
@@ -239,21 +243,21 @@ class TaskService:
             await self._remove_blobs(cleared.blob_keys)
             total += cleared.tasks
 
-    async def _page(self, which: TaskFilter, *, skip: int, take: int) -> TaskPage:
+    async def _page(self, task_filter: TaskFilter, *, skip: int, take: int) -> TaskPage:
         take = max(1, min(take, MAX_TAKE))
         async with self.db.read() as connection:
-            total = await tasks.count(connection, which)
-            items = await tasks.list_newest(connection, which, skip=skip, take=take)
+            total = await tasks.count(connection, task_filter)
+            items = await tasks.list_newest(connection, task_filter, skip=skip, take=take)
         return TaskPage(items, total, take)
 
     async def _remove_blobs(self, keys: tuple[str, ...]) -> None:
-        # After the commit: a crash in between leaves blobs that nothing names, and the sweep finds them.
+        # After the commit: a crash in between leaves blobs without a reference, which maintenance removes.
         for key in keys:
             await self.blobs.remove(key)
 
 
 def _as_seen(caller: Caller, rights: frozenset[Access], task: TaskRow) -> TaskRow:
-    """The task without where its messages go, which may hold secrets, for those who may not manage it."""
+    """The task as the caller may see it: its callback URL, which may hold secrets, only if it may manage the task."""
     return task if may_manage_task(caller, rights, task.user_id) else replace(task, callback_url=None)
 
 
@@ -264,7 +268,7 @@ def _no_task(task_id: TaskId) -> NotFound:
 def _no_artifact(task: TaskRow) -> Conflict | Gone | NotFound:
     if not task.state.terminal:
         return Conflict(
-            f"The task is {task.state}; its result is there once it has Succeeded.", code="not-finished"
+            f"The task is {task.state}; its result is available once it has Succeeded.", code="not-finished"
         )
     if task.state is not TaskState.SUCCEEDED:
         return Conflict(f"The task is {task.state} and has no result.", code="no-result")
@@ -274,4 +278,4 @@ def _no_artifact(task: TaskRow) -> Conflict | Gone | NotFound:
 
 
 def _expired() -> Gone:
-    return Gone("The artifact has expired; submit the task again to make it anew.", code="artifact-expired")
+    return Gone("The artifact has expired; submit the task again to recreate it.", code="artifact-expired")

@@ -1,4 +1,4 @@
-"""How much an organization holds and does, for its members."""
+"""Resource usage of an organization, for its members."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aerotask.store.tasks.usage import Activity, StoredTotals
 
 @dataclass(frozen=True, slots=True)
 class OrgUsage:
-    """What counts for an organization's limits."""
+    """Usage that counts towards an organization's limits."""
 
     stored: StoredTotals
     owner_bytes: int | None
@@ -24,7 +24,7 @@ class OrgUsage:
 
 @dataclass(frozen=True, slots=True)
 class UsageService:
-    """Adds up; the same sums that the limits are held by."""
+    """Sums up usage, with the same queries that enforce the limits."""
 
     db: Database
     access: PermissionService
@@ -32,14 +32,14 @@ class UsageService:
     quotas: Quotas
 
     async def of_org(self, caller: Caller, slug: str) -> OrgUsage:
-        """What an organization holds and does.
+        """The usage of an organization.
 
         Raises:
-            Forbidden: the organization is public, but the caller isn't one of its members.
+            Forbidden: the organization is public, and the caller isn't one of its members.
         """
         org = await self.access.org(caller, slug)
         if not rights_in(caller, org.standing):
-            raise Forbidden("Only members of the organization may see its use.")
+            raise Forbidden("Only members of the organization may see its usage.")
         owner_id = org.standing.owner_id
         async with self.db.read() as connection:
             stored = await usage.stored_in_org(connection, org.id)

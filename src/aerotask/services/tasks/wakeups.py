@@ -1,4 +1,4 @@
-"""Tells the queue of committed tasks, off the request: in batches, and never in the way of an answer."""
+"""Wakeup sender: sends the wakeups of committed tasks in batches, without delaying responses."""
 
 from __future__ import annotations
 
@@ -15,62 +15,62 @@ from aerotask.db.engine import Database
 from aerotask.db.outages import is_outage
 from aerotask.dispatch.dispatcher import Dispatcher, QueueAway, Wakeup
 from aerotask.failpoints import failpoint
-from aerotask.store.queue import cancel
+from aerotask.store.queue import dispatch
 
 BATCH = 200
-# Beyond this many unsent hints the oldest are left to the workers' look into Postgres.
-BACKLOG = 10_000
+# Beyond this many unsent wakeups the oldest are dropped; workers find their tasks by polling Postgres.
+MAX_PENDING = 10_000
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
 class WakeupSender:
-    """A queue in memory between those who commit tasks and the one task that sends hints.
+    """In-memory queue between requests that commit tasks and the one asyncio task that sends wakeups.
 
-    What it loses, by a crash or an outage of Redis, the workers' look into Postgres finds.
+    What a crash or an outage of Redis loses, workers find by polling Postgres.
     """
 
     db: Database
     dispatcher: Dispatcher
-    _waiting: asyncio.Queue[Wakeup] = field(default_factory=lambda: asyncio.Queue(BACKLOG))
+    _pending: asyncio.Queue[Wakeup] = field(default_factory=lambda: asyncio.Queue(MAX_PENDING))
 
-    def notify(self, hint: Wakeup) -> None:
-        """Send the hint soon; to be called after the commit."""
-        if self._waiting.full():
-            self._waiting.get_nowait()
-        self._waiting.put_nowait(hint)
+    def enqueue(self, wakeup: Wakeup) -> None:
+        """Send the wakeup soon; must be called after the commit."""
+        if self._pending.full():
+            self._pending.get_nowait()
+        self._pending.put_nowait(wakeup)
 
     @asynccontextmanager
     async def running(self, *, on_failure: Callable[[], None]) -> AsyncIterator[None]:
-        """Send hints for as long as the block lasts, and those that wait at its end.
+        """Send wakeups while the block runs, and the pending ones at its end.
 
-        If that fails, `on_failure` is called, and the block's end raises what it failed of.
+        If that fails, `on_failure` is called, and the end of the block raises the error.
         """
         async with background(self._send_forever(), on_end=on_failure):
             yield
-        await self._send(self._gathered())
+        await self._send(self._take_pending())
 
     async def _send_forever(self) -> None:
         while True:
-            first = await self._waiting.get()
-            await self._send([first, *self._gathered()])
+            first = await self._pending.get()
+            await self._send([first, *self._take_pending()])
 
-    def _gathered(self) -> list[Wakeup]:
-        count = min(self._waiting.qsize(), BATCH)
-        return [self._waiting.get_nowait() for _ in range(count)]
+    def _take_pending(self) -> list[Wakeup]:
+        count = min(self._pending.qsize(), BATCH)
+        return [self._pending.get_nowait() for _ in range(count)]
 
-    async def _send(self, hints: list[Wakeup]) -> None:
-        if not hints:
+    async def _send(self, wakeups: list[Wakeup]) -> None:
+        if not wakeups:
             return
         try:
-            await self.dispatcher.send(hints)
+            await self.dispatcher.send(wakeups)
             failpoint("hint-sent", fails_as=QueueAway)
             async with self.db.begin() as connection:
-                # Nobody waits for it, and what a crash undoes the sweep of unsent hints does again.
+                # No client waits for this commit; if a crash loses it, maintenance sends the wakeups again.
                 await commit_async(connection)
-                await cancel.mark_enqueued(connection, [hint.task_id for hint in hints])
+                await dispatch.mark_enqueued(connection, [wakeup.task_id for wakeup in wakeups])
         except Exception as error:
             if not (isinstance(error, QueueAway) or is_outage(error)):
                 raise
-            _log.warning("hints.unsent", count=len(hints), error=str(error))
+            _log.warning("hints.unsent", count=len(wakeups), error=str(error))

@@ -1,4 +1,4 @@
-"""Following a task: a status that is held until it changes, and news from a cursor on until the end."""
+"""Watching a task: long polling of its status, and updates with log lines until it has ended."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ import structlog
 from aerotask.db.outages import is_outage
 from aerotask.domain.errors import Forbidden, NotFound, Unauthenticated
 from aerotask.domain.ids import TaskId
-from aerotask.representations.etags import status_tag
-from aerotask.representations.task_status import TaskResponse, task_response
-from aerotask.services.accounts.principal import Presented
+from aerotask.representations.task_status import TaskResponse, etag_of, task_response
+from aerotask.services.accounts.tokens import UnverifiedPrincipal
 from aerotask.services.tasks.notifications import Subscription, TaskNotifications
 from aerotask.services.tasks.tasks import TaskService
 from aerotask.store.queue import logs
 from aerotask.store.tasks.tasks import TaskRow
 
 PAGE_LINES = 500
-# At most so many followers read at once, whatever woke them, so that they never take all connections.
+# Watchers that read at once; otherwise one notification could take every connection of the pool.
 READERS = 4
-# How long a follower who is up to date rests, so that a busy task costs each of them few reads.
-REST_S = 0.25
+# Pause of a watcher that is up to date, so that a busy task costs each of them few reads.
+PAUSE_S = 0.25
 OUTAGE_RETRY_S = 1.0
-# Those who began together needn't all show a sign of life together for ever.
+# Spreads the keep-alives of watchers that began together.
 JITTER = 0.2
 
 T = TypeVar("T")
@@ -37,9 +36,9 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Watcher:
-    """Who follows which task; `ask` finds out anew who they are, since rights may go while they wait."""
+    """A client that watches a task; `reauthenticate` checks its credentials again, which may be revoked meanwhile."""
 
-    ask: Callable[[], Awaitable[Presented]]
+    reauthenticate: Callable[[], Awaitable[UnverifiedPrincipal]]
     org_slug: str
     slug: str
     task_id: TaskId
@@ -47,131 +46,140 @@ class Watcher:
 
 @dataclass(frozen=True, slots=True)
 class TaskUpdate:
-    """A task as it is, with lines of its log from number `first` on."""
+    """A task's present state, with lines of its log from number `first` on."""
 
     task: TaskRow
     first: int
     lines: tuple[str, ...]
     missed: int
-    """How many lines before the first were asked for and are no longer kept."""
+    """The number of requested lines before the first that have been dropped from the log."""
 
     @property
     def cursor(self) -> int:
-        """Where the next read goes on."""
+        """The number of the next line to read."""
         return self.first + len(self.lines)
 
     @property
-    def more(self) -> bool:
-        """Whether the task has written further lines."""
+    def has_more(self) -> bool:
+        """Whether the log has further lines."""
         return self.cursor < self.task.log_next
 
     @property
-    def last(self) -> bool:
-        """Whether the task has ended and everything is told."""
-        return self.task.state.terminal and not self.more
+    def is_last(self) -> bool:
+        """Whether the task has ended and this update has the end of its log."""
+        return self.task.state.terminal and not self.has_more
 
 
 @dataclass(frozen=True, slots=True)
 class WatchService:
-    """What those ask for who don't want to ask again and again."""
+    """Waits for changes of tasks on behalf of clients."""
 
     tasks: TaskService
-    changes: TaskNotifications
+    notifications: TaskNotifications
     keepalive_s: float
     _readers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READERS))
 
-    async def status(
-        self, who: Watcher, watch: Subscription, *, wait_s: float, known: Callable[[str], bool] | None
+    async def wait_for_status(
+        self,
+        watcher: Watcher,
+        subscription: Subscription,
+        *,
+        wait_s: float,
+        is_known: Callable[[str], bool] | None,
     ) -> TaskResponse:
-        """The task's status, once its tag is not `known` any more, or after so long.
+        """The task's status, once the client does not know its ETag or `wait_s` have passed.
 
-        Without `known`, what is known is the status at the beginning, and that of an ended task is
-        answered at once.
+        Without `is_known`, the client knows the status at the beginning, and an ended task is returned at once.
 
         Raises:
-            NotFound, Unauthenticated: as for the status at once; also when rights go meanwhile.
+            NotFound, Unauthenticated: as for a plain status request; also when permissions are revoked meanwhile.
         """
         end = asyncio.get_running_loop().time() + wait_s
-        answer = task_response(await self._task(who))
-        if known is None:
-            if answer.state.terminal:
-                return answer
-            known = status_tag(answer).__eq__
-        while known(status_tag(answer)) and not watch.over:
+        status = task_response(await self._task(watcher))
+        if is_known is None:
+            if status.state.terminal:
+                return status
+            is_known = etag_of(status).__eq__
+        while is_known(etag_of(status)) and not subscription.closed:
             left_s = end - asyncio.get_running_loop().time()
             if left_s <= 0:
                 break
-            if await watch.changed(within_s=left_s):
-                row = await self._in_turn(watch, partial(self._task, who))
-                answer = answer if row is None else task_response(row)
-        return answer
+            if await subscription.wait(left_s):
+                row = await self._read(subscription, partial(self._task, watcher))
+                status = status if row is None else task_response(row)
+        return status
 
-    async def follow(
-        self, who: Watcher, watch: Subscription, *, since: int
+    async def updates(
+        self, watcher: Watcher, subscription: Subscription, *, since: int
     ) -> AsyncGenerator[TaskUpdate | None]:
-        """The task's news as they come, until it has ended; None as a sign of life where there are none.
+        """The task's updates until it has ended, with log lines from `since` on; None as a keep-alive.
 
-        It ends early when the watch is over or the caller has lost the right to see the task. An outage
-        of Postgres only delays it.
+        It ends early when the subscription is closed or the caller may no longer read the task. An outage of
+        Postgres only delays it.
 
         Raises:
-            NotFound, Unauthenticated: at the beginning, as for the status.
+            NotFound, Unauthenticated: before the first update, as for a plain status request.
         """
         async with self._readers:
-            news: TaskUpdate | None = await self._news(who, since)
-        cursor, look = since, False
+            update: TaskUpdate | None = await self._update(watcher, since)
+        cursor, has_changed = since, False
         while True:
-            yield news
-            if news is not None:
-                if news.last:
+            yield update
+            if update is not None:
+                if update.is_last:
                     return
-                cursor, look = news.cursor, news.more
-                news = None  # nothing but the cursor is kept while nothing happens
-                if not look:
-                    await asyncio.sleep(REST_S)
-            look = look or await watch.changed(within_s=self._patience_s())
-            if watch.over:
+                cursor, has_changed = update.cursor, update.has_more
+                update = None  # keep only the cursor in memory while the client waits
+                if not has_changed:
+                    await asyncio.sleep(PAUSE_S)
+            has_changed = has_changed or await subscription.wait(self._keepalive_s())
+            if subscription.closed:
                 return
             try:
-                news = await self._in_turn(
-                    watch, partial(self._news, who, cursor) if look else partial(self._permit, who)
+                update = await self._read(
+                    subscription,
+                    partial(self._update, watcher, cursor)
+                    if has_changed
+                    else partial(self._authorize, watcher),
                 )
             except (Unauthenticated, Forbidden, NotFound):
                 return
             except Exception as error:
                 if not is_outage(error):
                     raise
-                _log.warning("follow.delayed", task_id=str(who.task_id), error=str(error))
-                look = True
-                await watch.changed(within_s=OUTAGE_RETRY_S)
+                _log.warning("watch.delayed", task_id=str(watcher.task_id), error=str(error))
+                has_changed = True
+                await subscription.wait(OUTAGE_RETRY_S)
 
-    async def output(self, who: Watcher, *, since: int) -> AsyncGenerator[TaskUpdate]:
+    async def log_pages(self, watcher: Watcher, *, since: int) -> AsyncGenerator[TaskUpdate]:
         """The log from number `since` up to its present end, page by page; the first page may be empty.
 
         Raises:
-            NotFound, Unauthenticated: as for the status.
+            NotFound, Unauthenticated: as for a plain status request.
         """
-        task = await self._task(who)
+        task = await self._task(watcher)
         while True:
-            news = await self._page(task, since)
-            yield news
-            if not news.lines:
+            page = await self._page(task, since)
+            yield page
+            if not page.lines:
                 return
-            since = news.cursor
+            since = page.cursor
 
-    async def _in_turn(self, watch: Subscription, step: Callable[[], Awaitable[T | None]]) -> T | None:
-        """What the step reads, one of few at a time; None for those who have left before their turn."""
+    async def _read(self, subscription: Subscription, step: Callable[[], Awaitable[T | None]]) -> T | None:
+        """The result of the step, run by at most `READERS` at once; None if the client has left meanwhile."""
         async with self._readers:
-            return None if watch.over else await step()
+            return None if subscription.closed else await step()
 
-    async def _news(self, who: Watcher, since: int) -> TaskUpdate:
-        return await self._page(await self._task(who), since)
+    async def _update(self, watcher: Watcher, since: int) -> TaskUpdate:
+        return await self._page(await self._task(watcher), since)
 
-    async def _task(self, who: Watcher) -> TaskRow:
-        return await self.tasks.status(await who.ask(), who.org_slug, who.slug, who.task_id)
+    async def _task(self, watcher: Watcher) -> TaskRow:
+        principal = await watcher.reauthenticate()
+        return await self.tasks.status(principal, watcher.org_slug, watcher.slug, watcher.task_id)
 
-    async def _permit(self, who: Watcher) -> None:
-        await self.tasks.access.arrive(await who.ask(), who.org_slug, who.slug)
+    async def _authorize(self, watcher: Watcher) -> None:
+        principal = await watcher.reauthenticate()
+        await self.tasks.access.authorize(principal, watcher.org_slug, watcher.slug)
 
     async def _page(self, task: TaskRow, since: int) -> TaskUpdate:
         since = min(since, task.log_next)
@@ -181,8 +189,8 @@ class WatchService:
         async with self.tasks.db.read() as connection:
             page = await logs.read(connection, task.id, since=since, take=take)
         first = page.cursor - len(page.lines)
-        # Where lines have been dropped, as many newer ones come along that the task as read has not written.
+        # If lines have been dropped, the page reaches beyond the end of the log as this task row has it.
         return TaskUpdate(task, first, page.lines[: max(0, task.log_next - first)], first - since)
 
-    def _patience_s(self) -> float:
-        return self.keepalive_s * random.uniform(1 - JITTER, 1)  # noqa: S311  it is no secret
+    def _keepalive_s(self) -> float:
+        return self.keepalive_s * random.uniform(1 - JITTER, 1)  # noqa: S311  no secret depends on it

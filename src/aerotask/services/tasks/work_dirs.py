@@ -1,4 +1,4 @@
-"""Where an attempt at a task works: the worker that runs it and the sweep that clears up must agree."""
+"""Work folders of attempts, as used by the worker and by maintenance."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from aerotask.domain.ids import TaskId
 
 
 def work_folder(root: Path, task_id: TaskId, attempt: int) -> Path:
-    """The attempt's own folder below the storage's folder for work."""
+    """The attempt's own folder below the storage's work folder."""
     return root / f"{task_id}-{attempt}"

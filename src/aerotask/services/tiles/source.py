@@ -1,4 +1,4 @@
-"""Which stored content is drawn: what is best to read for a picture, of an entry's own and what was made of it."""
+"""Source selection: the file to render for an entry, its COG derivative if there is one, else the original."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from aerotask.tiles.renderer import RasterSource, RenderSource
 
 
 def content_of(row: EntryRow) -> RenderSource:
-    """An entry's own content.
+    """The entry's original content.
 
     Raises:
-        InvalidInput: it is a folder (`not-a-file`).
+        InvalidInput: the entry is a folder (`not-a-file`).
     """
     if row.blob_key is None:
-        raise InvalidInput(f"{paths.shown(row.path)} is a folder; name a file.", code="not-a-file")
+        raise InvalidInput(f"{paths.shown(row.path)} is a folder; use the path of a file.", code="not-a-file")
     return RenderSource(row.blob_key, row.sha256)
 
 
 async def find_raster(
     connection: AsyncConnection, dataset_id: DatasetId, path: str
 ) -> tuple[EntryRow, StoredContent | None]:
-    """The entry at `path`, and the COG that was built of it. No raster has files beside it that count.
+    """The entry at `path`, and its COG derivative, if any.
 
     Raises:
-        NotFound: there is nothing at the path.
+        NotFound: there is no entry at the path.
     """
     found = await derivatives.find_with(connection, dataset_id, path, DerivativeKind.COG)
     if found is None:
@@ -40,10 +40,10 @@ async def find_raster(
 
 
 def raster_of(row: EntryRow, cog: StoredContent | None) -> RasterSource:
-    """The raster of an entry: its colours follow from its own content, its pixels come from the best there is.
+    """The raster of an entry: value ranges come from the original, pixels from its COG if there is one.
 
     Raises:
-        InvalidInput: it is a folder (`not-a-file`).
+        InvalidInput: the entry is a folder (`not-a-file`).
     """
-    own = content_of(row)
-    return RasterSource(source=own, drawn=own if cog is None else RenderSource(cog.blob_key, cog.sha256))
+    original = content_of(row)
+    return RasterSource(original, original if cog is None else RenderSource(cog.blob_key, cog.sha256))

@@ -1,4 +1,4 @@
-"""Tokens for map clients, which can't send headers: they let somebody look at one dataset, or one task's result."""
+"""Tile tokens: give map clients, which can't send headers, Read on one dataset or one task's result."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ from aerotask.domain.ids import DatasetId, TaskId, UserId
 ALGORITHM = "HS256"
 _AUDIENCE = "aerotask: viewing"
 _PURPOSE = b"aerotask: signing key of viewing tokens"
-_BROKEN = (jwt.InvalidTokenError, ValueError, TypeError, AttributeError)
+_INVALID_CLAIMS = (jwt.InvalidTokenError, ValueError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)
 class TileScope:
-    """On whose behalf, and what may be looked at: a task's result, or without a task everything in the dataset."""
+    """User on whose behalf the token acts, and the dataset or task result that it covers."""
 
     user_id: UserId
     epoch: int
-    """The user's token epoch: what ends their sessions ends their viewing tokens."""
+    """The user's token epoch, so that ending the user's sessions revokes tile tokens too."""
     key_id: UUID | None
-    """The key by which it was made, with which it ends."""
+    """The API key that created the token, with whose end the token ends."""
     dataset_id: DatasetId
     task_id: TaskId | None = None
 
     def covers(self, dataset_id: DatasetId, task_id: TaskId | None) -> bool:
-        """Whether the scope reaches what is to be looked at."""
+        """Whether the scope includes the dataset, or the task's result."""
         return self.dataset_id == dataset_id and self.task_id in {None, task_id}
 
 
 @dataclass(frozen=True, slots=True)
 class TileToken:
-    """A token, and when it ends."""
+    """Encoded token with its expiry time."""
 
     token: str
     expires_at: datetime
 
 
 class TileTokens:
-    """Makes and reads them. Their key is derived, so that nothing else that is signed here is ever taken for one."""
+    """Issues and verifies tile tokens, with a derived key so that no other signed token passes for one."""
 
     def __init__(self, secret_key: SecretStr, *, ttl: timedelta) -> None:
         self._key = hmac.digest(secret_key.get_secret_value().encode(), _PURPOSE, hashlib.sha256)
         self._ttl = ttl
 
     def issue(self, scope: TileScope) -> TileToken:
-        """A token of that scope."""
+        """A new token for the scope."""
         expires_at = datetime.now(UTC) + self._ttl
         claims = {
             "aud": _AUDIENCE,
@@ -67,10 +67,10 @@ class TileTokens:
         return TileToken(jwt.encode(claims, self._key, ALGORITHM), expires_at)
 
     def read(self, token: str) -> TileScope:
-        """The scope of a token.
+        """The scope of a valid token.
 
         Raises:
-            Unauthenticated: it isn't one of ours, or has expired (`bad-credentials`).
+            Unauthenticated: the token is invalid or has expired (`bad-credentials`).
         """
         try:
             claims = jwt.decode(
@@ -90,8 +90,8 @@ class TileTokens:
             )
         except jwt.ExpiredSignatureError as error:
             raise Unauthenticated(
-                "The viewing token has expired; ask for the TileJSON or a token again.",
+                "The tile token has expired; request the TileJSON or a token again.",
                 code="bad-credentials",
             ) from error
-        except _BROKEN as error:
-            raise Unauthenticated("The viewing token is not valid.", code="bad-credentials") from error
+        except _INVALID_CLAIMS as error:
+            raise Unauthenticated("The tile token is not valid.", code="bad-credentials") from error

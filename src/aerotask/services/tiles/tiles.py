@@ -1,4 +1,4 @@
-"""What can be looked at: map tiles of rasters and of results, thumbnails, previews, and the tokens for map clients."""
+"""Tile service: map tiles of rasters and results, thumbnails, previews, and tokens for map clients."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aerotask.domain.ids import DatasetId, TaskId
 from aerotask.metadata.file_types import IMAGE_TYPES, EntryType, suffix_of
 from aerotask.registry import Registry
 from aerotask.sdk import Limits
-from aerotask.services.accounts.login_throttle import counted
+from aerotask.services.accounts.login_throttle import throttled_address
 from aerotask.services.accounts.permissions import AccessibleDataset, PermissionService, require_user
 from aerotask.services.tasks.planning import plan_run
 from aerotask.services.tasks.tasks import TaskService
@@ -38,50 +38,50 @@ from aerotask.tiles.tile_matrix import TileIndex
 
 @dataclass(frozen=True, slots=True)
 class TileClient:
-    """Who looks: the caller, or on whose behalf the token in the address was made."""
+    """Client of the tile routes: the caller, and the tile token of the URL, if any."""
 
     caller: Caller
     token: str | None = None
 
     @property
-    def row(self) -> str:
-        """In whose row they wait for pictures: their own, or that of their address, as with a token."""
-        return waits_as(self.caller)
+    def queue_key(self) -> str:
+        """The fairness key: the caller's user or address, whatever the token."""
+        return queue_key_of(self.caller)
 
 
 @dataclass(frozen=True, slots=True)
 class TileSource:
-    """A raster that the viewer may look at."""
+    """Raster that the client may view."""
 
     name: str
     raster: RasterSource
     dataset_id: DatasetId
-    open_to_all: bool
-    """Whether anybody may look at it, who knows of it."""
-    shared: bool
-    """Whether it is open to all for all to know of, so that caches between may keep it too."""
-    row: str
-    """In whose row who looks at it waits."""
+    allows_anonymous: bool
+    """Whether no credentials are needed: the dataset is public or unlisted."""
+    is_shared_cacheable: bool
+    """Public dataset: responses may be stored by shared caches."""
+    queue_key: str
+    """The client's fairness key."""
 
     @property
     def version(self) -> str:
-        """Another one whenever the content is another."""
-        return f"{self.raster.source.sha256[:8]}{self.raster.drawn.sha256[:8]}"
+        """Version of the content, for cache-busting URLs."""
+        return f"{self.raster.original.sha256[:8]}{self.raster.cog.sha256[:8]}"
 
 
 @dataclass(frozen=True, slots=True)
 class PendingImage:
-    """A picture that is drawn when it is wanted; those who know the digest have it already."""
+    """Image with a known digest that is rendered only if the client doesn't have it."""
 
     digest: str
-    shared: bool
-    """Whether caches that several people share may keep it."""
-    draw: Callable[[], Awaitable[bytes]]
+    is_shared_cacheable: bool
+    """Whether shared caches may store it."""
+    render: Callable[[], Awaitable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
 class TileService:
-    """Looks at datasets; everything in it needs Read."""
+    """Tiles, thumbnails and previews of datasets; everything needs Read."""
 
     db: Database
     access: PermissionService
@@ -91,78 +91,80 @@ class TileService:
     renderer: Renderer
     tokens: TileTokens
 
-    async def entry(self, viewer: TileClient, org_slug: str, slug: str, path: str) -> TileSource:
+    async def entry(self, client: TileClient, org_slug: str, slug: str, path: str) -> TileSource:
         """The raster at `path`.
 
         Raises:
-            NotFound: there is nothing at the path.
-            InvalidInput: it is a folder, or known to be no raster.
+            NotFound: there is no entry at the path.
+            InvalidInput: the entry is a folder, or known not to be a raster.
         """
         target = paths.entry_path(path)
-        dataset = await self._dataset(viewer, org_slug, slug, None)
+        dataset = await self._dataset(client, org_slug, slug, None)
         async with self.db.read() as connection:
             row, cog = await find_raster(connection, dataset.row.id, target)
         if row.indexed and row.type not in IMAGE_TYPES:
-            fault = row.properties.get("indexError", {}).get("message")
-            raise InvalidInput(fault or f"{paths.shown(row.path)} is no raster.", code="not-a-raster")
-        return _viewed(paths.base_name(row.path), raster_of(row, cog), dataset, viewer)
+            message = row.properties.get("indexError", {}).get("message")
+            raise InvalidInput(message or f"{paths.shown(row.path)} is not a raster.", code="not-a-raster")
+        return _tile_source(paths.base_name(row.path), raster_of(row, cog), dataset, client)
 
-    async def result(self, viewer: TileClient, org_slug: str, slug: str, task_id: TaskId) -> TileSource:
-        """The raster that a task made.
+    async def result(self, client: TileClient, org_slug: str, slug: str, task_id: TaskId) -> TileSource:
+        """The raster result of a task.
 
         Raises:
-            NotFound, Conflict, Gone: as for downloading it.
+            NotFound, Conflict, Gone: as for downloading the result.
         """
-        dataset = await self._dataset(viewer, org_slug, slug, task_id)
+        dataset = await self._dataset(client, org_slug, slug, task_id)
         artifact = await self.tasks.artifact_in(dataset, task_id)
         content = RenderSource(artifact.blob_key, artifact.sha256)
-        raster = RasterSource(source=content, drawn=content)
-        return _viewed(artifact.file_name, raster, dataset, viewer)
+        raster = RasterSource(content, content)
+        return _tile_source(artifact.file_name, raster, dataset, client)
 
-    async def look(self, viewed: TileSource, style: Style) -> RenderInfo:
-        """What a map client has to know of the raster in that style.
-
-        Raises:
-            InvalidInput: it can't be shown so, or not on a map.
-            Unavailable: too much is being drawn.
-        """
-        style.options()
-        look = await self.renderer.look(viewed.raster, style, caller=viewed.row)
-        look.place()
-        return look
-
-    def tile(self, viewed: TileSource, style: Style, at: TileIndex, *, size_px: int) -> PendingImage:
-        """A tile of the raster; drawing it raises `NotFound` (`tile-outside`) where the raster isn't.
+    async def render_info(self, source: TileSource, style: Style) -> RenderInfo:
+        """The render info of the raster in a style.
 
         Raises:
-            InvalidInput: there is no such tile, or no such style.
+            InvalidInput: the style doesn't fit the raster, or the raster has no georeference.
+            Unavailable: too many jobs are waiting.
         """
         style.options()
-        if not at.exists:
-            raise InvalidInput(f"The grid has no tile {at.z}/{at.x}/{at.y}.", code="no-such-tile")
-        digest = tile_digest(viewed.raster, style, at, size_px=size_px)
-        draw = partial(self._draw_tile, viewed, style, at, size_px=size_px)
-        return PendingImage(digest, viewed.shared, draw)
+        info = await self.renderer.render_info(source.raster, style, queue_key=source.queue_key)
+        info.require_bounds()
+        return info
+
+    def tile(self, source: TileSource, style: Style, tile: TileIndex, *, size_px: int) -> PendingImage:
+        """A tile of the raster; rendering raises `NotFound` (`tile-outside`) outside the raster.
+
+        Raises:
+            InvalidInput: the tile index or the style is invalid.
+        """
+        style.options()
+        if not tile.exists:
+            raise InvalidInput(
+                f"The tile matrix has no tile {tile.z}/{tile.x}/{tile.y}.", code="no-such-tile"
+            )
+        digest = tile_digest(source.raster, style, tile, size_px=size_px)
+        render = partial(self._render_tile, source, style, tile, size_px=size_px)
+        return PendingImage(digest, source.is_shared_cacheable, render)
 
     async def thumbnail(
-        self, viewer: TileClient, org_slug: str, slug: str, path: str, *, size_px: int
+        self, client: TileClient, org_slug: str, slug: str, path: str, *, size_px: int
     ) -> PendingImage:
-        """A small picture of the entry at `path`.
+        """A thumbnail of the entry at `path`.
 
         Raises:
-            NotFound: there is nothing at the path.
-            InvalidInput: it is a folder, or nothing that can be drawn (`no-thumbnail`).
+            NotFound: there is no entry at the path.
+            InvalidInput: the entry is a folder, or of a type without thumbnails (`no-thumbnail`).
         """
         target = paths.entry_path(path)
-        dataset = await self._dataset(viewer, org_slug, slug, None)
+        dataset = await self._dataset(client, org_slug, slug, None)
         async with self.db.read() as connection:
             row, cog = await find_raster(connection, dataset.row.id, target)
-        content, subject = content_of(row), _subject(row)
-        if subject is ThumbnailKind.PICTURE:
-            content = raster_of(row, cog).drawn
-        digest = thumbnail_digest(content, subject, size_px=size_px)
-        draw = partial(self.renderer.thumbnail, content, subject, size_px=size_px, caller=viewer.row)
-        return PendingImage(digest, _shared(dataset), draw)
+        content, kind = content_of(row), _thumbnail_kind(row)
+        if kind is ThumbnailKind.PICTURE:
+            content = raster_of(row, cog).cog
+        digest = thumbnail_digest(content, kind, size_px=size_px)
+        render = partial(self.renderer.thumbnail, content, kind, size_px=size_px, queue_key=client.queue_key)
+        return PendingImage(digest, _is_shared_cacheable(dataset), render)
 
     async def preview(  # noqa: PLR0913  where, what, and how large
         self,
@@ -184,16 +186,16 @@ class TileService:
         planned = await plan_run(self.db, dataset.row, tool, path=None, params=params, limits=self.limits)
         inputs = {item.path: RenderSource(item.blob_key, item.sha256) for item in planned.inputs}
         return await self.renderer.preview(
-            tool_id, planned.params, inputs, size_px=size_px, caller=waits_as(caller)
+            tool_id, planned.params, inputs, size_px=size_px, queue_key=queue_key_of(caller)
         )
 
     async def issue_token(
         self, caller: Caller, org_slug: str, slug: str, *, task_id: TaskId | None
     ) -> TileToken:
-        """A token to look at the dataset, or at one task's result alone, on the caller's behalf.
+        """A tile token for the dataset, or for one task's result only, on the caller's behalf.
 
         Raises:
-            Unauthenticated: nobody is signed in.
+            Unauthenticated: the caller is anonymous.
             NotFound: the dataset has no such task.
         """
         dataset = await self.access.dataset(caller, org_slug, slug)
@@ -202,13 +204,13 @@ class TileService:
             await self.tasks.status_in(dataset, task_id)
         return self.tokens.issue(_scope(caller, dataset.row.id, task_id))
 
-    def token_for(self, viewer: TileClient, viewed: TileSource, *, task_id: TaskId | None) -> str | None:
-        """The token that the addresses of the raster's tiles have to carry; None where they need none."""
-        if viewed.open_to_all:
+    def token_for(self, client: TileClient, source: TileSource, *, task_id: TaskId | None) -> str | None:
+        """The token for the raster's tile URLs; None if anonymous access is allowed."""
+        if source.allows_anonymous:
             return None
-        if viewer.token is not None and self._covers(viewer.token, viewed.dataset_id, task_id):
-            return viewer.token
-        return self.tokens.issue(_scope(viewer.caller, viewed.dataset_id, task_id)).token
+        if client.token is not None and self._covers(client.token, source.dataset_id, task_id):
+            return client.token
+        return self.tokens.issue(_scope(client.caller, source.dataset_id, task_id)).token
 
     def _covers(self, token: str, dataset_id: DatasetId, task_id: TaskId | None) -> bool:
         try:
@@ -216,71 +218,79 @@ class TileService:
         except Unauthenticated:
             return False
 
-    async def _draw_tile(self, viewed: TileSource, style: Style, at: TileIndex, *, size_px: int) -> bytes:
-        look = await self.look(viewed, style)
-        if not at.touches(look.place()):
-            raise NotFound("The raster doesn't reach into this tile.", code="tile-outside")
-        return await self.renderer.tile(viewed.raster, look, style, at, size_px=size_px, caller=viewed.row)
+    async def _render_tile(self, source: TileSource, style: Style, tile: TileIndex, *, size_px: int) -> bytes:
+        info = await self.render_info(source, style)
+        if not tile.intersects(info.require_bounds()):
+            raise NotFound("The tile lies outside the raster.", code="tile-outside")
+        return await self.renderer.tile(
+            source.raster, info, style, tile, size_px=size_px, queue_key=source.queue_key
+        )
 
     async def _dataset(
-        self, viewer: TileClient, org_slug: str, slug: str, task_id: TaskId | None
+        self, client: TileClient, org_slug: str, slug: str, task_id: TaskId | None
     ) -> AccessibleDataset:
-        """The dataset, for who looks; with a token that doesn't hold, or not here, they are who they are without it."""
-        if viewer.token is None:
-            return await self.access.dataset(viewer.caller, org_slug, slug)
+        """The dataset as seen by the token's owner; an invalid token falls back to the caller's own identity."""
+        if client.token is None:
+            return await self.access.dataset(client.caller, org_slug, slug)
         try:
-            scope = self.tokens.read(viewer.token)
+            scope = self.tokens.read(client.token)
             caller = await self._caller(scope)
         except Unauthenticated as error:
-            return await self.access.dataset(_otherwise(viewer, error.message), org_slug, slug)
+            return await self.access.dataset(_without_token(client, error.message), org_slug, slug)
         try:
             dataset = await self.access.dataset(caller, org_slug, slug)
-        except NotFound:  # answered as where there is one that the token isn't for
+        except NotFound:  # same response as for a dataset that the token doesn't cover
             dataset = None
         if dataset is None or not scope.covers(dataset.row.id, task_id):
-            reason = "The viewing token is for something else, or its owner has lost the right."
-            return await self.access.dataset(_otherwise(viewer, reason), org_slug, slug)
+            reason = "The tile token is for another dataset or task, or its owner has lost the permission."
+            return await self.access.dataset(_without_token(client, reason), org_slug, slug)
         return dataset
 
     async def _caller(self, scope: TileScope) -> Caller:
         async with self.db.read() as connection:
             user = await users.find(connection, scope.user_id)
-            held = scope.key_id is None or await api_keys.holds(connection, scope.user_id, scope.key_id)
+            held = scope.key_id is None or await api_keys.is_valid(connection, scope.user_id, scope.key_id)
         if user is None or user.is_deactivated or user.token_epoch != scope.epoch or not held:
-            raise Unauthenticated("The viewing token has been revoked.", code="bad-credentials")
+            raise Unauthenticated("The tile token has been revoked.", code="bad-credentials")
         return Caller(user_id=user.id, user_name=user.user_name, is_admin=user.is_admin, read_only=True)
 
 
 def _scope(caller: Caller, dataset_id: DatasetId, task_id: TaskId | None) -> TileScope:
-    """On the caller's behalf, for as long as the credentials hold that they have now."""
+    """Token scope on the caller's behalf, valid as long as the caller's current credentials."""
     return TileScope(require_user(caller), caller.epoch, caller.key_id, dataset_id, task_id)
 
 
-def waits_as(caller: Caller) -> str:
-    """Whose share of the drawing the caller's pictures are: a user's, or an address's."""
-    return f"address {counted(caller.address)}" if caller.user_id is None else f"user {caller.user_id}"
+def queue_key_of(caller: Caller) -> str:
+    """The fairness key of a caller: the user, or the address of an anonymous caller."""
+    return (
+        f"address {throttled_address(caller.address)}" if caller.user_id is None else f"user {caller.user_id}"
+    )
 
 
-def _otherwise(viewer: TileClient, reason: str) -> Caller:
-    """Who looks if it isn't whom the token names."""
-    if not viewer.caller.anonymous:
-        return viewer.caller
+def _without_token(client: TileClient, reason: str) -> Caller:
+    """The caller without the token; for an anonymous one, with the reason why the token was rejected."""
+    if not client.caller.anonymous:
+        return client.caller
     return Caller(ANONYMOUS.user_id, ANONYMOUS.user_name, rejected_credentials=reason)
 
 
-def _viewed(name: str, raster: RasterSource, dataset: AccessibleDataset, viewer: TileClient) -> TileSource:
-    open_to_all = dataset.row.visibility is not Visibility.PRIVATE
-    return TileSource(name, raster, dataset.row.id, open_to_all, _shared(dataset), viewer.row)
+def _tile_source(
+    name: str, raster: RasterSource, dataset: AccessibleDataset, client: TileClient
+) -> TileSource:
+    allows_anonymous = dataset.row.visibility is not Visibility.PRIVATE
+    return TileSource(
+        name, raster, dataset.row.id, allows_anonymous, _is_shared_cacheable(dataset), client.queue_key
+    )
 
 
-def _shared(dataset: AccessibleDataset) -> bool:
+def _is_shared_cacheable(dataset: AccessibleDataset) -> bool:
     return dataset.row.visibility is Visibility.PUBLIC
 
 
-def _subject(row: EntryRow) -> ThumbnailKind:
+def _thumbnail_kind(row: EntryRow) -> ThumbnailKind:
     if suffix_of(row.path) == "heic":
         raise InvalidInput(
-            "HEIC pictures aren't drawn: no free decoder of them comes with this installation. Upload a JPEG of it.",
+            "HEIC images have no thumbnails, since this installation has no HEIC decoder. Upload a JPEG version.",
             code="no-thumbnail",
         )
     if row.type in IMAGE_TYPES:
@@ -290,7 +300,7 @@ def _subject(row: EntryRow) -> ThumbnailKind:
     if row.type == EntryType.VECTOR and suffix_of(row.path) == "geojson":
         return ThumbnailKind.GEOJSON
     raise InvalidInput(
-        f"There are no thumbnails of entries like {paths.shown(row.path)}; of pictures, rasters, LAS or LAZ "
-        "clouds and GeoJSON there are.",
+        f"There is no thumbnail of {paths.shown(row.path)}; images, rasters, LAS or LAZ point clouds and GeoJSON "
+        "have thumbnails.",
         code="no-thumbnail",
     )

@@ -1,4 +1,4 @@
-"""Queries for API keys; a key is found by its digest, and nothing else of it is stored."""
+"""Queries for API keys, which are stored as digests only."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from aerotask.db.clock import db_now, seconds
 from aerotask.db.models import ApiKey, User
 from aerotask.domain.ids import UserId
 
-# How exactly `last_used_at` is known: each request would be a write otherwise.
-USE_NOTED_EVERY_S = 60
+# Precision of `last_used_at`; otherwise every request would be a write.
+USE_RECORDED_EVERY_S = 60
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKeyRow:
-    """A key as its owner sees it again: without the key."""
+    """A key's description for its owner, without the key itself."""
 
     id: UUID
     name: str
@@ -31,7 +31,7 @@ class ApiKeyRow:
 
 @dataclass(frozen=True, slots=True)
 class ApiKeyOwner:
-    """Whom a key stands for."""
+    """A key with its owner."""
 
     key_id: UUID
     user_id: UserId
@@ -40,7 +40,7 @@ class ApiKeyOwner:
     token_epoch: int
     read_only: bool
     expired: bool
-    use_unnoted: bool
+    use_is_stale: bool
 
 
 _COLUMNS = (
@@ -51,7 +51,7 @@ _COLUMNS = (
     ApiKey.expires_at,
     ApiKey.last_used_at,
 )
-_FIND_HOLDER = (
+_FIND_OWNER = (
     select(
         ApiKey.id,
         User.id,
@@ -60,32 +60,32 @@ _FIND_HOLDER = (
         User.token_epoch,
         ApiKey.read_only,
         ApiKey.expires_at <= db_now(),
-        or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < db_now(plus_s=-USE_NOTED_EVERY_S)),
+        or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < db_now(plus_s=-USE_RECORDED_EVERY_S)),
     )
     .join(User, User.id == ApiKey.user_id)
     .where(ApiKey.digest == bindparam("digest"), User.is_deactivated.is_(literal_column("false")))
 )
 
 
-async def find_holder(connection: AsyncConnection, digest: bytes) -> ApiKeyOwner | None:
-    """Whom the key of that digest stands for, expired or not; nobody if they are deactivated."""
-    row = (await connection.execute(_FIND_HOLDER, {"digest": digest})).one_or_none()
+async def find_owner(connection: AsyncConnection, digest: bytes) -> ApiKeyOwner | None:
+    """The owner of the key with that digest, even if it has expired; None if the user is deactivated."""
+    row = (await connection.execute(_FIND_OWNER, {"digest": digest})).one_or_none()
     if row is None:
         return None
-    key_id, user_id, user_name, is_admin, epoch, read_only, expired, use_unnoted = row
-    return ApiKeyOwner(key_id, UserId(user_id), user_name, is_admin, epoch, read_only, expired, use_unnoted)
+    key_id, user_id, user_name, is_admin, epoch, read_only, expired, use_is_stale = row
+    return ApiKeyOwner(key_id, UserId(user_id), user_name, is_admin, epoch, read_only, expired, use_is_stale)
 
 
-async def holds(connection: AsyncConnection, user_id: UserId, key_id: UUID) -> bool:
-    """Whether the user has that key and it has not expired."""
+async def is_valid(connection: AsyncConnection, user_id: UserId, key_id: UUID) -> bool:
+    """True if the user has that key and it has not expired."""
     query = select(ApiKey.id).where(
         ApiKey.id == key_id, ApiKey.user_id == user_id, ApiKey.expires_at > db_now()
     )
     return (await connection.execute(query)).first() is not None
 
 
-async def note_use(connection: AsyncConnection, key_id: UUID) -> None:
-    """The key has been used now."""
+async def record_use(connection: AsyncConnection, key_id: UUID) -> None:
+    """Sets the key's time of last use to now."""
     await connection.execute(update(ApiKey).where(ApiKey.id == key_id).values(last_used_at=db_now()))
 
 
@@ -99,7 +99,7 @@ async def add(  # noqa: PLR0913  the columns of a key
     read_only: bool,
     ttl_s: int,
 ) -> ApiKeyRow:
-    """Insert a key that holds from now for so long."""
+    """Inserts a key that expires in `ttl_s`."""
     values = {
         "id": key_id,
         "user_id": user_id,
@@ -113,17 +113,17 @@ async def add(  # noqa: PLR0913  the columns of a key
 
 
 async def list_of(connection: AsyncConnection, user_id: UserId) -> list[ApiKeyRow]:
-    """A user's keys, oldest first."""
+    """The user's keys, oldest first."""
     query = select(*_COLUMNS).where(ApiKey.user_id == user_id).order_by(ApiKey.id)
     return [ApiKeyRow(*row) for row in await connection.execute(query)]
 
 
 async def remove(connection: AsyncConnection, user_id: UserId, key_id: UUID) -> str | None:
-    """Remove a key of the user; its name, None if they have no such key."""
-    gone = delete(ApiKey).where(ApiKey.id == key_id, ApiKey.user_id == user_id).returning(ApiKey.name)
-    return (await connection.execute(gone)).scalar_one_or_none()
+    """Removes a key of the user and returns its name; None if there is no such key."""
+    statement = delete(ApiKey).where(ApiKey.id == key_id, ApiKey.user_id == user_id).returning(ApiKey.name)
+    return (await connection.execute(statement)).scalar_one_or_none()
 
 
 async def remove_all_of(connection: AsyncConnection, user_id: UserId) -> None:
-    """Remove every key of the user."""
+    """Removes every key of the user."""
     await connection.execute(delete(ApiKey).where(ApiKey.user_id == user_id))

@@ -1,4 +1,4 @@
-"""Queries for the audit log: rows are added and, after their time, removed; never changed."""
+"""Queries for the audit log: rows are added and removed after the retention time, never changed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_TARGET_CHARS = 512
 
 @dataclass(frozen=True, slots=True)
 class AuditRow:
-    """One event."""
+    """An event of the audit log."""
 
     id: UUID
     at: datetime
@@ -36,7 +36,7 @@ class AuditRow:
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
-    """Which events; None lets every one through."""
+    """Criteria for events; None matches all."""
 
     action: AuditAction | None = None
     actor: str | None = None
@@ -45,31 +45,31 @@ class AuditFilter:
     until: datetime | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        """The filter as SQL."""
-        asked: list[ColumnElement[bool]] = []
+        """The criteria as SQL conditions."""
+        conditions: list[ColumnElement[bool]] = []
         if self.action is not None:
-            asked.append(AuditEvent.action == str(self.action))
+            conditions.append(AuditEvent.action == str(self.action))
         if self.actor is not None:
-            asked.append(AuditEvent.actor == self.actor)
+            conditions.append(AuditEvent.actor == self.actor)
         if self.target is not None:
-            asked.append(AuditEvent.target == self.target)
+            conditions.append(AuditEvent.target == self.target)
         if self.since is not None:
-            asked.append(AuditEvent.at >= self.since)
+            conditions.append(AuditEvent.at >= self.since)
         if self.until is not None:
-            asked.append(AuditEvent.at < self.until)
-        return asked
+            conditions.append(AuditEvent.at < self.until)
+        return conditions
 
 
 async def record(
-    connection: AsyncConnection, by: Caller, action: AuditAction, target: str, **details: object
+    connection: AsyncConnection, actor: Caller, action: AuditAction, target: str, **details: object
 ) -> None:
-    """Note what the caller does to the target, in the transaction that does it."""
+    """Records an action of the caller on the target, in the transaction that performs it."""
     await connection.execute(
         insert(AuditEvent).values(
             id=new_id(),
-            actor=by.display_name,
-            actor_id=by.user_id,
-            address=by.address,
+            actor=actor.display_name,
+            actor_id=actor.user_id,
+            address=actor.address,
             action=str(action),
             target=clean_line(target)[:MAX_TARGET_CHARS],
             details=clean_json(details),
@@ -89,11 +89,15 @@ _COLUMNS = (
 
 
 async def list_newest(
-    connection: AsyncConnection, which: AuditFilter, *, skip: int, take: int
+    connection: AsyncConnection, event_filter: AuditFilter, *, skip: int, take: int
 ) -> list[AuditRow]:
-    """Events, newest first."""
+    """A page of events, newest first."""
     query = (
-        select(*_COLUMNS).where(*which.conditions()).order_by(AuditEvent.id.desc()).offset(skip).limit(take)
+        select(*_COLUMNS)
+        .where(*event_filter.conditions())
+        .order_by(AuditEvent.id.desc())
+        .offset(skip)
+        .limit(take)
     )
     return [
         AuditRow(row.id, row.at, row.actor, row.address, AuditAction(row.action), row.target, row.details)
@@ -101,19 +105,19 @@ async def list_newest(
     ]
 
 
-async def count(connection: AsyncConnection, which: AuditFilter) -> int:
-    """How many events the filter lets through."""
-    query = select(func.count()).select_from(AuditEvent).where(*which.conditions())
+async def count(connection: AsyncConnection, event_filter: AuditFilter) -> int:
+    """Number of events that match the filter."""
+    query = select(func.count()).select_from(AuditEvent).where(*event_filter.conditions())
     return (await connection.execute(query)).scalar_one()
 
 
 async def remove_old(
-    connection: AsyncConnection, *, retention_days: int, clock_offset_s: int, at_most: int
+    connection: AsyncConnection, *, retention_days: int, clock_offset_s: int, max_count: int
 ) -> int:
-    """Remove events that are older than that; how many."""
+    """Removes events older than `retention_days`; returns their number."""
     old = (
         select(AuditEvent.id)
         .where(AuditEvent.at < tx_now(plus_s=clock_offset_s - retention_days * DAY_S))
-        .limit(at_most)
+        .limit(max_count)
     )
     return (await connection.execute(delete(AuditEvent).where(AuditEvent.id.in_(old)))).rowcount

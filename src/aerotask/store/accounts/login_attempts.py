@@ -1,7 +1,7 @@
-"""Queries that count failing sign-ins, in Postgres, so that every API process counts together.
+"""Queries that count failed sign-ins in Postgres, across all API processes.
 
-A bucket is an account or an address. Whoever tries counts as failed first and is let off when they succeed:
-many who try at once can't get past the limit together.
+A bucket is an account or an address. An attempt is counted as failed before the password is checked, so that
+concurrent attempts can't exceed the limit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from aerotask.db.models import LoginAttempts
 
 @dataclass(frozen=True, slots=True)
 class AttemptCount:
-    """How often a bucket has failed in its window, this time included, and how long that lasts."""
+    """Failures of a bucket in its current window, and the time until the window ends."""
 
     bucket: str
     failures: int
@@ -30,25 +30,27 @@ class AttemptCount:
 _LEFT_S = extract("epoch", LoginAttempts.window_ends_at - db_now())
 
 
-async def standing(connection: AsyncConnection, buckets: Sequence[str]) -> list[AttemptCount]:
-    """The buckets that have failed in a window that goes on."""
+async def find_active(connection: AsyncConnection, buckets: Sequence[str]) -> list[AttemptCount]:
+    """The buckets whose window has not ended."""
     query = select(LoginAttempts.bucket, LoginAttempts.failures, _LEFT_S).where(
         LoginAttempts.bucket.in_(buckets), LoginAttempts.window_ends_at > db_now()
     )
     return [_attempts(*row) for row in await connection.execute(query)]
 
 
-async def count_one(connection: AsyncConnection, bucket: str, *, window_s: int) -> AttemptCount:
-    """Count one more try; the first one after a window begins another."""
-    over = LoginAttempts.window_ends_at <= db_now()
+async def increment(connection: AsyncConnection, bucket: str, *, window_s: int) -> AttemptCount:
+    """Counts an attempt; the first one after a window has ended begins another."""
+    window_ended = LoginAttempts.window_ends_at <= db_now()
     statement = (
         insert(LoginAttempts)
         .values(bucket=bucket, failures=1, window_ends_at=db_now(plus_s=window_s))
         .on_conflict_do_update(
             index_elements=[LoginAttempts.bucket],
             set_={
-                "failures": case((over, 1), else_=LoginAttempts.failures + 1),
-                "window_ends_at": case((over, db_now(plus_s=window_s)), else_=LoginAttempts.window_ends_at),
+                "failures": case((window_ended, 1), else_=LoginAttempts.failures + 1),
+                "window_ends_at": case(
+                    (window_ended, db_now(plus_s=window_s)), else_=LoginAttempts.window_ends_at
+                ),
             },
         )
         .returning(LoginAttempts.bucket, LoginAttempts.failures, _LEFT_S)
@@ -56,9 +58,9 @@ async def count_one(connection: AsyncConnection, bucket: str, *, window_s: int) 
     return _attempts(*(await connection.execute(statement)).one())
 
 
-async def forgive(connection: AsyncConnection, *, account: str, address: str) -> None:
-    """Forget the account's failures, since its owner is back; and this one try of the address."""
-    # The address first, as when they are counted: two that wait for each other's rows would be a deadlock.
+async def record_success(connection: AsyncConnection, *, account: str, address: str) -> None:
+    """Removes the account's failures, and this one attempt from the address."""
+    # The address first, as when counting: otherwise two transactions could deadlock.
     await connection.execute(
         update(LoginAttempts)
         .where(LoginAttempts.bucket == address)
@@ -68,8 +70,8 @@ async def forgive(connection: AsyncConnection, *, account: str, address: str) ->
 
 
 async def withdraw(connection: AsyncConnection, *, account: str, address: str) -> None:
-    """Take back one try that was counted and then not made."""
-    for bucket in (address, account):  # the address first, as ever
+    """Removes an attempt that was counted but not carried out."""
+    for bucket in (address, account):  # the address first: see `record_success`
         await connection.execute(
             update(LoginAttempts)
             .where(LoginAttempts.bucket == bucket)
@@ -77,14 +79,14 @@ async def withdraw(connection: AsyncConnection, *, account: str, address: str) -
         )
 
 
-async def remove_over(connection: AsyncConnection, *, at_most: int) -> int:
-    """Remove buckets whose window is over; how many."""
-    over = select(LoginAttempts.bucket).where(LoginAttempts.window_ends_at < tx_now()).limit(at_most)
-    # Said of the row itself too: somebody may begin another window between the look and the lock.
-    gone = delete(LoginAttempts).where(
-        LoginAttempts.bucket.in_(over), LoginAttempts.window_ends_at < tx_now()
+async def remove_expired(connection: AsyncConnection, *, max_count: int) -> int:
+    """Removes buckets whose window has ended; returns their number."""
+    expired = select(LoginAttempts.bucket).where(LoginAttempts.window_ends_at < tx_now()).limit(max_count)
+    # The condition is repeated for the row itself: another window may begin between the read and the lock.
+    statement = delete(LoginAttempts).where(
+        LoginAttempts.bucket.in_(expired), LoginAttempts.window_ends_at < tx_now()
     )
-    return (await connection.execute(gone)).rowcount
+    return (await connection.execute(statement)).rowcount
 
 
 def _attempts(bucket: str, failures: int, left_s: float) -> AttemptCount:

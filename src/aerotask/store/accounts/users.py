@@ -28,11 +28,11 @@ class UserRow:
     token_epoch: int
     created_at: datetime
     subject: str | None
-    """Who they are for the external provider."""
+    """The user's subject at the external provider."""
 
 
 def columns_of(user: type[User]) -> tuple[InstrumentedAttribute[Any], ...]:
-    """What `user_row` makes a user from, of the table under one of its names."""
+    """The columns that `user_row` takes, of the table or an alias of it."""
     return (
         user.id,
         user.user_name,
@@ -53,7 +53,7 @@ def user_row(values: Sequence[Any]) -> UserRow:
     return UserRow(*values)
 
 
-# Built once, since every request asks it: building and adapting a statement costs more than running it.
+# Built once, since it runs for every request: building and adapting a statement costs more than running it.
 _FIND = select(*_COLUMNS).where(User.id == bindparam("user_id"))
 
 
@@ -69,21 +69,21 @@ async def find_by_name(connection: AsyncConnection, user_name: str) -> UserRow |
     return None if row is None else user_row(row)
 
 
-async def find_to_sign_in(connection: AsyncConnection, user_name: str) -> tuple[UserRow, str] | None:
-    """The user of that name, and the stored hash of their password."""
+async def find_with_password_hash(connection: AsyncConnection, user_name: str) -> tuple[UserRow, str] | None:
+    """The user of that name, with their password's hash."""
     query: AnySelect = select(*_COLUMNS, User.password_hash).where(User.user_name == user_name)
     row = (await connection.execute(query)).one_or_none()
     return None if row is None else (user_row(row[:-1]), row[-1])
 
 
-async def hold(connection: AsyncConnection, user_id: UserId) -> None:
-    """Have others who call this for the same user wait until the transaction ends, so that theirs can be counted."""
+async def lock(connection: AsyncConnection, user_id: UserId) -> None:
+    """Locks the user against other callers until the transaction ends, so that their things can be counted."""
     query = select(User.id).where(User.id == user_id)
     await connection.execute(query.with_for_update(key_share=True))
 
 
 async def password_hash(connection: AsyncConnection, user_id: UserId) -> str | None:
-    """The stored hash of a user's password; None if the user is gone."""
+    """The hash of a user's password; None if the user is removed."""
     query = select(User.password_hash).where(User.id == user_id)
     return (await connection.execute(query)).scalar_one_or_none()
 
@@ -91,10 +91,10 @@ async def password_hash(connection: AsyncConnection, user_id: UserId) -> str | N
 async def change_password_hash(
     connection: AsyncConnection, user_id: UserId, hashed: str, *, instead_of: str | None = None
 ) -> int | None:
-    """Replace the stored hash of a user's password, and end every session that began with the old one.
+    """Replaces the hash of a user's password and revokes every token.
 
     Returns:
-        The user's new token epoch; None if the user is gone, or the hash isn't `instead_of` any more.
+        The user's new token epoch; None if the user is removed, or the hash is no longer `instead_of`.
     """
     change = update(User).where(User.id == user_id)
     if instead_of is not None:
@@ -106,19 +106,19 @@ async def change_password_hash(
 async def renew_password_hash(
     connection: AsyncConnection, user_id: UserId, hashed: str, *, instead_of: str
 ) -> None:
-    """Store another hash of the same password."""
+    """Replaces the hash by another one of the same password."""
     await connection.execute(
         update(User).where(User.id == user_id, User.password_hash == instead_of).values(password_hash=hashed)
     )
 
 
 async def end_sessions(connection: AsyncConnection, user_id: UserId) -> None:
-    """Void every token that the user has."""
+    """Revokes every token of the user."""
     await connection.execute(update(User).where(User.id == user_id).values(token_epoch=User.token_epoch + 1))
 
 
 async def find_by_subject(connection: AsyncConnection, issuer: str, subject: str) -> UserRow | None:
-    """The user whom the external provider knows as that subject."""
+    """The user linked to that subject of the external provider."""
     query = select(*_COLUMNS).where(User.issuer == issuer, User.subject == subject)
     row = (await connection.execute(query)).one_or_none()
     return None if row is None else user_row(row)
@@ -127,26 +127,26 @@ async def find_by_subject(connection: AsyncConnection, issuer: str, subject: str
 async def set_subject(
     connection: AsyncConnection, user_id: UserId, *, issuer: str | None, subject: str | None
 ) -> None:
-    """Say who the user is for the external provider.
+    """Links the user to a subject of the external provider.
 
     Raises:
-        sqlalchemy.exc.IntegrityError: another user is that already.
+        sqlalchemy.exc.IntegrityError: the subject is linked to another user.
     """
     await connection.execute(update(User).where(User.id == user_id).values(issuer=issuer, subject=subject))
 
 
 async def remove(connection: AsyncConnection, user_id: UserId) -> None:
-    """Remove a user; what they own stays, without an owner."""
+    """Removes a user; their organizations and tasks lose their owner."""
     await connection.execute(delete(User).where(User.id == user_id))
 
 
 async def list_all(connection: AsyncConnection) -> list[UserRow]:
-    """Every user, by name."""
+    """All users, by name."""
     return [user_row(row) for row in await connection.execute(select(*_COLUMNS).order_by(User.user_name))]
 
 
 async def any_exist(connection: AsyncConnection) -> bool:
-    """Whether there is a user at all."""
+    """True if there is any user."""
     return (await connection.execute(select(User.id).limit(1))).first() is not None
 
 
@@ -161,10 +161,10 @@ async def add(  # noqa: PLR0913  the columns of a user
     issuer: str | None = None,
     subject: str | None = None,
 ) -> None:
-    """Insert a user.
+    """Inserts a user.
 
     Raises:
-        sqlalchemy.exc.IntegrityError: the name is taken, or another user is that subject.
+        sqlalchemy.exc.IntegrityError: the name is taken, or the subject is linked to another user.
     """
     await connection.execute(
         insert(User).values(
@@ -182,7 +182,7 @@ async def add(  # noqa: PLR0913  the columns of a user
 async def set_roles(
     connection: AsyncConnection, user_id: UserId, *, is_admin: bool, is_deactivated: bool
 ) -> None:
-    """Set what the user may do; the tokens of a deactivated user are void at once and for good."""
+    """Sets the user's roles; deactivation revokes their tokens for good."""
     values: dict[str, object] = {"is_admin": is_admin, "is_deactivated": is_deactivated}
     if is_deactivated:
         values["token_epoch"] = User.token_epoch + 1

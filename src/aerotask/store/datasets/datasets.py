@@ -133,7 +133,7 @@ async def add(  # noqa: PLR0913  the columns of a dataset
     tagline: str,
     visibility: Visibility,
 ) -> None:
-    """Insert a dataset.
+    """Inserts a dataset.
 
     Raises:
         sqlalchemy.exc.IntegrityError: the slug is taken in the organization.

@@ -1,4 +1,4 @@
-"""Queries for what was made of a dataset's entries."""
+"""Queries for derivatives of a dataset's entries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from aerotask.store.datasets.entries import COLUMNS, EntryRow
 
 @dataclass(frozen=True, slots=True)
 class NewDerivative:
-    """A derivative to keep, its content stored."""
+    """A derivative to insert, whose content is stored."""
 
     dataset_id: DatasetId
     source_key: str
@@ -35,7 +35,7 @@ class NewDerivative:
 
 @dataclass(frozen=True, slots=True)
 class DerivativeRow:
-    """A derivative as its clients see it, and the blob that holds its content."""
+    """A derivative as clients see it, with the key of its blob."""
 
     kind: str
     builder: str
@@ -55,17 +55,17 @@ _COLUMNS = (
     Derivative.properties,
     Derivative.created_at,
 )
-_ANEW = ("content_sha256", "builder", "blob_key", "size_bytes", "sha256", "properties")
+_REPLACED = ("content_sha256", "builder", "blob_key", "size_bytes", "sha256", "properties")
 _KEY = (Derivative.dataset_id, Derivative.source_key, Derivative.kind)
 
 
-async def put(connection: AsyncConnection, made: Sequence[NewDerivative]) -> None:
-    """Keep derivatives, each in place of one of the same kind from the same source; of two such, the last."""
-    latest = {(each.dataset_id, each.source_key, each.kind): each for each in made}
+async def put(connection: AsyncConnection, new: Sequence[NewDerivative]) -> None:
+    """Inserts derivatives or replaces those of the same source and kind; of duplicates in `new` the last one counts."""
+    latest = {(each.dataset_id, each.source_key, each.kind): each for each in new}
     if not latest:
         return
     statement = upsert(Derivative)
-    fresh = {name: statement.excluded[name] for name in _ANEW} | {"created_at": db_now()}
+    fresh = {name: statement.excluded[name] for name in _REPLACED} | {"created_at": db_now()}
     await connection.execute(
         statement.on_conflict_do_update(index_elements=_KEY, set_=fresh),
         [asdict(each) for each in latest.values()],
@@ -83,14 +83,14 @@ _OF_SOURCE = (
 
 
 async def find_of(connection: AsyncConnection, dataset_id: DatasetId, source_key: str) -> list[DerivativeRow]:
-    """The derivatives from that source, by kind."""
+    """The derivatives of the source, by kind."""
     bound = {"dataset_id": dataset_id, "source_key": source_key}
     return [DerivativeRow(*row) for row in await connection.execute(_OF_SOURCE, bound)]
 
 
 @dataclass(frozen=True, slots=True)
 class StoredContent:
-    """A content by its blob and its hash."""
+    """Blob key and hash of a stored content."""
 
     blob_key: str
     sha256: str
@@ -116,7 +116,7 @@ _WITH_DERIVATIVE = (
 async def find_with(
     connection: AsyncConnection, dataset_id: DatasetId, path: str, kind: str
 ) -> tuple[EntryRow, StoredContent | None] | None:
-    """The entry at `path`, and what was made of its own content alone, of that kind."""
+    """The entry at `path`, and the derivative of that kind made from its content without sidecar files."""
     bound = {"dataset_id": dataset_id, "path": path, "kind": kind}
     row = (await connection.execute(_WITH_DERIVATIVE, bound)).one_or_none()
     if row is None:
@@ -125,21 +125,21 @@ async def find_with(
     return EntryRow(*entry), None if blob_key is None else StoredContent(blob_key, sha256)
 
 
-async def made_in(
+async def list_by_source(
     connection: AsyncConnection, dataset_id: DatasetId, contents: Collection[str]
 ) -> Mapping[str, list[tuple[str, str]]]:
-    """Kind and builder of every derivative of these contents in the dataset, by its source."""
+    """Kind and builder of every derivative of these contents in the dataset, by source."""
     query = select(Derivative.source_key, Derivative.kind, Derivative.builder).where(
         Derivative.dataset_id == dataset_id,
         Derivative.content_sha256 == any_(bindparam("contents", type_=ARRAY(Text))),
     )
-    made: dict[str, list[tuple[str, str]]] = {}
+    by_source: dict[str, list[tuple[str, str]]] = {}
     for source_key, kind, builder in await connection.execute(query, {"contents": sorted(set(contents))}):
-        made.setdefault(source_key, []).append((kind, builder))
-    return made
+        by_source.setdefault(source_key, []).append((kind, builder))
+    return by_source
 
 
-# `derivatives.sources.source_key`, of an entry as it is now: its own hash where nothing lies beside it.
+# `derivatives.sources.source_key` of an entry as it is now: its own hash if it has no sidecar files.
 _SOURCE_KEY = """
     coalesce((
         SELECT encode(sha256(convert_to(
@@ -161,22 +161,22 @@ _REMOVE_UNUSED = text(f"""
             SELECT FROM entries
             WHERE entries.dataset_id = made.dataset_id AND entries.sha256 = made.content_sha256
               AND entries.blob_key IS NOT NULL AND made.source_key = {_SOURCE_KEY})
-        LIMIT :at_most FOR UPDATE SKIP LOCKED)
+        LIMIT :max_count FOR UPDATE SKIP LOCKED)
     RETURNING blob_key
 """)  # noqa: S608  both parts are here
 
 
 async def remove_unused(
-    connection: AsyncConnection, *, older_than: timedelta, clock_offset_s: int, at_most: int
+    connection: AsyncConnection, *, older_than: timedelta, clock_offset_s: int, max_count: int
 ) -> list[str]:
-    """Remove derivatives of sources that no entry of their dataset is any more; the blobs that held them.
+    """Removes derivatives whose source is no longer an entry of the dataset; returns the keys of their blobs.
 
-    An entry is another source when a file that belongs to it has changed, too.
+    A change to a sidecar file changes the source too.
     """
-    named = {
+    values = {
         "owners": [owner for owner, _ in OWNED_SIDES],
         "sides": [side for _, side in OWNED_SIDES],
         "plus_s": clock_offset_s - older_than.total_seconds(),
-        "at_most": at_most,
+        "max_count": max_count,
     }
-    return list((await connection.execute(_REMOVE_UNUSED, named)).scalars())
+    return list((await connection.execute(_REMOVE_UNUSED, values)).scalars())

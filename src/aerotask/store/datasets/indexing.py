@@ -1,4 +1,4 @@
-"""Queries of the indexer: entries whose content nobody has looked into yet."""
+"""Queries of the indexer: claiming unindexed entries and storing their metadata."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from aerotask.db.models import Entry, PathText
 from aerotask.domain.ids import DatasetId, EntryId, new_id
 
 CHANNEL = "aerotask_entries"
-"""Postgres tells workers on it, with the commit, that there is something to index."""
+"""Channel on which commits with new entries notify workers."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnindexedEntry:
-    """An entry handed to one worker under a fencing token."""
+    """An entry claimed by one worker with a fencing token."""
 
     id: EntryId
     token: UUID
@@ -35,7 +35,7 @@ class UnindexedEntry:
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What was found in an entry's content."""
+    """Metadata extracted from an entry's content."""
 
     type: str
     properties: dict[str, Any]
@@ -43,8 +43,8 @@ class Metadata:
     polygon_geom: dict[str, Any] | None = None
 
 
-async def announce(connection: AsyncConnection) -> None:
-    """Tell workers, once this transaction commits, that there are entries to index."""
+async def notify_indexers(connection: AsyncConnection) -> None:
+    """Notifies workers of new entries when this transaction commits."""
     await connection.execute(select(func.pg_notify(CHANNEL, "")))
 
 
@@ -52,10 +52,10 @@ _DUE = (
     select(Entry.id)
     .where(~Entry.indexed, Entry.index_due_at <= db_now(), Entry.blob_key.is_not(None))
     .order_by(Entry.index_due_at)
-    .limit(bindparam("at_most", type_=Integer))
+    .limit(bindparam("max_count", type_=Integer))
     .with_for_update(skip_locked=True)
 )
-# Built once, since every worker asks once a poll.
+# Built once, since every worker runs it at each poll.
 _CLAIM = (
     update(Entry)
     .where(Entry.id.in_(_DUE))
@@ -68,19 +68,19 @@ _CLAIM = (
 )
 
 
-async def claim(connection: AsyncConnection, *, at_most: int, lease_s: float) -> list[UnindexedEntry]:
-    """Take entries to index for `lease_s`; whoever crashes on one leaves it to be tried again after that."""
+async def claim(connection: AsyncConnection, *, max_count: int, lease_s: float) -> list[UnindexedEntry]:
+    """Claims entries to index for `lease_s`; after a crash they are claimed again when that has passed."""
     token = new_id()
-    named = {"at_most": at_most, "token": token, "lease": timedelta(seconds=lease_s)}
-    rows = await connection.execute(_CLAIM, named)
+    values = {"max_count": max_count, "token": token, "lease": timedelta(seconds=lease_s)}
+    rows = await connection.execute(_CLAIM, values)
     return [
         UnindexedEntry(EntryId(row[0]), token, row[1], row[2] or "", row[3], DatasetId(row[4]), row[5])
         for row in rows
     ]
 
 
-async def prolong(connection: AsyncConnection, entries: Sequence[UnindexedEntry], *, lease_s: float) -> None:
-    """Have entries that were taken at once for `lease_s` from now on."""
+async def extend(connection: AsyncConnection, entries: Sequence[UnindexedEntry], *, lease_s: float) -> None:
+    """Extends the claim of entries that were claimed together to `lease_s` from now."""
     await connection.execute(
         update(Entry)
         .where(Entry.id.in_([entry.id for entry in entries]), Entry.index_token == entries[0].token)
@@ -89,16 +89,16 @@ async def prolong(connection: AsyncConnection, entries: Sequence[UnindexedEntry]
     )
 
 
-async def finish(connection: AsyncConnection, entry: UnindexedEntry, found: Metadata) -> bool:
-    """Store what was found, unless the content has been replaced meanwhile; whether it was stored."""
+async def finish(connection: AsyncConnection, entry: UnindexedEntry, metadata: Metadata) -> bool:
+    """Stores the metadata; False if the content has been replaced since the claim."""
     statement = (
         update(Entry)
         .where(Entry.id == entry.id, Entry.index_token == entry.token)
         .values(
-            type=found.type,
-            properties=found.properties,
-            point_geom=found.point_geom,
-            polygon_geom=found.polygon_geom,
+            type=metadata.type,
+            properties=metadata.properties,
+            point_geom=metadata.point_geom,
+            polygon_geom=metadata.polygon_geom,
             indexed=True,
             index_token=None,
         )
@@ -115,16 +115,18 @@ _FINISH = text("""
 """).bindparams(bindparam("rows", type_=JSONB))
 
 
-async def finish_all(connection: AsyncConnection, found: Sequence[tuple[UnindexedEntry, Metadata]]) -> int:
-    """As `finish`, for many entries at once; of how many it was stored."""
-    if not found:
+async def finish_all(connection: AsyncConnection, indexed: Sequence[tuple[UnindexedEntry, Metadata]]) -> int:
+    """As `finish`, for many entries in one statement; returns the number stored."""
+    if not indexed:
         return 0
-    rows = [{"id": str(entry.id), "token": str(entry.token), **asdict(metadata)} for entry, metadata in found]
+    rows = [
+        {"id": str(entry.id), "token": str(entry.token), **asdict(metadata)} for entry, metadata in indexed
+    ]
     return (await connection.execute(_FINISH, {"rows": rows})).rowcount
 
 
 async def release(connection: AsyncConnection, entries: Sequence[UnindexedEntry]) -> None:
-    """Let entries that were taken but not looked into be taken again at once, as if they never had been."""
+    """Returns claimed entries without counting the attempt; they can be claimed again at once."""
     if not entries:
         return
     await connection.execute(
@@ -134,7 +136,7 @@ async def release(connection: AsyncConnection, entries: Sequence[UnindexedEntry]
     )
 
 
-_REDESCRIBE = text("""
+_UPDATE_METADATA = text("""
     UPDATE entries SET type = found.type, sha256 = found.sha256, properties = found.properties,
            point_geom = found.point_geom, polygon_geom = found.polygon_geom, indexed = true, index_token = NULL
     FROM jsonb_to_recordset(:rows) AS found(path text, blob_key text, type text, sha256 text, properties jsonb,
@@ -144,34 +146,34 @@ _REDESCRIBE = text("""
 """).bindparams(bindparam("rows", type_=JSONB), bindparam("dataset_id", type_=Entry.dataset_id.type))
 
 
-async def redescribe(
+async def update_metadata(
     connection: AsyncConnection, dataset_id: DatasetId, rows: Sequence[Mapping[str, Any]]
 ) -> int:
-    """Store what was found anew of many entries, where they still have the content that was read; how many had.
+    """Updates the metadata of entries that still have the content that was read; returns their number.
 
     Each row has `path`, `blob_key`, `sha256`, `type`, `properties`, `point_geom` and `polygon_geom`.
     """
-    named = {"rows": list(rows), "dataset_id": dataset_id}
-    return (await connection.execute(_REDESCRIBE, named)).rowcount
+    values = {"rows": list(rows), "dataset_id": dataset_id}
+    return (await connection.execute(_UPDATE_METADATA, values)).rowcount
 
 
 async def index_again(connection: AsyncConnection, dataset_id: DatasetId, paths: Sequence[str]) -> None:
-    """Have the files at these paths looked into once more; whoever is at it now, finishes in vain."""
-    await connection.execute(_INDEX_AGAIN, {"in_dataset": dataset_id, "at": list(paths)})
+    """Marks the files at these paths as unindexed; the results of current claims are discarded."""
+    await connection.execute(_INDEX_AGAIN, {"in_dataset": dataset_id, "paths": list(paths)})
 
 
 async def contents_at(
     connection: AsyncConnection, dataset_id: DatasetId, paths: Sequence[str]
 ) -> dict[str, str]:
-    """The blobs of those of the paths at which there is a file."""
-    rows = await connection.execute(_CONTENTS_AT, {"in_dataset": dataset_id, "at": list(paths)})
+    """The blob keys of the files among the paths."""
+    rows = await connection.execute(_CONTENTS_AT, {"in_dataset": dataset_id, "paths": list(paths)})
     return {path: key or "" for path, key in rows}
 
 
-# One array and not a parameter for each: there may be a hundred thousand.
+# One array instead of a parameter for each path: there may be a hundred thousand.
 _FILES_AT = and_(
     Entry.dataset_id == bindparam("in_dataset"),
-    Entry.path == any_(bindparam("at", type_=ARRAY(PathText))),
+    Entry.path == any_(bindparam("paths", type_=ARRAY(PathText))),
     Entry.blob_key.is_not(None),
 )
 _INDEX_AGAIN = (

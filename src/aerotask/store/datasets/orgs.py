@@ -114,7 +114,7 @@ async def list_visible(connection: AsyncConnection, *, seen_by: UserId | None) -
 
 
 async def count_owned(connection: AsyncConnection, owner_id: UserId) -> int:
-    """How many organizations the user owns."""
+    """Number of organizations that the user owns."""
     query = select(func.count()).where(Organization.owner_id == owner_id, Organization.deleted_at.is_(None))
     return (await connection.execute(query)).scalar_one()
 
@@ -129,7 +129,7 @@ async def add(  # noqa: PLR0913  the columns of an organization
     is_public: bool,
     owner_id: UserId,
 ) -> None:
-    """Insert an organization.
+    """Inserts an organization.
 
     Raises:
         sqlalchemy.exc.IntegrityError: the slug is taken.
@@ -189,7 +189,7 @@ async def list_members(connection: AsyncConnection, org_id: OrgId) -> list[Membe
 async def set_member(
     connection: AsyncConnection, org_id: OrgId, user_id: UserId, permissions: Membership
 ) -> None:
-    """Make the user a member with these permissions, whether or not they were one."""
+    """Adds a member or changes their permissions."""
     await connection.execute(
         upsert(Member)
         .values(org_id=org_id, user_id=user_id, permissions=permissions)

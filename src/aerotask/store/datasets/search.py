@@ -1,4 +1,4 @@
-"""Finding entries: every query is bounded, and reads one dataset's part of an index."""
+"""Search for entries: every query is bounded and reads one dataset's part of an index."""
 
 from __future__ import annotations
 
@@ -26,46 +26,46 @@ class BoundingBox:
 
 @dataclass(frozen=True, slots=True)
 class EntryFilter:
-    """What entries must have; None lets everything through."""
+    """Criteria for entries; None matches all."""
 
     text: str | None = None
-    """Somewhere in the path, whatever its case."""
+    """Substring of the path, ignoring case."""
     glob: Glob | None = None
     folder: str = ""
     types: tuple[str, ...] | None = None
     box: BoundingBox | None = None
-    """The entry's point lies in it."""
+    """Area that contains the entry's point."""
 
 
 async def find_matching(
-    connection: AsyncConnection, dataset_id: DatasetId, wanted: EntryFilter, *, skip: int, take: int
+    connection: AsyncConnection, dataset_id: DatasetId, entry_filter: EntryFilter, *, skip: int, take: int
 ) -> list[EntryRow]:
-    """The entries that have all of it, by path."""
-    # Which paths match is found in the index alone; only the rows that are answered are fetched.
+    """The entries that match the filter, by path."""
+    # Matching paths are found in the index alone; only the rows of the page are fetched.
     matching = (
         select(Entry.path)
-        .where(Entry.dataset_id == dataset_id, *_conditions(wanted))
+        .where(Entry.dataset_id == dataset_id, *_conditions(entry_filter))
         .order_by(Entry.path)
         .offset(skip)
         .limit(take)
     )
-    named = Entry.path == any_(func.array(matching.scalar_subquery(), type_=ARRAY(PathText)))
-    return await find_where(connection, dataset_id, named)
+    in_page = Entry.path == any_(func.array(matching.scalar_subquery(), type_=ARRAY(PathText)))
+    return await find_where(connection, dataset_id, in_page)
 
 
-def _conditions(wanted: EntryFilter) -> list[ColumnElement[bool]]:
+def _conditions(entry_filter: EntryFilter) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
-    if wanted.folder:
-        conditions += [within(wanted.folder), Entry.path != wanted.folder]
-    if wanted.types is not None:
-        conditions.append(Entry.type.in_(wanted.types))
-    if wanted.glob is not None:
-        conditions += _like(wanted.glob)
-    if wanted.text is not None:
-        # Paths are compared byte by byte elsewhere; letters' cases are known to the database's own collation.
-        conditions.append(Entry.path.collate("default").icontains(wanted.text, autoescape=True))
-    if wanted.box is not None:
-        conditions.append(_placed_in(wanted.box))
+    if entry_filter.folder:
+        conditions += [within(entry_filter.folder), Entry.path != entry_filter.folder]
+    if entry_filter.types is not None:
+        conditions.append(Entry.type.in_(entry_filter.types))
+    if entry_filter.glob is not None:
+        conditions += _like(entry_filter.glob)
+    if entry_filter.text is not None:
+        # The column's collation is by bytes; only the database's own collation knows letter case.
+        conditions.append(Entry.path.collate("default").icontains(entry_filter.text, autoescape=True))
+    if entry_filter.box is not None:
+        conditions.append(_within_box(entry_filter.box))
     return conditions
 
 
@@ -73,23 +73,23 @@ def _like(glob: Glob) -> list[ColumnElement[bool]]:
     matches = Entry.path.regexp_match(glob.regex)
     if not glob.prefix:
         return [matches]
-    # The literal beginning of the pattern as a range that the index on (dataset, path) serves.
+    # The pattern's literal prefix, as a range that the index on (dataset, path) serves.
     return [Entry.path >= glob.prefix, Entry.path < _after(glob.prefix), matches]
 
 
 def _after(prefix: str) -> str:
-    """A text after all that begin with `prefix`, in byte order; surrogates can't be stored, so they are passed over."""
+    """The upper bound in byte order of texts that start with `prefix`; skips surrogates, which can't be stored."""
     last = ord(prefix[-1])
     if last == 0x10FFFF:
         return prefix + "\U0010ffff" * 4
     return prefix[:-1] + chr(0xE000 if last == 0xD7FF else last + 1)
 
 
-def _placed_in(box: BoundingBox) -> ColumnElement[bool]:
+def _within_box(box: BoundingBox) -> ColumnElement[bool]:
     longitude = cast(Entry.point_geom["coordinates"][0].astext, Double)
     latitude = cast(Entry.point_geom["coordinates"][1].astext, Double)
     if box.west <= box.east:
-        across = and_(longitude >= box.west, longitude <= box.east)
+        in_longitudes = and_(longitude >= box.west, longitude <= box.east)
     else:
-        across = or_(longitude >= box.west, longitude <= box.east)
-    return and_(Entry.point_geom.is_not(None), across, latitude >= box.south, latitude <= box.north)
+        in_longitudes = or_(longitude >= box.west, longitude <= box.east)
+    return and_(Entry.point_geom.is_not(None), in_longitudes, latitude >= box.south, latitude <= box.north)

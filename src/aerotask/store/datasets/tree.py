@@ -1,4 +1,4 @@
-"""Queries that rename and copy whole trees of entries."""
+"""Queries that move and copy trees of entries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aerotask.store.datasets.entry_writes import path_ranges
 
 
 async def longest_below(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> int:
-    """How many bytes the longest path at or below `path` has."""
+    """Length in bytes of the longest path at or below `path`."""
     query = select(func.max(func.octet_length(Entry.path))).where(
         Entry.dataset_id == dataset_id, within(path)
     )
@@ -27,11 +27,11 @@ async def longest_below(connection: AsyncConnection, dataset_id: DatasetId, path
 async def move(
     connection: AsyncConnection, dataset_id: DatasetId, source: str, dest: str, *, new_type: str | None
 ) -> int:
-    """Give the entry at `source` and all below it paths at and below `dest`; how many.
+    """Moves the entry at `source` and everything below it to `dest`; returns the number of entries.
 
-    With `new_type` the name says something else about the content than before: it is looked into anew.
+    `new_type` is the file's type by its new suffix: it is indexed again.
     """
-    values = {**_place(source, dest), **({} if new_type is None else _unseen(new_type))}
+    values = {**_moved_keys(source, dest), **({} if new_type is None else _unindexed(new_type))}
     moved = 0
     async for path_range in path_ranges(connection, dataset_id, source):
         statement = update(Entry).where(Entry.dataset_id == dataset_id, path_range).values(**values)
@@ -42,11 +42,11 @@ async def move(
 async def copy(
     connection: AsyncConnection, dataset_id: DatasetId, source: str, dest: str, *, new_type: str | None
 ) -> int:
-    """Add an entry of the same content and metadata at and below `dest` for each at and below `source`; how many."""
+    """Copies the entry at `source` and everything below it to `dest`; returns the number of entries."""
     columns: dict[str, Any] = {
         "id": func.gen_random_uuid(),
         "dataset_id": Entry.dataset_id,
-        **_place(source, dest),
+        **_moved_keys(source, dest),
         "sha256": Entry.sha256,
         "blob_key": Entry.blob_key,
         "size_bytes": Entry.size_bytes,
@@ -56,7 +56,7 @@ async def copy(
         "polygon_geom": Entry.polygon_geom,
         "indexed": Entry.indexed,
         "modified_at": func.clock_timestamp(type_=TIMESTAMP(timezone=True)),
-        **({} if new_type is None else _unseen(new_type)),
+        **({} if new_type is None else _unindexed(new_type)),
     }
     copied = 0
     async for path_range in path_ranges(connection, dataset_id, source):
@@ -65,8 +65,8 @@ async def copy(
     return copied
 
 
-def _place(source: str, dest: str) -> dict[str, ColumnElement[Any]]:
-    """The path, parent and depth of an entry below `source` as they will be below `dest`."""
+def _moved_keys(source: str, dest: str) -> dict[str, ColumnElement[Any]]:
+    """The path, parent and depth of an entry after a move from `source` to `dest`."""
     rest = func.substr(Entry.path, len(source) + 1, type_=PathText)
     rest_of_parent = func.substr(Entry.parent, len(source) + 1, type_=PathText)
     above = literal(dest.rpartition("/")[0], PathText)
@@ -77,8 +77,8 @@ def _place(source: str, dest: str) -> dict[str, ColumnElement[Any]]:
     }
 
 
-def _unseen(new_type: str) -> dict[str, Any]:
-    """What `entries.put_file` says of fresh content."""
+def _unindexed(new_type: str) -> dict[str, Any]:
+    """The values that `entry_writes.put_file` sets for new content."""
     return {
         "type": literal(new_type, Text),
         "properties": literal({}, Entry.properties.type),

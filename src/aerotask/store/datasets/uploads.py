@@ -19,7 +19,7 @@ from aerotask.domain.ids import DatasetId, UploadId, UserId
 
 @dataclass(frozen=True, slots=True)
 class UploadRow:
-    """A resumable upload as it was announced."""
+    """A resumable upload as announced."""
 
     id: UploadId
     dataset_id: DatasetId
@@ -56,7 +56,7 @@ def _row(row: AnyRow) -> UploadRow:
     )
 
 
-async def add(  # noqa: PLR0913  what was announced
+async def add(  # noqa: PLR0913  the announced properties
     connection: AsyncConnection,
     *,
     upload_id: UploadId,
@@ -67,7 +67,7 @@ async def add(  # noqa: PLR0913  what was announced
     client_metadata: str,
     ttl_s: float,
 ) -> UploadRow:
-    """Insert an upload of which nothing has come yet."""
+    """Inserts an upload without content yet."""
     statement = (
         insert(Upload)
         .values(
@@ -87,7 +87,7 @@ async def add(  # noqa: PLR0913  what was announced
 async def find(
     connection: AsyncConnection, dataset_id: DatasetId, upload_id: UploadId, *, clock_offset_s: int
 ) -> UploadRow | None:
-    """The dataset's upload of that id, unless its time is over."""
+    """The dataset's upload of that id, unless it has expired."""
     query = select(*_COLUMNS).where(
         Upload.id == upload_id,
         Upload.dataset_id == dataset_id,
@@ -98,13 +98,15 @@ async def find(
 
 
 async def count_open(connection: AsyncConnection, user_id: UserId | None) -> int:
-    """How many uploads of the user are not complete yet."""
+    """Number of the user's incomplete uploads."""
     query = select(func.count()).where(Upload.user_id == user_id, Upload.finished_at.is_(None))
     return (await connection.execute(query)).scalar_one()
 
 
-async def prolong(connection: AsyncConnection, upload_id: UploadId, *, ttl_s: float) -> UploadRow | None:
-    """Let the upload stay for `ttl_s` from now; as it is then, None if it is gone."""
+async def extend_expiry(
+    connection: AsyncConnection, upload_id: UploadId, *, ttl_s: float
+) -> UploadRow | None:
+    """Extends the upload's expiry to `ttl_s` from now; None if it is removed."""
     statement = (
         update(Upload)
         .where(Upload.id == upload_id)
@@ -116,7 +118,7 @@ async def prolong(connection: AsyncConnection, upload_id: UploadId, *, ttl_s: fl
 
 
 async def finish(connection: AsyncConnection, upload_id: UploadId) -> bool:
-    """Note that the upload has become an entry; False if it is gone, or somebody else has done that."""
+    """Marks the upload as turned into an entry; False if it is removed or was marked before."""
     statement = (
         update(Upload)
         .where(Upload.id == upload_id, Upload.finished_at.is_(None))
@@ -126,24 +128,26 @@ async def finish(connection: AsyncConnection, upload_id: UploadId) -> bool:
 
 
 async def remove(connection: AsyncConnection, upload_id: UploadId) -> None:
-    """Remove the upload."""
+    """Removes the upload."""
     await connection.execute(delete(Upload).where(Upload.id == upload_id))
 
 
-async def remove_expired(connection: AsyncConnection, *, clock_offset_s: int, at_most: int) -> list[UploadId]:
-    """Remove uploads whose time is over; which."""
+async def remove_expired(
+    connection: AsyncConnection, *, clock_offset_s: int, max_count: int
+) -> list[UploadId]:
+    """Removes expired uploads; returns their ids."""
     due = (
         select(Upload.id)
         .where(Upload.expires_at <= tx_now(plus_s=clock_offset_s))
-        .limit(at_most)
+        .limit(max_count)
         .with_for_update(skip_locked=True)
     )
-    gone = delete(Upload).where(Upload.id.in_(due)).returning(Upload.id)
-    return [UploadId(upload_id) for upload_id in (await connection.execute(gone)).scalars()]
+    statement = delete(Upload).where(Upload.id.in_(due)).returning(Upload.id)
+    return [UploadId(upload_id) for upload_id in (await connection.execute(statement)).scalars()]
 
 
 async def unfinished_among(connection: AsyncConnection, candidates: Collection[UUID]) -> set[UUID]:
-    """Those of the ids that are uploads which still need their files."""
-    known = Upload.id == any_(bindparam("candidates", type_=ARRAY(Upload.id.type)))
-    query = select(Upload.id).where(known, Upload.finished_at.is_(None))
+    """The ids among the candidates of uploads that still need their files."""
+    is_candidate = Upload.id == any_(bindparam("candidates", type_=ARRAY(Upload.id.type)))
+    query = select(Upload.id).where(is_candidate, Upload.finished_at.is_(None))
     return set((await connection.execute(query, {"candidates": list(candidates)})).scalars())

@@ -1,4 +1,4 @@
-"""Choosing the next task to run, and taking it."""
+"""Claim of the next tasks to run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from aerotask.store.queue.transitions import move
 
 @dataclass(frozen=True, slots=True)
 class TaskInputRow:
-    """A file that a task reads."""
+    """An input of a task: an entry's path and the content that it had at the submit."""
 
     path: str
     sha256: str
@@ -31,7 +31,7 @@ class TaskInputRow:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedTask:
-    """Everything a worker needs to run a task."""
+    """A claimed task with everything that a worker needs to run it."""
 
     lease: Lease
     org_id: OrgId
@@ -42,20 +42,20 @@ class ClaimedTask:
     params: dict[str, Any]
     memory_bytes: int
     writes: tuple[str, ...]
-    strikes: int
+    failed_attempts: int
     log_next: int
     callback_url: str | None
     inputs: tuple[TaskInputRow, ...] = ()
-    """Empty until `with_inputs` has read them: there may be a great many."""
+    """Empty until `with_inputs` has read them: a task may have 100,000."""
 
 
-# Fair first between organizations, then between users, then by age. A user's running limit holds a task
-# back; so does a running task that changes the same paths of the same dataset.
+# Fair share: first between organizations, then between users, then by age. A task is held back by its user's
+# concurrency limit, and by a running task that changes the same paths of the same dataset.
 #
-# A claim is made under a lock of the whole system, so it must not read all that wait: `waiting` goes from
-# submitter to submitter, a step of `ix_tasks_submitters` each, and `first` takes of each the oldest task that
-# may run. The best of these is locked last; where somebody has it locked at the moment, the next of its
-# submitter takes its place. The clock is the statement's, since of a volatile one the index could make no use.
+# A claim holds a lock of the whole system, so it must not read every waiting task: `waiting` walks from
+# submitter to submitter, one step of `ix_tasks_submitters` each, and `first` picks each one's oldest task that
+# may run. The best of these is locked last; if another transaction has it locked, the next task of the same
+# submitter replaces it. The clock is the statement's, since the index can't be used with a volatile one.
 _SUBMITTER = "coalesce(user_id, '00000000-0000-0000-0000-000000000000')"
 _WAITING = "state IN ('Created', 'Enqueued', 'Scheduled')"
 _MAY_RUN = f"""
@@ -66,7 +66,7 @@ _MAY_RUN = f"""
           AND (mine IN (theirs, '') OR theirs = ''
                OR starts_with(mine, theirs || '/') OR starts_with(theirs, mine || '/'))))
     ORDER BY t.due_at, t.id LIMIT 1
-"""  # noqa: S608  constants of ours
+"""  # noqa: S608  our own constants
 _NEXT = text(f"""
     WITH RECURSIVE running AS MATERIALIZED (
         SELECT org_id, {_SUBMITTER} AS submitter, dataset_id, writes FROM tasks WHERE state = 'Processing'
@@ -139,25 +139,25 @@ _ANY_DUE = select(Task.id).where(in_states(WAITING), Task.due_at <= db_now()).li
 
 
 async def any_due(connection: AsyncConnection) -> bool:
-    """Whether a task waits whose time has come; a cheap look before a claim."""
+    """Whether any task is due; a cheap check before a claim."""
     return (await connection.execute(_ANY_DUE)).first() is not None
 
 
 async def claim_next(
-    connection: AsyncConnection, *, worker_no: int, ttl_s: float, running_per_user: int, at_most: int
+    connection: AsyncConnection, *, worker_no: int, ttl_s: float, max_running_per_user: int, max_count: int
 ) -> list[ClaimedTask]:
-    """Take the next tasks that may run, one claimer at a time in the whole system; none if there are none."""
+    """Claim up to `max_count` tasks that may run; only one worker of the system claims at a time."""
     await take(connection, LockSpace.CLAIM)
-    named = {
+    params = {
         "actor": f"worker {worker_no}",
         "worker": worker_no,
         "ttl": timedelta(seconds=ttl_s),
-        "per_user": running_per_user,
+        "per_user": max_running_per_user,
     }
     claimed: list[ClaimedTask] = []
-    while len(claimed) < at_most:
-        # One by one: each that is taken counts when the next is chosen.
-        row = (await connection.execute(_CLAIM, {**named, "token": new_id()})).one_or_none()
+    while len(claimed) < max_count:
+        # One by one: each claimed task counts towards the limits of the next.
+        row = (await connection.execute(_CLAIM, {**params, "token": new_id()})).one_or_none()
         if row is None:
             break
         claimed.append(_claimed(row))
@@ -175,7 +175,7 @@ def _claimed(row: AnyRow) -> ClaimedTask:
         params=row.params,
         memory_bytes=row.memory_bytes,
         writes=tuple(row.writes),
-        strikes=row.strikes,
+        failed_attempts=row.strikes,
         log_next=row.log_next,
         callback_url=row.callback_url,
     )
@@ -189,6 +189,6 @@ _INPUTS = (
 
 
 async def with_inputs(connection: AsyncConnection, task: ClaimedTask) -> ClaimedTask:
-    """The task together with the files that it reads."""
+    """The task with its inputs."""
     rows = await connection.execute(_INPUTS, {"task": task.lease.task_id})
     return replace(task, inputs=tuple(TaskInputRow(*row) for row in rows))

@@ -1,4 +1,4 @@
-"""Queries for the lines that tasks write."""
+"""Queries for task logs."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from aerotask.domain.settings import LogLimits
 
 @dataclass(frozen=True, slots=True)
 class LogPage:
-    """Some lines in order; `cursor` is where the next read goes on."""
+    """Consecutive lines of a log; `cursor` is the number of the next line to read."""
 
     cursor: int
     lines: tuple[str, ...]
     dropped: int
-    """How many lines at the log's beginning are no longer kept."""
+    """The number of lines at the log's beginning that have been dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogMarks:
-    """Where a task's log begins and ends, and how many bytes are in between."""
+    """Begin and end of a task's log, and its bytes."""
 
     dropped: int
     end: int
@@ -38,7 +38,7 @@ def size_of(line: str) -> int:
     return len(line.encode())
 
 
-async def append(  # noqa: PLR0913  what is there, what comes, and what may stay
+async def append(  # noqa: PLR0913  the log's marks, the new lines, and the limits
     connection: AsyncConnection,
     task_id: TaskId,
     marks: LogMarks,
@@ -47,16 +47,16 @@ async def append(  # noqa: PLR0913  what is there, what comes, and what may stay
     first: int,
     limits: LogLimits,
 ) -> LogMarks:
-    """Add lines from number `first` on, and drop from the head what exceeds the limits; the log's new marks.
+    """Append lines, numbered from `first` on, and drop lines from the head that exceed the limits; the new marks.
 
-    The caller holds the lock of the task's row, has read `marks` under it, and writes the new ones back in the
-    same transaction. So numbers have no gap and no double, no reader sees a later line before an earlier
-    one, and lines that are sent again, which lie before the end, change nothing.
+    The caller has locked the task's row, read `marks` under that lock, and writes the new ones back in the
+    same transaction. So numbers have no gaps and no duplicates, no reader sees a later line before an earlier
+    one, and lines that are sent twice change nothing.
     """
     end = first + len(lines)
     if end <= marks.end:
         return marks
-    # A sender that could reach us only now has dropped by the same limits what would be before `first`.
+    # A sender that was cut off has dropped the lines before `first`, by the same limits.
     start = max(first, marks.end)
     fresh, start = _within(limits, lines[start - first :], start)
     added = {"task_id": task_id, "start": start, "lines": list(fresh)}
@@ -71,17 +71,17 @@ async def append(  # noqa: PLR0913  what is there, what comes, and what may stay
 
 
 def _within(limits: LogLimits, lines: Sequence[str], start: int) -> tuple[Sequence[str], int]:
-    """The end of `lines` that the limits let through, and its number."""
-    total_bytes, kept = 0, 0
+    """The last of the `lines` that the limits allow, and the number of the first of them."""
+    total_bytes, retained = 0, 0
     for line in reversed(lines):
         total_bytes += size_of(line)
-        if limits.exceeded_by(kept + 1, total_bytes):
+        if limits.exceeded_by(retained + 1, total_bytes):
             break
-        kept += 1
-    return lines[len(lines) - kept :], start + len(lines) - kept
+        retained += 1
+    return lines[len(lines) - retained :], start + len(lines) - retained
 
 
-# One array and not a row each: after an outage of Postgres a whole log comes at once.
+# One array instead of one statement per line: after an outage of Postgres a whole log arrives at once.
 _ADD = text("""
     INSERT INTO task_log (task_id, n, line)
     SELECT :task_id, :start + ordinal - 1, line FROM unnest(:lines) WITH ORDINALITY AS sent (line, ordinal)
@@ -90,7 +90,7 @@ _ADD = text("""
     bindparam("start", type_=BigInteger),
     bindparam("lines", type_=ARRAY(Text)),
 )
-# The running sum stops at the line that frees enough: only what is dropped is read.
+# The running sum stops at the line that frees enough, so that only dropped lines are read.
 _DROP = text("""
     WITH reached AS (
         SELECT n + 1 AS n FROM (
@@ -120,10 +120,10 @@ _LINES = (
 
 
 async def read(connection: AsyncConnection, task_id: TaskId, *, since: int, take: int) -> LogPage:
-    """Up to `take` lines from number `since` on; a cursor beyond the end is answered with the end."""
+    """Up to `take` lines from number `since` on; a cursor beyond the end is set back to the end."""
     bounds = (await connection.execute(_BOUNDS, {"task_id": task_id})).one_or_none()
-    dropped, end = bounds or (0, 0)  # cleared since the caller found it
-    named = {"task_id": task_id, "since": since, "take": take}
-    rows = (await connection.execute(_LINES, named)).all()
+    dropped, end = bounds or (0, 0)  # the task has been cleared since the caller found it
+    params = {"task_id": task_id, "since": since, "take": take}
+    rows = (await connection.execute(_LINES, params)).all()
     cursor = rows[-1].n + 1 if rows else max(min(since, end), dropped)
     return LogPage(cursor=cursor, lines=tuple(row.line for row in rows), dropped=dropped)

@@ -1,4 +1,4 @@
-"""How much there is to do: one query for monitors."""
+"""Queue depth for monitoring: active tasks by state, and the age of the oldest due one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aerotask.domain.states import ACTIVE, WAITING, TaskState
 
 @dataclass(frozen=True, slots=True)
 class QueueDepth:
-    """The active tasks by state, and for how long the oldest one that is due has waited."""
+    """Active tasks by state, and how long the oldest due one has waited."""
 
     tasks: Mapping[TaskState, int]
     oldest_due_s: float
@@ -28,7 +28,7 @@ _OLDEST = select(
 
 
 async def read(connection: AsyncConnection) -> QueueDepth:
-    """The backlog of the whole system."""
+    """The queue depth of the whole system."""
     counts = {TaskState(state): count for state, count in await connection.execute(_COUNTS)}
     oldest_due_s: float = (await connection.execute(_OLDEST)).scalar_one()
     return QueueDepth({state: counts.get(state, 0) for state in sorted(ACTIVE)}, oldest_due_s)

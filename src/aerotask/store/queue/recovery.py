@@ -1,4 +1,4 @@
-"""Noticing lost workers, and freeing what they held."""
+"""Recovery of tasks whose worker was lost."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from aerotask.db.clock import db_now
 from aerotask.db.locks import live_workers
 from aerotask.db.models import Task
 from aerotask.domain.ids import TaskId
-from aerotask.domain.retry import FailureKind, after_strike
+from aerotask.domain.retry import FailureKind, retry_delay_s
 from aerotask.domain.states import TaskState, WaitReason
 from aerotask.store.queue.transitions import move
 
 
-# A worker is lost when its lease has run out, or at once when Postgres sees that its session has ended. The
-# second needs care: after a restart of Postgres, or when just that one connection broke, the lock is away
-# for a moment although the worker lives, so a recent sign of life outweighs it.
+# A worker is lost when its lease has expired, or at once when its session with Postgres has ended. The second
+# needs care: after a restart of Postgres, or when just that connection broke, the lock is missing for a
+# moment although the worker is alive, so a recent heartbeat takes precedence.
 def _lost() -> Select[UUID, int, int]:
     session_ended = and_(
         Task.renewed_at < db_now() - bindparam("quiet", type_=INTERVAL),
@@ -36,13 +36,13 @@ def _lost() -> Select[UUID, int, int]:
     )
 
 
-# Built once, since every worker asks once a poll.
+# Built once: every worker runs it at each poll.
 _LOST = _lost()
 
 
 @dataclass(frozen=True, slots=True)
 class RecoveredTask:
-    """A task whose worker was lost, and what became of it."""
+    """A task whose worker was lost, and its new state."""
 
     task_id: TaskId
     attempt: int
@@ -50,15 +50,18 @@ class RecoveredTask:
 
 
 async def recover_lost(
-    connection: AsyncConnection, *, max_strikes: int, quiet_s: float, settle_s: float
+    connection: AsyncConnection, *, max_attempts: int, quiet_s: float, settle_s: float
 ) -> list[RecoveredTask]:
-    """Free the tasks of lost workers: for another attempt, or Failed if that was the last strike allowed."""
-    named = {"quiet": timedelta(seconds=quiet_s), "settle": timedelta(seconds=settle_s)}
-    rows = (await connection.execute(_LOST, named)).all()
+    """Release the tasks of lost workers: for another attempt, or Failed once the limit of attempts is reached."""
+    params = {"quiet": timedelta(seconds=quiet_s), "settle": timedelta(seconds=settle_s)}
+    rows = (await connection.execute(_LOST, params)).all()
     recovered = []
-    for task_id, strikes, attempt in rows:
-        retry = after_strike(FailureKind.LOST_WORKER, strikes=strikes + 1, max_strikes=max_strikes)
-        if retry is None:
+    for task_id, failed_before, attempt in rows:
+        failed_attempts = failed_before + 1
+        delay_s = retry_delay_s(
+            FailureKind.LOST_WORKER, failed_attempts=failed_attempts, max_attempts=max_attempts
+        )
+        if delay_s is None:
             state = TaskState.FAILED
             statement = move(
                 TaskState.FAILED,
@@ -66,21 +69,21 @@ async def recover_lost(
                 reason="worker-lost",
                 error_code="worker-lost",
                 error_message=(
-                    f"The worker was lost in attempt {attempt}, the last of {strikes + 1} that ended badly. "
-                    "The task may be too much for the machine; ask the administrator, then retry it."
+                    f"The worker was lost in attempt {attempt}, the last of {failed_attempts} failed attempts. "
+                    "The task may need more than the machine has; ask the administrator, then retry it."
                 ),
                 error_retryable=True,
-                strikes=Task.strikes + 1,
+                strikes=failed_attempts,
             )
         else:
-            state = TaskState.SCHEDULED if retry.delay_s else TaskState.ENQUEUED
+            state = TaskState.SCHEDULED if delay_s else TaskState.ENQUEUED
             statement = move(
                 state,
                 actor="sweep",
                 reason="worker lost",
-                strikes=Task.strikes + 1,
-                due_at=db_now(plus_s=retry.delay_s),
-                waits_for=WaitReason.RETRY if retry.delay_s else None,
+                strikes=failed_attempts,
+                due_at=db_now(plus_s=delay_s),
+                waits_for=WaitReason.RETRY if delay_s else None,
                 phase=None,
             )
         await connection.execute(statement.where(Task.id == task_id))

@@ -1,4 +1,4 @@
-"""Queries of the sweeps: what has expired, what is old, and which blobs are still named."""
+"""Retention: removal of expired artifacts, old tasks and idempotency keys, and blobs that are still referenced."""
 
 from __future__ import annotations
 
@@ -13,66 +13,65 @@ from aerotask.db.clock import DAY_S, tx_now
 from aerotask.db.locks import LockSpace
 from aerotask.db.models import Artifact, Derivative, Entry, IdempotencyKey, Task, TaskInput, in_states
 from aerotask.domain.states import ACTIVE, TERMINAL
-from aerotask.store.queue.cancel import ClearedTasks, remove_tasks
+from aerotask.store.queue.clear import ClearedTasks, remove_tasks
 
 
 async def remove_expired_artifacts(
-    connection: AsyncConnection, *, clock_offset_s: int, at_most: int
+    connection: AsyncConnection, *, clock_offset_s: int, max_count: int
 ) -> list[str]:
-    """Remove artifacts whose time has come; the blobs that nothing of theirs names any more."""
+    """Remove expired artifacts; the keys of their blobs."""
     due = (
         select(Artifact.task_id)
         .where(Artifact.expires_at <= tx_now(plus_s=clock_offset_s))
-        .limit(at_most)
+        .limit(max_count)
         .with_for_update(skip_locked=True)
     )
-    gone = delete(Artifact).where(Artifact.task_id.in_(due)).returning(Artifact.blob_key)
-    return list((await connection.execute(gone)).scalars())
+    expired = delete(Artifact).where(Artifact.task_id.in_(due)).returning(Artifact.blob_key)
+    return list((await connection.execute(expired)).scalars())
 
 
 async def remove_old_tasks(
-    connection: AsyncConnection, *, retention_days: int, clock_offset_s: int, at_most: int
+    connection: AsyncConnection, *, retention_days: int, clock_offset_s: int, max_count: int
 ) -> ClearedTasks:
     """Remove tasks that ended more than `retention_days` ago."""
     horizon = tx_now(plus_s=clock_offset_s - retention_days * DAY_S)
     ended_long_ago = (in_states(TERMINAL), Task.finished_at < horizon)
-    # Said of the locked row too: somebody may retry the task between the look and the lock.
-    return await remove_tasks(connection, ended_long_ago, at_most=at_most)
+    return await remove_tasks(connection, ended_long_ago, max_count=max_count)
 
 
 async def remove_old_idempotency_keys(
-    connection: AsyncConnection, *, clock_offset_s: int, at_most: int
+    connection: AsyncConnection, *, clock_offset_s: int, max_count: int
 ) -> int:
-    """Remove idempotency keys that are older than a day; how many."""
+    """Remove idempotency keys that are older than a day; the number of them."""
     old = (
         select(IdempotencyKey.caller, IdempotencyKey.key)
         .where(IdempotencyKey.created_at < tx_now(plus_s=clock_offset_s - DAY_S))
-        .limit(at_most)
+        .limit(max_count)
         .with_for_update(skip_locked=True)
     )
-    which = tuple_(IdempotencyKey.caller, IdempotencyKey.key).in_(old)
-    return (await connection.execute(delete(IdempotencyKey).where(which))).rowcount
+    selected = tuple_(IdempotencyKey.caller, IdempotencyKey.key).in_(old)
+    return (await connection.execute(delete(IdempotencyKey).where(selected))).rowcount
 
 
-async def hold_names(connection: AsyncConnection, blob_keys: Sequence[str]) -> set[str]:
-    """Make sure that these blobs stay until this transaction, which is to name them too, has ended.
+async def retain_blobs(connection: AsyncConnection, blob_keys: Sequence[str]) -> set[str]:
+    """Keep maintenance from removing these blobs until this transaction, which will reference them, has ended.
 
     Returns:
-        Those that nothing names any more, and that must therefore not be named again.
+        Those that no row references any more; they may be removed already and must not be referenced again.
     """
     await locks.take_shared(connection, LockSpace.BLOBS)
-    return set(blob_keys) - await named_among(connection, blob_keys)
+    return set(blob_keys) - await referenced_among(connection, blob_keys)
 
 
-async def named_among(connection: AsyncConnection, blob_keys: Sequence[str]) -> set[str]:
-    """Those of the blobs that some row needs: an entry, a derivative, an artifact, an active task's input."""
-    rows: Result[str] = await connection.execute(_NAMED_AMONG, {"blob_keys": list(blob_keys)})
+async def referenced_among(connection: AsyncConnection, blob_keys: Sequence[str]) -> set[str]:
+    """Those of the blobs that an entry, a derivative, an artifact or an active task's input references."""
+    rows: Result[str] = await connection.execute(_REFERENCED_AMONG, {"blob_keys": list(blob_keys)})
     return set(rows.scalars())
 
 
-# One array and not a parameter for each: a task may have a hundred thousand inputs.
+# One array instead of one parameter per key: a task may have a hundred thousand inputs.
 _KEYS = any_(bindparam("blob_keys", type_=ARRAY(Text)))
-_NAMED_AMONG: CompoundSelect[str] = union_all(
+_REFERENCED_AMONG: CompoundSelect[str] = union_all(
     select(Entry.blob_key).where(Entry.blob_key == _KEYS),
     select(Artifact.blob_key).where(Artifact.blob_key == _KEYS),
     select(Derivative.blob_key).where(Derivative.blob_key == _KEYS),

@@ -1,4 +1,4 @@
-"""How a task's state moves: one guarded UPDATE that also writes the history; the row count decides."""
+"""State transition of tasks: one guarded UPDATE that also writes the history; the row count decides."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ NO_LEASE: Mapping[str, Any] = {
 
 
 def move(target: TaskState, *, actor: str | BindParameter[str], reason: str, **values: Any) -> Update:
-    """An UPDATE of tasks that may go to `target`, which the caller narrows down to those that should.
+    """An UPDATE of tasks whose state may change to `target`; the caller adds the condition for which ones.
 
-    Leaving Processing drops the lease; ending sets `finished_at`.
+    Leaving Processing drops the lease; a terminal state sets `finished_at`.
     """
     if target is not TaskState.PROCESSING:
         values = {**NO_LEASE, **values}
     if target is not TaskState.SCHEDULED:
         values = {"waits_for": None, **values}
     if target.terminal:
-        # A task that has ended already keeps the time at which it did.
+        # A task that has already ended keeps its time.
         values.setdefault("finished_at", _unless_ended())
     return (
         update(Task)
@@ -39,7 +39,7 @@ def move(target: TaskState, *, actor: str | BindParameter[str], reason: str, **v
     )
 
 
-# Kept, since building an expression costs more than running it; there are few reasons, and few that move a lot.
+# Cached: building an expression costs more than running it, and there are few different ones.
 @lru_cache(maxsize=256)
 def _event(target: TaskState, actor: str | BindParameter[str], reason: str) -> ColumnElement[Any]:
     return func.jsonb_build_array(

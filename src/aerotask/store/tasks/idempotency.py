@@ -1,4 +1,4 @@
-"""Queries for the first answers to submits that came with an `Idempotency-Key`."""
+"""Stored responses to submits with an `Idempotency-Key`."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aerotask.db.clock import db_now
 from aerotask.db.models import IdempotencyKey
 
-KEPT = timedelta(hours=24)
+RETENTION = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """What the key was used for, as a digest, and what was answered."""
+    """A digest of the request that the key was used for, and its response."""
 
     fingerprint: bytes
-    answer: dict[str, Any]
+    response: dict[str, Any]
 
 
 _FIND = select(IdempotencyKey.fingerprint, IdempotencyKey.answer).where(
     IdempotencyKey.caller == bindparam("caller"),
     IdempotencyKey.key == bindparam("key"),
-    IdempotencyKey.created_at > db_now() - bindparam("kept", type_=INTERVAL),
+    IdempotencyKey.created_at > db_now() - bindparam("retention", type_=INTERVAL),
 )
 
 
 async def find(connection: AsyncConnection, *, caller: str, key: str) -> StoredResponse | None:
-    """The answer to the caller's first submit with the key in the last 24 hours."""
-    named = {"caller": caller, "key": key, "kept": KEPT}
-    row = (await connection.execute(_FIND, named)).one_or_none()
+    """The response to the caller's first submit with the key in the last 24 hours."""
+    params = {"caller": caller, "key": key, "retention": RETENTION}
+    row = (await connection.execute(_FIND, params)).one_or_none()
     return None if row is None else StoredResponse(*row)
 
 
-async def keep(
-    connection: AsyncConnection, *, caller: str, key: str, fingerprint: bytes, answer: Mapping[str, Any]
+async def store(
+    connection: AsyncConnection, *, caller: str, key: str, fingerprint: bytes, response: Mapping[str, Any]
 ) -> None:
-    """Keep an answer; one that is older than 24 hours gives way."""
-    fresh = {"fingerprint": fingerprint, "answer": dict(answer), "created_at": db_now()}
+    """Store a response; an expired one is replaced."""
+    fresh = {"fingerprint": fingerprint, "answer": dict(response), "created_at": db_now()}
     await connection.execute(
         insert(IdempotencyKey)
         .values(caller=caller, key=key, **fresh)

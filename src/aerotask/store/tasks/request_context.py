@@ -1,6 +1,6 @@
-"""What a request has to know before anything else, in one statement: who calls, the dataset, and maybe a task of it.
+"""Request context: the caller's user, the dataset and optionally one of its tasks, loaded by one statement.
 
-Each of the three may be missing, which is for `services/accounts/permissions.py` to judge.
+Each of them may be missing; `services/accounts/permissions.py` decides what that means.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from aerotask.store.tasks.tasks import TaskRow
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """What there is of what was asked for."""
+    """The requested rows that exist."""
 
     user: UserRow | None
     dataset: DatasetRow | None
-    """With the standing of the user of that id, whether or not they turn out to be the caller."""
+    """With the standing of that user, who has not been authenticated yet."""
     task: TaskRow | None
 
 
@@ -38,13 +38,13 @@ _DATASET_AT = len(_CALLER_COLUMNS)
 _TASK_AT = _DATASET_AT + len(datasets.COLUMNS)
 
 
-def _looked_at() -> FromClause:
+def _source() -> FromClause:
     place = and_(
         Organization.slug == bindparam("org_slug"),
         Dataset.slug == bindparam("slug"),
         Dataset.deleted_at.is_(None),
     )
-    # One row always: who calls is told whether or not there is a dataset, and the other way round.
+    # Always one row: the user is returned even if there is no dataset, and vice versa.
     always = select(literal_column("1").label("one")).subquery("always")
     caller_id = bindparam("user_id", type_=User.id.type)
     return (
@@ -55,9 +55,9 @@ def _looked_at() -> FromClause:
 
 
 # Built once: building and adapting a statement costs more than running it.
-_AT_DATASET: AnySelect = select(*_CALLER_COLUMNS, *datasets.COLUMNS).select_from(_looked_at())
+_AT_DATASET: AnySelect = select(*_CALLER_COLUMNS, *datasets.COLUMNS).select_from(_source())
 _AT_TASK: AnySelect = select(*_CALLER_COLUMNS, *datasets.COLUMNS, *tasks.COLUMNS).select_from(
-    _looked_at()
+    _source()
     .outerjoin(Task, and_(Task.id == bindparam("task_id"), Task.dataset_id == Dataset.id))
     .outerjoin(User, User.id == Task.user_id)
     .outerjoin(Artifact, tasks.UNEXPIRED)
@@ -72,12 +72,12 @@ async def look(
     *,
     task_id: TaskId | None = None,
 ) -> RequestContext:
-    """The user, the dataset as they stand to it, and the dataset's task if one is asked for."""
-    named = {"user_id": user_id, "org_slug": org_slug, "slug": slug}
+    """The user, the dataset with the user's standing in it, and the task if its id is given."""
+    params = {"user_id": user_id, "org_slug": org_slug, "slug": slug}
     if task_id is None:
-        row = (await connection.execute(_AT_DATASET, named)).one()
+        row = (await connection.execute(_AT_DATASET, params)).one()
     else:
-        row = (await connection.execute(_AT_TASK, {**named, "task_id": task_id})).one()
+        row = (await connection.execute(_AT_TASK, {**params, "task_id": task_id})).one()
     found, place, task = row[:_DATASET_AT], row[_DATASET_AT:_TASK_AT], row[_TASK_AT:]
     return RequestContext(
         user=None if found[0] is None else users.user_row(found),

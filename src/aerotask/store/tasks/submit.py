@@ -1,4 +1,4 @@
-"""Queries of a submit, run under the locks that make their answers hold until it commits."""
+"""Queries of a submit: duplicates, quota usage and the insert, run under locks that hold until it commits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aerotask.db.async_commit import COMMIT_AT_ONCE
+from aerotask.db.async_commit import ASYNC_COMMIT
 from aerotask.db.clock import db_now, iso_now, tx_now
 from aerotask.db.engine import AnySelect
 from aerotask.db.locks import LockSpace
@@ -36,7 +36,7 @@ from aerotask.db.models import Artifact, Dataset, Organization, Task, TaskInput,
 from aerotask.domain.ids import DatasetId, OrgId, TaskId, UserId
 from aerotask.domain.states import ACTIVE, TaskState, WaitReason
 from aerotask.store.queue.claims import TaskInputRow
-from aerotask.store.queue.retention import hold_names
+from aerotask.store.queue.retention import retain_blobs
 from aerotask.store.queue.transitions import move
 
 
@@ -53,13 +53,13 @@ class NewTask:
     path: str | None
     params: dict[str, Any]
     dedup_key: bytes
-    """Of tool, version, params and input contents: equal for tasks that would do the same."""
+    """Hash of tool, version, params and input contents; equal for duplicates."""
     estimated_output_bytes: int
     memory_bytes: int
     writes: tuple[str, ...]
     inputs: tuple[TaskInputRow, ...]
     scheduled_at: datetime | None = None
-    """Not before this; None or a time in the past: now."""
+    """Earliest start; None or a time in the past means now."""
     tags: tuple[str, ...] = ()
     client_metadata: Mapping[str, Any] = field(default_factory=dict)
     unique_id: str | None = None
@@ -69,7 +69,7 @@ class NewTask:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """A task that answers for an identical submit."""
+    """An existing task that is returned for an identical submit."""
 
     id: TaskId
     estimated_output_bytes: int
@@ -82,7 +82,7 @@ class QuotaScope:
     org_id: OrgId
     user_id: UserId | None
     period: timedelta
-    """How long artifacts count after they were made."""
+    """The time for which artifacts count after their creation."""
     class_tools: frozenset[str] = frozenset()
     """The ids of the tools that share the submitted one's quota class."""
 
@@ -98,23 +98,22 @@ class QuotaScope:
 
 @dataclass(frozen=True, slots=True)
 class QuotaUsage:
-    """How much is under way, as one submitter's quotas count it."""
+    """Usage that one submitter's quotas limit: active tasks and bytes of artifacts."""
 
     active: int
     active_in_org: int
     active_of_user: int
     active_in_class_of_user: int
-    """Of the tools that share the quota class of the one that is submitted."""
+    """Tasks of the tools that share the submitted one's quota class."""
     artifact_bytes_in_org: int
-    """What the organization's tasks have made lately, and what the active ones are expected to make."""
+    """Bytes of recent artifacts of the organization, and the estimated bytes of its active tasks."""
 
 
 @dataclass(frozen=True, slots=True)
 class DedupMatch:
-    """What makes a task answer for a submit: it is active, or succeeded lately and still has its artifact.
+    """Match criteria of a duplicate: it is active, or succeeded recently and still has its artifact.
 
-    One that was scheduled for a later time than this submit doesn't answer for it, nor one that calls
-    somebody else back.
+    A task that is scheduled for a later time than the submit is no duplicate, nor one with another callback URL.
     """
 
     dataset_id: DatasetId
@@ -125,7 +124,7 @@ class DedupMatch:
     scheduled_at: datetime | None = None
     callback_url: str | None = None
 
-    def named(self) -> dict[str, Any]:
+    def bindings(self) -> dict[str, Any]:
         """The parameters of the queries."""
         return {
             "dataset_id": self.dataset_id,
@@ -136,25 +135,25 @@ class DedupMatch:
         }
 
 
-async def find_twin(connection: AsyncConnection, like: DedupMatch) -> Duplicate | None:
-    """The newest task that answers for the submit."""
-    query = _twin_query(needs_artifact=like.needs_artifact, active_only=like.active_only)
-    row = (await connection.execute(query, like.named())).one_or_none()
+async def find_duplicate(connection: AsyncConnection, match: DedupMatch) -> Duplicate | None:
+    """The newest duplicate of the submit."""
+    query = _duplicate_query(needs_artifact=match.needs_artifact, active_only=match.active_only)
+    row = (await connection.execute(query, match.bindings())).one_or_none()
     return None if row is None else Duplicate(TaskId(row[0]), row[1])
 
 
-# Statements are built once: a submit holds locks while it runs them.
+# Statements are built once: a submit runs them while it holds locks.
 @cache
-def _twin_query(*, needs_artifact: bool, active_only: bool) -> Select[UUID, int]:
-    asked = bindparam("scheduled_at", type_=Task.due_at.type)
-    later = and_(Task.waits_for == WaitReason.TIME, Task.due_at > func.coalesce(asked, db_now()))
-    answers: ColumnExpressionArgument[bool] = and_(in_states(ACTIVE), later.is_not(true()))
+def _duplicate_query(*, needs_artifact: bool, active_only: bool) -> Select[UUID, int]:
+    requested = bindparam("scheduled_at", type_=Task.due_at.type)
+    later = and_(Task.waits_for == WaitReason.TIME, Task.due_at > func.coalesce(requested, db_now()))
+    matches: ColumnExpressionArgument[bool] = and_(in_states(ACTIVE), later.is_not(true()))
     if not active_only:
-        lately = db_now() - bindparam("lookback", type_=INTERVAL)
-        recent = and_(Task.state == TaskState.SUCCEEDED, Task.finished_at > lately)
+        since = db_now() - bindparam("lookback", type_=INTERVAL)
+        recent = and_(Task.state == TaskState.SUCCEEDED, Task.finished_at > since)
         if needs_artifact:
             recent = and_(recent, Artifact.task_id.is_not(None))
-        answers = or_(answers, recent)
+        matches = or_(matches, recent)
     return (
         select(Task.id, Task.estimated_output_bytes)
         .outerjoin(
@@ -164,7 +163,7 @@ def _twin_query(*, needs_artifact: bool, active_only: bool) -> Select[UUID, int]
         .where(
             Task.dataset_id == bindparam("dataset_id"),
             Task.dedup_key == bindparam("dedup_key"),
-            answers,
+            matches,
             Task.callback_url.is_not_distinct_from(
                 func.coalesce(bindparam("callback_url", type_=Text), Task.callback_url)
             ),
@@ -176,7 +175,7 @@ def _twin_query(*, needs_artifact: bool, active_only: bool) -> Select[UUID, int]
 
 @dataclass(frozen=True, slots=True)
 class UniqueIdOwner:
-    """The task that holds a `uniqueId`, and where it is."""
+    """The task that owns a `uniqueId`, with its dataset."""
 
     id: TaskId
     dataset_id: DatasetId
@@ -184,7 +183,7 @@ class UniqueIdOwner:
     dataset_slug: str
 
 
-_HOLDER = (
+_UNIQUE_ID_OWNER = (
     select(Task.id, Dataset.id, Organization.slug, Dataset.slug)
     .join(Organization, Organization.id == Task.org_id)
     .join(Dataset, Dataset.id == Task.dataset_id)
@@ -192,43 +191,48 @@ _HOLDER = (
 )
 
 
-async def find_holder(connection: AsyncConnection, org_id: OrgId, unique_id: str) -> UniqueIdOwner | None:
-    """The organization's task of that `uniqueId`."""
-    row = (await connection.execute(_HOLDER, {"org_id": org_id, "unique_id": unique_id})).one_or_none()
+async def find_unique_id_owner(
+    connection: AsyncConnection, org_id: OrgId, unique_id: str
+) -> UniqueIdOwner | None:
+    """The organization's task with that `uniqueId`."""
+    row = (
+        await connection.execute(_UNIQUE_ID_OWNER, {"org_id": org_id, "unique_id": unique_id})
+    ).one_or_none()
     return None if row is None else UniqueIdOwner(TaskId(row[0]), DatasetId(row[1]), row[2], row[3])
 
 
-_MINE = Task.user_id.is_not_distinct_from(bindparam("user_id", type_=Task.user_id.type))
-_HERE = Task.org_id == bindparam("org_id")
+_OF_USER = Task.user_id.is_not_distinct_from(bindparam("user_id", type_=Task.user_id.type))
+_IN_ORG = Task.org_id == bindparam("org_id")
 _IN_CLASS = Task.tool_id == any_(bindparam("class_tools", type_=ARRAY(Text)))
-_MADE = (
+_ARTIFACT_BYTES = (
     select(func.coalesce(func.sum(Task.artifact_bytes), 0))
     .where(
-        _HERE,
-        Task.artifact_bytes > literal_column("0"),  # with a parameter no partial index would serve it
+        _IN_ORG,
+        Task.artifact_bytes
+        > literal_column("0"),  # a parameter would keep Postgres from using the partial index
         Task.finished_at > tx_now() - bindparam("period", type_=INTERVAL),
     )
     .scalar_subquery()
 )
-_LOAD = select(
+_USAGE = select(
     func.count().label("active"),
-    func.count().filter(_HERE).label("active_in_org"),
-    func.count().filter(_MINE).label("active_of_user"),
-    func.count().filter(_MINE, _IN_CLASS).label("active_in_class_of_user"),
-    (func.coalesce(func.sum(Task.estimated_output_bytes).filter(_HERE), 0) + _MADE)
+    func.count().filter(_IN_ORG).label("active_in_org"),
+    func.count().filter(_OF_USER).label("active_of_user"),
+    func.count().filter(_OF_USER, _IN_CLASS).label("active_in_class_of_user"),
+    (func.coalesce(func.sum(Task.estimated_output_bytes).filter(_IN_ORG), 0) + _ARTIFACT_BYTES)
     .cast(BigInteger)
     .label("artifact_bytes_in_org"),
 ).where(in_states(ACTIVE))
 
 
-async def load_for(connection: AsyncConnection, scope: QuotaScope) -> QuotaUsage:
+async def quota_usage(connection: AsyncConnection, scope: QuotaScope) -> QuotaUsage:
     """Count active tasks, and artifacts of the period; anonymous callers count as one user."""
-    return QuotaUsage(*(await connection.execute(_LOAD, scope.bindings())).one())
+    return QuotaUsage(*(await connection.execute(_USAGE, scope.bindings())).one())
 
 
-# The migration that makes the function says why there is one. Of its columns, `bulk_downloads_of_user` is no longer read.
-_LOAD_UNDER_LOCK = select(
-    COMMIT_AT_ONCE,
+# Migration 0006, which creates the function, explains it. Of its columns, `bulk_downloads_of_user` is no longer read.
+_USAGE_UNDER_LOCK = select(
+    ASYNC_COMMIT,
     *func.load_under_lock(
         literal_column(str(int(LockSpace.QUOTA))),
         bindparam("org_id", type_=Task.org_id.type),
@@ -241,42 +245,43 @@ _LOAD_UNDER_LOCK = select(
 )
 _IN_CLASS_UNDER_LOCK = select(func.count()).where(
     in_states(ACTIVE),
-    _MINE,
+    _OF_USER,
     _IN_CLASS,
     Task.id.is_distinct_from(bindparam("besides", type_=Task.id.type)),
 )
 
 
-async def load_under_lock(
-    connection: AsyncConnection, scope: QuotaScope, *, besides: TaskId | None = None
+async def quota_usage_under_lock(
+    connection: AsyncConnection, scope: QuotaScope, *, excluding: TaskId | None = None
 ) -> QuotaUsage:
-    """As `load_for`, without the task `besides`, under the quotas' lock.
+    """As `quota_usage`, without the task `excluding`, under the global quota lock.
 
-    The lock is held until the transaction has committed and not until the disk has it (`durability`).
+    The lock is released by the commit, without waiting for its WAL flush (`db/async_commit.py`).
     """
-    bindings = {**scope.bindings(), "besides": besides}
-    _, active, in_org, of_user, artifact_bytes = (await connection.execute(_LOAD_UNDER_LOCK, bindings)).one()
+    bindings = {**scope.bindings(), "besides": excluding}
+    _, active, in_org, of_user, artifact_bytes = (await connection.execute(_USAGE_UNDER_LOCK, bindings)).one()
     in_class = 0
-    if scope.class_tools:  # a statement of its own, so that its snapshot is younger than the lock
+    if scope.class_tools:  # a separate statement, whose snapshot is younger than the lock
         in_class = (await connection.execute(_IN_CLASS_UNDER_LOCK, bindings)).scalar_one()
     return QuotaUsage(active, in_org, of_user, in_class, artifact_bytes)
 
 
-async def find_twin_and_load(
-    connection: AsyncConnection, like: DedupMatch, scope: QuotaScope
+async def find_duplicate_and_usage(
+    connection: AsyncConnection, match: DedupMatch, scope: QuotaScope
 ) -> tuple[Duplicate | None, QuotaUsage]:
-    """`find_twin` and `load_for` in one statement."""
-    query = _twin_and_load(needs_artifact=like.needs_artifact, active_only=like.active_only)
-    bindings = {**like.named(), **scope.bindings()}
-    twin_id, estimated, *load = (await connection.execute(query, bindings)).one()
-    return None if twin_id is None else Duplicate(TaskId(twin_id), estimated), QuotaUsage(*load)
+    """`find_duplicate` and `quota_usage` in one statement."""
+    query = _duplicate_and_usage(needs_artifact=match.needs_artifact, active_only=match.active_only)
+    bindings = {**match.bindings(), **scope.bindings()}
+    duplicate_id, estimated, *usage = (await connection.execute(query, bindings)).one()
+    duplicate = None if duplicate_id is None else Duplicate(TaskId(duplicate_id), estimated)
+    return duplicate, QuotaUsage(*usage)
 
 
 @cache
-def _twin_and_load(*, needs_artifact: bool, active_only: bool) -> AnySelect:
-    twin = _twin_query(needs_artifact=needs_artifact, active_only=active_only).subquery("twin")
-    load = _LOAD.subquery("load")
-    return select(*twin.c, *load.c).select_from(load.outerjoin(twin, true()))
+def _duplicate_and_usage(*, needs_artifact: bool, active_only: bool) -> AnySelect:
+    duplicate = _duplicate_query(needs_artifact=needs_artifact, active_only=active_only).subquery("duplicate")
+    usage = _USAGE.subquery("usage")
+    return select(*duplicate.c, *usage.c).select_from(usage.outerjoin(duplicate, true()))
 
 
 _ADD = upsert(Task).values(
@@ -300,13 +305,13 @@ class UniqueIdTaken(Exception):
 
 
 async def add(connection: AsyncConnection, task: NewTask, *, actor: str) -> set[str]:
-    """Insert the task in state Created, with the inputs that it keeps alive.
+    """Insert the task in state Created, with its inputs, whose blobs it keeps from being removed.
 
     Returns:
-        The blobs of inputs that were given up meanwhile: if there are any, roll back.
+        The blobs of inputs that no row references any more; if there are any, the caller must roll back.
 
     Raises:
-        UniqueIdTaken: by a task that has committed; while one with this `uniqueId` hasn't, this waits for it.
+        UniqueIdTaken: a committed task has this `uniqueId`; an uncommitted one is waited for.
     """
     columns = {
         "id": task.id,
@@ -332,7 +337,7 @@ async def add(connection: AsyncConnection, task: NewTask, *, actor: str) -> set[
     added = await connection.execute(statement, {**columns, "actor": actor})
     if not added.rowcount:
         raise UniqueIdTaken
-    gone = await _add_inputs(connection, task.id, task.inputs)
+    unreferenced = await _add_inputs(connection, task.id, task.inputs)
     if task.scheduled_at is not None:
         later = move(
             TaskState.SCHEDULED,
@@ -342,7 +347,7 @@ async def add(connection: AsyncConnection, task: NewTask, *, actor: str) -> set[
             due_at=task.scheduled_at,
         )
         await connection.execute(later.where(Task.id == task.id, Task.created_at < task.scheduled_at))
-    return gone
+    return unreferenced
 
 
 _ADD_INPUTS = insert(TaskInput).from_select(
@@ -364,6 +369,6 @@ async def _add_inputs(
         "sha256s": [item.sha256 for item in inputs],
         "blob_keys": [item.blob_key for item in inputs],
     }
-    gone = await hold_names(connection, columns["blob_keys"])
+    unreferenced = await retain_blobs(connection, columns["blob_keys"])
     await connection.execute(_ADD_INPUTS, {"task_id": task_id, **columns})
-    return gone
+    return unreferenced

@@ -1,4 +1,4 @@
-"""Queries for those who watch tasks."""
+"""Queries of tasks as clients see them: status, lists and artifacts."""
 
 from __future__ import annotations
 
@@ -41,14 +41,17 @@ from aerotask.domain.ids import DatasetId, TaskId, UserId
 from aerotask.domain.states import TaskState, WaitReason
 from aerotask.domain.webhooks import WebhookState
 
-CHANGES_CHANNEL = "aerotask_tasks"
-"""Postgres tells the API on it, with the commit, which task's state, progress or log has changed (a trigger)."""
+TASK_CHANNEL = "aerotask_tasks"
+"""Postgres channel that notifies the API, with the commit, of each task whose state, progress or log has changed.
+
+The trigger `tell_of_task` (function `aerotask_tell_of_task`) of migration 0002 sends the notifications.
+"""
 
 LOG_TAIL_LINES = 20
 SHOWN_ENTRIES = 1000
-"""So many of a task's inputs and of its outputs are shown: there may be a hundred thousand, which is twelve megabytes."""
+"""Shown inputs and outputs of a task; all of them may be a hundred thousand, which is twelve megabytes."""
 LISTED_ENTRIES = 20
-"""And so many in a list of tasks."""
+"""Shown inputs and outputs per task in a list of tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +109,12 @@ class TaskRow:
     estimated_output_bytes: int
     artifact_bytes: int
     artifact: ArtifactRow | None
-    """None while there is none, and again once it has expired."""
+    """None before there is one, and after it has expired."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskFilter:
-    """Which tasks a list is to show; None lets everything through."""
+    """Filter of a list of tasks; a member that is None doesn't restrict it."""
 
     ids: tuple[TaskId, ...] | None = None
     dataset_id: DatasetId | None = None
@@ -153,7 +156,7 @@ _OUTPUTS: ColumnElement[list[Any]] = func.jsonb_path_query_array(
     func.jsonb_build_object("end", _SHOWN),
     type_=JSONB,
 )
-# Of the newest message: a task that was retried owes another one.
+# Of the newest message: a task that was retried gets another one.
 _CALLBACK_COMPLETED: ColumnElement[bool] = func.coalesce(
     select(Webhook.state == WebhookState.DELIVERED)
     .where(Webhook.task_id == Task.id)
@@ -214,7 +217,7 @@ COLUMNS: tuple[ColumnElement[Any] | InstrumentedAttribute[Any], ...] = (
     Task.artifact_bytes,
     *_ARTIFACT,
 )
-"""What `view` makes a task from; of the task, its dataset and organization, `User` as its owner, its artifact."""
+"""Columns of `view`: of the task, its dataset and organization, `User` as its owner, and its artifact."""
 _NAMES = tuple(str(column.key) for column in COLUMNS)
 
 # Built once: building and adapting a statement costs more than running it.
@@ -231,70 +234,72 @@ _FIND = _VIEWS.where(Task.id == bindparam("task_id"), Task.dataset_id == bindpar
 def view(values: Sequence[Any]) -> TaskRow:
     """A task from the values of `COLUMNS`."""
     columns: dict[str, Any] = dict(zip(_NAMES, values, strict=True))
-    made = [columns.pop(column.key) for column in _ARTIFACT]
+    artifact = [columns.pop(column.key) for column in _ARTIFACT]
     columns["state"] = TaskState(columns["state"])
     if columns["waits_for"] is not None:
         columns["waits_for"] = WaitReason(columns["waits_for"])
-    return TaskRow(**columns, artifact=None if made[0] is None else ArtifactRow(*made))
+    return TaskRow(**columns, artifact=None if artifact[0] is None else ArtifactRow(*artifact))
 
 
 async def find(connection: AsyncConnection, dataset_id: DatasetId, task_id: TaskId) -> TaskRow | None:
-    """The dataset's task of that id."""
-    named = {"task_id": task_id, "dataset_id": dataset_id}
-    row = (await connection.execute(_FIND, named)).one_or_none()
+    """The dataset's task with that id."""
+    params = {"task_id": task_id, "dataset_id": dataset_id}
+    row = (await connection.execute(_FIND, params)).one_or_none()
     return None if row is None else view(row)
 
 
 async def find_all(connection: AsyncConnection, task_ids: Sequence[TaskId]) -> list[TaskRow]:
-    """The tasks of these ids that there are, whatever their dataset."""
+    """The existing tasks with these ids, in any dataset."""
     query = _VIEWS.where(Task.id.in_(task_ids))
     return [view(row) for row in await connection.execute(query)]
 
 
 async def list_newest(
-    connection: AsyncConnection, which: TaskFilter, *, skip: int, take: int
+    connection: AsyncConnection, task_filter: TaskFilter, *, skip: int, take: int
 ) -> list[TaskRow]:
     """The tasks that pass the filter, newest first."""
-    query = _VIEWS.where(*_conditions(which)).order_by(Task.id.desc()).offset(skip).limit(take)
+    query = _VIEWS.where(*_conditions(task_filter)).order_by(Task.id.desc()).offset(skip).limit(take)
     rows = await connection.execute(query, {"shown_entries": LISTED_ENTRIES})
     return [view(row) for row in rows]
 
 
-async def count(connection: AsyncConnection, which: TaskFilter) -> int:
-    """How many tasks pass the filter."""
+async def count(connection: AsyncConnection, task_filter: TaskFilter) -> int:
+    """The number of tasks that pass the filter."""
     query = select(func.count()).select_from(Task)
-    # Joins that no condition needs would make Postgres read whole tables.
-    if which.org_slug is not None or which.readable_by is not None:
+    # A join that no condition needs would make Postgres read a whole table.
+    if task_filter.org_slug is not None or task_filter.readable_by is not None:
         query = query.join(Organization, Organization.id == Task.org_id)
-    if which.readable_by is not None:
+    if task_filter.readable_by is not None:
         query = query.join(Dataset, Dataset.id == Task.dataset_id)
-    if which.owner is not None:
+    if task_filter.owner is not None:
         query = query.join(User, User.id == Task.user_id)
-    return (await connection.execute(query.where(*_conditions(which)))).scalar_one()
+    return (await connection.execute(query.where(*_conditions(task_filter)))).scalar_one()
 
 
-# Said in the words of the index, which only has tasks with tags.
+# The same condition as the partial index, which only contains tasks with tags.
 _TAGGED = Task.tags != literal_column("'{}'")
 
 
-def _conditions(which: TaskFilter) -> list[ColumnElement[bool]]:
-    wanted: list[tuple[ColumnElement[bool], object]] = [
-        (Task.id.in_(which.ids or ()), which.ids),
-        (Task.dataset_id == which.dataset_id, which.dataset_id),
-        (Task.user_id == which.owner_id, which.owner_id),
-        (_readable_by(which.readable_by), which.readable_by),
-        (and_(Task.tags.contains([which.tag]), _TAGGED), which.tag),
-        (Task.tool_id == which.tool_id, which.tool_id),
-        (Task.state == which.state, which.state),
-        (Task.path == which.path, which.path),
-        (User.user_name == which.owner, which.owner),
-        (Organization.slug == which.org_slug, which.org_slug),
+def _conditions(task_filter: TaskFilter) -> list[ColumnElement[bool]]:
+    pairs: list[tuple[ColumnElement[bool], object]] = [
+        (Task.id.in_(task_filter.ids or ()), task_filter.ids),
+        (Task.dataset_id == task_filter.dataset_id, task_filter.dataset_id),
+        (Task.user_id == task_filter.owner_id, task_filter.owner_id),
+        (_readable_by(task_filter.readable_by), task_filter.readable_by),
+        (and_(Task.tags.contains([task_filter.tag]), _TAGGED), task_filter.tag),
+        (Task.tool_id == task_filter.tool_id, task_filter.tool_id),
+        (Task.state == task_filter.state, task_filter.state),
+        (Task.path == task_filter.path, task_filter.path),
+        (User.user_name == task_filter.owner, task_filter.owner),
+        (Organization.slug == task_filter.org_slug, task_filter.org_slug),
     ]
-    conditions = [condition for condition, value in wanted if value is not None]
-    return conditions if which.dataset_id is not None else [*conditions, Task.dataset_id.not_in(_DELETED)]
+    conditions = [condition for condition, value in pairs if value is not None]
+    return (
+        conditions if task_filter.dataset_id is not None else [*conditions, Task.dataset_id.not_in(_DELETED)]
+    )
 
 
-# Their tasks are out of sight with them. There are few: until the sweep has removed them.
+# Tasks of deleted datasets are hidden. These are few, until maintenance has removed them.
 _DELETED = select(Dataset.id).where(Dataset.deleted_at.is_not(None))
 
 
@@ -314,6 +319,6 @@ async def list_artifacts(connection: AsyncConnection, task_id: TaskId) -> list[A
 
 
 async def input_blobs(connection: AsyncConnection, task_id: TaskId) -> list[str]:
-    """The contents that the task was submitted for."""
+    """The blobs of the task's inputs."""
     query = select(TaskInput.blob_key).where(TaskInput.task_id == task_id)
     return list((await connection.execute(query)).scalars())

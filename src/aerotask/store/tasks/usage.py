@@ -1,4 +1,4 @@
-"""Queries for how much an organization, and all of one owner's, hold and do."""
+"""Queries of resource usage, by organization and by owner."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aerotask.store.tasks.submit import QuotaScope
 
 @dataclass(frozen=True, slots=True)
 class Payer:
-    """Whose limits a dataset's bytes count for."""
+    """The organization and owner whose limits a dataset's bytes count towards."""
 
     org_id: OrgId
     owner_id: UserId | None
@@ -25,7 +25,7 @@ class Payer:
 
 @dataclass(frozen=True, slots=True)
 class StoredTotals:
-    """What is stored: the bytes of entries, those that open uploads will add to them, and how many entries."""
+    """Stored bytes of entries, bytes that open uploads will add to them, and the number of entries and datasets."""
 
     entry_bytes: int
     upload_bytes: int
@@ -34,13 +34,13 @@ class StoredTotals:
 
     @property
     def total_bytes(self) -> int:
-        """What counts for a limit."""
+        """The bytes that count towards a limit."""
         return self.entry_bytes + self.upload_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """What is under way, and what was made in the last day."""
+    """Active tasks, and bytes of artifacts of the last day."""
 
     active_tasks: int
     active_tasks_of_caller: int
@@ -52,17 +52,17 @@ _PAYER = (
     .join(Dataset, Dataset.org_id == Organization.id)
     .where(Dataset.id == bindparam("dataset_id", type_=Dataset.id.type), Dataset.deleted_at.is_(None))
 )
-_HOLD_PAYER = _PAYER.with_for_update(read=True, key_share=True, of=Organization)
+_LOCK_PAYER = _PAYER.with_for_update(read=True, key_share=True, of=Organization)
 
 
 async def payer_of(connection: AsyncConnection, dataset_id: DatasetId) -> Payer | None:
-    """Whose limits the dataset's bytes count for; None if it is gone."""
+    """The payer of the dataset's bytes; None if the dataset has been removed."""
     return _payer((await connection.execute(_PAYER, {"dataset_id": dataset_id})).one_or_none())
 
 
-async def hold_payer(connection: AsyncConnection, dataset_id: DatasetId) -> Payer | None:
-    """As `payer_of`; the organization isn't given away until the transaction ends."""
-    return _payer((await connection.execute(_HOLD_PAYER, {"dataset_id": dataset_id})).one_or_none())
+async def lock_payer(connection: AsyncConnection, dataset_id: DatasetId) -> Payer | None:
+    """As `payer_of`, with a lock that keeps the organization's owner until the transaction ends."""
+    return _payer((await connection.execute(_LOCK_PAYER, {"dataset_id": dataset_id})).one_or_none())
 
 
 def _payer(row: AnyRow | None) -> Payer | None:
@@ -76,7 +76,7 @@ async def stored_in(connection: AsyncConnection, dataset_id: DatasetId) -> int:
 
 
 def _sums(mine: ColumnElement[bool]) -> ColumnElement[int]:
-    # What an upload will replace is counted once, and not beside it.
+    # The entry that an upload will replace is not counted twice.
     added = func.greatest(Upload.size_bytes - func.coalesce(Entry.size_bytes, 0), 0)
     announced = (
         select(func.coalesce(func.sum(added), 0).cast(BigInteger))
@@ -109,16 +109,16 @@ _STORED = {
 
 
 async def stored_in_org(connection: AsyncConnection, org_id: OrgId) -> StoredTotals:
-    """What an organization's datasets hold."""
+    """The stored totals of an organization's datasets."""
     return StoredTotals(*(await connection.execute(_STORED["org"], {"org_id": org_id})).one())
 
 
 async def stored_of_owner(connection: AsyncConnection, owner_id: UserId) -> StoredTotals:
-    """What the datasets of all the user's own organizations hold."""
+    """The stored totals of all organizations that the user owns."""
     return StoredTotals(*(await connection.execute(_STORED["owner"], {"owner_id": owner_id})).one())
 
 
 async def activity(connection: AsyncConnection, org_id: OrgId, user_id: UserId | None) -> Activity:
-    """What the organization's tasks do, as the quotas count it."""
-    load = await submit.load_for(connection, QuotaScope(org_id, user_id, timedelta(days=1)))
-    return Activity(load.active_in_org, load.active_of_user, load.artifact_bytes_in_org)
+    """The organization's activity, as its quotas count it."""
+    usage = await submit.quota_usage(connection, QuotaScope(org_id, user_id, timedelta(days=1)))
+    return Activity(usage.active_in_org, usage.active_of_user, usage.artifact_bytes_in_org)

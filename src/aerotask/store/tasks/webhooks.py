@@ -1,4 +1,4 @@
-"""Queries for the messages that receivers are owed about ended tasks."""
+"""Webhook outbox: messages about ended tasks that are to be delivered."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from aerotask.domain.ids import DatasetId, TaskId, UserId, new_id
 from aerotask.domain.webhooks import NextStep, WebhookState
 
 CHANNEL = "aerotask_callbacks"
-"""Postgres tells workers on it, with the commit, that there is a message to deliver."""
+"""Postgres channel that notifies workers, with the commit, of a message to deliver."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedWebhook:
-    """A message that one worker holds until `held_until`, which is the fencing token as well."""
+    """A message claimed by one worker until `claimed_until`, which is also the fencing token."""
 
     id: UUID
     task_id: TaskId
@@ -47,12 +47,12 @@ class ClaimedWebhook:
     host: str
     body: bytes
     tries: int
-    held_until: datetime
+    claimed_until: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookRow:
-    """A message as its task's owner sees it."""
+    """A message as the task's owner sees it."""
 
     id: UUID
     url: str
@@ -63,33 +63,32 @@ class WebhookRow:
     attempts: list[Any]
 
 
-# A receiver that has answered 410 wants to hear no more of that task, whatever becomes of it.
-_OWED = select(Task.id).where(
+# A receiver that has answered 410 (Gone) gets no further messages about that task.
+_WITH_WEBHOOK = select(Task.id).where(
     Task.id == any_(bindparam("task_ids", type_=ARRAY(Task.id.type))),
     Task.callback_url.is_not(None),
     ~exists().where(Webhook.task_id == Task.id, Webhook.state == WebhookState.REFUSED),
 )
 
 
-async def owed_among(connection: AsyncConnection, task_ids: Sequence[TaskId]) -> list[TaskId]:
-    """Those of the tasks whose submitter wants to be called."""
-    found = await connection.execute(_OWED, {"task_ids": list(task_ids)})
+async def with_webhook(connection: AsyncConnection, task_ids: Sequence[TaskId]) -> list[TaskId]:
+    """Those of the tasks that have a callback URL whose receiver still takes messages."""
+    found = await connection.execute(_WITH_WEBHOOK, {"task_ids": list(task_ids)})
     return [TaskId(task_id) for task_id in found.scalars()]
 
 
-async def add(
+async def enqueue(
     connection: AsyncConnection, *, task_id: TaskId, user_id: UserId | None, url: str, body: bytes
 ) -> None:
-    """Owe a message, and tell workers of it once this transaction commits."""
+    """Add a message to the outbox, and notify workers when this transaction commits."""
     columns = {"id": new_id(), "task_id": task_id, "user_id": user_id, "url": url, "body": body}
     await connection.execute(insert(Webhook).values(columns))
     await connection.execute(select(func.pg_notify(CHANNEL, "")))
 
 
-# Of a checked URL, which holds no user name: what stands between `//` and the path is host and port.
+# The URL has been checked to hold no user name, so the part between `//` and the path is host and port.
 _HOST = func.lower(func.substring(Webhook.url, "^[A-Za-z]+://([^/?]+)", type_=Text))
-# The state as a literal, or no partial index would serve it; `now()`, since of a volatile clock the index
-# could not make use.
+# The state is a literal and the clock is `now()`, otherwise Postgres couldn't use the partial index.
 _DUE = (
     select(Webhook.id)
     .where(
@@ -102,10 +101,10 @@ _DUE = (
     .limit(1)
     .with_for_update(skip_locked=True)
 )
-_HOLD = (
+_CLAIM = (
     update(Webhook)
     .where(Webhook.id == _DUE.scalar_subquery(), Task.id == Webhook.task_id)
-    .values(due_at=func.clock_timestamp() + bindparam("hold", type_=INTERVAL))
+    .values(due_at=func.clock_timestamp() + bindparam("ttl", type_=INTERVAL))
     .returning(
         Webhook.id,
         Webhook.task_id,
@@ -115,49 +114,49 @@ _HOLD = (
         _HOST.label("host"),
         Webhook.body,
         Webhook.tries,
-        Webhook.due_at.label("held_until"),
+        Webhook.due_at.label("claimed_until"),
     )
 )
 
 
-async def hold_next(
+async def claim_next(
     connection: AsyncConnection,
     *,
-    hold_s: float,
+    ttl_s: float,
     without_users: Collection[UserId],
     without_hosts: Collection[str],
 ) -> ClaimedWebhook | None:
-    """Take the message that is due longest, of other users and hosts than these, for `hold_s` seconds.
+    """Claim the longest due message, of other users and hosts than these, for `ttl_s` seconds.
 
-    Its due time moves to the end of that: whoever dies over it leaves it to be tried again then.
+    Its due time moves to the end of the claim: if the worker dies, it is tried again then.
     """
-    named = {
-        "hold": timedelta(seconds=hold_s),
+    params = {
+        "ttl": timedelta(seconds=ttl_s),
         "users": list(without_users),
         "hosts": list(without_hosts),
     }
-    row = (await connection.execute(_HOLD, named)).mappings().one_or_none()
+    row = (await connection.execute(_CLAIM, params)).mappings().one_or_none()
     return None if row is None else ClaimedWebhook(**row)
 
 
-async def record_try(
-    connection: AsyncConnection, message: ClaimedWebhook, attempt: Mapping[str, Any], then: NextStep
+async def record_attempt(
+    connection: AsyncConnection, message: ClaimedWebhook, attempt: Mapping[str, Any], next_step: NextStep
 ) -> bool:
-    """Note how a try went and what follows; False if the message is somebody else's by now."""
+    """Record an attempt and its next step; False if another worker has claimed the message since."""
     values: dict[str, Any] = {
-        "state": then.state,
+        "state": next_step.state,
         "tries": message.tries + 1,
         "attempts": Webhook.attempts.op("||")(func.jsonb_build_array(bindparam("attempt", type_=JSONB))),
     }
-    if then.pause_s is not None:
-        values["due_at"] = db_now(plus_s=then.pause_s)
-    changed = await connection.execute(_held([message]).values(**values), {"attempt": dict(attempt)})
+    if next_step.pause_s is not None:
+        values["due_at"] = db_now(plus_s=next_step.pause_s)
+    changed = await connection.execute(_claimed([message]).values(**values), {"attempt": dict(attempt)})
     return changed.rowcount == 1
 
 
-async def let_go(connection: AsyncConnection, messages: Sequence[ClaimedWebhook]) -> None:
-    """Leave the messages to other workers at once, and tell these."""
-    await connection.execute(_held(messages).values(due_at=db_now()))
+async def release(connection: AsyncConnection, messages: Sequence[ClaimedWebhook]) -> None:
+    """Release claimed messages to other workers, and notify these."""
+    await connection.execute(_claimed(messages).values(due_at=db_now()))
     await connection.execute(select(func.pg_notify(CHANNEL, "")))
 
 
@@ -180,9 +179,9 @@ async def list_of_task(connection: AsyncConnection, task_id: TaskId) -> list[Web
     return [WebhookRow(**{**row, "state": WebhookState(row["state"])}) for row in rows]
 
 
-def _held(messages: Sequence[ClaimedWebhook]) -> Update:
-    """An UPDATE of those of the messages that are still held as when they were taken."""
-    tokens = [(message.id, message.held_until) for message in messages]
+def _claimed(messages: Sequence[ClaimedWebhook]) -> Update:
+    """An UPDATE of those of the messages whose claim is still valid."""
+    tokens = [(message.id, message.claimed_until) for message in messages]
     return update(Webhook).where(
         Webhook.state == WebhookState.WAITING, tuple_(Webhook.id, Webhook.due_at).in_(tokens)
     )

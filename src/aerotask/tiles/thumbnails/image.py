@@ -1,4 +1,4 @@
-"""Thumbnails of photographs and other pictures of bytes, by Pillow: decoded small where the format can, upright."""
+"""Thumbnails of 8-bit images by Pillow: decoded at reduced size where possible, and rotated by EXIF."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 _BYTE_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 _INDEXED_MODES = frozenset({"1", "P", "PA"})
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"GIF8", b"BM")
-# What Pillow raises for files that are damaged in one way or another.
-_FAULTS = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+# Exceptions of Pillow for damaged files.
+_DAMAGE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 def is_photo(path: Path) -> bool:
-    """Whether the file begins like one that Pillow draws; one with more than bytes is left to GDAL."""
+    """Whether Pillow can draw the file; images of more than 8 bits are left to GDAL."""
     with path.open("rb") as content:
         start = content.read(16)
     if not start.startswith(_SIGNATURES):
@@ -30,15 +30,15 @@ def is_photo(path: Path) -> bool:
     try:
         with Image.open(path, formats=FORMATS) as image:
             return image.mode in _BYTE_MODES
-    except _FAULTS as error:
+    except _DAMAGE_ERRORS as error:
         raise _unreadable() from error
 
 
 def draw_photo(path: Path, *, size_px: int) -> bytes:
-    """The picture as WebP, its longer side `size_px` at most, turned as its EXIF says.
+    """Thumbnail as WebP, its longer side at most `size_px`, rotated by EXIF.
 
     Raises:
-        InvalidInput: it is damaged (`damaged-raster`) or larger than is sensible (`raster-too-large`).
+        InvalidInput: the image is damaged (`damaged-raster`) or too large (`raster-too-large`).
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
@@ -50,14 +50,14 @@ def draw_photo(path: Path, *, size_px: int) -> bytes:
             return encode_webp(upright)
     except InvalidInput:
         raise
-    except _FAULTS as error:
+    except _DAMAGE_ERRORS as error:
         raise _unreadable() from error
 
 
 def _check_size(image: Image.Image) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise InvalidInput(
-            f"The picture declares {image.width} × {image.height} pixels; that is more than is drawn here.",
+            f"The image declares {image.width} × {image.height} pixels, more than a thumbnail is made of.",
             code="raster-too-large",
         )
 
@@ -72,6 +72,6 @@ def encode_webp(image: Image.Image) -> bytes:
 
 def _unreadable() -> InvalidInput:
     return InvalidInput(
-        "The picture can't be read: the file is damaged or incomplete. Upload it again.",
+        "The image can't be read: the file is damaged or incomplete. Upload it again.",
         code="damaged-raster",
     )

@@ -1,4 +1,4 @@
-"""Thumbnails of point clouds: from above, coloured by height; the highest point of each pixel is what is seen."""
+"""Thumbnails of point clouds: from above, coloured by the height of the highest point in each pixel."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from aerotask.tiles.colorize import OPAQUE, Rgba
 
 COLORMAP = "viridis"
 SAMPLED_POINTS = 1_000_000
-PIECES = 40
-"""The sample is taken in so many runs of neighbouring points, spread over the file."""
+SAMPLE_RUNS = 40
+"""The sample consists of so many runs of consecutive points, spread over the file."""
 HEIGHT_PERCENTILES = (2, 98)
-# A sample leaves holes between points that aren't there in the cloud.
-_GROWN_PX = 1
+# Dilation of the points, which closes gaps that come from sampling.
+_DILATION_PX = 1
 
-# Out of memory, too: of a sample, only a header that lies about its sizes needs much.
-_FAULTS = (
+# MemoryError as well: only a header with wrong sizes makes a sample need much memory.
+_DAMAGE_ERRORS = (
     MemoryError,
     LaspyException,
     LazrsError,
@@ -39,64 +39,64 @@ _FAULTS = (
 
 
 def draw_cloud(path: Path, *, size_px: int) -> Rgba:
-    """The cloud from above, its longer side `size_px`; transparent where there is no point.
+    """Point cloud from above, its longer side `size_px`; transparent where there is no point.
 
     Raises:
-        InvalidInput: it is damaged, or no LAS or LAZ (`unreadable-cloud`), or has no points (`empty-cloud`).
+        InvalidInput: the file is damaged or not LAS or LAZ (`unreadable-cloud`), or has no points (`empty-cloud`).
     """
     try:
         with laspy.open(path) as reader:
             points = np.concatenate([np.empty((0, 3)), *_sample(reader)])
-    except _FAULTS as error:
+    except _DAMAGE_ERRORS as error:
         raise InvalidInput(
-            "The point cloud can't be read: it is damaged, incomplete or no LAS or LAZ.",
+            "The point cloud can't be read: the file is damaged, incomplete, or not LAS or LAZ.",
             code="unreadable-cloud",
         ) from error
     points = points[np.isfinite(points).all(axis=1)]
     if not len(points):
         raise InvalidInput("The point cloud has no points.", code="empty-cloud")
-    return _coloured(_highest(points, size_px=size_px))
+    return _colorize(_max_heights(points, size_px=size_px))
 
 
 def _sample(reader: Any) -> Iterator[NDArray[np.float64]]:
-    """Points (n, 3): all of a small cloud, else runs of neighbours."""
+    """Sampled points (n, 3): all of a small cloud, else runs of consecutive ones."""
     count = int(reader.header.point_count)
     if count <= SAMPLED_POINTS:
-        for chunk in reader.chunk_iterator(SAMPLED_POINTS // PIECES):
+        for chunk in reader.chunk_iterator(SAMPLED_POINTS // SAMPLE_RUNS):
             yield _xyz(chunk)
         return
-    for piece in range(PIECES):
-        reader.seek(piece * count // PIECES)
-        yield _xyz(reader.read_points(SAMPLED_POINTS // PIECES))
+    for run in range(SAMPLE_RUNS):
+        reader.seek(run * count // SAMPLE_RUNS)
+        yield _xyz(reader.read_points(SAMPLED_POINTS // SAMPLE_RUNS))
 
 
 def _xyz(points: Any) -> NDArray[np.float64]:
     return np.column_stack([np.asarray(points.x), np.asarray(points.y), np.asarray(points.z)])
 
 
-def _highest(points: NDArray[np.float64], *, size_px: int) -> NDArray[np.float64]:
-    """The height of the highest point in each pixel (rows, cols), north up; NaN where there is none."""
+def _max_heights(points: NDArray[np.float64], *, size_px: int) -> NDArray[np.float64]:
+    """Maximum height per pixel (rows, cols), north up; NaN without a point."""
     low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
     side = max(float((high - low).max()), 1e-9)
     pixel = side / size_px
     cols, rows = (max(int(np.ceil(extent / pixel)), 1) for extent in high - low)
     col = np.minimum((points[:, 0] - low[0]) / pixel, cols - 1).astype(np.intp)
     row = np.minimum((high[1] - points[:, 1]) / pixel, rows - 1).astype(np.intp)
-    seen = np.full((rows, cols), -np.inf)
-    for down in range(-_GROWN_PX, _GROWN_PX + 1):
-        for right in range(-_GROWN_PX, _GROWN_PX + 1):
-            place = np.clip(row + down, 0, rows - 1), np.clip(col + right, 0, cols - 1)
-            np.maximum.at(seen, place, points[:, 2])
-    seen[np.isinf(seen)] = np.nan
-    return seen
+    heights = np.full((rows, cols), -np.inf)
+    for down in range(-_DILATION_PX, _DILATION_PX + 1):
+        for right in range(-_DILATION_PX, _DILATION_PX + 1):
+            index = np.clip(row + down, 0, rows - 1), np.clip(col + right, 0, cols - 1)
+            np.maximum.at(heights, index, points[:, 2])
+    heights[np.isinf(heights)] = np.nan
+    return heights
 
 
-def _coloured(heights: NDArray[np.float64]) -> Rgba:
+def _colorize(heights: NDArray[np.float64]) -> Rgba:
     known = ~np.isnan(heights)
     low, high = np.percentile(heights[known], HEIGHT_PERCENTILES)
     share = np.clip((heights[known] - low) / max(high - low, 1e-9), 0, 1)
     table = np.frombuffer(colours_of(COLORMAP), np.uint8).reshape(-1, 3)
-    picture = np.zeros((*heights.shape, 4), np.uint8)
-    picture[known, :3] = table[(share * (len(table) - 1)).astype(np.intp)]
-    picture[known, 3] = OPAQUE
-    return picture
+    rgba = np.zeros((*heights.shape, 4), np.uint8)
+    rgba[known, :3] = table[(share * (len(table) - 1)).astype(np.intp)]
+    rgba[known, 3] = OPAQUE
+    return rgba

@@ -1,4 +1,4 @@
-"""Thumbnails of GeoJSON (RFC 7946): points, lines and outlines, read without GDAL."""
+"""Thumbnails of GeoJSON (RFC 7946): points, lines and polygons, read without GDAL."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from aerotask.domain.errors import InvalidInput
 
 MAX_BYTES = 32 * 1024 * 1024
-"""Its values take some twenty times as much memory."""
+"""The parsed values need about twenty times as much memory."""
 LINE = (0x1F, 0x5F, 0xA8, 255)
 AREA = (0x1F, 0x5F, 0xA8, 70)
 POINT_PX = 2
@@ -24,7 +24,7 @@ MARGIN_PX = 2
 Positions = NDArray[np.float64]
 """(n, 2)"""
 
-# How many arrays lie around the positions of each type of geometry.
+# Nesting depth of the positions in each geometry type.
 _DEPTHS = {
     "Point": 0,
     "MultiPoint": 1,
@@ -33,49 +33,57 @@ _DEPTHS = {
     "Polygon": 2,
     "MultiPolygon": 3,
 }
-_FAULTS = (orjson.JSONDecodeError, KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError)
+_PARSE_ERRORS = (
+    orjson.JSONDecodeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    IndexError,
+    OverflowError,
+    AttributeError,
+)
 
 
 def draw_geojson(path: Path, *, size_px: int) -> Image.Image:
-    """The features as they lie, north up, the longer side `size_px`, on nothing.
+    """Features on a transparent background, north up, the longer side `size_px`.
 
     Raises:
-        InvalidInput: it is no GeoJSON (`unreadable-vector`), has no positions (`empty-vector`), or is larger than is
-            drawn here (`vector-too-large`).
+        InvalidInput: the file is not GeoJSON (`unreadable-vector`), has no positions (`empty-vector`), or is too
+            large (`vector-too-large`).
     """
     if path.stat().st_size > MAX_BYTES:
         raise InvalidInput(
-            f"The GeoJSON is larger than the {MAX_BYTES // 1024**2} MiB that are drawn.",
+            f"The GeoJSON is larger than the limit of {MAX_BYTES // 1024**2} MiB for thumbnails.",
             code="vector-too-large",
         )
     try:
         parts = list(_parts(orjson.loads(path.read_bytes())))
-    except _FAULTS as error:
-        raise InvalidInput("The file is no GeoJSON (RFC 7946).", code="unreadable-vector") from error
+    except _PARSE_ERRORS as error:
+        raise InvalidInput("The file is not valid GeoJSON (RFC 7946).", code="unreadable-vector") from error
     if not parts:
         raise InvalidInput("The GeoJSON has no positions to draw.", code="empty-vector")
-    return _drawn(parts, size_px=size_px)
+    return _draw(parts, size_px=size_px)
 
 
 def _parts(document: Mapping[str, Any]) -> Iterator[tuple[str, Positions]]:
-    """The type of each geometry with the positions of each of its parts; collections are taken apart without recursion."""
-    waiting = [document]
-    while waiting:
-        item = waiting.pop()
+    """Geometry type and positions of each part; collections are traversed without recursion."""
+    pending = [document]
+    while pending:
+        item = pending.pop()
         match item["type"]:
             case "FeatureCollection":
-                waiting.extend(item["features"])
+                pending.extend(item["features"])
             case "Feature":
-                waiting.extend([item["geometry"]] if item["geometry"] else [])
+                pending.extend([item["geometry"]] if item["geometry"] else [])
             case "GeometryCollection":
-                waiting.extend(item["geometries"])
+                pending.extend(item["geometries"])
             case kind:
                 for line in _lines(item["coordinates"], _DEPTHS[kind]):
                     yield kind, line
 
 
 def _lines(coordinates: Any, depth: int) -> Iterator[Positions]:
-    """The lists of positions in coordinates that have `depth` arrays around each position."""
+    """Lists of positions in coordinates that are nested `depth` deep."""
     if depth == 3:
         lines = [line for polygon in coordinates for line in polygon]
     else:
@@ -83,20 +91,20 @@ def _lines(coordinates: Any, depth: int) -> Iterator[Positions]:
     for line in lines:
         positions = np.array([position[:2] for position in line], np.float64).reshape(-1, 2)
         if not np.isfinite(positions).all():
-            raise ValueError("a position that isn't finite")
+            raise ValueError("a position is not finite")
         if len(positions):
             yield positions
 
 
-def _drawn(parts: list[tuple[str, Positions]], *, size_px: int) -> Image.Image:
-    everything = np.concatenate([positions for _, positions in parts])
-    low, high = everything.min(axis=0), everything.max(axis=0)
-    middle = float(low[1] + high[1]) / 2
+def _draw(parts: list[tuple[str, Positions]], *, size_px: int) -> Image.Image:
+    all_positions = np.concatenate([positions for _, positions in parts])
+    low, high = all_positions.min(axis=0), all_positions.max(axis=0)
+    mid_latitude = float(low[1] + high[1]) / 2
     # Degrees of longitude are narrower than those of latitude.
-    stretch = np.array([math.cos(math.radians(middle)) if abs(middle) < 89 else 1.0, 1.0])
+    stretch = np.array([math.cos(math.radians(mid_latitude)) if abs(mid_latitude) < 89 else 1.0, 1.0])
     extent = (high - low) * stretch
-    room = size_px - 2 * MARGIN_PX
-    scale = room / max(float(extent.max()), 1e-12)
+    available_px = size_px - 2 * MARGIN_PX
+    scale = available_px / max(float(extent.max()), 1e-12)
     cols, rows = (int(side) for side in np.ceil(extent * scale) + 2 * MARGIN_PX)
     image = Image.new("RGBA", (max(cols, 1), max(rows, 1)))
     areas = Image.new("RGBA", image.size)
@@ -104,12 +112,12 @@ def _drawn(parts: list[tuple[str, Positions]], *, size_px: int) -> Image.Image:
     for kind, positions in parts:
         x = (positions[:, 0] - low[0]) * stretch[0] * scale + MARGIN_PX
         y = (high[1] - positions[:, 1]) * scale + MARGIN_PX
-        places = list(zip(x.tolist(), y.tolist(), strict=True))
+        pixels = list(zip(x.tolist(), y.tolist(), strict=True))
         if kind.endswith("Point"):
-            for px, py in places:
+            for px, py in pixels:
                 lines.ellipse((px - POINT_PX, py - POINT_PX, px + POINT_PX, py + POINT_PX), fill=LINE)
             continue
-        if kind.endswith("Polygon") and len(places) > 2:
-            fill.polygon(places, fill=AREA)
-        lines.line(places, fill=LINE)
+        if kind.endswith("Polygon") and len(pixels) > 2:
+            fill.polygon(pixels, fill=AREA)
+        lines.line(pixels, fill=LINE)
     return Image.alpha_composite(areas, image)

@@ -372,14 +372,14 @@ class Parent(Tool[ParentParams]):
 
 
 class IntruderParams(ToolParams):
-    """Which files of others to try."""
+    """Files of others to try."""
 
     foreign: str
     path: EntryPath | None = None
 
 
 class Intruder(Tool[IntruderParams]):
-    """Tries what a taken-over child would; tells what the system answers to each."""
+    """Tries what a compromised child would, and returns the outcome of each attempt."""
 
     id, version, title = "intruder", "1", "Break out"
 
@@ -397,14 +397,14 @@ class Intruder(Tool[IntruderParams]):
             "read a foreign file": foreign.read_bytes,
             "change a foreign file": lambda: foreign.open("r+b").close(),
             "make a file beside it": foreign.with_name("made").touch,
-            "write a file of its own": (ctx.workdir / "made").touch,
+            "write an output": (ctx.workdir / "made").touch,
             "write a temporary file": lambda: tempfile.TemporaryFile().close(),
         }
         if params.path:
-            lent = ctx.input(params.path)
-            tries["read what was lent"] = lent.read_bytes
-            tries["change what was lent"] = lambda: lent.open("r+b").close()
-            tries["put away what was lent"] = lent.unlink
+            given = ctx.input(params.path)
+            tries["read an input"] = given.read_bytes
+            tries["change an input"] = lambda: given.open("r+b").close()
+            tries["remove an input"] = given.unlink
         ctx.result({name: _outcome(step) for name, step in tries.items()})
 
 

@@ -1,6 +1,5 @@
-"""What becomes of the derivatives that a run declares: stored, and kept in the transaction that ends the task."""
+"""Derivatives that a run declares: stored, and inserted by the transaction that ends the task."""
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,13 @@ from aerotask.db.engine import Database
 from aerotask.db.models import Task, TaskInput
 from aerotask.domain.errors import TaskFailed
 from aerotask.domain.ids import TaskId
-from aerotask.domain.settings import LogLimits
+from aerotask.sandbox.protocol import decode, encode
+from aerotask.sdk.changes import PutDerivative
+from aerotask.services.tasks.changes import StoredChanges, apply_changes
 from aerotask.store.datasets import derivatives
 from aerotask.store.queue.claims import ClaimedTask
-from aerotask.store.queue.leases import Report
-from aerotask.worker.commit import apply_success
-from aerotask.worker.outputs import StoredChanges, StoredDerivative, store_outputs
-from aerotask.worker.protocol import ToolJob, decode_job, encode_job
+from aerotask.worker.jobs import ToolJob, job_of
+from aerotask.worker.outputs import store_outputs
 
 CONTENT = "a" * 64
 
@@ -31,7 +30,7 @@ async def rows(database: Database) -> Rows:
 
 
 async def claimed(rows: Rows) -> ClaimedTask:
-    """A running task that was given one entry."""
+    """A running task with one input."""
     task_id: TaskId = await rows.task()
     async with rows.db.begin() as connection:
         given = {"task_id": task_id, "path": "a.tif", "sha256": CONTENT, "blob_key": "blob"}
@@ -40,35 +39,27 @@ async def claimed(rows: Rows) -> ClaimedTask:
 
 
 async def succeed(rows: Rows, task: ClaimedTask, of: str) -> None:
-    made = StoredDerivative(of, "cog", "1", {"width": 3}, Blob("key", "c" * 64, 10))
-    changes = StoredChanges((), (), None, derivatives=(made,))
+    made = PutDerivative(Blob("key", "c" * 64, 10), of, "cog", "1", {"width": 3})
+    changes = StoredChanges(derivatives=(made,))
     async with rows.db.begin() as connection:
-        await apply_success(
-            connection,
-            task,
-            Report(0, ()),
-            changes,
-            log_limits=LogLimits(10, 1000),
-            actor="tests",
-            artifact_ttl=timedelta(hours=1),
-        )
+        await apply_changes(connection, task, changes)
     assert changes.blob_keys == ["key"]
 
 
-async def test_a_derivative_is_kept_under_the_content_that_the_task_was_given(rows: Rows) -> None:
+async def test_a_derivative_belongs_to_the_content_that_the_task_read(rows: Rows) -> None:
     await succeed(rows, await claimed(rows), "a.tif")
     async with rows.db.read() as connection:
         [row] = await derivatives.find_of(connection, rows.dataset_id, CONTENT)
     assert (row.kind, row.blob_key, row.size_bytes, row.properties) == ("cog", "key", 10, {"width": 3})
 
 
-async def test_a_derivative_of_what_was_not_read_changes_nothing(rows: Rows) -> None:
+async def test_a_derivative_of_an_entry_that_is_no_input_changes_nothing(rows: Rows) -> None:
     with pytest.raises(TaskFailed) as failed:
         await succeed(rows, await claimed(rows), "b.tif")
     assert failed.value.code == "bad-output"
     async with rows.db.read() as connection:
         assert (await connection.execute(select(Task.state))).scalar_one() == "Processing"
-        assert await derivatives.made_in(connection, rows.dataset_id, [CONTENT]) == {}
+        assert await derivatives.list_by_source(connection, rows.dataset_id, [CONTENT]) == {}
 
 
 def declared(path: Path, of: str) -> dict[str, Any]:
@@ -76,7 +67,7 @@ def declared(path: Path, of: str) -> dict[str, Any]:
     return {"artifacts": [], "edits": [], "result": None, "derivatives": [made]}
 
 
-async def test_only_what_the_plan_names_gets_derivatives(tmp_path: Path) -> None:
+async def test_only_planned_paths_get_derivatives(tmp_path: Path) -> None:
     blobs, work = LocalBlobs(tmp_path / "storage"), tmp_path / "work"
     work.mkdir()
     (work / "made.tif").write_bytes(b"tiles")
@@ -86,10 +77,10 @@ async def test_only_what_the_plan_names_gets_derivatives(tmp_path: Path) -> None
         assert failed.value.code == "bad-output"
     stored = await store_outputs(blobs, declared(work / "made.tif", "a/x.tif"), workdir=work, may_write=["a"])
     [made] = stored.derivatives
-    assert (made.of, made.kind, made.blob.size_bytes) == ("a/x.tif", "cog", 5)
+    assert (made.of, made.kind, made.content.size_bytes) == ("a/x.tif", "cog", 5)
 
 
-def test_a_job_tells_which_derivatives_there_are() -> None:
+def test_a_job_lists_the_existing_derivatives() -> None:
     job = ToolJob(
         tool_id="build",
         tool_version="1",
@@ -101,4 +92,4 @@ def test_a_job_tells_which_derivatives_there_are() -> None:
         max_file_bytes=1,
         derived=(("a.tif", "cog", "1"),),
     )
-    assert decode_job(encode_job(job)) == job
+    assert job_of(decode(encode(job.to_message()))) == job

@@ -1,4 +1,4 @@
-"""What a child may say of entries, and what the worker doesn't believe."""
+"""Descriptions of entries by a child, and the checks of the worker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from aerotask.domain.errors import TaskFailed
 from aerotask.sdk import DescribeEntry
-from aerotask.worker.descriptions import BATCH, read_descriptions, write_descriptions
+from aerotask.services.tasks.descriptions import BATCH, read_descriptions, write_descriptions
 
 GOOD = DescribeEntry("a/x.jpg", "0" * 64, "geoImage", {"width": 5}, {"type": "Point", "coordinates": [1, 2]})
 
@@ -20,7 +20,7 @@ def read(file: Path, *, may_write: tuple[str, ...] = ("",)) -> list[list[dict[st
     return list(read_descriptions(file, may_write=may_write, inputs={"a/x.jpg", *map(str, range(BATCH + 1))}))
 
 
-def test_what_is_written_is_read_as_rows(tmp_path: Path) -> None:
+def test_written_descriptions_are_read_as_rows(tmp_path: Path) -> None:
     file = Path(write_descriptions([GOOD], tmp_path))
     assert read(file) == [
         [
@@ -36,7 +36,7 @@ def test_what_is_written_is_read_as_rows(tmp_path: Path) -> None:
     ]
 
 
-def test_many_come_in_batches(tmp_path: Path) -> None:
+def test_descriptions_are_read_in_batches(tmp_path: Path) -> None:
     many = [replace(GOOD, at=str(number)) for number in range(BATCH + 1)]
     file = Path(write_descriptions(many, tmp_path))
     assert [len(batch) for batch in read(file)] == [BATCH, 1]
@@ -57,7 +57,7 @@ def test_many_come_in_batches(tmp_path: Path) -> None:
         pytest.param({"properties": {"x": "y" * 2_000_000}}, id="endless properties"),
     ],
 )
-def test_what_makes_no_sense_ends_the_task(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_an_invalid_description_fails_the_task(tmp_path: Path, change: dict[str, Any]) -> None:
     file = tmp_path / "lines"
     file.write_bytes(orjson.dumps({**asdict(GOOD), **change}) + b"\n")
     with pytest.raises(TaskFailed) as caught:
@@ -65,19 +65,19 @@ def test_what_makes_no_sense_ends_the_task(tmp_path: Path, change: dict[str, Any
     assert caught.value.code == "bad-output"
 
 
-def test_what_the_plan_does_not_change_ends_the_task(tmp_path: Path) -> None:
+def test_a_description_of_an_unplanned_path_fails_the_task(tmp_path: Path) -> None:
     file = Path(write_descriptions([GOOD], tmp_path))
     with pytest.raises(TaskFailed, match=r"'a/x\.jpg' is described"):
         read(file, may_write=("b",))
 
 
-def test_no_json_ends_the_task(tmp_path: Path) -> None:
+def test_invalid_json_fails_the_task(tmp_path: Path) -> None:
     (tmp_path / "lines").write_bytes(b"{")
-    with pytest.raises(TaskFailed, match="can't be read"):
+    with pytest.raises(TaskFailed, match="is no JSON"):
         read(tmp_path / "lines")
 
 
-def test_what_is_described_twice_ends_the_task(tmp_path: Path) -> None:
+def test_a_path_described_twice_fails_the_task(tmp_path: Path) -> None:
     file = Path(write_descriptions([GOOD, GOOD], tmp_path))
     with pytest.raises(TaskFailed, match="described twice"):
         read(file)

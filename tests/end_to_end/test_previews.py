@@ -1,4 +1,4 @@
-"""Looking before running: previews of what a tool would make, and tiles that come from what `build` made."""
+"""Previews of a tool's result, validations, and tiles from built COGs."""
 
 import io
 from pathlib import Path
@@ -33,7 +33,7 @@ def surveys(dataset: Dataset, tmp_path: Path) -> Dataset:
 
 
 @pytest.mark.parametrize(("tool", "params"), [("align", ALIGN), ("merge-multispectral", MERGE)])
-def test_a_preview_shows_what_would_come_of_it_and_makes_no_task(
+def test_a_preview_shows_the_result_and_creates_no_task(
     surveys: Dataset, tool: str, params: dict[str, Any]
 ) -> None:
     answer = surveys.client.post(f"{surveys.address}/{tool}/preview", params={"size": 100}, json=params)
@@ -45,7 +45,7 @@ def test_a_preview_shows_what_would_come_of_it_and_makes_no_task(
 
 
 @pytest.mark.parametrize(("tool", "params"), [("align", ALIGN), ("merge-multispectral", MERGE)])
-def test_a_validation_says_what_a_submit_would_be_told(
+def test_a_validation_reports_the_errors_of_a_submit(
     surveys: Dataset, tool: str, params: dict[str, Any]
 ) -> None:
     address = f"{surveys.address}/{tool}/validate"
@@ -54,7 +54,7 @@ def test_a_validation_says_what_a_submit_would_be_told(
     assert (refused.status_code, refused.json()["ok"]) == (200, False)
 
 
-def test_tiles_come_from_the_cog_that_build_made(dataset: Dataset, tmp_path: Path) -> None:
+def test_tiles_are_rendered_from_the_built_cog(dataset: Dataset, tmp_path: Path) -> None:
     raster = on_tile(tmp_path / "a.tif", halves(5, 5))
     dataset.upload("a.tif", raster)
     address = f"{dataset.address}/tiles/{AT.z}/{AT.x}/{AT.y}.png"

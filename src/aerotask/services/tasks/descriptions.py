@@ -1,4 +1,4 @@
-"""Descriptions of entries on their way from a child to the worker: a file of JSON lines in the work folder."""
+"""Entry descriptions of a run: a file of JSON lines in its work folder, written by the child and checked here."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def write_descriptions(descriptions: Sequence[DescribeEntry], workdir: Path) -> 
 def read_descriptions(
     file: Path, *, may_write: Sequence[str], inputs: Collection[str]
 ) -> Iterator[list[dict[str, Any]]]:
-    """The rows for `store.indexing.redescribe`, a batch at a time; nothing of them is trusted unseen.
+    """The rows for `indexing.update_metadata`, in batches; each line is checked.
 
     Raises:
-        TaskFailed: one of them isn't the run's to give, or is no description (`bad-output`).
+        TaskFailed: a line is malformed, or describes an entry that the run may not change (`bad-output`).
     """
     batch: list[dict[str, Any]] = []
-    # Each input once, so that nobody writes descriptions without end.
+    # Each input at most once, otherwise a tool could write descriptions without end.
     undescribed = set(inputs)
     with file.open("rb") as lines:
         while line := lines.readline(MAX_LINE_BYTES + 1):
@@ -60,30 +60,28 @@ def _row(line: bytes, may_write: Sequence[str], undescribed: Collection[str]) ->
     if len(line) > MAX_LINE_BYTES:
         raise _bad(f"a description is longer than {MAX_LINE_BYTES} bytes")
     try:
-        told: Any = orjson.loads(line)
+        description: Any = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise _bad("a description can't be read") from error
-    if not isinstance(told, dict) or told.keys() != _MEMBERS:
-        raise _bad("a description has other members than it should")
-    at = told["at"]
+        raise _bad("a description is no JSON") from error
+    if not isinstance(description, dict) or description.keys() != _MEMBERS:
+        raise _bad("a description lacks members or has unknown ones")
+    at = description["at"]
     if (
         not isinstance(at, str)
         or at not in undescribed
         or not any(paths.within(at, allowed) for allowed in may_write)
     ):
-        raise _bad(
-            f"{paths.shown(str(at))} is described twice, or without being an input that its plan may change"
-        )
+        raise _bad(f"{paths.shown(str(at))} is described twice, or is not an input that the plan may change")
     if (
-        told["type"] not in _TYPES
-        or not (isinstance(told["sha256"], str) and _SHA256.fullmatch(told["sha256"]))
-        or not isinstance(told["properties"], dict)
-        or not all(isinstance(told[name], dict | None) for name in ("point_geom", "polygon_geom"))
+        description["type"] not in _TYPES
+        or not (isinstance(description["sha256"], str) and _SHA256.fullmatch(description["sha256"]))
+        or not isinstance(description["properties"], dict)
+        or not all(isinstance(description[name], dict | None) for name in ("point_geom", "polygon_geom"))
     ):
-        raise _bad(f"the description of {paths.shown(at)} makes no sense")
-    del told["at"]
-    return {"path": at, **clean_json(told)}
+        raise _bad(f"the description of {paths.shown(at)} is invalid")
+    del description["at"]
+    return {"path": at, **clean_json(description)}
 
 
-def _bad(why: str) -> TaskFailed:
-    return TaskFailed(f"The tool declared what it may not: {why}.", code="bad-output")
+def _bad(reason: str) -> TaskFailed:
+    return TaskFailed(f"The tool declared invalid descriptions: {reason}.", code="bad-output")

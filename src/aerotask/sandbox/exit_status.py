@@ -1,0 +1,16 @@
+"""Exit status of a process in words."""
+
+from __future__ import annotations
+
+from signal import SIGKILL, Signals
+
+
+def describe_exit(status: int | None) -> str:
+    """Cause of a child's end without a result; negative for a signal, None if it still runs."""
+    if status is None:
+        return "it stopped answering"
+    if status < 0:
+        name = Signals(-status).name if -status in set(Signals) else f"signal {-status}"
+        hint = "; the machine may have run out of memory" if -status == SIGKILL else ""
+        return f"it was ended by {name}{hint}"
+    return f"it exited with status {status} without a result"

@@ -1,0 +1,168 @@
+"""Commit of an attempt: its changes, its outcome and the webhooks about it, in one transaction fenced by the lease."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Coroutine
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, TypeAlias
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aerotask.aio import cancel_and_wait
+from aerotask.blobs.blob_store import Blob, BlobStore
+from aerotask.db.engine import Database
+from aerotask.db.outages import is_outage, outlast
+from aerotask.domain import paths
+from aerotask.domain.errors import AerotaskError
+from aerotask.domain.retry import OUTAGE_S
+from aerotask.domain.settings import LogLimits, StorageQuota
+from aerotask.sdk.changes import PublishedArtifact
+from aerotask.services.datasets.storage_quota import UNLIMITED, within_limits
+from aerotask.services.tasks.changes import StoredChanges, apply_changes
+from aerotask.services.tasks.webhooks import enqueue_webhooks
+from aerotask.store.queue import leases, retention
+from aerotask.store.queue.claims import ClaimedTask
+from aerotask.store.queue.leases import Failure, LeaseLost, NewArtifact, Report, Retry, Success
+
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+Outcome: TypeAlias = StoredChanges | Failure | Retry
+"""Outcome of an attempt: changes to apply, a final failure, or a retry."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitService:
+    """Ends the attempts of one worker."""
+
+    db: Database
+    blobs: BlobStore
+    storage: StorageQuota
+    log_limits: LogLimits
+    artifact_ttl: timedelta
+    actor: str
+
+    async def finish(
+        self, task: ClaimedTask, outcome: Outcome, last_report: Report, *, lost: asyncio.Event
+    ) -> Outcome:
+        """Commit the outcome, waiting for Postgres if it is away; returns the outcome that took effect.
+
+        Changes that can't be applied make it a failure. Stored outputs that no row references are removed.
+
+        Raises:
+            LeaseLost: the task is no longer ours, or `lost` was set while this waited.
+        """
+        try:
+            await _unless_lost(self._commit_outlasting(task, outcome, last_report), lost)
+        except (AerotaskError, OSError) as error:
+            if is_outage(error):
+                raise
+            # The changes don't fit the dataset as it is now, or can't be read.
+            await self._discard_outputs(outcome)
+            outcome = failure_of(error)
+            await self._commit_outlasting(task, outcome, last_report)
+        except LeaseLost:
+            await self._discard_outputs(outcome)
+            raise
+        return outcome
+
+    async def _commit_outlasting(self, task: ClaimedTask, outcome: Outcome, last_report: Report) -> None:
+        await outlast(lambda: self._commit(task, outcome, last_report), give_up_after_s=OUTAGE_S)
+
+    async def _commit(self, task: ClaimedTask, outcome: Outcome, last_report: Report) -> None:
+        async with self.db.begin() as connection:
+            if isinstance(outcome, StoredChanges):
+                # Only edits can make the dataset larger.
+                storage = self.storage if outcome.edits else UNLIMITED
+                async with within_limits(connection, storage, task.dataset_id):
+                    await self.commit_success(connection, task, outcome, last_report)
+            else:
+                await self._finish_lease(connection, task, outcome, last_report)
+            if task.callback_url is not None and not isinstance(outcome, Retry):
+                await enqueue_webhooks(connection, [task.lease.task_id])
+
+    async def commit_success(
+        self, connection: AsyncConnection, task: ClaimedTask, changes: StoredChanges, last_report: Report
+    ) -> None:
+        """Change the dataset as the run declared and end the task as Succeeded.
+
+        The changes may take minutes. The task's row is locked after them, otherwise heartbeats and cancels
+        would wait for it; if the lease is lost meanwhile, everything is rolled back.
+
+        Raises:
+            LeaseLost: the task is no longer ours.
+            Conflict, TaskFailed: the changes can't be applied.
+        """
+        await leases.raise_if_lost(connection, task.lease)
+        applied = await apply_changes(connection, task, changes)
+        success = Success(
+            [self._new_artifact(artifact) for artifact in changes.artifacts],
+            [{"path": edit.at, "hash": edit.content.sha256} for edit in applied.puts],
+            changes.result,
+        )
+        warnings = map(_removal_skipped, applied.skipped_removals)
+        report = replace(last_report, lines=(*last_report.lines, *warnings))
+        await self._finish_lease(connection, task, success, report)
+
+    async def _finish_lease(
+        self, connection: AsyncConnection, task: ClaimedTask, outcome: leases.Outcome, report: Report
+    ) -> None:
+        await leases.finish(
+            connection, task.lease, outcome, report, log_limits=self.log_limits, actor=self.actor
+        )
+
+    def _new_artifact(self, artifact: PublishedArtifact[Blob]) -> NewArtifact:
+        return NewArtifact(
+            file_name=artifact.name,
+            media_type=artifact.media_type,
+            blob_key=artifact.content.key,
+            size_bytes=artifact.content.size_bytes,
+            sha256=artifact.content.sha256,
+            ttl_s=self.artifact_ttl.total_seconds(),
+        )
+
+    async def _discard_outputs(self, outcome: Outcome) -> None:
+        """Remove stored outputs, except those that a commit whose answer was lost has referenced after all."""
+        if not isinstance(outcome, StoredChanges) or not outcome.blob_keys:
+            return
+        async with self.db.read() as connection:
+            referenced = await retention.referenced_among(connection, outcome.blob_keys)
+        for key in set(outcome.blob_keys) - referenced:
+            await self.blobs.remove(key)
+
+
+def failure_of(error: AerotaskError | OSError) -> Failure:
+    """The failure that a task ends with because of this error."""
+    if isinstance(error, AerotaskError):
+        return Failure(error.code, error.message)
+    # Not retried automatically: the storage would only fail again until a person has repaired it.
+    if error.errno in _DISK_FULL:
+        return Failure("disk-full", "The storage is full; free space, then retry.", retryable=True)
+    return Failure(
+        "storage-error", f"The storage failed ({error.strerror or 'unknown error'}).", retryable=True
+    )
+
+
+async def _unless_lost(commit: Coroutine[Any, Any, None], lost: asyncio.Event) -> None:
+    """Finish the commit, or cancel it once the lease is lost.
+
+    If the lease is gone, either another worker has it (our commit will fail) or our own commit just ended it.
+
+    Raises:
+        LeaseLost: the commit was cancelled.
+    """
+    committing = asyncio.ensure_future(commit)
+    waiting = asyncio.create_task(lost.wait())
+    try:
+        await asyncio.wait({committing, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if not committing.done():
+            raise LeaseLost
+        committing.result()
+    finally:
+        await cancel_and_wait(committing, waiting)
+
+
+def _removal_skipped(path: str) -> str:
+    return f"Warning: {paths.shown(path)} was not removed: its content has changed since the task read it."

@@ -1,0 +1,71 @@
+"""Jobs of a worker's children, as plain values, and their JSON on the socket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self, TypeAlias
+
+from aerotask.sandbox.protocol import Message
+
+
+@dataclass(frozen=True, slots=True)
+class ToolJob:
+    """Run of a tool: `inputs` maps dataset paths to files, `memory_bytes` is the plan's estimate."""
+
+    tool_id: str
+    tool_version: str
+    params: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    workdir: str
+    threads: int
+    memory_bytes: int
+    max_file_bytes: int
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    """The installation's limits for tools: `sdk.Limits`."""
+    slug: str = ""
+    snapshot: str | None = None
+    """The file of the snapshot, if the tool asked for one."""
+    derived: tuple[tuple[str, str, str], ...] = ()
+    """Path of an input, kind and builder of each derivative of its content."""
+    reads: str | None = None
+    """The folder with the inputs and the snapshot; the child can read no other stored file."""
+
+    def to_message(self) -> Message:
+        """The job on the wire."""
+        return Message("tool", {each.name: getattr(self, each.name) for each in fields(self)})
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> Self:
+        """The job of a message."""
+        derived = tuple((str(path), str(kind), str(builder)) for path, kind, builder in body["derived"])
+        return cls(**{**body, "derived": derived})
+
+
+@dataclass(frozen=True, slots=True)
+class IndexJob:
+    """Metadata extraction: each pair is an entry's id and the file with its content, under the entry's name."""
+
+    files: tuple[tuple[str, str], ...]
+    folder: str
+    """The folder with the files; the child can read no other stored file."""
+    memory_bytes: int
+
+    def to_message(self) -> Message:
+        """The job on the wire."""
+        return Message("index", {each.name: getattr(self, each.name) for each in fields(self)})
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> Self:
+        """The job of a message."""
+        files = tuple((str(entry), str(file)) for entry, file in body["files"])
+        return cls(files=files, folder=body["folder"], memory_bytes=body["memory_bytes"])
+
+
+Job: TypeAlias = ToolJob | IndexJob
+
+
+def job_of(message: Message) -> Job:
+    """The job that a child was sent."""
+    kind: type[Job] = IndexJob if message.kind == "index" else ToolJob
+    return kind.from_body(message.body)
