@@ -1,6 +1,6 @@
-"""What schemathesis can't send by itself: it loads this by its configuration."""
+"""Schemathesis hooks, loaded by its configuration, for media types that it doesn't know."""
 
 import schemathesis
 
-# The pieces of a resumable upload (tus) are bytes like any others.
+# Parts of a resumable upload (tus) are arbitrary bytes.
 schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")

@@ -1,4 +1,4 @@
-"""Every route × every kind of caller × own, public, unlisted, foreign, absent and smuggled things; and what lists hold.
+"""Access matrix: every route × every kind of caller × own, public, unlisted, foreign, absent and smuggled things.
 
 A new route, described or not, needs one line in `ROWS`; without it, the first test fails.
 """
@@ -34,7 +34,7 @@ Found = TypeVar("Found")
 
 
 class Needs(Enum):
-    """What a route asks of its caller."""
+    """Permission that a route needs."""
 
     NOTHING = "nothing"
     SIGNED_IN = "signed in"
@@ -47,18 +47,18 @@ class Needs(Enum):
     DELETE = Access.DELETE
     ADMIN = Access.ADMIN
     TASK = "task"
-    """The right to manage the task: whoever submitted it, and administrators of the organization."""
+    """Permission to manage the task: its submitter and administrators of the organization."""
     UPLOAD = "upload"
-    """Write, and the upload is the caller's own, or they are an administrator of the organization."""
+    """Write, and the caller created the upload or is an administrator of the organization."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What a route needs, how it is asked so that nothing but rights stands in the way, and its answer then."""
+    """The permission that a route needs, a request that only permissions can make fail, and its status."""
 
     needs: Needs
     answers: int | None = None
-    """The status for those who may; any success if None."""
+    """The status for permitted callers; any success if None."""
     request: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -162,7 +162,7 @@ ROWS: dict[str, Row] = {
     "GET /healthz": row(Needs.NOTHING),
     "GET /readyz": row(Needs.NOTHING, 503),
     "GET /metrics": row(Needs.NOTHING),
-    # Not in the document: what other routes answer, without the content; and pages.
+    # Not in the OpenAPI document: HEAD routes and pages.
     f"HEAD {D}/obj/{{path}}": row(Needs.READ),
     f"HEAD {D}/download": row(Needs.READ, params={"path": "a.txt"}),
     f"HEAD {D}/build/{{path}}/{{kind}}": row(Needs.READ, 404),
@@ -186,11 +186,11 @@ ROWS |= {
         ),
     )
 }
-# Several tests, since one would take too long beside others.
+# Split into several tests, since one would take too long.
 PARTS = 4
-# Files of the product itself, for everybody.
+# Static files of the product, public.
 MOUNTS = {"/docs/assets"}
-# Routes that change nothing, whatever their method says: a key for reading alone may use them.
+# Routes that change nothing although their method is POST: read-only keys may use them.
 READING = {
     f"POST {D}/{path}"
     for path in (
@@ -205,7 +205,7 @@ READING = {
 
 USERS = ("stranger", "reader", "writer", "deleter", "owner", "org-admin", "deactivated")
 CALLERS = ("anonymous", *USERS, "program", "administrator")
-"""`deactivated` has a token from before, `program` a key for reading alone of the organization's administrator."""
+"""`deactivated` has an earlier token, `program` a read-only key of the organization's administrator."""
 # What differs from the others differs already here.
 ASKED_ABOUT = {
     "owner": {"own", "foreign", "absent", "smuggled", "nothing"},
@@ -235,14 +235,14 @@ OPEN = {"public": Visibility.PUBLIC, "unlisted": Visibility.UNLISTED}
 
 @dataclass(frozen=True)
 class Things:
-    """What a request names, by the parameters of the address."""
+    """Path parameters of a request."""
 
     kind: str
     names: Mapping[str, str]
 
 
 class Matrix:
-    """Asks every route everything, and notes each answer that isn't as the table says."""
+    """Sends every request to every route, and records responses that differ from the table."""
 
     def __init__(self, api: Served) -> None:
         self.api = api
@@ -256,7 +256,7 @@ class Matrix:
     async def prepare(self) -> None:
         platform = self.api.platform
         self.tokens["administrator"] = self.api.client.headers.pop("Authorization")
-        for name in (*USERS, "outsider"):  # without passwords, since hashing takes its time
+        for name in (*USERS, "outsider"):  # without passwords, since hashing is slow
             self.ids[name] = await add_user(platform.db, name)
             await self.sign_in(name)
         async with platform.db.read() as connection:
@@ -278,7 +278,7 @@ class Matrix:
         self.tokens[name] = f"Bearer {token.token}"
 
     async def land(self, kind: str) -> Things:
-        """An organization with everything in it: the callers' own, one open to all, or somebody else's."""
+        """An organization with all resources: the callers' own, a public or unlisted one, or a foreign one."""
         if kind not in self.lands:
             self.lands[kind] = await self.fresh_land(kind)
         return self.lands[kind]
@@ -342,7 +342,7 @@ class Matrix:
         return Things(kind, names)
 
     async def things(self, operation: str, caller: str) -> list[Things]:
-        """Everything that the operation can be asked about."""
+        """All things that the operation can be requested for."""
         own, foreign = await self.land("own"), await self.land("foreign")
         if "{keyId}" in operation and caller in self.ids:
             own = Things("own", {**own.names, "keyId": await self.key(caller)})
@@ -354,7 +354,7 @@ class Matrix:
         absent = {**nobodys, "orgSlug": "no-such-org", "dsSlug": "no-such-ds"}
         things = [own, await self.land("public"), foreign, Things("absent", absent)]
         if "{taskId}" in operation or "{uploadId}" in operation:
-            # Another dataset's task or upload, under the address of one that the caller may read.
+            # Another dataset's task or upload, within the URL of a dataset that the caller may read.
             smuggled = {**own.names, **{name: foreign.names[name] for name in ("taskId", "uploadId")}}
             things += [Things("smuggled", smuggled), Things("nothing", nobodys)]
         if "{dsSlug}" in operation and caller in {"anonymous", "stranger"}:
@@ -362,7 +362,7 @@ class Matrix:
         return [thing for thing in things if thing.kind in ASKED_ABOUT.get(caller, {thing.kind})]
 
     async def key(self, owner: str) -> str:
-        """The id of a fresh key of theirs."""
+        """The id of a new key of the owner."""
         key_id = new_id()
         async with self.api.platform.db.begin() as connection:
             await api_keys.add(
@@ -388,15 +388,15 @@ class Matrix:
             headers["Authorization"] = self.tokens[caller]
         built = self.api.client.build_request(method, address, headers=headers, **request)
         answer = await self.api.client.send(built, stream=True)
-        if "text/event-stream" not in answer.headers.get("content-type", ""):  # that one has no end
+        if "text/event-stream" not in answer.headers.get("content-type", ""):  # endless
             await answer.aread()
         await answer.aclose()
-        if method != "GET" and answer.is_success:  # the next request shall find everything as it was
+        if method != "GET" and answer.is_success:  # recreate what the request changed
             self.lands.pop(things.kind, None)
         return answer
 
     async def walk(self, operation: str) -> None:
-        """Ask one operation everything."""
+        """Send all requests of one operation."""
         for caller in CALLERS:
             hidden: set[tuple[int, str]] = set()
             for things in await self.things(operation, caller):
@@ -416,7 +416,7 @@ class Matrix:
 
 
 def expectation(needs: Needs, caller: str, kind: str, operation: str) -> int | None:
-    """The status of a refusal; None where the caller may do it."""
+    """The status of a refusal; None if the caller is permitted."""
     if needs is Needs.NOTHING:
         return None
     if caller == "program" and not only_reads(operation):
@@ -437,21 +437,21 @@ def expectation(needs: Needs, caller: str, kind: str, operation: str) -> int | N
 
 
 def only_reads(operation: str) -> bool:
-    """Whether a key that is for reading alone will do: not for changes, nor for secrets that are good for more."""
+    """Whether a read-only key suffices: not for changes, nor for secrets with more permissions."""
     reading = operation in READING or operation.split(maxsplit=1)[0] in {"GET", "HEAD"}
     return reading and operation != "GET /users/me/callback-secret"
 
 
 def rights_on(caller: str, kind: str) -> frozenset[Access]:
-    """What the caller may do to things of that kind."""
+    """The caller's permissions on things of that kind."""
     if kind == "absent" or (kind == "foreign" and caller != "administrator"):
         return frozenset()
     return RIGHTS.get(caller, frozenset()) | ({Access.READ} if kind in OPEN else frozenset())
 
 
 def refusal(needs: Needs, caller: str, kind: str, rights: frozenset[Access]) -> int | None:
-    """As `expectation`, of things in a dataset or organization that the caller may see."""
-    # Who brings credentials that don't hold is told so, and not that they have no right.
+    """As `expectation`, for things in a dataset or organization that the caller may see."""
+    # Invalid credentials get 401, not 403.
     forbidden = 401 if caller == "deactivated" else 403
     theirs = Access.ADMIN in rights or caller == "writer"
     if needs is Needs.UPLOAD:
@@ -470,14 +470,14 @@ def refusal(needs: Needs, caller: str, kind: str, rights: frozenset[Access]) -> 
 
 
 def fits(status: int, expected: int | None, answers: int | None) -> bool:
-    """Whether the status is the refusal that was expected, or that of those who may."""
+    """Whether the status is the expected refusal, or that of a permitted caller."""
     if expected is not None:
         return status == expected
     return status == answers if answers else 200 <= status < 300
 
 
 def without_names(text: str, things: Things) -> str:
-    """The answer with what the request named taken out: whatever differs then tells of the thing itself."""
+    """The response without the names in the request; remaining differences would disclose the thing."""
     for name, value in things.names.items():
         text = text.replace(value, f"<{name.removesuffix('Slug')}>") if name != "path" else text
     return text.replace("<org>/<org>", "<org>/<ds>")
@@ -488,26 +488,26 @@ async def _content() -> AsyncIterator[bytes]:
 
 
 def described(app: FastAPI) -> set[str]:
-    """Every operation of the OpenAPI document."""
+    """All operations of the OpenAPI document."""
     paths = app.openapi()["paths"].items()
     return {f"{method.upper()} {path}" for path, item in paths for method in item}
 
 
 def routes_in(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
-    """The routes, those of included routers too."""
+    """The routes, including those of included routers."""
     for route in routes:
         included = getattr(route, "original_router", None)
         yield from [route] if included is None else routes_in(included.routes)
 
 
 def routed(app: FastAPI) -> set[str]:
-    """Every operation that the app has a route for, whether or not it is described."""
+    """All operations that the app has a route for, described or not."""
     routes = [route for route in routes_in(app.routes) if isinstance(route, Route)]
     return {f"{method} {route.path_format}" for route in routes for method in route.methods or ()}
 
 
 def elsewhere(app: FastAPI) -> set[str]:
-    """What leads out of the app's own routes: mounts, and whatever else there may be."""
+    """Mounts and other routes that are not API routes."""
     others = [route for route in routes_in(app.routes) if not isinstance(route, Route)]
     return {route.path if isinstance(route, Mount) else repr(route) for route in others}
 
@@ -521,7 +521,7 @@ def test_every_route_has_a_row(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-async def test_no_caller_gets_in_where_they_do_not_belong(settings: Settings, part: int) -> None:
+async def test_every_caller_gets_exactly_the_access_of_the_table(settings: Settings, part: int) -> None:
     async with served(settings) as api:
         matrix = Matrix(api)
         await matrix.prepare()
@@ -531,7 +531,7 @@ async def test_no_caller_gets_in_where_they_do_not_belong(settings: Settings, pa
     assert matrix.requests > 300
 
 
-async def test_lists_hold_nothing_that_their_reader_may_not_see(settings: Settings) -> None:
+async def test_lists_contain_nothing_that_their_reader_may_not_see(settings: Settings) -> None:
     async with served(settings) as api:
         matrix = Matrix(api)
         await matrix.prepare()
@@ -576,7 +576,7 @@ async def test_lists_hold_nothing_that_their_reader_may_not_see(settings: Settin
 
 
 async def sure(found: Awaitable[Found | None]) -> Found:
-    """What must be there."""
+    """The row, which must exist."""
     there = await found
     assert there is not None
     return there

@@ -1,4 +1,4 @@
-"""The app's own description, and what it imports."""
+"""The OpenAPI document, and the imports of the API."""
 
 import subprocess
 import sys
@@ -107,7 +107,7 @@ def test_lists_and_the_headers_of_uploads_are_described(document: dict[str, Any]
     assert set(sends["responses"]) >= {"204", "404", "409", "412", "413", "415", "423"}
 
 
-def test_only_a_reused_idempotency_key_is_answered_422(document: dict[str, Any]) -> None:
+def test_only_a_reused_idempotency_key_gets_422(document: dict[str, Any]) -> None:
     told = [path for path, _, operation in operations(document) if "422" in operation["responses"]]
     assert told == ["/orgs/{orgSlug}/ds/{dsSlug}/tasks"]
 
@@ -119,7 +119,7 @@ def test_every_error_is_described_as_a_problem(document: dict[str, Any]) -> None
                 assert list(answer["content"]) == ["application/problem+json"], (path, method, status)
 
 
-def test_every_operation_has_an_id_of_its_own_and_a_sentence(document: dict[str, Any]) -> None:
+def test_every_operation_has_a_unique_id_and_a_description(document: dict[str, Any]) -> None:
     ids = [operation["operationId"] for _, _, operation in operations(document)]
     assert len(ids) == len(set(ids))
     assert all(operation["description"].endswith(".") for _, _, operation in operations(document))
@@ -132,7 +132,7 @@ def test_every_route_that_needs_a_caller_says_so(document: dict[str, Any]) -> No
 
 
 def test_the_api_imports_neither_gdal_nor_worker_code() -> None:
-    """Its process must never open people's files with GDAL, and the simplest way is not to have it."""
+    """The API process must never open users' files with GDAL, which not importing it guarantees."""
     program = (
         "import sys, aerotask.api.app, aerotask.registry; aerotask.registry.load_registry();"
         "print([name for name in ('rasterio', 'aerotask.worker') if name in sys.modules])"

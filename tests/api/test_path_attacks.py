@@ -1,4 +1,4 @@
-"""Paths that lead out, in everything of the OpenAPI document that takes a path: refused, and nothing is written."""
+"""Path traversal attacks on every path parameter of the OpenAPI document: refused, and nothing is written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.served import served
 from aerotask.config import Settings
 
 D = "/orgs/{orgSlug}/ds/{dsSlug}"
-# What fields of bodies are called that hold a path.
+# Names of body fields that contain a path.
 FIELDS = {"path", "paths", "source", "dest", "sourcePath", "referencePath", "outputPath", "folder"}
 NAMES = {"orgSlug": "acme", "dsSlug": "acme", "kind": "cog", "z": "0", "x": "0", "y": "0"}
 
@@ -23,7 +23,7 @@ Ask = Callable[[str], dict[str, Any]]
 
 
 def json_of(field: str, **others: object) -> Ask:
-    """A request whose body holds the attack, alone or in a list, among others that will do."""
+    """A request whose body contains the attack, alone or in a list, among valid members."""
 
     def request(attack: str) -> dict[str, Any]:
         return {"json": {**others, field: [attack, "a.txt"] if field == "paths" else attack}}
@@ -40,7 +40,7 @@ ALIGN = {"sourcePath": "a.txt", "referencePath": "b.txt", "outputPath": "c.tif"}
 MERGE = {"paths": ["a.txt", "b.txt"], "outputPath": "c.tif"}
 SOURCES = {"source": "a.txt", "dest": "b.txt"}
 SUBMIT = {"toolId": "raster-export"}
-# Where the document doesn't say which part is a path, or what else the body must hold.
+# Operations whose description doesn't say which part is a path, or what else the body needs.
 BODIES: Mapping[str, list[Ask]] = {
     f"POST {D}/uploads": [announced],
     f"POST {D}/obj": [lambda attack: {"files": {"path": (None, attack.encode()), "file": ("x", b"x")}}],
@@ -64,14 +64,14 @@ def in_address(attack: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Place:
-    """An operation, and how a path gets into it."""
+    """An operation, and the place of a path in its request."""
 
     operation: str
     where: str
     ask: Ask
 
     async def send(self, client: httpx.AsyncClient, attack: str) -> httpx.Response:
-        """Ask for the attack's path."""
+        """Sends the request with the attack."""
         method, _, template = self.operation.partition(" ")
         request = dict(self.ask(attack))
         names = {**NAMES, "path": request.pop("path", "a.txt")}
@@ -80,7 +80,7 @@ class Place:
 
 
 def places(document: Mapping[str, Any]) -> Iterator[Place]:
-    """Every place of every operation that takes a path: in the address, in the query, in the body."""
+    """All places of all operations that take a path: in the URL path, the query or the body."""
     for path, item in document["paths"].items():
         for method, operation in item.items():
             name = f"{method.upper()} {path}"
@@ -96,7 +96,7 @@ def places(document: Mapping[str, Any]) -> Iterator[Place]:
 
 
 def takes_paths_in_its_body(document: Mapping[str, Any], operation: Mapping[str, Any]) -> bool:
-    """Whether a body has a field that is called like a path, or is whatever a tool wants."""
+    """Whether a body has a field that is named like a path, or contains tool params."""
     for media in operation.get("requestBody", {}).get("content", {}).values():
         schema = media.get("schema", {})
         named = schema.get("$ref", "").rpartition("/")[2]
@@ -107,14 +107,14 @@ def takes_paths_in_its_body(document: Mapping[str, Any], operation: Mapping[str,
 
 
 def refused(place: Place, answer: httpx.Response) -> bool:
-    """Whether it is 400; what only says what a submit would come to says so with 200."""
+    """Whether the response is 400; dry runs report errors with 200."""
     if answer.status_code == 200 and place.operation.endswith("/validate"):
         told = answer.json()
         return not told["ok"] and not told["summary"]
     return answer.status_code == 400
 
 
-async def test_every_path_that_leads_out_is_refused_wherever_it_is_taken(settings: Settings) -> None:
+async def test_every_path_that_leads_out_is_refused_at_every_operation(settings: Settings) -> None:
     async with served(settings) as api:
         document = api.app.openapi()
         for path, item in document["paths"].items():

@@ -1,4 +1,4 @@
-"""Rights and credentials that go while a body comes: nothing that began with them is named without them."""
+"""Permissions and credentials lost while a body arrives: without them nothing becomes an entry."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ TUS = {"Tus-Resumable": "1.0.0"}
 
 @dataclass(frozen=True)
 class Writer:
-    """A user who may write when a request begins, and how they lose that."""
+    """A user who may write when a request starts, and the way in which the permission is lost."""
 
     headers: dict[str, str]
     lose: Callable[[], Awaitable[httpx.Response]]
 
 
 async def writer(api: Served, way: str) -> Writer:
-    """A fresh writer who will lose their rights that way."""
+    """A new writer who will lose the permission in that way."""
     name, platform = f"w-{way}", api.platform
     user_id = await add_user(platform.db, name)  # without a password, since hashing is slow
     async with platform.db.begin() as connection:
@@ -78,10 +78,10 @@ async def halves(
     lose: Callable[[], Awaitable[httpx.Response]],
     rest: bytes,
 ) -> AsyncIterator[bytes]:
-    """A body whose second half comes when its sender has lost their rights, and not before the first was taken."""
+    """A body whose second half follows after the first was consumed and the sender's permission was lost."""
     yield first
     async with asyncio.timeout(30):
-        while not await taken():  # noqa: ASYNC110  what is waited for has no event
+        while not await taken():  # noqa: ASYNC110  there is no event to wait for
             await asyncio.sleep(0.005)
     (await lose()).raise_for_status()
     yield rest
@@ -98,7 +98,9 @@ async def no_blobs(api: Served) -> bool:
 
 
 @pytest.mark.parametrize("form", [False, True], ids=["put", "post"])
-async def test_an_upload_is_named_only_if_its_sender_may_still(settings: Settings, *, form: bool) -> None:
+async def test_an_upload_becomes_an_entry_only_if_its_sender_may_still_write(
+    settings: Settings, *, form: bool
+) -> None:
     async with served(settings) as api:
         partial = settings.storage_folder / "partial"
 
@@ -120,7 +122,7 @@ async def test_an_upload_is_named_only_if_its_sender_may_still(settings: Setting
         assert await no_blobs(api)
 
 
-async def test_a_folder_is_made_only_if_its_sender_may_still(platform: Platform) -> None:
+async def test_a_folder_is_created_only_if_its_sender_may_still_write(platform: Platform) -> None:
     rows = await add_dataset(platform.db, await add_user(platform.db, "owner"), "acme")
     gone = Grant(platform.access, always(ANONYMOUS), rows.dataset_id, Access.WRITE)
     with pytest.raises(Unauthenticated):
@@ -129,7 +131,9 @@ async def test_a_folder_is_made_only_if_its_sender_may_still(platform: Platform)
     assert (await platform.entries.make_folder(still, "a")).path == "a"
 
 
-async def test_a_resumable_upload_becomes_an_entry_only_if_its_sender_may_still(settings: Settings) -> None:
+async def test_a_resumable_upload_becomes_an_entry_only_if_its_sender_may_still_write(
+    settings: Settings,
+) -> None:
     async with served(settings) as api:
         for way, status in WAYS.items():
             sender = await writer(api, way)
@@ -155,12 +159,12 @@ async def test_a_resumable_upload_becomes_an_entry_only_if_its_sender_may_still(
 
 
 async def latest_expiry(api: Served) -> object:
-    """When the upload that was used last is given up: later as soon as a request has begun to add to it."""
+    """The latest expiry of an upload, which a request extends as soon as it starts to append."""
     async with api.platform.db.read() as connection:
         return (await connection.execute(select(func.max(Upload.expires_at)))).scalar_one()
 
 
-async def test_an_upload_to_a_dataset_that_is_renamed_meanwhile_arrives(settings: Settings) -> None:
+async def test_an_upload_survives_a_rename_of_its_dataset(settings: Settings) -> None:
     async with served(settings) as api:
         partial = settings.storage_folder / "partial"
 

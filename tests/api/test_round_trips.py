@@ -1,4 +1,4 @@
-"""How often the hot routes ask Postgres, and that asking less often hides no change of the caller's rights."""
+"""Database round trips of hot routes, and that saving them hides no change of permissions."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ async def api(settings: Settings) -> AsyncIterator[Served]:
 
 @contextmanager
 def counted(api: Served) -> Iterator[list[str]]:
-    """The statements that the API sends meanwhile on connections for single reads."""
+    """The statements that the API sends on its read connections."""
     statements: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
@@ -48,7 +48,7 @@ async def test_a_status_is_read_in_one_round_trip(api: Served) -> None:
 
 
 class Member:
-    """A member of the dataset's organization, and what they get."""
+    """A member of the dataset's organization."""
 
     def __init__(self, api: Served, user_id: UserId) -> None:
         self.api, self.user_id = api, user_id
@@ -90,7 +90,7 @@ async def remove(member: Member) -> None:
 
 
 @pytest.mark.parametrize("end", [revoke, deactivate, remove])
-async def test_a_token_that_ends_gives_no_more_than_anybody_has(
+async def test_a_revoked_token_has_only_anonymous_access(
     member: Member, end: Callable[[Member], Awaitable[None]]
 ) -> None:
     api = member.api
@@ -108,7 +108,7 @@ async def test_a_token_that_ends_gives_no_more_than_anybody_has(
     assert (await member.get(api.address(task_id))).status_code == 200
 
 
-async def test_a_membership_that_ends_hides_the_task_at_once(member: Member) -> None:
+async def test_a_lost_membership_hides_the_task_at_once(member: Member) -> None:
     api = member.api
     task_id = await api.rows.task()
     assert (await member.get(api.address(task_id))).status_code == 200
@@ -118,7 +118,7 @@ async def test_a_membership_that_ends_hides_the_task_at_once(member: Member) -> 
     assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
 
 
-async def test_an_absent_task_is_told_from_an_absent_dataset_only_to_readers(member: Member) -> None:
+async def test_only_readers_can_tell_a_missing_task_from_a_missing_dataset(member: Member) -> None:
     answer = await member.get(member.api.address(TaskId(new_id())))
     assert (answer.status_code, answer.json()["code"]) == (404, "no-such-task")
     answer = await member.get(f"/orgs/acme/ds/absent/tasks/{uuid4()}")

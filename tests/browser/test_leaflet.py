@@ -1,4 +1,4 @@
-"""A real Leaflet page in a real browser, elsewhere than the API, shows a private raster by its token."""
+"""Leaflet in a real browser, on another origin than the API, shows a private raster with a tile token."""
 
 import functools
 import http.server
@@ -32,7 +32,7 @@ def browser() -> str:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a site with the page and Leaflet."""
+    """The URL of a site with the page and Leaflet."""
     npm = shutil.which("npm")
     if npm is None:
         pytest.skip("there is no npm here to fetch Leaflet with")
@@ -63,11 +63,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Suppresses the request log."""
 
 
 def a_bit_more_than_a_tile(path: Path) -> Path:
-    """Two halves around the tile's middle, and one pixel beyond each edge, so that all neighbours have some of it."""
+    """A raster of two halves that extends one pixel beyond each edge of a tile into its neighbours."""
     pixels = np.pad(np.concatenate([halves(3, 1), halves(1, 3)]), ((0, 0), (1, 1), (1, 1)), mode="edge")
     west, south, east, north = AT.bounds_m()
     px = (east - west) / 256
@@ -79,7 +79,7 @@ def open_page(browser: str, address: str, profile: Path, *options: str) -> str:
     command = [
         browser,
         "--headless=new",
-        "--no-sandbox",  # in containers, and as root
+        "--no-sandbox",  # needed in containers and as root
         "--disable-gpu",
         "--disable-dev-shm-usage",
         "--no-first-run",
@@ -94,13 +94,13 @@ def open_page(browser: str, address: str, profile: Path, *options: str) -> str:
     return opened.stdout
 
 
-def told_by(page: str) -> dict[str, str]:
+def messages_of(page: str) -> dict[str, str]:
     body = re.search(r"<body[^>]*>", page)
     assert body is not None, page[:500]
     return dict(re.findall(r'data-([\w-]+)="([^"]*)"', body.group()))
 
 
-def test_leaflet_shows_a_private_raster_by_its_token(
+def test_leaflet_shows_a_private_raster_with_a_tile_token(
     world: World, browser: str, site: str, tmp_path: Path
 ) -> None:
     dataset = world.dataset()
@@ -109,7 +109,7 @@ def test_leaflet_shows_a_private_raster_by_its_token(
     style = {"path": "field.tif", "formula": "(b2-b1)/(b2+b1)", "rescale": "-0.4,0.4", "token": token}
     tilejson = f"{world.stack.address}{dataset.address}/tilejson.json?{urlencode(style)}"
     address = f"{site}/map.html?{urlencode({'tilejson': tilejson})}"
-    told = told_by(open_page(browser, address, tmp_path / "profile", "--dump-dom"))
+    told = messages_of(open_page(browser, address, tmp_path / "profile", "--dump-dom"))
     assert (told["state"], told["failed"]) == ("shown", "0")
     assert int(told["loaded"]) >= 1
     colours = told[f"tile{AT.z}_{AT.x}_{AT.y}"]

@@ -78,7 +78,7 @@ _UNLIMITED = text(
 )
 
 
-async def disable_idle_timeout(connection: AsyncConnection) -> None:
+async def disable_transaction_timeout(connection: AsyncConnection) -> None:
     """Disables the limit on this transaction's total time; each statement still has its timeout."""
     await connection.execute(_UNLIMITED)
 

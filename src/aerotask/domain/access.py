@@ -36,13 +36,13 @@ class Visibility(StrEnum):
     PUBLIC = "public"
 
 
-GRANTS: Mapping[Membership, frozenset[Access]] = {
+MEMBER_RIGHTS: Mapping[Membership, frozenset[Access]] = {
     Membership.READ_ONLY: frozenset({Access.READ}),
     Membership.READ_WRITE: frozenset({Access.READ, Access.WRITE}),
     Membership.READ_WRITE_DELETE: frozenset({Access.READ, Access.WRITE, Access.DELETE}),
     Membership.ADMIN: frozenset(Access),
 }
-OPEN_TO_ALL: Mapping[Visibility, frozenset[Access]] = {
+VISITOR_RIGHTS: Mapping[Visibility, frozenset[Access]] = {
     Visibility.PRIVATE: frozenset(),
     Visibility.UNLISTED: frozenset({Access.READ}),
     Visibility.PUBLIC: frozenset({Access.READ}),
@@ -121,12 +121,12 @@ def _granted(caller: Caller, standing: OrgStanding) -> frozenset[Access]:
         return frozenset(Access)
     if standing.membership is None:
         return frozenset()
-    return GRANTS[standing.membership]
+    return MEMBER_RIGHTS[standing.membership]
 
 
 def rights_on(caller: Caller, standing: OrgStanding, visibility: Visibility) -> frozenset[Access]:
     """The caller's rights on a dataset of that visibility in the organization."""
-    return rights_in(caller, standing) | OPEN_TO_ALL[visibility]
+    return rights_in(caller, standing) | VISITOR_RIGHTS[visibility]
 
 
 def may_manage_task(caller: Caller, rights: frozenset[Access], submitted_by: UserId | None) -> bool:

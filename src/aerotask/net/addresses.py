@@ -39,6 +39,10 @@ _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _NUMBER = re.compile(r"0[xX][0-9A-Fa-f]*|[0-9]+")
 
 
+class _InvalidUrl(ValueError):
+    """The URL is malformed or private; the message continues a sentence about it."""
+
+
 @dataclass(frozen=True, slots=True)
 class WebAddress:
     """A checked URL in its parts, so that no second parser can read it differently."""
@@ -66,37 +70,41 @@ def is_public(address: Address) -> bool:
     return address in _PUBLIC_V6 and not any(address in block for block in _NOT_PUBLIC_V6)
 
 
-def check_url(url: str, *, allow_private: bool = False) -> WebAddress:
-    """The parts of a callback URL; names are resolved and checked only when connecting.
+def check_url(url: str, *, allow_private: bool = False, field: str = "callbackUrl") -> WebAddress:
+    """The parts of a URL, which messages call `field`; names are resolved and checked only when connecting.
 
     Raises:
         InvalidInput: the URL is malformed, or its host is a private address.
     """
-    address = _parts(url)
-    if not allow_private:
-        _raise_if_private(address.host)
+    try:
+        address = _parts(url)
+        if not allow_private:
+            _raise_if_private(address.host)
+    except _InvalidUrl as error:
+        # Without the URL: it may contain a secret, and messages end up in logs.
+        raise InvalidInput(f"'{field}' {error}.", code="invalid-callback-url") from error
     return address
 
 
 def _parts(url: str) -> WebAddress:
     if len(url) > MAX_URL_CHARS:
-        raise _invalid(f"is longer than {MAX_URL_CHARS} characters")
+        raise _InvalidUrl(f"is longer than {MAX_URL_CHARS} characters")
     # Before parsing: `urlsplit` drops tabs and line ends, and reads a backslash as part of the host.
     if not _VISIBLE_ASCII.fullmatch(url) or "\\" in url:
-        raise _invalid("contains a space, a backslash or a non-ASCII character; percent-encode it")
+        raise _InvalidUrl("contains a space, a backslash or a non-ASCII character; percent-encode it")
     try:
         split = urlsplit(url)
         port = split.port
     except ValueError as error:
-        raise _invalid("is malformed") from error
+        raise _InvalidUrl("is malformed") from error
     if split.scheme not in _DEFAULT_PORTS:
-        raise _invalid("is neither http nor https")
+        raise _InvalidUrl("is neither http nor https")
     if "@" in split.netloc:
-        raise _invalid("contains a user name or a password; put credentials into the path or query")
+        raise _InvalidUrl("contains a user name or a password; put credentials into the path or query")
     if "#" in url:
-        raise _invalid("contains a fragment, which is never sent")
+        raise _InvalidUrl("contains a fragment, which is never sent")
     if port == 0:
-        raise _invalid("uses port 0")
+        raise _InvalidUrl("uses port 0")
     target = (split.path or "/") + (f"?{split.query}" if split.query else "")
     return WebAddress(split.scheme, _host(split.netloc), port or _DEFAULT_PORTS[split.scheme], target)
 
@@ -106,17 +114,17 @@ def _host(netloc: str) -> str:
     if netloc.startswith("["):
         literal, _, rest = netloc[1:].partition("]")
         if "%" in literal or (rest and not rest.startswith(":")):
-            raise _invalid("has a malformed host")
+            raise _InvalidUrl("has a malformed host")
         try:
             return str(IPv6Address(literal))
         except ValueError as error:
-            raise _invalid("has a malformed host") from error
+            raise _InvalidUrl("has a malformed host") from error
     host = netloc.partition(":")[0].lower()
     bare = host.removesuffix(".")
     if not bare:
-        raise _invalid("has no host")
+        raise _InvalidUrl("has no host")
     if len(bare) > 253 or not all(map(_LABEL.fullmatch, bare.split("."))):
-        raise _invalid("has a malformed host; write internationalised names in Punycode")
+        raise _InvalidUrl("has a malformed host; write internationalised names in Punycode")
     number = _ipv4_in_any_spelling(bare)
     return host if number is None else str(number)
 
@@ -124,13 +132,13 @@ def _host(netloc: str) -> str:
 def _raise_if_private(host: str) -> None:
     bare = host.removesuffix(".")
     if bare == "localhost" or bare.endswith(".localhost"):
-        raise _invalid("names the local machine")
+        raise _InvalidUrl("names the local machine")
     try:
         literal = ip_address(host)
     except ValueError:  # a name, which is checked when it is resolved
         return
     if not is_public(literal):
-        raise _invalid("names an address that is private, local or reserved")
+        raise _InvalidUrl("names an address that is private, local or reserved")
 
 
 def _ipv4_in_any_spelling(host: str) -> IPv4Address | None:
@@ -142,13 +150,13 @@ def _ipv4_in_any_spelling(host: str) -> IPv4Address | None:
     if not _NUMBER.fullmatch(parts[-1]):
         return None
     if len(parts) > 4 or not all(map(_NUMBER.fullmatch, parts)):
-        raise _invalid("has a host that is neither a name nor an IP address")
+        raise _InvalidUrl("has a host that is neither a name nor an IP address")
     try:
         *leading, last = map(_number, parts)
     except ValueError as error:
-        raise _invalid("has a host that is neither a name nor an IP address") from error
+        raise _InvalidUrl("has a host that is neither a name nor an IP address") from error
     if any(part > 255 for part in leading) or last >= 256 ** (4 - len(leading)):
-        raise _invalid("has a host that is neither a name nor an IP address")
+        raise _InvalidUrl("has a host that is neither a name nor an IP address")
     return IPv4Address(last + sum(part << (24 - 8 * place) for place, part in enumerate(leading)))
 
 
@@ -156,8 +164,3 @@ def _number(part: str) -> int:
     if part[:2].lower() == "0x":
         return int(part[2:] or "0", 16)
     return int(part, 8 if part.startswith("0") else 10)
-
-
-def _invalid(fault: str) -> InvalidInput:
-    # Without the URL: it may contain a secret, and messages end up in logs.
-    return InvalidInput(f"'callbackUrl' {fault}.", code="invalid-callback-url")

@@ -42,7 +42,7 @@ class PostResult:
 
 
 class Resolver:
-    """The system's resolver, in threads of its own: slow names must not occupy those that files need."""
+    """The system's resolver, in its own threads: slow names must not occupy those that file access needs."""
 
     def __init__(self, *, threads: int) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="resolver")
@@ -57,7 +57,7 @@ class Resolver:
         return await loop.run_in_executor(self._threads, _look_up, host, port)
 
     def close(self) -> None:
-        """Cancel pending look-ups and accept no more."""
+        """Cancels pending look-ups and accepts no more."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
@@ -72,7 +72,7 @@ class GuardedClient:
     resolve: Resolve
 
     async def post(self, url: WebAddress, headers: Mapping[str, str], body: bytes) -> PostResult:
-        """Send the body. Only the response's status is read, nothing after its headers."""
+        """Sends the body. Only the response's status is read, nothing after its headers."""
         try:
             async with self._response("POST", url, headers, body) as response:
                 return _result_of(response.status)
@@ -86,7 +86,7 @@ class GuardedClient:
             InvalidInput: the URL is malformed, private, or not https.
             RequestFailed: there is no response, or it is not a JSON object of at most `MAX_JSON_BYTES`.
         """
-        address = check_url(url, allow_private=self.allow_private)
+        address = check_url(url, allow_private=self.allow_private, field="URL")
         if address.scheme != "https" and not self.allow_private:
             raise InvalidInput("The URL must use https.")
         headers = {

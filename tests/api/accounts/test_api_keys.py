@@ -1,4 +1,4 @@
-"""API keys, sessions and users over HTTP, and what the audit log says of it all."""
+"""API keys, sessions and users over HTTP, with their audit events."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def dataset(world: World) -> Dataset:
 
 
 def with_key(world: World, owner: httpx.Client, **wished: Any) -> httpx.Client:
-    """A program that has a key of the owner's."""
+    """A client that uses a key of the owner."""
     made = owner.post("/users/me/keys", json={"name": "a program", **wished}).raise_for_status().json()
     program = world.client()
     program.headers["Authorization"] = f"Bearer {made['key']}"
@@ -49,7 +49,7 @@ def test_a_key_acts_for_its_owner_and_is_shown_once(world: World) -> None:
     assert key not in str(sql(world, "SELECT k::text FROM api_keys k"))
 
 
-def test_a_revoked_key_is_void_at_once(world: World) -> None:
+def test_a_revoked_key_is_invalid_at_once(world: World) -> None:
     owner = world.client(world.user())
     program = with_key(world, owner)
     assert program.get("/users/me").status_code == 200
@@ -59,7 +59,7 @@ def test_a_revoked_key_is_void_at_once(world: World) -> None:
     assert owner.delete(f"/users/me/keys/{listed['id']}").status_code == 404
 
 
-def test_an_expired_key_is_void(world: World) -> None:
+def test_an_expired_key_is_invalid(world: World) -> None:
     owner = world.client(world.user())
     program = with_key(world, owner)
     (listed,) = owner.get("/users/me/keys").json()
@@ -69,7 +69,7 @@ def test_an_expired_key_is_void(world: World) -> None:
     assert "expired" in answer.json()["detail"]
 
 
-def test_a_key_for_reading_changes_nothing(world: World, dataset: Dataset) -> None:
+def test_a_read_only_key_changes_nothing(world: World, dataset: Dataset) -> None:
     dataset.upload("a.txt", b"x", indexed=False)
     task = dataset.submit("nothing")
     dataset.wait(task)
@@ -96,7 +96,7 @@ def test_a_key_for_reading_changes_nothing(world: World, dataset: Dataset) -> No
     assert dataset.status(task)["state"] == "Succeeded"
 
 
-def test_a_key_makes_itself_no_more_than_it_is(world: World) -> None:
+def test_a_key_cannot_extend_its_powers(world: World) -> None:
     program = with_key(world, world.admin)
     new = {"oldPassword": PASSWORD, "newPassword": "another good password"}
     answers = [
@@ -109,12 +109,12 @@ def test_a_key_makes_itself_no_more_than_it_is(world: World) -> None:
 
 
 @pytest.mark.parametrize("body", [{"name": ""}, {"name": "a\x1b[2J"}, {"name": "k", "ttlDays": 0}, {}])
-def test_a_key_that_will_not_do_is_refused(world: World, body: dict[str, object]) -> None:
+def test_an_invalid_key_request_is_refused(world: World, body: dict[str, object]) -> None:
     answer = world.admin.post("/users/me/keys", json=body)
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid-request")
 
 
-def test_deactivation_voids_keys_too_and_for_good(world: World) -> None:
+def test_deactivation_removes_keys_for_good(world: World) -> None:
     name = world.user()
     program = with_key(world, world.client(name))
     world.admin.put(f"/users/{name}", json={"roles": ["deactivated"]}).raise_for_status()
@@ -142,7 +142,7 @@ def test_a_changed_password_ends_every_other_session(world: World) -> None:
     assert here.get("/users/me").json()["userName"] == name
 
 
-def test_an_administrator_gives_a_new_password_and_removes_a_user(world: World) -> None:
+def test_an_administrator_sets_a_new_password_and_deletes_a_user(world: World) -> None:
     name = world.user()
     user = world.client(name)
     org = world.org(owner=user)
@@ -166,7 +166,7 @@ def actions(world: World, **which: str) -> list[str]:
     return [event["action"] for event in answer["items"]]
 
 
-def test_the_audit_log_tells_what_was_done_to_a_user(world: World) -> None:
+def test_the_audit_log_records_changes_of_a_user(world: World) -> None:
     name = world.user()
     user = world.client(name)
     with_key(world, user)
@@ -186,7 +186,7 @@ def test_the_audit_log_tells_what_was_done_to_a_user(world: World) -> None:
             assert world.admin.get("/sys/audit", params={bound: end}).status_code == 400
 
 
-def test_the_audit_log_tells_of_grants_deletions_and_others_tasks(world: World) -> None:
+def test_the_audit_log_records_grants_deletions_and_cancellations_by_others(world: World) -> None:
     dataset = world.dataset(visibility="public")
     writer = world.member(dataset.org, "readWrite")
     name = writer.get("/users/me").json()["userName"]
@@ -208,12 +208,12 @@ def test_the_audit_log_tells_of_grants_deletions_and_others_tasks(world: World) 
     assert actions(world, target=dataset.address) == [
         "dataset-deleted",
         "visibility-changed",  # to private
-        "visibility-changed",  # from the beginning public
+        "visibility-changed",  # public from the start
     ]
     assert actions(world, target=f"/orgs/{org}") == ["org-deleted"]
 
 
-def test_no_secret_gets_into_a_log_or_a_table(world: World) -> None:
+def test_no_secret_is_logged_or_stored(world: World) -> None:
     owner = world.client(world.user())
     made = owner.post("/users/me/keys", json={"name": "k"}).raise_for_status().json()
     secrets = [made["key"], owner.headers["Authorization"].removeprefix("Bearer "), PASSWORD]
@@ -234,9 +234,7 @@ def issuing() -> Iterator[Any]:
         yield issuer
 
 
-async def test_an_issuers_token_signs_in_where_the_settings_name_the_issuer(
-    settings: Settings, issuing: Any
-) -> None:
+async def test_a_token_of_the_configured_issuer_is_accepted(settings: Settings, issuing: Any) -> None:
     named = {"oidc_issuer": issuing.address, "oidc_audience": AUDIENCE, "oidc_allow_private": True}
     async with served(Settings.model_validate({**settings.model_dump(), **named})) as api:
         bearer = {"Authorization": f"Bearer {issuing.token()}"}
@@ -260,6 +258,6 @@ async def test_an_issuers_token_signs_in_where_the_settings_name_the_issuer(
         assert kept == 2
 
 
-def test_without_an_issuer_nobody_has_a_subject(world: World) -> None:
+def test_without_an_issuer_users_have_no_subject(world: World) -> None:
     answer = world.admin.put(f"/users/{world.user()}", json={"roles": [], "subject": "x"})
     assert (answer.status_code, answer.json()["code"]) == (400, "no-issuer")

@@ -10,7 +10,7 @@ from tests.conftest import SECRET
 from tests.support.world import PASSWORD, World
 
 
-def test_signing_in_takes_json_or_a_form(world: World) -> None:
+def test_login_accepts_json_or_a_form(world: World) -> None:
     body = {"username": "admin", "password": PASSWORD}
     client = world.client()
     for answer in (
@@ -23,14 +23,16 @@ def test_signing_in_takes_json_or_a_form(world: World) -> None:
 
 
 @pytest.mark.parametrize(("name", "password"), [("admin", "wrong"), ("nobody-here", PASSWORD), ("", "")])
-def test_a_wrong_name_and_a_wrong_password_are_told_alike(world: World, name: str, password: str) -> None:
+def test_an_unknown_name_and_a_wrong_password_get_the_same_error(
+    world: World, name: str, password: str
+) -> None:
     answer = world.client().post("/users/authenticate", json={"username": name, "password": password})
     assert (answer.status_code, answer.json()["code"]) == (401, "bad-credentials")
     assert answer.json()["detail"] == "The user name or the password is wrong."
 
 
 @pytest.mark.parametrize("body", [{}, {"username": "admin"}, {"username": 1, "password": "x"}])
-def test_a_malformed_sign_in_is_refused(world: World, body: dict[str, object]) -> None:
+def test_a_malformed_login_is_refused(world: World, body: dict[str, object]) -> None:
     answer = world.client().post("/users/authenticate", json=body)
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid-request")
 
@@ -43,7 +45,7 @@ def test_a_token_can_be_refreshed(world: World) -> None:
 
 
 def forge(world: World, **changes: object) -> str:
-    """The administrator's own token, with some claims changed and signed with the right key."""
+    """The administrator's token with changed claims, signed with the right key."""
     token = world.admin.headers["Authorization"].removeprefix("Bearer ")
     claims = jwt.decode(token, SECRET, algorithms=["HS256"], audience="aerotask")
     return jwt.encode({**claims, **changes}, SECRET, algorithm="HS256")
@@ -61,9 +63,7 @@ def forge(world: World, **changes: object) -> str:
         (lambda world: forge(world)[:-4], "not valid"),
     ],
 )
-def test_a_token_that_does_not_hold_is_refused(
-    world: World, make: Callable[[World], str], words: str
-) -> None:
+def test_an_invalid_token_is_refused(world: World, make: Callable[[World], str], words: str) -> None:
     answer = world.client().get("/users/me", headers={"Authorization": f"Bearer {make(world)}"})
     assert answer.status_code == 401
     assert words in answer.json()["detail"]
@@ -87,14 +87,12 @@ def test_only_administrators_manage_users(world: World) -> None:
         ({"extra": 1}, 400, "invalid-request"),
     ],
 )
-def test_a_user_that_will_not_do_is_refused(
-    world: World, changes: dict[str, object], status: int, code: str
-) -> None:
+def test_an_invalid_user_is_refused(world: World, changes: dict[str, object], status: int, code: str) -> None:
     answer = world.admin.post("/users", json={"userName": "fresh", "password": PASSWORD, **changes})
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
-def test_deactivation_voids_the_tokens_that_are_out(world: World) -> None:
+def test_deactivation_revokes_issued_tokens(world: World) -> None:
     name = world.user()
     user = world.client(name)
     assert user.get("/users/me").status_code == 200
@@ -125,7 +123,7 @@ def test_users_change_their_own_password(world: World) -> None:
     assert world.client().post("/users/authenticate", json=body).status_code == 200
 
 
-def test_whoever_makes_an_organization_owns_it(world: World) -> None:
+def test_the_creator_of_an_organization_owns_it(world: World) -> None:
     name = world.user()
     user = world.client(name)
     slug = world.org(owner=user)
@@ -136,7 +134,7 @@ def test_whoever_makes_an_organization_owns_it(world: World) -> None:
     assert user.get(f"/orgs/{slug}").status_code == 404
 
 
-def test_taken_and_bad_slugs_are_refused(world: World) -> None:
+def test_taken_and_invalid_slugs_are_refused(world: World) -> None:
     slug = world.org()
     taken = world.admin.post("/orgs", json={"slug": slug})
     assert (taken.status_code, taken.headers["location"]) == (409, f"/orgs/{slug}")
@@ -147,7 +145,7 @@ def test_taken_and_bad_slugs_are_refused(world: World) -> None:
     assert (again.status_code, again.headers["location"]) == (409, dataset.address)
 
 
-def test_members_may_do_what_they_were_given(world: World) -> None:
+def test_members_have_the_permissions_they_were_given(world: World) -> None:
     dataset = world.dataset()
     upload = f"{dataset.address}/obj/a.txt"
 
@@ -184,7 +182,7 @@ def test_members_are_listed_changed_and_removed(world: World) -> None:
     ("visibility", "status", "listed"),
     [("private", 401, False), ("unlisted", 200, False), ("public", 200, True)],
 )
-def test_visibility_decides_what_anybody_may_read(
+def test_visibility_decides_what_anonymous_callers_may_read(
     world: World, visibility: str, status: int, *, listed: bool
 ) -> None:
     org = world.org(public=True)

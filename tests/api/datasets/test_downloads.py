@@ -1,4 +1,4 @@
-"""Several entries as one download."""
+"""Downloads of one or several entries."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def members(content: bytes) -> dict[str, bytes]:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def test_one_file_comes_as_it_is(dataset: Dataset) -> None:
+def test_one_file_is_sent_as_it_is(dataset: Dataset) -> None:
     answer = dataset.client.get(
         f"{dataset.address}/download", params={"path": "photos/1.jpg"}, headers={"range": "bytes=0-9"}
     )
@@ -45,7 +45,7 @@ def test_one_file_comes_as_it_is(dataset: Dataset) -> None:
     assert answer.headers["content-type"] == "image/jpeg"
 
 
-def test_several_come_as_a_zip_of_known_length(dataset: Dataset) -> None:
+def test_several_files_are_sent_as_a_zip_of_known_length(dataset: Dataset) -> None:
     answer = dataset.client.get(f"{dataset.address}/download", params={"path": ["photos", "a.txt"]})
     assert answer.headers["content-type"] == "application/zip"
     assert int(answer.headers["content-length"]) == len(answer.content)
@@ -64,7 +64,7 @@ def test_one_folder_gives_the_zip_its_name(dataset: Dataset) -> None:
     assert 'filename="sub.zip"' in answer.headers["content-disposition"]
 
 
-def test_without_paths_everything_comes(dataset: Dataset) -> None:
+def test_without_paths_the_whole_dataset_is_sent(dataset: Dataset) -> None:
     found = members(dataset.client.get(f"{dataset.address}/download").content)
     files = {name: content for name, content in found.items() if not name.endswith("/")}
     assert files.pop(".ddb/dbase.sqlite")
@@ -72,7 +72,7 @@ def test_without_paths_everything_comes(dataset: Dataset) -> None:
     assert "empty/" in found
 
 
-def test_everything_comes_with_the_index_of_it(dataset: Dataset, tmp_path: Path) -> None:
+def test_the_whole_dataset_is_sent_with_its_index(dataset: Dataset, tmp_path: Path) -> None:
     index = tmp_path / "dbase.sqlite"
     found = members(dataset.client.get(f"{dataset.address}/download").content)
     index.write_bytes(found[".ddb/dbase.sqlite"])
@@ -84,14 +84,14 @@ def test_everything_comes_with_the_index_of_it(dataset: Dataset, tmp_path: Path)
     assert not any(name.startswith(".ddb") for name in members(some.content))
 
 
-def test_head_tells_the_length_without_the_content(dataset: Dataset) -> None:
+def test_head_has_the_length_without_the_content(dataset: Dataset) -> None:
     whole = dataset.client.get(f"{dataset.address}/download")
     head = dataset.client.head(f"{dataset.address}/download")
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-length"] == whole.headers["content-length"]
 
 
-def test_a_path_that_names_nothing_is_404(dataset: Dataset) -> None:
+def test_a_path_without_entry_is_404(dataset: Dataset) -> None:
     answer = dataset.client.get(f"{dataset.address}/download", params={"path": ["a.txt", "none"]})
     assert (answer.status_code, answer.json()["code"]) == (404, "no-such-entry")
     answer = dataset.client.get(f"{dataset.address}/download", params={"path": "none"})
@@ -101,13 +101,13 @@ def test_a_path_that_names_nothing_is_404(dataset: Dataset) -> None:
 @pytest.mark.parametrize(
     "path", ["../x", "/etc/passwd", ".ddb/x", "a\\..\\b", "%2e%2e/x", "a\0b", "zip://x", ""]
 )
-def test_a_path_that_leads_elsewhere_is_400(dataset: Dataset, path: str) -> None:
+def test_a_path_out_of_the_dataset_is_400(dataset: Dataset, path: str) -> None:
     answer = dataset.client.get(f"{dataset.address}/download", params={"path": ["a.txt", path]})
-    code = "invalid-request" if "\0" in path else "invalid-path"  # no address may hold a NUL
+    code = "invalid-request" if "\0" in path else "invalid-path"  # no URL may contain NUL
     assert (answer.status_code, answer.json()["code"]) == (400, code)
 
 
-def test_whoever_may_not_read_gets_nothing(world: World, dataset: Dataset) -> None:
+def test_a_caller_without_read_access_gets_no_download(world: World, dataset: Dataset) -> None:
     private = world.dataset()
     stranger = world.client(world.user())
     assert private.seen_by(stranger).client.get(f"{private.address}/download").status_code == 404
@@ -115,7 +115,7 @@ def test_whoever_may_not_read_gets_nothing(world: World, dataset: Dataset) -> No
     assert world.client().get(f"{dataset.address}/download").status_code == 200
 
 
-async def test_more_than_the_threshold_names_the_task_to_submit(settings: Settings) -> None:
+async def test_a_download_beyond_the_threshold_names_the_task_to_submit(settings: Settings) -> None:
     small = settings.model_copy(update={"bulk_download_async_threshold_bytes": 10})
     async with served(small) as api:
         here = "/orgs/acme/ds/acme"
@@ -138,8 +138,8 @@ HERE = "/orgs/acme/ds/acme"
 MIB = 1024 * 1024
 
 
-async def test_what_is_removed_and_swept_during_a_download_is_sent_whole(settings: Settings) -> None:
-    # More in the first than the sockets hold, so that the others have not been opened when they go.
+async def test_files_removed_during_a_download_are_sent_in_full(settings: Settings) -> None:
+    # The first file exceeds the socket buffers, so that the others aren't open yet when they are removed.
     files = {"a": os.urandom(24 * MIB), "b": b"removed", "c": b"replaced", "d": os.urandom(MIB)}
     async with served(settings) as api:
         for path, content in files.items():
@@ -157,7 +157,7 @@ async def test_what_is_removed_and_swept_during_a_download_is_sent_whole(setting
     assert members(bytes(read)) == files
 
 
-async def test_downloads_that_break_off_leave_nothing_open(settings: Settings) -> None:
+async def test_aborted_downloads_leave_no_file_open(settings: Settings) -> None:
     async with served(settings) as api:
         for number in range(20):
             (await api.client.put(f"{HERE}/obj/{number}", content=os.urandom(300_000))).raise_for_status()
@@ -168,7 +168,7 @@ async def test_downloads_that_break_off_leave_nothing_open(settings: Settings) -
 
 
 def open_below(folder: Path) -> list[str]:
-    """The files below the folder, removed ones too, that this process holds open."""
+    """Files below the folder, including removed ones, that this process has open."""
     found: list[str] = []
     for link in Path("/proc/self/fd").iterdir():
         with suppress(FileNotFoundError):
@@ -177,7 +177,7 @@ def open_below(folder: Path) -> list[str]:
 
 
 async def broken_off(api: Served) -> None:
-    """Begin a download over a connection of its own, and hang up."""
+    """Start a download over a separate connection, and disconnect."""
     async with (
         httpx.AsyncClient(
             base_url=api.client.base_url, headers=api.client.headers, trust_env=False, timeout=60
@@ -187,7 +187,7 @@ async def broken_off(api: Served) -> None:
         assert await anext(answer.aiter_raw())
 
 
-async def test_two_downloads_at_once_are_both_whole(settings: Settings) -> None:
+async def test_concurrent_downloads_are_both_complete(settings: Settings) -> None:
     files = {f"{number}": os.urandom(700_000) for number in range(10)}
     async with served(settings) as api:
         for path, content in files.items():
@@ -204,7 +204,7 @@ FILL = text("""
 """)
 
 
-async def test_more_entries_than_are_streamed_name_the_task_to_submit(settings: Settings) -> None:
+async def test_too_many_entries_name_the_task_to_submit(settings: Settings) -> None:
     async with served(settings) as api:
         async with api.platform.db.begin() as connection:
             await connection.execute(FILL, {"first": 1, "last": 10_000})

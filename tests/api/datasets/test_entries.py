@@ -21,7 +21,7 @@ def dataset(world: World) -> Dataset:
     return world.dataset()
 
 
-def test_a_raw_upload_answers_with_the_entry(dataset: Dataset) -> None:
+def test_a_raw_upload_returns_the_entry(dataset: Dataset) -> None:
     answer = dataset.client.put(f"{dataset.address}/obj/a/b/notes.md", content=b"# Notes\n")
     assert answer.status_code == 201
     assert answer.headers["location"] == f"{dataset.address}/obj/a/b/notes.md"
@@ -33,7 +33,7 @@ def test_a_raw_upload_answers_with_the_entry(dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("path_first", [True, False])
-def test_a_form_upload_works_whichever_field_comes_first(dataset: Dataset, *, path_first: bool) -> None:
+def test_a_form_upload_accepts_fields_in_any_order(dataset: Dataset, *, path_first: bool) -> None:
     fields: list[tuple[str, tuple[str | None, bytes]]] = [
         ("path", (None, b"x/y.txt")),
         ("file", ("other-name.txt", b"content")),
@@ -43,7 +43,7 @@ def test_a_form_upload_works_whichever_field_comes_first(dataset: Dataset, *, pa
     assert dataset.client.get(f"{dataset.address}/obj/x/y.txt").content == b"content"
 
 
-def test_a_form_without_a_file_makes_a_folder(dataset: Dataset) -> None:
+def test_a_form_without_a_file_creates_a_folder(dataset: Dataset) -> None:
     for _ in range(2):
         answer = dataset.client.post(f"{dataset.address}/obj", files={"path": (None, b"a/b")})
         assert (answer.status_code, answer.json()["type"], answer.json()["indexed"]) == (
@@ -64,7 +64,7 @@ def test_a_form_without_a_path_is_refused_and_stores_nothing(world: World, datas
     assert not list((storage / "partial").iterdir())
 
 
-def test_a_boundary_without_end_is_refused(dataset: Dataset) -> None:
+def test_a_boundary_that_is_too_long_is_refused(dataset: Dataset) -> None:
     head = {"Content-Type": f"multipart/form-data; boundary={'b' * 257}"}
     answer = dataset.client.post(f"{dataset.address}/obj", content=b"--b", headers=head)
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid-form")
@@ -77,7 +77,7 @@ def test_a_second_upload_replaces_the_first(dataset: Dataset) -> None:
     assert dataset.client.get(f"{dataset.address}/obj/a.txt").content == b"two"
 
 
-def test_no_file_gets_entries_below_it(dataset: Dataset) -> None:
+def test_a_file_cannot_contain_entries(dataset: Dataset) -> None:
     dataset.upload("a", b"file", indexed=False)
     below = dataset.client.put(f"{dataset.address}/obj/a/b.txt", content=b"x")
     folder = dataset.client.post(f"{dataset.address}/obj", files={"path": (None, b"a")})
@@ -88,7 +88,7 @@ def test_no_file_gets_entries_below_it(dataset: Dataset) -> None:
     assert (over.status_code, over.json()["code"]) == (409, "entry-is-folder")
 
 
-def test_lists_show_a_folder_everything_below_or_one_file(dataset: Dataset) -> None:
+def test_lists_contain_a_folder_everything_below_it_or_one_file(dataset: Dataset) -> None:
     for path in ("b.txt", "a/one.txt", "a/sub/two.txt", "ab/three.txt", "a0.txt"):
         dataset.upload(path, b"x", indexed=False)
 
@@ -103,7 +103,7 @@ def test_lists_show_a_folder_everything_below_or_one_file(dataset: Dataset) -> N
     assert dataset.client.get(f"{dataset.address}/list", params={"path": "c"}).status_code == 404
 
 
-def test_deleting_a_folder_takes_everything_below_it_and_nothing_beside_it(dataset: Dataset) -> None:
+def test_deleting_a_folder_removes_everything_below_it_and_nothing_else(dataset: Dataset) -> None:
     for path in ("a/one.txt", "a/sub/two.txt", "a0.txt", "a-b.txt"):
         dataset.upload(path, b"x", indexed=False)
     answer = dataset.client.delete(f"{dataset.address}/obj/a")
@@ -128,7 +128,7 @@ def test_a_download_has_its_headers(dataset: Dataset) -> None:
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-def test_head_answers_like_get_without_the_content(dataset: Dataset) -> None:
+def test_head_equals_get_without_the_content(dataset: Dataset) -> None:
     dataset.upload("a.txt", b"0123456789")
     answer = dataset.client.head(f"{dataset.address}/obj/a.txt", headers={"range": "bytes=0-1"})
     assert (answer.status_code, answer.content, answer.headers["content-length"]) == (200, b"", "10")
@@ -154,7 +154,7 @@ def test_ranges_and_conditions(dataset: Dataset) -> None:
     assert get(range="bytes=0-0", if_range='"other"').content == b"0123456789"
 
 
-def test_several_ranges_come_as_multipart(dataset: Dataset) -> None:
+def test_several_ranges_are_sent_as_multipart(dataset: Dataset) -> None:
     dataset.upload("a.txt", b"0123456789")
     answer = dataset.client.get(f"{dataset.address}/obj/a.txt", headers={"range": "bytes=0-1,8-9"})
     boundary = re.fullmatch(r"multipart/byteranges; boundary=(\w+)", answer.headers["content-type"])
@@ -167,7 +167,7 @@ def test_several_ranges_come_as_multipart(dataset: Dataset) -> None:
     assert parts[3] == b"--\r\n"
 
 
-def test_a_download_goes_on_although_its_entry_is_replaced(dataset: Dataset) -> None:
+def test_a_download_continues_when_its_entry_is_replaced(dataset: Dataset) -> None:
     first = os.urandom(8 * MIB)
     dataset.upload("a.bin", first, indexed=False)
     with dataset.client.stream("GET", f"{dataset.address}/obj/a.bin") as answer:
@@ -195,8 +195,8 @@ def test_a_file_beyond_the_limit_is_refused_and_leaves_nothing(make_stack: Stack
         assert len([file for file in storage.rglob("*") if file.is_file()]) == 1
 
 
-def test_an_upload_of_many_megabytes_does_not_fill_the_memory(world: World, dataset: Dataset) -> None:
-    """256 MiB here; `benchmarks/upload.py` shows 2 GiB."""
+def test_a_large_upload_needs_little_memory(world: World, dataset: Dataset) -> None:
+    """256 MiB; `benchmarks/upload.py` measures 2 GiB."""
     api = psutil.Process(world.stack.api.pid if world.stack.api else 0)
     piece = os.urandom(MIB)
     before = api.memory_info().rss
@@ -220,7 +220,7 @@ def test_an_upload_of_many_megabytes_does_not_fill_the_memory(world: World, data
     assert highest - before < 48 * MIB
 
 
-def test_an_upload_that_breaks_off_leaves_nothing(world: World, dataset: Dataset) -> None:
+def test_an_aborted_upload_leaves_nothing(world: World, dataset: Dataset) -> None:
     storage = Path(world.stack.environment["AEROTASK_STORAGE_URL"].removeprefix("file://"))
 
     def broken() -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Organizations and datasets over HTTP, with workers at work: deletion in mid-task, use, limits."""
+"""Organizations and datasets over HTTP with running workers: deletion during tasks, usage, quotas."""
 
 import gzip
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ def storage_of(world: World) -> Path:
 
 
 @pytest.mark.parametrize("what", ["dataset", "organization"])
-def test_what_runs_on_something_deleted_ends_and_leaves_nothing(
+def test_tasks_of_a_deleted_dataset_or_organization_end_and_leave_nothing(
     world: World, tmp_path: Path, what: str
 ) -> None:
     go = tmp_path / "go"
@@ -39,7 +39,7 @@ def test_what_runs_on_something_deleted_ends_and_leaves_nothing(
     eventually(lambda: world.admin.get("/tasks", params=known).json()["results"] == [])
 
 
-def test_members_owner_and_visibility_are_changed_by_those_who_may(world: World) -> None:
+def test_members_owner_and_visibility_are_changed_by_permitted_callers(world: World) -> None:
     org = world.org()
     deputy = world.member(org, "admin")
     heir = world.user()
@@ -55,12 +55,12 @@ def test_members_owner_and_visibility_are_changed_by_those_who_may(world: World)
 
 @pytest.fixture(scope="module")
 def small(make_stack: StackFactory) -> Iterator[World]:
-    """A stack in which an organization may hold ten kilobytes."""
+    """A stack with a storage quota of ten kilobytes per organization."""
     with make_stack(workers=1, max_storage_bytes_per_org=str(10 * KIB)) as made:
         yield made
 
 
-def test_use_and_limits_are_shown_to_members(small: World, tmp_path: Path) -> None:
+def test_usage_and_limits_are_shown_to_members(small: World, tmp_path: Path) -> None:
     go = tmp_path / "go"
     owner = small.client(small.user())
     dataset = small.dataset(org=small.org(owner=owner, public=True))
@@ -96,7 +96,7 @@ def test_use_and_limits_are_shown_to_members(small: World, tmp_path: Path) -> No
     go.touch()
 
 
-def test_a_task_whose_outputs_would_be_too_much_fails_and_changes_nothing(small: World) -> None:
+def test_a_task_whose_outputs_exceed_the_quota_fails_and_changes_nothing(small: World) -> None:
     dataset = small.dataset()
     dataset.upload("a.bin", b"x" * (10 * KIB - 20), indexed=False)
     before = {file.name for file in (storage_of(small) / "blobs").rglob("*") if file.is_file()}
@@ -108,7 +108,7 @@ def test_a_task_whose_outputs_would_be_too_much_fails_and_changes_nothing(small:
     assert dataset.run("writer", {"folder": "out", "count": 2})["state"] == "Succeeded"
 
 
-def test_an_archive_that_holds_too_much_ends_in_the_run_and_not_only_when_all_is_extracted(
+def test_an_archive_beyond_the_quota_fails_during_extraction(
     small: World,
 ) -> None:
     dataset = small.dataset()
@@ -119,7 +119,7 @@ def test_an_archive_that_holds_too_much_ends_in_the_run_and_not_only_when_all_is
     assert dataset.paths() == ["in.tar.gz"]
 
 
-def test_an_upload_that_would_be_too_much_says_what_the_limit_is(small: World) -> None:
+def test_an_upload_beyond_the_quota_names_the_limit(small: World) -> None:
     dataset = small.dataset()
     refused = dataset.client.put(f"{dataset.address}/obj/a.bin", content=b"x" * (10 * KIB + 1))
     assert (refused.status_code, refused.json()["code"]) == (429, "storage-quota-exceeded")

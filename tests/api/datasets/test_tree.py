@@ -1,4 +1,4 @@
-"""Renaming, copying, finding and listing over HTTP."""
+"""Renaming, copying, searching and listing entries over HTTP."""
 
 import threading
 from collections import Counter
@@ -50,7 +50,7 @@ def test_a_file_is_renamed_with_its_content_and_metadata(dataset: Dataset) -> No
     assert dataset.client.get(f"{dataset.address}/obj/a/one.md").status_code == 404
 
 
-def test_a_folder_is_renamed_with_everything_below_it_and_nothing_beside_it(dataset: Dataset) -> None:
+def test_a_folder_is_renamed_with_everything_below_it_and_nothing_else(dataset: Dataset) -> None:
     fill(dataset, "a/one.txt", "a/sub/two.txt", "a/sub/deep/three.txt", "a-b.txt", "a0.txt", "ab/four.txt")
     assert rename(dataset, "a", "new/place").status_code == 200
     assert dataset.paths() == [
@@ -72,7 +72,7 @@ def test_a_folder_is_renamed_with_everything_below_it_and_nothing_beside_it(data
     assert [entry["path"] for entry in listed] == ["new/place/sub/deep", "new/place/sub/two.txt"]
 
 
-def test_a_folder_may_get_a_name_that_begins_like_its_own(dataset: Dataset) -> None:
+def test_a_folder_can_get_a_name_with_the_same_prefix(dataset: Dataset) -> None:
     fill(dataset, "a/a/a.txt")
     assert rename(dataset, "a", "aa").status_code == 200
     assert dataset.paths() == ["aa", "aa/a", "aa/a/a.txt"]
@@ -81,7 +81,7 @@ def test_a_folder_may_get_a_name_that_begins_like_its_own(dataset: Dataset) -> N
 
 
 @pytest.mark.parametrize("change", [rename, copy])
-def test_nothing_is_overwritten_or_put_where_it_cannot_be(dataset: Dataset, change: Any) -> None:
+def test_nothing_is_overwritten_or_moved_to_an_invalid_path(dataset: Dataset, change: Any) -> None:
     fill(dataset, "a/one.txt", "b/two.txt", "c.txt")
     before = dataset.paths()
     refusals = {
@@ -104,9 +104,9 @@ def test_nothing_is_overwritten_or_put_where_it_cannot_be(dataset: Dataset, chan
     assert dataset.paths() == before
 
 
-def test_a_file_whose_suffix_changes_is_looked_into_anew(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_file_whose_suffix_changes_is_indexed_again(dataset: Dataset, tmp_path: Path) -> None:
     raster = write_raster(tmp_path / "a.tif", slope((3, 4)))
-    assert dataset.upload("a.bin", raster)["type"] == "geoRaster"  # by its content
+    assert dataset.upload("a.bin", raster)["type"] == "geoRaster"  # detected from its content
     renamed = rename(dataset, "a.bin", "a.tif").json()
     assert (renamed["type"], renamed["indexed"], renamed["properties"]) == ("image", False, {})
     eventually(lambda: dataset.entry("a.tif")["indexed"])
@@ -114,7 +114,7 @@ def test_a_file_whose_suffix_changes_is_looked_into_anew(dataset: Dataset, tmp_p
     assert copy(dataset, "a.tif", "b.bin").json()["type"] == "generic"
 
 
-def test_a_copy_has_the_same_content_and_metadata_and_a_life_of_its_own(dataset: Dataset) -> None:
+def test_a_copy_has_the_same_content_and_metadata_and_is_independent(dataset: Dataset) -> None:
     original = dataset.upload("a/one.md", b"# One")
     answer = copy(dataset, "a", "b/a")
     assert (answer.status_code, answer.headers["location"]) == (201, f"{dataset.address}/obj/b/a")
@@ -126,7 +126,7 @@ def test_a_copy_has_the_same_content_and_metadata_and_a_life_of_its_own(dataset:
 
 
 @pytest.mark.parametrize("change", [rename, copy])
-def test_changes_need_the_right_to_write(world: World, dataset: Dataset, change: Any) -> None:
+def test_changes_need_write_access(world: World, dataset: Dataset, change: Any) -> None:
     fill(dataset, "a.txt")
     reader = dataset.seen_by(world.member(dataset.org, "readOnly"))
     writer = dataset.seen_by(world.member(dataset.org, "readWrite"))
@@ -135,7 +135,7 @@ def test_changes_need_the_right_to_write(world: World, dataset: Dataset, change:
     assert answers == [403, 404, 200 if change is rename else 201]
 
 
-def test_a_running_task_does_not_notice_that_its_input_is_renamed_and_removed(
+def test_a_running_task_is_unaffected_when_its_input_is_renamed_and_removed(
     dataset: Dataset, tmp_path: Path
 ) -> None:
     go = tmp_path / "go"
@@ -154,7 +154,7 @@ def test_a_running_task_does_not_notice_that_its_input_is_renamed_and_removed(
     dataset.client.delete(f"{dataset.address}/tasks/{waiting}").raise_for_status()
 
 
-def test_of_many_who_rename_the_same_file_one_succeeds(world: World, dataset: Dataset) -> None:
+def test_one_of_many_concurrent_renames_succeeds(world: World, dataset: Dataset) -> None:
     fill(dataset, "a.txt")
     answers: list[int] = []
 
@@ -186,7 +186,7 @@ def test_searches_find_by_text_pattern_type_and_folder(dataset: Dataset) -> None
     assert len(search(dataset)) == 7
 
 
-def test_text_cleaning_are_compared_as_paths_are_spelt(dataset: Dataset) -> None:
+def test_search_texts_are_normalized_like_paths(dataset: Dataset) -> None:
     composed, decomposed = "caf\u00e9.txt", "cafe\u0301.txt"
     dataset.upload(decomposed, b"x", indexed=False)
     assert dataset.paths() == [composed]
@@ -197,7 +197,7 @@ def test_text_cleaning_are_compared_as_paths_are_spelt(dataset: Dataset) -> None
     assert [task["taskId"] for task in tasks] == [task_id]
 
 
-def test_searches_are_answered_in_pages(dataset: Dataset) -> None:
+def test_searches_are_paged(dataset: Dataset) -> None:
     fill(dataset, *(f"{number}.txt" for number in range(5)))
 
     def page(**body: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Resumable uploads, word for word as the tus protocol 1.0.0 has them."""
+"""Resumable uploads according to the tus protocol 1.0.0."""
 
 import base64
 import hashlib
@@ -24,7 +24,7 @@ def dataset(world: World) -> Dataset:
 
 @pytest.fixture(scope="module")
 def files(world: World) -> Path:
-    """Where uploads grow, each under its id."""
+    """The folder of partial uploads, one file per id."""
     return Path(world.stack.environment["AEROTASK_STORAGE_URL"].removeprefix("file://")) / "uploads"
 
 
@@ -38,7 +38,7 @@ def metadata(**pairs: str) -> dict[str, str]:
 
 
 def announce(dataset: Dataset, path: str, length: int) -> str:
-    """Create an upload; its address."""
+    """Creates an upload; returns its URL."""
     headers = {**TUS, "Upload-Length": str(length), **metadata(path=path)}
     answer = dataset.client.post(f"{dataset.address}/uploads", headers=headers)
     assert answer.status_code == 201, answer.text
@@ -60,7 +60,7 @@ def content_of(dataset: Dataset, path: str) -> bytes:
 
 
 class Slow:
-    """A part whose second half is sent when the test says so, by a client of its own."""
+    """A part whose second half is sent when the test says so, by a separate client."""
 
     def __init__(self, client: httpx.Client, address: str, first: bytes, second: bytes) -> None:
         self._go = threading.Event()
@@ -86,7 +86,7 @@ class Slow:
         return self._answers[0]
 
 
-def test_options_tells_anybody_what_is_spoken(dataset: Dataset) -> None:
+def test_options_lists_version_and_extensions_without_login(dataset: Dataset) -> None:
     answer = dataset.client.options(f"{dataset.address}/uploads", headers={"Authorization": ""})
     assert (answer.status_code, answer.content) == (204, b"")
     assert answer.headers["tus-resumable"] == "1.0.0"
@@ -112,7 +112,7 @@ def test_an_upload_in_three_parts_becomes_an_entry(dataset: Dataset, files: Path
     assert not file_of(files, address).exists()
 
 
-def test_head_tells_what_was_announced_and_is_not_cached(dataset: Dataset) -> None:
+def test_head_returns_the_announcement_and_is_not_cached(dataset: Dataset) -> None:
     told = metadata(path="a.txt", owner="Zoë")["Upload-Metadata"] + ",empty"
     headers = {**TUS, "Upload-Length": "10", "Upload-Metadata": told}
     address = (dataset.client.post(f"{dataset.address}/uploads", headers=headers)).headers["location"]
@@ -123,7 +123,7 @@ def test_head_tells_what_was_announced_and_is_not_cached(dataset: Dataset) -> No
     assert answer.headers["cache-control"] == "no-store"
 
 
-def test_the_length_of_a_complete_upload_is_told_although_its_last_answer_got_lost(dataset: Dataset) -> None:
+def test_head_shows_a_complete_upload_whose_last_response_was_lost(dataset: Dataset) -> None:
     address = announce(dataset, "a.txt", 5)
     send(dataset, address, 0, b"hello")
     assert offset_of(dataset, address) == 5
@@ -133,20 +133,20 @@ def test_the_length_of_a_complete_upload_is_told_although_its_last_answer_got_lo
     assert content_of(dataset, "a.txt") == b"hello"
 
 
-def test_an_upload_replaces_a_file_as_any_other(dataset: Dataset) -> None:
+def test_a_resumable_upload_replaces_a_file(dataset: Dataset) -> None:
     for content in (b"one", b"three"):
         address = announce(dataset, "a.txt", len(content))
         send(dataset, address, 0, content)
         assert content_of(dataset, "a.txt") == content
 
 
-def test_an_empty_upload_is_complete_when_it_is_announced(dataset: Dataset) -> None:
+def test_an_empty_upload_is_complete_at_creation(dataset: Dataset) -> None:
     address = announce(dataset, "empty.txt", 0)
     assert content_of(dataset, "empty.txt") == b""
     assert offset_of(dataset, address) == 0
 
 
-def test_an_upload_may_begin_with_its_announcement(dataset: Dataset) -> None:
+def test_creation_may_include_the_first_part(dataset: Dataset) -> None:
     headers = {**BYTES, "Upload-Length": "10", **metadata(filename="a.txt")}
     part = dataset.client.post(f"{dataset.address}/uploads", headers=headers, content=b"01234")
     assert (part.status_code, part.headers["upload-offset"]) == (201, "5")
@@ -154,7 +154,7 @@ def test_an_upload_may_begin_with_its_announcement(dataset: Dataset) -> None:
     assert content_of(dataset, "a.txt") == b"0123456789"
 
 
-def test_a_part_that_begins_elsewhere_is_refused_and_changes_nothing(dataset: Dataset) -> None:
+def test_a_part_with_a_wrong_offset_is_refused_and_changes_nothing(dataset: Dataset) -> None:
     address = announce(dataset, "a.txt", 10)
     send(dataset, address, 0, b"0123")
     for offset in (0, 3, 5, 10, 999):
@@ -164,7 +164,7 @@ def test_a_part_that_begins_elsewhere_is_refused_and_changes_nothing(dataset: Da
     assert offset_of(dataset, address) == 4
 
 
-def test_more_than_was_announced_is_refused(dataset: Dataset) -> None:
+def test_more_bytes_than_announced_are_refused(dataset: Dataset) -> None:
     address = announce(dataset, "a.txt", 4)
 
     def unannounced() -> Iterator[bytes]:
@@ -178,7 +178,7 @@ def test_more_than_was_announced_is_refused(dataset: Dataset) -> None:
     assert (dataset.client.get(f"{dataset.address}/list")).json() == []
 
 
-def test_a_file_beyond_the_limit_is_refused_when_it_is_announced(dataset: Dataset) -> None:
+def test_a_file_beyond_the_limit_is_refused_at_creation(dataset: Dataset) -> None:
     headers = {**TUS, "Upload-Length": str(LARGEST + 1), **metadata(path="a.bin")}
     answer = dataset.client.post(f"{dataset.address}/uploads", headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (413, "too-large")
@@ -217,7 +217,7 @@ def test_another_version_of_the_protocol_is_refused(
         ({"Upload-Length": "1", **metadata(path="a\0b")}, "invalid-path"),
     ],
 )
-def test_a_malformed_announcement_says_what_is_wrong(
+def test_a_malformed_creation_says_what_is_wrong(
     dataset: Dataset, headers: dict[str, str], code: str
 ) -> None:
     raw = [(name.encode(), value.encode("latin-1")) for name, value in {**TUS, **headers}.items()]
@@ -225,7 +225,7 @@ def test_a_malformed_announcement_says_what_is_wrong(
     assert (answer.status_code, answer.json()["code"]) == (400, code)
 
 
-def test_bytes_of_another_type_are_refused(dataset: Dataset) -> None:
+def test_a_body_of_another_media_type_is_refused(dataset: Dataset) -> None:
     address = announce(dataset, "a.txt", 10)
     answer = dataset.client.patch(
         address, headers={**TUS, "Upload-Offset": "0", "Content-Type": "text/plain"}, content=b"x"
@@ -234,7 +234,7 @@ def test_bytes_of_another_type_are_refused(dataset: Dataset) -> None:
     assert offset_of(dataset, address) == 0
 
 
-def test_a_terminated_upload_is_gone_with_its_file(dataset: Dataset, files: Path) -> None:
+def test_a_terminated_upload_is_removed_with_its_file(dataset: Dataset, files: Path) -> None:
     address = announce(dataset, "a.txt", 10)
     send(dataset, address, 0, b"01234")
     assert file_of(files, address).read_bytes() == b"01234"
@@ -245,7 +245,7 @@ def test_a_terminated_upload_is_gone_with_its_file(dataset: Dataset, files: Path
     assert (dataset.client.delete(address, headers=TUS)).status_code == 404
 
 
-def test_the_method_that_is_meant_may_be_said_in_a_header(dataset: Dataset) -> None:
+def test_a_header_can_override_the_method(dataset: Dataset) -> None:
     address = announce(dataset, "a.txt", 10)
     sent = dataset.client.post(
         address, headers={**BYTES, "Upload-Offset": "0", "X-HTTP-Method-Override": "PATCH"}, content=b"01234"
@@ -258,7 +258,7 @@ def test_the_method_that_is_meant_may_be_said_in_a_header(dataset: Dataset) -> N
     assert (unknown.status_code, gone.status_code) == (405, 204)
 
 
-def test_the_path_may_be_taken_meanwhile_and_the_upload_waits_for_it(dataset: Dataset) -> None:
+def test_a_completed_upload_waits_while_a_folder_has_its_path(dataset: Dataset) -> None:
     address = announce(dataset, "a", 4)
     dataset.client.put(f"{dataset.address}/obj/a/b.txt", content=b"x")
     blocked = send(dataset, address, 0, b"0123")
@@ -269,7 +269,7 @@ def test_the_path_may_be_taken_meanwhile_and_the_upload_waits_for_it(dataset: Da
     assert content_of(dataset, "a") == b"0123"
 
 
-def test_a_path_that_is_taken_already_is_refused_when_it_is_announced(dataset: Dataset) -> None:
+def test_a_path_of_a_folder_is_refused_at_creation(dataset: Dataset) -> None:
     dataset.client.put(f"{dataset.address}/obj/a/b.txt", content=b"x")
     for path, code in (("a", "entry-is-folder"), ("a/b.txt/c", "entry-is-file")):
         answer = dataset.client.post(
@@ -278,7 +278,7 @@ def test_a_path_that_is_taken_already_is_refused_when_it_is_announced(dataset: D
         assert (answer.status_code, answer.json()["code"]) == (409, code)
 
 
-def test_the_same_upload_takes_one_part_at_a_time(world: World, dataset: Dataset, files: Path) -> None:
+def test_an_upload_accepts_one_part_at_a_time(world: World, dataset: Dataset, files: Path) -> None:
     address = announce(dataset, "a.txt", 10)
     slow = Slow(world.client("admin"), address, b"01234", b"56789")
     eventually(file_of(files, address).exists)
@@ -288,7 +288,7 @@ def test_the_same_upload_takes_one_part_at_a_time(world: World, dataset: Dataset
     assert content_of(dataset, "a.txt") == b"0123456789"
 
 
-def test_what_came_before_the_client_left_is_kept(dataset: Dataset) -> None:
+def test_bytes_received_before_a_disconnect_are_kept(dataset: Dataset) -> None:
     address = announce(dataset, "a.bin", 3 * MIB)
     content = os.urandom(3 * MIB)
 
@@ -299,7 +299,7 @@ def test_what_came_before_the_client_left_is_kept(dataset: Dataset) -> None:
     headers = {**BYTES, "Upload-Offset": "0", "Content-Length": str(3 * MIB)}
     with pytest.raises(ConnectionError):
         dataset.client.patch(address, headers=headers, content=broken())
-    # The server may still be at what came, and nobody can go on until it is done with that.
+    # The server may still be writing the received bytes; until then the upload is busy.
     offsets: list[int] = []
 
     def resumed() -> bool:
@@ -311,7 +311,7 @@ def test_what_came_before_the_client_left_is_kept(dataset: Dataset) -> None:
     assert content_of(dataset, "a.bin") == content
 
 
-def test_an_upload_that_is_terminated_while_its_bytes_come_makes_no_entry(
+def test_an_upload_terminated_during_a_part_creates_no_entry(
     world: World, dataset: Dataset, files: Path
 ) -> None:
     address = announce(dataset, "a.txt", 10)
@@ -322,9 +322,7 @@ def test_an_upload_that_is_terminated_while_its_bytes_come_makes_no_entry(
     assert dataset.paths() == []
 
 
-def test_a_right_that_is_lost_while_the_bytes_come_ends_the_upload(
-    world: World, dataset: Dataset, files: Path
-) -> None:
+def test_a_permission_lost_during_a_part_ends_the_upload(world: World, dataset: Dataset, files: Path) -> None:
     writer = world.member(dataset.org, "readWrite")
     address = announce(dataset.seen_by(writer), "a.txt", 10)
     slow = Slow(writer, address, b"01234", b"56789")
@@ -339,7 +337,7 @@ def test_a_right_that_is_lost_while_the_bytes_come_ends_the_upload(
     ("permissions", "creates", "touches"),
     [(None, 404, 404), ("readOnly", 403, 403), ("readWrite", 201, 404), ("admin", 201, 200)],
 )
-def test_an_upload_is_its_creators_and_administrators_alone(
+def test_an_upload_belongs_to_its_creator_and_administrators(
     world: World, dataset: Dataset, permissions: str | None, creates: int, touches: int
 ) -> None:
     address = announce(dataset, "a.txt", 10)
@@ -352,12 +350,12 @@ def test_an_upload_is_its_creators_and_administrators_alone(
     assert other.delete(address, headers=TUS).status_code == (204 if touches == 200 else touches)
 
 
-def test_nobody_uploads_without_signing_in(world: World) -> None:
+def test_anonymous_callers_cannot_upload(world: World) -> None:
     public = world.dataset(visibility="public")
     address = announce(public, "a.txt", 10)
     anonymous = world.client()
     announcement = {**TUS, "Upload-Length": "1", **metadata(path="b.txt")}
-    # A public dataset can be seen, so this is no secret; writing isn't theirs.
+    # A public dataset isn't hidden from anonymous callers, but they may not write.
     assert anonymous.post(f"{public.address}/uploads", headers=announcement).status_code == 403
     for method in ("HEAD", "PATCH", "DELETE", "POST"):
         headers = {**BYTES, "Upload-Offset": "0"}
@@ -365,7 +363,7 @@ def test_nobody_uploads_without_signing_in(world: World) -> None:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_beginning_longer_than_the_file_is_refused_and_keeps_nothing(
+def test_a_first_part_longer_than_the_file_is_refused_and_stores_nothing(
     world: World, dataset: Dataset, files: Path, *, chunked: bool
 ) -> None:
     before = set(files.iterdir())
@@ -378,12 +376,12 @@ def test_a_beginning_longer_than_the_file_is_refused_and_keeps_nothing(
     assert usage["uploadBytes"] == 0
 
 
-def test_a_beginning_that_cannot_become_an_entry_keeps_nothing(dataset: Dataset, files: Path) -> None:
+def test_a_first_part_that_cannot_become_an_entry_stores_nothing(dataset: Dataset, files: Path) -> None:
     before = set(files.iterdir())
 
     def body() -> Iterator[bytes]:
         yield b"12"
-        # Meanwhile somebody makes a folder of that name.
+        # A folder of that name is created during the upload.
         dataset.client.post(f"{dataset.address}/obj", files={"path": (None, b"a.bin")}).raise_for_status()
         yield b"34"
 

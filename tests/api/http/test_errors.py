@@ -1,4 +1,4 @@
-"""What every error says of itself, over all codes that the page on errors lists."""
+"""`noRetry` of every error code in docs/errors.md."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from aerotask.api.http.errors import problem
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "errors.md"
 ROW = re.compile(r"^\| `([a-z-]+)` \| ([0-9, ]+) \|", re.MULTILINE)
 
-# What passes by itself, so that asking again the same way is of use; everything else lasts until somebody acts.
+# Transient errors, after which the same request may succeed; all others need a change.
 PASSING = {
     ("drawing-busy", 503),
     ("drawing-timed-out", 503),
@@ -37,7 +37,7 @@ def no_retry(code: str, status: int) -> bool:
     return bool(orjson.loads(problem(status, code, "…").body)["noRetry"])
 
 
-def test_only_what_passes_by_itself_may_be_asked_for_again() -> None:
+def test_only_transient_errors_allow_a_retry() -> None:
     found = {(code, status) for code, status in documented() if not no_retry(code, status)}
     assert len(documented()) > 80
     assert found == PASSING

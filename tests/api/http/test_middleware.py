@@ -1,4 +1,4 @@
-"""What every answer carries and every request keeps to."""
+"""Security headers, request limits, proxies and CORS."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def changed(settings: Settings, **changes: object) -> Settings:
     return Settings.model_validate({**settings.model_dump(), **changes})
 
 
-async def test_every_answer_carries_the_headers_that_bind_browsers(settings: Settings) -> None:
+async def test_every_response_has_the_security_headers(settings: Settings) -> None:
     asks = {"Origin": "https://map.example", "Access-Control-Request-Method": "PUT"}
     async with served(settings) as api:
         assert (await api.client.options("/orgs", headers=asks)).status_code == 405
@@ -36,7 +36,7 @@ async def test_every_answer_carries_the_headers_that_bind_browsers(settings: Set
         assert "default-src 'none'" in (await api.client.get("/users/me")).headers["content-security-policy"]
 
 
-async def test_the_documentation_page_runs_under_its_policy(settings: Settings) -> None:
+async def test_the_documentation_page_works_under_its_policy(settings: Settings) -> None:
     async with served(settings) as api:
         page = await api.client.get("/docs")
         policy = page.headers.get_list("content-security-policy")
@@ -50,7 +50,7 @@ async def test_the_documentation_page_runs_under_its_policy(settings: Settings) 
             assert (await api.client.get(f"/docs/assets/{part}")).status_code == 200
 
 
-async def test_tls_is_asked_for_again_only_over_tls(settings: Settings) -> None:
+async def test_hsts_is_sent_only_over_tls(settings: Settings) -> None:
     async with served(changed(settings, trusted_proxies="127.0.0.1")) as api:
         assert "strict-transport-security" in (await api.client.get("/healthz", headers=OVER_TLS)).headers
         assert "strict-transport-security" not in (await api.client.get("/healthz")).headers
@@ -66,13 +66,13 @@ async def failed_from(api: Served, *addresses: str) -> list[int]:
     return statuses
 
 
-async def test_only_a_trusted_proxy_decides_which_address_counts(settings: Settings) -> None:
+async def test_forwarded_addresses_of_untrusted_clients_are_ignored(settings: Settings) -> None:
     limited = changed(settings, max_failed_sign_ins_per_address=2, max_failed_sign_ins_per_account=100)
-    async with served(limited) as api:  # anybody may claim to be anybody: it is one address
+    async with served(limited) as api:  # forwarded addresses are forged here; only the peer's counts
         assert await failed_from(api, "192.0.2.1", "192.0.2.2", "192.0.2.3") == [401, 401, 429]
 
 
-async def test_behind_a_trusted_proxy_its_clients_count_one_by_one(settings: Settings) -> None:
+async def test_clients_behind_a_trusted_proxy_count_separately(settings: Settings) -> None:
     limited = changed(
         settings,
         trusted_proxies="127.0.0.0/8, 10.0.0.0/8",
@@ -84,11 +84,11 @@ async def test_behind_a_trusted_proxy_its_clients_count_one_by_one(settings: Set
             *(401, 401, 429),
             401,
         ]
-        # What a client put there itself stands left of what the proxies added.
+        # Entries that the client sent itself stand left of those of the proxies.
         assert await failed_from(api, "192.0.2.77, 192.0.2.1, 10.0.0.5") == [429]
 
 
-async def test_429_says_what_limits_and_when_to_come_back(settings: Settings) -> None:
+async def test_429_names_the_limit_and_the_retry_time(settings: Settings) -> None:
     async with served(changed(settings, max_failed_sign_ins_per_account=1)) as api:
         body = {"username": "nobody-here", "password": "wrong"}
         await api.client.post("/users/authenticate", json=body)
@@ -105,7 +105,7 @@ async def test_429_says_what_limits_and_when_to_come_back(settings: Settings) ->
         )
 
 
-async def test_pages_of_other_origins_call_the_api_only_if_the_setting_names_them(settings: Settings) -> None:
+async def test_other_origins_can_call_the_api_only_if_configured(settings: Settings) -> None:
     asks = {"Origin": "https://map.example", "Access-Control-Request-Method": "PUT"}
     async with served(changed(settings, cors_origins="https://map.example")) as api:
         allowed = await api.client.options("/orgs", headers=asks)
@@ -128,7 +128,7 @@ REFUSED: list[tuple[str, dict[str, str], int, str]] = [
 ]
 
 
-async def test_what_is_too_long_or_malformed_is_refused_with_words(settings: Settings) -> None:
+async def test_urls_and_headers_that_are_too_long_or_malformed_get_an_error(settings: Settings) -> None:
     async with served(settings) as api:
         for address, headers, status, code in REFUSED:
             answer = await api.client.get(address, headers=headers)
@@ -136,7 +136,7 @@ async def test_what_is_too_long_or_malformed_is_refused_with_words(settings: Set
             assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-async def test_a_head_without_end_is_cut_off(settings: Settings) -> None:
+async def test_an_endless_head_is_cut_off(settings: Settings) -> None:
     async with served(settings) as api:
         port = httpx.URL(str(api.client.base_url)).port
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -159,7 +159,7 @@ async def test_a_head_without_end_is_cut_off(settings: Settings) -> None:
 CHUNKED = b"POST /users/authenticate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-async def test_trailers_without_end_are_cut_off(settings: Settings) -> None:
+async def test_endless_trailers_are_cut_off(settings: Settings) -> None:
     async with served(settings) as api:
         reader, writer = await asyncio.open_connection("127.0.0.1", api.client.base_url.port)
         writer.write(CHUNKED + b"2\r\n{}\r\n0\r\n")
@@ -178,7 +178,7 @@ async def test_trailers_without_end_are_cut_off(settings: Settings) -> None:
         assert (await api.client.get("/healthz")).status_code == 200
 
 
-async def test_a_long_body_in_chunks_is_no_head_without_end(settings: Settings) -> None:
+async def test_a_long_chunked_body_does_not_count_as_head(settings: Settings) -> None:
     async with served(changed(settings, max_body_bytes=2**21)) as api:
         padded = [b'{"username": "admin", "password": "wrong"}', *[b" " * 16384] * 64]
 
@@ -192,7 +192,7 @@ async def test_a_long_body_in_chunks_is_no_head_without_end(settings: Settings) 
         assert answer.status_code == 401
 
 
-async def test_a_trailer_is_no_header_whatever_the_proxy_lets_through(settings: Settings) -> None:
+async def test_a_trailer_never_becomes_a_header(settings: Settings) -> None:
     limited = changed(
         settings,
         trusted_proxies="127.0.0.0/8",
@@ -211,7 +211,7 @@ async def test_a_trailer_is_no_header_whatever_the_proxy_lets_through(settings: 
         assert statuses == [b"401", b"401", b"429"]
 
 
-async def test_what_is_no_http_is_told_as_every_error_is(settings: Settings) -> None:
+async def test_malformed_http_gets_a_problem_document(settings: Settings) -> None:
     async with served(settings) as api:
         reader, writer = await asyncio.open_connection("127.0.0.1", api.client.base_url.port)
         writer.write(b"GET / NONSENSE\r\n\r\n")
@@ -224,7 +224,7 @@ async def test_what_is_no_http_is_told_as_every_error_is(settings: Settings) -> 
     assert orjson.loads(body)["code"] == "malformed-http"
 
 
-async def test_several_requests_on_one_connection_are_measured_one_by_one(settings: Settings) -> None:
+async def test_requests_on_one_connection_are_limited_separately(settings: Settings) -> None:
     async with served(settings) as api:
         body = {"username": "admin", "password": "x" * 1000}
         for _ in range(3):
@@ -233,10 +233,10 @@ async def test_several_requests_on_one_connection_are_measured_one_by_one(settin
             assert (await api.client.post("/users/authenticate", json=body)).status_code == 401
 
 
-async def test_an_address_that_is_no_utf8_is_refused(settings: Settings) -> None:
+async def test_a_url_that_is_not_utf8_is_refused(settings: Settings) -> None:
     async with served(settings) as api:
         here = "/orgs/acme/ds/acme"
-        # Decoded with replacement characters, the two would be one entry.
+        # With replacement characters both would decode to the same entry.
         for name in ("a%ff.txt", "a%fe.txt"):
             answer = await api.client.put(f"{here}/obj/{name}", content=b"x")
             assert (answer.status_code, answer.json()["code"]) == (400, "invalid-request")
@@ -244,7 +244,7 @@ async def test_an_address_that_is_no_utf8_is_refused(settings: Settings) -> None
         assert (await api.client.put(f"{here}/obj/a%EF%BF%BD.txt", content=b"x")).status_code == 201
 
 
-async def test_too_long_an_address_of_a_download_says_what_to_do(settings: Settings) -> None:
+async def test_the_error_for_a_download_url_that_is_too_long_says_what_to_do(settings: Settings) -> None:
     async with served(settings) as api:
         named = {"path": [f"flights/2026-11-24/DJI_{number:06}.JPG" for number in range(600)]}
         answer = await api.client.get("/orgs/acme/ds/acme/download", params=named)
@@ -253,7 +253,7 @@ async def test_too_long_an_address_of_a_download_says_what_to_do(settings: Setti
         assert "bulk-download" not in (await api.client.get("/orgs?" + "x" * 20_000)).json()["detail"]
 
 
-async def test_a_pointer_escapes_what_stands_in_the_keys(settings: Settings) -> None:
+async def test_a_pointer_escapes_special_characters_of_keys(settings: Settings) -> None:
     async with served(settings) as api:
         answer = await api.client.post("/orgs", json={"slug": "b", "a/b~c": 1})
         assert [fault["pointer"] for fault in answer.json()["errors"]] == ["/body/a~1b~0c"]

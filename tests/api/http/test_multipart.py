@@ -22,7 +22,7 @@ FORM = (
 
 
 def request(pieces: list[bytes], kind: str = "multipart/form-data; boundary=XX") -> Request:
-    """A request whose body comes in these pieces."""
+    """A request whose body arrives in these pieces."""
     waiting = [*pieces]
 
     async def receive() -> dict[str, Any]:
@@ -43,12 +43,12 @@ async def read(pieces: list[bytes]) -> list[tuple[str, bool, bytes]]:
 EXPECTED = [("file", True, b"hello\r\n--X world"), ("path", False, "fü/a.txt".encode())]
 
 
-async def test_parts_come_in_the_order_of_the_form() -> None:
+async def test_parts_are_read_in_the_order_of_the_form() -> None:
     assert await read([FORM]) == EXPECTED
 
 
 @given(st.sets(st.integers(1, len(FORM) - 1), max_size=20))
-async def test_it_does_not_matter_how_the_body_is_cut(cuts: set[int]) -> None:
+async def test_parts_are_independent_of_how_the_body_is_split(cuts: set[int]) -> None:
     edges = [0, *sorted(cuts), len(FORM)]
     pieces = [FORM[start:stop] for start, stop in pairwise(edges)]
     assert await read(pieces) == EXPECTED
@@ -60,7 +60,7 @@ async def test_a_form_that_ends_too_early_is_refused(length: int) -> None:
         await read([FORM[:length]])
 
 
-async def test_what_is_no_form_at_all_is_refused() -> None:
+async def test_a_body_that_is_no_form_is_refused() -> None:
     with pytest.raises(InvalidInput, match="malformed"):
         await read([b"no form at all"])
 
@@ -72,7 +72,7 @@ def test_another_content_type_is_refused(kind: str) -> None:
 
 
 @pytest.mark.parametrize("content", [b"x" * 10_000, b"\xff\xfe"])
-async def test_a_field_is_short_and_utf_8(content: bytes) -> None:
+async def test_a_field_must_be_short_and_utf_8(content: bytes) -> None:
     body = b'--XX\r\nContent-Disposition: form-data; name="path"\r\n\r\n' + content + b"\r\n--XX--\r\n"
     part = await anext(FormReader(request([body]), "file").parts())
     with pytest.raises(InvalidInput):
@@ -80,7 +80,7 @@ async def test_a_field_is_short_and_utf_8(content: bytes) -> None:
 
 
 async def test_a_part_is_not_held_in_memory() -> None:
-    """The body's pieces pass through one by one: the reader never asks for more before they are taken."""
+    """The reader requests the next piece of the body only after the previous one was consumed."""
     asked = 0
     head = b'--XX\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
 
@@ -107,7 +107,7 @@ async def test_a_part_is_not_held_in_memory() -> None:
 
 
 @pytest.mark.parametrize("name", ["正射影像.tif", "fü.tif", "\U0001f681.tif"])
-async def test_a_file_name_may_be_written_in_any_script(name: str) -> None:
+async def test_a_file_name_may_use_any_script(name: str) -> None:
     form = FORM.replace(b'filename="a.txt"', f'filename="{name}"'.encode())
     assert await read([form]) == EXPECTED
 
@@ -124,7 +124,7 @@ PART = b'--XX\r\nContent-Disposition: form-data; name="%s"\r\n\r\n'
     ],
     ids=["a foreign field", "a second file", "behind the end"],
 )
-async def test_what_is_skipped_must_end(head: bytes) -> None:
+async def test_a_skipped_part_must_end(head: bytes) -> None:
     with pytest.raises(TooLarge):
         await read([head, *[b"x" * 65536] * 20])
 

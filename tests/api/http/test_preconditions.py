@@ -1,4 +1,4 @@
-"""Changes that are made only if an entry is as the client takes it to be."""
+"""Conditional changes of entries by If-Match and If-None-Match."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def content(dataset: Dataset, path: str) -> bytes:
         {"if_match": f"W/{TAG}"},
     ],
 )
-def test_a_file_that_is_not_as_thought_stays_as_it_is(dataset: Dataset, headers: dict[str, str]) -> None:
+def test_a_failed_precondition_leaves_the_file_unchanged(dataset: Dataset, headers: dict[str, str]) -> None:
     answer = put(dataset, "a.txt", **headers)
     assert (answer.status_code, answer.json()["code"]) == (412, "precondition-failed")
     assert content(dataset, "a.txt") == OLD
@@ -52,30 +52,30 @@ def test_a_file_that_is_not_as_thought_stays_as_it_is(dataset: Dataset, headers:
 @pytest.mark.parametrize(
     "headers", [{"if_match": "*"}, {"if_match": f"{OTHER}, {TAG}"}, {"if_none_match": OTHER}]
 )
-def test_a_file_that_is_as_thought_is_replaced(dataset: Dataset, headers: dict[str, str]) -> None:
+def test_a_satisfied_precondition_replaces_the_file(dataset: Dataset, headers: dict[str, str]) -> None:
     assert put(dataset, "a.txt", **headers).status_code == 201
     assert content(dataset, "a.txt") == NEW
 
 
-def test_where_nothing_is_there_is_no_content_to_match(dataset: Dataset) -> None:
+def test_if_match_fails_without_an_entry(dataset: Dataset) -> None:
     assert put(dataset, "b.txt", if_match="*").status_code == 412
     assert put(dataset, "b.txt", if_match=TAG).status_code == 412
     assert dataset.paths() == ["a.txt"]
     assert put(dataset, "b.txt", if_none_match="*").status_code == 201
 
 
-def test_a_file_is_removed_only_as_thought(dataset: Dataset) -> None:
+def test_deletion_honours_preconditions(dataset: Dataset) -> None:
     address = f"{dataset.address}/obj/a.txt"
     for headers in ({"If-Match": OTHER}, {"If-None-Match": "*"}):
         refused = dataset.client.delete(address, headers=headers)
         assert (refused.status_code, refused.json()["code"]) == (412, "precondition-failed")
     assert content(dataset, "a.txt") == OLD
     assert dataset.client.delete(address, headers={"If-Match": TAG}).status_code == 200
-    # Without the header it would be 404, so that the condition doesn't count (RFC 9110, section 13.2.1).
+    # Without the header the response would be 404, so the condition is ignored (RFC 9110, section 13.2.1).
     assert dataset.client.delete(address, headers={"If-Match": TAG}).status_code == 404
 
 
-async def test_of_many_that_create_a_file_one_does(settings: Settings) -> None:
+async def test_one_of_many_concurrent_creations_succeeds(settings: Settings) -> None:
     async with served(settings) as api:
         address = "/orgs/acme/ds/acme/obj/a.txt"
 

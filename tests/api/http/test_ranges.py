@@ -37,12 +37,12 @@ def test_ranges_outside_the_content_cannot_be_satisfied(header: str) -> None:
     assert parse_range(header, 100) == ()
 
 
-def test_no_position_lies_in_an_empty_content() -> None:
+def test_an_empty_content_has_no_satisfiable_position() -> None:
     assert parse_range("bytes=0-", 0) == ()
     assert parse_range("bytes=-0", 0) == ()
 
 
-def test_the_last_bytes_of_an_empty_content_are_the_whole() -> None:
+def test_a_suffix_of_an_empty_content_is_the_whole() -> None:
     assert parse_range("bytes=-5", 0) is None
 
 
@@ -81,7 +81,7 @@ def test_a_range_of_head_is_ignored() -> None:
 @pytest.mark.parametrize(
     ("tag", "status"), [(TAG, 206), ('"other"', 200), ('W/"abc"', 200), ("Sun, 22 Nov", 200)]
 )
-def test_if_range_gives_the_part_only_of_the_same_content(tag: str, status: int) -> None:
+def test_if_range_returns_the_part_only_of_the_same_content(tag: str, status: int) -> None:
     headers = {"range": "bytes=0-1", "if-range": tag}
     assert select("GET", headers, size_bytes=100, etag=TAG).status == status
 
@@ -102,11 +102,11 @@ DATE = "Sun, 22 Nov 2026 10:00:00 GMT"
 
 @pytest.mark.parametrize("name", ["if-modified-since", "if-unmodified-since"])
 @pytest.mark.parametrize("date", [DATE, "Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 01 Jan 2100 00:00:00 GMT"])
-def test_conditions_on_a_date_that_the_content_does_not_have_are_ignored(name: str, date: str) -> None:
+def test_conditions_on_dates_are_ignored(name: str, date: str) -> None:
     assert select("GET", {name: date}, size_bytes=100, etag=TAG) == WHOLE
 
 
-def test_if_match_is_looked_at_before_if_none_match_and_both_before_the_range() -> None:
+def test_if_match_comes_before_if_none_match_and_both_before_range() -> None:
     both = {"if-match": '"x"', "if-none-match": TAG, "range": "bytes=100-"}
     assert select("GET", both, size_bytes=100, etag=TAG) == RangeResponse(412)
     assert select("GET", {**both, "if-match": TAG}, size_bytes=100, etag=TAG) == RangeResponse(304)
@@ -115,13 +115,13 @@ def test_if_match_is_looked_at_before_if_none_match_and_both_before_the_range() 
     ) == RangeResponse(416)
 
 
-def test_if_range_without_range_asks_for_the_whole() -> None:
+def test_if_range_without_range_returns_the_whole() -> None:
     assert select("GET", {"if-range": TAG}, size_bytes=100, etag=TAG) == WHOLE
     assert select("GET", {"if-range": '"other"', "range": "bytes=100-"}, size_bytes=100, etag=TAG) == WHOLE
 
 
 @given(st.text(max_size=30), st.integers(0, 50))
-def test_spans_always_lie_in_the_content_and_never_overlap(specs: str, size: int) -> None:
+def test_ranges_always_lie_within_the_content_and_never_overlap(specs: str, size: int) -> None:
     spans = parse_range("bytes=" + specs, size) or ()
     covered = [position for span in spans for position in range(span.start, span.stop)]
     assert all(0 <= position < size for position in covered)

@@ -1,4 +1,4 @@
-"""What an installation tells about itself."""
+"""Features, readiness, metrics and documentation of an installation."""
 
 import re
 
@@ -7,7 +7,7 @@ from tests.conftest import StackFactory
 from tests.support.world import World
 
 
-def test_features_tell_states_tools_and_limits_to_anybody(world: World) -> None:
+def test_features_list_states_tools_and_limits_without_login(world: World) -> None:
     features = world.client().get("/sys/features").json()
     states = {state["value"]: state["terminal"] for state in features["taskStates"]}
     assert states == {
@@ -42,7 +42,7 @@ def test_readiness_counts_workers_and_names_what_is_missing(world: World, make_s
         assert alone.client().get("/healthz").json() == {"status": "ok"}
 
 
-def test_metrics_show_the_backlog_and_no_names(make_stack: StackFactory) -> None:
+def test_metrics_show_the_queue_depth_and_no_names(make_stack: StackFactory) -> None:
     with make_stack(workers=0) as stopped:
         dataset = stopped.dataset()
         for number in range(3):
@@ -61,7 +61,7 @@ def test_metrics_show_the_backlog_and_no_names(make_stack: StackFactory) -> None
         assert dataset.org not in answer.text
 
 
-def test_unknown_routes_and_methods_answer_as_problems(world: World) -> None:
+def test_unknown_routes_and_methods_get_problem_documents(world: World) -> None:
     absent, method = world.client().get("/no/such/route"), world.client().patch("/orgs")
     assert (absent.status_code, absent.json()["code"]) == (404, "not-found")
     assert (method.status_code, method.json()["code"]) == (405, "method-not-allowed")
@@ -69,7 +69,7 @@ def test_unknown_routes_and_methods_answer_as_problems(world: World) -> None:
         assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_the_documentation_needs_nothing_from_elsewhere(world: World) -> None:
+def test_the_documentation_page_loads_nothing_from_other_hosts(world: World) -> None:
     page = world.client().get("/docs")
     assert page.status_code == 200
     assert "default-src 'self'" in page.headers["content-security-policy"]

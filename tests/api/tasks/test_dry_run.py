@@ -1,4 +1,4 @@
-"""Asking what a submit would come to, over HTTP."""
+"""Dry runs over HTTP."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def ask(dataset: Dataset, tool: str = "merge-multispectral", **params: Any) -> h
     return dataset.client.post(f"{dataset.address}/{tool}/validate", json=MERGE | params)
 
 
-def test_what_would_be_taken_is_summed_up(dataset: Dataset) -> None:
+def test_valid_params_get_a_summary(dataset: Dataset) -> None:
     answer = ask(dataset)
     assert answer.status_code == 200
     body = answer.json()
@@ -53,7 +53,7 @@ def test_what_would_be_taken_is_summed_up(dataset: Dataset) -> None:
     assert dataset.client.get(f"{dataset.address}/tasks").json() == []
 
 
-def test_all_errors_come_at_once_each_with_its_place_and_code(dataset: Dataset) -> None:
+def test_all_errors_are_returned_with_pointer_and_code(dataset: Dataset) -> None:
     answer = ask(dataset, paths=["red.tif", "bytes.tif", "absent.tif"], outputPath="red.tif")
     body = answer.json()
     assert (answer.status_code, body["ok"], body["summary"], body["warnings"]) == (200, False, {}, [])
@@ -65,7 +65,7 @@ def test_all_errors_come_at_once_each_with_its_place_and_code(dataset: Dataset) 
     assert all(fault["message"] for fault in body["errors"])
 
 
-def test_a_submit_is_refused_for_the_same_reasons(dataset: Dataset) -> None:
+def test_a_submit_gets_the_same_errors(dataset: Dataset) -> None:
     params = MERGE | {"paths": ["red.tif", "bytes.tif", "absent.tif"]}
     asked = ask(dataset, paths=params["paths"]).json()["errors"]
     refused = dataset.try_submit("merge-multispectral", params)
@@ -83,14 +83,14 @@ def test_a_submit_is_refused_for_the_same_reasons(dataset: Dataset) -> None:
         ({"surprise": 1}, "/surprise"),
     ],
 )
-def test_params_that_do_not_fit_the_schema_are_errors_of_the_answer(
+def test_params_that_do_not_match_the_schema_are_listed_as_errors(
     dataset: Dataset, params: dict[str, Any], pointer: str
 ) -> None:
     body = ask(dataset, **params).json()
     assert [(fault["pointer"], fault["code"]) for fault in body["errors"]] == [(pointer, "invalid-params")]
 
 
-def test_read_on_the_dataset_is_enough(world: World, dataset: Dataset) -> None:
+def test_a_dry_run_needs_only_read(world: World, dataset: Dataset) -> None:
     assert ask(dataset.seen_by(world.client())).json()["ok"]
     assert dataset.seen_by(world.client()).try_submit("merge-multispectral", MERGE).status_code == 403
     private = world.dataset()
@@ -98,12 +98,12 @@ def test_read_on_the_dataset_is_enough(world: World, dataset: Dataset) -> None:
     assert ask(private.seen_by(world.client(world.user()))).status_code == 404
 
 
-def test_a_body_that_is_no_object_is_refused(dataset: Dataset) -> None:
+def test_a_body_must_be_an_object(dataset: Dataset) -> None:
     answer = dataset.client.post(f"{dataset.address}/merge-multispectral/validate", json=[1])
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid-request")
 
 
-def test_the_align_route_answers_for_whatever_is_installed(world: World, dataset: Dataset) -> None:
+def test_the_align_route_uses_the_installed_tool(world: World, dataset: Dataset) -> None:
     tools = dataset.client.get(f"{dataset.address}/tasks/tools").json()
     answer = ask(dataset, "align")
     if any(tool["id"] == "align-raster" for tool in tools):

@@ -1,4 +1,4 @@
-"""A task's events and its log as text, over HTTP, while workers run it."""
+"""Event streams and plain-text logs of tasks over HTTP, with running workers."""
 
 import itertools
 import signal
@@ -26,7 +26,7 @@ def dataset(world: World) -> Dataset:
 def streaming(
     dataset: Dataset, task_id: str, *, after: str | None = None, query: str = ""
 ) -> Iterator[httpx.Response]:
-    """An open stream of events."""
+    """An open event stream."""
     headers = {} if after is None else {"Last-Event-ID": after}
     address = f"{dataset.address}/tasks/{task_id}/events{query}"
     with dataset.client.stream("GET", address, headers=headers) as response:
@@ -34,12 +34,12 @@ def streaming(
 
 
 def events(dataset: Dataset, task_id: str, *, after: str | None = None, query: str = "") -> list[Event]:
-    """All events up to the end of the stream, without signs of life."""
+    """All events up to the end of the stream, without keep-alives."""
     with streaming(dataset, task_id, after=after, query=query) as response:
         return [event for event in events_of(response) if event.name != KEEPALIVE]
 
 
-def test_the_stream_of_an_ended_task_tells_everything_and_ends_with_its_status(dataset: Dataset) -> None:
+def test_the_stream_of_an_ended_task_is_complete_and_ends_with_its_status(dataset: Dataset) -> None:
     status = dataset.run("patient", {"lines": 30})
 
     told = events(dataset, status["taskId"])
@@ -60,7 +60,7 @@ def test_the_stream_of_an_ended_task_tells_everything_and_ends_with_its_status(d
     assert told[-1].data == status
 
 
-def test_a_stream_says_what_it_is(dataset: Dataset) -> None:
+def test_a_stream_has_the_headers_of_an_event_stream(dataset: Dataset) -> None:
     task_id = dataset.run("nothing")["taskId"]
     with streaming(dataset, task_id) as response:
         response.read()
@@ -89,9 +89,7 @@ def test_a_stream_follows_a_task_from_its_submission_to_its_end(dataset: Dataset
     assert told[-1].data == dataset.status(task_id)
 
 
-def test_every_line_comes_exactly_once_to_streams_and_pollers_while_a_task_writes(
-    world: World, dataset: Dataset
-) -> None:
+def test_streams_and_pollers_get_every_line_once_while_a_task_writes(world: World, dataset: Dataset) -> None:
     task_id = dataset.submit("patient", {"lines": 400, "lineEveryS": 0.004})
     written = ["Attempt 1 of patient.", *(f"line {n}" for n in range(400))]
 
@@ -115,7 +113,7 @@ def test_every_line_comes_exactly_once_to_streams_and_pollers_while_a_task_write
     assert heard == [written] * 6
 
 
-def test_a_client_that_reconnects_all_the_time_hears_every_line_once(dataset: Dataset) -> None:
+def test_a_client_that_keeps_reconnecting_gets_every_line_once(dataset: Dataset) -> None:
     task_id = dataset.submit("patient", {"lines": 200, "lineEveryS": 0.005})
     heard: list[str] = []
     after: str | None = None
@@ -142,11 +140,11 @@ def test_a_stream_resumes_at_the_last_event(dataset: Dataset, cursor: int) -> No
         event for event in whole if event.name != "log"
     ]
     assert events(dataset, task_id, query=f"?since={cursor}") == rest
-    # The browser repeats the address that it began with, and the header says how far it has come.
+    # Browsers repeat the original URL; the header has the last cursor.
     assert events(dataset, task_id, after=str(cursor), query="?since=0") == rest
 
 
-def test_a_cursor_beyond_the_end_or_of_another_task_is_taken_for_the_end(dataset: Dataset) -> None:
+def test_a_cursor_beyond_the_end_counts_as_the_end(dataset: Dataset) -> None:
     longer = dataset.run("patient", {"lines": 30})
     shorter = dataset.run("nothing")
     for after in (str(longer["logCursor"]), str(2**62)):
@@ -156,7 +154,7 @@ def test_a_cursor_beyond_the_end_or_of_another_task_is_taken_for_the_end(dataset
 
 
 @pytest.mark.parametrize("cursor", ["-1", "x", "1.5", "", "NaN", "99999999999999999999", "1,2", "%00"])
-def test_a_cursor_that_is_none_is_refused(dataset: Dataset, cursor: str) -> None:
+def test_an_invalid_cursor_is_refused(dataset: Dataset, cursor: str) -> None:
     address = f"{dataset.address}/tasks/{ABSENT}/events"
     by_header = dataset.client.get(address, headers={"Last-Event-ID": cursor})
     by_query = dataset.client.get(f"{address}?since={cursor}")
@@ -165,7 +163,7 @@ def test_a_cursor_that_is_none_is_refused(dataset: Dataset, cursor: str) -> None
 
 
 @pytest.mark.parametrize("what", ["events", "output"])
-def test_what_may_not_be_seen_or_is_not_there_is_refused_before_a_stream_begins(
+def test_hidden_or_missing_tasks_are_refused_before_a_stream_starts(
     world: World, dataset: Dataset, what: str
 ) -> None:
     task_id = dataset.run("nothing")["taskId"]
@@ -178,7 +176,7 @@ def test_what_may_not_be_seen_or_is_not_there_is_refused_before_a_stream_begins(
     assert world.admin.get(f"{dataset.address}/tasks/x/{what}").status_code == 400
 
 
-def test_a_quiet_stream_shows_that_it_lives_until_rights_are_lost(
+def test_an_idle_stream_sends_keep_alives_until_permissions_are_lost(
     make_stack: StackFactory, tmp_path: Path
 ) -> None:
     go = tmp_path / "go"
@@ -203,7 +201,7 @@ def test_a_quiet_stream_shows_that_it_lives_until_rights_are_lost(
         dataset.wait(task_id)
 
 
-def test_lines_that_are_no_longer_kept_are_counted(make_stack: StackFactory) -> None:
+def test_dropped_lines_are_counted(make_stack: StackFactory) -> None:
     with make_stack(workers=1, log_max_lines="100") as world:
         dataset = world.dataset()
         task_id = dataset.run("patient", {"lines": 250})["taskId"]
@@ -219,7 +217,7 @@ def test_lines_that_are_no_longer_kept_are_counted(make_stack: StackFactory) -> 
         assert output.splitlines() == lines_of(told)
 
 
-def test_a_stopping_api_ends_its_streams_and_waits_at_once_and_they_are_resumed(
+def test_a_stopping_api_ends_streams_and_long_polls_at_once_and_clients_resume(
     make_stack: StackFactory, tmp_path: Path
 ) -> None:
     go = tmp_path / "go"
@@ -237,7 +235,7 @@ def test_a_stopping_api_ends_its_streams_and_waits_at_once_and_they_are_resumed(
 
             world.stack.api.send_signal(signal.SIGTERM)
 
-            # It closes as a stream should, neither broken off nor with an end that isn't one.
+            # The stream closes properly: neither aborted nor with a false `end`.
             assert list(stream) == []
         world.stack.api.wait(30)
         assert waiting.result().json()["state"] == "Processing"
@@ -250,7 +248,7 @@ def test_a_stopping_api_ends_its_streams_and_waits_at_once_and_they_are_resumed(
 
 
 @pytest.mark.parametrize("line", [0, 1, 30, 31, 32, 2**62])
-def test_the_log_is_plain_text_from_any_line_on(dataset: Dataset, line: int) -> None:
+def test_the_log_is_plain_text_from_any_line(dataset: Dataset, line: int) -> None:
     task_id = dataset.run("patient", {"lines": 30})["taskId"]
     answer = dataset.client.get(f"{dataset.address}/tasks/{task_id}/output", params={"line": line})
     assert answer.status_code == 200
@@ -258,7 +256,7 @@ def test_the_log_is_plain_text_from_any_line_on(dataset: Dataset, line: int) -> 
     assert answer.text == "".join(f"{text}\n" for text in LINES[line:])
 
 
-def test_a_log_of_many_pages_is_given_whole(dataset: Dataset) -> None:
+def test_a_log_of_many_pages_is_complete(dataset: Dataset) -> None:
     task_id = dataset.run("patient", {"lines": 1700})["taskId"]
     address = f"{dataset.address}/tasks/{task_id}"
     written = ["Attempt 1 of patient.", *(f"line {n}" for n in range(1700))]
@@ -267,13 +265,13 @@ def test_a_log_of_many_pages_is_given_whole(dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("line", ["-1", "x", "1.5", "", "NaN", "99999999999999999999"])
-def test_a_line_that_is_none_is_refused(dataset: Dataset, line: str) -> None:
+def test_an_invalid_line_number_is_refused(dataset: Dataset, line: str) -> None:
     answer = dataset.client.get(f"{dataset.address}/tasks/{ABSENT}/output?line={line}")
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid-request")
 
 
 @pytest.mark.parametrize(("take", "count"), [("0", 1), ("1000000000", 31)])
-def test_how_many_lines_to_take_is_brought_into_bounds(dataset: Dataset, take: str, count: int) -> None:
+def test_the_number_of_lines_is_clamped(dataset: Dataset, take: str, count: int) -> None:
     task_id = dataset.run("patient", {"lines": 30})["taskId"]
     page = dataset.client.get(f"{dataset.address}/tasks/{task_id}/log", params={"take": take}).json()
     assert len(page["lines"]) == count

@@ -1,4 +1,4 @@
-"""A caller's tasks across datasets, and everybody's for administrators."""
+"""A caller's own tasks in all datasets, and all tasks for administrators."""
 
 import uuid
 
@@ -35,7 +35,7 @@ def test_a_caller_sees_their_own_tasks_of_every_dataset_newest_first(world: Worl
     ]
 
 
-def test_pages_lead_to_each_other(world: World) -> None:
+def test_pages_link_to_each_other(world: World) -> None:
     dataset = world.dataset()
     member = dataset.seen_by(world.member(dataset.org, "readOnly"))
     tasks = [member.submit("nothing", {"label": str(number)}) for number in range(3)]
@@ -45,7 +45,7 @@ def test_pages_lead_to_each_other(world: World) -> None:
     assert (ids(last), last["next"], last["previous"]) == ([tasks[0]], None, "/tasks?skip=0&take=2")
 
 
-def test_unknown_and_other_peoples_ids_are_left_out(world: World) -> None:
+def test_unknown_ids_and_ids_of_others_are_ignored(world: World) -> None:
     dataset = world.dataset()
     member = dataset.seen_by(world.member(dataset.org, "readOnly"))
     mine, theirs = member.submit("nothing"), dataset.submit("nothing", {"label": "2"})
@@ -53,14 +53,14 @@ def test_unknown_and_other_peoples_ids_are_left_out(world: World) -> None:
     assert own(member.client, task_ids=[theirs])["count"] == 0
 
 
-def test_bad_ids_are_400(world: World) -> None:
+def test_invalid_ids_are_400(world: World) -> None:
     assert world.admin.get("/tasks", params={"task_ids": "x"}).status_code == 400
     many = [str(uuid.uuid4()) for _ in range(201)]
     assert world.admin.get("/tasks", params={"task_ids": many}).status_code == 400
     assert len(ids(own(world.admin, task_ids=many[:200]))) == 0
 
 
-def test_tasks_of_a_dataset_that_one_may_not_read_any_more_are_gone_from_the_list(world: World) -> None:
+def test_tasks_are_not_listed_after_losing_read_access(world: World) -> None:
     dataset = world.dataset()
     member = world.member(dataset.org, "readOnly")
     task = dataset.seen_by(member).submit("nothing")
@@ -71,8 +71,8 @@ def test_tasks_of_a_dataset_that_one_may_not_read_any_more_are_gone_from_the_lis
     assert ids(own(member)) == [task]
 
 
-async def test_tasks_of_a_deleted_dataset_are_gone_from_every_list(settings: Settings) -> None:
-    async with served(settings) as api:  # whose rows no worker sweeps
+async def test_tasks_of_a_deleted_dataset_are_not_listed(settings: Settings) -> None:
+    async with served(settings) as api:  # without a worker, so that the rows stay
         here = "/orgs/acme/ds/acme"
         (await api.client.put(f"{here}/obj/a.txt", content=b"x")).raise_for_status()
         (await api.client.post(f"{here}/tasks", json={"toolId": "bulk-download"})).raise_for_status()
@@ -92,7 +92,7 @@ def test_anonymous_callers_have_no_tasks_of_their_own(world: World) -> None:
     assert world.client().get("/tasks").status_code == 401
 
 
-def test_owners_are_named_by_name_or_id(world: World) -> None:
+def test_owners_are_filtered_by_name_or_id(world: World) -> None:
     dataset: Dataset = world.dataset()
     member = dataset.seen_by(world.member(dataset.org, "readOnly"))
     mine = member.submit("nothing")

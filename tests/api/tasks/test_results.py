@@ -1,4 +1,4 @@
-"""Downloads of a task's artifact, to the letter of RFC 9110; entries answer through the same code."""
+"""Downloads of artifacts according to RFC 9110; entries use the same code."""
 
 import asyncio
 import hashlib
@@ -19,7 +19,7 @@ DATE = "Sun, 22 Nov 2026 10:00:00 GMT"
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """Something to download, and how."""
+    """A downloadable URL with its client."""
 
     client: httpx.Client
     address: str
@@ -40,7 +40,7 @@ def download(world: World, request: pytest.FixtureRequest) -> Download:
     return Download(world.admin, address)
 
 
-def test_the_whole_comes_with_its_headers(download: Download) -> None:
+def test_a_full_download_has_its_headers(download: Download) -> None:
     answer = download.get()
     assert (answer.status_code, answer.content) == (200, CONTENT)
     assert answer.headers["etag"] == TAG
@@ -54,7 +54,7 @@ def test_the_whole_comes_with_its_headers(download: Download) -> None:
 
 
 @pytest.mark.parametrize("headers", [[], [("range", "bytes=0-1")], [("range", "bytes=99-")]])
-def test_head_has_the_headers_of_the_whole_and_no_body(
+def test_head_has_the_headers_of_a_full_download_and_no_body(
     download: Download, headers: list[tuple[str, str]]
 ) -> None:
     head, get = download.get(*headers, method="HEAD"), download.get()
@@ -68,7 +68,7 @@ def test_head_has_the_headers_of_the_whole_and_no_body(
     ("name", "value", "status"),
     [("if-none-match", TAG, 304), ("if-match", '"x"', 412), ("if-match", TAG, 200)],
 )
-def test_head_answers_conditions_as_get_does(download: Download, name: str, value: str, status: int) -> None:
+def test_head_honours_conditions_like_get(download: Download, name: str, value: str, status: int) -> None:
     answers = [download.get((name, value), method=method) for method in ("HEAD", "GET")]
     assert [answer.status_code for answer in answers] == [status, status]
     assert answers[0].content == b""
@@ -97,7 +97,7 @@ def test_one_range(download: Download, wanted: str, part: bytes, content_range: 
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
 
 
-def test_several_ranges_come_as_multipart_in_the_order_asked_for(download: Download) -> None:
+def test_several_ranges_are_sent_as_multipart_in_requested_order(download: Download) -> None:
     answer = download.get(("range", "bytes=8-9, 0-1"))
     boundary = re.fullmatch(r"multipart/byteranges; boundary=(\w+)", answer.headers["content-type"])
     assert answer.status_code == 206
@@ -132,7 +132,7 @@ def test_unknown_units_and_malformed_ranges_are_ignored(
 
 
 @pytest.mark.parametrize("wanted", ["bytes=10-", "bytes=99-100,200-", "bytes=-0", f"bytes={'9' * 5000}-"])
-def test_ranges_outside_are_refused_with_the_length(download: Download, wanted: str) -> None:
+def test_unsatisfiable_ranges_get_416_with_the_length(download: Download, wanted: str) -> None:
     answer = download.get(("range", wanted))
     assert (answer.status_code, answer.headers["content-range"]) == (416, "bytes */10")
     assert answer.headers["content-type"] == "application/problem+json"
@@ -144,7 +144,7 @@ def test_ranges_outside_are_refused_with_the_length(download: Download, wanted: 
     ("condition", "status", "content"),
     [(TAG, 206, b"01"), ('"other"', 200, CONTENT), (f"W/{TAG}", 200, CONTENT), (DATE, 200, CONTENT)],
 )
-def test_if_range_gives_the_part_only_of_the_same_content(
+def test_if_range_returns_the_part_only_of_the_same_content(
     download: Download, condition: str, status: int, content: bytes
 ) -> None:
     answer = download.get(("range", "bytes=0-1"), ("if-range", condition))
@@ -162,7 +162,7 @@ def test_if_range_gives_the_part_only_of_the_same_content(
         [("if-none-match", TAG), ("range", "bytes=0-1")],
     ],
 )
-def test_a_client_that_has_the_content_gets_304(download: Download, headers: list[tuple[str, str]]) -> None:
+def test_a_matching_if_none_match_gets_304(download: Download, headers: list[tuple[str, str]]) -> None:
     answer = download.get(*headers)
     assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", TAG)
     assert "content-length" not in answer.headers
@@ -178,23 +178,23 @@ def test_if_match_with_another_content_gets_412(download: Download, headers: lis
 
 
 @pytest.mark.parametrize("name", ["if-modified-since", "if-unmodified-since"])
-def test_conditions_on_dates_are_ignored_since_there_is_none(download: Download, name: str) -> None:
+def test_date_conditions_are_ignored_without_a_modification_date(download: Download, name: str) -> None:
     for date in (DATE, "Thu, 01 Jan 1970 00:00:00 GMT"):
         assert download.get((name, date)).content == CONTENT
 
 
-def test_an_empty_content_has_no_ranges_but_itself(world: World) -> None:
+def test_an_empty_content_is_sent_in_full(world: World) -> None:
     dataset = world.dataset()
     task = dataset.run("patient")
     empty = Download(world.admin, task["artifact"]["resultUrl"])
     assert [empty.get(("range", wanted)).status_code for wanted in ("bytes=0-", "bytes=-5")] == [416, 200]
 
 
-def test_an_artifact_that_expires_during_the_download_comes_whole_and_is_gone_afterwards(
+def test_an_artifact_that_expires_during_a_download_is_sent_in_full_and_then_gone(
     world: World,
 ) -> None:
     dataset: Dataset = world.dataset()
-    content = b"0123456789abcdef" * (2 * 1024**2)  # 32 MiB: far more than sockets hold
+    content = b"0123456789abcdef" * (2 * 1024**2)  # 32 MiB, far more than socket buffers
     dataset.upload("a.txt", content, indexed=False)
     task = dataset.run("patient", {"path": "a.txt"})
     storage = Path(world.stack.environment["AEROTASK_STORAGE_URL"].removeprefix("file://"))
@@ -202,7 +202,7 @@ def test_an_artifact_that_expires_during_the_download_comes_whole_and_is_gone_af
     def copies() -> list[Path]:
         found = []
         for file in (storage / "blobs").glob("*/*"):
-            with suppress(FileNotFoundError):  # other tests' files come and go
+            with suppress(FileNotFoundError):  # files of other tests may vanish
                 if file.stat().st_size == len(content):
                     found.append(file)
         return found

@@ -1,4 +1,4 @@
-"""Ended tasks once more: retry, restart, and the files that they made."""
+"""Retry and restart of ended tasks, and their assets."""
 
 import asyncio
 from pathlib import Path
@@ -24,7 +24,7 @@ def restart(dataset: Dataset, task_id: str, **body: object) -> httpx.Response:
     return dataset.client.post(f"{dataset.address}/tasks/{task_id}/restart", json=body)
 
 
-def test_a_failed_task_runs_again_as_the_next_attempt_with_the_same_log(dataset: Dataset) -> None:
+def test_a_retried_task_runs_as_the_next_attempt_with_the_same_log(dataset: Dataset) -> None:
     task = dataset.run("confused", {"how": "fail"})
 
     answer = retry(dataset, task["taskId"])
@@ -43,7 +43,7 @@ def test_a_failed_task_runs_again_as_the_next_attempt_with_the_same_log(dataset:
     assert again["logCursor"] == len(log)
 
 
-def test_a_deleted_task_runs_again_and_makes_its_artifact(dataset: Dataset) -> None:
+def test_a_deleted_task_can_be_retried_and_makes_its_artifact(dataset: Dataset) -> None:
     task = dataset.run("patient", {"publish": "again"})
     dataset.client.delete(f"{dataset.address}/tasks/{task['taskId']}").raise_for_status()
     assert retry(dataset, task["taskId"]).status_code == 202
@@ -67,7 +67,7 @@ def test_a_running_or_succeeded_task_is_not_retried(dataset: Dataset, tmp_path: 
     assert retry(dataset, running).status_code == 409
 
 
-def test_a_retry_runs_on_what_was_submitted_or_not_at_all(dataset: Dataset) -> None:
+def test_a_retry_needs_the_submitted_contents(dataset: Dataset) -> None:
     dataset.upload("in.txt", b"first")
     task = dataset.run("patient", {"path": "in.txt"})
     dataset.client.delete(f"{dataset.address}/tasks/{task['taskId']}").raise_for_status()
@@ -96,14 +96,14 @@ def test_a_restart_is_a_new_task_with_some_params_changed(dataset: Dataset) -> N
     assert old["restartOf"] is None
 
 
-def test_a_restart_that_the_tool_does_not_take_is_400(dataset: Dataset) -> None:
+def test_a_restart_with_invalid_params_is_400(dataset: Dataset) -> None:
     old = dataset.run("nothing")
     assert restart(dataset, old["taskId"], params={"nonsense": 1}).json()["code"] == "invalid-params"
     assert restart(dataset, old["taskId"], rerunFrom="dsm").json()["code"] == "no-stages"
     assert restart(dataset, old["taskId"], unknown=1).status_code == 400
 
 
-def test_a_stranger_sees_no_task_and_a_reader_may_not_run_it_again(world: World, dataset: Dataset) -> None:
+def test_retrying_needs_permission_and_strangers_get_404(world: World, dataset: Dataset) -> None:
     task = dataset.run("confused", {"how": "fail"})
     reader = dataset.seen_by(world.member(dataset.org, "readOnly"))
     stranger = dataset.seen_by(world.client(world.user()))
@@ -114,7 +114,7 @@ def test_a_stranger_sees_no_task_and_a_reader_may_not_run_it_again(world: World,
         assert ask(dataset.seen_by(world.client()), task["taskId"]).status_code == 401
 
 
-def test_every_file_that_a_task_made_can_be_listed_and_downloaded(world: World, dataset: Dataset) -> None:
+def test_all_files_of_a_task_can_be_listed_and_downloaded(world: World, dataset: Dataset) -> None:
     task = dataset.run("album")
 
     assets = dataset.client.get(f"{dataset.address}/tasks/{task['taskId']}/assets").json()

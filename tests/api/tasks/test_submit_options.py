@@ -1,4 +1,4 @@
-"""What a submit may say besides tool and params: when, under which names, and once only."""
+"""Submit options: schedule, tags, metadata, unique ids and idempotency keys."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ def in_s(seconds: float) -> str:
     return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
 
 
-def test_a_task_waits_in_scheduled_for_its_time_and_says_so(dataset: Dataset) -> None:
+def test_a_scheduled_task_waits_for_its_time(dataset: Dataset) -> None:
     task_id = dataset.submit("nothing", scheduledAt=in_s(3))
     waiting = dataset.status(task_id)
     assert (waiting["state"], waiting["waitingFor"], waiting["attempt"]) == ("Scheduled", "scheduled-time", 0)
@@ -36,7 +36,7 @@ def test_a_time_in_the_past_means_now(dataset: Dataset) -> None:
         assert (task["state"], task["scheduledAt"]) == ("Succeeded", None)
 
 
-def test_a_task_scheduled_for_later_does_not_answer_for_one_that_is_due_now(dataset: Dataset) -> None:
+def test_a_task_scheduled_for_later_is_no_duplicate_of_one_due_now(dataset: Dataset) -> None:
     later = dataset.submit("nothing", scheduledAt=in_s(3600))
     assert dataset.try_submit("nothing", scheduledAt=in_s(7200)).json()["taskId"] == later
     now = dataset.try_submit("nothing")
@@ -44,7 +44,7 @@ def test_a_task_scheduled_for_later_does_not_answer_for_one_that_is_due_now(data
     dataset.client.delete(f"{dataset.address}/tasks/{later}").raise_for_status()
 
 
-def test_tags_and_metadata_come_back_and_tags_filter_lists(world: World, dataset: Dataset) -> None:
+def test_tags_and_metadata_are_returned_and_tags_filter_lists(world: World, dataset: Dataset) -> None:
     named = dataset.run("nothing", {"label": "1"}, tags=["flight 7", "é"], metadata={"crew": [1, None]})
     dataset.run("nothing", {"label": "2"}, tags=["flight 8"])
 
@@ -78,7 +78,7 @@ def test_tags_and_metadata_come_back_and_tags_filter_lists(world: World, dataset
         ({"uniqueId": "a\nb"}, "/body/uniqueId"),
     ],
 )
-def test_options_that_will_not_do_are_400_and_nothing_is_queued(
+def test_invalid_options_are_400_and_queue_nothing(
     dataset: Dataset, body: dict[str, Any], pointer: str | None
 ) -> None:
     answer = dataset.try_submit("nothing", **body)
@@ -95,7 +95,7 @@ def test_metadata_nested_ten_thousand_deep_is_400(dataset: Dataset) -> None:
     assert dataset.client.post(f"{dataset.address}/tasks", content=body, headers=headers).status_code == 400
 
 
-def test_a_unique_id_is_taken_once_in_an_organization(world: World, dataset: Dataset) -> None:
+def test_a_unique_id_is_unique_within_an_organization(world: World, dataset: Dataset) -> None:
     holder = dataset.submit("nothing", {"label": "1"}, uniqueId="survey-7")
     sibling = world.dataset(org=dataset.org)
 
@@ -113,7 +113,7 @@ def test_the_same_submit_with_its_unique_id_is_a_duplicate_and_no_conflict(datas
     assert (again.status_code, again.json()["taskId"]) == (200, first)
 
 
-def test_racing_submits_of_one_unique_id_make_one_task(dataset: Dataset) -> None:
+def test_concurrent_submits_with_one_unique_id_create_one_task(dataset: Dataset) -> None:
     def submit(number: int) -> int:
         return dataset.try_submit("nothing", {"label": str(number)}, uniqueId="one").status_code
 
@@ -128,7 +128,7 @@ def keyed(dataset: Dataset, key: str, label: str = "", **headers: str) -> httpx.
     )
 
 
-def test_the_same_key_and_body_get_the_first_answer_again(dataset: Dataset) -> None:
+def test_the_same_key_and_body_get_the_first_response_again(dataset: Dataset) -> None:
     first = keyed(dataset, "k-1")
     dataset.wait(first.json()["taskId"])
     again = keyed(dataset, "k-1")
@@ -151,7 +151,7 @@ def test_a_key_belongs_to_its_caller(world: World, dataset: Dataset) -> None:
     assert keyed(member, "k-3").json()["taskId"] != first["taskId"]
 
 
-def test_racing_requests_with_one_key_make_one_task_with_one_answer(dataset: Dataset) -> None:
+def test_concurrent_requests_with_one_key_create_one_task_and_get_one_response(dataset: Dataset) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: keyed(dataset, "k-4").text, range(24)))
     assert len(set(answers)) == 1
@@ -170,13 +170,13 @@ def test_a_malformed_key_is_400(dataset: Dataset, key: str) -> None:
     assert keyed(dataset, key).status_code == 400
 
 
-def test_a_task_whose_time_has_not_come_can_be_cancelled(dataset: Dataset) -> None:
+def test_a_scheduled_task_can_be_cancelled(dataset: Dataset) -> None:
     task_id = dataset.submit("nothing", scheduledAt=in_s(3600))
     dataset.client.delete(f"{dataset.address}/tasks/{task_id}").raise_for_status()
     eventually(lambda: dataset.status(task_id)["state"] == "Deleted")
 
 
-def test_a_submit_that_asks_for_a_call_is_not_answered_by_a_task_that_calls_nobody(dataset: Dataset) -> None:
+def test_a_submit_with_callback_url_is_no_duplicate_of_a_task_without(dataset: Dataset) -> None:
     first = dataset.submit("nothing")
     url: dict[str, Any] = {"callbackUrl": "https://hooks.example.com/a"}
     called = dataset.try_submit("nothing", **url)

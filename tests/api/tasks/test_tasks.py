@@ -1,4 +1,4 @@
-"""Lists, logs, results and the ends of tasks over HTTP."""
+"""Lists, logs, results, cancellation and deletion of tasks over HTTP."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def test_tools_are_listed_with_a_valid_closed_schema(world: World, dataset: Data
         assert tool["inputSchema"]["additionalProperties"] is False
 
 
-def test_every_version_of_a_tool_is_listed_and_the_highest_is_the_default(dataset: Dataset) -> None:
+def test_all_versions_of_a_tool_are_listed_and_the_highest_is_the_default(dataset: Dataset) -> None:
     tools = dataset.client.get(f"{dataset.address}/tasks/tools").json()
     assert [tool["version"] for tool in tools if tool["id"] == "nothing"] == ["1.10", "1"]
     assert dataset.try_submit("nothing").json()["version"] == "1.10"
@@ -72,7 +72,7 @@ def test_a_list_is_newest_first_filtered_and_paged(world: World, dataset: Datase
 
 
 @pytest.mark.parametrize("query", ["state=Nonsense", "skip=-1", "skip=x", "take=x"])
-def test_a_bad_query_is_refused(dataset: Dataset, query: str) -> None:
+def test_an_invalid_query_is_refused(dataset: Dataset, query: str) -> None:
     answer = dataset.client.get(f"{dataset.address}/tasks?{query}")
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid-request")
 
@@ -94,7 +94,7 @@ def test_a_log_is_read_from_a_cursor(dataset: Dataset) -> None:
     assert beyond == {"cursor": 31, "lines": [], "truncatedFromTail": 0}
 
 
-def test_a_result_is_there_when_the_task_has_succeeded(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_result_is_available_when_the_task_has_succeeded(dataset: Dataset, tmp_path: Path) -> None:
     go = tmp_path / "go"
     task_id = dataset.submit("patient", {"until": str(go), "publish": "text"})
     address = f"{dataset.address}/tasks/{task_id}/result"
@@ -120,7 +120,7 @@ def test_a_task_without_a_result_says_so(
     assert dataset.client.get(f"{dataset.address}/tasks/{task['taskId']}/result").status_code == code
 
 
-def test_deleting_an_ended_task_takes_its_artifact(dataset: Dataset) -> None:
+def test_deleting_an_ended_task_removes_its_artifact(dataset: Dataset) -> None:
     task = dataset.run("patient", {"publish": "x"})
     address = f"{dataset.address}/tasks/{task['taskId']}"
     for _ in range(2):
@@ -132,7 +132,7 @@ def test_deleting_an_ended_task_takes_its_artifact(dataset: Dataset) -> None:
     assert dataset.try_submit("patient", {"publish": "x"}).status_code == 202
 
 
-def test_only_the_submitter_and_administrators_end_a_task(world: World, dataset: Dataset) -> None:
+def test_only_the_submitter_and_administrators_can_end_a_task(world: World, dataset: Dataset) -> None:
     reader = dataset.seen_by(world.member(dataset.org, "readOnly"))
     writer = dataset.seen_by(world.member(dataset.org, "readWriteDelete"))
     chief = dataset.seen_by(world.member(dataset.org, "admin"))
@@ -190,11 +190,11 @@ def test_administrators_see_every_task(world: World, dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("task_id", ["x", "../x", "1" * 40])
-def test_an_id_that_is_none_is_refused(dataset: Dataset, task_id: str) -> None:
+def test_an_invalid_task_id_is_refused(dataset: Dataset, task_id: str) -> None:
     assert dataset.client.get(f"{dataset.address}/tasks/{task_id}").status_code in {400, 404}
 
 
-def test_a_status_shows_every_field_of_the_contract(dataset: Dataset) -> None:
+def test_a_status_has_all_documented_fields(dataset: Dataset) -> None:
     assert set(dataset.run("nothing")) >= {
         "taskId",
         "toolId",

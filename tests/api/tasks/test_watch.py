@@ -1,4 +1,4 @@
-"""Waiting for a change, tags, and what streams cost and survive: the API in this process, the test as worker."""
+"""Long polls, ETags and event streams, with the API in this process and the test as worker."""
 
 import asyncio
 import time
@@ -47,13 +47,13 @@ async def status(
 
 @asynccontextmanager
 async def streaming(api: Served, task: ClaimedTask) -> AsyncIterator[list[Event]]:
-    """What a stream has told so far; it grows meanwhile, and is read to its end before the block is left."""
+    """The events of a stream so far; the stream is read to its end before the block ends."""
     told: list[Event] = []
 
     async def read() -> None:
         async with api.client.stream("GET", f"{api.address(task.lease.task_id)}/events") as response:
             async for event in aevents_of(response):
-                told.append(event)  # noqa: PERF401  others look at it meanwhile
+                told.append(event)  # noqa: PERF401  the test reads the list meanwhile
 
     reading = asyncio.create_task(read())
     try:
@@ -64,9 +64,7 @@ async def streaming(api: Served, task: ClaimedTask) -> AsyncIterator[list[Event]
         await asyncio.gather(reading, return_exceptions=True)
 
 
-async def test_a_status_has_a_weak_tag_that_stays_while_only_time_goes_on(
-    api: Served, task: ClaimedTask
-) -> None:
+async def test_a_status_has_a_weak_etag_that_ignores_elapsed_time(api: Served, task: ClaimedTask) -> None:
     first = await status(api, task)
     await until(lambda: time.time() * 1000 > first.json()["processingTimeMs"])
     again = await status(api, task)
@@ -75,7 +73,7 @@ async def test_a_status_has_a_weak_tag_that_stays_while_only_time_goes_on(
     assert again.json()["processingTimeMs"] > first.json()["processingTimeMs"]
 
 
-async def test_a_status_that_the_client_has_is_not_sent_again(api: Served, task: ClaimedTask) -> None:
+async def test_a_known_status_gets_304(api: Served, task: ClaimedTask) -> None:
     tag = (await status(api, task)).headers["etag"]
     for known in (tag, tag.removeprefix("W/"), f'"other", {tag}', "*"):
         answer = await status(api, task, known=known)
@@ -83,9 +81,7 @@ async def test_a_status_that_the_client_has_is_not_sent_again(api: Served, task:
     assert (await status(api, task, known='"other"')).status_code == 200
 
 
-async def test_a_tag_changes_with_progress_with_the_log_and_with_the_state(
-    api: Served, task: ClaimedTask
-) -> None:
+async def test_the_etag_changes_with_progress_log_and_state(api: Served, task: ClaimedTask) -> None:
     tags = [(await status(api, task)).headers["etag"]]
     await api.report(task, 0, percent=10.0)
     tags.append((await status(api, task)).headers["etag"])
@@ -96,15 +92,13 @@ async def test_a_tag_changes_with_progress_with_the_log_and_with_the_state(
     assert len(set(tags)) == 4
 
 
-async def test_a_wait_is_answered_when_the_task_changes_and_not_before(
-    api: Served, task: ClaimedTask
-) -> None:
+async def test_a_long_poll_returns_when_the_task_changes(api: Served, task: ClaimedTask) -> None:
     began = time.monotonic()
     waiting = asyncio.create_task(status(api, task, wait=30))
     await until(lambda: time.monotonic() - began > 0.5)
     assert not waiting.done()
 
-    # More than once, since a change before the API has begun to wait is none to it.
+    # Repeated, since a change before the API has subscribed doesn't end the poll.
     for percent in range(1, 100):
         await api.report(task, 0, percent=float(percent))
         await asyncio.wait({waiting}, timeout=0.3)
@@ -118,9 +112,7 @@ async def test_a_wait_is_answered_when_the_task_changes_and_not_before(
     assert api.watches == 0
 
 
-async def test_a_wait_for_another_status_than_the_known_one_is_answered_at_once(
-    api: Served, task: ClaimedTask
-) -> None:
+async def test_a_long_poll_with_an_outdated_etag_returns_at_once(api: Served, task: ClaimedTask) -> None:
     known = (await status(api, task)).headers["etag"]
     await api.report(task, 0, percent=40.0)
     began = time.monotonic()
@@ -129,7 +121,7 @@ async def test_a_wait_for_another_status_than_the_known_one_is_answered_at_once(
     assert time.monotonic() - began < 25
 
 
-async def test_a_wait_for_the_known_status_to_change_ends_with_the_change(
+async def test_a_long_poll_with_the_current_etag_returns_at_the_change(
     api: Served, task: ClaimedTask
 ) -> None:
     known = (await status(api, task)).headers["etag"]
@@ -142,7 +134,7 @@ async def test_a_wait_for_the_known_status_to_change_ends_with_the_change(
     assert time.monotonic() - began < 25
 
 
-async def test_a_wait_without_a_change_ends_with_its_time(api: Served, task: ClaimedTask) -> None:
+async def test_a_long_poll_without_change_times_out(api: Served, task: ClaimedTask) -> None:
     first = await status(api, task)
     began = time.monotonic()
     known = await status(api, task, wait=0.3, known=first.headers["etag"])
@@ -153,7 +145,7 @@ async def test_a_wait_without_a_change_ends_with_its_time(api: Served, task: Cla
     assert (unknown.status_code, unknown.json()["state"]) == (200, "Processing")
 
 
-async def test_a_renewed_lease_is_no_change(api: Served, task: ClaimedTask) -> None:
+async def test_a_renewed_lease_does_not_end_a_long_poll(api: Served, task: ClaimedTask) -> None:
     waiting = asyncio.create_task(status(api, task, wait=0.5))
     await until(lambda: api.watches == 1)
     async with api.rows.db.begin() as connection:
@@ -162,7 +154,7 @@ async def test_a_renewed_lease_is_no_change(api: Served, task: ClaimedTask) -> N
     assert (await waiting).headers["etag"] == before.headers["etag"]
 
 
-async def test_a_wait_for_an_ended_task_is_answered_at_once(api: Served, task: ClaimedTask) -> None:
+async def test_a_long_poll_of_an_ended_task_returns_at_once(api: Served, task: ClaimedTask) -> None:
     await api.succeed(task, 0)
     began = time.monotonic()
     assert (await status(api, task, wait=30)).json()["state"] == "Succeeded"
@@ -170,23 +162,19 @@ async def test_a_wait_for_an_ended_task_is_answered_at_once(api: Served, task: C
 
 
 @pytest.mark.parametrize("wait", ["-0.1", "30.1", "x", "", "nan", "inf", "-inf", "1e400"])
-async def test_a_wait_that_is_no_time_within_bounds_is_refused(
-    api: Served, task: ClaimedTask, wait: str
-) -> None:
+async def test_a_wait_out_of_bounds_is_refused(api: Served, task: ClaimedTask, wait: str) -> None:
     answer = await api.client.get(f"{api.address(task.lease.task_id)}?wait={wait}")
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid-request")
 
 
-async def test_more_waits_and_streams_than_connections_leave_room_for_others(
-    api: Served, task: ClaimedTask
-) -> None:
+async def test_long_polls_and_streams_hold_no_database_connections(api: Served, task: ClaimedTask) -> None:
     waits = [asyncio.create_task(status(api, task, wait=30)) for _ in range(30)]
     streams = [streaming(api, task) for _ in range(30)]
     heard = [await stream.__aenter__() for stream in streams]
     await until(lambda: api.watches == 60)
     await until(lambda: all(heard))
 
-    # The pool has 10, and whoever waited for one in vain would get 503 after 5 s.
+    # The pool has 10 connections; a request without one would get 503 after 5 s.
     assert (await status(api, task)).status_code == 200
     await api.succeed(task, 0, "the only line")
 
@@ -199,7 +187,7 @@ async def test_more_waits_and_streams_than_connections_leave_room_for_others(
 
 
 @pytest.mark.parametrize("path", ["?wait=30", "/events"])
-async def test_a_client_that_leaves_ends_the_watch(api: Served, task: ClaimedTask, path: str) -> None:
+async def test_a_disconnect_ends_the_subscription(api: Served, task: ClaimedTask, path: str) -> None:
     address = httpx.URL(str(api.client.base_url))
     reader, writer = await asyncio.open_connection(address.host, address.port)
     head = [f"GET {api.address(task.lease.task_id)}{path} HTTP/1.1", "Host: x"]
@@ -213,7 +201,7 @@ async def test_a_client_that_leaves_ends_the_watch(api: Served, task: ClaimedTas
     assert reader is not None
 
 
-async def test_a_busy_task_costs_a_stream_few_reads(api: Served, task: ClaimedTask) -> None:
+async def test_a_stream_of_a_busy_task_needs_few_reads(api: Served, task: ClaimedTask) -> None:
     async with streaming(api, task) as told:
         await until(lambda: bool(told))
         began = time.monotonic()
@@ -222,7 +210,7 @@ async def test_a_busy_task_costs_a_stream_few_reads(api: Served, task: ClaimedTa
         await until(lambda: len(lines_of(told)) == 60)
         took_s = time.monotonic() - began
         await api.succeed(task, 60)
-    # Each read that finds a change tells the progress once.
+    # Each read with a change sends one progress event.
     reads = [event for event in told if event.name == "progress" and event.data["percent"] < 100]
     assert len(reads) <= 2 + took_s / 0.25
     assert lines_of(told) == [f"line {number}" for number in range(60)]
@@ -261,14 +249,14 @@ def _has_lines(told: list[Event], count: int) -> bool:
     return len(lines_of(told)) == count
 
 
-async def test_streams_and_waits_survive_the_end_of_the_listening_connection(
+async def test_streams_and_long_polls_survive_the_loss_of_the_listen_connection(
     api: Served, task: ClaimedTask, database_url: str
 ) -> None:
     async with streaming(api, task) as told:
         await until(lambda: bool(told))
         for number in range(5):
             await run_sql(database_url, END_LISTENING)
-            # Also what is committed while nobody listens is heard of.
+            # Changes committed while the connection was down are delivered as well.
             await api.report(task, number, f"line {number}")
             await until(partial(_has_lines, told, number + 1), timeout_s=10)
         waiting = asyncio.create_task(status(api, task, wait=30))
@@ -281,7 +269,7 @@ async def test_streams_and_waits_survive_the_end_of_the_listening_connection(
     assert all(b == a + 1 for a, b in pairwise(cursors))
 
 
-async def test_a_stream_outlasts_an_outage_of_postgres_without_losing_or_doubling_a_line(
+async def test_a_stream_survives_a_postgres_outage_without_losing_or_repeating_lines(
     settings: Settings, tmp_path: Path
 ) -> None:
     with OwnedFolder(tmp_path / "postgres") as folder, running_postgres(folder) as postgres:
@@ -295,7 +283,7 @@ async def test_a_stream_outlasts_an_outage_of_postgres_without_losing_or_doublin
                     await until(lambda: lines_of(told) == ["before"])
 
                     await asyncio.to_thread(postgres.kill)
-                    # Woken by the broken connection's successor or by none: the stream stays open.
+                    # The stream stays open, whether or not the reconnection wakes it.
                     refused = await status(api, task)
                     assert refused.status_code == 503
                     await asyncio.to_thread(postgres.start)
@@ -309,7 +297,7 @@ async def test_a_stream_outlasts_an_outage_of_postgres_without_losing_or_doublin
 
 
 async def until_written(api: Served, task: ClaimedTask) -> None:
-    """Write a line as a worker does after an outage: again and again until it is taken."""
+    """Write a line as a worker does after an outage: retried until it is committed."""
     async with asyncio.timeout(30):
         while True:
             try:

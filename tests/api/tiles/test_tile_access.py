@@ -1,4 +1,4 @@
-"""Map tiles, TileJSON, thumbnails and viewing tokens of a whole stack, over HTTP."""
+"""Map tiles, TileJSON, thumbnails and tile tokens of a whole stack, over HTTP."""
 
 import io
 from collections.abc import Callable
@@ -26,7 +26,7 @@ STYLE = {"formula": "(b2-b1)/(b2+b1)", "rescale": "-0.4,0.4"}
 
 @dataclass(frozen=True, slots=True)
 class Maps:
-    """A private dataset with a raster of one tile, and a task's result made of it."""
+    """A private dataset with a raster of one tile, and a task result made from it."""
 
     dataset: Dataset
     export: Path
@@ -79,24 +79,24 @@ def test_a_tile_has_literal_colours_and_those_of_raster_export(maps: Maps) -> No
     assert np.array_equal(drawn, np.moveaxis(read(maps.export), 0, -1))
 
 
-def test_a_result_is_tiled_as_it_is(maps: Maps) -> None:
+def test_a_result_is_shown_as_it_is(maps: Maps) -> None:
     answer = maps.get(f"tasks/{maps.task_id}/tiles/{HERE}.png")
     assert np.array_equal(pixels_of(answer.content), np.moveaxis(read(maps.export), 0, -1))
 
 
-def test_twice_the_resolution_is_to_be_had(maps: Maps) -> None:
+def test_2x_tiles_have_twice_the_resolution(maps: Maps) -> None:
     large = pixels_of(maps.tile(f"{HERE}@2x").content)
     assert large.shape == (512, 512, 4)
     assert [large[9, 9].tolist(), large[9, 400].tolist()] == [RED, GREEN]
     assert maps.get(f"tasks/{maps.task_id}/tiles/{HERE}@2x.png").status_code == 200
 
 
-def test_a_tile_beside_the_raster_is_404(maps: Maps) -> None:
+def test_a_tile_outside_the_raster_is_404(maps: Maps) -> None:
     assert code_of(maps.tile(f"{AT.z}/{AT.x + 1}/{AT.y}")) == (404, "tile-outside")
 
 
 @pytest.mark.parametrize("place", ["25/0/0", "3/8/0", "3/0/8", "3/-1/0", "-1/0/0"])
-def test_a_tile_that_no_grid_has_is_400(maps: Maps, place: str) -> None:
+def test_an_invalid_tile_index_is_400(maps: Maps, place: str) -> None:
     assert code_of(maps.tile(place)) == (400, "no-such-tile")
 
 
@@ -113,13 +113,13 @@ def test_a_tile_that_no_grid_has_is_400(maps: Maps, place: str) -> None:
         ({"path": "/vsicurl/http://127.0.0.1/x.tif"}, (400, "invalid-path")),
     ],
 )
-def test_bad_parameters_are_refused_with_the_tools_codes(
+def test_invalid_parameters_get_the_error_codes_of_the_tool(
     maps: Maps, params: dict[str, str], expected: tuple[int, str]
 ) -> None:
     assert code_of(maps.tile(params=params)) == expected
 
 
-def test_who_has_the_tile_gets_304_and_another_style_is_another_tile(maps: Maps) -> None:
+def test_a_known_tile_gets_304_and_another_style_another_etag(maps: Maps) -> None:
     first = maps.tile()
     assert first.headers["cache-control"] == "private, no-cache"
     again = maps.tile(headers={"If-None-Match": first.headers["etag"]})
@@ -128,7 +128,7 @@ def test_who_has_the_tile_gets_304_and_another_style_is_another_tile(maps: Maps)
     assert (other.status_code, other.headers["etag"] != first.headers["etag"]) == (200, True)
 
 
-def test_the_tag_changes_with_the_content(world: World, tmp_path: Path) -> None:
+def test_the_etag_changes_with_the_content(world: World, tmp_path: Path) -> None:
     dataset = world.dataset()
     address, params = f"{dataset.address}/tiles/{HERE}.png", {"path": "a.tif", "rescale": "-1,1"}
     dataset.upload("a.tif", on_tile(tmp_path / "a.tif", halves(5, 5)))
@@ -139,7 +139,7 @@ def test_the_tag_changes_with_the_content(world: World, tmp_path: Path) -> None:
     assert pixels_of(second.content)[0, 0].tolist() == RED
 
 
-def test_tilejson_says_where_the_tiles_are(maps: Maps, nobody: httpx.Client) -> None:
+def test_tilejson_has_working_tile_urls(maps: Maps, nobody: httpx.Client) -> None:
     answer = maps.get("tilejson.json", params={"path": "field.tif", **STYLE})
     found = answer.json()
     assert (found["tilejson"], found["name"], found["scheme"]) == ("3.0.0", "field.tif", "xyz")
@@ -166,13 +166,13 @@ def test_a_public_raster_needs_no_token(world: World, nobody: httpx.Client, tmp_
     found = nobody.get(f"{dataset.address}/tilejson.json", params={"path": "a.tif"}).json()
     assert "token" not in found["tiles"][0]
     tile = nobody.get(found["tiles"][0].format(z=AT.z, x=AT.x, y=AT.y))
-    # Caches between may keep it for a minute: it may be private by then.
+    # Shared caches may store it for a minute only, since the dataset may become private.
     assert (tile.status_code, tile.headers["cache-control"]) == (200, "public, max-age=86400, s-maxage=60")
     stale = nobody.get(found["tiles"][0].format(z=AT.z, x=AT.x, y=AT.y) + "&token=stale")
     assert stale.status_code == 200
 
 
-def test_an_unlisted_raster_is_kept_by_no_cache_that_is_shared(
+def test_tiles_of_an_unlisted_raster_are_not_stored_by_shared_caches(
     world: World, nobody: httpx.Client, tmp_path: Path
 ) -> None:
     dataset = world.dataset(visibility="unlisted")
@@ -184,19 +184,19 @@ def test_an_unlisted_raster_is_kept_by_no_cache_that_is_shared(
     assert thumb.headers["cache-control"] == "private, no-cache"
 
 
-def test_a_token_that_does_not_hold_takes_nothing_from_who_is_signed_in(
+def test_an_invalid_token_takes_nothing_from_an_authenticated_caller(
     world: World, maps: Maps, nobody: httpx.Client
 ) -> None:
     other = world.dataset().client.post(f"{world.dataset().address}/view-tokens", json={}).json()["token"]
     for token in ("stale", other):
         assert maps.tile(params={"token": token}).status_code == 200
         found = maps.get("tilejson.json", params={"path": "field.tif", "token": token}).json()
-        # Its tiles' addresses carry one that holds.
+        # Its tile URLs contain a valid token.
         assert nobody.get(found["tiles"][0].format(z=AT.z, x=AT.x, y=AT.y)).status_code == 200
         assert maps.tile(as_=nobody, params={"token": token}).status_code == 401
 
 
-def test_head_answers_like_get_without_the_picture(maps: Maps) -> None:
+def test_head_equals_get_without_the_image(maps: Maps) -> None:
     params = {"path": "field.tif"}
     for path in (
         f"tiles/{HERE}.png",
@@ -214,7 +214,7 @@ def test_head_answers_like_get_without_the_picture(maps: Maps) -> None:
     assert maps.dataset.client.head(f"{maps.dataset.address}/list", params={"path": "no"}).status_code == 404
 
 
-def test_what_build_makes_changes_every_tag(world: World, tmp_path: Path) -> None:
+def test_a_new_derivative_changes_every_etag(world: World, tmp_path: Path) -> None:
     dataset, params = world.dataset(), {"path": "a.tif", "rescale": "-1,1"}
     dataset.upload("a.tif", on_tile(tmp_path / "a.tif", halves(-5, 5)))
 
@@ -234,7 +234,7 @@ def test_what_build_makes_changes_every_tag(world: World, tmp_path: Path) -> Non
     assert pixels_of(after[0].content)[9, [9, 200]].tolist() == [RED, GREEN]
     versions = [parse_qs(urlsplit(each).query)["v"] for each in (template, new_template)]
     assert versions[0] != versions[1]
-    # An address with the version of before may be kept by nobody any more.
+    # A URL with the previous version is no longer cacheable.
     former = dataset.client.get(template.format(z=AT.z, x=AT.x, y=AT.y))
     assert former.headers["cache-control"] == "private, no-cache"
 
@@ -247,9 +247,7 @@ def test_without_a_token_a_private_raster_is_hidden(world: World, maps: Maps, no
     assert maps.get(f"tasks/{maps.task_id}/tilejson.json", as_=nobody).status_code == 401
 
 
-def test_a_datasets_token_opens_what_is_for_viewing_and_nothing_else(
-    maps: Maps, nobody: httpx.Client
-) -> None:
+def test_a_dataset_token_is_valid_for_tile_routes_only(maps: Maps, nobody: httpx.Client) -> None:
     token = maps.token()
     for path in (
         f"tiles/{HERE}.png",
@@ -268,12 +266,14 @@ def test_a_datasets_token_opens_what_is_for_viewing_and_nothing_else(
         assert maps.get(path, as_=nobody, headers=bearer).status_code == 401, path
 
 
-def test_a_bearer_token_is_no_viewing_token(maps: Maps, nobody: httpx.Client) -> None:
+def test_a_bearer_token_is_no_tile_token(maps: Maps, nobody: httpx.Client) -> None:
     bearer = maps.dataset.client.headers["authorization"].removeprefix("Bearer ")
     assert code_of(maps.tile(as_=nobody, params={"token": bearer})) == (401, "bad-credentials")
 
 
-def test_a_token_is_for_one_dataset(world: World, maps: Maps, nobody: httpx.Client, tmp_path: Path) -> None:
+def test_a_token_is_valid_for_one_dataset(
+    world: World, maps: Maps, nobody: httpx.Client, tmp_path: Path
+) -> None:
     other = world.dataset(org=maps.dataset.org)
     other.upload("field.tif", on_tile(tmp_path / "a.tif", halves(5, 5)))
     token = maps.token()
@@ -282,14 +282,14 @@ def test_a_token_is_for_one_dataset(world: World, maps: Maps, nobody: httpx.Clie
         assert code_of(answer) == (401, "bad-credentials")
 
 
-def test_a_tasks_token_is_for_its_result(maps: Maps, nobody: httpx.Client) -> None:
+def test_a_task_token_is_valid_for_its_result(maps: Maps, nobody: httpx.Client) -> None:
     token = maps.token(taskId=maps.task_id)
     address = f"tasks/{maps.task_id}/tiles/{HERE}.png"
     assert maps.get(address, as_=nobody, params={"token": token}).status_code == 200
     assert maps.tile(as_=nobody, params={"token": token}).status_code == 401
 
 
-def test_tokens_are_made_for_those_who_may_read(world: World, maps: Maps, nobody: httpx.Client) -> None:
+def test_tokens_are_issued_only_to_readers(world: World, maps: Maps, nobody: httpx.Client) -> None:
     address = f"{maps.dataset.address}/view-tokens"
     assert nobody.post(address, json={}).status_code == 401
     assert world.client(world.user()).post(address, json={}).status_code == 404
@@ -299,7 +299,9 @@ def test_tokens_are_made_for_those_who_may_read(world: World, maps: Maps, nobody
     )
 
 
-def test_a_token_ends_with_its_makers_rights(world: World, maps: Maps, nobody: httpx.Client) -> None:
+def test_a_token_ends_with_the_permissions_of_its_owner(
+    world: World, maps: Maps, nobody: httpx.Client
+) -> None:
     member = world.member(maps.dataset.org, "readOnly")
     token = member.post(f"{maps.dataset.address}/view-tokens", json={}).json()["token"]
     assert maps.tile(as_=nobody, params={"token": token}).status_code == 200
@@ -328,7 +330,7 @@ def key_revoked(_world: World, _name: str, session: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("end", [deactivated_and_back, signed_out, password_changed, key_revoked])
-def test_a_token_ends_with_the_credentials_that_made_it(
+def test_a_token_ends_with_the_credentials_that_created_it(
     world: World, maps: Maps, nobody: httpx.Client, end: Callable[[World, str, httpx.Client], None]
 ) -> None:
     session = world.member(maps.dataset.org, "readOnly")
@@ -373,16 +375,16 @@ def test_a_thumbnail_of_a_raster_is_small_and_cached(maps: Maps) -> None:
 
 
 @pytest.mark.parametrize(("asked", "given"), [(1, 16), (5000, 256), (-3, 16)])
-def test_sizes_are_clamped_and_nothing_is_enlarged(maps: Maps, asked: int, given: int) -> None:
+def test_sizes_are_clamped_and_images_are_not_enlarged(maps: Maps, asked: int, given: int) -> None:
     answer = maps.get("thumb", params={"path": "field.tif", "size": asked})
     assert pixels_of(answer.content).shape[:2] == (given, given)
 
 
-def test_a_photo_is_turned_upright(world: World) -> None:
+def test_a_photo_is_rotated_by_exif(world: World) -> None:
     photo = Image.new("RGB", (200, 100), (250, 0, 0))
     photo.paste((0, 0, 250), (100, 0, 200, 100))
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn clockwise
+    exif[0x0112] = 6  # rotate clockwise
     content = io.BytesIO()
     photo.save(content, "JPEG", exif=exif, quality=95)
     dataset = world.dataset()
@@ -394,7 +396,7 @@ def test_a_photo_is_turned_upright(world: World) -> None:
     assert drawn[90, 25, 2] > 200
 
 
-def test_a_cloud_is_seen_from_above_by_height(world: World, tmp_path: Path) -> None:
+def test_a_point_cloud_is_drawn_from_above_by_height(world: World, tmp_path: Path) -> None:
     cloud = laspy.LasData(laspy.LasHeader(point_format=6, version="1.4"))
     cloud.x, cloud.y = (axis.ravel() for axis in np.meshgrid(np.arange(100.0), np.arange(50.0)))
     cloud.z = np.where(cloud.x < 50, 0.0, 10.0)
@@ -409,7 +411,7 @@ def test_a_cloud_is_seen_from_above_by_height(world: World, tmp_path: Path) -> N
     assert np.abs(high - [0xFD, 0xE7, 0x25]).max() < 16
 
 
-def test_a_geojson_is_seen_from_above(world: World) -> None:
+def test_a_geojson_is_drawn(world: World) -> None:
     dataset = world.dataset()
     dataset.upload(
         "a.geojson", b'{"type": "LineString", "coordinates": [[0, 0], [0.5, 0.5], [1, 0]]}', indexed=False
@@ -418,11 +420,11 @@ def test_a_geojson_is_seen_from_above(world: World) -> None:
     assert (answer.status_code, pixels_of(answer.content).shape) == (200, (53, 100, 4))
 
 
-def test_what_cannot_be_drawn_says_so(maps: Maps) -> None:
+def test_other_entries_have_no_thumbnail(maps: Maps) -> None:
     assert code_of(maps.get("thumb", params={"path": "notes.md"})) == (400, "no-thumbnail")
 
 
-def test_a_raster_without_a_place_has_a_thumbnail_and_no_tiles(world: World, tmp_path: Path) -> None:
+def test_a_raster_without_georeference_has_a_thumbnail_but_no_tiles(world: World, tmp_path: Path) -> None:
     dataset = world.dataset()
     dataset.upload("a.tif", write_raster(tmp_path / "a.tif", halves(0, 1), crs=None, transform=None))
     params = {"path": "a.tif"}
@@ -438,7 +440,7 @@ def test_a_task_without_a_raster_result_has_no_tiles(world: World, maps: Maps) -
     assert code_of(maps.get(f"tasks/{nothing}/tilejson.json")) == (404, "no-artifact")
 
 
-def test_a_preview_needs_what_its_inputs_need(world: World, maps: Maps) -> None:
+def test_a_preview_needs_read_on_its_inputs(world: World, maps: Maps) -> None:
     address = f"{maps.dataset.address}/align/preview"
     answer = world.client().post(address, json={})
     assert answer.status_code == 401

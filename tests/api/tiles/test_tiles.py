@@ -238,7 +238,7 @@ async def test_no_child_and_no_file_is_left_after_shutdown(settings: Settings, t
 async def test_a_preview_gets_the_inputs_and_validated_params_of_the_tool(
     api: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a tool that has one in the tests' own program: which tools have one is a table."""
+    """A preview that exists only in the tests' render program."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     renderer_of(api)._pool._spawner.program = "tests.sandbox.render_program"
     await put(api, "a.tif", b"x" * 100)

@@ -1,4 +1,4 @@
-"""Tiles, TileJSON and thumbnails come from what was built of a raster, where that is there."""
+"""Tiles, TileJSON and thumbnails come from a raster's COG derivative, if there is one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def get(api: Served, path: str) -> httpx.Response:
 
 
 async def build(api: Served, file: Path, *, source: Path) -> None:
-    """Have the file be the COG that was built of the source."""
+    """Stores the file as the COG derivative of the source."""
     hashed = hashlib.sha256(await asyncio.to_thread(source.read_bytes)).hexdigest()
     blob = await api.platform.blobs.ingest(file)
     made = NewDerivative(
@@ -35,8 +35,8 @@ async def build(api: Served, file: Path, *, source: Path) -> None:
         await derivatives.put(connection, [made])
 
 
-async def test_pictures_come_from_the_newest_derivative(settings: Settings, tmp_path: Path) -> None:
-    # More than is read for a tile, and without overviews: only tiles from close by can be drawn.
+async def test_images_come_from_the_newest_derivative(settings: Settings, tmp_path: Path) -> None:
+    # Larger than a tile may read, and without overviews: only high zooms can be rendered.
     source = on_tile(tmp_path / "large.tif", np.zeros((1, 4200, 4200)), compress="deflate")
     async with served(settings) as api:
         body = await asyncio.to_thread(source.read_bytes)
@@ -46,7 +46,7 @@ async def test_pictures_come_from_the_newest_derivative(settings: Settings, tmp_
         assert (await get(api, "tilejson.json")).json()["minzoom"] == AT.z + 1
         tags = [(await get(api, "thumb")).headers["etag"]]
 
-        # Colours that the source doesn't have show which of the two is drawn.
+        # Colours that the original doesn't have show which of the two is rendered.
         for name, left, right, colours in (("a", -5, 5, [RED, GREEN]), ("b", 5, -5, [GREEN, RED])):
             await build(api, on_tile(tmp_path / f"{name}.tif", halves(left, right)), source=source)
             tile = await get(api, TILE)

@@ -121,7 +121,7 @@ async def _prepare_dest(
     Returns:
         The file's type by its new suffix; None if the suffix stays the same.
     """
-    await locks.disable_idle_timeout(connection)  # there may be many entries below
+    await locks.disable_transaction_timeout(connection)  # there may be many entries below
     await lock_tree(connection, dataset_id)
     entry = await entries.find(connection, dataset_id, source)
     if entry is None:

@@ -75,7 +75,7 @@ async def apply_changes(
         TaskFailed: a derivative's source is no input of the task (`bad-output`).
     """
     if len(changes.edits) > MANY or any(isinstance(edit, RemoveEntry) for edit in changes.edits):
-        await locks.disable_idle_timeout(connection)
+        await locks.disable_transaction_timeout(connection)
     edits = await _without_kept_files(connection, task.dataset_id, changes.edits)
     edits, skipped = await _without_stale_removals(connection, task, edits)
     for step in _steps(edits):
@@ -94,7 +94,7 @@ async def _apply(connection: AsyncConnection, dataset_id: DatasetId, step: _Puts
 
 
 async def _apply_descriptions(connection: AsyncConnection, task: ClaimedTask, file: Path) -> None:
-    await locks.disable_idle_timeout(connection)  # a dataset may have 100,000 of them
+    await locks.disable_transaction_timeout(connection)  # a dataset may have 100,000 of them
     blob_keys = {item.path: item.blob_key for item in task.inputs}
     batches = read_descriptions(file, may_write=task.writes, inputs=blob_keys.keys())
     while batch := await asyncio.to_thread(next, batches, None):

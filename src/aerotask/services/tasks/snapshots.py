@@ -32,7 +32,7 @@ async def take_snapshot(
         NotFound: the dataset has been removed.
     """
     async with db.begin() as connection:
-        await locks.disable_idle_timeout(connection)
+        await locks.disable_transaction_timeout(connection)
         dataset = await datasets.get(connection, dataset_id, seen_by=None)
         if dataset is None:
             raise NotFound("The dataset has been removed meanwhile.")
