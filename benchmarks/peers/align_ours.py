@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.peers.align_clock import Rows, rows, run_cases
 
 from aerotask.raster.alignment.match.matching import find_match
-from aerotask.raster.alignment.match.quality import doubts
+from aerotask.raster.alignment.match.quality import reasons_to_reject
 from aerotask.raster.alignment.pair import make_pair
 from aerotask.raster.header import read_profile
 from aerotask.raster.io import open_raster
@@ -24,7 +24,7 @@ def source_file(path: Path) -> SourceFile:
 def find(source: Path, reference: Path) -> Rows | None:
     pair = make_pair(source_file(source), source_file(reference))
     match = find_match(pair, mode="similarity", threads=2, on_progress=lambda _share: None)
-    if doubts(match):
+    if reasons_to_reject(match):
         return None
     points = np.array([[0.0, 0.0], [1000.0, 0.0], [0.0, 1000.0]]) + 0.5
     moved = pair.locate_in_reference(match.transform.of(pair.source_grid.plane_points(points))) - 0.5

@@ -24,9 +24,9 @@ def main() -> None:
     with clock.phase("export"):
         with open_raster(source) as opened:
             profile = read_profile(opened)
-        recipe = make_plan(DisplayOptions(formula="NDVI", bandFilter="RGBN").parsed(), profile)
+        plan = make_plan(DisplayOptions(formula="NDVI", bandFilter="RGBN").parsed(), profile)
         file = SourceFile(source, profile)
-        export_image(file, recipe, target, writing=writing, on_progress=lambda _stage, _fraction: None)
+        export_image(file, plan, target, writing=writing, on_progress=lambda _stage, _fraction: None)
     clock.report()
 
 

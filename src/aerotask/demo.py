@@ -68,7 +68,7 @@ def run_demo(file: Path | None, data: Path, out: Console) -> None:
     watch = Stopwatch(out)
     with ExitStack() as everything:
         folder = everything.enter_context(OwnedFolder(data))
-        raster = file or _specimen(folder.path / "orthophoto.tif", watch)
+        raster = file or _write_orthophoto(folder.path / "orthophoto.tif", watch)
         password = _password(folder.path / "admin.password")
         with watch.step("start Postgres, Valkey, the API and a worker"):
             log = everything.enter_context((folder.path / "stack.log").open("ab"))
@@ -103,7 +103,7 @@ def _export(client: httpx.Client, path: str, target: Path, watch: Stopwatch) -> 
     return artifact
 
 
-def _specimen(path: Path, watch: Stopwatch) -> Path:
+def _write_orthophoto(path: Path, watch: Stopwatch) -> Path:
     if not path.is_file():
         with watch.step(f"create a multispectral orthophoto of {SIZE_PX}×{SIZE_PX} pixels"):
             fresh = path.with_suffix(".new.tif")

@@ -1,4 +1,4 @@
-"""The made-up orthophoto."""
+"""Synthetic orthophoto: georeference, outline, reproducibility and content."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from aerotask.raster.export.preview import write_preview
 
 
 @pytest.fixture(scope="module")
-def specimen(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("specimen") / "specimen.tif"
+def orthophoto(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("orthophoto") / "orthophoto.tif"
     write_orthophoto(path, size_px=1100, seed=7)
     return path
 
 
-def test_it_is_a_georeferenced_multispectral_tiff(specimen: Path) -> None:
-    with rasterio.open(specimen) as opened:
+def test_it_is_a_georeferenced_multispectral_tiff(orthophoto: Path) -> None:
+    with rasterio.open(orthophoto) as opened:
         assert (opened.count, opened.shape, opened.dtypes[0], opened.nodata) == (5, (1100, 1100), "uint16", 0)
         assert opened.descriptions == ("red", "green", "blue", "nir", "rededge")
         assert opened.crs.to_epsg() == 32632
@@ -31,49 +31,51 @@ def test_it_is_a_georeferenced_multispectral_tiff(specimen: Path) -> None:
         assert opened.profile["compress"] == "deflate"
 
 
-def test_it_has_a_slanted_outline(specimen: Path) -> None:
-    with rasterio.open(specimen) as opened:
+def test_it_has_a_slanted_outline(orthophoto: Path) -> None:
+    with rasterio.open(orthophoto) as opened:
         inside = opened.read_masks(1) > 0
     assert 0.6 < inside.mean() < 0.8
     assert not inside[[0, 0, -1, -1], [0, -1, 0, -1]].any()
     assert inside[550, 550]
 
 
-def test_the_same_seed_gives_the_same_pixels_whatever_the_threads(specimen: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_pixels_with_any_number_of_threads(
+    orthophoto: Path, tmp_path: Path
+) -> None:
     write_orthophoto(tmp_path / "again.tif", size_px=1100, seed=7, threads=4)
-    np.testing.assert_array_equal(read(tmp_path / "again.tif"), read(specimen))
+    np.testing.assert_array_equal(read(tmp_path / "again.tif"), read(orthophoto))
 
 
-def test_another_seed_gives_another_landscape(specimen: Path) -> None:
+def test_another_seed_gives_another_landscape(orthophoto: Path) -> None:
     window = (slice(512, 576), slice(512, 576))
     other = orthophoto_pixels(Farmland(8), window, size_px=1100, bands=5)
-    assert (other != read(specimen)[:, 512:576, 512:576]).mean() > 0.9
+    assert (other != read(orthophoto)[:, 512:576, 512:576]).mean() > 0.9
 
 
-def test_it_holds_plants_and_bare_ground(specimen: Path, tmp_path: Path) -> None:
-    export(specimen, tmp_path / "ndvi.tif", formula="NDVI", colormap="none")
+def test_it_holds_plants_and_bare_ground(orthophoto: Path, tmp_path: Path) -> None:
+    export(orthophoto, tmp_path / "ndvi.tif", formula="NDVI", colormap="none")
     ndvi = read(tmp_path / "ndvi.tif")
     low, high = np.nanpercentile(ndvi, (5, 95))
     assert 0.05 < low < 0.35
     assert 0.5 < high < 0.95
 
 
-def test_fewer_bands_may_be_asked_for(tmp_path: Path) -> None:
+def test_an_orthophoto_can_have_fewer_bands(tmp_path: Path) -> None:
     write_orthophoto(tmp_path / "four.tif", size_px=100, bands=4)
     assert read(tmp_path / "four.tif").shape == (4, 100, 100)
     with pytest.raises(ValueError, match="1 to 5 bands"):
         write_orthophoto(tmp_path / "six.tif", size_px=100, bands=6)
 
 
-def test_noise_is_the_same_wherever_its_window_begins() -> None:
+def test_noise_does_not_depend_on_the_window() -> None:
     whole = layered_noise(Area(-40, 100, (120, 130)), steps_px=(50, 9), salt=3)
     part = layered_noise(Area(7, 133, (30, 20)), steps_px=(50, 9), salt=3)
     np.testing.assert_array_equal(whole[47:77, 33:53], part)
     assert np.abs(whole).max() <= 1
 
 
-def test_a_preview_is_a_small_picture(specimen: Path, tmp_path: Path) -> None:
-    export(specimen, tmp_path / "ndvi.tif", formula="NDVI")
+def test_a_preview_is_a_small_picture(orthophoto: Path, tmp_path: Path) -> None:
+    export(orthophoto, tmp_path / "ndvi.tif", formula="NDVI")
     write_preview(tmp_path / "ndvi.tif", tmp_path / "ndvi.png", longest_px=220)
     pixels = read(tmp_path / "ndvi.png")
     assert pixels.shape == (4, 220, 220)
@@ -82,12 +84,12 @@ def test_a_preview_is_a_small_picture(specimen: Path, tmp_path: Path) -> None:
     assert sorted(each.name for each in tmp_path.iterdir()) == ["ndvi.png", "ndvi.tif"]
 
 
-def test_a_preview_is_never_larger_than_its_raster(specimen: Path, tmp_path: Path) -> None:
-    export(specimen, tmp_path / "ndvi.tif", formula="NDVI")
+def test_a_preview_is_never_larger_than_its_raster(orthophoto: Path, tmp_path: Path) -> None:
+    export(orthophoto, tmp_path / "ndvi.tif", formula="NDVI")
     write_preview(tmp_path / "ndvi.tif", tmp_path / "ndvi.png", longest_px=9000)
     np.testing.assert_array_equal(read(tmp_path / "ndvi.png"), read(tmp_path / "ndvi.tif"))
 
 
-def test_a_preview_is_made_of_colours_only(specimen: Path, tmp_path: Path) -> None:
+def test_a_preview_needs_an_rgba_raster(orthophoto: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="red, green, blue and alpha"):
-        write_preview(specimen, tmp_path / "out.png")
+        write_preview(orthophoto, tmp_path / "out.png")

@@ -1,4 +1,4 @@
-"""What these tests share."""
+"""Fixtures of the pixel library's tests."""
 
 from tests.raster.real_data import real_data
 

@@ -1,4 +1,4 @@
-"""Small rasters written on the spot, exported and read back."""
+"""Small rasters written for a test, exported and read back."""
 
 from __future__ import annotations
 
@@ -73,27 +73,27 @@ def source_file(path: Path) -> SourceFile:
 
 
 def parse_options(*, format: str = "gtiff", **display: Any) -> ExportOptions:  # noqa: A002  the tool's parameter
-    """The parsed options that the tool's parameters, but for its path and file name, lead to."""
+    """The parsed options of the tool's parameters without path and file name."""
     return DisplayOptions.model_validate(display).parsed(format=ExportFormat(format))
 
 
-def settled_recipe(source: SourceFile, **parameters: Any) -> ExportPlan:
-    """What the tool's parameters lead to, with the ranges that the pixels give."""
-    recipe = make_plan(parse_options(**parameters), source.profile)
-    if recipe.ranges is None and not recipe.gives_values:
-        stretch = percentile_stretch(source, recipe, threads=2, on_progress=lambda _share: None)
-        return replace(recipe, ranges=stretch.ranges)
-    return recipe
+def settled_plan(source: SourceFile, **parameters: Any) -> ExportPlan:
+    """The plan for the tool's parameters, with ranges taken from the pixels where needed."""
+    plan = make_plan(parse_options(**parameters), source.profile)
+    if plan.ranges is None and not plan.gives_values:
+        stretch = percentile_stretch(source, plan, threads=2, on_progress=lambda _share: None)
+        return replace(plan, ranges=stretch.ranges)
+    return plan
 
 
 def export(
     path: Path, target: Path, writing: ExportWriteOptions = TWO_THREADS, **parameters: Any
 ) -> ExportResult:
-    """Export a raster with the tool's parameters to `target`, in place of what is there."""
+    """Export a raster with the tool's parameters to `target`, replacing an existing file."""
     source = source_file(path)
-    recipe = settled_recipe(source, **parameters)
+    plan = settled_plan(source, **parameters)
     target.unlink(missing_ok=True)
-    return export_image(source, recipe, target, writing=writing, on_progress=lambda _stage, _share: None)
+    return export_image(source, plan, target, writing=writing, on_progress=lambda _stage, _share: None)
 
 
 def read(path: Path) -> Pixels:
@@ -105,7 +105,7 @@ def read(path: Path) -> Pixels:
 
 
 def slope(shape_yx: tuple[int, int], *, bands: int = 2) -> Pixels:
-    """The raster that expectations are computed for: 100 + 100·((x+y) mod 251)/251 + 80·band, as float32."""
+    """The raster with known expectations: 100 + 100·((x+y) mod 251)/251 + 80·band, as float32."""
     rows, cols = np.mgrid[: shape_yx[0], : shape_yx[1]]
     steps = (rows + cols) % 251
     return np.stack([100 + 100 * steps / 251 + 80 * band for band in range(bands)]).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Which band shows what, and which sensor made a raster."""
+"""Band roles and sensors."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_filter_names_bands_by_position(text: str, tokens: tuple[str | None, .
 
 @pytest.mark.parametrize("text", ["", "R G", "R,G,B", "R1", "RG?", "é", "R" * 65])
 def test_a_filter_holds_letters_only(text: str) -> None:
-    with pytest.raises(InvalidInput, match="write a letter for each band") as caught:
+    with pytest.raises(InvalidInput, match="give one letter for each band") as caught:
         parse_filter(text)
     assert caught.value.code == "invalid-band-filter"
 
@@ -90,16 +90,16 @@ def test_a_filter_overrules_the_metadata() -> None:
         ("SWIR 1", "S1"),
     ],
 )
-def test_descriptions_tell_in_all_usual_spellings(description: str, role: str) -> None:
+def test_descriptions_name_roles_in_all_usual_spellings(description: str, role: str) -> None:
     assert roles(profile(descriptions=(description,))) == {role: 1}
 
 
 @pytest.mark.parametrize("description", ["Band 1", "reddish", "NIR2", "alpha", ""])
-def test_other_descriptions_tell_nothing(description: str) -> None:
+def test_other_descriptions_name_no_role(description: str) -> None:
     assert roles(profile(descriptions=(description,))) == {}
 
 
-def test_colour_interpretation_fills_what_descriptions_leave_open() -> None:
+def test_colour_interpretation_fills_roles_missing_from_descriptions() -> None:
     described = profile(
         descriptions=(None, None, None, "nir"), colours=("red", "green", "blue", "undefined"), dtype="uint16"
     )
@@ -109,7 +109,7 @@ def test_colour_interpretation_fills_what_descriptions_leave_open() -> None:
     assert found.known_from["R"] == "the colour interpretation"
 
 
-def test_a_band_has_one_role_and_the_first_to_claim_a_role_has_it() -> None:
+def test_a_band_has_one_role_and_the_first_band_with_a_role_wins() -> None:
     described = profile(descriptions=("nir", "red", "red"), colours=("red", "green", "blue"))
     assert roles(described) == {"N": 1, "R": 2, "B": 3}
 
@@ -171,7 +171,7 @@ def test_a_band_has_one_role_and_the_first_to_claim_a_role_has_it() -> None:
         ("Make=DJI Model=ZH20T", 1, "float32", "DJI thermal camera", {"T": 1}),
     ],
 )
-def test_a_sensor_is_known_by_its_text_band_count_and_type(
+def test_a_sensor_is_recognised_by_text_band_count_and_type(
     text: str, count: int, dtype: str, name: str, expected: dict[str, int]
 ) -> None:
     described = profile(colours=("undefined",) * count, text=text, dtype=dtype)
@@ -185,7 +185,7 @@ def test_a_sensor_is_known_by_its_text_band_count_and_type(
     ("text", "count", "dtype"),
     [("", 5, "uint16"), ("MicaSense", 4, "uint16"), ("MicaSense", 5, "uint8"), ("some camera", 5, "uint16")],
 )
-def test_a_raster_that_fits_no_sensor_has_none(text: str, count: int, dtype: str) -> None:
+def test_a_raster_without_a_matching_sensor_has_none(text: str, count: int, dtype: str) -> None:
     assert find_sensor(profile(colours=("undefined",) * count, text=text, dtype=dtype)) is None
 
 

@@ -1,4 +1,4 @@
-"""Colours by name."""
+"""Colormaps by name."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_discrete_ndvi_changes_at_every_fifth() -> None:
         ("magma", (0, 0, 3), (251, 252, 191)),
     ],
 )
-def test_published_colormaps_are_as_published(
+def test_published_colormaps_equal_the_published_ones(
     name: str, first: tuple[int, ...], last: tuple[int, ...]
 ) -> None:
     assert (colour(name, 0), colour(name, 255)) == (first, last)
@@ -69,7 +69,7 @@ def test_every_colormap_has_256_colours() -> None:
     assert len(colormap_names()) == 218
 
 
-def test_names_count_in_any_case() -> None:
+def test_names_are_found_in_any_case() -> None:
     assert (known_name("Viridis"), known_name("NONE"), known_name("RdYlGn_r")) == (
         "viridis",
         "none",
@@ -77,9 +77,9 @@ def test_names_count_in_any_case() -> None:
     )
 
 
-def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
+def test_the_error_for_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(
-        InvalidInput, match="There is no colormap 'rdylgreen'; there are none, rdylgn, "
+        InvalidInput, match=r"There is no colormap 'rdylgreen'\. Choose none, rdylgn, "
     ) as caught:
         known_name("rdylgreen")
     assert caught.value.code == "unknown-colormap"

@@ -1,4 +1,4 @@
-"""GDAL's copy in a thread: its progress and its failures."""
+"""GDAL's copy in a thread: progress and failures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_copy_has_the_same_pixels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(tmp_path / "out.tif"), read(source))
 
 
-def test_what_a_tick_raises_ends_the_wait(tmp_path: Path) -> None:
+def test_an_exception_from_on_tick_ends_the_wait(tmp_path: Path) -> None:
     source = write_raster(tmp_path / "in.tif", slope((600, 600)))
 
     def cancel() -> None:
@@ -49,7 +49,7 @@ except GDAL_ERRORS:
 """
 
 
-def test_a_copy_that_cannot_be_written_is_an_error_not_half_a_file(tmp_path: Path) -> None:
+def test_a_copy_that_cannot_be_written_raises_gdals_error(tmp_path: Path) -> None:
     noise = np.random.default_rng(3).integers(0, 9999, (2, 600, 600)).astype(np.uint16)
     source = write_raster(tmp_path / "in.tif", noise)
     command = [sys.executable, "-c", COPY_WITH_LIMIT, str(source), str(tmp_path / "out.tif")]

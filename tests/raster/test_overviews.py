@@ -38,7 +38,7 @@ def test_colours_are_averaged_and_rounded() -> None:
     assert channels(halve_rgba(tile)) == [1, 10, 255, 255]  # 0.5, 10.25, 254.75
 
 
-def test_transparent_pixels_do_not_count() -> None:
+def test_transparent_pixels_are_left_out_of_means() -> None:
     nothing = (0, 0, 0, 0)
     assert channels(halve_rgba(rgba((100, 50, 7, 255), nothing, nothing, nothing))) == [100, 50, 7, 255]
     assert channels(halve_rgba(rgba((90, 0, 0, 255), nothing, (93, 0, 0, 255), (93, 1, 0, 255)))) == [
@@ -73,14 +73,14 @@ def test_whole_numbers_are_rounded_to_the_nearest() -> None:
     assert halved([[2**32 - 1] * 2] * 2, "uint32") == [[2**32 - 1]]
 
 
-def test_values_of_nodata_do_not_count() -> None:
+def test_nodata_is_left_out_of_means() -> None:
     assert halved([[0, 9, 0, 0], [0, 0, 0, 0]], "uint16", nodata=0) == [[9, 0]]
     assert halved([[0, 9], [10, 0]], "uint16", nodata=0) == [[10]]  # 9.5
     assert halved([[-10000.0, 0.5], [1.5, -10000.0]], "float32", nodata=-10000) == [[1.0]]
     assert halved([[-10000.0, -10000.0]] * 2, "float32", nodata=-10000) == [[-10000.0]]
 
 
-def test_nan_does_not_count() -> None:
+def test_nan_is_left_out_of_means() -> None:
     assert halved([[np.nan, 1.0], [2.0, np.nan]], "float64") == [[1.5]]
     assert np.isnan(halved([[np.nan] * 2] * 2, "float32")[0][0])
 

@@ -1,4 +1,4 @@
-"""Work spread over threads, and how it stops."""
+"""Work spread over threads, and its end."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def raster_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("raster-")]
 
 
-def test_every_item_is_done_once() -> None:
+def test_every_item_is_processed_once() -> None:
     results: list[int] = []
     run_in_threads(range(1000), threads=4, worker=plain(lambda item: item * 2), on_result=results.append)
     assert sorted(results) == list(range(0, 2000, 2))
 
 
-def test_no_items_are_no_work() -> None:
+def test_an_empty_iterable_is_allowed() -> None:
     results: list[int] = []
     run_in_threads([], threads=3, worker=plain(lambda item: item), on_result=results.append)
     assert results == []

@@ -1,4 +1,4 @@
-"""Which pixels count: nodata, masks, alpha, NaN."""
+"""Validity of pixels: nodata, masks, alpha, NaN."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aerotask.raster.pixels import CHUNK_PX, BandReader, native_nodata
 
 
 def counted(path: Path, *bands: int) -> list[list[bool]]:
-    """For each pixel, whether it counts."""
+    """The validity of each pixel."""
     source = source_file(path)
     shape = (source.profile.height, source.profile.width)
     whole = (slice(0, shape[0]), slice(0, shape[1]))
@@ -30,13 +30,13 @@ def row(*values: float, dtype: Any = np.uint8) -> Pixels:
     return np.array(values, dtype).reshape(1, 1, -1)
 
 
-def test_nodata_of_any_used_band_rules_a_pixel_out(tmp_path: Path) -> None:
+def test_nodata_of_any_used_band_invalidates_a_pixel(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "in.tif", np.concatenate([row(0, 1, 1, 0), row(1, 0, 1, 0)]), nodata=0)
     assert counted(path, 1, 2) == [[False, False, True, False]]
     assert counted(path, 1) == [[False, True, True, False]]
 
 
-def test_nan_and_infinity_never_count(tmp_path: Path) -> None:
+def test_nan_and_infinity_are_invalid(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "in.tif", row(1, np.nan, np.inf, -np.inf, 0, dtype=np.float32))
     assert counted(path, 1) == [[True, False, False, False, True]]
 
@@ -53,7 +53,7 @@ def test_float_nodata_is_compared_as_float32(tmp_path: Path) -> None:
     assert counted(path, 1) == [[True, False, True]]
 
 
-def test_alpha_zero_rules_a_pixel_out(tmp_path: Path) -> None:
+def test_alpha_zero_invalidates_a_pixel(tmp_path: Path) -> None:
     colours = (ColorInterp.gray, ColorInterp.alpha)
     path = write_raster(
         tmp_path / "in.tif", np.concatenate([row(5, 5, 5), row(0, 1, 255)]), colours=colours, alpha="YES"
@@ -61,17 +61,17 @@ def test_alpha_zero_rules_a_pixel_out(tmp_path: Path) -> None:
     assert counted(path, 1) == [[False, True, True]]
 
 
-def test_an_internal_mask_rules_pixels_out(tmp_path: Path) -> None:
+def test_an_internal_mask_invalidates_pixels(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "in.tif", row(5, 6, 7), mask=np.array([[255, 0, 255]], np.uint8))
     assert counted(path, 1) == [[True, False, True]]
 
 
-def test_nodata_and_a_mask_both_count(tmp_path: Path) -> None:
+def test_nodata_and_a_mask_are_combined(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "in.tif", row(5, 6, 0), mask=np.array([[255, 0, 255]], np.uint8), nodata=0)
     assert counted(path, 1) == [[True, False, False]]
 
 
-def test_without_any_of_them_every_pixel_counts(tmp_path: Path) -> None:
+def test_without_any_of_them_every_pixel_is_valid(tmp_path: Path) -> None:
     assert counted(write_raster(tmp_path / "in.tif", row(0, 1, 255)), 1) == [[True, True, True]]
 
 
@@ -106,7 +106,7 @@ def test_a_nodata_value_that_no_pixel_can_have_is_none(
     assert native_nodata(nodata, np.dtype(dtype)) == expected
 
 
-def test_a_large_block_comes_in_several_chunks(tmp_path: Path) -> None:
+def test_a_large_block_is_split_into_chunks(tmp_path: Path) -> None:
     rows = CHUNK_PX // 512 + 3
     path = write_raster(tmp_path / "in.tif", np.ones((1, rows, 512), np.uint8))
     assert counted(path, 1) == [[True] * 512] * rows

@@ -6,13 +6,13 @@ from aerotask.raster.progress import StageProgress
 from aerotask.sdk.run import LogLine, Run, RunProgress
 
 
-def test_stages_are_spread_over_the_whole_and_small_steps_are_not_told(tmp_path: Path) -> None:
+def test_stages_share_the_whole_and_small_steps_are_not_reported(tmp_path: Path) -> None:
     told: list[RunProgress | LogLine] = []
     ctx = Run(inputs={}, workdir=tmp_path, threads=1, emit=told.append)
     progress = StageProgress(
         ctx, {"pixels": (0.0, 0.5), "cog": (0.5, 1.0)}, {"pixels": "writing", "cog": "arranging"}
     )
-    progress.tell("pixels", 0.5)
-    progress.tell("pixels", 0.505)
-    progress.of("cog")(0.5)
+    progress.report("pixels", 0.5)
+    progress.report("pixels", 0.505)
+    progress.reporter("cog")(0.5)
     assert told == [RunProgress(0.25, "writing"), RunProgress(0.75, "arranging")]

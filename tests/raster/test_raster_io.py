@@ -1,4 +1,4 @@
-"""The door to GDAL: what it lets in, what it turns away, and how it says so."""
+"""Safe opening of rasters: supported files, refusals and their messages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def refusal(path: Path) -> InvalidInput:
 @pytest.mark.parametrize(
     ("driver", "suffix"), [("GTiff", "tif"), ("PNG", "png"), ("JPEG", "jpg"), ("JP2OpenJPEG", "jp2")]
 )
-def test_the_usual_kinds_of_raster_are_read(tmp_path: Path, driver: str, suffix: str) -> None:
+def test_the_usual_formats_are_read(tmp_path: Path, driver: str, suffix: str) -> None:
     pixels = np.full((3, 40, 50), 200, np.uint8)
     path = write_raster(tmp_path / f"in.{suffix}", pixels, driver=driver, crs=None, transform=None)
     found = opened(path)
@@ -42,7 +42,7 @@ def test_the_usual_kinds_of_raster_are_read(tmp_path: Path, driver: str, suffix:
 @pytest.mark.parametrize(
     "name", ["a?b.tif", "a#b.tif", "a!b.tif", "a b.tif", "ä.tif", "a:b.tif", "zip:x.tif"]
 )
-def test_a_name_is_never_taken_for_an_address(tmp_path: Path, name: str) -> None:
+def test_a_file_name_is_never_taken_for_a_url(tmp_path: Path, name: str) -> None:
     assert opened(write_raster(tmp_path / "plain.tif", slope((3, 4))).rename(tmp_path / name)).width == 4
 
 
@@ -51,14 +51,14 @@ def test_a_name_is_never_taken_for_an_address(tmp_path: Path, name: str) -> None
     [
         (b"", "it is empty"),
         (b"these are words\n" * 50, "it is text"),
-        (b"\x00\x01\x02" * 50, "no kind that is read here"),
+        (b"\x00\x01\x02" * 50, "its format is not supported"),
         (b"II*\0" + b"\xff" * 40, "begins like one (GTiff)"),
         (b"II*\0\x08\0\0\0", "begins like one (GTiff)"),
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "begins like one (PNG)"),
         (b"\xff\xd8\xff\xe0" + b"\0" * 40, "begins like one (JPEG)"),
     ],
 )
-def test_what_is_no_raster_is_refused_in_plain_words(tmp_path: Path, content: bytes, words: str) -> None:
+def test_other_files_are_refused_with_a_plain_message(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "field.tif"
     path.write_bytes(content)
     error = refusal(path)
@@ -80,7 +80,7 @@ def test_a_vrt_cannot_reach_other_files(tmp_path: Path) -> None:
     assert str(secret) not in error.message
 
 
-def test_sidecar_files_are_not_looked_at(tmp_path: Path) -> None:
+def test_sidecar_files_are_ignored(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "field.tif", np.full((1, 8, 8), 42, np.uint8), crs=None, transform=None)
     (tmp_path / "field.tfw").write_text("1\n0\n0\n-1\n500000\n5000000\n")
     (tmp_path / "field.tif.aux.xml").write_text("<PAMDataset><SRS>EPSG:4326</SRS></PAMDataset>")
@@ -119,7 +119,7 @@ def test_a_header_that_declares_terapixels_is_refused_before_anything_is_allocat
     )
 
 
-def test_a_file_that_declares_far_more_than_it_can_hold_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_declares_far_more_pixels_than_it_can_hold_is_refused(tmp_path: Path) -> None:
     assert refusal(declared(tmp_path / "field.tif", width=100_000, height=100_000)).code == "raster-too-large"
 
 
@@ -131,7 +131,7 @@ def test_blocks_too_large_to_decode_are_refused(tmp_path: Path) -> None:
     assert "Store it tiled" in error.message
 
 
-def test_a_file_cut_off_in_its_pixels_opens_but_reading_it_is_refused(tmp_path: Path) -> None:
+def test_a_file_truncated_in_its_pixels_opens_but_reading_it_fails(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "field.tif", slope((200, 200)), tiled=True, compress="deflate")
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(InvalidInput, match="damaged or incomplete") as caught, open_raster(path) as source:
@@ -139,7 +139,7 @@ def test_a_file_cut_off_in_its_pixels_opens_but_reading_it_is_refused(tmp_path: 
     assert caught.value.code == "damaged-raster"
 
 
-def test_a_jpeg_cut_off_in_its_pixels_is_not_filled_with_grey(tmp_path: Path) -> None:
+def test_a_truncated_jpeg_is_not_filled_with_grey(tmp_path: Path) -> None:
     pixels = np.random.default_rng(1).integers(0, 255, (3, 200, 200)).astype(np.uint8)
     path = write_raster(tmp_path / "field.jpg", pixels, driver="JPEG", crs=None, transform=None)
     path.write_bytes(path.read_bytes()[:-5000])
@@ -207,7 +207,7 @@ def test_mutated_files_end_in_a_result_or_a_known_refusal(tmp_path: Path, seed: 
     assert outcomes["unreadable-raster"] > 0
 
 
-def test_reading_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+def test_reading_does_not_change_the_file(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "in.tif", slope((20, 20)))
     before = path.read_bytes()
     opened(path)

@@ -1,4 +1,4 @@
-"""Profiles as they are kept in the index, and as they are read from files."""
+"""Profiles in the index, and read from files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_profile_survives_the_index(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("nodata", [math.nan, math.inf, -math.inf])
-def test_json_has_no_nan_but_the_index_keeps_it(nodata: float) -> None:
+def test_nan_survives_the_index(nodata: float) -> None:
     band = BandProfile("float32", None, "gray", nodata)
     profile = RasterProfile(1, 1, (band,), None, None, (1, 1), (), "")
     kept = json.loads(json.dumps(profile.to_properties(), allow_nan=False))
@@ -33,7 +33,7 @@ def test_json_has_no_nan_but_the_index_keeps_it(nodata: float) -> None:
     assert str(found.bands[0].nodata) == str(nodata)
 
 
-def test_the_header_is_read_in_full(tmp_path: Path) -> None:
+def test_the_header_is_read_completely(tmp_path: Path) -> None:
     path = write_raster(
         tmp_path / "in.tif",
         np.zeros((2, 20, 32), np.int16),
@@ -57,7 +57,7 @@ def test_the_header_is_read_in_full(tmp_path: Path) -> None:
     )
 
 
-def test_alpha_and_data_bands_are_told_apart(tmp_path: Path) -> None:
+def test_alpha_and_data_bands_are_distinguished(tmp_path: Path) -> None:
     colours = (ColorInterp.gray, ColorInterp.alpha)
     profile = source_file(
         write_raster(tmp_path / "in.tif", np.zeros((2, 3, 3), np.uint8), colours=colours)

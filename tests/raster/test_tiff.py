@@ -74,7 +74,7 @@ fields = st.lists(
 )
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(fields)
 def test_a_directory_is_read_back(written: list[Field]) -> None:
     content = pack_header(big=False, first_directory=HEADER_BYTES) + pack_directories(
@@ -138,7 +138,7 @@ def test_blank_tiles_are_stored_once(tmp_path: Path) -> None:
         assert tiff.get(level, (5, 5)) is None
 
 
-def test_an_existing_file_is_not_written_over(tmp_path: Path) -> None:
+def test_an_existing_file_is_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "out.tif"
     path.write_bytes(b"precious")
     with pytest.raises(FileExistsError):
@@ -157,7 +157,7 @@ PLACES = {
 
 @pytest.mark.parametrize("name", list(PLACES))
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-def test_gdal_finds_the_place_that_was_given(tmp_path: Path, name: str) -> None:
+def test_gdal_reads_the_georeference(tmp_path: Path, name: str) -> None:
     place = PLACES[name]
     path = tmp_path / "out.tif"
     with TiledTiff(path, RGBA) as tiff:
@@ -172,7 +172,7 @@ def test_gdal_finds_the_place_that_was_given(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "uint32", "float32", "float64"])
-def test_tiles_of_samples_are_decoded_again(dtype: str) -> None:
+def test_tiles_of_samples_survive_the_predictor(dtype: str) -> None:
     layout = TileLayout((16, 32, 3), np.dtype(dtype), 0)
     tile = np.random.default_rng(1).integers(0, 2**31, layout.shape).astype(dtype)
     assert (decode(encode(tile, level=4), layout) == tile).all()

@@ -1,4 +1,4 @@
-"""Planning of windows, without any file."""
+"""Windows and units, planned without files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_windows_at_the_edges_are_smaller() -> None:
     ]
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(shapes, steps)
 def test_windows_cover_the_raster_once(shape: Shape, step: Shape) -> None:
     visits = np.zeros(shape, np.uint8)
@@ -31,14 +31,14 @@ def test_windows_cover_the_raster_once(shape: Shape, step: Shape) -> None:
     assert (visits == 1).all()
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(shapes, steps)
 def test_the_grid_counts_the_windows(shape: Shape, step: Shape) -> None:
     down, across = grid_shape(shape, step)
     assert down * across == len(list(windows(shape, step)))
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(shapes, st.integers(1, 40), st.tuples(st.integers(1, 4), st.integers(1, 4)))
 def test_the_tiles_of_all_units_are_the_tiles_of_the_raster(shape: Shape, tile: int, tiles: Shape) -> None:
     tile_yx = (tile, tile)
@@ -52,7 +52,7 @@ def test_the_tiles_of_all_units_are_the_tiles_of_the_raster(shape: Shape, tile: 
     ]
 
 
-def test_a_unit_is_one_tile_where_blocks_are_tiles() -> None:
+def test_a_unit_is_one_tile_if_blocks_are_tiles() -> None:
     assert unit_shape((10_000, 10_000), tile_yx=(512, 512), block_yx=(512, 512), bytes_per_px=4) == (512, 512)
 
 
@@ -72,11 +72,11 @@ def test_strips_too_wide_for_the_memory_are_read_in_parts() -> None:
     assert rows * cols * 8 <= UNIT_BYTES
 
 
-def test_one_tile_is_read_whatever_it_takes() -> None:
+def test_a_unit_is_at_least_one_tile() -> None:
     assert unit_shape((9000, 9000), tile_yx=(512, 512), block_yx=(1, 9000), bytes_per_px=1000) == (512, 512)
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(shapes, st.integers(1, 8), steps, st.integers(1, 10_000))
 def test_a_unit_is_always_whole_tiles(shape: Shape, sixteenths: int, block: Shape, bytes_per_px: int) -> None:
     tile = 16 * sixteenths

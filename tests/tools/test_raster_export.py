@@ -1,4 +1,4 @@
-"""raster-export as a tool: what it refuses, plans, does and tells."""
+"""raster-export as a tool: checks, plan, run, log and result."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def unindexed(bench: ToolHarness) -> ToolHarness:
 
 
 def refusal(bench: ToolHarness, **params: Any) -> InvalidInput:
-    """The refusal at submit, which must be that of the run as well."""
+    """The error at submit, which must equal that of the run."""
     with pytest.raises(InvalidInput) as at_submit:
         bench.check(TOOL, {"path": "field.tif"} | params)
     with pytest.raises(InvalidInput) as in_run:
@@ -78,7 +78,7 @@ def test_the_main_job_gives_the_colours_computed_by_hand(bench: ToolHarness) -> 
     assert pixels[:, 0, 250].tolist() == [225, 221, 128, 255]
 
 
-def test_the_outcome_is_told_as_data(bench: ToolHarness) -> None:
+def test_the_result_has_all_facts(bench: ToolHarness) -> None:
     outcome = bench.run(TOOL, {"path": "field.tif", "formula": "NDVI", "preset": "true-color"})
     assert dict(outcome.result) == {
         "shows": "NDVI",
@@ -98,13 +98,13 @@ def test_the_outcome_is_told_as_data(bench: ToolHarness) -> None:
     assert json.loads(json.dumps(outcome.result, allow_nan=False)) == outcome.result
 
 
-def test_three_bands_are_told_as_a_list(bench: ToolHarness) -> None:
+def test_three_bands_are_reported_as_a_list(bench: ToolHarness) -> None:
     result = bench.run(TOOL, {"path": "field.tif", "bands": "5,4,1", "rescale": "0,9000"}).result
     assert (result["bands"], result["range"]) == ([5, 4, 1], [[0, 9000]] * 3)
     assert (result["formula"], result["colormap"], result["rescaleSource"]) == (None, None, "rescale")
 
 
-def test_the_log_can_be_followed(bench: ToolHarness) -> None:
+def test_the_log_explains_the_export(bench: ToolHarness) -> None:
     outcome = bench.run(TOOL, {"path": "field.tif", "formula": "NDRE", "bands": "1"})
     assert outcome.log[:-1] == (
         "Reading 'field.tif': 400 × 300 pixels, 5 band(s) of uint16, EPSG:32632, nodata 0.",
@@ -119,7 +119,7 @@ def test_the_log_can_be_followed(bench: ToolHarness) -> None:
     )
 
 
-def test_percentiles_are_told_with_their_origin(bench: ToolHarness) -> None:
+def test_the_log_names_the_sample_of_percentiles(bench: ToolHarness) -> None:
     log = bench.run(TOOL, {"path": "field.tif", "preset": "true-color"}).log
     assert "(2nd to 98th percentile, from all pixels)." in log[-2]
     assert log[2].startswith(
@@ -209,7 +209,7 @@ def test_every_index_runs(bench: ToolHarness, formula: str) -> None:
 @pytest.mark.parametrize(
     "preset", ["true-color", "false-color-ir", "red-edge", "ndvi", "ndwi", "gndvi", "ndre"]
 )
-def test_every_preset_that_the_raster_has_bands_for_runs(bench: ToolHarness, preset: str) -> None:
+def test_every_preset_whose_bands_the_raster_has_runs(bench: ToolHarness, preset: str) -> None:
     assert bench.run(TOOL, {"path": "field.tif", "preset": preset}).result["validPixels"] == 117_500
 
 
@@ -242,7 +242,7 @@ REFUSALS: list[tuple[dict[str, str], str, str]] = [
     ({"formula": "b9/b1"}, "band-out-of-range", "reads band 9"),
     ({"formula": "T"}, "missing-bands", "needs T (thermal)"),
     ({"formula": "NDVI", "bandFilter": "RGB"}, "missing-bands", "needs N (near infrared)"),
-    ({"formula": "NDVI", "bandFilter": "R-N"}, "invalid-band-filter", "isn't one"),
+    ({"formula": "NDVI", "bandFilter": "R-N"}, "invalid-band-filter", "is invalid"),
     ({"formula": "NDVI", "bandFilter": "RGBNReT"}, "band-out-of-range", "names 6 bands"),
     ({"preset": "geology"}, "missing-bands", "needs S1 (short-wave infrared at 1.6 µm) and S2"),
     ({"preset": "nice"}, "unknown-preset", "There is no preset 'nice'"),
@@ -260,7 +260,7 @@ REFUSALS: list[tuple[dict[str, str], str, str]] = [
 
 
 @pytest.mark.parametrize(("params", "code", "words"), REFUSALS)
-def test_what_cannot_work_is_refused_at_submit_and_in_the_run(
+def test_impossible_options_are_refused_at_submit_and_in_the_run(
     bench: ToolHarness, params: dict[str, str], code: str, words: str
 ) -> None:
     error = refusal(bench, **params)
@@ -285,7 +285,7 @@ def test_what_cannot_work_is_refused_at_submit_and_in_the_run(
         {"path": "field.tif", "fileName": "..%2fb.tif"},
     ],
 )
-def test_what_does_not_fit_the_schema_is_refused(bench: ToolHarness, params: dict[str, Any]) -> None:
+def test_parameters_that_violate_the_schema_are_refused(bench: ToolHarness, params: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         bench.check(TOOL, params)
 
@@ -305,7 +305,7 @@ def test_an_entry_known_to_be_no_raster_is_refused_at_submit(bench: ToolHarness)
     assert caught.value.code == "not-a-raster"
 
 
-def test_before_it_is_indexed_only_the_run_finds_it(bench: ToolHarness) -> None:
+def test_before_indexing_only_the_run_finds_the_fault(bench: ToolHarness) -> None:
     (bench.dataset / "notes.tif").write_text("just words")
     early = unindexed(bench)
     early.check(TOOL, {"path": "notes.tif"})
@@ -338,7 +338,7 @@ def test_the_plan_reads_the_entry_and_writes_nothing(bench: ToolHarness) -> None
         ({"preset": "true-color", "colormap": "none"}, 16.5),
     ],
 )
-def test_the_estimate_follows_from_the_size_and_the_kind(
+def test_the_estimate_depends_on_size_and_kind(
     bench: ToolHarness, shown: dict[str, str], bytes_per_px: float
 ) -> None:
     outcome = bench.run(TOOL, {"path": "field.tif"} | shown)

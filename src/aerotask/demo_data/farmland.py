@@ -1,4 +1,4 @@
-"""A made-up stretch of farmland seen from above: reflectances in five bands, anywhere on an endless plane.
+"""Synthetic farmland: reflectances in five bands, computed anywhere on an unbounded plane.
 
 Fields lie in irregular strips along tracks; each has a crop at some stage, sown in rows, that grows unevenly. Hedges
 follow some of the tracks. Spectra are rounded from what is usual for such surfaces.
@@ -31,10 +31,10 @@ CROPS = (
     (0.055, 0.090, 0.031, 0.400, 0.200),  # potatoes
 )
 BARE_SHARE = 0.2
-"""Of the fields, how many are freshly tilled; the next is how many are wooded."""
+"""Share of freshly tilled fields; the next is the share of wooded ones."""
 COPSE_SHARE = 0.06
 ROAD_SHARE, HEDGE_SHARE = 0.35, 0.5
-"""Of the tracks between strips, how many are paved, and how many have trees along them."""
+"""Shares of the tracks between strips that are paved, and that have trees along them."""
 
 STRIP_PX, FIELD_PX = 900, 620
 TRACK_HALF_PX, VERGE_HALF_PX = 13, 16
@@ -44,11 +44,11 @@ _ANGLE = math.radians(14)
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """For each point: which field it is in, how far the nearest borders are (px), and its place along the rows."""
+    """Field of each point, distances to the nearest borders (px), and position along the rows."""
 
     strips: Ints
     numbers: Ints
-    """The strips and the fields' numbers that occur; `index` counts through their pairs, strip by strip."""
+    """Strips and field numbers that occur; `index` enumerates their pairs, strip by strip."""
     index: Ints
     to_track_px: Floats
     to_border_px: Floats
@@ -56,17 +56,17 @@ class Fields:
     across: Floats
 
     def draw(self, salt: int) -> Floats:
-        """A random number from 0 to 1 at each point, the same everywhere in a field."""
+        """A random number from 0 to 1 at each point, constant within a field."""
         return np.take(hashed(self.numbers[None, :], self.strips[:, None], salt).ravel(), self.index)
 
     def draw_by_track(self, salt: int) -> Floats:
-        """As `draw`, but for the nearest track: each lies half in one strip and half in the next."""
+        """As `draw`, but constant along the nearest track, which has half its width in each of two strips."""
         return hashed(np.round(self.across / STRIP_PX).astype(np.int64), 0, salt)
 
 
 @dataclass(frozen=True, slots=True)
 class Farmland:
-    """One such landscape; the seed tells which."""
+    """Landscape of farmland, determined by its seed."""
 
     seed: int
 
@@ -84,7 +84,7 @@ class Farmland:
         return np.maximum(ground, np.float32(0.004), out=ground)
 
     def fields_at(self, rows: Floats, cols: Floats) -> Fields:
-        """Which field each point belongs to; `rows` and `cols` broadcast."""
+        """The field of each point; `rows` and `cols` broadcast."""
         cos, sin = np.float32(math.cos(_ANGLE)), np.float32(math.sin(_ANGLE))
         across, along = cols * cos + rows * sin, rows * cos - cols * sin
         along += 14 * np.sin(across / np.float32(310) + np.float32(self.seed))
@@ -96,7 +96,7 @@ class Farmland:
         return Fields(strips, numbers, index, to_track, np.minimum(to_track, to_end), along, across)
 
     def _borders(self, position: Floats, size_px: int, lines: Ints, *, salt: int) -> tuple[Ints, Floats]:
-        """The cells of irregular divisions of some lines around the positions, and where each begins on each line."""
+        """Cells of an irregular division of each line around the positions, and the start of each cell on each line."""
         numbers = np.arange(int(position.min() // size_px) - 2, int(position.max() // size_px) + 4)
         shift = (hashed(numbers[None, :], lines[:, None], self._salt(salt)) - np.float32(0.5)) * np.float32(
             0.55
@@ -130,7 +130,7 @@ class Farmland:
         return ground
 
     def _cover(self, fields: Fields, relief: Floats) -> Floats:
-        """How much of the soil plants cover: by the field's stage, in rows, thinner where it grows badly."""
+        """The share of soil covered by plants: by the field's stage, in rows, thinner where growth is poor."""
         stage, is_bare = fields.draw(self._salt(7)), fields.draw(self._salt(8)) < BARE_SHARE
         vigour = np.clip(np.float32(0.35) + np.float32(0.75) * stage + np.float32(0.55) * relief, 0, 1)
         rows = np.where(fields.draw(self._salt(9)) < 0.7, fields.across, fields.along)
@@ -145,7 +145,7 @@ class Farmland:
         return covered
 
     def _plant_trees(self, ground: Floats, top: int, left: int) -> None:
-        """Trees along some tracks, in a few copses and here and there alone, each with its shadow."""
+        """Draw trees with shadows: along some tracks, in a few copses, and isolated ones."""
         rows, cols, radii = self._trees_near(top, left, ground.shape[1:])
         for row, col, radius in zip(rows, cols, radii, strict=True):
             _shade(ground, row - top + radius * 0.75, col - left - radius * 0.95, radius)
@@ -181,14 +181,14 @@ class Farmland:
 def _locate(
     position: Floats, size_px: int, numbers: Ints, borders: Floats, line: Ints
 ) -> tuple[Ints, Floats]:
-    """Which cell of its line each position is in (counted from the first of `numbers`), and how far its ends are."""
+    """The cell of its line that each position is in (from the first of `numbers`), and the distance to its ends."""
     flat = borders.ravel()
     first_of_line = line * numbers.size - int(numbers[0])
-    at = first_of_line + np.floor(position / np.float32(size_px)).astype(np.intp)
-    at -= position < np.take(flat, at)
-    at += position >= np.take(flat, at + 1)
-    to_end = np.minimum(position - np.take(flat, at), np.take(flat, at + 1) - position)
-    return at - line * numbers.size, to_end
+    cell = first_of_line + np.floor(position / np.float32(size_px)).astype(np.intp)
+    cell -= position < np.take(flat, cell)
+    cell += position >= np.take(flat, cell + 1)
+    to_end = np.minimum(position - np.take(flat, cell), np.take(flat, cell + 1) - position)
+    return cell - line * numbers.size, to_end
 
 
 def _disc(

@@ -1,4 +1,4 @@
-"""Smooth random fields that can be computed anywhere on the plane, the same for whoever asks."""
+"""Noise: smooth, stateless random fields that can be computed anywhere on the plane."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """A part of the plane, in pixels."""
+    """Rectangle of the plane, in pixels."""
 
     top: int
     left: int
@@ -60,7 +60,7 @@ def layered_noise(area: Area, *, steps_px: tuple[int, ...], salt: int, falloff: 
 
 
 def _between(start: int, length: int, step: int) -> tuple[Ints, Floats]:
-    """For each pixel, the lattice line before it, and how far it is on the way to the next, eased at both ends."""
+    """The lattice line before each pixel, and the pixel's eased position between that line and the next."""
     position = (np.arange(start, start + length) + 0.5) / step
     line = np.floor(position).astype(np.int64)
     share = (position - line).astype(np.float32)

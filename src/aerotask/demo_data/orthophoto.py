@@ -1,4 +1,4 @@
-"""Makes a realistic multispectral orthophoto, for the demo, for tests and for benchmarks."""
+"""Synthetic multispectral orthophoto for the demo, tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from aerotask.raster.windows import Window, shape_of, windows
 
 BLOCK_PX = 512
 FULL_REFLECTANCE = 32768
-"""The pixel value of a surface that reflects everything, as in the products of multispectral cameras' makers."""
+"""Pixel value of full reflectance, as in the products of multispectral cameras."""
 NODATA = 0
 CRS = "EPSG:32632"
 PIXEL_M = 0.08
@@ -39,17 +39,19 @@ def write_orthophoto(
 ) -> None:
     """Write a square GeoTIFF of farmland: uint16, tiled, DEFLATE with predictor 2, with a slanted nodata outline.
 
-    The bands are the first `bands` of red, green, blue, nir and rededge, and say so in their descriptions. The same
+    The bands are the first `bands` of red, green, blue, nir and rededge, named in their descriptions. The same
     arguments give the same pixels. Memory doesn't depend on the size.
     """
     if not 1 <= bands <= len(BANDS):
-        raise ValueError(f"a specimen has 1 to {len(BANDS)} bands")
+        raise ValueError(f"an orthophoto has 1 to {len(BANDS)} bands")
     scene = Farmland(seed)
     options = _creation_options(size_px=size_px, bands=bands, threads=threads)
     with rasterio.Env(GDAL_CACHEMAX=CACHE_MB), rasterio.open(path, "w", **options) as target:
         for number, name in enumerate(BANDS[:bands], start=1):
             target.set_band_description(number, name)
-        target.update_tags(TIFFTAG_SOFTWARE="Aerotask specimen", TIFFTAG_IMAGEDESCRIPTION="made-up farmland")
+        target.update_tags(
+            TIFFTAG_SOFTWARE="Aerotask orthophoto", TIFFTAG_IMAGEDESCRIPTION="made-up farmland"
+        )
         writing = threading.Lock()
 
         @contextmanager
@@ -66,7 +68,7 @@ def write_orthophoto(
 
 
 def orthophoto_pixels(scene: Farmland, window: Window, *, size_px: int, bands: int) -> NDArray[np.uint16]:
-    """The specimen's pixels in a window, (bands, rows, cols)."""
+    """The orthophoto's pixels in a window, (bands, rows, cols)."""
     top, left = window[0].start, window[1].start
     shape = shape_of(window)
     inside = _inside_outline(window, size_px, seed=scene.seed)
@@ -104,7 +106,7 @@ def _creation_options(*, size_px: int, bands: int, threads: int) -> dict[str, An
 
 
 def _inside_outline(window: Window, size_px: int, *, seed: int) -> NDArray[np.bool_]:
-    """Where the flight covered the ground: a slanted rectangle with frayed edges."""
+    """The area covered by the flight: a slanted rectangle with frayed edges."""
     top, left = window[0].start, window[1].start
     rows = np.arange(top, window[0].stop, dtype=np.float32)[:, None] / size_px - np.float32(0.5)
     cols = np.arange(left, window[1].stop, dtype=np.float32)[None, :] / size_px - np.float32(0.5)

@@ -1,1 +1,1 @@
-"""The pixel library: formulas, colours, windows, pipelines."""
+"""Pixel library: expressions, colours, windows, and the pipelines of export, merge and alignment."""

@@ -1,4 +1,4 @@
-"""What the bands of a raster show: red, near infrared and so on, told by the user or found in the metadata."""
+"""Band roles: red, near infrared and so on, from the user's band filter or the raster's metadata."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MEANINGS: Mapping[str, str] = {
     "S1": "short-wave infrared at 1.6 µm",
     "S2": "short-wave infrared at 2.2 µm",
 }
-"""The roles that a band can have, by the name that formulas use. `S1` and `S2` come from sensors alone."""
+"""Band roles by the names that formulas use. `S1` and `S2` are known from sensors alone."""
 
 NAMEABLE = frozenset({"R", "G", "B", "N", "Re", "T"})
 """The roles that a band filter can name."""
@@ -29,8 +29,8 @@ NAMEABLE = frozenset({"R", "G", "B", "N", "Re", "T"})
 MAX_FILTER_CHARS = 64
 _FILTER_TOKEN = re.compile(r"re|[a-z]", re.IGNORECASE)
 
-# What descriptions say once case, spaces and punctuation are gone. A number behind a name counts only where
-# the sensor's makers number comparable bands (NIR1 and NIR2 of WorldView, two red edges of a Sentera): the first wins.
+# Band descriptions without case, spaces and punctuation. A number after a name counts only where
+# makers number comparable bands (NIR1 and NIR2 of WorldView, two red edges of a Sentera): the first wins.
 _DESCRIBED = {
     "R": {"r", "red"},
     "G": {"g", "green"},
@@ -46,7 +46,7 @@ _COLOURS = {"red": "R", "green": "G", "blue": "B", "nir": "N", "rededge": "Re", 
 
 @dataclass(frozen=True, slots=True)
 class BandRoles:
-    """Which band (counted from 1) plays which role, and how each of them is known."""
+    """Band number (from 1) of each role, and the source of that knowledge."""
 
     bands: Mapping[str, int]
     known_from: Mapping[str, str]
@@ -60,12 +60,12 @@ def parse_filter(text: str) -> tuple[str | None, ...]:
     """The roles that a `bandFilter` names, band by band; None for a band that it skips.
 
     Raises:
-        InvalidInput: something in it is no letter, or a role is named twice (`invalid-band-filter`).
+        InvalidInput: it has a character that is no letter, or names a role twice (`invalid-band-filter`).
     """
     tokens = _FILTER_TOKEN.findall(text)
     if not tokens or len(text) > MAX_FILTER_CHARS or "".join(tokens) != text:
         raise InvalidInput(
-            f"The band filter {shown(text)} isn't one: write a letter for each band in its order, of "
+            f"The band filter {shown(text)} is invalid: give one letter for each band in order, from "
             "R, G, B, N, Re and T, and any other letter for a band to skip; 'RGN' or 'BGRReN', for example.",
             code="invalid-band-filter",
         )
@@ -75,14 +75,14 @@ def parse_filter(text: str) -> tuple[str | None, ...]:
     twice = next((role for role in named if named.count(role) > 1), None)
     if twice:
         raise InvalidInput(
-            f"The band filter {shown(text)} names {twice} ({MEANINGS[twice]}) twice; a band has one place.",
+            f"The band filter {shown(text)} names {twice} ({MEANINGS[twice]}) twice; name each role once.",
             code="invalid-band-filter",
         )
     return roles
 
 
 def find_roles(profile: RasterProfile, band_filter: tuple[str | None, ...] | None) -> BandRoles:
-    """The roles that the filter gives to the raster's bands or, without one, those that its metadata give.
+    """The roles of the raster's bands by the filter or, without one, by its metadata.
 
     Raises:
         InvalidInput: the filter names more bands than there are (`band-out-of-range`).
@@ -99,17 +99,17 @@ def find_roles(profile: RasterProfile, band_filter: tuple[str | None, ...] | Non
 
 
 def _roles_from_metadata(profile: RasterProfile) -> BandRoles:
-    """Descriptions first, then colour interpretation, then the sensor: the first to name a role has it."""
+    """Roles by descriptions, then colour interpretation, then the sensor: the first that names a role wins."""
     bands: dict[str, int] = {}
     known_from: dict[str, str] = {}
     sensor = find_sensor(profile)
-    offers = [
+    candidates = [
         ("the band descriptions", [role_of_description(band.description) for band in profile.bands]),
         ("the colour interpretation", [_COLOURS.get(band.colour) for band in profile.bands]),
     ]
     if sensor:
-        offers.append((f"the sensor ({sensor.name})", [role or None for role in sensor.bands]))
-    for source, roles in offers:
+        candidates.append((f"the sensor ({sensor.name})", [role or None for role in sensor.bands]))
+    for source, roles in candidates:
         for number, role in enumerate(roles, start=1):
             if role and role not in bands and number not in bands.values():
                 bands[role], known_from[role] = number, source
@@ -118,6 +118,6 @@ def _roles_from_metadata(profile: RasterProfile) -> BandRoles:
 
 
 def role_of_description(description: str | None) -> str | None:
-    """The role that a band's description names, however it is spelled."""
+    """The role that a band's description names, in any of its spellings."""
     plain = re.sub(r"[^a-z0-9]", "", (description or "").lower())
     return next((role for role, spellings in _DESCRIBED.items() if plain in spellings), None)

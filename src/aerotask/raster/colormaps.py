@@ -1,4 +1,4 @@
-"""Colormaps by name, each as 256 colours: the platform's own, and those that rio-tiler publishes."""
+"""Colormaps by name, each of 256 colours: the platform's own and rio-tiler's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
 
 NO_COLORMAP = "none"
-"""Asks for the values themselves instead of colours."""
+"""Stands for the values themselves instead of colours."""
 
 DEFAULT_COLORMAP = "rdylgn"
 ENTRIES = 256
@@ -42,12 +42,12 @@ _OWN = (*_EVEN_STOPS, "rainbow", "discrete_ndvi")
 
 
 def colormap_names() -> tuple[str, ...]:
-    """Every name that `colours_of` knows: the platform's own first, then the published ones by alphabet."""
+    """Every name that `colours_of` knows: the platform's own first, then rio-tiler's in alphabetical order."""
     return (*_OWN, *(name for name in sorted(_published()) if name not in _OWN))
 
 
 def known_name(name: str) -> str:
-    """The colormap's name, or `none`, in lower case.
+    """The name of an existing colormap, or `none`, in lower case.
 
     Raises:
         InvalidInput: there is no such colormap (`unknown-colormap`).
@@ -55,7 +55,7 @@ def known_name(name: str) -> str:
     known = name.strip().lower()
     if known != NO_COLORMAP and known not in _OWN and known not in _published():
         raise InvalidInput(
-            f"There is no colormap {shown(name)}; there are none, {', '.join(_OWN)}, viridis, plasma, inferno, magma "
+            f"There is no colormap {shown(name)}. Choose none, {', '.join(_OWN)}, viridis, plasma, inferno, magma "
             "and the other names of rio-tiler's collection, also reversed with '_r'.",
             code="unknown-colormap",
         )
@@ -87,13 +87,13 @@ def _joined(stops: Sequence[tuple[int, int, int]], positions: Sequence[float]) -
     table = bytearray()
     segment = 0
     for entry in range(ENTRIES):
-        at = entry / (ENTRIES - 1)
-        while segment < len(stops) - 2 and at > positions[segment + 1]:
+        position = entry / (ENTRIES - 1)
+        while segment < len(stops) - 2 and position > positions[segment + 1]:
             segment += 1
         span = positions[segment + 1] - positions[segment]
-        share = (at - positions[segment]) / span
+        share = (position - positions[segment]) / span
         for low, high in zip(stops[segment], stops[segment + 1], strict=True):
-            # Rounded first to what survives the division, so that 57.999999999 doesn't lose a whole step.
+            # Rounded first: truncating 57.999999999, an artefact of the division, would lose a whole step.
             table.append(int(round(low + (high - low) * share, 9)))
     return bytes(table)
 
@@ -106,5 +106,5 @@ def _published() -> Mapping[str, bytes]:
     colours = zlib.decompress(base64.b64decode(packed["rgb"]))
     size = ENTRIES * 3
     return MappingProxyType(
-        {name: colours[at * size : (at + 1) * size] for at, name in enumerate(packed["names"])}
+        {name: colours[index * size : (index + 1) * size] for index, name in enumerate(packed["names"])}
     )

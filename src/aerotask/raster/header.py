@@ -1,4 +1,4 @@
-"""Reads a raster's profile from an open file."""
+"""Raster profile read from an open file's header."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rasterio.transform import Affine
 from aerotask.raster.io import open_raster
 from aerotask.raster.profile import MAX_METADATA_CHARS, BandProfile, RasterProfile
 
-# Which tags tell of a file's origin; others (statistics, dates, exposure) only fill the index.
+# Tags that identify a file's origin; others (statistics, dates, exposure) would only bloat the index.
 _ORIGIN_TAG = re.compile(
     r"(TIFFTAG_|EXIF_)?(SOFTWARE|IMAGEDESCRIPTION|MAKE|MODEL|DOCUMENTNAME|ARTIST|HOSTCOMPUTER)|"
     r"(.*_)?(SENSOR|CAMERA|SATELLITE|PLATFORM|SPACECRAFT|PRODUCT|INSTRUMENT|MISSION|IMD|TITLE|DESCRIPTION)(_.*)?",
@@ -32,11 +32,11 @@ def read_profile(source: Any) -> RasterProfile:
         bands=tuple(
             BandProfile(
                 dtype=dtype,
-                description=descriptions[at] or None,
-                colour=_colour(colours[at]),
-                nodata=source.nodatavals[at],
+                description=descriptions[index] or None,
+                colour=_colour(colours[index]),
+                nodata=source.nodatavals[index],
             )
-            for at, dtype in enumerate(source.dtypes)
+            for index, dtype in enumerate(source.dtypes)
         ),
         crs=_crs_text(source.crs),
         geotransform=_geotransform(source.transform),
@@ -47,7 +47,7 @@ def read_profile(source: Any) -> RasterProfile:
 
 
 def _overview_sizes(source: Any) -> tuple[tuple[int, int], ...]:
-    """The overviews' real sizes; the factors that GDAL gives don't say how the halves of odd numbers were rounded."""
+    """Exact sizes of the overviews: GDAL's factors don't tell how halves of odd numbers were rounded."""
     sizes = []
     for level in range(len(source.overviews(1))):
         with open_raster(Path(source.name), overview_level=level) as overview:
@@ -78,7 +78,7 @@ def _geotransform(transform: Affine) -> tuple[float, float, float, float, float,
 
 
 def _metadata_text(source: Any) -> str:
-    """Camera, software and description from TIFF tags, EXIF and XMP, in one line that sensors are found in."""
+    """Camera, software and description from TIFF tags, EXIF and XMP in one line, for recognising sensors."""
     parts = [
         f"{key}={value}"
         for namespace in (None, "EXIF", "IMAGERY")

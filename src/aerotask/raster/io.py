@@ -1,8 +1,7 @@
-"""The one door through which files from outside reach GDAL.
+"""Safe opening of untrusted rasters with GDAL; every uploaded file is opened here.
 
-A file is opened by the one driver that its first bytes call for, no sidecar file is looked at, nothing is fetched
-from a network, and the header's claims are checked before anything is allocated. (A VRT that calls itself `.tif`
-could otherwise read any local file or URL; a TIFF of 29 MB can declare 5 TB of pixels.)
+A file is opened by the one driver that matches its first bytes, sidecar files and the network are off, and the
+header's sizes are checked before anything is allocated. (A VRT named `.tif` could otherwise read any local file or URL; a TIFF of 29 MB can declare 5 TB of pixels.)
 """
 
 from __future__ import annotations
@@ -31,19 +30,19 @@ SIGNATURES = {
     b"\0\0\0\x0cjP  \r\n\x87\n": "JP2OpenJPEG",
     b"\xff\x4f\xff\x51": "JP2OpenJPEG",
 }
-"""How a file must begin, and the only driver that may then open it."""
+"""Signatures of supported files, and the only driver that may open each."""
 
 MAX_PIXELS = 100_000_000_000
-"""Of one band: more than 300,000 × 300,000."""
+"""Maximum pixels of one band: more than 300,000 × 300,000."""
 MAX_BANDS = 1024
 MAX_BLOCK_BYTES = 256 * 1024 * 1024
-"""Of one block in all bands that are stored together: GDAL decodes no less at a time."""
+"""Maximum size of one block with all bands that are stored together: GDAL decodes no less at a time."""
 MAX_INFLATION = 20_000
-"""Declared bytes for each byte of the file, where more than `ALWAYS_ALLOWED_BYTES` are declared."""
+"""Maximum ratio of declared bytes to file bytes, if more than `ALWAYS_ALLOWED_BYTES` are declared."""
 ALWAYS_ALLOWED_BYTES = 4 * 1024**3
 
 CACHE_MB = 32
-"""GDAL's block cache; unset it would take 5 % of the machine's memory."""
+"""Size of GDAL's block cache; the default is 5 % of the machine's memory."""
 
 GDAL_OPTIONS: dict[str, Any] = {
     "GDAL_CACHEMAX": CACHE_MB,
@@ -56,18 +55,18 @@ GDAL_OPTIONS: dict[str, Any] = {
 }
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
-"""What rasterio raises for GDAL: its own errors, and in some places GDAL's as they are."""
+"""Exceptions of rasterio for GDAL's errors: its own, and in some places GDAL's unchanged."""
 
-# `catch_warnings` swaps the process's list of filters: one thread at a time.
+# `catch_warnings` replaces the process's list of filters, so only one thread may use it at a time.
 _FILTERING = threading.Lock()
 
 
 @contextmanager
 def open_raster(path: Path, *, overview_level: int | None = None) -> Iterator[Any]:
-    """The raster at `path`, opened for reading by this thread alone; errors of GDAL within become `InvalidInput`.
+    """Open the raster at `path` for this thread alone; GDAL's errors within the block become `InvalidInput`.
 
     Raises:
-        InvalidInput: it is no raster of a known kind (`unreadable-raster`), declares more than is sensible
+        InvalidInput: it is no raster of a supported format (`unreadable-raster`), declares too many pixels or bands
             (`raster-too-large`, `unsupported-layout`), or its pixels can't be read (`damaged-raster`).
     """
     options = {} if overview_level is None else {"overview_level": overview_level}
@@ -80,7 +79,7 @@ def open_raster(path: Path, *, overview_level: int | None = None) -> Iterator[An
 
 @contextmanager
 def gdal_errors_as_damage() -> Iterator[None]:
-    """Have errors of GDAL within the block become `InvalidInput` (`damaged-raster`)."""
+    """Convert GDAL's errors within the block to `InvalidInput` (`damaged-raster`)."""
     try:
         yield
     except GDAL_ERRORS as error:
@@ -92,7 +91,7 @@ def gdal_errors_as_damage() -> Iterator[None]:
 
 @contextmanager
 def without_georeference_warnings() -> Iterator[None]:
-    """Keep rasterio from warning that a plain image has no georeference; it may have none."""
+    """Suppress rasterio's warning about images without a georeference, which are allowed."""
     with _FILTERING, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
@@ -104,36 +103,38 @@ def _open(path: Path, options: dict[str, Any]) -> Any:
     driver = next((name for signature, name in SIGNATURES.items() if start.startswith(signature)), None)
     if driver is None:
         raise InvalidInput(
-            f"{shown(path.name)} is not a readable raster: {_impression(start)}.", code="unreadable-raster"
+            f"{shown(path.name)} is not a readable raster: {_describe_start(start)}.",
+            code="unreadable-raster",
         )
     with without_georeference_warnings():
         try:
             return rasterio.open(path, driver=driver, sharing=False, **options)
-        # Beside GDAL's own refusals, a mutilated header can make rasterio stumble while it describes the file.
+        # Besides GDAL's own errors, a damaged header can make rasterio fail while it describes the file.
         except (*GDAL_ERRORS, ValueError, TypeError, OverflowError) as error:
             raise InvalidInput(
-                f"{shown(path.name)} is not a readable raster: it begins like one ({driver}), but what follows is "
-                "damaged, incomplete or of a kind that isn't supported.",
+                f"{shown(path.name)} is not a readable raster: it begins like one ({driver}), but the rest is "
+                "damaged, incomplete or of an unsupported kind.",
                 code="unreadable-raster",
             ) from error
 
 
-def _impression(start: bytes) -> str:
-    """What a file that isn't a raster looks like instead."""
+def _describe_start(start: bytes) -> str:
+    """What the first bytes of a file that isn't a raster look like."""
     if not start:
         return "it is empty"
     if b"<VRTDataset" in start:
         return "it is a VRT, which only points to other files; upload the rasters themselves"
     if all(byte >= 32 or byte in b"\t\r\n" for byte in start):
         return "it is text"
-    return "its content is of no kind that is read here (TIFF, PNG, JPEG, JPEG 2000)"
+    return "its format is not supported (supported are TIFF, PNG, JPEG and JPEG 2000)"
 
 
 def _check_header(source: Any, file_bytes: int) -> None:
     item_bytes = max(_item_bytes(dtype) for dtype in source.dtypes)
     if source.count > MAX_BANDS:
         raise InvalidInput(
-            f"The raster has {source.count} bands; at most {MAX_BANDS} are read.", code="unsupported-layout"
+            f"The raster has {source.count} bands; at most {MAX_BANDS} are supported.",
+            code="unsupported-layout",
         )
     pixels = source.width * source.height
     declared_bytes = pixels * source.count * item_bytes
@@ -141,22 +142,22 @@ def _check_header(source: Any, file_bytes: int) -> None:
     if pixels > MAX_PIXELS or inflated:
         raise InvalidInput(
             f"The raster declares {source.width} × {source.height} pixels ({declared_bytes / 1e9:,.0f} GB) in a file "
-            f"of {file_bytes / 1e6:,.1f} MB. That is more than is read here; cut it into parts.",
+            f"of {file_bytes / 1e6:,.1f} MB. That exceeds the limit; split it into parts.",
             code="raster-too-large",
         )
     if block_bytes(source) > MAX_BLOCK_BYTES:
         raise InvalidInput(
             f"The raster is stored in blocks of {block_bytes(source) / 1e6:,.0f} MB; at most "
-            f"{MAX_BLOCK_BYTES / 1e6:,.0f} MB are read. Store it tiled ('gdal_translate -co TILED=YES').",
+            f"{MAX_BLOCK_BYTES / 1e6:,.0f} MB are supported. Store it tiled ('gdal_translate -co TILED=YES').",
             code="unsupported-layout",
         )
 
 
 def block_bytes(source: Any) -> int:
-    """The size of the largest piece that GDAL decodes at once."""
-    together = source.count if source.profile.get("interleave") == "pixel" else 1
+    """The size of the largest block that GDAL decodes at once."""
+    bands_per_block = source.count if source.profile.get("interleave") == "pixel" else 1
     sizes = (
-        rows * cols * _item_bytes(dtype) * together
+        rows * cols * _item_bytes(dtype) * bands_per_block
         for (rows, cols), dtype in zip(source.block_shapes, source.dtypes, strict=True)
     )
     return int(max(sizes))

@@ -1,4 +1,4 @@
-"""Spreads work over threads that each have their own file handles, and stops all of them at the first error."""
+"""Worker threads with file handles of their own; the first error stops all of them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 Worker = Callable[[], AbstractContextManager[Callable[[T], R]]]
-"""Makes, in the thread that will use it, the function that does one item; its context ends with the thread."""
+"""Creates the function that processes one item, in the thread that uses it; its context ends with the thread."""
 
 MAX_THREADS = 8
-"""More threads would cost more memory than a child process is allowed."""
+"""More threads would exceed the memory limit of a child process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,30 +31,30 @@ class _Ended:
 def run_in_threads(
     items: Iterable[T], *, threads: int, worker: Worker[T, R], on_result: Callable[[R], None]
 ) -> None:
-    """Do every item in one of `threads` threads; `on_result` is called in this thread as the results come.
+    """Process every item in one of `threads` threads; `on_result` is called in the calling thread for each result.
 
-    Whatever is raised in a thread, by `on_result`, or here by a signal stops all threads after the item that each
-    is at, and is raised from here once they have ended.
+    An exception in a thread, in `on_result`, or from a signal stops all threads after their current items and is
+    raised here once they have ended.
     """
     shared = _Shared(iter(items))
     results: SimpleQueue[_Result[R] | BaseException | _Ended] = SimpleQueue()
-    crew = [
+    workers = [
         threading.Thread(target=_work, args=(shared, worker, results), name=f"raster-{number}")
         for number in range(max(1, min(threads, MAX_THREADS)))
     ]
     try:
-        for thread in crew:
+        for thread in workers:
             thread.start()
-        _collect(results, len(crew), on_result)
+        _collect(results, len(workers), on_result)
     finally:
         shared.stop()
-        for thread in crew:
+        for thread in workers:
             if thread.ident is not None:
                 thread.join()
 
 
 class _Shared(Generic[T]):
-    """An iterator that several threads take from, until it is stopped."""
+    """Iterator shared by several threads, until it is stopped."""
 
     def __init__(self, items: Iterator[T]) -> None:
         self._items = items
@@ -78,10 +78,10 @@ def _work(
     shared: _Shared[T], worker: Worker[T, R], results: SimpleQueue[_Result[R] | BaseException | _Ended]
 ) -> None:
     try:
-        with worker() as do:
+        with worker() as process:
             for item in shared:
-                results.put(_Result(do(item)))
-    # The thread's edge: whatever it is, it is raised again where the threads were started.
+                results.put(_Result(process(item)))
+    # The thread's edge: the exception is raised again in the thread that started this one.
     except BaseException as error:  # noqa: BLE001
         results.put(error)
     else:

@@ -1,4 +1,4 @@
-"""Reads windows of the bands that are needed, and hands them on in float32 chunks with a flag for every pixel."""
+"""Band reader: windows of the needed bands, in float32 chunks with a validity flag for each pixel."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from aerotask.raster.profile import RasterProfile
 from aerotask.raster.windows import Window, shape_of
 
 CHUNK_PX = 128 * 1024
-"""How many pixels are computed at a time: few enough for the processor's cache, and enough for each step to outlast
-the turns that threads take at the interpreter."""
+"""Pixels computed at a time: few enough for the processor's cache, many enough that switching threads at the
+interpreter lock costs little."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A raster on disk, and what its header says."""
+    """Raster on disk with its profile."""
 
     path: Path
     profile: RasterProfile
@@ -31,7 +31,7 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class PixelBlock:
-    """Pixels as they are in the file: `planes` is (bands, rows, cols), `mask` (rows, cols) with 0 for "nothing here"."""
+    """Pixels as stored in the file: `planes` is (bands, rows, cols), `mask` (rows, cols) with 0 for "no value"."""
 
     planes: NDArray[Any]
     mask: NDArray[Any] | None
@@ -39,7 +39,7 @@ class PixelBlock:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some rows of a block, flat: one float32 array for each band, and whether each pixel counts.
+    """Some rows of a block, flat: one float32 array for each band, and the pixels' validity.
 
     The arrays belong to the reader and are overwritten by the next chunk; `valid` may be written to.
     """
@@ -50,10 +50,10 @@ class Chunk:
 
 
 class BandReader:
-    """One thread's reader of some bands of an open raster.
+    """Reader of some bands of an open raster, for one thread.
 
-    A pixel counts if none of the bands has its nodata value or a value that isn't finite there, the alpha band (if
-    there is one) isn't 0, and the file's own mask (if it has one) lets it.
+    A pixel is valid if no band has its nodata value or a non-finite value there, the alpha band (if any) isn't 0,
+    and the file's own mask (if any) includes it.
     """
 
     def __init__(self, source: Any, profile: RasterProfile, bands: Sequence[int]) -> None:
@@ -71,11 +71,11 @@ class BandReader:
 
     @property
     def bytes_per_px(self) -> int:
-        """How much memory a block takes for each of its pixels."""
+        """Memory of a block for each of its pixels."""
         return len(self._indexes) * self._dtype.itemsize + int(self._has_mask)
 
     def read(self, window: Window) -> PixelBlock:
-        """The bands' pixels in the window; the arrays are overwritten by the next read."""
+        """Read the bands in the window; the arrays are overwritten by the next read."""
         rows, cols = shape_of(window)
         size = len(self._indexes) * rows * cols
         if self._content.size < size:
@@ -89,9 +89,9 @@ class BandReader:
         return PixelBlock(content, mask)
 
     def chunks(self, block: PixelBlock, part: Window) -> Iterator[Chunk]:
-        """A part of a block, at most `CHUNK_PX` columns wide, from top to bottom.
+        """Split a part of a block, at most `CHUNK_PX` columns wide, into chunks from top to bottom.
 
-        The rows of the chunks are counted from the part's own top.
+        The rows of the chunks are counted from the top of the part.
         """
         rows, cols = shape_of(part)
         step = max(CHUNK_PX // cols, 1)
@@ -123,7 +123,7 @@ class BandReader:
 
 
 def native_nodata(nodata: float | None, dtype: np.dtype[Any]) -> Any:
-    """The nodata value as the pixels have it, or None if no pixel can have it (or every test for NaN finds it)."""
+    """The nodata value in the pixels' type; None if no pixel can have it, or for NaN, which is tested for anyway."""
     if nodata is None or nodata != nodata:  # noqa: PLR0124  NaN
         return None
     if dtype.kind == "f":

@@ -1,4 +1,4 @@
-"""What a raster's header says: the facts that are kept in the index and that parameters are checked against."""
+"""Raster profile: the facts of a header that the index stores and that parameters are checked against."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_METADATA_CHARS = 4096
 
 @dataclass(frozen=True, slots=True)
 class BandProfile:
-    """One band: its pixel type, what it is called, what it shows, and which value means "nothing here"."""
+    """Profile of a band: pixel type, description, colour interpretation and nodata value."""
 
     dtype: str
     description: str | None
@@ -29,7 +29,7 @@ class BandProfile:
 
 @dataclass(frozen=True, slots=True)
 class RasterProfile:
-    """A raster as its header describes it; sizes are `(width, height)` as in the rest of the index."""
+    """Profile of a raster, from its header; sizes are `(width, height)` as in the rest of the index."""
 
     width: int
     height: int
@@ -41,7 +41,7 @@ class RasterProfile:
     block_size: tuple[int, int]
     overview_sizes: tuple[tuple[int, int], ...]
     metadata_text: str
-    """What the file says of its origin (camera, software, description), to tell sensors apart."""
+    """Metadata of the file's origin (camera, software, description), for recognising sensors."""
 
     @property
     def count(self) -> int:
@@ -59,7 +59,7 @@ class RasterProfile:
         return next((number for number, band in enumerate(self.bands, 1) if band.colour == "alpha"), None)
 
     def to_properties(self) -> dict[str, Any]:
-        """The profile as JSON values, the way it is kept in the index."""
+        """The profile as JSON values, as stored in the index."""
         return {
             "width": self.width,
             "height": self.height,
@@ -121,7 +121,7 @@ def _six(values: Any) -> tuple[float, float, float, float, float, float]:
 
 
 def _number_to_json(value: float | None) -> float | str | None:
-    """JSON has no NaN and no infinity: they are kept as the strings that `float` reads back."""
+    """The number, or a string that `float` reads back: JSON has no NaN and no infinity."""
     return value if value is None or math.isfinite(value) else str(value)
 
 

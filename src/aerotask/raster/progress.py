@@ -1,4 +1,4 @@
-"""Tells how far a run is as a whole from how far each of its stages is."""
+"""Overall progress of a run, from the progress of its weighted stages."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ SMALLEST_STEP = 0.005
 
 
 class StageProgress:
-    """Spreads the stages of a run over 0 to 1."""
+    """Progress reporter that maps the stages of a run to 0 to 1."""
 
     def __init__(
         self, ctx: RunContext, shares: Mapping[str, tuple[float, float]], phases: Mapping[str, str]
     ) -> None:
-        """Take the part of the whole, from and to, that each stage is, and what it is called."""
+        """Take each stage's part of the whole, as start and end, and its name for users."""
         self._ctx = ctx
         self._shares = shares
         self._phases = phases
-        self._told = 0.0
+        self._reported = 0.0
 
-    def of(self, stage: str) -> Callable[[float], None]:
-        """What to call with the fraction of a stage that is done."""
-        return lambda fraction: self.tell(stage, fraction)
+    def reporter(self, stage: str) -> Callable[[float], None]:
+        """A callback that reports the fraction of one stage."""
+        return lambda fraction: self.report(stage, fraction)
 
-    def tell(self, stage: str, fraction: float) -> None:
-        """A fraction of a stage is done."""
+    def report(self, stage: str, fraction: float) -> None:
+        """Report the fraction of a stage that is done, if the whole has advanced by `SMALLEST_STEP`."""
         start, end = self._shares[stage]
         overall = start + (end - start) * fraction
-        if overall >= self._told + SMALLEST_STEP:
-            self._told = overall
+        if overall >= self._reported + SMALLEST_STEP:
+            self._reported = overall
             self._ctx.progress(overall, self._phases[stage])

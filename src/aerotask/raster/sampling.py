@@ -1,4 +1,4 @@
-"""Which pixels tell the range of a raster's values: all of a small one, an overview, or blocks spread over it."""
+"""Sample for estimating the range of a raster's values: all pixels, an overview, or blocks spread over it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from aerotask.raster.profile import RasterProfile
 from aerotask.raster.windows import Shape, Window, grid_shape, windows
 
 SAMPLE_PX = 1024 * 1024
-"""About how many pixels are looked at; a raster with no more is read whole."""
+"""Approximate size of a sample; a raster with no more pixels is read whole."""
 FEWEST_OVERVIEW_PX = 128 * 1024
 DECODED_PX = 16 * SAMPLE_PX
-"""About how many pixels are decoded where blocks are sampled; of these, `SAMPLE_PX` are looked at."""
+"""Approximate number of pixels decoded when blocks are sampled; of these, `SAMPLE_PX` are used."""
 FEWEST_BLOCKS, MOST_BLOCKS = 64, 1024
 _READ_YX = (512, 512)
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Windows to read, every `stride`-th pixel both ways of each; of an overview, if a level is given."""
+    """Windows to read, with every `stride`-th pixel in both directions; of an overview, if a level is given."""
 
     windows: tuple[Window, ...]
     stride: int
@@ -28,7 +28,7 @@ class Sample:
 
 
 def plan_sample(profile: RasterProfile) -> Sample:
-    """The pixels to look at: a matter of the raster alone, so that the same raster always gives the same range."""
+    """Choose the sample from the profile alone, so that the same raster always gives the same range."""
     shape = (profile.height, profile.width)
     if _area(shape) <= SAMPLE_PX:
         return Sample(tuple(windows(shape, _READ_YX)), 1, None, "all pixels")
@@ -40,19 +40,19 @@ def plan_sample(profile: RasterProfile) -> Sample:
 
 
 def plan_thinned(profile: RasterProfile) -> Sample:
-    """Some pixels of every block, for rasters whose sampled blocks turn out to be empty."""
+    """A thinned sample of the whole raster, for rasters whose sampled blocks are all empty."""
     shape = (profile.height, profile.width)
     stride = math.ceil(math.sqrt(_area(shape) / SAMPLE_PX))
     return Sample(tuple(windows(shape, _READ_YX)), stride, None, f"one pixel in {stride} down and across")
 
 
 def _spread_blocks(shape: Shape, block_yx: Shape) -> Sample:
-    """Blocks evenly spread down and across, in proportion to the raster's sides."""
+    """Evenly spread blocks, down and across in proportion to the raster's sides."""
     grid = grid_shape(shape, block_yx)
     block_px = _area(block_yx)
-    wanted = min(max(DECODED_PX // block_px, FEWEST_BLOCKS), MOST_BLOCKS, _area(grid))
-    across = min(max(round(math.sqrt(wanted * grid[1] / grid[0])), 1), grid[1], wanted)
-    down = min(max(wanted // across, 1), grid[0])
+    block_count = min(max(DECODED_PX // block_px, FEWEST_BLOCKS), MOST_BLOCKS, _area(grid))
+    across = min(max(round(math.sqrt(block_count * grid[1] / grid[0])), 1), grid[1], block_count)
+    down = min(max(block_count // across, 1), grid[0])
     stride = max(math.ceil(math.sqrt(down * across * block_px / SAMPLE_PX)), 1)
     chosen = tuple(
         _block(shape, block_yx, (_spread(row, down, grid[0]), _spread(col, across, grid[1])))
@@ -63,7 +63,7 @@ def _spread_blocks(shape: Shape, block_yx: Shape) -> Sample:
 
 
 def _spread(number: int, chosen: int, available: int) -> int:
-    """The place of the `number`-th of `chosen` things in the middle of its share of those `available`."""
+    """The index of the `number`-th of `chosen` items, in the middle of its equal share of `available` items."""
     return (2 * number + 1) * available // (2 * chosen)
 
 

@@ -1,4 +1,4 @@
-"""Which sensor made a raster, as far as its header tells; the sensors themselves are rows of `sensors.toml`."""
+"""Sensors recognised from a raster's header; the table of sensors is `sensors.toml`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aerotask.raster.profile import RasterProfile
 
 @dataclass(frozen=True, slots=True)
 class Sensor:
-    """A sensor as it appears in one raster: `bands` holds a role, or an empty string, for each band."""
+    """Sensor of one raster: `bands` holds a role, or an empty string, for each band."""
 
     name: str
     bands: tuple[str, ...]

@@ -1,6 +1,6 @@
-"""Which parts of a raster are read at a time: pure planning, in slices of rows and columns.
+"""Windows of a raster, planned as slices of rows and columns, without pixels.
 
-A *unit* is what one thread reads, computes and writes in one go: some whole output tiles, and wherever possible some
+A *unit* is the part that one thread reads, computes and writes at a time: whole output tiles and, where possible,
 whole blocks of the source, so that no block is decoded twice.
 """
 
@@ -16,11 +16,11 @@ Shape = tuple[int, int]
 """Rows and columns."""
 
 UNIT_BYTES = 24 * 1024 * 1024
-"""At most so many bytes of source pixels are held by one thread, unless a single tile is already more."""
+"""Maximum bytes of source pixels that one thread holds, unless a single tile is larger."""
 
 
 def windows(shape_yx: Shape, step_yx: Shape) -> Iterator[Window]:
-    """Windows of `step_yx` that cover the raster once, row by row; those at the right and bottom edge are smaller."""
+    """Windows of `step_yx` that cover the raster, row by row; those at the right and bottom edges are smaller."""
     for top in range(0, shape_yx[0], step_yx[0]):
         for left in range(0, shape_yx[1], step_yx[1]):
             yield (
@@ -30,7 +30,7 @@ def windows(shape_yx: Shape, step_yx: Shape) -> Iterator[Window]:
 
 
 def grid_shape(shape_yx: Shape, step_yx: Shape) -> Shape:
-    """How many windows of `step_yx` there are, down and across."""
+    """The number of windows of `step_yx`, down and across."""
     return -(-shape_yx[0] // step_yx[0]), -(-shape_yx[1] // step_yx[1])
 
 
@@ -41,7 +41,7 @@ def shape_of(window: Window) -> Shape:
 
 
 def tiles_within(window: Window, tile_yx: Shape) -> Iterator[tuple[Shape, Window]]:
-    """The tiles that a unit covers: each one's place in the grid of tiles, and its window in the raster."""
+    """The tiles that a unit covers: row and column in the grid of tiles, and window in the raster."""
     top, left = window[0].start, window[1].start
     for rows, cols in windows(shape_of(window), tile_yx):
         in_raster = (
@@ -54,7 +54,7 @@ def tiles_within(window: Window, tile_yx: Shape) -> Iterator[tuple[Shape, Window
 def unit_shape(
     shape_yx: Shape, *, tile_yx: Shape, block_yx: Shape, bytes_per_px: int, unit_bytes: int = UNIT_BYTES
 ) -> Shape:
-    """The shape of the units for a source with such blocks, in whole tiles.
+    """The shape of the units for a source with blocks of `block_yx`, in whole tiles.
 
     The first that fits into `unit_bytes` of: whole blocks both ways; one tile high and whole blocks across (strips:
     the whole width); one tile high and as many tiles across as fit, which decodes blocks more than once.
@@ -69,5 +69,5 @@ def unit_shape(
 
 
 def _aligned(size: int, tile: int, block: int) -> int:
-    """The smallest multiple of the tile that ends where a block ends, or the first one to cover everything."""
+    """The smallest multiple of the tile that ends where a block ends, or the first that covers everything."""
     return min(math.lcm(tile, block), -(-size // tile) * tile)

@@ -9,9 +9,9 @@ from typing import Literal
 
 from aerotask.raster.alignment.checks import (
     AlignInput,
+    check_alignable,
     check_overlap,
     check_paths,
-    check_subject,
     footprint_of,
 )
 from aerotask.raster.profile import RasterProfile
@@ -69,7 +69,7 @@ class AlignRaster(Tool[AlignRasterParams]):
         subjects = [_subject(dataset.file(path)) for path in (params.source_path, params.reference_path)]
         known = [subject for subject in subjects if subject]
         for subject in known:
-            check_subject(subject)
+            check_alignable(subject)
         if len(known) == len(subjects):
             check_overlap(*known)
 

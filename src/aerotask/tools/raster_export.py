@@ -1,6 +1,6 @@
-"""raster-export: an index, a composite or a band of a raster as a GeoTIFF that anybody can look at.
+"""raster-export: an index, a composite or a band of a raster as a GeoTIFF.
 
-The API imports this module to check and plan; GDAL is loaded by `run` alone.
+The API imports this module to check and plan; only `run` loads GDAL.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from aerotask.sdk import (
 from aerotask.tools.indexed_raster import known_profile
 
 MEMORY_BYTES = 1024**3
-"""Held by a limit on the child; two threads need about 100 MiB, eight with large blocks several times that."""
+"""Memory limit of the child; two threads need about 100 MiB, eight with large blocks several times that."""
 
-# Bytes for each pixel of the result, overviews included: more than orthophotos take, less than noise would.
+# Bytes per pixel of the result with overviews: more than orthophotos take, less than noise would.
 _BYTES_PER_PX = {"palette": 1.0, "colormap": 2.0, "composite": 4.0}
 _BYTES_PER_VALUE = 5.5
 _SMALLEST_ESTIMATE_BYTES = 64 * 1024
@@ -36,14 +36,14 @@ _SUFFIX = "_export.tif"
 
 
 class _SourceParams(ToolParams):
-    """The raster to export: a base of its own, so that `path` is the first parameter."""
+    """Raster to export; a base class of its own, so that `path` is the first parameter."""
 
     path: EntryPath
     """The raster to export: a GeoTIFF, or a plain TIFF, PNG, JPEG or JPEG 2000."""
 
 
 class RasterExportParams(DisplayOptions, _SourceParams):
-    """What to show of a raster, and how."""
+    """Parameters of raster-export."""
 
     colormap: ColormapName = DEFAULT_COLORMAP
     """The colours of a formula or of a single band, by name; `none` gives the values themselves as Float32."""
@@ -75,7 +75,7 @@ class RasterExport(Tool[RasterExportParams]):
     """Exports vegetation, water and temperature indices, band composites and single bands."""
 
     id, version, title = "raster-export", "1", "Export raster (GeoTIFF)"
-    description = "Computes an index such as NDVI, or shows bands of a raster in colour, and gives a GeoTIFF on the same grid."
+    description = "Computes an index such as NDVI, or shows bands of a raster in colour, and writes a GeoTIFF on the same grid."
     access = Access.READ
     artifact_suffix = ".tif"
 
@@ -84,7 +84,7 @@ class RasterExport(Tool[RasterExportParams]):
         import aerotask.raster.export.run  # noqa: F401, PLC0415  loads GDAL, which the API must not
 
     def check(self, params: RasterExportParams, dataset: DatasetView) -> None:
-        """Refuse malformed choices and, once the raster is indexed, those that it can't fulfil."""
+        """Check the options and, once the raster is indexed, whether it has what they need."""
         options = params.options()
         profile = _profile(dataset.file(params.path))
         if profile:
@@ -106,7 +106,7 @@ class RasterExport(Tool[RasterExportParams]):
         )
 
     def run(self, params: RasterExportParams, ctx: RunContext) -> None:
-        """Check once more, on the real file, and export."""
+        """Check again, on the file itself, and export."""
         from aerotask.raster.export.run import run_export  # noqa: PLC0415  loads GDAL, which the API must not
 
         run_export(params.path, params.options(), params.download_name(), ctx)
@@ -116,10 +116,10 @@ def _profile(entry: EntryView) -> RasterProfile | None:
     return known_profile(entry, " that can be exported; name a TIFF, PNG, JPEG or JPEG 2000.")
 
 
-def _estimate_bytes(recipe: ExportPlan, profile: RasterProfile) -> int:
+def _estimate_bytes(plan: ExportPlan, profile: RasterProfile) -> int:
     pixels = profile.width * profile.height
-    if recipe.gives_values:
-        return round(pixels * _BYTES_PER_VALUE * max(len(recipe.channels), 1))
-    if recipe.formula is None:
+    if plan.gives_values:
+        return round(pixels * _BYTES_PER_VALUE * max(len(plan.channels), 1))
+    if plan.formula is None:
         return round(pixels * _BYTES_PER_PX["composite"])
-    return round(pixels * _BYTES_PER_PX["palette" if recipe.format is ExportFormat.PALETTE else "colormap"])
+    return round(pixels * _BYTES_PER_PX["palette" if plan.format is ExportFormat.PALETTE else "colormap"])

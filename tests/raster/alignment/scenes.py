@@ -1,4 +1,4 @@
-"""Textures that look nowhere the same, cut from one canvas so that their true positions are known."""
+"""Unique textures, cut from one canvas so that their true positions are known."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ def cut(pixels: Pixels, *, left: int, top: int, side: int = SIDE) -> Pixels:
 
 
 def shifted(pixels: Pixels, *, right: int, down: int) -> Pixels:
-    """The square in which everything has moved by so many pixels."""
+    """The square with its content moved by that many pixels."""
     return cut(pixels, left=-right, top=-down)
 
 
 def located(step: float = METRES, *, right: float = 0.0, down: float = 0.0) -> dict[str, Any]:
-    """The transform of a raster that begins so many metres to the right of and below the others."""
+    """The transform of a raster whose origin is that many metres to the right of and below the others."""
     return {"transform": from_origin(ORIGIN[0] + right, ORIGIN[1] - down, step, step)}
 
 
 def turned(degrees: float, step: float = METRES) -> Affine:
-    """The transform of a raster whose rows run at an angle to the map's."""
+    """The transform of a raster whose rows are rotated against the map's."""
     return Affine.translation(*ORIGIN) @ Affine.rotation(degrees) @ Affine.scale(step, -step)
 
 

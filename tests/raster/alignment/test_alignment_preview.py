@@ -1,4 +1,4 @@
-"""The picture of two rasters that a person looks at before aligning them."""
+"""Preview of two rasters before their alignment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aerotask.raster.alignment.preview import preview_pair
 
 @pytest.fixture
 def paths(tmp_path: Path) -> tuple[Path, Path]:
-    """A source in which everything lies 40 pixels too far to the right, and its reference."""
+    """A source whose content is 40 pixels too far to the right, and its reference."""
     scene = canvas(21)
     source = on_disk(tmp_path / "source.tif", shifted(scene, right=40, down=0), nodata=0)
     reference = on_disk(tmp_path / "reference.tif", cut(scene, left=0, top=0), nodata=0)
@@ -31,12 +31,12 @@ def pixels(content: bytes) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
 
 
 def colourfulness(content: bytes) -> float:
-    """How far red is from cyan: 0 where the two lie on each other."""
+    """The difference between red and cyan: 0 where the two match."""
     shown = pixels(content)
     return float(np.abs(shown[..., 0] - shown[..., 1]).mean())
 
 
-def test_an_overlay_is_coloured_where_the_two_differ_and_grey_where_they_fit(
+def test_an_overlay_is_coloured_where_the_two_differ_and_grey_where_they_match(
     paths: tuple[Path, Path],
 ) -> None:
     as_it_lies = preview_pair(*paths)
@@ -46,13 +46,13 @@ def test_an_overlay_is_coloured_where_the_two_differ_and_grey_where_they_fit(
     assert colourfulness(moved) < 8
 
 
-def test_side_by_side_both_are_shown_in_a_picture_of_the_asked_size(paths: tuple[Path, Path]) -> None:
+def test_side_by_side_both_fit_into_the_requested_size(paths: tuple[Path, Path]) -> None:
     shown = pixels(preview_pair(*paths, look="side-by-side", longest_px=300))
     assert shown.shape == (146, 300, 3)
     assert shown[:, 146:154].min() > 240
 
 
-def test_what_cannot_be_aligned_has_no_picture(paths: tuple[Path, Path], tmp_path: Path) -> None:
+def test_rasters_that_cannot_be_aligned_have_no_preview(paths: tuple[Path, Path], tmp_path: Path) -> None:
     far = on_disk(tmp_path / "far.tif", cut(canvas(21), left=0, top=0), **located(right=9000))
     with pytest.raises(InvalidInput) as caught:
         preview_pair(paths[0], far.path)

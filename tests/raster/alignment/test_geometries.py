@@ -1,4 +1,4 @@
-"""Rasters that lie in other ways: south-up, turned, coarser, finer, in another CRS, in degrees."""
+"""Alignment of rasters with other geometries: south-up, rotated, coarser, finer, in another CRS, in degrees."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rasterio.warp import Resampling, reproject, transform
 from tests.raster.alignment.scenes import METRES, ORIGIN, SIDE, canvas, cut, on_disk, turned
 
 from aerotask.raster.alignment.match.matching import Match, find_match, finest_factor
-from aerotask.raster.alignment.match.quality import doubts
+from aerotask.raster.alignment.match.quality import reasons_to_reject
 from aerotask.raster.alignment.output_grid import plan_output
 from aerotask.raster.alignment.pair import Pair, make_pair
 from aerotask.raster.alignment.warping import fill_values_for
@@ -24,7 +24,7 @@ from aerotask.raster.pixels import SourceFile
 
 UTM32 = "EPSG:32632"
 MOVED_M = (2.0, -1.0)
-"""By how much every source lies wrong, to the east and to the north."""
+"""Position error of every source, to the east and to the north."""
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +60,12 @@ def shown_on(
 def matched(source: SourceFile, reference: SourceFile) -> tuple[Pair, Match]:
     pair = make_pair(source, reference)
     match = find_match(pair, mode="similarity", threads=2, on_progress=lambda _share: None)
-    assert doubts(match) == ()
+    assert reasons_to_reject(match) == ()
     return pair, match
 
 
 def ground_error_m(pair: Pair, match: Match, moved: Affine, place: Affine) -> float:
-    """How far the source's middle half ends from where it belongs, in metres."""
+    """The remaining position error of the source's middle half, in metres."""
     rows, cols = pair.source.in_map.shape_yx
     pixels = np.array([[cols * x, rows * y] for x in (0.25, 0.75) for y in (0.25, 0.75)])
     true = np.array([place @ tuple(pixel) for pixel in pixels])
@@ -89,7 +89,7 @@ GRIDS = {
 
 
 @pytest.mark.parametrize("name", GRIDS)
-def test_a_source_may_lie_in_any_way(
+def test_a_source_may_have_any_geometry(
     scene: np.ndarray[Any, np.dtype[np.uint8]], reference: SourceFile, tmp_path: Path, name: str
 ) -> None:
     place, shape = GRIDS[name]
@@ -99,7 +99,7 @@ def test_a_source_may_lie_in_any_way(
     assert ground_error_m(pair, match, moved, place) < 0.05 * METRES
 
 
-def test_a_coarser_reference_is_compared_in_its_own_detail(
+def test_a_coarser_reference_is_compared_at_its_own_resolution(
     scene: np.ndarray[Any, np.dtype[np.uint8]], tmp_path: Path
 ) -> None:
     coarse = scene.reshape(3, 256, 2, 256, 2).mean(axis=(2, 4)).astype(np.uint8)
@@ -113,7 +113,7 @@ def test_a_coarser_reference_is_compared_in_its_own_detail(
 
 
 @pytest.mark.parametrize("crs", ["EPSG:32633", "EPSG:3857", "EPSG:4326"])
-def test_another_crs_is_projected_once(
+def test_another_crs_is_reprojected_once(
     scene: np.ndarray[Any, np.dtype[np.uint8]], reference: SourceFile, tmp_path: Path, crs: str
 ) -> None:
     corners = transform(UTM32, crs, [ORIGIN[0], ORIGIN[0] + 256], [ORIGIN[1], ORIGIN[1] - 256])
@@ -145,7 +145,7 @@ def write(pair: Pair, match: Match, target: Path) -> Path:
     return target
 
 
-def test_a_turned_raster_keeps_its_own_directions(
+def test_a_rotated_raster_keeps_its_axes(
     scene: np.ndarray[Any, np.dtype[np.uint8]], reference: SourceFile, tmp_path: Path
 ) -> None:
     place = turned(-30)

@@ -1,4 +1,4 @@
-"""What is read, in how much detail and in which pieces, and how much footprints overlap: plain numbers."""
+"""Plans of an alignment: levels, chips, patches and the overlap of footprints."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_an_outline_follows_rotation_and_direction() -> None:
 
 
 @pytest.mark.parametrize("other", [SQUARE, SQUARE[::-1]], ids=["anticlockwise", "clockwise"])
-def test_overlap_is_told_of_the_smaller(other: list[tuple[float, float]]) -> None:
+def test_overlap_is_a_share_of_the_smaller_footprint(other: list[tuple[float, float]]) -> None:
     moved = [(x + 3, y + 2) for x, y in other]
     assert area(intersection(SQUARE, moved)) == pytest.approx(1 * 2)
     assert overlap_share(SQUARE, moved) == pytest.approx(2 / 16)
@@ -32,13 +32,13 @@ def test_overlap_is_told_of_the_smaller(other: list[tuple[float, float]]) -> Non
     assert overlap_share(SQUARE, [(x + 9, y) for x, y in other]) == 0
 
 
-def test_a_turned_square_cuts_the_corners_off() -> None:
+def test_a_rotated_square_cuts_off_the_corners() -> None:
     diamond = [(2.0, -1.0), (5.0, 2.0), (2.0, 5.0), (-1.0, 2.0)]
     # Of 16, four corners of 1 · 1 / 2 are missing.
     assert area(intersection(SQUARE, diamond)) == pytest.approx(14)
 
 
-def test_far_from_the_origin_nothing_is_lost() -> None:
+def test_areas_far_from_the_origin_are_precise() -> None:
     far = [(x + 6e6, y + 5e6) for x, y in SQUARE]
     assert area(far) == pytest.approx(16, rel=1e-9)
 
@@ -54,7 +54,7 @@ def test_far_from_the_origin_nothing_is_lost() -> None:
         (2, 3, (3,)),
     ],
 )
-def test_levels_lead_to_full_detail_in_steps(seed: float, finest: int, expected: tuple[int, ...]) -> None:
+def test_levels_reach_full_detail_in_steps(seed: float, finest: int, expected: tuple[int, ...]) -> None:
     assert level_factors(seed, finest) == expected
 
 

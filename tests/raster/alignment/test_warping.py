@@ -1,4 +1,4 @@
-"""Pixels that are moved: window by window as all at once, and exactly where they belong."""
+"""Warping: windowed equals whole, and pixels end at their exact positions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def holed(tmp_path: Path) -> SourceFile:
 
 
 @pytest.mark.parametrize("step", [64, 100])
-def test_windows_give_the_pixels_that_the_whole_gives(holed: SourceFile, step: int) -> None:
+def test_windowed_equals_whole(holed: SourceFile, step: int) -> None:
     grid = planned(holed, TURN)
     at_once = moved(holed, grid, whole(grid))
     piecewise = np.zeros_like(at_once)
@@ -53,7 +53,7 @@ def test_windows_give_the_pixels_that_the_whole_gives(holed: SourceFile, step: i
     assert np.array_equal(piecewise, at_once)
 
 
-def test_a_shift_by_whole_pixels_copies_them(holed: SourceFile) -> None:
+def test_a_shift_by_whole_pixels_copies_pixels(holed: SourceFile) -> None:
     # One and a half metres to the east and one to the south: 3 columns and 2 rows.
     grid = planned(holed, Similarity(1 + 0j, 1.5 - 1j))
     assert (grid.left, grid.top, grid.shape_yx) == (3, 2, (200, 200))
@@ -61,7 +61,7 @@ def test_a_shift_by_whole_pixels_copies_them(holed: SourceFile) -> None:
         assert np.array_equal(moved(holed, grid, whole(grid)), opened.read())
 
 
-def test_the_output_reaches_as_far_as_the_turned_source(holed: SourceFile) -> None:
+def test_the_output_covers_the_rotated_source(holed: SourceFile) -> None:
     quarter = planned(holed, Similarity(1j, 0j))
     assert quarter.shape_yx == (200, 200)
     eighth = planned(holed, Similarity(complex(np.exp(0.25j * np.pi)), 0j))
@@ -81,7 +81,7 @@ def test_a_slope_stays_a_slope(tmp_path: Path) -> None:
     assert np.abs(pixels - expected)[5:-5, 5:-5].max() < 1e-3
 
 
-def test_what_was_not_nodata_does_not_become_it(tmp_path: Path) -> None:
+def test_valid_pixels_do_not_become_nodata(tmp_path: Path) -> None:
     pixels = np.full((1, 64, 64), 1, np.uint8)
     pixels[0, 20:40, 20:40] = 255
     file = on_disk(tmp_path / "low.tif", pixels, nodata=0)

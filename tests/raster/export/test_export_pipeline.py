@@ -1,4 +1,4 @@
-"""The pipeline from a source to a GeoTIFF, down to the pixels."""
+"""Export pipeline from a source to a GeoTIFF or COG, checked down to the pixels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.raster.rasters import (
     Pixels,
     export,
     read,
-    settled_recipe,
+    settled_plan,
     slope,
     source_file,
     write_raster,
@@ -63,14 +63,14 @@ def test_a_pixel_without_a_value_is_zero_in_all_bands(tmp_path: Path) -> None:
     assert out[3, 0].tolist() == [0, 0, 255, 255]
 
 
-def test_a_vanishing_denominator_gives_a_transparent_pixel(tmp_path: Path) -> None:
+def test_a_denominator_near_zero_gives_a_transparent_pixel(tmp_path: Path) -> None:
     source = write_raster(tmp_path / "in.tif", np.array([[[0, 1]], [[0, 1]]], np.uint16))
     target = tmp_path / "out.tif"
     export(source, target, **NDVI)
     assert read(target)[3].tolist() == [[0, 255]]
 
 
-def test_three_bands_are_scaled_each_by_its_own_range(tmp_path: Path) -> None:
+def test_each_of_three_bands_is_scaled_by_its_own_range(tmp_path: Path) -> None:
     pixels = np.array([[[0, 50, 100]], [[10, 15, 20]], [[7, 7, 9]]], np.uint8)
     source = write_raster(tmp_path / "in.tif", pixels)
     target = tmp_path / "out.tif"
@@ -97,14 +97,14 @@ def test_values_are_float32_with_nan_as_nodata(tmp_path: Path) -> None:
         assert opened.read_masks(1).tolist() == [[255, 0]]
 
 
-def test_three_bands_of_values_keep_their_own(tmp_path: Path) -> None:
+def test_three_bands_of_values_are_unchanged(tmp_path: Path) -> None:
     pixels = np.arange(12, dtype=np.int16).reshape(3, 2, 2)
     target = tmp_path / "out.tif"
     export(write_raster(tmp_path / "in.tif", pixels), target, bands="3,1,1", colormap="none")
     np.testing.assert_array_equal(read(target), pixels[[2, 0, 0]].astype(np.float32))
 
 
-def test_a_palette_has_one_band_whose_entry_0_means_nothing(tmp_path: Path) -> None:
+def test_a_palette_has_one_band_whose_entry_0_means_no_value(tmp_path: Path) -> None:
     values = np.array([[[0, 0.004, 0.5, 1, np.nan]]], np.float32)
     source = write_raster(tmp_path / "in.tif", values)
     target = tmp_path / "out.tif"
@@ -164,7 +164,9 @@ def test_any_window_size_gives_the_same_pixels(tmp_path: Path, shown: str, layou
 @pytest.mark.parametrize(
     "shape", [(1, 1), (1, 700), (700, 1), (16, 16), (17, 15), (512, 513), (3, 5000), (5000, 3)]
 )
-def test_rasters_of_any_size_and_shape_come_out_whole(tmp_path: Path, shape: tuple[int, int]) -> None:
+def test_rasters_of_any_size_and_shape_are_exported_completely(
+    tmp_path: Path, shape: tuple[int, int]
+) -> None:
     pixels = np.random.default_rng(1).integers(1, 255, (1, *shape)).astype(np.uint8)
     source = write_raster(tmp_path / "in.tif", pixels)
     target = tmp_path / "out.tif"
@@ -172,7 +174,7 @@ def test_rasters_of_any_size_and_shape_come_out_whole(tmp_path: Path, shape: tup
     np.testing.assert_array_equal(read(target)[:3], np.repeat(pixels, 3, axis=0))
 
 
-def test_the_result_lies_where_the_source_lies(tmp_path: Path) -> None:
+def test_the_result_has_the_georeference_of_the_source(tmp_path: Path) -> None:
     transform = Affine(0.4, 0.3, 500_000, 0.3, -0.4, 5_000_000)
     source = write_raster(tmp_path / "in.tif", slope((20, 30)), transform=transform, crs="EPSG:25833")
     target = tmp_path / "out.tif"
@@ -199,7 +201,7 @@ def test_ground_control_points_are_kept(tmp_path: Path) -> None:
     assert crs.to_epsg() == 4326
 
 
-def test_the_file_says_what_it_shows(tmp_path: Path) -> None:
+def test_the_files_tags_describe_its_content(tmp_path: Path) -> None:
     target = tmp_path / "out.tif"
     export(write_raster(tmp_path / "in.tif", slope((9, 9))), target, **NDVI)
     with rasterio.open(target) as opened:
@@ -221,7 +223,7 @@ def test_a_result_too_large_for_classic_tiff_becomes_a_bigtiff(tmp_path: Path) -
         assert opened.overviews(1) == [2, 4, 8]
 
 
-def test_empty_tiles_take_no_room(tmp_path: Path) -> None:
+def test_empty_tiles_take_no_space(tmp_path: Path) -> None:
     pixels = np.zeros((1, 1024, 1024), np.uint8)
     pixels[0, 5, 5] = 1
     source = write_raster(tmp_path / "in.tif", pixels, nodata=0)
@@ -231,12 +233,12 @@ def test_empty_tiles_take_no_room(tmp_path: Path) -> None:
     assert written.size_bytes < 10_000
 
 
-def test_progress_goes_from_stage_to_stage_and_rises(tmp_path: Path) -> None:
+def test_progress_rises_from_stage_to_stage(tmp_path: Path) -> None:
     told: list[tuple[Stage, float]] = []
     file = source_file(write_raster(tmp_path / "in.tif", slope((300, 200))))
     export_image(
         file,
-        settled_recipe(file, **NDVI),
+        settled_plan(file, **NDVI),
         tmp_path / "out.tif",
         writing=ExportWriteOptions(threads=2, tile_px=64),
         on_progress=lambda stage, share: told.append((stage, share)),
@@ -255,23 +257,23 @@ def test_cancelling_stops_all_threads(tmp_path: Path, stage: Stage) -> None:
             raise Cancelled
 
     file = source_file(write_raster(tmp_path / "in.tif", slope((300, 200))))
-    recipe = settled_recipe(file, **NDVI)
+    plan = settled_plan(file, **NDVI)
     writing = ExportWriteOptions(threads=2, tile_px=16)
     with pytest.raises(Cancelled):
-        export_image(file, recipe, tmp_path / "out.tif", writing=writing, on_progress=cancel)
+        export_image(file, plan, tmp_path / "out.tif", writing=writing, on_progress=cancel)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("raster-")]
 
 
-def test_a_source_cut_off_in_its_pixels_is_damaged(tmp_path: Path) -> None:
+def test_a_source_truncated_in_its_pixels_is_damaged(tmp_path: Path) -> None:
     source = write_raster(
         tmp_path / "in.tif", noisy(), tiled=True, blockxsize=64, blockysize=64, compress="deflate"
     )
     whole = source.read_bytes()
     file = source_file(source)
     source.write_bytes(whole[: len(whole) // 2])
-    recipe = settled_recipe(file, bands="1", rescale="0,1")
+    plan = settled_plan(file, bands="1", rescale="0,1")
     with pytest.raises(InvalidInput, match="damaged or incomplete") as caught:
-        export_image(file, recipe, tmp_path / "out.tif", writing=TWO_THREADS, on_progress=lambda *_: None)
+        export_image(file, plan, tmp_path / "out.tif", writing=TWO_THREADS, on_progress=lambda *_: None)
     assert caught.value.code == "damaged-raster"
 
 
@@ -286,7 +288,7 @@ def test_rasters_of_any_shape_become_valid_cogs(tmp_path: Path, shape: tuple[int
 
 
 @pytest.mark.parametrize("shown", [NDVI, {"bands": "1,2,1", "colormap": "none"}])
-def test_a_cog_differs_from_the_plain_file_in_its_layout_alone(tmp_path: Path, shown: dict[str, str]) -> None:
+def test_a_cog_differs_from_the_plain_file_only_in_its_layout(tmp_path: Path, shown: dict[str, str]) -> None:
     source = write_raster(tmp_path / "in.tif", slope((700, 600)))
     plain, cog = tmp_path / "plain.tif", tmp_path / "cog.tif"
     writing = ExportWriteOptions(threads=2, tile_px=256)
@@ -321,7 +323,7 @@ except OSError as error:
 
 
 @pytest.mark.parametrize("format_", ["gtiff", "cog"])
-def test_a_file_that_cannot_grow_ends_with_the_systems_own_error(tmp_path: Path, format_: str) -> None:
+def test_a_file_that_cannot_grow_raises_the_systems_error(tmp_path: Path, format_: str) -> None:
     source = write_raster(tmp_path / "in.tif", noisy((2, 600, 600)))
     command = [sys.executable, "-c", WRITE_WITH_LIMIT, str(source), str(tmp_path / "out.tif"), format_]
     ended = subprocess.run(

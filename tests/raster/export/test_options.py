@@ -1,4 +1,4 @@
-"""Parameters by themselves."""
+"""Options of an export, parsed without a raster."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ def test_there_is_no_band_zero() -> None:
     assert caught.value.code == "band-out-of-range"
 
 
-def test_presets_are_known_in_any_case() -> None:
+def test_presets_are_found_in_any_case() -> None:
     assert find_preset("True-Color") is PRESETS["true-color"]
     assert len(PRESETS) == 15
 
 
-def test_an_unknown_preset_is_answered_with_the_known_ones() -> None:
+def test_the_error_for_an_unknown_preset_lists_the_known_ones() -> None:
     with pytest.raises(InvalidInput, match="There is no preset 'pretty'; there are true-color, ") as caught:
         find_preset("pretty")
     assert caught.value.code == "unknown-preset"
@@ -91,12 +91,12 @@ def test_an_unknown_preset_is_answered_with_the_known_ones() -> None:
         {"bands": "1", "colormap": "none"},
     ],
 )
-def test_a_palette_is_refused_for_what_has_no_colormap(parameters: dict[str, str]) -> None:
+def test_a_palette_is_refused_without_a_colormap(parameters: dict[str, str]) -> None:
     with pytest.raises(InvalidInput, match="for results with a colormap") as caught:
         parse_options(format="palette", **parameters)
     assert caught.value.code == "palette-impossible"
 
 
 @pytest.mark.parametrize("parameters", [{"formula": "NDVI"}, {"bands": "1"}, {"preset": "ironbow"}, {}])
-def test_a_palette_is_possible_for_the_rest(parameters: dict[str, str]) -> None:
+def test_a_palette_is_allowed_with_a_colormap(parameters: dict[str, str]) -> None:
     assert parse_options(format="palette", **parameters).format == "palette"

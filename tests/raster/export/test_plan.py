@@ -1,4 +1,4 @@
-"""What an export computes: precedence, presets, ranges and warnings."""
+"""Export plan: precedence, presets, ranges and warnings."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def profile(
     return RasterProfile(10, 10, tuple(bands), None, None, (10, 10), (), text)
 
 
-def recipe(described: RasterProfile, **parameters: str) -> ExportPlan:
+def plan(described: RasterProfile, **parameters: str) -> ExportPlan:
     return make_plan(parse_options(**parameters), described)
 
 
 def refused(described: RasterProfile, **parameters: str) -> InvalidInput:
     with pytest.raises(InvalidInput) as caught:
-        recipe(described, **parameters)
+        plan(described, **parameters)
     return caught.value
 
 
 def test_an_index_has_its_own_range_and_the_default_colours() -> None:
-    found = recipe(profile(*FIVE), formula="ndvi")
+    found = plan(profile(*FIVE), formula="ndvi")
     assert (found.title, dict(found.names), found.source_bands) == ("NDVI", {"N": 4, "R": 1}, (1, 4))
     assert (found.ranges, found.range_source, found.colormap) == ((ValueRange(-1, 1),), "formula", "rdylgn")
     assert found.reasons == (
@@ -43,7 +43,7 @@ def test_an_index_has_its_own_range_and_the_default_colours() -> None:
 
 
 def test_the_formula_comes_before_bands_and_preset() -> None:
-    found = recipe(profile(*FIVE), formula="NDVI", bands="3,2,1", preset="true-color")
+    found = plan(profile(*FIVE), formula="NDVI", bands="3,2,1", preset="true-color")
     assert found.title == "NDVI"
     assert found.warnings == (
         "'bands' was ignored: the formula comes first.",
@@ -52,29 +52,29 @@ def test_the_formula_comes_before_bands_and_preset() -> None:
 
 
 def test_bands_come_before_the_preset() -> None:
-    found = recipe(profile(*FIVE), bands="5,4,4", preset="ndvi")
+    found = plan(profile(*FIVE), bands="5,4,4", preset="ndvi")
     assert (found.title, found.channels, found.source_bands) == ("bands 5, 4, 4", (5, 4, 4), (4, 5))
     assert found.warnings == ("Preset 'ndvi' was ignored: bands named by number come first.",)
 
 
-def test_nothing_chosen_shows_the_first_three_bands() -> None:
-    found = recipe(profile(*FIVE))
+def test_without_options_the_first_three_bands_are_shown() -> None:
+    found = plan(profile(*FIVE))
     assert (found.formula, found.channels, found.range_source) == (None, (1, 2, 3), "percentiles")
     assert found.ranges is None
 
 
 def test_alpha_is_not_one_of_the_first_three_bands() -> None:
-    assert recipe(profile(count=3, alpha=True)).channels == (1, 2, 3)
+    assert plan(profile(count=3, alpha=True)).channels == (1, 2, 3)
 
 
 @pytest.mark.parametrize("described", [profile(count=1), profile(count=2), profile(count=2, alpha=True)])
 def test_with_fewer_than_three_bands_the_first_is_coloured(described: RasterProfile) -> None:
-    found = recipe(described)
+    found = plan(described)
     assert (found.title, dict(found.names), found.colormap) == ("band 1", {"b1": 1}, "rdylgn")
 
 
 def test_a_single_band_is_coloured_like_an_index() -> None:
-    found = recipe(profile(*FIVE), bands="2", colormap="viridis")
+    found = plan(profile(*FIVE), bands="2", colormap="viridis")
     assert (dict(found.names), found.colormap, found.range_source) == ({"b2": 2}, "viridis", "percentiles")
 
 
@@ -82,8 +82,8 @@ def test_a_single_band_is_coloured_like_an_index() -> None:
     ("preset", "channels"),
     [("true-color", (1, 2, 3)), ("false-color-ir", (4, 1, 2)), ("red-edge", (4, 5, 1))],
 )
-def test_a_composite_preset_takes_bands_by_what_they_show(preset: str, channels: tuple[int, ...]) -> None:
-    assert recipe(profile(*FIVE), preset=preset).channels == channels
+def test_a_composite_preset_takes_bands_by_role(preset: str, channels: tuple[int, ...]) -> None:
+    assert plan(profile(*FIVE), preset=preset).channels == channels
 
 
 @pytest.mark.parametrize(
@@ -101,43 +101,43 @@ def test_a_composite_preset_takes_bands_by_what_they_show(preset: str, channels:
 )
 def test_a_satellite_has_the_bands_for_every_composite(preset: str, channels: tuple[int, ...]) -> None:
     sentinel = profile(count=12, text="Sentinel-2 level 2A")
-    assert recipe(sentinel, preset=preset).channels == channels
+    assert plan(sentinel, preset=preset).channels == channels
 
 
 @pytest.mark.parametrize(
     ("preset", "title"), [("ndvi", "NDVI"), ("ndwi", "NDWI"), ("gndvi", "GNDVI"), ("ndre", "NDRE")]
 )
 def test_an_index_preset_is_that_index(preset: str, title: str) -> None:
-    found = recipe(profile(*FIVE), preset=preset)
+    found = plan(profile(*FIVE), preset=preset)
     assert (found.title, found.ranges, found.colormap) == (title, (ValueRange(-1, 1),), "rdylgn")
 
 
 @pytest.mark.parametrize("preset", ["ironbow", "whitehot", "blackhot"])
 def test_a_thermal_preset_colours_the_thermal_band_or_else_the_first(preset: str) -> None:
-    with_thermal = recipe(profile("green", "lwir"), preset=preset)
+    with_thermal = plan(profile("green", "lwir"), preset=preset)
     assert (dict(with_thermal.names), with_thermal.colormap) == ({"b2": 2}, preset)
-    assert dict(recipe(profile(count=1), preset=preset).names) == {"b1": 1}
+    assert dict(plan(profile(count=1), preset=preset).names) == {"b1": 1}
 
 
-def test_a_thermal_preset_keeps_its_colours() -> None:
-    found = recipe(profile(count=1), preset="ironbow", colormap="viridis")
+def test_a_thermal_preset_keeps_its_colormap() -> None:
+    found = plan(profile(count=1), preset="ironbow", colormap="viridis")
     assert found.colormap == "ironbow"
     assert found.warnings == ("The colormap was ignored: preset 'ironbow' has its own.",)
 
 
-def test_values_may_be_asked_for_in_place_of_any_colours() -> None:
+def test_colormap_none_gives_values_instead_of_colours() -> None:
     for parameters in ({"formula": "NDVI"}, {"bands": "3,2,1"}, {"preset": "ironbow"}, {}):
-        found = recipe(profile(*FIVE), colormap="none", **parameters)
+        found = plan(profile(*FIVE), colormap="none", **parameters)
         assert (found.gives_values, found.ranges, found.range_source) == (True, None, "none")
 
 
 def test_a_rescale_comes_before_the_formulas_own_range() -> None:
-    found = recipe(profile(*FIVE), formula="NDVI", rescale="0,0.8")
+    found = plan(profile(*FIVE), formula="NDVI", rescale="0,0.8")
     assert (found.ranges, found.range_source) == ((ValueRange(0, 0.8),), "rescale")
 
 
-def test_one_rescale_counts_for_all_three_bands() -> None:
-    assert recipe(profile(*FIVE), bands="3,2,1", rescale="0,9").ranges == (ValueRange(0, 9),) * 3
+def test_one_rescale_applies_to_all_three_bands() -> None:
+    assert plan(profile(*FIVE), bands="3,2,1", rescale="0,9").ranges == (ValueRange(0, 9),) * 3
 
 
 def test_three_rescales_are_too_many_for_one_value() -> None:
@@ -150,11 +150,11 @@ def test_three_rescales_are_too_many_for_one_value() -> None:
     [
         (
             {"bandFilter": "RGB", "bands": "1,2,3"},
-            "The band filter was ignored: nothing that was chosen asks for bands by what they show.",
+            "The band filter was ignored: nothing that was chosen refers to bands by their role.",
         ),
         (
             {"bandFilter": "RGB", "formula": "b1/b2"},
-            "The band filter was ignored: nothing that was chosen asks for bands by what they show.",
+            "The band filter was ignored: nothing that was chosen refers to bands by their role.",
         ),
         (
             {"colormap": "viridis", "bands": "1,2,3"},
@@ -166,16 +166,16 @@ def test_three_rescales_are_too_many_for_one_value() -> None:
         ),
     ],
 )
-def test_what_has_no_effect_is_said(parameters: dict[str, str], warning: str) -> None:
-    assert recipe(profile(*FIVE), **parameters).warnings == (warning,)
+def test_options_without_effect_are_reported(parameters: dict[str, str], warning: str) -> None:
+    assert plan(profile(*FIVE), **parameters).warnings == (warning,)
 
 
-def test_what_has_an_effect_is_not_warned_of() -> None:
+def test_options_with_an_effect_cause_no_warning() -> None:
     assert (
-        recipe(profile(*FIVE), formula="NDVI", bandFilter="NGR", rescale="0,1", colormap="viridis").warnings
+        plan(profile(*FIVE), formula="NDVI", bandFilter="NGR", rescale="0,1", colormap="viridis").warnings
         == ()
     )
-    assert recipe(profile(*FIVE), preset="true-color", bandFilter="BGR").warnings == ()
+    assert plan(profile(*FIVE), preset="true-color", bandFilter="BGR").warnings == ()
 
 
 def test_missing_bands_are_refused() -> None:
@@ -192,9 +192,9 @@ def test_bands_beyond_the_last_are_refused() -> None:
     )
 
 
-def test_a_palette_is_refused_where_only_the_raster_tells() -> None:
+def test_a_palette_is_refused_once_the_raster_is_known() -> None:
     assert refused(profile(*FIVE), format="palette").code == "palette-impossible"
-    assert recipe(profile(count=1), format="palette").title == "band 1"
+    assert plan(profile(count=1), format="palette").title == "band 1"
 
 
 def test_complex_pixels_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""Ranges taken from the pixels."""
+"""Percentile stretch: ranges taken from the pixels."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from aerotask.raster.sampling import SAMPLE_PX, plan_sample, plan_thinned
 
 def stretch(path: Path, *, threads: int = 2, **parameters: Any) -> Stretch:
     source = source_file(path)
-    recipe = make_plan(parse_options(**parameters), source.profile)
-    return percentile_stretch(source, recipe, threads=threads, on_progress=lambda _share: None)
+    plan = make_plan(parse_options(**parameters), source.profile)
+    return percentile_stretch(source, plan, threads=threads, on_progress=lambda _share: None)
 
 
 def ranges(path: Path, **parameters: Any) -> list[tuple[float, float]]:
@@ -40,13 +40,13 @@ def test_percentiles_interpolate_between_values(tmp_path: Path) -> None:
     assert ranges(path) == [(2.0, 98.0)]
 
 
-def test_each_of_three_bands_has_its_own(tmp_path: Path) -> None:
+def test_each_of_three_bands_has_its_own_range(tmp_path: Path) -> None:
     pixels = np.concatenate([hundred_and_one(), hundred_and_one() + 100, hundred_and_one() * 2])
     path = write_raster(tmp_path / "in.tif", pixels)
     assert ranges(path) == [(2.0, 98.0), (102.0, 198.0), (4.0, 196.0)]
 
 
-def test_what_does_not_count_is_left_out(tmp_path: Path) -> None:
+def test_invalid_pixels_are_left_out(tmp_path: Path) -> None:
     values = np.concatenate(
         [hundred_and_one().astype(np.float32), np.full((1, 1, 400), -1, np.float32)], axis=2
     )
@@ -63,12 +63,12 @@ def test_a_raster_of_one_value_has_a_range_around_it(tmp_path: Path) -> None:
     assert ranges(write_raster(tmp_path / "in.tif", np.full((1, 3, 3), 7, np.uint8))) == [(6.5, 7.5)]
 
 
-def test_a_raster_without_values_has_a_range_all_the_same(tmp_path: Path) -> None:
+def test_a_raster_without_values_gets_the_range_0_to_1(tmp_path: Path) -> None:
     found = stretch(write_raster(tmp_path / "in.tif", np.zeros((1, 9, 9), np.uint8), nodata=0))
     assert (found.found_values, found.ranges[0].low, found.ranges[0].high) == (False, 0, 1)
 
 
-def test_an_overview_tells_for_a_large_raster(tmp_path: Path) -> None:
+def test_a_large_raster_is_sampled_from_its_overview(tmp_path: Path) -> None:
     pixels = np.zeros((1, 1600, 1600), np.uint8)
     pixels[:, :, 800:] = 100
     path = write_raster(tmp_path / "in.tif", pixels, overviews=[2, 4], tiled=True, compress="deflate")
@@ -77,7 +77,7 @@ def test_an_overview_tells_for_a_large_raster(tmp_path: Path) -> None:
     assert (found.ranges[0].low, found.ranges[0].high) == (0.0, 100.0)
 
 
-def test_blocks_spread_over_it_tell_without_overviews(tmp_path: Path) -> None:
+def test_a_large_raster_without_overviews_is_sampled_in_blocks(tmp_path: Path) -> None:
     rows, cols = np.mgrid[:2000, :2000]
     pixels = ((rows + cols) / 16).astype(np.uint8)[None]
     path = write_raster(
@@ -89,7 +89,7 @@ def test_blocks_spread_over_it_tell_without_overviews(tmp_path: Path) -> None:
     assert (found.ranges[0].low, found.ranges[0].high) == pytest.approx(tuple(exact), abs=2)
 
 
-def test_a_large_raster_that_is_nearly_empty_is_searched_everywhere(tmp_path: Path) -> None:
+def test_a_nearly_empty_large_raster_is_sampled_everywhere(tmp_path: Path) -> None:
     pixels = np.zeros((1, 1100, 5000), np.uint8)
     pixels[:, :16, :16] = 9
     options: dict[str, Any] = {"tiled": True, "blockxsize": 16, "blockysize": 16}

@@ -1,4 +1,4 @@
-"""Programs and their evaluation in float32, pixel by pixel."""
+"""Compiled programs and their evaluation in float32, pixel by pixel."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_each_index_has_the_value_computed_by_hand(index_id: str, expected: floa
     assert value_of(index_id.lower()) == value_of(index_id)
 
 
-def test_a_program_reuses_scratch_for_what_is_no_longer_needed() -> None:
+def test_a_program_reuses_scratch_registers() -> None:
     program = compile_expression(parse("(N-R)/(N+R)"), BANDS)
     assert program == Program(
         bands=(1, 4),
@@ -73,7 +73,7 @@ def test_a_program_reuses_scratch_for_what_is_no_longer_needed() -> None:
     )
 
 
-def test_a_single_band_needs_no_step() -> None:
+def test_a_single_band_needs_no_steps() -> None:
     program = compile_expression(parse("N"), BANDS)
     assert (program.bands, program.steps, program.result) == ((4,), (), 0)
 
@@ -88,7 +88,7 @@ def test_the_bound_for_denominators_is_one_ten_billionth() -> None:
     assert valid == [False, False, True, True]
 
 
-def test_each_division_of_a_formula_is_watched() -> None:
+def test_each_division_of_a_formula_is_checked() -> None:
     _, valid = evaluate(parse_formula("1/(1/(N-5)+R)"), {1: [1, 1, 1], 4: [5, 4, 7]})
     assert valid == [False, False, True]  # 1/0; then 1/(-1+1); then fine
 
@@ -103,7 +103,7 @@ def test_vndvi_needs_all_its_bands_above_zero() -> None:
     assert valid == [True, False, False, False]
 
 
-def test_pixels_already_out_stay_out() -> None:
+def test_invalid_pixels_stay_invalid() -> None:
     program = compile_expression(parse("N"), BANDS)
     valid = np.array([False, True])
     Evaluator(program, chunk_px=2)([np.array([1, 1], np.float32)], valid)

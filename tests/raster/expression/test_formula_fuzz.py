@@ -1,4 +1,4 @@
-"""Whatever people may type as a formula is computed or refused, the whole way from the text to the pixels."""
+"""Fuzzing of formulas and band filters: any text is computed or refused, from the parser to the pixels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PIECES += list(index_ids())[:4]
 typed = st.one_of(st.text(max_size=80), st.lists(st.sampled_from(PIECES), max_size=24).map("".join))
 
 
-@settings(max_examples=1500, deadline=None, derandomize=True)
+@settings(max_examples=400, deadline=None, derandomize=True)
 @example("(" * 500)
 @example("-" * 512)
 @example("1" + "^9" * 200)
@@ -40,7 +40,7 @@ def test_any_formula_is_computed_or_refused(text: str) -> None:
     assert np.isfinite(values[valid]).all()
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.one_of(st.text(max_size=40), st.lists(st.sampled_from("RGBNe?-_ 0,"), max_size=20).map("".join)))
 def test_any_band_filter_is_read_or_refused(text: str) -> None:
     try:

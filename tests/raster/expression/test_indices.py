@@ -1,4 +1,4 @@
-"""Indices by id, formulas of one's own, and the bands behind their names."""
+"""Indices by id, custom formulas, and the bands of their names."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_there_are_eighteen_indices() -> None:
     )
 
 
-def test_ids_count_in_any_case() -> None:
+def test_ids_are_found_in_any_case() -> None:
     assert {parse_formula(text).title for text in ("ndvi", "NdVi", " NDVI ")} == {"NDVI"}
 
 
@@ -52,13 +52,15 @@ def test_most_indices_range_from_minus_one_to_one() -> None:
     assert {each for each in ranges.values() if each} == {ValueRange(-1, 1)}
 
 
-def test_a_formula_of_ones_own_has_no_range() -> None:
+def test_a_custom_formula_has_no_range() -> None:
     formula = parse_formula("(N-R)/(N+R)")
     assert (formula.title, formula.value_range) == ("(N-R)/(N+R)", None)
 
 
-def test_an_unknown_id_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(InvalidInput, match=r"There is no formula 'NDVX'\. There are VARI, EXG,") as caught:
+def test_the_error_for_an_unknown_id_lists_the_known_ones() -> None:
+    with pytest.raises(
+        InvalidInput, match=r"There is no formula 'NDVX'\. Choose one of VARI, EXG,"
+    ) as caught:
         parse_formula("NDVX")
     assert caught.value.code == "unknown-formula"
 
@@ -82,7 +84,7 @@ def test_a_formula_reads_at_most_sixteen_bands() -> None:
         parse_formula("+".join(f"b{number}" for number in range(1, 18)))
 
 
-def test_names_lead_to_bands_in_any_case() -> None:
+def test_names_are_resolved_in_any_case() -> None:
     assert resolve_names(parse_formula("(g-R)/B2"), RGB, 3) == {"g": 2, "R": 1, "B2": 2}
 
 
@@ -92,11 +94,11 @@ def test_missing_bands_are_all_named() -> None:
     assert caught.value.code == "missing-bands"
     assert caught.value.message == (
         "(N-Re)/(N+R) needs N (near infrared) and Re (red edge), which no band of the raster is known to be. "
-        "Known: R=1, G=2, B=3. Say the order of the bands with bandFilter ('RGBN', for example), or choose another."
+        "Known: R=1, G=2, B=3. Give the order of the bands with bandFilter ('RGBN', for example), or choose another."
     )
 
 
-def test_what_a_filter_cannot_name_is_not_asked_of_it() -> None:
+def test_the_error_suggests_no_filter_for_roles_that_a_filter_cannot_name() -> None:
     with pytest.raises(InvalidInput, match=r"S1 \(short-wave infrared at 1.6 µm\).*write a formula over b1"):
         resolve_names(parse_formula("S1/R"), RGB, 3)
 

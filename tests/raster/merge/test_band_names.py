@@ -19,7 +19,7 @@ from aerotask.raster.merge.band_names import BandClues, NamedBand, name_bands
         (BandClues("DJI_20230309_0001_MS_RE.TIF"), "rededge", "rededge"),
     ],
 )
-def test_a_role_is_found_in_any_clue(clues: BandClues, name: str, colour: str) -> None:
+def test_a_role_is_found_in_any_metadata(clues: BandClues, name: str, colour: str) -> None:
     assert name_bands([clues]) == (NamedBand(name, colour),)
 
 
@@ -31,7 +31,7 @@ def test_the_description_comes_before_the_camera_the_wavelength_and_the_file_nam
 
 
 @pytest.mark.parametrize("file_name", ["flight_b.tif", "IMG_0000_1.tif", "plot-r.tif", "n.tif"])
-def test_a_single_letter_or_number_alone_tells_nothing(file_name: str) -> None:
+def test_a_single_letter_or_number_names_no_role(file_name: str) -> None:
     assert name_bands([BandClues(file_name)]) == (NamedBand(file_name[:-4], "undefined"),)
 
 
@@ -40,7 +40,7 @@ def test_bands_without_a_role_keep_their_own_name() -> None:
     assert [band.name for band in named] == ["panchro matic", "Coastal 443"]
 
 
-def test_names_are_different() -> None:
+def test_names_are_unique() -> None:
     named = name_bands(
         [BandClues("a/red.tif"), BandClues("red.tif"), BandClues("b.tif", "red"), BandClues("red_2.tif")]
     )

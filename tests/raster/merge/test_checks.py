@@ -1,4 +1,4 @@
-"""What keeps bands from being merged, and what is only doubtful."""
+"""Checks of bands before a merge: faults and warnings."""
 
 from dataclasses import replace
 from typing import Any
@@ -38,7 +38,7 @@ def grid(
     column_rotation: float = 0.0,
     height: float = -0.05,
 ) -> Grid:
-    """The first file's grid, but for what is given."""
+    """The first file's grid with the given changes."""
     return x, width, row_rotation, y, column_rotation, height
 
 
@@ -50,7 +50,7 @@ def pair(profile: RasterProfile) -> list[BandFile]:
     ("changes", "code", "says"),
     [
         ({"bands": FIRST.bands * 2}, "not-single-band", "2 bands (gray, gray)"),
-        ({"bands": band(colour="palette")}, "palette-image", "numbers of colours"),
+        ({"bands": band(colour="palette")}, "palette-image", "palette indices"),
         ({"width": 641}, "size-mismatch", "is 641 × 480 pixels, the first file 640 × 480"),
         ({"bands": band(dtype="uint8")}, "type-mismatch", "uint8, the first file uint16"),
         ({"bands": band(nodata=None)}, "nodata-mismatch", "nodata value none, the first file 0"),
@@ -66,7 +66,7 @@ def pair(profile: RasterProfile) -> list[BandFile]:
         ({"geotransform": grid(y=4050510.0)}, "origin-mismatch", "200.0 pixels from where"),
     ],
 )
-def test_one_fault_is_told_with_its_code_and_its_place(changes: dict[str, Any], code: str, says: str) -> None:
+def test_a_fault_has_a_code_and_a_pointer(changes: dict[str, Any], code: str, says: str) -> None:
     (fault,) = find_faults(pair(replace(FIRST, **changes)))
     assert (fault.pointer, fault.code) == ("/params/paths/1", code)
     assert fault.message.startswith("'b.tif' ")
@@ -91,11 +91,11 @@ def test_complex_pixels_are_refused_in_the_first_file_too() -> None:
         {"block_size": (640, 1), "overview_sizes": ((320, 240),)},
     ],
 )
-def test_what_is_within_the_limits_passes(changes: dict[str, Any]) -> None:
+def test_differences_within_the_limits_pass(changes: dict[str, Any]) -> None:
     assert find_faults(pair(replace(FIRST, **changes))) == []
 
 
-def test_south_up_and_unreferenced_files_pass_among_themselves() -> None:
+def test_files_that_are_all_south_up_or_all_unreferenced_pass() -> None:
     grids: list[Grid | None] = [grid(height=0.05), None]
     for transform in grids:
         profile = replace(FIRST, geotransform=transform)
@@ -114,14 +114,14 @@ def test_nan_is_the_same_nodata_as_nan() -> None:
         ({"geotransform": grid(x=282500.02)}, "begins 0.40 pixels"),
     ],
 )
-def test_doubts_are_warned_of(changes: dict[str, Any], says: str) -> None:
+def test_larger_differences_cause_a_warning(changes: dict[str, Any], says: str) -> None:
     files = pair(replace(FIRST, **changes))
     (warning,) = find_warnings(files)
     assert find_faults(files) == []
     assert says in warning
 
 
-def test_small_differences_are_not_worth_a_warning() -> None:
+def test_small_differences_cause_no_warning() -> None:
     profile = replace(FIRST, geotransform=grid(width=0.0505, x=282500.004))
     assert find_warnings(pair(profile)) == []
 
@@ -131,7 +131,7 @@ def test_files_that_are_not_indexed_yet_are_left_out() -> None:
     assert [fault.pointer for fault in find_faults(files)] == ["/params/paths/2"]
 
 
-def test_one_kind_of_fault_keeps_its_code_and_several_get_a_common_one() -> None:
+def test_faults_of_one_kind_keep_their_code_and_several_kinds_get_a_common_one() -> None:
     sizes = find_faults([*pair(replace(FIRST, width=1)), BandFile("c.tif", replace(FIRST, width=2))])
     with pytest.raises(InvalidInput) as one_kind:
         raise_if_faulty(sizes)

@@ -1,4 +1,4 @@
-"""Merged pixels: identical to the sources', whatever the windows, types and sizes."""
+"""Merged pixels: identical to the sources', for all windows, types and sizes."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def noise(shape: tuple[int, int, int], dtype: str) -> Pixels:
 @pytest.mark.parametrize(
     "dtype", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"]
 )
-def test_every_pixel_is_the_sources_in_every_type(tmp_path: Path, dtype: str) -> None:
+def test_every_pixel_equals_the_sources_in_every_type(tmp_path: Path, dtype: str) -> None:
     pixels = noise((3, 100, 150), dtype)
     result = merged(planned(write_bands(tmp_path, pixels)), tmp_path / "out.tif")
     back = read(result)
@@ -73,7 +73,7 @@ def test_every_pixel_is_the_sources_in_every_type(tmp_path: Path, dtype: str) ->
     assert (back == pixels).all()
 
 
-def test_nan_infinities_and_nodata_are_pixels_like_others(tmp_path: Path) -> None:
+def test_nan_infinities_and_nodata_are_kept(tmp_path: Path) -> None:
     pixels = noise((2, 40, 40), "float32")
     pixels[:, 3, :4] = [np.nan, np.inf, -np.inf, -9999]
     paths = write_bands(tmp_path, pixels, nodata=-9999)
@@ -83,7 +83,7 @@ def test_nan_infinities_and_nodata_are_pixels_like_others(tmp_path: Path) -> Non
         assert opened.nodata == -9999
 
 
-def test_a_cog_that_gdal_takes_for_its_own(tmp_path: Path) -> None:
+def test_gdal_recognises_the_cog_as_its_own(tmp_path: Path) -> None:
     result = merged(
         planned(write_bands(tmp_path, noise((5, 300, 170), "uint16"), nodata=0)), tmp_path / "out.tif"
     )
@@ -103,7 +103,7 @@ def test_a_cog_that_gdal_takes_for_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("classic_limit_bytes", "signature"), [(2**32, b"II*\0"), (0, b"II+\0")])
-def test_the_ghost_area_and_the_leaders_tell_where_everything_is(
+def test_the_ghost_area_and_the_tile_leaders_are_right(
     tmp_path: Path, classic_limit_bytes: int, signature: bytes
 ) -> None:
     pixels = noise((2, 100, 100), "uint16")
@@ -124,7 +124,7 @@ def test_the_ghost_area_and_the_leaders_tell_where_everything_is(
 
 
 def first_tile_of_the_overview(path: Path) -> int:
-    """Where the data begin: the smallest overview comes first."""
+    """The offsets of the data: the smallest overview comes first."""
     with rasterio.open(path) as opened:
         assert len(opened.overviews(1)) == 1
         return int(opened.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", bidx=1, ovr=0))
@@ -151,8 +151,8 @@ def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
     assert first == second
 
 
-def test_shifted_bands_show_the_same_place(tmp_path: Path) -> None:
-    """The second lens shows everything 3 pixels to the right and 2 up: its centre lies there, too."""
+def test_shifted_bands_show_the_same_area(tmp_path: Path) -> None:
+    """The second lens is shifted by 3 pixels to the right and 2 up, and so is its centre."""
     scene = noise((1, 120, 150), "uint16")[0]
     first, second = scene[10:110, 10:140], scene[12:112, 7:137]
     paths = write_bands(tmp_path, np.stack([first, second]), **UNPLACED)
@@ -174,7 +174,7 @@ def test_the_edge_of_an_overview_does_not_fade(tmp_path: Path) -> None:
             assert set(np.unique(overview.read())) == {1000}
 
 
-def test_overviews_are_means_of_what_has_a_value(tmp_path: Path) -> None:
+def test_overviews_are_means_of_valid_pixels(tmp_path: Path) -> None:
     pixels = np.zeros((2, 128, 128), np.uint16)
     pixels[1] = 7
     pixels[0, 0, 0:2] = (10, 13)
@@ -212,7 +212,7 @@ def test_position_time_and_camera_are_carried_over(tmp_path: Path) -> None:
         assert opened.tags(ns="EXIF")["EXIF_GPSLatitude"] == "(36) (34) (33.9456)"
 
 
-def test_values_of_exif_that_make_no_sense_are_left_out(tmp_path: Path) -> None:
+def test_invalid_exif_values_are_left_out(tmp_path: Path) -> None:
     exif = {
         "Make": "ä\0",
         "FocalLength": -1,
@@ -236,7 +236,7 @@ def test_a_damaged_band_ends_the_merge_and_leaves_no_scratch_file(tmp_path: Path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["blue.tif", "green.tif"]
 
 
-def test_what_progress_raises_stops_every_thread(tmp_path: Path) -> None:
+def test_an_exception_from_on_progress_stops_every_thread(tmp_path: Path) -> None:
     class Stop(BaseException):
         pass
 
@@ -274,7 +274,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 
 def test_memory_does_not_grow_with_the_raster(tmp_path: Path) -> None:
-    """Twenty-five times as many pixels, 79 MB of them, take hardly more memory."""
+    """Twenty-five times as many pixels, 79 MB of them, need hardly more memory."""
     peaks_mib = []
     for size_px in (1024, 5120):
         plane = np.zeros((1, size_px, size_px), np.uint8)

@@ -1,10 +1,10 @@
-"""Shifts and common areas, by hand."""
+"""Merge plan: shifts and common areas, by hand."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.raster.merge.test_checks import FIRST
 
@@ -24,7 +24,7 @@ def at(x: float, y: float, kind: str = POINT) -> OpticalCentrePx:
     return OpticalCentrePx(kind, x, y)
 
 
-def test_pictures_are_moved_so_that_their_centres_coincide() -> None:
+def test_photos_are_moved_so_that_their_centres_coincide() -> None:
     # The second shows everything 3 to the right and 2 up, the third 1 to the left and 4 down.
     shape, offsets = common_area((100, 200), [at(100, 50), at(103, 48), at(99, 54)])
     assert shape == (100 - 6, 200 - 4)
@@ -43,8 +43,9 @@ def test_the_same_centre_everywhere_moves_nothing() -> None:
 numbers = st.floats(-30, 30)
 
 
+@settings(max_examples=50)
 @given(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=6))
-def test_every_band_stays_within_its_picture(points: list[tuple[float, float]]) -> None:
+def test_every_band_stays_within_its_photo(points: list[tuple[float, float]]) -> None:
     shape, offsets = common_area((100, 200), [at(x, y) for x, y in points])
     assert all(
         row >= 0 and row + shape[0] <= 100 and col >= 0 and col + shape[1] <= 200 for row, col in offsets
@@ -52,7 +53,7 @@ def test_every_band_stays_within_its_picture(points: list[tuple[float, float]]) 
     assert min(row for row, _ in offsets) == min(col for _, col in offsets) == 0
 
 
-def test_a_plan_tells_shifts_names_and_what_they_come_from() -> None:
+def test_a_plan_has_shifts_and_names_with_their_sources() -> None:
     plan = plan_merge([source("red.tif", centre=at(320, 240)), source("nir.tif", centre=at(310.2, 245.1))])
     assert (plan.shape_yx, plan.offsets) == ((475, 630), ((0, 10), (5, 0)))
     assert [plan.shift_of(number) for number in (0, 1)] == [(0, 0), (-10, 5)]
@@ -65,7 +66,7 @@ def test_georeferenced_files_are_never_shifted() -> None:
     assert (plan.shape_yx, plan.centre_kind, plan.is_shifted) == ((480, 640), None, False)
 
 
-def test_files_without_any_clue_are_stacked_with_a_warning() -> None:
+def test_files_without_metadata_are_stacked_with_a_warning() -> None:
     plan = plan_merge([source("red.tif"), source("nir.tif")])
     assert (plan.shape_yx, plan.centre_kind) == ((480, 640), None)
     assert plan.warnings == (
@@ -73,7 +74,7 @@ def test_files_without_any_clue_are_stacked_with_a_warning() -> None:
     )
 
 
-def test_a_band_that_nobody_knows_is_warned_of() -> None:
+def test_an_unknown_band_causes_a_warning() -> None:
     plan = plan_merge([source("red.tif", FIRST), source("a/red.tif", FIRST), source("x.tif", FIRST)])
     assert [band.name for band in plan.bands] == ["red", "red_2", "x"]
     assert "'a/red.tif', 'x.tif'" in plan.warnings[0]
@@ -82,8 +83,8 @@ def test_a_band_that_nobody_knows_is_warned_of() -> None:
 @pytest.mark.parametrize(
     ("second", "says"),
     [
-        (None, "has no camera metadata that tell its principal point"),
-        (at(1, 1, "relative optical centre"), "these can't be compared"),
+        (None, "has no principal point in its camera metadata"),
+        (at(1, 1, "relative optical centre"), "the two can't be compared"),
     ],
 )
 def test_centres_must_be_comparable(second: OpticalCentrePx | None, says: str) -> None:
@@ -92,7 +93,7 @@ def test_centres_must_be_comparable(second: OpticalCentrePx | None, says: str) -
     assert (refusal.value.code, refusal.value.errors[0].pointer) == ("camera-mismatch", "/params/paths/1")
 
 
-def test_pictures_with_little_in_common_are_refused() -> None:
+def test_photos_with_little_overlap_are_refused() -> None:
     plan_merge([source("red.tif", centre=at(160, 240)), source("nir.tif", centre=at(480, 240))])
     with pytest.raises(InvalidInput, match="319 × 480 of 640 × 480") as refusal:
         plan_merge([source("red.tif", centre=at(160, 240)), source("nir.tif", centre=at(481, 240))])

@@ -1,4 +1,4 @@
-"""Small pictures of merges."""
+"""Previews of merges."""
 
 from __future__ import annotations
 
@@ -32,20 +32,18 @@ def picture_of(plan: MergePlan, **options: Any) -> Pixels:
         (["red", "nir"], (0, 1, 1)),
     ],
 )
-def test_vegetation_is_shown_in_false_colour_where_it_can_be(
-    names: list[str], shown: tuple[int, int, int]
-) -> None:
+def test_false_colour_is_preferred(names: list[str], shown: tuple[int, int, int]) -> None:
     assert shown_bands(names) == shown
 
 
-def test_a_large_raster_becomes_a_small_picture_of_the_same_form(tmp_path: Path) -> None:
+def test_a_large_raster_becomes_a_small_image_of_the_same_aspect(tmp_path: Path) -> None:
     plan = planned(write_bands(tmp_path, np.ones((3, 600, 1500), np.uint16)))
     assert picture_of(plan).shape == (410, 1024, 4)
     assert picture_of(plan, longest_px=100).shape == (40, 100, 4)
 
 
 def test_bright_bands_are_bright_in_their_colour_and_nodata_is_transparent(tmp_path: Path) -> None:
-    """Green left above, red right above, near infrared left below; nothing right below."""
+    """Green at the top left, red at the top right, near infrared at the bottom left, nodata at the bottom right."""
     pixels = np.full((4, 64, 64), 100, np.uint16)
     pixels[1, :32, :32] = pixels[2, :32, 32:] = pixels[3, 32:, :32] = 9000
     pixels[:, 32:, 32:] = 0
@@ -56,8 +54,8 @@ def test_bright_bands_are_bright_in_their_colour_and_nodata_is_transparent(tmp_p
     assert [each[3] for each in shown] == [255, 255, 255, 0]
 
 
-def test_bands_are_shown_where_their_shifts_put_them(tmp_path: Path) -> None:
-    """A bright square at other places in each band, by as much as their centres differ, is white."""
+def test_bands_are_shown_with_their_shifts(tmp_path: Path) -> None:
+    """A bright square whose positions differ between bands as their centres do is white."""
     pixels = np.full((3, 100, 100), 10, np.uint8)
     centres = [OpticalCentrePx("point", 50 + x, 50 + y) for x, y in ((0, 0), (10, -6), (-8, 4))]
     for plane, (x, y) in zip(pixels, ((0, 0), (10, -6), (-8, 4)), strict=True):
@@ -71,6 +69,6 @@ def test_bands_are_shown_where_their_shifts_put_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fill", [0.0, np.nan, np.inf, 1e308])
-def test_pictures_of_nothing_or_of_one_value_can_be_made(tmp_path: Path, fill: float) -> None:
+def test_rasters_without_values_or_with_one_value_have_a_preview(tmp_path: Path, fill: float) -> None:
     plan = planned(write_bands(tmp_path, np.full((2, 20, 20), fill), nodata=0))
     assert picture_of(plan).shape == (20, 20, 4)

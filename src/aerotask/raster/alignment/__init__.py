@@ -1,1 +1,1 @@
-"""Finds how one raster lies beside another, and lays it where it belongs."""
+"""Image alignment: co-registers one raster to another."""

@@ -1,4 +1,4 @@
-"""What an alignment refuses, from headers alone: the same at submit and in the run, and without GDAL."""
+"""Checks before an alignment, from profiles alone: the same at submit and in the run, without GDAL."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from aerotask.raster.alignment.footprints import Polygon, outline, overlap_share
 from aerotask.raster.profile import RasterProfile
 
 MIN_OVERLAP = 0.05
-"""Of the smaller footprint."""
+"""Minimum overlap, as a share of the smaller footprint."""
 
 
 @dataclass(frozen=True, slots=True)
 class AlignInput:
-    """A raster as far as it is known: `footprint` is its outline in EPSG:4326, if that is known."""
+    """Raster to align, or to align to; `footprint` is its outline in EPSG:4326, if known."""
 
     path: str
     profile: RasterProfile
@@ -25,7 +25,7 @@ class AlignInput:
 
 
 def check_paths(source: str, reference: str, output: str) -> None:
-    """Refuse to write over what is read, or to align a raster with itself.
+    """Check that three different entries are named.
 
     Raises:
         InvalidInput: two of the paths are the same (`same-raster`, `output-is-input`).
@@ -38,31 +38,31 @@ def check_paths(source: str, reference: str, output: str) -> None:
         raise InvalidInput("Source and reference are the same entry; name two.", code="same-raster")
 
 
-def check_subject(subject: AlignInput) -> None:
-    """Refuse a raster that can't be aligned, or aligned to.
+def check_alignable(raster: AlignInput) -> None:
+    """Check the georeference and the pixel type of a raster.
 
     Raises:
-        InvalidInput: it doesn't say where it lies (`missing-crs`), or holds complex numbers or bands of different types
+        InvalidInput: it has no georeference (`missing-crs`), or has complex numbers or bands of different types
             (`unsupported-pixel-type`).
     """
-    profile = subject.profile
+    profile = raster.profile
     if profile.crs is None or profile.geotransform is None:
         lacking = "a CRS" if profile.crs is None else "a geotransform"
         raise InvalidInput(
-            f"{shown(subject.path)} has no {lacking.partition(' ')[2]}, so nobody knows where it lies; "
+            f"{shown(raster.path)} has no {lacking.partition(' ')[2]}, so its position is unknown; "
             f"give it {lacking} ('gdal_edit -a_srs … -a_ullr …') and upload it again.",
             code="missing-crs",
         )
     types = {band.dtype for band in profile.bands}
     if len(types) > 1 or any(each.startswith("complex") for each in types):
         raise InvalidInput(
-            f"{shown(subject.path)} holds {', '.join(sorted(types))}; bands of one real type are needed.",
+            f"{shown(raster.path)} has pixels of type {', '.join(sorted(types))}; all bands must have one real type.",
             code="unsupported-pixel-type",
         )
 
 
 def check_overlap(source: AlignInput, reference: AlignInput) -> float | None:
-    """The overlap as a part of the smaller footprint; None where the index can't tell.
+    """The overlap as a share of the smaller footprint; None where the index doesn't know it.
 
     Raises:
         InvalidInput: it is less than `MIN_OVERLAP` (`no-overlap`).
@@ -74,7 +74,7 @@ def check_overlap(source: AlignInput, reference: AlignInput) -> float | None:
     if share < MIN_OVERLAP:
         raise InvalidInput(
             f"{shown(source.path)} and {shown(reference.path)} overlap by {share:.1%} of the smaller of them; at least "
-            f"{MIN_OVERLAP:.0%} are needed. Are they of the same place, and is each one's CRS right?",
+            f"{MIN_OVERLAP:.0%} are needed. Do they show the same area, and is the CRS of each correct?",
             code="no-overlap",
         )
     return share
@@ -90,7 +90,7 @@ def footprint_of(polygon: Mapping[str, Any] | None) -> Polygon | None:
 
 
 def _comparable_outlines(source: AlignInput, reference: AlignInput) -> tuple[Polygon, Polygon] | None:
-    """Both outlines in the CRS that they share, else in EPSG:4326."""
+    """Both outlines in their common CRS, else in EPSG:4326."""
     if source.profile.crs == reference.profile.crs:
         return _own_outline(source.profile), _own_outline(reference.profile)
     if source.footprint and reference.footprint:

@@ -1,4 +1,4 @@
-"""Where rasters lie, and the plane in which one is moved to fit the other."""
+"""Grids of rasters, and the common plane in which one is moved to fit the other."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from aerotask.raster.windows import Shape
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Pixels laid out in a plane: `to_plane` (2 × 3) leads from (column, row) to (x, y).
+    """Pixel grid in a plane: `to_plane` (2 × 3) maps (column, row) to (x, y).
 
-    Positions are continuous: the first pixel reaches from 0 to 1 and has its centre at 0.5.
+    Positions are continuous: the first pixel extends from 0 to 1, with its centre at 0.5.
     """
 
     to_plane: Points
     shape_yx: Shape
 
     def plane_points(self, pixels: Points) -> Points:
-        """Where positions of the grid lie in the plane."""
+        """Positions of the grid as points of the plane."""
         return pixels @ self.to_plane[:, :2].T + self.to_plane[:, 2]
 
     def pixels(self, points: Points) -> Points:
-        """Where points of the plane lie in the grid."""
+        """Points of the plane as positions of the grid."""
         inverse = np.linalg.inv(self.to_plane[:, :2])
         return (points - self.to_plane[:, 2]) @ inverse.T
 
@@ -41,12 +41,12 @@ class Grid:
         return math.sqrt(abs(np.linalg.det(self.to_plane[:, :2])))
 
     def corners(self) -> Points:
-        """The four corners, in pixels, around the grid."""
+        """The four corners of the grid, in pixels."""
         rows, cols = self.shape_yx
         return np.array([[0, 0], [cols, 0], [cols, rows], [0, rows]], np.float64)
 
     def part(self, *, left: float, top: float, step: float, shape_yx: Shape) -> Grid:
-        """A grid of pixels `step` times as long, that begins at a position of this one."""
+        """A grid with pixels `step` times as long, whose origin is a position of this one."""
         origin = self.plane_points(np.array([[left, top]], np.float64))[0]
         return Grid(np.column_stack([self.to_plane[:, :2] * step, origin]), shape_yx)
 
@@ -59,7 +59,7 @@ def map_grid(geotransform: Sequence[float], shape_yx: Shape) -> Grid:
 
 @dataclass(frozen=True, slots=True)
 class CommonPlane:
-    """Map coordinates about `centre`, x multiplied by `stretch` so that both axes have the same unit on the ground."""
+    """Map coordinates about `centre`, with x scaled by `stretch` so that both axes have the same unit on the ground."""
 
     crs: str
     centre: tuple[float, float]
@@ -67,7 +67,7 @@ class CommonPlane:
 
     @classmethod
     def about(cls, centre: tuple[float, float], crs: str) -> CommonPlane:
-        """The plane about a point of the map; degrees of longitude are as much shorter as the latitude says."""
+        """The plane about a point of the map; degrees of longitude shrink by the cosine of the latitude."""
         is_geographic = CRS.from_user_input(crs).is_geographic
         return cls(crs, centre, math.cos(math.radians(centre[1])) if is_geographic else 1.0)
 
@@ -88,7 +88,7 @@ class CommonPlane:
 
 
 def reproject(points: Points, crs_from: str, crs_to: str) -> Points:
-    """Points from one CRS to another; those that can't be projected become infinite."""
+    """Reproject points between two CRS; those that can't be projected become infinite."""
     if crs_from == crs_to:
         return points
     try:
@@ -99,7 +99,7 @@ def reproject(points: Points, crs_from: str, crs_to: str) -> Points:
 
 
 def same_crs(one: str, other: str) -> bool:
-    """Whether two CRS mean the same, however they are written."""
+    """Whether two CRS are equal, in any notation."""
     try:
         return one == other or bool(CRS.from_user_input(one) == CRS.from_user_input(other))
     except CRSError:

@@ -1,4 +1,4 @@
-"""The height by which one elevation model lies above another, once they lie on each other."""
+"""Vertical offset between two elevation models after their horizontal alignment."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from aerotask.raster.parallel import run_in_threads
 
 MAD_TO_SIGMA = 1.4826
 _STRIDE = 3
-"""Every third pixel both ways tells enough."""
+"""Every third pixel in both directions is enough."""
 
 
 def vertical_offset(pair: Pair, transform: Similarity, *, factor: int, threads: int) -> float | None:
-    """What has to be added to the source's heights to reach the reference's; None where both have none in common.
+    """The offset to add to the source's heights to match the reference's; None without common heights.
 
-    It is the mean of the differences within 4.685 robust standard deviations of their median: what was built, dug or
-    grown in between doesn't count.
+    It is the mean of the differences within 4.685 robust standard deviations of their median, so that construction,
+    excavation and growth between the two surveys are left out.
     """
     chips = plan_chips(overlap_box(pair, transform), factor)
     found: dict[Chip, NDArray[np.float32]] = {}
@@ -35,11 +35,11 @@ def vertical_offset(pair: Pair, transform: Similarity, *, factor: int, threads: 
 
             def differences(chip: Chip) -> tuple[Chip, NDArray[np.float32]]:
                 grid = chip_grid(pair, chip, factor)
-                here, there = source.on(grid), reference.on(grid, transform)
-                both = here.valid & there.valid
+                source_image, reference_image = source.on(grid), reference.on(grid, transform)
+                both = source_image.valid & reference_image.valid
                 sparse = np.zeros_like(both)
                 sparse[::_STRIDE, ::_STRIDE] = True
-                return chip, (there.values - here.values)[both & sparse]
+                return chip, (reference_image.values - source_image.values)[both & sparse]
 
             yield differences
 
@@ -51,7 +51,7 @@ def vertical_offset(pair: Pair, transform: Similarity, *, factor: int, threads: 
 
 
 def robust_mean(values: NDArray[np.float64]) -> float:
-    """The mean of the values that lie near their median."""
+    """The mean of the values near their median."""
     median = float(np.median(values))
     sigma = MAD_TO_SIGMA * float(np.median(np.abs(values - median)))
     near = np.abs(values - median) <= TUKEY_CUT * sigma

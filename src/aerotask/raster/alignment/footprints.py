@@ -1,4 +1,4 @@
-"""How much two footprints overlap: plain polygons, from what the index knows, without PROJ."""
+"""Footprints and their overlap: plain polygons from the index, without PROJ."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def outline(geotransform: Sequence[float], width: int, height: int) -> Polygon:
 
 
 def overlap_share(one: Polygon, other: Polygon) -> float:
-    """The area of the intersection, as a part of the smaller polygon's."""
+    """The area of the intersection, as a share of the smaller polygon's."""
     smaller = min(area(one), area(other))
     return min(area(intersection(one, other)) / smaller, 1.0) if smaller > 0 else 0.0
 
@@ -31,7 +31,7 @@ def area(polygon: Polygon) -> float:
 
 
 def intersection(subject: Polygon, clip: Polygon) -> Polygon:
-    """What two convex polygons have in common (Sutherland and Hodgman 1974); empty if nothing."""
+    """The intersection of two convex polygons (Sutherland and Hodgman 1974); empty if they don't overlap."""
     edges = list(clip) if _signed_area(clip) > 0 else list(clip)[::-1]
     remaining = list(subject)
     for start, end in pairwise([*edges, edges[0]]):
@@ -42,22 +42,22 @@ def intersection(subject: Polygon, clip: Polygon) -> Polygon:
 
 
 def _signed_area(polygon: Polygon) -> float:
-    # About the first corner: map coordinates are large, and their products would cancel badly.
+    # Relative to the first corner: products of large map coordinates would lose precision by cancellation.
     x0, y0 = polygon[0] if polygon else (0.0, 0.0)
     moved = [(x - x0, y - y0) for x, y in polygon]
     return sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in pairwise([*moved, *moved[:1]])) / 2
 
 
 def _left_of(polygon: Sequence[Point], start: Point, end: Point) -> list[Point]:
-    kept: list[Point] = []
-    for here, there in pairwise([*polygon, polygon[0]]):
-        side_here, side_there = _side(here, start, end), _side(there, start, end)
-        if side_here >= 0:
-            kept.append(here)
-        if (side_here > 0 > side_there) or (side_here < 0 < side_there):
-            share = side_here / (side_here - side_there)
-            kept.append((here[0] + share * (there[0] - here[0]), here[1] + share * (there[1] - here[1])))
-    return kept
+    clipped: list[Point] = []
+    for one, other in pairwise([*polygon, polygon[0]]):
+        side_one, side_other = _side(one, start, end), _side(other, start, end)
+        if side_one >= 0:
+            clipped.append(one)
+        if (side_one > 0 > side_other) or (side_one < 0 < side_other):
+            share = side_one / (side_one - side_other)
+            clipped.append((one[0] + share * (other[0] - one[0]), one[1] + share * (other[1] - one[1])))
+    return clipped
 
 
 def _side(point: Point, start: Point, end: Point) -> float:

@@ -1,4 +1,4 @@
-"""Plans the raster that is written: the source's own pixels, as many of them as the moved source needs."""
+"""Output grid of an alignment: the source's pixel grid, extended to hold the moved source."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from aerotask.raster.alignment.pair import Pair
 from aerotask.raster.windows import Shape
 
 SLIVER_PX = 0.05
-"""A row or column that the moved source covers by less than this isn't worth having."""
+"""Rows and columns that the moved source covers by less than this are left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutputGrid:
-    """The pixels of the output; they lie on the source's own, `left` and `top` pixels from its first."""
+    """Grid of the output: the source's grid, offset by `left` and `top` pixels."""
 
     left: int
     top: int
     shape_yx: Shape
     in_map: Grid
     to_source: Points
-    """2 × 3: from positions in the output to positions in the source, both in pixels from the corner."""
+    """2 × 3: maps positions in the output to positions in the source, both in pixels from the corner."""
 
 
 def plan_output(pair: Pair, transform: Similarity) -> OutputGrid:
-    """The smallest grid on the source's pixels that holds all of the source once it is transformed."""
+    """The smallest part of the source's pixel grid, extended in all directions, that holds the transformed source."""
     grid = pair.source_grid
     moved = grid.pixels(transform.of(grid.plane_points(grid.corners())))
     left, top = (math.floor(value + SLIVER_PX) for value in moved.min(axis=0))
@@ -45,7 +45,7 @@ def plan_output(pair: Pair, transform: Similarity) -> OutputGrid:
 
 
 def _to_source(grid: Grid, transform: Similarity, left: int, top: int) -> Points:
-    """Everything on the way is affine: three points tell all of it."""
+    """The affine map from the output to the source, determined by three points."""
     span = float(max(grid.shape_yx))
     corners = np.array([[0.0, 0.0], [span, 0.0], [0.0, span]])
     origin, right, down = grid.pixels(

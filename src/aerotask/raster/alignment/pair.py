@@ -1,4 +1,4 @@
-"""The two rasters of an alignment: which of their bands are compared, and how each is seen from the common plane."""
+"""Raster pair of an alignment: the bands that are compared, and both rasters' positions in the common plane."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from aerotask.raster.profile import RasterProfile
 
 MOST_BANDS = 3
 DECODING_BYTES = 256 * 1024 * 1024
-"""What all threads together may need to decode blocks."""
+"""Memory for decoding blocks, of all threads together."""
 _INDICES = frozenset(name.upper() for name in index_ids())
 ELEVATION_TYPES = frozenset({"int16", "int32", "float32", "float64"})
 
 
 @dataclass(frozen=True, slots=True)
 class PairRaster:
-    """One raster of the pair: its file, its grid in map coordinates, and the bands that are compared."""
+    """Raster of a pair: its file, its grid in map coordinates, and the bands that are compared."""
 
     file: SourceFile
     crs: str
@@ -47,7 +47,7 @@ class Pair:
     reference: PairRaster
     plane: CommonPlane
     compared: str
-    """Which bands are compared, in words."""
+    """Description of the compared bands, for the log."""
     of_elevations: bool
 
     @property
@@ -56,29 +56,29 @@ class Pair:
         return self.plane.grid(self.source.in_map)
 
     def locate_in_source(self, points: Points) -> Points:
-        """Where points of the plane lie in the source, in pixels."""
+        """Points of the plane as positions in the source, in pixels."""
         return self.source_grid.pixels(points)
 
     def locate_in_reference(self, points: Points) -> Points:
-        """Where points of the plane lie in the reference, in pixels."""
+        """Points of the plane as positions in the reference, in pixels."""
         in_map = reproject(self.plane.to_map(points), self.source.crs, self.reference.crs)
         return self.reference.in_map.pixels(in_map)
 
     def reference_points(self, pixels: Points) -> Points:
-        """Where pixels of the reference lie in the plane."""
+        """Pixels of the reference as points of the plane."""
         in_map = self.reference.in_map.plane_points(pixels)
         return self.plane.from_map(reproject(in_map, self.reference.crs, self.source.crs))
 
     def fitting_threads(self, threads: int) -> int:
-        """How many threads may read at a time: large blocks are decoded by fewer."""
-        largest = max(_block_bytes(side.file.profile) for side in (self.source, self.reference))
+        """The number of threads that may read at a time: large blocks are decoded by fewer."""
+        largest = max(_block_bytes(raster.file.profile) for raster in (self.source, self.reference))
         return max(1, min(threads, MAX_THREADS, DECODING_BYTES // (2 * largest)))
 
     @contextmanager
     def views(self, *, factor: int = 1) -> Iterator[tuple[PlaneView, PlaneView]]:
-        """Source and reference, opened for this thread alone.
+        """Open source and reference for this thread alone.
 
-        With a factor, overviews serve where only every so many pixels of the source are wanted.
+        With a factor, overviews are used whose pixels are at most `factor` pixels of the source long.
         """
         detail = factor * self.source_grid.pixel_length
         with (
@@ -89,53 +89,53 @@ class Pair:
 
 
 def _block_bytes(profile: RasterProfile) -> int:
-    """At most what GDAL decodes at a time: whether bands are stored together, the profile doesn't say."""
+    """An upper bound of what GDAL decodes at a time: the profile doesn't tell if bands are interleaved."""
     width, height = profile.block_size
     return width * height * sum(np.dtype(band.dtype).itemsize for band in profile.bands)
 
 
 def pixels_along(locate: Callable[[Points], Points], length: float) -> float:
-    """How many pixels a raster has along a line of the plane, about the plane's centre; 1 if it can't be told."""
+    """A raster's number of pixels along a line of the plane, near its centre; 1 if it is undefined."""
     ends = locate(np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]) * length)
     pixels = abs(float(np.linalg.det(ends[1:] - ends[0])))
     return math.sqrt(pixels) if math.isfinite(pixels) and pixels > 0 else 1.0
 
 
 @contextmanager
-def _view(side: PairRaster, locate: Callable[[Points], Points], detail: float) -> Iterator[PlaneView]:
+def _view(raster: PairRaster, locate: Callable[[Points], Points], detail: float) -> Iterator[PlaneView]:
     """The raster, or the smallest of its overviews whose pixels are no longer than `detail` in the plane."""
-    profile = side.file.profile
+    profile = raster.file.profile
     level = best_overview(profile, pixels_along(locate, detail))
-    with open_raster(side.file.path, overview_level=level) as opened:
+    with open_raster(raster.file.path, overview_level=level) as opened:
         share = np.array([opened.width / profile.width, opened.height / profile.height])
-        yield PlaneView(BrightnessReader(opened, side.bands), lambda points: locate(points) * share)
+        yield PlaneView(BrightnessReader(opened, raster.bands), lambda points: locate(points) * share)
 
 
 def best_overview(profile: RasterProfile, detail_px: float) -> int | None:
-    """The number of the smallest overview whose pixels are no longer than so many of the raster's; None if none is."""
+    """The index of the smallest overview whose pixels are at most `detail_px` of the raster's long; None without one."""
     sizes = enumerate(profile.overview_sizes)
     fitting = [(width, number) for number, (width, _) in sizes if profile.width / width <= detail_px * 1.05]
     return min(fitting)[1] if fitting else None
 
 
 def make_pair(source: SourceFile, reference: SourceFile) -> Pair:
-    """The pair, once both have been checked to have a CRS and a geotransform.
+    """Pair two rasters that have a CRS and a geotransform.
 
     Raises:
-        InvalidInput: the reference can't be projected to where the source lies (`no-overlap`).
+        InvalidInput: the reference can't be projected to the source's CRS (`no-overlap`).
     """
     bands_source, bands_reference, compared = common_bands(source.profile, reference.profile)
-    sides = _side(source, bands_source), _side(reference, bands_reference)
-    if same_crs(sides[0].crs, sides[1].crs):
-        sides = sides[0], PairRaster(sides[1].file, sides[0].crs, sides[1].in_map, sides[1].bands)
-    plane = CommonPlane.about(_centre(*sides), sides[0].crs)
-    return Pair(*sides, plane, compared, are_elevations(source.profile, reference.profile))
+    rasters = _pair_raster(source, bands_source), _pair_raster(reference, bands_reference)
+    if same_crs(rasters[0].crs, rasters[1].crs):
+        rasters = rasters[0], PairRaster(rasters[1].file, rasters[0].crs, rasters[1].in_map, rasters[1].bands)
+    plane = CommonPlane.about(_centre(*rasters), rasters[0].crs)
+    return Pair(*rasters, plane, compared, are_elevations(source.profile, reference.profile))
 
 
 def common_bands(
     source: RasterProfile, reference: RasterProfile
 ) -> tuple[tuple[int, ...], tuple[int, ...], str]:
-    """The bands to compare: those of equal meaning, else the first of each; at most `MOST_BANDS`, and in words."""
+    """The bands to compare (those with equal roles, else the first of each; at most `MOST_BANDS`), and a description."""
     ours, theirs = (find_roles(profile, None).bands for profile in (source, reference))
     roles = [role for role in ours if role in theirs][:MOST_BANDS]
     if roles:
@@ -146,7 +146,7 @@ def common_bands(
 
 
 def are_elevations(source: RasterProfile, reference: RasterProfile) -> bool:
-    """Whether both are single bands of signed or floating numbers, as elevations are stored, and named no index."""
+    """Whether both are single bands of a signed or floating type, as elevations are, and not described as an index."""
     return all(
         profile.count == 1
         and profile.bands[0].dtype in ELEVATION_TYPES
@@ -155,7 +155,7 @@ def are_elevations(source: RasterProfile, reference: RasterProfile) -> bool:
     )
 
 
-def _side(file: SourceFile, bands: tuple[int, ...]) -> PairRaster:
+def _pair_raster(file: SourceFile, bands: tuple[int, ...]) -> PairRaster:
     profile = file.profile
     if profile.crs is None or profile.geotransform is None:
         raise InvalidInput("A raster without a CRS can't be aligned.", code="missing-crs")
@@ -165,7 +165,7 @@ def _side(file: SourceFile, bands: tuple[int, ...]) -> PairRaster:
 
 
 def source_outlines(source: PairRaster, reference: PairRaster) -> tuple[Points, Points]:
-    """The corners of both in the source's map."""
+    """The corners of both in the source's map coordinates."""
     ours = source.in_map.plane_points(source.in_map.corners())
     theirs = reproject(reference.in_map.plane_points(reference.in_map.corners()), reference.crs, source.crs)
     return ours, theirs

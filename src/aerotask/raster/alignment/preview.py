@@ -1,4 +1,4 @@
-"""A small picture of two rasters over their overlap, for a person to look at before they are aligned."""
+"""Preview of two rasters over their overlap, before or after their alignment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.raster.alignment.checks import AlignInput, check_overlap, check_subject
+from aerotask.raster.alignment.checks import AlignInput, check_alignable, check_overlap
 from aerotask.raster.alignment.common_grid import Grid
 from aerotask.raster.alignment.match.matching import overlap_box
 from aerotask.raster.alignment.match.reading import MaskedImage
@@ -23,11 +23,11 @@ from aerotask.raster.pixels import SourceFile
 
 LONGEST_PX = 1024
 STRETCH = (2, 98)
-"""The percentiles that become black and white."""
+"""Percentiles that are shown as black and white."""
 QUALITY = 80
 
 Look = Literal["overlay", "side-by-side"]
-"""`overlay`: the source in red, the reference in cyan, so that what lies on each other is grey."""
+"""`overlay`: the source in red, the reference in cyan, so that matching areas are grey."""
 
 Bytes2d = NDArray[np.uint8]
 
@@ -40,9 +40,9 @@ def preview_pair(
     transform: Similarity = IDENTITY,
     longest_px: int = LONGEST_PX,
 ) -> bytes:
-    """A WebP picture of both rasters over their overlap, no side longer than `longest_px`.
+    """A WebP image of both rasters over their overlap, no side longer than `longest_px`.
 
-    The rasters are shown as they lie, or with the source moved by a match's transform. Overviews are used.
+    The rasters are shown at their own positions, or with the source moved by a match's transform. Overviews are used.
 
     Raises:
         InvalidInput: one of them is no readable raster, or they can't be aligned (the codes of align-raster).
@@ -65,10 +65,10 @@ def _open_pair(source: Path, reference: Path) -> Pair:
     for path in (source, reference):
         with open_raster(path) as opened:
             files.append(SourceFile(path, read_profile(opened)))
-    subjects = [AlignInput(file.path.name, file.profile, None) for file in files]
-    for subject in subjects:
-        check_subject(subject)
-    check_overlap(*subjects)
+    rasters = [AlignInput(file.path.name, file.profile, None) for file in files]
+    for raster in rasters:
+        check_alignable(raster)
+    check_overlap(*rasters)
     return make_pair(*files)
 
 
@@ -88,16 +88,16 @@ def _grid(pair: Pair, transform: Similarity, longest_px: int) -> Grid:
     return Grid(np.array([[step, 0, low[0]], [0, -step, high[1]]]), (rows, cols))
 
 
-def _stretched(picture: MaskedImage) -> Bytes2d:
-    """As bytes from 1 to 255; 0 where nothing is."""
-    if not picture.valid.any():
-        return np.zeros(picture.valid.shape, np.uint8)
-    low, high = np.percentile(picture.values[picture.valid], STRETCH)
-    scaled = 1 + 254 * np.clip((picture.values - low) / max(high - low, 1e-9), 0, 1)
-    return np.where(picture.valid, scaled, 0).astype(np.uint8)
+def _stretched(image: MaskedImage) -> Bytes2d:
+    """The image as bytes from 1 to 255; 0 for pixels without a value."""
+    if not image.valid.any():
+        return np.zeros(image.valid.shape, np.uint8)
+    low, high = np.percentile(image.values[image.valid], STRETCH)
+    scaled = 1 + 254 * np.clip((image.values - low) / max(high - low, 1e-9), 0, 1)
+    return np.where(image.valid, scaled, 0).astype(np.uint8)
 
 
-def _webp(picture: Image.Image) -> bytes:
+def _webp(image: Image.Image) -> bytes:
     content = io.BytesIO()
-    picture.save(content, "WEBP", quality=QUALITY)
+    image.save(content, "WEBP", quality=QUALITY)
     return content.getvalue()

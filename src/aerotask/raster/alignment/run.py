@@ -1,4 +1,4 @@
-"""One alignment from beginning to end, told to a run's context: what was read, found and written, and how far it is."""
+"""Run of align-raster: reads, matches, warps and stores the result, with log lines and progress."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 
 from aerotask.domain.errors import TaskFailed
 from aerotask.domain.paths import shown
-from aerotask.raster.alignment.checks import AlignInput, check_overlap, check_paths, check_subject
+from aerotask.raster.alignment.checks import AlignInput, check_alignable, check_overlap, check_paths
 from aerotask.raster.alignment.common_grid import map_grid, reproject, same_crs
 from aerotask.raster.alignment.elevation import vertical_offset
 from aerotask.raster.alignment.match.matching import Match, find_match
-from aerotask.raster.alignment.match.quality import confidence, doubts
+from aerotask.raster.alignment.match.quality import confidence, reasons_to_reject
 from aerotask.raster.alignment.match.similarity import Mode
 from aerotask.raster.alignment.output_grid import OutputGrid, plan_output
 from aerotask.raster.alignment.pair import Pair, make_pair
@@ -29,14 +29,14 @@ from aerotask.raster.progress import StageProgress
 from aerotask.sdk import RunContext
 
 _MATCHED, _MEASURED = 0.35, 0.4
-"""How much of the whole is done when the match is found, and when the heights are compared."""
+"""Overall progress when the match is found, and when the heights are compared."""
 _SHARES = {"pixels": (_MEASURED, 0.75), "overviews": (0.75, 0.81), "cog": (0.81, 0.99)}
 _PHASES = {"pixels": "moving pixels", "overviews": "writing overviews", "cog": "arranging the COG"}
 
 
 @dataclass(frozen=True, slots=True)
 class AlignOptions:
-    """What is to be aligned to what, and where the result goes."""
+    """Options of an alignment: the paths of source, reference and output, and the kind of transform."""
 
     source: str
     reference: str
@@ -44,24 +44,24 @@ class AlignOptions:
     mode: Mode
 
 
-def run_alignment(wish: AlignOptions, ctx: RunContext) -> None:
-    """Find the transform, write the moved source and put it at the output's path.
+def run_alignment(options: AlignOptions, ctx: RunContext) -> None:
+    """Find the transform, warp the source and put the result at the output's path.
 
     Raises:
-        InvalidInput: the real files can't be aligned, or are no readable rasters.
-        TaskFailed: no match can be trusted (`no-reliable-match`), or the result can't be written.
-        OSError: the disk is full, or fails.
+        InvalidInput: the files can't be aligned, or are no readable rasters.
+        TaskFailed: no match is reliable (`no-reliable-match`), or the result can't be written.
+        OSError: the disk is full or fails.
     """
-    check_paths(wish.source, wish.reference, wish.output)
-    # Pieces are spread over our own threads; OpenCV's would round differently with their number.
+    check_paths(options.source, options.reference, options.output)
+    # Chips are spread over our own threads; with OpenCV's, rounding would depend on their number.
     cv2.setNumThreads(1)
-    source, reference = (_read(path, ctx) for path in (wish.source, wish.reference))
-    pair = _check(wish, source, reference, ctx)
-    match = _match(pair, wish, ctx)
+    source, reference = (_read(path, ctx) for path in (options.source, options.reference))
+    pair = _check(options, source, reference, ctx)
+    match = _match(pair, options, ctx)
     dz = _heights(pair, match, ctx)
     grid = plan_output(pair, match.transform)
-    covered = _write(pair, grid, dz, wish, ctx)
-    ctx.result(_outcome(pair, match, dz, grid, covered))
+    covered = _write(pair, grid, dz, options, ctx)
+    ctx.result(_result(pair, match, dz, grid, covered))
     ctx.progress(1.0, "done")
 
 
@@ -76,26 +76,28 @@ def _read(path: str, ctx: RunContext) -> SourceFile:
     return SourceFile(file, profile)
 
 
-def _check(wish: AlignOptions, source: SourceFile, reference: SourceFile, ctx: RunContext) -> Pair:
-    """The same refusals as at submit, now from the real files."""
-    subjects = (
-        AlignInput(wish.source, source.profile, None),
-        AlignInput(wish.reference, reference.profile, None),
+def _check(options: AlignOptions, source: SourceFile, reference: SourceFile, ctx: RunContext) -> Pair:
+    """Repeat the checks of the submit, with the profiles of the files themselves."""
+    rasters = (
+        AlignInput(options.source, source.profile, None),
+        AlignInput(options.reference, reference.profile, None),
     )
-    for subject in subjects:
-        check_subject(subject)
-    share = check_overlap(*_in_one_crs(*subjects))
+    for raster in rasters:
+        check_alignable(raster)
+    share = check_overlap(*_in_one_crs(*rasters))
     pair = make_pair(source, reference)
-    ctx.log(f"They overlap by {share or 0:.0%} of the smaller one; comparing {pair.compared}.")
+    ctx.log(f"The overlap is {share or 0:.0%} of the smaller raster; comparing {pair.compared}.")
     if pair.source.crs != pair.reference.crs:
-        ctx.log("Their CRS differ: the reference is projected to the source's wherever it is compared.")
+        ctx.log("Their CRS differ: the reference is reprojected to the source's for the comparison.")
     if pair.of_elevations:
-        ctx.log("Both are single bands of numbers: taken for elevations, so their heights are compared too.")
+        ctx.log(
+            "Both have a single band of a numeric type: treated as elevations, whose heights are compared too."
+        )
     return pair
 
 
 def _in_one_crs(source: AlignInput, reference: AlignInput) -> tuple[AlignInput, AlignInput]:
-    """Both with their outlines in the source's CRS, if they have different ones."""
+    """Both with their outlines in the source's CRS, if their CRS differ."""
     ours, theirs = source.profile, reference.profile
     if ours.crs is None or theirs.crs is None or ours.crs == theirs.crs:
         return source, reference
@@ -112,33 +114,33 @@ def _in_one_crs(source: AlignInput, reference: AlignInput) -> tuple[AlignInput, 
     )
 
 
-def _match(pair: Pair, wish: AlignOptions, ctx: RunContext) -> Match:
+def _match(pair: Pair, options: AlignOptions, ctx: RunContext) -> Match:
     match = find_match(
         pair,
-        mode=wish.mode,
+        mode=options.mode,
         threads=pair.fitting_threads(ctx.threads),
         on_progress=lambda share: ctx.progress(_MATCHED * share, "comparing"),
     )
     ctx.log(
-        f"First idea by {match.seed.found_by}: rotation {match.seed.transform.rotation_deg:.2f}°, scale "
-        f"{match.seed.transform.scale:.4f}, sharpness {match.seed.sharpness:.0f}."
+        f"Initial estimate by {match.estimate.found_by}: rotation {match.estimate.transform.rotation_deg:.2f}°, scale "
+        f"{match.estimate.transform.scale:.4f}, sharpness {match.estimate.sharpness:.0f}."
     )
     ctx.log(
-        f"{match.inliers} of {match.patches} patches agree within {match.rmse_px:.3f} px; the edges' correlation is "
+        f"{match.inliers} of {match.patches} patches agree with an RMSE of {match.rmse_px:.3f} px; the edge correlation is "
         f"{match.correlation:.2f}."
     )
-    against = doubts(match)
-    if against:
+    reasons = reasons_to_reject(match)
+    if reasons:
         raise TaskFailed(
-            f"No reliable match of {shown(wish.source)} with {shown(wish.reference)}: {'; '.join(against)}. "
-            "Nothing was written. Do they show the same place, and are they roughly where they belong?",
+            f"No reliable match of {shown(options.source)} with {shown(options.reference)}: {'; '.join(reasons)}. "
+            "Nothing was written. Check that they show the same area and that both are roughly in the right place.",
             code="no-reliable-match",
         )
     return match
 
 
 def _heights(pair: Pair, match: Match, ctx: RunContext) -> float | None:
-    """What has to be added to the source's heights; None for what isn't elevations."""
+    """The offset to add to the source's heights; None for rasters that aren't elevations."""
     if not pair.of_elevations:
         return None
     dz = vertical_offset(
@@ -146,39 +148,37 @@ def _heights(pair: Pair, match: Match, ctx: RunContext) -> float | None:
     )
     ctx.progress(_MEASURED, "comparing heights")
     if dz is not None:
-        ctx.log(f"The reference lies {dz:+.3f} above the source; that is added to every height.")
+        ctx.log(f"The reference is {dz:+.3f} above the source; this offset is added to every height.")
     return dz
 
 
-def _write(pair: Pair, grid: OutputGrid, dz: float | None, wish: AlignOptions, ctx: RunContext) -> int:
-    """Write under a temporary name and rename, so that the target is never half a file."""
+def _write(pair: Pair, grid: OutputGrid, dz: float | None, options: AlignOptions, ctx: RunContext) -> int:
+    """Write under a temporary name and rename, so that the target is never incomplete."""
     target = ctx.workdir / "aligned.tif"
     partial = ctx.workdir / "aligned.partial.tif"
     partial.unlink(missing_ok=True)
     with open_raster(pair.source.file.path) as opened:
         scale = opened.scales[0]
     profile = pair.source.file.profile
-    filling = fill_values_for(
-        profile, offset=(dz or 0.0) / scale, palette=profile.bands[0].colour == "palette"
-    )
+    fill = fill_values_for(profile, offset=(dz or 0.0) / scale, palette=profile.bands[0].colour == "palette")
 
-    move = WarpJob(pair.source.file, grid, filling)
+    job = WarpJob(pair.source.file, grid, fill)
     threads = pair.fitting_threads(ctx.threads)
     covered = write_aligned(
-        move, partial, threads=threads, on_stage=StageProgress(ctx, _SHARES, _PHASES).tell
+        job, partial, threads=threads, on_stage=StageProgress(ctx, _SHARES, _PHASES).report
     )
     partial.replace(target)
-    ctx.put_entry(target, at=wish.output)
+    ctx.put_entry(target, at=options.output)
     rows, cols = grid.shape_yx
     ctx.log(
-        f"Wrote {shown(wish.output)}: {cols} × {rows} pixels, {target.stat().st_size / 1e6:,.1f} MB; "
+        f"Wrote {shown(options.output)}: {cols} × {rows} pixels, {target.stat().st_size / 1e6:,.1f} MB; "
         f"{covered / (rows * cols):.1%} of the pixels have a value."
     )
     return covered
 
 
-def _outcome(pair: Pair, match: Match, dz: float | None, grid: OutputGrid, covered: int) -> Mapping[str, Any]:
-    """`dx` and `dy` are the shift at the centre of the overlap, which is the plane's origin."""
+def _result(pair: Pair, match: Match, dz: float | None, grid: OutputGrid, covered: int) -> Mapping[str, Any]:
+    """The task's result; `dx` and `dy` are the shift at the centre of the overlap, the plane's origin."""
     shift = np.array([[match.transform.shift.real, match.transform.shift.imag]])
     centre = np.array([[0.0, 0.0]])
     dx, dy = (pair.plane.to_map(shift) - pair.plane.to_map(centre))[0]
@@ -198,7 +198,7 @@ def _outcome(pair: Pair, match: Match, dz: float | None, grid: OutputGrid, cover
         "confidence": confidence(match),
         "mode": match.mode,
         "centre": [x, y],
-        "sharpness": match.seed.sharpness,
+        "sharpness": match.estimate.sharpness,
         "correlation": match.correlation,
         "width": grid.shape_yx[1],
         "height": grid.shape_yx[0],

@@ -1,4 +1,4 @@
-"""Moves pixels to where they belong, by one interpolation (GDAL's cubic convolution) and window by window."""
+"""Warper of the source to the output grid, window by window, with one interpolation (GDAL's cubic convolution)."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from aerotask.raster.windows import Shape, Window, shape_of
 Pixels = NDArray[Any]
 
 MARGIN_PX = 4
-"""Around a window, for the kernel: two pixels, and what a change of scale adds."""
+"""Margin around a window for the kernel: two pixels, and more for a change of scale."""
 _ANY_CRS = "EPSG:3857"
-"""Positions are pixels on both sides; GDAL only wants to see that nothing is projected."""
+"""Placeholder CRS: positions are pixels on both sides, and GDAL must not reproject."""
 _IN_TENTHS = Affine.scale(10)
-"""Of a pixel, on both sides: rasterio would take an identity for a missing georeference, and warn."""
+"""Tenths of a pixel on both sides: rasterio would take an identity for a missing georeference, and warn."""
 
 
 @dataclass(frozen=True, slots=True)
 class WarpedPixels:
-    """Pixels of the output (bands, rows, cols), and where there are any (rows, cols)."""
+    """Pixels of the output (bands, rows, cols), and which of them have a value (rows, cols)."""
 
     pixels: Pixels
     covered: Flags
@@ -40,7 +40,7 @@ class WarpedPixels:
 
 @dataclass(frozen=True, slots=True)
 class SourcePixels:
-    """Pixels of the source (bands, rows, cols), which of them count, and the position of the first."""
+    """Pixels of the source (bands, rows, cols), their validity, and the position of the first."""
 
     pixels: Pixels
     valid: Flags
@@ -50,31 +50,31 @@ class SourcePixels:
 
 @dataclass(frozen=True, slots=True)
 class FillValues:
-    """What stands where the output has nothing, band by band, and what is added to every value."""
+    """Fill values of the output's bands for pixels without a value, and the offset added to all values."""
 
     values: tuple[float, ...]
     offset: float = 0.0
     nearest: bool = False
-    """For colour tables: between two entries there is no mean."""
+    """Nearest-neighbour resampling, for colour tables: between two entries there is no mean."""
 
 
 class WindowWarper:
-    """One thread's reader of the source that gives windows of the output."""
+    """Warper for one thread: reads the source and returns windows of the output."""
 
-    def __init__(self, source: Any, grid: OutputGrid, filling: FillValues) -> None:
+    def __init__(self, source: Any, grid: OutputGrid, fill: FillValues) -> None:
         self._source = source
         self._grid = grid
-        self._filling = filling
+        self._fill = fill
         self._has_mask = MaskFlags.per_dataset in source.mask_flag_enums[0]
         self._alpha = next(
-            (at for at, colour in enumerate(source.colorinterp) if colour == ColorInterp.alpha), None
+            (index for index, colour in enumerate(source.colorinterp) if colour == ColorInterp.alpha), None
         )
-        # How many pixels of the output one of the source becomes.
+        # Pixels of the output for one pixel of the source.
         self._detail = min(1 / math.sqrt(abs(np.linalg.det(grid.to_source[:, :2]))), 1.0)
         self._nodata = [native_nodata(value, np.dtype(source.dtypes[0])) for value in source.nodatavals]
 
     def window(self, window: Window) -> WarpedPixels:
-        """The output's pixels in a window."""
+        """Warp the source to a window of the output."""
         to_source = _from_window(self._grid.to_source, window)
         content = self._read(to_source, shape_of(window))
         if content is None or not content.valid.any():
@@ -85,11 +85,11 @@ class WindowWarper:
         return self._with_holes(content, to_source, window)
 
     def _empty(self, shape: Shape) -> WarpedPixels:
-        planes = [np.full(shape, value, self._source.dtypes[0]) for value in self._filling.values]
+        planes = [np.full(shape, value, self._source.dtypes[0]) for value in self._fill.values]
         return WarpedPixels(np.stack(planes), np.zeros(shape, np.bool_))
 
     def _read(self, to_source: Points, shape: Shape) -> SourcePixels | None:
-        """All pixels of the source that the window needs; None if there are none."""
+        """Read the pixels of the source that the window needs; None if there are none."""
         low, high = _bounds(to_source, shape)
         margin = MARGIN_PX + math.ceil(np.abs(to_source[:, :2]).max())
         left, top = (max(math.floor(value) - margin, 0) for value in low)
@@ -102,7 +102,7 @@ class WindowWarper:
         return SourcePixels(pixels, self._valid(pixels, area), left, top)
 
     def _valid(self, pixels: Pixels, area: RasterioWindow) -> Flags:
-        """A pixel counts if alpha and mask let it and no band lacks a value there."""
+        """A pixel is valid if alpha and mask include it and every band has a value there."""
         valid = np.ones(pixels.shape[1:], np.bool_)
         if self._alpha is not None:
             valid &= pixels[self._alpha] != 0
@@ -133,20 +133,20 @@ class WindowWarper:
             dst_transform=_IN_TENTHS @ Affine(*to_source.ravel()),
             src_crs=_ANY_CRS,
             dst_crs=_ANY_CRS,
-            resampling=Resampling.nearest if self._filling.nearest else kernel,
+            resampling=Resampling.nearest if self._fill.nearest else kernel,
             tolerance=0,
             num_threads=1,
-            # GDAL would guess it from the window's outline, and blur what is only turned.
+            # GDAL would guess the scale from the window's outline, and blur a mere rotation.
             XSCALE=self._detail,
             YSCALE=self._detail,
         )
         return result
 
     def _with_holes(self, content: SourcePixels, to_source: Points, window: Window) -> WarpedPixels:
-        """As `window`, where some of the source's pixels don't count.
+        """Warp a window in which some of the source's pixels are invalid.
 
-        Cubic where all that the kernel reaches counts, else the mean of what counts in a bilinear kernel; nothing
-        where that is less than half of it.
+        Cubic where all pixels within the kernel are valid, else the mean of the valid pixels in a bilinear kernel; no
+        value where these are less than half of it.
         """
         padded = _padded(content)
         share = self._resampled(padded.valid.astype(np.float32), to_source, padded, window, linear=True)
@@ -154,10 +154,10 @@ class WindowWarper:
         whole = self._resampled(inner, to_source, padded, window, linear=True) > np.float32(0.999)
         covered: Flags = share >= np.float32(0.5)
         planes = []
-        for plane, fill in zip(padded.pixels, self._filling.values, strict=True):
+        for plane, fill in zip(padded.pixels, self._fill.values, strict=True):
             exact = plane.astype(np.float64 if plane.dtype.itemsize > 2 else np.float32)
             counted = np.where(padded.valid, exact, 0)
-            if self._filling.nearest:
+            if self._fill.nearest:
                 moved = self._resampled(counted, to_source, padded, window)
             else:
                 sums = self._resampled(counted, to_source, padded, window, linear=True)
@@ -167,23 +167,23 @@ class WindowWarper:
         return WarpedPixels(self._finished(planes, covered), covered)
 
     def _finished(self, planes: list[Pixels], covered: Flags | None = None) -> Pixels:
-        """The planes in the source's pixel type, none of their values taken for nothing."""
+        """The planes in the source's pixel type; valid values that equal nodata are moved beside it."""
         dtype = np.dtype(self._source.dtypes[0])
         result = np.empty((len(planes), *planes[0].shape), dtype)
         for number, plane in enumerate(planes):
-            values = plane + self._filling.offset if self._filling.offset else plane
+            values = plane + self._fill.offset if self._fill.offset else plane
             result[number] = _as_type(values, dtype)
             nodata = self._nodata[number]
             if nodata is not None and self._alpha is None:
                 taken = result[number] == nodata
                 result[number][taken] = _beside(nodata, dtype)
             if covered is not None:
-                result[number][~covered] = self._filling.values[number]
+                result[number][~covered] = self._fill.values[number]
         return result
 
 
 def fill_values_for(profile: RasterProfile, *, offset: float = 0.0, palette: bool = False) -> FillValues:
-    """What stands for nothing: the nodata value; else NaN where numbers can be that; else 0 (with a mask or alpha)."""
+    """The fill values: nodata, else NaN for floating types, else 0 (with a mask or alpha)."""
     values = []
     for band in profile.bands:
         dtype = np.dtype(band.dtype)
@@ -195,13 +195,13 @@ def fill_values_for(profile: RasterProfile, *, offset: float = 0.0, palette: boo
 
 
 def _from_window(to_source: Points, window: Window) -> Points:
-    """From positions in the window to positions in the source."""
+    """The affine map from positions in the window to positions in the source."""
     origin = to_source[:, :2] @ (window[1].start, window[0].start) + to_source[:, 2]
     return np.column_stack([to_source[:, :2], origin])
 
 
 def _bounds(to_source: Points, shape: Shape) -> tuple[Points, Points]:
-    """The least and greatest position of the source's pixels that the window reaches."""
+    """The minimum and maximum position in the source that the window reaches."""
     rows, cols = shape
     corners = np.array([[0, 0], [cols, 0], [cols, rows], [0, rows]], np.float64)
     positions = corners @ to_source[:, :2].T + to_source[:, 2]
@@ -209,7 +209,7 @@ def _bounds(to_source: Points, shape: Shape) -> tuple[Points, Points]:
 
 
 def _padded(content: SourcePixels) -> SourcePixels:
-    """With a frame of pixels that don't count, so that the source's outer edge is one like any other."""
+    """The pixels with an invalid frame, so that the source's outer edge is treated like any other edge."""
     frame = ((MARGIN_PX, MARGIN_PX), (MARGIN_PX, MARGIN_PX))
     return SourcePixels(
         np.pad(content.pixels, ((0, 0), *frame)),
@@ -220,7 +220,7 @@ def _padded(content: SourcePixels) -> SourcePixels:
 
 
 def _eroded(valid: Flags) -> Flags:
-    """Pixels around which everything within two pixels counts."""
+    """Erosion: the pixels around which everything within two pixels is valid."""
     inner = valid.copy()
     for axis in (0, 1):
         for step in (-2, -1, 1, 2):
@@ -239,7 +239,7 @@ def _as_type(values: Pixels, dtype: np.dtype[Any]) -> Pixels:
 
 
 def _beside(nodata: Any, dtype: np.dtype[Any]) -> Any:
-    """The value next to the one that means nothing."""
+    """The value next to nodata."""
     if dtype.kind == "f":
         return np.nextafter(nodata, dtype.type(0) if nodata else dtype.type(1))
     return nodata + 1 if nodata < np.iinfo(dtype).max else nodata - 1

@@ -1,4 +1,4 @@
-"""Writes the moved source: a plain GeoTIFF with overviews first, and that as a COG."""
+"""Writer of the warped source: first a plain GeoTIFF with overviews, then a COG made of it."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from aerotask.raster.windows import Shape, Window, windows
 
 TILE_PX = 512
 UNIT_BYTES = 12 * 1024 * 1024
-"""At most so many bytes of the output are computed by one thread at a time, unless a tile is already more."""
+"""Maximum bytes of the output that one thread computes at a time, unless a single tile is larger."""
 UNIT_TILES = 1
-"""Nor more tiles than this each way: beside a hole, a pixel takes some 60 bytes."""
+"""Maximum tiles per unit in each direction: near a hole, a pixel takes some 60 bytes."""
 MOVING_BYTES = 512 * 1024 * 1024
-"""What all threads together may hold of pixels; with many bands, fewer threads run."""
+"""Memory for pixels, of all threads together; with many bands, fewer threads run."""
 _PLAIN_OPTIONS = {
     "GDAL_TIFF_INTERNAL_MASK": True,
     "COMPRESS_OVERVIEW": "ZSTD",
@@ -41,31 +41,31 @@ _PLAIN_OPTIONS = {
     "BIGTIFF_OVERVIEW": "IF_SAFER",
 }
 OnStage = Callable[[str, float], None]
-"""Told the stage (`pixels`, `overviews`, `cog`) and how much of it is done."""
+"""Receives the stage (`pixels`, `overviews`, `cog`) and its progress from 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class WarpJob:
-    """What is written: the source, on that grid, with that where nothing is."""
+    """Source, output grid and fill values of a warp."""
 
     source: SourceFile
     grid: OutputGrid
-    filling: FillValues
+    fill: FillValues
 
 
-def write_aligned(move: WarpJob, target: Path, *, threads: int, on_stage: OnStage) -> int:
-    """Write the source on its new grid as a COG at `target`, which must not exist; how many pixels have a value.
+def write_aligned(job: WarpJob, target: Path, *, threads: int, on_stage: OnStage) -> int:
+    """Write the source on its new grid as a COG at `target`, which must not exist; return its number of valid pixels.
 
     Raises:
-        InvalidInput: the source turns out to be damaged (`damaged-raster`).
+        InvalidInput: the source is damaged (`damaged-raster`).
         OSError: the target can't be written; its `errno` says why.
         TaskFailed: GDAL can't write it for another reason (`cog-failed`).
     """
     plain = target.with_suffix(".plain.tif")
     plain.unlink(missing_ok=True)
     try:
-        covered = _write_plain(move, plain, threads=threads, tell=on_stage)
-        _write_cog(move, plain, target, threads=threads, on_progress=lambda share: on_stage("cog", share))
+        covered = _write_plain(job, plain, threads=threads, on_stage=on_stage)
+        _write_cog(job, plain, target, threads=threads, on_progress=lambda share: on_stage("cog", share))
     except GDAL_ERRORS as error:
         raise_if_disk_full(target.parent, error)
         raise TaskFailed("GDAL could not write the aligned raster.", code="cog-failed") from error
@@ -73,18 +73,18 @@ def write_aligned(move: WarpJob, target: Path, *, threads: int, on_stage: OnStag
     return covered
 
 
-def _write_plain(move: WarpJob, plain: Path, *, threads: int, tell: OnStage) -> int:
-    with open_raster(move.source.path) as opened:
-        options, looks = _creation_options(opened, move, threads), _looks(opened)
+def _write_plain(job: WarpJob, plain: Path, *, threads: int, on_stage: OnStage) -> int:
+    with open_raster(job.source.path) as opened:
+        options, metadata = _creation_options(opened, job, threads), _read_metadata(opened)
     with rasterio.Env(**GDAL_OPTIONS, **_PLAIN_OPTIONS), rasterio.open(plain, "w", **options) as output:
-        _describe(output, looks)
-        covered = _write_pixels(move, output, threads=threads, tell=tell)
-        _write_overviews(move, output, tell)
+        _write_metadata(output, metadata)
+        covered = _write_pixels(job, output, threads=threads, on_stage=on_stage)
+        _write_overviews(job, output, on_stage)
     return covered
 
 
 def _write_cog(
-    move: WarpJob, plain: Path, target: Path, *, threads: int, on_progress: Callable[[float], None]
+    job: WarpJob, plain: Path, target: Path, *, threads: int, on_progress: Callable[[float], None]
 ) -> None:
     """Copy the plain GeoTIFF, its overviews included, as a COG.
 
@@ -97,8 +97,8 @@ def _write_cog(
         "compress": "DEFLATE",
         "level": DEFLATE_LEVEL,
         "num_threads": threads,
-        "overviews": "FORCE_USE_EXISTING" if _overview_shapes(move) else "NONE",
-        "predictor": "NO" if move.filling.nearest else "YES",
+        "overviews": "FORCE_USE_EXISTING" if _overview_shapes(job) else "NONE",
+        "predictor": "NO" if job.fill.nearest else "YES",
         "bigtiff": "IF_SAFER",
     }
 
@@ -110,66 +110,66 @@ def _write_cog(
     on_progress(1)
 
 
-def _write_pixels(move: WarpJob, output: Any, *, threads: int, tell: OnStage) -> int:
-    units = list(windows(move.grid.shape_yx, _unit_shape(move.source)))
-    # Where neither a nodata value nor alpha can say that nothing is there.
-    masked = output.nodata is None and move.source.profile.alpha_band is None
-    writing = threading.Lock()
+def _write_pixels(job: WarpJob, output: Any, *, threads: int, on_stage: OnStage) -> int:
+    units = list(windows(job.grid.shape_yx, _unit_shape(job.source)))
+    # Where neither a nodata value nor alpha can mark pixels without a value.
+    needs_mask = output.nodata is None and job.source.profile.alpha_band is None
+    lock = threading.Lock()
     done = covered = 0
 
     @contextmanager
     def worker() -> Iterator[Callable[[Window], int]]:
-        with open_raster(move.source.path) as opened, np.errstate(all="ignore"):
-            mover = WindowWarper(opened, move.grid, move.filling)
+        with open_raster(job.source.path) as opened, np.errstate(all="ignore"):
+            warper = WindowWarper(opened, job.grid, job.fill)
 
             def write(window: Window) -> int:
-                moved = mover.window(window)
+                warped = warper.window(window)
                 area = RasterioWindow.from_slices(*window)
-                with writing:
-                    output.write(moved.pixels, window=area)
-                    if masked:
-                        output.write_mask(moved.covered, window=area)
-                return int(moved.covered.sum())
+                with lock:
+                    output.write(warped.pixels, window=area)
+                    if needs_mask:
+                        output.write_mask(warped.covered, window=area)
+                return int(warped.covered.sum())
 
             yield write
 
     def count(in_unit: int) -> None:
         nonlocal done, covered
         done, covered = done + 1, covered + in_unit
-        tell("pixels", done / len(units))
+        on_stage("pixels", done / len(units))
 
     with _quiet_threads():
-        run_in_threads(units, threads=_fitting_threads(move.source, threads), worker=worker, on_result=count)
+        run_in_threads(units, threads=_fitting_threads(job.source, threads), worker=worker, on_result=count)
     return covered
 
 
 @contextmanager
 def _quiet_threads() -> Iterator[None]:
-    """Around threads that call `rasterio.warp.reproject`.
+    """Suppresses georeference warnings around threads that call `rasterio.warp.reproject`.
 
-    It swaps the process's list of warning filters to be quiet about arrays without a georeference, and threads that do
-    so put back each other's lists: only where all lists are quiet from the start does no warning slip through.
+    It replaces the process's warning filters to ignore arrays without a georeference, and concurrent threads restore
+    each other's filters: only if the filter is set before they start does no warning get through.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
 
 
-def _write_overviews(move: WarpJob, output: Any, tell: OnStage) -> None:
-    tell("overviews", 0)
-    levels = len(_overview_shapes(move))
-    resampling = Resampling.nearest if move.filling.nearest else Resampling.average
+def _write_overviews(job: WarpJob, output: Any, on_stage: OnStage) -> None:
+    on_stage("overviews", 0)
+    levels = len(_overview_shapes(job))
+    resampling = Resampling.nearest if job.fill.nearest else Resampling.average
     if levels:
         output.build_overviews([2 ** (level + 1) for level in range(levels)], resampling)
-    tell("overviews", 1)
+    on_stage("overviews", 1)
 
 
-def _overview_shapes(move: WarpJob) -> list[Shape]:
-    return overview_shapes(move.grid.shape_yx, (TILE_PX, TILE_PX))
+def _overview_shapes(job: WarpJob) -> list[Shape]:
+    return overview_shapes(job.grid.shape_yx, (TILE_PX, TILE_PX))
 
 
 def _unit_shape(source: SourceFile) -> tuple[int, int]:
-    """Whole tiles, as square as they can be: a turned rectangle needs more of the source than a square."""
+    """Whole tiles, as square as possible: a rotated rectangle needs more of the source than a square."""
     profile = source.profile
     tile_bytes = TILE_PX * TILE_PX * profile.count * np.dtype(profile.bands[0].dtype).itemsize
     side = max(int((UNIT_BYTES / tile_bytes) ** 0.5), 1)
@@ -177,14 +177,14 @@ def _unit_shape(source: SourceFile) -> tuple[int, int]:
 
 
 def _fitting_threads(source: SourceFile, threads: int) -> int:
-    """As many threads as may hold a unit: of the source up to twice its size, and of a band in floating numbers."""
+    """The number of threads by memory: each holds a unit, up to twice as much of the source, and one band as floats."""
     pixel_bytes = source.profile.count * np.dtype(source.profile.bands[0].dtype).itemsize
     rows, cols = _unit_shape(source)
     return max(1, min(threads, MOVING_BYTES // (rows * cols * (4 * pixel_bytes + 60))))
 
 
-def _creation_options(opened: Any, move: WarpJob, threads: int) -> dict[str, Any]:
-    grid, filling = move.grid, move.filling
+def _creation_options(opened: Any, job: WarpJob, threads: int) -> dict[str, Any]:
+    grid, fill = job.grid, job.fill
     (a, b, c), (d, e, f) = grid.in_map.to_plane
     colours = opened.colorinterp[:3]
     coloured = colours == (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
@@ -196,13 +196,13 @@ def _creation_options(opened: Any, move: WarpJob, threads: int) -> dict[str, Any
         "dtype": opened.dtypes[0],
         "crs": opened.crs,
         "transform": rasterio.Affine(a, b, c, d, e, f),
-        "nodata": _nodata(opened, filling),
+        "nodata": _nodata(opened, fill),
         "tiled": True,
         "blockxsize": TILE_PX,
         "blockysize": TILE_PX,
         "interleave": "pixel",
-        "photometric": "RGB" if coloured else "PALETTE" if filling.nearest else "MINISBLACK",
-        # Read once more and thrown away: quick rather than small.
+        "photometric": "RGB" if coloured else "PALETTE" if fill.nearest else "MINISBLACK",
+        # A scratch file, read once: fast rather than small.
         "compress": "zstd",
         "zstd_level": 1,
         "num_threads": threads,
@@ -210,15 +210,15 @@ def _creation_options(opened: Any, move: WarpJob, threads: int) -> dict[str, Any
     }
 
 
-def _nodata(opened: Any, filling: FillValues) -> float | None:
-    """The source's own value, or NaN where that stands for nothing."""
-    if opened.nodata is None and np.isnan(filling.values[0]):
+def _nodata(opened: Any, fill: FillValues) -> float | None:
+    """The source's nodata value, or NaN if the fill value is NaN."""
+    if opened.nodata is None and np.isnan(fill.values[0]):
         return float("nan")
     return None if opened.nodata is None else float(opened.nodata)
 
 
-def _looks(opened: Any) -> dict[str, Any]:
-    """What the source says of itself and of its bands."""
+def _read_metadata(opened: Any) -> dict[str, Any]:
+    """The metadata of the source and of its bands, to be copied to the output."""
     try:
         table = opened.colormap(1)
     except ValueError:
@@ -234,13 +234,13 @@ def _looks(opened: Any) -> dict[str, Any]:
     }
 
 
-def _describe(output: Any, looks: dict[str, Any]) -> None:
-    for number, description in enumerate(looks["descriptions"], start=1):
+def _write_metadata(output: Any, metadata: dict[str, Any]) -> None:
+    for number, description in enumerate(metadata["descriptions"], start=1):
         if description:
             output.set_band_description(number, description)
-    output.colorinterp = looks["colorinterp"]
-    output.units = [unit or "" for unit in looks["units"]]
-    output.scales, output.offsets = looks["scales"], looks["offsets"]
-    output.update_tags(**looks["tags"])
-    if looks["colormap"]:
-        output.write_colormap(1, looks["colormap"])
+    output.colorinterp = metadata["colorinterp"]
+    output.units = [unit or "" for unit in metadata["units"]]
+    output.scales, output.offsets = metadata["scales"], metadata["offsets"]
+    output.update_tags(**metadata["tags"])
+    if metadata["colormap"]:
+        output.write_colormap(1, metadata["colormap"])

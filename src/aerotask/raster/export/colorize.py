@@ -1,4 +1,4 @@
-"""Turns values into the pixels of a tile: colours from a table, three bands side by side, or the values themselves."""
+"""Colorizers: from values to the pixels of a tile, by a colour table, as an RGB composite, or as plain values."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ LAST_COLOUR = np.float32(255)
 
 
 class Colorizer(Protocol):
-    """Paints the tiles of one kind of result; it has buffers, so each thread needs its own."""
+    """Fills the tiles of one kind of result; not thread-safe, since it has buffers."""
 
     @property
     def layout(self) -> TileLayout:
-        """What the tiles look like in memory."""
+        """Memory layout of the tiles."""
 
     def paint(self, values: Sequence[Floats], valid: Flags, tile: Tile, *, rows: slice, cols: int) -> None:
         """Fill some rows of the tile, up to `cols` columns; `values` are flat, one array for each channel."""
 
 
-def colorizer_for(recipe: ExportPlan, *, tile_yx: tuple[int, int]) -> Colorizer:
-    """The painter of what the recipe asks for, whose ranges must be settled."""
-    if recipe.gives_values:
-        return ValuesColorizer(samples=1 if recipe.formula else len(recipe.channels), tile_yx=tile_yx)
-    if recipe.ranges is None:
-        raise ValueError("the recipe's ranges aren't settled yet")
-    if recipe.formula is None:
-        return CompositeColorizer(recipe.ranges, tile_yx=tile_yx)
-    entries = palette_entries() if recipe.format is ExportFormat.PALETTE else rgba_entries(recipe.colormap)
-    return TableColorizer(entries, recipe.ranges[0], tile_yx=tile_yx)
+def colorizer_for(plan: ExportPlan, *, tile_yx: tuple[int, int]) -> Colorizer:
+    """The colorizer for a plan, whose ranges must be set."""
+    if plan.gives_values:
+        return ValuesColorizer(samples=1 if plan.formula else len(plan.channels), tile_yx=tile_yx)
+    if plan.ranges is None:
+        raise ValueError("the plan's ranges aren't set yet")
+    if plan.formula is None:
+        return CompositeColorizer(plan.ranges, tile_yx=tile_yx)
+    entries = palette_entries() if plan.format is ExportFormat.PALETTE else rgba_entries(plan.colormap)
+    return TableColorizer(entries, plan.ranges[0], tile_yx=tile_yx)
 
 
 def rgba_entries(colormap: str) -> NDArray[np.uint32]:
-    """What to write for each of the 256 colours, as RGBA in one `uint32`, and behind them for "nothing here" (0)."""
+    """RGBA (one `uint32`) of each of the 256 colours, followed by the entry for "no value" (0)."""
     table = np.zeros((257, 4), np.uint8)
     table[:NOTHING, :3] = np.frombuffer(colours_of(colormap), np.uint8).reshape(256, 3)
     table[:NOTHING, 3] = OPAQUE
@@ -53,15 +53,15 @@ def rgba_entries(colormap: str) -> NDArray[np.uint32]:
 
 
 def palette_entries() -> NDArray[np.uint8]:
-    """What to write for each of the 256 colours, and behind them for "nothing here", as an index into a colour table.
+    """Palette index of each of the 256 colours, followed by that of "no value".
 
-    0 is kept for "nothing here"; the lowest colour shares entry 1 with the one above it.
+    0 is reserved for "no value"; the lowest colour shares entry 1 with the one above it.
     """
     return np.array([1, *range(1, 256), 0], np.uint8)
 
 
 class TableColorizer:
-    """One value per pixel, looked up in a table of 257 entries: 256 colours, and nothing."""
+    """Colour mapping of one value per pixel, by a table of 257 entries: 256 colours and "no value"."""
 
     def __init__(
         self, entries: NDArray[np.unsignedinteger], value_range: ValueRange, *, tile_yx: tuple[int, int]
@@ -72,17 +72,17 @@ class TableColorizer:
         self._index = np.empty(CHUNK_PX, np.uint16)
 
     def paint(self, values: Sequence[Floats], valid: Flags, tile: Tile, *, rows: slice, cols: int) -> None:
-        """Look each pixel's colour up, and that of `NOTHING` for those that don't count."""
+        """Look up the colour of each valid pixel; the others get the entry `NOTHING`."""
         index = self._index[: valid.size]
         np.copyto(index, self._scaler(values[0]), casting="unsafe")
         if not valid.all():
             np.copyto(index, NOTHING, where=~valid)
-        # Every index is in the table; "clip" only spares numpy the buffer that it needs to be able to raise.
+        # Every index is in the table; the default mode "raise" would make numpy buffer the output.
         np.take(self._entries, index.reshape(-1, cols), out=tile[rows, :cols], mode="clip")
 
 
 class CompositeColorizer:
-    """Three values per pixel, each scaled to a byte by its own range, and full alpha where they count."""
+    """RGB composite of three values per pixel, each scaled to a byte by its own range; valid pixels are opaque."""
 
     def __init__(self, ranges: Sequence[ValueRange], *, tile_yx: tuple[int, int]) -> None:
         self.layout = TileLayout(tile_yx, np.dtype(np.uint32), 0)
@@ -99,7 +99,7 @@ class CompositeColorizer:
 
 
 class ValuesColorizer:
-    """The values as they are, with NaN where there is nothing."""
+    """Unchanged values as float32, with NaN for pixels without a value."""
 
     def __init__(self, *, samples: int, tile_yx: tuple[int, int]) -> None:
         self.layout = TileLayout((*tile_yx, samples), np.dtype(np.float32), np.nan)
@@ -121,7 +121,7 @@ class _Scaler:
         self._scaled = np.empty(CHUNK_PX, np.float32)
 
     def __call__(self, values: Floats) -> Floats:
-        """The scaled values, good until the next call; to be truncated by whoever takes them."""
+        """The scaled values, overwritten by the next call; the caller truncates them."""
         scaled = self._scaled[: values.size]
         np.subtract(values, self._low, out=scaled)
         np.divide(scaled, self._span, out=scaled)

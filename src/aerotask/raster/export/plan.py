@@ -1,4 +1,4 @@
-"""From a request and a raster's profile to exactly what will be computed: the same at submit and in the run."""
+"""Export plan: what is computed for a raster's profile and given options, the same at submit and in the run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RangeSource = Literal["rescale", "formula", "percentiles", "none"]
 
 @dataclass(frozen=True, slots=True)
 class ExportPlan:
-    """What to compute from which bands, and how to show it.
+    """Computation and display of an export, resolved for one raster.
 
     With a formula there is one value for each pixel; without, three bands are shown as red, green and blue.
     """
@@ -38,15 +38,15 @@ class ExportPlan:
     channels: tuple[int, ...]
     """Without a formula: the bands shown as red, green and blue."""
     colormap: str
-    """`none` for values as Float32; of no meaning for three bands in colour."""
+    """`none` for values as Float32; unused for three bands in colour."""
     ranges: tuple[ValueRange, ...] | None
-    """One for the formula, or one for each channel; None if the pixels tell (percentiles), or if unused."""
+    """One for the formula, or one for each channel; None if taken from the pixels (percentiles), or if unused."""
     range_source: RangeSource
     format: ExportFormat
     reasons: tuple[str, ...] = ()
-    """Why these bands, in words for the log."""
+    """Reasons for the choice of bands, for the log."""
     warnings: tuple[str, ...] = ()
-    """What was asked for and can't have an effect."""
+    """Options that have no effect, for the log and the result."""
 
     @property
     def gives_values(self) -> bool:
@@ -61,7 +61,7 @@ class ExportPlan:
 
 @dataclass(slots=True)
 class _PlanDraft:
-    """The recipe in the making."""
+    """A plan under construction."""
 
     formula: Formula | None = None
     title: str = ""
@@ -71,37 +71,37 @@ class _PlanDraft:
     reasons: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
-    def ignore(self, what: str, why: str) -> None:
-        self.warnings.append(f"{what} was ignored: {why}.")
+    def ignore(self, option: str, reason: str) -> None:
+        self.warnings.append(f"{option} was ignored: {reason}.")
 
 
-def make_plan(request: ExportOptions, profile: RasterProfile) -> ExportPlan:
-    """Decide what to compute; precedence is formula, bands, preset, the first three bands.
+def make_plan(options: ExportOptions, profile: RasterProfile) -> ExportPlan:
+    """Resolve the options for a raster; precedence is formula, bands, preset, the first three bands.
 
     Raises:
-        InvalidInput: the raster can't give what is asked for; the code and the message say why.
+        InvalidInput: the raster lacks what the options need; code and message say why.
     """
     _check_pixels(profile)
-    choice = _PlanDraft(colormap=request.colormap)
-    roles = find_roles(profile, request.band_filter)
-    _choose(request, profile, roles, choice)
-    names = resolve_names(choice.formula, roles, profile.count) if choice.formula else {}
-    _explain_names(names, roles, choice)
-    _warn_of_ignored(request, choice)
-    if request.format is ExportFormat.PALETTE and (choice.formula is None or choice.colormap == NO_COLORMAP):
+    draft = _PlanDraft(colormap=options.colormap)
+    roles = find_roles(profile, options.band_filter)
+    _choose(options, profile, roles, draft)
+    names = resolve_names(draft.formula, roles, profile.count) if draft.formula else {}
+    _explain_names(names, roles, draft)
+    _warn_of_ignored(options, draft)
+    if options.format is ExportFormat.PALETTE and (draft.formula is None or draft.colormap == NO_COLORMAP):
         raise palette_impossible()
-    ranges, range_source = _ranges(request, choice)
+    ranges, range_source = _ranges(options, draft)
     return ExportPlan(
-        title=choice.title,
-        formula=choice.formula,
+        title=draft.title,
+        formula=draft.formula,
         names=names,
-        channels=choice.channels,
-        colormap=choice.colormap,
+        channels=draft.channels,
+        colormap=draft.colormap,
         ranges=ranges,
         range_source=range_source,
-        format=request.format,
-        reasons=tuple(choice.reasons),
-        warnings=tuple(choice.warnings),
+        format=options.format,
+        reasons=tuple(draft.reasons),
+        warnings=tuple(draft.warnings),
     )
 
 
@@ -113,112 +113,109 @@ def _check_pixels(profile: RasterProfile) -> None:
         )
 
 
-def _choose(request: ExportOptions, profile: RasterProfile, roles: BandRoles, choice: _PlanDraft) -> None:
-    """Settle the formula or the channels by precedence."""
-    if request.formula:
-        choice.formula, choice.title = request.formula, request.formula.title
-    elif request.bands:
-        _take_bands(request.bands, profile, choice)
-    elif request.preset:
-        _take_preset(request, profile, roles, choice)
+def _choose(options: ExportOptions, profile: RasterProfile, roles: BandRoles, draft: _PlanDraft) -> None:
+    """Set the formula or the channels, by precedence."""
+    if options.formula:
+        draft.formula, draft.title = options.formula, options.formula.title
+    elif options.bands:
+        _take_bands(options.bands, profile, draft)
+    elif options.preset:
+        _take_preset(options, profile, roles, draft)
     elif len(profile.data_bands) >= 3:
-        choice.channels = profile.data_bands[:3]
-        choice.title = "the first three bands"
-        choice.reasons.append(
-            f"Nothing was chosen: showing {_listed(choice.channels)} as red, green and blue."
-        )
+        draft.channels = profile.data_bands[:3]
+        draft.title = "the first three bands"
+        draft.reasons.append(f"Nothing was chosen: showing {_listed(draft.channels)} as red, green and blue.")
     else:
         first = profile.data_bands[0] if profile.data_bands else 1
-        choice.formula, choice.title = single_band(first), f"band {first}"
-        choice.reasons.append(
+        draft.formula, draft.title = single_band(first), f"band {first}"
+        draft.reasons.append(
             f"Nothing was chosen, and there are fewer than three bands: taking band {first}."
         )
 
 
-def _take_bands(bands: tuple[int, ...], profile: RasterProfile, choice: _PlanDraft) -> None:
+def _take_bands(bands: tuple[int, ...], profile: RasterProfile, draft: _PlanDraft) -> None:
     beyond = next((number for number in bands if number > profile.count), None)
     if beyond:
         raise InvalidInput(
             f"Band {beyond} was asked for, but the raster has {profile.count} band(s).",
             code="band-out-of-range",
         )
-    choice.title = _listed(bands)
+    draft.title = _listed(bands)
     if len(bands) == 1:
-        choice.formula = single_band(bands[0])
+        draft.formula = single_band(bands[0])
     else:
-        choice.channels = bands
-        choice.reasons.append(f"Showing {choice.title} as red, green and blue.")
+        draft.channels = bands
+        draft.reasons.append(f"Showing {draft.title} as red, green and blue.")
 
 
-def _take_preset(
-    request: ExportOptions, profile: RasterProfile, roles: BandRoles, choice: _PlanDraft
-) -> None:
-    match request.preset:
+def _take_preset(options: ExportOptions, profile: RasterProfile, roles: BandRoles, draft: _PlanDraft) -> None:
+    match options.preset:
         case IndexPreset(formula_id):
-            choice.formula, choice.title = parse_formula(formula_id), formula_id
+            draft.formula, draft.title = parse_formula(formula_id), formula_id
         case ThermalPreset(colormap):
             band = roles.bands.get("T") or (profile.data_bands or (1,))[0]
-            choice.formula, choice.title = single_band(band), f"band {band}"
-            choice.uses_filter = "T" in roles.bands
-            if request.colormap not in {DEFAULT_COLORMAP, NO_COLORMAP, colormap}:
-                choice.ignore("The colormap", f"preset '{colormap}' has its own")
-            if request.colormap != NO_COLORMAP:
-                choice.colormap = colormap
-        case Composite(wanted):
-            _take_composite(wanted, str(request.preset_name), roles, choice)
+            draft.formula, draft.title = single_band(band), f"band {band}"
+            draft.uses_filter = "T" in roles.bands
+            if options.colormap not in {DEFAULT_COLORMAP, NO_COLORMAP, colormap}:
+                draft.ignore("The colormap", f"preset '{colormap}' has its own")
+            if options.colormap != NO_COLORMAP:
+                draft.colormap = colormap
+        case Composite(roles_rgb):
+            _take_composite(roles_rgb, str(options.preset_name), roles, draft)
 
 
-def _take_composite(wanted: tuple[str, ...], name: str, roles: BandRoles, choice: _PlanDraft) -> None:
-    missing = [role for role in wanted if role not in roles.bands]
+def _take_composite(roles_rgb: tuple[str, ...], name: str, roles: BandRoles, draft: _PlanDraft) -> None:
+    missing = [role for role in roles_rgb if role not in roles.bands]
     if missing:
         raise InvalidInput(missing_bands_message(f"Preset '{name}'", missing, roles), code="missing-bands")
-    choice.channels = tuple(roles.bands[role] for role in wanted)
-    choice.title = name
-    choice.uses_filter = True
+    draft.channels = tuple(roles.bands[role] for role in roles_rgb)
+    draft.title = name
+    draft.uses_filter = True
     shown = ", ".join(
-        f"{role} = band {roles.bands[role]} (from {roles.known_from[role]})" for role in dict.fromkeys(wanted)
+        f"{role} = band {roles.bands[role]} (from {roles.known_from[role]})"
+        for role in dict.fromkeys(roles_rgb)
     )
-    choice.reasons.append(f"Preset '{name}' shows {'-'.join(wanted)} as red, green and blue: {shown}.")
+    draft.reasons.append(f"Preset '{name}' shows {'-'.join(roles_rgb)} as red, green and blue: {shown}.")
 
 
-def _explain_names(names: Mapping[str, int], roles: BandRoles, choice: _PlanDraft) -> None:
+def _explain_names(names: Mapping[str, int], roles: BandRoles, draft: _PlanDraft) -> None:
     by_role = {name: number for name, number in names.items() if not name.lower().removeprefix("b").isdigit()}
     if by_role:
-        choice.uses_filter = True
+        draft.uses_filter = True
         from_where = {role.lower(): source for role, source in roles.known_from.items()}
-        choice.reasons.extend(
+        draft.reasons.extend(
             f"{name} is band {number}, from {from_where[name.lower()]}." for name, number in by_role.items()
         )
 
 
-def _warn_of_ignored(request: ExportOptions, choice: _PlanDraft) -> None:
-    if request.formula and request.bands:
-        choice.ignore("'bands'", "the formula comes first")
-    if request.preset and (request.formula or request.bands):
-        first = "the formula comes" if request.formula else "bands named by number come"
-        choice.ignore(f"Preset '{request.preset_name}'", f"{first} first")
-    if request.band_filter is not None and not choice.uses_filter:
-        choice.ignore("The band filter", "nothing that was chosen asks for bands by what they show")
-    in_colour = choice.formula is None and choice.colormap != NO_COLORMAP
-    if in_colour and choice.colormap != DEFAULT_COLORMAP:
-        choice.ignore(f"Colormap '{choice.colormap}'", "three bands are shown in their own colours")
-    if request.rescale and choice.colormap == NO_COLORMAP:
-        choice.ignore("'rescale'", "colormap 'none' gives the values as they are")
+def _warn_of_ignored(options: ExportOptions, draft: _PlanDraft) -> None:
+    if options.formula and options.bands:
+        draft.ignore("'bands'", "the formula comes first")
+    if options.preset and (options.formula or options.bands):
+        first = "the formula comes" if options.formula else "bands named by number come"
+        draft.ignore(f"Preset '{options.preset_name}'", f"{first} first")
+    if options.band_filter is not None and not draft.uses_filter:
+        draft.ignore("The band filter", "nothing that was chosen refers to bands by their role")
+    in_colour = draft.formula is None and draft.colormap != NO_COLORMAP
+    if in_colour and draft.colormap != DEFAULT_COLORMAP:
+        draft.ignore(f"Colormap '{draft.colormap}'", "three bands are shown in their own colours")
+    if options.rescale and draft.colormap == NO_COLORMAP:
+        draft.ignore("'rescale'", "colormap 'none' gives the values as they are")
 
 
-def _ranges(request: ExportOptions, choice: _PlanDraft) -> tuple[tuple[ValueRange, ...] | None, RangeSource]:
-    if choice.colormap == NO_COLORMAP:
+def _ranges(options: ExportOptions, draft: _PlanDraft) -> tuple[tuple[ValueRange, ...] | None, RangeSource]:
+    if draft.colormap == NO_COLORMAP:
         return None, "none"
-    wanted = 1 if choice.formula else len(choice.channels)
-    if request.rescale:
-        if len(request.rescale) not in {1, wanted}:
+    value_count = 1 if draft.formula else len(draft.channels)
+    if options.rescale:
+        if len(options.rescale) not in {1, value_count}:
             raise InvalidInput(
-                f"The rescale gives {len(request.rescale)} pairs for one value per pixel; give one pair.",
+                f"The rescale gives {len(options.rescale)} pairs for one value per pixel; give one pair.",
                 code="invalid-rescale",
             )
-        return request.rescale * (wanted // len(request.rescale)), "rescale"
-    if choice.formula and choice.formula.value_range:
-        return (choice.formula.value_range,), "formula"
+        return options.rescale * (value_count // len(options.rescale)), "rescale"
+    if draft.formula and draft.formula.value_range:
+        return (draft.formula.value_range,), "formula"
     return None, "percentiles"
 
 

@@ -1,4 +1,4 @@
-"""Ready choices by name: three bands to show as red, green and blue, an index, or a look at heat."""
+"""Presets by name: RGB composites, indices, and thermal colormaps."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from aerotask.domain.paths import shown
 
 @dataclass(frozen=True, slots=True)
 class Composite:
-    """Three roles, shown as red, green and blue."""
+    """RGB composite of three band roles."""
 
     roles: tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class IndexPreset:
-    """An index, as if its id were given as the formula."""
+    """Index by its id, as if given as the formula."""
 
     formula_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class ThermalPreset:
-    """The thermal band, or else the first, in a colormap of its own."""
+    """Thermal band (or else the first band) in the preset's own colormap."""
 
     colormap: str
 

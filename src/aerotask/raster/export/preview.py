@@ -1,4 +1,4 @@
-"""Makes a small picture of an exported raster, for people to look at."""
+"""Preview of an exported raster as a small PNG."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aerotask.raster.io import GDAL_OPTIONS, open_raster, without_georeference_w
 def write_preview(source: Path, target: Path, *, longest_px: int = 1024) -> None:
     """Write the RGBA raster at `source` as a PNG whose longer side has at most `longest_px` pixels.
 
-    Overviews are used where there are any, so that little is read.
+    Overviews are used if there are any, so that little is read.
 
     Raises:
         ValueError: the raster isn't four bands of bytes.
@@ -22,7 +22,7 @@ def write_preview(source: Path, target: Path, *, longest_px: int = 1024) -> None
     """
     with open_raster(source) as opened:
         if opened.count != 4 or set(opened.dtypes) != {"uint8"}:
-            raise ValueError("a preview is made of a raster with red, green, blue and alpha in bytes")
+            raise ValueError("a preview needs a raster with red, green, blue and alpha in bytes")
         share = min(longest_px / max(opened.width, opened.height), 1)
         rows, cols = (max(round(size * share), 1) for size in (opened.height, opened.width))
         pixels = opened.read(out_shape=(4, rows, cols), resampling=Resampling.average)

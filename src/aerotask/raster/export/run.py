@@ -1,4 +1,4 @@
-"""One export from beginning to end, told to a run's context: what was read, chosen and written, and how far it is."""
+"""Run of raster-export: reads, plans, writes and publishes, with log lines and progress."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ _PHASES = {
 }
 
 
-def run_export(path: str, request: ExportOptions, file_name: str, ctx: RunContext) -> None:
-    """Export the entry at `path` as requested and publish the result under `file_name`.
+def run_export(path: str, options: ExportOptions, file_name: str, ctx: RunContext) -> None:
+    """Export the entry at `path` and publish the result as `file_name`.
 
     Raises:
-        InvalidInput: the real file can't give what is asked for, or is no readable raster.
-        OSError: the disk is full, or fails.
+        InvalidInput: the file lacks what the options need, or is no readable raster.
+        OSError: the disk is full or fails.
     """
     source = _read_source(path, ctx)
-    recipe = make_plan(request, source.profile)
-    _tell_recipe(recipe, ctx)
+    plan = make_plan(options, source.profile)
+    _log_plan(plan, ctx)
     progress = StageProgress(ctx, _SHARES, _PHASES)
-    recipe = _settle_ranges(recipe, source, progress, ctx)
+    plan = _settle_ranges(plan, source, progress, ctx)
     target = ctx.workdir / "export.tif"
-    written = _write(source, recipe, target, progress, ctx)
-    if not written.valid_px:
+    result = _write(source, plan, target, progress, ctx)
+    if not result.valid_px:
         ctx.log(f"Warning: {EMPTY}")
-        recipe = replace(recipe, warnings=(*recipe.warnings, EMPTY))
+        plan = replace(plan, warnings=(*plan.warnings, EMPTY))
     ctx.publish(target, name=file_name, media_type=MEDIA_TYPE)
-    ctx.log(_written_line(written, source.profile, file_name))
-    ctx.result(_outcome(recipe, source.profile, written))
+    ctx.log(_summary(result, source.profile, file_name))
+    ctx.result(_result(plan, source.profile, result))
     ctx.progress(1.0, "done")
 
 
@@ -69,71 +69,73 @@ def _read_source(path: str, ctx: RunContext) -> SourceFile:
     return SourceFile(file, profile)
 
 
-def _tell_recipe(recipe: ExportPlan, ctx: RunContext) -> None:
-    if recipe.formula is None or isinstance(recipe.formula.expression, Name):
-        ctx.log(f"Taking {recipe.title}.")
-    elif recipe.formula.text == recipe.title:
-        ctx.log(f"Computing {recipe.title}.")
+def _log_plan(plan: ExportPlan, ctx: RunContext) -> None:
+    if plan.formula is None or isinstance(plan.formula.expression, Name):
+        ctx.log(f"Taking {plan.title}.")
+    elif plan.formula.text == plan.title:
+        ctx.log(f"Computing {plan.title}.")
     else:
-        ctx.log(f"Computing {recipe.title} = {recipe.formula.text}.")
-    for line in recipe.reasons:
+        ctx.log(f"Computing {plan.title} = {plan.formula.text}.")
+    for line in plan.reasons:
         ctx.log(line)
-    for line in recipe.warnings:
+    for line in plan.warnings:
         ctx.log(f"Warning: {line}")
 
 
 def _settle_ranges(
-    recipe: ExportPlan, source: SourceFile, progress: StageProgress, ctx: RunContext
+    plan: ExportPlan, source: SourceFile, progress: StageProgress, ctx: RunContext
 ) -> ExportPlan:
-    """The recipe with its ranges known, from the pixels if need be."""
-    if recipe.gives_values:
+    """The plan with its ranges set, from the pixels where neither options nor formula have them."""
+    if plan.gives_values:
         ctx.log("Writing the values as Float32, with NaN as nodata.")
-        return recipe
-    origin = {"rescale": "as asked for", "formula": "the formula's own range"}.get(recipe.range_source)
-    if recipe.ranges is None:
-        stretch = percentile_stretch(source, recipe, threads=ctx.threads, on_progress=progress.of("range"))
-        recipe = replace(recipe, ranges=stretch.ranges)
+        return plan
+    origin = {"rescale": "as given", "formula": "the formula's own range"}.get(plan.range_source)
+    if plan.ranges is None:
+        stretch = percentile_stretch(
+            source, plan, threads=ctx.threads, on_progress=progress.reporter("range")
+        )
+        plan = replace(plan, ranges=stretch.ranges)
         origin = f"2nd to 98th percentile, from {stretch.sample}"
         if not stretch.found_values:
-            origin = "hardly any pixel has a value, if any"
-    colours = f"Colouring with '{recipe.colormap}'" if recipe.formula else "Showing red, green and blue"
-    ranges = "; ".join(f"{each.low:g} to {each.high:g}" for each in recipe.ranges or ())
+            origin = "no pixel with a value was found"
+    colours = f"Colouring with '{plan.colormap}'" if plan.formula else "Showing red, green and blue"
+    ranges = "; ".join(f"{each.low:g} to {each.high:g}" for each in plan.ranges or ())
     ctx.log(f"{colours} from {ranges} ({origin}).")
-    return recipe
+    return plan
 
 
 def _write(
-    source: SourceFile, recipe: ExportPlan, target: Path, progress: StageProgress, ctx: RunContext
+    source: SourceFile, plan: ExportPlan, target: Path, progress: StageProgress, ctx: RunContext
 ) -> ExportResult:
     """Write under a temporary name and rename, so that `target` is never half a file."""
     partial = target.with_suffix(".partial.tif")
     partial.unlink(missing_ok=True)
     writing = ExportWriteOptions(threads=ctx.threads)
-    written = export_image(source, recipe, partial, writing=writing, on_progress=progress.tell)
+    result = export_image(source, plan, partial, writing=writing, on_progress=progress.report)
     partial.replace(target)
-    return written
+    return result
 
 
-def _written_line(written: ExportResult, profile: RasterProfile, file_name: str) -> str:
-    share = 100 * written.valid_px / (profile.width * profile.height)
-    return f"Wrote {shown(file_name)}: {written.size_bytes / 1e6:,.1f} MB; {share:.1f} % of the pixels have a value."
+def _summary(result: ExportResult, profile: RasterProfile, file_name: str) -> str:
+    share = 100 * result.valid_px / (profile.width * profile.height)
+    return f"Wrote {shown(file_name)}: {result.size_bytes / 1e6:,.1f} MB; {share:.1f} % of the pixels have a value."
 
 
-def _outcome(recipe: ExportPlan, profile: RasterProfile, written: ExportResult) -> dict[str, Any]:
+def _result(plan: ExportPlan, profile: RasterProfile, result: ExportResult) -> dict[str, Any]:
     return {
-        "shows": recipe.title,
-        "formula": recipe.formula.title if recipe.formula else None,
-        "expression": recipe.formula.text if recipe.formula else None,
-        "bands": dict(recipe.names) if recipe.formula else list(recipe.channels),
-        "range": None if recipe.ranges is None else [_pair(each) for each in recipe.ranges],
-        "rescaleSource": recipe.range_source,
-        "colormap": recipe.colormap if recipe.formula or recipe.gives_values else None,
-        "format": recipe.format.value,
+        "shows": plan.title,
+        "formula": plan.formula.title if plan.formula else None,
+        "expression": plan.formula.text if plan.formula else None,
+        "bands": dict(plan.names) if plan.formula else list(plan.channels),
+        "range": None if plan.ranges is None else [_pair(each) for each in plan.ranges],
+        "rescaleSource": plan.range_source,
+        "colormap": plan.colormap if plan.formula or plan.gives_values else None,
+        "format": plan.format.value,
         "width": profile.width,
         "height": profile.height,
-        "validPixels": written.valid_px,
-        "sizeBytes": written.size_bytes,
-        "warnings": list(recipe.warnings),
+        "validPixels": result.valid_px,
+        "sizeBytes": result.size_bytes,
+        "warnings": list(plan.warnings),
     }
 
 

@@ -1,4 +1,4 @@
-"""The range of values that most pixels have, for those who don't say which range to show."""
+"""Percentile stretch: the range of values to show where the options give none."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ PERCENTILES = (2, 98)
 _PART_YX = (64, 512)
 
 Values = list[list[Floats]]
-"""For each channel of the result, the values of the pixels that count, in pieces."""
+"""Values of the valid pixels, in pieces, for each channel of the result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A range for each channel, and in words what it was taken from."""
+    """Range of each channel, and a description of the sample that it comes from."""
 
     ranges: tuple[ValueRange, ...]
     sample: str
@@ -35,33 +35,33 @@ class Stretch:
 
 
 def percentile_stretch(
-    source: SourceFile, recipe: ExportPlan, *, threads: int, on_progress: Callable[[float], None]
+    source: SourceFile, plan: ExportPlan, *, threads: int, on_progress: Callable[[float], None]
 ) -> Stretch:
-    """From the 2nd to the 98th percentile of the pixels that count; of all of them in a small raster.
+    """The range from the 2nd to the 98th percentile of the valid pixels, or of a sample in a large raster.
 
     The percentiles interpolate linearly between the nearest values. Where both are the same, the range reaches half
-    a unit to either side; where no pixel counts, it is 0 to 1.
+    a unit to either side; without a valid pixel, it is 0 to 1.
     """
     for sample in (plan_sample(source.profile), plan_thinned(source.profile)):
-        channels = _collect(source, recipe, sample, threads=threads, on_progress=on_progress)
+        channels = _collect(source, plan, sample, threads=threads, on_progress=on_progress)
         if all(values.size for values in channels):
             ranges = tuple(_range_of(values) for values in channels)
             return Stretch(ranges, sample.description, found_values=True)
         if sample.description == "all pixels":
             break
-    channel_count = 1 if recipe.formula else len(recipe.channels)
+    channel_count = 1 if plan.formula else len(plan.channels)
     return Stretch((ValueRange(0, 1),) * channel_count, "no pixel with a value", found_values=False)
 
 
 def _collect(
     source: SourceFile,
-    recipe: ExportPlan,
+    plan: ExportPlan,
     sample: Sample,
     *,
     threads: int,
     on_progress: Callable[[float], None],
 ) -> list[Floats]:
-    channels: Values = [[] for _ in range(1 if recipe.formula else len(recipe.channels))]
+    channels: Values = [[] for _ in range(1 if plan.formula else len(plan.channels))]
     done = 0
 
     @contextmanager
@@ -70,8 +70,8 @@ def _collect(
             open_raster(source.path, overview_level=sample.overview_level) as opened,
             np.errstate(all="ignore"),
         ):
-            reader = BandReader(opened, source.profile, recipe.source_bands)
-            compute = computation_for(recipe)
+            reader = BandReader(opened, source.profile, plan.source_bands)
+            compute = computation_for(plan)
 
             def values_in(window: Window) -> Values:
                 thinned = _thinned(reader.read(window), sample.stride)

@@ -1,6 +1,6 @@
-"""The pipeline: every thread reads a unit, computes its tiles, compresses them and writes them, and takes the next.
+"""Export pipeline: each thread reads a unit, computes, compresses and writes its tiles, and takes the next unit.
 
-Reading, computing and writing so overlap on all cores, with no queue between them. Peak memory follows from
+Reading, computing and writing overlap on all cores without a queue. Peak memory follows from
 `windows.UNIT_BYTES`, the tile's size and `parallel.MAX_THREADS`, and not from the raster's size.
 """
 
@@ -34,16 +34,16 @@ from aerotask.raster.windows import Shape, Window, grid_shape, tiles_within, uni
 
 TILE_PX = 512
 DECODING_BYTES = 256 * 1024 * 1024
-"""What all threads together may need to decode the source's blocks; large blocks are read by fewer threads."""
+"""Memory for decoding the source's blocks, of all threads together; large blocks are read by fewer threads."""
 
 Stage = Literal["pixels", "overviews", "cog"]
 OnProgress = Callable[[Stage, float], None]
-"""Told how much of a stage is done, from 0 to 1; what it raises ends the export."""
+"""Receives the stage and its progress from 0 to 1; an exception that it raises ends the export."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExportWriteOptions:
-    """How to write; the defaults are what is used, the rest is for tests and benchmarks."""
+    """Options of the pipeline; production uses the defaults, tests and benchmarks set others."""
 
     threads: int
     tile_px: int = TILE_PX
@@ -56,7 +56,7 @@ class ExportWriteOptions:
 
 @dataclass(frozen=True, slots=True)
 class ExportResult:
-    """What was written."""
+    """Size of the written file, and its number of pixels that have a value."""
 
     size_bytes: int
     valid_px: int
@@ -64,30 +64,30 @@ class ExportResult:
 
 def export_image(
     source: SourceFile,
-    recipe: ExportPlan,
+    plan: ExportPlan,
     target: Path,
     *,
     writing: ExportWriteOptions,
     on_progress: OnProgress,
 ) -> ExportResult:
-    """Compute what the recipe, its ranges settled, says and write it as a tiled GeoTIFF or a COG at `target`.
+    """Execute a plan, whose ranges must be set, and write a tiled GeoTIFF or a COG at `target`.
 
-    `target` must not exist; what is there when an error is raised is of no use.
+    `target` must not exist; a file left by an error is incomplete.
 
     Raises:
-        InvalidInput: the source turns out to be damaged (`damaged-raster`).
+        InvalidInput: the source is damaged (`damaged-raster`).
         OSError: the target can't be written; its `errno` says why.
     """
     shape = (source.profile.height, source.profile.width)
     tile_yx = _tile_shape(shape, writing.tile_px)
-    layout = colorizer_for(recipe, tile_yx=tile_yx).layout
+    layout = colorizer_for(plan, tile_yx=tile_yx).layout
     with open_raster(source.path) as opened:
-        model = template_fields(describe_image(recipe), georeference_of(opened))
-        units = _plan_units(opened, source, recipe, tile_yx, writing)
+        fields = template_fields(describe_image(plan), georeference_of(opened))
+        units = _plan_units(opened, source, plan, tile_yx, writing)
         threads = max(1, min(writing.threads, MAX_THREADS, DECODING_BYTES // (2 * block_bytes(opened))))
-    is_cog = recipe.format is ExportFormat.COG
+    is_cog = plan.format is ExportFormat.COG
     with (scratch_tiff if is_cog else TiledTiff)(target, layout, deflate_level=writing.deflate_level) as tiff:
-        job = _ExportJob(source, recipe, tiff, tiff.add_level(shape))
+        job = _ExportJob(source, plan, tiff, tiff.add_level(shape))
         valid_px = _write_pixels(job, units, threads, partial(on_progress, "pixels"))
         if writing.overviews:
             report = partial(on_progress, "overviews")
@@ -96,28 +96,28 @@ def export_image(
             size_bytes = arrange_cog(
                 tiff,
                 target,
-                ImageFields(model),
+                ImageFields(fields),
                 on_progress=partial(on_progress, "cog"),
                 classic_limit_bytes=writing.classic_limit_bytes,
             )
         else:
-            size_bytes = tiff.finish(model, classic_limit_bytes=writing.classic_limit_bytes)
+            size_bytes = tiff.finish(fields, classic_limit_bytes=writing.classic_limit_bytes)
     return ExportResult(size_bytes, valid_px)
 
 
-def describe_image(recipe: ExportPlan) -> TemplateFields:
-    """What the file says of an image made by that recipe."""
-    tags = {"TIFFTAG_SOFTWARE": "Aerotask raster-export", "AEROTASK_SHOWS": recipe.title}
-    if recipe.formula:
-        tags["AEROTASK_FORMULA"] = recipe.formula.text
-    if recipe.gives_values:
-        names = [recipe.title] if recipe.formula else [f"band {number}" for number in recipe.channels]
+def describe_image(plan: ExportPlan) -> TemplateFields:
+    """TIFF fields and tags that describe the image of a plan."""
+    tags = {"TIFFTAG_SOFTWARE": "Aerotask raster-export", "AEROTASK_SHOWS": plan.title}
+    if plan.formula:
+        tags["AEROTASK_FORMULA"] = plan.formula.text
+    if plan.gives_values:
+        names = [plan.title] if plan.formula else [f"band {number}" for number in plan.channels]
         return TemplateFields("float32", tuple(names), nodata=float("nan"), tags=tags)
-    if recipe.formula:
-        tags["AEROTASK_COLORMAP"] = recipe.colormap
-    if recipe.format is ExportFormat.PALETTE:
-        table = _colour_table(recipe.colormap)
-        return TemplateFields("uint8", (recipe.title,), nodata=0, colour_table=table, tags=tags)
+    if plan.formula:
+        tags["AEROTASK_COLORMAP"] = plan.colormap
+    if plan.format is ExportFormat.PALETTE:
+        table = _colour_table(plan.colormap)
+        return TemplateFields("uint8", (plan.title,), nodata=0, colour_table=table, tags=tags)
     colours = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
     return TemplateFields("uint8", ("red", "green", "blue", "alpha"), colours=colours, tags=tags)
 
@@ -125,7 +125,7 @@ def describe_image(recipe: ExportPlan) -> TemplateFields:
 @dataclass(frozen=True, slots=True)
 class _ExportJob:
     source: SourceFile
-    recipe: ExportPlan
+    plan: ExportPlan
     tiff: TiledTiff
     image: TiffLevel
 
@@ -144,7 +144,7 @@ class _Units:
 
 
 def _plan_units(
-    opened: Any, source: SourceFile, recipe: ExportPlan, tile_yx: Shape, writing: ExportWriteOptions
+    opened: Any, source: SourceFile, plan: ExportPlan, tile_yx: Shape, writing: ExportWriteOptions
 ) -> _Units:
     profile = source.profile
     shape = (profile.height, profile.width)
@@ -152,7 +152,7 @@ def _plan_units(
         shape,
         tile_yx=tile_yx,
         block_yx=(profile.block_size[1], profile.block_size[0]),
-        bytes_per_px=BandReader(opened, profile, recipe.source_bands).bytes_per_px,
+        bytes_per_px=BandReader(opened, profile, plan.source_bands).bytes_per_px,
     )
     return _Units(planned, shape)
 
@@ -164,7 +164,7 @@ def _tile_shape(shape_yx: Shape, tile_px: int) -> Shape:
 
 
 def _write_pixels(job: _ExportJob, units: _Units, threads: int, on_progress: Callable[[float], None]) -> int:
-    """Write all tiles of the image; the number of pixels that count is returned."""
+    """Write all tiles of the image and return its number of valid pixels."""
     done = valid_px = 0
 
     def count(valid_in_unit: int) -> None:
@@ -179,57 +179,57 @@ def _write_pixels(job: _ExportJob, units: _Units, threads: int, on_progress: Cal
 
 @contextmanager
 def _unit_writer(job: _ExportJob) -> Iterator[Callable[[Window], int]]:
-    """One thread's own reader and buffers; the function writes a unit and returns how many pixels of it count."""
+    """Reader and buffers of one thread; the function writes a unit and returns its number of valid pixels."""
     with open_raster(job.source.path) as opened, np.errstate(all="ignore"):
-        reader = BandReader(opened, job.source.profile, job.recipe.source_bands)
-        paint_tile = _tile_painter(job, reader)
+        reader = BandReader(opened, job.source.profile, job.plan.source_bands)
+        write_tile = _tile_writer(job, reader)
 
         def write_unit(unit: Window) -> int:
             block = reader.read(unit)
             top, left = unit[0].start, unit[1].start
             valid_px = 0
-            for place, (rows, cols) in tiles_within(unit, job.tiff.layout.tile_yx):
+            for place_yx, (rows, cols) in tiles_within(unit, job.tiff.layout.tile_yx):
                 part = (slice(rows.start - top, rows.stop - top), slice(cols.start - left, cols.stop - left))
-                valid_px += paint_tile(block, part, place)
+                valid_px += write_tile(block, part, place_yx)
             return valid_px
 
         yield write_unit
 
 
-def _tile_painter(job: _ExportJob, reader: BandReader) -> Callable[[PixelBlock, Window, Shape], int]:
-    """The function that computes, paints and stores one tile and returns how many of its pixels count."""
+def _tile_writer(job: _ExportJob, reader: BandReader) -> Callable[[PixelBlock, Window, Shape], int]:
+    """A function that computes, colours and stores one tile and returns its number of valid pixels."""
     tile_yx = job.tiff.layout.tile_yx
-    painter = colorizer_for(job.recipe, tile_yx=tile_yx)
-    compute = computation_for(job.recipe)
-    tile = painter.layout.new_tile()
+    colorizer = colorizer_for(job.plan, tile_yx=tile_yx)
+    compute = computation_for(job.plan)
+    tile = colorizer.layout.new_tile()
 
-    def paint_tile(block: PixelBlock, part: Window, place: Shape) -> int:
+    def write_tile(block: PixelBlock, part: Window, place_yx: Shape) -> int:
         cols = part[1].stop - part[1].start
         if (part[0].stop - part[0].start, cols) != tile_yx:
-            tile.fill(painter.layout.blank)
+            tile.fill(colorizer.layout.blank)
         valid_px = 0
         for chunk in reader.chunks(block, part):
             values = compute(chunk.planes, chunk.valid) if chunk.valid.any() else ()
             valid_in_chunk = int(np.count_nonzero(chunk.valid))
             if valid_in_chunk:
-                painter.paint(values, chunk.valid, tile, rows=chunk.rows, cols=cols)
+                colorizer.paint(values, chunk.valid, tile, rows=chunk.rows, cols=cols)
             else:
-                tile[chunk.rows, :cols] = painter.layout.blank
+                tile[chunk.rows, :cols] = colorizer.layout.blank
             valid_px += valid_in_chunk
         if valid_px:
-            job.tiff.put(job.image, place, tile)
+            job.tiff.put(job.image, place_yx, tile)
         else:
-            job.tiff.put_blank(job.image, place)
+            job.tiff.put_blank(job.image, place_yx)
         return valid_px
 
-    return paint_tile
+    return write_tile
 
 
 def _colour_table(colormap: str) -> bytes:
-    """The colours of the 256 entries that `palette_entries` leads to; entry 0 means nothing and is black."""
+    """Colour table for the indices of `palette_entries`; entry 0 means no value and is black."""
     colours = np.zeros((256, 3), np.uint8)
     source = np.frombuffer(colours_of(colormap), np.uint8).reshape(256, 3)
-    # From the highest down, so that of the two colours that share entry 1 the lower one stays.
+    # From the highest down: of the two colours that share entry 1, the lower one must win.
     for colour, entry in reversed(list(enumerate(palette_entries()[:NOTHING]))):
         colours[entry] = source[colour]
     return colours.tobytes()

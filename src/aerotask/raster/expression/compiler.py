@@ -1,6 +1,6 @@
-"""A formula as a flat list of steps over numbered registers: planned once, run for every chunk of pixels.
+"""Compiler of formulas to a flat list of steps over numbered registers, run for every chunk of pixels.
 
-Registers are numbered through: first the bands, then the constants, then scratch.
+Registers are numbered consecutively: first the bands, then the constants, then scratch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Opcode = Operator | Literal["negate"]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One operation; of a `negate`, `right` has no meaning."""
+    """One operation; `negate` ignores `right`."""
 
     opcode: Opcode
     left: int
@@ -26,7 +26,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """The steps in their order; the register `result` then holds the value."""
+    """Steps in order; afterwards the register `result` holds the value."""
 
     bands: tuple[int, ...]
     """The source band (counted from 1) behind each of the first registers."""
@@ -63,7 +63,7 @@ def _constants(expression: Expression) -> list[float]:
 
 
 class _Compiler:
-    """Hands out scratch registers by depth: the result of a node lands in the first that its parent left free."""
+    """Allocates scratch registers by depth: a node's result goes to the first that its parent leaves free."""
 
     def __init__(
         self, *, band_registers: Mapping[str, int], constants: tuple[float, ...], band_count: int

@@ -1,4 +1,4 @@
-"""Runs a formula's program over chunks of pixels, in float32 and without allocating."""
+"""Evaluator of a formula's program over chunks of pixels, in float32 and without allocating."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 
 SMALLEST_DENOMINATOR = np.float32(1e-10)
-"""A division by anything nearer to 0 than this has no result."""
+"""Divisions by a number closer to 0 than this have no result."""
 
 _UFUNCS: dict[str, Callable[..., Any]] = {
     "+": np.add,
@@ -26,9 +26,9 @@ _UFUNCS: dict[str, Callable[..., Any]] = {
 
 
 class Evaluator:
-    """One thread's registers for one program.
+    """Evaluator of one program for one thread, with its registers.
 
-    Call it within `np.errstate(all="ignore")`: what goes wrong in a pixel ends in its flag, not in a warning.
+    Call it within `np.errstate(all="ignore")`: a failure in a pixel clears its flag instead of raising a warning.
     """
 
     def __init__(self, program: Program, *, chunk_px: int, positive_bands: bool = False) -> None:
@@ -43,7 +43,7 @@ class Evaluator:
         """The value of every pixel; `valid` is cleared where there is none.
 
         `planes` holds one array for each of the program's bands; all arrays are flat and of one length. The
-        result is one of the registers, good until the next call. A division by less than
+        result is one of the registers, overwritten by the next call. A division by less than
         `SMALLEST_DENOMINATOR` and a result that isn't finite clear the pixel's flag.
         """
         count = valid.size
@@ -71,6 +71,6 @@ class Evaluator:
 
 
 def narrow(valid: Flags, still: Flags) -> None:
-    """Clear the flags of `valid` where `still` is false; mostly it is nowhere, which is quicker to see than to apply."""
+    """Clear the flags of `valid` where `still` is false; usually none is, and testing that is faster than `and`."""
     if not still.all():
         np.logical_and(valid, still, out=valid)

@@ -1,4 +1,4 @@
-"""The vegetation, water and temperature indices by id, and formulas of one's own."""
+"""Vegetation, water and temperature indices by id, and custom formulas."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aerotask.raster.expression import parser
 from aerotask.raster.expression.parser import Expression
 
 MAX_BANDS = 16
-"""How many different bands one formula may read; a window of each is held in memory."""
+"""Maximum number of different bands in a formula; a window of each is held in memory."""
 
 _NUMBERED = re.compile(r"b([0-9]{1,4})", re.IGNORECASE)
 _ROLES = {role.lower(): role for role in MEANINGS}
@@ -22,7 +22,7 @@ _ROLES = {role.lower(): role for role in MEANINGS}
 
 @dataclass(frozen=True, slots=True)
 class ValueRange:
-    """The values that the first and the last colour stand for."""
+    """Range of values: those of the first and the last colour."""
 
     low: float
     high: float
@@ -30,14 +30,14 @@ class ValueRange:
 
 @dataclass(frozen=True, slots=True)
 class Formula:
-    """Arithmetic over bands; `value_range` is None where only the pixels tell the range."""
+    """Arithmetic over bands; `value_range` is None where the range must be taken from the pixels."""
 
     title: str
     text: str
     expression: Expression
     value_range: ValueRange | None = None
     positive_bands: bool = False
-    """Whether a pixel counts only if every band in it is above 0 (powers of bands need that)."""
+    """Whether a pixel is valid only if every band is above 0 there (powers of bands need that)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,21 +80,21 @@ def index_ids() -> tuple[str, ...]:
 
 
 def parse_formula(text: str) -> Formula:
-    """The index of that id (in any case), or else the formula that the text spells.
+    """The index with that id (in any case), or else the parsed custom formula.
 
     Raises:
         InvalidInput: it is neither (`unknown-formula`, `invalid-formula`).
     """
-    wanted = text.strip().lower()
+    id_lower = text.strip().lower()
     for index_id, index in _INDICES.items():
-        if index_id.lower() == wanted:
+        if index_id.lower() == id_lower:
             expression = parser.parse(index.text)
             return Formula(index_id, index.text, expression, index.value_range, index.positive_bands)
-    return _own_formula(text.strip())
+    return _custom_formula(text.strip())
 
 
 def single_band(number: int) -> Formula:
-    """The formula that is one band as it is."""
+    """The formula for the values of one band."""
     return Formula(f"band {number}", f"b{number}", parser.Name(f"b{number}"))
 
 
@@ -123,16 +123,16 @@ def resolve_names(formula: Formula, roles: BandRoles, band_count: int) -> Mappin
 
 
 def missing_bands_message(title: str, missing: list[str], roles: BandRoles) -> str:
-    """What to tell somebody whose raster, or whose filter, lacks bands."""
-    wanted = tuple(dict.fromkeys(missing))
-    listed = " and ".join(f"{role} ({MEANINGS[role]})" for role in wanted)
+    """The error message for bands that neither the raster nor the band filter has."""
+    roles_missing = tuple(dict.fromkeys(missing))
+    listed = " and ".join(f"{role} ({MEANINGS[role]})" for role in roles_missing)
     remedy = "Choose another, or write a formula over b1, b2 and so on."
-    if NAMEABLE.issuperset(wanted):
-        remedy = "Say the order of the bands with bandFilter ('RGBN', for example), or choose another."
+    if NAMEABLE.issuperset(roles_missing):
+        remedy = "Give the order of the bands with bandFilter ('RGBN', for example), or choose another."
     return f"{title} needs {listed}, which no band of the raster is known to be. Known: {roles.listed()}. {remedy}"
 
 
-def _own_formula(text: str) -> Formula:
+def _custom_formula(text: str) -> Formula:
     expression = parser.parse(text)
     used = tuple(dict.fromkeys(parser.names(expression)))
     for name in used:
@@ -142,7 +142,7 @@ def _own_formula(text: str) -> Formula:
         raise InvalidInput(f"The formula {shown(text)} reads no band.", code="invalid-formula")
     if len(used) > MAX_BANDS:
         raise InvalidInput(
-            f"The formula reads {len(used)} bands; at most {MAX_BANDS} are possible.", code="invalid-formula"
+            f"The formula reads {len(used)} bands; at most {MAX_BANDS} are allowed.", code="invalid-formula"
         )
     return Formula(text, text, expression)
 
@@ -150,7 +150,7 @@ def _own_formula(text: str) -> Formula:
 def _unknown_name(name: str, *, whole: bool) -> InvalidInput:
     if whole:
         return InvalidInput(
-            f"There is no formula {shown(name)}. There are {', '.join(_INDICES)}; or write arithmetic over bands, "
+            f"There is no formula {shown(name)}. Choose one of {', '.join(_INDICES)}, or write arithmetic over bands, "
             "such as '(N-R)/(N+R)' or 'b4/b1'.",
             code="unknown-formula",
         )

@@ -1,4 +1,4 @@
-"""Arithmetic over bands as a tree: parsed from text by hand, never evaluated as code.
+"""Parser of arithmetic over bands to a syntax tree; the text is never evaluated as code.
 
     sum    = term {("+" | "-") term}
     term   = factor {("*" | "/") factor}
@@ -26,21 +26,21 @@ Operator = Literal["+", "-", "*", "/", "^"]
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A constant; finite and not negative (a minus sign is a `Negation`)."""
+    """Constant, finite and not negative (a minus sign is a `Negation`)."""
 
     value: float
 
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A band, as written."""
+    """Name of a band, as written."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Negation:
-    """The operand with its sign turned."""
+    """Operand with a minus sign."""
 
     operand: Expression
 
@@ -65,10 +65,10 @@ _END = ("end", "")
 
 
 def parse(text: str) -> Expression:
-    """The expression that `text` spells.
+    """Parse `text`.
 
     Raises:
-        InvalidInput: it spells none, or one that is too long or too deeply nested (`invalid-formula`).
+        InvalidInput: it is no expression, or one that is too long or too deeply nested (`invalid-formula`).
     """
     if len(text) > MAX_CHARS:
         raise _invalid(f"it is longer than {MAX_CHARS} characters")
@@ -91,7 +91,7 @@ def names(expression: Expression) -> Iterator[str]:
 
 
 def to_text(expression: Expression) -> str:
-    """Text that parses to the same expression, fully bracketed."""
+    """Text that parses to the same expression, with all brackets."""
     match expression:
         case Number(value):
             return repr(value)
@@ -108,7 +108,7 @@ class _Parser:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._at = 0
+        self._position = 0
         self._kind, self._lexeme = _END
         self._advance()
 
@@ -174,20 +174,20 @@ class _Parser:
         return operator
 
     def _advance(self) -> None:
-        if not self._text[self._at :].strip():
+        if not self._text[self._position :].strip():
             self._kind, self._lexeme = _END
             return
-        found = _TOKEN.match(self._text, self._at)
+        found = _TOKEN.match(self._text, self._position)
         if found is None or found.lastgroup is None:
-            raise _invalid(f"'{self._text[self._at :].strip()[0]}' means nothing here")
-        self._at = found.end()
+            raise _invalid(f"'{self._text[self._position :].strip()[0]}' is not allowed")
+        self._position = found.end()
         self._kind, self._lexeme = found.lastgroup, found[found.lastgroup]
 
     def _unexpected(self, hint: str = "") -> InvalidInput:
         if self._kind == "end":
             return _invalid(f"it ends too early{hint}")
         return _invalid(
-            f"'{self._lexeme}' is not expected at character {self._at - len(self._lexeme) + 1}{hint}"
+            f"'{self._lexeme}' is not expected at character {self._position - len(self._lexeme) + 1}{hint}"
         )
 
 

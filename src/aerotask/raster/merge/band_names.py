@@ -1,4 +1,4 @@
-"""What the bands of a merged raster are called, so that formulas find them: from metadata, or from file names."""
+"""Names of a merged raster's bands, from metadata or file names, so that formulas find them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _NAMES: Mapping[str, tuple[str, str]] = {
     "S1": ("swir1", "swir"),
     "S2": ("swir2", "swir"),
 }
-"""The name and GDAL's colour interpretation for each role."""
+"""Name and GDAL colour interpretation of each role."""
 
 _LETTERS = {"r": "R", "g": "G", "b": "B", "n": "N", "nir": "N", "re": "Re"}
-# In nm; the ranges in which multispectral cameras have these bands.
+# In nm: the usual ranges of these bands in multispectral cameras.
 _WAVELENGTHS = (
     ((430, 510), "B"),
     ((515, 600), "G"),
@@ -36,7 +36,7 @@ MAX_NAME_CHARS = 64
 
 @dataclass(frozen=True, slots=True)
 class BandClues:
-    """What is known of a band: its description in the raster, what the camera says of it, and the file's name."""
+    """Metadata of a band: its description in the raster, the camera's tags, and the file's name."""
 
     file_name: str
     description: str | None = None
@@ -46,14 +46,14 @@ class BandClues:
 
 @dataclass(frozen=True, slots=True)
 class NamedBand:
-    """A band's name, and its colour interpretation by GDAL's name in lower case (`undefined` if it has none)."""
+    """Name of a band, and its GDAL colour interpretation in lower case (`undefined` if it has none)."""
 
     name: str
     colour: str
 
 
 def name_bands(clues: Sequence[BandClues]) -> tuple[NamedBand, ...]:
-    """A name for each band, all different: `red`, `nir` and so on where the role is known."""
+    """A unique name for each band: `red`, `nir` and so on where the role is known."""
     taken: set[str] = set()
     named = []
     for each in clues:
@@ -69,7 +69,7 @@ def name_bands(clues: Sequence[BandClues]) -> tuple[NamedBand, ...]:
 
 
 def _role(clues: BandClues) -> str | None:
-    """The first clue that tells a role counts."""
+    """The role by the first clue that names one."""
     return (
         role_of_description(clues.description)
         or role_of_description(clues.camera_band)
@@ -85,7 +85,7 @@ def _role_by_wavelength(wavelength_nm: float | None) -> str | None:
 
 
 def _role_by_file_name(file_name: str) -> str | None:
-    """`field_red_edge.tif` and `DJI_0012_MS_RE.TIF`; single letters count only behind `MS`, as DJI writes them."""
+    """`field_red_edge.tif` and `DJI_0012_MS_RE.TIF`; single letters count only after `MS`, as DJI writes them."""
     words = [word for word in re.split(r"[^a-z0-9]+", _stem(file_name).lower()) if word]
     if words[-2:-1] == ["ms"] and words[-1] in _LETTERS:
         return _LETTERS[words[-1]]

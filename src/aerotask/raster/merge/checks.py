@@ -1,4 +1,4 @@
-"""What keeps single-band rasters from being merged into one, as far as their headers tell: pure, all faults at once."""
+"""Checks of single-band rasters before a merge, from their headers: pure, all faults at once."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from aerotask.raster.profile import RasterProfile
 
 MERGEABLE_TYPES = frozenset({"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"})
 PIXEL_SIZE_WARNING, PIXEL_SIZE_LIMIT = 0.01, 0.05
-"""Relative differences of pixel sizes: above the first a warning, above the second a refusal."""
+"""Relative differences of pixel sizes: above the first a warning, above the second an error."""
 ORIGIN_LIMIT_PX = 1.0
 ORIGIN_WARNING_PX = 0.1
 _ROUNDING = 1e-9
-"""What two pixel sizes or origins may differ by through their way into and out of files."""
+"""Tolerance for rounding when pixel sizes and origins are written to files and read back."""
 SEVERAL_FAULTS = "bands-do-not-match"
 
 
 @dataclass(frozen=True, slots=True)
 class BandFile:
-    """One of the files to merge; `profile` is None as long as the index hasn't read it."""
+    """File to merge; `profile` is None until it has been indexed."""
 
     path: str
     profile: RasterProfile | None
 
 
 def raise_if_faulty(faults: Sequence[FieldError]) -> None:
-    """End with all faults in one refusal, if there are any.
+    """Raise one error with all faults, if there are any.
 
     Raises:
         InvalidInput: with the faults' own code, or `bands-do-not-match` if they are of several kinds.
@@ -39,12 +39,12 @@ def raise_if_faulty(faults: Sequence[FieldError]) -> None:
     codes = {fault.code for fault in faults}
     message = " ".join(dict.fromkeys(fault.message for fault in faults))
     if len(faults) > 1:
-        message = f"{len(faults)} things are wrong. {message}"
+        message = f"{len(faults)} problems were found. {message}"
     raise InvalidInput(message, code=SEVERAL_FAULTS if len(codes) > 1 else codes.pop(), errors=tuple(faults))
 
 
 def find_faults(files: Sequence[BandFile]) -> list[FieldError]:
-    """Everything that is wrong with the files by themselves, and with each beside the first."""
+    """All faults of the files, each by itself and compared with the first file."""
     known = [(at, file.path, file.profile) for at, file in enumerate(files) if file.profile]
     faults: list[FieldError] = []
     for number, path, profile in known:
@@ -56,9 +56,11 @@ def find_faults(files: Sequence[BandFile]) -> list[FieldError]:
 
 
 def find_warnings(files: Sequence[BandFile]) -> list[str]:
-    """What doesn't stop a merge, but should be known."""
+    """Differences that don't prevent a merge but should be reported."""
     known = [(file.path, file.profile) for file in files if file.profile]
-    return [f"{shown(path)} {text}" for path, profile in known[1:] for text in _doubts(profile, known[0][1])]
+    return [
+        f"{shown(path)} {text}" for path, profile in known[1:] for text in _warnings(profile, known[0][1])
+    ]
 
 
 def _fault(number: int, message: str, code: str) -> FieldError:
@@ -70,18 +72,18 @@ def _own_faults(profile: RasterProfile) -> Iterator[tuple[str, str]]:
         colours = ", ".join(band.colour for band in profile.bands[:6])
         yield "not-single-band", f"has {profile.count} bands ({colours}); each file must hold one band."
     if profile.bands[0].colour == "palette":
-        yield "palette-image", "holds numbers of colours (a palette), not measured values."
+        yield "palette-image", "holds palette indices, not measured values."
     if profile.bands[0].dtype not in MERGEABLE_TYPES:
         yield (
             "unsupported-pixel-type",
             f"has pixels of type {profile.bands[0].dtype}, which can't be merged.",
         )
     if _is_rotated(profile):
-        yield "rotated-raster", "is rotated or sheared against its CRS; warp it to a north-up grid first."
+        yield "rotated-raster", "is rotated or sheared in its CRS; warp it to a north-up grid first."
 
 
 def _differences(profile: RasterProfile, first: RasterProfile) -> Iterator[tuple[str, str]]:
-    """Why a file doesn't fit to the first one."""
+    """Reasons why a file doesn't match the first one."""
     if (profile.width, profile.height) != (first.width, first.height):
         yield (
             "size-mismatch",
@@ -122,7 +124,7 @@ def _grid_differences(profile: RasterProfile, first: RasterProfile) -> Iterator[
         )
 
 
-def _doubts(profile: RasterProfile, first: RasterProfile) -> Iterator[str]:
+def _warnings(profile: RasterProfile, first: RasterProfile) -> Iterator[str]:
     if not _have_comparable_grids(profile, first):
         return
     difference = pixel_size_difference(profile, first)
@@ -134,14 +136,14 @@ def _doubts(profile: RasterProfile, first: RasterProfile) -> Iterator[str]:
 
 
 def pixel_size_difference(profile: RasterProfile, first: RasterProfile) -> float:
-    """The larger of the relative differences in width and height; a mirrored axis is one of 200 %."""
+    """The larger relative difference of pixel width and height; a mirrored axis counts as 200 %."""
     if profile.geotransform is None or first.geotransform is None:
         return 0.0
     return max(abs(profile.geotransform[at] / first.geotransform[at] - 1) for at in (1, 5))
 
 
 def origin_offset_px(profile: RasterProfile, first: RasterProfile) -> float:
-    """How far apart the origins are, in pixels of the first, along the axis on which it is more."""
+    """The distance between the origins in pixels of the first, along the axis where it is larger."""
     if profile.geotransform is None or first.geotransform is None:
         return 0.0
     return max(
@@ -158,7 +160,7 @@ def _is_rotated(profile: RasterProfile) -> bool:
     if profile.geotransform is None:
         return False
     _, width, row_rotation, _, column_rotation, height = profile.geotransform
-    # A grid without width or height along its own axes is turned by a right angle.
+    # A grid without width or height along its own axes is rotated by a right angle.
     return not max(abs(row_rotation), abs(column_rotation)) < 1e-6 * min(abs(width), abs(height))
 
 

@@ -1,4 +1,4 @@
-"""From the files to merge to what is read from where and written: plain values, before a pixel is touched."""
+"""Merge plan: source windows, output shape and band names, as plain values, before any pixel is read."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from aerotask.raster.profile import RasterProfile
 from aerotask.raster.windows import Shape
 
 SMALLEST_SHARE = 0.5
-"""Of the width and of the height that all bands must have in common."""
+"""Minimum share of width and height that all bands must have in common."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpticalCentrePx:
-    """A camera's optical centre in pixels; only those of the same `kind` can be compared."""
+    """Optical centre of a camera in pixels; only centres of the same `kind` can be compared."""
 
     kind: str
     x: float
@@ -29,7 +29,7 @@ class OpticalCentrePx:
 
 @dataclass(frozen=True, slots=True)
 class SourceBand:
-    """One file to merge, and what is known of the camera that took it."""
+    """Source file of a band, with the metadata of its camera."""
 
     path: str
     """In the dataset."""
@@ -39,42 +39,42 @@ class SourceBand:
     camera_band: str | None = None
     wavelength_nm: float | None = None
     has_mask: bool = False
-    """Whether the file tells beside its band which pixels count."""
+    """Whether the file has a validity mask beside its band."""
 
 
 @dataclass(frozen=True, slots=True)
 class MergePlan:
-    """What is written: `offsets[i]` is the row and column of file i that comes to stand at the output's origin."""
+    """Plan of a merge: `offsets[i]` is the row and column of file i that is placed at the output's origin."""
 
     sources: tuple[SourceBand, ...]
     bands: tuple[NamedBand, ...]
     shape_yx: Shape
     offsets: tuple[Shape, ...]
     centre_kind: str | None
-    """Which centres the bands were shifted by; None if they are taken as they lie."""
+    """Kind of the centres that the bands are shifted by; None if they are stacked without a shift."""
     warnings: tuple[str, ...]
 
     @property
     def first(self) -> RasterProfile:
-        """The header that the output takes over."""
+        """The profile that the output inherits."""
         return self.sources[0].profile
 
     @property
     def is_shifted(self) -> bool:
-        """Whether the output is a part of the files."""
+        """Whether the output is only a part of the files."""
         return self.shape_yx != (self.first.height, self.first.width)
 
     def shift_of(self, number: int) -> tuple[int, int]:
-        """By how many pixels to the right and down file `number` shows what the first file shows."""
+        """The shift of file `number` against the first file, in pixels to the right and down."""
         (row, col), (first_row, first_col) = self.offsets[number], self.offsets[0]
         return col - first_col, row - first_row
 
 
 def plan_merge(sources: Sequence[SourceBand]) -> MergePlan:
-    """What merging the files in this order gives.
+    """Plan the merge of the files in this order.
 
     Raises:
-        InvalidInput: they don't fit together; the refusal names everything that is wrong.
+        InvalidInput: they don't match; the error lists all faults.
     """
     files = [BandFile(source.path, source.profile) for source in sources]
     faults = find_faults(files)
@@ -98,16 +98,16 @@ def plan_merge(sources: Sequence[SourceBand]) -> MergePlan:
         centre_kind=centres[0].kind if centres else None,
         warnings=(
             *find_warnings(files),
-            *_naming_doubts(sources, bands),
-            *_camera_doubts(sources, is_placed=is_placed),
+            *_naming_warnings(sources, bands),
+            *_camera_warnings(sources, is_placed=is_placed),
         ),
     )
 
 
 def common_area(shape_yx: Shape, centres: Sequence[OpticalCentrePx]) -> tuple[Shape, tuple[Shape, ...]]:
-    """The rows and columns that all pictures of that shape show, and where they begin in each picture.
+    """The shape of the area that all photos of that shape share, and its first row and column in each.
 
-    Each picture is moved by whole pixels, so that its centre comes to stand on that of the first.
+    Each photo is moved by whole pixels, so that its centre falls on that of the first.
     """
     shifts = [(_rounded(centre.y - centres[0].y), _rounded(centre.x - centres[0].x)) for centre in centres]
     lowest = [min(shift[axis] for shift in shifts) for axis in (0, 1)]
@@ -118,12 +118,12 @@ def common_area(shape_yx: Shape, centres: Sequence[OpticalCentrePx]) -> tuple[Sh
 
 
 def _rounded(value: float) -> int:
-    """To the nearest whole number, halves upwards, so that the same difference always gives the same shift."""
+    """The nearest integer, halves rounded up: the same difference always gives the same shift."""
     return math.floor(value + 0.5)
 
 
 def _mask_faults(sources: Sequence[SourceBand]) -> list[FieldError]:
-    """Masks can differ from band to band, which one raster can't hold; leaving them out would change the pixels."""
+    """Faults of files with masks: one raster can't hold a mask per band, and dropping them would change the pixels."""
     return [
         FieldError(
             f"/params/paths/{number}",
@@ -136,31 +136,33 @@ def _mask_faults(sources: Sequence[SourceBand]) -> list[FieldError]:
 
 
 def _camera_faults(sources: Sequence[SourceBand]) -> list[FieldError]:
-    """Pictures without georeference must all have a centre of one kind, or none of them one."""
+    """Faults of photos without georeference: all need a centre of one kind, or none may have one."""
     kinds = {source.centre.kind for source in sources if source.centre}
     if not kinds:
         return []
     expected = next(source.centre.kind for source in sources if source.centre)
     return [
         FieldError(
-            f"/params/paths/{number}", f"{shown(source.path)} {_lacking(source, expected)}", "camera-mismatch"
+            f"/params/paths/{number}",
+            f"{shown(source.path)} {_camera_fault(source, expected)}",
+            "camera-mismatch",
         )
         for number, source in enumerate(sources)
         if source.centre is None or source.centre.kind != expected
     ]
 
 
-def _lacking(source: SourceBand, expected: str) -> str:
+def _camera_fault(source: SourceBand, expected: str) -> str:
     if source.centre is None:
-        return f"has no camera metadata that tell its {expected}, which other files have."
-    return f"tells its {source.centre.kind}, other files their {expected}; these can't be compared."
+        return f"has no {expected} in its camera metadata, but other files have one."
+    return f"has a {source.centre.kind}, other files a {expected}; the two can't be compared."
 
 
 def _too_far_apart(shape: Shape, whole: Shape) -> FieldError:
     return FieldError(
         "/params/paths",
         f"Shifted by their optical centres, the bands have only {shape[1]} × {shape[0]} of "
-        f"{whole[1]} × {whole[0]} pixels in common; are they of one capture?",
+        f"{whole[1]} × {whole[0]} pixels in common. Are they from the same capture?",
         "shifts-too-large",
     )
 
@@ -174,16 +176,16 @@ def _clues(source: SourceBand) -> BandClues:
     )
 
 
-def _naming_doubts(sources: Sequence[SourceBand], bands: Sequence[NamedBand]) -> list[str]:
+def _naming_warnings(sources: Sequence[SourceBand], bands: Sequence[NamedBand]) -> list[str]:
     unknown = [
         shown(source.path) for source, band in zip(sources, bands, strict=True) if band.colour == "undefined"
     ]
     if not unknown:
         return []
-    return [f"What the band shows isn't known, or another file shows it already, of {', '.join(unknown)}."]
+    return [f"The band's role is unknown, or another file has the same role: {', '.join(unknown)}."]
 
 
-def _camera_doubts(sources: Sequence[SourceBand], *, is_placed: bool) -> list[str]:
+def _camera_warnings(sources: Sequence[SourceBand], *, is_placed: bool) -> list[str]:
     if is_placed or any(source.centre for source in sources):
         return []
     return ["The files have neither georeference nor camera metadata; they are stacked as they are."]

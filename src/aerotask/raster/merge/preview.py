@@ -1,4 +1,4 @@
-"""A small picture of what a merge would give, so that a person can look before running it."""
+"""Preview of a merge as a small image."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _CHOICES = (("nir", "red", "green"), ("red", "green", "blue"))
 def preview_merge(plan: MergePlan, *, longest_px: int = LONGEST_PX) -> bytes:
     """A WebP of three bands after their shift, its longer side at most `longest_px`.
 
-    Near infrared, red and green are shown as red, green and blue, or else the true colours, or the first bands there
-    are; each stretched from its 2nd to its 98th percentile. Pixels without a value in any of them are transparent.
-    Little is read: an overview where there is one, else some of the rows and columns.
+    Near infrared, red and green are shown as red, green and blue, else the true colours, else the first bands;
+    each stretched from its 2nd to its 98th percentile. Pixels without a value in any of them are transparent.
+    Reads an overview where there is one, else some of the rows and columns.
 
     Raises:
         InvalidInput: a file can't be read (`damaged-raster`).
@@ -50,7 +50,7 @@ def preview_merge(plan: MergePlan, *, longest_px: int = LONGEST_PX) -> bytes:
 
 
 def shown_bands(names: Sequence[str]) -> tuple[int, int, int]:
-    """The numbers, from 0, of the bands that are shown as red, green and blue."""
+    """The indexes of the bands that are shown as red, green and blue."""
     for choice in _CHOICES:
         if set(choice) <= set(names):
             return names.index(choice[0]), names.index(choice[1]), names.index(choice[2])

@@ -1,4 +1,4 @@
-"""One merge from beginning to end, told to a run's context: what was read, chosen and written, and how far it is."""
+"""Run of merge-multispectral: reads, writes and stores the result, with log lines and progress."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aerotask.raster.merge.write import MergeWriteOptions, merge_bands
 from aerotask.raster.progress import StageProgress
 from aerotask.sdk import Existing, RunContext
 
-# How much of the whole each stage takes, roughly as measured.
+# Each stage's part of the whole, roughly as measured.
 _SHARES: Mapping[str, tuple[float, float]] = {
     "pixels": (0.01, 0.68),
     "overviews": (0.68, 0.93),
@@ -30,10 +30,10 @@ _PHASES: Mapping[str, str] = {
 
 
 def read_source_band(path: str, file: Path) -> SourceBand:
-    """The file of the entry at `path` as its header describes it; of its camera nothing is known yet.
+    """The file of the entry at `path`, described by its header, without camera metadata.
 
     Raises:
-        InvalidInput: it is no raster that can be read.
+        InvalidInput: it is no readable raster.
     """
     with open_raster(file) as opened:
         has_mask = opened.count == 1 and MaskFlags.per_dataset in opened.mask_flag_enums[0]
@@ -48,28 +48,28 @@ def run_merge(
     *,
     existing: Existing,
 ) -> None:
-    """Merge as planned and put the result at `output_path`, with position, time and camera from `exif`.
+    """Execute the plan and put the result at `output_path`, with position, time and camera from `exif`.
 
     Raises:
         InvalidInput: one of the files is damaged.
-        OSError: the disk is full, or fails.
+        OSError: the disk is full or fails.
     """
-    _tell_plan(plan, ctx)
+    _log_plan(plan, ctx)
     target = ctx.workdir / "merged.tif"
     target.unlink(missing_ok=True)
     progress = StageProgress(ctx, _SHARES, _PHASES)
     writing = MergeWriteOptions(threads=ctx.threads, exif=exif)
-    size_bytes = merge_bands(plan, target, writing=writing, on_progress=progress.tell)
+    size_bytes = merge_bands(plan, target, writing=writing, on_progress=progress.report)
     ctx.put_entry(target, at=output_path, existing=existing)
     rows, cols = plan.shape_yx
     ctx.log(
         f"Wrote {shown(output_path)}: {cols} × {rows} pixels, {len(plan.bands)} bands, {size_bytes / 1e6:,.1f} MB."
     )
-    ctx.result(_outcome(plan, output_path, size_bytes, has_position=bool(exif.get("gps"))))
+    ctx.result(_result(plan, output_path, size_bytes, has_position=bool(exif.get("gps"))))
     ctx.progress(1.0, "done")
 
 
-def _tell_plan(plan: MergePlan, ctx: RunContext) -> None:
+def _log_plan(plan: MergePlan, ctx: RunContext) -> None:
     first = plan.first
     ctx.log(
         f"Merging {len(plan.sources)} files of {first.width} × {first.height} pixels of {first.bands[0].dtype}, "
@@ -82,13 +82,13 @@ def _tell_plan(plan: MergePlan, ctx: RunContext) -> None:
     if plan.centre_kind:
         ctx.log(
             f"Shifted by the cameras' {plan.centre_kind}s; {plan.shape_yx[1]} × {plan.shape_yx[0]} pixels are common to "
-            "all bands. This lines up what is far away: nearby things keep the parallax between the lenses."
+            "all bands. This aligns distant objects; close objects keep the parallax between the lenses."
         )
     for line in plan.warnings:
         ctx.log(f"Warning: {line}")
 
 
-def _outcome(plan: MergePlan, output_path: str, size_bytes: int, *, has_position: bool) -> dict[str, Any]:
+def _result(plan: MergePlan, output_path: str, size_bytes: int, *, has_position: bool) -> dict[str, Any]:
     rows, cols = plan.shape_yx
     return {
         "path": output_path,

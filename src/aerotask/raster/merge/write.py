@@ -1,6 +1,6 @@
-"""Writes several single-band rasters as one multi-band COG, pixel for pixel.
+"""Merge pipeline: several single-band rasters written as one multi-band COG, pixel for pixel.
 
-Every thread reads a unit of all bands, interleaves it into tiles, compresses them and writes them; overviews are made
+Each thread reads a unit of all bands, interleaves it into tiles, compresses them and writes them; overviews are made
 from the tiles, and the compressed tiles are then copied into the order of a COG. Peak memory follows from
 `UNITS_BYTES` and `TILE_BYTES`, and not from the rasters' size.
 """
@@ -33,21 +33,21 @@ from aerotask.raster.windows import Shape, Window, grid_shape, shape_of, tiles_w
 
 TILE_PX = 512
 TILE_BYTES = 8 * 1024 * 1024
-"""A tile in all its bands is no larger: with many bands, tiles have fewer pixels."""
+"""Maximum size of a tile with all its bands: with many bands, tiles have fewer pixels."""
 UNITS_BYTES = 256 * 1024 * 1024
-"""What all threads together hold of source pixels; a raster in strips is read across its whole width."""
+"""Memory for source pixels, of all threads together; a raster in strips is read across its whole width."""
 DECODING_BYTES = 256 * 1024 * 1024
-"""What all threads together may need to decode the sources' blocks; large blocks are read by fewer threads."""
+"""Memory for decoding the sources' blocks, of all threads together; large blocks are read by fewer threads."""
 SOFTWARE = "Aerotask merge-multispectral"
 
 Stage = Literal["pixels", "overviews", "cog"]
 OnProgress = Callable[[Stage, float], None]
-"""Told how much of a stage is done, from 0 to 1; what it raises ends the merge."""
+"""Receives the stage and its progress from 0 to 1; an exception that it raises ends the merge."""
 
 
 @dataclass(frozen=True, slots=True)
 class MergeWriteOptions:
-    """How to write; the defaults are what is used, the rest is for tests and benchmarks."""
+    """Options of the pipeline; production uses the defaults, tests and benchmarks set others."""
 
     threads: int
     tile_px: int = TILE_PX
@@ -56,23 +56,23 @@ class MergeWriteOptions:
     deflate_level: int = DEFLATE_LEVEL
     classic_limit_bytes: int = CLASSIC_LIMIT_BYTES
     exif: Mapping[str, Any] = field(default_factory=dict)
-    """Tags by name, as `media.embedded` has them, to take position, time and camera from."""
+    """EXIF tags by name, as read by `metadata.exif`: the source of position, time and camera."""
 
 
 def merge_bands(plan: MergePlan, target: Path, *, writing: MergeWriteOptions, on_progress: OnProgress) -> int:
     """Write the COG at `target`, which must not exist, and return its size.
 
     Raises:
-        InvalidInput: a source turns out to be damaged (`damaged-raster`).
+        InvalidInput: a source is damaged (`damaged-raster`).
         OSError: the target can't be written; its `errno` says why.
     """
     layout = _layout(plan, writing.tile_px)
     carried = carried_exif(writing.exif)
     with _opened(plan) as sources:
-        place = Georeference() if plan.is_shifted else georeference_of(sources[0])
+        georeference = Georeference() if plan.is_shifted else georeference_of(sources[0])
         threads = _threads(sources, writing.threads)
         unit_yx = writing.unit_yx or _unit_shape(plan, sources, layout, threads)
-    fields = {item.code: item for item in template_fields(describe_merged(plan, layout), place)}
+    fields = {item.code: item for item in template_fields(describe_merged(plan, layout), georeference)}
     fields |= {item.code: item for item in carried.fields}
     with scratch_tiff(target, layout, deflate_level=writing.deflate_level) as tiff:
         image = tiff.add_level(plan.shape_yx)
@@ -94,7 +94,7 @@ def merge_bands(plan: MergePlan, target: Path, *, writing: MergeWriteOptions, on
 
 
 def describe_merged(plan: MergePlan, layout: TileLayout) -> TemplateFields:
-    """What the file says of its bands."""
+    """TIFF fields and tags that describe the merged bands."""
     return TemplateFields(
         dtype=plan.first.bands[0].dtype,
         band_names=tuple(band.name for band in plan.bands),
@@ -159,7 +159,7 @@ def _write_pixels(job: _MergeJob, unit_yx: Shape, threads: int, on_progress: Cal
 
 @contextmanager
 def _unit_writer(job: _MergeJob) -> Iterator[Callable[[Window], Window]]:
-    """One thread's own readers and buffers; the function reads a unit of all bands and writes its tiles."""
+    """Readers and buffers of one thread; the function reads a unit of all bands and writes its tiles."""
     layout = job.tiff.layout
     with _opened(job.plan) as sources:
         reader = _UnitReader(sources, job.plan, layout.dtype)
@@ -168,17 +168,17 @@ def _unit_writer(job: _MergeJob) -> Iterator[Callable[[Window], Window]]:
         def write_unit(unit: Window) -> Window:
             planes = reader.read(unit)
             top, left = unit[0].start, unit[1].start
-            for place, (rows, cols) in tiles_within(unit, layout.tile_yx):
+            for place_yx, (rows, cols) in tiles_within(unit, layout.tile_yx):
                 part = planes[:, rows.start - top : rows.stop - top, cols.start - left : cols.stop - left]
                 _fill_tile(tile, part)
-                job.tiff.put(job.image, place, tile)
+                job.tiff.put(job.image, place_yx, tile)
             return unit
 
         yield write_unit
 
 
 class _UnitReader:
-    """Reads the same unit of the output from every source, each at its own offset, into one buffer."""
+    """Reader of a unit of the output from all sources, each at its own offset, into one buffer."""
 
     def __init__(self, sources: list[Any], plan: MergePlan, dtype: np.dtype[Any]) -> None:
         self._sources, self._offsets = sources, plan.offsets

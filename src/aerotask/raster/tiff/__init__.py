@@ -1,1 +1,1 @@
-"""Writes tiled GeoTIFFs from several threads at once: tiles as they come, the directory last."""
+"""TIFF writer: tiled GeoTIFFs and COGs, written by several threads."""

@@ -1,4 +1,4 @@
-"""Tiles as pixels and as compressed bytes: DEFLATE in a zlib stream, samples of several bands with a predictor."""
+"""Tile codec: DEFLATE in a zlib stream, with a predictor for samples."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ DEFLATE_LEVEL = 4
 
 @dataclass(frozen=True, slots=True)
 class TileLayout:
-    """How the pixels of a tile lie in memory: `shape` is (rows, cols), or (rows, cols, samples).
+    """Memory layout of a tile: `shape` is (rows, cols), or (rows, cols, samples).
 
-    RGBA is one `uint32` per pixel whose bytes in memory are red, green, blue and alpha. `blank` is the value of a
-    pixel that holds nothing. Layouts with samples are measured values, which predictors make smaller; the others are
+    RGBA is one `uint32` per pixel whose bytes in memory are red, green, blue and alpha. `blank` stands for
+    "no value". Layouts with samples are measured values, which predictors make smaller; the others are
     colours, which they make larger.
     """
 
@@ -36,19 +36,14 @@ class TileLayout:
         return self.shape[0], self.shape[1]
 
     @property
-    def is_float(self) -> bool:
-        """Whether the pixels are floats, which are stored with a predictor."""
-        return self.dtype.kind == "f"
-
-    @property
     def predictor(self) -> int:
         """The predictor's number in TIFF: 1 none, 2 differences of whole numbers, 3 of floats."""
-        if self.is_float:
+        if self.dtype.kind == "f":
             return FLOAT_PREDICTOR
         return NO_PREDICTOR if len(self.shape) < 3 else INTEGER_PREDICTOR
 
     def new_tile(self) -> Tile:
-        """A tile that holds nothing."""
+        """A tile in which every pixel is blank."""
         return np.full(self.shape, self.blank, self.dtype)
 
 

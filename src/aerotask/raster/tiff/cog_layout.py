@@ -1,4 +1,4 @@
-"""Arranges the tiles of a `TiledTiff` as a cloud-optimised GeoTIFF: all directories first, overviews before the image.
+"""COG layout: the tiles of a `TiledTiff` as a cloud-optimised GeoTIFF, directories first, overviews before the image.
 
 The compressed tiles are copied as they are. The layout is the one that GDAL documents for its COG driver
 (https://gdal.org/en/stable/drivers/raster/cog.html), its ghost area included, so that GDAL takes it for its own.
@@ -33,19 +33,19 @@ _GHOST = (
     b"BLOCK_TRAILER=LAST_4_BYTES_REPEATED\nKNOWN_INCOMPATIBLE_EDITION=NO\n "
 )
 GHOST = b"GDAL_STRUCTURAL_METADATA_SIZE=%06d bytes\n" % len(_GHOST) + _GHOST
-"""Says how the file is laid out; it stands between the header and the first directory."""
+"""Ghost area: GDAL's description of the layout, between the header and the first directory."""
 
 _LEADER_BYTES = _TRAILER_BYTES = 4
 _CLASSIC_HEADER_BYTES = 8
 _BYTES_PER_TILE = 8 + _LEADER_BYTES + _TRAILER_BYTES
-"""What a tile takes beside its data: offset and size in the directory, leader and trailer."""
+"""Overhead of a tile: offset and size in the directory, leader and trailer."""
 _HEADROOM_BYTES = 256 * 1024
 _BUFFER_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFields:
-    """The fields that don't depend on the image's size, and the directories that its own points to, by the tag."""
+    """Fields that don't depend on the image's size, and the sub-directories (EXIF, GPS) by their tag."""
 
     fields: tuple[Field, ...] = ()
     sub_directories: Mapping[int, Sequence[Field]] = dataclass_field(default_factory=dict)
@@ -74,7 +74,7 @@ def arrange_cog(
     on_progress: Callable[[float], None],
     classic_limit_bytes: int = CLASSIC_LIMIT_BYTES,
 ) -> int:
-    """Write the COG at `target`, which must not exist, and return its size; it is a BigTIFF if it has to be.
+    """Write the COG at `target`, which must not exist, and return its size; a BigTIFF only if the size demands it.
 
     Raises:
         OSError: it can't be written; `errno` says why.
@@ -83,15 +83,15 @@ def arrange_cog(
     data_bytes = sum(sum(level.byte_counts) for level in tiff.levels)
     big = data_bytes + tiles * _BYTES_PER_TILE + _HEADROOM_BYTES > classic_limit_bytes
     head = _FileHead(tiff, image, big=big)
-    places, size_bytes = _place_tiles(tiff.levels, start=head.end)
+    offsets_by_level, size_bytes = _plan_offsets(tiff.levels, start=head.end)
     with target.open("xb", buffering=_BUFFER_BYTES) as file:
-        file.write(head.packed(places))
+        file.write(head.packed(offsets_by_level))
         _copy_tiles(tiff, file, on_progress)
     return size_bytes
 
 
 class _FileHead:
-    """Everything before the tiles; its length doesn't depend on where the tiles are."""
+    """Everything before the tiles; its length doesn't depend on their offsets."""
 
     def __init__(self, tiff: TiledTiff, image: ImageFields, *, big: bool) -> None:
         self._tiff, self._image, self._big = tiff, image, big
@@ -99,20 +99,20 @@ class _FileHead:
         unplaced = [array("Q", bytes(8 * len(level.offsets))) for level in tiff.levels]
         self.end = len(self.packed(unplaced))
 
-    def packed(self, places: Sequence[array[int]]) -> bytes:
-        """The bytes, with the tiles of each level at these offsets."""
+    def packed(self, offsets_by_level: Sequence[array[int]]) -> bytes:
+        """The bytes for given tile offsets of each level."""
         start = _aligned(self._header_bytes + len(GHOST))
         header = pack_header(big=self._big, first_directory=start)[: self._header_bytes]
         subs_at = start + _aligned(
-            len(self._directories(places, dict.fromkeys(self._image.sub_directories, 0)))
+            len(self._directories(offsets_by_level, dict.fromkeys(self._image.sub_directories, 0)))
         )
         pointers, subs = self._pack_subs(subs_at)
-        directories = self._directories(places, pointers)
+        directories = self._directories(offsets_by_level, pointers)
         head = (header + GHOST).ljust(start, b"\0") + directories
         return (head.ljust(subs_at, b"\0") + subs).ljust(_aligned(subs_at + len(subs)), b"\0")
 
     def _pack_subs(self, start: int) -> tuple[dict[int, int], bytes]:
-        """Where each sub-directory comes to stand, and their bytes from `start` on."""
+        """The offset of each sub-directory, and their bytes from `start` on."""
         pointers, content = {}, b""
         for code, fields in self._image.sub_directories.items():
             pointers[code] = start + len(content)
@@ -120,11 +120,11 @@ class _FileHead:
             content = content.ljust(_aligned(len(content)), b"\0")
         return pointers, content
 
-    def _directories(self, places: Sequence[array[int]], pointers: Mapping[int, int]) -> bytes:
+    def _directories(self, offsets_by_level: Sequence[array[int]], pointers: Mapping[int, int]) -> bytes:
         kind, typecode = (FieldType.LONG8, "Q") if self._big else (FieldType.LONG, "I")
         links = [field(code, kind, at) for code, at in pointers.items()]
         directories = []
-        for number, (level, offsets) in enumerate(zip(self._tiff.levels, places, strict=True)):
+        for number, (level, offsets) in enumerate(zip(self._tiff.levels, offsets_by_level, strict=True)):
             fields = directory_fields(
                 level, self._tiff.layout, self._image.fields, is_overview=number > 0, big=self._big
             )
@@ -134,17 +134,17 @@ class _FileHead:
         return pack_directories(directories, start=_aligned(self._header_bytes + len(GHOST)), big=self._big)
 
 
-def _place_tiles(levels: Sequence[TiffLevel], *, start: int) -> tuple[list[array[int]], int]:
-    """The offset of every tile of every level, and where the last one ends: the smallest overview comes first."""
-    places: list[array[int]] = []
+def _plan_offsets(levels: Sequence[TiffLevel], *, start: int) -> tuple[list[array[int]], int]:
+    """The tile offsets of every level, and the end of the last tile; the smallest overview comes first."""
+    offsets_by_level: list[array[int]] = []
     at = start
     for level in reversed(levels):
         offsets = array("Q")
         for size in level.byte_counts:
             offsets.append(at + _LEADER_BYTES)
             at += _LEADER_BYTES + size + _TRAILER_BYTES
-        places.append(offsets)
-    return places[::-1], at
+        offsets_by_level.append(offsets)
+    return offsets_by_level[::-1], at
 
 
 def _copy_tiles(tiff: TiledTiff, file: BinaryIO, on_progress: Callable[[float], None]) -> None:

@@ -1,4 +1,4 @@
-"""TIFF headers and directories as bytes: TIFF 6.0 section 2, and BigTIFF, little-endian."""
+"""TIFF headers and directories as little-endian bytes: TIFF 6.0 section 2, and BigTIFF."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 HEADER_BYTES = 16
-"""Kept free at the start of the file: what a BigTIFF header takes; a classic one takes 8."""
+"""Space reserved at the start of the file: the size of a BigTIFF header; a classic one has 8 bytes."""
 
 CLASSIC_LIMIT_BYTES = 2**32
 """Offsets of classic TIFF have 32 bits; a file that reaches this far must be a BigTIFF."""
@@ -25,7 +25,7 @@ class FieldType(IntEnum):
 
 
 class TagCode(IntEnum):
-    """The tags that depend on an image's size or place, and those that only the main image carries."""
+    """Tags that depend on an image's size, and tags of the main image alone."""
 
     SUBFILE_TYPE = 254
     WIDTH = 256
@@ -64,7 +64,7 @@ _FORMATS: Mapping[int, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One entry of a directory; `data` holds all its values, little-endian."""
+    """Entry of a directory; `data` holds all its values, little-endian."""
 
     code: int
     kind: int
@@ -72,12 +72,12 @@ class Field:
 
     @property
     def count(self) -> int:
-        """How many values there are."""
+        """The number of values."""
         return len(self.data) // _ITEM_BYTES[self.kind]
 
 
 def field(code: int, kind: FieldType, *values: int) -> Field:
-    """A field of whole numbers."""
+    """A field of integers."""
     return Field(code, kind, struct.pack(f"<{len(values)}{_FORMATS[kind]}", *values))
 
 
@@ -110,7 +110,7 @@ def pack_header(*, big: bool, first_directory: int) -> bytes:
 
 
 def pack_directories(directories: Sequence[Sequence[Field]], *, start: int, big: bool) -> bytes:
-    """The directories one after the other, each pointing to the next, to be put at `start` (an even offset)."""
+    """The directories one after the other, each pointing to the next, for the offset `start` (an even number)."""
     content = bytearray()
     for number, fields in enumerate(directories):
         is_last = number == len(directories) - 1
@@ -119,7 +119,7 @@ def pack_directories(directories: Sequence[Sequence[Field]], *, start: int, big:
 
 
 def _pack_directory(fields: Sequence[Field], *, at: int, is_last: bool, big: bool) -> bytes:
-    """A directory and, behind it, the values that don't fit into its entries."""
+    """A directory, followed by the values that don't fit into its entries."""
     inline_bytes = 8 if big else 4
     values_at = at + (16 + 20 * len(fields) if big else 6 + 12 * len(fields))
     entries, values = bytearray(), bytearray()

@@ -1,4 +1,4 @@
-"""What is carried over of a picture's EXIF: where and when it was taken, and by which camera, as TIFF fields."""
+"""EXIF tags carried over to a result, as TIFF fields: position, time and camera of a photo."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_TEXT_CHARS = 256
 
 
 def carried_exif(exif: Mapping[str, Any]) -> ImageFields:
-    """The fields for tags by name, those of the GPS directory under `gps`; values that don't fit are left out."""
+    """TIFF fields for EXIF tags by name, those of the GPS directory under `gps`; unsuitable values are left out."""
     position = exif.get("gps")
     directories = {
         TagCode.EXIF_DIRECTORY: _fields(exif, _PHOTO),
@@ -62,7 +62,7 @@ def _short(value: Any) -> tuple[int, bytes] | None:
 
 
 _Encoding = Callable[[Any], tuple[int, bytes] | None]
-"""Makes the kind and the data of a field, or None of a value that doesn't fit."""
+"""Encodes a value as the kind and the data of a field; None for a value that doesn't fit."""
 
 _IMAGE: Mapping[str, tuple[int, _Encoding]] = {
     "Make": (TagCode.MAKE, _text),

@@ -1,8 +1,8 @@
-"""Lets GDAL itself say how an image is described: the fields of a file of one pixel that it wrote.
+"""Template fields: the TIFF fields of a one-pixel file that GDAL wrote.
 
 Colour, sample format, compression, CRS, geotransform, nodata, colour table and metadata are then exactly what GDAL
-reads back, in any form that it knows (rotated grids, ground control points, custom CRS); only what depends on the
-image's size is ours.
+reads back, in any form that it knows (rotated grids, ground control points, custom CRS); only the fields that depend
+on the image's size are written here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rasterio.io import MemoryFile
 from aerotask.raster.io import without_georeference_warnings
 from aerotask.raster.tiff.directory import Field, TagCode, parse_first_directory
 
-_OF_THE_PIXEL = {
+_SIZE_DEPENDENT = {
     TagCode.WIDTH,
     TagCode.LENGTH,
     TagCode.STRIP_OFFSETS,
@@ -34,7 +34,7 @@ _OF_THE_PIXEL = {
 
 @dataclass(frozen=True, slots=True)
 class Georeference:
-    """Where a raster lies, as rasterio has it: a geotransform, or ground control points, or neither."""
+    """Georeference of a raster in rasterio's terms: a geotransform, ground control points, or neither."""
 
     crs: Any = None
     transform: Any = None
@@ -46,7 +46,7 @@ class Georeference:
 
 @dataclass(frozen=True, slots=True)
 class TemplateFields:
-    """What a file says of its image, apart from its size."""
+    """Description of an image apart from its size."""
 
     dtype: str
     band_names: tuple[str, ...]
@@ -56,11 +56,11 @@ class TemplateFields:
     """256 × (red, green, blue)."""
     tags: Mapping[str, str] = field(default_factory=dict)
     predictor: int | None = None
-    """That of the tiles' layout; left out, 3 for float32 and none for anything else."""
+    """The predictor of the tiles' layout; by default 3 for float32 and none for other types."""
 
 
 def georeference_of(source: Any) -> Georeference:
-    """Where an open raster lies."""
+    """The georeference of an open raster."""
     gcps, gcps_crs = source.gcps
     return Georeference(
         crs=source.crs,
@@ -72,8 +72,8 @@ def georeference_of(source: Any) -> Georeference:
     )
 
 
-def template_fields(image: TemplateFields, place: Georeference) -> tuple[Field, ...]:
-    """The fields that describe such an image at such a place."""
+def template_fields(image: TemplateFields, georeference: Georeference) -> tuple[Field, ...]:
+    """The fields for an image with a georeference, written by GDAL."""
     options: dict[str, Any] = {
         "driver": "GTiff",
         "width": 1,
@@ -90,13 +90,13 @@ def template_fields(image: TemplateFields, place: Georeference) -> tuple[Field, 
         "blockysize": 16,
         **_photometric(image),
     }
-    if not place.gcps:
-        options |= {"crs": place.crs, "transform": place.transform}
+    if not georeference.gcps:
+        options |= {"crs": georeference.crs, "transform": georeference.transform}
     with MemoryFile() as memory:
-        with without_georeference_warnings(), rasterio.open(memory.name, "w", **options) as model:
-            _describe(model, image, place)
+        with without_georeference_warnings(), rasterio.open(memory.name, "w", **options) as template:
+            _describe(template, image, georeference)
         content = bytes(memory.getbuffer())
-    return tuple(item for item in parse_first_directory(content).values() if item.code not in _OF_THE_PIXEL)
+    return tuple(item for item in parse_first_directory(content).values() if item.code not in _SIZE_DEPENDENT)
 
 
 def _photometric(image: TemplateFields) -> dict[str, str]:
@@ -107,19 +107,19 @@ def _photometric(image: TemplateFields) -> dict[str, str]:
     return {"photometric": "MINISBLACK"}
 
 
-def _describe(model: Any, image: TemplateFields, place: Georeference) -> None:
+def _describe(template: Any, image: TemplateFields, georeference: Georeference) -> None:
     tags = dict(image.tags)
-    if place.area_or_point:
-        tags["AREA_OR_POINT"] = place.area_or_point
-    model.update_tags(**tags)
-    if place.gcps:
-        model.gcps = (list(place.gcps), place.gcps_crs or CRS())
-    if place.rpcs:
-        model.rpcs = place.rpcs
+    if georeference.area_or_point:
+        tags["AREA_OR_POINT"] = georeference.area_or_point
+    template.update_tags(**tags)
+    if georeference.gcps:
+        template.gcps = (list(georeference.gcps), georeference.gcps_crs or CRS())
+    if georeference.rpcs:
+        template.rpcs = georeference.rpcs
     if image.colours:
-        model.colorinterp = image.colours
+        template.colorinterp = image.colours
     if image.colour_table:
         table = image.colour_table
-        model.write_colormap(1, {entry: (*table[3 * entry : 3 * entry + 3], 255) for entry in range(256)})
+        template.write_colormap(1, {entry: (*table[3 * entry : 3 * entry + 3], 255) for entry in range(256)})
     for number, name in enumerate(image.band_names, start=1):
-        model.set_band_description(number, name)
+        template.set_band_description(number, name)

@@ -1,6 +1,6 @@
-"""A tiled TIFF in the making: any thread appends tiles in any order, `finish` adds directories and header.
+"""Writer of a tiled TIFF: any thread appends tiles in any order, `finish` adds directories and header.
 
-The image and its overviews are *levels*. Tiles that hold nothing are stored once and shared.
+The image and its overviews are *levels*. Blank tiles are stored once and shared.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _REDUCED_IMAGE = 1
 
 
 class TiffLevel:
-    """Where the tiles of the image, or of one overview, are in the file; 16 bytes of memory for each."""
+    """Offsets and sizes of the tiles of the image, or of one overview; 16 bytes of memory for each."""
 
     def __init__(self, shape_yx: Shape, tile_yx: Shape) -> None:
         self.shape_yx = shape_yx
@@ -56,12 +56,12 @@ class TiffLevel:
         self.byte_counts = array("Q", bytes(8 * tiles))
 
     def number_of(self, place_yx: Shape) -> int:
-        """The tile's number in the order of the directory."""
+        """The tile's index in the order of the directory."""
         return place_yx[0] * self.grid_yx[1] + place_yx[1]
 
 
 class TiledTiff:
-    """Writes one file at `path`, which must not exist; used as a context, which closes it."""
+    """Writer of one file at `path`, which must not exist; a context manager that closes it."""
 
     def __init__(self, path: Path, layout: TileLayout, *, deflate_level: int = DEFLATE_LEVEL) -> None:
         self.layout = layout
@@ -81,7 +81,7 @@ class TiledTiff:
         os.close(self._file)
 
     def add_level(self, shape_yx: Shape) -> TiffLevel:
-        """The image (first) or its next overview, still without tiles."""
+        """Add the image (first) or its next overview, without tiles."""
         level = TiffLevel(shape_yx, self.layout.tile_yx)
         self._levels.append(level)
         return level
@@ -90,14 +90,14 @@ class TiledTiff:
         """Compress and store a tile.
 
         Raises:
-            OSError: it can't be written; `errno` says why (no space, for one).
+            OSError: it can't be written; `errno` says why (`ENOSPC`, for example).
         """
         data = encode(tile, level=self._deflate_level)
         number = level.number_of(place_yx)
         level.offsets[number], level.byte_counts[number] = self._append(data), len(data)
 
     def put_blank(self, level: TiffLevel, place_yx: Shape) -> None:
-        """Let a tile that holds nothing point to the one stored for all of them."""
+        """Store a blank tile: all of them share one copy."""
         with self._lock:
             if self._blank is None:
                 data = encode(self.layout.new_tile(), level=self._deflate_level)
@@ -106,7 +106,7 @@ class TiledTiff:
         level.offsets[number], level.byte_counts[number] = self._blank
 
     def get(self, level: TiffLevel, place_yx: Shape) -> Tile | None:
-        """A stored tile again; None if it holds nothing."""
+        """Read a stored tile back; None if it is blank."""
         number = level.number_of(place_yx)
         offset, size = level.offsets[number], level.byte_counts[number]
         if self._blank and offset == self._blank[0]:
@@ -119,20 +119,20 @@ class TiledTiff:
         return self._levels
 
     def get_compressed(self, level: TiffLevel, number: int) -> bytes:
-        """The stored bytes of the level's tile of that number."""
+        """The stored bytes of the level's tile with that index."""
         return os.pread(self._file, level.byte_counts[number], level.offsets[number])
 
-    def finish(self, model: Sequence[Field], *, classic_limit_bytes: int = CLASSIC_LIMIT_BYTES) -> int:
+    def finish(self, template: Sequence[Field], *, classic_limit_bytes: int = CLASSIC_LIMIT_BYTES) -> int:
         """Write the directories and the header, and return the size of the file.
 
-        `model` holds the fields that don't depend on the image's size. The file is a BigTIFF if it has to be.
+        `template` holds the fields that don't depend on the image's size. The file is a BigTIFF only if its size demands it.
         """
         start = self._end + -self._end % 16
         tiles = sum(len(level.offsets) for level in self._levels)
-        directory_bytes = 16 * tiles + len(self._levels) * sum(16 + 2 * len(item.data) for item in model)
+        directory_bytes = 16 * tiles + len(self._levels) * sum(16 + 2 * len(item.data) for item in template)
         big = start + directory_bytes + _DIRECTORY_HEADROOM_BYTES > classic_limit_bytes
         directories = [
-            directory_fields(level, self.layout, model, is_overview=number > 0, big=big)
+            directory_fields(level, self.layout, template, is_overview=number > 0, big=big)
             for number, level in enumerate(self._levels)
         ]
         content = pack_directories(directories, start=start, big=big)
@@ -161,12 +161,12 @@ class TiledTiff:
 
 
 def directory_fields(
-    level: TiffLevel, layout: TileLayout, model: Sequence[Field], *, is_overview: bool, big: bool
+    level: TiffLevel, layout: TileLayout, template: Sequence[Field], *, is_overview: bool, big: bool
 ) -> list[Field]:
-    """The directory of the image or of an overview: the model's fields, and those of the level itself."""
+    """The directory of the image or of an overview: the template's fields, and those of the level itself."""
     rows, cols = level.shape_yx
     kind, typecode = (FieldType.LONG8, "Q") if big else (FieldType.LONG, "I")
-    fields = [item for item in model if not (is_overview and item.code in _MAIN_IMAGE_ONLY)]
+    fields = [item for item in template if not (is_overview and item.code in _MAIN_IMAGE_ONLY)]
     fields += [
         field(TagCode.WIDTH, FieldType.LONG, cols),
         field(TagCode.LENGTH, FieldType.LONG, rows),

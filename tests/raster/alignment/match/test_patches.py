@@ -1,4 +1,4 @@
-"""Small pieces of one picture found in another, and the peaks that tell where."""
+"""Patch matching and its subpixel peaks."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ def part(whole: MaskedImage, left: int, top: int, side: int) -> MaskedImage:
 
 
 @pytest.mark.parametrize(("x", "y"), [(0.0, 0.0), (0.25, -0.4), (-0.1, 0.3)])
-def test_the_top_of_a_paraboloid_is_found(x: float, y: float) -> None:
+def test_the_vertex_of_a_paraboloid_is_found(x: float, y: float) -> None:
     columns, rows = np.meshgrid([-1.0, 0, 1], [-1.0, 0, 1])
     values = 1 - (columns - x) ** 2 - 2 * (rows - y) ** 2 + 0.5 * (columns - x) * (rows - y)
     assert quadratic_peak(values) == pytest.approx((x, y))
 
 
-def test_a_surface_without_a_top_gives_its_middle() -> None:
+def test_a_surface_without_a_maximum_gives_its_middle() -> None:
     assert quadratic_peak(np.ones((3, 3))) == (0, 0)
     assert quadratic_peak(np.array([[1.0, 0, 1], [0, -1, 0], [1, 0, 1]])) == (0, 0)
 
 
-def test_patches_are_found_where_they_moved_to() -> None:
+def test_moved_patches_are_found() -> None:
     whole = picture()
-    search = PatchSearch(patch_px=32, reach_px=8, most=20)
+    search = PatchSearch(patch_px=32, reach_px=8, max_count=20)
     # The reference shows eight more pixels on every side; what the source shows lies 3 columns and −2 rows further in it.
     source, reference = part(whole, 40, 40, 200), part(whole, 40 - 8 - 3, 40 - 8 + 2, 216)
     patches = match_patches(gradient_of(source), gradient_of(reference), search)
@@ -53,17 +53,17 @@ def test_patches_are_found_where_they_moved_to() -> None:
     assert patches.correlations.min() > 0.99
 
 
-def test_patches_keep_away_from_what_does_not_count() -> None:
+def test_patches_avoid_invalid_pixels() -> None:
     whole = picture()
     valid = whole.valid.copy()
     valid[:, 150:] = False
-    corners = strongest_corners(gradient_of(filled(whole.values, valid)), patch_px=32, most=100)
+    corners = strongest_corners(gradient_of(filled(whole.values, valid)), patch_px=32, max_count=100)
     assert corners
     # At most a tenth of a patch of 32 lies beyond the edge, which smoothing moves inwards.
     assert max(x for x, _ in corners) <= 150 - REACH_PX - 16 + 4
 
 
-def test_edges_do_not_count_beside_what_does_not_count() -> None:
+def test_edges_beside_invalid_pixels_are_invalid() -> None:
     whole = picture()
     valid = whole.valid.copy()
     valid[100, 100] = False
@@ -73,7 +73,7 @@ def test_edges_do_not_count_beside_what_does_not_count() -> None:
     assert edges.strength[edges.valid].mean() == pytest.approx(0, abs=1e-3)
 
 
-def test_gain_and_offset_change_no_edge() -> None:
+def test_gain_and_offset_do_not_change_edges() -> None:
     whole = picture()
     plain, bright = (
         gradient_of(each).strength for each in (whole, MaskedImage(whole.values * 4 + 30, whole.valid))
@@ -83,7 +83,7 @@ def test_gain_and_offset_change_no_edge() -> None:
 
 
 @pytest.mark.parametrize("mode", ["similarity", "translation"])
-def test_the_seed_of_a_far_shift_is_exact_to_a_pixel(mode: str) -> None:
+def test_the_initial_estimate_of_a_large_shift_is_exact_to_a_pixel(mode: str) -> None:
     whole = picture(side=700)
     grid = Grid(np.array([[0.5, 0, 0], [0, -0.5, 0]]), (512, 512))
     source, reference = part(whole, 90, 0, 512), part(whole, 0, 120, 512)

@@ -1,4 +1,4 @@
-"""The transform and its robust fit, on points that a reader can check."""
+"""Similarity transform and robust fit, on points that can be checked by hand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SQUARE = np.array([[0.0, 0.0], [10.0, 0.0], [10.0, 10.0], [0.0, 10.0]])
 QUARTER_CLOCKWISE = Similarity(-2j, 3 + 1j)
 
 
-def test_a_similarity_turns_scales_and_shifts() -> None:
+def test_a_similarity_rotates_scales_and_shifts() -> None:
     assert QUARTER_CLOCKWISE.of(SQUARE).tolist() == [[3, 1], [3, -19], [23, -19], [23, 1]]
     assert (QUARTER_CLOCKWISE.scale, QUARTER_CLOCKWISE.rotation_deg) == (2, 90)
 
@@ -27,11 +27,11 @@ similarities = st.builds(
 
 
 @given(similarities)
-def test_the_inverse_undoes(one: Similarity) -> None:
+def test_the_inverse_undoes_the_transform(one: Similarity) -> None:
     assert one.inverse().of(one.of(SQUARE)) == pytest.approx(SQUARE, abs=1e-6)
 
 
-def test_least_squares_finds_what_moved_the_points() -> None:
+def test_least_squares_recovers_the_transform() -> None:
     moved = to_complex(QUARTER_CLOCKWISE.of(SQUARE))
     found = fit_similarity(to_complex(SQUARE), moved, np.ones(4))
     assert found.factor == pytest.approx(-2j)
@@ -44,7 +44,7 @@ def scattered(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     return np.random.default_rng(3).uniform(0, 1000, (count, 2))
 
 
-def test_pairs_that_are_wrong_have_no_say() -> None:
+def test_outliers_do_not_affect_the_fit() -> None:
     points = scattered(100)
     truth = Similarity(1.01 * np.exp(0.02j), 12 - 7j)
     targets = truth.of(points)
@@ -56,7 +56,7 @@ def test_pairs_that_are_wrong_have_no_say() -> None:
     assert fit.count < 65
 
 
-def test_residuals_are_told_in_units() -> None:
+def test_residuals_are_measured_in_units() -> None:
     points = scattered(200)
     noise = np.random.default_rng(5).normal(0, 0.05, (200, 2))
     fit = robust_fit(points, points + noise + (3, 4), mode="translation", tolerance=3, unit=0.5)
@@ -67,7 +67,7 @@ def test_residuals_are_told_in_units() -> None:
 
 
 @pytest.mark.parametrize("mode", ["similarity", "translation"])
-def test_two_pairs_are_no_consensus(mode: str) -> None:
+def test_two_pairs_are_too_few_for_a_consensus(mode: str) -> None:
     points = scattered(2)
     assert robust_fit(points, points + 1, mode=mode, tolerance=2, unit=1) is None  # type: ignore[arg-type]
     assert robust_fit(points[:0], points[:0], mode=mode, tolerance=2, unit=1) is None  # type: ignore[arg-type]

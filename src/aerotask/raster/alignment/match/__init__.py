@@ -1,1 +1,1 @@
-"""Match of two rasters: the transform that lays one on the other, from edges, and its quality."""
+"""Image matching: the transform between two rasters, found from their edges, and its quality."""

@@ -1,8 +1,8 @@
-"""A first idea of the transform, from both rasters at no more than about a thousand pixels.
+"""Initial estimate of the transform, from both rasters at about a thousand pixels.
 
-Phase correlation (Kuglin and Hines 1975) finds a shift, whatever its length. Rotation and scale become shifts in the
-logarithmic polar spectrum (Reddy and Chatterji 1996), which leaves 180° open. Of the candidates the one whose
-correlation has the sharpest peak is kept.
+Phase correlation (Kuglin and Hines 1975) finds a shift of any length. Rotation and scale become shifts in the
+logarithmic polar spectrum (Reddy and Chatterji 1996), which leaves 180° open. Of the candidates, the one with
+the sharpest correlation peak wins.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from aerotask.raster.alignment.match.similarity import (
 from aerotask.raster.expression.evaluate import Floats
 
 ESTIMATE_PX = 1024
-"""The longer side of the pictures in which the first idea is sought."""
+"""Longer side of the images that the estimate is made from."""
 ANGLES, RADII = 1024, 1024
 SMALLEST_RADIUS = 8.0
-"""In cycles for the whole picture: below, the spectrum tells of lighting and outlines."""
+"""In cycles per image: lower frequencies show lighting and outlines rather than content."""
 NEAR_PX = 6
-"""A peak that rotation or scale has spread is about so wide; what rivals it lies farther off."""
+"""Width of a peak that rotation or scale has spread; a rival peak is farther away."""
 SCALE_LIMITS = (0.5, 2.0)
 
 Spectrum = NDArray[np.complexfloating[Any, Any]]
@@ -41,9 +41,9 @@ Spectrum = NDArray[np.complexfloating[Any, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """Where a correlation is highest (columns, rows), and by how many standard deviations above its mean.
+    """Peak of a correlation (columns, rows), and its height above the mean in standard deviations.
 
-    `rival` is the height of the highest place that isn't near, as a part of the peak's.
+    `rival` is the height of the next highest peak farther away, as a share of this one's.
     """
 
     x: float
@@ -54,18 +54,18 @@ class Peak:
 
 @dataclass(frozen=True, slots=True)
 class InitialEstimate:
-    """A first transform of the plane, and how sharp the peak was that spoke for it."""
+    """Initial transform of the plane, with the sharpness of its correlation peak."""
 
     transform: Similarity
     sharpness: float
     rival: float
-    """The next best shift's peak as a part of the best one's; near 1 where a pattern repeats itself."""
+    """The next best shift's peak as a share of the best one's; near 1 for a repeating pattern."""
     found_by: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Rotation:
-    """A rotation (from x towards y, in radians) and a scale about the centre of a picture."""
+    """A rotation (from x towards y, in radians) and a scale about the centre of an image."""
 
     angle: float
     scale: float
@@ -75,17 +75,17 @@ class _Rotation:
 def estimate_transform(
     source: GradientImage, reference: GradientImage, grid: Grid, *, mode: Mode
 ) -> InitialEstimate:
-    """The best candidate that leads from the source to the reference, both shown on the same grid."""
+    """The best candidate for the transform from the source to the reference, both on the same grid."""
     target = np.fft.rfft2(_padded(_windowed(reference)))
     found = []
-    for turn in _turns(source, reference, mode):
-        turned = _turned(source, turn)
+    for turn in _candidates(source, reference, mode):
+        turned = _rotate(source, turn)
         peak = _correlate(np.fft.rfft2(_padded(turned)), target)
-        found.append(_seed(turn, peak, grid, mode))
-    return max(found, key=lambda seed: seed.sharpness)
+        found.append(_to_estimate(turn, peak, grid, mode))
+    return max(found, key=lambda estimate: estimate.sharpness)
 
 
-def _turns(source: GradientImage, reference: GradientImage, mode: Mode) -> Iterator[_Rotation]:
+def _candidates(source: GradientImage, reference: GradientImage, mode: Mode) -> Iterator[_Rotation]:
     yield _Rotation(0.0, 1.0, "phase correlation")
     if mode == "similarity":
         angle, scale = _rotation_and_scale(source, reference)
@@ -94,30 +94,30 @@ def _turns(source: GradientImage, reference: GradientImage, mode: Mode) -> Itera
             yield _Rotation(angle + math.pi, scale, "Fourier-Mellin, half a turn on")
 
 
-def _seed(turn: _Rotation, peak: Peak, grid: Grid, mode: Mode) -> InitialEstimate:
-    """The turn about the centre and then the shift, as a transform of the plane."""
+def _to_estimate(turn: _Rotation, peak: Peak, grid: Grid, mode: Mode) -> InitialEstimate:
+    """The rotation about the centre, followed by the shift, as a transform of the plane."""
     corners = grid.corners()
-    turn_matrix = _turn_matrix(turn, grid.shape_yx)
-    # OpenCV's matrix is about the centres of pixels.
+    turn_matrix = _rotation_matrix(turn, grid.shape_yx)
+    # OpenCV's matrix refers to the centres of pixels.
     landed = (corners - 0.5) @ turn_matrix[:, :2].T + turn_matrix[:, 2] + 0.5 + (peak.x, peak.y)
     fit = fit_similarity if mode == "similarity" else fit_translation
     start, end = (to_complex(grid.plane_points(points)) for points in (corners, landed))
     return InitialEstimate(fit(start, end, np.ones(len(corners))), peak.sharpness, peak.rival, turn.found_by)
 
 
-def _turn_matrix(turn: _Rotation, shape_yx: tuple[int, int]) -> NDArray[np.float64]:
+def _rotation_matrix(turn: _Rotation, shape_yx: tuple[int, int]) -> NDArray[np.float64]:
     cos, sin = turn.scale * math.cos(turn.angle), turn.scale * math.sin(turn.angle)
     linear = np.array([[cos, -sin], [sin, cos]])
     centre = (np.array(shape_yx[::-1]) - 1) / 2
     return np.column_stack([linear, centre - linear @ centre])
 
 
-def _turned(edges: GradientImage, turn: _Rotation) -> Floats:
+def _rotate(edges: GradientImage, turn: _Rotation) -> Floats:
     window = _window(edges.strength.shape)
     if turn.angle == 0 and turn.scale == 1:
         return edges.strength * window
     rows, cols = edges.strength.shape
-    matrix = _turn_matrix(turn, (rows, cols))
+    matrix = _rotation_matrix(turn, (rows, cols))
     turned = cv2.warpAffine(edges.strength, matrix, (cols, rows), flags=cv2.INTER_LINEAR)
     return np.asarray(turned, np.float32) * window
 
@@ -127,28 +127,28 @@ def _windowed(edges: GradientImage) -> Floats:
 
 
 def _window(shape: tuple[int, ...]) -> Floats:
-    """A cosine taper along the outer eighths of both axes, so that the picture's frame is no edge."""
+    """A cosine taper along the outer eighths of both axes, so that the image's frame doesn't appear as an edge."""
     rows, cols = (_taper(size) for size in shape)
     window: Floats = rows[:, None] * cols[None, :]
     return window
 
 
 def _taper(size: int) -> Floats:
-    at = (np.arange(size) + 0.5) / size
-    rise = np.clip(np.minimum(at, 1 - at) * 8, 0, 1)
+    position = (np.arange(size) + 0.5) / size
+    rise = np.clip(np.minimum(position, 1 - position) * 8, 0, 1)
     return np.asarray(0.5 - 0.5 * np.cos(np.pi * rise), np.float32)
 
 
-def _padded(picture: Floats) -> Floats:
-    """Zeros at the right and bottom, to a size that the transform is quick at."""
-    rows, cols = picture.shape
+def _padded(image: Floats) -> Floats:
+    """The image padded with zeros at the right and bottom, to a size with a fast Fourier transform."""
+    rows, cols = image.shape
     padded = np.zeros((cv2.getOptimalDFTSize(rows), cv2.getOptimalDFTSize(cols)), np.float32)
-    padded[:rows, :cols] = picture
+    padded[:rows, :cols] = image
     return padded
 
 
 def _correlate(first: Spectrum, second: Spectrum) -> Peak:
-    """Where the second picture shows what the first shows at its origin."""
+    """The peak of the phase correlation: the shift of the second image against the first."""
     cross = np.conj(first) * second
     magnitude = np.abs(cross)
     floor = 1e-6 * float(magnitude.max()) + 1e-30
@@ -160,7 +160,7 @@ def _correlate(first: Spectrum, second: Spectrum) -> Peak:
 
 
 def _peak(surface: Floats) -> Peak:
-    """The highest place of a surface whose edges join, to a part of a pixel."""
+    """The highest point of a periodic surface, with subpixel precision."""
     rows, cols = surface.shape
     row, col = (int(index) for index in np.unravel_index(int(surface.argmax()), surface.shape))
     mean, sigma = float(surface.mean()), float(surface.std()) or 1.0
@@ -172,7 +172,7 @@ def _peak(surface: Floats) -> Peak:
 
 
 def _highest_beyond(surface: Floats, row: int, col: int) -> float:
-    """The highest value that is more than `NEAR_PX` from a place of a surface whose edges join."""
+    """The highest value of a periodic surface farther than `NEAR_PX` from a point."""
     turned = np.roll(surface, (NEAR_PX - row, NEAR_PX - col), axis=(0, 1))
     around = 2 * NEAR_PX + 1
     beyond = [part.max() for part in (turned[around:], turned[:around, around:]) if part.size]
@@ -180,7 +180,7 @@ def _highest_beyond(surface: Floats, row: int, col: int) -> float:
 
 
 def _vertex(before: float, here: float, after: float) -> float:
-    """The top of the parabola through three values, the middle one the highest."""
+    """The vertex of the parabola through three values, the middle one the highest."""
     bend = float(before) - 2 * float(here) + float(after)
     return 0.5 * (float(before) - float(after)) / bend if bend < 0 else 0.0
 
@@ -190,11 +190,13 @@ def _signed(position: float, size: int) -> float:
 
 
 def _rotation_and_scale(source: GradientImage, reference: GradientImage) -> tuple[float, float]:
-    """Of the source against the reference, from their spectra; half a turn is left open."""
-    ours, theirs = (np.fft.rfft2(_polar_spectrum(_windowed(edges))) for edges in (source, reference))
-    peak = _correlate(ours, theirs)
+    """Rotation and scale of the source against the reference, from their spectra; ambiguous by half a turn."""
+    source_spectrum, reference_spectrum = (
+        np.fft.rfft2(_polar_spectrum(_windowed(edges))) for edges in (source, reference)
+    )
+    peak = _correlate(source_spectrum, reference_spectrum)
     angle = peak.y * 2 * math.pi / ANGLES
-    # The spectrum shrinks as the picture grows.
+    # The spectrum shrinks as the image grows.
     scale = math.exp(-peak.x * _log_step())
     return angle, scale
 
@@ -203,17 +205,17 @@ def _log_step() -> float:
     return math.log((ESTIMATE_PX / 2) / SMALLEST_RADIUS) / RADII
 
 
-def _polar_spectrum(picture: Floats) -> Floats:
-    """The spectrum's magnitude over angles (half a turn, twice as fine) and logarithmic radii."""
+def _polar_spectrum(image: Floats) -> Floats:
+    """Log-polar magnitude spectrum: angles over half a turn, and logarithmic radii."""
     square = np.zeros((ESTIMATE_PX, ESTIMATE_PX), np.float32)
-    rows, cols = (min(size, ESTIMATE_PX) for size in picture.shape)
-    square[:rows, :cols] = picture[:rows, :cols]
+    rows, cols = (min(size, ESTIMATE_PX) for size in image.shape)
+    square[:rows, :cols] = image[:rows, :cols]
     magnitude = np.log1p(np.abs(np.fft.fftshift(np.fft.fft2(square)))).astype(np.float32)
     angles = np.arange(ANGLES // 2, dtype=np.float32)[:, None] * np.float32(2 * math.pi / ANGLES)
     radii = np.float32(SMALLEST_RADIUS) * np.exp(np.arange(RADII, dtype=np.float32) * np.float32(_log_step()))
     x = ESTIMATE_PX / 2 + radii * np.cos(angles)
     y = ESTIMATE_PX / 2 + radii * np.sin(angles)
     polar = cv2.remap(magnitude, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR)
-    # Each radius about its own mean: the fall towards high frequencies is the same in every picture.
+    # Each radius minus its mean: the decrease towards high frequencies is the same in every image.
     centred = polar - polar.mean(axis=0, keepdims=True)
     return np.asarray(centred * _taper(RADII), np.float32)

@@ -1,4 +1,4 @@
-"""Finds the transform that lays the source on the reference: a seed, then patches at more and more detail."""
+"""Coarse-to-fine matching: an initial estimate, refined by patches at increasing detail."""
 
 from __future__ import annotations
 
@@ -28,61 +28,61 @@ from aerotask.raster.alignment.pair import Pair, pixels_along
 from aerotask.raster.parallel import run_in_threads
 
 TOLERANCE_PX = 3.0
-"""Patches that are farther off don't agree; local distortions of an orthophoto are below it."""
+"""Inlier tolerance of patches; local distortions of an orthophoto are below it."""
 FIRST_REACH_PX, NEXT_REACH_PX, LAST_REACH_PX = 24, 12, 4
-"""How far patches are sought: after the seed, after a coarser level, and in a level's second pass."""
+"""Search radius of patches: after the initial estimate, after a coarser level, and in a level's second pass."""
 FINEST_PX = 1e-5
-"""The answer is rounded to it: a thousandth of its error."""
-_SEED_MARGIN = 0.1
-"""Of the overlap, on every side: a raster that lies wrong shows things beyond it."""
+"""The result is rounded to this: a thousandth of its error."""
+_ESTIMATE_MARGIN = 0.1
+"""Margin on every side, as a share of the overlap: a misplaced raster shows things beyond it."""
 
 OnProgress = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What was found, trustworthy or not; `transform` is of the pair's plane, lengths are in pixels of `factor`."""
+    """Match, reliable or not; `transform` is of the pair's plane, lengths are in pixels of `factor`."""
 
     transform: Similarity
     mode: Mode
-    seed: InitialEstimate
+    estimate: InitialEstimate
     factor: int
     patches: int
     inliers: int
     rmse_px: float
     correlation: float
-    """Of the edges of both rasters over the whole overlap, once one lies on the other."""
+    """Correlation of both rasters' edges over the whole overlap, after the alignment."""
 
     @property
     def inlier_ratio(self) -> float:
-        """The part of the patches that agree."""
+        """The share of patches that agree."""
         return self.inliers / self.patches if self.patches else 0.0
 
 
 def find_match(pair: Pair, *, mode: Mode, threads: int, on_progress: OnProgress) -> Match:
-    """The transform, refined as far as patches were found to agree."""
+    """Find the transform, refined as far as enough patches agree."""
     box = overlap_box(pair, Similarity(1 + 0j, 0j))
     grid = estimate_grid(pair, box)
     with pair.views(factor=int(grid.pixel_length / pair.source_grid.pixel_length)) as views:
-        held = views[0].held(grid), views[1].held(grid)
-    shown = gradient_of(held[0].on(grid))
-    seed = estimate_transform(shown, gradient_of(held[1].on(grid)), grid, mode=mode)
+        in_memory = views[0].in_memory(grid), views[1].in_memory(grid)
+    shown = gradient_of(in_memory[0].on(grid))
+    estimate = estimate_transform(shown, gradient_of(in_memory[1].on(grid)), grid, mode=mode)
     on_progress(0.4)
-    transform, fit, patches = seed.transform, None, 0
+    transform, fit, patches = estimate.transform, None, 0
     passes = plan_passes(pair, grid)
     for number, step in enumerate(passes):
-        of_held = step.factor == passes[0].factor > 1
-        rounds = _Round(pair, transform, step, held if of_held else None)
-        fit, patches = rounds.run(mode=mode, threads=threads)
+        fits_in_memory = step.factor == passes[0].factor > 1
+        pass_run = _PassRun(pair, transform, step, in_memory if fits_in_memory else None)
+        fit, patches = pass_run.run(mode=mode, threads=threads)
         on_progress(0.4 + 0.6 * (number + 1) / len(passes))
         if fit is None:
             break
         transform = fit.transform
-    correlation = _common_correlation(shown, gradient_of(held[1].on(grid, transform)))
+    correlation = _common_correlation(shown, gradient_of(in_memory[1].on(grid, transform)))
     return Match(
         transform=transform.rounded(length=FINEST_PX * pair.source_grid.pixel_length),
         mode=mode,
-        seed=seed,
+        estimate=estimate,
         factor=passes[-1].factor,
         patches=patches,
         inliers=fit.count if fit else 0,
@@ -93,17 +93,17 @@ def find_match(pair: Pair, *, mode: Mode, threads: int, on_progress: OnProgress)
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One round of patches: in which detail, and how far they are sought."""
+    """Pass of the refinement: level of detail and search radius of its patches."""
 
     factor: int
     reach_px: int
     is_last: bool = False
 
 
-def plan_passes(pair: Pair, seed: Grid) -> tuple[Pass, ...]:
-    """Two rounds at the first level and at the last, where they take away what whole pixels pull; one in between."""
+def plan_passes(pair: Pair, grid: Grid) -> tuple[Pass, ...]:
+    """Two passes at the first and the last level, to remove the pull of whole pixels, and one at each in between."""
     pixel = pair.source_grid.pixel_length
-    factors = level_factors(seed.pixel_length / pixel, finest_factor(pair))
+    factors = level_factors(grid.pixel_length / pixel, finest_factor(pair))
     passes = [Pass(factors[0], FIRST_REACH_PX), Pass(factors[0], LAST_REACH_PX)]
     passes += [Pass(factor, NEXT_REACH_PX, is_last=factor == factors[-1]) for factor in factors[1:]]
     if len(factors) > 1:
@@ -112,12 +112,12 @@ def plan_passes(pair: Pair, seed: Grid) -> tuple[Pass, ...]:
 
 
 def finest_factor(pair: Pair) -> int:
-    """How many of the source's pixels the reference's are as long as; 1 where they are shorter."""
+    """The length of the reference's pixels in pixels of the source, rounded; 1 where they are shorter."""
     return max(round(1 / pixels_along(pair.locate_in_reference, pair.source_grid.pixel_length)), 1)
 
 
 def overlap_box(pair: Pair, transform: Similarity) -> PixelBox:
-    """The source's pixels that the reference shows too, once the source is transformed; at least one pixel."""
+    """The source's pixels that overlap the reference once the source is transformed; at least one pixel."""
     corners = transform.inverse().of(pair.reference_points(pair.reference.in_map.corners()))
     pixels = pair.source_grid.pixels(corners)
     rows, cols = pair.source.in_map.shape_yx
@@ -128,8 +128,8 @@ def overlap_box(pair: Pair, transform: Similarity) -> PixelBox:
 
 
 def estimate_grid(pair: Pair, box: PixelBox) -> Grid:
-    """Square pixels, at most `ESTIMATE_PX` of them each way, over the overlap and a margin around it."""
-    margin_x, margin_y = (round(side * _SEED_MARGIN) for side in (box.width, box.height))
+    """The grid for the initial estimate: at most `ESTIMATE_PX` square pixels each way, over the overlap and a margin."""
+    margin_x, margin_y = (round(side * _ESTIMATE_MARGIN) for side in (box.width, box.height))
     edges = [(box.left - margin_x, box.top - margin_y), (box.right + margin_x, box.bottom + margin_y)]
     (left, top), (right, bottom) = edges
     around = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float64)
@@ -141,23 +141,23 @@ def estimate_grid(pair: Pair, box: PixelBox) -> Grid:
 
 
 @dataclass(frozen=True, slots=True)
-class _Round:
-    """One round: patches of the source as transformed so far, sought in the reference.
+class _PassRun:
+    """Execution of one pass: patches of the source, as transformed so far, are searched in the reference.
 
-    `held` are both rasters in memory, where they have all the detail that the round needs.
+    `in_memory` are both rasters in memory, if they have all the detail that the pass needs.
     """
 
     pair: Pair
     transform: Similarity
     step: Pass
-    held: tuple[PlaneView, PlaneView] | None
+    in_memory: tuple[PlaneView, PlaneView] | None
 
     def run(self, *, mode: Mode, threads: int) -> tuple[RobustFit | None, int]:
-        """The transform that fits the patches, and the number of patches."""
+        """Return the transform that fits the patches, and the number of patches."""
         box = overlap_box(self.pair, self.transform)
         chips = plan_chips(box, self.step.factor)
-        most = math.ceil(MOST_PATCHES / len(chips)) if chips else 0
-        search = PatchSearch(patch_side(box, self.step.factor), self.step.reach_px, most)
+        max_count = math.ceil(MOST_PATCHES / len(chips)) if chips else 0
+        search = PatchSearch(patch_side(box, self.step.factor), self.step.reach_px, max_count)
         found: dict[Chip, tuple[Points, Points]] = {}
         run_in_threads(
             chips,
@@ -184,13 +184,13 @@ class _Round:
             yield match
 
     def _views(self) -> AbstractContextManager[tuple[PlaneView, PlaneView]]:
-        if self.held:
-            return nullcontext(self.held)
+        if self.in_memory:
+            return nullcontext(self.in_memory)
         return self.pair.views(factor=1 if self.step.is_last else self.step.factor)
 
 
 def chip_grid(pair: Pair, chip: Chip, factor: int) -> Grid:
-    """A piece of the source as a grid of the plane, in the level's pixels."""
+    """A chip of the source as a grid of the plane, in the level's pixels."""
     return pair.source_grid.part(left=chip.left, top=chip.top, step=factor, shape_yx=chip.shape_yx)
 
 

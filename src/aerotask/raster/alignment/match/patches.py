@@ -1,4 +1,4 @@
-"""Finds small pieces of one picture in another, to a part of a pixel."""
+"""Patch matching: small parts of one image found in another with subpixel precision."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from aerotask.raster.expression.evaluate import Floats
 
 MIN_CORRELATION = 0.35
 MIN_VALID_SHARE = 0.9
-"""Of a patch, in both pictures."""
+"""Minimum share of valid pixels of a patch, in both images."""
 MIN_CORNER_QUALITY = 0.02
-"""Weaker corners than this part of the strongest say too little."""
+"""Minimum corner strength, as a share of the strongest corner's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patches:
-    """Centres of patches in the one picture (x, y), where the other shows them, and their correlations."""
+    """Tie points: centres of patches in one image (x, y), their positions in the other, and their correlations."""
 
     centres: Points
     found: Points
@@ -30,29 +30,29 @@ class Patches:
 
 @dataclass(frozen=True, slots=True)
 class PatchSearch:
-    """The side of the patches, how far around its own place each is sought, and how many at most."""
+    """Options of the search: the patches' side, the search radius, and the maximum number of patches."""
 
     patch_px: int
     reach_px: int
-    most: int
+    max_count: int
 
 
 def match_patches(source: GradientImage, reference: GradientImage, search: PatchSearch) -> Patches:
-    """Match the source's strongest patches around their own places in the reference.
+    """Match the source's strongest patches near their own positions in the reference.
 
-    The reference shows `reach_px` more than the source on every side. Positions are in the source's pixels.
+    The reference extends `reach_px` beyond the source on every side. Positions are in the source's pixels.
     """
-    places = strongest_corners(source, patch_px=search.patch_px, most=search.most)
+    places = strongest_corners(source, patch_px=search.patch_px, max_count=search.max_count)
     matched = [(place, where) for place in places if (where := _match(source, reference, place, search))]
     centres = np.array([(x, y) for (x, y), _ in matched], np.float64).reshape(-1, 2)
     shifts = np.array([where[:2] for _, where in matched], np.float64).reshape(-1, 2)
     return Patches(centres, centres + shifts, np.array([where[2] for _, where in matched], np.float64))
 
 
-def strongest_corners(edges: GradientImage, *, patch_px: int, most: int) -> list[tuple[int, int]]:
+def strongest_corners(edges: GradientImage, *, patch_px: int, max_count: int) -> list[tuple[int, int]]:
     """The centres (x, y) of the patches whose smaller eigenvalue of the structure is largest (Shi and Tomasi 1994).
 
-    They keep half a patch from each other.
+    Their distance is at least half a patch.
     """
     half = patch_px // 2
     margin = half + REACH_PX
@@ -64,9 +64,9 @@ def strongest_corners(edges: GradientImage, *, patch_px: int, most: int) -> list
     if not allowed.any():
         return []
     corners = cv2.goodFeaturesToTrack(
-        edges.strength, most, MIN_CORNER_QUALITY, half, mask=allowed, blockSize=patch_px - 1
+        edges.strength, max_count, MIN_CORNER_QUALITY, half, mask=allowed, blockSize=patch_px - 1
     )
-    # OpenCV's stubs don't know that nothing may be found.
+    # OpenCV's stubs don't know that the result may be None.
     if corners is None:
         return []  # type: ignore[unreachable]
     return [(int(x), int(y)) for x, y in np.asarray(corners).reshape(-1, 2)]
@@ -75,7 +75,7 @@ def strongest_corners(edges: GradientImage, *, patch_px: int, most: int) -> list
 def _match(
     source: GradientImage, reference: GradientImage, place: tuple[int, int], search: PatchSearch
 ) -> tuple[float, float, float] | None:
-    """The shift (x, y) that the patch needs and its correlation; None if it isn't found."""
+    """The shift (x, y) of the patch and its correlation; None if it isn't found."""
     patch_px, reach_px = search.patch_px, search.reach_px
     half = patch_px // 2
     left, top = place[0] - half, place[1] - half
@@ -97,7 +97,7 @@ def _match(
 
 
 def quadratic_peak(values: NDArray[np.float64]) -> tuple[float, float]:
-    """The top (x, y) of the quadratic surface that fits 3 × 3 values best, from their middle."""
+    """The vertex (x, y) of the quadratic surface that fits 3 × 3 values best, relative to their middle."""
     xx = float((values[:, 0] - 2 * values[:, 1] + values[:, 2]).sum() / 3)
     yy = float((values[0] - 2 * values[1] + values[2]).sum() / 3)
     xy = float(values[0, 0] - values[0, 2] - values[2, 0] + values[2, 2]) / 4
@@ -111,6 +111,6 @@ def quadratic_peak(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def correlation_of(one: Floats, other: Floats) -> float:
-    """The normalised correlation of two pictures about zero."""
+    """The normalised correlation of two zero-mean images."""
     norm = float(np.linalg.norm(one)) * float(np.linalg.norm(other))
     return float(np.vdot(one, other)) / norm if norm else 0.0

@@ -1,4 +1,4 @@
-"""Plans in how much detail, and in which pieces, the rasters are compared: plain numbers, no pixels."""
+"""Pyramid plan: levels of detail and chips of a comparison, as plain numbers."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from aerotask.raster.windows import Shape
 
 CHIP_PX = 384
-"""The side of a piece; with its surroundings and the arrays made of it, a thread holds some 12 MiB."""
+"""Side of a chip; with its surroundings and derived arrays, a thread holds some 12 MiB."""
 MOST_CHIPS = 36
 MOST_PATCHES = 400
 STEP = 5
-"""At most so many times as much detail from one level to the next."""
+"""Maximum increase of detail from one level to the next."""
 PATCH_PX = 64
 SMALL_PATCH_PX = 32
 SMALL_SIDE_PX = 320
-"""Where an overlap's shorter side is below this, smaller patches are used, for there to be enough."""
+"""Overlaps with a shorter side than this use smaller patches, to have enough of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class PixelBox:
-    """Pixels of the source, `right` and `bottom` exclusive."""
+    """Box of the source's pixels, `right` and `bottom` exclusive."""
 
     left: int
     top: int
@@ -41,16 +41,16 @@ class PixelBox:
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """A piece of the source: its first pixel, and its size in pixels of the level."""
+    """Chip of the source: its first pixel, and its size in pixels of the level."""
 
     left: int
     top: int
     shape_yx: Shape
 
 
-def level_factors(seed_factor: float, finest: int) -> tuple[int, ...]:
-    """How many pixels of the source make one of each level, from the first to the finest."""
-    factors = [max(round(seed_factor), finest)]
+def level_factors(first_factor: float, finest: int) -> tuple[int, ...]:
+    """The size of each level's pixels in pixels of the source, from the first level to the finest."""
+    factors = [max(round(first_factor), finest)]
     while factors[-1] > finest:
         steps_left = math.ceil(math.log(factors[-1] / finest, STEP))
         ratio = (factors[-1] / finest) ** (1 / steps_left)
@@ -59,7 +59,7 @@ def level_factors(seed_factor: float, finest: int) -> tuple[int, ...]:
 
 
 def plan_chips(box: PixelBox, factor: int) -> tuple[Chip, ...]:
-    """Pieces of the box at that level: all of it where that is few enough, else evenly spread ones."""
+    """Chips of the box at a level: all of it if that is at most `MOST_CHIPS`, else evenly spread ones."""
     cols, rows = box.width // factor, box.height // factor
     if cols < 1 or rows < 1:
         return ()
@@ -75,15 +75,15 @@ def plan_chips(box: PixelBox, factor: int) -> tuple[Chip, ...]:
 
 
 def patch_side(box: PixelBox, factor: int) -> int:
-    """The side of the patches for an overlap of that size."""
+    """The side of the patches for an overlap."""
     return PATCH_PX if min(box.width, box.height) // factor >= SMALL_SIDE_PX else SMALL_PATCH_PX
 
 
 def _spread(size: int, count: int) -> list[tuple[int, int]]:
-    """`count` pieces of at most `CHIP_PX` in the middles of equal shares of `size`: start and length."""
-    pieces = []
+    """Start and length of `count` chips of at most `CHIP_PX`, in the middles of equal shares of `size`."""
+    chips = []
     for number in range(count):
         start, end = number * size // count, (number + 1) * size // count
         length = min(end - start, CHIP_PX)
-        pieces.append((start + (end - start - length) // 2, length))
-    return pieces
+        chips.append((start + (end - start - length) // 2, length))
+    return chips

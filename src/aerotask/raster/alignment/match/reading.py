@@ -1,4 +1,4 @@
-"""Reads what is matched: one value for each pixel, from the bands that both rasters have in common."""
+"""Brightness reader: one value for each pixel, from the bands that both rasters have in common."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from aerotask.raster.pixels import native_nodata
 from aerotask.raster.windows import Shape, Window, shape_of, windows
 
 PART_PX = 2 * 1024 * 1024
-"""How many pixels of each band are held in full detail while they are averaged."""
+"""Pixels of each band that are held in full detail while they are averaged."""
 LUMA = (0.299, 0.587, 0.114)
-"""What red, green and blue of a colour table add to brightness (ITU-R BT.601)."""
+"""Weights of red, green and blue of a colour table (ITU-R BT.601)."""
 
 
 @dataclass(frozen=True, slots=True)
 class MaskedImage:
-    """One value for each pixel (rows, cols), and whether it counts; others hold the mean of those that do."""
+    """Image of one value for each pixel (rows, cols), with validity; invalid pixels have the mean of the valid ones."""
 
     values: Floats
     valid: Flags
@@ -32,7 +32,7 @@ class MaskedImage:
 
 @dataclass(frozen=True, slots=True)
 class SourceWindow:
-    """Pixels of a raster: from `left` and `top`, `cols` and `rows` of `factor` × `factor` pixels each."""
+    """Window of a raster: from `left` and `top`, `cols` and `rows` squares of `factor` × `factor` pixels."""
 
     left: int
     top: int
@@ -42,16 +42,18 @@ class SourceWindow:
 
 
 class BrightnessReader:
-    """One thread's reader of an open raster: the mean of some bands, or the brightness of a palette's colours.
+    """Reader of an open raster, for one thread: the mean of some bands, or the brightness of a palette's colours.
 
-    A pixel counts if all the bands' masks (nodata, alpha or the file's own) let it and its values are finite.
+    A pixel is valid if the masks of all bands (nodata, alpha or the file's own) include it and its values are finite.
     """
 
     def __init__(self, opened: Any, bands: Sequence[int]) -> None:
         self._opened = opened
         self._bands = list(bands)
         self._palette = palette_brightness(opened, bands)
-        alphas = (at for at, colour in enumerate(opened.colorinterp, 1) if colour == ColorInterp.alpha)
+        alphas = (
+            number for number, colour in enumerate(opened.colorinterp, 1) if colour == ColorInterp.alpha
+        )
         self._alpha = next(alphas, None)
         self._has_mask = MaskFlags.per_dataset in opened.mask_flag_enums[0]
         self._nodata = [
@@ -63,11 +65,11 @@ class BrightnessReader:
         self.shape_yx: Shape = (opened.height, opened.width)
 
     def read(self, area: SourceWindow) -> MaskedImage:
-        """The mean of each square of `factor` × `factor` pixels; what lies outside of the raster doesn't count."""
+        """The mean of each square of `factor` × `factor` pixels; pixels outside the raster are invalid."""
         return _framed(area, self.shape_yx, self._read)
 
     def _read(self, area: SourceWindow) -> tuple[Floats, Flags]:
-        """Part by part, so that no more than `PART_PX` pixels are held in full detail."""
+        """Read part by part, so that at most `PART_PX` pixels are held in full detail."""
         values = np.empty((area.rows, area.cols), np.float32)
         valid = np.empty((area.rows, area.cols), np.bool_)
         squares = max(PART_PX // area.factor**2, 1)
@@ -108,38 +110,38 @@ class BrightnessReader:
 
 
 class InMemoryImage:
-    """A picture in memory, read as a raster is; any number of threads may."""
+    """Image in memory with the interface of a reader; thread-safe."""
 
-    def __init__(self, picture: MaskedImage) -> None:
-        self._picture = picture
-        self.shape_yx: Shape = (picture.values.shape[0], picture.values.shape[1])
+    def __init__(self, image: MaskedImage) -> None:
+        self._image = image
+        self.shape_yx: Shape = (image.values.shape[0], image.values.shape[1])
 
     def read(self, area: SourceWindow) -> MaskedImage:
-        """The mean of each square of `factor` × `factor` pixels; what lies outside of the picture doesn't count."""
+        """The mean of each square of `factor` × `factor` pixels; pixels outside the image are invalid."""
         return _framed(area, self.shape_yx, self._read)
 
     def _read(self, area: SourceWindow) -> tuple[Floats, Flags]:
         rows = slice(area.top, area.top + area.rows * area.factor)
         cols = slice(area.left, area.left + area.cols * area.factor)
-        values, valid = self._picture.values[rows, cols], self._picture.valid[rows, cols]
+        values, valid = self._image.values[rows, cols], self._image.valid[rows, cols]
         return (values, valid) if area.factor == 1 else _averaged(values, valid, area.factor)
 
 
 class Reader(Protocol):
-    """Something that pictures can be read from: a raster, or a picture."""
+    """Source of images: a raster, or an image in memory."""
 
     @property
     def shape_yx(self) -> Shape:
         """Rows and columns."""
 
     def read(self, area: SourceWindow) -> MaskedImage:
-        """The mean of each square of `factor` × `factor` pixels; what lies outside doesn't count."""
+        """The mean of each square of `factor` × `factor` pixels; pixels outside are invalid."""
 
 
 def _framed(
     area: SourceWindow, shape_yx: Shape, read: Callable[[SourceWindow], tuple[Floats, Flags]]
 ) -> MaskedImage:
-    """The area's picture, of which `read` gives the part that lies within the shape, in whole squares."""
+    """The image of an area; `read` is called for the part within the shape, in whole squares."""
     values = np.zeros((area.rows, area.cols), np.float32)
     valid = np.zeros((area.rows, area.cols), np.bool_)
     rows = _overlap(area.top, area.rows, area.factor, shape_yx[0])
@@ -152,7 +154,7 @@ def _framed(
 
 
 def _averaged(values: Floats, valid: Flags, factor: int) -> tuple[Floats, Flags]:
-    """The mean of what counts in each square; a square counts if half of it does."""
+    """The mean of the valid pixels in each square; a square is valid if half of it is."""
     size = (values.shape[1] // factor, values.shape[0] // factor)
     counted = np.where(valid, values, np.float32(0))
     sums = np.asarray(cv2.resize(counted, size, interpolation=cv2.INTER_AREA))
@@ -162,7 +164,7 @@ def _averaged(values: Floats, valid: Flags, factor: int) -> tuple[Floats, Flags]
 
 
 def filled(values: Floats, valid: Flags) -> MaskedImage:
-    """The picture with the mean of what counts wherever nothing does, so that edges of holes stay low."""
+    """The image with the mean of the valid pixels in the invalid ones, so that holes have weak edges."""
     mean = np.float32(values[valid].mean(dtype=np.float64)) if valid.any() else np.float32(0)
     return MaskedImage(np.where(valid, values, mean), valid)
 
@@ -180,7 +182,7 @@ def palette_brightness(opened: Any, bands: Sequence[int]) -> NDArray[np.float32]
 
 
 def _overlap(start: int, count: int, factor: int, size: int) -> slice:
-    """Which of `count` squares from `start` lie wholly within 0 to `size`."""
+    """The squares, of `count` from `start`, that are completely within 0 to `size`."""
     first = max(-(start // factor), 0) if start < 0 else 0
     last = min((size - start) // factor, count)
     return slice(first, last)

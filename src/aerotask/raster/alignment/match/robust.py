@@ -1,7 +1,7 @@
-"""The transform that most pairs of points agree on, whatever the others say.
+"""Robust fit: the transform that most pairs of points agree on, despite outliers.
 
-RANSAC (Fischler and Bolles 1981, scored as MSAC by Torr and Zisserman 2000) finds the pairs that agree; least squares
-with Tukey's biweight then weigh each by how well it does.
+RANSAC (Fischler and Bolles 1981, scored as MSAC by Torr and Zisserman 2000) finds the inliers; iteratively
+reweighted least squares with Tukey's biweight then refine the transform.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from aerotask.raster.alignment.match.similarity import FITS, Mode, Points, Simil
 
 TRIALS = 600
 SEED = 20_261
-"""The same pairs always give the same answer."""
+"""Fixed, so that the same pairs always give the same result."""
 TUKEY_CUT = 4.685
 """In standard deviations: 95 % efficiency on normal errors."""
 SMALLEST_SIGMA = 0.01
-"""Of the unit: residuals below it are no reason to weigh one pair less than another."""
+"""In the unit: smaller residuals don't reduce a pair's weight."""
 ROUNDS = 12
 _SHORTEST_BASE = 0.15
-"""Two pairs that lie closer than this part of the whole extent say too little of rotation and scale."""
+"""Two pairs closer than this share of the extent determine rotation and scale too poorly."""
 
 Complexes = NDArray[np.complex128]
 
 
 @dataclass(frozen=True, slots=True)
 class RobustFit:
-    """The transform, which pairs agree with it, and how well (in the unit that the tolerance is given in)."""
+    """Transform with its inliers and their RMSE (in the unit of the tolerance)."""
 
     transform: Similarity
     inliers: NDArray[np.bool_]
@@ -37,16 +37,16 @@ class RobustFit:
 
     @property
     def count(self) -> int:
-        """How many pairs agree."""
+        """The number of pairs that agree."""
         return int(self.inliers.sum())
 
 
 def robust_fit(
     source: Points, target: Points, *, mode: Mode, tolerance: float, unit: float
 ) -> RobustFit | None:
-    """The transform from source to target that most pairs follow within `tolerance` units; None without three.
+    """Fit the transform from source to target that most pairs follow within `tolerance` units; None without three.
 
-    `unit` is the length of the unit (a pixel, say) in the points' own measure.
+    `unit` is the length of the unit (a pixel, for example) in the points' own measure.
     """
     z, w = to_complex(source) / unit, to_complex(target) / unit
     agreeing = _consensus(z, w, mode=mode, tolerance=tolerance)
@@ -67,7 +67,7 @@ def _residuals(transform: Similarity, z: Complexes, w: Complexes) -> Weights:
 
 
 def _consensus(z: Complexes, w: Complexes, *, mode: Mode, tolerance: float) -> NDArray[np.bool_] | None:
-    """The pairs that follow the best of many transforms, each from as few pairs as determine one."""
+    """RANSAC: the pairs that follow the best of many transforms, each determined by a minimal sample."""
     factors, shifts = _trials(z, w, mode)
     if not factors.size:
         return None

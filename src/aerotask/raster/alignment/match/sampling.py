@@ -1,4 +1,4 @@
-"""Shows rasters on a grid of the plane: straight from the file where the grid is the file's own, else resampled once."""
+"""Resampling of rasters to a grid of the plane, with one interpolation."""
 
 from __future__ import annotations
 
@@ -16,25 +16,24 @@ from aerotask.raster.expression.evaluate import Floats
 from aerotask.raster.windows import Shape
 
 MAX_READ_PX = 4 * 1024 * 1024
-"""A picture is made of no more pixels than this: the rest is read in less detail. Bounds the memory of every step."""
+"""Maximum pixels read for an image; larger areas are read in less detail. Bounds the memory of every step."""
 _MARGIN_PX = 6
-"""Around what is shown, for the kernel of the interpolation."""
+"""Margin for the kernel of the interpolation."""
 _NODES = (1 - np.cos(np.pi * np.arange(5) / 4)) / 2
-"""Chebyshev's nodes of the second kind on 0 to 1: positions are computed there, and by polynomials in between."""
-
+"""Chebyshev nodes of the second kind on 0 to 1: positions are computed there, and interpolated in between."""
 
 _STEP_PX = 1 / 32
 
 
 @dataclass(frozen=True, slots=True)
 class PlaneView:
-    """A raster as it is seen from the plane: `locate` leads from points of the plane to its pixels."""
+    """View of a raster from the plane: `locate` maps points of the plane to its pixels."""
 
     reader: Reader
     locate: Callable[[Points], Points]
 
     def on(self, grid: Grid, transform: Similarity = IDENTITY) -> MaskedImage:
-        """What the raster shows where `transform` brings the pixels of the grid."""
+        """Resample the raster to the pixels of the grid, moved by `transform`."""
         columns, rows = self._positions(grid, transform)
         if not (np.isfinite(columns).all() and np.isfinite(rows).all()):
             return empty_image(grid.shape_yx)
@@ -43,18 +42,18 @@ class PlaneView:
             return empty_image(grid.shape_yx)
         return _interpolated(self.reader.read(area), area, columns, rows)
 
-    def held(self, grid: Grid) -> PlaneView:
-        """The same view from memory: what the grid shows, and a margin, in the grid's detail."""
+    def in_memory(self, grid: Grid) -> PlaneView:
+        """The same view from memory: the area of the grid with a margin, in the grid's detail."""
         columns, rows = self._positions(grid, IDENTITY)
         area = self._area(columns, rows, grid) if np.isfinite(columns + rows).all() else None
         if area is None:
             return PlaneView(InMemoryImage(empty_image((1, 1))), self.locate)
         origin = np.array([area.left, area.top])
-        picture = self.reader.read(area)
-        return PlaneView(InMemoryImage(picture), lambda points: (self.locate(points) - origin) / area.factor)
+        image = self.reader.read(area)
+        return PlaneView(InMemoryImage(image), lambda points: (self.locate(points) - origin) / area.factor)
 
     def _positions(self, grid: Grid, transform: Similarity) -> tuple[Points, Points]:
-        """The raster's column and row at the centre of every pixel of the grid."""
+        """The columns and rows of the raster at the centres of the grid's pixels."""
         height, width = grid.shape_yx
         columns, rows = np.meshgrid(_NODES * width, _NODES * height)
         nodes = np.column_stack([columns.ravel(), rows.ravel()])
@@ -62,13 +61,13 @@ class PlaneView:
         across, down = _basis(width), _basis(height)
         shape = (_NODES.size, _NODES.size)
         with np.errstate(invalid="ignore"):
-            # Not by `@`: for such narrow matrices BLAS only wakes its threads.
+            # `einsum` instead of `@`: for such narrow matrices BLAS would only start its threads.
             parts = [np.einsum("rn,nm->rm", down, found[:, axis].reshape(shape)) for axis in (0, 1)]
             columns, rows = (np.einsum("rm,cm->rc", part, across) for part in parts)
         return columns, rows
 
     def _area(self, columns: Points, rows: Points, grid: Grid) -> SourceWindow | None:
-        """The pixels to read: all that are shown, in about the grid's detail; None if the raster has none."""
+        """The window to read, in about the grid's detail; None outside the raster."""
         height, width = self.reader.shape_yx
         left, right = _clipped(columns, width)
         top, bottom = _clipped(rows, height)
@@ -87,7 +86,7 @@ class PlaneView:
 
 
 def empty_image(shape_yx: Shape) -> MaskedImage:
-    """A picture in which no pixel counts."""
+    """An image in which every pixel is invalid."""
     return MaskedImage(np.zeros(shape_yx, np.float32), np.zeros(shape_yx, np.bool_))
 
 
@@ -100,24 +99,24 @@ def _aligned(position: int, factor: int) -> int:
     return position // factor * factor
 
 
-def _interpolated(picture: MaskedImage, area: SourceWindow, columns: Points, rows: Points) -> MaskedImage:
-    """The picture at those positions of the raster."""
+def _interpolated(image: MaskedImage, area: SourceWindow, columns: Points, rows: Points) -> MaskedImage:
+    """The image interpolated at positions of the raster."""
     across, down = _dither(columns.shape)
     x = ((columns - area.left) / area.factor - 0.5 + across).astype(np.float32)
     y = ((rows - area.top) / area.factor - 0.5 + down).astype(np.float32)
-    mean = float(picture.values.flat[0]) if not picture.valid.any() else float(picture.values.mean())
+    mean = float(image.values.flat[0]) if not image.valid.any() else float(image.values.mean())
     values = cv2.remap(
-        picture.values, x, y, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_CONSTANT, borderValue=mean
+        image.values, x, y, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_CONSTANT, borderValue=mean
     )
-    covered = cv2.remap(picture.valid.view(np.uint8) * np.uint8(255), x, y, cv2.INTER_LINEAR)
+    covered = cv2.remap(image.valid.view(np.uint8) * np.uint8(255), x, y, cv2.INTER_LINEAR)
     return filled(np.asarray(values, np.float32), np.asarray(covered) == 255)
 
 
 def _dither(shape: tuple[int, ...]) -> tuple[Points, Points]:
     """Offsets, even over a step of OpenCV's interpolation, that differ from pixel to pixel.
 
-    OpenCV rounds positions to 1/32 pixel. Without them a pure shift would be rounded the same way everywhere, and the
-    answer would be wrong by as much. (Two axes of the sequence R2 of M. Roberts, 2018.)
+    OpenCV rounds positions to 1/32 pixel. Without the offsets a pure shift would be rounded the same way everywhere, a
+    systematic error. (Two axes of the sequence R2 of M. Roberts, 2018.)
     """
     pixel_row, pixel_col = np.ogrid[: shape[0], : shape[1]]
     phase = pixel_col * 0.754877666 + pixel_row * 0.569840291
@@ -126,10 +125,10 @@ def _dither(shape: tuple[int, ...]) -> tuple[Points, Points]:
 
 
 def _basis(count: int) -> Floats | Points:
-    """Lagrange's polynomials over the nodes, at the centres of `count` pixels: (pixels, nodes)."""
-    at = (np.arange(count) + 0.5) / count
+    """Lagrange polynomials over the nodes, at the centres of `count` pixels: (pixels, nodes)."""
+    centres = (np.arange(count) + 0.5) / count
     basis = np.ones((count, _NODES.size))
     for node, position in enumerate(_NODES):
         for other in _NODES[np.not_equal(_NODES, position)]:
-            basis[:, node] *= (at - other) / (position - other)
+            basis[:, node] *= (centres - other) / (position - other)
     return basis

@@ -1,4 +1,4 @@
-"""The transform that an alignment looks for: a translation, rotation and change of scale of the plane."""
+"""Similarity transform: translation, rotation and change of scale of the plane."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Mode = Literal["similarity", "translation"]
 
 @dataclass(frozen=True, slots=True)
 class Similarity:
-    """z → factor·z + shift over the complex plane: |factor| is the scale, its argument the anticlockwise rotation."""
+    """Transform z → factor·z + shift of the complex plane: |factor| is the scale, arg(factor) the anticlockwise rotation."""
 
     factor: complex
     shift: complex
 
     @property
     def scale(self) -> float:
-        """How many times as long distances become."""
+        """The factor by which distances grow."""
         return abs(self.factor)
 
     @property
@@ -37,7 +37,7 @@ class Similarity:
         return -math.degrees(cmath.phase(self.factor))
 
     def of(self, points: Points) -> Points:
-        """Where the points come to lie."""
+        """The transformed points."""
         return from_complex(self.factor * to_complex(points) + self.shift)
 
     def inverse(self) -> Similarity:
@@ -45,9 +45,9 @@ class Similarity:
         return Similarity(1 / self.factor, -self.shift / self.factor)
 
     def rounded(self, *, length: float) -> Similarity:
-        """The nearest one whose factor is a multiple of 2⁻²⁷ and whose shift one of that length.
+        """The nearest transform whose factor is a multiple of 2⁻²⁷ and whose shift a multiple of `length`.
 
-        What the last digits of a sum are depends on where arrays lie in memory: without this, so would pixels.
+        The last digits of a sum depend on the alignment of arrays in memory: without rounding, so would pixels.
         """
         return Similarity(_rounded(self.factor, 2.0**-27), _rounded(self.shift, length))
 
@@ -55,7 +55,7 @@ class Similarity:
 IDENTITY = Similarity(1 + 0j, 0j)
 
 Fit = Callable[[Any, Any, Weights], Similarity]
-"""The weighted least-squares transform from the first complex points to the second."""
+"""Weighted least-squares fit of the transform from the first complex points to the second."""
 
 
 def _rounded(number: complex, step: float) -> complex:
@@ -73,12 +73,12 @@ def from_complex(numbers: NDArray[np.complex128]) -> Points:
 
 
 def fit_translation(source: Any, target: Any, weights: Weights) -> Similarity:
-    """The shift alone that brings the source's points nearest to the target's."""
+    """The translation that fits the source's points to the target's best."""
     return Similarity(1 + 0j, complex(np.average(target - source, weights=weights)))
 
 
 def fit_similarity(source: Any, target: Any, weights: Weights) -> Similarity:
-    """The similarity that brings the source's points nearest to the target's (Umeyama 1991, in complex form)."""
+    """The similarity that fits the source's points to the target's best (Umeyama 1991, in complex form)."""
     source_mean = complex(np.average(source, weights=weights))
     target_mean = complex(np.average(target, weights=weights))
     centred = source - source_mean
