@@ -57,20 +57,20 @@ def test_all_errors_are_returned_with_pointer_and_code(dataset: Dataset) -> None
     answer = ask(dataset, paths=["red.tif", "bytes.tif", "absent.tif"], outputPath="red.tif")
     body = answer.json()
     assert (answer.status_code, body["ok"], body["summary"], body["warnings"]) == (200, False, {}, [])
-    assert {(fault["pointer"], fault["code"]) for fault in body["errors"]} == {
+    assert {(error["pointer"], error["code"]) for error in body["errors"]} == {
         ("/paths/1", "type-mismatch"),
         ("/paths/2", "no-such-entry"),
         ("/outputPath", "output-is-input"),
     }
-    assert all(fault["message"] for fault in body["errors"])
+    assert all(error["message"] for error in body["errors"])
 
 
 def test_a_submit_gets_the_same_errors(dataset: Dataset) -> None:
     params = MERGE | {"paths": ["red.tif", "bytes.tif", "absent.tif"]}
-    asked = ask(dataset, paths=params["paths"]).json()["errors"]
+    dry_run_errors = ask(dataset, paths=params["paths"]).json()["errors"]
     refused = dataset.try_submit("merge-multispectral", params)
     assert (refused.status_code, refused.json()["code"]) == (400, "bands-do-not-match")
-    in_params = [fault | {"pointer": f"/params{fault['pointer']}"} for fault in asked]
+    in_params = [error | {"pointer": f"/params{error['pointer']}"} for error in dry_run_errors]
     assert refused.json()["errors"] == in_params
 
 
@@ -87,7 +87,7 @@ def test_params_that_do_not_match_the_schema_are_listed_as_errors(
     dataset: Dataset, params: dict[str, Any], pointer: str
 ) -> None:
     body = ask(dataset, **params).json()
-    assert [(fault["pointer"], fault["code"]) for fault in body["errors"]] == [(pointer, "invalid-params")]
+    assert [(error["pointer"], error["code"]) for error in body["errors"]] == [(pointer, "invalid-params")]
 
 
 def test_a_dry_run_needs_only_read(world: World, dataset: Dataset) -> None:
@@ -106,7 +106,7 @@ def test_a_body_must_be_an_object(dataset: Dataset) -> None:
 def test_an_alias_answers_as_the_tools_own_address(dataset: Dataset) -> None:
     assert ask(dataset).json() == ask(dataset, "tools/merge-multispectral").json()
     align = ask(dataset, "align")
-    assert {fault["code"] for fault in align.json()["errors"]} == {"invalid-params"}
+    assert {error["code"] for error in align.json()["errors"]} == {"invalid-params"}
     assert align.json() == ask(dataset, "tools/align-raster").json()
 
 
