@@ -133,6 +133,8 @@ ROWS: dict[str, Row] = {
     f"GET {D}/tiles/{{z}}/{{x}}/{{y}}.png": row(Needs.READ, 400, params={"path": "a.txt"}),
     f"GET {D}/tiles/{{z}}/{{x}}/{{y}}@2x.png": row(Needs.READ, 400, params={"path": "a.txt"}),
     f"POST {D}/view-tokens": row(Needs.READ_AS_USER, json={}),
+    f"POST {D}/tools/{{toolId}}/validate": row(Needs.READ, json=ALIGN),
+    f"POST {D}/tools/{{toolId}}/preview": row(Needs.READ, 400, json=ALIGN),
     f"POST {D}/align/validate": row(Needs.READ, json=ALIGN),
     f"POST {D}/align/preview": row(Needs.READ, 400, json=ALIGN),
     f"POST {D}/merge-multispectral/validate": row(Needs.READ, json=MERGE),
@@ -196,6 +198,8 @@ READING = {
     for path in (
         "search",
         "view-tokens",
+        "tools/{toolId}/validate",
+        "tools/{toolId}/preview",
         "align/validate",
         "align/preview",
         "merge-multispectral/validate",
@@ -338,6 +342,7 @@ class Matrix:
             "path": "a.txt",
             "name": "absent.tif",
             "kind": "cog",
+            "toolId": "align-raster",
         }
         return Things(kind, names)
 
@@ -348,15 +353,15 @@ class Matrix:
             own = Things("own", {**own.names, "keyId": await self.key(caller)})
             foreign = Things("foreign", {**foreign.names, "keyId": await self.key("outsider")})
         ids = {name: str(uuid4()) for name in ("keyId", "taskId", "uploadId")}
-        nobodys = {**own.names, "userName": "nobody-here", **ids}
+        missing = {**own.names, "userName": "nobody-here", **ids}
         if "{" not in operation:
             return [own]
-        absent = {**nobodys, "orgSlug": "no-such-org", "dsSlug": "no-such-ds"}
+        absent = {**missing, "orgSlug": "no-such-org", "dsSlug": "no-such-ds"}
         things = [own, await self.land("public"), foreign, Things("absent", absent)]
         if "{taskId}" in operation or "{uploadId}" in operation:
             # Another dataset's task or upload, within the URL of a dataset that the caller may read.
             smuggled = {**own.names, **{name: foreign.names[name] for name in ("taskId", "uploadId")}}
-            things += [Things("smuggled", smuggled), Things("nothing", nobodys)]
+            things += [Things("smuggled", smuggled), Things("nothing", missing)]
         if "{dsSlug}" in operation and caller in {"anonymous", "stranger"}:
             things.append(await self.land("unlisted"))
         return [thing for thing in things if thing.kind in ASKED_ABOUT.get(caller, {thing.kind})]
@@ -421,18 +426,18 @@ def expectation(needs: Needs, caller: str, kind: str, operation: str) -> int | N
         return None
     if caller == "program" and not only_reads(operation):
         return 403
-    nobody = caller in {"anonymous", "deactivated"}
+    is_anonymous = caller in {"anonymous", "deactivated"}
     if needs in {Needs.SIGNED_IN, Needs.OWN_KEY}:
-        if nobody:
+        if is_anonymous:
             return 401
         return 404 if needs is Needs.OWN_KEY and kind != "own" else None
     if needs is Needs.ADMINISTRATOR:
         if caller != "administrator":
-            return 401 if nobody else 403
+            return 401 if is_anonymous else 403
         return 404 if kind == "absent" and "{userName}" in operation else None
     rights = rights_on(caller, kind)
     if Access.READ not in rights:
-        return 401 if nobody else 404
+        return 401 if is_anonymous else 404
     return refusal(needs, caller, kind, rights)
 
 

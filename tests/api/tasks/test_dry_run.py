@@ -57,20 +57,20 @@ def test_all_errors_are_returned_with_pointer_and_code(dataset: Dataset) -> None
     answer = ask(dataset, paths=["red.tif", "bytes.tif", "absent.tif"], outputPath="red.tif")
     body = answer.json()
     assert (answer.status_code, body["ok"], body["summary"], body["warnings"]) == (200, False, {}, [])
-    assert {(fault["pointer"], fault["code"]) for fault in body["errors"]} == {
+    assert {(error["pointer"], error["code"]) for error in body["errors"]} == {
         ("/paths/1", "type-mismatch"),
         ("/paths/2", "no-such-entry"),
         ("/outputPath", "output-is-input"),
     }
-    assert all(fault["message"] for fault in body["errors"])
+    assert all(error["message"] for error in body["errors"])
 
 
 def test_a_submit_gets_the_same_errors(dataset: Dataset) -> None:
     params = MERGE | {"paths": ["red.tif", "bytes.tif", "absent.tif"]}
-    asked = ask(dataset, paths=params["paths"]).json()["errors"]
+    dry_run_errors = ask(dataset, paths=params["paths"]).json()["errors"]
     refused = dataset.try_submit("merge-multispectral", params)
     assert (refused.status_code, refused.json()["code"]) == (400, "bands-do-not-match")
-    in_params = [fault | {"pointer": f"/params{fault['pointer']}"} for fault in asked]
+    in_params = [error | {"pointer": f"/params{error['pointer']}"} for error in dry_run_errors]
     assert refused.json()["errors"] == in_params
 
 
@@ -87,7 +87,7 @@ def test_params_that_do_not_match_the_schema_are_listed_as_errors(
     dataset: Dataset, params: dict[str, Any], pointer: str
 ) -> None:
     body = ask(dataset, **params).json()
-    assert [(fault["pointer"], fault["code"]) for fault in body["errors"]] == [(pointer, "invalid-params")]
+    assert [(error["pointer"], error["code"]) for error in body["errors"]] == [(pointer, "invalid-params")]
 
 
 def test_a_dry_run_needs_only_read(world: World, dataset: Dataset) -> None:
@@ -103,10 +103,27 @@ def test_a_body_must_be_an_object(dataset: Dataset) -> None:
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid-request")
 
 
-def test_the_align_route_uses_the_installed_tool(world: World, dataset: Dataset) -> None:
-    tools = dataset.client.get(f"{dataset.address}/tasks/tools").json()
-    answer = ask(dataset, "align")
-    if any(tool["id"] == "align-raster" for tool in tools):
-        assert {fault["code"] for fault in answer.json()["errors"]} == {"invalid-params"}
-    else:
+def test_an_alias_answers_as_the_tools_own_address(dataset: Dataset) -> None:
+    assert ask(dataset).json() == ask(dataset, "tools/merge-multispectral").json()
+    align = ask(dataset, "align")
+    assert {error["code"] for error in align.json()["errors"]} == {"invalid-params"}
+    assert align.json() == ask(dataset, "tools/align-raster").json()
+
+
+def test_every_tool_can_be_validated(dataset: Dataset) -> None:
+    answer = dataset.client.post(
+        f"{dataset.address}/tools/bulk-download/validate", json={"paths": ["red.tif"]}
+    )
+    assert answer.json()["ok"]
+    assert answer.json()["summary"]["reads"] == ["red.tif"]
+
+
+def test_an_unknown_tool_is_refused(dataset: Dataset) -> None:
+    for action in ("validate", "preview"):
+        answer = dataset.client.post(f"{dataset.address}/tools/absent/{action}", json={})
         assert (answer.status_code, answer.json()["code"]) == (400, "unknown-tool")
+
+
+def test_a_tool_without_a_preview_answers_404(dataset: Dataset) -> None:
+    answer = dataset.client.post(f"{dataset.address}/tools/raster-export/preview", json={"path": "red.tif"})
+    assert (answer.status_code, answer.json()["code"]) == (404, "no-preview")

@@ -42,22 +42,22 @@ def events(dataset: Dataset, task_id: str, *, after: str | None = None, query: s
 def test_the_stream_of_an_ended_task_is_complete_and_ends_with_its_status(dataset: Dataset) -> None:
     status = dataset.run("patient", {"lines": 30})
 
-    told = events(dataset, status["taskId"])
+    received = events(dataset, status["taskId"])
 
-    assert [event.name for event in told] == ["state", *["log"] * 31, "progress", "end"]
-    assert told[0].data == {
+    assert [event.name for event in received] == ["state", *["log"] * 31, "progress", "end"]
+    assert received[0].data == {
         "state": "Succeeded",
         "waitingFor": None,
         "attempt": 1,
-        "at": told[0].data["at"],
+        "at": received[0].data["at"],
         "reason": "finished",
     }
-    assert lines_of(told) == LINES
-    logged = [event for event in told if event.name == "log"]
+    assert lines_of(received) == LINES
+    logged = [event for event in received if event.name == "log"]
     assert [event.id for event in logged] == [str(cursor) for cursor in range(1, 32)]
     assert [event.data["cursor"] for event in logged] == list(range(1, 32))
-    assert told[-2].data == {"percent": 100.0, "phase": None, "message": "line 29"}
-    assert told[-1].data == status
+    assert received[-2].data == {"percent": 100.0, "phase": None, "message": "line 29"}
+    assert received[-1].data == status
 
 
 def test_a_stream_has_the_headers_of_an_event_stream(dataset: Dataset) -> None:
@@ -74,19 +74,19 @@ def test_a_stream_has_the_headers_of_an_event_stream(dataset: Dataset) -> None:
 def test_a_stream_follows_a_task_from_its_submission_to_its_end(dataset: Dataset, tmp_path: Path) -> None:
     go = tmp_path / "go"
     task_id = dataset.submit("patient", {"until": str(go), "lines": 30})
-    told: list[Event] = []
+    received: list[Event] = []
     with streaming(dataset, task_id) as response:
         for event in events_of(response):
-            told.append(event)
+            received.append(event)
             if event.name == "progress" and event.data["phase"] == "waiting":
                 go.touch()
 
-    states = [event.data["state"] for event in told if event.name == "state"]
+    states = [event.data["state"] for event in received if event.name == "state"]
     assert states[-2:] == ["Processing", "Succeeded"]
-    assert {event.data["percent"] for event in told if event.name == "progress"} >= {50.0, 100.0}
-    assert lines_of(told) == LINES
-    assert told[-1].name == "end"
-    assert told[-1].data == dataset.status(task_id)
+    assert {event.data["percent"] for event in received if event.name == "progress"} >= {50.0, 100.0}
+    assert lines_of(received) == LINES
+    assert received[-1].name == "end"
+    assert received[-1].data == dataset.status(task_id)
 
 
 def test_streams_and_pollers_get_every_line_once_while_a_task_writes(world: World, dataset: Dataset) -> None:
@@ -148,9 +148,9 @@ def test_a_cursor_beyond_the_end_counts_as_the_end(dataset: Dataset) -> None:
     longer = dataset.run("patient", {"lines": 30})
     shorter = dataset.run("nothing")
     for after in (str(longer["logCursor"]), str(2**62)):
-        told = events(dataset, shorter["taskId"], after=after)
-        assert [event.name for event in told] == ["state", "progress", "end"]
-        assert told[-1].data == shorter
+        received = events(dataset, shorter["taskId"], after=after)
+        assert [event.name for event in received] == ["state", "progress", "end"]
+        assert received[-1].data == shorter
 
 
 @pytest.mark.parametrize("cursor", ["-1", "x", "1.5", "", "NaN", "99999999999999999999", "1,2", "%00"])
@@ -187,15 +187,15 @@ def test_an_idle_stream_sends_keep_alives_until_permissions_are_lost(
         task_id = dataset.submit("patient", {"until": str(go)})
         eventually(lambda: dataset.status(task_id)["progress"]["phase"] == "waiting")
 
-        told: list[str] = []
+        received: list[str] = []
         with streaming(dataset.seen_by(member), task_id) as response:
             for event in events_of(response):
-                told.append(event.name)
-                if told[-3:] == [KEEPALIVE] * 3:
+                received.append(event.name)
+                if received[-3:] == [KEEPALIVE] * 3:
                     world.admin.delete(f"/orgs/{dataset.org}/members/{name}")
 
-        assert told[:3] == ["state", "log", "progress"]
-        assert set(told[3:]) == {KEEPALIVE}
+        assert received[:3] == ["state", "log", "progress"]
+        assert set(received[3:]) == {KEEPALIVE}
         assert dataset.status(task_id)["state"] == "Processing"
         go.touch()
         dataset.wait(task_id)
@@ -206,15 +206,15 @@ def test_dropped_lines_are_counted(make_stack: StackFactory) -> None:
         dataset = world.dataset()
         task_id = dataset.run("patient", {"lines": 250})["taskId"]
 
-        told = events(dataset, task_id, after="10")
+        received = events(dataset, task_id, after="10")
 
-        assert [event.name for event in told] == ["state", "truncated", *["log"] * 100, "progress", "end"]
-        assert (told[1].data, told[1].id) == ({"cursor": 151, "lines": 141}, "151")
-        assert lines_of(told) == [f"line {n}" for n in range(150, 250)]
-        assert told[2].id == "152"
-        assert events(dataset, task_id, after="151") == [told[0], *told[2:]]
+        assert [event.name for event in received] == ["state", "truncated", *["log"] * 100, "progress", "end"]
+        assert (received[1].data, received[1].id) == ({"cursor": 151, "lines": 141}, "151")
+        assert lines_of(received) == [f"line {n}" for n in range(150, 250)]
+        assert received[2].id == "152"
+        assert events(dataset, task_id, after="151") == [received[0], *received[2:]]
         output = dataset.client.get(f"{dataset.address}/tasks/{task_id}/output").text
-        assert output.splitlines() == lines_of(told)
+        assert output.splitlines() == lines_of(received)
 
 
 def test_a_stopping_api_ends_streams_and_long_polls_at_once_and_clients_resume(
@@ -230,7 +230,7 @@ def test_a_stopping_api_ends_streams_and_long_polls_at_once_and_clients_resume(
         )
         with streaming(dataset, task_id) as response:
             stream = events_of(response)
-            told = list(itertools.islice(stream, 33))
+            received = list(itertools.islice(stream, 33))
             assert world.stack.api is not None
 
             world.stack.api.send_signal(signal.SIGTERM)
@@ -242,8 +242,8 @@ def test_a_stopping_api_ends_streams_and_long_polls_at_once_and_clients_resume(
         world.stack.start_api()
         world.stack.await_api()
         go.touch()
-        rest = events(dataset, task_id, after=told[-2].id)
-        assert lines_of(told) + lines_of(rest) == LINES
+        rest = events(dataset, task_id, after=received[-2].id)
+        assert lines_of(received) + lines_of(rest) == LINES
         assert rest[-1].data == dataset.status(task_id)
 
 

@@ -48,16 +48,16 @@ async def status(
 @asynccontextmanager
 async def streaming(api: Served, task: ClaimedTask) -> AsyncIterator[list[Event]]:
     """The events of a stream so far; the stream is read to its end before the block ends."""
-    told: list[Event] = []
+    received: list[Event] = []
 
     async def read() -> None:
         async with api.client.stream("GET", f"{api.address(task.lease.task_id)}/events") as response:
             async for event in aevents_of(response):
-                told.append(event)  # noqa: PERF401  the test reads the list meanwhile
+                received.append(event)  # noqa: PERF401  the test reads the list meanwhile
 
     reading = asyncio.create_task(read())
     try:
-        yield told
+        yield received
         await reading
     finally:
         reading.cancel()
@@ -170,19 +170,19 @@ async def test_a_wait_out_of_bounds_is_refused(api: Served, task: ClaimedTask, w
 async def test_long_polls_and_streams_hold_no_database_connections(api: Served, task: ClaimedTask) -> None:
     waits = [asyncio.create_task(status(api, task, wait=30)) for _ in range(30)]
     streams = [streaming(api, task) for _ in range(30)]
-    heard = [await stream.__aenter__() for stream in streams]
+    received_by_stream = [await stream.__aenter__() for stream in streams]
     await until(lambda: api.watches == 60)
-    await until(lambda: all(heard))
+    await until(lambda: all(received_by_stream))
 
     # The pool has 10 connections; a request without one would get 503 after 5 s.
     assert (await status(api, task)).status_code == 200
     await api.succeed(task, 0, "the only line")
 
     assert {answer.status_code for answer in await asyncio.gather(*waits)} == {200}
-    for stream, told in zip(streams, heard, strict=True):
+    for stream, received in zip(streams, received_by_stream, strict=True):
         await stream.__aexit__(None, None, None)
-        assert lines_of(told) == ["the only line"]
-        assert told[-1].name == "end"
+        assert lines_of(received) == ["the only line"]
+        assert received[-1].name == "end"
     assert api.watches == 0
 
 
@@ -202,33 +202,33 @@ async def test_a_disconnect_ends_the_subscription(api: Served, task: ClaimedTask
 
 
 async def test_a_stream_of_a_busy_task_needs_few_reads(api: Served, task: ClaimedTask) -> None:
-    async with streaming(api, task) as told:
-        await until(lambda: bool(told))
+    async with streaming(api, task) as received:
+        await until(lambda: bool(received))
         began = time.monotonic()
         for number in range(60):
             await api.report(task, number, f"line {number}", percent=float(number + 1))
-        await until(lambda: len(lines_of(told)) == 60)
+        await until(lambda: len(lines_of(received)) == 60)
         took_s = time.monotonic() - began
         await api.succeed(task, 60)
     # Each read with a change sends one progress event.
-    reads = [event for event in told if event.name == "progress" and event.data["percent"] < 100]
+    reads = [event for event in received if event.name == "progress" and event.data["percent"] < 100]
     assert len(reads) <= 2 + took_s / 0.25
-    assert lines_of(told) == [f"line {number}" for number in range(60)]
+    assert lines_of(received) == [f"line {number}" for number in range(60)]
 
 
 async def test_the_state_comes_first_at_a_start_and_last_at_an_end(api: Served) -> None:
     await api.rows.task()
     task_id = (await api.client.get("/orgs/acme/ds/acme/tasks")).json()[0]["taskId"]
-    told: list[Event] = []
+    received: list[Event] = []
     async with api.client.stream("GET", f"/orgs/acme/ds/acme/tasks/{task_id}/events") as response:
         stream = aevents_of(response)
-        told += [await anext(stream), await anext(stream)]
+        received += [await anext(stream), await anext(stream)]
         task = await api.rows.claimed(ttl_s=3600)
         await api.report(task, 0, "a", percent=50.0)
-        told += [event async for event in _up_to(stream, "progress", 50.0)]
+        received += [event async for event in _up_to(stream, "progress", 50.0)]
         await api.succeed(task, 1, "b")
-        told += [event async for event in stream]
-    shown = [event for event in told if event.name != KEEPALIVE]
+        received += [event async for event in stream]
+    shown = [event for event in received if event.name != KEEPALIVE]
     last = [event.name for event in shown[-4:]]
     states = [event.data["state"] for event in shown if event.name == "state"]
     assert [event.name for event in shown[:2]] == ["state", "progress"]
@@ -245,27 +245,27 @@ async def _up_to(stream: AsyncIterator[Event], name: str, percent: float) -> Asy
             return
 
 
-def _has_lines(told: list[Event], count: int) -> bool:
-    return len(lines_of(told)) == count
+def _has_lines(received: list[Event], count: int) -> bool:
+    return len(lines_of(received)) == count
 
 
 async def test_streams_and_long_polls_survive_the_loss_of_the_listen_connection(
     api: Served, task: ClaimedTask, database_url: str
 ) -> None:
-    async with streaming(api, task) as told:
-        await until(lambda: bool(told))
+    async with streaming(api, task) as received:
+        await until(lambda: bool(received))
         for number in range(5):
             await run_sql(database_url, END_LISTENING)
             # Changes committed while the connection was down are delivered as well.
             await api.report(task, number, f"line {number}")
-            await until(partial(_has_lines, told, number + 1), timeout_s=10)
+            await until(partial(_has_lines, received, number + 1), timeout_s=10)
         waiting = asyncio.create_task(status(api, task, wait=30))
         await until(lambda: api.watches == 2)
         await run_sql(database_url, END_LISTENING)
         await api.succeed(task, 5)
         assert (await waiting).json()["state"] == "Succeeded"
-    assert lines_of(told) == [f"line {number}" for number in range(5)]
-    cursors = [int(event.id) for event in told if event.id is not None]
+    assert lines_of(received) == [f"line {number}" for number in range(5)]
+    cursors = [int(event.id) for event in received if event.id is not None]
     assert all(b == a + 1 for a, b in pairwise(cursors))
 
 
@@ -278,9 +278,9 @@ async def test_a_stream_survives_a_postgres_outage_without_losing_or_repeating_l
             own = Settings.model_validate({**settings.model_dump(), "database_url": url})
             async with served(own) as api:
                 task = await api.running_task()
-                async with streaming(api, task) as told:
+                async with streaming(api, task) as received:
                     await api.report(task, 0, "before")
-                    await until(lambda: lines_of(told) == ["before"])
+                    await until(lambda: lines_of(received) == ["before"])
 
                     await asyncio.to_thread(postgres.kill)
                     # The stream stays open, whether or not the reconnection wakes it.
@@ -289,10 +289,10 @@ async def test_a_stream_survives_a_postgres_outage_without_losing_or_repeating_l
                     await asyncio.to_thread(postgres.start)
 
                     await until_written(api, task)
-                    await until(lambda: lines_of(told) == ["before", "after"])
+                    await until(lambda: lines_of(received) == ["before", "after"])
                     await api.succeed(task, 2)
-                assert lines_of(told) == ["before", "after"]
-                assert told[-1].name == "end"
+                assert lines_of(received) == ["before", "after"]
+                assert received[-1].name == "end"
         folder.discard()
 
 
