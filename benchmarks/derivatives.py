@@ -127,11 +127,11 @@ def measure(name: str, source: str, target: str) -> None:
 Run = Callable[[Path, Path], object]
 
 
-def copc(points_at_once: int | None = None) -> Run:
+def copc(max_points: int | None = None) -> Run:
     from aerotask.derivatives.copc.build import build_copc  # noqa: PLC0415
 
     return lambda source, target: build_copc(
-        source, target, on_progress=lambda _share: None, points_at_once=points_at_once
+        source, target, on_progress=lambda _share: None, max_points=max_points
     )
 
 

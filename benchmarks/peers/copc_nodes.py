@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.peers.align_clock import peak_mib
 
 from aerotask.derivatives.copc.bounds import Cube
-from aerotask.derivatives.copc.morton_sort import ordered, points_in_memory
+from aerotask.derivatives.copc.morton_sort import points_in_memory, sort_cloud
 from aerotask.derivatives.copc.octree import GRID, Node, Octree
 from aerotask.derivatives.copc.reader import CloudFile, open_cloud
 from aerotask.derivatives.copc.writer import copc_file
@@ -47,7 +47,9 @@ def write_copclib(target: Path, cloud: CloudFile, cube: Cube, nodes: list[Node])
 def main() -> None:
     source, target, name = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     cloud = open_cloud(source)
-    points = ordered(cloud, target.parent, at_once=points_in_memory(cloud), on_progress=lambda _share: None)
+    points = sort_cloud(
+        cloud, target.parent, max_points=points_in_memory(cloud), on_progress=lambda _share: None
+    )
     octree = Octree()
     nodes = [node for bucket in points.buckets for node in octree.nodes(bucket)]
     write = {"ours": write_ours, "copclib": write_copclib}[name]

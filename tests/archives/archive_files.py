@@ -1,4 +1,4 @@
-"""Archives made by hand, honest and hostile, byte by byte where no library would make them."""
+"""Archive builders for tests: valid and hostile, byte by byte where no library would write them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import py7zr
 
 
 def zipped(members: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """A ZIP as Python makes it; a name that ends with `/` is a folder."""
+    """ZIP written by zipfile; a name that ends with `/` is a folder."""
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", method) as archive:
         for name, content in members.items():
@@ -24,7 +24,7 @@ def zipped(members: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> 
 
 
 def tarred(members: Mapping[str, bytes], *, form: int = tarfile.PAX_FORMAT) -> bytes:
-    """A TAR as Python makes it; a name that ends with `/` is a folder."""
+    """TAR written by tarfile; a name that ends with `/` is a folder."""
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w", format=form) as archive:
         for name, content in members.items():
@@ -37,7 +37,7 @@ def tarred(members: Mapping[str, bytes], *, form: int = tarfile.PAX_FORMAT) -> b
 
 
 def sevenzipped(members: Mapping[str, bytes], **options: Any) -> bytes:
-    """A 7z as py7zr makes it."""
+    """7z file written by py7zr."""
     made = io.BytesIO()
     with py7zr.SevenZipFile(made, "w", **options) as archive:
         for name, content in members.items():
@@ -46,7 +46,7 @@ def sevenzipped(members: Mapping[str, bytes], **options: Any) -> bytes:
 
 
 def tarred_special(name: str, kind: bytes, target: str = "") -> bytes:
-    """A TAR with one member that is no file."""
+    """TAR with one member that is not a file."""
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w") as archive:
         header = tarfile.TarInfo(name)
@@ -56,7 +56,7 @@ def tarred_special(name: str, kind: bytes, target: str = "") -> bytes:
 
 
 def tar_block(name: bytes, kind: bytes, content: bytes = b"", *, length: bytes | None = None) -> bytes:
-    """A header with whatever bytes for a name and for a length, and its content."""
+    """TAR header with arbitrary bytes for name and length, and its content."""
     length = b"%011o\0" % len(content) if length is None else length
     start = struct.pack("<100s8s8s8s12s12s", name, b"0000644\0", b"0\0", b"0\0", length, b"0\0")
     end = struct.pack("<c100s8s247x", kind, b"", b"ustar\x0000")
@@ -65,12 +65,12 @@ def tar_block(name: bytes, kind: bytes, content: bytes = b"", *, length: bytes |
 
 
 def pax(records: bytes) -> bytes:
-    """An extended header with these bytes for records."""
+    """Extended header with these bytes for records."""
     return tar_block(b"pax", b"x", records)
 
 
 def pax_record(key: bytes, value: bytes) -> bytes:
-    """A record of an extended header, its own length before it."""
+    """Record of an extended header, prefixed with its length."""
     rest = b" %b=%b\n" % (key, value)
     length = next(n for n in range(len(rest), len(rest) + 10) if len(b"%d" % n) + len(rest) == n)
     return b"%d" % length + rest
@@ -78,7 +78,7 @@ def pax_record(key: bytes, value: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Member:
-    """A ZIP member whose headers may say anything."""
+    """ZIP member with arbitrary header fields."""
 
     name: str
     content: bytes
@@ -90,21 +90,21 @@ class Member:
     local_name: str | None = None
     local_size_bytes: int | None = None
     header_at: int | None = None
-    """Where the directory says that it is; None: where it is."""
+    """Offset in the directory; None: the real one."""
 
     @property
     def checksum(self) -> int:
-        """The CRC-32 that is declared."""
+        """Declared CRC-32."""
         return zlib.crc32(self.content) if self.crc32 is None else self.crc32
 
     @property
     def length(self) -> int:
-        """The length that is declared."""
+        """Declared length."""
         return len(self.content) if self.size_bytes is None else self.size_bytes
 
 
 def zip_of(members: Iterable[Member], *, count: int | None = None, prefix: bytes = b"") -> bytes:
-    """A ZIP of members whose content stands in it as it is given."""
+    """ZIP of members whose content is written as given."""
     body = bytearray(prefix)
     directory = bytearray()
     made = 0
@@ -128,30 +128,40 @@ def zip_of(members: Iterable[Member], *, count: int | None = None, prefix: bytes
             *(len(name), 0, 0, 0, 0, member.attributes, at),
         )
         directory += name
-    said = made if count is None else count
-    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, said, said, len(directory), len(body), 0)
+    declared = made if count is None else count
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, declared, declared, len(directory), len(body), 0)
     return bytes(body + directory + end)
 
 
-def with_zip64_end(archive: bytes, **told: int) -> bytes:
-    """The ZIP with a ZIP64 end record before its end; `told` says otherwise of `count`, `size` or `at`."""
+def with_zip64_end(archive: bytes, **overrides: int) -> bytes:
+    """The ZIP with a ZIP64 end record before its end record; `overrides` replaces `count`, `size` or `at` in it."""
     body, end = archive[:-22], archive[-22:]
     count, size, at = struct.unpack("<10xH2L", end[:20])
-    told = {"count": count, "size": size, "at": at, **told}
+    fields = {"count": count, "size": size, "at": at, **overrides}
     wide = struct.pack(
-        "<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, told["count"], told["count"], told["size"], told["at"]
+        "<4sQ2H2L4Q",
+        b"PK\6\6",
+        44,
+        45,
+        45,
+        0,
+        0,
+        fields["count"],
+        fields["count"],
+        fields["size"],
+        fields["at"],
     )
     return body + wide + struct.pack("<4sLQL", b"PK\6\7", 0, len(body), 1) + end
 
 
 def deflated(content: bytes) -> bytes:
-    """A raw DEFLATE stream."""
+    """Raw DEFLATE stream."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     return packer.compress(content) + packer.flush()
 
 
 def rar_of(members: Mapping[str, bytes]) -> bytes:
-    """A RAR (version 5) whose members are stored: there is no free program that makes one."""
+    """RAR (version 5) with stored members: no free program writes RAR."""
     made = bytearray(b"Rar!\x1a\x07\x01\x00") + _rar_block(1, 0, b"\0")
     for name, content in members.items():
         raw = name.encode()

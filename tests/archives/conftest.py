@@ -1,4 +1,4 @@
-"""Extraction as the tests ask for it: everything is wanted, nobody listens."""
+"""Extraction fixtures: everything is wanted, and callbacks do nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Extract = Callable[..., Extraction]
 
 @pytest.fixture
 def extracted(tmp_path: Path) -> Extract:
-    """Extracts an archive that is given as bytes."""
+    """Extracts an archive given as bytes."""
 
     def run(
         archive: bytes,
@@ -52,7 +52,7 @@ def extracted(tmp_path: Path) -> Extract:
 
 @pytest.fixture
 def refused(extracted: Extract) -> Callable[..., tuple[str, str]]:
-    """Extracts what must not be extracted; the code and the message."""
+    """Extracts an archive that must be rejected; returns the code and the message."""
 
     def run(archive: bytes, **options: object) -> tuple[str, str]:
         with pytest.raises(InvalidInput) as caught:
@@ -63,5 +63,5 @@ def refused(extracted: Extract) -> Callable[..., tuple[str, str]]:
 
 
 def contents(found: Extraction) -> dict[str, bytes]:
-    """What came out, by path."""
+    """Extracted contents by path."""
     return {file.path: file.file.read_bytes() for file in found.files}

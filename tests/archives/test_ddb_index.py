@@ -1,4 +1,4 @@
-"""The index that goes along with a whole dataset."""
+"""DroneDB index of a whole-dataset archive."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def rows(file: Path, query: str) -> list[tuple[object, ...]]:
         return list(database.execute(query))
 
 
-def test_entries_stand_in_the_columns_that_dronedb_reads(tmp_path: Path) -> None:
+def test_entries_are_in_the_columns_that_dronedb_reads(tmp_path: Path) -> None:
     file = tmp_path / "dbase.sqlite"
     entries = [
         EntryView("a", "directory", "", 0, indexed=True, mtime=1),
@@ -47,7 +47,7 @@ def test_entries_stand_in_the_columns_that_dronedb_reads(tmp_path: Path) -> None
     assert (path, key, json.loads(str(data))["slug"], mtime) == ("", "exported", "field", 5)
 
 
-def test_geometries_are_blobs_in_the_form_of_spatialite(tmp_path: Path) -> None:
+def test_geometries_are_spatialite_blobs(tmp_path: Path) -> None:
     file = tmp_path / "dbase.sqlite"
     entry = EntryView("p", "geoImage", "", 0, indexed=True, point_geom=POINT, polygon_geom=POLYGON)
     write_index(file, [entry], slug="x", exported_at=0)
@@ -62,6 +62,6 @@ def test_geometries_are_blobs_in_the_form_of_spatialite(tmp_path: Path) -> None:
     assert struct.unpack("<12d", polygon[51:-1])[:6] == (10, 45, 0, 11, 45, 0)
 
 
-def test_every_type_of_entry_has_its_number() -> None:
+def test_every_entry_type_has_a_number() -> None:
     assert set(TYPE_NUMBERS) == {str(kind) for kind in EntryType}
     assert len(set(TYPE_NUMBERS.values())) == len(TYPE_NUMBERS)

@@ -1,4 +1,4 @@
-"""Archives that chance has damaged: whatever they become, the reader refuses them in its own words or reads them."""
+"""Fuzzing: randomly damaged archives are rejected with one of our errors or read within the limits."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ WHOLE = {
     "single.bin.gz": gzip.compress(NOISE, mtime=0),
     "a.7z": sevenzipped(MEMBERS),
 }
-# What fields of formats like to be, and what programs stumble over.
+# Typical values of format fields, and values that parsers mishandle.
 FIELDS = st.one_of(
     st.binary(min_size=1, max_size=12),
     st.sampled_from(
@@ -64,7 +64,7 @@ Mutation = Callable[[bytes], bytes]
 
 
 def flipped(at: float, bit: int) -> Mutation:
-    """One bit is another."""
+    """Flips one bit."""
 
     def change(data: bytes) -> bytes:
         place = int(at * len(data))
@@ -74,17 +74,17 @@ def flipped(at: float, bit: int) -> Mutation:
 
 
 def cut(at: float) -> Mutation:
-    """The end is missing."""
+    """Truncates the archive."""
     return lambda data: data[: int(at * len(data))]
 
 
 def overwritten(at: float, field: bytes) -> Mutation:
-    """Something else stands in the place of some bytes."""
+    """Overwrites some bytes."""
     return lambda data: data[: int(at * len(data))] + field + data[int(at * len(data)) + len(field) :]
 
 
 def spliced(begin: float, end: float, at: float) -> Mutation:
-    """A part of it stands in another place once more."""
+    """Copies a part to another place."""
 
     def change(data: bytes) -> bytes:
         part = data[int(min(begin, end) * len(data)) : int(max(begin, end) * len(data))]
@@ -94,7 +94,7 @@ def spliced(begin: float, end: float, at: float) -> Mutation:
 
 
 PLACES = st.floats(0, 1, exclude_max=True)
-# Directories and ends are where the decisions are.
+# Directories and end records decide most.
 NEAR_THE_END = st.one_of(PLACES, st.floats(0.9, 1, exclude_max=True))
 MUTATIONS = st.one_of(
     st.builds(flipped, NEAR_THE_END, st.integers(0, 7)),
@@ -107,7 +107,7 @@ MUTATIONS = st.one_of(
 @pytest.mark.parametrize("name", WHOLE)
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(mutations=st.lists(MUTATIONS, min_size=1, max_size=4))
-def test_a_mutated_archive_is_refused_in_our_words_or_read_within_the_limits(
+def test_a_mutated_archive_is_rejected_with_our_error_or_read_within_the_limits(
     tmp_path_factory: pytest.TempPathFactory, name: str, mutations: list[Mutation]
 ) -> None:
     data = WHOLE[name]
@@ -127,8 +127,8 @@ def test_a_mutated_archive_is_refused_in_our_words_or_read_within_the_limits(
 
 
 def outcome(archive: Path, into: Path, name: str) -> tuple[str, list[ExtractedFile]]:
-    """With which code it is refused, or what came out of it."""
-    order = ExtractRequest(
+    """The error code, or the extracted files."""
+    request = ExtractRequest(
         archive=archive,
         path=name,
         dest="",
@@ -141,13 +141,13 @@ def outcome(archive: Path, into: Path, name: str) -> tuple[str, list[ExtractedFi
         threads=1,
     )
     try:
-        return "", extract(order).files
+        return "", extract(request).files
     except InvalidInput as refusal:
         return refusal.code, []
 
 
 def remove(folder: Path) -> None:
-    """A thousand folders would outlive the test otherwise."""
+    """Remove the folder of an example; otherwise thousands accumulate."""
     for path in sorted(folder.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     folder.rmdir()

@@ -1,4 +1,4 @@
-"""TAR in all its packings, 7z, and single files: honest ones are read, all others are refused."""
+"""TAR with every compression, 7z, RAR and single compressed files: valid ones are read, others rejected."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from aerotask.sdk.limits import Limits
 
 Refused = Callable[..., tuple[str, str]]
 MIB = 1024 * 1024
-PACKINGS: dict[str, Callable[[bytes], bytes]] = {
+COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
     "tar": bytes,
     "tar.gz": gzip.compress,
     "tar.bz2": bz2.compress,
@@ -48,33 +48,35 @@ MEMBERS = {
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_every_form_of_tar_is_read(extracted: Extract, form: int) -> None:
+def test_every_tar_format_is_read(extracted: Extract, form: int) -> None:
     members = dict(list(MEMBERS.items())[:2]) if form == tarfile.USTAR_FORMAT else MEMBERS
     found = extracted(tarred({"./": b"", **members, "./folder/": b""}, form=form), path="a.tar")
     assert contents(found) == {name.removeprefix("./"): content for name, content in members.items()}
     assert found.folders == ["folder"]
 
 
-@pytest.mark.parametrize("suffix", PACKINGS)
-def test_every_packing_of_tar_is_read_whatever_its_name(extracted: Extract, suffix: str) -> None:
-    found = extracted(PACKINGS[suffix](tarred(MEMBERS)), path="upload.bin")
+@pytest.mark.parametrize("suffix", COMPRESSIONS)
+def test_every_compression_of_tar_is_read_whatever_its_name(extracted: Extract, suffix: str) -> None:
+    found = extracted(COMPRESSIONS[suffix](tarred(MEMBERS)), path="upload.bin")
     assert contents(found) == {name.removeprefix("./"): content for name, content in MEMBERS.items()}
 
 
-def test_what_comes_out_is_announced_as_far_as_the_format_tells(extracted: Extract) -> None:
-    members, heard = {"a": b"x" * 1000, "b": b"y" * 500}, list[AnnouncedTotals]()
+def test_totals_are_announced_as_far_as_the_format_has_them(extracted: Extract) -> None:
+    members, announced = {"a": b"x" * 1000, "b": b"y" * 500}, list[AnnouncedTotals]()
     tar = tarred(members)
-    extracted(tar, path="a.tar", on_announced=heard.append)
-    extracted(sevenzipped(members), path="a.7z", on_announced=heard.append, wanted=lambda path: path == "b")
-    extracted(zipped(members), on_announced=heard.append, wanted=lambda path: path == "b")
-    assert heard == [AnnouncedTotals(None, len(tar)), AnnouncedTotals(1, 500), AnnouncedTotals(1, 500)]
+    extracted(tar, path="a.tar", on_announced=announced.append)
+    extracted(
+        sevenzipped(members), path="a.7z", on_announced=announced.append, wanted=lambda path: path == "b"
+    )
+    extracted(zipped(members), on_announced=announced.append, wanted=lambda path: path == "b")
+    assert announced == [AnnouncedTotals(None, len(tar)), AnnouncedTotals(1, 500), AnnouncedTotals(1, 500)]
 
 
-@pytest.mark.parametrize("suffix", PACKINGS)
-def test_a_truncated_tar_is_refused_wherever_it_is_cut(refused: Refused, suffix: str) -> None:
-    # Noise, so that every cut is one into something.
-    whole = PACKINGS[suffix](tarred({"a": os.urandom(3000), "b": os.urandom(3000)}))
-    last = len(whole) if suffix != "tar" else 2 * (512 + 3072)  # the rest is zeros that say nothing
+@pytest.mark.parametrize("suffix", COMPRESSIONS)
+def test_a_truncated_tar_is_rejected_wherever_it_is_cut(refused: Refused, suffix: str) -> None:
+    # Noise, so that every cut removes something.
+    whole = COMPRESSIONS[suffix](tarred({"a": os.urandom(3000), "b": os.urandom(3000)}))
+    last = len(whole) if suffix != "tar" else 2 * (512 + 3072)  # the rest is padding
     for end in range(600, last - 4, 509):
         assert refused(whole[:end], path="a.tar")[0] == "archive-damaged"
 
@@ -90,17 +92,17 @@ def test_a_truncated_tar_is_refused_wherever_it_is_cut(refused: Refused, suffix:
         (tarfile.GNUTYPE_SPARSE, "sparse file"),
     ],
 )
-def test_links_devices_and_holes_are_refused(refused: Refused, kind: bytes, called: str) -> None:
+def test_links_devices_and_sparse_files_are_rejected(refused: Refused, kind: bytes, called: str) -> None:
     code, message = refused(tarred_special("evil", kind, "/etc/passwd"), path="a.tar")
     assert (code, called in message) == ("archive-special-file", True)
 
 
 @pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "a/../../b", "a\\..\\b", "new\nline"])
-def test_names_that_lead_elsewhere_are_refused(refused: Refused, name: str) -> None:
+def test_names_that_escape_the_folder_are_rejected(refused: Refused, name: str) -> None:
     assert refused(tarred({name: b"x"}), path="a.tar")[0] == "archive-unsafe-name"
 
 
-def test_a_name_twice_is_refused(refused: Refused) -> None:
+def test_a_repeated_name_is_rejected(refused: Refused) -> None:
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w") as archive:
         for _ in range(2):
@@ -108,19 +110,19 @@ def test_a_name_twice_is_refused(refused: Refused) -> None:
     assert refused(made.getvalue(), path="a.tar")[0] == "archive-duplicate-name"
 
 
-@pytest.mark.parametrize("suffix", [suffix for suffix in PACKINGS if suffix != "tar"])
-def test_a_bomb_ends_soon_after_it_is_one(refused: Refused, suffix: str) -> None:
-    code, message = refused(PACKINGS[suffix](tarred({"zeros": bytes(60 * MIB)})), path="a.tar")
+@pytest.mark.parametrize("suffix", [suffix for suffix in COMPRESSIONS if suffix != "tar"])
+def test_a_bomb_is_rejected_soon_after_it_exceeds_the_ratio(refused: Refused, suffix: str) -> None:
+    code, message = refused(COMPRESSIONS[suffix](tarred({"zeros": bytes(60 * MIB)})), path="a.tar")
     assert (code, "times its own" in message) == ("archive-over-limit", True)
 
 
-def test_a_bomb_that_needs_a_dictionary_of_gigabytes_is_refused(refused: Refused) -> None:
+def test_a_stream_that_needs_a_huge_dictionary_is_rejected(refused: Refused) -> None:
     filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 256 * MIB, "preset": 0}]
     packed = lzma.compress(tarred({"a": b"x"}), filters=filters)
     assert refused(packed, path="a.tar.xz")[0] == "archive-over-limit"
 
 
-def test_an_extended_header_of_megabytes_is_refused(refused: Refused) -> None:
+def test_an_extended_header_of_megabytes_is_rejected(refused: Refused) -> None:
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as archive:
         header = tarfile.TarInfo("a")
@@ -157,7 +159,7 @@ TAR_END = bytes(1024)
     ],
     ids=lambda records: records[:20].decode("latin-1") + f" {len(records)}",
 )
-def test_an_extended_header_that_makes_no_sense_is_refused(refused: Refused, records: bytes) -> None:
+def test_an_invalid_extended_header_is_rejected(refused: Refused, records: bytes) -> None:
     assert refused(pax(records) + FILE + TAR_END, path="a.tar")[0] == "archive-damaged"
 
 
@@ -169,22 +171,22 @@ def test_an_extended_header_that_makes_no_sense_is_refused(refused: Refused, rec
         pax_record(b"GNU.sparse.major", b"1") + pax_record(b"GNU.sparse.minor", b"0"),
     ],
 )
-def test_sparse_files_of_every_form_are_refused(refused: Refused, records: bytes) -> None:
+def test_sparse_files_of_every_form_are_rejected(refused: Refused, records: bytes) -> None:
     assert refused(pax(records) + FILE + TAR_END, path="a.tar")[0] == "archive-special-file"
 
 
 @pytest.mark.parametrize("length", [b"99999999999\0", b"-0000000001\0", b"\xff" * 12, b"\x81" + bytes(11)])
-def test_a_length_that_is_none_is_refused(refused: Refused, length: bytes) -> None:
+def test_an_invalid_length_is_rejected(refused: Refused, length: bytes) -> None:
     header = tar_block(b"a.txt", b"0", b"hello", length=length)
     assert refused(header + TAR_END, path="a.tar")[0] == "archive-damaged"
 
 
-def test_however_many_extended_headers_follow_each_other_the_last_one_counts(extracted: Extract) -> None:
+def test_of_many_consecutive_extended_headers_the_last_one_counts(extracted: Extract) -> None:
     many = b"".join(pax(pax_record(b"path", b"%d.txt" % number)) for number in range(3000))
     assert contents(extracted(many + FILE + TAR_END, path="a.tar")) == {"2999.txt": b"hello"}
 
 
-def test_what_extended_headers_say_of_all_members_holds_until_one_says_otherwise(extracted: Extract) -> None:
+def test_global_extended_headers_apply_unless_a_local_one_overrides_them(extracted: Extract) -> None:
     everywhere = tar_block(b"pax", b"g", pax_record(b"size", b"3"))
     short = tar_block(b"a.txt", b"0", b"one")
     named = pax(pax_record(b"path", b"b.txt")) + tar_block(b"x", b"0", b"two")
@@ -193,21 +195,21 @@ def test_what_extended_headers_say_of_all_members_holds_until_one_says_otherwise
     assert contents(extracted(whole, path="a.tar")) == {"a.txt": b"one", "b.txt": b"two", "c.txt": b"hello"}
 
 
-def test_names_that_are_no_utf_8_are_read_as_latin_ones(extracted: Extract) -> None:
+def test_names_that_are_not_utf_8_are_read_as_windows_1252(extracted: Extract) -> None:
     old = tar_block("Stra\u00dfe/\u00fc\u20ac.txt".encode("cp1252"), b"0", b"x")
     assert list(contents(extracted(old + TAR_END, path="a.tar"))) == ["Stra\u00dfe/\u00fc\u20ac.txt"]
 
 
-def test_a_tar_without_its_end_is_refused_also_if_it_is_cut_between_members(refused: Refused) -> None:
+def test_a_tar_without_an_end_marker_is_rejected(refused: Refused) -> None:
     assert refused(FILE, path="a.tar")[0] == "archive-damaged"
 
 
-def test_the_oldest_form_tells_folders_by_their_names(extracted: Extract) -> None:
+def test_folders_of_the_oldest_format_are_recognised_by_their_names(extracted: Extract) -> None:
     found = extracted(tar_block(b"folder/", b"\0") + FILE + TAR_END, path="a.tar")
     assert (contents(found), found.folders) == ({"a.txt": b"hello"}, ["folder"])
 
 
-def test_too_many_entries_are_refused_while_they_come(refused: Refused) -> None:
+def test_too_many_entries_are_rejected_while_reading(refused: Refused) -> None:
     entries = b"".join(tar_block(b"%d" % number, b"0") for number in range(2001)) + TAR_END
     limits = Limits(extracted_entries=2000)
     code, message = refused(gzip.compress(entries, 1), path="a.tar.gz", limits=limits)
@@ -217,7 +219,7 @@ def test_too_many_entries_are_refused_while_they_come(refused: Refused) -> None:
     assert (code, "200 members" in message) == ("archive-over-limit", True)
 
 
-def test_limits_on_entries_bytes_and_depth_hold(refused: Refused) -> None:
+def test_limits_apply_to_entries_bytes_and_depth(refused: Refused) -> None:
     whole = tarred({"a/b/c": b"x" * 1000, "d": b"y" * 1000})
     for limits in (Limits(extracted_entries=1), Limits(extracted_bytes=2000), Limits(archive_depth=1)):
         assert refused(whole, path="a.tar", limits=limits)[0] == "archive-over-limit"
@@ -238,16 +240,18 @@ def test_limits_on_entries_bytes_and_depth_hold(refused: Refused) -> None:
     ],
     ids=["gz", "bz2", "xz", "no suffix", "two members"],
 )
-def test_a_single_packed_file_is_unpacked(extracted: Extract, path: str, packed: bytes, name: str) -> None:
+def test_a_single_compressed_file_is_decompressed(
+    extracted: Extract, path: str, packed: bytes, name: str
+) -> None:
     assert contents(extracted(packed, path=path)) == {name: b"points"}
 
 
-def test_a_packed_file_of_zeros_is_not_taken_for_a_tar(extracted: Extract) -> None:
+def test_a_compressed_file_of_zeros_is_not_mistaken_for_a_tar(extracted: Extract) -> None:
     assert contents(extracted(gzip.compress(bytes(5000)), path="mask.bin.gz")) == {"mask.bin": bytes(5000)}
     assert contents(extracted(gzip.compress(tarred({})), path="none.tar.gz")) == {}
 
 
-def test_something_else_after_a_packed_file_is_refused(refused: Refused) -> None:
+def test_trailing_data_after_a_compressed_file_is_rejected(refused: Refused) -> None:
     assert refused(gzip.compress(b"x", mtime=0) + b"something", path="a.gz")[0] == "archive-damaged"
 
 
@@ -257,7 +261,7 @@ def test_a_7z_is_read(extracted: Extract) -> None:
     assert (contents(found), found.format) == (members, "7z")
 
 
-def test_folders_of_a_7z_are_kept_and_unwanted_members_are_not_unpacked(
+def test_folders_of_a_7z_are_kept_and_unwanted_members_are_not_extracted(
     extracted: Extract, tmp_path: Path
 ) -> None:
     tree = tmp_path / "tree"
@@ -271,7 +275,7 @@ def test_folders_of_a_7z_are_kept_and_unwanted_members_are_not_unpacked(
     assert (contents(found), sorted(found.folders)) == ({"tree/b.txt": b"b"}, ["tree", "tree/empty"])
 
 
-def test_hostile_7z_files_are_refused(refused: Refused, tmp_path: Path) -> None:
+def test_hostile_7z_files_are_rejected(refused: Refused, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to("/etc/passwd")
     linked = io.BytesIO()
@@ -286,12 +290,12 @@ def test_hostile_7z_files_are_refused(refused: Refused, tmp_path: Path) -> None:
         assert refused(whole[:end], path="a.7z")[0] == "archive-damaged"
 
 
-def test_an_encrypted_directory_of_a_7z_is_refused(refused: Refused) -> None:
+def test_an_encrypted_directory_of_a_7z_is_rejected(refused: Refused) -> None:
     packed = sevenzipped({"a": b"x"}, password="secret", header_encryption=True)
     assert refused(packed, path="a.7z")[0] == "archive-encrypted"
 
 
-def test_what_is_no_archive_is_said_to_be_none(refused: Refused) -> None:
+def test_other_files_are_rejected_as_unsupported(refused: Refused) -> None:
     for content in (b"", b"text", os.urandom(2000), bytes(2000), b"%PDF-1.7 ..."):
         assert refused(content, path="a.zip")[0] == "unsupported-format"
 
@@ -316,7 +320,7 @@ def test_a_rar_is_read(extracted: Extract) -> None:
 
 
 @needs_extractor
-def test_hostile_rars_are_refused(refused: Refused) -> None:
+def test_hostile_rars_are_rejected(refused: Refused) -> None:
     assert refused(rar_of({"../evil": b"x"}), path="a.rar")[0] == "archive-unsafe-name"
     assert refused(rar_of({"a": b"x", "A": b"x"}), path="a.rar")[0] == "archive-duplicate-name"
     whole = rar_of({"a": os.urandom(5000)})
@@ -327,7 +331,7 @@ def test_hostile_rars_are_refused(refused: Refused) -> None:
 
 @pytest.fixture
 def extractor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Puts a shell script in the place of bsdtar: some of its faults can't be had from it at will."""
+    """Replaces bsdtar with a shell script: some of its failures can't be provoked."""
 
     def install(script: str) -> None:
         folder = tmp_path / "bin"
@@ -339,7 +343,7 @@ def extractor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str]
     return install
 
 
-def test_a_crash_of_the_extractor_is_told_as_one(
+def test_a_crash_of_the_extractor_is_reported(
     refused: Refused, extractor: Callable[[str], None], tmp_path: Path
 ) -> None:
     (tmp_path / "made.tar").write_bytes(tarred({"a": b"x"}))
@@ -348,7 +352,7 @@ def test_a_crash_of_the_extractor_is_told_as_one(
     assert (code, "extractor crashed" in message) == ("archive-damaged", True)
 
 
-def test_an_extractor_that_complains_a_lot_does_not_wait_for_ever(
+def test_an_extractor_with_much_error_output_does_not_block(
     extracted: Extract, extractor: Callable[[str], None], tmp_path: Path
 ) -> None:
     (tmp_path / "made.tar").write_bytes(tarred({"a": b"x"}))
@@ -356,7 +360,7 @@ def test_an_extractor_that_complains_a_lot_does_not_wait_for_ever(
     assert contents(extracted(rar_of({"a": b"x"}), path="a.rar")) == {"a": b"x"}
 
 
-def test_the_extractor_is_run_with_a_locale_that_knows_all_names_and_without_our_environment(
+def test_the_extractor_runs_with_a_utf_8_locale_and_without_our_environment(
     extracted: Extract, extractor: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("LC_ALL", "C")
@@ -368,7 +372,7 @@ def test_the_extractor_is_run_with_a_locale_that_knows_all_names_and_without_our
     assert (seen["LC_ALL"], "AEROTASK_SECRET_KEY" in seen) == ("C.UTF-8", False)
 
 
-def test_the_extractor_does_not_outlive_a_refusal(
+def test_the_extractor_does_not_outlive_a_rejection(
     refused: Refused, extractor: Callable[[str], None], tmp_path: Path
 ) -> None:
     (tmp_path / "made.tar").write_bytes(tar_block(b"../evil", b"0", b"x"))

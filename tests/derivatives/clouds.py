@@ -1,4 +1,4 @@
-"""Small point clouds made on the spot, and COPC files as laspy's reader sees them."""
+"""Small synthetic point clouds, and their records in a canonical order."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Numbers = NDArray[Any]
 
 
 def nothing(_share: float) -> None:
-    """Progress that nobody looks at."""
+    """Ignored progress callback."""
 
 
 def write_cloud(
     path: Path, xyz: Numbers, *, point_format: int = 3, version: str = "1.2", extra: bool = False
 ) -> Path:
-    """Write points (x, y, z in three columns) in EPSG:32632 with every attribute of the format filled at random."""
+    """Write points (x, y, z in three columns) in EPSG:32632 with random values in every attribute of the format."""
     header = laspy.LasHeader(point_format=point_format, version=version)
     header.scales, header.offsets = np.full(3, 0.001), np.array([500_000.0, 5_000_000.0, 0.0])
     header.add_crs(CRS.from_epsg(32632), keep_compatibility=point_format < 6)
@@ -43,7 +43,7 @@ def write_cloud(
 
 
 def write_cloud_with_long_wkt(path: Path, xyz: Numbers, epsg: int) -> Path:
-    """Write points whose coordinate system stands in a record behind them, as LAS 1.4 allows."""
+    """Write points whose coordinate system is in an extended record after them, as LAS 1.4 allows."""
     header = laspy.LasHeader(point_format=6, version="1.4")
     header.scales, header.offsets = np.full(3, 0.001), np.array([500_000.0, 5_000_000.0, 0.0])
     cloud = laspy.LasData(header)
@@ -63,6 +63,6 @@ def hills(points: int, *, seed: int = 1) -> Numbers:
 
 
 def records(cloud: Any) -> Numbers:
-    """The stored records in one order that depends on nothing but their bytes."""
+    """The stored records, sorted by their bytes."""
     array = np.ascontiguousarray(cloud.array)
     return np.sort(array.view(f"V{array.itemsize}").reshape(-1))

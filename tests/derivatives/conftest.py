@@ -1,4 +1,4 @@
-"""What these tests share."""
+"""Fixtures of the derivative tests."""
 
 from tests.raster.real_data import real_data
 

@@ -1,4 +1,4 @@
-"""COGs for web maps, validated by rio-cogeo: the maps' own grid, and nothing lost that must not be."""
+"""COGs for web maps, validated by rio-cogeo: aligned to the maps' grid, without unwanted losses."""
 
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,11 @@ def built(source: Path) -> tuple[Path, dict[str, Any]]:
     target = source.parent / "made.tif"
     target.unlink(missing_ok=True)
     steps: list[float] = []
-    told = build_cog(source, target, threads=2, on_progress=steps.append)
+    properties = build_cog(source, target, threads=2, on_progress=steps.append)
     assert steps == sorted(steps)
     assert steps[-1] == 1
     assert {path.name for path in source.parent.iterdir()} == {source.name, "made.tif"}
-    return target, told
+    return target, properties
 
 
 def assert_on_the_maps_grid(target: Path) -> None:
@@ -44,7 +44,7 @@ def assert_on_the_maps_grid(target: Path) -> None:
 
 
 def noise(shape: tuple[int, int, int], dtype: Any, *, low: int = 1, high: int = 200) -> Pixels:
-    """Noise that is the same over 4 × 4 pixels."""
+    """Noise in cells of 4 × 4 pixels."""
     bands, rows, cols = shape
     coarse = np.random.default_rng(4).integers(low, high, (bands, rows // 4, cols // 4))
     return coarse.repeat(4, axis=1).repeat(4, axis=2).astype(dtype)
@@ -56,7 +56,7 @@ def test_a_multispectral_raster_stays_lossless_with_its_nodata_and_its_names(tmp
     pixels[:, :100, :100] = 0
     names = ("red", "green", "blue", "nir", "rededge")
     source = write_raster(tmp_path / "a.tif", pixels, nodata=0, descriptions=names)
-    target, told = built(source)
+    target, properties = built(source)
     assert_on_the_maps_grid(target)
     with rasterio.open(target) as made, rasterio.open(source) as before:
         assert made.descriptions == names
@@ -75,14 +75,14 @@ def test_a_multispectral_raster_stays_lossless_with_its_nodata_and_its_names(tmp
         found = made.read(4)
         off = np.abs(found.astype(int) - expected)[(found > 0) & (expected > 0)]
         assert np.mean((found > 0) == (expected > 0)) > 0.995
-        # GDAL approximates the transformation by up to an eighth of a pixel, on either side.
+        # GDAL approximates the transformation to an eighth of a pixel, in both warps.
         assert off.max() <= 2 * (60 + 20) / 8
-    assert told["bands"][3]["min"] == pixels[3][pixels[3] > 0].min()
-    assert told["bands"][3]["validPercent"] == round(100 * (1 - 100 * 100 / 240_000), 4)
-    assert told["bands"][3]["percentiles"].keys() == {"2", "98"}
+    assert properties["bands"][3]["min"] == pixels[3][pixels[3] > 0].min()
+    assert properties["bands"][3]["validPercent"] == round(100 * (1 - 100 * 100 / 240_000), 4)
+    assert properties["bands"][3]["percentiles"].keys() == {"2", "98"}
 
 
-def test_photographs_are_compressed_as_such_and_keep_their_outline(tmp_path: Path) -> None:
+def test_photographs_are_jpeg_compressed_and_keep_their_outline(tmp_path: Path) -> None:
     for bands, colours in ((3, RGB), (4, (*RGB, ColorInterp.alpha))):
         pixels = noise((bands, 400, 400), np.uint8)
         if bands == 4:
@@ -91,9 +91,9 @@ def test_photographs_are_compressed_as_such_and_keep_their_outline(tmp_path: Pat
         folder = tmp_path / str(bands)
         folder.mkdir()
         options: dict[str, Any] = {"photometric": "RGB"} | ({"alpha": "unspecified"} if bands == 4 else {})
-        target, told = built(write_raster(folder / "a.tif", pixels, colours=colours, **options))
+        target, properties = built(write_raster(folder / "a.tif", pixels, colours=colours, **options))
         assert_on_the_maps_grid(target)
-        assert "JPEG" in told["compression"]
+        assert "JPEG" in properties["compression"]
         with rasterio.open(target) as made:
             covered = np.mean(made.dataset_mask() > 0) * made.width * made.height * made.res[0] ** 2
         ground = 200 * 200 * (1 if bands == 3 else 0.75)
@@ -122,15 +122,15 @@ def test_classes_with_a_colour_table_stay_classes(tmp_path: Path) -> None:
         assert made.colormap(1)[7] == (70, 80, 90, 255)
 
 
-def test_a_float_raster_keeps_nan_as_nothing(tmp_path: Path) -> None:
+def test_a_float_raster_keeps_nan_as_nodata(tmp_path: Path) -> None:
     pixels = noise((1, 300, 300), np.float32) / 8
     pixels[:, :100] = np.nan
-    target, told = built(write_raster(tmp_path / "a.tif", pixels, nodata=np.nan))
+    target, properties = built(write_raster(tmp_path / "a.tif", pixels, nodata=np.nan))
     assert_on_the_maps_grid(target)
-    assert told["bands"][0]["validPercent"] == pytest.approx(100 * 2 / 3, abs=1e-3)
+    assert properties["bands"][0]["validPercent"] == pytest.approx(100 * 2 / 3, abs=1e-3)
 
 
-def test_a_raster_without_a_place_can_not_be_on_a_map(tmp_path: Path) -> None:
+def test_a_raster_without_georeference_is_rejected(tmp_path: Path) -> None:
     for name, lacking in (("crs", {"crs": None}), ("transform", {"transform": rasterio.Affine.identity()})):
         source = write_raster(tmp_path / f"{name}.tif", noise((1, 40, 40), np.uint8), **lacking)
         with pytest.raises(InvalidInput) as refused:
@@ -138,7 +138,7 @@ def test_a_raster_without_a_place_can_not_be_on_a_map(tmp_path: Path) -> None:
         assert refused.value.code == "not-georeferenced"
 
 
-def test_a_damaged_raster_says_so(tmp_path: Path) -> None:
+def test_a_damaged_raster_is_rejected(tmp_path: Path) -> None:
     whole = write_raster(tmp_path / "a.tif", noise((3, 400, 400), np.uint16), compress="deflate").read_bytes()
     damaged = {"cut.tif": whole[: len(whole) // 2], "empty.tif": b"", "text.tif": b"no raster"}
     for name, content in damaged.items():
@@ -148,7 +148,7 @@ def test_a_damaged_raster_says_so(tmp_path: Path) -> None:
         assert refused.value.code in {"unreadable-raster", "damaged-raster"}, name
 
 
-def test_what_stops_the_progress_stops_the_build(tmp_path: Path) -> None:
+def test_an_exception_in_the_progress_callback_stops_the_build(tmp_path: Path) -> None:
     source = write_raster(tmp_path / "a.tif", noise((1, 40, 40), np.uint8))
 
     def stop(_share: float) -> None:
@@ -166,6 +166,6 @@ def test_real_orthophotos_become_valid_cogs(real_data: Path, tmp_path: Path) -> 
     ):
         target = tmp_path / "made.tif"
         target.unlink(missing_ok=True)
-        told = build_cog(real_data / name, target, threads=2, on_progress=lambda _share: None)
+        properties = build_cog(real_data / name, target, threads=2, on_progress=lambda _share: None)
         assert_on_the_maps_grid(target)
-        assert len(told["bands"]) == bands
+        assert len(properties["bands"]) == bands

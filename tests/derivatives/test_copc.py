@@ -1,4 +1,4 @@
-"""COPC by our own writer, read back by laspy's reader: the same points, in an octree that is one."""
+"""COPC files, read back by laspy: the same points in a valid octree."""
 
 import itertools
 import struct
@@ -21,14 +21,14 @@ from tests.derivatives.clouds import (
 from aerotask.derivatives.copc import octree
 from aerotask.derivatives.copc.bounds import Bounds, bounds_of, cube_around, key_of
 from aerotask.derivatives.copc.build import build_copc
-from aerotask.derivatives.copc.morton_sort import ordered
+from aerotask.derivatives.copc.morton_sort import sort_cloud
 from aerotask.derivatives.copc.octree import LEAF_POINTS, Bucket, Octree, sorted_bucket
 from aerotask.derivatives.copc.reader import open_cloud
 from aerotask.domain.errors import InvalidInput
 
 
 def points_of(path: Path) -> Any:
-    """Every point that laspy's COPC reader finds by walking the octree."""
+    """All points that laspy's COPC reader finds by walking the octree."""
     with laspy.CopcReader.open(str(path)) as reader:
         return reader.query()
 
@@ -41,7 +41,7 @@ def built(source: Path, **options: Any) -> Path:
 
 
 def nodes_of(path: Path) -> dict[tuple[int, int, int, int], int]:
-    """The points of each node, from the hierarchy as the specification lays it out."""
+    """Number of points in each node, from the hierarchy as specified."""
     content = path.read_bytes()
     at, size = struct.unpack_from("<QQ", content, 375 + 54 + 40)
     entries = struct.iter_unpack("<4iQii", content[at : at + size])
@@ -59,7 +59,7 @@ def test_every_attribute_of_every_point_is_kept(tmp_path: Path, point_format: in
     target = built(source)
     made, before = points_of(target), laspy.read(source)
     assert made.point_format.id == {0: 6, 1: 6, 2: 7, 3: 7}.get(point_format, point_format)
-    # laspy knows how to convert formats, too.
+    # laspy converts formats too, independently of ours.
     after = laspy.convert(before, point_format_id=made.point_format.id)
     order, expected = (
         np.lexsort([made["Z"], made["Y"], made["X"]]),
@@ -73,12 +73,12 @@ def test_every_attribute_of_every_point_is_kept(tmp_path: Path, point_format: in
             assert np.array_equal(np.asarray(made[name])[order], np.asarray(after[name])[expected]), name
 
 
-def test_a_cloud_that_is_stored_as_copc_stores_it_has_the_same_records(tmp_path: Path) -> None:
+def test_a_cloud_in_a_copc_point_format_keeps_its_records(tmp_path: Path) -> None:
     source = write_cloud(tmp_path / "a.laz", hills(250_000), point_format=7, version="1.4", extra=True)
     assert np.array_equal(records(points_of(built(source))), records(laspy.read(source).points))
 
 
-def test_header_and_bounds_tell_of_the_same_cloud(tmp_path: Path) -> None:
+def test_header_and_bounds_are_those_of_the_source(tmp_path: Path) -> None:
     source = write_cloud(tmp_path / "a.las", hills(5000), point_format=1)
     before = laspy.read(source)
     with laspy.CopcReader.open(str(built(source))) as made:
@@ -95,7 +95,7 @@ def test_header_and_bounds_tell_of_the_same_cloud(tmp_path: Path) -> None:
 
 
 def records_before_points(path: Path) -> tuple[list[tuple[bytes, int, int]], int, int]:
-    """User, number and length of each record that the header counts; where the last ends; where the points begin."""
+    """User, number and length of each record before the points; the end of the last; the start of the points."""
     content = path.read_bytes()
     header_bytes, points_at, count = struct.unpack_from("<HII", content, 94)
     found, at = [], header_bytes
@@ -115,7 +115,7 @@ def test_the_header_counts_the_records_before_the_points(tmp_path: Path) -> None
     assert max(found)[:2] == (b"laszip encoded", 22204)
 
 
-def test_the_record_behind_the_points_is_the_hierarchy_and_ends_with_the_file(tmp_path: Path) -> None:
+def test_the_hierarchy_is_the_extended_record_at_the_end_of_the_file(tmp_path: Path) -> None:
     content = built(write_cloud(tmp_path / "a.laz", hills(500))).read_bytes()
     first_at, count = struct.unpack_from("<QI", content, 235)
     user, number, length = struct.unpack_from("<2x16sHQ", content, first_at)
@@ -123,7 +123,7 @@ def test_the_record_behind_the_points_is_the_hierarchy_and_ends_with_the_file(tm
     assert struct.unpack_from("<QQ", content, 375 + 54 + 40) == (first_at + 60, length)
 
 
-def test_a_coordinate_system_behind_the_points_is_kept(tmp_path: Path) -> None:
+def test_a_coordinate_system_in_an_extended_record_is_kept(tmp_path: Path) -> None:
     source = write_cloud_with_long_wkt(tmp_path / "a.laz", hills(500), 32632)
     with laspy.CopcReader.open(str(built(source))) as made:
         assert made.header.parse_crs().to_epsg() == 32632
@@ -131,13 +131,13 @@ def test_a_coordinate_system_behind_the_points_is_kept(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cloud that needs an octree of several levels."""
+    """Cloud with an octree of several levels."""
     return write_cloud(
         tmp_path_factory.mktemp("clouds") / "big.laz", hills(450_000), point_format=7, version="1.4"
     )
 
 
-def test_nodes_lie_in_their_parents_and_hold_no_more_than_a_leaf_may(big: Path) -> None:
+def test_nodes_are_within_their_parents_and_leaves_within_the_limit(big: Path) -> None:
     nodes = nodes_of(built(big))
     assert sum(nodes.values()) == 450_000
     for level, x, y, z in nodes:
@@ -157,7 +157,7 @@ def test_each_level_shows_the_whole_cloud_more_densely(big: Path) -> None:
         assert np.all(shown > 0.98 * whole)
 
 
-def test_points_are_where_their_node_is(big: Path) -> None:
+def test_points_are_within_their_node(big: Path) -> None:
     target = built(big)
     with laspy.CopcReader.open(str(target)) as reader:
         info = reader.copc_info
@@ -170,8 +170,8 @@ def test_points_are_where_their_node_is(big: Path) -> None:
     assert len(found) == np.count_nonzero(inside)
 
 
-def test_a_cloud_too_large_for_memory_gives_the_same_points(big: Path) -> None:
-    target = built(big, points_at_once=60_000)
+def test_a_cloud_sorted_through_files_keeps_the_same_points(big: Path) -> None:
+    target = built(big, max_points=60_000)
     assert np.array_equal(records(points_of(target)), records(laspy.read(big).points))
     nodes = nodes_of(target)
     assert all(level == 0 or (level - 1, x >> 1, y >> 1, z >> 1) in nodes for level, x, y, z in nodes)
@@ -179,7 +179,7 @@ def test_a_cloud_too_large_for_memory_gives_the_same_points(big: Path) -> None:
 
 
 def test_no_more_points_than_allowed_are_in_memory_at_once(big: Path, tmp_path: Path) -> None:
-    points = ordered(open_cloud(big), tmp_path, at_once=200_000, on_progress=nothing)
+    points = sort_cloud(open_cloud(big), tmp_path, max_points=200_000, on_progress=nothing)
     sizes = [len(bucket.records) for bucket in points.buckets]
     assert sum(sizes) == 450_000
     assert max(sizes) <= 200_000
@@ -187,8 +187,8 @@ def test_no_more_points_than_allowed_are_in_memory_at_once(big: Path, tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_buckets_deal_points_to_the_nodes_as_one_bucket_does() -> None:
-    """A node that a bucket's edge cuts gets its points from both sides, and each voxel one point."""
+def test_several_buckets_give_the_same_nodes_as_one() -> None:
+    """A node split by a bucket's edge gets its points from both sides, and each voxel one point."""
     codes = np.sort(np.random.default_rng(5).integers(0, 1 << 60, 40_000).astype(np.uint64))
     numbers = np.arange(len(codes))
     edges = [0, 1 << 57, 5 << 57, 1 << 60]
@@ -226,15 +226,15 @@ def test_codes_interleave_the_axes() -> None:
     ],
     ids=["one point", "all in one place", "one far away"],
 )
-def test_odd_clouds_keep_their_points(tmp_path: Path, xyz: Numbers) -> None:
+def test_degenerate_clouds_keep_their_points(tmp_path: Path, xyz: Numbers) -> None:
     source = write_cloud(tmp_path / "a.laz", xyz, point_format=6, version="1.4")
     for at_once in (None, 50_000):
-        made = points_of(built(source, points_at_once=at_once))
+        made = points_of(built(source, max_points=at_once))
         assert np.array_equal(records(made), records(laspy.read(source).points))
 
 
-def test_points_on_an_edge_are_in_the_node_that_their_coordinates_are_in() -> None:
-    """A real cloud's extent: its edges are multiples of a hundredth, and rounded another way than the points there."""
+def test_points_on_an_edge_are_in_the_node_that_contains_their_coordinates() -> None:
+    """A real cloud's extent, whose edges are multiples of 0.01 that round differently from the points on them."""
     numbers = np.arange(518_811_406, 518_811_406 + 10_629)
     stored = np.zeros(len(numbers), [(name, "i4") for name in "XYZ"])
     for name in "XYZ":
@@ -257,7 +257,7 @@ def test_the_same_cloud_gives_the_same_file(tmp_path: Path) -> None:
     assert built(source).read_bytes() == built(source).read_bytes()
 
 
-def test_a_damaged_cloud_says_so(tmp_path: Path) -> None:
+def test_a_damaged_cloud_is_rejected(tmp_path: Path) -> None:
     whole = write_cloud(tmp_path / "whole.laz", hills(20_000)).read_bytes()
     plain = write_cloud(tmp_path / "whole.las", hills(2000)).read_bytes()
     damaged = {
@@ -280,7 +280,7 @@ def test_a_damaged_cloud_says_so(tmp_path: Path) -> None:
         assert refused.value.code == "unreadable-cloud", name
 
 
-def test_an_empty_cloud_and_waveforms_are_refused(tmp_path: Path) -> None:
+def test_an_empty_cloud_and_waveforms_are_rejected(tmp_path: Path) -> None:
     empty = write_cloud(tmp_path / "empty.las", np.zeros((0, 3)))
     with pytest.raises(InvalidInput, match="no points"):
         build_copc(empty, tmp_path / "a", on_progress=nothing)
@@ -294,20 +294,20 @@ def test_real_clouds_keep_count_bounds_and_colours(real_data: Path, tmp_path: Pa
     for name in ("brighton/model.laz", "demo/point_cloud.laz"):
         source, target = real_data / name, tmp_path / "made.copc.laz"
         target.unlink(missing_ok=True)
-        told = build_copc(source, target, on_progress=nothing)
+        properties = build_copc(source, target, on_progress=nothing)
         before, made = laspy.read(source), points_of(target)
-        assert told["points"] == len(made) == before.header.point_count
-        # The header of this file has bounds from before its coordinates were rounded to its own scale.
+        assert properties["points"] == len(made) == before.header.point_count
+        # This file's header has the bounds before its coordinates were rounded to its scale.
         tolerance = before.header.scales / 2 + 1e-6
         assert np.all(
-            np.abs(np.array(told["bounds"]) - [before.header.mins, before.header.maxs]) <= tolerance
+            np.abs(np.array(properties["bounds"]) - [before.header.mins, before.header.maxs]) <= tolerance
         )
         for dimension in ("X", "Y", "Z", "red", "green", "blue", "intensity"):
             assert np.array_equal(np.sort(made[dimension]), np.sort(before[dimension]))
 
 
 def test_the_cells_are_small_enough_for_the_deepest_level() -> None:
-    assert octree.DEEPEST == 13
+    assert octree.MAX_LEVEL == 13
     one = np.zeros(4, [(name, "i4") for name in "XYZ"])
     bucket = sorted_bucket(one, np.zeros(4, np.uint64))
     assert [len(node.records) for node in Octree(leaf_points=1).nodes(bucket)] == [1, 1, 1, 1]

@@ -1,4 +1,4 @@
-"""What belongs to an entry, and what a derivative is kept under."""
+"""Derivative sources: side files of an entry, and the key of its derivatives."""
 
 import pytest
 
@@ -8,11 +8,11 @@ from aerotask.domain.errors import InvalidInput
 SHP, SHX, DBF = "a" * 64, "b" * 64, "c" * 64
 
 
-def test_an_entry_by_itself_is_kept_under_its_own_hash() -> None:
+def test_the_key_of_an_entry_without_side_files_is_its_own_hash() -> None:
     assert source_key("a/b.tif", {"a/b.tif": SHP, "a/b.dbf": DBF}) == SHP
 
 
-def test_what_belongs_to_an_entry_counts_whatever_the_names() -> None:
+def test_the_key_covers_side_files_whatever_their_names() -> None:
     whole = source_key("a/roads.shp", {"a/roads.shp": SHP, "a/roads.shx": SHX, "a/roads.dbf": DBF})
     assert len(whole) == 64
     assert whole not in {SHP, SHX, DBF}

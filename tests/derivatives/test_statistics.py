@@ -1,4 +1,4 @@
-"""The figures of a raster's bands."""
+"""Band statistics of rasters."""
 
 import math
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.raster.rasters import write_raster
 from aerotask.derivatives.statistics import BandStatistics, percentiles_of, raster_statistics, statistics_of
 
 
-def test_figures_are_those_of_the_valid_pixels(tmp_path: Path) -> None:
+def test_statistics_cover_only_valid_pixels(tmp_path: Path) -> None:
     pixels = np.array([[[0, 0, 1, 2], [3, 4, 5, 5]]], np.uint16)
     write_raster(tmp_path / "a.tif", pixels, nodata=0)
     [band] = raster_statistics(tmp_path / "a.tif", threads=1, on_progress=lambda _share: None)
@@ -23,7 +23,7 @@ def test_figures_are_those_of_the_valid_pixels(tmp_path: Path) -> None:
     }
 
 
-def test_parts_joined_tell_the_same_as_the_whole(tmp_path: Path) -> None:
+def test_merged_parts_equal_the_whole(tmp_path: Path) -> None:
     pixels = np.random.default_rng(2).normal(1e6, 3, (3, 700, 900)).astype(np.float32)
     pixels[:, 100:200, 300:] = np.nan
     write_raster(tmp_path / "a.tif", pixels, nodata=math.nan, tiled=True, blockxsize=256, blockysize=256)
@@ -36,10 +36,10 @@ def test_parts_joined_tell_the_same_as_the_whole(tmp_path: Path) -> None:
     assert steps[-1] == 1
 
 
-def test_a_band_without_valid_pixels_has_no_figures() -> None:
+def test_a_band_without_valid_pixels_has_no_statistics() -> None:
     empty = np.ma.MaskedArray(np.zeros((1, 2, 2)), mask=True)
     assert [band.to_properties() for band in statistics_of(empty)] == [{"validPercent": 0.0}]
     assert percentiles_of(empty, (2, 98)) == [{}]
     some = BandStatistics(4, 2, 1.0, 3.0, 2.0, 2.0)
     [nothing] = statistics_of(empty)
-    assert some.joined(nothing) == nothing.joined(some) == BandStatistics(8, 2, 1.0, 3.0, 2.0, 2.0)
+    assert some.merged(nothing) == nothing.merged(some) == BandStatistics(8, 2, 1.0, 3.0, 2.0, 2.0)

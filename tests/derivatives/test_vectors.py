@@ -34,7 +34,7 @@ def nothing(_share: float) -> None:
 def write_trees(
     path: Path, *, driver: str, layer: str = "trees", first: int = 0, crs: str | None = "EPSG:4326"
 ) -> Path:
-    """Points with a name and a height, as the driver writes them; into a file that exists, a further layer."""
+    """Write points with a name and a height with a driver; an existing file gets another layer."""
     pyogrio.raw.write(
         path,
         shapely.to_wkb(shapely.points(PLACES[first:])),
@@ -49,8 +49,8 @@ def write_trees(
 
 
 def names_in(path: Path, layer: str | None = None) -> list[str]:
-    about, _, _, fields = pyogrio.raw.read(path, layer=layer, read_geometry=False)
-    return sorted(fields[list(about["fields"]).index("name")])
+    metadata, _, _, fields = pyogrio.raw.read(path, layer=layer, read_geometry=False)
+    return sorted(fields[list(metadata["fields"]).index("name")])
 
 
 def gpkg_of(source: Path) -> tuple[Path, dict[str, Any]]:
@@ -66,7 +66,7 @@ def pmtiles_of(source: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def features_by_zoom(path: Path) -> dict[int, dict[str, list[dict[str, Any]]]]:
-    """The properties of every feature of every tile, by zoom and layer, every tile decoded."""
+    """Properties of all features in all decoded tiles, by zoom and layer."""
     found: dict[int, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     with path.open("rb") as content:
         for (zoom, _x, _y), tile in all_tiles(MmapSource(content)):
@@ -89,25 +89,25 @@ SOURCES = [
 @pytest.mark.parametrize(("name", "driver"), SOURCES, ids=[name for name, _ in SOURCES])
 def test_every_format_becomes_geopackage_and_tiles(tmp_path: Path, name: str, driver: str) -> None:
     source = write_trees(tmp_path / name, driver=driver)
-    package, told = gpkg_of(source)
-    [layer] = told["layers"]
+    package, properties = gpkg_of(source)
+    [layer] = properties["layers"]
     assert (layer["features"], layer["crs"]) == (60, "EPSG:4326")
     info = pyogrio.read_info(package, force_total_bounds=True)
     assert (info["driver"], info["features"]) == ("GPKG", 60)
     assert info["total_bounds"] == pytest.approx((*PLACES.min(axis=0), *PLACES.max(axis=0)), abs=1e-6)
     field = "Name" if driver == "LIBKML" else "name"
-    about, _, _, fields = pyogrio.raw.read(package, read_geometry=False)
-    assert sorted(fields[list(about["fields"]).index(field)]) == sorted(NAMES)
+    metadata, _, _, fields = pyogrio.raw.read(package, read_geometry=False)
+    assert sorted(fields[list(metadata["fields"]).index(field)]) == sorted(NAMES)
 
-    tiles, told = pmtiles_of(source)
+    tiles, properties = pmtiles_of(source)
     by_zoom = features_by_zoom(tiles)
-    assert sorted(by_zoom) == list(range(told["minZoom"], told["maxZoom"] + 1))
-    [trees] = by_zoom[told["maxZoom"]].values()
+    assert sorted(by_zoom) == list(range(properties["minZoom"], properties["maxZoom"] + 1))
+    [trees] = by_zoom[properties["maxZoom"]].values()
     assert {tree[field] for tree in trees} == set(NAMES)
 
 
 def write_many(path: Path, *, features: int) -> Path:
-    """Points within a few metres of each other."""
+    """Write points within a few metres of each other."""
     places = np.random.default_rng(4).random((features, 2)) * 1e-5 + [11.5, 48.1]
     pyogrio.raw.write(
         path,
@@ -122,22 +122,24 @@ def write_many(path: Path, *, features: int) -> Path:
 
 
 def test_many_features_in_one_place_are_all_in_the_most_detailed_tiles(tmp_path: Path) -> None:
-    tiles, told = pmtiles_of(write_many(tmp_path / "a.gpkg", features=1000))
-    [points] = features_by_zoom(tiles)[told["maxZoom"]].values()
+    tiles, properties = pmtiles_of(write_many(tmp_path / "a.gpkg", features=1000))
+    [points] = features_by_zoom(tiles)[properties["maxZoom"]].values()
     assert sorted(point["number"] for point in points) == list(range(1000))
-    assert told["warnings"] == []
+    assert properties["warnings"] == []
 
 
-def test_features_that_are_in_no_tile_are_counted_in_a_warning(tmp_path: Path) -> None:
+def test_features_missing_from_the_tiles_are_counted_in_a_warning(tmp_path: Path) -> None:
     places = [{"type": "Point", "coordinates": [11, 48]}, None, None]
     features = [{"type": "Feature", "properties": {}, "geometry": place} for place in places]
     source = tmp_path / "a.geojson"
     source.write_text(json.dumps({"type": "FeatureCollection", "features": features}), encoding="utf-8")
-    _, told = pmtiles_of(source)
-    assert [warning[:44] for warning in told["warnings"]] == ["Layer 'a': 2 of 3 features are in no tile, e"]
+    _, properties = pmtiles_of(source)
+    assert [warning[:44] for warning in properties["warnings"]] == [
+        "Layer 'a': 2 of 3 features are in no tile, e"
+    ]
 
 
-def test_attributes_named_like_our_own_columns_are_kept(tmp_path: Path) -> None:
+def test_attributes_named_like_the_id_and_geometry_columns_are_kept(tmp_path: Path) -> None:
     features = [
         {
             "type": "Feature",
@@ -149,8 +151,8 @@ def test_attributes_named_like_our_own_columns_are_kept(tmp_path: Path) -> None:
     source = tmp_path / "a.geojson"
     source.write_text(json.dumps({"type": "FeatureCollection", "features": features}), encoding="utf-8")
     package, _ = gpkg_of(source)
-    about, _, _, fields = pyogrio.raw.read(package, read_geometry=False)
-    kept = dict(zip(about["fields"], (list(values) for values in fields), strict=True))
+    metadata, _, _, fields = pyogrio.raw.read(package, read_geometry=False)
+    kept = dict(zip(metadata["fields"], (list(values) for values in fields), strict=True))
     assert kept["fid"] == [0.5, 1.5, 2.5]
     assert kept["geom"] == ["g0", "g1", "g2"]
     assert [json.loads(value) for value in kept["tags"]] == [["a", "b"]] * 3
@@ -159,12 +161,15 @@ def test_attributes_named_like_our_own_columns_are_kept(tmp_path: Path) -> None:
 def test_every_layer_is_in_the_geopackage_and_in_the_tiles(tmp_path: Path) -> None:
     source = write_trees(tmp_path / "a.gpkg", driver="GPKG", layer="old", first=40)
     write_trees(source, driver="GPKG", layer="young", first=10)
-    package, told = gpkg_of(source)
-    assert [(layer["name"], layer["features"]) for layer in told["layers"]] == [("old", 20), ("young", 50)]
+    package, properties = gpkg_of(source)
+    assert [(layer["name"], layer["features"]) for layer in properties["layers"]] == [
+        ("old", 20),
+        ("young", 50),
+    ]
     assert names_in(package, "old") == sorted(NAMES[40:])
-    tiles, told = pmtiles_of(source)
-    assert told["layers"] == ["old", "young"]
-    last = features_by_zoom(tiles)[told["maxZoom"]]
+    tiles, properties = pmtiles_of(source)
+    assert properties["layers"] == ["old", "young"]
+    last = features_by_zoom(tiles)[properties["maxZoom"]]
     assert {name: {tree["name"] for tree in trees} for name, trees in last.items()} == {
         "old": set(NAMES[40:]),
         "young": set(NAMES[10:]),
@@ -174,11 +179,11 @@ def test_every_layer_is_in_the_geopackage_and_in_the_tiles(tmp_path: Path) -> No
     assert [layer["id"] for layer in metadata["vector_layers"]] == ["old", "young"]
 
 
-def test_the_tiles_say_where_they_are(tmp_path: Path) -> None:
-    tiles, told = pmtiles_of(write_trees(tmp_path / "a.geojson", driver="GeoJSON"))
+def test_the_header_has_the_bounds_of_the_tiles(tmp_path: Path) -> None:
+    tiles, properties = pmtiles_of(write_trees(tmp_path / "a.geojson", driver="GeoJSON"))
     with tiles.open("rb") as content:
         header = Reader(MmapSource(content)).header()
-    assert told["maxZoom"] == header["max_zoom"] == 16
+    assert properties["maxZoom"] == header["max_zoom"] == 16
     assert header["min_lon_e7"] / 1e7 == pytest.approx(PLACES[:, 0].min(), abs=1e-4)
     assert header["max_lat_e7"] / 1e7 == pytest.approx(PLACES[:, 1].max(), abs=1e-4)
 
@@ -190,11 +195,11 @@ def test_the_larger_the_extent_the_coarser_the_last_zoom(extent_deg: float, zoom
     assert max_zoom(extent_deg) == zoom
 
 
-def test_features_without_a_coordinate_system_are_no_map(tmp_path: Path) -> None:
+def test_features_without_a_coordinate_system_are_not_tiled(tmp_path: Path) -> None:
     source = write_trees(tmp_path / "a.shp", driver="ESRI Shapefile")
     source.with_suffix(".prj").unlink()
-    _, told = gpkg_of(source)
-    assert told["layers"] == [{"name": "a", "features": 60, "crs": None}]
+    _, properties = gpkg_of(source)
+    assert properties["layers"] == [{"name": "a", "features": 60, "crs": None}]
     with pytest.raises(InvalidInput, match=r"\.prj") as refused:
         pmtiles_of(source)
     assert refused.value.code == "not-georeferenced"
@@ -234,7 +239,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_no_vector_file_is_refused(tmp_path: Path, name: str) -> None:
+def test_other_files_are_rejected(tmp_path: Path, name: str) -> None:
     source = tmp_path / name
     source.write_bytes(BAD[name])
     for build in (build_gpkg, build_pmtiles):
@@ -244,7 +249,7 @@ def test_what_is_no_vector_file_is_refused(tmp_path: Path, name: str) -> None:
         assert str(tmp_path) not in refused.value.message
 
 
-def test_drivers_that_read_what_a_file_only_names_are_never_registered() -> None:
+def test_drivers_that_follow_references_are_never_registered() -> None:
     program = (
         "import aerotask.derivatives.build, pyogrio;"
         "print({'OGR_VRT', 'GDALG', 'HTTP', 'WFS', 'OAPIF', 'CSW'} & set(pyogrio.list_drivers()))"
@@ -260,7 +265,7 @@ def test_a_shapefile_is_not_read_without_its_index(tmp_path: Path) -> None:
         gpkg_of(source)
 
 
-def test_a_shapefile_of_which_a_part_is_missing_is_refused(tmp_path: Path) -> None:
+def test_an_incomplete_shapefile_is_rejected(tmp_path: Path) -> None:
     source = write_trees(tmp_path / "a.shp", driver="ESRI Shapefile")
     content = source.read_bytes()
     boasting = content[:24] + struct.pack(">i", 2**30) + content[28:]
@@ -296,11 +301,11 @@ HARMFUL = {
 }
 MIB = 1024 * 1024
 SIZE_MIB = int(os.environ.get("AEROTASK_TEST_GEOJSON_MIB", "64"))
-"""1024 takes a GiB of disk, and little longer."""
+"""1024 needs a GiB of disk and little more time."""
 
 
 @pytest.mark.parametrize("shape", HARMFUL)
-def test_endless_arrays_are_refused_before_they_fill_the_memory(tmp_path: Path, shape: str) -> None:
+def test_huge_json_arrays_are_rejected_before_they_fill_the_memory(tmp_path: Path, shape: str) -> None:
     start, piece, end, code = HARMFUL[shape]
     source = tmp_path / "a.geojson"
     with source.open("wb") as content:
@@ -326,7 +331,7 @@ def test_endless_arrays_are_refused_before_they_fill_the_memory(tmp_path: Path, 
     assert "out of memory" not in done.stdout
 
 
-def test_features_one_after_the_other_are_read_however_many(tmp_path: Path) -> None:
+def test_long_feature_sequences_are_read(tmp_path: Path) -> None:
     named = FEATURE.replace(b"{}", b'{"a":"%s"}' % (b"long " * 20_000))
     line = named + b'{"type":"Point","coordinates":[7,50]}}\n'
     (tmp_path / "a.geojson").write_bytes(line * (33 * MIB // len(line)))

@@ -1,4 +1,4 @@
-"""Vector files that are made to do harm."""
+"""Hostile vector files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.metadata.vectors import write_points
 
 
 def endless(path: Path) -> Path:
-    """A GeoPackage one of whose layers never comes to an end."""
+    """GeoPackage with an endless layer."""
     write_points(path)
     with sqlite3.connect(path) as database:
         [(table, geometry)] = database.execute("SELECT table_name, column_name FROM gpkg_geometry_columns")

@@ -110,3 +110,10 @@ def test_no_page_names_a_package_mirror() -> None:
     files = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
     for file in files:
         assert not re.search(r"index-url|find-links|/simple/", file.read_text(encoding="utf-8")), file
+
+
+def test_every_decision_is_listed() -> None:
+    folder = ROOT / "docs" / "adr"
+    index = (folder / "README.md").read_text(encoding="utf-8")
+    pages = {page.name for page in folder.glob("[0-9]*.md")}
+    assert set(re.findall(r"\]\(([0-9][^)]*)\)", index)) == pages

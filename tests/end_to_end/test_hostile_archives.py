@@ -88,9 +88,9 @@ HOSTILE = {
         zip_of([Member("a", deflated(b"abc"), 8, zlib.crc32(b"abc"), 100)]), "archive-damaged", "declared"
     ),
     "checksum.zip": Hostile(zip_of([Member("a", b"abc", crc32=1)]), "archive-damaged", "checksum"),
-    "cut.zip": Hostile(zipped({"a": os.urandom(9000)})[:5000], "archive-damaged", "not uploaded whole"),
+    "cut.zip": Hostile(zipped({"a": os.urandom(9000)})[:5000], "archive-damaged", "may be incomplete"),
     "cut.tar.gz": Hostile(
-        gzip.compress(tarred({"a": os.urandom(9000)}))[:5000], "archive-damaged", "cut off"
+        gzip.compress(tarred({"a": os.urandom(9000)}))[:5000], "archive-damaged", "truncated"
     ),
     "cut.7z": Hostile(sevenzipped({"a": os.urandom(9000)})[:5000], "archive-damaged", ""),
     "locked.zip": Hostile(zip_of([Member("a", b"x", flags=0x0801)]), "archive-encrypted", "password"),

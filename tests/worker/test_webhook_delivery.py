@@ -163,7 +163,7 @@ async def test_an_owner_without_read_access_is_not_sent_the_status(
             await until(over)
         row = await message_of(rows, task_id)
         assert (row.state, receiver.received) == (WebhookState.GIVEN_UP, [])
-        assert row.attempts[0]["error"] == "Whoever submitted the task may not read the dataset any more."
+        assert row.attempts[0]["error"] == "The task's owner may no longer read the dataset."
 
 
 async def test_a_url_that_is_no_longer_allowed_is_given_up(

@@ -1,1 +1,1 @@
-"""What is made of entries so that clients can look at them piecemeal: one module for each kind of derivative."""
+"""Derivatives of entries for web clients (COG, COPC, NXZ, PMTiles, GeoPackage), one module per kind."""

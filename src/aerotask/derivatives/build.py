@@ -1,8 +1,9 @@
-"""Makes one derivative: the way from its kind to the module that knows how."""
+"""Builder dispatch: builds one derivative with the module of its kind."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,15 @@ from aerotask.derivatives.pmtiles import build_pmtiles
 def build(
     kind: DerivativeKind, source: Path, target: Path, *, threads: int, on_progress: Callable[[float], None]
 ) -> dict[str, Any]:
-    """Make the derivative of `source` at `target`, alone in its folder, and read it back; what is to be known of it.
+    """Build the derivative of `source` at `target`, alone in its folder, and read it back; returns its properties.
 
     Raises:
-        InvalidInput: the source is not what that kind can be made of.
-        TaskFailed: the making failed.
+        InvalidInput: that kind can't be built from the source.
+        TaskFailed: the build failed.
         OSError: the disk is full.
     """
-    if kind is DerivativeKind.COG:
-        return build_cog(source, target, threads=threads, on_progress=on_progress)
-    builders: dict[DerivativeKind, Callable[..., dict[str, Any]]] = {
+    builders: Mapping[DerivativeKind, Callable[..., dict[str, Any]]] = {
+        DerivativeKind.COG: partial(build_cog, threads=threads),
         DerivativeKind.COPC: build_copc,
         DerivativeKind.NXZ: build_nxz,
         DerivativeKind.PMTILES: build_pmtiles,

@@ -1,4 +1,4 @@
-"""Makes a cloud-optimised GeoTIFF of a raster for web maps: Web Mercator, its tiles those of the maps' own grid."""
+"""COG builder: a raster as a cloud-optimised GeoTIFF in Web Mercator, aligned to the web maps' tile grid."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from aerotask.raster.windows import windows
 TILE_PX = 256
 JPEG_QUALITY = 90
 CACHE_MB = 96
-"""GDAL's block cache while it warps; unset it would take 5 % of the machine's memory."""
+"""GDAL's block cache while warping; the default is 5 % of the machine's memory."""
 PERCENTS = (2, 98)
 
 _SAMPLE_PX = 1024
@@ -34,7 +34,7 @@ _COLOURS = {ColorInterp.red, ColorInterp.green, ColorInterp.blue}
 
 @dataclass(frozen=True, slots=True)
 class _SourceInfo:
-    """What of the source must be so in the COG: the types of its first `colours` bands, those before any alpha."""
+    """Source properties that the COG must keep: the types of its first `colours` bands, those before any alpha."""
 
     dtypes: tuple[str, ...]
     colours: int
@@ -43,13 +43,13 @@ class _SourceInfo:
 def build_cog(
     source: Path, target: Path, *, threads: int, on_progress: Callable[[float], None]
 ) -> dict[str, Any]:
-    """Write the raster at `source` as a COG at `target`, which must not exist; its statistics and its place.
+    """Write the raster at `source` as a COG at `target`, which must not exist; returns statistics and georeference.
 
-    GDAL's warp can't be interrupted: where `on_progress` raises, it goes on in its thread until the process ends.
+    GDAL's warp can't be interrupted: if `on_progress` raises, it continues in its thread until the process ends.
 
     Raises:
-        InvalidInput: the raster says nowhere where it lies (`not-georeferenced`), or can't be read (the codes are
-            those of `raster.io.open_raster`).
+        InvalidInput: the raster is not georeferenced (`not-georeferenced`), or can't be read (the codes are those of
+            `raster.io.open_raster`).
         OSError: the disk is full (`ENOSPC`).
         TaskFailed: the warp failed (`cog-failed`), or what was written doesn't read back (`derivative-damaged`).
     """
@@ -57,32 +57,34 @@ def build_cog(
         source, threads=threads, on_progress=lambda share: on_progress(0.3 * share)
     )
     with open_raster(source) as opened:
-        _refuse_unplaced(opened)
-        _copy(opened, target, _options(opened, threads), lambda share: on_progress(0.3 + 0.5 * share))
-        facts = _SourceInfo(opened.dtypes, sum(colour != ColorInterp.alpha for colour in opened.colorinterp))
-    sample = _check(target, facts, lambda share: on_progress(0.8 + 0.2 * share))
+        _check_source(opened)
+        _warp_to(opened, target, _options(opened, threads), lambda share: on_progress(0.3 + 0.5 * share))
+        info = _SourceInfo(opened.dtypes, sum(colour != ColorInterp.alpha for colour in opened.colorinterp))
+    sample = _check(target, info, lambda share: on_progress(0.8 + 0.2 * share))
     bands = [
         band.to_properties() | {"percentiles": percentiles}
         for band, percentiles in zip(
-            statistics[: facts.colours], percentiles_of(sample, PERCENTS), strict=True
+            statistics[: info.colours], percentiles_of(sample, PERCENTS), strict=True
         )
     ]
-    return {"bands": bands, **_place(target)}
+    return {"bands": bands, **_georeference(target)}
 
 
-def _refuse_unplaced(opened: Any) -> None:
+def _check_source(opened: Any) -> None:
     if not opened.crs or opened.transform.is_identity:
         raise InvalidInput(
-            "The raster says nowhere where on Earth it lies, so it can't be put on a map; give it a coordinate "
-            "system and a georeference (gdal_translate -a_srs -a_ullr).",
+            "The raster is not georeferenced, so it can't be shown on a map; assign a coordinate system and bounds "
+            "(gdal_translate -a_srs -a_ullr).",
             code="not-georeferenced",
         )
     if any(np.dtype(dtype).kind == "c" for dtype in opened.dtypes):
-        raise InvalidInput("The raster holds complex numbers, which no map shows.", code="unsupported-layout")
+        raise InvalidInput(
+            "The raster has complex numbers, which maps can't show.", code="unsupported-layout"
+        )
 
 
 def _options(opened: Any, threads: int) -> dict[str, Any]:
-    """Lossless, except for photographs: 8-bit red, green and blue where no value stands for "nothing here"."""
+    """GDAL options: lossless, except for photographs (8-bit red, green and blue without a nodata value)."""
     colours = list(opened.colorinterp)
     photograph = (
         set(opened.dtypes) == {"uint8"}
@@ -101,33 +103,35 @@ def _options(opened: Any, threads: int) -> dict[str, Any]:
         "tiling_scheme": "GoogleMapsCompatible",
         "blocksize": TILE_PX,
         "num_threads": threads,
-        # Between two entries of a colour table, or two classes, there is no mean.
+        # Palette indices are classes: averaging two of them would produce a third, unrelated one.
         "warp_resampling": "NEAREST" if with_palette else "BILINEAR",
         "overview_resampling": "NEAREST" if with_palette else "AVERAGE",
         "bigtiff": "IF_SAFER",
     }
 
 
-def _copy(opened: Any, target: Path, options: dict[str, Any], on_progress: Callable[[float], None]) -> None:
+def _warp_to(
+    opened: Any, target: Path, options: dict[str, Any], on_progress: Callable[[float], None]
+) -> None:
     expected_bytes = max(Path(opened.name).stat().st_size, 1)
-    most_bytes = 0
+    written_bytes = 0
 
     def report() -> None:
-        nonlocal most_bytes
-        most_bytes = max(most_bytes, _written_bytes(target))
-        on_progress(1 - math.exp(-most_bytes / expected_bytes))
+        nonlocal written_bytes
+        written_bytes = max(written_bytes, _written_bytes(target))
+        on_progress(1 - math.exp(-written_bytes / expected_bytes))
 
     try:
         copy_raster(opened, target, options, on_tick=report, cache_mb=CACHE_MB)
     except GDAL_ERRORS as error:
         raise TaskFailed(
-            f"GDAL could not bring the raster onto a web map ({str(error)[:200]}).",
+            f"GDAL could not warp the raster to Web Mercator ({str(error)[:200]}).",
             code="cog-failed",
         ) from error
 
 
 def _written_bytes(target: Path) -> int:
-    """Of the target and of what GDAL writes beside it before and then removes: the warped image, its overviews."""
+    """Size of the target and of GDAL's temporary files beside it (the warped image, its overviews)."""
     total = 0
     for file in target.parent.glob(f"{target.name}*"):
         with suppress(FileNotFoundError):
@@ -135,11 +139,11 @@ def _written_bytes(target: Path) -> int:
     return total
 
 
-def _check(target: Path, facts: _SourceInfo, on_progress: Callable[[float], None]) -> Any:
-    """Decode every pixel again, and hold the layout against what was asked for; a small view of the whole.
+def _check(target: Path, info: _SourceInfo, on_progress: Callable[[float], None]) -> Any:
+    """Decode every pixel again and check the layout; returns a reduced view of the whole.
 
     Raises:
-        TaskFailed: it isn't so (`derivative-damaged`).
+        TaskFailed: the COG can't be read back or has another layout (`derivative-damaged`).
     """
     try:
         with open_raster(target) as made:
@@ -151,20 +155,20 @@ def _check(target: Path, facts: _SourceInfo, on_progress: Callable[[float], None
                 made.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == "COG"
                 and made.crs.to_epsg() == _WEB_MERCATOR
                 and made.block_shapes[0] == (TILE_PX, TILE_PX)
-                and made.dtypes[: facts.colours] == facts.dtypes[: facts.colours]
+                and made.dtypes[: info.colours] == info.dtypes[: info.colours]
             )
-            level = _small_level(made)
+            level = _sample_level(made)
         with open_raster(target, overview_level=level) as small:
-            sample = small.read(indexes=list(range(1, facts.colours + 1)), masked=True)
+            sample = small.read(indexes=list(range(1, info.colours + 1)), masked=True)
     except InvalidInput as error:
         raise TaskFailed("The COG can't be read back.", code="derivative-damaged") from error
     if not sound:
-        raise TaskFailed("The COG doesn't read back as it should.", code="derivative-damaged")
+        raise TaskFailed("The COG reads back with an unexpected layout.", code="derivative-damaged")
     return sample
 
 
-def _small_level(made: Any) -> int | None:
-    """The first overview that is small enough to be read whole; None for a raster that is so itself."""
+def _sample_level(made: Any) -> int | None:
+    """The first overview that is small enough to be read whole; None if the raster itself is."""
     longest = max(made.width, made.height)
     if longest <= _SAMPLE_PX:
         return None
@@ -173,7 +177,7 @@ def _small_level(made: Any) -> int | None:
     return fitting[0] if fitting else len(factors) - 1
 
 
-def _place(target: Path) -> dict[str, Any]:
+def _georeference(target: Path) -> dict[str, Any]:
     with open_raster(target) as made:
         return {
             "width": made.width,

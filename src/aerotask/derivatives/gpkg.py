@@ -1,4 +1,4 @@
-"""Makes a GeoPackage of a vector file: every layer with every attribute, in its own coordinate system."""
+"""GeoPackage builder: every layer of a vector file with every attribute, in its own coordinate system."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from aerotask.derivatives.vector_source import (
     Layer,
     VectorFile,
+    collect_warnings,
     copy_layer,
     feature_counts,
-    noting_warnings,
     open_vector,
-    readable,
+    vector_errors,
 )
 from aerotask.domain.errors import TaskFailed
 
@@ -24,14 +24,14 @@ _GEOMETRY_NAMES = ("geom", "geometry", "gpkg_geom")
 def build_gpkg(source: Path, target: Path, *, on_progress: Callable[[float], None]) -> dict[str, Any]:
     """Write the layers of the vector file at `source` as a GeoPackage at `target`, which must not exist.
 
-    Features stream from one to the other; memory doesn't depend on their number.
+    Features are streamed, so memory doesn't depend on their number.
 
     Raises:
         InvalidInput: the file can't be read (`unreadable-vector`).
-        TaskFailed: what was written doesn't read back as it should (`derivative-damaged`).
+        TaskFailed: the GeoPackage reads back with other features (`derivative-damaged`).
     """
-    noted: list[str] = []
-    with noting_warnings(noted), readable(source):
+    warnings: list[str] = []
+    with collect_warnings(warnings), vector_errors(source):
         vector = open_vector(source)
         for done, layer in enumerate(vector.layers, start=1):
             copy_layer(vector, layer, target, driver="GPKG", layer_options=_options(layer))
@@ -42,12 +42,12 @@ def build_gpkg(source: Path, target: Path, *, on_progress: Callable[[float], Non
         "layers": [
             {"name": layer.name, "features": layer.features, "crs": layer.crs} for layer in vector.layers
         ],
-        "warnings": noted,
+        "warnings": warnings,
     }
 
 
 def _options(layer: Layer) -> dict[str, str]:
-    """Columns of our own that no attribute is called by."""
+    """Names for the id and geometry columns that don't collide with attributes."""
     taken = {name.lower() for name in layer.fields}
     fid = next((name for name in _ID_NAMES if name not in taken), "fid")
     geometry = next((name for name in _GEOMETRY_NAMES if name not in taken), "geom")
@@ -59,6 +59,6 @@ def _check(vector: VectorFile, target: Path) -> None:
     expected = {layer.name: layer.features for layer in vector.layers}
     if found != expected:
         raise TaskFailed(
-            f"The GeoPackage doesn't read back as it should: {found} features instead of {expected}.",
+            f"The GeoPackage reads back with {found} features instead of {expected}.",
             code="derivative-damaged",
         )

@@ -1,8 +1,8 @@
-"""The kinds of derivatives: which entries each is made of, and what a client gets."""
+"""Derivative kinds: the entries each can be built from, and the files that clients get."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -13,7 +13,7 @@ from aerotask.metadata.file_types import EntryType, suffix_of
 
 
 class DerivativeKind(StrEnum):
-    """What can be derived from an entry."""
+    """Kind of derivative."""
 
     COG = "cog"
     COPC = "copc"
@@ -24,77 +24,103 @@ class DerivativeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KindInfo:
-    """What is known of a kind before any is made; derivatives of an older `builder` are made anew."""
+    """Facts of a kind: its files and its sources."""
 
     title: str
     suffix: str
     media_type: str
     builder: str
+    """Version of the builder; derivatives of an older one are rebuilt."""
     growth: float
-    """About how many bytes each byte of the source becomes, rather more than less."""
+    """Estimated bytes per byte of the source, rather too many than too few."""
+    entry_type: EntryType
+    formats: frozenset[str]
+    """Source formats, by their usual suffix."""
+    missing: Callable[[], str | None] = lambda: None
+    """Reason why this installation can't build it, and the remedy; None if it can."""
 
 
+_VECTOR_FORMATS = frozenset(["geojson", "gpkg", "shp", "kml", "kmz", "fgb", "dxf", "gml"])
 KIND_INFO: Mapping[DerivativeKind, KindInfo] = {
-    DerivativeKind.COG: KindInfo("Cloud-optimised GeoTIFF", ".cog.tif", "image/tiff", "1", 6.0),
+    DerivativeKind.COG: KindInfo(
+        title="Cloud-optimised GeoTIFF",
+        suffix=".cog.tif",
+        media_type="image/tiff",
+        builder="1",
+        growth=6.0,
+        entry_type=EntryType.GEO_RASTER,
+        formats=frozenset(["tif", "tiff", "jp2", "png", "jpg", "jpeg"]),
+    ),
     DerivativeKind.COPC: KindInfo(
-        "Cloud-optimised point cloud", ".copc.laz", "application/vnd.laszip+copc", "2", 2.0
+        title="Cloud-optimised point cloud",
+        suffix=".copc.laz",
+        media_type="application/vnd.laszip+copc",
+        builder="2",
+        growth=2.0,
+        entry_type=EntryType.POINT_CLOUD,
+        formats=frozenset(["las", "laz"]),
     ),
     DerivativeKind.NXZ: KindInfo(
-        "Multi-resolution mesh (Nexus)", ".nxz", "application/octet-stream", "1", 1.0
+        title="Multi-resolution mesh (Nexus)",
+        suffix=".nxz",
+        media_type="application/octet-stream",
+        builder="1",
+        growth=1.0,
+        entry_type=EntryType.MODEL,
+        formats=frozenset(["obj", "ply", "glb", "stl"]),
+        missing=nxz_missing,
     ),
     DerivativeKind.PMTILES: KindInfo(
-        "Vector tiles (PMTiles)", ".pmtiles", "application/vnd.pmtiles", "1", 4.0
+        title="Vector tiles (PMTiles)",
+        suffix=".pmtiles",
+        media_type="application/vnd.pmtiles",
+        builder="1",
+        growth=4.0,
+        entry_type=EntryType.VECTOR,
+        formats=_VECTOR_FORMATS,
     ),
-    DerivativeKind.GPKG: KindInfo("GeoPackage", ".gpkg", "application/geopackage+sqlite3", "1", 4.0),
+    DerivativeKind.GPKG: KindInfo(
+        title="GeoPackage",
+        suffix=".gpkg",
+        media_type="application/geopackage+sqlite3",
+        builder="1",
+        growth=4.0,
+        entry_type=EntryType.VECTOR,
+        formats=_VECTOR_FORMATS,
+    ),
 }
 
-_OF_FORMAT: Mapping[str, tuple[DerivativeKind, ...]] = {
-    name: kinds
-    for names, kinds in {
-        "tif tiff jp2 png jpg jpeg": (DerivativeKind.COG,),
-        "las laz": (DerivativeKind.COPC,),
-        "obj ply glb stl": (DerivativeKind.NXZ,),
-        "geojson gpkg shp kml kmz fgb dxf gml": (DerivativeKind.PMTILES, DerivativeKind.GPKG),
-    }.items()
-    for name in names.split()
-}
-# Of pictures in these formats nobody expects to lie anywhere, until the index has found that one does.
-_RARELY_PLACED = frozenset({"jp2", "png", "jpg", "jpeg"})
-_OF_TYPE: Mapping[str, tuple[DerivativeKind, ...]] = {
-    EntryType.GEO_RASTER: (DerivativeKind.COG,),
-    EntryType.POINT_CLOUD: (DerivativeKind.COPC,),
-    EntryType.MODEL: (DerivativeKind.NXZ,),
-    EntryType.VECTOR: (DerivativeKind.PMTILES, DerivativeKind.GPKG),
-}
-# These types also have files in formats of which nothing can be made.
-_IN_SOME_FORMATS = frozenset({EntryType.POINT_CLOUD, EntryType.MODEL})
+# Images in these formats are rarely georeferenced: only the index can tell.
+_RARELY_GEOREFERENCED = frozenset({"jp2", "png", "jpg", "jpeg"})
+# Entries of these types may have formats that no builder reads.
+_FORMAT_DECIDES = frozenset({EntryType.POINT_CLOUD, EntryType.MODEL})
 
 
 def kinds_by_name(path: str) -> tuple[DerivativeKind, ...]:
-    """What may be derived from a file of that name, as long as nobody has looked into it."""
+    """Kinds that a file of that name promises before it has been indexed."""
     suffix = suffix_of(path)
-    return () if suffix in _RARELY_PLACED else kinds_in(suffix)
+    return () if suffix in _RARELY_GEOREFERENCED else kinds_in(suffix)
 
 
 def kinds_of(path: str, entry_type: str, properties: Mapping[str, Any]) -> tuple[DerivativeKind, ...]:
-    """What is derived from an entry that the index has looked into: its type decides, whatever its name."""
-    kinds = _OF_TYPE.get(entry_type, ())
-    if entry_type in _IN_SOME_FORMATS and kinds_in(str(properties.get("format") or suffix_of(path))) != kinds:
+    """Kinds for an indexed entry: its type decides, whatever its name."""
+    kinds = tuple(kind for kind, info in KIND_INFO.items() if info.entry_type == entry_type)
+    if entry_type in _FORMAT_DECIDES and kinds_in(str(properties.get("format") or suffix_of(path))) != kinds:
         return ()
     return kinds
 
 
 def kinds_in(file_format: str) -> tuple[DerivativeKind, ...]:
-    """What can be made of a file in that format, given as its usual suffix."""
-    return _OF_FORMAT.get(file_format, ())
+    """Kinds that can be built from a file in that format, given as its usual suffix."""
+    return tuple(kind for kind, info in KIND_INFO.items() if file_format in info.formats)
 
 
 def missing_for(kind: DerivativeKind) -> str | None:
-    """What this installation lacks to make that kind, and how to get it; None if nothing."""
-    return nxz_missing() if kind is DerivativeKind.NXZ else None
+    """Reason why this installation can't build that kind, and the remedy; None if it can."""
+    return KIND_INFO[kind].missing()
 
 
 def download_name(path: str, kind: DerivativeKind) -> str:
-    """Under which name a derivative of the entry at `path` is downloaded."""
+    """File name for downloading a derivative of the entry at `path`."""
     stem = base_name(path).rpartition(".")[0] or base_name(path)
     return stem + KIND_INFO[kind].suffix

@@ -1,8 +1,8 @@
-"""Joins PMTiles archives of vector tiles into one, by tile: a tile of all is those of each, one after the other.
+"""Merge of PMTiles archives: the tiles with the same index are concatenated.
 
-A vector tile is a protocol buffer with a list of layers and nothing else, and two such messages in a row are one with
-both lists (Vector Tile Specification 2.1, section 4; Protocol Buffers, encoding). PMTiles 3 keeps tiles by the
-number that a space-filling curve gives them, so the archives are merged like sorted lists.
+A vector tile is a protocol buffer with nothing but a list of layers, and two concatenated messages are one message with
+both lists (Vector Tile Specification 2.1, section 4; Protocol Buffers, encoding). PMTiles 3 sorts tiles by their index
+on a space-filling curve, so the archives are merged like sorted lists.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from pmtiles.writer import Writer
 
 from aerotask.domain.errors import TaskFailed
 
-_LEAST, _MOST = ("min_lon_e7", "min_lat_e7"), ("max_lon_e7", "max_lat_e7")
+_MIN_BOUNDS, _MAX_BOUNDS = ("min_lon_e7", "min_lat_e7"), ("max_lon_e7", "max_lat_e7")
 
 
 def join_archives(archives: Sequence[Path], target: Path) -> None:
-    """Make one archive at `target` of all of them, which go.
+    """Merge the archives into one at `target` and remove them.
 
     Raises:
-        TaskFailed: what was written doesn't hold every tile (`derivative-damaged`).
+        TaskFailed: the merged archive lacks tiles (`derivative-damaged`).
     """
     if len(archives) == 1:
         archives[0].rename(target)
@@ -47,7 +47,7 @@ def join_archives(archives: Sequence[Path], target: Path) -> None:
         path.unlink()
     with ExitStack() as stack:
         if sum(1 for _ in _tiles(_reader(stack, target))) != tiles:
-            raise TaskFailed("The vector tiles don't read back as they should.", code="derivative-damaged")
+            raise TaskFailed("The merged vector tiles read back incomplete.", code="derivative-damaged")
 
 
 def _reader(stack: ExitStack, path: Path) -> Reader:
@@ -57,16 +57,16 @@ def _reader(stack: ExitStack, path: Path) -> Reader:
 
 
 def _tiles(reader: Reader) -> Iterator[tuple[int, bytes]]:
-    """Number and unpacked content of each tile."""
-    packed = reader.header()["tile_compression"] is Compression.GZIP
+    """Index and uncompressed content of each tile."""
+    is_gzipped = reader.header()["tile_compression"] is Compression.GZIP
     for zxy, tile in all_tiles(reader.get_bytes):
-        yield zxy_to_tileid(*zxy), gzip.decompress(tile) if packed else bytes(tile)
+        yield zxy_to_tileid(*zxy), gzip.decompress(tile) if is_gzipped else bytes(tile)
 
 
 def _header(readers: Sequence[Reader]) -> dict[str, Any]:
     headers = [reader.header() for reader in readers]
-    bounds = {name: min(header[name] for header in headers) for name in _LEAST} | {
-        name: max(header[name] for header in headers) for name in _MOST
+    bounds = {name: min(header[name] for header in headers) for name in _MIN_BOUNDS} | {
+        name: max(header[name] for header in headers) for name in _MAX_BOUNDS
     }
     return bounds | {
         "tile_type": TileType.MVT,
@@ -78,7 +78,7 @@ def _header(readers: Sequence[Reader]) -> dict[str, Any]:
 
 
 def _metadata(readers: Sequence[Reader]) -> dict[str, Any]:
-    """The first archive's, with the layers of all."""
+    """Metadata of the first archive, with the layers of all."""
     all_metadata = [reader.metadata() for reader in readers]
     layers = [layer for metadata in all_metadata for layer in metadata.get("vector_layers", ())]
     metadata = {name: value for name, value in all_metadata[0].items() if name != "tilestats"}

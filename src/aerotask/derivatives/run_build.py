@@ -1,4 +1,4 @@
-"""The run of the tool `build`: every derivative of every entry that it was given, each for itself."""
+"""Run of the tool `build`: all derivatives of its inputs; one failure doesn't affect the others."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from aerotask.domain.paths import shown
 from aerotask.metadata.file_types import START_BYTES, kind_of, suffix_of
 from aerotask.sdk import RunContext
 
-_OURS = frozenset(
+_TASK_FAILURES = frozenset(
     {"derivative-unavailable", "build-failed", "build-crashed", "build-timed-out", "out-of-memory"}
 )
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @dataclass(frozen=True, slots=True)
 class BuildJob:
-    """One derivative to make: `start` and `share` are its part of the whole run, by the bytes that it reads."""
+    """Derivative to build: `start` and `share` are its part of the run's progress, by source bytes."""
 
     path: str
     file_format: str
-    """As its usual suffix."""
+    """Usual suffix of the format."""
     kind: DerivativeKind
     start: float
     share: float
@@ -44,17 +44,17 @@ class _Failed:
 def run_build(
     ctx: RunContext, *, only: str | None, force: bool, timeouts: TimeoutPolicy | None = None
 ) -> None:
-    """Make what is lacking of the run's inputs, and tell of each; `only` is the one entry that was asked for.
+    """Build the missing derivatives of the run's inputs; `only` is the entry named in the task's params, if any.
 
     Raises:
-        InvalidInput, TaskFailed: nothing could be made of the one entry that was asked for.
+        InvalidInput, TaskFailed: no derivative of `only` could be built.
         OSError: the disk is full.
     """
     outcomes: list[dict[str, Any]] = []
     with BuilderProcess(ctx.threads, timeouts) as builder:
         for number, job in enumerate(plan_jobs(ctx)):
             if not force and ctx.has_derivative(job.path, kind=job.kind, builder=KIND_INFO[job.kind].builder):
-                ctx.log(f"{shown(job.path)} has its {job.kind} already.")
+                ctx.log(f"{shown(job.path)} already has its {job.kind}.")
                 outcomes.append({"path": job.path, "kind": job.kind, "outcome": "present"})
             else:
                 outcomes.append(_outcome(job, ctx, builder, ctx.workdir / f"{number}"))
@@ -69,14 +69,14 @@ def run_build(
 
 
 def plan_jobs(ctx: RunContext) -> list[BuildJob]:
-    """Every derivative of the inputs, the smallest files first, so that much is done early."""
+    """Jobs for all derivatives of the inputs, smallest files first, so that most are done early."""
     sizes = {path: ctx.input(path).stat().st_size for path in sorted(ctx.inputs)}
     formats = _formats(ctx.inputs)
     smallest_first = sorted(formats, key=sizes.__getitem__)
-    wanted = [(path, kind) for path in smallest_first for kind in kinds_in(formats[path])]
-    total = sum(1 + sizes[path] for path, _ in wanted)
+    planned = [(path, kind) for path in smallest_first for kind in kinds_in(formats[path])]
+    total = sum(1 + sizes[path] for path, _ in planned)
     jobs, start = [], 0.0
-    for path, kind in wanted:
+    for path, kind in planned:
         share = (1 + sizes[path]) / total
         jobs.append(BuildJob(path, formats[path], kind, start, share))
         start += share
@@ -84,9 +84,9 @@ def plan_jobs(ctx: RunContext) -> list[BuildJob]:
 
 
 def _formats(inputs: Mapping[str, Path]) -> dict[str, str]:
-    """How each entry is written, without the files that only belong to another; by content where no name tells.
+    """Format of each input except side files, by content where the name doesn't tell.
 
-    The plan has chosen them by what the index knows; this tells no more than how to open them.
+    The plan has already chosen the entries by their indexed type; the format only decides how to open them.
     """
     beside = {path for entry in inputs for path in paths_beside(entry)}
     return {
@@ -102,28 +102,33 @@ def _start_of(file: Path) -> bytes:
 
 
 def _outcome(job: BuildJob, ctx: RunContext, builder: BuilderProcess, folder: Path) -> dict[str, Any]:
-    """Make one derivative; whatever is wrong with its source is told of and ends nothing else."""
-    told = {"path": job.path, "kind": job.kind}
-    made = _make(job, ctx, builder, folder)
-    if isinstance(made, _Failed):
+    """Build one derivative; an unusable source is reported in the outcome and doesn't end the run."""
+    subject = {"path": job.path, "kind": job.kind}
+    result = _build(job, ctx, builder, folder)
+    if isinstance(result, _Failed):
         shutil.rmtree(folder, ignore_errors=True)
-        # A plain image among rasters, a table among maps: nothing is wrong with those.
-        unplaced = made.code in {"not-georeferenced", "nothing-to-show"}
-        outcome = "skipped" if unplaced else "failed"
-        ctx.log(f"{outcome.capitalize()}: {job.kind} of {shown(job.path)}. {made.message}")
-        return {**told, "outcome": outcome, "code": made.code, "message": made.message}
-    target, properties = made
+        # A plain image among rasters or a table among maps is no failure.
+        not_spatial = result.code in {"not-georeferenced", "nothing-to-show"}
+        outcome = "skipped" if not_spatial else "failed"
+        ctx.log(f"{outcome.capitalize()}: {job.kind} of {shown(job.path)}. {result.message}")
+        return {**subject, "outcome": outcome, "code": result.code, "message": result.message}
+    target, properties = result
     size_bytes = target.stat().st_size
     ctx.put_derivative(
         target, of=job.path, kind=job.kind, builder=KIND_INFO[job.kind].builder, properties=properties
     )
-    ctx.log(f"Built: {job.kind} of {shown(job.path)}, {size_bytes / 1e6:.1f} MB, read back and found whole.")
+    ctx.log(f"Built: {job.kind} of {shown(job.path)}, {size_bytes / 1e6:.1f} MB, read back and verified.")
     for warning in properties.get("warnings", ()):
         ctx.log(f"Warning: {warning}")
-    return {**told, "outcome": "built", "sizeBytes": size_bytes, "warnings": properties.get("warnings", [])}
+    return {
+        **subject,
+        "outcome": "built",
+        "sizeBytes": size_bytes,
+        "warnings": properties.get("warnings", []),
+    }
 
 
-def _make(
+def _build(
     job: BuildJob, ctx: RunContext, builder: BuilderProcess, folder: Path
 ) -> tuple[Path, Mapping[str, Any]] | _Failed:
     source = ctx.input(job.path)
@@ -131,7 +136,7 @@ def _make(
     ctx.log(f"Building {job.kind} of {shown(job.path)} ({source.stat().st_size / 1e6:.1f} MB).")
     folder.mkdir()
     if suffix_of(source.name) != job.file_format:
-        # What makes derivatives goes by suffixes.
+        # The builders select their readers by suffix.
         source = folder / f"{source.name}.{job.file_format}"
         source.symlink_to(ctx.input(job.path).absolute())
     target = folder / f"derivative{KIND_INFO[job.kind].suffix}"
@@ -149,20 +154,20 @@ def _make(
     except AerotaskError as error:
         return _Failed(error.code, error.message)
     except MemoryError:
-        return _Failed("out-of-memory", "It needs more memory than a task may take.")
+        return _Failed("out-of-memory", "Building it needs more memory than a task may use.")
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in _DISK_FULL:
             raise
-        return _Failed("build-failed", f"It failed unexpectedly ({error.strerror}).")
+        return _Failed("build-failed", f"The build failed unexpectedly ({error.strerror}).")
     return target, properties
 
 
 def _raise_if_all_failed(outcomes: list[dict[str, Any]], only: str | None) -> None:
-    """A task for one entry that got nothing has failed; of several entries, each is told of in the result."""
-    mine = [each for each in outcomes if each["path"] == only]
-    if not mine or any(each["outcome"] in {"built", "present"} for each in mine):
+    """Fail the task if its single entry got no derivative; for several entries the result lists each outcome."""
+    of_entry = [each for each in outcomes if each["path"] == only]
+    if not of_entry or any(each["outcome"] in {"built", "present"} for each in of_entry):
         return
-    first = mine[0]
-    if first["code"] in _OURS:
+    first = of_entry[0]
+    if first["code"] in _TASK_FAILURES:
         raise TaskFailed(first["message"], code=first["code"])
     raise InvalidInput(first["message"], code=first["code"])

@@ -1,4 +1,4 @@
-"""What a derivative is made from: the content of an entry, and of the files beside it that belong to it."""
+"""Derivative sources: an entry's content and that of its side files (a Shapefile's `.shx`, an OBJ's `.mtl`)."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from aerotask.metadata.file_types import suffix_of
 
 _BESIDE: Mapping[str, tuple[str, ...]] = {"shp": ("shx", "dbf", "prj", "cpg"), "obj": ("mtl",)}
 OWNED_SIDES = tuple((owner, side) for owner, sides in _BESIDE.items() for side in sides)
-"""The suffixes of entries and of files that belong to them, in pairs."""
-_NEEDED: Mapping[str, tuple[str, ...]] = {"shp": ("shx",)}
+"""Pairs of an entry's suffix and a side file's suffix."""
+_REQUIRED: Mapping[str, tuple[str, ...]] = {"shp": ("shx",)}
 
 
 def paths_beside(path: str) -> tuple[str, ...]:
-    """The paths at which files that belong to the entry would lie, in small and in capital letters."""
+    """Paths of the entry's possible side files, in lower and upper case."""
     stem = path.rpartition(".")[0]
-    names = _BESIDE.get(suffix_of(path), ())
-    return tuple(f"{stem}.{spelt}" for name in names for spelt in (name, name.upper()))
+    suffixes = _BESIDE.get(suffix_of(path), ())
+    return tuple(f"{stem}.{cased}" for suffix in suffixes for cased in (suffix, suffix.upper()))
 
 
 def check_complete(path: str, present: Mapping[str, object]) -> None:
-    """Refuse an entry that can't be read without a file that isn't `present` beside it.
+    """Check that the entry's required side files are `present`.
 
     Raises:
-        InvalidInput: it names the file (`missing-side-file`).
+        InvalidInput: a side file is missing (`missing-side-file`).
     """
     stem = path.rpartition(".")[0]
-    for name in _NEEDED.get(suffix_of(path), ()):
-        if not {f"{stem}.{name}", f"{stem}.{name.upper()}"} & set(present):
+    for suffix in _REQUIRED.get(suffix_of(path), ()):
+        if not {f"{stem}.{suffix}", f"{stem}.{suffix.upper()}"} & set(present):
             raise InvalidInput(
-                f"{shown(base_name(path))} can't be read without '{base_name(stem)}.{name}', which isn't beside it; "
-                "upload that too.",
+                f"{shown(base_name(path))} can't be read without '{base_name(stem)}.{suffix}' in the same folder; "
+                "upload that file too.",
                 code="missing-side-file",
             )
 
 
 def source_key(path: str, hashes: Mapping[str, str]) -> str:
-    """What a derivative of the entry is kept under: the same exactly while all contents are the same.
+    """Key of the entry's derivatives: it changes whenever the content of the entry or of a side file does.
 
-    `hashes` holds the SHA-256 of the entry and of those beside it that there are, by path; others don't matter.
+    `hashes` contains the SHA-256 of the entry and of its existing side files, by path; others are ignored.
     """
     beside = [(suffix_of(other), hashes[other]) for other in paths_beside(path) if other in hashes]
     if not beside:

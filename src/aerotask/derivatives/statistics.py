@@ -1,4 +1,4 @@
-"""What the values of each band of a raster are like: exact figures of all valid pixels, read once in parts."""
+"""Band statistics of a raster: exact figures over all valid pixels, read once in windows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aerotask.raster.io import open_raster
 from aerotask.raster.parallel import Worker, run_in_threads
 from aerotask.raster.windows import Window, unit_shape, windows
 
-_WORKING_BYTES = 16  # for each value, while it is added up as float64
+_WORKING_BYTES = 16  # per value, while it is summed as float64
 
 Masked = Any
 """A numpy masked array, (bands, rows, cols)."""
@@ -25,40 +25,40 @@ Masked = Any
 
 @dataclass(frozen=True, slots=True)
 class BandStatistics:
-    """Of the valid pixels of one band or of a part of it; `spread` is the sum of squared distances from the mean."""
+    """Statistics of the valid pixels of a band or a part of it; `spread` is the sum of squared deviations."""
 
     pixels: int
     valid: int
-    least: float
-    most: float
+    minimum: float
+    maximum: float
     mean: float
     spread: float
 
-    def joined(self, other: BandStatistics) -> BandStatistics:
-        """Of both parts together (Chan, Golub, LeVeque: Updating formulae for computing sample variances, 1979)."""
+    def merged(self, other: BandStatistics) -> BandStatistics:
+        """Statistics of both parts (Chan, Golub, LeVeque: Updating formulae for computing sample variances, 1979)."""
         if not (self.valid and other.valid):
             some = self if self.valid else other
             return BandStatistics(
-                self.pixels + other.pixels, some.valid, some.least, some.most, some.mean, some.spread
+                self.pixels + other.pixels, some.valid, some.minimum, some.maximum, some.mean, some.spread
             )
         valid = self.valid + other.valid
-        apart = other.mean - self.mean
+        delta = other.mean - self.mean
         return BandStatistics(
             self.pixels + other.pixels,
             valid,
-            min(self.least, other.least),
-            max(self.most, other.most),
-            self.mean + apart * other.valid / valid,
-            self.spread + other.spread + apart * apart * self.valid * other.valid / valid,
+            min(self.minimum, other.minimum),
+            max(self.maximum, other.maximum),
+            self.mean + delta * other.valid / valid,
+            self.spread + other.spread + delta * delta * self.valid * other.valid / valid,
         )
 
     def to_properties(self) -> dict[str, Any]:
-        """As clients see it; without a valid pixel there are no figures."""
+        """The statistics as entry properties; only `validPercent` if there is no valid pixel."""
         if not self.valid:
             return {"validPercent": 0.0}
         return {
-            "min": self.least,
-            "max": self.most,
+            "min": self.minimum,
+            "max": self.maximum,
             "mean": self.mean,
             "std": math.sqrt(self.spread / self.valid),
             "validPercent": round(100 * self.valid / self.pixels, 4),
@@ -68,7 +68,7 @@ class BandStatistics:
 def raster_statistics(
     path: Path, *, threads: int, on_progress: Callable[[float], None]
 ) -> list[BandStatistics]:
-    """The statistics of each band of the raster at `path`.
+    """Statistics of each band of the raster at `path`.
 
     Raises:
         InvalidInput: the codes are those of `raster.io.open_raster`.
@@ -94,16 +94,16 @@ def raster_statistics(
         on_progress(len(found) / len(parts))
 
     run_in_threads(parts, threads=threads, worker=_reader(path), on_result=take)
-    return [reduce(BandStatistics.joined, of_band) for of_band in zip(*found, strict=True)]
+    return [reduce(BandStatistics.merged, of_band) for of_band in zip(*found, strict=True)]
 
 
 def statistics_of(pixels: Masked) -> list[BandStatistics]:
-    """The statistics of each band of an array; NaN and infinities are never valid."""
+    """Statistics of each band of an array; NaN and infinities are never valid."""
     return [_of_band(band) for band in pixels]
 
 
 def percentiles_of(pixels: Masked, percents: Sequence[int]) -> list[dict[str, float]]:
-    """These percentiles of each band of an array; none for a band without a valid pixel."""
+    """Percentiles of each band of an array; none for a band without a valid pixel."""
     tables = []
     for band in pixels:
         values = _valid(band)

@@ -1,8 +1,8 @@
-"""The one door through which vector files from outside reach GDAL's drivers in pyogrio.
+"""Vector source: the only access of untrusted vector files to GDAL's drivers in pyogrio.
 
-pyogrio can't be told which driver is to open a file, and some drivers take a file for a description of what to read
-elsewhere: any local file, any address. Those are never registered; a file must begin like what its name says, and
-must have been opened by a driver for that.
+pyogrio can't restrict the drivers that may open a file, and some drivers treat a file as a reference to other sources:
+any local file, any URL. Those drivers are never registered; a file must begin as its suffix promises and must have been
+opened by a driver for that format.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from aerotask.metadata.ogr import pyogrio
 
 GDAL_OPTIONS = {
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
-    "GDAL_HTTP_PROXY": "http://127.0.0.1:9",  # where nobody listens
+    "GDAL_HTTP_PROXY": "http://127.0.0.1:9",  # a port without a server
     "GDAL_HTTP_MAX_RETRY": "0",
     "GML_SKIP_RESOLVE_ELEMS": "ALL",
     "OGR_GEOJSON_MAX_OBJ_SIZE": "50",  # MB of one feature
     "OGR_SQLITE_STATIC_VIRTUAL_OGR": "NO",
     "SHAPE_RESTORE_SHX": "NO",
 }
-"""No network, and nothing that GDAL would repair in silence."""
+"""GDAL without network access and without silent repairs."""
 
 _HEAD_BYTES = 1024 * 1024
 MAX_WHOLE_JSON_BYTES = 32 * 1024 * 1024
-"""GDAL takes 30 bytes of memory for each of a JSON text that it has to read whole."""
-# What it reads a feature at a time: a collection, or one feature after the other (RFC 8142).
+"""Limit for JSON that GDAL must read as a whole, which takes 30 times its size in memory."""
+# GDAL reads these one feature at a time: a collection, or a sequence of features (RFC 8142).
 _JSON_IN_PARTS = re.compile(rb'"FeatureCollection"|\}\s*\x1e?\s*\{')
 _REFERRING = re.compile(rb"<OGR[A-Z]*DataSource|gdal_streamed_alg|<GDAL_|<!ENTITY", re.IGNORECASE)
 _XML_ROOT = re.compile(
@@ -45,7 +45,7 @@ _MAX_WARNINGS = 5
 
 @dataclass(frozen=True, slots=True)
 class _Format:
-    """What files of a suffix must look like, and the drivers that may open them."""
+    """Format of a suffix: the start that its files must have, and the drivers that may open them."""
 
     name: str
     start: re.Pattern[bytes]
@@ -75,7 +75,7 @@ _ROOTS = {"kml": {b"kml"}, "gml": {b"FeatureCollection"}}
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer of a vector file; `bounds` (west, south, east, north) are in its own coordinate system."""
+    """Layer of a vector file; `bounds` (west, south, east, north) are in its own coordinate system."""
 
     name: str
     crs: str | None
@@ -87,7 +87,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class VectorFile:
-    """A vector file that has been let in; `options` are what it must be opened with."""
+    """Vector file that passed the checks; `options` are the driver options to open it with."""
 
     path: Path
     layers: tuple[Layer, ...]
@@ -95,28 +95,28 @@ class VectorFile:
 
 
 def open_vector(path: Path) -> VectorFile:
-    """The layers of the vector file at `path`.
+    """Check and open the vector file at `path`.
 
     Raises:
-        InvalidInput: it isn't what its name says, is damaged, or holds no layer (`unreadable-vector`); it would have
-            to be read whole and is too large for that (`vector-too-large`).
+        InvalidInput: its content doesn't match its suffix, is damaged, or has no layer (`unreadable-vector`); it can
+            only be read as a whole and is too large for that (`vector-too-large`).
     """
     form = _FORMATS.get(suffix_of(path.name))
     if form is None:
-        raise _unreadable(path, "it is of no kind that is read here")
+        raise _unreadable(path, "its format is not supported")
     _check_start(path, form)
     pyogrio.set_gdal_config_options(GDAL_OPTIONS)
-    with readable(path):
+    with vector_errors(path):
         names = [str(name) for name, _ in pyogrio.list_layers(path)]
         layers = tuple(_layer(path, name, form) for name in names)
     if not layers:
-        raise _unreadable(path, "it holds no layer")
+        raise _unreadable(path, "it has no layers")
     return VectorFile(path, layers, form.options)
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """What GDAL says of a damaged file, as `InvalidInput`."""
+def vector_errors(path: Path) -> Iterator[None]:
+    """Translate GDAL's errors on a damaged file to `InvalidInput`."""
     try:
         yield
     except (
@@ -124,16 +124,16 @@ def readable(path: Path) -> Iterator[None]:
         pyogrio.errors.DataLayerError,
         pyogrio.errors.FieldError,
     ) as error:
-        raise _unreadable(path, _plain(error, path)) from error
+        raise _unreadable(path, _gdal_message(error, path)) from error
     except (ValueError, RuntimeError, UnicodeError) as error:
         if isinstance(error, InvalidInput):
             raise
-        raise _unreadable(path, _plain(error, path)) from error
+        raise _unreadable(path, _gdal_message(error, path)) from error
 
 
 @contextmanager
-def noting_warnings(into: list[str]) -> Iterator[None]:
-    """Collect what GDAL warns of, the first few and each once, instead of letting it pass unseen."""
+def collect_warnings(into: list[str]) -> Iterator[None]:
+    """Collect the first few distinct warnings of GDAL."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
@@ -143,15 +143,15 @@ def noting_warnings(into: list[str]) -> Iterator[None]:
 
 
 def copy_layer(vector: VectorFile, layer: Layer, target: Path, *, driver: str, **options: Any) -> None:
-    """Stream one layer into a file of another driver; into a GeoPackage that exists, as a further layer."""
+    """Stream one layer into a file of another driver; to an existing GeoPackage it is added."""
     opened = pyogrio.raw.open_arrow(vector.path, layer=layer.name, use_pyarrow=False, **vector.options)
-    with opened as (about, features):
+    with opened as (metadata, features):
         pyogrio.raw.write_arrow(
             features,
             target,
             layer=layer.name,
             driver=driver,
-            geometry_name=about["geometry_name"] or "wkb_geometry" if layer.geometry_type else None,
+            geometry_name=metadata["geometry_name"] or "wkb_geometry" if layer.geometry_type else None,
             geometry_type=layer.geometry_type,
             crs=layer.crs,
             **options,
@@ -159,7 +159,7 @@ def copy_layer(vector: VectorFile, layer: Layer, target: Path, *, driver: str, *
 
 
 def feature_counts(path: Path) -> dict[str, int]:
-    """How many features each layer of a file that we have written has, counted by reading them."""
+    """Number of features in each layer of a file that we have written, counted by reading them."""
     return {
         str(name): int(pyogrio.read_info(path, layer=name, force_feature_count=True)["features"])
         for name, _ in pyogrio.list_layers(path)
@@ -175,15 +175,15 @@ def _check_start(path: Path, form: _Format) -> None:
     if not form.start.match(start) or (roots and _root(start) not in roots):
         raise _unreadable(path, f"it doesn't begin like a {form.name} file")
     if form.name == "Shapefile" and _declared_bytes(start) != path.stat().st_size:
-        # GDAL would read on in silence, and give features without geometries.
-        raise _unreadable(path, "it is not as long as its header says, so a part of it is missing")
+        # GDAL would silently return features without geometries.
+        raise _unreadable(path, "its length differs from the one in its header, so it is incomplete")
     if (
         form.name == "GeoJSON"
         and path.stat().st_size > MAX_WHOLE_JSON_BYTES
         and not _JSON_IN_PARTS.search(start)
     ):
         raise InvalidInput(
-            f"{shown(path.name)} would have to be read whole, since it is no FeatureCollection, and is too large for that. "
+            f"{shown(path.name)} is not a FeatureCollection, so it must be read as a whole, and is too large for that. "
             "Convert it to a GeoPackage.",
             code="vector-too-large",
         )
@@ -192,12 +192,12 @@ def _check_start(path: Path, form: _Format) -> None:
 
 
 def _declared_bytes(start: bytes) -> int:
-    """The length of a Shapefile's main file (ESRI Shapefile Technical Description, 1998: 16-bit words at byte 24)."""
+    """Length of a Shapefile's main file (ESRI Shapefile Technical Description, 1998: 16-bit words at byte 24)."""
     return 2 * int.from_bytes(start[24:28], "big")
 
 
 def _root(start: bytes) -> bytes | None:
-    """The name of an XML document's root element, without its prefix."""
+    """Name of an XML document's root element, without its prefix."""
     found = _XML_ROOT.match(start)
     return found.group(1).rpartition(b":")[2] if found else None
 
@@ -207,7 +207,7 @@ def _layer(path: Path, name: str, form: _Format) -> Layer:
         path, layer=name, force_feature_count=True, force_total_bounds=True, **form.options
     )
     if info["driver"] not in form.drivers:
-        raise _unreadable(path, f"it is no {form.name} file but one for {info['driver']}")
+        raise _unreadable(path, f"it is not a {form.name} file but one for the driver {info['driver']}")
     bounds = info["total_bounds"]
     return Layer(
         name=name,
@@ -219,12 +219,12 @@ def _layer(path: Path, name: str, form: _Format) -> Layer:
     )
 
 
-def _plain(error: BaseException, path: Path) -> str:
-    """What GDAL says, without the folder that the file lies in."""
+def _gdal_message(error: BaseException, path: Path) -> str:
+    """GDAL's message without the path of the file's folder."""
     return str(error).replace(f"{path.parent}/", "")[:300]
 
 
-def _unreadable(path: Path, why: str) -> InvalidInput:
+def _unreadable(path: Path, reason: str) -> InvalidInput:
     return InvalidInput(
-        f"{shown(path.name)} is not a readable vector file: {why.rstrip('.')}.", code="unreadable-vector"
+        f"{shown(path.name)} is not a readable vector file: {reason.rstrip('.')}.", code="unreadable-vector"
     )

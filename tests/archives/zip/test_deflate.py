@@ -1,4 +1,4 @@
-"""Our DEFLATE streams: read by others, and never a bomb."""
+"""Our DEFLATE streams are readable by zlib and never exceed the ratio."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONTENTS = st.lists(
     st.one_of(
         st.binary(max_size=2000),
         st.tuples(st.binary(min_size=1, max_size=3), st.integers(1, 200_000)).map(
-            lambda told: told[0] * told[1]
+            lambda repeated: repeated[0] * repeated[1]
         ),
     ),
     max_size=4,
@@ -25,7 +25,7 @@ CONTENTS = st.lists(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(pieces=CONTENTS, max_ratio=st.integers(1, 200))
-def test_whatever_is_packed_comes_out_again_and_never_shrinks_too_much(
+def test_every_content_survives_a_round_trip_and_never_shrinks_too_much(
     pieces: list[bytes], max_ratio: int
 ) -> None:
     packer, content = Deflater(max_ratio), b"".join(pieces)
@@ -36,7 +36,7 @@ def test_whatever_is_packed_comes_out_again_and_never_shrinks_too_much(
         assert len(stream) * max_ratio >= len(content) - len(pieces) * max_ratio
 
 
-def test_what_shrinks_too_much_is_a_fiftieth_and_the_rest_as_short_as_ever() -> None:
+def test_only_contents_that_shrink_too_much_are_padded() -> None:
     assert 4 * MIB // 50 < len(deflated(bytes(4 * MIB))) < 4 * MIB // 40
     text = b"".join(b"line %d\n" % number for number in range(100_000))
     packer = Deflater()

@@ -1,4 +1,4 @@
-"""Our ZIP files: read by others and by ourselves, and theirs by us."""
+"""ZIP interoperability: our files read by others and by us, theirs read by us."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GIB = 1024**3
 def packed(
     folder: Path, members: dict[str, bytes], *, folders: tuple[str, ...] = ()
 ) -> tuple[Path, ZipResult]:
-    """A ZIP of these contents by our own writer."""
+    """ZIP of these contents by our writer."""
     sources = [ZipSource(path, 1_700_000_001) for path in folders]
     for number, (path, content) in enumerate(members.items()):
         file = folder / f"source-{number}"
@@ -38,7 +38,7 @@ def packed(
 
 
 def members_of_every_size() -> dict[str, bytes]:
-    """Small and large, packed and not, shrinking and not."""
+    """Contents of every code path: small and large, of compressed formats or not, compressible or not."""
     rng = random.Random(1)
     noise = rng.randbytes(BATCH_BYTES + 5)
     return {
@@ -54,7 +54,7 @@ def members_of_every_size() -> dict[str, bytes]:
     }
 
 
-def test_python_and_info_zip_read_what_we_write(tmp_path: Path) -> None:
+def test_zipfile_and_info_zip_read_our_files(tmp_path: Path) -> None:
     members = members_of_every_size()
     file, _ = packed(tmp_path, members, folders=("empty folder",))
     with zipfile.ZipFile(file) as archive:
@@ -74,19 +74,19 @@ def test_python_and_info_zip_read_what_we_write(tmp_path: Path) -> None:
         assert (tested.returncode, tested.stdout) == (0, "")
 
 
-def test_the_local_headers_are_complete_so_that_it_reads_as_a_stream(tmp_path: Path) -> None:
+def test_local_headers_are_complete_so_the_file_can_be_read_as_a_stream(tmp_path: Path) -> None:
     file, _ = packed(tmp_path, members_of_every_size())
     with zipfile.ZipFile(file) as archive:
         assert not any(info.flag_bits & 8 for info in archive.infolist())
 
 
-def test_the_hash_and_the_length_are_those_of_the_file(tmp_path: Path) -> None:
+def test_hash_and_length_are_those_of_the_file(tmp_path: Path) -> None:
     file, written = packed(tmp_path, members_of_every_size())
     content = file.read_bytes()
     assert written == ZipResult(hashlib.sha256(content).hexdigest(), len(content), 9)
 
 
-def test_times_are_kept_to_the_second_where_the_format_can(tmp_path: Path) -> None:
+def test_times_are_kept_to_the_second(tmp_path: Path) -> None:
     file, _ = packed(tmp_path, {"a.txt": b"x", "b.txt": b"y"})
     out = tmp_path / "out"
     if unzip := shutil.which("unzip"):
@@ -108,11 +108,11 @@ def test_times_are_kept_to_the_second_where_the_format_can(tmp_path: Path) -> No
         (2**40, 127 << 9 | 12 << 5 | 31, 23 << 11 | 59 << 5 | 29),
     ],
 )
-def test_times_beyond_what_dos_knows_are_clamped(mtime: int, date: int, time: int) -> None:
+def test_times_outside_the_dos_range_are_clamped(mtime: int, date: int, time: int) -> None:
     assert dos_time(mtime) == (time, date)
 
 
-def test_a_file_that_changed_its_length_fails_the_writing(tmp_path: Path) -> None:
+def test_a_source_that_changed_its_length_fails_the_write(tmp_path: Path) -> None:
     file = tmp_path / "a"
     file.write_bytes(b"abc")
     for number, size in enumerate((2, 4, 2 * BATCH_BYTES)):
@@ -158,7 +158,7 @@ def test_large_sizes_and_offsets_go_into_zip64_fields() -> None:
     assert (11 * GIB).to_bytes(8, "little") in ends
 
 
-def test_the_streamed_form_has_the_length_that_was_announced(extracted: Extract) -> None:
+def test_a_zip_stream_has_the_announced_length(extracted: Extract) -> None:
     contents_by_path = {"a.txt": b"hello", "b/c.bin": bytes(3000), "empty": b""}
     members = [
         Streamed("b", 1_700_000_000, is_folder=True),
@@ -182,7 +182,7 @@ def test_pythons_zips_are_read(extracted: Extract, method: int) -> None:
     assert (contents(found), found.folders, found.format) == (members, ["folder"], "ZIP")
 
 
-def test_info_zips_archives_are_read_from_a_pipe_too(tmp_path: Path, extracted: Extract) -> None:
+def test_archives_piped_from_info_zip_are_read(tmp_path: Path, extracted: Extract) -> None:
     if not shutil.which("zip"):
         pytest.skip("Info-ZIP's zip is not installed")
     (tmp_path / "in").mkdir()
@@ -208,15 +208,15 @@ def test_info_zips_forced_zip64_is_read_from_a_file_and_from_a_pipe(
     assert contents(extracted((tmp_path / "made.zip").read_bytes())) == wanted
 
 
-def test_a_zip64_end_is_believed_also_where_the_classic_one_would_have_done(extracted: Extract) -> None:
-    # As Go's and .NET's writers may do: nothing is marked as too large, the wider record is there all the same.
+def test_a_zip64_end_record_is_accepted_where_none_was_needed(extracted: Extract) -> None:
+    # As Go's and .NET's writers may do: no field is marked as too large, yet there is a ZIP64 end record.
     assert contents(extracted(with_zip64_end(zip_of([Member("a", b"1"), Member("b", b"2")])))) == {
         "a": b"1",
         "b": b"2",
     }
 
 
-def test_names_without_the_flag_are_utf_8_or_the_code_page_of_dos(extracted: Extract) -> None:
+def test_names_without_the_flag_are_utf_8_or_code_page_437(extracted: Extract) -> None:
     plain = zip_of([Member("\u00e9.txt", b"x", flags=0)])
     assert list(contents(extracted(plain))) == ["\u00e9.txt"]
     dos = plain.replace("\u00e9.txt".encode(), b"\x82!.txt"[:1] + b"!.txt"[:5])
@@ -228,12 +228,12 @@ def test_an_index_is_not_extracted(extracted: Extract) -> None:
     assert (contents(found), found.folders) == ({"a.txt": b"a"}, [])
 
 
-def test_everything_goes_below_the_destination(extracted: Extract) -> None:
+def test_all_members_are_extracted_below_the_destination(extracted: Extract) -> None:
     found = extracted(zipped({"a/b.txt": b"x", "c/": b""}), dest="x/y")
     assert (contents(found), found.folders) == ({"x/y/a/b.txt": b"x"}, ["x/y/c"])
 
 
-def test_what_is_not_wanted_is_not_unpacked(extracted: Extract) -> None:
+def test_unwanted_members_are_not_extracted(extracted: Extract) -> None:
     found = extracted(zipped({"a": b"1", "b": b"2"}), wanted=lambda path: path == "b")
     assert contents(found) == {"b": b"2"}
 
@@ -249,10 +249,10 @@ NAMES = st.text(
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(contents_by_name=st.dictionaries(NAMES, st.binary(max_size=3000), max_size=6))
-def test_what_is_packed_comes_out_again(
+def test_contents_survive_a_round_trip(
     tmp_path_factory: pytest.TempPathFactory, extracted: Extract, contents_by_name: dict[str, bytes]
 ) -> None:
-    # Numbered, so that no two are one on any system and none is reserved.
+    # Numbered, so that no names collide on any system and none is reserved.
     wanted = {f"{n}-x/{n}{name}y": content for n, (name, content) in enumerate(contents_by_name.items())}
     file, _ = packed(tmp_path_factory.mktemp("packed"), wanted)
     found = contents(extracted(file.read_bytes()))

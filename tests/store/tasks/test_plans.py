@@ -94,7 +94,7 @@ async def database(million: str) -> AsyncIterator[Database]:
 
 HOT: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {
     "status": lambda c: tasks.find(c, DATASET, TASK),
-    "status, with caller and dataset": lambda c: request_context.look(
+    "status, with caller and dataset": lambda c: request_context.load(
         c, USER, "org-1", "ds-10", task_id=TASK
     ),
     "list": lambda c: tasks.list_newest(c, TaskFilter(dataset_id=DATASET), skip=0, take=50),

@@ -1,4 +1,4 @@
-"""The cube that an octree divides, and the order (Morton's) in which a walk through the octree meets the points."""
+"""Octree bounds: the cube that the octree divides, and Morton codes, whose order is that of the octree's nodes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 BITS = 20
-"""Of each axis in a code: cells of a millionth of the cube's side."""
+"""Bits per axis in a code: a cell is a millionth of the cube's side."""
 CODE_BITS = 3 * BITS
 ALL_CODES = 1 << CODE_BITS
-"""Codes are smaller than this."""
+"""Exclusive upper bound of all codes."""
 
 Codes: TypeAlias = NDArray[np.uint64]
 Records: TypeAlias = NDArray[Any]
@@ -29,7 +29,7 @@ _SPREADING = (
 
 
 class NodeKey(NamedTuple):
-    """A node of the octree: its level and its place among the cells of that level."""
+    """Octree node: its level and its cell on that level."""
 
     level: int
     x: int
@@ -39,69 +39,69 @@ class NodeKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The smallest and the largest X, Y and Z of a cloud, as stored."""
+    """Minimum and maximum stored X, Y and Z of a cloud."""
 
-    least: tuple[int, ...]
-    most: tuple[int, ...]
+    minimum: tuple[int, ...]
+    maximum: tuple[int, ...]
 
-    def joined(self, other: Bounds) -> Bounds:
-        """What holds both."""
+    def merged(self, other: Bounds) -> Bounds:
+        """Bounds of both."""
         return Bounds(
-            tuple(map(min, self.least, other.least)),
-            tuple(map(max, self.most, other.most)),
+            tuple(map(min, self.minimum, other.minimum)),
+            tuple(map(max, self.maximum, other.maximum)),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Cube:
-    """The cube from `least` (as stored) with edges of `side`; coordinates are stored numbers · scale + offset."""
+    """Cube from `minimum` (as stored) with edges of `side`; coordinates are stored values · scale + offset."""
 
-    least: tuple[int, ...]
+    minimum: tuple[int, ...]
     scales: tuple[float, ...]
     offsets: tuple[float, ...]
     side: float
 
     @property
     def corner(self) -> tuple[float, ...]:
-        """The least coordinates."""
-        axes = zip(self.least, self.scales, self.offsets, strict=True)
+        """Minimum coordinates."""
+        axes = zip(self.minimum, self.scales, self.offsets, strict=True)
         return tuple(stored * scale + offset for stored, scale, offset in axes)
 
     def codes(self, records: Records) -> Codes:
-        """The Morton code of each point: the bits of x, y and z in turn, z's the highest."""
+        """Morton code of each point: the interleaved bits of x, y and z, z's the highest."""
         code = np.zeros(len(records), np.uint64)
         for axis, name in enumerate("XYZ"):
             code |= _spread(self._cells(records[name], axis)) << np.uint64(axis)
         return code
 
     def _cells(self, stored: NDArray[np.int32], axis: int) -> Codes:
-        # In the very arithmetic of a reader that asks whether a point is in its node, so that a point on an edge is on
-        # the side where the rounding of its coordinate puts it: edges are at corner + number · step at every level.
-        places = stored * self.scales[axis] + self.offsets[axis]
+        # Uses the same arithmetic as readers that check whether a point is in its node (edges at corner + n · step on
+        # every level); otherwise rounding could put a point on an edge into the neighbouring node.
+        coordinates = stored * self.scales[axis] + self.offsets[axis]
         corner, step = self.corner[axis], self.side / (1 << BITS)
-        cells = np.floor((places - corner) / step)
-        cells -= places < corner + cells * step
-        cells += places >= corner + (cells + 1) * step
+        cells = np.floor((coordinates - corner) / step)
+        cells -= coordinates < corner + cells * step
+        cells += coordinates >= corner + (cells + 1) * step
         inside: Codes = np.clip(cells, 0, (1 << BITS) - 1).astype(np.uint64)
         return inside
 
 
 def bounds_of(records: Records) -> Bounds:
-    """The bounds of some points, of which there must be one at least."""
-    least, most = (tuple(int(way(records[name])) for name in "XYZ") for way in (np.min, np.max))
-    return Bounds(least, most)
+    """Bounds of at least one point."""
+    minimum, maximum = (tuple(int(way(records[name])) for name in "XYZ") for way in (np.min, np.max))
+    return Bounds(minimum, maximum)
 
 
 def cube_around(bounds: Bounds, scales: tuple[float, ...], offsets: tuple[float, ...]) -> Cube:
-    """The cube of a cloud: from its least corner, as long as its longest side (some readers insist on both)."""
+    """Cube of a cloud: from its minimum corner, with its longest side (some readers require both)."""
     extents = [
-        (high - low) * scale for low, high, scale in zip(bounds.least, bounds.most, scales, strict=True)
+        (high - low) * scale for low, high, scale in zip(bounds.minimum, bounds.maximum, scales, strict=True)
     ]
-    return Cube(bounds.least, scales, offsets, max(extents) or max(scales))
+    return Cube(bounds.minimum, scales, offsets, max(extents) or max(scales))
 
 
 def key_of(level: int, code: int) -> NodeKey:
-    """The node at `level` whose points' codes begin with `code`."""
+    """Node at `level` whose points' codes begin with `code`."""
     x, y, z = (sum((code >> 3 * bit + axis & 1) << bit for bit in range(level)) for axis in range(3))
     return NodeKey(level, x, y, z)
 

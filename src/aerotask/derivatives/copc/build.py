@@ -1,4 +1,4 @@
-"""Makes a COPC of a LAS or LAZ file, and reads it back."""
+"""COPC builder: converts a LAS or LAZ file and reads the result back."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import laspy
 import numpy as np
 
-from aerotask.derivatives.copc.morton_sort import ordered, points_in_memory
+from aerotask.derivatives.copc.morton_sort import points_in_memory, sort_cloud
 from aerotask.derivatives.copc.octree import Octree
-from aerotask.derivatives.copc.reader import PIECE_POINTS, CloudFile, open_cloud
+from aerotask.derivatives.copc.reader import CHUNK_POINTS, CloudFile, open_cloud
 from aerotask.derivatives.copc.writer import CopcWriter, copc_file
 from aerotask.domain.errors import TaskFailed
 
@@ -21,20 +21,20 @@ def build_copc(
     target: Path,
     *,
     on_progress: Callable[[float], None],
-    points_at_once: int | None = None,
+    max_points: int | None = None,
 ) -> dict[str, Any]:
-    """Write the cloud at `source` as a COPC at `target`, which must not exist; what it then holds.
+    """Write the cloud at `source` as a COPC at `target`, which must not exist; returns its properties.
 
-    Temporary files go beside the target. `points_at_once` replaces what the memory allows for.
+    Temporary files are written beside the target. `max_points` overrides the number of points held in memory.
 
     Raises:
-        InvalidInput: the file is no cloud that can be read (`unreadable-cloud`, `unsupported-layout`).
-        TaskFailed: what was written doesn't read back as it should (`derivative-damaged`).
+        InvalidInput: the file is not a readable cloud (`unreadable-cloud`, `unsupported-layout`).
+        TaskFailed: the COPC reads back with other points (`derivative-damaged`).
     """
     cloud = open_cloud(source)
-    at_once = points_at_once or points_in_memory(cloud)
-    points = ordered(
-        cloud, target.parent, at_once=at_once, on_progress=lambda share: on_progress(0.4 * share)
+    max_points = max_points or points_in_memory(cloud)
+    points = sort_cloud(
+        cloud, target.parent, max_points=max_points, on_progress=lambda share: on_progress(0.4 * share)
     )
     octree = Octree()
     with copc_file(target, cloud, points.cube) as writer:
@@ -47,19 +47,22 @@ def build_copc(
 
 
 def _check(target: Path, cloud: CloudFile, writer: CopcWriter, on_progress: Callable[[float], None]) -> None:
-    """Decode every point again: as many as before, and with the sums that the nodes had."""
+    """Decode every point again, and compare their number and bounds with those written."""
     found = 0
-    least, most = np.full(3, 2**31), np.full(3, -(2**31))
+    minimum, maximum = np.full(3, 2**31), np.full(3, -(2**31))
     with laspy.open(target) as reader:
-        for piece in reader.chunk_iterator(PIECE_POINTS):
-            found += len(piece)
-            stored = np.stack([piece.array[name] for name in "XYZ"])
-            least, most = np.minimum(least, stored.min(axis=1)), np.maximum(most, stored.max(axis=1))
+        for chunk in reader.chunk_iterator(CHUNK_POINTS):
+            found += len(chunk)
+            stored = np.stack([chunk.array[name] for name in "XYZ"])
+            minimum, maximum = (
+                np.minimum(minimum, stored.min(axis=1)),
+                np.maximum(maximum, stored.max(axis=1)),
+            )
             on_progress(found / cloud.points)
-    same_bounds = least.tolist() == writer.least and most.tolist() == writer.most
+    same_bounds = minimum.tolist() == writer.minimum and maximum.tolist() == writer.maximum
     if not found == writer.points == cloud.points or not same_bounds:
         raise TaskFailed(
-            f"The COPC doesn't read back as it should ({found:,} of {cloud.points:,} points).",
+            f"The COPC reads back with {found:,} of {cloud.points:,} points, or with other bounds.",
             code="derivative-damaged",
         )
 

@@ -1,4 +1,4 @@
-"""Opens LAS and LAZ files from outside, and reads them in pieces."""
+"""Reader for untrusted LAS and LAZ files, in chunks of points."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
 from aerotask.metadata.las_records import MAX_INFLATION, wkt_after_points
 
-PIECE_POINTS = 500_000
-"""How many points are decoded at a time."""
+CHUNK_POINTS = 500_000
+"""Number of points decoded at a time."""
 
 _HEADER = struct.Struct("<4s20xBB68xHII")
 _VLR_BYTES = 54
@@ -29,75 +29,77 @@ _VLR_BYTES = 54
 
 @dataclass(frozen=True, slots=True)
 class CloudFile:
-    """An opened cloud: `pieces` reads it from the start."""
+    """Opened cloud: `chunks` reads it from the start."""
 
     header: Any
-    """laspy's header of the file."""
+    """The file's header, as laspy's object."""
     target_format: laspy.PointFormat
-    pieces: Callable[[], Iterator[Records]]
+    chunks: Callable[[], Iterator[Records]]
     long_wkt: str | None = None
-    """The coordinate system from a record behind the points."""
+    """Coordinate system from an extended record (EVLR) after the points."""
 
     @property
     def points(self) -> int:
-        """How many points the file says it has, and has if `pieces` ends well."""
+        """Number of points by the header, which `chunks` verifies."""
         return int(self.header.point_count)
 
     @property
     def scales(self) -> tuple[float, ...]:
-        """The length of a stored unit along each axis."""
+        """Length of a stored unit along each axis."""
         return tuple(float(scale) for scale in self.header.scales)
 
     @property
     def offsets(self) -> tuple[float, ...]:
-        """What is added to each scaled coordinate."""
+        """Offset added to the scaled coordinates of each axis."""
         return tuple(float(offset) for offset in self.header.offsets)
 
     @property
     def record_bytes(self) -> int:
-        """Of one point in the target's format."""
+        """Size of a point record in the target's format."""
         return int(self.target_format.size)
 
 
 def open_cloud(path: Path) -> CloudFile:
-    """Look into the header of the LAS or LAZ file at `path`.
+    """Read and check the header of the LAS or LAZ file at `path`.
 
     Raises:
-        InvalidInput: it is none, declares more than it can hold, or holds no points (`unreadable-cloud`); its points
-            are of a kind that COPC has no place for (`unsupported-layout`).
+        InvalidInput: it is no such file, declares more points than fit into it, or has none (`unreadable-cloud`); COPC
+            doesn't support its point format (`unsupported-layout`).
     """
     _check_signature(path)
-    # The records behind the points are read by us: laspy believes their number, whatever it is.
-    with _readable(path), laspy.open(path, read_evlrs=False) as reader:
+    # Extended records are read by our own code: laspy trusts their number, whatever it is.
+    with _laspy_errors(path), laspy.open(path, read_evlrs=False) as reader:
         header = reader.header
     declared_bytes = header.point_count * header.point_format.size
     if not header.point_count:
-        raise _unreadable(path, "it holds no points")
+        raise _unreadable(path, "it has no points")
     if declared_bytes > path.stat().st_size * MAX_INFLATION:
-        raise _unreadable(path, f"it declares {header.point_count:,} points, more than such a file can hold")
+        raise _unreadable(
+            path, f"it declares {header.point_count:,} points, more than fit into a file of its size"
+        )
     if not all(np.isfinite([*header.scales, *header.offsets])) or not all(header.scales > 0):
-        raise _unreadable(path, "its scales and offsets make no sense")
+        raise _unreadable(path, "its scales or offsets are invalid")
     target = copc_format(header.point_format)
     with path.open("rb") as file:
         long_wkt = wkt_after_points(file, header)
-    return CloudFile(header, target, lambda: _pieces(path, header.point_count, target), long_wkt)
+    return CloudFile(header, target, lambda: _chunks(path, header.point_count, target), long_wkt)
 
 
-def _pieces(path: Path, points: int, target: laspy.PointFormat) -> Iterator[Records]:
+def _chunks(path: Path, points: int, target: laspy.PointFormat) -> Iterator[Records]:
     done = 0
-    with _readable(path), laspy.open(path, read_evlrs=False) as reader:
-        for piece in reader.chunk_iterator(PIECE_POINTS):
-            done += len(piece)
-            yield converted(piece.array, reader.header.point_format, target)
+    with _laspy_errors(path), laspy.open(path, read_evlrs=False) as reader:
+        for chunk in reader.chunk_iterator(CHUNK_POINTS):
+            done += len(chunk)
+            yield converted(chunk.array, reader.header.point_format, target)
     if done != points:
         raise _unreadable(path, f"it ends after {done:,} of {points:,} points")
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """What laspy and lazrs say of a damaged file, as one error.
+def _laspy_errors(path: Path) -> Iterator[None]:
+    """Translate errors of laspy and lazrs on a damaged file to `InvalidInput`.
 
-    `lazrs` panics on some: that is a BaseException of a class which can't be imported.
+    `lazrs` panics on some files with a BaseException whose class can't be imported.
     """
     try:
         yield
@@ -114,7 +116,7 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _check_signature(path: Path) -> None:
-    """Before laspy trusts it: the kind of file, and that its records lie where they can."""
+    """Check the signature and the offsets in the header, which laspy would trust."""
     with path.open("rb") as content:
         start = content.read(_HEADER.size)
     if not start:
@@ -128,7 +130,8 @@ def _check_signature(path: Path) -> None:
         raise _unreadable(path, "it ends before its first point")
 
 
-def _unreadable(path: Path, why: str) -> InvalidInput:
+def _unreadable(path: Path, reason: str) -> InvalidInput:
     return InvalidInput(
-        f"{shown(path.name)} is not a readable point cloud: {why}. Upload it again.", code="unreadable-cloud"
+        f"{shown(path.name)} is not a readable point cloud: {reason}. Upload it again.",
+        code="unreadable-cloud",
     )

@@ -1,6 +1,6 @@
-"""Writes a COPC file: LAS 1.4 header, the records that COPC asks for, a LAZ chunk for each node, the hierarchy last.
+"""COPC writer: LAS 1.4 header, COPC records, a LAZ chunk per node, and the hierarchy at the end.
 
-Numbers of bytes and the order of fields are those of LAS 1.4 R15 (tables 3, 6 and 10) and of COPC 1.0.
+Layouts are those of LAS 1.4 R15 (tables 3, 6 and 10) and COPC 1.0. ADR 10 compares it with copclib.
 """
 
 from __future__ import annotations
@@ -29,54 +29,54 @@ _TABLE_OFFSET_BYTES = 8
 _WKT = ("LASF_Projection", 2112)
 _EXTRA_BYTES = ("LASF_Spec", 4)
 _LAZ = ("laszip encoded", 22204)
-_KEEP = frozenset({_WKT, _EXTRA_BYTES})
+_KEPT_RECORDS = frozenset({_WKT, _EXTRA_BYTES})
 _IS_LAZ = 0x80
 _HAS_WKT = 1 << 4
 _GPS_TIME_BITS = 0b1
 
 BATCH_POINTS = 500_000
-"""Nodes are compressed side by side once they hold this many points together."""
+"""Nodes are compressed in parallel once they have this many points together."""
 
 
 @dataclass(slots=True)
 class CopcWriter:
-    """Collects nodes; `copc_file` begins and ends it."""
+    """Writer for the nodes of a COPC; `copc_file` opens and completes it."""
 
     target: BinaryIO
     cloud: CloudFile
     cube: Cube
     _compressor: Any
     written: list[tuple[NodeKey, int]] = field(default_factory=list)
-    least: list[int] = field(default_factory=lambda: [2**31] * 3)
-    most: list[int] = field(default_factory=lambda: [-(2**31)] * 3)
+    minimum: list[int] = field(default_factory=lambda: [2**31] * 3)
+    maximum: list[int] = field(default_factory=lambda: [-(2**31)] * 3)
     by_return: list[int] = field(default_factory=lambda: [0] * 16)
     gps_times: list[float] = field(default_factory=list)
-    _waiting: list[Node] = field(default_factory=list)
+    _pending: list[Node] = field(default_factory=list)
 
     @property
     def points(self) -> int:
-        """How many points have been taken."""
+        """Number of points added so far."""
         return sum(count for _, count in self.written)
 
     def add(self, node: Node) -> None:
-        """Take a node; it is compressed with others, later."""
-        self._note(node)
-        self._waiting.append(node)
-        if sum(len(waiting.records) for waiting in self._waiting) >= BATCH_POINTS:
+        """Add a node; it is compressed later, together with others."""
+        self._update_statistics(node)
+        self._pending.append(node)
+        if sum(len(pending.records) for pending in self._pending) >= BATCH_POINTS:
             self.flush()
 
     def flush(self) -> None:
-        """Compress what is waiting, each node as a chunk."""
-        if self._waiting:
-            self._compressor.compress_chunks([_bytes_of(node) for node in self._waiting])
-            self._waiting.clear()
+        """Compress the pending nodes, each as a chunk."""
+        if self._pending:
+            self._compressor.compress_chunks([_bytes_of(node) for node in self._pending])
+            self._pending.clear()
 
-    def _note(self, node: Node) -> None:
+    def _update_statistics(self, node: Node) -> None:
         records = node.records
         self.written.append((node.key, len(records)))
         for axis, name in enumerate("XYZ"):
-            self.least[axis] = min(self.least[axis], int(records[name].min()))
-            self.most[axis] = max(self.most[axis], int(records[name].max()))
+            self.minimum[axis] = min(self.minimum[axis], int(records[name].min()))
+            self.maximum[axis] = max(self.maximum[axis], int(records[name].max()))
         for number, count in enumerate(np.bincount(records["bit_fields"] & 0b1111)):
             self.by_return[number] += int(count)
         times = records["gps_time"]
@@ -88,11 +88,11 @@ class CopcWriter:
 
 @contextmanager
 def copc_file(path: Path, cloud: CloudFile, cube: Cube) -> Iterator[CopcWriter]:
-    """A new COPC file at `path`, complete when the block ends well."""
+    """New COPC file at `path`, complete when the block ends without an exception."""
     form = cloud.target_format
     laz = lazrs.LazVlr.new_for_compression(form.id, form.num_extra_bytes, use_variable_size_chunks=True)
-    kept = _kept_records(cloud) + _record(_LAZ, bytes(laz.record_data()), "lazrs")
-    points_at = _HEADER.size + _RECORD_HEAD.size + _INFO.size + len(kept)
+    records = _kept_records(cloud) + _record(_LAZ, bytes(laz.record_data()), "lazrs")
+    points_at = _HEADER.size + _RECORD_HEAD.size + _INFO.size + len(records)
     with path.open("xb+") as target:
         target.write(bytes(points_at))
         compressor = lazrs.ParLasZipCompressor(target, laz)
@@ -109,15 +109,15 @@ def copc_file(path: Path, cloud: CloudFile, cube: Cube) -> Iterator[CopcWriter]:
         target.write(_long_record(("copc", 1000), hierarchy, "EPT hierarchy"))
         target.seek(0)
         target.write(
-            _header(writer, points_at=points_at, records=1 + _count(kept), hierarchy_at=hierarchy_at)
+            _header(writer, points_at=points_at, records=1 + _count(records), hierarchy_at=hierarchy_at)
         )
         info = _info(writer, hierarchy_at + _LONG_RECORD_HEAD.size, len(hierarchy))
         target.write(_record(("copc", 1), info, "COPC info"))
-        target.write(kept)
+        target.write(records)
 
 
 def _hierarchy(written: list[tuple[NodeKey, int]], sizes: list[int], first_at: int) -> bytes:
-    """One page with an entry for each node, in the order of the chunks."""
+    """Hierarchy page with an entry for each node, in the order of the chunks."""
     entries, at = [], first_at
     for (key, points), size in zip(written, sizes, strict=True):
         entries.append(_ENTRY.pack(*key, at, size, points))
@@ -144,7 +144,7 @@ def _header(writer: CopcWriter, *, points_at: int, records: int, hierarchy_at: i
     ends = [
         float(stored * scale + offset)
         for axis, (scale, offset) in enumerate(zip(source.scales, source.offsets, strict=True))
-        for stored in (writer.most[axis], writer.least[axis])
+        for stored in (writer.maximum[axis], writer.minimum[axis])
     ]
     return _HEADER.pack(
         b"LASF",
@@ -176,22 +176,22 @@ def _header(writer: CopcWriter, *, points_at: int, records: int, hierarchy_at: i
 
 
 def _kept_records(cloud: CloudFile) -> bytes:
-    """The source's records that stay true: coordinate system (as WKT, which LAS 1.4 wants) and extra dimensions."""
-    kept = b""
+    """Records copied from the source: coordinate system (as WKT, required by LAS 1.4) and extra dimensions."""
+    records = b""
     has_wkt = False
     for record in cloud.header.vlrs:
         name = (record.user_id, record.record_id)
-        if name in _KEEP:
+        if name in _KEPT_RECORDS:
             has_wkt |= name == _WKT
-            kept += _record(name, bytes(record.record_data_bytes()), record.description)
+            records += _record(name, bytes(record.record_data_bytes()), record.description)
     wkt = None if has_wkt else cloud.long_wkt or _wkt_of_geotiff_keys(cloud.header)
     content = (wkt or "").encode() + b"\0"
-    # A longer one has no place before the points: it says more than coordinates need, or is no WKT.
-    return kept + (_record(_WKT, content, "WKT") if wkt and len(content) < 2**16 else b"")
+    # A longer WKT doesn't fit into a record before the points; it is no plain coordinate system then.
+    return records + (_record(_WKT, content, "WKT") if wkt and len(content) < 2**16 else b"")
 
 
 def _wkt_of_geotiff_keys(source: Any) -> str | None:
-    # The edge to other people's files and to PROJ's tables: without a coordinate system the points are still right.
+    # An edge: PROJ on untrusted keys may fail in any way, and the points are right without a coordinate system.
     try:
         crs = source.parse_crs()
         return None if crs is None else str(crs.to_wkt("WKT1_GDAL"))

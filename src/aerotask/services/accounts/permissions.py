@@ -68,7 +68,7 @@ class PermissionService:
             Unauthenticated, NotFound: as for a dataset.
         """
         async with self.db.read() as connection:
-            found = await request_context.look(connection, user_id_of(principal), org_slug, slug)
+            found = await request_context.load(connection, user_id_of(principal), org_slug, slug)
         caller = verify(principal, found.user)
         return caller, _accessible(caller, found.dataset, f"{org_slug}/{slug}")
 
@@ -81,7 +81,7 @@ class PermissionService:
             Unauthenticated, NotFound: as for a dataset; a missing task is None.
         """
         async with self.db.read() as connection:
-            found = await request_context.look(
+            found = await request_context.load(
                 connection, user_id_of(principal), org_slug, slug, task_id=task_id
             )
         caller = verify(principal, found.user)

@@ -64,7 +64,7 @@ _AT_TASK: AnySelect = select(*_CALLER_COLUMNS, *datasets.COLUMNS, *tasks.COLUMNS
 )
 
 
-async def look(
+async def load(
     connection: AsyncConnection,
     user_id: UserId | None,
     org_slug: str,
