@@ -52,7 +52,7 @@ def test_an_unknown_tool_or_version_is_refused_with_what_there_is() -> None:
     with pytest.raises(InvalidInput, match="raster-export") as unknown:
         registry.get("raster-exprot")
     assert unknown.value.code == "unknown-tool"
-    with pytest.raises(InvalidInput, match="it has: 1") as old:
+    with pytest.raises(InvalidInput, match="its versions are 1") as old:
         registry.get("raster-export", "0.1")
     assert old.value.code == "unknown-version"
 

@@ -1,7 +1,8 @@
-"""Finds the tools: whatever is registered under the entry-point group `aerotask.tools`, ours or anybody's."""
+"""Registry of tools: loads the entry-point group `aerotask.tools`, built-in and third-party alike."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
@@ -13,11 +14,12 @@ from aerotask.domain.errors import InvalidInput
 from aerotask.sdk import QuotaClass, Tool
 
 GROUP = "aerotask.tools"
+_ALIAS = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
 @dataclass(frozen=True, slots=True)
 class BrokenTool:
-    """An entry point that could not be loaded, and why; it disables itself and nothing else."""
+    """Entry point that failed to load, with the reason; all other tools stay available."""
 
     name: str
     reason: str
@@ -25,7 +27,7 @@ class BrokenTool:
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """The tools of this installation, by id and version."""
+    """Tools of this installation, by id and version."""
 
     tools: Mapping[str, Mapping[str, Tool[Any]]]
     broken: tuple[BrokenTool, ...] = ()
@@ -33,7 +35,7 @@ class Registry:
     """The JSON Schema of each tool's params, by id and version."""
 
     def schema(self, tool: Tool[Any]) -> Mapping[str, Any]:
-        """The JSON Schema of the tool's params, which costs milliseconds to make and never changes."""
+        """The JSON Schema of the tool's params, built once because it takes milliseconds."""
         return self.schemas[tool.id, tool.version]
 
     def all(self) -> tuple[Tool[Any], ...]:
@@ -47,22 +49,22 @@ class Registry:
         )
 
     def get(self, tool_id: str, version: str | None = None) -> Tool[Any]:
-        """The tool of that id, in that version or else the highest.
+        """The tool with that id, in the given or else the highest version.
 
         Raises:
-            InvalidInput: there is none (`unknown-tool`, `unknown-version`).
+            InvalidInput: there is no such tool or version (`unknown-tool`, `unknown-version`).
         """
         versions = self.tools.get(tool_id)
         if not versions:
             raise InvalidInput(
-                f"There is no tool '{tool_id[:64]}'; there are: {', '.join(sorted(self.tools))}.",
+                f"There is no tool '{tool_id[:64]}'; the tools are {', '.join(sorted(self.tools))}.",
                 code="unknown-tool",
             )
         if version is None:
             return versions[max(versions, key=Version)]
         if version not in versions:
             raise InvalidInput(
-                f"Tool '{tool_id}' has no version '{version[:64]}'; it has: {', '.join(sorted(versions))}.",
+                f"Tool '{tool_id}' has no version '{version[:64]}'; its versions are {', '.join(sorted(versions))}.",
                 code="unknown-version",
             )
         return versions[version]
@@ -75,7 +77,7 @@ class Registry:
 
 
 def load_registry() -> Registry:
-    """Load every registered tool; one that fails to load is left out and reported in `broken`."""
+    """Load every registered tool; those that fail to load are listed in `broken`."""
     return registry_of(entry_points(group=GROUP))
 
 
@@ -88,7 +90,7 @@ def registry_of(points: Iterable[EntryPoint]) -> Registry:
         try:
             tool = _load(point)
             schema = tool.params.model_json_schema(by_alias=True)
-        # The edge to other people's code: whatever a plug-in raises must not take the platform down.
+        # The edge to third-party code: no exception of a plug-in may take the platform down.
         except Exception as error:  # noqa: BLE001
             broken.append(BrokenTool(point.name, f"{type(error).__name__}: {error}"))
         else:
@@ -104,6 +106,9 @@ def _load(point: EntryPoint) -> Tool[Any]:
     for attribute in ("id", "version", "title", "params"):
         if not hasattr(loaded, attribute):
             raise TypeError(f"{point.value} has no '{attribute}'")
+    for alias in loaded.route_aliases:
+        if not _ALIAS.fullmatch(alias):
+            raise TypeError(f"{point.value} has a route alias {alias!r} that is no plain part of an address")
     try:
         Version(loaded.version)
     except InvalidVersion:

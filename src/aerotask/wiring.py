@@ -97,7 +97,7 @@ class Platform:
 
 @asynccontextmanager
 async def open_platform(
-    settings: Settings, *, application: str, connections: int = 10
+    settings: Settings, *, application: str, connections: int = 10, registry: Registry | None = None
 ) -> AsyncIterator[Platform]:
     """Opens the platform for these settings; connections are opened on first use and closed with the block.
 
@@ -108,7 +108,7 @@ async def open_platform(
     )
     dispatcher = ArqDispatcher(settings.redis_url.get_secret_value())
     passwords = open_passwords()
-    registry = load_registry()
+    registry = registry or load_registry()
     for broken in registry.broken:
         _log.error("tool.broken", name=broken.name, reason=broken.reason)
     resolver = Resolver(threads=JWKS_THREADS)

@@ -133,6 +133,8 @@ ROWS: dict[str, Row] = {
     f"GET {D}/tiles/{{z}}/{{x}}/{{y}}.png": row(Needs.READ, 400, params={"path": "a.txt"}),
     f"GET {D}/tiles/{{z}}/{{x}}/{{y}}@2x.png": row(Needs.READ, 400, params={"path": "a.txt"}),
     f"POST {D}/view-tokens": row(Needs.READ_AS_USER, json={}),
+    f"POST {D}/tools/{{toolId}}/validate": row(Needs.READ, json=ALIGN),
+    f"POST {D}/tools/{{toolId}}/preview": row(Needs.READ, 400, json=ALIGN),
     f"POST {D}/align/validate": row(Needs.READ, json=ALIGN),
     f"POST {D}/align/preview": row(Needs.READ, 400, json=ALIGN),
     f"POST {D}/merge-multispectral/validate": row(Needs.READ, json=MERGE),
@@ -196,6 +198,8 @@ READING = {
     for path in (
         "search",
         "view-tokens",
+        "tools/{toolId}/validate",
+        "tools/{toolId}/preview",
         "align/validate",
         "align/preview",
         "merge-multispectral/validate",
@@ -338,6 +342,7 @@ class Matrix:
             "path": "a.txt",
             "name": "absent.tif",
             "kind": "cog",
+            "toolId": "align-raster",
         }
         return Things(kind, names)
 

@@ -17,7 +17,15 @@ from aerotask.config import Settings
 D = "/orgs/{orgSlug}/ds/{dsSlug}"
 # Names of body fields that contain a path.
 FIELDS = {"path", "paths", "source", "dest", "sourcePath", "referencePath", "outputPath", "folder"}
-NAMES = {"orgSlug": "acme", "dsSlug": "acme", "kind": "cog", "z": "0", "x": "0", "y": "0"}
+NAMES = {
+    "orgSlug": "acme",
+    "dsSlug": "acme",
+    "kind": "cog",
+    "toolId": "align-raster",
+    "z": "0",
+    "x": "0",
+    "y": "0",
+}
 
 Ask = Callable[[str], dict[str, Any]]
 
@@ -51,6 +59,8 @@ BODIES: Mapping[str, list[Ask]] = {
         json_of("path", **SUBMIT),
         lambda attack: {"json": {**SUBMIT, "params": {"path": attack}}},
     ],
+    f"POST {D}/tools/{{toolId}}/preview": [json_of(field, **ALIGN) for field in ALIGN],
+    f"POST {D}/tools/{{toolId}}/validate": [json_of(field, **ALIGN) for field in ALIGN],
     f"POST {D}/align/preview": [json_of(field, **ALIGN) for field in ALIGN],
     f"POST {D}/align/validate": [json_of(field, **ALIGN) for field in ALIGN],
     f"POST {D}/merge-multispectral/preview": [json_of(field, **MERGE) for field in MERGE],

@@ -50,7 +50,7 @@ def refused(dataset: Dataset, answer: httpx.Response, status: int) -> dict[str, 
     ("body", "code", "words"),
     [
         ({"toolId": "raster-exprot"}, "unknown-tool", "raster-export"),
-        ({"toolId": "raster-export", "version": "99"}, "unknown-version", "it has: 1"),
+        ({"toolId": "raster-export", "version": "99"}, "unknown-version", "its versions are 1"),
         ({"toolId": "raster-export"}, "invalid-params", "/params/path"),
         ({"toolId": "raster-export", "path": "absent.tif"}, "no-such-entry", "absent.tif"),
         (

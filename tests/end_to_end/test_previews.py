@@ -32,7 +32,9 @@ def surveys(dataset: Dataset, tmp_path: Path) -> Dataset:
     return dataset
 
 
-@pytest.mark.parametrize(("tool", "params"), [("align", ALIGN), ("merge-multispectral", MERGE)])
+@pytest.mark.parametrize(
+    ("tool", "params"), [("align", ALIGN), ("tools/align-raster", ALIGN), ("merge-multispectral", MERGE)]
+)
 def test_a_preview_shows_the_result_and_creates_no_task(
     surveys: Dataset, tool: str, params: dict[str, Any]
 ) -> None:

@@ -1,14 +1,18 @@
-"""The example package, tested as its author would: with the kit, and without a server."""
+"""The example package, tested as its author would test it: with the harness, then through the server."""
 
+import io
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
 from rasterio.transform import from_origin
+from tests.support.world import World
 
 from aerotask.metadata.extract import extract_metadata
 from aerotask.sdk import InvalidInput, Tool
@@ -95,6 +99,47 @@ def test_strips_do_not_show(tool: Tool[Any], bench: ToolHarness) -> None:
     outcome = bench.run(tool, {"path": "dem.tif"})
     np.testing.assert_array_equal(read(outcome.artifact), shade(heights, (1.0, 1.0), 315.0, 45.0))
     assert [round(step.fraction, 2) for step in outcome.progress] == [0.43, 0.85, 1.0]
+
+
+def test_a_dry_run_warns_of_a_low_sun(tool: Tool[Any], bench: ToolHarness) -> None:
+    write_heights(bench.dataset / "dem.tif", np.zeros((8, 16)))
+    low = bench.dry_run(tool, {"path": "dem.tif", "altitudeDeg": 5.0})
+    assert (len(low.warnings), dict(low.summary)) == (1, {"width": 16, "height": 8})
+    assert bench.dry_run(tool, {"path": "dem.tif"}).warnings == ()
+
+
+def test_a_preview_is_the_shading_of_the_thinned_raster(tool: Tool[Any], bench: ToolHarness) -> None:
+    write_heights(bench.dataset / "dem.tif", np.zeros((100, 200)))
+    preview = bench.preview(tool, {"path": "dem.tif", "altitudeDeg": 30.0}, longest_px=50)
+    with Image.open(io.BytesIO(preview)) as image:
+        assert (image.format, image.size) == ("WEBP", (50, 25))
+        assert abs(int(np.asarray(image.convert("L"))[12, 25]) - 128) <= 2  # 1 + 254 · sin 30°
+
+
+def test_the_server_validates_previews_and_runs_it(world: World, tmp_path: Path) -> None:
+    write_heights(tmp_path / "dem.tif", np.zeros((8, 16)))
+    dataset = world.dataset()
+    dataset.upload("dem.tif", tmp_path / "dem.tif")
+    address, params = f"{dataset.address}/tools/hillshade", {"path": "dem.tif", "altitudeDeg": 5.0}
+    validated = dataset.client.post(f"{address}/validate", json=params).json()
+    assert (validated["ok"], len(validated["warnings"]), validated["summary"]["width"]) == (True, 1, 16)
+    preview = dataset.client.post(f"{address}/preview", params={"size": 16}, json=params)
+    assert (preview.status_code, preview.headers["content-type"]) == (200, "image/webp")
+    with Image.open(io.BytesIO(preview.content)) as image:
+        assert image.size == (16, 8)
+    assert dataset.run("hillshade", params)["state"] == "Succeeded"
+
+
+def test_the_server_limits_the_active_tasks_of_its_quota_class(world: World, tmp_path: Path) -> None:
+    write_heights(tmp_path / "dem.tif", np.zeros((8, 16)))
+    dataset = world.dataset()
+    dataset.upload("dem.tif", tmp_path / "dem.tif")
+    dataset = dataset.seen_by(world.member(dataset.org, "readOnly"))
+    later = {"scheduledAt": (datetime.now(UTC) + timedelta(days=1)).isoformat()}
+    first = dataset.try_submit("hillshade", {"path": "dem.tif"}, **later)
+    second = dataset.try_submit("bulk-download", {}, **later)
+    assert (first.status_code, second.status_code) == (202, 429)
+    assert second.json()["limitName"] == "maxActiveBulkDownloadsPerUser"
 
 
 def test_more_than_one_band_is_refused_at_submit(tool: Tool[Any], bench: ToolHarness) -> None:

@@ -13,10 +13,12 @@ import numpy as np
 from PIL import Image
 
 from aerotask.domain.errors import InvalidInput
+from aerotask.registry import Registry
 from aerotask.sandbox import forkserver
 from aerotask.sandbox.protocol import Message
 from aerotask.tiles.render_child import run_render_child
 from aerotask.tiles.thumbnails.image import encode_webp
+from aerotask.tools.raster_export import RasterExport, RasterExportParams
 
 
 def _echo(body: Mapping[str, Any]) -> Message:
@@ -70,17 +72,20 @@ HANDLERS = {
 }
 
 
-def _preview(params: Mapping[str, Any], inputs: Mapping[str, Path], size_px: int) -> bytes:
-    """A grey image whose brightness is the size of the first input."""
-    picture = np.full((size_px // 2, size_px, 4), 255, np.uint8)
-    picture[..., :3] = inputs[params["path"]].stat().st_size
-    return encode_webp(Image.fromarray(picture))
+class Measuring(RasterExport):
+    """Previews a grey that is as light as the input is long."""
+
+    def preview(self, params: RasterExportParams, inputs: Mapping[str, Path], *, longest_px: int) -> bytes:
+        image = np.full((longest_px // 2, longest_px, 4), 255, np.uint8)
+        image[..., :3] = inputs[params.path].stat().st_size
+        return encode_webp(Image.fromarray(image))
+
+
+REGISTRY = Registry({"raster-export": {"1": Measuring()}})
 
 
 def _child(own: socket.socket) -> None:
-    run_render_child(
-        own, previews={"raster-export": _preview}, more=HANDLERS, writes=[Path(tempfile.gettempdir())]
-    )
+    run_render_child(own, registry=REGISTRY, more=HANDLERS, writes=[Path(tempfile.gettempdir())])
 
 
 if __name__ == "__main__":

@@ -154,7 +154,7 @@ def test_what_archive_extract_would_refuse_is_warned_of(bench: ToolHarness, tmp_
     (bench.dataset / "1/2/3/x.txt").write_bytes(b"x")
     outcome = small.run(TOOL, {"paths": ["1", "a.txt", "photos"]})
     assert outcome.result["warnings"] == [
-        "Paths more than 2 folders deep ('1/2/3/x.txt' is one of 1): archive-extract will reject this ZIP.",
-        "More than 3 members: archive-extract will reject this ZIP.",
-        "More than 400 bytes: archive-extract will reject this ZIP.",
+        "Paths more than 2 folders deep ('1/2/3/x.txt' is one of 1): extraction will reject this ZIP.",
+        "More than 3 members: extraction will reject this ZIP.",
+        "More than 400 bytes: extraction will reject this ZIP.",
     ]

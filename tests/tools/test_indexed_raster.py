@@ -34,7 +34,7 @@ def test_of_an_entry_that_isnt_indexed_yet_nothing_is_known() -> None:
 
 def test_a_picture_may_be_a_raster_although_the_index_has_no_profile_of_it() -> None:
     assert known_profile(entry("geoImage", {}), "; name another.") is None
-    with pytest.raises(InvalidInput, match=r"^'field\.tif' is no raster; name another\.$"):
+    with pytest.raises(InvalidInput, match=r"^'field\.tif' is not a raster; name another\.$"):
         known_profile(entry("geoImage", {}), "; name another.", undescribed=frozenset())
 
 

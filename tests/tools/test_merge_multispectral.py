@@ -41,7 +41,7 @@ MM = {"FocalPlaneXResolution": 100.0, "FocalPlaneYResolution": 100.0, "FocalPlan
 
 
 def index(path: Path) -> tuple[str, Mapping[str, Any]]:
-    """What the index would keep of a file."""
+    """The index metadata of a file."""
     described = extract_metadata(path)
     return described.type, described.properties
 
@@ -73,7 +73,7 @@ def output(outcome: ToolOutcome) -> Path:
 
 
 def refusals(bench: ToolHarness, **params: Any) -> tuple[InvalidInput, InvalidInput]:
-    """The refusal at submit, and that of the run if the index knows nothing."""
+    """The error at submit, and that of the run on files that aren't indexed."""
     with pytest.raises(InvalidInput) as at_submit:
         bench.check(TOOL, MERGE | params)
     with pytest.raises(InvalidInput) as in_run:
@@ -298,7 +298,7 @@ def test_a_review_tells_the_grid_the_bands_and_the_doubts(bench: ToolHarness) ->
         "'nir.tif' has pixels 2.0% larger or smaller than the first file's; they are stacked as they are.",
     )
     unknown = TOOL.dry_run(params, ToolHarness(bench.dataset, bench.workdir).view())
-    assert unknown.warnings == ("Some files aren't indexed yet; the rest is checked when the task runs.",)
+    assert unknown.warnings == ("Some files aren't indexed yet; they are checked when the task runs.",)
     assert set(unknown.summary) == {"outputPath", "bands"}
 
 
@@ -401,12 +401,11 @@ def test_the_page_lists_every_error_code() -> None:
 
 
 def test_a_preview_shows_what_a_run_would_give(bench: ToolHarness) -> None:
-    params = MergeMultispectralParams.model_validate_json(json.dumps(MERGE))
-    with Image.open(io.BytesIO(TOOL.preview(params, bench.dataset.joinpath))) as picture:
-        assert (picture.format, picture.size) == ("WEBP", (200, 120))
+    with Image.open(io.BytesIO(bench.preview(TOOL, MERGE, longest_px=100))) as picture:
+        assert (picture.format, picture.size) == ("WEBP", (100, 60))
     write_raster(bench.dataset / "nir.tif", BAND.astype(np.uint8), nodata=0)
     with pytest.raises(InvalidInput, match="uint8"):
-        TOOL.preview(params, bench.dataset.joinpath)
+        bench.preview(TOOL, MERGE, longest_px=100)
 
 
 # Real pictures.

@@ -300,7 +300,7 @@ def test_an_absent_entry_and_a_folder_are_refused(bench: ToolHarness) -> None:
 
 def test_an_entry_known_to_be_no_raster_is_refused_at_submit(bench: ToolHarness) -> None:
     (bench.dataset / "notes.tif").write_text("just words")
-    with pytest.raises(InvalidInput, match="is no raster that can be exported") as caught:
+    with pytest.raises(InvalidInput, match="is not a raster that can be exported") as caught:
         bench.check(TOOL, {"path": "notes.tif"})
     assert caught.value.code == "not-a-raster"
 

@@ -18,9 +18,10 @@ from aerotask.api.accounts import api_keys, audit, users
 from aerotask.api.datasets import datasets, derivatives, downloads, entries, orgs, tree, uploads
 from aerotask.api.http import errors, middleware
 from aerotask.api.system import docs, system
-from aerotask.api.tasks import dry_run, events, tasks, usage, webhooks
+from aerotask.api.tasks import events, tasks, tools, usage, webhooks
 from aerotask.api.tiles import tiles
 from aerotask.config import Settings
+from aerotask.registry import load_registry
 from aerotask.wiring import open_platform
 
 _DESCRIPTION = (
@@ -30,10 +31,11 @@ _DESCRIPTION = (
 
 def create_app(settings: Settings) -> FastAPI:
     """The application for these settings."""
+    registry = load_registry()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_platform(settings, application="aerotask api") as platform:
+        async with open_platform(settings, application="aerotask api", registry=registry) as platform:
             app.state.platform = platform
             async with (
                 platform.wakeups.running(on_failure=_stop),
@@ -66,7 +68,8 @@ def create_app(settings: Settings) -> FastAPI:
         derivatives.router,
         tree.router,
         uploads.router,
-        dry_run.router,
+        tools.router,
+        tools.alias_router(registry),
         tasks.own_tasks_router,
         webhooks.router,
         events.router,

@@ -98,7 +98,7 @@ def _collisions(sources: list[ZipSource]) -> list[str]:
 
 def _beyond_limits(sources: list[ZipSource], limits: Limits) -> Iterator[str]:
     """Warnings for a ZIP that exceeds the limits of `archive-extract`."""
-    consequence = "archive-extract will reject this ZIP"
+    consequence = "extraction will reject this ZIP"
     deep = [source.path for source in sources if depth(source.path) > limits.archive_depth]
     if deep:
         first = f"{shown(deep[0])} is one of {len(deep)}"

@@ -1,4 +1,4 @@
-"""Changes that a run declares, as plain values; they are applied when the run has succeeded.
+"""Change set of a run, as plain values; it is committed when the run has succeeded.
 
 `PublishedArtifact`, `PutEntry` and `PutDerivative` are generic over where their content is: a `Path` in the run's work
 folder, or a blob once the worker has checked and stored the file.
@@ -17,17 +17,17 @@ ContentT = TypeVar("ContentT")
 
 @dataclass(frozen=True, slots=True)
 class PublishedArtifact(Generic[ContentT]):
-    """A file to offer for download."""
+    """Artifact: a file to offer for download."""
 
     content: ContentT
     name: str
     media_type: str
     sha256: str | None = None
-    """Of the content, if the tool computed it while writing."""
+    """The content's hash, if the tool computed it while it wrote the file."""
 
 
 class Existing(StrEnum):
-    """Policy for a file that already exists at an output's path when a run's changes are applied."""
+    """Treatment of a file that exists at an output's path when the run's changes are committed."""
 
     REPLACE = "replace"
     KEEP = "keep"
@@ -37,7 +37,7 @@ class Existing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PutEntry(Generic[ContentT]):
-    """A file to put into the dataset at the path `at`, and the policy for a file that exists there."""
+    """Edit: put a file into the dataset at the path `at`."""
 
     content: ContentT
     at: str
@@ -46,14 +46,14 @@ class PutEntry(Generic[ContentT]):
 
 @dataclass(frozen=True, slots=True)
 class PutFolder:
-    """A folder to create at the path `at`, with its parents; an existing one stays."""
+    """Edit: create the folder `at` and its parents, unless it exists."""
 
     at: str
 
 
 @dataclass(frozen=True, slots=True)
 class RemoveEntry:
-    """An entry to remove, with everything below it."""
+    """Edit: remove the entry `at`, with everything below it."""
 
     at: str
 
@@ -63,11 +63,11 @@ Edit: TypeAlias = PutEntry[ContentT] | PutFolder | RemoveEntry
 
 @dataclass(frozen=True, slots=True)
 class DescribeEntry:
-    """New metadata in the index for the entry at the path `at`, if it still has the content that the run read."""
+    """Index metadata for the entry at the path `at`; dropped if its content was replaced during the run."""
 
     at: str
     sha256: str
-    """Of the content that was read."""
+    """The hash of the content that was read."""
     type: str
     properties: Mapping[str, Any]
     point_geom: Mapping[str, Any] | None = None
@@ -77,13 +77,13 @@ class DescribeEntry:
 
 @dataclass(frozen=True, slots=True)
 class PutDerivative(Generic[ContentT]):
-    """A file made from the content of entry `of`, to be served as its derivative of that kind."""
+    """Derivative: a file made from the content of entry `of`, served beside it by its `kind`."""
 
     content: ContentT
     of: str
     kind: str
     builder: str
-    """Version of the builder; a derivative by another version is built again."""
+    """The builder's version; a derivative of another version is out of date."""
     properties: Mapping[str, Any]
 
 
@@ -92,9 +92,9 @@ class ChangeSet:
     """Everything that one run declared; `edits` keep the order of their declaration."""
 
     artifacts: tuple[PublishedArtifact[Path], ...] = ()
-    """The first is the task's result."""
+    """The first is the task's result; the others are its assets."""
     edits: tuple[Edit[Path], ...] = ()
     result: Mapping[str, Any] | None = field(default=None)
     descriptions: tuple[DescribeEntry, ...] = ()
-    """Applied after the edits."""
+    """Committed after the edits."""
     derivatives: tuple[PutDerivative[Path], ...] = ()

@@ -1,4 +1,4 @@
-"""What a running tool can do: see its inputs, tell how far it is, and declare what should change."""
+"""Run context: gives a running tool its inputs, and takes its progress, log and changes."""
 
 from __future__ import annotations
 
@@ -12,75 +12,71 @@ from aerotask.sdk.snapshot import Snapshot
 
 
 class Cancelled(BaseException):
-    """The task has been cancelled. Not an `Exception`, so that a tool's own handlers let it pass."""
+    """The task was cancelled. A `BaseException`, so that `except Exception` in a tool doesn't catch it."""
 
 
 class RunContext(Protocol):
-    """Handed to `Tool.run`. Every method raises `Cancelled` once the task is cancelled.
+    """Context of one run, passed to `Tool.run`. Every method raises `Cancelled` once the task is cancelled.
 
-    Nothing takes effect before the run has ended well: the platform applies all declared changes in one
-    transaction, or none of them.
+    Changes take effect when the run has succeeded: the platform commits all of them in one transaction, or none.
     """
 
     @property
     def workdir(self) -> Path:
-        """A private, empty folder on the disk that outputs should be written to."""
+        """A private folder for output files, empty at first."""
 
     @property
     def threads(self) -> int:
-        """How many threads the run may keep busy."""
+        """The number of threads that the run may keep busy."""
 
     @property
     def limits(self) -> Limits:
-        """What the installation allows."""
+        """The installation's limits."""
 
     @property
     def snapshot(self) -> Snapshot:
-        """The dataset's slug, and the entries that `Tool.snapshot_of` asked for."""
+        """The dataset's slug, and the entries that `Tool.snapshot_of` names."""
 
     @property
     def inputs(self) -> Mapping[str, Path]:
-        """Every input by its path."""
+        """The input files by their dataset paths."""
 
     def input(self, path: str) -> Path:
-        """The content of a dataset entry as a read-only file under the entry's own name."""
+        """The content of an input as a read-only file with the entry's name."""
 
     def progress(self, fraction: float, phase: str | None = None) -> None:
-        """Say how much of the work is done, from 0 to 1; it never goes backwards for those who watch."""
+        """Report progress from 0 to 1; clients never see it go backwards."""
 
     def log(self, line: str) -> None:
-        """Add a line that a person can follow."""
+        """Add a line to the task's log."""
 
     def publish(self, path: Path, *, name: str, media_type: str, sha256: str | None = None) -> None:
-        """Offer the file at `path` for download as `name`; the first that is offered is the task's result.
+        """Publish the file at `path` as the artifact `name`; the first artifact is the task's result.
 
-        A `sha256` that the tool computed while it wrote spares the platform reading the file once more.
+        With a `sha256` that the tool computed while writing, the platform needn't read the file again.
         """
 
     def put_entry(self, path: Path, *, at: str, existing: Existing = Existing.REPLACE) -> None:
-        """Put the file at `path` into the dataset as entry `at`; `existing` tells what becomes of a file there."""
+        """Put the file at `path` into the dataset as entry `at`; `existing` says how to treat a file there."""
 
     def put_folder(self, *, at: str) -> None:
-        """Make the folder `at`, with all above it; one that is there stays."""
+        """Create the folder `at` and its parents, unless it exists."""
 
     def remove_entry(self, path: str) -> None:
         """Remove the entry at `path`, with everything below it if it is a folder."""
 
     def describe_entry(self, description: DescribeEntry) -> None:
-        """Have the index say this of an entry, unless its content is another by the time the run ends.
-
-        The path must be among the inputs of the run.
-        """
+        """Set an input's index metadata, unless its content is replaced before the run ends."""
 
     def has_derivative(self, of: str, *, kind: str, builder: str) -> bool:
-        """Whether what the entry holds has that derivative already, made by that version of its builder."""
+        """True if the content of entry `of` has the derivative already, made by that version of its builder."""
 
     def put_derivative(
         self, path: Path, *, of: str, kind: str, builder: str, properties: Mapping[str, Any]
     ) -> None:
-        """Keep the file at `path` as the derivative of entry `of`, which the plan reads and writes.
+        """Store the file at `path` as a derivative of entry `of`, which the plan must read and write.
 
-        It belongs to the content that the run has read: an entry that has been replaced meanwhile doesn't get it.
+        It belongs to the content that the run has read: an entry that was replaced meanwhile doesn't get it.
         """
 
     def result(self, outcome: Mapping[str, Any]) -> None:

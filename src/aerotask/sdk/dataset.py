@@ -1,4 +1,4 @@
-"""What a tool may know of a dataset before it runs: its entries as the index has them."""
+"""Dataset view for `check` and `plan`: entries with their index metadata."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aerotask.sdk.limits import Limits
 
 @dataclass(frozen=True, slots=True)
 class EntryView:
-    """One entry; `sha256` is empty for a folder, `properties` is empty until `indexed`."""
+    """Dataset entry; `sha256` is empty for a folder, and `properties` until it is `indexed`."""
 
     path: str
     type: str
@@ -23,37 +23,37 @@ class EntryView:
     indexed: bool
     properties: Mapping[str, Any] = field(default_factory=dict)
     mtime: int = 0
-    """When it was last changed, in Unix seconds."""
+    """Time of the last change, in Unix seconds."""
     point_geom: Mapping[str, Any] | None = None
     """GeoJSON in EPSG:4326, as is `polygon_geom`."""
     polygon_geom: Mapping[str, Any] | None = None
 
     @property
     def is_folder(self) -> bool:
-        """Whether it is a folder rather than a file."""
+        """True for a folder."""
         return self.type == "directory"
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetView:
-    """The entries that a tool's parameters name, and what lies below them; and what the installation allows."""
+    """The entries that the parameters name, with everything below them, and the installation's limits."""
 
     slug: str
     entries: Mapping[str, EntryView]
     limits: Limits = field(default_factory=Limits)
     derived: AbstractSet[tuple[str, str, str]] = frozenset()
-    """Source key, kind and builder of each derivative that there is, for tools that declare `uses_derivatives`."""
+    """Source key, kind and builder of each existing derivative, for tools that set `uses_derivatives`."""
 
     def entry(self, path: str) -> EntryView:
         """The entry at `path`.
 
         Raises:
-            InvalidInput: there is none (`no-such-entry`).
+            InvalidInput: the dataset has no such entry (`no-such-entry`).
         """
         found = self.entries.get(path)
         if found is None:
             raise InvalidInput(
-                f"The dataset has no entry {paths.shown(path)}; list it to see what there is.",
+                f"The dataset has no entry {paths.shown(path)}; list the dataset to see its entries.",
                 code="no-such-entry",
             )
         return found
@@ -62,7 +62,7 @@ class DatasetView:
         """The entry at `path`, which must be a file.
 
         Raises:
-            InvalidInput: there is none (`no-such-entry`), or it is a folder (`not-a-file`).
+            InvalidInput: there is no such entry (`no-such-entry`), or it is a folder (`not-a-file`).
         """
         found = self.entry(path)
         if found.is_folder:

@@ -1,4 +1,4 @@
-"""The parameters of a tool: a frozen pydantic model, from which the JSON Schema and the checks both come."""
+"""Tool parameters: a frozen pydantic model that gives both the JSON Schema and the validation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aerotask.domain import paths
 
 
 class _Names:
-    """Marks a field as naming entries, so that the platform can fetch them without the tool's help."""
+    """Marker of fields that name entries, so that the platform can load them."""
 
 
 class _Reads(_Names):
@@ -29,14 +29,14 @@ EntryPath = Annotated[str, AfterValidator(paths.entry_path), _Reads(), Field(max
 NewEntryPath = Annotated[
     str, AfterValidator(paths.entry_path), _Creates(), Field(max_length=paths.MAX_PATH_BYTES)
 ]
-"""A path where the tool puts an entry."""
+"""The path of an entry that the tool creates."""
 
 FileName = Annotated[str, AfterValidator(paths.file_name), Field(max_length=paths.MAX_NAME_BYTES)]
 """A plain file name, without separators."""
 
 
 class ToolParams(BaseModel):
-    """Base of every tool's parameters: closed, immutable, strict about types, camelCase outside."""
+    """Base class of tool parameters: closed, immutable, strict about types, camelCase in JSON."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -48,15 +48,15 @@ class ToolParams(BaseModel):
     )
 
     def normalised(self) -> dict[str, Any]:
-        """Every parameter with its default filled in, as JSON values under their outside names."""
+        """All parameters with their defaults filled in, as JSON values under their camelCase names."""
         return self.model_dump(mode="json", by_alias=True)
 
     def entry_paths(self) -> tuple[str, ...]:
-        """The entries that the parameters name for reading, in the order of the fields."""
+        """The paths of `EntryPath` fields, in the order of the fields."""
         return tuple(dict.fromkeys(_named(self, _Reads)))
 
     def new_entry_paths(self) -> tuple[str, ...]:
-        """The paths at which the parameters ask for an entry to be put."""
+        """The paths of `NewEntryPath` fields, in the order of the fields."""
         return tuple(dict.fromkeys(_named(self, _Creates)))
 
 
@@ -76,7 +76,7 @@ def _carries(metadata: Iterable[object], marker: type[_Names]) -> bool:
 
 
 def _marks_part_of(annotation: object, marker: type[_Names]) -> bool:
-    """Whether a part of an annotation such as `tuple[EntryPath, ...] | None` carries the mark."""
+    """True if a part of an annotation such as `tuple[EntryPath, ...] | None` carries the marker."""
     return any(
         _carries(getattr(part, "__metadata__", ()), marker) or _marks_part_of(part, marker)
         for part in getattr(annotation, "__args__", ())

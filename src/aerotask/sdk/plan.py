@@ -1,4 +1,4 @@
-"""What a tool expects of a run before it begins."""
+"""Plan of a run: its reads, writes and resources."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The size and the reach of one run.
+    """Plan of one run.
 
-    `memory_bytes` is held by a limit on the child process; `reads` are files that the run will open,
-    `writes` are the paths (files or whole folders) that it will change in the dataset.
+    `memory_bytes` is enforced by a limit on the child process; `reads` are the files that the run opens, and
+    `writes` the paths (files or whole folders) that it changes in the dataset.
     """
 
     estimated_output_bytes: int
@@ -25,13 +25,13 @@ class Plan:
     writes: tuple[str, ...] = ()
 
 
-def refuse_unplanned(at: str, writes: Sequence[str]) -> None:
-    """Refuse a change at a path that lies neither at nor below one of the planned ones.
+def raise_if_unplanned(path: str, writes: Sequence[str]) -> None:
+    """Check that a changed path is one of the plan's `writes`, or below one.
 
     Raises:
-        TaskFailed: it is so (`bad-output`).
+        TaskFailed: it is not (`bad-output`).
     """
-    if not any(paths.within(at, planned) for planned in writes):
+    if not any(paths.within(path, planned) for planned in writes):
         raise TaskFailed(
-            f"The tool wants to change {paths.shown(at)}, which its plan doesn't name.", code="bad-output"
+            f"The tool changes {paths.shown(path)}, which its plan doesn't name.", code="bad-output"
         )

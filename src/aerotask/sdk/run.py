@@ -1,4 +1,4 @@
-"""The one implementation of `RunContext`: it records what a tool declares and passes events on."""
+"""Implementation of `RunContext`: records the declared changes and emits events."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _KIND = re.compile(r"[a-z0-9]{1,32}")
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
-    """How far a run is: `fraction` from 0 to 1."""
+    """Progress of a run: `fraction` from 0 to 1."""
 
     fraction: float
     phase: str | None
@@ -39,15 +39,15 @@ class RunProgress:
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One line of a run's log, free of control characters."""
+    """Log line of a run, free of control characters."""
 
     text: str
 
 
 class Run:
-    """A run in progress; `emit` receives each `RunProgress` and `LogLine` as it comes."""
+    """Run in progress; `emit` receives each `RunProgress` and `LogLine` immediately."""
 
-    def __init__(  # noqa: PLR0913  everything that a run is given
+    def __init__(  # noqa: PLR0913  the parts of a run's context
         self,
         *,
         inputs: Mapping[str, Path],
@@ -74,44 +74,44 @@ class Run:
         self._result: Mapping[str, Any] | None = None
 
     def input(self, path: str) -> Path:
-        """The file that holds the entry's content."""
+        """The file with the entry's content."""
         try:
             return self.inputs[path]
         except KeyError:
             raise TaskFailed(
-                f"The tool asked for {paths.shown(path)}, which its plan doesn't read.",
+                f"The tool opened {paths.shown(path)}, which its plan doesn't read.",
                 code="undeclared-input",
             ) from None
 
     def progress(self, fraction: float, phase: str | None = None) -> None:
-        """Pass on how far the run is; a smaller fraction than before counts as the one before."""
+        """Emit the progress; a smaller fraction than before counts as the previous one."""
         self._furthest = min(max(self._furthest, fraction), 1.0)
         self._emit(RunProgress(self._furthest, None if phase is None else clean_line(phase)))
 
     def log(self, line: str) -> None:
-        """Pass on each line of the text."""
+        """Emit each line of the text."""
         for part in line.splitlines() or [""]:
             self._emit(LogLine(clean_line(part)))
 
     def publish(self, path: Path, *, name: str, media_type: str, sha256: str | None = None) -> None:
-        """Declare the artifact, or with another name a further one; the same name again replaces it."""
+        """Declare an artifact; another one of the same name replaces it."""
         safe = paths.file_name(name)
         self._artifacts[safe] = PublishedArtifact(self._own_file(path), safe, media_type, sha256)
 
     def put_entry(self, path: Path, *, at: str, existing: Existing = Existing.REPLACE) -> None:
-        """Declare that the file becomes entry `at`."""
+        """Declare an edit that puts the file at the path `at`."""
         self._edits.append(PutEntry(self._own_file(path), paths.entry_path(at), existing))
 
     def put_folder(self, *, at: str) -> None:
-        """Declare that there shall be a folder."""
+        """Declare an edit that creates a folder."""
         self._edits.append(PutFolder(paths.entry_path(at)))
 
     def remove_entry(self, path: str) -> None:
-        """Declare that the entry goes."""
+        """Declare an edit that removes the entry."""
         self._edits.append(RemoveEntry(paths.entry_path(path)))
 
     def describe_entry(self, description: DescribeEntry) -> None:
-        """Declare what the index shall say of an input."""
+        """Declare the index metadata of an input."""
         self.input(description.at)
         self._descriptions[description.at] = replace(
             description,
@@ -121,16 +121,16 @@ class Run:
         )
 
     def has_derivative(self, of: str, *, kind: str, builder: str) -> bool:
-        """Whether the entry's content has that derivative already."""
+        """True if the entry's content has the derivative already."""
         return (of, kind, builder) in self._derived
 
     def put_derivative(
         self, path: Path, *, of: str, kind: str, builder: str, properties: Mapping[str, Any]
     ) -> None:
-        """Declare the derivative; the same kind of the same entry again replaces it."""
+        """Declare a derivative; another one of the same kind and entry replaces it."""
         self.input(of)
         if not _KIND.fullmatch(kind):
-            raise TaskFailed("A kind of derivative has 1 to 32 characters of a-z and 0-9.", code="bad-output")
+            raise TaskFailed("A derivative's kind has 1 to 32 characters of a-z and 0-9.", code="bad-output")
         made = PutDerivative(self._own_file(path), of, kind, builder, clean_json(properties))
         self._derivatives[of, kind] = made
 
@@ -159,7 +159,7 @@ class Run:
         return own
 
     def _own_folder(self, folder: Path) -> Path | None:
-        """The folder's real place if it is in the work folder; found out once for each."""
+        """The folder's resolved path if it is in the work folder, else None; cached."""
         if folder not in self._own_folders:
             real = folder.resolve()
             self._own_folders[folder] = real if real.is_relative_to(self.workdir.resolve()) else None

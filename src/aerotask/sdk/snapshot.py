@@ -1,4 +1,4 @@
-"""The entries of a dataset as they were when a run started, in a file: there may be a great many."""
+"""Snapshot of a dataset's entries at the start of a run, in a file (a dataset may have 100,000)."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _FLUSH_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a run may know of its dataset: its slug, and the entries that `Tool.snapshot_of` names.
+    """Snapshot of a dataset: its slug, and the entries that `Tool.snapshot_of` names.
 
-    An entry that is an input of the run has the content that the run reads, also if it has been replaced
-    in the dataset since the submit; nothing else is known of it then. All others are as they are now.
+    An input of the run has the content that the run reads, even if the entry was replaced since the submit; its index
+    metadata is missing then. All other entries are as they are when the run starts.
     """
 
     slug: str
     file: Path | None = None
 
     def entries(self) -> Iterator[EntryView]:
-        """The entries, read one by one."""
+        """The entries, streamed from the file."""
         if self.file is None:
             return
         with self.file.open("rb") as lines:
@@ -36,21 +36,21 @@ class Snapshot:
 
 
 async def write_snapshot(file: Path, entries: AsyncIterable[EntryView]) -> None:
-    """Write entries as a snapshot's file, a little at a time; a file that is there is written anew."""
-    gathered = bytearray()
+    """Write entries to a snapshot file in batches, replacing an existing file."""
+    buffer = bytearray()
     target = await asyncio.to_thread(file.open, "wb")
     try:
         async for entry in entries:
-            gathered += entry_line(entry)
-            if len(gathered) >= _FLUSH_BYTES:
-                await asyncio.to_thread(target.write, bytes(gathered))
-                gathered.clear()
-        await asyncio.to_thread(target.write, bytes(gathered))
+            buffer += entry_line(entry)
+            if len(buffer) >= _FLUSH_BYTES:
+                await asyncio.to_thread(target.write, bytes(buffer))
+                buffer.clear()
+        await asyncio.to_thread(target.write, bytes(buffer))
     finally:
         await asyncio.to_thread(target.close)
 
 
 def entry_line(entry: EntryView) -> bytes:
-    """One entry as a line of a snapshot's file."""
+    """A line of a snapshot file."""
     fields: dict[str, Any] = {name: getattr(entry, name) for name in EntryView.__slots__}
     return orjson.dumps(fields) + b"\n"

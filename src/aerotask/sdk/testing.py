@@ -14,9 +14,10 @@ from typing import Any
 from aerotask.domain import paths
 from aerotask.sdk.changes import ChangeSet
 from aerotask.sdk.dataset import DatasetView, EntryView
+from aerotask.sdk.dry_run import DryRun
 from aerotask.sdk.limits import Limits
 from aerotask.sdk.params import ToolParams
-from aerotask.sdk.plan import Plan, refuse_unplanned
+from aerotask.sdk.plan import Plan, raise_if_unplanned
 from aerotask.sdk.run import LogLine, Run, RunProgress
 from aerotask.sdk.snapshot import Snapshot, entry_line
 from aerotask.sdk.tool import Tool
@@ -78,6 +79,25 @@ class ToolHarness:
         tool.check(parsed, view)
         return tool.plan(parsed, view)
 
+    def dry_run(self, tool: Tool[Any], params: Mapping[str, Any]) -> DryRun:
+        """Check and plan as a submit does, and do the tool's dry run.
+
+        Raises:
+            pydantic.ValidationError, InvalidInput: as `check`.
+        """
+        self.check(tool, params)
+        return tool.dry_run(self._parse(tool, params), self.view())
+
+    def preview(self, tool: Tool[Any], params: Mapping[str, Any], *, longest_px: int) -> bytes:
+        """Check and plan as a submit does, and draw the tool's preview in this process.
+
+        Raises:
+            pydantic.ValidationError, InvalidInput: as `check`.
+            InvalidInput: as the tool raises it.
+        """
+        plan = self.check(tool, params)
+        return tool.preview(self._parse(tool, params), self._inputs(plan), longest_px=longest_px)
+
     def run(self, tool: Tool[Any], params: Mapping[str, Any]) -> ToolOutcome:
         """Check, plan and run the tool in this process.
 
@@ -89,7 +109,7 @@ class ToolHarness:
         parsed = self._parse(tool, params)
         events: list[RunProgress | LogLine] = []
         run = Run(
-            inputs={path: self.dataset / path for path in plan.reads},
+            inputs=self._inputs(plan),
             workdir=self.workdir,
             threads=self.threads,
             emit=events.append,
@@ -99,7 +119,7 @@ class ToolHarness:
         tool.run(parsed, run)
         changes = run.changes()
         for path in _changed_paths(changes):
-            refuse_unplanned(path, plan.writes)
+            raise_if_unplanned(path, plan.writes)
         return ToolOutcome(
             plan=plan,
             changes=changes,
@@ -107,13 +127,16 @@ class ToolHarness:
             progress=tuple(event for event in events if isinstance(event, RunProgress)),
         )
 
-    def _snapshot(self, named: Sequence[str]) -> Snapshot:
-        if not named:
+    def _inputs(self, plan: Plan) -> dict[str, Path]:
+        return {path: self.dataset / path for path in plan.reads}
+
+    def _snapshot(self, folders: Sequence[str]) -> Snapshot:
+        if not folders:
             return Snapshot(self.dataset.name)
         handle, file = tempfile.mkstemp(suffix=".snapshot", dir=self.workdir.parent)
         with os.fdopen(handle, "wb") as lines:
             for path, entry in self.view().entries.items():
-                if any(paths.within(path, folder) for folder in named):
+                if any(paths.within(path, folder) for folder in folders):
                     lines.write(entry_line(entry))
         return Snapshot(self.dataset.name, Path(file))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
@@ -46,12 +47,14 @@ class Tool(ABC, Generic[P]):
     """The suffix of the artifact that a run publishes, or None if the tool publishes none."""
     quota_class: ClassVar[QuotaClass | None] = None
     """The quota class whose limit on a user's active tasks applies, beside the limits that apply to all tasks."""
+    route_aliases: ClassVar[tuple[str, ...]] = ()
+    """Former addresses: `POST {dataset}/ALIAS/validate` and `…/preview` work like those under `tools/{toolId}`."""
     network: ClassVar[bool] = False
-    """Whether runs may use the network; without it the kernel refuses them every socket."""
+    """Network access for runs; without it the kernel denies them every socket."""
     folders: ClassVar[tuple[str, ...]] = ()
     """Host folders that runs may read and change, such as a model store; otherwise runs reach only their inputs."""
     uses_derivatives: ClassVar[bool] = False
-    """Whether `check` and `plan` need to know which derivatives the dataset has."""
+    """Set it to get the dataset's derivatives in `DatasetView.derived` and `RunContext.has_derivative`."""
     plan_properties: ClassVar[frozenset[str] | None] = None
     """The entry properties that `check`, `plan` and `dry_run` use, if they need no others and no geometries.
 
@@ -74,7 +77,7 @@ class Tool(ABC, Generic[P]):
         """
 
     def unavailable_reason(self) -> str | None:
-        """Why the tool can't run on this installation, or None if it can."""
+        """A reason why the tool can't run on this installation, or None if it can."""
         return None
 
     def required_access(self, params: P) -> Access:  # noqa: ARG002  for overriding
@@ -103,6 +106,17 @@ class Tool(ABC, Generic[P]):
         """
         return DryRun()
 
+    def preview(self, params: P, inputs: Mapping[str, Path], *, longest_px: int) -> bytes:
+        """A WebP image of the result, no side longer than `longest_px`, for `POST …/tools/{toolId}/preview`.
+
+        `inputs` are the files of the plan's `reads` by their dataset paths. A tool that doesn't override this method
+        has no preview.
+
+        Raises:
+            InvalidInput: a fault that only the real files show.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     def run(self, params: P, ctx: RunContext) -> None:
         """Do the work.
@@ -118,6 +132,11 @@ class Tool(ABC, Generic[P]):
     plans_on = plan_properties
     review = dry_run
     sees_derivatives = uses_derivatives
+
+
+def has_preview(tool: Tool[Any]) -> bool:
+    """True if the tool overrides `Tool.preview`."""
+    return type(tool).preview is not Tool.preview
 
 
 def _accept_old_names(cls: type[Tool[Any]]) -> None:

@@ -92,6 +92,7 @@ class PreviewJob:
     """Preview of a tool's output for some files, by their dataset paths, as WebP."""
 
     tool_id: str
+    tool_version: str
     params: Mapping[str, Any]
     inputs: Mapping[str, Path]
     size_px: int
@@ -99,11 +100,17 @@ class PreviewJob:
     def to_message(self) -> Message:
         """The job on the wire."""
         inputs = {path: str(file) for path, file in self.inputs.items()}
-        body = {"tool": self.tool_id, "params": self.params, "inputs": inputs, "size": self.size_px}
+        body = {
+            "tool": self.tool_id,
+            "version": self.tool_version,
+            "params": self.params,
+            "inputs": inputs,
+            "size": self.size_px,
+        }
         return Message("preview", body)
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> PreviewJob:
         """The job of a message."""
         inputs = {path: Path(file) for path, file in body["inputs"].items()}
-        return cls(body["tool"], body["params"], inputs, int(body["size"]))
+        return cls(body["tool"], body["version"], body["params"], inputs, int(body["size"]))

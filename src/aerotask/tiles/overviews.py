@@ -63,8 +63,7 @@ def affordable_level(
     level = select_level(profile, ratio)
     if estimate_read_bytes(profile, level, bands, image_px) > max_bytes:
         raise InvalidInput(
-            "The raster has no overviews, and too much of it would have to be read for this image: run the tool "
-            "'build' on it, or zoom in.",
+            "The raster has no overviews, and this image would read too much of it; build its derivatives, or zoom in.",
             code="build-first",
         )
     return level

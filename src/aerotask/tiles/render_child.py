@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import socket
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import orjson
 import rasterio
 from PIL import Image
 
-from aerotask.domain.errors import InvalidInput
 from aerotask.raster.io import GDAL_OPTIONS
+from aerotask.registry import Registry, load_registry
 from aerotask.sandbox import forkserver
 from aerotask.sandbox.pool_child import Handler, serve_jobs
 from aerotask.sandbox.protocol import Message
+from aerotask.sdk import Tool
+from aerotask.sdk.tool import has_preview
 from aerotask.tiles.dataset_cache import DatasetCache
 from aerotask.tiles.jobs import PreviewJob, RenderInfoJob, ThumbnailJob, ThumbnailKind, TileJob
 from aerotask.tiles.png import encode_png
-from aerotask.tiles.previews import PREVIEWS, Preview
 from aerotask.tiles.raster_tiles import MapRaster, draw_thumbnail, draw_tile, read_render_info
 from aerotask.tiles.thumbnails import image
 from aerotask.tiles.thumbnails.pointcloud import draw_cloud
@@ -34,7 +37,7 @@ MEMORY_BYTES = 1024**3
 def run_render_child(
     own: socket.socket,
     *,
-    previews: Mapping[str, Preview] = PREVIEWS,
+    registry: Registry,
     more: Mapping[str, Handler] | None = None,
     writes: Sequence[Path] = (),
 ) -> None:
@@ -49,7 +52,7 @@ def run_render_child(
             "look": partial(_look, rasters),
             "tile": partial(_tile, rasters),
             "thumbnail": partial(_thumbnail, rasters),
-            "preview": partial(_preview, previews),
+            "preview": partial(_preview, registry),
             **(more or {}),
         }
         serve_jobs(own, handlers, memory_bytes=MEMORY_BYTES, reads=reads, writes=writes)
@@ -79,17 +82,27 @@ def _thumbnail(rasters: DatasetCache, body: Mapping[str, Any]) -> Message:
     return Message("done", content=image.encode_webp(Image.fromarray(picture)))
 
 
-def _preview(previews: Mapping[str, Preview], body: Mapping[str, Any]) -> Message:
+def _preview(registry: Registry, body: Mapping[str, Any]) -> Message:
     job = PreviewJob.from_body(body)
-    preview = previews.get(job.tool_id)
-    if preview is None:
-        raise InvalidInput(f"Tool '{job.tool_id}' has no preview.", code="no-preview")
-    return Message("done", content=preview(job.params, job.inputs, job.size_px))
+    tool = registry.get(job.tool_id, job.tool_version)
+    params = tool.params.model_validate_json(orjson.dumps(job.params))
+    return Message("done", content=tool.preview(params, job.inputs, longest_px=job.size_px))
 
 
 def _preload() -> Callable[[socket.socket], None]:
     Image.init()
-    return run_render_child
+    registry = load_registry()
+    for tool in filter(has_preview, registry.all()):
+        _preload_tool(tool)
+    return partial(run_render_child, registry=registry)
+
+
+def _preload_tool(tool: Tool[Any]) -> None:
+    try:
+        tool.preload()
+    # The edge to third-party code: a broken plug-in must not stop the tiles.
+    except Exception:  # noqa: BLE001
+        traceback.print_exc()
 
 
 if __name__ == "__main__":

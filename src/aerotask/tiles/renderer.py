@@ -18,6 +18,7 @@ from aerotask.domain.errors import AerotaskError, InvalidInput, Unavailable
 from aerotask.domain.settings import RenderSettings
 from aerotask.sandbox.pool import ChildCrashed, JobTimeout, Pool, PoolLimits
 from aerotask.sandbox.protocol import Message
+from aerotask.sdk import Tool
 from aerotask.tiles.image_cache import ImageCache
 from aerotask.tiles.jobs import PreviewJob, RenderInfoJob, ThumbnailJob, ThumbnailKind, TileJob
 from aerotask.tiles.local_files import LocalFileCache
@@ -150,26 +151,26 @@ class Renderer:
 
     async def preview(
         self,
-        tool_id: str,
+        tool: Tool[Any],
         params: Mapping[str, Any],
         inputs: Mapping[str, RenderSource],
         *,
         size_px: int,
         queue_key: str,
     ) -> bytes:
-        """A preview of a tool's output, as WebP.
+        """A preview of a tool's result, as WebP.
 
         Raises:
-            InvalidInput: the preview can't be made, or the tool has none (`no-preview`).
+            InvalidInput: the inputs can't be read, or the tool refuses them.
             Unavailable: too many jobs are waiting.
         """
         sources = list(inputs.values())
         blob_keys = {path: source.blob_key for path, source in inputs.items()}
-        digest = _digest("preview", tool_id, params, blob_keys, size_px)
+        digest = _digest("preview", tool.id, tool.version, params, blob_keys, size_px)
 
         async def draw(files: list[Path]) -> bytes:
             files_by_path = dict(zip(inputs, files, strict=True))
-            job = PreviewJob(tool_id, params, files_by_path, size_px).to_message()
+            job = PreviewJob(tool.id, tool.version, params, files_by_path, size_px).to_message()
             return (await self._run(digest, sources, job, queue_key)).content
 
         return await self._cached(digest, sources, draw)
@@ -205,7 +206,7 @@ class Renderer:
             raise failure from error
         except JobTimeout as error:
             failure = Unavailable(
-                "Rendering takes too long; run the tool 'build' on the file, or try again later.",
+                "Rendering takes too long; build the file's derivatives, or try again later.",
                 code="drawing-timed-out",
                 retry_after_s=int(TTL_S),
             )

@@ -31,7 +31,7 @@ class Style(DisplayOptions):
         options = self.parsed()
         if options.wants_values:
             raise InvalidInput(
-                "A map tile shows colours: name a colormap other than 'none', or export the values with raster-export.",
+                "A map tile shows colours: name a colormap other than 'none', or export the values.",
                 code="values-not-shown",
             )
         return options

@@ -1,10 +1,12 @@
-"""align-raster: lays a raster exactly on another one of the same place.
+"""Tool `align-raster`: registers a raster against a reference raster of the same area.
 
-The API imports this module to check and plan; GDAL and OpenCV are loaded by `run` alone.
+The API imports this module to check and plan; only `run` and `preview` load GDAL and OpenCV.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 from aerotask.raster.alignment.checks import (
@@ -29,42 +31,46 @@ from aerotask.sdk import (
 from aerotask.tools.indexed_raster import known_profile
 
 MEMORY_BYTES = 1024**3
-"""Held by a limit on the child; two threads need about 300 MiB, whatever the rasters' size."""
+"""Memory limit of the child; two threads need about 300 MiB, whatever the rasters' size."""
 
-_ROOM = 1.7
-"""Of the source's uncompressed bytes: overviews, and the larger outline of a turned raster."""
+_OUTPUT_GROWTH = 1.7
+"""Output bytes for each uncompressed byte of the source: overviews, and the larger extent of a rotated raster."""
 _SMALLEST_ESTIMATE_BYTES = 64 * 1024
 
 
 class AlignRasterParams(ToolParams):
-    """What to move, what to lay it on, and where to put the result."""
+    """The source raster, the reference and the output."""
 
     source_path: EntryPath
-    """The raster to move; its CRS, resolution and pixel type are kept."""
+    """The raster to align; the output keeps its CRS, resolution and pixel type."""
 
     reference_path: EntryPath
-    """The raster that lies where it should; it may have another CRS, resolution, extent and other bands."""
+    """The raster to align to; CRS, resolution, extent and bands may differ."""
 
     output_path: NewEntryPath
-    """Where the moved raster is put; what is there is replaced. Neither of the inputs."""
+    """The path of the aligned raster; an existing file is replaced. It can't be one of the inputs."""
 
     mode: Literal["similarity", "translation"] = "similarity"
-    """`similarity` finds shift, rotation and scale; `translation` the shift alone."""
+    """`similarity` estimates shift, rotation and scale; `translation` only the shift."""
 
 
 class AlignRaster(Tool[AlignRasterParams]):
-    """Finds how a raster is shifted, turned and scaled against a reference, and writes it where it belongs."""
+    """Estimates a raster's shift, rotation and scale against a reference, and writes the aligned raster."""
 
     id, version, title = "align-raster", "1", "Align raster"
-    description = "Lays an orthophoto or an elevation model exactly on another one of the same place, and writes it as a COG."
+    description = (
+        "Aligns an orthophoto or an elevation model to a reference of the same area, and writes it as a COG."
+    )
     access = Access.WRITE
+    route_aliases = ("align",)
 
     def preload(self) -> None:
-        """Load GDAL, OpenCV and the library before the fork."""
+        """Load GDAL, OpenCV and the alignment before the fork."""
+        import aerotask.raster.alignment.preview  # noqa: PLC0415
         import aerotask.raster.alignment.run  # noqa: F401, PLC0415  loads GDAL, which the API must not
 
     def check(self, params: AlignRasterParams, dataset: DatasetView) -> None:
-        """Refuse what can't be aligned, as far as the index knows the two rasters."""
+        """Refuse rasters that can't be aligned, as far as the index describes them."""
         check_paths(params.source_path, params.reference_path, params.output_path)
         subjects = [_subject(dataset.file(path)) for path in (params.source_path, params.reference_path)]
         known = [subject for subject in subjects if subject]
@@ -74,7 +80,7 @@ class AlignRaster(Tool[AlignRasterParams]):
             check_overlap(*known)
 
     def plan(self, params: AlignRasterParams, dataset: DatasetView) -> Plan:
-        """Estimate the size of the result from the source's pixels, or from its file before it is indexed."""
+        """Estimate the output size from the source's pixels, or from its file size before it is indexed."""
         entry = dataset.file(params.source_path)
         subject = _subject(entry)
         estimate = _estimate_bytes(subject.profile) if subject else 4 * entry.size_bytes
@@ -85,15 +91,23 @@ class AlignRaster(Tool[AlignRasterParams]):
             writes=(params.output_path,),
         )
 
+    def preview(self, params: AlignRasterParams, inputs: Mapping[str, Path], *, longest_px: int) -> bytes:
+        """Both rasters in their present positions, over their overlap."""
+        from aerotask.raster.alignment.preview import (  # noqa: PLC0415  loads GDAL, which the API must not
+            preview_pair,
+        )
+
+        return preview_pair(inputs[params.source_path], inputs[params.reference_path], longest_px=longest_px)
+
     def run(self, params: AlignRasterParams, ctx: RunContext) -> None:
-        """Check once more, on the real files, and align."""
+        """Check the files themselves, and align."""
         from aerotask.raster.alignment.run import (  # noqa: PLC0415  loads GDAL, which the API must not
             AlignOptions,
             run_alignment,
         )
 
-        wish = AlignOptions(params.source_path, params.reference_path, params.output_path, params.mode)
-        run_alignment(wish, ctx)
+        options = AlignOptions(params.source_path, params.reference_path, params.output_path, params.mode)
+        run_alignment(options, ctx)
 
 
 def _subject(entry: EntryView) -> AlignInput | None:
@@ -103,4 +117,4 @@ def _subject(entry: EntryView) -> AlignInput | None:
 
 def _estimate_bytes(profile: RasterProfile) -> int:
     pixel_bytes = sum(band.value_bytes for band in profile.bands)
-    return round(profile.width * profile.height * pixel_bytes * _ROOM)
+    return round(profile.width * profile.height * pixel_bytes * _OUTPUT_GROWTH)

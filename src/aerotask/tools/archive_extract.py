@@ -1,4 +1,4 @@
-"""archive-extract: an archive's files and folders as entries of the dataset."""
+"""Tool `archive-extract`: extracts an archive's files and folders into the dataset."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from aerotask.sdk import (
 )
 
 MEMORY_BYTES = 1024**3
-"""Held by a limit on the child: a few MiB a thread, the archive's directory, and up to 400 MiB for xz and 7z."""
+"""Memory limit of the child: a few MiB a thread, the archive's directory, and up to 400 MiB for xz and 7z."""
 _ESTIMATED_RATIO = 2
 _PACKED_TYPES = frozenset({"generic", "vector"})
 
@@ -29,25 +29,25 @@ FolderPath = Annotated[str, AfterValidator(paths.folder_path), Field(max_length=
 
 
 class ArchiveExtractParams(ToolParams):
-    """What to extract, and where to."""
+    """The archive, its destination, and the treatment of existing files."""
 
     source_path: EntryPath
     """The archive: ZIP, TAR (also .gz, .bz2, .xz, .zst), 7z, RAR, or a single .gz, .bz2 or .xz."""
 
     dest_path: FolderPath = ""
-    """The folder for what comes out; left out, the root of the dataset. It is made if need be."""
+    """The destination folder, created if needed; the dataset's root by default."""
 
     delete_archive: bool = False
-    """Remove the archive's entry when everything is extracted, unless the path holds something else by then.
+    """Remove the archive's entry after extraction, unless its content was replaced meanwhile.
 
-    Needs the right to delete.
+    Requires the right to delete.
     """
 
     overwrite: bool = False
-    """Replace files that are there. Otherwise they stay as they are, and are counted as skipped."""
+    """Replace existing files; otherwise they are kept and counted as skipped."""
 
     def new_entry_paths(self) -> tuple[str, ...]:
-        """The destination; the root is always there."""
+        """The destination, except the root, which always exists."""
         return (self.dest_path,) if self.dest_path else ()
 
 
@@ -56,42 +56,43 @@ class ArchiveExtract(Tool[ArchiveExtractParams]):
 
     id, version, title = "archive-extract", "1", "Extract archive"
     description = (
-        "Makes entries of the files and folders of an archive, all of them or none; an index in a folder `.ddb` is "
-        "made anew from the contents."
+        "Extracts the files and folders of an archive into the dataset, all or none; an index in a folder `.ddb` is "
+        "rebuilt from the contents."
     )
     access = Access.WRITE
 
     def preload(self) -> None:
-        """Load the readers before the fork."""
+        """Load the archive readers before the fork."""
         import aerotask.archives.run_extract  # noqa: F401, PLC0415  the API has no use for it
 
     def required_access(self, params: ArchiveExtractParams) -> Access:
-        """Removing the archive's entry needs the right to."""
+        """The right to delete if the archive's entry is to be removed."""
         return Access.DELETE if params.delete_archive else self.access
 
     def snapshot_of(self, params: ArchiveExtractParams) -> tuple[str, ...]:
-        """What is there already at and below the destination."""
+        """The existing entries at and below the destination."""
         return (params.dest_path,)
 
     def check(self, params: ArchiveExtractParams, dataset: DatasetView) -> None:
-        """Refuse what is no archive, is too large, or has no place to go."""
+        """Refuse unsupported and too large archives, and a destination that is a file."""
         archive = dataset.file(params.source_path)
         if archive.type not in _PACKED_TYPES or not may_be_archive(archive.path):
             raise InvalidInput(
-                f"{paths.shown(archive.path)} is no archive that can be extracted.", code="unsupported-format"
+                f"{paths.shown(archive.path)} is not an archive that can be extracted.",
+                code="unsupported-format",
             )
         if archive.path.lower().endswith(".rar") and rar_extractor() is None:
             raise rar_unsupported()
         limit = dataset.limits.archive_bytes
         if archive.size_bytes > limit:
             raise InvalidInput(
-                f"The archive has {archive.size_bytes} bytes; the limit is {limit}.",
+                f"The archive has {archive.size_bytes} bytes, and the limit is {limit}.",
                 code="archive-over-limit",
             )
-        _refuse_file(params.dest_path, dataset)
+        _check_not_a_file(params.dest_path, dataset)
 
     def plan(self, params: ArchiveExtractParams, dataset: DatasetView) -> Plan:
-        """Guess what comes out: only the archive itself knows."""
+        """Estimate the extracted size from the archive's; only the run can read it."""
         archive = dataset.file(params.source_path)
         writes = (params.dest_path, *((archive.path,) if params.delete_archive else ()))
         return Plan(
@@ -102,7 +103,7 @@ class ArchiveExtract(Tool[ArchiveExtractParams]):
         )
 
     def run(self, params: ArchiveExtractParams, ctx: RunContext) -> None:
-        """Extract into the work folder, and declare what has come out."""
+        """Extract into the work folder, and declare the entries."""
         from aerotask.archives.run_extract import run_extract  # noqa: PLC0415  the API has no use for it
 
         run_extract(
@@ -114,9 +115,9 @@ class ArchiveExtract(Tool[ArchiveExtractParams]):
         )
 
 
-def _refuse_file(folder: str, dataset: DatasetView) -> None:
-    found = dataset.entries.get(folder)
-    if found is not None and not found.is_folder:
+def _check_not_a_file(folder: str, dataset: DatasetView) -> None:
+    existing = dataset.entries.get(folder)
+    if existing is not None and not existing.is_folder:
         raise InvalidInput(
             f"{paths.shown(folder)} is a file; name a folder to extract to.", code="not-a-folder"
         )

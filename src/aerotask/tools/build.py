@@ -1,6 +1,6 @@
-"""build: what maps and viewers read piecemeal, made once of each entry's content.
+"""Tool `build`: builds the derivatives that maps and viewers read by parts (COG, COPC, NXZ, PMTiles).
 
-Nothing here loads GDAL: what makes the derivatives is a process that a run begins.
+No code here loads GDAL: a run starts a builder process for the derivatives.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from aerotask.sdk import (
 )
 
 MEMORY_BYTES = 2 * 1024**3
-"""Held by a limit on the child; a cloud that is worked on in memory takes most of it."""
+"""Memory limit of the child; sorting a point cloud in memory takes most of it."""
 MAX_WRITES = 100
-"""More entries than this are named by the folder that they lie in."""
+"""With more entries, the plan names their folder instead."""
 _SMALLEST_ESTIMATE_BYTES = 64 * 1024
 
 
 class BuildParams(ToolParams):
-    """Of what to make derivatives."""
+    """The entries to build derivatives of."""
 
     path: EntryPath | None = None
-    """One file, or a folder with everything below it; left out: every entry of the dataset that lacks a derivative."""
+    """A file, or a folder with everything below it; by default every entry of the dataset that lacks a derivative."""
 
     force: bool = False
-    """Make derivatives anew also where they are there."""
+    """Rebuild existing derivatives."""
 
     def entry_paths(self) -> tuple[str, ...]:
-        """The entry with what may belong to it, or the whole dataset."""
+        """The entry with its side files, or the whole dataset."""
         return ("",) if self.path is None else (self.path, *paths_beside(self.path))
 
 
 class Build(Tool[BuildParams]):
-    """Makes cloud-optimised forms of rasters, point clouds, meshes and vector files."""
+    """Builds cloud-optimised derivatives of rasters, point clouds, meshes and vector files."""
 
     id, version, title = "build", "1", "Build derivatives"
     description = (
-        "Makes what maps and viewers read piecemeal: COG of rasters, COPC of point clouds, NXZ of meshes, "
+        "Builds derivatives for maps and viewers: COG of rasters, COPC of point clouds, NXZ of meshes, "
         "PMTiles and GeoPackage of vector files."
     )
     access = Access.WRITE
@@ -57,7 +57,7 @@ class Build(Tool[BuildParams]):
     plan_properties = frozenset({"indexError", "format"})
 
     def check(self, params: BuildParams, dataset: DatasetView) -> None:
-        """Refuse a file that nothing can be made of; a folder's or dataset's are told of in the result."""
+        """Refuse a file without derivatives; for folders and datasets, such files are listed in the result."""
         if params.path is None:
             return
         entry = dataset.entry(params.path)
@@ -65,7 +65,7 @@ class Build(Tool[BuildParams]):
             _check_file(entry, dataset)
 
     def plan(self, params: BuildParams, dataset: DatasetView) -> Plan:
-        """Read what lacks a derivative, with what belongs to it."""
+        """Read the entries that lack a derivative, with their side files."""
         chosen = list(_chosen(params, dataset))
         beside = [path for entry in chosen for path in paths_beside(entry.path) if path in dataset.entries]
         paths = tuple(entry.path for entry in chosen)
@@ -78,12 +78,12 @@ class Build(Tool[BuildParams]):
         )
 
     def run(self, params: BuildParams, ctx: RunContext) -> None:
-        """Make each, read it back, and go on with the next whatever becomes of it."""
+        """Build and verify each derivative; a failure doesn't stop the others."""
         run_build(ctx, only=params.path, force=params.force)
 
 
 def _chosen(params: BuildParams, dataset: DatasetView) -> Iterator[EntryView]:
-    """The entry that is named, else those that lack a derivative."""
+    """The named file, or else the entries that lack a derivative."""
     hashes = {path: entry.sha256 for path, entry in dataset.entries.items()}
     for entry in dataset.below(params.path or ""):
         kinds = _kinds(entry)
@@ -96,7 +96,7 @@ def _chosen(params: BuildParams, dataset: DatasetView) -> Iterator[EntryView]:
 
 
 def _kinds(entry: EntryView) -> tuple[DerivativeKind, ...]:
-    """What is derived from the entry; of one that the index couldn't read, what its name promises, to be told of."""
+    """The derivatives of the entry; by its name if the index couldn't read it, so that the result reports it."""
     if entry.is_folder:
         return ()
     known = entry.indexed and "indexError" not in entry.properties
@@ -107,7 +107,7 @@ def _check_file(entry: EntryView, dataset: DatasetView) -> None:
     kinds = _kinds(entry)
     if not kinds:
         raise InvalidInput(
-            f"Nothing is derived from {shown(entry.path)}. A georeferenced raster, a LAS or LAZ cloud, an OBJ, PLY, GLB "
+            f"{shown(entry.path)} has no derivatives. A georeferenced raster, a LAS or LAZ cloud, an OBJ, PLY, GLB "
             "or STL mesh, and a GeoJSON, GeoPackage, Shapefile, KML, KMZ, FlatGeobuf, DXF or GML file can be built.",
             code="nothing-to-build",
         )

@@ -1,4 +1,4 @@
-"""bulk-download: files, folders or a whole dataset as one ZIP."""
+"""Tool `bulk-download`: packs files, folders or a whole dataset into one ZIP."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from aerotask.sdk import (
 )
 
 MEMORY_BYTES = 512 * 1024**2
-"""Held by a limit on the child: a few members of up to 16 MiB are packed at a time, and the directory is kept."""
+"""Memory limit of the child: a few members of up to 16 MiB are packed at a time, and the directory is kept."""
 MEMORY_BYTES_PER_ENTRY = 4096
 MAX_NAMED = 1000
-# What each member needs beside its content: two headers with a name each.
+# Two headers for each member, beside its name in both.
 _HEADER_BYTES = 160
 _SMALLEST_ESTIMATE_BYTES = 64 * 1024
 _INDEX_BYTES_PER_ENTRY = 1024
 
 
 class BulkDownloadParams(ToolParams):
-    """What to pack."""
+    """The entries to pack, and the name of the ZIP."""
 
     paths: tuple[EntryPath, ...] | None = Field(None, min_length=1, max_length=MAX_NAMED)
-    """Files and folders; left out or null: the whole dataset, with its index in the folder `.ddb`."""
+    """Files and folders; by default (or null) the whole dataset, with its index in the folder `.ddb`."""
 
     archive_name: FileName | None = None
-    """The name of the download; left out, the dataset's slug with `.zip`."""
+    """The name of the download; by default the dataset's slug with `.zip`."""
 
     def entry_paths(self) -> tuple[str, ...]:
-        """What is named, each once; the root for everything."""
+        """The named paths without duplicates; the root for the whole dataset."""
         return ("",) if self.paths is None else tuple(dict.fromkeys(self.paths))
 
 
@@ -47,7 +47,7 @@ class BulkDownload(Tool[BulkDownloadParams]):
 
     id, version, title = "bulk-download", "1", "Download as ZIP"
     description = (
-        "Packs files, folders or the whole dataset into one ZIP; photos and other packed files are stored, the rest "
+        "Packs files, folders or the whole dataset into one ZIP; photos and other compressed files are stored, the rest "
         "is deflated."
     )
     access = Access.READ
@@ -56,20 +56,20 @@ class BulkDownload(Tool[BulkDownloadParams]):
     plan_properties = frozenset()
 
     def preload(self) -> None:
-        """Load the packing before the fork."""
+        """Load the ZIP writer before the fork."""
         import aerotask.archives.run_download  # noqa: F401, PLC0415  the API has no use for it
 
     def snapshot_of(self, params: BulkDownloadParams) -> tuple[str, ...]:
-        """What is packed, with everything that the index knows of it."""
+        """The entries to pack, with their index metadata."""
         return params.entry_paths()
 
     def check(self, params: BulkDownloadParams, dataset: DatasetView) -> None:
-        """Refuse paths that name nothing."""
+        """Refuse paths without an entry."""
         for path in params.paths or ():
             dataset.entry(path)
 
     def plan(self, params: BulkDownloadParams, dataset: DatasetView) -> Plan:
-        """Take the size of the contents as that of the ZIP: most of them are packed already."""
+        """Estimate the ZIP by the size of the contents: most of them are compressed already."""
         chosen = _chosen(params.entry_paths(), dataset)
         content_bytes = sum(entry.size_bytes for entry in chosen)
         header_bytes = sum(_HEADER_BYTES + 2 * len(entry.path.encode()) for entry in chosen)
@@ -81,20 +81,20 @@ class BulkDownload(Tool[BulkDownloadParams]):
         )
 
     def run(self, params: BulkDownloadParams, ctx: RunContext) -> None:
-        """Pack, in the order of the paths."""
+        """Pack the entries in the order of their paths."""
         from aerotask.archives.run_download import run_download  # noqa: PLC0415  the API has no use for it
 
         name = params.archive_name or f"{ctx.snapshot.slug}.zip"
         run_download(ctx, name=name, with_index=params.paths is None)
 
 
-def _chosen(named: tuple[str, ...], dataset: DatasetView) -> list[EntryView]:
-    """The entries that are named, and all below them."""
-    wanted = frozenset(named)
-    if "" in wanted:
+def _chosen(selection: tuple[str, ...], dataset: DatasetView) -> list[EntryView]:
+    """The selected entries, with everything below them."""
+    selected = frozenset(selection)
+    if "" in selected:
         return list(dataset.entries.values())
     return [
         entry
         for path, entry in dataset.entries.items()
-        if path in wanted or not wanted.isdisjoint(paths.parents(path))
+        if path in selected or not selected.isdisjoint(paths.parents(path))
     ]

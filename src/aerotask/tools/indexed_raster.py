@@ -1,4 +1,4 @@
-"""What the index knows of a raster that a tool is asked to read, before any file is opened."""
+"""Raster profiles from the index, for checks and plans that open no file."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from aerotask.sdk import EntryView, InvalidInput
 def known_profile(
     entry: EntryView, advice: str, *, undescribed: AbstractSet[str] = IMAGE_TYPES
 ) -> RasterProfile | None:
-    """The raster's profile, or None where only the file itself can tell.
+    """The raster's profile, or None if only the file itself can give it.
 
-    `advice` ends the sentence that begins with the entry's name; entries of the types `undescribed` may be rasters
-    although the index has no profile of them.
+    `advice` ends the error message; entries of the types in `undescribed` may be rasters although the index has no
+    profile of them.
 
     Raises:
-        InvalidInput: the index knows the entry to be no raster (`not-a-raster`).
+        InvalidInput: the entry is indexed and not a raster (`not-a-raster`).
     """
     if not entry.indexed:
         return None
     profile = RasterProfile.from_properties(entry.properties)
     if profile is None and entry.type not in undescribed:
         fault = entry.properties.get("indexError", {}).get("message")
-        raise InvalidInput(fault or f"{shown(entry.path)} is no raster{advice}", code="not-a-raster")
+        raise InvalidInput(fault or f"{shown(entry.path)} is not a raster{advice}", code="not-a-raster")
     return profile

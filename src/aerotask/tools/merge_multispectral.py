@@ -1,6 +1,6 @@
-"""merge-multispectral: the bands of a multispectral camera, each in a file of its own, as one raster.
+"""Tool `merge-multispectral`: merges the single-band files of a multispectral camera into one raster.
 
-The API imports this module to check and plan; GDAL is loaded by `run` alone.
+The API imports this module to check and plan; only `run` and `preview` load GDAL.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ if TYPE_CHECKING:
 
 MAX_FILES = 64
 MEMORY_BYTES = 1024**3
-"""Held by a limit on the child; a merge needs about half of it at most, whatever the size of the rasters."""
+"""Memory limit of the child; a merge needs at most half of it, whatever the size of the rasters."""
 _SMALLEST_ESTIMATE_BYTES = 64 * 1024
 _OVERVIEWS = 4 / 3
 _SUFFIXES = (".tif", ".tiff")
 
 
 class MergeMultispectralParams(ToolParams):
-    """Which bands to merge, and where to put the result."""
+    """The bands to merge, and the output."""
 
     paths: tuple[EntryPath, ...] = Field(min_length=2, max_length=MAX_FILES)
-    """The files, one band each, in the order that the bands are to have."""
+    """The files, one band each, in the order of the output's bands."""
 
     output_path: NewEntryPath
-    """Where the merged raster is put: a path that ends in `.tif` or `.tiff`."""
+    """The path of the merged raster; it must end in `.tif` or `.tiff`."""
 
     overwrite: bool = False
-    """Replace what is at `outputPath`; otherwise a file there is a reason to refuse."""
+    """Replace an existing file at `outputPath`; otherwise it is an error."""
 
 
 class MergeMultispectral(Tool[MergeMultispectralParams]):
@@ -62,10 +62,11 @@ class MergeMultispectral(Tool[MergeMultispectralParams]):
 
     id, version, title = "merge-multispectral", "1", "Merge multispectral bands"
     description = (
-        "Makes one multi-band raster of the files that a multispectral camera writes, one for each band, so that "
-        "indices find their bands. Pictures without georeference are shifted by their lenses' optical centres."
+        "Merges the single-band files of a multispectral camera into one raster whose bands are named, so that "
+        "indices find them. Images without georeference are shifted by their lenses' optical centres."
     )
     access = Access.WRITE
+    route_aliases = ("merge-multispectral",)
 
     def preload(self) -> None:
         """Load GDAL and the pipeline before the fork."""
@@ -74,7 +75,7 @@ class MergeMultispectral(Tool[MergeMultispectralParams]):
         import aerotask.raster.merge.run  # noqa: F401, PLC0415  loads GDAL, which the API must not
 
     def check(self, params: MergeMultispectralParams, dataset: DatasetView) -> None:
-        """Refuse everything that is wrong at once, as far as the index knows the files."""
+        """Report all faults at once, as far as the index describes the files."""
         faults = [*_path_faults(params), *_output_faults(params, dataset)]
         files = []
         for number, path in enumerate(params.paths):
@@ -86,7 +87,7 @@ class MergeMultispectral(Tool[MergeMultispectralParams]):
         raise_if_faulty([*faults, *find_faults(files)])
 
     def plan(self, params: MergeMultispectralParams, dataset: DatasetView) -> Plan:
-        """Estimate the result as large as the pixels are, or else as the files."""
+        """Estimate the output by the pixels, or by the file sizes before indexing."""
         profiles = _profiles(params, dataset)
         known_bytes = [_pixel_bytes(profile) for profile in profiles if profile]
         file_bytes = sum(dataset.file(path).size_bytes for path in params.paths)
@@ -99,13 +100,13 @@ class MergeMultispectral(Tool[MergeMultispectralParams]):
         )
 
     def dry_run(self, params: MergeMultispectralParams, dataset: DatasetView) -> DryRun:
-        """The grid and the bands that the merge would have, as far as the index knows the files."""
+        """The grid and the bands of the output, as far as the index describes the files."""
         profiles = _profiles(params, dataset)
         files = [BandFile(path, profile) for path, profile in zip(params.paths, profiles, strict=True)]
         known = [profile for profile in profiles if profile]
         warnings = find_warnings(files)
         if len(known) < len(files):
-            warnings.append("Some files aren't indexed yet; the rest is checked when the task runs.")
+            warnings.append("Some files aren't indexed yet; they are checked when the task runs.")
         summary: dict[str, Any] = {"outputPath": params.output_path, "bands": _bands(files)}
         if known:
             first = known[0]
@@ -116,13 +117,13 @@ class MergeMultispectral(Tool[MergeMultispectralParams]):
                 "crs": first.crs,
                 "nodata": first.to_properties()["bands"][0]["nodata"],
                 "georeferenced": first.geotransform is not None,
-                # Without georeference, the cameras' metadata decide in the run, and the size may become smaller.
+                # Without georeference, the run shifts bands by camera metadata, which may make the output smaller.
                 "mayBeShifted": first.geotransform is None,
             }
         return DryRun(warnings=tuple(warnings), summary=summary)
 
     def run(self, params: MergeMultispectralParams, ctx: RunContext) -> None:
-        """Check once more, on the real files, and merge."""
+        """Check the files themselves, and merge."""
         from aerotask.raster.merge.plan import plan_merge  # noqa: PLC0415  loads GDAL, which the API must not
         from aerotask.raster.merge.run import run_merge  # noqa: PLC0415
 
@@ -131,9 +132,9 @@ class MergeMultispectral(Tool[MergeMultispectralParams]):
         run_merge(plan_merge(sources), exif, params.output_path, ctx, existing=existing)
 
     def preview(
-        self, params: MergeMultispectralParams, input_of: Callable[[str], Path], *, longest_px: int = 1024
+        self, params: MergeMultispectralParams, inputs: Mapping[str, Path], *, longest_px: int
     ) -> bytes:
-        """A WebP, no side longer than `longest_px`, of what the merge would give; it opens the files, so it is for a child process.
+        """The merged raster in colour.
 
         Raises:
             InvalidInput: the files can't be merged, as in a run.
@@ -141,16 +142,16 @@ class MergeMultispectral(Tool[MergeMultispectralParams]):
         from aerotask.raster.merge.plan import plan_merge  # noqa: PLC0415  loads GDAL, which the API must not
         from aerotask.raster.merge.preview import preview_merge  # noqa: PLC0415
 
-        return preview_merge(plan_merge(_sources(params, input_of)[0]), longest_px=longest_px)
+        return preview_merge(plan_merge(_sources(params, inputs.__getitem__)[0]), longest_px=longest_px)
 
 
 def _sources(
     params: MergeMultispectralParams, input_of: Callable[[str], Path]
 ) -> tuple[list[SourceBand], Mapping[str, Any]]:
-    """The real files with what they and their cameras say, and the EXIF of the first that tells its position.
+    """The files with their profiles and camera metadata, and the EXIF of the first that has a position.
 
     Raises:
-        InvalidInput: some are no rasters; the refusal also names what else is wrong.
+        InvalidInput: some files are not rasters; the error lists all other faults as well.
     """
     from aerotask.metadata.photos.multispectral import read_lens  # noqa: PLC0415  loads GDAL, which the API must not
     from aerotask.raster.merge.plan import OpticalCentrePx  # noqa: PLC0415
@@ -183,7 +184,7 @@ def _sources(
 
 
 def _path_faults(params: MergeMultispectralParams) -> Iterator[FieldError]:
-    """What the parameters themselves show to be wrong."""
+    """Faults of the parameters themselves."""
     for number, path in enumerate(params.paths):
         if path in params.paths[:number]:
             yield FieldError(
@@ -197,19 +198,21 @@ def _path_faults(params: MergeMultispectralParams) -> Iterator[FieldError]:
         )
     if not params.output_path.lower().endswith(_SUFFIXES):
         yield FieldError(
-            "/params/outputPath", "The output is a TIFF: let its path end in '.tif'.", "invalid-output-name"
+            "/params/outputPath",
+            "The output is a TIFF; its path must end in '.tif' or '.tiff'.",
+            "invalid-output-name",
         )
 
 
 def _output_faults(params: MergeMultispectralParams, dataset: DatasetView) -> Iterator[FieldError]:
-    there = dataset.entries.get(params.output_path)
-    if there is None or params.output_path in params.paths:
+    existing = dataset.entries.get(params.output_path)
+    if existing is None or params.output_path in params.paths:
         return
-    if there.is_folder:
-        message = f"There is a folder at {shown(there.path)}; choose another path."
+    if existing.is_folder:
+        message = f"There is a folder at {shown(existing.path)}; choose another path."
         yield FieldError("/params/outputPath", message, "entry-is-folder")
     elif not params.overwrite:
-        message = f"There is a file at {shown(there.path)}; choose another path, or set 'overwrite'."
+        message = f"There is a file at {shown(existing.path)}; choose another path, or set 'overwrite'."
         yield FieldError("/params/outputPath", message, "output-exists")
 
 
@@ -226,7 +229,7 @@ def _pixel_bytes(profile: RasterProfile) -> int:
 
 
 def _bands(files: list[BandFile]) -> list[dict[str, Any]]:
-    named = name_bands(
+    bands = name_bands(
         [
             BandClues(base_name(file.path), file.profile.bands[0].description if file.profile else None)
             for file in files
@@ -234,5 +237,5 @@ def _bands(files: list[BandFile]) -> list[dict[str, Any]]:
     )
     return [
         {"path": file.path, "name": band.name, "known": band.colour != "undefined"}
-        for file, band in zip(files, named, strict=True)
+        for file, band in zip(files, bands, strict=True)
     ]

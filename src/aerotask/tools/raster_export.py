@@ -1,4 +1,4 @@
-"""raster-export: an index, a composite or a band of a raster as a GeoTIFF.
+"""Tool `raster-export`: an index, a composite or a band of a raster as a GeoTIFF.
 
 The API imports this module to check and plan; only `run` loads GDAL.
 """
@@ -91,7 +91,7 @@ class RasterExport(Tool[RasterExportParams]):
             make_plan(options, profile)
 
     def plan(self, params: RasterExportParams, dataset: DatasetView) -> Plan:
-        """Estimate the size of the result from the raster's, or from its file's before it is indexed."""
+        """Estimate the output size from the raster's pixels, or from its file size before it is indexed."""
         entry = dataset.file(params.path)
         profile = _profile(entry)
         estimate = (

@@ -1,4 +1,4 @@
-"""rescan-index: what the index says of every entry, found out anew."""
+"""Tool `rescan-index`: rebuilds the index metadata of entries."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from aerotask.metadata.file_types import EntryType, side_file_paths_of
 from aerotask.sdk import Access, DatasetView, Plan, RunContext, Tool, ToolParams
 
 MEMORY_BYTES = 512 * 1024**2
-"""Held by a limit on the child and on each of the processes in which it reads files."""
+"""Memory limit of the child, and of each of its extractor processes."""
 MEMORY_BYTES_PER_ENTRY = 16 * 1024
 
 _TYPES_BY_NAME = {kind.lower(): kind for kind in EntryType}
 
 
 class RescanIndexParams(ToolParams):
-    """Which entries to look into, and what to do about those that can't be read."""
+    """The entry types to rescan, and the treatment of unreadable files."""
 
     types: str | None = Field(None, min_length=1, max_length=512)
-    """Entry types separated by commas, in any case: `geoImage,pointCloud`. Left out: every entry."""
+    """Entry types separated by commas, in any case: `geoImage,pointCloud`. By default every entry."""
 
     stop_on_error: bool = False
-    """Change nothing if any entry can't be read. Otherwise it is listed in the result, and the others are done."""
+    """Change nothing if any entry can't be read; otherwise the result lists it and the others are updated."""
 
     def entry_paths(self) -> tuple[str, ...]:
         """The whole dataset."""
         return ("",)
 
     def chosen_types(self) -> frozenset[EntryType]:
-        """The types to look into.
+        """The entry types to rescan.
 
         Raises:
             InvalidInput: there is no such type (`unknown-type`).
@@ -48,18 +48,18 @@ class RescanIndexParams(ToolParams):
 
 
 class RescanIndex(Tool[RescanIndexParams]):
-    """Looks into every entry anew, as an upload looks into its one."""
+    """Extracts the metadata of every entry again, as after its upload."""
 
     id, version, title = "rescan-index", "1", "Rescan index"
     description = (
-        "Reads every entry anew: content hash, type, EXIF and XMP, position, footprint, and the properties of rasters, "
+        "Reads every entry again: content hash, type, EXIF and XMP, position, footprint, and the properties of rasters, "
         "point clouds, vectors and models."
     )
     access = Access.WRITE
     plan_properties = frozenset()
 
     def preload(self) -> None:
-        """Load the reading before the fork."""
+        """Load metadata extraction before the fork."""
         import aerotask.metadata.rescan  # noqa: F401, PLC0415  loads GDAL, which the API must not
 
     def check(self, params: RescanIndexParams, dataset: DatasetView) -> None:  # noqa: ARG002  as the base has it
@@ -67,7 +67,7 @@ class RescanIndex(Tool[RescanIndexParams]):
         params.chosen_types()
 
     def plan(self, params: RescanIndexParams, dataset: DatasetView) -> Plan:
-        """Read the chosen files, and the side files of shapefiles; change what the index says of them."""
+        """Read the chosen files with the side files of shapefiles, and change their index metadata."""
         chosen = _chosen(params, dataset)
         sides = {side for path in chosen for side in side_file_paths_of(path) if side in dataset.entries}
         reads = dict.fromkeys([*chosen, *sorted(sides)])
@@ -79,7 +79,7 @@ class RescanIndex(Tool[RescanIndexParams]):
         )
 
     def run(self, params: RescanIndexParams, ctx: RunContext) -> None:
-        """Read the files, and declare what was found."""
+        """Read the files, and declare their metadata."""
         from aerotask.metadata.rescan import rescan  # noqa: PLC0415  loads GDAL, which the API must not
 
         rescan(ctx, types=params.chosen_types(), stop_on_error=params.stop_on_error)

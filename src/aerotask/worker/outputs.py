@@ -24,7 +24,7 @@ from aerotask.sdk.changes import (
     PutFolder,
     RemoveEntry,
 )
-from aerotask.sdk.plan import refuse_unplanned
+from aerotask.sdk.plan import raise_if_unplanned
 from aerotask.services.tasks.changes import StoredChanges
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -44,7 +44,7 @@ async def store_outputs(
     puts = [edit.content for edit in edits if isinstance(edit, PutEntry)]
     stored = iter(await blobs.ingest_all(puts))
     for derivative in declared["derivatives"]:
-        refuse_unplanned(str(derivative["of"]), may_write)
+        raise_if_unplanned(str(derivative["of"]), may_write)
     built = await asyncio.to_thread(lambda: [own.file(each["path"]) for each in declared["derivatives"]])
     return StoredChanges(
         artifacts=tuple([await _artifact(blobs, artifact, own) for artifact in declared["artifacts"]]),
@@ -95,7 +95,7 @@ async def _edits(
 
 def _edit(declared: Mapping[str, Any], may_write: Sequence[str], own: _OwnFiles) -> Edit[Path]:
     at = paths.entry_path(str(declared.get("put") or declared.get("folder") or declared["remove"]))
-    refuse_unplanned(at, may_write)
+    raise_if_unplanned(at, may_write)
     if "put" in declared:
         return PutEntry(own.file(declared["path"]), at, _existing(declared.get("existing")))
     return PutFolder(at) if "folder" in declared else RemoveEntry(at)

@@ -115,7 +115,7 @@ def test_an_archive_beyond_the_quota_fails_during_extraction(
     dataset.upload("in.tar.gz", gzip.compress(tarred({"a": bytes(6 * KIB), "b": bytes(6 * KIB)})))
     task = dataset.run("archive-extract", {"sourcePath": "in.tar.gz"})
     assert (task["state"], task["error"]["code"]) == ("Failed", "storage-quota-exceeded")
-    assert "What comes out of the archive" in task["error"]["message"]
+    assert "The archive's contents need more than" in task["error"]["message"]
     assert dataset.paths() == ["in.tar.gz"]
 
 

@@ -103,10 +103,27 @@ def test_a_body_must_be_an_object(dataset: Dataset) -> None:
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid-request")
 
 
-def test_the_align_route_uses_the_installed_tool(world: World, dataset: Dataset) -> None:
-    tools = dataset.client.get(f"{dataset.address}/tasks/tools").json()
-    answer = ask(dataset, "align")
-    if any(tool["id"] == "align-raster" for tool in tools):
-        assert {error["code"] for error in answer.json()["errors"]} == {"invalid-params"}
-    else:
+def test_an_alias_answers_as_the_tools_own_address(dataset: Dataset) -> None:
+    assert ask(dataset).json() == ask(dataset, "tools/merge-multispectral").json()
+    align = ask(dataset, "align")
+    assert {error["code"] for error in align.json()["errors"]} == {"invalid-params"}
+    assert align.json() == ask(dataset, "tools/align-raster").json()
+
+
+def test_every_tool_can_be_validated(dataset: Dataset) -> None:
+    answer = dataset.client.post(
+        f"{dataset.address}/tools/bulk-download/validate", json={"paths": ["red.tif"]}
+    )
+    assert answer.json()["ok"]
+    assert answer.json()["summary"]["reads"] == ["red.tif"]
+
+
+def test_an_unknown_tool_is_refused(dataset: Dataset) -> None:
+    for action in ("validate", "preview"):
+        answer = dataset.client.post(f"{dataset.address}/tools/absent/{action}", json={})
         assert (answer.status_code, answer.json()["code"]) == (400, "unknown-tool")
+
+
+def test_a_tool_without_a_preview_answers_404(dataset: Dataset) -> None:
+    answer = dataset.client.post(f"{dataset.address}/tools/raster-export/preview", json={"path": "red.tif"})
+    assert (answer.status_code, answer.json()["code"]) == (404, "no-preview")

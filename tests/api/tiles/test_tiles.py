@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from sqlalchemy.event import listen
 from tests.raster.rasters import write_raster
 from tests.raster.test_raster_io import declared
+from tests.sandbox.render_program import REGISTRY
 from tests.support.processes import gone
 from tests.support.served import Served, served, until
 from tests.tiles.images import pixels_of
@@ -22,7 +24,7 @@ from tests.tiles.maps import AT, GREEN, halves, on_tile
 
 from aerotask.config import Settings
 from aerotask.domain.access import Caller
-from aerotask.domain.errors import InvalidInput
+from aerotask.domain.errors import InvalidInput, NotFound
 from aerotask.domain.settings import RenderSettings
 from aerotask.sandbox.pool import PoolLimits
 from aerotask.tiles.renderer import Renderer
@@ -238,11 +240,11 @@ async def test_no_child_and_no_file_is_left_after_shutdown(settings: Settings, t
 async def test_a_preview_gets_the_inputs_and_validated_params_of_the_tool(
     api: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A preview that exists only in the tests' render program."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     renderer_of(api)._pool._spawner.program = "tests.sandbox.render_program"
     await put(api, "a.tif", b"x" * 100)
-    tiles, caller = api.platform.tiles, Caller(api.rows.user_id, "admin", is_admin=True)
+    tiles = replace(api.platform.tiles, registry=REGISTRY)
+    caller = Caller(api.rows.user_id, "admin", is_admin=True)
     drawn = await tiles.preview(caller, "acme", "acme", "raster-export", {"path": "a.tif"}, size_px=64)
     pixels = pixels_of(drawn)
     assert pixels.shape == (32, 64, 4)
@@ -259,7 +261,7 @@ async def test_a_preview_gets_the_inputs_and_validated_params_of_the_tool(
 async def test_a_tool_without_preview_is_refused(api: Served) -> None:
     await put(api, "a.tif", b"x")
     caller = Caller(api.rows.user_id, "admin", is_admin=True)
-    with pytest.raises(InvalidInput) as refused:
+    with pytest.raises(NotFound) as refused:
         await api.platform.tiles.preview(
             caller, "acme", "acme", "raster-export", {"path": "a.tif"}, size_px=64
         )

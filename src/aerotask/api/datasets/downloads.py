@@ -18,9 +18,7 @@ from aerotask.services.datasets.downloads import DownloadSelection
 from aerotask.store.datasets.entries import EntryRow
 
 MAX_PATHS = 1000
-LONG_URL_HINTS = {
-    "/download": "Name fewer paths, or submit a task of the tool 'bulk-download', which takes 1000 of any length."
-}
+LONG_URL_HINTS = {"/download": "Name fewer paths, or submit a download task, which takes 1000 of any length."}
 
 router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}", tags=["objects"])
 

@@ -23,7 +23,6 @@ router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}", tags=["viewing"], route
 _Route = TypeVar("_Route", bound=Callable[..., Awaitable[Response]])
 PNG, WEBP = "image/png", "image/webp"
 TILE_PX = 256
-_PREVIEW: dict[int | str, dict[str, Any]] = {200: {"description": "The picture.", "content": {WEBP: {}}}}
 SMALLEST_PX, LARGEST_PX = 16, 1024
 
 EntryPathQuery = Annotated[str, Query(alias="path", max_length=1024, description="The entry's path.")]
@@ -51,7 +50,6 @@ async def _client(
     return TileClient(ctx.caller, token)
 
 
-ToolParamsBody = Annotated[dict[str, Any], Body(description="The tool's own parameters, as for a task.")]
 ClientDep = Annotated[TileClient, Depends(_client)]
 
 
@@ -197,26 +195,6 @@ async def create_view_token(
     return TileTokenResponse(token=token.token, expires=token.expires_at)
 
 
-@router.post(
-    "/align/preview",
-    response_class=Response,
-    responses=_PREVIEW | problems(400, 401, 404, 413),
-)
-async def preview_align(ctx: DatasetCtx, params: ToolParamsBody, size: Size = 512) -> Response:
-    """What align-raster would make, small; nothing is stored."""
-    return await _preview(ctx, "align-raster", params, size)
-
-
-@router.post(
-    "/merge-multispectral/preview",
-    response_class=Response,
-    responses=_PREVIEW | problems(400, 401, 404, 413),
-)
-async def preview_merge(ctx: DatasetCtx, params: ToolParamsBody, size: Size = 512) -> Response:
-    """What merge-multispectral would make, small; nothing is stored."""
-    return await _preview(ctx, "merge-multispectral", params, size)
-
-
 async def _tile(
     ctx: DatasetContext,
     request: Request,
@@ -255,9 +233,3 @@ async def _tilejson(
         minzoom=info.min_zoom,
         maxzoom=max(info.max_zoom, info.min_zoom),
     )
-
-
-async def _preview(ctx: DatasetContext, tool_id: str, params: dict[str, Any], size: int) -> Response:
-    size_px = max(SMALLEST_PX, min(size, LARGEST_PX))
-    image = await ctx.platform.tiles.preview(ctx.caller, ctx.org, ctx.slug, tool_id, params, size_px=size_px)
-    return Response(image, headers={"Cache-Control": "no-store"}, media_type=WEBP)

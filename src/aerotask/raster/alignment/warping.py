@@ -117,7 +117,7 @@ class WindowWarper:
         return valid
 
     def _surrounds(self, to_source: Points, shape: Shape) -> bool:
-        """Whether every pixel of the window lies within the source."""
+        """Whether every pixel of the window is within the source."""
         low, high = _bounds(to_source, shape)
         return bool((low >= 0).all() and high[0] <= self._source.width and high[1] <= self._source.height)
 

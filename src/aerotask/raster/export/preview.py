@@ -31,6 +31,6 @@ def write_preview(source: Path, target: Path, *, longest_px: int = 1024) -> None
     with (
         rasterio.Env(**GDAL_OPTIONS),
         without_georeference_warnings(),
-        rasterio.open(target, "w", **options) as picture,
+        rasterio.open(target, "w", **options) as image,
     ):
-        picture.write(pixels)
+        image.write(pixels)

@@ -40,12 +40,12 @@ def preview_merge(plan: MergePlan, *, longest_px: int = LONGEST_PX) -> bytes:
     chosen = shown_bands([band.name for band in plan.bands])
     planes = {number: _read(plan, number, shape) for number in set(chosen)}
     known = np.logical_and.reduce([_has_value(plan, number, plane) for number, plane in planes.items()])
-    picture = np.zeros((*shape, 4), np.uint8)
+    image = np.zeros((*shape, 4), np.uint8)
     for channel, number in enumerate(chosen):
-        picture[..., channel] = _stretched(planes[number], known)
-    picture[..., 3] = np.where(known, 255, 0)
+        image[..., channel] = _stretched(planes[number], known)
+    image[..., 3] = np.where(known, 255, 0)
     content = io.BytesIO()
-    Image.fromarray(picture).save(content, "WEBP", quality=QUALITY, method=2)
+    Image.fromarray(image).save(content, "WEBP", quality=QUALITY, method=2)
     return content.getvalue()
 
 

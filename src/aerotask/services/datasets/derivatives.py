@@ -67,7 +67,7 @@ class DerivativeService:
             with contextlib.suppress(FileNotFoundError):
                 return OpenDerivative(row, await self.blobs.open(row.blob_key))
         raise NotFound(
-            f"{paths.shown(path)} has no derivative '{kind}'; submit a task of the tool 'build'.",
+            f"{paths.shown(path)} has no derivative '{kind}'; submit a task that builds it.",
             code="no-such-derivative",
         )
 

@@ -184,7 +184,7 @@ class EntryService:
                 raise _no_entry(target)
             if row.blob_key is None:
                 raise InvalidInput(
-                    f"{paths.shown(target)} is a folder; name a file, or submit a bulk-download.",
+                    f"{paths.shown(target)} is a folder; name a file, or download the folder as a ZIP.",
                     code="not-a-file",
                 )
             # Replaced between the query and the opening: query again.

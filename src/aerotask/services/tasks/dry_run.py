@@ -1,4 +1,4 @@
-"""Asking before submitting: what a tool would make of some params, without a task."""
+"""Dry runs: check and plan a tool's params without submitting a task."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PARAMS = "/params"
 
 @dataclass(frozen=True, slots=True)
 class DryRunResult:
-    """What would come of a submit: errors that it would be refused for, or else warnings and a summary."""
+    """Result of a dry run: the errors that a submit would be refused for, or else warnings and a summary."""
 
     errors: tuple[FieldError, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -28,13 +28,13 @@ class DryRunResult:
 
     @property
     def ok(self) -> bool:
-        """Whether a submit would be taken, quotas on tasks apart."""
+        """True if a submit would be accepted, apart from quotas on tasks."""
         return not self.errors
 
 
 @dataclass(frozen=True, slots=True)
 class DryRunService:
-    """Runs everything that a submit runs before it would commit, from index metadata alone."""
+    """Runs the checks of a submit on index metadata, without committing anything."""
 
     db: Database
     access: PermissionService
@@ -43,11 +43,11 @@ class DryRunService:
     async def validate(
         self, caller: Caller, org_slug: str, slug: str, tool_id: str, params: Mapping[str, Any]
     ) -> DryRunResult:
-        """What the tool says of these params; whoever may read the dataset may ask.
+        """Check and plan the params, and do the tool's own dry run; read access to the dataset is enough.
 
         Raises:
-            Unauthenticated, NotFound: the dataset can't be read by the caller.
-            InvalidInput: there is no such tool, or it can't run here.
+            Unauthenticated, NotFound: the caller can't read the dataset.
+            InvalidInput: there is no such tool, or it can't run on this installation.
         """
         dataset = await self.access.dataset(caller, org_slug, slug, to=Access.READ)
         tool = self.submits.available_tool(tool_id, None)
@@ -74,7 +74,7 @@ def _planned(run: PlannedRun) -> dict[str, Any]:
 
 
 def _errors(error: InvalidInput) -> tuple[FieldError, ...]:
-    """The refusal's parts, each with its code; pointers are into the body, which is the params themselves."""
+    """The parts of an error, each with its code; pointers lead into the body, which is the params themselves."""
     if not error.errors:
         return (_whole(error),)
     return tuple(

@@ -1,4 +1,4 @@
-"""From what a client asks of a tool to what it would read, make and change, before anything is committed."""
+"""Planning of runs: validates a tool's params, checks them against the index, and plans, without committing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MANY = 2000
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """A checked wish to run a tool: the normalised params, the plan, and the contents that it will read."""
+    """Checked and planned run: the normalised params, the plan, and the contents of its inputs."""
 
     tool: Tool[Any]
     params: dict[str, Any]
@@ -39,7 +39,7 @@ class PlannedRun:
     dedup_key: bytes
 
 
-async def plan_run(  # noqa: PLR0913  what is asked of which tool, and within which bounds
+async def plan_run(  # noqa: PLR0913  the tool, its params and their limits
     db: Database,
     dataset: DatasetRow,
     tool: Tool[Any],
@@ -48,11 +48,11 @@ async def plan_run(  # noqa: PLR0913  what is asked of which tool, and within wh
     params: Mapping[str, Any],
     limits: Limits,
 ) -> PlannedRun:
-    """Check the params against the tool and the dataset's index, and have the tool plan.
+    """Validate the params, check them against the dataset's index, and plan the run.
 
     Raises:
-        InvalidInput: they don't fit the tool, or name what isn't there.
-        Forbidden: the plan changes the dataset, although the tool declares that it only reads.
+        InvalidInput: the params don't fit the tool, or name entries that don't exist.
+        Forbidden: the plan changes the dataset although the tool declares read access.
     """
     parsed = parse_params(tool, path, params)
     run, _ = await _planned(db, dataset, tool, parsed, limits)
@@ -62,7 +62,7 @@ async def plan_run(  # noqa: PLR0913  what is asked of which tool, and within wh
 async def dry_run(
     db: Database, dataset: DatasetRow, tool: Tool[Any], params: Mapping[str, Any], *, limits: Limits
 ) -> tuple[PlannedRun, DryRun]:
-    """As `plan_run`, and have the tool say what it would do.
+    """Plan the run as `plan_run` does, and do the tool's dry run.
 
     Raises:
         InvalidInput, Forbidden: as `plan_run`.
@@ -84,7 +84,7 @@ async def _planned(
         view = DatasetView(dataset.slug, views, limits, derived)
         return _plan_on(tool, parsed, list(by_path.values()), view), view
 
-    # So many entries would hold up everybody else's requests.
+    # Planning over many entries in the event loop would block all other requests.
     return await asyncio.to_thread(plan) if len(rows) > MANY else plan()
 
 
@@ -92,11 +92,11 @@ def _plan_on(
     tool: Tool[Any], parsed: ToolParams, rows: Sequence[EntryForPlan], view: DatasetView
 ) -> PlannedRun:
     plan = _plan(tool, parsed, view)
-    wanted = set(plan.reads)
+    reads = set(plan.reads)
     inputs = tuple(
         TaskInputRow(row.path, row.sha256, row.blob_key)
         for row in rows
-        if row.path in wanted and row.type != FOLDER and row.blob_key is not None
+        if row.path in reads and row.type != FOLDER and row.blob_key is not None
     )
     params = parsed.normalised()
     key = dedup_key(tool.id, tool.version, params, inputs)
@@ -106,15 +106,15 @@ def _plan_on(
 def _plan(tool: Tool[Any], params: ToolParams, view: DatasetView) -> Plan:
     tool.check(params, view)
     plan = tool.plan(params, view)
-    _refuse_undeclared(tool, plan, view)
+    _check_plan(tool, plan, view)
     return plan
 
 
 def parse_params(tool: Tool[Any], path: str | None, raw: Mapping[str, Any]) -> ToolParams:
-    """The tool's parameters from a body's `path` and `params`, which may both name the same `path`.
+    """The tool's parameters from a body's `path` and `params`, which may both give the same `path`.
 
     Raises:
-        InvalidInput: they don't fit the tool's schema, or the two paths differ.
+        InvalidInput: the params don't fit the tool's schema, or the two paths differ.
     """
     merged = dict(raw)
     if path is not None:
@@ -143,7 +143,7 @@ def _fault(detail: Any) -> FieldError:
 async def _entries(
     db: Database, dataset_id: DatasetId, tool: Tool[Any], params: ToolParams
 ) -> list[EntryForPlan]:
-    """The entries that are named, and all below those that are folders; some may be there twice."""
+    """The entries that the params name, and everything below named folders; some may occur twice."""
     named = (*params.entry_paths(), *params.new_entry_paths())
     if not named:
         return []
@@ -182,8 +182,8 @@ def dedup_key(tool_id: str, version: str, params: Mapping[str, Any], inputs: Seq
     return hashlib.sha256(orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)).digest()
 
 
-def _refuse_undeclared(tool: Tool[Any], plan: Plan, view: DatasetView) -> None:
-    """A tool that only needs Read must not change anything; a plan must name files that exist."""
+def _check_plan(tool: Tool[Any], plan: Plan, view: DatasetView) -> None:
+    """Check that a tool with read access plans no changes, and that the planned inputs exist."""
     if plan.writes and tool.access is Access.READ:
         raise Forbidden(f"Tool '{tool.id}' plans changes but declares that it only reads.")
     for path in plan.reads:

@@ -15,6 +15,7 @@ from aerotask.domain.ids import DatasetId, TaskId
 from aerotask.metadata.file_types import IMAGE_TYPES, EntryType, suffix_of
 from aerotask.registry import Registry
 from aerotask.sdk import Limits
+from aerotask.sdk.tool import has_preview
 from aerotask.services.accounts.login_throttle import throttled_address
 from aerotask.services.accounts.permissions import AccessibleDataset, PermissionService, require_user
 from aerotask.services.tasks.planning import plan_run
@@ -176,17 +177,20 @@ class TileService:
         *,
         size_px: int,
     ) -> bytes:
-        """What a tool would make of the dataset's entries.
+        """A tool's preview of its result.
 
         Raises:
-            InvalidInput: the tool refuses the params, or can't show what it would make.
+            InvalidInput: there is no such tool, or it refuses the params.
+            NotFound: the tool draws no preview (`no-preview`).
         """
         dataset = await self.access.dataset(caller, org_slug, slug, to=Access.READ)
         tool = self.registry.get(tool_id)
+        if not has_preview(tool):
+            raise NotFound(f"Tool '{tool.id}' draws no preview.", code="no-preview")
         planned = await plan_run(self.db, dataset.row, tool, path=None, params=params, limits=self.limits)
         inputs = {item.path: RenderSource(item.blob_key, item.sha256) for item in planned.inputs}
         return await self.renderer.preview(
-            tool_id, planned.params, inputs, size_px=size_px, queue_key=queue_key_of(caller)
+            tool, planned.params, inputs, size_px=size_px, queue_key=queue_key_of(caller)
         )
 
     async def issue_token(
