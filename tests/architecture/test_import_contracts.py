@@ -27,7 +27,7 @@ BROKEN_BY = {
         "import sqlalchemy",
     ),
     "arq only in dispatch": ("worker/main.py", "import arq"),
-    "Tools are imported by nobody": ("worker/attempt.py", "from aerotask.tools import build"),
+    "No module imports a tool": ("worker/attempt.py", "from aerotask.tools import build"),
     "The SDK and the domain are pure": ("sdk/plan.py", "import sqlalchemy"),
     "HTTP knows no subject": ("api/http/errors.py", "from aerotask.api.tasks import tasks"),
     "The API has no GDAL": ("api/deps.py", "import rasterio"),

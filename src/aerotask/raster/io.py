@@ -119,7 +119,7 @@ def _open(path: Path, options: dict[str, Any]) -> Any:
 
 
 def _describe_start(start: bytes) -> str:
-    """What the first bytes of a file that isn't a raster look like."""
+    """Description of a file that isn't a raster, by its first bytes."""
     if not start:
         return "it is empty"
     if b"<VRTDataset" in start:

@@ -1,1 +1,1 @@
-"""What the platform does, one use case per function; transactions begin and end here."""
+"""Use cases, one per function; transactions begin and end here."""
