@@ -1,4 +1,4 @@
-"""Refuses lock files that hold an address, or a requirement without a hash, and a stray `uv.lock`."""
+"""Check of the lock files: no address, a hash for each requirement, and no stray `uv.lock`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ADDRESS = re.compile(r"https?://|file://|--(?:extra-)?index-url|--find-links|--t
 
 
 def faults(root: Path) -> Iterator[str]:
-    """What is wrong with the lock files of the checkout at `root`."""
+    """Faults of the lock files in the checkout at `root`."""
     tracked = subprocess.run(
         ["git", "ls-files"],  # noqa: S607
         cwd=root,

@@ -97,7 +97,7 @@ HOSTILE = {
     "locked.7z": Hostile(sevenzipped({"a": b"x"}, password="secret"), "archive-encrypted", "password"),
     "many.zip": Hostile(of_200_000_entries(), "archive-over-limit", "100000 members"),
     "header.tar": Hostile(tar_block(b"pax", b"x", b"9" * 500_000), "archive-damaged", "extended header"),
-    "none.zip": Hostile(b"no archive", "unsupported-format", "no archive"),
+    "none.zip": Hostile(b"no archive", "unsupported-format", "not a supported archive"),
 }
 
 

@@ -275,7 +275,7 @@ class Tasks(RuleBasedStateMachine):
         """Advance the clock beyond the artifacts' expiry."""
         service = self._sweep_later(timedelta(seconds=TTL_S + 1))
         expired = [task for task in self.model.values() if task.artifact]
-        assert self.runner.run(service.expired_artifacts()) == len(expired)
+        assert self.runner.run(service.remove_expired_artifacts()) == len(expired)
         for task in expired:
             task.artifact = None
 
@@ -286,7 +286,7 @@ class Tasks(RuleBasedStateMachine):
             timedelta(days=self.platform.settings.retention.task_retention_days, seconds=1)
         )
         ended = [key for key, task in self.model.items() if task.state in ENDED]
-        assert self.runner.run(service.old_tasks()) == len(ended)
+        assert self.runner.run(service.remove_old_tasks()) == len(ended)
         for task_id in ended:
             del self.model[task_id]
 

@@ -1,4 +1,4 @@
-"""The bench finds what the worker would find."""
+"""The harness enforces the plan as a worker does."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ class WhereParams(ToolParams):
 
 
 class Careless(Tool[WhereParams]):
-    """Plans to write below `planned` and changes what it is told to."""
+    """Plans to write below `planned`, and changes other paths on request."""
 
     id, version, title = "careless", "1", "Careless"
     params = WhereParams

@@ -1,4 +1,4 @@
-"""What these tests share."""
+"""Fixtures for the tests of the tools."""
 
 from tests.raster.real_data import real_data
 

@@ -12,7 +12,7 @@ from aerotask.sdk.testing import ToolHarness
 
 
 def index(path: Path) -> tuple[str, Mapping[str, Any]]:
-    """What the index would keep of a file."""
+    """The index metadata of a file."""
     try:
         described = extract_raster(path)
     except InvalidInput:

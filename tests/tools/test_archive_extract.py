@@ -250,7 +250,7 @@ CONTENTS = st.one_of(
 
 
 def as_indexed(file: Path) -> tuple[str, Mapping[str, Any]]:
-    """What the index says of a file."""
+    """The index metadata of a file."""
     found = extract_metadata(file)
     return found.type, found.properties
 

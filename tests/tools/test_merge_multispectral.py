@@ -41,7 +41,7 @@ MM = {"FocalPlaneXResolution": 100.0, "FocalPlaneYResolution": 100.0, "FocalPlan
 
 
 def index(path: Path) -> tuple[str, Mapping[str, Any]]:
-    """What the index would keep of a file."""
+    """The index metadata of a file."""
     described = extract_metadata(path)
     return described.type, described.properties
 
@@ -73,7 +73,7 @@ def output(outcome: ToolOutcome) -> Path:
 
 
 def refusals(bench: ToolHarness, **params: Any) -> tuple[InvalidInput, InvalidInput]:
-    """The refusal at submit, and that of the run if the index knows nothing."""
+    """The error at submit, and that of the run on files that aren't indexed."""
     with pytest.raises(InvalidInput) as at_submit:
         bench.check(TOOL, MERGE | params)
     with pytest.raises(InvalidInput) as in_run:

@@ -24,7 +24,7 @@ from aerotask.domain.settings import StorageQuota
 from aerotask.failpoints import failpoint
 from aerotask.sdk import Limits, Snapshot, Tool, ToolParams
 from aerotask.services.datasets.storage_quota import Headroom, headroom_for
-from aerotask.services.tasks.commit import Outcome, failure_of
+from aerotask.services.tasks.outcome.commit import Outcome, failure_of
 from aerotask.services.tasks.snapshots import take_snapshot
 from aerotask.services.tasks.work_dirs import work_folder
 from aerotask.store.datasets import derivatives

@@ -11,7 +11,7 @@ from aerotask.registry import Registry
 from aerotask.sandbox.spawner import Spawner
 from aerotask.sdk import Limits
 from aerotask.services.accounts.permissions import PermissionService
-from aerotask.services.tasks.commit import CommitService
+from aerotask.services.tasks.outcome.commit import CommitService
 
 
 @dataclass(frozen=True, slots=True)

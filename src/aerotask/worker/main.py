@@ -22,7 +22,7 @@ from aerotask.net.guarded_http import GuardedClient, Resolver
 from aerotask.sandbox.confinement import log_confinement
 from aerotask.sandbox.spawner import Spawner
 from aerotask.sandbox.undumpable import make_undumpable
-from aerotask.services.tasks.commit import CommitService
+from aerotask.services.tasks.outcome.commit import CommitService
 from aerotask.store.datasets.indexing import CHANNEL as ENTRIES_CHANNEL
 from aerotask.store.queue.cancel import CANCEL_CHANNEL
 from aerotask.store.queue.worker_session import WorkerSession

@@ -25,7 +25,7 @@ from aerotask.sdk.changes import (
     RemoveEntry,
 )
 from aerotask.sdk.plan import raise_if_unplanned
-from aerotask.services.tasks.changes import StoredChanges
+from aerotask.services.tasks.outcome.changes import StoredChanges
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

@@ -27,7 +27,7 @@ from aerotask.sdk.context import Cancelled
 from aerotask.sdk.limits import Limits
 from aerotask.sdk.run import LogLine, Run, RunProgress
 from aerotask.sdk.snapshot import Snapshot
-from aerotask.services.tasks.descriptions import write_descriptions
+from aerotask.services.tasks.outcome.descriptions import write_descriptions
 from aerotask.worker.jobs import IndexJob, Job, ToolJob, job_of
 
 PROGRAM = "aerotask.worker.tool_child"

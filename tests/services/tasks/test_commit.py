@@ -26,8 +26,8 @@ from aerotask.sdk import Existing
 from aerotask.sdk.changes import Edit, PutEntry, PutFolder, RemoveEntry
 from aerotask.services.datasets.entries import put_content, put_contents, remove_content
 from aerotask.services.datasets.storage_quota import UNLIMITED
-from aerotask.services.tasks.changes import StoredChanges
-from aerotask.services.tasks.commit import CommitService
+from aerotask.services.tasks.outcome.changes import StoredChanges
+from aerotask.services.tasks.outcome.commit import CommitService
 from aerotask.store.datasets import entries
 from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.queue import cancel, leases, logs

@@ -15,7 +15,7 @@ from aerotask.domain.errors import TaskFailed
 from aerotask.domain.ids import TaskId
 from aerotask.sandbox.protocol import decode, encode
 from aerotask.sdk.changes import PutDerivative
-from aerotask.services.tasks.changes import StoredChanges, apply_changes
+from aerotask.services.tasks.outcome.changes import StoredChanges, apply_changes
 from aerotask.store.datasets import derivatives
 from aerotask.store.queue.claims import ClaimedTask
 from aerotask.worker.jobs import ToolJob, job_of

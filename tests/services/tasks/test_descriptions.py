@@ -11,7 +11,7 @@ import pytest
 
 from aerotask.domain.errors import TaskFailed
 from aerotask.sdk import DescribeEntry
-from aerotask.services.tasks.descriptions import BATCH, read_descriptions, write_descriptions
+from aerotask.services.tasks.outcome.descriptions import BATCH, read_descriptions, write_descriptions
 
 GOOD = DescribeEntry("a/x.jpg", "0" * 64, "geoImage", {"width": 5}, {"type": "Point", "coordinates": [1, 2]})
 

@@ -1,4 +1,4 @@
-"""Tools that do nothing, or everything wrong."""
+"""Test tools: some do nothing, the others break one rule each."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from aerotask.sdk import (
 )
 
 MIB = 1024 * 1024
-# Where the tests keep what they and the tools tell each other by.
+# The folder through which the tests and the tools signal each other.
 OUTSIDE = (tempfile.gettempdir(),)
 
 
 class NoParams(ToolParams):
-    """Only a label, so that tasks can be told apart."""
+    """A label, so that tasks don't count as duplicates."""
 
     label: str = ""
 
@@ -63,11 +63,11 @@ class NothingNewer(Nothing):
 
 
 class PatientParams(ToolParams):
-    """How long to wait, and for what."""
+    """The file to wait for, and the lines to log."""
 
     label: str = ""
     until: str = ""
-    """Wait for a file of this name to exist; empty: don't wait."""
+    """The path of a file to wait for; empty: don't wait."""
     lines: int = Field(0, ge=0)
     line_every_s: float = 0.0
     publish: str = ""
@@ -92,7 +92,7 @@ class Patient(Tool[PatientParams]):
             ctx.log(f"line {number}")
             time.sleep(params.line_every_s)
         if params.until:
-            # A folder that the test knows: what a tool leaves outside its work folder marks the attempt.
+            # A file outside the work folder shows the test that this attempt is running.
             Path(f"{params.until}.running.{os.getpid()}").touch()
             ctx.progress(0.5, "waiting")
             while not Path(params.until).exists():
@@ -208,7 +208,7 @@ class BulkyParams(ToolParams):
 
 
 class Bulky(Tool[BulkyParams]):
-    """Claims to make a big output."""
+    """Plans a large output."""
 
     id, version, title = "bulky", "1", "Claim a big output"
     artifact_suffix = ".bin"
@@ -223,7 +223,7 @@ class Bulky(Tool[BulkyParams]):
 
 
 class FlakyParams(ToolParams):
-    """How often to fail, and where to count."""
+    """The number of failures, and the file that counts attempts."""
 
     note: str
     """A file that gets a byte for every attempt."""
@@ -252,7 +252,7 @@ class Flaky(Tool[FlakyParams]):
 
 
 class ConfusedParams(ToolParams):
-    """What to do wrong."""
+    """The rule to break."""
 
     how: Literal[
         "outside",
@@ -318,7 +318,7 @@ class Confused(Tool[ConfusedParams]):
 
 
 class Curious(_Small):
-    """Tells what it can see of the process that it runs in."""
+    """Returns what it can see of its own process and of the worker."""
 
     id, version, title = "curious", "1", "Look around"
     params = NoParams
@@ -349,7 +349,7 @@ class Curious(_Small):
 
 
 class ParentParams(ToolParams):
-    """Where to note the grandchild."""
+    """The file for the grandchild's pid."""
 
     note: str
     wait: bool = True

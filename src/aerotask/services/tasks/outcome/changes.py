@@ -28,7 +28,7 @@ from aerotask.sdk.changes import (
 )
 from aerotask.services.datasets.entries import put_contents, remove_content
 from aerotask.services.datasets.tree_lock import lock_tree
-from aerotask.services.tasks.descriptions import read_descriptions
+from aerotask.services.tasks.outcome.descriptions import read_descriptions
 from aerotask.store.datasets import derivatives, indexing
 from aerotask.store.datasets.derivatives import NewDerivative
 from aerotask.store.datasets.entries import EntryContent, contents_among, files_among

@@ -21,7 +21,7 @@ from aerotask.domain.retry import OUTAGE_S
 from aerotask.domain.settings import LogLimits, StorageQuota
 from aerotask.sdk.changes import PublishedArtifact
 from aerotask.services.datasets.storage_quota import UNLIMITED, within_limits
-from aerotask.services.tasks.changes import StoredChanges, apply_changes
+from aerotask.services.tasks.outcome.changes import StoredChanges, apply_changes
 from aerotask.services.tasks.webhooks import enqueue_webhooks
 from aerotask.store.queue import leases, retention
 from aerotask.store.queue.claims import ClaimedTask

@@ -1,0 +1,1 @@
+"""Outcomes of attempts: declared changes, and their commit in one transaction."""
