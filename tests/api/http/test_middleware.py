@@ -250,7 +250,9 @@ async def test_the_error_for_a_download_url_that_is_too_long_says_what_to_do(set
         answer = await api.client.get("/orgs/acme/ds/acme/download", params=named)
         assert (answer.status_code, answer.json()["code"]) == (414, "url-too-long")
         assert "submit a download task" in answer.json()["detail"]
-        assert "submit a download task" not in (await api.client.get("/orgs?" + "x" * 20_000)).json()["detail"]
+        assert (
+            "submit a download task" not in (await api.client.get("/orgs?" + "x" * 20_000)).json()["detail"]
+        )
 
 
 async def test_a_pointer_escapes_special_characters_of_keys(settings: Settings) -> None:
