@@ -12,25 +12,20 @@ TWICE: dict[str, str] = {
 }
 
 # With one of these a docstring asks a riddle instead of naming the thing.
-RIDDLES = frozenset(
-    [
-        "how",
-        "that",
-        "what",
-        "whatever",
-        "when",
-        "where",
-        "wherever",
-        "whether",
-        "which",
-        "whichever",
-        "who",
-        "whoever",
-        "whom",
-        "whose",
-        "why",
-    ]
-)
+RIDDLES = {
+    "how",
+    "that",
+    "what",
+    "whatever",
+    "when",
+    "where",
+    "wherever",
+    "which",
+    "who",
+    "whoever",
+    "whose",
+    "why",
+}
 MOST_MODULES = 16
 
 
