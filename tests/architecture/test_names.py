@@ -26,7 +26,7 @@ RIDDLES = {
     "whose",
     "why",
 }
-MOST_MODULES = 16
+MAX_MODULES = 16
 
 
 def modules() -> dict[str, ast.Module]:
@@ -69,4 +69,4 @@ def test_no_folder_is_too_wide_to_read() -> None:
     widths = Counter(
         path.parent for path in SOURCE.rglob("*.py") if path.name not in {"__init__.py", "__main__.py"}
     )
-    assert {str(folder): width for folder, width in widths.items() if width > MOST_MODULES} == {}
+    assert {str(folder): width for folder, width in widths.items() if width > MAX_MODULES} == {}
