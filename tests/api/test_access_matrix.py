@@ -1,4 +1,4 @@
-"""Access matrix: every route × every kind of caller × own, public, unlisted, foreign, absent and smuggled things.
+"""Access matrix: every route × every kind of caller × own, public, unlisted, foreign, absent and smuggled resources.
 
 A new route, described or not, needs one line in `ROWS`; without it, the first test fails.
 """
@@ -210,8 +210,8 @@ READING = {
 USERS = ("stranger", "reader", "writer", "deleter", "owner", "org-admin", "deactivated")
 CALLERS = ("anonymous", *USERS, "program", "administrator")
 """`deactivated` has an earlier token, `program` a read-only key of the organization's administrator."""
-# What differs from the others differs already here.
-ASKED_ABOUT = {
+# These callers can differ from the others only in these kinds of resources.
+KINDS_BY_CALLER = {
     "owner": {"own", "foreign", "absent", "smuggled", "nothing"},
     "org-admin": {"own", "foreign", "absent", "smuggled", "nothing"},
     "deleter": {"own", "smuggled"},
@@ -238,7 +238,7 @@ OPEN = {"public": Visibility.PUBLIC, "unlisted": Visibility.UNLISTED}
 
 
 @dataclass(frozen=True)
-class Things:
+class Resources:
     """Path parameters of a request."""
 
     kind: str
@@ -252,7 +252,7 @@ class Matrix:
         self.api = api
         self.ids: dict[str, UserId] = {}
         self.tokens: dict[str, str] = {}
-        self.lands: dict[str, Things] = {}
+        self.orgs: dict[str, Resources] = {}
         self.content = EntryContent("", "", 0, "generic")
         self.faults: list[str] = []
         self.requests = 0
@@ -264,7 +264,7 @@ class Matrix:
             self.ids[name] = await add_user(platform.db, name)
             await self.sign_in(name)
         async with platform.db.read() as connection:
-            self.ids["administrator"] = (await sure(users.find_by_name(connection, "admin"))).id
+            self.ids["administrator"] = (await existing(users.find_by_name(connection, "admin"))).id
         async with platform.db.begin() as connection:
             await users.set_roles(connection, self.ids["deactivated"], is_admin=False, is_deactivated=True)
         blob = await platform.blobs.put(_content(), limit_bytes=1)
@@ -277,17 +277,19 @@ class Matrix:
     async def sign_in(self, name: str) -> None:
         platform = self.api.platform
         async with platform.db.read() as connection:
-            user = await sure(users.find_by_name(connection, "admin" if name == "administrator" else name))
+            user = await existing(
+                users.find_by_name(connection, "admin" if name == "administrator" else name)
+            )
         token = platform.login.tokens.issue(user.id, user.user_name, epoch=user.token_epoch)
         self.tokens[name] = f"Bearer {token.token}"
 
-    async def land(self, kind: str) -> Things:
+    async def org(self, kind: str) -> Resources:
         """An organization with all resources: the callers' own, a public or unlisted one, or a foreign one."""
-        if kind not in self.lands:
-            self.lands[kind] = await self.fresh_land(kind)
-        return self.lands[kind]
+        if kind not in self.orgs:
+            self.orgs[kind] = await self.create_org(kind)
+        return self.orgs[kind]
 
-    async def fresh_land(self, kind: str) -> Things:
+    async def create_org(self, kind: str) -> Resources:
         slug = f"{kind}-{uuid4().hex[:12]}"
         platform = self.api.platform
         org_id, dataset_id = OrgId(new_id()), DatasetId(new_id())
@@ -344,27 +346,27 @@ class Matrix:
             "kind": "cog",
             "toolId": "align-raster",
         }
-        return Things(kind, names)
+        return Resources(kind, names)
 
-    async def things(self, operation: str, caller: str) -> list[Things]:
-        """All things that the operation can be requested for."""
-        own, foreign = await self.land("own"), await self.land("foreign")
+    async def resources(self, operation: str, caller: str) -> list[Resources]:
+        """All resources that the operation can be requested for."""
+        own, foreign = await self.org("own"), await self.org("foreign")
         if "{keyId}" in operation and caller in self.ids:
-            own = Things("own", {**own.names, "keyId": await self.key(caller)})
-            foreign = Things("foreign", {**foreign.names, "keyId": await self.key("outsider")})
+            own = Resources("own", {**own.names, "keyId": await self.key(caller)})
+            foreign = Resources("foreign", {**foreign.names, "keyId": await self.key("outsider")})
         ids = {name: str(uuid4()) for name in ("keyId", "taskId", "uploadId")}
         missing = {**own.names, "userName": "nobody-here", **ids}
         if "{" not in operation:
             return [own]
         absent = {**missing, "orgSlug": "no-such-org", "dsSlug": "no-such-ds"}
-        things = [own, await self.land("public"), foreign, Things("absent", absent)]
+        resources = [own, await self.org("public"), foreign, Resources("absent", absent)]
         if "{taskId}" in operation or "{uploadId}" in operation:
             # Another dataset's task or upload, within the URL of a dataset that the caller may read.
             smuggled = {**own.names, **{name: foreign.names[name] for name in ("taskId", "uploadId")}}
-            things += [Things("smuggled", smuggled), Things("nothing", missing)]
+            resources += [Resources("smuggled", smuggled), Resources("nothing", missing)]
         if "{dsSlug}" in operation and caller in {"anonymous", "stranger"}:
-            things.append(await self.land("unlisted"))
-        return [thing for thing in things if thing.kind in ASKED_ABOUT.get(caller, {thing.kind})]
+            resources.append(await self.org("unlisted"))
+        return [each for each in resources if each.kind in KINDS_BY_CALLER.get(caller, {each.kind})]
 
     async def key(self, owner: str) -> str:
         """The id of a new key of the owner."""
@@ -381,9 +383,9 @@ class Matrix:
             )
         return str(key_id)
 
-    async def send(self, operation: str, caller: str, things: Things) -> httpx.Response:
+    async def send(self, operation: str, caller: str, resources: Resources) -> httpx.Response:
         method, _, path = operation.partition(" ")
-        address = re.sub(r"\{(\w+)\}", lambda found: things.names.get(found[1], "0"), path)
+        address = re.sub(r"\{(\w+)\}", lambda found: resources.names.get(found[1], "0"), path)
         request = {**ROWS[operation].request}
         if "json" in request:
             fresh = f"fresh-{uuid4().hex[:12]}"
@@ -397,23 +399,23 @@ class Matrix:
             await answer.aread()
         await answer.aclose()
         if method != "GET" and answer.is_success:  # recreate what the request changed
-            self.lands.pop(things.kind, None)
+            self.orgs.pop(resources.kind, None)
         return answer
 
-    async def walk(self, operation: str) -> None:
+    async def check(self, operation: str) -> None:
         """Send all requests of one operation."""
         for caller in CALLERS:
             hidden: set[tuple[int, str]] = set()
-            for things in await self.things(operation, caller):
+            for resources in await self.resources(operation, caller):
                 self.requests += 1
-                answer = await self.send(operation, caller, things)
-                expected = expectation(ROWS[operation].needs, caller, things.kind, operation)
+                answer = await self.send(operation, caller, resources)
+                expected = expectation(ROWS[operation].needs, caller, resources.kind, operation)
                 if not fits(answer.status_code, expected, ROWS[operation].answers):
                     self.faults.append(
-                        f"{operation} as {caller} on {things.kind}: {answer.status_code}, not {expected}"
+                        f"{operation} as {caller} on {resources.kind}: {answer.status_code}, not {expected}"
                     )
-                if things.kind in {"foreign", "absent"} and caller != "administrator" and expected:
-                    hidden.add((answer.status_code, without_names(answer.text, things)))
+                if resources.kind in {"foreign", "absent"} and caller != "administrator" and expected:
+                    hidden.add((answer.status_code, without_names(answer.text, resources)))
             if len(hidden) > 1:
                 self.faults.append(f"{operation} as {caller}: foreign and absent differ: {hidden}")
             if operation.endswith("/sign-out") and caller in {*USERS, "administrator"} - {"deactivated"}:
@@ -448,14 +450,14 @@ def only_reads(operation: str) -> bool:
 
 
 def rights_on(caller: str, kind: str) -> frozenset[Access]:
-    """The caller's permissions on things of that kind."""
+    """The caller's permissions on resources of that kind."""
     if kind == "absent" or (kind == "foreign" and caller != "administrator"):
         return frozenset()
     return RIGHTS.get(caller, frozenset()) | ({Access.READ} if kind in OPEN else frozenset())
 
 
 def refusal(needs: Needs, caller: str, kind: str, rights: frozenset[Access]) -> int | None:
-    """As `expectation`, for things in a dataset or organization that the caller may see."""
+    """As `expectation`, for resources in a dataset or organization that the caller may see."""
     # Invalid credentials get 401, not 403.
     forbidden = 401 if caller == "deactivated" else 403
     theirs = Access.ADMIN in rights or caller == "writer"
@@ -481,9 +483,9 @@ def fits(status: int, expected: int | None, answers: int | None) -> bool:
     return status == answers if answers else 200 <= status < 300
 
 
-def without_names(text: str, things: Things) -> str:
-    """The response without the names in the request; remaining differences would disclose the thing."""
-    for name, value in things.names.items():
+def without_names(text: str, resources: Resources) -> str:
+    """The response without the names in the request; remaining differences would disclose the resource."""
+    for name, value in resources.names.items():
         text = text.replace(value, f"<{name.removesuffix('Slug')}>") if name != "path" else text
     return text.replace("<org>/<org>", "<org>/<ds>")
 
@@ -531,7 +533,7 @@ async def test_every_caller_gets_exactly_the_access_of_the_table(settings: Setti
         matrix = Matrix(api)
         await matrix.prepare()
         for operation in [*ROWS][part::PARTS]:
-            await matrix.walk(operation)
+            await matrix.check(operation)
     assert matrix.faults == []
     assert matrix.requests > 300
 
@@ -541,10 +543,10 @@ async def test_lists_contain_nothing_that_their_reader_may_not_see(settings: Set
         matrix = Matrix(api)
         await matrix.prepare()
         kinds = ("own", "public", "unlisted", "foreign")
-        slugs = {(await matrix.land(kind)).names["orgSlug"]: kind for kind in kinds}
+        slugs = {(await matrix.org(kind)).names["orgSlug"]: kind for kind in kinds}
         public = next(slug for slug, kind in slugs.items() if kind == "public")
         async with api.platform.db.begin() as connection:
-            org = await sure(orgs.find(connection, public, seen_by=None))
+            org = await existing(orgs.find(connection, public, seen_by=None))
             for slug, visibility in (("hidden", Visibility.PRIVATE), ("quiet", Visibility.UNLISTED)):
                 await datasets.add(
                     connection,
@@ -580,8 +582,8 @@ async def test_lists_contain_nothing_that_their_reader_may_not_see(settings: Set
         assert {caller: await list_slugs("/tasks", caller, "dsSlug") for caller in tasks_of} == tasks_of
 
 
-async def sure(found: Awaitable[Found | None]) -> Found:
+async def existing(found: Awaitable[Found | None]) -> Found:
     """The row, which must exist."""
-    there = await found
-    assert there is not None
-    return there
+    row = await found
+    assert row is not None
+    return row

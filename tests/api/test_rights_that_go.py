@@ -74,14 +74,14 @@ WAYS = {
 
 async def halves(
     first: bytes,
-    taken: Callable[[], Awaitable[bool]],
+    is_first_half_stored: Callable[[], Awaitable[bool]],
     lose: Callable[[], Awaitable[httpx.Response]],
     rest: bytes,
 ) -> AsyncIterator[bytes]:
     """A body whose second half follows after the first was consumed and the sender's permission was lost."""
     yield first
     async with asyncio.timeout(30):
-        while not await taken():  # noqa: ASYNC110  there is no event to wait for
+        while not await is_first_half_stored():  # noqa: ASYNC110  there is no event to wait for
             await asyncio.sleep(0.005)
     (await lose()).raise_for_status()
     yield rest
@@ -104,7 +104,7 @@ async def test_an_upload_becomes_an_entry_only_if_its_sender_may_still_write(
     async with served(settings) as api:
         partial = settings.storage_folder / "partial"
 
-        async def taken() -> bool:
+        async def is_first_half_stored() -> bool:
             return any(partial.iterdir())
 
         for way, status in WAYS.items():
@@ -115,7 +115,7 @@ async def test_an_upload_becomes_an_entry_only_if_its_sender_may_still_write(
                 "POST" if form else "PUT",
                 f"{D}/obj" if form else f"{D}/obj/raw.txt",
                 headers={**sender.headers, **content_type},
-                content=halves(first, taken, sender.lose, rest),
+                content=halves(first, is_first_half_stored, sender.lose, rest),
             )
             assert (way, answer.status_code) == (way, status)
         assert await entries(api) == []
@@ -141,7 +141,7 @@ async def test_a_resumable_upload_becomes_an_entry_only_if_its_sender_may_still_
             made = await api.client.post(f"{D}/uploads", headers={**sender.headers, **announced})
             before = await latest_expiry(api)
 
-            async def taken(before: object = before) -> bool:
+            async def is_first_half_stored(before: object = before) -> bool:
                 return await latest_expiry(api) != before
 
             answer = await api.client.patch(
@@ -152,7 +152,7 @@ async def test_a_resumable_upload_becomes_an_entry_only_if_its_sender_may_still_
                     "Upload-Offset": "0",
                     "Content-Type": "application/offset+octet-stream",
                 },
-                content=halves(b"half", taken, sender.lose, b"half"),
+                content=halves(b"half", is_first_half_stored, sender.lose, b"half"),
             )
             assert (way, answer.status_code) == (way, status)
         assert await entries(api) == []
@@ -168,12 +168,14 @@ async def test_an_upload_survives_a_rename_of_its_dataset(settings: Settings) ->
     async with served(settings) as api:
         partial = settings.storage_folder / "partial"
 
-        async def taken() -> bool:
+        async def is_first_half_stored() -> bool:
             return any(partial.iterdir())
 
         async def rename() -> httpx.Response:
             return await api.client.post(f"{D}/rename", json={"slug": "renamed"})
 
-        answer = await api.client.put(f"{D}/obj/a.txt", content=halves(b"half", taken, rename, b"half"))
+        answer = await api.client.put(
+            f"{D}/obj/a.txt", content=halves(b"half", is_first_half_stored, rename, b"half")
+        )
         assert answer.status_code == 201
         assert (await api.client.get("/orgs/acme/ds/renamed/obj/a.txt")).content == b"halfhalf"

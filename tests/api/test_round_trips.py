@@ -28,15 +28,15 @@ def counted(api: Served) -> Iterator[list[str]]:
     """The statements that the API sends on its read connections."""
     statements: list[str] = []
 
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+    def record(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         statements.append(statement)
 
     engine = api.platform.db.reader.sync_engine
-    event.listen(engine, "before_cursor_execute", note)
+    event.listen(engine, "before_cursor_execute", record)
     try:
         yield statements
     finally:
-        event.remove(engine, "before_cursor_execute", note)
+        event.remove(engine, "before_cursor_execute", record)
 
 
 async def test_a_status_is_read_in_one_round_trip(api: Served) -> None:

@@ -22,9 +22,9 @@ def dataset(world: World) -> Dataset:
     return world.dataset()
 
 
-def with_key(world: World, owner: httpx.Client, **wished: Any) -> httpx.Client:
+def with_key(world: World, owner: httpx.Client, **fields: Any) -> httpx.Client:
     """A client that uses a key of the owner."""
-    made = owner.post("/users/me/keys", json={"name": "a program", **wished}).raise_for_status().json()
+    made = owner.post("/users/me/keys", json={"name": "a program", **fields}).raise_for_status().json()
     program = world.client()
     program.headers["Authorization"] = f"Bearer {made['key']}"
     return program
@@ -160,8 +160,8 @@ def test_an_administrator_sets_a_new_password_and_deletes_a_user(world: World) -
     assert world.admin.delete("/users/admin").status_code == 403
 
 
-def actions(world: World, **which: str) -> list[str]:
-    answer = world.admin.get("/sys/audit", params=which).raise_for_status().json()
+def actions(world: World, **filters: str) -> list[str]:
+    answer = world.admin.get("/sys/audit", params=filters).raise_for_status().json()
     assert answer["total"] >= len(answer["items"])
     return [event["action"] for event in answer["items"]]
 

@@ -250,11 +250,11 @@ def test_a_header_can_override_the_method(dataset: Dataset) -> None:
     sent = dataset.client.post(
         address, headers={**BYTES, "Upload-Offset": "0", "X-HTTP-Method-Override": "PATCH"}, content=b"01234"
     )
-    looked = dataset.client.post(address, headers={**TUS, "X-HTTP-Method-Override": "HEAD"})
+    head = dataset.client.post(address, headers={**TUS, "X-HTTP-Method-Override": "HEAD"})
     unknown = dataset.client.post(address, headers={**TUS, "X-HTTP-Method-Override": "PUT"})
     gone = dataset.client.post(address, headers={**TUS, "X-HTTP-Method-Override": "DELETE"})
     assert (sent.status_code, sent.headers["upload-offset"]) == (204, "5")
-    assert (looked.status_code, looked.headers["upload-offset"]) == (200, "5")
+    assert (head.status_code, head.headers["upload-offset"]) == (200, "5")
     assert (unknown.status_code, gone.status_code) == (405, 204)
 
 

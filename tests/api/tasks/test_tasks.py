@@ -140,8 +140,8 @@ def test_only_the_submitter_and_administrators_can_end_a_task(world: World, data
     for task_id in theirs:
         reader.wait(task_id)
 
-    def delete(who: Dataset, task_id: str) -> int:
-        return who.client.delete(f"{dataset.address}/tasks/{task_id}").status_code
+    def delete(caller: Dataset, task_id: str) -> int:
+        return caller.client.delete(f"{dataset.address}/tasks/{task_id}").status_code
 
     assert delete(writer, theirs[0]) == 403
     assert delete(reader, theirs[0]) == 200

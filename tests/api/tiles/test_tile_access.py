@@ -62,7 +62,7 @@ def maps(world: World, tmp_path_factory: pytest.TempPathFactory) -> Maps:
 
 
 @pytest.fixture
-def nobody(world: World) -> httpx.Client:
+def anonymous(world: World) -> httpx.Client:
     return world.client()
 
 
@@ -139,7 +139,7 @@ def test_the_etag_changes_with_the_content(world: World, tmp_path: Path) -> None
     assert pixels_of(second.content)[0, 0].tolist() == RED
 
 
-def test_tilejson_has_working_tile_urls(maps: Maps, nobody: httpx.Client) -> None:
+def test_tilejson_has_working_tile_urls(maps: Maps, anonymous: httpx.Client) -> None:
     answer = maps.get("tilejson.json", params={"path": "field.tif", **STYLE})
     found = answer.json()
     assert (found["tilejson"], found["name"], found["scheme"]) == ("3.0.0", "field.tif", "xyz")
@@ -147,53 +147,53 @@ def test_tilejson_has_working_tile_urls(maps: Maps, nobody: httpx.Client) -> Non
     assert found["bounds"] == pytest.approx(AT.bounds_deg(), abs=1e-6)
     assert answer.headers["cache-control"] == "no-store"
     (template,) = found["tiles"]
-    tile = nobody.get(template.format(z=AT.z, x=AT.x, y=AT.y))
+    tile = anonymous.get(template.format(z=AT.z, x=AT.x, y=AT.y))
     assert np.array_equal(pixels_of(tile.content), pixels_of(maps.tile().content))
     assert tile.headers["cache-control"] == "private, max-age=86400"
     assert tile.headers["access-control-allow-origin"] == "*"
 
 
-def test_tilejson_of_a_result_has_a_token_for_that_result_alone(maps: Maps, nobody: httpx.Client) -> None:
+def test_tilejson_of_a_result_has_a_token_for_that_result_alone(maps: Maps, anonymous: httpx.Client) -> None:
     (template,) = maps.get(f"tasks/{maps.task_id}/tilejson.json").json()["tiles"]
-    assert nobody.get(template.format(z=AT.z, x=AT.x, y=AT.y)).status_code == 200
+    assert anonymous.get(template.format(z=AT.z, x=AT.x, y=AT.y)).status_code == 200
     token = parse_qs(urlsplit(template).query)["token"][0]
-    assert code_of(maps.tile(as_=nobody, params={"token": token})) == (401, "bad-credentials")
+    assert code_of(maps.tile(as_=anonymous, params={"token": token})) == (401, "bad-credentials")
 
 
-def test_a_public_raster_needs_no_token(world: World, nobody: httpx.Client, tmp_path: Path) -> None:
+def test_a_public_raster_needs_no_token(world: World, anonymous: httpx.Client, tmp_path: Path) -> None:
     dataset = world.dataset(visibility="public")
     dataset.upload("a.tif", on_tile(tmp_path / "a.tif", halves(5, 5)))
-    found = nobody.get(f"{dataset.address}/tilejson.json", params={"path": "a.tif"}).json()
+    found = anonymous.get(f"{dataset.address}/tilejson.json", params={"path": "a.tif"}).json()
     assert "token" not in found["tiles"][0]
-    tile = nobody.get(found["tiles"][0].format(z=AT.z, x=AT.x, y=AT.y))
+    tile = anonymous.get(found["tiles"][0].format(z=AT.z, x=AT.x, y=AT.y))
     # Shared caches may store it for a minute only, since the dataset may become private.
     assert (tile.status_code, tile.headers["cache-control"]) == (200, "public, max-age=86400, s-maxage=60")
-    stale = nobody.get(found["tiles"][0].format(z=AT.z, x=AT.x, y=AT.y) + "&token=stale")
+    stale = anonymous.get(found["tiles"][0].format(z=AT.z, x=AT.x, y=AT.y) + "&token=stale")
     assert stale.status_code == 200
 
 
 def test_tiles_of_an_unlisted_raster_are_not_stored_by_shared_caches(
-    world: World, nobody: httpx.Client, tmp_path: Path
+    world: World, anonymous: httpx.Client, tmp_path: Path
 ) -> None:
     dataset = world.dataset(visibility="unlisted")
     dataset.upload("a.tif", on_tile(tmp_path / "a.tif", halves(5, 5)))
-    found = nobody.get(f"{dataset.address}/tilejson.json", params={"path": "a.tif"}).json()
-    tile = nobody.get(found["tiles"][0].format(z=AT.z, x=AT.x, y=AT.y))
+    found = anonymous.get(f"{dataset.address}/tilejson.json", params={"path": "a.tif"}).json()
+    tile = anonymous.get(found["tiles"][0].format(z=AT.z, x=AT.x, y=AT.y))
     assert (tile.status_code, tile.headers["cache-control"]) == (200, "private, max-age=86400")
-    thumb = nobody.get(f"{dataset.address}/thumb", params={"path": "a.tif"})
+    thumb = anonymous.get(f"{dataset.address}/thumb", params={"path": "a.tif"})
     assert thumb.headers["cache-control"] == "private, no-cache"
 
 
 def test_an_invalid_token_takes_nothing_from_an_authenticated_caller(
-    world: World, maps: Maps, nobody: httpx.Client
+    world: World, maps: Maps, anonymous: httpx.Client
 ) -> None:
     other = world.dataset().client.post(f"{world.dataset().address}/view-tokens", json={}).json()["token"]
     for token in ("stale", other):
         assert maps.tile(params={"token": token}).status_code == 200
         found = maps.get("tilejson.json", params={"path": "field.tif", "token": token}).json()
         # Its tile URLs contain a valid token.
-        assert nobody.get(found["tiles"][0].format(z=AT.z, x=AT.x, y=AT.y)).status_code == 200
-        assert maps.tile(as_=nobody, params={"token": token}).status_code == 401
+        assert anonymous.get(found["tiles"][0].format(z=AT.z, x=AT.x, y=AT.y)).status_code == 200
+        assert maps.tile(as_=anonymous, params={"token": token}).status_code == 401
 
 
 def test_head_equals_get_without_the_image(maps: Maps) -> None:
@@ -218,16 +218,16 @@ def test_a_new_derivative_changes_every_etag(world: World, tmp_path: Path) -> No
     dataset, params = world.dataset(), {"path": "a.tif", "rescale": "-1,1"}
     dataset.upload("a.tif", on_tile(tmp_path / "a.tif", halves(-5, 5)))
 
-    def looks() -> tuple[str, httpx.Response, httpx.Response]:
+    def responses() -> tuple[str, httpx.Response, httpx.Response]:
         tilejson, tile, thumb = (
             dataset.client.get(f"{dataset.address}/{path}", params=params).raise_for_status()
             for path in ("tilejson.json", f"tiles/{HERE}.png", "thumb")
         )
         return tilejson.json()["tiles"][0], tile, thumb
 
-    template, *before = looks()
+    template, *before = responses()
     assert dataset.run("build", {"path": "a.tif"})["state"] == "Succeeded"
-    new_template, *after = looks()
+    new_template, *after = responses()
 
     for old, new in zip(before, after, strict=True):
         assert old.headers["etag"] != new.headers["etag"]
@@ -239,15 +239,17 @@ def test_a_new_derivative_changes_every_etag(world: World, tmp_path: Path) -> No
     assert former.headers["cache-control"] == "private, no-cache"
 
 
-def test_without_a_token_a_private_raster_is_hidden(world: World, maps: Maps, nobody: httpx.Client) -> None:
+def test_without_a_token_a_private_raster_is_hidden(
+    world: World, maps: Maps, anonymous: httpx.Client
+) -> None:
     stranger = world.client(world.user())
     for path in (f"tiles/{HERE}.png", "tilejson.json", "thumb"):
-        assert maps.get(path, as_=nobody, params={"path": "field.tif"}).status_code == 401
+        assert maps.get(path, as_=anonymous, params={"path": "field.tif"}).status_code == 401
         assert maps.get(path, as_=stranger, params={"path": "field.tif"}).status_code == 404
-    assert maps.get(f"tasks/{maps.task_id}/tilejson.json", as_=nobody).status_code == 401
+    assert maps.get(f"tasks/{maps.task_id}/tilejson.json", as_=anonymous).status_code == 401
 
 
-def test_a_dataset_token_is_valid_for_tile_routes_only(maps: Maps, nobody: httpx.Client) -> None:
+def test_a_dataset_token_is_valid_for_tile_routes_only(maps: Maps, anonymous: httpx.Client) -> None:
     token = maps.token()
     for path in (
         f"tiles/{HERE}.png",
@@ -257,41 +259,41 @@ def test_a_dataset_token_is_valid_for_tile_routes_only(maps: Maps, nobody: httpx
         f"tasks/{maps.task_id}/tiles/{HERE}.png",
         f"tasks/{maps.task_id}/tilejson.json",
     ):
-        assert maps.get(path, as_=nobody, params={"path": "field.tif", "token": token}).status_code == 200, (
-            path
-        )
+        assert (
+            maps.get(path, as_=anonymous, params={"path": "field.tif", "token": token}).status_code == 200
+        ), path
     for path in ("list", "obj/field.tif", "tasks", f"tasks/{maps.task_id}", f"tasks/{maps.task_id}/result"):
-        assert maps.get(path, as_=nobody, params={"token": token}).status_code == 401, path
+        assert maps.get(path, as_=anonymous, params={"token": token}).status_code == 401, path
         bearer = {"Authorization": f"Bearer {token}"}
-        assert maps.get(path, as_=nobody, headers=bearer).status_code == 401, path
+        assert maps.get(path, as_=anonymous, headers=bearer).status_code == 401, path
 
 
-def test_a_bearer_token_is_no_tile_token(maps: Maps, nobody: httpx.Client) -> None:
+def test_a_bearer_token_is_no_tile_token(maps: Maps, anonymous: httpx.Client) -> None:
     bearer = maps.dataset.client.headers["authorization"].removeprefix("Bearer ")
-    assert code_of(maps.tile(as_=nobody, params={"token": bearer})) == (401, "bad-credentials")
+    assert code_of(maps.tile(as_=anonymous, params={"token": bearer})) == (401, "bad-credentials")
 
 
 def test_a_token_is_valid_for_one_dataset(
-    world: World, maps: Maps, nobody: httpx.Client, tmp_path: Path
+    world: World, maps: Maps, anonymous: httpx.Client, tmp_path: Path
 ) -> None:
     other = world.dataset(org=maps.dataset.org)
     other.upload("field.tif", on_tile(tmp_path / "a.tif", halves(5, 5)))
     token = maps.token()
     for address in (other.address, f"/orgs/{maps.dataset.org}/ds/absent"):
-        answer = nobody.get(f"{address}/tiles/{HERE}.png", params={"path": "field.tif", "token": token})
+        answer = anonymous.get(f"{address}/tiles/{HERE}.png", params={"path": "field.tif", "token": token})
         assert code_of(answer) == (401, "bad-credentials")
 
 
-def test_a_task_token_is_valid_for_its_result(maps: Maps, nobody: httpx.Client) -> None:
+def test_a_task_token_is_valid_for_its_result(maps: Maps, anonymous: httpx.Client) -> None:
     token = maps.token(taskId=maps.task_id)
     address = f"tasks/{maps.task_id}/tiles/{HERE}.png"
-    assert maps.get(address, as_=nobody, params={"token": token}).status_code == 200
-    assert maps.tile(as_=nobody, params={"token": token}).status_code == 401
+    assert maps.get(address, as_=anonymous, params={"token": token}).status_code == 200
+    assert maps.tile(as_=anonymous, params={"token": token}).status_code == 401
 
 
-def test_tokens_are_issued_only_to_readers(world: World, maps: Maps, nobody: httpx.Client) -> None:
+def test_tokens_are_issued_only_to_readers(world: World, maps: Maps, anonymous: httpx.Client) -> None:
     address = f"{maps.dataset.address}/view-tokens"
-    assert nobody.post(address, json={}).status_code == 401
+    assert anonymous.post(address, json={}).status_code == 401
     assert world.client(world.user()).post(address, json={}).status_code == 404
     assert (
         maps.dataset.client.post(address, json={"taskId": "01a202aa-79fd-751d-a0d9-3f78baef0118"}).status_code
@@ -300,14 +302,14 @@ def test_tokens_are_issued_only_to_readers(world: World, maps: Maps, nobody: htt
 
 
 def test_a_token_ends_with_the_permissions_of_its_owner(
-    world: World, maps: Maps, nobody: httpx.Client
+    world: World, maps: Maps, anonymous: httpx.Client
 ) -> None:
     member = world.member(maps.dataset.org, "readOnly")
     token = member.post(f"{maps.dataset.address}/view-tokens", json={}).json()["token"]
-    assert maps.tile(as_=nobody, params={"token": token}).status_code == 200
+    assert maps.tile(as_=anonymous, params={"token": token}).status_code == 200
     name = member.get("/users/me").json()["userName"]
     world.admin.delete(f"/orgs/{maps.dataset.org}/members/{name}").raise_for_status()
-    assert code_of(maps.tile(as_=nobody, params={"token": token})) == (401, "bad-credentials")
+    assert code_of(maps.tile(as_=anonymous, params={"token": token})) == (401, "bad-credentials")
 
 
 def deactivated_and_back(world: World, name: str, _session: httpx.Client) -> None:
@@ -331,7 +333,7 @@ def key_revoked(_world: World, _name: str, session: httpx.Client) -> None:
 
 @pytest.mark.parametrize("end", [deactivated_and_back, signed_out, password_changed, key_revoked])
 def test_a_token_ends_with_the_credentials_that_created_it(
-    world: World, maps: Maps, nobody: httpx.Client, end: Callable[[World, str, httpx.Client], None]
+    world: World, maps: Maps, anonymous: httpx.Client, end: Callable[[World, str, httpx.Client], None]
 ) -> None:
     session = world.member(maps.dataset.org, "readOnly")
     name = session.get("/users/me").json()["userName"]
@@ -343,13 +345,13 @@ def test_a_token_ends_with_the_credentials_that_created_it(
     tilejson = maps.get("tilejson.json", as_=maker, params={"path": "field.tif"}).raise_for_status().json()
     tokens = [made["token"], parse_qs(urlsplit(tilejson["tiles"][0]).query)["token"][0]]
     for token in tokens:
-        assert maps.tile(as_=nobody, params={"token": token}).status_code == 200
+        assert maps.tile(as_=anonymous, params={"token": token}).status_code == 200
     end(world, name, session)
     for token in tokens:
-        assert code_of(maps.tile(as_=nobody, params={"token": token})) == (401, "bad-credentials")
+        assert code_of(maps.tile(as_=anonymous, params={"token": token})) == (401, "bad-credentials")
 
 
-def test_an_expired_or_forged_token_is_refused(maps: Maps, nobody: httpx.Client) -> None:
+def test_an_expired_or_forged_token_is_refused(maps: Maps, anonymous: httpx.Client) -> None:
     token = maps.token()
     claims = jwt.decode(token, options={"verify_signature": False})
     assert claims["exp"] - datetime.now(UTC).timestamp() == pytest.approx(3600, abs=300)
@@ -359,7 +361,7 @@ def test_an_expired_or_forged_token_is_refused(maps: Maps, nobody: httpx.Client)
         token[:-4] + "AAAA",
         "x",
     ):
-        assert code_of(maps.tile(as_=nobody, params={"token": forged})) == (401, "bad-credentials")
+        assert code_of(maps.tile(as_=anonymous, params={"token": forged})) == (401, "bad-credentials")
 
 
 def test_a_thumbnail_of_a_raster_is_small_and_cached(maps: Maps) -> None:

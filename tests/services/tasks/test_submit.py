@@ -73,11 +73,11 @@ async def test_a_refusal_at_a_limit_writes_nothing(settings: Settings) -> None:
         await submit(platform, rows, Submission("rescan-index"))
         written: list[str] = []
 
-        def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        def record(_connection: object, _cursor: object, statement: str, *_: object) -> None:
             if statement.startswith("INSERT"):
                 written.append(statement)
 
-        event.listen(platform.db.engine.sync_engine, "before_cursor_execute", note)
+        event.listen(platform.db.engine.sync_engine, "before_cursor_execute", record)
         with pytest.raises(LimitReached):
             await submit(platform, rows, Submission("rescan-index", force=True))
         assert written == []
