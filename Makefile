@@ -38,7 +38,7 @@ fmt: $(INSTALLED) ## repair what can be repaired
 bench: $(INSTALLED) ## the benchmarks, each with its peers (takes long)
 	benchmarks/run
 
-lock: $(INSTALLED) ## resolve the dependencies anew and write the lock files
+lock: $(INSTALLED) ## resolve the dependencies again and write the lock files
 	deploy/lock
 
 clean: ## remove what the other commands made

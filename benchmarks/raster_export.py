@@ -72,7 +72,7 @@ def arguments() -> argparse.Namespace:
 
 
 def compare(size_px: int, folder: Path, rio_tiler: Path | None, *, rounds: int, quick: bool) -> None:
-    source = specimen(size_px, folder)
+    source = orthophoto(size_px, folder)
     print(
         f"\n{size_px} × {size_px}, 4 × uint16, {source.stat().st_size / 1e6:.0f} MB; {CORES} cores, level {LEVEL}\n"
     )
@@ -104,8 +104,8 @@ def optional_peers(source: Path, scratch: Path, folder: Path, rio_tiler: Path | 
     return rows
 
 
-def specimen(size_px: int, folder: Path) -> Path:
-    path = folder / f"specimen-{size_px}.tif"
+def orthophoto(size_px: int, folder: Path) -> Path:
+    path = folder / f"orthophoto-{size_px}.tif"
     if not path.exists():
         print(f"generating {path.name} …", flush=True)
         code = (

@@ -37,7 +37,7 @@ from benchmarks.load import put_under_load, request
 from benchmarks.stacks import PEERS, TASKS, Bench, bench, environment_with, percentile, sign_in
 
 KILLS, CANCELS, STARTS, JOBS, SLOTS = 50, 30, 200, 1_000, 4
-ROWS, SPECIMEN_PX = 100_000, 8_000
+ROWS, ORTHOPHOTO_PX = 100_000, 8_000
 TIMEOUT_S = 120
 
 
@@ -223,7 +223,7 @@ def reads(made: Bench) -> None:
     asyncio.run(_many_rows(made.postgres_url))
     with made.stack(workers=1) as stack, sign_in(stack.address) as client:
         raster = made.folder / "raster.tif"
-        write_orthophoto(raster, size_px=SPECIMEN_PX)
+        write_orthophoto(raster, size_px=ORTHOPHOTO_PX)
         with raster.open("rb") as content:
             client.put("/orgs/bench/ds/bench/obj/raster.tif", content=content, timeout=600).raise_for_status()
         headers = {"Authorization": client.headers["Authorization"]}

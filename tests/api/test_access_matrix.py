@@ -381,7 +381,7 @@ class Matrix:
             )
         return str(key_id)
 
-    async def ask(self, operation: str, caller: str, things: Things) -> httpx.Response:
+    async def send(self, operation: str, caller: str, things: Things) -> httpx.Response:
         method, _, path = operation.partition(" ")
         address = re.sub(r"\{(\w+)\}", lambda found: things.names.get(found[1], "0"), path)
         request = {**ROWS[operation].request}
@@ -406,7 +406,7 @@ class Matrix:
             hidden: set[tuple[int, str]] = set()
             for things in await self.things(operation, caller):
                 self.requests += 1
-                answer = await self.ask(operation, caller, things)
+                answer = await self.send(operation, caller, things)
                 expected = expectation(ROWS[operation].needs, caller, things.kind, operation)
                 if not fits(answer.status_code, expected, ROWS[operation].answers):
                     self.faults.append(
@@ -556,7 +556,7 @@ async def test_lists_contain_nothing_that_their_reader_may_not_see(settings: Set
                     visibility=visibility,
                 )
 
-        async def listed(path: str, caller: str, member: str = "slug") -> list[str]:
+        async def list_slugs(path: str, caller: str, member: str = "slug") -> list[str]:
             headers = {"Authorization": matrix.tokens[caller]} if caller in matrix.tokens else {}
             answer = (await api.client.get(path, headers=headers)).raise_for_status().json()
             items = answer["results"] if isinstance(answer, dict) else answer
@@ -566,18 +566,18 @@ async def test_lists_contain_nothing_that_their_reader_may_not_see(settings: Set
         orgs_of = {"anonymous": ["public"], "stranger": ["public"], "deactivated": ["public"]}
         orgs_of |= dict.fromkeys(("reader", "program", "owner", "org-admin"), members)
         orgs_of |= {"outsider": ["foreign", "public"], "administrator": ["acme", "foreign", *members]}
-        assert {caller: await listed("/orgs", caller) for caller in orgs_of} == orgs_of
+        assert {caller: await list_slugs("/orgs", caller) for caller in orgs_of} == orgs_of
         datasets_of = {caller: ["public"] for caller in ("anonymous", "stranger", "deactivated", "outsider")}
         datasets_of |= {name: ["hidden", "public", "quiet"] for name in ("reader", "owner", "administrator")}
         here = f"/orgs/{public}/ds"
-        assert {caller: await listed(here, caller) for caller in datasets_of} == datasets_of
+        assert {caller: await list_slugs(here, caller) for caller in datasets_of} == datasets_of
         tasks_of: dict[str, list[str]] = {
             "stranger": [],
             "owner": [],
             "writer": members,
             "outsider": ["foreign"],
         }
-        assert {caller: await listed("/tasks", caller, "dsSlug") for caller in tasks_of} == tasks_of
+        assert {caller: await list_slugs("/tasks", caller, "dsSlug") for caller in tasks_of} == tasks_of
 
 
 async def sure(found: Awaitable[Found | None]) -> Found:

@@ -114,8 +114,8 @@ def test_lists_and_the_headers_of_uploads_are_described(document: dict[str, Any]
 
 
 def test_only_a_reused_idempotency_key_gets_422(document: dict[str, Any]) -> None:
-    told = [path for path, _, operation in operations(document) if "422" in operation["responses"]]
-    assert told == ["/orgs/{orgSlug}/ds/{dsSlug}/tasks"]
+    with_422 = [path for path, _, operation in operations(document) if "422" in operation["responses"]]
+    assert with_422 == ["/orgs/{orgSlug}/ds/{dsSlug}/tasks"]
 
 
 def test_every_error_is_described_as_a_problem(document: dict[str, Any]) -> None:

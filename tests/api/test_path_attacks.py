@@ -27,10 +27,10 @@ NAMES = {
     "y": "0",
 }
 
-Ask = Callable[[str], dict[str, Any]]
+MakeRequest = Callable[[str], dict[str, Any]]
 
 
-def json_of(field: str, **others: object) -> Ask:
+def json_of(field: str, **others: object) -> MakeRequest:
     """A request whose body contains the attack, alone or in a list, among valid members."""
 
     def request(attack: str) -> dict[str, Any]:
@@ -49,7 +49,7 @@ MERGE = {"paths": ["a.txt", "b.txt"], "outputPath": "c.tif"}
 SOURCES = {"source": "a.txt", "dest": "b.txt"}
 SUBMIT = {"toolId": "raster-export"}
 # Operations whose description doesn't say which part is a path, or what else the body needs.
-BODIES: Mapping[str, list[Ask]] = {
+BODIES: Mapping[str, list[MakeRequest]] = {
     f"POST {D}/uploads": [announced],
     f"POST {D}/obj": [lambda attack: {"files": {"path": (None, attack.encode()), "file": ("x", b"x")}}],
     f"PUT {D}/obj": [json_of(field, **SOURCES) for field in SOURCES],
@@ -78,12 +78,12 @@ class Place:
 
     operation: str
     where: str
-    ask: Ask
+    make_request: MakeRequest
 
     async def send(self, client: httpx.AsyncClient, attack: str) -> httpx.Response:
         """Sends the request with the attack."""
         method, _, template = self.operation.partition(" ")
-        request = dict(self.ask(attack))
+        request = dict(self.make_request(attack))
         names = {**NAMES, "path": request.pop("path", "a.txt")}
         address = re.sub(r"\{(\w+)\}", lambda found: names[found[1]], template)
         return await client.request(method, address, **request)
@@ -101,8 +101,8 @@ def places(document: Mapping[str, Any]) -> Iterator[Place]:
                     yield Place(name, "address", in_address)
                 else:
                     yield Place(name, "query", lambda attack: {"params": {"path": attack}})
-            for ask in BODIES.get(name, ()):
-                yield Place(name, "body", ask)
+            for make_request in BODIES.get(name, ()):
+                yield Place(name, "body", make_request)
 
 
 def takes_paths_in_its_body(document: Mapping[str, Any], operation: Mapping[str, Any]) -> bool:

@@ -37,8 +37,8 @@ async def run_schemathesis(api: Served, folder: Path, *options: str, bearer: str
         cwd=folder,
         env={**os.environ, "PYTHONUTF8": "1"},
     )
-    told, _ = await process.communicate()
-    report = told.decode()
+    output, _ = await process.communicate()
+    report = output.decode()
     assert process.returncode == 0, report[-12_000:]
     assert re.search(r"✅\s+Fuzzing", report), report[-2000:]
     return report

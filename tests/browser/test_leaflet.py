@@ -109,8 +109,8 @@ def test_leaflet_shows_a_private_raster_with_a_tile_token(
     style = {"path": "field.tif", "formula": "(b2-b1)/(b2+b1)", "rescale": "-0.4,0.4", "token": token}
     tilejson = f"{world.stack.address}{dataset.address}/tilejson.json?{urlencode(style)}"
     address = f"{site}/map.html?{urlencode({'tilejson': tilejson})}"
-    told = messages_of(open_page(browser, address, tmp_path / "profile", "--dump-dom"))
-    assert (told["state"], told["failed"]) == ("shown", "0")
-    assert int(told["loaded"]) >= 1
-    colours = told[f"tile{AT.z}_{AT.x}_{AT.y}"]
+    messages = messages_of(open_page(browser, address, tmp_path / "profile", "--dump-dom"))
+    assert (messages["state"], messages["failed"]) == ("shown", "0")
+    assert int(messages["loaded"]) >= 1
+    colours = messages[f"tile{AT.z}_{AT.x}_{AT.y}"]
     assert colours == " ".join(",".join(map(str, colour)) for colour in (RED, GREEN))

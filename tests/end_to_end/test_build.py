@@ -106,9 +106,9 @@ def test_nothing_is_built_twice_unless_forced(built: tuple[Dataset, dict[str, An
     dataset, first = built
     before = derivatives(dataset, "flight/roads.shp")
     again = dataset.run("build")
-    told = again["result"]["derivatives"]
+    listed = again["result"]["derivatives"]
     # Only failed ones are built again.
-    assert {each["path"] for each in told} == {"flight/half.laz", "flight/empty.tif"}
+    assert {each["path"] for each in listed} == {"flight/half.laz", "flight/empty.tif"}
     one = dataset.run("build", path="flight/roads.shp")
     assert [each["outcome"] for each in one["result"]["derivatives"]] == ["present", "present"]
     assert derivatives(dataset, "flight/roads.shp") == before
@@ -183,8 +183,8 @@ def test_an_impossible_build_is_rejected_at_submit(
 def test_kinds_say_whether_they_can_be_built_here(world: World) -> None:
     kinds = {each["kind"]: each for each in world.client().get("/sys/features").json()["derivatives"]}
     assert list(kinds) == ["cog", "copc", "nxz", "pmtiles", "gpkg"]
-    for kind, told in kinds.items():
-        assert told["available"] is (told["unavailableReason"] is None)
-        assert told["available"] or kind == "nxz"
+    for kind, feature in kinds.items():
+        assert feature["available"] is (feature["unavailableReason"] is None)
+        assert feature["available"] or kind == "nxz"
     if not kinds["nxz"]["available"]:
         assert "pip install pymeshlab" in kinds["nxz"]["unavailableReason"]

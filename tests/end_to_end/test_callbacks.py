@@ -85,8 +85,8 @@ def test_failure_cancel_and_removal_send_callbacks_too(calling: World, tmp_path:
         dataset.client.delete(f"{dataset.address}/tasks/{failed}").raise_for_status()
         eventually(lambda: len(receiver.received) == 3)
 
-        told = [json.loads(request.body) for request in receiver.received]
-        assert {(task["taskId"], task["state"]) for task in told} == {
+        payloads = [json.loads(request.body) for request in receiver.received]
+        assert {(task["taskId"], task["state"]) for task in payloads} == {
             (failed, "Failed"),
             (running, "Deleted"),
             (failed, "Deleted"),

@@ -32,7 +32,7 @@ def tool(plugins: Path) -> Iterator[Tool[Any]]:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> ToolHarness:
+def harness(tmp_path: Path) -> ToolHarness:
     dataset, workdir = tmp_path / "dataset", tmp_path / "work"
     dataset.mkdir()
     workdir.mkdir()
@@ -66,51 +66,51 @@ def read(path: Path) -> np.ndarray[Any, Any]:
         return grey
 
 
-def test_flat_ground_is_lit_by_the_sine_of_the_suns_height(tool: Tool[Any], bench: ToolHarness) -> None:
-    write_heights(bench.dataset / "dem.tif", np.zeros((8, 8)))
-    outcome = bench.run(tool, {"path": "dem.tif", "altitudeDeg": 30.0})
+def test_flat_ground_is_lit_by_the_sine_of_the_suns_height(tool: Tool[Any], harness: ToolHarness) -> None:
+    write_heights(harness.dataset / "dem.tif", np.zeros((8, 8)))
+    outcome = harness.run(tool, {"path": "dem.tif", "altitudeDeg": 30.0})
     assert np.unique(read(outcome.artifact)).tolist() == [128]  # 1 + 254 · sin 30°
 
 
 @pytest.mark.parametrize(("azimuth_deg", "grey"), [(270.0, 255), (90.0, 1)])
 def test_a_slope_faces_the_light_or_not(
-    tool: Tool[Any], bench: ToolHarness, azimuth_deg: float, grey: int
+    tool: Tool[Any], harness: ToolHarness, azimuth_deg: float, grey: int
 ) -> None:
-    write_heights(bench.dataset / "dem.tif", np.tile(np.arange(9), (9, 1)))  # rises eastwards at 45°
-    outcome = bench.run(tool, {"path": "dem.tif", "azimuthDeg": azimuth_deg})
+    write_heights(harness.dataset / "dem.tif", np.tile(np.arange(9), (9, 1)))  # rises eastwards at 45°
+    outcome = harness.run(tool, {"path": "dem.tif", "azimuthDeg": azimuth_deg})
     assert read(outcome.artifact)[4, 4] == grey
 
 
-def test_nodata_stays_nodata(tool: Tool[Any], bench: ToolHarness) -> None:
+def test_nodata_stays_nodata(tool: Tool[Any], harness: ToolHarness) -> None:
     heights = np.zeros((8, 8))
     heights[4, 4] = -9999
-    write_heights(bench.dataset / "dem.tif", heights, nodata=-9999)
-    grey = read(bench.run(tool, {"path": "dem.tif"}).artifact)
+    write_heights(harness.dataset / "dem.tif", heights, nodata=-9999)
+    grey = read(harness.run(tool, {"path": "dem.tif"}).artifact)
     assert grey[4, 4] == 0
     assert grey[0, 0] != 0
 
 
-def test_strips_do_not_show(tool: Tool[Any], bench: ToolHarness) -> None:
+def test_strips_do_not_show(tool: Tool[Any], harness: ToolHarness) -> None:
     """600 rows are shaded in three strips; each must look as if the whole had been shaded at once."""
     from aerotask_hillshade import shade  # noqa: PLC0415  only there once it is installed
 
     heights = np.random.default_rng(1).normal(size=(600, 20)).cumsum(0).astype("float32")
-    write_heights(bench.dataset / "dem.tif", heights)
-    outcome = bench.run(tool, {"path": "dem.tif"})
+    write_heights(harness.dataset / "dem.tif", heights)
+    outcome = harness.run(tool, {"path": "dem.tif"})
     np.testing.assert_array_equal(read(outcome.artifact), shade(heights, (1.0, 1.0), 315.0, 45.0))
     assert [round(step.fraction, 2) for step in outcome.progress] == [0.43, 0.85, 1.0]
 
 
-def test_a_dry_run_warns_of_a_low_sun(tool: Tool[Any], bench: ToolHarness) -> None:
-    write_heights(bench.dataset / "dem.tif", np.zeros((8, 16)))
-    low = bench.dry_run(tool, {"path": "dem.tif", "altitudeDeg": 5.0})
+def test_a_dry_run_warns_of_a_low_sun(tool: Tool[Any], harness: ToolHarness) -> None:
+    write_heights(harness.dataset / "dem.tif", np.zeros((8, 16)))
+    low = harness.dry_run(tool, {"path": "dem.tif", "altitudeDeg": 5.0})
     assert (len(low.warnings), dict(low.summary)) == (1, {"width": 16, "height": 8})
-    assert bench.dry_run(tool, {"path": "dem.tif"}).warnings == ()
+    assert harness.dry_run(tool, {"path": "dem.tif"}).warnings == ()
 
 
-def test_a_preview_is_the_shading_of_the_thinned_raster(tool: Tool[Any], bench: ToolHarness) -> None:
-    write_heights(bench.dataset / "dem.tif", np.zeros((100, 200)))
-    preview = bench.preview(tool, {"path": "dem.tif", "altitudeDeg": 30.0}, longest_px=50)
+def test_a_preview_is_the_shading_of_the_thinned_raster(tool: Tool[Any], harness: ToolHarness) -> None:
+    write_heights(harness.dataset / "dem.tif", np.zeros((100, 200)))
+    preview = harness.preview(tool, {"path": "dem.tif", "altitudeDeg": 30.0}, longest_px=50)
     with Image.open(io.BytesIO(preview)) as image:
         assert (image.format, image.size) == ("WEBP", (50, 25))
         assert abs(int(np.asarray(image.convert("L"))[12, 25]) - 128) <= 2  # 1 + 254 · sin 30°
@@ -142,8 +142,8 @@ def test_the_server_limits_the_active_tasks_of_its_quota_class(world: World, tmp
     assert second.json()["limitName"] == "maxActiveBulkDownloadsPerUser"
 
 
-def test_more_than_one_band_is_refused_at_submit(tool: Tool[Any], bench: ToolHarness) -> None:
-    write_heights(bench.dataset / "rgb.tif", np.zeros((3, 8, 8)))
+def test_more_than_one_band_is_refused_at_submit(tool: Tool[Any], harness: ToolHarness) -> None:
+    write_heights(harness.dataset / "rgb.tif", np.zeros((3, 8, 8)))
     with pytest.raises(InvalidInput) as refused:
-        bench.check(tool, {"path": "rgb.tif"})
+        harness.check(tool, {"path": "rgb.tif"})
     assert refused.value.code == "one-band-only"

@@ -67,7 +67,7 @@ def test_a_corrupted_file_gets_metadata(tmp_path: Path, name: str) -> None:
             content[at : at + len(piece)] = piece
         (tmp_path / name).write_bytes(content[:cut])
         found = extract_metadata(tmp_path / name)
-        assert found.fault is None or len(found.fault) > 20
+        assert found.error is None or len(found.error) > 20
         json.dumps(found.properties)
 
     holds()

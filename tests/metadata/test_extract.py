@@ -116,8 +116,8 @@ def test_an_empty_file_is_generic_with_a_reason(tmp_path: Path, suffix: str) -> 
     (tmp_path / f"empty.{suffix}").touch()
     found = extract_metadata(tmp_path / f"empty.{suffix}")
     assert found.type is EntryType.GENERIC
-    assert found.fault is not None
-    assert f"'empty.{suffix}'" in found.fault
+    assert found.error is not None
+    assert f"'empty.{suffix}'" in found.error
     assert type_by_name(f"empty.{suffix}") is not EntryType.GENERIC
 
 
@@ -126,7 +126,7 @@ def test_a_file_of_noise_is_generic_with_a_reason(tmp_path: Path, suffix: str) -
     (tmp_path / f"noise.{suffix}").write_bytes(b"\x7f\x80\x00noise, not what the name says" * 40)
     found = extract_metadata(tmp_path / f"noise.{suffix}")
     assert (found.type, found.point, found.polygon) == (EntryType.GENERIC, None, None)
-    assert found.fault
+    assert found.error
 
 
 def test_a_video_named_as_an_image_is_not_an_image(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_file_whose_content_does_not_match_its_name_is_generic(tmp_path: Path)
     write_photo(tmp_path / "a.jpg").rename(tmp_path / "a.laz")
     found = extract_metadata(tmp_path / "a.laz")
     assert found.type is EntryType.GENERIC
-    assert found.fault == "'a.laz' is not a readable point cloud: it is neither LAS, LAZ nor E57."
+    assert found.error == "'a.laz' is not a readable point cloud: it is neither LAS, LAZ nor E57."
 
 
 def test_a_shapefile_without_its_side_files_stays_a_vector(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_every_file_gets_its_metadata_and_hash_under_its_path(tmp_path: Path) ->
     (tmp_path / "bad.laz").write_bytes(b"no cloud")
     found = all_of({**files, "bad.laz": tmp_path / "bad.laz"})
     assert [found[path].description.properties["width"] for path in files] == [8, 9, 10, 11, 12]
-    assert found["bad.laz"].description.fault is not None
+    assert found["bad.laz"].description.error is not None
     assert {path: found[path].sha256 for path in files} == {
         path: hashlib.sha256(file.read_bytes()).hexdigest() for path, file in files.items()
     }
@@ -56,7 +56,7 @@ def test_a_file_whose_extractor_dies_gets_an_error_and_the_others_are_read(tmp_p
     found = all_of(files, processes=1)
     helper.join()
     assert (
-        found["stuck.laz"].description.fault
+        found["stuck.laz"].description.error
         == "The metadata of the file could not be extracted: the process that read it crashed."
     )
     assert found["a.jpg"].description.type == "image"

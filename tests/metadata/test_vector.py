@@ -173,7 +173,7 @@ def test_huge_arrays_in_one_feature_fit_into_the_memory_of_the_extractor(
         "import sys; from pathlib import Path; from aerotask.metadata.extract import extract_metadata;"
         "from aerotask.worker.tool_child import limit_child; from aerotask.worker.indexer import MEMORY_BYTES;"
         "from aerotask.worker.jobs import IndexJob; limit_child(IndexJob((), '', MEMORY_BYTES));"
-        "print(extract_metadata(Path(sys.argv[1])).fault)"
+        "print(extract_metadata(Path(sys.argv[1])).error)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True

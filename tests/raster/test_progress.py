@@ -7,12 +7,12 @@ from aerotask.sdk.run import LogLine, Run, RunProgress
 
 
 def test_stages_share_the_whole_and_small_steps_are_not_reported(tmp_path: Path) -> None:
-    told: list[RunProgress | LogLine] = []
-    ctx = Run(inputs={}, workdir=tmp_path, threads=1, emit=told.append)
+    events: list[RunProgress | LogLine] = []
+    ctx = Run(inputs={}, workdir=tmp_path, threads=1, emit=events.append)
     progress = StageProgress(
         ctx, {"pixels": (0.0, 0.5), "cog": (0.5, 1.0)}, {"pixels": "writing", "cog": "arranging"}
     )
     progress.report("pixels", 0.5)
     progress.report("pixels", 0.505)
     progress.reporter("cog")(0.5)
-    assert told == [RunProgress(0.25, "writing"), RunProgress(0.75, "arranging")]
+    assert events == [RunProgress(0.25, "writing"), RunProgress(0.75, "arranging")]

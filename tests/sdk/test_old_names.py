@@ -36,7 +36,7 @@ def old_tool() -> type[Tool[Any]]:
     return Old
 
 
-def test_a_tool_with_the_old_members_works_and_is_told_to_rename_them() -> None:
+def test_a_tool_with_the_old_members_works_with_a_deprecation_warning() -> None:
     with pytest.warns(DeprecationWarning, match="since aerotask 0.2") as warned:
         tool = old_tool()()
     assert sorted(str(warning.message).split(" is ")[0] for warning in warned) == [

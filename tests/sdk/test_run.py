@@ -57,7 +57,7 @@ def test_declarations_are_kept_in_order(run: Run) -> None:
     assert changes.result == {"n": None}
 
 
-def test_an_entry_is_put_in_the_place_of_another_unless_told_otherwise(run: Run) -> None:
+def test_an_entry_replaces_an_existing_one_by_default(run: Run) -> None:
     file = run.workdir / "out.tif"
     file.write_bytes(b"out")
     run.put_entry(file, at="a.tif")

@@ -41,7 +41,7 @@ class Careless(Tool[WhereParams]):
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> ToolHarness:
+def harness(tmp_path: Path) -> ToolHarness:
     for folder in ("dataset", "work"):
         (tmp_path / folder).mkdir()
     (tmp_path / "dataset" / "in.txt").write_bytes(b"in")
@@ -49,11 +49,11 @@ def bench(tmp_path: Path) -> ToolHarness:
 
 
 @pytest.mark.parametrize("how", ["put", "folder", "remove", "describe"])
-def test_a_change_outside_of_the_plan_fails_the_run(bench: ToolHarness, how: str) -> None:
+def test_a_change_outside_of_the_plan_fails_the_run(harness: ToolHarness, how: str) -> None:
     with pytest.raises(TaskFailed, match="plan doesn't name") as refused:
-        bench.run(Careless(), {"how": how})
+        harness.run(Careless(), {"how": how})
     assert refused.value.code == "bad-output"
 
 
-def test_a_change_within_the_plan_is_fine(bench: ToolHarness) -> None:
-    assert [edit.at for edit in bench.run(Careless(), {"how": "well"}).changes.edits] == ["planned/x"]
+def test_a_change_within_the_plan_is_fine(harness: ToolHarness) -> None:
+    assert [edit.at for edit in harness.run(Careless(), {"how": "well"}).changes.edits] == ["planned/x"]

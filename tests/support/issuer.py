@@ -87,9 +87,9 @@ def running_issuer() -> Iterator[Issuer]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            told = issuer.answer(self.path)
-            body = json.dumps(told).encode()
-            self.send_response(503 if told is None else 200)
+            document = issuer.answer(self.path)
+            body = json.dumps(document).encode()
+            self.send_response(503 if document is None else 200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

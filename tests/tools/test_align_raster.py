@@ -27,7 +27,7 @@ from tests.raster.alignment.scenes import (
     shifted,
 )
 from tests.raster.rasters import Pixels, read, write_raster
-from tests.tools.raster_bench import empty_bench
+from tests.tools.raster_harness import empty_harness
 
 from aerotask.domain.errors import InvalidInput, TaskFailed
 from aerotask.metadata.raster import extract_raster
@@ -41,9 +41,9 @@ PARAMS = {"sourcePath": "source.tif", "referencePath": "reference.tif", "outputP
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> ToolHarness:
+def harness(tmp_path: Path) -> ToolHarness:
     """An empty dataset."""
-    return empty_bench(tmp_path)
+    return empty_harness(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +52,12 @@ def scene() -> Pixels:
     return canvas()
 
 
-def put(bench: ToolHarness, name: str, pixels: Pixels, **options: Any) -> Path:
-    return write_raster(bench.dataset / name, pixels, **({"nodata": 0} | options))
+def put(harness: ToolHarness, name: str, pixels: Pixels, **options: Any) -> Path:
+    return write_raster(harness.dataset / name, pixels, **({"nodata": 0} | options))
 
 
-def align(bench: ToolHarness, **params: Any) -> ToolOutcome:
-    return bench.run(TOOL, PARAMS | params)
+def align(harness: ToolHarness, **params: Any) -> ToolOutcome:
+    return harness.run(TOOL, PARAMS | params)
 
 
 def written(outcome: ToolOutcome) -> Path:
@@ -86,10 +86,10 @@ def pixels_off(path: Path, reference: Pixels) -> float:
     return float(np.abs(pixels - reference)[:, both].mean())
 
 
-def test_a_shift_of_5_and_minus_3_pixels_is_taken_back(bench: ToolHarness, scene: Pixels) -> None:
-    put(bench, "source.tif", shifted(scene, right=5, down=-3))
-    put(bench, "reference.tif", cut(scene, left=0, top=0))
-    outcome = align(bench, mode="translation")
+def test_a_shift_of_5_and_minus_3_pixels_is_taken_back(harness: ToolHarness, scene: Pixels) -> None:
+    put(harness, "source.tif", shifted(scene, right=5, down=-3))
+    put(harness, "reference.tif", cut(scene, left=0, top=0))
+    outcome = align(harness, mode="translation")
     assert (outcome.result["dxPx"], outcome.result["dyPx"]) == pytest.approx((-5, 3), abs=0.02)
     assert (outcome.result["dx"], outcome.result["dy"]) == pytest.approx((-2.5, -1.5), abs=0.01)
     assert (outcome.result["rotationDeg"], outcome.result["scale"]) == (0, 1)
@@ -98,18 +98,18 @@ def test_a_shift_of_5_and_minus_3_pixels_is_taken_back(bench: ToolHarness, scene
 
 
 def test_a_similarity_finds_no_rotation_and_no_scale_where_there_is_none(
-    bench: ToolHarness, scene: Pixels
+    harness: ToolHarness, scene: Pixels
 ) -> None:
-    put(bench, "source.tif", shifted(scene, right=2, down=-1))
-    put(bench, "reference.tif", cut(scene, left=0, top=0))
-    result = align(bench).result
+    put(harness, "source.tif", shifted(scene, right=2, down=-1))
+    put(harness, "reference.tif", cut(scene, left=0, top=0))
+    result = align(harness).result
     assert (result["dxPx"], result["dyPx"]) == pytest.approx((-2, 1), abs=0.02)
     assert result["scale"] == pytest.approx(1, abs=1e-4)
     assert result["rotationDeg"] == pytest.approx(0, abs=0.005)
     assert (result["inlierRatio"] > 0.9, result["rmsePx"] < 0.05, result["confidence"] > 0.9) == (True,) * 3
 
 
-def test_rotation_and_scale_are_found_and_taken_back(bench: ToolHarness, scene: Pixels) -> None:
+def test_rotation_and_scale_are_found_and_taken_back(harness: ToolHarness, scene: Pixels) -> None:
     # A source pixel shows what the reference shows 3° further clockwise and 1.05 times as far from the centre.
     centre = (SIDE + 128 - 1) / 2
     matrix = cv2.getRotationMatrix2D((centre, centre), -3, 1.05)
@@ -121,20 +121,20 @@ def test_rotation_and_scale_are_found_and_taken_back(bench: ToolHarness, scene: 
             for band in scene
         ]
     )
-    put(bench, "source.tif", cut(moved, left=0, top=0))
-    put(bench, "reference.tif", cut(scene, left=0, top=0))
-    outcome = align(bench)
+    put(harness, "source.tif", cut(moved, left=0, top=0))
+    put(harness, "reference.tif", cut(scene, left=0, top=0))
+    outcome = align(harness)
     assert outcome.result["rotationDeg"] == pytest.approx(3, abs=0.005)
     assert outcome.result["scale"] == pytest.approx(1.05, abs=1e-4)
     assert pixels_off(written(outcome), cut(scene, left=0, top=0)) < 4
 
 
-def test_an_elevation_model_moves_up_and_down_too(bench: ToolHarness) -> None:
+def test_an_elevation_model_moves_up_and_down_too(harness: ToolHarness) -> None:
     heights = canvas(5, bands=1).astype(np.float32) / 10
     source = shifted(heights, right=4, down=-3) + np.float32(12.5)
-    put(bench, "source.tif", source, nodata=-9999)
-    put(bench, "reference.tif", cut(heights, left=0, top=0), nodata=-9999)
-    outcome = align(bench)
+    put(harness, "source.tif", source, nodata=-9999)
+    put(harness, "reference.tif", cut(heights, left=0, top=0), nodata=-9999)
+    outcome = align(harness)
     assert (outcome.result["dxPx"], outcome.result["dyPx"]) == pytest.approx((-4, 3), abs=0.02)
     assert outcome.result["dz"] == pytest.approx(-12.5, abs=0.01)
     with rasterio.open(written(outcome)) as aligned:
@@ -148,38 +148,38 @@ def test_an_elevation_model_moves_up_and_down_too(bench: ToolHarness) -> None:
     assert np.abs(pixels - expected).mean() < 0.1
 
 
-def test_whole_metres_stay_whole(bench: ToolHarness) -> None:
+def test_whole_metres_stay_whole(harness: ToolHarness) -> None:
     heights = canvas(5, bands=1).astype(np.int16) * 4
-    put(bench, "source.tif", shifted(heights, right=4, down=-3) + np.int16(120), nodata=-32768)
-    put(bench, "reference.tif", cut(heights, left=0, top=0), nodata=-32768)
-    outcome = align(bench)
+    put(harness, "source.tif", shifted(heights, right=4, down=-3) + np.int16(120), nodata=-32768)
+    put(harness, "reference.tif", cut(heights, left=0, top=0), nodata=-32768)
+    outcome = align(harness)
     assert outcome.result["dz"] == pytest.approx(-120, abs=0.1)
     with rasterio.open(written(outcome)) as aligned:
         assert aligned.dtypes == ("int16",)
 
 
-def test_bytes_in_one_band_are_no_elevations(bench: ToolHarness, scene: Pixels) -> None:
-    put(bench, "source.tif", shifted(scene, right=5, down=-3)[:1])
-    put(bench, "reference.tif", cut(scene, left=0, top=0)[:1])
-    assert align(bench).result["dz"] is None
+def test_bytes_in_one_band_are_no_elevations(harness: ToolHarness, scene: Pixels) -> None:
+    put(harness, "source.tif", shifted(scene, right=5, down=-3)[:1])
+    put(harness, "reference.tif", cut(scene, left=0, top=0)[:1])
+    assert align(harness).result["dz"] is None
 
 
-def test_an_index_that_says_so_is_no_elevation(bench: ToolHarness, scene: Pixels) -> None:
+def test_an_index_that_says_so_is_no_elevation(harness: ToolHarness, scene: Pixels) -> None:
     index_map = scene[:1].astype(np.float32) / 127.5 - 1
-    put(bench, "source.tif", shifted(index_map, right=5, down=-3), nodata=-9, descriptions=["NDVI"])
-    put(bench, "reference.tif", cut(index_map, left=0, top=0), nodata=-9, descriptions=["NDVI"])
-    assert align(bench).result["dz"] is None
+    put(harness, "source.tif", shifted(index_map, right=5, down=-3), nodata=-9, descriptions=["NDVI"])
+    put(harness, "reference.tif", cut(index_map, left=0, top=0), nodata=-9, descriptions=["NDVI"])
+    assert align(harness).result["dz"] is None
 
 
-def test_heights_are_compared_in_their_own_unit(bench: ToolHarness) -> None:
+def test_heights_are_compared_in_their_own_unit(harness: ToolHarness) -> None:
     decimetres = canvas(5, bands=1).astype(np.int16) * 4
     for name, pixels in {
         "source": shifted(decimetres, right=4, down=-3) + np.int16(120),
         "reference": cut(decimetres, left=0, top=0),
     }.items():
-        with rasterio.open(put(bench, f"{name}.tif", pixels, nodata=-32768), "r+") as opened:
+        with rasterio.open(put(harness, f"{name}.tif", pixels, nodata=-32768), "r+") as opened:
             opened.scales = [0.1]
-    outcome = align(bench)
+    outcome = align(harness)
     assert outcome.result["dz"] == pytest.approx(-12, abs=0.01)
     with rasterio.open(written(outcome)) as aligned:
         assert aligned.scales == (0.1,)
@@ -192,89 +192,89 @@ def test_heights_are_compared_in_their_own_unit(bench: ToolHarness) -> None:
     assert np.abs(pixels - expected).mean() < 2
 
 
-def test_collars_without_data_do_not_pull_the_answer(bench: ToolHarness, scene: Pixels) -> None:
+def test_collars_without_data_do_not_pull_the_answer(harness: ToolHarness, scene: Pixels) -> None:
     source, reference = shifted(scene, right=5, down=-3), cut(scene, left=0, top=0)
     source[:, :90] = 0
     source[:, :, -60:] = 0
     reference[:, -80:] = 0
     reference[:, :, :70] = 0
-    put(bench, "source.tif", source)
-    put(bench, "reference.tif", reference)
-    outcome = align(bench, mode="translation")
+    put(harness, "source.tif", source)
+    put(harness, "reference.tif", reference)
+    outcome = align(harness, mode="translation")
     assert (outcome.result["dxPx"], outcome.result["dyPx"]) == pytest.approx((-5, 3), abs=0.02)
     assert outcome.result["validPixels"] == pytest.approx((SIDE - 90) * (SIDE - 60), rel=0.01)
 
 
-def test_the_same_inputs_give_the_same_pixels(bench: ToolHarness, scene: Pixels, tmp_path: Path) -> None:
-    put(bench, "source.tif", shifted(scene, right=5, down=-3))
-    put(bench, "reference.tif", cut(scene, left=0, top=0))
-    first = align(bench)
+def test_the_same_inputs_give_the_same_pixels(harness: ToolHarness, scene: Pixels, tmp_path: Path) -> None:
+    put(harness, "source.tif", shifted(scene, right=5, down=-3))
+    put(harness, "reference.tif", cut(scene, left=0, top=0))
+    first = align(harness)
     pixels, figures = read(written(first)), numbers(first)
     (tmp_path / "again").mkdir()
-    again = align(replace(bench, workdir=tmp_path / "again", threads=1))
+    again = align(replace(harness, workdir=tmp_path / "again", threads=1))
     assert numbers(again) == pytest.approx(figures, abs=1e-5)
     assert np.array_equal(read(written(again)), pixels)
 
 
-def test_two_unrelated_pictures_end_without_an_answer(bench: ToolHarness, scene: Pixels) -> None:
-    put(bench, "source.tif", cut(canvas(77), left=0, top=0))
-    put(bench, "reference.tif", cut(scene, left=0, top=0))
+def test_two_unrelated_pictures_end_without_an_answer(harness: ToolHarness, scene: Pixels) -> None:
+    put(harness, "source.tif", cut(canvas(77), left=0, top=0))
+    put(harness, "reference.tif", cut(scene, left=0, top=0))
     with pytest.raises(
         TaskFailed, match=r"sharpness is \d\.\d \(at least 14\).*correlation is 0\.0"
     ) as caught:
-        align(bench)
+        align(harness)
     assert (caught.value.code, caught.value.retryable) == ("no-reliable-match", False)
-    assert list(bench.workdir.iterdir()) == []
+    assert list(harness.workdir.iterdir()) == []
 
 
-def test_a_featureless_picture_ends_without_an_answer(bench: ToolHarness, scene: Pixels) -> None:
-    put(bench, "source.tif", np.full((3, SIDE, SIDE), 90, np.uint8))
-    put(bench, "reference.tif", cut(scene, left=0, top=0))
+def test_a_featureless_picture_ends_without_an_answer(harness: ToolHarness, scene: Pixels) -> None:
+    put(harness, "source.tif", np.full((3, SIDE, SIDE), 90, np.uint8))
+    put(harness, "reference.tif", cut(scene, left=0, top=0))
     with pytest.raises(TaskFailed) as caught:
-        align(bench)
+        align(harness)
     assert caught.value.code == "no-reliable-match"
 
 
-def test_an_overlap_without_data_ends_without_an_answer(bench: ToolHarness, scene: Pixels) -> None:
+def test_an_overlap_without_data_ends_without_an_answer(harness: ToolHarness, scene: Pixels) -> None:
     source, reference = cut(scene, left=0, top=0), cut(scene, left=0, top=0)
     source[:, :, 250:] = 0
     reference[:, :, :262] = 0
-    put(bench, "source.tif", source)
-    put(bench, "reference.tif", reference)
+    put(harness, "source.tif", source)
+    put(harness, "reference.tif", reference)
     with pytest.raises(TaskFailed) as caught:
-        align(bench)
+        align(harness)
     assert caught.value.code == "no-reliable-match"
 
 
-def test_a_regular_pattern_that_fits_in_many_places_ends_without_an_answer(bench: ToolHarness) -> None:
+def test_a_regular_pattern_that_fits_in_many_places_ends_without_an_answer(harness: ToolHarness) -> None:
     rows, cols = np.mgrid[:SIDE, :SIDE]
     field = (128 + 80 * np.sin(2 * np.pi * cols / 16) * np.sin(2 * np.pi * rows / 16)).astype(np.uint8)
-    put(bench, "source.tif", np.stack([np.roll(field, 5, axis=1)] * 3))
-    put(bench, "reference.tif", np.stack([field] * 3))
+    put(harness, "source.tif", np.stack([np.roll(field, 5, axis=1)] * 3))
+    put(harness, "reference.tif", np.stack([field] * 3))
     with pytest.raises(TaskFailed, match=r"another position fits 8\d% as well") as caught:
-        align(bench)
+        align(harness)
     assert caught.value.code == "no-reliable-match"
 
 
 # What the output keeps
 
 
-def test_the_output_is_a_cog_that_keeps_what_the_source_says_of_itself(bench: ToolHarness) -> None:
+def test_the_output_is_a_cog_that_keeps_what_the_source_says_of_itself(harness: ToolHarness) -> None:
     scene = canvas(3, side=728, bands=4).astype(np.uint16) * 50
     names, colours = (
         ["blue", "green", "red", "nir"],
         [ColorInterp.blue, ColorInterp.green, ColorInterp.red, ColorInterp.undefined],
     )
     put(
-        bench,
+        harness,
         "source.tif",
         cut(scene, left=-40, top=30, side=600),
         descriptions=names,
         colours=colours,
         tags={"CAMERA": "one"},
     )
-    put(bench, "reference.tif", cut(scene, left=0, top=0, side=600), descriptions=names)
-    path = written(align(bench))
+    put(harness, "reference.tif", cut(scene, left=0, top=0, side=600), descriptions=names)
+    path = written(align(harness))
     valid, errors, _ = cog_validate(path)
     assert (valid, errors) == (True, [])
     with rasterio.open(path) as aligned:
@@ -292,20 +292,20 @@ def test_the_output_is_a_cog_that_keeps_what_the_source_says_of_itself(bench: To
         assert (ORIGIN[1] - aligned.transform.f) / METRES == pytest.approx(30, abs=1e-6)
 
 
-def test_without_a_nodata_value_a_mask_tells_where_nothing_is(bench: ToolHarness, scene: Pixels) -> None:
-    put(bench, "source.tif", cut(scene, left=0, top=0), nodata=None, transform=located()["transform"])
+def test_without_a_nodata_value_a_mask_marks_the_empty_pixels(harness: ToolHarness, scene: Pixels) -> None:
+    put(harness, "source.tif", cut(scene, left=0, top=0), nodata=None, transform=located()["transform"])
     centre = (SIDE + 128 - 1) / 2
     matrix = cv2.getRotationMatrix2D((centre, centre), 2, 1)
     moved = np.stack([np.asarray(cv2.warpAffine(band, matrix, band.shape[::-1])) for band in scene])
-    put(bench, "reference.tif", cut(moved, left=0, top=0), nodata=None)
-    outcome = align(bench)
+    put(harness, "reference.tif", cut(moved, left=0, top=0), nodata=None)
+    outcome = align(harness)
     with rasterio.open(written(outcome)) as aligned:
         mask = aligned.dataset_mask()
         assert (aligned.nodata, mask[0, 0], mask[aligned.height // 2, aligned.width // 2]) == (None, 0, 255)
         assert (mask > 0).sum() == outcome.result["validPixels"]
 
 
-def test_transparency_stays_a_band(bench: ToolHarness, scene: Pixels) -> None:
+def test_transparency_stays_a_band(harness: ToolHarness, scene: Pixels) -> None:
     def with_alpha(pixels: Pixels) -> Pixels:
         alpha = np.full((1, SIDE, SIDE), 255, np.uint8)
         alpha[:, :60] = 0
@@ -316,16 +316,16 @@ def test_transparency_stays_a_band(bench: ToolHarness, scene: Pixels) -> None:
         "photometric": "RGB",
         "colours": [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha],
     }
-    put(bench, "source.tif", with_alpha(shifted(scene, right=5, down=-3)), **options)
-    put(bench, "reference.tif", with_alpha(cut(scene, left=0, top=0)), **options)
-    outcome = align(bench)
+    put(harness, "source.tif", with_alpha(shifted(scene, right=5, down=-3)), **options)
+    put(harness, "reference.tif", with_alpha(cut(scene, left=0, top=0)), **options)
+    outcome = align(harness)
     assert (outcome.result["dxPx"], outcome.result["dyPx"]) == pytest.approx((-5, 3), abs=0.03)
     with rasterio.open(written(outcome)) as aligned:
         assert aligned.colorinterp[3] == ColorInterp.alpha
         assert set(np.unique(aligned.read(4))) == {0, 255}
 
 
-def test_a_palette_is_compared_by_its_colours_and_keeps_its_entries(bench: ToolHarness) -> None:
+def test_a_palette_is_compared_by_its_colours_and_keeps_its_entries(harness: ToolHarness) -> None:
     classes = np.digitize(canvas(9, bands=1), np.linspace(20, 235, 12)[1:-1]).astype(np.uint8) + 1
     random = np.random.default_rng(4)
     table = {entry: (*random.integers(0, 256, 3).tolist(), 255) for entry in range(13)}
@@ -333,10 +333,10 @@ def test_a_palette_is_compared_by_its_colours_and_keeps_its_entries(bench: ToolH
         "source": shifted(classes, right=5, down=-3),
         "reference": cut(classes, left=0, top=0),
     }.items():
-        path = put(bench, f"{name}.tif", pixels, photometric="PALETTE")
+        path = put(harness, f"{name}.tif", pixels, photometric="PALETTE")
         with rasterio.open(path, "r+") as opened:
             opened.write_colormap(1, table)
-    outcome = align(bench, mode="translation")
+    outcome = align(harness, mode="translation")
     assert (outcome.result["dxPx"], outcome.result["dyPx"]) == pytest.approx((-5, 3), abs=0.05)
     with rasterio.open(written(outcome)) as aligned:
         assert aligned.colorinterp == (ColorInterp.palette,)
@@ -344,14 +344,14 @@ def test_a_palette_is_compared_by_its_colours_and_keeps_its_entries(bench: ToolH
         assert set(np.unique(aligned.read(1))) <= set(range(13))
 
 
-def test_numbers_that_are_none_become_nodata_and_spoil_nothing(bench: ToolHarness) -> None:
+def test_numbers_that_are_none_become_nodata_and_spoil_nothing(harness: ToolHarness) -> None:
     heights = canvas(5, bands=1).astype(np.float32)
     source = shifted(heights, right=4, down=-3)
     source[0, 100:140, 100:140] = np.nan
     source[0, 300:330, 200:230] = np.inf
-    put(bench, "source.tif", source, nodata=None)
-    put(bench, "reference.tif", cut(heights, left=0, top=0), nodata=None)
-    outcome = align(bench)
+    put(harness, "source.tif", source, nodata=None)
+    put(harness, "reference.tif", cut(heights, left=0, top=0), nodata=None)
+    outcome = align(harness)
     assert (outcome.result["dxPx"], outcome.result["dyPx"]) == pytest.approx((-4, 3), abs=0.03)
     with rasterio.open(written(outcome)) as aligned:
         pixels = aligned.read(1)
@@ -361,13 +361,13 @@ def test_numbers_that_are_none_become_nodata_and_spoil_nothing(bench: ToolHarnes
     assert np.nanmin(pixels) > 0
 
 
-# What is told
+# Log, progress and warnings
 
 
-def test_the_log_and_the_progress_can_be_followed(bench: ToolHarness, scene: Pixels) -> None:
-    put(bench, "source.tif", shifted(scene, right=5, down=-3))
-    put(bench, "reference.tif", cut(scene, left=0, top=0))
-    outcome = align(bench)
+def test_the_log_and_the_progress_can_be_followed(harness: ToolHarness, scene: Pixels) -> None:
+    put(harness, "source.tif", shifted(scene, right=5, down=-3))
+    put(harness, "reference.tif", cut(scene, left=0, top=0))
+    outcome = align(harness)
     assert outcome.log[0] == "Reading 'source.tif': 512 × 512 pixels, 3 band(s) of uint8, EPSG:32632."
     assert outcome.log[2] == (
         "The overlap is 100% of the smaller raster; comparing band 1 of the source with band 1 of the reference."
@@ -388,89 +388,89 @@ def test_the_log_and_the_progress_can_be_followed(bench: ToolHarness, scene: Pix
 
 
 @pytest.mark.parametrize("phase", ["comparing", "moving pixels"])
-def test_a_cancelled_run_declares_nothing(bench: ToolHarness, scene: Pixels, phase: str) -> None:
-    put(bench, "source.tif", shifted(scene, right=5, down=-3))
-    put(bench, "reference.tif", cut(scene, left=0, top=0))
+def test_a_cancelled_run_declares_nothing(harness: ToolHarness, scene: Pixels, phase: str) -> None:
+    put(harness, "source.tif", shifted(scene, right=5, down=-3))
+    put(harness, "reference.tif", cut(scene, left=0, top=0))
 
     def emit(event: RunProgress | LogLine) -> None:
         if isinstance(event, RunProgress) and event.phase == phase:
             raise Cancelled
 
-    inputs = {path: bench.dataset / path for path in ("source.tif", "reference.tif")}
-    run = Run(inputs=inputs, workdir=bench.workdir, threads=2, emit=emit)
+    inputs = {path: harness.dataset / path for path in ("source.tif", "reference.tif")}
+    run = Run(inputs=inputs, workdir=harness.workdir, threads=2, emit=emit)
     with pytest.raises(Cancelled):
         TOOL.run(AlignRasterParams.model_validate_json(json.dumps(PARAMS)), run)
     assert run.changes().edits == ()
-    assert not (bench.workdir / "aligned.tif").exists()
+    assert not (harness.workdir / "aligned.tif").exists()
 
 
 # What is refused
 
 
-def refusal(bench: ToolHarness, **params: Any) -> InvalidInput:
+def refusal(harness: ToolHarness, **params: Any) -> InvalidInput:
     """The refusal at submit, which must be that of the run as well."""
     with pytest.raises(InvalidInput) as at_submit:
-        bench.check(TOOL, PARAMS | params)
+        harness.check(TOOL, PARAMS | params)
     with pytest.raises(InvalidInput) as in_run:
-        ToolHarness(bench.dataset, bench.workdir).run(TOOL, PARAMS | params)
+        ToolHarness(harness.dataset, harness.workdir).run(TOOL, PARAMS | params)
     assert in_run.value.code == at_submit.value.code
-    assert list(bench.workdir.iterdir()) == []
+    assert list(harness.workdir.iterdir()) == []
     return at_submit.value
 
 
-def test_disjoint_rasters_are_refused_at_submit(bench: ToolHarness, scene: Pixels) -> None:
-    put(bench, "source.tif", cut(scene, left=0, top=0))
-    put(bench, "reference.tif", cut(scene, left=0, top=0), **located(right=5000))
-    assert refusal(bench).code == "no-overlap"
+def test_disjoint_rasters_are_refused_at_submit(harness: ToolHarness, scene: Pixels) -> None:
+    put(harness, "source.tif", cut(scene, left=0, top=0))
+    put(harness, "reference.tif", cut(scene, left=0, top=0), **located(right=5000))
+    assert refusal(harness).code == "no-overlap"
 
 
 @pytest.mark.parametrize(("right_px", "refused"), [(480, False), (492, True)])
 def test_a_twentieth_of_the_smaller_raster_must_overlap(
-    bench: ToolHarness, scene: Pixels, right_px: int, *, refused: bool
+    harness: ToolHarness, scene: Pixels, right_px: int, *, refused: bool
 ) -> None:
-    put(bench, "source.tif", cut(scene, left=0, top=0))
-    put(bench, "reference.tif", cut(scene, left=0, top=0), **located(right=right_px * METRES))
+    put(harness, "source.tif", cut(scene, left=0, top=0))
+    put(harness, "reference.tif", cut(scene, left=0, top=0), **located(right=right_px * METRES))
     if refused:
-        assert "overlap by 3.9%" in refusal(bench).message
+        assert "overlap by 3.9%" in refusal(harness).message
     else:
-        bench.check(TOOL, PARAMS)
+        harness.check(TOOL, PARAMS)
 
 
-def test_a_raster_without_a_crs_is_refused(bench: ToolHarness, scene: Pixels) -> None:
-    put(bench, "source.tif", cut(scene, left=0, top=0))
-    put(bench, "reference.tif", cut(scene, left=0, top=0), crs=None)
-    error = refusal(bench)
+def test_a_raster_without_a_crs_is_refused(harness: ToolHarness, scene: Pixels) -> None:
+    put(harness, "source.tif", cut(scene, left=0, top=0))
+    put(harness, "reference.tif", cut(scene, left=0, top=0), crs=None)
+    error = refusal(harness)
     assert error.code == "missing-crs"
     assert "'reference.tif' has no CRS" in error.message
 
 
-def test_what_is_no_raster_is_refused(bench: ToolHarness, scene: Pixels) -> None:
-    put(bench, "source.tif", cut(scene, left=0, top=0))
-    (bench.dataset / "reference.tif").write_text("just words")
+def test_what_is_no_raster_is_refused(harness: ToolHarness, scene: Pixels) -> None:
+    put(harness, "source.tif", cut(scene, left=0, top=0))
+    (harness.dataset / "reference.tif").write_text("just words")
     with pytest.raises(InvalidInput) as at_submit:
-        bench.check(TOOL, PARAMS)
+        harness.check(TOOL, PARAMS)
     assert at_submit.value.code == "not-a-raster"
     with pytest.raises(InvalidInput) as in_run:
-        ToolHarness(bench.dataset, bench.workdir).run(TOOL, PARAMS)
+        ToolHarness(harness.dataset, harness.workdir).run(TOOL, PARAMS)
     assert in_run.value.code == "unreadable-raster"
 
 
 @pytest.mark.parametrize("output", ["source.tif", "reference.tif"])
-def test_an_input_is_not_written_over(bench: ToolHarness, scene: Pixels, output: str) -> None:
+def test_an_input_is_not_written_over(harness: ToolHarness, scene: Pixels, output: str) -> None:
     for name in ("source.tif", "reference.tif"):
-        put(bench, name, cut(scene, left=0, top=0))
-    assert refusal(bench, outputPath=output).code == "output-is-input"
+        put(harness, name, cut(scene, left=0, top=0))
+    assert refusal(harness, outputPath=output).code == "output-is-input"
 
 
-def test_a_raster_is_not_aligned_with_itself(bench: ToolHarness, scene: Pixels) -> None:
-    put(bench, "source.tif", cut(scene, left=0, top=0))
-    assert refusal(bench, referencePath="source.tif").code == "same-raster"
+def test_a_raster_is_not_aligned_with_itself(harness: ToolHarness, scene: Pixels) -> None:
+    put(harness, "source.tif", cut(scene, left=0, top=0))
+    assert refusal(harness, referencePath="source.tif").code == "same-raster"
 
 
 @pytest.mark.parametrize("path", [".ddb/x.tif", ".ddb", "../x.tif", "/x.tif"])
-def test_a_reserved_or_unsafe_output_does_not_fit_the_schema(bench: ToolHarness, path: str) -> None:
+def test_a_reserved_or_unsafe_output_does_not_fit_the_schema(harness: ToolHarness, path: str) -> None:
     with pytest.raises(ValidationError, match="path"):
-        bench.check(TOOL, PARAMS | {"outputPath": path})
+        harness.check(TOOL, PARAMS | {"outputPath": path})
 
 
 def test_rasters_in_different_crs_are_compared_by_their_footprints(scene: Pixels, tmp_path: Path) -> None:
@@ -493,16 +493,16 @@ def test_rasters_in_different_crs_are_compared_by_their_footprints(scene: Pixels
     check(near, near)
 
 
-def test_before_they_are_indexed_the_run_finds_it(bench: ToolHarness, scene: Pixels) -> None:
-    put(bench, "source.tif", cut(scene, left=0, top=0))
-    put(bench, "reference.tif", cut(scene, left=0, top=0), **located(right=5000))
-    ToolHarness(bench.dataset, bench.workdir).check(TOOL, PARAMS)
+def test_before_they_are_indexed_the_run_finds_it(harness: ToolHarness, scene: Pixels) -> None:
+    put(harness, "source.tif", cut(scene, left=0, top=0))
+    put(harness, "reference.tif", cut(scene, left=0, top=0), **located(right=5000))
+    ToolHarness(harness.dataset, harness.workdir).check(TOOL, PARAMS)
 
 
-def test_the_plan_names_what_is_read_and_written(bench: ToolHarness, scene: Pixels) -> None:
-    put(bench, "source.tif", cut(scene, left=0, top=0))
-    put(bench, "reference.tif", cut(scene, left=0, top=0))
-    plan = bench.check(TOOL, PARAMS)
+def test_the_plan_names_what_is_read_and_written(harness: ToolHarness, scene: Pixels) -> None:
+    put(harness, "source.tif", cut(scene, left=0, top=0))
+    put(harness, "reference.tif", cut(scene, left=0, top=0))
+    plan = harness.check(TOOL, PARAMS)
     assert plan.reads == ("source.tif", "reference.tif")
     assert plan.writes == ("aligned.tif",)
     assert (plan.memory_bytes, plan.estimated_output_bytes) == (1024**3, round(SIDE * SIDE * 3 * 1.7))

@@ -28,7 +28,7 @@ from aerotask.tools.bulk_download import BulkDownload
 TOOL = ArchiveExtract()
 
 
-def make_bench(folder: Path, files: dict[str, bytes], **options: Any) -> ToolHarness:
+def make_harness(folder: Path, files: dict[str, bytes], **options: Any) -> ToolHarness:
     dataset, work = folder / "field", folder / "work"
     for path in (dataset, work):
         path.mkdir(parents=True)
@@ -51,8 +51,8 @@ def folders(outcome: ToolOutcome) -> set[str]:
 
 
 def test_files_and_folders_become_entries(tmp_path: Path) -> None:
-    bench = make_bench(tmp_path, {"in/a.zip": zipped({"x/y.txt": b"y", "e/": b"", "z.txt": b"zz"})})
-    outcome = bench.run(TOOL, {"sourcePath": "in/a.zip"})
+    harness = make_harness(tmp_path, {"in/a.zip": zipped({"x/y.txt": b"y", "e/": b"", "z.txt": b"zz"})})
+    outcome = harness.run(TOOL, {"sourcePath": "in/a.zip"})
     assert put(outcome) == {"x/y.txt": b"y", "z.txt": b"zz"}
     assert folders(outcome) == {"e"}
     assert outcome.result == {"extracted": 2, "skipped": 0, "bytes": 3, "format": "ZIP"}
@@ -61,15 +61,15 @@ def test_files_and_folders_become_entries(tmp_path: Path) -> None:
 
 
 def test_a_destination_is_made_and_filled(tmp_path: Path) -> None:
-    bench = make_bench(tmp_path, {"a.tar": tarred({"y.txt": b"y"})})
-    outcome = bench.run(TOOL, {"sourcePath": "a.tar", "destPath": "new/place"})
+    harness = make_harness(tmp_path, {"a.tar": tarred({"y.txt": b"y"})})
+    outcome = harness.run(TOOL, {"sourcePath": "a.tar", "destPath": "new/place"})
     assert (put(outcome), folders(outcome)) == ({"new/place/y.txt": b"y"}, {"new/place"})
     assert outcome.plan.writes == ("new/place",)
 
 
 def test_files_that_are_there_are_skipped(tmp_path: Path) -> None:
-    bench = make_bench(tmp_path, {"a.zip": zipped({"old.txt": b"2", "new.txt": b"2"}), "old.txt": b"1"})
-    outcome = bench.run(TOOL, {"sourcePath": "a.zip"})
+    harness = make_harness(tmp_path, {"a.zip": zipped({"old.txt": b"2", "new.txt": b"2"}), "old.txt": b"1"})
+    outcome = harness.run(TOOL, {"sourcePath": "a.zip"})
     assert put(outcome) == {"new.txt": b"2"}
     assert (outcome.result["extracted"], outcome.result["skipped"]) == (1, 1)
     assert any("'old.txt'" in line for line in outcome.log)
@@ -77,8 +77,8 @@ def test_files_that_are_there_are_skipped(tmp_path: Path) -> None:
 
 
 def test_files_that_are_there_are_replaced_on_demand(tmp_path: Path) -> None:
-    bench = make_bench(tmp_path, {"a.zip": zipped({"old.txt": b"2"}), "old.txt": b"1"})
-    outcome = bench.run(TOOL, {"sourcePath": "a.zip", "overwrite": True})
+    harness = make_harness(tmp_path, {"a.zip": zipped({"old.txt": b"2"}), "old.txt": b"1"})
+    outcome = harness.run(TOOL, {"sourcePath": "a.zip", "overwrite": True})
     assert (put(outcome), outcome.result["skipped"]) == ({"old.txt": b"2"}, 0)
     assert [edit.existing for edit in outcome.changes.edits if isinstance(edit, PutEntry)] == [
         Existing.REPLACE
@@ -86,16 +86,16 @@ def test_files_that_are_there_are_replaced_on_demand(tmp_path: Path) -> None:
 
 
 def test_the_archive_goes_last_if_that_is_wanted(tmp_path: Path) -> None:
-    bench = make_bench(tmp_path, {"in/a.zip": zipped({"x": b""})})
-    outcome = bench.run(TOOL, {"sourcePath": "in/a.zip", "destPath": "out", "deleteArchive": True})
+    harness = make_harness(tmp_path, {"in/a.zip": zipped({"x": b""})})
+    outcome = harness.run(TOOL, {"sourcePath": "in/a.zip", "destPath": "out", "deleteArchive": True})
     assert outcome.changes.edits[-1] == RemoveEntry("in/a.zip")
     assert outcome.plan.writes == ("out", "in/a.zip")
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_an_archive_that_holds_a_file_of_its_own_name_stays(tmp_path: Path, *, overwrite: bool) -> None:
-    bench = make_bench(tmp_path, {"a.zip": zipped({"a.zip": b"inner", "b.txt": b"b"})})
-    outcome = bench.run(TOOL, {"sourcePath": "a.zip", "deleteArchive": True, "overwrite": overwrite})
+    harness = make_harness(tmp_path, {"a.zip": zipped({"a.zip": b"inner", "b.txt": b"b"})})
+    outcome = harness.run(TOOL, {"sourcePath": "a.zip", "deleteArchive": True, "overwrite": overwrite})
     assert put(outcome) == {"b.txt": b"b", **({"a.zip": b"inner"} if overwrite else {})}
     assert not any(isinstance(edit, RemoveEntry) for edit in outcome.changes.edits)
     assert "Warning: 'a.zip' is kept, since the archive contains a file of the same path." in outcome.log
@@ -119,33 +119,33 @@ def test_an_all_zip_of_odm_comes_out_as_it_is(tmp_path: Path) -> None:
         "images.json": b"[]",
     }
     empty = {"odm_meshing/": b"", "entwine_pointcloud/": b""}
-    bench = make_bench(tmp_path, {"all.zip": zipped({**empty, **produced})})
-    outcome = bench.run(TOOL, {"sourcePath": "all.zip", "destPath": "results"})
+    harness = make_harness(tmp_path, {"all.zip": zipped({**empty, **produced})})
+    outcome = harness.run(TOOL, {"sourcePath": "all.zip", "destPath": "results"})
     assert put(outcome) == {f"results/{name}": content for name, content in produced.items()}
     assert folders(outcome) == {"results", "results/odm_meshing", "results/entwine_pointcloud"}
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "photo.jpg", "clip.mp4"])
 def test_what_can_be_no_archive_is_refused_at_submit(tmp_path: Path, name: str) -> None:
-    bench = make_bench(tmp_path, {name: b"x"})
+    harness = make_harness(tmp_path, {name: b"x"})
     with pytest.raises(InvalidInput) as caught:
-        bench.check(TOOL, {"sourcePath": name})
+        harness.check(TOOL, {"sourcePath": name})
     assert caught.value.code == "unsupported-format"
 
 
 def test_what_the_index_knows_to_be_something_else_is_refused_at_submit(tmp_path: Path) -> None:
-    bench = make_bench(tmp_path, {"a.zip": b"x"}, describe=lambda _: ("geoRaster", {}))
+    harness = make_harness(tmp_path, {"a.zip": b"x"}, describe=lambda _: ("geoRaster", {}))
     with pytest.raises(InvalidInput) as caught:
-        bench.check(TOOL, {"sourcePath": "a.zip"})
+        harness.check(TOOL, {"sourcePath": "a.zip"})
     assert caught.value.code == "unsupported-format"
 
 
 def test_a_rar_is_refused_at_submit_where_nothing_can_read_it(tmp_path: Path) -> None:
-    bench = make_bench(tmp_path, {"a.rar": b"Rar!\x1a\x07\x01\x00"})
+    harness = make_harness(tmp_path, {"a.rar": b"Rar!\x1a\x07\x01\x00"})
     if rar_extractor():
         pytest.skip("bsdtar is installed here")
     with pytest.raises(InvalidInput) as caught:
-        bench.check(TOOL, {"sourcePath": "a.rar"})
+        harness.check(TOOL, {"sourcePath": "a.rar"})
     assert (caught.value.code, "bsdtar" in caught.value.message) == ("unsupported-format", True)
 
 
@@ -162,23 +162,23 @@ def test_what_has_no_place_or_is_too_large_is_refused_at_submit(
     tmp_path: Path, params: dict[str, object], code: str
 ) -> None:
     files = {"a.zip": b"x", "folder/b": b"x", "file.bin": b"x", "large.zip": b"x" * 11}
-    bench = make_bench(tmp_path, files, limits=Limits(archive_bytes=10))
+    harness = make_harness(tmp_path, files, limits=Limits(archive_bytes=10))
     with pytest.raises(InvalidInput) as caught:
-        bench.check(TOOL, params)
+        harness.check(TOOL, params)
     assert caught.value.code == code
 
 
 @pytest.mark.parametrize("dest", ["../x", "/etc", "a/../b", ".ddb/x", "a\\b", "zip://x"])
 def test_a_destination_that_leads_elsewhere_is_refused(tmp_path: Path, dest: str) -> None:
-    bench = make_bench(tmp_path, {"a.zip": b"x"})
+    harness = make_harness(tmp_path, {"a.zip": b"x"})
     with pytest.raises(ValidationError):
-        bench.check(TOOL, {"sourcePath": "a.zip", "destPath": dest})
+        harness.check(TOOL, {"sourcePath": "a.zip", "destPath": dest})
 
 
 def test_a_hostile_archive_declares_nothing(tmp_path: Path) -> None:
-    bench = make_bench(tmp_path, {"a.zip": zip_of([Member("fine", b"x"), Member("../evil", b"x")])})
+    harness = make_harness(tmp_path, {"a.zip": zip_of([Member("fine", b"x"), Member("../evil", b"x")])})
     with pytest.raises(InvalidInput) as caught:
-        bench.run(TOOL, {"sourcePath": "a.zip"})
+        harness.run(TOOL, {"sourcePath": "a.zip"})
     assert caught.value.code == "archive-unsafe-name"
     assert not (tmp_path / "evil").exists()
 
@@ -188,9 +188,9 @@ def test_an_archive_that_announces_more_than_the_disk_has_is_refused(tmp_path: P
     lying = zip_of([Member("a", b"x", size_bytes=0xFFFFFFFE) for _ in range(1)])
     many = zip_of([Member(f"{n}", b"x", size_bytes=0xFFFFFFFE) for n in range(500)])
     limits = Limits(extracted_bytes=huge, extraction_ratio=huge)
-    bench = make_bench(tmp_path, {"a.zip": many, "b.zip": lying}, limits=limits)
+    harness = make_harness(tmp_path, {"a.zip": many, "b.zip": lying}, limits=limits)
     with pytest.raises(TaskFailed) as caught:
-        bench.run(TOOL, {"sourcePath": "a.zip"})
+        harness.run(TOOL, {"sourcePath": "a.zip"})
     assert caught.value.code == "disk-full"
 
 
@@ -210,11 +210,11 @@ def test_what_the_storage_limits_do_not_allow_ends_the_run_before_it_is_declared
 ) -> None:
     files = {name: EVERY_FORMAT[name]}
     with pytest.raises(TaskFailed) as caught:
-        make_bench(tmp_path / "small", files, limits=Limits(storage_left_bytes=5999)).run(
+        make_harness(tmp_path / "small", files, limits=Limits(storage_left_bytes=5999)).run(
             TOOL, {"sourcePath": name}
         )
     assert caught.value.code == "storage-quota-exceeded"
-    enough = make_bench(tmp_path / "enough", files, limits=Limits(storage_left_bytes=6000))
+    enough = make_harness(tmp_path / "enough", files, limits=Limits(storage_left_bytes=6000))
     assert sum(map(len, put(enough.run(TOOL, {"sourcePath": name})).values())) == 6000
 
 
@@ -223,18 +223,18 @@ def test_what_is_replaced_or_removed_makes_room(tmp_path: Path, name: str) -> No
     archive = EVERY_FORMAT[name]
     files = {"out/a.bin": bytes(2500), name: archive}
 
-    def extracted(bench: ToolHarness, **params: bool) -> int:
-        return len(put(bench.run(TOOL, {"sourcePath": name, "destPath": "out", **params})))
+    def extracted(harness: ToolHarness, **params: bool) -> int:
+        return len(put(harness.run(TOOL, {"sourcePath": name, "destPath": "out", **params})))
 
     limits = Limits(storage_left_bytes=3500)
-    assert extracted(make_bench(tmp_path / "1", files, limits=limits), overwrite=True) == 2
+    assert extracted(make_harness(tmp_path / "1", files, limits=limits), overwrite=True) == 2
     limits = Limits(storage_left_bytes=6000 - len(archive))
-    assert extracted(make_bench(tmp_path / "2", {name: archive}, limits=limits), deleteArchive=True) == 2
+    assert extracted(make_harness(tmp_path / "2", {name: archive}, limits=limits), deleteArchive=True) == 2
     # It was lowered below what is there: nothing may be added, yet what adds nothing may be done.
     limits = Limits(storage_left_bytes=-5)
     full = {"out/a.bin": bytes(3000), "out/b.bin": bytes(3000), name: archive}
-    assert extracted(make_bench(tmp_path / "3", full, limits=limits), overwrite=True) == 2
-    assert extracted(make_bench(tmp_path / "4", full, limits=limits)) == 0
+    assert extracted(make_harness(tmp_path / "3", full, limits=limits), overwrite=True) == 2
+    assert extracted(make_harness(tmp_path / "4", full, limits=limits)) == 0
 
 
 NAMES = st.text(
@@ -255,11 +255,11 @@ def as_indexed(file: Path) -> tuple[str, Mapping[str, Any]]:
     return found.type, found.properties
 
 
-def seen(bench: ToolHarness) -> dict[str, tuple[object, ...]]:
+def seen(harness: ToolHarness) -> dict[str, tuple[object, ...]]:
     """All that a dataset has, but for when it was changed."""
     return {
         path: (entry.type, entry.sha256, entry.size_bytes, dict(entry.properties))
-        for path, entry in bench.view().entries.items()
+        for path, entry in harness.view().entries.items()
     }
 
 
@@ -276,23 +276,23 @@ def test_extracting_a_zip_of_a_dataset_gives_the_dataset(
         unicodedata.normalize("NFC", f"{folder}{n}{name}{suffix}"): content
         for n, ((folder, name, suffix), content) in enumerate(files.items())
     }
-    bench = make_bench(tmp_path_factory.mktemp("from"), dataset, describe=as_indexed)
+    harness = make_harness(tmp_path_factory.mktemp("from"), dataset, describe=as_indexed)
     if empty:
-        (bench.dataset / empty).mkdir(parents=True)
-    packed = bench.run(BulkDownload(), {})
-    other = make_bench(tmp_path_factory.mktemp("to"), {"copy.zip": packed.artifact.read_bytes()})
+        (harness.dataset / empty).mkdir(parents=True)
+    packed = harness.run(BulkDownload(), {})
+    other = make_harness(tmp_path_factory.mktemp("to"), {"copy.zip": packed.artifact.read_bytes()})
     outcome = other.run(TOOL, {"sourcePath": "copy.zip"})
-    there = make_bench(tmp_path_factory.mktemp("there"), put(outcome), describe=as_indexed)
+    there = make_harness(tmp_path_factory.mktemp("there"), put(outcome), describe=as_indexed)
     for folder in folders(outcome):
         (there.dataset / folder).mkdir(parents=True, exist_ok=True)
-    assert (seen(there), packed.result["warnings"]) == (seen(bench), [])
+    assert (seen(there), packed.result["warnings"]) == (seen(harness), [])
 
 
 def test_an_empty_raster_of_megabytes_comes_back_out_of_our_own_zip(tmp_path: Path) -> None:
     rasters = {"small.tif": bytes(900_000), "empty.tif": bytes(4_000_000), "large.tif": bytes(20_000_000)}
-    packed = make_bench(tmp_path / "from", rasters).run(BulkDownload(), {}).artifact.read_bytes()
+    packed = make_harness(tmp_path / "from", rasters).run(BulkDownload(), {}).artifact.read_bytes()
     assert len(packed) < 600_000
-    other = make_bench(tmp_path / "to", {"copy.zip": packed})
+    other = make_harness(tmp_path / "to", {"copy.zip": packed})
     assert put(other.run(TOOL, {"sourcePath": "copy.zip"})) == rasters
 
 
@@ -300,7 +300,7 @@ def test_our_own_zip_keeps_to_the_ratio_that_is_set(tmp_path: Path) -> None:
     limits = Limits(extraction_ratio=4)
     raster = {"empty.tif": bytes(4_000_000)}
     packed = (
-        make_bench(tmp_path / "from", raster, limits=limits).run(BulkDownload(), {}).artifact.read_bytes()
+        make_harness(tmp_path / "from", raster, limits=limits).run(BulkDownload(), {}).artifact.read_bytes()
     )
-    other = make_bench(tmp_path / "to", {"copy.zip": packed}, limits=limits)
+    other = make_harness(tmp_path / "to", {"copy.zip": packed}, limits=limits)
     assert put(other.run(TOOL, {"sourcePath": "copy.zip"})) == raster

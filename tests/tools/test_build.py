@@ -1,4 +1,4 @@
-"""build as a tool: what it refuses, plans, makes and tells, over a folder of files of every kind."""
+"""Tool build over a folder with files of every kind: refusals, plans, derivatives and results."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ EXPECTED = {
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> ToolHarness:
-    """A dataset with one file of each kind, and some that nothing is made of."""
+def harness(tmp_path: Path) -> ToolHarness:
+    """A dataset with one file of each kind, and some files without derivatives."""
     dataset, workdir = tmp_path / "dataset", tmp_path / "work"
     (dataset / "maps").mkdir(parents=True)
     workdir.mkdir()
@@ -65,13 +65,13 @@ def kept(outcome: ToolOutcome) -> dict[tuple[str, str], Path]:
     return {(made.of, made.kind): made.content for made in outcome.changes.derivatives}
 
 
-def view_of(bench: ToolHarness, *paths: str, **changes: Any) -> DatasetView:
-    view = bench.view()
+def view_of(harness: ToolHarness, *paths: str, **changes: Any) -> DatasetView:
+    view = harness.view()
     return DatasetView(view.slug, {path: view.entries[path] for path in paths or view.entries}, **changes)
 
 
-def test_a_dataset_gets_every_derivative_it_lacks(bench: ToolHarness) -> None:
-    outcome = bench.run(TOOL, {})
+def test_a_dataset_gets_every_derivative_it_lacks(harness: ToolHarness) -> None:
+    outcome = harness.run(TOOL, {})
     made = kept(outcome)
     assert made.keys() == EXPECTED
     assert outcome.result["built"] == len(EXPECTED)
@@ -84,25 +84,25 @@ def test_a_dataset_gets_every_derivative_it_lacks(bench: ToolHarness) -> None:
     assert outcome.changes.edits == ()
 
 
-def test_the_plan_names_what_is_read_and_what_it_changes(bench: ToolHarness) -> None:
-    plan = bench.check(TOOL, {})
+def test_the_plan_names_what_is_read_and_what_it_changes(harness: ToolHarness) -> None:
+    plan = harness.check(TOOL, {})
     entries = ("cloud.laz", "field.tif", "maps/parcels.geojson", "maps/roads.shp", "model.obj")
     assert plan.writes == entries
     beside = [f"maps/roads.{suffix}" for suffix in ("cpg", "dbf", "prj", "shx")]
     assert sorted(plan.reads) == sorted([*entries, *beside])
-    assert bench.check(TOOL, {"path": "maps"}).writes == entries[2:4]
-    alone = bench.check(TOOL, {"path": "field.tif"})
+    assert harness.check(TOOL, {"path": "maps"}).writes == entries[2:4]
+    alone = harness.check(TOOL, {"path": "field.tif"})
     assert alone.reads == alone.writes == ("field.tif",)
-    assert alone.estimated_output_bytes == max(64 * 1024, 6 * (bench.dataset / "field.tif").stat().st_size)
+    assert alone.estimated_output_bytes == max(64 * 1024, 6 * (harness.dataset / "field.tif").stat().st_size)
 
 
 def test_very_many_entries_are_named_by_their_folder(tmp_path: Path) -> None:
     (tmp_path / "many").mkdir()
     for number in range(101):
         (tmp_path / "many" / f"{number}.laz").write_bytes(b"x")
-    bench = ToolHarness(tmp_path, tmp_path)
-    assert bench.check(TOOL, {"path": "many"}).writes == ("many",)
-    assert bench.check(TOOL, {}).writes == ("",)
+    harness = ToolHarness(tmp_path, tmp_path)
+    assert harness.check(TOOL, {"path": "many"}).writes == ("many",)
+    assert harness.check(TOOL, {}).writes == ("",)
 
 
 def test_the_parameters_name_what_the_platform_must_fetch() -> None:
@@ -111,8 +111,8 @@ def test_the_parameters_name_what_the_platform_must_fetch() -> None:
     assert "a/b.shx" in BuildParams(path="a/b.shp").entry_paths()
 
 
-def test_what_has_been_made_of_the_same_content_is_not_planned_again(bench: ToolHarness) -> None:
-    entries = bench.view().entries
+def test_what_has_been_made_of_the_same_content_is_not_planned_again(harness: ToolHarness) -> None:
+    entries = harness.view().entries
     hashes = {path: entry.sha256 for path, entry in entries.items()}
     everything = {
         (source_key(path, hashes), kind, KIND_INFO[kind].builder)
@@ -126,22 +126,22 @@ def test_what_has_been_made_of_the_same_content_is_not_planned_again(bench: Tool
         for kind in kinds
     }
     derived = frozenset(everything)
-    assert TOOL.plan(BuildParams(), view_of(bench, derived=derived)).writes == ("maps/parcels.geojson",)
+    assert TOOL.plan(BuildParams(), view_of(harness, derived=derived)).writes == ("maps/parcels.geojson",)
     older = frozenset((key, kind, "0") for key, kind, _ in derived)
-    assert len(TOOL.plan(BuildParams(), view_of(bench, derived=older)).writes) == 5
-    assert len(TOOL.plan(BuildParams(force=True), view_of(bench, derived=derived)).writes) == 5
-    (bench.dataset / "maps" / "roads.dbf").write_bytes(b"other attributes")
-    assert "maps/roads.shp" in TOOL.plan(BuildParams(), view_of(bench, derived=derived)).writes
+    assert len(TOOL.plan(BuildParams(), view_of(harness, derived=older)).writes) == 5
+    assert len(TOOL.plan(BuildParams(force=True), view_of(harness, derived=derived)).writes) == 5
+    (harness.dataset / "maps" / "roads.dbf").write_bytes(b"other attributes")
+    assert "maps/roads.shp" in TOOL.plan(BuildParams(), view_of(harness, derived=derived)).writes
 
 
 def run_with(
-    bench: ToolHarness, derived: frozenset[tuple[str, str, str]], **params: Any
+    harness: ToolHarness, derived: frozenset[tuple[str, str, str]], **params: Any
 ) -> Mapping[str, Any]:
-    """The result of a run that is told which derivatives there are by now."""
+    """The result of a run that knows the existing derivatives."""
     events: list[RunProgress | LogLine] = []
     run = Run(
-        inputs={"cloud.laz": bench.dataset / "cloud.laz"},
-        workdir=bench.workdir,
+        inputs={"cloud.laz": harness.dataset / "cloud.laz"},
+        workdir=harness.workdir,
         threads=1,
         emit=events.append,
         derived=derived,
@@ -150,12 +150,12 @@ def run_with(
     return run.changes().result or {}
 
 
-def test_what_another_task_has_made_meanwhile_is_not_made_again(bench: ToolHarness) -> None:
+def test_what_another_task_has_made_meanwhile_is_not_made_again(harness: ToolHarness) -> None:
     there = frozenset({("cloud.laz", "copc", KIND_INFO[DerivativeKind.COPC].builder)})
-    assert run_with(bench, there)["derivatives"] == [
+    assert run_with(harness, there)["derivatives"] == [
         {"path": "cloud.laz", "kind": "copc", "outcome": "present"}
     ]
-    assert run_with(bench, there, force=True)["built"] == 1
+    assert run_with(harness, there, force=True)["built"] == 1
 
 
 BAD: dict[str, bytes] = {
@@ -169,17 +169,17 @@ BAD: dict[str, bytes] = {
 }
 
 
-def test_damaged_entries_stop_no_other_and_are_told_of_by_name(bench: ToolHarness) -> None:
-    (bench.dataset / "bad").mkdir()
+def test_damaged_entries_are_listed_and_stop_no_other(harness: ToolHarness) -> None:
+    (harness.dataset / "bad").mkdir()
     for name, content in BAD.items():
-        (bench.dataset / name).write_bytes(content)
-    whole = (bench.dataset / "cloud.laz").read_bytes()
-    (bench.dataset / "bad" / "half.laz").write_bytes(whole[: len(whole) // 2])
-    roads = (bench.dataset / "maps" / "roads.shp").read_bytes()
-    (bench.dataset / "bad" / "lonely.shp").write_bytes(roads)
-    before = {path: path.read_bytes() for path in bench.dataset.rglob("*") if path.is_file()}
+        (harness.dataset / name).write_bytes(content)
+    whole = (harness.dataset / "cloud.laz").read_bytes()
+    (harness.dataset / "bad" / "half.laz").write_bytes(whole[: len(whole) // 2])
+    roads = (harness.dataset / "maps" / "roads.shp").read_bytes()
+    (harness.dataset / "bad" / "lonely.shp").write_bytes(roads)
+    before = {path: path.read_bytes() for path in harness.dataset.rglob("*") if path.is_file()}
 
-    outcome = bench.run(TOOL, {})
+    outcome = harness.run(TOOL, {})
     assert kept(outcome).keys() == EXPECTED
     failures = {
         (each["path"], each["kind"]): each
@@ -192,7 +192,7 @@ def test_damaged_entries_stop_no_other_and_are_told_of_by_name(bench: ToolHarnes
     assert "'lonely.shx'" in failures["bad/lonely.shp", "gpkg"]["message"]
     assert all(each["message"].endswith(".") for each in failures.values())
     assert any("half.laz" in line for line in outcome.log)
-    assert {path: path.read_bytes() for path in bench.dataset.rglob("*") if path.is_file()} == before
+    assert {path: path.read_bytes() for path in harness.dataset.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize(
@@ -203,46 +203,48 @@ def test_damaged_entries_stop_no_other_and_are_told_of_by_name(bench: ToolHarnes
         ("maps/lonely.shp", "missing-side-file"),
     ],
 )
-def test_what_can_not_work_is_refused_at_submit(bench: ToolHarness, path: str, code: str) -> None:
-    (bench.dataset / "maps" / "lonely.shp").write_bytes(b"x")
+def test_what_can_not_work_is_refused_at_submit(harness: ToolHarness, path: str, code: str) -> None:
+    (harness.dataset / "maps" / "lonely.shp").write_bytes(b"x")
     with pytest.raises(InvalidInput) as refused:
-        bench.check(TOOL, {"path": path})
+        harness.check(TOOL, {"path": path})
     assert refused.value.code == code
 
 
 @pytest.mark.skipif(INSTALLED, reason="pymeshlab is installed")
-def test_a_mesh_without_meshlab_is_refused_at_submit_and_told_of_in_a_dataset(bench: ToolHarness) -> None:
+def test_a_mesh_without_meshlab_is_refused_at_submit_and_listed_as_failed_for_a_dataset(
+    harness: ToolHarness,
+) -> None:
     with pytest.raises(InvalidInput, match="pip install pymeshlab") as refused:
-        bench.check(TOOL, {"path": "model.obj"})
+        harness.check(TOOL, {"path": "model.obj"})
     assert refused.value.code == "derivative-unavailable"
-    [told] = [each for each in bench.run(TOOL, {}).result["derivatives"] if each["path"] == "model.obj"]
-    assert (told["outcome"], told["code"]) == ("failed", "derivative-unavailable")
+    [failed] = [each for each in harness.run(TOOL, {}).result["derivatives"] if each["path"] == "model.obj"]
+    assert (failed["outcome"], failed["code"]) == ("failed", "derivative-unavailable")
 
 
 @needs_meshlab
-def test_a_mesh_is_built_by_name(bench: ToolHarness) -> None:
-    assert outcomes(bench.run(TOOL, {"path": "model.obj"})) == {("model.obj", "nxz"): "built"}
+def test_a_mesh_is_built_by_name(harness: ToolHarness) -> None:
+    assert outcomes(harness.run(TOOL, {"path": "model.obj"})) == {("model.obj", "nxz"): "built"}
 
 
-def test_a_task_for_one_entry_that_gets_nothing_fails(bench: ToolHarness) -> None:
-    (bench.dataset / "a.laz").write_bytes(b"no cloud")
+def test_a_task_for_one_entry_that_gets_nothing_fails(harness: ToolHarness) -> None:
+    (harness.dataset / "a.laz").write_bytes(b"no cloud")
     with pytest.raises(InvalidInput) as refused:
-        bench.run(TOOL, {"path": "a.laz"})
+        harness.run(TOOL, {"path": "a.laz"})
     assert refused.value.code == "unreadable-cloud"
 
 
-def test_one_kind_may_fail_where_the_other_is_made(bench: ToolHarness) -> None:
-    (bench.dataset / "maps" / "roads.prj").unlink()
-    assert outcomes(bench.run(TOOL, {"path": "maps/roads.shp"})) == {
+def test_one_kind_may_fail_where_the_other_is_made(harness: ToolHarness) -> None:
+    (harness.dataset / "maps" / "roads.prj").unlink()
+    assert outcomes(harness.run(TOOL, {"path": "maps/roads.shp"})) == {
         ("maps/roads.shp", "pmtiles"): "skipped",
         ("maps/roads.shp", "gpkg"): "built",
     }
 
 
-def test_a_plain_image_is_passed_over_in_a_dataset(bench: ToolHarness) -> None:
-    write_raster(bench.dataset / "photo.tif", slope((40, 40)), crs=None)
-    assert outcomes(bench.run(TOOL, {}))["photo.tif", "cog"] == "skipped"
-    indexed = ToolHarness(bench.dataset, bench.workdir, describe=lambda _path: ("image", {}))
+def test_a_plain_image_is_passed_over_in_a_dataset(harness: ToolHarness) -> None:
+    write_raster(harness.dataset / "photo.tif", slope((40, 40)), crs=None)
+    assert outcomes(harness.run(TOOL, {}))["photo.tif", "cog"] == "skipped"
+    indexed = ToolHarness(harness.dataset, harness.workdir, describe=lambda _path: ("image", {}))
     assert "photo.tif" not in indexed.check(TOOL, {}).reads
     with pytest.raises(InvalidInput) as refused:
         indexed.check(TOOL, {"path": "photo.tif"})
@@ -272,18 +274,18 @@ def test_the_index_decides_by_type_what_is_made_of_an_entry() -> None:
     assert TOOL.plan(BuildParams(), view).writes == ("mesh.ply", "ortho", "roads", "s2.jp2", "scan.data")
 
 
-def test_entries_are_made_whatever_they_are_called(bench: ToolHarness) -> None:
-    for path in list(bench.dataset.iterdir()):
+def test_entries_are_made_whatever_they_are_called(harness: ToolHarness) -> None:
+    for path in list(harness.dataset.iterdir()):
         if path.name not in {"cloud.laz", "field.tif"}:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    (bench.dataset / "cloud.laz").rename(bench.dataset / "scan.data")
-    (bench.dataset / "field.tif").rename(bench.dataset / "ortho")
-    write_points(bench.dataset / "roads.fgb").rename(bench.dataset / "roads")
+    (harness.dataset / "cloud.laz").rename(harness.dataset / "scan.data")
+    (harness.dataset / "field.tif").rename(harness.dataset / "ortho")
+    write_points(harness.dataset / "roads.fgb").rename(harness.dataset / "roads")
     kinds = {"scan.data": "pointCloud", "ortho": "geoRaster", "roads": "vector"}
     about = {"scan.data": {"format": "laz"}}
     indexed = ToolHarness(
-        bench.dataset,
-        bench.workdir,
+        harness.dataset,
+        harness.workdir,
         describe=lambda path: (kinds[path.name], about.get(path.name, {})),
     )
     assert outcomes(indexed.run(TOOL, {})) == {
@@ -294,52 +296,52 @@ def test_entries_are_made_whatever_they_are_called(bench: ToolHarness) -> None:
     }
 
 
-def test_an_entry_without_an_end_is_told_of_and_the_others_are_made(bench: ToolHarness) -> None:
+def test_an_endless_entry_fails_and_the_others_are_built(harness: ToolHarness) -> None:
     inputs = {
-        "endless.gpkg": endless(bench.dataset / "endless.gpkg"),
-        "cloud.laz": bench.dataset / "cloud.laz",
+        "endless.gpkg": endless(harness.dataset / "endless.gpkg"),
+        "cloud.laz": harness.dataset / "cloud.laz",
     }
-    run = Run(inputs=inputs, workdir=bench.workdir, threads=1, emit=lambda _event: None)
+    run = Run(inputs=inputs, workdir=harness.workdir, threads=1, emit=lambda _event: None)
     run_build(run, only=None, force=False, timeouts=TimeoutPolicy(min_s=5))
-    told = (run.changes().result or {})["derivatives"]
-    assert {(each["path"], each["kind"]): each.get("code", each["outcome"]) for each in told} == {
+    outcomes = (run.changes().result or {})["derivatives"]
+    assert {(each["path"], each["kind"]): each.get("code", each["outcome"]) for each in outcomes} == {
         ("endless.gpkg", "pmtiles"): "build-timed-out",
         ("endless.gpkg", "gpkg"): "build-timed-out",
         ("cloud.laz", "copc"): "built",
     }
 
 
-def test_progress_rises_with_the_work(bench: ToolHarness) -> None:
-    steps = bench.run(TOOL, {}).progress
+def test_progress_rises_with_the_work(harness: ToolHarness) -> None:
+    steps = harness.run(TOOL, {}).progress
     assert all(before.fraction <= after.fraction for before, after in pairwise(steps))
     assert steps[-1].fraction == pytest.approx(1)
     phases = list(dict.fromkeys(step.phase for step in steps if step.phase))
     assert "cog of field.tif" in phases
 
 
-def test_a_cancelled_build_stops_at_once(bench: ToolHarness) -> None:
+def test_a_cancelled_build_stops_at_once(harness: ToolHarness) -> None:
     def cancel(event: RunProgress | LogLine) -> None:
         if isinstance(event, RunProgress) and event.fraction > 0:
             raise Cancelled
 
     run = Run(
-        inputs={"cloud.laz": bench.dataset / "cloud.laz"}, workdir=bench.workdir, threads=1, emit=cancel
+        inputs={"cloud.laz": harness.dataset / "cloud.laz"}, workdir=harness.workdir, threads=1, emit=cancel
     )
     with pytest.raises(Cancelled):
         TOOL.run(BuildParams(), run)
     assert run.changes().derivatives == ()
 
 
-def test_a_run_may_only_give_derivatives_of_what_it_reads(bench: ToolHarness) -> None:
-    run = Run(inputs={}, workdir=bench.workdir, threads=1, emit=lambda _event: None)
-    (bench.workdir / "a").write_bytes(b"a")
+def test_a_run_may_only_give_derivatives_of_what_it_reads(harness: ToolHarness) -> None:
+    run = Run(inputs={}, workdir=harness.workdir, threads=1, emit=lambda _event: None)
+    (harness.workdir / "a").write_bytes(b"a")
     with pytest.raises(TaskFailed):
-        run.put_derivative(bench.workdir / "a", of="other.tif", kind="cog", builder="1", properties={})
+        run.put_derivative(harness.workdir / "a", of="other.tif", kind="cog", builder="1", properties={})
 
 
 def test_an_empty_dataset_needs_nothing(tmp_path: Path) -> None:
-    bench = ToolHarness(tmp_path, tmp_path)
-    assert bench.run(TOOL, {}).result == {
+    harness = ToolHarness(tmp_path, tmp_path)
+    assert harness.run(TOOL, {}).result == {
         "built": 0,
         "present": 0,
         "skipped": 0,

@@ -27,7 +27,7 @@ FILES = {
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> ToolHarness:
+def harness(tmp_path: Path) -> ToolHarness:
     dataset, work = tmp_path / "field", tmp_path / "work"
     work.mkdir()
     for path, content in FILES.items():
@@ -45,8 +45,8 @@ def names(archive: Path) -> list[str]:
         return opened.namelist()
 
 
-def test_without_paths_the_whole_dataset_comes_with_its_index(bench: ToolHarness, tmp_path: Path) -> None:
-    outcome = bench.run(TOOL, {})
+def test_without_paths_the_whole_dataset_comes_with_its_index(harness: ToolHarness, tmp_path: Path) -> None:
+    outcome = harness.run(TOOL, {})
     assert names(outcome.artifact) == [
         "a.txt",
         "empty/",
@@ -69,12 +69,12 @@ def test_without_paths_the_whole_dataset_comes_with_its_index(bench: ToolHarness
     assert seen == {'{"seen":true}'}
 
 
-def test_null_is_the_whole_dataset_too(bench: ToolHarness) -> None:
-    assert ".ddb/dbase.sqlite" in names(bench.run(TOOL, {"paths": None}).artifact)
+def test_null_is_the_whole_dataset_too(harness: ToolHarness) -> None:
+    assert ".ddb/dbase.sqlite" in names(harness.run(TOOL, {"paths": None}).artifact)
 
 
-def test_a_selection_has_what_is_named_and_all_below_it(bench: ToolHarness) -> None:
-    outcome = bench.run(TOOL, {"paths": ["photos", "a.txt", "photos/1.jpg"]})
+def test_a_selection_has_what_is_named_and_all_below_it(harness: ToolHarness) -> None:
+    outcome = harness.run(TOOL, {"paths": ["photos", "a.txt", "photos/1.jpg"]})
     assert names(outcome.artifact) == [
         "a.txt",
         "photos/",
@@ -84,8 +84,8 @@ def test_a_selection_has_what_is_named_and_all_below_it(bench: ToolHarness) -> N
     ]
 
 
-def test_the_result_says_what_was_packed(bench: ToolHarness) -> None:
-    outcome = bench.run(TOOL, {"paths": ["photos"]})
+def test_the_result_says_what_was_packed(harness: ToolHarness) -> None:
+    outcome = harness.run(TOOL, {"paths": ["photos"]})
     content = outcome.artifact.read_bytes()
     assert outcome.result == {
         "files": 2,
@@ -101,12 +101,12 @@ def test_the_result_says_what_was_packed(bench: ToolHarness) -> None:
     assert (fractions, fractions[-1]) == (sorted(fractions), 1.0)
 
 
-def test_the_name_is_the_datasets_unless_another_is_given(bench: ToolHarness) -> None:
-    assert bench.run(TOOL, {"paths": ["a.txt"]}).changes.artifacts[0].name == "field.zip"
+def test_the_name_is_the_datasets_unless_another_is_given(harness: ToolHarness) -> None:
+    assert harness.run(TOOL, {"paths": ["a.txt"]}).changes.artifacts[0].name == "field.zip"
 
 
-def test_another_name_can_be_given(bench: ToolHarness) -> None:
-    outcome = bench.run(TOOL, {"paths": ["a.txt"], "archiveName": "mine.zip"})
+def test_another_name_can_be_given(harness: ToolHarness) -> None:
+    outcome = harness.run(TOOL, {"paths": ["a.txt"], "archiveName": "mine.zip"})
     assert outcome.changes.artifacts[0].name == "mine.zip"
 
 
@@ -123,35 +123,35 @@ def test_another_name_can_be_given(bench: ToolHarness) -> None:
         {"path": "a.txt"},
     ],
 )
-def test_params_that_do_not_fit_are_refused(bench: ToolHarness, params: dict[str, object]) -> None:
+def test_params_that_do_not_fit_are_refused(harness: ToolHarness, params: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
-        bench.check(TOOL, params)
+        harness.check(TOOL, params)
 
 
-def test_a_path_that_names_nothing_is_refused(bench: ToolHarness) -> None:
+def test_a_path_that_names_nothing_is_refused(harness: ToolHarness) -> None:
     with pytest.raises(InvalidInput) as caught:
-        bench.check(TOOL, {"paths": ["a.txt", "b.txt"]})
+        harness.check(TOOL, {"paths": ["a.txt", "b.txt"]})
     assert caught.value.code == "no-such-entry"
 
 
-def test_the_estimate_is_not_below_what_comes_out(bench: ToolHarness) -> None:
-    (bench.dataset / "noise.bin").write_bytes(os.urandom(300_000))
-    outcome = bench.run(TOOL, {})
+def test_the_estimate_is_not_below_what_comes_out(harness: ToolHarness) -> None:
+    (harness.dataset / "noise.bin").write_bytes(os.urandom(300_000))
+    outcome = harness.run(TOOL, {})
     assert outcome.artifact.stat().st_size <= outcome.plan.estimated_output_bytes <= 400_000
     assert outcome.plan.writes == ()
 
 
-def test_names_that_collide_elsewhere_are_warned_of(bench: ToolHarness) -> None:
-    (bench.dataset / "A.txt").write_bytes(b"other")
-    outcome = bench.run(TOOL, {})
+def test_names_that_collide_elsewhere_are_warned_of(harness: ToolHarness) -> None:
+    (harness.dataset / "A.txt").write_bytes(b"other")
+    outcome = harness.run(TOOL, {})
     assert outcome.result["warnings"] == ["'a.txt' and 'A.txt' are the same name on some systems."]
 
 
-def test_what_archive_extract_would_refuse_is_warned_of(bench: ToolHarness, tmp_path: Path) -> None:
-    (bench.dataset / "1/2/3").mkdir(parents=True)
+def test_what_archive_extract_would_refuse_is_warned_of(harness: ToolHarness, tmp_path: Path) -> None:
+    (harness.dataset / "1/2/3").mkdir(parents=True)
     limits = Limits(archive_depth=2, extracted_entries=3, extracted_bytes=400)
-    small = ToolHarness(bench.dataset, tmp_path / "work", limits=limits)
-    (bench.dataset / "1/2/3/x.txt").write_bytes(b"x")
+    small = ToolHarness(harness.dataset, tmp_path / "work", limits=limits)
+    (harness.dataset / "1/2/3/x.txt").write_bytes(b"x")
     outcome = small.run(TOOL, {"paths": ["1", "a.txt", "photos"]})
     assert outcome.result["warnings"] == [
         "Paths more than 2 folders deep ('1/2/3/x.txt' is one of 1): extraction will reject this ZIP.",

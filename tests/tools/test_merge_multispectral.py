@@ -51,7 +51,7 @@ def plane(seed: int = 0) -> Pixels:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> ToolHarness:
+def harness(tmp_path: Path) -> ToolHarness:
     """A dataset with a red and a near infrared band."""
     dataset, workdir = tmp_path / "dataset", tmp_path / "work"
     dataset.mkdir()
@@ -61,8 +61,8 @@ def bench(tmp_path: Path) -> ToolHarness:
     return ToolHarness(dataset, workdir, describe=index)
 
 
-def run(bench: ToolHarness, **params: Any) -> ToolOutcome:
-    return bench.run(TOOL, MERGE | params)
+def run(harness: ToolHarness, **params: Any) -> ToolOutcome:
+    return harness.run(TOOL, MERGE | params)
 
 
 def output(outcome: ToolOutcome) -> Path:
@@ -72,17 +72,17 @@ def output(outcome: ToolOutcome) -> Path:
     return edit.content
 
 
-def refusals(bench: ToolHarness, **params: Any) -> tuple[InvalidInput, InvalidInput]:
+def refusals(harness: ToolHarness, **params: Any) -> tuple[InvalidInput, InvalidInput]:
     """The error at submit, and that of the run on files that aren't indexed."""
     with pytest.raises(InvalidInput) as at_submit:
-        bench.check(TOOL, MERGE | params)
+        harness.check(TOOL, MERGE | params)
     with pytest.raises(InvalidInput) as in_run:
-        ToolHarness(bench.dataset, bench.workdir).run(TOOL, MERGE | params)
+        ToolHarness(harness.dataset, harness.workdir).run(TOOL, MERGE | params)
     return at_submit.value, in_run.value
 
 
-def test_two_bands_become_one_raster_pixel_for_pixel(bench: ToolHarness) -> None:
-    outcome = run(bench)
+def test_two_bands_become_one_raster_pixel_for_pixel(harness: ToolHarness) -> None:
+    outcome = run(harness)
     result = output(outcome)
     assert (read(result) == np.concatenate([plane(0), plane(1)])).all()
     (edit,) = outcome.changes.edits
@@ -93,8 +93,8 @@ def test_two_bands_become_one_raster_pixel_for_pixel(bench: ToolHarness) -> None
         assert (opened.nodata, str(opened.crs)) == (0, "EPSG:32632")
 
 
-def test_the_outcome_is_told_as_data(bench: ToolHarness) -> None:
-    outcome = run(bench)
+def test_the_result_has_all_facts(harness: ToolHarness) -> None:
+    outcome = run(harness)
     assert dict(outcome.result) == {
         "path": "merged.tif",
         "width": 200,
@@ -113,8 +113,8 @@ def test_the_outcome_is_told_as_data(bench: ToolHarness) -> None:
     assert json.loads(json.dumps(outcome.result, allow_nan=False)) == outcome.result
 
 
-def test_the_log_and_the_progress_can_be_followed(bench: ToolHarness) -> None:
-    outcome = run(bench)
+def test_the_log_and_the_progress_can_be_followed(harness: ToolHarness) -> None:
+    outcome = run(harness)
     assert list(outcome.log[:3]) == [
         "Merging 2 files of 200 × 120 pixels of uint16, EPSG:32632.",
         "Band 1 is 'red' from 'red.tif'.",
@@ -127,15 +127,15 @@ def test_the_log_and_the_progress_can_be_followed(bench: ToolHarness) -> None:
     assert {step.phase for step in outcome.progress} >= {"merging bands", "arranging the COG", "done"}
 
 
-def test_the_order_of_the_paths_is_the_order_of_the_bands(bench: ToolHarness) -> None:
-    result = output(run(bench, paths=["nir.tif", "red.tif"]))
+def test_the_order_of_the_paths_is_the_order_of_the_bands(harness: ToolHarness) -> None:
+    result = output(run(harness, paths=["nir.tif", "red.tif"]))
     assert (read(result) == np.concatenate([plane(1), plane(0)])).all()
 
 
-def test_indices_find_the_bands_of_a_merged_raster(bench: ToolHarness) -> None:
-    result = output(run(bench))
-    (bench.dataset / "merged.tif").write_bytes(result.read_bytes())
-    exported = bench.run(RasterExport(), {"path": "merged.tif", "formula": "NDVI", "colormap": "none"})
+def test_indices_find_the_bands_of_a_merged_raster(harness: ToolHarness) -> None:
+    result = output(run(harness))
+    (harness.dataset / "merged.tif").write_bytes(result.read_bytes())
+    exported = harness.run(RasterExport(), {"path": "merged.tif", "formula": "NDVI", "colormap": "none"})
     assert exported.result["bands"] == {"N": 2, "R": 1}
     red, nir = (plane(seed)[0].astype(np.float64) for seed in (0, 1))
     assert np.allclose(read(exported.artifact)[0], (nir - red) / (nir + red), atol=1e-6)
@@ -162,38 +162,38 @@ PLACED = from_origin(500_000, 5_000_000, 0.5, 0.5)
     ],
 )
 def test_each_mismatch_is_refused_at_submit_and_in_the_run(
-    bench: ToolHarness, code: str, pixels: Pixels, options: dict[str, Any]
+    harness: ToolHarness, code: str, pixels: Pixels, options: dict[str, Any]
 ) -> None:
-    write_raster(bench.dataset / "nir.tif", pixels, **({"nodata": 0} | options))
-    for refusal in refusals(bench):
+    write_raster(harness.dataset / "nir.tif", pixels, **({"nodata": 0} | options))
+    for refusal in refusals(harness):
         assert (refusal.code, [fault.pointer for fault in refusal.errors]) == (code, ["/params/paths/1"])
         assert refusal.message.startswith("'nir.tif' ")
 
 
-def test_a_palette_and_complex_pixels_are_refused(bench: ToolHarness) -> None:
-    Image.new("P", (200, 120)).save(bench.dataset / "red.tif")
-    write_raster(bench.dataset / "nir.tif", BAND.astype(np.complex64))
-    for refusal in refusals(bench):
+def test_a_palette_and_complex_pixels_are_refused(harness: ToolHarness) -> None:
+    Image.new("P", (200, 120)).save(harness.dataset / "red.tif")
+    write_raster(harness.dataset / "nir.tif", BAND.astype(np.complex64))
+    for refusal in refusals(harness):
         codes = {fault.code for fault in refusal.errors}
         assert codes >= {"palette-image", "unsupported-pixel-type", "mixed-georeference"}
 
 
-def test_a_mask_is_refused_rather_than_lost(bench: ToolHarness) -> None:
+def test_a_mask_is_refused_rather_than_lost(harness: ToolHarness) -> None:
     mask = np.full(BAND.shape[1:], 255, np.uint8)
     mask[:50] = 0
-    write_raster(bench.dataset / "nir.tif", BAND, nodata=0, mask=mask)
+    write_raster(harness.dataset / "nir.tif", BAND, nodata=0, mask=mask)
     with pytest.raises(InvalidInput) as failure:
-        run(bench)
+        run(harness)
     assert (failure.value.code, failure.value.errors[0].pointer) == ("masked-raster", "/params/paths/1")
 
 
-def test_everything_that_is_wrong_is_told_in_one_answer(bench: ToolHarness) -> None:
-    write_raster(bench.dataset / "nir.tif", BAND.astype(np.uint8)[:, 1:], crs="EPSG:32633")
-    (bench.dataset / "notes.tif").write_bytes(b"no raster at all")
-    (bench.dataset / "merged.tif").write_bytes(b"old")
+def test_a_refusal_lists_all_errors(harness: ToolHarness) -> None:
+    write_raster(harness.dataset / "nir.tif", BAND.astype(np.uint8)[:, 1:], crs="EPSG:32633")
+    (harness.dataset / "notes.tif").write_bytes(b"no raster at all")
+    (harness.dataset / "merged.tif").write_bytes(b"old")
     paths = ["red.tif", "nir.tif", "absent.tif", "notes.tif", "red.tif"]
     with pytest.raises(InvalidInput) as refusal:
-        bench.check(TOOL, {"paths": paths, "outputPath": "merged.tif"})
+        harness.check(TOOL, {"paths": paths, "outputPath": "merged.tif"})
     assert refusal.value.code == "bands-do-not-match"
     assert {(fault.pointer, fault.code) for fault in refusal.value.errors} == {
         ("/params/paths/1", "size-mismatch"),
@@ -208,11 +208,11 @@ def test_everything_that_is_wrong_is_told_in_one_answer(bench: ToolHarness) -> N
     assert all(fault.message in refusal.value.message for fault in refusal.value.errors)
 
 
-def test_everything_that_only_the_files_show_is_told_in_one_failure(bench: ToolHarness) -> None:
-    write_raster(bench.dataset / "nir.tif", BAND.astype(np.uint8), nodata=0)
-    (bench.dataset / "notes.tif").write_bytes(b"no raster at all")
+def test_a_failed_run_lists_all_errors_of_the_files(harness: ToolHarness) -> None:
+    write_raster(harness.dataset / "nir.tif", BAND.astype(np.uint8), nodata=0)
+    (harness.dataset / "notes.tif").write_bytes(b"no raster at all")
     with pytest.raises(InvalidInput) as failure:
-        ToolHarness(bench.dataset, bench.workdir).run(
+        ToolHarness(harness.dataset, harness.workdir).run(
             TOOL, MERGE | {"paths": ["red.tif", "nir.tif", "notes.tif"]}
         )
     assert failure.value.code == "bands-do-not-match"
@@ -228,18 +228,20 @@ def test_everything_that_only_the_files_show_is_told_in_one_failure(bench: ToolH
         ({"outputPath": "merged.png"}, "invalid-output-name"),
     ],
 )
-def test_what_the_parameters_show_to_be_wrong(bench: ToolHarness, params: dict[str, Any], code: str) -> None:
-    assert [refusal.code for refusal in refusals(bench, **params)] == [code, code]
+def test_what_the_parameters_show_to_be_wrong(
+    harness: ToolHarness, params: dict[str, Any], code: str
+) -> None:
+    assert [refusal.code for refusal in refusals(harness, **params)] == [code, code]
 
 
-def test_an_output_that_is_there_is_only_replaced_if_asked_for(bench: ToolHarness) -> None:
-    (bench.dataset / "merged.tif").write_bytes(b"old")
-    (bench.dataset / "folder.tif").mkdir()
+def test_an_existing_output_is_replaced_only_with_overwrite(harness: ToolHarness) -> None:
+    (harness.dataset / "merged.tif").write_bytes(b"old")
+    (harness.dataset / "folder.tif").mkdir()
     for params, code in (({}, "output-exists"), ({"outputPath": "folder.tif"}, "entry-is-folder")):
         with pytest.raises(InvalidInput) as refusal:
-            bench.check(TOOL, MERGE | params)
+            harness.check(TOOL, MERGE | params)
         assert refusal.value.code == code
-    (edit,) = run(bench, overwrite=True).changes.edits
+    (edit,) = run(harness, overwrite=True).changes.edits
     assert isinstance(edit, PutEntry)
     assert (edit.at, edit.existing) == ("merged.tif", "replace")
 
@@ -261,25 +263,25 @@ def test_an_output_that_is_there_is_only_replaced_if_asked_for(bench: ToolHarnes
         {"surprise": 1},
     ],
 )
-def test_malformed_parameters_do_not_fit_the_schema(bench: ToolHarness, params: dict[str, Any]) -> None:
+def test_malformed_parameters_do_not_fit_the_schema(harness: ToolHarness, params: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        bench.check(TOOL, MERGE | params)
+        harness.check(TOOL, MERGE | params)
 
 
-def test_the_plan_names_what_is_read_and_written(bench: ToolHarness) -> None:
-    plan = bench.check(TOOL, MERGE)
+def test_the_plan_names_what_is_read_and_written(harness: ToolHarness) -> None:
+    plan = harness.check(TOOL, MERGE)
     assert (plan.reads, plan.writes) == (("red.tif", "nir.tif"), ("merged.tif",))
     assert plan.estimated_output_bytes == round(2 * 2 * 120 * 200 * 4 / 3)
     assert plan.memory_bytes == 1024**3
-    assert ToolHarness(bench.dataset, bench.workdir).check(TOOL, MERGE).estimated_output_bytes > 100_000
+    assert ToolHarness(harness.dataset, harness.workdir).check(TOOL, MERGE).estimated_output_bytes > 100_000
 
 
-def test_a_review_tells_the_grid_the_bands_and_the_doubts(bench: ToolHarness) -> None:
+def test_a_dry_run_lists_the_grid_the_bands_and_the_warnings(harness: ToolHarness) -> None:
     write_raster(
-        bench.dataset / "nir.tif", BAND, nodata=0, transform=from_origin(500_000, 5_000_000, 0.51, 0.5)
+        harness.dataset / "nir.tif", BAND, nodata=0, transform=from_origin(500_000, 5_000_000, 0.51, 0.5)
     )
     params = MergeMultispectralParams.model_validate_json(json.dumps(MERGE))
-    found = TOOL.dry_run(params, bench.view())
+    found = TOOL.dry_run(params, harness.view())
     assert dict(found.summary) == {
         "outputPath": "merged.tif",
         "bands": [
@@ -297,16 +299,16 @@ def test_a_review_tells_the_grid_the_bands_and_the_doubts(bench: ToolHarness) ->
     assert found.warnings == (
         "'nir.tif' has pixels 2.0% larger or smaller than the first file's; they are stacked as they are.",
     )
-    unknown = TOOL.dry_run(params, ToolHarness(bench.dataset, bench.workdir).view())
+    unknown = TOOL.dry_run(params, ToolHarness(harness.dataset, harness.workdir).view())
     assert unknown.warnings == ("Some files aren't indexed yet; they are checked when the task runs.",)
     assert set(unknown.summary) == {"outputPath", "bands"}
 
 
-def test_a_difference_in_pixel_size_is_warned_of_in_the_run_as_well(bench: ToolHarness) -> None:
+def test_a_difference_in_pixel_size_is_warned_of_in_the_run_as_well(harness: ToolHarness) -> None:
     write_raster(
-        bench.dataset / "nir.tif", BAND, nodata=0, transform=from_origin(500_000, 5_000_000, 0.51, 0.5)
+        harness.dataset / "nir.tif", BAND, nodata=0, transform=from_origin(500_000, 5_000_000, 0.51, 0.5)
     )
-    outcome = run(bench)
+    outcome = run(harness)
     (warning,) = outcome.result["warnings"]
     assert "2.0% larger" in warning
     assert f"Warning: {warning}" in outcome.log
@@ -326,11 +328,11 @@ def write_dji_band(path: Path, *, x: float, y: float, band: str, scene: Pixels) 
     Image.fromarray(scene).save(path, "TIFF", exif=block)
 
 
-def test_pictures_of_a_dji_camera_are_shifted_and_keep_their_position(bench: ToolHarness) -> None:
+def test_pictures_of_a_dji_camera_are_shifted_and_keep_their_position(harness: ToolHarness) -> None:
     scene = np.random.default_rng(3).integers(0, 255, (200, 200)).astype(np.uint8)
-    write_dji_band(bench.dataset / "DJI_1.TIF", x=4.2, y=-2.6, band="Red", scene=scene[13:113, 6:156])
-    write_dji_band(bench.dataset / "DJI_2.TIF", x=0, y=0, band="NIR", scene=scene[10:110, 10:160])
-    outcome = run(bench, paths=["DJI_1.TIF", "DJI_2.TIF"])
+    write_dji_band(harness.dataset / "DJI_1.TIF", x=4.2, y=-2.6, band="Red", scene=scene[13:113, 6:156])
+    write_dji_band(harness.dataset / "DJI_2.TIF", x=0, y=0, band="NIR", scene=scene[10:110, 10:160])
+    outcome = run(harness, paths=["DJI_1.TIF", "DJI_2.TIF"])
     back = read(output(outcome))
     assert back.shape == (2, 97, 146)
     assert (back[0] == back[1]).all()
@@ -342,25 +344,27 @@ def test_pictures_of_a_dji_camera_are_shifted_and_keep_their_position(bench: Too
     assert "Band 2 is 'nir' from 'DJI_2.TIF', -4 px to the right and +3 px down of the first." in outcome.log
 
 
-def test_the_position_comes_from_the_first_picture_that_has_one(bench: ToolHarness) -> None:
-    write_raster(bench.dataset / "red.tif", plane()[:, :30, :40].astype(np.uint8))
-    write_raster(bench.dataset / "nir.tif", plane()[:, :30, :40].astype(np.uint8))
-    assert run(bench).result["position"] is False
+def test_the_position_comes_from_the_first_picture_that_has_one(harness: ToolHarness) -> None:
+    write_raster(harness.dataset / "red.tif", plane()[:, :30, :40].astype(np.uint8))
+    write_raster(harness.dataset / "nir.tif", plane()[:, :30, :40].astype(np.uint8))
+    assert run(harness).result["position"] is False
     gps = {"GPSLatitudeRef": "S", "GPSLatitude": (1.0, 2.0, 3.0)}
     for name, tags in (("a.tif", None), ("b.tif", gps)):
-        write_photo(bench.dataset / name, exif=exif_block(gps=tags), mode="L")
-    outcome = run(bench, paths=["a.tif", "b.tif"])
+        write_photo(harness.dataset / name, exif=exif_block(gps=tags), mode="L")
+    outcome = run(harness, paths=["a.tif", "b.tif"])
     assert outcome.result["position"] is True
     with open_raster(output(outcome)) as opened:
         assert opened.tags(ns="EXIF")["EXIF_GPSLatitudeRef"] == "S"
 
 
-def test_pictures_of_which_only_some_tell_of_their_camera_are_refused_in_the_run(bench: ToolHarness) -> None:
-    write_photo(bench.dataset / "red.tif", size=(200, 120), mode="L")
-    write_dji_band(bench.dataset / "nir.tif", x=0, y=0, band="NIR", scene=np.zeros((120, 200), np.uint8))
-    bench.check(TOOL, MERGE)
+def test_pictures_of_which_only_some_tell_of_their_camera_are_refused_in_the_run(
+    harness: ToolHarness,
+) -> None:
+    write_photo(harness.dataset / "red.tif", size=(200, 120), mode="L")
+    write_dji_band(harness.dataset / "nir.tif", x=0, y=0, band="NIR", scene=np.zeros((120, 200), np.uint8))
+    harness.check(TOOL, MERGE)
     with pytest.raises(InvalidInput) as failure:
-        run(bench)
+        run(harness)
     assert (failure.value.code, failure.value.errors[0].pointer) == ("camera-mismatch", "/params/paths/0")
 
 
@@ -400,30 +404,30 @@ def test_the_page_lists_every_error_code() -> None:
     assert {code for code in codes if f"`{code}`" not in PAGE} == set()
 
 
-def test_a_preview_shows_what_a_run_would_give(bench: ToolHarness) -> None:
-    with Image.open(io.BytesIO(bench.preview(TOOL, MERGE, longest_px=100))) as picture:
+def test_a_preview_shows_what_a_run_would_give(harness: ToolHarness) -> None:
+    with Image.open(io.BytesIO(harness.preview(TOOL, MERGE, longest_px=100))) as picture:
         assert (picture.format, picture.size) == ("WEBP", (100, 60))
-    write_raster(bench.dataset / "nir.tif", BAND.astype(np.uint8), nodata=0)
+    write_raster(harness.dataset / "nir.tif", BAND.astype(np.uint8), nodata=0)
     with pytest.raises(InvalidInput, match="uint8"):
-        bench.preview(TOOL, MERGE, longest_px=100)
+        harness.preview(TOOL, MERGE, longest_px=100)
 
 
 # Real pictures.
 
 
 @pytest.fixture
-def capture(bench: ToolHarness, real_data: Path) -> list[str]:
+def capture(harness: ToolHarness, real_data: Path) -> list[str]:
     """The five pictures of one capture of a RedEdge: a panel on the ground, from about a metre."""
     paths = [f"IMG_0000_{number}.tif" for number in range(1, 6)]
     for path in paths:
-        (bench.dataset / path).write_bytes((real_data / "micasense" / path).read_bytes())
+        (harness.dataset / path).write_bytes((real_data / "micasense" / path).read_bytes())
     return paths
 
 
 def test_the_bands_of_a_real_capture_get_their_names_shifts_and_position(
-    bench: ToolHarness, capture: list[str]
+    harness: ToolHarness, capture: list[str]
 ) -> None:
-    outcome = run(bench, paths=capture)
+    outcome = run(harness, paths=capture)
     with open_raster(output(outcome)) as opened:
         assert opened.descriptions == NAMES
         assert [colour.name for colour in opened.colorinterp] == list(NAMES)
@@ -440,15 +444,15 @@ def test_the_bands_of_a_real_capture_get_their_names_shifts_and_position(
 
 
 def test_edges_of_a_real_capture_coincide_better_than_without_the_shifts(
-    bench: ToolHarness, capture: list[str]
+    harness: ToolHarness, capture: list[str]
 ) -> None:
     """Measured by phase correlation of the edges, for all ten pairs of bands.
 
     What remains is the parallax of a panel that is only about a metre away, and the directions of the lenses.
     """
-    as_they_are = np.concatenate([read(bench.dataset / path) for path in capture])
+    as_they_are = np.concatenate([read(harness.dataset / path) for path in capture])
     without = edge_distance_px(as_they_are)
-    merged = edge_distance_px(read(output(run(bench, paths=capture))))
+    merged = edge_distance_px(read(output(run(harness, paths=capture))))
     assert 42 < without < 44
     assert merged < 0.94 * without
 
@@ -471,15 +475,15 @@ def edge_strength(band: Pixels) -> Any:
     return strength - strength.mean()
 
 
-def test_vegetation_of_a_real_field_is_vegetation(bench: ToolHarness, real_data: Path) -> None:
+def test_vegetation_of_a_real_field_is_vegetation(harness: ToolHarness, real_data: Path) -> None:
     paths = [f"ms_{name}.tif" for name in NAMES]
     for path in paths:
-        (bench.dataset / path).write_bytes((real_data / "demo" / path).read_bytes())
-    outcome = run(bench, paths=paths)
+        (harness.dataset / path).write_bytes((real_data / "demo" / path).read_bytes())
+    outcome = run(harness, paths=paths)
     result = output(outcome)
-    assert (read(result) == np.concatenate([read(bench.dataset / path) for path in paths])).all()
-    (bench.dataset / "merged.tif").write_bytes(result.read_bytes())
-    exported = bench.run(RasterExport(), {"path": "merged.tif", "formula": "NDVI", "colormap": "none"})
+    assert (read(result) == np.concatenate([read(harness.dataset / path) for path in paths])).all()
+    (harness.dataset / "merged.tif").write_bytes(result.read_bytes())
+    exported = harness.run(RasterExport(), {"path": "merged.tif", "formula": "NDVI", "colormap": "none"})
     assert exported.result["bands"] == {"N": 4, "R": 3}
     ndvi = read(exported.artifact)[0]
     hedge, tree, road = ndvi[65:90, 20:180], ndvi[95:105, 400:410], ndvi[100:300, 290:340]

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from rasterio.enums import ColorInterp
 from rio_cogeo.cogeo import cog_validate
 from tests.raster.rasters import Pixels, read, slope, write_raster
-from tests.tools.raster_bench import empty_bench, index
+from tests.tools.raster_harness import empty_harness, index
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.colormaps import colormap_names
@@ -36,17 +36,17 @@ TOOL = RasterExport()
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> ToolHarness:
+def harness(tmp_path: Path) -> ToolHarness:
     """A dataset in which `field.tif` has five bands and a nodata value."""
-    bench = empty_bench(tmp_path)
+    harness = empty_harness(tmp_path)
     write_raster(
-        bench.dataset / "field.tif",
+        harness.dataset / "field.tif",
         field(),
         descriptions=["red", "green", "blue", "nir", "rededge"],
         nodata=0,
         tiled=True,
     )
-    return bench
+    return harness
 
 
 def field() -> Pixels:
@@ -55,31 +55,31 @@ def field() -> Pixels:
     return pixels
 
 
-def unindexed(bench: ToolHarness) -> ToolHarness:
-    return ToolHarness(bench.dataset, bench.workdir)
+def unindexed(harness: ToolHarness) -> ToolHarness:
+    return ToolHarness(harness.dataset, harness.workdir)
 
 
-def refusal(bench: ToolHarness, **params: Any) -> InvalidInput:
+def refusal(harness: ToolHarness, **params: Any) -> InvalidInput:
     """The error at submit, which must equal that of the run."""
     with pytest.raises(InvalidInput) as at_submit:
-        bench.check(TOOL, {"path": "field.tif"} | params)
+        harness.check(TOOL, {"path": "field.tif"} | params)
     with pytest.raises(InvalidInput) as in_run:
-        unindexed(bench).run(TOOL, {"path": "field.tif"} | params)
+        unindexed(harness).run(TOOL, {"path": "field.tif"} | params)
     assert in_run.value.code == at_submit.value.code
     return at_submit.value
 
 
-def test_the_main_job_gives_the_colours_computed_by_hand(bench: ToolHarness) -> None:
-    write_raster(bench.dataset / "slope.tif", slope((260, 260)))
-    outcome = bench.run(TOOL, {"path": "slope.tif", "formula": "ndvi", "bandFilter": "RN"})
+def test_the_main_job_gives_the_colours_computed_by_hand(harness: ToolHarness) -> None:
+    write_raster(harness.dataset / "slope.tif", slope((260, 260)))
+    outcome = harness.run(TOOL, {"path": "slope.tif", "formula": "ndvi", "bandFilter": "RN"})
     pixels = read(outcome.artifact)
     assert pixels[:, 0, 0].tolist() == [204, 220, 120, 255]
     assert pixels[:, 125, 0].tolist() == [217, 221, 125, 255]
     assert pixels[:, 0, 250].tolist() == [225, 221, 128, 255]
 
 
-def test_the_result_has_all_facts(bench: ToolHarness) -> None:
-    outcome = bench.run(TOOL, {"path": "field.tif", "formula": "NDVI", "preset": "true-color"})
+def test_the_result_has_all_facts(harness: ToolHarness) -> None:
+    outcome = harness.run(TOOL, {"path": "field.tif", "formula": "NDVI", "preset": "true-color"})
     assert dict(outcome.result) == {
         "shows": "NDVI",
         "formula": "NDVI",
@@ -98,14 +98,14 @@ def test_the_result_has_all_facts(bench: ToolHarness) -> None:
     assert json.loads(json.dumps(outcome.result, allow_nan=False)) == outcome.result
 
 
-def test_three_bands_are_reported_as_a_list(bench: ToolHarness) -> None:
-    result = bench.run(TOOL, {"path": "field.tif", "bands": "5,4,1", "rescale": "0,9000"}).result
+def test_three_bands_are_reported_as_a_list(harness: ToolHarness) -> None:
+    result = harness.run(TOOL, {"path": "field.tif", "bands": "5,4,1", "rescale": "0,9000"}).result
     assert (result["bands"], result["range"]) == ([5, 4, 1], [[0, 9000]] * 3)
     assert (result["formula"], result["colormap"], result["rescaleSource"]) == (None, None, "rescale")
 
 
-def test_the_log_explains_the_export(bench: ToolHarness) -> None:
-    outcome = bench.run(TOOL, {"path": "field.tif", "formula": "NDRE", "bands": "1"})
+def test_the_log_explains_the_export(harness: ToolHarness) -> None:
+    outcome = harness.run(TOOL, {"path": "field.tif", "formula": "NDRE", "bands": "1"})
     assert outcome.log[:-1] == (
         "Reading 'field.tif': 400 × 300 pixels, 5 band(s) of uint16, EPSG:32632, nodata 0.",
         "Computing NDRE = (N-Re)/(N+Re).",
@@ -119,27 +119,27 @@ def test_the_log_explains_the_export(bench: ToolHarness) -> None:
     )
 
 
-def test_the_log_names_the_sample_of_percentiles(bench: ToolHarness) -> None:
-    log = bench.run(TOOL, {"path": "field.tif", "preset": "true-color"}).log
+def test_the_log_names_the_sample_of_percentiles(harness: ToolHarness) -> None:
+    log = harness.run(TOOL, {"path": "field.tif", "preset": "true-color"}).log
     assert "(2nd to 98th percentile, from all pixels)." in log[-2]
     assert log[2].startswith(
         "Preset 'true-color' shows R-G-B as red, green and blue: R = band 1 (from the band desc"
     )
 
 
-def test_progress_rises_from_0_to_1(bench: ToolHarness) -> None:
+def test_progress_rises_from_0_to_1(harness: ToolHarness) -> None:
     for format_ in ("gtiff", "cog"):
         fractions = [
-            step.fraction for step in bench.run(TOOL, {"path": "field.tif", "format": format_}).progress
+            step.fraction for step in harness.run(TOOL, {"path": "field.tif", "format": format_}).progress
         ]
         assert all(before < after for before, after in pairwise(fractions))
         assert fractions[-1] == 1.0
-        bench = ToolHarness(bench.dataset, bench.workdir, describe=index)
+        harness = ToolHarness(harness.dataset, harness.workdir, describe=index)
 
 
-def test_an_empty_raster_gives_an_empty_result_and_a_warning(bench: ToolHarness) -> None:
-    write_raster(bench.dataset / "empty.tif", np.zeros((1, 20, 20), np.uint8), nodata=0)
-    outcome = bench.run(TOOL, {"path": "empty.tif"})
+def test_an_empty_raster_gives_an_empty_result_and_a_warning(harness: ToolHarness) -> None:
+    write_raster(harness.dataset / "empty.tif", np.zeros((1, 20, 20), np.uint8), nodata=0)
+    outcome = harness.run(TOOL, {"path": "empty.tif"})
     assert outcome.result["warnings"] == ["No pixel has a value: the result is empty."]
     assert "Warning: No pixel has a value: the result is empty." in outcome.log
     assert not read(outcome.artifact).any()
@@ -161,25 +161,25 @@ def test_the_download_has_a_name(params: dict[str, str], name: str) -> None:
     assert len(found.encode()) <= 255
 
 
-def test_the_artifact_is_a_tiff_of_that_name(bench: ToolHarness) -> None:
-    [artifact] = bench.run(TOOL, {"path": "field.tif", "fileName": "mine.tif"}).changes.artifacts
+def test_the_artifact_is_a_tiff_of_that_name(harness: ToolHarness) -> None:
+    [artifact] = harness.run(TOOL, {"path": "field.tif", "fileName": "mine.tif"}).changes.artifacts
     assert (artifact.name, artifact.media_type) == ("mine.tif", "image/tiff")
-    assert sorted(path.name for path in bench.workdir.iterdir()) == ["export.tif"]
+    assert sorted(path.name for path in harness.workdir.iterdir()) == ["export.tif"]
 
 
-def test_a_second_run_in_the_same_folder_replaces_the_first(bench: ToolHarness) -> None:
-    (bench.workdir / "export.partial.tif").write_bytes(b"left by a killed run")
-    first = read(bench.run(TOOL, {"path": "field.tif", "formula": "NDVI"}).artifact)
-    second = read(bench.run(TOOL, {"path": "field.tif", "formula": "NDVI"}).artifact)
+def test_a_second_run_in_the_same_folder_replaces_the_first(harness: ToolHarness) -> None:
+    (harness.workdir / "export.partial.tif").write_bytes(b"left by a killed run")
+    first = read(harness.run(TOOL, {"path": "field.tif", "formula": "NDVI"}).artifact)
+    second = read(harness.run(TOOL, {"path": "field.tif", "formula": "NDVI"}).artifact)
     np.testing.assert_array_equal(first, second)
 
 
 @pytest.mark.parametrize(
     "shown", [{"formula": "NDVI"}, {"preset": "true-color"}, {"formula": "NDVI", "colormap": "none"}]
 )
-def test_a_cog_is_valid_and_shows_the_same(bench: ToolHarness, shown: dict[str, str]) -> None:
-    plain = read(bench.run(TOOL, {"path": "field.tif"} | shown).artifact)
-    cog = bench.run(TOOL, {"path": "field.tif", "format": "cog"} | shown).artifact
+def test_a_cog_is_valid_and_shows_the_same(harness: ToolHarness, shown: dict[str, str]) -> None:
+    plain = read(harness.run(TOOL, {"path": "field.tif"} | shown).artifact)
+    cog = harness.run(TOOL, {"path": "field.tif", "format": "cog"} | shown).artifact
     valid, errors, _warnings = cog_validate(cog, quiet=True)
     assert (valid, errors) == (True, [])
     np.testing.assert_array_equal(read(cog), plain)
@@ -191,17 +191,19 @@ def test_a_cog_is_valid_and_shows_the_same(bench: ToolHarness, shown: dict[str, 
         assert opened.crs.to_epsg() == 32632
 
 
-def test_a_large_cog_has_overviews(bench: ToolHarness) -> None:
-    write_raster(bench.dataset / "large.tif", slope((1200, 1100)))
-    cog = bench.run(TOOL, {"path": "large.tif", "format": "cog", "bands": "1", "rescale": "100,300"}).artifact
+def test_a_large_cog_has_overviews(harness: ToolHarness) -> None:
+    write_raster(harness.dataset / "large.tif", slope((1200, 1100)))
+    cog = harness.run(
+        TOOL, {"path": "large.tif", "format": "cog", "bands": "1", "rescale": "100,300"}
+    ).artifact
     assert cog_validate(cog, quiet=True)[0]
     with rasterio.open(cog) as opened:
         assert opened.overviews(1) == [2, 4]
 
 
 @pytest.mark.parametrize("formula", index_ids())
-def test_every_index_runs(bench: ToolHarness, formula: str) -> None:
-    outcome = bench.run(TOOL, {"path": "field.tif", "formula": formula.lower()})
+def test_every_index_runs(harness: ToolHarness, formula: str) -> None:
+    outcome = harness.run(TOOL, {"path": "field.tif", "formula": formula.lower()})
     assert outcome.result["formula"] == formula
     assert outcome.result["validPixels"] > 100_000
 
@@ -209,28 +211,28 @@ def test_every_index_runs(bench: ToolHarness, formula: str) -> None:
 @pytest.mark.parametrize(
     "preset", ["true-color", "false-color-ir", "red-edge", "ndvi", "ndwi", "gndvi", "ndre"]
 )
-def test_every_preset_whose_bands_the_raster_has_runs(bench: ToolHarness, preset: str) -> None:
-    assert bench.run(TOOL, {"path": "field.tif", "preset": preset}).result["validPixels"] == 117_500
+def test_every_preset_whose_bands_the_raster_has_runs(harness: ToolHarness, preset: str) -> None:
+    assert harness.run(TOOL, {"path": "field.tif", "preset": preset}).result["validPixels"] == 117_500
 
 
 @pytest.mark.parametrize("preset", ["agriculture", "geology", "moisture", "urban", "swir-composite"])
-def test_presets_for_satellites_run_on_a_satellites_raster(bench: ToolHarness, preset: str) -> None:
+def test_presets_for_satellites_run_on_a_satellites_raster(harness: ToolHarness, preset: str) -> None:
     pixels = np.random.default_rng(1).integers(1, 5000, (12, 20, 20)).astype(np.uint16)
-    write_raster(bench.dataset / "s2.tif", pixels, tags={"TIFFTAG_IMAGEDESCRIPTION": "Sentinel-2 L2A"})
-    assert bench.run(TOOL, {"path": "s2.tif", "preset": preset}).result["validPixels"] == 400
+    write_raster(harness.dataset / "s2.tif", pixels, tags={"TIFFTAG_IMAGEDESCRIPTION": "Sentinel-2 L2A"})
+    assert harness.run(TOOL, {"path": "s2.tif", "preset": preset}).result["validPixels"] == 400
 
 
 @pytest.mark.parametrize("preset", ["ironbow", "whitehot", "blackhot"])
-def test_thermal_presets_colour_temperatures(bench: ToolHarness, preset: str) -> None:
-    write_raster(bench.dataset / "hot.tif", np.linspace(10, 60, 400, dtype=np.float32).reshape(1, 20, 20))
-    result = bench.run(TOOL, {"path": "hot.tif", "preset": preset, "rescale": "10,60"}).result
+def test_thermal_presets_colour_temperatures(harness: ToolHarness, preset: str) -> None:
+    write_raster(harness.dataset / "hot.tif", np.linspace(10, 60, 400, dtype=np.float32).reshape(1, 20, 20))
+    result = harness.run(TOOL, {"path": "hot.tif", "preset": preset, "rescale": "10,60"}).result
     assert (result["colormap"], result["expression"]) == (preset, "b1")
 
 
 @pytest.mark.parametrize("colormap", ["rdylgn", "viridis", "greys", "discrete_ndvi", "turbo_r", "none"])
-def test_colormaps_of_every_kind_run(bench: ToolHarness, colormap: str) -> None:
+def test_colormaps_of_every_kind_run(harness: ToolHarness, colormap: str) -> None:
     assert (
-        bench.run(TOOL, {"path": "field.tif", "formula": "NDVI", "colormap": colormap}).result["colormap"]
+        harness.run(TOOL, {"path": "field.tif", "formula": "NDVI", "colormap": colormap}).result["colormap"]
         == colormap
     )
 
@@ -261,9 +263,9 @@ REFUSALS: list[tuple[dict[str, str], str, str]] = [
 
 @pytest.mark.parametrize(("params", "code", "words"), REFUSALS)
 def test_impossible_options_are_refused_at_submit_and_in_the_run(
-    bench: ToolHarness, params: dict[str, str], code: str, words: str
+    harness: ToolHarness, params: dict[str, str], code: str, words: str
 ) -> None:
-    error = refusal(bench, **params)
+    error = refusal(harness, **params)
     assert error.code == code
     assert words in error.message
 
@@ -285,34 +287,34 @@ def test_impossible_options_are_refused_at_submit_and_in_the_run(
         {"path": "field.tif", "fileName": "..%2fb.tif"},
     ],
 )
-def test_parameters_that_violate_the_schema_are_refused(bench: ToolHarness, params: dict[str, Any]) -> None:
+def test_parameters_that_violate_the_schema_are_refused(harness: ToolHarness, params: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        bench.check(TOOL, params)
+        harness.check(TOOL, params)
 
 
-def test_an_absent_entry_and_a_folder_are_refused(bench: ToolHarness) -> None:
-    (bench.dataset / "folder").mkdir()
+def test_an_absent_entry_and_a_folder_are_refused(harness: ToolHarness) -> None:
+    (harness.dataset / "folder").mkdir()
     with pytest.raises(InvalidInput, match="no entry"):
-        bench.check(TOOL, {"path": "other.tif"})
+        harness.check(TOOL, {"path": "other.tif"})
     with pytest.raises(InvalidInput, match="is a folder"):
-        bench.check(TOOL, {"path": "folder"})
+        harness.check(TOOL, {"path": "folder"})
 
 
-def test_an_entry_known_to_be_no_raster_is_refused_at_submit(bench: ToolHarness) -> None:
-    (bench.dataset / "notes.tif").write_text("just words")
+def test_an_entry_known_to_be_no_raster_is_refused_at_submit(harness: ToolHarness) -> None:
+    (harness.dataset / "notes.tif").write_text("just words")
     with pytest.raises(InvalidInput, match="is not a raster that can be exported") as caught:
-        bench.check(TOOL, {"path": "notes.tif"})
+        harness.check(TOOL, {"path": "notes.tif"})
     assert caught.value.code == "not-a-raster"
 
 
-def test_before_indexing_only_the_run_finds_the_fault(bench: ToolHarness) -> None:
-    (bench.dataset / "notes.tif").write_text("just words")
-    early = unindexed(bench)
+def test_before_indexing_only_the_run_finds_the_fault(harness: ToolHarness) -> None:
+    (harness.dataset / "notes.tif").write_text("just words")
+    early = unindexed(harness)
     early.check(TOOL, {"path": "notes.tif"})
     with pytest.raises(InvalidInput, match="it is text") as caught:
         early.run(TOOL, {"path": "notes.tif"})
     assert caught.value.code == "unreadable-raster"
-    assert list(bench.workdir.iterdir()) == []
+    assert list(harness.workdir.iterdir()) == []
 
 
 def test_a_photo_without_a_profile_in_the_index_is_left_to_the_run() -> None:
@@ -323,8 +325,8 @@ def test_a_photo_without_a_profile_in_the_index_is_left_to_the_run() -> None:
     assert TOOL.plan(params, dataset).estimated_output_bytes == 2_000_000
 
 
-def test_the_plan_reads_the_entry_and_writes_nothing(bench: ToolHarness) -> None:
-    plan = bench.check(TOOL, {"path": "field.tif", "formula": "NDVI"})
+def test_the_plan_reads_the_entry_and_writes_nothing(harness: ToolHarness) -> None:
+    plan = harness.check(TOOL, {"path": "field.tif", "formula": "NDVI"})
     assert (plan.reads, plan.writes, plan.memory_bytes) == (("field.tif",), (), 1024**3)
 
 
@@ -339,15 +341,15 @@ def test_the_plan_reads_the_entry_and_writes_nothing(bench: ToolHarness) -> None
     ],
 )
 def test_the_estimate_depends_on_size_and_kind(
-    bench: ToolHarness, shown: dict[str, str], bytes_per_px: float
+    harness: ToolHarness, shown: dict[str, str], bytes_per_px: float
 ) -> None:
-    outcome = bench.run(TOOL, {"path": "field.tif"} | shown)
+    outcome = harness.run(TOOL, {"path": "field.tif"} | shown)
     assert outcome.plan.estimated_output_bytes == round(300 * 400 * bytes_per_px)
     # Even noise, which compresses worst, stays within twice the estimate.
     assert outcome.artifact.stat().st_size < 2 * outcome.plan.estimated_output_bytes
 
 
-def test_cancelling_ends_the_run_and_its_threads(bench: ToolHarness) -> None:
+def test_cancelling_ends_the_run_and_its_threads(harness: ToolHarness) -> None:
     seen: list[float] = []
 
     def emit(event: RunProgress | LogLine) -> None:
@@ -356,8 +358,10 @@ def test_cancelling_ends_the_run_and_its_threads(bench: ToolHarness) -> None:
             if event.fraction > 0.3:
                 raise Cancelled
 
-    write_raster(bench.dataset / "large.tif", slope((1500, 1500)))
-    run = Run(inputs={"large.tif": bench.dataset / "large.tif"}, workdir=bench.workdir, threads=2, emit=emit)
+    write_raster(harness.dataset / "large.tif", slope((1500, 1500)))
+    run = Run(
+        inputs={"large.tif": harness.dataset / "large.tif"}, workdir=harness.workdir, threads=2, emit=emit
+    )
     params = RasterExportParams.model_validate_json(
         '{"path": "large.tif", "formula": "NDVI", "bandFilter": "RN"}'
     )
@@ -424,19 +428,19 @@ def test_the_page_lists_every_error_code() -> None:
 
 
 @pytest.fixture
-def real_bench(real_data: Path, tmp_path: Path) -> ToolHarness:
+def real_harness(real_data: Path, tmp_path: Path) -> ToolHarness:
     return ToolHarness(real_data, tmp_path, describe=index)
 
 
-def test_a_real_field_has_plants_and_soil(real_bench: ToolHarness) -> None:
+def test_a_real_field_has_plants_and_soil(real_harness: ToolHarness) -> None:
     params = {"path": "multispectral/field.tif", "formula": "NDVI", "colormap": "none"}
-    ndvi = read(real_bench.run(TOOL, params).artifact)
+    ndvi = read(real_harness.run(TOOL, params).artifact)
     assert 0.1 < np.nanmedian(ndvi) < 0.95
     assert np.isnan(ndvi).mean() == pytest.approx(0.19, abs=0.02)
 
 
-def test_a_real_landsat_scene_keeps_its_collar_transparent(real_bench: ToolHarness) -> None:
-    outcome = real_bench.run(TOOL, {"path": "rasterio/RGB.byte.tif", "preset": "true-color"})
+def test_a_real_landsat_scene_keeps_its_collar_transparent(real_harness: ToolHarness) -> None:
+    outcome = real_harness.run(TOOL, {"path": "rasterio/RGB.byte.tif", "preset": "true-color"})
     pixels = read(outcome.artifact)
     assert pixels[:, 0, 0].tolist() == [0, 0, 0, 0]
     assert (pixels[3] > 0).mean() == pytest.approx(0.667, abs=0.01)
@@ -452,6 +456,6 @@ def test_a_real_landsat_scene_keeps_its_collar_transparent(real_bench: ToolHarne
     ],
 )
 def test_real_files_of_every_kind_are_exported(
-    real_bench: ToolHarness, path: str, params: dict[str, str]
+    real_harness: ToolHarness, path: str, params: dict[str, str]
 ) -> None:
-    assert real_bench.run(TOOL, {"path": path} | params).result["validPixels"] > 100_000
+    assert real_harness.run(TOOL, {"path": path} | params).result["validPixels"] > 100_000

@@ -28,7 +28,7 @@ def dataset(tmp_path: Path) -> Path:
     return folder
 
 
-def bench(dataset: Path) -> ToolHarness:
+def harness(dataset: Path) -> ToolHarness:
     workdir = dataset.parent / "work"
     workdir.mkdir(exist_ok=True)
 
@@ -40,7 +40,7 @@ def bench(dataset: Path) -> ToolHarness:
 
 
 def rescan(dataset: Path, **params: Any) -> ToolOutcome:
-    return bench(dataset).run(RescanIndex(), params)
+    return harness(dataset).run(RescanIndex(), params)
 
 
 def test_every_entry_is_described_and_what_can_not_be_read_is_listed(dataset: Path) -> None:
@@ -74,7 +74,7 @@ def test_every_entry_is_described_and_what_can_not_be_read_is_listed(dataset: Pa
 
 
 def test_the_plan_reads_every_file_and_may_change_all(dataset: Path) -> None:
-    plan = bench(dataset).check(RescanIndex(), {})
+    plan = harness(dataset).check(RescanIndex(), {})
     assert len(plan.reads) == 8
     assert plan.writes == ("",)
 
@@ -94,7 +94,7 @@ def test_an_unknown_type_is_refused_at_submit(dataset: Path) -> None:
     with pytest.raises(
         InvalidInput, match="no entry type 'raster'; the types are directory, generic"
     ) as caught:
-        bench(dataset).check(RescanIndex(), {"types": "image,raster"})
+        harness(dataset).check(RescanIndex(), {"types": "image,raster"})
     assert caught.value.code == "unknown-type"
 
 
@@ -114,7 +114,7 @@ def test_an_empty_dataset_is_done_at_once(tmp_path: Path) -> None:
     assert rescan(tmp_path / "dataset").result == {"total": 0, "ok": 0, "failed": []}
 
 
-def test_progress_rises_to_the_end_and_the_log_tells_what_was_found(dataset: Path) -> None:
+def test_progress_rises_to_the_end_and_the_log_lists_the_findings(dataset: Path) -> None:
     outcome = rescan(dataset)
     fractions = [event.fraction for event in outcome.progress]
     assert fractions == sorted(fractions)

@@ -58,16 +58,16 @@ def index(path):
         return "generic", {}
 
 seeds, dataset, workdir = map(Path, sys.argv[1:4])
-bench, tool = ToolHarness(dataset, workdir, index, threads=1), RasterExport()
+harness, tool = ToolHarness(dataset, workdir, index, threads=1), RasterExport()
 outcomes = Counter()
 for number, content in mutants(seeds, int(sys.argv[4]), int(sys.argv[5])):
     (dataset / "a.tif").write_bytes(content)
     print(number, file=sys.stderr, flush=True)
     try:
         params = {"path": "a.tif", "formula": "b1"}
-        if bench.check(tool, params).estimated_output_bytes > 4 * 2**20:
+        if harness.check(tool, params).estimated_output_bytes > 4 * 2**20:
             raise InvalidInput("as the quota for outputs would")
-        bench.run(tool, params)
+        harness.run(tool, params)
         outcomes["exported"] += 1
     except (InvalidInput, TaskFailed) as refused:
         outcomes["refused"] += 1
@@ -188,9 +188,9 @@ async def indexed(spawner: Spawner, files: dict[str, Path]) -> dict[str, tuple[s
 async def export(spawner: Spawner, file: Path, out: Path, type_: str, properties: dict[str, Any]) -> str:
     """Outcome of a task for the file with this metadata; checked, planned and run as usual."""
     tool, params = RasterExport(), {"path": "a.tif", "formula": "b1"}
-    bench = ToolHarness(file.parent, out, lambda _: (type_, properties))
+    harness = ToolHarness(file.parent, out, lambda _: (type_, properties))
     try:
-        plan = bench.check(tool, params)
+        plan = harness.check(tool, params)
     except InvalidInput:
         return "refused"
     if plan.estimated_output_bytes > MAX_OUTPUT_BYTES:

@@ -96,11 +96,11 @@ async def test_a_users_hanging_receivers_do_not_delay_another_user(
             await enqueue_one(rows, slow.port, host=f"127.0.0.{number + 1}" if number % 2 else "127.0.0.1")
         prompt = await enqueue_one(rows, quick.port, user_id=other)
 
-        async def told() -> bool:
+        async def is_delivered() -> bool:
             return (await message_of(rows, prompt)).state is WebhookState.DELIVERED
 
         async with running(make_delivery()):
-            await until(told)
+            await until(is_delivered)
         assert len(slow.received) <= 4
 
 
@@ -115,11 +115,11 @@ async def test_a_hanging_host_of_many_users_does_not_delay_another_host(
                 await enqueue_one(rows, slow.port, user_id=user_id)
         prompt = await enqueue_one(rows, quick.port)
 
-        async def told() -> bool:
+        async def is_delivered() -> bool:
             return (await message_of(rows, prompt)).state is WebhookState.DELIVERED
 
         async with running(make_delivery()):
-            await until(told)
+            await until(is_delivered)
         assert len(slow.received) <= 4
 
 
@@ -138,11 +138,11 @@ async def test_unfinished_deliveries_of_a_stopped_worker_are_claimed_at_once_by_
         assert (await message_of(rows, task_id)).tries == 0
         receiver.hanging.clear()
 
-        async def told() -> bool:
+        async def is_delivered() -> bool:
             return (await message_of(rows, task_id)).state is WebhookState.DELIVERED
 
         async with running(make_delivery()):
-            await until(told)
+            await until(is_delivered)
         first, second = receiver.received
         assert first.headers["webhook-id"] == second.headers["webhook-id"]
         assert (await message_of(rows, task_id)).tries == 1
@@ -194,7 +194,7 @@ async def test_an_outage_of_postgres_delays_messages_and_loses_none(
         async def arrived() -> bool:
             return len(receiver.received) == 1
 
-        async def told() -> bool:
+        async def is_delivered() -> bool:
             async with killer.read() as connection:
                 [row] = await webhooks.list_of_task(connection, task_id)
             return row.state is WebhookState.DELIVERED
@@ -204,6 +204,6 @@ async def test_an_outage_of_postgres_delays_messages_and_loses_none(
             async with killer.begin() as connection:
                 await connection.execute(kill)
             receiver.released.set()
-            await until(told)
+            await until(is_delivered)
         assert len(receiver.received) == 1
     await killer.close()

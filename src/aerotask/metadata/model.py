@@ -25,10 +25,10 @@ class FileMetadata:
         return {"type": self.type, "properties": properties, "point": self.point, "polygon": self.polygon}
 
     @property
-    def fault(self) -> str | None:
+    def error(self) -> str | None:
         """Reason why the metadata could not be extracted, if they couldn't."""
-        error = self.properties.get("indexError")
-        return None if error is None else str(error["message"])
+        index_error = self.properties.get("indexError")
+        return None if index_error is None else str(index_error["message"])
 
 
 def unreadable(code: str, message: str, entry_type: EntryType = EntryType.GENERIC) -> FileMetadata:

@@ -55,18 +55,18 @@ def rescan(ctx: RunContext, *, types: Collection[EntryType], stop_on_error: bool
 
 
 def _record(ctx: RunContext, found: ExtractedMetadata, tally: _Tally, *, stop_on_error: bool) -> None:
-    fault = found.description.fault
-    if fault is None:
+    error = found.description.error
+    if error is None:
         tally.ok += 1
         tally.by_type[found.description.type] += 1
     elif stop_on_error:
         raise TaskFailed(
-            f"{shown(found.path)} can't be read, so nothing was changed: {fault}", code="unreadable-entry"
+            f"{shown(found.path)} can't be read, so nothing was changed: {error}", code="unreadable-entry"
         )
     else:
-        tally.failed.append({"path": found.path, "error": fault})
+        tally.failed.append({"path": found.path, "error": error})
         if len(tally.failed) <= MAX_LOGGED:
-            ctx.log(f"{shown(found.path)}: {fault}")
+            ctx.log(f"{shown(found.path)}: {error}")
     ctx.describe_entry(
         DescribeEntry(
             at=found.path,

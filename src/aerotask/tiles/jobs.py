@@ -24,40 +24,40 @@ class ThumbnailKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RenderInfoJob:
-    """Render info of the raster at `source`, whose tiles are rendered from `drawn`."""
+    """Render info of the raster at `original`, whose tiles are read from `cog`."""
 
-    source: Path
-    drawn: Path
+    original: Path
+    cog: Path
     style: Style
 
     def to_message(self) -> Message:
         """The job on the wire."""
-        body = {"source": str(self.source), "drawn": str(self.drawn), "style": self.style.to_json()}
-        return Message("look", body)
+        body = {"original": str(self.original), "cog": str(self.cog), "style": self.style.to_json()}
+        return Message("render-info", body)
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> RenderInfoJob:
         """The job of a message."""
-        return cls(Path(body["source"]), Path(body["drawn"]), Style.from_json(body["style"]))
+        return cls(Path(body["original"]), Path(body["cog"]), Style.from_json(body["style"]))
 
 
 @dataclass(frozen=True, slots=True)
 class TileJob:
     """Tile as PNG."""
 
-    drawn: Path
-    look: RenderInfo
+    cog: Path
+    render_info: RenderInfo
     style: Style
-    at: TileIndex
+    tile_index: TileIndex
     size_px: int
 
     def to_message(self) -> Message:
         """The job on the wire."""
         body = {
-            "drawn": str(self.drawn),
-            "look": self.look.to_json(),
+            "cog": str(self.cog),
+            "renderInfo": self.render_info.to_json(),
             "style": self.style.to_json(),
-            "at": [self.at.z, self.at.x, self.at.y],
+            "tileIndex": [self.tile_index.z, self.tile_index.x, self.tile_index.y],
             "size": self.size_px,
         }
         return Message("tile", body)
@@ -65,8 +65,13 @@ class TileJob:
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> TileJob:
         """The job of a message."""
-        look, style = RenderInfo.from_json(body["look"]), Style.from_json(body["style"])
-        return cls(Path(body["drawn"]), look, style, TileIndex(*body["at"]), int(body["size"]))
+        return cls(
+            Path(body["cog"]),
+            RenderInfo.from_json(body["renderInfo"]),
+            Style.from_json(body["style"]),
+            TileIndex(*body["tileIndex"]),
+            int(body["size"]),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ def run_render_child(
     warnings.simplefilter("ignore")  # about missing georeferences and overviews, which were checked before
     with rasterio.Env(**GDAL_OPTIONS), DatasetCache() as rasters:
         handlers: dict[str, Handler] = {
-            "look": partial(_look, rasters),
+            "render-info": partial(_render_info, rasters),
             "tile": partial(_tile, rasters),
             "thumbnail": partial(_thumbnail, rasters),
             "preview": partial(_preview, registry),
@@ -58,15 +58,17 @@ def run_render_child(
         serve_jobs(own, handlers, memory_bytes=MEMORY_BYTES, reads=reads, writes=writes)
 
 
-def _look(rasters: DatasetCache, body: Mapping[str, Any]) -> Message:
+def _render_info(rasters: DatasetCache, body: Mapping[str, Any]) -> Message:
     job = RenderInfoJob.from_body(body)
-    return Message("done", read_render_info(rasters, job.source, job.drawn, job.style).to_json())
+    return Message("done", read_render_info(rasters, job.original, job.cog, job.style).to_json())
 
 
 def _tile(rasters: DatasetCache, body: Mapping[str, Any]) -> Message:
     job = TileJob.from_body(body)
-    subject = MapRaster(job.drawn, job.look, job.style)
-    return Message("done", content=encode_png(draw_tile(rasters, subject, job.at, size_px=job.size_px)))
+    raster = MapRaster(job.cog, job.render_info, job.style)
+    return Message(
+        "done", content=encode_png(draw_tile(rasters, raster, job.tile_index, size_px=job.size_px))
+    )
 
 
 def _thumbnail(rasters: DatasetCache, body: Mapping[str, Any]) -> Message:

@@ -223,9 +223,9 @@ def test_no_secret_is_logged_or_stored(world: World) -> None:
         world.client().post("/users/authenticate", json={"username": secret, "password": "x"})
     log = world.stack.log
     assert log is not None
-    told = Path(str(log.name)).read_text(encoding="utf-8")
-    told += str(sql(world, "SELECT a::text FROM audit_events a"))
-    assert [secret for secret in secrets if secret in told] == []
+    logged = Path(str(log.name)).read_text(encoding="utf-8")
+    logged += str(sql(world, "SELECT a::text FROM audit_events a"))
+    assert [secret for secret in secrets if secret in logged] == []
 
 
 @pytest.fixture

@@ -92,14 +92,14 @@ def test_lists_contain_a_folder_everything_below_it_or_one_file(dataset: Dataset
     for path in ("b.txt", "a/one.txt", "a/sub/two.txt", "ab/three.txt", "a0.txt"):
         dataset.upload(path, b"x", indexed=False)
 
-    def listed(**params: str) -> list[str]:
+    def list_paths(**params: str) -> list[str]:
         answer = dataset.client.get(f"{dataset.address}/list", params=params)
         return [entry["path"] for entry in answer.json()]
 
-    assert listed() == ["a", "a0.txt", "ab", "b.txt"]
-    assert listed(path="a") == ["a/one.txt", "a/sub"]
-    assert listed(path="a", recursive="true") == ["a/one.txt", "a/sub", "a/sub/two.txt"]
-    assert listed(path="a/one.txt") == ["a/one.txt"]
+    assert list_paths() == ["a", "a0.txt", "ab", "b.txt"]
+    assert list_paths(path="a") == ["a/one.txt", "a/sub"]
+    assert list_paths(path="a", recursive="true") == ["a/one.txt", "a/sub", "a/sub/two.txt"]
+    assert list_paths(path="a/one.txt") == ["a/one.txt"]
     assert dataset.client.get(f"{dataset.address}/list", params={"path": "c"}).status_code == 404
 
 

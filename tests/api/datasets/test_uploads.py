@@ -113,13 +113,13 @@ def test_an_upload_in_three_parts_becomes_an_entry(dataset: Dataset, files: Path
 
 
 def test_head_returns_the_announcement_and_is_not_cached(dataset: Dataset) -> None:
-    told = metadata(path="a.txt", owner="Zoë")["Upload-Metadata"] + ",empty"
-    headers = {**TUS, "Upload-Length": "10", "Upload-Metadata": told}
+    upload_metadata = metadata(path="a.txt", owner="Zoë")["Upload-Metadata"] + ",empty"
+    headers = {**TUS, "Upload-Length": "10", "Upload-Metadata": upload_metadata}
     address = (dataset.client.post(f"{dataset.address}/uploads", headers=headers)).headers["location"]
     answer = dataset.client.head(address, headers=TUS)
     assert answer.headers["upload-length"] == "10"
     assert answer.headers["upload-offset"] == "0"
-    assert answer.headers["upload-metadata"] == told
+    assert answer.headers["upload-metadata"] == upload_metadata
     assert answer.headers["cache-control"] == "no-store"
 
 

@@ -21,12 +21,12 @@ def dataset(world: World, tmp_path: Path) -> Dataset:
     return made
 
 
-def ask(dataset: Dataset, tool: str = "merge-multispectral", **params: Any) -> httpx.Response:
+def dry_run(dataset: Dataset, tool: str = "merge-multispectral", **params: Any) -> httpx.Response:
     return dataset.client.post(f"{dataset.address}/{tool}/validate", json=MERGE | params)
 
 
 def test_valid_params_get_a_summary(dataset: Dataset) -> None:
-    answer = ask(dataset)
+    answer = dry_run(dataset)
     assert answer.status_code == 200
     body = answer.json()
     assert (body["ok"], body["errors"], body["warnings"]) == (True, [], [])
@@ -54,7 +54,7 @@ def test_valid_params_get_a_summary(dataset: Dataset) -> None:
 
 
 def test_all_errors_are_returned_with_pointer_and_code(dataset: Dataset) -> None:
-    answer = ask(dataset, paths=["red.tif", "bytes.tif", "absent.tif"], outputPath="red.tif")
+    answer = dry_run(dataset, paths=["red.tif", "bytes.tif", "absent.tif"], outputPath="red.tif")
     body = answer.json()
     assert (answer.status_code, body["ok"], body["summary"], body["warnings"]) == (200, False, {}, [])
     assert {(error["pointer"], error["code"]) for error in body["errors"]} == {
@@ -67,7 +67,7 @@ def test_all_errors_are_returned_with_pointer_and_code(dataset: Dataset) -> None
 
 def test_a_submit_gets_the_same_errors(dataset: Dataset) -> None:
     params = MERGE | {"paths": ["red.tif", "bytes.tif", "absent.tif"]}
-    dry_run_errors = ask(dataset, paths=params["paths"]).json()["errors"]
+    dry_run_errors = dry_run(dataset, paths=params["paths"]).json()["errors"]
     refused = dataset.try_submit("merge-multispectral", params)
     assert (refused.status_code, refused.json()["code"]) == (400, "bands-do-not-match")
     in_params = [error | {"pointer": f"/params{error['pointer']}"} for error in dry_run_errors]
@@ -86,16 +86,16 @@ def test_a_submit_gets_the_same_errors(dataset: Dataset) -> None:
 def test_params_that_do_not_match_the_schema_are_listed_as_errors(
     dataset: Dataset, params: dict[str, Any], pointer: str
 ) -> None:
-    body = ask(dataset, **params).json()
+    body = dry_run(dataset, **params).json()
     assert [(error["pointer"], error["code"]) for error in body["errors"]] == [(pointer, "invalid-params")]
 
 
 def test_a_dry_run_needs_only_read(world: World, dataset: Dataset) -> None:
-    assert ask(dataset.seen_by(world.client())).json()["ok"]
+    assert dry_run(dataset.seen_by(world.client())).json()["ok"]
     assert dataset.seen_by(world.client()).try_submit("merge-multispectral", MERGE).status_code == 403
     private = world.dataset()
-    assert ask(private.seen_by(world.client())).status_code == 401
-    assert ask(private.seen_by(world.client(world.user()))).status_code == 404
+    assert dry_run(private.seen_by(world.client())).status_code == 401
+    assert dry_run(private.seen_by(world.client(world.user()))).status_code == 404
 
 
 def test_a_body_must_be_an_object(dataset: Dataset) -> None:
@@ -104,10 +104,10 @@ def test_a_body_must_be_an_object(dataset: Dataset) -> None:
 
 
 def test_an_alias_answers_as_the_tools_own_address(dataset: Dataset) -> None:
-    assert ask(dataset).json() == ask(dataset, "tools/merge-multispectral").json()
-    align = ask(dataset, "align")
+    assert dry_run(dataset).json() == dry_run(dataset, "tools/merge-multispectral").json()
+    align = dry_run(dataset, "align")
     assert {error["code"] for error in align.json()["errors"]} == {"invalid-params"}
-    assert align.json() == ask(dataset, "tools/align-raster").json()
+    assert align.json() == dry_run(dataset, "tools/align-raster").json()
 
 
 def test_every_tool_can_be_validated(dataset: Dataset) -> None:

@@ -77,8 +77,8 @@ def test_a_retry_needs_the_submitted_contents(dataset: Dataset) -> None:
 
     assert (refused.status_code, refused.json()["code"]) == (409, "input-changed")
     assert dataset.status(task["taskId"])["state"] == "Deleted"
-    anew = restart(dataset, task["taskId"]).json()["taskId"]
-    made = dataset.wait(anew)
+    restarted = restart(dataset, task["taskId"]).json()["taskId"]
+    made = dataset.wait(restarted)
     assert dataset.client.get(made["artifact"]["resultUrl"]).content == b"second"
 
 
@@ -107,11 +107,11 @@ def test_retrying_needs_permission_and_strangers_get_404(world: World, dataset: 
     task = dataset.run("confused", {"how": "fail"})
     reader = dataset.seen_by(world.member(dataset.org, "readOnly"))
     stranger = dataset.seen_by(world.client(world.user()))
-    for ask in (retry, restart):
-        assert ask(reader, task["taskId"]).status_code == 403
-        assert ask(stranger, task["taskId"]).status_code == 404
-        assert ask(dataset, ABSENT).status_code == 404
-        assert ask(dataset.seen_by(world.client()), task["taskId"]).status_code == 401
+    for rerun in (retry, restart):
+        assert rerun(reader, task["taskId"]).status_code == 403
+        assert rerun(stranger, task["taskId"]).status_code == 404
+        assert rerun(dataset, ABSENT).status_code == 404
+        assert rerun(dataset.seen_by(world.client()), task["taskId"]).status_code == 401
 
 
 def test_all_files_of_a_task_can_be_listed_and_downloaded(world: World, dataset: Dataset) -> None:
@@ -140,7 +140,7 @@ def test_a_task_whose_tool_version_is_gone_is_neither_restarted_nor_retried(
     task = dataset.run("confused", {"how": "fail"})
     was_made_by = f"UPDATE tasks SET tool_version = '0.9' WHERE id = '{task['taskId']}'"
     asyncio.run(run_sql(world.stack.environment["AEROTASK_DATABASE_URL"], was_made_by))
-    for ask in (retry, restart):
-        refused = ask(dataset, task["taskId"])
+    for rerun in (retry, restart):
+        refused = rerun(dataset, task["taskId"])
         assert (refused.status_code, refused.json()["code"]) == (400, "unknown-version")
     assert dataset.status(task["taskId"])["state"] == "Failed"

@@ -53,22 +53,22 @@ def test_a_list_is_newest_first_filtered_and_paged(world: World, dataset: Datase
     for task_id in (*tasks, failed):
         dataset.wait(task_id)
 
-    def listed(**params: str) -> httpx.Response:
+    def list_tasks(**params: str) -> httpx.Response:
         return world.admin.get(f"{dataset.address}/tasks", params=params).raise_for_status()
 
-    assert [task["taskId"] for task in listed().json()] == [failed, *reversed(tasks)]
-    assert [task["taskId"] for task in listed(toolId="confused").json()] == [failed]
-    assert listed(state="Failed").headers["x-total-count"] == "1"
-    assert listed(userId="admin").headers["x-total-count"] == "6"
-    assert listed(userId="nobody-here").json() == []
-    assert listed(path="a.tif").json() == []
-    page = listed(skip="2", take="2", toolId="nothing")
+    assert [task["taskId"] for task in list_tasks().json()] == [failed, *reversed(tasks)]
+    assert [task["taskId"] for task in list_tasks(toolId="confused").json()] == [failed]
+    assert list_tasks(state="Failed").headers["x-total-count"] == "1"
+    assert list_tasks(userId="admin").headers["x-total-count"] == "6"
+    assert list_tasks(userId="nobody-here").json() == []
+    assert list_tasks(path="a.tif").json() == []
+    page = list_tasks(skip="2", take="2", toolId="nothing")
     assert [task["taskId"] for task in page.json()] == [tasks[2], tasks[1]]
     assert page.headers["x-total-count"] == "5"
     assert page.links["next"]["url"] == f"{dataset.address}/tasks?toolId=nothing&skip=4&take=2"
     assert page.links["prev"]["url"] == f"{dataset.address}/tasks?toolId=nothing&skip=0&take=2"
-    assert len(listed(take="0").json()) == 1
-    assert len(listed(take="1000000000").json()) == 6
+    assert len(list_tasks(take="0").json()) == 1
+    assert len(list_tasks(take="1000000000").json()) == 6
 
 
 @pytest.mark.parametrize("query", ["state=Nonsense", "skip=-1", "skip=x", "take=x"])

@@ -234,20 +234,20 @@ def test_empty_tiles_take_no_space(tmp_path: Path) -> None:
 
 
 def test_progress_rises_from_stage_to_stage(tmp_path: Path) -> None:
-    told: list[tuple[Stage, float]] = []
+    reports: list[tuple[Stage, float]] = []
     file = source_file(write_raster(tmp_path / "in.tif", slope((300, 200))))
     export_image(
         file,
         settled_plan(file, **NDVI),
         tmp_path / "out.tif",
         writing=ExportWriteOptions(threads=2, tile_px=64),
-        on_progress=lambda stage, share: told.append((stage, share)),
+        on_progress=lambda stage, share: reports.append((stage, share)),
     )
-    pixels = [share for stage, share in told if stage == "pixels"]
-    overviews = [share for stage, share in told if stage == "overviews"]
+    pixels = [share for stage, share in reports if stage == "pixels"]
+    overviews = [share for stage, share in reports if stage == "overviews"]
     assert all(before < after for before, after in [*pairwise(pixels), *pairwise(overviews)])
     assert (pixels[-1], overviews[-1]) == (1.0, 1.0)
-    assert told.index(("pixels", 1.0)) == len(pixels) - 1
+    assert reports.index(("pixels", 1.0)) == len(pixels) - 1
 
 
 @pytest.mark.parametrize("stage", ["pixels", "overviews"])

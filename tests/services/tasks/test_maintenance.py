@@ -480,13 +480,13 @@ async def test_lost_leases_are_counted_in_the_log(yard: Yard) -> None:
         await yard.rows.task()
         await yard.rows.claimed(worker_no=9, ttl_s=-1)
     async with yard.rows.db.begin() as connection:
-        struck = select(Task.id).limit(1).scalar_subquery()
-        await connection.execute(update(Task).where(Task.id == struck).values(strikes=1))
+        attempted_once = select(Task.id).limit(1).scalar_subquery()
+        await connection.execute(update(Task).where(Task.id == attempted_once).values(failed_attempts=1))
     with capture_logs() as log:
         found = await asyncio.gather(*(yard.worker.recover_lost() for _ in range(3)))
     assert sum(found) == 1
-    told = [entry for entry in log if entry["event"] == "sweep.done"]
-    assert {key: sum(entry[key] for entry in told) for key in ("again", "later", "failed")} == {
+    sweeps = [entry for entry in log if entry["event"] == "sweep.done"]
+    assert {key: sum(entry[key] for entry in sweeps) for key in ("again", "later", "failed")} == {
         "again": 1,
         "later": 0,
         "failed": 1,

@@ -57,9 +57,9 @@ async def open_to_all(scene: Scene) -> None:
         await connection.execute(update(Dataset).values(visibility=Visibility.PUBLIC))
 
 
-async def url_of_restart(scene: Scene, by: Caller) -> tuple[UUID | None, str | None]:
+async def url_of_restart(scene: Scene, caller: Caller) -> tuple[UUID | None, str | None]:
     reruns = scene.platform.retries
-    made = await reruns.restart(by, "acme", "acme", scene.task_id, params={}, rerun_from=None)
+    made = await reruns.restart(caller, "acme", "acme", scene.task_id, params={}, rerun_from=None)
     async with scene.platform.db.read() as connection:
         query = select(Task.user_id, Task.callback_url).where(Task.id == made.task_id)
         row = (await connection.execute(query)).one()

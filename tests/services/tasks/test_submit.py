@@ -83,13 +83,13 @@ async def test_a_refusal_at_a_limit_writes_nothing(settings: Settings) -> None:
         assert written == []
 
 
-async def anew(platform: Platform, rows: Rows) -> TaskId:
+async def as_a_new_task(platform: Platform, rows: Rows) -> TaskId:
     return await submit(platform, rows, Submission("rescan-index"))
 
 
 async def as_a_duplicate(platform: Platform, rows: Rows) -> TaskId:
-    first = asyncio.create_task(anew(platform, rows))
-    second = await anew(platform, rows)
+    first = asyncio.create_task(as_a_new_task(platform, rows))
+    second = await as_a_new_task(platform, rows)
     assert await first == second
     return second
 
@@ -102,7 +102,7 @@ async def with_a_key(platform: Platform, rows: Rows) -> TaskId:
 
 
 async def retried(platform: Platform, rows: Rows) -> TaskId:
-    task_id = await anew(platform, rows)
+    task_id = await as_a_new_task(platform, rows)
     owner = Caller(rows.user_id, "owner")
     await platform.tasks.delete(owner, "acme", "acme", task_id)
     await platform.retries.retry(owner, "acme", "acme", task_id)
@@ -112,7 +112,7 @@ async def retried(platform: Platform, rows: Rows) -> TaskId:
 @pytest.mark.timeout(300)
 async def test_a_returned_task_survives_a_crash_of_postgres(settings: Settings, tmp_path: Path) -> None:
     ways: tuple[Callable[[Platform, Rows], Awaitable[TaskId]], ...] = (
-        anew,
+        as_a_new_task,
         as_a_duplicate,
         with_a_key,
         retried,

@@ -32,11 +32,11 @@ def owner(rows: Rows) -> Caller:
     return Caller(user_id=rows.user_id, user_name="owner")
 
 
-async def fail(rows: Rows, *, by: str = "worker 1") -> TaskId:
+async def fail(rows: Rows, *, actor: str = "worker 1") -> TaskId:
     task = await rows.claimed()
     async with rows.db.begin() as connection:
         await leases.finish(
-            connection, task.lease, RAIN, Report(0), log_limits=LogLimits(100, 10_000), actor=by
+            connection, task.lease, RAIN, Report(0), log_limits=LogLimits(100, 10_000), actor=actor
         )
         await enqueue_webhooks(connection, [task.lease.task_id])
     return task.lease.task_id

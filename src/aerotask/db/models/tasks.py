@@ -93,7 +93,7 @@ class Task(Model):
     finished_at: Mapped[datetime | None]
 
     attempt: Mapped[int] = mapped_column(server_default=text("0"))
-    strikes: Mapped[int] = mapped_column(server_default=text("0"))
+    failed_attempts: Mapped[int] = mapped_column("strikes", server_default=text("0"))
     lease_token: Mapped[UUID | None]
     lease_until: Mapped[datetime | None]
     renewed_at: Mapped[datetime | None]

@@ -128,7 +128,7 @@ _CLAIM = (
         Task.params,
         Task.memory_bytes,
         Task.writes,
-        Task.strikes,
+        Task.failed_attempts.label("failed_attempts"),
         Task.log_next,
         Task.callback_url,
     )
@@ -175,7 +175,7 @@ def _claimed(row: AnyRow) -> ClaimedTask:
         params=row.params,
         memory_bytes=row.memory_bytes,
         writes=tuple(row.writes),
-        failed_attempts=row.strikes,
+        failed_attempts=row.failed_attempts,
         log_next=row.log_next,
         callback_url=row.callback_url,
     )

@@ -171,7 +171,7 @@ def _transition(outcome: Outcome, last_report: Report, *, actor: str) -> Update:
             percent=100,
             phase=None,
         )
-    failed_attempts = Task.strikes + int(outcome.counts_as_failed)
+    failed_attempts = Task.failed_attempts + int(outcome.counts_as_failed)
     if isinstance(outcome, Failure):
         return move(
             TaskState.FAILED,
@@ -180,7 +180,7 @@ def _transition(outcome: Outcome, last_report: Report, *, actor: str) -> Update:
             error_code=outcome.code,
             error_message=outcome.message,
             error_retryable=outcome.retryable,
-            strikes=failed_attempts,
+            failed_attempts=failed_attempts,
             **_progress(last_report),
         )
     return move(
@@ -190,7 +190,7 @@ def _transition(outcome: Outcome, last_report: Report, *, actor: str) -> Update:
         due_at=db_now(plus_s=outcome.delay_s),
         waits_for=WaitReason.RETRY if outcome.delay_s else None,
         phase=None,
-        strikes=failed_attempts,
+        failed_attempts=failed_attempts,
     )
 
 

@@ -29,7 +29,7 @@ def _lost() -> Select[UUID, int, int]:
         Task.worker_no.not_in(live_workers()),
     )
     return (
-        select(Task.id, Task.strikes, Task.attempt)
+        select(Task.id, Task.failed_attempts, Task.attempt)
         .where(text("state = 'Processing'"), or_(Task.lease_until < db_now(), session_ended))
         .order_by(Task.id)
         .with_for_update(skip_locked=True)
@@ -73,7 +73,7 @@ async def recover_lost(
                     "The task may need more than the machine has; ask the administrator, then retry it."
                 ),
                 error_retryable=True,
-                strikes=failed_attempts,
+                failed_attempts=failed_attempts,
             )
         else:
             state = TaskState.SCHEDULED if delay_s else TaskState.ENQUEUED
@@ -81,7 +81,7 @@ async def recover_lost(
                 state,
                 actor="sweep",
                 reason="worker lost",
-                strikes=failed_attempts,
+                failed_attempts=failed_attempts,
                 due_at=db_now(plus_s=delay_s),
                 waits_for=WaitReason.RETRY if delay_s else None,
                 phase=None,

@@ -24,7 +24,7 @@ async def requeue(connection: AsyncConnection, task_id: TaskId, *, actor: str) -
             due_at=db_now(),
             started_at=None,
             finished_at=None,
-            strikes=0,
+            failed_attempts=0,
             percent=0,
             phase=None,
             error_code=None,

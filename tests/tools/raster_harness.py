@@ -1,4 +1,4 @@
-"""A bench whose rasters count as indexed."""
+"""Tool harness whose rasters are indexed."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def index(path: Path) -> tuple[str, Mapping[str, Any]]:
     return "geoRaster" if described.is_georeferenced else "image", described.profile.to_properties()
 
 
-def empty_bench(folder: Path) -> ToolHarness:
-    """An empty dataset below `folder`."""
+def empty_harness(folder: Path) -> ToolHarness:
+    """A harness with an empty dataset below `folder`."""
     dataset, workdir = folder / "dataset", folder / "work"
     dataset.mkdir()
     workdir.mkdir()
