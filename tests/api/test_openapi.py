@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from aerotask.api.app import create_app
+from aerotask.api.deps import READING_ENDS
 from aerotask.config import Settings
 
 
@@ -145,3 +146,18 @@ def test_the_api_imports_neither_gdal_nor_worker_code() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_only_these_posts_are_open_to_read_only_keys(document: dict[str, Any]) -> None:
+    dataset = "/orgs/{orgSlug}/ds/{dsSlug}"
+    changing = [path for path, method, _ in operations(document) if method not in {"get", "head", "options"}]
+    assert sorted({path for path in changing if path.endswith(READING_ENDS)}) == [
+        f"{dataset}/align/preview",
+        f"{dataset}/align/validate",
+        f"{dataset}/merge-multispectral/preview",
+        f"{dataset}/merge-multispectral/validate",
+        f"{dataset}/search",
+        f"{dataset}/tools/{{toolId}}/preview",
+        f"{dataset}/tools/{{toolId}}/validate",
+        f"{dataset}/view-tokens",
+    ]

@@ -53,6 +53,31 @@ def test_a_tool_with_the_old_members_works_with_a_deprecation_warning() -> None:
     assert tool.dry_run(PickParams(thorough=True), view).warnings == ("slow",)
 
 
+def test_a_mixin_that_is_no_tool_may_have_old_members() -> None:
+    class Slow:
+        sees_derivatives = True
+
+        def review(self, params: PickParams, dataset: DatasetView) -> DryRun:
+            return DryRun(warnings=("slow",))
+
+    with pytest.warns(DeprecationWarning, match="since aerotask 0.2"):
+
+        class Mixed(Slow, Tool[PickParams]):
+            id, version, title = "mixed", "1", "Mixed"
+
+            def plan(self, params: PickParams, dataset: DatasetView) -> Plan:
+                return Plan(estimated_output_bytes=0)
+
+            def run(self, params: PickParams, ctx: RunContext) -> None:
+                ctx.log("ran")
+
+    class Further(Mixed):
+        """Inherits members that go by both names, without another warning."""
+
+    assert Further.uses_derivatives
+    assert Further().dry_run(PickParams(), DatasetView("field", {})).warnings == ("slow",)
+
+
 def test_a_tool_with_the_new_members_can_be_used_by_the_old_names() -> None:
     class New(Tool[PickParams]):
         id, version, title = "new", "1", "New"
@@ -76,3 +101,4 @@ def test_a_tool_with_the_new_members_can_be_used_by_the_old_names() -> None:
 def test_the_old_classes_are_the_new_ones() -> None:
     assert aerotask.sdk.Review is aerotask.sdk.DryRun
     assert aerotask.sdk.testing.ToolBench is aerotask.sdk.testing.ToolHarness
+    assert aerotask.sdk.testing.Outcome is aerotask.sdk.testing.ToolOutcome

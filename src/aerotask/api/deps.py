@@ -60,7 +60,7 @@ async def _caller(platform: PlatformDep, principal: CredentialsDep) -> Caller:
 
 _READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Ends of addresses of routes that only read, although their method is POST.
-_READING_ENDS = ("/search", "/view-tokens", "/validate", "/preview")
+READING_ENDS = ("/search", "/view-tokens", "/validate", "/preview")
 
 
 def raise_if_read_only(caller: Caller, request: Request) -> None:
@@ -72,7 +72,7 @@ def raise_if_read_only(caller: Caller, request: Request) -> None:
     if not caller.read_only or request.method in _READING_METHODS:
         return
     template = getattr(request.scope.get("route"), "path", "")
-    if not template.endswith(_READING_ENDS):
+    if not template.endswith(READING_ENDS):
         raise Forbidden("This API key is read-only; use one that may write.", code="read-only-key")
 
 

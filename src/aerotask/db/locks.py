@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from enum import IntEnum
 from typing import TypeVar
 
@@ -83,13 +83,13 @@ async def disable_transaction_timeout(connection: AsyncConnection) -> None:
     await connection.execute(_UNLIMITED)
 
 
-async def run_locked(connection: AsyncConnection, work: Awaitable[T]) -> T:
+async def run_locked(connection: AsyncConnection, work: Callable[[], Awaitable[T]]) -> T:
     """Awaits the work while this transaction holds its locks, however long it takes.
 
     The transaction is kept from being idle, so that Postgres still aborts it soon if the process freezes.
     """
     await connection.execute(_UNLIMITED)
-    running = asyncio.ensure_future(work)
+    running = asyncio.ensure_future(work())
     try:
         while not (await asyncio.wait({running}, timeout=KEEPALIVE_S))[0]:
             await connection.execute(select(1))

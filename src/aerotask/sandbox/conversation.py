@@ -27,7 +27,7 @@ async def converse(
     return message
 
 
-async def exit_status(child: Child) -> int | None:
+async def exit_status(child: Child, *, grace_s: float = EXIT_GRACE_S) -> int | None:
     """The child's exit status; None if it still runs after its grace."""
-    done, _ = await asyncio.wait({child.exited}, timeout=EXIT_GRACE_S)
+    done, _ = await asyncio.wait({child.exited}, timeout=grace_s)
     return child.exited.result() if done else None

@@ -90,7 +90,8 @@ class JsonProcess:
 
     def close(self) -> None:
         """Kill the process, if it runs, and reap it."""
-        process, self._process = self._process, None
+        with self._lock:  # otherwise `kill` could look at a process that is taken away meanwhile
+            process, self._process = self._process, None
         self._unread.clear()
         if process is not None:
             with process:

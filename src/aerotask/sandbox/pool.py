@@ -22,6 +22,8 @@ JOBS_PER_CHILD = 500
 MAX_WAIT_S = 30.0
 """A job that hasn't been started after so long is refused."""
 RETRY_AFTER_S = 2
+CRASH_GRACE_S = 1.0
+"""Grace for a lost child to exit; until then it keeps its place in the pool, and a request waits."""
 
 _log = structlog.get_logger(__name__)
 
@@ -127,7 +129,7 @@ class Pool:
             async with asyncio.timeout(self.limits.job_timeout_s):
                 result = await converse(pooled.child, job)
             if result is None:
-                cause = describe_exit(await exit_status(pooled.child))
+                cause = describe_exit(await exit_status(pooled.child, grace_s=CRASH_GRACE_S))
                 _log.warning("pool.child_crashed", kind=job.kind, cause=cause)
                 raise ChildCrashed(cause)
             pooled.jobs += 1

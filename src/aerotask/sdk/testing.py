@@ -163,7 +163,8 @@ class ToolHarness:
 
 
 ToolBench = ToolHarness
-"""The name of `ToolHarness` before 0.2; to be removed in the release after it."""
+Outcome = ToolOutcome
+"""The names of `ToolHarness` and `ToolOutcome` before 0.2; to be removed in the release after it."""
 
 
 def _changed_paths(changes: ChangeSet) -> Iterator[str]:

@@ -140,15 +140,17 @@ def has_preview(tool: Tool[Any]) -> bool:
 
 
 def _accept_old_names(cls: type[Tool[Any]]) -> None:
-    """Keep each renamed member and its old name the same, whichever of the two the class defines."""
-    own = vars(cls)
+    """Keep each renamed member and its old name the same, whichever of the two the class or a mixin defines."""
     for old, new in RENAMED.items():
-        if new in own:
-            setattr(cls, old, own[new])
-        elif old in own:
+        own = next(vars(base) for base in cls.__mro__ if old in vars(base) or new in vars(base))
+        if old in own and new in own and own[old] is own[new]:
+            continue
+        if new not in own:
             warnings.warn(
                 f"{cls.__name__}.{old} is called {new} since aerotask 0.2; rename it.",
                 DeprecationWarning,
                 stacklevel=4,  # the class statement, above __init_subclass__ and ABCMeta.__new__
             )
-            setattr(cls, new, own[old])
+        member = own[new] if new in own else own[old]
+        setattr(cls, old, member)
+        setattr(cls, new, member)

@@ -152,7 +152,7 @@ class MaintenanceService:
         async with self.db.begin() as guard:
             if not await locks.try_take(guard, LockSpace.SWEEP, job):
                 return 0
-            counts = await locks.run_locked(guard, run())
+            counts = await locks.run_locked(guard, run)
         _log_counts(job.name.lower(), **counts)
         return sum(counts.values())
 
