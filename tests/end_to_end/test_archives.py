@@ -85,7 +85,7 @@ def test_new_content_at_the_archives_path_is_not_deleted(world: World, newer: st
     dataset.upload(newer, b"nobody has extracted this", indexed=False)
     assert dataset.wait(task_id)["state"] == "Succeeded"
     assert {"out/a.txt", newer} <= set(dataset.paths())
-    assert any("'in.zip' stays" in line for line in dataset.log(task_id))
+    assert any("'in.zip' was not removed" in line for line in dataset.log(task_id))
 
 
 def test_existing_files_stay_unless_overwrite_is_requested(world: World) -> None:
