@@ -265,9 +265,9 @@ import resource, sys
 from pathlib import Path
 from aerotask.raster.merge.write import MergeWriteOptions, merge_bands
 from aerotask.raster.merge.plan import plan_merge
-from aerotask.raster.merge.run import source_of
+from aerotask.raster.merge.run import read_source_band
 target, *bands = map(Path, sys.argv[1:])
-plan = plan_merge([source_of(path.name, path) for path in bands])
+plan = plan_merge([read_source_band(path.name, path) for path in bands])
 merge_bands(plan, target, writing=MergeWriteOptions(2), on_progress=lambda stage, share: None)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
