@@ -9,7 +9,7 @@ GROWTH = 4.0
 LONGEST_DELAY_S = 300.0
 
 OUTAGE_S = 900.0
-"""How long a write waits for Postgres before the attempt is abandoned and retried."""
+"""Time that a write waits for Postgres before the attempt is abandoned and retried."""
 
 
 class FailureKind(Enum):

@@ -40,7 +40,7 @@ class DisplayOptions(ToolParams):
     Comes before `bands` and `preset`."""
 
     band_filter: Annotated[str, Field(min_length=1, max_length=64)] | None = None
-    """What each band shows, in their order: R, G, B, N (near infrared), Re (red edge), T (thermal); any other letter
+    """Roles of the bands, in their order: R, G, B, N (near infrared), Re (red edge), T (thermal); any other letter
     skips a band. `RGBN` and `BGRReN`, for example. Left out, the roles are taken from the file's own metadata."""
 
     colormap: ColormapName | None = None

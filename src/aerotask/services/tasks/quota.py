@@ -19,7 +19,7 @@ from aerotask.store.tasks.submit import QuotaScope, QuotaUsage
 RETRY_ACTIVE_S = 15
 RETRY_DAY_S = 3600
 PERIOD = timedelta(days=1)
-"""How long artifacts count towards the quota after they were made."""
+"""Period in which artifacts count towards the quota."""
 
 
 @dataclass(frozen=True, slots=True)
