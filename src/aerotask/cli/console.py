@@ -1,0 +1,42 @@
+"""Output streams of the command line, options that several commands have, and the settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+from rich.console import Console
+
+from aerotask.config import Settings
+from aerotask.domain.errors import InvalidInput
+from aerotask.failpoints import armed_failpoints
+from aerotask.logs import configure_logs
+
+out = Console()
+err = Console(stderr=True)
+
+Host = Annotated[str, typer.Option(help="The address to listen on.")]
+Port = Annotated[int, typer.Option(help="The port to listen on.", min=0, max=65535)]
+Data = Annotated[Path, typer.Option(help="The folder for all data.")]
+
+_log = structlog.get_logger(__name__)
+
+
+def load_settings() -> Settings:
+    """Settings from the environment; logs are configured by them.
+
+    Raises:
+        InvalidInput: a failpoint is armed in production mode.
+    """
+    settings = Settings()
+    configure_logs(settings.log_format)
+    for name, armed in armed_failpoints().items():
+        _log.warning("failpoint.armed", name=name, action=armed.action)
+        if settings.mode == "production":
+            raise InvalidInput(
+                "AEROTASK_FAILPOINT is for tests and must not be set in production mode.",
+                code="unsafe-setting",
+            )
+    return settings
