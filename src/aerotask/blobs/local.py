@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
+from aerotask.aio import finish_in_thread
 from aerotask.blobs.blob_store import Blob
 from aerotask.blobs.ingest import ingest_all, sync_folder
 from aerotask.blobs.open_file import OpenFile, open_file
@@ -75,7 +76,7 @@ class LocalBlobs:
     async def link_all_to(self, links: Sequence[tuple[str, Path]]) -> None:
         """Hard-link each blob to its target."""
         if links:
-            await asyncio.to_thread(self._link_all, links)
+            await finish_in_thread(lambda: self._link_all(links))
 
     async def remove(self, key: str) -> None:
         """Unlink the blob's file; open files stay readable."""
