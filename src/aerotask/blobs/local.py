@@ -83,6 +83,26 @@ class LocalBlobs:
         with contextlib.suppress(FileNotFoundError):
             await asyncio.to_thread(os.unlink, self._path(key))
 
+    def stored_keys(self) -> Iterator[str]:
+        """The keys of all blobs."""
+        for shard in self._blobs.iterdir():
+            for file in shard.iterdir():
+                yield file.name
+
+    @contextlib.contextmanager
+    def adopted(self, key: str) -> Iterator[Path]:
+        """A path for the content of a blob that keeps the key it had in another store; stored when the block ends.
+
+        Nothing is stored if there is no file then.
+        """
+        incoming, target = self._partial / key, self._path(key)
+        yield incoming
+        if incoming.exists():
+            incoming.chmod(0o444)
+            target.parent.mkdir(mode=0o700, exist_ok=True)
+            incoming.rename(target)
+            sync_folder(target.parent)
+
     def older_than(self, age: timedelta) -> Iterator[list[str]]:
         """Keys of files last changed longer ago than `age`; also removes partial files of that age."""
         horizon = time.time() - age.total_seconds()
