@@ -39,6 +39,9 @@ ATTACKS = [
     "x" * 256,
     "a/" * 600 + "b",
     "\ud800.tif",
+    "photo_\u202egpj.exe",
+    "a/\u2066b",
+    "photo_%E2%80%AEgpj.exe",
 ]
 
 HARMLESS = [
@@ -52,6 +55,7 @@ HARMLESS = [
     "a..b/...c",
     "ddb/x",
     ".hidden",
+    "صورة\u200f.tif",
 ]
 
 

@@ -15,4 +15,5 @@ PATH_ATTACKS = (
     "zip://a.zip",
     "/vsicurl/http://127.0.0.1/x.tif",
     "NETCDF:a.nc",
+    "a\u202eb",
 )

@@ -10,7 +10,6 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
-from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp
 
 from aerotask import __version__
@@ -25,7 +24,8 @@ from aerotask.registry import load_registry
 from aerotask.wiring import open_platform
 
 _DESCRIPTION = (
-    "Long-running tools over drone and raster datasets: submit a task, watch it, download its result."
+    "Long-running tools over drone and raster datasets: submit a task, watch it, download its result. "
+    "Query parameters that a route doesn't describe are refused."
 )
 
 
@@ -49,8 +49,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         description=_DESCRIPTION,
         lifespan=lifespan,
-        docs_url=None,
-        redoc_url=None,
+        openapi_url=None,  # `docs.router` serves the document
         generate_unique_id_function=_operation_id,
     )
     app.state.settings = settings
@@ -80,7 +79,6 @@ def create_app(settings: Settings) -> FastAPI:
     ):
         app.include_router(router)
     app.mount("/docs/assets", docs.assets())
-    app.add_api_route("/", _front_page, include_in_schema=False)
     return app
 
 
@@ -118,8 +116,7 @@ def _describe(method: str, operation: dict[str, Any]) -> None:
     if errors.MEDIA_TYPE not in responses.get("422", {}).get("content", {}):
         responses.pop("422", None)  # FastAPI's validation error, which is a 400 here
     described = errors.problems(400, 403, 414)
-    if operation.get("parameters") or operation.get("requestBody"):
-        responses.setdefault("400", described[400])
+    responses.setdefault("400", described[400])  # for unknown query parameters
     if operation.get("parameters"):
         responses.setdefault("414", described[414])
     if method not in {"get", "head"} and "401" in responses:
@@ -133,7 +130,3 @@ def _operation_id(route: APIRoute) -> str:
 def _stop() -> None:
     """Shuts the process down gracefully; its supervisor starts a new one."""
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-async def _front_page() -> RedirectResponse:
-    return RedirectResponse("/docs")

@@ -7,6 +7,7 @@ import unicodedata
 from urllib.parse import unquote
 
 from aerotask.domain.errors import InvalidInput, InvalidPath
+from aerotask.domain.text_cleaning import CONTROLS
 
 MAX_PATH_BYTES = 1024
 MAX_NAME_BYTES = 255
@@ -101,9 +102,7 @@ def overlap(one: str, other: str) -> bool:
 
 def shown(raw: str) -> str:
     """The text quoted for a message: control characters escaped, cut to a readable length."""
-    quoted = "".join(
-        c if unicodedata.category(c) not in {"Cc", "Cs"} else f"\\u{ord(c):04x}" for c in raw[:120]
-    )
+    quoted = CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", raw[:120])
     return f"'{quoted}{'…' if len(raw) > 120 else ''}'"
 
 
@@ -114,7 +113,7 @@ def _readings(path: str) -> tuple[str, ...]:
 
 
 def _fault(path: str) -> str | None:
-    if any(unicodedata.category(c) in {"Cc", "Cs"} for c in path):
+    if CONTROLS.search(path):
         return "contains a control character"
     if path.startswith("/"):
         return "is absolute; paths are relative to the dataset"

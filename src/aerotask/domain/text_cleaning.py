@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
-import unicodedata
+import re
 from collections.abc import Mapping
 from typing import Any
 
 MAX_LINE_CHARS = 4000
+CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+"""Characters that names must not contain: controls, lone surrogates, and the bidirectional controls.
+
+The latter show a text in another order than it is stored in, so that `gpj.exe` looks like `exe.jpg` (Unicode Technical
+Report 36, section 2.7; the embeddings, overrides and isolates of Unicode Standard Annex 9). Arabic and Hebrew need none.
+"""
+_CONTROLS_BUT_TAB = re.compile(rf"(?!\t){CONTROLS.pattern}")
 
 
 def clean_line(text: str) -> str:
-    """The text as one line without control characters or lone surrogates, cut to `MAX_LINE_CHARS`.
+    """The text as one line with spaces instead of `CONTROLS`, other than tabs, cut to `MAX_LINE_CHARS`.
 
     Terminal escape sequences lose their ESC and so have no effect.
     """
-    cleaned = "".join(c if c == "\t" or unicodedata.category(c) not in {"Cc", "Cs"} else " " for c in text)
+    cleaned = _CONTROLS_BUT_TAB.sub(" ", text)
     return cleaned if len(cleaned) <= MAX_LINE_CHARS else cleaned[: MAX_LINE_CHARS - 1] + "…"
 
 

@@ -21,9 +21,6 @@ from aerotask.worker.wakeup import WakeupEvent
 
 # A hand-over is one transaction; the supervisor that stops us won't wait for Postgres to come back.
 HAND_OVER_S = 5.0
-# Pause before another claim if a wakeup led to none: its task may have been locked for a moment by the transaction
-# that notes that the wakeup was sent.
-LOCKED_S = 0.02
 
 _log = structlog.get_logger(__name__)
 
@@ -67,11 +64,9 @@ class TaskRunner:
             free = self.context.settings.worker.slots - len(self._running)
             # A wakeup or a finished task means that there may be a task; a mere poll checks before it takes
             # the lock of a claim.
-            claimed = await self._claim(free, check_first=not woken) if free else []
-            for task in claimed:
-                self._start(task)
-            poll_s = self.context.settings.queue.poll_s
-            woken = await self._wakeup.wait(min(LOCKED_S, poll_s) if woken and not claimed else poll_s)
+            for claimed in await self._claim(free, check_first=not woken) if free else ():
+                self._start(claimed)
+            woken = await self._wakeup.wait(self.context.settings.queue.poll_s)
         await self._drain()
 
     async def heartbeat(self) -> None:
@@ -108,7 +103,7 @@ class TaskRunner:
             async with db.read() as connection:
                 if not await claims.any_due(connection):
                     return []
-        async with db.begin_short() as connection:
+        async with db.begin() as connection:
             claimed = await claims.claim_next(
                 connection,
                 worker_no=self.context.worker_no,
@@ -138,7 +133,7 @@ class TaskRunner:
 
     async def _renew(self) -> None:
         before = list(self._running)
-        async with self.context.db.begin_short() as connection:
+        async with self.context.db.begin() as connection:
             held = await leases.renew(
                 connection,
                 [attempt.task.lease.token for attempt in before],

@@ -22,6 +22,7 @@ PASSING = {
     ("quota-exceeded", 429),
     ("storage-quota-exceeded", 429),
     ("too-many-sign-ins", 429),
+    ("too-many-unknown-users", 429),
     ("unavailable", 503),
     ("upload-busy", 423),
     ("upload-silent", 408),

@@ -224,6 +224,34 @@ async def test_malformed_http_gets_a_problem_document(settings: Settings) -> Non
     assert orjson.loads(body)["code"] == "malformed-http"
 
 
+# The request's head without its first line, and the status of the response.
+HEADS: list[tuple[bytes, bytes, bytes]] = [
+    (b"1.1", b"Host: a.example\r\n", b"200"),
+    (b"1.1", b"Host: [::1]:8000\r\n", b"200"),
+    (b"1.1", b"", b"400"),
+    (b"1.1", b"Host: a.example\r\nHost: a.example\r\n", b"400"),
+    (b"1.1", b"Host: a.example\r\nhost: b.example\r\n", b"400"),
+    (b"1.1", b"Host:\r\n", b"400"),
+    (b"1.1", b"Host: a.example/x?\r\n", b"400"),
+    (b"1.1", b"Host: a@b.example\r\n", b"400"),
+    (b"1.0", b"", b"200"),
+    (b"1.0", b"Host: a\r\nHost: b\r\n", b"400"),
+]
+
+
+async def test_a_request_names_exactly_one_host(settings: Settings) -> None:
+    async with served(settings) as api:
+        answers = []
+        for version, host, _status in HEADS:
+            reader, writer = await asyncio.open_connection("127.0.0.1", api.client.base_url.port)
+            writer.write(b"GET /healthz HTTP/%b\r\n%bConnection: close\r\n\r\n" % (version, host))
+            answers.append(await reader.read())
+            writer.close()
+        assert [answer[9:12] for answer in answers] == [status for _, _, status in HEADS]
+        refused = [answer.partition(b"\r\n\r\n")[2] for answer in answers if answer[9:12] == b"400"]
+        assert {orjson.loads(body)["code"] for body in refused} == {"invalid-host"}
+
+
 async def test_requests_on_one_connection_are_limited_separately(settings: Settings) -> None:
     async with served(settings) as api:
         body = {"username": "admin", "password": "x" * 1000}

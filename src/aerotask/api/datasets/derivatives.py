@@ -10,14 +10,15 @@ from starlette.convertors import Convertor, register_url_convertor
 
 from aerotask.api.datasets.entries import FILE_RESPONSES, EntryPathParam
 from aerotask.api.deps import DatasetContext, DatasetCtx
+from aerotask.api.http.closed_query import ClosedQueryRoute
 from aerotask.api.http.errors import problems
 from aerotask.api.http.file_response import file_response
 from aerotask.derivatives.kinds import KIND_INFO, DerivativeKind, download_name
-from aerotask.representations.base import ApiModel, Moment
+from aerotask.representations.base import Moment, RowModel, damaged_members
 from aerotask.store.datasets.derivatives import DerivativeRow
 
 
-class DerivativeResponse(ApiModel):
+class DerivativeResponse(RowModel):
     """Derivative of an entry."""
 
     kind: str
@@ -44,7 +45,7 @@ class _KindConvertor(Convertor[str]):
 
 
 register_url_convertor("derivativeKind", _KindConvertor())
-router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}", tags=["objects"])
+router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}", tags=["objects"], route_class=ClosedQueryRoute)
 
 
 @router.get(
@@ -83,4 +84,5 @@ def _derivative(ctx: DatasetContext, path: str, row: DerivativeRow) -> Derivativ
         hash=row.sha256,
         created_at=row.created_at,
         properties=row.properties,
+        damaged=damaged_members(row.damaged),
     )

@@ -10,6 +10,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from aerotask.api.deps import DatasetCtx
+from aerotask.api.http.closed_query import ClosedQueryRoute
 from aerotask.api.http.errors import problems
 from aerotask.api.http.file_response import attachment, file_response
 from aerotask.domain import paths
@@ -20,7 +21,7 @@ from aerotask.store.datasets.entries import EntryRow
 MAX_PATHS = 1000
 LONG_URL_HINTS = {"/download": "Name fewer paths, or submit a download task, which takes 1000 of any length."}
 
-router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}", tags=["objects"])
+router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}", tags=["objects"], route_class=ClosedQueryRoute)
 
 Paths = Annotated[
     list[str],

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from aerotask.api.datasets.entry_schemas import EntryResponse, RemoveResponse
 from aerotask.api.deps import DatasetContext, DatasetCtx
+from aerotask.api.http.closed_query import ClosedQueryRoute
 from aerotask.api.http.errors import problems
 from aerotask.api.http.file_response import file_response
 from aerotask.api.http.multipart import FormReader, field_text
@@ -21,12 +22,13 @@ from aerotask.domain import paths
 from aerotask.domain.access import Access
 from aerotask.domain.errors import InvalidInput
 from aerotask.metadata.file_types import media_type_by_name
+from aerotask.representations.base import damaged_members
 from aerotask.services.accounts.permissions import Grant
 from aerotask.services.datasets.entries import EntryService
 from aerotask.services.datasets.storage_quota import Headroom
 from aerotask.store.datasets.entries import EntryRow
 
-router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}", tags=["objects"])
+router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}", tags=["objects"], route_class=ClosedQueryRoute)
 
 EntryPathParam = Annotated[str, Path(alias="path", description="The entry's path.")]
 _FORM: dict[str, Any] = {
@@ -202,4 +204,5 @@ def entry_response(row: EntryRow) -> EntryResponse:
         point_geom=row.point_geom,
         polygon_geom=row.polygon_geom,
         indexed=row.indexed,
+        damaged=damaged_members(row.damaged),
     )

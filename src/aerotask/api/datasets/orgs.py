@@ -82,13 +82,15 @@ async def list_members(org: OrgSlug, caller: CallerDep, platform: PlatformDep) -
     ]
 
 
-@router.post("/{orgSlug}/members", status_code=204, responses=problems(400, 401, 403, 404, 413))
+@router.post("/{orgSlug}/members", status_code=204, responses=problems(400, 401, 403, 404, 413, 429))
 async def add_member(org: OrgSlug, body: NewMember, caller: CallerDep, platform: PlatformDep) -> None:
     """Add a user as member."""
     await platform.orgs.set_member(caller, org, user_name=body.user_name, permissions=body.permissions)
 
 
-@router.put("/{orgSlug}/members/{userName}", status_code=204, responses=problems(400, 401, 403, 404, 413))
+@router.put(
+    "/{orgSlug}/members/{userName}", status_code=204, responses=problems(400, 401, 403, 404, 413, 429)
+)
 async def set_member(
     org: OrgSlug, user_name: UserName, body: MemberFields, caller: CallerDep, platform: PlatformDep
 ) -> None:

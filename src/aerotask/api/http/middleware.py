@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -46,6 +47,9 @@ _EXPOSED = (
     "Upload-Expires",
 )
 
+# A registered name or an IPv4 address, or an IP literal, with an optional port (RFC 9110, 7.2, and RFC 3986, 3.2.2).
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+
 
 @dataclass(frozen=True, slots=True)
 class SecurityMiddleware:
@@ -80,6 +84,8 @@ class SecurityMiddleware:
         if sum(len(name) + len(value) for name, value in scope["headers"]) > self.max_header_bytes:
             detail = f"The headers are longer than the limit of {self.max_header_bytes} bytes."
             return problem(431, "headers-too-large", detail)
+        if fault := _host_fault(scope):
+            return problem(400, "invalid-host", fault)
         if "\0" in scope["path"] or b"%00" in query or b"\0" in query:
             return problem(400, "invalid-request", "The URL contains a NUL character.")
         if not (_is_utf8(scope["raw_path"]) and _is_utf8(query)):
@@ -88,6 +94,19 @@ class SecurityMiddleware:
 
     def _hint(self, path: str) -> str:
         return next((f" {hint}" for end, hint in self.long_url_hints.items() if path.endswith(end)), "")
+
+
+def _host_fault(scope: Scope) -> str | None:
+    """The error of a request whose host is missing or ambiguous, which a proxy may read otherwise (RFC 9112, 3.2)."""
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    if len(hosts) > 1:
+        return "The request has several Host headers; send one."
+    if not hosts:
+        # HTTP/1.0, which some health checks still use, has no such header.
+        return None if scope["http_version"] == "1.0" else "The request has no Host header; send one."
+    if not _HOST.fullmatch(hosts[0]):
+        return "The Host header is not a host name or address with an optional port."
+    return None
 
 
 def _is_utf8(encoded: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Strict JSON bodies: bounded in size, without NaN, NUL, lone surrogates or deep nesting."""
+"""Strict requests: JSON bodies bounded in size, without NaN, NUL, lone surrogates or deep nesting; closed queries."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import orjson
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
+from aerotask.api.http.closed_query import ClosedQueryRoute
 from aerotask.config import Settings
 from aerotask.domain.errors import InvalidInput, TooLarge
 
@@ -67,7 +68,7 @@ class BoundedRequest(Request):
         await self.json()
 
 
-class StrictRoute(APIRoute):
+class StrictBodyRoute(APIRoute):
     """Route whose handler gets a `BoundedRequest`, with a JSON body read and checked beforehand."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -83,6 +84,10 @@ class StrictRoute(APIRoute):
             return await handle(bounded)
 
         return handle_bounded
+
+
+class StrictRoute(ClosedQueryRoute, StrictBodyRoute):
+    """Route that checks the query before the body."""
 
 
 def _declared_length(request: Request) -> int:

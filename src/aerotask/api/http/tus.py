@@ -6,10 +6,10 @@ import base64
 from collections.abc import Mapping
 
 from fastapi import Request
-from fastapi.routing import APIRoute
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Message, Receive, Scope, Send
 
+from aerotask.api.http.closed_query import ClosedQueryRoute
 from aerotask.api.http.errors import problem
 from aerotask.domain.errors import InvalidInput
 
@@ -19,7 +19,7 @@ MEDIA_TYPE = "application/offset+octet-stream"
 MAX_METADATA_BYTES = 8 * 1024
 
 
-class TusRoute(APIRoute):
+class TusRoute(ClosedQueryRoute):
     """Route that requires this tus version and names it in every response, errors included."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:

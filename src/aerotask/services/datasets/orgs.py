@@ -11,13 +11,15 @@ from aerotask.db.engine import Database
 from aerotask.domain import paths
 from aerotask.domain.access import Access, Caller, Membership, Visibility
 from aerotask.domain.audit import AuditAction
-from aerotask.domain.errors import Conflict, Forbidden, InvalidInput, LimitReached, NotFound
+from aerotask.domain.errors import Conflict, Forbidden, LimitReached, NotFound
 from aerotask.domain.ids import OrgId, UserId, new_id
 from aerotask.domain.settings import StorageQuota
 from aerotask.services.accounts.permissions import PermissionService, require_user
+from aerotask.services.accounts.user_lookup import UserLookup, no_such_user
 from aerotask.services.datasets.deletion import cancel_tasks
 from aerotask.services.datasets.storage_quota import RETRY_AFTER_S, check_transfer
 from aerotask.store.accounts import audit, users
+from aerotask.store.accounts.users import UserRow
 from aerotask.store.datasets import deletion, orgs
 from aerotask.store.datasets.orgs import MemberRow, OrgRow
 
@@ -28,6 +30,7 @@ class OrgService:
 
     db: Database
     access: PermissionService
+    lookup: UserLookup
     storage: StorageQuota
     max_per_owner: int
     """Organizations that a user who isn't a system administrator may own."""
@@ -87,12 +90,15 @@ class OrgService:
         Raises:
             Forbidden: the caller may not transfer the organization.
             InvalidInput: there is no such user.
-            LimitReached: the new owner would own too many, or store too much.
+            LimitReached: the new owner would own too many, or store too much; or the caller named too many unknown users.
         """
         org = await self.access.org(caller, slug, to=Access.ADMIN)
+        new_owner = None
+        if owner is not None and owner != org.owner:
+            new_owner = await self._find_new_owner(caller, org, owner)
         async with self.db.begin() as connection:
-            if owner is not None and owner != org.owner:
-                await self._transfer(connection, caller, org, owner)
+            if new_owner is not None:
+                await self._transfer(connection, caller, org, new_owner)
             await orgs.update_org(
                 connection, org.id, name=name or slug, description=description, is_public=is_public
             )
@@ -100,19 +106,23 @@ class OrgService:
                 await _record_visibility(connection, caller, slug, is_public=is_public)
         return await self.access.org(caller, slug)
 
-    async def _transfer(
-        self, connection: AsyncConnection, caller: Caller, org: OrgRow, new_owner: str
-    ) -> None:
+    async def _find_new_owner(self, caller: Caller, org: OrgRow, user_name: str) -> UserRow:
         if not (caller.is_admin or (caller.user_id is not None and caller.user_id == org.standing.owner_id)):
             raise Forbidden("Only the organization's owner or a system administrator may transfer it.")
-        user = await users.find_by_name(connection, new_owner)
-        if user is None or user.is_deactivated:
-            raise InvalidInput(f"There is no active user '{new_owner}'.", code="no-such-user")
-        if not user.is_admin:
-            await self._check_owned_count(connection, user.id)
-        await orgs.transfer_org(connection, org.id, user.id)
-        await check_transfer(connection, self.storage, org.id, to=user.id)
-        await audit.record(connection, caller, AuditAction.OWNER_CHANGED, f"/orgs/{org.slug}", now=new_owner)
+        return await self.lookup.find(caller, user_name, active=True)
+
+    async def _transfer(
+        self, connection: AsyncConnection, caller: Caller, org: OrgRow, new_owner: UserRow
+    ) -> None:
+        if not new_owner.is_admin:
+            await self._check_owned_count(connection, new_owner.id)
+        try:
+            await orgs.transfer_org(connection, org.id, new_owner.id)
+        except IntegrityError as error:  # the user was removed after the lookup
+            raise no_such_user(new_owner.user_name) from error
+        await check_transfer(connection, self.storage, org.id, to=new_owner.id)
+        target = f"/orgs/{org.slug}"
+        await audit.record(connection, caller, AuditAction.OWNER_CHANGED, target, now=new_owner.user_name)
 
     async def _check_owned_count(self, connection: AsyncConnection, owner_id: UserId) -> None:
         """Raises if the user owns as many as allowed; in the transaction that adds another."""
@@ -149,13 +159,15 @@ class OrgService:
 
         Raises:
             InvalidInput: there is no such user.
+            LimitReached: the caller named too many unknown users.
         """
         org = await self.access.org(caller, slug, to=Access.ADMIN)
+        user = await self.lookup.find(caller, user_name)
         async with self.db.begin() as connection:
-            user = await users.find_by_name(connection, user_name)
-            if user is None:
-                raise InvalidInput(f"There is no user '{user_name}'.", code="no-such-user")
-            await orgs.set_member(connection, org.id, user.id, permissions)
+            try:
+                await orgs.set_member(connection, org.id, user.id, permissions)
+            except IntegrityError as error:  # the user was removed after the lookup
+                raise no_such_user(user_name) from error
             target = f"/orgs/{slug}/members/{user_name}"
             await audit.record(connection, caller, AuditAction.MEMBER_SET, target, permissions=permissions)
 

@@ -1,6 +1,6 @@
-"""Queries that count failed sign-ins in Postgres, across all API processes.
+"""Queries that count failed sign-ins, and lookups of unknown users, in Postgres, across all API processes.
 
-A bucket is an account or an address. An attempt is counted as failed before the password is checked, so that
+A bucket is an account or an address; of lookups, the caller. A sign-in is counted as failed before the password is checked, so that
 concurrent attempts can't exceed the limit.
 """
 
