@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
 
 
@@ -21,3 +22,15 @@ class ApiModel(BaseModel):
     """Base class of response models."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, use_attribute_docstrings=True)
+
+
+class RowModel(ApiModel):
+    """Base class of models that show a database row with JSON columns."""
+
+    damaged: list[str] = Field(default_factory=list, exclude_if=lambda names: not names)
+    """Members whose value in the database is damaged, and which are empty here; missing where there are none."""
+
+
+def damaged_members(columns: Sequence[str]) -> list[str]:
+    """The names of the members that show these columns."""
+    return [to_camel(column) for column in columns]

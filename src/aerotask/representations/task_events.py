@@ -36,11 +36,11 @@ class StateEvent(ApiModel):
 
 def state_event(row: TaskRow) -> StateEvent:
     """The state of the task."""
-    latest = row.history[-1]
+    latest = row.history[-1] if row.history else {}  # a damaged history may be empty
     return StateEvent(
         state=row.state,
         waiting_for=row.waits_for,
         attempt=row.attempt,
-        at=latest["at"],
-        reason=latest["reason"],
+        at=latest.get("at", row.finished_at or row.started_at or row.created_at),
+        reason=latest.get("reason", ""),
     )

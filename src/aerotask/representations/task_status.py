@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic import Field
 
 from aerotask.domain.states import TaskState, WaitReason
-from aerotask.representations.base import ApiModel, Moment
+from aerotask.representations.base import ApiModel, Moment, RowModel, damaged_members
 from aerotask.store.tasks.tasks import ArtifactRow, TaskRow
 
 _ETAG_BYTES = 12
@@ -73,7 +73,7 @@ class TransitionResponse(ApiModel):
     reason: str
 
 
-class TaskResponse(ApiModel):
+class TaskResponse(RowModel):
     """A task's status."""
 
     task_id: UUID
@@ -185,7 +185,7 @@ def _address(row: TaskRow) -> str:
 
 
 def _task_fields(row: TaskRow) -> dict[str, Any]:
-    # Rows were validated when they were written, so this skips a second validation.
+    # Rows are checked when they are read, so this skips a second validation.
     return {
         "task_id": row.id,
         "tool_id": row.tool_id,
@@ -229,6 +229,7 @@ def _task_fields(row: TaskRow) -> dict[str, Any]:
             )
             for event in row.history
         ],
+        "damaged": damaged_members(row.damaged),
     }
 
 

@@ -12,13 +12,13 @@ from aerotask.api.http.errors import problems
 from aerotask.api.http.schema import UtcTime
 from aerotask.api.http.strict_json import StrictRoute
 from aerotask.domain.audit import AuditAction
-from aerotask.representations.base import ApiModel, Moment
+from aerotask.representations.base import ApiModel, Moment, RowModel, damaged_members
 from aerotask.store.accounts.audit import AuditFilter
 
 router = APIRouter(tags=["system"], route_class=StrictRoute)
 
 
-class AuditEventResponse(ApiModel):
+class AuditEventResponse(RowModel):
     """Audit event."""
 
     id: UUID
@@ -70,6 +70,7 @@ async def list_audit_events(
                 action=row.action,
                 target=row.target,
                 details=dict(row.details),
+                damaged=damaged_members(row.damaged),
             )
             for row in page.items
         ],

@@ -8,10 +8,10 @@ from pydantic import Field
 
 from aerotask.api.http.schema import Body
 from aerotask.metadata.file_types import EntryType
-from aerotask.representations.base import ApiModel
+from aerotask.representations.base import ApiModel, RowModel
 
 
-class EntryResponse(ApiModel):
+class EntryResponse(RowModel):
     """File or folder of a dataset."""
 
     path: str

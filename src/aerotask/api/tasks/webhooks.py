@@ -11,7 +11,7 @@ from aerotask.api.http.errors import problems
 from aerotask.api.http.strict_json import StrictRoute
 from aerotask.domain.ids import TaskId
 from aerotask.domain.webhooks import WebhookState
-from aerotask.representations.base import ApiModel, Moment
+from aerotask.representations.base import ApiModel, Moment, RowModel, damaged_members
 from aerotask.store.tasks.webhooks import WebhookRow
 
 router = APIRouter(tags=["callbacks"], route_class=StrictRoute)
@@ -28,7 +28,7 @@ class DeliveryAttemptResponse(ApiModel):
     duration_ms: int
 
 
-class WebhookResponse(ApiModel):
+class WebhookResponse(RowModel):
     """Webhook message about the end of a task."""
 
     id: UUID
@@ -73,4 +73,5 @@ def _webhook(row: WebhookRow) -> WebhookResponse:
         due_at=row.due_at if row.state is WebhookState.WAITING else None,
         tries=row.tries,
         attempts=[DeliveryAttemptResponse.model_validate(attempt) for attempt in row.attempts],
+        damaged=damaged_members(row.damaged),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aerotask.sdk.dataset import EntryView
 from aerotask.store.datasets.entries import EntryRow
 from aerotask.store.datasets.plan_rows import EntryForPlan
@@ -15,8 +17,13 @@ def entry_view(row: EntryRow | EntryForPlan) -> EntryView:
         row.sha256,
         row.size_bytes,
         row.indexed,
-        row.properties or {},
+        _mapping(row.properties) or {},
         int(row.modified_at.timestamp()),
-        row.point_geom,
-        row.polygon_geom,
+        _mapping(row.point_geom),
+        _mapping(row.polygon_geom),
     )
+
+
+def _mapping(value: Any) -> dict[str, Any] | None:
+    """The JSON object; None instead of a damaged value, which a tool shouldn't have to expect."""
+    return value if isinstance(value, dict) else None

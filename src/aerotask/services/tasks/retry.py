@@ -43,10 +43,11 @@ class RetryService:
 
         Raises:
             Forbidden: the caller is neither the task's owner nor an administrator.
-            Conflict: it has not ended, has succeeded, or the content of an input was removed.
+            Conflict: it has not ended, has succeeded, its params are damaged, or the content of an input was removed.
             LimitReached: a quota is exceeded.
         """
         dataset, task = await self.tasks.get_managed(caller, org_slug, slug, task_id)
+        _raise_if_damaged(task)
         tool = self.submits.available_tool(task.tool_id, task.tool_version)
         async with self.db.begin() as connection:
             attempts = await self._requeue(connection, caller, dataset, task, tool)
@@ -71,12 +72,13 @@ class RetryService:
 
         Raises:
             Forbidden, LimitReached, TooLarge: as for a submit.
-            Conflict: the task has not ended.
+            Conflict: the task has not ended, or its params are damaged.
             InvalidInput: the tool's version is not installed, has no stages, or rejects the params.
         """
         dataset, task = await self.tasks.get_managed(caller, org_slug, slug, task_id)
         if not task.state.terminal:
             raise Conflict(f"The task is {task.state}; restart it when it has ended.", code="not-ended")
+        _raise_if_damaged(task)
         if rerun_from is not None:
             raise InvalidInput(f"Tool '{task.tool_id}' has no stages to run from.", code="no-stages")
         submission = Submission(
@@ -119,6 +121,14 @@ class RetryService:
                 "The task has just been retried or removed by another request.", code="not-retryable"
             )
         return attempts
+
+
+def _raise_if_damaged(task: TaskRow) -> None:
+    # Without its params the tool would do something else.
+    if "params" in task.damaged:
+        raise Conflict(
+            "The task's params are damaged in the database; submit a new task.", code="damaged-params"
+        )
 
 
 def _not_retryable(state: TaskState) -> Conflict:

@@ -12,11 +12,13 @@ from sqlalchemy import ColumnElement, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.db.clock import DAY_S, tx_now
+from aerotask.db.engine import AnyRow
 from aerotask.db.models import AuditEvent
 from aerotask.domain.access import Caller
 from aerotask.domain.audit import AuditAction
 from aerotask.domain.ids import new_id
 from aerotask.domain.text_cleaning import clean_json, clean_line
+from aerotask.store.json_columns import JsonColumns
 
 MAX_TARGET_CHARS = 512
 
@@ -32,6 +34,8 @@ class AuditRow:
     action: AuditAction
     target: str
     details: Mapping[str, Any]
+    damaged: tuple[str, ...] = ()
+    """JSON columns that don't have the form that they were written in, and are empty here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +103,15 @@ async def list_newest(
         .offset(skip)
         .limit(take)
     )
-    return [
-        AuditRow(row.id, row.at, row.actor, row.address, AuditAction(row.action), row.target, row.details)
-        for row in await connection.execute(query)
-    ]
+    return [_audit_row(row) for row in await connection.execute(query)]
+
+
+def _audit_row(row: AnyRow) -> AuditRow:
+    checked = JsonColumns()
+    details = checked.mapping("details", row.details)
+    damaged = checked.damaged("audit_events", row.id)
+    action = AuditAction(row.action)
+    return AuditRow(row.id, row.at, row.actor, row.address, action, row.target, details, damaged)
 
 
 async def count(connection: AsyncConnection, event_filter: AuditFilter) -> int:

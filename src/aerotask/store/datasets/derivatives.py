@@ -15,7 +15,8 @@ from aerotask.db.clock import db_now
 from aerotask.db.models import Derivative, Entry, PathText
 from aerotask.derivatives.sources import OWNED_SIDES
 from aerotask.domain.ids import DatasetId
-from aerotask.store.datasets.entries import COLUMNS, EntryRow
+from aerotask.store.datasets.entries import COLUMNS, EntryRow, entry_row
+from aerotask.store.json_columns import JsonColumns
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class DerivativeRow:
     sha256: str
     properties: dict[str, Any]
     created_at: datetime
+    damaged: tuple[str, ...] = ()
+    """JSON columns that don't have the form that they were written in, and are empty here."""
 
 
 _COLUMNS = (
@@ -85,7 +88,14 @@ _OF_SOURCE = (
 async def find_of(connection: AsyncConnection, dataset_id: DatasetId, source_key: str) -> list[DerivativeRow]:
     """The derivatives of the source, by kind."""
     bound = {"dataset_id": dataset_id, "source_key": source_key}
-    return [DerivativeRow(*row) for row in await connection.execute(_OF_SOURCE, bound)]
+    return [_derivative(*row) for row in await connection.execute(_OF_SOURCE, bound)]
+
+
+def _derivative(*values: Any) -> DerivativeRow:
+    *plain, properties, created_at = values
+    checked = JsonColumns()
+    content = checked.mapping("properties", properties)
+    return DerivativeRow(*(*plain, content, created_at, checked.damaged("derivatives", values[2])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +132,7 @@ async def find_with(
     if row is None:
         return None
     *entry, blob_key, sha256 = row
-    return EntryRow(*entry), None if blob_key is None else StoredContent(blob_key, sha256)
+    return entry_row(*entry), None if blob_key is None else StoredContent(blob_key, sha256)
 
 
 async def list_by_source(

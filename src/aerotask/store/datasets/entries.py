@@ -25,6 +25,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from aerotask.db.models import Entry, PathText
 from aerotask.domain import paths
 from aerotask.domain.ids import DatasetId, EntryId
+from aerotask.store.json_columns import JsonColumns
 
 FOLDER = "directory"
 STREAM_ROWS = 500
@@ -49,6 +50,20 @@ class EntryRow:
     point_geom: dict[str, Any] | None
     polygon_geom: dict[str, Any] | None
     indexed: bool
+    damaged: tuple[str, ...] = ()
+    """JSON columns that don't have the form that they were written in, and are empty here."""
+
+
+def entry_row(*values: Any) -> EntryRow:
+    """An entry from the values of `COLUMNS`."""
+    *plain, properties, point_geom, polygon_geom, indexed = values
+    checked = JsonColumns()
+    metadata = (
+        checked.mapping("properties", properties),
+        checked.optional_mapping("point_geom", point_geom),
+        checked.optional_mapping("polygon_geom", polygon_geom),
+    )
+    return EntryRow(*(*plain, *metadata, indexed, checked.damaged("entries", values[0])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +100,7 @@ class Projection(Generic[Row]):
     columns: tuple[ColumnElement[Any] | InstrumentedAttribute[Any], ...]
 
 
-WHOLE_ENTRY = Projection(EntryRow, COLUMNS)
+WHOLE_ENTRY = Projection(entry_row, COLUMNS)
 
 
 def within(folder: str) -> ColumnElement[bool]:
@@ -107,7 +122,7 @@ _FIND = select(*COLUMNS).where(
 async def find(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> EntryRow | None:
     """The entry at `path`."""
     row = (await connection.execute(_FIND, {"dataset_id": dataset_id, "path": path})).one_or_none()
-    return None if row is None else EntryRow(*row)
+    return None if row is None else entry_row(*row)
 
 
 async def find_where(
@@ -123,7 +138,7 @@ async def find_where(
         .order_by(Entry.path)
         .limit(max_count)
     )
-    return [EntryRow(*row) for row in await connection.execute(query)]
+    return [entry_row(*row) for row in await connection.execute(query)]
 
 
 _NAMED = (
@@ -141,7 +156,7 @@ async def find_named(
 ) -> list[EntryRow]:
     """The entries at the given paths and everything below those that are folders, by path."""
     bound = {"dataset_id": dataset_id, "paths": list(named_paths)}
-    found = [EntryRow(*row) for row in await connection.execute(_NAMED, bound)]
+    found = [entry_row(*row) for row in await connection.execute(_NAMED, bound)]
     folders = [row.path for row in found if row.type == FOLDER] + [path for path in named_paths if not path]
     if not folders:
         return found

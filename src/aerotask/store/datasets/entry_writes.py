@@ -26,7 +26,7 @@ from aerotask.db.clock import db_now
 from aerotask.db.models import Entry, PathText
 from aerotask.domain import paths
 from aerotask.domain.ids import DatasetId, new_id
-from aerotask.store.datasets.entries import COLUMNS, FOLDER, EntryContent, EntryRow, within
+from aerotask.store.datasets.entries import COLUMNS, FOLDER, EntryContent, EntryRow, entry_row, within
 
 RANGE_ROWS = 5000
 """Entries that one statement changes, so that it ends soon."""
@@ -100,7 +100,7 @@ async def put_file(
         .on_conflict_do_update(index_elements=[Entry.dataset_id, Entry.path], set_=fresh)
         .returning(*COLUMNS)
     )
-    return EntryRow(*(await connection.execute(statement)).one())
+    return entry_row(*(await connection.execute(statement)).one())
 
 
 _CONTENT = {

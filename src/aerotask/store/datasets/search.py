@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Double, and_, any_, cast, func, or_, select
+from sqlalchemy import ColumnElement, Double, and_, any_, case, cast, func, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -86,10 +86,15 @@ def _after(prefix: str) -> str:
 
 
 def _within_box(box: BoundingBox) -> ColumnElement[bool]:
-    longitude = cast(Entry.point_geom["coordinates"][0].astext, Double)
-    latitude = cast(Entry.point_geom["coordinates"][1].astext, Double)
+    longitude, latitude = _coordinate(0), _coordinate(1)
     if box.west <= box.east:
         in_longitudes = and_(longitude >= box.west, longitude <= box.east)
     else:
         in_longitudes = or_(longitude >= box.west, longitude <= box.east)
     return and_(Entry.point_geom.is_not(None), in_longitudes, latitude >= box.south, latitude <= box.north)
+
+
+def _coordinate(number: int) -> ColumnElement[float | None]:
+    """A coordinate of the entry's point; null where it is no number, which would make the whole search fail."""
+    value = Entry.point_geom["coordinates"][number]
+    return case((func.jsonb_typeof(value) == "number", cast(value.astext, Double)))

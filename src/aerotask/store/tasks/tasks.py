@@ -13,6 +13,7 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
+    case,
     func,
     literal,
     literal_column,
@@ -40,6 +41,7 @@ from aerotask.domain.access import Visibility
 from aerotask.domain.ids import DatasetId, TaskId, UserId
 from aerotask.domain.states import TaskState, WaitReason
 from aerotask.domain.webhooks import WebhookState
+from aerotask.store.json_columns import JsonColumns, is_content, is_transition
 
 TASK_CHANNEL = "aerotask_tasks"
 """Postgres channel that notifies the API, with the commit, of each task whose state, progress or log has changed.
@@ -110,6 +112,8 @@ class TaskRow:
     artifact_bytes: int
     artifact: ArtifactRow | None
     """None before there is one, and after it has expired."""
+    damaged: tuple[str, ...] = ()
+    """JSON columns that don't have the form that they were written in, and are empty here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +216,10 @@ COLUMNS: tuple[ColumnElement[Any] | InstrumentedAttribute[Any], ...] = (
     _INPUTS.label("inputs"),
     _INPUTS_COUNT.label("inputs_count"),
     _OUTPUTS.label("outputs"),
-    func.jsonb_array_length(Task.outputs).label("outputs_count"),
+    # The function fails on anything but an array, also for a list with one damaged row.
+    case((func.jsonb_typeof(Task.outputs) == "array", func.jsonb_array_length(Task.outputs)), else_=0).label(
+        "outputs_count"
+    ),
     Task.estimated_output_bytes,
     Task.artifact_bytes,
     *_ARTIFACT,
@@ -238,7 +245,21 @@ def view(values: Sequence[Any]) -> TaskRow:
     columns["state"] = TaskState(columns["state"])
     if columns["waits_for"] is not None:
         columns["waits_for"] = WaitReason(columns["waits_for"])
-    return TaskRow(**columns, artifact=None if artifact[0] is None else ArtifactRow(*artifact))
+    damaged = _check_json(columns)
+    return TaskRow(
+        **columns, artifact=None if artifact[0] is None else ArtifactRow(*artifact), damaged=damaged
+    )
+
+
+def _check_json(columns: dict[str, Any]) -> tuple[str, ...]:
+    """Empties JSON columns without the expected form, and returns their names."""
+    checked = JsonColumns()
+    columns["params"] = checked.mapping("params", columns["params"])
+    columns["client_metadata"] = checked.mapping("metadata", columns["client_metadata"])
+    columns["result"] = checked.optional_mapping("result", columns["result"])
+    columns["outputs"] = checked.items("outputs", columns["outputs"], is_content)
+    columns["history"] = checked.items("history", columns["history"], is_transition)
+    return checked.damaged("tasks", columns["id"])
 
 
 async def find(connection: AsyncConnection, dataset_id: DatasetId, task_id: TaskId) -> TaskRow | None:

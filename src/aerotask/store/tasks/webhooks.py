@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -30,6 +30,7 @@ from aerotask.db.clock import db_now
 from aerotask.db.models import Task, Webhook
 from aerotask.domain.ids import DatasetId, TaskId, UserId, new_id
 from aerotask.domain.webhooks import NextStep, WebhookState
+from aerotask.store.json_columns import JsonColumns, is_delivery_attempt
 
 CHANNEL = "aerotask_callbacks"
 """Postgres channel that notifies workers, with the commit, of a message to deliver."""
@@ -61,6 +62,8 @@ class WebhookRow:
     due_at: datetime
     tries: int
     attempts: list[Any]
+    damaged: tuple[str, ...] = ()
+    """JSON columns that don't have the form that they were written in, and are empty here."""
 
 
 # A receiver that has answered 410 (Gone) gets no further messages about that task.
@@ -175,8 +178,15 @@ async def list_of_task(connection: AsyncConnection, task_id: TaskId) -> list[Web
         .where(Webhook.task_id == task_id)
         .order_by(Webhook.id)
     )
-    rows = (await connection.execute(query)).mappings()
-    return [WebhookRow(**{**row, "state": WebhookState(row["state"])}) for row in rows]
+    return [_webhook_row(*row) for row in await connection.execute(query)]
+
+
+def _webhook_row(*values: Any) -> WebhookRow:
+    *plain, attempts = values
+    checked = JsonColumns()
+    readable = checked.items("attempts", attempts, is_delivery_attempt)
+    row = WebhookRow(*(*plain, readable, checked.damaged("callbacks", values[0])))
+    return replace(row, state=WebhookState(row.state))
 
 
 def _claimed(messages: Sequence[ClaimedWebhook]) -> Update:
