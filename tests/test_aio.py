@@ -1,8 +1,9 @@
 import asyncio
+import threading
 
 import pytest
 
-from aerotask.aio import background, cancel_and_wait, first_completed
+from aerotask.aio import background, cancel_and_wait, finish_in_thread, first_completed
 
 
 async def test_a_task_that_loses_a_cancellation_is_cancelled_again() -> None:
@@ -95,3 +96,21 @@ async def test_the_first_coroutine_to_end_cancels_the_others() -> None:
     async with asyncio.timeout(10):
         await first_completed(never.wait(), first.wait())
     assert len(asyncio.all_tasks()) == 1
+
+
+async def test_a_cancelled_thread_ends_before_its_cancellation_is_raised() -> None:
+    begun, go, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        go.wait()
+        ended.set()
+
+    running = asyncio.create_task(finish_in_thread(work))
+    await asyncio.to_thread(begun.wait)
+    running.cancel()
+    assert (await asyncio.wait({running}, timeout=0.1))[0] == set()
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert ended.is_set()

@@ -139,16 +139,7 @@ def _assemble(  # noqa: PLR0913  resources that are closed with the platform
     wakeups = WakeupSender(db, dispatcher)
     webhooks = WebhookService(settings.secret_key, settings.webhooks)
     tasks = TaskService(db, blobs, access)
-    submit = SubmitService(
-        db=db,
-        access=access,
-        registry=registry,
-        wakeups=wakeups,
-        quotas=settings.quotas,
-        dedup_lookback=timedelta(hours=settings.retention.dedup_lookback_hours),
-        webhooks=webhooks,
-        limits=Limits(**asdict(settings.archives)),
-    )
+    submit = _submit(settings, db, access, registry, wakeups=wakeups, webhooks=webhooks)
     tokens = Tokens(settings.secret_key.get_secret_value(), settings.tokens)
     api_keys = ApiKeyService(db)
     entries = EntryService(db, blobs, access, settings.uploads.max_object_bytes, settings.storage)
@@ -187,25 +178,64 @@ def _assemble(  # noqa: PLR0913  resources that are closed with the platform
             settings.http.events_keepalive_s,
         ),
         wakeups=wakeups,
-        maintenance=MaintenanceService(
-            db=db,
-            blobs=blobs,
-            dispatcher=dispatcher,
-            files=partial_files,
-            queue=settings.queue,
-            retention=settings.retention,
-            blob_grace=timedelta(seconds=settings.blob_grace_s),
-            clock_offset_s=settings.clock_offset_s,
-        ),
-        tiles=TileService(
-            db=db,
-            access=access,
-            tasks=tasks,
-            registry=registry,
-            limits=submit.limits,
-            renderer=open_renderer(settings.render, blobs),
-            tokens=TileTokens(settings.secret_key, ttl=timedelta(seconds=settings.tokens.view_token_ttl_s)),
-        ),
+        maintenance=_maintenance(settings, db, blobs, dispatcher, partial_files),
+        tiles=_tiles(settings, db, access, tasks=tasks, submit=submit, blobs=blobs),
+    )
+
+
+def _submit(  # noqa: PLR0913  the services that a submit uses
+    settings: Settings,
+    db: Database,
+    access: PermissionService,
+    registry: Registry,
+    *,
+    wakeups: WakeupSender,
+    webhooks: WebhookService,
+) -> SubmitService:
+    return SubmitService(
+        db=db,
+        access=access,
+        registry=registry,
+        wakeups=wakeups,
+        quotas=settings.quotas,
+        dedup_lookback=timedelta(hours=settings.retention.dedup_lookback_hours),
+        webhooks=webhooks,
+        limits=Limits(**asdict(settings.archives)),
+    )
+
+
+def _maintenance(
+    settings: Settings, db: Database, blobs: BlobStore, dispatcher: Dispatcher, partial_files: PartialFiles
+) -> MaintenanceService:
+    return MaintenanceService(
+        db=db,
+        blobs=blobs,
+        dispatcher=dispatcher,
+        files=partial_files,
+        queue=settings.queue,
+        retention=settings.retention,
+        blob_grace=timedelta(seconds=settings.blob_grace_s),
+        clock_offset_s=settings.clock_offset_s,
+    )
+
+
+def _tiles(  # noqa: PLR0913  the services that drawing uses
+    settings: Settings,
+    db: Database,
+    access: PermissionService,
+    *,
+    tasks: TaskService,
+    submit: SubmitService,
+    blobs: LocalBlobs,
+) -> TileService:
+    return TileService(
+        db=db,
+        access=access,
+        tasks=tasks,
+        registry=submit.registry,
+        limits=submit.limits,
+        renderer=open_renderer(settings.render, blobs),
+        tokens=TileTokens(settings.secret_key, ttl=timedelta(seconds=settings.tokens.view_token_ttl_s)),
     )
 
 

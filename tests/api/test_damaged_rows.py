@@ -58,7 +58,7 @@ async def test_a_damaged_task_is_listed_as_such_and_the_others_as_they_are(
         assert "damaged" not in oldest
         assert [event["to"] for event in newest["history"]] == ["Created"]
         assert damaged["damaged"] == ["params", "metadata", "result", "outputs", "history"]
-        empty = {
+        empty: dict[str, Any] = {
             "params": {},
             "metadata": {},
             "result": None,

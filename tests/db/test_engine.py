@@ -6,7 +6,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from tests.support.databases import run_sql
 
-from aerotask.db.engine import IDLE_TIMEOUT_S, Database, PostgresAway, open_database
+from aerotask.db.engine import IDLE_TIMEOUT_S, SHORT_TIMEOUT_S, Database, PostgresAway, open_database
 from aerotask.db.locks import LockSpace, take
 from aerotask.db.outages import is_outage
 
@@ -30,6 +30,44 @@ async def test_a_process_that_freezes_within_a_transaction_loses_its_locks(datab
     with pytest.raises(DBAPIError) as caught:
         await sleeper
     assert is_outage(caught.value)
+
+
+async def test_a_process_that_freezes_before_it_executes_a_parsed_statement_loses_its_locks_soon(
+    database: Database,
+) -> None:
+    """Postgres sees it neither as idle nor as waiting for anything."""
+
+    async def frozen() -> None:
+        async with database.begin_short() as connection:
+            await take(connection, LockSpace.CLAIM)
+            driver = (await connection.get_raw_connection()).driver_connection
+            assert driver is not None
+            await driver.prepare("SELECT 1")  # sends no Sync, so Postgres waits for the rest
+            locked.set()
+            await woken.wait()
+            await connection.execute(text("SELECT 1"))
+
+    locked, woken = asyncio.Event(), asyncio.Event()
+    sleeper = asyncio.create_task(frozen())
+    await locked.wait()
+    begun = time.monotonic()
+    async with database.begin() as connection:
+        await take(connection, LockSpace.CLAIM)
+    assert SHORT_TIMEOUT_S - 1 <= time.monotonic() - begun <= SHORT_TIMEOUT_S + 10
+    woken.set()
+    with pytest.raises(DBAPIError) as caught:
+        await sleeper
+    assert is_outage(caught.value)
+
+
+async def test_a_short_transaction_that_takes_too_long_is_an_outage(database: Database) -> None:
+    async def sleep() -> None:
+        async with database.begin_short() as connection:
+            await connection.execute(text("SET LOCAL statement_timeout = '50ms'"))
+            await connection.execute(text("SELECT pg_sleep(60)"))
+
+    with pytest.raises(PostgresAway):
+        await sleep()
 
 
 async def test_a_commit_is_durable_whatever_the_database_default_is(

@@ -136,3 +136,17 @@ async def test_wakeups_are_json_and_never_pickles(valkey: EmbeddedValkey, dispat
     await dispatcher.send([wakeup()])
     [key] = await dispatcher._redis.keys("arq:job:*")
     assert (await dispatcher._redis.get(key)).startswith(b"{")
+
+
+async def test_a_wakeup_that_has_expired_is_dropped_without_an_error(
+    valkey: EmbeddedValkey, dispatcher: ArqDispatcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    expired, later = wakeup(), wakeup()
+    await dispatcher.send([expired, later])
+    await dispatcher._redis.delete(f"arq:job:{expired.task_id}:0")
+    async with RunningListener(valkey.url) as listening:
+        assert await listening.next() == later
+        async with asyncio.timeout(TIMEOUT_S):
+            while await dispatcher._redis.zcard(QUEUE):
+                continue
+    assert [record.message for record in caplog.records if record.exc_info] == []

@@ -297,7 +297,6 @@ def test_a_paused_worker_changes_nothing_when_it_wakes(make_stack: StackFactory,
         paused = worker_of(world, first)
         os.kill(paused, signal.SIGSTOP)
         try:
-            # Longer than the timeout of Postgres for a transaction whose client is paused.
             eventually(lambda: len(running(go)) == 2)
             go.touch()
             task = dataset.wait(task_id)

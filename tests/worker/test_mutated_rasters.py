@@ -25,7 +25,7 @@ from aerotask.sdk.testing import ToolHarness
 from aerotask.tools.raster_export import RasterExport
 from aerotask.worker import tool_child
 from aerotask.worker.indexer import MEMORY_BYTES
-from aerotask.worker.jobs import IndexJob, ToolJob
+from aerotask.worker.jobs import IndexJob, ToolInputs, ToolJob, ToolNeeds
 from aerotask.worker.supervise import ChildEnd, supervise
 
 MANY = 2000
@@ -199,16 +199,20 @@ async def export(spawner: Spawner, file: Path, out: Path, type_: str, properties
         tool_id=tool.id,
         tool_version=tool.version,
         params=params,
-        inputs={"a.tif": str(file)},
         workdir=str(out),
         threads=1,
         memory_bytes=plan.memory_bytes,
         max_file_bytes=2 * MAX_OUTPUT_BYTES,
         reads=str(file.parent),
     )
+
+    async def inputs_for(_needs: ToolNeeds) -> ToolInputs:
+        return ToolInputs({"a.tif": str(file)})
+
     ended = await supervise(
         spawner,
         job,
+        inputs_for=inputs_for,
         on_event=lambda _: None,
         stop=asyncio.Event(),
         cancel_grace_s=1,

@@ -15,11 +15,13 @@ import pytest
 from structlog.testing import capture_logs
 from tests.support.world import eventually
 
+from aerotask.domain.access import Access
+from aerotask.domain.errors import TaskFailed
 from aerotask.sandbox.confinement import supported_confinement
 from aerotask.sandbox.protocol import Message
 from aerotask.sandbox.spawner import Spawner, clean_environment
 from aerotask.worker import tool_child
-from aerotask.worker.jobs import IndexJob, ToolJob
+from aerotask.worker.jobs import IndexJob, ToolInputs, ToolJob, ToolNeeds
 from aerotask.worker.supervise import ChildEnd, Ended, supervise
 
 
@@ -38,7 +40,6 @@ def job(tool: str, workdir: Path, **params: Any) -> ToolJob:
         tool_id=tool,
         tool_version=versions.get(tool, "1"),
         params=params,
-        inputs={},
         workdir=str(workdir),
         threads=1,
         memory_bytes=256 * 1024 * 1024,
@@ -47,9 +48,18 @@ def job(tool: str, workdir: Path, **params: Any) -> ToolJob:
 
 
 async def run(
-    spawner: Spawner, the_job: ToolJob | IndexJob, *, stop: asyncio.Event | None = None, timeout_s: float = 60
+    spawner: Spawner,
+    the_job: ToolJob | IndexJob,
+    *,
+    inputs: ToolInputs | None = None,
+    stop: asyncio.Event | None = None,
+    timeout_s: float = 60,
 ) -> tuple[Ended, list[Message]]:
     events: list[Message] = []
+
+    async def inputs_for(_needs: ToolNeeds) -> ToolInputs:
+        return inputs or ToolInputs()
+
     ended = await supervise(
         spawner,
         the_job,
@@ -57,6 +67,7 @@ async def run(
         stop=stop or asyncio.Event(),
         cancel_grace_s=0.2,
         timeout_s=timeout_s,
+        inputs_for=inputs_for,
     )
     return ended, events
 
@@ -72,6 +83,52 @@ async def test_a_child_does_its_job_and_reports_the_outcome(spawner: Spawner, tm
     assert [event.body["line"] for event in events if event.kind == "log"] == ["line 0", "line 1"]
     assert ended.last is not None
     assert [made["name"] for made in ended.last.body["artifacts"]] == ["made.txt"]
+
+
+async def test_a_child_validates_the_params_and_says_what_the_run_needs(
+    spawner: Spawner, tmp_path: Path
+) -> None:
+    asked: list[ToolNeeds] = []
+
+    async def inputs_for(needs: ToolNeeds) -> ToolInputs:
+        asked.append(needs)
+        return ToolInputs()
+
+    async def outcome(tool: str, **params: Any) -> Ended:
+        return await supervise(
+            spawner,
+            replace(job(tool, tmp_path, **params), tool_version="1"),
+            on_event=lambda _event: None,
+            stop=asyncio.Event(),
+            cancel_grace_s=0.2,
+            timeout_s=60,
+            inputs_for=inputs_for,
+        )
+
+    refused = await outcome("bulk-download", paths="no list")
+    assert (refused.how, refused.last and refused.last.body["code"]) == (ChildEnd.FAILED, "invalid-params")
+    assert asked == []
+    await outcome("archive-extract", sourcePath="a.zip", destPath="b", deleteArchive=True)
+    assert asked == [ToolNeeds(Access.DELETE, ("b",))]
+
+
+async def test_an_error_while_the_inputs_are_prepared_ends_the_child(
+    spawner: Spawner, tmp_path: Path
+) -> None:
+    async def inputs_for(_needs: ToolNeeds) -> ToolInputs:
+        raise TaskFailed("No longer permitted.", code="access-revoked")
+
+    with pytest.raises(TaskFailed, match="No longer permitted"):
+        await supervise(
+            spawner,
+            job("patient", tmp_path),
+            on_event=lambda _event: None,
+            stop=asyncio.Event(),
+            cancel_grace_s=0.2,
+            timeout_s=60,
+            inputs_for=inputs_for,
+        )
+    assert fork_server_of(spawner).children() == []
 
 
 async def test_many_children_run_at_once(spawner: Spawner, tmp_path: Path) -> None:
@@ -153,7 +210,7 @@ from aerotask.sandbox.spawner import Spawner
 from aerotask.worker.supervise import supervise
 
 async def main():
-    job = ToolJob("deaf", "1", {{}}, {{}}, {str(tmp_path)!r}, 1, 10**9, 10**9)
+    job = ToolJob("deaf", "1", {{}}, {str(tmp_path)!r}, 1, 10**9, 10**9)
     spawner = Spawner("aerotask.worker.tool_child")
     def print_pids(event):
         server = spawner._process.pid
@@ -197,8 +254,8 @@ async def test_a_compromised_child_reaches_only_what_it_was_given(spawner: Spawn
         folder.mkdir()
         (folder / "file").write_bytes(b"content")
     the_job = job("intruder", work, foreign=str(foreign / "file"), path="a.tif")
-    the_job = replace(the_job, reads=str(given), inputs={"a.tif": str(given / "file")})
-    ended, _ = await run(spawner, the_job)
+    the_job = replace(the_job, reads=str(given))
+    ended, _ = await run(spawner, the_job, inputs=ToolInputs({"a.tif": str(given / "file")}))
     assert ended.last is not None
     found = ended.last.body["result"]
     supported = supported_confinement()

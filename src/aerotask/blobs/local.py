@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
+from aerotask.aio import finish_in_thread
 from aerotask.blobs.blob_store import Blob
 from aerotask.blobs.ingest import ingest_all, sync_folder
 from aerotask.blobs.open_file import OpenFile, open_file
@@ -75,12 +76,32 @@ class LocalBlobs:
     async def link_all_to(self, links: Sequence[tuple[str, Path]]) -> None:
         """Hard-link each blob to its target."""
         if links:
-            await asyncio.to_thread(self._link_all, links)
+            await finish_in_thread(lambda: self._link_all(links))
 
     async def remove(self, key: str) -> None:
         """Unlink the blob's file; open files stay readable."""
         with contextlib.suppress(FileNotFoundError):
             await asyncio.to_thread(os.unlink, self._path(key))
+
+    def stored_keys(self) -> Iterator[str]:
+        """The keys of all blobs."""
+        for shard in self._blobs.iterdir():
+            for file in shard.iterdir():
+                yield file.name
+
+    @contextlib.contextmanager
+    def adopted(self, key: str) -> Iterator[Path]:
+        """A path for the content of a blob that keeps the key it had in another store; stored when the block ends.
+
+        Nothing is stored if there is no file then.
+        """
+        incoming, target = self._partial / key, self._path(key)
+        yield incoming
+        if incoming.exists():
+            incoming.chmod(0o444)
+            target.parent.mkdir(mode=0o700, exist_ok=True)
+            incoming.rename(target)
+            sync_folder(target.parent)
 
     def older_than(self, age: timedelta) -> Iterator[list[str]]:
         """Keys of files last changed longer ago than `age`; also removes partial files of that age."""

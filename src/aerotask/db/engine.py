@@ -11,12 +11,18 @@ import orjson
 from sqlalchemy import Row, Select, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 IDLE_TIMEOUT_S = 15
 """Postgres aborts a transaction that is idle for longer."""
 STATEMENT_TIMEOUT_S = 60
 """Postgres aborts a statement that takes longer, also one whose client froze while sending it."""
+SHORT_TIMEOUT_S = 10
+"""Postgres aborts a short transaction (`Database.begin_short`) after this time, whatever its client does."""
+SHORT_CONNECTIONS = 6
+QUERY_CANCELED = "57014"
+"""SQLSTATE of a statement that timed out."""
 LOCK_TIMEOUT_S = 30
 """Postgres aborts a statement that waits longer for a lock; it may be retried."""
 COMMAND_TIMEOUT_S = STATEMENT_TIMEOUT_S + 10
@@ -34,7 +40,7 @@ class PostgresAway(ConnectionError):
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """Two connection pools; every statement runs at READ COMMITTED.
+    """Three connection pools; every statement runs at READ COMMITTED.
 
     `synchronous_commit` is on unless a transaction turns it off (`async_commit`).
 
@@ -43,6 +49,7 @@ class Database:
     """
 
     engine: AsyncEngine
+    short: AsyncEngine
     reader: AsyncEngine
 
     @asynccontextmanager
@@ -54,6 +61,23 @@ class Database:
         """
         async with _entered(self.engine.begin()) as connection:
             yield connection
+
+    @asynccontextmanager
+    async def begin_short(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction of milliseconds whose locks other processes wait for, as `begin`.
+
+        Postgres aborts it after `SHORT_TIMEOUT_S`, otherwise a frozen process would hold up the others for longer.
+
+        Raises:
+            PostgresAway: no connection is available, or the transaction took too long.
+        """
+        try:
+            async with _entered(self.short.begin()) as connection:
+                yield connection
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) == QUERY_CANCELED:
+                raise PostgresAway(f"Postgres took longer than {SHORT_TIMEOUT_S} s.") from error
+            raise
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -68,6 +92,7 @@ class Database:
     async def close(self) -> None:
         """Closes every connection."""
         await self.engine.dispose()
+        await self.short.dispose()
         await self.reader.dispose()
 
 
@@ -95,27 +120,32 @@ def open_database(url: str, *, application: str, pool_size: int = 10) -> Databas
         "json_deserializer": orjson.loads,
         "connect_args": connect_args(application),
     }
+    short = {**options, "pool_size": SHORT_CONNECTIONS, "connect_args": connect_args(application, short=True)}
     # Single reads need no transaction and no rollback: one round trip instead of three.
     reading = {**options, "isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
     target = driver_url(url)
-    engine = create_async_engine(target, **options)
-    event.listen(engine.sync_engine, "connect", _limit_transactions)
-    return Database(engine, create_async_engine(target, **reading))
+    return Database(
+        _limited(create_async_engine(target, **options), STATEMENT_TIMEOUT_S),
+        _limited(create_async_engine(target, **short), SHORT_TIMEOUT_S),
+        create_async_engine(target, **reading),
+    )
 
 
-# A client that freezes between parsing and executing a statement is neither idle nor slow to Postgres; from
-# version 17 on this timeout aborts it.
-_LIMIT = (
-    f"SELECT set_config('transaction_timeout', '{STATEMENT_TIMEOUT_S}s', false) "
-    "WHERE current_setting('server_version_num')::int >= 170000"
-)
+def _limited(engine: AsyncEngine, timeout_s: int) -> AsyncEngine:
+    """The engine with a limit on the total time of each transaction, where Postgres has one (from version 17 on)."""
+    limit = (
+        f"SELECT set_config('transaction_timeout', '{timeout_s}s', false) "
+        "WHERE current_setting('server_version_num')::int >= 170000"
+    )
 
+    def set_limit(connection: DBAPIConnection, _record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute(limit)
+        cursor.close()
+        connection.commit()
 
-def _limit_transactions(connection: DBAPIConnection, _record: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute(_LIMIT)
-    cursor.close()
-    connection.commit()
+    event.listen(engine.sync_engine, "connect", set_limit)
+    return engine
 
 
 def driver_url(url: str) -> str:
@@ -123,8 +153,11 @@ def driver_url(url: str) -> str:
     return make_url(url).set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
 
 
-def connect_args(application: str) -> dict[str, Any]:
+def connect_args(application: str, *, short: bool = False) -> dict[str, Any]:
     """Connection arguments, shared by the pools and the listening connections."""
+    idle_s, statement_s = (
+        (SHORT_TIMEOUT_S, SHORT_TIMEOUT_S) if short else (IDLE_TIMEOUT_S, STATEMENT_TIMEOUT_S)
+    )
     return {
         "timeout": 5,
         "command_timeout": COMMAND_TIMEOUT_S,
@@ -133,9 +166,9 @@ def connect_args(application: str) -> dict[str, Any]:
             "jit": "off",
             "timezone": "UTC",
             # A client that freezes within a transaction holds locks that others need.
-            "idle_in_transaction_session_timeout": f"{IDLE_TIMEOUT_S}s",
+            "idle_in_transaction_session_timeout": f"{idle_s}s",
             # Between parsing and executing, a client does not count as idle.
-            "statement_timeout": f"{STATEMENT_TIMEOUT_S}s",
+            "statement_timeout": f"{statement_s}s",
             "lock_timeout": f"{LOCK_TIMEOUT_S}s",
             # Acknowledged writes must survive a crash, whatever the server's or the database's default is.
             "synchronous_commit": "on",

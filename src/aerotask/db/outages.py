@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from aerotask.db.engine import PostgresAway
+from aerotask.db.engine import QUERY_CANCELED, PostgresAway
 
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 2.0
@@ -19,8 +19,6 @@ PAUSE_S = 0.5
 # SQLSTATE classes (PostgreSQL documentation, appendix A): connection exception, transaction rollback,
 # insufficient resources, operator intervention (including shutdown); and the lock timeout.
 _TRANSIENT = ("08", "40", "53", "57", "55P03")
-# query_canceled: the statement timed out, and would again.
-_CANCELLED = "57014"
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -41,12 +39,14 @@ def is_outage(error: BaseException) -> bool:
 
 
 def _was_cancelled(error: BaseException | None) -> bool:
-    return getattr(error, "sqlstate", None) == _CANCELLED
+    return getattr(error, "sqlstate", None) == QUERY_CANCELED
 
 
 def _is_transient(error: BaseException | None) -> bool:
     state = getattr(error, "sqlstate", None)
-    return isinstance(state, str) and state.startswith(_TRANSIENT) and state != _CANCELLED
+    return (
+        isinstance(state, str) and state.startswith(_TRANSIENT) and state != QUERY_CANCELED
+    )  # the statement would time out again
 
 
 async def tolerate(

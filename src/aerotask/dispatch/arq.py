@@ -68,7 +68,7 @@ class ArqDispatcher:
 def _enqueue(batch: Pipeline, wakeup: Wakeup, *, now_ms: int) -> None:
     """Store the job under its id and add the id to the queue, as arq does; existing ones stay."""
     job_id, arguments = f"{wakeup.task_id}:{wakeup.attempt}", (str(wakeup.task_id), wakeup.attempt)
-    job = serialize_job(_JOB, arguments, {}, None, now_ms, serializer=orjson.dumps)
+    job = serialize_job(_JOB, arguments, {}, None, now_ms, serializer=_serialize)
     batch.set(job_key_prefix + job_id, job, px=expires_extra_ms, nx=True)
     batch.zadd(QUEUE, {job_id: now_ms}, nx=True)
 
@@ -127,9 +127,14 @@ def _worker(redis: ArqRedis, on_wakeup: Callable[[Wakeup], None]) -> Worker:
         job_timeout=TIMEOUT_S,
         retry_jobs=False,
         log_results=False,
-        job_serializer=orjson.dumps,
+        job_serializer=_serialize,
         job_deserializer=orjson.loads,
     )
+
+
+def _serialize(value: Any) -> bytes:
+    """JSON; the exceptions that arq stores as the results of expired jobs become their text."""
+    return orjson.dumps(value, default=str)
 
 
 def _connect(redis_url: str) -> ArqRedis:
@@ -137,7 +142,7 @@ def _connect(redis_url: str) -> ArqRedis:
     pool = ConnectionPool.from_url(redis_url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
     return ArqRedis(
         pool_or_conn=pool,
-        job_serializer=orjson.dumps,
+        job_serializer=_serialize,
         job_deserializer=orjson.loads,
         default_queue_name=QUEUE,
     )

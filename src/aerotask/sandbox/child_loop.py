@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import IO, Any
 
-from aerotask.sandbox.protocol import Message, decode, encode
+from aerotask.sandbox.protocol import FINAL_KINDS, Message, decode, encode
 
 PROGRESS_INTERVAL_S = 0.1
 """Progress isn't sent more often; the worker writes it once a second at most."""
@@ -43,7 +43,7 @@ class EventWriter:
 
 
 JobHandler = Callable[[Message, EventWriter], Message]
-"""Does a job, sends its events, and returns its final message."""
+"""Does a job, sends its events, and returns its final message, or its request for inputs."""
 ErrorHandler = Callable[[BaseException], Message]
 """The final message of a job that failed; with `final` in its body the process ends."""
 
@@ -90,5 +90,5 @@ def _serve(
         except BaseException as error:  # noqa: BLE001
             result = on_error(error)
             events.send(result)
-        if once or (result.kind == "failed" and result.body.get("final")):
+        if (once and result.kind in FINAL_KINDS) or (result.kind == "failed" and result.body.get("final")):
             return

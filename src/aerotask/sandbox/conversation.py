@@ -1,13 +1,14 @@
-"""Conversation with a forked child: one job, the events of it, and its final message."""
+"""Conversation with a forked child: one message to it, the events that follow, and its answer."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 
-from aerotask.sandbox.protocol import FINAL_KINDS, Message, encode, read_message
+from aerotask.sandbox.protocol import FINAL_KINDS, PARSED, Message, encode, read_message
 from aerotask.sandbox.spawner import Child
 
+_ANSWERS = FINAL_KINDS | {PARSED}
 EXIT_GRACE_S = 5.0
 """Grace for a child to exit once it has sent its final message or closed its socket."""
 
@@ -15,11 +16,11 @@ EXIT_GRACE_S = 5.0
 async def converse(
     child: Child, job: Message, on_event: Callable[[Message], None] = lambda _event: None
 ) -> Message | None:
-    """Send the job and pass on its events; the final message, or None if the child is lost."""
+    """Send the job and pass on its events; the final message or request for inputs, or None if the child is lost."""
     try:
         child.writer.write(encode(job))
         await child.writer.drain()
-        while (message := await read_message(child.reader)).kind not in FINAL_KINDS:
+        while (message := await read_message(child.reader)).kind not in _ANSWERS:
             on_event(message)
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         # The socket broke, or a message is malformed: either way the child can't be trusted any more.

@@ -14,6 +14,8 @@ if TYPE_CHECKING:  # the programs that only read lines start sooner without asyn
 MAX_CONTENT_BYTES = 64 * 1024 * 1024
 FINAL_KINDS = frozenset({"done", "failed", "cancelled"})
 """Kinds of the message that ends a job."""
+PARSED = "parsed"
+"""The kind of message with which a tool's child asks for its inputs, before it runs the tool."""
 
 
 @dataclass(frozen=True, slots=True)

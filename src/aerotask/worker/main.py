@@ -34,9 +34,9 @@ from aerotask.worker.indexer import Indexer
 from aerotask.worker.runner import TaskRunner
 from aerotask.worker.webhook_delivery import MAX_DELIVERIES, WebhookDelivery
 
-# Connections that may be needed at once beside those of the tasks: claim, heartbeat, recovery, throttling, indexer,
-# webhook delivery (two), and maintenance.
-OTHERS = 7 + maintenance.CONNECTIONS
+# Connections that may be needed at once beside those of the tasks: indexer, webhook delivery (two), and maintenance.
+# Claim, heartbeat, recovery, throttling and reports have their own pool (`Database.begin_short`).
+OTHERS = 3 + maintenance.CONNECTIONS
 
 _log = structlog.get_logger(__name__)
 

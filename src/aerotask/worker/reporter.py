@@ -76,7 +76,7 @@ class Reporter:
             self._changed.clear()
             report = self.pending()
             try:
-                async with self.db.begin() as connection:
+                async with self.db.begin_short() as connection:
                     await leases.report(connection, self.lease, report, log_limits=self.log_limits)
             except LeaseLost:
                 lost.set()

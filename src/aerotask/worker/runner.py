@@ -103,7 +103,7 @@ class TaskRunner:
             async with db.read() as connection:
                 if not await claims.any_due(connection):
                     return []
-        async with db.begin() as connection:
+        async with db.begin_short() as connection:
             claimed = await claims.claim_next(
                 connection,
                 worker_no=self.context.worker_no,
@@ -133,7 +133,7 @@ class TaskRunner:
 
     async def _renew(self) -> None:
         before = list(self._running)
-        async with self.context.db.begin() as connection:
+        async with self.context.db.begin_short() as connection:
             held = await leases.renew(
                 connection,
                 [attempt.task.lease.token for attempt in before],

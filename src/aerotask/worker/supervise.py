@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from signal import SIGTERM
@@ -13,9 +13,9 @@ from aerotask.aio import cancel_and_wait
 from aerotask.failpoints import failpoint
 from aerotask.sandbox.conversation import converse, exit_status
 from aerotask.sandbox.exit_status import describe_exit
-from aerotask.sandbox.protocol import Message
-from aerotask.sandbox.spawner import ForkServerGone, Spawner
-from aerotask.worker.jobs import Job, ToolJob
+from aerotask.sandbox.protocol import PARSED, Message
+from aerotask.sandbox.spawner import Child, ForkServerGone, Spawner
+from aerotask.worker.jobs import Job, ToolInputs, ToolJob, ToolNeeds
 
 
 class ChildEnd(Enum):
@@ -38,6 +38,10 @@ class Ended:
     detail: str = ""
 
 
+async def _no_inputs(_needs: ToolNeeds) -> ToolInputs:
+    return ToolInputs()
+
+
 async def supervise(  # noqa: PLR0913  a job, and what may end it
     spawner: Spawner,
     job: Job,
@@ -46,8 +50,15 @@ async def supervise(  # noqa: PLR0913  a job, and what may end it
     stop: asyncio.Event,
     cancel_grace_s: float,
     timeout_s: float,
+    inputs_for: Callable[[ToolNeeds], Awaitable[ToolInputs]] = _no_inputs,
 ) -> Ended:
-    """Run the job in a fresh child. When this returns, the child and every process it started are gone."""
+    """Run the job in a fresh child. When this returns, the child and every process it started are gone.
+
+    `inputs_for` prepares the inputs of a tool's run once its child has validated the params.
+
+    Raises:
+        The error of `inputs_for`.
+    """
     try:
         child = await spawner.spawn()
     except (ForkServerGone, TimeoutError) as error:
@@ -63,7 +74,7 @@ async def supervise(  # noqa: PLR0913  a job, and what may end it
     try:
         if isinstance(job, ToolJob):
             failpoint("child-started")
-        result = asyncio.create_task(converse(child, job.to_message(), on_message))
+        result = asyncio.create_task(_run(child, job, on_message, inputs_for))
         stopped = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait({result, stopped}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
@@ -77,6 +88,19 @@ async def supervise(  # noqa: PLR0913  a job, and what may end it
             await cancel_and_wait(stopped, result)
     finally:
         await spawner.end(child)
+
+
+async def _run(
+    child: Child,
+    job: Job,
+    on_message: Callable[[Message], None],
+    inputs_for: Callable[[ToolNeeds], Awaitable[ToolInputs]],
+) -> Message | None:
+    answer = await converse(child, job.to_message(), on_message)
+    if answer is None or answer.kind != PARSED:
+        return answer
+    inputs = await inputs_for(ToolNeeds.from_body(answer.body))
+    return await converse(child, inputs.to_message(), on_message)
 
 
 def _ended(last: Message | None, edits: list[Any], status: int | None) -> Ended:

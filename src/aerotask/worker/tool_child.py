@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from pydantic import ValidationError
 
 from aerotask.domain.errors import AerotaskError, InvalidInput, TaskFailed
 from aerotask.domain.text_cleaning import clean_line
@@ -25,10 +26,12 @@ from aerotask.sandbox.protocol import Message
 from aerotask.sdk.changes import ChangeSet, Edit, PutDerivative, PutEntry, PutFolder
 from aerotask.sdk.context import Cancelled
 from aerotask.sdk.limits import Limits
+from aerotask.sdk.params import ToolParams
 from aerotask.sdk.run import LogLine, Run, RunProgress
 from aerotask.sdk.snapshot import Snapshot
+from aerotask.sdk.tool import Tool
 from aerotask.services.tasks.outcome.descriptions import write_descriptions
-from aerotask.worker.jobs import IndexJob, Job, ToolJob, job_of
+from aerotask.worker.jobs import IndexJob, Job, ToolInputs, ToolJob, ToolNeeds, job_of
 
 PROGRAM = "aerotask.worker.tool_child"
 OPEN_FILES = 1024
@@ -36,11 +39,21 @@ EDITS_PER_MESSAGE = 1000
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
+@dataclass(frozen=True, slots=True)
+class ParsedJob:
+    """A tool's job with its validated params."""
+
+    job: ToolJob
+    tool: Tool[Any]
+    params: ToolParams
+
+
 @dataclass(slots=True)
 class ToolChild:
     """A forked child with one job."""
 
     registry: Registry
+    _parsed: ParsedJob | None = None
     _workdir: str = ""
 
     def serve(self, own: socket.socket) -> None:
@@ -48,14 +61,19 @@ class ToolChild:
         serve_socket(own, self._handle, self._failure, on_sigterm=_raise_cancelled, once=True)
 
     def _handle(self, message: Message, events: EventWriter) -> Message:
+        if self._parsed is not None:
+            changes = _run_tool(self._parsed, ToolInputs.from_body(message.body), events)
+            return _send_changes(changes, Path(self._workdir), events)
         job = job_of(message)
         limit_child(job)
+        _confine(job, self.registry)
         if isinstance(job, IndexJob):
-            _confine(job, self.registry)
             return _describe_all(job, events)
         self._workdir = job.workdir
-        _confine(job, self.registry)
-        return _send_changes(_run_tool(job, self.registry, events), Path(job.workdir), events)
+        self._parsed = parsed = _parse(job, self.registry)
+        return ToolNeeds(
+            parsed.tool.required_access(parsed.params), tuple(parsed.tool.snapshot_of(parsed.params))
+        ).to_message()
 
     def _failure(self, error: BaseException) -> Message:
         if isinstance(error, Cancelled):
@@ -90,27 +108,36 @@ def _confine(job: Job, registry: Registry) -> None:
     confinement.confine(reads=inputs, writes=[own, *shared])
 
 
-def _run_tool(job: ToolJob, registry: Registry, events: EventWriter) -> ChangeSet:
+def _parse(job: ToolJob, registry: Registry) -> ParsedJob:
+    tool = registry.get(job.tool_id, job.tool_version)
+    try:
+        return ParsedJob(job, tool, tool.params.model_validate_json(orjson.dumps(job.params)))
+    except ValidationError as error:
+        raise TaskFailed(
+            "The task's params don't fit the tool as it is installed now; submit the task again.",
+            code="invalid-params",
+        ) from error
+
+
+def _run_tool(parsed: ParsedJob, inputs: ToolInputs, events: EventWriter) -> ChangeSet:
     def emit(event: RunProgress | LogLine) -> None:
         if isinstance(event, LogLine):
             events.send(Message("log", {"line": event.text}))
         else:
             events.send_progress(event.fraction, event.phase)
 
-    tool = registry.get(job.tool_id, job.tool_version)
-    params = tool.params.model_validate_json(orjson.dumps(job.params))
-    workdir = Path(job.workdir)
+    workdir = Path(parsed.job.workdir)
     os.chdir(workdir)
     run = Run(
-        inputs={path: Path(file) for path, file in job.inputs.items()},
+        inputs={path: Path(file) for path, file in inputs.files.items()},
         workdir=workdir,
-        threads=job.threads,
+        threads=parsed.job.threads,
         emit=emit,
-        limits=Limits(**job.limits),
-        snapshot=Snapshot(job.slug, None if job.snapshot is None else Path(job.snapshot)),
-        derived=frozenset(job.derived),
+        limits=Limits(**inputs.limits),
+        snapshot=Snapshot(inputs.slug, None if inputs.snapshot is None else Path(inputs.snapshot)),
+        derived=frozenset(inputs.derived),
     )
-    tool.run(params, run)
+    parsed.tool.run(parsed.params, run)
     return run.changes()
 
 

@@ -15,6 +15,7 @@ from tests.support.rows import Rows, add_dataset, add_user
 from aerotask.config import Settings
 from aerotask.domain.access import Caller
 from aerotask.domain.errors import LimitReached, TooLarge
+from aerotask.domain.ids import UploadId
 from aerotask.domain.settings import StorageQuota
 from aerotask.services.accounts.permissions import Grant
 from aerotask.services.datasets.storage_quota import headroom_for, within_limits
@@ -48,6 +49,17 @@ class Store:
     async def put(self, path: str, size_bytes: int, *, announced_bytes: int = 0) -> None:
         await self.platform.entries.put(
             self.permit, path, content(size_bytes), announced_bytes=announced_bytes
+        )
+
+    async def append_all(self, upload_id: UploadId, size: int) -> None:
+        await self.platform.uploads.append(
+            always(self.owner),
+            "acme",
+            "acme",
+            upload_id,
+            offset=0,
+            content=content(size),
+            announced_bytes=size,
         )
 
     async def announce(self, path: str, size_bytes: int) -> Any:
@@ -166,15 +178,7 @@ async def test_an_announced_upload_counts_until_it_is_cancelled(store: Store) ->
 
 async def test_a_complete_upload_counts_once(store: Store) -> None:
     progress = await store.announce("a", 1000)
-    await store.platform.uploads.append(
-        always(store.owner),
-        "acme",
-        "acme",
-        progress.row.id,
-        offset=0,
-        content=content(1000),
-        announced_bytes=1000,
-    )
+    await store.append_all(progress.row.id, 1000)
     assert await store.used() == 1000
 
 
@@ -187,15 +191,7 @@ async def test_an_upload_that_replaces_a_file_counts_only_its_additional_bytes(s
     # After a rename the upload would no longer replace the file.
     with pytest.raises(LimitReached):
         await store.platform.tree.rename(store.owner, "acme", "acme", source="a", dest="b")
-    await store.platform.uploads.append(
-        always(store.owner),
-        "acme",
-        "acme",
-        progress.row.id,
-        offset=0,
-        content=content(1000),
-        announced_bytes=1000,
-    )
+    await store.append_all(progress.row.id, 1000)
     assert await store.used() == 1000
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select, text
 from tests.support.databases import wait_for_lock
 from tests.support.rows import Rows, add_dataset, add_user
 
@@ -168,6 +168,26 @@ async def test_a_commit_without_the_lease_changes_nothing(rows: Rows) -> None:
     with pytest.raises(LeaseLost):
         await apply(rows, lost, put("x"), RemoveEntry("b"))
     assert await contents(rows) == before
+
+
+async def test_a_restart_of_postgres_while_outputs_are_discarded_is_outlasted(
+    rows: Rows, database: Database, tmp_path: Path
+) -> None:
+    """It used to end the attempt with an error, although only a look-up had failed."""
+    task, blobs = await claimed(rows), LocalBlobs(tmp_path)
+    (tmp_path / "made").write_bytes(b"output")
+    blob = await blobs.ingest(tmp_path / "made")
+    lost = replace(task, lease=replace(task.lease, token=LeaseToken(new_id())))
+    commits = CommitService(rows.db, blobs, UNLIMITED, LogLimits(9, 999), timedelta(hours=1), "tests")
+    async with rows.db.read() as reading:  # the pool now keeps a connection that the restart breaks
+        pid = (await reading.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+    async with rows.db.begin() as connection:
+        await connection.execute(select(func.pg_terminate_backend(pid, 10_000)))
+    changes = StoredChanges(edits=(PutEntry(blob, "x", Existing.REPLACE),))
+    with pytest.raises(LeaseLost):
+        await commits.finish(lost, changes, Report(0), lost=asyncio.Event())
+    with pytest.raises(FileNotFoundError):
+        await blobs.link_to(blob.key, tmp_path / "linked")
 
 
 # During long changes

@@ -18,7 +18,7 @@ from aerotask.sdk.changes import PutDerivative
 from aerotask.services.tasks.outcome.changes import StoredChanges, apply_changes
 from aerotask.store.datasets import derivatives
 from aerotask.store.queue.claims import ClaimedTask
-from aerotask.worker.jobs import ToolJob, job_of
+from aerotask.worker.jobs import ToolInputs
 from aerotask.worker.outputs import store_outputs
 
 CONTENT = "a" * 64
@@ -80,16 +80,6 @@ async def test_only_planned_paths_get_derivatives(tmp_path: Path) -> None:
     assert (made.of, made.kind, made.content.size_bytes) == ("a/x.tif", "cog", 5)
 
 
-def test_a_job_lists_the_existing_derivatives() -> None:
-    job = ToolJob(
-        tool_id="build",
-        tool_version="1",
-        params={},
-        inputs={"a.tif": "/in/a.tif"},
-        workdir="/out",
-        threads=2,
-        memory_bytes=1,
-        max_file_bytes=1,
-        derived=(("a.tif", "cog", "1"),),
-    )
-    assert job_of(decode(encode(job.to_message()))) == job
+def test_the_inputs_of_a_run_list_the_existing_derivatives() -> None:
+    inputs = ToolInputs(files={"a.tif": "/in/a.tif"}, derived=(("a.tif", "cog", "1"),))
+    assert ToolInputs.from_body(decode(encode(inputs.to_message())).body) == inputs

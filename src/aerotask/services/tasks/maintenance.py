@@ -77,7 +77,7 @@ class MaintenanceService:
 
     async def recover_lost(self) -> int:
         """Release the tasks of lost workers; the number of those that can run again at once."""
-        async with self.db.begin() as connection:
+        async with self.db.begin_short() as connection:
             recovered = await recovery.recover_lost(
                 connection,
                 max_attempts=self.queue.max_attempts,
@@ -101,7 +101,7 @@ class MaintenanceService:
 
     async def mark_throttled(self) -> int:
         """Mark due tasks that wait for their user's concurrency limit; the number of newly marked ones."""
-        async with self.db.begin() as connection:
+        async with self.db.begin_short() as connection:
             held = await concurrency.mark_throttled(
                 connection, max_running_per_user=self.queue.running_per_user, max_count=BATCH
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeAlias
@@ -127,10 +127,14 @@ class CommitService:
         """Remove stored outputs, except those that a commit whose answer was lost has referenced after all."""
         if not isinstance(outcome, StoredChanges) or not outcome.blob_keys:
             return
-        async with self.db.read() as connection:
-            referenced = await retention.referenced_among(connection, outcome.blob_keys)
-        for key in set(outcome.blob_keys) - referenced:
+        keys = outcome.blob_keys
+        referenced = await outlast(lambda: self._referenced(keys), give_up_after_s=OUTAGE_S)
+        for key in set(keys) - referenced:
             await self.blobs.remove(key)
+
+    async def _referenced(self, blob_keys: Sequence[str]) -> set[str]:
+        async with self.db.read() as connection:
+            return await retention.referenced_among(connection, blob_keys)
 
 
 def failure_of(error: AerotaskError | OSError) -> Failure:
