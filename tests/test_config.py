@@ -31,6 +31,7 @@ def settings(**changes: object) -> Settings:
         ("secret_key", "please-ChangeMe-before-you-deploy-this"),
         ("secret_key", "only-for-the-check-of-the-compose-file"),
         ("admin_password", "password1234"),
+        ("metrics_token", "metrics-secret-token"),
         ("database_url", "postgresql://postgres:postgres@h/d"),
         ("database_url", "postgresql://app:app@h/d"),
         ("database_url", "postgresql://app:Pass%77ord1234@h/d"),
@@ -59,6 +60,11 @@ def test_a_short_secret_is_rejected_in_every_mode() -> None:
 def test_trusted_proxies_must_be_addresses_or_networks(value: str) -> None:
     with pytest.raises(ValidationError, match="trusted_proxies"):
         settings(trusted_proxies=value)
+
+
+def test_a_short_metrics_token_is_rejected_in_every_mode() -> None:
+    with pytest.raises(ValidationError, match="16 characters"):
+        settings(metrics_token=GOOD[:15])
 
 
 def test_secrets_are_not_in_the_repr_of_settings() -> None:

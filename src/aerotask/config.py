@@ -48,6 +48,7 @@ _KNOWN = (
     "tests",
 )
 _MIN_DIFFERENT = 8
+_MIN_TOKEN_CHARS = 16
 
 
 def is_guessable(secret: str) -> bool:
@@ -90,6 +91,8 @@ class Settings(BaseSettings):
     """Key that signs bearer tokens and from which webhook signing keys derive; at least 32 characters, the same for every process."""
     admin_password: SecretStr | None = None
     """The first administrator's password; used once, by `aerotask migrate`, when there is no user yet."""
+    metrics_token: SecretStr | None = None
+    """Bearer token that `GET /metrics` requires, at least 16 characters; unset: anyone who reaches the API may read them."""
     log_format: str = Field("console", pattern="^(console|json)$")
     """Format of the processes' own logs: `console` for people, `json` for machines."""
     max_orgs_per_user: int = Field(100, ge=1)
@@ -152,6 +155,16 @@ class Settings(BaseSettings):
         password = value.get_secret_value() if value else ""
         if info.data.get("mode") == "production" and password and is_guessable(password):
             raise ValueError("is a password that can be guessed, which production mode refuses")
+        return value
+
+    @field_validator("metrics_token")
+    @classmethod
+    def _check_metrics_token(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        token = value.get_secret_value() if value else ""
+        if value is not None and len(token) < _MIN_TOKEN_CHARS:
+            raise ValueError(f"needs at least {_MIN_TOKEN_CHARS} characters")
+        if info.data.get("mode") == "production" and token and is_guessable(token):
+            raise ValueError("is a token that can be guessed, which production mode refuses")
         return value
 
     @field_validator("database_url")

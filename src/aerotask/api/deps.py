@@ -18,7 +18,7 @@ from aerotask.services.accounts.tokens import UnverifiedPrincipal
 from aerotask.services.tasks.watch import Watcher
 from aerotask.wiring import Platform
 
-_BEARER = HTTPBearer(auto_error=False, description="A token from `POST /users/authenticate`.")
+BEARER = HTTPBearer(auto_error=False, description="A token from `POST /users/authenticate`.")
 
 
 async def _platform(request: Request) -> Platform:  # FastAPI would run a plain function in a thread
@@ -35,7 +35,7 @@ PlatformDep = Annotated[Platform, Depends(_platform)]
 
 async def _principal(
     request: Request,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)],
 ) -> UnverifiedPrincipal:
     address = request.client.host if request.client else None
     if credentials is not None:
@@ -113,7 +113,7 @@ async def _dataset_context(
     request: Request,
     platform: PlatformDep,
     caller: CallerDep,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)],
     org: OrgSlug,
     slug: DsSlug,
 ) -> DatasetContext:
@@ -131,7 +131,7 @@ UserRef = Annotated[str | None, Query(alias="userId", max_length=128, descriptio
 
 async def _watcher(
     request: Request,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)],
     org: OrgSlug,
     slug: DsSlug,
     task_id: TaskIdPath,

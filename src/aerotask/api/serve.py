@@ -11,6 +11,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from aerotask.api.app import create_app
 from aerotask.api.http.errors import problem
+from aerotask.api.http.exposure import warn_if_exposed
 from aerotask.config import Settings
 from aerotask.sandbox.confinement import log_confinement
 from aerotask.sandbox.undumpable import make_undumpable
@@ -25,6 +26,7 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
     """Serve the API until SIGTERM or SIGINT; running requests get `GRACE_S` to finish."""
     make_undumpable()
     log_confinement()
+    warn_if_exposed(settings, host)
     app = create_app(settings)
     config = server_config(app, settings, host=host, port=port)
     # uvicorn raises SIGINT again after its shutdown.

@@ -4,7 +4,10 @@ import re
 
 from prometheus_client.parser import text_string_to_metric_families
 from tests.conftest import StackFactory
+from tests.support.served import served
 from tests.support.world import World
+
+from aerotask.config import Settings
 
 
 def test_features_list_states_tools_and_limits_without_login(world: World) -> None:
@@ -59,6 +62,20 @@ def test_metrics_show_the_queue_depth_and_no_names(make_stack: StackFactory) -> 
         assert samples["aerotask_oldest_due_seconds"] > 0
         assert samples["process_resident_memory_bytes"] > 10_000_000
         assert dataset.org not in answer.text
+
+
+async def test_metrics_can_be_closed_by_a_token(settings: Settings) -> None:
+    token = "q3VxPz7wKfJtB2nYhR8m"
+    closed = Settings.model_validate({**settings.model_dump(), "metrics_token": token})
+    async with served(closed) as api:
+        # Not even an administrator's session opens them: they belong to the installation.
+        for authorization in ("", f"Bearer {token}x", f"Basic {token}", api.client.headers["Authorization"]):
+            answer = await api.client.get("/metrics", headers={"Authorization": authorization})
+            assert (answer.status_code, answer.json()["code"]) == (401, "metrics-token-required")
+            assert answer.headers["www-authenticate"] == "Bearer"
+        answer = await api.client.get("/metrics", headers={"Authorization": f"Bearer {token}"})
+        assert (answer.status_code, "aerotask_ready" in answer.text) == (200, True)
+        assert (await api.client.get("/healthz")).status_code == 200
 
 
 def test_unknown_routes_and_methods_get_problem_documents(world: World) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import PlainTextResponse
+from fastapi.security import HTTPAuthorizationCredentials
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import SecretStr
 
 from aerotask import __version__
-from aerotask.api.deps import CallerDep, PlatformDep, Skip, Take, UserRef, owner_filter
+from aerotask.api.deps import BEARER, CallerDep, PlatformDep, Skip, Take, UserRef, owner_filter
 from aerotask.api.http import tus
 from aerotask.api.http.errors import RETRY_AFTER_S, problems
 from aerotask.api.http.strict_json import StrictRoute
@@ -23,6 +26,7 @@ from aerotask.api.system.schemas import (
 )
 from aerotask.api.tasks.schemas import SystemTasksResponse
 from aerotask.derivatives.kinds import KIND_INFO, missing_for
+from aerotask.domain.errors import Unauthenticated
 from aerotask.domain.states import TRANSITIONS, TaskState
 from aerotask.representations.task_status import system_task_response
 from aerotask.services.system.metrics import exposition
@@ -114,13 +118,30 @@ async def readyz(platform: PlatformDep, response: Response) -> ReadyResponse:
 @router.get(
     "/metrics",
     response_class=PlainTextResponse,
-    responses=problems()
+    responses=problems(401)
     | {200: {"description": "Metrics in Prometheus text format.", "content": {"text/plain": {}}}},
 )
-async def metrics(platform: PlatformDep) -> Response:
-    """Get Prometheus metrics: queue depth, live workers and this process, without any names."""
+async def metrics(
+    platform: PlatformDep,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)],
+) -> Response:
+    """Get Prometheus metrics: queue depth, live workers and this process, without any names.
+
+    Where the installation has a metrics token, it is required as bearer token.
+    """
+    _raise_unless_scraper(platform.settings.metrics_token, credentials)
     ready = await readiness(platform.db, platform.dispatcher, platform.blobs)
     return Response(await exposition(platform.db, ready), media_type=CONTENT_TYPE_LATEST)
+
+
+def _raise_unless_scraper(token: SecretStr | None, credentials: HTTPAuthorizationCredentials | None) -> None:
+    if token is None:
+        return
+    given = credentials.credentials if credentials else ""
+    if not secrets.compare_digest(given.encode(), token.get_secret_value().encode()):
+        raise Unauthenticated(
+            "The metrics need the bearer token of AEROTASK_METRICS_TOKEN.", code="metrics-token-required"
+        )
 
 
 def _limits(platform: Platform) -> dict[str, int | None]:
