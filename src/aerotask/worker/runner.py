@@ -21,6 +21,9 @@ from aerotask.worker.wakeup import WakeupEvent
 
 # A hand-over is one transaction; the supervisor that stops us won't wait for Postgres to come back.
 HAND_OVER_S = 5.0
+# Pause before another claim if a wakeup led to none: its task may have been locked for a moment by the transaction
+# that notes that the wakeup was sent.
+LOCKED_S = 0.02
 
 _log = structlog.get_logger(__name__)
 
@@ -64,9 +67,11 @@ class TaskRunner:
             free = self.context.settings.worker.slots - len(self._running)
             # A wakeup or a finished task means that there may be a task; a mere poll checks before it takes
             # the lock of a claim.
-            for claimed in await self._claim(free, check_first=not woken) if free else ():
-                self._start(claimed)
-            woken = await self._wakeup.wait(self.context.settings.queue.poll_s)
+            claimed = await self._claim(free, check_first=not woken) if free else []
+            for task in claimed:
+                self._start(task)
+            poll_s = self.context.settings.queue.poll_s
+            woken = await self._wakeup.wait(min(LOCKED_S, poll_s) if woken and not claimed else poll_s)
         await self._drain()
 
     async def heartbeat(self) -> None:
