@@ -1,9 +1,11 @@
 """Metadata extraction benchmark: files per second in the indexer's child, and a dataset of 10,000 small files.
 
     python benchmarks/index.py [10000]
+    python benchmarks/index.py waiting [100000]
 
 Photos, rasters and clouds are generated; for comparison each kind is listed with the time to read its bytes, which hashing
 needs anyway. Then that many small photos and text files are uploaded, listed and rescanned through the running product.
+`waiting` measures how long an upload waits to be indexed beside that many waiting files of another organization.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import asyncpg
 import httpx
 import laspy
 import numpy as np
@@ -28,13 +31,15 @@ import rasterio
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.stacks import TASKS, bench, sign_in
+from benchmarks.stacks import TASKS, bench, percentile, sign_in
 from tests.metadata.photo_files import exif_block, xmp_packet
 
 from aerotask.sandbox.protocol import Message
 from aerotask.sandbox.spawner import Spawner
+from aerotask.store.datasets.index_queue import IndexLane
 from aerotask.worker import tool_child
-from aerotask.worker.indexer import BATCH, MEMORY_BYTES
+from aerotask.worker.index_batch import MEMORY_BYTES
+from aerotask.worker.indexer import BATCH
 from aerotask.worker.jobs import IndexJob
 from aerotask.worker.supervise import ChildEnd, supervise
 
@@ -42,9 +47,18 @@ FILES = 200
 UPLOADERS = 8
 DATASET = "/orgs/bench/ds/bench"
 PIECE_BYTES = 1024 * 1024
+UPLOADS = 20
+FLOOD = """
+    INSERT INTO entries SELECT (jsonb_populate_record(e, jsonb_build_object(
+        'id', gen_random_uuid(), 'path', 'copy-' || n, 'indexed', false, 'index_due_at', now(), 'index_lane', $2::int))).*
+    FROM entries e JOIN datasets d ON d.id = e.dataset_id, generate_series(1, $1) n WHERE d.slug = 'greedy'
+"""
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["waiting"]:
+        beside_waiting(int(sys.argv[2]) if len(sys.argv) > 2 else 100_000)
+        return
     entries = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
     with scratch() as folder:
         kinds = {"photos": write_photo, "rasters": write_raster, "clouds": write_cloud}
@@ -215,6 +229,58 @@ def many(client: httpx.Client, entries: int) -> None:
 def listed(client: httpx.Client) -> list[dict[str, object]]:
     answer = client.get(f"{DATASET}/list", params={"recursive": "true"}).raise_for_status()
     return [entry for entry in answer.json() if entry["type"] != "directory"]
+
+
+def beside_waiting(count: int) -> None:
+    """Seconds until an upload is indexed, alone and beside waiting files that another organization added in either way."""
+    photo = small_photo()
+    with bench() as made, made.stack(workers=2) as ours, sign_in(ours.address) as client:
+        for path in ("/orgs", "/orgs/greedy/ds"):
+            client.post(path, json={"slug": "greedy"}).raise_for_status()
+        until_indexed(client, "/orgs/greedy/ds/greedy", "photo.jpg", photo)
+        report("alone", [until_indexed(client, DATASET, f"alone-{n}.jpg", photo) for n in range(UPLOADS)])
+        for lane in (IndexLane.BULK, IndexLane.SINGLE):
+            asyncio.run(flood(made.postgres_url, count, lane))
+            began = time.perf_counter()
+            took = [until_indexed(client, DATASET, f"{lane.name}-{n}.jpg", photo) for n in range(UPLOADS)]
+            elapsed_s = time.perf_counter() - began
+            left = asyncio.run(drain(made.postgres_url))
+            report(f"beside {count:,} waiting files, lane {lane.name}", took)
+            print(f"    meanwhile {(count - left) / elapsed_s:,.0f} others a second; {left:,} were left")
+
+
+def until_indexed(client: httpx.Client, dataset: str, name: str, content: bytes) -> float:
+    began = time.perf_counter()
+    client.put(f"{dataset}/obj/{name}", content=content).raise_for_status()
+    while not client.get(f"{dataset}/list", params={"path": name}).raise_for_status().json()[0]["indexed"]:
+        time.sleep(0.01)
+    return time.perf_counter() - began
+
+
+def report(what: str, took: list[float]) -> None:
+    print(
+        f"an upload is indexed {what}: p50 {percentile(took, 0.5):.2f} s, p95 {percentile(took, 0.95):.2f} s, "
+        f"max {max(took):.2f} s of {len(took)}"
+    )
+
+
+async def flood(url: str, count: int, lane: IndexLane) -> None:
+    """Adds unindexed copies of the other organization's photo."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(FLOOD, count, int(lane))
+    finally:
+        await connection.close()
+
+
+async def drain(url: str) -> int:
+    """Removes the copies; the number of those that were not indexed yet."""
+    connection = await asyncpg.connect(url)
+    try:
+        query = "WITH gone AS (DELETE FROM entries WHERE path LIKE 'copy-%' RETURNING indexed) SELECT count(*) FROM gone"
+        return int(await connection.fetchval(f"{query} WHERE NOT indexed"))
+    finally:
+        await connection.close()
 
 
 def small_photo() -> bytes:

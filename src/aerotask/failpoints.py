@@ -25,6 +25,7 @@ POINTS: Mapping[str, str] = {
     "hint-sent": "API: the queue has the wake-up, the row is not marked as dispatched yet",
     "task-claimed": "worker: the claim has committed, the attempt has not started",
     "child-started": "worker: the child runs, its job has not been sent",
+    "index-reading": "child: the worker knows which file is next, its metadata have not been read",
     "member-extracted": "child: an extraction has written one more file into its work folder",
     "output-written": "worker: the child has ended, its output is in the work folder",
     "blob-synced": "API and worker: a blob is synced to disk, under a temporary name",

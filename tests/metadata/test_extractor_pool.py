@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 from tests.metadata.photo_files import write_photo
+from tests.support.processes import gone
 from tests.support.world import eventually
 
 from aerotask.metadata.extractor_pool import ExtractedMetadata, extracting
@@ -40,25 +42,55 @@ def test_no_files_need_no_process(tmp_path: Path) -> None:
     assert all_of({}) == {}
 
 
-def test_a_file_whose_extractor_dies_gets_an_error_and_the_others_are_read(tmp_path: Path) -> None:
-    # Opening a pipe waits for a writer: the extractor hangs until we kill it, and then we feed the pipe.
-    os.mkfifo(tmp_path / "stuck.laz")
-    files = {"stuck.laz": tmp_path / "stuck.laz", "a.jpg": write_photo(tmp_path / "a.jpg")}
+def kill_reader(pipe: Path, *, replacement: Path | None = None) -> None:
+    """Kill the extractor process that reads the pipe, which has no content; before, put another file in its place."""
+    writers: list[int] = []
 
-    def kill_the_extractor_and_feed_the_pipe() -> None:
-        eventually(lambda: len(extractors()) == 1)
-        for extractor in extractors():
-            extractor.kill()
-        (tmp_path / "stuck.laz").write_bytes(b"for the hash")
+    def is_read() -> bool:
+        with suppress(OSError):  # ENXIO: no process has opened it
+            writers.append(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(writers)
 
-    helper = threading.Thread(target=kill_the_extractor_and_feed_the_pipe)
+    eventually(is_read)
+    if replacement is not None:
+        replacement.replace(pipe)
+    readers = extractors()
+    for reader in readers:
+        reader.kill()
+    eventually(lambda: all(gone(reader.pid) for reader in readers))
+    os.close(writers[0])
+
+
+def test_a_file_whose_extractor_is_killed_once_is_read_again(tmp_path: Path) -> None:
+    pipe = tmp_path / "a.jpg"
+    os.mkfifo(pipe)
+    good = write_photo(tmp_path / "good.jpg", size=(9, 8))
+    helper = threading.Thread(target=kill_reader, args=(pipe,), kwargs={"replacement": good})
+    helper.start()
+    found = all_of({"a.jpg": pipe})
+    helper.join()
+    assert found["a.jpg"].description.properties["width"] == 9
+
+
+def test_a_file_whose_extractor_dies_three_times_is_given_up_and_the_others_are_read(
+    tmp_path: Path,
+) -> None:
+    pipe = tmp_path / "stuck.laz"
+    os.mkfifo(pipe)
+    files = {"stuck.laz": pipe, "a.jpg": write_photo(tmp_path / "a.jpg")}
+
+    def kill_three_times_and_feed_the_pipe() -> None:
+        for _ in range(3):
+            kill_reader(pipe)
+        pipe.write_bytes(b"for the hash")
+
+    helper = threading.Thread(target=kill_three_times_and_feed_the_pipe)
     helper.start()
     found = all_of(files, processes=1)
     helper.join()
-    assert (
-        found["stuck.laz"].description.error
-        == "The metadata of the file could not be extracted: the process that read it crashed."
-    )
+    lost = found["stuck.laz"].description
+    assert (lost.type, lost.properties["indexError"]["code"]) == ("pointCloud", "index-given-up")
+    assert "attempt 3: it was ended by SIGKILL" in str(lost.error)
     assert found["a.jpg"].description.type == "image"
     assert extractors() == []
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyogrio
 import pytest
-from tests.metadata.vectors import DRIVERS, write_points
+from tests.metadata.vectors import DRIVERS, ENDLESS, add_view, write_points
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.metadata.vector import VectorMetadata, extract_vector
@@ -57,6 +57,27 @@ def test_the_extent_spans_all_layers_whatever_their_crs(tmp_path: Path) -> None:
     # The second layer lies at 9° east, 45.15° north.
     assert [min(x for x, _ in ring), max(x for x, _ in ring)] == pytest.approx([7, 9], abs=1e-6)
     assert [min(y for _, y in ring), max(y for _, y in ring)] == pytest.approx([45.153, 51], abs=1e-3)
+
+
+def test_an_endless_view_of_a_geopackage_is_refused(tmp_path: Path) -> None:
+    path = add_view(write_points(tmp_path / "a.gpkg"), ENDLESS)
+    with pytest.raises(InvalidInput, match=r"The view 'calculated' of .* takes too long") as caught:
+        look(path)
+    assert caught.value.code == "vector-too-slow"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT * FROM a",
+        # A hundred thousand rows, which take a small part of the steps.
+        "WITH RECURSIVE n(fid) AS (SELECT 1 UNION ALL SELECT fid + 1 FROM n LIMIT 100000) SELECT fid FROM n",
+        "SELECT fid, ST_SRID(geom) AS crs FROM a",
+    ],
+)
+def test_other_views_of_a_geopackage_are_layers(tmp_path: Path, query: str) -> None:
+    path = add_view(write_points(tmp_path / "a.gpkg"), query)
+    assert [layer["name"] for layer in look(path).properties["layers"]] == ["a", "calculated"]
 
 
 @pytest.mark.parametrize("side", ["shx", "dbf"])
@@ -171,7 +192,7 @@ def test_huge_arrays_in_one_feature_fit_into_the_memory_of_the_extractor(
         content.write(b"[7,50]]]}}]}")
     program = (
         "import sys; from pathlib import Path; from aerotask.metadata.extract import extract_metadata;"
-        "from aerotask.worker.tool_child import limit_child; from aerotask.worker.indexer import MEMORY_BYTES;"
+        "from aerotask.worker.tool_child import limit_child; from aerotask.worker.index_batch import MEMORY_BYTES;"
         "from aerotask.worker.jobs import IndexJob; limit_child(IndexJob((), '', MEMORY_BYTES));"
         "print(extract_metadata(Path(sys.argv[1])).error)"
     )

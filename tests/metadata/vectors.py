@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import struct
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -44,3 +46,20 @@ def write_points(
         append=append,
     )
     return path
+
+
+def add_view(path: Path, query: str) -> Path:
+    """Adds a view `calculated` of this query as a layer of the GeoPackage."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"CREATE VIEW calculated AS {query}")
+        connection.execute(
+            "INSERT INTO gpkg_contents (table_name, data_type, identifier) VALUES ('calculated', 'attributes', 'x')"
+        )
+    return path
+
+
+ENDLESS = "WITH RECURSIVE n(fid) AS (SELECT 1 UNION ALL SELECT fid + 1 FROM n) SELECT fid FROM n"
+ENDLESS_IN_GDAL = (
+    "WITH RECURSIVE n(fid) AS (SELECT ST_SRID(NULL) UNION ALL SELECT 1 FROM n) SELECT fid FROM n"
+)
+"""An endless query with a function of GDAL's, which SQLite by itself doesn't know."""

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 from structlog.testing import capture_logs
+from tests.metadata.vectors import ENDLESS_IN_GDAL, add_view, write_points
 from tests.support.world import eventually
 
 from aerotask.domain.access import Access
@@ -246,6 +247,27 @@ async def test_an_index_job_describes_each_file(spawner: Spawner, tmp_path: Path
     described = [event.body for event in events if event.kind == "described"]
     assert [(body["id"], body["type"]) for body in described] == [("1", "markdown"), ("2", "generic")]
     assert described[1]["properties"]["indexError"]["code"]
+
+
+async def test_the_kernel_ends_an_index_job_that_needs_too_much_processor_time(
+    spawner: Spawner, tmp_path: Path
+) -> None:
+    endless = add_view(write_points(tmp_path / "a.gpkg"), ENDLESS_IN_GDAL)
+    files = (("1", str(endless)), ("2", str(endless)))
+    job = IndexJob(files, str(tmp_path), 256 * 1024 * 1024, file_cpu_s=0.5)
+    ended, events = await run(spawner, job)
+    assert (ended.how, ended.signal) == (ChildEnd.CRASHED, signal.SIGPROF)
+    assert ended.detail == "it was ended by SIGPROF; it had used up its processor time"
+    assert [(event.kind, event.body["id"]) for event in events] == [("begun", "1")]
+
+
+async def test_an_index_job_begins_no_file_after_its_time(spawner: Spawner, tmp_path: Path) -> None:
+    text = tmp_path / "a.md"
+    text.write_text("# x", encoding="utf-8")
+    job = IndexJob((("1", str(text)), ("2", str(text))), str(tmp_path), 256 * 1024 * 1024, batch_s=0)
+    ended, events = await run(spawner, job)
+    assert ended.how is ChildEnd.DONE
+    assert [(event.kind, event.body["id"]) for event in events] == [("begun", "1"), ("described", "1")]
 
 
 async def test_a_compromised_child_reaches_only_what_it_was_given(spawner: Spawner, tmp_path: Path) -> None:

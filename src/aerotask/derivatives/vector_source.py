@@ -18,6 +18,7 @@ from typing import Any
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
 from aerotask.metadata.file_types import suffix_of
+from aerotask.metadata.gpkg_views import check_views
 from aerotask.metadata.ogr import pyogrio
 
 GDAL_OPTIONS = {
@@ -99,12 +100,15 @@ def open_vector(path: Path) -> VectorFile:
 
     Raises:
         InvalidInput: its content doesn't match its suffix, is damaged, or has no layer (`unreadable-vector`); it can
-            only be read as a whole and is too large for that (`vector-too-large`).
+            only be read as a whole and is too large for that (`vector-too-large`), or one of its views takes too
+            long to compute (`vector-too-slow`).
     """
     form = _FORMATS.get(suffix_of(path.name))
     if form is None:
         raise _unreadable(path, "its format is not supported")
     _check_start(path, form)
+    if suffix_of(path.name) == "gpkg":
+        check_views(path, path.name)
     pyogrio.set_gdal_config_options(GDAL_OPTIONS)
     with vector_errors(path):
         names = [str(name) for name, _ in pyogrio.list_layers(path)]

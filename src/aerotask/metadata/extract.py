@@ -19,7 +19,7 @@ from aerotask.metadata.photos import image_size, photo
 MAX_PROPERTIES_BYTES = 512 * 1024
 """Well below the largest extractor reply that a worker accepts."""
 # Errors after which a file keeps the type of its name: another file or a conversion mends them.
-_REMEDIABLE = frozenset({"missing-side-file", "vector-too-large"})
+_REMEDIABLE = frozenset({"missing-side-file", "vector-too-large", "vector-too-slow"})
 
 
 def extract_metadata(path: Path) -> FileMetadata:

@@ -9,16 +9,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGPROF
 from typing import Any
 
 from aerotask.metadata.file_types import EntryType
-from aerotask.metadata.model import FileMetadata, extraction_failed
-from aerotask.metadata.timeouts import extraction_timeout_s
+from aerotask.metadata.model import FileMetadata, given_up
+from aerotask.metadata.timeouts import MIN_BYTES_PER_S, extraction_timeout_s
 from aerotask.sandbox.json_process import JsonProcess, ProcessCrashed, ProcessTimeout
 from aerotask.sandbox.protocol import Message
 
 MODULE = "aerotask.metadata.extractor_process"
 START_TIMEOUT_S = 120.0
+MAX_ATTEMPTS = 3
+"""Attempts to read a file whose process is lost, which says nothing about the file."""
 _MAX_WAITING = 256
 
 
@@ -101,20 +104,25 @@ class _Extraction:
 
 def _ask(process: JsonProcess, file: Path) -> Mapping[str, Any] | str:
     """The process's result for the file, or the reason why there is none."""
-    timeout_s = extraction_timeout_s(file.stat().st_size)
-    try:
-        return process.run(Message("extract", {"path": str(file)}), timeout_s=timeout_s).body
-    except ProcessTimeout as error:
-        return f"it took longer than {error.timeout_s:.0f} s"
-    except ProcessCrashed:
-        return "the process that read it crashed"
+    file_bytes, cause = file.stat().st_size, ""
+    timeout_s = extraction_timeout_s(file_bytes) + file_bytes / MIN_BYTES_PER_S  # it is hashed too
+    for _ in range(MAX_ATTEMPTS):
+        try:
+            return process.run(Message("extract", {"path": str(file)}), timeout_s=timeout_s).body
+        except ProcessTimeout as error:
+            return f"it took longer than {error.timeout_s:.0f} s"
+        except ProcessCrashed as error:
+            cause = error.cause
+            if error.signal == SIGPROF:  # it would take as long again
+                break
+    return cause
 
 
 def _metadata(path: str, file: Path, answer: Mapping[str, Any] | str) -> ExtractedMetadata:
     if isinstance(answer, str):
         with file.open("rb") as content:
             sha256 = hashlib.file_digest(content, "sha256").hexdigest()
-        return ExtractedMetadata(path, sha256, extraction_failed(answer))
+        return ExtractedMetadata(path, sha256, given_up(path, answer, attempt=MAX_ATTEMPTS))
     description = FileMetadata(
         EntryType(answer["type"]), answer["properties"], answer["point"], answer["polygon"]
     )

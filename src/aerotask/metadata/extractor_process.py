@@ -9,7 +9,8 @@ import hashlib
 from pathlib import Path
 
 from aerotask.metadata.extract import extract_metadata
-from aerotask.metadata.model import extraction_failed
+from aerotask.metadata.model import too_large_to_read
+from aerotask.metadata.timeouts import cpu_deadline, cpu_limit_s
 from aerotask.sandbox.child_loop import EventWriter, serve_stdio
 from aerotask.sandbox.protocol import Message
 
@@ -18,10 +19,11 @@ def _extract(job: Message, _events: EventWriter) -> Message:
     path = Path(job.body["path"])
     with path.open("rb") as content:
         sha256 = hashlib.file_digest(content, "sha256").hexdigest()
-    try:
-        found = extract_metadata(path)
-    except MemoryError:
-        found = extraction_failed("it needs more memory than the limit for reading one file")
+    with cpu_deadline(cpu_limit_s(path.stat().st_size)):
+        try:
+            found = extract_metadata(path)
+        except MemoryError:
+            found = too_large_to_read()
     return Message("done", {"sha256": sha256, **found.to_json()})
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aerotask.domain.text_cleaning import clean_json
-from aerotask.metadata.file_types import EntryType
+from aerotask.metadata.file_types import EntryType, type_by_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,29 @@ def unreadable(code: str, message: str, entry_type: EntryType = EntryType.GENERI
     return FileMetadata(entry_type, {"indexError": {"code": code, "message": message}})
 
 
-def extraction_failed(detail: str) -> FileMetadata:
-    """Metadata of a file whose extraction was aborted."""
-    return unreadable("unreadable-file", f"The metadata of the file could not be extracted: {detail}.")
+def too_large_to_read() -> FileMetadata:
+    """Metadata of a file whose extraction needs too much memory."""
+    return unreadable(
+        "unreadable-file",
+        "The metadata of the file could not be extracted: it needs more memory than the limit for reading one file.",
+    )
+
+
+GIVEN_UP = "index-given-up"
+"""Code of a file whose reader was lost or took too long in every attempt, which says nothing about its content."""
+
+
+def given_up(path: str, cause: str, *, attempt: int) -> FileMetadata:
+    """Metadata of a file whose reader was lost or took too long in every attempt; it keeps the type of its name."""
+    return unreadable(
+        GIVEN_UP,
+        f"The metadata of the file could not be extracted (attempt {attempt}: {cause}). It is tried again within the "
+        "next hours; rescan-index tries it at once.",
+        type_by_name(path),
+    )
+
+
+def is_given_up(properties: object) -> bool:
+    """Whether these are the properties of a file that was given up."""
+    error = properties.get("indexError") if isinstance(properties, Mapping) else None
+    return isinstance(error, Mapping) and error.get("code") == GIVEN_UP

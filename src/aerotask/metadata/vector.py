@@ -24,6 +24,7 @@ from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
 from aerotask.metadata.file_types import SHAPEFILE_SIDE_SUFFIXES, suffix_of
 from aerotask.metadata.geojson import Bounds, Footprint, footprint_of_all, footprint_of_bounds
+from aerotask.metadata.gpkg_views import check_views
 from aerotask.metadata.ogr import DataLayerError, DataSourceError, pyogrio
 
 MIB = 1024 * 1024
@@ -74,7 +75,8 @@ def extract_vector(path: Path, kind: str) -> VectorMetadata:
 
     Raises:
         InvalidInput: it is not a vector file of the kind that its name says (`unreadable-vector`), it is too large
-            (`vector-too-large`), or a side file is missing (`missing-side-file`).
+            (`vector-too-large`), a side file is missing (`missing-side-file`), or a view takes too long to compute
+            (`vector-too-slow`).
     """
     rules = _KINDS[kind]
     file_bytes = path.stat().st_size
@@ -92,6 +94,8 @@ def extract_vector(path: Path, kind: str) -> VectorMetadata:
         _raise_if_side_files_missing(path)
     pyogrio.set_gdal_config_options(GDAL_OPTIONS)
     with _isolated(path, kind) as source:
+        if kind == "gpkg":
+            check_views(source, path.name)
         try:
             return _metadata(f"{rules.prefix}{source}", rules)
         except MemoryError:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from signal import SIGKILL, Signals
+from collections.abc import Mapping
+from signal import SIGKILL, SIGPROF, Signals
+
+_HINTS: Mapping[int, str] = {
+    SIGKILL: "; the machine may have run out of memory",
+    SIGPROF: "; it had used up its processor time",
+}
 
 
 def describe_exit(status: int | None) -> str:
@@ -11,6 +17,5 @@ def describe_exit(status: int | None) -> str:
         return "it stopped answering"
     if status < 0:
         name = Signals(-status).name if -status in set(Signals) else f"signal {-status}"
-        hint = "; the machine may have run out of memory" if -status == SIGKILL else ""
-        return f"it was ended by {name}{hint}"
+        return f"it was ended by {name}{_HINTS.get(-status, '')}"
     return f"it exited with status {status} without a result"

@@ -24,9 +24,10 @@ _PROGRESS_STEP = 0.01
 class ProcessCrashed(Exception):
     """The process ended before it answered."""
 
-    def __init__(self, cause: str) -> None:
+    def __init__(self, cause: str, signal: int | None = None) -> None:
         super().__init__(cause)
         self.cause = cause
+        self.signal = signal
 
 
 class ProcessTimeout(Exception):
@@ -115,7 +116,7 @@ class JsonProcess:
             if not chunk:
                 status = process.wait()
                 self.close()
-                raise ProcessCrashed(describe_exit(status))
+                raise ProcessCrashed(describe_exit(status), signal=-status if status < 0 else None)
             self._unread += chunk
         line = bytes(self._unread[:end])
         del self._unread[: end + 1]

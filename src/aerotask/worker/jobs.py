@@ -87,6 +87,10 @@ class IndexJob:
     folder: str
     """The folder with the files; the child can read no other stored file."""
     memory_bytes: int
+    file_cpu_s: float = 60.0
+    """Processor time for one file; the kernel ends the child that needs more (SIGPROF)."""
+    batch_s: float = 60.0
+    """Time after which no further file is begun."""
 
     def to_message(self) -> Message:
         """The job on the wire."""
@@ -96,7 +100,7 @@ class IndexJob:
     def from_body(cls, body: Mapping[str, Any]) -> Self:
         """The job of a message."""
         files = tuple((str(entry), str(file)) for entry, file in body["files"])
-        return cls(files=files, folder=body["folder"], memory_bytes=body["memory_bytes"])
+        return cls(**{**body, "files": files})
 
 
 Job: TypeAlias = ToolJob | IndexJob

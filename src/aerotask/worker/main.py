@@ -7,9 +7,10 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import httpx
@@ -23,20 +24,20 @@ from aerotask.sandbox.confinement import log_confinement
 from aerotask.sandbox.spawner import Spawner
 from aerotask.sandbox.undumpable import make_undumpable
 from aerotask.services.tasks.outcome.commit import CommitService
-from aerotask.store.datasets.indexing import CHANNEL as ENTRIES_CHANNEL
+from aerotask.store.datasets.index_queue import CHANNEL as ENTRIES_CHANNEL
 from aerotask.store.queue.cancel import CANCEL_CHANNEL
 from aerotask.store.queue.worker_session import WorkerSession
 from aerotask.store.tasks.webhooks import CHANNEL as WEBHOOKS_CHANNEL
 from aerotask.wiring import Platform, open_platform
 from aerotask.worker import maintenance, tool_child
 from aerotask.worker.context import WorkerContext
-from aerotask.worker.indexer import Indexer
+from aerotask.worker.indexer import LANES, Indexer, indexers
 from aerotask.worker.runner import TaskRunner
 from aerotask.worker.webhook_delivery import MAX_DELIVERIES, WebhookDelivery
 
-# Connections that may be needed at once beside those of the tasks: indexer, webhook delivery (two), and maintenance.
+# Connections that may be needed at once beside those of the tasks: indexers, webhook delivery (two), and maintenance.
 # Claim, heartbeat, recovery, throttling and reports have their own pool (`Database.begin_short`).
-OTHERS = 3 + maintenance.CONNECTIONS
+OTHERS = 2 + len(LANES) + maintenance.CONNECTIONS
 
 _log = structlog.get_logger(__name__)
 
@@ -60,7 +61,7 @@ async def run_worker(settings: Settings) -> None:
         listener = ArqListener(settings.redis_url.get_secret_value())
         context = _worker_context(platform, settings, spawner, worker_no)
         runner = TaskRunner(context, listener, platform.maintenance)
-        indexer = Indexer(platform.db, platform.blobs, spawner, settings.queue.poll_s)
+        indexing = indexers(platform.db, platform.blobs, spawner, settings.queue.poll_s)
         resolver = Resolver(threads=MAX_DELIVERIES)
         stack.callback(resolver.close)
         delivery = _webhook_delivery(platform, settings, resolver)
@@ -69,7 +70,7 @@ async def run_worker(settings: Settings) -> None:
             worker_no=worker_no,
             channels={
                 CANCEL_CHANNEL: runner.on_cancelled,
-                ENTRIES_CHANNEL: indexer.wakeup.set,
+                ENTRIES_CHANNEL: partial(_wake_all, indexing),
                 WEBHOOKS_CHANNEL: delivery.wakeup.set,
             },
         )
@@ -81,7 +82,7 @@ async def run_worker(settings: Settings) -> None:
             runner.recover_lost(),
             runner.mark_throttled(),
             listener.run(lambda _wakeup: runner.wake()),
-            indexer.run(),
+            *[indexer.run() for indexer in indexing],
             delivery.run(),
             *maintenance.loops(
                 platform.maintenance, period_s=settings.worker.sweep_s, blob_grace_s=settings.blob_grace_s
@@ -90,6 +91,11 @@ async def run_worker(settings: Settings) -> None:
         _log.info("worker.started", worker_no=worker_no, slots=settings.worker.slots)
         await _run_beside(background, runner.run(present))
     _log.info("worker.stopped", worker_no=worker_no)
+
+
+def _wake_all(indexing: Sequence[Indexer], _payload: str) -> None:
+    for indexer in indexing:
+        indexer.wakeup.set()
 
 
 async def _run_beside(background: list[Awaitable[None]], main_loop: Coroutine[Any, Any, None]) -> None:

@@ -36,6 +36,8 @@ class Ended:
     how: ChildEnd
     last: Message | None = None
     detail: str = ""
+    signal: int | None = None
+    """The signal that ended it without a result."""
 
 
 async def _no_inputs(_needs: ToolNeeds) -> ToolInputs:
@@ -105,6 +107,7 @@ async def _run(
 
 def _ended(last: Message | None, edits: list[Any], status: int | None) -> Ended:
     if last is None:
-        return Ended(ChildEnd.CRASHED, detail=describe_exit(status))
+        killed_by = -status if status is not None and status < 0 else None
+        return Ended(ChildEnd.CRASHED, detail=describe_exit(status), signal=killed_by)
     how = ChildEnd.DONE if last.kind == "done" else ChildEnd.FAILED
     return Ended(how, Message(last.kind, {**last.body, "edits": edits}))

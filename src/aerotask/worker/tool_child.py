@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from pydantic import ValidationError
 
 from aerotask.domain.errors import AerotaskError, InvalidInput, TaskFailed
 from aerotask.domain.text_cleaning import clean_line
+from aerotask.failpoints import failpoint
+from aerotask.metadata.model import too_large_to_read
+from aerotask.metadata.timeouts import cpu_deadline
 from aerotask.registry import Registry, load_registry
 from aerotask.sandbox import confinement, forkserver
 from aerotask.sandbox.child_loop import EventWriter, serve_socket
@@ -184,10 +188,18 @@ def _edit(edit: Edit[Path]) -> Mapping[str, Any]:
 def _describe_all(job: IndexJob, events: EventWriter) -> Message:
     from aerotask.metadata.extract import extract_metadata  # noqa: PLC0415  preloaded; brings GDAL along
 
+    until = time.monotonic() + job.batch_s
     for entry_id, file in job.files:
         events.send(Message("begun", {"id": entry_id}))
-        found = extract_metadata(Path(file))
+        failpoint("index-reading")
+        with cpu_deadline(job.file_cpu_s):
+            try:
+                found = extract_metadata(Path(file))
+            except MemoryError:
+                found = too_large_to_read()
         events.send(Message("described", {"id": entry_id, **found.to_json()}))
+        if time.monotonic() > until:
+            break
     return Message("done")
 
 

@@ -14,7 +14,8 @@ from aerotask.db.engine import Database, open_database
 from aerotask.domain.globs import glob
 from aerotask.domain.ids import DatasetId, OrgId, UserId
 from aerotask.stack.servers import LocalServers
-from aerotask.store.datasets import entries, entry_writes, search, tree, uploads
+from aerotask.store.datasets import entries, entry_writes, index_queue, search, tree, uploads
+from aerotask.store.datasets.index_queue import IndexLane
 from aerotask.store.datasets.search import BoundingBox, EntryFilter
 from aerotask.store.tasks import usage
 
@@ -25,7 +26,8 @@ ENTRIES = 100_000
 MOST_ROWS = 2500
 
 # Two datasets: a folder for every thousand files, and every tenth file a georeferenced image. Each has as much
-# metadata as photos have: otherwise reading the whole table would look cheap.
+# metadata as photos have: otherwise reading the whole table would look cheap. The first waits to be indexed: half of it
+# as bulk, a quarter one by one, and a quarter for the hour after which files are tried again that were given up.
 FILL = """
     INSERT INTO users (id, user_name, password_hash) VALUES ('01000000-0000-7000-8000-000000000000', 'owner', '');
     INSERT INTO organizations (id, slug, name, owner_id)
@@ -36,13 +38,17 @@ FILL = """
         SELECT ('03000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid,
                ('02000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'ds', '', 'private'
         FROM generate_series(0, 999) n;
-    INSERT INTO entries (id, dataset_id, path, parent, depth, type, blob_key, size_bytes, indexed, properties, point_geom)
+    INSERT INTO entries (id, dataset_id, path, parent, depth, type, blob_key, size_bytes, indexed, properties, point_geom,
+                         index_lane, index_org_id, index_due_at)
         SELECT gen_random_uuid(), ('03000000-0000-7000-8000-' || lpad(to_hex(d), 12, '0'))::uuid,
                'flight-' || n / 1000 || '/' || lpad(n::text, 6, '0') || '.jpg', 'flight-' || n / 1000, 1,
-               CASE WHEN n % 10 = 0 THEN 'geoImage' ELSE 'image' END, gen_random_uuid()::text, 1000, true,
-               jsonb_build_object('camera', repeat('x', 500)),
+               CASE WHEN n % 10 = 0 THEN 'geoImage' ELSE 'image' END, gen_random_uuid()::text, 1000,
+               d = 2 OR n % 4 = 3, jsonb_build_object('camera', repeat('x', 500)),
                CASE WHEN n % 10 = 0 THEN jsonb_build_object('type', 'Point', 'coordinates',
-                    jsonb_build_array(9 + n / 1e6, 45)) END
+                    jsonb_build_array(9 + n / 1e6, 45)) END,
+               CASE WHEN d = 1 THEN (ARRAY[0, 1, 1, 3])[n % 4 + 1] ELSE 0 END,
+               ('02000000-0000-7000-8000-' || lpad(to_hex(d), 12, '0'))::uuid,
+               now() - n * interval '1 second' + CASE WHEN n % 4 = 3 THEN interval '3 days' ELSE interval '0' END
         FROM generate_series(1, 2) d, generate_series(0, :entries - 1) n;
     INSERT INTO entries (id, dataset_id, path, parent, depth, type, indexed)
         SELECT gen_random_uuid(), id, 'flight-' || n, '', 0, 'directory', true
@@ -84,6 +90,10 @@ def search_of(entry_filter: EntryFilter) -> Callable[[AsyncConnection], Awaitabl
     return lambda c: search.find_matching(c, DATASET, entry_filter, skip=0, take=51)
 
 
+def claim_of(lane: IndexLane) -> Callable[[AsyncConnection], Awaitable[object]]:
+    return lambda c: index_queue.claim(c, lane, max_count=32, lease_s=60, after=ORG)
+
+
 HOT: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {
     "list of the root": list_of("", recursive=False),
     "list of a folder": list_of("flight-7", recursive=False),
@@ -105,6 +115,7 @@ HOT: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {
     "removal of a folder": lambda c: entry_writes.remove_within(c, DATASET, "flight-7"),
     "use of an organization": lambda c: usage.stored_in_org(c, ORG),
     "open uploads of a user": lambda c: uploads.count_open(c, OWNER),
+    **{f"claim to index, lane {lane.name}": claim_of(lane) for lane in IndexLane},
     "expired uploads": lambda c: uploads.remove_expired(c, clock_offset_s=0, max_count=500),
 }
 

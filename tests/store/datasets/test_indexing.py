@@ -7,8 +7,9 @@ from typing import Any
 from sqlalchemy import text
 from tests.support.rows import Rows
 
-from aerotask.store.datasets import entries, entry_writes, indexing
+from aerotask.store.datasets import entries, entry_writes, index_queue, indexing
 from aerotask.store.datasets.entries import EntryContent, EntryRow
+from aerotask.store.datasets.index_queue import IndexLane
 from aerotask.store.datasets.indexing import Metadata
 
 
@@ -59,10 +60,11 @@ async def test_an_entry_whose_content_was_replaced_stays_unchanged(rows: Rows) -
 async def test_a_claim_is_void_after_an_update_of_the_metadata(rows: Rows) -> None:
     await put(rows, "a.jpg", "one")
     async with rows.db.begin() as connection:
-        (claimed,) = await indexing.claim(connection, max_count=5, lease_s=60)
+        (claimed,) = await index_queue.claim(connection, IndexLane.SINGLE, max_count=5, lease_s=60)
     await update_metadata(rows, description("a.jpg", "one"))
     async with rows.db.begin() as connection:
-        assert not await indexing.finish(connection, claimed, Metadata("video", {}))
+        assert await indexing.finish_all(connection, [(claimed, Metadata("video", {}))]) == 0
+        assert not await indexing.give_up(connection, claimed, Metadata("video", {}), retry_s=60)
     assert (await entry(rows, "a.jpg")).type == "image"
 
 
@@ -70,8 +72,9 @@ async def test_finishing_many_skips_entries_claimed_by_others(rows: Rows) -> Non
     for path in ("a.jpg", "b.jpg", "c.jpg"):
         await put(rows, path, path)
     async with rows.db.begin() as connection:
-        claimed = await indexing.claim(connection, max_count=3, lease_s=0)
-        (again,) = await indexing.claim(connection, max_count=1, lease_s=60)
+        claimed = await index_queue.claim(connection, IndexLane.SINGLE, max_count=3, lease_s=0)
+    async with rows.db.begin() as connection:
+        (again,) = await index_queue.claim(connection, IndexLane.SLOW, max_count=1, lease_s=60)
     point = {"type": "Point", "coordinates": [1.5, 2.5]}
     found = [(each, Metadata("image", {"width": 5}, point_geom=point)) for each in claimed]
     async with rows.db.begin() as connection:
@@ -85,16 +88,6 @@ async def test_finishing_many_skips_entries_claimed_by_others(rows: Rows) -> Non
     )
 
 
-async def test_a_claim_can_be_extended(rows: Rows) -> None:
-    await put(rows, "a.jpg", "one")
-    async with rows.db.begin() as connection:
-        claimed = await indexing.claim(connection, max_count=1, lease_s=0)
-        assert [each.size_bytes for each in claimed] == [1]
-        await indexing.extend(connection, claimed, lease_s=60)
-    async with rows.db.begin() as connection:
-        assert await indexing.claim(connection, max_count=1, lease_s=60) == []
-
-
 async def test_an_entry_can_be_marked_for_indexing_again(rows: Rows) -> None:
     await put(rows, "a.shp", "one")
     await update_metadata(rows, description("a.shp", "one"))
@@ -102,7 +95,7 @@ async def test_an_entry_can_be_marked_for_indexing_again(rows: Rows) -> None:
         await indexing.index_again(connection, rows.dataset_id, ["a.shp", "b.shp"])
     assert not (await entry(rows, "a.shp")).indexed
     async with rows.db.begin() as connection:
-        claimed = await indexing.claim(connection, max_count=5, lease_s=60)
+        claimed = await index_queue.claim(connection, IndexLane.SINGLE, max_count=5, lease_s=60)
     assert [(found.path, found.dataset_id, found.attempt) for found in claimed] == [
         ("a.shp", rows.dataset_id, 1)
     ]

@@ -11,8 +11,9 @@ from sqlalchemy import Text, literal, select
 from tests.support.rows import Rows
 
 from aerotask.domain.globs import glob
-from aerotask.store.datasets import entry_writes, indexing, search
+from aerotask.store.datasets import entry_writes, index_queue, indexing, search
 from aerotask.store.datasets.entries import EntryContent
+from aerotask.store.datasets.index_queue import IndexLane
 from aerotask.store.datasets.indexing import Metadata
 from aerotask.store.datasets.search import BoundingBox, EntryFilter
 
@@ -46,10 +47,10 @@ async def test_entries_with_a_point_in_a_box_are_found(
     places = {"milan": (9.2, 45.5), "suva": (178.4, -18.1), "taveuni": (-179.98, -16.8)}
     await put(rows, *places, "nowhere")
     async with rows.db.begin() as c:
-        for entry in await indexing.claim(c, max_count=10, lease_s=60):
+        for entry in await index_queue.claim(c, IndexLane.SINGLE, max_count=10, lease_s=60):
             if entry.path in places:
                 point = {"type": "Point", "coordinates": [*places[entry.path], 120.0]}
-                await indexing.finish(c, entry, Metadata("geoImage", {}, point_geom=point))
+                await indexing.finish_all(c, [(entry, Metadata("geoImage", {}, point_geom=point))])
     assert await found(rows, EntryFilter(box=box)) == expected
 
 

@@ -13,8 +13,9 @@ from tests.support.rows import Rows, add_dataset
 from aerotask.db.engine import Database
 from aerotask.db.models import Dataset, DatasetUsage, Entry
 from aerotask.domain.ids import DatasetId
-from aerotask.store.datasets import deletion, entry_writes, indexing, tree
+from aerotask.store.datasets import deletion, entry_writes, index_queue, indexing, tree
 from aerotask.store.datasets.entries import EntryContent
+from aerotask.store.datasets.index_queue import IndexLane
 from aerotask.store.datasets.indexing import Metadata
 from aerotask.store.tasks import usage
 
@@ -53,8 +54,8 @@ async def test_puts_replacements_folders_copies_and_removals_are_counted(rows: R
     assert await sums(rows.db, here) == (5, 207)
     async with rows.db.begin() as c:
         await tree.move(c, here, "c", "d", new_type=None)
-        claimed = await indexing.claim(c, max_count=10, lease_s=60)
-        await indexing.finish(c, claimed[0], Metadata("image", {"width": 1}))
+        claimed = await index_queue.claim(c, IndexLane.SINGLE, max_count=10, lease_s=60)
+        await indexing.finish_all(c, [(claimed[0], Metadata("image", {"width": 1}))])
     assert await sums(rows.db, here) == (5, 207)
     async with rows.db.begin() as c:
         await entry_writes.remove_within(c, here, "a")

@@ -11,6 +11,7 @@ from sqlalchemy import (
     CheckConstraint,
     ForeignKey,
     Index,
+    SmallInteger,
     UniqueConstraint,
     text,
 )
@@ -18,6 +19,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from aerotask.db.models.base import Model, PathText, one_of
 from aerotask.domain.access import Visibility
+
+INDEX_ORG = "coalesce(index_org_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)"
+"""The organization whose turn it is to have an entry indexed; none of its own for entries of an older version."""
 
 
 class Dataset(Model):
@@ -75,8 +79,15 @@ class Entry(Model):
     __table_args__ = (
         UniqueConstraint("dataset_id", "path"),
         Index("ix_entries_children", "dataset_id", "parent", "path"),
-        # The indexer's queue.
-        Index("ix_entries_unindexed", "index_due_at", postgresql_where=text("NOT indexed")),
+        # The indexer's queue: entries that aren't indexed, and those that were given up, by lane and organization.
+        Index(
+            "ix_entries_index_queue",
+            "index_lane",
+            text(INDEX_ORG),
+            "index_due_at",
+            "id",
+            postgresql_where=text("NOT indexed OR index_lane = 3"),
+        ),
         Index("ix_entries_blob_key", "blob_key"),
         Index("ix_entries_by_type", "dataset_id", "type", "path"),
         Index("ix_entries_placed", "dataset_id", "path", postgresql_where=text("point_geom IS NOT NULL")),
@@ -102,6 +113,9 @@ class Entry(Model):
     index_attempts: Mapped[int] = mapped_column(server_default=text("0"))
     index_due_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     index_token: Mapped[UUID | None]
+    # The queue's lane (`IndexLane`), and the organization whose turn it is.
+    index_lane: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    index_org_id: Mapped[UUID | None]
 
 
 class Derivative(Model):

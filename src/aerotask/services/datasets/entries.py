@@ -29,7 +29,7 @@ from aerotask.services.datasets.storage_quota import (
 )
 from aerotask.services.datasets.tree_lock import lock_tree
 from aerotask.store.accounts import audit
-from aerotask.store.datasets import entries, entry_writes, indexing
+from aerotask.store.datasets import entries, entry_writes, index_queue, indexing
 from aerotask.store.datasets.entries import FOLDER, EntryContent, EntryRow
 from aerotask.store.tasks import usage
 
@@ -277,7 +277,7 @@ async def put_content(
     row = await entry_writes.put_file(connection, dataset_id, path, content)
     if shapefiles := shapefile_paths_of(path):
         await indexing.index_again(connection, dataset_id, shapefiles)
-    await indexing.notify_indexers(connection)
+    await index_queue.notify_indexers(connection)
     return row
 
 
@@ -304,13 +304,13 @@ async def put_contents(
         raise Conflict(f"There is a folder at {paths.shown(existing[0])}.", code="entry-is-folder")
     await _raise_if_file_among(connection, dataset_id, sorted(needed))
     await entry_writes.add_folders(connection, dataset_id, sorted(needed))
-    remaining = iter(contents.items())
+    remaining, lane = iter(contents.items()), index_queue.lane_of(len(contents))
     while batch := dict(islice(remaining, BATCH)):
-        await entry_writes.put_files(connection, dataset_id, batch)
+        await entry_writes.put_files(connection, dataset_id, batch, lane=lane)
     if shapefiles := {*chain.from_iterable(map(shapefile_paths_of, contents))} - contents.keys():
-        await indexing.index_again(connection, dataset_id, sorted(shapefiles))
+        await indexing.index_again(connection, dataset_id, sorted(shapefiles), lane=lane)
     if contents:
-        await indexing.notify_indexers(connection)
+        await index_queue.notify_indexers(connection)
 
 
 async def remove_content(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> list[str]:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from aerotask.metadata.model import is_given_up
 from aerotask.sdk.dataset import EntryView
 from aerotask.store.datasets.entries import EntryRow
 from aerotask.store.datasets.plan_rows import EntryForPlan
 
 
 def entry_view(row: EntryRow | EntryForPlan) -> EntryView:
-    """The entry as tools see it."""
+    """The entry as tools see it; one that the indexer gave up is as one that it hasn't read yet."""
+    was_given_up = is_given_up(row.properties)
     return EntryView(
         row.path,
         row.type,
         row.sha256,
         row.size_bytes,
-        row.indexed,
-        _mapping(row.properties) or {},
+        row.indexed and not was_given_up,
+        {} if was_given_up else _mapping(row.properties) or {},
         int(row.modified_at.timestamp()),
         _mapping(row.point_geom),
         _mapping(row.polygon_geom),

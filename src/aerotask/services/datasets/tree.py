@@ -20,7 +20,7 @@ from aerotask.metadata.file_types import shapefile_paths_of, suffix_of, type_by_
 from aerotask.services.accounts.permissions import PermissionService
 from aerotask.services.datasets.storage_quota import within_limits
 from aerotask.services.datasets.tree_lock import lock_tree
-from aerotask.store.datasets import entries, entry_writes, indexing, search, tree
+from aerotask.store.datasets import entries, entry_writes, index_queue, indexing, search, tree
 from aerotask.store.datasets.entries import FOLDER, EntryRow
 from aerotask.store.datasets.search import EntryFilter
 
@@ -154,7 +154,7 @@ async def _finish(
     if shapefiles:
         await indexing.index_again(connection, dataset_id, shapefiles)
     if new_type is not None or shapefiles:
-        await indexing.notify_indexers(connection)
+        await index_queue.notify_indexers(connection)
     row = await entries.find(connection, dataset_id, dest)
     if row is None:
         raise _no_entry(dest)

@@ -27,6 +27,7 @@ from aerotask.db.models import Entry, PathText
 from aerotask.domain import paths
 from aerotask.domain.ids import DatasetId, new_id
 from aerotask.store.datasets.entries import COLUMNS, FOLDER, EntryContent, EntryRow, entry_row, within
+from aerotask.store.datasets.index_queue import IndexLane, org_of
 
 RANGE_ROWS = 5000
 """Entries that one statement changes, so that it ends soon."""
@@ -85,6 +86,8 @@ async def put_file(
         "sha256": content.sha256,
         "blob_key": content.blob_key,
         "size_bytes": content.size_bytes,
+        "index_lane": int(IndexLane.SINGLE),
+        "index_org_id": org_of(dataset_id),
         **_UNINDEXED,
     }
     statement = (
@@ -108,6 +111,8 @@ _CONTENT = {
     "sha256": func.unnest(bindparam("sha256s", type_=ARRAY(Text))),
     "blob_key": func.unnest(bindparam("blob_keys", type_=ARRAY(Text))),
     "size_bytes": func.unnest(bindparam("sizes", type_=ARRAY(BigInteger))),
+    "index_lane": bindparam("lane", type_=Entry.index_lane.type),
+    "index_org_id": org_of(_KEYS["dataset_id"]),
 }
 _ADD_FILES = upsert(Entry).from_select([*_KEYS, *_CONTENT], select(*_KEYS.values(), *_CONTENT.values()))
 _PUT_FILES = _ADD_FILES.on_conflict_do_update(
@@ -117,9 +122,13 @@ _PUT_FILES = _ADD_FILES.on_conflict_do_update(
 
 
 async def put_files(
-    connection: AsyncConnection, dataset_id: DatasetId, files: Mapping[str, EntryContent]
+    connection: AsyncConnection,
+    dataset_id: DatasetId,
+    files: Mapping[str, EntryContent],
+    *,
+    lane: IndexLane = IndexLane.BULK,
 ) -> None:
-    """As `put_file`, for many paths in one statement."""
+    """As `put_file`, for many paths in one statement; they wait in `lane` to be indexed."""
     contents = list(files.values())
     columns = {
         "types": [str(content.type) for content in contents],
@@ -128,7 +137,8 @@ async def put_files(
         "sizes": [content.size_bytes for content in contents],
     }
     if files:
-        await connection.execute(_PUT_FILES, {"dataset_id": dataset_id, **_keys_of(list(files)), **columns})
+        values = {"dataset_id": dataset_id, "lane": int(lane), **_keys_of(list(files)), **columns}
+        await connection.execute(_PUT_FILES, values)
 
 
 async def remove_within(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> list[str]:

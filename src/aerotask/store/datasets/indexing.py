@@ -1,4 +1,4 @@
-"""Queries of the indexer: claiming unindexed entries and storing their metadata."""
+"""Queries that store the metadata of entries, and that mark entries to be indexed again."""
 
 from __future__ import annotations
 
@@ -6,31 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
-from sqlalchemy import Integer, and_, any_, bindparam, func, select, text, update
+from sqlalchemy import and_, any_, bindparam, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.db.clock import db_now
 from aerotask.db.models import Entry, PathText
-from aerotask.domain.ids import DatasetId, EntryId, new_id
+from aerotask.domain.ids import DatasetId
+from aerotask.store.datasets.index_queue import IndexLane, UnindexedEntry, org_of
 
-CHANNEL = "aerotask_entries"
-"""Channel on which commits with new entries notify workers."""
-
-
-@dataclass(frozen=True, slots=True)
-class UnindexedEntry:
-    """An entry claimed by one worker with a fencing token."""
-
-    id: EntryId
-    token: UUID
-    path: str
-    blob_key: str
-    attempt: int
-    dataset_id: DatasetId
-    size_bytes: int
+FIRST_RETRY_S = 3600.0
+"""After it, an entry that was given up is read again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,80 +30,20 @@ class Metadata:
     polygon_geom: dict[str, Any] | None = None
 
 
-async def notify_indexers(connection: AsyncConnection) -> None:
-    """Notifies workers of new entries when this transaction commits."""
-    await connection.execute(select(func.pg_notify(CHANNEL, "")))
-
-
-_DUE = (
-    select(Entry.id)
-    .where(~Entry.indexed, Entry.index_due_at <= db_now(), Entry.blob_key.is_not(None))
-    .order_by(Entry.index_due_at)
-    .limit(bindparam("max_count", type_=Integer))
-    .with_for_update(skip_locked=True)
-)
-# Built once, since every worker runs it at each poll.
-_CLAIM = (
-    update(Entry)
-    .where(Entry.id.in_(_DUE))
-    .values(
-        index_token=bindparam("token"),
-        index_due_at=db_now() + bindparam("lease", type_=INTERVAL),
-        index_attempts=Entry.index_attempts + 1,
-    )
-    .returning(Entry.id, Entry.path, Entry.blob_key, Entry.index_attempts, Entry.dataset_id, Entry.size_bytes)
-)
-
-
-async def claim(connection: AsyncConnection, *, max_count: int, lease_s: float) -> list[UnindexedEntry]:
-    """Claims entries to index for `lease_s`; after a crash they are claimed again when that has passed."""
-    token = new_id()
-    values = {"max_count": max_count, "token": token, "lease": timedelta(seconds=lease_s)}
-    rows = await connection.execute(_CLAIM, values)
-    return [
-        UnindexedEntry(EntryId(row[0]), token, row[1], row[2] or "", row[3], DatasetId(row[4]), row[5])
-        for row in rows
-    ]
-
-
-async def extend(connection: AsyncConnection, entries: Sequence[UnindexedEntry], *, lease_s: float) -> None:
-    """Extends the claim of entries that were claimed together to `lease_s` from now."""
-    await connection.execute(
-        update(Entry)
-        .where(Entry.id.in_([entry.id for entry in entries]), Entry.index_token == entries[0].token)
-        .values(index_due_at=db_now() + bindparam("lease", type_=INTERVAL)),
-        {"lease": timedelta(seconds=lease_s)},
-    )
-
-
-async def finish(connection: AsyncConnection, entry: UnindexedEntry, metadata: Metadata) -> bool:
-    """Stores the metadata; False if the content has been replaced since the claim."""
-    statement = (
-        update(Entry)
-        .where(Entry.id == entry.id, Entry.index_token == entry.token)
-        .values(
-            type=metadata.type,
-            properties=metadata.properties,
-            point_geom=metadata.point_geom,
-            polygon_geom=metadata.polygon_geom,
-            indexed=True,
-            index_token=None,
-        )
-    )
-    return bool((await connection.execute(statement)).rowcount)
-
-
-_FINISH = text("""
-    UPDATE entries SET type = found.type, properties = found.properties, point_geom = found.point_geom,
-           polygon_geom = found.polygon_geom, indexed = true, index_token = NULL
+_SET_METADATA = """
+    type = found.type, properties = found.properties, point_geom = found.point_geom,
+    polygon_geom = found.polygon_geom, indexed = true, index_token = NULL
+"""
+_FINISH = text(f"""
+    UPDATE entries SET {_SET_METADATA}, index_attempts = 0, index_lane = {int(IndexLane.SINGLE)}
     FROM jsonb_to_recordset(:rows) AS found(id uuid, token uuid, type text, properties jsonb, point_geom jsonb,
                                             polygon_geom jsonb)
     WHERE entries.id = found.id AND entries.index_token = found.token
-""").bindparams(bindparam("rows", type_=JSONB))
+""").bindparams(bindparam("rows", type_=JSONB))  # noqa: S608  our own constants
 
 
 async def finish_all(connection: AsyncConnection, indexed: Sequence[tuple[UnindexedEntry, Metadata]]) -> int:
-    """As `finish`, for many entries in one statement; returns the number stored."""
+    """Stores the metadata of claimed entries whose content hasn't been replaced since; returns their number."""
     if not indexed:
         return 0
     rows = [
@@ -125,25 +52,41 @@ async def finish_all(connection: AsyncConnection, indexed: Sequence[tuple[Uninde
     return (await connection.execute(_FINISH, {"rows": rows})).rowcount
 
 
-async def release(connection: AsyncConnection, entries: Sequence[UnindexedEntry]) -> None:
-    """Returns claimed entries without counting the attempt; they can be claimed again at once."""
-    if not entries:
-        return
-    await connection.execute(
+async def give_up(
+    connection: AsyncConnection, entry: UnindexedEntry, metadata: Metadata, *, retry_s: float
+) -> bool:
+    """Stores why a claimed entry's content could not be read; it is read again after `retry_s`.
+
+    Returns:
+        False if the content has been replaced since the claim.
+    """
+    statement = (
         update(Entry)
-        .where(Entry.id.in_([entry.id for entry in entries]), Entry.index_token == entries[0].token)
-        .values(index_token=None, index_due_at=db_now(), index_attempts=Entry.index_attempts - 1)
+        .where(Entry.id == entry.id, Entry.index_token == entry.token)
+        .values(
+            **asdict(metadata),
+            indexed=True,
+            index_token=None,
+            index_lane=int(IndexLane.GIVEN_UP),
+            index_due_at=db_now(plus_s=retry_s),
+        )
     )
+    return bool((await connection.execute(statement)).rowcount)
 
 
-_UPDATE_METADATA = text("""
-    UPDATE entries SET type = found.type, sha256 = found.sha256, properties = found.properties,
-           point_geom = found.point_geom, polygon_geom = found.polygon_geom, indexed = true, index_token = NULL
+_UPDATE_METADATA = text(f"""
+    UPDATE entries SET {_SET_METADATA}, sha256 = found.sha256, index_attempts = 0,
+           index_lane = CASE WHEN found.given_up THEN {int(IndexLane.GIVEN_UP)} ELSE {int(IndexLane.SINGLE)} END,
+           index_due_at = CASE WHEN found.given_up THEN clock_timestamp() + :retry ELSE entries.index_due_at END
     FROM jsonb_to_recordset(:rows) AS found(path text, blob_key text, type text, sha256 text, properties jsonb,
-                                            point_geom jsonb, polygon_geom jsonb)
+                                            point_geom jsonb, polygon_geom jsonb, given_up boolean)
     WHERE entries.dataset_id = :dataset_id AND entries.path = found.path COLLATE "C"
       AND entries.blob_key = found.blob_key
-""").bindparams(bindparam("rows", type_=JSONB), bindparam("dataset_id", type_=Entry.dataset_id.type))
+""").bindparams(  # noqa: S608  as above
+    bindparam("rows", type_=JSONB),
+    bindparam("dataset_id", type_=Entry.dataset_id.type),
+    bindparam("retry", type_=INTERVAL),
+)
 
 
 async def update_metadata(
@@ -151,15 +94,23 @@ async def update_metadata(
 ) -> int:
     """Updates the metadata of entries that still have the content that was read; returns their number.
 
-    Each row has `path`, `blob_key`, `sha256`, `type`, `properties`, `point_geom` and `polygon_geom`.
+    Each row has `path`, `blob_key`, `sha256`, `type`, `properties`, `point_geom`, `polygon_geom` and `given_up`: that
+    the content could not be read, and is to be read again by the indexer.
     """
-    values = {"rows": list(rows), "dataset_id": dataset_id}
+    values = {"rows": list(rows), "dataset_id": dataset_id, "retry": timedelta(seconds=FIRST_RETRY_S)}
     return (await connection.execute(_UPDATE_METADATA, values)).rowcount
 
 
-async def index_again(connection: AsyncConnection, dataset_id: DatasetId, paths: Sequence[str]) -> None:
+async def index_again(
+    connection: AsyncConnection,
+    dataset_id: DatasetId,
+    paths: Sequence[str],
+    *,
+    lane: IndexLane = IndexLane.SINGLE,
+) -> None:
     """Marks the files at these paths as unindexed; the results of current claims are discarded."""
-    await connection.execute(_INDEX_AGAIN, {"in_dataset": dataset_id, "paths": list(paths)})
+    values = {"in_dataset": dataset_id, "paths": list(paths), "lane": int(lane)}
+    await connection.execute(_INDEX_AGAIN, values)
 
 
 async def contents_at(
@@ -179,6 +130,13 @@ _FILES_AT = and_(
 _INDEX_AGAIN = (
     update(Entry)
     .where(_FILES_AT)
-    .values(indexed=False, index_token=None, index_attempts=0, index_due_at=db_now())
+    .values(
+        indexed=False,
+        index_token=None,
+        index_attempts=0,
+        index_due_at=db_now(),
+        index_lane=bindparam("lane", type_=Entry.index_lane.type),
+        index_org_id=org_of(Entry.dataset_id),
+    )
 )
 _CONTENTS_AT = select(Entry.path, Entry.blob_key).where(_FILES_AT)

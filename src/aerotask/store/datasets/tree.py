@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Integer, Text, case, func, insert, literal, select, update
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.orm import InstrumentedAttribute
 
 from aerotask.db.clock import db_now
 from aerotask.db.models import Entry, PathText
@@ -14,6 +15,7 @@ from aerotask.domain import paths
 from aerotask.domain.ids import DatasetId
 from aerotask.store.datasets.entries import within
 from aerotask.store.datasets.entry_writes import path_ranges
+from aerotask.store.datasets.index_queue import IndexLane, org_of
 
 
 async def longest_below(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> int:
@@ -31,7 +33,7 @@ async def move(
 
     `new_type` is the file's type by its new suffix: it is indexed again.
     """
-    values = {**_moved_keys(source, dest), **({} if new_type is None else _unindexed(new_type))}
+    values = {**_moved_keys(source, dest), **({} if new_type is None else _unindexed(new_type, dataset_id))}
     moved = 0
     async for path_range in path_ranges(connection, dataset_id, source):
         statement = update(Entry).where(Entry.dataset_id == dataset_id, path_range).values(**values)
@@ -55,8 +57,12 @@ async def copy(
         "point_geom": Entry.point_geom,
         "polygon_geom": Entry.polygon_geom,
         "indexed": Entry.indexed,
+        "index_lane": _waiting(Entry.index_lane, literal(int(IndexLane.BULK), Entry.index_lane.type)),
+        "index_attempts": _waiting(Entry.index_attempts, literal(0)),
+        "index_due_at": _waiting(Entry.index_due_at, db_now()),
+        "index_org_id": org_of(dataset_id),
         "modified_at": func.clock_timestamp(type_=TIMESTAMP(timezone=True)),
-        **({} if new_type is None else _unindexed(new_type)),
+        **({} if new_type is None else _unindexed(new_type, dataset_id)),
     }
     copied = 0
     async for path_range in path_ranges(connection, dataset_id, source):
@@ -77,7 +83,12 @@ def _moved_keys(source: str, dest: str) -> dict[str, ColumnElement[Any]]:
     }
 
 
-def _unindexed(new_type: str) -> dict[str, Any]:
+def _waiting(indexed: InstrumentedAttribute[Any], unindexed: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The place of a copy in the queue: one that is not indexed begins anew, one that was given up keeps its place."""
+    return case((Entry.indexed, indexed), else_=unindexed)
+
+
+def _unindexed(new_type: str, dataset_id: DatasetId) -> dict[str, Any]:
     """The values that `entry_writes.put_file` sets for new content."""
     return {
         "type": literal(new_type, Text),
@@ -88,4 +99,6 @@ def _unindexed(new_type: str) -> dict[str, Any]:
         "index_attempts": literal(0),
         "index_due_at": db_now(),
         "index_token": literal(None, Entry.index_token.type),
+        "index_lane": literal(int(IndexLane.SINGLE), Entry.index_lane.type),
+        "index_org_id": org_of(dataset_id),
     }

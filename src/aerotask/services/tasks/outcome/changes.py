@@ -17,6 +17,7 @@ from aerotask.domain import paths
 from aerotask.domain.errors import Conflict, TaskFailed
 from aerotask.domain.ids import DatasetId
 from aerotask.metadata.file_types import type_by_name
+from aerotask.metadata.model import is_given_up
 from aerotask.sdk.changes import (
     Edit,
     Existing,
@@ -98,9 +99,11 @@ async def _apply_descriptions(connection: AsyncConnection, task: ClaimedTask, fi
     blob_keys = {item.path: item.blob_key for item in task.inputs}
     batches = read_descriptions(file, may_write=task.writes, inputs=blob_keys.keys())
     while batch := await asyncio.to_thread(next, batches, None):
-        await indexing.update_metadata(
-            connection, task.dataset_id, [{**row, "blob_key": blob_keys[row["path"]]} for row in batch]
-        )
+        found = [
+            {**row, "blob_key": blob_keys[row["path"]], "given_up": is_given_up(row["properties"])}
+            for row in batch
+        ]
+        await indexing.update_metadata(connection, task.dataset_id, found)
 
 
 @dataclass(slots=True)
