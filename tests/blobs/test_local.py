@@ -4,12 +4,14 @@ import asyncio
 import hashlib
 import os
 import stat
+import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from aerotask.blobs.blob_store import Blob
 from aerotask.blobs.local import LocalBlobs
 from aerotask.domain.errors import TooLarge
 
@@ -26,8 +28,8 @@ async def stream(*chunks: bytes) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def content_of(blobs: LocalBlobs, key: str) -> bytes:
-    opened = await blobs.open(key)
+async def content_of(blobs: LocalBlobs, blob: Blob) -> bytes:
+    opened = await blobs.open(blob.key, size_bytes=blob.size_bytes)
     try:
         return b"".join([chunk async for chunk in opened.chunks(0, opened.size_bytes)])
     finally:
@@ -43,17 +45,17 @@ async def test_a_stream_is_stored_hashed_and_read_back(blobs: LocalBlobs) -> Non
     blob = await blobs.put(stream(*chunks), limit_bytes=NO_LIMIT)
     assert blob.size_bytes == 3_000_000
     assert blob.sha256 == hashlib.sha256(b"".join(chunks)).hexdigest()
-    assert await content_of(blobs, blob.key) == b"".join(chunks)
+    assert await content_of(blobs, blob) == b"".join(chunks)
 
 
 async def test_an_empty_stream_is_a_blob(blobs: LocalBlobs) -> None:
     blob = await blobs.put(stream(), limit_bytes=NO_LIMIT)
-    assert (blob.size_bytes, await content_of(blobs, blob.key)) == (0, b"")
+    assert (blob.size_bytes, await content_of(blobs, blob)) == (0, b"")
 
 
 async def test_part_of_a_blob_can_be_read(blobs: LocalBlobs) -> None:
     blob = await blobs.put(stream(b"0123456789"), limit_bytes=NO_LIMIT)
-    opened = await blobs.open(blob.key)
+    opened = await blobs.open(blob.key, size_bytes=blob.size_bytes)
     assert [chunk async for chunk in opened.chunks(2, 5)] == [b"234"]
     await opened.close()
 
@@ -103,7 +105,7 @@ async def test_a_finished_file_is_ingested(blobs: LocalBlobs) -> None:
     made.write_bytes(b"made")
     blob = await blobs.ingest(made)
     assert (blob.size_bytes, blob.sha256) == (4, hashlib.sha256(b"made").hexdigest())
-    assert await content_of(blobs, blob.key) == b"made"
+    assert await content_of(blobs, blob) == b"made"
     assert not made.exists()
 
 
@@ -127,7 +129,7 @@ async def test_a_file_with_another_hard_link_is_ingested_as_a_copy(blobs: LocalB
     await blobs.remove(ingested.key)
 
     assert ingested.sha256 == blob.sha256
-    assert await content_of(blobs, blob.key) == b"shared"
+    assert await content_of(blobs, blob) == b"shared"
 
 
 @pytest.mark.parametrize("count", [0, 1, 200])
@@ -139,7 +141,7 @@ async def test_many_finished_files_are_ingested_in_their_order(blobs: LocalBlobs
     assert [blob.sha256 for blob in ingested] == [
         hashlib.sha256(b"%d" % number).hexdigest() for number in range(count)
     ]
-    assert [await content_of(blobs, blob.key) for blob in ingested] == [b"%d" % n for n in range(count)]
+    assert [await content_of(blobs, blob) for blob in ingested] == [b"%d" % n for n in range(count)]
     assert not any(file.exists() for file in made)
 
 
@@ -160,7 +162,7 @@ async def test_an_input_among_the_outputs_is_ingested_as_a_copy(blobs: LocalBlob
     await blobs.link_to(blob.key, linked)
     [ingested] = await blobs.ingest_all([linked])
     await blobs.remove(ingested.key)
-    assert (ingested.sha256, await content_of(blobs, blob.key)) == (blob.sha256, b"shared")
+    assert (ingested.sha256, await content_of(blobs, blob)) == (blob.sha256, b"shared")
 
 
 async def test_a_known_hash_is_not_computed_again(blobs: LocalBlobs) -> None:
@@ -186,13 +188,13 @@ async def test_a_linked_file_outlives_its_blob(blobs: LocalBlobs) -> None:
 
 async def test_an_open_blob_is_readable_to_its_end_after_its_removal(blobs: LocalBlobs) -> None:
     blob = await blobs.put(stream(b"x" * 1_000_000), limit_bytes=NO_LIMIT)
-    opened = await blobs.open(blob.key)
+    opened = await blobs.open(blob.key, size_bytes=blob.size_bytes)
     await blobs.remove(blob.key)
     await blobs.remove(blob.key)
     assert sum([len(chunk) async for chunk in opened.chunks(0, opened.size_bytes)]) == 1_000_000
     await opened.close()
     with pytest.raises(FileNotFoundError):
-        await blobs.open(blob.key)
+        await blobs.open(blob.key, size_bytes=blob.size_bytes)
 
 
 async def test_old_blobs_are_listed_and_old_partial_files_removed(blobs: LocalBlobs, tmp_path: Path) -> None:
@@ -207,11 +209,36 @@ async def test_old_blobs_are_listed_and_old_partial_files_removed(blobs: LocalBl
     assert not leftover.exists()
 
 
+async def test_a_file_that_is_being_received_stays_however_old_it_is(
+    blobs: LocalBlobs, tmp_path: Path
+) -> None:
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"first" * 500_000
+        (partial,) = (tmp_path / "partial").iterdir()
+        os.utime(partial, (0, 0))
+        assert list(blobs.older_than(timedelta(hours=1))) == []
+        assert partial.exists()
+        yield b"last"
+
+    blob = await blobs.put(slow(), limit_bytes=NO_LIMIT)
+    assert await content_of(blobs, blob) == b"first" * 500_000 + b"last"
+
+
+async def test_the_age_of_a_file_doesnt_depend_on_the_clock_of_the_process(
+    blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blob = await blobs.put(stream(b"x"), limit_bytes=NO_LIMIT)
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 7200)
+    assert list(blobs.older_than(timedelta(hours=1))) == []
+    assert list(blobs.older_than(timedelta(seconds=-60))) == [[blob.key]]
+
+
 async def test_a_cancelled_open_leaves_no_descriptor(blobs: LocalBlobs, tmp_path: Path) -> None:
     fifo = tmp_path / "blobs" / "ey" / "slow-key"  # whose opening waits for a writer
     fifo.parent.mkdir()
     os.mkfifo(fifo)
-    opening = asyncio.create_task(blobs.open(fifo.name))
+    opening = asyncio.create_task(blobs.open(fifo.name, size_bytes=0))
     async with asyncio.timeout(30):
         while (writer := writer_to(fifo)) is None:  # noqa: ASYNC110  the kernel has no event for it
             await asyncio.sleep(0.001)

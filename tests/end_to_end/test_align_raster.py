@@ -51,7 +51,8 @@ def test_two_tasks_that_write_the_same_entry_run_one_after_the_other(world: Worl
     dataset = world.dataset()
     upload_pair(dataset, tmp_path)
     tasks = [
-        dataset.submit("align-raster", {**PARAMS, "mode": mode}) for mode in ("similarity", "translation")
+        dataset.submit("align-raster", {**PARAMS, "mode": mode, "overwrite": True})
+        for mode in ("similarity", "translation")
     ]
     ended = [dataset.wait(task_id, timeout_s=120) for task_id in tasks]
     assert [task["state"] for task in ended] == ["Succeeded"] * 2
@@ -66,7 +67,7 @@ def test_a_cancel_in_the_middle_of_the_warp_leaves_the_old_output(world: World, 
     dataset.upload("reference.tif", write_raster(tmp_path / "r.tif", noise[:, :-4, :-6], nodata=0))
     dataset.upload("source.tif", write_raster(tmp_path / "s.tif", noise[:, 4:, 6:], nodata=0))
     dataset.upload("out/aligned.tif", b"the old content", indexed=False)
-    task_id = dataset.submit("align-raster", PARAMS)
+    task_id = dataset.submit("align-raster", PARAMS | {"overwrite": True})
     assert await_condition(
         lambda: any("patches agree" in line for line in dataset.log(task_id)), timeout_s=120
     ), dataset.status(task_id)

@@ -53,6 +53,8 @@ def test_a_zip_of_a_dataset_restores_every_entry_in_an_empty_one(world: World, t
         "skipped": 0,
         "bytes": raster.stat().st_size + 16,
         "format": "ZIP",
+        "replaced": [],
+        "replacedCount": 0,
     }
     before, after = entries(source), entries(target)
     kept = ("path", "hash", "type", "properties", "size", "depth", "pointGeom", "polygonGeom")
@@ -90,7 +92,7 @@ def test_new_content_at_the_archives_path_is_not_deleted(world: World, newer: st
 
 def test_existing_files_stay_unless_overwrite_is_requested(world: World) -> None:
     dataset = world.dataset()
-    dataset.upload("out/a.txt", b"old", indexed=False)
+    old = dataset.upload("out/a.txt", b"old", indexed=False)
     dataset.upload("in.tar", tarred({"a.txt": b"new", "b.txt": b"new"}), indexed=False)
 
     def content(path: str) -> bytes:
@@ -99,9 +101,12 @@ def test_existing_files_stay_unless_overwrite_is_requested(world: World) -> None
     params = {"sourcePath": "in.tar", "destPath": "out"}
     first = dataset.run("archive-extract", params)
     assert (first["result"]["extracted"], first["result"]["skipped"]) == (1, 1)
+    assert first["result"]["replaced"] == []
     assert (content("out/a.txt"), content("out/b.txt")) == (b"old", b"new")
     second = dataset.run("archive-extract", {**params, "overwrite": True})
     assert (second["result"]["extracted"], second["result"]["skipped"]) == (2, 0)
+    assert second["result"]["replaced"][0] == {"path": "out/a.txt", "hash": old["hash"]}
+    assert [replaced["path"] for replaced in second["result"]["replaced"]] == ["out/a.txt", "out/b.txt"]
     assert content("out/a.txt") == b"new"
 
 

@@ -44,7 +44,7 @@ def test_bands_are_merged_indexed_and_found_by_a_formula(dataset: Dataset, tmp_p
 def test_an_entry_is_replaced_only_on_request_and_only_by_a_successful_merge(
     dataset: Dataset, tmp_path: Path
 ) -> None:
-    dataset.upload("out/merged.tif", b"the old content")
+    old = dataset.upload("out/merged.tif", b"the old content")
     refused = dataset.try_submit("merge-multispectral", MERGE)
     assert (refused.status_code, refused.json()["code"]) == (400, "output-exists")
 
@@ -58,7 +58,9 @@ def test_an_entry_is_replaced_only_on_request_and_only_by_a_successful_merge(
     assert failed["error"]["code"] in {"damaged-raster", "unreadable-raster"}
     assert content(dataset, "out/merged.tif") == b"the old content"
 
-    assert dataset.run("merge-multispectral", MERGE | {"overwrite": True})["state"] == "Succeeded"
+    task = dataset.run("merge-multispectral", MERGE | {"overwrite": True})
+    assert task["state"] == "Succeeded"
+    assert task["result"]["replaced"] == [{"path": "out/merged.tif", "hash": old["hash"]}]
     assert content(dataset, "out/merged.tif").startswith(b"II*\0")
 
 

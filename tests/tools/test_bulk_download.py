@@ -7,12 +7,13 @@ import os
 import sqlite3
 import zipfile
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from aerotask.domain.errors import InvalidInput
+from aerotask.domain.errors import InvalidInput, TaskFailed
 from aerotask.sdk import Limits
 from aerotask.sdk.testing import ToolHarness
 from aerotask.tools.bulk_download import BulkDownload
@@ -158,3 +159,21 @@ def test_what_archive_extract_would_refuse_is_warned_of(harness: ToolHarness, tm
         "More than 3 members: extraction will reject this ZIP.",
         "More than 400 bytes: extraction will reject this ZIP.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        pytest.param("small.txt", b"x" * 1000, id="in a batch"),
+        pytest.param("photo.jpg", b"x" * 2_000_000, id="stored"),
+        pytest.param("text.txt", b"x" * 2_000_000, id="deflated in memory"),
+        pytest.param("noise.bin", os.urandom(2_000_000), id="stored, since deflating doesn't help"),
+        pytest.param("large.txt", b"x" * 17_000_000, id="deflated into the file"),
+    ],
+)
+def test_a_damaged_input_is_not_packed(harness: ToolHarness, name: str, content: bytes) -> None:
+    (harness.dataset / name).write_bytes(content)
+    recorded = {name: hashlib.sha256(b"the content that was stored").hexdigest()}
+    with pytest.raises(TaskFailed, match=f"'{name}' is damaged") as caught:
+        replace(harness, recorded=recorded).run(TOOL, {})
+    assert caught.value.code == "content-damaged"

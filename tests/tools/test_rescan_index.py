@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +122,16 @@ def test_progress_rises_to_the_end_and_the_log_lists_the_findings(dataset: Path)
     assert fractions[-1] == 1
     assert outcome.log[0] == "Reading 8 entries again, 2 at a time."
     assert outcome.log[-1] == "7 of 8 entries could be read: 4 generic, 1 image, 1 markdown, 1 vector."
+
+
+def test_a_damaged_file_is_listed_and_not_described(dataset: Path) -> None:
+    damaged = replace(harness(dataset), recorded={"notes.md": "0" * 64})
+    outcome = damaged.run(RescanIndex(), {})
+    assert "notes.md" not in {description.at for description in outcome.changes.descriptions}
+    assert (outcome.result["total"], outcome.result["ok"]) == (8, 6)
+    assert [failure["path"] for failure in outcome.result["failed"]] == ["cloud.laz", "notes.md"]
+    with pytest.raises(TaskFailed) as caught:
+        replace(harness(dataset), recorded={"photo.jpg": "0" * 64}).run(
+            RescanIndex(), {"types": "image", "stopOnError": True}
+        )
+    assert caught.value.code == "content-damaged"

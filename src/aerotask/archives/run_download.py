@@ -9,7 +9,7 @@ from pathlib import Path
 from aerotask.archives.ddb_index import INDEX_PATH, write_index
 from aerotask.archives.member_filter import case_folded
 from aerotask.archives.zip.deflate import MAX_RATIO, is_compressed
-from aerotask.archives.zip.writer import ZipSource, write_zip
+from aerotask.archives.zip.writer import DamagedSource, ZipSource, write_zip
 from aerotask.domain.paths import depth, parents, shown
 from aerotask.sdk.context import RunContext
 from aerotask.sdk.dataset import EntryView
@@ -21,7 +21,11 @@ _MB = 1_000_000
 
 
 def run_download(ctx: RunContext, *, name: str, with_index: bool) -> None:
-    """Write every input, and the snapshot's folders, to a ZIP and publish it as `name`."""
+    """Write every input, and the snapshot's folders, to a ZIP and publish it as `name`.
+
+    Raises:
+        TaskFailed: an input is damaged (`content-damaged`).
+    """
     ctx.progress(0, "listing")
     sources = list(_sources(ctx))
     files = [source for source in sources if source.file is not None]
@@ -38,15 +42,19 @@ def run_download(ctx: RunContext, *, name: str, with_index: bool) -> None:
     ctx.log(f"{stored} of the files have compressed formats and are stored without deflating them.")
     target = ctx.workdir / "archive.zip"
     ctx.progress(_INDEX_SHARE, "packing")
-    written = write_zip(
-        target,
-        sources,
-        threads=ctx.threads,
-        max_ratio=min(MAX_RATIO, ctx.limits.extraction_ratio // 2),
-        on_progress=lambda done: ctx.progress(
-            _INDEX_SHARE + (1 - _INDEX_SHARE) * min(done / max(total_bytes, 1), 1), "packing"
-        ),
-    )
+    try:
+        written = write_zip(
+            target,
+            sources,
+            threads=ctx.threads,
+            max_ratio=min(MAX_RATIO, ctx.limits.extraction_ratio // 2),
+            on_progress=lambda done: ctx.progress(
+                _INDEX_SHARE + (1 - _INDEX_SHARE) * min(done / max(total_bytes, 1), 1), "packing"
+            ),
+        )
+    except DamagedSource as damaged:
+        ctx.check_content(damaged.path, damaged.sha256)
+        raise
     ctx.publish(target, name=name, media_type=MEDIA_TYPE, sha256=written.sha256)
     ctx.log(f"Wrote {shown(name)}: {_mb(written.size_bytes)}, SHA-256 {written.sha256}.")
     ctx.result(
@@ -72,7 +80,7 @@ def _sources(ctx: RunContext) -> Iterator[ZipSource]:
             yield ZipSource(entry.path, entry.mtime)
         else:
             file = ctx.input(entry.path)
-            yield ZipSource(entry.path, entry.mtime, file, file.stat().st_size)
+            yield ZipSource(entry.path, entry.mtime, file, file.stat().st_size, entry.sha256)
 
 
 def _index(ctx: RunContext) -> list[ZipSource]:

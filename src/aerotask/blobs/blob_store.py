@@ -8,6 +8,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
+from aerotask.domain.errors import ContentDamaged
+
 
 @dataclass(frozen=True, slots=True)
 class Blob:
@@ -54,12 +56,21 @@ class BlobStore(Protocol):
     async def ingest_copy(self, path: Path, *, sha256: str) -> Blob:
         """Store a finished file that also keeps its own name until its owner removes it; durable on return."""
 
-    async def open(self, key: str) -> OpenBlob:
+    async def open(self, key: str, *, size_bytes: int) -> OpenBlob:
         """Open a blob for reading.
 
         Raises:
             FileNotFoundError: there is no such blob.
+            ContentDamaged: its length isn't `size_bytes`.
         """
+
+    async def find_damage(
+        self, key: str, *, size_bytes: int | None, sha256: str | None
+    ) -> ContentDamaged | None:
+        """The difference of a blob's file from its length and hash, or None; those that are None aren't compared."""
+
+    async def repair(self, key: str, storage: Path, *, sha256: str) -> bool:
+        """Replace a blob's file by the one in a copy of the storage, if that has the hash; whether it had."""
 
     async def link_to(self, key: str, target: Path) -> None:
         """Make the content readable as the file `target`, unchanged for as long as that file exists."""
@@ -71,7 +82,10 @@ class BlobStore(Protocol):
         """Remove a blob; a missing one is no error."""
 
     def older_than(self, age: timedelta) -> Iterator[list[str]]:
-        """Keys of blobs stored longer ago than `age`, in batches."""
+        """Keys of blobs stored longer ago than `age` by the storage's own clock, in batches."""
+
+    def work_older_than(self, age: timedelta) -> list[str]:
+        """Names of work folders last changed longer ago than `age` by the storage's own clock."""
 
     @property
     def work_root(self) -> Path:

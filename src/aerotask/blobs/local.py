@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
 import stat
-import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 from aerotask.aio import finish_in_thread
+from aerotask.blobs.blob_check import find_damage, replace_file, wrong_length
 from aerotask.blobs.blob_store import Blob
+from aerotask.blobs.file_ages import changed_before, horizon_of, is_locked
 from aerotask.blobs.ingest import ingest_all, sync_folder
 from aerotask.blobs.open_file import OpenFile, open_file
-from aerotask.domain.errors import TooLarge
+from aerotask.domain.errors import ContentDamaged, TooLarge
 from aerotask.domain.ids import new_id
 from aerotask.failpoints import failpoint
 
@@ -65,9 +67,33 @@ class LocalBlobs:
         """Hard-link a finished file with a known hash into the store."""
         return await asyncio.to_thread(self._ingest_copy, path, sha256)
 
-    async def open(self, key: str) -> OpenFile:
+    async def open(self, key: str, *, size_bytes: int) -> OpenFile:
         """Open a blob's file."""
-        return await open_file(self._path(key))
+        file = await open_file(self._path(key))
+        if file.size_bytes != size_bytes:
+            await file.close()
+            raise wrong_length(key, file.size_bytes, size_bytes)
+        return file
+
+    async def find_damage(
+        self, key: str, *, size_bytes: int | None, sha256: str | None
+    ) -> ContentDamaged | None:
+        """The difference of a blob's file from its length and hash."""
+        return await asyncio.to_thread(
+            find_damage, key, self._path(key), size_bytes=size_bytes, sha256=sha256
+        )
+
+    async def repair(self, key: str, storage: Path, *, sha256: str) -> bool:
+        """Replace a blob's file by the one in another storage folder, or in a copy of its folder `blobs`."""
+        partial = self._partial / str(new_id())
+        for folder in (storage / "blobs", storage):
+            with contextlib.suppress(FileNotFoundError):
+                copy = folder / key[-2:] / key
+                if await asyncio.to_thread(
+                    replace_file, self._path(key), copy, sha256=sha256, partial=partial
+                ):
+                    return True
+        return False
 
     async def link_to(self, key: str, target: Path) -> None:
         """Hard-link the blob to `target`, so that the content outlives the blob."""
@@ -104,19 +130,24 @@ class LocalBlobs:
             sync_folder(target.parent)
 
     def older_than(self, age: timedelta) -> Iterator[list[str]]:
-        """Keys of files last changed longer ago than `age`; also removes partial files of that age."""
-        horizon = time.time() - age.total_seconds()
+        """Keys of files last changed longer ago than `age`; also removes partial files of that age without a writer."""
+        horizon = horizon_of(age, self._partial)
         for leftover in self._partial.iterdir():
-            if _changed_before(leftover, horizon):
+            if changed_before(leftover, horizon) and not is_locked(leftover):
                 leftover.unlink(missing_ok=True)
         batch: list[str] = []
         for shard in sorted(self._blobs.iterdir()):
-            batch += [file.name for file in shard.iterdir() if _changed_before(file, horizon)]
+            batch += [file.name for file in shard.iterdir() if changed_before(file, horizon)]
             if len(batch) >= BATCH:
                 yield batch
                 batch = []
         if batch:
             yield batch
+
+    def work_older_than(self, age: timedelta) -> list[str]:
+        """The names of the work folders last changed longer ago than `age`."""
+        horizon = horizon_of(age, self._partial)
+        return [folder.name for folder in self.work_root.iterdir() if changed_before(folder, horizon)]
 
     def _path(self, key: str) -> Path:
         # The end of a version 7 id is random, so files are spread evenly over the shards.
@@ -177,6 +208,8 @@ class _IncomingFile:
         self.path = path
         self.size_bytes = 0
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        # Maintenance removes old partial files, but none that is locked.
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         self._hash = hashlib.sha256()
         self._writing: asyncio.Task[None] | None = None
 
@@ -222,10 +255,3 @@ async def _rechunked(content: AsyncIterator[bytes], size: int) -> AsyncIterator[
             buffer.clear()
     if buffer:
         yield bytes(buffer)
-
-
-def _changed_before(file: Path, horizon: float) -> bool:
-    try:
-        return file.stat().st_mtime < horizon
-    except FileNotFoundError:
-        return False

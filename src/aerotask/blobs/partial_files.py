@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Protocol
 from uuid import UUID
 
+from aerotask.blobs.file_ages import horizon_of
 from aerotask.domain.errors import Locked, TooLarge
 from aerotask.failpoints import failpoint
 
@@ -156,8 +156,8 @@ class PartialFiles:
             await asyncio.to_thread(os.unlink, self.folder / key)
 
     def idle_keys(self, age: timedelta) -> list[str]:
-        """Keys of unlocked files that were last written to longer ago than `age`."""
-        horizon = time.time() - age.total_seconds()
+        """Keys of unlocked files that were last written to longer ago than `age` by the storage's own clock."""
+        horizon = horizon_of(age, self.folder)
         return [
             path.name for path in self.folder.iterdir() if _is_key(path.name) and _idle_since(path, horizon)
         ]

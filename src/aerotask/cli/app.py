@@ -6,7 +6,7 @@ import typer
 from pydantic import ValidationError
 
 from aerotask import __version__
-from aerotask.cli import processes, stack
+from aerotask.cli import processes, stack, storage
 from aerotask.cli.console import err, out
 from aerotask.domain.errors import AerotaskError
 
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 for command in (stack.up, stack.demo, processes.api, processes.worker, processes.migrate):
     app.command()(command)
+app.add_typer(storage.group, name="storage")
 
 
 def main() -> None:

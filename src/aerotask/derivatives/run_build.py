@@ -18,7 +18,14 @@ from aerotask.metadata.file_types import START_BYTES, kind_of, suffix_of
 from aerotask.sdk import RunContext
 
 _TASK_FAILURES = frozenset(
-    {"derivative-unavailable", "build-failed", "build-crashed", "build-timed-out", "out-of-memory"}
+    {
+        "content-damaged",
+        "derivative-unavailable",
+        "build-failed",
+        "build-crashed",
+        "build-timed-out",
+        "out-of-memory",
+    }
 )
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -145,6 +152,9 @@ def _build(
         if missing:
             return _Failed("derivative-unavailable", f"{missing}.")
         check_complete(job.path, dict.fromkeys(ctx.inputs))
+        for path in (job.path, *paths_beside(job.path)):
+            if path in ctx.inputs:
+                ctx.check_content(path)
         properties = builder.build(
             job.kind,
             source,

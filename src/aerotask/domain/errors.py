@@ -164,6 +164,20 @@ class Unavailable(AerotaskError):
         self.retry_after_s = retry_after_s
 
 
+class ContentDamaged(AerotaskError):
+    """A stored file isn't what its row says; `reason` is for operators."""
+
+    default_code = "content-damaged"
+
+    def __init__(self, blob_key: str, reason: str) -> None:
+        super().__init__(
+            "The stored file is damaged, so it isn't sent. An administrator can find and repair such files with "
+            "'aerotask storage verify'."
+        )
+        self.blob_key = blob_key
+        self.reason = reason
+
+
 class TaskFailed(AerotaskError):
     """A tool's run failed with a message for its user; `retryable` means that another attempt may succeed."""
 

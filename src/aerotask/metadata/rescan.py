@@ -31,7 +31,7 @@ def rescan(ctx: RunContext, *, types: Collection[EntryType], stop_on_error: bool
     """Extract the metadata of every input of the given types, in separate processes.
 
     Raises:
-        TaskFailed: with `stop_on_error`, an entry can't be read (`unreadable-entry`).
+        TaskFailed: with `stop_on_error`, an entry can't be read (`unreadable-entry`) or is damaged (`content-damaged`).
     """
     files = _to_describe(ctx.inputs, types)
     ctx.log(f"Reading {len(files):,} entries again, {ctx.threads} at a time.")
@@ -55,7 +55,10 @@ def rescan(ctx: RunContext, *, types: Collection[EntryType], stop_on_error: bool
 
 
 def _record(ctx: RunContext, found: ExtractedMetadata, tally: _Tally, *, stop_on_error: bool) -> None:
-    error = found.description.error
+    damage = _damage(ctx, found)
+    error = found.description.error if damage is None else damage.message
+    if damage is not None and stop_on_error:
+        raise damage
     if error is None:
         tally.ok += 1
         tally.by_type[found.description.type] += 1
@@ -67,6 +70,8 @@ def _record(ctx: RunContext, found: ExtractedMetadata, tally: _Tally, *, stop_on
         tally.failed.append({"path": found.path, "error": error})
         if len(tally.failed) <= MAX_LOGGED:
             ctx.log(f"{shown(found.path)}: {error}")
+    if damage is not None:
+        return  # what is known of the intact content stays
     ctx.describe_entry(
         DescribeEntry(
             at=found.path,
@@ -77,6 +82,14 @@ def _record(ctx: RunContext, found: ExtractedMetadata, tally: _Tally, *, stop_on
             polygon_geom=found.description.polygon,
         )
     )
+
+
+def _damage(ctx: RunContext, found: ExtractedMetadata) -> TaskFailed | None:
+    try:
+        ctx.check_content(found.path, found.sha256)
+    except TaskFailed as error:
+        return error
+    return None
 
 
 def _to_describe(inputs: Mapping[str, Path], types: Collection[EntryType]) -> Mapping[str, Path]:

@@ -44,6 +44,13 @@ class RunContext(Protocol):
     def input(self, path: str) -> Path:
         """The content of an input as a read-only file with the entry's name."""
 
+    def check_content(self, path: str, sha256: str | None = None) -> None:
+        """Compare the hash of an input, read anew unless it is given, with the one that it was stored with.
+
+        Raises:
+            TaskFailed: they differ, since the stored file is damaged (`content-damaged`).
+        """
+
     def progress(self, fraction: float, phase: str | None = None) -> None:
         """Report progress from 0 to 1; clients never see it go backwards."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,8 @@ class Run:
         limits: Limits | None = None,
         snapshot: Snapshot | None = None,
         derived: AbstractSet[tuple[str, str, str]] = frozenset(),
+        hashes: Mapping[str, str] | None = None,
+        on_damage: Callable[[str], None] = lambda _path: None,
     ) -> None:
         self.workdir = workdir
         self.threads = threads
@@ -66,6 +70,9 @@ class Run:
         self._own_folders: dict[Path, Path | None] = {}
         self._emit = emit
         self._derived = derived
+        self._hashes = hashes or {}
+        self._on_damage = on_damage
+        self._intact: set[str] = set()
         self._furthest = 0.0
         self._artifacts: dict[str, PublishedArtifact[Path]] = {}
         self._edits: list[Edit[Path]] = []
@@ -82,6 +89,30 @@ class Run:
                 f"The tool opened {paths.shown(path)}, which its plan doesn't read.",
                 code="undeclared-input",
             ) from None
+
+    def check_content(self, path: str, sha256: str | None = None) -> None:
+        """Compare an input's hash with the recorded one, once; a damaged input is reported to the worker."""
+        file = self.input(path)
+        if path in self._intact or path not in self._hashes:
+            return
+        if (sha256 or _sha256_of(file)) != self._hashes[path]:
+            self._on_damage(path)
+            raise TaskFailed(
+                f"The stored content of {paths.shown(path)} is damaged: its SHA-256 isn't the one that it was stored "
+                "with. Upload the file again, or ask an administrator to repair it from a backup.",
+                code="content-damaged",
+            )
+        self._intact.add(path)
+
+    def check_contents(self) -> None:
+        """Check all inputs, several at a time.
+
+        Raises:
+            TaskFailed: one is damaged (`content-damaged`).
+        """
+        with ThreadPoolExecutor(max(self.threads, 1)) as pool:
+            for _ in pool.map(self.check_content, self.inputs):
+                pass
 
     def progress(self, fraction: float, phase: str | None = None) -> None:
         """Emit the progress; a smaller fraction than before counts as the previous one."""
@@ -164,3 +195,8 @@ class Run:
             real = folder.resolve()
             self._own_folders[folder] = real if real.is_relative_to(self.workdir.resolve()) else None
         return self._own_folders[folder]
+
+
+def _sha256_of(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -60,6 +60,8 @@ class ToolHarness:
     describe: Describe | None = None
     threads: int = field(default=2, kw_only=True)
     limits: Limits = field(default_factory=Limits, kw_only=True)
+    recorded: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    """The hashes that inputs were stored with, where they differ from their files', as if these were damaged."""
 
     def view(self) -> DatasetView:
         """The folder's files and folders as entries."""
@@ -115,7 +117,10 @@ class ToolHarness:
             emit=events.append,
             limits=self.limits,
             snapshot=self._snapshot(tool.snapshot_of(parsed)),
+            hashes=self.recorded,
         )
+        if tool.verifies_inputs:
+            run.check_contents()
         tool.run(parsed, run)
         changes = run.changes()
         for path in _changed_paths(changes):
@@ -154,7 +159,7 @@ class ToolHarness:
         return EntryView(
             relative,
             kind,
-            sha256,
+            self.recorded.get(relative, sha256),
             path.stat().st_size,
             indexed=self.describe is not None,
             properties=properties,

@@ -55,6 +55,8 @@ class Tool(ABC, Generic[P]):
     """Host folders that runs may read and change, such as a model store; otherwise runs reach only their inputs."""
     uses_derivatives: ClassVar[bool] = False
     """Set it to get the dataset's derivatives in `DatasetView.derived` and `RunContext.has_derivative`."""
+    verifies_inputs: ClassVar[bool] = False
+    """Set it if runs read their inputs whole: their hashes are compared first, and a damaged one fails the task."""
     plan_properties: ClassVar[frozenset[str] | None] = None
     """The entry properties that `check`, `plan` and `dry_run` use, if they need no others and no geometries.
 

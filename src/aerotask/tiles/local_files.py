@@ -17,6 +17,7 @@ from itertools import count
 from pathlib import Path
 
 from aerotask.aio import cancel_and_wait
+from aerotask.blobs.blob_check import wrong_length
 from aerotask.blobs.blob_store import BlobStore
 from aerotask.domain.errors import NotFound
 from aerotask.domain.ids import new_id
@@ -57,19 +58,24 @@ class LocalFileCache:
         self._evicting: asyncio.Task[None] | None = None
 
     @asynccontextmanager
-    async def file(self, blob_key: str) -> AsyncIterator[Path]:
+    async def file(self, blob_key: str, size_bytes: int | None = None) -> AsyncIterator[Path]:
         """The blob's content as a local file, which stays until the end of the block.
 
         Raises:
             NotFound: the storage has no such blob (any more).
+            ContentDamaged: its length isn't `size_bytes`.
         """
         entry = await self._acquire(blob_key)
+        damaged = size_bytes is not None and entry.linking.result() != size_bytes
         try:
+            if damaged:
+                raise wrong_length(blob_key, entry.linking.result(), size_bytes)
             yield entry.path
         finally:
             entry.users -= 1
             entry.unused_since = _now()
-            await self._evict(self._evictable())
+            # A damaged file isn't kept: it may be repaired at any moment.
+            await self._evict([(blob_key, entry)] if damaged and not entry.users else self._evictable())
             self._schedule_eviction()
 
     async def close(self) -> None:

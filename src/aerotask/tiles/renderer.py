@@ -47,6 +47,8 @@ class RenderSource:
 
     blob_key: str
     sha256: str
+    size_bytes: int | None = None
+    """The length that the file must have, if known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +188,10 @@ class Renderer:
 
         async def work() -> bytes:
             async with AsyncExitStack() as stack:
-                files = [await stack.enter_async_context(self._files.file(each.blob_key)) for each in sources]
+                files = [
+                    await stack.enter_async_context(self._files.file(each.blob_key, each.size_bytes))
+                    for each in sources
+                ]
                 rendered = await render(files)
             await asyncio.to_thread(self._cache.put, digest, rendered)
             return rendered

@@ -22,6 +22,8 @@ from aerotask.sdk import (
     DatasetView,
     EntryPath,
     EntryView,
+    Existing,
+    InvalidInput,
     NewEntryPath,
     Plan,
     RunContext,
@@ -29,6 +31,7 @@ from aerotask.sdk import (
     ToolParams,
 )
 from aerotask.tools.indexed_raster import known_profile
+from aerotask.tools.output_entry import output_fault
 
 MEMORY_BYTES = 1024**3
 """Memory limit of the child; two threads need about 300 MiB, whatever the rasters' size."""
@@ -48,7 +51,10 @@ class AlignRasterParams(ToolParams):
     """The raster to align to; CRS, resolution, extent and bands may differ."""
 
     output_path: NewEntryPath
-    """The path of the aligned raster; an existing file is replaced. It can't be one of the inputs."""
+    """The path of the aligned raster. It can't be one of the inputs."""
+
+    overwrite: bool = False
+    """Replace an existing file at `outputPath`; otherwise it is an error."""
 
     mode: Literal["similarity", "translation"] = "similarity"
     """`similarity` estimates shift, rotation and scale; `translation` only the shift."""
@@ -62,6 +68,7 @@ class AlignRaster(Tool[AlignRasterParams]):
         "Aligns an orthophoto or an elevation model to a reference of the same area, and writes it as a COG."
     )
     access = Access.WRITE
+    verifies_inputs = True
     route_aliases = ("align",)
 
     def preload(self) -> None:
@@ -72,6 +79,9 @@ class AlignRaster(Tool[AlignRasterParams]):
     def check(self, params: AlignRasterParams, dataset: DatasetView) -> None:
         """Refuse rasters that can't be aligned, as far as the index describes them."""
         check_paths(params.source_path, params.reference_path, params.output_path)
+        fault = output_fault(params.output_path, dataset, overwrite=params.overwrite)
+        if fault:
+            raise InvalidInput(fault.message, code=fault.code, errors=(fault,))
         subjects = [_subject(dataset.file(path)) for path in (params.source_path, params.reference_path)]
         known = [subject for subject in subjects if subject]
         for subject in known:
@@ -107,7 +117,8 @@ class AlignRaster(Tool[AlignRasterParams]):
         )
 
         options = AlignOptions(params.source_path, params.reference_path, params.output_path, params.mode)
-        run_alignment(options, ctx)
+        existing = Existing.REPLACE if params.overwrite else Existing.REFUSE
+        run_alignment(options, ctx, existing=existing)
 
 
 def _subject(entry: EntryView) -> AlignInput | None:

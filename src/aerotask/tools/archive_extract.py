@@ -60,6 +60,7 @@ class ArchiveExtract(Tool[ArchiveExtractParams]):
         "rebuilt from the contents."
     )
     access = Access.WRITE
+    verifies_inputs = True
 
     def preload(self) -> None:
         """Load the archive readers before the fork."""

@@ -32,6 +32,7 @@ from aerotask.sdk import (
     ToolParams,
 )
 from aerotask.tools.indexed_raster import known_profile
+from aerotask.tools.output_entry import output_fault
 
 if TYPE_CHECKING:
     from aerotask.raster.merge.plan import SourceBand
@@ -66,6 +67,7 @@ class MergeMultispectral(Tool[MergeMultispectralParams]):
         "indices find them. Images without georeference are shifted by their lenses' optical centres."
     )
     access = Access.WRITE
+    verifies_inputs = True
     route_aliases = ("merge-multispectral",)
 
     def preload(self) -> None:
@@ -205,15 +207,11 @@ def _path_faults(params: MergeMultispectralParams) -> Iterator[FieldError]:
 
 
 def _output_faults(params: MergeMultispectralParams, dataset: DatasetView) -> Iterator[FieldError]:
-    existing = dataset.entries.get(params.output_path)
-    if existing is None or params.output_path in params.paths:
+    if params.output_path in params.paths:
         return
-    if existing.is_folder:
-        message = f"There is a folder at {shown(existing.path)}; choose another path."
-        yield FieldError("/params/outputPath", message, "entry-is-folder")
-    elif not params.overwrite:
-        message = f"There is a file at {shown(existing.path)}; choose another path, or set 'overwrite'."
-        yield FieldError("/params/outputPath", message, "output-exists")
+    fault = output_fault(params.output_path, dataset, overwrite=params.overwrite)
+    if fault:
+        yield fault
 
 
 def _profiles(params: MergeMultispectralParams, dataset: DatasetView) -> list[RasterProfile | None]:

@@ -21,6 +21,7 @@ from aerotask.domain.errors import AerotaskError, TaskFailed
 from aerotask.domain.retry import OUTAGE_S, FailureKind, retry_delay_s
 from aerotask.domain.settings import StorageQuota
 from aerotask.failpoints import failpoint
+from aerotask.sandbox.protocol import Message
 from aerotask.sdk import Limits, Snapshot, Tool
 from aerotask.services.datasets.storage_quota import Headroom, headroom_for
 from aerotask.services.tasks.outcome.commit import Outcome, failure_of
@@ -46,6 +47,8 @@ class Attempt:
     task: ClaimedTask
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _lost: asyncio.Event = field(default_factory=asyncio.Event)
+    _damaged: set[str] = field(default_factory=set)
+    """Inputs that the child found damaged."""
 
     @property
     def folder(self) -> Path:
@@ -100,11 +103,12 @@ class Attempt:
                 self.context.spawner,
                 await self._job(),
                 inputs_for=lambda needs: self._prepare(tool, needs),
-                on_event=reporter.on_event,
+                on_event=lambda event: self._on_event(event, reporter),
                 stop=self._stop,
                 cancel_grace_s=self.context.settings.worker.cancel_grace_s,
                 timeout_s=self.context.settings.worker.task_timeout_s,
             )
+            await self._report_damage()
             return await self._to_outcome(ended, reporter)
         except FileNotFoundError:
             return Failure("input-missing", "The content of an input is missing from the storage.")
@@ -112,6 +116,22 @@ class Attempt:
             if is_outage(error):
                 raise
             return failure_of(error)
+
+    def _on_event(self, event: Message, reporter: Reporter) -> None:
+        if event.kind == "damaged":
+            self._damaged.add(str(event.body["path"]))
+        else:
+            reporter.on_event(event)
+
+    async def _report_damage(self) -> None:
+        """Check the inputs that the child found damaged, since it may run anybody's code, and report them."""
+        for item in self.task.inputs:
+            if item.path in self._damaged:
+                damage = await self.context.blobs.find_damage(
+                    item.blob_key, size_bytes=None, sha256=item.sha256
+                )
+                if damage is not None:
+                    await self.context.damage.report(damage)
 
     async def _check_access(self, needed: Access) -> None:
         """Check the owner's permissions again: they may have been revoked since the submit.
@@ -163,6 +183,7 @@ class Attempt:
         snapshot = await self._snapshot(needs.snapshot)
         return ToolInputs(
             files={path: str(file) for path, file in files.items()},
+            hashes=tuple(item.sha256 for item in self.task.inputs),
             limits=asdict(await self._limits()),
             slug=snapshot.slug,
             snapshot=None if snapshot.file is None else str(snapshot.file),

@@ -11,6 +11,7 @@ from aerotask.registry import Registry
 from aerotask.sandbox.spawner import Spawner
 from aerotask.sdk import Limits
 from aerotask.services.accounts.permissions import PermissionService
+from aerotask.services.system.damage import DamageService
 from aerotask.services.tasks.outcome.commit import CommitService
 
 
@@ -24,6 +25,7 @@ class WorkerContext:
     registry: Registry
     access: PermissionService
     commits: CommitService
+    damage: DamageService
     spawner: Spawner
     settings: Settings
     tool_limits: Limits

@@ -60,6 +60,8 @@ class ToolInputs:
     """Inputs of a run, with which the tool starts: `files` maps dataset paths to files."""
 
     files: Mapping[str, str] = field(default_factory=dict)
+    hashes: tuple[str, ...] = ()
+    """The hash that each file was stored with, in the order of `files`."""
     limits: Mapping[str, Any] = field(default_factory=dict)
     """The installation's limits for tools: `sdk.Limits`."""
     slug: str = ""
@@ -76,7 +78,7 @@ class ToolInputs:
     def from_body(cls, body: Mapping[str, Any]) -> Self:
         """The inputs of a message."""
         derived = tuple((str(path), str(kind), str(builder)) for path, kind, builder in body["derived"])
-        return cls(**{**body, "derived": derived})
+        return cls(**{**body, "hashes": tuple(body["hashes"]), "derived": derived})
 
 
 @dataclass(frozen=True, slots=True)

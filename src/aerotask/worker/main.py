@@ -127,6 +127,7 @@ def _worker_context(
             artifact_ttl=timedelta(hours=settings.retention.artifact_ttl_hours),
             actor=f"worker {worker_no}",
         ),
+        damage=platform.damage,
         spawner=spawner,
         settings=settings,
         tool_limits=platform.submit.limits,

@@ -140,7 +140,11 @@ def _run_tool(parsed: ParsedJob, inputs: ToolInputs, events: EventWriter) -> Cha
         limits=Limits(**inputs.limits),
         snapshot=Snapshot(inputs.slug, None if inputs.snapshot is None else Path(inputs.snapshot)),
         derived=frozenset(inputs.derived),
+        hashes=dict(zip(inputs.files, inputs.hashes, strict=False)),
+        on_damage=lambda path: events.send(Message("damaged", {"path": path})),
     )
+    if parsed.tool.verifies_inputs:
+        run.check_contents()
     parsed.tool.run(parsed.params, run)
     return run.changes()
 

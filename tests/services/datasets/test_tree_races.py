@@ -72,7 +72,7 @@ async def test_every_parent_is_a_folder_and_every_file_is_complete(platform: Pla
     for row in remaining:
         assert (row.depth, row.path) == (paths.depth(row.path), paths.entry_path(row.path))
         if row.blob_key is not None:
-            content = await platform.blobs.open(row.blob_key)
+            content = await platform.blobs.open(row.blob_key, size_bytes=row.size_bytes)
             whole = b"".join([piece async for piece in content.chunks(0, content.size_bytes)])
             await content.close()
             assert hashlib.sha256(whole).hexdigest() == row.sha256

@@ -175,7 +175,7 @@ async def test_a_crash_between_blob_and_row_leaves_only_an_orphan_blob(
         os.utime(blob, (0, 0))
     assert await setup.platform.maintenance.remove_orphans() == 1
     with pytest.raises(FileNotFoundError):
-        await setup.platform.blobs.open(left.key)
+        await setup.platform.blobs.open(left.key, size_bytes=left.size_bytes)
     opened = await setup.platform.entries.open_file(setup.owner, "acme", "acme", "a")
     assert b"".join([chunk async for chunk in opened.content.chunks(0, 4)]) == b"0123"
     await opened.content.close()

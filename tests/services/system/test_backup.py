@@ -96,7 +96,7 @@ async def restored_contents(service: RestoreService, rows: Rows) -> dict[str, by
     contents = {}
     for row in found:
         if row.blob_key is not None:
-            blob = await service.blobs.open(row.blob_key)
+            blob = await service.blobs.open(row.blob_key, size_bytes=row.size_bytes)
             contents[row.path] = b"".join([chunk async for chunk in blob.chunks(0, blob.size_bytes)])
             await blob.close()
     return contents

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select, text
@@ -104,6 +105,28 @@ async def test_a_put_that_keeps_an_existing_file_is_not_among_the_outputs(rows: 
         row = await tasks.find(connection, rows.dataset_id, task.lease.task_id)
     assert row is not None
     assert [output["path"] for output in row.outputs] == ["a/9", "b"]
+
+
+async def result_of(rows: Rows, task: ClaimedTask) -> dict[str, Any] | None:
+    async with rows.db.read() as connection:
+        row = await tasks.find(connection, rows.dataset_id, task.lease.task_id)
+    assert row is not None
+    return row.result
+
+
+async def test_the_result_names_the_files_that_were_replaced_with_their_former_hashes(rows: Rows) -> None:
+    task = await claimed(rows)
+    await apply(rows, task, put("b"), put("a/9"), put("a/1"), put("a/2", existing=Existing.KEEP))
+    assert await result_of(rows, task) == {
+        "replaced": [{"path": "a/1", "hash": "0"}, {"path": "b", "hash": "0"}],
+        "replacedCount": 2,
+    }
+
+
+async def test_the_result_of_a_run_that_puts_no_file_is_its_own(rows: Rows) -> None:
+    task = await claimed(rows)
+    await apply(rows, task, PutFolder("c"), RemoveEntry("b"))
+    assert await result_of(rows, task) is None
 
 
 async def claimed_reading(rows: Rows, *paths: str) -> ClaimedTask:

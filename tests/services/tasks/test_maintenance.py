@@ -25,6 +25,7 @@ from aerotask.dispatch.arq import QUEUE, ArqDispatcher
 from aerotask.domain.ids import TaskId, UploadId, new_id
 from aerotask.domain.settings import LogLimits
 from aerotask.services.tasks.maintenance import MaintenanceJob, MaintenanceService
+from aerotask.services.tasks.work_dirs import work_folder
 from aerotask.store.datasets import datasets, derivatives, entry_writes, uploads
 from aerotask.store.datasets.derivatives import NewDerivative
 from aerotask.store.datasets.entries import EntryContent
@@ -286,6 +287,18 @@ async def test_abandoned_work_folders_are_removed_and_others_stay(yard: Yard) ->
     os.utime(work / "left", (then, then))
     assert [await yard.worker.remove_orphans() for _ in range(2)] == [1, 0]
     assert [folder.name for folder in work.iterdir()] == ["used"]
+
+
+async def test_the_work_folder_of_a_running_attempt_stays_however_old_it_is(yard: Yard) -> None:
+    await yard.rows.task()
+    lease = (await yard.rows.claimed()).lease
+    work, then = yard.platform.blobs.work_root, time.time() - LONG_AGO_S
+    running, before = (work_folder(work, lease.task_id, lease.attempt - back) for back in (0, 1))
+    for folder in (running, before):
+        folder.mkdir()
+        os.utime(folder, (then, then))
+    assert await yard.worker.remove_orphans() == 1
+    assert list(work.iterdir()) == [running]
 
 
 # Missed wakeups

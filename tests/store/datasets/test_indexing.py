@@ -26,7 +26,7 @@ async def entry(rows: Rows, path: str) -> EntryRow:
 
 
 def description(path: str, key: str, **values: Any) -> dict[str, Any]:
-    row = {"path": path, "blob_key": key, "sha256": "ff", "type": "image", "properties": {"width": 5}}
+    row = {"path": path, "blob_key": key, "type": "image", "properties": {"width": 5}}
     return {**row, "point_geom": None, "polygon_geom": None, **values}
 
 
@@ -46,7 +46,7 @@ async def test_the_metadata_of_many_entries_is_updated_at_once(rows: Rows) -> No
         == 2
     )
     found = await entry(rows, "a.jpg")
-    assert (found.type, found.sha256, found.properties) == ("image", "ff", {"width": 5})
+    assert (found.type, found.sha256, found.properties) == ("image", "00", {"width": 5})
     assert (found.point_geom, found.polygon_geom, found.indexed) == (point, None, True)
 
 

@@ -49,7 +49,8 @@ router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}", tags=["objects"], route
 
 
 @router.get(
-    "/build/{path:path}/{kind:derivativeKind}", responses=FILE_RESPONSES | problems(400, 401, 404, 412, 416)
+    "/build/{path:path}/{kind:derivativeKind}",
+    responses=FILE_RESPONSES | problems(400, 401, 404, 412, 416, 500),
 )
 @router.head("/build/{path:path}/{kind:derivativeKind}", include_in_schema=False)
 async def get_derivative(

@@ -14,8 +14,10 @@ from aerotask.api.http.closed_query import ClosedQueryRoute
 from aerotask.api.http.errors import problems
 from aerotask.api.http.file_response import attachment, file_response
 from aerotask.domain import paths
+from aerotask.domain.errors import ContentDamaged
 from aerotask.metadata.file_types import media_type_by_name
 from aerotask.services.datasets.downloads import DownloadSelection
+from aerotask.services.system.damage import DamageService
 from aerotask.store.datasets.entries import EntryRow
 
 MAX_PATHS = 1000
@@ -42,7 +44,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("/download", responses=_RESPONSES | problems(400, 401, 404, 412, 413, 416))
+@router.get("/download", responses=_RESPONSES | problems(400, 401, 404, 412, 413, 416, 500))
 @router.head("/download", include_in_schema=False)
 async def download(ctx: DatasetCtx, request: Request, selected: Paths = []) -> Response:  # noqa: B006  FastAPI copies it
     """Download one file as is, or several entries as a ZIP; selections that are too large need a bulk-download task."""
@@ -58,7 +60,7 @@ async def download(ctx: DatasetCtx, request: Request, selected: Paths = []) -> R
     if request.method == "HEAD":
         await selection.release()
         return Response(headers=headers, media_type="application/zip")
-    return _ZipResponse(selection, headers)
+    return _ZipResponse(selection, headers, ctx.platform.damage)
 
 
 async def _one_file(ctx: DatasetCtx, request: Request, row: EntryRow) -> Response:
@@ -75,14 +77,20 @@ async def _one_file(ctx: DatasetCtx, request: Request, row: EntryRow) -> Respons
 class _ZipResponse(StreamingResponse):
     """Streaming ZIP that always releases its selection, even if the client disconnects before the start."""
 
-    def __init__(self, selection: DownloadSelection, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, selection: DownloadSelection, headers: Mapping[str, str], damage: DamageService
+    ) -> None:
         self._chunks = selection.chunks()
+        self._damage = damage
         super().__init__(self._chunks, headers=headers, media_type="application/zip")
         self._selection = selection
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
+        except ContentDamaged as error:
+            await self._damage.report(error)
+            raise
         finally:
             await self._chunks.aclose()
             await self._selection.release()

@@ -125,7 +125,7 @@ async def put_raw(
     return created(ctx, row, response)
 
 
-@router.get("/obj/{path:path}", responses=FILE_RESPONSES | problems(400, 401, 404, 412, 416))
+@router.get("/obj/{path:path}", responses=FILE_RESPONSES | problems(400, 401, 404, 412, 416, 500))
 @router.head("/obj/{path:path}", include_in_schema=False)
 async def get_object(ctx: DatasetCtx, path: EntryPathParam, request: Request) -> Response:
     """Download a file, in full or in ranges."""

@@ -21,6 +21,7 @@ from aerotask.db.outages import is_outage
 from aerotask.domain.errors import (
     AerotaskError,
     Conflict,
+    ContentDamaged,
     FieldError,
     Forbidden,
     Gone,
@@ -52,12 +53,15 @@ _STATUS: Mapping[type[AerotaskError], int] = {
     KeyReused: 422,
     Locked: 423,
     LimitReached: 429,
+    ContentDamaged: 500,
     Unavailable: 503,
 }
 # Statuses after which the same request may succeed later.
 _MAY_RETRY = frozenset({408, 423, 429, 500, 503})
 # Most conflicts last until a client resolves them; these end by themselves.
 _TRANSIENT_CONFLICTS = frozenset({"input-changed", "not-ended", "not-finished"})
+# Unlike other internal errors, these last until an operator has acted.
+_LASTING = frozenset({"content-damaged"})
 
 _log = structlog.get_logger(__name__)
 
@@ -119,7 +123,7 @@ def problem(
         "detail": detail,
         "code": code,
         "error": detail,
-        "noRetry": status not in _MAY_RETRY and code not in _TRANSIENT_CONFLICTS,
+        "noRetry": (status not in _MAY_RETRY and code not in _TRANSIENT_CONFLICTS) or code in _LASTING,
     }
     if errors:
         body["errors"] = [_error_detail(error) for error in errors]
@@ -144,9 +148,11 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-async def _aerotask_error(_request: Request, error: Exception) -> Response:
+async def _aerotask_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, AerotaskError):
         raise error
+    if isinstance(error, ContentDamaged):
+        await request.app.state.platform.damage.report(error)
     status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), 500)
     return problem(
         status,

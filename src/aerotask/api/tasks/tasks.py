@@ -203,7 +203,7 @@ async def log(
     return LogResponse(cursor=page.cursor, lines=list(page.lines), truncated_from_tail=page.dropped)
 
 
-@router.get("/{taskId}/result", responses=_RESULT | problems(400, 401, 404, 409, 410, 412, 416))
+@router.get("/{taskId}/result", responses=_RESULT | problems(400, 401, 404, 409, 410, 412, 416, 500))
 @router.head("/{taskId}/result", include_in_schema=False)
 async def result(ctx: DatasetCtx, task_id: TaskIdPath, request: Request) -> Response:
     """Download the task's artifact, in full or in ranges."""
@@ -228,7 +228,7 @@ async def list_assets(ctx: DatasetCtx, task_id: TaskIdPath) -> list[AssetRespons
     return [asset_response(task, asset) for asset in offered]
 
 
-@router.get("/{taskId}/assets/{name}", responses=_RESULT | problems(400, 401, 404, 409, 410, 412, 416))
+@router.get("/{taskId}/assets/{name}", responses=_RESULT | problems(400, 401, 404, 409, 410, 412, 416, 500))
 @router.head("/{taskId}/assets/{name}", include_in_schema=False)
 async def asset(
     ctx: DatasetCtx, task_id: TaskIdPath, name: Annotated[str, Path(max_length=255)], request: Request

@@ -95,7 +95,7 @@ async def _scale(request: Request) -> int:
 ScaleDep = Annotated[int, Depends(_scale)]
 
 
-@_for_both_scales("/tiles/{z}/{x}/{y}", large_name="get_large_tile", responses=problems(400, 401, 404))
+@_for_both_scales("/tiles/{z}/{x}/{y}", large_name="get_large_tile", responses=problems(400, 401, 404, 500))
 async def get_tile(
     ctx: DatasetCtx,
     client: ClientDep,
@@ -114,7 +114,7 @@ async def get_tile(
     return await _tile(ctx, request, source, style, tile, version, scale=scale)
 
 
-@router.get("/tilejson.json", responses=problems(400, 401, 404))
+@router.get("/tilejson.json", responses=problems(400, 401, 404, 500))
 @router.head("/tilejson.json", include_in_schema=False)
 async def get_tilejson(
     ctx: DatasetCtx,
@@ -134,7 +134,7 @@ async def get_tilejson(
 @_for_both_scales(
     "/tasks/{taskId}/tiles/{z}/{x}/{y}",
     large_name="get_large_result_tile",
-    responses=problems(400, 401, 404, 409, 410),
+    responses=problems(400, 401, 404, 409, 410, 500),
 )
 async def get_result_tile(
     ctx: DatasetCtx,
@@ -154,7 +154,7 @@ async def get_result_tile(
     return await _tile(ctx, request, source, style, tile, version, scale=scale)
 
 
-@router.get("/tasks/{taskId}/tilejson.json", responses=problems(400, 401, 404, 409, 410))
+@router.get("/tasks/{taskId}/tilejson.json", responses=problems(400, 401, 404, 409, 410, 500))
 @router.head("/tasks/{taskId}/tilejson.json", include_in_schema=False)
 async def get_result_tilejson(
     ctx: DatasetCtx,
@@ -173,7 +173,7 @@ async def get_result_tilejson(
     )
 
 
-@router.get("/thumb", response_class=Response, responses=image_responses(WEBP) | problems(400, 401, 404))
+@router.get("/thumb", response_class=Response, responses=image_responses(WEBP) | problems(400, 401, 404, 500))
 @router.head("/thumb", include_in_schema=False)
 async def get_thumbnail(
     ctx: DatasetCtx, client: ClientDep, path: EntryPathQuery, request: Request, size: Size = 256

@@ -8,6 +8,7 @@ separate thread. ADR 9 compares it with zipfile and the streaming libraries.
 from __future__ import annotations
 
 import errno
+import hashlib
 import itertools
 import os
 from collections import deque
@@ -54,6 +55,17 @@ class ZipSource:
     mtime: int
     file: Path | None = None
     size_bytes: int = 0
+    sha256: str | None = None
+    """The hash that the content must have, if known."""
+
+
+class DamagedSource(Exception):
+    """A source whose content doesn't have the hash that it must have."""
+
+    def __init__(self, path: str, sha256: str) -> None:
+        super().__init__(path)
+        self.path = path
+        self.sha256 = sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +94,7 @@ def write_zip(
     Raises:
         FileExistsError: `target` exists.
         OSError: a source's size differs from its declared one, or the disk is full.
+        DamagedSource: a source's hash differs from its declared one.
     """
     descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     workers = min(max(threads, 1), MAX_THREADS)
@@ -278,14 +291,18 @@ def _read_chunks(source: ZipSource) -> Iterator[memoryview]:
     """Chunks of the content in one reused buffer: each is valid only until the next is requested."""
     buffer = memoryview(bytearray(_READ_BYTES))
     left = source.size_bytes
+    digest = hashlib.sha256()
     with _opened(source) as content:
         while got := content.readinto(buffer):
             if got > left:
                 raise _changed(source)
             left -= got
+            if source.sha256:
+                digest.update(buffer[:got])
             yield buffer[:got]
     if left:
         raise _changed(source)
+    _check_hash(source, digest)
 
 
 def _read_whole(source: ZipSource) -> bytes:
@@ -293,7 +310,14 @@ def _read_whole(source: ZipSource) -> bytes:
         data = content.read(source.size_bytes + 1)
     if len(data) != source.size_bytes:
         raise _changed(source)
+    if source.sha256:
+        _check_hash(source, hashlib.sha256(data))
     return data
+
+
+def _check_hash(source: ZipSource, digest: hashlib._Hash) -> None:
+    if source.sha256 and digest.hexdigest() != source.sha256:
+        raise DamagedSource(source.path, digest.hexdigest())
 
 
 def _opened(source: ZipSource) -> FileIO:

@@ -2,13 +2,22 @@
 
 from aerotask.db.models.accounts import ApiKey, AuditEvent, LoginAttempts, Member, Organization, User
 from aerotask.db.models.base import Model, PathText, in_states
-from aerotask.db.models.datasets import Dataset, DatasetUsage, Derivative, Entry, Upload
+from aerotask.db.models.datasets import (
+    DamagedBlob,
+    Dataset,
+    DatasetUsage,
+    Derivative,
+    Entry,
+    StorageCheck,
+    Upload,
+)
 from aerotask.db.models.tasks import Artifact, IdempotencyKey, Task, TaskInput, TaskLogLine, Webhook
 
 __all__ = [
     "ApiKey",
     "Artifact",
     "AuditEvent",
+    "DamagedBlob",
     "Dataset",
     "DatasetUsage",
     "Derivative",
@@ -19,6 +28,7 @@ __all__ = [
     "Model",
     "Organization",
     "PathText",
+    "StorageCheck",
     "Task",
     "TaskInput",
     "TaskLogLine",

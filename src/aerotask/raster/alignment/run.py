@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -26,7 +27,7 @@ from aerotask.raster.header import read_profile
 from aerotask.raster.io import open_raster
 from aerotask.raster.pixels import SourceFile
 from aerotask.raster.progress import StageProgress
-from aerotask.sdk import RunContext
+from aerotask.sdk import Existing, RunContext
 
 _MATCHED, _MEASURED = 0.35, 0.4
 """Overall progress when the match is found, and when the heights are compared."""
@@ -44,8 +45,8 @@ class AlignOptions:
     mode: Mode
 
 
-def run_alignment(options: AlignOptions, ctx: RunContext) -> None:
-    """Find the transform, warp the source and put the result at the output's path.
+def run_alignment(options: AlignOptions, ctx: RunContext, *, existing: Existing) -> None:
+    """Find the transform, warp the source and put the result at the output's path; `existing` is for a file there.
 
     Raises:
         InvalidInput: the files can't be aligned, or are no readable rasters.
@@ -60,7 +61,9 @@ def run_alignment(options: AlignOptions, ctx: RunContext) -> None:
     match = _match(pair, options, ctx)
     dz = _heights(pair, match, ctx)
     grid = plan_output(pair, match.transform)
-    covered = _write(pair, grid, dz, options, ctx)
+    target, covered = _write(pair, grid, dz, ctx)
+    ctx.put_entry(target, at=options.output, existing=existing)
+    _log_output(target, grid, covered, options, ctx)
     ctx.result(_result(pair, match, dz, grid, covered))
     ctx.progress(1.0, "done")
 
@@ -152,8 +155,8 @@ def _heights(pair: Pair, match: Match, ctx: RunContext) -> float | None:
     return dz
 
 
-def _write(pair: Pair, grid: OutputGrid, dz: float | None, options: AlignOptions, ctx: RunContext) -> int:
-    """Write under a temporary name and rename, so that the target is never incomplete."""
+def _write(pair: Pair, grid: OutputGrid, dz: float | None, ctx: RunContext) -> tuple[Path, int]:
+    """The aligned raster in the work folder, and the number of its pixels that have a value."""
     target = ctx.workdir / "aligned.tif"
     partial = ctx.workdir / "aligned.partial.tif"
     partial.unlink(missing_ok=True)
@@ -168,13 +171,15 @@ def _write(pair: Pair, grid: OutputGrid, dz: float | None, options: AlignOptions
         job, partial, threads=threads, on_stage=StageProgress(ctx, _SHARES, _PHASES).report
     )
     partial.replace(target)
-    ctx.put_entry(target, at=options.output)
+    return target, covered
+
+
+def _log_output(target: Path, grid: OutputGrid, covered: int, options: AlignOptions, ctx: RunContext) -> None:
     rows, cols = grid.shape_yx
     ctx.log(
         f"Wrote {shown(options.output)}: {cols} × {rows} pixels, {target.stat().st_size / 1e6:,.1f} MB; "
         f"{covered / (rows * cols):.1%} of the pixels have a value."
     )
-    return covered
 
 
 def _result(pair: Pair, match: Match, dz: float | None, grid: OutputGrid, covered: int) -> Mapping[str, Any]:

@@ -65,7 +65,7 @@ class DerivativeService:
                 break
             # Rebuilt between the query and the opening: query again.
             with contextlib.suppress(FileNotFoundError):
-                return OpenDerivative(row, await self.blobs.open(row.blob_key))
+                return OpenDerivative(row, await self.blobs.open(row.blob_key, size_bytes=row.size_bytes))
         raise NotFound(
             f"{paths.shown(path)} has no derivative '{kind}'; submit a task that builds it.",
             code="no-such-derivative",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, suppress
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.archives.ddb_index import INDEX_PATH, write_index
 from aerotask.archives.zip.stream import StreamMember, StreamWriter, streamed_bytes
+from aerotask.blobs.blob_check import wrong_hash, wrong_length
 from aerotask.blobs.blob_store import BlobStore, OpenBlob
 from aerotask.blobs.pinned import PinnedBlobs, pin_blobs
 from aerotask.db.engine import Database
@@ -35,10 +37,11 @@ _INDEX, _SNAPSHOT = "index.sqlite", "snapshot"
 
 @dataclass(frozen=True, slots=True)
 class DownloadPart:
-    """A member of the ZIP, and the name of its pinned content; None for a folder."""
+    """A member of the ZIP, and the name and hash of its pinned content; None for a folder."""
 
     member: StreamMember
     content: str | None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +57,10 @@ class DownloadSelection:
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The bytes of the ZIP.
 
-        Each content is read twice, first for the checksum in its header.
+        Each content is read twice, first for the checksum in its header and the comparison of its hash.
 
         Raises:
+            ContentDamaged: a content isn't what its row says; the bytes so far are an incomplete ZIP.
             OSError: the storage fails; the bytes so far are an incomplete ZIP.
         """
         writer = StreamWriter()
@@ -80,7 +84,7 @@ class DownloadSelection:
             return
         content = await self.pinned.open(part.content)
         try:
-            yield writer.head(part.member, await _crc32(content))
+            yield writer.head(part.member, await _crc32(part, content))
             async for chunk in content.chunks(0, part.member.size_bytes):
                 yield chunk
         finally:
@@ -108,6 +112,7 @@ class DownloadService:
         Raises:
             NotFound: there is no entry at one of the paths.
             UseTask: the selection exceeds the limits for streaming.
+            ContentDamaged: a stored file isn't as long as its row says.
         """
         selected = list(dict.fromkeys(map(paths.entry_path, named_paths)))
         dataset = (await self.access.dataset(caller, org_slug, slug)).row
@@ -127,6 +132,7 @@ class DownloadService:
         try:
             parts = await self._parts(dataset, selected, pinned)
             await pinned.add(part.content for part in parts if part.content and part.content != _INDEX)
+            await asyncio.to_thread(_check_lengths, parts, pinned)
             length = await asyncio.to_thread(streamed_bytes, [part.member for part in parts])
         except BaseException:
             await pinned.release()
@@ -194,15 +200,26 @@ def _index_parts(dataset: DatasetRow, pinned: PinnedBlobs) -> list[DownloadPart]
     return [*folders, DownloadPart(StreamMember(INDEX_PATH, now, index.stat().st_size), _INDEX)]
 
 
-async def _crc32(content: OpenBlob) -> int:
-    crc32 = 0
+def _check_lengths(parts: Sequence[DownloadPart], pinned: PinnedBlobs) -> None:
+    for part in parts:
+        if part.content is not None:
+            found_bytes = (pinned.folder / part.content).stat().st_size
+            if found_bytes != part.member.size_bytes:
+                raise wrong_length(part.content, found_bytes, part.member.size_bytes)
+
+
+async def _crc32(part: DownloadPart, content: OpenBlob) -> int:
+    crc32, digest = 0, hashlib.sha256()
     async for chunk in content.chunks(0, content.size_bytes):
         crc32 = isal_zlib.crc32(chunk, crc32)
+        if part.sha256:
+            await asyncio.to_thread(digest.update, chunk)
+    if part.content and part.sha256 and digest.hexdigest() != part.sha256:
+        raise wrong_hash(part.content, digest.hexdigest())
     return crc32
 
 
 def _part(row: EntryRow | EntrySummary) -> DownloadPart:
     mtime = int(row.modified_at.timestamp())
-    return DownloadPart(
-        StreamMember(row.path, mtime, row.size_bytes, is_folder=row.type == FOLDER), row.blob_key
-    )
+    member = StreamMember(row.path, mtime, row.size_bytes, is_folder=row.type == FOLDER)
+    return DownloadPart(member, row.blob_key, row.sha256)

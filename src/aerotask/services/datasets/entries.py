@@ -174,6 +174,7 @@ class EntryService:
         Raises:
             NotFound: there is no entry at the path.
             InvalidInput: the entry is a folder.
+            ContentDamaged: the stored file isn't as long as its row says.
         """
         target = paths.entry_path(path)
         dataset = (await self.access.dataset(caller, org_slug, slug)).row
@@ -189,7 +190,7 @@ class EntryService:
                 )
             # Replaced between the query and the opening: query again.
             with contextlib.suppress(FileNotFoundError):
-                return OpenEntry(row, await self.blobs.open(row.blob_key))
+                return OpenEntry(row, await self.blobs.open(row.blob_key, size_bytes=row.size_bytes))
         raise NotFound(f"The content of {paths.shown(target)} is missing from the storage.")
 
     async def remove(

@@ -6,6 +6,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Gauge, generate_lates
 
 from aerotask.db.engine import Database
 from aerotask.services.system.readiness import Readiness
+from aerotask.store.datasets import damaged_blobs
 from aerotask.store.queue import queue_depth
 from aerotask.store.queue.queue_depth import QueueDepth
 
@@ -14,10 +15,11 @@ async def exposition(db: Database, ready: Readiness) -> bytes:
     """The metrics in Prometheus' text format."""
     async with db.read() as connection:
         waiting = await queue_depth.read(connection)
-    return generate_latest(_of_system(waiting, ready)) + generate_latest(REGISTRY)
+        damaged = await damaged_blobs.count(connection)
+    return generate_latest(_of_system(waiting, damaged, ready)) + generate_latest(REGISTRY)
 
 
-def _of_system(waiting: QueueDepth, ready: Readiness) -> CollectorRegistry:
+def _of_system(waiting: QueueDepth, damaged: int, ready: Readiness) -> CollectorRegistry:
     # A new registry for each scrape, since these metrics come from Postgres.
     registry = CollectorRegistry()
     tasks = Gauge("aerotask_active_tasks", "Waiting and running tasks.", ["state"], registry=registry)
@@ -25,6 +27,8 @@ def _of_system(waiting: QueueDepth, ready: Readiness) -> CollectorRegistry:
         tasks.labels(state).set(count)
     oldest = "Seconds that the oldest due task has waited."
     Gauge("aerotask_oldest_due_seconds", oldest, registry=registry).set(waiting.oldest_due_s)
+    what = "Stored files that were found damaged and not repaired yet."
+    Gauge("aerotask_damaged_blobs", what, registry=registry).set(damaged)
     Gauge("aerotask_live_workers", "Workers with a live session.", registry=registry).set(ready.workers)
     Gauge("aerotask_ready", "1 if tasks can be accepted and run, else 0.", registry=registry).set(ready.ready)
     return registry

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import IntEnum
-from pathlib import Path
 
 import structlog
 
@@ -30,7 +27,7 @@ from aerotask.domain.states import TaskState
 from aerotask.failpoints import failpoint
 from aerotask.services.datasets import deletion
 from aerotask.services.tasks.webhooks import enqueue_webhooks
-from aerotask.services.tasks.work_dirs import work_folder
+from aerotask.services.tasks.work_dirs import attempt_of, work_folder
 from aerotask.store.accounts import audit, login_attempts
 from aerotask.store.datasets import derivatives
 from aerotask.store.queue import concurrency, dispatch, recovery, retention
@@ -270,26 +267,26 @@ class MaintenanceService:
                     suspects -= await retention.referenced_among(connection, list(suspects))
                 await self._remove(suspects)
             total += len(suspects)
-        return {"blobs": total, "folders": await asyncio.to_thread(self._abandoned_work)}
+        return {"blobs": total, "folders": await self._abandoned_work()}
 
     async def _remove(self, blob_keys: Iterable[str]) -> None:
         for key in blob_keys:
             failpoint("sweep-removing")
             await self.blobs.remove(key)
 
-    def _abandoned_work(self) -> int:
-        """Remove work folders that were not touched for the grace time: their workers have died."""
-        horizon = time.time() - self.blob_grace.total_seconds()
-        abandoned = [folder for folder in self.blobs.work_root.iterdir() if _untouched_since(folder, horizon)]
-        for folder in abandoned:
-            shutil.rmtree(folder, ignore_errors=True)
+    async def _abandoned_work(self) -> int:
+        """Remove work folders that were not touched for the grace time: their workers have died.
+
+        The folder of an attempt that Postgres has as running stays in any case.
+        """
+        untouched = await asyncio.to_thread(self.blobs.work_older_than, self.blob_grace)
+        attempts = {attempt: name for name in untouched if (attempt := attempt_of(name)) is not None}
+        async with self.db.read() as connection:
+            running = await recovery.running_among(connection, attempts)
+        abandoned = set(untouched) - {attempts[attempt] for attempt in running}
+        for name in abandoned:
+            await asyncio.to_thread(shutil.rmtree, self.blobs.work_root / name, ignore_errors=True)
         return len(abandoned)
-
-
-def _untouched_since(folder: Path, horizon: float) -> bool:
-    with suppress(FileNotFoundError):  # its attempt has just ended
-        return folder.stat().st_mtime < horizon
-    return False
 
 
 def _log_counts(job: str, **counts: int) -> None:

@@ -187,7 +187,8 @@ class TaskService:
 
     async def _open(self, artifact: ArtifactRow) -> OpenArtifact:
         try:
-            return OpenArtifact(artifact, await self.blobs.open(artifact.blob_key))
+            content = await self.blobs.open(artifact.blob_key, size_bytes=artifact.size_bytes)
+            return OpenArtifact(artifact, content)
         except FileNotFoundError as error:  # expired since the look-up
             raise _expired() from error
 

@@ -22,7 +22,7 @@ def content_of(row: EntryRow) -> RenderSource:
     """
     if row.blob_key is None:
         raise InvalidInput(f"{paths.shown(row.path)} is a folder; use the path of a file.", code="not-a-file")
-    return RenderSource(row.blob_key, row.sha256)
+    return RenderSource(row.blob_key, row.sha256, row.size_bytes)
 
 
 async def find_raster(
@@ -46,4 +46,6 @@ def raster_of(row: EntryRow, cog: StoredContent | None) -> RasterSource:
         InvalidInput: the entry is a folder (`not-a-file`).
     """
     original = content_of(row)
-    return RasterSource(original, original if cog is None else RenderSource(cog.blob_key, cog.sha256))
+    if cog is None:
+        return RasterSource(original, original)
+    return RasterSource(original, RenderSource(cog.blob_key, cog.sha256, cog.size_bytes))

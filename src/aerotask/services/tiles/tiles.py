@@ -116,7 +116,7 @@ class TileService:
         """
         dataset = await self._dataset(client, org_slug, slug, task_id)
         artifact = await self.tasks.artifact_in(dataset, task_id)
-        content = RenderSource(artifact.blob_key, artifact.sha256)
+        content = RenderSource(artifact.blob_key, artifact.sha256, artifact.size_bytes)
         raster = RasterSource(content, content)
         return _tile_source(artifact.file_name, raster, dataset, client)
 

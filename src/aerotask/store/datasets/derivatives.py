@@ -100,14 +100,15 @@ def _derivative(*values: Any) -> DerivativeRow:
 
 @dataclass(frozen=True, slots=True)
 class StoredContent:
-    """Blob key and hash of a stored content."""
+    """Blob key, hash and length of a stored content."""
 
     blob_key: str
     sha256: str
+    size_bytes: int
 
 
 _WITH_DERIVATIVE = (
-    select(*COLUMNS, Derivative.blob_key, Derivative.sha256)
+    select(*COLUMNS, Derivative.blob_key, Derivative.sha256, Derivative.size_bytes.label("derivative_bytes"))
     .outerjoin(
         Derivative,
         and_(
@@ -131,8 +132,8 @@ async def find_with(
     row = (await connection.execute(_WITH_DERIVATIVE, bound)).one_or_none()
     if row is None:
         return None
-    *entry, blob_key, sha256 = row
-    return entry_row(*entry), None if blob_key is None else StoredContent(blob_key, sha256)
+    *entry, blob_key, sha256, size_bytes = row
+    return entry_row(*entry), None if blob_key is None else StoredContent(blob_key, sha256, size_bytes)
 
 
 async def list_by_source(

@@ -258,6 +258,19 @@ async def folders_among(
     return await _paths_among(connection, dataset_id, candidates, Entry.type == FOLDER)
 
 
+async def file_hashes_among(
+    connection: AsyncConnection, dataset_id: DatasetId, candidates: Sequence[str]
+) -> dict[str, str]:
+    """The content hash of each candidate path that has a file, by path."""
+    query = (
+        select(Entry.path, Entry.sha256)
+        .where(Entry.dataset_id == dataset_id, Entry.path == _AMONG, Entry.type != FOLDER)
+        .order_by(Entry.path)
+    )
+    rows = await connection.execute(query, {"paths": list(candidates)})
+    return {row.path: row.sha256 for row in rows}
+
+
 async def contents_among(
     connection: AsyncConnection, dataset_id: DatasetId, candidates: Sequence[str]
 ) -> dict[str, str | None]:

@@ -75,10 +75,10 @@ async def give_up(
 
 
 _UPDATE_METADATA = text(f"""
-    UPDATE entries SET {_SET_METADATA}, sha256 = found.sha256, index_attempts = 0,
+    UPDATE entries SET {_SET_METADATA}, index_attempts = 0,
            index_lane = CASE WHEN found.given_up THEN {int(IndexLane.GIVEN_UP)} ELSE {int(IndexLane.SINGLE)} END,
            index_due_at = CASE WHEN found.given_up THEN clock_timestamp() + :retry ELSE entries.index_due_at END
-    FROM jsonb_to_recordset(:rows) AS found(path text, blob_key text, type text, sha256 text, properties jsonb,
+    FROM jsonb_to_recordset(:rows) AS found(path text, blob_key text, type text, properties jsonb,
                                             point_geom jsonb, polygon_geom jsonb, given_up boolean)
     WHERE entries.dataset_id = :dataset_id AND entries.path = found.path COLLATE "C"
       AND entries.blob_key = found.blob_key
@@ -94,8 +94,8 @@ async def update_metadata(
 ) -> int:
     """Updates the metadata of entries that still have the content that was read; returns their number.
 
-    Each row has `path`, `blob_key`, `sha256`, `type`, `properties`, `point_geom`, `polygon_geom` and `given_up`: that
-    the content could not be read, and is to be read again by the indexer.
+    Each row has `path`, `blob_key`, `type`, `properties`, `point_geom`, `polygon_geom` and `given_up`: that the
+    content could not be read, and is to be read again by the indexer.
     """
     values = {"rows": list(rows), "dataset_id": dataset_id, "retry": timedelta(seconds=FIRST_RETRY_S)}
     return (await connection.execute(_UPDATE_METADATA, values)).rowcount

@@ -24,6 +24,7 @@ class EntrySummary:
     type: str
     blob_key: str | None
     size_bytes: int
+    sha256: str
     modified_at: datetime
 
 
@@ -44,7 +45,8 @@ class EntryForPlan:
 
 
 ENTRY_SUMMARY = Projection(
-    EntrySummary, (Entry.path, Entry.type, Entry.blob_key, Entry.size_bytes, Entry.modified_at)
+    EntrySummary,
+    (Entry.path, Entry.type, Entry.blob_key, Entry.size_bytes, Entry.sha256, Entry.modified_at),
 )
 _PLAN_COLUMNS = (
     Entry.path,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import Select, and_, bindparam, func, or_, select, text
-from sqlalchemy.dialects.postgresql import INTERVAL
+from sqlalchemy import Select, and_, any_, bindparam, func, or_, select, text
+from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.db.clock import db_now
@@ -89,3 +90,18 @@ async def recover_lost(
         await connection.execute(statement.where(Task.id == task_id))
         recovered.append(RecoveredTask(TaskId(task_id), attempt, state))
     return recovered
+
+
+async def running_among(
+    connection: AsyncConnection, attempts: Collection[tuple[TaskId, int]]
+) -> set[tuple[TaskId, int]]:
+    """Those of the attempts, each a task and its number, that are running."""
+    if not attempts:
+        return set()
+    rows = await connection.execute(_RUNNING_AMONG, {"task_ids": [task_id for task_id, _ in attempts]})
+    return {(TaskId(task_id), attempt) for task_id, attempt in rows} & set(attempts)
+
+
+_RUNNING_AMONG = select(Task.id, Task.attempt).where(
+    Task.id == any_(bindparam("task_ids", type_=ARRAY(Task.id.type))), text("state = 'Processing'")
+)

@@ -32,7 +32,7 @@ from aerotask.services.datasets.tree_lock import lock_tree
 from aerotask.services.tasks.outcome.descriptions import read_descriptions
 from aerotask.store.datasets import derivatives, indexing
 from aerotask.store.datasets.derivatives import NewDerivative
-from aerotask.store.datasets.entries import EntryContent, contents_among, files_among
+from aerotask.store.datasets.entries import EntryContent, contents_among, file_hashes_among
 from aerotask.store.queue.claims import ClaimedTask
 
 MANY = 5000
@@ -63,6 +63,8 @@ class AppliedChanges:
     """The puts that took effect, and the paths of removals that were skipped because their content had changed."""
 
     puts: list[PutEntry[Blob]]
+    replaced: dict[str, str]
+    """The hash of the former content, by path, where a put replaced a file."""
     skipped_removals: list[str]
 
 
@@ -77,14 +79,14 @@ async def apply_changes(
     """
     if len(changes.edits) > MANY or any(isinstance(edit, RemoveEntry) for edit in changes.edits):
         await locks.disable_transaction_timeout(connection)
-    edits = await _without_kept_files(connection, task.dataset_id, changes.edits)
+    edits, replaced = await _without_kept_files(connection, task.dataset_id, changes.edits)
     edits, skipped = await _without_stale_removals(connection, task, edits)
     for step in _steps(edits):
         await _apply(connection, task.dataset_id, step)
     if changes.descriptions is not None:
         await _apply_descriptions(connection, task, changes.descriptions)
     await _put_derivatives(connection, task, changes.derivatives)
-    return AppliedChanges([edit for edit in edits if isinstance(edit, PutEntry)], skipped)
+    return AppliedChanges([edit for edit in edits if isinstance(edit, PutEntry)], replaced, skipped)
 
 
 async def _apply(connection: AsyncConnection, dataset_id: DatasetId, step: _Puts | RemoveEntry) -> None:
@@ -97,7 +99,8 @@ async def _apply(connection: AsyncConnection, dataset_id: DatasetId, step: _Puts
 async def _apply_descriptions(connection: AsyncConnection, task: ClaimedTask, file: Path) -> None:
     await locks.disable_transaction_timeout(connection)  # a dataset may have 100,000 of them
     blob_keys = {item.path: item.blob_key for item in task.inputs}
-    batches = read_descriptions(file, may_write=task.writes, inputs=blob_keys.keys())
+    hashes = {item.path: item.sha256 for item in task.inputs}
+    batches = read_descriptions(file, may_write=task.writes, inputs=hashes)
     while batch := await asyncio.to_thread(next, batches, None):
         found = [
             {**row, "blob_key": blob_keys[row["path"]], "given_up": is_given_up(row["properties"])}
@@ -134,35 +137,33 @@ def _steps(edits: Iterable[Edit[Blob]]) -> Iterator[_Puts | RemoveEntry]:
 
 async def _without_kept_files(
     connection: AsyncConnection, dataset_id: DatasetId, edits: Sequence[Edit[Blob]]
-) -> list[Edit[Blob]]:
-    """The edits without puts that keep an existing file; maintenance removes the blobs of those.
+) -> tuple[list[Edit[Blob]], dict[str, str]]:
+    """The edits without puts that keep an existing file, and the hashes of the files that the others replace.
+
+    Maintenance removes the blobs of the former.
 
     Raises:
         Conflict: a file exists that may not be replaced (`output-exists`).
     """
     if not edits:
-        return []
+        return [], {}
     # Lock the tree even if every put replaces: all runs lock the tree before entries and the task's row.
     await lock_tree(connection, dataset_id)
-    cautious = [
-        edit for edit in edits if isinstance(edit, PutEntry) and edit.existing is not Existing.REPLACE
-    ]
-    if not cautious:
-        return list(edits)
-    existing = set(await files_among(connection, dataset_id, [edit.at for edit in cautious]))
-    refused = next(
-        (edit for edit in cautious if edit.existing is Existing.REFUSE and edit.at in existing), None
-    )
+    puts = [edit for edit in edits if isinstance(edit, PutEntry)]
+    existing = await file_hashes_among(connection, dataset_id, [edit.at for edit in puts])
+    refused = next((edit for edit in puts if edit.existing is Existing.REFUSE and edit.at in existing), None)
     if refused is not None:
         raise Conflict(
             f"{paths.shown(refused.at)} already exists, and the task may not replace it.",
             code="output-exists",
         )
-    return [
+    retained = [
         edit
         for edit in edits
         if not (isinstance(edit, PutEntry) and edit.existing is Existing.KEEP and edit.at in existing)
     ]
+    replacing = {edit.at for edit in retained if isinstance(edit, PutEntry)}
+    return retained, {path: sha256 for path, sha256 in existing.items() if path in replacing}
 
 
 async def _without_stale_removals(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import islice
 from typing import Any, TypeAlias
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -21,12 +22,14 @@ from aerotask.domain.retry import OUTAGE_S
 from aerotask.domain.settings import LogLimits, StorageQuota
 from aerotask.sdk.changes import PublishedArtifact
 from aerotask.services.datasets.storage_quota import UNLIMITED, within_limits
-from aerotask.services.tasks.outcome.changes import StoredChanges, apply_changes
+from aerotask.services.tasks.outcome.changes import AppliedChanges, StoredChanges, apply_changes
 from aerotask.services.tasks.webhooks import enqueue_webhooks
 from aerotask.store.queue import leases, retention
 from aerotask.store.queue.claims import ClaimedTask
 from aerotask.store.queue.leases import Failure, LeaseLost, NewArtifact, Report, Retry, Success
 
+MAX_LISTED = 1000
+"""Replaced files that a result lists; it gives their number as well."""
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 Outcome: TypeAlias = StoredChanges | Failure | Retry
@@ -100,7 +103,7 @@ class CommitService:
         success = Success(
             [self._new_artifact(artifact) for artifact in changes.artifacts],
             [{"path": edit.at, "hash": edit.content.sha256} for edit in applied.puts],
-            changes.result,
+            _with_replaced(changes.result, applied),
         )
         warnings = map(_removal_skipped, applied.skipped_removals)
         report = replace(last_report, lines=(*last_report.lines, *warnings))
@@ -166,6 +169,15 @@ async def _unless_lost(commit: Coroutine[Any, Any, None], lost: asyncio.Event) -
         committing.result()
     finally:
         await cancel_and_wait(committing, waiting)
+
+
+def _with_replaced(result: Mapping[str, Any] | None, applied: AppliedChanges) -> Mapping[str, Any] | None:
+    """The run's result; if it put files, with those that they replaced, and their former hashes."""
+    if not applied.puts:
+        return result
+    listed = islice(applied.replaced.items(), MAX_LISTED)
+    replaced = [{"path": path, "hash": sha256} for path, sha256 in listed]
+    return {**(result or {}), "replaced": replaced, "replacedCount": len(applied.replaced)}
 
 
 def _removal_skipped(path: str) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ FILE_NAME = ".descriptions.jsonl"
 MAX_LINE_BYTES = 1024 * 1024
 BATCH = 500
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _MEMBERS = {member.name for member in fields(DescribeEntry)}
 _TYPES = frozenset(EntryType) - {EntryType.DIRECTORY}
 
@@ -35,19 +33,20 @@ def write_descriptions(descriptions: Sequence[DescribeEntry], workdir: Path) -> 
 
 
 def read_descriptions(
-    file: Path, *, may_write: Sequence[str], inputs: Collection[str]
+    file: Path, *, may_write: Sequence[str], inputs: Mapping[str, str]
 ) -> Iterator[list[dict[str, Any]]]:
-    """The rows for `indexing.update_metadata`, in batches; each line is checked.
+    """The rows for `indexing.update_metadata`, in batches; each line is checked. `inputs` have their hashes.
 
     Raises:
-        TaskFailed: a line is malformed, or describes an entry that the run may not change (`bad-output`).
+        TaskFailed: a line is malformed, or describes an entry that the run may not change, or other content than
+            the input has (`bad-output`).
     """
     batch: list[dict[str, Any]] = []
     # Each input at most once, otherwise a tool could write descriptions without end.
     undescribed = set(inputs)
     with file.open("rb") as lines:
         while line := lines.readline(MAX_LINE_BYTES + 1):
-            batch.append(_row(line, may_write, undescribed))
+            batch.append(_row(line, may_write, undescribed, inputs))
             undescribed.discard(batch[-1]["path"])
             if len(batch) == BATCH:
                 yield batch
@@ -56,7 +55,9 @@ def read_descriptions(
         yield batch
 
 
-def _row(line: bytes, may_write: Sequence[str], undescribed: Collection[str]) -> dict[str, Any]:
+def _row(
+    line: bytes, may_write: Sequence[str], undescribed: Collection[str], hashes: Mapping[str, str]
+) -> dict[str, Any]:
     if len(line) > MAX_LINE_BYTES:
         raise _bad(f"a description is longer than {MAX_LINE_BYTES} bytes")
     try:
@@ -74,12 +75,13 @@ def _row(line: bytes, may_write: Sequence[str], undescribed: Collection[str]) ->
         raise _bad(f"{paths.shown(str(at))} is described twice, or is not an input that the plan may change")
     if (
         description["type"] not in _TYPES
-        or not (isinstance(description["sha256"], str) and _SHA256.fullmatch(description["sha256"]))
         or not isinstance(description["properties"], dict)
         or not all(isinstance(description[name], dict | None) for name in ("point_geom", "polygon_geom"))
     ):
         raise _bad(f"the description of {paths.shown(at)} is invalid")
-    del description["at"]
+    if description["sha256"] != hashes[at]:
+        raise _bad(f"{paths.shown(at)} is described by a content with another hash than the stored one")
+    del description["at"], description["sha256"]
     return {"path": at, **clean_json(description)}
 
 
