@@ -15,6 +15,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from aerotask.domain.connection_urls import check_database_url, check_redis_url
 from aerotask.domain.retry import OUTAGE_S
 from aerotask.domain.settings import (
     HOUR_S,
@@ -101,6 +102,8 @@ class Settings(BaseSettings):
     """The largest selection that `GET …/download` streams at once; a larger one is a task for `bulk-download`."""
     blob_grace_s: int = Field(HOUR_S, ge=1)
     """Minimum age of an unreferenced stored file before it is removed; in production mode at least 1800."""
+    supervision_file: Path | None = None
+    """File in which a supervisor reports restarts to `GET /readyz`; set by `aerotask up`."""
     clock_offset_s: int = 0
     """Added to the database's clock where expiry is decided; for tests and rehearsals only."""
 
@@ -167,9 +170,16 @@ class Settings(BaseSettings):
             raise ValueError("is a token that can be guessed, which production mode refuses")
         return value
 
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, value: SecretStr) -> SecretStr:
+        check_redis_url(value.get_secret_value())
+        return value
+
     @field_validator("database_url")
     @classmethod
-    def _check_database_password(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+    def _check_database_url(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        check_database_url(value.get_secret_value())
         # Without a password (a socket, a certificate, a password file) there is none to guess.
         parts = urlsplit(value.get_secret_value())
         password = unquote(parts.password or "")

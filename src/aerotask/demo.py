@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 import time
 from collections.abc import Iterator
@@ -22,7 +21,8 @@ from aerotask.demo_data.orthophoto import write_orthophoto
 from aerotask.domain.errors import TaskFailed
 from aerotask.raster.export.preview import write_preview
 from aerotask.stack.folder import OwnedFolder
-from aerotask.stack.stack import running_stack
+from aerotask.stack.private_files import write_private
+from aerotask.stack.stack import admin_password_file, running_stack
 from aerotask.tools import DEMO_TOOL
 
 ORG, DATASET = "demo", "survey"
@@ -69,7 +69,7 @@ def run_demo(file: Path | None, data: Path, out: Console) -> None:
     with ExitStack() as everything:
         folder = everything.enter_context(OwnedFolder(data))
         raster = file or _write_orthophoto(folder.path / "orthophoto.tif", watch)
-        password = _password(folder.path / "admin.password")
+        password = _password(admin_password_file(folder.path))
         with watch.step("start Postgres, Valkey, the API and a worker"):
             log = everything.enter_context((folder.path / "stack.log").open("ab"))
             settings = {"AEROTASK_ADMIN_PASSWORD": password}
@@ -114,10 +114,8 @@ def _write_orthophoto(path: Path, watch: Stopwatch) -> Path:
 
 def _password(file: Path) -> str:
     if not file.is_file():
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as fresh:
-            fresh.write(secrets.token_urlsafe(16))
-    return file.read_text(encoding="ascii")
+        write_private(file, secrets.token_urlsafe(16))
+    return file.read_text(encoding="utf-8").strip()
 
 
 def _sign_in(client: httpx.Client, password: str) -> None:

@@ -126,6 +126,18 @@ async def open_platform(
         await db.close()
 
 
+@asynccontextmanager
+async def open_user_service(database_url: str) -> AsyncIterator[UserService]:
+    """Opens the management of users alone, which needs nothing but the database."""
+    db = open_database(database_url, application="aerotask user", pool_size=1)
+    passwords = open_passwords()
+    try:
+        yield UserService(db, passwords, issuer=None)
+    finally:
+        passwords.close()
+        await db.close()
+
+
 def _assemble(  # noqa: PLR0913  resources that are closed with the platform
     settings: Settings,
     db: Database,

@@ -1,10 +1,14 @@
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from aerotask.domain.errors import InvalidInput
 from aerotask.stack.folder import FolderInUse, OwnedFolder, reachable_by_others
 
 
@@ -20,6 +24,7 @@ def test_a_second_owner_gets_the_process_id_of_the_first(tmp_path: Path) -> None
 def test_a_folder_is_free_again_after_its_owner_was_killed(tmp_path: Path) -> None:
     program = f"""
 from pathlib import Path
+from aerotask.domain.errors import InvalidInput
 from aerotask.stack.folder import OwnedFolder
 with OwnedFolder(Path({str(tmp_path / "data")!r})):
     print("owned", flush=True)
@@ -35,6 +40,57 @@ with OwnedFolder(Path({str(tmp_path / "data")!r})):
         owner.wait()
     with OwnedFolder(tmp_path / "data"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("below", "reason"),
+    [("notes.txt", "there is a file in its place"), ("notes.txt/data", "there is a file in its place")],
+)
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path, below: str, reason: str) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(InvalidInput, match=f"data folder {tmp_path / below} can't be used: {reason}"):
+        OwnedFolder(tmp_path / below).__enter__()
+
+
+def test_a_folder_that_cannot_be_made_is_named() -> None:
+    with pytest.raises(InvalidInput, match="data folder /proc/aerotask can't be used: "):
+        OwnedFolder(Path("/proc/aerotask")).__enter__()
+
+
+@pytest.fixture
+def read_only() -> Iterator[Path]:
+    """A folder that the user of `as_user` may read and not write."""
+    folder = Path(tempfile.mkdtemp(prefix="aerotask-test-"))
+    folder.chmod(0o555)
+    yield folder
+    folder.chmod(0o700)
+    shutil.rmtree(folder)
+
+
+AS_USER = """
+import encodings.idna, os, pwd, sys
+import aerotask.cli.app, aerotask.stack.stack, aerotask.stack.supervisor
+if os.geteuid() == 0:  # permissions don't stop root; the modules are loaded, should `nobody` not reach them
+    nobody = pwd.getpwnam("nobody")
+    os.setgroups([])
+    os.setgid(nobody.pw_gid)
+    os.setuid(nobody.pw_uid)
+aerotask.cli.app.main()
+"""
+
+
+def as_user(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command run as this user, or as `nobody` by root."""
+    command = [sys.executable, "-c", AS_USER, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_read_only_folder_and_one_that_may_not_be_made_are_named_without_a_trace(read_only: Path) -> None:
+    for folder in (read_only, read_only / "data"):
+        done = as_user("up", "--port", "0", "--data", str(folder))
+        assert done.returncode == 1
+        assert f"The data folder {folder} can't be used: " in done.stderr
+        assert len(done.stderr.splitlines()) == 1
 
 
 def test_sockets_get_a_short_folder_when_the_path_is_too_long(tmp_path: Path) -> None:

@@ -3,73 +3,19 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from queue import Queue
-from threading import Thread
 
-import httpx
 import psutil
 import pytest
+from tests.support.up import ADDRESS, START_TIMEOUT_S, sign_in, up
 from tests.support.world import PASSWORD
 
 from aerotask.stack.folder import OwnedFolder
 from aerotask.stack.servers import LocalServers
-
-START_TIMEOUT_S = 90
-
-
-class Up:
-    """A running `aerotask up`, whose output is read continuously."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self.lines: list[str] = []
-        self._queue: Queue[str] = Queue()
-        self._reader = Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        with self.process.stdout as output:
-            for line in output:
-                self._queue.put(line)
-
-    def await_line(self, pattern: str) -> re.Match[str]:
-        while True:
-            line = self._queue.get(timeout=START_TIMEOUT_S)
-            self.lines.append(line)
-            found = re.search(pattern, line)
-            if found:
-                return found
-
-    def family(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-    def end(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        self._reader.join()
-
-
-@contextmanager
-def up(data: Path, *options: str, settings: Mapping[str, str] | None = None) -> Iterator[Up]:
-    """Run `aerotask up` over the folder, on any free port."""
-    command = [sys.executable, "-m", "aerotask", "up", "--port", "0", "--data", str(data), *options]
-    environment = {**os.environ, "COLUMNS": "200", **(settings or {})}
-    running = Up(
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-        )
-    )
-    try:
-        yield running
-    finally:
-        running.end()
 
 
 @pytest.fixture
@@ -80,41 +26,70 @@ def data(tmp_path: Path) -> Iterator[Path]:
     OwnedFolder(folder).discard()
 
 
-@contextmanager
-def sign_in(address: str, password: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=address, trust_env=False) as client:
-        response = client.post("/users/authenticate", json={"username": "admin", "password": password})
-        client.headers["Authorization"] = f"Bearer {response.raise_for_status().json()['token']}"
-        yield client
+def aerotask(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command that has ended."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AEROTASK")}
+    return subprocess.run(
+        [sys.executable, "-m", "aerotask", *arguments],
+        env={**environment, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
-def test_up_prints_address_and_password_survives_restarts_and_refuses_a_folder_in_use(
-    data: Path,
-) -> None:
+def test_up_tells_address_and_password_survives_restarts_and_refuses_a_folder_in_use(data: Path) -> None:
+    file = data / "admin.password"
     with up(data, "--workers", "2") as first:
-        password = first.await_line(r"password (\S+)")[1]
-        address = first.await_line(r"Aerotask is at (http://127\.0\.0\.1:\d+)")[1]
+        address = first.await_line(ADDRESS)[1]
+        first.await_line(r"User +admin ")
+        first.await_line(rf"Password +in {file} ")
+        first.await_line(rf"If it is lost +aerotask user reset-password admin --data {data} ")
+        first.await_line(rf"Data +{data} ")
+        first.await_line(rf"Stop .*kill {first.process.pid} ")
+        password = file.read_text().strip()
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert not any(password in line for line in first.lines)
         with sign_in(address, password) as client:
             client.post("/orgs", json={"slug": "kept"}).raise_for_status()
             assert client.get("/readyz").json()["workers"] == 2
         with up(data) as second:
             second.await_line(f"in use by the process with id {first.process.pid}")
             assert second.process.wait(START_TIMEOUT_S) == 1
+
+        reset = aerotask("user", "reset-password", "admin", "--data", str(data))
+        assert reset.returncode == 0, reset.stderr
+        new_password = re.search(r"The password is (\S+)", reset.stdout)
+        assert new_password is not None
+        assert file.read_text().strip() == new_password[1] != password
+
         family = first.family()
         first.process.send_signal(signal.SIGINT)
         assert first.process.wait(START_TIMEOUT_S) == 0
         assert len(family) >= 6
         assert psutil.wait_procs(family, timeout=5)[1] == []
     with up(data) as again:
-        address = again.await_line(r"Aerotask is at (http://127\.0\.0\.1:\d+)")[1]
-        assert not any("password" in line for line in again.lines)
-        with sign_in(address, password) as client:
+        address = again.await_line(ADDRESS)[1]
+        with sign_in(address, new_password[1]) as client:
             assert client.get("/orgs/kept").status_code == 200
+
+
+def test_up_on_a_port_in_use_says_so_before_it_makes_anything(data: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = aerotask("up", "--port", str(port), "--data", str(data))
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"Port {port} of 127.0.0.1 is in use, perhaps by an Aerotask that is already running; stop that program, or "
+        "choose another port with --port.\n"
+    )
+    assert done.stdout == ""
+    assert not data.exists()
 
 
 def test_a_killed_supervisor_leaves_no_server_and_no_worker(data: Path) -> None:
     with up(data, settings={"AEROTASK_ADMIN_PASSWORD": PASSWORD}) as running:
-        address = running.await_line(r"Aerotask is at (http://127\.0\.0\.1:\d+)")[1]
+        address = running.await_line(ADDRESS)[1]
         with sign_in(address, PASSWORD):
             pass
         family = running.family()
@@ -127,23 +102,10 @@ def test_a_killed_supervisor_leaves_no_server_and_no_worker(data: Path) -> None:
         assert psutil.wait_procs(family, timeout=15)[1] == []
 
 
-def test_a_part_that_stops_unexpectedly_stops_everything(data: Path) -> None:
-    with up(data, settings={"AEROTASK_ADMIN_PASSWORD": PASSWORD}) as running:
-        running.await_line(r"Aerotask is at (http://127\.0\.0\.1:\d+)")
-        family = running.family()
-        worker = next(process for process in family if "worker" in process.cmdline())
-
-        worker.kill()
-
-        running.await_line("a worker has stopped unexpectedly")
-        assert running.process.wait(START_TIMEOUT_S) == 1
-        assert psutil.wait_procs(family, timeout=5)[1] == []
-
-
 def test_no_server_is_started_if_its_address_is_set(data: Path, servers: LocalServers) -> None:
     settings = {"AEROTASK_REDIS_URL": servers.valkey.url, "AEROTASK_ADMIN_PASSWORD": PASSWORD}
     with up(data, settings=settings) as running:
-        address = running.await_line(r"Aerotask is at (http://127\.0\.0\.1:\d+)")[1]
+        address = running.await_line(ADDRESS)[1]
         with sign_in(address, PASSWORD) as client:
             assert client.get("/readyz").status_code == 200
         names = " ".join(" ".join(process.cmdline()) for process in running.family())

@@ -86,7 +86,7 @@ async def until(condition: Callable[[], bool], *, timeout_s: float = 30.0) -> No
 async def served(settings: Settings) -> AsyncIterator[Served]:
     """The API of these settings, over a migrated database without users."""
     app = create_app(settings)
-    config = server_config(app, settings, port=0)
+    config = server_config(app, settings)
     server = ApiServer(config, app)
     serving = asyncio.create_task(server.serve())
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from contextlib import suppress
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -18,28 +19,31 @@ from aerotask.sandbox.undumpable import make_undumpable
 from aerotask.wiring import Platform
 
 GRACE_S = 10
+"""Time for running requests to finish after SIGTERM."""
 # Bounds memory; the smaller limits of the settings on URLs and headers are checked by the app, with a clear error.
 MAX_HEAD_BYTES = 256 * 1024
 
+_log = structlog.get_logger(__name__)
 
-def serve(settings: Settings, *, host: str, port: int) -> None:
-    """Serve the API until SIGTERM or SIGINT; running requests get `GRACE_S` to finish."""
+
+def serve(settings: Settings, listener: socket.socket) -> None:
+    """Serve the API on a listening socket until SIGTERM or SIGINT; running requests get `GRACE_S` to finish."""
     make_undumpable()
     log_confinement()
     warn_if_exposed(settings, host)
     app = create_app(settings)
-    config = server_config(app, settings, host=host, port=port)
+    config = server_config(app, settings)
+    _log.info("api.listening", address=":".join(map(str, listener.getsockname()[:2])))
     # uvicorn raises SIGINT again after its shutdown.
     with suppress(KeyboardInterrupt):
-        ApiServer(config, app).run()
+        ApiServer(config, app).run(sockets=[listener])
 
 
-def server_config(app: FastAPI, settings: Settings, *, host: str = "127.0.0.1", port: int) -> uvicorn.Config:
+def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """The uvicorn configuration; proxy headers are trusted only from the proxies in the settings."""
     return uvicorn.Config(
         app,
-        host=host,
-        port=port,
+        port=0,
         loop="uvloop",
         http=BoundedHttp,
         access_log=False,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import typer
 from pydantic import ValidationError
+from rich.markup import escape
 
 from aerotask import __version__
-from aerotask.cli import processes, stack, storage
+from aerotask.cli import processes, stack, storage, user
 from aerotask.cli.console import err, out
 from aerotask.domain.errors import AerotaskError
 
@@ -19,6 +20,7 @@ app = typer.Typer(
 for command in (stack.up, stack.demo, processes.api, processes.worker, processes.migrate):
     app.command()(command)
 app.add_typer(storage.group, name="storage")
+app.add_typer(user.app, name="user")
 
 
 def main() -> None:
@@ -26,12 +28,13 @@ def main() -> None:
     try:
         app()
     except AerotaskError as error:
-        err.print(f"[red]{error.message}[/red]", soft_wrap=True)
+        err.print(f"[red]{escape(error.message)}[/red]", soft_wrap=True)
         raise SystemExit(1) from error
     except ValidationError as error:
         for fault in error.errors(include_input=False, include_url=False):
             variable = f"AEROTASK_{fault['loc'][-1]}".upper()
-            err.print(f"[red]{variable}: {fault['msg']}[/red]", soft_wrap=True)
+            reason = fault["msg"].removeprefix("Value error, ")
+            err.print(f"[red]{variable}: {escape(reason)}[/red]", soft_wrap=True)
         raise SystemExit(2) from error
 
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import signal
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
 
-from aerotask.cli.console import Data, Host, Port, err, out
+from aerotask.cli.console import Data, Host, Port, out
+from aerotask.logs import configure_logs
+
+if TYPE_CHECKING:
+    from aerotask.stack.stack import Stack
 
 # Interval of the supervisor's checks that every part still runs.
 _CHECK_INTERVAL_S = 0.5
@@ -21,22 +30,52 @@ def up(
     *, host: Host = "127.0.0.1", port: Port = 8000, data: Data = Path("var/up"), workers: Workers = 1
 ) -> None:
     """Run the whole stack in the foreground, with embedded Postgres and Valkey servers unless addresses are set."""
-    from aerotask.stack.folder import OwnedFolder  # noqa: PLC0415  only for `up` and `demo`
+    from aerotask.services.system.supervision import Supervision, write_supervision  # noqa: PLC0415  as below
+    from aerotask.stack.folder import OwnedFolder, explained_file_errors  # noqa: PLC0415  only for `up` and `demo`
+    from aerotask.stack.listener import open_listener  # noqa: PLC0415
     from aerotask.stack.stack import running_stack  # noqa: PLC0415
+    from aerotask.stack.supervisor import Supervisor  # noqa: PLC0415
 
+    configure_logs(os.environ.get("AEROTASK_LOG_FORMAT", "console"))
     interrupted = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: interrupted.set())
-    with OwnedFolder(data) as folder, running_stack(folder, host=host, port=port, workers=workers) as stack:
-        out.print(
-            f"Aerotask is at [bold]{stack.address}[/bold] (API: {stack.address}/docs). Press Ctrl-C to stop."
-        )
-        while not interrupted.wait(_CHECK_INTERVAL_S):
-            stopped = stack.stopped_part()
-            if stopped:
-                err.print(f"[red]{stopped} has stopped unexpectedly; stopping everything.[/red]")
-                raise typer.Exit(1)
-        out.print("Stopping …")
+    with explained_file_errors(data), open_listener(host, port) as listener, OwnedFolder(data) as folder:
+        status_file = folder.path / "supervision.json"
+        write_supervision(status_file, Supervision())
+        settings = {"AEROTASK_SUPERVISION_FILE": str(status_file)}
+        with running_stack(folder, listener=listener, workers=workers, settings=settings) as stack:
+            out.print(_summary(stack, folder.path))
+            supervisor = Supervisor(stack.parts(), status_file)
+            while not interrupted.wait(_CHECK_INTERVAL_S):
+                supervisor.check()
+            out.print("Stopping …")
+
+
+def _summary(stack: Stack, data: Path) -> Panel:
+    """What somebody needs to know about the stack that has just started."""
+    from aerotask.stack.stack import FIRST_ADMIN, admin_password_file  # noqa: PLC0415  only for `up`
+
+    embedded = "Postgres" in stack.servers
+    file = admin_password_file(data)
+    if file.is_file():
+        where = f"in {file} (the first one)"
+    elif os.environ.get("AEROTASK_ADMIN_PASSWORD"):
+        where = "that of AEROTASK_ADMIN_PASSWORD at the first start"
+    else:
+        where = "as set before"
+    of_folder = f" --data {shlex.quote(str(data))}" if embedded else ""
+    rows = Table.grid(padding=(0, 2))
+    for name, value in {
+        "Address": f"{stack.address} (API reference: {stack.address}/docs)",
+        "User": FIRST_ADMIN,
+        "Password": where,
+        "If it is lost": f"aerotask user reset-password {FIRST_ADMIN}{of_folder}",
+        "Data": str(data) if embedded else f"{data}; the database is that of AEROTASK_DATABASE_URL",
+        "Stop": f"Ctrl-C here, or: kill {os.getpid()}",
+    }.items():
+        rows.add_row(Text(name, style="bold"), Text(value, overflow="fold"))
+    return Panel(rows, title="Aerotask is running", expand=False)
 
 
 def demo(
@@ -49,5 +88,7 @@ def demo(
 ) -> None:
     """Run a demonstration: start everything, upload a raster, export its NDVI, download and verify it, stop everything."""
     from aerotask.demo import run_demo  # noqa: PLC0415  only for `up` and `demo`
+    from aerotask.stack.folder import explained_file_errors  # noqa: PLC0415
 
-    run_demo(file, data, out)
+    with explained_file_errors(data):
+        run_demo(file, data, out)

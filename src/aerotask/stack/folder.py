@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
 import shutil
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from aerotask.domain.errors import Conflict
+from aerotask.domain.errors import Conflict, InvalidInput, Unavailable
 
 # Linux allows 107 bytes for the path of a socket; the longest name that we put into the folder is `.s.PGSQL.5432.lock`.
 _LONGEST_SOCKET_FOLDER = 107 - len("/.s.PGSQL.5432")
@@ -33,8 +36,7 @@ class OwnedFolder:
         self._socket_folder: Path | None = None
 
     def __enter__(self) -> Self:
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = os.open(self.path / "owner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock = self._open()
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -47,6 +49,24 @@ class OwnedFolder:
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
         return self
+
+    def _open(self) -> int:
+        """The descriptor of the lock's file, in the folder that is made if it doesn't exist."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, "you may not write there, or it is read-only")
+            return os.open(self.path / "owner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise InvalidInput(
+                f"The data folder {self.path} can't be used: there is a file in its place. Choose another with --data.",
+                code="unusable-folder",
+            ) from error
+        except OSError as error:
+            raise InvalidInput(
+                f"The data folder {self.path} can't be used: {error.strerror}. Choose another with --data.",
+                code="unusable-folder",
+            ) from error
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -88,6 +108,22 @@ class OwnedFolder:
         made.chmod(0o711)
         link.write_text(f"{made}\n", encoding="utf-8")
         return made
+
+
+@contextmanager
+def explained_file_errors(data: Path) -> Iterator[None]:
+    """Turn errors of the file system, such as a full or read-only disk, into a message.
+
+    Raises:
+        Unavailable: a file of the data folder can't be used.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable(
+            f"{error.filename or data}: {error.strerror or error}. Make room or allow writing there, or choose another "
+            "data folder with --data."
+        ) from error
 
 
 def reachable_by_others(path: Path) -> bool:

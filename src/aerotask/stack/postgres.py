@@ -10,11 +10,14 @@ import shutil
 import signal
 import subprocess
 from pathlib import Path
+from urllib.parse import quote
 
 from aerotask.domain.errors import Unavailable
 from aerotask.stack import processes
 from aerotask.stack.folder import OwnedFolder, reachable_by_others
+from aerotask.stack.private_files import write_private
 from aerotask.stack.processes import Account
+from aerotask.stack.server_lock import server_lock, works_in
 from aerotask.stack.waiting import await_condition
 
 START_TIMEOUT_S = 60.0
@@ -33,6 +36,7 @@ class EmbeddedPostgres:
     def __init__(self, folder: OwnedFolder, *, options: tuple[str, ...] = ()) -> None:
         self._options = (*_ALWAYS, *options)
         self._process: subprocess.Popen[bytes] | None = None
+        self._folder = folder
         self._log = folder.path / "postgres.log"
         if os.geteuid() == 0:
             # Postgres refuses to run as root; `nobody` needs folders and programs that it can reach.
@@ -52,7 +56,7 @@ class EmbeddedPostgres:
     @property
     def url(self) -> str:
         """URL of the server's default database."""
-        return f"postgresql://{_USER}@/postgres?host={self._sockets}"
+        return f"postgresql://{_USER}@/postgres?host={quote(str(self._sockets))}"
 
     def start(self) -> None:
         """Start the server, creating its data folder on the first start; return when it accepts connections.
@@ -60,27 +64,26 @@ class EmbeddedPostgres:
         Raises:
             Unavailable: it doesn't start; the message has the end of its log.
         """
-        if not self._data.is_dir():
-            self._initialise()
-        _await_previous_server(self._data / "postmaster.pid")
-        settings = [part for option in self._options for part in ("-c", option)]
-        command: list[str | Path] = [self._bin / "postgres", "-D", self._data, "-k", self._sockets, *settings]
-        with self._log.open("ab") as log:
-            try:
-                self._process = processes.spawn(
-                    command,
-                    on_parent_death=signal.SIGINT,
-                    output=log,
-                    account=self._account,
-                    cwd=self._home,
-                    env=_environment(),
-                )
-            except OSError as error:
-                raise _cannot_run(error) from error
+        try:
+            lock = server_lock(
+                self._folder.path / "postgres.lock", still_running=self._is_running, timeout_s=STOP_GRACE_S
+            )
+            with lock as descriptor:
+                self._remove_leftovers()
+                if not self._data.is_dir():
+                    self._initialise()
+                self._spawn(descriptor)
+        except TimeoutError as error:
+            raise Unavailable(
+                f"The previous Postgres of {self._folder.path} is still running; end its processes, or wait until they "
+                "have ended."
+            ) from error
         self._await_ready()
+        write_private(url_file(self._folder.path), f"{self.url}\n")
 
     def stop(self) -> None:
         """Stop the server with a checkpoint, disconnecting all sessions."""
+        url_file(self._folder.path).unlink(missing_ok=True)
         if self._process is not None:
             processes.stop(self._process, stop_signal=signal.SIGINT, grace_s=STOP_GRACE_S)
 
@@ -93,6 +96,36 @@ class EmbeddedPostgres:
     def exit_status(self) -> int | None:
         """The exit status of the server, or None while it runs."""
         return None if self._process is None else self._process.poll()
+
+    def _spawn(self, lock: int) -> None:
+        settings = [part for option in self._options for part in ("-c", option)]
+        command: list[str | Path] = [self._bin / "postgres", "-D", self._data, "-k", self._sockets, *settings]
+        with self._log.open("ab") as log:
+            try:
+                self._process = processes.spawn(
+                    command,
+                    on_parent_death=signal.SIGINT,
+                    output=log,
+                    account=self._account,
+                    cwd=self._home,
+                    env=_environment(),
+                    inherited=[lock],
+                )
+            except OSError as error:
+                raise _cannot_run(error) from error
+
+    def _is_running(self) -> bool:
+        """True if a server runs on our data, for one of an earlier version, which holds no lock."""
+        try:
+            process_id = int((self._data / "postmaster.pid").read_text(encoding="utf-8").split("\n", 1)[0])
+        except (OSError, ValueError):
+            return False
+        return works_in(process_id, self._data)
+
+    def _remove_leftovers(self) -> None:
+        """Remove the files in which a server that has ended named its process; the id may be another program's now."""
+        for leftover in (self._data / "postmaster.pid", *self._sockets.glob(".s.PGSQL.*")):
+            leftover.unlink(missing_ok=True)
 
     def _initialise(self) -> None:
         fresh = self._home / "data.new"
@@ -133,20 +166,14 @@ class EmbeddedPostgres:
         return Unavailable(f"The embedded {program} did not start:\n" + "\n".join(tail))
 
 
-def _await_previous_server(pid_file: Path) -> None:
-    """Wait for a server whose supervisor was killed to finish; remove the PID file of one that has ended."""
+def database_exists(data: Path) -> bool:
+    """True if the data folder has a database."""
+    return (data / "postgres" / "data").is_dir() or (data / "outside-home").is_file()
 
-    def has_ended() -> bool:
-        try:
-            pid = int(pid_file.read_text(encoding="utf-8").split("\n", 1)[0])
-            running = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
-        except (OSError, ValueError):
-            return True
-        return running != "postgres"
 
-    if await_condition(has_ended, timeout_s=STOP_GRACE_S):
-        # We hold the folder's lock, so a PID that now belongs to another program is only a leftover.
-        pid_file.unlink(missing_ok=True)
+def url_file(data: Path) -> Path:
+    """The file with the URL of the server that is running."""
+    return data / "postgres.url"
 
 
 def programs_folder() -> Path:

@@ -32,8 +32,11 @@ def spawn(  # noqa: PLR0913  as Popen
     env: Mapping[str, str] | None = None,
     account: Account | None = None,
     cwd: Path | None = None,
+    inherited: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a process that gets the signal `on_parent_death` when this process dies, however it dies.
+
+    It inherits the descriptors `inherited`, with their numbers, and no others.
 
     Call it from a thread that lives as long as the process should: Linux watches the thread, and other systems watch
     nothing. Ctrl-C in a terminal doesn't reach the process, which has its own session.
@@ -48,6 +51,7 @@ def spawn(  # noqa: PLR0913  as Popen
         stderr=subprocess.STDOUT if output is not None else None,
         env=None if env is None else dict(env),
         cwd=cwd,
+        pass_fds=inherited,
         start_new_session=True,
         user=account.uid if account else None,
         group=account.gid if account else None,

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
@@ -19,30 +19,40 @@ from typing import IO
 from aerotask.domain.errors import Unavailable
 from aerotask.stack import processes
 from aerotask.stack.folder import OwnedFolder
+from aerotask.stack.listener import open_listener, url_of
 from aerotask.stack.postgres import EmbeddedPostgres
+from aerotask.stack.private_files import write_private
 from aerotask.stack.servers import running_postgres, running_valkey
+from aerotask.stack.supervisor import Part
 from aerotask.stack.valkey import EmbeddedValkey
 from aerotask.stack.waiting import await_condition
 
 START_TIMEOUT_S = 60.0
 STOP_GRACE_S = 20.0
+FIRST_ADMIN = "admin"
+"""Name of the administrator that `migrate` creates."""
 
 
 @dataclass(slots=True)
 class Stack:
-    """Running API and workers; `address` is the URL of the API."""
+    """Running API and workers; each API process gets the listening socket, so that clients wait while it restarts."""
 
     environment: Mapping[str, str]
-    address: str
+    listener: socket.socket
     servers: Mapping[str, EmbeddedPostgres | EmbeddedValkey]
     log: IO[bytes] | None
     api: subprocess.Popen[bytes] | None = None
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
+    @property
+    def address(self) -> str:
+        """URL of the API."""
+        return url_of(self.listener)
+
     def start_api(self) -> None:
         """Start the API."""
-        host, _, port = self.address.removeprefix("http://").rpartition(":")
-        self.api = self._spawn("api", "--host", host.strip("[]"), "--port", port)
+        descriptor = self.listener.fileno()
+        self.api = self._spawn("api", "--descriptor", str(descriptor), inherited=[descriptor])
 
     def await_api(self) -> None:
         """Wait until the API responds."""
@@ -76,16 +86,24 @@ class Stack:
         for process in running:
             processes.stop(process, stop_signal=signal.SIGTERM, grace_s=STOP_GRACE_S)
 
-    def stopped_part(self) -> str | None:
-        """The name of a part that has stopped unexpectedly, or None."""
-        for name, server in self.servers.items():
-            if server.exit_status is not None:
-                return name
-        if self.api is not None and self.api.poll() is not None:
-            return "the API"
-        if any(worker.poll() is not None for worker in self.workers):
-            return "a worker"
-        return None
+    def parts(self) -> list[Part]:
+        """The servers, the API and the workers, for a supervisor."""
+        servers = [_server_part(name, server) for name, server in self.servers.items()]
+        workers = [self._worker_part(number) for number in range(len(self.workers))]
+        return [
+            *servers,
+            Part("API", lambda: self.api.poll() if self.api else None, self.start_api),
+            *workers,
+        ]
+
+    def _worker_part(self, number: int) -> Part:
+        def exit_status() -> int | None:
+            return self.workers[number].poll()
+
+        def start() -> None:
+            self.workers[number] = self._spawn("worker")
+
+        return Part(f"worker {number + 1}", exit_status, start)
 
     def _responds(self) -> bool:
         if self.api is not None and self.api.poll() is not None:
@@ -103,34 +121,39 @@ class Stack:
         finally:
             connection.close()
 
-    def _spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def _spawn(self, *arguments: str, inherited: Sequence[int] = ()) -> subprocess.Popen[bytes]:
         return processes.spawn(
             [sys.executable, "-m", "aerotask", *arguments],
             on_parent_death=signal.SIGTERM,
             env=self.environment,
             output=self.log,
+            inherited=inherited,
         )
 
 
+def _server_part(name: str, server: EmbeddedPostgres | EmbeddedValkey) -> Part:
+    return Part(name, lambda: server.exit_status, server.start)
+
+
 @contextmanager
-def running_stack(  # noqa: PLR0913  the parts of a stack
+def running_stack(
     folder: OwnedFolder,
     *,
-    host: str = "127.0.0.1",
-    port: int = 0,
+    listener: socket.socket | None = None,
     workers: int = 1,
     settings: Mapping[str, str] | None = None,
     log: IO[bytes] | None = None,
 ) -> Iterator[Stack]:
     """Run the whole stack over the folder, with embedded servers where the environment sets no address.
 
-    `port` 0 picks a free one. `settings` are further environment variables for the processes; `log` receives their
-    output.
+    Without a `listener` the API listens on any free port. `settings` are further environment variables for the
+    processes; `log` receives their output. The first administrator's password goes into the folder if it is generated.
 
     Raises:
         Unavailable: a part doesn't start.
     """
     with ExitStack() as stack:
+        listener = listener or stack.enter_context(open_listener("127.0.0.1", 0))
         environment = {**os.environ, **(settings or {})}
         servers: dict[str, EmbeddedPostgres | EmbeddedValkey] = {}
         if "AEROTASK_DATABASE_URL" not in environment:
@@ -141,9 +164,9 @@ def running_stack(  # noqa: PLR0913  the parts of a stack
             environment["AEROTASK_REDIS_URL"] = valkey.url
         environment.setdefault("AEROTASK_STORAGE_URL", (folder.path / "storage").as_uri())
         environment.setdefault("AEROTASK_SECRET_KEY", _secret_key(folder.path))
-        migrate(environment, log)
-        address = f"http://{host}:{port or _free_port(host)}"
-        running = Stack(environment, address, servers, log)
+        migrate(environment, log, password_file=admin_password_file(folder.path))
+        environment.pop("AEROTASK_ADMIN_PASSWORD", None)  # for `migrate` alone
+        running = Stack(environment, listener, servers, log)
         stack.callback(running.stop)
         running.start_api()
         for _ in range(workers):
@@ -153,13 +176,24 @@ def running_stack(  # noqa: PLR0913  the parts of a stack
         yield running
 
 
-def migrate(environment: Mapping[str, str], log: IO[bytes] | None = None) -> None:
+def admin_password_file(folder: Path) -> Path:
+    """The file of the first administrator's password in a data folder."""
+    return folder / "admin.password"
+
+
+def migrate(
+    environment: Mapping[str, str], log: IO[bytes] | None = None, *, password_file: Path | None = None
+) -> None:
     """Migrate the database to the newest schema, and create its first administrator.
+
+    A generated password is written to `password_file` if there is one, and printed otherwise.
 
     Raises:
         Unavailable: the migration failed; the reason is in the output.
     """
     command = [sys.executable, "-m", "aerotask", "migrate"]
+    if password_file is not None:
+        command += ["--password-file", str(password_file)]
     done = subprocess.run(command, env=dict(environment), check=False, stderr=log)
     if done.returncode:
         raise Unavailable("The database migration failed; see its output.")
@@ -168,14 +202,5 @@ def migrate(environment: Mapping[str, str], log: IO[bytes] | None = None) -> Non
 def _secret_key(folder: Path) -> str:
     file = folder / "secret.key"
     if not file.is_file():
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as fresh:
-            fresh.write(secrets.token_urlsafe(48))
+        write_private(file, secrets.token_urlsafe(48))
     return file.read_text(encoding="ascii")
-
-
-def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port

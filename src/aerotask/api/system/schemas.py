@@ -51,6 +51,13 @@ class HealthResponse(ApiModel):
     status: str
 
 
+class SupervisionResponse(ApiModel):
+    """Restarts of processes since the start of the stack, and the processes that are down and will be restarted."""
+
+    restarts: int
+    restarting: list[str]
+
+
 class ReadyResponse(ApiModel):
     """Readiness of the installation and of each of its parts."""
 
@@ -59,3 +66,4 @@ class ReadyResponse(ApiModel):
     redis: str
     storage: str
     workers: int
+    supervisor: SupervisionResponse | None

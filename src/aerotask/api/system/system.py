@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
@@ -23,6 +25,7 @@ from aerotask.api.system.schemas import (
     HealthResponse,
     ReadyResponse,
     StateResponse,
+    SupervisionResponse,
 )
 from aerotask.api.tasks.schemas import SystemTasksResponse
 from aerotask.derivatives.kinds import KIND_INFO, missing_for
@@ -31,6 +34,7 @@ from aerotask.domain.states import TRANSITIONS, TaskState
 from aerotask.representations.task_status import system_task_response
 from aerotask.services.system.metrics import exposition
 from aerotask.services.system.readiness import readiness
+from aerotask.services.system.supervision import read_supervision
 from aerotask.store.tasks.tasks import TaskFilter
 from aerotask.wiring import Platform
 
@@ -101,7 +105,10 @@ async def healthz() -> HealthResponse:
 
 @router.get("/readyz", responses={503: {"model": ReadyResponse, "description": "A part is not ready."}})
 async def readyz(platform: PlatformDep, response: Response) -> ReadyResponse:
-    """Check Postgres, Redis, storage and workers: whether tasks can be accepted and run."""
+    """Check Postgres, Redis, storage and workers: whether tasks can be accepted and run.
+
+    `supervisor` has the restarts of a stack that `aerotask up` runs; otherwise it is null.
+    """
     ready = await readiness(platform.db, platform.dispatcher, platform.blobs)
     if not ready.ready:
         response.status_code = 503
@@ -112,6 +119,7 @@ async def readyz(platform: PlatformDep, response: Response) -> ReadyResponse:
         redis=ready.redis,
         storage=ready.storage,
         workers=ready.workers,
+        supervisor=await asyncio.to_thread(_supervision, platform.settings.supervision_file),
     )
 
 
@@ -142,6 +150,13 @@ def _raise_unless_scraper(token: SecretStr | None, credentials: HTTPAuthorizatio
         raise Unauthenticated(
             "The metrics need the bearer token of AEROTASK_METRICS_TOKEN.", code="metrics-token-required"
         )
+
+
+def _supervision(file: Path | None) -> SupervisionResponse | None:
+    found = read_supervision(file)
+    if found is None:
+        return None
+    return SupervisionResponse(restarts=found.restarts, restarting=list(found.restarting))
 
 
 def _limits(platform: Platform) -> dict[str, int | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy.exc import IntegrityError
@@ -126,12 +127,19 @@ class UserService:
             await users.remove(connection, user.id)
             await audit.record(connection, caller, AuditAction.USER_DELETED, user.user_name)
 
-    async def ensure_first_admin(self, password: str | None) -> str | None:
-        """Creates the administrator `admin` if there are no users; returns the password if one was generated."""
+    async def ensure_first_admin(
+        self, password: str | None, *, keep: Callable[[str], None] | None = None
+    ) -> str | None:
+        """Creates the administrator `admin` if there are no users; returns the password if one was generated.
+
+        `keep` gets a generated password before the user exists, so that it can't be lost.
+        """
         async with self.db.read() as connection:
             if await users.any_exist(connection):
                 return None
-        generated = None if password else secrets.token_urlsafe(12)
+        generated = None if password else generate_password()
+        if generated and keep:
+            keep(generated)
         try:
             await self._add(ANONYMOUS, _NewUser("admin", None, is_admin=True), password or generated or "")
         except Conflict:  # another process created it
@@ -203,6 +211,11 @@ class UserService:
         if added is None:
             raise NotFound("The user has been removed.")
         return added
+
+
+def generate_password() -> str:
+    """A random password."""
+    return secrets.token_urlsafe(12)
 
 
 def _no_user(user_name: str) -> NotFound:
