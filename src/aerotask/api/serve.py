@@ -30,7 +30,7 @@ def serve(settings: Settings, listener: socket.socket) -> None:
     """Serve the API on a listening socket until SIGTERM or SIGINT; running requests get `GRACE_S` to finish."""
     make_undumpable()
     log_confinement()
-    warn_if_exposed(settings, host)
+    warn_if_exposed(settings, listener.getsockname()[0])
     app = create_app(settings)
     config = server_config(app, settings)
     _log.info("api.listening", address=":".join(map(str, listener.getsockname()[:2])))
