@@ -26,6 +26,7 @@ check: $(INSTALLED) ## format, lint, types, import contracts, lock files, deploy
 	$(BIN)/python deploy/check_locks.py
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.renovate .github/renovate.json
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 
 audit: $(INSTALLED) ## known vulnerabilities of the locked dependencies (asks PyPI)
@@ -34,6 +35,7 @@ audit: $(INSTALLED) ## known vulnerabilities of the locked dependencies (asks Py
 fmt: $(INSTALLED) ## repair what can be repaired
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
+	$(BIN)/python deploy/env_example.py > .env.example.new && mv .env.example.new .env.example
 
 bench: $(INSTALLED) ## the benchmarks, each with its peers (takes long)
 	benchmarks/run

@@ -51,6 +51,24 @@ def test_production_accepts_a_database_with_a_strong_password_or_none(url: str) 
     settings(mode="production", database_url=url)
 
 
+def test_the_databases_password_may_be_given_apart_from_the_address() -> None:
+    apart = settings(database_url="postgresql://app@h:5433/d?sslmode=require", db_password="p@ss/wörd%")
+    url = "postgresql://app:p%40ss%2Fw%C3%B6rd%25@h:5433/d?sslmode=require"
+    assert apart.database_url.get_secret_value() == url
+    assert settings(database_url=url, db_password="another").database_url.get_secret_value() == url
+    assert "p@ss" not in repr(apart)
+
+
+def test_a_password_without_a_user_is_rejected() -> None:
+    with pytest.raises(ValidationError, match="needs a user in AEROTASK_DATABASE_URL"):
+        settings(db_password="anything")
+
+
+def test_production_rejects_a_guessable_password_given_apart() -> None:
+    with pytest.raises(ValidationError, match="production mode refuses"):
+        settings(mode="production", database_url="postgresql://app@h/d", db_password="changeme")
+
+
 def test_a_short_secret_is_rejected_in_every_mode() -> None:
     with pytest.raises(ValidationError, match="32 characters"):
         settings(secret_key=GOOD[:31])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
@@ -58,6 +58,23 @@ def is_guessable(secret: str) -> bool:
     return len(set(plain)) < _MIN_DIFFERENT or any(known in plain for known in _KNOWN)
 
 
+def _plain(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value or "")
+
+
+def _with_password(url: str, password: str) -> str:
+    """The URL with the password, unless it has one already."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    if ":" in user:
+        return url
+    if not at:
+        raise ValueError(
+            "AEROTASK_DB_PASSWORD needs a user in AEROTASK_DATABASE_URL: postgresql://user@host/name"
+        )
+    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}"))
+
+
 class _Variables(EnvSettingsSource):
     """Source of all variables with the prefix, by flat names: the names don't include the group of a setting."""
 
@@ -84,6 +101,8 @@ class Settings(BaseSettings):
     """`production` refuses to start with weak or known secrets, a shifted clock or armed failpoints."""
     database_url: SecretStr
     """Postgres 15 or newer, as `postgresql://user:password@host:port/name` or with `?host=/socket/folder`."""
+    db_password: SecretStr | None = None
+    """Password of the database's user, of any characters; used where `AEROTASK_DATABASE_URL` has none."""
     redis_url: SecretStr
     """Redis or Valkey, as `redis://host:port/0` or `unix:///path.sock?db=0`."""
     storage_url: str
@@ -138,6 +157,14 @@ class Settings(BaseSettings):
     def _distribute(cls, flat: dict[str, Any]) -> dict[str, Any]:
         groups = {name: flat for name, field in cls.model_fields.items() if is_dataclass(field.annotation)}
         return {**flat, **groups}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_database_url(cls, flat: dict[str, Any]) -> dict[str, Any]:
+        url, password = (_plain(flat.get(name)) for name in ("database_url", "db_password"))
+        if not url or not password:
+            return flat
+        return {**flat, "database_url": _with_password(url, password)}
 
     @field_validator("secret_key")
     @classmethod
@@ -211,6 +238,12 @@ class Settings(BaseSettings):
         if parts.scheme != "file" or parts.netloc or not parts.path.startswith("/"):
             raise ValueError("AEROTASK_STORAGE_URL must be file:///absolute/folder")
         return value
+
+    @classmethod
+    def secret_variables(cls) -> tuple[str, ...]:
+        """Environment variables that hold secrets."""
+        secrets = (name for name, field in cls.model_fields.items() if "SecretStr" in str(field.annotation))
+        return tuple(f"AEROTASK_{name}".upper() for name in secrets)
 
     @property
     def storage_folder(self) -> Path:

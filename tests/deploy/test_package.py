@@ -105,7 +105,7 @@ def test_the_lock_check_refuses_a_tracked_uv_lock(checkout: Path) -> None:
 
 def test_the_compose_file_starts_everything_from_one_image() -> None:
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
-    assert set(services) == {"postgres", "valkey", "migrate", "api", "worker"}
+    assert set(services) == {"postgres", "valkey", "migrate", "api", "worker", "proxy"}
     assert services["postgres"]["image"] == "postgres:17"
     assert services["worker"]["deploy"]["replicas"] == 2
     ours = [services[name] for name in ("migrate", "api", "worker")]
@@ -113,7 +113,7 @@ def test_the_compose_file_starts_everything_from_one_image() -> None:
     for service in ours:
         assert service["environment"]["AEROTASK_SECRET_KEY"].startswith("${AEROTASK_SECRET_KEY:?")
         assert service["volumes"] == ["storage:/var/lib/aerotask"]
-    for name in ("postgres", "valkey", "api"):
+    for name in ("postgres", "valkey", "api", "proxy"):
         assert "test" in services[name]["healthcheck"]
 
 
@@ -141,7 +141,7 @@ def test_ci_runs_the_commands_that_people_run() -> None:
 def test_image_and_compose_file_set_production_mode() -> None:
     assert "    AEROTASK_MODE=production \\\n" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
     composed = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
-    assert composed["x-aerotask"]["environment"]["AEROTASK_MODE"] == "production"
+    assert composed["x-aerotask"]["environment"]["AEROTASK_MODE"] == "${AEROTASK_MODE:-production}"
 
 
 def test_dependencies_are_audited_weekly_on_the_oldest_and_newest_python() -> None:

@@ -314,7 +314,7 @@ def test_huge_json_arrays_are_rejected_before_they_fill_the_memory(tmp_path: Pat
             content.write(piece * (MIB // len(piece)))
         content.write(end)
     program = (
-        "import sys; from pathlib import Path; from aerotask.sandbox.limits import limit_memory\n"
+        "import sys; from pathlib import Path; from aerotask.sandbox.kernel.limits import limit_memory\n"
         "from aerotask.derivatives.gpkg import build_gpkg; from aerotask.domain.errors import InvalidInput\n"
         "limit_memory(768 * 2**20)\n"
         "try: build_gpkg(Path(sys.argv[1]), Path(sys.argv[2]), on_progress=print)\n"

@@ -82,7 +82,7 @@ def test_every_action_of_the_audit_log_is_documented() -> None:
 def test_the_readme_names_only_existing_settings() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     named = {name.lower() for name in re.findall(r"AEROTASK_([A-Z_]+[A-Z])", readme)}
-    assert named - set(settings()) - {"db_password", "port"} == set()
+    assert named - set(settings()) - {"domain"} == set()
 
 
 @pytest.mark.parametrize("tool", load_registry().all(), ids=lambda tool: tool.id)

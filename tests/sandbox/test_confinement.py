@@ -83,7 +83,7 @@ NEIGHBOURS = """
 import json, os, signal, sys, time
 from pathlib import Path
 from aerotask.sandbox.confinement import confine
-from aerotask.sandbox.undumpable import make_undumpable
+from aerotask.sandbox.kernel.undumpable import make_undumpable
 
 secret = b"a secret of this process"
 place = id(secret)

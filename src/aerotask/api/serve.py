@@ -15,7 +15,7 @@ from aerotask.api.http.errors import problem
 from aerotask.api.http.exposure import warn_if_exposed
 from aerotask.config import Settings
 from aerotask.sandbox.confinement import log_confinement
-from aerotask.sandbox.undumpable import make_undumpable
+from aerotask.sandbox.kernel.undumpable import make_undumpable
 from aerotask.wiring import Platform
 
 GRACE_S = 10

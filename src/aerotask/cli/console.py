@@ -13,6 +13,7 @@ from aerotask.config import Settings
 from aerotask.domain.errors import InvalidInput
 from aerotask.failpoints import armed_failpoints
 from aerotask.logs import configure_logs
+from aerotask.sandbox.kernel.environment import take_variables
 
 out = Console()
 err = Console(stderr=True)
@@ -24,13 +25,18 @@ Data = Annotated[Path, typer.Option(help="The folder for all data.")]
 _log = structlog.get_logger(__name__)
 
 
-def load_settings() -> Settings:
-    """Settings from the environment; logs are configured by them.
+def load_settings(*, admin_password: bool = False) -> Settings:
+    """Settings from the environment, which then holds no secrets any more; logs are configured by them.
+
+    The first administrator's password is read only with `admin_password`.
 
     Raises:
         InvalidInput: a failpoint is armed in production mode.
     """
+    if not admin_password:
+        take_variables(["AEROTASK_ADMIN_PASSWORD"])
     settings = Settings()
+    take_variables(Settings.secret_variables())
     configure_logs(settings.log_format)
     for name, armed in armed_failpoints().items():
         _log.warning("failpoint.armed", name=name, action=armed.action)

@@ -43,7 +43,7 @@ def migrate(*, password_file: _PasswordFile = None) -> None:
     """Migrate the database to the newest schema, and create the first administrator."""
     from aerotask.db.connecting import explained_failures  # noqa: PLC0415  not for `up`
 
-    settings = load_settings()
+    settings = load_settings(admin_password=True)
     with explained_failures(settings.database_url.get_secret_value()):
         password = asyncio.run(_migrate(settings, password_file))
     if password and password_file is None:

@@ -15,7 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from aerotask.cli.console import Data, Host, Port, out
+from aerotask.config import Settings
 from aerotask.logs import configure_logs
+from aerotask.sandbox.kernel.environment import take_variables
+from aerotask.sandbox.kernel.undumpable import make_undumpable
 
 if TYPE_CHECKING:
     from aerotask.stack.stack import Stack
@@ -40,27 +43,30 @@ def up(
     interrupted = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: interrupted.set())
+    make_undumpable()
+    # They are passed on to our own processes alone, not to Postgres and Valkey.
+    secrets = take_variables(Settings.secret_variables())
     with explained_file_errors(data), open_listener(host, port) as listener, OwnedFolder(data) as folder:
         status_file = folder.path / "supervision.json"
         write_supervision(status_file, Supervision())
-        settings = {"AEROTASK_SUPERVISION_FILE": str(status_file)}
+        settings = {**secrets, "AEROTASK_SUPERVISION_FILE": str(status_file)}
         with running_stack(folder, listener=listener, workers=workers, settings=settings) as stack:
-            out.print(_summary(stack, folder.path))
+            out.print(_summary(stack, folder.path, password_given="AEROTASK_ADMIN_PASSWORD" in secrets))
             supervisor = Supervisor(stack.parts(), status_file)
             while not interrupted.wait(_CHECK_INTERVAL_S):
                 supervisor.check()
             out.print("Stopping …")
 
 
-def _summary(stack: Stack, data: Path) -> Panel:
-    """What somebody needs to know about the stack that has just started."""
+def _summary(stack: Stack, data: Path, *, password_given: bool) -> Panel:
+    """Facts that somebody needs to know about the stack that has just started."""
     from aerotask.stack.stack import FIRST_ADMIN, admin_password_file  # noqa: PLC0415  only for `up`
 
     embedded = "Postgres" in stack.servers
     file = admin_password_file(data)
     if file.is_file():
         where = f"in {file} (the first one)"
-    elif os.environ.get("AEROTASK_ADMIN_PASSWORD"):
+    elif password_given:
         where = "that of AEROTASK_ADMIN_PASSWORD at the first start"
     else:
         where = "as set before"

@@ -21,7 +21,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from aerotask.sandbox.undumpable import make_undumpable
+from aerotask.sandbox.kernel.undumpable import make_undumpable
 
 MAX_MESSAGE = 64 * 1024
 MAX_FDS = 64

@@ -12,7 +12,7 @@ from aerotask.domain.errors import InvalidInput
 from aerotask.domain.text_cleaning import clean_line
 from aerotask.sandbox.child_loop import serve_socket
 from aerotask.sandbox.confinement import confine
-from aerotask.sandbox.limits import limit_resources
+from aerotask.sandbox.kernel.limits import limit_resources
 from aerotask.sandbox.protocol import Message
 
 OPEN_FILES = 256

@@ -21,8 +21,8 @@ from aerotask.config import Settings
 from aerotask.dispatch.arq import ArqListener
 from aerotask.net.guarded_http import GuardedClient, Resolver
 from aerotask.sandbox.confinement import log_confinement
+from aerotask.sandbox.kernel.undumpable import make_undumpable
 from aerotask.sandbox.spawner import Spawner
-from aerotask.sandbox.undumpable import make_undumpable
 from aerotask.services.tasks.outcome.commit import CommitService
 from aerotask.store.datasets.index_queue import CHANNEL as ENTRIES_CHANNEL
 from aerotask.store.queue.cancel import CANCEL_CHANNEL

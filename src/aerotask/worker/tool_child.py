@@ -25,7 +25,7 @@ from aerotask.metadata.timeouts import cpu_deadline
 from aerotask.registry import Registry, load_registry
 from aerotask.sandbox import confinement, forkserver
 from aerotask.sandbox.child_loop import EventWriter, serve_socket
-from aerotask.sandbox.limits import limit_resources
+from aerotask.sandbox.kernel.limits import limit_resources
 from aerotask.sandbox.protocol import Message
 from aerotask.sdk.changes import ChangeSet, Edit, PutDerivative, PutEntry, PutFolder
 from aerotask.sdk.context import Cancelled

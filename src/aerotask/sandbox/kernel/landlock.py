@@ -25,6 +25,7 @@ _TRUNCATE_VERSION, _SIGNALS_VERSION = 3, 6
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_FOLDER = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _CHANGE_FOLDER = sum(1 << bit for bit in range(4, 14))  # removing, making and moving entries
+_MAKE_DEVICES = 1 << 6 | 1 << 11
 _TRUNCATE = 1 << 14
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE
 _READ = _READ_FILE | _READ_FOLDER
@@ -46,7 +47,8 @@ _SYSTEM = (
     *("/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/mime.types", "/etc/timezone"),
     *("/proc", "/sys/devices/system", "/sys/fs/cgroup"),
 )
-_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+# Not /dev/zero: a shared mapping of it is memory that no limit counts.
+_DEVICES = ("/dev/null", "/dev/full", "/dev/random", "/dev/urandom")
 
 
 class _Ruleset(ctypes.Structure):
@@ -98,7 +100,7 @@ def restrict(*, reads: Iterable[Path], writes: Iterable[Path]) -> None:
         for path in map(Path, _DEVICES):
             _allow(ruleset, path, everything)
         for path in writes:
-            _allow(ruleset, path, everything)
+            _allow(ruleset, path, everything & ~_MAKE_DEVICES)
         _call(_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)

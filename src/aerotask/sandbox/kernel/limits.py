@@ -1,4 +1,4 @@
-"""Resource limits of a child process: priority, open files, file size and memory."""
+"""Resource limits of a child process: priority, processes, open files, file size and memory."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import resource
 import sys
 
 NICE = 5
+MAX_MORE_PROCESSES = 1024
+"""Processes and threads that a child's user may start beyond those that the machine runs already."""
 STATUS_BYTES = 16 * 1024
 """Longer than the kernel's status of a process."""
 
@@ -16,6 +18,7 @@ def limit_resources(*, memory_bytes: int, open_files: int, max_file_bytes: int |
     os.nice(NICE)
     lower(resource.RLIMIT_CORE, 0)
     lower(resource.RLIMIT_NOFILE, open_files)
+    limit_processes()
     if max_file_bytes is not None:
         lower(resource.RLIMIT_FSIZE, max_file_bytes)
     limit_memory(memory_bytes)
@@ -37,11 +40,26 @@ def limit_memory(memory_bytes: int) -> None:
         lower(resource.RLIMIT_DATA, _data_bytes() + memory_bytes)
 
 
+def limit_processes() -> None:
+    """Bound the number of processes and threads (RLIMIT_NPROC); the kernel exempts root.
+
+    The kernel counts all of the user's, also those that aren't ours; counting every one of the machine's as the user's
+    keeps children from failing because of them.
+    """
+    if sys.platform == "linux":
+        present = int(_read("/proc/loadavg").split()[3].partition(b"/")[2])
+        lower(resource.RLIMIT_NPROC, present + MAX_MORE_PROCESSES)
+
+
 def _data_bytes() -> int:
-    # Not by `open`, whose machinery would write to, and so copy, hundreds of pages that the fork shares.
-    status = os.open("/proc/self/status", os.O_RDONLY)
-    try:
-        _, _, behind = os.read(status, STATUS_BYTES).partition(b"VmData:")
-    finally:
-        os.close(status)
+    _, _, behind = _read("/proc/self/status").partition(b"VmData:")
     return int(behind.split(maxsplit=1)[0]) * 1024 if behind else 0
+
+
+def _read(path: str) -> bytes:
+    # Not by `open`, whose machinery would write to, and so copy, hundreds of pages that the fork shares.
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(descriptor, STATUS_BYTES)
+    finally:
+        os.close(descriptor)
