@@ -42,6 +42,7 @@ from aerotask.services.datasets.orgs import OrgService
 from aerotask.services.datasets.tree import TreeService
 from aerotask.services.datasets.uploads import UploadService
 from aerotask.services.system.damage import DamageService
+from aerotask.services.tasks.admission import AdmissionService
 from aerotask.services.tasks.dry_run import DryRunService
 from aerotask.services.tasks.maintenance import MaintenanceService
 from aerotask.services.tasks.notifications import TaskNotifications
@@ -94,6 +95,7 @@ class Platform:
     watch: WatchService
     wakeups: WakeupSender
     maintenance: MaintenanceService
+    admission: AdmissionService
     tiles: TileService
     damage: DamageService
 
@@ -193,6 +195,7 @@ def _assemble(  # noqa: PLR0913  resources that are closed with the platform
         ),
         wakeups=wakeups,
         maintenance=_maintenance(settings, db, blobs, dispatcher, partial_files),
+        admission=AdmissionService(db, settings.quotas, registry),
         tiles=_tiles(settings, db, access, tasks=tasks, submit=submit, blobs=blobs),
         damage=DamageService(db),
     )

@@ -99,7 +99,8 @@ async def _quotas(db: Any, settings: Settings) -> list[str]:
     for name, (which, whose, limit) in limits.items():
         most = await db.fetchval(
             "SELECT coalesce(max(n), 0) FROM (SELECT count(*) AS n FROM tasks WHERE "
-            f"state IN ('Created', 'Enqueued', 'Scheduled', 'Processing') AND {which} GROUP BY {whose}) AS g"
+            "state IN ('Created', 'Enqueued', 'Scheduled', 'Processing') "
+            f"AND waits_for IS DISTINCT FROM 'scheduled-time' AND {which} GROUP BY {whose}) AS g"
         )
         if most > limit:
             found.append(f"{most} tasks are {name}, the limit is {limit}")

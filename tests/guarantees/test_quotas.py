@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ class Sampler(threading.Thread):
 
     LOOK = """
         WITH active AS (SELECT org_id, user_id, state FROM tasks
-            WHERE state IN ('Created', 'Enqueued', 'Scheduled', 'Processing'))
+            WHERE state IN ('Created', 'Enqueued', 'Scheduled', 'Processing')
+                AND waits_for IS DISTINCT FROM 'scheduled-time')
         SELECT (SELECT count(*) FROM active),
             (SELECT coalesce(max(n), 0) FROM (SELECT count(*) AS n FROM active GROUP BY org_id) AS o),
             (SELECT coalesce(max(n), 0) FROM (SELECT count(*) AS n FROM active GROUP BY user_id) AS u),
@@ -127,3 +129,22 @@ def test_racing_submits_exceed_no_limit(make_stack: StackFactory, tmp_path: Path
         assert of_org <= 10
         assert of_user <= 20
         eventually(lambda: world.admin.get("/sys/tasks?state=Processing").json()["total"] == 0)
+
+
+@pytest.mark.xdist_group("quotas")
+def test_tasks_that_become_due_at_once_exceed_no_limit_and_all_run(make_stack: StackFactory) -> None:
+    with make_stack(workers=2, worker_slots="8", **LIMITS) as world:
+        datasets = [world.dataset() for _ in range(2)]
+        with sampled(world) as sampler:
+            soon = (datetime.now(UTC) + timedelta(seconds=5)).isoformat()
+            bodies = [
+                {"toolId": "nothing", "params": {"label": str(n)}, "scheduledAt": soon} for n in range(60)
+            ]
+            answers = at_once([datasets[n % 2] for n in range(60)], bodies)
+            assert {answer.status_code for answer in answers} == {202}
+            eventually(lambda: world.admin.get("/sys/tasks?state=Succeeded").json()["total"] == 60)
+        active, of_org, of_user, running_of_user = sampler.most
+        assert max(active, of_user) <= 20
+        assert of_org <= 10
+        assert running_of_user <= 3
+        assert world.admin.get("/sys/tasks?state=Failed").json()["total"] == 0

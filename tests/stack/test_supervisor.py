@@ -7,7 +7,7 @@ import pytest
 
 from aerotask.domain.errors import Unavailable
 from aerotask.services.system.supervision import Supervision, read_supervision
-from aerotask.stack.supervisor import Part, Supervisor
+from aerotask.stack.supervisor import SupervisedPart, Supervisor
 
 
 class Clock:
@@ -36,8 +36,8 @@ class Process:
         self.running.kill()
         self.running.wait()
 
-    def part(self, name: str) -> Part:
-        return Part(name, self.running_status, self.start)
+    def part(self, name: str) -> SupervisedPart:
+        return SupervisedPart(name, self.running_status, self.start)
 
     def running_status(self) -> int | None:
         return self.running.poll()
@@ -97,7 +97,9 @@ def test_a_failed_start_counts_as_a_stop(tmp_path: Path) -> None:
     def fail() -> None:
         raise Unavailable("no room on the device")
 
-    supervisor = Supervisor([Part("Valkey", process.running_status, fail)], tmp_path / "status", clock=clock)
+    supervisor = Supervisor(
+        [SupervisedPart("Valkey", process.running_status, fail)], tmp_path / "status", clock=clock
+    )
     for _ in range(5):
         supervisor.check()
         clock.now_s += 10

@@ -33,7 +33,7 @@ async def test_a_late_cancel_notification_does_not_stop_the_next_attempt(
     context = main._worker_context(platform, settings, Spawner(tool_child.PROGRAM), 1)
     attempt = Attempt(context, await rows.claimed())
     listener = ArqListener(settings.redis_url.get_secret_value())
-    runner = TaskRunner(context, listener, platform.maintenance)
+    runner = TaskRunner(context, listener, platform.maintenance, platform.admission)
     runner._running[attempt] = asyncio.create_task(asyncio.sleep(0))
 
     runner.on_cancelled(first.lease.name)
@@ -51,7 +51,9 @@ async def test_a_task_that_is_locked_when_its_wakeup_arrives_is_claimed_as_soon_
     slow = settings.model_copy(update={"queue": replace(settings.queue, poll_s=120.0)})
     spawner = Spawner(tool_child.PROGRAM)
     context = main._worker_context(platform, slow, spawner, 1)
-    runner = TaskRunner(context, ArqListener(settings.redis_url.get_secret_value()), platform.maintenance)
+    runner = TaskRunner(
+        context, ArqListener(settings.redis_url.get_secret_value()), platform.maintenance, platform.admission
+    )
     present = asyncio.Event()
     async with platform.db.begin() as other:
         await other.execute(select(Task.id).where(Task.id == task_id).with_for_update())

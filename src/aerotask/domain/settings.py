@@ -126,6 +126,8 @@ class Quotas:
     """Of these, tasks of one user."""
     active_anonymous: Annotated[int, Field(ge=0, alias="max_active_tasks_anonymous")] = 2
     """Of these, tasks of all anonymous callers together."""
+    scheduled_per_user: Annotated[int, Field(ge=1, alias="max_scheduled_tasks_per_user")] = 1000
+    """Tasks of one user that are scheduled for later; once due, they wait until the limits on active tasks have room."""
     bulk_downloads_per_user: Annotated[int, Field(ge=1, alias="max_active_bulk_downloads_per_user")] = 1
     """Bulk downloads of one user that may wait or run at once."""
     artifact_bytes_per_org_day: Annotated[int, Field(ge=1, alias="max_artifact_bytes_per_org_day")] = (

@@ -53,7 +53,7 @@ def given_up(path: str, cause: str, *, attempt: int) -> FileMetadata:
     return unreadable(
         GIVEN_UP,
         f"The metadata of the file could not be extracted (attempt {attempt}: {cause}). It is tried again within the "
-        "next hours; rescan-index tries it at once.",
+        "next hours, or at once by a rescan of the index.",
         type_by_name(path),
     )
 

@@ -23,7 +23,7 @@ from aerotask.stack.listener import open_listener, url_of
 from aerotask.stack.postgres import EmbeddedPostgres
 from aerotask.stack.private_files import write_private
 from aerotask.stack.servers import running_postgres, running_valkey
-from aerotask.stack.supervisor import Part
+from aerotask.stack.supervisor import SupervisedPart
 from aerotask.stack.valkey import EmbeddedValkey
 from aerotask.stack.waiting import await_condition
 
@@ -86,24 +86,24 @@ class Stack:
         for process in running:
             processes.stop(process, stop_signal=signal.SIGTERM, grace_s=STOP_GRACE_S)
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[SupervisedPart]:
         """The servers, the API and the workers, for a supervisor."""
         servers = [_server_part(name, server) for name, server in self.servers.items()]
         workers = [self._worker_part(number) for number in range(len(self.workers))]
         return [
             *servers,
-            Part("API", lambda: self.api.poll() if self.api else None, self.start_api),
+            SupervisedPart("API", lambda: self.api.poll() if self.api else None, self.start_api),
             *workers,
         ]
 
-    def _worker_part(self, number: int) -> Part:
+    def _worker_part(self, number: int) -> SupervisedPart:
         def exit_status() -> int | None:
             return self.workers[number].poll()
 
         def start() -> None:
             self.workers[number] = self._spawn("worker")
 
-        return Part(f"worker {number + 1}", exit_status, start)
+        return SupervisedPart(f"worker {number + 1}", exit_status, start)
 
     def _responds(self) -> bool:
         if self.api is not None and self.api.poll() is not None:
@@ -131,8 +131,8 @@ class Stack:
         )
 
 
-def _server_part(name: str, server: EmbeddedPostgres | EmbeddedValkey) -> Part:
-    return Part(name, lambda: server.exit_status, server.start)
+def _server_part(name: str, server: EmbeddedPostgres | EmbeddedValkey) -> SupervisedPart:
+    return SupervisedPart(name, lambda: server.exit_status, server.start)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SupervisedPart:
     """A process of a stack; `exit_status` returns None while it runs, `start` raises `Unavailable` if it fails."""
 
     name: str
@@ -42,7 +42,11 @@ class Supervisor:
     """Supervisor of parts: `check` has to be called every now and then, from the thread that started them."""
 
     def __init__(
-        self, parts: Sequence[Part], status_file: Path, *, clock: Callable[[], float] = time.monotonic
+        self,
+        parts: Sequence[SupervisedPart],
+        status_file: Path,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._parts = [(part, _Restarts()) for part in parts]
         self._status_file = status_file
@@ -61,12 +65,12 @@ class Supervisor:
             elif self._clock() >= restarts.due:
                 self._restart(part, restarts)
 
-    def _check_running(self, part: Part, restarts: _Restarts) -> None:
+    def _check_running(self, part: SupervisedPart, restarts: _Restarts) -> None:
         status = part.exit_status()
         if status is not None:
             self._plan_restart(part, restarts, reason=f"exit status {status}")
 
-    def _restart(self, part: Part, restarts: _Restarts) -> None:
+    def _restart(self, part: SupervisedPart, restarts: _Restarts) -> None:
         restarts.due = None
         self._restarts += 1
         try:
@@ -77,7 +81,7 @@ class Supervisor:
         _log.info("part.restarted", part=part.name)
         self._report()
 
-    def _plan_restart(self, part: Part, restarts: _Restarts, *, reason: str) -> None:
+    def _plan_restart(self, part: SupervisedPart, restarts: _Restarts, *, reason: str) -> None:
         now = self._clock()
         restarts.times = [moment for moment in restarts.times if now - moment < WINDOW_S]
         if len(restarts.times) >= MAX_RESTARTS:

@@ -36,7 +36,7 @@ from aerotask.worker.runner import TaskRunner
 from aerotask.worker.webhook_delivery import MAX_DELIVERIES, WebhookDelivery
 
 # Connections that may be needed at once beside those of the tasks: indexers, webhook delivery (two), and maintenance.
-# Claim, heartbeat, recovery, throttling and reports have their own pool (`Database.begin_short`).
+# Claim, heartbeat, recovery, admission, throttling and reports have their own pool (`Database.begin_short`).
 OTHERS = 2 + len(LANES) + maintenance.CONNECTIONS
 
 _log = structlog.get_logger(__name__)
@@ -60,7 +60,7 @@ async def run_worker(settings: Settings) -> None:
         worker_no = secrets.randbelow(2**31 - 1) + 1
         listener = ArqListener(settings.redis_url.get_secret_value())
         context = _worker_context(platform, settings, spawner, worker_no)
-        runner = TaskRunner(context, listener, platform.maintenance)
+        runner = TaskRunner(context, listener, platform.maintenance, platform.admission)
         indexing = indexers(platform.db, platform.blobs, spawner, settings.queue.poll_s)
         resolver = Resolver(threads=MAX_DELIVERIES)
         stack.callback(resolver.close)
@@ -80,7 +80,7 @@ async def run_worker(settings: Settings) -> None:
             session.run(present.set),
             runner.heartbeat(),
             runner.recover_lost(),
-            runner.mark_throttled(),
+            runner.sort_waiting(),
             listener.run(lambda _wakeup: runner.wake()),
             *[indexer.run() for indexer in indexing],
             delivery.run(),

@@ -12,6 +12,7 @@ from aerotask.db.engine import PostgresAway
 from aerotask.db.outages import tolerate
 from aerotask.dispatch.dispatcher import WakeupListener
 from aerotask.failpoints import failpoint
+from aerotask.services.tasks.admission import AdmissionService
 from aerotask.services.tasks.maintenance import MaintenanceService
 from aerotask.store.queue import claims, leases
 from aerotask.store.queue.claims import ClaimedTask
@@ -35,6 +36,7 @@ class TaskRunner:
     context: WorkerContext
     listener: WakeupListener
     maintenance: MaintenanceService
+    admission: AdmissionService
     _running: dict[Attempt, asyncio.Task[None]] = field(default_factory=dict)
     _wakeup: WakeupEvent = field(default_factory=WakeupEvent)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -92,9 +94,11 @@ class TaskRunner:
                 self.wake()
             await asyncio.sleep(self.context.settings.queue.poll_s / 2)
 
-    async def mark_throttled(self) -> None:
-        """Mark tasks that wait for their user's concurrency limit, once per poll, until cancelled."""
+    async def sort_waiting(self) -> None:
+        """Admit due tasks, and mark those that wait for their user's concurrency limit, once per poll, until cancelled."""
         while True:
+            if await tolerate("worker.delayed", self.admission.admit_due(), doing="admission"):
+                self.wake()
             await tolerate("worker.delayed", self.maintenance.mark_throttled(), doing="throttling")
             await asyncio.sleep(self.context.settings.queue.poll_s)
 

@@ -215,13 +215,19 @@ def test_head_equals_get_without_the_image(maps: Maps) -> None:
 
 
 def test_a_new_derivative_changes_every_etag(world: World, tmp_path: Path) -> None:
-    dataset, params = world.dataset(), {"path": "a.tif", "rescale": "-1,1"}
+    dataset = world.dataset()
     dataset.upload("a.tif", on_tile(tmp_path / "a.tif", halves(-5, 5)))
 
     def responses() -> tuple[str, httpx.Response, httpx.Response]:
         tilejson, tile, thumb = (
-            dataset.client.get(f"{dataset.address}/{path}", params=params).raise_for_status()
-            for path in ("tilejson.json", f"tiles/{HERE}.png", "thumb")
+            dataset.client.get(
+                f"{dataset.address}/{path}", params={"path": "a.tif", **style}
+            ).raise_for_status()
+            for path, style in (
+                ("tilejson.json", {"rescale": "-1,1"}),
+                (f"tiles/{HERE}.png", {"rescale": "-1,1"}),
+                ("thumb", {}),
+            )
         )
         return tilejson.json()["tiles"][0], tile, thumb
 

@@ -21,7 +21,8 @@ TILE = f"tiles/{AT.z}/{AT.x}/{AT.y}.png"
 
 
 async def get(api: Served, path: str) -> httpx.Response:
-    return await api.client.get(f"{HERE}/{path}", params={"path": "large.tif", "rescale": "-1,1"})
+    style = {} if path == "thumb" else {"rescale": "-1,1"}
+    return await api.client.get(f"{HERE}/{path}", params={"path": "large.tif", **style})
 
 
 async def build(api: Served, file: Path, *, source: Path) -> None:

@@ -13,13 +13,15 @@ from tests.store.plans import filled_database, rows_read
 
 from aerotask.db.engine import Database, open_database
 from aerotask.domain.ids import DatasetId, LeaseToken, OrgId, TaskId, UserId
-from aerotask.domain.settings import LogLimits
+from aerotask.domain.settings import LogLimits, Quotas
 from aerotask.domain.states import TaskState
 from aerotask.stack.servers import LocalServers
-from aerotask.store.queue import claims, leases, logs, recovery, retention
+from aerotask.store.queue import admission, claims, leases, logs, recovery, retention
+from aerotask.store.queue.admission import AdmissionLimits
 from aerotask.store.queue.leases import Lease, Report
-from aerotask.store.tasks import request_context, submit, tasks
-from aerotask.store.tasks.submit import DedupMatch, QuotaScope
+from aerotask.store.tasks import quota, request_context, submit, tasks
+from aerotask.store.tasks.quota import QuotaScope
+from aerotask.store.tasks.submit import DedupMatch
 from aerotask.store.tasks.tasks import TaskFilter
 
 # The rows are inserted once, by the test process that gets this group.
@@ -74,6 +76,7 @@ DATASET = DatasetId(UUID("03000000-0000-7000-8000-00000000000a"))
 USER = UserId(UUID("01000000-0000-7000-8000-00000000000a"))
 TASK = TaskId(UUID("04000000-0000-7000-8000-00000000000a"))
 SCOPE = QuotaScope(ORG, USER, timedelta(days=1), frozenset({"nothing"}))
+LIMITS = AdmissionLimits(Quotas(), timedelta(days=1), ["bulk-download"])
 LIKE = DedupMatch(DATASET, b"x", timedelta(days=1), needs_artifact=True, active_only=False)
 LEASE = Lease(TASK, LeaseToken(UUID(int=1)), 1)
 
@@ -120,7 +123,9 @@ HOT: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {
     "twin": lambda c: submit.find_duplicate(c, LIKE),
     "twin and quota": lambda c: submit.find_duplicate_and_usage(c, LIKE, SCOPE),
     "unique id": lambda c: submit.find_unique_id_owner(c, ORG, "x"),
-    "quota": lambda c: submit.quota_usage(c, SCOPE),
+    "quota": lambda c: quota.read_usage(c, SCOPE),
+    "look before an admission": admission.any_due,
+    "admission": lambda c: admission.admit_due(c, LIMITS),
     "expired artifacts": lambda c: retention.remove_expired_artifacts(c, clock_offset_s=0, max_count=500),
     "old tasks": lambda c: retention.remove_old_tasks(c, retention_days=60, clock_offset_s=0, max_count=500),
 }

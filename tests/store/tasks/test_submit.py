@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import update
-from tests.support.rows import Rows, add_dataset
+from tests.support.rows import Rows
 
 from aerotask.db.clock import db_now
 from aerotask.db.models import Artifact, Task
@@ -16,7 +16,7 @@ from aerotask.services.tasks.quota import QuotaRequest, enforce, raise_if_oversi
 from aerotask.store.queue import leases
 from aerotask.store.queue.leases import NewArtifact, Report, Success
 from aerotask.store.tasks import submit
-from aerotask.store.tasks.submit import DedupMatch, Duplicate, NewTask, QuotaScope, QuotaUsage
+from aerotask.store.tasks.submit import DedupMatch, Duplicate, NewTask
 
 DAY = timedelta(days=1)
 KEY = b"the same"
@@ -175,23 +175,6 @@ async def test_an_organizations_daily_artifacts_are_limited_including_expected_o
         await connection.execute(update(Task).values(finished_at=db_now() - 2 * DAY))
     third = await admitted(rows, limits, user_id=rows.user_id, estimated_output_bytes=6)
     assert not isinstance(third, LimitReached)
-
-
-async def test_the_count_under_the_lock_is_the_same_as_without(rows: Rows) -> None:
-    await rows.task(estimated_output_bytes=7)
-    await succeed(rows)  # 5 bytes made
-    await rows.task(estimated_output_bytes=20, tool_id="bulk-download")
-    mine = await rows.task(estimated_output_bytes=300, user_id=None)
-    other = await add_dataset(rows.db, rows.user_id, "other")
-    await other.task(estimated_output_bytes=4000)
-    async with rows.db.begin() as connection:
-        scope = QuotaScope(rows.org_id, rows.user_id, DAY, BULK_TOOLS)
-        free = await submit.quota_usage(connection, scope)
-        assert free == QuotaUsage(3, 2, 2, 1, 325)
-        assert await submit.quota_usage_under_lock(connection, scope) == free
-        assert await submit.quota_usage_under_lock(connection, scope, excluding=mine) == QuotaUsage(
-            2, 1, 2, 1, 25
-        )
 
 
 def test_an_output_beyond_the_limit_is_rejected_before_usage_is_counted() -> None:

@@ -173,6 +173,7 @@ def _limits(platform: Platform) -> dict[str, int | None]:
         "maxActiveTasksPerOrg": settings.quotas.active_per_org,
         "maxActiveTasksPerUser": settings.quotas.active_per_user,
         "maxActiveTasksAnonymous": settings.quotas.active_anonymous,
+        "maxScheduledTasksPerUser": settings.quotas.scheduled_per_user,
         "maxActiveBulkDownloadsPerUser": settings.quotas.bulk_downloads_per_user,
         "maxRunningTasksPerUser": settings.queue.running_per_user,
         "maxArtifactBytesPerOrgDay": settings.quotas.artifact_bytes_per_org_day,

@@ -11,9 +11,22 @@ from aerotask.db.models.datasets import (
     StorageCheck,
     Upload,
 )
-from aerotask.db.models.tasks import Artifact, IdempotencyKey, Task, TaskInput, TaskLogLine, Webhook
+from aerotask.db.models.tasks import (
+    ADMITTED,
+    ANYBODY,
+    UNADMITTED,
+    Artifact,
+    IdempotencyKey,
+    Task,
+    TaskInput,
+    TaskLogLine,
+    Webhook,
+)
 
 __all__ = [
+    "ADMITTED",
+    "ANYBODY",
+    "UNADMITTED",
     "ApiKey",
     "Artifact",
     "AuditEvent",

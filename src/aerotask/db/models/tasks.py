@@ -9,17 +9,27 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    ColumnClause,
     ForeignKey,
     Index,
     Integer,
     UniqueConstraint,
+    literal_column,
     text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
 from aerotask.db.models.base import Model, PathText, in_states, one_of
-from aerotask.domain.states import ACTIVE, TERMINAL, WAITING, TaskState
+from aerotask.domain.states import ACTIVE, TERMINAL, WAITING, TaskState, WaitReason
 from aerotask.domain.webhooks import WebhookState
+
+# Conditions with literals: with parameters no partial index would serve them.
+UNADMITTED = text(f"waits_for = '{WaitReason.TIME}'")
+"""Condition for tasks that were scheduled for later and that `store.queue.admission` has not admitted yet."""
+ADMITTED = text(f"{in_states(ACTIVE).text} AND waits_for IS DISTINCT FROM '{WaitReason.TIME}'")
+"""Condition for all other tasks that wait or run: those that quotas count as active."""
+ANYBODY: ColumnClause[UUID] = literal_column("'00000000-0000-0000-0000-000000000000'::uuid")
+"""The user id of tasks without a user, where null can't be compared by an index."""
 
 
 class Task(Model):
@@ -39,12 +49,21 @@ class Task(Model):
         Index(
             "ix_tasks_submitters",
             "org_id",
-            text("coalesce(user_id, '00000000-0000-0000-0000-000000000000'::uuid)"),
+            text(f"coalesce(user_id, {ANYBODY.name})"),
             "due_at",
             "id",
             postgresql_where=in_states(WAITING),
         ),
         Index("ix_tasks_active", "org_id", "user_id", postgresql_where=in_states(ACTIVE)),
+        # For quotas: what they count, what is due and may count soon, and what each user has scheduled.
+        Index("ix_tasks_admitted", "org_id", "user_id", postgresql_where=ADMITTED),
+        Index("ix_tasks_due", "due_at", postgresql_where=UNADMITTED),
+        Index(
+            "ix_tasks_scheduled",
+            text(f"coalesce(user_id, {ANYBODY.name})"),
+            "due_at",
+            postgresql_where=UNADMITTED,
+        ),
         Index("ix_tasks_running", "worker_no", postgresql_where=text("state = 'Processing'")),
         Index(
             "ix_tasks_made",

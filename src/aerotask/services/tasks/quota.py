@@ -13,10 +13,11 @@ from aerotask.domain.ids import OrgId, TaskId, UserId
 from aerotask.domain.settings import Quotas
 from aerotask.registry import Registry
 from aerotask.sdk import QuotaClass, Tool
-from aerotask.store.tasks import submit
-from aerotask.store.tasks.submit import QuotaScope, QuotaUsage
+from aerotask.store.tasks import quota
+from aerotask.store.tasks.quota import QuotaScope, QuotaUsage
 
 RETRY_ACTIVE_S = 15
+RETRY_SCHEDULED_S = 600
 RETRY_DAY_S = 3600
 PERIOD = timedelta(days=1)
 """Period in which artifacts count towards the quota."""
@@ -32,6 +33,8 @@ class QuotaRequest:
     quota_class: QuotaClass | None = None
     class_tools: frozenset[str] = frozenset()
     """The ids of all tools of the quota class."""
+    scheduled: bool = False
+    """The task is scheduled for later, so it is not active yet."""
 
     @classmethod
     def of_tool(
@@ -72,7 +75,7 @@ async def enforce(
     Raises:
         LimitReached: one more task would exceed a limit; the error names it.
     """
-    usage = await submit.quota_usage_under_lock(connection, request.scope, excluding=excluding)
+    usage = await quota.read_usage_under_lock(connection, request.scope, excluding=excluding)
     raise_if_exceeded(quotas, usage, request)
 
 
@@ -82,6 +85,11 @@ def raise_if_exceeded(quotas: Quotas, usage: QuotaUsage, request: QuotaRequest) 
     Raises:
         LimitReached: it would exceed a limit; the error names it.
     """
+    if request.scheduled:
+        # Anonymous callers share a small limit here as well.
+        limit = quotas.scheduled_per_user if request.user_id else quotas.active_anonymous
+        _raise_if_all_scheduled(usage.scheduled_of_user, limit)
+        return
     per_user = quotas.active_per_user if request.user_id else quotas.active_anonymous
     _raise_if_full("maxActiveTasksPerUser", usage.active_of_user, per_user)
     _raise_if_full("maxActiveTasksPerOrg", usage.active_in_org, quotas.active_per_org)
@@ -98,6 +106,17 @@ def raise_if_exceeded(quotas: Quotas, usage: QuotaUsage, request: QuotaRequest) 
             limit=quotas.artifact_bytes_per_org_day,
             current=made,
             retry_after_s=RETRY_DAY_S,
+        )
+
+
+def _raise_if_all_scheduled(current: int, limit: int) -> None:
+    if current >= limit:
+        raise LimitReached(
+            f"{current} tasks are scheduled for later, and the limit is {limit}; try again when one is due, or cancel some.",
+            limit_name="maxScheduledTasksPerUser",
+            limit=limit,
+            current=current,
+            retry_after_s=RETRY_SCHEDULED_S,
         )
 
 

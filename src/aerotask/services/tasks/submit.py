@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -32,6 +32,7 @@ from aerotask.services.tasks.wakeups import WakeupSender
 from aerotask.services.tasks.webhooks import WebhookService
 from aerotask.store.datasets import datasets
 from aerotask.store.datasets.datasets import DatasetRow
+from aerotask.store.tasks import quota as usage_queries
 from aerotask.store.tasks import submit
 from aerotask.store.tasks.submit import DedupMatch, Duplicate, NewTask, UniqueIdTaken
 
@@ -174,9 +175,10 @@ class SubmitService:
                 first = await request.first_response(connection)
                 if first is not None:
                     return Submitted.from_json(first)
-            quota = QuotaRequest.of_tool(
+            request_of_tool = QuotaRequest.of_tool(
                 tool, self.registry, task.org_id, task.user_id, task.estimated_output_bytes
             )
+            quota = replace(request_of_tool, scheduled=task.scheduled_at is not None)
             duplicate = await self._find_duplicate_or_check_quota(
                 connection, caller, tool, task, quota, force=force
             )
@@ -208,7 +210,7 @@ class SubmitService:
     ) -> Duplicate | None:
         """The task's duplicate; if there is none, check `uniqueId` and quotas without the global lock."""
         if force:
-            usage = await submit.quota_usage(connection, quota.scope)
+            usage = await usage_queries.read_usage(connection, quota.scope)
         else:
             await locks.take(connection, LockSpace.DEDUP, locks.key_of(task.dedup_key))
             match = DedupMatch(
@@ -276,6 +278,7 @@ def _fingerprint_source(dataset: DatasetRow, submission: Submission) -> dict[str
 
 def _new_task(caller: Caller, dataset: DatasetRow, run: PlannedRun, submission: Submission) -> NewTask:
     path = run.params.get("path")
+    scheduled_at = submission.scheduled_at
     return NewTask(
         id=TaskId(new_id()),
         org_id=dataset.standing.org_id,
@@ -290,7 +293,8 @@ def _new_task(caller: Caller, dataset: DatasetRow, run: PlannedRun, submission: 
         memory_bytes=run.plan.memory_bytes,
         writes=run.plan.writes,
         inputs=run.inputs,
-        scheduled_at=submission.scheduled_at,
+        # A time in the past means now, which counts as active at once.
+        scheduled_at=scheduled_at if scheduled_at and scheduled_at > datetime.now(UTC) else None,
         tags=submission.tags,
         client_metadata=submission.metadata,
         unique_id=submission.unique_id,

@@ -58,8 +58,11 @@ class ClaimedTask:
 # submitter replaces it. The clock is the statement's, since the index can't be used with a volatile one.
 _SUBMITTER = "coalesce(user_id, '00000000-0000-0000-0000-000000000000')"
 _WAITING = "state IN ('Created', 'Enqueued', 'Scheduled')"
+# Tasks that were scheduled for later must be admitted first.
+_ADMITTED = "waits_for IS DISTINCT FROM 'scheduled-time'"
 _MAY_RUN = f"""
     {_WAITING} AND (t.org_id, {_SUBMITTER}) = (s.org_id, s.submitter) AND t.due_at <= statement_timestamp()
+    AND t.{_ADMITTED}
     AND (t.writes = '{{}}' OR NOT EXISTS (
         SELECT 1 FROM running r, unnest(r.writes) mine, unnest(t.writes) theirs
         WHERE r.dataset_id = t.dataset_id
@@ -135,7 +138,7 @@ _CLAIM = (
 )
 
 
-_ANY_DUE = select(Task.id).where(in_states(WAITING), Task.due_at <= db_now()).limit(1)
+_ANY_DUE = select(Task.id).where(in_states(WAITING), text(_ADMITTED), Task.due_at <= db_now()).limit(1)
 
 
 async def any_due(connection: AsyncConnection) -> bool:

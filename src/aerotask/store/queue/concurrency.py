@@ -50,10 +50,11 @@ def _of_busy_users(condition: ColumnExpressionArgument[bool]) -> Select[Any]:
 _MARK = move(
     TaskState.SCHEDULED, actor="sweep", reason=WaitReason.TURN.value, waits_for=WaitReason.TURN
 ).where(Task.id.in_(_of_busy_users(in_states(_UNMARKED))))
-# Tasks that are Scheduled for another reason keep their state; only their `waits_for` changes.
+# Tasks that wait for a retry keep their state; only their `waits_for` changes. Those that wait for their time aren't
+# admitted yet.
 _CHANGE_REASON = (
     update(Task)
-    .where(Task.id.in_(_of_busy_users(and_(text("state = 'Scheduled'"), Task.waits_for != WaitReason.TURN))))
+    .where(Task.id.in_(_of_busy_users(and_(text("state = 'Scheduled'"), Task.waits_for == WaitReason.RETRY))))
     .values(waits_for=WaitReason.TURN)
 )
 

@@ -1,4 +1,4 @@
-"""Queries of a submit: duplicates, quota usage and the insert, run under locks that hold until it commits."""
+"""Queries of a submit: duplicates and the insert, run under locks that hold until it commits."""
 
 from __future__ import annotations
 
@@ -10,16 +10,13 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    BigInteger,
     ColumnExpressionArgument,
     Select,
     Text,
     and_,
-    any_,
     bindparam,
     func,
     insert,
-    literal_column,
     or_,
     select,
     true,
@@ -28,16 +25,15 @@ from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aerotask.db.async_commit import ASYNC_COMMIT
-from aerotask.db.clock import db_now, iso_now, tx_now
+from aerotask.db.clock import db_now, iso_now
 from aerotask.db.engine import AnySelect
-from aerotask.db.locks import LockSpace
 from aerotask.db.models import Artifact, Dataset, Organization, Task, TaskInput, in_states
 from aerotask.domain.ids import DatasetId, OrgId, TaskId, UserId
 from aerotask.domain.states import ACTIVE, TaskState, WaitReason
 from aerotask.store.queue.claims import TaskInputRow
 from aerotask.store.queue.retention import retain_blobs
 from aerotask.store.queue.transitions import move
+from aerotask.store.tasks.quota import USAGE, QuotaScope, QuotaUsage
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +55,7 @@ class NewTask:
     writes: tuple[str, ...]
     inputs: tuple[TaskInputRow, ...]
     scheduled_at: datetime | None = None
-    """Earliest start; None or a time in the past means now."""
+    """Earliest start: the task is Scheduled, and `admission` lets it go ahead then; None means now."""
     tags: tuple[str, ...] = ()
     client_metadata: Mapping[str, Any] = field(default_factory=dict)
     unique_id: str | None = None
@@ -73,40 +69,6 @@ class Duplicate:
 
     id: TaskId
     estimated_output_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class QuotaScope:
-    """Selects the tasks that a submitter's quotas count."""
-
-    org_id: OrgId
-    user_id: UserId | None
-    period: timedelta
-    """The time for which artifacts count after their creation."""
-    class_tools: frozenset[str] = frozenset()
-    """The ids of the tools that share the submitted one's quota class."""
-
-    def bindings(self) -> dict[str, Any]:
-        """The parameters of the queries."""
-        return {
-            "org_id": self.org_id,
-            "user_id": self.user_id,
-            "period": self.period,
-            "class_tools": list(self.class_tools),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class QuotaUsage:
-    """Usage that one submitter's quotas limit: active tasks and bytes of artifacts."""
-
-    active: int
-    active_in_org: int
-    active_of_user: int
-    active_in_class_of_user: int
-    """Tasks of the tools that share the submitted one's quota class."""
-    artifact_bytes_in_org: int
-    """Bytes of recent artifacts of the organization, and the estimated bytes of its active tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,75 +163,10 @@ async def find_unique_id_owner(
     return None if row is None else UniqueIdOwner(TaskId(row[0]), DatasetId(row[1]), row[2], row[3])
 
 
-_OF_USER = Task.user_id.is_not_distinct_from(bindparam("user_id", type_=Task.user_id.type))
-_IN_ORG = Task.org_id == bindparam("org_id")
-_IN_CLASS = Task.tool_id == any_(bindparam("class_tools", type_=ARRAY(Text)))
-_ARTIFACT_BYTES = (
-    select(func.coalesce(func.sum(Task.artifact_bytes), 0))
-    .where(
-        _IN_ORG,
-        Task.artifact_bytes
-        > literal_column("0"),  # a parameter would keep Postgres from using the partial index
-        Task.finished_at > tx_now() - bindparam("period", type_=INTERVAL),
-    )
-    .scalar_subquery()
-)
-_USAGE = select(
-    func.count().label("active"),
-    func.count().filter(_IN_ORG).label("active_in_org"),
-    func.count().filter(_OF_USER).label("active_of_user"),
-    func.count().filter(_OF_USER, _IN_CLASS).label("active_in_class_of_user"),
-    (func.coalesce(func.sum(Task.estimated_output_bytes).filter(_IN_ORG), 0) + _ARTIFACT_BYTES)
-    .cast(BigInteger)
-    .label("artifact_bytes_in_org"),
-).where(in_states(ACTIVE))
-
-
-async def quota_usage(connection: AsyncConnection, scope: QuotaScope) -> QuotaUsage:
-    """Count active tasks, and artifacts of the period; anonymous callers count as one user."""
-    return QuotaUsage(*(await connection.execute(_USAGE, scope.bindings())).one())
-
-
-# Migration 0006, which creates the function, explains it. Of its columns, `bulk_downloads_of_user` is no longer read.
-_USAGE_UNDER_LOCK = select(
-    ASYNC_COMMIT,
-    *func.load_under_lock(
-        literal_column(str(int(LockSpace.QUOTA))),
-        bindparam("org_id", type_=Task.org_id.type),
-        bindparam("user_id", type_=Task.user_id.type),
-        bindparam("period", type_=INTERVAL),
-        bindparam("besides", type_=Task.id.type),
-    )
-    .table_valued("active", "active_in_org", "active_of_user", "artifact_bytes_in_org")
-    .c,
-)
-_IN_CLASS_UNDER_LOCK = select(func.count()).where(
-    in_states(ACTIVE),
-    _OF_USER,
-    _IN_CLASS,
-    Task.id.is_distinct_from(bindparam("besides", type_=Task.id.type)),
-)
-
-
-async def quota_usage_under_lock(
-    connection: AsyncConnection, scope: QuotaScope, *, excluding: TaskId | None = None
-) -> QuotaUsage:
-    """As `quota_usage`, without the task `excluding`, under the global quota lock.
-
-    The lock is released by the commit, without waiting for its WAL flush (`db/async_commit.py`).
-    """
-    bindings = {**scope.bindings(), "besides": excluding}
-    _, active, in_org, of_user, artifact_bytes = (await connection.execute(_USAGE_UNDER_LOCK, bindings)).one()
-    in_class = 0
-    if scope.class_tools:  # a separate statement, whose snapshot is younger than the lock
-        in_class = (await connection.execute(_IN_CLASS_UNDER_LOCK, bindings)).scalar_one()
-    return QuotaUsage(active, in_org, of_user, in_class, artifact_bytes)
-
-
 async def find_duplicate_and_usage(
     connection: AsyncConnection, match: DedupMatch, scope: QuotaScope
 ) -> tuple[Duplicate | None, QuotaUsage]:
-    """`find_duplicate` and `quota_usage` in one statement."""
+    """`find_duplicate` and `quota.read_usage` in one statement."""
     query = _duplicate_and_usage(needs_artifact=match.needs_artifact, active_only=match.active_only)
     bindings = {**match.bindings(), **scope.bindings()}
     duplicate_id, estimated, *usage = (await connection.execute(query, bindings)).one()
@@ -280,7 +177,7 @@ async def find_duplicate_and_usage(
 @cache
 def _duplicate_and_usage(*, needs_artifact: bool, active_only: bool) -> AnySelect:
     duplicate = _duplicate_query(needs_artifact=needs_artifact, active_only=active_only).subquery("duplicate")
-    usage = _USAGE.subquery("usage")
+    usage = USAGE.subquery("usage")
     return select(*duplicate.c, *usage.c).select_from(usage.outerjoin(duplicate, true()))
 
 
@@ -339,14 +236,14 @@ async def add(connection: AsyncConnection, task: NewTask, *, actor: str) -> set[
         raise UniqueIdTaken
     unreferenced = await _add_inputs(connection, task.id, task.inputs)
     if task.scheduled_at is not None:
-        later = move(
+        scheduled = move(
             TaskState.SCHEDULED,
             actor=actor,
             reason="waits for its time",
             waits_for=WaitReason.TIME,
             due_at=task.scheduled_at,
         )
-        await connection.execute(later.where(Task.id == task.id, Task.created_at < task.scheduled_at))
+        await connection.execute(scheduled.where(Task.id == task.id))
     return unreferenced
 
 

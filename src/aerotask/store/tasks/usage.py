@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aerotask.db.engine import AnyRow
 from aerotask.db.models import Dataset, DatasetUsage, Entry, Organization, Upload
 from aerotask.domain.ids import DatasetId, OrgId, UserId
-from aerotask.store.tasks import submit
-from aerotask.store.tasks.submit import QuotaScope
+from aerotask.store.tasks import quota
+from aerotask.store.tasks.quota import QuotaScope
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,5 +120,5 @@ async def stored_of_owner(connection: AsyncConnection, owner_id: UserId) -> Stor
 
 async def activity(connection: AsyncConnection, org_id: OrgId, user_id: UserId | None) -> Activity:
     """The organization's activity, as its quotas count it."""
-    usage = await submit.quota_usage(connection, QuotaScope(org_id, user_id, timedelta(days=1)))
+    usage = await quota.read_usage(connection, QuotaScope(org_id, user_id, timedelta(days=1)))
     return Activity(usage.active_in_org, usage.active_of_user, usage.artifact_bytes_in_org)
