@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import rasterio
@@ -68,6 +69,7 @@ def write_cog(folder: Path) -> Path:
 
 async def compare(folder: Path, cog: Path) -> None:
     blobs = LocalBlobs(folder / "storage")
+    blobs.create(uuid4())
     stored = await blobs.ingest(cog)
     content = RenderSource(stored.key, stored.sha256)
     raster = RasterSource(content, content)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from _pytest.nodeid import NodeId
 from tests.support.databases import fresh_database, make_template
+from tests.support.storage import new_storage
 from tests.support.world import PASSWORD, World
 
 from aerotask.config import Settings
@@ -93,7 +94,8 @@ def own_redis(servers: LocalServers, number: int) -> str:
 
 @pytest.fixture
 def settings(servers: LocalServers, database_url: str, tmp_path: Path) -> Settings:
-    """Settings of a separate installation."""
+    """Settings of a separate installation, with its storage."""
+    new_storage(tmp_path / "storage")
     return Settings.model_validate(
         {
             "database_url": database_url,

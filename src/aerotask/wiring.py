@@ -41,6 +41,7 @@ from aerotask.services.datasets.entries import EntryService
 from aerotask.services.datasets.orgs import OrgService
 from aerotask.services.datasets.tree import TreeService
 from aerotask.services.datasets.uploads import UploadService
+from aerotask.services.storage.installation import InstallationService
 from aerotask.services.system.damage import DamageService
 from aerotask.services.tasks.admission import AdmissionService
 from aerotask.services.tasks.dry_run import DryRunService
@@ -71,6 +72,7 @@ class Platform:
     settings: Settings
     db: Database
     blobs: BlobStore
+    installation: InstallationService
     dispatcher: Dispatcher
     registry: Registry
     access: PermissionService
@@ -140,6 +142,16 @@ async def open_user_service(database_url: str) -> AsyncIterator[UserService]:
         await db.close()
 
 
+@asynccontextmanager
+async def open_installation(settings: Settings, *, application: str) -> AsyncIterator[InstallationService]:
+    """Opens only what checks that database and storage belong together."""
+    db = open_database(settings.database_url.get_secret_value(), application=application)
+    try:
+        yield InstallationService(db, LocalBlobs(settings.storage_folder))
+    finally:
+        await db.close()
+
+
 def _assemble(  # noqa: PLR0913  resources that are closed with the platform
     settings: Settings,
     db: Database,
@@ -163,6 +175,7 @@ def _assemble(  # noqa: PLR0913  resources that are closed with the platform
         settings=settings,
         db=db,
         blobs=blobs,
+        installation=InstallationService(db, blobs),
         dispatcher=dispatcher,
         registry=registry,
         access=access,

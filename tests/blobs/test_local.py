@@ -10,9 +10,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from tests.support.storage import new_storage
 
 from aerotask.blobs.blob_store import Blob
 from aerotask.blobs.local import LocalBlobs
+from aerotask.blobs.storage_root import MARKER
 from aerotask.domain.errors import TooLarge
 
 NO_LIMIT = 10**9
@@ -20,7 +22,7 @@ NO_LIMIT = 10**9
 
 @pytest.fixture
 def blobs(tmp_path: Path) -> LocalBlobs:
-    return LocalBlobs(tmp_path)
+    return new_storage(tmp_path)
 
 
 async def stream(*chunks: bytes) -> AsyncIterator[bytes]:
@@ -37,7 +39,8 @@ async def content_of(blobs: LocalBlobs, blob: Blob) -> bytes:
 
 
 def files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+    """The files of a storage, besides its marker."""
+    return [path for path in folder.rglob("*") if path.is_file() and path.name != MARKER]
 
 
 async def test_a_stream_is_stored_hashed_and_read_back(blobs: LocalBlobs) -> None:
@@ -197,15 +200,18 @@ async def test_an_open_blob_is_readable_to_its_end_after_its_removal(blobs: Loca
         await blobs.open(blob.key, size_bytes=blob.size_bytes)
 
 
-async def test_old_blobs_are_listed_and_old_partial_files_removed(blobs: LocalBlobs, tmp_path: Path) -> None:
+async def test_all_blobs_are_listed(blobs: LocalBlobs) -> None:
     keys = {(await blobs.put(stream(b"x"), limit_bytes=NO_LIMIT)).key for _ in range(5)}
+    assert {key for batch in blobs.all_keys() for key in batch} == keys
+
+
+async def test_old_partial_files_are_removed(blobs: LocalBlobs, tmp_path: Path) -> None:
     leftover = tmp_path / "partial" / "left"
     leftover.write_bytes(b"x")
-    assert list(blobs.older_than(timedelta(hours=1))) == []
+    blobs.remove_partial(timedelta(hours=1))
     assert leftover.exists()
-    for file in files(tmp_path):
-        os.utime(file, (0, 0))
-    assert {key for batch in blobs.older_than(timedelta(hours=1)) for key in batch} == keys
+    os.utime(leftover, (0, 0))
+    blobs.remove_partial(timedelta(hours=1))
     assert not leftover.exists()
 
 
@@ -216,7 +222,7 @@ async def test_a_file_that_is_being_received_stays_however_old_it_is(
         yield b"first" * 500_000
         (partial,) = (tmp_path / "partial").iterdir()
         os.utime(partial, (0, 0))
-        assert list(blobs.older_than(timedelta(hours=1))) == []
+        blobs.remove_partial(timedelta(hours=1))
         assert partial.exists()
         yield b"last"
 
@@ -225,13 +231,19 @@ async def test_a_file_that_is_being_received_stays_however_old_it_is(
 
 
 async def test_the_age_of_a_file_doesnt_depend_on_the_clock_of_the_process(
-    blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+    blobs: LocalBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blob = await blobs.put(stream(b"x"), limit_bytes=NO_LIMIT)
+    leftover = tmp_path / "partial" / "left"
+    leftover.write_bytes(b"x")
+    (blobs.work_root / "work").mkdir()
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + 7200)
-    assert list(blobs.older_than(timedelta(hours=1))) == []
-    assert list(blobs.older_than(timedelta(seconds=-60))) == [[blob.key]]
+    blobs.remove_partial(timedelta(hours=1))
+    assert leftover.exists()
+    assert blobs.work_older_than(timedelta(hours=1)) == []
+    blobs.remove_partial(timedelta(seconds=-60))
+    assert not leftover.exists()
+    assert blobs.work_older_than(timedelta(seconds=-60)) == ["work"]
 
 
 async def test_a_cancelled_open_leaves_no_descriptor(blobs: LocalBlobs, tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.storage import new_storage
 
-from aerotask.blobs.local import LocalBlobs
-from aerotask.blobs.partial_files import MAX_CACHED_DIGESTS, PartialFiles
+from aerotask.blobs.partial_files import IDLE_TIMEOUT_S, MAX_CACHED_DIGESTS, PartialFiles
 from aerotask.domain.errors import Locked, TooLarge
 from aerotask.domain.ids import new_id
 
@@ -27,7 +27,12 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture
 def files(tmp_path: Path) -> PartialFiles:
-    return PartialFiles(tmp_path / "uploads")
+    return new_partial_files(tmp_path)
+
+
+def new_partial_files(root: Path, *, idle_timeout_s: float = IDLE_TIMEOUT_S) -> PartialFiles:
+    new_storage(root)
+    return PartialFiles(root / "uploads", idle_timeout_s)
 
 
 async def chunks(*content: bytes) -> AsyncIterator[bytes]:
@@ -62,7 +67,7 @@ def test_content_and_hash_are_the_concatenation_of_all_parts(
     parts: list[list[bytes]], *, restarts: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     async def grow() -> tuple[bytes, str]:
-        files = PartialFiles(tmp_path_factory.mktemp("uploads"))
+        files = new_partial_files(tmp_path_factory.mktemp("storage"))
         for part in parts:
             await append(files, "k", *part)
             if restarts:
@@ -100,7 +105,7 @@ async def test_a_chunk_beyond_the_announced_length_is_not_written(files: Partial
 
 
 async def test_an_idle_client_times_out_and_its_bytes_are_kept(tmp_path: Path) -> None:
-    files = PartialFiles(tmp_path / "uploads", idle_timeout_s=0.05)
+    files = new_partial_files(tmp_path, idle_timeout_s=0.05)
 
     async def silent() -> AsyncIterator[bytes]:
         yield b"abc"
@@ -210,7 +215,7 @@ async def test_idle_files_are_those_neither_locked_nor_recently_written(files: P
 async def test_a_complete_file_becomes_a_blob_and_stays_until_it_is_removed(
     files: PartialFiles, tmp_path: Path
 ) -> None:
-    blobs = LocalBlobs(tmp_path)
+    blobs = new_storage(tmp_path)
     sha256 = await append(files, "k", b"abc")
     shared = [await blobs.ingest_copy(files.folder / "k", sha256=sha256) for _ in range(2)]
     assert {(blob.sha256, blob.size_bytes) for blob in shared} == {(sha256, 3)}

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.support.storage import new_storage
 
 from aerotask.blobs.local import LocalBlobs
 from aerotask.blobs.pinned import pin_blobs
@@ -12,7 +13,7 @@ from aerotask.blobs.pinned import pin_blobs
 
 @pytest.fixture
 def blobs(tmp_path: Path) -> LocalBlobs:
-    return LocalBlobs(tmp_path)
+    return new_storage(tmp_path)
 
 
 async def stored(blobs: LocalBlobs, content: bytes) -> str:

@@ -229,7 +229,8 @@ def _blobs(world: World, settings: Settings) -> Iterator[str]:
         elif hashlib.sha256(file.read_bytes()).hexdigest() != item.sha256:
             yield f"the content of {item.what} is not what its row says"
     period_s = max(settings.worker.sweep_s, settings.blob_grace_s / 4)
-    horizon = time.time() - settings.blob_grace_s - period_s - SLACK_S
+    # One period until maintenance first sees a blob without a name, one until it is removed after its grace time.
+    horizon = time.time() - settings.blob_grace_s - 2 * period_s - SLACK_S
     keys = {item.key for item in named}
     for key, file in before.items():
         if key not in keys and key in after and file.stat().st_mtime < horizon:

@@ -10,9 +10,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 from sqlalchemy import text
+from tests.support.storage import INSTALLATION
 
 from aerotask.db.engine import Database, open_database
 from aerotask.db.migrate import upgrade
+from aerotask.store.storage import installation
 
 TEMPLATE = "aerotask_template"
 
@@ -27,6 +29,8 @@ async def make_template(server_url: str) -> None:
     await run_sql(server_url, f'CREATE DATABASE "{TEMPLATE}"')
     database = open_database(with_name(server_url, TEMPLATE), application="tests")
     await upgrade(database)
+    async with database.begin() as connection:
+        await installation.replace(connection, INSTALLATION)
     await database.close()
 
 

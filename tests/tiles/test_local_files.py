@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from tests.support.storage import new_storage
 
 from aerotask.blobs.local import LocalBlobs
 from aerotask.domain.errors import NotFound
@@ -14,7 +15,7 @@ from aerotask.tiles.local_files import CacheLimits, LocalFileCache
 
 @pytest.fixture
 def blobs(tmp_path: Path) -> LocalBlobs:
-    return LocalBlobs(tmp_path)
+    return new_storage(tmp_path)
 
 
 async def stored(blobs: LocalBlobs, content: bytes) -> str:

@@ -38,6 +38,7 @@ def create_app(settings: Settings) -> FastAPI:
         async with open_platform(settings, application="aerotask api", registry=registry) as platform:
             app.state.platform = platform
             async with (
+                platform.installation.verified(on_failure=_stop),
                 platform.wakeups.running(on_failure=_stop),
                 platform.watch.notifications.running(on_failure=_stop),
             ):

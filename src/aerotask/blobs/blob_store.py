@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
+from uuid import UUID
 
 from aerotask.domain.errors import ContentDamaged
 
@@ -78,14 +79,26 @@ class BlobStore(Protocol):
     async def link_all_to(self, links: Sequence[tuple[str, Path]]) -> None:
         """Link many blobs to files, as `link_to`; creates the folders of the files."""
 
-    async def remove(self, key: str) -> None:
-        """Remove a blob; a missing one is no error."""
-
-    def older_than(self, age: timedelta) -> Iterator[list[str]]:
-        """Keys of blobs stored longer ago than `age` by the storage's own clock, in batches."""
+    async def remove(self, key: str) -> bool:
+        """Remove a blob; False if it was missing already."""
 
     def work_older_than(self, age: timedelta) -> list[str]:
         """Names of work folders last changed longer ago than `age` by the storage's own clock."""
+
+    def all_keys(self) -> Iterator[list[str]]:
+        """Keys of all blobs, in batches."""
+
+    def remove_partial(self, age: timedelta) -> None:
+        """Remove unfinished files that were last written to longer ago than `age` by the storage's own clock."""
+
+    def installation_id(self) -> UUID | None:
+        """The id of the installation that the storage belongs to; None if it isn't marked or isn't there."""
+
+    def is_empty(self) -> bool:
+        """True if the storage holds no blob."""
+
+    def create(self, installation_id: UUID) -> None:
+        """Create the storage, or what is missing of it, and mark it as that installation's."""
 
     @property
     def work_root(self) -> Path:

@@ -13,6 +13,7 @@ import stat
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 from aerotask.aio import finish_in_thread
 from aerotask.blobs.blob_check import find_damage, replace_file, wrong_length
@@ -20,6 +21,7 @@ from aerotask.blobs.blob_store import Blob
 from aerotask.blobs.file_ages import changed_before, horizon_of, is_locked
 from aerotask.blobs.ingest import ingest_all, sync_folder
 from aerotask.blobs.open_file import OpenFile, open_file
+from aerotask.blobs.storage_root import StorageRoot
 from aerotask.domain.errors import ContentDamaged, TooLarge
 from aerotask.domain.ids import new_id
 from aerotask.failpoints import failpoint
@@ -29,14 +31,13 @@ BATCH = 500
 
 
 class LocalBlobs:
-    """A `BlobStore` over one folder of a local or shared file system."""
+    """A `BlobStore` over one folder of a local or shared file system; `create` makes the folder."""
 
     def __init__(self, root: Path) -> None:
-        self._blobs = root / "blobs"
-        self._partial = root / "partial"
-        self.work_root = root / "work"
-        for folder in (self._blobs, self._partial, self.work_root):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._root = StorageRoot(root)
+        self._blobs = self._root.blobs
+        self._partial = self._root.partial
+        self.work_root = self._root.work
 
     async def put(self, content: AsyncIterator[bytes], *, limit_bytes: int) -> Blob:
         """Store a stream; a chunk is written and hashed while the next is received."""
@@ -104,16 +105,13 @@ class LocalBlobs:
         if links:
             await finish_in_thread(lambda: self._link_all(links))
 
-    async def remove(self, key: str) -> None:
+    async def remove(self, key: str) -> bool:
         """Unlink the blob's file; open files stay readable."""
-        with contextlib.suppress(FileNotFoundError):
+        try:
             await asyncio.to_thread(os.unlink, self._path(key))
-
-    def stored_keys(self) -> Iterator[str]:
-        """The keys of all blobs."""
-        for shard in self._blobs.iterdir():
-            for file in shard.iterdir():
-                yield file.name
+        except FileNotFoundError:
+            return False
+        return True
 
     @contextlib.contextmanager
     def adopted(self, key: str) -> Iterator[Path]:
@@ -129,15 +127,11 @@ class LocalBlobs:
             incoming.rename(target)
             sync_folder(target.parent)
 
-    def older_than(self, age: timedelta) -> Iterator[list[str]]:
-        """Keys of files last changed longer ago than `age`; also removes partial files of that age without a writer."""
-        horizon = horizon_of(age, self._partial)
-        for leftover in self._partial.iterdir():
-            if changed_before(leftover, horizon) and not is_locked(leftover):
-                leftover.unlink(missing_ok=True)
+    def all_keys(self) -> Iterator[list[str]]:
+        """Keys of all files."""
         batch: list[str] = []
         for shard in sorted(self._blobs.iterdir()):
-            batch += [file.name for file in shard.iterdir() if changed_before(file, horizon)]
+            batch += [file.name for file in shard.iterdir()]
             if len(batch) >= BATCH:
                 yield batch
                 batch = []
@@ -148,6 +142,25 @@ class LocalBlobs:
         """The names of the work folders last changed longer ago than `age`."""
         horizon = horizon_of(age, self._partial)
         return [folder.name for folder in self.work_root.iterdir() if changed_before(folder, horizon)]
+
+    def remove_partial(self, age: timedelta) -> None:
+        """Unlink unfinished files without a writer that were last written to longer ago than `age`."""
+        horizon = horizon_of(age, self._partial)
+        for leftover in self._partial.iterdir():
+            if changed_before(leftover, horizon) and not is_locked(leftover):
+                leftover.unlink(missing_ok=True)
+
+    def installation_id(self) -> UUID | None:
+        """The id in the marker file."""
+        return self._root.installation_id()
+
+    def is_empty(self) -> bool:
+        """True if no blob is stored."""
+        return self._root.is_empty()
+
+    def create(self, installation_id: UUID) -> None:
+        """Create the folders and the marker file."""
+        self._root.create(installation_id)
 
     def _path(self, key: str) -> Path:
         # The end of a version 7 id is random, so files are spread evenly over the shards.

@@ -115,14 +115,11 @@ class PartialFile:
 
 @dataclass(slots=True)
 class PartialFiles:
-    """Folder of partial files, shared by all API processes."""
+    """Folder of partial files, shared by all API processes; it must exist."""
 
     folder: Path
     idle_timeout_s: float = IDLE_TIMEOUT_S
     _digests: OrderedDict[str, tuple[int, Digest]] = field(default_factory=OrderedDict)
-
-    def __post_init__(self) -> None:
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @asynccontextmanager
     async def locked(self, key: str) -> AsyncIterator[PartialFile]:

@@ -20,6 +20,14 @@ err = Console(stderr=True)
 
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 Port = Annotated[int, typer.Option(help="The port to listen on.", min=0, max=65535)]
+AdoptStorage = Annotated[
+    bool,
+    typer.Option(
+        "--adopt-storage",
+        help="Join this database with this storage although they may not belong together: what the database doesn't "
+        "name is removed from the storage after the grace time.",
+    ),
+]
 Data = Annotated[Path, typer.Option(help="The folder for all data.")]
 
 _log = structlog.get_logger(__name__)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from aerotask.cli.console import Host, Port, load_settings, out
+from aerotask.cli.console import AdoptStorage, Host, Port, load_settings, out
 from aerotask.config import Settings
 
 _Descriptor = Annotated[
@@ -28,6 +28,7 @@ def api(*, host: Host = "127.0.0.1", port: Port = 8000, descriptor: _Descriptor 
 
     settings = load_settings()
     with open_listener(host, port) if descriptor is None else socket.socket(fileno=descriptor) as listener:
+        asyncio.run(_verify_storage(settings))
         serve(settings, listener)
 
 
@@ -39,19 +40,27 @@ def worker() -> None:
     asyncio.run(run_worker(settings))
 
 
-def migrate(*, password_file: _PasswordFile = None) -> None:
-    """Migrate the database to the newest schema, and create the first administrator."""
+def migrate(*, password_file: _PasswordFile = None, adopt_storage: AdoptStorage = False) -> None:
+    """Migrate the database to the newest schema, and create the storage and the first administrator."""
     from aerotask.db.connecting import explained_failures  # noqa: PLC0415  not for `up`
 
     settings = load_settings(admin_password=True)
     with explained_failures(settings.database_url.get_secret_value()):
-        password = asyncio.run(_migrate(settings, password_file))
+        password = asyncio.run(_migrate(settings, password_file, adopt_storage=adopt_storage))
     if password and password_file is None:
         out.print(f"First start. Sign in as [bold]admin[/bold] with the password [bold]{password}[/bold]")
 
 
-async def _migrate(settings: Settings, password_file: Path | None) -> str | None:
-    from aerotask.db.migrate import upgrade  # noqa: PLC0415  only here is alembic needed
+async def _verify_storage(settings: Settings) -> None:
+    from aerotask.services.storage.installation import verify_before_start  # noqa: PLC0415
+    from aerotask.wiring import open_installation  # noqa: PLC0415
+
+    async with open_installation(settings, application="aerotask api") as installation:
+        await verify_before_start(installation)
+
+
+async def _migrate(settings: Settings, password_file: Path | None, *, adopt_storage: bool) -> str | None:
+    from aerotask.db.migrate import has_schema, upgrade  # noqa: PLC0415  only here is alembic needed
     from aerotask.stack.private_files import write_private  # noqa: PLC0415
     from aerotask.wiring import open_platform  # noqa: PLC0415
 
@@ -60,6 +69,9 @@ async def _migrate(settings: Settings, password_file: Path | None) -> str | None
             write_private(password_file, f"{generated}\n")
 
     async with open_platform(settings, application="aerotask migrate") as platform:
+        if not adopt_storage and not await has_schema(platform.db):
+            await platform.installation.check_before_first_schema()
         await upgrade(platform.db)
+        await platform.installation.join(adopt=adopt_storage)
         password = settings.admin_password.get_secret_value() if settings.admin_password else None
         return await platform.users.ensure_first_admin(password, keep=keep)

@@ -14,7 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from aerotask.cli.console import Data, Host, Port, out
+from aerotask.cli.console import AdoptStorage, Data, Host, Port, out
 from aerotask.config import Settings
 from aerotask.logs import configure_logs
 from aerotask.sandbox.kernel.environment import take_variables
@@ -30,7 +30,12 @@ Workers = Annotated[int, typer.Option(help="Number of worker processes.", min=1,
 
 
 def up(
-    *, host: Host = "127.0.0.1", port: Port = 8000, data: Data = Path("var/up"), workers: Workers = 1
+    *,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    data: Data = Path("var/up"),
+    workers: Workers = 1,
+    adopt_storage: AdoptStorage = False,
 ) -> None:
     """Run the whole stack in the foreground, with embedded Postgres and Valkey servers unless addresses are set."""
     from aerotask.services.system.supervision import Supervision, write_supervision  # noqa: PLC0415  as below
@@ -50,7 +55,9 @@ def up(
         status_file = folder.path / "supervision.json"
         write_supervision(status_file, Supervision())
         settings = {**secrets, "AEROTASK_SUPERVISION_FILE": str(status_file)}
-        with running_stack(folder, listener=listener, workers=workers, settings=settings) as stack:
+        with running_stack(
+            folder, listener=listener, workers=workers, settings=settings, adopt_storage=adopt_storage
+        ) as stack:
             out.print(_summary(stack, folder.path, password_given="AEROTASK_ADMIN_PASSWORD" in secrets))
             supervisor = Supervisor(stack.parts(), status_file)
             while not interrupted.wait(_CHECK_INTERVAL_S):

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from aerotask.cli.console import err, load_settings, out
 from aerotask.config import Settings
+from aerotask.services.storage.orphans import CONFIRMATION, SweptOrphans
 
 if TYPE_CHECKING:
     from aerotask.services.system.storage_check import CheckEvent
@@ -90,3 +91,25 @@ def _reporter(total: int) -> Callable[[CheckEvent], None]:
             printed_at = time.monotonic()
 
     return report
+
+
+@group.command()
+def sweep(
+    *,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Remove them even if they are more than a tenth of all files.")
+    ] = False,
+) -> None:
+    """Remove the stored files that the database hasn't named for the grace time, as the workers do."""
+    swept = asyncio.run(_sweep(load_settings(), confirmed=confirm))
+    if swept.held:
+        err.print(f"[red]{swept.held} files would go, which is more than a tenth. {CONFIRMATION}[/red]")
+        raise typer.Exit(1)
+    out.print(f"Removed {swept.removed} files.")
+
+
+async def _sweep(settings: Settings, *, confirmed: bool) -> SweptOrphans:
+    from aerotask.wiring import open_platform  # noqa: PLC0415
+
+    async with open_platform(settings, application="aerotask storage") as platform:
+        return await platform.maintenance.sweep_orphans(confirmed=confirmed)

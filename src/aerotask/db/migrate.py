@@ -22,6 +22,13 @@ def migrations_folder() -> Path:
     return installed if installed.is_dir() else package.parents[1] / "migrations"
 
 
+async def has_schema(database: Database) -> bool:
+    """True if the database has been migrated before."""
+    async with database.read() as connection:
+        found = await connection.execute(select(func.to_regclass("alembic_version")))
+        return found.scalar_one() is not None
+
+
 async def upgrade(database: Database, revision: str = "head") -> None:
     """Upgrades to `revision`; of concurrent processes one migrates and the others wait."""
     await _run(database, command.upgrade, revision)

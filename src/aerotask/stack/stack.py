@@ -136,18 +136,20 @@ def _server_part(name: str, server: EmbeddedPostgres | EmbeddedValkey) -> Superv
 
 
 @contextmanager
-def running_stack(
+def running_stack(  # noqa: PLR0913  the parts of a stack
     folder: OwnedFolder,
     *,
     listener: socket.socket | None = None,
     workers: int = 1,
     settings: Mapping[str, str] | None = None,
     log: IO[bytes] | None = None,
+    adopt_storage: bool = False,
 ) -> Iterator[Stack]:
     """Run the whole stack over the folder, with embedded servers where the environment sets no address.
 
     Without a `listener` the API listens on any free port. `settings` are further environment variables for the
-    processes; `log` receives their output. The first administrator's password goes into the folder if it is generated.
+    processes; `log` receives their output. The first administrator's password goes into the folder if it is generated. With
+    `adopt_storage`, database and storage are joined although they may not belong together.
 
     Raises:
         Unavailable: a part doesn't start.
@@ -164,7 +166,7 @@ def running_stack(
             environment["AEROTASK_REDIS_URL"] = valkey.url
         environment.setdefault("AEROTASK_STORAGE_URL", (folder.path / "storage").as_uri())
         environment.setdefault("AEROTASK_SECRET_KEY", _secret_key(folder.path))
-        migrate(environment, log, password_file=admin_password_file(folder.path))
+        migrate(environment, log, password_file=admin_password_file(folder.path), adopt_storage=adopt_storage)
         environment.pop("AEROTASK_ADMIN_PASSWORD", None)  # for `migrate` alone
         running = Stack(environment, listener, servers, log)
         stack.callback(running.stop)
@@ -182,7 +184,11 @@ def admin_password_file(folder: Path) -> Path:
 
 
 def migrate(
-    environment: Mapping[str, str], log: IO[bytes] | None = None, *, password_file: Path | None = None
+    environment: Mapping[str, str],
+    log: IO[bytes] | None = None,
+    *,
+    password_file: Path | None = None,
+    adopt_storage: bool = False,
 ) -> None:
     """Migrate the database to the newest schema, and create its first administrator.
 
@@ -194,6 +200,8 @@ def migrate(
     command = [sys.executable, "-m", "aerotask", "migrate"]
     if password_file is not None:
         command += ["--password-file", str(password_file)]
+    if adopt_storage:
+        command += ["--adopt-storage"]
     done = subprocess.run(command, env=dict(environment), check=False, stderr=log)
     if done.returncode:
         raise Unavailable("The database migration failed; see its output.")

@@ -54,6 +54,7 @@ async def run_worker(settings: Settings) -> None:
                 connections=settings.worker.slots + OTHERS,
             )
         )
+        await platform.installation.verify_until_reached()
         spawner = Spawner(tool_child.PROGRAM)
         stack.push_async_callback(spawner.close)
         await spawner.start()

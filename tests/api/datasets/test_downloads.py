@@ -15,6 +15,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 from tests.support.served import Served, served, until
+from tests.support.storage import seen_unnamed
 from tests.support.world import Dataset, World
 
 from aerotask.config import Settings
@@ -149,8 +150,8 @@ async def test_files_removed_during_a_download_are_sent_in_full(settings: Settin
             read = bytearray(await anext(pieces))
             (await api.client.delete(f"{HERE}/obj/b")).raise_for_status()
             (await api.client.put(f"{HERE}/obj/c", content=b"new")).raise_for_status()
-            for blob in (api.platform.settings.storage_folder / "blobs").glob("*/*"):
-                os.utime(blob, (0, 0))
+            stored = [key for batch in api.platform.blobs.all_keys() for key in batch]
+            await seen_unnamed(api.platform.db, stored, ago_s=2 * 3600)
             assert await api.platform.maintenance.remove_orphans() == 2
             async for piece in pieces:
                 read += piece

@@ -36,7 +36,15 @@ def test_readiness_counts_workers_and_names_what_is_missing(world: World, make_s
     ready = world.client().get("/readyz")
     assert (ready.status_code, ready.json()) == (
         200,
-        {"ready": True, "postgres": "ok", "redis": "ok", "storage": "ok", "workers": 2, "supervisor": None},
+        {
+            "ready": True,
+            "postgres": "ok",
+            "redis": "ok",
+            "storage": "ok",
+            "sweep": "ok",
+            "workers": 2,
+            "supervisor": None,
+        },
     )
     with make_stack(workers=0) as alone:
         missing = alone.client().get("/readyz")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from sqlalchemy import func, select, text
 from tests.support.callers import permit
 from tests.support.rows import Rows, add_dataset, add_user
+from tests.support.storage import seen_unnamed
 
 from aerotask.db.models import (
     Artifact,
@@ -161,8 +161,7 @@ async def test_maintenance_removes_every_row_and_after_the_grace_time_every_blob
     }
     # The artifact's file went with its row; contents of entries stay for the grace time.
     assert (len(setup.blobs()), await setup.platform.maintenance.remove_orphans()) == (3, 0)
-    for file in setup.blobs():
-        os.utime(file, (0, 0))
+    await seen_unnamed(setup.platform.db, [file.name for file in setup.blobs()], ago_s=2 * 3600)
     assert await setup.platform.maintenance.remove_orphans() == 3
     assert setup.blobs() == []
 

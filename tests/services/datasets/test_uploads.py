@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import func, select, update
 from tests.support.callers import always
 from tests.support.rows import Rows, add_dataset, add_user
+from tests.support.storage import seen_unnamed
 
 from aerotask.db.clock import db_now
 from aerotask.db.models import Entry, Upload
@@ -171,8 +172,7 @@ async def test_a_crash_between_blob_and_row_leaves_only_an_orphan_blob(
     left = await setup.platform.blobs.ingest_copy(file, sha256=hashlib.sha256(b"0123").hexdigest())
     assert (await setup.status(upload_id)).offset == 4
     assert await setup.hashes() == {"a": hashlib.sha256(b"0123").hexdigest()}
-    for blob in (tmp_path / "storage" / "blobs").rglob("*"):
-        os.utime(blob, (0, 0))
+    await seen_unnamed(setup.platform.db, [left.key], ago_s=2 * 3600)
     assert await setup.platform.maintenance.remove_orphans() == 1
     with pytest.raises(FileNotFoundError):
         await setup.platform.blobs.open(left.key, size_bytes=left.size_bytes)

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 from tests.support.rows import Rows, add_dataset, add_user
+from tests.support.storage import new_storage
 
 from aerotask.blobs.blob_store import Blob
-from aerotask.blobs.local import LocalBlobs
 from aerotask.db.engine import Database
 from aerotask.db.models import Task, TaskInput
 from aerotask.domain.errors import TaskFailed
@@ -68,7 +68,7 @@ def declared(path: Path, of: str) -> dict[str, Any]:
 
 
 async def test_only_planned_paths_get_derivatives(tmp_path: Path) -> None:
-    blobs, work = LocalBlobs(tmp_path / "storage"), tmp_path / "work"
+    blobs, work = new_storage(tmp_path / "storage"), tmp_path / "work"
     work.mkdir()
     (work / "made.tif").write_bytes(b"tiles")
     for file, of in ((work / "made.tif", "b.tif"), (tmp_path / "foreign", "a/x.tif")):

@@ -15,6 +15,7 @@ from sqlalchemy import func, insert, select, update
 from structlog.testing import capture_logs
 from tests.support.databases import wait_for_lock
 from tests.support.rows import Rows, add_dataset, add_user
+from tests.support.storage import seen_unnamed
 
 from aerotask.blobs.local import LocalBlobs
 from aerotask.db import locks
@@ -49,11 +50,11 @@ class DyingBlobs(LocalBlobs):
 
     survives = 1
 
-    async def remove(self, key: str) -> None:
+    async def remove(self, key: str) -> bool:
         if self.survives == 0:
             raise Killed
         self.survives -= 1
-        await super().remove(key)
+        return await super().remove(key)
 
 
 @dataclass
@@ -77,8 +78,7 @@ class Yard:
             yield b"content"
 
         key = (await self.platform.blobs.put(content(), limit_bytes=100)).key
-        then = time.time() - age_s
-        os.utime(self.file(key), (then, then))
+        await seen_unnamed(self.rows.db, [key], ago_s=age_s)
         return key
 
     async def derivative(self, content_sha256: str, *, age_s: float = LONG_AGO_S) -> str:

@@ -65,5 +65,7 @@ class ReadyResponse(ApiModel):
     postgres: str
     redis: str
     storage: str
+    sweep: str
+    """`ok`, or `needs-confirmation` while so many unnamed files would be removed that an operator has to confirm it."""
     workers: int
     supervisor: SupervisionResponse | None

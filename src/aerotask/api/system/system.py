@@ -118,6 +118,7 @@ async def readyz(platform: PlatformDep, response: Response) -> ReadyResponse:
         postgres=ready.postgres,
         redis=ready.redis,
         storage=ready.storage,
+        sweep=ready.sweep,
         workers=ready.workers,
         supervisor=await asyncio.to_thread(_supervision, platform.settings.supervision_file),
     )

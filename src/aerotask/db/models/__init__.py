@@ -11,6 +11,7 @@ from aerotask.db.models.datasets import (
     StorageCheck,
     Upload,
 )
+from aerotask.db.models.storage import Installation, UnnamedBlob
 from aerotask.db.models.tasks import (
     ADMITTED,
     ANYBODY,
@@ -36,6 +37,7 @@ __all__ = [
     "Derivative",
     "Entry",
     "IdempotencyKey",
+    "Installation",
     "LoginAttempts",
     "Member",
     "Model",
@@ -45,6 +47,7 @@ __all__ = [
     "Task",
     "TaskInput",
     "TaskLogLine",
+    "UnnamedBlob",
     "Upload",
     "User",
     "Webhook",

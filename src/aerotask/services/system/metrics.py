@@ -30,5 +30,7 @@ def _of_system(waiting: QueueDepth, damaged: int, ready: Readiness) -> Collector
     what = "Stored files that were found damaged and not repaired yet."
     Gauge("aerotask_damaged_blobs", what, registry=registry).set(damaged)
     Gauge("aerotask_live_workers", "Workers with a live session.", registry=registry).set(ready.workers)
+    held = "Unnamed files whose removal waits for `aerotask storage sweep --confirm`."
+    Gauge("aerotask_sweep_held_blobs", held, registry=registry).set(ready.held_blobs)
     Gauge("aerotask_ready", "1 if tasks can be accepted and run, else 0.", registry=registry).set(ready.ready)
     return registry

@@ -6,6 +6,8 @@ import asyncio
 import os
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from typing import TypeVar
+from uuid import UUID
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -14,10 +16,13 @@ from aerotask.blobs.blob_store import BlobStore
 from aerotask.db.engine import Database
 from aerotask.db.locks import live_workers
 from aerotask.dispatch.dispatcher import Dispatcher
+from aerotask.store.storage import installation
+from aerotask.store.storage.installation import InstallationRow
 
 TIMEOUT_S = 3.0
 OK = "ok"
 
+T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
@@ -29,6 +34,13 @@ class Readiness:
     redis: str
     storage: str
     workers: int
+    held_blobs: int
+    """Unnamed blobs whose removal waits for a confirmation."""
+
+    @property
+    def sweep(self) -> str:
+        """The state of the removal of unnamed blobs, on which readiness doesn't depend."""
+        return "needs-confirmation" if self.held_blobs else OK
 
     @property
     def ready(self) -> bool:
@@ -36,22 +48,35 @@ class Readiness:
         return self.postgres == self.redis == self.storage == OK and self.workers > 0
 
 
+@dataclass(frozen=True, slots=True)
+class _DatabaseState:
+    workers: int
+    installation: InstallationRow | None
+
+
+@dataclass(frozen=True, slots=True)
+class _StorageState:
+    installation_id: UUID | None
+
+
 async def readiness(db: Database, dispatcher: Dispatcher, blobs: BlobStore) -> Readiness:
     """Checks every component."""
-    workers, redis, storage = await asyncio.gather(
-        _checked(_count_workers(db)),
+    database, redis, storage = await asyncio.gather(
+        _checked(_ask_database(db)),
         _checked(dispatcher.ping()),
-        _checked(asyncio.to_thread(_check_writable, blobs)),
+        _checked(asyncio.to_thread(_check_storage, blobs)),
     )
+    known = database.installation if isinstance(database, _DatabaseState) else None
     return Readiness(
-        postgres=OK if isinstance(workers, int) else str(workers),
+        postgres=database if isinstance(database, str) else OK,
         redis=redis if isinstance(redis, str) else OK,
-        storage=storage if isinstance(storage, str) else OK,
-        workers=workers if isinstance(workers, int) else 0,
+        storage=storage if isinstance(storage, str) else _belongs(storage, known),
+        workers=database.workers if isinstance(database, _DatabaseState) else 0,
+        held_blobs=known.held_blobs if known else 0,
     )
 
 
-async def _checked(check: Awaitable[int | None]) -> int | str | None:
+async def _checked(check: Awaitable[T]) -> T | str:
     try:
         async with asyncio.timeout(TIMEOUT_S):
             return await check
@@ -61,11 +86,21 @@ async def _checked(check: Awaitable[int | None]) -> int | str | None:
         return "unreachable"
 
 
-async def _count_workers(db: Database) -> int:
+async def _ask_database(db: Database) -> _DatabaseState:
     async with db.read() as connection:
-        return len((await connection.execute(live_workers())).all())
+        workers = len((await connection.execute(live_workers())).all())
+        return _DatabaseState(workers, await installation.find(connection))
 
 
-def _check_writable(blobs: BlobStore) -> None:
+def _check_storage(blobs: BlobStore) -> _StorageState:
     if not os.access(blobs.work_root, os.W_OK | os.X_OK):
         raise OSError(f"{blobs.work_root} is not writable")
+    return _StorageState(blobs.installation_id())
+
+
+def _belongs(storage: _StorageState, known: InstallationRow | None) -> str:
+    """`ok` unless the storage is marked as another's; without the database only its own marker can be checked."""
+    if storage.installation_id is None or (known and known.id != storage.installation_id):
+        _log.warning("readiness.storage_mismatch", marked=str(storage.installation_id))
+        return "mismatch"
+    return OK

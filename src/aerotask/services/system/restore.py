@@ -57,7 +57,7 @@ class RestoreService:
     def _copy_blobs(self, source: BackupSource, listing: Path, on_progress: OnProgress) -> None:
         damaged = set(source.manifest.damaged)  # they were so when the backup was made
         blobs = {key: sha256 for key, sha256 in listed_blobs(listing) if key not in damaged}
-        stored = set(self.blobs.stored_keys())
+        stored = {key for batch in self.blobs.all_keys() for key in batch}
         if foreign := stored - blobs.keys():
             raise Conflict(
                 f"The storage isn't empty: it has {len(foreign)} files that aren't in the backup. Restore into a "

@@ -22,10 +22,12 @@ from aerotask.db import locks
 from aerotask.db.engine import Database
 from aerotask.db.locks import LockSpace
 from aerotask.dispatch.dispatcher import Dispatcher, Wakeup
+from aerotask.domain.errors import Conflict
 from aerotask.domain.settings import QueueSettings, Retention
 from aerotask.domain.states import TaskState
 from aerotask.failpoints import failpoint
 from aerotask.services.datasets import deletion
+from aerotask.services.storage.orphans import OrphanSweep, SweptOrphans
 from aerotask.services.tasks.webhooks import enqueue_webhooks
 from aerotask.services.tasks.work_dirs import attempt_of, work_folder
 from aerotask.store.accounts import audit, login_attempts
@@ -145,6 +147,17 @@ class MaintenanceService:
         """Remove blobs that no row references and abandoned work folders; the number of them."""
         return await self._alone(MaintenanceJob.ORPHANS, self._orphans)
 
+    async def sweep_orphans(self, *, confirmed: bool) -> SweptOrphans:
+        """Remove blobs that no row references; with `confirmed` however many they are.
+
+        Raises:
+            Conflict: a worker is doing it at this moment.
+        """
+        async with self.db.begin() as guard:
+            if not await locks.try_take(guard, LockSpace.SWEEP, MaintenanceJob.ORPHANS):
+                raise Conflict("A worker is removing orphans at this moment; try again in a minute.")
+            return await locks.run_locked(guard, lambda: self._orphan_sweep.run(confirmed=confirmed))
+
     async def _alone(self, job: MaintenanceJob, run: Callable[[], Awaitable[Mapping[str, int]]]) -> int:
         async with self.db.begin() as guard:
             if not await locks.try_take(guard, LockSpace.SWEEP, job):
@@ -246,28 +259,14 @@ class MaintenanceService:
             self.db, self.files, clock_offset_s=self.clock_offset_s, grace=self.blob_grace
         )
 
-    # Invariant: this removes no blob that a committed row references, nor one that a row is about to reference.
-    # - A new blob is referenced within moments of being stored, and blobs younger than the grace time are
-    #   skipped. (So the grace time must exceed the time for which a worker with finished outputs waits for
-    #   Postgres, `domain.retry.OUTAGE_S`: production mode enforces it.)
-    # - An old blob gets a new reference only from an existing one: the entry that a task reads, or that is
-    #   copied. Such a transaction holds LockSpace.BLOBS shared from before it checks the old reference
-    #   (`retention.retain_blobs`) until it commits. The query that decides runs under the same lock held
-    #   exclusively: earlier transactions have committed and are seen; later ones find no reference to copy.
-    #   So a blob found without a reference stays without one, and its file can be removed outside the lock.
     async def _orphans(self) -> Mapping[str, int]:
-        total = 0
-        batches = self.blobs.older_than(self.blob_grace)
-        while (batch := await asyncio.to_thread(next, batches, None)) is not None:
-            async with self.db.read() as connection:
-                suspects = set(batch) - await retention.referenced_among(connection, batch)
-            if suspects:
-                async with self.db.begin() as connection:
-                    await locks.take(connection, LockSpace.BLOBS)
-                    suspects -= await retention.referenced_among(connection, list(suspects))
-                await self._remove(suspects)
-            total += len(suspects)
-        return {"blobs": total, "folders": await self._abandoned_work()}
+        await asyncio.to_thread(self.blobs.remove_partial, self.blob_grace)
+        swept = await self._orphan_sweep.run()
+        return {"blobs": swept.removed, "folders": await self._abandoned_work()}
+
+    @property
+    def _orphan_sweep(self) -> OrphanSweep:
+        return OrphanSweep(self.db, self.blobs, self.blob_grace, self.clock_offset_s)
 
     async def _remove(self, blob_keys: Iterable[str]) -> None:
         for key in blob_keys:

@@ -1,0 +1,83 @@
+"""Root folder of a storage: its marker file, by which a missing or foreign storage is recognised."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from aerotask.blobs.ingest import sync_folder
+
+MARKER = "installation"
+"""Name of the marker file; it holds the id of the installation that the storage belongs to."""
+
+
+class StorageAway(OSError):
+    """The storage is not there: its folder or its marker file is missing, for instance since it isn't mounted."""
+
+
+@dataclass(frozen=True, slots=True)
+class StorageRoot:
+    """Folder of a storage. Only `create` makes it, so that an unmounted storage is never replaced by an empty one."""
+
+    path: Path
+
+    @property
+    def blobs(self) -> Path:
+        """Folder of the blobs."""
+        return self.path / "blobs"
+
+    @property
+    def partial(self) -> Path:
+        """Folder of files that are being written."""
+        return self.path / "partial"
+
+    @property
+    def work(self) -> Path:
+        """Folder of the work folders."""
+        return self.path / "work"
+
+    @property
+    def uploads(self) -> Path:
+        """Folder of the partial files of resumable uploads."""
+        return self.path / "uploads"
+
+    def installation_id(self) -> UUID | None:
+        """The id in the marker file, or None if there is no such file.
+
+        Raises:
+            OSError: the file can't be read.
+            StorageAway: it holds no id.
+        """
+        marker = self.path / MARKER
+        try:
+            text = marker.read_text(encoding="utf-8", errors="replace")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            return UUID(text.strip())
+        except ValueError as error:
+            raise StorageAway(f"{marker} holds no installation id; restore the file from a backup") from error
+
+    def is_empty(self) -> bool:
+        """True if the storage holds no blob."""
+        if not self.blobs.is_dir():
+            return True
+        return not any(True for shard in self.blobs.iterdir() if shard.is_dir() for _ in shard.iterdir())
+
+    def create(self, installation_id: UUID) -> None:
+        """Creates the missing folders and writes the marker file; durable on return."""
+        for folder in (self.blobs, self.partial, self.work, self.uploads):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.installation_id() == installation_id:
+            return
+        written = self.path / f"{MARKER}.new"
+        descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(descriptor, f"{installation_id}\n".encode())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        written.rename(self.path / MARKER)
+        sync_folder(self.path)

@@ -1,0 +1,34 @@
+"""Tables about the storage: the installation that it belongs to, and its unnamed blobs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from aerotask.db.models.base import Model
+
+
+class Installation(Model):
+    """The installation, in one row; its storage has the same id in a marker file.
+
+    `held_blobs` is the number of unnamed blobs whose removal waits for an operator's confirmation.
+    """
+
+    __tablename__ = "installation"
+    __table_args__ = (CheckConstraint("singleton", name="one_row"),)
+
+    singleton: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
+    id: Mapped[UUID]
+    held_blobs: Mapped[int] = mapped_column(server_default=text("0"))
+
+
+class UnnamedBlob(Model):
+    """A stored blob that no row names, with the time when maintenance first saw it so."""
+
+    __tablename__ = "unnamed_blobs"
+
+    blob_key: Mapped[str] = mapped_column(primary_key=True)
+    seen_at: Mapped[datetime] = mapped_column(server_default=text("now()"), index=True)
