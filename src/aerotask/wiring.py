@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import httpx
 import structlog
@@ -41,7 +42,9 @@ from aerotask.services.datasets.entries import EntryService
 from aerotask.services.datasets.orgs import OrgService
 from aerotask.services.datasets.tree import TreeService
 from aerotask.services.datasets.uploads import UploadService
+from aerotask.services.storage.backup import BackupService
 from aerotask.services.storage.installation import InstallationService
+from aerotask.services.storage.restore import RestoreService
 from aerotask.services.system.damage import DamageService
 from aerotask.services.tasks.admission import AdmissionService
 from aerotask.services.tasks.dry_run import DryRunService
@@ -148,6 +151,30 @@ async def open_installation(settings: Settings, *, application: str) -> AsyncIte
     db = open_database(settings.database_url.get_secret_value(), application=application)
     try:
         yield InstallationService(db, LocalBlobs(settings.storage_folder))
+    finally:
+        await db.close()
+
+
+@asynccontextmanager
+async def open_backup_service(
+    database_url: str, storage: Path, secret_key: str, programs: Path
+) -> AsyncIterator[BackupService]:
+    """Opens backups of the installation with this database and storage; `programs` is the folder of `pg_dump`."""
+    db = open_database(database_url, application="aerotask backup", pool_size=1)
+    try:
+        yield BackupService(db, LocalBlobs(storage), database_url, secret_key, programs)
+    finally:
+        await db.close()
+
+
+@asynccontextmanager
+async def open_restore_service(
+    database_url: str, storage: Path, programs: Path
+) -> AsyncIterator[RestoreService]:
+    """Opens restorations into this database and storage, which must be empty."""
+    db = open_database(database_url, application="aerotask restore", pool_size=1)
+    try:
+        yield RestoreService(db, LocalBlobs(storage), database_url, programs)
     finally:
         await db.close()
 

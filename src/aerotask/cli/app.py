@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from rich.markup import escape
 
 from aerotask import __version__
-from aerotask.cli import processes, stack, storage, user
+from aerotask.cli import backup, processes, stack, storage, user
 from aerotask.cli.console import err, out
 from aerotask.domain.errors import AerotaskError
 
@@ -17,7 +17,15 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (stack.up, stack.demo, processes.api, processes.worker, processes.migrate):
+for command in (
+    stack.up,
+    stack.demo,
+    processes.api,
+    processes.worker,
+    processes.migrate,
+    backup.backup,
+    backup.restore,
+):
     app.command()(command)
 app.add_typer(storage.group, name="storage")
 app.add_typer(user.app, name="user")

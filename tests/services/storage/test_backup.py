@@ -9,18 +9,19 @@ from pathlib import Path
 import pytest
 from tests.support.databases import fresh_database
 from tests.support.rows import Rows, add_dataset, add_user
+from tests.support.storage import new_storage
 
 from aerotask.blobs.local import LocalBlobs
 from aerotask.db.engine import Database, open_database
 from aerotask.domain.errors import AerotaskError, Conflict, InvalidInput
 from aerotask.services.datasets.entries import put_contents
-from aerotask.services.system.backup import BackupService
-from aerotask.services.system.backup_files import (
+from aerotask.services.storage.backup import BackupService
+from aerotask.services.storage.backup_files import (
     Manifest,
     open_source,
     open_target,
 )
-from aerotask.services.system.restore import RestoreService
+from aerotask.services.storage.restore import RestoreService
 from aerotask.stack.postgres import programs_folder
 from aerotask.stack.servers import LocalServers
 from aerotask.store.datasets import entries
@@ -41,7 +42,7 @@ async def rows(database: Database) -> Rows:
 
 @pytest.fixture
 def storage(tmp_path: Path) -> LocalBlobs:
-    return LocalBlobs(tmp_path / "storage")
+    return new_storage(tmp_path / "storage")
 
 
 @pytest.fixture
@@ -193,7 +194,7 @@ async def test_a_target_that_is_not_empty_is_refused(
     with pytest.raises(Conflict, match="database isn't empty"):
         await restore(filled, tmp_path / "backup")
     async with empty_installation(servers, tmp_path / "elsewhere") as elsewhere:
-        await elsewhere.blobs.put(chunks(b"other"), limit_bytes=10)
+        await new_storage(tmp_path / "elsewhere").put(chunks(b"other"), limit_bytes=10)
         with pytest.raises(Conflict, match="storage isn't empty: it has 1 files"):
             await restore(elsewhere, tmp_path / "backup")
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
+from uuid import UUID
 
 import orjson
 from sqlalchemy import func, select, text
 
 import aerotask
+from aerotask.aio import finish_in_thread
 from aerotask.blobs.blob_store import BlobStore
 from aerotask.blobs.pinned import PinnedBlobs, pin_blobs
 from aerotask.db import locks
 from aerotask.db.dump import dump_database
 from aerotask.db.engine import Database
-from aerotask.services.system.backup_files import (
+from aerotask.services.storage.backup_files import (
     DATABASE,
     LISTING,
     SECRET_KEY,
@@ -26,6 +27,7 @@ from aerotask.services.system.backup_files import (
     Manifest,
     listed_blobs,
 )
+from aerotask.services.storage.installation import InstallationService
 from aerotask.store.queue.blob_references import stream_referenced
 
 MAX_SNAPSHOTS = 5
@@ -53,16 +55,19 @@ class BackupService:
         whatever is removed while the copies are made.
 
         Raises:
+            StorageMismatch: database and storage don't belong together.
             Unavailable: pg_dump can't be run, or failed.
             OSError: the target can't be written.
         """
+        installation = await InstallationService(self.db, self.blobs).verify()
         pinned = await pin_blobs(self.blobs)
         try:
             missing = await self._dump(pinned)
-            manifest = await asyncio.to_thread(self._copy, pinned.folder, target, missing, on_progress)
+            return await finish_in_thread(
+                lambda: self._copy(pinned.folder, target, missing, installation.id, on_progress)
+            )
         finally:
             await pinned.release()
-        return manifest
 
     async def _dump(self, pinned: PinnedBlobs) -> set[str]:
         """Dump the database into the folder of the pinned blobs, with the listing; the blobs that are missing."""
@@ -111,7 +116,12 @@ class BackupService:
         return True
 
     def _copy(
-        self, pinned: Path, target: BackupTarget, missing: set[str], on_progress: OnProgress
+        self,
+        pinned: Path,
+        target: BackupTarget,
+        missing: set[str],
+        installation_id: UUID,
+        on_progress: OnProgress,
     ) -> Manifest:
         blobs = list(listed_blobs(pinned / LISTING))
         stored, copied, damaged, size_bytes = target.stored_keys(), set(), set(), 0
@@ -129,6 +139,7 @@ class BackupService:
         manifest = Manifest(
             version=aerotask.__version__,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            installation_id=str(installation_id),
             blobs=len(copied),
             size_bytes=size_bytes,
             missing=tuple(sorted(missing)),

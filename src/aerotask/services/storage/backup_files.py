@@ -38,6 +38,7 @@ class Manifest:
     version: str
     """The version of Aerotask that made it."""
     created_at: str
+    installation_id: str
     blobs: int
     size_bytes: int
     """The length of all blobs together."""

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from uuid import UUID
 
 from sqlalchemy import text
 
@@ -14,8 +15,8 @@ from aerotask.db.dump import restore_database
 from aerotask.db.engine import Database
 from aerotask.db.migrate import upgrade
 from aerotask.domain.errors import Conflict, InvalidInput
-from aerotask.services.system.backup import OnProgress
-from aerotask.services.system.backup_files import DATABASE, LISTING, BackupSource, listed_blobs
+from aerotask.services.storage.backup import OnProgress
+from aerotask.services.storage.backup_files import DATABASE, LISTING, BackupSource, listed_blobs
 
 _TABLES = text("SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()")
 
@@ -57,13 +58,14 @@ class RestoreService:
     def _copy_blobs(self, source: BackupSource, listing: Path, on_progress: OnProgress) -> None:
         damaged = set(source.manifest.damaged)  # they were so when the backup was made
         blobs = {key: sha256 for key, sha256 in listed_blobs(listing) if key not in damaged}
-        stored = {key for batch in self.blobs.all_keys() for key in batch}
+        stored = set() if self.blobs.is_empty() else {key for batch in self.blobs.all_keys() for key in batch}
         if foreign := stored - blobs.keys():
             raise Conflict(
                 f"The storage isn't empty: it has {len(foreign)} files that aren't in the backup. Restore into a "
                 "new folder: set AEROTASK_STORAGE_URL, or choose another folder with --data.",
                 code="target-not-empty",
             )
+        self.blobs.create(UUID(source.manifest.installation_id))
         for number, (key, sha256) in enumerate(blobs.items(), start=1):
             if key not in stored:
                 self._copy_blob(source, key, sha256)
