@@ -66,6 +66,13 @@ def ingest_all(files: Sequence[Path], *, path_of: Callable[[str], Path], copies:
     return blobs
 
 
+def make_read_only(descriptor: int) -> None:
+    """Make the file read-only and ours, also if a child with an account of its own wrote it."""
+    if os.fstat(descriptor).st_uid != os.geteuid():
+        os.fchown(descriptor, os.geteuid(), os.getegid())
+    os.fchmod(descriptor, 0o444)
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable (fsync of the folder)."""
     with _opened(folder, os.O_DIRECTORY) as descriptor:
@@ -84,7 +91,7 @@ def _seal(path: Path, copies: Path) -> _SealedFile:
         if status.st_nlink == 1:
             with os.fdopen(descriptor, "rb", closefd=False) as content:
                 sha256 = hashlib.file_digest(content, "sha256").hexdigest()
-            os.fchmod(descriptor, 0o444)
+            make_read_only(descriptor)
             return _SealedFile(path, sha256, status.st_size)
     # Another hard link could still be written to after the hash was computed.
     copied = copies / str(new_id())

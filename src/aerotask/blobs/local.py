@@ -19,7 +19,7 @@ from aerotask.aio import finish_in_thread
 from aerotask.blobs.blob_check import find_damage, replace_file, wrong_length
 from aerotask.blobs.blob_store import Blob
 from aerotask.blobs.file_ages import changed_before, horizon_of, is_locked
-from aerotask.blobs.ingest import ingest_all, sync_folder
+from aerotask.blobs.ingest import ingest_all, make_read_only, sync_folder
 from aerotask.blobs.open_file import OpenFile, open_file
 from aerotask.blobs.storage_root import StorageRoot
 from aerotask.domain.errors import ContentDamaged, TooLarge
@@ -179,7 +179,7 @@ class LocalBlobs:
         with os.fdopen(descriptor, "rb") as content:
             status = os.fstat(descriptor)
             sha256 = known_sha256 or hashlib.file_digest(content, "sha256").hexdigest()
-            os.fchmod(descriptor, 0o444)
+            make_read_only(descriptor)
             os.fsync(descriptor)
         if status.st_nlink > 1:
             # Another hard link exists (an input published unchanged): sharing the file would couple two blobs.
@@ -194,7 +194,7 @@ class LocalBlobs:
         linked.hardlink_to(path)
         descriptor = os.open(linked, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            os.fchmod(descriptor, 0o444)
+            make_read_only(descriptor)
             os.fsync(descriptor)
             size_bytes = os.fstat(descriptor).st_size
         finally:

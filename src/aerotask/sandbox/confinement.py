@@ -16,6 +16,7 @@ from pathlib import Path
 import structlog
 
 from aerotask.sandbox.kernel import landlock, seccomp
+from aerotask.sandbox.kernel.account import become_child_account, give_to_child_account, has_own_account
 from aerotask.sandbox.kernel.capabilities import DAC_READ_SEARCH, drop_capabilities
 
 _PR_SET_NO_NEW_PRIVS = 38
@@ -35,6 +36,11 @@ class Confinement:
     """No signals to processes that a child hasn't started."""
 
 
+def runs_as_own_account() -> bool:
+    """True if children get an account of their own, which only Landlock makes possible: see `kernel.account`."""
+    return supported_confinement().files and has_own_account()
+
+
 def supported_confinement() -> Confinement:
     """The confinement that `confine` achieves on this kernel."""
     return Confinement(
@@ -42,17 +48,23 @@ def supported_confinement() -> Confinement:
     )
 
 
-def confine(*, reads: Sequence[Path] = (), writes: Sequence[Path] = ()) -> Confinement:
+def confine(
+    *, reads: Sequence[Path] = (), writes: Sequence[Path] = (), owned: Sequence[Path] | None = None
+) -> Confinement:
     """Give up, for good, sockets, other processes and all files but these, as far as `supported_confinement` says.
 
+    Unless `owned` is None, the process goes on as an account of its own, if it can, which owns these folders.
     A supported kind that fails is an error: otherwise a child would run as if it were confined.
 
     Raises:
         OSError: the kernel refuses.
     """
     supported = supported_confinement()
-    # Root owns files that others can't pass the way to, such as a checkout in a home folder; Landlock is the limit.
-    drop_capabilities(keep=[DAC_READ_SEARCH])
+    if owned is not None and runs_as_own_account() and give_to_child_account(owned):
+        become_child_account()
+    else:
+        # Root reads files in folders that only their owner can pass, such as a checkout in a home; Landlock limits it.
+        drop_capabilities(keep=[DAC_READ_SEARCH], ambient=os.geteuid() != 0)
     if supported.network or supported.files:
         _set_no_new_privileges()
     if supported.files:
@@ -73,4 +85,10 @@ def log_confinement() -> None:
     supported = supported_confinement()
     complete = supported == Confinement(network=True, files=True, signals=True)
     log = _log.info if complete else _log.warning
-    log("children.confined", network=supported.network, files=supported.files, signals=supported.signals)
+    log(
+        "children.confined",
+        network=supported.network,
+        files=supported.files,
+        signals=supported.signals,
+        own_account=runs_as_own_account(),
+    )

@@ -33,7 +33,7 @@ def serve_jobs(
 ) -> None:
     """Do the pool's jobs until the socket ends or a job fails unexpectedly."""
     limit_resources(memory_bytes=memory_bytes, open_files=OPEN_FILES, max_file_bytes=FILE_BYTES)
-    confine(reads=reads, writes=writes)
+    confine(reads=reads, writes=writes, owned=None if writes else ())
     serve_socket(own, lambda job, _events: handlers[job.kind](job.body), _failure)
 
 

@@ -109,7 +109,8 @@ def _confine(job: Job, registry: Registry) -> None:
             return
     # For libraries and programs that need a temporary file.
     os.environ["TMPDIR"] = tempfile.tempdir = str(own)
-    confinement.confine(reads=inputs, writes=[own, *shared])
+    # Folders of the host belong to whom they belong to; a tool that shares them keeps the worker's account.
+    confinement.confine(reads=inputs, writes=[own, *shared], owned=None if shared else [own])
 
 
 def _parse(job: ToolJob, registry: Registry) -> ParsedJob:
