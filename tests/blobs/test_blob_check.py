@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.support.storage import new_storage
 
 from aerotask.blobs.blob_store import Blob
 from aerotask.blobs.local import LocalBlobs
@@ -17,7 +18,7 @@ async def stored(folder: Path, content: bytes) -> tuple[LocalBlobs, Blob, Path]:
     async def once() -> AsyncIterator[bytes]:
         yield content
 
-    blobs = LocalBlobs(folder)
+    blobs = new_storage(folder)
     blob = await blobs.put(once(), limit_bytes=100)
     return blobs, blob, folder / "blobs" / blob.key[-2:] / blob.key
 

@@ -29,7 +29,7 @@ _GB = 1e9
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _BackupPlace:
     """An installation's database, storage and secret key."""
 
     database_url: str
@@ -97,7 +97,7 @@ def restore(
 
 
 @contextmanager
-def _installation(data: Path | None) -> Iterator[_Place]:
+def _installation(data: Path | None) -> Iterator[_BackupPlace]:
     """The installation of the data folder, whose Postgres is started if its stack is stopped, or of the settings."""
     if data is None:
         yield _named_by_settings()
@@ -109,7 +109,7 @@ def _installation(data: Path | None) -> Iterator[_Place]:
 
 
 @contextmanager
-def _empty_installation(data: Path | None) -> Iterator[_Place]:
+def _empty_installation(data: Path | None) -> Iterator[_BackupPlace]:
     """The data folder of a new stack, with its Postgres running, or the installation of the settings."""
     if data is None:
         yield _named_by_settings()
@@ -121,18 +121,20 @@ def _empty_installation(data: Path | None) -> Iterator[_Place]:
         yield _in_folder(data, postgres.url)
 
 
-def _named_by_settings() -> _Place:
+def _named_by_settings() -> _BackupPlace:
     settings = load_settings()
-    return _Place(
+    return _BackupPlace(
         settings.database_url.get_secret_value(),
         settings.storage_folder,
         settings.secret_key.get_secret_value(),
     )
 
 
-def _in_folder(data: Path, url: str) -> _Place:
+def _in_folder(data: Path, url: str) -> _BackupPlace:
     key = data / "secret.key"
-    return _Place(url, data.absolute() / "storage", key.read_text(encoding="ascii") if key.is_file() else "")
+    return _BackupPlace(
+        url, data.absolute() / "storage", key.read_text(encoding="ascii") if key.is_file() else ""
+    )
 
 
 @contextmanager
@@ -143,7 +145,7 @@ def _progress(description: str) -> Iterator[OnProgress]:
         yield lambda done, total: shown.update(bar, completed=done, total=total)
 
 
-async def _back_up(place: _Place, target: BackupTarget, on_progress: OnProgress) -> Manifest:
+async def _back_up(place: _BackupPlace, target: BackupTarget, on_progress: OnProgress) -> Manifest:
     from aerotask.stack.postgres import programs_folder  # noqa: PLC0415  as above
     from aerotask.wiring import open_backup_service  # noqa: PLC0415
 
@@ -152,7 +154,7 @@ async def _back_up(place: _Place, target: BackupTarget, on_progress: OnProgress)
         return await service.back_up(target, on_progress)
 
 
-async def _restore(place: _Place, source: BackupSource, on_progress: OnProgress) -> None:
+async def _restore(place: _BackupPlace, source: BackupSource, on_progress: OnProgress) -> None:
     from aerotask.stack.postgres import programs_folder  # noqa: PLC0415  as above
     from aerotask.wiring import open_restore_service  # noqa: PLC0415
 

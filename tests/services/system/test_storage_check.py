@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.rows import Rows, add_dataset, add_user
+from tests.support.storage import new_storage
 
 from aerotask.blobs.local import LocalBlobs
 from aerotask.db.engine import Database
@@ -30,7 +31,7 @@ async def rows(database: Database) -> Rows:
 
 @pytest.fixture
 def blobs(tmp_path: Path) -> LocalBlobs:
-    return LocalBlobs(tmp_path)
+    return new_storage(tmp_path)
 
 
 async def stored(rows: Rows, blobs: LocalBlobs) -> list[str]:

@@ -15,9 +15,9 @@ import pytest
 from sqlalchemy import func, select, text
 from tests.support.databases import wait_for_lock
 from tests.support.rows import Rows, add_dataset, add_user
+from tests.support.storage import new_storage
 
 from aerotask.blobs.blob_store import Blob
-from aerotask.blobs.local import LocalBlobs
 from aerotask.db.engine import Database
 from aerotask.db.models import Entry
 from aerotask.domain.errors import Conflict
@@ -53,7 +53,7 @@ def put(at: str, *, existing: Existing = Existing.REPLACE) -> PutEntry[Blob]:
 async def apply(rows: Rows, task: ClaimedTask, *edits: Edit[Blob]) -> None:
     limits = LogLimits(100, 100_000)
     with TemporaryDirectory() as storage:
-        blobs = LocalBlobs(Path(storage))
+        blobs = new_storage(Path(storage))
         commits = CommitService(rows.db, blobs, UNLIMITED, limits, timedelta(hours=1), "tests")
         async with rows.db.begin() as connection:
             await commits.commit_success(connection, task, StoredChanges(edits=edits), Report(0))
@@ -197,7 +197,7 @@ async def test_a_restart_of_postgres_while_outputs_are_discarded_is_outlasted(
     rows: Rows, database: Database, tmp_path: Path
 ) -> None:
     """It used to end the attempt with an error, although only a look-up had failed."""
-    task, blobs = await claimed(rows), LocalBlobs(tmp_path)
+    task, blobs = await claimed(rows), new_storage(tmp_path)
     (tmp_path / "made").write_bytes(b"output")
     blob = await blobs.ingest(tmp_path / "made")
     lost = replace(task, lease=replace(task.lease, token=LeaseToken(new_id())))

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import text
 
@@ -17,6 +17,7 @@ from aerotask.db.migrate import upgrade
 from aerotask.domain.errors import Conflict, InvalidInput
 from aerotask.services.storage.backup import OnProgress
 from aerotask.services.storage.backup_files import DATABASE, LISTING, BackupSource, listed_blobs
+from aerotask.store.storage import installation
 
 _TABLES = text("SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()")
 
@@ -54,6 +55,14 @@ class RestoreService:
             await asyncio.to_thread(self._copy_blobs, source, Path(folder, LISTING), on_progress)
             await restore_database(self.database_url, Path(folder, DATABASE), programs=self.programs)
         await upgrade(self.db)  # the backup may be of an older version
+        await self._become_another_installation()
+
+    async def _become_another_installation(self) -> None:
+        """Give database and storage a new id, so that neither is taken for that of the backup, which may still run."""
+        new = uuid4()
+        async with self.db.begin() as connection:
+            await installation.replace(connection, new)
+        await asyncio.to_thread(self.blobs.create, new)
 
     def _copy_blobs(self, source: BackupSource, listing: Path, on_progress: OnProgress) -> None:
         damaged = set(source.manifest.damaged)  # they were so when the backup was made

@@ -108,7 +108,7 @@ async def read_usage(connection: AsyncConnection, scope: QuotaScope) -> QuotaUsa
     return QuotaUsage(*(await connection.execute(USAGE, scope.bindings())).one())
 
 
-# Migration 0008, which creates the function, explains it.
+# Migration 0010, which creates the function, explains it.
 _USAGE_UNDER_LOCK = select(
     ASYNC_COMMIT,
     *func.quota_usage_under_lock(
