@@ -14,6 +14,7 @@ import structlog
 from aerotask.blobs.blob_store import BlobStore
 from aerotask.blobs.local import LocalBlobs
 from aerotask.blobs.partial_files import PartialFiles
+from aerotask.blobs.storage_root import StorageRoot
 from aerotask.config import Settings
 from aerotask.db.engine import Database, open_database
 from aerotask.dispatch.arq import ArqDispatcher
@@ -189,7 +190,7 @@ def _assemble(  # noqa: PLR0913  resources that are closed with the platform
     resolver: Resolver,
 ) -> Platform:
     blobs = LocalBlobs(settings.storage_folder)
-    partial_files = PartialFiles(settings.storage_folder / "uploads")
+    partial_files = PartialFiles(StorageRoot(settings.storage_folder))
     access = PermissionService(db)
     wakeups = WakeupSender(db, dispatcher)
     webhooks = WebhookService(settings.secret_key, settings.webhooks)

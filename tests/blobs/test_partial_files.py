@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from tests.support.storage import new_storage
 
 from aerotask.blobs.partial_files import IDLE_TIMEOUT_S, MAX_CACHED_DIGESTS, PartialFiles
+from aerotask.blobs.storage_root import StorageRoot
 from aerotask.domain.errors import Locked, TooLarge
 from aerotask.domain.ids import new_id
 
@@ -32,7 +33,7 @@ def files(tmp_path: Path) -> PartialFiles:
 
 def new_partial_files(root: Path, *, idle_timeout_s: float = IDLE_TIMEOUT_S) -> PartialFiles:
     new_storage(root)
-    return PartialFiles(root / "uploads", idle_timeout_s)
+    return PartialFiles(StorageRoot(root), idle_timeout_s)
 
 
 async def chunks(*content: bytes) -> AsyncIterator[bytes]:
@@ -71,7 +72,7 @@ def test_content_and_hash_are_the_concatenation_of_all_parts(
         for part in parts:
             await append(files, "k", *part)
             if restarts:
-                files = PartialFiles(files.folder)
+                files = PartialFiles(files.root)
         digest = await append(files, "k")
         return (files.folder / "k").read_bytes(), digest
 
@@ -83,7 +84,7 @@ async def test_a_process_that_did_not_receive_the_beginning_reads_it_for_the_has
     files: PartialFiles,
 ) -> None:
     await append(files, "k", b"abc")
-    other = PartialFiles(files.folder)
+    other = PartialFiles(files.root)
     await append(other, "k", b"def")
     assert await append(files, "k", b"ghi") == hashlib.sha256(b"abcdefghi").hexdigest()
 
@@ -138,7 +139,7 @@ async def test_a_cancelled_writer_finishes_its_chunk_and_releases_the_lock(files
 
 
 async def test_a_second_writer_is_rejected_until_the_first_is_done(files: PartialFiles) -> None:
-    other = PartialFiles(files.folder)
+    other = PartialFiles(files.root)
     async with files.locked("k"):
         for folder in (files, other):
             with pytest.raises(Locked):
@@ -153,6 +154,7 @@ KILLED = """
 import asyncio, sys
 from pathlib import Path
 from aerotask.blobs.partial_files import PartialFiles
+from aerotask.blobs.storage_root import StorageRoot
 
 async def content():
     yield b"x" * 1024 * 1024
@@ -161,7 +163,7 @@ async def content():
     await asyncio.Event().wait()
 
 async def main():
-    async with PartialFiles(Path(sys.argv[1])).locked("k") as file:
+    async with PartialFiles(StorageRoot(Path(sys.argv[1]))).locked("k") as file:
         await file.append(content(), up_to_bytes=10**9)
 
 asyncio.run(main())
@@ -170,7 +172,7 @@ asyncio.run(main())
 
 async def test_a_writer_that_is_killed_leaves_its_bytes_and_no_lock(files: PartialFiles) -> None:
     victim = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", KILLED, str(files.folder), stdout=subprocess.PIPE
+        sys.executable, "-c", KILLED, str(files.root.path), stdout=subprocess.PIPE
     )
     assert victim.stdout is not None
     assert await victim.stdout.readline() == b"written\n"
@@ -233,13 +235,14 @@ FULL = """
 import asyncio, resource, signal, sys
 from pathlib import Path
 from aerotask.blobs.partial_files import PartialFiles
+from aerotask.blobs.storage_root import StorageRoot
 
 async def content():
     for _ in range(4):
         yield b"x" * 1024 * 1024
 
 async def main():
-    async with PartialFiles(Path(sys.argv[1])).locked("k") as file:
+    async with PartialFiles(StorageRoot(Path(sys.argv[1]))).locked("k") as file:
         await file.append(content(), up_to_bytes=10**9)
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -253,7 +256,7 @@ except OSError as error:
 
 async def test_a_full_disk_keeps_the_bytes_that_fitted(files: PartialFiles) -> None:
     full = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", FULL, str(files.folder), stdout=subprocess.PIPE
+        sys.executable, "-c", FULL, str(files.root.path), stdout=subprocess.PIPE
     )
     output, _ = await full.communicate()
     assert int(output) == errno.EFBIG

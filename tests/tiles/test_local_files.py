@@ -9,7 +9,7 @@ import pytest
 from tests.support.storage import new_storage
 
 from aerotask.blobs.local import LocalBlobs
-from aerotask.domain.errors import NotFound
+from aerotask.domain.errors import Unavailable
 from aerotask.tiles.local_files import CacheLimits, LocalFileCache
 
 
@@ -55,9 +55,9 @@ async def test_a_file_outlasts_its_blob_while_in_use(blobs: LocalBlobs) -> None:
     assert cached(blobs) == []
 
 
-async def test_a_missing_blob_is_not_found(blobs: LocalBlobs) -> None:
+async def test_a_missing_blob_is_an_outage(blobs: LocalBlobs) -> None:
     async with open_cache(blobs) as files:
-        with pytest.raises(NotFound):
+        with pytest.raises(Unavailable):
             async with files.file("absent"):
                 pass
         key = await stored(blobs, b"content")

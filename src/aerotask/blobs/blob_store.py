@@ -36,7 +36,11 @@ class OpenBlob(Protocol):
 
 
 class BlobStore(Protocol):
-    """Write-once storage under generated keys. All methods may raise `OSError`."""
+    """Write-once storage under generated keys.
+
+    All methods may raise `OSError`. `StorageAway` means that the whole storage is missing: then nothing is written, and no
+    blob is taken for missing.
+    """
 
     async def put(self, content: AsyncIterator[bytes], *, limit_bytes: int) -> Blob:
         """Store a stream and hash it on the way; durable on return.
@@ -99,6 +103,20 @@ class BlobStore(Protocol):
 
     def create(self, installation_id: UUID) -> None:
         """Create the storage, or what is missing of it, and mark it as that installation's."""
+
+    def require(self) -> None:
+        """Check that the storage is there.
+
+        Raises:
+            StorageAway: it isn't.
+        """
+
+    async def make_work_folder(self, name: str) -> bool:
+        """Create a work folder within the work root; False if there is one of that name already."""
+
+    @property
+    def cache_folder(self) -> Path:
+        """Folder for what can be made again from blobs."""
 
     @property
     def work_root(self) -> Path:

@@ -38,9 +38,11 @@ class LocalBlobs:
         self._blobs = self._root.blobs
         self._partial = self._root.partial
         self.work_root = self._root.work
+        self.cache_folder = self._root.cache
 
     async def put(self, content: AsyncIterator[bytes], *, limit_bytes: int) -> Blob:
         """Store a stream; a chunk is written and hashed while the next is received."""
+        await asyncio.to_thread(self.require)
         incoming = _IncomingFile(self._partial / str(new_id()))
         try:
             async for chunk in _rechunked(content, WRITE_BYTES):
@@ -62,6 +64,7 @@ class LocalBlobs:
         """Move finished regular files into the store; symbolic links are rejected."""
         if not files:
             return []
+        await asyncio.to_thread(self.require)
         return await asyncio.to_thread(ingest_all, files, path_of=self._path, copies=self._partial)
 
     async def ingest_copy(self, path: Path, *, sha256: str) -> Blob:
@@ -70,7 +73,11 @@ class LocalBlobs:
 
     async def open(self, key: str, *, size_bytes: int) -> OpenFile:
         """Open a blob's file."""
-        file = await open_file(self._path(key))
+        try:
+            file = await open_file(self._path(key))
+        except FileNotFoundError:
+            await asyncio.to_thread(self.require)
+            raise
         if file.size_bytes != size_bytes:
             await file.close()
             raise wrong_length(key, file.size_bytes, size_bytes)
@@ -80,6 +87,7 @@ class LocalBlobs:
         self, key: str, *, size_bytes: int | None, sha256: str | None
     ) -> ContentDamaged | None:
         """The difference of a blob's file from its length and hash."""
+        await asyncio.to_thread(self.require)
         return await asyncio.to_thread(
             find_damage, key, self._path(key), size_bytes=size_bytes, sha256=sha256
         )
@@ -98,7 +106,7 @@ class LocalBlobs:
 
     async def link_to(self, key: str, target: Path) -> None:
         """Hard-link the blob to `target`, so that the content outlives the blob."""
-        await asyncio.to_thread(os.link, self._path(key), target)
+        await asyncio.to_thread(self._link, key, target)
 
     async def link_all_to(self, links: Sequence[tuple[str, Path]]) -> None:
         """Hard-link each blob to its target."""
@@ -126,6 +134,19 @@ class LocalBlobs:
             target.parent.mkdir(mode=0o700, exist_ok=True)
             incoming.rename(target)
             sync_folder(target.parent)
+
+    def require(self) -> None:
+        """Check that the root has its marker file."""
+        self._root.require()
+
+    async def make_work_folder(self, name: str) -> bool:
+        """Create a folder within `work_root`."""
+        await asyncio.to_thread(self.require)
+        try:
+            await asyncio.to_thread((self.work_root / name).mkdir, mode=0o700)
+        except FileExistsError:
+            return False
+        return True
 
     def all_keys(self) -> Iterator[list[str]]:
         """Keys of all files."""
@@ -166,13 +187,28 @@ class LocalBlobs:
         # The end of a version 7 id is random, so files are spread evenly over the shards.
         return self._blobs / key[-2:] / key
 
+    def _make_folders(self, folder: Path) -> None:
+        """Create a folder in a work folder, with its parents, but not the work root, which may have vanished."""
+        for parent in reversed([folder, *folder.parents]):
+            if self.work_root in parent.parents:
+                parent.mkdir(mode=0o700, exist_ok=True)
+
     def _link_all(self, links: Sequence[tuple[str, Path]]) -> None:
+        self.require()
         for folder in {target.parent for _, target in links}:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._make_folders(folder)
         for key, target in links:
+            self._link(key, target)
+
+    def _link(self, key: str, target: Path) -> None:
+        try:
             os.link(self._path(key), target)
+        except FileNotFoundError:
+            self.require()
+            raise
 
     def _ingest(self, path: Path, known_sha256: str | None = None) -> Blob:
+        self.require()
         if not stat.S_ISREG(os.lstat(path).st_mode):
             raise OSError(errno.EINVAL, "only regular files can be stored")
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -190,6 +226,7 @@ class LocalBlobs:
         return self._publish(path, sha256, status.st_size)
 
     def _ingest_copy(self, path: Path, sha256: str) -> Blob:
+        self.require()
         linked = self._partial / str(new_id())
         linked.hardlink_to(path)
         descriptor = os.open(linked, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -21,6 +21,7 @@ from typing import Protocol
 from uuid import UUID
 
 from aerotask.blobs.file_ages import horizon_of
+from aerotask.blobs.storage_root import StorageRoot
 from aerotask.domain.errors import Locked, TooLarge
 from aerotask.failpoints import failpoint
 
@@ -115,11 +116,16 @@ class PartialFile:
 
 @dataclass(slots=True)
 class PartialFiles:
-    """Folder of partial files, shared by all API processes; it must exist."""
+    """Partial files of a storage, shared by all API processes."""
 
-    folder: Path
+    root: StorageRoot
     idle_timeout_s: float = IDLE_TIMEOUT_S
     _digests: OrderedDict[str, tuple[int, Digest]] = field(default_factory=OrderedDict)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the files."""
+        return self.root.uploads
 
     @asynccontextmanager
     async def locked(self, key: str) -> AsyncIterator[PartialFile]:
@@ -127,7 +133,9 @@ class PartialFiles:
 
         Raises:
             Locked: another writer has it, in this process or another.
+            StorageAway: the storage is missing.
         """
+        self.root.require()
         path = self.folder / key
         # Not in a thread: the lock of a request that is cancelled meanwhile would leak.
         descriptor = _lock(path)
@@ -143,7 +151,12 @@ class PartialFiles:
                 self._cache_digest(key, file.size_bytes, digest)
 
     async def size_bytes(self, key: str) -> int:
-        """Durable length of the file; 0 if it doesn't exist."""
+        """Durable length of the file; 0 if it doesn't exist.
+
+        Raises:
+            StorageAway: the storage is missing.
+        """
+        await asyncio.to_thread(self.root.require)
         return await asyncio.to_thread(_synced_size, self.folder / key)
 
     async def remove(self, key: str) -> None:

@@ -48,7 +48,7 @@ class PinnedBlobs:
 async def pin_blobs(blobs: BlobStore, *, refresh_s: float = REFRESH_S) -> PinnedBlobs:
     """Create an empty folder for pinned blobs."""
     folder = blobs.work_root / f"send-{new_id()}"
-    await asyncio.to_thread(folder.mkdir, mode=0o700)
+    await blobs.make_work_folder(folder.name)
     return PinnedBlobs(folder, blobs, asyncio.create_task(_refresh(folder, refresh_s)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,11 @@ class StorageRoot:
         return self.path / "work"
 
     @property
+    def cache(self) -> Path:
+        """Folder of rendered images, unless a setting names another."""
+        return self.path / "cache"
+
+    @property
     def uploads(self) -> Path:
         """Folder of the partial files of resumable uploads."""
         return self.path / "uploads"
@@ -58,7 +64,20 @@ class StorageRoot:
         try:
             return UUID(text.strip())
         except ValueError as error:
-            raise StorageAway(f"{marker} holds no installation id; restore the file from a backup") from error
+            reason = f"{marker} holds no installation id; restore the file from a backup"
+            raise StorageAway(errno.ENODEV, reason) from error
+
+    def require(self) -> None:
+        """Checks that the storage is there, before anything is written to it or taken for missing.
+
+        Raises:
+            StorageAway: it isn't.
+        """
+        if self.installation_id() is None:
+            raise StorageAway(
+                errno.ENODEV,
+                f"{self.path} has no marker file '{MARKER}': the storage is not mounted or was replaced",
+            )
 
     def is_empty(self) -> bool:
         """True if the storage holds no blob."""
@@ -68,7 +87,7 @@ class StorageRoot:
 
     def create(self, installation_id: UUID) -> None:
         """Creates the missing folders and writes the marker file; durable on return."""
-        for folder in (self.blobs, self.partial, self.work, self.uploads):
+        for folder in (self.blobs, self.partial, self.work, self.uploads, self.cache):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self.installation_id() == installation_id:
             return

@@ -7,6 +7,7 @@ from enum import Enum, auto
 FIRST_DELAY_S = 1.0
 GROWTH = 4.0
 LONGEST_DELAY_S = 300.0
+MAX_OUTAGE_STEPS = 10
 
 OUTAGE_S = 900.0
 """Time that a write waits for Postgres before the attempt is abandoned and retried."""
@@ -21,6 +22,11 @@ class FailureKind(Enum):
     """The tool raised an error that it marked as retryable."""
     LOST_WORKER = auto()
     """The worker died or stopped responding."""
+
+
+def outage_delay_s(attempt: int) -> float:
+    """Delay before the next attempt of a task that an outage of the storage has interrupted, growing with the attempts."""
+    return min(FIRST_DELAY_S * GROWTH ** min(attempt, MAX_OUTAGE_STEPS), LONGEST_DELAY_S)
 
 
 def retry_delay_s(kind: FailureKind, *, failed_attempts: int, max_attempts: int) -> float | None:

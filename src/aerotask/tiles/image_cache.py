@@ -17,7 +17,7 @@ SHARE_AFTER_EVICTION = 0.8
 class ImageCache:
     """Images by a digest of everything that determines them, so that none is ever stale.
 
-    Several processes may share the folder. The methods block and are thread-safe.
+    Several processes may share the folder, which isn't made here: it may belong to a storage that is away. The methods block and are thread-safe.
     """
 
     def __init__(self, folder: Path, *, limit_bytes: int) -> None:
@@ -49,7 +49,7 @@ class ImageCache:
         path = self._path(digest)
         partial = path.with_name(f"{path.name}.{new_id()}")
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, exist_ok=True)
             partial.write_bytes(content)
             partial.replace(path)
         except OSError:

@@ -19,7 +19,7 @@ from pathlib import Path
 from aerotask.aio import cancel_and_wait
 from aerotask.blobs.blob_check import wrong_length
 from aerotask.blobs.blob_store import BlobStore
-from aerotask.domain.errors import NotFound
+from aerotask.blobs.missing import content_missing
 from aerotask.domain.ids import new_id
 
 
@@ -62,7 +62,7 @@ class LocalFileCache:
         """The blob's content as a local file, which stays until the end of the block.
 
         Raises:
-            NotFound: the storage has no such blob (any more).
+            Unavailable: the storage has no such blob.
             ContentDamaged: its length isn't `size_bytes`.
         """
         entry = await self._acquire(blob_key)
@@ -96,7 +96,7 @@ class LocalFileCache:
                 await asyncio.shield(entry.linking)
                 exists = await asyncio.to_thread(_touch, entry.path)
             except FileNotFoundError as error:
-                raise NotFound("The content is missing from the storage.") from error
+                raise content_missing(blob_key) from error
             finally:
                 if not exists:
                     entry.users -= 1
@@ -113,8 +113,7 @@ class LocalFileCache:
         return self._entries[blob_key]
 
     async def _link(self, blob_key: str, path: Path) -> int:
-        with suppress(FileExistsError):
-            await asyncio.to_thread(path.parent.mkdir, mode=0o700, parents=True)
+        if await self._blobs.make_work_folder(self.folder.name):
             self.on_new_folder()
         await self._blobs.link_to(blob_key, path)
         return (await asyncio.to_thread(path.stat)).st_size

@@ -251,7 +251,9 @@ def open_renderer(settings: RenderSettings, blobs: BlobStore) -> Renderer:
         max_waiting_per_caller=max(1, settings.queue // CALLERS_AT_LEAST),
         job_timeout_s=settings.timeout_s,
     )
-    folder = settings.cache_folder or blobs.work_root.parent / "cache"
+    folder = settings.cache_folder or blobs.cache_folder
+    if settings.cache_folder:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     files = LocalFileCache(blobs)
     cache = ImageCache(folder, limit_bytes=settings.cache_bytes)
     return Renderer(Pool(RENDER_PROGRAM, limits, files.folder), files, cache)

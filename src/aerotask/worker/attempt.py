@@ -24,7 +24,7 @@ from aerotask.failpoints import failpoint
 from aerotask.sandbox.protocol import Message
 from aerotask.sdk import Limits, Snapshot, Tool
 from aerotask.services.datasets.storage_quota import Headroom, headroom_for
-from aerotask.services.tasks.outcome.commit import Outcome, failure_of
+from aerotask.services.tasks.outcome.commit import Outcome, outcome_of, retry_if_away
 from aerotask.services.tasks.snapshots import take_snapshot
 from aerotask.services.tasks.work_dirs import work_folder
 from aerotask.store.datasets import derivatives
@@ -110,12 +110,23 @@ class Attempt:
             )
             await self._report_damage()
             return await self._to_outcome(ended, reporter)
-        except FileNotFoundError:
-            return Failure("input-missing", "The content of an input is missing from the storage.")
+        except FileNotFoundError as error:
+            _log.error("blob.missing", task_id=str(self.task.lease.task_id), file=str(error.filename))
+            return await self._retry_if_away() or self._after_missing_input(reporter)
         except (AerotaskError, OSError) as error:
             if is_outage(error):
                 raise
-            return failure_of(error)
+            return await outcome_of(error, self.context.blobs, attempt=self.task.lease.attempt)
+
+    async def _retry_if_away(self) -> Retry | None:
+        return await retry_if_away(self.context.blobs, attempt=self.task.lease.attempt)
+
+    def _after_missing_input(self, reporter: Reporter) -> Retry | Failure:
+        """A storage that is there may still lack a file for a while: mounted in part, or being restored."""
+        text = "The content of an input is missing from the storage."
+        reporter.log(text)
+        failure = Failure("input-missing", text, retryable=True, counts_as_failed=True)
+        return self._retry_or_fail(FailureKind.RETRYABLE_ERROR, "input-missing", failure, reporter)
 
     def _on_event(self, event: Message, reporter: Reporter) -> None:
         if event.kind == "damaged":
@@ -163,7 +174,8 @@ class Attempt:
 
     async def _job(self) -> ToolJob:
         out = self.folder / "out"
-        await asyncio.to_thread(out.mkdir, mode=0o700, parents=True, exist_ok=True)
+        await self.context.blobs.make_work_folder(self.folder.name)
+        await asyncio.to_thread(out.mkdir, mode=0o700, exist_ok=True)
         return ToolJob(
             tool_id=self.task.tool_id,
             tool_version=self.task.tool_version,
@@ -229,6 +241,8 @@ class Attempt:
         if ended.how is ChildEnd.TIMED_OUT:
             limit = self.context.settings.worker.task_timeout_s
             return Failure("timed-out", f"The tool ran longer than the limit of {limit:.0f} s.")
+        if retry := await self._retry_if_away():
+            return retry
         if ended.how is ChildEnd.CRASHED or ended.last is None:
             return self._after_crash(ended.detail, reporter)
         if ended.how is ChildEnd.FAILED:

@@ -31,6 +31,7 @@ from aerotask.worker.supervise import ChildEnd, Ended, supervise
 MEMORY_BYTES = 512 * 1024 * 1024
 MAX_ATTEMPTS = 3
 ATTEMPT_PAUSE_S = 1.0
+MISSING_RETRY_S = 60.0
 LONGEST_RETRY_S = 24 * 3600.0
 STORE_PERIOD_S = 0.1
 """Pause between two transactions that store results of a batch."""
@@ -69,17 +70,23 @@ class IndexBatch:
         self.last_turn = self.entries[0].org
 
     async def read(self, spawner: Spawner) -> bool:
-        """Read the entries in their order, for as long as the limits allow; False if no child could do so."""
+        """Read the entries in their order, for as long as the limits allow; False if no child could do so.
+
+        Raises:
+            StorageAway: the storage isn't there; no attempt is counted.
+        """
         try:
             for entry in self.entries:
                 if entry.lane is IndexLane.SLOW and entry.attempt > MAX_ATTEMPTS:
                     await self._give_up(entry, "its worker was lost")
+            await self.blobs.make_work_folder(self.folder.name)
             files = await self._link()
             for key in self._left.keys() - files.keys():
-                await self._failed(self._left[key], "its content is missing from the storage")
+                await self._missing(self._left[key])
             if not files:
                 return True
             ended = await self._run(spawner, files)
+            await asyncio.to_thread(self.blobs.require)  # or its files couldn't be read for that reason
             if self._begun is not None:
                 await self._conclude(self._begun, ended)
             return ended.how is ChildEnd.DONE or self._begun is not None
@@ -157,6 +164,11 @@ class IndexBatch:
             _log.warning("index.attempt_failed", entry_id=str(entry.id), attempt=entry.attempt, detail=cause)
             await self._postpone(entry, pause_s=ATTEMPT_PAUSE_S, counted=True)
 
+    async def _missing(self, entry: UnindexedEntry) -> None:
+        """Try again later: missing content is an outage and says nothing about the entry."""
+        _log.error("blob.missing", blob_key=entry.blob_key, entry_id=str(entry.id))
+        await self._postpone(entry, pause_s=MISSING_RETRY_S, counted=False)
+
     async def _postpone(self, entry: UnindexedEntry, *, pause_s: float, counted: bool) -> None:
         async with self.db.begin() as connection:
             await index_queue.postpone(connection, entry, pause_s=pause_s, counted=counted)
@@ -190,7 +202,7 @@ class IndexBatch:
         return files
 
     async def _link_one(self, entry: UnindexedEntry, file: Path) -> bool:
-        await asyncio.to_thread(file.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
+        await asyncio.to_thread(file.parent.mkdir, mode=0o700, exist_ok=True)
         with suppress(FileExistsError):
             try:
                 await self.blobs.link_to(entry.blob_key, file)

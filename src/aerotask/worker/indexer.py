@@ -60,6 +60,7 @@ class Indexer:
                 await self.wakeup.wait(self.poll_s)
 
     async def _batch(self) -> bool:
+        await asyncio.to_thread(self.blobs.require)
         for lane in self.lanes:
             if entries := await self._claim(lane):
                 await self._read(entries)

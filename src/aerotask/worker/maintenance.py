@@ -12,8 +12,10 @@ from typing import TypeAlias
 
 import structlog
 
+from aerotask.blobs.storage_root import StorageAway
 from aerotask.db.outages import is_outage
 from aerotask.dispatch.dispatcher import QueueAway
+from aerotask.services.storage.installation import StorageMismatch
 from aerotask.services.tasks.maintenance import MaintenanceService
 
 Job: TypeAlias = Callable[[], Awaitable[int]]
@@ -55,7 +57,7 @@ async def _run_safely(job: Job) -> None:
     try:
         await job()
     except Exception as error:  # noqa: BLE001  the error must not end the worker's tasks
-        if isinstance(error, QueueAway) or is_outage(error):
+        if isinstance(error, QueueAway | StorageAway | StorageMismatch) or is_outage(error):
             _log.warning("sweep.delayed", error=str(error))
         else:
             _log.error("sweep.failed", exc_info=error)

@@ -202,7 +202,10 @@ def _describe_all(job: IndexJob, events: EventWriter) -> Message:
                 found = extract_metadata(Path(file))
             except MemoryError:
                 found = too_large_to_read()
-        events.send(Message("described", {"id": entry_id, **found.to_json()}))
+        if Path(file).exists():
+            events.send(Message("described", {"id": entry_id, **found.to_json()}))
+        else:  # the storage has vanished meanwhile
+            events.send(Message("missing", {"id": entry_id}))
         if time.monotonic() > until:
             break
     return Message("done")

@@ -205,11 +205,11 @@ async def test_hostile_files_are_refused(api: Served, tmp_path: Path) -> None:
         assert answer.json()["code"] in {"damaged-raster", "unreadable-cloud"}, name
 
 
-async def test_a_missing_blob_is_not_found(api: Served, settings: Settings, tmp_path: Path) -> None:
+async def test_a_missing_blob_is_an_outage(api: Served, settings: Settings, tmp_path: Path) -> None:
     await put(api, "a.tif", on_tile(tmp_path / "a.tif", halves(5, 5)))
     for blob in (settings.storage_folder / "blobs").glob("*/*"):
         blob.unlink()
-    assert code_of(await tile(api)) == (404, "not-found")
+    assert code_of(await tile(api)) == (503, "content-missing")
 
 
 async def test_a_removed_folder_of_local_files_is_recreated(

@@ -67,6 +67,7 @@ async def test_an_empty_database_creates_its_storage(pair: Pair) -> None:
     assert (await pair.service.verify()).id == pair.marked
     assert sorted(each.name for each in pair.root.iterdir()) == [
         "blobs",
+        "cache",
         "installation",
         "partial",
         "uploads",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.blobs.blob_store import BlobStore, OpenBlob
+from aerotask.blobs.missing import content_missing
 from aerotask.db.engine import Database
 from aerotask.derivatives.kinds import DerivativeKind
 from aerotask.derivatives.sources import paths_beside, source_key
@@ -57,19 +58,22 @@ class DerivativeService:
         Raises:
             NotFound: there is no entry at the path, or it has no derivative of that kind.
             InvalidInput: the entry is a folder.
+            Unavailable: its content is missing from the storage.
         """
+        blob_key = ""
         for _ in range(3):
             rows = await self.list_of(caller, org_slug, slug, path)
             row = next((row for row in rows if row.kind == kind), None)
             if row is None:
-                break
+                raise NotFound(
+                    f"{paths.shown(path)} has no derivative '{kind}'; submit a task that builds it.",
+                    code="no-such-derivative",
+                )
             # Rebuilt between the query and the opening: query again.
+            blob_key = row.blob_key
             with contextlib.suppress(FileNotFoundError):
-                return OpenDerivative(row, await self.blobs.open(row.blob_key, size_bytes=row.size_bytes))
-        raise NotFound(
-            f"{paths.shown(path)} has no derivative '{kind}'; submit a task that builds it.",
-            code="no-such-derivative",
-        )
+                return OpenDerivative(row, await self.blobs.open(blob_key, size_bytes=row.size_bytes))
+        raise content_missing(blob_key)
 
 
 async def _rows_of(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> list[DerivativeRow]:

@@ -6,8 +6,9 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from isal import isal_zlib
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,6 +17,7 @@ from aerotask.archives.ddb_index import INDEX_PATH, write_index
 from aerotask.archives.zip.stream import StreamMember, StreamWriter, streamed_bytes
 from aerotask.blobs.blob_check import wrong_hash, wrong_length
 from aerotask.blobs.blob_store import BlobStore, OpenBlob
+from aerotask.blobs.missing import content_missing
 from aerotask.blobs.pinned import PinnedBlobs, pin_blobs
 from aerotask.db.engine import Database
 from aerotask.domain import paths
@@ -113,6 +115,7 @@ class DownloadService:
             NotFound: there is no entry at one of the paths.
             UseTask: the selection exceeds the limits for streaming.
             ContentDamaged: a stored file isn't as long as its row says.
+            Unavailable: a content is missing from the storage.
         """
         selected = list(dict.fromkeys(map(paths.entry_path, named_paths)))
         dataset = (await self.access.dataset(caller, org_slug, slug)).row
@@ -121,11 +124,13 @@ class DownloadService:
                 only = await entries.find(connection, dataset.id, selected[0])
             if only is not None and only.type != FOLDER:
                 return only
+        missing = ""
         for _ in range(3):
-            # Removed between the query and the pinning: query again.
-            with suppress(FileNotFoundError):
+            try:
                 return await self._selection(dataset, selected)
-        raise NotFound("The content of an entry is missing from the storage.")
+            except FileNotFoundError as error:  # removed between the query and the pinning: query again
+                missing = PurePath(error.filename).name
+        raise content_missing(missing)
 
     async def _selection(self, dataset: DatasetRow, selected: Sequence[str]) -> DownloadSelection:
         pinned = await pin_blobs(self.blobs)

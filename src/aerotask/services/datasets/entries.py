@@ -10,6 +10,7 @@ from itertools import chain, islice
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.blobs.blob_store import Blob, BlobStore, OpenBlob
+from aerotask.blobs.missing import content_missing
 from aerotask.db.engine import Database
 from aerotask.domain import paths
 from aerotask.domain.access import Access, Caller
@@ -175,9 +176,11 @@ class EntryService:
             NotFound: there is no entry at the path.
             InvalidInput: the entry is a folder.
             ContentDamaged: the stored file isn't as long as its row says.
+            Unavailable: its content is missing from the storage.
         """
         target = paths.entry_path(path)
         dataset = (await self.access.dataset(caller, org_slug, slug)).row
+        blob_key = ""
         for _ in range(3):
             async with self.db.read() as connection:
                 row = await entries.find(connection, dataset.id, target)
@@ -189,9 +192,10 @@ class EntryService:
                     code="not-a-file",
                 )
             # Replaced between the query and the opening: query again.
+            blob_key = row.blob_key
             with contextlib.suppress(FileNotFoundError):
-                return OpenEntry(row, await self.blobs.open(row.blob_key, size_bytes=row.size_bytes))
-        raise NotFound(f"The content of {paths.shown(target)} is missing from the storage.")
+                return OpenEntry(row, await self.blobs.open(blob_key, size_bytes=row.size_bytes))
+        raise content_missing(blob_key)
 
     async def remove(
         self,

@@ -260,8 +260,8 @@ class MaintenanceService:
         )
 
     async def _orphans(self) -> Mapping[str, int]:
-        await asyncio.to_thread(self.blobs.remove_partial, self.blob_grace)
         swept = await self._orphan_sweep.run()
+        await asyncio.to_thread(self.blobs.remove_partial, self.blob_grace)
         return {"blobs": swept.removed, "folders": await self._abandoned_work()}
 
     @property

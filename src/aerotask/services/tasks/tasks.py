@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from aerotask.blobs.blob_store import BlobStore, OpenBlob
+from aerotask.blobs.missing import content_missing
 from aerotask.db.engine import Database
 from aerotask.domain import paths
 from aerotask.domain.access import Access, Caller, may_manage_task
@@ -21,7 +22,7 @@ from aerotask.services.accounts.permissions import (
 from aerotask.services.accounts.tokens import UnverifiedPrincipal
 from aerotask.services.tasks.webhooks import enqueue_webhooks
 from aerotask.store.accounts import audit
-from aerotask.store.queue import cancel, clear, logs
+from aerotask.store.queue import cancel, clear, logs, retention
 from aerotask.store.queue.logs import LogPage
 from aerotask.store.tasks import tasks, webhooks
 from aerotask.store.tasks.tasks import ArtifactRow, TaskFilter, TaskRow
@@ -189,8 +190,11 @@ class TaskService:
         try:
             content = await self.blobs.open(artifact.blob_key, size_bytes=artifact.size_bytes)
             return OpenArtifact(artifact, content)
-        except FileNotFoundError as error:  # expired since the look-up
-            raise _expired() from error
+        except FileNotFoundError as error:
+            async with self.db.read() as connection:
+                named = await retention.referenced_among(connection, [artifact.blob_key])
+            # Without a row it has expired since the look-up.
+            raise (content_missing(artifact.blob_key) if named else _expired()) from error
 
     async def delete(self, caller: Caller, org_slug: str, slug: str, task_id: TaskId) -> TaskState:
         """Cancel the task if it is active, otherwise mark it Deleted; removes its artifacts.

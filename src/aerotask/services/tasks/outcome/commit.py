@@ -18,7 +18,7 @@ from aerotask.db.engine import Database
 from aerotask.db.outages import is_outage, outlast
 from aerotask.domain import paths
 from aerotask.domain.errors import AerotaskError
-from aerotask.domain.retry import OUTAGE_S
+from aerotask.domain.retry import OUTAGE_S, outage_delay_s
 from aerotask.domain.settings import LogLimits, StorageQuota
 from aerotask.sdk.changes import PublishedArtifact
 from aerotask.services.datasets.storage_quota import UNLIMITED, within_limits
@@ -64,7 +64,7 @@ class CommitService:
                 raise
             # The changes don't fit the dataset as it is now, or can't be read.
             await self._discard_outputs(outcome)
-            outcome = failure_of(error)
+            outcome = await outcome_of(error, self.blobs, attempt=task.lease.attempt)
             await self._commit_outlasting(task, outcome, last_report)
         except LeaseLost:
             await self._discard_outputs(outcome)
@@ -138,6 +138,20 @@ class CommitService:
     async def _referenced(self, blob_keys: Sequence[str]) -> set[str]:
         async with self.db.read() as connection:
             return await retention.referenced_among(connection, blob_keys)
+
+
+async def outcome_of(error: AerotaskError | OSError, blobs: BlobStore, *, attempt: int) -> Failure | Retry:
+    """The failure that a task ends with because of this error; a retry if the storage is away, which may explain it."""
+    return await retry_if_away(blobs, attempt=attempt) or failure_of(error)
+
+
+async def retry_if_away(blobs: BlobStore, *, attempt: int) -> Retry | None:
+    """Another attempt of a task, after a pause, if the storage is away at this moment: it says nothing about the task."""
+    try:
+        await asyncio.to_thread(blobs.require)
+    except OSError:
+        return Retry("storage away", delay_s=outage_delay_s(attempt))
+    return None
 
 
 def failure_of(error: AerotaskError | OSError) -> Failure:
