@@ -54,10 +54,13 @@ os.utime(blob, (10**9, 10**9))
 make_undumpable()
 
 async def main():
-    neighbour = subprocess.Popen(["sleep", "600"])
+    neighbour = subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     spawner = Spawner(tool_child.PROGRAM)
     params = {"worker": os.getpid(), "neighbour": neighbour.pid, "blobs": str(blobs)}
-    job = ToolJob("probe", "1", params, {}, str(work), 2, 2**29, 10**9)
+    job = ToolJob(
+        tool_id="probe", tool_version="1", params=params, workdir=str(work), threads=2,
+        memory_bytes=2**29, max_file_bytes=10**9,
+    )
     before = neighbour_state(neighbour.pid)
     ended = await supervise(
         spawner, job, on_event=print, stop=asyncio.Event(), cancel_grace_s=1, timeout_s=60
@@ -120,7 +123,7 @@ def probe(folder: Path, user: int) -> dict[str, Any]:
     )
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    assert found["last"] is not None, (found, done.stderr)
+    assert "result" in (found["last"] or {}), (found, done.stdout, done.stderr)
     return found
 
 
