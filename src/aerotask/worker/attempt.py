@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -93,7 +92,7 @@ class Attempt:
         except LeaseLost:
             log.info("task.abandoned")
         finally:
-            await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
+            await self.context.folder_removal.remove(self.folder)
 
     async def _outcome(self, reporter: Reporter) -> Outcome:
         reporter.log(f"Attempt {self.task.lease.attempt} of {self.task.tool_id}.")

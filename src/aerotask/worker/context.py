@@ -13,6 +13,7 @@ from aerotask.sdk import Limits
 from aerotask.services.accounts.permissions import PermissionService
 from aerotask.services.system.damage import DamageService
 from aerotask.services.tasks.outcome.commit import CommitService
+from aerotask.worker.folder_removal import FolderRemoval
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class WorkerContext:
     commits: CommitService
     damage: DamageService
     spawner: Spawner
+    folder_removal: FolderRemoval
     settings: Settings
     tool_limits: Limits
     threads: int

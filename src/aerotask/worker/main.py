@@ -31,6 +31,7 @@ from aerotask.store.tasks.webhooks import CHANNEL as WEBHOOKS_CHANNEL
 from aerotask.wiring import Platform, open_platform
 from aerotask.worker import maintenance, tool_child
 from aerotask.worker.context import WorkerContext
+from aerotask.worker.folder_removal import FolderRemoval
 from aerotask.worker.indexer import LANES, Indexer, indexers
 from aerotask.worker.runner import TaskRunner
 from aerotask.worker.webhook_delivery import MAX_DELIVERIES, WebhookDelivery
@@ -130,6 +131,7 @@ def _worker_context(
         ),
         damage=platform.damage,
         spawner=spawner,
+        folder_removal=FolderRemoval(platform.blobs),
         settings=settings,
         tool_limits=platform.submit.limits,
         threads=_cores(),

@@ -92,6 +92,7 @@ class TaskRunner:
             requeued = await tolerate("worker.delayed", self.maintenance.recover_lost(), doing="recovery")
             if requeued:
                 self.wake()
+            await self.context.folder_removal.retry()
             await asyncio.sleep(self.context.settings.queue.poll_s / 2)
 
     async def sort_waiting(self) -> None:
