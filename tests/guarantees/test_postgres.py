@@ -169,7 +169,7 @@ def test_a_worker_stops_if_postgres_was_never_reachable(cut_off: World, postgres
     worker = cut_off.stack.start_worker()
     try:
         # By then, it handles signals.
-        eventually(lambda: b"worker.started" in log.read_bytes()[before:])
+        eventually(lambda: b"installation.unverified" in log.read_bytes()[before:])
         worker.terminate()
         assert worker.wait(15) == 0
     finally:

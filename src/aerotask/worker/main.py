@@ -23,6 +23,7 @@ from aerotask.net.guarded_http import GuardedClient, Resolver
 from aerotask.sandbox.confinement import log_confinement
 from aerotask.sandbox.kernel.undumpable import make_undumpable
 from aerotask.sandbox.spawner import Spawner
+from aerotask.services.storage.installation import InstallationService
 from aerotask.services.tasks.outcome.commit import CommitService
 from aerotask.store.datasets.index_queue import CHANNEL as ENTRIES_CHANNEL
 from aerotask.store.queue.cancel import CANCEL_CHANNEL
@@ -55,7 +56,8 @@ async def run_worker(settings: Settings) -> None:
                 connections=settings.worker.slots + OTHERS,
             )
         )
-        await platform.installation.verify_until_reached()
+        if not await _verified(platform.installation):
+            return
         spawner = Spawner(tool_child.PROGRAM)
         stack.push_async_callback(spawner.close)
         await spawner.start()
@@ -93,6 +95,25 @@ async def run_worker(settings: Settings) -> None:
         _log.info("worker.started", worker_no=worker_no, slots=settings.worker.slots)
         await _run_beside(background, runner.run(present))
     _log.info("worker.stopped", worker_no=worker_no)
+
+
+async def _verified(installation: InstallationService) -> bool:
+    """Wait until database and storage are there, and belong together; False if the worker is stopped meanwhile.
+
+    Raises:
+        StorageMismatch: they don't belong together.
+    """
+    stopping = asyncio.Event()
+    _on_signals(stopping.set)
+    verifying = asyncio.create_task(installation.verify_until_reached())
+    stopped = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({verifying, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if verifying.done():
+            verifying.result()
+        return verifying.done()
+    finally:
+        await cancel_and_wait(verifying, stopped)
 
 
 def _wake_all(indexing: Sequence[Indexer], _payload: str) -> None:
