@@ -17,7 +17,9 @@ from aerotask.cli.console import err, load_settings, out
 
 if TYPE_CHECKING:
     from aerotask.services.storage.backup import OnProgress
-    from aerotask.services.storage.backup_files import BackupSource, BackupTarget, Manifest
+    from aerotask.services.storage.backup_files import Manifest
+    from aerotask.services.storage.backup_source import BackupSource
+    from aerotask.services.storage.backup_target import BackupTarget
 
 _Data = Annotated[
     Path | None,
@@ -48,7 +50,7 @@ def backup(
     data: _Data = None,
 ) -> None:
     """Back up the database, the stored files and the secret key, while everything runs; an interrupted run is continued."""
-    from aerotask.services.storage.backup_files import open_target  # noqa: PLC0415  only for these commands
+    from aerotask.services.storage.backup_target import open_target  # noqa: PLC0415  only for these commands
 
     with (
         _installation(data) as place,
@@ -78,7 +80,8 @@ def restore(
     data: _Data = None,
 ) -> None:
     """Restore a backup into an empty database and an empty storage; an interrupted run is continued."""
-    from aerotask.services.storage.backup_files import SECRET_KEY, open_source  # noqa: PLC0415  as above
+    from aerotask.services.storage.backup_files import SECRET_KEY  # noqa: PLC0415  as above
+    from aerotask.services.storage.backup_source import open_source  # noqa: PLC0415
 
     with open_source(source) as opened, _empty_installation(data) as place:
         with _progress("Copying files") as on_progress:

@@ -16,11 +16,9 @@ from aerotask.db.engine import Database, open_database
 from aerotask.domain.errors import AerotaskError, Conflict, InvalidInput
 from aerotask.services.datasets.entries import put_contents
 from aerotask.services.storage.backup import BackupService
-from aerotask.services.storage.backup_files import (
-    Manifest,
-    open_source,
-    open_target,
-)
+from aerotask.services.storage.backup_files import Manifest
+from aerotask.services.storage.backup_source import open_source
+from aerotask.services.storage.backup_target import open_target
 from aerotask.services.storage.restore import RestoreService
 from aerotask.stack.postgres import programs_folder
 from aerotask.stack.servers import LocalServers

@@ -23,10 +23,10 @@ from aerotask.services.storage.backup_files import (
     DATABASE,
     LISTING,
     SECRET_KEY,
-    BackupTarget,
     Manifest,
     listed_blobs,
 )
+from aerotask.services.storage.backup_target import BackupTarget
 from aerotask.services.storage.installation import InstallationService
 from aerotask.store.queue.blob_references import stream_referenced
 

@@ -16,7 +16,8 @@ from aerotask.db.engine import Database
 from aerotask.db.migrate import upgrade
 from aerotask.domain.errors import Conflict, InvalidInput
 from aerotask.services.storage.backup import OnProgress
-from aerotask.services.storage.backup_files import DATABASE, LISTING, BackupSource, listed_blobs
+from aerotask.services.storage.backup_files import DATABASE, LISTING, listed_blobs
+from aerotask.services.storage.backup_source import BackupSource
 from aerotask.store.storage import installation
 
 _TABLES = text("SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()")
