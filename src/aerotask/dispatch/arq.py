@@ -29,7 +29,7 @@ from aerotask.domain.ids import TaskId
 QUEUE = "aerotask:hints"
 _JOB = "wake"
 # Poll interval of a listener; half of it is the mean delay of a wakeup.
-POLL_S = 0.02
+POLL_S = 0.04
 RETRY_S = 0.5
 TIMEOUT_S = 2.0
 

@@ -40,6 +40,8 @@ from aerotask.worker.webhook_delivery import MAX_DELIVERIES, WebhookDelivery
 # Connections that may be needed at once beside those of the tasks: indexers, webhook delivery (two), and maintenance.
 # Claim, heartbeat, recovery, admission, throttling and reports have their own pool (`Database.begin_short`).
 OTHERS = 2 + len(LANES) + maintenance.CONNECTIONS
+INDEX_POLLS = 5
+"""Polls of the task queue for one of the index, whose new entries come with a notification."""
 
 _log = structlog.get_logger(__name__)
 
@@ -65,7 +67,7 @@ async def run_worker(settings: Settings) -> None:
         listener = ArqListener(settings.redis_url.get_secret_value())
         context = _worker_context(platform, settings, spawner, worker_no)
         runner = TaskRunner(context, listener, platform.maintenance, platform.admission)
-        indexing = indexers(platform.db, platform.blobs, spawner, settings.queue.poll_s)
+        indexing = indexers(platform.db, platform.blobs, spawner, INDEX_POLLS * settings.queue.poll_s)
         resolver = Resolver(threads=MAX_DELIVERIES)
         stack.callback(resolver.close)
         delivery = _webhook_delivery(platform, settings, resolver)
