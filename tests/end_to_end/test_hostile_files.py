@@ -53,7 +53,7 @@ def test_every_hostile_file_is_reported_and_the_worker_continues(world: World, t
     for name, (content, _) in hostile.items():
         dataset.upload(name, content, indexed=False)
     dataset.upload("lying.jpg", lying_photo(tmp_path))
-    good = dataset.upload("\u202e🛰️ good.jpg", write_photo(tmp_path / "good.jpg"))
+    good = dataset.upload("\u05d0🛰️ good.jpg", write_photo(tmp_path / "good.jpg"))
 
     assert good["type"] == "image"
     assert dataset.entry("lying.jpg")["properties"]["metadataFaults"] == ["damaged-exif"]

@@ -3,7 +3,6 @@
 import io
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,8 @@ import pytest
 import rasterio
 from PIL import Image
 from rasterio.transform import from_origin
-from tests.support.world import World
+from tests.conftest import StackFactory
+from tests.support.world import World, eventually
 
 from aerotask.metadata.extract import extract_metadata
 from aerotask.sdk import InvalidInput, Tool
@@ -130,16 +130,19 @@ def test_the_server_validates_previews_and_runs_it(world: World, tmp_path: Path)
     assert dataset.run("hillshade", params)["state"] == "Succeeded"
 
 
-def test_the_server_limits_the_active_tasks_of_its_quota_class(world: World, tmp_path: Path) -> None:
+def test_the_server_limits_the_active_tasks_of_its_quota_class(
+    make_stack: StackFactory, tmp_path: Path
+) -> None:
     write_heights(tmp_path / "dem.tif", np.zeros((8, 16)))
-    dataset = world.dataset()
-    dataset.upload("dem.tif", tmp_path / "dem.tif")
-    dataset = dataset.seen_by(world.member(dataset.org, "readOnly"))
-    later = {"scheduledAt": (datetime.now(UTC) + timedelta(days=1)).isoformat()}
-    first = dataset.try_submit("hillshade", {"path": "dem.tif"}, **later)
-    second = dataset.try_submit("bulk-download", {}, **later)
-    assert (first.status_code, second.status_code) == (202, 429)
-    assert second.json()["limitName"] == "maxActiveBulkDownloadsPerUser"
+    with make_stack(workers=1, max_running_tasks_per_user="1") as world:
+        dataset = world.dataset()
+        dataset.upload("dem.tif", tmp_path / "dem.tif")
+        running = dataset.submit("patient", {"until": str(tmp_path / "never")})
+        eventually(lambda: dataset.status(running)["state"] == "Processing")
+        waiting = dataset.try_submit("hillshade", {"path": "dem.tif"})
+        another = dataset.try_submit("bulk-download", {})
+        assert (waiting.status_code, another.status_code) == (202, 429)
+        assert another.json()["limitName"] == "maxActiveBulkDownloadsPerUser"
 
 
 def test_more_than_one_band_is_refused_at_submit(tool: Tool[Any], harness: ToolHarness) -> None:

@@ -106,7 +106,8 @@ def test_an_entry_whose_content_is_missing_is_indexed_once_it_is_back(
     raster = write_raster(tmp_path / "a.tif", np.ones((1, 8, 8), np.uint8))
     log = settings_of(world).storage_folder.parent / "stack.log"
     dataset.upload("a.tif", raster)
-    key = sql(world, "SELECT blob_key FROM entries WHERE sha256 = $1", dataset.entry("a.tif")["hash"])[0][0]
+    query = "SELECT blob_key FROM entries e JOIN datasets d ON d.id = e.dataset_id WHERE d.slug = $1"
+    [(key,)] = sql(world, query, dataset.slug)
     blob = stored_files(world)[key]
     blob.rename(tmp_path / "away")
     sql(world, f"{UNINDEX} WHERE blob_key = $1", key)

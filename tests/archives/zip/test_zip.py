@@ -50,7 +50,7 @@ def members_of_every_size() -> dict[str, bytes]:
         "large.tif": noise[:1000] * 2000,
         "large noise.tif": noise,
         "larger.tif": noise[:9000] * (IN_MEMORY_BYTES // 9000 + 100),
-        "a/b/c/\u00e9 \u202eRTL \U0001f600.txt": b"names",
+        "a/b/c/\u00e9 \u05d0 \U0001f600.txt": b"names",
     }
 
 
