@@ -14,7 +14,10 @@ from aerotask.store.queue.leases import Report, Success
 
 async def hold_back(rows: Rows, *, limit: int = 1) -> int:
     async with rows.db.begin() as connection:
-        return await concurrency.mark_throttled(connection, max_running_per_user=limit, max_count=100)
+        found = await concurrency.any_throttled(connection, max_running_per_user=limit)
+        held = await concurrency.mark_throttled(connection, max_running_per_user=limit, max_count=100)
+    assert found or held == 0
+    return held
 
 
 async def waits(rows: Rows, task_id: TaskId) -> tuple[str, str | None]:
@@ -39,6 +42,8 @@ async def test_tasks_of_a_user_below_the_limit_are_not_marked(rows: Rows) -> Non
     await rows.claimed()
     waiting = await rows.task()
     other = await rows.task(user_id=await add_user(rows.db, "other"))
+    async with rows.db.read() as connection:
+        assert not await concurrency.any_throttled(connection, max_running_per_user=2)
     assert await hold_back(rows, limit=2) == 0
     assert await hold_back(rows, limit=1) == 1
     assert await waits(rows, waiting) == ("Scheduled", "running-limit")

@@ -11,9 +11,12 @@ from aerotask.store.queue import recovery
 
 async def recover(rows: Rows, *, max_attempts: int = 2, settle_s: float = -1) -> list[recovery.RecoveredTask]:
     async with rows.db.begin() as connection:
-        return await recovery.recover_lost(
+        found = await recovery.any_lost(connection, quiet_s=1, settle_s=settle_s)
+        recovered = await recovery.recover_lost(
             connection, max_attempts=max_attempts, quiet_s=1, settle_s=settle_s
         )
+    assert found == bool(recovered)
+    return recovered
 
 
 async def fall_silent(rows: Rows, *, for_s: float, lease_left_s: float) -> None:

@@ -76,12 +76,13 @@ class MaintenanceService:
 
     async def recover_lost(self) -> int:
         """Release the tasks of lost workers; the number of those that can run again at once."""
+        quiet_s = QUIET_HEARTBEATS * self.queue.heartbeat_s
+        async with self.db.read() as connection:
+            if not await recovery.any_lost(connection, quiet_s=quiet_s, settle_s=SETTLE_S):
+                return 0
         async with self.db.begin_short() as connection:
             recovered = await recovery.recover_lost(
-                connection,
-                max_attempts=self.queue.max_attempts,
-                quiet_s=QUIET_HEARTBEATS * self.queue.heartbeat_s,
-                settle_s=SETTLE_S,
+                connection, max_attempts=self.queue.max_attempts, quiet_s=quiet_s, settle_s=SETTLE_S
             )
             await enqueue_webhooks(connection, [task.task_id for task in recovered if task.state.terminal])
         for task in recovered:
@@ -100,6 +101,11 @@ class MaintenanceService:
 
     async def mark_throttled(self) -> int:
         """Mark due tasks that wait for their user's concurrency limit; the number of newly marked ones."""
+        async with self.db.read() as connection:
+            if not await concurrency.any_throttled(
+                connection, max_running_per_user=self.queue.running_per_user
+            ):
+                return 0
         async with self.db.begin_short() as connection:
             held = await concurrency.mark_throttled(
                 connection, max_running_per_user=self.queue.running_per_user, max_count=BATCH

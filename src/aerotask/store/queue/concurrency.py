@@ -42,21 +42,29 @@ def _of_busy_users(condition: ColumnExpressionArgument[bool]) -> Select[Any]:
         .where(condition, Task.due_at <= db_now(), or_(Task.user_id.in_(select(busy.c.user_id)), anonymous))
         .order_by(Task.id)
         .limit(bindparam("max_count", type_=Integer))
-        .with_for_update(skip_locked=True, of=Task)
     )
 
 
-# Built once: every worker runs it at each poll.
+def _locked(tasks: Select[Any]) -> Select[Any]:
+    return tasks.with_for_update(skip_locked=True, of=Task)
+
+
+# Built once: every worker runs them at each poll.
+_WAITING = _of_busy_users(in_states(_UNMARKED))
+_RETRYING = _of_busy_users(and_(text("state = 'Scheduled'"), Task.waits_for == WaitReason.RETRY))
+_ANY = _WAITING.order_by(None).union_all(_RETRYING.order_by(None))
 _MARK = move(
     TaskState.SCHEDULED, actor="sweep", reason=WaitReason.TURN.value, waits_for=WaitReason.TURN
-).where(Task.id.in_(_of_busy_users(in_states(_UNMARKED))))
+).where(Task.id.in_(_locked(_WAITING)))
 # Tasks that wait for a retry keep their state; only their `waits_for` changes. Those that wait for their time aren't
 # admitted yet.
-_CHANGE_REASON = (
-    update(Task)
-    .where(Task.id.in_(_of_busy_users(and_(text("state = 'Scheduled'"), Task.waits_for == WaitReason.RETRY))))
-    .values(waits_for=WaitReason.TURN)
-)
+_CHANGE_REASON = update(Task).where(Task.id.in_(_locked(_RETRYING))).values(waits_for=WaitReason.TURN)
+
+
+async def any_throttled(connection: AsyncConnection, *, max_running_per_user: int) -> bool:
+    """Whether `mark_throttled` has anything to do; a cheap check."""
+    params = {"max_running_per_user": max_running_per_user, "max_count": 1}
+    return (await connection.execute(_ANY, params)).first() is not None
 
 
 async def mark_throttled(connection: AsyncConnection, *, max_running_per_user: int, max_count: int) -> int:

@@ -33,12 +33,12 @@ def _lost() -> Select[UUID, int, int]:
         select(Task.id, Task.failed_attempts, Task.attempt)
         .where(text("state = 'Processing'"), or_(Task.lease_until < db_now(), session_ended))
         .order_by(Task.id)
-        .with_for_update(skip_locked=True)
     )
 
 
 # Built once: every worker runs it at each poll.
-_LOST = _lost()
+_LOST = _lost().with_for_update(skip_locked=True)
+_ANY_LOST = _lost().limit(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,12 @@ class RecoveredTask:
     task_id: TaskId
     attempt: int
     state: TaskState
+
+
+async def any_lost(connection: AsyncConnection, *, quiet_s: float, settle_s: float) -> bool:
+    """Whether any task's worker was lost; a cheap check before `recover_lost`."""
+    params = {"quiet": timedelta(seconds=quiet_s), "settle": timedelta(seconds=settle_s)}
+    return (await connection.execute(_ANY_LOST, params)).first() is not None
 
 
 async def recover_lost(
