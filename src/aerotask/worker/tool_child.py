@@ -99,7 +99,7 @@ def _confine(job: Job, registry: Registry) -> None:
     """Leave the job its inputs to read, and one folder to write to."""
     if isinstance(job, IndexJob):
         own, inputs = Path(job.folder, "tmp"), [Path(job.folder)]
-        own.mkdir(mode=0o700, parents=True, exist_ok=True)
+        own.mkdir(mode=0o700, exist_ok=True)
         shared: list[Path] = []
     else:
         tool = registry.get(job.tool_id, job.tool_version)
