@@ -44,9 +44,9 @@ from aerotask.services.datasets.orgs import OrgService
 from aerotask.services.datasets.tree import TreeService
 from aerotask.services.datasets.uploads import UploadService
 from aerotask.services.storage.backup import BackupService
+from aerotask.services.storage.damage import DamageService
 from aerotask.services.storage.installation import InstallationService
 from aerotask.services.storage.restore import RestoreService
-from aerotask.services.system.damage import DamageService
 from aerotask.services.tasks.admission import AdmissionService
 from aerotask.services.tasks.dry_run import DryRunService
 from aerotask.services.tasks.maintenance import MaintenanceService

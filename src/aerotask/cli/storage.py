@@ -16,7 +16,7 @@ from aerotask.config import Settings
 from aerotask.services.storage.orphans import CONFIRMATION, SweptOrphans
 
 if TYPE_CHECKING:
-    from aerotask.services.system.storage_check import CheckEvent
+    from aerotask.services.storage.storage_check import CheckEvent
 
 group = typer.Typer(help="Check and maintain the stored files.", no_args_is_help=True)
 
@@ -48,9 +48,8 @@ def verify(
 
 
 async def _verify(settings: Settings, *, deep: bool, repair_from: Path | None, restart: bool) -> int:
-    from aerotask.services.system.storage_check import StorageVerifier  # noqa: PLC0415  as in `migrate`
-    from aerotask.store.datasets import damaged_blobs  # noqa: PLC0415
-    from aerotask.store.queue import blob_references  # noqa: PLC0415
+    from aerotask.services.storage.storage_check import StorageVerifier  # noqa: PLC0415  as in `migrate`
+    from aerotask.store.storage import blob_references, damaged_blobs  # noqa: PLC0415
     from aerotask.wiring import open_platform  # noqa: PLC0415
 
     async with open_platform(settings, application="aerotask storage") as platform:
@@ -72,7 +71,7 @@ async def _verify(settings: Settings, *, deep: bool, repair_from: Path | None, r
 
 def _reporter(total: int) -> Callable[[CheckEvent], None]:
     """Prints damaged files as they are found, and the progress once a second."""
-    from aerotask.store.datasets.storage_checks import CheckProgress  # noqa: PLC0415
+    from aerotask.store.storage.storage_checks import CheckProgress  # noqa: PLC0415
 
     printed_at = 0.0
 

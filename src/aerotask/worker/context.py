@@ -11,7 +11,7 @@ from aerotask.registry import Registry
 from aerotask.sandbox.spawner import Spawner
 from aerotask.sdk import Limits
 from aerotask.services.accounts.permissions import PermissionService
-from aerotask.services.system.damage import DamageService
+from aerotask.services.storage.damage import DamageService
 from aerotask.services.tasks.outcome.commit import CommitService
 from aerotask.worker.folder_removal import FolderRemoval
 

@@ -17,7 +17,7 @@ from aerotask.domain import paths
 from aerotask.domain.errors import ContentDamaged
 from aerotask.metadata.file_types import media_type_by_name
 from aerotask.services.datasets.downloads import DownloadSelection
-from aerotask.services.system.damage import DamageService
+from aerotask.services.storage.damage import DamageService
 from aerotask.store.datasets.entries import EntryRow
 
 MAX_PATHS = 1000

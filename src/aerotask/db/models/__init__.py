@@ -3,15 +3,13 @@
 from aerotask.db.models.accounts import ApiKey, AuditEvent, LoginAttempts, Member, Organization, User
 from aerotask.db.models.base import Model, PathText, in_states
 from aerotask.db.models.datasets import (
-    DamagedBlob,
     Dataset,
     DatasetUsage,
     Derivative,
     Entry,
-    StorageCheck,
     Upload,
 )
-from aerotask.db.models.storage import Installation, UnnamedBlob
+from aerotask.db.models.storage import DamagedBlob, Installation, StorageCheck, UnnamedBlob
 from aerotask.db.models.tasks import (
     ADMITTED,
     ANYBODY,

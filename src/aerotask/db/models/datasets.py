@@ -118,28 +118,6 @@ class Entry(Model):
     index_org_id: Mapped[UUID | None]
 
 
-class DamagedBlob(Model):
-    """A stored file that was found to differ from its row; removed once it is intact again or no longer needed."""
-
-    __tablename__ = "damaged_blobs"
-
-    blob_key: Mapped[str] = mapped_column(primary_key=True)
-    reason: Mapped[str]
-    found_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
-
-
-class StorageCheck(Model):
-    """A check of all blobs that has not reached its end; blobs are checked in the order of their keys."""
-
-    __tablename__ = "storage_checks"
-
-    depth: Mapped[str] = mapped_column(primary_key=True)
-    after_key: Mapped[str]
-    blobs: Mapped[int] = mapped_column(BigInteger)
-    size_bytes: Mapped[int] = mapped_column(BigInteger)
-    started_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
-
-
 class Derivative(Model):
     """A file made from an entry's content, kept while an entry of the dataset has that content.
 

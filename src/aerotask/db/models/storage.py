@@ -1,11 +1,11 @@
-"""Tables about the storage: the installation that it belongs to, and its unnamed blobs."""
+"""Tables about the storage: the installation that it belongs to, its unnamed and its damaged blobs, and checks of it."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from aerotask.db.models.base import Model
@@ -32,3 +32,25 @@ class UnnamedBlob(Model):
 
     blob_key: Mapped[str] = mapped_column(primary_key=True)
     seen_at: Mapped[datetime] = mapped_column(server_default=text("now()"), index=True)
+
+
+class DamagedBlob(Model):
+    """A stored file that was found to differ from its row; removed once it is intact again or no longer needed."""
+
+    __tablename__ = "damaged_blobs"
+
+    blob_key: Mapped[str] = mapped_column(primary_key=True)
+    reason: Mapped[str]
+    found_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class StorageCheck(Model):
+    """A check of all blobs that has not reached its end; blobs are checked in the order of their keys."""
+
+    __tablename__ = "storage_checks"
+
+    depth: Mapped[str] = mapped_column(primary_key=True)
+    after_key: Mapped[str]
+    blobs: Mapped[int] = mapped_column(BigInteger)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    started_at: Mapped[datetime] = mapped_column(server_default=text("now()"))

@@ -28,7 +28,7 @@ from aerotask.services.storage.backup_files import (
 )
 from aerotask.services.storage.backup_target import BackupTarget
 from aerotask.services.storage.installation import InstallationService
-from aerotask.store.queue.blob_references import stream_referenced
+from aerotask.store.storage.blob_references import stream_referenced
 
 MAX_SNAPSHOTS = 5
 """Snapshots after which blobs that are still missing count as lost, not as removed by a task meanwhile."""

@@ -6,9 +6,9 @@ from prometheus_client import REGISTRY, CollectorRegistry, Gauge, generate_lates
 
 from aerotask.db.engine import Database
 from aerotask.services.system.readiness import Readiness
-from aerotask.store.datasets import damaged_blobs
 from aerotask.store.queue import queue_depth
 from aerotask.store.queue.queue_depth import QueueDepth
+from aerotask.store.storage import damaged_blobs
 
 
 async def exposition(db: Database, ready: Readiness) -> bytes:

@@ -12,10 +12,10 @@ from tests.support.storage import new_storage
 from aerotask.blobs.local import LocalBlobs
 from aerotask.db.engine import Database
 from aerotask.services.datasets.entries import put_contents
-from aerotask.services.system import storage_check
-from aerotask.services.system.storage_check import CheckEvent, FoundDamage, StorageVerifier
+from aerotask.services.storage import storage_check
+from aerotask.services.storage.storage_check import CheckEvent, FoundDamage, StorageVerifier
 from aerotask.store.datasets.entries import EntryContent
-from aerotask.store.datasets.storage_checks import CheckProgress
+from aerotask.store.storage.storage_checks import CheckProgress
 
 NAMES = ("a", "b", "c", "d", "e")
 

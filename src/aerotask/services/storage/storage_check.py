@@ -11,10 +11,9 @@ from typing import TypeAlias
 from aerotask.blobs.blob_store import BlobStore
 from aerotask.db.engine import Database
 from aerotask.domain.errors import ContentDamaged
-from aerotask.store.datasets import damaged_blobs, storage_checks
-from aerotask.store.datasets.storage_checks import CheckProgress
-from aerotask.store.queue import blob_references
-from aerotask.store.queue.blob_references import ReferencedBlob
+from aerotask.store.storage import blob_references, damaged_blobs, storage_checks
+from aerotask.store.storage.blob_references import ReferencedBlob
+from aerotask.store.storage.storage_checks import CheckProgress
 
 PAGE = 512
 AT_ONCE = 4

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ARRAY, BigInteger, Text, bindparam, cast, func, null, select, text, union_all
+from sqlalchemy import ARRAY, Text, bindparam, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aerotask.db.models import Artifact, Derivative, Entry, Task, TaskInput, in_states
-from aerotask.domain.states import ACTIVE
+from aerotask.db.models import Artifact, Derivative, Entry
 
 FETCHED_ROWS = 1000
 
@@ -21,31 +20,6 @@ class ReferencedBlob:
     key: str
     sha256: str
     size_bytes: int | None
-
-
-_REFERENCES = union_all(
-    select(Entry.blob_key.label("key"), Entry.sha256.label("sha256"), Entry.size_bytes.label("size")).where(
-        Entry.blob_key.is_not(None)
-    ),
-    select(Artifact.blob_key, Artifact.sha256, Artifact.size_bytes),
-    select(Derivative.blob_key, Derivative.sha256, Derivative.size_bytes),
-    select(TaskInput.blob_key, TaskInput.sha256, cast(null(), BigInteger))
-    .join(Task, Task.id == TaskInput.task_id)
-    .where(in_states(ACTIVE)),
-).subquery()
-# Several rows may reference one blob.
-_REFERENCED = (
-    select(_REFERENCES.c.key, func.max(_REFERENCES.c.sha256), func.max(_REFERENCES.c.size))
-    .group_by(_REFERENCES.c.key)
-    .order_by(_REFERENCES.c.key)
-)
-
-
-async def stream_referenced(connection: AsyncConnection) -> AsyncIterator[ReferencedBlob]:
-    """Every referenced blob once, in the order of the keys; the connection must be in a transaction."""
-    async with connection.stream(_REFERENCED, execution_options={"yield_per": FETCHED_ROWS}) as rows:
-        async for key, sha256, size_bytes in rows:
-            yield ReferencedBlob(key, sha256, size_bytes)
 
 
 # DISTINCT, so that each part has its first keys even if many entries share a blob.
@@ -83,6 +57,15 @@ async def list_after(connection: AsyncConnection, key: str, *, max_count: int) -
     """The next referenced blobs after a key."""
     rows = await connection.execute(_AFTER, {"after": key, "max_count": max_count})
     return [ReferencedBlob(*row) for row in rows]
+
+
+async def stream_referenced(connection: AsyncConnection) -> AsyncIterator[ReferencedBlob]:
+    """Every referenced blob once, in the order of the keys."""
+    after = ""
+    while page := await list_after(connection, after, max_count=FETCHED_ROWS):
+        for blob in page:
+            yield blob
+        after = page[-1].key
 
 
 async def list_among(connection: AsyncConnection, keys: Sequence[str]) -> list[ReferencedBlob]:

@@ -9,7 +9,7 @@ import structlog
 from aerotask.db.engine import Database
 from aerotask.db.outages import is_outage
 from aerotask.domain.errors import ContentDamaged
-from aerotask.store.datasets import damaged_blobs
+from aerotask.store.storage import damaged_blobs
 
 _log = structlog.get_logger(__name__)
 
