@@ -1,4 +1,4 @@
-"""Comparison of a stored file with its row, and its repair from a copy."""
+"""Comparison of a stored file with its row, and copies whose hash is checked on the way."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 from pathlib import Path
+from typing import Protocol
 
 from aerotask.blobs.ingest import sync_folder
 from aerotask.domain.errors import ContentDamaged
@@ -46,24 +47,38 @@ def find_damage(key: str, file: Path, *, size_bytes: int | None, sha256: str | N
     return None
 
 
-def replace_file(file: Path, copy: Path, *, sha256: str, partial: Path) -> bool:
-    """Replaces a blob's file by a copy if that has the hash, through the temporary file `partial`; durable on return.
+class Readable(Protocol):
+    """Content that is read from its beginning to its end."""
+
+    def read(self, size: int, /) -> bytes:
+        """The next bytes, at most `size`; none at the end."""
+
+
+def write_checked(content: Readable, file: Path, *, sha256: str, mode: int = 0o644) -> bool:
+    """Writes content to a file, durable on return; False, with no file left, if it doesn't have that hash."""
+    digest = hashlib.sha256()
+    with file.open("wb") as target:
+        while chunk := content.read(_READ_BYTES):
+            digest.update(chunk)
+            target.write(chunk)
+        target.flush()
+        os.fchmod(target.fileno(), mode)
+        os.fsync(target.fileno())
+    if digest.hexdigest() == sha256:
+        return True
+    file.unlink()
+    return False
+
+
+def store_checked(content: Readable, file: Path, *, sha256: str, partial: Path) -> bool:
+    """Makes content a blob's file if it has the hash, through the temporary file `partial`; durable on return.
 
     Raises:
-        FileNotFoundError: there is no such copy.
         OSError: the disk is full or fails.
     """
-    digest = hashlib.sha256()
     try:
-        with copy.open("rb") as source, partial.open("xb") as target:
-            while chunk := source.read(_READ_BYTES):
-                digest.update(chunk)
-                target.write(chunk)
-            if digest.hexdigest() != sha256:
-                return False
-            target.flush()
-            os.fchmod(target.fileno(), 0o444)
-            os.fsync(target.fileno())
+        if not write_checked(content, partial, sha256=sha256, mode=0o444):
+            return False
         file.parent.mkdir(mode=0o700, exist_ok=True)
         partial.rename(file)
         sync_folder(file.parent)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import fcntl
 import hashlib
@@ -16,7 +15,7 @@ from pathlib import Path
 from uuid import UUID
 
 from aerotask.aio import finish_in_thread
-from aerotask.blobs.blob_check import find_damage, replace_file, wrong_length
+from aerotask.blobs.blob_check import Readable, find_damage, store_checked, wrong_length
 from aerotask.blobs.blob_store import Blob
 from aerotask.blobs.file_ages import changed_before, horizon_of, is_locked
 from aerotask.blobs.ingest import ingest_all, make_read_only, sync_folder
@@ -94,15 +93,8 @@ class LocalBlobs:
 
     async def repair(self, key: str, storage: Path, *, sha256: str) -> bool:
         """Replace a blob's file by the one in another storage folder, or in a copy of its folder `blobs`."""
-        partial = self._partial / str(new_id())
-        for folder in (storage / "blobs", storage):
-            with contextlib.suppress(FileNotFoundError):
-                copy = folder / key[-2:] / key
-                if await asyncio.to_thread(
-                    replace_file, self._path(key), copy, sha256=sha256, partial=partial
-                ):
-                    return True
-        return False
+        copies = (folder / key[-2:] / key for folder in (storage / "blobs", storage))
+        return await asyncio.to_thread(lambda: any(self._replace(key, copy, sha256) for copy in copies))
 
     async def link_to(self, key: str, target: Path) -> None:
         """Hard-link the blob to `target`, so that the content outlives the blob."""
@@ -121,19 +113,9 @@ class LocalBlobs:
             return False
         return True
 
-    @contextlib.contextmanager
-    def adopted(self, key: str) -> Iterator[Path]:
-        """A path for the content of a blob that keeps the key it had in another store; stored when the block ends.
-
-        Nothing is stored if there is no file then.
-        """
-        incoming, target = self._partial / key, self._path(key)
-        yield incoming
-        if incoming.exists():
-            incoming.chmod(0o444)
-            target.parent.mkdir(mode=0o700, exist_ok=True)
-            incoming.rename(target)
-            sync_folder(target.parent)
+    def adopt(self, key: str, content: Readable, *, sha256: str) -> bool:
+        """Store a blob under the key that it had in another store; False if its content doesn't have that hash."""
+        return store_checked(content, self._path(key), sha256=sha256, partial=self._partial / str(new_id()))
 
     def require(self) -> None:
         """Check that the root has its marker file."""
@@ -192,6 +174,13 @@ class LocalBlobs:
         for parent in reversed([folder, *folder.parents]):
             if self.work_root in parent.parents:
                 parent.mkdir(mode=0o700, exist_ok=True)
+
+    def _replace(self, key: str, copy: Path, sha256: str) -> bool:
+        try:
+            with copy.open("rb") as content:
+                return self.adopt(key, content, sha256=sha256)
+        except FileNotFoundError:
+            return False
 
     def _link_all(self, links: Sequence[tuple[str, Path]]) -> None:
         self.require()

@@ -5,12 +5,10 @@ The manifest is written last: a backup without it isn't complete, and the next r
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
@@ -22,8 +20,6 @@ LISTING = "blobs.jsonl"
 """Each blob's key and hash, one JSON object per line."""
 SECRET_KEY = "secret.key"  # noqa: S105  a file's name
 FORMAT = 1
-
-COPY_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,36 +66,6 @@ class Manifest:
                 code="not-a-backup",
             )
         return found
-
-
-class Readable(Protocol):
-    """Content that is read from its beginning to its end."""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """The next bytes, at most `size`; none at the end."""
-
-
-def copy_checked(source: Path, target: Path, sha256: str) -> bool:
-    """Copies a file, which gets its name only if its content has that hash; False if it hasn't."""
-    with source.open("rb") as content:
-        return write_checked(content, target, sha256)
-
-
-def write_checked(content: Readable, target: Path, sha256: str) -> bool:
-    """Writes a file, which gets its name only if its content has that hash; False if it hasn't."""
-    partial = target.with_name(f"{target.name}.partial")
-    digest = hashlib.sha256()
-    with partial.open("wb") as written:
-        while chunk := content.read(COPY_BYTES):
-            digest.update(chunk)
-            written.write(chunk)
-        written.flush()
-        os.fsync(written.fileno())
-    if digest.hexdigest() != sha256:
-        partial.unlink()
-        return False
-    partial.rename(target)
-    return True
 
 
 def listed_blobs(file: Path) -> Iterator[tuple[str, str]]:

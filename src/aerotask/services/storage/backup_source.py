@@ -7,11 +7,15 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Protocol
 
+from aerotask.blobs.blob_check import Readable
 from aerotask.domain.errors import InvalidInput
-from aerotask.services.storage.backup_files import COPY_BYTES, MANIFEST, Manifest, copy_checked, write_checked
+from aerotask.services.storage.backup_files import MANIFEST, Manifest
+
+_COPY_BYTES = 1024 * 1024
 
 
 class BackupSource(Protocol):
@@ -22,8 +26,12 @@ class BackupSource(Protocol):
     def copy_file(self, name: str, target: Path) -> None:
         """Copies one of the backup's files that isn't a blob."""
 
-    def copy_blob(self, key: str, target: Path, sha256: str) -> bool:
-        """Copies a blob; False, with no target, if its content doesn't have that hash."""
+    def open_blob(self, key: str) -> AbstractContextManager[Readable]:
+        """Opens a blob for the block.
+
+        Raises:
+            FileNotFoundError: the backup doesn't have it.
+        """
 
     def close(self) -> None:
         """Closes the backup."""
@@ -40,9 +48,9 @@ class StoredFolder:
         """Copies a file of the folder."""
         shutil.copyfile(self._folder / name, target)
 
-    def copy_blob(self, key: str, target: Path, sha256: str) -> bool:
-        """Copies a blob and checks its hash."""
-        return copy_checked(self._folder / "blobs" / key[-2:] / key, target, sha256)
+    def open_blob(self, key: str) -> AbstractContextManager[Readable]:
+        """Opens the blob's file."""
+        return (self._folder / "blobs" / key[-2:] / key).open("rb")
 
     def close(self) -> None:
         """Nothing is open between two files."""
@@ -67,11 +75,11 @@ class StoredArchive:
     def copy_file(self, name: str, target: Path) -> None:
         """Copies a member that isn't a blob."""
         with target.open("wb") as written:
-            shutil.copyfileobj(self._member(name), written, COPY_BYTES)
+            shutil.copyfileobj(self._member(name), written, _COPY_BYTES)
 
-    def copy_blob(self, key: str, target: Path, sha256: str) -> bool:
-        """Copies a blob and checks its hash."""
-        return write_checked(self._member(f"blobs/{key}"), target, sha256)
+    def open_blob(self, key: str) -> AbstractContextManager[Readable]:
+        """The blob's part of the file."""
+        return contextlib.nullcontext(self._member(f"blobs/{key}"))
 
     def close(self) -> None:
         """Closes the file."""

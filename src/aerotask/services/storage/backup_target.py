@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Protocol
 
+from aerotask.blobs.blob_check import write_checked
 from aerotask.domain.errors import InvalidInput
-from aerotask.services.storage.backup_files import MANIFEST, Manifest, copy_checked
+from aerotask.services.storage.backup_files import MANIFEST, Manifest
 
 _TAR_BLOCK = 512
 
@@ -54,7 +55,12 @@ class BackupFolder:
         """Copies a blob under a temporary name, and names it once its hash has been checked."""
         target = self._blobs / key[-2:] / key
         target.parent.mkdir(mode=0o700, exist_ok=True)
-        return copy_checked(source, target, sha256)
+        partial = target.with_name(f"{key}.partial")
+        with source.open("rb") as content:
+            if not write_checked(content, partial, sha256=sha256):
+                return False
+        partial.rename(target)
+        return True
 
     def add_file(self, name: str, source: Path) -> None:
         """Copies another file, readable by its owner only."""

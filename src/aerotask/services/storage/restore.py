@@ -84,8 +84,8 @@ class RestoreService:
     def _copy_blob(self, source: BackupSource, key: str, sha256: str) -> None:
         fault = "is damaged"
         try:
-            with self.blobs.adopted(key) as target:
-                if source.copy_blob(key, target, sha256):
+            with source.open_blob(key) as content:
+                if self.blobs.adopt(key, content, sha256=sha256):
                     return
         except FileNotFoundError:
             fault = "is missing"
