@@ -1,20 +1,31 @@
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TypeAlias
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.support.databases import run_sql
 
 from aerotask.db.engine import IDLE_TIMEOUT_S, SHORT_TIMEOUT_S, Database, PostgresAway, open_database
 from aerotask.db.locks import LockSpace, take
 from aerotask.db.outages import is_outage
 
+Transaction: TypeAlias = AbstractAsyncContextManager[AsyncConnection]
 
-async def test_a_process_that_freezes_within_a_transaction_loses_its_locks(database: Database) -> None:
+
+async def seconds_until_freed(
+    database: Database, opening: Transaction, freeze: Callable[[AsyncConnection], Awaitable[None]]
+) -> float:
+    """Time for which a process that freezes within a transaction keeps its lock; when it wakes, it sees an outage."""
+
     async def frozen() -> None:
-        async with database.begin() as connection:
+        async with opening as connection:
             await take(connection, LockSpace.CLAIM)
+            await freeze(connection)
             locked.set()
             await woken.wait()
             await connection.execute(text("SELECT 1"))
@@ -25,11 +36,19 @@ async def test_a_process_that_freezes_within_a_transaction_loses_its_locks(datab
     begun = time.monotonic()
     async with asyncio.timeout(IDLE_TIMEOUT_S + 15), database.begin() as connection:
         await take(connection, LockSpace.CLAIM)
-    assert time.monotonic() - begun >= IDLE_TIMEOUT_S - 1
+    freed_after_s = time.monotonic() - begun
     woken.set()
     with pytest.raises(DBAPIError) as caught:
         await sleeper
     assert is_outage(caught.value)
+    return freed_after_s
+
+
+async def test_a_process_that_freezes_within_a_transaction_loses_its_locks(database: Database) -> None:
+    async def idle(_connection: AsyncConnection) -> None:
+        return None
+
+    assert await seconds_until_freed(database, database.begin(), idle) >= IDLE_TIMEOUT_S - 1
 
 
 async def test_a_process_that_freezes_before_it_executes_a_parsed_statement_loses_its_locks_soon(
@@ -37,27 +56,13 @@ async def test_a_process_that_freezes_before_it_executes_a_parsed_statement_lose
 ) -> None:
     """Postgres sees it neither as idle nor as waiting for anything."""
 
-    async def frozen() -> None:
-        async with database.begin_short() as connection:
-            await take(connection, LockSpace.CLAIM)
-            driver = (await connection.get_raw_connection()).driver_connection
-            assert driver is not None
-            await driver.prepare("SELECT 1")  # sends no Sync, so Postgres waits for the rest
-            locked.set()
-            await woken.wait()
-            await connection.execute(text("SELECT 1"))
+    async def parse(connection: AsyncConnection) -> None:
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        await driver.prepare("SELECT 1")  # sends no Sync, so Postgres waits for the rest
 
-    locked, woken = asyncio.Event(), asyncio.Event()
-    sleeper = asyncio.create_task(frozen())
-    await locked.wait()
-    begun = time.monotonic()
-    async with database.begin() as connection:
-        await take(connection, LockSpace.CLAIM)
-    assert SHORT_TIMEOUT_S - 1 <= time.monotonic() - begun <= SHORT_TIMEOUT_S + 10
-    woken.set()
-    with pytest.raises(DBAPIError) as caught:
-        await sleeper
-    assert is_outage(caught.value)
+    freed_after_s = await seconds_until_freed(database, database.begin_short(), parse)
+    assert SHORT_TIMEOUT_S - 1 <= freed_after_s <= SHORT_TIMEOUT_S + 10
 
 
 async def test_a_short_transaction_that_takes_too_long_is_an_outage(database: Database) -> None:

@@ -176,7 +176,7 @@ def test_a_child_reaches_neither_others_nor_the_storage(anybodys_folder: Path, u
     assert found["blob"] == [oct(stat.S_IFREG | 0o444), oct(stat.S_IFDIR | 0o700), 10**9, user]
     assert result["own"] == dict.fromkeys(result["own"], "works")
     assert result["capabilities"] in {0, 1 << DAC_READ_SEARCH}
-    # Whoever has the right to gives its children an account of their own.
+    # A worker with the right to do so gives its children an account of their own.
     assert result["user"] == (CHILD_ID if user == 0 and runs_as_own_account() else user)
     assert 1024 <= result["processLimit"] < 200_000
 

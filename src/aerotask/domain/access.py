@@ -94,7 +94,7 @@ class Caller:
 
 ANONYMOUS = Caller(user_id=None, user_name=None)
 OPERATOR = Caller(user_id=None, user_name="command line", is_admin=True)
-"""Whoever runs a command on the machine, with access to the database itself; no request has this caller."""
+"""The operator: a person who runs a command on the machine, with access to the database itself; no request has this caller."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,7 @@ def _on_files(blobs: Path) -> Steps:
 
 
 def _own(work: Path) -> Steps:
-    """What tools and their libraries do."""
+    """Operations that tools and their libraries need."""
 
     def multiply_in_threads() -> None:
         import numpy as np  # noqa: PLC0415  the child has it loaded
