@@ -121,6 +121,8 @@ class Settings(BaseSettings):
     """The largest selection that `GET …/download` streams at once; a larger one is a task for `bulk-download`."""
     blob_grace_s: int = Field(HOUR_S, ge=1)
     """Minimum age of an unreferenced stored file before it is removed; in production mode at least 1800."""
+    min_free_bytes: int | None = Field(None, ge=0)
+    """Space on the storage's disk that uploads leave free; below five times as much, deleted files are removed at once. Unset: a fiftieth of the disk, at most 1 GiB."""
     supervision_file: Path | None = None
     """File in which a supervisor reports restarts to `GET /readyz`; set by `aerotask up`."""
     clock_offset_s: int = 0

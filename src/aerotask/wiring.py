@@ -45,6 +45,7 @@ from aerotask.services.datasets.tree import TreeService
 from aerotask.services.datasets.uploads import UploadService
 from aerotask.services.storage.backup import BackupService
 from aerotask.services.storage.damage import DamageService
+from aerotask.services.storage.disk_check import DiskCheck
 from aerotask.services.storage.installation import InstallationService
 from aerotask.services.storage.restore import RestoreService
 from aerotask.services.tasks.admission import AdmissionService
@@ -157,13 +158,13 @@ async def open_installation(settings: Settings, *, application: str) -> AsyncIte
 
 
 @asynccontextmanager
-async def open_backup_service(
-    database_url: str, storage: Path, secret_key: str, programs: Path
-) -> AsyncIterator[BackupService]:
-    """Opens backups of the installation with this database and storage; `programs` is the folder of `pg_dump`."""
+async def open_backup_service(settings: Settings, programs: Path) -> AsyncIterator[BackupService]:
+    """Opens backups of the installation; `programs` is the folder of `pg_dump`."""
+    database_url = settings.database_url.get_secret_value()
     db = open_database(database_url, application="aerotask backup", pool_size=1)
     try:
-        yield BackupService(db, LocalBlobs(storage), database_url, secret_key, programs)
+        blobs = LocalBlobs(settings.storage_folder)
+        yield BackupService(db, blobs, database_url, settings.secret_key.get_secret_value(), programs)
     finally:
         await db.close()
 
@@ -189,13 +190,15 @@ def _assemble(  # noqa: PLR0913  resources that are closed with the platform
     passwords: Passwords,
     resolver: Resolver,
 ) -> Platform:
-    blobs = LocalBlobs(settings.storage_folder)
-    partial_files = PartialFiles(StorageRoot(settings.storage_folder))
+    blobs = LocalBlobs(settings.storage_folder, min_free_bytes=settings.min_free_bytes)
+    partial_files = PartialFiles(StorageRoot(settings.storage_folder, settings.min_free_bytes))
     access = PermissionService(db)
     wakeups = WakeupSender(db, dispatcher)
     webhooks = WebhookService(settings.secret_key, settings.webhooks)
     tasks = TaskService(db, blobs, access)
-    submit = _submit(settings, db, access, registry, wakeups=wakeups, webhooks=webhooks)
+    submit = _submit(
+        settings, db, access, registry, wakeups=wakeups, webhooks=webhooks, disk=DiskCheck(blobs)
+    )
     tokens = Tokens(settings.secret_key.get_secret_value(), settings.tokens)
     api_keys = ApiKeyService(db)
     entries = EntryService(db, blobs, access, settings.uploads.max_object_bytes, settings.storage)
@@ -250,6 +253,7 @@ def _submit(  # noqa: PLR0913  the services that a submit uses
     *,
     wakeups: WakeupSender,
     webhooks: WebhookService,
+    disk: DiskCheck,
 ) -> SubmitService:
     return SubmitService(
         db=db,
@@ -260,6 +264,7 @@ def _submit(  # noqa: PLR0913  the services that a submit uses
         dedup_lookback=timedelta(hours=settings.retention.dedup_lookback_hours),
         webhooks=webhooks,
         limits=Limits(**asdict(settings.archives)),
+        disk=disk,
     )
 
 

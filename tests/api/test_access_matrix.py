@@ -24,7 +24,7 @@ from aerotask.api.app import create_app
 from aerotask.config import Settings
 from aerotask.domain.access import Access, Caller, Membership, Visibility
 from aerotask.domain.ids import DatasetId, OrgId, UploadId, UserId, new_id
-from aerotask.services.datasets.entries import put_content
+from aerotask.services.datasets.contents import put_content
 from aerotask.store.accounts import api_keys, users
 from aerotask.store.datasets import datasets, orgs, uploads
 from aerotask.store.datasets.entries import EntryContent

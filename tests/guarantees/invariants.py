@@ -196,6 +196,12 @@ def stored_files(world: World) -> dict[str, Path]:
     return {file.name: file for file in (_storage(world) / "blobs").rglob("*") if file.is_file()}
 
 
+def unnamed_files(world: World) -> set[str]:
+    """The keys of the stored blobs that no row names, however young."""
+    stored = set(stored_files(world))
+    return stored - {item.key for item in ask(world, _named)}
+
+
 def work_folders(world: World) -> list[str]:
     """The names of the work folders."""
     return sorted(folder.name for folder in (_storage(world) / "work").iterdir())

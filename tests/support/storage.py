@@ -1,8 +1,10 @@
-"""Storages of tests, marked as belonging to the databases that are copied from the template."""
+"""Storages of tests: marked as belonging to the databases that are copied from the template, or away for a while."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
@@ -31,3 +33,23 @@ async def seen_unnamed(database: Database, blob_keys: Iterable[str], *, ago_s: f
             "UPDATE unnamed_blobs SET seen_at = now() - make_interval(secs => :ago_s) WHERE blob_key = ANY(:keys)"
         )
         await connection.execute(aged, {"ago_s": ago_s, "keys": keys})
+
+
+@contextmanager
+def vanished(storage: Path, *, mount_point: bool) -> Iterator[None]:
+    """The storage is not there during the block; after an unmount an empty folder is in its place.
+
+    Raises:
+        AssertionError: something was made in its place.
+    """
+    away = storage.with_name("away")
+    storage.rename(away)
+    if mount_point:
+        storage.mkdir()
+    try:
+        yield
+    finally:
+        made = sorted(storage.rglob("*")), storage.exists()
+        shutil.rmtree(storage, ignore_errors=True)
+        away.rename(storage)
+    assert made == ([], mount_point)

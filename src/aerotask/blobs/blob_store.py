@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 from uuid import UUID
 
+from aerotask.blobs.disk_space import DiskSpace
 from aerotask.domain.errors import ContentDamaged
 
 
@@ -104,11 +105,28 @@ class BlobStore(Protocol):
     def create(self, installation_id: UUID) -> None:
         """Create the storage, or what is missing of it, and mark it as that installation's."""
 
-    def require(self) -> None:
-        """Check that the storage is there.
+    def require(self) -> UUID:
+        """Check that the storage is there; the id of its installation.
 
         Raises:
             StorageAway: it isn't.
+        """
+
+    def space(self) -> DiskSpace:
+        """The space of the store's disk."""
+
+    def require_space(self, more_bytes: int) -> None:
+        """Check that the store has room for so many more bytes.
+
+        Raises:
+            OSError: it doesn't (`ENOSPC`).
+        """
+
+    def probe(self) -> None:
+        """Check by a small write that more can be stored.
+
+        Raises:
+            OSError: it can't; the disk is full (`ENOSPC`), for example.
         """
 
     async def make_work_folder(self, name: str) -> bool:

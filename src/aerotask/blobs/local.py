@@ -17,6 +17,7 @@ from uuid import UUID
 from aerotask.aio import finish_in_thread
 from aerotask.blobs.blob_check import Readable, find_damage, store_checked, wrong_length
 from aerotask.blobs.blob_store import Blob
+from aerotask.blobs.disk_space import DiskSpace
 from aerotask.blobs.file_ages import changed_before, horizon_of, is_locked
 from aerotask.blobs.ingest import ingest_all, make_read_only, sync_folder
 from aerotask.blobs.open_file import OpenFile, open_file
@@ -32,8 +33,8 @@ BATCH = 500
 class LocalBlobs:
     """A `BlobStore` over one folder of a local or shared file system; `create` makes the folder."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = StorageRoot(root)
+    def __init__(self, root: Path, *, min_free_bytes: int | None = None) -> None:
+        self._root = StorageRoot(root, min_free_bytes)
         self._blobs = self._root.blobs
         self._partial = self._root.partial
         self.work_root = self._root.work
@@ -42,7 +43,7 @@ class LocalBlobs:
     async def put(self, content: AsyncIterator[bytes], *, limit_bytes: int) -> Blob:
         """Store a stream; a chunk is written and hashed while the next is received."""
         await asyncio.to_thread(self.require)
-        incoming = _IncomingFile(self._partial / str(new_id()))
+        incoming = _IncomingFile(self._root)
         try:
             async for chunk in _rechunked(content, WRITE_BYTES):
                 await incoming.settle()
@@ -117,9 +118,22 @@ class LocalBlobs:
         """Store a blob under the key that it had in another store; False if its content doesn't have that hash."""
         return store_checked(content, self._path(key), sha256=sha256, partial=self._partial / str(new_id()))
 
-    def require(self) -> None:
+    def require(self) -> UUID:
         """Check that the root has its marker file."""
-        self._root.require()
+        return self._root.require()
+
+    def space(self) -> DiskSpace:
+        """The space of the disk."""
+        self.require()
+        return self._root.space()
+
+    def require_space(self, more_bytes: int) -> None:
+        """Check that the disk has room for so many more bytes."""
+        self._root.require_space(more_bytes)
+
+    def probe(self) -> None:
+        """Check by a small write that more can be stored."""
+        self._root.probe()
 
     async def make_work_folder(self, name: str) -> bool:
         """Create a folder within `work_root`."""
@@ -173,7 +187,8 @@ class LocalBlobs:
         """Create a folder in a work folder, with its parents, but not the work root, which may have vanished."""
         for parent in reversed([folder, *folder.parents]):
             if self.work_root in parent.parents:
-                parent.mkdir(mode=0o700, exist_ok=True)
+                # Of the group that a child may have: the work folder itself is closed to others.
+                parent.mkdir(mode=0o750, exist_ok=True)
 
     def _replace(self, key: str, copy: Path, sha256: str) -> bool:
         try:
@@ -243,10 +258,11 @@ class LocalBlobs:
 class _IncomingFile:
     """File that is being received; one write at a time runs in a thread."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, root: StorageRoot) -> None:
+        self.path = root.partial / str(new_id())
         self.size_bytes = 0
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._root = root
+        self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         # Maintenance removes old partial files, but none that is locked.
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         self._hash = hashlib.sha256()
@@ -278,6 +294,7 @@ class _IncomingFile:
         self.path.unlink(missing_ok=True)
 
     def _write(self, chunk: bytes) -> None:
+        self._root.require_space(len(chunk))
         self._hash.update(chunk)
         view = memoryview(chunk)
         while view:

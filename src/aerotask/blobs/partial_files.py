@@ -46,6 +46,7 @@ class Digest(Protocol):
 class PartialFile:
     """Partial file, locked by its only writer."""
 
+    root: StorageRoot
     path: Path
     size_bytes: int
     idle_timeout_s: float
@@ -59,6 +60,7 @@ class PartialFile:
         Raises:
             TooLarge: the file would become longer than `up_to_bytes`; the chunk that exceeds it is not written.
             TimeoutError: no data arrived for `idle_timeout_s`.
+            OSError: the disk is full (`ENOSPC`), for example.
         """
         buffer = bytearray()
         try:
@@ -97,6 +99,7 @@ class PartialFile:
             self._writing = None
 
     def _write_all(self, chunk: bytes | bytearray) -> None:
+        self.root.require_space(len(chunk))
         view = memoryview(chunk)
         while view:
             written = os.pwrite(self._descriptor, view, self.size_bytes)
@@ -140,9 +143,8 @@ class PartialFiles:
         # Not in a thread: the lock of a request that is cancelled meanwhile would leak.
         descriptor = _lock(path)
         size_bytes = os.fstat(descriptor).st_size
-        file = PartialFile(
-            path, size_bytes, self.idle_timeout_s, descriptor, self._digest_at(key, size_bytes)
-        )
+        digest = self._digest_at(key, size_bytes)
+        file = PartialFile(self.root, path, size_bytes, self.idle_timeout_s, descriptor, digest)
         try:
             yield file
         finally:

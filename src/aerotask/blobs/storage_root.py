@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
+from aerotask.blobs.disk_space import DiskSpace, disk_space
 from aerotask.blobs.ingest import sync_folder
+from aerotask.domain.ids import new_id
 
 MARKER = "installation"
 """Name of the marker file; it holds the id of the installation that the storage belongs to."""
+PROBE_BYTES = 4096
 
 
 class StorageAway(OSError):
@@ -23,6 +26,8 @@ class StorageRoot:
     """Folder of a storage. Only `create` makes it, so that an unmounted storage is never replaced by an empty one."""
 
     path: Path
+    min_free_bytes: int | None = None
+    """Space that uploads leave free on the disk; None: a share of the disk."""
 
     @property
     def blobs(self) -> Path:
@@ -67,17 +72,47 @@ class StorageRoot:
             reason = f"{marker} holds no installation id; restore the file from a backup"
             raise StorageAway(errno.ENODEV, reason) from error
 
-    def require(self) -> None:
-        """Checks that the storage is there, before anything is written to it or taken for missing.
+    def require(self) -> UUID:
+        """Checks that the storage is there, before anything is written to it or taken for missing; the id in its marker file.
 
         Raises:
             StorageAway: it isn't.
         """
-        if self.installation_id() is None:
+        marked = self.installation_id()
+        if marked is None:
             raise StorageAway(
                 errno.ENODEV,
-                f"{self.path} has no marker file '{MARKER}': the storage is not mounted or was replaced",
+                f"{self.path} has no marker file '{MARKER}': mount the storage, or run `aerotask migrate` if it is new",
             )
+        return marked
+
+    def space(self) -> DiskSpace:
+        """The space of the storage's disk."""
+        return disk_space(self.path, self.min_free_bytes)
+
+    def require_space(self, more_bytes: int = 0) -> None:
+        """Checks that the disk has room for so many more bytes.
+
+        Raises:
+            OSError: it doesn't (`ENOSPC`).
+        """
+        if not self.space().has_room_for(more_bytes):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+
+    def probe(self) -> None:
+        """Checks by a small write that more can be stored.
+
+        Raises:
+            OSError: it can't; the disk is full (`ENOSPC`), for example.
+            StorageAway: the storage is missing.
+        """
+        self.require()
+        self.require_space()
+        written = self.partial / f".probe-{new_id()}"
+        try:
+            written.write_bytes(bytes(PROBE_BYTES))
+        finally:
+            written.unlink(missing_ok=True)
 
     def is_empty(self) -> bool:
         """True if the storage holds no blob."""

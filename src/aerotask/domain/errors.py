@@ -164,6 +164,19 @@ class Unavailable(AerotaskError):
         self.retry_after_s = retry_after_s
 
 
+class DiskFull(Unavailable):
+    """The disk of the storage or of Postgres is full."""
+
+    default_code = "disk-full"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The storage is full: delete files or datasets that are no longer needed, which frees their space at once, "
+            "or ask the operator for more; then try again.",
+            retry_after_s=60,
+        )
+
+
 class ContentDamaged(AerotaskError):
     """A stored file isn't what its row says; `reason` is for operators."""
 

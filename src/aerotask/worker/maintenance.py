@@ -20,7 +20,8 @@ from aerotask.services.tasks.maintenance import MaintenanceService
 
 Job: TypeAlias = Callable[[], Awaitable[int]]
 
-LOOPS = 3
+LOOPS = 4
+SPACE_CHECK_S = 2.0
 CONNECTIONS = 2 * LOOPS
 """Connections that all loops may need at once."""
 
@@ -41,6 +42,7 @@ def loops(maintenance: MaintenanceService, *, period_s: float, blob_grace_s: flo
     return [
         repeat(quick, period_s=period_s),
         repeat((maintenance.remove_old_tasks, maintenance.remove_deleted), period_s=period_s),
+        repeat((maintenance.free_space,), period_s=min(period_s, SPACE_CHECK_S)),
         repeat((maintenance.remove_orphans,), period_s=max(period_s, blob_grace_s / 4)),
     ]
 

@@ -33,7 +33,7 @@ CASES: list[tuple[str, str, str, str]] = [
         "GET",
         f"{HERE}/tasks/{ABSENT}/tilejson.json?colour_map=magma",
         "colour_map",
-        " (did you mean 'colormap'?); this route has bandFilter, bands, colormap, formula, preset, rescale, token.",
+        " (did you mean 'colormap'?); this route has bandFilter, bands, colormap, formula, preset, rescale, token, unscale.",
     ),
     ("GET", "/sys/tasks?org_slug=a", "org_slug", " (did you mean 'orgSlug'?); "),
     ("GET", "/healthz?verbose", "verbose", "; this route has none."),

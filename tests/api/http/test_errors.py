@@ -13,6 +13,7 @@ ROW = re.compile(r"^\| `([a-z-]+)` \| ([0-9, ]+) \|", re.MULTILINE)
 # Transient errors, after which the same request may succeed; all others need a change.
 PASSING = {
     ("content-missing", 503),
+    ("disk-full", 507),
     ("drawing-busy", 503),
     ("drawing-timed-out", 503),
     ("input-changed", 409),

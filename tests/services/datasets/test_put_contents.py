@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.support.rows import Rows, add_dataset, add_user
 
 from aerotask.db.engine import Database
 from aerotask.domain.errors import Conflict
 from aerotask.domain.ids import TaskId, new_id
-from aerotask.services.datasets.entries import put_content, put_contents
+from aerotask.services.datasets.contents import put_content, put_contents
 from aerotask.store.datasets import entries
 from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.queue import retention
@@ -17,6 +19,8 @@ from aerotask.store.tasks import submit
 
 MANY = 40_000
 """More than the number of parameters that Postgres takes in one statement."""
+
+TIMES = {"old.txt": 1_500_000_000, "new/a.txt": 1, "now.txt": None}
 
 
 @pytest.fixture
@@ -31,7 +35,7 @@ def content(name: str) -> EntryContent:
 async def put(rows: Rows, *names: str, folders: tuple[str, ...] = ()) -> None:
     async with rows.db.begin() as connection:
         contents = {name: content(name) for name in names}
-        await put_contents(connection, rows.dataset_id, contents, folders=folders)
+        await put_contents(connection, rows.dataset_id, contents, folders=dict.fromkeys(folders))
 
 
 async def listed(rows: Rows) -> dict[str, str]:
@@ -50,6 +54,23 @@ async def test_files_are_put_with_their_parent_folders(rows: Rows) -> None:
         "e": "directory",
         "e/f": "directory",
     }
+
+
+async def test_files_and_new_folders_have_the_times_that_are_given(rows: Rows) -> None:
+    await put(rows, "old.txt", folders=("old",))
+    at = {"new": 1_600_000_000, "old": 1_600_000_001}
+    async with rows.db.begin() as connection:
+        contents = {name: replace(content(name), mtime=mtime) for name, mtime in TIMES.items()}
+        await put_contents(connection, rows.dataset_id, contents, folders=at)
+        await put_content(
+            connection, rows.dataset_id, "one.txt", replace(content("one"), mtime=1_400_000_000)
+        )
+    async with rows.db.read() as connection:
+        found = await entries.find_within(connection, rows.dataset_id, [""])
+    times = {row.path: int(row.modified_at.timestamp()) for row in found}
+    given = {"new": 1_600_000_000, "one.txt": 1_400_000_000, "old.txt": 1_500_000_000, "new/a.txt": 1}
+    assert {path: times[path] for path in given} == given
+    assert min(times["old"], times["now.txt"]) > 1_700_000_000
 
 
 async def test_an_existing_file_is_replaced_and_indexed_again(rows: Rows) -> None:

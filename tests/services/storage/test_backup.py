@@ -14,13 +14,13 @@ from tests.support.storage import new_storage
 from aerotask.blobs.local import LocalBlobs
 from aerotask.db.engine import Database, open_database
 from aerotask.domain.errors import AerotaskError, Conflict, InvalidInput
-from aerotask.services.datasets.entries import put_contents
+from aerotask.services.datasets.contents import put_contents
 from aerotask.services.storage.backup import BackupService
 from aerotask.services.storage.backup_files import Manifest
 from aerotask.services.storage.backup_source import open_source
 from aerotask.services.storage.backup_target import open_target
 from aerotask.services.storage.restore import RestoreService
-from aerotask.stack.postgres import programs_folder
+from aerotask.stack.postgres_programs import find_programs
 from aerotask.stack.servers import LocalServers
 from aerotask.store.datasets import entries
 from aerotask.store.datasets.entries import EntryContent
@@ -52,7 +52,7 @@ async def service(rows: Rows, storage: LocalBlobs, database_url: str) -> BackupS
         stored[path] = EntryContent(blob.key, blob.sha256, blob.size_bytes, "generic")
     async with rows.db.begin() as connection:
         await put_contents(connection, rows.dataset_id, stored)
-    return BackupService(rows.db, storage, database_url, SECRET, programs_folder())
+    return BackupService(rows.db, storage, database_url, SECRET, find_programs("pg_dump"))
 
 
 @pytest.fixture(params=["backup", "backup.tar"])
@@ -84,7 +84,7 @@ async def empty_installation(servers: LocalServers, folder: Path) -> AsyncIterat
     async with fresh_database(servers.postgres.url, template="template0") as url:
         database = open_database(url, application="tests")
         try:
-            yield RestoreService(database, LocalBlobs(folder), url, programs_folder())
+            yield RestoreService(database, LocalBlobs(folder), url, find_programs("pg_dump"))
         finally:
             await database.close()
 
@@ -188,7 +188,7 @@ async def test_a_target_that_is_not_empty_is_refused(
     service: BackupService, tmp_path: Path, rows: Rows, database_url: str, servers: LocalServers
 ) -> None:
     await back_up(service, tmp_path / "backup")
-    filled = RestoreService(rows.db, LocalBlobs(tmp_path / "new"), database_url, programs_folder())
+    filled = RestoreService(rows.db, LocalBlobs(tmp_path / "new"), database_url, find_programs("pg_dump"))
     with pytest.raises(Conflict, match="database isn't empty"):
         await restore(filled, tmp_path / "backup")
     async with empty_installation(servers, tmp_path / "elsewhere") as elsewhere:
@@ -215,7 +215,7 @@ async def test_the_password_of_the_database_is_no_argument_of_a_process(
     service: BackupService, tmp_path: Path
 ) -> None:
     wrong = BackupService(
-        service.db, service.blobs, "postgresql://u:hidden@127.0.0.1:1/x", SECRET, programs_folder()
+        service.db, service.blobs, "postgresql://u:hidden@127.0.0.1:1/x", SECRET, find_programs("pg_dump")
     )
     with pytest.raises(AerotaskError, match="pg_dump failed") as failed:
         await back_up(wrong, tmp_path / "backup")

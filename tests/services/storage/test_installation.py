@@ -11,11 +11,13 @@ import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 from tests.support.rows import add_dataset, add_user
+from tests.support.served import until
 from tests.support.storage import INSTALLATION, seen_unnamed
 
 from aerotask.blobs.local import LocalBlobs
+from aerotask.blobs.storage_root import StorageAway
 from aerotask.db.engine import Database
-from aerotask.services.storage.installation import InstallationService, StorageMismatch, verify_before_start
+from aerotask.services.storage.installation import InstallationService, StorageMismatch
 from aerotask.store.datasets import entry_writes
 from aerotask.store.datasets.entries import EntryContent
 
@@ -131,19 +133,41 @@ async def test_a_storage_of_another_installation_is_adopted_on_request_under_a_n
         assert (await connection.execute(text("SELECT count(*) FROM unnamed_blobs"))).scalar_one() == 0
 
 
-async def test_a_storage_that_is_not_there_is_a_mismatch(pair: Pair) -> None:
-    with pytest.raises(StorageMismatch, match="has no marker file"):
+async def test_a_storage_that_is_not_there_is_an_outage(pair: Pair) -> None:
+    with pytest.raises(StorageAway, match="run `aerotask migrate`"):
         await pair.service.verify()
+    await pair.service.verify_before_start()
+
+
+class CountingBlobs(LocalBlobs):
+    """Counts how often the marker is read."""
+
+    attempts = 0
+
+    def require(self) -> UUID:
+        self.attempts += 1
+        return super().require()
+
+
+async def test_waiting_for_a_storage_is_logged_once(pair: Pair) -> None:
+    blobs = CountingBlobs(pair.root)
+    with capture_logs() as log:
+        async with InstallationService(pair.db, blobs).verified(on_failure=pytest.fail):
+            await until(lambda: blobs.attempts >= 4)
+            blobs.create(INSTALLATION)
+            await until(lambda: len(log) > 1)
+    assert [entry["event"] for entry in log] == ["installation.unverified", "installation.verified"]
 
 
 async def test_a_database_without_the_tables_asks_for_the_migration(pair: Pair) -> None:
     async with pair.db.begin() as connection:
         await connection.execute(text("DROP TABLE installation"))
     with pytest.raises(StorageMismatch, match="aerotask migrate"):
-        await verify_before_start(pair.service)
+        await pair.service.verify_before_start()
 
 
 async def test_a_process_that_started_during_an_outage_is_stopped_by_a_mismatch(pair: Pair) -> None:
+    LocalBlobs(pair.root).create(OTHER)
     stopped = asyncio.Event()
     with capture_logs() as log:
         async with pair.service.verified(on_failure=stopped.set), asyncio.timeout(30):

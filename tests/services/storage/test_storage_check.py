@@ -11,7 +11,7 @@ from tests.support.storage import new_storage
 
 from aerotask.blobs.local import LocalBlobs
 from aerotask.db.engine import Database
-from aerotask.services.datasets.entries import put_contents
+from aerotask.services.datasets.contents import put_contents
 from aerotask.services.storage import storage_check
 from aerotask.services.storage.storage_check import CheckEvent, FoundDamage, StorageVerifier
 from aerotask.store.datasets.entries import EntryContent

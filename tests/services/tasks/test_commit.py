@@ -25,7 +25,7 @@ from aerotask.domain.ids import LeaseToken, new_id
 from aerotask.domain.settings import LogLimits
 from aerotask.sdk import Existing
 from aerotask.sdk.changes import Edit, PutEntry, PutFolder, RemoveEntry
-from aerotask.services.datasets.entries import put_content, put_contents, remove_content
+from aerotask.services.datasets.contents import put_content, put_contents, remove_content
 from aerotask.services.datasets.storage_quota import UNLIMITED
 from aerotask.services.tasks.outcome.changes import StoredChanges
 from aerotask.services.tasks.outcome.commit import CommitService

@@ -73,6 +73,10 @@ class Yard:
     def dying_worker(self) -> MaintenanceService:
         return replace(self.worker, blobs=DyingBlobs(self.root))
 
+    @property
+    def worker_on_short_disk(self) -> MaintenanceService:
+        return replace(self.worker, blobs=LocalBlobs(self.root, min_free_bytes=1024**6))
+
     async def blob(self, *, age_s: float = LONG_AGO_S) -> str:
         async def content() -> AsyncIterator[bytes]:
             yield b"content"
@@ -464,6 +468,10 @@ async def test_a_job_runs_once_in_two_concurrent_workers(yard: Yard, sweep: Main
         await old_audit_event(yard)
         await bygone_sign_in_attempts(yard, f"account:{number}")
         await yard.derivative(f"{number}" * 64)
+    if sweep is MaintenanceJob.SPACE:  # these would be orphans, too
+        for number in range(5):
+            await yard.entry(f"{number}", await yard.blob())
+            await yard.forget_entry(f"{number}")
     run = {
         MaintenanceJob.ARTIFACTS: yard.worker.remove_expired_artifacts,
         MaintenanceJob.OLD_TASKS: yard.worker.remove_old_tasks,
@@ -475,9 +483,12 @@ async def test_a_job_runs_once_in_two_concurrent_workers(yard: Yard, sweep: Main
         MaintenanceJob.UPLOADS: yard.worker.remove_expired_uploads,
         MaintenanceJob.DELETED: yard.worker.remove_deleted,
         MaintenanceJob.UNUSED_DERIVATIVES: yard.worker.remove_unused_derivatives,
+        MaintenanceJob.SPACE: yard.worker_on_short_disk.free_space,
     }[sweep]
     counts = await asyncio.gather(*(run() for _ in range(4)))
-    assert sum(counts) == (1100 if sweep is MaintenanceJob.IDEMPOTENCY_KEYS else 5)
+    with_derivatives = 10
+    expected = {MaintenanceJob.IDEMPOTENCY_KEYS: 1100, MaintenanceJob.SPACE: with_derivatives}
+    assert sum(counts) == expected.get(sweep, 5)
 
 
 async def test_a_job_that_runs_elsewhere_is_skipped(yard: Yard) -> None:

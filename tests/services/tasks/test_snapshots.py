@@ -11,7 +11,7 @@ from aerotask.db.engine import Database
 from aerotask.domain.errors import NotFound
 from aerotask.domain.ids import DatasetId, new_id
 from aerotask.sdk.snapshot import Snapshot
-from aerotask.services.datasets.entries import put_contents
+from aerotask.services.datasets.contents import put_contents
 from aerotask.services.tasks.snapshots import take_snapshot
 from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.queue.claims import TaskInputRow

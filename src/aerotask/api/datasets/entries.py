@@ -98,7 +98,7 @@ async def json_array(batches: AsyncIterator[list[EntryRow]]) -> AsyncIterator[by
 
 
 @router.post(
-    "/obj", status_code=201, responses=problems(400, 401, 403, 404, 409, 413, 429), openapi_extra=_FORM
+    "/obj", status_code=201, responses=problems(400, 401, 403, 404, 409, 413, 429, 507), openapi_extra=_FORM
 )
 async def put_form(ctx: DatasetCtx, request: Request, response: Response) -> EntryResponse:
     """Upload a file as a form; without `file`, create a folder."""
@@ -110,7 +110,7 @@ async def put_form(ctx: DatasetCtx, request: Request, response: Response) -> Ent
 @router.put(
     "/obj/{path:path}",
     status_code=201,
-    responses=problems(400, 401, 403, 404, 409, 412, 413, 429),
+    responses=problems(400, 401, 403, 404, 409, 412, 413, 429, 507),
     openapi_extra=_RAW,
 )
 async def put_raw(

@@ -70,7 +70,7 @@ async def discover_uploads(platform: PlatformDep, _org: OrgSlug, _slug: DsSlug) 
     "",
     status_code=201,
     responses=_responses(201, "Created.", "Location", "Upload-Offset", "Upload-Expires")
-    | problems(400, 401, 403, 404, 409, 412, 413, 415, 423, 429),
+    | problems(400, 401, 403, 404, 409, 412, 413, 415, 423, 429, 507),
     openapi_extra=_BODY,
 )
 async def create_upload(
@@ -122,7 +122,7 @@ async def get_upload(ctx: DatasetCtx, upload_id: UploadIdPath, _version: Version
     "/{uploadId}",
     status_code=204,
     responses=_responses(204, "Appended.", "Upload-Offset", "Upload-Expires")
-    | problems(400, 401, 403, 404, 408, 409, 412, 413, 415, 423),
+    | problems(400, 401, 403, 404, 408, 409, 412, 413, 415, 423, 507),
     openapi_extra=_BODY,
 )
 async def append_to_upload(
@@ -163,7 +163,7 @@ async def delete_upload(ctx: DatasetCtx, upload_id: UploadIdPath, _version: Vers
     "/{uploadId}",
     status_code=204,
     responses=_responses(204, "As for the overriding method.", "Upload-Offset", "Upload-Expires")
-    | problems(400, 401, 403, 404, 405, 408, 409, 412, 413, 415, 423),
+    | problems(400, 401, 403, 404, 405, 408, 409, 412, 413, 415, 423, 507),
     openapi_extra=_BODY,
 )
 async def override_method(

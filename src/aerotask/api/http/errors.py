@@ -18,10 +18,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from aerotask.db.outages import is_outage
+from aerotask.domain.disk_full import is_disk_full
 from aerotask.domain.errors import (
     AerotaskError,
     Conflict,
     ContentDamaged,
+    DiskFull,
     FieldError,
     Forbidden,
     Gone,
@@ -55,13 +57,16 @@ _STATUS: Mapping[type[AerotaskError], int] = {
     LimitReached: 429,
     ContentDamaged: 500,
     Unavailable: 503,
+    DiskFull: 507,
 }
 # Statuses after which the same request may succeed later.
-_MAY_RETRY = frozenset({408, 423, 429, 500, 503})
+_MAY_RETRY = frozenset({408, 423, 429, 500, 503, 507})
 # Most conflicts last until a client resolves them; these end by themselves.
 _TRANSIENT_CONFLICTS = frozenset({"input-changed", "not-ended", "not-finished"})
 # Unlike other internal errors, these last until an operator has acted.
 _LASTING = frozenset({"content-damaged"})
+# SQLSTATE disk_full (PostgreSQL documentation, appendix A).
+_POSTGRES_DISK_FULL = "53100"
 
 _log = structlog.get_logger(__name__)
 
@@ -210,7 +215,10 @@ async def _database_error(request: Request, error: Exception) -> Response:
     return await _unexpected(request, error)
 
 
-async def _unavailable(_request: Request, error: Exception) -> Response:
+async def _unavailable(request: Request, error: Exception) -> Response:
+    if is_disk_full(error) or getattr(getattr(error, "orig", None), "sqlstate", None) == _POSTGRES_DISK_FULL:
+        _log.error("request.disk_full", error=str(error))
+        return await _aerotask_error(request, DiskFull())
     _log.warning("request.unavailable", error=str(error))
     return problem(
         503,

@@ -65,6 +65,7 @@ class ReadyResponse(ApiModel):
     postgres: str
     redis: str
     storage: str
+    """`ok`, `full` (nothing can be stored until files are deleted; `ready` stays true), `missing…` with what to do, `mismatch` or `unreachable`."""
     sweep: str
     """`ok`, or `needs-confirmation` while so many unnamed files would be removed that an operator has to confirm it."""
     workers: int

@@ -109,7 +109,7 @@ async def readyz(platform: PlatformDep, response: Response) -> ReadyResponse:
 
     `supervisor` has the restarts of a stack that `aerotask up` runs; otherwise it is null.
     """
-    ready = await readiness(platform.db, platform.dispatcher, platform.blobs)
+    ready = await readiness(platform.db, platform.dispatcher, platform.submit.disk)
     if not ready.ready:
         response.status_code = 503
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
@@ -139,7 +139,7 @@ async def metrics(
     Where the installation has a metrics token, it is required as bearer token.
     """
     _raise_unless_scraper(platform.settings.metrics_token, credentials)
-    ready = await readiness(platform.db, platform.dispatcher, platform.blobs)
+    ready = await readiness(platform.db, platform.dispatcher, platform.submit.disk)
     return Response(await exposition(platform.db, ready), media_type=CONTENT_TYPE_LATEST)
 
 

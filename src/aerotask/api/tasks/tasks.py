@@ -91,7 +91,9 @@ async def list_tools(ctx: DatasetCtx) -> list[ToolResponse]:
     return [tool_response(tool, registry.schema(tool)) for tool in registry.all()]
 
 
-@router.post("", status_code=202, responses=_DUPLICATE | problems(400, 401, 403, 404, 409, 413, 422, 429))
+@router.post(
+    "", status_code=202, responses=_DUPLICATE | problems(400, 401, 403, 404, 409, 413, 422, 429, 507)
+)
 async def submit(
     platform: PlatformDep,
     principal: CredentialsDep,
@@ -238,7 +240,7 @@ async def asset(
     return await _download(request, opened)
 
 
-@router.post("/{taskId}/retry", status_code=202, responses=problems(400, 401, 403, 404, 409, 429))
+@router.post("/{taskId}/retry", status_code=202, responses=problems(400, 401, 403, 404, 409, 429, 507))
 async def retry(ctx: DatasetCtx, task_id: TaskIdPath, response: Response) -> TaskResponse:
     """Retry a Failed or Deleted task: same id, next attempt, same log."""
     row = await ctx.platform.retries.retry(ctx.caller, ctx.org, ctx.slug, TaskId(task_id))
@@ -246,7 +248,7 @@ async def retry(ctx: DatasetCtx, task_id: TaskIdPath, response: Response) -> Tas
     return task_response(row)
 
 
-@router.post("/{taskId}/restart", status_code=202, responses=problems(400, 401, 403, 404, 409, 413, 429))
+@router.post("/{taskId}/restart", status_code=202, responses=problems(400, 401, 403, 404, 409, 413, 429, 507))
 async def restart(
     ctx: DatasetCtx, task_id: TaskIdPath, body: RestartBody, response: Response
 ) -> SubmitResponse:

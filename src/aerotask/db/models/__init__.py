@@ -9,7 +9,7 @@ from aerotask.db.models.datasets import (
     Entry,
     Upload,
 )
-from aerotask.db.models.storage import DamagedBlob, Installation, StorageCheck, UnnamedBlob
+from aerotask.db.models.storage import DamagedBlob, Installation, ReleasedBlob, StorageCheck, UnnamedBlob
 from aerotask.db.models.tasks import (
     ADMITTED,
     ANYBODY,
@@ -41,6 +41,7 @@ __all__ = [
     "Model",
     "Organization",
     "PathText",
+    "ReleasedBlob",
     "StorageCheck",
     "Task",
     "TaskInput",

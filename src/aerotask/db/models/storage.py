@@ -1,11 +1,11 @@
-"""Tables about the storage: the installation that it belongs to, its unnamed and its damaged blobs, and checks of it."""
+"""Tables about the storage: its installation, its unnamed, released and damaged blobs, and checks of it."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, Identity, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from aerotask.db.models.base import Model
@@ -32,6 +32,19 @@ class UnnamedBlob(Model):
 
     blob_key: Mapped[str] = mapped_column(primary_key=True)
     seen_at: Mapped[datetime] = mapped_column(server_default=text("now()"), index=True)
+
+
+class ReleasedBlob(Model):
+    """A blob that an entry or derivative had until it was removed or replaced; another row may still name it.
+
+    Triggers add these rows. A blob may have several, so that no transaction ever waits for another one here.
+    """
+
+    __tablename__ = "released_blobs"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    blob_key: Mapped[str]
+    released_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
 
 class DamagedBlob(Model):

@@ -78,11 +78,14 @@ async def remove_expired_uploads(
             await files.remove(str(upload_id))
         removed = len(ids)
         expired += removed
-    return {"expired": expired, "left_over": await _remove_left_over(db, files, grace)}
+    return {"expired": expired, "left_over": await remove_left_over(db, files, grace)}
 
 
-async def _remove_left_over(db: Database, files: PartialFiles, grace: timedelta) -> int:
-    """Removes files whose upload was removed with its dataset, or became an entry before a crash."""
+async def remove_left_over(db: Database, files: PartialFiles, grace: timedelta) -> int:
+    """Removes files whose upload was removed with its dataset, or became an entry before a crash.
+
+    They need no grace time: the row of an upload is older than its file.
+    """
     idle = await asyncio.to_thread(files.idle_keys, grace)
     async with db.read() as connection:
         needed = await uploads.unfinished_among(connection, [UUID(key) for key in idle])

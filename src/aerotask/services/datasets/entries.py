@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from itertools import chain, islice
-
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.blobs.blob_store import Blob, BlobStore, OpenBlob
 from aerotask.blobs.missing import content_missing
@@ -15,12 +13,18 @@ from aerotask.db.engine import Database
 from aerotask.domain import paths
 from aerotask.domain.access import Access, Caller
 from aerotask.domain.audit import AuditAction
-from aerotask.domain.errors import AerotaskError, Conflict, InvalidInput, NotFound, TooLarge
+from aerotask.domain.errors import AerotaskError, InvalidInput, NotFound, TooLarge
 from aerotask.domain.ids import DatasetId
 from aerotask.domain.preconditions import UNCONDITIONAL, Condition
 from aerotask.domain.settings import StorageQuota
-from aerotask.metadata.file_types import shapefile_paths_of, type_by_name
+from aerotask.metadata.file_types import type_by_name
 from aerotask.services.accounts.permissions import Grant, PermissionService
+from aerotask.services.datasets.contents import (
+    existing_file,
+    put_content,
+    raise_if_file_among,
+    remove_content,
+)
 from aerotask.services.datasets.storage_quota import (
     UNBOUNDED,
     UNLIMITED,
@@ -30,14 +34,12 @@ from aerotask.services.datasets.storage_quota import (
 )
 from aerotask.services.datasets.tree_lock import lock_tree
 from aerotask.store.accounts import audit
-from aerotask.store.datasets import entries, entry_writes, index_queue, indexing
+from aerotask.store.datasets import entries, entry_writes
 from aerotask.store.datasets.entries import FOLDER, EntryContent, EntryRow
 from aerotask.store.tasks import usage
 
 # Serialising a batch to JSON blocks the event loop for about ten milliseconds.
 LIST_BATCH = 500
-BATCH = 5000
-"""Rows that one statement writes, so that it ends soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ class EntryService:
         await grant.recheck()
         async with self.db.begin() as connection:
             await lock_tree(connection, dataset_id)
-            await _raise_if_file_among(connection, dataset_id, (*paths.parents(target), target))
+            await raise_if_file_among(connection, dataset_id, (*paths.parents(target), target))
             await entry_writes.add_folders(connection, dataset_id, (*paths.parents(target), target))
             row = await entries.find(connection, dataset_id, target)
         if row is None:
@@ -237,15 +239,19 @@ class EntryService:
 
         Returns:
             The headroom for the bytes, since clients need not announce their number.
+
+        Raises:
+            OSError: the disk has no room for them (`ENOSPC`).
         """
         async with self.db.read() as connection:
-            existing = await _existing_file(connection, dataset_id, path)
+            existing = await existing_file(connection, dataset_id, path)
             condition.check(existing.sha256 if existing else None)
-            if self.storage.unlimited:
-                return UNBOUNDED
-            freed_bytes = existing.size_bytes if existing else 0
-            headroom = await headroom_for(connection, self.storage, dataset_id, freed_bytes=freed_bytes)
+            headroom = UNBOUNDED
+            if not self.storage.unlimited:
+                freed_bytes = existing.size_bytes if existing else 0
+                headroom = await headroom_for(connection, self.storage, dataset_id, freed_bytes=freed_bytes)
         headroom.check(announced_bytes)
+        await asyncio.to_thread(self.blobs.require_space, announced_bytes)
         return headroom
 
     async def headroom_anywhere(self, dataset_id: DatasetId) -> Headroom:
@@ -259,90 +265,6 @@ class EntryService:
 
 async def _single_batch(rows: list[EntryRow]) -> AsyncIterator[list[EntryRow]]:
     yield rows
-
-
-async def put_content(
-    connection: AsyncConnection,
-    dataset_id: DatasetId,
-    path: str,
-    content: EntryContent,
-    *,
-    condition: Condition = UNCONDITIONAL,
-) -> EntryRow:
-    """Makes `content` the entry at `path`, with its parent folders, within the caller's transaction.
-
-    Raises:
-        Conflict: there is a folder at the path, or a file where a folder above it would be.
-        PreconditionFailed: the existing entry doesn't meet the condition.
-    """
-    await lock_tree(connection, dataset_id)
-    existing = await _existing_file(connection, dataset_id, path)
-    condition.check(existing.sha256 if existing else None)
-    await entry_writes.add_folders(connection, dataset_id, paths.parents(path))
-    row = await entry_writes.put_file(connection, dataset_id, path, content)
-    if shapefiles := shapefile_paths_of(path):
-        await indexing.index_again(connection, dataset_id, shapefiles)
-    await index_queue.notify_indexers(connection)
-    return row
-
-
-async def put_contents(
-    connection: AsyncConnection,
-    dataset_id: DatasetId,
-    contents: Mapping[str, EntryContent],
-    *,
-    folders: Collection[str] = (),
-) -> None:
-    """As `put_content`, for many paths at once, and with additional folders.
-
-    Raises:
-        Conflict: there is a folder at one of the paths, or a file at or above one of the folders or paths, existing
-            or among the contents.
-    """
-    await lock_tree(connection, dataset_id)
-    needed = {*folders, *chain.from_iterable(map(paths.parents, (*contents, *folders)))}
-    clashing = next((path for path in contents if path in needed), None)
-    if clashing is not None:
-        raise _entry_is_file(clashing)
-    existing = await entries.folders_among(connection, dataset_id, list(contents))
-    if existing:
-        raise Conflict(f"There is a folder at {paths.shown(existing[0])}.", code="entry-is-folder")
-    await _raise_if_file_among(connection, dataset_id, sorted(needed))
-    await entry_writes.add_folders(connection, dataset_id, sorted(needed))
-    remaining, lane = iter(contents.items()), index_queue.lane_of(len(contents))
-    while batch := dict(islice(remaining, BATCH)):
-        await entry_writes.put_files(connection, dataset_id, batch, lane=lane)
-    if shapefiles := {*chain.from_iterable(map(shapefile_paths_of, contents))} - contents.keys():
-        await indexing.index_again(connection, dataset_id, sorted(shapefiles), lane=lane)
-    if contents:
-        await index_queue.notify_indexers(connection)
-
-
-async def remove_content(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> list[str]:
-    """Removes the entry at `path` and everything below it, within the caller's transaction; returns the removed paths."""
-    await lock_tree(connection, dataset_id)
-    return await entry_writes.remove_within(connection, dataset_id, path)
-
-
-async def _existing_file(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> EntryRow | None:
-    """The file at the path, if any; raises if a folder is there or a file is above it."""
-    existing = await entries.find(connection, dataset_id, path)
-    if existing is not None and existing.type == FOLDER:
-        raise Conflict(f"There is a folder at {paths.shown(path)}.", code="entry-is-folder")
-    await _raise_if_file_among(connection, dataset_id, paths.parents(path))
-    return existing
-
-
-async def _raise_if_file_among(
-    connection: AsyncConnection, dataset_id: DatasetId, folders: Sequence[str]
-) -> None:
-    files = await entries.files_among(connection, dataset_id, folders)
-    if files:
-        raise _entry_is_file(files[0])
-
-
-def _entry_is_file(path: str) -> Conflict:
-    return Conflict(f"{paths.shown(path)} is a file, so it can't contain entries.", code="entry-is-file")
 
 
 def _no_entry(path: str) -> NotFound:

@@ -18,7 +18,8 @@ from aerotask.domain.settings import UploadLimits
 from aerotask.failpoints import failpoint
 from aerotask.metadata.file_types import type_by_name
 from aerotask.services.accounts.permissions import PermissionService, Reauthenticate
-from aerotask.services.datasets.entries import EntryService, put_content
+from aerotask.services.datasets.contents import put_content
+from aerotask.services.datasets.entries import EntryService
 from aerotask.services.datasets.storage_quota import within_limits
 from aerotask.store.accounts import users
 from aerotask.store.datasets import datasets, uploads

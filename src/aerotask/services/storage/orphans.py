@@ -2,11 +2,14 @@
 
 The grace time of a blob begins when this database first saw it unnamed, not when its file was written: beside a new or
 restored database every file is old. A removal of more than a tenth of all blobs waits for a confirmation.
+
+On a disk that is short of space, blobs that this database itself has recorded as let go by a row need neither.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -19,7 +22,7 @@ from aerotask.db.locks import LockSpace
 from aerotask.failpoints import failpoint
 from aerotask.services.storage.installation import InstallationService
 from aerotask.store.queue import retention
-from aerotask.store.storage import installation, unnamed_blobs
+from aerotask.store.storage import installation, released_blobs, unnamed_blobs
 
 BATCH = 500
 UNCONFIRMED_FRACTION = 0.1
@@ -39,6 +42,14 @@ class SweptOrphans:
 
     removed: int
     held: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasedBlobs:
+    """The number of times that a row let go a blob, and of the blobs that were removed therefore."""
+
+    count: int
+    removed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +82,35 @@ class OrphanSweep:
             due = await unnamed_blobs.count_due(connection, plus_s=self._horizon_s)
             held = 0 if confirmed or due <= max(UNCONFIRMED_BLOBS, stored * UNCONFIRMED_FRACTION) else due
             await installation.set_held_blobs(connection, held)
+            await released_blobs.remove_settled(connection, plus_s=self._horizon_s)
         if held:
             _log.error("sweep.held", blobs=held, stored=stored, remedy=CONFIRMATION)
             return SweptOrphans(0, held)
         return SweptOrphans(await self._remove_due(), 0)
+
+    # Invariant: as for `run`. No grace time is needed, since a row has named these blobs: none of them is a new one
+    # that waits for its row, and an old one is named again only under the lock.
+    async def remove_released(self) -> ReleasedBlobs:
+        """Removes the blobs that entries and derivatives have let go, unless another row names them.
+
+        Raises:
+            StorageMismatch: the storage belongs to another installation.
+        """
+        await InstallationService(self.db, self.blobs).verify()
+        count = removed = 0
+        while True:
+            async with self.db.begin() as connection:
+                released = await released_blobs.find_some(connection, max_count=BATCH)
+                if not released:
+                    return ReleasedBlobs(count, removed)
+                suspects = set(released.values())
+                await locks.take(connection, LockSpace.BLOBS)
+                named = await retention.referenced_among(connection, list(suspects))
+            count += len(released)
+            removed += await self._remove(suspects - named)
+            async with self.db.begin() as connection:
+                await unnamed_blobs.forget(connection, suspects - named)
+                await released_blobs.remove(connection, released)
 
     @property
     def _horizon_s(self) -> float:
@@ -101,8 +137,13 @@ class OrphanSweep:
                     return total
                 await locks.take(connection, LockSpace.BLOBS)
                 named = await retention.referenced_among(connection, list(suspects))
-            for key in suspects - named:
-                failpoint("sweep-removing")
-                total += await self.blobs.remove(key)
+            total += await self._remove(suspects - named)
             async with self.db.begin() as connection:
                 await unnamed_blobs.forget(connection, suspects)
+
+    async def _remove(self, blob_keys: Iterable[str]) -> int:
+        removed = 0
+        for key in blob_keys:
+            failpoint("sweep-removing")
+            removed += await self.blobs.remove(key)
+        return removed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge, generate_latest
 
 from aerotask.db.engine import Database
-from aerotask.services.system.readiness import Readiness
+from aerotask.services.system.readiness import FULL, Readiness
 from aerotask.store.queue import queue_depth
 from aerotask.store.queue.queue_depth import QueueDepth
 from aerotask.store.storage import damaged_blobs
@@ -32,5 +32,9 @@ def _of_system(waiting: QueueDepth, damaged: int, ready: Readiness) -> Collector
     Gauge("aerotask_live_workers", "Workers with a live session.", registry=registry).set(ready.workers)
     held = "Unnamed files whose removal waits for `aerotask storage sweep --confirm`."
     Gauge("aerotask_sweep_held_blobs", held, registry=registry).set(ready.held_blobs)
-    Gauge("aerotask_ready", "1 if tasks can be accepted and run, else 0.", registry=registry).set(ready.ready)
+    full = "1 if the storage is full, else 0."
+    Gauge("aerotask_storage_full", full, registry=registry).set(ready.storage == FULL)
+    Gauge("aerotask_ready", "1 if requests can be served and tasks run, else 0.", registry=registry).set(
+        ready.ready
+    )
     return registry

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -12,15 +11,18 @@ from uuid import UUID
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from aerotask.blobs.blob_store import BlobStore
 from aerotask.db.engine import Database
 from aerotask.db.locks import live_workers
 from aerotask.dispatch.dispatcher import Dispatcher
+from aerotask.services.storage.disk_check import DiskCheck
 from aerotask.store.storage import installation
 from aerotask.store.storage.installation import InstallationRow
 
 TIMEOUT_S = 3.0
 OK = "ok"
+FULL = "full"
+MISSING = "missing: mount it, or run `aerotask migrate` if it is new"
+"""State of a storage without a marker file; processes wait for it."""
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -28,7 +30,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """The state of each component, `ok` or the problem. Redis is optional for readiness: without it tasks start later."""
+    """The state of each component, `ok` or the problem."""
 
     postgres: str
     redis: str
@@ -44,8 +46,11 @@ class Readiness:
 
     @property
     def ready(self) -> bool:
-        """True if tasks can be accepted and run."""
-        return self.postgres == self.redis == self.storage == OK and self.workers > 0
+        """True if requests can be served and tasks run.
+
+        That is so with a full storage too: files are deleted to make room, by requests that need a ready API.
+        """
+        return self.postgres == self.redis == OK and self.storage in {OK, FULL} and self.workers > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +62,15 @@ class _DatabaseState:
 @dataclass(frozen=True, slots=True)
 class _StorageState:
     installation_id: UUID | None
+    full: bool
 
 
-async def readiness(db: Database, dispatcher: Dispatcher, blobs: BlobStore) -> Readiness:
+async def readiness(db: Database, dispatcher: Dispatcher, disk: DiskCheck) -> Readiness:
     """Checks every component."""
     database, redis, storage = await asyncio.gather(
         _checked(_ask_database(db)),
         _checked(dispatcher.ping()),
-        _checked(asyncio.to_thread(_check_storage, blobs)),
+        _checked(_check_storage(disk)),
     )
     known = database.installation if isinstance(database, _DatabaseState) else None
     return Readiness(
@@ -92,15 +98,17 @@ async def _ask_database(db: Database) -> _DatabaseState:
         return _DatabaseState(workers, await installation.find(connection))
 
 
-def _check_storage(blobs: BlobStore) -> _StorageState:
-    if not os.access(blobs.work_root, os.W_OK | os.X_OK):
-        raise OSError(f"{blobs.work_root} is not writable")
-    return _StorageState(blobs.installation_id())
+async def _check_storage(disk: DiskCheck) -> _StorageState:
+    installation_id = await asyncio.to_thread(disk.blobs.installation_id)
+    # Nothing is written to a storage without a marker: it isn't there.
+    return _StorageState(installation_id, full=installation_id is not None and await disk.is_full())
 
 
 def _belongs(storage: _StorageState, known: InstallationRow | None) -> str:
-    """`ok` unless the storage is marked as another's; without the database only its own marker can be checked."""
-    if storage.installation_id is None or (known and known.id != storage.installation_id):
+    """`ok`, or the problem with the storage; without the database only its own marker can be checked."""
+    if storage.installation_id is None:
+        return MISSING
+    if known and known.id != storage.installation_id:
         _log.warning("readiness.storage_mismatch", marked=str(storage.installation_id))
         return "mismatch"
-    return OK
+    return FULL if storage.full else OK

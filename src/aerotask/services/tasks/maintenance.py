@@ -40,6 +40,7 @@ BATCH = 500
 QUIET_HEARTBEATS = 1.5
 # Time after a start of Postgres in which missing session locks prove nothing: workers are still reconnecting.
 SETTLE_S = 5.0
+AT_ONCE = timedelta(0)
 # A wakeup is sent within milliseconds of the commit; after this time its sender must have died.
 WAKEUP_OVERDUE_S = 5.0
 
@@ -59,6 +60,7 @@ class MaintenanceJob(IntEnum):
     UNUSED_DERIVATIVES = 8
     UPLOADS = 9
     DELETED = 10
+    SPACE = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,13 @@ class MaintenanceService:
         """Remove blobs that no row references and abandoned work folders; the number of them."""
         return await self._alone(MaintenanceJob.ORPHANS, self._orphans)
 
+    async def free_space(self) -> int:
+        """Remove what deletions have left behind at once if the disk is short of space; the number of files."""
+        if not (await asyncio.to_thread(self.blobs.space)).is_short:
+            return 0
+        await self.remove_deleted()
+        return await self._alone(MaintenanceJob.SPACE, self._space)
+
     async def sweep_orphans(self, *, confirmed: bool) -> SweptOrphans:
         """Remove blobs that no row references; with `confirmed` however many they are.
 
@@ -168,7 +177,12 @@ class MaintenanceService:
         async with self.db.begin() as guard:
             if not await locks.try_take(guard, LockSpace.SWEEP, job):
                 return 0
-            counts = await locks.run_locked(guard, run)
+            try:
+                counts = await locks.run_locked(guard, run)
+            except FileNotFoundError:
+                # The whole storage may be away: an outage, of which the error on one of its files says nothing.
+                await asyncio.to_thread(self.blobs.require)
+                raise
         _log_counts(job.name.lower(), **counts)
         return sum(counts.values())
 
@@ -245,13 +259,13 @@ class MaintenanceService:
             if removed < BATCH:
                 return {"removed": total}
 
-    async def _unused_derivatives(self) -> Mapping[str, int]:
+    async def _unused_derivatives(self, grace: timedelta | None = None) -> Mapping[str, int]:
         total = 0
         while True:
             async with self.db.begin() as connection:
                 freed = await derivatives.remove_unused(
                     connection,
-                    older_than=self.blob_grace,
+                    older_than=self.blob_grace if grace is None else grace,
                     clock_offset_s=self.clock_offset_s,
                     max_count=BATCH,
                 )
@@ -269,6 +283,15 @@ class MaintenanceService:
         swept = await self._orphan_sweep.run()
         await asyncio.to_thread(self.blobs.remove_partial, self.blob_grace)
         return {"blobs": swept.removed, "folders": await self._abandoned_work()}
+
+    async def _space(self) -> Mapping[str, int]:
+        blobs = derivatives = 0
+        while (released := await self._orphan_sweep.remove_released()).count:
+            blobs += released.removed
+            # Only after a removal of entries, since this reads the whole table.
+            derivatives += (await self._unused_derivatives(AT_ONCE))["removed"]
+        uploads = await deletion.remove_left_over(self.db, self.files, AT_ONCE)
+        return {"blobs": blobs, "derivatives": derivatives, "uploads": uploads}
 
     @property
     def _orphan_sweep(self) -> OrphanSweep:

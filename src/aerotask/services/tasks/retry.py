@@ -45,10 +45,13 @@ class RetryService:
             Forbidden: the caller is neither the task's owner nor an administrator.
             Conflict: it has not ended, has succeeded, its params are damaged, or the content of an input was removed.
             LimitReached: a quota is exceeded.
+            DiskFull: the storage is full, and the task would write to it.
         """
         dataset, task = await self.tasks.get_managed(caller, org_slug, slug, task_id)
         _raise_if_damaged(task)
         tool = self.submits.available_tool(task.tool_id, task.tool_version)
+        if task.estimated_output_bytes:
+            await self.submits.disk.raise_if_full()
         async with self.db.begin() as connection:
             attempts = await self._requeue(connection, caller, dataset, task, tool)
         async with self.db.read() as connection:

@@ -25,6 +25,7 @@ from aerotask.registry import Registry
 from aerotask.sdk import Limits, Tool
 from aerotask.services.accounts.permissions import AccessibleDataset, PermissionService, require
 from aerotask.services.accounts.tokens import UnverifiedPrincipal
+from aerotask.services.storage.disk_check import DiskCheck
 from aerotask.services.tasks.idempotency import IdempotentRequest, idempotent
 from aerotask.services.tasks.planning import PlannedRun, plan_run
 from aerotask.services.tasks.quota import QuotaRequest, enforce, raise_if_exceeded, raise_if_oversized
@@ -88,6 +89,7 @@ class SubmitService:
     dedup_lookback: timedelta
     webhooks: WebhookService
     limits: Limits
+    disk: DiskCheck
 
     async def submit(
         self,
@@ -107,6 +109,7 @@ class SubmitService:
             Conflict: the `uniqueId` is taken, or an input was replaced or removed meanwhile.
             KeyReused: the key was used for another submission.
             TooLarge, LimitReached: a quota is exceeded.
+            DiskFull: the storage is full, and the task would write to it.
         """
         caller, dataset = await self.access.authorize(principal, org_slug, slug)
         request = None
@@ -141,6 +144,8 @@ class SubmitService:
         )
         require(caller, dataset.rights, run.required_access)
         task = _new_task(caller, dataset.row, run, submission)
+        if task.estimated_output_bytes and task.scheduled_at is None:
+            await self.disk.raise_if_full()
         submitted = await self._insert(caller, tool, task, request, force=submission.force)
         await self._flush()
         if submitted.task_id == task.id:

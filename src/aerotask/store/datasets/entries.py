@@ -74,6 +74,8 @@ class EntryContent:
     sha256: str
     size_bytes: int
     type: str
+    mtime: int | None = None
+    """Time of the last change in Unix seconds; None: now."""
 
 
 COLUMNS = (

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Integer,
+    Subquery,
     Text,
     and_,
     bindparam,
@@ -18,7 +20,7 @@ from sqlalchemy import (
     select,
     true,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -33,10 +35,21 @@ RANGE_ROWS = 5000
 """Entries that one statement changes, so that it ends soon."""
 
 
-async def add_folders(connection: AsyncConnection, dataset_id: DatasetId, folders: Sequence[str]) -> None:
-    """Adds folders at the paths; existing entries stay as they are."""
+async def add_folders(
+    connection: AsyncConnection,
+    dataset_id: DatasetId,
+    folders: Sequence[str],
+    *,
+    mtimes: Mapping[str, int | None] | None = None,
+) -> None:
+    """Adds folders at the paths; existing entries stay as they are.
+
+    `mtimes` has the times of their last change in Unix seconds, where it isn't now.
+    """
     if folders:
-        await connection.execute(_ADD_FOLDERS, {"dataset_id": dataset_id, **_keys_of(folders)})
+        given = mtimes or {}
+        times = {"mtimes": [given.get(folder) for folder in folders]}
+        await connection.execute(_ADD_FOLDERS, {"dataset_id": dataset_id, **_keys_of(folders), **times})
 
 
 def _keys_of(new_paths: Sequence[str]) -> dict[str, list[Any]]:
@@ -57,9 +70,28 @@ _KEYS = {
     "parent": func.unnest(bindparam("parents", type_=ARRAY(PathText))),
     "depth": func.unnest(bindparam("depths", type_=ARRAY(Integer))),
 }
+_MTIMES = func.unnest(bindparam("mtimes", type_=ARRAY(BigInteger)))
+
+
+def _rows_of(columns: Mapping[str, ColumnElement[Any]]) -> Subquery:
+    """The columns as rows, with a column `mtime`: COALESCE takes no function that returns a set."""
+    labelled = (column.label(name) for name, column in {**columns, "mtime": _MTIMES}.items())
+    return select(*labelled).subquery()
+
+
+def _modified_at(rows: Subquery) -> ColumnElement[datetime]:
+    return func.coalesce(func.to_timestamp(rows.c.mtime, type_=TIMESTAMP(timezone=True)), db_now())
+
+
+_FOLDER_ROWS = _rows_of(_KEYS)
 _ADD_FOLDERS = (
     upsert(Entry)
-    .from_select([*_KEYS, "type", "indexed"], select(*_KEYS.values(), literal(FOLDER), true()))
+    .from_select(
+        [*_KEYS, "type", "indexed", "modified_at"],
+        select(
+            *(_FOLDER_ROWS.c[name] for name in _KEYS), literal(FOLDER), true(), _modified_at(_FOLDER_ROWS)
+        ),
+    )
     .on_conflict_do_nothing()
 )
 
@@ -90,6 +122,8 @@ async def put_file(
         "index_org_id": org_of(dataset_id),
         **_UNINDEXED,
     }
+    if content.mtime is not None:
+        fresh["modified_at"] = func.to_timestamp(content.mtime, type_=TIMESTAMP(timezone=True))
     statement = (
         upsert(Entry)
         .values(
@@ -114,10 +148,14 @@ _CONTENT = {
     "index_lane": bindparam("lane", type_=Entry.index_lane.type),
     "index_org_id": org_of(_KEYS["dataset_id"]),
 }
-_ADD_FILES = upsert(Entry).from_select([*_KEYS, *_CONTENT], select(*_KEYS.values(), *_CONTENT.values()))
+_FILE_ROWS = _rows_of({**_KEYS, **_CONTENT})
+_ADD_FILES = upsert(Entry).from_select(
+    [*_KEYS, *_CONTENT, "modified_at"],
+    select(*(_FILE_ROWS.c[name] for name in (*_KEYS, *_CONTENT)), _modified_at(_FILE_ROWS)),
+)
 _PUT_FILES = _ADD_FILES.on_conflict_do_update(
     index_elements=[Entry.dataset_id, Entry.path],
-    set_={**{name: _ADD_FILES.excluded[name] for name in _CONTENT}, **_UNINDEXED},
+    set_={**_UNINDEXED, **{name: _ADD_FILES.excluded[name] for name in (*_CONTENT, "modified_at")}},
 )
 
 
@@ -135,6 +173,7 @@ async def put_files(
         "sha256s": [content.sha256 for content in contents],
         "blob_keys": [content.blob_key for content in contents],
         "sizes": [content.size_bytes for content in contents],
+        "mtimes": [content.mtime for content in contents],
     }
     if files:
         values = {"dataset_id": dataset_id, "lane": int(lane), **_keys_of(list(files)), **columns}

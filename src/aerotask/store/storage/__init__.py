@@ -1,1 +1,1 @@
-"""Queries about the storage: the installation that it belongs to, and its unnamed blobs."""
+"""Queries about the storage: the installation that it belongs to, and its unnamed and released blobs."""

@@ -27,7 +27,7 @@ from aerotask.sdk.changes import (
     PutFolder,
     RemoveEntry,
 )
-from aerotask.services.datasets.entries import put_contents, remove_content
+from aerotask.services.datasets.contents import put_contents, remove_content
 from aerotask.services.datasets.tree_lock import lock_tree
 from aerotask.services.tasks.outcome.descriptions import read_descriptions
 from aerotask.store.datasets import derivatives, indexing
@@ -114,7 +114,8 @@ class _Puts:
     """Consecutive puts, applied together."""
 
     contents: dict[str, EntryContent] = field(default_factory=dict)
-    folders: set[str] = field(default_factory=set)
+    folders: dict[str, int | None] = field(default_factory=dict)
+    """Their paths, with the times of their last change in Unix seconds."""
 
 
 def _steps(edits: Iterable[Edit[Blob]]) -> Iterator[_Puts | RemoveEntry]:
@@ -126,11 +127,11 @@ def _steps(edits: Iterable[Edit[Blob]]) -> Iterator[_Puts | RemoveEntry]:
             yield edit
             puts = _Puts()
         elif isinstance(edit, PutFolder):
-            puts.folders.add(edit.at)
+            puts.folders[edit.at] = edit.mtime
         else:
             blob = edit.content
             puts.contents[edit.at] = EntryContent(
-                blob.key, blob.sha256, blob.size_bytes, type_by_name(edit.at)
+                blob.key, blob.sha256, blob.size_bytes, type_by_name(edit.at), edit.mtime
             )
     yield puts
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -14,9 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.aio import cancel_and_wait
 from aerotask.blobs.blob_store import Blob, BlobStore
+from aerotask.blobs.storage_root import StorageAway
 from aerotask.db.engine import Database
 from aerotask.db.outages import is_outage, outlast
 from aerotask.domain import paths
+from aerotask.domain.disk_full import is_disk_full
 from aerotask.domain.errors import AerotaskError
 from aerotask.domain.retry import OUTAGE_S, outage_delay_s
 from aerotask.domain.settings import LogLimits, StorageQuota
@@ -30,7 +31,6 @@ from aerotask.store.queue.leases import Failure, LeaseLost, NewArtifact, Report,
 
 MAX_LISTED = 1000
 """Replaced files that a result lists; it gives their number as well."""
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 Outcome: TypeAlias = StoredChanges | Failure | Retry
 """Outcome of an attempt: changes to apply, a final failure, or a retry."""
@@ -141,7 +141,12 @@ class CommitService:
 
 
 async def outcome_of(error: AerotaskError | OSError, blobs: BlobStore, *, attempt: int) -> Failure | Retry:
-    """The failure that a task ends with because of this error; a retry if the storage is away, which may explain it."""
+    """The failure that a task ends with because of this error; a retry if the storage is away, which may explain it.
+
+    It is one too if the storage was away when the error was raised, though it may have come back since.
+    """
+    if isinstance(error, StorageAway):
+        return _retry_when_back(attempt)
     return await retry_if_away(blobs, attempt=attempt) or failure_of(error)
 
 
@@ -150,8 +155,12 @@ async def retry_if_away(blobs: BlobStore, *, attempt: int) -> Retry | None:
     try:
         await asyncio.to_thread(blobs.require)
     except OSError:
-        return Retry("storage away", delay_s=outage_delay_s(attempt))
+        return _retry_when_back(attempt)
     return None
+
+
+def _retry_when_back(attempt: int) -> Retry:
+    return Retry("storage away", delay_s=outage_delay_s(attempt))
 
 
 def failure_of(error: AerotaskError | OSError) -> Failure:
@@ -159,7 +168,7 @@ def failure_of(error: AerotaskError | OSError) -> Failure:
     if isinstance(error, AerotaskError):
         return Failure(error.code, error.message)
     # Not retried automatically: the storage would only fail again until a person has repaired it.
-    if error.errno in _DISK_FULL:
+    if is_disk_full(error):
         return Failure("disk-full", "The storage is full; free space, then retry.", retryable=True)
     return Failure(
         "storage-error", f"The storage failed ({error.strerror or 'unknown error'}).", retryable=True
