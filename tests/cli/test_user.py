@@ -9,7 +9,6 @@ from typer.testing import CliRunner, Result
 
 from aerotask.cli.app import app
 from aerotask.db.engine import Database, open_database
-from aerotask.db.migrate import upgrade
 from aerotask.domain.errors import AerotaskError
 from aerotask.services.accounts.passwords import open_passwords
 from aerotask.stack.folder import OwnedFolder
@@ -108,24 +107,8 @@ def test_without_a_database_both_ways_to_name_one_are_said(monkeypatch: pytest.M
         user("list")
 
 
-def test_the_database_of_a_stopped_stack_is_started_for_the_command(tmp_path: Path) -> None:
-    async def migrate(url: str) -> None:
-        database = open_database(url, application="tests")
-        await upgrade(database)
-        await database.close()
-
-    data = tmp_path / "data"
-    with OwnedFolder(data) as folder:
-        try:
-            with running_postgres(folder) as postgres:
-                asyncio.run(migrate(postgres.url))
-        except BaseException:
-            folder.discard()
-            raise
-    try:
-        password = printed_password(user("add", "ann", "--data", str(data)))
-        assert "ann" in user("list", "--data", str(data)).stdout
-        with OwnedFolder(data) as folder, running_postgres(folder) as postgres:
-            assert has_password(postgres.url, "ann", password)
-    finally:
-        OwnedFolder(data).discard()
+def test_the_database_of_a_stopped_stack_is_started_for_the_command(stopped_stack: Path) -> None:
+    password = printed_password(user("add", "ann", "--data", str(stopped_stack)))
+    assert "ann" in user("list", "--data", str(stopped_stack)).stdout
+    with OwnedFolder(stopped_stack) as folder, running_postgres(folder) as postgres:
+        assert has_password(postgres.url, "ann", password)

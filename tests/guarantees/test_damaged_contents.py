@@ -16,7 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.guarantees.invariants import sql, stored_files
 from tests.raster.rasters import slope, write_raster
-from tests.support.world import Dataset, World
+from tests.support.world import Dataset, World, eventually
 
 CONTENT = b"the content of a file\n" * 1000
 
@@ -94,6 +94,23 @@ def test_a_truncated_artifact_and_raster_are_not_served_or_drawn(world: World, t
     with replaced(blob_of(world, dataset, "map.tif"), b"II*\0"):
         answer = dataset.client.get(f"{dataset.address}/thumb", params={"path": "map.tif"})
     assert (answer.status_code, answer.json()["code"]) == (500, "content-damaged")
+    assert verify(world).returncode == 0
+
+
+def test_a_truncated_file_is_not_indexed_until_it_is_repaired(world: World, tmp_path: Path) -> None:
+    dataset = world.dataset()
+    raster = write_raster(tmp_path / "map.tif", slope((64, 64)))
+    dataset.upload("map.tif", raster)
+    blob = blob_of(world, dataset, "map.tif")
+    unindex = "UPDATE entries SET indexed = false, type = 'generic', properties = '{}', index_due_at = now() WHERE blob_key = $1"
+    with replaced(blob, raster.read_bytes()[:-100]):
+        sql(world, unindex, blob.name)
+        eventually(lambda: damaged_blobs(world) >= 1)
+        entry = dataset.entry("map.tif")
+        assert (entry["indexed"], entry["type"], entry["properties"]) == (False, "generic", {})
+    sql(world, unindex, blob.name)  # rather than wait for a minute
+    eventually(lambda: dataset.entry("map.tif")["indexed"])
+    assert dataset.entry("map.tif")["type"] == "geoRaster"
     assert verify(world).returncode == 0
 
 

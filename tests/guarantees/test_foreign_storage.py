@@ -33,7 +33,7 @@ DAYS_S = 3 * 24 * 3600
 def aerotask(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     """A finished run of the command line."""
     command = [sys.executable, "-m", "aerotask", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
 def age(world: World) -> None:
@@ -42,6 +42,7 @@ def age(world: World) -> None:
         os.utime(file, (then, then))
 
 
+@pytest.mark.timeout(400)  # ten processes start one after the other
 def test_a_new_database_is_kept_from_a_filled_storage(
     make_stack: StackFactory, servers: LocalServers
 ) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -13,35 +10,20 @@ import pytest
 from tests.conftest import StackFactory
 from tests.guarantees.invariants import settings_of, sql, stored_files
 from tests.raster.rasters import write_raster
-from tests.support.processes import await_attempt
+from tests.support.processes import await_attempt, dismiss, hold_for, restart_api
 from tests.support.served import served
+from tests.support.storage import new_storage, vanished
 from tests.support.world import Dataset, World, eventually
 
+from aerotask.blobs.storage_root import StorageAway
 from aerotask.config import Settings
+from aerotask.services.tasks.outcome.commit import outcome_of
+from aerotask.store.queue.leases import Retry
+from aerotask.wiring import Platform
 
 HERE = "/orgs/acme/ds/acme"
 ANNOUNCED = {"Tus-Resumable": "1.0.0", "Upload-Length": "0", "Upload-Metadata": "path Yy50eHQ="}
 UNINDEX = "UPDATE entries SET indexed = false, type = 'generic', properties = '{}', index_due_at = now()"
-
-
-@contextmanager
-def vanished(storage: Path, *, mount_point: bool) -> Iterator[None]:
-    """The storage is not there during the block; after an unmount an empty folder is in its place.
-
-    Raises:
-        AssertionError: something was made in its place.
-    """
-    away = storage.with_name("away")
-    storage.rename(away)
-    if mount_point:
-        storage.mkdir()
-    try:
-        yield
-    finally:
-        made = sorted(storage.rglob("*")), storage.exists()
-        shutil.rmtree(storage, ignore_errors=True)
-        away.rename(storage)
-    assert made == ([], mount_point)
 
 
 def is_outage(answer: httpx.Response) -> bool:
@@ -95,6 +77,41 @@ def test_a_storage_that_vanishes_does_no_lasting_harm(make_stack: StackFactory, 
         dataset.upload("b.txt", b"b")
 
 
+@pytest.mark.parametrize("mount_point", [False, True])
+def test_processes_that_start_while_the_storage_is_away_wait_for_it(
+    make_stack: StackFactory, *, mount_point: bool
+) -> None:
+    with make_stack(workers=1) as world:
+        storage = settings_of(world).storage_folder
+        log = storage.parent / "stack.log"
+        dataset = world.dataset()
+        dataset.upload("a.txt", b"a")
+        dismiss(world, world.stack.workers[0])
+        before = log.stat().st_size
+        with vanished(storage, mount_point=mount_point):
+            api = restart_api(world)
+            worker = world.stack.start_worker()
+            eventually(lambda: len(lines_of(log, before, "installation.unverified")) == 2)
+            ready = world.admin.get("/readyz")
+            assert (ready.status_code, ready.json()["storage"]) == (
+                503,
+                "missing: mount it, or run `aerotask migrate` if it is new",
+            )
+            assert is_outage(dataset.client.get(f"{dataset.address}/obj/a.txt"))
+            waiting = dataset.submit("patient", {"path": "a.txt"})
+            hold_for(2)  # several attempts, which say nothing more
+            assert (api.poll(), worker.poll()) == (None, None)
+        assert dataset.wait(waiting)["state"] == "Succeeded"
+        unverified = lines_of(log, before, "installation.unverified")
+        assert len(unverified) == 2
+        assert all("aerotask migrate" in line and str(storage) in line for line in unverified)
+        assert dataset.client.get(f"{dataset.address}/obj/a.txt").content == b"a"
+
+
+def lines_of(log: Path, offset: int, event: str) -> list[str]:
+    return [line for line in log.read_bytes()[offset:].decode().splitlines() if event in line]
+
+
 @pytest.fixture
 def dataset(world: World) -> Dataset:
     return world.dataset()
@@ -137,3 +154,21 @@ async def test_a_missing_content_that_a_row_names_is_an_outage(settings: Setting
         blobs.rmdir()
         (settings.storage_folder / "away").rename(blobs)
         assert [(await api.client.get(address)).status_code for address in addresses] == [200, 200, 200]
+
+
+async def test_maintenance_takes_a_storage_that_is_away_for_an_outage(
+    platform: Platform, settings: Settings
+) -> None:
+    with vanished(settings.storage_folder, mount_point=False):
+        for job in (platform.maintenance.remove_orphans, platform.maintenance.remove_expired_uploads):
+            with pytest.raises(StorageAway):
+                await job()
+
+
+async def test_a_storage_that_is_back_before_the_failure_is_judged_costs_no_task(tmp_path: Path) -> None:
+    blobs = new_storage(tmp_path / "storage")
+    with vanished(tmp_path / "storage", mount_point=True), pytest.raises(StorageAway) as away:
+        await blobs.make_work_folder("a")
+    outcome = await outcome_of(away.value, blobs, attempt=1)
+    assert isinstance(outcome, Retry)
+    assert outcome.reason == "storage away"

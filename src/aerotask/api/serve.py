@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from aerotask.api.app import create_app
 from aerotask.api.http.errors import problem
 from aerotask.api.http.exposure import warn_if_exposed
+from aerotask.blobs.storage_root import StorageRoot
 from aerotask.config import Settings
 from aerotask.sandbox.confinement import log_confinement
 from aerotask.sandbox.kernel.undumpable import make_undumpable
@@ -29,7 +30,7 @@ _log = structlog.get_logger(__name__)
 def serve(settings: Settings, listener: socket.socket) -> None:
     """Serve the API on a listening socket until SIGTERM or SIGINT; running requests get `GRACE_S` to finish."""
     make_undumpable()
-    log_confinement()
+    log_confinement(StorageRoot(settings.storage_folder).work, with_folders=False)
     warn_if_exposed(settings, listener.getsockname()[0])
     app = create_app(settings)
     config = server_config(app, settings)

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from rich.markup import escape
 
 from aerotask import __version__
+from aerotask.blobs.storage_root import StorageAway
 from aerotask.cli import backup, processes, stack, storage, user
 from aerotask.cli.console import err, out
 from aerotask.domain.errors import AerotaskError
@@ -35,8 +36,9 @@ def main() -> None:
     """Run the command; expected errors end in a message without a traceback."""
     try:
         app()
-    except AerotaskError as error:
-        err.print(f"[red]{escape(error.message)}[/red]", soft_wrap=True)
+    except (AerotaskError, StorageAway) as error:
+        message = error.message if isinstance(error, AerotaskError) else error.strerror
+        err.print(f"[red]{escape(str(message))}[/red]", soft_wrap=True)
         raise SystemExit(1) from error
     except ValidationError as error:
         for fault in error.errors(include_input=False, include_url=False):

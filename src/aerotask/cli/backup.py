@@ -13,30 +13,24 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from aerotask.cli.console import err, load_settings, out
+from aerotask.cli.console import InstallationData, err, installation_settings, load_settings, out
 
 if TYPE_CHECKING:
+    from aerotask.config import Settings
     from aerotask.services.storage.backup import OnProgress
     from aerotask.services.storage.backup_files import Manifest
     from aerotask.services.storage.backup_source import BackupSource
     from aerotask.services.storage.backup_target import BackupTarget
 
-_Data = Annotated[
-    Path | None,
-    typer.Option(
-        help="The data folder of `aerotask up`, instead of AEROTASK_DATABASE_URL and AEROTASK_STORAGE_URL."
-    ),
-]
 _GB = 1e9
 
 
 @dataclass(frozen=True, slots=True)
-class _BackupPlace:
-    """An installation's database, storage and secret key."""
+class _Target:
+    """Database and storage of an installation that is restored."""
 
     database_url: str
     storage: Path
-    secret_key: str
 
 
 def backup(
@@ -47,17 +41,17 @@ def backup(
         ),
     ],
     *,
-    data: _Data = None,
+    data: InstallationData = None,
 ) -> None:
     """Back up the database, the stored files and the secret key, while everything runs; an interrupted run is continued."""
     from aerotask.services.storage.backup_target import open_target  # noqa: PLC0415  only for these commands
 
     with (
-        _installation(data) as place,
+        installation_settings(data) as settings,
         open_target(target) as opened,
         _progress("Copying files") as on_progress,
     ):
-        manifest = asyncio.run(_back_up(place, opened, on_progress))
+        manifest = asyncio.run(_back_up(settings, opened, on_progress))
     out.print(
         f"Backed up {manifest.blobs:,} files, {manifest.size_bytes / _GB:,.1f} GB, and the database to "
         f"[bold]{escape(str(target))}[/bold]."
@@ -77,15 +71,15 @@ def restore(
         Path, typer.Argument(help="A folder or file that `aerotask backup` has written.", exists=True)
     ],
     *,
-    data: _Data = None,
+    data: InstallationData = None,
 ) -> None:
     """Restore a backup into an empty database and an empty storage; an interrupted run is continued."""
     from aerotask.services.storage.backup_files import SECRET_KEY  # noqa: PLC0415  as above
     from aerotask.services.storage.backup_source import open_source  # noqa: PLC0415
 
-    with open_source(source) as opened, _empty_installation(data) as place:
+    with open_source(source) as opened, _empty_installation(data) as target:
         with _progress("Copying files") as on_progress:
-            asyncio.run(_restore(place, opened, on_progress))
+            asyncio.run(_restore(target, opened, on_progress))
         if data is not None:
             opened.copy_file(SECRET_KEY, data / SECRET_KEY)
             (data / SECRET_KEY).chmod(0o600)
@@ -100,44 +94,18 @@ def restore(
 
 
 @contextmanager
-def _installation(data: Path | None) -> Iterator[_BackupPlace]:
-    """The installation of the data folder, whose Postgres is started if its stack is stopped, or of the settings."""
-    if data is None:
-        yield _named_by_settings()
-        return
-    from aerotask.stack.embedded_database import embedded_database  # noqa: PLC0415  as above
-
-    with embedded_database(data) as url:
-        yield _in_folder(data, url)
-
-
-@contextmanager
-def _empty_installation(data: Path | None) -> Iterator[_BackupPlace]:
+def _empty_installation(data: Path | None) -> Iterator[_Target]:
     """The data folder of a new stack, with its Postgres running, or the installation of the settings."""
     if data is None:
-        yield _named_by_settings()
+        settings = load_settings()
+        yield _Target(settings.database_url.get_secret_value(), settings.storage_folder)
         return
     from aerotask.stack.folder import OwnedFolder  # noqa: PLC0415  as above
     from aerotask.stack.servers import running_postgres  # noqa: PLC0415
+    from aerotask.stack.stack import storage_folder  # noqa: PLC0415
 
     with OwnedFolder(data) as folder, running_postgres(folder) as postgres:
-        yield _in_folder(data, postgres.url)
-
-
-def _named_by_settings() -> _BackupPlace:
-    settings = load_settings()
-    return _BackupPlace(
-        settings.database_url.get_secret_value(),
-        settings.storage_folder,
-        settings.secret_key.get_secret_value(),
-    )
-
-
-def _in_folder(data: Path, url: str) -> _BackupPlace:
-    key = data / "secret.key"
-    return _BackupPlace(
-        url, data.absolute() / "storage", key.read_text(encoding="ascii") if key.is_file() else ""
-    )
+        yield _Target(postgres.url, storage_folder(data).absolute())
 
 
 @contextmanager
@@ -148,18 +116,18 @@ def _progress(description: str) -> Iterator[OnProgress]:
         yield lambda done, total: shown.update(bar, completed=done, total=total)
 
 
-async def _back_up(place: _BackupPlace, target: BackupTarget, on_progress: OnProgress) -> Manifest:
-    from aerotask.stack.postgres import programs_folder  # noqa: PLC0415  as above
+async def _back_up(settings: Settings, target: BackupTarget, on_progress: OnProgress) -> Manifest:
+    from aerotask.stack.postgres_programs import find_programs  # noqa: PLC0415  as above
     from aerotask.wiring import open_backup_service  # noqa: PLC0415
 
-    opening = open_backup_service(place.database_url, place.storage, place.secret_key, programs_folder())
-    async with opening as service:
+    async with open_backup_service(settings, find_programs("pg_dump")) as service:
         return await service.back_up(target, on_progress)
 
 
-async def _restore(place: _BackupPlace, source: BackupSource, on_progress: OnProgress) -> None:
-    from aerotask.stack.postgres import programs_folder  # noqa: PLC0415  as above
+async def _restore(target: _Target, source: BackupSource, on_progress: OnProgress) -> None:
+    from aerotask.stack.postgres_programs import find_programs  # noqa: PLC0415  as above
     from aerotask.wiring import open_restore_service  # noqa: PLC0415
 
-    async with open_restore_service(place.database_url, place.storage, programs_folder()) as service:
+    opening = open_restore_service(target.database_url, target.storage, find_programs("pg_restore"))
+    async with opening as service:
         await service.restore(source, on_progress)

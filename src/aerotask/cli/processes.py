@@ -52,11 +52,10 @@ def migrate(*, password_file: _PasswordFile = None, adopt_storage: AdoptStorage 
 
 
 async def _verify_storage(settings: Settings) -> None:
-    from aerotask.services.storage.installation import verify_before_start  # noqa: PLC0415
     from aerotask.wiring import open_installation  # noqa: PLC0415
 
     async with open_installation(settings, application="aerotask api") as installation:
-        await verify_before_start(installation)
+        await installation.verify_before_start()
 
 
 async def _migrate(settings: Settings, password_file: Path | None, *, adopt_storage: bool) -> str | None:

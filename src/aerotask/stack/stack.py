@@ -164,7 +164,7 @@ def running_stack(  # noqa: PLR0913  the parts of a stack
         if "AEROTASK_REDIS_URL" not in environment:
             valkey = servers["Valkey"] = stack.enter_context(running_valkey(folder))
             environment["AEROTASK_REDIS_URL"] = valkey.url
-        environment.setdefault("AEROTASK_STORAGE_URL", (folder.path / "storage").as_uri())
+        environment.setdefault("AEROTASK_STORAGE_URL", storage_folder(folder.path).as_uri())
         environment.setdefault("AEROTASK_SECRET_KEY", _secret_key(folder.path))
         migrate(environment, log, password_file=admin_password_file(folder.path), adopt_storage=adopt_storage)
         environment.pop("AEROTASK_ADMIN_PASSWORD", None)  # for `migrate` alone
@@ -181,6 +181,16 @@ def running_stack(  # noqa: PLR0913  the parts of a stack
 def admin_password_file(folder: Path) -> Path:
     """The file of the first administrator's password in a data folder."""
     return folder / "admin.password"
+
+
+def secret_key_file(folder: Path) -> Path:
+    """The file of the secret key in a data folder."""
+    return folder / "secret.key"
+
+
+def storage_folder(folder: Path) -> Path:
+    """The storage of a data folder."""
+    return folder / "storage"
 
 
 def migrate(
@@ -208,7 +218,7 @@ def migrate(
 
 
 def _secret_key(folder: Path) -> str:
-    file = folder / "secret.key"
+    file = secret_key_file(folder)
     if not file.is_file():
         write_private(file, secrets.token_urlsafe(48))
     return file.read_text(encoding="ascii")

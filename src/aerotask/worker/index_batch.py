@@ -13,6 +13,7 @@ from uuid import UUID
 import structlog
 
 from aerotask.aio import cancel_and_wait
+from aerotask.blobs.blob_check import wrong_length
 from aerotask.blobs.blob_store import BlobStore
 from aerotask.db.engine import Database
 from aerotask.db.outages import tolerate
@@ -22,6 +23,7 @@ from aerotask.metadata.file_types import side_file_paths_of
 from aerotask.metadata.model import given_up
 from aerotask.sandbox.protocol import Message
 from aerotask.sandbox.spawner import Spawner
+from aerotask.services.storage.damage import DamageService
 from aerotask.store.datasets import index_queue, indexing
 from aerotask.store.datasets.index_queue import IndexLane, UnindexedEntry
 from aerotask.store.datasets.indexing import FIRST_RETRY_S, Metadata
@@ -32,6 +34,7 @@ MEMORY_BYTES = 512 * 1024 * 1024
 MAX_ATTEMPTS = 3
 ATTEMPT_PAUSE_S = 1.0
 MISSING_RETRY_S = 60.0
+"""Time until an entry is read again whose stored content is missing or damaged."""
 LONGEST_RETRY_S = 24 * 3600.0
 STORE_PERIOD_S = 0.1
 """Pause between two transactions that store results of a batch."""
@@ -83,6 +86,9 @@ class IndexBatch:
             files = await self._link()
             for key in self._left.keys() - files.keys():
                 await self._missing(self._left[key])
+            for key, found_bytes in (await asyncio.to_thread(self._wrong_lengths, files)).items():
+                del files[key]
+                await self._damaged(self._left[key], found_bytes)
             if not files:
                 return True
             ended = await self._run(spawner, files)
@@ -169,6 +175,16 @@ class IndexBatch:
         _log.error("blob.missing", blob_key=entry.blob_key, entry_id=str(entry.id))
         await self._postpone(entry, pause_s=MISSING_RETRY_S, counted=False)
 
+    def _wrong_lengths(self, files: dict[str, Path]) -> dict[str, int]:
+        """The sizes of those files that haven't their entry's."""
+        sizes_bytes = {key: file.stat().st_size for key, file in files.items()}
+        return {key: found for key, found in sizes_bytes.items() if found != self._left[key].size_bytes}
+
+    async def _damaged(self, entry: UnindexedEntry, found_bytes: int) -> None:
+        """Report it and try again later: what can be read of damaged content says nothing about the entry."""
+        await DamageService(self.db).report(wrong_length(entry.blob_key, found_bytes, entry.size_bytes))
+        await self._postpone(entry, pause_s=MISSING_RETRY_S, counted=False)
+
     async def _postpone(self, entry: UnindexedEntry, *, pause_s: float, counted: bool) -> None:
         async with self.db.begin() as connection:
             await index_queue.postpone(connection, entry, pause_s=pause_s, counted=counted)
@@ -202,7 +218,7 @@ class IndexBatch:
         return files
 
     async def _link_one(self, entry: UnindexedEntry, file: Path) -> bool:
-        await asyncio.to_thread(file.parent.mkdir, mode=0o700, exist_ok=True)
+        await asyncio.to_thread(file.parent.mkdir, mode=0o750, exist_ok=True)
         with suppress(FileExistsError):
             try:
                 await self.blobs.link_to(entry.blob_key, file)

@@ -17,6 +17,7 @@ import httpx
 import structlog
 
 from aerotask.aio import cancel_and_wait
+from aerotask.blobs.storage_root import StorageRoot
 from aerotask.config import Settings
 from aerotask.dispatch.arq import ArqListener
 from aerotask.net.guarded_http import GuardedClient, Resolver
@@ -49,7 +50,7 @@ _log = structlog.get_logger(__name__)
 async def run_worker(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT; a second signal hands running tasks over at once."""
     make_undumpable()
-    log_confinement()
+    log_confinement(StorageRoot(settings.storage_folder).work, with_folders=True)
     async with AsyncExitStack() as stack:
         platform = await stack.enter_async_context(
             open_platform(

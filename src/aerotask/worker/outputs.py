@@ -23,6 +23,7 @@ from aerotask.sdk.changes import (
     PutEntry,
     PutFolder,
     RemoveEntry,
+    plausible_mtime,
 )
 from aerotask.sdk.plan import raise_if_unplanned
 from aerotask.services.tasks.outcome.changes import StoredChanges
@@ -49,7 +50,7 @@ async def store_outputs(
     return StoredChanges(
         artifacts=tuple([await _artifact(blobs, artifact, own) for artifact in declared["artifacts"]]),
         edits=tuple(
-            PutEntry(next(stored), edit.at, edit.existing) if isinstance(edit, PutEntry) else edit
+            PutEntry(next(stored), edit.at, edit.existing, edit.mtime) if isinstance(edit, PutEntry) else edit
             for edit in edits
         ),
         result=declared["result"],
@@ -97,8 +98,15 @@ def _edit(declared: Mapping[str, Any], may_write: Sequence[str], own: _OwnFiles)
     at = paths.entry_path(str(declared.get("put") or declared.get("folder") or declared["remove"]))
     raise_if_unplanned(at, may_write)
     if "put" in declared:
-        return PutEntry(own.file(declared["path"]), at, _existing(declared.get("existing")))
-    return PutFolder(at) if "folder" in declared else RemoveEntry(at)
+        existing = _existing(declared.get("existing"))
+        return PutEntry(own.file(declared["path"]), at, existing, _mtime(declared.get("mtime")))
+    return PutFolder(at, _mtime(declared.get("mtime"))) if "folder" in declared else RemoveEntry(at)
+
+
+def _mtime(declared: Any) -> int | None:
+    if declared is not None and (type(declared) is not int or plausible_mtime(declared) is None):
+        raise TaskFailed("The tool declared an entry with an impossible `mtime`.", code="bad-output")
+    return declared
 
 
 def _existing(declared: Any) -> Existing:

@@ -13,6 +13,7 @@ from aerotask.aio import cancel_and_wait
 from aerotask.failpoints import failpoint
 from aerotask.sandbox.conversation import converse, exit_status
 from aerotask.sandbox.exit_status import describe_exit
+from aerotask.sandbox.memory_watch import limit_of_all
 from aerotask.sandbox.protocol import PARSED, Message
 from aerotask.sandbox.spawner import Child, ForkServerGone, Spawner
 from aerotask.worker.jobs import Job, ToolInputs, ToolJob, ToolNeeds
@@ -38,6 +39,20 @@ class Ended:
     detail: str = ""
     signal: int | None = None
     """The signal that ended it without a result."""
+
+
+_OUT_OF_MEMORY = Ended(
+    ChildEnd.FAILED,
+    Message(
+        "failed",
+        {
+            "code": "out-of-memory",
+            "message": "The tool's processes needed more memory together than planned; try a smaller input, or report it.",
+            "retryable": False,
+            "again": False,
+        },
+    ),
+)
 
 
 async def _no_inputs(_needs: ToolNeeds) -> ToolInputs:
@@ -66,6 +81,9 @@ async def supervise(  # noqa: PLR0913  a job, and what may end it
     except (ForkServerGone, TimeoutError) as error:
         return Ended(ChildEnd.CRASHED, detail=f"no child could be started ({error})")
     edits: list[Any] = []
+    # As many processes as the tool may use threads, beside the child.
+    processes = 1 + (job.threads if isinstance(job, ToolJob) else 0)
+    spawner.watch_memory(child, limit_of_all(job.memory_bytes, processes=processes))
 
     def on_message(event: Message) -> None:
         if event.kind == "edits":
@@ -81,6 +99,8 @@ async def supervise(  # noqa: PLR0913  a job, and what may end it
         try:
             await asyncio.wait({result, stopped}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if result.done() and not stop.is_set():
+                if child.memory_exceeded:
+                    return _OUT_OF_MEMORY
                 return _ended(result.result(), edits, await exit_status(child))
             # Its messages are still read, or a child that writes more of them would block instead of ending.
             spawner.signal(child, SIGTERM)

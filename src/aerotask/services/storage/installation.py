@@ -18,8 +18,8 @@ from aerotask.aio import cancel_and_wait
 from aerotask.blobs.blob_store import BlobStore
 from aerotask.blobs.storage_root import MARKER
 from aerotask.db.engine import Database
-from aerotask.db.outages import is_outage, tolerate
-from aerotask.domain.errors import AerotaskError, Unavailable
+from aerotask.db.outages import FIRST_DELAY_S, LONGEST_DELAY_S, is_outage
+from aerotask.domain.errors import Unavailable
 from aerotask.store.storage import installation
 from aerotask.store.storage.installation import InstallationRow
 
@@ -49,7 +49,8 @@ class InstallationService:
         """Checks that the storage is the database's own; returns the installation.
 
         Raises:
-            StorageMismatch: it isn't, or one of them has no id.
+            StorageMismatch: it is another's, or the database has no id.
+            StorageAway: the storage isn't there.
         """
         try:
             async with self.db.read() as connection:
@@ -58,19 +59,35 @@ class InstallationService:
             raise _not_migrated() from error
         if known is None:
             raise _not_migrated()
-        marked = await asyncio.to_thread(self.blobs.installation_id)
+        marked = await asyncio.to_thread(self.blobs.require)
         if marked != known.id:
             raise _mismatch(known.id, marked)
         return known
 
     async def verify_until_reached(self) -> None:
-        """Checks as `verify`, and again for as long as Postgres or the storage can't be reached.
+        """Checks as `verify`, and again with growing pauses for as long as Postgres or the storage can't be reached.
 
         Raises:
             StorageMismatch: database and storage don't belong together.
         """
-        while await tolerate("installation.unverified", self.verify(), also=OSError) is None:
-            pass
+        pause_s = FIRST_DELAY_S
+        logged: Exception | None = None
+        while (outage := await self._find_outage()) is not None:
+            if type(outage) is not type(logged):
+                _log.warning("installation.unverified", error=str(outage))
+                logged = outage
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_DELAY_S)
+        if logged:
+            _log.info("installation.verified")
+
+    async def verify_before_start(self) -> None:
+        """Checks as `verify`, but lets a process start during an outage, which `verified` then logs.
+
+        Raises:
+            StorageMismatch: database and storage don't belong together.
+        """
+        await self._find_outage()
 
     @asynccontextmanager
     async def verified(self, *, on_failure: Callable[[], None]) -> AsyncIterator[None]:
@@ -128,21 +145,15 @@ class InstallationService:
                 joined = known.id
             await asyncio.to_thread(self.blobs.create, joined)
 
-
-async def verify_before_start(service: InstallationService) -> None:
-    """Checks as `verify` does, but lets a process start during an outage.
-
-    Raises:
-        StorageMismatch: database and storage don't belong together.
-    """
-    try:
-        await service.verify()
-    except AerotaskError:
-        raise
-    except Exception as error:
-        if not (is_outage(error) or isinstance(error, OSError)):
+    async def _find_outage(self) -> Exception | None:
+        """The outage that keeps `verify` from an answer; None once it has verified."""
+        try:
+            await self.verify()
+        except Exception as error:
+            if isinstance(error, OSError) or is_outage(error):
+                return error
             raise
-        _log.warning("installation.unverified", error=str(error))
+        return None
 
 
 def _not_migrated() -> StorageMismatch:

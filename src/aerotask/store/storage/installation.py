@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import delete, exists, insert, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aerotask.db.models import Artifact, Derivative, Entry, Installation, UnnamedBlob
+from aerotask.db.models import Artifact, Derivative, Entry, Installation, ReleasedBlob, UnnamedBlob
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ async def replace(connection: AsyncConnection, installation_id: UUID) -> None:
     """Sets the id, and forgets all that was known about the blobs of another storage."""
     await connection.execute(delete(Installation))
     await connection.execute(delete(UnnamedBlob))
+    await connection.execute(delete(ReleasedBlob))
     await connection.execute(insert(Installation).values(id=installation_id))
 
 
