@@ -190,6 +190,24 @@ def test_every_service_is_limited(text: str, env_file: Path) -> None:
         assert all("size=" in mount for mount in found["services"][name]["tmpfs"]), name
 
 
+@pytest.mark.parametrize("name", ["api", "worker"])
+def test_only_the_capabilities_to_give_children_an_account_are_kept_and_nothing_stays_root(
+    text: str, env_file: Path, name: str
+) -> None:
+    found, _ = composed(text, env_file)
+    service = found["services"][name]
+    added = {"api": [], "worker": ["CHOWN", "DAC_OVERRIDE"]}[name] + ["KILL", "SETGID", "SETUID"]
+    assert service["cap_add"] == added
+    kept = ",".join(["-all", *(f"+{capability.lower()}" for capability in added)])
+    assert service["user"] == "0"
+    assert service["entrypoint"] == [
+        *("setpriv", "--reuid=10001", "--regid=10001", "--clear-groups"),
+        *(f"--inh-caps={kept}", f"--ambient-caps={kept}", "--", "aerotask"),
+    ]
+    assert "\nUSER 10001\n" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert not {"user", "cap_add", "entrypoint"} & set(found["services"]["migrate"])
+
+
 def test_the_apis_health_is_readiness_and_workers_do_not_wait_for_it(text: str) -> None:
     services = yaml.safe_load(text)["services"]
     assert "/readyz" in services["api"]["healthcheck"]["test"][-1]

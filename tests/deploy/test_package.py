@@ -1,5 +1,6 @@
 """Deliverables: the wheel, the lock files, and the deployment files."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -106,7 +107,7 @@ def test_the_lock_check_refuses_a_tracked_uv_lock(checkout: Path) -> None:
 def test_the_compose_file_starts_everything_from_one_image() -> None:
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
     assert set(services) == {"postgres", "valkey", "migrate", "api", "worker", "proxy"}
-    assert services["postgres"]["image"] == "postgres:17"
+    assert services["postgres"]["image"].startswith("postgres:18-")
     assert services["worker"]["deploy"]["replicas"] == 2
     ours = [services[name] for name in ("migrate", "api", "worker")]
     assert {service["image"] for service in ours} == {"aerotask"}
@@ -115,6 +116,16 @@ def test_the_compose_file_starts_everything_from_one_image() -> None:
         assert service["volumes"] == ["storage:/var/lib/aerotask"]
     for name in ("postgres", "valkey", "api", "proxy"):
         assert "test" in services[name]["healthcheck"]
+
+
+def test_images_of_others_are_named_by_digest() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
+    stages = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    images = [*stages, *(service["image"] for service in services.values() if service["image"] != "aerotask")]
+    assert len(images) == 6
+    assert [image for image in images if not re.fullmatch(r"\S+:\S+@sha256:[0-9a-f]{64}", image)] == []
+    # `pg_dump` of the image fits the server.
+    assert services["postgres"]["image"] in stages
 
 
 def test_the_image_copies_only_files_that_exist_and_runs_as_a_numbered_user() -> None:

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 import socket
 import tempfile
 import time
@@ -53,6 +54,16 @@ def _eat_memory(_body: Mapping[str, Any]) -> Message:
     return Message("done", {"blocks": len(eaten)})
 
 
+def _fill_in_processes(body: Mapping[str, Any]) -> Message:
+    for _ in range(body["processes"]):
+        if os.fork() == 0:
+            filled = b"x" * body["bytes"]
+            signal.pause()
+            os._exit(len(filled))
+    signal.pause()
+    return Message("done")
+
+
 def _refuse(_body: Mapping[str, Any]) -> Message:
     raise InvalidInput("It is damaged.", code="damaged-raster")
 
@@ -67,6 +78,7 @@ HANDLERS = {
     "hang": _hang,
     "segfault": _segfault,
     "eat": _eat_memory,
+    "fill": _fill_in_processes,
     "refuse": _refuse,
     "unexpected": _raise_unexpected,
 }

@@ -1,7 +1,9 @@
 """The pool of children, with jobs that crash, hang, and eat memory."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -52,6 +54,17 @@ async def test_a_child_is_replaced_after_many_jobs(pool: Pool) -> None:
     assert await pid_of(pool) == first
     assert await pid_of(pool) != first
     assert child_count(pool) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is watched in /proc")
+async def test_a_child_whose_processes_use_too_much_memory_together_is_killed(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two processes at their limit are allowed together: 2 × (32 + 256) MiB.
+    monkeypatch.setattr(pool, "limits", replace(pool.limits, memory_bytes=32 * 1024**2))
+    with pytest.raises(ChildCrashed, match="its processes used too much memory together"):
+        await pool.run(Message("fill", {"processes": 10, "bytes": 64 * 1024**2}))
+    assert child_count(pool) == 0
 
 
 async def test_a_refusal_keeps_the_child(pool: Pool) -> None:

@@ -270,12 +270,35 @@ async def test_an_index_job_begins_no_file_after_its_time(spawner: Spawner, tmp_
     assert [(event.kind, event.body["id"]) for event in events] == [("begun", "1"), ("described", "1")]
 
 
-async def test_a_compromised_child_reaches_only_what_it_was_given(spawner: Spawner, tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is watched in /proc")
+async def test_processes_that_use_too_much_memory_together_are_killed(
+    spawner: Spawner, tmp_path: Path
+) -> None:
+    # Each within its own limit; with one thread, two processes at theirs are allowed together: 2 × (32 + 256) MiB.
+    crowd = replace(job("crowd", tmp_path, processes=12, mib=60, endless=True), memory_bytes=32 * 1024**2)
+    ended, _ = await run(spawner, crowd)
+    assert ended.how is ChildEnd.FAILED
+    assert ended.last is not None
+    assert (ended.last.body["code"], ended.last.body["again"]) == ("out-of-memory", False)
+    assert fork_server_of(spawner).children(recursive=True) == []
+
+
+async def test_processes_within_their_common_limit_run_to_their_end(spawner: Spawner, tmp_path: Path) -> None:
+    pair = replace(job("crowd", tmp_path, processes=2, mib=60), memory_bytes=32 * 1024**2)
+    ended, _ = await run(spawner, pair)
+    assert ended.last is not None
+    assert ended.last.body.get("result") == {"filled": [60 * 1024**2] * 2}
+
+
+@pytest.mark.parametrize("tool", ["intruder", "connected"])
+async def test_a_compromised_child_reaches_only_what_it_was_given(
+    spawner: Spawner, tmp_path: Path, tool: str
+) -> None:
     work, given, foreign = tmp_path / "out", tmp_path / "in", tmp_path / "foreign"
     for folder in (work, given, foreign):
         folder.mkdir()
         (folder / "file").write_bytes(b"content")
-    the_job = job("intruder", work, foreign=str(foreign / "file"), path="a.tif")
+    the_job = job(tool, work, foreign=str(foreign / "file"), path="a.tif")
     the_job = replace(the_job, reads=str(given))
     ended, _ = await run(spawner, the_job, inputs=ToolInputs({"a.tif": str(given / "file")}))
     assert ended.last is not None
@@ -289,7 +312,10 @@ async def test_a_compromised_child_reaches_only_what_it_was_given(spawner: Spawn
     if supported.files or os.getuid() != 0:
         assert found["look into the fork server"] == found["patch the fork server"] == "PermissionError"
     if supported.network:
-        assert found["leave the session"] == "PermissionError"
+        assert found["leave the session"] == found["local socket"] == "PermissionError"
+        assert found["internet socket"] == ("works" if tool == "connected" else "PermissionError")
+    if tool == "connected":
+        assert found["name of a host"] == "works"
     if supported.signals:
         assert found["signal the fork server"] == "PermissionError"
     if supported.files:

@@ -14,6 +14,7 @@ from aerotask.domain.errors import InvalidInput, Unavailable
 from aerotask.sandbox.conversation import converse, exit_status
 from aerotask.sandbox.exit_status import describe_exit
 from aerotask.sandbox.fair_semaphore import FairSemaphore, QueueFull
+from aerotask.sandbox.memory_watch import limit_of_all
 from aerotask.sandbox.protocol import Message
 from aerotask.sandbox.spawner import Child, ForkServerGone, Spawner
 
@@ -46,6 +47,8 @@ class PoolLimits:
     job_timeout_s: float
     max_waiting_per_caller: int | None = None
     """Jobs of one caller that may wait; None for as many as in total."""
+    memory_bytes: int | None = None
+    """The memory limit that the program sets a process, if all that a child starts is to be watched."""
 
 
 @dataclass(slots=True, eq=False)
@@ -118,7 +121,10 @@ class Pool:
             await self._spawner.end(pooled.child)
         generation = self._generation
         try:
-            return _PooledChild(await self._spawner.spawn(), generation)
+            child = await self._spawner.spawn()
+            if self.limits.memory_bytes is not None:
+                self._spawner.watch_memory(child, limit_of_all(self.limits.memory_bytes, processes=2))
+            return _PooledChild(child, generation)
         except (ForkServerGone, TimeoutError) as error:
             _log.error("pool.spawn_failed", program=self.program, error=str(error))
             raise Unavailable("No process can be started for this; try again in a moment.") from error
@@ -130,6 +136,8 @@ class Pool:
                 result = await converse(pooled.child, job)
             if result is None:
                 cause = describe_exit(await exit_status(pooled.child, grace_s=CRASH_GRACE_S))
+                if pooled.child.memory_exceeded:
+                    cause = "its processes used too much memory together"
                 _log.warning("pool.child_crashed", kind=job.kind, cause=cause)
                 raise ChildCrashed(cause)
             pooled.jobs += 1

@@ -9,17 +9,23 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from signal import SIGKILL, Signals
 
 import structlog
 
 from aerotask import failpoints
+from aerotask.aio import cancel_and_wait
+from aerotask.sandbox.memory_watch import MemoryWatch
 from aerotask.sandbox.output_log import log_output
 
 START_TIMEOUT_S = 60.0
 OUTPUT_GRACE_S = 5.0
 """Time for the rest of the children's output once the fork server has ended."""
+WATCH_PERIOD_S = 1.0
+"""Time between two looks at the memory of children and their processes."""
+_WATCH_SHARE = 0.01
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """Length of a child's message; a longer one ends the child."""
 # Environment variables that children may see; settings and secrets are not among them.
@@ -68,6 +74,8 @@ class Child:
     writer: asyncio.StreamWriter
     exited: asyncio.Future[int]
     """The exit code, or the negative number of the signal that killed it."""
+    memory_exceeded: bool = False
+    """True if it was killed because it and its processes used too much memory together."""
 
 
 @dataclass(slots=True)
@@ -85,6 +93,9 @@ class Spawner:
     _forks: dict[int, asyncio.Future[Forked]] = field(default_factory=dict)
     _exits: dict[int, asyncio.Future[int]] = field(default_factory=dict)
     _number: int = 0
+    _watched: dict[int, tuple[Child, int]] = field(default_factory=dict)
+    """Children whose memory is watched, by pid, and their limits."""
+    _watcher: asyncio.Task[None] | None = None
     _starting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def start(self) -> None:
@@ -136,6 +147,14 @@ class Spawner:
             with contextlib.suppress(ForkServerGone):  # which kills it anyway
                 self._send({"pid": child.pid, "signal": int(number)})
 
+    def watch_memory(self, child: Child, limit_bytes: int) -> None:
+        """Kill the child once it and the processes that it starts use more memory together."""
+        if sys.platform != "linux" or child.exited.done():
+            return
+        self._watched[child.pid] = (child, limit_bytes)
+        if self._watcher is None or self._watcher.done():
+            self._watcher = asyncio.create_task(self._watch())
+
     async def end(self, child: Child) -> None:
         """Kill the child with its whole session, wait for its exit, and close its socket."""
         self.signal(child, SIGKILL)
@@ -146,7 +165,25 @@ class Spawner:
 
     async def close(self) -> None:
         """Kill all children and end the fork server."""
+        if self._watcher is not None:
+            await cancel_and_wait(self._watcher)
         await self._stop_server()
+
+    async def _watch(self) -> None:
+        """Watch until no child is left, for a hundredth of the time at most."""
+        watch = MemoryWatch()
+        while self._watched:
+            limits = {pid: limit_bytes for pid, (_, limit_bytes) in self._watched.items()}
+            began = time.monotonic()
+            for pid in await asyncio.to_thread(watch.over_limit, limits):
+                if pid in self._watched:
+                    child, limit_bytes = self._watched[pid]
+                    _log.warning(
+                        "child.memory_exceeded", program=self.program, pid=pid, limit_bytes=limit_bytes
+                    )
+                    child.memory_exceeded = True
+                    self.signal(child, SIGKILL)
+            await asyncio.sleep(max(WATCH_PERIOD_S, (time.monotonic() - began) / _WATCH_SHARE))
 
     async def _fork(self, childs_end: socket.socket) -> Forked:
         loop = asyncio.get_running_loop()
@@ -187,6 +224,7 @@ class Spawner:
             if waiting is not None and not waiting.done():
                 waiting.set_result(Forked(pid, self._exits[pid]))
             return
+        self._watched.pop(pid, None)
         exited = self._exits.pop(pid, None)
         if exited is not None and not exited.done():
             exited.set_result(report["status"])
@@ -201,6 +239,7 @@ class Spawner:
                 exited.set_result(-int(SIGKILL))
         self._forks.clear()
         self._exits.clear()
+        self._watched.clear()
 
     async def _stop_server(self) -> None:
         if self._control is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import tempfile
@@ -17,6 +16,7 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
+from aerotask.domain.disk_full import has_hardly_any_space, is_disk_full
 from aerotask.domain.errors import AerotaskError, InvalidInput, TaskFailed
 from aerotask.domain.text_cleaning import clean_line
 from aerotask.failpoints import failpoint
@@ -40,7 +40,6 @@ from aerotask.worker.jobs import IndexJob, Job, ToolInputs, ToolJob, ToolNeeds, 
 PROGRAM = "aerotask.worker.tool_child"
 OPEN_FILES = 1024
 EDITS_PER_MESSAGE = 1000
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +100,17 @@ def _confine(job: Job, registry: Registry) -> None:
         own, inputs = Path(job.folder, "tmp"), [Path(job.folder)]
         own.mkdir(mode=0o700, exist_ok=True)
         shared: list[Path] = []
+        internet = False
     else:
         tool = registry.get(job.tool_id, job.tool_version)
         own, inputs = Path(job.workdir), [Path(job.reads)] if job.reads else []
         shared = [Path(folder) for folder in tool.folders]
-        if tool.network:
-            return
+        internet = tool.network
     # For libraries and programs that need a temporary file.
     os.environ["TMPDIR"] = tempfile.tempdir = str(own)
     # Folders of the host belong to whom they belong to; a tool that shares them keeps the worker's account.
-    confinement.confine(reads=inputs, writes=[own, *shared], owned=None if shared else [own])
+    owned = None if shared else [own]
+    confinement.confine(reads=inputs, writes=[own, *shared], owned=owned, internet=internet)
 
 
 def _parse(job: ToolJob, registry: Registry) -> ParsedJob:
@@ -186,8 +186,15 @@ def _derivative(made: PutDerivative[Path]) -> Mapping[str, Any]:
 
 def _edit(edit: Edit[Path]) -> Mapping[str, Any]:
     if isinstance(edit, PutEntry):
-        return {"put": edit.at, "path": str(edit.content), "existing": edit.existing}
-    return {"folder": edit.at} if isinstance(edit, PutFolder) else {"remove": edit.at}
+        return {
+            "put": edit.at,
+            "path": str(edit.content),
+            "existing": edit.existing,
+            "mtime": edit.mtime,
+        }
+    if isinstance(edit, PutFolder):
+        return {"folder": edit.at, "mtime": edit.mtime}
+    return {"remove": edit.at}
 
 
 def _describe_all(job: IndexJob, events: EventWriter) -> Message:
@@ -220,7 +227,7 @@ def _describe_failure(error: BaseException, workdir: str) -> Mapping[str, Any]:
         return _body(
             "out-of-memory", "The tool needed more memory than planned; try a smaller input, or report it."
         )
-    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+    if is_disk_full(error) or (workdir and has_hardly_any_space(Path(workdir))):
         # Not retried automatically: that would fill the shared disk once more before an operator makes room.
         return _body("disk-full", "The storage is full; free some space, then retry.", retryable=True)
     # A bug of the tool: the trace is for the operator's log, a short form for the client.

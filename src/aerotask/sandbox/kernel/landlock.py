@@ -47,6 +47,26 @@ _SYSTEM = (
     *("/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/mime.types", "/etc/timezone"),
     *("/proc", "/sys/devices/system", "/sys/fs/cgroup"),
 )
+# Read to find hosts and to check their certificates.
+_INTERNET = (
+    *(
+        "/etc/resolv.conf",
+        "/etc/hosts",
+        "/etc/host.conf",
+        "/etc/gai.conf",
+        "/etc/nsswitch.conf",
+        "/etc/services",
+    ),
+    *(
+        "/etc/protocols",
+        "/etc/ssl/certs",
+        "/etc/ssl/cert.pem",
+        "/etc/ssl/openssl.cnf",
+        "/etc/ca-certificates",
+    ),
+    *("/etc/pki/tls/certs", "/etc/pki/tls/cert.pem", "/etc/pki/ca-trust", "/etc/crypto-policies"),
+    "/run/systemd/resolve/stub-resolv.conf",
+)
 # Not /dev/zero: a shared mapping of it is memory that no limit counts.
 _DEVICES = ("/dev/null", "/dev/full", "/dev/random", "/dev/urandom")
 
@@ -77,11 +97,11 @@ def supports_signal_scope() -> bool:
     return version() >= _SIGNALS_VERSION
 
 
-def restrict(*, reads: Iterable[Path], writes: Iterable[Path]) -> None:
+def restrict(*, reads: Iterable[Path], writes: Iterable[Path], internet: bool = False) -> None:
     """Give up, for good, reading all but the system, Python and `reads`, and changing all but `writes`.
 
-    The caller must have set PR_SET_NO_NEW_PRIVS. Paths that don't exist at the time of the call can't be reached
-    later.
+    With `internet`, the files by which hosts are found and checked can be read too. The caller must have set
+    PR_SET_NO_NEW_PRIVS. Paths that don't exist at the time of the call can't be reached later.
 
     Raises:
         OSError: the kernel refuses.
@@ -93,9 +113,9 @@ def restrict(*, reads: Iterable[Path], writes: Iterable[Path]) -> None:
     size = ctypes.sizeof(_Ruleset) if abi >= _SIGNALS_VERSION else ctypes.sizeof(ctypes.c_uint64)
     ruleset = _call(_CREATE_RULESET, ctypes.byref(_Ruleset(everything, 0, _SIGNALS)), size, 0)
     try:
-        for path in {*map(Path, _SYSTEM), *_of_python()}:
+        for path in {*map(Path, _SYSTEM), *python_folders()}:
             _allow(ruleset, path, _READ | _EXECUTE)
-        for path in reads:
+        for path in (*reads, *(map(Path, _INTERNET) if internet else ())):
             _allow(ruleset, path, _READ)
         for path in map(Path, _DEVICES):
             _allow(ruleset, path, everything)
@@ -106,7 +126,7 @@ def restrict(*, reads: Iterable[Path], writes: Iterable[Path]) -> None:
         os.close(ruleset)
 
 
-def _of_python() -> set[Path]:
+def python_folders() -> set[Path]:
     """The folders of the interpreter, its libraries and its modules."""
     searched = os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
     prefixes = (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix)

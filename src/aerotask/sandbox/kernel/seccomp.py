@@ -33,8 +33,8 @@ _DONE = 0
 
 _REFUSED: Mapping[int, tuple[str, ...]] = {
     errno.EACCES: (
-        # Sockets, also through rings; other processes' memory and descriptors; leaving the session that is killed.
-        *("socket", "io_uring_setup", "ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd"),
+        # Sockets through rings; other processes' memory and descriptors; leaving the session that is killed.
+        *("io_uring_setup", "ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd"),
         *("pidfd_send_signal", "setpgid", "setsid"),
     ),
     errno.EPERM: (
@@ -107,11 +107,14 @@ _MAP_TYPE_AND_ANONYMOUS = 0x2F
 # FS_IOC_SETFLAGS in both widths, FS_IOC_FSSETXATTR, TIOCSTI and TIOCLINUX.
 _FILE_FLAGS_AND_TERMINALS = (0x40086602, 0x40046602, 0x401C5820, 0x5412, 0x541C)
 _PRIO_PROCESS, _IOPRIO_PROCESS = 0, 1
+_INTERNET = (2, 10)  # AF_INET and AF_INET6
 _NEGATIVE = 0x80000000
 
 
-def _checks(pid: int) -> Mapping[str, tuple[_Check, ...]]:
+def _checks(pid: int, *, internet: bool) -> Mapping[str, tuple[_Check, ...]]:
     """Checks of the calls that are refused by their arguments; `pid` is the process itself, like 0."""
+    # Sockets of other families reach services of this machine, whose files Landlock doesn't cover.
+    sockets = _Check(0, _INTERNET if internet else (), refuse_others=True, error=errno.EACCES)
     own = (0, pid)
     itself = _Check(0, own, refuse_others=True)
     second_itself = _Check(1, own, refuse_others=True)
@@ -119,6 +122,7 @@ def _checks(pid: int) -> Mapping[str, tuple[_Check, ...]]:
     # The present time for a name (no times): whoever asks makes the file if that fails, as Python's `touch` does.
     times = (_Check(1, (0,), error=_DONE), _Check(2, (0,)), done)
     return {
+        "socket": (sockets,),
         **dict.fromkeys(
             (
                 *("prlimit64", "sched_setaffinity", "sched_setparam", "sched_setscheduler", "sched_setattr"),
@@ -165,19 +169,21 @@ def is_supported() -> bool:
     return refused and ctypes.get_errno() == errno.EFAULT
 
 
-def install_filter() -> None:
+def install_filter(*, internet: bool = False) -> None:
     """Install the filter for this process and all that it starts, for good. The caller has set PR_SET_NO_NEW_PRIVS.
+
+    With `internet`, it leaves the sockets of the two internet protocols.
 
     Raises:
         OSError: the kernel refuses.
     """
-    instructions = list(_filter(platform.machine(), os.getpid()))
+    instructions = list(_filter(platform.machine(), os.getpid(), internet=internet))
     program = _Program(len(instructions), (_Instruction * len(instructions))(*instructions))
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program), 0, 0):
         raise OSError(ctypes.get_errno(), f"seccomp: {os.strerror(ctypes.get_errno())}")
 
 
-def _filter(machine: str, pid: int) -> Iterator[_Instruction]:
+def _filter(machine: str, pid: int, *, internet: bool) -> Iterator[_Instruction]:
     """The program: calls of another architecture's ABI are refused, then each call that has a rule is looked for."""
     numbers = NUMBERS[machine]
     yield _Instruction(_LOAD, 0, 0, _ARCHITECTURE)
@@ -186,7 +192,7 @@ def _filter(machine: str, pid: int) -> Iterator[_Instruction]:
     yield _Instruction(_LOAD, 0, 0, _NUMBER)
     yield _Instruction(_IF_AT_LEAST, 0, 1, _X32)
     yield _refusal(errno.EACCES)
-    for name, checks in _checks(pid).items():
+    for name, checks in _checks(pid, internet=internet).items():
         if name in numbers:
             body = [instruction for check in checks for instruction in _compiled(check)]
             yield _Instruction(_IF_EQUAL, 0, len(body) + 1, numbers[name])

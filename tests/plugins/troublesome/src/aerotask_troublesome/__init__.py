@@ -6,6 +6,7 @@ import ctypes
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -147,18 +148,33 @@ class EatMemory(_Small):
             eaten.append(bytearray(16 * MIB))
 
 
-class FillDisk(_Small):
+class FillDiskParams(ToolParams):
+    """The way in which the tool fails."""
+
+    silently: bool = False
+    """Raise an error without the reason, as GDAL does."""
+
+
+class FillDisk(Tool[FillDiskParams]):
     """Writes until the limit on file sizes, which fails as a full disk does."""
 
     id, version, title = "fill-disk", "1", "Fill the disk"
-    params = NoParams
+    params = FillDiskParams
 
-    def run(self, params: NoParams, ctx: RunContext) -> None:
+    def plan(self, params: FillDiskParams, dataset: DatasetView) -> Plan:
+        return Plan(estimated_output_bytes=0, memory_bytes=256 * MIB)
+
+    def run(self, params: FillDiskParams, ctx: RunContext) -> None:
         _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (min(hard, 4 * MIB) if hard > 0 else 4 * MIB, hard))
-        with (ctx.workdir / "big").open("wb") as big:
-            while True:
-                big.write(b"\0" * MIB)
+        try:
+            with (ctx.workdir / "big").open("wb") as big:
+                while True:
+                    big.write(b"\0" * MIB)
+        except OSError as error:
+            if params.silently:
+                raise RuntimeError("writing failed") from error
+            raise
 
 
 class WriterParams(ToolParams):
@@ -371,6 +387,36 @@ class Parent(Tool[ParentParams]):
             grandchild.wait()
 
 
+class CrowdParams(ToolParams):
+    """Number of the processes, and the memory that each of them fills."""
+
+    processes: int
+    mib: int
+    endless: bool = False
+
+
+class Crowd(Tool[CrowdParams]):
+    """Starts processes that fill memory, and ends when all of them have, if at all."""
+
+    id, version, title = "crowd", "1", "Start many processes"
+
+    def plan(self, params: CrowdParams, dataset: DatasetView) -> Plan:
+        return Plan(estimated_output_bytes=0, memory_bytes=32 * MIB)
+
+    def run(self, params: CrowdParams, ctx: RunContext) -> None:
+        fill = f"filled = b'x' * ({params.mib} << 20)\nprint(len(filled), flush=True)\ninput()"
+        started = [
+            subprocess.Popen([sys.executable, "-c", fill], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            for _ in range(params.processes)
+        ]
+        filled = [int(process.stdout.readline()) for process in started if process.stdout is not None]
+        if params.endless:
+            time.sleep(600)
+        for process in started:
+            process.communicate(b"\n")
+        ctx.result({"filled": filled})
+
+
 class IntruderParams(ToolParams):
     """Files of others to try."""
 
@@ -399,6 +445,9 @@ class Intruder(Tool[IntruderParams]):
             "make a file beside it": foreign.with_name("made").touch,
             "write an output": (ctx.workdir / "made").touch,
             "write a temporary file": lambda: tempfile.TemporaryFile().close(),
+            "internet socket": lambda: socket.create_server(("127.0.0.1", 0)).close(),
+            "name of a host": lambda: socket.getaddrinfo("localhost", 80),
+            "local socket": lambda: socket.socket(socket.AF_UNIX).close(),
         }
         if params.path:
             given = ctx.input(params.path)
@@ -406,6 +455,13 @@ class Intruder(Tool[IntruderParams]):
             tries["change an input"] = lambda: given.open("r+b").close()
             tries["remove an input"] = given.unlink
         ctx.result({name: _outcome(step) for name, step in tries.items()})
+
+
+class Connected(Intruder):
+    """As above, with the network."""
+
+    id, title = "connected", "Break out over the network"
+    network = True
 
 
 def _outcome(step: Callable[[], object]) -> str:

@@ -36,6 +36,8 @@ class ProbeParams(ToolParams):
     """Another process of the same user."""
     blobs: str
     """The folder of the stored files; it holds one that is called `blob`."""
+    input: str | None = None
+    """An input of the run."""
 
 
 class Probe(Tool[ProbeParams]):
@@ -57,9 +59,11 @@ class Probe(Tool[ProbeParams]):
                 "memory": outcomes(_on_memory()),
                 "files": outcomes(_on_files(blobs)),
                 "own": outcomes(_own(work)),
+                "input": ctx.input(params.input).read_text() if params.input else "",
                 "capabilities": int(status.partition("CapPrm:")[2].split()[0], 16),
                 "processLimit": resource.getrlimit(resource.RLIMIT_NPROC)[0],
-                "user": os.getuid(),
+                "users": os.getresuid(),
+                "groups": (*os.getresgid(), *os.getgroups()),
             }
         )
 
@@ -177,6 +181,10 @@ def _own(work: Path) -> Steps:
         )
         assert done.stdout == "42\n"
 
+    def close_folder() -> None:
+        (work / "secret").mkdir(mode=0o700)
+        (work / "secret" / "made").write_text("made", encoding="ascii")
+
     def kill_own() -> None:
         with subprocess.Popen(["sleep", "600"]) as own:
             own.kill()
@@ -188,6 +196,7 @@ def _own(work: Path) -> Steps:
         "copy": copy,
         "touch": touch,
         "program": execute,
+        "closed folder": close_folder,
         "kill a program": kill_own,
         "priority": lambda: os.nice(1),
         "affinity": lambda: os.sched_setaffinity(0, os.sched_getaffinity(own)),
