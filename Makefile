@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help demo up test check audit fmt lock bench clean
+.PHONY: help demo up test soak check audit fmt lock bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -17,6 +17,9 @@ up: $(INSTALLED) ## the whole stack in the foreground (PORT=8000 DATA=var/up WOR
 
 test: $(INSTALLED) ## the whole suite, on servers of its own
 	$(BIN)/pytest -n auto --dist loadgroup
+
+soak: $(INSTALLED) ## mixed load with random kills, freezes and outages (MINUTES=20 SEED=42)
+	AEROTASK_SOAK_MINUTES=$(or $(MINUTES),20) AEROTASK_SOAK_SEED=$(or $(SEED),42) $(BIN)/pytest -n 0 -s tests/soak.py
 
 check: $(INSTALLED) ## format, lint, types, import contracts, lock files, deployment files
 	$(BIN)/ruff format --check .

@@ -11,43 +11,12 @@ from pathlib import Path
 
 import pytest
 from tests.guarantees.invariants import settings_of
-from tests.support.processes import Process, dismiss, running
+from tests.support.clocks import LIBFAKETIME, clock_shifted_by, start_shifted_worker
+from tests.support.processes import dismiss, running
 from tests.support.world import World, eventually
 
-SHIFTED_CLOCK = """
-import time
-real = time.time
-time.time = lambda: real() + {shift_s}
-"""
-LIBFAKETIME = os.environ.get("LIBFAKETIME") or next(
-    Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None
-)
 OLDER_THAN_GRACE_S = 5400
 """The grace time is an hour by default."""
-
-
-def clock_shifted_by(shift_s: int, folder: Path, *, all_clocks: bool) -> dict[str, str]:
-    """The environment of a process whose clock is off: Python's, or that of all its code with libfaketime."""
-    if all_clocks:
-        return {
-            "LD_PRELOAD": str(LIBFAKETIME),
-            "FAKETIME": f"{shift_s:+d}",
-            "NO_FAKE_STAT": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
-    (folder / "sitecustomize.py").write_text(SHIFTED_CLOCK.format(shift_s=shift_s), encoding="utf-8")
-    return {"PYTHONPATH": str(folder)}
-
-
-def start_worker(world: World, changes: dict[str, str]) -> Process:
-    """Starts one more worker, with these environment variables."""
-    before = world.stack.environment
-    paths = [changes.get("PYTHONPATH", ""), before["PYTHONPATH"]]
-    world.stack.environment = {**before, **changes, "PYTHONPATH": os.pathsep.join(paths)}
-    try:
-        return world.stack.start_worker()
-    finally:
-        world.stack.environment = before
 
 
 @pytest.mark.parametrize("shift_s", [7200, -7200])
@@ -83,7 +52,7 @@ def test_a_shifted_clock_removes_nothing_that_is_in_use(
         )
         eventually(lambda: any(file.stat().st_size for file in (storage / "partial").iterdir()))
         (partial,) = (file for file in (storage / "partial").iterdir() if file.stat().st_size)
-        worker = start_worker(world, clock_shifted_by(shift_s, tmp_path, all_clocks=all_clocks))
+        worker = start_shifted_worker(world, clock_shifted_by(shift_s, tmp_path, all_clocks=all_clocks))
         # Its first round of maintenance removes what is really abandoned.
         eventually(lambda: not abandoned.exists())
         assert partial.exists()
