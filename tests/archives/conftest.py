@@ -10,6 +10,7 @@ import pytest
 from aerotask.archives.extract import Extraction, extract
 from aerotask.archives.extract_request import ExtractRequest
 from aerotask.archives.member_filter import AnnouncedTotals
+from aerotask.archives.name_encoding import AUTO, NameEncoding
 from aerotask.archives.space_budget import SpaceBudget
 from aerotask.domain.errors import InvalidInput
 from aerotask.sdk.limits import Limits
@@ -29,6 +30,8 @@ def extracted(tmp_path: Path) -> Extract:
         limits: Limits | None = None,
         wanted: Callable[[str], bool] = lambda _: True,
         on_announced: Callable[[AnnouncedTotals], None] = lambda _: None,
+        name_encoding: NameEncoding = AUTO,
+        keep_litter: bool = False,
     ) -> Extraction:
         file = tmp_path / f"archive-{len(list(tmp_path.iterdir()))}"
         file.write_bytes(archive)
@@ -44,6 +47,8 @@ def extracted(tmp_path: Path) -> Extract:
                 on_announced=on_announced,
                 on_progress=lambda _: None,
                 threads=2,
+                name_encoding=name_encoding,
+                keep_litter=keep_litter,
             )
         )
 

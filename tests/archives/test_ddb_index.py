@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import struct
+import uuid
 from contextlib import closing
 from pathlib import Path
 
@@ -60,6 +61,36 @@ def test_geometries_are_spatialite_blobs(tmp_path: Path) -> None:
     assert struct.unpack("<2BI4dB", polygon[:39]) == (0, 1, 4326, 10, 45, 11, 46, 0x7C)
     assert struct.unpack("<3I", polygon[39:51]) == (1003, 1, 4)
     assert struct.unpack("<12d", polygon[51:-1])[:6] == (10, 45, 0, 11, 45, 0)
+
+
+def test_dronedbs_statements_work_on_the_index(tmp_path: Path) -> None:
+    file = tmp_path / "dbase.sqlite"
+    write_index(file, [], slug="x", exported_at=0)
+    with closing(sqlite3.connect(file)) as database, database:
+        for key in ("a", "b"):
+            database.execute(
+                "INSERT INTO entries_meta(path, key, data, mtime) VALUES ('p', ?, '1', 2)", (key,)
+            )
+        database.execute(
+            "INSERT INTO entries (path, type, properties, mtime, size, depth) VALUES ('d', 1, 'null', 3, 0, 0)"
+        )
+        database.execute("UPDATE entries SET hash = 'h', point_geom = NULL WHERE path = 'd'")
+    ids = [str(found) for (found,) in rows(file, "SELECT id FROM entries_meta")]
+    assert len(set(ids)) == 3
+    assert all(uuid.UUID(each).version == 4 and str(uuid.UUID(each)) == each for each in ids)
+    assert rows(file, "PRAGMA user_version") == [(1,)]
+
+
+def test_geometry_columns_are_declared_as_spatialite_does(tmp_path: Path) -> None:
+    file = tmp_path / "dbase.sqlite"
+    write_index(file, [], slug="x", exported_at=0)
+    assert rows(file, "SELECT * FROM geometry_columns ORDER BY f_geometry_column") == [
+        ("entries", "point_geom", 1001, 3, 4326, 0),
+        ("entries", "polygon_geom", 1003, 3, 4326, 0),
+    ]
+    assert rows(file, "SELECT srid, auth_name, auth_srid FROM spatial_ref_sys") == [(4326, "epsg", 4326)]
+    kinds = {name: kind for _, name, kind, *_ in rows(file, "PRAGMA table_info(entries)")}
+    assert (kinds["point_geom"], kinds["polygon_geom"]) == ("POINT", "POLYGON")
 
 
 def test_every_entry_type_has_a_number() -> None:

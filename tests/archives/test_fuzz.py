@@ -15,13 +15,19 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.archives.archive_files import (
+    ZIP_METHODS,
+    Member,
+    old_sparse,
     pax,
     pax_record,
+    pax_sparse_1,
     sevenzipped,
     tar_block,
     tarred,
     with_zip64_end,
+    zip_of,
     zipped,
+    zipped_as,
 )
 
 from aerotask.archives.extract import extract
@@ -31,9 +37,15 @@ from aerotask.archives.space_budget import SpaceBudget
 from aerotask.domain.errors import InvalidInput
 from aerotask.sdk.limits import Limits
 
+MANY = [(1024 * number, b"%03d!" % number) for number in range(40)]
 NOISE = random.Random(1).randbytes(700)
 MEMBERS = {"a.txt": b"hello " * 200, "d/\u00e9.bin": NOISE, "d/empty": b""}
 LIMITS = Limits(extracted_bytes=100_000, extracted_entries=20, archive_depth=8, extraction_ratio=100)
+OLD_NAMES = [
+    Member("", b"x", flags=0, system=0, raw_name=name.encode("cp932"), extra=b"UT\5\0\1\0\0\0\x60")
+    for name in ("写真\\ソ.txt", "新.txt", "空\\")[:2]
+]
+LINK = tar_block(b"c", b"1", link=b"sparse.bin")
 TAR = tarred({**MEMBERS, "long/" * 20 + "n" * 120: b"x" * 600})
 SPARE = tar_block(b"long", b"L", b"name\0") + pax(pax_record(b"path", b"p") + pax_record(b"size", b"3"))
 WHOLE = {
@@ -41,6 +53,12 @@ WHOLE = {
     "deflated.zip": zipped(MEMBERS),
     "bzip2.zip": zipped(MEMBERS, zipfile.ZIP_BZIP2),
     "wide.zip": with_zip64_end(zipped(MEMBERS)),
+    **{
+        f"{name}.zip": zip_of(zipped_as(path, content, made(content)) for path, content in MEMBERS.items())
+        for name, made in ZIP_METHODS.items()
+    },
+    "old names.zip": b"MZ" + zip_of(OLD_NAMES) + b"\n",
+    "sparse.tar": old_sparse(MANY, 60_000) + pax_sparse_1(MANY, 60_000, name=b"b") + LINK + bytes(1024),
     "plain.tar": TAR,
     "extended.tar": SPARE + TAR,
     "a.tar.gz": gzip.compress(TAR, mtime=0),
@@ -105,7 +123,7 @@ MUTATIONS = st.one_of(
 
 
 @pytest.mark.parametrize("name", WHOLE)
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(mutations=st.lists(MUTATIONS, min_size=1, max_size=4))
 def test_a_mutated_archive_is_rejected_with_our_error_or_read_within_the_limits(
     tmp_path_factory: pytest.TempPathFactory, name: str, mutations: list[Mutation]

@@ -52,7 +52,7 @@ def test_every_tar_format_is_read(extracted: Extract, form: int) -> None:
     members = dict(list(MEMBERS.items())[:2]) if form == tarfile.USTAR_FORMAT else MEMBERS
     found = extracted(tarred({"./": b"", **members, "./folder/": b""}, form=form), path="a.tar")
     assert contents(found) == {name.removeprefix("./"): content for name, content in members.items()}
-    assert found.folders == ["folder"]
+    assert list(found.folders) == ["folder"]
 
 
 @pytest.mark.parametrize("suffix", COMPRESSIONS)
@@ -85,14 +85,12 @@ def test_a_truncated_tar_is_rejected_wherever_it_is_cut(refused: Refused, suffix
     ("kind", "called"),
     [
         (tarfile.SYMTYPE, "symbolic link"),
-        (tarfile.LNKTYPE, "hard link"),
         (tarfile.CHRTYPE, "device"),
         (tarfile.BLKTYPE, "device"),
         (tarfile.FIFOTYPE, "pipe"),
-        (tarfile.GNUTYPE_SPARSE, "sparse file"),
     ],
 )
-def test_links_devices_and_sparse_files_are_rejected(refused: Refused, kind: bytes, called: str) -> None:
+def test_symbolic_links_and_devices_are_rejected(refused: Refused, kind: bytes, called: str) -> None:
     code, message = refused(tarred_special("evil", kind, "/etc/passwd"), path="a.tar")
     assert (code, called in message) == ("archive-special-file", True)
 
@@ -100,14 +98,6 @@ def test_links_devices_and_sparse_files_are_rejected(refused: Refused, kind: byt
 @pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "a/../../b", "a\\..\\b", "new\nline"])
 def test_names_that_escape_the_folder_are_rejected(refused: Refused, name: str) -> None:
     assert refused(tarred({name: b"x"}), path="a.tar")[0] == "archive-unsafe-name"
-
-
-def test_a_repeated_name_is_rejected(refused: Refused) -> None:
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w") as archive:
-        for _ in range(2):
-            archive.addfile(tarfile.TarInfo("same"))
-    assert refused(made.getvalue(), path="a.tar")[0] == "archive-duplicate-name"
 
 
 @pytest.mark.parametrize("suffix", [suffix for suffix in COMPRESSIONS if suffix != "tar"])
@@ -163,18 +153,6 @@ def test_an_invalid_extended_header_is_rejected(refused: Refused, records: bytes
     assert refused(pax(records) + FILE + TAR_END, path="a.tar")[0] == "archive-damaged"
 
 
-@pytest.mark.parametrize(
-    "records",
-    [
-        pax_record(b"GNU.sparse.map", b"a,b"),
-        pax_record(b"GNU.sparse.size", b"x"),
-        pax_record(b"GNU.sparse.major", b"1") + pax_record(b"GNU.sparse.minor", b"0"),
-    ],
-)
-def test_sparse_files_of_every_form_are_rejected(refused: Refused, records: bytes) -> None:
-    assert refused(pax(records) + FILE + TAR_END, path="a.tar")[0] == "archive-special-file"
-
-
 @pytest.mark.parametrize("length", [b"99999999999\0", b"-0000000001\0", b"\xff" * 12, b"\x81" + bytes(11)])
 def test_an_invalid_length_is_rejected(refused: Refused, length: bytes) -> None:
     header = tar_block(b"a.txt", b"0", b"hello", length=length)
@@ -206,7 +184,7 @@ def test_a_tar_without_an_end_marker_is_rejected(refused: Refused) -> None:
 
 def test_folders_of_the_oldest_format_are_recognised_by_their_names(extracted: Extract) -> None:
     found = extracted(tar_block(b"folder/", b"\0") + FILE + TAR_END, path="a.tar")
-    assert (contents(found), found.folders) == ({"a.txt": b"hello"}, ["folder"])
+    assert (contents(found), list(found.folders)) == ({"a.txt": b"hello"}, ["folder"])
 
 
 def test_too_many_entries_are_rejected_while_reading(refused: Refused) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import time
 import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -43,6 +44,7 @@ def test_a_zip_of_a_dataset_restores_every_entry_in_an_empty_one(world: World, t
     source.client.post(f"{source.address}/obj", files={"path": (None, b"empty/inside")})
 
     archive = downloaded(source, source.run("bulk-download"))
+    eventually(lambda: time.time() > max(entry["mtime"] for entry in entries(source).values()) + 1)
     target = world.dataset()
     target.upload("whole.zip", archive)
     task = target.run("archive-extract", {"sourcePath": "whole.zip", "deleteArchive": True})
@@ -51,13 +53,15 @@ def test_a_zip_of_a_dataset_restores_every_entry_in_an_empty_one(world: World, t
     assert task["result"] == {
         "extracted": 3,
         "skipped": 0,
+        "ignored": 0,
         "bytes": raster.stat().st_size + 16,
         "format": "ZIP",
+        "warnings": [],
         "replaced": [],
         "replacedCount": 0,
     }
     before, after = entries(source), entries(target)
-    kept = ("path", "hash", "type", "properties", "size", "depth", "pointGeom", "polygonGeom")
+    kept = ("path", "hash", "type", "properties", "mtime", "size", "depth", "pointGeom", "polygonGeom")
     assert [[entry[name] for name in kept] for entry in after.values()] == [
         [entry[name] for name in kept] for entry in before.values()
     ]

@@ -73,7 +73,11 @@ HOSTILE = {
     "device.zip": Hostile(linked(stat.S_IFBLK), "archive-special-file", "device"),
     "device.tar": Hostile(tarred_special("d", tarfile.CHRTYPE), "archive-special-file", "device"),
     "twice.zip": Hostile(zip_of([X, X]), "archive-duplicate-name", "twice"),
-    "twice.tar": Hostile(tarred({"./a": b"1", "a": b"2"}), "archive-duplicate-name", "twice"),
+    "case.tar": Hostile(tarred({"./a": b"1", "A": b"2"}), "archive-duplicate-name", "some systems"),
+    "link-out.tar": Hostile(
+        tarred_special("l", tarfile.LNKTYPE, "../../etc/passwd"), "archive-unsafe-name", "../../etc"
+    ),
+    "part.zip.002": Hostile(b"the middle of a ZIP", "unsupported-format", "multi-volume"),
     "case.zip": Hostile(zip_of([X, Member("X.TXT", b"x")]), "archive-duplicate-name", "X.TXT"),
     "case.7z": Hostile(sevenzipped({"a": b"1", "A": b"2"}), "archive-duplicate-name", "some systems"),
     "overlap.zip": Hostile(sharing_one_kernel(), "archive-damaged", "overlap"),

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from tests.archives.archive_files import Member, sevenzipped, tarred, zip_of, zipped
+from tests.archives.archive_files import Member, sevenzipped, tar_block, tarred, zip_of, zipped
 
 from aerotask.archives.rar import rar_extractor
 from aerotask.domain.access import Access
@@ -55,7 +55,14 @@ def test_files_and_folders_become_entries(tmp_path: Path) -> None:
     outcome = harness.run(TOOL, {"sourcePath": "in/a.zip"})
     assert put(outcome) == {"x/y.txt": b"y", "z.txt": b"zz"}
     assert folders(outcome) == {"e"}
-    assert outcome.result == {"extracted": 2, "skipped": 0, "bytes": 3, "format": "ZIP"}
+    assert outcome.result == {
+        "extracted": 2,
+        "skipped": 0,
+        "ignored": 0,
+        "bytes": 3,
+        "format": "ZIP",
+        "warnings": [],
+    }
     assert "'in/a.zip' is ZIP: 2 files extracted." in outcome.log
     assert [step.fraction for step in outcome.progress][-1] == 1.0
 
@@ -255,6 +262,11 @@ def as_indexed(file: Path) -> tuple[str, Mapping[str, Any]]:
     return found.type, found.properties
 
 
+def mtimes(outcome: ToolOutcome) -> dict[str, int | None]:
+    """The times of change that were declared."""
+    return {edit.at: edit.mtime for edit in outcome.changes.edits if isinstance(edit, PutEntry | PutFolder)}
+
+
 def seen(harness: ToolHarness) -> dict[str, tuple[object, ...]]:
     """All that a dataset has, but for when it was changed."""
     return {
@@ -279,6 +291,8 @@ def test_extracting_a_zip_of_a_dataset_gives_the_dataset(
     harness = make_harness(tmp_path_factory.mktemp("from"), dataset, describe=as_indexed)
     if empty:
         (harness.dataset / empty).mkdir(parents=True)
+    for number, path in enumerate(sorted(harness.dataset.rglob("*"), reverse=True)):
+        os.utime(path, (1_600_000_001 + number, 1_600_000_001 + number))
     packed = harness.run(BulkDownload(), {})
     other = make_harness(tmp_path_factory.mktemp("to"), {"copy.zip": packed.artifact.read_bytes()})
     outcome = other.run(TOOL, {"sourcePath": "copy.zip"})
@@ -286,6 +300,36 @@ def test_extracting_a_zip_of_a_dataset_gives_the_dataset(
     for folder in folders(outcome):
         (there.dataset / folder).mkdir(parents=True, exist_ok=True)
     assert (seen(there), packed.result["warnings"]) == (seen(harness), [])
+    assert mtimes(outcome) == {path: entry.mtime for path, entry in harness.view().entries.items()}
+
+
+def test_times_that_no_entry_can_have_are_left_out(tmp_path: Path) -> None:
+    archive = b"".join(
+        tar_block(b"%d" % number, b"0", b"x", mtime=mtime)
+        for number, mtime in enumerate((b"0\0", b"14000000000\0", b"\x80" + bytes(5) + b"\xff" * 6, b"?"))
+    )
+    outcome = make_harness(tmp_path, {"a.tar": archive + bytes(1024)}).run(TOOL, {"sourcePath": "a.tar"})
+    assert mtimes(outcome) == {"0": None, "1": 0o14000000000, "2": None, "3": None}
+
+
+def test_encodings_and_litter_are_told_in_log_and_result(tmp_path: Path) -> None:
+    korean = Member("", b"x", flags=0, raw_name="사진".encode("cp949"), system=0)
+    harness = make_harness(tmp_path, {"a.zip": zip_of([korean, Member(".DS_Store", b"x")])})
+    outcome = harness.run(TOOL, {"sourcePath": "a.zip"})
+    assert (outcome.result["ignored"], len(outcome.result["warnings"])) == (1, 1)
+    assert f"Warning: {outcome.result['warnings'][0]}" in outcome.log
+    named = {"sourcePath": "a.zip", "nameEncoding": "cp949", "keepLitter": True}
+    again = make_harness(tmp_path / "2", {"a.zip": zip_of([korean, Member(".DS_Store", b"x")])}).run(
+        TOOL, named
+    )
+    assert (put(again), again.result["warnings"]) == ({"사진": b"x", ".DS_Store": b"x"}, [])
+
+
+@pytest.mark.parametrize("encoding", ["utf8", "rot13", "", None])
+def test_an_unknown_encoding_is_refused(tmp_path: Path, encoding: str | None) -> None:
+    harness = make_harness(tmp_path, {"a.zip": b"x"})
+    with pytest.raises(ValidationError):
+        harness.check(TOOL, {"sourcePath": "a.zip", "nameEncoding": encoding})
 
 
 def test_an_empty_raster_of_megabytes_comes_back_out_of_our_own_zip(tmp_path: Path) -> None:

@@ -112,6 +112,14 @@ def test_another_name_can_be_given(harness: ToolHarness) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "name"), [("mine", "mine.zip"), ("mine.tar", "mine.tar.zip"), ("MINE.ZIP", "MINE.ZIP")]
+)
+def test_a_name_gets_its_suffix(harness: ToolHarness, given: str, name: str) -> None:
+    outcome = harness.run(TOOL, {"paths": ["a.txt"], "archiveName": given})
+    assert outcome.changes.artifacts[0].name == name
+
+
+@pytest.mark.parametrize(
     "params",
     [
         {"paths": []},
@@ -121,6 +129,7 @@ def test_another_name_can_be_given(harness: ToolHarness) -> None:
         {"paths": [""]},
         {"archiveName": "a/b.zip"},
         {"archiveName": "a\n.zip"},
+        {"archiveName": "n" * 252},
         {"path": "a.txt"},
     ],
 )

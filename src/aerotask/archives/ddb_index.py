@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import struct
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from itertools import chain
@@ -35,19 +34,50 @@ TYPE_NUMBERS: Mapping[str, int] = {
 _UNKNOWN = 2
 _SRID = 4326
 _POINT_Z, _POLYGON_Z = 1001, 1003
+_WGS84 = (_SRID, "epsg", _SRID, "WGS 84", "+proj=longlat +datum=WGS84 +no_defs")
+_WGS84_WKT = (
+    'GEOGCS["WGS 84",DATUM["WGS_1984",SPHEROID["WGS 84",6378137,298.257223563,AUTHORITY["EPSG","7030"]],'
+    'AUTHORITY["EPSG","6326"]],PRIMEM["Greenwich",0,AUTHORITY["EPSG","8901"]],UNIT["degree",0.0174532925199433,'
+    'AUTHORITY["EPSG","9122"]],AXIS["Latitude",NORTH],AXIS["Longitude",EAST],AUTHORITY["EPSG","4326"]]'
+)
+# As DroneDB's `library/database.cpp` and SpatiaLite's AddGeometryColumn make them, without the triggers that only
+# SpatiaLite's functions can run: plain SQLite could then add no entries. The version is `DDB_SCHEMA_VERSION`: DroneDB
+# would migrate a database of another one.
 _TABLES = """
+    CREATE TABLE spatial_ref_sys (
+        srid INTEGER NOT NULL PRIMARY KEY, auth_name TEXT NOT NULL, auth_srid INTEGER NOT NULL,
+        ref_sys_name TEXT NOT NULL DEFAULT 'Unknown', proj4text TEXT NOT NULL, srtext TEXT NOT NULL DEFAULT 'Undefined'
+    );
+    CREATE TABLE geometry_columns (
+        f_table_name TEXT NOT NULL, f_geometry_column TEXT NOT NULL, geometry_type INTEGER NOT NULL,
+        coord_dimension INTEGER NOT NULL, srid INTEGER NOT NULL REFERENCES spatial_ref_sys (srid),
+        spatial_index_enabled INTEGER NOT NULL, PRIMARY KEY (f_table_name, f_geometry_column)
+    );
     CREATE TABLE entries (
         path TEXT PRIMARY KEY, hash TEXT, type INTEGER, properties TEXT, mtime INTEGER, size INTEGER, depth INTEGER,
-        point_geom BLOB, polygon_geom BLOB
+        point_geom POINT, polygon_geom POLYGON
     );
     CREATE INDEX ix_entries_type ON entries (type);
+    CREATE INDEX ix_entries_hash ON entries (hash);
     CREATE TABLE entries_meta (
         id TEXT PRIMARY KEY, path TEXT NOT NULL, key TEXT NOT NULL, data TEXT NOT NULL, mtime INTEGER NOT NULL
     );
-    CREATE INDEX ix_entries_meta_path ON entries_meta (path);
+    CREATE INDEX ix_entries_meta_path_key ON entries_meta (path, key);
     CREATE INDEX ix_entries_meta_key ON entries_meta (key);
+    CREATE TRIGGER tg_entries_meta_autouuid AFTER INSERT ON entries_meta WHEN NEW.id IS NULL
+    BEGIN
+        UPDATE entries_meta SET id = lower(printf(
+            '%s-%s-4%s-%s%s-%s', hex(randomblob(4)), hex(randomblob(2)), substr(hex(randomblob(2)), 2),
+            substr('89ab', 1 + (random() & 3), 1), substr(hex(randomblob(2)), 2), hex(randomblob(6))
+        )) WHERE rowid = NEW.rowid;
+    END;
     CREATE TABLE passwords (salt TEXT, hash TEXT);
+    PRAGMA user_version = 1;
 """
+_GEOMETRY_COLUMNS = (
+    ("entries", "point_geom", _POINT_Z, _SRID),
+    ("entries", "polygon_geom", _POLYGON_Z, _SRID),
+)
 
 
 def write_index(file: Path, entries: Iterable[EntryView], *, slug: str, exported_at: int) -> None:
@@ -57,11 +87,13 @@ def write_index(file: Path, entries: Iterable[EntryView], *, slug: str, exported
         database.execute("PRAGMA synchronous = OFF")
         database.executescript(_TABLES)
         with database:
+            database.execute("INSERT INTO spatial_ref_sys VALUES (?, ?, ?, ?, ?, ?)", (*_WGS84, _WGS84_WKT))
+            database.executemany("INSERT INTO geometry_columns VALUES (?, ?, ?, 3, ?, 0)", _GEOMETRY_COLUMNS)
             database.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_row, entries))
             metadata = orjson.dumps({"slug": slug, "source": "aerotask"}).decode()
             database.execute(
-                "INSERT INTO entries_meta VALUES (?, '', 'exported', ?, ?)",
-                (str(uuid.uuid4()), metadata, exported_at),
+                "INSERT INTO entries_meta (path, key, data, mtime) VALUES ('', 'exported', ?, ?)",
+                (metadata, exported_at),
             )
 
 

@@ -12,11 +12,14 @@ from isal import isal_zlib
 from isal.igzip_lib import IsalError
 
 from aerotask.archives import errors
+from aerotask.archives.decoder_memory import DICTIONARY_BYTES
 
 CHUNK_BYTES = 128 * 1024
 """Output chunk: larger ones fall out of the processor's cache, and each costs fresh pages of memory."""
 XZ_MEMORY_BYTES = 128 * 1024 * 1024
 """Enough for the dictionary of `xz -9`."""
+LZMA_MEMORY_BYTES = DICTIONARY_BYTES + 1024 * 1024
+"""A dictionary, and the decoder's state."""
 ZSTD_WINDOW_BYTES = 128 * 1024 * 1024
 """Enough for `zstd -19 --long`."""
 _RAW_DEFLATE, _GZIP = -15, 31
@@ -66,6 +69,11 @@ def bzip2() -> Decompressor:
 def xz() -> Decompressor:
     """Decompressor for one stream of an xz file."""
     return _BufferingDecompressor(lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY_BYTES))
+
+
+def lzma_alone() -> Decompressor:
+    """Decompressor for one LZMA stream with the header of the old `.lzma` format, of which ZIP has the parts."""
+    return _BufferingDecompressor(lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=LZMA_MEMORY_BYTES))
 
 
 def zstd() -> Decompressor:

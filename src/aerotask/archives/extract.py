@@ -10,11 +10,20 @@ from itertools import chain
 from aerotask.archives import decompress, errors
 from aerotask.archives.extract_dir import ExtractedFile, new_file
 from aerotask.archives.extract_request import ExtractRequest
-from aerotask.archives.formats import HEAD_BYTES, ArchiveFormat, decompressed_name, format_of
+from aerotask.archives.formats import (
+    HEAD_BYTES,
+    ArchiveFormat,
+    decompressed_name,
+    format_of,
+    is_rar_volume,
+    volume_kind,
+)
 from aerotask.archives.member_filter import AnnouncedTotals
 from aerotask.archives.rar import rar_as_tar
 from aerotask.archives.tar.reader import extract_tar, looks_like_tar
+from aerotask.archives.zip.directory_end import ends_as_zip
 from aerotask.archives.zip.reader import extract_zip
+from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import base_name
 
 READ_BYTES = 256 * 1024
@@ -28,12 +37,16 @@ _DECOMPRESSORS: Mapping[ArchiveFormat, Callable[[], decompress.Decompressor]] = 
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """Extracted files, and the paths of folders that are members of the archive."""
+    """Extracted files and folders, and what users should know about them."""
 
     format: str
     files: list[ExtractedFile]
-    folders: list[str]
+    folders: Mapping[str, int | None]
+    """Paths of the members that are folders, with their modification times in Unix seconds, if known."""
     size_bytes: int
+    ignored: int
+    """Number of files that were left out as litter."""
+    warnings: list[str]
 
 
 def extract(request: ExtractRequest) -> Extraction:
@@ -45,14 +58,42 @@ def extract(request: ExtractRequest) -> Extraction:
     limit_bytes = request.limits.archive_bytes
     if request.archive_bytes > limit_bytes:
         raise errors.over_limit(f"it has {request.archive_bytes} bytes; the limit is {limit_bytes}")
-    with request.archive.open("rb") as opened:
-        detected = format_of(opened.read(HEAD_BYTES), request.path)
+    volume = volume_kind(request.path)
+    detected = _detected(request)
     if detected is None:
-        raise errors.unsupported("The file is not a supported archive.")
-    name = _extract(request, detected)
+        raise (
+            errors.multi_volume(volume)
+            if volume
+            else errors.unsupported("The file is not a supported archive.")
+        )
+    try:
+        name = _extract(request, detected)
+    except InvalidInput as error:
+        # The only part of an archive has such a name, too.
+        if volume and error.code == errors.DAMAGED:
+            raise errors.multi_volume(volume) from error
+        if request.names.uncertain:
+            raise errors.with_doubtful_name(error) from error
+        raise
     return Extraction(
-        name, request.extract_dir.extracted, request.member_filter.folders, request.expansion.total_bytes
+        name,
+        request.extract_dir.extracted,
+        request.member_filter.folders,
+        request.expansion.total_bytes,
+        request.member_filter.ignored,
+        request.names.warnings(),
     )
+
+
+def _detected(request: ExtractRequest) -> ArchiveFormat | None:
+    with request.archive.open("rb") as opened:
+        head = opened.read(HEAD_BYTES)
+        detected = format_of(head, request.path)
+        if detected is None and ends_as_zip(opened.fileno(), request.archive_bytes):
+            return ArchiveFormat.ZIP
+    if detected is ArchiveFormat.RAR and is_rar_volume(head):
+        raise errors.multi_volume("RAR")
+    return detected
 
 
 def _extract(request: ExtractRequest, detected: ArchiveFormat) -> str:

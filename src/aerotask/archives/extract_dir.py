@@ -22,6 +22,8 @@ class ExtractedFile:
     path: str
     file: Path
     size_bytes: int
+    mtime: int | None = None
+    """Modification time in Unix seconds, if the archive has one."""
 
 
 @dataclass(slots=True)
@@ -30,8 +32,17 @@ class ExtractDir:
 
     folder: Path
     budget: SpaceBudget
-    extracted: list[ExtractedFile] = field(default_factory=list)
+    _by_path: dict[str, ExtractedFile] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    @property
+    def extracted(self) -> list[ExtractedFile]:
+        """The recorded files, in the order in which their paths came."""
+        return list(self._by_path.values())
+
+    def find(self, path: str) -> ExtractedFile | None:
+        """The recorded file of that path."""
+        return self._by_path.get(path)
 
     def new_path(self) -> Path:
         """An unused file name, in a folder that exists."""
@@ -50,9 +61,13 @@ class ExtractDir:
         self.budget.consume(len(data))
         write_all(descriptor, data)
 
-    def add(self, path: str, file: Path, size_bytes: int) -> None:
-        """Record a member whose content is complete."""
-        self.extracted.append(ExtractedFile(path, file, size_bytes))
+    def add(self, path: str, file: Path, size_bytes: int, mtime: int | None = None) -> None:
+        """Record a member whose content is complete; an earlier one of the same path is removed."""
+        replaced = self._by_path.get(path)
+        if replaced is not None:
+            replaced.file.unlink()
+            self.budget.release(replaced.size_bytes)
+        self._by_path[path] = ExtractedFile(path, file, size_bytes, mtime)
         failpoint("member-extracted")
 
 

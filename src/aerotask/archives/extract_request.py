@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aerotask.archives.decoder_memory import DecoderMemory
 from aerotask.archives.extract_dir import ExtractDir
 from aerotask.archives.member_filter import AnnouncedTotals, ExpansionLimit, MemberFilter
+from aerotask.archives.name_encoding import AUTO, NameDecoder, NameEncoding
 from aerotask.archives.space_budget import SpaceBudget
 from aerotask.sdk.limits import Limits
 
@@ -17,7 +19,8 @@ class ExtractRequest:
     """Archive to extract: `path` is its own path in the dataset, `dest` the folder for its members.
 
     `is_wanted` selects paths to extract; `on_announced` may reject the totals that the archive announces;
-    `on_progress` receives a fraction; `budget` bounds what is written below `target_dir`.
+    `on_progress` receives a fraction; `budget` bounds what is written below `target_dir`. `name_encoding` is that of
+    names without a mark for UTF-8; `keep_litter` keeps the files that operating systems add for themselves.
     """
 
     archive: Path
@@ -30,6 +33,10 @@ class ExtractRequest:
     on_announced: Callable[[AnnouncedTotals], None]
     on_progress: Callable[[float], None]
     threads: int
+    name_encoding: NameEncoding = AUTO
+    keep_litter: bool = False
+    decoder_memory: DecoderMemory = field(default_factory=DecoderMemory)
+    names: NameDecoder = field(init=False)
     archive_bytes: int = field(init=False)
     member_filter: MemberFilter = field(init=False)
     expansion: ExpansionLimit = field(init=False)
@@ -38,7 +45,8 @@ class ExtractRequest:
 
     def __post_init__(self) -> None:
         self.archive_bytes = self.archive.stat().st_size
-        self.member_filter = MemberFilter(self.dest, self.limits)
+        self.names = NameDecoder(self.name_encoding)
+        self.member_filter = MemberFilter(self.dest, self.limits, keep_litter=self.keep_litter)
         self.expansion = ExpansionLimit(self.archive_bytes, self.limits)
         self.extract_dir = ExtractDir(self.target_dir, self.budget)
 

@@ -11,8 +11,11 @@ from aerotask.domain import paths
 from aerotask.domain.errors import InvalidPath
 from aerotask.sdk.limits import Limits
 
-RATIO_FROM_BYTES = 1024 * 1024
+RATIO_FROM_BYTES = 4 * 1024 * 1024
 """Expanded size that is allowed whatever the ratio."""
+
+_LITTER_FOLDER = "__macosx"
+_LITTER_FILES = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +66,21 @@ class MemberFilter:
 
     dest: str
     limits: Limits
-    folders: list[str] = field(default_factory=list)
-    """Paths of the members that are folders."""
+    keep_litter: bool = False
+    folders: dict[str, int | None] = field(default_factory=dict)
+    """Paths of the members that are folders, with their modification times in Unix seconds, if known."""
+    ignored: int = 0
+    """Number of files that were left out as litter."""
     _count: int = 0
     _files: dict[str, str] = field(default_factory=dict)
     """Paths of files by their case-folded form."""
     _folders: dict[str, str] = field(default_factory=dict)
     """Paths of folders by their case-folded form, including parents that are no members themselves."""
 
-    def add_file(self, name: str) -> str | None:
-        """Entry path of the file member `name`; None for files of a `.ddb` index.
+    def add_file(self, name: str, *, may_repeat: bool = False) -> str | None:
+        """Entry path of the file member `name`; None for files of a `.ddb` index, and for litter.
+
+        With `may_repeat` a later file of the same name is allowed, which replaces the earlier one.
 
         Raises:
             InvalidInput: the name is unsafe or a duplicate, or there are too many members.
@@ -80,24 +88,28 @@ class MemberFilter:
         path = self._entry_path(name)
         if path is None:
             return None
+        if not self.keep_litter and _is_litter(path, self.dest):
+            self.ignored += 1
+            return None
         self._add_parents(paths.parents(path))
         folded = case_folded(path)
         existing = self._files.get(folded) or self._folders.get(folded)
-        if existing is not None:
+        if existing is not None and not (may_repeat and self._files.get(folded) == path):
             raise errors.duplicate_name(path, existing)
         self._files[folded] = path
         return path
 
-    def add_folder(self, name: str) -> str | None:
-        """Entry path of the folder member `name`; a repeated folder is allowed.
+    def add_folder(self, name: str, mtime: int | None = None) -> str | None:
+        """Entry path of the folder member `name`, None as for files; a repeated folder is allowed.
 
         Raises:
             InvalidInput: as `add_file`.
         """
         path = self._entry_path(name)
-        if path is not None:
-            self._add_parents((*paths.parents(path), path))
-            self.folders.append(path)
+        if path is None or (not self.keep_litter and _is_litter(path, self.dest)):
+            return None
+        self._add_parents((*paths.parents(path), path))
+        self.folders[path] = mtime
         return path
 
     def check_count(self, members: int) -> None:
@@ -112,12 +124,18 @@ class MemberFilter:
     def _entry_path(self, name: str) -> str | None:
         self._count += 1
         self.check_count(self._count)
-        plain = name
-        while plain.startswith("./"):
-            plain = plain[2:]
-        if plain in {"", "."}:
+        return self.path_of(name)
+
+    def path_of(self, name: str) -> str | None:
+        """Entry path for a member's name, without counting a member; None for files of a `.ddb` index.
+
+        Raises:
+            InvalidInput: the name is unsafe.
+        """
+        plain = _without_empty_segments(name)
+        if not plain:
             return None
-        if plain.rstrip("/").partition("/")[0].lower() == paths.RESERVED_ROOT:
+        if plain.partition("/")[0].lower() == paths.RESERVED_ROOT:
             # The index of another installation; ours is rebuilt from the contents.
             return None
         try:
@@ -139,6 +157,18 @@ class MemberFilter:
             if existing is not None:
                 raise errors.duplicate_name(folder, existing)
             self._folders[folded] = folder
+
+
+def _without_empty_segments(name: str) -> str:
+    """The name without `.` and empty segments, as archivers read it; an absolute one stays absolute."""
+    segments = [segment for segment in name.split("/") if segment not in {"", "."}]
+    return "/".join(["", *segments] if name.startswith("/") and segments else segments)
+
+
+def _is_litter(path: str, dest: str) -> bool:
+    """Whether macOS's Finder or Windows' Explorer has added the file for itself."""
+    segments = path[len(dest) :].lower().split("/")
+    return segments[-1] in _LITTER_FILES or _LITTER_FOLDER in segments
 
 
 def case_folded(path: str) -> str:

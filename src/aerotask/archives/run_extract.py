@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from aerotask.archives.extract import Extraction, extract
 from aerotask.archives.extract_request import ExtractRequest
 from aerotask.archives.member_filter import AnnouncedTotals
+from aerotask.archives.name_encoding import AUTO, NameEncoding
 from aerotask.archives.space_budget import SpaceBudget
 from aerotask.domain.paths import shown
-from aerotask.sdk.changes import Existing
+from aerotask.sdk.changes import Existing, plausible_mtime
 from aerotask.sdk.context import RunContext
 
 _MB = 1_000_000
 _MAX_LOGGED_PATHS = 10
 
 
-def run_extract(
-    ctx: RunContext, *, source_path: str, dest_path: str, overwrite: bool, delete_archive: bool
-) -> None:
-    """Extract the archive and declare every extracted file and folder.
+@dataclass(frozen=True, slots=True)
+class ExtractOptions:
+    """Options of a run; see `ArchiveExtractParams`."""
+
+    source_path: str
+    dest_path: str = ""
+    overwrite: bool = False
+    delete_archive: bool = False
+    name_encoding: NameEncoding = AUTO
+    keep_litter: bool = False
+
+
+def run_extract(ctx: RunContext, options: ExtractOptions) -> None:
+    """Extract the archive and declare every extracted file and folder, with the times that the archive has.
 
     Raises:
         InvalidInput: the archive can't be read, is hostile or over a limit.
@@ -27,9 +39,10 @@ def run_extract(
             (`storage-quota-exceeded`).
     """
     ctx.progress(0, "reading the archive")
+    source_path, dest_path, overwrite = options.source_path, options.dest_path, options.overwrite
     existing = {entry.path: entry for entry in ctx.snapshot.entries() if not entry.is_folder}
     archive = ctx.input(source_path)
-    removed_bytes = archive.stat().st_size if delete_archive else 0
+    removed_bytes = archive.stat().st_size if options.delete_archive else 0
     budget = SpaceBudget(
         ctx.workdir,
         ctx.limits.storage_left_bytes,
@@ -64,29 +77,35 @@ def run_extract(
             on_announced=on_announced,
             on_progress=lambda fraction: ctx.progress(0.95 * fraction, "extracting"),
             threads=ctx.threads,
+            name_encoding=options.name_encoding,
+            keep_litter=options.keep_litter,
         )
     )
     _log_summary(ctx, extraction, skipped, source_path)
     ctx.progress(0.95, "declaring")
     _declare(ctx, extraction, dest_path, Existing.REPLACE if overwrite else Existing.KEEP)
-    if delete_archive:
+    if options.delete_archive:
         _remove_archive(ctx, source_path, {*skipped, *(file.path for file in extraction.files)})
     ctx.progress(1, "extracted")
     ctx.result(
         {
             "extracted": len(extraction.files),
             "skipped": len(skipped),
+            "ignored": extraction.ignored,
             "bytes": sum(file.size_bytes for file in extraction.files),
             "format": extraction.format,
+            "warnings": extraction.warnings,
         }
     )
 
 
 def _declare(ctx: RunContext, extraction: Extraction, dest_path: str, existing: Existing) -> None:
-    for folder in ({dest_path} - {""}) | set(extraction.folders):
-        ctx.put_folder(at=folder)
+    if dest_path and dest_path not in extraction.folders:
+        ctx.put_folder(at=dest_path)
+    for folder, mtime in extraction.folders.items():
+        ctx.put_folder(at=folder, mtime=plausible_mtime(mtime))
     for file in extraction.files:
-        ctx.put_entry(file.file, at=file.path, existing=existing)
+        ctx.put_entry(file.file, at=file.path, existing=existing, mtime=plausible_mtime(file.mtime))
 
 
 def _remove_archive(ctx: RunContext, source_path: str, members: Collection[str]) -> None:
@@ -103,6 +122,10 @@ def _log_summary(ctx: RunContext, extraction: Extraction, skipped: list[str], so
         listed = ", ".join(shown(path) for path in skipped[:_MAX_LOGGED_PATHS])
         more = f" and {len(skipped) - _MAX_LOGGED_PATHS} more" if len(skipped) > _MAX_LOGGED_PATHS else ""
         ctx.log(f"{len(skipped)} files already exist and were skipped: {listed}{more}.")
+    if extraction.ignored:
+        ctx.log(f"{extraction.ignored} files that macOS or Windows has added for itself were left out.")
+    for warning in extraction.warnings:
+        ctx.log(f"Warning: {warning}")
 
 
 def _mb(count: int) -> str:

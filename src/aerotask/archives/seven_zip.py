@@ -11,11 +11,15 @@ from pathlib import PurePosixPath
 import py7zr
 from py7zr.exceptions import PasswordRequired, UnsupportedCompressionMethodError
 from py7zr.io import Py7zIO, WriterFactory
+from py7zr.py7zr import ArchiveFile
 
 from aerotask.archives import errors
 from aerotask.archives.extract_dir import open_new
 from aerotask.archives.extract_request import ExtractRequest
 from aerotask.domain.errors import AerotaskError
+
+_EPOCH_S = 11_644_473_600
+"""Seconds from 1601 to 1970."""
 
 
 def extract_7z(request: ExtractRequest) -> None:
@@ -47,6 +51,7 @@ class _SevenZipMember:
     name: str
     path: str
     size_bytes: int
+    mtime: int | None
 
 
 def _choose(archive: py7zr.SevenZipFile, request: ExtractRequest) -> dict[str, _SevenZipMember]:
@@ -56,19 +61,32 @@ def _choose(archive: py7zr.SevenZipFile, request: ExtractRequest) -> dict[str, _
     for member in archive.files:
         if member.is_symlink or member.is_junction or member.is_socket:
             raise errors.special_file(member.filename, "link")
+        name = _portable_name(member)
         if member.is_directory:
-            request.member_filter.add_folder(member.filename)
+            request.member_filter.add_folder(name, _mtime(member))
             continue
         if not member.is_file:
             raise errors.special_file(member.filename, "special file")
         size_bytes = int(member.uncompressed or 0)
         total_bytes += size_bytes
         request.expansion.check(total_bytes)
-        path = request.member_filter.add_file(member.filename)
+        path = request.member_filter.add_file(name)
         if path is not None and request.is_wanted(path):
             key = PurePosixPath(member.filename).as_posix()
-            wanted[key] = _SevenZipMember(member.filename, path, size_bytes)
+            wanted[key] = _SevenZipMember(member.filename, path, size_bytes, _mtime(member))
     return wanted
+
+
+def _portable_name(member: ArchiveFile) -> str:
+    """Name with slashes between folders: unless it is from Unix, a backslash separates folders, too."""
+    is_unix = member.posix_mode is not None
+    return member.filename if is_unix else member.filename.replace("\\", "/")
+
+
+def _mtime(member: ArchiveFile) -> int | None:
+    """Modification time in Unix seconds, from the 100 ns since 1601 that 7z has."""
+    written = member.lastwritetime
+    return None if written is None else int(written) // 10_000_000 - _EPOCH_S
 
 
 class _Writers(WriterFactory):
@@ -142,7 +160,8 @@ class _Writer(Py7zIO):
         self.close_file()
         if self._size_bytes != self._member.size_bytes:
             raise errors.damaged(f"{self._member.path} is shorter than it declares")
-        self._request.extract_dir.add(self._member.path, self._file, self._size_bytes)
+        member = self._member
+        self._request.extract_dir.add(member.path, self._file, self._size_bytes, member.mtime)
 
     def close_file(self) -> None:
         """Close the file without completing the member."""

@@ -42,6 +42,11 @@ class SpaceBudget:
                 self._recheck_at_bytes = self._written_bytes + RECHECK_BYTES
                 self.check_disk(count)
 
+    def release(self, count: int) -> None:
+        """Give back the bytes of a file that was removed."""
+        with self._lock:
+            self._written_bytes -= count
+
     def check_growth(self, more_bytes: int) -> None:
         """Check a growth of the stored bytes against the storage limits.
 

@@ -26,6 +26,15 @@ class PublishedArtifact(Generic[ContentT]):
     """The content's hash, if the tool computed it while it wrote the file."""
 
 
+_LAST_MTIME = 253_402_214_400
+"""The last day of the year 9999, in Unix seconds."""
+
+
+def plausible_mtime(mtime: int | None) -> int | None:
+    """The time in Unix seconds, if it is after 1970 and before the year 10,000; else None."""
+    return mtime if mtime is not None and 0 < mtime < _LAST_MTIME else None
+
+
 class Existing(StrEnum):
     """Treatment of a file that exists at an output's path when the run's changes are committed."""
 
@@ -42,6 +51,8 @@ class PutEntry(Generic[ContentT]):
     content: ContentT
     at: str
     existing: Existing = Existing.REPLACE
+    mtime: int | None = None
+    """Time of the entry's last change, in Unix seconds; None: when the changes are committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +60,8 @@ class PutFolder:
     """Edit: create the folder `at` and its parents, unless it exists."""
 
     at: str
+    mtime: int | None = None
+    """As for `PutEntry`, if the folder is new."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,11 +63,16 @@ class RunContext(Protocol):
         With a `sha256` that the tool computed while writing, the platform needn't read the file again.
         """
 
-    def put_entry(self, path: Path, *, at: str, existing: Existing = Existing.REPLACE) -> None:
-        """Put the file at `path` into the dataset as entry `at`; `existing` says how to treat a file there."""
+    def put_entry(
+        self, path: Path, *, at: str, existing: Existing = Existing.REPLACE, mtime: int | None = None
+    ) -> None:
+        """Put the file at `path` into the dataset as entry `at`; `existing` says how to treat a file there.
 
-    def put_folder(self, *, at: str) -> None:
-        """Create the folder `at` and its parents, unless it exists."""
+        `mtime` is the time of its last change in Unix seconds, by default that of the commit.
+        """
+
+    def put_folder(self, *, at: str, mtime: int | None = None) -> None:
+        """Create the folder `at` and its parents, unless it exists; `mtime` as for `put_entry`."""
 
     def remove_entry(self, path: str) -> None:
         """Remove the entry at `path`, with everything below it if it is a folder."""

@@ -129,13 +129,15 @@ class Run:
         safe = paths.file_name(name)
         self._artifacts[safe] = PublishedArtifact(self._own_file(path), safe, media_type, sha256)
 
-    def put_entry(self, path: Path, *, at: str, existing: Existing = Existing.REPLACE) -> None:
+    def put_entry(
+        self, path: Path, *, at: str, existing: Existing = Existing.REPLACE, mtime: int | None = None
+    ) -> None:
         """Declare an edit that puts the file at the path `at`."""
-        self._edits.append(PutEntry(self._own_file(path), paths.entry_path(at), existing))
+        self._edits.append(PutEntry(self._own_file(path), paths.entry_path(at), existing, mtime))
 
-    def put_folder(self, *, at: str) -> None:
+    def put_folder(self, *, at: str, mtime: int | None = None) -> None:
         """Declare an edit that creates a folder."""
-        self._edits.append(PutFolder(paths.entry_path(at)))
+        self._edits.append(PutFolder(paths.entry_path(at), mtime))
 
     def remove_entry(self, path: str) -> None:
         """Declare an edit that removes the entry."""

@@ -50,7 +50,7 @@ class Tool(ABC, Generic[P]):
     route_aliases: ClassVar[tuple[str, ...]] = ()
     """Former addresses: `POST {dataset}/ALIAS/validate` and `…/preview` work like those under `tools/{toolId}`."""
     network: ClassVar[bool] = False
-    """Network access for runs; without it the kernel denies them every socket."""
+    """Internet sockets for runs, which are confined otherwise; without it the kernel denies them every socket."""
     folders: ClassVar[tuple[str, ...]] = ()
     """Host folders that runs may read and change, such as a model store; otherwise runs reach only their inputs."""
     uses_derivatives: ClassVar[bool] = False

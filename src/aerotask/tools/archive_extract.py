@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from aerotask.archives.formats import may_be_archive
+from aerotask.archives.name_encoding import AUTO, NameEncoding
 from aerotask.archives.rar import rar_extractor, rar_unsupported
 from aerotask.domain import paths
 from aerotask.sdk import (
@@ -45,6 +46,12 @@ class ArchiveExtractParams(ToolParams):
 
     overwrite: bool = False
     """Replace existing files; otherwise they are kept and counted as skipped."""
+
+    name_encoding: NameEncoding = AUTO
+    """The encoding of names that aren't marked as UTF-8. By default it is guessed; uncertain names are warned of."""
+
+    keep_litter: bool = False
+    """Keep the files that macOS and Windows add for themselves (`__MACOSX`, `.DS_Store`, `Thumbs.db`, `desktop.ini`)."""
 
     def new_entry_paths(self) -> tuple[str, ...]:
         """The destination, except the root, which always exists."""
@@ -105,14 +112,18 @@ class ArchiveExtract(Tool[ArchiveExtractParams]):
 
     def run(self, params: ArchiveExtractParams, ctx: RunContext) -> None:
         """Extract into the work folder, and declare the entries."""
-        from aerotask.archives.run_extract import run_extract  # noqa: PLC0415  the API has no use for it
+        from aerotask.archives.run_extract import ExtractOptions, run_extract  # noqa: PLC0415  the API has no use for it
 
         run_extract(
             ctx,
-            source_path=params.source_path,
-            dest_path=params.dest_path,
-            overwrite=params.overwrite,
-            delete_archive=params.delete_archive,
+            ExtractOptions(
+                source_path=params.source_path,
+                dest_path=params.dest_path,
+                overwrite=params.overwrite,
+                delete_archive=params.delete_archive,
+                name_encoding=params.name_encoding,
+                keep_litter=params.keep_litter,
+            ),
         )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
 
 from aerotask.domain import paths
 from aerotask.sdk import (
@@ -26,6 +28,14 @@ MAX_NAMED = 1000
 _HEADER_BYTES = 160
 _SMALLEST_ESTIMATE_BYTES = 64 * 1024
 _INDEX_BYTES_PER_ENTRY = 1024
+_SUFFIX = ".zip"
+
+
+def _with_suffix(name: str) -> str:
+    return name if name.lower().endswith(_SUFFIX) else paths.file_name(name + _SUFFIX)
+
+
+ZipName = Annotated[FileName, AfterValidator(_with_suffix)]
 
 
 class BulkDownloadParams(ToolParams):
@@ -34,8 +44,8 @@ class BulkDownloadParams(ToolParams):
     paths: tuple[EntryPath, ...] | None = Field(None, min_length=1, max_length=MAX_NAMED)
     """Files and folders; by default (or null) the whole dataset, with its index in the folder `.ddb`."""
 
-    archive_name: FileName | None = None
-    """The name of the download; by default the dataset's slug with `.zip`."""
+    archive_name: ZipName | None = None
+    """The name of the download, to which `.zip` is added where it is missing; by default the dataset's slug."""
 
     def entry_paths(self) -> tuple[str, ...]:
         """The named paths without duplicates; the root for the whole dataset."""
@@ -51,7 +61,7 @@ class BulkDownload(Tool[BulkDownloadParams]):
         "is deflated."
     )
     access = Access.READ
-    artifact_suffix = ".zip"
+    artifact_suffix = _SUFFIX
     quota_class = QuotaClass.BULK
     plan_properties = frozenset()
 
@@ -84,7 +94,7 @@ class BulkDownload(Tool[BulkDownloadParams]):
         """Pack the entries in the order of their paths."""
         from aerotask.archives.run_download import run_download  # noqa: PLC0415  the API has no use for it
 
-        name = params.archive_name or f"{ctx.snapshot.slug}.zip"
+        name = params.archive_name or ctx.snapshot.slug + _SUFFIX
         run_download(ctx, name=name, with_index=params.paths is None)
 
 

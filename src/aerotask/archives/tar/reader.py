@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
-from copy import copy
 from dataclasses import dataclass
 
 from aerotask.archives import errors
-from aerotask.archives.extract_dir import new_file
+from aerotask.archives.extract_dir import ExtractedFile, new_file
 from aerotask.archives.extract_request import ExtractRequest
 from aerotask.archives.tar.headers import (
     BLOCK_BYTES,
     MAX_EXTENDED_BYTES,
     Extended,
     Header,
-    decoded,
     parse_header,
     read_extended,
 )
+from aerotask.archives.tar.sparse import SPARSE_KIND, SparseMap, read_sparse_map
 from aerotask.domain.errors import InvalidInput
 
 _LONG_NAME, _LONG_LINK, _GLOBAL = b"L", b"K", b"g"
 _LOCAL = frozenset({b"x", b"X"})
 _EXTENDED = frozenset({_LONG_NAME, _LONG_LINK, _GLOBAL, *_LOCAL})
-_FILES, _FOLDER, _SPARSE = frozenset({b"0", b"7"}), b"5", b"S"
+_FILES, _FOLDERS = frozenset({b"0", b"7", SPARSE_KIND}), frozenset({b"5", b"D"})
+_HARD_LINK, _LABEL, _CONTINUED = b"1", b"V", b"M"
 _KINDS = {
-    b"1": "hard link",
     b"2": "symbolic link",
     b"3": "device",
     b"4": "device",
     b"6": "pipe",
-    _SPARSE: "sparse file",
 }
+_WITHOUT_CONTENT = frozenset({_HARD_LINK, *_KINDS})
+_LAST_RESORT = "cp1252"
+_COPY_BYTES = 1024 * 1024
 _TAR_NAME = re.compile(r"\.(?:tar(?:\.[a-z0-9]+)?|tgz|tbz2?|txz|tzst)$", re.IGNORECASE)
 
 
@@ -78,29 +80,35 @@ class _ChunkReader:
 
 
 @dataclass(frozen=True, slots=True)
-class _Member:
+class _TarMember:
     """A TAR member, whose content is the next `size_bytes` of the stream."""
 
-    name: str
+    name: bytes
     kind: bytes
     size_bytes: int
-    is_sparse: bool
+    link: bytes
+    mtime: int | None
+    sparse: SparseMap | None
 
     @property
     def is_folder(self) -> bool:
         """Whether it is a folder, by its kind or, in the oldest format, by its name."""
-        return self.kind == _FOLDER or (self.kind in _FILES and self.name.endswith("/"))
+        return self.kind in _FOLDERS or (self.kind in _FILES and self.name.endswith(b"/"))
 
 
 def extract_tar(request: ExtractRequest, chunks: Iterable[bytes]) -> None:
     """Extract the wanted files of a TAR, given as uncompressed chunks.
 
+    As with GNU tar, a later member replaces an earlier one of the same name, and a hard link becomes a copy of the
+    member that it names.
+
     Raises:
         InvalidInput: the archive is damaged, hostile or over a limit.
     """
     content = _ChunkReader(chunks)
+    extraction = _TarExtraction(request, content)
     for member in _members(content):
-        _extract(content, member, request)
+        extraction.extract(member)
     content.drain()
 
 
@@ -120,22 +128,24 @@ def looks_like_tar(head: bytes, name: str) -> bool:
         return True  # a damaged one
 
 
-def _members(content: _ChunkReader) -> Iterator[_Member]:
+def _members(content: _ChunkReader) -> Iterator[_TarMember]:
     """The members in order; the content of each must be consumed before the next is requested."""
     global_extended, local = Extended(), None
     while (header := _next_header(content)) is not None:
         if header.kind not in _EXTENDED:
-            yield _with_extended(header, local or global_extended)
+            yield _with_extended(header, local or global_extended, content)
             local = None
             continue
         data = _read_extended_data(content, header)
         if header.kind == _GLOBAL:
             read_extended(data, global_extended)
             continue
-        local = local or copy(global_extended)
+        local = local or global_extended.copied()
         if header.kind == _LONG_NAME:
             local.path = data.partition(b"\0")[0]
-        elif header.kind in _LOCAL:
+        elif header.kind == _LONG_LINK:
+            local.link = data.partition(b"\0")[0]
+        else:
             read_extended(data, local)
 
 
@@ -158,38 +168,119 @@ def _read_extended_data(content: _ChunkReader, header: Header) -> bytes:
     return data
 
 
-def _with_extended(header: Header, extended: Extended) -> _Member:
-    return _Member(
-        decoded(header.name if extended.path is None else extended.path),
+def _with_extended(header: Header, extended: Extended, content: _ChunkReader) -> _TarMember:
+    size_bytes = header.size_bytes if extended.size_bytes is None else extended.size_bytes
+    sparse = read_sparse_map(header, extended, content.read)
+    if sparse is not None:
+        # The length in the headers is that of the stored content, whatever the order of the records.
+        size_bytes -= sparse.map_bytes
+        if size_bytes != sparse.content_bytes:
+            raise errors.damaged("the map of a sparse file and its content contradict each other")
+    name = extended.sparse.get(b"name") or extended.path
+    return _TarMember(
+        header.name if name is None else name,
         header.kind,
-        header.size_bytes if extended.size_bytes is None else extended.size_bytes,
-        extended.is_sparse or header.kind == _SPARSE,
+        0 if header.kind in _WITHOUT_CONTENT else size_bytes,
+        header.link if extended.link is None else extended.link,
+        header.mtime if extended.mtime is None else extended.mtime,
+        sparse,
     )
 
 
-def _extract(content: _ChunkReader, member: _Member, request: ExtractRequest) -> None:
-    if member.is_folder:
-        if member.kind != _FOLDER and member.size_bytes:
+class _TarExtraction:
+    """Extraction of the members of one TAR, one after the other."""
+
+    def __init__(self, request: ExtractRequest, content: _ChunkReader) -> None:
+        self._request = request
+        self._content = content
+        self._wanted: dict[str, bool] = {}
+
+    def extract(self, member: _TarMember) -> None:
+        """Extract the member, or skip its content."""
+        if member.kind == _CONTINUED:
+            raise errors.multi_volume("TAR")
+        if member.kind == _LABEL:
+            self._skip(member)
+            return
+        name = self._decoded(member.name)
+        if member.is_folder:
+            self._add_folder(member, name)
+        elif member.kind in _FILES or member.kind == _HARD_LINK:
+            self._add_file(member, name)
+        else:
+            raise errors.special_file(name, _KINDS.get(member.kind, "special file"))
+
+    def _add_folder(self, member: _TarMember, name: str) -> None:
+        if member.kind in _FILES and member.size_bytes:
             raise errors.damaged("a folder has content")
-        request.member_filter.add_folder(member.name)
-        return
-    if member.is_sparse or member.kind not in _FILES:
-        kind = _KINDS[_SPARSE] if member.is_sparse else _KINDS.get(member.kind, "special file")
-        raise errors.special_file(member.name, kind)
-    path = request.member_filter.add_file(member.name)
-    if path is None or not request.is_wanted(path):
-        content.skip(member.size_bytes)
-    else:
+        self._request.member_filter.add_folder(name, member.mtime)
+        if member.kind != b"5":
+            self._skip(member)
+
+    def _add_file(self, member: _TarMember, name: str) -> None:
+        path = self._request.member_filter.add_file(name, may_repeat=True)
+        if path is None or not self._is_wanted(path):
+            self._skip(member)
+        elif member.kind == _HARD_LINK:
+            self._copy_linked(member, name, path)
+        else:
+            self._write(member, path)
+
+    def _is_wanted(self, path: str) -> bool:
+        if path not in self._wanted:
+            self._wanted[path] = self._request.is_wanted(path)
+        return self._wanted[path]
+
+    def _write(self, member: _TarMember, path: str) -> None:
+        """Write a file; the holes of a sparse one count as content."""
+        request, sparse = self._request, member.sparse
+        size_bytes = member.size_bytes if sparse is None else sparse.size_bytes
+        holes_bytes = size_bytes - member.size_bytes
+        request.expansion.add(holes_bytes)
+        request.extract_dir.budget.consume(holes_bytes)
         file = request.extract_dir.new_path()
         with new_file(file) as target:
-            left = member.size_bytes
-            for chunk in content.take(left):
-                request.extract_dir.write(target, chunk)
-                left -= len(chunk)
-        if left:
+            for offset, length in ((0, size_bytes),) if sparse is None else sparse.regions:
+                os.lseek(target, offset, os.SEEK_SET)
+                self._copy_content(target, length)
+            os.ftruncate(target, size_bytes)
+        request.extract_dir.add(path, file, size_bytes, member.mtime)
+        self._content.skip(_padding(member.size_bytes))
+
+    def _copy_content(self, target: int, count: int) -> None:
+        for chunk in self._content.take(count):
+            self._request.extract_dir.write(target, chunk)
+            count -= len(chunk)
+        if count:
             raise errors.damaged("it is truncated")
-        request.extract_dir.add(path, file, member.size_bytes)
-    content.skip(_padding(member.size_bytes))
+
+    def _copy_linked(self, member: _TarMember, name: str, path: str) -> None:
+        """Copy the extracted file that a hard link names; the copy counts towards all limits."""
+        request = self._request
+        linked = self._linked_file(member, name)
+        if linked.path == path:
+            return
+        file = request.extract_dir.new_path()
+        request.expansion.add(linked.size_bytes)
+        with linked.file.open("rb", buffering=0) as source, new_file(file) as target:
+            while chunk := source.read(_COPY_BYTES):
+                request.extract_dir.write(target, chunk)
+        request.extract_dir.add(path, file, linked.size_bytes, member.mtime)
+
+    def _linked_file(self, member: _TarMember, name: str) -> ExtractedFile:
+        linked_name = self._decoded(member.link)
+        linked_path = self._request.member_filter.path_of(linked_name)
+        linked = None if linked_path is None else self._request.extract_dir.find(linked_path)
+        if linked is None:
+            is_skipped = linked_path is not None and linked_path in self._wanted
+            raise errors.hard_link(name, linked_name, is_skipped=is_skipped)
+        return linked
+
+    def _skip(self, member: _TarMember) -> None:
+        self._content.skip(member.size_bytes + _padding(member.size_bytes))
+
+    def _decoded(self, raw: bytes) -> str:
+        return self._request.names.decode([raw], last_resort=_LAST_RESORT)[0]
 
 
 def _padding(size_bytes: int) -> int:

@@ -5,28 +5,27 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from isal import isal_zlib
-
 from aerotask.archives import errors
-from aerotask.archives.zip.records import STORED, UTF8_NAME
+from aerotask.archives.name_encoding import NameDecoder
+from aerotask.archives.zip.directory_end import CENTRAL_BYTES, find_directory, read_exactly
+from aerotask.archives.zip.extra_fields import modified_at, parse_extras, unicode_path, widened
+from aerotask.archives.zip.methods import METHODS
+from aerotask.archives.zip.records import UTF8_NAME
 
-DEFLATE, BZIP2, ZSTD = 8, 12, 93
-METHODS = frozenset({STORED, DEFLATE, BZIP2, ZSTD})
 MAX_DIRECTORY_BYTES = 128 * 1024 * 1024
 _ENCRYPTED = 0x2041
 """Flag bits 0, 6 and 13: encrypted content, strong encryption, encrypted directory."""
 _HAS_DESCRIPTOR = 0x0008
 _UNIX_SYSTEMS = frozenset({3, 19})
-_END_BYTES, _LOCATOR_BYTES, _END64_BYTES = 22, 20, 56
-_LOCAL_BYTES, _CENTRAL_BYTES = 30, 46
-_MAX_COMMENT = 0xFFFF
-_WIDE_2, _WIDE_4 = 0xFFFF, 0xFFFFFFFF
-_TOO_LARGE = (_WIDE_2, _WIDE_2, _WIDE_2, _WIDE_2, _WIDE_4, _WIDE_4)
-"""Values in the end record whose real value is in the ZIP64 end record."""
+_WINDOWS_SYSTEMS = frozenset({0, 6, 10, 14})
+"""MS-DOS, OS/2, NTFS and VFAT, whose programs may separate folders by backslashes."""
+_LOCAL_BYTES = 30
+_LAST_RESORT = "cp437"
+"""The code page of DOS, which the format names for names that aren't in UTF-8."""
 _KINDS = {
     stat.S_IFLNK: "symbolic link",
     stat.S_IFBLK: "device",
@@ -48,20 +47,13 @@ class ZipMember:
     stored_bytes: int
     size_bytes: int
     header_at: int
+    mtime: int | None
+    """Unix seconds."""
 
     @property
     def is_folder(self) -> bool:
         """Whether it is a folder, by the trailing slash of its name."""
-        return self.raw_name.endswith(b"/")
-
-
-@dataclass(frozen=True, slots=True)
-class _DirectoryEnd:
-    """Offset, size and member count of the directory, by the end record."""
-
-    at: int
-    size_bytes: int
-    count: int
+        return self.name.endswith("/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +64,26 @@ class ZipDirectory:
     members: tuple[ZipMember, ...]
 
 
-def read_directory(descriptor: int, file_bytes: int, *, max_members: int) -> ZipDirectory:
-    """Central directory of the ZIP file.
+def read_directory(
+    descriptor: int, file_bytes: int, *, max_members: int, decoder: NameDecoder
+) -> ZipDirectory:
+    """Central directory of the ZIP file, with the names that `decoder` reads.
 
     Raises:
         InvalidInput: it is damaged, encrypted, contains links or devices, or more than `max_members` members.
     """
-    end = _find_directory(descriptor, file_bytes)
+    end = find_directory(descriptor, file_bytes)
     if end.count > max_members:
         raise errors.over_limit(f"it has more than {max_members} members")
     if end.size_bytes > MAX_DIRECTORY_BYTES:
         raise errors.over_limit(f"its directory is larger than {MAX_DIRECTORY_BYTES} bytes")
-    data = _read(descriptor, end.at, end.size_bytes)
-    members = tuple(_members(data, end.at))
-    if len(members) != end.count:
-        raise errors.damaged(f"its directory has {len(members)} members where {end.count} are announced")
-    return ZipDirectory(end.at, members)
+    headers = list(_headers(read_exactly(descriptor, end.at, end.size_bytes)))
+    if len(headers) != end.count:
+        raise errors.damaged(f"its directory has {len(headers)} members where {end.count} are announced")
+    members = [_member(header, name, end.prefix_bytes) for header, name in _named(headers, decoder)]
+    if any(member.header_at + _LOCAL_BYTES + member.stored_bytes > end.at for member in members):
+        raise errors.damaged("a member is outside the file")
+    return ZipDirectory(end.at, tuple(members))
 
 
 def locate_contents(descriptor: int, directory: ZipDirectory) -> Iterator[tuple[ZipMember, int]]:
@@ -105,143 +101,79 @@ def locate_contents(descriptor: int, directory: ZipDirectory) -> Iterator[tuple[
         yield member, content_at
 
 
-def _find_directory(descriptor: int, file_bytes: int) -> _DirectoryEnd:
-    tail_bytes = min(file_bytes, _END_BYTES + _MAX_COMMENT)
-    tail_at = file_bytes - tail_bytes
-    tail = _read(descriptor, tail_at, tail_bytes)
-    begin = tail.rfind(b"PK\5\6")
-    # The end record must end exactly at the end of the file: otherwise a comment could contain a fake one.
-    while begin >= 0 and begin + _END_BYTES + int.from_bytes(tail[begin + 20 : begin + 22], "little") != len(
-        tail
-    ):
-        begin = tail.rfind(b"PK\5\6", 0, begin)
-    if begin < 0:
-        raise errors.damaged("its end record is missing; the upload may be incomplete")
-    disk, first_disk, disk_count, count, size_bytes, at = struct.unpack("<4H2L", tail[begin + 4 : begin + 20])
-    end_at = tail_at + begin
-    zip64_at = _find_zip64_end(descriptor, end_at)
-    if zip64_at is not None:
-        fields = (disk, first_disk, disk_count, count, size_bytes, at)
-        return _zip64_directory(descriptor, zip64_at, end_fields=fields)
-    if disk or first_disk or disk_count != count:
-        raise errors.unsupported("Multi-part archives are not supported.")
-    if at == _WIDE_4:
-        # Info-ZIP's `zip -fz` into a pipe marks the offset as too large but writes no ZIP64 end record.
-        at = end_at - size_bytes
-    return _checked_directory(_DirectoryEnd(at, size_bytes, count), end_at)
+@dataclass(frozen=True, slots=True)
+class _CentralHeader:
+    """Header of a member in the directory: its fields from the version on, its name as it is stored, and its extras."""
 
-
-def _find_zip64_end(descriptor: int, end_at: int) -> int | None:
-    """Offset of the ZIP64 end record; None without a locator before the end record."""
-    if end_at < _LOCATOR_BYTES + _END64_BYTES:
-        return None
-    signature, disk, zip64_at, disks = struct.unpack(
-        "<4sLQL", _read(descriptor, end_at - _LOCATOR_BYTES, _LOCATOR_BYTES)
-    )
-    if signature != b"PK\6\7":
-        return None
-    if disk or disks > 1:
-        raise errors.unsupported("Multi-part archives are not supported.")
-    if zip64_at > end_at - _LOCATOR_BYTES - _END64_BYTES:
-        raise errors.damaged("its end record points outside the file")
-    return int(zip64_at)
-
-
-def _zip64_directory(descriptor: int, zip64_at: int, *, end_fields: tuple[int, ...]) -> _DirectoryEnd:
-    """The directory by the ZIP64 end record, which must not contradict the fields of the end record."""
     fields: tuple[int, ...]
-    record = struct.unpack("<4sQ2H2L4Q", _read(descriptor, zip64_at, _END64_BYTES))
-    signature, fields = record[0], record[4:]
-    disk, first_disk, disk_count, count, size_bytes, at = fields
-    if signature != b"PK\6\6" or disk or first_disk or disk_count != count:
-        raise errors.damaged("its ZIP64 end record is invalid")
-    for end_value, zip64_value, too_large in zip(end_fields, fields, _TOO_LARGE, strict=True):
-        if end_value not in {zip64_value, too_large}:
-            raise errors.damaged("its two end records contradict each other")
-    return _checked_directory(_DirectoryEnd(at, size_bytes, count), zip64_at)
+    raw_name: bytes
+    extras: Mapping[int, bytes]
 
 
-def _checked_directory(directory: _DirectoryEnd, end_at: int) -> _DirectoryEnd:
-    if directory.at + directory.size_bytes != end_at:
-        raise errors.damaged("its directory isn't where its end record says")
-    if directory.count * _CENTRAL_BYTES > directory.size_bytes:
-        raise errors.damaged("its directory is too short for its members")
-    return directory
-
-
-def _members(data: bytes, directory_at: int) -> Iterator[ZipMember]:
+def _headers(data: bytes) -> Iterator[_CentralHeader]:
     at = 0
     while at < len(data):
-        if at + _CENTRAL_BYTES > len(data) or data[at : at + 4] != b"PK\1\2":
+        if at + CENTRAL_BYTES > len(data) or data[at : at + 4] != b"PK\1\2":
             raise errors.damaged("its directory is invalid")
-        fields = struct.unpack("<6H3L5H2L", data[at + 4 : at + _CENTRAL_BYTES])
+        fields = struct.unpack("<6H3L5H2L", data[at + 4 : at + CENTRAL_BYTES])
         name_bytes, extra_bytes, comment_bytes = fields[9:12]
-        name_at = at + _CENTRAL_BYTES
+        name_at = at + CENTRAL_BYTES
         extra_at = name_at + name_bytes
         at = extra_at + extra_bytes + comment_bytes
         if at > len(data):
             raise errors.damaged("its directory is truncated")
-        member = _member(fields, data[name_at:extra_at], data[extra_at : extra_at + extra_bytes])
-        if member.header_at + _LOCAL_BYTES + name_bytes + member.stored_bytes > directory_at:
-            raise errors.damaged("a member is outside the file")
-        yield member
+        extras = parse_extras(data[extra_at : extra_at + extra_bytes])
+        yield _CentralHeader(fields, data[name_at:extra_at], extras)
 
 
-def _member(fields: tuple[int, ...], raw_name: bytes, extra: bytes) -> ZipMember:
-    made_by, _needs, flags, method, _time, _date, crc32, stored_bytes, size_bytes = fields[:9]
-    attributes, header_at = fields[14], fields[15]
-    extras = _extras(extra)
-    name = _name(raw_name, flags, extras)
-    size_bytes, stored_bytes, header_at = _widened(extras.get(1, b""), (size_bytes, stored_bytes, header_at))
+def _named(headers: list[_CentralHeader], decoder: NameDecoder) -> Iterator[tuple[_CentralHeader, str]]:
+    """Each header with its name; those that aren't marked as UTF-8 are decoded together."""
+    marked = [_marked_name(header) for header in headers]
+    unmarked = [header.raw_name for header, name in zip(headers, marked, strict=True) if name is None]
+    decoded = iter(decoder.decode(unmarked, last_resort=_LAST_RESORT))
+    for header, name in zip(headers, marked, strict=True):
+        yield header, next(decoded) if name is None else name
+
+
+def _marked_name(header: _CentralHeader) -> str | None:
+    """The name if it is marked as UTF-8; a mark on other bytes counts for nothing."""
+    flags = header.fields[2]
+    raw = unicode_path(header.extras, header.raw_name)
+    if raw is None and flags & UTF8_NAME:
+        raw = header.raw_name
+    try:
+        return None if raw is None else raw.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _member(header: _CentralHeader, name: str, prefix_bytes: int) -> ZipMember:
+    made_by, _needs, flags, method, time, date, crc32, stored_bytes, size_bytes = header.fields[:9]
+    attributes, header_at = header.fields[14], header.fields[15]
+    system = made_by >> 8
+    size_bytes, stored_bytes, header_at = widened(header.extras, (size_bytes, stored_bytes, header_at))
     if flags & _ENCRYPTED:
         raise errors.encrypted()
-    if made_by >> 8 in _UNIX_SYSTEMS:
+    if system in _UNIX_SYSTEMS:
         kind = stat.S_IFMT(attributes >> 16)
         if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
             raise errors.special_file(name, _KINDS.get(kind, "special file"))
     if method not in METHODS:
         raise errors.unsupported(f"The archive uses ZIP compression method {method}.")
-    if raw_name.endswith(b"/") and size_bytes:
+    member = ZipMember(
+        name.replace("\\", "/") if system in _WINDOWS_SYSTEMS else name,
+        header.raw_name,
+        flags,
+        method,
+        crc32,
+        stored_bytes,
+        size_bytes,
+        header_at + prefix_bytes,
+        modified_at(header.extras, time, date),
+    )
+    if member.is_folder and size_bytes:
         raise errors.damaged("a folder has content")
-    return ZipMember(name, raw_name, flags, method, crc32, stored_bytes, size_bytes, header_at)
-
-
-def _name(raw: bytes, flags: int, extras: dict[int, bytes]) -> str:
-    """Name decoded as UTF-8 if it is flagged so or valid, else as code page 437 (DOS)."""
-    unicode_path = extras.get(0x7075, b"")
-    if len(unicode_path) > 5 and int.from_bytes(unicode_path[1:5], "little") == isal_zlib.crc32(raw):
-        raw, flags = unicode_path[5:], UTF8_NAME
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        if flags & UTF8_NAME:
-            raise errors.damaged("a name is not valid UTF-8") from None
-        return raw.decode("cp437")
-
-
-def _extras(extra: bytes) -> dict[int, bytes]:
-    found: dict[int, bytes] = {}
-    at = 0
-    while at + 4 <= len(extra):
-        kind, length = struct.unpack("<2H", extra[at : at + 4])
-        found.setdefault(kind, extra[at + 4 : at + 4 + length])
-        at += 4 + length
-    return found
-
-
-def _widened(wide: bytes, values: tuple[int, int, int]) -> tuple[int, int, int]:
-    """The values, those marked as too large for 32 bits replaced from the ZIP64 extra field."""
-    taken = 0
-    result: list[int] = []
-    for value in values:
-        if value != _WIDE_4:
-            result.append(value)
-            continue
-        if taken + 8 > len(wide):
-            raise errors.damaged("a member's ZIP64 sizes are missing")
-        result.append(int.from_bytes(wide[taken : taken + 8], "little"))
-        taken += 8
-    return result[0], result[1], result[2]
+    return member
 
 
 def _header_bytes(descriptor: int, member: ZipMember) -> int:
@@ -253,8 +185,8 @@ def _header_bytes(descriptor: int, member: ZipMember) -> int:
     _needs, flags, method, _time, _date, crc32, stored, size, name_bytes, extra_bytes = fields
     if flags & _ENCRYPTED:
         raise errors.encrypted()
-    extras = _extras(os.pread(descriptor, extra_bytes, member.header_at + _LOCAL_BYTES + name_bytes))
-    size, stored, _ = _widened(extras.get(1, b""), (size, stored, 0))
+    extras = parse_extras(os.pread(descriptor, extra_bytes, member.header_at + _LOCAL_BYTES + name_bytes))
+    size, stored, _ = widened(extras, (size, stored, 0))
     local = (crc32, stored, size)
     central = (member.crc32, member.stored_bytes, member.size_bytes)
     # A streamed member has zeros here, and the values in a descriptor after its content.
@@ -264,10 +196,3 @@ def _header_bytes(descriptor: int, member: ZipMember) -> int:
     if raw[_LOCAL_BYTES:] != member.raw_name or method != member.method or not (local == central or streamed):
         raise errors.damaged("a member and the directory contradict each other")
     return _LOCAL_BYTES + name_bytes + extra_bytes
-
-
-def _read(descriptor: int, at: int, count: int) -> bytes:
-    data = os.pread(descriptor, count, at)
-    if len(data) != count:
-        raise errors.damaged("it is truncated")
-    return data

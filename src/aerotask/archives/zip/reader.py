@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,17 +13,12 @@ from pathlib import Path
 
 from isal import isal_zlib
 
-from aerotask.archives import decompress, errors
+from aerotask.archives import errors
+from aerotask.archives.decoder_memory import DecoderMemory
 from aerotask.archives.extract_dir import new_file
 from aerotask.archives.extract_request import ExtractRequest
-from aerotask.archives.zip.central_directory import (
-    BZIP2,
-    DEFLATE,
-    ZSTD,
-    ZipMember,
-    locate_contents,
-    read_directory,
-)
+from aerotask.archives.zip.central_directory import ZipMember, locate_contents, read_directory
+from aerotask.archives.zip.methods import decompressed
 from aerotask.archives.zip.records import STORED
 
 COMPRESSED_BYTES = 64 * 1024
@@ -34,11 +29,6 @@ BATCH_BYTES = 4 * 1024 * 1024
 """Bytes of small members that a thread extracts at a time."""
 BATCH_COUNT = 256
 MAX_THREADS = 8
-_DECOMPRESSORS: Mapping[int, Callable[[], decompress.Decompressor]] = {
-    DEFLATE: decompress.deflate,
-    BZIP2: decompress.bzip2,
-    ZSTD: decompress.zstd,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +48,12 @@ def extract_zip(request: ExtractRequest) -> None:
         InvalidInput: the archive is damaged, hostile or over a limit.
     """
     with _opened(request.archive) as (descriptor, file_bytes):
-        directory = read_directory(descriptor, file_bytes, max_members=request.limits.extracted_entries)
+        directory = read_directory(
+            descriptor,
+            file_bytes,
+            max_members=request.limits.extracted_entries,
+            decoder=request.names,
+        )
         request.expansion.check(sum(member.size_bytes for member in directory.members))
         wanted = list(_choose(locate_contents(descriptor, directory), request))
         request.announce(files=len(wanted), size_bytes=sum(entry.member.size_bytes for entry in wanted))
@@ -66,7 +61,8 @@ def extract_zip(request: ExtractRequest) -> None:
             try:
                 for batch in _extract_in_order(pool, descriptor, request, wanted):
                     for entry in batch:
-                        request.extract_dir.add(entry.path, entry.file, entry.member.size_bytes)
+                        member = entry.member
+                        request.extract_dir.add(entry.path, entry.file, member.size_bytes, member.mtime)
                     request.report_extracted()
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -85,7 +81,7 @@ def _opened(archive: Path) -> Iterator[tuple[int, int]]:
 def _choose(located: Iterator[tuple[ZipMember, int]], request: ExtractRequest) -> Iterator[_ZipEntry]:
     for member, content_at in located:
         if member.is_folder:
-            request.member_filter.add_folder(member.name)
+            request.member_filter.add_folder(member.name, member.mtime)
             continue
         path = request.member_filter.add_file(member.name)
         if path is not None and request.is_wanted(path):
@@ -135,7 +131,7 @@ def _extract(
 ) -> None:
     member = entry.member
     crc32 = size_bytes = 0
-    for chunk in _content(entry, descriptor, buffer):
+    for chunk in _content(entry, descriptor, buffer, request.decoder_memory):
         size_bytes += len(chunk)
         if size_bytes > member.size_bytes:
             raise errors.damaged(
@@ -150,13 +146,16 @@ def _extract(
         raise errors.damaged(f"the checksum of {entry.path} is wrong")
 
 
-def _content(entry: _ZipEntry, descriptor: int, buffer: memoryview) -> Iterator[bytes | memoryview]:
+def _content(
+    entry: _ZipEntry, descriptor: int, buffer: memoryview, memory: DecoderMemory
+) -> Iterator[bytes | memoryview]:
     member = entry.member
-    new_decompressor = _DECOMPRESSORS.get(member.method)
-    if new_decompressor is None:
+    if member.method == STORED:
         return _read_stored(descriptor, entry.content_at, member.stored_bytes, buffer)
     compressed = _read_compressed(descriptor, entry.content_at, member.stored_bytes)
-    return decompress.decompress_one(compressed, new_decompressor())
+    return decompressed(
+        member.method, compressed, size_bytes=member.size_bytes, flags=member.flags, memory=memory
+    )
 
 
 def _read_compressed(descriptor: int, offset: int, count: int) -> Iterator[bytes]:
