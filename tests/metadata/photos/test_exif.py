@@ -71,6 +71,7 @@ def test_elements_and_attributes_and_lists_all_become_properties(tmp_path: Path)
         "Camera:Rig": ("7",),
         "Camera:Title": ("Field",),
         "Camera:Yaw": "12.5",
+        "Camera:Pose/Camera:Yaw": "12.5",
     }
 
 

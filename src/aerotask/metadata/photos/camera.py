@@ -21,6 +21,7 @@ _FULL_FRAME_DIAGONAL_MM = math.hypot(36, 24)
 _LARGEST_SENSOR_MM = 200.0
 # 35 mm equivalents are rounded to whole millimetres and refer to the uncropped diagonal.
 _TOLERANCE = 0.15
+_NO_MAKE = "camera"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Camera:
 
 def camera_of(embedded: EmbeddedMetadata, image_px: tuple[int, int]) -> Camera:
     """Camera of a photo of that size."""
-    make = text(embedded.exif.get("Make")) or first_text(embedded.xmp, "tiff:Make")
+    make = make_of(embedded)
     model = text(embedded.exif.get("Model")) or first_text(embedded.xmp, "tiff:Model")
     focal, focal_35 = _positive(embedded, "FocalLength"), _positive(embedded, "FocalLengthIn35mmFilm")
     by_equivalent = _sensor_by_equivalent(focal, focal_35, image_px) if focal and focal_35 else None
@@ -77,6 +78,12 @@ def camera_of(embedded: EmbeddedMetadata, image_px: tuple[int, int]) -> Camera:
     claims = (_sensor_by_resolution(embedded, image_px), _known_sensor(model))
     sensor = next((size for size in claims if size and _agree(size, by_equivalent)), by_equivalent)
     return Camera(make, model, focal, focal_35, sensor, _calibrated(embedded, image_px))
+
+
+def make_of(embedded: EmbeddedMetadata) -> str | None:
+    """Maker of the camera; Autel's drones write the word "Camera" into EXIF, and their name into XMP only."""
+    make, in_xmp = text(embedded.exif.get("Make")), first_text(embedded.xmp, "tiff:Make")
+    return in_xmp if in_xmp and (make is None or make.lower() == _NO_MAKE) else make
 
 
 @functools.cache
@@ -118,8 +125,12 @@ def _agree(size: Size, by_equivalent: Size | None) -> bool:
 
 
 def _calibrated(embedded: EmbeddedMetadata, image_px: tuple[int, int]) -> float | None:
-    """DJI's calibrated focal length in pixels; None if it is implausible for the image's size."""
-    focal = first_number(embedded.xmp, "drone-dji:CalibratedFocalLength")
+    """Calibrated focal length in pixels (DJI, Skydio); None if it is implausible for the image's size."""
+    focal = first_number(
+        embedded.xmp,
+        "drone-dji:CalibratedFocalLength",
+        "drone-skydio:CalibratedFocalLength/drone-skydio:X",
+    )
     longest = max(image_px)
     return focal if focal is not None and longest / 4 < focal < longest * 50 else None
 

@@ -16,6 +16,8 @@ from aerotask.metadata.photos.footprint import CameraView, footprint
 from aerotask.metadata.photos.multispectral import BAND_NAMES, wavelength_nm
 from aerotask.metadata.photos.values import first_number, first_text, number, text
 
+IMPLAUSIBLE_ANGLES = "implausible-angles"
+
 
 @dataclass(frozen=True, slots=True)
 class PhotoMetadata:
@@ -38,7 +40,8 @@ def extract_photo(path: Path, image_px: tuple[int, int] | None) -> PhotoMetadata
 def interpret(embedded: EmbeddedMetadata, image_px: tuple[int, int] | None) -> PhotoMetadata:
     """Interprets the embedded metadata of a photo."""
     size = image_px if image_px and min(image_px) > 0 else _size(embedded)
-    position, orientation = pose.position(embedded), pose.orientation(embedded)
+    position, angles = pose.position(embedded), pose.camera_angles(embedded)
+    orientation = angles.orientation
     camera = camera_of(embedded, size or (1, 1))
     time = capture_time(embedded, position.longitude if position else None)
     panorama = _panorama(embedded)
@@ -46,14 +49,14 @@ def interpret(embedded: EmbeddedMetadata, image_px: tuple[int, int] | None) -> P
         **(dict(zip(("width", "height"), size, strict=True)) if size else {}),
         **camera.to_properties(),
         **(time.to_properties() if time else {}),
-        **_orientation_properties(orientation),
+        **_angle_properties(angles),
         **pose.flight(embedded),
         **pose.accuracy(embedded),
         **_further(embedded),
         **panorama,
     }
-    if embedded.faults:
-        properties["metadataFaults"] = list(embedded.faults)
+    if faults := [*embedded.faults, *([] if angles.is_plausible else [IMPLAUSIBLE_ANGLES])]:
+        properties["metadataFaults"] = faults
     if position is None:
         return PhotoMetadata(properties, is_panorama=bool(panorama))
     view = camera.field_of_view(size) if size and not panorama else None
@@ -100,9 +103,11 @@ def _size(embedded: EmbeddedMetadata) -> tuple[int, int] | None:
     return (width, height) if width > 0 and height > 0 else None
 
 
-def _orientation_properties(orientation: pose.Orientation | None) -> dict[str, Any]:
+def _angle_properties(angles: pose.CameraAngles) -> dict[str, Any]:
+    orientation = angles.orientation
     if orientation is None:
-        return {"hasCameraOrientation": False}
+        known = _present(cameraYaw=angles.yaw, cameraPitch=angles.pitch, cameraRoll=angles.roll)
+        return {"hasCameraOrientation": False, **known}
     return {
         "hasCameraOrientation": True,
         "cameraYaw": orientation.yaw,

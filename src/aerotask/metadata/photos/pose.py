@@ -7,12 +7,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from aerotask.metadata.photos.camera import make_of
 from aerotask.metadata.photos.exif import EmbeddedMetadata
-from aerotask.metadata.photos.values import first_number, number, text
+from aerotask.metadata.photos.values import first_number, number
 
 # Factors to metres per second by the EXIF tag GPSSpeedRef: km/h, mph, knots.
 _SPEED_UNITS = {"K": 1 / 3.6, "M": 0.44704, "N": 1852 / 3600}
 _BELOW_SEA_LEVEL = (b"\x01", 1, "1")
+# By the tags' names, and whether they measure the pitch from the horizon, as `Orientation` does.
+_ANGLE_TAGS = (
+    ("drone-dji:Gimbal{}Degree", True),
+    ("drone-parrot:Camera{}Degree", True),
+    ("drone-skydio:CameraOrientationNED/drone-skydio:{}", True),
+    ("drone:Gimbal{}Degree", True),
+    ("Camera:{}", False),
+)
+# Some of DJI's firmware misspells the tag.
+_LONGITUDES = (
+    *("drone-dji:GpsLongitude", "drone-dji:GpsLongtitude", "drone-dji:Longitude"),
+    *("drone-skydio:Longitude", "drone:GpsLongitude"),
+)
+_LATITUDES = ("drone-dji:GpsLatitude", "drone-dji:Latitude", "drone-skydio:Latitude", "drone:GpsLatitude")
+_FULL_TURN = 360.0
+_LOWEST_PITCH, _HIGHEST_PITCH = -150.0, 90.0
+"""Fixed cameras of climbing or sinking aircraft look up to 60° backwards from straight down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +65,94 @@ def altitude(embedded: EmbeddedMetadata) -> float | None:
     """Altitude in metres above sea level or the ellipsoid."""
     height = number(embedded.gps.get("GPSAltitude"))
     if height is None:
-        return first_number(embedded.xmp, "drone-dji:AbsoluteAltitude")
+        return first_number(
+            embedded.xmp,
+            "drone-dji:AbsoluteAltitude",
+            "drone-skydio:AbsoluteAltitude",
+            "drone:AbsoluteAltitude",
+        )
     return -height if embedded.gps.get("GPSAltitudeRef") in _BELOW_SEA_LEVEL else height
 
 
 def height_above_ground(embedded: EmbeddedMetadata) -> float | None:
-    """Height in metres above the take-off point (DJI) or the ground (Pix4D's tag: senseFly, Parrot)."""
-    return first_number(embedded.xmp, "drone-dji:RelativeAltitude", "Camera:AboveGroundAltitude")
+    """Height in metres above the take-off point (DJI, Skydio, Autel) or the ground (senseFly, Parrot, Sentera)."""
+    return first_number(
+        embedded.xmp,
+        "drone-dji:RelativeAltitude",
+        "drone-skydio:RelativeAltitude",
+        "drone:RelativeAltitude",
+        "Camera:AboveGroundAltitude",
+        "Sentera:AltimeterCalculatedAGL",
+    )
 
 
-def orientation(embedded: EmbeddedMetadata) -> Orientation | None:
-    """Camera orientation."""
-    for prefix, suffix in (("drone-dji:Gimbal", "Degree"), ("drone-parrot:Camera", "Degree")):
-        angles = _angles(embedded, prefix, suffix)
-        if angles is not None:
-            return Orientation(*angles)
-    angles = _angles(embedded, "Camera:", "")
-    if angles is None:
-        return None
-    yaw, pitch, roll = angles
-    # Pix4D measures the pitch from straight down; senseFly's roll has the opposite sign.
-    maker = text(embedded.exif.get("Make")) or ""
-    return Orientation(yaw, pitch - 90, -roll if maker.lower() == "sensefly" else roll)
+@dataclass(frozen=True, slots=True)
+class CameraAngles:
+    """Angles of the camera in degrees, as `Orientation` has them, as far as they are known."""
+
+    yaw: float | None = None
+    pitch: float | None = None
+    roll: float | None = None
+    is_plausible: bool = True
+    """False if a tag has an angle that no camera has; then none is known."""
+
+    @property
+    def orientation(self) -> Orientation | None:
+        """Orientation, for which the roll may be unknown: gimbals keep it at zero."""
+        if self.yaw is None or self.pitch is None:
+            return None
+        return Orientation(self.yaw, self.pitch, self.roll or 0.0)
+
+
+def camera_angles(embedded: EmbeddedMetadata) -> CameraAngles:
+    """Camera angles, by the tags of the maker.
+
+    Sources: ExifTool's tag names (DJI, Parrot), Pix4D's specification of the tags `Camera`, and OpenAthena's readers for
+    Skydio and Autel.
+    """
+    for tags, is_degrees_below_horizon in _ANGLE_TAGS:
+        yaw, pitch, roll = (number(embedded.xmp.get(tags.format(name))) for name in ("Yaw", "Pitch", "Roll"))
+        if yaw is None and pitch is None:
+            continue
+        if not is_degrees_below_horizon:
+            pitch, roll = _by_pix4d(embedded, pitch, roll)
+        elif _lacks_gimbal(embedded, (yaw, pitch, roll)):
+            return CameraAngles(is_plausible=False)
+        return _plausible(yaw, pitch, roll)
+    return CameraAngles()
+
+
+def _by_pix4d(
+    embedded: EmbeddedMetadata, pitch: float | None, roll: float | None
+) -> tuple[float | None, float | None]:
+    """Pitch and roll from Pix4D's tags, which measure the pitch from straight down; senseFly's roll has the opposite sign.
+
+    Some of Autel's drones write the pitch from the horizon into the same tag (OpenAthenaIOS issue 62): negative values,
+    which would otherwise mean that the camera looks backwards.
+    """
+    make = (make_of(embedded) or "").lower()
+    if pitch is not None and not (make.startswith("autel") and pitch < 0):
+        pitch -= 90
+    return pitch, -roll if roll is not None and make == "sensefly" else roll
+
+
+def _lacks_gimbal(embedded: EmbeddedMetadata, angles: tuple[float | None, ...]) -> bool:
+    """Whether all angles are zero although the aircraft's aren't: DJI's Mini drones write no others."""
+    flight_angles = [
+        first_number(embedded.xmp, f"drone-dji:Flight{name}Degree") for name in ("Yaw", "Pitch", "Roll")
+    ]
+    return not any(angles) and any(flight_angles)
+
+
+def _plausible(yaw: float | None, pitch: float | None, roll: float | None) -> CameraAngles:
+    known = (
+        (yaw, -_FULL_TURN, _FULL_TURN),
+        (pitch, _LOWEST_PITCH, _HIGHEST_PITCH),
+        (roll, -_FULL_TURN, _FULL_TURN),
+    )
+    if any(angle is not None and not lowest <= angle <= highest for angle, lowest, highest in known):
+        return CameraAngles(is_plausible=False)
+    return CameraAngles(yaw, pitch, roll)
 
 
 def flight(embedded: EmbeddedMetadata) -> dict[str, float]:
@@ -99,9 +183,8 @@ def _coordinates(embedded: EmbeddedMetadata) -> tuple[float | None, float | None
     longitude = _degrees(embedded.gps.get("GPSLongitude"), embedded.gps.get("GPSLongitudeRef"), "W")
     latitude = _degrees(embedded.gps.get("GPSLatitude"), embedded.gps.get("GPSLatitudeRef"), "S")
     if longitude is None or latitude is None:
-        # Some of DJI's firmware misspells the tag.
-        longitude = first_number(embedded.xmp, "drone-dji:GpsLongitude", "drone-dji:GpsLongtitude")
-        latitude = first_number(embedded.xmp, "drone-dji:GpsLatitude")
+        longitude = first_number(embedded.xmp, *_LONGITUDES)
+        latitude = first_number(embedded.xmp, *_LATITUDES)
     return longitude, latitude
 
 
@@ -114,15 +197,6 @@ def _degrees(parts: Any, side: Any, negative: str) -> float | None:
         return None
     degrees = math.fsum((value or 0.0) / 60**place for place, value in enumerate(values))
     return -degrees if str(side).upper().startswith(negative) else degrees
-
-
-def _angles(embedded: EmbeddedMetadata, prefix: str, suffix: str) -> tuple[float, float, float] | None:
-    yaw, pitch, roll = (
-        number(embedded.xmp.get(f"{prefix}{name}{suffix}")) for name in ("Yaw", "Pitch", "Roll")
-    )
-    if yaw is None or pitch is None or max(abs(yaw), abs(pitch), abs(roll or 0.0)) > 360:
-        return None
-    return yaw, pitch, roll or 0.0
 
 
 def _speed(embedded: EmbeddedMetadata) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -24,6 +25,7 @@ _PREFIXES: Mapping[str, str] = {
     "http://purl.org/dc/elements/1.1": "dc",
     "http://www.dji.com/drone-dji/1.0": "drone-dji",
     "http://www.parrot.com/drone-parrot/1.0": "drone-parrot",
+    "https://www.skydio.com/drone-skydio/1.0": "drone-skydio",
     "http://pix4d.com/1.0": "Camera",
     "http://pix4d.com/camera/1.0": "Camera",
     "http://micasense.com/MicaSense/1.0": "MicaSense",
@@ -32,18 +34,30 @@ _PREFIXES: Mapping[str, str] = {
     "http://ns.flir.com/xmp/1.0": "FLIR",
 }
 """Usual prefixes of namespaces, used instead of the file's own; for other namespaces the file's prefix is used."""
+# XML has five entities of its own, and a packet may declare no others.
+_STRAY_AMPERSAND = re.compile(rb"&(?!(?:amp|lt|gt|quot|apos|#[0-9]{1,7}|#x[0-9A-Fa-f]{1,6});)")
 
 
 def parse_xmp(packet: bytes) -> tuple[dict[str, XmpValue], bool]:
     """Parses an XMP packet into properties by `Prefix:Name`; also returns whether it could be read to its end.
 
-    Attributes and elements are treated alike, members of structures are flattened, the items of a `Seq`, `Bag` or
-    `Alt` become a tuple, and the first of equal names is kept.
+    Attributes and elements are treated alike, the items of a `Seq`, `Bag` or `Alt` become a tuple, and the first of equal
+    names is kept. Members of structures are flattened, and are also kept under `Structure/Member`. A second try reads a
+    packet whose writer forgot to escape `&`.
     """
+    stripped = packet.strip(b"\0\t\r\n ")
+    found, is_whole = _parse(stripped)
+    if not is_whole and (mended := _STRAY_AMPERSAND.sub(b"&amp;", stripped)) != stripped:
+        again, is_whole = _parse(mended)
+        found = again if len(again) >= len(found) else found
+    return found, is_whole
+
+
+def _parse(packet: bytes) -> tuple[dict[str, XmpValue], bool]:
     properties = _Properties()
     parser = DefusedXMLParser(target=properties, forbid_dtd=True)
     try:
-        parser.feed(packet.strip(b"\0\t\r\n "))
+        parser.feed(packet)
         parser.close()
     # An unknown encoding is a LookupError.
     except (ParseError, DefusedXmlException, ValueError, LookupError):
@@ -85,7 +99,7 @@ class _Properties:
             attribute = self._named(name)
             if attribute.uri not in _STRUCTURE:
                 element.has_members = True
-                self._keep(attribute.key, value)
+                self._keep_member(attribute.key, value)
 
     def data(self, text: str) -> None:
         if self._open:
@@ -99,7 +113,7 @@ class _Properties:
             if owner is not None and owner.items is not None and text:
                 owner.items.append(text)
         elif element.uri not in _STRUCTURE:
-            self._keep(element.key, tuple(element.items) if element.items is not None else text)
+            self._keep_member(element.key, tuple(element.items) if element.items is not None else text)
 
     def close(self) -> None:
         """Required by the parser."""
@@ -107,6 +121,12 @@ class _Properties:
     def _owner(self) -> _Element | None:
         """Innermost open property."""
         return next((element for element in reversed(self._open) if element.uri not in _STRUCTURE), None)
+
+    def _keep_member(self, key: str, value: XmpValue) -> None:
+        """Keep a value, also under the name of the structure that it is in."""
+        self._keep(key, value)
+        if (structure := self._owner()) is not None:
+            self._keep(f"{structure.key}/{key}", value)
 
     def _keep(self, key: str, value: XmpValue) -> None:
         if value:
