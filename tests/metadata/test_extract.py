@@ -31,6 +31,7 @@ EVERY_SUFFIX = (
     *("las", "laz", "e57", "mp4", "mov", "m4v", "avi", "mkv", "webm"),
     *("obj", "ply", "glb", "gltf", "nxs", "nxz", "stl"),
     *("geojson", "gpkg", "shp", "kml", "kmz", "fgb", "dxf", "gml"),
+    *("geojsonl", "geojsons", "geojsonseq", "shz", "gpx"),
 )
 
 

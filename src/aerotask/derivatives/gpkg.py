@@ -13,7 +13,6 @@ from aerotask.derivatives.vector_source import (
     copy_layer,
     feature_counts,
     open_vector,
-    vector_errors,
 )
 from aerotask.domain.errors import TaskFailed
 
@@ -31,13 +30,24 @@ def build_gpkg(source: Path, target: Path, *, on_progress: Callable[[float], Non
         TaskFailed: the GeoPackage reads back with other features (`derivative-damaged`).
     """
     warnings: list[str] = []
-    with collect_warnings(warnings), vector_errors(source):
-        vector = open_vector(source)
+    with (
+        collect_warnings(warnings, source, target.parent),
+        open_vector(source, folder=target.parent) as vector,
+    ):
         for done, layer in enumerate(vector.layers, start=1):
-            copy_layer(vector, layer, target, driver="GPKG", layer_options=_options(layer))
+            copy_layer(
+                vector,
+                layer,
+                target,
+                driver="GPKG",
+                crs=layer.crs,
+                geometry_type=layer.geometry_type,
+                layer_options=_options(layer),
+            )
             on_progress(0.9 * done / len(vector.layers))
-    _check(vector, target)
+        _check(vector, target)
     on_progress(1)
+    warnings += [layer.warning for layer in vector.layers if layer.warning]
     return {
         "layers": [
             {"name": layer.name, "features": layer.features, "crs": layer.crs} for layer in vector.layers

@@ -2,89 +2,75 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rasterio.crs import CRS
+import numpy as np
 from rasterio.errors import CRSError
-from rasterio.warp import transform_bounds
 
-from aerotask.derivatives.pmtiles_merge import join_archives
-from aerotask.derivatives.vector_source import (
-    Layer,
-    VectorFile,
-    collect_warnings,
-    copy_layer,
-    feature_counts,
-    open_vector,
-    vector_errors,
-)
-from aerotask.domain.errors import InvalidInput, TaskFailed
-
-MAX_ZOOM = 16
-"""At this zoom a step of a tile's 4096-step grid is 15 cm."""
-MIN_MAX_ZOOM = 5
-TILES_ACROSS = 128
-"""Approximate number of tiles across the whole extent at the most detailed zoom."""
-
-_WORLD_DEG = 360.0
+from aerotask.derivatives.pmtiles_merge import ArchiveDescription, join_archives
+from aerotask.derivatives.vector_source import Layer, VectorFile, collect_warnings, open_vector
+from aerotask.derivatives.vector_tiles.report import layer_warnings, why_nothing
+from aerotask.derivatives.vector_tiles.staging import PART_STEP, StagedLayer, stage
+from aerotask.derivatives.vector_tiles.zooms import TileExtent, max_zoom, work_limit
+from aerotask.domain.errors import InvalidInput
+from aerotask.domain.paths import shown
+from aerotask.metadata.ogr import pyogrio
 
 
 def build_pmtiles(source: Path, target: Path, *, on_progress: Callable[[float], None]) -> dict[str, Any]:
     """Write the vector file at `source` as PMTiles at `target`, which must not exist.
 
     Raises:
-        InvalidInput: the file can't be read (`unreadable-vector`), is not georeferenced (`not-georeferenced`), or has
-            no geometries (`nothing-to-show`).
+        InvalidInput: the file can't be read (`unreadable-vector`), is not georeferenced (`not-georeferenced`), has no
+            geometries that a map can show (`nothing-to-show`), or too many even for one tile (`vector-too-large`).
         TaskFailed: the tiles can't be read back (`derivative-damaged`).
     """
     warnings: list[str] = []
-    with collect_warnings(warnings), vector_errors(source):
-        vector = open_vector(source)
+    with (
+        collect_warnings(warnings, source, target.parent),
+        open_vector(source, folder=target.parent) as vector,
+    ):
         layers, skipped = _choose(vector)
-        zoom = max(max_zoom(_extent_deg(layer)) for layer in layers)
-        archives = []
-        for number, layer in enumerate(layers):
+        staged = list(_staged(vector, layers, target.parent))
+        on_progress(0.3)
+        drawn = [layer for layer in staged if layer.ids]
+        if not drawn:
+            raise why_nothing(staged)
+        extent = TileExtent()
+        for layer in drawn:
+            extent.merge(layer.extent)
+        zoom = _zoom(source, extent, warnings)
+        archives: list[Path] = []
+        shown_features = 0
+        for number, layer in enumerate(drawn):
             archive = target.with_name(f"layer-{number}.pmtiles")
-            lost = layer.features - _tile(vector, layer, archive, zoom)
+            lost = _tile(layer, archive, zoom, vector.source.stem)
             archives.append(archive)
-            if lost > 0:
-                warnings.append(
-                    f"Layer '{layer.name}': {lost:,} of {layer.features:,} features are in no tile, even at the most "
-                    "detailed zoom: too many are in one place, or they have an empty geometry. The GeoPackage has all."
-                )
-            on_progress(0.8 * (number + 1) / len(layers))
-        join_archives(archives, target)
-    on_progress(1)
-    warnings += [f"Layer '{layer.name}' is not in the tiles: it is not georeferenced." for layer in skipped]
-    return {"layers": [layer.name for layer in layers], "minZoom": 0, "maxZoom": zoom, "warnings": warnings}
-
-
-def max_zoom(extent_deg: float) -> int:
-    """Most detailed zoom for a layer with that extent."""
-    if extent_deg <= 0:
-        return MAX_ZOOM
-    zoom = math.ceil(math.log2(_WORLD_DEG / extent_deg * TILES_ACROSS))
-    return min(max(zoom, MIN_MAX_ZOOM), MAX_ZOOM)
-
-
-def _tile(vector: VectorFile, layer: Layer, archive: Path, zoom: int) -> int:
-    """Write the tiles of one layer to an archive of its own, as GDAL requires, and read them back.
-
-    Returns:
-        Number of features in the most detailed tiles; a feature in several tiles counts in each.
-    """
-    options = {"MINZOOM": "0", "MAXZOOM": str(zoom)}
-    copy_layer(vector, layer, archive, driver="PMTiles", dataset_options=options)
-    found = sum(feature_counts(archive).values())
-    if not found:
-        raise TaskFailed(
-            f"The vector tiles of layer '{layer.name}' read back without features.",
-            code="derivative-damaged",
+            shown_features += len(layer.ids) - len(lost)
+            on_progress(0.3 + 0.6 * (number + 1) / len(drawn))
+            warnings += layer_warnings(layer, lost)
+        if not shown_features:
+            raise InvalidInput(
+                "No feature can be shown on a map: all are too small even for the most detailed zoom.",
+                code="nothing-to-show",
+            )
+        description = ArchiveDescription(
+            vector.source.stem, extent.bounds, extent.centre, min(extent.centre_zoom, zoom), zoom
         )
-    return found
+        min_zoom = join_archives(archives, target, description)
+    on_progress(1)
+    warnings += [
+        layer.warning or f"Layer {shown(layer.name)} is not in the tiles: it has no coordinate system."
+        for layer in skipped
+    ]
+    return {
+        "layers": [layer.layer.name for layer in drawn],
+        "minZoom": min_zoom,
+        "maxZoom": zoom,
+        "warnings": warnings,
+    }
 
 
 def _choose(vector: VectorFile) -> tuple[list[Layer], list[Layer]]:
@@ -94,24 +80,77 @@ def _choose(vector: VectorFile) -> tuple[list[Layer], list[Layer]]:
         raise InvalidInput(
             "The file has no features with a geometry, so there is nothing to show.", code="nothing-to-show"
         )
-    georeferenced = [layer for layer in spatial if layer.crs and layer.bounds]
+    georeferenced = [layer for layer in spatial if layer.crs]
     if not georeferenced:
         raise InvalidInput(
-            "The file declares no coordinate system, so its features can't be shown on a map; a Shapefile needs its "
-            ".prj file.",
+            next((layer.warning for layer in spatial if layer.warning), None)
+            or "The file declares no coordinate system, so its features can't be shown on a map; a Shapefile needs its "
+            ".prj file, and of a DXF the drawing has to be exported as a GeoPackage or a Shapefile with its coordinate "
+            "system.",
             code="not-georeferenced",
         )
     return georeferenced, [layer for layer in spatial if layer not in georeferenced]
 
 
-def _extent_deg(layer: Layer) -> float:
-    if layer.bounds is None or not all(map(math.isfinite, layer.bounds)):
-        return _WORLD_DEG
-    try:
-        west, south, east, north = transform_bounds(
-            CRS.from_user_input(layer.crs), "EPSG:4326", *layer.bounds
+def _staged(vector: VectorFile, layers: Sequence[Layer], folder: Path) -> Iterator[StagedLayer]:
+    for number, layer in enumerate(layers):
+        try:
+            yield stage(vector, layer, folder / f"staged-{number}.gpkg")
+        except CRSError:
+            raise InvalidInput(
+                f"The coordinate system of layer {shown(layer.name)} can't be transformed to longitudes and latitudes, "
+                "so its features can't be shown on a map. Transform them to WGS 84 (EPSG:4326).",
+                code="not-georeferenced",
+            ) from None
+
+
+def _zoom(source: Path, extent: TileExtent, warnings: list[str]) -> int:
+    """Most detailed zoom that the extent asks for and that the bound of the work allows."""
+    wanted = max_zoom(extent.size_deg)
+    limit = work_limit(source.stat().st_size)
+    allowed = extent.zoom_within(limit)
+    if allowed is None:
+        raise InvalidInput(
+            f"Even a single tile would hold {extent.work[0]:,.0f} features, more than the {limit:,.0f} that a build "
+            "from a file of this size may cut. Split the file.",
+            code="vector-too-large",
         )
-    except CRSError:
-        return _WORLD_DEG
-    extent = max(east - west, north - south)
-    return extent if math.isfinite(extent) else _WORLD_DEG
+    if allowed < wanted:
+        warnings.append(
+            f"The tiles end at zoom {allowed} instead of {wanted}: with all zooms, features would have to be cut "
+            f"{extent.work[: wanted + 1].sum():,.0f} times, more than the {limit:,.0f} times that a build from a file "
+            "of this size may. Split the file for more detail."
+        )
+    return min(wanted, allowed)
+
+
+def _tile(staged: StagedLayer, archive: Path, zoom: int, name: str) -> list[int]:
+    """Write the tiles of one layer to an archive of its own, as GDAL requires, and read them back.
+
+    Returns:
+        Ids of the features that are in none of the most detailed tiles.
+    """
+    opened = pyogrio.raw.open_arrow(staged.path, layer=staged.layer.name, use_pyarrow=False, return_fids=True)
+    with opened as (metadata, features):
+        pyogrio.raw.write_arrow(
+            features,
+            archive,
+            layer=staged.layer.name,
+            driver="PMTiles",
+            geometry_name=metadata["geometry_name"],
+            geometry_type="Unknown",
+            crs="EPSG:4326",
+            dataset_options={"MINZOOM": "0", "MAXZOOM": str(zoom), "NAME": name},
+        )
+    staged.path.unlink()
+    return sorted(set(staged.ids) - _ids_in(archive))
+
+
+def _ids_in(archive: Path) -> set[int]:
+    """Ids of the features in the most detailed tiles, which GDAL reads by default."""
+    try:
+        _, _, _, fields = pyogrio.raw.read(archive, columns=["mvt_id"], read_geometry=False)
+    except pyogrio.errors.DataSourceError:  # there is not a single tile
+        return set()
+    ids = np.asarray(fields[0], np.float64) if len(fields) else np.empty(0)
+    return {int(each) % PART_STEP for each in np.unique(ids[np.isfinite(ids)])}

@@ -11,7 +11,14 @@ import orjson
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
 from aerotask.metadata import mesh, pointcloud, raster, vector, video
-from aerotask.metadata.file_types import RASTER_SUFFIXES, START_BYTES, EntryType, kind_of, type_of_kind
+from aerotask.metadata.file_types import (
+    MAYBE_VECTOR_SUFFIXES,
+    RASTER_SUFFIXES,
+    START_BYTES,
+    EntryType,
+    kind_of,
+    type_of_kind,
+)
 from aerotask.metadata.geojson import Footprint
 from aerotask.metadata.model import FileMetadata, unreadable
 from aerotask.metadata.photos import image_size, photo
@@ -32,6 +39,8 @@ def extract_metadata(path: Path) -> FileMetadata:
     kind = kind_of(path.name, start)
     suggested = type_of_kind(kind)
     reader = _READERS.get(suggested)
+    if kind in MAYBE_VECTOR_SUFFIXES and vector.may_be_vector(path, kind):
+        reader = _vector
     if reader is None:
         return FileMetadata(suggested)
     try:

@@ -38,10 +38,13 @@ _BY_SUFFIX: Mapping[str, EntryType] = {
         EntryType.MARKDOWN: "md markdown",
         EntryType.VIDEO: "mp4 mov m4v avi mkv webm",
         EntryType.MODEL: "obj ply glb gltf nxs nxz stl",
-        EntryType.VECTOR: "geojson gpkg shp kml kmz fgb dxf gml",
+        EntryType.VECTOR: "geojson geojsonl geojsons geojsonseq gpkg shp shz kml kmz fgb dxf gml gpx",
     }.items()
     for suffix in suffixes.split()
 }
+GEOJSON_SUFFIXES = frozenset({"geojson", "geojsonl", "geojsons", "geojsonseq", "ndjson"})
+MAYBE_VECTOR_SUFFIXES = frozenset({"csv", "ndjson", "zip"})
+"""Suffixes of files of which only the content tells whether they are vector files."""
 # Magic numbers of the kinds that are recognised by content when the suffix is unknown.
 _BY_START: Mapping[bytes, str] = {
     b"\xff\xd8\xff": "jpg",
@@ -66,6 +69,10 @@ _MEDIA_TYPES: Mapping[str, str] = {
     "laz": "application/octet-stream",
     "las": "application/octet-stream",
     "geojson": "application/geo+json",
+    "geojsonl": "application/geo+json-seq",
+    "geojsons": "application/geo+json-seq",
+    "geojsonseq": "application/geo+json-seq",
+    "gpx": "application/gpx+xml",
     "gpkg": "application/geopackage+sqlite3",
     "md": "text/markdown",
     "ply": "application/octet-stream",
@@ -94,7 +101,7 @@ def kind_of(path: str, start: bytes) -> str:
     Empty if neither is known. `start` holds the first bytes of the content.
     """
     suffix = suffix_of(path)
-    if suffix in _BY_SUFFIX:
+    if suffix in _BY_SUFFIX or suffix in MAYBE_VECTOR_SUFFIXES:
         return suffix
     return next((kind for magic, kind in _BY_START.items() if start.startswith(magic)), "")
 

@@ -88,3 +88,15 @@ def test_deeply_nested_collections_are_drawn(tmp_path: Path) -> None:
     for _ in range(100):
         document = {"type": "GeometryCollection", "geometries": [document]}
     assert drawn(tmp_path / "a.geojson", document)[..., 3].any()
+
+
+@pytest.mark.parametrize(("start", "end"), [(b"", b"\n"), (b"\x1e", b"\n"), (b"\x1e", b"")])
+def test_a_sequence_of_features_is_drawn_like_a_collection_of_them(
+    tmp_path: Path, start: bytes, end: bytes
+) -> None:
+    line = {"type": "LineString", "coordinates": [[0, 0], [3, 1]]}
+    features = [{"type": "Feature", "geometry": each, "properties": {}} for each in (SQUARE, line)]
+    collection = drawn(tmp_path / "a.geojson", {"type": "FeatureCollection", "features": features})
+    (tmp_path / "b.geojson").write_bytes(b"".join(start + orjson.dumps(each) + end for each in features))
+    sequence = np.asarray(draw_geojson(tmp_path / "b.geojson", size_px=104))
+    assert np.array_equal(sequence, collection)

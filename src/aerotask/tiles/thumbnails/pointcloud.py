@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.colormaps import colours_of
-from aerotask.tiles.colorize import OPAQUE, Rgba
+from aerotask.raster.pixels import OPAQUE
+from aerotask.tiles.colorize import Rgba
 
 COLORMAP = "viridis"
 SAMPLED_POINTS = 1_000_000

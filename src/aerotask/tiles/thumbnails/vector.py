@@ -57,7 +57,7 @@ def draw_geojson(path: Path, *, size_px: int) -> Image.Image:
             code="vector-too-large",
         )
     try:
-        parts = list(_parts(orjson.loads(path.read_bytes())))
+        parts = list(_parts(_documents(path.read_bytes())))
     except _PARSE_ERRORS as error:
         raise InvalidInput("The file is not valid GeoJSON (RFC 7946).", code="unreadable-vector") from error
     if not parts:
@@ -65,9 +65,22 @@ def draw_geojson(path: Path, *, size_px: int) -> Image.Image:
     return _draw(parts, size_px=size_px)
 
 
-def _parts(document: Mapping[str, Any]) -> Iterator[tuple[str, Positions]]:
+def _documents(content: bytes) -> list[Mapping[str, Any]]:
+    """The document, or each of a sequence (RFC 8142, or one a line)."""
+    content = content.removeprefix(b"\xef\xbb\xbf")
+    try:
+        return [orjson.loads(content)]
+    except orjson.JSONDecodeError:
+        separator = b"\x1e" if content.lstrip().startswith(b"\x1e") else b"\n"
+        texts = [text for text in content.split(separator) if text.strip()]
+        if not texts:
+            raise
+        return [orjson.loads(text) for text in texts]
+
+
+def _parts(documents: list[Mapping[str, Any]]) -> Iterator[tuple[str, Positions]]:
     """Geometry type and positions of each part; collections are traversed without recursion."""
-    pending = [document]
+    pending = documents[::-1]
     while pending:
         item = pending.pop()
         match item["type"]:

@@ -1,0 +1,1 @@
+"""Vector files as the index and the builds read them alike."""

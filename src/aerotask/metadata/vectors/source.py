@@ -1,0 +1,201 @@
+"""Vector source: the only way in which uploaded vector files reach GDAL.
+
+A file is opened under a plain name in a folder of its own, with only its own side files beside it, by a driver for its
+format, and without network access. (Otherwise a JSON file named `.geojson` could make GDAL's GDALG driver read any
+local file, and an XML file its VRT and WFS drivers.)
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+
+from aerotask.domain.errors import InvalidInput
+from aerotask.domain.paths import shown
+from aerotask.metadata.file_types import SHAPEFILE_SIDE_SUFFIXES, suffix_of
+from aerotask.metadata.gpkg_views import check_views
+from aerotask.metadata.ogr import DataSourceError, pyogrio
+from aerotask.metadata.vectors.degrees import Bounds, Boxes, check_coordinates, why_not_degrees
+from aerotask.metadata.vectors.formats import (
+    FORMATS,
+    GDAL_OPTIONS,
+    HEAD_BYTES,
+    VectorFormat,
+    is_whole_shapefile,
+    refers_elsewhere,
+)
+
+_LINK = "linked-vector-file"
+"""Plain name of the file; layers that GDAL names after the file have it, and hardly any others."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInfo:
+    """Layer as GDAL describes it, under its own name and with the coordinate system that it really has."""
+
+    name: str
+    gdal_name: str
+    crs: str | None
+    """None also if the coordinates can't be what the file says."""
+    bounds: Bounds | None
+    warning: str | None
+    """Why the coordinates can't be what the file says."""
+    info: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class VectorSource:
+    """Vector file that passed the checks of its start: GDAL's name for it and the options to open it with."""
+
+    address: str
+    form: VectorFormat
+    stem: str
+    """Name of the entry without its suffix."""
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        """GDAL's options to open it."""
+        return self.form.options
+
+    def layer_names(self) -> list[str]:
+        """GDAL's names of the layers."""
+        return [str(name) for name, _ in pyogrio.list_layers(self.address)]
+
+    def layers(self, most: int | None = None) -> tuple[list[LayerInfo], int]:
+        """Descriptions of the first layers, and the number of all.
+
+        Raises:
+            pyogrio.errors.DataSourceError: a layer can't be read, there is none, or the file is of another format.
+        """
+        if self.address.startswith(("GeoJSON:", "GeoJSONSeq:")) or self.form.has_one_layer:
+            # Selecting the only layer by name would parse the whole file again.
+            return [self._described(None)], 1
+        names = self.layer_names()
+        found = [self._described(name) for name in names[:most]]
+        if not self.form.keeps_empty_layers:
+            filled = [layer for layer in found if layer.info["features"]]
+            return filled or found[:1], len(filled) or 1
+        if not found:
+            raise DataSourceError("it has no layer")
+        return found, len(names)
+
+    def _described(self, name: str | None) -> LayerInfo:
+        info: dict[str, Any] = pyogrio.read_info(
+            self.address, layer=name, force_feature_count=True, force_total_bounds=True, **self.options
+        )
+        if info["driver"] not in self.form.drivers:
+            raise DataSourceError(f"it opens as {info['driver']}")
+        gdal_name = str(info["layer_name"])
+        crs = info["crs"] or (self.form.crs if info["geometry_type"] else None)
+        total = _bounds(info)
+        found = check_coordinates(crs, total, partial(self._boxes, gdal_name))
+        name = self.stem if gdal_name == _LINK else gdal_name
+        is_wrong = total is not None and not found.can_be_true
+        return LayerInfo(
+            name=name,
+            gdal_name=gdal_name,
+            crs=None if is_wrong else crs,
+            bounds=found.bounds,
+            warning=why_not_degrees(name, total) if is_wrong and total else None,
+            info=info,
+        )
+
+    def _boxes(self, layer: str) -> Boxes:
+        if self.options:  # GDAL makes the geometries by them
+            _, _, geometries, _ = pyogrio.raw.read(self.address, layer=layer, columns=[], **self.options)
+            boxes: Boxes = shapely.bounds(shapely.from_wkb(geometries, on_invalid="ignore"))
+            return boxes
+        _, columns = pyogrio.read_bounds(self.address, layer=layer)
+        return np.ascontiguousarray(np.asarray(columns, np.float64).T)
+
+
+@contextmanager
+def open_source(path: Path, kind: str, *, folder: Path | None = None) -> Iterator[VectorSource]:
+    """Checks the start of the file at `path` and links it; `folder` is where the folder for the link is made.
+
+    `kind` is the suffix of its format, which its name may lack.
+
+    Raises:
+        InvalidInput: its content doesn't match its suffix or refers to other sources (`unreadable-vector`), a side file
+            is missing (`missing-side-file`), or one of its views takes too long to compute (`vector-too-slow`).
+    """
+    form = FORMATS.get(kind)
+    if form is None:
+        raise unreadable(path, "its format is not supported")
+    head = _head(path)
+    if not head or not form.begins(path, head):
+        fault = f"its content doesn't match its suffix: it is no complete {form.name} file"
+        raise unreadable(path, fault if head else "it is empty")
+    if refers_elsewhere(head):
+        raise unreadable(path, "it refers to other files; upload those themselves")
+    if kind == "shp":
+        _raise_if_side_files_missing(path)
+        if not is_whole_shapefile(path, head):
+            raise unreadable(path, "its length differs from the one in its header, so it is incomplete")
+    with tempfile.TemporaryDirectory(prefix="vector-", dir=folder) as own:
+        link = Path(own) / f"{_LINK}.{kind}"
+        link.symlink_to(path.absolute())
+        if kind == "shp":
+            for side in _sides(path):
+                link.with_suffix(f".{suffix_of(side.name)}").symlink_to(side.absolute())
+        if kind == "gpkg":
+            check_views(link, path.name)
+        pyogrio.set_gdal_config_options(dict(GDAL_OPTIONS))
+        has_suffix = suffix_of(path.name) == kind
+        stem = path.name[: -len(f".{kind}")] if has_suffix else path.name
+        yield VectorSource(form.address(str(link), path, head), form, stem or path.name)
+
+
+def _sides(path: Path) -> list[Path]:
+    """Side files of the Shapefile at `path`, in any case."""
+    stem = path.name.rpartition(".")[0]
+    return [
+        file
+        for file in path.parent.iterdir()
+        if file.name.startswith(f"{stem}.") and file.name[len(stem) + 1 :].lower() in SHAPEFILE_SIDE_SUFFIXES
+    ]
+
+
+def _bounds(info: Mapping[str, Any]) -> Bounds | None:
+    if info["total_bounds"] is None:
+        return None
+    west, south, east, north = map(float, info["total_bounds"])
+    return west, south, east, north
+
+
+def _raise_if_side_files_missing(path: Path) -> None:
+    present = {suffix_of(side.name) for side in _sides(path)}
+    missing = [f".{suffix}" for suffix in ("shx", "dbf") if suffix not in present]
+    if missing:
+        raise InvalidInput(
+            f"The shapefile {shown(path.name)} lacks its {' and '.join(missing)} file; upload its side files into the "
+            "same folder under the same name.",
+            code="missing-side-file",
+        )
+
+
+def gdal_reason(error: BaseException | str, path: Path) -> str:
+    """GDAL's message under the file's own name, without the folders of the server."""
+    words = " ".join(str(error).split()).split(" ")
+    told = " ".join(path.name if _LINK in word else word for word in words)
+    return (told.removesuffix(".") or "it can't be read")[:300]
+
+
+def unreadable(path: Path, why: str) -> InvalidInput:
+    """Refusal of a file that is no vector file of its format."""
+    return InvalidInput(
+        f"{shown(path.name)} is not a readable vector file: {why.rstrip('.')}.", code="unreadable-vector"
+    )
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as content:
+        return content.read(HEAD_BYTES)
