@@ -50,7 +50,19 @@ def nodes_of(path: Path) -> dict[tuple[int, int, int, int], int]:
 
 @pytest.mark.parametrize(
     ("point_format", "version"),
-    [(0, "1.2"), (1, "1.2"), (2, "1.2"), (3, "1.2"), (6, "1.4"), (7, "1.4"), (8, "1.4")],
+    [
+        (0, "1.2"),
+        (1, "1.2"),
+        (2, "1.2"),
+        (3, "1.2"),
+        (4, "1.3"),
+        (5, "1.3"),
+        (6, "1.4"),
+        (7, "1.4"),
+        (8, "1.4"),
+        (9, "1.4"),
+        (10, "1.4"),
+    ],
 )
 def test_every_attribute_of_every_point_is_kept(tmp_path: Path, point_format: int, version: str) -> None:
     source = write_cloud(
@@ -58,7 +70,9 @@ def test_every_attribute_of_every_point_is_kept(tmp_path: Path, point_format: in
     )
     target = built(source)
     made, before = points_of(target), laspy.read(source)
-    assert made.point_format.id == {0: 6, 1: 6, 2: 7, 3: 7}.get(point_format, point_format)
+    assert made.point_format.id == {0: 6, 1: 6, 2: 7, 3: 7, 4: 6, 5: 7, 9: 6, 10: 8}.get(
+        point_format, point_format
+    )
     # laspy converts formats too, independently of ours.
     after = laspy.convert(before, point_format_id=made.point_format.id)
     order, expected = (
@@ -280,17 +294,63 @@ def test_a_damaged_cloud_is_rejected(tmp_path: Path) -> None:
         assert refused.value.code == "unreadable-cloud", name
 
 
-def test_an_empty_cloud_and_waveforms_are_rejected(tmp_path: Path) -> None:
+def test_an_empty_cloud_is_rejected(tmp_path: Path) -> None:
     empty = write_cloud(tmp_path / "empty.las", np.zeros((0, 3)))
     with pytest.raises(InvalidInput, match="no points"):
         build_copc(empty, tmp_path / "a", on_progress=nothing)
-    waves = write_cloud(tmp_path / "waves.las", hills(10), point_format=4, version="1.3")
-    with pytest.raises(InvalidInput, match="waveforms") as refused:
-        build_copc(waves, tmp_path / "b", on_progress=nothing)
-    assert refused.value.code == "unsupported-layout"
 
 
-def test_real_clouds_keep_count_bounds_and_colours(real_data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("point_format", "version", "warnings"),
+    [
+        (5, "1.3", ["The COPC has no waveforms, for which its format has no place."]),
+        (10, "1.4", ["The COPC has no waveforms, for which its format has no place."]),
+        (3, "1.2", []),
+    ],
+)
+def test_waveforms_are_left_out_with_a_warning(
+    tmp_path: Path, point_format: int, version: str, warnings: list[str]
+) -> None:
+    source = write_cloud(tmp_path / "a.las", hills(10), point_format=point_format, version=version)
+    properties = build_copc(source, tmp_path / "b", on_progress=nothing)
+    assert properties["warnings"] == warnings
+
+
+def coloured(path: Path, highest: dict[str, int], *, points: int = 3000) -> tuple[Path, dict[str, Numbers]]:
+    """Points with random colours up to the given values; the file, and the colours by channel."""
+    cloud = laspy.read(write_cloud(path, hills(points), point_format=8, version="1.4"))
+    random = np.random.default_rng(5)
+    for name, maximum in highest.items():
+        cloud[name] = random.integers(0, maximum, points, endpoint=True)
+        cloud[name][0] = maximum
+    cloud.write(path)
+    return path, {name: np.array(cloud[name]) for name in highest}
+
+
+@pytest.mark.parametrize("max_points", [None, 1000])
+@pytest.mark.parametrize(
+    ("highest", "scaled"),
+    [
+        ({"red": 255, "green": 250, "blue": 3, "nir": 200}, ["red", "green", "blue", "nir"]),
+        ({"red": 200, "green": 0, "blue": 0, "nir": 40_000}, ["red", "green", "blue"]),
+        ({"red": 256, "green": 250, "blue": 3, "nir": 0}, []),
+        ({"red": 0, "green": 0, "blue": 0, "nir": 0}, []),
+    ],
+)
+def test_colours_of_8_bits_are_scaled_to_16(
+    tmp_path: Path, highest: dict[str, int], scaled: list[str], max_points: int | None
+) -> None:
+    source, before = coloured(tmp_path / "a.las", highest)
+    target = tmp_path / "made.copc.laz"
+    properties = build_copc(source, target, on_progress=nothing, max_points=max_points)
+    made = points_of(target)
+    for name, values in before.items():
+        factor = 257 if name in scaled else 1
+        assert np.array_equal(np.sort(made[name]), np.sort(values.astype(np.int64) * factor)), name
+    assert len(properties["warnings"]) == bool(scaled)
+
+
+def test_real_clouds_keep_count_and_bounds(real_data: Path, tmp_path: Path) -> None:
     for name in ("brighton/model.laz", "demo/point_cloud.laz"):
         source, target = real_data / name, tmp_path / "made.copc.laz"
         target.unlink(missing_ok=True)
@@ -302,8 +362,10 @@ def test_real_clouds_keep_count_bounds_and_colours(real_data: Path, tmp_path: Pa
         assert np.all(
             np.abs(np.array(properties["bounds"]) - [before.header.mins, before.header.maxs]) <= tolerance
         )
-        for dimension in ("X", "Y", "Z", "red", "green", "blue", "intensity"):
+        for dimension in ("X", "Y", "Z", "intensity"):
             assert np.array_equal(np.sort(made[dimension]), np.sort(before[dimension]))
+        for channel in ("red", "green", "blue"):  # of 8 bits in both
+            assert np.array_equal(np.sort(made[channel]), np.sort(np.array(before[channel], np.int64)) * 257)
 
 
 def test_the_cells_are_small_enough_for_the_deepest_level() -> None:

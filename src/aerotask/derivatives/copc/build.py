@@ -9,9 +9,11 @@ from typing import Any
 import laspy
 import numpy as np
 
-from aerotask.derivatives.copc.morton_sort import points_in_memory, sort_cloud
+from aerotask.derivatives.copc.colours import scale_to_16_bits
+from aerotask.derivatives.copc.morton_sort import SortedCloud, points_in_memory, sort_cloud
 from aerotask.derivatives.copc.octree import Octree
 from aerotask.derivatives.copc.reader import CHUNK_POINTS, CloudFile, open_cloud
+from aerotask.derivatives.copc.records import has_waveforms
 from aerotask.derivatives.copc.writer import CopcWriter, copc_file
 from aerotask.domain.errors import TaskFailed
 
@@ -40,10 +42,23 @@ def build_copc(
     with copc_file(target, cloud, points.cube) as writer:
         for bucket in points.buckets:
             for node in octree.nodes(bucket):
+                scale_to_16_bits(node.records, points.eight_bit_channels)
                 writer.add(node)
                 on_progress(0.4 + 0.4 * writer.points / cloud.points)
     _check(target, cloud, writer, lambda share: on_progress(0.8 + 0.2 * share))
-    return _properties(target, writer)
+    return {**_properties(target, writer), "warnings": _warnings(cloud, points)}
+
+
+def _warnings(cloud: CloudFile, points: SortedCloud) -> list[str]:
+    warnings = []
+    if points.eight_bit_channels:
+        names = ", ".join(points.eight_bit_channels)
+        warnings.append(
+            f"The colours ({names}) have 8 bits; the COPC has them scaled to 16, as LAS requires."
+        )
+    if has_waveforms(cloud.header.point_format):
+        warnings.append("The COPC has no waveforms, for which its format has no place.")
+    return warnings
 
 
 def _check(target: Path, cloud: CloudFile, writer: CopcWriter, on_progress: Callable[[float], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from aerotask.derivatives.copc.bounds import (
     bounds_of,
     cube_around,
 )
+from aerotask.derivatives.copc.colours import eight_bit_channels, maxima
 from aerotask.derivatives.copc.octree import LEAF_POINTS, Bucket, sorted_bucket
 from aerotask.derivatives.copc.reader import CloudFile
 
@@ -35,10 +37,11 @@ Progress = Callable[[float], None]
 
 @dataclass(frozen=True, slots=True)
 class SortedCloud:
-    """Cloud in Morton order: its cube, its bounds, and its points in buckets."""
+    """Cloud in Morton order: its cube, its bounds, its 8-bit colour channels, and its points in buckets."""
 
     cube: Cube
     bounds: Bounds
+    eight_bit_channels: tuple[str, ...]
     buckets: Iterator[Bucket]
 
 
@@ -54,14 +57,14 @@ def sort_cloud(cloud: CloudFile, folder: Path, *, max_points: int, on_progress: 
     """
     if cloud.points <= max_points:
         return _in_memory(cloud, on_progress)
-    bounds, sample = _scan(cloud, lambda share: on_progress(share / 2))
+    bounds, channels, sample = _scan(cloud, lambda share: on_progress(share / 2))
     cube = cube_around(bounds, cloud.scales, cloud.offsets)
     # Buckets are half full on average, since edges from a sample are approximate.
     count = min(-(-2 * cloud.points // max_points), MAX_BUCKETS)
     edges = _edges(cube.codes(sample), count, points=cloud.points)
     files = [folder / f"bucket-{number}" for number in range(len(edges) + 1)]
     _distribute(cloud, cube, edges, files, lambda share: on_progress(0.5 + share / 2))
-    return SortedCloud(cube, bounds, _from_files(cube, edges, files, cloud))
+    return SortedCloud(cube, bounds, channels, _from_files(cube, edges, files, cloud))
 
 
 def _in_memory(cloud: CloudFile, on_progress: Progress) -> SortedCloud:
@@ -73,23 +76,26 @@ def _in_memory(cloud: CloudFile, on_progress: Progress) -> SortedCloud:
         on_progress(done / cloud.points)
     bounds = bounds_of(records)
     cube = cube_around(bounds, cloud.scales, cloud.offsets)
-    return SortedCloud(cube, bounds, iter([sorted_bucket(records, cube.codes(records))]))
+    channels = eight_bit_channels(maxima(records))
+    return SortedCloud(cube, bounds, channels, iter([sorted_bucket(records, cube.codes(records))]))
 
 
-def _scan(cloud: CloudFile, on_progress: Progress) -> tuple[Bounds, Records]:
-    """Bounds of all points, and an evenly spaced sample."""
+def _scan(cloud: CloudFile, on_progress: Progress) -> tuple[Bounds, tuple[str, ...], Records]:
+    """Bounds and 8-bit colour channels of all points, and an evenly spaced sample."""
     step = max(cloud.points // _SAMPLE, 1)
     bounds: Bounds | None = None
+    highest: Counter[str] = Counter()
     samples = []
     done = 0
     for chunk in cloud.chunks():
         bounds = bounds_of(chunk).merged(bounds) if bounds else bounds_of(chunk)
+        highest |= Counter(maxima(chunk))
         samples.append(chunk[-done % step :: step].copy())
         done += len(chunk)
         on_progress(done / cloud.points)
     if bounds is None:
         raise ValueError("a cloud without points can't be sorted")
-    return bounds, np.concatenate(samples)
+    return bounds, eight_bit_channels(highest), np.concatenate(samples)
 
 
 def _edges(sample: Codes, count: int, *, points: int) -> list[int]:
