@@ -17,7 +17,7 @@ from aerotask.raster.expression.indices import (
 RGB = BandRoles({"R": 1, "G": 2, "B": 3}, dict.fromkeys("RGB", "the band filter"))
 
 
-def test_there_are_eighteen_indices() -> None:
+def test_there_are_twenty_six_indices() -> None:
     assert index_ids() == (
         "VARI",
         "EXG",
@@ -35,6 +35,14 @@ def test_there_are_eighteen_indices() -> None:
         "ARVI",
         "GRVI",
         "ENDVI",
+        "MSAVI",
+        "MSAVI2",
+        "CIgreen",
+        "CIrededge",
+        "NDMI",
+        "NBR",
+        "TGI",
+        "BAI",
         "CELSIUS",
         "KELVIN",
     )
@@ -46,7 +54,8 @@ def test_ids_are_found_in_any_case() -> None:
 
 def test_most_indices_range_from_minus_one_to_one() -> None:
     ranges = {index_id: parse_formula(index_id).value_range for index_id in index_ids()}
-    assert {name for name, each in ranges.items() if each is None} == {"EXG", "vNDVI", "GRVI", "ENDVI"}
+    by_percentiles = {"EXG", "vNDVI", "GRVI", "ENDVI", "CIgreen", "CIrededge", "TGI", "BAI"}
+    assert {name for name, each in ranges.items() if each is None} == by_percentiles
     assert ranges.pop("CELSIUS") == ValueRange(-40, 150)
     assert ranges.pop("KELVIN") == ValueRange(233.15, 423.15)
     assert {each for each in ranges.values() if each} == {ValueRange(-1, 1)}
@@ -59,17 +68,51 @@ def test_a_custom_formula_has_no_range() -> None:
 
 def test_the_error_for_an_unknown_id_lists_the_known_ones() -> None:
     with pytest.raises(
-        InvalidInput, match=r"There is no formula 'NDVX'\. Choose one of VARI, EXG,"
+        InvalidInput, match=r"There is no formula 'NDVX'\. Did you mean 'NDVI'\? Choose one of VARI, EXG,"
     ) as caught:
         parse_formula("NDVX")
     assert caught.value.code == "unknown-formula"
 
 
-@pytest.mark.parametrize("text", ["(X-R)/(X+R)", "N+b0", "N+b99999", "bb1*2"])
+@pytest.mark.parametrize("text", ["(X-R)/(X+R)", "N+b0", "N+b99999", "bb1*2", "N+x@0"])
 def test_an_unknown_name_within_a_formula_is_refused(text: str) -> None:
-    with pytest.raises(InvalidInput, match="which is no band") as caught:
+    with pytest.raises(InvalidInput, match="which is no band, index or function") as caught:
         parse_formula(text)
     assert caught.value.code == "invalid-formula"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("N + niir", "names 'niir' at character 5, which is no band, index or function. Did you mean 'nir'?"),
+        (
+            "NDVX*100",
+            "names 'NDVX' at character 1, which is no band, index or function. Did you mean 'NDVI'?",
+        ),
+        ("1-NR", "names 'NR' at character 3, which is no band, index or function. To multiply, write 'N*R'."),
+        ("N=R", "assigns to 'N', which is a band; '==' compares"),
+    ],
+)
+def test_the_nearest_thing_to_what_is_not_understood_is_named(text: str, said: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse_formula(text)
+    assert said in caught.value.message
+
+
+def test_a_label_that_says_an_index_is_that_index() -> None:
+    assert parse_formula("ndvi = (N−R)/(N+R)") == parse_formula("NDVI")
+    assert parse_formula("EXG=2G-(R+B)") == parse_formula("EXG")
+
+
+def test_a_label_names_a_custom_formula() -> None:
+    assert parse_formula("vigour = N/R").title == "vigour"
+    other = parse_formula("NDVI=(N-G)/(N+G)")
+    assert (other.title, other.value_range) == ("NDVI=(N-G)/(N+G)", None)
+
+
+def test_an_index_within_a_formula_stands_for_its_expression() -> None:
+    assert parse_formula("100NDVI").expression == parse_formula("100*((N-R)/(N+R))").expression
+    assert resolve_names(parse_formula("VARI+1"), RGB, 3) == {"G": 2, "R": 1, "B": 3}
 
 
 def test_a_formula_without_a_band_is_refused() -> None:
@@ -86,6 +129,24 @@ def test_a_formula_reads_at_most_sixteen_bands() -> None:
 
 def test_names_are_resolved_in_any_case() -> None:
     assert resolve_names(parse_formula("(g-R)/B2"), RGB, 3) == {"g": 2, "R": 1, "B2": 2}
+
+
+def test_names_are_resolved_in_all_usual_spellings() -> None:
+    roles = BandRoles({"R": 1, "N": 4, "Re": 5}, dict.fromkeys(["R", "N", "Re"], "the band filter"))
+    formula = parse_formula(
+        'nir + NIR + red_edge + "Red Edge" + rededge + "ortho@2" + band3 + band_3 + "band 3"'
+    )
+    assert resolve_names(formula, roles, 5) == {
+        "nir": 4,
+        "NIR": 4,
+        "red_edge": 5,
+        "Red Edge": 5,
+        "rededge": 5,
+        "ortho@2": 2,
+        "band3": 3,
+        "band_3": 3,
+        "band 3": 3,
+    }
 
 
 def test_missing_bands_are_all_named() -> None:
