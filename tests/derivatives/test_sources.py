@@ -23,11 +23,13 @@ def test_the_key_covers_side_files_whatever_their_names() -> None:
     assert whole != source_key("a/roads.shp", {"a/roads.shp": SHP, "a/roads.shx": SHX})
 
 
-def test_a_shapefile_needs_its_index() -> None:
+def test_a_shapefile_needs_its_index_and_its_attributes() -> None:
     assert "x/roads.shx" in paths_beside("x/roads.shp")
     assert paths_beside("x/cloud.laz") == ()
-    check_complete("x/roads.shp", {"x/roads.SHX": SHX})
+    check_complete("x/roads.shp", {"x/roads.SHX": SHX, "x/roads.dbf": DBF})
     check_complete("x/field.tif", {})
     with pytest.raises(InvalidInput, match=r"'roads\.shx'") as refused:
         check_complete("x/roads.shp", {"roads.shx": SHX, "x/roads.dbf": DBF})
     assert refused.value.code == "missing-side-file"
+    with pytest.raises(InvalidInput, match=r"'roads\.dbf'"):
+        check_complete("x/roads.shp", {"x/roads.shx": SHX})

@@ -11,7 +11,7 @@ from PIL import Image
 from tests.raster.rasters import write_raster
 from tests.support.world import Dataset, World
 from tests.tiles.images import pixels_of
-from tests.tiles.maps import AT, GREEN, halves, on_tile
+from tests.tiles.maps import AT, WHITE, halves, on_tile
 
 ALIGN = {"sourcePath": "2026.tif", "referencePath": "2025.tif", "outputPath": "aligned.tif"}
 MERGE = {"paths": ["red.tif", "nir.tif"], "outputPath": "merged.tif"}
@@ -66,6 +66,6 @@ def test_tiles_are_rendered_from_the_built_cog(dataset: Dataset, tmp_path: Path)
     after = dataset.client.get(address, params=style)
     assert (before.status_code, after.status_code) == (200, 200)
     assert before.headers["etag"] != after.headers["etag"]
-    assert pixels_of(after.content)[128, 128].tolist() == GREEN
+    assert pixels_of(after.content)[128, 128].tolist() == WHITE
     with rasterio.open(raster) as source:
         assert source.read(1)[128, 128] == 5

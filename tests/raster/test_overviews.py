@@ -11,7 +11,14 @@ import rasterio
 from tests.raster.rasters import export, slope, write_raster
 
 from aerotask.raster.export.write import ExportWriteOptions
-from aerotask.raster.overviews import halve_indices, halve_rgba, halve_samples, halving_for, overview_shapes
+from aerotask.raster.overviews import (
+    OverviewRules,
+    halve_indices,
+    halve_rgba,
+    halve_samples,
+    halving_for,
+    overview_shapes,
+)
 from aerotask.raster.tiff.codec import TileLayout
 
 
@@ -62,7 +69,7 @@ def test_indices_are_taken_not_averaged() -> None:
 
 def halved(rows: list[list[Any]], dtype: str, nodata: float | None = None) -> list[Any]:
     tile = np.array(rows, dtype)[..., np.newaxis]
-    result = halving_for(TileLayout(tile.shape, tile.dtype, 0), nodata=nodata)(tile)
+    result = halving_for(TileLayout(tile.shape, tile.dtype, 0), OverviewRules(nodata=nodata))(tile, None)
     assert result.dtype == tile.dtype
     return list(result[..., 0].tolist())
 
@@ -93,8 +100,8 @@ def test_infinities_stay_infinite() -> None:
 def test_each_band_is_halved_by_itself(nodata: float | None) -> None:
     tile = np.zeros((2, 2, 2), np.uint8)
     tile[..., 1] = 100
-    halve = halving_for(TileLayout(tile.shape, tile.dtype, 0), nodata=nodata)
-    assert halve(tile).tolist() == [[[0, 100]]]
+    halve = halving_for(TileLayout(tile.shape, tile.dtype, 0), OverviewRules(nodata=nodata))
+    assert halve(tile, None).tolist() == [[[0, 100]]]
 
 
 def test_gdal_sees_the_overviews_and_their_pixels(tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from tests.raster.rasters import read, slope, write_raster
 
 from aerotask.domain.errors import InvalidInput
@@ -65,6 +67,44 @@ def test_other_files_are_refused_with_a_plain_message(tmp_path: Path, content: b
     assert error.code == "unreadable-raster"
     assert error.message.startswith("'field.tif' is not a readable raster: ")
     assert words in error.message
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        (50002, "compressed by JPEG XL"),
+        (34712, "compressed by JPEG 2000"),
+        (34892, "compressed by lossy JPEG"),
+        (6, "compressed by old-style JPEG"),
+        (777, "compressed by number 777"),
+    ],
+)
+def test_a_compression_that_cannot_be_read_is_named(tmp_path: Path, code: int, name: str) -> None:
+    path = write_raster(tmp_path / "in.tif", np.zeros((1, 20, 30), np.uint8))
+    content = bytearray(path.read_bytes())
+    (start,) = struct.unpack_from("<I", content, 4)
+    (entries,) = struct.unpack_from("<H", content, start)
+    at = next(
+        at for at in range(start + 2, start + 2 + 12 * entries, 12) if content[at : at + 2] == b"\x03\x01"
+    )
+    struct.pack_into("<H", content, at + 8, code)
+    path.write_bytes(content)
+    refused = refusal(path)
+    assert refused.code == "unreadable-raster"
+    assert name in refused.message
+
+
+def test_the_pages_of_a_file_are_counted_without_overviews_and_masks(tmp_path: Path) -> None:
+    path = write_raster(
+        tmp_path / "in.tif",
+        np.ones((1, 64, 64), np.uint8),
+        mask=np.full((64, 64), 255, np.uint8),
+        overviews=[2],
+    )
+    assert opened(path).pages == 1
+    images = [Image.fromarray(np.full((40, 50), value, np.uint8)) for value in (1, 2, 3)]
+    images[0].save(tmp_path / "pages.tif", save_all=True, append_images=images[1:])
+    assert opened(tmp_path / "pages.tif").pages == 3
 
 
 def test_a_vrt_cannot_reach_other_files(tmp_path: Path) -> None:

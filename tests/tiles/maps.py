@@ -11,7 +11,9 @@ from aerotask.tiles.tile_matrix import TileIndex
 
 AT = TileIndex(18, 137_000, 90_000)
 RED, GREEN, NOTHING = [0xD7, 0x30, 0x27, 255], [0x1A, 0x98, 0x50, 255], [0, 0, 0, 0]
-"""Both ends of the colormap rdylgn, and a transparent pixel."""
+"""Both ends of the colormap rdylgn, which formulas have, and a transparent pixel."""
+BLACK, WHITE = [0, 0, 0, 255], [255, 255, 255, 255]
+"""Both ends of the greys of a single band."""
 
 
 def on_tile(path: Path, pixels: Pixels, *, tile: TileIndex = AT, **options: Any) -> Path:

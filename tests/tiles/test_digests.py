@@ -26,13 +26,13 @@ def test_a_content_that_claims_the_hash_of_another_gets_none_of_its_images() -> 
     assert tile_digest(as_raster(PRIVATE), STYLE, TILE, size_px=256) != tile_digest(
         as_raster(CLAIMED), STYLE, TILE, size_px=256
     )
-    assert thumbnail_digest(PRIVATE, ThumbnailKind.PICTURE, size_px=64) != thumbnail_digest(
-        CLAIMED, ThumbnailKind.PICTURE, size_px=64
+    assert thumbnail_digest(as_raster(PRIVATE), ThumbnailKind.PICTURE, size_px=64) != thumbnail_digest(
+        as_raster(CLAIMED), ThumbnailKind.PICTURE, size_px=64
     )
 
 
 def test_the_same_content_has_the_same_digest() -> None:
     again = RenderSource(PRIVATE.blob_key, PRIVATE.sha256)
-    assert thumbnail_digest(again, ThumbnailKind.PICTURE, size_px=64) == thumbnail_digest(
-        PRIVATE, ThumbnailKind.PICTURE, size_px=64
+    assert thumbnail_digest(as_raster(again), ThumbnailKind.PICTURE, size_px=64) == thumbnail_digest(
+        as_raster(PRIVATE), ThumbnailKind.PICTURE, size_px=64
     )

@@ -11,7 +11,7 @@ import rasterio.shutil
 from rasterio.enums import ColorInterp
 from rasterio.transform import from_bounds, from_origin
 from tests.raster.rasters import export, read, slope, write_raster
-from tests.tiles.maps import AT, GREEN, NOTHING, RED, halves, on_tile
+from tests.tiles.maps import AT, BLACK, GREEN, NOTHING, RED, WHITE, halves, on_tile
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.io import GDAL_OPTIONS
@@ -42,7 +42,7 @@ def test_constant_areas_have_the_literal_colours_of_the_colormap(
     tmp_path: Path, rasters: DatasetCache
 ) -> None:
     path = on_tile(tmp_path / "a.tif", halves(-5, 5))
-    drawn = tile(rasters, path, rescale="-1,1", bands="1")
+    drawn = tile(rasters, path, rescale="-1,1", bands="1", colormap="rdylgn")
     assert drawn.shape == (256, 256, 4)
     assert (drawn[:, :128] == RED).all()
     assert (drawn[:, 128:] == GREEN).all()
@@ -91,7 +91,7 @@ def test_a_tile_is_transparent_outside_the_raster(tmp_path: Path, rasters: Datas
         transform=from_origin(west, north, side, side),
     )
     drawn = tile(rasters, path, rescale="-1,1")
-    assert (drawn[:100, :60] == GREEN).all()
+    assert (drawn[:100, :60] == WHITE).all()
     assert (drawn[100:] == 0).all()
     assert (drawn[:, 60:] == 0).all()
 
@@ -113,9 +113,22 @@ def test_alpha_and_masks_are_kept(tmp_path: Path, rasters: DatasetCache) -> None
     rgba = np.stack([np.full((256, 256), value, np.uint8) for value in (10, 20, 30)] + [alpha])
     path = on_tile(tmp_path / "rgba.tif", rgba, colours=colours)
     assert tile(rasters, path)[0, :2].tolist() == [NOTHING, [10, 20, 30, 255]]
-    assert tile(rasters, path, bands="1", rescale="0,5")[0, :2].tolist() == [NOTHING, GREEN]
+    assert tile(rasters, path, bands="1", rescale="0,5")[0, :2].tolist() == [NOTHING, WHITE]
     masked = on_tile(tmp_path / "masked.tif", halves(5, 5), mask=alpha)
-    assert tile(rasters, masked, rescale="-1,1")[0, :2].tolist() == [NOTHING, GREEN]
+    assert tile(rasters, masked, rescale="-1,1")[0, :2].tolist() == [NOTHING, WHITE]
+
+
+@pytest.mark.parametrize("style", [{}, {"bands": "1"}])
+def test_a_palette_raster_has_the_colours_of_its_export(
+    tmp_path: Path, rasters: DatasetCache, style: dict[str, Any]
+) -> None:
+    source = on_tile(tmp_path / "a.tif", halves(1, 2, dtype="uint8"), nodata=2)
+    with rasterio.open(source, "r+") as target:
+        target.write_colormap(1, {1: (10, 120, 30, 255), 2: (9, 9, 9, 255)})
+    export(source, tmp_path / "export.tif", **style)
+    drawn = tile(rasters, source, **style)
+    assert drawn[0, [0, 200]].tolist() == [[10, 120, 30, 255], NOTHING]
+    assert np.array_equal(drawn, np.moveaxis(read(tmp_path / "export.tif"), 0, -1))
 
 
 def test_an_rgb_image_is_shown_as_it_is_without_a_style(tmp_path: Path, rasters: DatasetCache) -> None:
@@ -144,10 +157,10 @@ def test_a_result_of_raster_export_is_shown_as_it_is(tmp_path: Path, rasters: Da
 def test_a_tile_of_another_resolution_has_the_nearest_pixels(tmp_path: Path, rasters: DatasetCache) -> None:
     path = on_tile(tmp_path / "a.tif", halves(-5, 5))
     upper_right = TileIndex(AT.z + 1, 2 * AT.x + 1, 2 * AT.y)
-    assert (tile(rasters, path, upper_right, rescale="-1,1") == GREEN).all()
+    assert (tile(rasters, path, upper_right, rescale="-1,1") == WHITE).all()
     twice = tile(rasters, path, size_px=512, rescale="-1,1")
-    assert (twice[:, :256] == RED).all()
-    assert (twice[:, 256:] == GREEN).all()
+    assert (twice[:, :256] == BLACK).all()
+    assert (twice[:, 256:] == WHITE).all()
 
 
 def test_tiles_of_lower_zooms_come_from_overviews(tmp_path: Path, rasters: DatasetCache) -> None:
@@ -184,8 +197,23 @@ def test_a_raster_in_another_crs_is_at_its_place(tmp_path: Path, rasters: Datase
     x = int((0.5 * (west + east) + 180) / 360 * 2**z)
     y = next(y for y in range(2**z) if TileIndex(z, x, y).bounds_deg()[1] < 0.5 * (south + north))
     drawn = tile(rasters, path, TileIndex(z, x, y), rescale="-1,1")
-    assert GREEN in drawn.reshape(-1, 4).tolist()
-    assert set(map(tuple, drawn.reshape(-1, 4).tolist())) <= {tuple(GREEN), tuple(NOTHING)}
+    assert WHITE in drawn.reshape(-1, 4).tolist()
+    assert set(map(tuple, drawn.reshape(-1, 4).tolist())) <= {tuple(WHITE), tuple(NOTHING)}
+
+
+@pytest.mark.parametrize(
+    ("west_deg", "bounds"),
+    [(200, (-160, 40, -156, 44)), (-170, (-170, 40, -166, 44)), (178, (-180, 40, 180, 44))],
+)
+def test_bounds_are_longitudes_from_minus_180_to_180(
+    tmp_path: Path, rasters: DatasetCache, west_deg: float, bounds: tuple[float, ...]
+) -> None:
+    transform = from_origin(west_deg, 44, 0.01, 0.01)
+    path = write_raster(
+        tmp_path / "a.tif", np.ones((1, 400, 400), np.uint8), crs="EPSG:4326", transform=transform
+    )
+    info = read_render_info(rasters, path, path, Style(rescale="0,1"))
+    assert info.require_bounds() == pytest.approx(bounds, abs=1e-9)
 
 
 def test_a_raster_without_georeference_has_render_info_but_no_bounds(
@@ -218,7 +246,7 @@ def test_render_info_survives_its_json(tmp_path: Path, rasters: DatasetCache) ->
     ],
 )
 def test_an_invalid_style_has_the_error_code_of_raster_export(
-    tmp_path: Path, rasters: DatasetCache, style: dict[str, str], code: str
+    tmp_path: Path, rasters: DatasetCache, style: dict[str, Any], code: str
 ) -> None:
     path = on_tile(tmp_path / "a.tif", halves(0, 1))
     with pytest.raises(InvalidInput) as refused:
@@ -256,4 +284,4 @@ def test_tiles_come_from_the_cog_and_their_value_range_from_the_original(
         for y in (row - 1, row, row + 1):
             drawn = draw_tile(rasters, raster, TileIndex(z, x, y), size_px=256)
             colours |= set(map(tuple, drawn.reshape(-1, 4).tolist()))
-    assert colours == {tuple(RED), tuple(GREEN), tuple(NOTHING)}
+    assert colours == {tuple(BLACK), tuple(WHITE), tuple(NOTHING)}

@@ -283,8 +283,8 @@ def test_the_output_is_a_cog_that_keeps_what_the_source_says_of_itself(harness: 
         assert list(aligned.colorinterp) == colours
         assert (aligned.tags()["CAMERA"], aligned.block_shapes[0], aligned.overviews(1)) == (
             "one",
-            (512, 512),
-            [2],
+            (256, 256),
+            [2, 4],
         )
         assert (aligned.transform.a, aligned.transform.e) == (METRES, -METRES)
         # Whole pixels of the source's own grid.

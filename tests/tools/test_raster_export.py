@@ -86,6 +86,7 @@ def test_the_result_has_all_facts(harness: ToolHarness) -> None:
         "expression": "(N-R)/(N+R)",
         "bands": {"N": 4, "R": 1},
         "range": [[-1, 1]],
+        "unscaled": False,
         "rescaleSource": "formula",
         "colormap": "rdylgn",
         "format": "gtiff",
@@ -124,6 +125,18 @@ def test_the_log_names_the_sample_of_percentiles(harness: ToolHarness) -> None:
     assert "(2nd to 98th percentile, from all pixels)." in log[-2]
     assert log[2].startswith(
         "Preset 'true-color' shows R-G-B as red, green and blue: R = band 1 (from the band desc"
+    )
+
+
+@pytest.mark.parametrize(("highest", "warned"), [(0.9, False), (9000.0, True)])
+def test_values_that_cannot_be_reflectances_cause_a_warning(
+    harness: ToolHarness, highest: float, *, warned: bool
+) -> None:
+    pixels = np.linspace(0, highest, 2 * 30 * 40, dtype=np.float32).reshape(2, 30, 40)
+    write_raster(harness.dataset / "floats.tif", pixels, descriptions=("red", "nir"))
+    warnings = harness.run(TOOL, {"path": "floats.tif", "formula": "SAVI"}).result["warnings"]
+    assert [text[:58] for text in warnings] == (
+        ["SAVI has constants for reflectances from 0 to 1, but band "] if warned else []
     )
 
 
@@ -203,7 +216,14 @@ def test_a_large_cog_has_overviews(harness: ToolHarness) -> None:
 
 @pytest.mark.parametrize("formula", index_ids())
 def test_every_index_runs(harness: ToolHarness, formula: str) -> None:
-    outcome = harness.run(TOOL, {"path": "field.tif", "formula": formula.lower()})
+    write_raster(
+        harness.dataset / "seven.tif",
+        np.concatenate([field(), field()[:2] + 7]),
+        descriptions=["red", "green", "blue", "nir", "rededge", "swir1", "swir2"],
+        nodata=0,
+        tiled=True,
+    )
+    outcome = harness.run(TOOL, {"path": "seven.tif", "formula": formula.lower()})
     assert outcome.result["formula"] == formula
     assert outcome.result["validPixels"] > 100_000
 
@@ -394,12 +414,13 @@ def test_the_schema_is_valid_and_every_parameter_is_described() -> None:
         "colormap",
         "rescale",
         "bands",
+        "unscale",
         "preset",
         "fileName",
         "format",
     ]
     assert all(entry.get("description") for entry in schema["properties"].values())
-    assert schema["properties"]["colormap"]["default"] == "rdylgn"
+    assert schema["properties"]["colormap"]["default"] is None
     assert (schema["required"], schema["additionalProperties"]) == (["path"], False)
 
 
@@ -415,7 +436,8 @@ def test_the_page_lists_every_error_code() -> None:
         *(
             path
             for path in (REPOSITORY / "src/aerotask/raster").rglob("*.py")
-            if path.parent.name != "alignment"
+            # They serve other tools, and map tiles.
+            if path.parent.name != "alignment" and path.name != "pixel_mapping.py"
         ),
         REPOSITORY / "src/aerotask/tools/raster_export.py",
         REPOSITORY / "src/aerotask/tools/indexed_raster.py",

@@ -1,11 +1,12 @@
-"""COG builder: a raster as a cloud-optimised GeoTIFF in Web Mercator, aligned to the web maps' tile grid."""
+"""COG builder: a raster as a cloud-optimised GeoTIFF in its own grid, with every pixel as it is."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +14,28 @@ import numpy as np
 from rasterio.enums import ColorInterp
 from rasterio.windows import Window as RasterioWindow
 
-from aerotask.derivatives.statistics import percentiles_of, raster_statistics
+from aerotask.derivatives.statistics import (
+    BandStatistics,
+    percentiles_of,
+    raster_statistics,
+    statistics_of_valid,
+)
 from aerotask.domain.errors import InvalidInput, TaskFailed
-from aerotask.raster.gdal_copy import copy_raster
-from aerotask.raster.io import GDAL_ERRORS, open_raster
-from aerotask.raster.tiff.codec import DEFLATE_LEVEL
-from aerotask.raster.windows import windows
+from aerotask.raster.cog import UNITS_BYTES, CogLevel, ReadUnit, describe_cog, has_own_mask, write_cog
+from aerotask.raster.header import outer_bounds, read_profile
+from aerotask.raster.io import block_bytes, open_raster
+from aerotask.raster.parallel import MAX_THREADS, run_in_threads
+from aerotask.raster.pixels import native_nodata
+from aerotask.raster.profile import RasterProfile
+from aerotask.raster.windows import Shape, Window, shape_of, unit_shape, windows
 
-TILE_PX = 256
-JPEG_QUALITY = 90
-CACHE_MB = 96
-"""GDAL's block cache while warping; the default is 5 % of the machine's memory."""
 PERCENTS = (2, 98)
+DECODING_BYTES = 128 * 1024 * 1024
+"""Memory for decoding the source's blocks, of all threads together; large blocks are read by fewer threads."""
 
 _SAMPLE_PX = 1024
-_CHECKED_PX = 2048
-_WEB_MERCATOR = 3857
-_COLOURS = {ColorInterp.red, ColorInterp.green, ColorInterp.blue}
-
-
-@dataclass(frozen=True, slots=True)
-class _SourceInfo:
-    """Source properties that the COG must keep: the types of its first `colours` bands, those before any alpha."""
-
-    dtypes: tuple[str, ...]
-    colours: int
+_MAX_BLOCK_PX = 1024
+_SHARES = {"pixels": (0.0, 0.6), "overviews": (0.6, 0.75), "cog": (0.75, 0.85)}
 
 
 def build_cog(
@@ -45,29 +43,32 @@ def build_cog(
 ) -> dict[str, Any]:
     """Write the raster at `source` as a COG at `target`, which must not exist; returns statistics and georeference.
 
-    GDAL's warp can't be interrupted: if `on_progress` raises, it continues in its thread until the process ends.
+    A raster that already is a COG is copied as it is. The source's own overviews are kept, and missing ones added.
 
     Raises:
-        InvalidInput: the raster is not georeferenced (`not-georeferenced`), or can't be read (the codes are those of
-            `raster.io.open_raster`).
+        InvalidInput: the raster is not georeferenced (`not-georeferenced`), has bands that can't be kept
+            (`unsupported-layout`), or can't be read (the codes are those of `raster.io.open_raster`).
         OSError: the disk is full (`ENOSPC`).
-        TaskFailed: the warp failed (`cog-failed`), or what was written doesn't read back (`derivative-damaged`).
+        TaskFailed: what was written doesn't read back (`derivative-damaged`).
     """
-    statistics = raster_statistics(
-        source, threads=threads, on_progress=lambda share: on_progress(0.3 * share)
-    )
     with open_raster(source) as opened:
         _check_source(opened)
-        _warp_to(opened, target, _options(opened, threads), lambda share: on_progress(0.3 + 0.5 * share))
-        info = _SourceInfo(opened.dtypes, sum(colour != ColorInterp.alpha for colour in opened.colorinterp))
-    sample = _check(target, info, lambda share: on_progress(0.8 + 0.2 * share))
-    bands = [
-        band.to_properties() | {"percentiles": percentiles}
-        for band, percentiles in zip(
-            statistics[: info.colours], percentiles_of(sample, PERCENTS), strict=True
-        )
-    ]
-    return {"bands": bands, **_georeference(target)}
+        is_cog = _is_cog(opened)
+        bands = [band for band in opened.indexes if opened.colorinterp[band - 1] != ColorInterp.alpha]
+        grid = _grid(opened)
+    if is_cog:
+        statistics = raster_statistics(source, threads=threads, on_progress=_part(on_progress, 0, 0.6))
+        shutil.copyfile(source, target)
+    else:
+        statistics = _write(source, target, threads=threads, on_progress=on_progress)
+    sample = _check(target, grid, bands, threads=threads, on_progress=_part(on_progress, 0.85, 1))
+    return {
+        "bands": [
+            statistics[band - 1].to_properties() | {"percentiles": percentiles}
+            for band, percentiles in zip(bands, percentiles_of(sample, PERCENTS), strict=True)
+        ],
+        **_description(target),
+    }
 
 
 def _check_source(opened: Any) -> None:
@@ -77,94 +78,174 @@ def _check_source(opened: Any) -> None:
             "(gdal_translate -a_srs -a_ullr).",
             code="not-georeferenced",
         )
-    if any(np.dtype(dtype).kind == "c" for dtype in opened.dtypes):
-        raise InvalidInput(
-            "The raster has complex numbers, which maps can't show.", code="unsupported-layout"
-        )
 
 
-def _options(opened: Any, threads: int) -> dict[str, Any]:
-    """GDAL options: lossless, except for photographs (8-bit red, green and blue without a nodata value)."""
-    colours = list(opened.colorinterp)
-    photograph = (
-        set(opened.dtypes) == {"uint8"}
-        and set(colours[:3]) == _COLOURS
-        and colours[3:] in ([], [ColorInterp.alpha])
-        and opened.nodata is None
+def _is_cog(opened: Any) -> bool:
+    """Whether the raster already is a COG that maps can read: small tiles, and overviews down to a small one."""
+    factors = opened.overviews(1)
+    longest = max(opened.width, opened.height)
+    return bool(
+        opened.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == "COG"
+        and max(opened.block_shapes[0]) <= _MAX_BLOCK_PX
+        and longest / (factors[-1] if factors else 1) <= 2 * _MAX_BLOCK_PX
     )
-    with_palette = ColorInterp.palette in colours
-    compression: dict[str, Any] = (
-        {"compress": "JPEG", "quality": JPEG_QUALITY}
-        if photograph
-        else {"compress": "DEFLATE", "level": DEFLATE_LEVEL, "predictor": "YES"}
+
+
+def _grid(opened: Any) -> tuple[Any, ...]:
+    """Everything that the COG must have in common with its source."""
+    return (
+        opened.crs,
+        opened.shape,
+        opened.dtypes,
+        opened.descriptions,
+        opened.colorinterp,
+        opened.scales,
+        opened.offsets,
+        str(opened.nodata),
     )
-    return compression | {
-        "driver": "COG",
-        "tiling_scheme": "GoogleMapsCompatible",
-        "blocksize": TILE_PX,
-        "num_threads": threads,
-        # Palette indices are classes: averaging two of them would produce a third, unrelated one.
-        "warp_resampling": "NEAREST" if with_palette else "BILINEAR",
-        "overview_resampling": "NEAREST" if with_palette else "AVERAGE",
-        "bigtiff": "IF_SAFER",
-    }
 
 
-def _warp_to(
-    opened: Any, target: Path, options: dict[str, Any], on_progress: Callable[[float], None]
-) -> None:
-    expected_bytes = max(Path(opened.name).stat().st_size, 1)
-    written_bytes = 0
+def _write(
+    source: Path, target: Path, *, threads: int, on_progress: Callable[[float], None]
+) -> list[BandStatistics]:
+    """Write the COG, and return the statistics of every band, which are collected from the pixels on the way."""
+    with open_raster(source) as opened:
+        profile = read_profile(opened)
+        image = describe_cog(opened, opened.shape)
+        threads = max(1, min(threads, MAX_THREADS, DECODING_BYTES // (2 * block_bytes(opened))))
+        counting = _CountingReader(source, opened)
+        shapes = [opened.shape, *((height, width) for width, height in profile.overview_sizes)]
+        units = [_unit_shape(profile, image.layout.tile_yx, shape, threads) for shape in shapes]
+        overviews = [_Reader(source, opened, level) for level in range(len(profile.overview_sizes))]
+    levels = [
+        CogLevel(shape, unit_yx, reader.opened)
+        for shape, unit_yx, reader in zip(shapes, units, [counting, *overviews], strict=True)
+    ]
 
-    def report() -> None:
-        nonlocal written_bytes
-        written_bytes = max(written_bytes, _written_bytes(target))
-        on_progress(1 - math.exp(-written_bytes / expected_bytes))
+    def report(stage: str, share: float) -> None:
+        _part(on_progress, *_SHARES[stage])(share)
 
-    try:
-        copy_raster(opened, target, options, on_tick=report, cache_mb=CACHE_MB)
-    except GDAL_ERRORS as error:
-        raise TaskFailed(
-            f"GDAL could not warp the raster to Web Mercator ({str(error)[:200]}).",
-            code="cog-failed",
-        ) from error
-
-
-def _written_bytes(target: Path) -> int:
-    """Size of the target and of GDAL's temporary files beside it (the warped image, its overviews)."""
-    total = 0
-    for file in target.parent.glob(f"{target.name}*"):
-        with suppress(FileNotFoundError):
-            total += file.stat().st_size
-    return total
+    write_cog(image, levels, target, threads=threads, on_stage=report)
+    return counting.statistics()
 
 
-def _check(target: Path, info: _SourceInfo, on_progress: Callable[[float], None]) -> Any:
-    """Decode every pixel again and check the layout; returns a reduced view of the whole.
+def _unit_shape(profile: RasterProfile, tile_yx: Shape, shape_yx: Shape, threads: int) -> Shape:
+    return unit_shape(
+        shape_yx,
+        tile_yx=tile_yx,
+        block_yx=(profile.block_size[1], profile.block_size[0]),
+        bytes_per_px=sum(band.value_bytes for band in profile.bands) + 1,
+        unit_bytes=UNITS_BYTES // threads,
+    )
+
+
+class _Reader:
+    """Reader of a raster, or of an overview of its own, by units."""
+
+    def __init__(self, path: Path, opened: Any, level: int | None) -> None:
+        self._path, self._level = path, level
+        self._has_mask = has_own_mask(opened)
+
+    @contextmanager
+    def opened(self) -> Iterator[ReadUnit]:
+        """Reader of units for one thread."""
+        with open_raster(self._path, overview_level=self._level) as source:
+            buffer = np.empty(0, source.dtypes[0])
+
+            def read(unit: Window) -> tuple[Any, Any]:
+                nonlocal buffer
+                rows, cols = shape_of(unit)
+                size = source.count * rows * cols
+                if buffer.size < size:
+                    buffer = np.empty(size, source.dtypes[0])
+                planes = buffer[:size].reshape(-1, rows, cols)
+                area = RasterioWindow.from_slices(*unit)
+                source.read(window=area, out=planes)
+                mask = source.read_masks(1, window=area).view(np.bool_) if self._has_mask else None
+                self._on_read(unit, planes, mask)
+                return planes, mask
+
+            yield read
+
+    def _on_read(self, unit: Window, planes: Any, mask: Any) -> None:
+        pass
+
+
+class _CountingReader(_Reader):
+    """Reader that collects statistics of the units as they are read."""
+
+    def __init__(self, path: Path, opened: Any) -> None:
+        super().__init__(path, opened, None)
+        dtype = np.dtype(opened.dtypes[0])
+        self._nodata = [native_nodata(value, dtype) for value in opened.nodatavals]
+        colours = list(opened.colorinterp)
+        self._alpha = colours.index(ColorInterp.alpha) if ColorInterp.alpha in colours else None
+        self._found: dict[tuple[int, int], list[BandStatistics]] = {}
+
+    def _on_read(self, unit: Window, planes: Any, mask: Any) -> None:
+        valid = mask if self._alpha is None else planes[self._alpha] != 0
+        self._found[unit[0].start, unit[1].start] = [
+            statistics_of_valid(plane, valid, nodata)
+            for plane, nodata in zip(planes, self._nodata, strict=True)
+        ]
+
+    def statistics(self) -> list[BandStatistics]:
+        """The statistics of each band; the units are added up in their order, so that the sums are always the same."""
+        by_unit = [self._found[place] for place in sorted(self._found)]
+        return [reduce(BandStatistics.merged, of_band) for of_band in zip(*by_unit, strict=True)]
+
+
+@dataclass(slots=True)
+class _Checked:
+    windows: list[Window]
+    on_progress: Callable[[float], None]
+    done: int = field(default=0)
+
+    def count(self, _window: Window) -> None:
+        self.done += 1
+        self.on_progress(self.done / len(self.windows))
+
+
+def _check(
+    target: Path,
+    grid: tuple[Any, ...],
+    bands: list[int],
+    *,
+    threads: int,
+    on_progress: Callable[[float], None],
+) -> Any:
+    """Decode every pixel again and check the layout; returns a reduced view of the bands.
 
     Raises:
         TaskFailed: the COG can't be read back or has another layout (`derivative-damaged`).
     """
     try:
         with open_raster(target) as made:
-            parts = list(windows((made.height, made.width), (_CHECKED_PX, _CHECKED_PX)))
-            for done, part in enumerate(parts, start=1):
-                made.read(window=RasterioWindow.from_slices(*part))
-                on_progress(done / len(parts))
-            sound = (
-                made.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == "COG"
-                and made.crs.to_epsg() == _WEB_MERCATOR
-                and made.block_shapes[0] == (TILE_PX, TILE_PX)
-                and made.dtypes[: info.colours] == info.dtypes[: info.colours]
-            )
+            sound = made.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == "COG" and _grid(made) == grid
+            unit_yx = _unit_shape(read_profile(made), made.block_shapes[0], made.shape, threads)
+            checked = _Checked(list(windows(made.shape, unit_yx)), on_progress)
             level = _sample_level(made)
+        run_in_threads(
+            checked.windows, threads=threads, worker=lambda: _decoder(target), on_result=checked.count
+        )
         with open_raster(target, overview_level=level) as small:
-            sample = small.read(indexes=list(range(1, info.colours + 1)), masked=True)
+            sample = small.read(indexes=bands, masked=True)
     except InvalidInput as error:
         raise TaskFailed("The COG can't be read back.", code="derivative-damaged") from error
     if not sound:
         raise TaskFailed("The COG reads back with an unexpected layout.", code="derivative-damaged")
     return sample
+
+
+@contextmanager
+def _decoder(target: Path) -> Iterator[Callable[[Window], Window]]:
+    with open_raster(target) as made:
+
+        def decode(window: Window) -> Window:
+            made.read(window=RasterioWindow.from_slices(*window))
+            return window
+
+        yield decode
 
 
 def _sample_level(made: Any) -> int | None:
@@ -174,15 +255,20 @@ def _sample_level(made: Any) -> int | None:
         return None
     factors = made.overviews(1)
     fitting = [level for level, factor in enumerate(factors) if longest / factor <= _SAMPLE_PX]
-    return fitting[0] if fitting else len(factors) - 1
+    if fitting:
+        return fitting[0]
+    return len(factors) - 1 if factors else None
 
 
-def _georeference(target: Path) -> dict[str, Any]:
+def _description(target: Path) -> dict[str, Any]:
     with open_raster(target) as made:
         return {
             "width": made.width,
             "height": made.height,
             "compression": str(made.tags(ns="IMAGE_STRUCTURE").get("COMPRESSION", "")),
-            "maxZoom": int(made.tags(ns="TILING_SCHEME").get("ZOOM_LEVEL", -1)),
-            "bounds": [float(value) for value in made.bounds],
+            "bounds": [float(value) for value in outer_bounds(made)],
         }
+
+
+def _part(on_progress: Callable[[float], None], begin: float, end: float) -> Callable[[float], None]:
+    return lambda share: on_progress(begin + (end - begin) * share)

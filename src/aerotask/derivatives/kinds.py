@@ -9,7 +9,7 @@ from typing import Any
 
 from aerotask.derivatives.nxz import nxz_missing
 from aerotask.domain.paths import base_name
-from aerotask.metadata.file_types import EntryType, suffix_of
+from aerotask.metadata.file_types import MAYBE_VECTOR_SUFFIXES, EntryType, suffix_of
 
 
 class DerivativeKind(StrEnum):
@@ -40,13 +40,29 @@ class KindInfo:
     """Reason why this installation can't build it, and the remedy; None if it can."""
 
 
-_VECTOR_FORMATS = frozenset(["geojson", "gpkg", "shp", "kml", "kmz", "fgb", "dxf", "gml"])
+_VECTOR_FORMATS = MAYBE_VECTOR_SUFFIXES | frozenset(
+    [
+        "geojson",
+        "geojsonl",
+        "geojsons",
+        "geojsonseq",
+        "gpkg",
+        "shp",
+        "shz",
+        "kml",
+        "kmz",
+        "fgb",
+        "dxf",
+        "gml",
+        "gpx",
+    ]
+)
 KIND_INFO: Mapping[DerivativeKind, KindInfo] = {
     DerivativeKind.COG: KindInfo(
         title="Cloud-optimised GeoTIFF",
         suffix=".cog.tif",
         media_type="image/tiff",
-        builder="1",
+        builder="2",
         growth=6.0,
         entry_type=EntryType.GEO_RASTER,
         formats=frozenset(["tif", "tiff", "jp2", "png", "jpg", "jpeg"]),
@@ -55,7 +71,7 @@ KIND_INFO: Mapping[DerivativeKind, KindInfo] = {
         title="Cloud-optimised point cloud",
         suffix=".copc.laz",
         media_type="application/vnd.laszip+copc",
-        builder="2",
+        builder="3",
         growth=2.0,
         entry_type=EntryType.POINT_CLOUD,
         formats=frozenset(["las", "laz"]),
@@ -74,7 +90,7 @@ KIND_INFO: Mapping[DerivativeKind, KindInfo] = {
         title="Vector tiles (PMTiles)",
         suffix=".pmtiles",
         media_type="application/vnd.pmtiles",
-        builder="1",
+        builder="2",
         growth=4.0,
         entry_type=EntryType.VECTOR,
         formats=_VECTOR_FORMATS,
@@ -83,15 +99,15 @@ KIND_INFO: Mapping[DerivativeKind, KindInfo] = {
         title="GeoPackage",
         suffix=".gpkg",
         media_type="application/geopackage+sqlite3",
-        builder="1",
+        builder="2",
         growth=4.0,
         entry_type=EntryType.VECTOR,
         formats=_VECTOR_FORMATS,
     ),
 }
 
-# Images in these formats are rarely georeferenced: only the index can tell.
-_RARELY_GEOREFERENCED = frozenset({"jp2", "png", "jpg", "jpeg"})
+# Files in these formats are rarely georeferenced: only the index can tell.
+_RARELY_GEOREFERENCED = MAYBE_VECTOR_SUFFIXES | frozenset({"jp2", "png", "jpg", "jpeg"})
 # Entries of these types may have formats that no builder reads.
 _FORMAT_DECIDES = frozenset({EntryType.POINT_CLOUD, EntryType.MODEL})
 

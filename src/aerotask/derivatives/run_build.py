@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 from aerotask.derivatives.builder import BuilderProcess, TimeoutPolicy
 from aerotask.derivatives.kinds import KIND_INFO, DerivativeKind, kinds_in, missing_for
 from aerotask.derivatives.sources import check_complete, paths_beside
+from aerotask.domain.disk_full import is_disk_full
 from aerotask.domain.errors import AerotaskError, InvalidInput, TaskFailed
 from aerotask.domain.paths import shown
 from aerotask.metadata.file_types import START_BYTES, kind_of, suffix_of
@@ -27,7 +27,6 @@ _TASK_FAILURES = frozenset(
         "out-of-memory",
     }
 )
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +165,7 @@ def _build(
     except MemoryError:
         return _Failed("out-of-memory", "Building it needs more memory than a task may use.")
     except OSError as error:
-        if error.errno in _DISK_FULL:
+        if is_disk_full(error):
             raise
         return _Failed("build-failed", f"The build failed unexpectedly ({error.strerror}).")
     return target, properties

@@ -12,7 +12,7 @@ from aerotask.metadata.file_types import suffix_of
 _BESIDE: Mapping[str, tuple[str, ...]] = {"shp": ("shx", "dbf", "prj", "cpg"), "obj": ("mtl",)}
 OWNED_SIDES = tuple((owner, side) for owner, sides in _BESIDE.items() for side in sides)
 """Pairs of an entry's suffix and a side file's suffix."""
-_REQUIRED: Mapping[str, tuple[str, ...]] = {"shp": ("shx",)}
+_REQUIRED: Mapping[str, tuple[str, ...]] = {"shp": ("shx", "dbf")}
 
 
 def paths_beside(path: str) -> tuple[str, ...]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rasterio.windows import Window as RasterioWindow
 
 from aerotask.raster.io import open_raster
@@ -18,6 +19,7 @@ from aerotask.raster.parallel import Worker, run_in_threads
 from aerotask.raster.windows import Window, unit_shape, windows
 
 _WORKING_BYTES = 16  # per value, while it is summed as float64
+_PART_PX = 64 * 1024
 
 Masked = Any
 """A numpy masked array, (bands, rows, cols)."""
@@ -102,6 +104,17 @@ def statistics_of(pixels: Masked) -> list[BandStatistics]:
     return [_of_band(band) for band in pixels]
 
 
+def statistics_of_valid(plane: NDArray[Any], valid: NDArray[np.bool_] | None, nodata: Any) -> BandStatistics:
+    """Statistics of a band's samples (rows, cols) that are in `valid`, finite, and not the nodata value."""
+    if nodata is not None:
+        has_value = plane != nodata
+        valid = has_value if valid is None else valid & has_value
+    values = plane.ravel() if valid is None or valid.all() else plane[valid]
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        values = values[np.isfinite(values)]
+    return _of_values(values, plane.size)
+
+
 def percentiles_of(pixels: Masked, percents: Sequence[int]) -> list[dict[str, float]]:
     """Percentiles of each band of an array; none for a band without a valid pixel."""
     tables = []
@@ -124,18 +137,26 @@ def _reader(path: Path) -> Worker[Window, list[BandStatistics]]:
 
 
 def _of_band(band: Masked) -> BandStatistics:
-    values = _valid(band)
+    return _of_values(_valid(band), band.size)
+
+
+def _of_values(values: NDArray[Any], pixels: int) -> BandStatistics:
     if not len(values):
-        return BandStatistics(band.size, 0, math.nan, math.nan, math.nan, 0.0)
-    mean = float(values.mean())
-    return BandStatistics(
-        band.size,
-        len(values),
-        float(values.min()),
-        float(values.max()),
-        mean,
-        float(np.square(values - mean).sum()),
-    )
+        return BandStatistics(pixels, 0, math.nan, math.nan, math.nan, 0.0)
+    parts = (_of_part(values[start : start + _PART_PX]) for start in range(0, len(values), _PART_PX))
+    found = reduce(BandStatistics.merged, parts)
+    return replace(found, pixels=pixels)
+
+
+def _of_part(values: NDArray[Any]) -> BandStatistics:
+    """Statistics of a few values, all of them valid: in parts, since sums of float64 take eight bytes for each."""
+    deviations = values.astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = float(deviations.mean())
+        deviations -= mean
+        # Not by `np.dot`, whose threads wait busily for each other.
+        spread = float(np.square(deviations, out=deviations).sum())
+    return BandStatistics(len(values), len(values), float(values.min()), float(values.max()), mean, spread)
 
 
 def _valid(band: Masked) -> Any:

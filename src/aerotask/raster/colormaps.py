@@ -17,6 +17,14 @@ NO_COLORMAP = "none"
 """Stands for the values themselves instead of colours."""
 
 DEFAULT_COLORMAP = "rdylgn"
+"""Colours of a formula, if none are chosen."""
+
+GREY_COLORMAP = "grayscale"
+"""Colours of a single band without a formula, if none are chosen."""
+
+OWN_COLOURS = "own"
+"""Stands for the colour table of a palette raster; clients can't name it."""
+
 ENTRIES = 256
 
 # Colours at evenly spaced positions from the first entry to the last, joined linearly.
@@ -62,6 +70,7 @@ def known_name(name: str) -> str:
     return known
 
 
+@cache
 def colours_of(name: str) -> bytes:
     """The colormap as 256 × 3 bytes of red, green and blue, from the lowest value to the highest."""
     if name in _EVEN_STOPS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ def read_profile(source: Any) -> RasterProfile:
                 description=descriptions[index] or None,
                 colour=_colour(colours[index]),
                 nodata=source.nodatavals[index],
+                **_scaling(source.scales[index], source.offsets[index]),
             )
             for index, dtype in enumerate(source.dtypes)
         ),
@@ -43,7 +45,24 @@ def read_profile(source: Any) -> RasterProfile:
         block_size=(source.block_shapes[0][1], source.block_shapes[0][0]),
         overview_sizes=_overview_sizes(source),
         metadata_text=_metadata_text(source),
+        pages=max(len(source.subdatasets), 1) if source.driver == "GTiff" else 1,
     )
+
+
+def outer_bounds(source: Any) -> tuple[float, float, float, float]:
+    """Left, bottom, right and top of the raster in its CRS, also of one that is mirrored, south-up or rotated."""
+    corners = [
+        source.transform * corner
+        for corner in ((0, 0), (source.width, 0), (0, source.height), (source.width, source.height))
+    ]
+    xs, ys = zip(*corners, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def _scaling(scale: float, offset: float) -> dict[str, float]:
+    """Scale and offset of a band, unless they are nonsense: then the numbers are taken as they are."""
+    usable = math.isfinite(scale) and math.isfinite(offset) and scale != 0
+    return {"scale": float(scale), "offset": float(offset)} if usable else {}
 
 
 def _overview_sizes(source: Any) -> tuple[tuple[int, int], ...]:

@@ -19,6 +19,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
+from aerotask.raster.compression import missing_compression
 
 SIGNATURES = {
     b"II*\0": "GTiff",
@@ -111,6 +112,12 @@ def _open(path: Path, options: dict[str, Any]) -> Any:
             return rasterio.open(path, driver=driver, sharing=False, **options)
         # Besides GDAL's own errors, a damaged header can make rasterio fail while it describes the file.
         except (*GDAL_ERRORS, ValueError, TypeError, OverflowError) as error:
+            if compression := missing_compression(str(error)):
+                raise InvalidInput(
+                    f"{shown(path.name)} can't be read: its pixels are compressed by {compression}, which isn't supported. "
+                    "Store it with DEFLATE, LZW or ZSTD ('gdal_translate -co COMPRESS=DEFLATE').",
+                    code="unreadable-raster",
+                ) from error
             raise InvalidInput(
                 f"{shown(path.name)} is not a readable raster: it begins like one ({driver}), but the rest is "
                 "damaged, incomplete or of an unsupported kind.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,10 +17,22 @@ from aerotask.raster.tiff.codec import Tile, TileLayout
 from aerotask.raster.tiff.writer import TiffLevel, TiledTiff
 from aerotask.raster.windows import Shape
 
-Halve = Callable[[Tile], Tile]
-"""Resamples a tile to half its size both ways."""
+Halve = Callable[[Tile, "Tile | None"], Tile]
+"""Resamples a tile, of which the mask (if there is one) has the valid pixels, to half its size both ways."""
 
 _EVERY_OTHER_BYTE = np.uint32(0x00FF00FF)
+
+
+@dataclass(frozen=True, slots=True)
+class OverviewRules:
+    """Rules by which samples are halved: which of them have no value, and whether there are means at all."""
+
+    nodata: float | None = None
+    """Samples with this value are left out of means."""
+    alpha: int | None = None
+    """The sample (from 0) that is the alpha channel: where it is 0, the other samples are left out."""
+    is_nearest: bool = False
+    """Classes, of which there is no mean: the upper left of each 2 × 2 pixels is taken."""
 
 
 def overview_shapes(shape_yx: Shape, tile_yx: Shape) -> list[Shape]:
@@ -37,16 +50,18 @@ def overview_shapes(shape_yx: Shape, tile_yx: Shape) -> list[Shape]:
 
 def write_overviews(
     tiff: TiledTiff,
-    image: TiffLevel,
     *,
     threads: int,
     on_progress: Callable[[float], None],
-    nodata: float | None = None,
+    rules: OverviewRules = OverviewRules(),
 ) -> None:
-    """Add all overviews of the image, one after the other; samples with the value `nodata` are left out of means."""
-    halve = halving_for(tiff.layout, nodata=nodata)
-    levels = [tiff.add_level(shape) for shape in overview_shapes(image.shape_yx, tiff.layout.tile_yx)]
-    total = sum(level.grid_yx[0] * level.grid_yx[1] for level in levels)
+    """Add overviews of the smallest level so far and of its mask, one after the other."""
+    halving = _Halving(tiff, halving_for(tiff.layout, rules))
+    first = len(tiff.levels)
+    for shape in overview_shapes(tiff.levels[-1].shape_yx, tiff.layout.tile_yx):
+        tiff.add_level(shape)
+    levels = range(first, len(tiff.levels))
+    total = sum(len(tiff.levels[level].offsets) for level in levels)
     done = 0
 
     def count(_tile: Shape) -> None:
@@ -54,25 +69,38 @@ def write_overviews(
         done += 1
         on_progress(done / total)
 
-    for finer, level in zip([image, *levels], levels, strict=False):
-        tiles = ((row, col) for row in range(level.grid_yx[0]) for col in range(level.grid_yx[1]))
-        run_in_threads(tiles, threads=threads, worker=_halver(tiff, finer, level, halve), on_result=count)
+    for level in levels:
+        down, across = tiff.levels[level].grid_yx
+        tiles = ((row, col) for row in range(down) for col in range(across))
+        run_in_threads(tiles, threads=threads, worker=halving.worker(level), on_result=count)
 
 
-def halving_for(layout: TileLayout, *, nodata: float | None = None) -> Halve:
+def halving_for(layout: TileLayout, rules: OverviewRules = OverviewRules()) -> Halve:
     """The resampling for a layout: the mean of samples and of colours, the nearest of palette indices."""
-    if len(layout.shape) == 3:
-        return partial(halve_samples, nodata=native_nodata(nodata, layout.dtype))
-    return halve_rgba if layout.dtype == np.uint32 else halve_indices
+    if len(layout.shape) == 3 and not rules.is_nearest:
+        return partial(halve_samples, nodata=native_nodata(rules.nodata, layout.dtype), alpha=rules.alpha)
+    halve = halve_rgba if layout.dtype == np.uint32 and not rules.is_nearest else halve_indices
+    return lambda tile, _mask: halve(tile)
 
 
-def halve_samples(tile: Tile, *, nodata: Any = None) -> Tile:
-    """The mean of each 2 × 2 samples that are neither NaN nor nodata; means of integers are rounded."""
-    if tile.dtype.kind == "f":
-        return _halve_floats(tile, nodata)
-    if nodata is None:
-        return _halve_integers(tile)
-    return _halve_valid_integers(tile, nodata)
+def halve_samples(
+    tile: Tile, mask: Tile | None = None, *, nodata: Any = None, alpha: int | None = None
+) -> Tile:
+    """The mean of each 2 × 2 samples that are valid: neither NaN nor nodata, transparent or masked.
+
+    Means of integers are rounded. A mean that happens to be the nodata value becomes the nearest other one. Alpha
+    itself is the mean of all four, as in GDAL's overviews.
+    """
+    valid = None if mask is None else mask[..., np.newaxis]
+    if alpha is not None:
+        opaque = tile[..., alpha, np.newaxis] != 0
+        valid = opaque if valid is None else valid & opaque
+    means = (
+        _halve_floats(tile, valid, nodata) if tile.dtype.kind == "f" else _halve_integers(tile, valid, nodata)
+    )
+    if alpha is not None:
+        means[..., alpha] = _mean_of_four(tile[..., alpha])
+    return means
 
 
 def halve_rgba(tile: NDArray[np.uint32]) -> NDArray[np.uint32]:
@@ -93,40 +121,61 @@ def halve_rgba(tile: NDArray[np.uint32]) -> NDArray[np.uint32]:
     return halved
 
 
-def halve_indices(tile: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def halve_indices(tile: Tile) -> Tile:
     """The upper left of each 2 × 2 palette indices: between two entries of a colour table there is no mean."""
     return tile[0::2, 0::2]
 
 
-def _halve_integers(tile: Tile) -> Tile:
-    sums = _sum_of_four(tile, _sum_dtype(tile))
-    means: Tile = ((sums + 2) >> 2).astype(tile.dtype)
+def halve_mask(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Valid where any of the 2 × 2 pixels is, since the mean is that of the valid ones."""
+    rows = mask[0::2] | mask[1::2]
+    halved: NDArray[np.bool_] = rows[:, 0::2] | rows[:, 1::2]
+    return halved
+
+
+def _mean_of_four(tile: Tile) -> Tile:
+    if tile.dtype.kind == "f":
+        mean: Tile = _sum_of_four(tile, tile.dtype) / tile.dtype.type(4)
+        return mean
+    means: Tile = ((_sum_of_four(tile, _sum_dtype(tile)) + 2) >> 2).astype(tile.dtype)
     return means
 
 
-def _halve_valid_integers(tile: Tile, nodata: Any) -> Tile:
-    valid = tile != nodata
-    if valid.all():
-        return _halve_integers(tile)
+def _halve_integers(tile: Tile, valid: Tile | None, nodata: Any) -> Tile:
+    if nodata is not None:
+        valid = tile != nodata if valid is None else valid & (tile != nodata)
+    if valid is None or valid.all():
+        means = _mean_of_four(tile)
+        return means if nodata is None else _or_nodata(nodata, means, np.ones(1))
     sum_dtype = _sum_dtype(tile)
     counts = _sum_of_four(valid, sum_dtype)
     sums = _sum_of_four(np.where(valid, tile, tile.dtype.type(0)), sum_dtype)
     divisors = np.maximum(counts, 1)
-    means: Tile = ((2 * sums + divisors) // (2 * divisors)).astype(tile.dtype)
-    means[counts == 0] = nodata
-    return means
+    means = ((2 * sums + divisors) // (2 * divisors)).astype(tile.dtype)
+    return means if nodata is None else _or_nodata(nodata, means, counts)
 
 
-def _halve_floats(tile: Tile, nodata: Any) -> Tile:
-    valid = ~np.isnan(tile)
+def _halve_floats(tile: Tile, valid: Tile | None, nodata: Any) -> Tile:
+    valid = ~np.isnan(tile) if valid is None else valid & ~np.isnan(tile)
     if nodata is not None:
         valid &= tile != nodata
     counts = _sum_of_four(valid, tile.dtype)
     sums = _sum_of_four(np.where(valid, tile, tile.dtype.type(0)), tile.dtype)
-    means = np.full(counts.shape, np.nan if nodata is None else nodata, tile.dtype)
+    means = np.full(counts.shape, np.nan, tile.dtype)
     # Infinities of both signs add up to NaN, and sums may overflow: the mean is then not finite either.
     with np.errstate(invalid="ignore", over="ignore"):
         np.divide(sums, counts, out=means, where=counts > 0)
+    return means if nodata is None else _or_nodata(nodata, means, counts)
+
+
+def _or_nodata(nodata: Any, means: Tile, counts: Tile) -> Tile:
+    """The means, and nodata where no sample was valid; a mean that is the nodata value becomes its neighbour."""
+    if means.dtype.kind == "f":
+        neighbour = np.nextafter(nodata, np.inf, dtype=means.dtype)
+    else:
+        neighbour = nodata - 1 if nodata == np.iinfo(means.dtype).max else nodata + 1
+    means[means == nodata] = neighbour
+    np.copyto(means, nodata, where=counts == 0)
     return means
 
 
@@ -142,31 +191,66 @@ def _sum_of_four(values: NDArray[Any], sum_dtype: np.dtype[Any]) -> NDArray[Any]
     return sums
 
 
-def _halver(tiff: TiledTiff, finer: TiffLevel, level: TiffLevel, halve: Halve) -> Worker[Shape, Shape]:
-    @contextmanager
-    def worker() -> Iterator[Callable[[Shape], Shape]]:
-        def write_tile(place_yx: Shape) -> Shape:
-            _write_tile(tiff, finer, level, place_yx, halve)
-            return place_yx
+@dataclass(frozen=True, slots=True)
+class _Halving:
+    """Writes overviews of the image, and of its mask if it has one."""
 
-        yield write_tile
+    tiff: TiledTiff
+    halve: Halve
 
-    return worker
+    def worker(self, level: int) -> Worker[Shape, Shape]:
+        """A worker that writes tiles of the level from the one before it."""
+
+        @contextmanager
+        def worker() -> Iterator[Callable[[Shape], Shape]]:
+            def write_tile(place_yx: Shape) -> Shape:
+                self._write_tile(level, place_yx)
+                return place_yx
+
+            yield write_tile
+
+        return worker
+
+    def _write_tile(self, level: int, place_yx: Shape) -> None:
+        """Write one tile from the up to four tiles of the finer level that it covers."""
+        tile: Tile | None = None
+        mask_tile: Tile | None = None
+        for finer_place, quarter in self._quarters(level, place_yx):
+            finer_mask = self._finer_mask(level, finer_place)
+            if finer_mask is not None and finer_mask.any():
+                mask_tile = self._new_mask() if mask_tile is None else mask_tile
+                mask_tile[quarter] = halve_mask(finer_mask)
+            finer = self.tiff.get(self.tiff.levels[level - 1], finer_place)
+            if finer is not None:
+                tile = self.tiff.layout.new_tile() if tile is None else tile
+                tile[quarter] = self.halve(finer, finer_mask)
+        _put(self.tiff, self.tiff.levels[level], place_yx, tile)
+        mask = self.tiff.mask
+        if mask:
+            _put(mask, mask.levels[level], place_yx, mask_tile)
+
+    def _quarters(self, level: int, place_yx: Shape) -> Iterator[tuple[Shape, tuple[slice, slice]]]:
+        """The places of the finer level's tiles, and the part of the tile that each becomes."""
+        rows, cols = (size // 2 for size in self.tiff.layout.tile_yx)
+        down_count, right_count = self.tiff.levels[level - 1].grid_yx
+        row, col = 2 * place_yx[0], 2 * place_yx[1]
+        for down in range(min(2, down_count - row)):
+            for right in range(min(2, right_count - col)):
+                part = (slice(down * rows, (down + 1) * rows), slice(right * cols, (right + 1) * cols))
+                yield (row + down, col + right), part
+
+    def _finer_mask(self, level: int, place_yx: Shape) -> Tile | None:
+        mask = self.tiff.mask
+        if mask is None:
+            return None
+        found = mask.get(mask.levels[level - 1], place_yx)
+        return self._new_mask() if found is None else found
+
+    def _new_mask(self) -> Tile:
+        return np.zeros(self.tiff.layout.tile_yx, np.bool_)
 
 
-def _write_tile(tiff: TiledTiff, finer: TiffLevel, level: TiffLevel, place_yx: Shape, halve: Halve) -> None:
-    """Write one tile of an overview from the up to four tiles of the finer level that it covers."""
-    rows, cols = (size // 2 for size in tiff.layout.tile_yx)
-    row, col = place_yx
-    tile: Tile | None = None
-    for down in range(min(2, finer.grid_yx[0] - 2 * row)):
-        for right in range(min(2, finer.grid_yx[1] - 2 * col)):
-            finer_tile = tiff.get(finer, (2 * row + down, 2 * col + right))
-            if finer_tile is None:
-                continue
-            if tile is None:
-                tile = tiff.layout.new_tile()
-            tile[down * rows : (down + 1) * rows, right * cols : (right + 1) * cols] = halve(finer_tile)
+def _put(tiff: TiledTiff, level: TiffLevel, place_yx: Shape, tile: Tile | None) -> None:
     if tile is None:
         tiff.put_blank(level, place_yx)
     else:

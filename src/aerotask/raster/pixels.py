@@ -13,9 +13,11 @@ from rasterio.enums import MaskFlags
 from rasterio.windows import Window as RasterioWindow
 
 from aerotask.raster.expression.evaluate import Flags, Floats, narrow
-from aerotask.raster.profile import RasterProfile
-from aerotask.raster.windows import Window, shape_of
+from aerotask.raster.pixel_mapping import NearestPixels
+from aerotask.raster.profile import RasterProfile, Scaling
+from aerotask.raster.windows import UNIT_BYTES, Shape, Window, shape_of, windows
 
+OPAQUE = 255
 CHUNK_PX = 128 * 1024
 """Pixels computed at a time: few enough for the processor's cache, many enough that switching threads at the
 interpreter lock costs little."""
@@ -56,7 +58,10 @@ class BandReader:
     and the file's own mask (if any) includes it.
     """
 
-    def __init__(self, source: Any, profile: RasterProfile, bands: Sequence[int]) -> None:
+    def __init__(
+        self, source: Any, profile: RasterProfile, bands: Sequence[int], *, scalings: Sequence[Scaling] = ()
+    ) -> None:
+        """Take the open raster and the bands, with their scales and offsets for chunks of physical values."""
         self._source = source
         self._count = len(bands)
         self._indexes = [*bands, *([profile.alpha_band] if profile.alpha_band else [])]
@@ -64,6 +69,7 @@ class BandReader:
         self._has_mask = not self._has_alpha and MaskFlags.per_dataset in source.mask_flag_enums[bands[0] - 1]
         self._dtype = np.dtype(profile.bands[bands[0] - 1].dtype)
         self._nodata = [native_nodata(profile.bands[band - 1].nodata, self._dtype) for band in bands]
+        self._scalings = [(np.float32(scale), np.float32(offset)) for scale, offset in scalings]
         self._content = np.empty(0, self._dtype)
         self._planes = np.empty((self._count, CHUNK_PX), np.float32)
         self._valid = np.empty(CHUNK_PX, np.bool_)
@@ -87,6 +93,47 @@ class BandReader:
             return PixelBlock(content[:-1], content[-1])
         mask = self._source.read_masks(1, window=area) if self._has_mask else None
         return PixelBlock(content, mask)
+
+    def read_nearest(self, nearest: NearestPixels) -> PixelBlock:
+        """Read single pixels, from the smallest window that holds them; the mask is 0 where the source has none.
+
+        A large window is read in parts, of which those without any of the pixels are left out: memory is bounded.
+        """
+        shape: Shape = nearest.inside.shape
+        planes = np.zeros((self._count, *shape), self._dtype)
+        mask = np.zeros(shape, self._dtype if self._has_alpha else np.uint8)
+        for window in self._parts_with(nearest):
+            rows, cols = window
+            within = nearest.inside & _between(nearest.rows, rows) & _between(nearest.cols, cols)
+            if not within.any():
+                continue
+            block = self.read(window)
+            index = (nearest.rows[within] - rows.start) * (cols.stop - cols.start) + (
+                nearest.cols[within] - cols.start
+            )
+            for plane, native in zip(planes, block.planes, strict=True):
+                plane[within] = np.take(native.reshape(-1), index)
+            mask[within] = OPAQUE if block.mask is None else np.take(block.mask.reshape(-1), index)
+        return PixelBlock(planes, mask)
+
+    def _parts_with(self, nearest: NearestPixels) -> Iterator[Window]:
+        """Windows that hold all of the pixels: the smallest one, or parts of it along the file's blocks."""
+        if not nearest.inside.any():
+            return
+        hull = _hull(nearest.rows[nearest.inside]), _hull(nearest.cols[nearest.inside])
+        height, width = shape_of(hull)
+        if height * width * self.bytes_per_px <= UNIT_BYTES:
+            yield hull
+            return
+        block_y, block_x = self._source.block_shapes[0]
+        step_x = min(max(UNIT_BYTES // (block_y * self.bytes_per_px) // block_x, 1) * block_x, width)
+        step_y = max(UNIT_BYTES // (step_x * self.bytes_per_px) // block_y, 1) * block_y
+        top, left = hull[0].start // block_y * block_y, hull[1].start // block_x * block_x
+        for rows, cols in windows((hull[0].stop - top, hull[1].stop - left), (step_y, step_x)):
+            yield (
+                slice(max(top + rows.start, hull[0].start), top + rows.stop),
+                slice(max(left + cols.start, hull[1].start), left + cols.stop),
+            )
 
     def chunks(self, block: PixelBlock, part: Window) -> Iterator[Chunk]:
         """Split a part of a block, at most `CHUNK_PX` columns wide, into chunks from top to bottom.
@@ -118,8 +165,21 @@ class BandReader:
                 narrow(valid_yx, np.not_equal(native, nodata, out=flags_yx))
             if self._dtype.kind == "f":
                 narrow(valid, np.isfinite(plane, out=flags))
+            if self._scalings:
+                scale, offset = self._scalings[number]
+                np.multiply(plane, scale, out=plane)
+                np.add(plane, offset, out=plane)
             planes.append(plane)
         return planes, valid
+
+
+def _between(indexes: NDArray[np.intp], part: slice) -> Flags:
+    between: Flags = (indexes >= part.start) & (indexes < part.stop)
+    return between
+
+
+def _hull(indexes: NDArray[np.intp]) -> slice:
+    return slice(int(indexes.min()), int(indexes.max()) + 1)
 
 
 def native_nodata(nodata: float | None, dtype: np.dtype[Any]) -> Any:

@@ -9,6 +9,9 @@ from typing import Any
 
 MAX_METADATA_CHARS = 4096
 
+Scaling = tuple[float, float]
+"""Scale and offset of a band: the physical value is number · scale + offset."""
+
 
 @dataclass(frozen=True, slots=True)
 class BandProfile:
@@ -19,6 +22,14 @@ class BandProfile:
     colour: str
     """GDAL's colour interpretation in lower case, such as `red`, `alpha` or `undefined`."""
     nodata: float | None
+    scale: float = 1.0
+    offset: float = 0.0
+    """The physical value is number · `scale` + `offset`."""
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether the physical values differ from the numbers in the file."""
+        return (self.scale, self.offset) != (1, 0)
 
     @property
     def value_bytes(self) -> int:
@@ -42,6 +53,8 @@ class RasterProfile:
     overview_sizes: tuple[tuple[int, int], ...]
     metadata_text: str
     """Metadata of the file's origin (camera, software, description), for recognising sensors."""
+    pages: int = 1
+    """Images in the file, without overviews and masks; this is the profile of the first."""
 
     @property
     def count(self) -> int:
@@ -69,6 +82,7 @@ class RasterProfile:
                     "description": band.description,
                     "colorInterp": band.colour,
                     "nodata": _number_to_json(band.nodata),
+                    **({"scale": band.scale, "offset": band.offset} if band.is_scaled else {}),
                 }
                 for band in self.bands
             ],
@@ -77,7 +91,13 @@ class RasterProfile:
             "blockSize": list(self.block_size),
             "overviews": [list(size) for size in self.overview_sizes],
             "metadataText": self.metadata_text,
+            **({"pages": self.pages} if self.pages > 1 else {}),
         }
+
+    @property
+    def page_warning(self) -> str | None:
+        """Warning that a tool uses the first page only; None for a file of one page."""
+        return f"The file has {self.pages} pages; only the first is used." if self.pages > 1 else None
 
     @classmethod
     def from_properties(cls, properties: Mapping[str, Any]) -> RasterProfile | None:
@@ -99,6 +119,8 @@ class RasterProfile:
                     band["description"],
                     str(band["colorInterp"]),
                     _number_from_json(band["nodata"]),
+                    float(band.get("scale", 1)),
+                    float(band.get("offset", 0)),
                 )
                 for band in properties["bands"]
             ),
@@ -107,6 +129,7 @@ class RasterProfile:
             block_size=_pair(properties["blockSize"]),
             overview_sizes=tuple(_pair(size) for size in properties["overviews"]),
             metadata_text=str(properties["metadataText"]),
+            pages=int(properties.get("pages", 1)),
         )
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rio_tiler.models import ImageData
 
-from aerotask.raster.export.colorize import colorizer_for
+from aerotask.raster.export.colorize import colorizer_for, own_colours
 from aerotask.raster.export.compute import computation_for
 from aerotask.raster.export.plan import ExportPlan, make_plan
-from aerotask.raster.pixels import BandReader, PixelBlock
+from aerotask.raster.pixels import OPAQUE, BandReader, PixelBlock
 from aerotask.raster.profile import RasterProfile
 from aerotask.tiles.dataset_cache import OpenRaster
 from aerotask.tiles.render_info import Plain, RenderInfo
@@ -23,7 +23,6 @@ Rgba = NDArray[np.uint8]
 """(rows, cols, 4)"""
 
 Colours = Mapping[int, tuple[int, int, int, int]]
-OPAQUE = 255
 _PLAIN_RGB = ("red", "green", "blue")
 
 
@@ -71,9 +70,8 @@ def bands_to_read(plan: DrawPlan, profile: RasterProfile) -> list[int]:
     return [*plan.bands, *([profile.alpha_band] if profile.alpha_band else [])]
 
 
-def colorize(image: ImageData, plan: DrawPlan, raster: OpenRaster) -> Rgba:
-    """Colours of an image that was read with `bands_to_read`; invalid pixels are 0, 0, 0, 0."""
-    block = _block(image, raster.profile)
+def colorize(block: PixelBlock, plan: DrawPlan, raster: OpenRaster) -> Rgba:
+    """Colours of pixels of the plan's bands; invalid pixels are 0, 0, 0, 0."""
     if plan.export_plan is not None:
         return _colorize_export(block, plan.export_plan, raster)
     if plan.plain == "palette":
@@ -81,7 +79,8 @@ def colorize(image: ImageData, plan: DrawPlan, raster: OpenRaster) -> Rgba:
     return _colorize_rgb(block, raster, plan.bands)
 
 
-def _block(image: ImageData, profile: RasterProfile) -> PixelBlock:
+def pixel_block(image: ImageData, profile: RasterProfile) -> PixelBlock:
+    """The pixels of an image that was read with `bands_to_read`."""
     planes: NDArray[Any] = np.ma.getdata(image.array)
     if profile.alpha_band:
         return PixelBlock(planes[:-1], planes[-1])
@@ -91,10 +90,13 @@ def _block(image: ImageData, profile: RasterProfile) -> PixelBlock:
 
 def _colorize_export(block: PixelBlock, export_plan: ExportPlan, raster: OpenRaster) -> Rgba:
     shape: tuple[int, int] = block.planes.shape[1:]
-    colorizer = colorizer_for(export_plan, tile_yx=shape)
+    colorizer = colorizer_for(export_plan, raster.source, tile_yx=shape)
     compute = computation_for(export_plan)
     rgba = np.zeros(shape, np.uint32)
-    reader = BandReader(raster.source, raster.profile, export_plan.source_bands)
+    # The plan is of the original raster, whose scales its COG need not have.
+    reader = BandReader(
+        raster.source, raster.profile, export_plan.source_bands, scalings=export_plan.scalings
+    )
     with np.errstate(all="ignore"):
         for chunk in reader.chunks(block, (slice(0, shape[0]), slice(0, shape[1]))):
             if chunk.valid.any():
@@ -113,12 +115,8 @@ def _colorize_rgb(block: PixelBlock, raster: OpenRaster, bands: tuple[int, ...])
 
 
 def _colorize_palette(block: PixelBlock, raster: OpenRaster) -> Rgba:
-    table = np.zeros((256, 4), np.uint8)
-    for entry, colour in raster.source.colormap(1).items():
-        table[entry] = colour
-    rgba: Rgba = table[block.planes[0]]
+    rgba: Rgba = own_colours(raster.source, 1)[block.planes[0]]
     rgba[~_valid_mask(block, raster, (1,))] = 0
-    rgba[rgba[..., 3] == 0] = 0
     return rgba
 
 

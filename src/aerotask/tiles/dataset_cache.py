@@ -9,19 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from rasterio.warp import calculate_default_transform, transform_bounds
+from rasterio.warp import transform_bounds
 
-from aerotask.domain.errors import InvalidInput
-from aerotask.raster.header import read_profile
+from aerotask.raster.header import outer_bounds, read_profile
 from aerotask.raster.io import GDAL_ERRORS, open_raster
+from aerotask.raster.pixel_mapping import PixelMapper
 from aerotask.raster.profile import RasterProfile
 
 MAX_OPEN = 8
 """Open files, where each overview level counts as a file."""
-WEB_MERCATOR = "EPSG:3857"
 WGS84 = "EPSG:4326"
-MERCATOR_LATITUDE = 85.05
-"""Highest latitude of the web map, north and south."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +34,7 @@ class DatasetCache:
 
     def __init__(self) -> None:
         self._open: OrderedDict[tuple[Path, int | None], tuple[ExitStack, OpenRaster]] = OrderedDict()
+        self._mappers: OrderedDict[Path, PixelMapper] = OrderedDict()
 
     def __enter__(self) -> Self:
         return self
@@ -70,38 +68,33 @@ class DatasetCache:
             oldest.close()
         return opened
 
+    def mapper(self, path: Path) -> PixelMapper:
+        """The mapper from the web map to pixels of the georeferenced raster at `path`.
+
+        Raises:
+            InvalidInput: as `get` and `PixelMapper.create`.
+        """
+        if path not in self._mappers:
+            source = self.get(path).source
+            self._mappers[path] = PixelMapper.create(source.crs, source.transform, source.shape)
+            if len(self._mappers) > MAX_OPEN:
+                self._mappers.popitem(last=False)
+        self._mappers.move_to_end(path)
+        return self._mappers[path]
+
 
 def bounds_deg(raster: OpenRaster) -> tuple[float, float, float, float] | None:
-    """The raster's bounds in degrees (EPSG:4326), or None without a georeference."""
+    """The raster's bounds in degrees (EPSG:4326), west within -180…180, or None without a georeference."""
     if raster.profile.crs is None or raster.profile.geotransform is None:
         return None
     try:
-        west, south, east, north = transform_bounds(raster.source.crs, WGS84, *raster.source.bounds)
+        west, south, east, north = transform_bounds(raster.source.crs, WGS84, *outer_bounds(raster.source))
     except (*GDAL_ERRORS, ValueError):
         return None
     if not all(map(math.isfinite, (west, south, east, north))):
         return None
-    if west > east:  # across the antimeridian
+    around = 360 * math.floor((west + 180) / 360)  # of longitudes from 0 to 360, for example
+    west, east = west - around, east - around
+    if west > east or east > 180:  # across the antimeridian
         west, east = -180.0, 180.0
-    return max(west, -180.0), max(south, -90.0), min(east, 180.0), min(north, 90.0)
-
-
-def resolution_m(raster: OpenRaster) -> float:
-    """The raster's pixel size on the web map, in metres of EPSG:3857.
-
-    Raises:
-        InvalidInput: the raster lies outside the web map (`not-georeferenced`).
-    """
-    source = raster.source
-    left, bottom, right, top = source.bounds
-    if source.crs == WGS84:
-        bottom, top = max(bottom, -MERCATOR_LATITUDE), min(top, MERCATOR_LATITUDE)
-    try:
-        grid, _, _ = calculate_default_transform(
-            source.crs, WEB_MERCATOR, source.width, source.height, left, bottom, right, top
-        )
-    except (*GDAL_ERRORS, ValueError) as error:
-        raise InvalidInput(
-            "The raster lies outside the area of web maps, so it has no map tiles.", code="not-georeferenced"
-        ) from error
-    return abs(float(grid.a))
+    return west, max(south, -90.0), east, min(north, 90.0)

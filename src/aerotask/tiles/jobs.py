@@ -13,6 +13,9 @@ from aerotask.tiles.render_info import RenderInfo
 from aerotask.tiles.style import Style
 from aerotask.tiles.tile_matrix import TileIndex
 
+MEMORY_BYTES = 1024**3
+"""Memory limit of one child that renders, beyond what the fork shares."""
+
 
 class ThumbnailKind(StrEnum):
     """Kinds of thumbnail sources."""
@@ -76,20 +79,22 @@ class TileJob:
 
 @dataclass(frozen=True, slots=True)
 class ThumbnailJob:
-    """Thumbnail of a file, as WebP."""
+    """Thumbnail of a file, as WebP; that of a raster is read from `cog`, with the value range of the file at `path`."""
 
     path: Path
+    cog: Path
     subject: ThumbnailKind
     size_px: int
 
     def to_message(self) -> Message:
         """The job on the wire."""
-        return Message("thumbnail", {"path": str(self.path), "subject": self.subject, "size": self.size_px})
+        body = {"path": str(self.path), "cog": str(self.cog), "subject": self.subject, "size": self.size_px}
+        return Message("thumbnail", body)
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> ThumbnailJob:
         """The job of a message."""
-        return cls(Path(body["path"]), ThumbnailKind(body["subject"]), int(body["size"]))
+        return cls(Path(body["path"]), Path(body["cog"]), ThumbnailKind(body["subject"]), int(body["size"]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Rendering of rasters in the children: render info, tiles and thumbnails, read by rio-tiler."""
+"""Rendering of rasters in the children: render info, tiles and thumbnails."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rasterio.crs import CRS
+import numpy as np
 from rasterio.transform import from_bounds
 from rio_tiler import reader
 from rio_tiler.constants import WEB_MERCATOR_TMS
@@ -16,7 +16,8 @@ from aerotask.raster.export.plan import make_plan
 from aerotask.raster.export.stretch import percentile_stretch
 from aerotask.raster.expression.indices import ValueRange
 from aerotask.raster.io import gdal_errors_as_damage
-from aerotask.raster.pixels import SourceFile
+from aerotask.raster.pixel_mapping import TileMapping
+from aerotask.raster.pixels import BandReader, SourceFile
 from aerotask.tiles.colorize import (
     DrawPlan,
     Rgba,
@@ -24,19 +25,21 @@ from aerotask.tiles.colorize import (
     colorize,
     detect_plain,
     make_draw_plan,
+    pixel_block,
 )
-from aerotask.tiles.dataset_cache import WEB_MERCATOR, DatasetCache, bounds_deg, resolution_m
+from aerotask.tiles.dataset_cache import DatasetCache, bounds_deg
 from aerotask.tiles.overviews import (
     THUMBNAIL_BYTES,
     TILE_BYTES,
-    TILE_PX,
     affordable_level,
     lowest_zoom,
-    tile_pixel_m,
 )
 from aerotask.tiles.render_info import RenderInfo
 from aerotask.tiles.style import Style
 from aerotask.tiles.tile_matrix import MAX_ZOOM, TileIndex
+
+RATIO_TOLERANCE = 1.02
+"""A tile may read so much more than the lowest zoom is planned by, since its resolution differs a bit from the sampled ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +65,16 @@ def read_render_info(rasters: DatasetCache, original: Path, cog: Path, style: St
         info = replace(info, ranges=_ranges(SourceFile(original, profile), style))
     tiled = rasters.get(cog)
     with gdal_errors_as_damage():
-        bounds = bounds_deg(tiled)
+        bounds = bounds_deg(rasters.get(original))
         if bounds is None:
             return info
         plan = make_draw_plan(info, style)
-        pixel_m = resolution_m(tiled)
+        resolution = rasters.mapper(cog).map_resolution()
     return replace(
         info,
         bounds=bounds,
-        min_zoom=lowest_zoom(tiled.profile, pixel_m, bands_to_read(plan, tiled.profile)),
-        max_zoom=min(int(WEB_MERCATOR_TMS.zoom_for_res(pixel_m)), MAX_ZOOM),
+        min_zoom=lowest_zoom(tiled.profile, resolution.finest_m, bands_to_read(plan, tiled.profile)),
+        max_zoom=min(int(WEB_MERCATOR_TMS.zoom_for_res(resolution.typical_m)), MAX_ZOOM),
     )
 
 
@@ -83,41 +86,38 @@ def draw_tile(rasters: DatasetCache, raster: MapRaster, tile: TileIndex, *, size
     """
     plan = make_draw_plan(raster.info, raster.style)
     whole = rasters.get(raster.path)
+    drawn = np.zeros((size_px, size_px, 4), np.uint8)
     with gdal_errors_as_damage():
         bands = bands_to_read(plan, whole.profile)
-        ratio = tile_pixel_m(tile.z) * TILE_PX / size_px / resolution_m(whole)
-        level = affordable_level(whole.profile, ratio, bands, size_px**2, max_bytes=TILE_BYTES)
-        overview = rasters.get(raster.path, overview_level=level.overview)
-        grid = {
-            "crs": CRS.from_user_input(WEB_MERCATOR),
-            "transform": from_bounds(*tile.bounds_m(), size_px, size_px),
-            "width": size_px,
-            "height": size_px,
-        }
-        image = reader.read(
-            overview.source,
-            indexes=bands,
-            height=size_px,
-            width=size_px,
-            vrt_options=grid,
-            reproject_method="nearest",
+        mapping = TileMapping.plan(
+            rasters.mapper(raster.path), from_bounds(*tile.bounds_m(), size_px, size_px), (size_px, size_px)
         )
-        return colorize(image, plan, overview)
+        if mapping is None:
+            return drawn
+        level = affordable_level(
+            whole.profile, mapping.ratio, bands, size_px**2, max_bytes=round(TILE_BYTES * RATIO_TOLERANCE)
+        )
+        overview = rasters.get(raster.path, overview_level=level.overview)
+        nearest = mapping.nearest(overview.source.shape)
+        if nearest.inside.any():
+            block = BandReader(overview.source, whole.profile, plan.bands).read_nearest(nearest)
+            drawn[nearest.part] = colorize(block, plan, overview)
+    return drawn
 
 
-def draw_thumbnail(rasters: DatasetCache, path: Path, *, size_px: int) -> Rgba:
-    """Thumbnail of the whole raster in its own grid, its longer side at most `size_px`.
+def draw_thumbnail(rasters: DatasetCache, original: Path, cog: Path, *, size_px: int) -> Rgba:
+    """Thumbnail of the whole raster in its own grid, its longer side at most `size_px`, read from the file at `cog`.
 
     Raises:
         InvalidInput: the file can't be read, or too much of it would have to be read (`build-first`).
     """
-    profile = rasters.get(path).profile
+    profile = rasters.get(original).profile
     info = RenderInfo(profile, detect_plain(profile), (), None, 0, 0)
     if not info.plain:
-        info = replace(info, ranges=_ranges(SourceFile(path, profile), Style()))
+        info = replace(info, ranges=_ranges(SourceFile(original, profile), Style()))
     plan = make_draw_plan(info, Style())
     with gdal_errors_as_damage():
-        return _draw_whole(rasters, path, plan, size_px=size_px)
+        return _draw_whole(rasters, cog, plan, size_px=size_px)
 
 
 def _draw_whole(rasters: DatasetCache, path: Path, plan: DrawPlan, *, size_px: int) -> Rgba:
@@ -130,7 +130,7 @@ def _draw_whole(rasters: DatasetCache, path: Path, plan: DrawPlan, *, size_px: i
     thinned = plan.plain != "palette" and level.ratio > math.sqrt(2)
     resampling: RIOResampling = "average" if thinned else "nearest"
     image = reader.read(raster.source, indexes=bands, height=rows, width=cols, resampling_method=resampling)
-    return colorize(image, plan, raster)
+    return colorize(pixel_block(image, profile), plan, raster)
 
 
 def _ranges(source: SourceFile, style: Style) -> tuple[ValueRange, ...]:

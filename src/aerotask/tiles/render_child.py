@@ -23,15 +23,12 @@ from aerotask.sandbox.protocol import Message
 from aerotask.sdk import Tool
 from aerotask.sdk.tool import has_preview
 from aerotask.tiles.dataset_cache import DatasetCache
-from aerotask.tiles.jobs import PreviewJob, RenderInfoJob, ThumbnailJob, ThumbnailKind, TileJob
+from aerotask.tiles.jobs import MEMORY_BYTES, PreviewJob, RenderInfoJob, ThumbnailJob, ThumbnailKind, TileJob
 from aerotask.tiles.png import encode_png
 from aerotask.tiles.raster_tiles import MapRaster, draw_thumbnail, draw_tile, read_render_info
 from aerotask.tiles.thumbnails import image
 from aerotask.tiles.thumbnails.pointcloud import draw_cloud
 from aerotask.tiles.thumbnails.vector import draw_geojson
-
-MEMORY_BYTES = 1024**3
-"""Memory limit of one child, beyond what the fork shares."""
 
 
 def run_render_child(
@@ -80,7 +77,7 @@ def _thumbnail(rasters: DatasetCache, body: Mapping[str, Any]) -> Message:
     if job.subject is ThumbnailKind.CLOUD:
         picture = draw_cloud(job.path, size_px=job.size_px)
     else:
-        picture = draw_thumbnail(rasters, job.path, size_px=job.size_px)
+        picture = draw_thumbnail(rasters, job.path, job.cog, size_px=job.size_px)
     return Message("done", content=image.encode_webp(Image.fromarray(picture)))
 
 

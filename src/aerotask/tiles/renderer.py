@@ -20,7 +20,7 @@ from aerotask.sandbox.pool import ChildCrashed, JobTimeout, Pool, PoolLimits
 from aerotask.sandbox.protocol import Message
 from aerotask.sdk import Tool
 from aerotask.tiles.image_cache import ImageCache
-from aerotask.tiles.jobs import PreviewJob, RenderInfoJob, ThumbnailJob, ThumbnailKind, TileJob
+from aerotask.tiles.jobs import MEMORY_BYTES, PreviewJob, RenderInfoJob, ThumbnailJob, ThumbnailKind, TileJob
 from aerotask.tiles.local_files import LocalFileCache
 from aerotask.tiles.negative_cache import TTL_S, NegativeCache
 from aerotask.tiles.render_info import RenderInfo
@@ -31,7 +31,7 @@ from aerotask.tiles.tile_matrix import TileIndex
 RENDER_PROGRAM = "aerotask.tiles.render_child"
 # Until one more request is refused, at least this many callers have to wait for images.
 CALLERS_AT_LEAST = 4
-RENDER_VERSION = "1"
+RENDER_VERSION = "2"
 """Part of every digest: change it when the same request renders a different image than before."""
 MAX_RENDER_INFOS = 2048
 _BROKEN_JSON = (orjson.JSONDecodeError, KeyError, TypeError)
@@ -136,20 +136,21 @@ class Renderer:
         return await self._cached(digest, [raster.cog], draw)
 
     async def thumbnail(
-        self, source: RenderSource, kind: ThumbnailKind, *, size_px: int, queue_key: str
+        self, raster: RasterSource, kind: ThumbnailKind, *, size_px: int, queue_key: str
     ) -> bytes:
-        """A thumbnail as WebP.
+        """A thumbnail as WebP; for other kinds than pictures, both contents of `raster` are the entry's own.
 
         Raises:
             InvalidInput, Unavailable: as for the render info.
         """
-        digest = thumbnail_digest(source, kind, size_px=size_px)
+        digest = thumbnail_digest(raster, kind, size_px=size_px)
+        sources = [raster.original, raster.cog]
 
         async def draw(files: list[Path]) -> bytes:
-            job = ThumbnailJob(files[0], kind, size_px).to_message()
-            return (await self._run(digest, [source], job, queue_key)).content
+            job = ThumbnailJob(files[0], files[1], kind, size_px).to_message()
+            return (await self._run(digest, sources, job, queue_key)).content
 
-        return await self._cached(digest, [source], draw)
+        return await self._cached(digest, sources, draw)
 
     async def preview(
         self,
@@ -233,9 +234,9 @@ def tile_digest(raster: RasterSource, style: Style, tile: TileIndex, *, size_px:
     return _digest("tile", raster.original.blob_key, raster.cog.blob_key, style.to_json(), tile, size_px)
 
 
-def thumbnail_digest(source: RenderSource, kind: ThumbnailKind, *, size_px: int) -> str:
+def thumbnail_digest(raster: RasterSource, kind: ThumbnailKind, *, size_px: int) -> str:
     """Cache key of a thumbnail."""
-    return _digest("thumbnail", source.blob_key, kind, size_px)
+    return _digest("thumbnail", raster.original.blob_key, raster.cog.blob_key, kind, size_px)
 
 
 def _digest(*parts: object) -> str:
@@ -250,6 +251,7 @@ def open_renderer(settings: RenderSettings, blobs: BlobStore) -> Renderer:
         max_waiting=settings.queue,
         max_waiting_per_caller=max(1, settings.queue // CALLERS_AT_LEAST),
         job_timeout_s=settings.timeout_s,
+        memory_bytes=MEMORY_BYTES,
     )
     folder = settings.cache_folder or blobs.cache_folder
     if settings.cache_folder:

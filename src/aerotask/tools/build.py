@@ -108,7 +108,8 @@ def _check_file(entry: EntryView, dataset: DatasetView) -> None:
     if not kinds:
         raise InvalidInput(
             f"{shown(entry.path)} has no derivatives. A georeferenced raster, a LAS or LAZ cloud, an OBJ, PLY, GLB "
-            "or STL mesh, and a GeoJSON, GeoPackage, Shapefile, KML, KMZ, FlatGeobuf, DXF or GML file can be built.",
+            "or STL mesh, a GeoJSON, GeoPackage, Shapefile (zipped too), KML, KMZ, FlatGeobuf, DXF, GML or GPX file, and a "
+            "CSV with columns of longitudes and latitudes can be built.",
             code="nothing-to-build",
         )
     fault = entry.properties.get("indexError")

@@ -5,11 +5,11 @@ The API imports this module to check and plan; only `run` loads GDAL.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from aerotask.domain.paths import MAX_NAME_BYTES, base_name
 from aerotask.raster.colormaps import DEFAULT_COLORMAP
-from aerotask.raster.export.options import ColormapName, DisplayOptions, ExportFormat, ExportOptions
+from aerotask.raster.export.options import ColormapName, DisplayOptions, ExportFormat, ExportOptions, Unscale
 from aerotask.raster.export.plan import ExportPlan, make_plan
 from aerotask.raster.profile import RasterProfile
 from aerotask.sdk import (
@@ -45,14 +45,26 @@ class _SourceParams(ToolParams):
 class RasterExportParams(DisplayOptions, _SourceParams):
     """Parameters of raster-export."""
 
-    colormap: ColormapName = DEFAULT_COLORMAP
-    """The colours of a formula or of a single band, by name; `none` gives the values themselves as Float32."""
+    colormap: ColormapName | None = None
+    """The colours of a formula or of a single band, by name; `none` gives the values themselves as Float32. Left out:
+    `rdylgn` for a formula, greys for a band, and its own for a band with a colour table."""
+
+    unscale: Unscale = "auto"
+    """Whether physical values are computed, number × scale + offset: `auto`, where the file gives scale or offset;
+    `true`; or `false`, for the numbers in the file."""
 
     file_name: FileName | None = None
     """The name of the download; left out, the raster's name with `_export.tif`."""
 
     format: Literal["gtiff", "cog", "palette"] = "gtiff"
     """`gtiff`: tiled, with overviews. `cog`: cloud-optimised. `palette`: one band with a colour table, the smallest."""
+
+    def normalised(self) -> dict[str, Any]:
+        """As in the base class, with a formula's default colormap: who names it gets the same task as who doesn't."""
+        params = super().normalised()
+        if self.formula is not None and self.colormap is None:
+            params["colormap"] = DEFAULT_COLORMAP
+        return params
 
     def options(self) -> ExportOptions:
         """The parsed options.

@@ -18,7 +18,7 @@ from tests.conftest import SECRET
 from tests.raster.rasters import read, write_raster
 from tests.support.world import PASSWORD, Dataset, World
 from tests.tiles.images import pixels_of
-from tests.tiles.maps import AT, GREEN, NOTHING, RED, halves, on_tile
+from tests.tiles.maps import AT, BLACK, GREEN, NOTHING, RED, WHITE, halves, on_tile
 
 HERE = f"{AT.z}/{AT.x}/{AT.y}"
 STYLE = {"formula": "(b2-b1)/(b2+b1)", "rescale": "-0.4,0.4"}
@@ -136,7 +136,7 @@ def test_the_etag_changes_with_the_content(world: World, tmp_path: Path) -> None
     dataset.upload("a.tif", on_tile(tmp_path / "b.tif", halves(-5, -5)))
     second = dataset.client.get(address, params=params, headers={"If-None-Match": first.headers["etag"]})
     assert second.status_code == 200
-    assert pixels_of(second.content)[0, 0].tolist() == RED
+    assert pixels_of(second.content)[0, 0].tolist() == BLACK
 
 
 def test_tilejson_has_working_tile_urls(maps: Maps, anonymous: httpx.Client) -> None:
@@ -237,7 +237,7 @@ def test_a_new_derivative_changes_every_etag(world: World, tmp_path: Path) -> No
 
     for old, new in zip(before, after, strict=True):
         assert old.headers["etag"] != new.headers["etag"]
-    assert pixels_of(after[0].content)[9, [9, 200]].tolist() == [RED, GREEN]
+    assert pixels_of(after[0].content)[9, [9, 200]].tolist() == [BLACK, WHITE]
     versions = [parse_qs(urlsplit(each).query)["v"] for each in (template, new_template)]
     assert versions[0] != versions[1]
     # A URL with the previous version is no longer cacheable.

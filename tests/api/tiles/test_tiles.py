@@ -20,7 +20,7 @@ from tests.sandbox.render_program import REGISTRY
 from tests.support.processes import gone
 from tests.support.served import Served, served, until
 from tests.tiles.images import pixels_of
-from tests.tiles.maps import AT, GREEN, halves, on_tile
+from tests.tiles.maps import AT, WHITE, halves, on_tile
 
 from aerotask.config import Settings
 from aerotask.domain.access import Caller
@@ -67,7 +67,7 @@ async def test_a_second_request_is_served_from_the_cache(
 ) -> None:
     await put(api, "a.tif", on_tile(tmp_path / "a.tif", halves(5, 5)))
     first = await tile(api)
-    assert pixels_of(first.content)[0, 0].tolist() == GREEN
+    assert pixels_of(first.content)[0, 0].tolist() == WHITE
     for child in drawing_children(api):
         child.kill()
     renderer_of(api)._pool._spawner.program = "there.is.no.such.program"
@@ -109,7 +109,7 @@ async def test_damaged_render_info_in_the_cache_is_computed_again(
     for file in (settings.storage_folder / "cache").glob("*/*"):
         file.write_bytes(b"{}" if file.read_bytes().startswith(b"{") else b"")
     renderer_of(api)._render_infos.clear()
-    assert pixels_of((await tile(api)).content)[0, 0].tolist() == GREEN
+    assert pixels_of((await tile(api)).content)[0, 0].tolist() == WHITE
 
 
 async def test_a_killed_child_is_replaced(api: Served, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 from tests.support.served import Served, served
 from tests.tiles.images import pixels_of
-from tests.tiles.maps import AT, GREEN, RED, halves, on_tile
+from tests.tiles.maps import AT, BLACK, WHITE, halves, on_tile
 
 from aerotask.config import Settings
 from aerotask.store.datasets import derivatives
@@ -48,7 +48,7 @@ async def test_images_come_from_the_newest_derivative(settings: Settings, tmp_pa
         tags = [(await get(api, "thumb")).headers["etag"]]
 
         # Colours that the original doesn't have show which of the two is rendered.
-        for name, left, right, colours in (("a", -5, 5, [RED, GREEN]), ("b", 5, -5, [GREEN, RED])):
+        for name, left, right, colours in (("a", -5, 5, [BLACK, WHITE]), ("b", 5, -5, [WHITE, BLACK])):
             await build(api, on_tile(tmp_path / f"{name}.tif", halves(left, right)), source=source)
             tile = await get(api, TILE)
             assert pixels_of(tile.content)[9, [9, 200]].tolist() == colours

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.raster.rasters import parse_options
 
@@ -68,9 +70,9 @@ def test_alpha_is_not_one_of_the_first_three_bands() -> None:
 
 
 @pytest.mark.parametrize("described", [profile(count=1), profile(count=2), profile(count=2, alpha=True)])
-def test_with_fewer_than_three_bands_the_first_is_coloured(described: RasterProfile) -> None:
+def test_with_fewer_than_three_bands_the_first_is_shown_in_greys(described: RasterProfile) -> None:
     found = plan(described)
-    assert (found.title, dict(found.names), found.colormap) == ("band 1", {"b1": 1}, "rdylgn")
+    assert (found.title, dict(found.names), found.colormap) == ("band 1", {"b1": 1}, "grayscale")
 
 
 def test_a_single_band_is_coloured_like_an_index() -> None:
@@ -176,6 +178,12 @@ def test_options_with_an_effect_cause_no_warning() -> None:
         == ()
     )
     assert plan(profile(*FIVE), preset="true-color", bandFilter="BGR").warnings == ()
+
+
+def test_a_file_of_several_pages_causes_a_warning() -> None:
+    several = replace(profile(count=1), pages=3)
+    assert plan(several).warnings == ("The file has 3 pages; only the first is used.",)
+    assert RasterProfile.from_properties(several.to_properties()) == several
 
 
 def test_missing_bands_are_refused() -> None:

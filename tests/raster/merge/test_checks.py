@@ -121,6 +121,12 @@ def test_larger_differences_cause_a_warning(changes: dict[str, Any], says: str) 
     assert says in warning
 
 
+def test_files_of_several_pages_cause_a_warning() -> None:
+    assert find_warnings([BandFile("a.tif", replace(FIRST, pages=2)), BandFile("b.tif", FIRST)]) == [
+        "'a.tif' has 2 pages; only the first is merged."
+    ]
+
+
 def test_small_differences_cause_no_warning() -> None:
     profile = replace(FIRST, geotransform=grid(width=0.0505, x=282500.004))
     assert find_warnings(pair(profile)) == []

@@ -151,6 +151,19 @@ def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
     assert first == second
 
 
+def test_each_band_keeps_its_scale_and_offset(tmp_path: Path) -> None:
+    paths = write_bands(tmp_path, noise((2, 40, 50), "uint16"))
+    for path, scale, offset in zip(paths, (0.0001, 0.001), (0.0, 0.5), strict=True):
+        with rasterio.open(path, "r+") as target:
+            target.scales, target.offsets = [scale], [offset]
+    plan = planned(paths)
+    assert [text.split(" ", 1)[1] for text in plan.warnings] == [
+        "has scale 0.001 and offset 0.5, the first file 0.0001 and 0; each band keeps its own."
+    ]
+    with rasterio.open(merged(plan, tmp_path / "out.tif")) as opened:
+        assert (opened.scales, opened.offsets) == ((0.0001, 0.001), (0.0, 0.5))
+
+
 def test_shifted_bands_show_the_same_area(tmp_path: Path) -> None:
     """The second lens is shifted by 3 pixels to the right and 2 up, and so is its centre."""
     scene = noise((1, 120, 150), "uint16")[0]

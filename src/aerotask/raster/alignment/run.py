@@ -50,7 +50,7 @@ def run_alignment(options: AlignOptions, ctx: RunContext, *, existing: Existing)
 
     Raises:
         InvalidInput: the files can't be aligned, or are no readable rasters.
-        TaskFailed: no match is reliable (`no-reliable-match`), or the result can't be written.
+        TaskFailed: no match is reliable (`no-reliable-match`).
         OSError: the disk is full or fails.
     """
     check_paths(options.source, options.reference, options.output)
@@ -76,6 +76,8 @@ def _read(path: str, ctx: RunContext) -> SourceFile:
         f"Reading {shown(path)}: {profile.width} × {profile.height} pixels, {profile.count} band(s) of "
         f"{profile.bands[0].dtype}, {(profile.crs or 'no CRS')[:60]}."
     )
+    if profile.page_warning:
+        ctx.log(f"Warning: {profile.page_warning}")
     return SourceFile(file, profile)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.enums import MaskFlags
 
+from aerotask.domain.errors import InvalidInput
 from aerotask.raster.colormaps import colours_of
 from aerotask.raster.export.options import ExportFormat
 from aerotask.raster.export.plan import ExportPlan
@@ -32,14 +34,24 @@ class Colorizer(Protocol):
         """Fill some rows of the tile, up to `cols` columns; `values` are flat, one array for each channel."""
 
 
-def colorizer_for(plan: ExportPlan, *, tile_yx: tuple[int, int]) -> Colorizer:
-    """The colorizer for a plan, whose ranges must be set."""
+def colorizer_for(plan: ExportPlan, source: Any, *, tile_yx: tuple[int, int]) -> Colorizer:
+    """The colorizer for a plan, whose ranges must be set, and the open raster.
+
+    Raises:
+        InvalidInput: transparent pixels would be lost in a palette (`palette-impossible`).
+    """
     if plan.gives_values:
         return ValuesColorizer(samples=1 if plan.formula else len(plan.channels), tile_yx=tile_yx)
     if plan.ranges is None:
         raise ValueError("the plan's ranges aren't set yet")
     if plan.formula is None:
         return CompositeColorizer(plan.ranges, tile_yx=tile_yx)
+    if plan.keeps_colours:
+        own = own_colours(source, plan.source_bands[0])
+        if plan.format is not ExportFormat.PALETTE:
+            return TableColorizer(own.view(np.uint32).reshape(257), None, tile_yx=tile_yx)
+        blank = blank_entry(source, plan.source_bands[0])
+        return TableColorizer(np.array([*range(256), blank or 0], np.uint8), None, tile_yx=tile_yx)
     entries = palette_entries() if plan.format is ExportFormat.PALETTE else rgba_entries(plan.colormap)
     return TableColorizer(entries, plan.ranges[0], tile_yx=tile_yx)
 
@@ -52,6 +64,33 @@ def rgba_entries(colormap: str) -> NDArray[np.uint32]:
     return table.view(np.uint32).reshape(257)
 
 
+def own_colours(source: Any, band: int) -> NDArray[np.uint8]:
+    """RGBA of each of the 256 entries of a band's colour table, followed by that of "no value"; (257, 4)."""
+    table = np.zeros((257, 4), np.uint8)
+    for entry, colour in source.colormap(band).items():
+        table[entry] = colour if colour[3] else 0
+    return table
+
+
+def blank_entry(source: Any, band: int) -> int | None:
+    """The entry of a band's colour table that stands for no value: its nodata value, or a transparent entry.
+
+    Raises:
+        InvalidInput: there is none, but the raster has pixels without a value (`palette-impossible`).
+    """
+    nodata = source.nodatavals[band - 1]
+    if nodata is not None and nodata in range(256):
+        return int(nodata)
+    transparent = [entry for entry, colour in source.colormap(band).items() if not colour[3]]
+    flags = source.mask_flag_enums[band - 1]
+    if not transparent and (MaskFlags.per_dataset in flags or MaskFlags.alpha in flags):
+        raise InvalidInput(
+            "The raster has transparent pixels but no entry of its colour table for them; take format 'gtiff' or 'cog'.",
+            code="palette-impossible",
+        )
+    return min(transparent, default=None)
+
+
 def palette_entries() -> NDArray[np.uint8]:
     """Palette index of each of the 256 colours, followed by that of "no value".
 
@@ -61,20 +100,28 @@ def palette_entries() -> NDArray[np.uint8]:
 
 
 class TableColorizer:
-    """Colour mapping of one value per pixel, by a table of 257 entries: 256 colours and "no value"."""
+    """Colour mapping of one value per pixel, by a table of 257 entries: 256 colours and "no value".
+
+    Without a range the values are the numbers of the colours.
+    """
 
     def __init__(
-        self, entries: NDArray[np.unsignedinteger], value_range: ValueRange, *, tile_yx: tuple[int, int]
+        self,
+        entries: NDArray[np.unsignedinteger],
+        value_range: ValueRange | None,
+        *,
+        tile_yx: tuple[int, int],
     ) -> None:
         self.layout = TileLayout(tile_yx, entries.dtype, 0)
         self._entries = entries
-        self._scaler = _Scaler(value_range)
+        self._scaler = None if value_range is None else _Scaler(value_range)
         self._index = np.empty(CHUNK_PX, np.uint16)
 
     def paint(self, values: Sequence[Floats], valid: Flags, tile: Tile, *, rows: slice, cols: int) -> None:
         """Look up the colour of each valid pixel; the others get the entry `NOTHING`."""
         index = self._index[: valid.size]
-        np.copyto(index, self._scaler(values[0]), casting="unsafe")
+        numbers = values[0] if self._scaler is None else self._scaler(values[0])
+        np.copyto(index, numbers, casting="unsafe")
         if not valid.all():
             np.copyto(index, NOTHING, where=~valid)
         # Every index is in the table; the default mode "raise" would make numpy buffer the output.

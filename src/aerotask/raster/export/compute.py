@@ -19,9 +19,5 @@ def computation_for(plan: ExportPlan) -> Computation:
     if plan.formula is None:
         positions = [plan.source_bands.index(band) for band in plan.channels]
         return lambda planes, _valid: [planes[position] for position in positions]
-    evaluate = Evaluator(
-        compile_expression(plan.formula.expression, plan.names),
-        chunk_px=CHUNK_PX,
-        positive_bands=plan.formula.positive_bands,
-    )
+    evaluate = Evaluator(compile_expression(plan.formula.expression, plan.names), chunk_px=CHUNK_PX)
     return lambda planes, valid: [evaluate(planes, valid)]

@@ -7,19 +7,25 @@ import re
 import struct
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
 from aerotask.raster.bands import parse_filter
-from aerotask.raster.colormaps import DEFAULT_COLORMAP, NO_COLORMAP, known_name
+from aerotask.raster.colormaps import NO_COLORMAP, known_name
 from aerotask.raster.export.presets import Composite, Preset, find_preset
 from aerotask.raster.expression.indices import Formula, ValueRange, parse_formula
 from aerotask.sdk import ToolParams
 
 ColormapName = Annotated[str, Field(min_length=1, max_length=64)]
+
+UnscaleMode = Literal["auto", "true", "false"]
+Unscale = Annotated[
+    UnscaleMode, BeforeValidator(lambda value: str(value).lower() if isinstance(value, bool) else value)
+]
+"""Choice between physical values and the numbers in the file; JSON's true and false are accepted as well."""
 
 _BANDS = re.compile(r"\s*[0-9]{1,4}\s*(?:,\s*[0-9]{1,4}\s*){0,2}")
 
@@ -36,15 +42,16 @@ class DisplayOptions(ToolParams):
     """Display options of a raster as clients spell them: for exports, map tiles and their routes."""
 
     formula: Annotated[str, Field(min_length=1, max_length=512)] | None = None
-    """An index by its id (NDVI, VARI, …, in any case), or arithmetic over bands such as `(N-R)/(N+R)` or `b4/b1`.
-    Comes before `bands` and `preset`."""
+    """An index by its id (NDVI, VARI, …, in any case), or arithmetic over bands such as `(N-R)/(N+R)`, `b4/b1` or
+    `where(NDVI>0.3, NDVI, 0)`. Comes before `bands` and `preset`."""
 
     band_filter: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     """Roles of the bands, in their order: R, G, B, N (near infrared), Re (red edge), T (thermal); any other letter
     skips a band. `RGBN` and `BGRReN`, for example. Left out, the roles are taken from the file's own metadata."""
 
     colormap: ColormapName | None = None
-    """The colours of a formula or of a single band, by name."""
+    """The colours of a formula or of a single band, by name. Left out: `rdylgn` for a formula, greys for a band, and its own
+    for a band with a colour table."""
 
     rescale: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     """The values that the first and the last colour stand for: `min,max`, or three such pairs separated by `;` for
@@ -52,6 +59,10 @@ class DisplayOptions(ToolParams):
 
     bands: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     """Three bands to show as red, green and blue (`3,2,1`), or one to colour; counted from 1."""
+
+    unscale: Unscale | None = None
+    """Whether physical values are computed, number × scale + offset: `auto`, where the file gives scale or offset;
+    `true`; or `false`, for the numbers in the file. Left out: `auto`."""
 
     preset: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     """A named choice: true-color, false-color-ir, agriculture, geology, moisture, urban, red-edge, swir-composite,
@@ -66,9 +77,10 @@ class DisplayOptions(ToolParams):
         options = ExportOptions(
             formula=None if self.formula is None else parse_formula(self.formula),
             band_filter=None if self.band_filter is None else parse_filter(self.band_filter),
-            colormap=known_name(self.colormap or DEFAULT_COLORMAP),
+            colormap=None if self.colormap is None else known_name(self.colormap),
             rescale=None if self.rescale is None else parse_rescale(self.rescale),
             bands=None if self.bands is None else parse_bands(self.bands),
+            unscale=self.unscale or "auto",
             preset=None if self.preset is None else find_preset(self.preset),
             preset_name=None if self.preset is None else self.preset.strip().lower(),
             format=format,
@@ -83,9 +95,10 @@ class ExportOptions:
 
     formula: Formula | None
     band_filter: tuple[str | None, ...] | None
-    colormap: str
+    colormap: str | None
     rescale: tuple[ValueRange, ...] | None
     bands: tuple[int, ...] | None
+    unscale: UnscaleMode
     preset: Preset | None
     preset_name: str | None
     format: ExportFormat

@@ -8,8 +8,9 @@ from typing import Literal
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.bands import BandRoles, find_roles
-from aerotask.raster.colormaps import DEFAULT_COLORMAP, NO_COLORMAP
+from aerotask.raster.colormaps import DEFAULT_COLORMAP, GREY_COLORMAP, NO_COLORMAP, OWN_COLOURS
 from aerotask.raster.export.options import ExportFormat, ExportOptions, palette_impossible
+from aerotask.raster.export.physical_values import choose_scalings, explain_scalings, warn_of_numbers
 from aerotask.raster.export.presets import Composite, IndexPreset, ThermalPreset
 from aerotask.raster.expression.indices import (
     Formula,
@@ -19,7 +20,8 @@ from aerotask.raster.expression.indices import (
     resolve_names,
     single_band,
 )
-from aerotask.raster.profile import RasterProfile
+from aerotask.raster.expression.names import band_number, band_role
+from aerotask.raster.profile import RasterProfile, Scaling
 
 RangeSource = Literal["rescale", "formula", "percentiles", "none"]
 
@@ -38,11 +40,14 @@ class ExportPlan:
     channels: tuple[int, ...]
     """Without a formula: the bands shown as red, green and blue."""
     colormap: str
-    """`none` for values as Float32; unused for three bands in colour."""
+    """`none` for values as Float32, `own` for the band's colour table; unused for three bands in colour."""
     ranges: tuple[ValueRange, ...] | None
-    """One for the formula, or one for each channel; None if taken from the pixels (percentiles), or if unused."""
+    """One for the formula, or one for each channel; none for the band's own colours. None if they are taken from the pixels
+    (percentiles), or for values."""
     range_source: RangeSource
     format: ExportFormat
+    scalings: tuple[Scaling, ...] = ()
+    """Scale and offset of each of the `source_bands`, if physical values are computed."""
     reasons: tuple[str, ...] = ()
     """Reasons for the choice of bands, for the log."""
     warnings: tuple[str, ...] = ()
@@ -52,6 +57,11 @@ class ExportPlan:
     def gives_values(self) -> bool:
         """Whether the result is Float32 values rather than colours."""
         return self.colormap == NO_COLORMAP
+
+    @property
+    def keeps_colours(self) -> bool:
+        """Whether the pixels have the colours of the raster's own colour table."""
+        return self.colormap == OWN_COLOURS
 
     @property
     def source_bands(self) -> tuple[int, ...]:
@@ -82,14 +92,19 @@ def make_plan(options: ExportOptions, profile: RasterProfile) -> ExportPlan:
         InvalidInput: the raster lacks what the options need; code and message say why.
     """
     _check_pixels(profile)
-    draft = _PlanDraft(colormap=options.colormap)
+    draft = _PlanDraft(colormap=options.colormap or DEFAULT_COLORMAP)
     roles = find_roles(profile, options.band_filter)
     _choose(options, profile, roles, draft)
     names = resolve_names(draft.formula, roles, profile.count) if draft.formula else {}
     _explain_names(names, roles, draft)
     _warn_of_ignored(options, draft)
+    if profile.page_warning:
+        draft.warnings.append(profile.page_warning)
     if options.format is ExportFormat.PALETTE and (draft.formula is None or draft.colormap == NO_COLORMAP):
         raise palette_impossible()
+    bands = tuple(sorted({*names.values(), *draft.channels}))
+    scalings = () if draft.colormap == OWN_COLOURS else choose_scalings(options.unscale, profile, bands)
+    _explain_values(options, profile, bands, scalings, draft)
     ranges, range_source = _ranges(options, draft)
     return ExportPlan(
         title=draft.title,
@@ -100,6 +115,7 @@ def make_plan(options: ExportOptions, profile: RasterProfile) -> ExportPlan:
         ranges=ranges,
         range_source=range_source,
         format=options.format,
+        scalings=scalings,
         reasons=tuple(draft.reasons),
         warnings=tuple(draft.warnings),
     )
@@ -118,7 +134,7 @@ def _choose(options: ExportOptions, profile: RasterProfile, roles: BandRoles, dr
     if options.formula:
         draft.formula, draft.title = options.formula, options.formula.title
     elif options.bands:
-        _take_bands(options.bands, profile, draft)
+        _take_bands(options.bands, options, profile, draft)
     elif options.preset:
         _take_preset(options, profile, roles, draft)
     elif len(profile.data_bands) >= 3:
@@ -127,13 +143,28 @@ def _choose(options: ExportOptions, profile: RasterProfile, roles: BandRoles, dr
         draft.reasons.append(f"Nothing was chosen: showing {_listed(draft.channels)} as red, green and blue.")
     else:
         first = profile.data_bands[0] if profile.data_bands else 1
-        draft.formula, draft.title = single_band(first), f"band {first}"
         draft.reasons.append(
             f"Nothing was chosen, and there are fewer than three bands: taking band {first}."
         )
+        _take_band(first, options, profile, draft)
 
 
-def _take_bands(bands: tuple[int, ...], profile: RasterProfile, draft: _PlanDraft) -> None:
+def _take_band(number: int, options: ExportOptions, profile: RasterProfile, draft: _PlanDraft) -> None:
+    """Take one band, in its own colours or in greys unless others are chosen."""
+    draft.formula, draft.title = single_band(number), f"band {number}"
+    if options.colormap:
+        return
+    band = profile.bands[number - 1]
+    if band.colour == "palette" and band.dtype == "uint8" and not options.rescale:
+        draft.colormap = OWN_COLOURS
+        draft.reasons.append("The band keeps the colours of its colour table.")
+    else:
+        draft.colormap = GREY_COLORMAP
+
+
+def _take_bands(
+    bands: tuple[int, ...], options: ExportOptions, profile: RasterProfile, draft: _PlanDraft
+) -> None:
     beyond = next((number for number in bands if number > profile.count), None)
     if beyond:
         raise InvalidInput(
@@ -142,7 +173,7 @@ def _take_bands(bands: tuple[int, ...], profile: RasterProfile, draft: _PlanDraf
         )
     draft.title = _listed(bands)
     if len(bands) == 1:
-        draft.formula = single_band(bands[0])
+        _take_band(bands[0], options, profile, draft)
     else:
         draft.channels = bands
         draft.reasons.append(f"Showing {draft.title} as red, green and blue.")
@@ -156,7 +187,7 @@ def _take_preset(options: ExportOptions, profile: RasterProfile, roles: BandRole
             band = roles.bands.get("T") or (profile.data_bands or (1,))[0]
             draft.formula, draft.title = single_band(band), f"band {band}"
             draft.uses_filter = "T" in roles.bands
-            if options.colormap not in {DEFAULT_COLORMAP, NO_COLORMAP, colormap}:
+            if options.colormap not in {None, NO_COLORMAP, colormap}:
                 draft.ignore("The colormap", f"preset '{colormap}' has its own")
             if options.colormap != NO_COLORMAP:
                 draft.colormap = colormap
@@ -179,13 +210,31 @@ def _take_composite(roles_rgb: tuple[str, ...], name: str, roles: BandRoles, dra
 
 
 def _explain_names(names: Mapping[str, int], roles: BandRoles, draft: _PlanDraft) -> None:
-    by_role = {name: number for name, number in names.items() if not name.lower().removeprefix("b").isdigit()}
+    by_role = {name: role for name in names if not band_number(name) and (role := band_role(name))}
     if by_role:
         draft.uses_filter = True
-        from_where = {role.lower(): source for role, source in roles.known_from.items()}
         draft.reasons.extend(
-            f"{name} is band {number}, from {from_where[name.lower()]}." for name, number in by_role.items()
+            f"{name} is band {names[name]}, from {roles.known_from[role]}." for name, role in by_role.items()
         )
+
+
+def _explain_values(
+    options: ExportOptions,
+    profile: RasterProfile,
+    bands: tuple[int, ...],
+    scalings: tuple[Scaling, ...],
+    draft: _PlanDraft,
+) -> None:
+    if scalings:
+        draft.reasons.append(explain_scalings(bands, scalings))
+        return
+    if options.unscale == "true":
+        draft.ignore("'unscale'", "the file gives neither scale nor offset for the bands that are used")
+    elif any(profile.bands[band - 1].is_scaled for band in bands):
+        draft.reasons.append("Computing on the numbers in the file, without their scale and offset.")
+    if draft.formula and draft.formula.needs_reflectances:
+        warning = warn_of_numbers(draft.title, profile, bands)
+        draft.warnings.extend([warning] if warning else [])
 
 
 def _warn_of_ignored(options: ExportOptions, draft: _PlanDraft) -> None:
@@ -197,7 +246,7 @@ def _warn_of_ignored(options: ExportOptions, draft: _PlanDraft) -> None:
     if options.band_filter is not None and not draft.uses_filter:
         draft.ignore("The band filter", "nothing that was chosen refers to bands by their role")
     in_colour = draft.formula is None and draft.colormap != NO_COLORMAP
-    if in_colour and draft.colormap != DEFAULT_COLORMAP:
+    if in_colour and options.colormap:
         draft.ignore(f"Colormap '{draft.colormap}'", "three bands are shown in their own colours")
     if options.rescale and draft.colormap == NO_COLORMAP:
         draft.ignore("'rescale'", "colormap 'none' gives the values as they are")
@@ -206,6 +255,8 @@ def _warn_of_ignored(options: ExportOptions, draft: _PlanDraft) -> None:
 def _ranges(options: ExportOptions, draft: _PlanDraft) -> tuple[tuple[ValueRange, ...] | None, RangeSource]:
     if draft.colormap == NO_COLORMAP:
         return None, "none"
+    if draft.colormap == OWN_COLOURS:
+        return (), "none"
     value_count = 1 if draft.formula else len(draft.channels)
     if options.rescale:
         if len(options.rescale) not in {1, value_count}:

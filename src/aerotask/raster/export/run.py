@@ -8,11 +8,12 @@ from typing import Any
 
 from aerotask.domain.paths import shown
 from aerotask.raster.export.options import ExportOptions
+from aerotask.raster.export.physical_values import warn_of_range
 from aerotask.raster.export.plan import ExportPlan, make_plan
 from aerotask.raster.export.stretch import percentile_stretch
 from aerotask.raster.export.write import ExportResult, ExportWriteOptions, export_image
 from aerotask.raster.expression.indices import ValueRange
-from aerotask.raster.expression.parser import Name
+from aerotask.raster.expression.syntax import Name
 from aerotask.raster.header import read_profile
 from aerotask.raster.io import open_raster
 from aerotask.raster.pixels import SourceFile
@@ -43,6 +44,7 @@ def run_export(path: str, options: ExportOptions, file_name: str, ctx: RunContex
     plan = make_plan(options, source.profile)
     _log_plan(plan, ctx)
     progress = StageProgress(ctx, _SHARES, _PHASES)
+    plan = _check_reflectances(plan, source, ctx)
     plan = _settle_ranges(plan, source, progress, ctx)
     target = ctx.workdir / "export.tif"
     result = _write(source, plan, target, progress, ctx)
@@ -82,12 +84,28 @@ def _log_plan(plan: ExportPlan, ctx: RunContext) -> None:
         ctx.log(f"Warning: {line}")
 
 
+def _check_reflectances(plan: ExportPlan, source: SourceFile, ctx: RunContext) -> ExportPlan:
+    """The plan with a warning if the values can't be the reflectances that its formula needs."""
+    of_numbers = all("int" in band.dtype for band in source.profile.bands) and not plan.scalings
+    if plan.formula is None or not plan.formula.needs_reflectances or of_numbers:
+        return plan  # nothing to check, or the plan itself warns
+    bands = replace(plan, formula=None, names={}, channels=plan.source_bands)
+    stretch = percentile_stretch(source, bands, threads=ctx.threads, on_progress=lambda _share: None)
+    warning = warn_of_range(plan.title, plan.source_bands, stretch.ranges)
+    if warning is None:
+        return plan
+    ctx.log(f"Warning: {warning}")
+    return replace(plan, warnings=(*plan.warnings, warning))
+
+
 def _settle_ranges(
     plan: ExportPlan, source: SourceFile, progress: StageProgress, ctx: RunContext
 ) -> ExportPlan:
     """The plan with its ranges set, from the pixels where neither options nor formula have them."""
     if plan.gives_values:
         ctx.log("Writing the values as Float32, with NaN as nodata.")
+        return plan
+    if plan.keeps_colours:
         return plan
     origin = {"rescale": "as given", "formula": "the formula's own range"}.get(plan.range_source)
     if plan.ranges is None:
@@ -127,7 +145,8 @@ def _result(plan: ExportPlan, profile: RasterProfile, result: ExportResult) -> d
         "formula": plan.formula.title if plan.formula else None,
         "expression": plan.formula.text if plan.formula else None,
         "bands": dict(plan.names) if plan.formula else list(plan.channels),
-        "range": None if plan.ranges is None else [_pair(each) for each in plan.ranges],
+        "range": None if not plan.ranges else [_pair(each) for each in plan.ranges],
+        "unscaled": bool(plan.scalings),
         "rescaleSource": plan.range_source,
         "colormap": plan.colormap if plan.formula or plan.gives_values else None,
         "format": plan.format.value,

@@ -70,7 +70,7 @@ def _collect(
             open_raster(source.path, overview_level=sample.overview_level) as opened,
             np.errstate(all="ignore"),
         ):
-            reader = BandReader(opened, source.profile, plan.source_bands)
+            reader = BandReader(opened, source.profile, plan.source_bands, scalings=plan.scalings)
             compute = computation_for(plan)
 
             def values_in(window: Window) -> Values:

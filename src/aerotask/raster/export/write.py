@@ -17,15 +17,17 @@ import numpy as np
 from rasterio.enums import ColorInterp
 
 from aerotask.raster.colormaps import colours_of
-from aerotask.raster.export.colorize import NOTHING, colorizer_for, palette_entries
+from aerotask.raster.export.colorize import NOTHING, blank_entry, colorizer_for, own_colours, palette_entries
 from aerotask.raster.export.compute import computation_for
 from aerotask.raster.export.options import ExportFormat
 from aerotask.raster.export.plan import ExportPlan
+from aerotask.raster.expression.syntax import Name
 from aerotask.raster.io import block_bytes, open_raster
 from aerotask.raster.overviews import write_overviews
 from aerotask.raster.parallel import MAX_THREADS, run_in_threads
 from aerotask.raster.pixels import BandReader, PixelBlock, SourceFile
-from aerotask.raster.tiff.codec import DEFLATE_LEVEL
+from aerotask.raster.profile import Scaling
+from aerotask.raster.tiff.codec import DEFLATE_LEVEL, tile_shape
 from aerotask.raster.tiff.cog_layout import ImageFields, arrange_cog, scratch_tiff
 from aerotask.raster.tiff.directory import CLASSIC_LIMIT_BYTES
 from aerotask.raster.tiff.template import TemplateFields, georeference_of, template_fields
@@ -79,10 +81,10 @@ def export_image(
         OSError: the target can't be written; its `errno` says why.
     """
     shape = (source.profile.height, source.profile.width)
-    tile_yx = _tile_shape(shape, writing.tile_px)
-    layout = colorizer_for(plan, tile_yx=tile_yx).layout
+    tile_yx = tile_shape(shape, tile_px=writing.tile_px)
     with open_raster(source.path) as opened:
-        fields = template_fields(describe_image(plan), georeference_of(opened))
+        layout = colorizer_for(plan, opened, tile_yx=tile_yx).layout
+        fields = template_fields(describe_image(plan, opened), georeference_of(opened))
         units = _plan_units(opened, source, plan, tile_yx, writing)
         threads = max(1, min(writing.threads, MAX_THREADS, DECODING_BYTES // (2 * block_bytes(opened))))
     is_cog = plan.format is ExportFormat.COG
@@ -91,7 +93,7 @@ def export_image(
         valid_px = _write_pixels(job, units, threads, partial(on_progress, "pixels"))
         if writing.overviews:
             report = partial(on_progress, "overviews")
-            write_overviews(tiff, job.image, threads=writing.threads, on_progress=report)
+            write_overviews(tiff, threads=writing.threads, on_progress=report)
         if is_cog:
             size_bytes = arrange_cog(
                 tiff,
@@ -105,21 +107,38 @@ def export_image(
     return ExportResult(size_bytes, valid_px)
 
 
-def describe_image(plan: ExportPlan) -> TemplateFields:
-    """TIFF fields and tags that describe the image of a plan."""
+def describe_image(plan: ExportPlan, source: Any) -> TemplateFields:
+    """TIFF fields and tags that describe the image of a plan for an open raster."""
     tags = {"TIFFTAG_SOFTWARE": "Aerotask raster-export", "AEROTASK_SHOWS": plan.title}
     if plan.formula:
         tags["AEROTASK_FORMULA"] = plan.formula.text
     if plan.gives_values:
         names = [plan.title] if plan.formula else [f"band {number}" for number in plan.channels]
-        return TemplateFields("float32", tuple(names), nodata=float("nan"), tags=tags)
+        return TemplateFields(
+            "float32", tuple(names), nodata=float("nan"), tags=tags, scalings=_kept_scalings(plan, source)
+        )
     if plan.formula:
         tags["AEROTASK_COLORMAP"] = plan.colormap
     if plan.format is ExportFormat.PALETTE:
+        if plan.keeps_colours:
+            band = plan.source_bands[0]
+            table = own_colours(source, band)[:NOTHING, :3].tobytes()
+            blank = blank_entry(source, band)
+            return TemplateFields("uint8", (plan.title,), nodata=blank, colour_table=table, tags=tags)
         table = _colour_table(plan.colormap)
         return TemplateFields("uint8", (plan.title,), nodata=0, colour_table=table, tags=tags)
     colours = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
     return TemplateFields("uint8", ("red", "green", "blue", "alpha"), colours=colours, tags=tags)
+
+
+def _kept_scalings(plan: ExportPlan, source: Any) -> tuple[Scaling, ...]:
+    """Scale and offset of each band of the result: those of the source for bands of unchanged numbers."""
+    bands = plan.channels
+    if plan.formula and isinstance(plan.formula.expression, Name):
+        bands = plan.source_bands
+    if plan.scalings or not bands:
+        return ()
+    return tuple((source.scales[band - 1], source.offsets[band - 1]) for band in bands)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,12 +176,6 @@ def _plan_units(
     return _Units(planned, shape)
 
 
-def _tile_shape(shape_yx: Shape, tile_px: int) -> Shape:
-    """The tile's rows and columns: multiples of 16, as TIFF demands, and no larger than a small image needs."""
-    rows, cols = (min(tile_px, size + -size % 16) for size in shape_yx)
-    return rows, cols
-
-
 def _write_pixels(job: _ExportJob, units: _Units, threads: int, on_progress: Callable[[float], None]) -> int:
     """Write all tiles of the image and return its number of valid pixels."""
     done = valid_px = 0
@@ -181,8 +194,8 @@ def _write_pixels(job: _ExportJob, units: _Units, threads: int, on_progress: Cal
 def _unit_writer(job: _ExportJob) -> Iterator[Callable[[Window], int]]:
     """Reader and buffers of one thread; the function writes a unit and returns its number of valid pixels."""
     with open_raster(job.source.path) as opened, np.errstate(all="ignore"):
-        reader = BandReader(opened, job.source.profile, job.plan.source_bands)
-        write_tile = _tile_writer(job, reader)
+        reader = BandReader(opened, job.source.profile, job.plan.source_bands, scalings=job.plan.scalings)
+        write_tile = _tile_writer(job, opened, reader)
 
         def write_unit(unit: Window) -> int:
             block = reader.read(unit)
@@ -196,10 +209,12 @@ def _unit_writer(job: _ExportJob) -> Iterator[Callable[[Window], int]]:
         yield write_unit
 
 
-def _tile_writer(job: _ExportJob, reader: BandReader) -> Callable[[PixelBlock, Window, Shape], int]:
+def _tile_writer(
+    job: _ExportJob, opened: Any, reader: BandReader
+) -> Callable[[PixelBlock, Window, Shape], int]:
     """A function that computes, colours and stores one tile and returns its number of valid pixels."""
     tile_yx = job.tiff.layout.tile_yx
-    colorizer = colorizer_for(job.plan, tile_yx=tile_yx)
+    colorizer = colorizer_for(job.plan, opened, tile_yx=tile_yx)
     compute = computation_for(job.plan)
     tile = colorizer.layout.new_tile()
 

@@ -58,7 +58,12 @@ def find_faults(files: Sequence[BandFile]) -> list[FieldError]:
 def find_warnings(files: Sequence[BandFile]) -> list[str]:
     """Differences that don't prevent a merge but should be reported."""
     known = [(file.path, file.profile) for file in files if file.profile]
-    return [
+    pages = [
+        f"{shown(path)} has {profile.pages} pages; only the first is merged."
+        for path, profile in known
+        if profile.pages > 1
+    ]
+    return pages + [
         f"{shown(path)} {text}" for path, profile in known[1:] for text in _warnings(profile, known[0][1])
     ]
 
@@ -125,6 +130,12 @@ def _grid_differences(profile: RasterProfile, first: RasterProfile) -> Iterator[
 
 
 def _warnings(profile: RasterProfile, first: RasterProfile) -> Iterator[str]:
+    band, first_band = profile.bands[0], first.bands[0]
+    if (band.scale, band.offset) != (first_band.scale, first_band.offset):
+        yield (
+            f"has scale {band.scale:g} and offset {band.offset:g}, the first file {first_band.scale:g} and "
+            f"{first_band.offset:g}; each band keeps its own."
+        )
     if not _have_comparable_grids(profile, first):
         return
     difference = pixel_size_difference(profile, first)

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 from rasterio.windows import Window as RasterioWindow
 
+from aerotask.raster.cog import fill_tile
 from aerotask.raster.io import block_bytes, open_raster
 from aerotask.raster.merge.plan import MergePlan
-from aerotask.raster.overviews import write_overviews
+from aerotask.raster.overviews import OverviewRules, write_overviews
 from aerotask.raster.parallel import MAX_THREADS, run_in_threads
-from aerotask.raster.tiff.codec import DEFLATE_LEVEL, TileLayout
+from aerotask.raster.tiff.codec import DEFLATE_LEVEL, TileLayout, tile_shape
 from aerotask.raster.tiff.cog_layout import ImageFields, arrange_cog, scratch_tiff
 from aerotask.raster.tiff.directory import CLASSIC_LIMIT_BYTES
 from aerotask.raster.tiff.exif import carried_exif
@@ -79,10 +80,9 @@ def merge_bands(plan: MergePlan, target: Path, *, writing: MergeWriteOptions, on
         _write_pixels(_MergeJob(plan, tiff, image), unit_yx, threads, partial(on_progress, "pixels"))
         write_overviews(
             tiff,
-            image,
             threads=writing.threads,
             on_progress=partial(on_progress, "overviews"),
-            nodata=plan.first.bands[0].nodata,
+            rules=OverviewRules(nodata=plan.first.bands[0].nodata),
         )
         return arrange_cog(
             tiff,
@@ -101,6 +101,9 @@ def describe_merged(plan: MergePlan, layout: TileLayout) -> TemplateFields:
         colours=tuple(ColorInterp[band.colour] for band in plan.bands),
         nodata=plan.first.bands[0].nodata,
         tags={"TIFFTAG_SOFTWARE": SOFTWARE},
+        scalings=tuple(
+            (source.profile.bands[0].scale, source.profile.bands[0].offset) for source in plan.sources
+        ),
         predictor=layout.predictor,
     )
 
@@ -119,13 +122,11 @@ def _opened(plan: MergePlan) -> Iterator[list[Any]]:
 
 
 def _layout(plan: MergePlan, tile_px: int) -> TileLayout:
-    """Tiles of multiples of 16, as TIFF demands, no larger than a small image or `TILE_BYTES` need."""
     dtype = np.dtype(plan.first.bands[0].dtype)
     count = len(plan.sources)
-    while tile_px > 16 and tile_px * tile_px * count * dtype.itemsize > TILE_BYTES:
-        tile_px //= 2
-    rows, cols = (min(tile_px, size + -size % 16) for size in plan.shape_yx)
-    return TileLayout((rows, cols, count), dtype, 0)
+    bytes_per_px = count * dtype.itemsize
+    tile_yx = tile_shape(plan.shape_yx, tile_px=tile_px, bytes_per_px=bytes_per_px, max_bytes=TILE_BYTES)
+    return TileLayout((*tile_yx, count), dtype, 0)
 
 
 def _threads(sources: list[Any], wanted: int) -> int:
@@ -170,7 +171,7 @@ def _unit_writer(job: _MergeJob) -> Iterator[Callable[[Window], Window]]:
             top, left = unit[0].start, unit[1].start
             for place_yx, (rows, cols) in tiles_within(unit, layout.tile_yx):
                 part = planes[:, rows.start - top : rows.stop - top, cols.start - left : cols.stop - left]
-                _fill_tile(tile, part)
+                fill_tile(tile, part)
                 job.tiff.put(job.image, place_yx, tile)
             return unit
 
@@ -195,14 +196,3 @@ class _UnitReader:
             area = RasterioWindow(unit[1].start + right, unit[0].start + down, cols, rows)
             source.read(1, window=area, out=plane)
         return planes
-
-
-def _fill_tile(tile: NDArray[Any], planes: NDArray[Any]) -> None:
-    """Interleave (bands, rows, cols) into a tile (rows, cols, bands).
-
-    Beyond the image's edge the last row and column are repeated, so that overviews don't fade there.
-    """
-    rows, cols = planes.shape[1:]
-    tile[:rows, :cols] = planes.transpose(1, 2, 0)
-    tile[:rows, cols:] = tile[:rows, cols - 1 : cols]
-    tile[rows:] = tile[rows - 1 : rows]

@@ -1,6 +1,6 @@
 """COG layout: the tiles of a `TiledTiff` as a cloud-optimised GeoTIFF, directories first, overviews before the image.
 
-The compressed tiles are copied as they are. The layout is the one that GDAL documents for its COG driver
+The compressed tiles are copied as they are; a mask's tile follows that of the image. The layout is the one that GDAL documents for its COG driver
 (https://gdal.org/en/stable/drivers/raster/cog.html), its ghost area included, so that GDAL takes it for its own.
 """
 
@@ -9,11 +9,13 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import BinaryIO
+
+import numpy as np
 
 from aerotask.raster.tiff.codec import DEFLATE_LEVEL, TileLayout
 from aerotask.raster.tiff.directory import (
@@ -26,14 +28,22 @@ from aerotask.raster.tiff.directory import (
     pack_directories,
     pack_header,
 )
-from aerotask.raster.tiff.writer import TiffLevel, TiledTiff, directory_fields
+from aerotask.raster.tiff.writer import MASK_FIELDS, TiffLevel, TiledTiff, directory_fields
 
-_GHOST = (
-    b"LAYOUT=IFDS_BEFORE_DATA\nBLOCK_ORDER=ROW_MAJOR\nBLOCK_LEADER=SIZE_AS_UINT4\n"
-    b"BLOCK_TRAILER=LAST_4_BYTES_REPEATED\nKNOWN_INCOMPATIBLE_EDITION=NO\n "
-)
-GHOST = b"GDAL_STRUCTURAL_METADATA_SIZE=%06d bytes\n" % len(_GHOST) + _GHOST
+
+def _ghost(*, has_mask: bool) -> bytes:
+    content = (
+        b"LAYOUT=IFDS_BEFORE_DATA\nBLOCK_ORDER=ROW_MAJOR\nBLOCK_LEADER=SIZE_AS_UINT4\n"
+        b"BLOCK_TRAILER=LAST_4_BYTES_REPEATED\n"
+        + (b"MASK_INTERLEAVED_WITH_IMAGERY=YES\n" if has_mask else b"")
+        + b"KNOWN_INCOMPATIBLE_EDITION=NO\n "
+    )
+    return b"GDAL_STRUCTURAL_METADATA_SIZE=%06d bytes\n" % len(content) + content
+
+
+GHOST = _ghost(has_mask=False)
 """Ghost area: GDAL's description of the layout, between the header and the first directory."""
+GHOST_WITH_MASK = _ghost(has_mask=True)
 
 _LEADER_BYTES = _TRAILER_BYTES = 4
 _CLASSIC_HEADER_BYTES = 8
@@ -53,17 +63,29 @@ class ImageFields:
 
 @contextmanager
 def scratch_tiff(
-    target: Path, layout: TileLayout, *, deflate_level: int = DEFLATE_LEVEL
+    target: Path, layout: TileLayout, *, deflate_level: int = DEFLATE_LEVEL, with_mask: bool = False
 ) -> Iterator[TiledTiff]:
-    """The tiles of the COG that will be at `target`, in a file beside it (`.tiles`) that is removed at the end."""
-    scratch = target.with_name(target.name + ".tiles")
-    # A killed attempt may have left one.
-    scratch.unlink(missing_ok=True)
+    """The tiles of the COG that will be at `target`, in a file beside it (`.tiles`) that is removed at the end.
+
+    Those of the mask, if it has one, are in a second file (`.mask`).
+    """
+    tiles, mask_tiles = (target.with_name(target.name + suffix) for suffix in (".tiles", ".mask"))
+    # A killed attempt may have left them.
+    _remove(tiles, mask_tiles)
     try:
-        with TiledTiff(scratch, layout, deflate_level=deflate_level) as tiff:
-            yield tiff
+        with ExitStack() as stack:
+            mask = None
+            if with_mask:
+                of_mask = TileLayout(layout.tile_yx, np.dtype(np.bool_), 0)
+                mask = stack.enter_context(TiledTiff(mask_tiles, of_mask, deflate_level=deflate_level))
+            yield stack.enter_context(TiledTiff(tiles, layout, deflate_level=deflate_level, mask=mask))
     finally:
-        scratch.unlink(missing_ok=True)
+        _remove(tiles, mask_tiles)
+
+
+def _remove(*files: Path) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)
 
 
 def arrange_cog(
@@ -79,36 +101,64 @@ def arrange_cog(
     Raises:
         OSError: it can't be written; `errno` says why.
     """
-    tiles = sum(len(level.offsets) for level in tiff.levels)
-    data_bytes = sum(sum(level.byte_counts) for level in tiff.levels)
+    parts = _parts(tiff, image.fields)
+    masks = _parts(tiff.mask, MASK_FIELDS) if tiff.mask else []
+    every = [*parts, *masks]
+    tiles = sum(len(part.level.offsets) for part in every)
+    data_bytes = sum(sum(part.level.byte_counts) for part in every)
     big = data_bytes + tiles * _BYTES_PER_TILE + _HEADROOM_BYTES > classic_limit_bytes
-    head = _FileHead(tiff, image, big=big)
-    offsets_by_level, size_bytes = _plan_offsets(tiff.levels, start=head.end)
+    # The order that GDAL documents: the image, its mask, the overviews, those of the mask.
+    head = _FileHead([*parts[:1], *masks[:1], *parts[1:], *masks[1:]], image, big=big, has_mask=bool(masks))
+    size_bytes = _place(parts, masks, start=head.end)
     with target.open("xb", buffering=_BUFFER_BYTES) as file:
-        file.write(head.packed(offsets_by_level))
-        _copy_tiles(tiff, file, on_progress)
+        file.write(head.packed())
+        _copy_tiles(parts, masks, file, on_progress)
     return size_bytes
+
+
+class _CogPart:
+    """A level of the image or of its mask: one directory, with the offsets of its tiles in the COG."""
+
+    def __init__(
+        self, tiff: TiledTiff, level: TiffLevel, template: Sequence[Field], *, is_overview: bool
+    ) -> None:
+        self.tiff, self.level = tiff, level
+        self.offsets = array("Q", bytes(8 * len(level.offsets)))
+        self._template, self._is_overview = template, is_overview
+
+    def fields(self, *, big: bool) -> list[Field]:
+        """The fields of the directory."""
+        kind, typecode = (FieldType.LONG8, "Q") if big else (FieldType.LONG, "I")
+        fields = directory_fields(
+            self.level, self.tiff.layout, self._template, is_overview=self._is_overview, big=big
+        )
+        placed = Field(TagCode.TILE_OFFSETS, kind, array(typecode, self.offsets).tobytes())
+        return [item for item in fields if item.code != TagCode.TILE_OFFSETS] + [placed]
+
+
+def _parts(tiff: TiledTiff, template: Sequence[Field]) -> list[_CogPart]:
+    return [
+        _CogPart(tiff, level, template, is_overview=number > 0) for number, level in enumerate(tiff.levels)
+    ]
 
 
 class _FileHead:
     """Everything before the tiles; its length doesn't depend on their offsets."""
 
-    def __init__(self, tiff: TiledTiff, image: ImageFields, *, big: bool) -> None:
-        self._tiff, self._image, self._big = tiff, image, big
+    def __init__(self, parts: Sequence[_CogPart], image: ImageFields, *, big: bool, has_mask: bool) -> None:
+        self._parts, self._image, self._big = parts, image, big
+        self._ghost = GHOST_WITH_MASK if has_mask else GHOST
         self._header_bytes = HEADER_BYTES if big else _CLASSIC_HEADER_BYTES
-        unplaced = [array("Q", bytes(8 * len(level.offsets))) for level in tiff.levels]
-        self.end = len(self.packed(unplaced))
+        self.end = len(self.packed())
 
-    def packed(self, offsets_by_level: Sequence[array[int]]) -> bytes:
-        """The bytes for given tile offsets of each level."""
-        start = _aligned(self._header_bytes + len(GHOST))
+    def packed(self) -> bytes:
+        """The bytes for the tile offsets that the parts have now."""
+        start = _aligned(self._header_bytes + len(self._ghost))
         header = pack_header(big=self._big, first_directory=start)[: self._header_bytes]
-        subs_at = start + _aligned(
-            len(self._directories(offsets_by_level, dict.fromkeys(self._image.sub_directories, 0)))
-        )
+        subs_at = start + _aligned(len(self._directories(dict.fromkeys(self._image.sub_directories, 0))))
         pointers, subs = self._pack_subs(subs_at)
-        directories = self._directories(offsets_by_level, pointers)
-        head = (header + GHOST).ljust(start, b"\0") + directories
+        directories = self._directories(pointers)
+        head = (header + self._ghost).ljust(start, b"\0") + directories
         return (head.ljust(subs_at, b"\0") + subs).ljust(_aligned(subs_at + len(subs)), b"\0")
 
     def _pack_subs(self, start: int) -> tuple[dict[int, int], bytes]:
@@ -120,44 +170,43 @@ class _FileHead:
             content = content.ljust(_aligned(len(content)), b"\0")
         return pointers, content
 
-    def _directories(self, offsets_by_level: Sequence[array[int]], pointers: Mapping[int, int]) -> bytes:
-        kind, typecode = (FieldType.LONG8, "Q") if self._big else (FieldType.LONG, "I")
+    def _directories(self, pointers: Mapping[int, int]) -> bytes:
+        kind = FieldType.LONG8 if self._big else FieldType.LONG
         links = [field(code, kind, at) for code, at in pointers.items()]
-        directories = []
-        for number, (level, offsets) in enumerate(zip(self._tiff.levels, offsets_by_level, strict=True)):
-            fields = directory_fields(
-                level, self._tiff.layout, self._image.fields, is_overview=number > 0, big=self._big
-            )
-            placed = Field(TagCode.TILE_OFFSETS, kind, array(typecode, offsets).tobytes())
-            fields = [item for item in fields if item.code != TagCode.TILE_OFFSETS] + [placed]
-            directories.append(fields if number else [*fields, *links])
-        return pack_directories(directories, start=_aligned(self._header_bytes + len(GHOST)), big=self._big)
+        directories = [part.fields(big=self._big) for part in self._parts]
+        directories[0] += links
+        start = _aligned(self._header_bytes + len(self._ghost))
+        return pack_directories(directories, start=start, big=self._big)
 
 
-def _plan_offsets(levels: Sequence[TiffLevel], *, start: int) -> tuple[list[array[int]], int]:
-    """The tile offsets of every level, and the end of the last tile; the smallest overview comes first."""
-    offsets_by_level: list[array[int]] = []
+def _place(parts: Sequence[_CogPart], masks: Sequence[_CogPart], *, start: int) -> int:
+    """Set the tiles' offsets and return the end of the last tile."""
     at = start
-    for level in reversed(levels):
-        offsets = array("Q")
-        for size in level.byte_counts:
-            offsets.append(at + _LEADER_BYTES)
-            at += _LEADER_BYTES + size + _TRAILER_BYTES
-        offsets_by_level.append(offsets)
-    return offsets_by_level[::-1], at
+    for part, number in _in_file_order(parts, masks):
+        part.offsets[number] = at + _LEADER_BYTES
+        at += _LEADER_BYTES + part.level.byte_counts[number] + _TRAILER_BYTES
+    return at
 
 
-def _copy_tiles(tiff: TiledTiff, file: BinaryIO, on_progress: Callable[[float], None]) -> None:
-    total = sum(len(level.offsets) for level in tiff.levels)
-    done = 0
-    for level in reversed(tiff.levels):
-        for number in range(len(level.offsets)):
-            data = tiff.get_compressed(level, number)
-            file.write(struct.pack("<I", len(data)))
-            file.write(data)
-            file.write(data[-_TRAILER_BYTES:])
-            done += 1
-            on_progress(done / total)
+def _copy_tiles(
+    parts: Sequence[_CogPart], masks: Sequence[_CogPart], file: BinaryIO, on_progress: Callable[[float], None]
+) -> None:
+    total = sum(len(part.offsets) for part in (*parts, *masks))
+    for done, (part, number) in enumerate(_in_file_order(parts, masks), start=1):
+        data = part.tiff.get_compressed(part.level, number)
+        file.write(struct.pack("<I", len(data)))
+        file.write(data)
+        file.write(data[-_TRAILER_BYTES:])
+        on_progress(done / total)
+
+
+def _in_file_order(parts: Sequence[_CogPart], masks: Sequence[_CogPart]) -> Iterator[tuple[_CogPart, int]]:
+    """Each tile by its part and number: the smallest overview first, a mask's tile behind that of the image."""
+    for level in reversed(range(len(parts))):
+        for number in range(len(parts[level].offsets)):
+            yield parts[level], number
+            if masks:
+                yield masks[level], number
 
 
 def _aligned(offset: int) -> int:

@@ -25,11 +25,16 @@ class FieldType(IntEnum):
 
 
 class TagCode(IntEnum):
-    """Tags that depend on an image's size, and tags of the main image alone."""
+    """Tags that depend on an image's size, tags of the main image alone, and those that describe a mask."""
 
     SUBFILE_TYPE = 254
     WIDTH = 256
     LENGTH = 257
+    BITS_PER_SAMPLE = 258
+    COMPRESSION = 259
+    PHOTOMETRIC = 262
+    SAMPLES_PER_PIXEL = 277
+    PLANAR_CONFIGURATION = 284
     STRIP_OFFSETS = 273
     ROWS_PER_STRIP = 278
     STRIP_BYTE_COUNTS = 279

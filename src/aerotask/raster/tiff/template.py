@@ -19,6 +19,16 @@ from rasterio.io import MemoryFile
 from aerotask.raster.io import without_georeference_warnings
 from aerotask.raster.tiff.directory import Field, TagCode, parse_first_directory
 
+_RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+_DERIVED_NAMESPACES = {
+    "IMAGE_STRUCTURE",
+    "DERIVED_SUBDATASETS",
+    "SUBDATASETS",
+    "RPC",
+    "EXIF",
+    "COLOR_PROFILE",
+}
+"""Namespaces that follow from the file's structure, or that other fields are written for."""
 _SIZE_DEPENDENT = {
     TagCode.WIDTH,
     TagCode.LENGTH,
@@ -49,14 +59,19 @@ class TemplateFields:
     """Description of an image apart from its size."""
 
     dtype: str
-    band_names: tuple[str, ...]
+    band_names: tuple[str | None, ...]
     colours: tuple[ColorInterp, ...] | None = None
     nodata: float | None = None
     colour_table: bytes | None = None
-    """256 × (red, green, blue)."""
+    """(red, green, blue) of each entry, from 0 on."""
     tags: Mapping[str, str] = field(default_factory=dict)
     predictor: int | None = None
     """The predictor of the tiles' layout; by default 3 for float32 and none for other types."""
+    scalings: tuple[tuple[float, float], ...] = ()
+    """Scale and offset of each band, if there are any."""
+    units: tuple[str | None, ...] = ()
+    band_tags: tuple[Mapping[str, str], ...] = ()
+    tags_by_namespace: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def georeference_of(source: Any) -> Georeference:
@@ -70,6 +85,32 @@ def georeference_of(source: Any) -> Georeference:
         rpcs=source.rpcs,
         area_or_point=source.tags().get("AREA_OR_POINT"),
     )
+
+
+def describe_source(source: Any) -> TemplateFields:
+    """Description of an open raster apart from its georeference: names, colours, scales, units and tags."""
+    namespaces = [
+        name for name in source.tag_namespaces() if name not in _DERIVED_NAMESPACES and ":" not in name
+    ]
+    return TemplateFields(
+        dtype=source.dtypes[0],
+        band_names=source.descriptions,
+        colours=source.colorinterp,
+        nodata=source.nodata,
+        colour_table=_colour_table(source),
+        tags=source.tags(),
+        scalings=tuple(zip(source.scales, source.offsets, strict=True)),
+        units=source.units,
+        band_tags=tuple(source.tags(band) for band in source.indexes),
+        tags_by_namespace={name: source.tags(ns=name) for name in namespaces},
+    )
+
+
+def _colour_table(source: Any) -> bytes | None:
+    if source.count > 1 or source.colorinterp[0] != ColorInterp.palette:
+        return None
+    colours = source.colormap(1)
+    return b"".join(bytes(colours.get(entry, (0, 0, 0))[:3]) for entry in range(max(colours) + 1))
 
 
 def template_fields(image: TemplateFields, georeference: Georeference) -> tuple[Field, ...]:
@@ -102,9 +143,11 @@ def template_fields(image: TemplateFields, georeference: Georeference) -> tuple[
 def _photometric(image: TemplateFields) -> dict[str, str]:
     if image.colour_table:
         return {"photometric": "PALETTE"}
-    if image.colours and ColorInterp.alpha in image.colours:
-        return {"photometric": "RGB", "alpha": "UNSPECIFIED"}
-    return {"photometric": "MINISBLACK"}
+    colours = image.colours or ()
+    photometric = {"photometric": "RGB" if colours[:3] == _RGB else "MINISBLACK"}
+    if ColorInterp.alpha in colours:
+        photometric["alpha"] = "UNSPECIFIED"
+    return photometric
 
 
 def _describe(template: Any, image: TemplateFields, georeference: Georeference) -> None:
@@ -120,6 +163,23 @@ def _describe(template: Any, image: TemplateFields, georeference: Georeference) 
         template.colorinterp = image.colours
     if image.colour_table:
         table = image.colour_table
-        template.write_colormap(1, {entry: (*table[3 * entry : 3 * entry + 3], 255) for entry in range(256)})
+        entries = range(len(table) // 3)
+        template.write_colormap(1, {entry: (*table[3 * entry : 3 * entry + 3], 255) for entry in entries})
     for number, name in enumerate(image.band_names, start=1):
-        template.set_band_description(number, name)
+        if name:
+            template.set_band_description(number, name)
+    _describe_values(template, image)
+
+
+def _describe_values(template: Any, image: TemplateFields) -> None:
+    """Scales, offsets, units and tags of the bands; defaults aren't written."""
+    if any(scaling != (1, 0) for scaling in image.scalings):
+        template.scales = [scale for scale, _ in image.scalings]
+        template.offsets = [offset for _, offset in image.scalings]
+    if any(image.units):
+        template.units = [unit or "" for unit in image.units]
+    for number, tags in enumerate(image.band_tags, start=1):
+        if tags:
+            template.update_tags(number, **tags)
+    for namespace, tags in image.tags_by_namespace.items():
+        template.update_tags(ns=namespace, **tags)

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+
 from aerotask.raster.tiff.codec import DEFLATE_LEVEL, Tile, TileLayout, decode, encode
 from aerotask.raster.tiff.directory import (
     CLASSIC_LIMIT_BYTES,
@@ -42,7 +44,17 @@ _MAIN_IMAGE_ONLY = {
     TagCode.GEO_ASCII,
     TagCode.GDAL_METADATA,
 }
-_REDUCED_IMAGE = 1
+_REDUCED_IMAGE, _MASK = 1, 4
+_ADOBE_DEFLATE = 8
+_MASK_PHOTOMETRIC = 4
+MASK_FIELDS = (
+    field(TagCode.BITS_PER_SAMPLE, FieldType.SHORT, 1),
+    field(TagCode.COMPRESSION, FieldType.SHORT, _ADOBE_DEFLATE),
+    field(TagCode.PHOTOMETRIC, FieldType.SHORT, _MASK_PHOTOMETRIC),
+    field(TagCode.SAMPLES_PER_PIXEL, FieldType.SHORT, 1),
+    field(TagCode.PLANAR_CONFIGURATION, FieldType.SHORT, 1),
+)
+"""The fields of a transparency mask that don't depend on its size (TIFF 6.0, section 8, `NewSubfileType`)."""
 
 
 class TiffLevel:
@@ -61,10 +73,21 @@ class TiffLevel:
 
 
 class TiledTiff:
-    """Writer of one file at `path`, which must not exist; a context manager that closes it."""
+    """Writer of one file at `path`, which must not exist; a context manager that closes it.
 
-    def __init__(self, path: Path, layout: TileLayout, *, deflate_level: int = DEFLATE_LEVEL) -> None:
+    `mask` is the writer of the image's mask, with the same tiles; only `cog_layout.arrange_cog` joins both.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        layout: TileLayout,
+        *,
+        deflate_level: int = DEFLATE_LEVEL,
+        mask: TiledTiff | None = None,
+    ) -> None:
         self.layout = layout
+        self.mask = mask
         self._deflate_level = deflate_level
         self._levels: list[TiffLevel] = []
         self._end = HEADER_BYTES
@@ -81,7 +104,9 @@ class TiledTiff:
         os.close(self._file)
 
     def add_level(self, shape_yx: Shape) -> TiffLevel:
-        """Add the image (first) or its next overview, without tiles."""
+        """Add the image (first) or its next overview, without tiles, to the image and its mask."""
+        if self.mask:
+            self.mask.add_level(shape_yx)
         level = TiffLevel(shape_yx, self.layout.tile_yx)
         self._levels.append(level)
         return level
@@ -163,7 +188,7 @@ class TiledTiff:
 def directory_fields(
     level: TiffLevel, layout: TileLayout, template: Sequence[Field], *, is_overview: bool, big: bool
 ) -> list[Field]:
-    """The directory of the image or of an overview: the template's fields, and those of the level itself."""
+    """The directory of the image, its mask or an overview: the template's fields, and those of the level itself."""
     rows, cols = level.shape_yx
     kind, typecode = (FieldType.LONG8, "Q") if big else (FieldType.LONG, "I")
     fields = [item for item in template if not (is_overview and item.code in _MAIN_IMAGE_ONLY)]
@@ -175,6 +200,7 @@ def directory_fields(
         Field(TagCode.TILE_OFFSETS, kind, array(typecode, level.offsets).tobytes()),
         Field(TagCode.TILE_BYTE_COUNTS, FieldType.LONG, array("I", level.byte_counts).tobytes()),
     ]
-    if is_overview:
-        fields.append(field(TagCode.SUBFILE_TYPE, FieldType.LONG, _REDUCED_IMAGE))
+    subfile = (_REDUCED_IMAGE if is_overview else 0) | (_MASK if layout.dtype == np.bool_ else 0)
+    if subfile:
+        fields.append(field(TagCode.SUBFILE_TYPE, FieldType.LONG, subfile))
     return fields

@@ -12,7 +12,7 @@ from aerotask.domain import paths
 from aerotask.domain.access import ANONYMOUS, Access, Caller, Visibility
 from aerotask.domain.errors import InvalidInput, NotFound, Unauthenticated
 from aerotask.domain.ids import DatasetId, TaskId
-from aerotask.metadata.file_types import IMAGE_TYPES, EntryType, suffix_of
+from aerotask.metadata.file_types import GEOJSON_SUFFIXES, IMAGE_TYPES, EntryType, suffix_of
 from aerotask.registry import Registry
 from aerotask.sdk import Limits
 from aerotask.sdk.tool import has_preview
@@ -20,7 +20,7 @@ from aerotask.services.accounts.login_throttle import throttled_address
 from aerotask.services.accounts.permissions import AccessibleDataset, PermissionService, require_user
 from aerotask.services.tasks.planning import plan_run
 from aerotask.services.tasks.tasks import TaskService
-from aerotask.services.tiles.source import content_of, find_raster, raster_of
+from aerotask.services.tiles.source import find_raster, raster_of
 from aerotask.services.tiles.tile_tokens import TileScope, TileToken, TileTokens
 from aerotask.store.accounts import api_keys, users
 from aerotask.store.datasets.entries import EntryRow
@@ -160,11 +160,10 @@ class TileService:
         dataset = await self._dataset(client, org_slug, slug, None)
         async with self.db.read() as connection:
             row, cog = await find_raster(connection, dataset.row.id, target)
-        content, kind = content_of(row), _thumbnail_kind(row)
-        if kind is ThumbnailKind.PICTURE:
-            content = raster_of(row, cog).cog
-        digest = thumbnail_digest(content, kind, size_px=size_px)
-        render = partial(self.renderer.thumbnail, content, kind, size_px=size_px, queue_key=client.queue_key)
+        kind = _thumbnail_kind(row)
+        raster = raster_of(row, cog if kind is ThumbnailKind.PICTURE else None)
+        digest = thumbnail_digest(raster, kind, size_px=size_px)
+        render = partial(self.renderer.thumbnail, raster, kind, size_px=size_px, queue_key=client.queue_key)
         return PendingImage(digest, _is_shared_cacheable(dataset), render)
 
     async def preview(  # noqa: PLR0913  where, what, and how large
@@ -301,7 +300,7 @@ def _thumbnail_kind(row: EntryRow) -> ThumbnailKind:
         return ThumbnailKind.PICTURE
     if row.type == EntryType.POINT_CLOUD:
         return ThumbnailKind.CLOUD
-    if row.type == EntryType.VECTOR and suffix_of(row.path) == "geojson":
+    if row.type == EntryType.VECTOR and suffix_of(row.path) in GEOJSON_SUFFIXES:
         return ThumbnailKind.GEOJSON
     raise InvalidInput(
         f"There is no thumbnail of {paths.shown(row.path)}; images, rasters, LAS or LAZ point clouds and GeoJSON "
