@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -275,10 +275,14 @@ async def flood(url: str, count: int, lane: IndexLane) -> None:
 
 async def drain(url: str) -> int:
     """Removes the copies; the number of those that were not indexed yet."""
+    query = "WITH gone AS (DELETE FROM entries WHERE path LIKE 'copy-%' RETURNING indexed) SELECT count(*) FROM gone"
     connection = await asyncpg.connect(url)
     try:
-        query = "WITH gone AS (DELETE FROM entries WHERE path LIKE 'copy-%' RETURNING indexed) SELECT count(*) FROM gone"
-        return int(await connection.fetchval(f"{query} WHERE NOT indexed"))
+        while True:
+            with suppress(
+                asyncpg.DeadlockDetectedError
+            ):  # with a worker that stores what it has read of them
+                return int(await connection.fetchval(f"{query} WHERE NOT indexed"))
     finally:
         await connection.close()
 
