@@ -18,7 +18,7 @@ def main() -> None:
     clock = Clock()
     with clock.phase("merge"):
         plan = plan_merge([read_source_band(path.name, path) for path in bands])
-        merge_bands(plan, target, writing=writing, on_progress=lambda _stage, _fraction: None)
+        merge_bands(plan, target, writing=writing, on_stage=lambda _stage, _fraction: None)
     clock.report()
 
 

@@ -54,6 +54,7 @@ class CogImage:
     fields: ImageFields
     rules: OverviewRules
     has_mask: bool
+    deflate_level: int = FAST
     classic_limit_bytes: int = CLASSIC_LIMIT_BYTES
 
 
@@ -113,7 +114,9 @@ def write_cog(
         InvalidInput: a source is damaged (`damaged-raster`).
         OSError: the target can't be written; its `errno` says why.
     """
-    with scratch_tiff(target, image.layout, deflate_level=FAST, with_mask=image.has_mask) as tiff:
+    with scratch_tiff(
+        target, image.layout, deflate_level=image.deflate_level, with_mask=image.has_mask
+    ) as tiff:
         total = sum(_unit_count(level) for level in levels)
         done = 0
         for level in levels:
@@ -132,7 +135,7 @@ def write_cog(
         )
 
 
-def fill_tile(tile: Tile, planes: Planes) -> None:
+def _fill_tile(tile: Tile, planes: Planes) -> None:
     """Interleave (bands, rows, cols) into a tile (rows, cols, bands), or put one band into a tile (rows, cols).
 
     Beyond the image's edge the last row and column are repeated, so that overviews don't fade there.
@@ -229,7 +232,7 @@ class _TileWriter:
             if self._is_blank(part):
                 self._tiff.put_blank(self._level, place_yx)
             else:
-                fill_tile(self._tile, part)
+                _fill_tile(self._tile, part)
                 self._tiff.put(self._level, place_yx, self._tile)
 
     def _is_blank(self, part: Planes) -> bool:

@@ -48,7 +48,7 @@ def planned(paths: list[Path], centres: list[OpticalCentrePx] | None = None) -> 
 
 def merged(plan: MergePlan, target: Path, **writing: Any) -> Path:
     options = MergeWriteOptions(**({"threads": 2, "tile_px": 64} | writing))
-    size_bytes = merge_bands(plan, target, writing=options, on_progress=lambda _stage, _share: None)
+    size_bytes = merge_bands(plan, target, writing=options, on_stage=lambda _stage, _share: None)
     assert target.stat().st_size == size_bytes
     assert [path.name for path in target.parent.glob("*.tiles")] == []
     return target
@@ -260,7 +260,7 @@ def test_an_exception_from_on_progress_stops_every_thread(tmp_path: Path) -> Non
     before = threading.active_count()
     plan = planned(write_bands(tmp_path, noise((2, 300, 300), "uint16")))
     with pytest.raises(Stop):
-        merge_bands(plan, tmp_path / "out.tif", writing=MergeWriteOptions(2, tile_px=32), on_progress=stop)
+        merge_bands(plan, tmp_path / "out.tif", writing=MergeWriteOptions(2, tile_px=32), on_stage=stop)
     assert threading.active_count() == before
     assert not (tmp_path / "out.tif").exists()
 
@@ -281,7 +281,7 @@ from aerotask.raster.merge.plan import plan_merge
 from aerotask.raster.merge.run import read_source_band
 target, *bands = map(Path, sys.argv[1:])
 plan = plan_merge([read_source_band(path.name, path) for path in bands])
-merge_bands(plan, target, writing=MergeWriteOptions(2), on_progress=lambda stage, share: None)
+merge_bands(plan, target, writing=MergeWriteOptions(2), on_stage=lambda stage, share: None)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 

@@ -59,7 +59,7 @@ def run_merge(
     target.unlink(missing_ok=True)
     progress = StageProgress(ctx, _SHARES, _PHASES)
     writing = MergeWriteOptions(threads=ctx.threads, exif=exif)
-    size_bytes = merge_bands(plan, target, writing=writing, on_progress=progress.report)
+    size_bytes = merge_bands(plan, target, writing=writing, on_stage=progress.report)
     ctx.put_entry(target, at=output_path, existing=existing)
     rows, cols = plan.shape_yx
     ctx.log(

@@ -1,36 +1,34 @@
 """Merge pipeline: several single-band rasters written as one multi-band COG, pixel for pixel.
 
-Each thread reads a unit of all bands, interleaves it into tiles, compresses them and writes them; overviews are made
-from the tiles, and the compressed tiles are then copied into the order of a COG. Peak memory follows from
-`UNITS_BYTES` and `TILE_BYTES`, and not from the rasters' size.
+Each thread reads a unit of all bands, from every source at its own offset. Peak memory follows from `UNITS_BYTES` and
+`TILE_BYTES`, and not from the rasters' size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 from rasterio.windows import Window as RasterioWindow
 
-from aerotask.raster.cog import fill_tile
+from aerotask.raster.cog import CogImage, CogLevel, OnStage, ReadUnit, write_cog
 from aerotask.raster.io import block_bytes, open_raster
 from aerotask.raster.merge.plan import MergePlan
-from aerotask.raster.overviews import OverviewRules, write_overviews
-from aerotask.raster.parallel import MAX_THREADS, run_in_threads
+from aerotask.raster.overviews import OverviewRules
+from aerotask.raster.parallel import MAX_THREADS
 from aerotask.raster.tiff.codec import DEFLATE_LEVEL, TileLayout, tile_shape
-from aerotask.raster.tiff.cog_layout import ImageFields, arrange_cog, scratch_tiff
+from aerotask.raster.tiff.cog_layout import ImageFields
 from aerotask.raster.tiff.directory import CLASSIC_LIMIT_BYTES
 from aerotask.raster.tiff.exif import carried_exif
 from aerotask.raster.tiff.template import Georeference, TemplateFields, georeference_of, template_fields
-from aerotask.raster.tiff.writer import TiffLevel, TiledTiff
-from aerotask.raster.windows import Shape, Window, grid_shape, shape_of, tiles_within, unit_shape, windows
+from aerotask.raster.windows import Shape, Window, shape_of, unit_shape
 
 TILE_PX = 512
 TILE_BYTES = 8 * 1024 * 1024
@@ -40,10 +38,6 @@ UNITS_BYTES = 256 * 1024 * 1024
 DECODING_BYTES = 256 * 1024 * 1024
 """Memory for decoding the sources' blocks, of all threads together; large blocks are read by fewer threads."""
 SOFTWARE = "Aerotask merge-multispectral"
-
-Stage = Literal["pixels", "overviews", "cog"]
-OnProgress = Callable[[Stage, float], None]
-"""Receives the stage and its progress from 0 to 1; an exception that it raises ends the merge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +54,7 @@ class MergeWriteOptions:
     """EXIF tags by name, as read by `metadata.exif`: the source of position, time and camera."""
 
 
-def merge_bands(plan: MergePlan, target: Path, *, writing: MergeWriteOptions, on_progress: OnProgress) -> int:
+def merge_bands(plan: MergePlan, target: Path, *, writing: MergeWriteOptions, on_stage: OnStage) -> int:
     """Write the COG at `target`, which must not exist, and return its size.
 
     Raises:
@@ -75,22 +69,16 @@ def merge_bands(plan: MergePlan, target: Path, *, writing: MergeWriteOptions, on
         unit_yx = writing.unit_yx or _unit_shape(plan, sources, layout, threads)
     fields = {item.code: item for item in template_fields(describe_merged(plan, layout), georeference)}
     fields |= {item.code: item for item in carried.fields}
-    with scratch_tiff(target, layout, deflate_level=writing.deflate_level) as tiff:
-        image = tiff.add_level(plan.shape_yx)
-        _write_pixels(_MergeJob(plan, tiff, image), unit_yx, threads, partial(on_progress, "pixels"))
-        write_overviews(
-            tiff,
-            threads=writing.threads,
-            on_progress=partial(on_progress, "overviews"),
-            rules=OverviewRules(nodata=plan.first.bands[0].nodata),
-        )
-        return arrange_cog(
-            tiff,
-            target,
-            ImageFields(tuple(fields.values()), carried.sub_directories),
-            on_progress=partial(on_progress, "cog"),
-            classic_limit_bytes=writing.classic_limit_bytes,
-        )
+    image = CogImage(
+        layout,
+        ImageFields(tuple(fields.values()), carried.sub_directories),
+        OverviewRules(nodata=plan.first.bands[0].nodata),
+        has_mask=False,
+        deflate_level=writing.deflate_level,
+        classic_limit_bytes=writing.classic_limit_bytes,
+    )
+    level = CogLevel(plan.shape_yx, unit_yx, partial(_unit_reader, plan, layout.dtype))
+    return write_cog(image, [level], target, threads=threads, on_stage=on_stage)
 
 
 def describe_merged(plan: MergePlan, layout: TileLayout) -> TemplateFields:
@@ -106,13 +94,6 @@ def describe_merged(plan: MergePlan, layout: TileLayout) -> TemplateFields:
         ),
         predictor=layout.predictor,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _MergeJob:
-    plan: MergePlan
-    tiff: TiledTiff
-    image: TiffLevel
 
 
 @contextmanager
@@ -145,37 +126,12 @@ def _unit_shape(plan: MergePlan, sources: list[Any], layout: TileLayout, threads
     )
 
 
-def _write_pixels(job: _MergeJob, unit_yx: Shape, threads: int, on_progress: Callable[[float], None]) -> None:
-    down, across = grid_shape(job.plan.shape_yx, unit_yx)
-    done = 0
-
-    def count(_unit: Window) -> None:
-        nonlocal done
-        done += 1
-        on_progress(done / (down * across))
-
-    units = windows(job.plan.shape_yx, unit_yx)
-    run_in_threads(units, threads=threads, worker=lambda: _unit_writer(job), on_result=count)
-
-
 @contextmanager
-def _unit_writer(job: _MergeJob) -> Iterator[Callable[[Window], Window]]:
-    """Readers and buffers of one thread; the function reads a unit of all bands and writes its tiles."""
-    layout = job.tiff.layout
-    with _opened(job.plan) as sources:
-        reader = _UnitReader(sources, job.plan, layout.dtype)
-        tile = layout.new_tile()
-
-        def write_unit(unit: Window) -> Window:
-            planes = reader.read(unit)
-            top, left = unit[0].start, unit[1].start
-            for place_yx, (rows, cols) in tiles_within(unit, layout.tile_yx):
-                part = planes[:, rows.start - top : rows.stop - top, cols.start - left : cols.stop - left]
-                fill_tile(tile, part)
-                job.tiff.put(job.image, place_yx, tile)
-            return unit
-
-        yield write_unit
+def _unit_reader(plan: MergePlan, dtype: np.dtype[Any]) -> Iterator[ReadUnit]:
+    """The sources and the buffer of one thread."""
+    with _opened(plan) as sources:
+        reader = _UnitReader(sources, plan, dtype)
+        yield lambda unit: (reader.read(unit), None)
 
 
 class _UnitReader:
