@@ -11,6 +11,8 @@ from typing import Any
 from packaging.version import InvalidVersion, Version
 
 from aerotask.domain.errors import InvalidInput
+from aerotask.domain.paths import shown
+from aerotask.domain.suggestions import hint
 from aerotask.sdk import QuotaClass, Tool
 
 GROUP = "aerotask.tools"
@@ -57,14 +59,15 @@ class Registry:
         versions = self.tools.get(tool_id)
         if not versions:
             raise InvalidInput(
-                f"There is no tool '{tool_id[:64]}'; the tools are {', '.join(sorted(self.tools))}.",
+                f"There is no tool {shown(tool_id)}{hint(tool_id, self.tools)}; the tools are "
+                f"{', '.join(sorted(self.tools))}.",
                 code="unknown-tool",
             )
         if version is None:
             return versions[max(versions, key=Version)]
         if version not in versions:
             raise InvalidInput(
-                f"Tool '{tool_id}' has no version '{version[:64]}'; its versions are {', '.join(sorted(versions))}.",
+                f"Tool '{tool_id}' has no version {shown(version)}; its versions are {', '.join(sorted(versions))}.",
                 code="unknown-version",
             )
         return versions[version]

@@ -51,6 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
         description=_DESCRIPTION,
         lifespan=lifespan,
         openapi_url=None,  # `docs.router` serves the document
+        redirect_slashes=False,  # a client that doesn't follow would take the redirect for an empty answer
         generate_unique_id_function=_operation_id,
     )
     app.state.settings = settings

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
+from aerotask.domain.suggestions import hint
 
 NO_COLORMAP = "none"
 """Stands for the values themselves instead of colours."""
@@ -63,7 +64,7 @@ def known_name(name: str) -> str:
     known = name.strip().lower()
     if known != NO_COLORMAP and known not in _OWN and known not in _published():
         raise InvalidInput(
-            f"There is no colormap {shown(name)}. Choose none, {', '.join(_OWN)}, viridis, plasma, inferno, magma "
+            f"There is no colormap {shown(name)}{hint(known, colormap_names())}. Choose none, {', '.join(_OWN)}, viridis, plasma, inferno, magma "
             "and the other names of rio-tiler's collection, also reversed with '_r'.",
             code="unknown-colormap",
         )

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
+from aerotask.domain.suggestions import hint
 from aerotask.metadata.file_types import EntryType, side_file_paths_of
 from aerotask.sdk import Access, DatasetView, Plan, RunContext, Tool, ToolParams
 
@@ -41,7 +42,7 @@ class RescanIndexParams(ToolParams):
         unknown = [name for name in names if name.lower() not in _TYPES_BY_NAME]
         if unknown:
             raise InvalidInput(
-                f"There is no entry type {shown(unknown[0])}; the types are {', '.join(EntryType)}.",
+                f"There is no entry type {shown(unknown[0])}{hint(unknown[0], EntryType)}; the types are {', '.join(EntryType)}.",
                 code="unknown-type",
             )
         return frozenset(_TYPES_BY_NAME[name.lower()] for name in names)

@@ -43,6 +43,12 @@ def test_a_form_upload_accepts_fields_in_any_order(dataset: Dataset, *, path_fir
     assert dataset.client.get(f"{dataset.address}/obj/x/y.txt").content == b"content"
 
 
+@pytest.mark.parametrize("file_name", ["flight.txt", "/home/me/flight.txt", "C:\\me\\flight.txt"])
+def test_a_form_without_a_path_takes_the_name_of_its_file(dataset: Dataset, file_name: str) -> None:
+    answer = dataset.client.post(f"{dataset.address}/obj", files={"file": (file_name, b"content")})
+    assert (answer.status_code, answer.json()["path"]) == (201, "flight.txt")
+
+
 def test_a_form_without_a_file_creates_a_folder(dataset: Dataset) -> None:
     for _ in range(2):
         answer = dataset.client.post(f"{dataset.address}/obj", files={"path": (None, b"a/b")})
@@ -57,7 +63,7 @@ def test_a_form_without_a_file_creates_a_folder(dataset: Dataset) -> None:
 def test_a_form_without_a_path_is_refused_and_stores_nothing(world: World, dataset: Dataset) -> None:
     storage = Path(world.stack.environment["AEROTASK_STORAGE_URL"].removeprefix("file://"))
     content = os.urandom(1000)
-    answer = dataset.client.post(f"{dataset.address}/obj", files={"file": ("x", content)})
+    answer = dataset.client.post(f"{dataset.address}/obj", files={"file": ("", content)})
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid-form")
     blobs = [file for file in (storage / "blobs").rglob("*") if file.is_file()]
     assert content not in [file.read_bytes() for file in blobs]

@@ -33,14 +33,14 @@ def request(pieces: list[bytes], kind: str = "multipart/form-data; boundary=XX")
     return Request(scope, receive)
 
 
-async def read(pieces: list[bytes]) -> list[tuple[str, bool, bytes]]:
+async def read(pieces: list[bytes]) -> list[tuple[str, str | None, bytes]]:
     return [
-        (part.name, part.is_file, b"".join([piece async for piece in part.body]))
+        (part.name, part.file_name, b"".join([piece async for piece in part.body]))
         async for part in FormReader(request(pieces), "file").parts()
     ]
 
 
-EXPECTED = [("file", True, b"hello\r\n--X world"), ("path", False, "fü/a.txt".encode())]
+EXPECTED = [("file", "a.txt", b"hello\r\n--X world"), ("path", None, "fü/a.txt".encode())]
 
 
 async def test_parts_are_read_in_the_order_of_the_form() -> None:
@@ -109,7 +109,7 @@ async def test_a_part_is_not_held_in_memory() -> None:
 @pytest.mark.parametrize("name", ["正射影像.tif", "fü.tif", "\U0001f681.tif"])
 async def test_a_file_name_may_use_any_script(name: str) -> None:
     form = FORM.replace(b'filename="a.txt"', f'filename="{name}"'.encode())
-    assert await read([form]) == EXPECTED
+    assert await read([form]) == [("file", name, EXPECTED[0][2]), EXPECTED[1]]
 
 
 PART = b'--XX\r\nContent-Disposition: form-data; name="%s"\r\n\r\n'

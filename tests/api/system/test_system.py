@@ -86,14 +86,6 @@ async def test_metrics_can_be_closed_by_a_token(settings: Settings) -> None:
         assert (await api.client.get("/healthz")).status_code == 200
 
 
-def test_unknown_routes_and_methods_get_problem_documents(world: World) -> None:
-    absent, method = world.client().get("/no/such/route"), world.client().patch("/orgs")
-    assert (absent.status_code, absent.json()["code"]) == (404, "not-found")
-    assert (method.status_code, method.json()["code"]) == (405, "method-not-allowed")
-    for answer in (absent, method):
-        assert answer.headers["content-type"] == "application/problem+json"
-
-
 def test_the_documentation_page_loads_nothing_from_other_hosts(world: World) -> None:
     page = world.client().get("/docs")
     assert page.status_code == 200

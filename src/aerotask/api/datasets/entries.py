@@ -38,9 +38,8 @@ _FORM: dict[str, Any] = {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    "required": ["path"],
                     "properties": {
-                        "path": {"type": "string"},
+                        "path": {"type": "string", "description": "Without it, the file's own name."},
                         "file": {"type": "string", "format": "binary"},
                     },
                 }
@@ -101,7 +100,7 @@ async def json_array(batches: AsyncIterator[list[EntryRow]]) -> AsyncIterator[by
     "/obj", status_code=201, responses=problems(400, 401, 403, 404, 409, 413, 429, 507), openapi_extra=_FORM
 )
 async def put_form(ctx: DatasetCtx, request: Request, response: Response) -> EntryResponse:
-    """Upload a file as a form; without `file`, create a folder."""
+    """Upload a file as a form, by its own name if `path` is missing; without `file`, create a folder."""
     grant = await ctx.authorize(Access.WRITE)
     row = await _put_form(ctx.platform.entries, grant, FormReader(request, payload="file"))
     return created(ctx, row, response)
@@ -149,12 +148,14 @@ async def delete_object(ctx: DatasetCtx, path: EntryPathParam, condition: Condit
 async def _put_form(entries: EntryService, grant: Grant, form: FormReader) -> EntryRow:
     """Reads the whole form, whose fields may come in any order, and stores its file or folder."""
     path: str | None = None
+    file_name: str | None = None
     blob: Blob | None = None
     try:
         async for part in form.parts():
             if part.name == "path":
                 path = await field_text(part)
             elif part.name == "file" and blob is None:
+                file_name = part.file_name
                 blob = await entries.receive(part.body, await _headroom(entries, grant, path))
             else:
                 await _skip(part.body)
@@ -162,11 +163,13 @@ async def _put_form(entries: EntryService, grant: Grant, form: FormReader) -> En
         if blob is not None:
             await entries.blobs.remove(blob.key)
         raise
-    if path is None:
+    path = path or file_name
+    if not path:
         if blob is not None:
             await entries.blobs.remove(blob.key)
         raise InvalidInput(
-            "The form has no field 'path'; add the path of the file or folder.", code="invalid-form"
+            "The form has no field 'path' and no file with a name; add the path of the file or folder.",
+            code="invalid-form",
         )
     if blob is None:
         return await entries.make_folder(grant, path)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
-from difflib import get_close_matches
+from collections.abc import Callable, Coroutine
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -15,12 +14,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from aerotask.domain.errors import FieldError, InvalidInput, json_pointer
 from aerotask.domain.paths import shown
+from aerotask.domain.suggestions import hint
 
 MAX_REPORTED = 10
 """Unknown parameters that one error names."""
-_LONGEST_COMPARED = 64
-# From here on, names are alike (difflib's ratio): `tool` and `toolId` have 0.8, `limit` and `since` 0.2.
-_LIKENESS = 0.5
 
 
 class ClosedQueryRoute(APIRoute):
@@ -77,23 +74,12 @@ def raise_if_unknown(query: bytes, known: frozenset[str]) -> None:
 
 def _unknown_parameters(names: list[str], known: list[str]) -> InvalidInput:
     errors = [
-        FieldError(json_pointer(("query", shown(name)[1:-1])), f"unknown{_hint(name, known)}")
+        FieldError(json_pointer(("query", shown(name)[1:-1])), f"unknown{hint(name, known)}")
         for name in names[:MAX_REPORTED]
     ]
     described = f"this route has {', '.join(known)}" if known else "this route has none"
     return InvalidInput(
-        f"There is no query parameter {shown(names[0])}{_hint(names[0], known)}; {described}.",
+        f"There is no query parameter {shown(names[0])}{hint(names[0], known)}; {described}.",
         code="unknown-parameter",
         errors=errors,
     )
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    """A suggestion of the known parameter that is most like the unknown one, if any is."""
-    plain = {_plain(each): each for each in known}
-    nearest = get_close_matches(_plain(name[:_LONGEST_COMPARED]), plain, n=1, cutoff=_LIKENESS)
-    return f" (did you mean '{plain[nearest[0]]}'?)" if nearest else ""
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("_", "").replace("-", "")

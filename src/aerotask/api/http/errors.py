@@ -10,6 +10,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from pydantic.alias_generators import to_camel
 from sqlalchemy.exc import DBAPIError
@@ -17,6 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from aerotask.api.http.unknown_routes import allowed_methods, unknown_route_message
 from aerotask.db.outages import is_outage
 from aerotask.domain.disk_full import is_disk_full
 from aerotask.domain.errors import (
@@ -39,6 +41,7 @@ from aerotask.domain.errors import (
     UseTask,
     json_pointer,
 )
+from aerotask.domain.suggestions import message_of
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
@@ -179,27 +182,36 @@ def _headers(error: AerotaskError) -> dict[str, str]:
     return {}
 
 
-async def _validation_error(_request: Request, error: Exception) -> Response:
+async def _validation_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
-    errors = [_field_error(detail) for detail in error.errors()]
+    route = request.scope.get("route")
+    body = (
+        route.body_field.field_info.annotation if isinstance(route, APIRoute) and route.body_field else None
+    )
+    errors = [_field_error(detail, body) for detail in error.errors()]
     first = f" {errors[0].pointer}: {errors[0].message}" if errors else ""
     return problem(400, "invalid-request", f"The request is malformed:{first}", errors=errors)
 
 
-def _field_error(detail: Mapping[str, Any]) -> FieldError:
+def _field_error(detail: Mapping[str, Any], body: object) -> FieldError:
     pointer = json_pointer(map(str, detail["loc"]))
-    message = str(detail["msg"])
     if detail["type"] == "json_invalid":
-        message = f"not valid JSON ({detail['ctx']['error']})"
-    return FieldError(pointer, message.removeprefix("Value error, "))
+        return FieldError(pointer, f"not valid JSON ({detail['ctx']['error']})")
+    return FieldError(pointer, message_of(detail, body, detail["loc"][1:]))
 
 
-async def _http_error(_request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     """Errors of the framework itself: unknown routes or methods, unreadable bodies."""
     if not isinstance(error, HTTPException):
         raise error
     status = error.status_code
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = ", ".join(allowed_methods(request))
+        message = f"{request.method} isn't possible at this address; it takes {allowed}."
+        return problem(status, "method-not-allowed", message, headers={"Allow": allowed})
+    if status == HTTPStatus.NOT_FOUND and "endpoint" not in request.scope:
+        return problem(status, "unknown-route", unknown_route_message(request))
     code = HTTPStatus(status).phrase.lower().replace(" ", "-")
     return problem(status, code, str(error.detail), headers=error.headers)
 

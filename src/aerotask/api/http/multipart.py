@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 from fastapi import Request
@@ -22,7 +23,8 @@ class Part:
     """Part of a form; its `body` must be read before the next part."""
 
     name: str
-    is_file: bool
+    file_name: str | None
+    """The last part of the file's path on the client's machine; None for a field without a file."""
     body: AsyncIterator[bytes]
 
 
@@ -92,7 +94,7 @@ class FormReader:
                 name = options.get(b"name", b"").decode("utf-8", "replace")
                 is_payload = payload_pending and name == self.payload
                 payload_pending = payload_pending and not is_payload
-                yield Part(name, b"filename" in options, self._body(counted=not is_payload))
+                yield Part(name, _file_name(options), self._body(counted=not is_payload))
 
     async def _body(self, *, counted: bool) -> AsyncIterator[bytes]:
         while isinstance(token := await self._next(), bytes):
@@ -164,3 +166,8 @@ async def field_text(part: Part) -> str:
         raise InvalidInput(
             f"The field '{part.name[:64]}' is not valid UTF-8.", code="invalid-form"
         ) from error
+
+
+def _file_name(options: Mapping[bytes, bytes]) -> str | None:
+    written = options.get(b"filename")
+    return None if written is None else re.split(r"[/\\]", written.decode("utf-8", "replace"))[-1]

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
+from aerotask.domain.suggestions import hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ def find_preset(name: str) -> Preset:
     found = PRESETS.get(name.strip().lower())
     if found is None:
         raise InvalidInput(
-            f"There is no preset {shown(name)}; there are {', '.join(PRESETS)}.", code="unknown-preset"
+            f"There is no preset {shown(name)}{hint(name, PRESETS)}; there are {', '.join(PRESETS)}.",
+            code="unknown-preset",
         )
     return found

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 
 from aerotask.domain.paths import shown
+from aerotask.domain.suggestions import nearest
 from aerotask.raster.bands import MEANINGS, role_of_description
-from aerotask.raster.expression.suggestions import nearest
 from aerotask.raster.expression.syntax import ARGUMENTS
 
 # `x@4` is the form of QGIS's raster calculator: band 4 of the layer x.

@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import cast
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.raster.expression.suggestions import nearest
+from aerotask.domain.suggestions import nearest
 from aerotask.raster.expression.syntax import (
     ARGUMENTS,
     COMPARISONS,

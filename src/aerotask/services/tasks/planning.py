@@ -16,6 +16,7 @@ from aerotask.domain import paths
 from aerotask.domain.access import Access
 from aerotask.domain.errors import FieldError, Forbidden, InvalidInput, json_pointer
 from aerotask.domain.ids import DatasetId
+from aerotask.domain.suggestions import message_of
 from aerotask.sdk import DatasetView, DryRun, Limits, Plan, Tool, ToolParams
 from aerotask.services.datasets.entry_view import entry_view
 from aerotask.store.datasets import derivatives, entries
@@ -127,17 +128,18 @@ def parse_params(tool: Tool[Any], path: str | None, raw: Mapping[str, Any]) -> T
     try:
         return tool.params.model_validate_json(orjson.dumps(merged))
     except ValidationError as error:
-        faults = tuple(_fault(detail) for detail in error.errors(include_url=False))
+        faults = tuple(_fault(detail, tool.params) for detail in error.errors(include_url=False))
         first = f"{faults[0].pointer or 'params'}: {faults[0].message}" if faults else ""
         raise InvalidInput(
             f"The params don't fit tool '{tool.id}': {first}", code="invalid-params", errors=faults
         ) from error
 
 
-def _fault(detail: Any) -> FieldError:
+def _fault(detail: Any, params: type[ToolParams]) -> FieldError:
     pointer = json_pointer(paths.shown(str(part))[1:-1] for part in ("params", *detail["loc"]))
     cause = detail.get("ctx", {}).get("error")
-    return FieldError(pointer, cause.message if isinstance(cause, InvalidInput) else detail["msg"])
+    message = cause.message if isinstance(cause, InvalidInput) else message_of(detail, params, detail["loc"])
+    return FieldError(pointer, message)
 
 
 async def _entries(
