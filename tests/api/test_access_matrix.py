@@ -158,6 +158,7 @@ ROWS: dict[str, Row] = {
     f"POST {T}/retry": row(Needs.TASK, 400),  # its tool is not installed here
     f"POST {T}/restart": row(Needs.TASK, 409, json={}),
     "GET /tasks": row(Needs.SIGNED_IN),
+    "GET /tasks/{taskId}": row(Needs.READ),
     "GET /sys/tasks": row(Needs.ADMINISTRATOR),
     "GET /sys/audit": row(Needs.ADMINISTRATOR),
     "GET /sys/features": row(Needs.NOTHING),
@@ -363,7 +364,8 @@ class Matrix:
         if "{taskId}" in operation or "{uploadId}" in operation:
             # Another dataset's task or upload, within the URL of a dataset that the caller may read.
             smuggled = {**own.names, **{name: foreign.names[name] for name in ("taskId", "uploadId")}}
-            resources += [Resources("smuggled", smuggled), Resources("nothing", missing)]
+            resources += [Resources("smuggled", smuggled)] if "{dsSlug}" in operation else []
+            resources.append(Resources("nothing", missing))
         if "{dsSlug}" in operation and caller in {"anonymous", "stranger"}:
             resources.append(await self.org("unlisted"))
         return [each for each in resources if each.kind in KINDS_BY_CALLER.get(caller, {each.kind})]

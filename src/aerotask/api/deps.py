@@ -139,7 +139,19 @@ async def _watcher(
     return Watcher(partial(_principal, request, credentials), org, slug, TaskId(task_id))
 
 
+async def _watcher_anywhere(
+    request: Request,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)],
+    task_id: TaskIdPath,
+) -> Watcher:
+    reauthenticate = partial(_principal, request, credentials)
+    org_slug, slug = await _platform_of(request).tasks.find_dataset(await reauthenticate(), TaskId(task_id))
+    return Watcher(reauthenticate, org_slug, slug, TaskId(task_id))
+
+
 WatcherDep = Annotated[Watcher, Depends(_watcher)]
+WatcherAnywhereDep = Annotated[Watcher, Depends(_watcher_anywhere)]
+"""A watcher of a task by its id alone."""
 Skip = Annotated[int, Query(ge=0, le=2**31 - 1, description="How many items to skip.")]
 Take = Annotated[int, Query(description="How many items to return; clamped to 1–200.")]
 

@@ -189,6 +189,25 @@ def test_administrators_see_every_task(world: World, dataset: Dataset) -> None:
     assert world.client().get("/sys/tasks").status_code == 401
 
 
+def test_a_task_is_found_by_its_id_alone(world: World, dataset: Dataset) -> None:
+    task = dataset.run("nothing")
+    address = f"/tasks/{task['taskId']}"
+    found = dataset.client.get(address)
+    placed = {"orgSlug": dataset.org, "dsSlug": dataset.slug, "userId": found.json()["userId"]}
+    assert found.json() == {**task, **placed}
+    unchanged = dataset.client.get(address, headers={"If-None-Match": found.headers["etag"]})
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
+
+
+def test_who_may_not_read_a_task_does_not_learn_that_it_exists(world: World, dataset: Dataset) -> None:
+    task_id = dataset.submit("nothing")
+    for client, status in ((world.client(world.user()), 404), (world.client(), 401)):
+        hidden, absent = client.get(f"/tasks/{task_id}"), client.get(f"/tasks/{ABSENT}")
+        assert (hidden.status_code, absent.status_code) == (status, status)
+        assert hidden.text.replace(task_id, ABSENT) == absent.text
+    dataset.wait(task_id)
+
+
 @pytest.mark.parametrize("task_id", ["x", "../x", "1" * 40])
 def test_an_invalid_task_id_is_refused(dataset: Dataset, task_id: str) -> None:
     assert dataset.client.get(f"{dataset.address}/tasks/{task_id}").status_code in {400, 404}

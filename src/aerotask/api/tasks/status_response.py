@@ -11,21 +11,29 @@ from aerotask.api.http.ranges import matches
 from aerotask.api.tasks.client_disconnect import subscribed
 from aerotask.representations.task_status import TaskResponse, etag_and_json, task_response
 from aerotask.services.tasks.watch import Watcher, WatchService
+from aerotask.store.tasks.tasks import TaskRow
 
 
 async def status_response(
-    request: Request, service: WatchService, watcher: Watcher, *, wait_s: float
+    request: Request,
+    service: WatchService,
+    watcher: Watcher,
+    *,
+    wait_s: float,
+    represent: Callable[[TaskRow], TaskResponse] = task_response,
 ) -> Response:
     """The status, or 304 if it matches If-None-Match; with `wait_s`, held back until the status changes."""
     is_known = _etag_check(request)
     if wait_s > 0:
         async with subscribed(request.receive, service.notifications, watcher.task_id) as subscription:
-            status = await service.wait_for_status(watcher, subscription, wait_s=wait_s, is_known=is_known)
+            status = await service.wait_for_status(
+                watcher, subscription, wait_s=wait_s, is_known=is_known, represent=represent
+            )
     else:
         task = await service.tasks.status(
             await watcher.reauthenticate(), watcher.org_slug, watcher.slug, watcher.task_id
         )
-        status = task_response(task)
+        status = represent(task)
     return _with_etag(status, is_known)
 
 

@@ -19,6 +19,7 @@ from aerotask.api.deps import (
     Take,
     TaskIdPath,
     UserRef,
+    WatcherAnywhereDep,
     WatcherDep,
     owner_filter,
 )
@@ -44,6 +45,7 @@ from aerotask.domain.ids import TaskId
 from aerotask.domain.states import TaskState
 from aerotask.representations.task_status import (
     AssetResponse,
+    SystemTaskResponse,
     TaskResponse,
     asset_response,
     system_task_response,
@@ -74,6 +76,10 @@ IdempotencyKey = Annotated[
 TaskIds = Annotated[
     list[UUID] | None,
     Query(max_length=MAX_TAKE, description="Only tasks with these ids; unknown ids are ignored."),
+]
+WaitS = Annotated[
+    float,
+    Query(ge=0, le=30, description="How many seconds to wait for a change before responding (long polling)."),
 ]
 _UNCHANGED: dict[int | str, dict[str, Any]] = {
     304: {"description": "The client's copy of the status is current."}
@@ -180,12 +186,7 @@ async def status(
     platform: PlatformDep,
     watcher: WatcherDep,
     request: Request,
-    wait: Annotated[
-        float,
-        Query(
-            ge=0, le=30, description="How many seconds to wait for a change before responding (long polling)."
-        ),
-    ] = 0,
+    wait: WaitS = 0,
 ) -> Response:
     """Get the task's status; with `wait`, as soon as it differs from `If-None-Match` or from the current one."""
     return await status_response(request, platform.watch, watcher, wait_s=wait)
@@ -288,4 +289,16 @@ async def list_own_tasks(
         next=links.get("next"),
         previous=links.get("prev"),
         results=[system_task_response(row) for row in page.items],
+    )
+
+
+@own_tasks_router.get(
+    "/tasks/{taskId}", response_model=SystemTaskResponse, responses=_UNCHANGED | problems(400, 401, 404)
+)
+async def status_anywhere(
+    platform: PlatformDep, watcher: WatcherAnywhereDep, request: Request, wait: WaitS = 0
+) -> Response:
+    """Get a task's status by its id alone, with its organization, dataset and user; otherwise as in its dataset."""
+    return await status_response(
+        request, platform.watch, watcher, wait_s=wait, represent=system_task_response
     )

@@ -72,6 +72,22 @@ class TaskService:
             raise _no_task(task_id)
         return _as_seen(caller, dataset.rights, task)
 
+    async def find_dataset(self, principal: UnverifiedPrincipal, task_id: TaskId) -> tuple[str, str]:
+        """The slugs of the organization and the dataset of a task that the caller may read.
+
+        Raises:
+            Unauthenticated: the caller is anonymous, and the task is in no public dataset or does not exist.
+            NotFound: the task does not exist, or the caller may not read its dataset.
+        """
+        async with self.db.read() as connection:
+            # For an unknown task, a dataset that can't exist: the answer must not tell the two apart.
+            org_slug, slug = await tasks.find_dataset(connection, task_id) or ("", "")
+        try:
+            await self.access.authorize(principal, org_slug, slug)
+        except NotFound:
+            raise NotFound(f"There is no task {task_id}.", code="no-such-task") from None
+        return org_slug, slug
+
     async def status_in(self, dataset: AccessibleDataset, task_id: TaskId) -> TaskRow:
         """A task of a dataset that the caller is authorised for.
 

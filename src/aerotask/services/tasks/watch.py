@@ -86,6 +86,7 @@ class WatchService:
         *,
         wait_s: float,
         is_known: Callable[[str], bool] | None,
+        represent: Callable[[TaskRow], TaskResponse] = task_response,
     ) -> TaskResponse:
         """The task's status, once the client does not know its ETag or `wait_s` have passed.
 
@@ -95,7 +96,7 @@ class WatchService:
             NotFound, Unauthenticated: as for a plain status request; also when permissions are revoked meanwhile.
         """
         end = asyncio.get_running_loop().time() + wait_s
-        status = task_response(await self._task(watcher))
+        status = represent(await self._task(watcher))
         if is_known is None:
             if status.state.terminal:
                 return status
@@ -106,7 +107,7 @@ class WatchService:
                 break
             if await subscription.wait(left_s):
                 row = await self._read(subscription, partial(self._task, watcher))
-                status = status if row is None else task_response(row)
+                status = status if row is None else represent(row)
         return status
 
     async def updates(

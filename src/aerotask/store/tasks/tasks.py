@@ -269,6 +269,21 @@ async def find(connection: AsyncConnection, dataset_id: DatasetId, task_id: Task
     return None if row is None else view(row)
 
 
+_DATASET = (
+    select(Organization.slug, Dataset.slug)
+    .select_from(Task)
+    .join(Dataset, Dataset.id == Task.dataset_id)
+    .join(Organization, Organization.id == Task.org_id)
+    .where(Task.id == bindparam("task_id"))
+)
+
+
+async def find_dataset(connection: AsyncConnection, task_id: TaskId) -> tuple[str, str] | None:
+    """The slugs of the organization and the dataset of a task."""
+    row = (await connection.execute(_DATASET, {"task_id": task_id})).one_or_none()
+    return None if row is None else (row[0], row[1])
+
+
 async def find_all(connection: AsyncConnection, task_ids: Sequence[TaskId]) -> list[TaskRow]:
     """The existing tasks with these ids, in any dataset."""
     query = _VIEWS.where(Task.id.in_(task_ids))
