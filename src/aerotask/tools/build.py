@@ -84,6 +84,7 @@ class Build(Tool[BuildParams]):
         beside = [path for entry in chosen for path in side_files(entry.path, files)]
         paths = tuple(entry.path for entry in chosen)
         estimate = sum(_estimate_bytes(entry) for entry in chosen)
+        estimate += sum(dataset.entries[path].size_bytes for path in set(beside))
         return Plan(
             estimated_output_bytes=max(estimate, _SMALLEST_ESTIMATE_BYTES),
             memory_bytes=MEMORY_BYTES,

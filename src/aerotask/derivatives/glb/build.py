@@ -16,6 +16,7 @@ from aerotask.derivatives.glb.recompress import recompress
 from aerotask.derivatives.glb.scene import write_mesh
 from aerotask.derivatives.glb.stl import read_stl
 from aerotask.derivatives.sources import side_files
+from aerotask.domain.errors import TaskFailed
 from aerotask.domain.paths import shown
 from aerotask.metadata.file_types import suffix_of
 
@@ -64,7 +65,12 @@ def _build_from_glb(source: Path, target: Path, on_progress: Callable[[float], N
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         why = str(error) if isinstance(error, ValueError) else "its description of the scene is damaged"
         raise unreadable(source.name, why) from error
-    found = read_back(target)
+    try:
+        found = read_back(target)
+    except TaskFailed as error:
+        if made.is_compressed:
+            raise
+        raise unreadable(source.name, "its compressed data or its images are damaged") from error
     if found.faces != made.faces:
         raise damaged(f"{found.faces:,} faces instead of {made.faces:,}")
     on_progress(1)
@@ -127,7 +133,7 @@ def _textures(mesh: Mesh, beside: dict[str, Path]) -> dict[str, Path]:
     if missing:
         mesh.warnings.append(
             f"{len(missing):,} textures are missing: {', '.join(missing[:_MAX_NAMED])}. They must be in the mesh's "
-            "folder, and their names must begin with its name."
+            "folder, under names that begin with its name."
         )
     return found
 

@@ -78,7 +78,7 @@ def item(scene: dict[str, Any], name: str, number: Any) -> dict[str, Any]:
 
 @contextmanager
 def open_glb(path: Path) -> Iterator[Glb]:
-    """The GLB at `path`, mapped into memory; its views are valid within the context only.
+    """The GLB at `path`, mapped into memory.
 
     Raises:
         ValueError: it is none, or damaged.
@@ -105,15 +105,9 @@ def open_glb(path: Path) -> Iterator[Glb]:
             binary_bytes, kind = _CHUNK.unpack(chunk)
             if kind != _BIN or start + binary_bytes > size:
                 raise ValueError("it is shorter than its header says")
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            whole = memoryview(mapped)
-            binary = whole[start : start + binary_bytes]
-            try:
-                yield Glb(scene, binary)
-            finally:
-                # A view that an error's traceback still holds would keep the map from being closed.
-                binary.release()
-                whole.release()
+        # Unmapped with its last view: arrays and tracebacks may hold some beyond the context.
+        mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        yield Glb(scene, mapped[start : start + binary_bytes])
 
 
 class GlbWriter:

@@ -14,6 +14,7 @@ from PIL import Image
 from aerotask.derivatives.glb.container import Glb, item, items, open_glb
 from aerotask.derivatives.glb.draco import decode
 from aerotask.derivatives.glb.scene import DRACO
+from aerotask.derivatives.glb.textures import large_images_allowed
 from aerotask.domain.errors import TaskFailed
 
 
@@ -36,7 +37,7 @@ def read_back(path: Path) -> ReadBack:
         TaskFailed: it doesn't hold what its description says (`derivative-damaged`).
     """
     try:
-        with open_glb(path) as glb:
+        with open_glb(path) as glb, large_images_allowed():
             return _read(glb)
     except (ValueError, KeyError, OSError) as error:
         raise damaged(str(error)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,8 @@ class Recompressed:
     faces: int
     vertices: int
     max_error: float = 0.0
+    is_compressed: bool = False
+    """Whether any triangles were compressed here."""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -64,13 +67,12 @@ def recompress(source: Path, target: Path, progress: Progress) -> Recompressed:
         unknown = sorted(each for each in used - _COMPRESSED if not each.startswith(_KNOWN))
         if unknown:
             made.warnings.append(f"The GLB is copied as it is, because it uses {', '.join(unknown)[:200]}.")
+        if unknown or used & _COMPRESSED:
+            shutil.copyfile(source, target)
+            return made
+        _check_views(glb)
         with GlbWriter(target) as writer:
-            scene = glb.scene
-            if not unknown and not used & _COMPRESSED:
-                scene = _compressed(glb, writer, made, progress)
-            else:
-                _copy_views(glb, writer, frozenset())
-            writer.finish(scene)
+            writer.finish(_compressed(glb, writer, made, progress))
     return made
 
 
@@ -102,14 +104,17 @@ def _check_parts(glb: Glb) -> None:
     parts = [*items(glb.scene, "buffers"), *items(glb.scene, "images")]
     if any(not str(part.get("uri", "data:")).startswith("data:") for part in parts):
         raise ValueError("it refers to other files; export it as one file")
+    for accessor in items(glb.scene, "accessors"):
+        if not is_count(accessor.get("count")):
+            raise ValueError("its 'accessors' are damaged")
+
+
+def _check_views(glb: Glb) -> None:
     buffers = items(glb.scene, "buffers")
     if len(buffers) > 1 or any("uri" in each for each in buffers):
         raise ValueError("its bytes are not in one piece; export it as binary glTF")
     for number in range(len(items(glb.scene, "bufferViews"))):
-        glb.view(number).release()
-    for accessor in items(glb.scene, "accessors"):
-        if not is_count(accessor.get("count")):
-            raise ValueError("its 'accessors' are damaged")
+        glb.view(number)
 
 
 def _compressed(glb: Glb, writer: GlbWriter, made: Recompressed, progress: Progress) -> dict[str, Any]:
@@ -132,7 +137,7 @@ def _compressed(glb: Glb, writer: GlbWriter, made: Recompressed, progress: Progr
         meshes.append({**mesh, "primitives": primitives})
         progress(done / max(len(_primitives(glb.scene)), 1))
     scene["meshes"] = meshes
-    if made.max_error:
+    if made.is_compressed:
         for name in ("extensionsUsed", "extensionsRequired"):
             scene[name] = sorted({*glb.scene.get(name, []), DRACO})
     kept = _used_accessors(scene)
@@ -211,7 +216,7 @@ def _compressed_part(  # noqa: PLR0913, PLR0917  the parts of a conversion
             f"{dropped:,} faces with two corners in one place have no area and are left out."
         )
     part = encode(attributes, triangles[has_area], grid)
-    made.max_error = max(made.max_error, grid.max_error)
+    made.max_error, made.is_compressed = max(made.max_error, grid.max_error), True
     numbers = {}
     for name, old in primitive["attributes"].items():
         form = {
@@ -266,21 +271,16 @@ def _used_accessors(scene: dict[str, Any]) -> set[int]:
     return used - {None}
 
 
-def _copy_views(
-    glb: Glb, writer: GlbWriter, dropped: frozenset[int], scene: dict[str, Any] | None = None
-) -> None:
+def _copy_views(glb: Glb, writer: GlbWriter, dropped: frozenset[int], scene: dict[str, Any]) -> None:
     """Write the other buffer views after those that were added, and give both their numbers in the scene."""
-    own = len(writer.views)
-    numbers: dict[int, int] = {-1 - number: number for number in range(own)}
+    numbers = {-1 - number: number for number in range(len(writer.views))}
     for number, view in enumerate(items(glb.scene, "bufferViews")):
         if number not in dropped:
             more = {
                 key: value for key, value in view.items() if key not in {"buffer", "byteOffset", "byteLength"}
             }
-            content = glb.view(number)
-            numbers[number] = writer.add(content, **more)
-            content.release()
-    for holder in () if scene is None else _view_holders(scene):
+            numbers[number] = writer.add(glb.view(number), **more)
+    for holder in _view_holders(scene):
         holder["bufferView"] = numbers[holder["bufferView"]]
 
 

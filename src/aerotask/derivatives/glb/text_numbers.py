@@ -25,7 +25,7 @@ def chunks_of_lines(file: BinaryIO) -> Iterator[bytes]:
         held = chunk[-1:] if chunk[-1:] in {b"\r", b"\\"} else b""
         text = rest + chunk[: len(chunk) - len(held)]
         if b"\r" in text or b"\\" in text:
-            text = text.replace(b"\r\n", b"\n").replace(b"\\\n", b"  ").replace(b"\r", b"\n")
+            text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\\\n", b"  ")
         cut = text.rfind(b"\n") + 1
         rest = text[cut:] + held
         if len(rest) > MAX_LINE_BYTES:

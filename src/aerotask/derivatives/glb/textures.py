@@ -39,7 +39,7 @@ def read_texture(path: Path) -> Texture:
     Raises:
         ValueError: it can't be used, with the reason.
     """
-    with _large_images_allowed():
+    with large_images_allowed():
         try:
             return _read(path)
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
@@ -87,8 +87,8 @@ def _read(path: Path) -> Texture:
 
 
 @contextmanager
-def _large_images_allowed() -> Iterator[None]:
-    """Without Pillow's own limit of pixels, which is below a texture's usual size; ours is checked before decoding."""
+def large_images_allowed() -> Iterator[None]:
+    """Context without Pillow's own limit of pixels, which is below a texture's usual size; ours is checked before decoding."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         yield
