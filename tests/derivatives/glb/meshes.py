@@ -15,7 +15,7 @@ from PIL import Image
 
 from aerotask.derivatives.glb.build import build_glb
 
-EAST, NORTH = 512_000.25, 4_649_000.125
+EAST, NORTH = 512_000.3, 4_649_000.1
 """Corner of the terrain in UTM, which 32-bit floats can't hold."""
 
 

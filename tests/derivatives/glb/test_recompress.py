@@ -139,14 +139,17 @@ def test_a_mesh_that_changes_its_shape_is_left_as_it_is(tmp_path: Path) -> None:
         (glb({"images": [{"uri": "../../secret.png"}]}), "it refers to other files"),
         (glb({"images": [{"\u0075ri": "/etc/passwd"}]}), "it refers to other files"),
         (
-            glb({"bufferViews": [{"buffer": 0, "byteOffset": 9, "byteLength": 9}]}),
+            plain(bufferViews=[{"buffer": 0, "byteOffset": 9, "byteLength": 9000}] * 7),
             "bytes that it doesn't have",
         ),
-        (glb({"bufferViews": [{"buffer": 0, "byteLength": -1}]}), "bytes that it doesn't have"),
+        (plain(bufferViews=[{"buffer": 0, "byteLength": -1}] * 7), "bytes that it doesn't have"),
         (glb({"accessors": [{"count": -1}]}), "its 'accessors' are damaged"),
         (glb({"meshes": 7}), "its 'meshes' are damaged"),
         (glb({"meshes": [{"primitives": [{"attributes": {"POSITION": 7}}]}]}), "doesn't have"),
-        (plain(meshes=[{"primitives": [{"attributes": {"POSITION": 0}, "indices": 2}]}]), "damaged|vertices"),
+        (
+            plain(meshes=[{"primitives": [{"attributes": {"POSITION": 0}, "indices": 2}]}]),
+            "'accessors' are damaged",
+        ),
         (
             plain(meshes=[{"primitives": [{"attributes": {"POSITION": 0, "NORMAL": 4}, "indices": 3}]}]),
             "differ",

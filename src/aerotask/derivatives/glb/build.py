@@ -16,7 +16,7 @@ from aerotask.derivatives.glb.recompress import recompress
 from aerotask.derivatives.glb.scene import write_mesh
 from aerotask.derivatives.glb.stl import read_stl
 from aerotask.derivatives.sources import side_files
-from aerotask.domain.errors import TaskFailed
+from aerotask.domain.errors import InvalidInput, TaskFailed
 from aerotask.domain.paths import shown
 from aerotask.metadata.file_types import suffix_of
 
@@ -62,6 +62,8 @@ def build_glb(source: Path, target: Path, *, on_progress: Callable[[float], None
 def _build_from_glb(source: Path, target: Path, on_progress: Callable[[float], None]) -> dict[str, Any]:
     try:
         made = recompress(source, target, part(on_progress, 0, 0.9))
+    except InvalidInput:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         why = str(error) if isinstance(error, ValueError) else "its description of the scene is damaged"
         raise unreadable(source.name, why) from error

@@ -30,6 +30,7 @@ from aerotask.derivatives.glb.text_numbers import (
     select_lines,
     token_starts,
 )
+from aerotask.domain.errors import InvalidInput
 
 MAX_MATERIALS = 4096
 _MAX_MATERIAL_CHANGES = 1_000_000
@@ -53,6 +54,8 @@ def read_obj(path: Path, progress: Progress) -> tuple[Mesh, str | None]:
                     raise unreadable(path.name, "it is not text")
                 reader.read(chunk)
                 progress(file.tell() / file_bytes)
+        except InvalidInput:
+            raise
         except ValueError as error:
             raise unreadable(path.name, str(error)) from error
     return reader.mesh(), reader.library
@@ -77,10 +80,10 @@ class _Reader:
 
     def read(self, chunk: bytes) -> None:
         """Read whole lines."""
-        if b"#" in chunk:
-            chunk = _COMMENT.sub(rb"\1", chunk)
         if chunk[:1] in b" \t" or b"\n " in chunk or b"\n\t" in chunk:
             chunk = _INDENT.sub(b"", chunk)
+        if b"#" in chunk:
+            chunk = _COMMENT.sub(rb"\1", chunk)
         text = np.frombuffer(chunk, np.uint8)
         starts = line_starts(text)
         padded = np.concatenate([text, np.full(2, 10, np.uint8)])

@@ -29,6 +29,7 @@ from aerotask.derivatives.glb.text_numbers import (
     parse_numbers,
     token_starts,
 )
+from aerotask.domain.errors import InvalidInput
 
 MAX_HEADER_BYTES = 64 * 1024
 _MAX_LISTS = 8
@@ -85,6 +86,8 @@ def read_ply(path: Path, progress: Progress) -> Mesh:
                 check_counts(element.count * is_face, element.count * (not is_face), path.name)
             content, order = _content(path, file, header)
         mesh = _mesh(path.name, content, order, header, progress)
+    except InvalidInput:
+        raise
     except ValueError as error:
         raise unreadable(path.name, str(error)) from error
     mesh.materials = [Material(name, texture=name) for name in header.textures] or [Material("")]

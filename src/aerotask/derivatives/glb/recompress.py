@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from aerotask.derivatives.glb.container import Glb, GlbWriter, is_count, item, items, open_glb
 from aerotask.derivatives.glb.draco import Grid, encode, grid_for
-from aerotask.derivatives.glb.mesh import MAX_FACES, MAX_VERTICES
+from aerotask.derivatives.glb.mesh import check_counts
 from aerotask.derivatives.glb.progress import Progress
 from aerotask.derivatives.glb.scene import DRACO
 
@@ -52,7 +52,8 @@ def recompress(source: Path, target: Path, progress: Progress) -> Recompressed:
     files with extensions that are not known here, stay as they are.
 
     Raises:
-        ValueError: it is damaged, too large, or refers to other files.
+        ValueError: it is damaged, or refers to other files.
+        InvalidInput: it is too large (`mesh-too-large`).
         TaskFailed: it doesn't decode to as many faces (`derivative-damaged`).
     """
     with open_glb(source) as glb:
@@ -60,8 +61,7 @@ def recompress(source: Path, target: Path, progress: Progress) -> Recompressed:
         faces, vertices = counts_of(glb.scene)
         if not faces:
             raise ValueError("it has no faces, so there is no surface to show")
-        if faces > MAX_FACES or vertices > MAX_VERTICES:
-            raise ValueError(f"it has more than {MAX_FACES:,} faces or {MAX_VERTICES:,} vertices")
+        check_counts(faces, vertices, source.name)
         made = Recompressed(faces, vertices)
         used = {str(each) for each in glb.scene.get("extensionsUsed", [])}
         unknown = sorted(each for each in used - _COMPRESSED if not each.startswith(_KNOWN))
@@ -201,7 +201,10 @@ def _compressed_part(  # noqa: PLR0913, PLR0917  the parts of a conversion
     made: Recompressed,
 ) -> dict[str, Any]:
     vertices = len(attributes["POSITION"])
-    corners = _values(glb, primitive["indices"])[:, 0] if "indices" in primitive else np.arange(vertices)
+    corners = _values(glb, primitive["indices"]) if "indices" in primitive else np.arange(vertices)[:, None]
+    if corners.shape[1] != 1 or corners.dtype.kind == "f":
+        raise ValueError("its 'accessors' are damaged")
+    corners = corners[:, 0]
     if corners.size and int(corners.max()) >= vertices:
         raise ValueError("its faces name vertices that it doesn't have")
     triangles = corners[: len(corners) // 3 * 3].reshape(-1, 3).astype(np.int64)

@@ -17,6 +17,7 @@ from aerotask.derivatives.glb.text_numbers import (
     select_lines,
     token_starts,
 )
+from aerotask.domain.errors import InvalidInput
 
 _TRIANGLE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attributes", "<u2")])
 _HEAD_BYTES = 84
@@ -38,6 +39,8 @@ def read_stl(path: Path, progress: Progress) -> Mesh:
             corners = np.fromfile(path, _TRIANGLE, offset=_HEAD_BYTES)["corners"].reshape(-1, 3)
         else:
             corners = _text_corners(path, progress)
+    except InvalidInput:
+        raise
     except ValueError as error:
         raise unreadable(path.name, str(error)) from error
     if not len(corners):

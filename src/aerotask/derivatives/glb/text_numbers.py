@@ -81,7 +81,7 @@ def parse_numbers(text: bytes, count: int, dtype: type) -> NDArray[Any]:
         warnings.simplefilter("error", DeprecationWarning)
         try:
             numbers: NDArray[Any] = np.fromstring(text, dtype=dtype, sep=" ")
-        except DeprecationWarning as error:
+        except (DeprecationWarning, ValueError) as error:
             raise ValueError("text where a number should be") from error
     if len(numbers) != count:
         raise ValueError("text where a number should be")
