@@ -150,7 +150,8 @@ def _build(
 ) -> tuple[Path, Mapping[str, Any]] | _Failed:
     source = ctx.input(job.path)
     ctx.progress(job.start, f"{job.kind} of {source.name}")
-    ctx.log(f"Building {job.kind} of {shown(job.path)} ({source.stat().st_size / 1e6:.1f} MB).")
+    if not job.is_texture:
+        ctx.log(f"Building {job.kind} of {shown(job.path)} ({source.stat().st_size / 1e6:.1f} MB).")
     folder.mkdir()
     if suffix_of(source.name) != job.file_format:
         # The builders select their readers by suffix.

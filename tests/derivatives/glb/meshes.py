@@ -113,9 +113,11 @@ def parts_of(path: Path) -> list[dict[str, Any]]:
 def images_of(path: Path) -> list[Image.Image]:
     """The embedded textures, decoded."""
     scene, _ = scene_of(path)
-    images = [Image.open(io.BytesIO(view_of(path, each["bufferView"]))) for each in scene.get("images", [])]
-    for image in images:
+    images: list[Image.Image] = []
+    for each in scene.get("images", []):
+        image = Image.open(io.BytesIO(view_of(path, each["bufferView"])))
         image.load()
+        images.append(image)
     return images
 
 
