@@ -134,6 +134,10 @@ LITTLE = HEAD.format("binary_little_endian", 3)
         ((HEAD.format("ascii", 1) + FACES.format(1)).encode() + b"end_header\n0 0 0\n3 0", "shorter than"),
         ((HEAD.format("ascii", 1) + FACES.format(1)).encode() + b"end_header\n0 0 0\n-3 0", "shorter than"),
         (
+            (LITTLE + FACES.format(1) + "property list uchar q q\n").encode() + b"end_header\n",
+            "PLY header is invalid",
+        ),
+        (
             (LITTLE + "property quad q\n" + FACES.format(1)).encode() + b"end_header\n",
             "PLY header is invalid",
         ),

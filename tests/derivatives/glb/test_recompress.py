@@ -142,6 +142,7 @@ def test_a_mesh_that_changes_its_shape_is_left_as_it_is(tmp_path: Path) -> None:
             plain(bufferViews=[{"buffer": 0, "byteOffset": 9, "byteLength": 9000}] * 7),
             "bytes that it doesn't have",
         ),
+        (plain().replace(b"\x89PNG", b"\x89GNP"), "one of its images is damaged"),
         (plain(bufferViews=[{"buffer": 0, "byteLength": -1}] * 7), "bytes that it doesn't have"),
         (glb({"accessors": [{"count": -1}]}), "its 'accessors' are damaged"),
         (glb({"meshes": 7}), "its 'meshes' are damaged"),

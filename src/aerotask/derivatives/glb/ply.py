@@ -112,7 +112,9 @@ def _read_header(file: BinaryIO) -> _Header:
                 textures.append(line.split(None, 2)[2].strip())
             case ["element", name, count] if count.isascii() and count.isdigit() and len(count) < 16:
                 elements.append(_Element(name, int(count)))
-            case ["property", "list", count_kind, kind, name] if elements:
+            case ["property", "list", count_kind, kind, name] if elements and {count_kind, kind} <= set(
+                _TYPES
+            ):
                 elements[-1].properties.append(_Property(name, _TYPES[kind], _TYPES[count_kind]))
             case ["property", kind, name] if elements and kind in _TYPES:
                 elements[-1].properties.append(_Property(name, _TYPES[kind]))

@@ -37,7 +37,7 @@ def read_back(path: Path) -> ReadBack:
         TaskFailed: it doesn't hold what its description says (`derivative-damaged`).
     """
     try:
-        with open_glb(path) as glb, large_images_allowed():
+        with open_glb(path) as glb:
             return _read(glb)
     except (ValueError, KeyError, OSError) as error:
         raise damaged(str(error)) from error
@@ -80,15 +80,19 @@ def _read(glb: Glb) -> ReadBack:
             mode = primitive.get("mode", 4)
             corners = indexed["count"]
             faces += corners // 3 if mode == 4 else max(corners - 2, 0) if mode in {5, 6} else 0
-    return ReadBack(faces, _floats(np.min(least, axis=0)), _floats(np.max(most, axis=0)), _texture_sizes(glb))
+    return ReadBack(faces, _floats(np.min(least, axis=0)), _floats(np.max(most, axis=0)), texture_sizes(glb))
 
 
 def _floats(values: Any) -> tuple[float, ...]:
     return tuple(map(float, values))
 
 
-def _texture_sizes(glb: Glb) -> tuple[tuple[int, int], ...]:
-    """Widths and heights of the embedded JPEG, PNG and WebP images; others are left to viewers."""
+def texture_sizes(glb: Glb) -> tuple[tuple[int, int], ...]:
+    """Widths and heights of the embedded JPEG, PNG and WebP images; others are left to viewers.
+
+    Raises:
+        ValueError: one is damaged.
+    """
     sizes = []
     for image in items(glb.scene, "images"):
         if "bufferView" not in image or image.get("mimeType") not in {
@@ -97,6 +101,10 @@ def _texture_sizes(glb: Glb) -> tuple[tuple[int, int], ...]:
             "image/webp",
         }:
             continue
-        with Image.open(io.BytesIO(glb.view(image["bufferView"])), formats=("JPEG", "PNG", "WEBP")) as opened:
-            sizes.append(opened.size)
+        content = io.BytesIO(glb.view(image["bufferView"]))
+        try:
+            with large_images_allowed(), Image.open(content, formats=("JPEG", "PNG", "WEBP")) as opened:
+                sizes.append(opened.size)
+        except (OSError, SyntaxError) as error:
+            raise ValueError("one of its images is damaged") from error
     return tuple(sizes)

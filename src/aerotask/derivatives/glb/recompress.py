@@ -15,6 +15,7 @@ from aerotask.derivatives.glb.container import Glb, GlbWriter, is_count, item, i
 from aerotask.derivatives.glb.draco import Grid, encode, grid_for
 from aerotask.derivatives.glb.mesh import check_counts
 from aerotask.derivatives.glb.progress import Progress
+from aerotask.derivatives.glb.read_back import texture_sizes
 from aerotask.derivatives.glb.scene import DRACO
 
 _COMPRESSED = frozenset({DRACO, "EXT_meshopt_compression", "KHR_meshopt_compression"})
@@ -107,6 +108,7 @@ def _check_parts(glb: Glb) -> None:
     for accessor in items(glb.scene, "accessors"):
         if not is_count(accessor.get("count")):
             raise ValueError("its 'accessors' are damaged")
+    texture_sizes(glb)
 
 
 def _check_views(glb: Glb) -> None:
