@@ -25,7 +25,7 @@ def paths_beside(path: str) -> tuple[str, ...]:
 
 
 def textures_begin_with(path: str) -> str | None:
-    """What the paths of a mesh's textures begin with; None if the entry's format has none.
+    """Beginning of the paths of a mesh's textures; None if the entry's format has none.
 
     OpenDroneMap writes `model_material0000_map_Kd.png` beside `model.obj`, Metashape and Pix4D write `model.jpg`.
     """
@@ -33,7 +33,7 @@ def textures_begin_with(path: str) -> str | None:
 
 
 def side_files(path: str, present: Iterable[str]) -> list[str]:
-    """Those of the `present` paths that are side files of the entry: fixed names, and a mesh's textures."""
+    """Side files of the entry among the `present` paths: those of fixed names, and a mesh's textures."""
     fixed, start = set(paths_beside(path)), textures_begin_with(path)
     if not fixed and start is None:
         return []

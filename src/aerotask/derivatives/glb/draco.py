@@ -23,8 +23,8 @@ _POSITION, _NORMAL, _UV = 0, 1, 3  # Draco's types of attributes
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
-    """Grid that positions are rounded to; one for a whole mesh, so that its parts stay joined."""
+class QuantizationGrid:
+    """QuantizationGrid that positions are rounded to; one for a whole mesh, so that its parts stay joined."""
 
     origin_xyz: tuple[float, float, float]
     extent: float
@@ -38,7 +38,7 @@ class Grid:
         return float(step / 2 + 2 * np.spacing(np.float32(furthest)))
 
 
-def grid_for(positions_xyz: NDArray[np.floating[Any]]) -> Grid:
+def grid_for(positions_xyz: NDArray[np.floating[Any]]) -> QuantizationGrid:
     """The grid for these positions: steps of a thousandth unit if 21 bits allow that, and at least 16 bits."""
     least, most = positions_xyz.min(axis=0), positions_xyz.max(axis=0)
     extent = max(float((most - least).max()), 1e-6)
@@ -46,7 +46,7 @@ def grid_for(positions_xyz: NDArray[np.floating[Any]]) -> Grid:
     extent = float(np.nextafter(np.float32(extent), np.float32(np.inf)))
     bits = math.ceil(math.log2(extent / _WANTED_STEP))
     x, y, z = map(float, least)
-    return Grid((x, y, z), extent, min(max(bits, LEAST_BITS), MOST_BITS))
+    return QuantizationGrid((x, y, z), extent, min(max(bits, LEAST_BITS), MOST_BITS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Decoded:
 
 
 def encode(
-    attributes: Mapping[str, NDArray[Any]], triangles: NDArray[np.integer[Any]], grid: Grid
+    attributes: Mapping[str, NDArray[Any]], triangles: NDArray[np.integer[Any]], grid: QuantizationGrid
 ) -> Encoded:
     """Compress triangles whose corners differ; `attributes` are by name in glTF, `POSITION` among them.
 
@@ -122,7 +122,7 @@ def decode(content: bytes) -> Decoded:
 
 
 def _decode(content: bytes) -> tuple[Decoded, dict[int, int]]:
-    """What was decoded, and the id of the attribute of each type."""
+    """Counts and bounds, and the id of the attribute of each type."""
     try:
         mesh = DracoPy.decode(content)
         points = mesh.points

@@ -45,7 +45,7 @@ def read_obj(path: Path, progress: Progress) -> tuple[Mesh, str | None]:
     Raises:
         InvalidInput: it is no OBJ, or damaged (`unreadable-mesh`), or too large (`mesh-too-large`).
     """
-    reader = _Reader(path.name)
+    reader = _ObjReader(path.name)
     file_bytes = path.stat().st_size
     with path.open("rb") as file:
         try:
@@ -61,8 +61,8 @@ def read_obj(path: Path, progress: Progress) -> tuple[Mesh, str | None]:
     return reader.mesh(), reader.library
 
 
-class _Reader:
-    """What has been read so far."""
+class _ObjReader:
+    """Reader of the lines of an OBJ, which keeps what has been read so far."""
 
     def __init__(self, name: str) -> None:
         self.library: str | None = None

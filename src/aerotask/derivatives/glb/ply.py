@@ -48,7 +48,7 @@ _UVS = (("texture_u", "texture_v"), ("s", "t"), ("u", "v"), ("texcoord_u", "texc
 
 
 @dataclass(frozen=True, slots=True)
-class _Property:
+class _PropertyForm:
     name: str
     kind: str
     """numpy's type of the values, without the byte order."""
@@ -57,17 +57,17 @@ class _Property:
 
 
 @dataclass(frozen=True, slots=True)
-class _Element:
+class _ElementForm:
     name: str
     count: int
-    properties: list[_Property] = field(default_factory=list)
+    properties: list[_PropertyForm] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
-class _Header:
+class _PlyHeader:
     order: str
     """Byte order of the values, `<` or `>`; empty for text."""
-    elements: list[_Element]
+    elements: list[_ElementForm]
     textures: list[str]
     bytes: int
 
@@ -94,7 +94,7 @@ def read_ply(path: Path, progress: Progress) -> Mesh:
     return mesh
 
 
-def _read_header(file: BinaryIO) -> _Header:
+def _read_header(file: BinaryIO) -> _PlyHeader:
     head = file.read(MAX_HEADER_BYTES)
     ended = re.search(rb"^end_header[ \t]*(\r\n|\n|\r)", head, re.MULTILINE) or re.search(
         rb"[\r\n]end_header[ \t]*(\r\n|\n|\r)", head
@@ -102,7 +102,7 @@ def _read_header(file: BinaryIO) -> _Header:
     if not head.startswith(b"ply") or not ended:
         raise ValueError("it has no PLY header")
     order: str | None = None
-    elements: list[_Element] = []
+    elements: list[_ElementForm] = []
     textures = []
     for line in head[: ended.start()].decode("utf-8", "replace").splitlines():
         match line.split():
@@ -111,21 +111,21 @@ def _read_header(file: BinaryIO) -> _Header:
             case ["comment", word, _, *_] if word.lower() == "texturefile":
                 textures.append(line.split(None, 2)[2].strip())
             case ["element", name, count] if count.isascii() and count.isdigit() and len(count) < 16:
-                elements.append(_Element(name, int(count)))
+                elements.append(_ElementForm(name, int(count)))
             case ["property", "list", count_kind, kind, name] if elements and {count_kind, kind} <= set(
                 _TYPES
             ):
-                elements[-1].properties.append(_Property(name, _TYPES[kind], _TYPES[count_kind]))
+                elements[-1].properties.append(_PropertyForm(name, _TYPES[kind], _TYPES[count_kind]))
             case ["property", kind, name] if elements and kind in _TYPES:
-                elements[-1].properties.append(_Property(name, _TYPES[kind]))
+                elements[-1].properties.append(_PropertyForm(name, _TYPES[kind]))
             case ["element" | "property", *_]:
                 raise ValueError("its PLY header is invalid")
     if order is None or not elements:
         raise ValueError("its PLY header is invalid")
-    return _Header(order, elements, textures, ended.end())
+    return _PlyHeader(order, elements, textures, ended.end())
 
 
-def _content(path: Path, file: BinaryIO, header: _Header) -> tuple[NDArray[np.uint8], str]:
+def _content(path: Path, file: BinaryIO, header: _PlyHeader) -> tuple[NDArray[np.uint8], str]:
     """Bytes after the header, and their byte order; text becomes doubles, so that both are read alike."""
     if header.order:
         content: NDArray[np.uint8] = np.memmap(path, np.uint8, mode="r", offset=0)
@@ -142,7 +142,7 @@ def _content(path: Path, file: BinaryIO, header: _Header) -> tuple[NDArray[np.ui
     return np.concatenate(numbers).view(np.uint8), ""
 
 
-def _mesh(name: str, content: NDArray[np.uint8], order: str, header: _Header, progress: Progress) -> Mesh:
+def _mesh(name: str, content: NDArray[np.uint8], order: str, header: _PlyHeader, progress: Progress) -> Mesh:
     vertices: NDArray[Any] | None = None
     faces: _Faces | None = None
     offset = 0
@@ -215,7 +215,7 @@ class _Rows:
 
 
 def _read_rows(
-    content: NDArray[np.uint8], offset: int, element: _Element, order: str, progress: Progress
+    content: NDArray[np.uint8], offset: int, element: _ElementForm, order: str, progress: Progress
 ) -> _Rows:
     """All rows of an element; consecutive rows whose lists have the same lengths are read in one step."""
     if sum(each.count_kind is not None for each in element.properties) > _MAX_LISTS:
@@ -240,7 +240,7 @@ def _read_rows(
     return _Rows(offset, runs)
 
 
-def _row_type(content: NDArray[np.uint8], offset: int, element: _Element, order: str) -> np.dtype[Any]:
+def _row_type(content: NDArray[np.uint8], offset: int, element: _ElementForm, order: str) -> np.dtype[Any]:
     """Type of the row at the offset; `#name` is the length of the list `name`."""
     fields: list[Any] = []
     at = offset

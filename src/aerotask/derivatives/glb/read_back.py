@@ -20,7 +20,7 @@ from aerotask.domain.errors import TaskFailed
 
 @dataclass(frozen=True, slots=True)
 class ReadBack:
-    """What a GLB holds."""
+    """Content of a GLB, as a decoder reads it."""
 
     faces: int
     """Triangles that are compressed by Draco; others are counted by their accessors."""

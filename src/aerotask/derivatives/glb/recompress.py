@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aerotask.derivatives.glb.container import Glb, GlbWriter, is_count, item, items, open_glb
-from aerotask.derivatives.glb.draco import Grid, encode, grid_for
+from aerotask.derivatives.glb.draco import QuantizationGrid, encode, grid_for
 from aerotask.derivatives.glb.mesh import check_counts
 from aerotask.derivatives.glb.progress import Progress
 from aerotask.derivatives.glb.read_back import texture_sizes
@@ -36,7 +36,7 @@ _TRIANGLES = 4
 
 @dataclass(slots=True)
 class Recompressed:
-    """What became of a GLB."""
+    """Facts of a GLB that has been compressed or copied."""
 
     faces: int
     vertices: int
@@ -199,7 +199,7 @@ def _compressed_part(  # noqa: PLR0913, PLR0917  the parts of a conversion
     writer: GlbWriter,
     primitive: dict[str, Any],
     attributes: dict[str, NDArray[Any]],
-    grid: Grid,
+    grid: QuantizationGrid,
     made: Recompressed,
 ) -> dict[str, Any]:
     vertices = len(attributes["POSITION"])

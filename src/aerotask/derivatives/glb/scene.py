@@ -30,7 +30,7 @@ _SIXTEEN_BITS = 65535
 
 @dataclass(slots=True)
 class Written:
-    """What a GLB has been written of."""
+    """Facts of a GLB that has been written."""
 
     faces: int
     vertices: int
