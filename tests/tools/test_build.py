@@ -15,6 +15,7 @@ import pyogrio
 import pytest
 from rio_cogeo.cogeo import cog_validate
 from tests.derivatives.clouds import hills, write_cloud
+from tests.derivatives.glb.meshes import images_of, write_odm
 from tests.derivatives.test_nxz import HUGE, INSTALLED, TETRAHEDRON, needs_meshlab
 from tests.derivatives.test_vectors import write_trees
 from tests.derivatives.vectors import endless
@@ -39,6 +40,7 @@ EXPECTED = {
     ("maps/parcels.geojson", "gpkg"),
     ("maps/roads.shp", "pmtiles"),
     ("maps/roads.shp", "gpkg"),
+    ("model.obj", "glb"),
 } | ({("model.obj", "nxz")} if INSTALLED else set())
 
 
@@ -63,6 +65,13 @@ def outcomes(outcome: ToolOutcome) -> dict[tuple[str, str], str]:
 
 def kept(outcome: ToolOutcome) -> dict[tuple[str, str], Path]:
     return {(made.of, made.kind): made.content for made in outcome.changes.derivatives}
+
+
+def afresh(harness: ToolHarness) -> ToolHarness:
+    """The same dataset with an empty folder for work."""
+    workdir = harness.workdir.with_name(f"work{len(list(harness.workdir.parent.iterdir()))}")
+    workdir.mkdir()
+    return ToolHarness(harness.dataset, workdir)
 
 
 def view_of(harness: ToolHarness, *paths: str, **changes: Any) -> DatasetView:
@@ -119,7 +128,7 @@ def test_what_has_been_made_of_the_same_content_is_not_planned_again(harness: To
         for path, kinds in {
             "field.tif": [DerivativeKind.COG],
             "cloud.laz": [DerivativeKind.COPC],
-            "model.obj": [DerivativeKind.NXZ],
+            "model.obj": [DerivativeKind.GLB, *([DerivativeKind.NXZ] if INSTALLED else [])],
             "maps/roads.shp": [DerivativeKind.PMTILES, DerivativeKind.GPKG],
             "maps/parcels.geojson": [DerivativeKind.PMTILES],
         }.items()
@@ -211,19 +220,45 @@ def test_what_can_not_work_is_refused_at_submit(harness: ToolHarness, path: str,
 
 
 @pytest.mark.skipif(INSTALLED, reason="pymeshlab is installed")
-def test_a_mesh_without_meshlab_is_refused_at_submit_and_listed_as_failed_for_a_dataset(
-    harness: ToolHarness,
+@pytest.mark.parametrize("params", [{}, {"path": "model.obj"}])
+def test_without_meshlab_a_mesh_has_its_glb_and_the_missing_library_is_named(
+    harness: ToolHarness, params: dict[str, str]
 ) -> None:
-    with pytest.raises(InvalidInput, match="pip install pymeshlab") as refused:
-        harness.check(TOOL, {"path": "model.obj"})
-    assert refused.value.code == "derivative-unavailable"
-    [failed] = [each for each in harness.run(TOOL, {}).result["derivatives"] if each["path"] == "model.obj"]
-    assert (failed["outcome"], failed["code"]) == ("failed", "derivative-unavailable")
+    result = harness.run(TOOL, params).result
+    glb, nxz = (each for each in result["derivatives"] if each["path"] == "model.obj")
+    assert (glb["kind"], glb["outcome"], result["failed"]) == ("glb", "built", 0)
+    assert (nxz["outcome"], nxz["code"]) == ("skipped", "derivative-unavailable")
+    assert "pip install pymeshlab" in nxz["message"]
 
 
 @needs_meshlab
 def test_a_mesh_is_built_by_name(harness: ToolHarness) -> None:
-    assert outcomes(harness.run(TOOL, {"path": "model.obj"})) == {("model.obj", "nxz"): "built"}
+    assert outcomes(harness.run(TOOL, {"path": "model.obj"})) == {
+        ("model.obj", "glb"): "built",
+        ("model.obj", "nxz"): "built",
+    }
+
+
+ODM = "odm_textured_model_geo"
+
+
+def test_a_mesh_is_built_with_its_library_and_textures(harness: ToolHarness) -> None:
+    mesh = write_odm(harness.dataset / "odm").relative_to(harness.dataset).as_posix()
+    beside = [f"odm/{ODM}.mtl", *(f"odm/{ODM}_material000{number}_map_Kd.png" for number in (0, 1))]
+    assert harness.check(TOOL, {"path": mesh}).reads == (mesh, *beside)
+    assert harness.check(TOOL, {"path": mesh}).writes == (mesh,)
+    for params in ({"path": mesh}, {"path": "odm"}):
+        outcome = afresh(harness).run(TOOL, params)
+        made = kept(outcome)[mesh, "glb"]
+        assert [image.size for image in images_of(made)] == [(96, 64), (96, 64)]
+        assert {path for path, _ in outcomes(outcome)} == {mesh}
+        assert not any("map_Kd" in line for line in outcome.log)
+
+
+def test_a_raster_whose_name_begins_like_a_meshs_is_built_too(harness: ToolHarness) -> None:
+    (harness.dataset / "field.obj").write_text(TETRAHEDRON, encoding="ascii")
+    assert outcomes(harness.run(TOOL, {}))["field.tif", "cog"] == "built"
+    assert ("field.tif", "cog") not in outcomes(afresh(harness).run(TOOL, {"path": "field.obj"}))
 
 
 def test_a_task_for_one_entry_that_gets_nothing_fails(harness: ToolHarness) -> None:

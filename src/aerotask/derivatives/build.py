@@ -9,6 +9,7 @@ from typing import Any
 
 from aerotask.derivatives.cog import build_cog
 from aerotask.derivatives.copc.build import build_copc
+from aerotask.derivatives.glb.build import build_glb
 from aerotask.derivatives.gpkg import build_gpkg
 from aerotask.derivatives.kinds import DerivativeKind
 from aerotask.derivatives.nxz import build_nxz
@@ -28,6 +29,7 @@ def build(
     builders: Mapping[DerivativeKind, Callable[..., dict[str, Any]]] = {
         DerivativeKind.COG: partial(build_cog, threads=threads),
         DerivativeKind.COPC: build_copc,
+        DerivativeKind.GLB: build_glb,
         DerivativeKind.NXZ: build_nxz,
         DerivativeKind.PMTILES: build_pmtiles,
         DerivativeKind.GPKG: build_gpkg,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aerotask.derivatives.kinds import DerivativeKind
-from aerotask.derivatives.sources import paths_beside
+from aerotask.derivatives.sources import side_files
 from aerotask.domain.errors import InvalidInput, TaskFailed
 from aerotask.sandbox.json_process import JsonProcess, ProcessCrashed, ProcessTimeout
 from aerotask.sandbox.protocol import Message
@@ -71,7 +71,8 @@ class BuilderProcess(JsonProcess):
 
 def _total_bytes(source: Path) -> int:
     """Size of the file and the files that belong to it."""
-    files = (source, *map(Path, paths_beside(str(source))))
+    siblings = map(str, source.parent.iterdir())
+    files = (source, *map(Path, side_files(str(source), siblings)))
     return sum(file.stat().st_size for file in files if file.is_file())
 
 

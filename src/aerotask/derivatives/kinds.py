@@ -17,6 +17,7 @@ class DerivativeKind(StrEnum):
 
     COG = "cog"
     COPC = "copc"
+    GLB = "glb"
     NXZ = "nxz"
     PMTILES = "pmtiles"
     GPKG = "gpkg"
@@ -57,6 +58,7 @@ _VECTOR_FORMATS = MAYBE_VECTOR_SUFFIXES | frozenset(
         "gpx",
     ]
 )
+_MESH_FORMATS = frozenset(["obj", "ply", "glb", "stl"])
 KIND_INFO: Mapping[DerivativeKind, KindInfo] = {
     DerivativeKind.COG: KindInfo(
         title="Cloud-optimised GeoTIFF",
@@ -76,6 +78,15 @@ KIND_INFO: Mapping[DerivativeKind, KindInfo] = {
         entry_type=EntryType.POINT_CLOUD,
         formats=frozenset(["las", "laz"]),
     ),
+    DerivativeKind.GLB: KindInfo(
+        title="Mesh for the web (glTF, compressed by Draco)",
+        suffix=".glb",
+        media_type="model/gltf-binary",
+        builder="1",
+        growth=2.0,
+        entry_type=EntryType.MODEL,
+        formats=_MESH_FORMATS,
+    ),
     DerivativeKind.NXZ: KindInfo(
         title="Multi-resolution mesh (Nexus)",
         suffix=".nxz",
@@ -83,7 +94,7 @@ KIND_INFO: Mapping[DerivativeKind, KindInfo] = {
         builder="1",
         growth=1.0,
         entry_type=EntryType.MODEL,
-        formats=frozenset(["obj", "ply", "glb", "stl"]),
+        formats=_MESH_FORMATS,
         missing=nxz_missing,
     ),
     DerivativeKind.PMTILES: KindInfo(

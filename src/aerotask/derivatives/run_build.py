@@ -10,7 +10,7 @@ from typing import Any
 
 from aerotask.derivatives.builder import BuilderProcess, TimeoutPolicy
 from aerotask.derivatives.kinds import KIND_INFO, DerivativeKind, kinds_in, missing_for
-from aerotask.derivatives.sources import check_complete, paths_beside
+from aerotask.derivatives.sources import check_complete, side_files
 from aerotask.domain.disk_full import is_disk_full
 from aerotask.domain.errors import AerotaskError, InvalidInput, TaskFailed
 from aerotask.domain.paths import shown
@@ -39,6 +39,8 @@ class BuildJob:
     kind: DerivativeKind
     start: float
     share: float
+    is_texture: bool
+    """Whether it may be an image that belongs to a mesh, which the result needn't mention."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,13 @@ def run_build(
     """
     outcomes: list[dict[str, Any]] = []
     with BuilderProcess(ctx.threads, timeouts) as builder:
-        for number, job in enumerate(plan_jobs(ctx)):
+        for number, job in enumerate(plan_jobs(ctx, only)):
             if not force and ctx.has_derivative(job.path, kind=job.kind, builder=KIND_INFO[job.kind].builder):
                 ctx.log(f"{shown(job.path)} already has its {job.kind}.")
                 outcomes.append({"path": job.path, "kind": job.kind, "outcome": "present"})
             else:
-                outcomes.append(_outcome(job, ctx, builder, ctx.workdir / f"{number}"))
+                outcome = _outcome(job, ctx, builder, ctx.workdir / f"{number}")
+                outcomes += [] if job.is_texture and outcome["outcome"] == "skipped" else [outcome]
             ctx.progress(job.start + job.share)
     counts = {
         name: sum(each["outcome"] == name for each in outcomes)
@@ -74,17 +77,20 @@ def run_build(
     _raise_if_all_failed(outcomes, only)
 
 
-def plan_jobs(ctx: RunContext) -> list[BuildJob]:
-    """Jobs for all derivatives of the inputs, smallest files first, so that most are done early."""
+def plan_jobs(ctx: RunContext, only: str | None = None) -> list[BuildJob]:
+    """Jobs for all derivatives of the inputs or of the one named, smallest files first, so that most are done early."""
     sizes = {path: ctx.input(path).stat().st_size for path in sorted(ctx.inputs)}
     formats = _formats(ctx.inputs)
+    if only in formats:
+        formats = {only: formats[only]}
     smallest_first = sorted(formats, key=sizes.__getitem__)
     planned = [(path, kind) for path in smallest_first for kind in kinds_in(formats[path])]
     total = sum(1 + sizes[path] for path, _ in planned)
     jobs, start = [], 0.0
+    beside = _side_files(ctx.inputs)
     for path, kind in planned:
         share = (1 + sizes[path]) / total
-        jobs.append(BuildJob(path, formats[path], kind, start, share))
+        jobs.append(BuildJob(path, formats[path], kind, start, share, path in beside))
         start += share
     return jobs
 
@@ -94,12 +100,16 @@ def _formats(inputs: Mapping[str, Path]) -> dict[str, str]:
 
     The plan has already chosen the entries by their indexed type; the format only decides how to open them.
     """
-    beside = {path for entry in inputs for path in paths_beside(entry)}
+    beside = _side_files(inputs)
     return {
         path: kind_of(path, _start_of(file))
         for path, file in inputs.items()
         if path not in beside or kinds_in(suffix_of(path))
     }
+
+
+def _side_files(inputs: Mapping[str, Path]) -> set[str]:
+    return {path for entry in inputs for path in side_files(entry, inputs)}
 
 
 def _start_of(file: Path) -> bytes:
@@ -113,10 +123,11 @@ def _outcome(job: BuildJob, ctx: RunContext, builder: BuilderProcess, folder: Pa
     result = _build(job, ctx, builder, folder)
     if isinstance(result, _Failed):
         shutil.rmtree(folder, ignore_errors=True)
-        # A plain image among rasters or a table among maps is no failure.
-        not_spatial = result.code in {"not-georeferenced", "nothing-to-show"}
-        outcome = "skipped" if not_spatial else "failed"
-        ctx.log(f"{outcome.capitalize()}: {job.kind} of {shown(job.path)}. {result.message}")
+        # A plain image among rasters or a table among maps is no failure, nor is a kind that can't be built here.
+        no_failure = {"not-georeferenced", "nothing-to-show", "derivative-unavailable"}
+        outcome = "skipped" if result.code in no_failure else "failed"
+        if outcome == "failed" or not job.is_texture:
+            ctx.log(f"{outcome.capitalize()}: {job.kind} of {shown(job.path)}. {result.message}")
         return {**subject, "outcome": outcome, "code": result.code, "message": result.message}
     target, properties = result
     size_bytes = target.stat().st_size
@@ -139,7 +150,8 @@ def _build(
 ) -> tuple[Path, Mapping[str, Any]] | _Failed:
     source = ctx.input(job.path)
     ctx.progress(job.start, f"{job.kind} of {source.name}")
-    ctx.log(f"Building {job.kind} of {shown(job.path)} ({source.stat().st_size / 1e6:.1f} MB).")
+    if not job.is_texture:
+        ctx.log(f"Building {job.kind} of {shown(job.path)} ({source.stat().st_size / 1e6:.1f} MB).")
     folder.mkdir()
     if suffix_of(source.name) != job.file_format:
         # The builders select their readers by suffix.
@@ -151,9 +163,8 @@ def _build(
         if missing:
             return _Failed("derivative-unavailable", f"{missing}.")
         check_complete(job.path, dict.fromkeys(ctx.inputs))
-        for path in (job.path, *paths_beside(job.path)):
-            if path in ctx.inputs:
-                ctx.check_content(path)
+        for path in (job.path, *side_files(job.path, ctx.inputs)):
+            ctx.check_content(path)
         properties = builder.build(
             job.kind,
             source,

@@ -1,9 +1,9 @@
-"""Derivative sources: an entry's content and that of its side files (a Shapefile's `.shx`, an OBJ's `.mtl`)."""
+"""Derivative sources: an entry's content and that of its side files (a Shapefile's `.shx`, an OBJ's `.mtl` and textures)."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import base_name, shown
@@ -12,6 +12,8 @@ from aerotask.metadata.file_types import suffix_of
 _BESIDE: Mapping[str, tuple[str, ...]] = {"shp": ("shx", "dbf", "prj", "cpg"), "obj": ("mtl",)}
 OWNED_SIDES = tuple((owner, side) for owner, sides in _BESIDE.items() for side in sides)
 """Pairs of an entry's suffix and a side file's suffix."""
+TEXTURED_SUFFIXES = ("obj", "ply")
+TEXTURE_SUFFIXES = ("bmp", "jpeg", "jpg", "png", "tif", "tiff", "webp")
 _REQUIRED: Mapping[str, tuple[str, ...]] = {"shp": ("shx", "dbf")}
 
 
@@ -20,6 +22,30 @@ def paths_beside(path: str) -> tuple[str, ...]:
     stem = path.rpartition(".")[0]
     suffixes = _BESIDE.get(suffix_of(path), ())
     return tuple(f"{stem}.{cased}" for suffix in suffixes for cased in (suffix, suffix.upper()))
+
+
+def textures_begin_with(path: str) -> str | None:
+    """Beginning of the paths of a mesh's textures; None if the entry's format has none.
+
+    OpenDroneMap writes `model_material0000_map_Kd.png` beside `model.obj`, Metashape and Pix4D write `model.jpg`.
+    """
+    return path[: -len("obj")].removesuffix(".") if suffix_of(path) in TEXTURED_SUFFIXES else None
+
+
+def side_files(path: str, present: Iterable[str]) -> list[str]:
+    """Side files of the entry among the `present` paths: those of fixed names, and a mesh's textures."""
+    fixed, start = set(paths_beside(path)), textures_begin_with(path)
+    if not fixed and start is None:
+        return []
+    return [
+        other
+        for other in present
+        if other in fixed or (start is not None and other.startswith(start) and _is_texture(other, start))
+    ]
+
+
+def _is_texture(path: str, start: str) -> bool:
+    return "/" not in path[len(start) :] and suffix_of(path) in TEXTURE_SUFFIXES
 
 
 def check_complete(path: str, present: Mapping[str, object]) -> None:
@@ -43,7 +69,11 @@ def source_key(path: str, hashes: Mapping[str, str]) -> str:
 
     `hashes` contains the SHA-256 of the entry and of its existing side files, by path; others are ignored.
     """
-    beside = [(suffix_of(other), hashes[other]) for other in paths_beside(path) if other in hashes]
+    fixed, start = set(paths_beside(path)), textures_begin_with(path) or ""
+    beside = [
+        (suffix_of(other) if other in fixed else other[len(start) :], hashes[other])
+        for other in side_files(path, hashes)
+    ]
     if not beside:
         return hashes[path]
     digest = hashlib.sha256(hashes[path].encode())

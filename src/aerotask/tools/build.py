@@ -1,4 +1,4 @@
-"""Tool `build`: builds the derivatives that maps and viewers read by parts (COG, COPC, NXZ, PMTiles).
+"""Tool `build`: builds the derivatives that maps and viewers read by parts (COG, COPC, GLB, PMTiles).
 
 No code here loads GDAL: a run starts a builder process for the derivatives.
 """
@@ -9,7 +9,13 @@ from collections.abc import Iterator
 
 from aerotask.derivatives.kinds import KIND_INFO, DerivativeKind, kinds_by_name, kinds_of, missing_for
 from aerotask.derivatives.run_build import run_build
-from aerotask.derivatives.sources import check_complete, paths_beside, source_key
+from aerotask.derivatives.sources import (
+    check_complete,
+    paths_beside,
+    side_files,
+    source_key,
+    textures_begin_with,
+)
 from aerotask.domain.paths import shown
 from aerotask.sdk import (
     Access,
@@ -40,8 +46,15 @@ class BuildParams(ToolParams):
     """Rebuild existing derivatives."""
 
     def entry_paths(self) -> tuple[str, ...]:
-        """The entry with its side files, or the whole dataset."""
-        return ("",) if self.path is None else (self.path, *paths_beside(self.path))
+        """The entry with its side files, or the whole dataset; for a mesh's textures, which have any name, its folder."""
+        if self.path is None:
+            return ("",)
+        has_textures = textures_begin_with(self.path) is not None
+        return (
+            self.path,
+            *paths_beside(self.path),
+            *([self.path.rpartition("/")[0]] if has_textures else []),
+        )
 
 
 class Build(Tool[BuildParams]):
@@ -49,7 +62,7 @@ class Build(Tool[BuildParams]):
 
     id, version, title = "build", "1", "Build derivatives"
     description = (
-        "Builds derivatives for maps and viewers: COG of rasters, COPC of point clouds, NXZ of meshes, "
+        "Builds derivatives for maps and viewers: COG of rasters, COPC of point clouds, GLB and NXZ of meshes, "
         "PMTiles and GeoPackage of vector files."
     )
     access = Access.WRITE
@@ -67,9 +80,11 @@ class Build(Tool[BuildParams]):
     def plan(self, params: BuildParams, dataset: DatasetView) -> Plan:
         """Read the entries that lack a derivative, with their side files."""
         chosen = list(_chosen(params, dataset))
-        beside = [path for entry in chosen for path in paths_beside(entry.path) if path in dataset.entries]
+        files = [path for path, entry in dataset.entries.items() if not entry.is_folder]
+        beside = [path for entry in chosen for path in side_files(entry.path, files)]
         paths = tuple(entry.path for entry in chosen)
         estimate = sum(_estimate_bytes(entry) for entry in chosen)
+        estimate += sum(dataset.entries[path].size_bytes for path in set(beside))
         return Plan(
             estimated_output_bytes=max(estimate, _SMALLEST_ESTIMATE_BYTES),
             memory_bytes=MEMORY_BYTES,
@@ -84,13 +99,17 @@ class Build(Tool[BuildParams]):
 
 def _chosen(params: BuildParams, dataset: DatasetView) -> Iterator[EntryView]:
     """The named file, or else the entries that lack a derivative."""
-    hashes = {path: entry.sha256 for path, entry in dataset.entries.items()}
+    hashes = {path: entry.sha256 for path, entry in dataset.entries.items() if not entry.is_folder}
     for entry in dataset.below(params.path or ""):
         kinds = _kinds(entry)
         if not kinds:
             continue
         key = source_key(entry.path, hashes)
-        lacks = any((key, kind, KIND_INFO[kind].builder) not in dataset.derived for kind in kinds)
+        lacks = any(
+            (key, kind, KIND_INFO[kind].builder) not in dataset.derived
+            for kind in kinds
+            if not missing_for(kind)
+        )
         if lacks or params.force or entry.path == params.path:
             yield entry
 

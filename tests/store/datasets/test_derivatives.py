@@ -109,6 +109,8 @@ async def remove_unused(rows: Rows) -> list[str]:
         {**ROADS, "maps/roads.PRJ": "4" * 64, "maps/roads.prj": "0" * 64, "maps/other.cpg": "5" * 64},
         {"maps/Straße.2.SHP": "1" * 64, "maps/Straße.2.shx": "2" * 64, "maps/Straße.shx": "3" * 64},
         {"house.obj": "1" * 64, "house.mtl": "2" * 64, "house.shx": "3" * 64},
+        {"m/a_b.obj": "1" * 64, "m/a_b.mtl": "2" * 64, "m/a_b_ö 0.PNG": "3" * 64, "m/a_b.jpg": "4" * 64},
+        {"a.ply": "1" * 64, "a.png": "2" * 64, "a/a.png": "3" * 64, "axb.png": "4" * 64, "a.b.las": "5" * 64},
         {"shp": "1" * 64, "a.tif": "2" * 64, "a.shx": "3" * 64, ".shp": "4" * 64, ".dbf": "5" * 64},
     ],
 )

@@ -22,7 +22,7 @@ class DerivativeResponse(RowModel):
     """Derivative of an entry."""
 
     kind: str
-    """`cog`, `copc`, `nxz`, `pmtiles` or `gpkg`."""
+    """`cog`, `copc`, `glb`, `nxz`, `pmtiles` or `gpkg`."""
     url: str
     size: int
     hash: str

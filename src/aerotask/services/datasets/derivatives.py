@@ -85,4 +85,5 @@ async def _rows_of(connection: AsyncConnection, dataset_id: DatasetId, path: str
     sidecar_paths = paths_beside(path)
     sidecars = await entries.find_named(connection, dataset_id, sidecar_paths) if sidecar_paths else []
     hashes = {row.path: row.sha256 for row in (entry, *sidecars) if row.type != FOLDER}
+    hashes |= dict(await derivatives.find_textures(connection, dataset_id, path))
     return await derivatives.find_of(connection, dataset_id, source_key(path, hashes))

@@ -13,8 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.db.clock import db_now
 from aerotask.db.models import Derivative, Entry, PathText
-from aerotask.derivatives.sources import OWNED_SIDES
+from aerotask.derivatives.sources import OWNED_SIDES, TEXTURE_SUFFIXES, TEXTURED_SUFFIXES, textures_begin_with
 from aerotask.domain.ids import DatasetId
+from aerotask.domain.paths import depth
 from aerotask.store.datasets.entries import COLUMNS, EntryRow, entry_row
 from aerotask.store.json_columns import JsonColumns
 
@@ -98,6 +99,23 @@ def _derivative(*values: Any) -> DerivativeRow:
     return DerivativeRow(*(*plain, content, created_at, checked.damaged("derivatives", values[2])))
 
 
+async def find_textures(
+    connection: AsyncConnection, dataset_id: DatasetId, path: str
+) -> list[tuple[str, str]]:
+    """Path and hash of the files in the mesh's folder whose names begin as its textures' do; none of other entries."""
+    start = textures_begin_with(path)
+    if start is None:
+        return []
+    query = select(Entry.path, Entry.sha256).where(
+        Entry.dataset_id == dataset_id,
+        Entry.path > start,
+        Entry.path < start + chr(0x10FFFF),
+        Entry.depth == depth(path),
+        Entry.blob_key.is_not(None),
+    )
+    return [(each, sha256) for each, sha256 in await connection.execute(query)]
+
+
 @dataclass(frozen=True, slots=True)
 class StoredContent:
     """Blob key, hash and length of a stored content."""
@@ -154,15 +172,27 @@ async def list_by_source(
 _SOURCE_KEY = """
     coalesce((
         SELECT encode(sha256(convert_to(
-            entries.sha256 || string_agg(' ' || owned.side || ':' || beside.sha256, ''
-                                         ORDER BY owned.side COLLATE "C", beside.sha256 COLLATE "C"),
+            entries.sha256 || string_agg(' ' || beside.label || ':' || beside.sha256, ''
+                                         ORDER BY beside.label COLLATE "C", beside.sha256 COLLATE "C"),
             'UTF8')), 'hex')
-        FROM unnest(CAST(:owners AS text[]), CAST(:sides AS text[])) AS owned(owner, side), entries AS beside
-        WHERE lower(right(entries.path, length(owned.owner) + 1)) = '.' || owned.owner
-          AND beside.dataset_id = entries.dataset_id AND beside.blob_key IS NOT NULL
-          AND beside.path COLLATE "C" = ANY (ARRAY[
-                left(entries.path, -length(owned.owner)) || owned.side,
-                left(entries.path, -length(owned.owner)) || upper(owned.side)])
+        FROM (
+            SELECT owned.side AS label, named.sha256
+            FROM unnest(CAST(:owners AS text[]), CAST(:sides AS text[])) AS owned(owner, side), entries AS named
+            WHERE lower(right(entries.path, length(owned.owner) + 1)) = '.' || owned.owner
+              AND named.dataset_id = entries.dataset_id AND named.blob_key IS NOT NULL
+              AND named.path COLLATE "C" = ANY (ARRAY[
+                    left(entries.path, -length(owned.owner)) || owned.side,
+                    left(entries.path, -length(owned.owner)) || upper(owned.side)])
+            UNION ALL
+            SELECT substr(image.path, length(textured.start) + 1), image.sha256
+            FROM (SELECT left(entries.path, -length(each) - 1) AS start
+                  FROM unnest(CAST(:textured AS text[])) AS each
+                  WHERE lower(right(entries.path, length(each) + 1)) = '.' || each) AS textured, entries AS image
+            WHERE image.dataset_id = entries.dataset_id AND image.blob_key IS NOT NULL
+              AND image.path COLLATE "C" > textured.start AND image.path COLLATE "C" < textured.start || chr(1114111)
+              AND position('/' in substr(image.path, length(textured.start) + 1)) = 0
+              AND lower(substring(image.path from '[.]([^.]*)$')) = ANY (CAST(:textures AS text[]))
+        ) AS beside
     ), entries.sha256)
 """
 _REMOVE_UNUSED = text(f"""
@@ -187,6 +217,8 @@ async def remove_unused(
     values = {
         "owners": [owner for owner, _ in OWNED_SIDES],
         "sides": [side for _, side in OWNED_SIDES],
+        "textured": list(TEXTURED_SUFFIXES),
+        "textures": list(TEXTURE_SUFFIXES),
         "plus_s": clock_offset_s - older_than.total_seconds(),
         "max_count": max_count,
     }

@@ -1,0 +1,1 @@
+"""GLB builder: meshes as binary glTF 2.0, compressed by Draco, with their textures."""
