@@ -49,6 +49,12 @@ def test_a_child_that_keeps_its_file_open_can_not_change_the_copy(work: Path) ->
     assert (work.parent / "copy").read_bytes() == b"as checked"
 
 
+def test_a_child_may_remove_its_file_meanwhile(work: Path) -> None:
+    (work / "made").write_bytes(b"made")
+    assert take(work / "made", work, require_space=lambda _bytes: (work / "made").unlink()) is not None
+    assert (work.parent / "copy").read_bytes() == b"made"
+
+
 def outside(work: Path) -> Path:
     (work.parent / "secret").write_bytes(b"of others")
     return work.parent / "secret"

@@ -7,7 +7,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from aerotask.domain.errors import TaskFailed
@@ -44,7 +44,8 @@ def take_file(
                 digest.update(chunk)
                 copy.write(chunk)
                 left -= len(chunk)
-        os.unlink(file.name, dir_fd=folder)
+        with suppress(FileNotFoundError):  # the child may have removed it
+            os.unlink(file.name, dir_fd=folder)
     return digest.hexdigest()
 
 
