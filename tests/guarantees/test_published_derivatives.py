@@ -93,6 +93,16 @@ def test_a_worker_that_lost_its_lease_publishes_nothing(
     assert dataset.client.get(f"{dataset.address}/build/points.geojson").json() == before
 
 
+def test_a_storage_that_fails_at_the_second_derivative_ends_the_build_and_keeps_the_first(
+    ailing: World, dataset: Dataset, sound_worker_busy: Path
+) -> None:
+    worker = add_worker(ailing, failpoint="blob-synced:error@2")
+    task = dataset.wait(dataset.submit("build"))
+    assert (task["state"], task["error"]["code"]) == ("Failed", "storage-error")
+    assert set(kinds(dataset)) == {"pmtiles"}
+    dismiss(ailing, worker)
+
+
 def test_a_cancel_keeps_what_is_ready_and_leaves_nothing_else(
     ailing: World, dataset: Dataset, sound_worker_busy: Path
 ) -> None:
