@@ -27,6 +27,8 @@ POINTS: Mapping[str, str] = {
     "child-started": "worker: the child runs, its job has not been sent",
     "index-reading": "child: the worker knows which file is next, its metadata have not been read",
     "member-extracted": "child: an extraction has written one more file into its work folder",
+    "derivative-built": "child: a build has handed over one more derivative",
+    "derivative-published": "worker: a derivative of a running task is published, the child goes on",
     "output-written": "worker: the child has ended, its output is in the work folder",
     "blob-synced": "API and worker: a blob is synced to disk, under a temporary name",
     "blob-renamed": "API and worker: a blob has its final name, no row refers to it yet",

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
+from PIL import ImageCms, TiffImagePlugin
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.transform import Affine
 from rio_cogeo.cogeo import cog_validate
@@ -252,6 +253,71 @@ def test_a_cog_is_copied_as_it_is(tmp_path: Path) -> None:
     assert target.read_bytes() == source.read_bytes()
     with rasterio.open(source) as opened:
         assert properties["bands"][1]["mean"] == pytest.approx(opened.read(2).mean())
+
+
+def test_a_damaged_cog_is_rejected(tmp_path: Path) -> None:
+    plain = write_raster(tmp_path / "plain.tif", noise((1, 1300, 1300), np.uint16))
+    source = tmp_path / "a.tif"
+    rasterio.shutil.copy(plain, source, driver="COG", compress="DEFLATE", blocksize=256)
+    content = bytearray(source.read_bytes())
+    content[-100_000:-90_000] = bytes(10_000)
+    source.write_bytes(content)
+    with pytest.raises(InvalidInput) as refused:
+        build_cog(source, tmp_path / "made.tif", threads=2, on_progress=lambda _share: None)
+    assert refused.value.code == "damaged-raster"
+
+
+PACKET = (
+    "<?xpacket begin='\ufeff' id='W5M0MpCehiHzreSzNTczkc9d'?><x:xmpmeta xmlns:x='adobe:ns:meta/'>"
+    "<rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#' name='Wäldchen'/></x:xmpmeta>"
+    "<?xpacket end='w'?>"
+)
+
+
+def test_the_colour_profile_and_xmp_are_kept(tmp_path: Path) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    plain = write_raster(tmp_path / "plain.tif", noise((3, 700, 900), np.uint8), photometric="RGB")
+    with TiffImagePlugin.TiffImageFile(plain) as image:
+        tags = {code: image.tag_v2[code] for code in (33550, 33922, 34735, 34737)} | {700: PACKET.encode()}
+        image.save(tmp_path / "a.tif", icc_profile=profile, tiffinfo=tags)
+    plain.unlink()
+    target, _ = built(tmp_path / "a.tif")
+    with TiffImagePlugin.TiffImageFile(target) as made:
+        assert made.info["icc_profile"] == profile
+        assert made.tag_v2[700] == PACKET.encode()
+        assert made.n_frames == 2
+        made.seek(1)  # the overview
+        assert not {700, 34675} & set(made.tag_v2)
+    assert cog_validate(target, quiet=True)[:2] == (True, [])
+
+
+def test_a_file_of_several_pages_warns_that_only_the_first_is_used(tmp_path: Path) -> None:
+    source = write_raster(tmp_path / "a.tif", noise((1, 40, 50), np.uint8))
+    with rasterio.open(source) as page:
+        profile = page.profile | {"APPEND_SUBDATASET": "YES"}
+    with rasterio.open(source, "w", **profile) as second:
+        second.write(noise((1, 40, 50), np.uint8))
+    _, properties = built(source)
+    assert properties["warnings"] == ["The file has 2 pages; only the first is used."]
+
+
+def test_a_cog_that_is_much_larger_than_its_source_is_mentioned(tmp_path: Path) -> None:
+    smooth = np.add.outer(np.arange(1200), np.arange(1200)) % 256
+    pixels = (
+        (np.stack([smooth] * 3) + noise((3, 1200, 1200), np.int16, high=60)).clip(0, 255).astype(np.uint8)
+    )
+    source = write_raster(
+        tmp_path / "a.tif", pixels, photometric="YCBCR", compress="JPEG", JPEG_QUALITY=30, tiled=True
+    )
+    target, properties = built(source)
+    times = target.stat().st_size / source.stat().st_size
+    assert times > 4
+    [warning] = properties["warnings"]
+    assert f" {times:.0f} times as much as the file" in warning
+    plain = write_raster(tmp_path / "b.tif", pixels)
+    source.unlink()
+    target.unlink()
+    assert built(plain)[1]["warnings"] == []
 
 
 def test_empty_tiles_are_compressed_once(tmp_path: Path) -> None:

@@ -64,6 +64,10 @@ def test_a_build_of_everything_makes_what_can_be_made(
     assert outcomes["flight/half.laz", "copc"] == outcomes["flight/empty.tif", "cog"] == "failed"
     assert any("half.laz" in line and "Failed" in line for line in dataset.log(task["taskId"]))
 
+    assert task["result"]["failed"] == task["warnings"] == 2
+    [listed] = dataset.client.get(f"{dataset.address}/tasks").raise_for_status().json()
+    assert (listed["result"]["failed"], listed["warnings"]) == (2, 2)
+
     cog = derivatives(dataset, "flight/field.tif")["cog"]
     assert len(cog["properties"]["bands"]) == 2
     assert cog_validate(download(dataset, cog["url"], tmp_path / "a.tif"))[0]

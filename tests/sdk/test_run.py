@@ -1,3 +1,4 @@
+import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -5,7 +6,7 @@ import pytest
 
 from aerotask.domain.errors import InvalidPath, TaskFailed
 from aerotask.sdk import EntryView, Limits, Snapshot
-from aerotask.sdk.changes import Existing, PutEntry, PutFolder, RemoveEntry
+from aerotask.sdk.changes import Existing, PutDerivative, PutEntry, PutFolder, RemoveEntry
 from aerotask.sdk.run import LogLine, Run, RunProgress
 from aerotask.sdk.snapshot import write_snapshot
 
@@ -55,6 +56,29 @@ def test_declarations_are_kept_in_order(run: Run) -> None:
     assert changes.edits == (RemoveEntry("old.tif"), PutEntry(file, "new.tif"))
     assert [artifact.name for artifact in changes.artifacts] == ["x.bin"]
     assert changes.result == {"n": None}
+
+
+def test_a_derivative_is_passed_on_at_once(tmp_path: Path) -> None:
+    (tmp_path / "made").write_bytes(b"made")
+    passed_on: list[PutDerivative[Path]] = []
+    run = Run(
+        inputs={"a.tif": tmp_path / "a.tif"},
+        workdir=tmp_path,
+        threads=1,
+        emit=lambda _event: None,
+        on_derivative=passed_on.append,
+    )
+    run.put_derivative(tmp_path / "made", of="a.tif", kind="cog", builder="1", properties={})
+    assert [(made.of, made.kind, made.content) for made in passed_on] == [("a.tif", "cog", tmp_path / "made")]
+    assert run.changes().derivatives == tuple(passed_on)
+
+
+def test_the_hash_of_an_input_is_the_stored_one_or_that_of_the_file(run: Run, tmp_path: Path) -> None:
+    assert run.content_hash("a.tif") == hashlib.sha256(b"in").hexdigest()
+    stored = Run(inputs=run.inputs, workdir=tmp_path, threads=1, emit=print, hashes={"a.tif": "f" * 64})
+    assert stored.content_hash("a.tif") == "f" * 64
+    with pytest.raises(TaskFailed, match="plan doesn't read"):
+        run.content_hash("b.tif")
 
 
 def test_an_entry_replaces_an_existing_one_by_default(run: Run) -> None:

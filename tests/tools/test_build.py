@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -144,7 +145,10 @@ def test_what_has_been_made_of_the_same_content_is_not_planned_again(harness: To
 
 
 def run_with(
-    harness: ToolHarness, derived: frozenset[tuple[str, str, str]], **params: Any
+    harness: ToolHarness,
+    derived: frozenset[tuple[str, str, str]],
+    since_submit: frozenset[tuple[str, str, str]] = frozenset(),
+    **params: Any,
 ) -> Mapping[str, Any]:
     """The result of a run that knows the existing derivatives."""
     events: list[RunProgress | LogLine] = []
@@ -154,6 +158,7 @@ def run_with(
         threads=1,
         emit=events.append,
         derived=derived,
+        derived_since_submit=since_submit,
     )
     TOOL.run(BuildParams(path="cloud.laz", **params), run)
     return run.changes().result or {}
@@ -165,6 +170,75 @@ def test_what_another_task_has_made_meanwhile_is_not_made_again(harness: ToolHar
         {"path": "cloud.laz", "kind": "copc", "outcome": "present"}
     ]
     assert run_with(harness, there, force=True)["built"] == 1
+
+
+def test_a_forced_build_that_is_taken_over_does_not_build_again_what_it_has_published(
+    harness: ToolHarness,
+) -> None:
+    there = frozenset({("cloud.laz", "copc", KIND_INFO[DerivativeKind.COPC].builder)})
+    assert run_with(harness, there, since_submit=there, force=True)["present"] == 1
+
+
+def test_equal_content_is_built_once_and_each_entry_is_listed(harness: ToolHarness) -> None:
+    whole = (harness.dataset / "cloud.laz").read_bytes()
+    for name in ("copy.laz", "maps/copy.laz"):
+        (harness.dataset / name).write_bytes(whole)
+    for name in ("half-1.laz", "half-2.laz"):
+        (harness.dataset / name).write_bytes(whole[: len(whole) // 2])
+    outcome = harness.run(TOOL, {})
+    listed = {each["path"]: each for each in outcome.result["derivatives"] if each["kind"] == "copc"}
+    assert {path: each["outcome"] for path, each in listed.items()} == {
+        "cloud.laz": "built",
+        "copy.laz": "built",
+        "maps/copy.laz": "built",
+        "half-1.laz": "failed",
+        "half-2.laz": "failed",
+    }
+    assert {path: each.get("sameContentAs") for path, each in listed.items()} == {
+        "cloud.laz": None,
+        "copy.laz": "cloud.laz",
+        "maps/copy.laz": "cloud.laz",
+        "half-1.laz": None,
+        "half-2.laz": "half-1.laz",
+    }
+    assert listed["half-2.laz"]["code"] == "unreadable-cloud"
+    assert [of for of, kind in kept(outcome) if kind == "copc"] == ["cloud.laz"]
+    assert sum(line.startswith("Building copc") for line in outcome.log) == 2
+
+
+def test_a_damaged_copy_says_nothing_about_the_others(harness: ToolHarness) -> None:
+    whole = (harness.dataset / "cloud.laz").read_bytes()
+    (harness.dataset / "a.laz").write_bytes(b"damaged" + whole[7:])
+    recorded = {"a.laz": hashlib.sha256(whole).hexdigest()}
+    outcome = ToolHarness(harness.dataset, harness.workdir, recorded=recorded).run(TOOL, {})
+    assert outcomes(outcome)["a.laz", "copc"] == "failed"
+    assert outcomes(outcome)["cloud.laz", "copc"] == "built"
+
+
+def test_shapefiles_with_other_attributes_are_built_each(harness: ToolHarness) -> None:
+    for part in list((harness.dataset / "maps").glob("roads.*")):
+        shutil.copyfile(part, part.with_name(f"paths{part.suffix}"))
+    same = harness.run(TOOL, {"path": "maps"}).result["derivatives"]
+    assert {each["path"] for each in same if "sameContentAs" in each} == {"maps/roads.shp"}
+    table = harness.dataset / "maps" / "paths.dbf"
+    table.write_bytes(table.read_bytes().replace(b"tree", b"bush"))
+    other = ToolHarness(harness.dataset, harness.workdir.parent / "other")
+    other.workdir.mkdir()
+    assert not [each for each in other.run(TOOL, {}).result["derivatives"] if "sameContentAs" in each]
+
+
+def test_the_result_has_a_warning_for_each_failure_and_each_warning_of_a_derivative(
+    harness: ToolHarness,
+) -> None:
+    (harness.dataset / "bad.laz").write_bytes(b"no cloud")
+    write_raster(harness.dataset / "photo.tif", slope((40, 40)), crs=None)
+    result = harness.run(TOOL, {}).result
+    failed = [each for each in result["derivatives"] if each["outcome"] == "failed"]
+    of_derivatives = [line for each in result["derivatives"] for line in each.get("warnings", ())]
+    assert len(failed) == result["failed"] >= 1
+    assert len(result["warnings"]) == len(failed) + len(of_derivatives)
+    [about] = [line for line in result["warnings"] if "bad.laz" in line]
+    assert about.startswith("'bad.laz', copc: ")
 
 
 BAD: dict[str, bytes] = {
@@ -381,6 +455,7 @@ def test_an_empty_dataset_needs_nothing(tmp_path: Path) -> None:
         "present": 0,
         "skipped": 0,
         "failed": 0,
+        "warnings": [],
         "derivatives": [],
     }
 

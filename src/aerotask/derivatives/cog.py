@@ -33,6 +33,9 @@ PERCENTS = (2, 98)
 DECODING_BYTES = 128 * 1024 * 1024
 """Memory for decoding the source's blocks, of all threads together; large blocks are read by fewer threads."""
 
+NOTED_GROWTH = 4
+"""A COG that has grown more than this, as one of a JPEG may, is mentioned in the warnings."""
+_NOTED_BYTES = 1024 * 1024
 _SAMPLE_PX = 1024
 _MAX_BLOCK_PX = 1024
 _SHARES = {"pixels": (0.0, 0.6), "overviews": (0.6, 0.75), "cog": (0.75, 0.85)}
@@ -41,7 +44,7 @@ _SHARES = {"pixels": (0.0, 0.6), "overviews": (0.6, 0.75), "cog": (0.75, 0.85)}
 def build_cog(
     source: Path, target: Path, *, threads: int, on_progress: Callable[[float], None]
 ) -> dict[str, Any]:
-    """Write the raster at `source` as a COG at `target`, which must not exist; returns statistics and georeference.
+    """Write the raster at `source` as a COG at `target`, which must not exist; returns its properties.
 
     A raster that already is a COG is copied as it is. The source's own overviews are kept, and missing ones added.
 
@@ -56,19 +59,34 @@ def build_cog(
         is_cog = _is_cog(opened)
         bands = [band for band in opened.indexes if opened.colorinterp[band - 1] != ColorInterp.alpha]
         grid = _grid(opened)
+        page_warning = read_profile(opened).page_warning
     if is_cog:
-        statistics = raster_statistics(source, threads=threads, on_progress=_part(on_progress, 0, 0.6))
         shutil.copyfile(source, target)
+        # Reads every pixel, so the copy needn't be decoded once more to check it.
+        statistics = raster_statistics(target, threads=threads, on_progress=_part(on_progress, 0, 0.95))
     else:
         statistics = _write(source, target, threads=threads, on_progress=on_progress)
-    sample = _check(target, grid, bands, threads=threads, on_progress=_part(on_progress, 0.85, 1))
+        _decode(target, threads=threads, on_progress=_part(on_progress, 0.85, 0.99))
+    sample = _check(target, grid, bands)
+    on_progress(1)
     return {
         "bands": [
             statistics[band - 1].to_properties() | {"percentiles": percentiles}
             for band, percentiles in zip(bands, percentiles_of(sample, PERCENTS), strict=True)
         ],
         **_description(target),
+        "warnings": [line for line in (page_warning, _growth_warning(source, target)) if line],
     }
+
+
+def _growth_warning(source: Path, target: Path) -> str | None:
+    before, after = source.stat().st_size, target.stat().st_size
+    if after < max(NOTED_GROWTH * before, _NOTED_BYTES):
+        return None
+    return (
+        f"The COG takes {after / 1e6:,.0f} MB, {after / before:.0f} times as much as the file: it has overviews, and "
+        "its pixels are stored without loss, which those of a JPEG are not."
+    )
 
 
 def _check_source(opened: Any) -> None:
@@ -206,35 +224,44 @@ class _Checked:
         self.on_progress(self.done / len(self.windows))
 
 
-def _check(
-    target: Path,
-    grid: tuple[Any, ...],
-    bands: list[int],
-    *,
-    threads: int,
-    on_progress: Callable[[float], None],
-) -> Any:
-    """Decode every pixel again and check the layout; returns a reduced view of the bands.
+def _decode(target: Path, *, threads: int, on_progress: Callable[[float], None]) -> None:
+    """Decode every pixel again.
+
+    Raises:
+        TaskFailed: the COG can't be read back (`derivative-damaged`).
+    """
+    with _errors_as_damaged_cog():
+        with open_raster(target) as made:
+            unit_yx = _unit_shape(read_profile(made), made.block_shapes[0], made.shape, threads)
+            checked = _Checked(list(windows(made.shape, unit_yx)), on_progress)
+        run_in_threads(
+            checked.windows, threads=threads, worker=lambda: _decoder(target), on_result=checked.count
+        )
+
+
+def _check(target: Path, grid: tuple[Any, ...], bands: list[int]) -> Any:
+    """Check the layout; returns a reduced view of the bands.
 
     Raises:
         TaskFailed: the COG can't be read back or has another layout (`derivative-damaged`).
     """
-    try:
+    with _errors_as_damaged_cog():
         with open_raster(target) as made:
             sound = made.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == "COG" and _grid(made) == grid
-            unit_yx = _unit_shape(read_profile(made), made.block_shapes[0], made.shape, threads)
-            checked = _Checked(list(windows(made.shape, unit_yx)), on_progress)
             level = _sample_level(made)
-        run_in_threads(
-            checked.windows, threads=threads, worker=lambda: _decoder(target), on_result=checked.count
-        )
         with open_raster(target, overview_level=level) as small:
             sample = small.read(indexes=bands, masked=True)
-    except InvalidInput as error:
-        raise TaskFailed("The COG can't be read back.", code="derivative-damaged") from error
     if not sound:
         raise TaskFailed("The COG reads back with an unexpected layout.", code="derivative-damaged")
     return sample
+
+
+@contextmanager
+def _errors_as_damaged_cog() -> Iterator[None]:
+    try:
+        yield
+    except InvalidInput as error:
+        raise TaskFailed("The COG can't be read back.", code="derivative-damaged") from error
 
 
 @contextmanager

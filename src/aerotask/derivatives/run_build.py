@@ -1,19 +1,20 @@
-"""Run of the tool `build`: all derivatives of its inputs; one failure doesn't affect the others."""
+"""Run of the tool `build`: all derivatives of its inputs, each published when it is ready; failures affect no others."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aerotask.derivatives.builder import BuilderProcess, TimeoutPolicy
 from aerotask.derivatives.kinds import KIND_INFO, DerivativeKind, kinds_in, missing_for
-from aerotask.derivatives.sources import check_complete, side_files
+from aerotask.derivatives.sources import check_complete, side_files, source_key
 from aerotask.domain.disk_full import is_disk_full
 from aerotask.domain.errors import AerotaskError, InvalidInput, TaskFailed
 from aerotask.domain.paths import shown
+from aerotask.failpoints import failpoint
 from aerotask.metadata.file_types import START_BYTES, kind_of, suffix_of
 from aerotask.sdk import RunContext
 
@@ -27,6 +28,8 @@ _TASK_FAILURES = frozenset(
         "out-of-memory",
     }
 )
+# Faults of an entry, which others with the same content needn't have.
+_ENTRY_FAULTS = frozenset({"content-damaged", "missing-side-file"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,8 @@ class BuildJob:
     """Derivative to build: `start` and `share` are its part of the run's progress, by source bytes."""
 
     path: str
+    source_key: str
+    """Equal for entries with equal content."""
     file_format: str
     """Usual suffix of the format."""
     kind: DerivativeKind
@@ -54,27 +59,54 @@ def run_build(
 ) -> None:
     """Build the missing derivatives of the run's inputs; `only` is the entry named in the task's params, if any.
 
+    With `force` also existing ones, except those that were made since the task's submit.
+
     Raises:
         InvalidInput, TaskFailed: no derivative of `only` could be built.
         OSError: the disk is full.
     """
     outcomes: list[dict[str, Any]] = []
+    by_content: dict[tuple[str, DerivativeKind], dict[str, Any]] = {}
     with BuilderProcess(ctx.threads, timeouts) as builder:
         for number, job in enumerate(plan_jobs(ctx, only)):
-            if not force and ctx.has_derivative(job.path, kind=job.kind, builder=KIND_INFO[job.kind].builder):
+            same = by_content.get((job.source_key, job.kind))
+            if same is not None:
+                ctx.log(f"{shown(job.path)} has the content of {shown(same['path'])}.")
+                outcomes.append({**same, "path": job.path, "sameContentAs": same["path"]})
+                continue
+            if _is_present(job, ctx, force=force):
                 ctx.log(f"{shown(job.path)} already has its {job.kind}.")
-                outcomes.append({"path": job.path, "kind": job.kind, "outcome": "present"})
+                outcome = {"path": job.path, "kind": job.kind, "outcome": "present"}
             else:
                 outcome = _outcome(job, ctx, builder, ctx.workdir / f"{number}")
-                outcomes += [] if job.is_texture and outcome["outcome"] == "skipped" else [outcome]
             ctx.progress(job.start + job.share)
+            if job.is_texture and outcome["outcome"] == "skipped":
+                continue
+            if outcome.get("code") not in _ENTRY_FAULTS:
+                by_content[job.source_key, job.kind] = outcome
+            outcomes.append(outcome)
     counts = {
         name: sum(each["outcome"] == name for each in outcomes)
         for name in ("built", "present", "skipped", "failed")
     }
     ctx.log(", ".join(f"{count} {name}" for name, count in counts.items()) + ".")
-    ctx.result({**counts, "derivatives": outcomes})
+    ctx.result({**counts, "warnings": list(_warnings(outcomes)), "derivatives": outcomes})
     _raise_if_all_failed(outcomes, only)
+
+
+def _is_present(job: BuildJob, ctx: RunContext, *, force: bool) -> bool:
+    return ctx.has_derivative(
+        job.path, kind=job.kind, builder=KIND_INFO[job.kind].builder, since_submit=force
+    )
+
+
+def _warnings(outcomes: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """A line for each failure and each warning."""
+    for each in outcomes:
+        subject = f"{shown(each['path'])}, {each['kind']}"
+        if each["outcome"] == "failed":
+            yield f"{subject}: {each['message']}"
+        yield from (f"{subject}: {warning}" for warning in each.get("warnings", ()))
 
 
 def plan_jobs(ctx: RunContext, only: str | None = None) -> list[BuildJob]:
@@ -85,12 +117,16 @@ def plan_jobs(ctx: RunContext, only: str | None = None) -> list[BuildJob]:
         formats = {only: formats[only]}
     smallest_first = sorted(formats, key=sizes.__getitem__)
     planned = [(path, kind) for path in smallest_first for kind in kinds_in(formats[path])]
-    total = sum(1 + sizes[path] for path, _ in planned)
+    hashes = {path: ctx.content_hash(path) for path in ctx.inputs}
+    keys = {path: source_key(path, hashes) for path in formats}
+    work = {(keys[path], kind): 1 + sizes[path] for path, kind in planned}
+    total = sum(work.values())
     jobs, start = [], 0.0
     beside = _side_files(ctx.inputs)
     for path, kind in planned:
-        share = (1 + sizes[path]) / total
-        jobs.append(BuildJob(path, formats[path], kind, start, share, path in beside))
+        # Only the first entry of equal content is work.
+        share = work.pop((keys[path], kind), 0) / total
+        jobs.append(BuildJob(path, keys[path], formats[path], kind, start, share, path in beside))
         start += share
     return jobs
 
@@ -134,6 +170,7 @@ def _outcome(job: BuildJob, ctx: RunContext, builder: BuilderProcess, folder: Pa
     ctx.put_derivative(
         target, of=job.path, kind=job.kind, builder=KIND_INFO[job.kind].builder, properties=properties
     )
+    failpoint("derivative-built")
     ctx.log(f"Built: {job.kind} of {shown(job.path)}, {size_bytes / 1e6:.1f} MB, read back and verified.")
     for warning in properties.get("warnings", ()):
         ctx.log(f"Warning: {warning}")

@@ -1,6 +1,6 @@
 """COG writer for pixels in the type of their source: threads read units of it and write their tiles, then overviews.
 
-The source's description, nodata value, mask and colour table are kept. Peak memory follows from `UNITS_BYTES` and
+The source's description, nodata value, mask, colour table, ICC profile and XMP are kept. Peak memory follows from `UNITS_BYTES` and
 `TILE_BYTES`, and not from the raster's size.
 """
 
@@ -24,7 +24,13 @@ from aerotask.raster.pixels import native_nodata
 from aerotask.raster.tiff.codec import FAST, Tile, TileLayout, tile_shape
 from aerotask.raster.tiff.cog_layout import ImageFields, arrange_cog, scratch_tiff
 from aerotask.raster.tiff.directory import CLASSIC_LIMIT_BYTES
-from aerotask.raster.tiff.template import Georeference, describe_source, georeference_of, template_fields
+from aerotask.raster.tiff.template import (
+    Georeference,
+    describe_source,
+    embedded_fields,
+    georeference_of,
+    template_fields,
+)
 from aerotask.raster.tiff.writer import TiffLevel, TiledTiff
 from aerotask.raster.windows import Shape, Window, grid_shape, shape_of, tiles_within, windows
 
@@ -94,6 +100,7 @@ def describe_cog(
     fields = template_fields(
         replace(description, predictor=layout.predictor), georeference or georeference_of(source)
     )
+    fields += embedded_fields(source)
     return CogImage(layout, ImageFields(fields), rules, has_mask=has_own_mask(source))
 
 

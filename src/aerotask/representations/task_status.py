@@ -102,6 +102,8 @@ class TaskResponse(RowModel):
     artifact: ArtifactResponse | None
     error: TaskErrorResponse | None
     result: dict[str, Any] | None
+    warnings: int
+    """The number of warnings in the result's `warnings`."""
     inputs: list[InputResponse]
     """The first 1000 by path; in a list of tasks the first 20."""
     inputs_count: int
@@ -211,6 +213,7 @@ def _task_fields(row: TaskRow) -> dict[str, Any]:
         "artifact": _artifact(row),
         "error": _error(row),
         "result": row.result,
+        "warnings": _warnings_count(row),
         "inputs": [InputResponse.model_construct(**item) for item in row.inputs],
         "inputs_count": row.inputs_count,
         "outputs_count": row.outputs_count,
@@ -231,6 +234,11 @@ def _task_fields(row: TaskRow) -> dict[str, Any]:
         ],
         "damaged": damaged_members(row.damaged),
     }
+
+
+def _warnings_count(row: TaskRow) -> int:
+    warnings = (row.result or {}).get("warnings")
+    return len(warnings) if isinstance(warnings, list) else 0
 
 
 def _processing_time_ms(row: TaskRow) -> int:

@@ -111,3 +111,4 @@ class ChangeSet:
     descriptions: tuple[DescribeEntry, ...] = ()
     """Committed after the edits."""
     derivatives: tuple[PutDerivative[Path], ...] = ()
+    """In a worker they have been published before the run ends."""

@@ -19,6 +19,7 @@ class RunContext(Protocol):
     """Context of one run, passed to `Tool.run`. Every method raises `Cancelled` once the task is cancelled.
 
     Changes take effect when the run has succeeded: the platform commits all of them in one transaction, or none.
+    Derivatives alone are published while the run goes on.
     """
 
     @property
@@ -43,6 +44,9 @@ class RunContext(Protocol):
 
     def input(self, path: str) -> Path:
         """The content of an input as a read-only file with the entry's name."""
+
+    def content_hash(self, path: str) -> str:
+        """The SHA-256 of an input's content, in hex: equal for inputs with equal content."""
 
     def check_content(self, path: str, sha256: str | None = None) -> None:
         """Compare the hash of an input, read anew unless it is given, with the one that it was stored with.
@@ -80,15 +84,20 @@ class RunContext(Protocol):
     def describe_entry(self, description: DescribeEntry) -> None:
         """Set an input's index metadata, unless its content is replaced before the run ends."""
 
-    def has_derivative(self, of: str, *, kind: str, builder: str) -> bool:
-        """True if the content of entry `of` has the derivative already, made by that version of its builder."""
+    def has_derivative(self, of: str, *, kind: str, builder: str, since_submit: bool = False) -> bool:
+        """True if the content of entry `of` had the derivative when the run began, made by that version of its builder.
+
+        With `since_submit`, only one that was made since the task was submitted counts, as by an earlier attempt.
+        """
 
     def put_derivative(
         self, path: Path, *, of: str, kind: str, builder: str, properties: Mapping[str, Any]
     ) -> None:
-        """Store the file at `path` as a derivative of entry `of`, which the plan must read and write.
+        """Publish the file at `path` as a derivative of entry `of`, which the plan must read and write.
 
-        It belongs to the content that the run has read: an entry that was replaced meanwhile doesn't get it.
+        The platform moves the file away and publishes it while the run goes on, so verify it before. It stays even if the
+        run fails or is cancelled later. It belongs to the content that the run has read: an entry that was replaced
+        meanwhile doesn't get it.
         """
 
     def result(self, outcome: Mapping[str, Any]) -> None:

@@ -59,8 +59,10 @@ class Run:
         limits: Limits | None = None,
         snapshot: Snapshot | None = None,
         derived: AbstractSet[tuple[str, str, str]] = frozenset(),
+        derived_since_submit: AbstractSet[tuple[str, str, str]] = frozenset(),
         hashes: Mapping[str, str] | None = None,
         on_damage: Callable[[str], None] = lambda _path: None,
+        on_derivative: Callable[[PutDerivative[Path]], None] = lambda _made: None,
     ) -> None:
         self.workdir = workdir
         self.threads = threads
@@ -70,8 +72,10 @@ class Run:
         self._own_folders: dict[Path, Path | None] = {}
         self._emit = emit
         self._derived = derived
+        self._derived_since_submit = derived_since_submit
         self._hashes = hashes or {}
         self._on_damage = on_damage
+        self._on_derivative = on_derivative
         self._intact: set[str] = set()
         self._furthest = 0.0
         self._artifacts: dict[str, PublishedArtifact[Path]] = {}
@@ -89,6 +93,11 @@ class Run:
                 f"The tool opened {paths.shown(path)}, which its plan doesn't read.",
                 code="undeclared-input",
             ) from None
+
+    def content_hash(self, path: str) -> str:
+        """The hash that the input was stored with; read from the file where none is known."""
+        file = self.input(path)
+        return self._hashes.get(path) or _sha256_of(file)
 
     def check_content(self, path: str, sha256: str | None = None) -> None:
         """Compare an input's hash with the recorded one, once; a damaged input is reported to the worker."""
@@ -153,19 +162,20 @@ class Run:
             polygon_geom=clean_json(description.polygon_geom),
         )
 
-    def has_derivative(self, of: str, *, kind: str, builder: str) -> bool:
-        """True if the entry's content has the derivative already."""
-        return (of, kind, builder) in self._derived
+    def has_derivative(self, of: str, *, kind: str, builder: str, since_submit: bool = False) -> bool:
+        """True if the entry's content had the derivative when the run began."""
+        return (of, kind, builder) in (self._derived_since_submit if since_submit else self._derived)
 
     def put_derivative(
         self, path: Path, *, of: str, kind: str, builder: str, properties: Mapping[str, Any]
     ) -> None:
-        """Declare a derivative; another one of the same kind and entry replaces it."""
+        """Emit a derivative immediately; another one of the same kind and entry replaces it."""
         self.input(of)
         if not _KIND.fullmatch(kind):
             raise TaskFailed("A derivative's kind has 1 to 32 characters of a-z and 0-9.", code="bad-output")
         made = PutDerivative(self._own_file(path), of, kind, builder, clean_json(properties))
         self._derivatives[of, kind] = made
+        self._on_derivative(made)
 
     def result(self, outcome: Mapping[str, Any]) -> None:
         """Declare the structured outcome; a second declaration replaces the first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,7 +14,6 @@ import structlog
 
 from aerotask.aio import background
 from aerotask.db.outages import is_outage, outlast
-from aerotask.derivatives.sources import source_key
 from aerotask.domain.access import Access
 from aerotask.domain.errors import AerotaskError, TaskFailed
 from aerotask.domain.retry import OUTAGE_S, FailureKind, retry_delay_s
@@ -24,14 +23,14 @@ from aerotask.sandbox.protocol import Message
 from aerotask.sdk import Limits, Snapshot, Tool
 from aerotask.services.datasets.storage_quota import Headroom, headroom_for
 from aerotask.services.tasks.outcome.commit import Outcome, outcome_of, retry_if_away
-from aerotask.services.tasks.snapshots import take_snapshot
+from aerotask.services.tasks.snapshots import derivatives_of_inputs, take_snapshot
 from aerotask.services.tasks.work_dirs import work_folder
-from aerotask.store.datasets import derivatives
 from aerotask.store.queue.claims import ClaimedTask, with_inputs
 from aerotask.store.queue.leases import Failure, LeaseLost, Retry
 from aerotask.worker.context import WorkerContext
 from aerotask.worker.jobs import ToolInputs, ToolJob, ToolNeeds
 from aerotask.worker.outputs import store_outputs
+from aerotask.worker.publishing import DerivativePublisher, declared_derivative
 from aerotask.worker.reporter import Reporter
 from aerotask.worker.supervise import ChildEnd, Ended, supervise
 
@@ -98,14 +97,17 @@ class Attempt:
         reporter.log(f"Attempt {self.task.lease.attempt} of {self.task.tool_id}.")
         try:
             tool = self.context.registry.get(self.task.tool_id, self.task.tool_version)
-            ended = await supervise(
-                self.context.spawner,
-                await self._job(),
-                inputs_for=lambda needs: self._prepare(tool, needs),
-                on_event=lambda event: self._on_event(event, reporter),
-                stop=self._stop,
-                cancel_grace_s=self.context.settings.worker.cancel_grace_s,
-                timeout_s=self.context.settings.worker.task_timeout_s,
+            publisher = self._publisher()
+            ended = await publisher.publish_during(
+                supervise(
+                    self.context.spawner,
+                    await self._job(),
+                    inputs_for=lambda needs: self._prepare(tool, needs),
+                    on_event=lambda event: self._on_event(event, reporter, publisher),
+                    stop=self._stop,
+                    cancel_grace_s=self.context.settings.worker.cancel_grace_s,
+                    timeout_s=self.context.settings.worker.task_timeout_s,
+                )
             )
             await self._report_damage()
             return await self._to_outcome(ended, reporter)
@@ -127,9 +129,15 @@ class Attempt:
         failure = Failure("input-missing", text, retryable=True, counts_as_failed=True)
         return self._retry_or_fail(FailureKind.RETRYABLE_ERROR, "input-missing", failure, reporter)
 
-    def _on_event(self, event: Message, reporter: Reporter) -> None:
+    def _publisher(self) -> DerivativePublisher:
+        commits, blobs = self.context.commits, self.context.blobs
+        return DerivativePublisher(commits, blobs, self.folder, stop=self._stop, lost=self._lost)
+
+    def _on_event(self, event: Message, reporter: Reporter, publisher: DerivativePublisher) -> None:
         if event.kind == "damaged":
             self._damaged.add(str(event.body["path"]))
+        elif event.kind == "derivative":
+            publisher.add(self.task, declared_derivative(event.body))
         else:
             reporter.on_event(event)
 
@@ -199,6 +207,7 @@ class Attempt:
             slug=snapshot.slug,
             snapshot=None if snapshot.file is None else str(snapshot.file),
             derived=await self._derived(tool),
+            derived_since_submit=await self._derived(tool, since_submit=True),
         )
 
     async def _with_inputs(self) -> ClaimedTask:
@@ -217,20 +226,16 @@ class Attempt:
         async with self.context.db.read() as connection:
             return await headroom_for(connection, storage, self.task.dataset_id)
 
-    async def _derived(self, tool: Tool[Any]) -> tuple[tuple[str, str, str], ...]:
-        """The inputs' existing derivatives; another task may have built them since the submit."""
-        if not tool.uses_derivatives:
-            return ()
-        hashes = {item.path: item.sha256 for item in self.task.inputs}
-        built = await outlast(lambda: self._built_derivatives(hashes.values()), give_up_after_s=OUTAGE_S)
-        keys = {path: source_key(path, hashes) for path in hashes}
-        return tuple(
-            (path, kind, builder) for path, key in keys.items() for kind, builder in built.get(key, ())
-        )
+    async def _derived(
+        self, tool: Tool[Any], *, since_submit: bool = False
+    ) -> tuple[tuple[str, str, str], ...]:
+        """The inputs' existing derivatives; another task may have built them, or an earlier attempt."""
 
-    async def _built_derivatives(self, hashes: Collection[str]) -> Mapping[str, Sequence[tuple[str, str]]]:
-        async with self.context.db.read() as connection:
-            return await derivatives.list_by_source(connection, self.task.dataset_id, hashes)
+        async def read() -> tuple[tuple[str, str, str], ...]:
+            async with self.context.db.read() as connection:
+                return await derivatives_of_inputs(connection, self.task, since_submit=since_submit)
+
+        return await outlast(read, give_up_after_s=OUTAGE_S) if tool.uses_derivatives else ()
 
     async def _to_outcome(self, ended: Ended, reporter: Reporter) -> Outcome:
         if self._lost.is_set():

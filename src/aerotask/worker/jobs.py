@@ -6,7 +6,7 @@ A tool's child validates the params first, and says by them which right and whic
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Self, TypeAlias
 
@@ -69,6 +69,8 @@ class ToolInputs:
     """The file of the snapshot, if the tool asked for one."""
     derived: tuple[tuple[str, str, str], ...] = ()
     """Path of an input, kind and builder of each derivative of its content."""
+    derived_since_submit: tuple[tuple[str, str, str], ...] = ()
+    """Those of them that were made since the task's submit."""
 
     def to_message(self) -> Message:
         """The inputs on the wire."""
@@ -77,8 +79,8 @@ class ToolInputs:
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Self:
         """The inputs of a message."""
-        derived = tuple((str(path), str(kind), str(builder)) for path, kind, builder in body["derived"])
-        return cls(**{**body, "hashes": tuple(body["hashes"]), "derived": derived})
+        derived = {name: _triples(body[name]) for name in ("derived", "derived_since_submit")}
+        return cls(**{**body, "hashes": tuple(body["hashes"]), **derived})
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,10 @@ class IndexJob:
         """The job of a message."""
         files = tuple((str(entry), str(file)) for entry, file in body["files"])
         return cls(**{**body, "files": files})
+
+
+def _triples(listed: Sequence[Sequence[object]]) -> tuple[tuple[str, str, str], ...]:
+    return tuple((str(path), str(kind), str(builder)) for path, kind, builder in listed)
 
 
 Job: TypeAlias = ToolJob | IndexJob

@@ -14,12 +14,11 @@ from typing import Any
 from aerotask.blobs.blob_store import Blob, BlobStore
 from aerotask.domain import paths
 from aerotask.domain.errors import TaskFailed
-from aerotask.domain.text_cleaning import clean_json, clean_line
+from aerotask.domain.text_cleaning import clean_line
 from aerotask.sdk.changes import (
     Edit,
     Existing,
     PublishedArtifact,
-    PutDerivative,
     PutEntry,
     PutFolder,
     RemoveEntry,
@@ -44,9 +43,6 @@ async def store_outputs(
     edits = await _edits(declared["edits"], may_write, own)
     puts = [edit.content for edit in edits if isinstance(edit, PutEntry)]
     stored = iter(await blobs.ingest_all(puts))
-    for derivative in declared["derivatives"]:
-        raise_if_unplanned(str(derivative["of"]), may_write)
-    built = await asyncio.to_thread(lambda: [own.file(each["path"]) for each in declared["derivatives"]])
     return StoredChanges(
         artifacts=tuple([await _artifact(blobs, artifact, own) for artifact in declared["artifacts"]]),
         edits=tuple(
@@ -55,17 +51,6 @@ async def store_outputs(
         ),
         result=declared["result"],
         descriptions=own.file(file) if (file := declared.get("descriptions")) else None,
-        derivatives=tuple(map(_derivative, declared["derivatives"], await blobs.ingest_all(built))),
-    )
-
-
-def _derivative(declared: Mapping[str, Any], blob: Blob) -> PutDerivative[Blob]:
-    return PutDerivative(
-        blob,
-        of=str(declared["of"]),
-        kind=str(declared["kind"]),
-        builder=clean_line(str(declared["builder"])),
-        properties=clean_json(declared["properties"]),
     )
 
 

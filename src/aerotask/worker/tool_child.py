@@ -141,8 +141,10 @@ def _run_tool(parsed: ParsedJob, inputs: ToolInputs, events: EventWriter) -> Cha
         limits=Limits(**inputs.limits),
         snapshot=Snapshot(inputs.slug, None if inputs.snapshot is None else Path(inputs.snapshot)),
         derived=frozenset(inputs.derived),
+        derived_since_submit=frozenset(inputs.derived_since_submit),
         hashes=dict(zip(inputs.files, inputs.hashes, strict=False)),
         on_damage=lambda path: events.send(Message("damaged", {"path": path})),
+        on_derivative=lambda made: events.send(Message("derivative", _derivative(made))),
     )
     if parsed.tool.verifies_inputs:
         run.check_contents()
@@ -166,7 +168,6 @@ def _send_changes(changes: ChangeSet, workdir: Path, events: EventWriter) -> Mes
     ]
     body = {
         "artifacts": artifacts,
-        "derivatives": [_derivative(made) for made in changes.derivatives],
         "result": changes.result,
         # In a file, because those of a whole dataset exceed the maximum length of a message.
         "descriptions": write_descriptions(changes.descriptions, workdir) if changes.descriptions else None,

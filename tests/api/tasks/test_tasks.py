@@ -234,6 +234,7 @@ def test_a_status_has_all_documented_fields(dataset: Dataset) -> None:
         "artifact",
         "error",
         "result",
+        "warnings",
         "inputs",
         "outputs",
         "history",

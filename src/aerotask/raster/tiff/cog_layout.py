@@ -106,7 +106,8 @@ def arrange_cog(
     every = [*parts, *masks]
     tiles = sum(len(part.level.offsets) for part in every)
     data_bytes = sum(sum(part.level.byte_counts) for part in every)
-    big = data_bytes + tiles * _BYTES_PER_TILE + _HEADROOM_BYTES > classic_limit_bytes
+    field_bytes = sum(len(item.data) for item in image.fields)
+    big = data_bytes + tiles * _BYTES_PER_TILE + field_bytes + _HEADROOM_BYTES > classic_limit_bytes
     # The order that GDAL documents: the image, its mask, the overviews, those of the mask.
     head = _FileHead([*parts[:1], *masks[:1], *parts[1:], *masks[1:]], image, big=big, has_mask=bool(masks))
     size_bytes = _place(parts, masks, start=head.end)

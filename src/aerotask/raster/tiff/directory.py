@@ -21,6 +21,7 @@ class FieldType(IntEnum):
     ASCII = 2
     SHORT = 3
     LONG = 4
+    UNDEFINED = 7
     LONG8 = 16
 
 
@@ -54,6 +55,8 @@ class TagCode(IntEnum):
     GEO_ASCII = 34737
     EXIF_DIRECTORY = 34665
     GPS_DIRECTORY = 34853
+    XMP = 700
+    ICC_PROFILE = 34675
     GDAL_METADATA = 42112
     GDAL_NODATA = 42113
 

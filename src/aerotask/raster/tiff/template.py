@@ -7,6 +7,7 @@ on the image's size are written here.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,7 @@ from rasterio.enums import ColorInterp
 from rasterio.io import MemoryFile
 
 from aerotask.raster.io import without_georeference_warnings
-from aerotask.raster.tiff.directory import Field, TagCode, parse_first_directory
+from aerotask.raster.tiff.directory import Field, FieldType, TagCode, parse_first_directory
 
 _RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 _DERIVED_NAMESPACES = {
@@ -29,6 +30,7 @@ _DERIVED_NAMESPACES = {
     "COLOR_PROFILE",
 }
 """Namespaces that follow from the file's structure, or that other fields are written for."""
+_XMP = "xml:XMP"
 _SIZE_DEPENDENT = {
     TagCode.WIDTH,
     TagCode.LENGTH,
@@ -104,6 +106,18 @@ def describe_source(source: Any) -> TemplateFields:
         band_tags=tuple(source.tags(band) for band in source.indexes),
         tags_by_namespace={name: source.tags(ns=name) for name in namespaces},
     )
+
+
+def embedded_fields(source: Any) -> tuple[Field, ...]:
+    """The ICC profile and the XMP packet of an open raster, byte for byte."""
+    profile = source.tags(ns="COLOR_PROFILE").get("SOURCE_ICC_PROFILE")
+    packet = source.tags(ns=_XMP).get(_XMP)
+    fields = []
+    if profile:
+        fields.append(Field(TagCode.ICC_PROFILE, FieldType.UNDEFINED, base64.b64decode(profile)))
+    if packet:
+        fields.append(Field(TagCode.XMP, FieldType.BYTE, packet.encode()))
+    return tuple(fields)
 
 
 def _colour_table(source: Any) -> bytes | None:

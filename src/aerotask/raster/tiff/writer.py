@@ -42,6 +42,8 @@ _MAIN_IMAGE_ONLY = {
     TagCode.GEO_KEYS,
     TagCode.GEO_DOUBLES,
     TagCode.GEO_ASCII,
+    TagCode.XMP,
+    TagCode.ICC_PROFILE,
     TagCode.GDAL_METADATA,
 }
 _REDUCED_IMAGE, _MASK = 1, 4

@@ -1,21 +1,24 @@
-"""Snapshot of a dataset's entries for a run, written to a file when the attempt begins."""
+"""Snapshot of a dataset's entries, and the existing derivatives of a run's inputs, read when the attempt begins."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from aerotask.db import locks
 from aerotask.db.engine import Database
+from aerotask.derivatives.sources import source_key
 from aerotask.domain.errors import NotFound
 from aerotask.domain.ids import DatasetId
 from aerotask.metadata.file_types import type_by_name
 from aerotask.sdk.dataset import EntryView
 from aerotask.sdk.snapshot import Snapshot, write_snapshot
 from aerotask.services.datasets.entry_view import entry_view
-from aerotask.store.datasets import datasets, entries
+from aerotask.store.datasets import datasets, derivatives, entries
 from aerotask.store.datasets.entries import WHOLE_ENTRY, EntryRow
-from aerotask.store.queue.claims import TaskInputRow
+from aerotask.store.queue.claims import ClaimedTask, TaskInputRow
 
 
 async def take_snapshot(
@@ -55,6 +58,22 @@ async def _as_read(
         )
     for task_input in remaining.values():
         yield _unindexed(task_input)
+
+
+async def derivatives_of_inputs(
+    connection: AsyncConnection, task: ClaimedTask, *, since_submit: bool
+) -> tuple[tuple[str, str, str], ...]:
+    """Path of an input, kind and builder of each existing derivative of the content that the task reads.
+
+    With `since_submit`, only of those that were made since the task was submitted.
+    """
+    hashes = {item.path: item.sha256 for item in task.inputs}
+    since = task.lease.task_id if since_submit else None
+    built = await derivatives.list_by_source(
+        connection, task.dataset_id, hashes.values(), since_submit_of=since
+    )
+    keys = {path: source_key(path, hashes) for path in hashes}
+    return tuple((path, kind, builder) for path, key in keys.items() for kind, builder in built.get(key, ()))
 
 
 def _unindexed(task_input: TaskInputRow) -> EntryView:

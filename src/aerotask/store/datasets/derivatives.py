@@ -12,9 +12,9 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.db.clock import db_now
-from aerotask.db.models import Derivative, Entry, PathText
+from aerotask.db.models import Derivative, Entry, PathText, Task
 from aerotask.derivatives.sources import OWNED_SIDES, TEXTURE_SUFFIXES, TEXTURED_SUFFIXES, textures_begin_with
-from aerotask.domain.ids import DatasetId
+from aerotask.domain.ids import DatasetId, TaskId
 from aerotask.domain.paths import depth
 from aerotask.store.datasets.entries import COLUMNS, EntryRow, entry_row
 from aerotask.store.json_columns import JsonColumns
@@ -155,13 +155,23 @@ async def find_with(
 
 
 async def list_by_source(
-    connection: AsyncConnection, dataset_id: DatasetId, contents: Collection[str]
+    connection: AsyncConnection,
+    dataset_id: DatasetId,
+    contents: Collection[str],
+    *,
+    since_submit_of: TaskId | None = None,
 ) -> Mapping[str, list[tuple[str, str]]]:
-    """Kind and builder of every derivative of these contents in the dataset, by source."""
+    """Kind and builder of every derivative of these contents in the dataset, by source.
+
+    With a task, only of those that were made since it was submitted.
+    """
     query = select(Derivative.source_key, Derivative.kind, Derivative.builder).where(
         Derivative.dataset_id == dataset_id,
         Derivative.content_sha256 == any_(bindparam("contents", type_=ARRAY(Text))),
     )
+    if since_submit_of is not None:
+        submitted_at = select(Task.created_at).where(Task.id == since_submit_of).scalar_subquery()
+        query = query.where(Derivative.created_at >= submitted_at)
     by_source: dict[str, list[tuple[str, str]]] = {}
     for source_key, kind, builder in await connection.execute(query, {"contents": sorted(set(contents))}):
         by_source.setdefault(source_key, []).append((kind, builder))

@@ -129,6 +129,17 @@ async def raise_if_lost(connection: AsyncConnection, lease: Lease) -> None:
         raise LeaseLost
 
 
+async def lock_held(connection: AsyncConnection, lease: Lease) -> None:
+    """Check that the lease is held, and keep it from being lost until the transaction ends; only for short ones.
+
+    Raises:
+        LeaseLost: the task is no longer ours.
+    """
+    held = select(Task.id).where(Task.id == lease.task_id, Task.lease_token == lease.token)
+    if (await connection.execute(held.with_for_update(read=True))).first() is None:
+        raise LeaseLost
+
+
 async def report(connection: AsyncConnection, lease: Lease, latest: Report, *, log_limits: LogLimits) -> None:
     """Write progress and log lines.
 

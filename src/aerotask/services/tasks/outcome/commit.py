@@ -71,6 +71,26 @@ class CommitService:
             raise
         return outcome
 
+    async def publish(self, task: ClaimedTask, changes: StoredChanges, *, lost: asyncio.Event) -> None:
+        """Apply changes while the task runs, waiting for Postgres if it is away; only for derivatives.
+
+        Raises:
+            LeaseLost: the task is no longer ours, or `lost` was set while this waited.
+            TaskFailed: the changes can't be applied. In both cases their stored content is removed.
+        """
+        publishing = outlast(lambda: self._publish(task, changes), give_up_after_s=OUTAGE_S)
+        try:
+            await _unless_lost(publishing, lost)
+        except (AerotaskError, LeaseLost):
+            await self._discard_outputs(changes)
+            raise
+
+    async def _publish(self, task: ClaimedTask, changes: StoredChanges) -> None:
+        async with self.db.begin_short() as connection:
+            await apply_changes(connection, task, changes)
+            # After the changes, in the order in which the commit of a run locks.
+            await leases.lock_held(connection, task.lease)
+
     async def _commit_outlasting(self, task: ClaimedTask, outcome: Outcome, last_report: Report) -> None:
         await outlast(lambda: self._commit(task, outcome, last_report), give_up_after_s=OUTAGE_S)
 
