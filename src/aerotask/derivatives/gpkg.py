@@ -31,7 +31,7 @@ def build_gpkg(source: Path, target: Path, *, on_progress: Callable[[float], Non
     """
     warnings: list[str] = []
     with (
-        collect_warnings(warnings, source, target.parent),
+        collect_warnings(warnings, source),
         open_vector(source, folder=target.parent) as vector,
     ):
         for done, layer in enumerate(vector.layers, start=1):

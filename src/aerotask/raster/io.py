@@ -73,19 +73,19 @@ def open_raster(path: Path, *, overview_level: int | None = None) -> Iterator[An
     options = {} if overview_level is None else {"overview_level": overview_level}
     with rasterio.Env(**GDAL_OPTIONS):
         source = _open(path, options)
-        with source, gdal_errors_as_damage():
+        with source, gdal_errors_as_damage(shown(path.name)):
             _check_header(source, path.stat().st_size)
             yield source
 
 
 @contextmanager
-def gdal_errors_as_damage() -> Iterator[None]:
-    """Convert GDAL's errors within the block to `InvalidInput` (`damaged-raster`)."""
+def gdal_errors_as_damage(subject: str = "the raster") -> Iterator[None]:
+    """Convert GDAL's errors within the block to `InvalidInput` (`damaged-raster`) about the subject."""
     try:
         yield
     except GDAL_ERRORS as error:
         raise InvalidInput(
-            "A part of the raster can't be read: the file is damaged or incomplete. Upload it again.",
+            f"A part of {subject} can't be read: the file is damaged or incomplete. Upload it again.",
             code="damaged-raster",
         ) from error
 

@@ -20,6 +20,8 @@ from aerotask.domain.errors import AerotaskError, TaskFailed
 from aerotask.domain.retry import OUTAGE_S, FailureKind, retry_delay_s
 from aerotask.domain.settings import StorageQuota
 from aerotask.failpoints import failpoint
+from aerotask.sandbox.child_log import LOGGED
+from aerotask.sandbox.output_log import log_record
 from aerotask.sandbox.protocol import Message
 from aerotask.sdk import Limits, Snapshot, Tool
 from aerotask.services.datasets.storage_quota import Headroom, headroom_for
@@ -130,6 +132,9 @@ class Attempt:
     def _on_event(self, event: Message, reporter: Reporter) -> None:
         if event.kind == "damaged":
             self._damaged.add(str(event.body["path"]))
+        elif event.kind == LOGGED:
+            lease = self.task.lease
+            log_record(event.body, task_id=str(lease.task_id), attempt=lease.attempt, tool=self.task.tool_id)
         else:
             reporter.on_event(event)
 
