@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import rasterio
-from rasterio._err import CPLE_BaseError
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio._err import CPLE_BaseError, CPLE_OutOfMemoryError
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError, TransformError
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
@@ -80,9 +80,23 @@ def open_raster(path: Path, *, overview_level: int | None = None) -> Iterator[An
 
 @contextmanager
 def gdal_errors_as_damage(subject: str = "the raster") -> Iterator[None]:
-    """Convert GDAL's errors within the block to `InvalidInput` (`damaged-raster`) about the subject."""
+    """Convert GDAL's errors within the block to `InvalidInput` about the subject.
+
+    Raises:
+        InvalidInput: a part of it can't be read (`damaged-raster`), or its coordinate system can't be used
+            (`not-georeferenced`).
+        MemoryError: GDAL got no memory.
+    """
     try:
         yield
+    except CPLE_OutOfMemoryError as error:
+        raise MemoryError from error
+    except (CRSError, TransformError) as error:
+        raise InvalidInput(
+            f"The coordinate system of {subject} can't be transformed to others; assign the one that it is in "
+            "('gdal_translate -a_srs').",
+            code="not-georeferenced",
+        ) from error
     except GDAL_ERRORS as error:
         raise InvalidInput(
             f"A part of {subject} can't be read: the file is damaged or incomplete. Upload it again.",
