@@ -22,6 +22,11 @@ RAW = re.compile(
     r"<class|object at|linked-vector-file|Failed to read|not recognized as|malformed"
 )
 UNREADABLE = [name for name in RASTERS if re.search(r"^(cut|damaged|odd)-.*tif", name)]
+SOUND = [
+    *("complex.tif", "local.tif", "unknown-crs.tif", "no-crs.tif", "nan-transform.tif", "flat-transform.tif"),
+    *("far-away.tif", "no-system.shp", "odd-system.shp", "no-parts.shp", "other.geojson", "twice.geojson"),
+]
+"""Files that are odd but neither damaged nor incomplete."""
 ABOUT_RASTERS = ("tilejson.json", "tiles/12/2134/1411.png", "tiles/0/0/0.png")
 
 
@@ -40,11 +45,11 @@ def tasks_about(dataset: Dataset) -> Iterator[tuple[str, str]]:
         yield name, answer.json().get("taskId") or answer.text
 
     yield from submit("good.tif", "build", {"force": True})
-    for name in ("cut.gpkg", "damaged-lzw.tif", "damaged.laz"):
+    for name in ("cut.gpkg", "damaged-lzw.tif", "damaged.laz", *SOUND):
         yield from submit(name, "build", {"path": name, "force": True})
     for name in RASTERS:
         yield from submit(name, "raster-export", {"path": name, "formula": "b1"})
-    for name in UNREADABLE:
+    for name in [*UNREADABLE, *filter(RASTERS.get, SOUND)]:
         align = {"sourcePath": name, "referencePath": "good.tif", "outputPath": f"out/aligned-{name}"}
         yield from submit(name, "align-raster", align)
         merge = {"paths": ["good.tif", name], "outputPath": f"out/merged-{name}"}
@@ -92,11 +97,20 @@ def test_nothing_raw_is_told(told: dict[str, list[str]], name: str) -> None:
             assert found is None, text[max(found.start() - 200, 0) : found.end() + 200]
 
 
-def test_the_raw_words_are_in_the_workers_log_under_the_task_and_the_entry(
+@pytest.mark.parametrize("name", SOUND)
+def test_a_sound_file_is_not_called_damaged(told: dict[str, list[str]], name: str) -> None:
+    assert [text for text in told[name] if re.search("damaged|incomplete|again", text)] == []
+
+
+def test_the_raw_words_are_in_the_logs_under_the_task_the_entry_and_the_request(
     world: World, told: dict[str, list[str]]
 ) -> None:
-    [entry_id] = [json.loads(told["cut.gpkg"][0])["id"]]
+    assert told
     log = Path(world.stack.log.name).read_text(encoding="utf-8", errors="replace")
-    lines = [line for line in log.splitlines() if "child.logged" in line and "malformed" in line]
-    assert any(f"entry_id={entry_id}" in line for line in lines)
-    assert any("task_id=" in line and "tool=build" in line for line in lines)
+    lines = [line for line in log.splitlines() if "malformed" in line and "child.logged" in line]
+    assert any("entry_id" in line and "dataset_id" in line for line in lines)
+    assert any("task_id" in line and "tool" in line and "build" in line for line in lines)
+    refused = [line for line in log.splitlines() if "request.refused" in line]
+    assert any(
+        "/thumb" in line and "damaged-raster" in line and "RasterioIOError" in line for line in refused
+    )

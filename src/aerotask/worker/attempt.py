@@ -117,6 +117,8 @@ class Attempt:
         except (AerotaskError, OSError) as error:
             if is_outage(error):
                 raise
+            if isinstance(error, OSError):
+                _log.error("storage.failed", task_id=str(self.task.lease.task_id), error=str(error))
             return await outcome_of(error, self.context.blobs, attempt=self.task.lease.attempt)
 
     async def _retry_if_away(self) -> Retry | None:
