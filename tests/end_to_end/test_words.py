@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,10 @@ def told_by(dataset: Dataset, address: str, path: str) -> str:
     answer = dataset.client.get(f"{dataset.address}/{address}", params={"path": path})
     assert answer.status_code not in {500, 502}, answer.text
     return "" if answer.headers["content-type"].startswith("image/") else answer.text
+
+
+def is_indexed(dataset: Dataset, path: str) -> bool:
+    return bool(dataset.entry(path)["indexed"])
 
 
 def tasks_about(dataset: Dataset) -> Iterator[tuple[str, str]]:
@@ -68,9 +73,9 @@ def told(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, li
     for name, content in write_odd_files(tmp_path_factory.mktemp("odd")).items():
         dataset.upload(name, content, indexed=False)
         if name in RASTERS:
-            texts[name] += [told_by(dataset, address, name) for address in ABOUT_RASTERS[:1]]
+            texts[name].append(told_by(dataset, "tilejson.json", name))
     for name in ODD_FILES:
-        eventually(lambda name=name: dataset.entry(name)["indexed"])
+        eventually(partial(is_indexed, dataset, name))
         texts[name].append(json.dumps(dataset.entry(name)))
         texts[name].append(told_by(dataset, "thumb", name))
         if name in RASTERS:
@@ -106,6 +111,7 @@ def test_the_raw_words_are_in_the_logs_under_the_task_the_entry_and_the_request(
     world: World, told: dict[str, list[str]]
 ) -> None:
     assert told
+    assert world.stack.log is not None
     log = Path(world.stack.log.name).read_text(encoding="utf-8", errors="replace")
     lines = [line for line in log.splitlines() if "malformed" in line and "child.logged" in line]
     assert any("entry_id" in line and "dataset_id" in line for line in lines)

@@ -46,7 +46,7 @@ def why(source: Path) -> str:
     ("name", "content", "expected"),
     [
         ("a.geojson", GEOJSON[:-20], "it ends before its JSON is complete."),
-        ("a.geojson", GEOJSON.replace("[\n    7", "[\n    7 7", 1), "its JSON is invalid at line 12, column 7."),
+        ("a.geojson", GEOJSON.replace("7,", "7 7,", 1), "its JSON is invalid at line 10, column 8."),
         ("a.geojson", '{"type":"FeatureCollection","features":' + "[" * 99_999, "its JSON is nested too deeply."),
         ("a.geojson", '{"a": 1}', "its JSON is no GeoJSON (RFC 7946) with features that can be read."),
         ("a.geojson", "[1, 2]", "its JSON is no GeoJSON (RFC 7946) with features that can be read."),
@@ -133,14 +133,15 @@ def test_a_file_without_a_coordinate_system_learns_how_to_get_one(tmp_path: Path
     drawing = write_points(tmp_path / "a.dxf")
     assert refused(drawing).startswith("Export the drawing as a GeoPackage")
     package = tmp_path / "a.gpkg"
-    pyogrio.raw.write(
-        package,
-        geometry=np.array([struct.pack("<BIdd", 1, 1, 7, 50)], dtype=object),
-        field_data=[],
-        fields=[],
-        geometry_type="Point",
-        driver="GPKG",
-    )
+    with pytest.warns(UserWarning, match="'crs' was not provided"):
+        pyogrio.raw.write(
+            package,
+            geometry=np.array([struct.pack("<BIdd", 1, 1, 7, 50)], dtype=object),
+            field_data=[],
+            fields=[],
+            geometry_type="Point",
+            driver="GPKG",
+        )
     assert refused(package) == "Assign it in a GIS ('ogr2ogr -a_srs'), and upload the result."
 
 

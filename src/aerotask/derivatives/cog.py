@@ -72,7 +72,7 @@ def build_cog(
 
 
 def _check_source(opened: Any) -> None:
-    if not opened.crs or opened.transform.is_identity:
+    if not opened.crs or read_profile(opened).geotransform is None:
         raise InvalidInput(
             "The raster is not georeferenced, so it can't be shown on a map; assign what it lacks, its coordinate "
             "system (gdal_translate -a_srs) or its bounds (-a_ullr).",

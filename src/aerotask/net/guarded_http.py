@@ -150,7 +150,7 @@ def _failures_explained(timeout_s: float) -> Iterator[None]:
 
 
 def _broken_connection(error: Exception) -> str:
-    """What happened to the connection; OpenSSL and the operating system have their own words for it."""
+    """Reason in plain words of a broken connection; OpenSSL and the operating system have their own for it."""
     cause = error.__cause__ or error.__context__ or error
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"The host's certificate isn't accepted: {cause.verify_message}."

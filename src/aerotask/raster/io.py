@@ -91,13 +91,13 @@ def gdal_errors_as_damage(subject: str = "the raster") -> Iterator[None]:
         yield
     except CPLE_OutOfMemoryError as error:
         raise MemoryError from error
-    except (CRSError, TransformError) as error:
-        raise InvalidInput(
-            f"The coordinate system of {subject} can't be transformed to others; assign the one that it is in "
-            "('gdal_translate -a_srs').",
-            code="not-georeferenced",
-        ) from error
     except GDAL_ERRORS as error:
+        if isinstance(error, CRSError | TransformError) or "coordinate operation" in str(error):
+            raise InvalidInput(
+                f"The coordinate system of {subject} can't be transformed to others; assign the one that it is in "
+                "('gdal_translate -a_srs').",
+                code="not-georeferenced",
+            ) from error
         raise InvalidInput(
             f"A part of {subject} can't be read: the file is damaged or incomplete. Upload it again.",
             code="damaged-raster",

@@ -151,8 +151,8 @@ class Pool:
             else:
                 await self._spawner.end(pooled.child)
         if result.kind != "done":
-            cause = result.body.get("cause")
-            raise _refusal(job, result.body) from (CauseInChild(cause) if cause else None)
+            told = result.body.get("cause")
+            raise _refusal(job, result.body) from (CauseInChild(told) if told else None)
         return result
 
 

@@ -6,17 +6,36 @@ import json
 from pathlib import Path
 
 from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import ParseError, iterparse
+from defusedxml.ElementTree import DefusedXMLParser, ParseError
 
 from aerotask.metadata.vectors.formats import FORMATS, GDAL_OPTIONS, HEAD_BYTES, MAX_TEXT_BYTES, json_driver
 
 DAMAGED = "it is damaged or incomplete"
 _MAX_JSON_BYTES = 8 * 1024 * 1024  # parsed values need some twenty times as much memory
 _XML = frozenset({"KML", "GML", "GPX"})
+_CHUNK_BYTES = 1024 * 1024
+_NO_ELEMENT = 3
+"""Expat's code of an error at the end of the input (`XML_ERROR_NO_ELEMENTS`)."""
+
+
+class _Nothing:
+    """Target of a parser that keeps nothing."""
+
+    def start(self, tag: str, attributes: object) -> None:
+        """Begin of an element."""
+
+    def end(self, tag: str) -> None:
+        """End of an element."""
+
+    def data(self, text: str) -> None:
+        """Text."""
+
+    def close(self) -> None:
+        """End of the document."""
 
 
 def fault_of(path: Path, kind: str, gdal_text: str) -> str:
-    """What is wrong with the vector file at `path` of the kind, in which GDAL found the fault that its text tells."""
+    """Fault in plain words of the vector file at `path`, whose kind is given as its suffix, and which GDAL refused with a text."""
     name = FORMATS[kind].name
     if "too complex/large" in gdal_text:
         return (
@@ -64,9 +83,11 @@ def _fault_of_xml(path: Path, name: str) -> str:
     if path.stat().st_size > MAX_TEXT_BYTES:
         return DAMAGED
     try:
+        parser = DefusedXMLParser(target=_Nothing(), forbid_dtd=True)
         with path.open("rb") as content:
-            for _, element in iterparse(content, forbid_dtd=True):
-                element.clear()
+            while chunk := content.read(_CHUNK_BYTES):
+                parser.feed(chunk)
+        parser.close()
     except ParseError as error:
         line, column = error.position
         if error.code == _NO_ELEMENT:
@@ -75,7 +96,3 @@ def _fault_of_xml(path: Path, name: str) -> str:
     except (DefusedXmlException, ValueError, LookupError):
         return "its XML has a document type definition, or an unknown encoding; write it without"
     return f"its XML is well-formed, but no {name} with features that can be read"
-
-
-_NO_ELEMENT = 3
-"""Expat's code of an error at the end of the input (`XML_ERROR_NO_ELEMENTS`)."""

@@ -132,7 +132,7 @@ def is_whole_dbf(head: bytes, file_bytes: int) -> bool:
     if len(head) < DBF_HEAD_BYTES:
         return False
     records, header_bytes, record_bytes = struct.unpack_from("<IHH", head, 4)
-    return header_bytes > DBF_HEAD_BYTES and header_bytes + int(records) * int(record_bytes) <= file_bytes
+    return bool(header_bytes > DBF_HEAD_BYTES and header_bytes + records * record_bytes <= file_bytes)
 
 
 def _is_flatgeobuf(_path: Path, head: bytes) -> bool:

@@ -204,7 +204,7 @@ class Unreadable(Exception):
 
 
 def why_unreadable(error: BaseException, path: Path, kind: str) -> str:
-    """What is wrong with the file at `path` that GDAL can't read, in plain words."""
+    """Fault in plain words of the file at `path`, whose kind is given as its suffix, and which GDAL can't read."""
     if isinstance(error, UnicodeError):
         return (
             "its names are not in the encoding that it declares; a Shapefile's is in its .cpg file, and without one it is "
