@@ -7,6 +7,7 @@ import psutil
 import pytest
 from tests.derivatives.clouds import hills, write_cloud
 from tests.derivatives.vectors import endless
+from tests.metadata.vectors import write_points
 from tests.support.world import eventually
 
 from aerotask.derivatives.builder import BuilderProcess, TimeoutPolicy
@@ -48,6 +49,17 @@ def test_an_error_in_the_process_is_raised_here(tmp_path: Path) -> None:
     with BuilderProcess(threads=1) as builder, pytest.raises(InvalidInput, match="it is empty") as refused:
         builder.build(DerivativeKind.COPC, tmp_path / "a.laz", tmp_path / "made", on_progress=ignore)
     assert refused.value.code == "unreadable-cloud"
+
+
+def test_what_a_library_said_in_the_process_is_logged_here(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = write_points(tmp_path / "a.gpkg")
+    source.write_bytes(source.read_bytes()[:30_000])
+    with BuilderProcess(threads=1) as builder, pytest.raises(InvalidInput) as refused:
+        builder.build(DerivativeKind.PMTILES, source, tmp_path / "made", on_progress=ignore)
+    assert "malformed" not in refused.value.message
+    assert "database disk image is malformed" in caplog.text
 
 
 def test_an_unexpected_error_ends_one_job_only(cloud: Path, tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_a_waiting_task_is_cancelled_before_it_begins(world: World, tmp_path: Pa
         ("confused", {"how": "link"}, "bad-output", 1, "work folder"),
         ("confused", {"how": "undeclared"}, "bad-output", 1, "elsewhere/file.txt"),
         ("confused", {"how": "input"}, "undeclared-input", 1, "not/planned.tif"),
-        ("confused", {"how": "raise"}, "tool-error", 1, "no good in …"),
+        ("confused", {"how": "raise"}, "tool-error", 1, "unexpectedly (RuntimeError). The administrator"),
         ("confused", {"how": "fail"}, "bad-weather", 1, "The weather was bad."),
         ("confused", {"how": "exit"}, "tool-crashed", 2, "status 7"),
         ("confused", {"how": "interrupt"}, "tool-crashed", 2, "interrupted"),

@@ -9,7 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+import pytest
 from tests.metadata.photo_files import write_photo
+from tests.metadata.vectors import write_points
 from tests.support.world import eventually
 
 from aerotask.metadata.extractor_pool import ExtractedMetadata, extracting
@@ -35,6 +37,17 @@ def test_every_file_gets_its_metadata_and_hash_under_its_path(tmp_path: Path) ->
     assert {path: found[path].sha256 for path in files} == {
         path: hashlib.sha256(file.read_bytes()).hexdigest() for path, file in files.items()
     }
+
+
+def test_what_a_library_said_about_a_file_is_logged_by_the_parent(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_points(tmp_path / "a.gpkg")
+    path.write_bytes(path.read_bytes()[:30_000])
+    found = all_of({"maps/a.gpkg": path})["maps/a.gpkg"].description
+    assert "malformed" not in (found.error or "")
+    assert "'a.gpkg': unreadable-vector: DataSourceError: " in caplog.text
+    assert "database disk image is malformed" in caplog.text
 
 
 def test_no_files_need_no_process(tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rasterio.crs import CRS
+from rasterio.warp import transform_bounds
 from tests.raster.rasters import read, slope, write_raster
 
-from aerotask.domain.errors import InvalidInput
+from aerotask.domain.errors import InvalidInput, cause_of
 from aerotask.raster.header import read_profile
 from aerotask.raster.io import open_raster
 from aerotask.raster.profile import RasterProfile
@@ -174,9 +176,21 @@ def test_blocks_too_large_to_decode_are_refused(tmp_path: Path) -> None:
 def test_a_file_truncated_in_its_pixels_opens_but_reading_it_fails(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "field.tif", slope((200, 200)), tiled=True, compress="deflate")
     path.write_bytes(path.read_bytes()[:-500])
-    with pytest.raises(InvalidInput, match="damaged or incomplete") as caught, open_raster(path) as source:
+    with pytest.raises(InvalidInput) as caught, open_raster(path) as source:
         source.read()
-    assert caught.value.code == "damaged-raster"
+    assert (caught.value.code, caught.value.message) == (
+        "damaged-raster",
+        "A part of 'field.tif' can't be read: the file is damaged or incomplete. Upload it again.",
+    )
+    assert "TIFF" in (cause_of(caught.value) or "")
+
+
+def test_a_coordinate_system_that_cannot_be_transformed_is_no_damage(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "a.tif", slope((4, 4)), crs=CRS.from_wkt('LOCAL_CS["a",UNIT["metre",1]]'))
+    with pytest.raises(InvalidInput) as caught, open_raster(path) as source:
+        transform_bounds(source.crs, "EPSG:4326", *source.bounds)
+    assert caught.value.code == "not-georeferenced"
+    assert caught.value.message.startswith("The coordinate system of 'a.tif' can't be transformed to others")
 
 
 def test_a_truncated_jpeg_is_not_filled_with_grey(tmp_path: Path) -> None:

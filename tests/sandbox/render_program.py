@@ -65,7 +65,8 @@ def _fill_in_processes(body: Mapping[str, Any]) -> Message:
 
 
 def _refuse(_body: Mapping[str, Any]) -> Message:
-    raise InvalidInput("It is damaged.", code="damaged-raster")
+    cause = OSError("TIFFReadDirectory of /cache/3-abc")
+    raise InvalidInput("It is damaged.", code="damaged-raster") from cause
 
 
 def _raise_unexpected(_body: Mapping[str, Any]) -> Message:

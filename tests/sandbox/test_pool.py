@@ -10,7 +10,7 @@ import psutil
 import pytest
 from tests.support.served import until
 
-from aerotask.domain.errors import InvalidInput, Unavailable
+from aerotask.domain.errors import InvalidInput, Unavailable, cause_of
 from aerotask.sandbox.pool import JOBS_PER_CHILD, ChildCrashed, JobTimeout, Pool, PoolLimits
 from aerotask.sandbox.protocol import Message
 
@@ -72,6 +72,7 @@ async def test_a_refusal_keeps_the_child(pool: Pool) -> None:
     with pytest.raises(InvalidInput, match="It is damaged") as refused:
         await pool.run(Message("refuse", {}))
     assert refused.value.code == "damaged-raster"
+    assert cause_of(refused.value) == "OSError: TIFFReadDirectory of /cache/3-abc"
     assert await pid_of(pool) == first
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
+from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.transform import from_bounds, from_origin
 from tests.raster.rasters import export, read, slope, write_raster
@@ -216,13 +217,29 @@ def test_bounds_are_longitudes_from_minus_180_to_180(
     assert info.require_bounds() == pytest.approx(bounds, abs=1e-9)
 
 
+LOCAL = CRS.from_wkt('LOCAL_CS["plant",UNIT["metre",1]]')
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"crs": None, "transform": None}, "has no georeference"),
+        ({"transform": None}, "has no georeference"),
+        ({"crs": None}, "has a position but no coordinate system ('gdal_translate -a_srs' assigns it)"),
+        (
+            {"crs": LOCAL},
+            "is in a coordinate system, or at a place in it, that leads to no longitudes and latitudes",
+        ),
+    ],
+)
 def test_a_raster_without_georeference_has_render_info_but_no_bounds(
-    tmp_path: Path, rasters: DatasetCache
+    tmp_path: Path, rasters: DatasetCache, options: dict[str, Any], why: str
 ) -> None:
-    path = write_raster(tmp_path / "a.tif", halves(0, 1), crs=None, transform=None)
+    path = write_raster(tmp_path / "a.tif", halves(0, 1), **options)
     with pytest.raises(InvalidInput) as refused:
         read_render_info(rasters, path, path, Style()).require_bounds()
     assert refused.value.code == "not-georeferenced"
+    assert refused.value.message == f"The raster {why}, so it has no map tiles; it does have a thumbnail."
 
 
 def test_render_info_survives_its_json(tmp_path: Path, rasters: DatasetCache) -> None:

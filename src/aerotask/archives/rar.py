@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from aerotask.archives import errors
+from aerotask.domain.errors import CauseInChild
 
 CHUNK_BYTES = 1024 * 1024
 STDERR_BYTES = 64 * 1024
@@ -48,7 +49,7 @@ def rar_as_tar(archive: Path) -> Generator[bytes, None, None]:
     if result.returncode:
         if "ncrypt" in result.stderr or "assphrase" in result.stderr:
             raise errors.encrypted()
-        raise errors.damaged("bsdtar can't read the RAR")
+        raise errors.damaged("bsdtar can't read the RAR") from CauseInChild(result.stderr)
 
 
 @dataclass(slots=True)

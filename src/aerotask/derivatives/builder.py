@@ -86,4 +86,8 @@ def _error(failure: Mapping[str, Any]) -> Exception:
         return MemoryError()
     if failure["error"] == "OSError":
         return OSError(failure["errno"], os.strerror(failure["errno"]))
-    return TaskFailed(f"The build failed unexpectedly ({failure['message']}).", code="build-failed")
+    return TaskFailed(
+        f"The build failed unexpectedly ({failure['message']}). The administrator finds the details in the worker's log "
+        "under this task's id.",
+        code="build-failed",
+    )

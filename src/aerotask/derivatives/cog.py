@@ -90,10 +90,10 @@ def _growth_warning(source: Path, target: Path) -> str | None:
 
 
 def _check_source(opened: Any) -> None:
-    if not opened.crs or opened.transform.is_identity:
+    if not opened.crs or read_profile(opened).geotransform is None:
         raise InvalidInput(
-            "The raster is not georeferenced, so it can't be shown on a map; assign a coordinate system and bounds "
-            "(gdal_translate -a_srs -a_ullr).",
+            "The raster is not georeferenced, so it can't be shown on a map; assign what it lacks, its coordinate "
+            "system (gdal_translate -a_srs) or its bounds (-a_ullr).",
             code="not-georeferenced",
         )
 

@@ -15,6 +15,7 @@ from aerotask.derivatives.vector_source import (
     open_vector,
 )
 from aerotask.domain.errors import TaskFailed
+from aerotask.domain.paths import shown
 
 _ID_NAMES = ("fid", "ogc_fid", "gpkg_fid")
 _GEOMETRY_NAMES = ("geom", "geometry", "gpkg_geom")
@@ -31,7 +32,7 @@ def build_gpkg(source: Path, target: Path, *, on_progress: Callable[[float], Non
     """
     warnings: list[str] = []
     with (
-        collect_warnings(warnings, source, target.parent),
+        collect_warnings(warnings, source),
         open_vector(source, folder=target.parent) as vector,
     ):
         for done, layer in enumerate(vector.layers, start=1):
@@ -68,7 +69,12 @@ def _check(vector: VectorFile, target: Path) -> None:
     found = feature_counts(target)
     expected = {layer.name: layer.features for layer in vector.layers}
     if found != expected:
+        differing = ", ".join(
+            f"{found.get(name, 0):,} instead of {count:,} in layer {shown(name)}"
+            for name, count in expected.items()
+            if found.get(name) != count
+        )
         raise TaskFailed(
-            f"The GeoPackage reads back with {found} features instead of {expected}.",
+            f"The GeoPackage reads back with other features: {differing or 'there are more layers'}.",
             code="derivative-damaged",
         )

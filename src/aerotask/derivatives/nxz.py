@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from aerotask.domain.errors import InvalidInput, TaskFailed
+from aerotask.domain.errors import CauseInChild, InvalidInput, TaskFailed
 from aerotask.domain.paths import shown
 from aerotask.metadata.file_types import suffix_of
 
@@ -51,9 +51,14 @@ def build_nxz(source: Path, target: Path, *, on_progress: Callable[[float], None
     plain = target.with_suffix(".nxs")
     facts = _run(source, plain, target, on_progress)
     if "missing" in facts:
-        raise TaskFailed(f"{HOW_TO_GET_IT} ({facts['missing']}).", code="derivative-unavailable")
+        raise TaskFailed(f"{HOW_TO_GET_IT}.", code="derivative-unavailable") from CauseInChild(
+            facts["missing"]
+        )
     if "error" in facts:
-        raise _unreadable(source, str(facts["error"]))
+        refusal = _unreadable(source, "it is damaged, or of a kind that MeshLab can't convert")
+        raise refusal from CauseInChild(facts["error"])
+    if not facts["faces"]:
+        raise _unreadable(source, "it has no faces, so there is no surface to show")
     header = _read_back(target, faces=facts["faces"])
     plain.unlink()
     plain.with_suffix(".ply").unlink()
@@ -102,9 +107,10 @@ def _run(mesh: Path, nxs: Path, nxz: Path, on_progress: Callable[[float], None])
         facts: Mapping[str, Any] = json.loads(lines[-1])
         return facts
     raise TaskFailed(
-        f"MeshLab failed on {shown(mesh.name)} (exit status {process.returncode}{': ' if reason else ''}{reason}).",
+        f"MeshLab failed on {shown(mesh.name)} (exit status {process.returncode}); the mesh may be damaged. The "
+        "administrator finds MeshLab's own words in the worker's log under this task's id.",
         code="nxz-failed",
-    )
+    ) from CauseInChild(reason or "no output")
 
 
 def _ended(process: subprocess.Popen[bytes]) -> bool:
@@ -167,5 +173,4 @@ def _check_scene(mesh: Path, head: bytes, content: BinaryIO) -> None:
 
 
 def _unreadable(mesh: Path, why: str) -> InvalidInput:
-    plain = " ".join(why.replace(f"{mesh.parent}/", "").split())[:300].rstrip(".")
-    return InvalidInput(f"{shown(mesh.name)} is not a readable mesh: {plain}.", code="unreadable-mesh")
+    return InvalidInput(f"{shown(mesh.name)} is not a readable mesh: {why}.", code="unreadable-mesh")

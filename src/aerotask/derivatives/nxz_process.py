@@ -12,7 +12,7 @@ from typing import Any
 
 
 def main(mesh: str, nxs: str, nxz: str) -> None:
-    """Convert the mesh; the result of a mesh that MeshLab refuses is `{"error": …}`."""
+    """Convert the mesh; the result of one that MeshLab can't read is `{"error": its text}`."""
     try:
         import pymeshlab  # noqa: PLC0415  optional
     except ImportError as error:
@@ -36,7 +36,7 @@ def convert(meshes: Any, mesh: str, nxs: str, nxz: str) -> dict[str, Any]:
         "textures": len(loaded.textures()),
     }
     if not facts["faces"]:
-        return {"error": "it has no faces, so there is no surface to show"}
+        return facts
     # MeshLab's Nexus filter fails on OBJ with materials, so it gets the loaded mesh as PLY.
     plain = str(Path(nxs).with_suffix(".ply"))
     meshes.save_current_mesh(plain, binary=True, save_textures=False)

@@ -16,6 +16,7 @@ from aerotask.derivatives.vector_tiles.staging import PART_STEP, StagedLayer, st
 from aerotask.derivatives.vector_tiles.zooms import TileExtent, max_zoom, work_limit
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
+from aerotask.metadata.file_types import suffix_of
 from aerotask.metadata.ogr import pyogrio
 
 
@@ -29,7 +30,7 @@ def build_pmtiles(source: Path, target: Path, *, on_progress: Callable[[float], 
     """
     warnings: list[str] = []
     with (
-        collect_warnings(warnings, source, target.parent),
+        collect_warnings(warnings, source),
         open_vector(source, folder=target.parent) as vector,
     ):
         layers, skipped = _choose(vector)
@@ -84,12 +85,26 @@ def _choose(vector: VectorFile) -> tuple[list[Layer], list[Layer]]:
     if not georeferenced:
         raise InvalidInput(
             next((layer.warning for layer in spatial if layer.warning), None)
-            or "The file declares no coordinate system, so its features can't be shown on a map; a Shapefile needs its "
-            ".prj file, and of a DXF the drawing has to be exported as a GeoPackage or a Shapefile with its coordinate "
-            "system.",
+            or f"{shown(vector.path.name)} declares no coordinate system, so its features can't be shown on a map. "
+            + _how_to_declare(vector.path),
             code="not-georeferenced",
         )
     return georeferenced, [layer for layer in spatial if layer not in georeferenced]
+
+
+def _how_to_declare(path: Path) -> str:
+    kind = suffix_of(path.name)
+    if kind == "shp" and any(
+        beside.name.lower() == f"{path.stem}.prj".lower() for beside in path.parent.iterdir()
+    ):
+        return "Its .prj file holds none that can be understood: replace it, then rescan the index."
+    ways = {
+        "shp": "Upload its .prj file into the same folder under the same name.",
+        "dxf": "Export the drawing as a GeoPackage or a Shapefile with its coordinate system.",
+        "zip": "Pack its .prj file into the archive, or replace it if it is there.",
+        "shz": "Pack its .prj file into the archive, or replace it if it is there.",
+    }
+    return ways.get(kind, "Assign it in a GIS ('ogr2ogr -a_srs'), and upload the result.")
 
 
 def _staged(vector: VectorFile, layers: Sequence[Layer], folder: Path) -> Iterator[StagedLayer]:

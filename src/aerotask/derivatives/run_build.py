@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -215,7 +216,7 @@ def _build(
     except OSError as error:
         if is_disk_full(error):
             raise
-        return _Failed("build-failed", f"The build failed unexpectedly ({error.strerror}).")
+        return _Failed("build-failed", f"The build failed unexpectedly ({os.strerror(error.errno or 0)}).")
     return target, properties
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from collections.abc import Iterator
@@ -15,15 +16,44 @@ from aerotask.domain.paths import shown
 from aerotask.metadata.file_types import suffix_of
 from aerotask.metadata.ogr import pyogrio
 from aerotask.metadata.vectors.formats import HEAD_BYTES
-from aerotask.metadata.vectors.source import LayerInfo, VectorSource, gdal_reason, open_source, unreadable
+from aerotask.metadata.vectors.source import (
+    LayerInfo,
+    Unreadable,
+    VectorSource,
+    open_source,
+    unreadable,
+    why_unreadable,
+)
+from aerotask.raster.gdal_copy import raise_if_disk_full
 
 MAX_WHOLE_JSON_BYTES = 32 * 1024 * 1024
 """Limit for JSON that GDAL must read as a whole, which takes 30 times its size in memory."""
 # GDAL reads these one feature at a time: a collection, or a sequence of features (RFC 8142).
 _JSON_IN_PARTS = re.compile(rb'"FeatureCollection"|\}\s*\x1e?\s*\{')
-_MAX_WARNINGS = 5
 # Warnings of GDAL about matters that the reports of a build tell by themselves.
 _OWN_WARNINGS = re.compile("'crs' was not provided|Non closed ring detected")
+_KNOWN_WARNINGS = (
+    (
+        "have been found. Altering it to be unique",
+        "Several features have the same id; the later ones get others.",
+    ),
+    (
+        "Unsupported geometry type",
+        "Some features have a geometry of an unknown type; they are kept without it.",
+    ),
+    ("has been truncated", "Some texts are longer than the format allows and were cut."),
+    ("truncated to", "Some texts are longer than the format allows and were cut."),
+    ("onverted correctly from", "Some characters aren't in the declared encoding and were replaced."),
+    ("nvalid UTF-8", "Some characters aren't in the declared encoding and were replaced."),
+    ("ormalized/laundered", "Some fields were renamed, since the format doesn't allow their names."),
+    ("Block ", "The drawing refers to blocks that it doesn't contain; they are left out."),
+)
+"""Parts of GDAL's warnings, and what they mean for the user."""
+_OTHER_WARNING = (
+    "Something in the file is unusual, so compare the result with it; the administrator finds the converter's own words "
+    "in the worker's log under this task's id."
+)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +90,7 @@ def open_vector(path: Path, *, folder: Path | None = None) -> Iterator[VectorFil
             only be read as a whole and is too large for that (`vector-too-large`), a side file is missing
             (`missing-side-file`), or one of its views takes too long to compute (`vector-too-slow`).
     """
-    with vector_errors(path), open_source(path, suffix_of(path.name), folder=folder) as source:
+    with vector_errors(path, folder), open_source(path, suffix_of(path.name), folder=folder) as source:
         if source.form.name == "GeoJSON":
             _raise_if_read_whole(path)
         found, _ = source.layers()
@@ -68,8 +98,8 @@ def open_vector(path: Path, *, folder: Path | None = None) -> Iterator[VectorFil
 
 
 @contextmanager
-def vector_errors(path: Path) -> Iterator[None]:
-    """Translate GDAL's errors on a damaged file to `InvalidInput`."""
+def vector_errors(path: Path, folder: Path | None = None) -> Iterator[None]:
+    """Translate GDAL's errors on a damaged file to `InvalidInput`; with a full disk at `folder` they are `OSError`."""
     try:
         yield
     except AerotaskError:
@@ -78,23 +108,29 @@ def vector_errors(path: Path) -> Iterator[None]:
         pyogrio.errors.DataSourceError,
         pyogrio.errors.DataLayerError,
         pyogrio.errors.FieldError,
+        Unreadable,
         ValueError,
         RuntimeError,
         UnicodeError,
     ) as error:
-        raise unreadable(path, gdal_reason(error, path)) from error
+        if folder is not None:
+            raise_if_disk_full(folder, error)
+        raise unreadable(path, why_unreadable(error, path, suffix_of(path.name))) from error
 
 
 @contextmanager
-def collect_warnings(into: list[str], source: Path, folder: Path) -> Iterator[None]:
-    """Collect the first few distinct warnings of GDAL about `source`, without the paths of the server."""
+def collect_warnings(into: list[str], source: Path) -> Iterator[None]:
+    """Collect what GDAL warns about in `source`, in plain words; its own texts, with the server's paths, are logged."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
+    told: dict[str, None] = {}
     for text in dict.fromkeys(str(warning.message) for warning in caught):
-        told = gdal_reason(text.replace(f"{folder}/", ""), source)
-        if told not in into and len(into) < _MAX_WARNINGS and not _OWN_WARNINGS.search(told):
-            into.append(told[:200])
+        if _OWN_WARNINGS.search(text):
+            continue
+        _log.warning("%s: %s", shown(source.name), text)
+        told.setdefault(next((words for raw, words in _KNOWN_WARNINGS if raw in text), _OTHER_WARNING))
+    into += told
 
 
 def copy_layer(

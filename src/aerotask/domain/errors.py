@@ -36,6 +36,28 @@ class AerotaskError(Exception):
         self.code = code or self.default_code
 
 
+class CauseInChild(Exception):
+    """Cause of an error that was raised in a child process, as text for the log alone."""
+
+
+_MAX_CAUSES = 5
+_MAX_CAUSE_CHARS = 2000
+
+
+def cause_of(error: BaseException) -> str | None:
+    """Texts of the exceptions from which the error was raised, or None; for the log alone.
+
+    Libraries put paths of the server and their own jargon into theirs, so clients get the error's `message` only.
+    """
+    texts: list[str] = []
+    cause = error.__cause__
+    while cause is not None and len(texts) < _MAX_CAUSES:
+        is_text = isinstance(cause, CauseInChild)
+        texts.append(str(cause) if is_text else f"{type(cause).__name__}: {cause}")
+        cause = cause.__cause__
+    return "; from ".join(texts)[:_MAX_CAUSE_CHARS] or None
+
+
 class InvalidInput(AerotaskError, ValueError):
     """The request is invalid; repeating it unchanged won't help.
 

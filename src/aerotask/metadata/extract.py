@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from aerotask.domain.errors import InvalidInput
+from aerotask.domain.errors import InvalidInput, cause_of
 from aerotask.domain.paths import shown
 from aerotask.metadata import mesh, pointcloud, raster, vector, video
 from aerotask.metadata.file_types import (
@@ -28,6 +29,8 @@ MAX_PROPERTIES_BYTES = 512 * 1024
 # Errors after which a file keeps the type of its name: another file or a conversion mends them.
 _REMEDIABLE = frozenset({"missing-side-file", "vector-too-large", "vector-too-slow"})
 
+_log = logging.getLogger(__name__)
+
 
 def extract_metadata(path: Path) -> FileMetadata:
     """Extracts the metadata of the file at `path`, which has its entry's name.
@@ -46,6 +49,8 @@ def extract_metadata(path: Path) -> FileMetadata:
     try:
         metadata = reader(path, kind, start)
     except InvalidInput as error:
+        if cause := cause_of(error):
+            _log.warning("%s: %s: %s", shown(path.name), error.code, cause)
         entry_type = suggested if error.code in _REMEDIABLE else EntryType.GENERIC
         return unreadable(error.code, error.message, entry_type)
     return bounded(path, metadata)

@@ -11,11 +11,13 @@ from pathlib import Path
 from aerotask.metadata.extract import extract_metadata
 from aerotask.metadata.model import too_large_to_read
 from aerotask.metadata.timeouts import cpu_deadline, cpu_limit_s
+from aerotask.sandbox.child_log import forward_log
 from aerotask.sandbox.child_loop import EventWriter, serve_stdio
 from aerotask.sandbox.protocol import Message
 
 
-def _extract(job: Message, _events: EventWriter) -> Message:
+def _extract(job: Message, events: EventWriter) -> Message:
+    forward_log(events)
     path = Path(job.body["path"])
     with path.open("rb") as content:
         sha256 = hashlib.file_digest(content, "sha256").hexdigest()

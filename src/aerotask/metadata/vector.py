@@ -13,7 +13,14 @@ from aerotask.domain.paths import shown
 from aerotask.metadata.geojson import Bounds, Footprint, footprint_of_all, footprint_of_bounds
 from aerotask.metadata.ogr import DataLayerError, DataSourceError, pyogrio
 from aerotask.metadata.vectors.formats import FORMATS, HEAD_BYTES, MIB
-from aerotask.metadata.vectors.source import LayerInfo, VectorSource, gdal_reason, open_source, unreadable
+from aerotask.metadata.vectors.source import (
+    LayerInfo,
+    Unreadable,
+    VectorSource,
+    open_source,
+    unreadable,
+    why_unreadable,
+)
 
 MAX_LAYERS = 64
 MAX_FIELDS = 256
@@ -58,8 +65,8 @@ def extract_vector(path: Path, kind: str) -> VectorMetadata:
             return _metadata(source)
         except MemoryError:
             raise
-        except (DataSourceError, DataLayerError) as error:
-            raise unreadable(path, gdal_reason(error, path)) from error
+        except (DataSourceError, DataLayerError, Unreadable, UnicodeError) as error:
+            raise unreadable(path, why_unreadable(error, path, kind)) from error
         # pyogrio fails on some results of GDAL, such as a CRS that it can't decode.
         except Exception as error:
             raise unreadable(path, "its metadata can't be decoded") from error

@@ -143,8 +143,25 @@ def _failures_explained(timeout_s: float) -> Iterator[None]:
         raise RequestFailed(f"There was no answer within {timeout_s:g} s.") from error
     except socket.gaierror as error:
         raise RequestFailed("The host's name can't be resolved.") from error
-    except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError) as error:
-        raise RequestFailed(f"The exchange failed: {str(error) or type(error).__name__}.") from error
+    except httpcore.ProtocolError as error:
+        raise RequestFailed("The answer is not valid HTTP.") from error
+    except (httpcore.NetworkError, httpcore.TimeoutException, OSError) as error:
+        raise RequestFailed(_broken_connection(error)) from error
+
+
+def _broken_connection(error: Exception) -> str:
+    """Reason in plain words of a broken connection; OpenSSL and the operating system have their own for it."""
+    cause = error.__cause__ or error.__context__ or error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"The host's certificate isn't accepted: {cause.verify_message}."
+    if isinstance(cause, ssl.SSLError):
+        return "The host doesn't speak TLS on this port, or an old version of it."
+    is_connect = isinstance(error, httpcore.ConnectError | ConnectionRefusedError)
+    return (
+        "The host takes no connection."
+        if is_connect
+        else "The connection broke before the answer was complete."
+    )
 
 
 class _PrivateAddress(Exception):

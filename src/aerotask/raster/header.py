@@ -90,7 +90,7 @@ def _crs_text(crs: CRS | None) -> str | None:
 
 
 def _geotransform(transform: Affine) -> tuple[float, float, float, float, float, float] | None:
-    if transform.is_identity:
+    if transform.is_identity or not math.isfinite(transform.determinant):
         return None
     origin_x, pixel_width, row_rotation, origin_y, column_rotation, pixel_height = transform.to_gdal()
     return origin_x, pixel_width, row_rotation, origin_y, column_rotation, pixel_height

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import rasterio
-from rasterio._err import CPLE_BaseError
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio._err import CPLE_BaseError, CPLE_OutOfMemoryError
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError, TransformError
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
@@ -73,19 +73,33 @@ def open_raster(path: Path, *, overview_level: int | None = None) -> Iterator[An
     options = {} if overview_level is None else {"overview_level": overview_level}
     with rasterio.Env(**GDAL_OPTIONS):
         source = _open(path, options)
-        with source, gdal_errors_as_damage():
+        with source, gdal_errors_as_damage(shown(path.name)):
             _check_header(source, path.stat().st_size)
             yield source
 
 
 @contextmanager
-def gdal_errors_as_damage() -> Iterator[None]:
-    """Convert GDAL's errors within the block to `InvalidInput` (`damaged-raster`)."""
+def gdal_errors_as_damage(subject: str = "the raster") -> Iterator[None]:
+    """Convert GDAL's errors within the block to `InvalidInput` about the subject.
+
+    Raises:
+        InvalidInput: a part of it can't be read (`damaged-raster`), or its coordinate system can't be used
+            (`not-georeferenced`).
+        MemoryError: GDAL got no memory.
+    """
     try:
         yield
+    except CPLE_OutOfMemoryError as error:
+        raise MemoryError from error
     except GDAL_ERRORS as error:
+        if isinstance(error, CRSError | TransformError) or "coordinate operation" in str(error):
+            raise InvalidInput(
+                f"The coordinate system of {subject} can't be transformed to others; assign the one that it is in "
+                "('gdal_translate -a_srs').",
+                code="not-georeferenced",
+            ) from error
         raise InvalidInput(
-            "A part of the raster can't be read: the file is damaged or incomplete. Upload it again.",
+            f"A part of {subject} can't be read: the file is damaged or incomplete. Upload it again.",
             code="damaged-raster",
         ) from error
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+from aerotask.sandbox.child_log import LOGGED, log_again
 from aerotask.sandbox.exit_status import describe_exit
 from aerotask.sandbox.protocol import FINAL_KINDS, Message, decode, encode
 
@@ -65,6 +66,8 @@ class JsonProcess:
     ) -> Message:
         """The final message of the job; its timeout starts again at each hundredth of progress.
 
+        What the process logs is logged here.
+
         Raises:
             ProcessCrashed, ProcessTimeout: the process is lost; the next job starts another.
         """
@@ -76,6 +79,9 @@ class JsonProcess:
             os.write(process.stdin.fileno(), encode(job))  # type: ignore[union-attr]  # the pipe asked for
         deadline, reached = time.monotonic() + timeout_s, 0.0
         while (message := self._receive(process, deadline, timeout_s)).kind not in FINAL_KINDS:
+            if message.kind == LOGGED:
+                log_again(message.body)
+                continue
             fraction = float(message.body.get("fraction", 0.0))
             if fraction >= reached + _PROGRESS_STEP:
                 deadline, reached = time.monotonic() + timeout_s, fraction

@@ -1,4 +1,4 @@
-"""Logger of what children and their libraries print, a cleaned line at a time.
+"""Logger of what children and their libraries log and print, a cleaned line at a time.
 
 Children open files of users: uncleaned, control sequences from these would reach the operator's terminal.
 """
@@ -6,7 +6,9 @@ Children open files of users: uncleaned, control sequences from these would reac
 from __future__ import annotations
 
 import asyncio
-from typing import IO
+import logging
+from collections.abc import Mapping
+from typing import IO, Any
 
 import structlog
 
@@ -39,3 +41,15 @@ async def log_output(pipe: IO[bytes], *, program: str) -> None:
 def _log_line(line: bytes, program: str) -> None:
     if line.strip():
         _log.warning("child.printed", program=program, line=clean_line(line.decode("utf-8", "replace")))
+
+
+def log_record(record: Mapping[str, Any], **ids: object) -> None:
+    """Log a record of a child (the body of a `LOGGED` message) with the ids of what it works on.
+
+    Raises:
+        KeyError, TypeError, ValueError: the record is malformed.
+    """
+    first, _, trace = str(record["text"]).partition("\n")
+    more = {"exception": trace} if trace else {}
+    log = _log.error if int(record["level"]) >= logging.ERROR else _log.warning
+    log("child.logged", logger_name=str(record["logger"]), text=first, **ids, **more)

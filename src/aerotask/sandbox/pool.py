@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from aerotask.domain.errors import InvalidInput, Unavailable
+from aerotask.domain.errors import CauseInChild, InvalidInput, Unavailable
 from aerotask.sandbox.conversation import converse, exit_status
 from aerotask.sandbox.exit_status import describe_exit
 from aerotask.sandbox.fair_semaphore import FairSemaphore, QueueFull
@@ -151,7 +151,8 @@ class Pool:
             else:
                 await self._spawner.end(pooled.child)
         if result.kind != "done":
-            raise _refusal(job, result.body)
+            told = result.body.get("cause")
+            raise _refusal(job, result.body) from (CauseInChild(told) if told else None)
         return result
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aerotask.domain.errors import InvalidInput
+from aerotask.domain.errors import InvalidInput, cause_of
 from aerotask.domain.text_cleaning import clean_line
 from aerotask.sandbox.child_loop import serve_socket
 from aerotask.sandbox.confinement import confine
@@ -39,7 +39,8 @@ def serve_jobs(
 
 def _failure(error: BaseException) -> Message:
     if isinstance(error, InvalidInput):
-        return Message("failed", {"code": error.code, "message": clean_line(error.message)})
+        body = {"code": error.code, "message": clean_line(error.message), "cause": cause_of(error)}
+        return Message("failed", body)
     if isinstance(error, MemoryError):
         code, message, trace = "out-of-memory", "It needs more memory than the limit for drawing.", None
     else:

@@ -6,7 +6,8 @@ import socket
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import orjson
 import rasterio
 from PIL import Image
 
+from aerotask.domain.errors import InvalidInput
+from aerotask.domain.paths import shown
 from aerotask.raster.io import GDAL_OPTIONS
 from aerotask.registry import Registry, load_registry
 from aerotask.sandbox import forkserver
@@ -29,6 +32,8 @@ from aerotask.tiles.raster_tiles import MapRaster, draw_thumbnail, draw_tile, re
 from aerotask.tiles.thumbnails import image
 from aerotask.tiles.thumbnails.pointcloud import draw_cloud
 from aerotask.tiles.thumbnails.vector import draw_geojson
+
+_RASTER = "the raster"
 
 
 def run_render_child(
@@ -55,17 +60,35 @@ def run_render_child(
         serve_jobs(own, handlers, memory_bytes=MEMORY_BYTES, reads=reads, writes=writes)
 
 
+@contextmanager
+def _entries_named(files: Mapping[Path, str]) -> Iterator[None]:
+    """Give errors in the block the subjects that clients know instead of the names of cached files."""
+    try:
+        yield
+    except InvalidInput as error:
+        message = error.message
+        for file, subject in files.items():
+            message = message.replace(shown(file.name), subject).replace(file.name, subject)
+        if message == error.message:
+            raise
+        raise InvalidInput(
+            message[0].upper() + message[1:], code=error.code, errors=error.errors
+        ) from error.__cause__
+
+
 def _render_info(rasters: DatasetCache, body: Mapping[str, Any]) -> Message:
     job = RenderInfoJob.from_body(body)
-    return Message("done", read_render_info(rasters, job.original, job.cog, job.style).to_json())
+    with _entries_named(dict.fromkeys((job.original, job.cog), _RASTER)):
+        info = read_render_info(rasters, job.original, job.cog, job.style)
+    return Message("done", info.to_json())
 
 
 def _tile(rasters: DatasetCache, body: Mapping[str, Any]) -> Message:
     job = TileJob.from_body(body)
     raster = MapRaster(job.cog, job.render_info, job.style)
-    return Message(
-        "done", content=encode_png(draw_tile(rasters, raster, job.tile_index, size_px=job.size_px))
-    )
+    with _entries_named({job.cog: _RASTER}):
+        drawn = draw_tile(rasters, raster, job.tile_index, size_px=job.size_px)
+    return Message("done", content=encode_png(drawn))
 
 
 def _thumbnail(rasters: DatasetCache, body: Mapping[str, Any]) -> Message:
@@ -77,7 +100,8 @@ def _thumbnail(rasters: DatasetCache, body: Mapping[str, Any]) -> Message:
     if job.subject is ThumbnailKind.CLOUD:
         picture = draw_cloud(job.path, size_px=job.size_px)
     else:
-        picture = draw_thumbnail(rasters, job.path, job.cog, size_px=job.size_px)
+        with _entries_named(dict.fromkeys((job.path, job.cog), _RASTER)):
+            picture = draw_thumbnail(rasters, job.path, job.cog, size_px=job.size_px)
     return Message("done", content=image.encode_webp(Image.fromarray(picture)))
 
 
@@ -85,7 +109,9 @@ def _preview(registry: Registry, body: Mapping[str, Any]) -> Message:
     job = PreviewJob.from_body(body)
     tool = registry.get(job.tool_id, job.tool_version)
     params = tool.params.model_validate_json(orjson.dumps(job.params))
-    return Message("done", content=tool.preview(params, job.inputs, longest_px=job.size_px))
+    with _entries_named({file: shown(path) for path, file in job.inputs.items()}):
+        content = tool.preview(params, job.inputs, longest_px=job.size_px)
+    return Message("done", content=content)
 
 
 def _preload() -> Callable[[socket.socket], None]:

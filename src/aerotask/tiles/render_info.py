@@ -68,10 +68,17 @@ class RenderInfo:
         """
         if self.bounds is None:
             raise InvalidInput(
-                "The raster has no georeference, so it has no map tiles; it does have a thumbnail.",
+                f"The raster {self._missing_georeference()}, so it has no map tiles; it does have a thumbnail.",
                 code="not-georeferenced",
             )
         return self.bounds
+
+    def _missing_georeference(self) -> str:
+        if self.profile.geotransform is None:
+            return "has no georeference"
+        if self.profile.crs is None:
+            return "has a position but no coordinate system ('gdal_translate -a_srs' assigns it)"
+        return "is in a coordinate system, or at a place in it, that leads to no longitudes and latitudes"
 
 
 def _four(values: Any) -> tuple[float, float, float, float]:

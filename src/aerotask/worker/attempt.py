@@ -19,6 +19,8 @@ from aerotask.domain.errors import AerotaskError, TaskFailed
 from aerotask.domain.retry import OUTAGE_S, FailureKind, retry_delay_s
 from aerotask.domain.settings import StorageQuota
 from aerotask.failpoints import failpoint
+from aerotask.sandbox.child_log import LOGGED
+from aerotask.sandbox.output_log import log_record
 from aerotask.sandbox.protocol import Message
 from aerotask.sdk import Limits, Snapshot, Tool
 from aerotask.services.datasets.storage_quota import Headroom, headroom_for
@@ -117,6 +119,8 @@ class Attempt:
         except (AerotaskError, OSError) as error:
             if is_outage(error):
                 raise
+            if isinstance(error, OSError):
+                _log.error("storage.failed", task_id=str(self.task.lease.task_id), error=str(error))
             return await outcome_of(error, self.context.blobs, attempt=self.task.lease.attempt)
 
     async def _retry_if_away(self) -> Retry | None:
@@ -138,6 +142,9 @@ class Attempt:
             self._damaged.add(str(event.body["path"]))
         elif event.kind == "derivative":
             publisher.add(self.task, declared_derivative(event.body))
+        elif event.kind == LOGGED:
+            lease = self.task.lease
+            log_record(event.body, task_id=str(lease.task_id), attempt=lease.attempt, tool=self.task.tool_id)
         else:
             reporter.on_event(event)
 

@@ -21,6 +21,8 @@ from aerotask.domain import paths
 from aerotask.domain.text_cleaning import clean_json
 from aerotask.metadata.file_types import side_file_paths_of
 from aerotask.metadata.model import given_up
+from aerotask.sandbox.child_log import LOGGED
+from aerotask.sandbox.output_log import log_record
 from aerotask.sandbox.protocol import Message
 from aerotask.sandbox.spawner import Spawner
 from aerotask.services.storage.damage import DamageService
@@ -38,6 +40,12 @@ MISSING_RETRY_S = 60.0
 LONGEST_RETRY_S = 24 * 3600.0
 STORE_PERIOD_S = 0.1
 """Pause between two transactions that store results of a batch."""
+_CAUSES = {
+    "disk-full": "the storage is full",
+    "out-of-memory": "its reader needed too much memory",
+    "tool-error": "its reader failed unexpectedly",
+}
+"""By the code of the child's error, whose message is for tasks."""
 
 _log = structlog.get_logger(__name__)
 
@@ -123,6 +131,11 @@ class IndexBatch:
         return ended
 
     def _on_event(self, event: Message) -> None:
+        if event.kind == LOGGED:
+            begun = self._begun
+            ids = {} if begun is None else {"entry_id": str(begun.id), "dataset_id": str(begun.dataset_id)}
+            log_record(event.body, **ids)
+            return
         entry = self._left[str(event.body["id"])]
         self.last_turn = entry.org
         if event.kind == "described":
@@ -151,7 +164,7 @@ class IndexBatch:
         if ended.how is ChildEnd.TIMED_OUT:
             cause = f"it took longer than {self.limits.timeout_s:.0f} s"
         elif ended.last is not None:
-            cause = str(ended.last.body.get("message", "it was interrupted"))
+            cause = _CAUSES.get(str(ended.last.body.get("code")), "its reader was interrupted")
         else:
             cause = ended.detail
         too_slow = ended.how is ChildEnd.TIMED_OUT or ended.signal == SIGPROF

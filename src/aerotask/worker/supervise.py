@@ -9,6 +9,8 @@ from enum import Enum, auto
 from signal import SIGTERM
 from typing import Any
 
+import structlog
+
 from aerotask.aio import cancel_and_wait
 from aerotask.failpoints import failpoint
 from aerotask.sandbox.conversation import converse, exit_status
@@ -17,6 +19,8 @@ from aerotask.sandbox.memory_watch import limit_of_all
 from aerotask.sandbox.protocol import PARSED, Message
 from aerotask.sandbox.spawner import Child, ForkServerGone, Spawner
 from aerotask.worker.jobs import Job, ToolInputs, ToolJob, ToolNeeds
+
+_log = structlog.get_logger(__name__)
 
 
 class ChildEnd(Enum):
@@ -79,7 +83,8 @@ async def supervise(  # noqa: PLR0913  a job, and what may end it
     try:
         child = await spawner.spawn()
     except (ForkServerGone, TimeoutError) as error:
-        return Ended(ChildEnd.CRASHED, detail=f"no child could be started ({error})")
+        _log.error("child.not_started", error=str(error) or type(error).__name__)
+        return Ended(ChildEnd.CRASHED, detail="no process could be started for it")
     edits: list[Any] = []
     # As many processes as the tool may use threads, beside the child.
     processes = 1 + (job.threads if isinstance(job, ToolJob) else 0)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import tempfile
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -17,13 +17,14 @@ import orjson
 from pydantic import ValidationError
 
 from aerotask.domain.disk_full import has_hardly_any_space, is_disk_full
-from aerotask.domain.errors import AerotaskError, InvalidInput, TaskFailed
+from aerotask.domain.errors import AerotaskError, InvalidInput, TaskFailed, cause_of
 from aerotask.domain.text_cleaning import clean_line
 from aerotask.failpoints import failpoint
 from aerotask.metadata.model import too_large_to_read
 from aerotask.metadata.timeouts import cpu_deadline
 from aerotask.registry import Registry, load_registry
 from aerotask.sandbox import confinement, forkserver
+from aerotask.sandbox.child_log import forward_log
 from aerotask.sandbox.child_loop import EventWriter, serve_socket
 from aerotask.sandbox.kernel.limits import limit_resources
 from aerotask.sandbox.protocol import Message
@@ -40,6 +41,8 @@ from aerotask.worker.jobs import IndexJob, Job, ToolInputs, ToolJob, ToolNeeds, 
 PROGRAM = "aerotask.worker.tool_child"
 OPEN_FILES = 1024
 EDITS_PER_MESSAGE = 1000
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class ToolChild:
         if self._parsed is not None:
             changes = _run_tool(self._parsed, ToolInputs.from_body(message.body), events)
             return _send_changes(changes, Path(self._workdir), events)
+        forward_log(events)
         job = job_of(message)
         limit_child(job)
         _confine(job, self.registry)
@@ -220,6 +224,8 @@ def _describe_all(job: IndexJob, events: EventWriter) -> Message:
 
 
 def _describe_failure(error: BaseException, workdir: str) -> Mapping[str, Any]:
+    if isinstance(error, AerotaskError) and (cause := cause_of(error)):
+        _log.warning("%s: %s", error.code, cause)
     if isinstance(error, TaskFailed):
         return _body(error.code, error.message, retryable=error.retryable, again=error.retryable)
     if isinstance(error, InvalidInput):
@@ -231,12 +237,14 @@ def _describe_failure(error: BaseException, workdir: str) -> Mapping[str, Any]:
     if is_disk_full(error) or (workdir and has_hardly_any_space(Path(workdir))):
         # Not retried automatically: that would fill the shared disk once more before an operator makes room.
         return _body("disk-full", "The storage is full; free some space, then retry.", retryable=True)
-    # A bug of the tool: the trace is for the operator's log, a short form for the client.
-    traceback.print_exception(error)
-    detail = error.message if isinstance(error, AerotaskError) else f"{type(error).__name__}: {error}"
-    if workdir:
-        detail = detail.replace(workdir, "…")
-    return _body("tool-error", f"The tool failed unexpectedly ({detail}).")
+    # A bug of the tool. Texts of foreign exceptions name files of the server, so clients learn only their type.
+    _log.error("unexpected error of a tool", exc_info=error)
+    kind = error.message if isinstance(error, AerotaskError) else type(error).__name__
+    return _body(
+        "tool-error",
+        f"The tool failed unexpectedly ({kind.rstrip('.')}). The administrator finds the details in the worker's log under "
+        "this task's id.",
+    )
 
 
 def _body(code: str, message: str, *, retryable: bool = False, again: bool = False) -> Mapping[str, Any]:

@@ -23,6 +23,7 @@ from aerotask.db.outages import is_outage
 from aerotask.domain.disk_full import is_disk_full
 from aerotask.domain.errors import (
     AerotaskError,
+    CauseInChild,
     Conflict,
     ContentDamaged,
     DiskFull,
@@ -39,6 +40,7 @@ from aerotask.domain.errors import (
     Unauthenticated,
     Unavailable,
     UseTask,
+    cause_of,
     json_pointer,
 )
 from aerotask.domain.suggestions import message_of
@@ -159,6 +161,14 @@ def install(app: FastAPI) -> None:
 async def _aerotask_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, AerotaskError):
         raise error
+    if isinstance(error.__cause__, CauseInChild):  # a library's, which the response doesn't tell
+        _log.warning(
+            "request.refused",
+            method=request.method,
+            path=request.url.path,
+            code=error.code,
+            cause=cause_of(error),
+        )
     if isinstance(error, ContentDamaged):
         await request.app.state.platform.damage.report(error)
     status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), 500)

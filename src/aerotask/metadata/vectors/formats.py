@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import struct
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -118,6 +119,20 @@ def is_whole_shapefile(path: Path, head: bytes) -> bool:
     From a shorter file, GDAL would silently return features without geometries.
     """
     return 2 * int.from_bytes(head[24:28], "big") == path.stat().st_size
+
+
+DBF_HEAD_BYTES = 12
+
+
+def is_whole_dbf(head: bytes, file_bytes: int) -> bool:
+    """Whether a Shapefile's table holds the records that its head declares (dBASE: their number, and two lengths).
+
+    From a shorter one, GDAL would silently leave out features.
+    """
+    if len(head) < DBF_HEAD_BYTES:
+        return False
+    records, header_bytes, record_bytes = struct.unpack_from("<IHH", head, 4)
+    return bool(header_bytes > DBF_HEAD_BYTES and header_bytes + records * record_bytes <= file_bytes)
 
 
 def _is_flatgeobuf(_path: Path, head: bytes) -> bool:

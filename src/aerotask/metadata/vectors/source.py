@@ -22,17 +22,22 @@ from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
 from aerotask.metadata.file_types import SHAPEFILE_SIDE_SUFFIXES, suffix_of
 from aerotask.metadata.gpkg_views import check_views
-from aerotask.metadata.ogr import DataSourceError, pyogrio
+from aerotask.metadata.ogr import pyogrio
 from aerotask.metadata.vectors.degrees import Bounds, Boxes, check_coordinates, why_not_degrees
+from aerotask.metadata.vectors.faults import fault_of
 from aerotask.metadata.vectors.formats import (
+    DBF_HEAD_BYTES,
     FORMATS,
     GDAL_OPTIONS,
     HEAD_BYTES,
     VectorFormat,
+    is_whole_dbf,
     is_whole_shapefile,
     refers_elsewhere,
 )
+from aerotask.metadata.vectors.zipped_shapefile import shapefile_in, table_of
 
+_SHAPEFILES = frozenset({"shp", "zip", "shz"})
 _LINK = "linked-vector-file"
 """Plain name of the file; layers that GDAL names after the file have it, and hardly any others."""
 
@@ -73,7 +78,8 @@ class VectorSource:
         """Descriptions of the first layers, and the number of all.
 
         Raises:
-            pyogrio.errors.DataSourceError: a layer can't be read, there is none, or the file is of another format.
+            pyogrio.errors.DataSourceError: a layer can't be read.
+            Unreadable: there is no layer, or the file is of another format.
         """
         if self.address.startswith(("GeoJSON:", "GeoJSONSeq:")) or self.form.has_one_layer:
             # Selecting the only layer by name would parse the whole file again.
@@ -84,7 +90,7 @@ class VectorSource:
             filled = [layer for layer in found if layer.info["features"]]
             return filled or found[:1], len(filled) or 1
         if not found:
-            raise DataSourceError("it has no layer")
+            raise Unreadable("it has no layer that can be read")
         return found, len(names)
 
     def _described(self, name: str | None) -> LayerInfo:
@@ -92,7 +98,7 @@ class VectorSource:
             self.address, layer=name, force_feature_count=True, force_total_bounds=True, **self.options
         )
         if info["driver"] not in self.form.drivers:
-            raise DataSourceError(f"it opens as {info['driver']}")
+            raise Unreadable(f"its content is not {self.form.name} but {info['driver']}")
         gdal_name = str(info["layer_name"])
         crs = info["crs"] or (self.form.crs if info["geometry_type"] else None)
         total = _bounds(info)
@@ -140,6 +146,8 @@ def open_source(path: Path, kind: str, *, folder: Path | None = None) -> Iterato
         _raise_if_side_files_missing(path)
         if not is_whole_shapefile(path, head):
             raise unreadable(path, "its length differs from the one in its header, so it is incomplete")
+    if kind in _SHAPEFILES and not is_whole_dbf(*_table(path, kind)):
+        raise unreadable(path, "its .dbf file is damaged or incomplete, so features would be missing")
     with tempfile.TemporaryDirectory(prefix="vector-", dir=folder) as own:
         link = Path(own) / f"{_LINK}.{kind}"
         link.symlink_to(path.absolute())
@@ -164,6 +172,15 @@ def _sides(path: Path) -> list[Path]:
     ]
 
 
+def _table(path: Path, kind: str) -> tuple[bytes, int]:
+    """Start and length of a Shapefile's table."""
+    if kind != "shp":
+        return table_of(path, shapefile_in(path) or "", DBF_HEAD_BYTES)
+    table = next(side for side in _sides(path) if suffix_of(side.name) == "dbf")
+    with table.open("rb") as content:
+        return content.read(DBF_HEAD_BYTES), table.stat().st_size
+
+
 def _bounds(info: Mapping[str, Any]) -> Bounds | None:
     if info["total_bounds"] is None:
         return None
@@ -182,11 +199,18 @@ def _raise_if_side_files_missing(path: Path) -> None:
         )
 
 
-def gdal_reason(error: BaseException | str, path: Path) -> str:
-    """GDAL's message under the file's own name, without the folders of the server."""
-    words = " ".join(str(error).split()).split(" ")
-    told = " ".join(path.name if _LINK in word else word for word in words)
-    return (told.removesuffix(".") or "it can't be read")[:300]
+class Unreadable(Exception):
+    """Fault of a vector file in plain words."""
+
+
+def why_unreadable(error: BaseException, path: Path, kind: str) -> str:
+    """Fault in plain words of the file at `path`, whose kind is given as its suffix, and which GDAL can't read."""
+    if isinstance(error, UnicodeError):
+        return (
+            "its names are not in the encoding that it declares; a Shapefile's is in its .cpg file, and without one it is "
+            "ISO 8859-1"
+        )
+    return str(error) if isinstance(error, Unreadable) else fault_of(path, kind, str(error))
 
 
 def unreadable(path: Path, why: str) -> InvalidInput:

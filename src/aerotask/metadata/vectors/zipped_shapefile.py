@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 
 MAX_MEMBERS = 1_000
@@ -34,6 +35,18 @@ def shapefile_in(path: Path) -> str | None:
     if not all(f"{stem}.{suffix}".lower() in present for suffix in _REQUIRED):
         return None
     return found[0]
+
+
+def table_of(path: Path, shapefile: str, head_bytes: int) -> tuple[bytes, int]:
+    """Start and unpacked length of the Shapefile's table (`.dbf`) in the ZIP at `path`; nothing if it can't be read."""
+    name = f"{shapefile[: -len('.shp')]}.dbf".lower()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            member = next(each for each in archive.infolist() if each.filename.lower() == name)
+            with archive.open(member) as table:
+                return table.read(head_bytes), member.file_size
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, NotImplementedError, RuntimeError):
+        return b"", 0
 
 
 def _members(path: Path) -> int:

@@ -47,10 +47,10 @@ def check_alignable(raster: AlignInput) -> None:
     """
     profile = raster.profile
     if profile.crs is None or profile.geotransform is None:
-        lacking = "a CRS" if profile.crs is None else "a geotransform"
+        lacking, option = ("a CRS", "-a_srs") if profile.crs is None else ("a geotransform", "-a_ullr")
         raise InvalidInput(
             f"{shown(raster.path)} has no {lacking.partition(' ')[2]}, so its position is unknown; "
-            f"give it {lacking} ('gdal_edit -a_srs … -a_ullr …') and upload it again.",
+            f"give it {lacking} ('gdal_edit {option} …') and upload it again.",
             code="missing-crs",
         )
     types = {band.dtype for band in profile.bands}

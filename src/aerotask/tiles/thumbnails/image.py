@@ -11,14 +11,15 @@ from PIL import Image, ImageOps
 from aerotask.domain.errors import InvalidInput
 
 MEDIA_TYPE = "image/webp"
-MAX_PIXELS = 200_000_000
+MAX_PIXELS = 175_000_000
+"""Below the number at which Pillow refuses to open an image."""
 WEBP_QUALITY = 80
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 _BYTE_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 _INDEXED_MODES = frozenset({"1", "P", "PA"})
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"GIF8", b"BM")
 # Exceptions of Pillow for damaged files.
-_DAMAGE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+_DAMAGE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error)
 
 
 def is_photo(path: Path) -> bool:
@@ -30,6 +31,8 @@ def is_photo(path: Path) -> bool:
     try:
         with Image.open(path, formats=FORMATS) as image:
             return image.mode in _BYTE_MODES
+    except Image.DecompressionBombError as error:
+        raise _too_large() from error
     except _DAMAGE_ERRORS as error:
         raise _unreadable() from error
 
@@ -50,16 +53,22 @@ def draw_photo(path: Path, *, size_px: int) -> bytes:
             return encode_webp(upright)
     except InvalidInput:
         raise
+    except Image.DecompressionBombError as error:
+        raise _too_large() from error
     except _DAMAGE_ERRORS as error:
         raise _unreadable() from error
 
 
 def _check_size(image: Image.Image) -> None:
     if image.width * image.height > MAX_PIXELS:
-        raise InvalidInput(
-            f"The image declares {image.width} × {image.height} pixels, more than a thumbnail is made of.",
-            code="raster-too-large",
-        )
+        raise _too_large()
+
+
+def _too_large() -> InvalidInput:
+    return InvalidInput(
+        f"The image declares more than the {MAX_PIXELS / 1e6:,.0f} million pixels from which thumbnails are made.",
+        code="raster-too-large",
+    )
 
 
 def encode_webp(image: Image.Image) -> bytes:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import islice
 from typing import Any, TypeAlias
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.aio import cancel_and_wait
@@ -34,6 +36,8 @@ MAX_LISTED = 1000
 
 Outcome: TypeAlias = StoredChanges | Failure | Retry
 """Outcome of an attempt: changes to apply, a final failure, or a retry."""
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,8 @@ class CommitService:
         except (AerotaskError, OSError) as error:
             if is_outage(error):
                 raise
+            if isinstance(error, OSError):
+                _log.error("storage.failed", task_id=str(task.lease.task_id), error=str(error))
             # The changes don't fit the dataset as it is now, or can't be read.
             await self._discard_outputs(outcome)
             outcome = await outcome_of(error, self.blobs, attempt=task.lease.attempt)
@@ -191,7 +197,10 @@ def failure_of(error: AerotaskError | OSError) -> Failure:
     if is_disk_full(error):
         return Failure("disk-full", "The storage is full; free space, then retry.", retryable=True)
     return Failure(
-        "storage-error", f"The storage failed ({error.strerror or 'unknown error'}).", retryable=True
+        "storage-error",
+        # Not the error's own text, which may name a file of the server.
+        f"The storage failed ({os.strerror(error.errno) if error.errno else 'unknown error'}).",
+        retryable=True,
     )
 
 
