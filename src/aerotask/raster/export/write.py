@@ -43,6 +43,7 @@ from aerotask.raster.tiff.directory import CLASSIC_LIMIT_BYTES
 from aerotask.raster.tiff.template import Georeference, TemplateFields, georeference_of, template_fields
 from aerotask.raster.tiff.writer import TiffLevel, TiledTiff
 from aerotask.raster.windows import (
+    UNIT_BYTES,
     Shape,
     Window,
     grid_shape,
@@ -56,6 +57,10 @@ from aerotask.raster.windows import (
 TILE_PX = 512
 DECODING_BYTES = 256 * 1024 * 1024
 """Memory for decoding the source's blocks, of all threads together; large blocks are read by fewer threads."""
+
+_LARGER_UNITS = 4, 3, 2
+"""Tiles along the side of an area's units: its tiles lie across the source's blocks, and a smaller share of a larger unit's
+blocks is decoded twice."""
 
 Stage = Literal["pixels", "overviews", "cog"]
 OnProgress = Callable[[Stage, float], None]
@@ -218,11 +223,19 @@ def _plan_units(
 ) -> _Units:
     profile = source.profile
     shape = shape_of(plan.window_of(profile))
-    planned = writing.unit_yx or unit_shape(
+    if writing.unit_yx:
+        return _Units(writing.unit_yx, shape)
+    bytes_per_px = BandReader(opened, profile, plan.source_bands).bytes_per_px
+    for tiles in _LARGER_UNITS if plan.area else ():
+        larger = (tiles * tile_yx[0], tiles * tile_yx[1])
+        units = _Units(larger, shape)
+        if larger[0] * larger[1] * bytes_per_px <= UNIT_BYTES and len(units) >= 2 * writing.threads:
+            return units
+    planned = unit_shape(
         shape,
         tile_yx=tile_yx,
         block_yx=(profile.block_size[1], profile.block_size[0]),
-        bytes_per_px=BandReader(opened, profile, plan.source_bands).bytes_per_px,
+        bytes_per_px=bytes_per_px,
     )
     return _Units(planned, shape)
 
