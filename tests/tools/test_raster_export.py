@@ -90,6 +90,11 @@ def test_the_result_has_all_facts(harness: ToolHarness) -> None:
         "rescaleSource": "formula",
         "colormap": "rdylgn",
         "format": "gtiff",
+        "dataType": "uint8",
+        "scale": None,
+        "offset": None,
+        "left": 0,
+        "top": 0,
         "width": 400,
         "height": 300,
         "validPixels": 300 * 400 - 50 * 50,
@@ -418,6 +423,10 @@ def test_the_schema_is_valid_and_every_parameter_is_described() -> None:
         "preset",
         "fileName",
         "format",
+        "dataType",
+        "bbox",
+        "bboxCrs",
+        "cutline",
     ]
     assert all(entry.get("description") for entry in schema["properties"].values())
     assert schema["properties"]["colormap"]["default"] is None
@@ -441,6 +450,10 @@ def test_the_page_lists_every_error_code() -> None:
         ),
         REPOSITORY / "src/aerotask/tools/raster_export.py",
         REPOSITORY / "src/aerotask/tools/indexed_raster.py",
+        REPOSITORY / "src/aerotask/tools/indexed_area.py",
+        # A cutline's file is read by them.
+        REPOSITORY / "src/aerotask/metadata/vectors/source.py",
+        REPOSITORY / "src/aerotask/metadata/gpkg_views.py",
     ]
     codes = {
         code for path in sources for code in re.findall(r'code="([a-z-]+)"', path.read_text(encoding="utf-8"))

@@ -40,6 +40,12 @@ def shape_of(window: Window) -> Shape:
     return rows.stop - rows.start, cols.stop - cols.start
 
 
+def shifted(window: Window, by_yx: Shape) -> Window:
+    """The window moved down and right."""
+    (rows, cols), (down, right) = window, by_yx
+    return slice(rows.start + down, rows.stop + down), slice(cols.start + right, cols.stop + right)
+
+
 def tiles_within(window: Window, tile_yx: Shape) -> Iterator[tuple[Shape, Window]]:
     """The tiles that a unit covers: row and column in the grid of tiles, and window in the raster."""
     top, left = window[0].start, window[1].start

@@ -12,10 +12,12 @@ from rasterio.enums import MaskFlags
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.colormaps import colours_of
 from aerotask.raster.export.options import ExportFormat
+from aerotask.raster.export.physical_values import INT16_MAX, INT16_NODATA
 from aerotask.raster.export.plan import ExportPlan
 from aerotask.raster.expression.evaluate import Flags, Floats
 from aerotask.raster.expression.indices import ValueRange
 from aerotask.raster.pixels import CHUNK_PX
+from aerotask.raster.profile import Scaling
 from aerotask.raster.tiff.codec import Tile, TileLayout
 
 OPAQUE = 255
@@ -30,6 +32,10 @@ class Colorizer(Protocol):
     def layout(self) -> TileLayout:
         """Memory layout of the tiles."""
 
+    @property
+    def clipped_px(self) -> int:
+        """Number of pixels so far whose value the tiles can't hold."""
+
     def paint(self, values: Sequence[Floats], valid: Flags, tile: Tile, *, rows: slice, cols: int) -> None:
         """Fill some rows of the tile, up to `cols` columns; `values` are flat, one array for each channel."""
 
@@ -40,6 +46,10 @@ def colorizer_for(plan: ExportPlan, source: Any, *, tile_yx: tuple[int, int]) ->
     Raises:
         InvalidInput: transparent pixels would be lost in a palette (`palette-impossible`).
     """
+    if plan.gives_values and plan.data_type == "int16":
+        if plan.number_scaling is None:
+            raise ValueError("the plan's scale and offset aren't set yet")
+        return Int16Colorizer(plan.number_scaling, tile_yx=tile_yx)
     if plan.gives_values:
         return ValuesColorizer(samples=1 if plan.formula else len(plan.channels), tile_yx=tile_yx)
     if plan.ranges is None:
@@ -50,7 +60,7 @@ def colorizer_for(plan: ExportPlan, source: Any, *, tile_yx: tuple[int, int]) ->
         own = own_colours(source, plan.source_bands[0])
         if plan.format is not ExportFormat.PALETTE:
             return TableColorizer(own.view(np.uint32).reshape(257), None, tile_yx=tile_yx)
-        blank = blank_entry(source, plan.source_bands[0])
+        blank = blank_entry(source, plan.source_bands[0], is_cut=plan.is_cut)
         return TableColorizer(np.array([*range(256), blank or 0], np.uint8), None, tile_yx=tile_yx)
     entries = palette_entries() if plan.format is ExportFormat.PALETTE else rgba_entries(plan.colormap)
     return TableColorizer(entries, plan.ranges[0], tile_yx=tile_yx)
@@ -72,20 +82,21 @@ def own_colours(source: Any, band: int) -> NDArray[np.uint8]:
     return table
 
 
-def blank_entry(source: Any, band: int) -> int | None:
+def blank_entry(source: Any, band: int, *, is_cut: bool) -> int | None:
     """The entry of a band's colour table that stands for no value: its nodata value, or a transparent entry.
 
     Raises:
-        InvalidInput: there is none, but the raster has pixels without a value (`palette-impossible`).
+        InvalidInput: there is none, but the raster has pixels without a value or is cut (`palette-impossible`).
     """
     nodata = source.nodatavals[band - 1]
     if nodata is not None and nodata in range(256):
         return int(nodata)
     transparent = [entry for entry, colour in source.colormap(band).items() if not colour[3]]
     flags = source.mask_flag_enums[band - 1]
-    if not transparent and (MaskFlags.per_dataset in flags or MaskFlags.alpha in flags):
+    if not transparent and (is_cut or MaskFlags.per_dataset in flags or MaskFlags.alpha in flags):
         raise InvalidInput(
-            "The raster has transparent pixels but no entry of its colour table for them; take format 'gtiff' or 'cog'.",
+            "Pixels are transparent or outside of the cutline, but the raster has no entry of its colour table for them; take "
+            "format 'gtiff' or 'cog'.",
             code="palette-impossible",
         )
     return min(transparent, default=None)
@@ -104,6 +115,8 @@ class TableColorizer:
 
     Without a range the values are the numbers of the colours.
     """
+
+    clipped_px = 0
 
     def __init__(
         self,
@@ -131,6 +144,8 @@ class TableColorizer:
 class CompositeColorizer:
     """RGB composite of three values per pixel, each scaled to a byte by its own range; valid pixels are opaque."""
 
+    clipped_px = 0
+
     def __init__(self, ranges: Sequence[ValueRange], *, tile_yx: tuple[int, int]) -> None:
         self.layout = TileLayout(tile_yx, np.dtype(np.uint32), 0)
         self._scalers = [_Scaler(value_range) for value_range in ranges]
@@ -148,6 +163,8 @@ class CompositeColorizer:
 class ValuesColorizer:
     """Unchanged values as float32, with NaN for pixels without a value."""
 
+    clipped_px = 0
+
     def __init__(self, *, samples: int, tile_yx: tuple[int, int]) -> None:
         self.layout = TileLayout((*tile_yx, samples), np.dtype(np.float32), np.nan)
 
@@ -157,6 +174,23 @@ class ValuesColorizer:
         for channel, plane in enumerate(values):
             pixels[..., channel] = plane.reshape(-1, cols)
         pixels[~valid.reshape(-1, cols)] = np.nan
+
+
+class Int16Colorizer:
+    """Values as the nearest Int16 numbers by scale and offset; those beyond the numbers get the nearest of these."""
+
+    def __init__(self, scaling: Scaling, *, tile_yx: tuple[int, int]) -> None:
+        self.layout = TileLayout((*tile_yx, 1), np.dtype(np.int16), INT16_NODATA)
+        self.clipped_px = 0
+        self._scale, self._offset = scaling
+
+    def paint(self, values: Sequence[Floats], valid: Flags, tile: Tile, *, rows: slice, cols: int) -> None:
+        """Round each value; pixels without a value get the nodata number."""
+        numbers = np.rint((values[0].astype(np.float64) - self._offset) / self._scale)
+        self.clipped_px += int(np.count_nonzero((np.abs(numbers) > INT16_MAX) & valid))
+        np.clip(numbers, -INT16_MAX, INT16_MAX, out=numbers)
+        numbers[~valid] = INT16_NODATA
+        tile[rows, :cols, 0] = numbers.reshape(-1, cols)
 
 
 class _Scaler:

@@ -15,6 +15,7 @@ from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
 from aerotask.raster.bands import parse_filter
 from aerotask.raster.colormaps import NO_COLORMAP, known_name
+from aerotask.raster.export.area import AreaOptions
 from aerotask.raster.export.presets import Composite, Preset, find_preset
 from aerotask.raster.expression.indices import Formula, ValueRange, parse_formula
 from aerotask.sdk import ToolParams
@@ -26,6 +27,9 @@ Unscale = Annotated[
     UnscaleMode, BeforeValidator(lambda value: str(value).lower() if isinstance(value, bool) else value)
 ]
 """Choice between physical values and the numbers in the file; JSON's true and false are accepted as well."""
+
+DataType = Literal["float32", "int16"]
+"""Type of the numbers in a result of values."""
 
 _BANDS = re.compile(r"\s*[0-9]{1,4}\s*(?:,\s*[0-9]{1,4}\s*){0,2}")
 
@@ -102,6 +106,9 @@ class ExportOptions:
     preset: Preset | None
     preset_name: str | None
     format: ExportFormat
+    data_type: DataType = "float32"
+    area: AreaOptions | None = None
+    """The part of the raster that is exported; None for all of it."""
 
     @property
     def wants_values(self) -> bool:
@@ -158,6 +165,20 @@ def _invalid_rescale(text: str, rule: str) -> InvalidInput:
         f"The rescale {shown(text)} can't be used: {rule}. Examples: '-1,1' or '0,3000;0,3000;0,2500'.",
         code="invalid-rescale",
     )
+
+
+def check_data_type(options: ExportOptions, *, values_per_px: int = 1) -> None:
+    """Check that numbers of the type can be written.
+
+    Raises:
+        InvalidInput: Int16 is for one value per pixel, not for colours or several values (`data-type-impossible`).
+    """
+    if options.data_type == "int16" and not (options.wants_values and values_per_px == 1):
+        raise InvalidInput(
+            "The data type 'int16' is for the values of a formula or of one band: give one of them and colormap 'none', or "
+            "leave out 'dataType'.",
+            code="data-type-impossible",
+        )
 
 
 def _check_palette(options: ExportOptions) -> None:

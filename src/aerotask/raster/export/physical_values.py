@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from aerotask.raster.export.options import UnscaleMode
@@ -10,6 +11,11 @@ from aerotask.raster.profile import RasterProfile, Scaling
 
 HIGHEST_REFLECTANCE = 2.0
 """Reflectances are from 0 to 1, and somewhat more on glinting surfaces."""
+
+INT16_NODATA = -32768
+INT16_MAX = 32767
+"""The largest number that stands for a value; the smallest is −32767."""
+_USUAL_RANGE, _USUAL_SCALING = ValueRange(-1, 1), (0.0001, 0.0)
 
 
 def choose_scalings(mode: UnscaleMode, profile: RasterProfile, bands: Sequence[int]) -> tuple[Scaling, ...]:
@@ -31,6 +37,33 @@ def explain_scalings(bands: Sequence[int], scalings: Sequence[Scaling]) -> str:
         for (scale, offset), of in listed.items()
     ]
     return f"Computing on physical values: {'; '.join(parts)}."
+
+
+def int16_scaling(values: ValueRange) -> Scaling:
+    """Scale and offset by which Int16 numbers stand for the values of a range.
+
+    For −1 to 1 they are 0.0001 and 0, as vegetation indices are usually stored. Otherwise the offset is the middle, and the
+    scale the smallest of 1, 2 and 5 times a power of ten by which both ends fit.
+    """
+    if values == _USUAL_RANGE:
+        return _USUAL_SCALING
+    middle = values.low / 2 + values.high / 2
+    least = max(values.high - middle, middle - values.low) / INT16_MAX
+    if least == 0:
+        return 1.0, middle
+    exponent = math.floor(math.log10(least))
+    scales = (float(f"{digit}e{exponent}") for digit in (1, 2, 5, 10))
+    return next(scale for scale in scales if scale >= least), middle
+
+
+def warn_of_clipped(clipped_px: int, scaling: Scaling) -> str:
+    """The warning that pixels have values that the numbers can't stand for."""
+    scale, offset = scaling
+    low, high = offset - INT16_MAX * scale, offset + INT16_MAX * scale
+    return (
+        f"{clipped_px:,} pixels have values beyond {low:g} to {high:g}, which Int16 can hold with scale {scale:g} and offset "
+        f"{offset:g}; they have the nearest of these values. Give a 'rescale' that spans all values, or take float32."
+    )
 
 
 def warn_of_numbers(title: str, profile: RasterProfile, bands: Sequence[int]) -> str | None:

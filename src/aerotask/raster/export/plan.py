@@ -9,7 +9,14 @@ from typing import Literal
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.bands import BandRoles, find_roles
 from aerotask.raster.colormaps import DEFAULT_COLORMAP, GREY_COLORMAP, NO_COLORMAP, OWN_COLOURS
-from aerotask.raster.export.options import ExportFormat, ExportOptions, palette_impossible
+from aerotask.raster.export.area import ExportArea
+from aerotask.raster.export.options import (
+    DataType,
+    ExportFormat,
+    ExportOptions,
+    check_data_type,
+    palette_impossible,
+)
 from aerotask.raster.export.physical_values import choose_scalings, explain_scalings, warn_of_numbers
 from aerotask.raster.export.presets import Composite, IndexPreset, ThermalPreset
 from aerotask.raster.expression.indices import (
@@ -22,8 +29,9 @@ from aerotask.raster.expression.indices import (
 )
 from aerotask.raster.expression.names import band_number, band_role
 from aerotask.raster.profile import RasterProfile, Scaling
+from aerotask.raster.windows import Window
 
-RangeSource = Literal["rescale", "formula", "percentiles", "none"]
+RangeSource = Literal["rescale", "formula", "percentiles", "extremes", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +48,10 @@ class ExportPlan:
     channels: tuple[int, ...]
     """Without a formula: the bands shown as red, green and blue."""
     colormap: str
-    """`none` for values as Float32, `own` for the band's colour table; unused for three bands in colour."""
+    """`none` for values instead of colours, `own` for the band's colour table; unused for three bands in colour."""
     ranges: tuple[ValueRange, ...] | None
     """One for the formula, or one for each channel; none for the band's own colours. None if they are taken from the pixels
-    (percentiles), or for values."""
+    (percentiles; for Int16 the extremes), or for values in Float32."""
     range_source: RangeSource
     format: ExportFormat
     scalings: tuple[Scaling, ...] = ()
@@ -52,10 +60,25 @@ class ExportPlan:
     """Reasons for the choice of bands, for the log."""
     warnings: tuple[str, ...] = ()
     """Options that have no effect, for the log and the result."""
+    data_type: DataType = "float32"
+    """Type of the numbers, if the result is of values."""
+    number_scaling: Scaling | None = None
+    """For values in Int16: the scale and offset by which the numbers in the file stand for them."""
+    area: ExportArea | None = None
+    """The part of the raster that is exported; None for all of it."""
+
+    def window_of(self, profile: RasterProfile) -> Window:
+        """The window of the raster that is exported."""
+        return self.area.window if self.area else (slice(0, profile.height), slice(0, profile.width))
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether pixels within the exported window may be outside of a cutline."""
+        return self.area is not None and self.area.inside is not None
 
     @property
     def gives_values(self) -> bool:
-        """Whether the result is Float32 values rather than colours."""
+        """Whether the result is of values rather than colours."""
         return self.colormap == NO_COLORMAP
 
     @property
@@ -102,6 +125,7 @@ def make_plan(options: ExportOptions, profile: RasterProfile) -> ExportPlan:
         draft.warnings.append(profile.page_warning)
     if options.format is ExportFormat.PALETTE and (draft.formula is None or draft.colormap == NO_COLORMAP):
         raise palette_impossible()
+    check_data_type(options, values_per_px=1 if draft.formula else len(draft.channels))
     bands = tuple(sorted({*names.values(), *draft.channels}))
     scalings = () if draft.colormap == OWN_COLOURS else choose_scalings(options.unscale, profile, bands)
     _explain_values(options, profile, bands, scalings, draft)
@@ -118,6 +142,7 @@ def make_plan(options: ExportOptions, profile: RasterProfile) -> ExportPlan:
         scalings=scalings,
         reasons=tuple(draft.reasons),
         warnings=tuple(draft.warnings),
+        data_type=options.data_type,
     )
 
 
@@ -248,12 +273,12 @@ def _warn_of_ignored(options: ExportOptions, draft: _PlanDraft) -> None:
     in_colour = draft.formula is None and draft.colormap != NO_COLORMAP
     if in_colour and options.colormap:
         draft.ignore(f"Colormap '{draft.colormap}'", "three bands are shown in their own colours")
-    if options.rescale and draft.colormap == NO_COLORMAP:
+    if options.rescale and draft.colormap == NO_COLORMAP and options.data_type != "int16":
         draft.ignore("'rescale'", "colormap 'none' gives the values as they are")
 
 
 def _ranges(options: ExportOptions, draft: _PlanDraft) -> tuple[tuple[ValueRange, ...] | None, RangeSource]:
-    if draft.colormap == NO_COLORMAP:
+    if draft.colormap == NO_COLORMAP and options.data_type != "int16":
         return None, "none"
     if draft.colormap == OWN_COLOURS:
         return (), "none"
@@ -267,7 +292,7 @@ def _ranges(options: ExportOptions, draft: _PlanDraft) -> tuple[tuple[ValueRange
         return options.rescale * (value_count // len(options.rescale)), "rescale"
     if draft.formula and draft.formula.value_range:
         return (draft.formula.value_range,), "formula"
-    return None, "percentiles"
+    return None, "percentiles" if draft.colormap != NO_COLORMAP else "extremes"
 
 
 def _listed(bands: tuple[int, ...]) -> str:
