@@ -50,7 +50,7 @@ VISITOR_RIGHTS: Mapping[Visibility, frozenset[Access]] = {
 
 
 class LinkScope(StrEnum):
-    """What a signed link gives of its target."""
+    """Extent to which a signed link opens its target."""
 
     VIEW = "view"
     """Images, map tiles, lists, status, log and events."""

@@ -109,7 +109,6 @@ def test_no_method_that_writes_passes(site: Site, method: str) -> None:
     for path in (
         "obj/new.txt",
         "obj/notes.md",
-        "obj",
         "list",
         site.task_address,
         f"{site.task_address}/result",
