@@ -36,10 +36,12 @@ from aerotask.services.accounts.permissions import PermissionService
 from aerotask.services.accounts.tokens import Tokens
 from aerotask.services.accounts.user_lookup import UserLookup
 from aerotask.services.accounts.users import UserService
+from aerotask.services.accounts.view_tokens import ViewTokens, ViewTokenService
 from aerotask.services.datasets.datasets import DatasetService
 from aerotask.services.datasets.derivatives import DerivativeService
 from aerotask.services.datasets.downloads import DownloadService
 from aerotask.services.datasets.entries import EntryService
+from aerotask.services.datasets.links import LinkService
 from aerotask.services.datasets.orgs import OrgService
 from aerotask.services.datasets.tree import TreeService
 from aerotask.services.datasets.uploads import UploadService
@@ -59,7 +61,6 @@ from aerotask.services.tasks.usage import UsageService
 from aerotask.services.tasks.wakeups import WakeupSender
 from aerotask.services.tasks.watch import WatchService
 from aerotask.services.tasks.webhooks import WebhookService
-from aerotask.services.tiles.tile_tokens import TileTokens
 from aerotask.services.tiles.tiles import TileService
 from aerotask.tiles.renderer import open_renderer
 from aerotask.tools import DOWNLOAD_TOOL
@@ -85,6 +86,8 @@ class Platform:
     authentication: AuthenticationService
     login: LoginService
     api_keys: ApiKeyService
+    view_tokens: ViewTokenService
+    links: LinkService
     audit: AuditService
     orgs: OrgService
     datasets: DatasetService
@@ -199,6 +202,9 @@ def _assemble(  # noqa: PLR0913  resources that are closed with the platform
     submit = _submit(
         settings, db, access, registry, wakeups=wakeups, webhooks=webhooks, disk=DiskCheck(blobs)
     )
+    view_tokens = ViewTokenService(
+        db, access, ViewTokens(settings.secret_key, ttl=timedelta(seconds=settings.tokens.view_token_ttl_s))
+    )
     tokens = Tokens(settings.secret_key.get_secret_value(), settings.tokens)
     api_keys = ApiKeyService(db)
     entries = EntryService(db, blobs, access, settings.uploads.max_object_bytes, settings.storage)
@@ -214,6 +220,8 @@ def _assemble(  # noqa: PLR0913  resources that are closed with the platform
         authentication=AuthenticationService(db, tokens, api_keys, _oidc(settings.oidc, db, resolver)),
         login=LoginService(db, tokens, passwords, LoginThrottle(db, settings.login)),
         api_keys=api_keys,
+        view_tokens=view_tokens,
+        links=LinkService(db, access),
         audit=AuditService(db),
         orgs=OrgService(db, access, UserLookup(db), settings.storage, settings.max_orgs_per_user),
         datasets=DatasetService(db, access),
@@ -240,7 +248,7 @@ def _assemble(  # noqa: PLR0913  resources that are closed with the platform
         wakeups=wakeups,
         maintenance=_maintenance(settings, db, blobs, dispatcher, partial_files),
         admission=AdmissionService(db, settings.quotas, registry),
-        tiles=_tiles(settings, db, access, tasks=tasks, submit=submit, blobs=blobs),
+        tiles=_tiles(settings, db, access, view_tokens, tasks=tasks, submit=submit, blobs=blobs),
         damage=DamageService(db),
     )
 
@@ -287,6 +295,7 @@ def _tiles(  # noqa: PLR0913  the services that drawing uses
     settings: Settings,
     db: Database,
     access: PermissionService,
+    view_tokens: ViewTokenService,
     *,
     tasks: TaskService,
     submit: SubmitService,
@@ -299,7 +308,7 @@ def _tiles(  # noqa: PLR0913  the services that drawing uses
         registry=submit.registry,
         limits=submit.limits,
         renderer=open_renderer(settings.render, blobs),
-        tokens=TileTokens(settings.secret_key, ttl=timedelta(seconds=settings.tokens.view_token_ttl_s)),
+        tokens=view_tokens,
     )
 
 

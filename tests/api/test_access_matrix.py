@@ -15,6 +15,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.routing import BaseRoute, Mount, Route
 from tests.support.rows import Rows, add_user
 from tests.support.served import Served, served
@@ -22,11 +23,12 @@ from tests.support.world import PASSWORD
 
 from aerotask.api.app import create_app
 from aerotask.config import Settings
-from aerotask.domain.access import Access, Caller, Membership, Visibility
-from aerotask.domain.ids import DatasetId, OrgId, UploadId, UserId, new_id
+from aerotask.domain.access import Access, Caller, LinkScope, Membership, Visibility
+from aerotask.domain.ids import DatasetId, LinkId, OrgId, UploadId, UserId, new_id
 from aerotask.services.datasets.contents import put_content
+from aerotask.services.datasets.links import digest_of
 from aerotask.store.accounts import api_keys, users
-from aerotask.store.datasets import datasets, orgs, uploads
+from aerotask.store.datasets import datasets, links, orgs, uploads
 from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.tasks import submit
 
@@ -48,6 +50,10 @@ class Needs(Enum):
     ADMIN = Access.ADMIN
     TASK = "task"
     """Permission to manage the task: its submitter and administrators of the organization."""
+    LINK_ADDRESS = "link"
+    """A valid link in the address, which needs no caller."""
+    OWN_LINK = "own link"
+    """Read, and the caller made the link or is an administrator of the organization."""
     UPLOAD = "upload"
     """Write, and the caller created the upload or is an administrator of the organization."""
 
@@ -68,6 +74,7 @@ def row(needs: Needs, answers: int | None = None, **request: Any) -> Row:
 
 
 D, T = "/orgs/{orgSlug}/ds/{dsSlug}", "/orgs/{orgSlug}/ds/{dsSlug}/tasks/{taskId}"
+L = "/links/{link}"
 SIGN_IN = {"username": "admin", "password": PASSWORD}
 NEW_USER = {"userName": "{fresh}", "password": PASSWORD}
 ALIGN = {"sourcePath": "a.txt", "referencePath": "b.tif", "outputPath": "c.tif"}
@@ -128,11 +135,15 @@ ROWS: dict[str, Row] = {
     f"DELETE {D}/uploads/{{uploadId}}": row(Needs.UPLOAD, headers=TUS),
     f"GET {D}/build/{{path}}": row(Needs.READ),
     f"GET {D}/build/{{path}}/{{kind}}": row(Needs.READ, 404),
+    f"GET {D}/build/{{path}}/{{kind}}/{{fileName}}": row(Needs.READ, 404),
     f"GET {D}/thumb": row(Needs.READ, 400, params={"path": "a.txt"}),
     f"GET {D}/tilejson.json": row(Needs.READ, 400, params={"path": "a.txt"}),
     f"GET {D}/tiles/{{z}}/{{x}}/{{y}}.png": row(Needs.READ, 400, params={"path": "a.txt"}),
     f"GET {D}/tiles/{{z}}/{{x}}/{{y}}@2x.png": row(Needs.READ, 400, params={"path": "a.txt"}),
     f"POST {D}/view-tokens": row(Needs.READ_AS_USER, json={}),
+    f"POST {D}/links": row(Needs.READ_AS_USER, json={"path": "a.txt"}),
+    f"GET {D}/links": row(Needs.READ_AS_USER),
+    f"DELETE {D}/links/{{linkId}}": row(Needs.OWN_LINK),
     f"POST {D}/tools/{{toolId}}/validate": row(Needs.READ, json=ALIGN),
     f"POST {D}/tools/{{toolId}}/preview": row(Needs.READ, 400, json=ALIGN),
     f"POST {D}/align/validate": row(Needs.READ, json=ALIGN),
@@ -148,6 +159,7 @@ ROWS: dict[str, Row] = {
     f"GET {T}/events": row(Needs.READ),
     f"GET {T}/output": row(Needs.READ),
     f"GET {T}/result": row(Needs.READ, 409),
+    f"GET {T}/result/{{fileName}}": row(Needs.READ, 409),
     f"GET {T}/assets": row(Needs.READ),
     f"GET {T}/assets/{{name}}": row(Needs.READ, 409),
     f"GET {T}/tilejson.json": row(Needs.READ, 409),
@@ -169,7 +181,9 @@ ROWS: dict[str, Row] = {
     f"HEAD {D}/obj/{{path}}": row(Needs.READ),
     f"HEAD {D}/download": row(Needs.READ, params={"path": "a.txt"}),
     f"HEAD {D}/build/{{path}}/{{kind}}": row(Needs.READ, 404),
+    f"HEAD {D}/build/{{path}}/{{kind}}/{{fileName}}": row(Needs.READ, 404),
     f"HEAD {T}/result": row(Needs.READ, 409),
+    f"HEAD {T}/result/{{fileName}}": row(Needs.READ, 409),
     f"HEAD {T}/assets/{{name}}": row(Needs.READ, 409),
     "GET /": row(Needs.NOTHING, 307),
     "GET /docs": row(Needs.NOTHING),
@@ -189,8 +203,33 @@ ROWS |= {
         ),
     )
 }
+LINKED = {
+    "list": row(Needs.LINK_ADDRESS),
+    "obj/{path}": row(Needs.LINK_ADDRESS),
+    "build/{path}": row(Needs.LINK_ADDRESS),
+    "build/{path}/{kind}": row(Needs.LINK_ADDRESS, 404),
+    "build/{path}/{kind}/{fileName}": row(Needs.LINK_ADDRESS, 404),
+    "thumb": row(Needs.LINK_ADDRESS, 400, params={"path": "a.txt"}),
+    "tilejson.json": row(Needs.LINK_ADDRESS, 400, params={"path": "a.txt"}),
+    "tiles/{z}/{x}/{y}.png": row(Needs.LINK_ADDRESS, 400, params={"path": "a.txt"}),
+    "tiles/{z}/{x}/{y}@2x.png": row(Needs.LINK_ADDRESS, 400, params={"path": "a.txt"}),
+    "tasks/{taskId}": row(Needs.LINK_ADDRESS),
+    "tasks/{taskId}/log": row(Needs.LINK_ADDRESS),
+    "tasks/{taskId}/events": row(Needs.LINK_ADDRESS),
+    "tasks/{taskId}/output": row(Needs.LINK_ADDRESS),
+    "tasks/{taskId}/result": row(Needs.LINK_ADDRESS, 409),
+    "tasks/{taskId}/result/{fileName}": row(Needs.LINK_ADDRESS, 409),
+    "tasks/{taskId}/assets": row(Needs.LINK_ADDRESS),
+    "tasks/{taskId}/assets/{name}": row(Needs.LINK_ADDRESS, 409),
+    "tasks/{taskId}/tilejson.json": row(Needs.LINK_ADDRESS, 409),
+    "tasks/{taskId}/tiles/{z}/{x}/{y}.png": row(Needs.LINK_ADDRESS, 409),
+    "tasks/{taskId}/tiles/{z}/{x}/{y}@2x.png": row(Needs.LINK_ADDRESS, 409),
+}
+ROWS |= {f"{method} {L}/{place}": needed for place, needed in LINKED.items() for method in ("GET", "HEAD")}
 # Split into several tests, since one would take too long.
 PARTS = 4
+# Ids within a dataset.
+WITHIN = ("taskId", "uploadId", "linkId")
 # Static files of the product, public.
 MOUNTS = {"/docs/assets"}
 # Routes that change nothing although their method is POST: read-only keys may use them.
@@ -335,6 +374,8 @@ class Matrix:
                 client_metadata="",
                 ttl_s=3600,
             )
+            own_link = await self.link(connection, dataset_id, self.ids["writer" if mine else "outsider"])
+            open_link = await self.link(connection, dataset_id, member)
         names = {
             "orgSlug": slug,
             "dsSlug": slug,
@@ -344,6 +385,9 @@ class Matrix:
             "uploadId": str(upload.id),
             "path": "a.txt",
             "name": "absent.tif",
+            "fileName": "a.cog.tif",
+            "linkId": str(own_link[0]),
+            "link": open_link[1],
             "kind": "cog",
             "toolId": "align-raster",
         }
@@ -355,20 +399,41 @@ class Matrix:
         if "{keyId}" in operation and caller in self.ids:
             own = Resources("own", {**own.names, "keyId": await self.key(caller)})
             foreign = Resources("foreign", {**foreign.names, "keyId": await self.key("outsider")})
-        ids = {name: str(uuid4()) for name in ("keyId", "taskId", "uploadId")}
+        ids = {name: str(uuid4()) for name in ("keyId", "taskId", "uploadId", "linkId")}
+        ids["link"] = "atl_absent"
         missing = {**own.names, "userName": "nobody-here", **ids}
         if "{" not in operation:
             return [own]
         absent = {**missing, "orgSlug": "no-such-org", "dsSlug": "no-such-ds"}
         resources = [own, await self.org("public"), foreign, Resources("absent", absent)]
-        if "{taskId}" in operation or "{uploadId}" in operation:
-            # Another dataset's task or upload, within the URL of a dataset that the caller may read.
-            smuggled = {**own.names, **{name: foreign.names[name] for name in ("taskId", "uploadId")}}
+        if any(f"{{{name}}}" in operation for name in WITHIN):
+            # Another dataset's task, upload or link, within the URL of a dataset that the caller may read.
+            smuggled = {**own.names, **{name: foreign.names[name] for name in WITHIN}}
             resources += [Resources("smuggled", smuggled)] if "{dsSlug}" in operation else []
             resources.append(Resources("nothing", missing))
         if "{dsSlug}" in operation and caller in {"anonymous", "stranger"}:
             resources.append(await self.org("unlisted"))
         return [each for each in resources if each.kind in KINDS_BY_CALLER.get(caller, {each.kind})]
+
+    async def link(
+        self, connection: AsyncConnection, dataset_id: DatasetId, user_id: UserId
+    ) -> tuple[LinkId, str]:
+        """The id and token of a new link of the user to the whole dataset."""
+        link_id, token = LinkId(new_id()), f"atl_{uuid4().hex}"
+        await links.add(
+            connection,
+            link_id=link_id,
+            digest=digest_of(token),
+            dataset_id=dataset_id,
+            maker=Caller(user_id, "-"),
+            task_id=None,
+            entry_id=None,
+            path="",
+            scope=LinkScope.DOWNLOAD,
+            note="",
+            ttl_s=3600,
+        )
+        return link_id, token
 
     async def key(self, owner: str) -> str:
         """The id of a new key of the owner."""
@@ -430,6 +495,8 @@ def expectation(needs: Needs, caller: str, kind: str, operation: str) -> int | N
         return None
     if caller == "program" and not only_reads(operation):
         return 403
+    if needs is Needs.LINK_ADDRESS:
+        return 404 if kind in {"absent", "smuggled", "nothing"} else None
     is_anonymous = caller in {"anonymous", "deactivated"}
     if needs in {Needs.SIGNED_IN, Needs.OWN_KEY}:
         if is_anonymous:
@@ -463,6 +530,10 @@ def refusal(needs: Needs, caller: str, kind: str, rights: frozenset[Access]) -> 
     # Invalid credentials get 401, not 403.
     forbidden = 401 if caller == "deactivated" else 403
     theirs = Access.ADMIN in rights or caller == "writer"
+    if needs is Needs.OWN_LINK:
+        if caller in {"anonymous", "deactivated"}:
+            return 401
+        return None if theirs and kind not in {"smuggled", "nothing"} else 404
     if needs is Needs.UPLOAD:
         if Access.WRITE not in rights:
             return forbidden

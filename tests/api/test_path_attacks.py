@@ -25,6 +25,7 @@ NAMES = {
     "z": "0",
     "x": "0",
     "y": "0",
+    "fileName": "a.cog.tif",
 }
 
 MakeRequest = Callable[[str], dict[str, Any]]
@@ -55,6 +56,7 @@ BODIES: Mapping[str, list[MakeRequest]] = {
     f"PUT {D}/obj": [json_of(field, **SOURCES) for field in SOURCES],
     f"POST {D}/obj/copy": [json_of(field, **SOURCES) for field in SOURCES],
     f"POST {D}/search": [json_of("path")],
+    f"POST {D}/links": [json_of("path"), json_of("folder")],
     f"POST {D}/tasks": [
         json_of("path", **SUBMIT),
         lambda attack: {"json": {**SUBMIT, "params": {"path": attack}}},
@@ -79,17 +81,18 @@ class Place:
     operation: str
     where: str
     make_request: MakeRequest
+    names: Mapping[str, str]
 
     async def send(self, client: httpx.AsyncClient, attack: str) -> httpx.Response:
         """Sends the request with the attack."""
         method, _, template = self.operation.partition(" ")
         request = dict(self.make_request(attack))
-        names = {**NAMES, "path": request.pop("path", "a.txt")}
+        names = {**NAMES, **self.names, "path": request.pop("path", "a.txt")}
         address = re.sub(r"\{(\w+)\}", lambda found: names[found[1]], template)
         return await client.request(method, address, **request)
 
 
-def places(document: Mapping[str, Any]) -> Iterator[Place]:
+def places(document: Mapping[str, Any], **names: str) -> Iterator[Place]:
     """All places of all operations that take a path: in the URL path, the query or the body."""
     for path, item in document["paths"].items():
         for method, operation in item.items():
@@ -98,11 +101,11 @@ def places(document: Mapping[str, Any]) -> Iterator[Place]:
                 if parameter["name"] not in FIELDS:
                     continue
                 if parameter["in"] == "path":
-                    yield Place(name, "address", in_address)
+                    yield Place(name, "address", in_address, names)
                 else:
-                    yield Place(name, "query", lambda attack: {"params": {"path": attack}})
+                    yield Place(name, "query", lambda attack: {"params": {"path": attack}}, names)
             for make_request in BODIES.get(name, ()):
-                yield Place(name, "body", make_request)
+                yield Place(name, "body", make_request, names)
 
 
 def takes_paths_in_its_body(document: Mapping[str, Any], operation: Mapping[str, Any]) -> bool:
@@ -131,7 +134,8 @@ async def test_every_path_that_leads_out_is_refused_at_every_operation(settings:
             for method, operation in item.items():
                 if takes_paths_in_its_body(document, operation):
                     assert f"{method.upper()} {path}" in BODIES, "say how a path gets into its body"
-        tried = [*places(document)]
+        made = await api.client.post("/orgs/acme/ds/acme/links", json={"folder": ""})
+        tried = [*places(document, link=made.json()["baseUrl"].split("/")[-2])]
         assert len(tried) > 25
         faults = []
         for place in tried:

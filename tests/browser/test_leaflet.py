@@ -1,4 +1,4 @@
-"""Leaflet in a real browser, on another origin than the API, shows a private raster with a tile token."""
+"""Leaflet in a real browser, on another origin than the API, shows a private raster with a view token."""
 
 import functools
 import http.server
@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -52,7 +53,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.skip(f"npm could not fetch {LEAFLET}: {fetched.stderr.strip()[-200:]}")
     shutil.copytree(folder / "node_modules" / "leaflet", folder / "pages" / "leaflet")
     shutil.copy(PAGE, folder / "pages")
-    handler = functools.partial(_Quiet, directory=str(folder / "pages"))
+    with serving_files(folder / "pages") as url:
+        yield url
+
+
+@contextmanager
+def serving_files(folder: Path) -> Iterator[str]:
+    """The URL of a web server of the folder."""
+    handler = functools.partial(_Quiet, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         serving = threading.Thread(target=server.serve_forever)
         serving.start()

@@ -16,8 +16,12 @@ from aerotask import __version__
 from aerotask.api.accounts import api_keys, audit, users
 from aerotask.api.datasets import datasets, derivatives, downloads, entries, orgs, tree, uploads
 from aerotask.api.http import errors, middleware
+from aerotask.api.links import contents as linked_contents
+from aerotask.api.links import links
+from aerotask.api.links import tasks as linked_tasks
+from aerotask.api.links import tiles as linked_tiles
 from aerotask.api.system import docs, system
-from aerotask.api.tasks import events, tasks, tools, usage, webhooks
+from aerotask.api.tasks import events, results, tasks, tools, usage, webhooks
 from aerotask.api.tiles import tiles
 from aerotask.config import Settings
 from aerotask.registry import load_registry
@@ -59,6 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
     # Starlette matches a request against one route after the other, so frequently used routes come first.
     for router in (
         tasks.router,
+        results.router,
         users.router,
         api_keys.router,
         orgs.router,
@@ -75,6 +80,10 @@ def create_app(settings: Settings) -> FastAPI:
         webhooks.router,
         events.router,
         tiles.router,
+        linked_tiles.router,
+        linked_contents.router,
+        linked_tasks.router,
+        links.router,
         system.router,
         audit.router,
         docs.router,

@@ -10,8 +10,9 @@ from uuid import UUID
 from fastapi import Depends, Path, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from aerotask.api.http.cross_origin import mark_secret_address
 from aerotask.domain.access import ANONYMOUS, Access, Caller
-from aerotask.domain.errors import Forbidden
+from aerotask.domain.errors import Forbidden, InvalidInput
 from aerotask.domain.ids import TaskId, UserId
 from aerotask.services.accounts.permissions import Grant, Reauthenticate
 from aerotask.services.accounts.tokens import UnverifiedPrincipal
@@ -97,11 +98,13 @@ class DatasetContext:
     """Verifies the credentials again, since reading a body may take hours."""
     org: str
     slug: str
+    link_address: str | None = None
+    """The URL path of the link that the request came through."""
 
     @property
     def address(self) -> str:
-        """The dataset's URL path."""
-        return f"/orgs/{self.org}/ds/{self.slug}"
+        """The dataset's URL path, or that of the link to it."""
+        return self.link_address or f"/orgs/{self.org}/ds/{self.slug}"
 
     async def authorize(self, access: Access) -> Grant:
         """Checks the caller's right before a body is read; the grant can check it again afterwards."""
@@ -125,6 +128,48 @@ async def _dataset_context(
 
 DatasetCtx = Annotated[DatasetContext, Depends(_dataset_context)]
 TaskIdPath = Annotated[UUID, Path(alias="taskId", description="The task's id.")]
+FileName = Annotated[str, Path(alias="fileName", max_length=255, description="The file's name.")]
+ViewTokenQuery = Annotated[
+    str | None,
+    Query(alias="token", max_length=2048, description="A view token, for clients that can't send headers."),
+]
+
+
+async def _view_context(request: Request, ctx: DatasetCtx, token: ViewTokenQuery = None) -> DatasetContext:
+    if token is None:
+        return ctx
+    caller = await _viewer(request, ctx.platform, ctx.caller, token, ctx.org, ctx.slug)
+    return replace(ctx, caller=caller)
+
+
+ViewCtx = Annotated[DatasetContext, Depends(_view_context)]
+"""As `DatasetCtx`, for routes that a view token opens: the caller is the token's owner if it is valid here."""
+
+
+async def _viewer(
+    request: Request, platform: Platform, caller: Caller, token: str, org: str, slug: str
+) -> Caller:
+    task_id = request.path_params.get("taskId")
+    access = await platform.view_tokens.open(
+        caller, token, org, slug, None if task_id is None else TaskId(_uuid(task_id))
+    )
+    if access.by_token:
+        mark_secret_address(request)
+    return access.caller
+
+
+def _uuid(text: str) -> UUID:
+    """The id in a URL path.
+
+    Raises:
+        InvalidInput: it is no UUID.
+    """
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise InvalidInput("The task's id is not a UUID.", code="invalid-request") from error
+
+
 Tag = Annotated[str | None, Query(max_length=64, description="A tag that the tasks must have.")]
 UserRef = Annotated[str | None, Query(alias="userId", max_length=128, description="The owner's name or id.")]
 
@@ -149,7 +194,27 @@ async def _watcher_anywhere(
     return Watcher(reauthenticate, org_slug, slug, TaskId(task_id))
 
 
+async def _view_watcher(
+    request: Request,
+    platform: PlatformDep,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)],
+    watcher: Annotated[Watcher, Depends(_watcher)],
+    token: ViewTokenQuery = None,
+) -> Watcher:
+    if token is None:
+        return watcher
+
+    async def reauthenticate() -> Caller:
+        caller = await platform.authentication.verify(await _principal(request, credentials))
+        return await _viewer(request, platform, caller, token, watcher.org_slug, watcher.slug)
+
+    await reauthenticate()  # marks the request before its response begins
+    return replace(watcher, reauthenticate=reauthenticate)
+
+
 WatcherDep = Annotated[Watcher, Depends(_watcher)]
+ViewWatcherDep = Annotated[Watcher, Depends(_view_watcher)]
+"""As `WatcherDep`, for routes that a view token opens."""
 WatcherAnywhereDep = Annotated[Watcher, Depends(_watcher_anywhere)]
 """A watcher of a task by its id alone."""
 Skip = Annotated[int, Query(ge=0, le=2**31 - 1, description="How many items to skip.")]

@@ -147,6 +147,13 @@ def missing_for(kind: DerivativeKind) -> str | None:
     return KIND_INFO[kind].missing()
 
 
+def addressed_names(path: str, kind: DerivativeKind) -> frozenset[str]:
+    """File names that an address of the derivative may end in: that of the download, and with its last suffix alone."""
+    stem, _, suffix = download_name(path, kind).rpartition(".")
+    plain_stem = stem.removesuffix(KIND_INFO[kind].suffix.removesuffix(f".{suffix}"))
+    return frozenset({f"{stem}.{suffix}", f"{plain_stem}.{suffix}"})
+
+
 def download_name(path: str, kind: DerivativeKind) -> str:
     """File name for downloading a derivative of the entry at `path`."""
     stem = base_name(path).rpartition(".")[0] or base_name(path)

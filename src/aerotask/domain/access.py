@@ -49,6 +49,15 @@ VISITOR_RIGHTS: Mapping[Visibility, frozenset[Access]] = {
 }
 
 
+class LinkScope(StrEnum):
+    """Extent to which a signed link opens its target."""
+
+    VIEW = "view"
+    """Images, map tiles, lists, status, log and events."""
+    DOWNLOAD = "download"
+    """All that, and the files: contents, derivatives, results and assets."""
+
+
 class Credential(StrEnum):
     """The kind of credential that a caller authenticated with."""
 

@@ -15,6 +15,8 @@ class AuditAction(StrEnum):
     PASSWORD_CHANGED = "password-changed"  # noqa: S105  no password
     KEY_CREATED = "key-created"
     KEY_REVOKED = "key-revoked"
+    LINK_CREATED = "link-created"
+    LINK_REVOKED = "link-revoked"
     USER_CREATED = "user-created"
     USER_PROVISIONED = "user-provisioned"
     USER_CHANGED = "user-changed"

@@ -13,6 +13,7 @@ OrgId = NewType("OrgId", UUID)
 DatasetId = NewType("DatasetId", UUID)
 EntryId = NewType("EntryId", UUID)
 UploadId = NewType("UploadId", UUID)
+LinkId = NewType("LinkId", UUID)
 LeaseToken = NewType("LeaseToken", UUID)
 
 

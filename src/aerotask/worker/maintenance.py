@@ -36,6 +36,7 @@ def loops(maintenance: MaintenanceService, *, period_s: float, blob_grace_s: flo
         maintenance.remove_old_idempotency_keys,
         maintenance.remove_old_audit_events,
         maintenance.remove_old_login_attempts,
+        maintenance.remove_expired_links,
         maintenance.remove_expired_uploads,
         maintenance.remove_unused_derivatives,
     )

@@ -25,6 +25,7 @@ PASSING = {
     ("storage-quota-exceeded", 429),
     ("too-many-sign-ins", 429),
     ("too-many-unknown-users", 429),
+    ("too-many-wrong-links", 429),
     ("unavailable", 503),
     ("upload-busy", 423),
     ("upload-silent", 408),

@@ -1,4 +1,4 @@
-"""Map tiles, TileJSON, thumbnails and tile tokens of a whole stack, over HTTP."""
+"""Map tiles, TileJSON, thumbnails and view tokens of a whole stack, over HTTP."""
 
 import io
 from collections.abc import Callable
@@ -255,7 +255,7 @@ def test_without_a_token_a_private_raster_is_hidden(
     assert maps.get(f"tasks/{maps.task_id}/tilejson.json", as_=anonymous).status_code == 401
 
 
-def test_a_dataset_token_is_valid_for_tile_routes_only(maps: Maps, anonymous: httpx.Client) -> None:
+def test_a_dataset_token_is_valid_for_the_routes_that_only_show(maps: Maps, anonymous: httpx.Client) -> None:
     token = maps.token()
     for path in (
         f"tiles/{HERE}.png",
@@ -267,11 +267,44 @@ def test_a_dataset_token_is_valid_for_tile_routes_only(maps: Maps, anonymous: ht
     ):
         params = {"token": token} | ({} if path.startswith("tasks/") else {"path": "field.tif"})
         assert maps.get(path, as_=anonymous, params=params).status_code == 200, path
-    for path in ("list", "obj/field.tif", "tasks", f"tasks/{maps.task_id}", f"tasks/{maps.task_id}/result"):
+    for path in ("list", "tasks", f"tasks/{maps.task_id}", "links", "download", "tasks/tools"):
         answer = maps.get(path, as_=anonymous, params={"token": token})
         assert code_of(answer) == (400, "unknown-parameter"), path
         bearer = {"Authorization": f"Bearer {token}"}
         assert maps.get(path, as_=anonymous, headers=bearer).status_code == 401, path
+
+
+OF_A_TASK = ("log", "output", "events", "result", "assets", "result/{name}", "assets/{name}")
+
+
+def test_a_token_opens_contents_and_what_its_task_says_and_makes(maps: Maps, anonymous: httpx.Client) -> None:
+    name = maps.dataset.status(maps.task_id)["artifact"]["fileName"]
+    of_task = [f"tasks/{maps.task_id}/{path.format(name=name)}" for path in OF_A_TASK]
+    for token in (maps.token(), maps.token(taskId=maps.task_id)):
+        for path in of_task:
+            answer = maps.get(path, as_=anonymous, params={"token": token})
+            assert answer.status_code == 200, path
+            assert answer.headers["access-control-allow-origin"] == "*", path
+            assert answer.headers["cache-control"] in {"private, no-cache", "no-store"}, path
+            assert maps.get(path, as_=anonymous, params={"token": "stale"}).status_code == 401, path
+            assert maps.get(path, params={"token": "stale"}).status_code == 200, path
+    for token, opened in ((maps.token(), 200), (maps.token(taskId=maps.task_id), 401)):
+        for path in ("obj/field.tif", "build/field.tif"):
+            answer = maps.get(path, as_=anonymous, params={"token": token})
+            assert answer.status_code == opened, path
+
+
+def test_a_task_token_opens_no_other_task_and_changes_nothing(maps: Maps, anonymous: httpx.Client) -> None:
+    token, other = maps.token(taskId=maps.task_id), maps.dataset.run("nothing")["taskId"]
+    for path in ("log", "output", "events", "result", "assets"):
+        answer = maps.get(f"tasks/{other}/{path}", as_=anonymous, params={"token": token})
+        assert code_of(answer) == (401, "bad-credentials"), path
+    for method, path in (("PUT", "obj/x.txt"), ("DELETE", "obj/field.tif"), ("DELETE", f"tasks/{other}")):
+        address = f"{maps.dataset.address}/{path}"
+        refused = anonymous.request(method, address, params={"token": maps.token()})
+        assert code_of(refused) == (400, "unknown-parameter"), path
+    malformed = maps.get("tasks/no-uuid/log", as_=anonymous, params={"token": token})
+    assert code_of(malformed) == (400, "invalid-request")
 
 
 def test_a_bearer_token_is_no_tile_token(maps: Maps, anonymous: httpx.Client) -> None:

@@ -28,7 +28,7 @@ from aerotask.domain.settings import OidcSettings, TokenLifetimes
 from aerotask.services.accounts.jwks import JwksCache
 from aerotask.services.accounts.oidc import OidcService, unverified_issuer
 from aerotask.services.accounts.tokens import Tokens
-from aerotask.services.tiles.tile_tokens import TileScope, TileTokens
+from aerotask.services.accounts.view_tokens import ViewScope, ViewTokens
 from aerotask.store.accounts import users
 
 MANY = 10_000
@@ -37,7 +37,7 @@ MANY_FOR_MAPS = 3000
 MANY_OF_A_PROVIDER = 1000
 SECRET = "a key for the tests, long enough to be one"
 TOKENS = Tokens(SECRET, TokenLifetimes(3600, 24 * 3600))
-VIEWING = TileTokens(SecretStr(SECRET), ttl=timedelta(hours=1))
+VIEWING = ViewTokens(SecretStr(SECRET), ttl=timedelta(hours=1))
 USER = UserId(new_id())
 GOOD = TOKENS.issue(USER, "alice", epoch=0).token
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -70,7 +70,7 @@ class Genuine:
 
     @property
     def required(self) -> list[str]:
-        """All claims except the optional ones of a tile token: the task and the API key."""
+        """All claims except the optional ones of a view token: the task and the API key."""
         return [name for name in self.claims if name not in {"task", "key"}]
 
     def signed(self, claims: object, *, key: Key | None = None, algorithm: str | None = None) -> str:
@@ -85,7 +85,7 @@ class Genuine:
 
 
 OWN = Genuine(GOOD, SECRET.encode())
-MAP = TileScope(USER, epoch=0, key_id=new_id(), dataset_id=DatasetId(new_id()), task_id=TaskId(new_id()))
+MAP = ViewScope(USER, epoch=0, key_id=new_id(), dataset_id=DatasetId(new_id()), task_id=TaskId(new_id()))
 OF_A_MAP = Genuine(VIEWING.issue(MAP).token, VIEWING._key)
 
 

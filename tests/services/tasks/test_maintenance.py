@@ -23,11 +23,12 @@ from aerotask.db.clock import db_now
 from aerotask.db.locks import LockSpace
 from aerotask.db.models import Artifact, AuditEvent, Derivative, IdempotencyKey, LoginAttempts, Task
 from aerotask.dispatch.arq import QUEUE, ArqDispatcher
-from aerotask.domain.ids import TaskId, UploadId, new_id
+from aerotask.domain.access import Caller, LinkScope
+from aerotask.domain.ids import LinkId, TaskId, UploadId, new_id
 from aerotask.domain.settings import LogLimits
 from aerotask.services.tasks.maintenance import MaintenanceJob, MaintenanceService
 from aerotask.services.tasks.work_dirs import work_folder
-from aerotask.store.datasets import datasets, derivatives, entry_writes, uploads
+from aerotask.store.datasets import datasets, derivatives, entry_writes, links, uploads
 from aerotask.store.datasets.derivatives import NewDerivative
 from aerotask.store.datasets.entries import EntryContent
 from aerotask.store.queue import leases
@@ -392,6 +393,23 @@ async def bygone_sign_in_attempts(yard: Yard, bucket: str) -> None:
         await connection.execute(insert(LoginAttempts).values(**values))
 
 
+async def expired_link(yard: Yard) -> None:
+    async with yard.rows.db.begin() as connection:
+        await links.add(
+            connection,
+            link_id=LinkId(new_id()),
+            digest=new_id().bytes,
+            dataset_id=yard.rows.dataset_id,
+            maker=Caller(yard.rows.user_id, "owner"),
+            task_id=None,
+            entry_id=None,
+            path="",
+            scope=LinkScope.VIEW,
+            note="",
+            ttl_s=-1,
+        )
+
+
 async def deleted_dataset(yard: Yard, slug: str) -> None:
     dataset = await add_dataset(yard.rows.db, yard.rows.user_id, slug)
     async with yard.rows.db.begin() as connection:
@@ -465,6 +483,7 @@ async def test_a_job_runs_once_in_two_concurrent_workers(yard: Yard, sweep: Main
     for number in range(5):
         await deleted_dataset(yard, f"deleted-{number}")
         await expired_upload(yard)
+        await expired_link(yard)
         await old_audit_event(yard)
         await bygone_sign_in_attempts(yard, f"account:{number}")
         await yard.derivative(f"{number}" * 64)
@@ -483,6 +502,7 @@ async def test_a_job_runs_once_in_two_concurrent_workers(yard: Yard, sweep: Main
         MaintenanceJob.UPLOADS: yard.worker.remove_expired_uploads,
         MaintenanceJob.DELETED: yard.worker.remove_deleted,
         MaintenanceJob.UNUSED_DERIVATIVES: yard.worker.remove_unused_derivatives,
+        MaintenanceJob.LINKS: yard.worker.remove_expired_links,
         MaintenanceJob.SPACE: yard.worker_on_short_disk.free_space,
     }[sweep]
     counts = await asyncio.gather(*(run() for _ in range(4)))

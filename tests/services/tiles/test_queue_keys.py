@@ -22,7 +22,7 @@ def test_anonymous_clients_share_the_queue_key_of_their_network() -> None:
     assert TileClient(Caller(None, None, address="2001:db8::1")).queue_key == "address 2001:db8::/64"
 
 
-def test_tile_tokens_do_not_change_the_queue_key() -> None:
+def test_view_tokens_do_not_change_the_queue_key() -> None:
     anonymous = Caller(None, None, address="192.0.2.1")
     assert (
         TileClient(anonymous, "a token").queue_key

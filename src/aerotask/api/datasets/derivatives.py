@@ -6,14 +6,17 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Request, Response
+from pydantic import TypeAdapter
 from starlette.convertors import Convertor, register_url_convertor
 
 from aerotask.api.datasets.entries import FILE_RESPONSES, EntryPathParam
-from aerotask.api.deps import DatasetContext, DatasetCtx
+from aerotask.api.deps import DatasetContext, FileName, ViewCtx
 from aerotask.api.http.closed_query import ClosedQueryRoute
+from aerotask.api.http.cross_origin import allow_cross_origin
 from aerotask.api.http.errors import problems
 from aerotask.api.http.file_response import file_response
-from aerotask.derivatives.kinds import KIND_INFO, DerivativeKind, download_name
+from aerotask.derivatives.kinds import KIND_INFO, DerivativeKind, addressed_names, download_name
+from aerotask.domain.errors import InvalidInput
 from aerotask.representations.base import Moment, RowModel, damaged_members
 from aerotask.store.datasets.derivatives import DerivativeRow
 
@@ -45,6 +48,8 @@ class _KindConvertor(Convertor[str]):
 
 
 register_url_convertor("derivativeKind", _KindConvertor())
+KindParam = Annotated[DerivativeKind, Path(description="The kind of derivative.")]
+_DERIVATIVES = TypeAdapter(list[DerivativeResponse])
 router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}", tags=["objects"], route_class=ClosedQueryRoute)
 
 
@@ -53,14 +58,11 @@ router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}", tags=["objects"], route
     responses=FILE_RESPONSES | problems(400, 401, 404, 412, 416, 500),
 )
 @router.head("/build/{path:path}/{kind:derivativeKind}", include_in_schema=False)
-async def get_derivative(
-    ctx: DatasetCtx,
-    path: EntryPathParam,
-    kind: Annotated[DerivativeKind, Path(description="The kind of derivative.")],
-    request: Request,
-) -> Response:
+async def get_derivative(ctx: ViewCtx, path: EntryPathParam, kind: KindParam, request: Request) -> Response:
     """Download one derivative of an entry, whole or in ranges."""
     opened = await ctx.platform.derivatives.open(ctx.caller, ctx.org, ctx.slug, path, kind)
+    if opened.allows_anonymous:
+        allow_cross_origin(request)
     return await file_response(
         request,
         opened.content,
@@ -70,8 +72,36 @@ async def get_derivative(
     )
 
 
+@router.get(
+    "/build/{path:path}/{kind:derivativeKind}/{fileName}",
+    response_class=Response,
+    responses=FILE_RESPONSES | problems(400, 401, 404, 412, 416, 500),
+)
+@router.head("/build/{path:path}/{kind:derivativeKind}/{fileName}", include_in_schema=False)
+async def get_named_derivative(
+    ctx: ViewCtx, path: EntryPathParam, kind: KindParam, file_name: FileName, request: Request
+) -> Response:
+    """Download one derivative of an entry; the address ends in its file name (`ortho.cog.tif` or `ortho.tif`).
+
+    Where `path` is a folder, this lists the derivatives of the entry below it that the whole address names.
+    """
+    if file_name in addressed_names(path, kind):
+        try:
+            return await get_derivative(ctx, path, kind, request)
+        except InvalidInput as error:
+            if error.code != "not-a-file":
+                raise
+    return await listed_derivatives(ctx, f"{path}/{kind}/{file_name}")
+
+
+async def listed_derivatives(ctx: DatasetContext, path: str) -> Response:
+    """As `list_derivatives`, as a whole response."""
+    listed = await list_derivatives(ctx, path)
+    return Response(_DERIVATIVES.dump_json(listed, by_alias=True), media_type="application/json")
+
+
 @router.get("/build/{path:path}", responses=problems(400, 401, 404))
-async def list_derivatives(ctx: DatasetCtx, path: EntryPathParam) -> list[DerivativeResponse]:
+async def list_derivatives(ctx: ViewCtx, path: EntryPathParam) -> list[DerivativeResponse]:
     """List an entry's derivatives by kind."""
     rows = await ctx.platform.derivatives.list_of(ctx.caller, ctx.org, ctx.slug, path)
     return [_derivative(ctx, path, row) for row in rows]

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import TypeAdapter
 
 from aerotask.api.datasets.entry_schemas import EntryResponse, RemoveResponse
-from aerotask.api.deps import DatasetContext, DatasetCtx
+from aerotask.api.deps import DatasetContext, DatasetCtx, ViewCtx
 from aerotask.api.http.closed_query import ClosedQueryRoute
 from aerotask.api.http.errors import problems
 from aerotask.api.http.file_response import file_response
@@ -126,7 +126,7 @@ async def put_raw(
 
 @router.get("/obj/{path:path}", responses=FILE_RESPONSES | problems(400, 401, 404, 412, 416, 500))
 @router.head("/obj/{path:path}", include_in_schema=False)
-async def get_object(ctx: DatasetCtx, path: EntryPathParam, request: Request) -> Response:
+async def get_object(ctx: ViewCtx, path: EntryPathParam, request: Request) -> Response:
     """Download a file, in full or in ranges."""
     entry = await ctx.platform.entries.open_file(ctx.caller, ctx.org, ctx.slug, path)
     return await file_response(

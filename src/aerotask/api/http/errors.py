@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -73,6 +74,7 @@ _LASTING = frozenset({"content-damaged"})
 # SQLSTATE disk_full (PostgreSQL documentation, appendix A).
 _POSTGRES_DISK_FULL = "53100"
 
+_LINK = re.compile(r"^/links/[^/]+")
 _log = structlog.get_logger(__name__)
 
 
@@ -250,6 +252,11 @@ async def _unavailable(request: Request, error: Exception) -> Response:
     )
 
 
+def _logged_path(request: Request) -> str:
+    """The request's path without the token of a link, which is a secret."""
+    return _LINK.sub("/links/…", request.url.path)
+
+
 async def _unexpected(request: Request, error: Exception) -> Response:
-    _log.error("request.failed", method=request.method, path=request.url.path, exc_info=error)
+    _log.error("request.failed", method=request.method, path=_logged_path(request), exc_info=error)
     return problem(500, "internal-error", "An internal error occurred; it has been logged.")

@@ -12,6 +12,7 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from aerotask.api.http.cross_origin import EXPOSED, preflight, with_marked_headers
 from aerotask.api.http.errors import problem
 from aerotask.config import Settings
 
@@ -30,13 +31,7 @@ _HEADERS = (
 _OVER_TLS = (b"strict-transport-security", b"max-age=31536000")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _EXPOSED = (
-    "Location",
-    "Link",
-    "ETag",
-    "Retry-After",
-    "X-Total-Count",
-    "Content-Disposition",
-    "Accept-Ranges",
+    *EXPOSED,
     "Tus-Resumable",
     "Tus-Version",
     "Tus-Extension",
@@ -70,10 +65,11 @@ class SecurityMiddleware:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = _with_security_headers(message["headers"], tls=tls)
+                headers = with_marked_headers(scope, message["headers"])
+                message["headers"] = _with_security_headers(headers, tls=tls)
             await send(message)
 
-        respond = self._rejection(scope) or self.app
+        respond = self._rejection(scope) or preflight(scope) or self.app
         await respond(scope, receive, send_with_headers)
 
     def _rejection(self, scope: Scope) -> Response | None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
-from aerotask.api.deps import PlatformDep, WatcherDep
+from aerotask.api.deps import PlatformDep, ViewWatcherDep
 from aerotask.api.http.errors import problems
 from aerotask.api.http.strict_json import StrictRoute
 from aerotask.api.tasks.event_stream import EventStream
@@ -17,6 +17,12 @@ from aerotask.services.tasks.watch import Watcher, WatchService
 router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}/tasks", tags=["tasks"], route_class=StrictRoute)
 
 _LAST_CURSOR = 2**62
+Since = Annotated[int, Query(ge=0, le=_LAST_CURSOR, description="The log cursor to start at.")]
+LastEventId = Annotated[
+    int | None,
+    Header(ge=0, le=_LAST_CURSOR, description="The log cursor to resume at; overrides `since`."),
+]
+Line = Annotated[int, Query(ge=0, le=_LAST_CURSOR, description="The number of the first line.")]
 _EVENTS = """The events, as `text/event-stream`. The data of each is JSON:
 
 - `state` `{state, waitingFor, attempt, at, reason}`: at the start, and at every change.
@@ -26,8 +32,8 @@ _EVENTS = """The events, as `text/event-stream`. The data of each is JSON:
 - `end`: the task's status; the last event, after which the stream closes.
 
 If a stream closes without `end`, reconnect with the last `id` as `Last-Event-ID`."""
-_STREAM: dict[int | str, dict[str, Any]] = {200: {"description": _EVENTS}}
-_TEXT: dict[int | str, dict[str, Any]] = {
+STREAM: dict[int | str, dict[str, Any]] = {200: {"description": _EVENTS}}
+TEXT: dict[int | str, dict[str, Any]] = {
     200: {"description": "The log lines, each terminated by a line feed."}
 }
 
@@ -36,27 +42,24 @@ _TEXT: dict[int | str, dict[str, Any]] = {
     "/{taskId}/events",
     response_class=EventStream,
     status_code=200,
-    responses=_STREAM | problems(400, 401, 404),
+    responses=STREAM | problems(400, 401, 404),
 )
 async def events(
     platform: PlatformDep,
-    watcher: WatcherDep,
-    since: Annotated[int, Query(ge=0, le=_LAST_CURSOR, description="The log cursor to start at.")] = 0,
-    last_event_id: Annotated[
-        int | None,
-        Header(ge=0, le=_LAST_CURSOR, description="The log cursor to resume at; overrides `since`."),
-    ] = None,
+    watcher: ViewWatcherDep,
+    since: Since = 0,
+    last_event_id: LastEventId = None,
 ) -> Response:
     """Stream the task's events (server-sent events) until the task has ended."""
     cursor = since if last_event_id is None else last_event_id
     return EventStream(platform.watch, watcher, since=cursor)
 
 
-@router.get("/{taskId}/output", response_class=PlainTextResponse, responses=_TEXT | problems(400, 401, 404))
+@router.get("/{taskId}/output", response_class=PlainTextResponse, responses=TEXT | problems(400, 401, 404))
 async def output(
     platform: PlatformDep,
-    watcher: WatcherDep,
-    line: Annotated[int, Query(ge=0, le=_LAST_CURSOR, description="The number of the first line.")] = 0,
+    watcher: ViewWatcherDep,
+    line: Line = 0,
 ) -> Response:
     """Get the task's log as plain text, from line `line` to its current end."""
     pages = _text(platform.watch, watcher, line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
 from aerotask.api.deps import (
     CallerDep,
@@ -19,12 +19,12 @@ from aerotask.api.deps import (
     Take,
     TaskIdPath,
     UserRef,
+    ViewCtx,
     WatcherAnywhereDep,
     WatcherDep,
     owner_filter,
 )
 from aerotask.api.http.errors import problems
-from aerotask.api.http.file_response import file_response
 from aerotask.api.http.pagination import page_headers, page_links
 from aerotask.api.http.strict_json import StrictRoute
 from aerotask.api.tasks.schemas import (
@@ -44,25 +44,18 @@ from aerotask.domain.access import Access
 from aerotask.domain.ids import TaskId
 from aerotask.domain.states import TaskState
 from aerotask.representations.task_status import (
-    AssetResponse,
     SystemTaskResponse,
     TaskResponse,
-    asset_response,
     system_task_response,
     task_response,
 )
 from aerotask.services.tasks.submit import Submission, Submitted
-from aerotask.services.tasks.tasks import MAX_TAKE, OpenArtifact
+from aerotask.services.tasks.tasks import MAX_TAKE
 from aerotask.store.tasks.tasks import TaskFilter
 
 router = APIRouter(prefix="/orgs/{orgSlug}/ds/{dsSlug}/tasks", tags=["tasks"], route_class=StrictRoute)
 own_tasks_router = APIRouter(tags=["tasks"], route_class=StrictRoute)
 
-_RESULT: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The artifact.", "content": {"*/*": {}}},
-    206: {"description": "The requested ranges.", "content": {"*/*": {}}},
-    304: {"description": "The client's copy is current."},
-}
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -77,13 +70,15 @@ TaskIds = Annotated[
     list[UUID] | None,
     Query(max_length=MAX_TAKE, description="Only tasks with these ids; unknown ids are ignored."),
 ]
-WaitS = Annotated[
+UNCHANGED: dict[int | str, dict[str, Any]] = {
+    304: {"description": "The client's copy of the status is current."}
+}
+Wait = Annotated[
     float,
     Query(ge=0, le=30, description="How many seconds to wait for a change before responding (long polling)."),
 ]
-_UNCHANGED: dict[int | str, dict[str, Any]] = {
-    304: {"description": "The client's copy of the status is current."}
-}
+LogSince = Annotated[int, Query(ge=0, le=2**62, description="The cursor to continue from.")]
+LogTake = Annotated[int, Query(description="Number of lines; clamped to 1–1000.")]
 _DUPLICATE: dict[int | str, dict[str, Any]] = {
     200: {"model": SubmitResponse, "description": "An identical task exists already."}
 }
@@ -181,12 +176,12 @@ async def clear(
     )
 
 
-@router.get("/{taskId}", response_model=TaskResponse, responses=_UNCHANGED | problems(400, 401, 404))
+@router.get("/{taskId}", response_model=TaskResponse, responses=UNCHANGED | problems(400, 401, 404))
 async def status(
     platform: PlatformDep,
     watcher: WatcherDep,
     request: Request,
-    wait: WaitS = 0,
+    wait: Wait = 0,
 ) -> Response:
     """Get the task's status; with `wait`, as soon as it differs from `If-None-Match` or from the current one."""
     return await status_response(request, platform.watch, watcher, wait_s=wait)
@@ -194,51 +189,16 @@ async def status(
 
 @router.get("/{taskId}/log", responses=problems(400, 401, 404))
 async def log(
-    ctx: DatasetCtx,
+    ctx: ViewCtx,
     task_id: TaskIdPath,
-    since: Annotated[int, Query(ge=0, le=2**62, description="The cursor to continue from.")] = 0,
-    take: Annotated[int, Query(description="Number of lines; clamped to 1–1000.")] = 1000,
+    since: LogSince = 0,
+    take: LogTake = 1000,
 ) -> LogResponse:
     """Get lines of the task's log, and the cursor for the next request."""
     page = await ctx.platform.tasks.log(
         ctx.caller, ctx.org, ctx.slug, TaskId(task_id), since=since, take=take
     )
     return LogResponse(cursor=page.cursor, lines=list(page.lines), truncated_from_tail=page.dropped)
-
-
-@router.get("/{taskId}/result", responses=_RESULT | problems(400, 401, 404, 409, 410, 412, 416, 500))
-@router.head("/{taskId}/result", include_in_schema=False)
-async def result(ctx: DatasetCtx, task_id: TaskIdPath, request: Request) -> Response:
-    """Download the task's artifact, in full or in ranges."""
-    opened = await ctx.platform.tasks.open_result(ctx.caller, ctx.org, ctx.slug, TaskId(task_id))
-    return await _download(request, opened)
-
-
-async def _download(request: Request, opened: OpenArtifact) -> Response:
-    return await file_response(
-        request,
-        opened.content,
-        file_name=opened.row.file_name,
-        media_type=opened.row.media_type,
-        sha256=opened.row.sha256,
-    )
-
-
-@router.get("/{taskId}/assets", responses=problems(400, 401, 404))
-async def list_assets(ctx: DatasetCtx, task_id: TaskIdPath) -> list[AssetResponse]:
-    """List the files that the task offers for download, its result first."""
-    task, offered = await ctx.platform.tasks.assets(ctx.caller, ctx.org, ctx.slug, TaskId(task_id))
-    return [asset_response(task, asset) for asset in offered]
-
-
-@router.get("/{taskId}/assets/{name}", responses=_RESULT | problems(400, 401, 404, 409, 410, 412, 416, 500))
-@router.head("/{taskId}/assets/{name}", include_in_schema=False)
-async def asset(
-    ctx: DatasetCtx, task_id: TaskIdPath, name: Annotated[str, Path(max_length=255)], request: Request
-) -> Response:
-    """Download one of the task's files, in full or in ranges."""
-    opened = await ctx.platform.tasks.open_asset(ctx.caller, ctx.org, ctx.slug, TaskId(task_id), name)
-    return await _download(request, opened)
 
 
 @router.post("/{taskId}/retry", status_code=202, responses=problems(400, 401, 403, 404, 409, 429, 507))
@@ -293,10 +253,10 @@ async def list_own_tasks(
 
 
 @own_tasks_router.get(
-    "/tasks/{taskId}", response_model=SystemTaskResponse, responses=_UNCHANGED | problems(400, 401, 404)
+    "/tasks/{taskId}", response_model=SystemTaskResponse, responses=UNCHANGED | problems(400, 401, 404)
 )
 async def status_anywhere(
-    platform: PlatformDep, watcher: WatcherAnywhereDep, request: Request, wait: WaitS = 0
+    platform: PlatformDep, watcher: WatcherAnywhereDep, request: Request, wait: Wait = 0
 ) -> Response:
     """Get a task's status by its id alone, with its organization, dataset and user; otherwise as in its dataset."""
     return await status_response(

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import Request, Response
 
+from aerotask.api.http.cross_origin import CROSS_ORIGIN
 from aerotask.api.http.ranges import matches
 from aerotask.services.tiles.tiles import PendingImage
 
@@ -14,9 +15,6 @@ VERSIONED_MAX_AGE_S = 24 * 3600
 """Cache lifetime in clients of an image whose URL contains the content's version."""
 SHARED_MAX_AGE_S = 60
 """Cache lifetime in shared caches, short since they keep serving images of a dataset that became private."""
-
-# Map clients on other origins fetch images. That is safe, since cookies are never used for authentication.
-CROSS_ORIGIN = {"Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin"}
 
 
 def image_responses(media_type: str) -> dict[int | str, dict[str, Any]]:

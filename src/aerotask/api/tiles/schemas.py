@@ -1,4 +1,4 @@
-"""Request and response schemas for tiles and tile tokens."""
+"""Request and response schemas for tiles and view tokens."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from aerotask.api.http.schema import Body
 from aerotask.representations.base import ApiModel, Moment
 
 
-class NewTileToken(Body):
-    """Scope of a tile token to create."""
+class NewViewToken(Body):
+    """Scope of a view token to create."""
 
     task_id: UUID | None = None
-    """The task whose result may be viewed; if missing, everything in the dataset."""
+    """The task that may be viewed; if missing, everything in the dataset."""
 
 
-class TileTokenResponse(ApiModel):
-    """Tile token, for the `token` parameter of the tile routes."""
+class ViewTokenResponse(ApiModel):
+    """View token, for the `token` parameter."""
 
     token: str
     expires: Moment

@@ -8,11 +8,12 @@ from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
 
-from aerotask.api.deps import DatasetContext, DatasetCtx, TaskIdPath
+from aerotask.api.deps import DatasetContext, DatasetCtx, TaskIdPath, ViewTokenQuery
+from aerotask.api.http.cross_origin import CROSS_ORIGIN
 from aerotask.api.http.errors import problems
 from aerotask.api.http.strict_json import StrictRoute
-from aerotask.api.tiles.image_response import CROSS_ORIGIN, image_response, image_responses
-from aerotask.api.tiles.schemas import NewTileToken, TileJsonResponse, TileTokenResponse
+from aerotask.api.tiles.image_response import image_response, image_responses
+from aerotask.api.tiles.schemas import NewViewToken, TileJsonResponse, ViewTokenResponse
 from aerotask.domain.ids import TaskId
 from aerotask.services.tiles.tiles import TileClient, TileSource
 from aerotask.tiles.style import Style
@@ -42,10 +43,7 @@ Size = Annotated[int, Query(alias="size", description="The longer side in pixels
 
 async def _client(
     ctx: DatasetCtx,
-    token: Annotated[
-        str | None,
-        Query(max_length=2048, description="A tile token, for clients that can't send headers."),
-    ] = None,
+    token: ViewTokenQuery = None,
 ) -> TileClient:
     return TileClient(ctx.caller, token)
 
@@ -67,8 +65,8 @@ async def _tile_index(z: Zoom, x: Column, y: Row) -> TileIndex:
 TileDep = Annotated[TileIndex, Depends(_tile_index)]
 
 
-def _for_both_scales(
-    path: str, *, large_name: str, responses: dict[int | str, dict[str, Any]]
+def for_both_scales(
+    router: APIRouter, path: str, *, large_name: str, responses: dict[int | str, dict[str, Any]]
 ) -> Callable[[_Route], _Route]:
     """Registers a tile route at `path` + `.png`, and for tiles of twice the resolution at `path` + `@2x.png`."""
 
@@ -95,7 +93,9 @@ async def _scale(request: Request) -> int:
 ScaleDep = Annotated[int, Depends(_scale)]
 
 
-@_for_both_scales("/tiles/{z}/{x}/{y}", large_name="get_large_tile", responses=problems(400, 401, 404, 500))
+@for_both_scales(
+    router, "/tiles/{z}/{x}/{y}", large_name="get_large_tile", responses=problems(400, 401, 404, 500)
+)
 async def get_tile(
     ctx: DatasetCtx,
     client: ClientDep,
@@ -124,14 +124,15 @@ async def get_tilejson(
     request: Request,
     response: Response,
 ) -> TileJsonResponse:
-    """Get a raster's TileJSON 3.0.0; unless the dataset is public or unlisted, its tile URLs contain a tile token."""
+    """Get a raster's TileJSON 3.0.0; unless the dataset is public or unlisted, its tile URLs contain a view token."""
     source = await ctx.platform.tiles.entry(client, ctx.org, ctx.slug, path)
     token = ctx.platform.tiles.token_for(client, source, task_id=None)
     query_params = {"path": path, **style.to_json(), "token": token}
     return await _tilejson(ctx, request, response, source, style, ctx.address, query_params)
 
 
-@_for_both_scales(
+@for_both_scales(
+    router,
     "/tasks/{taskId}/tiles/{z}/{x}/{y}",
     large_name="get_large_result_tile",
     responses=problems(400, 401, 404, 409, 410, 500),
@@ -186,13 +187,16 @@ async def get_thumbnail(
 
 @router.post("/view-tokens", status_code=201, responses=problems(400, 401, 404, 413))
 async def create_view_token(
-    ctx: DatasetCtx, body: Annotated[NewTileToken, Body()], response: Response
-) -> TileTokenResponse:
-    """Create a short-lived tile token for clients that can't send headers, only valid as `?token=` of the tile routes."""
+    ctx: DatasetCtx, body: Annotated[NewViewToken, Body()], response: Response
+) -> ViewTokenResponse:
+    """Create a short-lived view token, for clients that can't send headers: valid as `?token=` of what only shows a dataset.
+
+    These are tiles, TileJSON, thumbnails, objects and derivatives, and results, assets, log, output and events of tasks.
+    """
     task_id = None if body.task_id is None else TaskId(body.task_id)
     token = await ctx.platform.tiles.issue_token(ctx.caller, ctx.org, ctx.slug, task_id=task_id)
     response.headers["Cache-Control"] = "no-store"
-    return TileTokenResponse(token=token.token, expires=token.expires_at)
+    return ViewTokenResponse(token=token.token, expires=token.expires_at)
 
 
 async def _tile(

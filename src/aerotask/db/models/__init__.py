@@ -7,6 +7,7 @@ from aerotask.db.models.datasets import (
     DatasetUsage,
     Derivative,
     Entry,
+    Link,
     Upload,
 )
 from aerotask.db.models.storage import DamagedBlob, Installation, ReleasedBlob, StorageCheck, UnnamedBlob
@@ -36,6 +37,7 @@ __all__ = [
     "Entry",
     "IdempotencyKey",
     "Installation",
+    "Link",
     "LoginAttempts",
     "Member",
     "Model",

@@ -1,4 +1,4 @@
-"""Tables of datasets, entries, uploads and derivatives."""
+"""Tables of datasets, entries, uploads, derivatives and links."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from aerotask.db.models.base import Model, PathText, one_of
-from aerotask.domain.access import Visibility
+from aerotask.domain.access import LinkScope, Visibility
 
 INDEX_ORG = "coalesce(index_org_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)"
 """The organization whose turn it is to have an entry indexed; none of its own for entries of an older version."""
@@ -138,3 +138,34 @@ class Derivative(Model):
     sha256: Mapped[str]
     properties: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class Link(Model):
+    """A signed link to an entry with all below it (`path` is empty for the whole dataset), or to a task.
+
+    Only the digest of its token is stored. Entries and tasks are no foreign keys, whose checks would slow down the
+    removal of many: without the entry at this path, or without the task, the link opens nothing.
+    """
+
+    __tablename__ = "links"
+    __table_args__ = (
+        Index("ix_links_dataset_id", "dataset_id", "id"),
+        CheckConstraint(one_of("scope", LinkScope), name="scope"),
+        CheckConstraint("(task_id IS NULL) <> (path IS NULL)", name="target"),
+        CheckConstraint("(entry_id IS NULL) = (path IS NULL OR path = '')", name="entry"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    digest: Mapped[bytes] = mapped_column(unique=True)
+    dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    # The maker's token epoch and API key, with which the link ends.
+    epoch: Mapped[int]
+    key_id: Mapped[UUID | None]
+    task_id: Mapped[UUID | None]
+    entry_id: Mapped[UUID | None]
+    path: Mapped[str | None] = mapped_column(PathText)
+    scope: Mapped[str]
+    note: Mapped[str] = mapped_column(server_default="")
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    expires_at: Mapped[datetime] = mapped_column(index=True)

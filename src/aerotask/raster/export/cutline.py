@@ -17,7 +17,14 @@ from shapely.affinity import translate
 from aerotask.domain.paths import shown
 from aerotask.metadata.file_types import suffix_of
 from aerotask.metadata.ogr import DataLayerError, DataSourceError, pyogrio
-from aerotask.metadata.vectors.source import LayerInfo, VectorSource, gdal_reason, open_source, unreadable
+from aerotask.metadata.vectors.source import (
+    LayerInfo,
+    Unreadable,
+    VectorSource,
+    open_source,
+    unreadable,
+    why_unreadable,
+)
 from aerotask.raster.export.area import (
     WGS84,
     CutlinePolygons,
@@ -76,8 +83,8 @@ def read_cutline(file: Path, *, folder: Path) -> Cutline:
                 for layer in layers
                 if layer.info["geometry_type"] and layer.crs
             ]
-        except (DataSourceError, DataLayerError) as error:
-            raise unreadable(file, gdal_reason(error, file)) from error
+        except (DataSourceError, DataLayerError, Unreadable, UnicodeError) as error:
+            raise unreadable(file, why_unreadable(error, file, suffix_of(file.name))) from error
     found = [(crs, each) for crs, each in polygons if len(each)]
     if not found:
         raise no_polygon(shown(file.name), others)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from aerotask.db.engine import Database
-from aerotask.domain.access import OPERATOR, Access, Caller, rights_in, rights_on
+from aerotask.domain.access import OPERATOR, VISITOR_RIGHTS, Access, Caller, rights_in, rights_on
 from aerotask.domain.errors import Forbidden, NotFound, Unauthenticated
 from aerotask.domain.ids import DatasetId, TaskId, UserId
 from aerotask.services.accounts.tokens import UnverifiedPrincipal, user_id_of, verify
@@ -35,6 +35,11 @@ class AccessibleDataset:
 
     row: DatasetRow
     rights: frozenset[Access]
+
+    @property
+    def allows_anonymous(self) -> bool:
+        """Whether reading needs no credentials: the dataset is public or unlisted."""
+        return Access.READ in VISITOR_RIGHTS[self.row.visibility]
 
 
 @dataclass(frozen=True, slots=True)

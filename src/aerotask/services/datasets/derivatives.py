@@ -28,6 +28,8 @@ class OpenDerivative:
 
     row: DerivativeRow
     content: OpenBlob
+    allows_anonymous: bool
+    """Whether its dataset may be read without credentials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +62,12 @@ class DerivativeService:
             InvalidInput: the entry is a folder.
             Unavailable: its content is missing from the storage.
         """
+        target = paths.entry_path(path)
+        dataset = await self.access.dataset(caller, org_slug, slug)
         blob_key = ""
         for _ in range(3):
-            rows = await self.list_of(caller, org_slug, slug, path)
+            async with self.db.read() as connection:
+                rows = await _rows_of(connection, dataset.row.id, target)
             row = next((row for row in rows if row.kind == kind), None)
             if row is None:
                 raise NotFound(
@@ -72,7 +77,8 @@ class DerivativeService:
             # Rebuilt between the query and the opening: query again.
             blob_key = row.blob_key
             with contextlib.suppress(FileNotFoundError):
-                return OpenDerivative(row, await self.blobs.open(blob_key, size_bytes=row.size_bytes))
+                content = await self.blobs.open(blob_key, size_bytes=row.size_bytes)
+                return OpenDerivative(row, content, dataset.allows_anonymous)
         raise content_missing(blob_key)
 
 

@@ -31,7 +31,7 @@ from aerotask.services.storage.orphans import OrphanSweep, SweptOrphans
 from aerotask.services.tasks.webhooks import enqueue_webhooks
 from aerotask.services.tasks.work_dirs import attempt_of, work_folder
 from aerotask.store.accounts import audit, login_attempts
-from aerotask.store.datasets import derivatives
+from aerotask.store.datasets import derivatives, links
 from aerotask.store.queue import concurrency, dispatch, recovery, retention
 from aerotask.store.queue.clear import TASKS_PER_TRANSACTION
 
@@ -61,6 +61,7 @@ class MaintenanceJob(IntEnum):
     UPLOADS = 9
     DELETED = 10
     SPACE = 11
+    LINKS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,10 @@ class MaintenanceService:
     async def remove_old_login_attempts(self) -> int:
         """Remove failed logins that no longer count; the number of accounts and addresses."""
         return await self._alone(MaintenanceJob.SIGN_IN_ATTEMPTS, self._old_sign_in_attempts)
+
+    async def remove_expired_links(self) -> int:
+        """Remove expired links; the number of them."""
+        return await self._alone(MaintenanceJob.LINKS, self._expired_links)
 
     async def remove_unused_derivatives(self) -> int:
         """Remove derivatives whose content no entry has any more; the number of them."""
@@ -255,6 +260,15 @@ class MaintenanceService:
         while True:
             async with self.db.begin() as connection:
                 removed = await login_attempts.remove_expired(connection, max_count=BATCH)
+            total += removed
+            if removed < BATCH:
+                return {"removed": total}
+
+    async def _expired_links(self) -> Mapping[str, int]:
+        total = 0
+        while True:
+            async with self.db.begin() as connection:
+                removed = await links.remove_expired(connection, max_count=BATCH)
             total += removed
             if removed < BATCH:
                 return {"removed": total}

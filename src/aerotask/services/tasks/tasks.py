@@ -49,6 +49,8 @@ class OpenArtifact:
 
     row: ArtifactRow
     content: OpenBlob
+    allows_anonymous: bool
+    """Whether its dataset may be read without credentials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,16 +157,21 @@ class TaskService:
         async with self.db.read() as connection:
             return await logs.read(connection, task_id, since=since, take=max(1, min(take, MAX_LOG_LINES)))
 
-    async def open_result(self, caller: Caller, org_slug: str, slug: str, task_id: TaskId) -> OpenArtifact:
-        """Open the task's artifact for reading.
+    async def open_result(
+        self, caller: Caller, org_slug: str, slug: str, task_id: TaskId, *, file_name: str | None = None
+    ) -> OpenArtifact:
+        """Open the task's artifact for reading, if it has that file name.
 
         Raises:
             Conflict: the task has not succeeded yet.
             Gone: the artifact has expired.
-            NotFound: the task's tool makes none.
+            NotFound: the task's tool makes none, or of another name.
         """
         dataset = await self.access.dataset(caller, org_slug, slug)
-        return await self._open(await self.artifact_in(dataset, task_id))
+        artifact = await self.artifact_in(dataset, task_id)
+        if file_name not in {None, artifact.file_name}:
+            raise _no_asset()
+        return await self._open(dataset, artifact)
 
     async def artifact_in(self, dataset: AccessibleDataset, task_id: TaskId) -> ArtifactRow:
         """The artifact of a task, in a dataset that the caller is authorised for.
@@ -194,18 +201,21 @@ class TaskService:
             Conflict, Gone: as for the result.
             NotFound: the task has no file of that name.
         """
-        task, offered = await self.assets(caller, org_slug, slug, task_id)
+        dataset = await self.access.dataset(caller, org_slug, slug)
+        task = await self.status_in(dataset, task_id)
+        async with self.db.read() as connection:
+            offered = await tasks.list_artifacts(connection, task_id)
         for asset in offered:
             if asset.file_name == name:
-                return await self._open(asset)
+                return await self._open(dataset, asset)
         if task.artifact is None:
             raise _no_artifact(task)
-        raise NotFound("The task has no file of that name; see its assets.", code="no-such-asset")
+        raise _no_asset()
 
-    async def _open(self, artifact: ArtifactRow) -> OpenArtifact:
+    async def _open(self, dataset: AccessibleDataset, artifact: ArtifactRow) -> OpenArtifact:
         try:
             content = await self.blobs.open(artifact.blob_key, size_bytes=artifact.size_bytes)
-            return OpenArtifact(artifact, content)
+            return OpenArtifact(artifact, content, dataset.allows_anonymous)
         except FileNotFoundError as error:
             async with self.db.read() as connection:
                 named = await retention.referenced_among(connection, [artifact.blob_key])
@@ -296,6 +306,10 @@ def _no_artifact(task: TaskRow) -> Conflict | Gone | NotFound:
     if task.artifact_bytes:
         return _expired()
     return NotFound("The task's tool makes no artifact; see its outcome in the status.", code="no-artifact")
+
+
+def _no_asset() -> NotFound:
+    return NotFound("The task has no file of that name; see its assets.", code="no-such-asset")
 
 
 def _expired() -> Gone:

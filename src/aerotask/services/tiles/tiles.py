@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from aerotask.db.engine import Database
 from aerotask.domain import paths
-from aerotask.domain.access import ANONYMOUS, Access, Caller, Visibility
-from aerotask.domain.errors import InvalidInput, NotFound, Unauthenticated
+from aerotask.domain.access import Access, Caller, Visibility
+from aerotask.domain.errors import InvalidInput, NotFound
 from aerotask.domain.ids import DatasetId, TaskId
 from aerotask.metadata.file_types import GEOJSON_SUFFIXES, IMAGE_TYPES, EntryType, suffix_of
 from aerotask.registry import Registry
@@ -18,11 +18,10 @@ from aerotask.sdk import Limits
 from aerotask.sdk.tool import has_preview
 from aerotask.services.accounts.login_throttle import throttled_address
 from aerotask.services.accounts.permissions import AccessibleDataset, PermissionService, require_user
+from aerotask.services.accounts.view_tokens import ViewToken, ViewTokenService
 from aerotask.services.tasks.planning import plan_run
 from aerotask.services.tasks.tasks import TaskService
 from aerotask.services.tiles.source import find_raster, raster_of
-from aerotask.services.tiles.tile_tokens import TileScope, TileToken, TileTokens
-from aerotask.store.accounts import api_keys, users
 from aerotask.store.datasets.entries import EntryRow
 from aerotask.tiles.jobs import ThumbnailKind
 from aerotask.tiles.render_info import RenderInfo
@@ -39,15 +38,17 @@ from aerotask.tiles.tile_matrix import TileIndex
 
 @dataclass(frozen=True, slots=True)
 class TileClient:
-    """Client of the tile routes: the caller, and the tile token of the URL, if any."""
+    """Client of the tile routes: the caller, and the view token of the URL, if any."""
 
     caller: Caller
     token: str | None = None
+    by_link: bool = False
+    """The caller is the maker of a link, which somebody else may be using."""
 
     @property
     def queue_key(self) -> str:
-        """The fairness key: the caller's user or address, whatever the token."""
-        return queue_key_of(self.caller)
+        """The fairness key: the caller's user or address, whatever the token or link."""
+        return queue_key_of(replace(self.caller, user_id=None) if self.by_link else self.caller)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class TileService:
     registry: Registry
     limits: Limits
     renderer: Renderer
-    tokens: TileTokens
+    tokens: ViewTokenService
 
     async def entry(self, client: TileClient, org_slug: str, slug: str, path: str) -> TileSource:
         """The raster at `path`.
@@ -194,8 +195,8 @@ class TileService:
 
     async def issue_token(
         self, caller: Caller, org_slug: str, slug: str, *, task_id: TaskId | None
-    ) -> TileToken:
-        """A tile token for the dataset, or for one task's result only, on the caller's behalf.
+    ) -> ViewToken:
+        """A view token for the dataset, or for one task of it only, on the caller's behalf.
 
         Raises:
             Unauthenticated: the caller is anonymous.
@@ -205,21 +206,15 @@ class TileService:
         require_user(caller)
         if task_id is not None:
             await self.tasks.status_in(dataset, task_id)
-        return self.tokens.issue(_scope(caller, dataset.row.id, task_id))
+        return self.tokens.issue(caller, dataset.row.id, task_id)
 
     def token_for(self, client: TileClient, source: TileSource, *, task_id: TaskId | None) -> str | None:
-        """The token for the raster's tile URLs; None if anonymous access is allowed."""
-        if source.allows_anonymous:
+        """The token for the raster's tile URLs; None if anonymous access is allowed, or they contain a link."""
+        if source.allows_anonymous or client.by_link:
             return None
-        if client.token is not None and self._covers(client.token, source.dataset_id, task_id):
+        if client.token is not None and self.tokens.covers(client.token, source.dataset_id, task_id):
             return client.token
-        return self.tokens.issue(_scope(client.caller, source.dataset_id, task_id)).token
-
-    def _covers(self, token: str, dataset_id: DatasetId, task_id: TaskId | None) -> bool:
-        try:
-            return self.tokens.read(token).covers(dataset_id, task_id)
-        except Unauthenticated:
-            return False
+        return self.tokens.issue(client.caller, source.dataset_id, task_id).token
 
     async def _render_tile(self, source: TileSource, style: Style, tile: TileIndex, *, size_px: int) -> bytes:
         info = await self.render_info(source, style)
@@ -232,35 +227,9 @@ class TileService:
     async def _dataset(
         self, client: TileClient, org_slug: str, slug: str, task_id: TaskId | None
     ) -> AccessibleDataset:
-        """The dataset as seen by the token's owner; an invalid token falls back to the caller's own identity."""
         if client.token is None:
             return await self.access.dataset(client.caller, org_slug, slug)
-        try:
-            scope = self.tokens.read(client.token)
-            caller = await self._caller(scope)
-        except Unauthenticated as error:
-            return await self.access.dataset(_without_token(client, error.message), org_slug, slug)
-        try:
-            dataset = await self.access.dataset(caller, org_slug, slug)
-        except NotFound:  # same response as for a dataset that the token doesn't cover
-            dataset = None
-        if dataset is None or not scope.covers(dataset.row.id, task_id):
-            reason = "The tile token is for another dataset or task, or its owner has lost the permission."
-            return await self.access.dataset(_without_token(client, reason), org_slug, slug)
-        return dataset
-
-    async def _caller(self, scope: TileScope) -> Caller:
-        async with self.db.read() as connection:
-            user = await users.find(connection, scope.user_id)
-            held = scope.key_id is None or await api_keys.is_valid(connection, scope.user_id, scope.key_id)
-        if user is None or user.is_deactivated or user.token_epoch != scope.epoch or not held:
-            raise Unauthenticated("The tile token has been revoked.", code="bad-credentials")
-        return Caller(user_id=user.id, user_name=user.user_name, is_admin=user.is_admin, read_only=True)
-
-
-def _scope(caller: Caller, dataset_id: DatasetId, task_id: TaskId | None) -> TileScope:
-    """Token scope on the caller's behalf, valid as long as the caller's current credentials."""
-    return TileScope(require_user(caller), caller.epoch, caller.key_id, dataset_id, task_id)
+        return (await self.tokens.open(client.caller, client.token, org_slug, slug, task_id)).dataset
 
 
 def queue_key_of(caller: Caller) -> str:
@@ -270,19 +239,16 @@ def queue_key_of(caller: Caller) -> str:
     )
 
 
-def _without_token(client: TileClient, reason: str) -> Caller:
-    """The caller without the token; for an anonymous one, with the reason why the token was rejected."""
-    if not client.caller.anonymous:
-        return client.caller
-    return Caller(ANONYMOUS.user_id, ANONYMOUS.user_name, rejected_credentials=reason)
-
-
 def _tile_source(
     name: str, raster: RasterSource, dataset: AccessibleDataset, client: TileClient
 ) -> TileSource:
-    allows_anonymous = dataset.row.visibility is not Visibility.PRIVATE
     return TileSource(
-        name, raster, dataset.row.id, allows_anonymous, _is_shared_cacheable(dataset), client.queue_key
+        name,
+        raster,
+        dataset.row.id,
+        dataset.allows_anonymous,
+        _is_shared_cacheable(dataset),
+        client.queue_key,
     )
 
 

@@ -1,0 +1,1 @@
+"""Links: their management, and the routes that they open without a header."""
