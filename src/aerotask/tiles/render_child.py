@@ -57,7 +57,7 @@ def run_render_child(
 
 def _render_info(rasters: DatasetCache, body: Mapping[str, Any]) -> Message:
     job = RenderInfoJob.from_body(body)
-    return Message("done", read_render_info(rasters, job.original, job.cog, job.style).to_json())
+    return Message("done", read_render_info(rasters, job.original, job.cog, job.style, job.side).to_json())
 
 
 def _tile(rasters: DatasetCache, body: Mapping[str, Any]) -> Message:

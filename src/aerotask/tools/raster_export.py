@@ -21,9 +21,8 @@ from aerotask.sdk import (
     Plan,
     RunContext,
     Tool,
-    ToolParams,
 )
-from aerotask.tools.indexed_raster import known_profile
+from aerotask.tools.indexed_raster import RasterParams, known_profile, with_side_files
 
 MEMORY_BYTES = 1024**3
 """Memory limit of the child; two threads need about 100 MiB, eight with large blocks several times that."""
@@ -35,7 +34,7 @@ _SMALLEST_ESTIMATE_BYTES = 64 * 1024
 _SUFFIX = "_export.tif"
 
 
-class _SourceParams(ToolParams):
+class _SourceParams(RasterParams):
     """Raster to export; a base class of its own, so that `path` is the first parameter."""
 
     path: EntryPath
@@ -114,7 +113,7 @@ class RasterExport(Tool[RasterExportParams]):
         return Plan(
             estimated_output_bytes=max(estimate, _SMALLEST_ESTIMATE_BYTES),
             memory_bytes=MEMORY_BYTES,
-            reads=(params.path,),
+            reads=with_side_files((params.path,), dataset),
         )
 
     def run(self, params: RasterExportParams, ctx: RunContext) -> None:

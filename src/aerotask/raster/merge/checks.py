@@ -83,6 +83,8 @@ def _own_faults(profile: RasterProfile) -> Iterator[tuple[str, str]]:
             "unsupported-pixel-type",
             f"has pixels of type {profile.bands[0].dtype}, which can't be merged.",
         )
+    if profile.lacks_transform:
+        yield "mixed-georeference", f"{profile.lacks_transform}."
     if _is_rotated(profile):
         yield "rotated-raster", "is rotated or sheared in its CRS; warp it to a north-up grid first."
 

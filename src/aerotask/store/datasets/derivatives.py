@@ -107,13 +107,33 @@ class StoredContent:
     size_bytes: int
 
 
+# `derivatives.sources.source_key` of an entry as it is now: its own hash if it has no sidecar files.
+_SOURCE_KEY = """
+    coalesce((
+        SELECT encode(sha256(convert_to(
+            entries.sha256 || string_agg(' ' || owned.side || ':' || beside.sha256, ''
+                                         ORDER BY owned.side COLLATE "C", beside.sha256 COLLATE "C"),
+            'UTF8')), 'hex')
+        FROM unnest(CAST(:owners AS text[]), CAST(:sides AS text[])) AS owned(owner, side), entries AS beside
+        WHERE lower(right(entries.path, length(owned.owner) + 1)) = '.' || owned.owner
+          AND beside.dataset_id = entries.dataset_id AND beside.blob_key IS NOT NULL
+          AND beside.path COLLATE "C" = ANY (ARRAY[
+                left(entries.path, -length(owned.owner)) || owned.side,
+                left(entries.path, -length(owned.owner)) || upper(owned.side)])
+    ), entries.sha256)
+"""
+_OWNERS_AND_SIDES = {
+    "owners": [owner for owner, _ in OWNED_SIDES],
+    "sides": [side for _, side in OWNED_SIDES],
+}
+
 _WITH_DERIVATIVE = (
     select(*COLUMNS, Derivative.blob_key, Derivative.sha256, Derivative.size_bytes.label("derivative_bytes"))
     .outerjoin(
         Derivative,
         and_(
             Derivative.dataset_id == Entry.dataset_id,
-            Derivative.source_key == Entry.sha256,
+            text(f"derivatives.source_key = {_SOURCE_KEY}"),
             Derivative.kind == bindparam("kind"),
         ),
     )
@@ -127,8 +147,8 @@ _WITH_DERIVATIVE = (
 async def find_with(
     connection: AsyncConnection, dataset_id: DatasetId, path: str, kind: str
 ) -> tuple[EntryRow, StoredContent | None] | None:
-    """The entry at `path`, and the derivative of that kind made from its content without sidecar files."""
-    bound = {"dataset_id": dataset_id, "path": path, "kind": kind}
+    """The entry at `path`, and the derivative of that kind made from its content and its sidecar files'."""
+    bound = {"dataset_id": dataset_id, "path": path, "kind": kind, **_OWNERS_AND_SIDES}
     row = (await connection.execute(_WITH_DERIVATIVE, bound)).one_or_none()
     if row is None:
         return None
@@ -150,21 +170,6 @@ async def list_by_source(
     return by_source
 
 
-# `derivatives.sources.source_key` of an entry as it is now: its own hash if it has no sidecar files.
-_SOURCE_KEY = """
-    coalesce((
-        SELECT encode(sha256(convert_to(
-            entries.sha256 || string_agg(' ' || owned.side || ':' || beside.sha256, ''
-                                         ORDER BY owned.side COLLATE "C", beside.sha256 COLLATE "C"),
-            'UTF8')), 'hex')
-        FROM unnest(CAST(:owners AS text[]), CAST(:sides AS text[])) AS owned(owner, side), entries AS beside
-        WHERE lower(right(entries.path, length(owned.owner) + 1)) = '.' || owned.owner
-          AND beside.dataset_id = entries.dataset_id AND beside.blob_key IS NOT NULL
-          AND beside.path COLLATE "C" = ANY (ARRAY[
-                left(entries.path, -length(owned.owner)) || owned.side,
-                left(entries.path, -length(owned.owner)) || upper(owned.side)])
-    ), entries.sha256)
-"""
 _REMOVE_UNUSED = text(f"""
     DELETE FROM derivatives WHERE (dataset_id, source_key, kind) IN (
         SELECT made.dataset_id, made.source_key, made.kind FROM derivatives AS made
@@ -185,8 +190,7 @@ async def remove_unused(
     A change to a sidecar file changes the source too.
     """
     values = {
-        "owners": [owner for owner, _ in OWNED_SIDES],
-        "sides": [side for _, side in OWNED_SIDES],
+        **_OWNERS_AND_SIDES,
         "plus_s": clock_offset_s - older_than.total_seconds(),
         "max_count": max_count,
     }
