@@ -33,3 +33,10 @@ def test_a_shapefile_needs_its_index_and_its_attributes() -> None:
     assert refused.value.code == "missing-side-file"
     with pytest.raises(InvalidInput, match=r"'roads\.dbf'"):
         check_complete("x/roads.shp", {"x/roads.shx": SHX})
+
+
+def test_a_world_file_beside_a_raster_is_part_of_its_source() -> None:
+    files = {"a/map.TIF": SHP, "a/map.tfw": SHX, "a/map.PRJ": DBF}
+    assert set(files) <= {"a/map.TIF", *paths_beside("a/map.TIF")}
+    assert source_key("a/map.TIF", files) != source_key("a/map.TIF", files | {"a/map.tfw": DBF})
+    assert source_key("a/map.TIF", {"a/map.TIF": SHP, "a/other.tfw": SHX}) == SHP

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -48,8 +49,7 @@ class Placement:
 
     def lon_lat(self, cols: Positions, rows: Positions) -> Points:
         """Longitudes and latitudes in degrees (EPSG:4326); not finite where there is no such place."""
-        to_degrees = Transformer.from_crs(earth_crs(self.crs), "EPSG:4326", always_xy=True)
-        lon, lat = to_degrees.transform(*self.pixels.to_crs(cols, rows))
+        lon, lat = _to_degrees(_wkt(self.crs)).transform(*self.pixels.to_crs(cols, rows))
         with np.errstate(invalid="ignore"):
             on_earth = (np.abs(lon) <= _MAX_LONGITUDE) & (np.abs(lat) <= _MAX_LATITUDE)
         lon[~on_earth] = lat[~on_earth] = np.nan
@@ -89,7 +89,21 @@ def earth_crs(crs: CRS) -> pyproj.CRS:
     Raises:
         pyproj.exceptions.CRSError: PROJ doesn't know it.
     """
-    return pyproj.CRS.from_wkt(crs.to_wkt(version="WKT2_2019"))
+    return _parsed(_wkt(crs))
+
+
+def _wkt(crs: CRS) -> str:
+    return str(crs.to_wkt(version="WKT2_2019"))
+
+
+@lru_cache(maxsize=32)
+def _parsed(wkt: str) -> pyproj.CRS:
+    return pyproj.CRS.from_wkt(wkt)
+
+
+@lru_cache(maxsize=32)
+def _to_degrees(wkt: str) -> Transformer:
+    return Transformer.from_crs(_parsed(wkt), "EPSG:4326", always_xy=True)
 
 
 def bounds_deg(placement: Placement) -> tuple[float, float, float, float]:

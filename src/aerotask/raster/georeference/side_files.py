@@ -16,7 +16,7 @@ from rasterio.errors import CRSError
 from rasterio.io import DatasetReader
 from rasterio.transform import Affine
 
-from aerotask.domain.paths import shown
+from aerotask.domain.paths import base_name, shown
 from aerotask.raster.georeference.side_georeference import (
     SIDE_SUFFIXES,
     GeoTransform,
@@ -38,13 +38,14 @@ class SideFiles:
 def read_side_files(path: Path, files: Mapping[str, Path] | None = None) -> SideFiles:
     """Read the world file and the `.prj` beside the raster at `path`, whose suffixes are in lower or upper case.
 
-    With `files`, their contents are at these places.
+    With `files`, it looks for them there, by their paths, and not beside the raster.
     """
     geotransform, crs, faults = None, None, []
-    for suffix in SIDE_SUFFIXES.get(path.suffix.lower().removeprefix("."), ()):
-        for side in (path.with_suffix(f".{suffix}"), path.with_suffix(f".{suffix.upper()}")):
-            content = side if files is None else files.get(str(side), side)
-            if not content.is_file():
+    stem, _, own = str(path).rpartition(".")
+    for suffix in SIDE_SUFFIXES.get(own.lower(), ()):
+        for side in (f"{stem}.{suffix}", f"{stem}.{suffix.upper()}"):
+            content = side if files is None else str(files.get(side, ""))
+            if not Path(content).is_file():
                 continue
             try:
                 if suffix == "prj":
@@ -52,7 +53,7 @@ def read_side_files(path: Path, files: Mapping[str, Path] | None = None) -> Side
                 else:
                     geotransform = geotransform or parse_world_file(_text_of(content, MAX_WORLD_FILE_BYTES))
             except ValueError as error:
-                faults.append(f"{shown(side.name)} is ignored: {error}.")
+                faults.append(f"{shown(base_name(side))} is ignored: {error}.")
     return SideFiles(SideGeoreference(crs, geotransform), tuple(faults))
 
 
@@ -147,13 +148,13 @@ class _SideReader(DatasetReader):  # type: ignore[misc]  # rasterio has no types
         )
 
 
-def _text_of(path: Path, max_bytes: int) -> str:
+def _text_of(path: str, max_bytes: int) -> str:
     """The content of a text file.
 
     Raises:
         ValueError: it is too large or no text.
     """
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
         raise ValueError(f"it has more than {max_bytes:,} bytes")

@@ -104,7 +104,9 @@ def _differences(profile: RasterProfile, first: RasterProfile) -> Iterator[tuple
             "nodata-mismatch",
             f"has the nodata value {_number(band.nodata)}, the first file {_number(first_band.nodata)}.",
         )
-    if (profile.geotransform is None) != (first.geotransform is None):
+    if profile.lacks_transform or first.lacks_transform:
+        pass  # a fault of its own
+    elif (profile.geotransform is None) != (first.geotransform is None):
         which = (
             "isn't georeferenced, the first file is."
             if first.geotransform
