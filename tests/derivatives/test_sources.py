@@ -60,3 +60,10 @@ def test_the_key_of_a_mesh_covers_its_textures_by_name_and_content() -> None:
     keys = [source_key("a.obj", each) for each in (mesh, mesh | library, textured, swapped)]
     assert len(set(keys)) == 4
     assert source_key("a.obj", {**textured, "b.png": "5" * 64}) == keys[2]
+
+
+def test_a_world_file_beside_a_raster_is_part_of_its_source() -> None:
+    files = {"a/map.TIF": SHP, "a/map.tfw": SHX, "a/map.PRJ": DBF}
+    assert set(files) <= {"a/map.TIF", *paths_beside("a/map.TIF")}
+    assert source_key("a/map.TIF", files) != source_key("a/map.TIF", files | {"a/map.tfw": DBF})
+    assert source_key("a/map.TIF", {"a/map.TIF": SHP, "a/other.tfw": SHX}) == SHP

@@ -7,9 +7,18 @@ import hashlib
 from pathlib import Path
 
 import asyncpg
+import numpy as np
+import pytest
+import rasterio
+from rasterio.crs import CRS
+from rasterio.warp import transform_bounds
 from tests.metadata.photo_files import exif_block, write_photo, xmp_packet
 from tests.metadata.vectors import write_points
+from tests.raster.rasters import write_raster
 from tests.support.world import Dataset, World, eventually
+from tests.tiles.images import pixels_of
+
+from aerotask.tiles.tile_matrix import TileIndex
 
 PHOTO = exif_block(
     {"Make": "DJI", "Model": "FC6310"},
@@ -126,3 +135,58 @@ def test_a_rescan_that_stops_on_an_error_fails_and_changes_nothing(world: World,
 def test_an_unknown_type_gets_400(world: World) -> None:
     answer = world.dataset().try_submit("rescan-index", {"types": "rasters"})
     assert (answer.status_code, answer.json()["code"]) == (400, "unknown-type")
+
+
+def test_a_raster_follows_its_world_file_and_prj(world: World, tmp_path: Path) -> None:
+    dataset = world.dataset()
+    pixels = np.tile(np.arange(256, dtype=np.uint8), (1, 256, 1))
+    raster = write_raster(tmp_path / "field.tif", pixels, crs=None, transform=None)
+    world_file = b"0.5\n0\n0\n-0.5\n600000.25\n4999999.75\n"
+    prj = CRS.from_epsg(32632).to_wkt(version="WKT1_ESRI").encode()
+    params = {"path": "maps/field.tif"}
+
+    def bounds() -> list[float] | None:
+        answer = dataset.client.get(f"{dataset.address}/tilejson.json", params=params)
+        return answer.json()["bounds"] if answer.status_code == 200 else None
+
+    def cogs() -> list[str]:
+        answer = dataset.client.get(f"{dataset.address}/build/maps/field.tif").raise_for_status()
+        return [each["kind"] for each in answer.json()]
+
+    assert dataset.upload("maps/field.tif", raster)["type"] == "image"
+    dataset.upload("maps/field.tfw", world_file)
+    eventually(lambda: "warnings" in dataset.entry("maps/field.tif")["properties"])
+    dataset.upload("maps/field.prj", prj)
+    eventually(lambda: dataset.entry("maps/field.tif")["type"] == "geoRaster")
+    expected = transform_bounds("EPSG:32632", "EPSG:4326", 600_000, 4_999_872, 600_128, 5_000_000)
+    assert bounds() == pytest.approx(expected, abs=1e-9)
+
+    west, south, east, north = expected
+    template = dataset.client.get(f"{dataset.address}/tilejson.json", params=params).json()
+    x = int(((west + east) / 2 + 180) / 360 * 2**18)
+    y = next(y for y in range(2**18) if TileIndex(18, x, y).bounds_deg()[1] < (south + north) / 2)
+    url = template["tiles"][0].format(z=18, x=x, y=y)
+    before = dataset.client.get(url)
+    assert before.status_code == 200
+
+    assert dataset.run("build", path="maps/field.tif")["state"] == "Succeeded"
+    assert cogs() == ["cog"]
+    assert bounds() == pytest.approx(expected, abs=1e-9)
+    template = dataset.client.get(f"{dataset.address}/tilejson.json", params=params).json()
+    after = dataset.client.get(template["tiles"][0].format(z=18, x=x, y=y))
+    np.testing.assert_array_equal(pixels_of(before.content), pixels_of(after.content))
+
+    dataset.upload("maps/field.tfw", world_file.replace(b"600000.25", b"601000.25"))
+    eventually(lambda: dataset.entry("maps/field.tif")["properties"]["geotransform"][0] == 601_000)
+    assert cogs() == []  # made with the earlier world file
+    moved = transform_bounds("EPSG:32632", "EPSG:4326", 601_000, 4_999_872, 601_128, 5_000_000)
+    assert bounds() == pytest.approx(moved, abs=1e-9)
+
+    exported = dataset.run("raster-export", {"path": "maps/field.tif", "bands": "1"})
+    (tmp_path / "export.tif").write_bytes(dataset.client.get(exported["artifact"]["resultUrl"]).content)
+    with rasterio.open(tmp_path / "export.tif") as opened:
+        assert (opened.crs.to_epsg(), opened.transform.c) == (32632, 601_000)
+
+    dataset.client.delete(f"{dataset.address}/obj/maps/field.tfw").raise_for_status()
+    eventually(lambda: dataset.entry("maps/field.tif")["type"] == "image")
+    assert bounds() is None

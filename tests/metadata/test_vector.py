@@ -265,3 +265,62 @@ def test_pointer_drivers_are_not_registered_where_uploads_are_read() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[] False\n"
+
+
+def rectangle(west: float, south: float, east: float, north: float) -> list[list[list[float]]]:
+    return [[[west, south], [east, south], [east, north], [west, north], [west, south]]]
+
+
+@pytest.mark.parametrize(
+    "geometries",
+    [
+        [
+            {"type": "Polygon", "coordinates": rectangle(178, -18, 179, -16)},
+            {"type": "Polygon", "coordinates": rectangle(-179, -18, -178, -16)},
+        ],
+        [  # as RFC 7946 asks for
+            {
+                "type": "MultiPolygon",
+                "coordinates": [rectangle(178, -18, 180, -16), rectangle(-180, -18, -178, -16)],
+            }
+        ],
+        [{"type": "Polygon", "coordinates": rectangle(178, -18, -178, -16)}],
+        [{"type": "LineString", "coordinates": [[178, -18], [-178, -16]]}],
+        [
+            {
+                "type": "GeometryCollection",
+                "geometries": [
+                    {"type": "Point", "coordinates": [178, -18]},
+                    {"type": "MultiPoint", "coordinates": [[-178, -16], [-179, -17]]},
+                ],
+            }
+        ],
+    ],
+)
+def test_the_footprint_of_features_on_both_sides_of_the_antimeridian_is_cut_there(
+    tmp_path: Path, geometries: list[dict[str, object]]
+) -> None:
+    path = tmp_path / "fiji.geojson"
+    features = [{"type": "Feature", "properties": {}, "geometry": geometry} for geometry in geometries]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    found = look(path)
+    assert found.footprint is not None
+    assert found.footprint.outline == {
+        "type": "MultiPolygon",
+        "coordinates": [
+            [[[178.0, -18.0], [180.0, -18.0], [180.0, -16.0], [178.0, -16.0], [178.0, -18.0]]],
+            [[[-180.0, -18.0], [-178.0, -18.0], [-178.0, -16.0], [-180.0, -16.0], [-180.0, -18.0]]],
+        ],
+    }
+    assert found.footprint.centre == {"type": "Point", "coordinates": [180.0, -17.0]}
+
+
+@pytest.mark.parametrize(
+    "longitudes", [(-170.0, -60.0, 30.0, 140.0), (-100.0, 100.0, 0.0), (-179.0, 179.0, 90.0, -90.0)]
+)
+def test_features_all_around_the_earth_have_a_footprint_around_it(
+    tmp_path: Path, longitudes: tuple[float, ...]
+) -> None:
+    found = look(write_points(tmp_path / "a.gpkg", tuple((longitude, 10.0) for longitude in longitudes)))
+    assert found.footprint is not None
+    assert found.footprint.bounds == pytest.approx((min(longitudes), 10, max(longitudes), 10))

@@ -124,7 +124,7 @@ def test_a_vrt_cannot_reach_other_files(tmp_path: Path) -> None:
 
 def test_sidecar_files_are_ignored(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "field.tif", np.full((1, 8, 8), 42, np.uint8), crs=None, transform=None)
-    (tmp_path / "field.tfw").write_text("1\n0\n0\n-1\n500000\n5000000\n")
+    (tmp_path / "field.tif.tfw").write_text("1\n0\n0\n-1\n500000\n5000000\n")
     (tmp_path / "field.tif.aux.xml").write_text("<PAMDataset><SRS>EPSG:4326</SRS></PAMDataset>")
     (tmp_path / "field.tif.ovr").write_text("<VRTDataset rasterXSize='4' rasterYSize='4'/>")
     (tmp_path / "field.tif.msk").write_text("<VRTDataset rasterXSize='8' rasterYSize='8'/>")

@@ -1,5 +1,6 @@
 """Cache keys of images: the blob key counts, not the claimed SHA-256."""
 
+from aerotask.raster.georeference.side_georeference import SideGeoreference
 from aerotask.tiles.jobs import ThumbnailKind
 from aerotask.tiles.renderer import (
     RasterSource,
@@ -36,3 +37,13 @@ def test_the_same_content_has_the_same_digest() -> None:
     assert thumbnail_digest(as_raster(again), ThumbnailKind.PICTURE, size_px=64) == thumbnail_digest(
         as_raster(PRIVATE), ThumbnailKind.PICTURE, size_px=64
     )
+
+
+def test_a_raster_with_another_world_file_has_other_tiles() -> None:
+    one, other = (
+        RasterSource(PRIVATE, PRIVATE, SideGeoreference("EPSG:32632", (x, 1.0, 0.0, 0.0, 0.0, -1.0)))
+        for x in (5.0, 6.0)
+    )
+    for plain in (as_raster(PRIVATE), other):
+        assert tile_digest(one, STYLE, TILE, size_px=256) != tile_digest(plain, STYLE, TILE, size_px=256)
+        assert render_info_digest(one, STYLE) != render_info_digest(plain, STYLE)

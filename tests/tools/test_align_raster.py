@@ -26,6 +26,7 @@ from tests.raster.alignment.scenes import (
     located,
     shifted,
 )
+from tests.raster.georeference.places import by_control_points, corner_points
 from tests.raster.rasters import Pixels, read, write_raster
 from tests.tools.raster_harness import empty_harness
 
@@ -442,6 +443,39 @@ def test_a_raster_without_a_crs_is_refused(harness: ToolHarness, scene: Pixels) 
     error = refusal(harness)
     assert error.code == "missing-crs"
     assert "'reference.tif' has no CRS" in error.message
+
+
+def test_a_raster_with_control_points_only_is_refused(harness: ToolHarness, scene: Pixels) -> None:
+    put(harness, "source.tif", cut(scene, left=0, top=0))
+    by_control_points(harness.dataset / "reference.tif", corner_points(), "EPSG:32632")
+    error = refusal(harness)
+    assert error.code == "missing-crs"
+    assert "'reference.tif' is georeferenced by control points only: warp it" in error.message
+
+
+def test_a_world_file_and_a_prj_are_as_good_as_tags(harness: ToolHarness, scene: Pixels) -> None:
+    source = put(harness, "source.tif", shifted(scene, right=5, down=-3))
+    put(harness, "reference.tif", cut(scene, left=0, top=0))
+    expected = align(harness, mode="translation").result
+    with rasterio.open(source) as tagged:
+        grid, crs = tagged.transform, tagged.crs
+    put(harness, "source.tif", shifted(scene, right=5, down=-3), crs=None, transform=None)
+    centre = grid * (0.5, 0.5)
+    numbers = (grid.a, grid.d, grid.b, grid.e, *centre)
+    source.with_suffix(".tfw").write_text("\n".join(map(repr, numbers)))
+    source.with_suffix(".prj").write_text(crs.to_wkt(version="WKT1_ESRI"))
+    outcome = align(harness, mode="translation")
+    assert outcome.result == expected
+    with rasterio.open(written(outcome)) as aligned:
+        assert aligned.crs == crs
+    blobs = {
+        name: harness.dataset / name for name in ("source.tif", "source.tfw", "source.prj", "reference.tif")
+    }
+    stored = {
+        name: path.rename(harness.workdir / f"blob-{number}")
+        for number, (name, path) in enumerate(blobs.items())
+    }
+    assert TOOL.preview(AlignRasterParams.model_validate(PARAMS), stored, longest_px=64).startswith(b"RIFF")
 
 
 def test_what_is_no_raster_is_refused(harness: ToolHarness, scene: Pixels) -> None:

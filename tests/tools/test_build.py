@@ -117,7 +117,8 @@ def test_very_many_entries_are_named_by_their_folder(tmp_path: Path) -> None:
 
 def test_the_parameters_name_what_the_platform_must_fetch() -> None:
     assert BuildParams().entry_paths() == ("",)
-    assert BuildParams(path="a/b.tif").entry_paths() == ("a/b.tif",)
+    assert BuildParams(path="a/b.laz").entry_paths() == ("a/b.laz",)
+    assert "a/b.tfw" in BuildParams(path="a/b.tif").entry_paths()
     assert "a/b.shx" in BuildParams(path="a/b.shp").entry_paths()
 
 

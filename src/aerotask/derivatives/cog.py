@@ -22,7 +22,9 @@ from aerotask.derivatives.statistics import (
 )
 from aerotask.domain.errors import InvalidInput, TaskFailed
 from aerotask.raster.cog import UNITS_BYTES, CogLevel, ReadUnit, describe_cog, has_own_mask, write_cog
-from aerotask.raster.header import outer_bounds, read_profile
+from aerotask.raster.georeference.placement import placement_of
+from aerotask.raster.georeference.side_files import is_side_georeferenced
+from aerotask.raster.header import read_profile
 from aerotask.raster.io import block_bytes, open_raster
 from aerotask.raster.parallel import MAX_THREADS, run_in_threads
 from aerotask.raster.pixels import native_nodata
@@ -55,7 +57,7 @@ def build_cog(
         TaskFailed: what was written doesn't read back (`derivative-damaged`).
     """
     with open_raster(source) as opened:
-        _check_source(opened)
+        placement_of(opened)
         is_cog = _is_cog(opened)
         bands = [band for band in opened.indexes if opened.colorinterp[band - 1] != ColorInterp.alpha]
         grid = _grid(opened)
@@ -89,21 +91,13 @@ def _growth_warning(source: Path, target: Path) -> str | None:
     )
 
 
-def _check_source(opened: Any) -> None:
-    if not opened.crs or read_profile(opened).geotransform is None:
-        raise InvalidInput(
-            "The raster is not georeferenced, so it can't be shown on a map; assign what it lacks, its coordinate "
-            "system (gdal_translate -a_srs) or its bounds (-a_ullr).",
-            code="not-georeferenced",
-        )
-
-
 def _is_cog(opened: Any) -> bool:
     """Whether the raster already is a COG that maps can read: small tiles, and overviews down to a small one."""
     factors = opened.overviews(1)
     longest = max(opened.width, opened.height)
     return bool(
         opened.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == "COG"
+        and not is_side_georeferenced(opened)
         and max(opened.block_shapes[0]) <= _MAX_BLOCK_PX
         and longest / (factors[-1] if factors else 1) <= 2 * _MAX_BLOCK_PX
     )
@@ -113,6 +107,8 @@ def _grid(opened: Any) -> tuple[Any, ...]:
     """Everything that the COG must have in common with its source."""
     return (
         opened.crs,
+        [(point.row, point.col, point.x, point.y) for point in opened.gcps[0]],
+        opened.rpcs,
         opened.shape,
         opened.dtypes,
         opened.descriptions,
@@ -293,7 +289,7 @@ def _description(target: Path) -> dict[str, Any]:
             "width": made.width,
             "height": made.height,
             "compression": str(made.tags(ns="IMAGE_STRUCTURE").get("COMPRESSION", "")),
-            "bounds": [float(value) for value in outer_bounds(made)],
+            "bounds": [float(value) for value in placement_of(made).outer_bounds()],
         }
 
 

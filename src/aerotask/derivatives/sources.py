@@ -1,4 +1,4 @@
-"""Derivative sources: an entry's content and that of its side files (a Shapefile's `.shx`, an OBJ's `.mtl` and textures)."""
+"""Derivative sources: an entry's content and that of its side files, such as a Shapefile's `.shx`, a mesh's textures, a world file."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from collections.abc import Iterable, Mapping
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import base_name, shown
 from aerotask.metadata.file_types import suffix_of
+from aerotask.raster.georeference.side_georeference import SIDE_SUFFIXES
 
-_BESIDE: Mapping[str, tuple[str, ...]] = {"shp": ("shx", "dbf", "prj", "cpg"), "obj": ("mtl",)}
+_BESIDE: Mapping[str, tuple[str, ...]] = {
+    "shp": ("shx", "dbf", "prj", "cpg"),
+    "obj": ("mtl",),
+    **SIDE_SUFFIXES,
+}
 OWNED_SIDES = tuple((owner, side) for owner, sides in _BESIDE.items() for side in sides)
 """Pairs of an entry's suffix and a side file's suffix."""
 TEXTURED_SUFFIXES = ("obj", "ply")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aerotask.domain.disk_full import has_hardly_any_space
 from aerotask.domain.errors import AerotaskError, InvalidInput
 from aerotask.domain.paths import shown
 from aerotask.metadata.file_types import suffix_of
@@ -24,7 +27,6 @@ from aerotask.metadata.vectors.source import (
     unreadable,
     why_unreadable,
 )
-from aerotask.raster.gdal_copy import raise_if_disk_full
 
 MAX_WHOLE_JSON_BYTES = 32 * 1024 * 1024
 """Limit for JSON that GDAL must read as a whole, which takes 30 times its size in memory."""
@@ -113,8 +115,8 @@ def vector_errors(path: Path, folder: Path | None = None) -> Iterator[None]:
         RuntimeError,
         UnicodeError,
     ) as error:
-        if folder is not None:
-            raise_if_disk_full(folder, error)
+        if folder is not None and has_hardly_any_space(folder):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
         raise unreadable(path, why_unreadable(error, path, suffix_of(path.name))) from error
 
 

@@ -6,6 +6,8 @@ import mimetypes
 from collections.abc import Mapping
 from enum import StrEnum
 
+from aerotask.raster.georeference.side_georeference import SIDE_SUFFIXES
+
 
 class EntryType(StrEnum):
     """The types of entries that clients know."""
@@ -83,6 +85,11 @@ RASTER_SUFFIXES = frozenset({"tif", "tiff", "jp2", "png", "jpg", "jpeg"})
 """Suffixes of the files that the raster tools can open."""
 SHAPEFILE_SIDE_SUFFIXES = frozenset({"shx", "dbf", "prj", "cpg", "sbn", "sbx", "qix"})
 """Suffixes of the side files of a `.shp`, without which it can't be read, or not correctly."""
+_SIDES: Mapping[str, tuple[str, ...]] = {"shp": tuple(sorted(SHAPEFILE_SIDE_SUFFIXES)), **SIDE_SUFFIXES}
+_OWNERS: Mapping[str, tuple[str, ...]] = {
+    side: tuple(owner for owner, sides in _SIDES.items() if side in sides)
+    for side in {side for sides in _SIDES.values() for side in sides}
+}
 
 
 def suffix_of(path: str) -> str:
@@ -111,21 +118,18 @@ def type_of_kind(kind: str) -> EntryType:
     return _BY_SUFFIX.get(kind, EntryType.GENERIC)
 
 
-def shapefile_paths_of(path: str) -> tuple[str, ...]:
-    """Possible paths of the shapefile that a side file belongs to; none if it is not a side file."""
+def owner_paths_of(path: str) -> tuple[str, ...]:
+    """Possible paths of the shapefile or raster that a side file belongs to; none if it is not a side file."""
     suffix = suffix_of(path)
-    if suffix not in SHAPEFILE_SIDE_SUFFIXES:
-        return ()
-    stem = path[: -len(suffix)]
-    return f"{stem}shp", f"{stem}SHP"
+    stem = path[: -len(suffix)] if suffix else path
+    return tuple(f"{stem}{form}" for owner in _OWNERS.get(suffix, ()) for form in (owner, owner.upper()))
 
 
 def side_file_paths_of(path: str) -> tuple[str, ...]:
-    """Possible paths of a shapefile's side files; none if it is not a shapefile."""
-    if suffix_of(path) != "shp":
-        return ()
-    stem = path[:-3]
-    return tuple(f"{stem}{form}" for side in sorted(SHAPEFILE_SIDE_SUFFIXES) for form in (side, side.upper()))
+    """Possible paths of the side files of a shapefile or raster; none if it is neither."""
+    suffix = suffix_of(path)
+    stem = path[: -len(suffix)] if suffix else path
+    return tuple(f"{stem}{form}" for side in _SIDES.get(suffix, ()) for form in (side, side.upper()))
 
 
 def media_type_by_name(path: str) -> str:

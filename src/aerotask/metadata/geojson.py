@@ -54,7 +54,7 @@ def polygon(corners: Sequence[Position]) -> GeoJson:
     return {"type": "MultiPolygon", "coordinates": [[_ring(_cut(around, side=-1))], [_ring(east)]]}
 
 
-def footprint_of(crs: str, corners: Sequence[Position], centre: Position) -> Footprint | None:
+def footprint_of(crs: Any, corners: Sequence[Position], centre: Position) -> Footprint | None:
     """Footprint of corners and a centre in `crs`; None if they can't be transformed to EPSG:4326."""
     xs, ys = zip(*_walk([centre, *corners, corners[0]]), strict=True)
     try:

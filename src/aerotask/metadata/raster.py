@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aerotask.metadata.geojson import Footprint, GeoJson, footprint_of
-from aerotask.raster.header import read_profile
+from aerotask.domain.errors import InvalidInput
+from aerotask.metadata.geojson import Footprint, GeoJson, footprint_of, footprint_of_all
+from aerotask.raster.georeference.placement import bounds_deg, placement_of
+from aerotask.raster.georeference.side_files import read_side_files
+from aerotask.raster.header import crs_text, read_profile
 from aerotask.raster.io import open_raster
 from aerotask.raster.profile import RasterProfile
 
@@ -40,7 +43,10 @@ def extract_raster(path: Path) -> RasterMetadata:
     with open_raster(path) as source:
         profile = read_profile(source)
         extras = _extras(source, profile)
-    footprint = _footprint(profile)
+        footprint, warnings = _footprint(source)
+    warnings += read_side_files(path).faults
+    if warnings:
+        extras["warnings"] = warnings
     if footprint is None:
         return RasterMetadata(profile, None, None, extras)
     return RasterMetadata(profile, footprint.outline, footprint.centre, extras)
@@ -56,6 +62,8 @@ def _extras(source: Any, profile: RasterProfile) -> dict[str, Any]:
             math.hypot(x_by_col, y_by_col),
             math.hypot(x_by_row, y_by_row),
         ]
+    if points := _control_points(source):
+        extras["controlPoints"] = points
     statistics = [_stored_statistics(source.tags(band)) for band in range(1, profile.count + 1)]
     if any(statistics):
         extras["statistics"] = statistics
@@ -71,15 +79,19 @@ def _stored_statistics(tags: Mapping[str, str]) -> dict[str, float] | None:
         return None
 
 
-def _footprint(profile: RasterProfile) -> Footprint | None:
-    """Footprint of the four corners; None without a CRS that can be transformed to EPSG:4326."""
-    if profile.crs is None or profile.geotransform is None:
-        return None
-    x0, x_by_col, x_by_row, y0, y_by_col, y_by_row = profile.geotransform
-    right, bottom = profile.width, profile.height
+def _control_points(source: Any) -> dict[str, Any] | None:
+    """Number and CRS of the raster's ground control points; None if it has none."""
+    gcps, crs = source.gcps
+    return {"count": len(gcps), "crs": crs_text(crs)} if gcps else None
 
-    def xy(col: float, row: float) -> tuple[float, float]:
-        return x0 + x_by_col * col + x_by_row * row, y0 + y_by_col * col + y_by_row * row
 
-    corners = [xy(0, 0), xy(0, bottom), xy(right, bottom), xy(right, 0)]
-    return footprint_of(profile.crs, corners, xy(right / 2, bottom / 2))
+def _footprint(source: Any) -> tuple[Footprint | None, list[str]]:
+    """Footprint of the outline, or the reason why a raster that says something about its place has none."""
+    try:
+        placement = placement_of(source)
+    except InvalidInput as error:
+        says_something = source.crs or not source.transform.is_identity or source.gcps[0] or source.rpcs
+        return None, [error.message] if says_something else []
+    *outline, centre = placement.outline()
+    # Corners may lie outside of the CRS's area, such as those of a full disc that a satellite sees.
+    return footprint_of(placement.crs, outline, centre) or footprint_of_all([bounds_deg(placement)]), []

@@ -10,7 +10,7 @@ from pathlib import Path
 from aerotask.domain.errors import TaskFailed
 from aerotask.domain.paths import shown
 from aerotask.metadata.extractor_pool import ExtractedMetadata, extracting
-from aerotask.metadata.file_types import EntryType, shapefile_paths_of
+from aerotask.metadata.file_types import EntryType, owner_paths_of
 from aerotask.sdk import DescribeEntry, RunContext
 
 MAX_LISTED = 1000
@@ -93,7 +93,7 @@ def _damage(ctx: RunContext, found: ExtractedMetadata) -> TaskFailed | None:
 
 
 def _to_describe(inputs: Mapping[str, Path], types: Collection[EntryType]) -> Mapping[str, Path]:
-    """The inputs without the side files that were only added because their shapefiles need them."""
+    """The inputs without the side files that were only added because their shapefiles or rasters need them."""
     if EntryType.GENERIC in types:
         return inputs
-    return {path: file for path, file in inputs.items() if not inputs.keys() & {*shapefile_paths_of(path)}}
+    return {path: file for path, file in inputs.items() if not inputs.keys() & {*owner_paths_of(path)}}

@@ -75,7 +75,9 @@ def extract_vector(path: Path, kind: str) -> VectorMetadata:
 def _metadata(source: VectorSource) -> VectorMetadata:
     found, layer_count = source.layers(MAX_LAYERS)
     layers = _bounded([_layer(layer) for layer in found])
-    bounds = [_bounds_4326(layer) for layer in layers]
+    bounds = [
+        _bounds_4326(layer, source.longitudes_across(info)) for info, layer in zip(found, layers, strict=True)
+    ]
     properties: dict[str, Any] = {
         "driver": found[0].info["driver"],
         "layerCount": layer_count,
@@ -123,9 +125,12 @@ def _bounded(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return layers
 
 
-def _bounds_4326(layer: Mapping[str, Any]) -> Bounds | None:
+def _bounds_4326(layer: Mapping[str, Any], across: tuple[float, float] | None) -> Bounds | None:
+    """Bounds of the layer in degrees; `across` are its west and east if it lies on both sides of ±180°."""
     if layer["crs"] is None or layer["bounds"] is None or not layer["featureCount"]:
         return None
     x0, y0, x1, y1 = layer["bounds"]
+    if across is not None:
+        return across[0], max(y0, -90.0), across[1], min(y1, 90.0)
     footprint = footprint_of_bounds(layer["crs"], (x0, y0, x1, y1))
     return None if footprint is None else footprint.bounds

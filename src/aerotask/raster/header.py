@@ -11,8 +11,9 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 from rasterio.transform import Affine
 
+from aerotask.raster.georeference.side_files import is_side_georeferenced
 from aerotask.raster.io import open_raster
-from aerotask.raster.profile import MAX_METADATA_CHARS, BandProfile, RasterProfile
+from aerotask.raster.profile import MAX_METADATA_CHARS, BandProfile, GeoreferencedBy, RasterProfile
 
 # Tags that identify a file's origin; others (statistics, dates, exposure) would only bloat the index.
 _ORIGIN_TAG = re.compile(
@@ -40,23 +41,14 @@ def read_profile(source: Any) -> RasterProfile:
             )
             for index, dtype in enumerate(source.dtypes)
         ),
-        crs=_crs_text(source.crs),
+        crs=crs_text(source.crs),
         geotransform=_geotransform(source.transform),
         block_size=(source.block_shapes[0][1], source.block_shapes[0][0]),
         overview_sizes=_overview_sizes(source),
         metadata_text=_metadata_text(source),
         pages=max(len(source.subdatasets), 1) if source.driver == "GTiff" else 1,
+        georeferenced_by=_georeferenced_by(source),
     )
-
-
-def outer_bounds(source: Any) -> tuple[float, float, float, float]:
-    """Left, bottom, right and top of the raster in its CRS, also of one that is mirrored, south-up or rotated."""
-    corners = [
-        source.transform * corner
-        for corner in ((0, 0), (source.width, 0), (0, source.height), (source.width, source.height))
-    ]
-    xs, ys = zip(*corners, strict=True)
-    return min(xs), min(ys), max(xs), max(ys)
 
 
 def _scaling(scale: float, offset: float) -> dict[str, float]:
@@ -79,7 +71,8 @@ def _colour(interpretation: Any) -> str:
     return "gray" if name == "grey" else name
 
 
-def _crs_text(crs: CRS | None) -> str | None:
+def crs_text(crs: CRS | None) -> str | None:
+    """The CRS as `EPSG:…` or WKT; None if there is none, or it can't be written."""
     if not crs:
         return None
     try:
@@ -94,6 +87,16 @@ def _geotransform(transform: Affine) -> tuple[float, float, float, float, float,
         return None
     origin_x, pixel_width, row_rotation, origin_y, column_rotation, pixel_height = transform.to_gdal()
     return origin_x, pixel_width, row_rotation, origin_y, column_rotation, pixel_height
+
+
+def _georeferenced_by(source: Any) -> GeoreferencedBy | None:
+    if is_side_georeferenced(source):
+        return "side-files"
+    if not source.transform.is_identity:
+        return None
+    if source.gcps[0]:
+        return "control-points"
+    return "rpc" if source.rpcs is not None else None
 
 
 def _metadata_text(source: Any) -> str:

@@ -1,6 +1,6 @@
 """Safe opening of untrusted rasters with GDAL; every uploaded file is opened here.
 
-A file is opened by the one driver that matches its first bytes, sidecar files and the network are off, and the
+A file is opened by the one driver that matches its first bytes, GDAL's sidecar files and the network are off, and the
 header's sizes are checked before anything is allocated. (A VRT named `.tif` could otherwise read any local file or URL; a TIFF of 29 MB can declare 5 TB of pixels.)
 """
 
@@ -20,6 +20,8 @@ from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError, Tr
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import shown
 from aerotask.raster.compression import missing_compression
+from aerotask.raster.georeference.side_files import lacks_georeference, place_by, read_side_files
+from aerotask.raster.georeference.side_georeference import SideGeoreference
 
 SIGNATURES = {
     b"II*\0": "GTiff",
@@ -63,8 +65,13 @@ _FILTERING = threading.Lock()
 
 
 @contextmanager
-def open_raster(path: Path, *, overview_level: int | None = None) -> Iterator[Any]:
+def open_raster(
+    path: Path, *, overview_level: int | None = None, side: SideGeoreference | None = None
+) -> Iterator[Any]:
     """Open the raster at `path` for this thread alone; GDAL's errors within the block become `InvalidInput`.
+
+    Where its own tags don't georeference it, `side` does; by default the side files beside it. An overview has only
+    what its own tags say.
 
     Raises:
         InvalidInput: it is no raster of a supported format (`unreadable-raster`), declares too many pixels or bands
@@ -75,6 +82,10 @@ def open_raster(path: Path, *, overview_level: int | None = None) -> Iterator[An
         source = _open(path, options)
         with source, gdal_errors_as_damage(shown(path.name)):
             _check_header(source, path.stat().st_size)
+            if overview_level is None and lacks_georeference(source):
+                side = side or read_side_files(path).georeference
+                if side:
+                    place_by(source, side)
             yield source
 
 

@@ -1,4 +1,4 @@
-"""Mapping from the pixels of a web map's tile to the nearest pixels of a raster in any CRS with an affine transform.
+"""Mapping from the pixels of a web map's tile to the nearest pixels of a raster in any CRS, placed by an affine transform, control points or RPCs.
 
 Coordinates are transformed exactly at a grid of control points and linearly in between, as GDAL's approximate
 transformer (`GDALApproxTransform`) does along lines. The error is measured, and pixels that it could move across the
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,8 @@ from pyproj.exceptions import CRSError, ProjError
 from rasterio.transform import Affine
 
 from aerotask.domain.errors import InvalidInput
+from aerotask.raster.georeference.pixel_transforms import PixelTransform, Points, Positions
+from aerotask.raster.georeference.placement import Placement, earth_crs
 from aerotask.raster.windows import Shape, Window, shape_of
 
 WEB_MERCATOR = CRS.from_epsg(3857)
@@ -35,10 +36,6 @@ EXACT_PX = 1024
 TIE_PX = 1e-6
 """Positions on the border of two source pixels, but for rounding, belong to the right or lower one as in GDAL's warp."""
 
-Positions = NDArray[np.float64]
-"""Coordinates of one axis; not finite where a CRS has no such place."""
-Points = tuple[Positions, Positions]
-"""Columns and rows."""
 Flags = NDArray[np.bool_]
 
 _SAMPLES = 5
@@ -69,48 +66,43 @@ class PixelMapper:
     """Transformation of positions on the web map to pixels of one raster."""
 
     shape_yx: Shape
-    _to_crs: Affine
+    _pixels: PixelTransform
     _transformer: Transformer | None
     """From EPSG:3857 to the raster's CRS; None if they are the same."""
     _period: float | None
     """Distance in the CRS's units after which its x axis is at the same place again; None if there is none."""
 
     @classmethod
-    def create(cls, crs: Any, transform: Affine, shape_yx: Shape) -> PixelMapper:
-        """The mapper of a raster, by its CRS (rasterio's) and affine transform.
+    def create(cls, placement: Placement) -> PixelMapper:
+        """The mapper of a raster.
 
         Raises:
-            InvalidInput: the CRS has no known relation to web maps, or its pixels have no area (`not-georeferenced`).
+            InvalidInput: the CRS has no known relation to web maps (`not-georeferenced`).
         """
-        if not crs or not transform.determinant:
-            raise _not_on_map()
+        shape_yx, pixels = placement.shape_yx, placement.pixels
         try:
-            source = CRS.from_wkt(crs.to_wkt(version="WKT2_2019"))
+            source = earth_crs(placement.crs)
             if source == WEB_MERCATOR:
-                return cls(shape_yx, transform, None, 2 * HALF_WORLD_M)
+                return cls(shape_yx, pixels, None, 2 * HALF_WORLD_M)
             transformer = Transformer.from_crs(WEB_MERCATOR, source, always_xy=True)
         except (ProjError, CRSError, ValueError) as error:
             raise _not_on_map() from error
         period = 2 * math.pi / source.axis_info[0].unit_conversion_factor if source.is_geographic else None
-        return cls(shape_yx, transform, transformer, period)
+        return cls(shape_yx, pixels, transformer, period)
 
-    def to_pixels(self, x_m: Positions, y_m: Positions) -> tuple[Positions, Positions]:
+    def to_pixels(self, x_m: Positions, y_m: Positions) -> Points:
         """Exact columns and rows in the raster of positions on the web map."""
         x, y = (x_m, y_m) if self._transformer is None else self._transformer.transform(x_m, y_m)
-        inverse = ~self._to_crs
         with np.errstate(invalid="ignore"):
             if self._period is not None:
-                middle, _ = self._to_crs * (self.shape_yx[1] / 2, self.shape_yx[0] / 2)
-                x = x + self._period * np.round((middle - x) / self._period)
-            cols = inverse.a * x + inverse.b * y + inverse.c
-            rows = inverse.d * x + inverse.e * y + inverse.f
-        return cols, rows
+                rows, cols = (np.array([size / 2]) for size in self.shape_yx)
+                middle, _ = self._pixels.to_crs(cols, rows)
+                x = x + self._period * np.round((middle[0] - x) / self._period)
+            return self._pixels.to_pixels(x, y)
 
-    def to_map(self, cols: Positions, rows: Positions) -> tuple[Positions, Positions]:
+    def to_map(self, cols: Positions, rows: Positions) -> Points:
         """Positions on the web map of columns and rows in the raster."""
-        to_crs = self._to_crs
-        x = to_crs.a * cols + to_crs.b * rows + to_crs.c
-        y = to_crs.d * cols + to_crs.e * rows + to_crs.f
+        x, y = self._pixels.to_crs(cols, rows)
         if self._transformer is None:
             return x, y
         x_m, y_m = self._transformer.transform(x, y, direction=TransformDirection.INVERSE)
@@ -128,9 +120,12 @@ class PixelMapper:
         x, y = self.to_map(np.stack([col, col + step, col]), np.stack([row, row, row + step]))
         with np.errstate(all="ignore"):
             areas = np.abs((x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0])) / step**2
-            on_map = np.isfinite(areas) & (areas > 0) & (np.abs(y).max(axis=0) <= HALF_WORLD_M)
-        if not on_map.any():
+            known = np.isfinite(areas) & (areas > 0)
+            on_map = known & (np.abs(y).max(axis=0) <= HALF_WORLD_M)
+        if not known.any():
             raise _not_on_map()
+        if not on_map.any():  # nearer to a pole than web maps reach: there are no tiles, but bounds and zooms
+            on_map = known
         sides = np.sqrt(areas[on_map])
         return MapResolution(float(np.median(sides)), float(sides.min()))
 

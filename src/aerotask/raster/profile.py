@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+from aerotask.raster.georeference.side_georeference import SideGeoreference
 
 MAX_METADATA_CHARS = 4096
 
 Scaling = tuple[float, float]
 """Scale and offset of a band: the physical value is number · scale + offset."""
+
+
+GeoreferencedBy = Literal["control-points", "rpc", "side-files"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,8 @@ class RasterProfile:
     """Metadata of the file's origin (camera, software, description), for recognising sensors."""
     pages: int = 1
     """Images in the file, without overviews and masks; this is the profile of the first."""
+    georeferenced_by: GeoreferencedBy | None = None
+    """What georeferences the raster, if it isn't its own affine transform alone."""
 
     @property
     def count(self) -> int:
@@ -92,12 +99,32 @@ class RasterProfile:
             "overviews": [list(size) for size in self.overview_sizes],
             "metadataText": self.metadata_text,
             **({"pages": self.pages} if self.pages > 1 else {}),
+            **({"georeferencedBy": self.georeferenced_by} if self.georeferenced_by else {}),
         }
 
     @property
     def page_warning(self) -> str | None:
         """Warning that a tool uses the first page only; None for a file of one page."""
         return f"The file has {self.pages} pages; only the first is used." if self.pages > 1 else None
+
+    @property
+    def lacks_transform(self) -> str | None:
+        """The reason why a raster with a known position has no affine transform; None for any other."""
+        match self.georeferenced_by:
+            case "control-points":
+                return _ONLY.format("control points", "gdalwarp -tps")
+            case "rpc":
+                return _ONLY.format(
+                    "rational polynomial coefficients (RPC)", "gdalwarp -rpc, best with a DEM"
+                )
+            case _:
+                return None
+
+    @property
+    def side_georeference(self) -> SideGeoreference | None:
+        """The georeference, if side files give it."""
+        by_side_files = self.georeferenced_by == "side-files"
+        return SideGeoreference(self.crs, self.geotransform) if by_side_files else None
 
     @classmethod
     def from_properties(cls, properties: Mapping[str, Any]) -> RasterProfile | None:
@@ -130,7 +157,11 @@ class RasterProfile:
             overview_sizes=tuple(_pair(size) for size in properties["overviews"]),
             metadata_text=str(properties["metadataText"]),
             pages=int(properties.get("pages", 1)),
+            georeferenced_by=properties.get("georeferencedBy"),
         )
+
+
+_ONLY = "is georeferenced by {} only: warp it to a grid first ({}), and use that"
 
 
 def _pair(values: Any) -> tuple[int, int]:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from rasterio.warp import transform_bounds
-
-from aerotask.raster.header import outer_bounds, read_profile
-from aerotask.raster.io import GDAL_ERRORS, open_raster
+from aerotask.raster.georeference.placement import placement_of
+from aerotask.raster.georeference.side_georeference import SideGeoreference
+from aerotask.raster.header import read_profile
+from aerotask.raster.io import open_raster
 from aerotask.raster.pixel_mapping import PixelMapper
 from aerotask.raster.profile import RasterProfile
 
 MAX_OPEN = 8
 """Open files, where each overview level counts as a file."""
-WGS84 = "EPSG:4326"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +27,15 @@ class OpenRaster:
     profile: RasterProfile
 
 
+_Key = tuple[Path, int | None, SideGeoreference | None]
+
+
 class DatasetCache:
     """Context manager that opens rasters, closes the least recently used ones, and all at the end."""
 
     def __init__(self) -> None:
-        self._open: OrderedDict[tuple[Path, int | None], tuple[ExitStack, OpenRaster]] = OrderedDict()
-        self._mappers: OrderedDict[Path, PixelMapper] = OrderedDict()
+        self._open: OrderedDict[_Key, tuple[ExitStack, OpenRaster]] = OrderedDict()
+        self._mappers: OrderedDict[_Key, PixelMapper] = OrderedDict()
 
     def __enter__(self) -> Self:
         return self
@@ -44,20 +45,22 @@ class DatasetCache:
             stack, _ = self._open.popitem()[1]
             stack.close()
 
-    def get(self, path: Path, *, overview_level: int | None = None) -> OpenRaster:
-        """The open raster at `path`, whose content must never change.
+    def get(
+        self, path: Path, *, overview_level: int | None = None, side: SideGeoreference | None = None
+    ) -> OpenRaster:
+        """The open raster at `path`, whose content must never change; `side` georeferences it if its tags don't.
 
         Raises:
             InvalidInput: as `raster.io.open_raster`.
         """
-        key = (path, overview_level)
+        key = path, overview_level, side
         if key in self._open:
             self._open.move_to_end(key)
             return self._open[key][1]
         stack = ExitStack()
         try:
-            source = stack.enter_context(open_raster(path, overview_level=overview_level))
-            profile = read_profile(source) if overview_level is None else self.get(path).profile
+            source = stack.enter_context(open_raster(path, overview_level=overview_level, side=side))
+            profile = read_profile(source) if overview_level is None else self.get(path, side=side).profile
         except BaseException:
             stack.close()
             raise
@@ -68,33 +71,16 @@ class DatasetCache:
             oldest.close()
         return opened
 
-    def mapper(self, path: Path) -> PixelMapper:
-        """The mapper from the web map to pixels of the georeferenced raster at `path`.
+    def mapper(self, path: Path, side: SideGeoreference | None = None) -> PixelMapper:
+        """The mapper from the web map to pixels of the raster at `path`, which `side` georeferences if its tags don't.
 
         Raises:
-            InvalidInput: as `get` and `PixelMapper.create`.
+            InvalidInput: as `get`, `placement_of` and `PixelMapper.create`.
         """
-        if path not in self._mappers:
-            source = self.get(path).source
-            self._mappers[path] = PixelMapper.create(source.crs, source.transform, source.shape)
+        key = path, None, side
+        if key not in self._mappers:
+            self._mappers[key] = PixelMapper.create(placement_of(self.get(path, side=side).source))
             if len(self._mappers) > MAX_OPEN:
                 self._mappers.popitem(last=False)
-        self._mappers.move_to_end(path)
-        return self._mappers[path]
-
-
-def bounds_deg(raster: OpenRaster) -> tuple[float, float, float, float] | None:
-    """The raster's bounds in degrees (EPSG:4326), west within -180…180, or None without a georeference."""
-    if raster.profile.crs is None or raster.profile.geotransform is None:
-        return None
-    try:
-        west, south, east, north = transform_bounds(raster.source.crs, WGS84, *outer_bounds(raster.source))
-    except (*GDAL_ERRORS, ValueError):
-        return None
-    if not all(map(math.isfinite, (west, south, east, north))):
-        return None
-    around = 360 * math.floor((west + 180) / 360)  # of longitudes from 0 to 360, for example
-    west, east = west - around, east - around
-    if west > east or east > 180:  # across the antimeridian
-        west, east = -180.0, 180.0
-    return west, max(south, -90.0), east, min(north, 90.0)
+        self._mappers.move_to_end(key)
+        return self._mappers[key]

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from aerotask.raster.georeference.side_georeference import SideGeoreference
 from aerotask.sandbox.protocol import Message
 from aerotask.tiles.render_info import RenderInfo
 from aerotask.tiles.style import Style
@@ -32,16 +33,24 @@ class RenderInfoJob:
     original: Path
     cog: Path
     style: Style
+    side: SideGeoreference | None = None
+    """The georeference of the raster's side files, if its own tags have none."""
 
     def to_message(self) -> Message:
         """The job on the wire."""
-        body = {"original": str(self.original), "cog": str(self.cog), "style": self.style.to_json()}
+        body = {
+            "original": str(self.original),
+            "cog": str(self.cog),
+            "style": self.style.to_json(),
+            "side": None if self.side is None else self.side.to_json(),
+        }
         return Message("render-info", body)
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> RenderInfoJob:
         """The job of a message."""
-        return cls(Path(body["original"]), Path(body["cog"]), Style.from_json(body["style"]))
+        side = None if body["side"] is None else SideGeoreference.from_json(body["side"])
+        return cls(Path(body["original"]), Path(body["cog"]), Style.from_json(body["style"]), side)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,12 @@ from rio_tiler import reader
 from rio_tiler.constants import WEB_MERCATOR_TMS
 from rio_tiler.types import RIOResampling
 
+from aerotask.domain.errors import InvalidInput
 from aerotask.raster.export.plan import make_plan
 from aerotask.raster.export.stretch import percentile_stretch
 from aerotask.raster.expression.indices import ValueRange
+from aerotask.raster.georeference.placement import bounds_deg, placement_of
+from aerotask.raster.georeference.side_georeference import SideGeoreference
 from aerotask.raster.io import gdal_errors_as_damage
 from aerotask.raster.pixel_mapping import TileMapping
 from aerotask.raster.pixels import BandReader, SourceFile
@@ -27,7 +30,7 @@ from aerotask.tiles.colorize import (
     make_draw_plan,
     pixel_block,
 )
-from aerotask.tiles.dataset_cache import DatasetCache, bounds_deg
+from aerotask.tiles.dataset_cache import DatasetCache
 from aerotask.tiles.overviews import (
     THUMBNAIL_BYTES,
     TILE_BYTES,
@@ -52,24 +55,29 @@ class MapRaster:
     style: Style
 
 
-def read_render_info(rasters: DatasetCache, original: Path, cog: Path, style: Style) -> RenderInfo:
+def read_render_info(
+    rasters: DatasetCache, original: Path, cog: Path, style: Style, side: SideGeoreference | None = None
+) -> RenderInfo:
     """The render info of the raster at `original`, whose tiles are read from the file at `cog`.
+
+    `side` is the georeference of the raster's side files, if its own tags have none.
 
     Raises:
         InvalidInput: a file can't be read, or the raster doesn't have what the style needs.
     """
-    profile = rasters.get(original).profile
+    profile = rasters.get(original, side=side).profile
     plain = detect_plain(profile) if style.is_plain else None
     info = RenderInfo(profile, plain, (), None, 0, 0)
     if not plain:
         info = replace(info, ranges=_ranges(SourceFile(original, profile), style))
     tiled = rasters.get(cog)
     with gdal_errors_as_damage():
-        bounds = bounds_deg(rasters.get(original))
-        if bounds is None:
-            return info
+        try:
+            bounds = bounds_deg(placement_of(rasters.get(original, side=side).source))
+            resolution = rasters.mapper(cog, side).map_resolution()
+        except InvalidInput as error:
+            return replace(info, unplaced_because=error.message)
         plan = make_draw_plan(info, style)
-        resolution = rasters.mapper(cog).map_resolution()
     return replace(
         info,
         bounds=bounds,
@@ -90,7 +98,9 @@ def draw_tile(rasters: DatasetCache, raster: MapRaster, tile: TileIndex, *, size
     with gdal_errors_as_damage():
         bands = bands_to_read(plan, whole.profile)
         mapping = TileMapping.plan(
-            rasters.mapper(raster.path), from_bounds(*tile.bounds_m(), size_px, size_px), (size_px, size_px)
+            rasters.mapper(raster.path, raster.info.profile.side_georeference),
+            from_bounds(*tile.bounds_m(), size_px, size_px),
+            (size_px, size_px),
         )
         if mapping is None:
             return drawn

@@ -79,7 +79,7 @@ def _entries_named(files: Mapping[Path, str]) -> Iterator[None]:
 def _render_info(rasters: DatasetCache, body: Mapping[str, Any]) -> Message:
     job = RenderInfoJob.from_body(body)
     with _entries_named(dict.fromkeys((job.original, job.cog), _RASTER)):
-        info = read_render_info(rasters, job.original, job.cog, job.style)
+        info = read_render_info(rasters, job.original, job.cog, job.style, job.side)
     return Message("done", info.to_json())
 
 

@@ -29,6 +29,8 @@ class RenderInfo:
     """The lowest zoom whose tiles are affordable to read."""
     max_zoom: int
     """The zoom whose resolution is closest to the raster's."""
+    unplaced_because: str | None = None
+    """Why there are no bounds, with what to do about it."""
 
     def to_json(self) -> dict[str, Any]:
         """The render info as JSON values."""
@@ -39,6 +41,7 @@ class RenderInfo:
             "bounds": None if self.bounds is None else list(self.bounds),
             "minZoom": self.min_zoom,
             "maxZoom": self.max_zoom,
+            "unplacedBecause": self.unplaced_because,
         }
 
     @classmethod
@@ -58,6 +61,7 @@ class RenderInfo:
             bounds=None if fields["bounds"] is None else _four(fields["bounds"]),
             min_zoom=int(fields["minZoom"]),
             max_zoom=int(fields["maxZoom"]),
+            unplaced_because=fields["unplacedBecause"],
         )
 
     def require_bounds(self) -> tuple[float, float, float, float]:
@@ -68,17 +72,10 @@ class RenderInfo:
         """
         if self.bounds is None:
             raise InvalidInput(
-                f"The raster {self._missing_georeference()}, so it has no map tiles; it does have a thumbnail.",
+                self.unplaced_because or "The raster has no georeference, so it has no map tiles.",
                 code="not-georeferenced",
             )
         return self.bounds
-
-    def _missing_georeference(self) -> str:
-        if self.profile.geotransform is None:
-            return "has no georeference"
-        if self.profile.crs is None:
-            return "has a position but no coordinate system ('gdal_translate -a_srs' assigns it)"
-        return "is in a coordinate system, or at a place in it, that leads to no longitudes and latitudes"
 
 
 def _four(values: Any) -> tuple[float, float, float, float]:

@@ -16,6 +16,7 @@ import orjson
 from aerotask.blobs.blob_store import BlobStore
 from aerotask.domain.errors import AerotaskError, InvalidInput, Unavailable
 from aerotask.domain.settings import RenderSettings
+from aerotask.raster.georeference.side_georeference import SideGeoreference
 from aerotask.sandbox.pool import ChildCrashed, JobTimeout, Pool, PoolLimits
 from aerotask.sandbox.protocol import Message
 from aerotask.sdk import Tool
@@ -58,6 +59,8 @@ class RasterSource:
     original: RenderSource
     cog: RenderSource
     """The COG derivative if there is one, else the original."""
+    side: SideGeoreference | None = None
+    """The georeference of the raster's side files, if its own tags have none."""
 
 
 class Renderer:
@@ -103,7 +106,7 @@ class Renderer:
         sources = [raster.original, raster.cog]
 
         async def read(files: list[Path]) -> bytes:
-            job = RenderInfoJob(files[0], files[1], style).to_message()
+            job = RenderInfoJob(files[0], files[1], style, raster.side).to_message()
             return orjson.dumps((await self._run(digest, sources, job, queue_key)).body)
 
         try:
@@ -226,17 +229,23 @@ def _parse_render_info(content: bytes) -> RenderInfo:
 
 def render_info_digest(raster: RasterSource, style: Style) -> str:
     """Cache key of a render info."""
-    return _digest("look", raster.original.blob_key, raster.cog.blob_key, style.to_json())
+    return _digest("look", *_contents(raster), style.to_json())
 
 
 def tile_digest(raster: RasterSource, style: Style, tile: TileIndex, *, size_px: int) -> str:
     """Cache key of a tile."""
-    return _digest("tile", raster.original.blob_key, raster.cog.blob_key, style.to_json(), tile, size_px)
+    return _digest("tile", *_contents(raster), style.to_json(), tile, size_px)
 
 
 def thumbnail_digest(raster: RasterSource, kind: ThumbnailKind, *, size_px: int) -> str:
     """Cache key of a thumbnail."""
     return _digest("thumbnail", raster.original.blob_key, raster.cog.blob_key, kind, size_px)
+
+
+def _contents(raster: RasterSource) -> tuple[object, ...]:
+    """Everything of a raster that determines its tiles."""
+    side = () if raster.side is None else (raster.side.to_json(),)
+    return raster.original.blob_key, raster.cog.blob_key, *side
 
 
 def _digest(*parts: object) -> str:

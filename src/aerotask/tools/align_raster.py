@@ -28,9 +28,8 @@ from aerotask.sdk import (
     Plan,
     RunContext,
     Tool,
-    ToolParams,
 )
-from aerotask.tools.indexed_raster import known_profile
+from aerotask.tools.indexed_raster import RasterParams, known_profile, with_side_files
 from aerotask.tools.output_entry import output_fault
 
 MEMORY_BYTES = 1024**3
@@ -41,7 +40,7 @@ _OUTPUT_GROWTH = 1.7
 _SMALLEST_ESTIMATE_BYTES = 64 * 1024
 
 
-class AlignRasterParams(ToolParams):
+class AlignRasterParams(RasterParams):
     """The source raster, the reference and the output."""
 
     source_path: EntryPath
@@ -97,7 +96,7 @@ class AlignRaster(Tool[AlignRasterParams]):
         return Plan(
             estimated_output_bytes=max(estimate, _SMALLEST_ESTIMATE_BYTES),
             memory_bytes=MEMORY_BYTES,
-            reads=(params.source_path, params.reference_path),
+            reads=with_side_files((params.source_path, params.reference_path), dataset),
             writes=(params.output_path,),
         )
 
@@ -106,8 +105,12 @@ class AlignRaster(Tool[AlignRasterParams]):
         from aerotask.raster.alignment.preview import (  # noqa: PLC0415  loads GDAL, which the API must not
             preview_pair,
         )
+        from aerotask.raster.georeference.side_files import read_side_files  # noqa: PLC0415  likewise
 
-        return preview_pair(inputs[params.source_path], inputs[params.reference_path], longest_px=longest_px)
+        rasters = params.source_path, params.reference_path
+        sides = [read_side_files(Path(path), inputs).georeference for path in rasters]
+        source, reference = (inputs[path] for path in rasters)
+        return preview_pair(source, reference, sides=sides, longest_px=longest_px)
 
     def run(self, params: AlignRasterParams, ctx: RunContext) -> None:
         """Check the files themselves, and align."""

@@ -29,9 +29,8 @@ from aerotask.sdk import (
     Plan,
     RunContext,
     Tool,
-    ToolParams,
 )
-from aerotask.tools.indexed_raster import known_profile
+from aerotask.tools.indexed_raster import RasterParams, known_profile, with_side_files
 from aerotask.tools.output_entry import output_fault
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ _OVERVIEWS = 4 / 3
 _SUFFIXES = (".tif", ".tiff")
 
 
-class MergeMultispectralParams(ToolParams):
+class MergeMultispectralParams(RasterParams):
     """The bands to merge, and the output."""
 
     paths: tuple[EntryPath, ...] = Field(min_length=2, max_length=MAX_FILES)
@@ -97,7 +96,7 @@ class MergeMultispectral(Tool[MergeMultispectralParams]):
         return Plan(
             estimated_output_bytes=max(round(estimate * _OVERVIEWS), _SMALLEST_ESTIMATE_BYTES),
             memory_bytes=MEMORY_BYTES,
-            reads=params.paths,
+            reads=with_side_files(params.paths, dataset),
             writes=(params.output_path,),
         )
 

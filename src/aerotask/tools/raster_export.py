@@ -37,10 +37,9 @@ from aerotask.sdk import (
     Plan,
     RunContext,
     Tool,
-    ToolParams,
 )
 from aerotask.tools.indexed_area import check_cutline, known_area
-from aerotask.tools.indexed_raster import known_profile
+from aerotask.tools.indexed_raster import RasterParams, known_profile
 
 MEMORY_BYTES = 1024**3
 """Memory limit of the child; two threads need about 100 MiB, eight with large blocks several times that."""
@@ -59,7 +58,7 @@ CutlineParam = Annotated[
 """The path of a vector entry, or a GeoJSON object; only the errors of the one that is given are told."""
 
 
-class _SourceParams(ToolParams):
+class _SourceParams(RasterParams):
     """Raster to export; a base class of its own, so that `path` is the first parameter."""
 
     path: EntryPath

@@ -68,7 +68,7 @@ class RescanIndex(Tool[RescanIndexParams]):
         params.chosen_types()
 
     def plan(self, params: RescanIndexParams, dataset: DatasetView) -> Plan:
-        """Read the chosen files with the side files of shapefiles, and change their index metadata."""
+        """Read the chosen files with the side files of shapefiles and rasters, and change their index metadata."""
         chosen = _chosen(params, dataset)
         sides = {side for path in chosen for side in side_file_paths_of(path) if side in dataset.entries}
         reads = dict.fromkeys([*chosen, *sorted(sides)])

@@ -18,6 +18,7 @@ from aerotask.blobs.blob_store import BlobStore
 from aerotask.db.engine import Database
 from aerotask.db.outages import tolerate
 from aerotask.domain import paths
+from aerotask.domain.ids import DatasetId
 from aerotask.domain.text_cleaning import clean_json
 from aerotask.metadata.file_types import side_file_paths_of
 from aerotask.metadata.model import given_up
@@ -226,8 +227,7 @@ class IndexBatch:
             await self.blobs.link_all_to([(self._left[key].blob_key, file) for key, file in files.items()])
         except FileNotFoundError:  # an entry has been replaced or removed meanwhile
             files = {key: file for key, file in files.items() if await self._link_one(self._left[key], file)}
-        for key, file in files.items():
-            await self._link_sidecars(self._left[key], file.parent)
+        await self._link_sidecars(files)
         return files
 
     async def _link_one(self, entry: UnindexedEntry, file: Path) -> bool:
@@ -239,16 +239,22 @@ class IndexBatch:
                 return False
         return True
 
-    async def _link_sidecars(self, entry: UnindexedEntry, folder: Path) -> None:
-        """Link the sidecar files of a shapefile beside it; it can't be read without them."""
-        sidecars = side_file_paths_of(entry.path)
-        if not sidecars:
-            return
-        async with self.db.read() as connection:
-            contents = await indexing.contents_at(connection, entry.dataset_id, sidecars)
-        for path, key in contents.items():
-            with suppress(FileNotFoundError):
-                await self.blobs.link_to(key, folder / paths.base_name(path))
+    async def _link_sidecars(self, files: dict[str, Path]) -> None:
+        """Link the sidecar files of shapefiles and rasters beside them; they can't be read correctly without."""
+        wanted: dict[DatasetId, dict[str, list[Path]]] = {}
+        for key, file in files.items():
+            in_dataset = wanted.setdefault(self._left[key].dataset_id, {})
+            for path in side_file_paths_of(self._left[key].path):
+                in_dataset.setdefault(path, []).append(file.parent)
+        for dataset_id, folders in wanted.items():
+            if not folders:
+                continue
+            async with self.db.read() as connection:
+                contents = await indexing.contents_at(connection, dataset_id, list(folders))
+            for path, blob_key in contents.items():
+                for folder in folders[path]:
+                    with suppress(FileNotFoundError):
+                        await self.blobs.link_to(blob_key, folder / paths.base_name(path))
 
 
 def retry_after_s(attempt: int) -> float:

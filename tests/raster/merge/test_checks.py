@@ -58,6 +58,11 @@ def pair(profile: RasterProfile) -> list[BandFile]:
         ({"crs": "EPSG:32612"}, "crs-mismatch", "is in EPSG:32612, the first file in EPSG:32611"),
         ({"crs": None}, "crs-mismatch", "is in no CRS"),
         ({"geotransform": None, "crs": None}, "mixed-georeference", "isn't georeferenced"),
+        (
+            {"geotransform": None, "crs": None, "georeferenced_by": "control-points"},
+            "mixed-georeference",
+            "is georeferenced by control points only: warp it to a grid first (gdalwarp -tps)",
+        ),
         ({"geotransform": grid(row_rotation=0.001)}, "rotated-raster", "rotated or sheared"),
         ({"geotransform": grid(width=0.0, height=0.0, row_rotation=1.0)}, "rotated-raster", "rotated"),
         ({"geotransform": grid(width=0.0526)}, "pixel-size-mismatch", "pixels of 0.0526 × 0.05"),

@@ -45,7 +45,7 @@ def check_coordinates(crs: str | None, total: Bounds | None, boxes: Callable[[],
     `total` are the bounds of all features, and `boxes` reads those of each if that is needed: a few features with
     wrong coordinates don't make a layer one without a coordinate system.
     """
-    if crs is None or total is None or not beyond_degrees(np.array([total]))[0] or not _is_geographic(crs):
+    if crs is None or total is None or not beyond_degrees(np.array([total]))[0] or not is_geographic(crs):
         return LayerCoordinates(total)
     each = boxes()
     each = each[np.isfinite(each).all(axis=1)]
@@ -67,7 +67,8 @@ def why_not_degrees(layer: str, total: Bounds) -> str:
     )
 
 
-def _is_geographic(crs: str) -> bool:
+def is_geographic(crs: str) -> bool:
+    """Whether the CRS is one of longitudes and latitudes."""
     try:
         return bool(CRS.from_user_input(crs).is_geographic)
     except CRSError:

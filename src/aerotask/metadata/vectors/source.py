@@ -23,7 +23,13 @@ from aerotask.domain.paths import shown
 from aerotask.metadata.file_types import SHAPEFILE_SIDE_SUFFIXES, suffix_of
 from aerotask.metadata.gpkg_views import check_views
 from aerotask.metadata.ogr import pyogrio
-from aerotask.metadata.vectors.degrees import Bounds, Boxes, check_coordinates, why_not_degrees
+from aerotask.metadata.vectors.degrees import (
+    Bounds,
+    Boxes,
+    check_coordinates,
+    is_geographic,
+    why_not_degrees,
+)
 from aerotask.metadata.vectors.faults import fault_of
 from aerotask.metadata.vectors.formats import (
     DBF_HEAD_BYTES,
@@ -35,8 +41,11 @@ from aerotask.metadata.vectors.formats import (
     is_whole_shapefile,
     refers_elsewhere,
 )
+from aerotask.metadata.vectors.longitudes import longitudes_across
 from aerotask.metadata.vectors.zipped_shapefile import shapefile_in, table_of
 
+MAX_GEOMETRIES = 50_000
+"""Features of a layer whose geometries are read to find out on which side of the Earth they lie."""
 _SHAPEFILES = frozenset({"shp", "zip", "shz"})
 _LINK = "linked-vector-file"
 """Plain name of the file; layers that GDAL names after the file have it, and hardly any others."""
@@ -113,6 +122,24 @@ class VectorSource:
             warning=why_not_degrees(name, total) if is_wrong and total else None,
             info=info,
         )
+
+    def longitudes_across(self, layer: LayerInfo) -> tuple[float, float] | None:
+        """West and east of a layer in degrees that lies on both sides of ±180°, east above 180; else None.
+
+        Layers of more than `MAX_GEOMETRIES` features aren't read for this.
+
+        Raises:
+            pyogrio.errors.DataLayerError: a geometry can't be read.
+        """
+        bounds = layer.bounds
+        if bounds is None or bounds[2] - bounds[0] <= 180 or not is_geographic(layer.crs or ""):
+            return None
+        if layer.info["features"] > MAX_GEOMETRIES:
+            return None
+        _, _, geometries, _ = pyogrio.raw.read(
+            self.address, layer=layer.gdal_name, columns=[], **self.options
+        )
+        return longitudes_across(shapely.from_wkb(geometries, on_invalid="ignore"))
 
     def _boxes(self, layer: str) -> Boxes:
         if self.options:  # GDAL makes the geometries by them

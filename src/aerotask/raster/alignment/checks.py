@@ -46,6 +46,8 @@ def check_alignable(raster: AlignInput) -> None:
             (`unsupported-pixel-type`).
     """
     profile = raster.profile
+    if profile.lacks_transform:
+        raise InvalidInput(f"{shown(raster.path)} {profile.lacks_transform}.", code="missing-crs")
     if profile.crs is None or profile.geotransform is None:
         lacking, option = ("a CRS", "-a_srs") if profile.crs is None else ("a geotransform", "-a_ullr")
         raise InvalidInput(

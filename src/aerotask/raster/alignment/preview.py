@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ from aerotask.raster.alignment.match.matching import overlap_box
 from aerotask.raster.alignment.match.reading import MaskedImage
 from aerotask.raster.alignment.match.similarity import IDENTITY, Similarity
 from aerotask.raster.alignment.pair import Pair, make_pair
+from aerotask.raster.georeference.side_georeference import SideGeoreference
 from aerotask.raster.header import read_profile
 from aerotask.raster.io import open_raster
 from aerotask.raster.pixels import SourceFile
@@ -32,22 +34,23 @@ Look = Literal["overlay", "side-by-side"]
 Bytes2d = NDArray[np.uint8]
 
 
-def preview_pair(
+def preview_pair(  # noqa: PLR0913  two rasters, and how to show them
     source: Path,
     reference: Path,
     *,
+    sides: Sequence[SideGeoreference | None] = (None, None),
     look: Look = "overlay",
     transform: Similarity = IDENTITY,
     longest_px: int = LONGEST_PX,
 ) -> bytes:
     """A WebP image of both rasters over their overlap, no side longer than `longest_px`.
 
-    The rasters are shown at their own positions, or with the source moved by a match's transform. Overviews are used.
+    `sides` are the georeferences of their side files; by default those beside them. The rasters are shown at their own positions, or with the source moved by a match's transform. Overviews are used.
 
     Raises:
         InvalidInput: one of them is no readable raster, or they can't be aligned (the codes of align-raster).
     """
-    pair = _open_pair(source, reference)
+    pair = _open_pair((source, reference), sides)
     gap_px = 8 if look == "side-by-side" else 0
     grid = _grid(pair, transform, (longest_px - gap_px) // 2 if gap_px else longest_px)
     detail = max(int(grid.pixel_length / pair.source_grid.pixel_length), 1)
@@ -60,10 +63,10 @@ def preview_pair(
     return _webp(Image.fromarray(np.dstack([left, right, right])))
 
 
-def _open_pair(source: Path, reference: Path) -> Pair:
+def _open_pair(paths: Sequence[Path], sides: Sequence[SideGeoreference | None]) -> Pair:
     files = []
-    for path in (source, reference):
-        with open_raster(path) as opened:
+    for path, side in zip(paths, sides, strict=True):
+        with open_raster(path, side=side) as opened:
             files.append(SourceFile(path, read_profile(opened)))
     rasters = [AlignInput(file.path.name, file.profile, None) for file in files]
     for raster in rasters:

@@ -83,6 +83,8 @@ def _own_faults(profile: RasterProfile) -> Iterator[tuple[str, str]]:
             "unsupported-pixel-type",
             f"has pixels of type {profile.bands[0].dtype}, which can't be merged.",
         )
+    if profile.lacks_transform:
+        yield "mixed-georeference", f"{profile.lacks_transform}."
     if _is_rotated(profile):
         yield "rotated-raster", "is rotated or sheared in its CRS; warp it to a north-up grid first."
 
@@ -102,7 +104,9 @@ def _differences(profile: RasterProfile, first: RasterProfile) -> Iterator[tuple
             "nodata-mismatch",
             f"has the nodata value {_number(band.nodata)}, the first file {_number(first_band.nodata)}.",
         )
-    if (profile.geotransform is None) != (first.geotransform is None):
+    if profile.lacks_transform or first.lacks_transform:
+        pass  # a fault of its own
+    elif (profile.geotransform is None) != (first.geotransform is None):
         which = (
             "isn't georeferenced, the first file is."
             if first.geotransform

@@ -11,7 +11,7 @@ from aerotask.domain import paths
 from aerotask.domain.errors import Conflict
 from aerotask.domain.ids import DatasetId
 from aerotask.domain.preconditions import UNCONDITIONAL, Condition
-from aerotask.metadata.file_types import shapefile_paths_of
+from aerotask.metadata.file_types import owner_paths_of
 from aerotask.services.datasets.tree_lock import lock_tree
 from aerotask.store.datasets import entries, entry_writes, index_queue, indexing
 from aerotask.store.datasets.entries import FOLDER, EntryContent, EntryRow
@@ -39,8 +39,8 @@ async def put_content(
     condition.check(existing.sha256 if existing else None)
     await entry_writes.add_folders(connection, dataset_id, paths.parents(path))
     row = await entry_writes.put_file(connection, dataset_id, path, content)
-    if shapefiles := shapefile_paths_of(path):
-        await indexing.index_again(connection, dataset_id, shapefiles)
+    if owners := owner_paths_of(path):
+        await indexing.index_again(connection, dataset_id, owners)
     await index_queue.notify_indexers(connection)
     return row
 
@@ -72,8 +72,8 @@ async def put_contents(
     remaining, lane = iter(contents.items()), index_queue.lane_of(len(contents))
     while batch := dict(islice(remaining, BATCH)):
         await entry_writes.put_files(connection, dataset_id, batch, lane=lane)
-    if shapefiles := {*chain.from_iterable(map(shapefile_paths_of, contents))} - contents.keys():
-        await indexing.index_again(connection, dataset_id, sorted(shapefiles), lane=lane)
+    if owners := {*chain.from_iterable(map(owner_paths_of, contents))} - contents.keys():
+        await indexing.index_again(connection, dataset_id, sorted(owners), lane=lane)
     if contents:
         await index_queue.notify_indexers(connection)
 
@@ -81,7 +81,11 @@ async def put_contents(
 async def remove_content(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> list[str]:
     """Removes the entry at `path` and everything below it, within the caller's transaction; returns the removed paths."""
     await lock_tree(connection, dataset_id)
-    return await entry_writes.remove_within(connection, dataset_id, path)
+    removed = await entry_writes.remove_within(connection, dataset_id, path)
+    if owners := {*chain.from_iterable(map(owner_paths_of, removed))} - {*removed}:
+        await indexing.index_again(connection, dataset_id, sorted(owners))
+        await index_queue.notify_indexers(connection)
+    return removed
 
 
 async def existing_file(connection: AsyncConnection, dataset_id: DatasetId, path: str) -> EntryRow | None:

@@ -16,7 +16,7 @@ from aerotask.domain.errors import Conflict, InvalidInput, InvalidPath, NotFound
 from aerotask.domain.globs import glob, is_glob
 from aerotask.domain.ids import DatasetId
 from aerotask.domain.settings import StorageQuota
-from aerotask.metadata.file_types import shapefile_paths_of, suffix_of, type_by_name
+from aerotask.metadata.file_types import owner_paths_of, side_file_paths_of, suffix_of, type_by_name
 from aerotask.services.accounts.permissions import PermissionService
 from aerotask.services.datasets.storage_quota import within_limits
 from aerotask.services.datasets.tree_lock import lock_tree
@@ -63,7 +63,7 @@ class TreeService:
         ):
             new_type = await _prepare_dest(connection, dataset.id, source, dest)
             await tree.move(connection, dataset.id, source, dest, new_type=new_type)
-            return await _finish(connection, dataset.id, dest, new_type)
+            return await _finish(connection, dataset.id, source, dest, new_type)
 
     async def copy(self, caller: Caller, org_slug: str, slug: str, *, source: str, dest: str) -> EntryRow:
         """Copies the entry at `source`, with everything below it, to `dest`; contents are shared. Needs write access.
@@ -82,7 +82,7 @@ class TreeService:
             # The tree lock keeps the old references; this lock excludes a concurrent search for orphan blobs.
             await locks.take_shared(connection, LockSpace.BLOBS)
             await tree.copy(connection, dataset.id, source, dest, new_type=new_type)
-            return await _finish(connection, dataset.id, dest, new_type)
+            return await _finish(connection, dataset.id, source, dest, new_type)
 
     async def search(  # noqa: PLR0913  a dataset, a filter and a page
         self,
@@ -148,17 +148,22 @@ async def _prepare_dest(
 
 
 async def _finish(
-    connection: AsyncConnection, dataset_id: DatasetId, dest: str, new_type: str | None
+    connection: AsyncConnection, dataset_id: DatasetId, source: str, dest: str, new_type: str | None
 ) -> EntryRow:
-    shapefiles = shapefile_paths_of(dest)
-    if shapefiles:
-        await indexing.index_again(connection, dataset_id, shapefiles)
-    if new_type is not None or shapefiles:
-        await index_queue.notify_indexers(connection)
+    """Index again what was read with files that are elsewhere now, or whose side files are."""
     row = await entries.find(connection, dataset_id, dest)
     if row is None:
         raise _no_entry(dest)
-    return row
+    stale = {*owner_paths_of(source), *owner_paths_of(dest)}
+    sides = side_file_paths_of(dest)
+    had_sides = row.properties.get("georeferencedBy") == "side-files"
+    if sides and (had_sides or await indexing.contents_at(connection, dataset_id, sides)):
+        stale.add(dest)
+    if stale:
+        await indexing.index_again(connection, dataset_id, sorted(stale))
+    if new_type is not None or stale:
+        await index_queue.notify_indexers(connection)
+    return await entries.find(connection, dataset_id, dest) or row
 
 
 def _no_entry(path: str) -> NotFound:

@@ -8,6 +8,7 @@ from aerotask.derivatives.kinds import DerivativeKind
 from aerotask.domain import paths
 from aerotask.domain.errors import InvalidInput, NotFound
 from aerotask.domain.ids import DatasetId
+from aerotask.raster.profile import RasterProfile
 from aerotask.store.datasets import derivatives
 from aerotask.store.datasets.derivatives import StoredContent
 from aerotask.store.datasets.entries import EntryRow
@@ -46,6 +47,6 @@ def raster_of(row: EntryRow, cog: StoredContent | None) -> RasterSource:
         InvalidInput: the entry is a folder (`not-a-file`).
     """
     original = content_of(row)
-    if cog is None:
-        return RasterSource(original, original)
-    return RasterSource(original, RenderSource(cog.blob_key, cog.sha256, cog.size_bytes))
+    tiled = original if cog is None else RenderSource(cog.blob_key, cog.sha256, cog.size_bytes)
+    profile = RasterProfile.from_properties(row.properties)
+    return RasterSource(original, tiled, profile.side_georeference if profile else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -68,7 +69,9 @@ class TileSource:
     @property
     def version(self) -> str:
         """Version of the content, for cache-busting URLs."""
-        return f"{self.raster.original.sha256[:8]}{self.raster.cog.sha256[:8]}"
+        side = self.raster.side
+        beside = "" if side is None else hashlib.sha256(str(side.to_json()).encode()).hexdigest()[:8]
+        return f"{self.raster.original.sha256[:8]}{self.raster.cog.sha256[:8]}{beside}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,13 +125,47 @@ class StoredContent:
     size_bytes: int
 
 
+# `derivatives.sources.source_key` of an entry as it is now: its own hash if it has no sidecar files.
+_SOURCE_KEY = """
+    coalesce((
+        SELECT encode(sha256(convert_to(
+            entries.sha256 || string_agg(' ' || beside.label || ':' || beside.sha256, ''
+                                         ORDER BY beside.label COLLATE "C", beside.sha256 COLLATE "C"),
+            'UTF8')), 'hex')
+        FROM (
+            SELECT owned.side AS label, named.sha256
+            FROM unnest(CAST(:owners AS text[]), CAST(:sides AS text[])) AS owned(owner, side), entries AS named
+            WHERE lower(right(entries.path, length(owned.owner) + 1)) = '.' || owned.owner
+              AND named.dataset_id = entries.dataset_id AND named.blob_key IS NOT NULL
+              AND named.path COLLATE "C" = ANY (ARRAY[
+                    left(entries.path, -length(owned.owner)) || owned.side,
+                    left(entries.path, -length(owned.owner)) || upper(owned.side)])
+            UNION ALL
+            SELECT substr(image.path, length(textured.start) + 1), image.sha256
+            FROM (SELECT left(entries.path, -length(each) - 1) AS start
+                  FROM unnest(CAST(:textured AS text[])) AS each
+                  WHERE lower(right(entries.path, length(each) + 1)) = '.' || each) AS textured, entries AS image
+            WHERE image.dataset_id = entries.dataset_id AND image.blob_key IS NOT NULL
+              AND image.path COLLATE "C" > textured.start AND image.path COLLATE "C" < textured.start || chr(1114111)
+              AND position('/' in substr(image.path, length(textured.start) + 1)) = 0
+              AND lower(substring(image.path from '[.]([^.]*)$')) = ANY (CAST(:textures AS text[]))
+        ) AS beside
+    ), entries.sha256)
+"""
+_SIDE_FILES = {
+    "owners": [owner for owner, _ in OWNED_SIDES],
+    "sides": [side for _, side in OWNED_SIDES],
+    "textured": list(TEXTURED_SUFFIXES),
+    "textures": list(TEXTURE_SUFFIXES),
+}
+
 _WITH_DERIVATIVE = (
     select(*COLUMNS, Derivative.blob_key, Derivative.sha256, Derivative.size_bytes.label("derivative_bytes"))
     .outerjoin(
         Derivative,
         and_(
             Derivative.dataset_id == Entry.dataset_id,
-            Derivative.source_key == Entry.sha256,
+            text(f"derivatives.source_key = {_SOURCE_KEY}"),
             Derivative.kind == bindparam("kind"),
         ),
     )
@@ -145,8 +179,8 @@ _WITH_DERIVATIVE = (
 async def find_with(
     connection: AsyncConnection, dataset_id: DatasetId, path: str, kind: str
 ) -> tuple[EntryRow, StoredContent | None] | None:
-    """The entry at `path`, and the derivative of that kind made from its content without sidecar files."""
-    bound = {"dataset_id": dataset_id, "path": path, "kind": kind}
+    """The entry at `path`, and the derivative of that kind made from its content and its sidecar files'."""
+    bound = {"dataset_id": dataset_id, "path": path, "kind": kind, **_SIDE_FILES}
     row = (await connection.execute(_WITH_DERIVATIVE, bound)).one_or_none()
     if row is None:
         return None
@@ -178,33 +212,6 @@ async def list_by_source(
     return by_source
 
 
-# `derivatives.sources.source_key` of an entry as it is now: its own hash if it has no sidecar files.
-_SOURCE_KEY = """
-    coalesce((
-        SELECT encode(sha256(convert_to(
-            entries.sha256 || string_agg(' ' || beside.label || ':' || beside.sha256, ''
-                                         ORDER BY beside.label COLLATE "C", beside.sha256 COLLATE "C"),
-            'UTF8')), 'hex')
-        FROM (
-            SELECT owned.side AS label, named.sha256
-            FROM unnest(CAST(:owners AS text[]), CAST(:sides AS text[])) AS owned(owner, side), entries AS named
-            WHERE lower(right(entries.path, length(owned.owner) + 1)) = '.' || owned.owner
-              AND named.dataset_id = entries.dataset_id AND named.blob_key IS NOT NULL
-              AND named.path COLLATE "C" = ANY (ARRAY[
-                    left(entries.path, -length(owned.owner)) || owned.side,
-                    left(entries.path, -length(owned.owner)) || upper(owned.side)])
-            UNION ALL
-            SELECT substr(image.path, length(textured.start) + 1), image.sha256
-            FROM (SELECT left(entries.path, -length(each) - 1) AS start
-                  FROM unnest(CAST(:textured AS text[])) AS each
-                  WHERE lower(right(entries.path, length(each) + 1)) = '.' || each) AS textured, entries AS image
-            WHERE image.dataset_id = entries.dataset_id AND image.blob_key IS NOT NULL
-              AND image.path COLLATE "C" > textured.start AND image.path COLLATE "C" < textured.start || chr(1114111)
-              AND position('/' in substr(image.path, length(textured.start) + 1)) = 0
-              AND lower(substring(image.path from '[.]([^.]*)$')) = ANY (CAST(:textures AS text[]))
-        ) AS beside
-    ), entries.sha256)
-"""
 _REMOVE_UNUSED = text(f"""
     DELETE FROM derivatives WHERE (dataset_id, source_key, kind) IN (
         SELECT made.dataset_id, made.source_key, made.kind FROM derivatives AS made
@@ -225,10 +232,7 @@ async def remove_unused(
     A change to a sidecar file changes the source too.
     """
     values = {
-        "owners": [owner for owner, _ in OWNED_SIDES],
-        "sides": [side for _, side in OWNED_SIDES],
-        "textured": list(TEXTURED_SUFFIXES),
-        "textures": list(TEXTURE_SUFFIXES),
+        **_SIDE_FILES,
         "plus_s": clock_offset_s - older_than.total_seconds(),
         "max_count": max_count,
     }
