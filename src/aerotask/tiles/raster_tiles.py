@@ -15,9 +15,10 @@ from rio_tiler.types import RIOResampling
 from aerotask.raster.export.plan import make_plan
 from aerotask.raster.export.stretch import percentile_stretch
 from aerotask.raster.expression.indices import ValueRange
-from aerotask.raster.io import gdal_errors_as_damage
-from aerotask.raster.pixel_mapping import TileMapping
-from aerotask.raster.pixels import BandReader, SourceFile
+from aerotask.raster.io import block_bytes, gdal_errors_as_damage
+from aerotask.raster.pixel_mapping import NearestPixels, TileMapping
+from aerotask.raster.pixels import BandReader, PixelBlock, SourceFile
+from aerotask.tiles.block_sample import sampled, whole
 from aerotask.tiles.colorize import (
     DrawPlan,
     Rgba,
@@ -27,27 +28,18 @@ from aerotask.tiles.colorize import (
     make_draw_plan,
     pixel_block,
 )
-from aerotask.tiles.dataset_cache import DatasetCache, bounds_deg
-from aerotask.tiles.overviews import (
-    THUMBNAIL_BYTES,
-    TILE_BYTES,
-    affordable_level,
-    lowest_zoom,
-)
+from aerotask.tiles.dataset_cache import DatasetCache, OpenRaster, RasterFiles, bounds_deg
+from aerotask.tiles.overviews import MAX_READ_BYTES, SAMPLE_BYTES, estimate_read_bytes, select_level
 from aerotask.tiles.render_info import RenderInfo
 from aerotask.tiles.style import Style
 from aerotask.tiles.tile_matrix import MAX_ZOOM, TileIndex
 
-RATIO_TOLERANCE = 1.02
-"""A tile may read so much more than the lowest zoom is planned by, since its resolution differs a bit from the sampled ones."""
-
 
 @dataclass(frozen=True, slots=True)
 class MapRaster:
-    """Raster on a map: the file to read, its render info and style."""
+    """Raster on a map: the files to read, its render info and style."""
 
-    path: Path
-    """The file to read: the COG derivative if there is one, else the original."""
+    files: RasterFiles
     info: RenderInfo
     style: Style
 
@@ -60,20 +52,18 @@ def read_render_info(rasters: DatasetCache, original: Path, cog: Path, style: St
     """
     profile = rasters.get(original).profile
     plain = detect_plain(profile) if style.is_plain else None
-    info = RenderInfo(profile, plain, (), None, 0, 0)
+    info = RenderInfo(profile, plain, (), None, 0)
     if not plain:
         info = replace(info, ranges=_ranges(SourceFile(original, profile), style))
-    tiled = rasters.get(cog)
     with gdal_errors_as_damage():
         bounds = bounds_deg(rasters.get(original))
         if bounds is None:
             return info
-        plan = make_draw_plan(info, style)
+        make_draw_plan(info, style)
         resolution = rasters.mapper(cog).map_resolution()
     return replace(
         info,
         bounds=bounds,
-        min_zoom=lowest_zoom(tiled.profile, resolution.finest_m, bands_to_read(plan, tiled.profile)),
         max_zoom=min(int(WEB_MERCATOR_TMS.zoom_for_res(resolution.typical_m)), MAX_ZOOM),
     )
 
@@ -82,51 +72,69 @@ def draw_tile(rasters: DatasetCache, raster: MapRaster, tile: TileIndex, *, size
     """Map tile, resampled by nearest neighbour; transparent outside the raster.
 
     Raises:
-        InvalidInput: the file can't be read, or too much of it would have to be read (`build-first`).
+        InvalidInput: a file can't be read.
     """
     plan = make_draw_plan(raster.info, raster.style)
-    whole = rasters.get(raster.path)
+    profile = rasters.profile(raster.files)
     drawn = np.zeros((size_px, size_px, 4), np.uint8)
     with gdal_errors_as_damage():
-        bands = bands_to_read(plan, whole.profile)
         mapping = TileMapping.plan(
-            rasters.mapper(raster.path), from_bounds(*tile.bounds_m(), size_px, size_px), (size_px, size_px)
+            rasters.mapper(raster.files.image),
+            from_bounds(*tile.bounds_m(), size_px, size_px),
+            (size_px, size_px),
         )
         if mapping is None:
             return drawn
-        level = affordable_level(
-            whole.profile, mapping.ratio, bands, size_px**2, max_bytes=round(TILE_BYTES * RATIO_TOLERANCE)
-        )
-        overview = rasters.get(raster.path, overview_level=level.overview)
+        level = select_level(profile, mapping.ratio)
+        overview = rasters.level(raster.files, level.overview)
         nearest = mapping.nearest(overview.source.shape)
         if nearest.inside.any():
-            block = BandReader(overview.source, whole.profile, plan.bands).read_nearest(nearest)
+            read_bytes = estimate_read_bytes(profile, level, bands_to_read(plan, profile), size_px**2)
+            block = _read(overview, plan, nearest, read_bytes)
             drawn[nearest.part] = colorize(block, plan, overview)
     return drawn
 
 
-def draw_thumbnail(rasters: DatasetCache, original: Path, cog: Path, *, size_px: int) -> Rgba:
-    """Thumbnail of the whole raster in its own grid, its longer side at most `size_px`, read from the file at `cog`.
+def _read(raster: OpenRaster, plan: DrawPlan, nearest: NearestPixels, read_bytes: int) -> PixelBlock:
+    """The pixels; in a raster too large for that, those of some of its blocks."""
+    reader = BandReader(raster.source, raster.profile, plan.bands)
+    if read_bytes <= MAX_READ_BYTES:
+        return reader.read_nearest(nearest)
+    source = raster.source
+    bytes_per_block = block_bytes(source)
+    if source.profile.get("interleave") != "pixel":
+        bytes_per_block *= len(bands_to_read(plan, raster.profile))
+    max_blocks = max(SAMPLE_BYTES // bytes_per_block, 1)
+    return reader.read_blocks(sampled(nearest, source.block_shapes[0], max_blocks=max_blocks))
+
+
+def draw_thumbnail(rasters: DatasetCache, original: Path, files: RasterFiles, *, size_px: int) -> Rgba:
+    """Thumbnail of the whole raster in its own grid, its longer side at most `size_px`.
 
     Raises:
-        InvalidInput: the file can't be read, or too much of it would have to be read (`build-first`).
+        InvalidInput: a file can't be read.
     """
     profile = rasters.get(original).profile
-    info = RenderInfo(profile, detect_plain(profile), (), None, 0, 0)
+    info = RenderInfo(profile, detect_plain(profile), (), None, 0)
     if not info.plain:
         info = replace(info, ranges=_ranges(SourceFile(original, profile), Style()))
     plan = make_draw_plan(info, Style())
     with gdal_errors_as_damage():
-        return _draw_whole(rasters, cog, plan, size_px=size_px)
+        return _draw_whole(rasters, files, plan, size_px=size_px)
 
 
-def _draw_whole(rasters: DatasetCache, path: Path, plan: DrawPlan, *, size_px: int) -> Rgba:
-    profile = rasters.get(path).profile
+def _draw_whole(rasters: DatasetCache, files: RasterFiles, plan: DrawPlan, *, size_px: int) -> Rgba:
+    profile = rasters.profile(files)
     ratio = max(profile.width, profile.height) / size_px
     rows, cols = (max(round(size / max(ratio, 1)), 1) for size in (profile.height, profile.width))
     bands = bands_to_read(plan, profile)
-    level = affordable_level(profile, max(ratio, 1), bands, rows * cols, max_bytes=THUMBNAIL_BYTES)
-    raster = rasters.get(path, overview_level=level.overview)
+    level = select_level(profile, max(ratio, 1))
+    raster = rasters.level(files, level.overview)
+    read_bytes = estimate_read_bytes(profile, level, bands, rows * cols)
+    if read_bytes > MAX_READ_BYTES:
+        return colorize(
+            _read(raster, plan, whole(raster.source.shape, (rows, cols)), read_bytes), plan, raster
+        )
     thinned = plan.plain != "palette" and level.ratio > math.sqrt(2)
     resampling: RIOResampling = "average" if thinned else "nearest"
     image = reader.read(raster.source, indexes=bands, height=rows, width=cols, resampling_method=resampling)

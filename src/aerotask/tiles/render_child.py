@@ -22,7 +22,7 @@ from aerotask.sandbox.pool_child import Handler, serve_jobs
 from aerotask.sandbox.protocol import Message
 from aerotask.sdk import Tool
 from aerotask.sdk.tool import has_preview
-from aerotask.tiles.dataset_cache import DatasetCache
+from aerotask.tiles.dataset_cache import DatasetCache, RasterFiles
 from aerotask.tiles.jobs import MEMORY_BYTES, PreviewJob, RenderInfoJob, ThumbnailJob, ThumbnailKind, TileJob
 from aerotask.tiles.png import encode_png
 from aerotask.tiles.raster_tiles import MapRaster, draw_thumbnail, draw_tile, read_render_info
@@ -62,7 +62,7 @@ def _render_info(rasters: DatasetCache, body: Mapping[str, Any]) -> Message:
 
 def _tile(rasters: DatasetCache, body: Mapping[str, Any]) -> Message:
     job = TileJob.from_body(body)
-    raster = MapRaster(job.cog, job.render_info, job.style)
+    raster = MapRaster(RasterFiles(job.cog, job.overviews), job.render_info, job.style)
     return Message(
         "done", content=encode_png(draw_tile(rasters, raster, job.tile_index, size_px=job.size_px))
     )
@@ -77,7 +77,8 @@ def _thumbnail(rasters: DatasetCache, body: Mapping[str, Any]) -> Message:
     if job.subject is ThumbnailKind.CLOUD:
         picture = draw_cloud(job.path, size_px=job.size_px)
     else:
-        picture = draw_thumbnail(rasters, job.path, job.cog, size_px=job.size_px)
+        files = RasterFiles(job.cog, job.overviews)
+        picture = draw_thumbnail(rasters, job.path, files, size_px=job.size_px)
     return Message("done", content=image.encode_webp(Image.fromarray(picture)))
 
 

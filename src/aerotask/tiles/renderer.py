@@ -31,7 +31,7 @@ from aerotask.tiles.tile_matrix import TileIndex
 RENDER_PROGRAM = "aerotask.tiles.render_child"
 # Until one more request is refused, at least this many callers have to wait for images.
 CALLERS_AT_LEAST = 4
-RENDER_VERSION = "2"
+RENDER_VERSION = "3"
 """Part of every digest: change it when the same request renders a different image than before."""
 MAX_RENDER_INFOS = 2048
 _BROKEN_JSON = (orjson.JSONDecodeError, KeyError, TypeError)
@@ -58,6 +58,13 @@ class RasterSource:
     original: RenderSource
     cog: RenderSource
     """The COG derivative if there is one, else the original."""
+    overviews: RenderSource | None = None
+    """The overviews that `cog` lacks, if they have been made."""
+
+    @property
+    def drawn_from(self) -> list[RenderSource]:
+        """The contents whose pixels are shown."""
+        return [self.cog] if self.overviews is None else [self.cog, self.overviews]
 
 
 class Renderer:
@@ -130,10 +137,10 @@ class Renderer:
         digest = tile_digest(raster, style, tile, size_px=size_px)
 
         async def draw(files: list[Path]) -> bytes:
-            job = TileJob(files[0], info, style, tile, size_px).to_message()
-            return (await self._run(digest, [raster.cog], job, queue_key)).content
+            job = TileJob(files[0], _second(files), info, style, tile, size_px).to_message()
+            return (await self._run(digest, raster.drawn_from, job, queue_key)).content
 
-        return await self._cached(digest, [raster.cog], draw)
+        return await self._cached(digest, raster.drawn_from, draw)
 
     async def thumbnail(
         self, raster: RasterSource, kind: ThumbnailKind, *, size_px: int, queue_key: str
@@ -144,10 +151,10 @@ class Renderer:
             InvalidInput, Unavailable: as for the render info.
         """
         digest = thumbnail_digest(raster, kind, size_px=size_px)
-        sources = [raster.original, raster.cog]
+        sources = [raster.original, *raster.drawn_from]
 
         async def draw(files: list[Path]) -> bytes:
-            job = ThumbnailJob(files[0], files[1], kind, size_px).to_message()
+            job = ThumbnailJob(files[0], files[1], _second(files[1:]), kind, size_px).to_message()
             return (await self._run(digest, sources, job, queue_key)).content
 
         return await self._cached(digest, sources, draw)
@@ -220,6 +227,10 @@ class Renderer:
             raise failure from error
 
 
+def _second(files: list[Path]) -> Path | None:
+    return files[1] if len(files) > 1 else None
+
+
 def _parse_render_info(content: bytes) -> RenderInfo:
     return RenderInfo.from_json(orjson.loads(content))
 
@@ -231,12 +242,16 @@ def render_info_digest(raster: RasterSource, style: Style) -> str:
 
 def tile_digest(raster: RasterSource, style: Style, tile: TileIndex, *, size_px: int) -> str:
     """Cache key of a tile."""
-    return _digest("tile", raster.original.blob_key, raster.cog.blob_key, style.to_json(), tile, size_px)
+    return _digest("tile", _keys_of(raster), style.to_json(), tile, size_px)
 
 
 def thumbnail_digest(raster: RasterSource, kind: ThumbnailKind, *, size_px: int) -> str:
     """Cache key of a thumbnail."""
-    return _digest("thumbnail", raster.original.blob_key, raster.cog.blob_key, kind, size_px)
+    return _digest("thumbnail", _keys_of(raster), kind, size_px)
+
+
+def _keys_of(raster: RasterSource) -> list[str]:
+    return [source.blob_key for source in (raster.original, *raster.drawn_from)]
 
 
 def _digest(*parts: object) -> str:

@@ -20,7 +20,7 @@ from aerotask.services.accounts.login_throttle import throttled_address
 from aerotask.services.accounts.permissions import AccessibleDataset, PermissionService, require_user
 from aerotask.services.tasks.planning import plan_run
 from aerotask.services.tasks.tasks import TaskService
-from aerotask.services.tiles.source import find_raster, raster_of
+from aerotask.services.tiles.source import content_of, find_raster
 from aerotask.services.tiles.tile_tokens import TileScope, TileToken, TileTokens
 from aerotask.store.accounts import api_keys, users
 from aerotask.store.datasets.entries import EntryRow
@@ -63,11 +63,13 @@ class TileSource:
     """Public dataset: responses may be stored by shared caches."""
     queue_key: str
     """The client's fairness key."""
+    is_final: bool
+    """Whether the tiles stay as they are; not while the raster's overviews are being made."""
 
     @property
     def version(self) -> str:
         """Version of the content, for cache-busting URLs."""
-        return f"{self.raster.original.sha256[:8]}{self.raster.cog.sha256[:8]}"
+        return "".join(source.sha256[:8] for source in (self.raster.original, *self.raster.drawn_from))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +104,13 @@ class TileService:
         target = paths.entry_path(path)
         dataset = await self._dataset(client, org_slug, slug, None)
         async with self.db.read() as connection:
-            row, cog = await find_raster(connection, dataset.row.id, target)
+            found = await find_raster(connection, dataset.row.id, target)
+        row = found.row
         if row.indexed and row.type not in IMAGE_TYPES:
             message = row.properties.get("indexError", {}).get("message")
             raise InvalidInput(message or f"{paths.shown(row.path)} is not a raster.", code="not-a-raster")
-        return _tile_source(paths.base_name(row.path), raster_of(row, cog), dataset, client)
+        name = paths.base_name(row.path)
+        return _tile_source(name, found.raster(), dataset, client, is_final=found.is_final)
 
     async def result(self, client: TileClient, org_slug: str, slug: str, task_id: TaskId) -> TileSource:
         """The raster result of a task.
@@ -118,7 +122,7 @@ class TileService:
         artifact = await self.tasks.artifact_in(dataset, task_id)
         content = RenderSource(artifact.blob_key, artifact.sha256, artifact.size_bytes)
         raster = RasterSource(content, content)
-        return _tile_source(artifact.file_name, raster, dataset, client)
+        return _tile_source(artifact.file_name, raster, dataset, client, is_final=True)
 
     async def render_info(self, source: TileSource, style: Style) -> RenderInfo:
         """The render info of the raster in a style.
@@ -159,9 +163,13 @@ class TileService:
         target = paths.entry_path(path)
         dataset = await self._dataset(client, org_slug, slug, None)
         async with self.db.read() as connection:
-            row, cog = await find_raster(connection, dataset.row.id, target)
-        kind = _thumbnail_kind(row)
-        raster = raster_of(row, cog if kind is ThumbnailKind.PICTURE else None)
+            found = await find_raster(connection, dataset.row.id, target)
+        kind = _thumbnail_kind(found.row)
+        if kind is ThumbnailKind.PICTURE:
+            raster = found.raster()
+        else:
+            content = content_of(found.row)
+            raster = RasterSource(content, content)
         digest = thumbnail_digest(raster, kind, size_px=size_px)
         render = partial(self.renderer.thumbnail, raster, kind, size_px=size_px, queue_key=client.queue_key)
         return PendingImage(digest, _is_shared_cacheable(dataset), render)
@@ -278,12 +286,11 @@ def _without_token(client: TileClient, reason: str) -> Caller:
 
 
 def _tile_source(
-    name: str, raster: RasterSource, dataset: AccessibleDataset, client: TileClient
+    name: str, raster: RasterSource, dataset: AccessibleDataset, client: TileClient, *, is_final: bool
 ) -> TileSource:
     allows_anonymous = dataset.row.visibility is not Visibility.PRIVATE
-    return TileSource(
-        name, raster, dataset.row.id, allows_anonymous, _is_shared_cacheable(dataset), client.queue_key
-    )
+    shared = _is_shared_cacheable(dataset)
+    return TileSource(name, raster, dataset.row.id, allows_anonymous, shared, client.queue_key, is_final)
 
 
 def _is_shared_cacheable(dataset: AccessibleDataset) -> bool:

@@ -7,14 +7,15 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ARRAY, Text, and_, any_, bindparam, select, text
+from sqlalchemy import ARRAY, Text, and_, any_, bindparam, exists, or_, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.db.clock import db_now
 from aerotask.db.models import Derivative, Entry, PathText
+from aerotask.derivatives.kinds import OVERVIEWS, DerivativeKind
 from aerotask.derivatives.sources import OWNED_SIDES
-from aerotask.domain.ids import DatasetId
+from aerotask.domain.ids import DatasetId, EntryId
 from aerotask.store.datasets.entries import COLUMNS, EntryRow, entry_row
 from aerotask.store.json_columns import JsonColumns
 
@@ -107,14 +108,20 @@ class StoredContent:
     size_bytes: int
 
 
-_WITH_DERIVATIVE = (
-    select(*COLUMNS, Derivative.blob_key, Derivative.sha256, Derivative.size_bytes.label("derivative_bytes"))
+_WITH_DERIVATIVES = (
+    select(
+        *COLUMNS,
+        Derivative.kind,
+        Derivative.blob_key,
+        Derivative.sha256,
+        Derivative.size_bytes.label("derivative_bytes"),
+    )
     .outerjoin(
         Derivative,
         and_(
             Derivative.dataset_id == Entry.dataset_id,
             Derivative.source_key == Entry.sha256,
-            Derivative.kind == bindparam("kind"),
+            Derivative.kind == any_(bindparam("kinds", type_=ARRAY(Text))),
         ),
     )
     .where(
@@ -125,15 +132,37 @@ _WITH_DERIVATIVE = (
 
 
 async def find_with(
-    connection: AsyncConnection, dataset_id: DatasetId, path: str, kind: str
-) -> tuple[EntryRow, StoredContent | None] | None:
-    """The entry at `path`, and the derivative of that kind made from its content without sidecar files."""
-    bound = {"dataset_id": dataset_id, "path": path, "kind": kind}
-    row = (await connection.execute(_WITH_DERIVATIVE, bound)).one_or_none()
-    if row is None:
+    connection: AsyncConnection, dataset_id: DatasetId, path: str, kinds: Collection[str]
+) -> tuple[EntryRow, dict[str, StoredContent]] | None:
+    """The entry at `path`, and the derivatives of those kinds made from its content without sidecar files, by kind."""
+    bound = {"dataset_id": dataset_id, "path": path, "kinds": list(kinds)}
+    rows = (await connection.execute(_WITH_DERIVATIVES, bound)).all()
+    if not rows:
         return None
-    *entry, blob_key, sha256, size_bytes = row
-    return entry_row(*entry), None if blob_key is None else StoredContent(blob_key, sha256, size_bytes)
+    split = [(row[: len(COLUMNS)], row[len(COLUMNS) :]) for row in rows]
+    made = {kind: StoredContent(*content) for _, (kind, *content) in split if kind is not None}
+    return entry_row(*split[0][0]), made
+
+
+_WITHOUT_OVERVIEWS = select(Entry.sha256).where(
+    Entry.id == bindparam("entry_id", type_=Entry.id.type),
+    ~exists().where(
+        Derivative.dataset_id == Entry.dataset_id,
+        Derivative.source_key == Entry.sha256,
+        or_(
+            Derivative.kind == DerivativeKind.COG,
+            and_(Derivative.kind == OVERVIEWS, Derivative.builder == bindparam("builder")),
+        ),
+    ),
+)
+
+
+async def content_without_overviews(
+    connection: AsyncConnection, entry_id: EntryId, builder: str
+) -> str | None:
+    """The hash of the entry's content; None if it has a COG, overviews by this builder, or no longer exists."""
+    bound = {"entry_id": entry_id, "builder": builder}
+    return (await connection.execute(_WITHOUT_OVERVIEWS, bound)).scalar_one_or_none()
 
 
 async def list_by_source(
