@@ -13,6 +13,7 @@ from aerotask.derivatives.kinds import lacks_overviews
 from aerotask.derivatives.overviews import build_overviews
 from aerotask.domain.errors import InvalidInput
 from aerotask.metadata.extract import extract_metadata
+from aerotask.raster.io import open_raster
 
 RGBA = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
 
@@ -29,11 +30,11 @@ def transparent_above(pixels: np.ndarray, row: int) -> np.ndarray:
 
 def levels(path: Path) -> list[np.ndarray]:
     """The image and its overviews."""
-    with rasterio.open(path) as opened:
+    with open_raster(path) as opened:
         numbers = range(len(opened.overviews(1)))
         found = [opened.read()]
     for number in numbers:
-        with rasterio.open(path, overview_level=number) as level:
+        with open_raster(path, overview_level=number) as level:
             found.append(level.read())
     return found
 

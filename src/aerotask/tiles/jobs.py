@@ -87,6 +87,8 @@ class ThumbnailJob:
     path: Path
     cog: Path
     overviews: Path | None
+    render_info: RenderInfo | None
+    """Without it, the range of the values is found again."""
     subject: ThumbnailKind
     size_px: int
 
@@ -96,6 +98,7 @@ class ThumbnailJob:
             "path": str(self.path),
             "cog": str(self.cog),
             "overviews": _path_to_json(self.overviews),
+            "renderInfo": None if self.render_info is None else self.render_info.to_json(),
             "subject": self.subject,
             "size": self.size_px,
         }
@@ -108,6 +111,7 @@ class ThumbnailJob:
             Path(body["path"]),
             Path(body["cog"]),
             _path_from_json(body["overviews"]),
+            RenderInfo.from_json(body["renderInfo"]) if body["renderInfo"] else None,
             ThumbnailKind(body["subject"]),
             int(body["size"]),
         )

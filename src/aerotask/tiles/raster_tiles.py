@@ -50,11 +50,7 @@ def read_render_info(rasters: DatasetCache, original: Path, cog: Path, style: St
     Raises:
         InvalidInput: a file can't be read, or the raster doesn't have what the style needs.
     """
-    profile = rasters.get(original).profile
-    plain = detect_plain(profile) if style.is_plain else None
-    info = RenderInfo(profile, plain, (), None, 0)
-    if not plain:
-        info = replace(info, ranges=_ranges(SourceFile(original, profile), style))
+    info = _info_off_map(rasters, original, style)
     with gdal_errors_as_damage():
         bounds = bounds_deg(rasters.get(original))
         if bounds is None:
@@ -108,19 +104,27 @@ def _read(raster: OpenRaster, plan: DrawPlan, nearest: NearestPixels, read_bytes
     return reader.read_blocks(sampled(nearest, source.block_shapes[0], max_blocks=max_blocks))
 
 
-def draw_thumbnail(rasters: DatasetCache, original: Path, files: RasterFiles, *, size_px: int) -> Rgba:
+def draw_thumbnail(
+    rasters: DatasetCache, original: Path, files: RasterFiles, *, info: RenderInfo | None = None, size_px: int
+) -> Rgba:
     """Thumbnail of the whole raster in its own grid, its longer side at most `size_px`.
+
+    `info` is its render info in the plain style, if it is known.
 
     Raises:
         InvalidInput: a file can't be read.
     """
-    profile = rasters.get(original).profile
-    info = RenderInfo(profile, detect_plain(profile), (), None, 0)
-    if not info.plain:
-        info = replace(info, ranges=_ranges(SourceFile(original, profile), Style()))
-    plan = make_draw_plan(info, Style())
+    plan = make_draw_plan(info or _info_off_map(rasters, original, Style()), Style())
     with gdal_errors_as_damage():
         return _draw_whole(rasters, files, plan, size_px=size_px)
+
+
+def _info_off_map(rasters: DatasetCache, original: Path, style: Style) -> RenderInfo:
+    """The render info without the raster's place on the map."""
+    profile = rasters.get(original).profile
+    plain = detect_plain(profile) if style.is_plain else None
+    ranges = () if plain else _ranges(SourceFile(original, profile), style)
+    return RenderInfo(profile, plain, ranges, None, 0)
 
 
 def _draw_whole(rasters: DatasetCache, files: RasterFiles, plan: DrawPlan, *, size_px: int) -> Rgba:

@@ -78,7 +78,7 @@ def _thumbnail(rasters: DatasetCache, body: Mapping[str, Any]) -> Message:
         picture = draw_cloud(job.path, size_px=job.size_px)
     else:
         files = RasterFiles(job.cog, job.overviews)
-        picture = draw_thumbnail(rasters, job.path, files, size_px=job.size_px)
+        picture = draw_thumbnail(rasters, job.path, files, info=job.render_info, size_px=job.size_px)
     return Message("done", content=image.encode_webp(Image.fromarray(picture)))
 
 

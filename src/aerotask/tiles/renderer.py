@@ -143,9 +143,17 @@ class Renderer:
         return await self._cached(digest, raster.drawn_from, draw)
 
     async def thumbnail(
-        self, raster: RasterSource, kind: ThumbnailKind, *, size_px: int, queue_key: str
+        self,
+        raster: RasterSource,
+        kind: ThumbnailKind,
+        *,
+        info: RenderInfo | None = None,
+        size_px: int,
+        queue_key: str,
     ) -> bytes:
         """A thumbnail as WebP; for other kinds than pictures, both contents of `raster` are the entry's own.
+
+        `info` is a raster's render info in the plain style, if it is known.
 
         Raises:
             InvalidInput, Unavailable: as for the render info.
@@ -154,7 +162,7 @@ class Renderer:
         sources = [raster.original, *raster.drawn_from]
 
         async def draw(files: list[Path]) -> bytes:
-            job = ThumbnailJob(files[0], files[1], _second(files[1:]), kind, size_px).to_message()
+            job = ThumbnailJob(files[0], files[1], _second(files[1:]), info, kind, size_px).to_message()
             return (await self._run(digest, sources, job, queue_key)).content
 
         return await self._cached(digest, sources, draw)

@@ -49,6 +49,8 @@ from aerotask.worker.jobs import (
 PROGRAM = "aerotask.worker.tool_child"
 OPEN_FILES = 1024
 EDITS_PER_MESSAGE = 1000
+OVERVIEWS_NICENESS = 10
+"""The first pictures of a raster are drawn while its overviews are made, and go first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ class ToolChild:
             changes = _run_tool(self._parsed, ToolInputs.from_body(message.body), events)
             return _send_changes(changes, Path(self._workdir), events)
         job = job_of(message)
+        if isinstance(job, OverviewsJob):
+            os.nice(OVERVIEWS_NICENESS)
         limit_child(job)
         _confine(job, self.registry)
         if isinstance(job, IndexJob):

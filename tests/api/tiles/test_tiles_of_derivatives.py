@@ -17,7 +17,7 @@ from aerotask.store.datasets import derivatives
 from aerotask.store.datasets.derivatives import NewDerivative
 
 HERE = "/orgs/acme/ds/acme"
-GREY = [128, 128, 128, 255]
+GREY = [127, 127, 127, 255]
 TILE = f"tiles/{AT.z}/{AT.x}/{AT.y}.png"
 
 

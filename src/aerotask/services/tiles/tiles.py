@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -171,7 +172,9 @@ class TileService:
             content = content_of(found.row)
             raster = RasterSource(content, content)
         digest = thumbnail_digest(raster, kind, size_px=size_px)
-        render = partial(self.renderer.thumbnail, raster, kind, size_px=size_px, queue_key=client.queue_key)
+        is_on_map = found.row.type == EntryType.GEO_RASTER
+        thumbnail = self._map_thumbnail if is_on_map else self.renderer.thumbnail
+        render = partial(thumbnail, raster, kind, size_px=size_px, queue_key=client.queue_key)
         return PendingImage(digest, _is_shared_cacheable(dataset), render)
 
     async def preview(  # noqa: PLR0913  where, what, and how large
@@ -236,6 +239,15 @@ class TileService:
         return await self.renderer.tile(
             source.raster, info, style, tile, size_px=size_px, queue_key=source.queue_key
         )
+
+    async def _map_thumbnail(
+        self, raster: RasterSource, kind: ThumbnailKind, *, size_px: int, queue_key: str
+    ) -> bytes:
+        """A thumbnail with the value range of the tiles, which is found only once."""
+        info = None
+        with suppress(InvalidInput):  # it may lie outside of web maps
+            info = await self.renderer.render_info(raster, Style(), queue_key=queue_key)
+        return await self.renderer.thumbnail(raster, kind, info=info, size_px=size_px, queue_key=queue_key)
 
     async def _dataset(
         self, client: TileClient, org_slug: str, slug: str, task_id: TaskId | None

@@ -197,10 +197,14 @@ _SOURCE_KEY = """
 _REMOVE_UNUSED = text(f"""
     DELETE FROM derivatives WHERE (dataset_id, source_key, kind) IN (
         SELECT made.dataset_id, made.source_key, made.kind FROM derivatives AS made
-        WHERE made.created_at < now() + make_interval(secs => :plus_s) AND NOT EXISTS (
+        WHERE made.created_at < now() + make_interval(secs => :plus_s) AND (NOT EXISTS (
             SELECT FROM entries
             WHERE entries.dataset_id = made.dataset_id AND entries.sha256 = made.content_sha256
               AND entries.blob_key IS NOT NULL AND made.source_key = {_SOURCE_KEY})
+          OR (made.kind = '{OVERVIEWS}' AND EXISTS (
+            SELECT FROM derivatives AS cog
+            WHERE cog.dataset_id = made.dataset_id AND cog.source_key = made.source_key
+              AND cog.kind = '{DerivativeKind.COG}')))
         LIMIT :max_count FOR UPDATE SKIP LOCKED)
     RETURNING blob_key
 """)  # noqa: S608  both parts are here
@@ -210,6 +214,8 @@ async def remove_unused(
     connection: AsyncConnection, *, older_than: timedelta, clock_offset_s: int, max_count: int
 ) -> list[str]:
     """Removes derivatives whose source is no longer an entry of the dataset; returns the keys of their blobs.
+
+    So are the overviews of a raster that has a COG by now, which has them too.
 
     A change to a sidecar file changes the source too.
     """
