@@ -1,6 +1,7 @@
 """Overviews made when a raster arrives: those of its COG, with the COG's statistics."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def levels(path: Path) -> list[np.ndarray]:
 @pytest.mark.parametrize("tiled", [True, False], ids=["tiles", "strips"])
 def test_they_are_the_overviews_and_statistics_of_the_cog(tmp_path: Path, *, tiled: bool) -> None:
     pixels = transparent_above(noise(3, 1301, 2203), 600)
-    layout = {"tiled": True, "blockxsize": 256, "blockysize": 256} if tiled else {}
+    layout: dict[str, Any] = {"tiled": True, "blockxsize": 256, "blockysize": 256} if tiled else {}
     source = write_raster(
         tmp_path / "a.tif", pixels, colours=RGBA, photometric="RGB", alpha="unspecified", **layout
     )

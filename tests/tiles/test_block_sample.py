@@ -1,6 +1,7 @@
 """Blocks spread over a large raster stand for those that an image has no time to read."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def test_each_pixel_moves_to_the_nearest_one_of_the_chosen_blocks() -> None:
 
 
 @pytest.mark.parametrize("layout", [{"tiled": True, "blockxsize": 32, "blockysize": 16}, {}])
-def test_pixels_read_by_blocks_are_those_of_the_raster(tmp_path: Path, layout: dict[str, object]) -> None:
+def test_pixels_read_by_blocks_are_those_of_the_raster(tmp_path: Path, layout: dict[str, Any]) -> None:
     pixels = np.arange(2 * 90 * 70, dtype=np.uint16).reshape(2, 90, 70)
     path = write_raster(tmp_path / "a.tif", pixels, **layout)
     nearest = whole((90, 70), (40, 30))

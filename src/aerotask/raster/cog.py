@@ -1,7 +1,7 @@
 """COG writer for pixels in the type of their source: threads read units of it and write their tiles, then overviews.
 
 The source's description, nodata value, mask and colour table are kept. Peak memory follows from `UNITS_BYTES` and
-`TILE_BYTES`, and not from the raster's size.
+`cog_levels.TILE_BYTES`, and not from the raster's size.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ import numpy as np
 from rasterio.transform import from_bounds
 from rio_tiler import reader
 from rio_tiler.constants import WEB_MERCATOR_TMS
-from rio_tiler.types import RIOResampling
 
 from aerotask.raster.export.plan import make_plan
 from aerotask.raster.export.stretch import percentile_stretch
@@ -135,13 +134,11 @@ def _draw_whole(rasters: DatasetCache, files: RasterFiles, plan: DrawPlan, *, si
     level = select_level(profile, max(ratio, 1))
     raster = rasters.level(files, level.overview)
     read_bytes = estimate_read_bytes(profile, level, bands, rows * cols)
-    if read_bytes > MAX_READ_BYTES:
-        return colorize(
-            _read(raster, plan, whole(raster.source.shape, (rows, cols)), read_bytes), plan, raster
-        )
     thinned = plan.plain != "palette" and level.ratio > math.sqrt(2)
-    resampling: RIOResampling = "average" if thinned else "nearest"
-    image = reader.read(raster.source, indexes=bands, height=rows, width=cols, resampling_method=resampling)
+    if not thinned or read_bytes > MAX_READ_BYTES:
+        nearest = whole(raster.source.shape, (rows, cols))
+        return colorize(_read(raster, plan, nearest, read_bytes), plan, raster)
+    image = reader.read(raster.source, indexes=bands, height=rows, width=cols, resampling_method="average")
     return colorize(pixel_block(image, profile), plan, raster)
 
 
