@@ -159,8 +159,7 @@ def lacks_overviews(entry_type: str, properties: Mapping[str, Any]) -> bool:
     if profile is None or not missing_overviews(profile):
         return False
     if entry_type != EntryType.GEO_RASTER:
-        decoded_bytes = profile.width * profile.height * sum(band.value_bytes for band in profile.bands)
-        return properties.get("driver") == "GTiff" and decoded_bytes > _LARGE_IMAGE_BYTES
+        return properties.get("driver") == "GTiff" and profile.decoded_bytes > _LARGE_IMAGE_BYTES
     smallest = profile.overview_sizes[-1] if profile.overview_sizes else (profile.width, profile.height)
     # A build takes such a COG as it is.
     return not (properties.get("layout") == "COG" and max(smallest) <= _COG_LARGEST_OVERVIEW_PX)

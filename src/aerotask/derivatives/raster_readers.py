@@ -28,7 +28,7 @@ SAMPLE_PX = 1024
 
 
 def threads_for(opened: Any, threads: int) -> int:
-    """How many of the threads may decode blocks of the open raster at once."""
+    """Number of threads that may decode blocks of the open raster at once, of so many."""
     return max(1, min(threads, MAX_THREADS, DECODING_BYTES // (2 * block_bytes(opened))))
 
 

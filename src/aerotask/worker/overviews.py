@@ -27,6 +27,7 @@ from aerotask.domain import paths
 from aerotask.domain.disk_full import is_disk_full
 from aerotask.domain.ids import new_id
 from aerotask.domain.text_cleaning import clean_json
+from aerotask.raster.profile import RasterProfile
 from aerotask.sandbox.spawner import Spawner
 from aerotask.services.storage.damage import DamageService
 from aerotask.store.datasets import derivatives, index_queue
@@ -45,9 +46,9 @@ LEASE_S = 20.0
 """After it, another worker makes the overviews if this one died; it is renewed while the child works."""
 RENEW_S = 5.0
 CPU_S = 60.0
-"""Processor time for a raster, besides the time for its bytes."""
-BYTES_PER_CPU_S = 1_000_000
-"""Compressed bytes: a file may hold fifty times as many of pixels."""
+"""Processor time for a raster, besides the time for its pixels."""
+DECODED_BYTES_PER_CPU_S = 10_000_000
+"""A fifth of what is usual, since the strips of a wide raster are decoded several times."""
 TIMEOUT_FACTOR = 3
 GROWTH = 6
 """The overviews have at most so many bytes for each of the file, as its COG would."""
@@ -97,8 +98,8 @@ class OverviewMaker:
 
     async def _make(self, entry: UnindexedEntry) -> None:
         async with self.db.read() as connection:
-            sha256 = await derivatives.content_without_overviews(connection, entry.id, OVERVIEWS_BUILDER)
-        if sha256 is None:
+            content = await derivatives.content_without_overviews(connection, entry.id, OVERVIEWS_BUILDER)
+        if content is None:
             await self._finish(entry)
         elif entry.attempt > MAX_ATTEMPTS:
             await self._give_up(entry, "its worker was lost")
@@ -108,11 +109,13 @@ class OverviewMaker:
             folder = self.blobs.work_root / f"index-{new_id()}"
             try:
                 await self.blobs.make_work_folder(folder.name)
-                await self._make_in(folder, entry, sha256)
+                await self._make_in(folder, entry, *content)
             finally:
                 await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
-    async def _make_in(self, folder: Path, entry: UnindexedEntry, sha256: str) -> None:
+    async def _make_in(
+        self, folder: Path, entry: UnindexedEntry, sha256: str, properties: dict[str, Any]
+    ) -> None:
         source = folder / paths.base_name(entry.path)
         try:
             await self.blobs.link_to(entry.blob_key, source)
@@ -124,7 +127,7 @@ class OverviewMaker:
             await DamageService(self.db).report(wrong_length(entry.blob_key, found_bytes, entry.size_bytes))
             await self._postpone(entry, "its content is damaged", counted=False)
             return
-        cpu_s = CPU_S + entry.size_bytes / BYTES_PER_CPU_S
+        cpu_s = _cpu_limit_s(properties)
         job = OverviewsJob(str(source), str(folder), MEMORY_BYTES, self.threads, cpu_s, _limit_bytes(entry))
         async with self._renewing(entry, folder):
             ended = await supervise(
@@ -216,6 +219,11 @@ class OverviewMaker:
     async def _finish(self, entry: UnindexedEntry) -> None:
         async with self.db.begin() as connection:
             await index_queue.finish_overviews(connection, entry)
+
+
+def _cpu_limit_s(properties: dict[str, Any]) -> float:
+    profile = RasterProfile.from_properties(properties)
+    return CPU_S + (profile.decoded_bytes / DECODED_BYTES_PER_CPU_S if profile else 0)
 
 
 def _limit_bytes(entry: UnindexedEntry) -> int:

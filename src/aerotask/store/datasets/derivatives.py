@@ -144,7 +144,7 @@ async def find_with(
     return entry_row(*split[0][0]), made
 
 
-_WITHOUT_OVERVIEWS = select(Entry.sha256).where(
+_WITHOUT_OVERVIEWS = select(Entry.sha256, Entry.properties).where(
     Entry.id == bindparam("entry_id", type_=Entry.id.type),
     ~exists().where(
         Derivative.dataset_id == Entry.dataset_id,
@@ -159,10 +159,11 @@ _WITHOUT_OVERVIEWS = select(Entry.sha256).where(
 
 async def content_without_overviews(
     connection: AsyncConnection, entry_id: EntryId, builder: str
-) -> str | None:
-    """The hash of the entry's content; None if it has a COG, overviews by this builder, or no longer exists."""
+) -> tuple[str, dict[str, Any]] | None:
+    """The hash and the properties of the entry; None if it has a COG, overviews by this builder, or no longer exists."""
     bound = {"entry_id": entry_id, "builder": builder}
-    return (await connection.execute(_WITHOUT_OVERVIEWS, bound)).scalar_one_or_none()
+    row = (await connection.execute(_WITHOUT_OVERVIEWS, bound)).one_or_none()
+    return None if row is None else (row.sha256, JsonColumns().mapping("properties", row.properties))
 
 
 async def list_by_source(
