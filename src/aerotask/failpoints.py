@@ -26,6 +26,7 @@ POINTS: Mapping[str, str] = {
     "task-claimed": "worker: the claim has committed, the attempt has not started",
     "child-started": "worker: the child runs, its job has not been sent",
     "index-reading": "child: the worker knows which file is next, its metadata have not been read",
+    "overviews-reading": "child: overviews of a raster are to be made, none of its pixels has been read",
     "member-extracted": "child: an extraction has written one more file into its work folder",
     "derivative-built": "child: a build has handed over one more derivative",
     "derivative-published": "worker: a derivative of a running task is published, the child goes on",

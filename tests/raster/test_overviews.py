@@ -17,9 +17,9 @@ from aerotask.raster.overviews import (
     halve_rgba,
     halve_samples,
     halving_for,
-    overview_shapes,
 )
 from aerotask.raster.tiff.codec import TileLayout
+from aerotask.raster.tiff.cog_levels import overview_shapes
 
 
 def rgba(*pixels: tuple[int, int, int, int]) -> np.ndarray:

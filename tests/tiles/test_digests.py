@@ -41,7 +41,7 @@ def test_the_same_content_has_the_same_digest() -> None:
 
 def test_a_raster_with_another_world_file_has_other_tiles() -> None:
     one, other = (
-        RasterSource(PRIVATE, PRIVATE, SideGeoreference("EPSG:32632", (x, 1.0, 0.0, 0.0, 0.0, -1.0)))
+        RasterSource(PRIVATE, PRIVATE, side=SideGeoreference("EPSG:32632", (x, 1.0, 0.0, 0.0, 0.0, -1.0)))
         for x in (5.0, 6.0)
     )
     for plain in (as_raster(PRIVATE), other):

@@ -16,7 +16,7 @@ from tests.raster.rasters import write_raster
 from tests.tiles.maps import AT
 
 from aerotask.raster.io import GDAL_OPTIONS
-from aerotask.tiles.dataset_cache import DatasetCache
+from aerotask.tiles.dataset_cache import DatasetCache, RasterFiles
 from aerotask.tiles.raster_tiles import MapRaster, draw_tile, read_render_info
 from aerotask.tiles.style import Style
 from aerotask.tiles.tile_matrix import TileIndex
@@ -90,7 +90,9 @@ def tile_at(place: tuple[float, float], zoom: int) -> TileIndex:
 
 def drawn_numbers(rasters: DatasetCache, path: Path, tile: TileIndex) -> Index:
     info = read_render_info(rasters, path, path, Style())
-    drawn = draw_tile(rasters, MapRaster(path, info, Style()), tile, size_px=256).astype(np.int64)
+    drawn = draw_tile(rasters, MapRaster(RasterFiles(path), info, Style()), tile, size_px=256).astype(
+        np.int64
+    )
     return np.where(drawn[..., 3] == 255, drawn[..., 0] << 16 | drawn[..., 1] << 8 | drawn[..., 2], -1)
 
 
@@ -216,7 +218,7 @@ def test_a_raster_without_overviews_is_read_in_parts(tmp_path: Path, rasters: Da
     tile = TileIndex(AT.z - 2, AT.x // 4, AT.y // 4)
     style = Style(colormap="grayscale", rescale="0,255", bands="1")
     info = read_render_info(rasters, path, path, style)
-    drawn = draw_tile(rasters, MapRaster(path, info, style), tile, size_px=256)
+    drawn = draw_tile(rasters, MapRaster(RasterFiles(path), info, style), tile, size_px=256)
     left, _, right, top = tile.bounds_m()
     step = (right - left) / 256
     cols = np.floor((left + step * (np.arange(256) + 0.5) - west) / pixel_m).astype(int)

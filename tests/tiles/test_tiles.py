@@ -16,7 +16,7 @@ from tests.tiles.maps import AT, BLACK, GREEN, NOTHING, RED, WHITE, halves, on_t
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.io import GDAL_OPTIONS
-from aerotask.tiles.dataset_cache import DatasetCache
+from aerotask.tiles.dataset_cache import DatasetCache, RasterFiles
 from aerotask.tiles.raster_tiles import MapRaster, draw_tile, read_render_info
 from aerotask.tiles.render_info import RenderInfo
 from aerotask.tiles.style import Style
@@ -36,7 +36,7 @@ def tile(
 ) -> Rgba:
     chosen = Style(**style)
     info = read_render_info(rasters, path, path, chosen)
-    return draw_tile(rasters, MapRaster(path, info, chosen), index, size_px=size_px)
+    return draw_tile(rasters, MapRaster(RasterFiles(path), info, chosen), index, size_px=size_px)
 
 
 def test_constant_areas_have_the_literal_colours_of_the_colormap(
@@ -295,7 +295,7 @@ def test_tiles_come_from_the_cog_and_their_value_range_from_the_original(
     side = 2**z
     column = int(((west + east) / 2 + 180) / 360 * side)
     row = next(y for y in range(side) if TileIndex(z, column, y).bounds_deg()[1] < (south + north) / 2)
-    raster = MapRaster(cog, info, Style())
+    raster = MapRaster(RasterFiles(cog), info, Style())
     colours: set[tuple[int, ...]] = set()
     for x in (column - 1, column, column + 1):
         for y in (row - 1, row, row + 1):

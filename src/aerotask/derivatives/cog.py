@@ -6,39 +6,37 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rasterio.enums import ColorInterp
 from rasterio.windows import Window as RasterioWindow
 
+from aerotask.derivatives.raster_readers import (
+    CountingReader,
+    LevelReader,
+    sample_level,
+    threads_for,
+    units_of,
+)
 from aerotask.derivatives.statistics import (
     BandStatistics,
     percentiles_of,
     raster_statistics,
-    statistics_of_valid,
 )
 from aerotask.domain.errors import InvalidInput, TaskFailed
-from aerotask.raster.cog import UNITS_BYTES, CogLevel, ReadUnit, describe_cog, has_own_mask, write_cog
+from aerotask.raster.cog import CogLevel, describe_cog, write_cog
 from aerotask.raster.georeference.placement import placement_of
 from aerotask.raster.georeference.side_files import is_side_georeferenced
 from aerotask.raster.header import read_profile
-from aerotask.raster.io import block_bytes, open_raster
-from aerotask.raster.parallel import MAX_THREADS, run_in_threads
-from aerotask.raster.pixels import native_nodata
-from aerotask.raster.profile import RasterProfile
-from aerotask.raster.windows import Shape, Window, shape_of, unit_shape, windows
+from aerotask.raster.io import open_raster
+from aerotask.raster.parallel import run_in_threads
+from aerotask.raster.windows import Window, windows
 
 PERCENTS = (2, 98)
-DECODING_BYTES = 128 * 1024 * 1024
-"""Memory for decoding the source's blocks, of all threads together; large blocks are read by fewer threads."""
-
 NOTED_GROWTH = 4
 """A COG that has grown more than this, as one of a JPEG may, is mentioned in the warnings."""
 _NOTED_BYTES = 1024 * 1024
-_SAMPLE_PX = 1024
 _MAX_BLOCK_PX = 1024
 _SHARES = {"pixels": (0.0, 0.6), "overviews": (0.6, 0.75), "cog": (0.75, 0.85)}
 
@@ -126,11 +124,11 @@ def _write(
     with open_raster(source) as opened:
         profile = read_profile(opened)
         image = describe_cog(opened, opened.shape)
-        threads = max(1, min(threads, MAX_THREADS, DECODING_BYTES // (2 * block_bytes(opened))))
-        counting = _CountingReader(source, opened)
+        threads = threads_for(opened, threads)
+        counting = CountingReader(source, opened)
         shapes = [opened.shape, *((height, width) for width, height in profile.overview_sizes)]
-        units = [_unit_shape(profile, image.layout.tile_yx, shape, threads) for shape in shapes]
-        overviews = [_Reader(source, opened, level) for level in range(len(profile.overview_sizes))]
+        units = [units_of(profile, image.layout.tile_yx, shape, threads) for shape in shapes]
+        overviews = [LevelReader(source, opened, level) for level in range(len(profile.overview_sizes))]
     levels = [
         CogLevel(shape, unit_yx, reader.opened)
         for shape, unit_yx, reader in zip(shapes, units, [counting, *overviews], strict=True)
@@ -141,72 +139,6 @@ def _write(
 
     write_cog(image, levels, target, threads=threads, on_stage=report)
     return counting.statistics()
-
-
-def _unit_shape(profile: RasterProfile, tile_yx: Shape, shape_yx: Shape, threads: int) -> Shape:
-    return unit_shape(
-        shape_yx,
-        tile_yx=tile_yx,
-        block_yx=(profile.block_size[1], profile.block_size[0]),
-        bytes_per_px=sum(band.value_bytes for band in profile.bands) + 1,
-        unit_bytes=UNITS_BYTES // threads,
-    )
-
-
-class _Reader:
-    """Reader of a raster, or of an overview of its own, by units."""
-
-    def __init__(self, path: Path, opened: Any, level: int | None) -> None:
-        self._path, self._level = path, level
-        self._has_mask = has_own_mask(opened)
-
-    @contextmanager
-    def opened(self) -> Iterator[ReadUnit]:
-        """Reader of units for one thread."""
-        with open_raster(self._path, overview_level=self._level) as source:
-            buffer = np.empty(0, source.dtypes[0])
-
-            def read(unit: Window) -> tuple[Any, Any]:
-                nonlocal buffer
-                rows, cols = shape_of(unit)
-                size = source.count * rows * cols
-                if buffer.size < size:
-                    buffer = np.empty(size, source.dtypes[0])
-                planes = buffer[:size].reshape(-1, rows, cols)
-                area = RasterioWindow.from_slices(*unit)
-                source.read(window=area, out=planes)
-                mask = source.read_masks(1, window=area).view(np.bool_) if self._has_mask else None
-                self._on_read(unit, planes, mask)
-                return planes, mask
-
-            yield read
-
-    def _on_read(self, unit: Window, planes: Any, mask: Any) -> None:
-        pass
-
-
-class _CountingReader(_Reader):
-    """Reader that collects statistics of the units as they are read."""
-
-    def __init__(self, path: Path, opened: Any) -> None:
-        super().__init__(path, opened, None)
-        dtype = np.dtype(opened.dtypes[0])
-        self._nodata = [native_nodata(value, dtype) for value in opened.nodatavals]
-        colours = list(opened.colorinterp)
-        self._alpha = colours.index(ColorInterp.alpha) if ColorInterp.alpha in colours else None
-        self._found: dict[tuple[int, int], list[BandStatistics]] = {}
-
-    def _on_read(self, unit: Window, planes: Any, mask: Any) -> None:
-        valid = mask if self._alpha is None else planes[self._alpha] != 0
-        self._found[unit[0].start, unit[1].start] = [
-            statistics_of_valid(plane, valid, nodata)
-            for plane, nodata in zip(planes, self._nodata, strict=True)
-        ]
-
-    def statistics(self) -> list[BandStatistics]:
-        """The statistics of each band; the units are added up in their order, so that the sums are always the same."""
-        by_unit = [self._found[place] for place in sorted(self._found)]
-        return [reduce(BandStatistics.merged, of_band) for of_band in zip(*by_unit, strict=True)]
 
 
 @dataclass(slots=True)
@@ -228,7 +160,7 @@ def _decode(target: Path, *, threads: int, on_progress: Callable[[float], None])
     """
     with _errors_as_damaged_cog():
         with open_raster(target) as made:
-            unit_yx = _unit_shape(read_profile(made), made.block_shapes[0], made.shape, threads)
+            unit_yx = units_of(read_profile(made), made.block_shapes[0], made.shape, threads)
             checked = _Checked(list(windows(made.shape, unit_yx)), on_progress)
         run_in_threads(
             checked.windows, threads=threads, worker=lambda: _decoder(target), on_result=checked.count
@@ -244,7 +176,7 @@ def _check(target: Path, grid: tuple[Any, ...], bands: list[int]) -> Any:
     with _errors_as_damaged_cog():
         with open_raster(target) as made:
             sound = made.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == "COG" and _grid(made) == grid
-            level = _sample_level(made)
+            level = sample_level(made)
         with open_raster(target, overview_level=level) as small:
             sample = small.read(indexes=bands, masked=True)
     if not sound:
@@ -269,18 +201,6 @@ def _decoder(target: Path) -> Iterator[Callable[[Window], Window]]:
             return window
 
         yield decode
-
-
-def _sample_level(made: Any) -> int | None:
-    """The first overview that is small enough to be read whole; None if the raster itself is."""
-    longest = max(made.width, made.height)
-    if longest <= _SAMPLE_PX:
-        return None
-    factors = made.overviews(1)
-    fitting = [level for level, factor in enumerate(factors) if longest / factor <= _SAMPLE_PX]
-    if fitting:
-        return fitting[0]
-    return len(factors) - 1 if factors else None
 
 
 def _description(target: Path) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from typing import Any
 from aerotask.derivatives.nxz import nxz_missing
 from aerotask.domain.paths import base_name
 from aerotask.metadata.file_types import MAYBE_VECTOR_SUFFIXES, EntryType, suffix_of
+from aerotask.raster.profile import RasterProfile
+from aerotask.raster.tiff.cog_levels import missing_overviews
 
 
 class DerivativeKind(StrEnum):
@@ -117,6 +119,12 @@ KIND_INFO: Mapping[DerivativeKind, KindInfo] = {
     ),
 }
 
+OVERVIEWS = "overviews"
+"""Kind of the overviews that are made when a raster arrives (`derivatives.overviews`): only drawing uses them, and clients don't get them."""
+OVERVIEWS_BUILDER = "1"
+_LARGE_IMAGE_BYTES = 64 * 1024 * 1024
+_COG_LARGEST_OVERVIEW_PX = 2048
+
 # Files in these formats are rarely georeferenced: only the index can tell.
 _RARELY_GEOREFERENCED = MAYBE_VECTOR_SUFFIXES | frozenset({"jp2", "png", "jpg", "jpeg"})
 # Entries of these types may have formats that no builder reads.
@@ -158,3 +166,18 @@ def download_name(path: str, kind: DerivativeKind) -> str:
     """File name for downloading a derivative of the entry at `path`."""
     stem = base_name(path).rpartition(".")[0] or base_name(path)
     return stem + KIND_INFO[kind].suffix
+
+
+def lacks_overviews(entry_type: str, properties: Mapping[str, Any]) -> bool:
+    """Whether an indexed entry is a raster to make overviews of: one on a map, or a large TIFF that is none.
+
+    Photos aren't: their formats are decoded at reduced size.
+    """
+    profile = RasterProfile.from_properties(properties)
+    if profile is None or not missing_overviews(profile):
+        return False
+    if entry_type != EntryType.GEO_RASTER:
+        return properties.get("driver") == "GTiff" and profile.decoded_bytes > _LARGE_IMAGE_BYTES
+    smallest = profile.overview_sizes[-1] if profile.overview_sizes else (profile.width, profile.height)
+    # A build takes such a COG as it is.
+    return not (properties.get("layout") == "COG" and max(smallest) <= _COG_LARGEST_OVERVIEW_PX)

@@ -54,8 +54,10 @@ def extract_raster(path: Path) -> RasterMetadata:
 
 def _extras(source: Any, profile: RasterProfile) -> dict[str, Any]:
     extras: dict[str, Any] = {"driver": source.driver}
-    if compression := source.tags(ns="IMAGE_STRUCTURE").get("COMPRESSION"):
-        extras["compression"] = compression
+    structure = source.tags(ns="IMAGE_STRUCTURE")
+    for name in ("COMPRESSION", "LAYOUT"):
+        if name in structure:
+            extras[name.lower()] = structure[name]
     if profile.geotransform is not None:
         _, x_by_col, x_by_row, _, y_by_col, y_by_row = profile.geotransform
         extras["resolution"] = [

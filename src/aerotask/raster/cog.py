@@ -1,7 +1,7 @@
 """COG writer for pixels in the type of their source: threads read units of it and write their tiles, then overviews.
 
-The source's description, nodata value, mask, colour table, ICC profile and XMP are kept. Peak memory follows from `UNITS_BYTES` and
-`TILE_BYTES`, and not from the raster's size.
+The source's description, nodata value, mask, colour table, ICC profile and XMP are kept. Peak memory follows from
+`UNITS_BYTES` and `cog_levels.TILE_BYTES`, and not from the raster's size.
 """
 
 from __future__ import annotations
@@ -18,11 +18,19 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 
 from aerotask.domain.errors import InvalidInput
-from aerotask.raster.overviews import OverviewRules, write_overviews
+from aerotask.raster.overviews import (
+    Halve,
+    OverviewRules,
+    Quarter,
+    halving_for,
+    put_halved,
+    write_overviews,
+)
 from aerotask.raster.parallel import run_in_threads
 from aerotask.raster.pixels import native_nodata
-from aerotask.raster.tiff.codec import FAST, Tile, TileLayout, tile_shape
+from aerotask.raster.tiff.codec import FAST, Tile, TileLayout
 from aerotask.raster.tiff.cog_layout import ImageFields, arrange_cog, scratch_tiff
+from aerotask.raster.tiff.cog_levels import cog_tile_shape, overview_shapes
 from aerotask.raster.tiff.directory import CLASSIC_LIMIT_BYTES
 from aerotask.raster.tiff.template import (
     Georeference,
@@ -34,9 +42,6 @@ from aerotask.raster.tiff.template import (
 from aerotask.raster.tiff.writer import TiffLevel, TiledTiff
 from aerotask.raster.windows import Shape, Window, grid_shape, shape_of, tiles_within, windows
 
-TILE_PX = 512
-TILE_BYTES = 1024 * 1024
-"""Maximum size of a tile with all its bands, since a reader decodes whole tiles; with more, tiles have fewer pixels."""
 UNITS_BYTES = 64 * 1024 * 1024
 """Memory for pixels, of all threads together."""
 
@@ -142,6 +147,26 @@ def write_cog(
         )
 
 
+def write_overview_cog(
+    image: CogImage, level: CogLevel, target: Path, *, threads: int, on_stage: OnStage
+) -> int:
+    """Write a COG of the overviews of `level` alone, pixel by pixel those of `write_cog`, and return its size.
+
+    The image of this COG is the first overview, of half the size. `target` must not exist, and the units of the level
+    must be whole multiples of two tiles.
+
+    Raises:
+        InvalidInput: the source is damaged (`damaged-raster`).
+        OSError: the target can't be written; its `errno` says why.
+    """
+    with scratch_tiff(target, image.layout, deflate_level=FAST, with_mask=image.has_mask) as tiff:
+        tiff.add_level(overview_shapes(level.shape_yx, image.layout.tile_yx)[0])
+        writer = _HalvedWriter(tiff, level, halving_for(image.layout, image.rules))
+        writer.write(threads=threads, on_progress=partial(on_stage, "pixels"))
+        write_overviews(tiff, threads=threads, on_progress=partial(on_stage, "overviews"), rules=image.rules)
+        return arrange_cog(tiff, target, image.fields, on_progress=partial(on_stage, "cog"))
+
+
 def _fill_tile(tile: Tile, planes: Planes) -> None:
     """Interleave (bands, rows, cols) into a tile (rows, cols, bands), or put one band into a tile (rows, cols).
 
@@ -177,7 +202,7 @@ def _layout(
     shape_yx: Shape, count: int, dtype: np.dtype[Any], blank: float, *, is_palette: bool
 ) -> TileLayout:
     bytes_per_px = count * dtype.itemsize
-    tile_yx = tile_shape(shape_yx, tile_px=TILE_PX, bytes_per_px=bytes_per_px, max_bytes=TILE_BYTES)
+    tile_yx = cog_tile_shape(shape_yx, bytes_per_px)
     as_indices = is_palette and count == 1 and dtype.kind == "u"
     return TileLayout(tile_yx if as_indices else (*tile_yx, count), dtype, blank)
 
@@ -236,15 +261,68 @@ class _TileWriter:
         top, left = unit[0].start, unit[1].start
         for place_yx, (rows, cols) in tiles_within(unit, self._tiff.layout.tile_yx):
             part = planes[:, rows.start - top : rows.stop - top, cols.start - left : cols.stop - left]
-            if self._is_blank(part):
+            if _is_blank(part, self._tiff.layout.blank):
                 self._tiff.put_blank(self._level, place_yx)
             else:
                 _fill_tile(self._tile, part)
                 self._tiff.put(self._level, place_yx, self._tile)
 
-    def _is_blank(self, part: Planes) -> bool:
-        """Whether every sample has the blank value; the corner is asked first, which most often tells."""
-        blank = self._tiff.layout.blank
-        is_nan = blank != blank  # noqa: PLR0124  NaN
-        areas = (part[:, :1, :1], part)
-        return all((np.isnan(area) if is_nan else area == blank).all() for area in areas)
+
+@dataclass(frozen=True, slots=True)
+class _HalvedWriter:
+    """Writer of the first overview of a level that isn't stored itself."""
+
+    tiff: TiledTiff
+    level: CogLevel
+    halve: Halve
+
+    def write(self, *, threads: int, on_progress: Callable[[float], None]) -> None:
+        done, total = 0, _unit_count(self.level)
+
+        def count(_unit: Window) -> None:
+            nonlocal done
+            done += 1
+            on_progress(done / total)
+
+        units = windows(self.level.shape_yx, self.level.unit_yx)
+        run_in_threads(units, threads=threads, worker=self._worker, on_result=count)
+
+    @contextmanager
+    def _worker(self) -> Iterator[Callable[[Window], Window]]:
+        rows, cols = self.tiff.layout.tile_yx
+        with self.level.reader() as read:
+
+            def write_unit(unit: Window) -> Window:
+                planes, mask = read(unit)
+                for place_yx, area in tiles_within(unit, (2 * rows, 2 * cols)):
+                    put_halved(self.tiff, 0, place_yx, self.halve, self._quarters(unit, area, planes, mask))
+                return unit
+
+            yield write_unit
+
+    def _quarters(self, unit: Window, area: Window, planes: Planes, mask: Mask | None) -> Iterator[Quarter]:
+        """The tiles of the level within the area, as `write_cog` would have stored them."""
+        top, left = unit[0].start, unit[1].start
+        for (row, col), (rows, cols) in tiles_within(area, self.tiff.layout.tile_yx):
+            part = slice(rows.start - top, rows.stop - top), slice(cols.start - left, cols.stop - left)
+            tile = self._tile(self.tiff, planes[:, part[0], part[1]])
+            valid = None
+            if self.tiff.mask:
+                of_part = np.ones(shape_of(part), np.bool_) if mask is None else mask[part]
+                valid = self._tile(self.tiff.mask, of_part[np.newaxis])
+            yield Quarter((row % 2, col % 2), tile, valid)
+
+    @staticmethod
+    def _tile(tiff: TiledTiff, part: Planes) -> Tile | None:
+        if _is_blank(part, tiff.layout.blank):
+            return None
+        tile = tiff.layout.new_tile()
+        _fill_tile(tile, part)
+        return tile
+
+
+def _is_blank(part: Planes, blank: float) -> bool:
+    """Whether every sample has the blank value; the corner is asked first, which most often tells."""
+    is_nan = blank != blank  # noqa: PLR0124  NaN
+    areas = (part[:, :1, :1], part)
+    return all((np.isnan(area) if is_nan else area == blank).all() for area in areas)

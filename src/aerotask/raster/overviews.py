@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from aerotask.raster.parallel import Worker, run_in_threads
 from aerotask.raster.pixels import native_nodata
 from aerotask.raster.tiff.codec import Tile, TileLayout
+from aerotask.raster.tiff.cog_levels import overview_shapes
 from aerotask.raster.tiff.writer import TiffLevel, TiledTiff
 from aerotask.raster.windows import Shape
 
@@ -33,19 +34,6 @@ class OverviewRules:
     """The sample (from 0) that is the alpha channel: where it is 0, the other samples are left out."""
     is_nearest: bool = False
     """Classes, of which there is no mean: the upper left of each 2 × 2 pixels is taken."""
-
-
-def overview_shapes(shape_yx: Shape, tile_yx: Shape) -> list[Shape]:
-    """Rows and columns of each overview, the largest first; none for an image that fits into one tile.
-
-    An image that is down to one row or column isn't halved further, since readers derive the factor from either side.
-    """
-    shapes: list[Shape] = []
-    rows, cols = shape_yx
-    while (rows > tile_yx[0] or cols > tile_yx[1]) and min(rows, cols) > 1:
-        rows, cols = -(-rows // 2), -(-cols // 2)
-        shapes.append((rows, cols))
-    return shapes
 
 
 def write_overviews(
@@ -192,6 +180,42 @@ def _sum_of_four(values: NDArray[Any], sum_dtype: np.dtype[Any]) -> NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Quarter:
+    """One of the up to four tiles that an overview's tile is made from."""
+
+    place_yx: Shape
+    """0 or 1, down and across."""
+    tile: Tile | None
+    """None if every sample is blank."""
+    mask: Tile | None
+    """Valid pixels, in an image with a mask; None if there are none."""
+
+
+def put_halved(
+    tiff: TiledTiff, level: int, place_yx: Shape, halve: Halve, quarters: Iterable[Quarter]
+) -> None:
+    """Write one tile of an overview, and that of its mask, from tiles of the finer level."""
+    rows, cols = (size // 2 for size in tiff.layout.tile_yx)
+    tile: Tile | None = None
+    mask_tile: Tile | None = None
+    for quarter in quarters:
+        down, right = quarter.place_yx
+        part = (slice(down * rows, (down + 1) * rows), slice(right * cols, (right + 1) * cols))
+        mask = quarter.mask
+        if tiff.mask and mask is None:
+            mask = np.zeros(tiff.layout.tile_yx, np.bool_)
+        if mask is not None and mask.any():
+            mask_tile = np.zeros(tiff.layout.tile_yx, np.bool_) if mask_tile is None else mask_tile
+            mask_tile[part] = halve_mask(mask)
+        if quarter.tile is not None:
+            tile = tiff.layout.new_tile() if tile is None else tile
+            tile[part] = halve(quarter.tile, mask)
+    _put(tiff, tiff.levels[level], place_yx, tile)
+    if tiff.mask:
+        _put(tiff.mask, tiff.mask.levels[level], place_yx, mask_tile)
+
+
+@dataclass(frozen=True, slots=True)
 class _Halving:
     """Writes overviews of the image, and of its mask if it has one."""
 
@@ -213,41 +237,20 @@ class _Halving:
 
     def _write_tile(self, level: int, place_yx: Shape) -> None:
         """Write one tile from the up to four tiles of the finer level that it covers."""
-        tile: Tile | None = None
-        mask_tile: Tile | None = None
-        for finer_place, quarter in self._quarters(level, place_yx):
-            finer_mask = self._finer_mask(level, finer_place)
-            if finer_mask is not None and finer_mask.any():
-                mask_tile = self._new_mask() if mask_tile is None else mask_tile
-                mask_tile[quarter] = halve_mask(finer_mask)
-            finer = self.tiff.get(self.tiff.levels[level - 1], finer_place)
-            if finer is not None:
-                tile = self.tiff.layout.new_tile() if tile is None else tile
-                tile[quarter] = self.halve(finer, finer_mask)
-        _put(self.tiff, self.tiff.levels[level], place_yx, tile)
-        mask = self.tiff.mask
-        if mask:
-            _put(mask, mask.levels[level], place_yx, mask_tile)
+        put_halved(self.tiff, level, place_yx, self.halve, self._quarters(level, place_yx))
 
-    def _quarters(self, level: int, place_yx: Shape) -> Iterator[tuple[Shape, tuple[slice, slice]]]:
-        """The places of the finer level's tiles, and the part of the tile that each becomes."""
-        rows, cols = (size // 2 for size in self.tiff.layout.tile_yx)
+    def _quarters(self, level: int, place_yx: Shape) -> Iterator[Quarter]:
         down_count, right_count = self.tiff.levels[level - 1].grid_yx
         row, col = 2 * place_yx[0], 2 * place_yx[1]
         for down in range(min(2, down_count - row)):
             for right in range(min(2, right_count - col)):
-                part = (slice(down * rows, (down + 1) * rows), slice(right * cols, (right + 1) * cols))
-                yield (row + down, col + right), part
+                place = row + down, col + right
+                finer = self.tiff.get(self.tiff.levels[level - 1], place)
+                yield Quarter((down, right), finer, self._finer_mask(level, place))
 
     def _finer_mask(self, level: int, place_yx: Shape) -> Tile | None:
         mask = self.tiff.mask
-        if mask is None:
-            return None
-        found = mask.get(mask.levels[level - 1], place_yx)
-        return self._new_mask() if found is None else found
-
-    def _new_mask(self) -> Tile:
-        return np.zeros(self.tiff.layout.tile_yx, np.bool_)
+        return None if mask is None else mask.get(mask.levels[level - 1], place_yx)
 
 
 def _put(tiff: TiledTiff, level: TiffLevel, place_yx: Shape, tile: Tile | None) -> None:

@@ -116,6 +116,27 @@ class BandReader:
             mask[within] = OPAQUE if block.mask is None else np.take(block.mask.reshape(-1), index)
         return PixelBlock(planes, mask)
 
+    def read_blocks(self, nearest: NearestPixels) -> PixelBlock:
+        """Read single pixels as `read_nearest`, by the file's blocks: only those that hold any of the pixels."""
+        shape: Shape = nearest.inside.shape
+        planes = np.zeros((self._count, *shape), self._dtype)
+        mask = np.zeros(shape, self._dtype if self._has_alpha else np.uint8)
+        block_y, block_x = self._source.block_shapes[0]
+        targets = np.flatnonzero(nearest.inside)
+        rows, cols = nearest.rows.reshape(-1)[targets], nearest.cols.reshape(-1)[targets]
+        numbers = rows // block_y * (self._source.width // block_x + 1) + cols // block_x
+        order = np.argsort(numbers, kind="stable")
+        for part in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
+            if not part.size:
+                continue
+            window = _hull(rows[part]), _hull(cols[part])
+            block = self.read(window)
+            y, x = rows[part] - window[0].start, cols[part] - window[1].start
+            for plane, native in zip(planes, block.planes, strict=True):
+                plane.reshape(-1)[targets[part]] = native[y, x]
+            mask.reshape(-1)[targets[part]] = OPAQUE if block.mask is None else block.mask[y, x]
+        return PixelBlock(planes, mask)
+
     def _parts_with(self, nearest: NearestPixels) -> Iterator[Window]:
         """Windows that hold all of the pixels: the smallest one, or parts of it along the file's blocks."""
         if not nearest.inside.any():

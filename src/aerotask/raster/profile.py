@@ -69,6 +69,11 @@ class RasterProfile:
         return len(self.bands)
 
     @property
+    def decoded_bytes(self) -> int:
+        """The size of all pixels."""
+        return self.width * self.height * sum(band.value_bytes for band in self.bands)
+
+    @property
     def data_bands(self) -> tuple[int, ...]:
         """The bands (counted from 1) that hold values rather than transparency."""
         return tuple(number for number, band in enumerate(self.bands, start=1) if band.colour != "alpha")

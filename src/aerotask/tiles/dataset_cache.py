@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +28,16 @@ class OpenRaster:
 
 
 _Key = tuple[Path, int | None, SideGeoreference | None]
+
+
+@dataclass(frozen=True, slots=True)
+class RasterFiles:
+    """Files of which a raster is drawn."""
+
+    image: Path
+    """The COG derivative if there is one, else the original."""
+    overviews: Path | None = None
+    """Those that the image lacks (`derivatives.overviews`), if they have been made."""
 
 
 class DatasetCache:
@@ -70,6 +80,32 @@ class DatasetCache:
             oldest, _ = self._open.popitem(last=False)[1]
             oldest.close()
         return opened
+
+    def profile(self, files: RasterFiles) -> RasterProfile:
+        """The profile of the raster, with all overviews.
+
+        Raises:
+            InvalidInput: as `get`.
+        """
+        profile = self.get(files.image).profile
+        if files.overviews is None:
+            return profile
+        further = self.get(files.overviews).profile
+        sizes = (*profile.overview_sizes, (further.width, further.height), *further.overview_sizes)
+        return replace(profile, overview_sizes=sizes)
+
+    def level(self, files: RasterFiles, level: int | None) -> OpenRaster:
+        """The open raster, or its overview with that number in `profile`.
+
+        Raises:
+            InvalidInput: as `get`.
+        """
+        whole = self.get(files.image)
+        own = len(whole.profile.overview_sizes)
+        if level is None or level < own or files.overviews is None:
+            return self.get(files.image, overview_level=level)
+        further = self.get(files.overviews, overview_level=level - own - 1 if level > own else None)
+        return OpenRaster(further.source, whole.profile)
 
     def mapper(self, path: Path, side: SideGeoreference | None = None) -> PixelMapper:
         """The mapper from the web map to pixels of the raster at `path`, which `side` georeferences if its tags don't.

@@ -55,9 +55,10 @@ class RenderInfoJob:
 
 @dataclass(frozen=True, slots=True)
 class TileJob:
-    """Tile as PNG."""
+    """Tile as PNG, read from `cog` and, zoomed out, from the overviews that it lacks, if they have been made."""
 
     cog: Path
+    overviews: Path | None
     render_info: RenderInfo
     style: Style
     tile_index: TileIndex
@@ -67,6 +68,7 @@ class TileJob:
         """The job on the wire."""
         body = {
             "cog": str(self.cog),
+            "overviews": _path_to_json(self.overviews),
             "renderInfo": self.render_info.to_json(),
             "style": self.style.to_json(),
             "tileIndex": [self.tile_index.z, self.tile_index.x, self.tile_index.y],
@@ -79,6 +81,7 @@ class TileJob:
         """The job of a message."""
         return cls(
             Path(body["cog"]),
+            _path_from_json(body["overviews"]),
             RenderInfo.from_json(body["renderInfo"]),
             Style.from_json(body["style"]),
             TileIndex(*body["tileIndex"]),
@@ -88,22 +91,39 @@ class TileJob:
 
 @dataclass(frozen=True, slots=True)
 class ThumbnailJob:
-    """Thumbnail of a file, as WebP; that of a raster is read from `cog`, with the value range of the file at `path`."""
+    """Thumbnail of a file, as WebP; that of a raster is read as its tiles, with the value range of the file at `path`."""
 
     path: Path
     cog: Path
+    overviews: Path | None
+    render_info: RenderInfo | None
+    """Without it, the range of the values is found again."""
     subject: ThumbnailKind
     size_px: int
 
     def to_message(self) -> Message:
         """The job on the wire."""
-        body = {"path": str(self.path), "cog": str(self.cog), "subject": self.subject, "size": self.size_px}
+        body = {
+            "path": str(self.path),
+            "cog": str(self.cog),
+            "overviews": _path_to_json(self.overviews),
+            "renderInfo": None if self.render_info is None else self.render_info.to_json(),
+            "subject": self.subject,
+            "size": self.size_px,
+        }
         return Message("thumbnail", body)
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> ThumbnailJob:
         """The job of a message."""
-        return cls(Path(body["path"]), Path(body["cog"]), ThumbnailKind(body["subject"]), int(body["size"]))
+        return cls(
+            Path(body["path"]),
+            Path(body["cog"]),
+            _path_from_json(body["overviews"]),
+            RenderInfo.from_json(body["renderInfo"]) if body["renderInfo"] else None,
+            ThumbnailKind(body["subject"]),
+            int(body["size"]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,3 +153,11 @@ class PreviewJob:
         """The job of a message."""
         inputs = {path: Path(file) for path, file in body["inputs"].items()}
         return cls(body["tool"], body["version"], body["params"], inputs, int(body["size"]))
+
+
+def _path_to_json(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _path_from_json(path: str | None) -> Path | None:
+    return None if path is None else Path(path)

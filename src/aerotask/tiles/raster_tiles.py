@@ -10,7 +10,6 @@ import numpy as np
 from rasterio.transform import from_bounds
 from rio_tiler import reader
 from rio_tiler.constants import WEB_MERCATOR_TMS
-from rio_tiler.types import RIOResampling
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.export.plan import make_plan
@@ -18,9 +17,10 @@ from aerotask.raster.export.stretch import percentile_stretch
 from aerotask.raster.expression.indices import ValueRange
 from aerotask.raster.georeference.placement import bounds_deg, placement_of
 from aerotask.raster.georeference.side_georeference import SideGeoreference
-from aerotask.raster.io import gdal_errors_as_damage
-from aerotask.raster.pixel_mapping import TileMapping
-from aerotask.raster.pixels import BandReader, SourceFile
+from aerotask.raster.io import block_bytes, gdal_errors_as_damage
+from aerotask.raster.pixel_mapping import NearestPixels, TileMapping
+from aerotask.raster.pixels import BandReader, PixelBlock, SourceFile
+from aerotask.tiles.block_sample import sampled, whole
 from aerotask.tiles.colorize import (
     DrawPlan,
     Rgba,
@@ -30,27 +30,18 @@ from aerotask.tiles.colorize import (
     make_draw_plan,
     pixel_block,
 )
-from aerotask.tiles.dataset_cache import DatasetCache
-from aerotask.tiles.overviews import (
-    THUMBNAIL_BYTES,
-    TILE_BYTES,
-    affordable_level,
-    lowest_zoom,
-)
+from aerotask.tiles.dataset_cache import DatasetCache, OpenRaster, RasterFiles
+from aerotask.tiles.overviews import MAX_READ_BYTES, SAMPLE_BYTES, estimate_read_bytes, select_level
 from aerotask.tiles.render_info import RenderInfo
 from aerotask.tiles.style import Style
 from aerotask.tiles.tile_matrix import MAX_ZOOM, TileIndex
 
-RATIO_TOLERANCE = 1.02
-"""A tile may read so much more than the lowest zoom is planned by, since its resolution differs a bit from the sampled ones."""
-
 
 @dataclass(frozen=True, slots=True)
 class MapRaster:
-    """Raster on a map: the file to read, its render info and style."""
+    """Raster on a map: the files to read, its render info and style."""
 
-    path: Path
-    """The file to read: the COG derivative if there is one, else the original."""
+    files: RasterFiles
     info: RenderInfo
     style: Style
 
@@ -65,23 +56,17 @@ def read_render_info(
     Raises:
         InvalidInput: a file can't be read, or the raster doesn't have what the style needs.
     """
-    profile = rasters.get(original, side=side).profile
-    plain = detect_plain(profile) if style.is_plain else None
-    info = RenderInfo(profile, plain, (), None, 0, 0)
-    if not plain:
-        info = replace(info, ranges=_ranges(SourceFile(original, profile), style))
-    tiled = rasters.get(cog)
+    info = _info_off_map(rasters, original, style, side)
     with gdal_errors_as_damage():
         try:
             bounds = bounds_deg(placement_of(rasters.get(original, side=side).source))
             resolution = rasters.mapper(cog, side).map_resolution()
         except InvalidInput as error:
             return replace(info, unplaced_because=error.message)
-        plan = make_draw_plan(info, style)
+        make_draw_plan(info, style)
     return replace(
         info,
         bounds=bounds,
-        min_zoom=lowest_zoom(tiled.profile, resolution.finest_m, bands_to_read(plan, tiled.profile)),
         max_zoom=min(int(WEB_MERCATOR_TMS.zoom_for_res(resolution.typical_m)), MAX_ZOOM),
     )
 
@@ -90,56 +75,80 @@ def draw_tile(rasters: DatasetCache, raster: MapRaster, tile: TileIndex, *, size
     """Map tile, resampled by nearest neighbour; transparent outside the raster.
 
     Raises:
-        InvalidInput: the file can't be read, or too much of it would have to be read (`build-first`).
+        InvalidInput: a file can't be read.
     """
     plan = make_draw_plan(raster.info, raster.style)
-    whole = rasters.get(raster.path)
+    profile = rasters.profile(raster.files)
     drawn = np.zeros((size_px, size_px, 4), np.uint8)
     with gdal_errors_as_damage():
-        bands = bands_to_read(plan, whole.profile)
         mapping = TileMapping.plan(
-            rasters.mapper(raster.path, raster.info.profile.side_georeference),
+            rasters.mapper(raster.files.image, raster.info.profile.side_georeference),
             from_bounds(*tile.bounds_m(), size_px, size_px),
             (size_px, size_px),
         )
         if mapping is None:
             return drawn
-        level = affordable_level(
-            whole.profile, mapping.ratio, bands, size_px**2, max_bytes=round(TILE_BYTES * RATIO_TOLERANCE)
-        )
-        overview = rasters.get(raster.path, overview_level=level.overview)
+        level = select_level(profile, mapping.ratio)
+        overview = rasters.level(raster.files, level.overview)
         nearest = mapping.nearest(overview.source.shape)
         if nearest.inside.any():
-            block = BandReader(overview.source, whole.profile, plan.bands).read_nearest(nearest)
+            read_bytes = estimate_read_bytes(profile, level, bands_to_read(plan, profile), size_px**2)
+            block = _read(overview, plan, nearest, read_bytes)
             drawn[nearest.part] = colorize(block, plan, overview)
     return drawn
 
 
-def draw_thumbnail(rasters: DatasetCache, original: Path, cog: Path, *, size_px: int) -> Rgba:
-    """Thumbnail of the whole raster in its own grid, its longer side at most `size_px`, read from the file at `cog`.
+def _read(raster: OpenRaster, plan: DrawPlan, nearest: NearestPixels, read_bytes: int) -> PixelBlock:
+    """The pixels; in a raster too large for that, those of some of its blocks."""
+    reader = BandReader(raster.source, raster.profile, plan.bands)
+    if read_bytes <= MAX_READ_BYTES:
+        return reader.read_nearest(nearest)
+    source = raster.source
+    bytes_per_block = block_bytes(source)
+    if source.profile.get("interleave") != "pixel":
+        bytes_per_block *= len(bands_to_read(plan, raster.profile))
+    max_blocks = max(SAMPLE_BYTES // bytes_per_block, 1)
+    return reader.read_blocks(sampled(nearest, source.block_shapes[0], max_blocks=max_blocks))
+
+
+def draw_thumbnail(
+    rasters: DatasetCache, original: Path, files: RasterFiles, *, info: RenderInfo | None = None, size_px: int
+) -> Rgba:
+    """Thumbnail of the whole raster in its own grid, its longer side at most `size_px`.
+
+    `info` is its render info in the plain style, if it is known.
 
     Raises:
-        InvalidInput: the file can't be read, or too much of it would have to be read (`build-first`).
+        InvalidInput: a file can't be read.
     """
-    profile = rasters.get(original).profile
-    info = RenderInfo(profile, detect_plain(profile), (), None, 0, 0)
-    if not info.plain:
-        info = replace(info, ranges=_ranges(SourceFile(original, profile), Style()))
-    plan = make_draw_plan(info, Style())
+    plan = make_draw_plan(info or _info_off_map(rasters, original, Style()), Style())
     with gdal_errors_as_damage():
-        return _draw_whole(rasters, cog, plan, size_px=size_px)
+        return _draw_whole(rasters, files, plan, size_px=size_px)
 
 
-def _draw_whole(rasters: DatasetCache, path: Path, plan: DrawPlan, *, size_px: int) -> Rgba:
-    profile = rasters.get(path).profile
+def _info_off_map(
+    rasters: DatasetCache, original: Path, style: Style, side: SideGeoreference | None = None
+) -> RenderInfo:
+    """The render info without the raster's place on the map."""
+    profile = rasters.get(original, side=side).profile
+    plain = detect_plain(profile) if style.is_plain else None
+    ranges = () if plain else _ranges(SourceFile(original, profile), style)
+    return RenderInfo(profile, plain, ranges, None, 0)
+
+
+def _draw_whole(rasters: DatasetCache, files: RasterFiles, plan: DrawPlan, *, size_px: int) -> Rgba:
+    profile = rasters.profile(files)
     ratio = max(profile.width, profile.height) / size_px
     rows, cols = (max(round(size / max(ratio, 1)), 1) for size in (profile.height, profile.width))
     bands = bands_to_read(plan, profile)
-    level = affordable_level(profile, max(ratio, 1), bands, rows * cols, max_bytes=THUMBNAIL_BYTES)
-    raster = rasters.get(path, overview_level=level.overview)
+    level = select_level(profile, max(ratio, 1))
+    raster = rasters.level(files, level.overview)
+    read_bytes = estimate_read_bytes(profile, level, bands, rows * cols)
     thinned = plan.plain != "palette" and level.ratio > math.sqrt(2)
-    resampling: RIOResampling = "average" if thinned else "nearest"
-    image = reader.read(raster.source, indexes=bands, height=rows, width=cols, resampling_method=resampling)
+    if not thinned or read_bytes > MAX_READ_BYTES:
+        nearest = whole(raster.source.shape, (rows, cols))
+        return colorize(_read(raster, plan, nearest, read_bytes), plan, raster)
+    image = reader.read(raster.source, indexes=bands, height=rows, width=cols, resampling_method="average")
     return colorize(pixel_block(image, profile), plan, raster)
 
 

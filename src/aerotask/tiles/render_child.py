@@ -25,7 +25,7 @@ from aerotask.sandbox.pool_child import Handler, serve_jobs
 from aerotask.sandbox.protocol import Message
 from aerotask.sdk import Tool
 from aerotask.sdk.tool import has_preview
-from aerotask.tiles.dataset_cache import DatasetCache
+from aerotask.tiles.dataset_cache import DatasetCache, RasterFiles
 from aerotask.tiles.jobs import MEMORY_BYTES, PreviewJob, RenderInfoJob, ThumbnailJob, ThumbnailKind, TileJob
 from aerotask.tiles.png import encode_png
 from aerotask.tiles.raster_tiles import MapRaster, draw_thumbnail, draw_tile, read_render_info
@@ -76,17 +76,21 @@ def _entries_named(files: Mapping[Path, str]) -> Iterator[None]:
         ) from error.__cause__
 
 
+def _subjects(*files: Path | None) -> dict[Path, str]:
+    return {file: _RASTER for file in files if file is not None}
+
+
 def _render_info(rasters: DatasetCache, body: Mapping[str, Any]) -> Message:
     job = RenderInfoJob.from_body(body)
-    with _entries_named(dict.fromkeys((job.original, job.cog), _RASTER)):
+    with _entries_named(_subjects(job.original, job.cog)):
         info = read_render_info(rasters, job.original, job.cog, job.style, job.side)
     return Message("done", info.to_json())
 
 
 def _tile(rasters: DatasetCache, body: Mapping[str, Any]) -> Message:
     job = TileJob.from_body(body)
-    raster = MapRaster(job.cog, job.render_info, job.style)
-    with _entries_named({job.cog: _RASTER}):
+    raster = MapRaster(RasterFiles(job.cog, job.overviews), job.render_info, job.style)
+    with _entries_named(_subjects(job.cog, job.overviews)):
         drawn = draw_tile(rasters, raster, job.tile_index, size_px=job.size_px)
     return Message("done", content=encode_png(drawn))
 
@@ -100,8 +104,9 @@ def _thumbnail(rasters: DatasetCache, body: Mapping[str, Any]) -> Message:
     if job.subject is ThumbnailKind.CLOUD:
         picture = draw_cloud(job.path, size_px=job.size_px)
     else:
-        with _entries_named(dict.fromkeys((job.path, job.cog), _RASTER)):
-            picture = draw_thumbnail(rasters, job.path, job.cog, size_px=job.size_px)
+        files = RasterFiles(job.cog, job.overviews)
+        with _entries_named(_subjects(job.path, job.cog, job.overviews)):
+            picture = draw_thumbnail(rasters, job.path, files, info=job.render_info, size_px=job.size_px)
     return Message("done", content=image.encode_webp(Image.fromarray(picture)))
 
 

@@ -25,8 +25,6 @@ class RenderInfo:
     """Value ranges of the original raster, even if tiles are read from its COG derivative."""
     bounds: tuple[float, float, float, float] | None
     """West, south, east, north in degrees (EPSG:4326); None without a georeference."""
-    min_zoom: int
-    """The lowest zoom whose tiles are affordable to read."""
     max_zoom: int
     """The zoom whose resolution is closest to the raster's."""
     unplaced_because: str | None = None
@@ -39,7 +37,6 @@ class RenderInfo:
             "plain": self.plain,
             "ranges": [[each.low, each.high] for each in self.ranges],
             "bounds": None if self.bounds is None else list(self.bounds),
-            "minZoom": self.min_zoom,
             "maxZoom": self.max_zoom,
             "unplacedBecause": self.unplaced_because,
         }
@@ -59,7 +56,6 @@ class RenderInfo:
             plain=fields["plain"],
             ranges=tuple(ValueRange(float(low), float(high)) for low, high in fields["ranges"]),
             bounds=None if fields["bounds"] is None else _four(fields["bounds"]),
-            min_zoom=int(fields["minZoom"]),
             max_zoom=int(fields["maxZoom"]),
             unplaced_because=fields["unplacedBecause"],
         )

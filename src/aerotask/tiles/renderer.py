@@ -7,7 +7,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from aerotask.tiles.tile_matrix import TileIndex
 RENDER_PROGRAM = "aerotask.tiles.render_child"
 # Until one more request is refused, at least this many callers have to wait for images.
 CALLERS_AT_LEAST = 4
-RENDER_VERSION = "2"
+RENDER_VERSION = "3"
 """Part of every digest: change it when the same request renders a different image than before."""
 MAX_RENDER_INFOS = 2048
 _BROKEN_JSON = (orjson.JSONDecodeError, KeyError, TypeError)
@@ -59,8 +59,15 @@ class RasterSource:
     original: RenderSource
     cog: RenderSource
     """The COG derivative if there is one, else the original."""
+    overviews: RenderSource | None = None
+    """The overviews that `cog` lacks, if they have been made."""
     side: SideGeoreference | None = None
     """The georeference of the raster's side files, if its own tags have none."""
+
+    @property
+    def drawn_from(self) -> list[RenderSource]:
+        """The contents whose pixels are shown."""
+        return [self.cog] if self.overviews is None else [self.cog, self.overviews]
 
 
 class Renderer:
@@ -133,24 +140,32 @@ class Renderer:
         digest = tile_digest(raster, style, tile, size_px=size_px)
 
         async def draw(files: list[Path]) -> bytes:
-            job = TileJob(files[0], info, style, tile, size_px).to_message()
-            return (await self._run(digest, [raster.cog], job, queue_key)).content
+            job = TileJob(files[0], _second(files), info, style, tile, size_px).to_message()
+            return (await self._run(digest, raster.drawn_from, job, queue_key)).content
 
-        return await self._cached(digest, [raster.cog], draw)
+        return await self._cached(digest, raster.drawn_from, draw)
 
     async def thumbnail(
-        self, raster: RasterSource, kind: ThumbnailKind, *, size_px: int, queue_key: str
+        self,
+        raster: RasterSource,
+        kind: ThumbnailKind,
+        *,
+        info: RenderInfo | None = None,
+        size_px: int,
+        queue_key: str,
     ) -> bytes:
         """A thumbnail as WebP; for other kinds than pictures, both contents of `raster` are the entry's own.
+
+        `info` is a raster's render info in the plain style, if it is known.
 
         Raises:
             InvalidInput, Unavailable: as for the render info.
         """
         digest = thumbnail_digest(raster, kind, size_px=size_px)
-        sources = [raster.original, raster.cog]
+        sources = [raster.original, *raster.drawn_from]
 
         async def draw(files: list[Path]) -> bytes:
-            job = ThumbnailJob(files[0], files[1], kind, size_px).to_message()
+            job = ThumbnailJob(files[0], files[1], _second(files[1:]), info, kind, size_px).to_message()
             return (await self._run(digest, sources, job, queue_key)).content
 
         return await self._cached(digest, sources, draw)
@@ -223,13 +238,18 @@ class Renderer:
             raise failure from error
 
 
+def _second(files: list[Path]) -> Path | None:
+    return files[1] if len(files) > 1 else None
+
+
 def _parse_render_info(content: bytes) -> RenderInfo:
     return RenderInfo.from_json(orjson.loads(content))
 
 
 def render_info_digest(raster: RasterSource, style: Style) -> str:
     """Cache key of a render info."""
-    return _digest("look", *_contents(raster), style.to_json())
+    # Without the overviews, which change neither the place nor the value ranges.
+    return _digest("look", *_contents(replace(raster, overviews=None)), style.to_json())
 
 
 def tile_digest(raster: RasterSource, style: Style, tile: TileIndex, *, size_px: int) -> str:
@@ -239,13 +259,13 @@ def tile_digest(raster: RasterSource, style: Style, tile: TileIndex, *, size_px:
 
 def thumbnail_digest(raster: RasterSource, kind: ThumbnailKind, *, size_px: int) -> str:
     """Cache key of a thumbnail."""
-    return _digest("thumbnail", raster.original.blob_key, raster.cog.blob_key, kind, size_px)
+    return _digest("thumbnail", *_contents(raster), kind, size_px)
 
 
 def _contents(raster: RasterSource) -> tuple[object, ...]:
     """Everything of a raster that determines its tiles."""
-    side = () if raster.side is None else (raster.side.to_json(),)
-    return raster.original.blob_key, raster.cog.blob_key, *side
+    side = None if raster.side is None else raster.side.to_json()
+    return [source.blob_key for source in (raster.original, *raster.drawn_from)], side
 
 
 def _digest(*parts: object) -> str:

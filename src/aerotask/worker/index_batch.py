@@ -17,6 +17,7 @@ from aerotask.blobs.blob_check import wrong_length
 from aerotask.blobs.blob_store import BlobStore
 from aerotask.db.engine import Database
 from aerotask.db.outages import tolerate
+from aerotask.derivatives.kinds import lacks_overviews
 from aerotask.domain import paths
 from aerotask.domain.ids import DatasetId
 from aerotask.domain.text_cleaning import clean_json
@@ -265,4 +266,10 @@ def retry_after_s(attempt: int) -> float:
 
 def _metadata(event: Message) -> Metadata:
     body = clean_json(event.body)
-    return Metadata(body["type"], body["properties"], body["point"], body["polygon"])
+    return Metadata(
+        body["type"],
+        body["properties"],
+        body["point"],
+        body["polygon"],
+        lacks_overviews(body["type"], body["properties"]),
+    )

@@ -13,6 +13,9 @@ from typing import Any, Self, TypeAlias
 from aerotask.domain.access import Access
 from aerotask.sandbox.protocol import PARSED, Message
 
+OWN_FOLDER = "tmp"
+"""Folder within that of a child without a tool, which alone the child can write to."""
+
 
 @dataclass(frozen=True, slots=True)
 class ToolJob:
@@ -111,10 +114,38 @@ def _triples(listed: Sequence[Sequence[object]]) -> tuple[tuple[str, str, str], 
     return tuple((str(path), str(kind), str(builder)) for path, kind, builder in listed)
 
 
-Job: TypeAlias = ToolJob | IndexJob
+@dataclass(frozen=True, slots=True)
+class OverviewsJob:
+    """Overviews of one raster, which the child writes to `target`."""
+
+    source: str
+    folder: str
+    """The folder with the raster; the child can read no other stored file."""
+    memory_bytes: int
+    threads: int
+    cpu_s: float
+    """Processor time; the kernel ends the child that needs more (SIGPROF)."""
+    max_file_bytes: int
+
+    @property
+    def target(self) -> str:
+        """The file to write, in the only folder that the child can write to."""
+        return f"{self.folder}/{OWN_FOLDER}/overviews.tif"
+
+    def to_message(self) -> Message:
+        """The job on the wire."""
+        return Message("overviews", {each.name: getattr(self, each.name) for each in fields(self)})
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> Self:
+        """The job of a message."""
+        return cls(**body)
+
+
+Job: TypeAlias = ToolJob | IndexJob | OverviewsJob
+_KINDS: Mapping[str, type[Job]] = {"tool": ToolJob, "index": IndexJob, "overviews": OverviewsJob}
 
 
 def job_of(message: Message) -> Job:
     """The job that a child was sent."""
-    kind: type[Job] = IndexJob if message.kind == "index" else ToolJob
-    return kind.from_body(message.body)
+    return _KINDS[message.kind].from_body(message.body)

@@ -35,12 +35,14 @@ from aerotask.worker import maintenance, tool_child
 from aerotask.worker.context import WorkerContext
 from aerotask.worker.folder_removal import FolderRemoval
 from aerotask.worker.indexer import LANES, Indexer, indexers
+from aerotask.worker.overviews import OverviewMaker
 from aerotask.worker.runner import TaskRunner
 from aerotask.worker.webhook_delivery import MAX_DELIVERIES, WebhookDelivery
 
-# Connections that may be needed at once beside those of the tasks: indexers, webhook delivery (two), and maintenance.
+# Connections that may be needed at once beside those of the tasks: indexers, overviews, webhook delivery (two), and
+# maintenance.
 # Claim, heartbeat, recovery, admission, throttling and reports have their own pool (`Database.begin_short`).
-OTHERS = 2 + len(LANES) + maintenance.CONNECTIONS
+OTHERS = 3 + len(LANES) + maintenance.CONNECTIONS
 INDEX_POLLS = 5
 """Polls of the task queue for one of the index, whose new entries come with a notification."""
 
@@ -69,6 +71,9 @@ async def run_worker(settings: Settings) -> None:
         context = _worker_context(platform, settings, spawner, worker_no)
         runner = TaskRunner(context, listener, platform.maintenance, platform.admission)
         indexing = indexers(platform.db, platform.blobs, spawner, INDEX_POLLS * settings.queue.poll_s)
+        overviews = OverviewMaker(
+            platform.db, platform.blobs, spawner, context.threads, INDEX_POLLS * settings.queue.poll_s
+        )
         resolver = Resolver(threads=MAX_DELIVERIES)
         stack.callback(resolver.close)
         delivery = _webhook_delivery(platform, settings, resolver)
@@ -77,7 +82,7 @@ async def run_worker(settings: Settings) -> None:
             worker_no=worker_no,
             channels={
                 CANCEL_CHANNEL: runner.on_cancelled,
-                ENTRIES_CHANNEL: partial(_wake_all, indexing),
+                ENTRIES_CHANNEL: partial(_wake_all, [*indexing, overviews]),
                 WEBHOOKS_CHANNEL: delivery.wakeup.set,
             },
         )
@@ -90,6 +95,7 @@ async def run_worker(settings: Settings) -> None:
             runner.sort_waiting(),
             listener.run(lambda _wakeup: runner.wake()),
             *[indexer.run() for indexer in indexing],
+            overviews.run(),
             delivery.run(),
             *maintenance.loops(
                 platform.maintenance, period_s=settings.worker.sweep_s, blob_grace_s=settings.blob_grace_s
@@ -119,9 +125,9 @@ async def _verified(installation: InstallationService) -> bool:
         await cancel_and_wait(verifying, stopped)
 
 
-def _wake_all(indexing: Sequence[Indexer], _payload: str) -> None:
-    for indexer in indexing:
-        indexer.wakeup.set()
+def _wake_all(indexing: Sequence[Indexer | OverviewMaker], _payload: str) -> None:
+    for each in indexing:
+        each.wakeup.set()
 
 
 async def _run_beside(background: list[Awaitable[None]], main_loop: Coroutine[Any, Any, None]) -> None:

@@ -36,11 +36,22 @@ from aerotask.sdk.run import LogLine, Run, RunProgress
 from aerotask.sdk.snapshot import Snapshot
 from aerotask.sdk.tool import Tool
 from aerotask.services.tasks.outcome.descriptions import write_descriptions
-from aerotask.worker.jobs import IndexJob, Job, ToolInputs, ToolJob, ToolNeeds, job_of
+from aerotask.worker.jobs import (
+    OWN_FOLDER,
+    IndexJob,
+    Job,
+    OverviewsJob,
+    ToolInputs,
+    ToolJob,
+    ToolNeeds,
+    job_of,
+)
 
 PROGRAM = "aerotask.worker.tool_child"
 OPEN_FILES = 1024
 EDITS_PER_MESSAGE = 1000
+OVERVIEWS_NICENESS = 10
+"""The first pictures of a raster are drawn while its overviews are made, and go first."""
 
 _log = logging.getLogger(__name__)
 
@@ -72,10 +83,15 @@ class ToolChild:
             return _send_changes(changes, Path(self._workdir), events)
         forward_log(events)
         job = job_of(message)
+        if isinstance(job, OverviewsJob):
+            os.nice(OVERVIEWS_NICENESS)
         limit_child(job)
         _confine(job, self.registry)
         if isinstance(job, IndexJob):
             return _describe_all(job, events)
+        if isinstance(job, OverviewsJob):
+            self._workdir = job.folder
+            return _make_overviews(job)
         self._workdir = job.workdir
         self._parsed = parsed = _parse(job, self.registry)
         return ToolNeeds(
@@ -94,14 +110,14 @@ def _raise_cancelled(_number: int, _frame: object) -> None:
 
 def limit_child(job: Job) -> None:
     """Bound what a job can take from its neighbours."""
-    max_file_bytes = job.max_file_bytes if isinstance(job, ToolJob) else None
+    max_file_bytes = None if isinstance(job, IndexJob) else job.max_file_bytes
     limit_resources(memory_bytes=job.memory_bytes, open_files=OPEN_FILES, max_file_bytes=max_file_bytes)
 
 
 def _confine(job: Job, registry: Registry) -> None:
     """Leave the job its inputs to read, and one folder to write to."""
-    if isinstance(job, IndexJob):
-        own, inputs = Path(job.folder, "tmp"), [Path(job.folder)]
+    if not isinstance(job, ToolJob):
+        own, inputs = Path(job.folder, OWN_FOLDER), [Path(job.folder)]
         own.mkdir(mode=0o700, exist_ok=True)
         shared: list[Path] = []
         internet = False
@@ -223,6 +239,15 @@ def _describe_all(job: IndexJob, events: EventWriter) -> Message:
     return Message("done")
 
 
+def _make_overviews(job: OverviewsJob) -> Message:
+    from aerotask.derivatives.overviews import build_overviews  # noqa: PLC0415  as above
+
+    failpoint("overviews-reading")
+    with cpu_deadline(job.cpu_s):
+        properties = build_overviews(Path(job.source), Path(job.target), threads=job.threads)
+    return Message("done", {"properties": properties})
+
+
 def _describe_failure(error: BaseException, workdir: str) -> Mapping[str, Any]:
     if isinstance(error, AerotaskError) and (cause := cause_of(error)):
         _log.warning("%s: %s", error.code, cause)
@@ -255,6 +280,7 @@ def _body(code: str, message: str, *, retryable: bool = False, again: bool = Fal
 def _preload() -> Callable[[socket.socket], None]:
     import rasterio  # noqa: F401, PLC0415  the reason for the fork server: GDAL takes long to load
 
+    import aerotask.derivatives.overviews  # noqa: PLC0415
     import aerotask.metadata.extract  # noqa: F401, PLC0415
 
     registry = load_registry()

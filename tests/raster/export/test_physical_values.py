@@ -14,7 +14,7 @@ from tests.tiles.maps import AT, on_tile
 from aerotask.raster.export.plan import ExportPlan, make_plan
 from aerotask.raster.io import GDAL_OPTIONS
 from aerotask.raster.profile import RasterProfile
-from aerotask.tiles.dataset_cache import DatasetCache
+from aerotask.tiles.dataset_cache import DatasetCache, RasterFiles
 from aerotask.tiles.raster_tiles import MapRaster, draw_tile, read_render_info
 from aerotask.tiles.style import Style
 
@@ -96,7 +96,7 @@ def test_a_tile_equals_the_export(tmp_path: Path, style: dict[str, Any]) -> None
     chosen = Style(**style)
     with rasterio.Env(**GDAL_OPTIONS), DatasetCache() as rasters:
         info = read_render_info(rasters, source, source, chosen)
-        drawn = draw_tile(rasters, MapRaster(source, info, chosen), AT, size_px=256)
+        drawn = draw_tile(rasters, MapRaster(RasterFiles(source), info, chosen), AT, size_px=256)
     assert np.array_equal(drawn, np.moveaxis(read(tmp_path / "out.tif"), 0, -1))
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from tests.support.rows import Rows, add_dataset, add_user
 
 from aerotask.db.engine import Database
+from aerotask.derivatives.kinds import OVERVIEWS
 from aerotask.derivatives.sources import source_key
 from aerotask.domain.ids import DatasetId
 from aerotask.store.datasets import derivatives, entry_writes
@@ -137,6 +138,24 @@ async def test_derivatives_made_before_a_sidecar_file_changed_are_removed(acme: 
             await derivatives.put(connection, [made])
     await put_files(acme, {"maps/roads.dbf": "4" * 64})
     assert await remove_unused(acme) == ["alone", "before"]
+
+
+async def test_overviews_are_removed_once_there_is_a_cog(acme: Rows) -> None:
+    await put_files(acme, {"a.tif": "1" * 64})
+    content = {"source_key": "1" * 64, "content_sha256": "1" * 64}
+    async with acme.db.begin() as connection:
+        overviews = cog(acme.dataset_id, **content, kind=OVERVIEWS, blob_key="overviews")
+        await derivatives.put(connection, [overviews])
+    assert await remove_unused(acme) == []
+    async with acme.db.begin() as connection:
+        await derivatives.put(connection, [cog(acme.dataset_id, **content, blob_key="cog")])
+        found = await derivatives.find_with(connection, acme.dataset_id, "a.tif", ["cog", OVERVIEWS])
+    assert found is not None
+    assert {kind: stored.blob_key for kind, stored in found[1].items()} == {
+        "cog": "cog",
+        OVERVIEWS: "overviews",
+    }
+    assert await remove_unused(acme) == ["overviews"]
 
 
 async def test_recent_derivatives_are_kept(acme: Rows) -> None:

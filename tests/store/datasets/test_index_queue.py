@@ -195,6 +195,7 @@ async def test_a_rescan_that_gives_up_makes_an_entry_due_again_and_one_that_read
         "properties": {},
         "point_geom": None,
         "polygon_geom": None,
+        "lacks_overviews": False,
     }
     async with rows.db.begin() as connection:
         for name, was_given_up in (("a", True), ("b", False)):
@@ -204,6 +205,27 @@ async def test_a_rescan_that_gives_up_makes_an_entry_due_again_and_one_that_read
     async with rows.db.begin() as connection:
         await connection.execute(text("UPDATE entries SET index_due_at = index_due_at - interval '1 hour'"))
     assert await names(rows, IndexLane.GIVEN_UP) == ["a"]
+
+
+async def test_a_raster_without_overviews_waits_for_them_in_a_lane_of_its_own(rows: Rows) -> None:
+    await put(rows, "a", "b")
+    found = Metadata("geoRaster", {}, lacks_overviews=True)
+    async with rows.db.begin() as connection:
+        await indexing.finish_all(connection, [(entry, found) for entry in await claim(rows)])
+    first, second = await claim(rows, IndexLane.OVERVIEWS)
+    async with rows.db.begin() as connection:
+        assert await index_queue.finish_overviews(connection, first)
+        await index_queue.postpone(connection, second, pause_s=-1, counted=True)
+    (again,) = await claim(rows, IndexLane.OVERVIEWS, lease_s=0)
+    assert (again.path, again.attempt) == (second.path, 2)
+    # Its worker was lost, then the content replaced: the former claim is void.
+    (taken_over,) = await claim(rows, IndexLane.OVERVIEWS)
+    assert taken_over.attempt == 3
+    await put(rows, second.path)
+    async with rows.db.begin() as connection:
+        assert not await index_queue.finish_overviews(connection, taken_over)
+    assert await names(rows, IndexLane.OVERVIEWS) == []
+    assert await names(rows) == [second.path]
 
 
 async def test_a_batch_leaves_out_what_another_transaction_has_locked(rows: Rows) -> None:

@@ -27,7 +27,7 @@ async def entry(rows: Rows, path: str) -> EntryRow:
 
 def description(path: str, key: str, **values: Any) -> dict[str, Any]:
     row = {"path": path, "blob_key": key, "type": "image", "properties": {"width": 5}}
-    return {**row, "point_geom": None, "polygon_geom": None, **values}
+    return {**row, "point_geom": None, "polygon_geom": None, "lacks_overviews": False, **values}
 
 
 async def update_metadata(rows: Rows, *descriptions: dict[str, Any]) -> int:

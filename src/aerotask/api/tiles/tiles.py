@@ -210,7 +210,7 @@ async def _tile(
     scale: int,
 ) -> Response:
     image = ctx.platform.tiles.tile(source, style, tile, size_px=TILE_PX * scale)
-    return await image_response(request, image, PNG, versioned=version == source.version)
+    return await image_response(request, image, PNG, versioned=source.is_final and version == source.version)
 
 
 async def _tilejson(
@@ -234,6 +234,6 @@ async def _tilejson(
         tiles=[f"{base}/tiles/{{z}}/{{x}}/{{y}}.png?{query}"],
         bounds=[west, south, east, north],
         center=[(west + east) / 2, (south + north) / 2, info.max_zoom],
-        minzoom=info.min_zoom,
-        maxzoom=max(info.max_zoom, info.min_zoom),
+        minzoom=0,
+        maxzoom=info.max_zoom,
     )

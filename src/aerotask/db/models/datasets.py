@@ -79,14 +79,15 @@ class Entry(Model):
     __table_args__ = (
         UniqueConstraint("dataset_id", "path"),
         Index("ix_entries_children", "dataset_id", "parent", "path"),
-        # The indexer's queue: entries that aren't indexed, and those that were given up, by lane and organization.
+        # The indexer's queue: entries that aren't indexed, those that were given up, and rasters that wait for their
+        # overviews, by lane and organization.
         Index(
             "ix_entries_index_queue",
             "index_lane",
             text(INDEX_ORG),
             "index_due_at",
             "id",
-            postgresql_where=text("NOT indexed OR index_lane = 3"),
+            postgresql_where=text("NOT indexed OR index_lane >= 3"),
         ),
         Index("ix_entries_blob_key", "blob_key"),
         Index("ix_entries_by_type", "dataset_id", "type", "path"),

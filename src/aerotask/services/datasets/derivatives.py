@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aerotask.blobs.blob_store import BlobStore, OpenBlob
 from aerotask.blobs.missing import content_missing
 from aerotask.db.engine import Database
-from aerotask.derivatives.kinds import DerivativeKind
+from aerotask.derivatives.kinds import OVERVIEWS, DerivativeKind
 from aerotask.derivatives.sources import paths_beside, source_key
 from aerotask.domain import paths
 from aerotask.domain.access import Caller
@@ -92,4 +92,5 @@ async def _rows_of(connection: AsyncConnection, dataset_id: DatasetId, path: str
     sidecars = await entries.find_named(connection, dataset_id, sidecar_paths) if sidecar_paths else []
     hashes = {row.path: row.sha256 for row in (entry, *sidecars) if row.type != FOLDER}
     hashes |= dict(await derivatives.find_textures(connection, dataset_id, path))
-    return await derivatives.find_of(connection, dataset_id, source_key(path, hashes))
+    rows = await derivatives.find_of(connection, dataset_id, source_key(path, hashes))
+    return [row for row in rows if row.kind != OVERVIEWS]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -22,7 +23,7 @@ from aerotask.services.accounts.permissions import AccessibleDataset, Permission
 from aerotask.services.accounts.view_tokens import ViewToken, ViewTokenService
 from aerotask.services.tasks.planning import plan_run
 from aerotask.services.tasks.tasks import TaskService
-from aerotask.services.tiles.source import find_raster, raster_of
+from aerotask.services.tiles.source import content_of, find_raster
 from aerotask.store.datasets.entries import EntryRow
 from aerotask.tiles.jobs import ThumbnailKind
 from aerotask.tiles.render_info import RenderInfo
@@ -65,13 +66,16 @@ class TileSource:
     """Public dataset: responses may be stored by shared caches."""
     queue_key: str
     """The client's fairness key."""
+    is_final: bool
+    """Whether the tiles stay as they are; not while the raster's overviews are being made."""
 
     @property
     def version(self) -> str:
         """Version of the content, for cache-busting URLs."""
+        contents = (source.sha256[:8] for source in (self.raster.original, *self.raster.drawn_from))
         side = self.raster.side
         beside = "" if side is None else hashlib.sha256(str(side.to_json()).encode()).hexdigest()[:8]
-        return f"{self.raster.original.sha256[:8]}{self.raster.cog.sha256[:8]}{beside}"
+        return "".join(contents) + beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +110,13 @@ class TileService:
         target = paths.entry_path(path)
         dataset = await self._dataset(client, org_slug, slug, None)
         async with self.db.read() as connection:
-            row, cog = await find_raster(connection, dataset.row.id, target)
+            found = await find_raster(connection, dataset.row.id, target)
+        row = found.row
         if row.indexed and row.type not in IMAGE_TYPES:
             message = row.properties.get("indexError", {}).get("message")
             raise InvalidInput(message or f"{paths.shown(row.path)} is not a raster.", code="not-a-raster")
-        return _tile_source(paths.base_name(row.path), raster_of(row, cog), dataset, client)
+        name = paths.base_name(row.path)
+        return _tile_source(name, found.raster(), dataset, client, is_final=found.is_final)
 
     async def result(self, client: TileClient, org_slug: str, slug: str, task_id: TaskId) -> TileSource:
         """The raster result of a task.
@@ -122,7 +128,7 @@ class TileService:
         artifact = await self.tasks.artifact_in(dataset, task_id)
         content = RenderSource(artifact.blob_key, artifact.sha256, artifact.size_bytes)
         raster = RasterSource(content, content)
-        return _tile_source(artifact.file_name, raster, dataset, client)
+        return _tile_source(artifact.file_name, raster, dataset, client, is_final=True)
 
     async def render_info(self, source: TileSource, style: Style) -> RenderInfo:
         """The render info of the raster in a style.
@@ -163,11 +169,17 @@ class TileService:
         target = paths.entry_path(path)
         dataset = await self._dataset(client, org_slug, slug, None)
         async with self.db.read() as connection:
-            row, cog = await find_raster(connection, dataset.row.id, target)
-        kind = _thumbnail_kind(row)
-        raster = raster_of(row, cog if kind is ThumbnailKind.PICTURE else None)
+            found = await find_raster(connection, dataset.row.id, target)
+        kind = _thumbnail_kind(found.row)
+        if kind is ThumbnailKind.PICTURE:
+            raster = found.raster()
+        else:
+            content = content_of(found.row)
+            raster = RasterSource(content, content)
         digest = thumbnail_digest(raster, kind, size_px=size_px)
-        render = partial(self.renderer.thumbnail, raster, kind, size_px=size_px, queue_key=client.queue_key)
+        is_on_map = found.row.type == EntryType.GEO_RASTER
+        thumbnail = self._map_thumbnail if is_on_map else self.renderer.thumbnail
+        render = partial(thumbnail, raster, kind, size_px=size_px, queue_key=client.queue_key)
         return PendingImage(digest, _is_shared_cacheable(dataset), render)
 
     async def preview(  # noqa: PLR0913  where, what, and how large
@@ -227,6 +239,15 @@ class TileService:
             source.raster, info, style, tile, size_px=size_px, queue_key=source.queue_key
         )
 
+    async def _map_thumbnail(
+        self, raster: RasterSource, kind: ThumbnailKind, *, size_px: int, queue_key: str
+    ) -> bytes:
+        """A thumbnail with the value range of the tiles, which is found only once."""
+        info = None
+        with suppress(InvalidInput):  # it may lie outside of web maps
+            info = await self.renderer.render_info(raster, Style(), queue_key=queue_key)
+        return await self.renderer.thumbnail(raster, kind, info=info, size_px=size_px, queue_key=queue_key)
+
     async def _dataset(
         self, client: TileClient, org_slug: str, slug: str, task_id: TaskId | None
     ) -> AccessibleDataset:
@@ -243,15 +264,11 @@ def queue_key_of(caller: Caller) -> str:
 
 
 def _tile_source(
-    name: str, raster: RasterSource, dataset: AccessibleDataset, client: TileClient
+    name: str, raster: RasterSource, dataset: AccessibleDataset, client: TileClient, *, is_final: bool
 ) -> TileSource:
+    shared = _is_shared_cacheable(dataset)
     return TileSource(
-        name,
-        raster,
-        dataset.row.id,
-        dataset.allows_anonymous,
-        _is_shared_cacheable(dataset),
-        client.queue_key,
+        name, raster, dataset.row.id, dataset.allows_anonymous, shared, client.queue_key, is_final
     )
 
 

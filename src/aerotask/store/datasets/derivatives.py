@@ -7,14 +7,15 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ARRAY, Text, and_, any_, bindparam, select, text
+from sqlalchemy import ARRAY, Text, and_, any_, bindparam, exists, or_, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.db.clock import db_now
 from aerotask.db.models import Derivative, Entry, PathText, Task
+from aerotask.derivatives.kinds import OVERVIEWS, DerivativeKind
 from aerotask.derivatives.sources import OWNED_SIDES, TEXTURE_SUFFIXES, TEXTURED_SUFFIXES, textures_begin_with
-from aerotask.domain.ids import DatasetId, TaskId
+from aerotask.domain.ids import DatasetId, EntryId, TaskId
 from aerotask.domain.paths import depth
 from aerotask.store.datasets.entries import COLUMNS, EntryRow, entry_row
 from aerotask.store.json_columns import JsonColumns
@@ -159,14 +160,23 @@ _SIDE_FILES = {
     "textures": list(TEXTURE_SUFFIXES),
 }
 
-_WITH_DERIVATIVE = (
-    select(*COLUMNS, Derivative.blob_key, Derivative.sha256, Derivative.size_bytes.label("derivative_bytes"))
+# Overviews depend on the pixels alone, and not on the georeference that side files give.
+_KEY_OF_KIND = f"CASE WHEN derivatives.kind = '{OVERVIEWS}' THEN entries.sha256 ELSE {_SOURCE_KEY} END"
+
+_WITH_DERIVATIVES = (
+    select(
+        *COLUMNS,
+        Derivative.kind,
+        Derivative.blob_key,
+        Derivative.sha256,
+        Derivative.size_bytes.label("derivative_bytes"),
+    )
     .outerjoin(
         Derivative,
         and_(
             Derivative.dataset_id == Entry.dataset_id,
-            text(f"derivatives.source_key = {_SOURCE_KEY}"),
-            Derivative.kind == bindparam("kind"),
+            text(f"derivatives.source_key = {_KEY_OF_KIND}"),
+            Derivative.kind == any_(bindparam("kinds", type_=ARRAY(Text))),
         ),
     )
     .where(
@@ -177,15 +187,38 @@ _WITH_DERIVATIVE = (
 
 
 async def find_with(
-    connection: AsyncConnection, dataset_id: DatasetId, path: str, kind: str
-) -> tuple[EntryRow, StoredContent | None] | None:
-    """The entry at `path`, and the derivative of that kind made from its content and its sidecar files'."""
-    bound = {"dataset_id": dataset_id, "path": path, "kind": kind, **_SIDE_FILES}
-    row = (await connection.execute(_WITH_DERIVATIVE, bound)).one_or_none()
-    if row is None:
+    connection: AsyncConnection, dataset_id: DatasetId, path: str, kinds: Collection[str]
+) -> tuple[EntryRow, dict[str, StoredContent]] | None:
+    """The entry at `path`, and the derivatives of those kinds made from its content and its side files', by kind."""
+    bound = {"dataset_id": dataset_id, "path": path, "kinds": list(kinds), **_SIDE_FILES}
+    rows = (await connection.execute(_WITH_DERIVATIVES, bound)).all()
+    if not rows:
         return None
-    *entry, blob_key, sha256, size_bytes = row
-    return entry_row(*entry), None if blob_key is None else StoredContent(blob_key, sha256, size_bytes)
+    split = [(row[: len(COLUMNS)], row[len(COLUMNS) :]) for row in rows]
+    made = {kind: StoredContent(*content) for _, (kind, *content) in split if kind is not None}
+    return entry_row(*split[0][0]), made
+
+
+_WITHOUT_OVERVIEWS = select(Entry.sha256, Entry.properties).where(
+    Entry.id == bindparam("entry_id", type_=Entry.id.type),
+    ~exists().where(
+        Derivative.dataset_id == Entry.dataset_id,
+        Derivative.source_key == Entry.sha256,
+        or_(
+            Derivative.kind == DerivativeKind.COG,
+            and_(Derivative.kind == OVERVIEWS, Derivative.builder == bindparam("builder")),
+        ),
+    ),
+)
+
+
+async def content_without_overviews(
+    connection: AsyncConnection, entry_id: EntryId, builder: str
+) -> tuple[str, dict[str, Any]] | None:
+    """The hash and the properties of the entry; None if it has a COG, overviews by this builder, or no longer exists."""
+    bound = {"entry_id": entry_id, "builder": builder}
+    row = (await connection.execute(_WITHOUT_OVERVIEWS, bound)).one_or_none()
+    return None if row is None else (row.sha256, JsonColumns().mapping("properties", row.properties))
 
 
 async def list_by_source(
@@ -214,11 +247,15 @@ async def list_by_source(
 
 _REMOVE_UNUSED = text(f"""
     DELETE FROM derivatives WHERE (dataset_id, source_key, kind) IN (
-        SELECT made.dataset_id, made.source_key, made.kind FROM derivatives AS made
-        WHERE made.created_at < now() + make_interval(secs => :plus_s) AND NOT EXISTS (
+        SELECT derivatives.dataset_id, derivatives.source_key, derivatives.kind FROM derivatives
+        WHERE derivatives.created_at < now() + make_interval(secs => :plus_s) AND (NOT EXISTS (
             SELECT FROM entries
-            WHERE entries.dataset_id = made.dataset_id AND entries.sha256 = made.content_sha256
-              AND entries.blob_key IS NOT NULL AND made.source_key = {_SOURCE_KEY})
+            WHERE entries.dataset_id = derivatives.dataset_id AND entries.sha256 = derivatives.content_sha256
+              AND entries.blob_key IS NOT NULL AND derivatives.source_key = {_KEY_OF_KIND})
+          OR (derivatives.kind = '{OVERVIEWS}' AND EXISTS (
+            SELECT FROM derivatives AS cog
+            WHERE cog.dataset_id = derivatives.dataset_id AND cog.source_key = derivatives.source_key
+              AND cog.kind = '{DerivativeKind.COG}')))
         LIMIT :max_count FOR UPDATE SKIP LOCKED)
     RETURNING blob_key
 """)  # noqa: S608  both parts are here
@@ -228,6 +265,8 @@ async def remove_unused(
     connection: AsyncConnection, *, older_than: timedelta, clock_offset_s: int, max_count: int
 ) -> list[str]:
     """Removes derivatives whose source is no longer an entry of the dataset; returns the keys of their blobs.
+
+    So are the overviews of a raster that has a COG by now, which has them too.
 
     A change to a sidecar file changes the source too.
     """

@@ -35,6 +35,8 @@ class IndexLane(IntEnum):
     """Files that took too long or whose reader was lost, and files that are being read."""
     GIVEN_UP = 3
     """Files whose reading has failed too often: they count as indexed, and are tried again from time to time."""
+    OVERVIEWS = 4
+    """Rasters that are indexed, and whose overviews are still to be made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def org_of(dataset_id: DatasetId | Any) -> ScalarSelect[UUID]:
 # A claim must not read all waiting entries: `walk` goes from organization to organization, one step of
 # `ix_entries_index_queue` each, and ends once as many have something to read as the batch has places. Each of them gets
 # its share of the batch, oldest first. The clock is the statement's, since the index can't serve a volatile one.
-_QUEUED = f"index_lane = :lane AND (NOT indexed OR index_lane = {int(IndexLane.GIVEN_UP)})"
+_QUEUED = f"index_lane = :lane AND (NOT indexed OR index_lane >= {int(IndexLane.GIVEN_UP)})"
 _ORDER = f"{INDEX_ORG}, index_due_at, id"
 _CLAIM = text(f"""
     WITH RECURSIVE walk AS (
@@ -192,18 +194,31 @@ async def release(connection: AsyncConnection, entries: Iterable[UnindexedEntry]
 async def postpone(
     connection: AsyncConnection, entry: UnindexedEntry, *, pause_s: float, counted: bool
 ) -> None:
-    """Returns a claimed entry to the end of the slow lane, with or without counting the attempt."""
+    """Returns a claimed entry to the end of the slow lane, with or without counting the attempt.
+
+    One that waits for its overviews returns to the end of its own lane.
+    """
     attempts = Entry.index_attempts if counted else Entry.index_attempts - 1
     await connection.execute(
         update(Entry)
         .where(Entry.id == entry.id, Entry.index_token == entry.token)
         .values(
             index_token=None,
-            index_lane=int(IndexLane.SLOW),
+            index_lane=int(IndexLane.OVERVIEWS if entry.lane is IndexLane.OVERVIEWS else IndexLane.SLOW),
             index_attempts=attempts,
             index_due_at=db_now(plus_s=pause_s),
         )
     )
+
+
+async def finish_overviews(connection: AsyncConnection, entry: UnindexedEntry) -> bool:
+    """Takes a claimed raster out of the queue; False if its content has been replaced or another worker has it."""
+    statement = (
+        update(Entry)
+        .where(Entry.id == entry.id, Entry.index_token == entry.token)
+        .values(index_token=None, index_lane=int(IndexLane.SINGLE), index_attempts=0)
+    )
+    return bool((await connection.execute(statement)).rowcount)
 
 
 CHANNEL = "aerotask_entries"

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aerotask.db.clock import db_now
 from aerotask.db.models import Entry, PathText
 from aerotask.domain.ids import DatasetId
-from aerotask.store.datasets.index_queue import IndexLane, UnindexedEntry, org_of
+from aerotask.store.datasets.index_queue import IndexLane, UnindexedEntry, notify_indexers, org_of
 
 FIRST_RETRY_S = 3600.0
 """After it, an entry that was given up is read again."""
@@ -28,16 +28,21 @@ class Metadata:
     properties: dict[str, Any]
     point_geom: dict[str, Any] | None = None
     polygon_geom: dict[str, Any] | None = None
+    lacks_overviews: bool = False
+    """Whether the entry is a raster whose overviews are to be made next."""
 
 
 _SET_METADATA = """
     type = found.type, properties = found.properties, point_geom = found.point_geom,
-    polygon_geom = found.polygon_geom, indexed = true, index_token = NULL
+    polygon_geom = found.polygon_geom, indexed = true, index_token = NULL, index_attempts = 0
+"""
+_LANE_AFTER = f"""
+    CASE WHEN found.lacks_overviews THEN {int(IndexLane.OVERVIEWS)} ELSE {int(IndexLane.SINGLE)} END
 """
 _FINISH = text(f"""
-    UPDATE entries SET {_SET_METADATA}, index_attempts = 0, index_lane = {int(IndexLane.SINGLE)}
+    UPDATE entries SET {_SET_METADATA}, index_lane = {_LANE_AFTER}, index_due_at = clock_timestamp()
     FROM jsonb_to_recordset(:rows) AS found(id uuid, token uuid, type text, properties jsonb, point_geom jsonb,
-                                            polygon_geom jsonb)
+                                            polygon_geom jsonb, lacks_overviews boolean)
     WHERE entries.id = found.id AND entries.index_token = found.token
 """).bindparams(bindparam("rows", type_=JSONB))  # noqa: S608  our own constants
 
@@ -49,6 +54,8 @@ async def finish_all(connection: AsyncConnection, indexed: Sequence[tuple[Uninde
     rows = [
         {"id": str(entry.id), "token": str(entry.token), **asdict(metadata)} for entry, metadata in indexed
     ]
+    if any(metadata.lacks_overviews for _, metadata in indexed):
+        await notify_indexers(connection)
     return (await connection.execute(_FINISH, {"rows": rows})).rowcount
 
 
@@ -64,7 +71,10 @@ async def give_up(
         update(Entry)
         .where(Entry.id == entry.id, Entry.index_token == entry.token)
         .values(
-            **asdict(metadata),
+            type=metadata.type,
+            properties=metadata.properties,
+            point_geom=metadata.point_geom,
+            polygon_geom=metadata.polygon_geom,
             indexed=True,
             index_token=None,
             index_lane=int(IndexLane.GIVEN_UP),
@@ -75,11 +85,12 @@ async def give_up(
 
 
 _UPDATE_METADATA = text(f"""
-    UPDATE entries SET {_SET_METADATA}, index_attempts = 0,
-           index_lane = CASE WHEN found.given_up THEN {int(IndexLane.GIVEN_UP)} ELSE {int(IndexLane.SINGLE)} END,
-           index_due_at = CASE WHEN found.given_up THEN clock_timestamp() + :retry ELSE entries.index_due_at END
+    UPDATE entries SET {_SET_METADATA},
+           index_lane = CASE WHEN found.given_up THEN {int(IndexLane.GIVEN_UP)} ELSE {_LANE_AFTER} END,
+           index_due_at = CASE WHEN found.given_up THEN clock_timestamp() + :retry ELSE clock_timestamp() END
     FROM jsonb_to_recordset(:rows) AS found(path text, blob_key text, type text, properties jsonb,
-                                            point_geom jsonb, polygon_geom jsonb, given_up boolean)
+                                            point_geom jsonb, polygon_geom jsonb, given_up boolean,
+                                            lacks_overviews boolean)
     WHERE entries.dataset_id = :dataset_id AND entries.path = found.path COLLATE "C"
       AND entries.blob_key = found.blob_key
 """).bindparams(  # noqa: S608  as above
@@ -94,9 +105,11 @@ async def update_metadata(
 ) -> int:
     """Updates the metadata of entries that still have the content that was read; returns their number.
 
-    Each row has `path`, `blob_key`, `type`, `properties`, `point_geom`, `polygon_geom` and `given_up`: that the
-    content could not be read, and is to be read again by the indexer.
+    Each row has `path`, `blob_key`, `type`, `properties`, `point_geom`, `polygon_geom`, `given_up`: that the content
+    could not be read, and is to be read again by the indexer, and `lacks_overviews`.
     """
+    if any(row["lacks_overviews"] for row in rows):
+        await notify_indexers(connection)
     values = {"rows": list(rows), "dataset_id": dataset_id, "retry": timedelta(seconds=FIRST_RETRY_S)}
     return (await connection.execute(_UPDATE_METADATA, values)).rowcount
 

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.blobs.blob_store import Blob
 from aerotask.db import locks
+from aerotask.derivatives.kinds import lacks_overviews
 from aerotask.derivatives.sources import source_key
 from aerotask.domain import paths
 from aerotask.domain.errors import Conflict, TaskFailed
@@ -103,7 +104,12 @@ async def _apply_descriptions(connection: AsyncConnection, task: ClaimedTask, fi
     batches = read_descriptions(file, may_write=task.writes, inputs=hashes)
     while batch := await asyncio.to_thread(next, batches, None):
         found = [
-            {**row, "blob_key": blob_keys[row["path"]], "given_up": is_given_up(row["properties"])}
+            {
+                **row,
+                "blob_key": blob_keys[row["path"]],
+                "given_up": is_given_up(row["properties"]),
+                "lacks_overviews": lacks_overviews(row["type"], row["properties"]),
+            }
             for row in batch
         ]
         await indexing.update_metadata(connection, task.dataset_id, found)
