@@ -21,11 +21,11 @@ from aerotask.derivatives.statistics import (
     statistics_of_valid,
 )
 from aerotask.domain.errors import InvalidInput, TaskFailed
-from aerotask.raster.cog import UNITS_BYTES, CogLevel, ReadUnit, describe_cog, has_own_mask, write_cog
+from aerotask.raster.cog import UNITS_BYTES, CogLevel, ReadUnit, describe_cog, write_cog
 from aerotask.raster.header import outer_bounds, read_profile
 from aerotask.raster.io import block_bytes, open_raster
 from aerotask.raster.parallel import MAX_THREADS, run_in_threads
-from aerotask.raster.pixels import native_nodata
+from aerotask.raster.pixels import has_own_mask, native_nodata
 from aerotask.raster.profile import RasterProfile
 from aerotask.raster.windows import Shape, Window, shape_of, unit_shape, windows
 
@@ -177,7 +177,9 @@ class _CountingReader(_Reader):
     def __init__(self, path: Path, opened: Any) -> None:
         super().__init__(path, opened, None)
         dtype = np.dtype(opened.dtypes[0])
-        self._nodata = [native_nodata(value, dtype) for value in opened.nodatavals]
+        self._nodata = [
+            None if self._has_mask else native_nodata(value, dtype) for value in opened.nodatavals
+        ]
         colours = list(opened.colorinterp)
         self._alpha = colours.index(ColorInterp.alpha) if ColorInterp.alpha in colours else None
         self._found: dict[tuple[int, int], list[BandStatistics]] = {}

@@ -15,12 +15,12 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import ColorInterp
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.overviews import OverviewRules, write_overviews
 from aerotask.raster.parallel import run_in_threads
-from aerotask.raster.pixels import native_nodata
+from aerotask.raster.pixels import has_own_mask, native_nodata
 from aerotask.raster.tiff.codec import FAST, Tile, TileLayout, tile_shape
 from aerotask.raster.tiff.cog_layout import ImageFields, arrange_cog, scratch_tiff
 from aerotask.raster.tiff.directory import CLASSIC_LIMIT_BYTES
@@ -96,12 +96,6 @@ def describe_cog(
     return CogImage(layout, ImageFields(fields), rules, has_mask=has_own_mask(source))
 
 
-def has_own_mask(source: Any) -> bool:
-    """Whether the open raster has a mask beside its bands."""
-    flags = source.mask_flag_enums[0]
-    return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
-
-
 def write_cog(
     image: CogImage, levels: Sequence[CogLevel], target: Path, *, threads: int, on_stage: OnStage
 ) -> int:
@@ -122,7 +116,8 @@ def write_cog(
             report = partial(_report_units, done, total, on_stage)
             writer.write(threads=threads, on_unit=report)
             done += _unit_count(level)
-        write_overviews(tiff, threads=threads, on_progress=partial(on_stage, "overviews"), rules=image.rules)
+        rules = replace(image.rules, nodata=None) if image.has_mask else image.rules
+        write_overviews(tiff, threads=threads, on_progress=partial(on_stage, "overviews"), rules=rules)
         return arrange_cog(
             tiff,
             target,

@@ -31,7 +31,7 @@ from aerotask.tiles.tile_matrix import TileIndex
 RENDER_PROGRAM = "aerotask.tiles.render_child"
 # Until one more request is refused, at least this many callers have to wait for images.
 CALLERS_AT_LEAST = 4
-RENDER_VERSION = "2"
+RENDER_VERSION = "3"
 """Part of every digest: change it when the same request renders a different image than before."""
 MAX_RENDER_INFOS = 2048
 _BROKEN_JSON = (orjson.JSONDecodeError, KeyError, TypeError)
