@@ -242,6 +242,12 @@ def test_classes_with_a_colour_table_stay_classes_in_overviews(tmp_path: Path, d
     np.testing.assert_array_equal(overviews(target)[0], pixels[:, ::2, ::2])
 
 
+def test_a_palette_without_a_colour_table_is_kept(tmp_path: Path) -> None:
+    source = write_raster(tmp_path / "a.tif", noise((1, 60, 50), np.uint8), colours=(ColorInterp.palette,))
+    target, _ = built(source)
+    assert_same(source, target)
+
+
 def test_overviews_of_the_source_are_kept_and_missing_ones_added(tmp_path: Path) -> None:
     pixels = noise((1, 2100, 1500), np.uint8)
     source = write_raster(
