@@ -143,11 +143,11 @@ def _report_units(before: int, total: int, on_stage: OnStage, in_level: int) -> 
 
 
 def _dtype(source: Any) -> np.dtype[Any]:
-    dtypes: set[np.dtype[Any]] = {np.dtype(dtype) for dtype in source.dtypes}
-    if any(dtype.kind == "c" for dtype in dtypes):
+    if any(dtype.startswith("complex") for dtype in source.dtypes):  # numpy knows no complex_int16
         raise InvalidInput(
             "The raster has complex numbers, which maps can't show.", code="unsupported-layout"
         )
+    dtypes: set[np.dtype[Any]] = {np.dtype(dtype) for dtype in source.dtypes}
     if len(dtypes) > 1:
         raise InvalidInput(
             f"The raster's bands have several types ({', '.join(sorted(map(str, dtypes)))}); convert them to one "

@@ -102,7 +102,8 @@ class BrightnessReader:
         if self._alpha:
             valid &= self._opened.read(self._alpha, window=window) != 0
         elif self._has_mask:
-            return valid & (self._opened.read_masks(1, window=window) != 0)
+            valid &= self._opened.read_masks(1, window=window) != 0
+            return valid
         for plane, nodata in zip(pixels, self._nodata, strict=True):
             if nodata is not None:
                 valid &= plane != nodata
