@@ -38,8 +38,8 @@ from aerotask.sandbox.protocol import Message
 from aerotask.sandbox.spawner import Spawner
 from aerotask.store.datasets.index_queue import IndexLane
 from aerotask.worker import tool_child
-from aerotask.worker.index_batch import MEMORY_BYTES
-from aerotask.worker.indexer import BATCH
+from aerotask.worker.indexing.index_batch import MEMORY_BYTES
+from aerotask.worker.indexing.indexer import BATCH
 from aerotask.worker.jobs import IndexJob
 from aerotask.worker.supervise import ChildEnd, supervise
 

@@ -216,6 +216,20 @@ def test_an_internal_mask_stays_with_the_pixels_below_it(tmp_path: Path) -> None
         assert made.overviews(1) == [2, 4]
 
 
+def test_a_mask_decides_where_there_is_a_nodata_value_too(tmp_path: Path) -> None:
+    """As JPEG-compressed orthophotos have it: black is a colour, and the mask says what is empty."""
+    pixels = noise((1, 600, 600), np.uint8)
+    pixels[0, ::2] = 0
+    mask = np.where(np.arange(600) < 450, 255, 0).astype(np.uint8) * np.ones((600, 1), np.uint8)
+    source = write_raster(tmp_path / "a.tif", pixels, nodata=0, mask=mask)
+    target, properties = built(source)
+    assert_same(source, target)
+    assert properties["bands"][0]["validPercent"] == 75
+    assert properties["bands"][0]["min"] == 0
+    mean, valid = halved(pixels, (mask > 0)[np.newaxis])
+    assert np.abs(overviews(target)[0] - mean)[valid].max() <= 0.5
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 def test_classes_with_a_colour_table_stay_classes_in_overviews(tmp_path: Path, dtype: str) -> None:
     pixels = np.random.default_rng(1).choice([0, 7, 9], (1, 700, 700)).astype(dtype)
@@ -227,6 +241,12 @@ def test_classes_with_a_colour_table_stay_classes_in_overviews(tmp_path: Path, d
     with rasterio.open(target) as made, rasterio.open(source) as before:
         assert made.colormap(1) == before.colormap(1)
     np.testing.assert_array_equal(overviews(target)[0], pixels[:, ::2, ::2])
+
+
+def test_a_palette_without_a_colour_table_is_kept(tmp_path: Path) -> None:
+    source = write_raster(tmp_path / "a.tif", noise((1, 60, 50), np.uint8), colours=(ColorInterp.palette,))
+    target, _ = built(source)
+    assert_same(source, target)
 
 
 def test_overviews_of_the_source_are_kept_and_missing_ones_added(tmp_path: Path) -> None:

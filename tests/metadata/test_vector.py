@@ -192,7 +192,7 @@ def test_huge_arrays_in_one_feature_fit_into_the_memory_of_the_extractor(
         content.write(b"[7,50]]]}}]}")
     program = (
         "import sys; from pathlib import Path; from aerotask.metadata.extract import extract_metadata;"
-        "from aerotask.worker.tool_child import limit_child; from aerotask.worker.index_batch import MEMORY_BYTES;"
+        "from aerotask.worker.tool_child import limit_child; from aerotask.worker.indexing.index_batch import MEMORY_BYTES;"
         "from aerotask.worker.jobs import IndexJob; limit_child(IndexJob((), '', MEMORY_BYTES));"
         "print(extract_metadata(Path(sys.argv[1])).error)"
     )

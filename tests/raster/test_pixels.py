@@ -66,9 +66,11 @@ def test_an_internal_mask_invalidates_pixels(tmp_path: Path) -> None:
     assert counted(path, 1) == [[True, False, True]]
 
 
-def test_nodata_and_a_mask_are_combined(tmp_path: Path) -> None:
+def test_a_mask_counts_in_the_place_of_the_nodata_value_as_in_gdal(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "in.tif", row(5, 6, 0), mask=np.array([[255, 0, 255]], np.uint8), nodata=0)
-    assert counted(path, 1) == [[True, False, False]]
+    assert counted(path, 1) == [[True, False, True]]
+    with open_raster(path) as opened:
+        assert opened.read_masks(1).tolist() == [[255, 0, 255]]
 
 
 def test_without_any_of_them_every_pixel_is_valid(tmp_path: Path) -> None:

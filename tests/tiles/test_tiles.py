@@ -132,6 +132,12 @@ def test_a_palette_raster_has_the_colours_of_its_export(
     assert np.array_equal(drawn, np.moveaxis(read(tmp_path / "export.tif"), 0, -1))
 
 
+def test_a_palette_without_a_colour_table_is_shown_in_greys(tmp_path: Path, rasters: DatasetCache) -> None:
+    pixels = halves(0, 200, dtype="uint8")
+    path = on_tile(tmp_path / "a.tif", pixels, colours=(ColorInterp.palette,))
+    assert tile(rasters, path)[0, [0, -1]].tolist() == [BLACK, WHITE]
+
+
 def test_an_rgb_image_is_shown_as_it_is_without_a_style(tmp_path: Path, rasters: DatasetCache) -> None:
     levels = np.arange(256, dtype=np.uint8)
     rgb = np.stack([np.tile(levels, (256, 1)), np.tile(levels[:, None], 256), np.full((256, 256), 7)])

@@ -24,7 +24,7 @@ from aerotask.sandbox.spawner import Spawner, clean_environment
 from aerotask.sdk.testing import ToolHarness
 from aerotask.tools.raster_export import RasterExport
 from aerotask.worker import tool_child
-from aerotask.worker.index_batch import MEMORY_BYTES
+from aerotask.worker.indexing.index_batch import MEMORY_BYTES
 from aerotask.worker.jobs import IndexJob, ToolInputs, ToolJob, ToolNeeds
 from aerotask.worker.supervise import ChildEnd, supervise
 

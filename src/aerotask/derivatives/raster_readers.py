@@ -13,10 +13,10 @@ from rasterio.enums import ColorInterp
 from rasterio.windows import Window as RasterioWindow
 
 from aerotask.derivatives.statistics import BandStatistics, statistics_of_valid
-from aerotask.raster.cog import UNITS_BYTES, ReadUnit, has_own_mask
+from aerotask.raster.cog import UNITS_BYTES, ReadUnit
 from aerotask.raster.io import block_bytes, open_raster
 from aerotask.raster.parallel import MAX_THREADS
-from aerotask.raster.pixels import native_nodata
+from aerotask.raster.pixels import has_own_mask, native_nodata
 from aerotask.raster.profile import RasterProfile
 from aerotask.raster.windows import Shape, Window, shape_of, unit_shape
 
@@ -81,7 +81,9 @@ class CountingReader(LevelReader):
     def __init__(self, path: Path, opened: Any) -> None:
         super().__init__(path, opened, None)
         dtype = np.dtype(opened.dtypes[0])
-        self._nodata = [native_nodata(value, dtype) for value in opened.nodatavals]
+        self._nodata = [
+            None if self._has_mask else native_nodata(value, dtype) for value in opened.nodatavals
+        ]
         colours = list(opened.colorinterp)
         self._alpha = colours.index(ColorInterp.alpha) if ColorInterp.alpha in colours else None
         self._found: dict[tuple[int, int], list[BandStatistics]] = {}

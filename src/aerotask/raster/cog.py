@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import ColorInterp
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.raster.overviews import (
@@ -27,7 +27,7 @@ from aerotask.raster.overviews import (
     write_overviews,
 )
 from aerotask.raster.parallel import run_in_threads
-from aerotask.raster.pixels import native_nodata
+from aerotask.raster.pixels import has_own_mask, native_nodata
 from aerotask.raster.tiff.codec import FAST, Tile, TileLayout
 from aerotask.raster.tiff.cog_layout import ImageFields, arrange_cog, scratch_tiff
 from aerotask.raster.tiff.cog_levels import cog_tile_shape, overview_shapes
@@ -109,12 +109,6 @@ def describe_cog(
     return CogImage(layout, ImageFields(fields), rules, has_mask=has_own_mask(source))
 
 
-def has_own_mask(source: Any) -> bool:
-    """Whether the open raster has a mask beside its bands."""
-    flags = source.mask_flag_enums[0]
-    return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
-
-
 def write_cog(
     image: CogImage, levels: Sequence[CogLevel], target: Path, *, threads: int, on_stage: OnStage
 ) -> int:
@@ -137,7 +131,8 @@ def write_cog(
             report = partial(_report_units, done, total, on_stage)
             writer.write(threads=threads, on_unit=report)
             done += _unit_count(level)
-        write_overviews(tiff, threads=threads, on_progress=partial(on_stage, "overviews"), rules=image.rules)
+        rules = replace(image.rules, nodata=None) if image.has_mask else image.rules
+        write_overviews(tiff, threads=threads, on_progress=partial(on_stage, "overviews"), rules=rules)
         return arrange_cog(
             tiff,
             target,
@@ -183,11 +178,11 @@ def _report_units(before: int, total: int, on_stage: OnStage, in_level: int) -> 
 
 
 def _dtype(source: Any) -> np.dtype[Any]:
-    dtypes: set[np.dtype[Any]] = {np.dtype(dtype) for dtype in source.dtypes}
-    if any(dtype.kind == "c" for dtype in dtypes):
+    if any(dtype.startswith("complex") for dtype in source.dtypes):  # numpy knows no complex_int16
         raise InvalidInput(
             "The raster has complex numbers, which maps can't show.", code="unsupported-layout"
         )
+    dtypes: set[np.dtype[Any]] = {np.dtype(dtype) for dtype in source.dtypes}
     if len(dtypes) > 1:
         raise InvalidInput(
             f"The raster's bands have several types ({', '.join(sorted(map(str, dtypes)))}); convert them to one "

@@ -27,7 +27,7 @@ _XMP_MAKER = re.compile(r"https?://(?:www\.)?(micasense|parrot|sentera|flir|dji)
 
 def read_profile(source: Any) -> RasterProfile:
     """The profile of a raster opened by `open_raster`."""
-    descriptions, colours = source.descriptions, source.colorinterp
+    descriptions = source.descriptions
     return RasterProfile(
         width=source.width,
         height=source.height,
@@ -35,7 +35,7 @@ def read_profile(source: Any) -> RasterProfile:
             BandProfile(
                 dtype=dtype,
                 description=descriptions[index] or None,
-                colour=_colour(colours[index]),
+                colour=_colour(source, index + 1),
                 nodata=source.nodatavals[index],
                 **_scaling(source.scales[index], source.offsets[index]),
             )
@@ -66,8 +66,19 @@ def _overview_sizes(source: Any) -> tuple[tuple[int, int], ...]:
     return tuple(sizes)
 
 
-def _colour(interpretation: Any) -> str:
+def colour_table(source: Any, band: int) -> dict[int, tuple[int, int, int, int]] | None:
+    """RGBA by entry of a band's colour table; None without one, which a band may lack that is said to be a palette."""
+    try:
+        return dict(source.colormap(band))
+    except ValueError:
+        return None
+
+
+def _colour(source: Any, band: int) -> str:
+    interpretation = source.colorinterp[band - 1]
     name = str(getattr(interpretation, "name", interpretation)).lower()
+    if name == "palette" and colour_table(source, band) is None:
+        return "gray"
     return "gray" if name == "grey" else name
 
 

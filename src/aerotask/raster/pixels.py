@@ -54,8 +54,8 @@ class Chunk:
 class BandReader:
     """Reader of some bands of an open raster, for one thread.
 
-    A pixel is valid if no band has its nodata value or a non-finite value there, the alpha band (if any) isn't 0,
-    and the file's own mask (if any) includes it.
+    A pixel is valid if no band has its nodata value or a non-finite value there, and the alpha band (if any) isn't 0.
+    If the file has a mask of its own, that decides in the place of the nodata value, as in GDAL.
     """
 
     def __init__(
@@ -66,9 +66,12 @@ class BandReader:
         self._count = len(bands)
         self._indexes = [*bands, *([profile.alpha_band] if profile.alpha_band else [])]
         self._has_alpha = profile.alpha_band is not None
-        self._has_mask = not self._has_alpha and MaskFlags.per_dataset in source.mask_flag_enums[bands[0] - 1]
+        self._has_mask = not self._has_alpha and has_own_mask(source)
         self._dtype = np.dtype(profile.bands[bands[0] - 1].dtype)
-        self._nodata = [native_nodata(profile.bands[band - 1].nodata, self._dtype) for band in bands]
+        self._nodata = [
+            None if self._has_mask else native_nodata(profile.bands[band - 1].nodata, self._dtype)
+            for band in bands
+        ]
         self._scalings = [(np.float32(scale), np.float32(offset)) for scale, offset in scalings]
         self._content = np.empty(0, self._dtype)
         self._planes = np.empty((self._count, CHUNK_PX), np.float32)
@@ -201,6 +204,12 @@ def _between(indexes: NDArray[np.intp], part: slice) -> Flags:
 
 def _hull(indexes: NDArray[np.intp]) -> slice:
     return slice(int(indexes.min()), int(indexes.max()) + 1)
+
+
+def has_own_mask(source: Any) -> bool:
+    """Whether the open raster has a mask beside its bands; nodata values then count for nothing (GDAL, RFC 15)."""
+    flags = source.mask_flag_enums[0]
+    return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
 
 
 def native_nodata(nodata: float | None, dtype: np.dtype[Any]) -> Any:

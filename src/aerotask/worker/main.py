@@ -34,8 +34,8 @@ from aerotask.wiring import Platform, open_platform
 from aerotask.worker import maintenance, tool_child
 from aerotask.worker.context import WorkerContext
 from aerotask.worker.folder_removal import FolderRemoval
-from aerotask.worker.indexer import LANES, Indexer, indexers
-from aerotask.worker.overviews import OverviewMaker
+from aerotask.worker.indexing.indexer import LANES, Indexer, indexers
+from aerotask.worker.indexing.overviews import OverviewMaker
 from aerotask.worker.runner import TaskRunner
 from aerotask.worker.webhook_delivery import MAX_DELIVERIES, WebhookDelivery
 

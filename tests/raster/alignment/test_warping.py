@@ -43,6 +43,18 @@ def holed(tmp_path: Path) -> SourceFile:
     return on_disk(tmp_path / "holed.tif", pixels, nodata=0)
 
 
+def test_a_mask_decides_where_there_is_a_nodata_value_too(tmp_path: Path) -> None:
+    pixels = np.full((1, 60, 60), 40, np.uint8)
+    pixels[:, 20:40, 20:40] = 0
+    mask = np.full((60, 60), 255, np.uint8)
+    mask[:, 50:] = 0
+    file = on_disk(tmp_path / "masked.tif", pixels, nodata=0, mask=mask)
+    grid = planned(file, Similarity(1 + 0j, 0j))
+    [result] = moved(file, grid, whole(grid))
+    # A black pixel is moved beside the nodata value, which marks empty pixels in the output.
+    assert (result[30, 30], result[5, 5], result[5, 55]) == (1, 40, 0)
+
+
 @pytest.mark.parametrize("step", [64, 100])
 def test_windowed_equals_whole(holed: SourceFile, step: int) -> None:
     grid = planned(holed, TURN)

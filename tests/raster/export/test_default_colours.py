@@ -66,6 +66,13 @@ def test_transparent_pixels_are_not_lost_in_a_palette(tmp_path: Path) -> None:
     assert read(tmp_path / "rgba.tif")[3].tolist() == [[255, 255, 0], [255, 255, 255]]
 
 
+def test_a_palette_without_a_colour_table_is_exported_in_greys(tmp_path: Path) -> None:
+    pixels = np.array([[[0, 200]]], np.uint8)
+    source = write_raster(tmp_path / "in.tif", pixels, colours=(ColorInterp.palette,))
+    export(source, tmp_path / "out.tif", rescale="0,200")
+    assert read(tmp_path / "out.tif")[:, 0].T.tolist() == [[0, 0, 0, 255], [255, 255, 255, 255]]
+
+
 @pytest.mark.parametrize("parameters", [{"rescale": "1,3"}, {"colormap": "grayscale", "rescale": "1,3"}])
 def test_chosen_colours_replace_those_of_the_palette(tmp_path: Path, parameters: dict[str, Any]) -> None:
     export(land_cover(tmp_path / "in.tif", nodata=0), tmp_path / "out.tif", **parameters)

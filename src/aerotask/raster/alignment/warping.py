@@ -108,7 +108,7 @@ class WindowWarper:
             valid &= pixels[self._alpha] != 0
         elif self._has_mask:
             valid &= self._source.read_masks(1, window=area) != 0
-        if self._alpha is None:
+        else:
             for plane, nodata in zip(pixels, self._nodata, strict=True):
                 if nodata is not None:
                     valid &= plane != nodata

@@ -17,6 +17,7 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.io import MemoryFile
 
+from aerotask.raster.header import colour_table
 from aerotask.raster.io import without_georeference_warnings
 from aerotask.raster.tiff.directory import Field, FieldType, TagCode, parse_first_directory
 
@@ -123,7 +124,9 @@ def embedded_fields(source: Any) -> tuple[Field, ...]:
 def _colour_table(source: Any) -> bytes | None:
     if source.count > 1 or source.colorinterp[0] != ColorInterp.palette:
         return None
-    colours = source.colormap(1)
+    colours = colour_table(source, 1)
+    if not colours:
+        return None
     return b"".join(bytes(colours.get(entry, (0, 0, 0))[:3]) for entry in range(max(colours) + 1))
 
 

@@ -44,7 +44,7 @@ class SourceWindow:
 class BrightnessReader:
     """Reader of an open raster, for one thread: the mean of some bands, or the brightness of a palette's colours.
 
-    A pixel is valid if the masks of all bands (nodata, alpha or the file's own) include it and its values are finite.
+    A pixel is valid if the masks of all bands (the file's own, else nodata and alpha) include it and its values are finite.
     """
 
     def __init__(self, opened: Any, bands: Sequence[int]) -> None:
@@ -103,6 +103,7 @@ class BrightnessReader:
             valid &= self._opened.read(self._alpha, window=window) != 0
         elif self._has_mask:
             valid &= self._opened.read_masks(1, window=window) != 0
+            return valid
         for plane, nodata in zip(pixels, self._nodata, strict=True):
             if nodata is not None:
                 valid &= plane != nodata

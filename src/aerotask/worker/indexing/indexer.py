@@ -17,7 +17,7 @@ from aerotask.sandbox.spawner import Spawner
 from aerotask.store.datasets import index_queue
 from aerotask.store.datasets.index_queue import FROM_THE_FIRST, IndexLane, UnindexedEntry
 from aerotask.store.datasets.indexing import FIRST_RETRY_S
-from aerotask.worker.index_batch import BatchLimits, IndexBatch
+from aerotask.worker.indexing.index_batch import BatchLimits, IndexBatch
 from aerotask.worker.wakeup import WakeupEvent
 
 BATCH = 32

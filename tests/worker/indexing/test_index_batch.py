@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aerotask.worker.index_batch import retry_after_s
+from aerotask.worker.indexing.index_batch import retry_after_s
 
 HOUR_S = 3600
 
