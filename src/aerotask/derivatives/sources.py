@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from aerotask.domain.errors import InvalidInput
 from aerotask.domain.paths import base_name, shown
@@ -37,16 +37,13 @@ def textures_begin_with(path: str) -> str | None:
     return path[: -len("obj")].removesuffix(".") if suffix_of(path) in TEXTURED_SUFFIXES else None
 
 
-def side_files(path: str, present: Iterable[str]) -> list[str]:
+def side_files(path: str, present: Collection[str]) -> list[str]:
     """Side files of the entry among the `present` paths: those of fixed names, and a mesh's textures."""
-    fixed, start = set(paths_beside(path)), textures_begin_with(path)
-    if not fixed and start is None:
-        return []
-    return [
-        other
-        for other in present
-        if other in fixed or (start is not None and other.startswith(start) and _is_texture(other, start))
-    ]
+    found, start = [other for other in paths_beside(path) if other in present], textures_begin_with(path)
+    # Only for meshes are all paths looked at: a dataset may have many thousands of rasters.
+    if start is not None:
+        found += [other for other in present if other.startswith(start) and _is_texture(other, start)]
+    return found
 
 
 def _is_texture(path: str, start: str) -> bool:
