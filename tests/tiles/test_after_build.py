@@ -55,6 +55,13 @@ CASES: dict[str, dict[str, Any]] = {
         "pixels": hills(2, np.uint8),
         "mask": np.where(hills(1, np.uint8)[0] > 100, 255, 0).astype(np.uint8),
     },
+    "a mask that overrules nodata": {
+        "pixels": np.where(
+            hills(3, np.uint8, rows=700, cols=900) % 7 == 0, 0, hills(3, np.uint8, rows=700, cols=900)
+        ),
+        "mask": np.where(np.mgrid[:700, :900][1] < 200, 0, 255).astype(np.uint8),
+        "nodata": 0,
+    },
     "floats with NaN": {
         "pixels": np.where(hills(2, np.float32) == 0, np.nan, hills(2, np.float32)),
         "nodata": float("nan"),
@@ -81,6 +88,7 @@ CASES: dict[str, dict[str, Any]] = {
 # Left, bottom, right and top in the raster's own CRS, by hand.
 UTM_BOUNDS = (500_000, 4_999_750, 500_300, 5_000_000)
 BOUNDS = {
+    "a mask that overrules nodata": (500_000, 4_999_650, 500_450, 5_000_000),
     "large with odd sides": (500_000, 4_999_228.5, 501_300.5, 5_000_000),
     "one own overview, too large": (500_000, 4_998_975, 501_050, 5_000_000),
     "rotated": (500_000, 4_999_800, 500_390, 5_000_180),

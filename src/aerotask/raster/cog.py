@@ -68,6 +68,11 @@ class CogImage:
     deflate_level: int = FAST
     classic_limit_bytes: int = CLASSIC_LIMIT_BYTES
 
+    @property
+    def effective_rules(self) -> OverviewRules:
+        """The rules without the nodata value, if there is a mask: that decides alone."""
+        return replace(self.rules, nodata=None) if self.has_mask else self.rules
+
 
 @dataclass(frozen=True, slots=True)
 class CogLevel:
@@ -131,7 +136,7 @@ def write_cog(
             report = partial(_report_units, done, total, on_stage)
             writer.write(threads=threads, on_unit=report)
             done += _unit_count(level)
-        rules = replace(image.rules, nodata=None) if image.has_mask else image.rules
+        rules = image.effective_rules
         write_overviews(tiff, threads=threads, on_progress=partial(on_stage, "overviews"), rules=rules)
         return arrange_cog(
             tiff,
@@ -156,9 +161,10 @@ def write_overview_cog(
     """
     with scratch_tiff(target, image.layout, deflate_level=FAST, with_mask=image.has_mask) as tiff:
         tiff.add_level(overview_shapes(level.shape_yx, image.layout.tile_yx)[0])
-        writer = _HalvedWriter(tiff, level, halving_for(image.layout, image.rules))
+        rules = image.effective_rules
+        writer = _HalvedWriter(tiff, level, halving_for(image.layout, rules))
         writer.write(threads=threads, on_progress=partial(on_stage, "pixels"))
-        write_overviews(tiff, threads=threads, on_progress=partial(on_stage, "overviews"), rules=image.rules)
+        write_overviews(tiff, threads=threads, on_progress=partial(on_stage, "overviews"), rules=rules)
         return arrange_cog(tiff, target, image.fields, on_progress=partial(on_stage, "cog"))
 
 
