@@ -269,7 +269,7 @@ async def main():
     files = LocalFileCache(store)
     pool = Pool(RENDER_PROGRAM, PoolLimits(children=1, max_waiting=1, job_timeout_s=60), files.folder)
     async with files.file(blob.key) as path:
-        drawn = await pool.run(ThumbnailJob(path, path, ThumbnailKind.PICTURE, 32).to_message())
+        drawn = await pool.run(ThumbnailJob(path, path, None, None, ThumbnailKind.PICTURE, 32).to_message())
     [server] = psutil.Process().children()
     [child] = server.children()
     status = Path(f"/proc/{child.pid}/status").read_text()

@@ -79,7 +79,8 @@ def test_names_are_found_in_any_case() -> None:
 
 def test_the_error_for_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(
-        InvalidInput, match=r"There is no colormap 'rdylgreen'\. Choose none, rdylgn, "
+        InvalidInput,
+        match=r"There is no colormap 'rdylgreen' \(did you mean 'rdylgn'\?\)\. Choose none, rdylgn, ",
     ) as caught:
         known_name("rdylgreen")
     assert caught.value.code == "unknown-colormap"

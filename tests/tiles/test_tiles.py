@@ -229,12 +229,12 @@ LOCAL = CRS.from_wkt('LOCAL_CS["plant",UNIT["metre",1]]')
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"crs": None, "transform": None}, "has no georeference"),
-        ({"transform": None}, "has no georeference"),
-        ({"crs": None}, "has a position but no coordinate system ('gdal_translate -a_srs' assigns it)"),
+        ({"crs": None, "transform": None}, "Put a world file and a .prj file beside it, or assign"),
+        ({"transform": None}, "It has a coordinate system but no position; put a world file beside it"),
+        ({"crs": None}, "Its transform is in an unknown coordinate system; put a .prj file beside it"),
         (
             {"crs": LOCAL},
-            "is in a coordinate system, or at a place in it, that leads to no longitudes and latitudes",
+            "Its coordinate system is a local or geocentric one, which has no known relation to maps",
         ),
     ],
 )
@@ -245,7 +245,8 @@ def test_a_raster_without_georeference_has_render_info_but_no_bounds(
     with pytest.raises(InvalidInput) as refused:
         read_render_info(rasters, path, path, Style()).require_bounds()
     assert refused.value.code == "not-georeferenced"
-    assert refused.value.message == f"The raster {why}, so it has no map tiles; it does have a thumbnail."
+    start = "The raster is not georeferenced, so it can't be shown on a map. "
+    assert refused.value.message.startswith(start + why)
 
 
 def test_render_info_survives_its_json(tmp_path: Path, rasters: DatasetCache) -> None:

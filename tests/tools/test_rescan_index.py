@@ -93,7 +93,8 @@ def test_types_choose_in_any_case_and_bring_side_files_along(dataset: Path) -> N
 
 def test_an_unknown_type_is_refused_at_submit(dataset: Path) -> None:
     with pytest.raises(
-        InvalidInput, match="no entry type 'raster'; the types are directory, generic"
+        InvalidInput,
+        match=r"no entry type 'raster' \(did you mean 'geoRaster'\?\); the types are directory, generic",
     ) as caught:
         harness(dataset).check(RescanIndex(), {"types": "image,raster"})
     assert caught.value.code == "unknown-type"
