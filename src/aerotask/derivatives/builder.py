@@ -71,7 +71,7 @@ class BuilderProcess(JsonProcess):
 
 def _total_bytes(source: Path) -> int:
     """Size of the file and the files that belong to it."""
-    siblings = map(str, source.parent.iterdir())
+    siblings = {str(path) for path in source.parent.iterdir()}
     files = (source, *map(Path, side_files(str(source), siblings)))
     return sum(file.stat().st_size for file in files if file.is_file())
 
