@@ -239,8 +239,16 @@ def _blobs(world: World, settings: Settings) -> Iterator[str]:
     horizon = time.time() - settings.blob_grace_s - 2 * period_s - SLACK_S
     keys = {item.key for item in named}
     for key, file in before.items():
-        if key not in keys and key in after and file.stat().st_mtime < horizon:
+        if key not in keys and key in after and _modified_before(file, horizon):
             yield f"no row names the blob {key}, and its grace time is over"
+
+
+def _modified_before(file: Path, time_s: float) -> bool:
+    """Whether the file is that old; not if the sweep has removed it meanwhile."""
+    try:
+        return file.stat().st_mtime < time_s
+    except FileNotFoundError:
+        return False
 
 
 def _work_folders(world: World) -> Iterator[str]:
