@@ -34,7 +34,7 @@ def test_cogs_and_bands_have_the_pixels_of_gdals_masked_read(tmp_path: Path) -> 
 
 
 def different(file: Path, folder: Path) -> Iterator[str]:
-    """What differs between the raster, its COG, and what exports and tiles read of it."""
+    """Differences between the raster, its COG, and what exports and tiles read of it."""
     target = folder / "made.tif"
     target.unlink(missing_ok=True)
     try:

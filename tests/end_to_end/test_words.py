@@ -1,4 +1,4 @@
-"""What is said about damaged and odd files: no file of the server, and no library's own words."""
+"""Messages about damaged and odd files: no file of the server, and no library's own words."""
 
 from __future__ import annotations
 

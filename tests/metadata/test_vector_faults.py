@@ -1,4 +1,4 @@
-"""What is said about a vector file that can't be read: each on a file that has just that fault."""
+"""Messages about vector files that can't be read, each tried on a file that has just that fault."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def tarred(_folder: Path) -> bytes:
 
 
 def then(change: Callable[..., bytes], make: Make, *options: float) -> Make:
-    """What `make` writes, changed."""
+    """A file that `make` writes, changed afterwards."""
     return lambda folder: change(make(folder), *options)
 
 

@@ -61,7 +61,7 @@ def warped_numbers(tile: TileIndex, **georeference: Any) -> Any:
 
 
 GEOREFERENCES: dict[str, tuple[Any, dict[str, Any], tuple[float, float]]] = {
-    # How it's written, how GDAL's warp is told, and a place within it in degrees.
+    # Each with its writer, the arguments of GDAL's warp, and a place within it in degrees.
     "corners": (
         lambda path: by_control_points(path, corner_points(), "EPSG:32632"),
         {"gcps": corner_points(), "src_crs": "EPSG:32632"},

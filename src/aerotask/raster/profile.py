@@ -61,7 +61,7 @@ class RasterProfile:
     pages: int = 1
     """Images in the file, without overviews and masks; this is the profile of the first."""
     georeferenced_by: GeoreferencedBy | None = None
-    """What georeferences the raster, if it isn't its own affine transform alone."""
+    """Source of the georeference, if that isn't the raster's own affine transform alone."""
 
     @property
     def count(self) -> int:

@@ -1,4 +1,4 @@
-"""Which responses pages of other origins may read, and which headers of them."""
+"""Responses that pages of other origins may read, and their exposed headers."""
 
 from __future__ import annotations
 

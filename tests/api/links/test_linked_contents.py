@@ -1,4 +1,4 @@
-"""What links open, and how: with GET and HEAD, in ranges, with safe headers, for programs that send no headers."""
+"""Contents that links open: with GET and HEAD, in ranges, with safe headers, for programs that send no headers."""
 
 import subprocess
 from pathlib import Path

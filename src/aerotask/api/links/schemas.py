@@ -27,7 +27,7 @@ class NewLinkBody(Body):
     scope: LinkScope = LinkScope.DOWNLOAD
     """`download` gives files too, `view` only images, map tiles, lists, status, log and events."""
     note: Annotated[str, Field(max_length=200), Printable] = ""
-    """What it is for, for those who manage links."""
+    """The purpose, for those who manage links."""
 
 
 class NewLinkResponse(ApiModel):

@@ -66,7 +66,7 @@ class NewLink:
     token: str
     expires_at: datetime
     target: LinkTarget
-    """What it opens, with a path in canonical form."""
+    """The thing that it opens, with a path in canonical form."""
     entry: EntryRow | None
     """The entry or folder that it opens."""
     result_name: str | None
