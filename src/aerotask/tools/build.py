@@ -80,7 +80,8 @@ class Build(Tool[BuildParams]):
     def plan(self, params: BuildParams, dataset: DatasetView) -> Plan:
         """Read the entries that lack a derivative, with their side files."""
         chosen = list(_chosen(params, dataset))
-        files = {path for path, entry in dataset.entries.items() if not entry.is_folder}
+        # In their order, unlike a set, so that the plan is always the same.
+        files = dict.fromkeys(path for path, entry in dataset.entries.items() if not entry.is_folder)
         beside = [path for entry in chosen for path in side_files(entry.path, files)]
         paths = tuple(entry.path for entry in chosen)
         estimate = sum(_estimate_bytes(entry) for entry in chosen)
