@@ -13,8 +13,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import IntEnum
+from functools import partial
+from typing import Protocol
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aerotask.blobs.blob_store import BlobStore
 from aerotask.blobs.partial_files import PartialFiles
@@ -62,6 +65,13 @@ class MaintenanceJob(IntEnum):
     DELETED = 10
     SPACE = 11
     LINKS = 12
+
+
+class RemoveRows(Protocol):
+    """Statement that removes up to so many rows, and returns their number."""
+
+    async def __call__(self, connection: AsyncConnection, /, *, max_count: int) -> int:
+        """Remove the rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,44 +241,25 @@ class MaintenanceService:
                 return {"removed": total}
 
     async def _old_idempotency_keys(self) -> Mapping[str, int]:
-        total = 0
-        while True:
-            async with self.db.begin() as connection:
-                removed = await retention.remove_old_idempotency_keys(
-                    connection, clock_offset_s=self.clock_offset_s, max_count=BATCH
-                )
-            total += removed
-            if removed < BATCH:
-                return {"removed": total}
+        offset_s = self.clock_offset_s
+        return await self._in_batches(partial(retention.remove_old_idempotency_keys, clock_offset_s=offset_s))
 
     async def _old_audit_events(self) -> Mapping[str, int]:
-        total = 0
-        while True:
-            async with self.db.begin() as connection:
-                removed = await audit.remove_old(
-                    connection,
-                    retention_days=self.retention.audit_retention_days,
-                    clock_offset_s=self.clock_offset_s,
-                    max_count=BATCH,
-                )
-            total += removed
-            if removed < BATCH:
-                return {"removed": total}
+        days, offset_s = self.retention.audit_retention_days, self.clock_offset_s
+        return await self._in_batches(partial(audit.remove_old, retention_days=days, clock_offset_s=offset_s))
 
     async def _old_sign_in_attempts(self) -> Mapping[str, int]:
-        total = 0
-        while True:
-            async with self.db.begin() as connection:
-                removed = await login_attempts.remove_expired(connection, max_count=BATCH)
-            total += removed
-            if removed < BATCH:
-                return {"removed": total}
+        return await self._in_batches(login_attempts.remove_expired)
 
     async def _expired_links(self) -> Mapping[str, int]:
+        return await self._in_batches(links.remove_expired)
+
+    async def _in_batches(self, remove: RemoveRows) -> Mapping[str, int]:
+        """Remove rows to which no files belong, a batch per transaction."""
         total = 0
         while True:
             async with self.db.begin() as connection:
-                removed = await links.remove_expired(connection, max_count=BATCH)
+                removed = await remove(connection, max_count=BATCH)
             total += removed
             if removed < BATCH:
                 return {"removed": total}
