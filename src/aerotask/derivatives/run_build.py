@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,8 @@ def _warnings(outcomes: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 def plan_jobs(ctx: RunContext, only: str | None = None) -> list[BuildJob]:
     """Jobs for all derivatives of the inputs or of the one named, smallest files first, so that most are done early."""
     sizes = {path: ctx.input(path).stat().st_size for path in sorted(ctx.inputs)}
-    formats = _formats(ctx.inputs)
+    beside = {path for entry in ctx.inputs for path in side_files(entry, ctx.inputs)}
+    formats = _formats(ctx.inputs, beside)
     if only in formats:
         formats = {only: formats[only]}
     smallest_first = sorted(formats, key=sizes.__getitem__)
@@ -123,7 +124,6 @@ def plan_jobs(ctx: RunContext, only: str | None = None) -> list[BuildJob]:
     work = {(keys[path], kind): 1 + sizes[path] for path, kind in planned}
     total = sum(work.values())
     jobs, start = [], 0.0
-    beside = _side_files(ctx.inputs)
     for path, kind in planned:
         # Only the first entry of equal content is work.
         share = work.pop((keys[path], kind), 0) / total
@@ -132,21 +132,16 @@ def plan_jobs(ctx: RunContext, only: str | None = None) -> list[BuildJob]:
     return jobs
 
 
-def _formats(inputs: Mapping[str, Path]) -> dict[str, str]:
+def _formats(inputs: Mapping[str, Path], beside: Collection[str]) -> dict[str, str]:
     """Format of each input except side files, by content where the name doesn't tell.
 
     The plan has already chosen the entries by their indexed type; the format only decides how to open them.
     """
-    beside = _side_files(inputs)
     return {
         path: kind_of(path, _start_of(file))
         for path, file in inputs.items()
         if path not in beside or kinds_in(suffix_of(path))
     }
-
-
-def _side_files(inputs: Mapping[str, Path]) -> set[str]:
-    return {path for entry in inputs for path in side_files(entry, inputs)}
 
 
 def _start_of(file: Path) -> bytes:
