@@ -6,7 +6,8 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.api.links.conftest import Site
-from tests.support.world import PASSWORD, Dataset, World, eventually
+from tests.support.credential_endings import deactivated_and_back, key_revoked, password_changed, signed_out
+from tests.support.world import Dataset, World, eventually
 
 
 def gone(client: httpx.Client, url: str) -> bool:
@@ -44,27 +45,8 @@ def test_a_revoked_link_opens_nothing_at_once(site: Site) -> None:
     assert gone(site.anonymous, made["url"])
 
 
-def deactivated_and_back(world: World, name: str, _session: httpx.Client) -> None:
-    for roles in (["deactivated"], []):
-        world.admin.put(f"/users/{name}", json={"roles": roles}).raise_for_status()
-
-
 def deleted(world: World, name: str, _session: httpx.Client) -> None:
     world.admin.delete(f"/users/{name}").raise_for_status()
-
-
-def signed_out(_world: World, _name: str, session: httpx.Client) -> None:
-    session.post("/users/me/sign-out").raise_for_status()
-
-
-def password_changed(_world: World, _name: str, session: httpx.Client) -> None:
-    new = {"oldPassword": PASSWORD, "newPassword": "another good password"}
-    session.put("/users/me/password", json=new).raise_for_status()
-
-
-def key_revoked(_world: World, _name: str, session: httpx.Client) -> None:
-    (key,) = session.get("/users/me/keys").json()
-    session.delete(f"/users/me/keys/{key['id']}").raise_for_status()
 
 
 @pytest.mark.parametrize("end", [deactivated_and_back, deleted, signed_out, password_changed, key_revoked])

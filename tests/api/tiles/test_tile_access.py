@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 from tests.conftest import SECRET
 from tests.raster.rasters import read, write_raster
-from tests.support.world import PASSWORD, Dataset, World
+from tests.support.credential_endings import deactivated_and_back, key_revoked, password_changed, signed_out
+from tests.support.world import Dataset, World
 from tests.tiles.images import pixels_of
 from tests.tiles.maps import AT, BLACK, GREEN, NOTHING, RED, WHITE, halves, on_tile
 
@@ -349,25 +350,6 @@ def test_a_token_ends_with_the_permissions_of_its_owner(
     name = member.get("/users/me").json()["userName"]
     world.admin.delete(f"/orgs/{maps.dataset.org}/members/{name}").raise_for_status()
     assert code_of(maps.tile(as_=anonymous, params={"token": token})) == (401, "bad-credentials")
-
-
-def deactivated_and_back(world: World, name: str, _session: httpx.Client) -> None:
-    for roles in (["deactivated"], []):
-        world.admin.put(f"/users/{name}", json={"roles": roles}).raise_for_status()
-
-
-def signed_out(_world: World, _name: str, session: httpx.Client) -> None:
-    session.post("/users/me/sign-out").raise_for_status()
-
-
-def password_changed(_world: World, _name: str, session: httpx.Client) -> None:
-    new = {"oldPassword": PASSWORD, "newPassword": "another good password"}
-    session.put("/users/me/password", json=new).raise_for_status()
-
-
-def key_revoked(_world: World, _name: str, session: httpx.Client) -> None:
-    (key,) = session.get("/users/me/keys").json()
-    session.delete(f"/users/me/keys/{key['id']}").raise_for_status()
 
 
 @pytest.mark.parametrize("end", [deactivated_and_back, signed_out, password_changed, key_revoked])
